@@ -1,0 +1,279 @@
+"""The page that ``dsm demo`` ends with: numbers, views, curves, neighbours."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dsm.analyse import figures
+from dsm.analyse.page import clip_uri, write_page
+from dsm.datasets.clips import TrainingClips
+from dsm.datasets.lists import read_list
+from dsm.datasets.motionscenes import MotionScenesConfig, class_names
+from dsm.disturb.views import disturb_view
+from dsm.engine.pretrain import PretrainConfig
+from dsm.engine.runfolder import git_revision, plain, read_metrics, versions
+from dsm.evaluate.features import Features
+from dsm.evaluate.results import Row, mean_and_spread
+from dsm.evaluate.retrieval import retrieve
+from dsm.methods import create_method
+from dsm.models.zoo import create_model
+from dsm.video.decode import read_frames
+
+NEIGHBOURS = 4
+QUERIES = (("test_free", 3), ("test_conflict", 3))
+SAMPLES = 3
+FPS = 8
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the demo found, for the report to show."""
+
+    rows: list[Row]
+    runs: tuple[str, ...]
+    trained: tuple[str, ...]
+    tests: tuple[str, ...]
+    seeds: tuple[int, ...]
+    scenes: MotionScenesConfig
+    scenes_folder: Path
+    run_folders: dict[tuple[str, int], Path]
+    configs: dict[str, PretrainConfig]
+    features: dict[tuple[str, int, str], Features]
+
+    def values(self, run: str, test: str, metric: str) -> list[float]:
+        """One share in [0, 1] a seed."""
+        return [row.value for row in self.rows if (row.run, row.test, row.metric) == (run, test, metric)]
+
+    def mean(self, run: str, test: str, metric: str) -> float:
+        return float(np.mean(self.values(run, test, metric)))
+
+
+def write_report(path: Path, evidence: Evidence) -> None:
+    """Write the page, everything inside."""
+    write_page(
+        path,
+        "demo.html",
+        title="dsm demo",
+        headline=_headline(evidence),
+        steps=evidence.configs["dsm"].steps,
+        correlation=f"{evidence.scenes.scene_correlation:.0%}",
+        seeds_text=_seeds_text(evidence),
+        chance=f"{1 / evidence.scenes.motions:.0%}",
+        tests=evidence.tests,
+        tables=[
+            _table(evidence, "R@1", "Retrieval: does the nearest training video show the same motion? (R@1)"),
+            _table(evidence, "linear_probe", "Linear probe: motion read from frozen features"),
+        ],
+        charts=[_chart(evidence, "R@1", "R@1"), _chart(evidence, "linear_probe", "Linear probe")],
+        samples=_samples(evidence),
+        curves=_curves(evidence),
+        first_seed=evidence.seeds[0],
+        gallery=_gallery(evidence),
+        command=shlex.join(["dsm", *sys.argv[1:]]),
+        made=_made(),
+        settings=json.dumps(plain(evidence.configs["dsm"]), indent=2),
+    )
+
+
+def _headline(evidence: Evidence) -> str:
+    gains = {
+        test: 100 * (evidence.mean("dsm", test, "R@1") - evidence.mean("moco", test, "R@1"))
+        for test in ("test_free", "test_conflict")
+    }
+    told = [f"{abs(g):.1f} points {'more' if g > 0 else 'less'}" for g in gains.values()]
+    return (
+        f"On scenes never seen in training, the nearest neighbour shows the right motion for "
+        f"{evidence.mean('dsm', 'test_free', 'R@1'):.0%} of the videos with dsm, "
+        f"{evidence.mean('moco', 'test_free', 'R@1'):.0%} with moco and "
+        f"{evidence.mean('random', 'test_free', 'R@1'):.0%} with random weights: "
+        f"dsm finds {told[0]} than moco. "
+        f"Where the scene misleads, it finds {told[1]}."
+    )
+
+
+def _seeds_text(evidence: Evidence) -> str:
+    if len(evidence.seeds) > 1:
+        return (
+            f"Mean ± standard deviation over the seeds {', '.join(map(str, evidence.seeds))}, in %; "
+            "a dot in the figure is a seed."
+        )
+    n = evidence.rows[0].n
+    return (
+        f"One seed ({evidence.seeds[0]}), in %, with 95 % bootstrap intervals over {n} videos a test. "
+        "Seeds differ by several points: `dsm demo --seeds 0 1 2` in the same folder adds two more "
+        "and gives mean and spread."
+    )
+
+
+def _table(evidence: Evidence, metric: str, title: str) -> dict[str, Any]:
+    best = {t: max(evidence.mean(run, t, metric) for run in evidence.runs) for t in evidence.tests}
+    rows = []
+    for run in evidence.runs:
+        cells = []
+        for test in evidence.tests:
+            value, _, spread = (
+                mean_and_spread(evidence.values(run, test, metric)).removesuffix(" %").partition(" ")
+            )
+            if not spread:
+                row = next(r for r in evidence.rows if (r.run, r.test, r.metric) == (run, test, metric))
+                spread = f"{100 * (row.low or 0):.0f}–{100 * (row.high or 0):.0f}"
+            is_best = evidence.mean(run, test, metric) == best[test]
+            cells.append({"value": value, "spread": spread, "best": is_best})
+        rows.append((run, cells))
+    return {"title": title, "rows": rows}
+
+
+def _chart(evidence: Evidence, metric: str, title: str) -> str:
+    values = {
+        (run, test): evidence.values(run, test, metric) for run in evidence.runs for test in evidence.tests
+    }
+    told = "; ".join(
+        f"{run} on {test}: {mean_and_spread(values[run, test])}"
+        for run in evidence.runs
+        for test in evidence.tests
+    )
+    return figures.bar_chart(
+        evidence.tests, evidence.runs, values,
+        title=title, chance=1 / evidence.scenes.motions, description=f"{title}. {told}.",
+    )  # fmt: skip
+
+
+def _curves(evidence: Evidence) -> list[str]:
+    metrics = {(m, s): read_metrics(folder) for (m, s), folder in evidence.run_folders.items()}
+    loss, cosine, motion = [], [], []
+    for (method, seed), lines in metrics.items():
+        first = seed == evidence.seeds[0]
+        if not first:
+            continue
+        colour = figures.COLOURS[method]
+        steps = [line["step"] for line in lines]
+        loss.append((method, colour, steps, figures.smooth([line["loss"] for line in lines])))
+        cosine.append(
+            (
+                f"{method}: anchor–positive",
+                colour,
+                steps,
+                figures.smooth([line["positive"] for line in lines]),
+            )
+        )
+        if "motion" in lines[0]:
+            far = figures.smooth([line["negative"] for line in lines])
+            cosine.append((f"{method}: anchor–negative", figures.COLOURS["dsm-triplet"], steps, far))
+            share = figures.smooth([100 * line["motion"] for line in lines])
+            motion.append((method, colour, steps, share))
+    return [
+        figures.line_chart(
+            loss, title="Loss", y_label="InfoNCE", description="Loss of each method over training."
+        ),
+        figures.line_chart(
+            motion, title="Anchor nearer to positive than to its negative", y_label="% of clips",
+            y_range=(0, 102), level=(50, "blind to motion"),
+            description="Share of clips whose positive is nearer than their motion-broken negative.",
+        ),
+        figures.line_chart(
+            cosine, title="The margin between positive and negative", y_label="cosine",
+            description="Cosine of anchor and positive, and of anchor and negative, over training.",
+        ),
+    ]  # fmt: skip
+
+
+def _samples(evidence: Evidence) -> list[list[dict[str, str]]]:
+    """Anchor, positive and a negative of each kind, as the training sees them."""
+    config = evidence.configs["dsm"]
+    videos = read_list(config.data.train, config.data.root)
+    method = create_method("dsm", create_model(config.backbone), config.settings)
+    dataset = TrainingClips(videos, config.clip, config.augment, method.views, config.seed)
+    names = class_names(evidence.scenes)
+    texts = {"anchor": "scene broken, motion kept", "positive": "scene and motion intact"}
+    rows = []
+    for index in np.random.default_rng(0).choice(len(videos), min(SAMPLES, len(videos)), replace=False):
+        sample = dataset[0, int(index)]
+        original = read_frames(videos.file(int(index)), 3 * np.arange(config.clip.frames))
+        row = [{"name": "video", "text": names[videos.labels[index]], "uri": clip_uri(original, fps=FPS)}]
+        for view in method.views:
+            parameters = {name: value[None] for name, value in sample["parameters"][view.name].items()}
+            clip = disturb_view(view, sample["clips"][view.name][None], parameters)
+            row.append(
+                {
+                    "name": view.name.rstrip("0123456789"),
+                    "text": texts.get(view.name, "scene kept, motion broken"),
+                    "uri": clip_uri(_to_uint8(clip[0]), fps=FPS),
+                }
+            )
+        rows.append(row)
+    return rows
+
+
+def _to_uint8(clip: torch.Tensor) -> NDArray[np.uint8]:
+    """(3, T, H, W) in [0, 1] to uint8 (T, H, W, 3)."""
+    return (clip.clamp(0, 1) * 255).round().byte().permute(1, 2, 3, 0).contiguous().numpy()
+
+
+def _gallery(evidence: Evidence) -> list[dict[str, Any]]:
+    seed = evidence.seeds[0]
+    names = class_names(evidence.scenes)
+    rng = np.random.default_rng(0)
+    shown = []
+    clips: dict[str, str] = {}
+
+    def uri(relative: str) -> str:
+        if relative not in clips:
+            stride = evidence.configs["dsm"].clip.stride
+            count = evidence.scenes.frames // stride
+            clips[relative] = clip_uri(
+                read_frames(evidence.scenes_folder / relative, stride * np.arange(count)), fps=FPS
+            )
+        return clips[relative]
+
+    for test, count in QUERIES:
+        found = {
+            run: retrieve(
+                evidence.features[run, seed, "train"], evidence.features[run, seed, test], NEIGHBOURS
+            )
+            for run in evidence.trained
+        }
+        queries = evidence.features[evidence.trained[0], seed, test]
+        gallery = evidence.features[evidence.trained[0], seed, "train"]
+        for place in rng.choice(len(queries), min(count, len(queries)), replace=False):
+            runs = [
+                {
+                    "name": run,
+                    "neighbours": [
+                        {
+                            "uri": uri(gallery.paths[near]),
+                            "motion": names[gallery.labels[near]],
+                            "right": bool(right),
+                        }
+                        for near, right in zip(
+                            found[run].neighbours[place], found[run].right[place], strict=True
+                        )
+                    ],
+                }
+                for run in evidence.trained
+            ]
+            motion = names[queries.labels[place]]
+            shown.append(
+                {
+                    "title": f"{test}: {motion}",
+                    "uri": uri(queries.paths[place]),
+                    "motion": motion,
+                    "runs": runs,
+                }
+            )
+    return shown
+
+
+def _made() -> str:
+    told = ", ".join(f"{name} {version}" for name, version in versions().items())
+    revision = git_revision()
+    threads = torch.get_num_threads()
+    return f"{told}{f', revision {revision}' if revision else ''}; {threads} threads."

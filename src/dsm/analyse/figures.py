@@ -1,0 +1,130 @@
+"""Figures as SVG that take the page's text colour, so that they read in light and in dark."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Drawn in this colour, then replaced by the page's own.
+_INK = "#010203"
+# From the palette of Okabe & Ito, which colour-blind people can tell apart; middle tones that show on
+# white and on black.
+COLOURS = {"random": "#8c8c8c", "moco": "#d55e00", "dsm": "#1f8fd6", "dsm-triplet": "#009e73"}
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "dsm",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+}
+
+
+def to_svg(figure: Figure, description: str) -> str:
+    """An SVG element to put into a page, with a text for those who cannot see it."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    label = description.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+
+
+def bar_chart(
+    groups: Sequence[str],
+    runs: Sequence[str],
+    values: Mapping[tuple[str, str], Sequence[float]],
+    *,
+    title: str,
+    chance: float,
+    description: str,
+) -> str:
+    """Bars by group and run: the mean over seeds, a dot for each seed, a line at chance.
+
+    Args:
+        values: (run, group) -> one share in [0, 1] a seed.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(5.4, 3.0))
+        axes: Axes = figure.subplots()
+        width = 0.8 / len(runs)
+        for place, run in enumerate(runs):
+            for spot, group in enumerate(groups):
+                shares = [100 * value for value in values[run, group]]
+                mean = sum(shares) / len(shares)
+                x = spot + (place - (len(runs) - 1) / 2) * width
+                axes.bar(x, mean, width * 0.92, color=COLOURS[run], label=run if spot == 0 else None)
+                axes.annotate(
+                    f"{mean:.0f}", (x, max([mean, *shares])), xytext=(0, 3), textcoords="offset points",
+                    ha="center", fontsize=9,
+                )  # fmt: skip
+                if len(shares) > 1:
+                    axes.plot([x] * len(shares), shares, ".", color=_INK, markersize=4, alpha=0.7)
+        axes.axhline(100 * chance, color=_INK, linewidth=0.8, linestyle=":")
+        axes.annotate("chance", (len(groups) - 0.52, 100 * chance + 1), ha="right", fontsize=8)
+        axes.set_xticks(range(len(groups)), groups)
+        axes.set_ylabel("%")
+        axes.set_ylim(0, 100)
+        axes.set_title(title, fontsize=11, loc="left")
+        axes.legend(ncols=len(runs), fontsize=9, loc="upper right", bbox_to_anchor=(1, 1.16))
+        return to_svg(figure, description)
+
+
+def line_chart(
+    lines: Sequence[tuple[str, str, Sequence[float], Sequence[float]]],
+    *,
+    title: str,
+    y_label: str,
+    description: str,
+    y_range: tuple[float, float] | None = None,
+    level: tuple[float, str] | None = None,
+) -> str:
+    """Curves over training steps.
+
+    Args:
+        lines: (label, colour, xs, ys); a label that begins with ``_`` is not in the legend.
+        level: a dotted line at this height, with its name.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(5.4, 2.8))
+        axes: Axes = figure.subplots()
+        for label, colour, xs, ys in lines:
+            axes.plot(xs, ys, color=colour or _INK, label=label, linewidth=1.6)
+        if level:
+            axes.axhline(level[0], color=_INK, linewidth=0.8, linestyle=":")
+            axes.annotate(
+                level[1],
+                (0.99, level[0]),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                va="bottom",
+                fontsize=8,
+            )
+        if y_range:
+            axes.set_ylim(*y_range)
+        axes.set_xlabel("step")
+        axes.set_ylabel(y_label)
+        axes.set_title(title, fontsize=11, loc="left")
+        if any(not label.startswith("_") for label, *_ in lines):
+            axes.legend(fontsize=9)
+        return to_svg(figure, description)
+
+
+def smooth(values: Sequence[float], window: int = 5) -> list[float]:
+    """A running mean over the last ``window`` values, as long as the input."""
+    return [
+        sum(values[max(0, i - window + 1) : i + 1]) / len(values[max(0, i - window + 1) : i + 1])
+        for i in range(len(values))
+    ]

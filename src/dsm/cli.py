@@ -1,0 +1,148 @@
+"""The ``dsm`` command: verb -> config -> function, nothing else.
+
+Modules are imported when their verb is called, so that help comes at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from dsm.errors import UserError, nearest
+from dsm.version import __version__
+
+USER_ERROR = 2
+
+
+@dataclass(frozen=True)
+class Verb:
+    """Where a verb's config and function are, and how it is used."""
+
+    module: str
+    config: str
+    function: str
+    summary: str
+    examples: tuple[str, ...]
+
+
+VERBS = {
+    "demo": Verb(
+        "dsm.demo", "DemoConfig", "demo",
+        "the main job end to end on videos it makes itself: a table and report.html",
+        ("dsm demo --out runs/demo", "dsm demo --out runs/demo --seeds 0 1 2"),
+    ),
+    "data synth": Verb(
+        "dsm.commands.synth", "SynthConfig", "synth",
+        "write MotionScenes: made videos in which motion and scene are known apart",
+        ("dsm data synth scenes", "dsm data synth scenes-full --preset full --scene-correlation 0.5"),
+    ),
+    "data index": Verb(
+        "dsm.commands.index", "IndexConfig", "index",
+        "a folder of videos -> a list (labels from sub-folders, or --unlabelled)",
+        ("dsm data index videos --out train.txt", "dsm data index footage --out all.txt --unlabelled"),
+    ),
+    "pretrain": Verb(
+        "dsm.engine.pretrain", "PretrainConfig", "pretrain",
+        "train an encoder on unlabelled videos",
+        (
+            "dsm pretrain --data.train train.txt --method dsm --backbone i3d --out runs/mine",
+            "dsm pretrain --data.train train.txt --method dsm --backbone i3d --out runs/mine --resume",
+        ),
+    ),
+    "extract": Verb(
+        "dsm.commands.extract", "ExtractConfig", "extract",
+        "videos -> features [videos, dim] with paths and labels",
+        ("dsm extract --weights runs/mine --data test.txt --out test.npz",),
+    ),
+    "retrieve": Verb(
+        "dsm.commands.retrieve", "RetrieveConfig", "retrieve_command",
+        "recall at 1, 5, 10, 20, 50 of one features file in another",
+        ("dsm retrieve --gallery train.npz --queries test.npz --out results/retrieval",),
+    ),
+    "models": Verb(
+        "dsm.commands.models", "ModelsConfig", "models", "the backbones there are", ("dsm models",)
+    ),
+    "doctor": Verb(
+        "dsm.commands.doctor", "DoctorConfig", "doctor",
+        "is this machine ready: versions, cores, devices, codecs", ("dsm doctor",),
+    ),
+}  # fmt: skip
+
+
+def print_overview() -> None:
+    console = Console(highlight=False)
+    console.print(f"[bold]dsm {__version__}[/]: motion-aware video encoders from unlabelled video\n")
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for name, verb in VERBS.items():
+        table.add_row(f"dsm {name}", verb.summary)
+    console.print(table)
+    console.print("\n`dsm VERB --help` tells a verb's settings. Begin with: dsm demo --out runs/demo")
+
+
+def find_verb(words: list[str]) -> tuple[str, list[str]]:
+    """The verb that the command line begins with, and the rest.
+
+    Raises:
+        UserError: there is no such verb.
+    """
+    for length in (2, 1):
+        name = " ".join(words[:length])
+        if name in VERBS:
+            return name, words[length:]
+    given = " ".join(words[:2] if words[0] == "data" else words[:1])
+    raise UserError(f"unknown command 'dsm {given}'{nearest(given, VERBS)}")
+
+
+def run(words: list[str]) -> None:
+    """Run one command line, without ``dsm``."""
+    import tyro
+
+    name, rest = find_verb(words)
+    verb = VERBS[name]
+    module = importlib.import_module(verb.module)
+    examples = "\n".join(f"  {line}" for line in verb.examples)
+    config = tyro.cli(
+        getattr(module, verb.config),
+        prog=f"dsm {name}",
+        args=rest,
+        description=f"{verb.summary[0].upper()}{verb.summary[1:]}.\n\nExamples:\n{examples}",
+        config=(tyro.conf.FlagConversionOff,) if False else (),
+    )
+    getattr(module, verb.function)(config)
+
+
+def main() -> None:
+    """The entry point: mistakes a user can mend end with one sentence and exit code 2."""
+    words = sys.argv[1:]
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    if (
+        not words
+        or words[0] in ("-h", "--help", "help")
+        or (words[0] == "data" and words[1:] in ([], ["--help"]))
+    ):
+        print_overview()
+        return
+    if words[0] == "--version":
+        print(__version__)
+        return
+    try:
+        run(words)
+    except UserError as error:
+        errors.print(f"[bold red]dsm:[/] {str(error).replace('[', chr(92) + '[')}")
+        sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        errors.print("[bold]dsm:[/] stopped.")
+        sys.exit(130)
+    except BrokenPipeError:
+        os._exit(0)  # the reader of our output has gone (`| head`): nobody is left to tell
+    except Exception as error:
+        code = getattr(error, "exit_code", None)
+        if code is None:
+            raise
+        errors.print(f"[bold]dsm:[/] {error}")
+        sys.exit(code)

@@ -1,0 +1,35 @@
+"""``dsm doctor``: is this machine ready?"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+
+import av
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from dsm.engine.device import best_device
+from dsm.engine.runfolder import versions
+
+
+@dataclass(frozen=True)
+class DoctorConfig:
+    """`dsm doctor` has no settings."""
+
+
+def doctor(config: DoctorConfig) -> None:
+    """Print versions, cores, the device that training would use, and the codecs needed."""
+    table = Table(show_header=False)
+    for name, version in versions().items():
+        table.add_row(name, version)
+    table.add_row("machine", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores")
+    table.add_row("torch threads", str(torch.get_num_threads()))
+    device = best_device()
+    table.add_row("device", torch.cuda.get_device_name(device) if device.type == "cuda" else device.type)
+    for codec, mode in (("h264", "r"), ("libx264", "w")):
+        there = codec in av.codecs_available
+        table.add_row(f"{codec} ({'reads' if mode == 'r' else 'writes'} mp4)", "yes" if there else "MISSING")
+    Console().print(table)

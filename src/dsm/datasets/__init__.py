@@ -1,0 +1,1 @@
+"""Lists of videos and the clips drawn from them."""

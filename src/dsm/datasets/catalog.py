@@ -1,0 +1,90 @@
+"""From folders to lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dsm.datasets.lists import UNLABELLED, VideoList
+from dsm.errors import UserError
+from dsm.video.decode import EXTENSIONS, VideoError, probe
+
+
+@dataclass(frozen=True)
+class Index:
+    """What a folder holds."""
+
+    videos: VideoList
+    classes: list[str]
+    """Names of the labels; empty where unlabelled."""
+    left_out: list[str]
+    """A sentence for each file that looks like a video and is none."""
+
+
+def find_videos(folder: str | Path) -> list[Path]:
+    """All files below a folder that end like videos, sorted.
+
+    Raises:
+        UserError: no such folder, or not one video in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder.")
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+    if not found:
+        endings = " ".join(sorted(EXTENSIONS))
+        raise UserError(f"{folder}: holds no video; looked for files that end in {endings}.")
+    return found
+
+
+def index_folder(
+    folder: str | Path,
+    found: list[Path],
+    list_folder: str | Path,
+    *,
+    labelled: bool = True,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Index:
+    """Make a list of videos, with their frames counted and labels from the first sub-folder.
+
+    Args:
+        found: what :func:`find_videos` found in ``folder``.
+        list_folder: where the list will lie; paths are written relative to it where they can be.
+
+    Raises:
+        UserError: labels are wanted and a video lies in no sub-folder; or no file can be read.
+    """
+    folder, list_folder = Path(folder).resolve(), Path(list_folder).resolve()
+    class_of = {path: path.resolve().relative_to(folder).parts[0] for path in found} if labelled else {}
+    if labelled:
+        bare = [path for path in found if path.parent.resolve() == folder]
+        if bare:
+            raise UserError(
+                f"{bare[0]} lies in no sub-folder, so it has no label; sort the videos into one folder "
+                "a class, or use --unlabelled."
+            )
+    classes = sorted(set(class_of.values()))
+    paths, labels, frames, left_out = [], [], [], []
+    for done, path in enumerate(found, start=1):
+        try:
+            info = probe(path)
+            if info.frames == 0:
+                raise VideoError(f"{path}: holds no frame.")
+        except VideoError as error:
+            left_out.append(str(error))
+        else:
+            full = path.resolve()
+            inside = full.is_relative_to(list_folder)
+            paths.append(str(full.relative_to(list_folder)) if inside else str(full))
+            labels.append(classes.index(class_of[path]) if labelled else UNLABELLED)
+            frames.append(info.frames)
+        on_progress(done)
+    if not paths:
+        raise UserError(
+            f"{folder}: none of its {len(found)} video files can be read; the first: {left_out[0]}"
+        )
+    videos = VideoList(paths, np.array(labels, np.int64), np.array(frames, np.int64), root=list_folder)
+    return Index(videos, classes, left_out)

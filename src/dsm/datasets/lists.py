@@ -1,0 +1,132 @@
+"""Lists: text files that name videos, one a line: ``path label frames``, ``path label`` or ``path``.
+
+Fields are read from the right, so paths may hold spaces; a tab separates too. A line
+that begins with ``#`` is a comment; CRLF line ends and a BOM are accepted. Every line of a list
+has the same fields.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsm.errors import UserError
+
+UNLABELLED = -1
+UNKNOWN = -1
+
+_FULL = re.compile(r"(.+?)[ \t]+(-?\d+)[ \t]+(\d+)")
+_LABELLED = re.compile(r"(.+?)[ \t]+(-?\d+)")
+
+
+@dataclass(frozen=True)
+class VideoList:
+    """The videos of a list, in its order."""
+
+    paths: list[str]
+    """As the list writes them."""
+    labels: NDArray[np.int64]
+    """(n,), -1 where the list is unlabelled."""
+    frames: NDArray[np.int64]
+    """(n,), how many frames each has, -1 where the list does not say."""
+    root: Path
+    """Put before relative paths."""
+    source: str = ""
+    """The file it was read from, for messages."""
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def file(self, index: int) -> Path:
+        return self.root / self.paths[index]
+
+    @property
+    def labelled(self) -> bool:
+        return bool((self.labels != UNLABELLED).all())
+
+
+def _fields(line: str, columns: int) -> tuple[str, int, int]:
+    if columns == 3 and (match := _FULL.fullmatch(line)):
+        return match[1], int(match[2]), int(match[3])
+    if columns == 2 and (match := _LABELLED.fullmatch(line)):
+        return match[1], int(match[2]), UNKNOWN
+    if columns == 1:
+        return line, UNLABELLED, UNKNOWN
+    raise ValueError
+
+
+def read_list(path: str | Path, root: str | Path | None = None) -> VideoList:
+    """Read a list; its first line decides how many fields every line has.
+
+    Args:
+        path: the list file.
+        root: folder put before relative paths; None for the list's own folder.
+
+    Raises:
+        UserError: no such file, not one video in it, or a line that does not fit, by number.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such list file. `dsm data index FOLDER --out LIST` makes one.")
+    if root is not None and not Path(root).is_dir():
+        raise UserError(f"{root}: no such folder (--data.root).")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not a UTF-8 text file; a list names one video a line.") from None
+
+    paths: list[str] = []
+    labels: list[int] = []
+    frames: list[int] = []
+    columns = 0
+    for number, raw in enumerate(text.splitlines(), start=1):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        if not columns:
+            columns = 3 if _FULL.fullmatch(line) else 2 if _LABELLED.fullmatch(line) else 1
+        try:
+            name, label, count = _fields(line, columns)
+        except ValueError:
+            expected = {3: "path label frames", 2: "path label"}[columns]
+            raise UserError(f"{path}, line {number}: expected `{expected}`, found `{line}`.") from None
+        if "\0" in name:
+            raise UserError(f"{path}, line {number}: the path holds a NUL character.")
+        if columns > 1 and label < UNLABELLED:
+            raise UserError(f"{path}, line {number}: the label {label} is below 0 (-1 means unlabelled).")
+        if columns == 3 and count < 1:
+            raise UserError(f"{path}, line {number}: the video has {count} frames; remove the line.")
+        paths.append(name)
+        labels.append(label)
+        frames.append(count)
+    if not paths:
+        raise UserError(f"{path}: the list names no video.")
+    return VideoList(
+        paths=paths,
+        labels=np.array(labels, np.int64),
+        frames=np.array(frames, np.int64),
+        root=Path(root) if root is not None else path.parent,
+        source=str(path),
+    )
+
+
+def write_list(path: str | Path, videos: VideoList) -> None:
+    """Write a list that :func:`read_list` reads back: no label and no frames where unknown."""
+    lines = []
+    for name, label, count in zip(videos.paths, videos.labels, videos.frames, strict=True):
+        fields = [name]
+        if videos.labelled:
+            fields.append(str(label))
+            if count != UNKNOWN:
+                fields.append(str(count))
+        lines.append(" ".join(fields) + "\n")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside.write_text("".join(lines), encoding="utf-8")
+    os.replace(aside, path)

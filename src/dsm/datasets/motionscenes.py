@@ -1,0 +1,251 @@
+"""MotionScenes: videos made by rule, in which what moves and where it happens are known apart.
+
+The label of a video is its *motion*. Each motion has a *scene family* of its own, and in a
+share ``scene_correlation`` of the training videos it is seen there; so a network can learn
+the label from the scene, and one can measure whether it did:
+
+- ``train.txt``, ``test.txt``      tied: motion and family agree as often as the correlation says
+- ``test_conflict.txt``            every motion on a family that belongs to another motion
+- ``test_free.txt``                families that no training video shows
+
+Files are H.264 mp4, lists are ``path label frames``; ``scenes.tsv`` tells each video's family.
+The same settings and seed give the same videos. What is drawn is in ``scenery.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsm.datasets import scenery
+from dsm.errors import UserError
+from dsm.video.write import write_video
+
+SPLITS = ("train", "test", "test_conflict", "test_free")
+FORMAT = 1
+MARKER = "motionscenes.json"
+
+
+@dataclass(frozen=True)
+class MotionScenesConfig:
+    """What a MotionScenes folder holds. The presets are in :data:`PRESETS`."""
+
+    motions: int = 10
+    """How many motion classes, from the first of the table on."""
+    train: int = 1000
+    """Training videos."""
+    test: int = 300
+    """Videos of each of the three test lists."""
+    size: int = 72
+    """Side of the (square) frame in pixels; even."""
+    frames: int = 40
+    """Frames a video."""
+    scene_correlation: float = 0.9
+    """How often a motion is seen on its own scene family, in `train` and `test` (0 to 1)."""
+    radius: tuple[float, float] = (0.2, 0.275)
+    """Smallest and largest radius of the actor, as a share of the frame's side."""
+    contrast: float = 0.4
+    """How loud the scenes' patterns are (0 to 1)."""
+    shake: float = 0.012
+    """Camera shake, as a share of the frame's side."""
+    bystanders: int = 0
+    """Smaller actors that drift straight through the picture and say nothing about the label."""
+    seed: int = 0
+    """Same seed and settings, same videos."""
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.motions <= len(scenery.MOTIONS):
+            raise UserError(f"motions must be 2 to {len(scenery.MOTIONS)}, not {self.motions}.")
+        if not 0 <= self.scene_correlation <= 1:
+            raise UserError(f"scene-correlation must be 0 to 1, not {self.scene_correlation}.")
+        if self.size % 2 or self.size < 16:
+            raise UserError(f"size must be an even number from 16 on, not {self.size}.")
+        if min(self.train, self.test, self.frames) < 1:
+            raise UserError("train, test and frames must be at least 1.")
+
+
+PRESETS: dict[str, MotionScenesConfig] = {
+    "demo": MotionScenesConfig(),
+    "full": MotionScenesConfig(
+        motions=16, train=8000, test=1000, size=128, frames=64, radius=(0.1, 0.2), contrast=0.9,
+        shake=0.03, bystanders=2,
+    ),
+}  # fmt: skip
+Preset = Literal["demo", "full"]
+
+
+@dataclass(frozen=True)
+class VideoPlan:
+    """What one video shows; everything else about it follows from its seed."""
+
+    split: str
+    index: int
+    motion: int
+    family: str
+
+    @property
+    def path(self) -> str:
+        return f"videos/{self.split}/{self.index:05d}.mp4"
+
+
+def class_names(config: MotionScenesConfig) -> list[str]:
+    return list(scenery.MOTIONS)[: config.motions]
+
+
+def plan_split(config: MotionScenesConfig, split: str) -> list[VideoPlan]:
+    """Which motion on which scene family, video by video; motions in equal numbers."""
+    families = scenery.TRAINING_FAMILIES
+    tie = np.random.default_rng([config.seed, 99]).permutation(len(families))
+    rng = np.random.default_rng([config.seed, 100 + SPLITS.index(split)])
+    plans = []
+    for index in range(config.train if split == "train" else config.test):
+        motion = index % config.motions
+        own = families[tie[motion % len(families)]]
+        others = [family for family in families if family != own]
+        if split == "test_free":
+            family = str(rng.choice(scenery.FREE_FAMILIES))
+        elif split == "test_conflict" or rng.random() >= config.scene_correlation:
+            family = str(rng.choice(others))
+        else:
+            family = own
+        plans.append(VideoPlan(split, index, motion, family))
+    return plans
+
+
+def _wander(frames: int, rng: np.random.Generator, channels: int) -> NDArray[np.float32]:
+    """Slow, smooth random curves of unit size, shape (T, channels)."""
+    t = np.arange(frames, dtype=np.float32)[:, None] / 24
+    waves = np.sum([
+        np.sin(scenery.TAU * (rng.uniform(0.3, 1.6, channels) * t + rng.random(channels))) for _ in range(3)
+    ], axis=0)  # fmt: skip
+    return (waves / 1.5).astype(np.float32)
+
+
+def render(config: MotionScenesConfig, plan: VideoPlan) -> NDArray[np.uint8]:
+    """Draw one video: uint8 RGB, shape (frames, size, size, 3)."""
+    rng = np.random.default_rng([config.seed, SPLITS.index(plan.split), plan.index])
+    total, size = config.frames, config.size
+    margin = 0.08
+    border = round(margin * size)
+    scene = scenery.paint_scene(plan.family, size, margin, config.contrast, rng)
+
+    offsets = np.clip(np.rint(_wander(total, rng, 2) * config.shake * size), -border, border).astype(int)
+    frames = np.stack([
+        scene[border + dy : border + dy + size, border + dx : border + dx + size] for dx, dy in offsets
+    ])  # fmt: skip
+
+    for _ in range(config.bystanders):
+        start, velocity = rng.uniform(-0.5, 0.5, 2), rng.normal(0, 0.012, 2)
+        path = (start + velocity * np.arange(total)[:, None] + 0.6) % 1.2 - 0.6
+        ones = np.ones(total, np.float32)
+        bystander = scenery.random_actor(0.5 * rng.uniform(*config.radius), rng)
+        scenery.draw_actor(frames, bystander, path[:, 0], path[:, 1], ones, 0 * ones)
+
+    actor = scenery.random_actor(rng.uniform(*config.radius), rng)
+    period = rng.uniform(20, 28)  # frames a cycle
+    time = (np.arange(total, dtype=np.float32) / period + rng.random()).astype(np.float32)
+    pose = list(scenery.MOTIONS.values())[plan.motion](time)
+    reach, strength = rng.uniform(0.17, 0.23), rng.uniform(0.85, 1.15)
+    home = rng.uniform(-0.06, 0.06, 2)
+    shake = offsets / size  # the camera's: everything in the picture moves against it
+    still = np.zeros(total)
+    scenery.draw_actor(
+        frames,
+        actor,
+        x=home[0] + reach * pose.x - shake[:, 0],
+        y=home[1] + reach * pose.y - shake[:, 1],
+        scale=1 + strength * (pose.scale - 1) + still,
+        angle=pose.angle + still,
+    )
+
+    light = 1 + rng.uniform(0, 0.12) * _wander(total, rng, 1)[:, :, None, None]
+    noise = rng.normal(0, 0.012, frames.shape).astype(np.float32)
+    return (np.clip(frames * light + noise, 0, 1) * 255).astype(np.uint8)
+
+
+def _write_one(config: MotionScenesConfig, out: str, plan: VideoPlan) -> None:
+    path = Path(out, plan.path)
+    if not path.exists():
+        write_video(path, render(config, plan))
+
+
+def _write_chunk(args: tuple[MotionScenesConfig, str, list[VideoPlan]]) -> int:
+    config, out, plans = args
+    for plan in plans:
+        _write_one(config, out, plan)
+    return len(plans)
+
+
+def _chunks(plans: list[VideoPlan], length: int) -> Iterator[list[VideoPlan]]:
+    for start in range(0, len(plans), length):
+        yield plans[start : start + length]
+
+
+def write_motionscenes(
+    config: MotionScenesConfig,
+    out: str | Path,
+    *,
+    workers: int | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Path:
+    """Write the videos and lists; what an earlier call left unfinished is finished.
+
+    Args:
+        config: what to write.
+        out: folder; made where it is missing.
+        workers: processes; None for one a core.
+        on_progress: called with the number of videos done.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: the folder holds MotionScenes of other settings, or something else.
+    """
+    out = Path(out)
+    marker = out / MARKER
+    settings = {"format": FORMAT, **json.loads(json.dumps(asdict(config)))}
+    if marker.exists():
+        if json.loads(marker.read_text()) != settings:
+            raise UserError(
+                f"{out} holds MotionScenes of other settings; choose another folder or --overwrite."
+            )
+    elif out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty and not MotionScenes; choose another folder or --overwrite.")
+    out.mkdir(parents=True, exist_ok=True)
+    marker.write_text(json.dumps(settings, indent=2) + "\n")
+
+    plans = {split: plan_split(config, split) for split in SPLITS}
+    everything = [plan for split in SPLITS for plan in plans[split]]
+    workers = workers or os.cpu_count() or 1
+    jobs = [(config, str(out), chunk) for chunk in _chunks(everything, 20)]
+    done = 0
+    # Spawned, not forked: the caller may hold threads (torch, a progress bar).
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for count in pool.map(_write_chunk, jobs):
+            done += count
+            on_progress(done)
+
+    names = class_names(config)
+    (out / "classes.txt").write_text("".join(f"{name}\n" for name in names))
+    for split in SPLITS:
+        lines = [f"{plan.path} {plan.motion} {config.frames}\n" for plan in plans[split]]
+        (out / f"{split}.txt").write_text("".join(lines))
+    table = ["path\tmotion\tfamily\n"]
+    table += [f"{plan.path}\t{names[plan.motion]}\t{plan.family}\n" for plan in everything]
+    (out / "scenes.tsv").write_text("".join(table))
+    return out
+
+
+def with_overrides(preset: Preset, **changes: object) -> MotionScenesConfig:
+    """A preset with some of its settings changed; None leaves one as it is."""
+    return replace(PRESETS[preset], **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]

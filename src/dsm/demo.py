@@ -1,0 +1,216 @@
+"""``dsm demo``: the main job end to end, on videos it makes itself.
+
+It writes MotionScenes, pretrains ``moco`` and ``dsm`` with the same backbone, clips, steps and seed,
+and evaluates random weights, moco and dsm on the three tests. What an earlier call finished is not
+done again, so a demo that was stopped goes on, and a finished one is shown at once.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from dsm.analyse.demo_report import Evidence, write_report
+from dsm.augment import Augment
+from dsm.datasets.clips import ClipConfig
+from dsm.datasets.lists import read_list
+from dsm.datasets.motionscenes import PRESETS, MotionScenesConfig, write_motionscenes
+from dsm.disturb.spatial import SmoothWarp
+from dsm.engine.checkpoint import list_checkpoints
+from dsm.engine.optim import OptimConfig
+from dsm.engine.pretrain import DataConfig, PretrainConfig, pretrain
+from dsm.engine.progress import console, progress
+from dsm.engine.runfolder import git_revision, plain, write_atomically
+from dsm.errors import UserError
+from dsm.evaluate.features import Features, extract_features, load_features, save_features
+from dsm.evaluate.probe import linear_probe
+from dsm.evaluate.results import Row, mean_and_spread, share, write_results
+from dsm.evaluate.retrieval import KS, retrieve
+from dsm.methods import MethodSettings
+from dsm.methods.dsm import DsmConfig
+from dsm.methods.moco import MocoConfig
+from dsm.models.weights import load_weights
+
+MARKER = "demo.json"
+FORMAT = 1
+TRAINED = ("moco", "dsm")
+RUNS = ("random", *TRAINED)
+TESTS = ("test_free", "test_conflict", "test")
+
+# Eight frames, every third: about one cycle of a motion.
+CLIP = ClipConfig(frames=8, stride=3, resize=72, size=56)
+CONTRAST = MocoConfig(temperature=0.1, momentum=0.5, ramp=True, head="mlp", queue=0, in_batch=True)
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Settings of `dsm demo`."""
+
+    out: Path
+    """Folder for videos, runs, results.json and report.html."""
+    seeds: Annotated[tuple[int, ...], tyro.conf.arg(aliases=["--seed"])] = (0,)
+    """Train and evaluate once for each; with several the report gives mean and spread."""
+    steps: int = 400
+    """Training steps of each method."""
+    videos: int = PRESETS["demo"].train
+    """Training videos."""
+    tests: int = PRESETS["demo"].test
+    """Videos of each of the three tests."""
+    workers: int = 1
+    """Processes that decode."""
+    overwrite: bool = False
+    """Replace a demo of other settings in `out`."""
+
+    def __post_init__(self) -> None:
+        if not self.seeds or self.steps < 1:
+            raise UserError("the demo needs at least one seed and one step.")
+
+
+def scenes_config(config: DemoConfig) -> MotionScenesConfig:
+    return MotionScenesConfig(train=config.videos, test=config.tests)
+
+
+def pretrain_config(config: DemoConfig, method: str, seed: int) -> PretrainConfig:
+    """What `dsm pretrain` is given; the two methods differ in nothing but their name."""
+    return PretrainConfig(
+        data=DataConfig(config.out / "scenes" / "train.txt", batch_size=32, workers=config.workers),
+        out=run_folder(config, method, seed),
+        method=method,
+        backbone="tiny",
+        steps=config.steps,
+        clip=CLIP,
+        augment=Augment(),
+        optim=OptimConfig("adamw", lr=2e-3, weight_decay=0.05, schedule="cosine", warmup=20),
+        settings=MethodSettings(
+            moco=CONTRAST, dsm=DsmConfig(**plain(CONTRAST), sld=SmoothWarp(strength=0.2))
+        ),
+        seed=seed,
+        save_every=100,
+        keep=1,
+    )
+
+
+def run_folder(config: DemoConfig, method: str, seed: int) -> Path:
+    return config.out / "runs" / f"{method}-seed{seed}"
+
+
+def demo(config: DemoConfig) -> None:
+    """Do it all, print the table, write ``results.json`` and ``report.html``."""
+    begun = time.monotonic()
+    _claim(config)
+    scenes = scenes_config(config)
+    total = scenes.train + len(TESTS) * scenes.test
+    with progress("writing videos", total) as bar:
+        write_motionscenes(scenes, config.out / "scenes", on_progress=bar.update)
+
+    rows: list[Row] = []
+    features: dict[tuple[str, int, str], Features] = {}
+    for seed in config.seeds:
+        for method in TRAINED:
+            _pretrain_once(pretrain_config(config, method, seed))
+        for run in RUNS:
+            for split in ("train", *TESTS):
+                features[run, seed, split] = _features_once(config, run, seed, split)
+            rows += _evaluate(run, seed, {split: features[run, seed, split] for split in ("train", *TESTS)})
+
+    write_results(config.out / "results.json", rows, revision=git_revision())
+    evidence = Evidence(
+        rows=rows,
+        runs=RUNS,
+        trained=TRAINED,
+        tests=TESTS,
+        seeds=config.seeds,
+        scenes=scenes,
+        scenes_folder=config.out / "scenes",
+        run_folders={(m, s): run_folder(config, m, s) for m in TRAINED for s in config.seeds},
+        configs={m: pretrain_config(config, m, config.seeds[0]) for m in TRAINED},
+        features=features,
+    )
+    write_report(config.out / "report.html", evidence)
+    print_table(rows)
+    minutes = (time.monotonic() - begun) / 60
+    console.print(
+        f"{minutes:.1f} minutes. Open {config.out / 'report.html'}; numbers in {config.out / 'results.json'}"
+    )
+
+
+def _claim(config: DemoConfig) -> None:
+    """Take the folder: a demo of the same settings is gone on with, anything else is left alone."""
+    marker = config.out / MARKER
+    # Seeds may be added and workers changed: both leave what is there as it is.
+    settings = {"format": FORMAT, "steps": config.steps, "scenes": plain(scenes_config(config))}
+    if config.out.exists() and not config.out.is_dir():
+        raise UserError(f"{config.out} is a file, not a folder; choose another --out.")
+    if config.out.is_dir() and any(config.out.iterdir()):
+        if not marker.exists():
+            raise UserError(f"{config.out} is not empty and holds no demo; choose another --out.")
+        if config.overwrite:
+            shutil.rmtree(config.out)
+        elif json.loads(marker.read_text(encoding="utf-8")) != settings:
+            raise UserError(
+                f"{config.out} holds a demo of other settings; choose another --out, "
+                "or --overwrite to replace it."
+            )
+    write_atomically(marker, json.dumps(settings, indent=2) + "\n")
+
+
+def _pretrain_once(config: PretrainConfig) -> None:
+    """Pretrain, go on where an earlier call was stopped, or leave a finished run as it is."""
+    there = list_checkpoints(config.out / "checkpoints")
+    if there and there[-1].name == f"step_{config.steps:08d}.pt":
+        return
+    pretrain(replace(config, resume=bool(there), overwrite=not there))
+
+
+def _features_once(config: DemoConfig, run: str, seed: int, split: str) -> Features:
+    path = config.out / "features" / f"{run}-seed{seed}" / f"{split}.npz"
+    if path.exists():
+        return load_features(path)
+    torch.manual_seed(seed)
+    weights = "none" if run == "random" else run_folder(config, run, seed)
+    loaded = load_weights(weights, backbone="tiny")
+    videos = read_list(config.out / "scenes" / f"{split}.txt")
+    with progress(f"features by {run}, {split}", len(videos)) as bar:
+        found = extract_features(
+            loaded.module, videos, CLIP, batch_size=32, workers=config.workers,
+            meta={"run": run, "seed": seed, "list": split}, on_progress=bar.update,
+        )  # fmt: skip
+    save_features(path, found)
+    return found
+
+
+def _evaluate(run: str, seed: int, features: dict[str, Features]) -> Iterator[Row]:
+    """Retrieval of each test in the training videos, and a linear probe trained on them."""
+    for test in TESTS:
+        found = retrieve(features["train"], features[test])
+        for k in KS:
+            yield share(run, seed, test, f"R@{k}", found.recall(k))
+    hits = linear_probe(features["train"], [features[test] for test in TESTS])
+    for test, right in zip(TESTS, hits, strict=True):
+        yield share(run, seed, test, "linear_probe", right)
+
+
+def print_table(rows: list[Row]) -> None:
+    """R@1 and linear probe of each run on each test: mean over seeds, and their spread."""
+    for metric, title in (("R@1", "R@1, nearest training video"), ("linear_probe", "linear probe")):
+        table = Table(title=f"{title} (chance 10 %)", title_justify="left")
+        table.add_column("")
+        for test in TESTS:
+            table.add_column(test, justify="right")
+        for run in RUNS:
+            found = {
+                test: [r.value for r in rows if (r.run, r.test, r.metric) == (run, test, metric)]
+                for test in TESTS
+            }
+            table.add_row(run, *(mean_and_spread(found[test]) for test in TESTS))
+        Console().print(table)

@@ -1,0 +1,86 @@
+"""Views: the versions of one video that a method compares, drawn and rendered.
+
+A method asks for views by :class:`View`. For each, what is random is drawn in the loader from
+the sample's own generator (which frames, which crop, the parameters of augmentation and
+disturbance); the pixels are worked on a whole batch at a time, wherever the batch lies.
+Turn, zoom and SLD are joined into one sampling of the picture, so that it blurs but once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dsm.augment import Augment, jitter_colour, normalize
+from dsm.disturb.spatial import SmoothWarp, identity_grid, warp
+from dsm.disturb.temporal import Indices, TemporalMix
+
+
+@dataclass(frozen=True)
+class View:
+    """One view of a video that a method wants."""
+
+    name: str
+    spatial: SmoothWarp | None = None
+    """SLD: the scene is broken, the motion kept."""
+    temporal: TemporalMix | None = None
+    """TLD: the scene is kept, the motion broken."""
+
+
+@dataclass(frozen=True)
+class ViewDraw:
+    """The random choices for one view of one sample."""
+
+    indices: Indices
+    """(T,) frames of the video."""
+    corner: tuple[float, float]
+    """Where the crop lies, as shares (x, y) of the room there is."""
+    parameters: dict[str, NDArray[np.float32]]
+    """``affine``, ``colour`` and, with SLD, ``control``; to be stacked over a batch."""
+
+
+def draw_view(
+    view: View, augment: Augment, window: Indices, total: int, rng: np.random.Generator
+) -> ViewDraw:
+    """Choose everything random about one view.
+
+    Args:
+        window: (T,) frame indices of the anchor.
+        total: frames of the video.
+        rng: the sample's generator.
+    """
+    indices = view.temporal.draw(window, total, rng) if view.temporal else window
+    corner = (float(rng.random()), float(rng.random()))
+    parameters = {"affine": augment.draw_affine(rng), "colour": augment.draw_colour(rng)}
+    if view.spatial:
+        parameters["control"] = view.spatial.draw(rng)
+    return ViewDraw(indices, corner, parameters)
+
+
+def render_view(view: View, clip: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+    """Make a view of a batch of cropped clips.
+
+    Args:
+        clip: uint8 (B, T, H, W, 3).
+        parameters: what :func:`draw_view` drew, stacked, on the clip's device.
+
+    Returns:
+        float32 (B, 3, T, H, W), normalised.
+    """
+    return normalize(disturb_view(view, clip, parameters))
+
+
+def disturb_view(view: View, clip: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+    """As :func:`render_view`, in [0, 1]: what a person would look at."""
+    x = clip.permute(0, 4, 1, 2, 3).float() / 255
+    x = jitter_colour(x, parameters["colour"])
+    batch, _, _, height, width = x.shape
+    grid = identity_grid(height, width, like=x).expand(batch, -1, -1, -1)
+    if view.spatial:
+        grid = grid + view.spatial.field(parameters["control"], height, width)
+    grid = torch.einsum("bij,bhwj->bhwi", parameters["affine"], grid)
+    return warp(x, grid)

@@ -1,0 +1,46 @@
+"""Stopping politely: Ctrl-C and SIGTERM let the step at hand finish, so that it can be saved."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupted(Exception):
+    """The work was stopped from outside and saved; the command exits with 128 + the signal."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+class StopFlag:
+    """``signal`` is the number of the first signal that came, or 0."""
+
+    signal = 0
+
+
+@contextmanager
+def stop_flag() -> Iterator[StopFlag]:
+    """Within, the first SIGINT or SIGTERM only raises the flag; a second one acts at once."""
+    flag = StopFlag()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag  # signals are the main thread's business
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, _: FrameType | None) -> None:
+        flag.signal = number
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield flag
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

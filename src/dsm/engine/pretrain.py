@@ -1,0 +1,277 @@
+"""Self-supervised pretraining: from a list of videos to a run folder with checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from dsm.augment import Augment
+from dsm.datasets.clips import ClipConfig, EpochBatches, TrainingClips
+from dsm.datasets.lists import VideoList, read_list
+from dsm.disturb.views import render_view
+from dsm.engine.checkpoint import list_checkpoints, save_checkpoint
+from dsm.engine.interrupt import Interrupted, stop_flag
+from dsm.engine.optim import OptimConfig, build_optimizer, learning_rate
+from dsm.engine.progress import console, progress
+from dsm.engine.runfolder import RunLog, claim_folder, git_revision, plain, versions, write_atomically
+from dsm.errors import UserError, nearest
+from dsm.methods import METHODS, MethodSettings, create_method
+from dsm.models.pooling import Pooling
+from dsm.models.weights import read_checkpoint
+from dsm.models.zoo import MODELS, create_model
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which videos, and how they reach the network."""
+
+    train: Path
+    """List of training videos; labels are not needed and not looked at."""
+    root: Path | None = None
+    """Folder put before relative paths; left out, the list's own."""
+    batch_size: int = 16
+    """Videos a step."""
+    workers: int = 1
+    """Processes that decode; 0 decodes in between. The batches are the same whatever the number."""
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Settings of one pretraining run."""
+
+    data: DataConfig
+    out: Path
+    """Run folder to write."""
+    method: str = "dsm"
+    """dsm, dsm-triplet or moco; each has settings of its own below."""
+    backbone: str = "i3d"
+    """What to train; `dsm models` lists them."""
+    pooling: Pooling | None = None
+    """How a feature map becomes one vector; left out, the backbone's own way."""
+    epochs: int = 240
+    """How often every video is seen."""
+    steps: int | None = None
+    """Stop after so many steps instead."""
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    augment: Augment = field(default_factory=Augment)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    settings: Annotated[MethodSettings, tyro.conf.arg(name="")] = field(default_factory=MethodSettings)
+    seed: int = 0
+    """Seeds the weights, the order and every draw of every sample."""
+    log_every: int = 10
+    """Steps between logged lines."""
+    save_every: int = 200
+    """Steps between checkpoints; there is one at the end in any case."""
+    keep: int = 2
+    """How many of the newest checkpoints stay."""
+    resume: bool = False
+    """Go on from the newest good checkpoint in `out`."""
+    overwrite: bool = False
+    """Replace the run in `out`."""
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise UserError(f"unknown method '{self.method}'{nearest(self.method, METHODS)}")
+        if self.backbone not in MODELS:
+            raise UserError(
+                f"unknown backbone '{self.backbone}'{nearest(self.backbone, MODELS)} `dsm models` lists them."
+            )
+        if self.resume and self.overwrite:
+            raise UserError("--resume and --overwrite exclude each other: go on, or begin anew?")
+        if min(self.epochs, self.log_every, self.save_every, self.keep, self.data.batch_size) < 1:
+            raise UserError("epochs, log-every, save-every, keep and data.batch-size must be at least 1.")
+        if self.steps is not None and self.steps < 1:
+            raise UserError(f"steps must be at least 1, not {self.steps}.")
+
+
+def pretrain(config: PretrainConfig) -> Path:
+    """Train an encoder and write its run folder.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: something the user can mend; found before anything is written where possible.
+        Interrupted: stopped by a signal; a checkpoint was written.
+    """
+    videos = read_list(config.data.train, config.data.root)
+    if len(videos) < config.data.batch_size:
+        raise UserError(
+            f"{videos.source}: {len(videos)} videos are too few for a batch of {config.data.batch_size}; "
+            f"set --data.batch-size {len(videos)} or less."
+        )
+    if config.resume and not list_checkpoints(config.out / "checkpoints"):
+        raise UserError(f"{config.out}: holds no checkpoint to resume from; leave --resume out to begin.")
+    if not config.resume:
+        claim_folder(config.out, overwrite=config.overwrite)
+        record = {"config": plain(config), "versions": versions(), "revision": git_revision()}
+        write_atomically(config.out / "config.json", json.dumps(record, indent=2) + "\n")
+    _Trainer(config, videos).run()
+    return config.out
+
+
+class _Trainer:
+    """One run: what is set up once, and the loop."""
+
+    def __init__(self, config: PretrainConfig, videos: VideoList) -> None:
+        self.config = config
+        self.fabric = Fabric(accelerator="auto", devices=1)
+        torch.manual_seed(config.seed)
+        model_settings: dict[str, Any] = {"pooling": config.pooling} if config.pooling else {}
+        encoder = create_model(config.backbone, **model_settings)
+        method = create_method(config.method, encoder, config.settings)
+        # Twice as fast on CPU in three dimensions, provided that the clips lie so too.
+        method = method.to(memory_format=torch.channels_last_3d)
+        self.method = method
+        optimizer = build_optimizer(config.optim, method.parameters())
+        self.module, self.optimizer = self.fabric.setup(method, optimizer)
+        per_epoch = len(videos) // config.data.batch_size
+        self.total = config.steps or config.epochs * per_epoch
+        self.step = 0
+        self.saved_config = json.dumps(
+            {"method": config.method, "backbone": config.backbone, "model": model_settings,
+             "clip": plain(config.clip), "head": plain(method.query.spec)}
+        )  # fmt: skip
+        if config.resume:
+            self._load()
+        self.loader = self._build_loader(videos)
+
+    def _build_loader(self, videos: VideoList) -> DataLoader[dict[str, Any]]:
+        c = self.config
+        dataset = TrainingClips(videos, c.clip, c.augment, self.method.views, c.seed)
+        batches = EpochBatches(len(videos), c.data.batch_size, c.seed, self.step, self.total)
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=c.data.workers,
+            pin_memory=self.fabric.device.type == "cuda",
+        )
+
+    def run(self) -> None:
+        c = self.config
+        log = RunLog(c.out, keep_steps=self.step)
+        title = f"{c.method} on {c.backbone}"
+        self.module.train()
+        with stop_flag() as stop, progress(title, self.total, start=self.step) as bar:
+            try:
+                clock = Clock()
+                for batch in self.loader:
+                    clock.lap("wait")
+                    metrics = self._train_step(batch)
+                    clock.lap("work")
+                    self.step += 1
+                    if self.step % c.log_every == 0 or self.step == self.total:
+                        timing = clock.read(c.data.batch_size)
+                        log.write(self.step, {**metrics, **timing})
+                        bar.update(self.step, _note(metrics, timing))
+                    if self.step % c.save_every == 0 and self.step < self.total:
+                        self._save()
+                    if stop.signal and self.step < self.total:
+                        self._save()
+                        raise Interrupted(
+                            f"stopped at step {self.step} of {self.total} and saved; "
+                            f"the same command with --resume goes on.",
+                            stop.signal,
+                        )
+                self._save()
+            finally:
+                log.close()
+
+    def _train_step(self, batch: dict[str, Any]) -> dict[str, float]:
+        lr = learning_rate(self.config.optim, self.step, self.total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        batch = self.fabric.to_device(batch)
+        views: dict[str, Tensor] = {
+            view.name: render_view(
+                view, batch["clips"][view.name], batch["parameters"][view.name]
+            ).contiguous(memory_format=torch.channels_last_3d)
+            for view in self.method.views
+        }
+        output = self.module(views)
+        self.optimizer.zero_grad()
+        self.fabric.backward(output.loss)
+        self.optimizer.step()
+        self.method.after_step(output, progress=(self.step + 1) / self.total)
+        loss = float(output.loss.detach())
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the loss became {loss} at step {self.step + 1}; try a lower --optim.lr, "
+                f"or --resume from the newest checkpoint in {self.config.out}."
+            )
+        return {"loss": loss, "lr": lr, **{name: float(value) for name, value in output.metrics.items()}}
+
+    def _save(self) -> None:
+        state = {
+            "config": self.saved_config,
+            "method": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rng": torch.get_rng_state(),
+        }
+        save_checkpoint(self.config.out / "checkpoints", self.step, state, keep=self.config.keep)
+
+    def _load(self) -> None:
+        """Take up the newest checkpoint that can be read."""
+        for path in reversed(list_checkpoints(self.config.out / "checkpoints")):
+            try:
+                state = read_checkpoint(path)
+            except UserError as error:
+                console.print(f"[yellow]{error} Trying the one before.")
+                continue
+            if state["config"] != self.saved_config:
+                raise UserError(
+                    f"{path}: was written with another method, backbone or clip; "
+                    "--resume needs the same settings."
+                )
+            self.method.load_state_dict(state["method"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            torch.set_rng_state(state["rng"])
+            self.step = int(state["step"])
+            return
+        raise UserError(
+            f"{self.config.out}: none of its checkpoints can be read; begin anew with --overwrite."
+        )
+
+
+class Clock:
+    """Shares of time: waiting for data, and working."""
+
+    def __init__(self) -> None:
+        self._at = time.perf_counter()
+        self._sums = {"wait": 0.0, "work": 0.0}
+        self._laps = 0
+
+    def lap(self, kind: str) -> None:
+        now = time.perf_counter()
+        self._sums[kind] += now - self._at
+        self._laps += kind == "work"
+        self._at = now
+
+    def read(self, batch_size: int) -> dict[str, float]:
+        """Clips a second and the share of time spent waiting since the last reading."""
+        total = max(sum(self._sums.values()), 1e-9)
+        reading = {
+            "clips_per_second": self._laps * batch_size / total,
+            "data_wait": self._sums["wait"] / total,
+        }
+        self._sums = dict.fromkeys(self._sums, 0.0)
+        self._laps = 0
+        return reading
+
+
+def _note(metrics: dict[str, float], timing: dict[str, float]) -> str:
+    motion = f"  motion {metrics['motion']:.0%}" if "motion" in metrics else ""
+    return (
+        f"loss {metrics['loss']:.3f}{motion}  lr {metrics['lr']:.1e}  "
+        f"{timing['clips_per_second']:.1f} clips/s  waiting {timing['data_wait']:.0%}"
+    )

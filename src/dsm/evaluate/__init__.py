@@ -1,0 +1,1 @@
+"""What an encoder is worth: features, retrieval, probes. Knows no training."""

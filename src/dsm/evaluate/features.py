@@ -1,0 +1,125 @@
+"""Features: one vector a video, in files that any tool can read."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils.data import DataLoader
+
+from dsm.augment import normalize
+from dsm.datasets.clips import ClipConfig, EvaluationClips
+from dsm.datasets.lists import VideoList
+from dsm.errors import UserError
+
+
+@dataclass(frozen=True)
+class Features:
+    """The features of a list of videos."""
+
+    features: NDArray[np.float32]
+    """(n, d)."""
+    labels: NDArray[np.int64]
+    """(n,), -1 where unlabelled."""
+    paths: list[str]
+    meta: dict[str, Any] = field(default_factory=dict)
+    """Where they come from: weights, list, clip, windows."""
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+@torch.no_grad()
+def extract_features(
+    encoder: nn.Module,
+    videos: VideoList,
+    clip: ClipConfig,
+    *,
+    windows: int = 3,
+    batch_size: int = 16,
+    workers: int = 1,
+    meta: dict[str, Any] | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Features:
+    """Run an encoder over videos; a video's feature is the mean over its windows.
+
+    Args:
+        encoder: normalised clips (B, C, T, H, W) -> (B, D); used in evaluation mode, where it lies.
+        windows: clips a video, evenly spread over its length.
+        batch_size: videos at a time.
+        on_progress: called with the number of videos done.
+    """
+    device = next(encoder.parameters()).device
+    encoder = encoder.eval().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    loader = DataLoader(
+        EvaluationClips(videos, clip, windows),
+        batch_size=batch_size,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+    )
+    rows: list[NDArray[np.float32]] = []
+    done = 0
+    for batch in loader:  # uint8 (B, W, T, S, S, 3)
+        count = len(batch)
+        x = batch.flatten(0, 1).to(device).permute(0, 4, 1, 2, 3).float() / 255
+        x = normalize(x).contiguous(memory_format=torch.channels_last_3d)
+        features = encoder(x).float().unflatten(0, (count, windows)).mean(1)
+        rows.append(features.cpu().numpy())
+        done += count
+        on_progress(done)
+    return Features(np.concatenate(rows), videos.labels, list(videos.paths), meta or {})
+
+
+def save_features(path: str | Path, features: Features) -> None:
+    """Write ``.npz`` (features, labels, paths, meta), or with the ending ``.npy`` the bare array."""
+    path = Path(path)
+    if path.suffix not in (".npz", ".npy"):
+        raise UserError(f"{path}: features are written as .npz (with labels and paths) or .npy (bare).")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with aside.open("wb") as file:
+        if path.suffix == ".npy":
+            np.save(file, features.features)
+        else:
+            np.savez(
+                file,
+                features=features.features,
+                labels=features.labels,
+                paths=np.array(features.paths, dtype=np.str_),
+                meta=np.array(json.dumps(features.meta)),
+            )
+    os.replace(aside, path)
+
+
+def load_features(path: str | Path) -> Features:
+    """Read an ``.npz`` that :func:`save_features` wrote; pickled objects in it are refused.
+
+    Raises:
+        UserError: no such file, or not such a file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such features file. `dsm extract` makes one.")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            features = np.ascontiguousarray(arrays["features"], dtype=np.float32)
+            labels, paths = arrays["labels"].astype(np.int64), [str(name) for name in arrays["paths"]]
+            meta = json.loads(str(arrays["meta"]))
+    except (ValueError, KeyError, IndexError, AttributeError, OSError, zipfile.BadZipFile):
+        raise UserError(
+            f"{path}: is not a features file (.npz with features, labels, paths and meta)."
+        ) from None
+    if features.ndim != 2 or not len(features) == len(labels) == len(paths):
+        raise UserError(f"{path}: its features, labels and paths do not belong together.")
+    if not np.isfinite(features).all():
+        raise UserError(f"{path}: some features are not finite numbers; extract them again.")
+    return Features(features, labels, paths, meta)

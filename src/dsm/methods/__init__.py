@@ -1,0 +1,28 @@
+"""Training methods, one file each. This page lists them; nothing else knows their names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from dsm.methods.dsm import Dsm, DsmConfig
+from dsm.methods.dsm_triplet import DsmTriplet, DsmTripletConfig
+from dsm.methods.moco import Moco, MocoConfig
+
+METHODS: dict[str, type[Any]] = {"dsm": Dsm, "dsm-triplet": DsmTriplet, "moco": Moco}
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """The settings of every method; a run uses those of the one it names."""
+
+    dsm: DsmConfig = field(default_factory=DsmConfig)
+    dsm_triplet: DsmTripletConfig = field(default_factory=DsmTripletConfig)
+    moco: MocoConfig = field(default_factory=MocoConfig)
+
+
+def create_method(name: str, encoder: nn.Module, settings: MethodSettings) -> Any:
+    """Build a method around an encoder, with its own part of the settings."""
+    return METHODS[name](encoder, getattr(settings, name.replace("-", "_")))

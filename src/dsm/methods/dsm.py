@@ -1,0 +1,78 @@
+"""``dsm``: decouple the scene and the motion (Wang et al. 2021), in its InfoNCE form.
+
+The anchor's scene is broken (SLD); it is pulled towards the same frames with their scene
+intact, pushed from other videos, and pushed from the *same* video with its motion broken
+(TLD). What is left to tell positive from negative is the motion.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from dsm.disturb.spatial import SmoothWarp
+from dsm.disturb.temporal import TemporalMix
+from dsm.disturb.views import View
+from dsm.errors import UserError
+from dsm.methods.contrast import info_nce
+from dsm.methods.moco import MocoConfig
+from dsm.methods.momentum import MomentumTwin, Queue, ramped
+from dsm.methods.step import StepOutput, margin_metrics
+from dsm.models.heads import Embedder
+
+
+@dataclass(frozen=True)
+class DsmConfig(MocoConfig):
+    """Settings of the method `dsm`: those of `moco`, and the disturbances."""
+
+    sld: SmoothWarp = field(default_factory=SmoothWarp)
+    """How the anchor's scene is broken."""
+    tld: TemporalMix = field(default_factory=TemporalMix)
+    """How the negatives' motion is broken: the weight of each kind."""
+    negatives: int = 1
+    """Motion-broken negatives a clip."""
+
+    def __post_init__(self) -> None:
+        if self.negatives < 1:
+            raise UserError(f"negatives must be at least 1, not {self.negatives}.")
+
+
+class Dsm(nn.Module):
+    """See the module's text."""
+
+    def __init__(self, encoder: nn.Module, config: DsmConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.query = Embedder(encoder, config.dim, config.head)
+        self.key = MomentumTwin(self.query)
+        self.queue = Queue(config.queue, config.dim)
+        self.views = (
+            View("anchor", spatial=config.sld),
+            View("positive"),
+            *(View(f"negative{i}", temporal=config.tld) for i in range(config.negatives)),
+        )
+
+    def forward(self, views: dict[str, Tensor]) -> StepOutput:
+        c = self.config
+        anchor = self.query(views["anchor"])  # (B, D)
+        positive = self.key(views["positive"])  # (B, D), no gradient
+        negatives = torch.stack(
+            [self.key(views[f"negative{i}"]) for i in range(c.negatives)], dim=1
+        )  # (B, N, D)
+        loss = info_nce(
+            anchor,
+            positive,
+            temperature=c.temperature,
+            queue=self.queue.current(),
+            in_batch=c.in_batch,
+            negatives=negatives,
+        )
+        return StepOutput(loss, margin_metrics(anchor, positive, negatives), keys=positive)
+
+    def after_step(self, output: StepOutput, progress: float) -> None:
+        c = self.config
+        self.key.follow(self.query, ramped(c.momentum, progress) if c.ramp else c.momentum)
+        if output.keys is not None:
+            self.queue.push(output.keys)

@@ -1,0 +1,39 @@
+"""Projection heads, and an encoder joined with one."""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+HeadKind = Literal["linear", "mlp"]
+
+
+def projection_head(inputs: int, outputs: int, kind: HeadKind) -> nn.Module:
+    """A map from features to the space in which clips are compared.
+
+    ``linear`` is the paper's; ``mlp`` has a hidden layer with BatchNorm (Chen et al. 2020),
+    which short schedules need.
+    """
+    if kind == "linear":
+        return nn.Linear(inputs, outputs)
+    return nn.Sequential(
+        nn.Linear(inputs, inputs, bias=False),
+        nn.BatchNorm1d(inputs),
+        nn.ReLU(inplace=True),
+        nn.Linear(inputs, outputs),
+    )
+
+
+class Embedder(nn.Module):
+    """An encoder with a projection head: clips (B, C, T, H, W) -> unit vectors (B, dim)."""
+
+    def __init__(self, encoder: nn.Module, dim: int, kind: HeadKind) -> None:
+        super().__init__()
+        self.spec = {"dim": dim, "kind": kind}
+        self.encoder = encoder
+        self.head = projection_head(cast(int, encoder.feature_dim), dim, kind)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return F.normalize(self.head(self.encoder(clip)), dim=1)

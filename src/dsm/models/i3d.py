@@ -1,0 +1,107 @@
+"""``i3d``: the Inflated 3-D Inception-v1 (Carreira & Zisserman 2017, figure 3).
+
+Padding is TensorFlow's "SAME": as much as makes ceil(n / stride) outputs, the odd one at the
+end, so that weights trained with it mean the same here.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dsm.models.pooling import Pooling, pool
+
+Triple = tuple[int, int, int]
+
+
+def pad_same(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
+    """Zero-pad time, height and width so that a kernel gives ceil(n / stride) outputs along each."""
+    pads: list[int] = []
+    for n, k, s in reversed(list(zip(x.shape[2:], kernel, stride, strict=True))):
+        total = max((-(-n // s) - 1) * s + k - n, 0)
+        pads += [total // 2, total - total // 2]
+    return F.pad(x, pads) if any(pads) else x
+
+
+class Unit(nn.Module):
+    """Convolution with "SAME" padding, BatchNorm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
+        super().__init__()
+        self.kernel, self.stride = (kernel,) * 3, (stride,) * 3
+        # With stride 1 "SAME" is symmetric, and the convolution can do it without a copy.
+        self.symmetric = stride == 1
+        self.conv = nn.Conv3d(
+            inputs, outputs, kernel, stride, padding=kernel // 2 if self.symmetric else 0, bias=False
+        )
+        self.norm = nn.BatchNorm3d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.symmetric:
+            x = pad_same(x, self.kernel, self.stride)
+        return F.relu(self.norm(self.conv(x)), inplace=True)
+
+
+class MaxPool(nn.Module):
+    """Max pooling with "SAME" padding; zeros do no harm, for a ReLU comes before."""
+
+    def __init__(self, kernel: Triple, stride: Triple) -> None:
+        super().__init__()
+        self.kernel, self.stride = kernel, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.max_pool3d(pad_same(x, self.kernel, self.stride), self.kernel, self.stride)
+
+
+class Mixed(nn.Module):
+    """An Inception block: four branches side by side."""
+
+    def __init__(self, inputs: int, widths: tuple[int, int, int, int, int, int]) -> None:
+        super().__init__()
+        b0, b1_in, b1, b2_in, b2, b3 = widths
+        self.branch0 = Unit(inputs, b0, 1)
+        self.branch1 = nn.Sequential(Unit(inputs, b1_in, 1), Unit(b1_in, b1, 3))
+        self.branch2 = nn.Sequential(Unit(inputs, b2_in, 1), Unit(b2_in, b2, 3))
+        self.branch3 = nn.Sequential(MaxPool((3, 3, 3), (1, 1, 1)), Unit(inputs, b3, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.branch0(x), self.branch1(x), self.branch2(x), self.branch3(x)], dim=1)
+
+
+class I3D(nn.Module):
+    """See the module's text. ``forward`` (B, C, T, H, W) -> (B, 1024)."""
+
+    def __init__(self, in_channels: int = 3, pooling: Pooling = "avg") -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.stages = nn.Sequential(
+            OrderedDict(
+                conv1=Unit(in_channels, 64, 7, stride=2),
+                pool2=MaxPool((1, 3, 3), (1, 2, 2)),
+                conv2b=Unit(64, 64, 1),
+                conv2c=Unit(64, 192, 3),
+                pool3=MaxPool((1, 3, 3), (1, 2, 2)),
+                mixed3b=Mixed(192, (64, 96, 128, 16, 32, 32)),
+                mixed3c=Mixed(256, (128, 128, 192, 32, 96, 64)),
+                pool4=MaxPool((3, 3, 3), (2, 2, 2)),
+                mixed4b=Mixed(480, (192, 96, 208, 16, 48, 64)),
+                mixed4c=Mixed(512, (160, 112, 224, 24, 64, 64)),
+                mixed4d=Mixed(512, (128, 128, 256, 24, 64, 64)),
+                mixed4e=Mixed(512, (112, 144, 288, 32, 64, 64)),
+                mixed4f=Mixed(528, (256, 160, 320, 32, 128, 128)),
+                pool5=MaxPool((2, 2, 2), (2, 2, 2)),
+                mixed5b=Mixed(832, (256, 160, 320, 32, 128, 128)),
+                mixed5c=Mixed(832, (384, 192, 384, 48, 128, 128)),
+            )
+        )
+        self.feature_dim = 1024 * (2 if pooling == "avgmax" else 1)
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, 1024, ceil(T/8), ceil(H/32), ceil(W/32))."""
+        return self.stages(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return pool(self.feature_map(x), self.pooling)

@@ -1,0 +1,115 @@
+"""From ``--weights`` to an encoder: a run folder, a checkpoint file, or ``none``."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import nn
+
+from dsm.errors import UserError
+from dsm.models.heads import Embedder
+from dsm.models.zoo import create_model
+
+RANDOM = "none"
+
+
+@dataclass(frozen=True)
+class LoadedEncoder:
+    """An encoder and what its checkpoint says about it."""
+
+    module: nn.Module
+    """Clips (B, C, T, H, W) -> (B, D), in evaluation mode."""
+    name: str
+    """What to call it in tables: the method that trained it, or `random`."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """The config of the run that wrote it; empty for random weights."""
+
+
+def newest_checkpoint(run: Path) -> Path:
+    """The newest checkpoint of a run folder.
+
+    Raises:
+        UserError: the folder holds none.
+    """
+    found = sorted((run / "checkpoints").glob("step_*.pt"))
+    if not found:
+        raise UserError(f"{run}: holds no checkpoint (checkpoints/step_*.pt); is it the folder of a run?")
+    return found[-1]
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of this project; nothing in the file is executed.
+
+    Raises:
+        UserError: no such file, or not a checkpoint that this version reads.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = newest_checkpoint(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint or run folder (--weights).")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: is not a checkpoint that can be read safely ({reason}).") from None
+    if not isinstance(state, dict) or not {"format", "config", "method"} <= state.keys():
+        raise UserError(f"{path}: is not a checkpoint of dsm.")
+    return cast("dict[str, Any]", state)
+
+
+def load_weights(
+    weights: str | Path,
+    *,
+    head: Literal["projection"] | None = None,
+    backbone: str = "tiny",
+    settings: dict[str, Any] | None = None,
+) -> LoadedEncoder:
+    """Build an encoder and fill it.
+
+    Args:
+        weights: a run folder (its newest checkpoint), a checkpoint file, or ``none`` for random weights.
+        head: ``projection`` for the L2-normalised embedding that pretraining compares clips in.
+        backbone, settings: what to build where the weights do not say (``none``).
+
+    Raises:
+        UserError: the weights cannot be read or do not fit.
+    """
+    if str(weights) == RANDOM:
+        if head:
+            raise UserError("random weights have no projection head; leave head out.")
+        return LoadedEncoder(create_model(backbone, **(settings or {})).eval(), "random")
+    state = read_checkpoint(weights)
+    config = json.loads(state["config"])
+    encoder = create_model(config["backbone"], **config["model"])
+    module: nn.Module = encoder
+    prefix = "query.encoder."
+    if head:
+        module = Embedder(encoder, int(config["head"]["dim"]), config["head"]["kind"])
+        prefix = "query."
+    wanted = {name.removeprefix(prefix): t for name, t in state["method"].items() if name.startswith(prefix)}
+    try:
+        module.load_state_dict(wanted)
+    except RuntimeError as error:
+        raise UserError(
+            f"{weights}: does not fit {config['backbone']} ({str(error).splitlines()[0]})."
+        ) from None
+    return LoadedEncoder(module.eval(), str(config["method"]), config)
+
+
+def load_encoder(weights: str | Path, head: Literal["projection"] | None = None) -> nn.Module:
+    """Load an encoder from a run folder or a checkpoint.
+
+    Args:
+        weights: see :func:`load_weights`.
+        head: None for pooled features (B, D); ``projection`` for the L2-normalised embedding.
+
+    Returns:
+        A module in evaluation mode: normalised clips (B, C, T, H, W) -> (B, D).
+    """
+    return load_weights(weights, head=head).module

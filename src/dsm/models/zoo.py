@@ -1,0 +1,29 @@
+"""Every backbone by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from dsm.errors import UserError, nearest
+from dsm.models.i3d import I3D
+from dsm.models.tiny import Tiny
+
+MODELS: dict[str, Callable[..., nn.Module]] = {"i3d": I3D, "tiny": Tiny}
+
+
+def create_model(name: str, **settings: Any) -> nn.Module:
+    """Build an encoder: clips (B, C, T, H, W) -> features (B, ``feature_dim``).
+
+    Args:
+        name: a key of :data:`MODELS`.
+        settings: the model's own, such as ``in_channels=3`` or ``pooling="avg"``.
+
+    Raises:
+        UserError: no model has that name; the nearest names are given.
+    """
+    if name not in MODELS:
+        raise UserError(f"unknown backbone '{name}'{nearest(name, MODELS)}. `dsm models` lists them.")
+    return MODELS[name](**settings)

@@ -1,0 +1,34 @@
+"""Which frames of a video make a clip."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.int64]
+
+
+def span(frames: int, stride: int) -> int:
+    """How many frames of a video a clip reaches over."""
+    return (frames - 1) * stride + 1
+
+
+def random_window(total: int, frames: int, stride: int, rng: np.random.Generator) -> Indices:
+    """A clip at a random place: (frames,) indices.
+
+    A video shorter than the clip is looped: indices run past its end and are wrapped.
+    """
+    last_start = total - span(frames, stride)
+    start = int(rng.integers(0, last_start + 1)) if last_start > 0 else 0
+    return (start + stride * np.arange(frames)) % total
+
+
+def uniform_windows(total: int, frames: int, stride: int, windows: int) -> Indices:
+    """Clips spread evenly over a video, the first at its start, the last at its end.
+
+    Returns:
+        (windows, frames) indices; short videos are looped as in :func:`random_window`.
+    """
+    last_start = max(total - span(frames, stride), 0)
+    starts = np.linspace(0, last_start, windows) if windows > 1 else np.array([last_start / 2])
+    return (np.rint(starts).astype(np.int64)[:, None] + stride * np.arange(frames)) % total
