@@ -39,7 +39,7 @@ class Augment:
     contrast: float = 0.5
     saturation: float = 0.25
     hue: float = 0.5
-    """Largest turn of the hue, as a share of half the colour circle (0.5: a quarter circle)."""
+    """Largest turn of the hue, as a share of the colour circle (0.5: any hue)."""
 
     def draw_affine(self, rng: np.random.Generator) -> NDArray[np.float32]:
         """A matrix (2, 2) that turns and zooms the sampling grid about the centre."""
@@ -58,7 +58,7 @@ class Augment:
         brightness, contrast, saturation = (
             rng.uniform(max(0.0, 1 - s), 1 + s) for s in (self.brightness, self.contrast, self.saturation)
         )
-        angle = math.pi * rng.uniform(-self.hue, self.hue)
+        angle = math.tau * rng.uniform(-self.hue, self.hue)
         luma = np.array(LUMA)
         grey = np.tile(luma, (3, 1))
         # Saturation blends with grey; hue turns chroma in YIQ, which leaves lightness alone.

@@ -11,8 +11,10 @@ import sys
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from dsm.engine.interrupt import Interrupted
 from dsm.errors import UserError, nearest
 from dsm.version import __version__
 
@@ -111,7 +113,6 @@ def run(words: list[str]) -> None:
         prog=f"dsm {name}",
         args=rest,
         description=f"{verb.summary[0].upper()}{verb.summary[1:]}.\n\nExamples:\n{examples}",
-        config=(tyro.conf.FlagConversionOff,) if False else (),
     )
     getattr(module, verb.function)(config)
 
@@ -133,16 +134,13 @@ def main() -> None:
     try:
         run(words)
     except UserError as error:
-        errors.print(f"[bold red]dsm:[/] {str(error).replace('[', chr(92) + '[')}")
+        errors.print(f"[bold red]dsm:[/] {escape(str(error))}")
         sys.exit(USER_ERROR)
     except KeyboardInterrupt:
         errors.print("[bold]dsm:[/] stopped.")
         sys.exit(130)
     except BrokenPipeError:
         os._exit(0)  # the reader of our output has gone (`| head`): nobody is left to tell
-    except Exception as error:
-        code = getattr(error, "exit_code", None)
-        if code is None:
-            raise
-        errors.print(f"[bold]dsm:[/] {error}")
-        sys.exit(code)
+    except Interrupted as stopped:
+        errors.print(f"[bold]dsm:[/] {stopped}")
+        sys.exit(stopped.exit_code)

@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from dsm.analyse.demo_report import Evidence, write_report
-from dsm.augment import Augment
 from dsm.datasets.clips import ClipConfig
 from dsm.datasets.lists import read_list
 from dsm.datasets.motionscenes import PRESETS, MotionScenesConfig, write_motionscenes
 from dsm.disturb.spatial import SmoothWarp
+from dsm.disturb.temporal import TemporalMix
 from dsm.engine.checkpoint import list_checkpoints
 from dsm.engine.optim import OptimConfig
 from dsm.engine.pretrain import DataConfig, PretrainConfig, pretrain
@@ -38,7 +38,6 @@ from dsm.evaluate.results import Row, mean_and_spread, share, write_results
 from dsm.evaluate.retrieval import KS, retrieve
 from dsm.methods import MethodSettings
 from dsm.methods.dsm import DsmConfig
-from dsm.methods.moco import MocoConfig
 from dsm.models.weights import load_weights
 
 MARKER = "demo.json"
@@ -49,7 +48,9 @@ TESTS = ("test_free", "test_conflict", "test")
 
 # Eight frames, every third: about one cycle of a motion.
 CLIP = ClipConfig(frames=8, stride=3, resize=72, size=56)
-CONTRAST = MocoConfig(temperature=0.1, momentum=0.5, ramp=True, head="mlp", queue=0, in_batch=True)
+SLD = SmoothWarp(strength=0.15)
+# No shift: the motions are periodic, and another window of one shows the same motion.
+TLD = TemporalMix(shift=0)
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,8 @@ def pretrain_config(config: DemoConfig, method: str, seed: int) -> PretrainConfi
         backbone="tiny",
         steps=config.steps,
         clip=CLIP,
-        augment=Augment(),
-        optim=OptimConfig("adamw", lr=2e-3, weight_decay=0.05, schedule="cosine", warmup=20),
-        settings=MethodSettings(
-            moco=CONTRAST, dsm=DsmConfig(**plain(CONTRAST), sld=SmoothWarp(strength=0.2))
-        ),
+        optim=OptimConfig(lr=2e-3),
+        settings=MethodSettings(dsm=DsmConfig(sld=SLD, tld=TLD)),
         seed=seed,
         save_every=100,
         keep=1,
@@ -119,9 +117,9 @@ def demo(config: DemoConfig) -> None:
         for method in TRAINED:
             _pretrain_once(pretrain_config(config, method, seed))
         for run in RUNS:
-            for split in ("train", *TESTS):
-                features[run, seed, split] = _features_once(config, run, seed, split)
-            rows += _evaluate(run, seed, {split: features[run, seed, split] for split in ("train", *TESTS)})
+            found = _features_once(config, run, seed)
+            rows += _evaluate(run, seed, found)
+            features |= {(run, seed, split): value for split, value in found.items()}
 
     write_results(config.out / "results.json", rows, revision=git_revision())
     evidence = Evidence(
@@ -172,21 +170,29 @@ def _pretrain_once(config: PretrainConfig) -> None:
     pretrain(replace(config, resume=bool(there), overwrite=not there))
 
 
-def _features_once(config: DemoConfig, run: str, seed: int, split: str) -> Features:
-    path = config.out / "features" / f"{run}-seed{seed}" / f"{split}.npz"
-    if path.exists():
-        return load_features(path)
+def _features_once(config: DemoConfig, run: str, seed: int) -> dict[str, Features]:
+    """The features of all four lists, from an earlier call where it got so far."""
+    folder = config.out / "features" / f"{run}-seed{seed}"
     torch.manual_seed(seed)
     weights = "none" if run == "random" else run_folder(config, run, seed)
-    loaded = load_weights(weights, backbone="tiny")
-    videos = read_list(config.out / "scenes" / f"{split}.txt")
-    with progress(f"features by {run}, {split}", len(videos)) as bar:
-        found = extract_features(
-            loaded.module, videos, CLIP, batch_size=32, workers=config.workers,
-            meta={"run": run, "seed": seed, "list": split}, on_progress=bar.update,
-        )  # fmt: skip
-    save_features(path, found)
-    return found
+    encoder = load_weights(weights, backbone="tiny").module
+    videos = {split: read_list(config.out / "scenes" / f"{split}.txt") for split in ("train", *TESTS)}
+    features = {}
+    done = 0
+    with progress(f"features by {run}", sum(map(len, videos.values()))) as bar:
+        for split, listed in videos.items():
+            path = folder / f"{split}.npz"
+            if not path.exists():
+                found = extract_features(
+                    encoder, listed, CLIP, batch_size=32, workers=config.workers,
+                    meta={"run": run, "seed": seed, "list": split},
+                    on_progress=lambda count, before=done: bar.update(before + count),
+                )  # fmt: skip
+                save_features(path, found)
+            features[split] = load_features(path)
+            done += len(listed)
+            bar.update(done)
+    return features
 
 
 def _evaluate(run: str, seed: int, features: dict[str, Features]) -> Iterator[Row]:

@@ -13,7 +13,7 @@ class UserError(Exception):
 def nearest(name: str, known: Iterable[str]) -> str:
     """'; did you mean 'x'?' with the known names nearest to one, or all of them where none is near."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.65)
     if close:
         return "; did you mean " + " or ".join(f"'{one}'" for one in close) + "?"
     return "; known are " + ", ".join(names)

@@ -58,7 +58,12 @@ class Evidence:
 
 
 def write_report(path: Path, evidence: Evidence) -> None:
-    """Write the page, everything inside."""
+    """Write the page, everything inside, and beside it the same views as a picture."""
+    samples = training_views(evidence)
+    figures.film_strip(
+        path.parent / "figures" / "views.png",
+        [(view.name, view.frames) for view in samples[0]],
+    )
     write_page(
         path,
         "demo.html",
@@ -74,7 +79,7 @@ def write_report(path: Path, evidence: Evidence) -> None:
             _table(evidence, "linear_probe", "Linear probe: motion read from frozen features"),
         ],
         charts=[_chart(evidence, "R@1", "R@1"), _chart(evidence, "linear_probe", "Linear probe")],
-        samples=_samples(evidence),
+        samples=samples,
         curves=_curves(evidence),
         first_seed=evidence.seeds[0],
         gallery=_gallery(evidence),
@@ -186,8 +191,21 @@ def _curves(evidence: Evidence) -> list[str]:
     ]  # fmt: skip
 
 
-def _samples(evidence: Evidence) -> list[list[dict[str, str]]]:
-    """Anchor, positive and a negative of each kind, as the training sees them."""
+@dataclass(frozen=True)
+class ShownView:
+    """One view of a sample, as the training sees it."""
+
+    name: str
+    text: str
+    frames: NDArray[np.uint8]
+
+    @property
+    def uri(self) -> str:
+        return clip_uri(self.frames, fps=FPS)
+
+
+def training_views(evidence: Evidence) -> list[list[ShownView]]:
+    """Some training videos, each with the anchor, positive and negatives of the first epoch."""
     config = evidence.configs["dsm"]
     videos = read_list(config.data.train, config.data.root)
     method = create_method("dsm", create_model(config.backbone), config.settings)
@@ -196,19 +214,14 @@ def _samples(evidence: Evidence) -> list[list[dict[str, str]]]:
     texts = {"anchor": "scene broken, motion kept", "positive": "scene and motion intact"}
     rows = []
     for index in np.random.default_rng(0).choice(len(videos), min(SAMPLES, len(videos)), replace=False):
-        sample = dataset[0, int(index)]
-        original = read_frames(videos.file(int(index)), 3 * np.arange(config.clip.frames))
-        row = [{"name": "video", "text": names[videos.labels[index]], "uri": clip_uri(original, fps=FPS)}]
+        sample = dataset.sample(0, int(index))
+        original = read_frames(videos.file(index), config.clip.stride * np.arange(config.clip.frames))
+        row = [ShownView("video", names[videos.labels[index]], original)]
         for view in method.views:
             parameters = {name: value[None] for name, value in sample["parameters"][view.name].items()}
             clip = disturb_view(view, sample["clips"][view.name][None], parameters)
-            row.append(
-                {
-                    "name": view.name.rstrip("0123456789"),
-                    "text": texts.get(view.name, "scene kept, motion broken"),
-                    "uri": clip_uri(_to_uint8(clip[0]), fps=FPS),
-                }
-            )
+            name = view.name.rstrip("0123456789")
+            row.append(ShownView(name, texts.get(name, "scene kept, motion broken"), _to_uint8(clip[0])))
         rows.append(row)
     return rows
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 # Drawn in this colour, then replaced by the page's own.
 _INK = "#010203"
@@ -128,3 +131,18 @@ def smooth(values: Sequence[float], window: int = 5) -> list[float]:
         sum(values[max(0, i - window + 1) : i + 1]) / len(values[max(0, i - window + 1) : i + 1])
         for i in range(len(values))
     ]
+
+
+def film_strip(path: Path, rows: Sequence[tuple[str, NDArray[np.uint8]]]) -> None:
+    """Write a PNG with a row of frames for each clip: (label, uint8 (T, H, W, 3)), all equally long."""
+    count = len(rows[0][1])
+    figure = Figure(figsize=(0.8 * count + 1.6, 0.84 * len(rows)), facecolor="white")
+    for row, (label, frames) in enumerate(rows):
+        for column, frame in enumerate(frames):
+            left, bottom = (1.5 + 0.8 * column) / (0.8 * count + 1.6), 1 - (row + 1) / len(rows)
+            axes = figure.add_axes((left, bottom, 0.78 / (0.8 * count + 1.6), 0.95 / len(rows)))
+            axes.imshow(frame)
+            axes.axis("off")
+        figure.text(1.42 / (0.8 * count + 1.6), 1 - (row + 0.52) / len(rows), label, ha="right", va="center")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=90)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
+from rich.markup import escape
 
 from dsm.datasets.catalog import find_videos, index_folder
 from dsm.datasets.lists import write_list
@@ -42,7 +43,7 @@ def index(config: IndexConfig) -> None:
     if result.classes:
         classes_file.write_text("".join(f"{name}\n" for name in result.classes), encoding="utf-8")
     for reason in result.left_out:
-        console.print(f"[yellow]left out:[/] {reason}", markup=True)
+        console.print(f"[yellow]left out:[/] {escape(reason)}")
     kinds = f", {len(result.classes)} classes" if result.classes else ", unlabelled"
     left = f", {len(result.left_out)} left out" if result.left_out else ""
     console.print(f"{config.out}: {len(result.videos)} videos{kinds}{left}")

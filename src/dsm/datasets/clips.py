@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, default_collate
 
 from dsm.augment import Augment
 from dsm.datasets.lists import UNKNOWN, VideoList
@@ -47,6 +47,26 @@ def crop(frames: NDArray[np.uint8], size: int, corner: tuple[float, float]) -> N
     return frames[:, y : y + size, x : x + size]
 
 
+def collate(samples: list[Any]) -> Any:
+    """Stack samples to a batch; a sample that is an error makes the batch that error.
+
+    An exception that leaves a worker process arrives as a page of traceback. Handed over as a value it
+    arrives as it is, and :func:`raise_errors` raises it where the batch is wanted.
+    """
+    for sample in samples:
+        if isinstance(sample, UserError):
+            return sample
+    return default_collate(samples)
+
+
+def raise_errors(batches: Iterable[Any]) -> Iterator[Any]:
+    """Pass batches on; raise one that is an error."""
+    for batch in batches:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
+
+
 class FrameCounts:
     """How many frames each video of a list has: from the list, or by looking, once."""
 
@@ -63,7 +83,7 @@ class FrameCounts:
         return self._known[index]
 
 
-class TrainingClips(Dataset[dict[str, Any]]):
+class TrainingClips(Dataset[dict[str, Any] | UserError]):
     """For each (epoch, index): the views of a video that a method asks for, not yet rendered.
 
     Everything random comes from a generator seeded by (seed, epoch, index), so that a sample is
@@ -82,8 +102,14 @@ class TrainingClips(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.videos)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        epoch, index = key
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any] | UserError:
+        try:
+            return self.sample(*key)
+        except UserError as error:
+            return error
+
+    def sample(self, epoch: int, index: int) -> dict[str, Any]:
+        """The sample itself, or the error."""
         rng = np.random.default_rng([self.seed, epoch, index])
         total = self._counts[index]
         window = random_window(total, self.clip.frames, self.clip.stride, rng)
@@ -127,7 +153,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
             yield [(epoch, int(index)) for index in chosen]
 
 
-class EvaluationClips(Dataset[Tensor]):
+class EvaluationClips(Dataset[Tensor | UserError]):
     """For each video: evenly spread clips, cropped in the middle; uint8 (windows, T, S, S, 3)."""
 
     def __init__(self, videos: VideoList, clip: ClipConfig, windows: int) -> None:
@@ -137,7 +163,13 @@ class EvaluationClips(Dataset[Tensor]):
     def __len__(self) -> int:
         return len(self.videos)
 
-    def __getitem__(self, index: int) -> Tensor:
+    def __getitem__(self, index: int) -> Tensor | UserError:
+        try:
+            return self._windows(index)
+        except UserError as error:
+            return error
+
+    def _windows(self, index: int) -> Tensor:
         windows = uniform_windows(self._counts[index], self.clip.frames, self.clip.stride, self.windows)
         wanted, places = np.unique(windows, return_inverse=True)
         frames = read_frames(self.videos.file(index), wanted, self.clip.resize)

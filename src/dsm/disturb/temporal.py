@@ -81,6 +81,14 @@ class TemporalMix:
     speed: float = 1.0
 
     def draw(self, indices: Indices, total: int, rng: np.random.Generator) -> Indices:
+        """Break the motion by a kind drawn by weight; one that this video allows not is drawn anew.
+
+        Args:
+            indices: (T,) frames of the anchor. total: frames of the video.
+
+        Returns:
+            (T,) frames of the negative; reversed where no kind with a weight is possible.
+        """
         weights = np.array([getattr(self, field.name) for field in fields(self)], float)
         kinds = [KINDS[field.name] for field in fields(self)]
         while weights.sum() > 0:

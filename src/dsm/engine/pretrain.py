@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from dsm.augment import Augment
-from dsm.datasets.clips import ClipConfig, EpochBatches, TrainingClips
+from dsm.datasets.clips import ClipConfig, EpochBatches, TrainingClips, collate, raise_errors
 from dsm.datasets.lists import VideoList, read_list
 from dsm.disturb.views import render_view
 from dsm.engine.checkpoint import list_checkpoints, save_checkpoint
@@ -153,6 +153,7 @@ class _Trainer:
         return DataLoader(
             dataset,
             batch_sampler=batches,
+            collate_fn=collate,
             num_workers=c.data.workers,
             pin_memory=self.fabric.device.type == "cuda",
         )
@@ -165,7 +166,7 @@ class _Trainer:
         with stop_flag() as stop, progress(title, self.total, start=self.step) as bar:
             try:
                 clock = Clock()
-                for batch in self.loader:
+                for batch in raise_errors(self.loader):
                     clock.lap("wait")
                     metrics = self._train_step(batch)
                     clock.lap("work")

@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 # Without a terminal, a line so often: enough to see that it lives, too little to flood a log.
 SECONDS_BETWEEN_LINES = 15.0

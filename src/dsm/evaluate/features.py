@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from dsm.augment import normalize
-from dsm.datasets.clips import ClipConfig, EvaluationClips
+from dsm.datasets.clips import ClipConfig, EvaluationClips, collate, raise_errors
 from dsm.datasets.lists import VideoList
 from dsm.errors import UserError
 
@@ -64,11 +64,12 @@ def extract_features(
         EvaluationClips(videos, clip, windows),
         batch_size=batch_size,
         num_workers=workers,
+        collate_fn=collate,
         pin_memory=device.type == "cuda",
     )
     rows: list[NDArray[np.float32]] = []
     done = 0
-    for batch in loader:  # uint8 (B, W, T, S, S, 3)
+    for batch in raise_errors(loader):  # uint8 (B, W, T, S, S, 3)
         count = len(batch)
         x = batch.flatten(0, 1).to(device).permute(0, 4, 1, 2, 3).float() / 255
         x = normalize(x).contiguous(memory_format=torch.channels_last_3d)

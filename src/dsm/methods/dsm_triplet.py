@@ -26,8 +26,8 @@ class DsmTripletConfig:
     """By how much the negative must be farther than the positive."""
     dim: int = 128
     """Dimensions of the space in which clips are compared."""
-    head: HeadKind = "linear"
-    """The projection head: `linear` as in the paper; `mlp` with BatchNorm for short schedules."""
+    head: HeadKind = "mlp"
+    """The projection head: `linear` as in the paper, or `mlp` with BatchNorm."""
     sld: SmoothWarp = field(default_factory=SmoothWarp)
     """How the anchor's scene is broken."""
     tld: TemporalMix = field(default_factory=TemporalMix)

@@ -22,20 +22,20 @@ from dsm.models.heads import Embedder, HeadKind
 class MocoConfig:
     """Settings of the method `moco`."""
 
-    temperature: float = 0.07
-    """What the cosines are divided by."""
-    momentum: float = 0.999
-    """How slowly the key encoder follows; it rises to 1 over training with `ramp`."""
-    ramp: bool = False
-    """Let the momentum rise along a cosine."""
+    temperature: float = 0.1
+    """What the cosines are divided by (the paper: 0.07)."""
+    momentum: float = 0.5
+    """How slowly the key encoder follows (the paper: 0.999, which needs a long schedule)."""
+    ramp: bool = True
+    """Let the momentum rise to 1 over the training, along a cosine."""
     dim: int = 128
     """Dimensions of the space in which clips are compared."""
-    head: HeadKind = "linear"
-    """The projection head: `linear` as in the paper; `mlp` with BatchNorm for short schedules."""
-    queue: int = 3569
-    """Keys of earlier clips to push from; 0 for none. The paper's code has 3569 or 16384."""
+    head: HeadKind = "mlp"
+    """The projection head: `linear` as in the paper, or `mlp` with BatchNorm."""
+    queue: int = 0
+    """Keys of earlier clips to push from; stale keys need a high momentum (the paper: 3569 or 16384)."""
     in_batch: bool = True
-    """Push from the other clips of the batch as well."""
+    """Push from the other clips of the batch."""
 
     def __post_init__(self) -> None:
         if self.queue == 0 and not self.in_batch:

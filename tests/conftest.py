@@ -1,0 +1,72 @@
+"""Small videos made by the tests themselves, and the folder of real data where there is one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dsm.datasets.lists import VideoList, write_list
+from dsm.datasets.motionscenes import MotionScenesConfig, write_motionscenes
+from dsm.video.write import write_video
+
+SHARED = Path(os.environ.get("DSM_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of golden files and real videos; tests that need it are skipped without it."""
+    if not (SHARED / "golden").is_dir():
+        pytest.skip(f"no golden files and real videos at {SHARED} (set DSM_SHARED)")
+    return SHARED
+
+
+def numbered_frames(count: int, height: int = 48, width: int = 64) -> np.ndarray:
+    """Frames that say which they are: frame i is grey of level 4 + 6i, so decoding errors show."""
+    levels = (4 + 6 * np.arange(count)).astype(np.uint8)
+    return np.broadcast_to(levels[:, None, None, None], (count, height, width, 3)).copy()
+
+
+def frame_numbers(frames: np.ndarray) -> list[int]:
+    """The numbers of decoded :func:`numbered_frames`."""
+    return [round((float(frame.mean()) - 4) / 6) for frame in frames]
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """30 numbered frames of 64 x 48."""
+    path = tmp_path / "numbered.mp4"
+    write_video(path, numbered_frames(30))
+    return path
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small MotionScenes folder: 40 training videos, 10 a test."""
+    out = tmp_path_factory.mktemp("scenes")
+    write_motionscenes(MotionScenesConfig(train=40, test=10), out)
+    return out
+
+
+@pytest.fixture
+def folder_of_videos(tmp_path: Path) -> Path:
+    """Two classes of two short videos each, one with a space in its name."""
+    root = tmp_path / "videos"
+    for label, name in enumerate(("walk", "wave")):
+        for index in range(2):
+            frames = numbered_frames(12 + label)
+            write_video(root / name / f"clip {index}.mp4", frames)
+    return root
+
+
+@pytest.fixture
+def small_list(folder_of_videos: Path) -> Path:
+    names = sorted(str(p.relative_to(folder_of_videos)) for p in folder_of_videos.rglob("*.mp4"))
+    path = folder_of_videos / "list.txt"
+    write_list(
+        path,
+        VideoList(names, np.array([0, 0, 1, 1]), np.array([12, 12, 13, 13]), folder_of_videos),
+    )
+    return path

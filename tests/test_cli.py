@@ -1,0 +1,193 @@
+"""The command line: help that helps, and one clear sentence with exit code 2 for every mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import numbered_frames
+
+from dsm.cli import VERBS, main
+from dsm.datasets.lists import read_list
+from dsm.video.write import write_video
+
+
+def dsm(*words: object) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user would, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", "from dsm.cli import main; main()", *map(str, words)],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
+    """Run the command in this process (faster), and return the sentence it refuses with."""
+    monkeypatch.setattr(sys, "argv", ["dsm", *map(str, words)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    told = capsys.readouterr().err
+    assert stop.value.code == 2, told
+    assert "Traceback" not in told
+    return " ".join(told.split())
+
+
+def test_overview_names_every_verb() -> None:
+    told = dsm()
+    assert told.returncode == 0
+    assert all(f"dsm {verb}" in told.stdout for verb in VERBS)
+    assert dsm("--version").stdout.strip().count(".") == 2
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_verb_has_help_with_an_example(
+    verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["dsm", *verb.split(), "--help"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 0
+    told = capsys.readouterr().out
+    assert "Examples:" in told
+    assert VERBS[verb].examples[0].split()[1] in told
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pretrian"], "unknown command 'dsm pretrian'; did you mean 'pretrain'?"),
+        (["data", "indexx"], "did you mean 'data index'"),
+        (["pretrain", "--data.train", "none.txt", "--out", "OUT"], "none.txt: no such list file"),
+        (
+            ["pretrain", "--data.train", "LIST", "--out", "OUT", "--backbone", "i3"],
+            "unknown backbone 'i3'; did you mean 'i3d'?",
+        ),
+        (["pretrain", "--data.train", "LIST", "--out", "OUT", "--method", "mocco"], "did you mean 'moco'?"),
+        (
+            ["pretrain", "--data.train", "LIST", "--out", "OUT", "--data.batch-size", "64"],
+            "too few for a batch",
+        ),
+        (["pretrain", "--data.train", "LIST", "--data.root", "none", "--out", "OUT"], "none: no such folder"),
+        (
+            ["pretrain", "--data.train", "LIST", "--out", "FULL", "--data.batch-size", "4"],
+            "holds no run of dsm",
+        ),
+        (
+            ["pretrain", "--data.train", "LIST", "--out", "OUT", "--resume", "--data.batch-size", "4"],
+            "no checkpoint to resume from",
+        ),
+        (["pretrain", "--data.train", "LIST", "--out", "OUT", "--clip.size", "500"], "must not be smaller"),
+        (["data", "index", "none", "--out", "OUT"], "none: no such folder"),
+        (["data", "index", "EMPTY", "--out", "OUT"], "holds no video"),
+        (["data", "index", "VIDEOS", "--out", "LIST"], "already exists"),
+        (["data", "synth", "FULL"], "not empty and not MotionScenes"),
+        (["data", "synth", "OUT", "--scene-correlation", "2"], "scene-correlation must be 0 to 1"),
+        (["extract", "--weights", "none.pt", "--data", "LIST", "--out", "f.npz"], "no such checkpoint"),
+        (["extract", "--weights", "LIST", "--data", "LIST", "--out", "f.npz"], "not a checkpoint"),
+        (["extract", "--weights", "none", "--data", "LIST", "--out", "f.txt"], "must end in .npz"),
+        (
+            ["extract", "--weights", "none", "--backbone", "resnet", "--data", "LIST", "--out", "f.npz"],
+            "unknown backbone 'resnet'",
+        ),
+        (["retrieve", "--gallery", "no.npz", "--queries", "no.npz", "--out", "OUT"], "no such features file"),
+        (["demo", "--out", "FULL"], "not empty and holds no demo"),
+        (["pretrain", "--out", "OUT", "--no-such-flag", "1"], "no-such-flag"),
+    ],
+)
+def test_mistakes_are_named(
+    words: list[str],
+    message: str,
+    small_list: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("EMPTY", "FULL"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "FULL" / "thesis.tex").touch()
+    places = {
+        "LIST": small_list, "VIDEOS": small_list.parent, "OUT": tmp_path / "OUT",
+        "EMPTY": tmp_path / "EMPTY", "FULL": tmp_path / "FULL",
+    }  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    told = refused(capsys, monkeypatch, *(places.get(word, word) for word in words))
+    assert message.lower() in told.lower()
+    assert not (tmp_path / "OUT").exists()
+    assert (tmp_path / "FULL" / "thesis.tex").exists()
+
+
+def test_a_video_that_is_missing_ends_a_run_with_its_name(small_list: Path, tmp_path: Path) -> None:
+    read_list(small_list).file(2).unlink()
+    told = dsm(
+        "pretrain", "--data.train", small_list, "--out", tmp_path / "run", "--backbone", "tiny",
+        "--data.batch-size", 4, "--epochs", 1, "--clip.frames", 4, "--clip.resize", 40, "--clip.size", 32,
+    )  # fmt: skip
+    assert told.returncode == 2, told.stderr
+    assert "no such file" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+def test_index_labels_by_folder_and_names_what_it_leaves_out(folder_of_videos: Path) -> None:
+    (folder_of_videos / "wave" / "broken.mp4").write_bytes(b"no video")
+    told = dsm("data", "index", folder_of_videos, "--out", folder_of_videos / "all.txt")
+    assert told.returncode == 0, told.stderr
+    assert "broken.mp4" in told.stderr
+    assert "1 left out" in told.stderr
+    videos = read_list(folder_of_videos / "all.txt")
+    assert videos.paths == ["walk/clip 0.mp4", "walk/clip 1.mp4", "wave/clip 0.mp4", "wave/clip 1.mp4"]
+    assert videos.labels.tolist() == [0, 0, 1, 1]
+    assert videos.frames.tolist() == [12, 12, 13, 13]
+    assert (folder_of_videos / "classes.txt").read_text() == "walk\nwave\n"
+
+
+def test_index_of_a_plain_folder_is_unlabelled_and_found_from_elsewhere(tmp_path: Path) -> None:
+    for index in range(3):
+        write_video(tmp_path / "footage" / f"{index}.mp4", numbered_frames(6))
+    told = dsm("data", "index", tmp_path / "footage", "--out", tmp_path / "lists" / "all.txt", "--unlabelled")
+    assert told.returncode == 0, told.stderr
+    videos = read_list(tmp_path / "lists" / "all.txt")
+    assert not videos.labelled
+    assert all(videos.file(index).is_file() for index in range(3))
+    with_labels = dsm("data", "index", tmp_path / "footage", "--out", tmp_path / "labels.txt")
+    assert with_labels.returncode == 2
+    assert "--unlabelled" in with_labels.stderr
+
+
+def test_the_verbs_work_together_on_videos_of_ones_own(small_list: Path, tmp_path: Path) -> None:
+    shape = ["--clip.frames", 4, "--clip.stride", 2, "--clip.resize", 40, "--clip.size", 32]
+    run = tmp_path / "run"
+    trained = dsm(
+        "pretrain", "--data.train", small_list, "--method", "dsm", "--backbone", "tiny", "--out", run,
+        "--data.batch-size", 2, "--epochs", 2, "--log-every", 1, *shape,
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    extracted = dsm("extract", "--weights", run, "--data", small_list, "--out", tmp_path / "f.npz")
+    assert extracted.returncode == 0, extracted.stderr
+    assert "4 videos x 128 dimensions" in extracted.stderr
+    found = dsm(
+        "retrieve", "--gallery", tmp_path / "f.npz", "--queries", tmp_path / "f.npz", "--out", tmp_path / "r"
+    )
+    assert found.returncode == 0, found.stderr
+    assert "R@1" in found.stdout
+    results = json.loads((tmp_path / "r" / "results.json").read_text())
+    assert results["command"].startswith("dsm retrieve")
+    rows = {row["metric"]: row for row in results["rows"]}
+    assert list(rows) == ["R@1", "R@5", "R@10", "R@20", "R@50"]
+    assert rows["R@50"]["value"] == 1.0
+    assert rows["R@1"]["run"] == "dsm"
+    with np.load(tmp_path / "f.npz") as arrays:
+        assert arrays["features"].shape == (4, 128)
+        assert arrays["paths"].tolist() == [
+            "walk/clip 0.mp4",
+            "walk/clip 1.mp4",
+            "wave/clip 0.mp4",
+            "wave/clip 1.mp4",
+        ]
+
+
+def test_models_and_doctor_tell_what_there_is() -> None:
+    assert all(name in dsm("models").stdout for name in ("i3d", "tiny"))
+    assert "torch" in dsm("doctor").stdout

@@ -1,0 +1,194 @@
+"""SLD breaks the scene and keeps the motion; TLD keeps the scene and breaks the motion."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsm.augment import Augment, jitter_colour
+from dsm.disturb.spatial import SmoothWarp, identity_grid, warp
+from dsm.disturb.temporal import KINDS, TemporalMix
+from dsm.disturb.views import View, disturb_view, draw_view
+from dsm.video.sampling import random_window
+
+
+def random_clip(batch: int = 2, size: int = 20) -> torch.Tensor:
+    return torch.rand(batch, 3, 4, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def control_of(kind: SmoothWarp, count: int, seed: int = 0) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy(np.stack([kind.draw(rng) for _ in range(count)]))
+
+
+def warp_slowly(clip: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
+    """The slow, obvious reference: each output pixel by hand, bilinear, mirrored at the border."""
+    _, frames, height, width = clip.shape
+
+    def mirrored(position: float, length: int) -> float:
+        position = (position + 0.5) % (2 * length)  # from the outer edge of the first pixel
+        position = min(position, 2 * length - position)
+        return min(max(position - 0.5, 0.0), length - 1.0)
+
+    out = torch.zeros_like(clip)
+    for row in range(height):
+        for column in range(width):
+            x = mirrored(column + field[row, column, 0].item() * width / 2, width)
+            y = mirrored(row + field[row, column, 1].item() * height / 2, height)
+            left, top = int(x), int(y)
+            right, bottom = min(left + 1, width - 1), min(top + 1, height - 1)
+            fx, fy = x - left, y - top
+            for frame in range(frames):
+                picture = clip[:, frame]
+                above = picture[:, top, left] * (1 - fx) + picture[:, top, right] * fx
+                below = picture[:, bottom, left] * (1 - fx) + picture[:, bottom, right] * fx
+                out[:, frame, row, column] = above * (1 - fy) + below * fy
+    return out
+
+
+def test_a_warp_equals_the_slow_reference() -> None:
+    clip = random_clip(1, 12)
+    kind = SmoothWarp(strength=0.3)
+    field = kind.field(control_of(kind, 1), 12, 12)
+    found = warp(clip, identity_grid(12, 12, clip) + field)
+    assert torch.allclose(found[0], warp_slowly(clip[0], field[0]), atol=1e-4)
+
+
+def test_strength_zero_is_the_identity() -> None:
+    clip = random_clip()
+    kind = SmoothWarp(strength=0.0)
+    grid = identity_grid(20, 20, clip) + kind.field(control_of(kind, 2), 20, 20)
+    assert torch.allclose(warp(clip, grid), clip, atol=1e-5)
+
+
+def test_a_still_clip_stays_still_and_changes() -> None:
+    clip = random_clip()[:, :, :1].expand(-1, -1, 4, -1, -1)
+    kind = SmoothWarp(strength=0.2)
+    bent = warp(clip, identity_grid(20, 20, clip) + kind.field(control_of(kind, 2), 20, 20))
+    assert torch.equal(bent[:, :, 0], bent[:, :, 3])
+    assert (bent - clip).abs().mean() > 0.05
+
+
+def test_a_batch_of_one_equals_a_row_of_a_batch() -> None:
+    clip = random_clip()
+    kind = SmoothWarp()
+    control = control_of(kind, 2)
+    both = warp(clip, identity_grid(20, 20, clip) + kind.field(control, 20, 20))
+    second = warp(clip[1:], identity_grid(20, 20, clip) + kind.field(control[1:], 20, 20))
+    assert torch.allclose(both[1:], second, atol=1e-6)
+
+
+def test_gradients_flow_through_a_warp() -> None:
+    clip = random_clip().requires_grad_()
+    kind = SmoothWarp()
+    control = control_of(kind, 2).requires_grad_()
+    warp(clip, identity_grid(20, 20, clip) + kind.field(control, 20, 20)).square().sum().backward()
+    assert clip.grad is not None
+    assert control.grad is not None
+    assert control.grad.abs().sum() > 0
+
+
+@given(
+    st.sampled_from(sorted(KINDS)),
+    st.integers(1, 60),
+    st.integers(1, 12),
+    st.integers(1, 5),
+    st.integers(0, 99),
+)
+def test_every_kind_keeps_the_length_and_the_video(
+    kind: str, total: int, frames: int, stride: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    window = random_window(total, frames, stride, rng)
+    broken = KINDS[kind](window, total, rng)
+    if broken is not None:
+        assert len(broken) == len(window)
+        assert broken.min() >= 0
+        assert broken.max() < total
+
+
+WINDOW = 5 + 3 * np.arange(8)  # of a video of 60 frames
+
+
+def test_reverse_shuffle_and_freeze_use_the_clips_own_frames() -> None:
+    rng = np.random.default_rng(0)
+    assert KINDS["reverse"](WINDOW, 60, rng).tolist() == WINDOW[::-1].tolist()
+    for _ in range(50):
+        shuffled = KINDS["shuffle"](WINDOW, 60, rng)
+        assert sorted(shuffled) == WINDOW.tolist()
+        assert shuffled.tolist() not in (WINDOW.tolist(), WINDOW[::-1].tolist())
+        frozen = KINDS["freeze"](WINDOW, 60, rng)
+        assert len(set(frozen)) == 1
+        assert frozen[0] in WINDOW
+
+
+def test_shift_moves_the_window_far_enough_and_keeps_its_pace() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        shifted = KINDS["shift"](WINDOW, 60, rng)
+        assert abs(shifted[0] - WINDOW[0]) >= 21 // 4
+        assert np.diff(shifted).tolist() == [3] * 7
+
+
+def test_speed_changes_the_pace_and_stays_about_the_place() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        paced = KINDS["speed"](WINDOW, 60, rng)
+        pace = (paced[-1] - paced[0]) / 7
+        assert pace < 3 * 0.7 or pace > 3 * 1.5
+        assert (np.diff(paced) >= 0).all()
+
+
+def test_a_mix_draws_by_weight_and_falls_back_where_a_kind_is_impossible() -> None:
+    only = TemporalMix(shift=0, shuffle=0, reverse=1, freeze=0, speed=0)
+    rng = np.random.default_rng(0)
+    assert only.draw(WINDOW, 60, rng).tolist() == WINDOW[::-1].tolist()
+    nowhere_to_shift = TemporalMix(shift=1, shuffle=0, reverse=0, freeze=0, speed=0)
+    window = WINDOW - 3  # from frame 2 to 23 of 27: no start is 5 frames away
+    assert nowhere_to_shift.draw(window, 27, rng).tolist() == window[::-1].tolist()
+
+
+def test_colour_jitter_equals_its_four_steps_one_after_another() -> None:
+    """Saturation and hue after brightness and contrast, each written out, without clamping between."""
+    augment = Augment(brightness=0.3, contrast=0.4, saturation=0.5, hue=0.0)
+    rng = np.random.default_rng(3)
+    colour = torch.from_numpy(augment.draw_colour(rng))[None]
+    again = np.random.default_rng(3)
+    brightness, contrast, saturation = (again.uniform(1 - s, 1 + s) for s in (0.3, 0.4, 0.5))
+    clip = 0.4 + 0.2 * random_clip(1)  # far from the clamps
+    luma = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)[:, None, None, None]
+    x = clip[0].double() * brightness
+    mean = (x * luma).sum(0).mean()
+    x = contrast * x + (1 - contrast) * mean
+    x = saturation * x + (1 - saturation) * (x * luma).sum(0)
+    assert torch.allclose(jitter_colour(clip, colour)[0].double(), x.clamp(0, 1), atol=1e-5)
+
+
+def test_hue_leaves_lightness_and_greys_alone() -> None:
+    augment = Augment(brightness=0, contrast=0, saturation=0, hue=0.5)
+    colour = torch.from_numpy(augment.draw_colour(np.random.default_rng(1)))[None]
+    grey = torch.full((1, 3, 1, 2, 2), 0.4)
+    assert torch.allclose(jitter_colour(grey, colour), grey, atol=1e-3)
+    red = torch.tensor([0.6, 0.4, 0.4]).reshape(1, 3, 1, 1, 1)
+    assert (jitter_colour(red, colour) - red).abs().max() > 0.02
+
+
+def test_no_augmentation_and_no_disturbance_give_the_clip_itself() -> None:
+    plain = Augment(rotate=0, zoom=0, brightness=0, contrast=0, saturation=0, hue=0)
+    draw = draw_view(View("anchor"), plain, np.arange(4), 10, np.random.default_rng(0))
+    clip = torch.randint(0, 256, (1, 4, 16, 16, 3), dtype=torch.uint8)
+    parameters = {name: torch.from_numpy(value)[None] for name, value in draw.parameters.items()}
+    found = disturb_view(View("anchor"), clip, parameters)
+    assert torch.allclose(found, clip.permute(0, 4, 1, 2, 3) / 255, atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_view_is_the_same_for_the_same_generator(seed: int) -> None:
+    view = View("negative", spatial=SmoothWarp(), temporal=TemporalMix())
+    one, two = (draw_view(view, Augment(), WINDOW, 60, np.random.default_rng(seed)) for _ in range(2))
+    assert one.indices.tolist() == two.indices.tolist()
+    assert one.corner == two.corner
+    assert all(np.array_equal(one.parameters[name], two.parameters[name]) for name in one.parameters)

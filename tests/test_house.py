@@ -1,0 +1,53 @@
+"""The house stands: floors import downwards only, files can be read in one sitting."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import dsm
+
+ROOT = Path(dsm.__file__).parent
+# From the roof to the ground. A module may import from floors below its own, and from its own room.
+FLOORS = [
+    {"cli"},
+    {"commands"},
+    {"recipes", "demo"},
+    {"analyse"},
+    {"engine"},
+    {"evaluate", "methods"},
+    {"datasets"},
+    {"disturb"},
+    {"augment", "models", "video"},
+    {"errors", "version"},
+]
+FLOOR_OF = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
+FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_floors_import_downwards_only(path: Path) -> None:
+    here = room_of(path)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            if name.startswith("dsm."):
+                there = name.split(".")[1]
+                assert there == here or FLOOR_OF[there] > FLOOR_OF[here], f"{here} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_can_be_read_in_one_sitting(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 300
+    assert ast.get_docstring(ast.parse(text)), "a file says first what it is"

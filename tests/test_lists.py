@@ -1,0 +1,94 @@
+"""Lists are read from the right, and a wrong line is named by its number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsm.datasets.lists import UNKNOWN, UNLABELLED, VideoList, read_list, write_list
+from dsm.errors import UserError
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_bytes(text.encode())
+    return path
+
+
+def test_reads_path_label_frames_with_spaces_tabs_crlf_bom_and_comments(tmp_path: Path) -> None:
+    text = "\ufeff# a comment\r\na b/c d.mp4 3 40\r\n\r\ne.mp4\t0\t7\r\n"
+    videos = read_list(write(tmp_path / "l.txt", text))
+    assert videos.paths == ["a b/c d.mp4", "e.mp4"]
+    assert videos.labels.tolist() == [3, 0]
+    assert videos.frames.tolist() == [40, 7]
+    assert videos.file(0) == tmp_path / "a b/c d.mp4"
+
+
+def test_reads_labels_without_frames(tmp_path: Path) -> None:
+    videos = read_list(write(tmp_path / "l.txt", "x 1.mp4 0\ny.mp4 1\n"))
+    assert videos.paths == ["x 1.mp4", "y.mp4"]
+    assert videos.frames.tolist() == [UNKNOWN, UNKNOWN]
+    assert videos.labelled
+
+
+def test_reads_paths_alone(tmp_path: Path) -> None:
+    videos = read_list(write(tmp_path / "l.txt", "my video.mp4\nother.mp4\n"))
+    assert videos.paths == ["my video.mp4", "other.mp4"]
+    assert videos.labels.tolist() == [UNLABELLED, UNLABELLED]
+    assert not videos.labelled
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a.mp4 0 10\nb.mp4 zero 10\n", r"line 2: expected `path label frames`, found `b.mp4 zero 10`"),
+        ("# head\na.mp4 0\nb.mp4\n", "line 3: expected `path label`"),
+        ("a.mp4 0 0\n", "line 1: the video has 0 frames"),
+        ("a.mp4 -2 5\n", "line 1: the label -2 is below 0"),
+        ("# nothing\n\n", "names no video"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_list(write(tmp_path / "l.txt", text))
+
+
+def test_a_missing_list_and_a_missing_root_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such list file"):
+        read_list(tmp_path / "none.txt")
+    with pytest.raises(UserError, match=r"no such folder \(--data.root\)"):
+        read_list(write(tmp_path / "l.txt", "a.mp4\n"), tmp_path / "none")
+
+
+def test_a_binary_file_is_no_list(tmp_path: Path) -> None:
+    (tmp_path / "l.txt").write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(UserError, match="not a UTF-8 text file"):
+        read_list(tmp_path / "l.txt")
+
+
+# Anything but line ends and NUL, not beginning with a comment sign, not ending in white space.
+_PATHS = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp", "Zs")), min_size=1).map(
+    lambda text: f"v{text} x.mp4"
+)
+
+
+@given(st.lists(st.tuples(_PATHS, st.integers(0, 400), st.integers(1, 10**6)), min_size=1, max_size=8))
+def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, rows: list) -> None:
+    folder = tmp_path_factory.mktemp("lists")
+    paths, labels, frames = zip(*rows, strict=True)
+    videos = VideoList(list(paths), np.array(labels), np.array(frames), folder)
+    write_list(folder / "l.txt", videos)
+    again = read_list(folder / "l.txt")
+    assert again.paths == videos.paths
+    assert again.labels.tolist() == list(labels)
+    assert again.frames.tolist() == list(frames)
+
+
+def test_real_lists_are_read(shared: Path) -> None:
+    videos = read_list(shared / "data" / "surv_fight" / "train.txt")
+    assert len(videos) == 186
+    assert set(videos.labels.tolist()) == {0, 1}
+    assert all(videos.file(index).is_file() for index in range(len(videos)))

@@ -1,0 +1,197 @@
+"""Losses against slow loops, golden files, and what each method does in a step."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dsm.errors import UserError
+from dsm.methods import METHODS, MethodSettings, create_method
+from dsm.methods.contrast import info_nce, triplet
+from dsm.methods.dsm import DsmConfig
+from dsm.methods.moco import MocoConfig
+from dsm.methods.momentum import MomentumTwin, Queue, ramped
+from dsm.methods.step import margin_metrics
+from dsm.models.zoo import create_model
+
+
+def unit(*shape: int, seed: int = 0) -> torch.Tensor:
+    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def info_nce_slowly(query, key, temperature, queue=None, in_batch=False, negatives=None) -> float:
+    losses = []
+    for i in range(len(query)):
+        positive = math.exp(float(query[i] @ key[i]) / temperature)
+        others = []
+        if in_batch:
+            others += [float(query[i] @ key[j]) for j in range(len(key)) if j != i]
+        if queue is not None:
+            others += [float(query[i] @ one) for one in queue]
+        if negatives is not None:
+            others += [float(query[i] @ one) for one in negatives[i]]
+        losses.append(-math.log(positive / (positive + sum(math.exp(o / temperature) for o in others))))
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("in_batch", [False, True])
+@pytest.mark.parametrize("with_queue", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_info_nce_equals_the_slow_loop(in_batch: bool, with_queue: bool, count: int) -> None:
+    query, key, queue = unit(5, 8, seed=1), unit(5, 8, seed=2), unit(7, 8, seed=3)
+    negatives = unit(5, count, 8, seed=4) if count else None
+    given = {"queue": queue if with_queue else None, "in_batch": in_batch, "negatives": negatives}
+    found = info_nce(query, key, temperature=0.2, **given)
+    assert float(found) == pytest.approx(info_nce_slowly(query, key, 0.2, **given), abs=1e-5)
+
+
+def test_golden_info_nce(shared: Path) -> None:
+    golden = {
+        name: torch.from_numpy(value) for name, value in np.load(shared / "golden/contrast.npz").items()
+    }
+    found = info_nce(
+        golden["q"], golden["k"], temperature=0.07, queue=golden["memory"], negatives=golden["n"][:, None]
+    )
+    assert float(found) == pytest.approx(float(golden["loss_infonce"]), abs=1e-5)
+
+
+def test_triplet_equals_the_slow_loop() -> None:
+    anchor, positive, negative = (unit(6, 8, seed=seed) for seed in (1, 2, 3))
+    slow = [
+        max(0.0, math.dist(a.tolist(), p.tolist()) - math.dist(a.tolist(), n.tolist()) + 0.5)
+        for a, p, n in zip(anchor, positive, negative, strict=True)
+    ]
+    assert float(triplet(anchor, positive, negative, 0.5)) == pytest.approx(sum(slow) / 6, abs=1e-4)
+
+
+def test_the_queue_holds_the_newest_keys_whatever_the_batch() -> None:
+    queue = Queue(5, 1)
+    assert queue.current() is None
+    pushed: list[float] = []
+    for size in (2, 2, 3, 7, 1):
+        batch = torch.arange(len(pushed), len(pushed) + size, dtype=torch.float32)[:, None]
+        queue.push(batch)
+        pushed += batch[:, 0].tolist()
+        current = queue.current()
+        assert current is not None
+        assert sorted(current[:, 0].tolist()) == sorted(pushed[-5:])
+
+
+def test_the_queue_is_in_the_state_dict() -> None:
+    queue = Queue(4, 2)
+    queue.push(unit(3, 2))
+    other = Queue(4, 2)
+    other.load_state_dict(queue.state_dict())
+    assert torch.equal(other.current(), queue.current())
+    assert int(other.pointer) == 3
+
+
+def test_the_twin_follows_and_takes_no_gradient() -> None:
+    network = torch.nn.Linear(2, 2)
+    twin = MomentumTwin(network)
+    before = twin.network.weight.clone()
+    with torch.no_grad():
+        network.weight.add_(1.0)
+    twin.follow(network, 0.9)
+    assert torch.allclose(twin.network.weight, before + 0.1)
+    assert not any(parameter.requires_grad for parameter in twin.parameters())
+
+
+def test_the_ramp_runs_from_the_momentum_to_one() -> None:
+    assert ramped(0.9, 0.0) == pytest.approx(0.9)
+    assert ramped(0.9, 1.0) == pytest.approx(1.0)
+    assert 0.9 < ramped(0.9, 0.5) < 1.0
+
+
+def test_margin_metrics_count_who_is_nearer() -> None:
+    anchor = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    positive = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    negatives = torch.tensor([[[0.0, 1.0]], [[0.0, 1.0]]])
+    metrics = margin_metrics(anchor, positive, negatives)
+    assert {name: float(value) for name, value in metrics.items()} == {
+        "positive": 0.5, "negative": 0.5, "motion": 0.5,
+    }  # fmt: skip
+
+
+SETTINGS = MethodSettings(
+    moco=MocoConfig(queue=8, momentum=0.9), dsm=DsmConfig(queue=8, momentum=0.9, negatives=2)
+)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_a_step_gives_every_trained_weight_a_finite_gradient(name: str) -> None:
+    torch.manual_seed(0)
+    method = create_method(name, create_model("tiny"), SETTINGS)
+    views = {view.name: torch.randn(4, 3, 8, 32, 32) for view in method.views}
+    output = method(views)
+    output.loss.backward()
+    for parameter in method.query.parameters():
+        assert parameter.grad is not None
+        assert torch.isfinite(parameter.grad).all()
+    method.after_step(output, 0.5)
+    again = method(views)
+    assert torch.isfinite(again.loss)
+
+
+def test_moco_has_no_disturbance_and_no_negative_of_its_own() -> None:
+    method = create_method("moco", create_model("tiny"), SETTINGS)
+    assert [view.name for view in method.views] == ["anchor", "positive"]
+    assert all(view.spatial is None and view.temporal is None for view in method.views)
+
+
+def test_dsm_breaks_the_anchors_scene_and_the_negatives_motion() -> None:
+    method = create_method("dsm", create_model("tiny"), SETTINGS)
+    by_name = {view.name: view for view in method.views}
+    assert by_name["anchor"].spatial
+    assert not by_name["anchor"].temporal
+    assert not by_name["positive"].spatial
+    assert not by_name["positive"].temporal
+    assert by_name["negative0"].temporal
+    assert by_name["negative1"].temporal
+
+
+def test_nothing_to_push_from_is_refused() -> None:
+    for config in (MocoConfig, DsmConfig):
+        with pytest.raises(UserError, match=r"nothing to push from|negatives"):
+            config(queue=0, in_batch=False, **({"negatives": 0} if config is DsmConfig else {}))
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_each_method_learns_to_see_motion(name: str) -> None:
+    """Moving bars against still ones: after some steps the positive is nearer than the negative."""
+    torch.manual_seed(0)
+    method = create_method(
+        name,
+        create_model("tiny", widths=(4, 8, 8, 8)),
+        MethodSettings(
+            moco=MocoConfig(queue=0, head="mlp", momentum=0.5, temperature=0.1),
+            dsm=DsmConfig(queue=0, head="mlp", momentum=0.5, temperature=0.1),
+        ),
+    )
+    optimizer = torch.optim.AdamW(method.parameters(), lr=5e-3)
+    generator = torch.Generator().manual_seed(0)
+    losses = []
+    for _ in range(25):
+        scene = torch.rand(8, 3, 1, 16, 16, generator=generator)
+        speed = torch.randint(1, 4, (8,), generator=generator)
+        moving = torch.stack(
+            [torch.stack([scene[i, :, 0].roll(int(speed[i]) * t, -1) for t in range(6)], 1) for i in range(8)]
+        )
+        views = {
+            view.name: moving if not view.name.startswith("negative") else moving[:, :, :1].expand_as(moving)
+            for view in method.views
+        }
+        output = method(views)
+        optimizer.zero_grad()
+        output.loss.backward()
+        optimizer.step()
+        method.after_step(output, 0.5)
+        losses.append(float(output.loss.detach()))
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    if "motion" in output.metrics:
+        assert float(output.metrics["motion"]) == 1.0

@@ -1,0 +1,127 @@
+"""Encoders: shapes, gradients, and I3D against the outputs of the paper's code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dsm.errors import UserError
+from dsm.models.i3d import pad_same
+from dsm.models.pooling import pool
+from dsm.models.weights import load_encoder, load_weights
+from dsm.models.zoo import MODELS, create_model
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize(("channels", "frames", "size"), [(3, 8, 64), (2, 16, 48), (3, 1, 16), (3, 5, 33)])
+def test_any_clip_gives_features(name: str, channels: int, frames: int, size: int) -> None:
+    model = create_model(name, in_channels=channels).eval()
+    clip = torch.randn(1, channels, frames, size, size)
+    with torch.no_grad():
+        assert model(clip).shape == (1, model.feature_dim)
+        assert model.feature_map(clip).ndim == 5
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_weight_gets_a_finite_gradient(name: str) -> None:
+    torch.manual_seed(0)
+    model = create_model(name)
+    model(torch.randn(2, 3, 8, 64, 64)).square().mean().backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert torch.isfinite(parameter.grad).all(), key
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max", "avgmax"])
+def test_pooling(pooling: str) -> None:
+    feature_map = torch.randn(2, 3, 2, 4, 4)
+    flat = feature_map.flatten(2)
+    expected = {
+        "avg": flat.mean(2),
+        "max": flat.max(2).values,
+        "avgmax": torch.cat([flat.mean(2), flat.max(2).values], 1),
+    }  # fmt: skip
+    assert torch.allclose(pool(feature_map, pooling), expected[pooling], atol=1e-6)
+    assert create_model("tiny", pooling=pooling).feature_dim == 128 * (2 if pooling == "avgmax" else 1)
+
+
+@pytest.mark.parametrize(
+    ("length", "kernel", "stride", "expected"),
+    # TensorFlow's documentation: ceil(n / stride) outputs, the odd zero at the end.
+    [(112, 7, 2, (2, 3)), (113, 7, 2, (3, 3)), (7, 2, 2, (0, 1)), (8, 3, 1, (1, 1)), (4, 1, 2, (0, 0))],
+)
+def test_same_padding(length: int, kernel: int, stride: int, expected: tuple[int, int]) -> None:
+    x = torch.ones(1, 1, 1, 1, length)
+    padded = pad_same(x, (1, 1, kernel), (1, 1, stride))
+    before, after = expected
+    assert padded.shape[-1] == length + before + after
+    assert padded[..., :before].sum() == 0
+    assert F.max_pool3d(padded, (1, 1, kernel), (1, 1, stride)).shape[-1] == -(-length // stride)
+
+
+def filled(index: int, name: str, shape: list[int]) -> torch.Tensor:
+    """The golden files' weights: a formula of the tensor's place and kind, in float64."""
+    b = np.sin(0.7391 * np.arange(int(np.prod(shape))) + 1.37 * index)
+    if name.endswith("num_batches_tracked"):
+        b = b * 0
+    elif name.endswith("running_var"):
+        b = 1 + 0.25 * b
+    elif name.endswith("running_mean"):
+        b = 0.05 * b
+    elif len(shape) == 1:
+        b = 1 + 0.1 * b if name.endswith("weight") else 0.02 * b
+    else:
+        b = b * np.sqrt(2 / np.prod(shape[1:]))
+    return torch.from_numpy(b.reshape(shape))
+
+
+def test_i3d_gives_the_outputs_of_the_papers_code(shared: Path) -> None:
+    golden = np.load(shared / "golden" / "model_i3d.npz")
+    names = json.loads((shared / "golden" / "original_state_dicts.json").read_text())["i3d"]["keys"]
+    model = create_model("i3d").double().eval()
+    state = model.state_dict()
+    theirs = [filled(i, name, shape) for i, (name, shape) in enumerate(names.items())]
+    assert len(theirs) == len(state) + 2  # and a projection: weight and bias
+    for mine, value in zip(state, theirs, strict=False):
+        state[mine] = value.reshape(state[mine].shape).to(state[mine].dtype)
+    model.load_state_dict(state)
+    x = torch.from_numpy(np.sin(0.0137 * np.arange(2 * 3 * 16 * 112 * 112)).reshape(2, 3, 16, 112, 112))
+    with torch.no_grad():
+        features = model(x)
+    assert np.allclose(features, golden["map_mean"], atol=1e-4)
+    embedding = F.normalize(features @ theirs[-2].T + theirs[-1], dim=1)
+    assert np.allclose(embedding, golden["embedding"], atol=1e-4)
+
+
+def test_an_unknown_model_is_told_with_its_neighbours() -> None:
+    with pytest.raises(UserError, match=r"unknown backbone 'i3'; did you mean 'i3d'"):
+        create_model("i3")
+
+
+def test_random_weights_come_from_the_seed() -> None:
+    models = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        models.append(load_weights("none", backbone="tiny").module)
+    clip = torch.randn(1, 3, 8, 32, 32)
+    assert torch.equal(models[0](clip), models[1](clip))
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 cut short"])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "w.pt").write_bytes(content)
+    with pytest.raises(UserError, match="w.pt: is not a checkpoint"):
+        load_encoder(tmp_path / "w.pt")
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "other.pt")
+    with pytest.raises(UserError, match="not a checkpoint of dsm"):
+        load_encoder(tmp_path / "other.pt")
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        load_encoder(tmp_path)

@@ -1,0 +1,215 @@
+"""Pretraining: the same batches whatever the workers, the same run whether stopped or not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from dsm.augment import Augment
+from dsm.datasets.clips import ClipConfig, EpochBatches, TrainingClips
+from dsm.datasets.lists import read_list
+from dsm.engine.checkpoint import list_checkpoints
+from dsm.engine.optim import OptimConfig, learning_rate
+from dsm.engine.pretrain import DataConfig, PretrainConfig, pretrain
+from dsm.engine.runfolder import read_metrics
+from dsm.errors import UserError
+from dsm.methods import METHODS, MethodSettings, create_method
+from dsm.methods.dsm import DsmConfig
+from dsm.methods.moco import MocoConfig
+from dsm.models.weights import load_encoder, read_checkpoint
+from dsm.models.zoo import create_model
+
+CLIP = ClipConfig(frames=4, stride=3, resize=40, size=32)
+
+
+def config(scenes: Path, out: Path, **changes: object) -> PretrainConfig:
+    base = PretrainConfig(
+        data=DataConfig(scenes / "train.txt", batch_size=8, workers=0),
+        out=out,
+        method="dsm",
+        backbone="tiny",
+        steps=12,
+        clip=CLIP,
+        optim=OptimConfig("adamw", lr=1e-3, schedule="cosine", warmup=2),
+        settings=MethodSettings(
+            dsm=DsmConfig(queue=32, head="mlp", momentum=0.9), moco=MocoConfig(queue=32, momentum=0.9)
+        ),
+        log_every=1,
+        save_every=5,
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    return read_checkpoint(run)["method"]
+
+
+def equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def batches(scenes: Path, workers: int) -> list[dict]:
+    videos = read_list(scenes / "train.txt")
+    method = create_method("dsm", create_model("tiny"), MethodSettings())
+    dataset = TrainingClips(videos, CLIP, Augment(), method.views, seed=3)
+    order = EpochBatches(len(videos), 8, seed=3, start=2, stop=8)
+    return list(torch.utils.data.DataLoader(dataset, batch_sampler=order, num_workers=workers))
+
+
+def test_batches_are_the_same_with_any_number_of_workers(scenes: Path) -> None:
+    alone, *others = (batches(scenes, workers) for workers in (0, 1, 2))
+    for other in others:
+        for one, two in zip(alone, other, strict=True):
+            for view in one["clips"]:
+                assert torch.equal(one["clips"][view], two["clips"][view])
+                for name, value in one["parameters"][view].items():
+                    assert torch.equal(value, two["parameters"][view][name])
+
+
+def test_every_video_is_seen_once_an_epoch_in_a_new_order() -> None:
+    order = [batch for batch in EpochBatches(10, 3, seed=0, start=0, stop=6)]  # noqa: C416
+    epochs = [[index for batch in order[i : i + 3] for _, index in batch] for i in (0, 3)]
+    assert all(len(set(epoch)) == 9 for epoch in epochs)
+    assert epochs[0] != epochs[1]
+    assert [epoch for epoch, _ in order[3]] == [1, 1, 1]
+    assert list(EpochBatches(10, 3, seed=0, start=4, stop=6)) == order[4:]
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_a_run_writes_its_folder_and_its_encoder_loads(scenes: Path, tmp_path: Path, method: str) -> None:
+    out = pretrain(config(scenes, tmp_path / "run", method=method))
+    record = json.loads((out / "config.json").read_text())
+    assert record["config"]["method"] == method
+    assert record["versions"]["torch"] == torch.__version__
+    lines = read_metrics(out)
+    assert [line["step"] for line in lines] == list(range(1, 13))
+    assert {"loss", "lr", "clips_per_second", "data_wait"} <= lines[0].keys()
+    assert list(out.glob("events.out.tfevents.*"))
+    assert [path.name for path in list_checkpoints(out / "checkpoints")] == [
+        "step_00000010.pt", "step_00000012.pt",
+    ]  # fmt: skip
+    clip = torch.randn(2, 3, 4, 32, 32)
+    assert load_encoder(out)(clip).shape == (2, 128)
+    embedding = load_encoder(out, head="projection")(clip)
+    assert torch.allclose(embedding.norm(dim=1), torch.ones(2), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_a_resumed_run_ends_bit_for_bit_like_one_never_stopped(
+    scenes: Path, tmp_path: Path, method: str
+) -> None:
+    whole = pretrain(config(scenes, tmp_path / "whole", method=method))
+    part = pretrain(config(scenes, tmp_path / "part", method=method))
+    newest = list_checkpoints(part / "checkpoints")[-1]
+    newest.unlink()  # as if it had been killed after step 10
+    pretrain(
+        config(
+            scenes, part, method=method, resume=True,
+            data=DataConfig(scenes / "train.txt", batch_size=8, workers=2),
+        )
+    )  # fmt: skip
+    assert equal(weights_of(whole), weights_of(part))
+    assert [line["loss"] for line in read_metrics(whole)] == [line["loss"] for line in read_metrics(part)]
+
+
+def test_a_corrupt_newest_checkpoint_is_passed_over(scenes: Path, tmp_path: Path) -> None:
+    whole = pretrain(config(scenes, tmp_path / "whole"))
+    part = pretrain(config(scenes, tmp_path / "part"))
+    newest = list_checkpoints(part / "checkpoints")[-1]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    pretrain(config(scenes, part, resume=True))
+    assert equal(weights_of(whole), weights_of(part))
+
+
+def test_an_existing_run_is_never_overwritten_by_accident(scenes: Path, tmp_path: Path) -> None:
+    out = pretrain(config(scenes, tmp_path / "run", steps=2))
+    before = weights_of(out)
+    with pytest.raises(UserError, match="already holds a run"):
+        pretrain(config(scenes, out, steps=3))
+    assert equal(weights_of(out), before)
+    pretrain(config(scenes, out, steps=3, overwrite=True))
+    assert not equal(weights_of(out), before)
+
+
+def test_a_folder_of_something_else_is_not_emptied_even_with_overwrite(scenes: Path, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").touch()
+    with pytest.raises(UserError, match="holds no run of dsm"):
+        pretrain(config(scenes, tmp_path, overwrite=True))
+    assert (tmp_path / "photo.jpg").exists()
+
+
+def test_too_few_videos_for_a_batch(scenes: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"40 videos are too few for a batch of 41.*--data.batch-size 40"):
+        pretrain(config(scenes, tmp_path / "run", data=DataConfig(scenes / "train.txt", batch_size=41)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_resuming_with_another_backbone_or_from_nothing_is_refused(scenes: Path, tmp_path: Path) -> None:
+    out = pretrain(config(scenes, tmp_path / "run", steps=1))
+    with pytest.raises(UserError, match="needs the same settings"):
+        pretrain(config(scenes, out, method="moco", resume=True))
+    with pytest.raises(UserError, match="no checkpoint to resume from"):
+        pretrain(config(scenes, tmp_path / "none", resume=True))
+
+
+def test_a_diverging_run_stops_with_a_sentence(scenes: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="loss became nan at step"):
+        pretrain(config(scenes, tmp_path / "run", optim=OptimConfig("sgd", lr=1e30)))
+
+
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
+    scenes: Path, tmp_path: Path, name: signal.Signals
+) -> None:
+    def command(out: Path) -> list[str]:
+        return [
+            sys.executable, "-c", "from dsm.cli import main; main()", "pretrain",
+            "--data.train", str(scenes / "train.txt"), "--data.batch-size", "8", "--data.workers", "1",
+            "--backbone", "tiny", "--steps", "60", "--log-every", "1", "--out", str(out),
+            "--clip.frames", "4", "--clip.resize", "40", "--clip.size", "32", "--dsm.queue", "16",
+        ]  # fmt: skip
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    process = subprocess.Popen(command(tmp_path / "run"), env=environment, stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") >= 3):
+        time.sleep(0.05)
+    process.send_signal(name)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 128 + name, told
+    assert "--resume goes on" in told
+    assert "Traceback" not in told
+    for line in ([*command(tmp_path / "run"), "--resume"], command(tmp_path / "whole")):
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    assert equal(weights_of(tmp_path / "run"), weights_of(tmp_path / "whole"))
+
+
+def test_learning_rates_follow_their_schedules() -> None:
+    step = OptimConfig(lr=1.0, schedule="step", warmup=0, milestones=(0.5, 0.75), decay=0.1)
+    assert [learning_rate(step, s, 8) for s in (0, 3, 4, 6)] == pytest.approx([1, 1, 0.1, 0.01])
+    cosine = OptimConfig(lr=1.0, schedule="cosine", warmup=2)
+    assert learning_rate(cosine, 0, 100) == pytest.approx(0.5)
+    assert learning_rate(cosine, 50, 100) == pytest.approx(0.5)
+    assert learning_rate(cosine, 100, 100) == pytest.approx(0.0)
+
+
+def test_a_malicious_checkpoint_is_not_executed(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str, str]]:
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    torch.save({"format": 1, "config": Trap(), "method": {}}, tmp_path / "trap.pt")
+    with pytest.raises(UserError, match="read safely"):
+        load_encoder(tmp_path / "trap.pt")
+    assert not (tmp_path / "sprung").exists()

@@ -1,0 +1,97 @@
+"""Decoding gives exactly the frames asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from conftest import frame_numbers, numbered_frames
+
+from dsm.video.decode import VideoError, fit_short_side, probe, read_clip, read_frames
+from dsm.video.sampling import random_window, uniform_windows
+from dsm.video.write import mp4_bytes, write_video
+
+
+def decode_everything(path: Path) -> np.ndarray:
+    """The slow, obvious reference: every frame, in order."""
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def test_frames_come_in_the_order_asked_for_with_repeats(video: Path) -> None:
+    assert frame_numbers(read_frames(video, [7, 0, 29, 7])) == [7, 0, 29, 7]
+
+
+def test_frames_equal_a_full_decode(video: Path) -> None:
+    everything = decode_everything(video)
+    wanted = [3, 4, 11, 12, 28]
+    difference = np.abs(read_frames(video, wanted).astype(int) - everything[wanted].astype(int))
+    assert difference.max() <= 1  # bilinear and bicubic chroma differ by rounding
+
+
+def test_frames_of_real_videos_equal_a_full_decode(shared: Path) -> None:
+    for path in sorted((shared / "data" / "lipword_tiny" / "cat").glob("*.mp4"))[:3]:
+        everything = decode_everything(path)
+        wanted = [len(everything) - 1, 0, len(everything) // 2]
+        found = read_frames(path, wanted)
+        assert np.abs(found.astype(int) - everything[wanted].astype(int)).mean() < 1.5
+
+
+def test_a_short_video_plays_in_a_loop(video: Path) -> None:
+    assert frame_numbers(read_frames(video, [28, 29, 30, 31, 61])) == [28, 29, 0, 1, 1]
+
+
+def test_a_clip_has_its_stride_and_short_side(video: Path) -> None:
+    clip = read_clip(video, frames=4, stride=5, start=2, size=24)
+    assert clip.shape == (4, 24, 32, 3)
+    assert clip.dtype == np.uint8
+    assert frame_numbers(clip) == [2, 7, 12, 17]
+
+
+def test_probe_counts_frames(video: Path) -> None:
+    info = probe(video)
+    assert (info.frames, info.width, info.height, info.fps) == (30, 64, 48, 24.0)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "cannot be decoded"), (b"no video", "cannot be decoded")]
+)
+def test_a_broken_file_is_an_error_that_names_it(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "broken.mp4"
+    path.write_bytes(content)
+    with pytest.raises(VideoError, match=rf"broken.mp4: {message}"):
+        read_frames(path, [0])
+
+
+def test_a_missing_file_is_never_called_corrupt(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="no such file"):
+        read_frames(tmp_path / "none.mp4", [0])
+    with pytest.raises(VideoError, match="is a folder"):
+        read_frames(tmp_path, [0])
+
+
+def test_the_same_frames_give_the_same_bytes(tmp_path: Path) -> None:
+    frames = numbered_frames(5)
+    write_video(tmp_path / "a.mp4", frames)
+    write_video(tmp_path / "b.mp4", frames)
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    assert mp4_bytes(frames)[4:8] == b"ftyp"
+    assert not list(tmp_path.glob(".*"))  # nothing left aside
+
+
+def test_the_short_side_is_met_whichever_it_is() -> None:
+    assert fit_short_side(1920, 1080, 128) == (228, 128)
+    assert fit_short_side(240, 320, 120) == (120, 160)
+    assert fit_short_side(64, 48, None) == (64, 48)
+
+
+def test_windows_lie_inside_the_video_and_loop_when_it_is_short() -> None:
+    rng = np.random.default_rng(0)
+    starts = {int(random_window(30, 8, 3, rng)[0]) for _ in range(300)}
+    assert starts == set(range(9))  # 30 frames less a span of 22
+    assert random_window(5, 4, 2, rng).tolist() == [0, 2, 4, 1]
+    assert uniform_windows(30, 8, 3, 3)[:, 0].tolist() == [0, 4, 8]
+    assert uniform_windows(30, 8, 3, 1)[:, 0].tolist() == [4]
+    assert uniform_windows(1, 4, 2, 2).tolist() == [[0, 0, 0, 0]] * 2
