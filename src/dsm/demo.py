@@ -49,8 +49,9 @@ TESTS = ("test_free", "test_conflict", "test")
 # Eight frames, every third: about one cycle of a motion.
 CLIP = ClipConfig(frames=8, stride=3, resize=72, size=56)
 SLD = SmoothWarp(strength=0.15)
-# No shift: the motions are periodic, and another window of one shows the same motion.
-TLD = TemporalMix(shift=0)
+# No shift and no speed: the motions are periodic and keep no fixed pace, so that another window of
+# one, or another pace, is the same motion still, and no negative.
+TLD = TemporalMix(shift=0, speed=0)
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class DemoConfig:
     """Folder for videos, runs, results.json and report.html."""
     seeds: Annotated[tuple[int, ...], tyro.conf.arg(aliases=["--seed"])] = (0,)
     """Train and evaluate once for each; with several the report gives mean and spread."""
-    steps: int = 400
+    steps: int = 700
     """Training steps of each method."""
     videos: int = PRESETS["demo"].train
     """Training videos."""
@@ -91,7 +92,7 @@ def pretrain_config(config: DemoConfig, method: str, seed: int) -> PretrainConfi
         steps=config.steps,
         clip=CLIP,
         optim=OptimConfig(lr=2e-3),
-        settings=MethodSettings(dsm=DsmConfig(sld=SLD, tld=TLD)),
+        settings=MethodSettings(dsm=DsmConfig(sld=SLD, tld=TLD, negatives=2)),
         seed=seed,
         save_every=100,
         keep=1,
@@ -186,7 +187,7 @@ def _features_once(config: DemoConfig, run: str, seed: int) -> dict[str, Feature
                 found = extract_features(
                     encoder, listed, CLIP, batch_size=32, workers=config.workers,
                     meta={"run": run, "seed": seed, "list": split},
-                    on_progress=lambda count, before=done: bar.update(before + count),
+                    on_progress=bar.beyond(done),
                 )  # fmt: skip
                 save_features(path, found)
             features[split] = load_features(path)

@@ -67,20 +67,20 @@ def _square_path(t: Array) -> Pose:
 # demo; all of them make ``--preset full``. Mirrored pairs and pairs that are each other
 # played backwards are there on purpose: direction and order have to be seen.
 MOTIONS: dict[str, Callable[[Array], Pose]] = {
-    "swing": lambda t: Pose(x=_sin(t)),
-    "hop": lambda t: Pose(y=1 - 2 * np.abs(_sin(t)), scale=1 - 0.15 * np.abs(_cos(t))),
+    "swing-sideways": lambda t: Pose(x=_sin(t)),
+    "swing-upright": lambda t: Pose(y=_sin(t)),
     "circle-clockwise": lambda t: Pose(x=0.8 * _cos(t), y=0.8 * _sin(t)),
     "circle-anticlockwise": lambda t: Pose(x=0.8 * _cos(t), y=-0.8 * _sin(t)),
     "spin-clockwise": lambda t: Pose(angle=TAU * t),
     "spin-anticlockwise": lambda t: Pose(angle=-TAU * t),
+    "pulse": lambda t: Pose(scale=1 + 0.4 * _sin(t)),
+    "hop": lambda t: Pose(y=1 - 2 * np.abs(_sin(t)), scale=1 - 0.15 * np.abs(_cos(t))),
+    "figure-eight": lambda t: Pose(x=_sin(t), y=0.8 * _sin(2 * t)),
     "swell-and-snap": lambda t: Pose(scale=1 + 0.45 * _sawtooth(t)),
     "shrink-and-snap": lambda t: Pose(scale=1 - 0.45 * _sawtooth(t)),
+    "rock": lambda t: Pose(angle=0.9 * _sin(t)),
     "creep-right": lambda t: Pose(x=_sawtooth(t)),
     "creep-left": lambda t: Pose(x=-_sawtooth(t)),
-    "swing-upright": lambda t: Pose(y=_sin(t)),
-    "figure-eight": lambda t: Pose(x=_sin(t), y=0.8 * _sin(2 * t)),
-    "pulse": lambda t: Pose(scale=1 + 0.4 * _sin(t)),
-    "rock": lambda t: Pose(angle=0.9 * _sin(t)),
     "square-path": _square_path,
     "zigzag": lambda t: Pose(x=_triangle(t), y=0.6 * _triangle(3 * t)),
 }

@@ -146,7 +146,7 @@ class _Trainer:
             self._load()
         self.loader = self._build_loader(videos)
 
-    def _build_loader(self, videos: VideoList) -> DataLoader[dict[str, Any]]:
+    def _build_loader(self, videos: VideoList) -> DataLoader[Any]:
         c = self.config
         dataset = TrainingClips(videos, c.clip, c.augment, self.method.views, c.seed)
         batches = EpochBatches(len(videos), c.data.batch_size, c.seed, self.step, self.total)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -45,6 +45,10 @@ class Reporter:
         rate = (done - self._begun_at) / max(now - self._begun, 1e-9)
         left = f", {_clock((self.total - done) / rate)} left" if rate and done < self.total else ""
         console.print(f"{self.title}: {done}/{self.total}{left}  {note}".rstrip())
+
+    def beyond(self, before: int) -> Callable[[int], None]:
+        """An ``update`` for a part of the work that begins when ``before`` units are done."""
+        return lambda done: self.update(before + done)
 
 
 def _clock(seconds: float) -> str:
