@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -192,3 +195,8 @@ def test_a_view_is_the_same_for_the_same_generator(seed: int) -> None:
     assert one.indices.tolist() == two.indices.tolist()
     assert one.corner == two.corner
     assert all(np.array_equal(one.parameters[name], two.parameters[name]) for name in one.parameters)
+
+
+def test_disturbances_are_at_hand_from_dsm() -> None:
+    code = "import dsm; dsm.disturb.spatial.SmoothWarp; dsm.disturb.temporal.KINDS"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -17,7 +17,6 @@ import torch
 from dsm.augment import Augment
 from dsm.datasets.clips import ClipConfig, EpochBatches, TrainingClips
 from dsm.datasets.lists import read_list
-from dsm.engine.checkpoint import list_checkpoints
 from dsm.engine.optim import OptimConfig, learning_rate
 from dsm.engine.pretrain import DataConfig, PretrainConfig, pretrain
 from dsm.engine.runfolder import read_metrics
@@ -25,7 +24,7 @@ from dsm.errors import UserError
 from dsm.methods import METHODS, MethodSettings, create_method
 from dsm.methods.dsm import DsmConfig
 from dsm.methods.moco import MocoConfig
-from dsm.models.weights import load_encoder, read_checkpoint
+from dsm.models.weights import list_checkpoints, load_encoder, read_checkpoint
 from dsm.models.zoo import create_model
 
 CLIP = ClipConfig(frames=4, stride=3, resize=40, size=32)
@@ -94,7 +93,7 @@ def test_a_run_writes_its_folder_and_its_encoder_loads(scenes: Path, tmp_path: P
     assert [line["step"] for line in lines] == list(range(1, 13))
     assert {"loss", "lr", "clips_per_second", "data_wait"} <= lines[0].keys()
     assert list(out.glob("events.out.tfevents.*"))
-    assert [path.name for path in list_checkpoints(out / "checkpoints")] == [
+    assert [path.name for path in list_checkpoints(out)] == [
         "step_00000010.pt", "step_00000012.pt",
     ]  # fmt: skip
     clip = torch.randn(2, 3, 4, 32, 32)
@@ -109,7 +108,7 @@ def test_a_resumed_run_ends_bit_for_bit_like_one_never_stopped(
 ) -> None:
     whole = pretrain(config(scenes, tmp_path / "whole", method=method))
     part = pretrain(config(scenes, tmp_path / "part", method=method))
-    newest = list_checkpoints(part / "checkpoints")[-1]
+    newest = list_checkpoints(part)[-1]
     newest.unlink()  # as if it had been killed after step 10
     pretrain(
         config(
@@ -124,9 +123,10 @@ def test_a_resumed_run_ends_bit_for_bit_like_one_never_stopped(
 def test_a_corrupt_newest_checkpoint_is_passed_over(scenes: Path, tmp_path: Path) -> None:
     whole = pretrain(config(scenes, tmp_path / "whole"))
     part = pretrain(config(scenes, tmp_path / "part"))
-    newest = list_checkpoints(part / "checkpoints")[-1]
+    newest = list_checkpoints(part)[-1]
     newest.write_bytes(newest.read_bytes()[:1000])
     pretrain(config(scenes, part, resume=True))
+    assert newest.with_suffix(".unreadable").stat().st_size == 1000
     assert equal(weights_of(whole), weights_of(part))
 
 
@@ -147,16 +147,46 @@ def test_a_folder_of_something_else_is_not_emptied_even_with_overwrite(scenes: P
     assert (tmp_path / "photo.jpg").exists()
 
 
+def test_somebody_elses_config_json_makes_no_run_of_ours(scenes: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UserError, match="holds no run of dsm"):
+        pretrain(config(scenes, tmp_path, overwrite=True))
+    assert (tmp_path / "config.json").exists()
+
+
+def test_overwriting_a_run_behind_a_link_keeps_the_link(scenes: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "disk")
+    for _ in range(2):
+        pretrain(config(scenes, tmp_path / "run", steps=1, overwrite=True))
+    assert (tmp_path / "run").is_symlink()
+
+
 def test_too_few_videos_for_a_batch(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"40 videos are too few for a batch of 41.*--data.batch-size 40"):
         pretrain(config(scenes, tmp_path / "run", data=DataConfig(scenes / "train.txt", batch_size=41)))
     assert not (tmp_path / "run").exists()
 
 
-def test_resuming_with_another_backbone_or_from_nothing_is_refused(scenes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"method": "moco"}, "method dsm, not moco"),
+        ({"seed": 1}, "seed 0, not 1"),
+        ({"optim": OptimConfig("sgd", warmup=2)}, "optim.lr"),
+        ({"settings": MethodSettings(dsm=DsmConfig(queue=64, momentum=0.9))}, "dsm.queue 32, not 64"),
+    ],
+)
+def test_resuming_with_other_settings_names_the_first(
+    scenes: Path, tmp_path: Path, change: dict, named: str
+) -> None:
     out = pretrain(config(scenes, tmp_path / "run", steps=1))
-    with pytest.raises(UserError, match="needs the same settings"):
-        pretrain(config(scenes, out, method="moco", resume=True))
+    with pytest.raises(UserError, match=f"was trained with .*{named}|needs the same settings") as told:
+        pretrain(config(scenes, out, resume=True, **change))
+    assert named in str(told.value)
+
+
+def test_resuming_from_nothing_is_refused(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no checkpoint to resume from"):
         pretrain(config(scenes, tmp_path / "none", resume=True))
 

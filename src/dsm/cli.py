@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from dataclasses import dataclass
 
@@ -124,13 +125,15 @@ def main() -> None:
     if (
         not words
         or words[0] in ("-h", "--help", "help")
-        or (words[0] == "data" and words[1:] in ([], ["--help"]))
+        or (words[0] == "data" and words[1:] in ([], ["-h"], ["--help"]))
     ):
         print_overview()
         return
     if words[0] == "--version":
         print(__version__)
         return
+    # Leave by an exception, so that worker processes are stopped and half-written files removed.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         run(words)
     except UserError as error:
@@ -141,6 +144,11 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         os._exit(0)  # the reader of our output has gone (`| head`): nobody is left to tell
+    except OSError as error:
+        if not error.filename:
+            raise
+        errors.print(f"[bold red]dsm:[/] {escape(f'{error.filename}: {error.strerror}.')}")
+        sys.exit(USER_ERROR)
     except Interrupted as stopped:
         errors.print(f"[bold]dsm:[/] {stopped}")
         sys.exit(stopped.exit_code)

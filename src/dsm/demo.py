@@ -8,7 +8,6 @@ done again, so a demo that was stopped goes on, and a finished one is shown at o
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -26,19 +25,20 @@ from dsm.datasets.lists import read_list
 from dsm.datasets.motionscenes import PRESETS, MotionScenesConfig, write_motionscenes
 from dsm.disturb.spatial import SmoothWarp
 from dsm.disturb.temporal import TemporalMix
-from dsm.engine.checkpoint import list_checkpoints
+from dsm.engine.interrupt import Interrupted
 from dsm.engine.optim import OptimConfig
 from dsm.engine.pretrain import DataConfig, PretrainConfig, pretrain
 from dsm.engine.progress import console, progress
-from dsm.engine.runfolder import git_revision, plain, write_atomically
+from dsm.engine.runfolder import git_revision, plain
 from dsm.errors import UserError
 from dsm.evaluate.features import Features, extract_features, load_features, save_features
 from dsm.evaluate.probe import linear_probe
 from dsm.evaluate.results import Row, mean_and_spread, share, write_results
 from dsm.evaluate.retrieval import KS, retrieve
+from dsm.files import empty_folder, write_text
 from dsm.methods import MethodSettings
 from dsm.methods.dsm import DsmConfig
-from dsm.models.weights import load_weights
+from dsm.models.weights import list_checkpoints, load_weights
 
 MARKER = "demo.json"
 FORMAT = 1
@@ -46,6 +46,7 @@ TRAINED = ("moco", "dsm")
 RUNS = ("random", *TRAINED)
 TESTS = ("test_free", "test_conflict", "test")
 
+BATCH = 32
 # Eight frames, every third: about one cycle of a motion.
 CLIP = ClipConfig(frames=8, stride=3, resize=72, size=56)
 SLD = SmoothWarp(strength=0.15)
@@ -76,6 +77,10 @@ class DemoConfig:
     def __post_init__(self) -> None:
         if not self.seeds or self.steps < 1:
             raise UserError("the demo needs at least one seed and one step.")
+        if self.videos < BATCH:
+            raise UserError(f"the demo needs at least {BATCH} videos, a batch; {self.videos} are too few.")
+        if min(*self.seeds, self.workers) < 0:
+            raise UserError("seeds and workers must not be below 0.")
 
 
 def scenes_config(config: DemoConfig) -> MotionScenesConfig:
@@ -85,7 +90,7 @@ def scenes_config(config: DemoConfig) -> MotionScenesConfig:
 def pretrain_config(config: DemoConfig, method: str, seed: int) -> PretrainConfig:
     """What `dsm pretrain` is given; the two methods differ in nothing but their name."""
     return PretrainConfig(
-        data=DataConfig(config.out / "scenes" / "train.txt", batch_size=32, workers=config.workers),
+        data=DataConfig(config.out / "scenes" / "train.txt", batch_size=BATCH, workers=config.workers),
         out=run_folder(config, method, seed),
         method=method,
         backbone="tiny",
@@ -136,7 +141,7 @@ def demo(config: DemoConfig) -> None:
         features=features,
     )
     write_report(config.out / "report.html", evidence)
-    print_table(rows)
+    print_table(rows, chance=1 / scenes.motions)
     minutes = (time.monotonic() - begun) / 60
     console.print(
         f"{minutes:.1f} minutes. Open {config.out / 'report.html'}; numbers in {config.out / 'results.json'}"
@@ -147,28 +152,33 @@ def _claim(config: DemoConfig) -> None:
     """Take the folder: a demo of the same settings is gone on with, anything else is left alone."""
     marker = config.out / MARKER
     # Seeds may be added and workers changed: both leave what is there as it is.
-    settings = {"format": FORMAT, "steps": config.steps, "scenes": plain(scenes_config(config))}
+    training = plain(pretrain_config(config, TRAINED[0], 0))
+    training = {name: value for name, value in training.items() if name not in ("data", "out")}
+    settings = {"format": FORMAT, "scenes": plain(scenes_config(config)), "training": training}
     if config.out.exists() and not config.out.is_dir():
         raise UserError(f"{config.out} is a file, not a folder; choose another --out.")
     if config.out.is_dir() and any(config.out.iterdir()):
         if not marker.exists():
             raise UserError(f"{config.out} is not empty and holds no demo; choose another --out.")
         if config.overwrite:
-            shutil.rmtree(config.out)
+            empty_folder(config.out)
         elif json.loads(marker.read_text(encoding="utf-8")) != settings:
             raise UserError(
                 f"{config.out} holds a demo of other settings; choose another --out, "
                 "or --overwrite to replace it."
             )
-    write_atomically(marker, json.dumps(settings, indent=2) + "\n")
+    write_text(marker, json.dumps(settings, indent=2) + "\n")
 
 
 def _pretrain_once(config: PretrainConfig) -> None:
     """Pretrain, go on where an earlier call was stopped, or leave a finished run as it is."""
-    there = list_checkpoints(config.out / "checkpoints")
+    there = list_checkpoints(config.out)
     if there and there[-1].name == f"step_{config.steps:08d}.pt":
         return
-    pretrain(replace(config, resume=bool(there), overwrite=not there))
+    try:
+        pretrain(replace(config, resume=bool(there), overwrite=not there))
+    except Interrupted as stopped:
+        raise Interrupted("stopped and saved; the same command goes on.", stopped.signal) from None
 
 
 def _features_once(config: DemoConfig, run: str, seed: int) -> dict[str, Features]:
@@ -207,10 +217,10 @@ def _evaluate(run: str, seed: int, features: dict[str, Features]) -> Iterator[Ro
         yield share(run, seed, test, "linear_probe", right)
 
 
-def print_table(rows: list[Row]) -> None:
+def print_table(rows: list[Row], chance: float) -> None:
     """R@1 and linear probe of each run on each test: mean over seeds, and their spread."""
     for metric, title in (("R@1", "R@1, nearest training video"), ("linear_probe", "linear probe")):
-        table = Table(title=f"{title} (chance 10 %)", title_justify="left")
+        table = Table(title=f"{title} (chance {chance:.0%})", title_justify="left")
         table.add_column("")
         for test in TESTS:
             table.add_column(test, justify="right")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
+from dsm.files import write_text
 from dsm.video.write import mp4_bytes
 
 
@@ -28,7 +28,4 @@ def write_page(path: str | Path, template: str, **content: Any) -> None:
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     html = environment.get_template(template).render(**content)
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    aside.write_text(html, encoding="utf-8")
-    os.replace(aside, path)
+    write_text(path, html)

@@ -54,6 +54,8 @@ class ExtractConfig:
     def __post_init__(self) -> None:
         if min(self.windows, self.batch_size) < 1:
             raise UserError("windows and batch-size must be at least 1.")
+        if min(self.workers, self.seed) < 0:
+            raise UserError("workers and seed must not be below 0.")
 
 
 def extract(config: ExtractConfig) -> None:
@@ -62,6 +64,7 @@ def extract(config: ExtractConfig) -> None:
         raise UserError(f"{config.out} already exists; choose another --out, or --overwrite to replace it.")
     if config.out.suffix not in (".npz", ".npy"):
         raise UserError(f"{config.out}: --out must end in .npz (with labels and paths) or .npy (bare array).")
+    config.out.parent.mkdir(parents=True, exist_ok=True)
     videos = read_list(config.data, config.root)
     torch.manual_seed(config.seed)
     loaded = load_weights(config.weights, backbone=config.backbone)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from rich.markup import escape
 
 from dsm.datasets.catalog import find_videos, index_folder
 from dsm.datasets.lists import write_list
 from dsm.engine.progress import console, progress
 from dsm.errors import UserError
+from dsm.files import write_text
 
 
 @dataclass(frozen=True)
@@ -31,19 +31,25 @@ class IndexConfig:
 def index(config: IndexConfig) -> None:
     """Write the list and, with labels, ``classes.txt`` beside it; say what was left out."""
     classes_file = config.out.parent / "classes.txt"
-    for file in [config.out] if config.unlabelled else [config.out, classes_file]:
-        if file.exists() and not config.overwrite:
-            raise UserError(f"{file} already exists; choose another --out, or --overwrite to replace it.")
+    if config.out.exists() and not config.overwrite:
+        raise UserError(f"{config.out} already exists; choose another --out, or --overwrite to replace it.")
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    classes: list[str] = []
+    if not config.unlabelled and not config.overwrite and classes_file.exists():
+        # A second list beside the first (test beside train) must mean the same by a label.
+        classes = classes_file.read_text(encoding="utf-8").splitlines()
+        console.print(f"labels as in {classes_file}")
     found = find_videos(config.folder)
     with progress("looking into videos", len(found)) as bar:
         result = index_folder(
-            config.folder, found, config.out.parent, labelled=not config.unlabelled, on_progress=bar.update
-        )
+            config.folder, found, config.out.parent,
+            labelled=not config.unlabelled, classes=classes, on_progress=bar.update,
+        )  # fmt: skip
     write_list(config.out, result.videos)
     if result.classes:
-        classes_file.write_text("".join(f"{name}\n" for name in result.classes), encoding="utf-8")
+        write_text(classes_file, "".join(f"{name}\n" for name in result.classes))
     for reason in result.left_out:
-        console.print(f"[yellow]left out:[/] {escape(reason)}")
+        console.print(f"left out: {reason}", style="yellow")
     kinds = f", {len(result.classes)} classes" if result.classes else ", unlabelled"
     left = f", {len(result.left_out)} left out" if result.left_out else ""
     console.print(f"{config.out}: {len(result.videos)} videos{kinds}{left}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +26,7 @@ def models(config: ModelsConfig) -> None:
         with torch.device("meta"):
             model = create_model(name)
         size = sum(parameter.numel() for parameter in model.parameters())
-        text = (type(model).__module__ and __import__(type(model).__module__, fromlist=["x"]).__doc__) or ""
+        text = sys.modules[type(model).__module__].__doc__ or ""
         table.add_row(
             name, f"{size / 1e6:.2f} M", str(model.feature_dim), text.split("\n")[0].split(": ", 1)[-1]
         )

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from dsm.engine.runfolder import claim_folder, git_revision
+from dsm.engine.progress import console
+from dsm.engine.runfolder import git_revision
+from dsm.errors import UserError
 from dsm.evaluate.features import load_features
 from dsm.evaluate.results import share, write_results
 from dsm.evaluate.retrieval import KS, retrieve
+from dsm.files import write_text
 
 RESULTS = "results.json"
 
@@ -33,14 +37,19 @@ class RetrieveConfig:
 
 def retrieve_command(config: RetrieveConfig) -> None:
     """Search, print recall beside chance, write the numbers and every query's neighbours."""
+    files = config.out / RESULTS, config.out / "neighbours.tsv"
+    for file in files:
+        if file.exists() and not config.overwrite:
+            raise UserError(f"{file} already exists; choose another --out, or --overwrite to replace it.")
     gallery = load_features(config.gallery)
-    queries = gallery if config.queries == config.gallery else load_features(config.queries)
+    same = config.queries.exists() and config.queries.samefile(config.gallery)
+    queries = gallery if same else load_features(config.queries)
     found = retrieve(gallery, queries)
-    claim_folder(config.out, overwrite=config.overwrite, marker=RESULTS)
     meta = queries.meta
-    run, seed, test = str(meta.get("run", "?")), int(meta.get("seed", 0)), str(meta.get("list", "queries"))
+    run, test = str(meta.get("run", "?")), str(meta.get("list", "queries"))
+    seed = meta["seed"] if isinstance(meta.get("seed"), int) else 0
     rows = [share(run, seed, test, f"R@{k}", found.recall(k)) for k in KS]
-    write_results(config.out / RESULTS, rows, revision=git_revision())
+    write_results(files[0], rows, revision=git_revision())
 
     lines = ["query\tlabel\tneighbours (path:label:cosine), nearest first\n"]
     for row, path in enumerate(queries.paths):
@@ -49,15 +58,17 @@ def retrieve_command(config: RetrieveConfig) -> None:
             for place, cosine in zip(found.neighbours[row, :10], found.similarities[row, :10], strict=True)
         )
         lines.append(f"{path}\t{queries.labels[row]}\t" + "\t".join(near) + "\n")
-    (config.out / "neighbours.tsv").write_text("".join(lines), encoding="utf-8")
+    write_text(files[1], "".join(lines))
 
     counts = np.bincount(gallery.labels)
-    of_label = np.append(counts, 0)[np.minimum(queries.labels, len(counts))]
-    table = Table(title=f"{run}: {len(queries)} queries in {len(gallery)} videos")
+    # A query in the gallery is not among its own neighbours.
+    of_label = np.append(counts, 0)[np.minimum(queries.labels, len(counts))] - same
+    odds = of_label / (len(gallery) - same)
+    table = Table(title=escape(f"{run}: {len(queries)} queries in {len(gallery)} videos"))
     for name in ("", *(f"R@{k}" for k in KS)):
         table.add_column(name, justify="right")
     table.add_row("found", *(f"{row.value:.1%}" for row in rows))
     table.add_row("95 %", *(f"{row.low:.1%}–{row.high:.1%}" for row in rows))
-    table.add_row("chance", *(f"{(1 - (1 - of_label / len(gallery)) ** k).mean():.1%}" for k in KS))
+    table.add_row("chance", *(f"{(1 - (1 - odds) ** k).mean():.1%}" for k in KS))
     Console().print(table)
-    Console(stderr=True).print(f"written: {config.out / RESULTS}, {config.out / 'neighbours.tsv'}")
+    console.print(f"written: {files[0]}, {files[1]}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import tyro
 
 from dsm.datasets.motionscenes import MARKER, Preset, with_overrides, write_motionscenes
 from dsm.engine.progress import console, progress
+from dsm.files import empty_folder
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def synth(config: SynthConfig) -> None:
         seed=config.seed,
     )
     if config.overwrite and (config.out / MARKER).exists():
-        shutil.rmtree(config.out)
+        empty_folder(config.out)
     with progress("MotionScenes", settings.train + 3 * settings.test) as bar:
         write_motionscenes(settings, config.out, workers=config.workers, on_progress=bar.update)
     console.print(

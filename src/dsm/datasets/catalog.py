@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from dsm.datasets.lists import UNLABELLED, VideoList
+from dsm.datasets.lists import UNLABELLED, VideoList, listable
 from dsm.errors import UserError
 from dsm.video.decode import EXTENSIONS, VideoError, probe
 
@@ -46,6 +47,7 @@ def index_folder(
     list_folder: str | Path,
     *,
     labelled: bool = True,
+    classes: Sequence[str] = (),
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Index:
     """Make a list of videos, with their frames counted and labels from the first sub-folder.
@@ -53,32 +55,40 @@ def index_folder(
     Args:
         found: what :func:`find_videos` found in ``folder``.
         list_folder: where the list will lie; paths are written relative to it where they can be.
+        classes: the order that labels count in; empty for the sub-folders in order.
 
     Raises:
-        UserError: labels are wanted and a video lies in no sub-folder; or no file can be read.
+        UserError: labels are wanted and a video lies in no sub-folder, or in one
+            that is none of ``classes``; or no file can be read.
     """
-    folder, list_folder = Path(folder).resolve(), Path(list_folder).resolve()
-    class_of = {path: path.resolve().relative_to(folder).parts[0] for path in found} if labelled else {}
+    folder, list_folder = Path(folder), Path(list_folder).absolute()
+    class_of = {path: path.relative_to(folder).parts[0] for path in found} if labelled else {}
     if labelled:
-        bare = [path for path in found if path.parent.resolve() == folder]
+        bare = [path for path in found if path.parent == folder]
         if bare:
             raise UserError(
                 f"{bare[0]} lies in no sub-folder, so it has no label; sort the videos into one folder "
                 "a class, or use --unlabelled."
             )
-    classes = sorted(set(class_of.values()))
+    there = sorted(set(class_of.values()))
+    unknown = [name for name in there if classes and name not in classes]
+    if unknown:
+        raise UserError(f"{folder / unknown[0]}: '{unknown[0]}' is none of the {len(classes)} known classes.")
+    classes = classes or there
     paths, labels, frames, left_out = [], [], [], []
     for done, path in enumerate(found, start=1):
         try:
             info = probe(path)
             if info.frames == 0:
                 raise VideoError(f"{path}: holds no frame.")
-        except VideoError as error:
+            # Not resolved: what a link is called and where it stands is what the user meant.
+            full = Path(os.path.abspath(path))
+            inside = full.is_relative_to(list_folder)
+            name = listable(str(full.relative_to(list_folder)) if inside else str(full))
+        except UserError as error:
             left_out.append(str(error))
         else:
-            full = path.resolve()
-            inside = full.is_relative_to(list_folder)
-            paths.append(str(full.relative_to(list_folder)) if inside else str(full))
+            paths.append(name)
             labels.append(classes.index(class_of[path]) if labelled else UNLABELLED)
             frames.append(info.frames)
         on_progress(done)
@@ -87,4 +97,4 @@ def index_folder(
             f"{folder}: none of its {len(found)} video files can be read; the first: {left_out[0]}"
         )
     videos = VideoList(paths, np.array(labels, np.int64), np.array(frames, np.int64), root=list_folder)
-    return Index(videos, classes, left_out)
+    return Index(videos, list(classes), left_out)

@@ -7,7 +7,6 @@ has the same fields.
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.errors import UserError
+from dsm.files import write_text
+from dsm.video.decode import EXTENSIONS
 
 UNLABELLED = -1
 UNKNOWN = -1
+MOST = 2**31 - 1
 
+_COLUMNS = {3: "path label frames", 2: "path label", 1: "path"}
 _FULL = re.compile(r"(.+?)[ \t]+(-?\d+)[ \t]+(\d+)")
 _LABELLED = re.compile(r"(.+?)[ \t]+(-?\d+)")
 
@@ -51,6 +54,9 @@ class VideoList:
 
 
 def _fields(line: str, columns: int) -> tuple[str, int, int]:
+    more = _FULL.fullmatch(line) or _LABELLED.fullmatch(line)
+    if columns < 3 and more and (columns == 1 or more.re is _FULL) and _names_video(more[1]):
+        raise ValueError  # read with so few columns, numbers would become part of the path
     if columns == 3 and (match := _FULL.fullmatch(line)):
         return match[1], int(match[2]), int(match[3])
     if columns == 2 and (match := _LABELLED.fullmatch(line)):
@@ -58,6 +64,10 @@ def _fields(line: str, columns: int) -> tuple[str, int, int]:
     if columns == 1:
         return line, UNLABELLED, UNKNOWN
     raise ValueError
+
+
+def _names_video(text: str) -> bool:
+    return Path(text).suffix.lower() in EXTENSIONS
 
 
 def read_list(path: str | Path, root: str | Path | None = None) -> VideoList:
@@ -84,8 +94,8 @@ def read_list(path: str | Path, root: str | Path | None = None) -> VideoList:
     labels: list[int] = []
     frames: list[int] = []
     columns = 0
-    for number, raw in enumerate(text.splitlines(), start=1):
-        line = raw.strip()
+    for number, raw in enumerate(text.split("\n"), start=1):
+        line = raw.strip(" \t\r")
         if not line or line.startswith("#"):
             continue
         if not columns:
@@ -93,12 +103,16 @@ def read_list(path: str | Path, root: str | Path | None = None) -> VideoList:
         try:
             name, label, count = _fields(line, columns)
         except ValueError:
-            expected = {3: "path label frames", 2: "path label"}[columns]
-            raise UserError(f"{path}, line {number}: expected `{expected}`, found `{line}`.") from None
+            raise UserError(
+                f"{path}, line {number}: expected `{_COLUMNS[columns]}`, "
+                f"like the lines before, found `{line}`."
+            ) from None
         if "\0" in name:
             raise UserError(f"{path}, line {number}: the path holds a NUL character.")
         if columns > 1 and label < UNLABELLED:
             raise UserError(f"{path}, line {number}: the label {label} is below 0 (-1 means unlabelled).")
+        if max(label, count) > MOST:
+            raise UserError(f"{path}, line {number}: a label or frame count is above {MOST}.")
         if columns == 3 and count < 1:
             raise UserError(f"{path}, line {number}: the video has {count} frames; remove the line.")
         paths.append(name)
@@ -115,18 +129,32 @@ def read_list(path: str | Path, root: str | Path | None = None) -> VideoList:
     )
 
 
+def listable(name: str) -> str:
+    """A path as a list can hold it.
+
+    Raises:
+        UserError: it holds a line end, or bytes that are no UTF-8.
+    """
+    if "\n" in name or "\r" in name:
+        raise UserError(f"{name!r}: a list cannot hold a name with a line end; rename the file.")
+    if not name.isprintable() and name.encode("utf-8", "ignore").decode("utf-8") != name:
+        raise UserError(f"{name!r}: a list cannot hold a name that is no UTF-8; rename the file.")
+    # What would look like a comment or an indent is a file here all the same.
+    return f"./{name}" if name.startswith(("#", " ", "\t", "\ufeff")) else name
+
+
 def write_list(path: str | Path, videos: VideoList) -> None:
     """Write a list that :func:`read_list` reads back: no label and no frames where unknown."""
+    # A path that ends in a number would be read as a label; said outright, there is none.
+    say_unlabelled = not videos.labelled and any(_LABELLED.fullmatch(name) for name in videos.paths)
     lines = []
     for name, label, count in zip(videos.paths, videos.labels, videos.frames, strict=True):
-        fields = [name]
+        fields = [listable(name)]
+        if say_unlabelled:
+            fields.append(str(UNLABELLED))
         if videos.labelled:
             fields.append(str(label))
             if count != UNKNOWN:
                 fields.append(str(count))
         lines.append(" ".join(fields) + "\n")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    aside.write_text("".join(lines), encoding="utf-8")
-    os.replace(aside, path)
+    write_text(path, "".join(lines))

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from dsm.datasets import scenery
 from dsm.errors import UserError
+from dsm.files import write_text
 from dsm.video.write import write_video
 
 SPLITS = ("train", "test", "test_conflict", "test_free")
@@ -69,8 +70,8 @@ class MotionScenesConfig:
             raise UserError(f"scene-correlation must be 0 to 1, not {self.scene_correlation}.")
         if self.size % 2 or self.size < 16:
             raise UserError(f"size must be an even number from 16 on, not {self.size}.")
-        if min(self.train, self.test, self.frames) < 1:
-            raise UserError("train, test and frames must be at least 1.")
+        if min(self.train, self.test, self.frames) < 1 or self.seed < 0:
+            raise UserError("train, test and frames must be at least 1, and seed at least 0.")
 
 
 PRESETS: dict[str, MotionScenesConfig] = {
@@ -105,12 +106,13 @@ def plan_split(config: MotionScenesConfig, split: str) -> list[VideoPlan]:
     """Which motion on which scene family, video by video; motions in equal numbers."""
     families = scenery.TRAINING_FAMILIES
     tie = np.random.default_rng([config.seed, 99]).permutation(len(families))
+    owned = {families[place] for place in tie[: config.motions]}
     rng = np.random.default_rng([config.seed, 100 + SPLITS.index(split)])
     plans = []
     for index in range(config.train if split == "train" else config.test):
         motion = index % config.motions
         own = families[tie[motion % len(families)]]
-        others = [family for family in families if family != own]
+        others = [family for family in families if family != own and family in owned]
         if split == "test_free":
             family = str(rng.choice(scenery.FREE_FAMILIES))
         elif split == "test_conflict" or rng.random() >= config.scene_correlation:
@@ -213,6 +215,8 @@ def write_motionscenes(
     """
     out = Path(out)
     marker = out / MARKER
+    if workers is not None and workers < 1:
+        raise UserError(f"workers must be at least 1, not {workers}.")
     settings = {"format": FORMAT, **json.loads(json.dumps(asdict(config)))}
     if marker.exists():
         if json.loads(marker.read_text()) != settings:
@@ -220,9 +224,8 @@ def write_motionscenes(
                 f"{out} holds MotionScenes of other settings; choose another folder or --overwrite."
             )
     elif out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty and not MotionScenes; choose another folder or --overwrite.")
-    out.mkdir(parents=True, exist_ok=True)
-    marker.write_text(json.dumps(settings, indent=2) + "\n")
+        raise UserError(f"{out} is not empty and not MotionScenes; choose another folder.")
+    write_text(marker, json.dumps(settings, indent=2) + "\n")
 
     plans = {split: plan_split(config, split) for split in SPLITS}
     everything = [plan for split in SPLITS for plan in plans[split]]
@@ -236,13 +239,13 @@ def write_motionscenes(
             on_progress(done)
 
     names = class_names(config)
-    (out / "classes.txt").write_text("".join(f"{name}\n" for name in names))
+    write_text(out / "classes.txt", "".join(f"{name}\n" for name in names))
     for split in SPLITS:
         lines = [f"{plan.path} {plan.motion} {config.frames}\n" for plan in plans[split]]
-        (out / f"{split}.txt").write_text("".join(lines))
+        write_text(out / f"{split}.txt", "".join(lines))
     table = ["path\tmotion\tfamily\n"]
     table += [f"{plan.path}\t{names[plan.motion]}\t{plan.family}\n" for plan in everything]
-    (out / "scenes.tsv").write_text("".join(table))
+    write_text(out / "scenes.tsv", "".join(table))
     return out
 
 

@@ -1,1 +1,5 @@
-"""The paper's idea: disturbances of the scene (``spatial``) and of the motion (``temporal``)."""
+"""Spatial and temporal local disturbance, and the views that methods make with them."""
+
+from dsm.disturb import spatial, temporal
+
+__all__ = ["spatial", "temporal"]

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dsm.errors import UserError
+
 
 def identity_grid(height: int, width: int, like: Tensor) -> Tensor:
     """The sampling grid that changes nothing: (1, H, W, 2), x first, pixel centres (align_corners=False)."""
@@ -49,6 +51,10 @@ class SmoothWarp:
     """Standard deviation of a displacement, as a share of half the picture's side; 0 is the identity."""
     points: int = 4
     """Control points along each side."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength < float("inf") or self.points < 2:
+            raise UserError("sld: strength must be 0 or more, and points at least 2.")
 
     def draw(self, rng: np.random.Generator) -> NDArray[np.float32]:
         """The displacements of one sample's control points: (2, points, points)."""

@@ -13,11 +13,20 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from dsm.errors import UserError
+
 Indices = NDArray[np.int64]
+
+
+def _looped(indices: Indices) -> bool:
+    """Does the clip begin anew in the middle, the video being too short for it?"""
+    return bool((np.diff(indices) < 0).any())
 
 
 def shift(indices: Indices, total: int, rng: np.random.Generator) -> Indices | None:
     """Another window of the video, at least a quarter of the clip's span away."""
+    if _looped(indices):
+        return None
     span = int(indices[-1] - indices[0])
     start, last = int(indices[0]), total - 1 - span
     away = max(span // 4, 2)
@@ -49,7 +58,7 @@ def freeze(indices: Indices, total: int, rng: np.random.Generator) -> Indices | 
 def speed(indices: Indices, total: int, rng: np.random.Generator) -> Indices | None:
     """About the same place at another pace: from three times slower to three times faster."""
     length = len(indices)
-    if length < 3 or indices[-1] == indices[0]:
+    if length < 3 or indices[-1] == indices[0] or _looped(indices):
         return None
     stride = (indices[-1] - indices[0]) / (length - 1)
     slow, fast = stride * rng.uniform(1 / 3, 0.6), stride * rng.uniform(1.6, 3)
@@ -79,6 +88,11 @@ class TemporalMix:
     reverse: float = 1.0
     freeze: float = 1.0
     speed: float = 1.0
+
+    def __post_init__(self) -> None:
+        weights = [getattr(self, kind.name) for kind in fields(self)]
+        if min(weights) < 0 or not 0 < sum(weights) < float("inf"):
+            raise UserError("the weights of tld must be 0 or more, and one of them above 0.")
 
     def draw(self, indices: Indices, total: int, rng: np.random.Generator) -> Indices:
         """Break the motion by a kind drawn by weight; one that this video allows not is drawn anew.

@@ -14,6 +14,7 @@ class Interrupted(Exception):
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
+        self.signal = signal_number
         self.exit_code = 128 + signal_number
 
 

@@ -32,8 +32,8 @@ class OptimConfig:
     """Steps over which the learning rate rises to its peak."""
 
     def __post_init__(self) -> None:
-        if self.lr <= 0:
-            raise UserError(f"lr must be above 0, not {self.lr}.")
+        if self.lr <= 0 or min(self.weight_decay, self.momentum, self.decay, self.warmup) < 0:
+            raise UserError("optim: lr must be above 0; the other numbers must not be below 0.")
 
 
 def build_optimizer(config: OptimConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

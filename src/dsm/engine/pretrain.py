@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,15 +18,17 @@ from dsm.augment import Augment
 from dsm.datasets.clips import ClipConfig, EpochBatches, TrainingClips, collate, raise_errors
 from dsm.datasets.lists import VideoList, read_list
 from dsm.disturb.views import render_view
-from dsm.engine.checkpoint import list_checkpoints, save_checkpoint
+from dsm.engine.checkpoint import save_checkpoint
 from dsm.engine.interrupt import Interrupted, stop_flag
 from dsm.engine.optim import OptimConfig, build_optimizer, learning_rate
-from dsm.engine.progress import console, progress
-from dsm.engine.runfolder import RunLog, claim_folder, git_revision, plain, versions, write_atomically
+from dsm.engine.progress import Clock, console, progress
+from dsm.engine.runfolder import RunLog, claim_folder, flat, git_revision, plain, versions
 from dsm.errors import UserError, nearest
+from dsm.evaluate.results import command_line
+from dsm.files import write_text
 from dsm.methods import METHODS, MethodSettings, create_method
 from dsm.models.pooling import Pooling
-from dsm.models.weights import read_checkpoint
+from dsm.models.weights import list_checkpoints, read_checkpoint
 from dsm.models.zoo import MODELS, create_model
 
 
@@ -83,13 +84,13 @@ class PretrainConfig:
         if self.method not in METHODS:
             raise UserError(f"unknown method '{self.method}'{nearest(self.method, METHODS)}")
         if self.backbone not in MODELS:
-            raise UserError(
-                f"unknown backbone '{self.backbone}'{nearest(self.backbone, MODELS)} `dsm models` lists them."
-            )
+            raise UserError(f"unknown backbone '{self.backbone}'{nearest(self.backbone, MODELS)}")
         if self.resume and self.overwrite:
             raise UserError("--resume and --overwrite exclude each other: go on, or begin anew?")
-        if min(self.epochs, self.log_every, self.save_every, self.keep, self.data.batch_size) < 1:
-            raise UserError("epochs, log-every, save-every, keep and data.batch-size must be at least 1.")
+        if min(self.epochs, self.log_every, self.save_every, self.keep) < 1:
+            raise UserError("epochs, log-every, save-every and keep must be at least 1.")
+        if self.data.batch_size < 2 or min(self.data.workers, self.seed) < 0:
+            raise UserError("data.batch-size must be at least 2; data.workers and seed must not be below 0.")
         if self.steps is not None and self.steps < 1:
             raise UserError(f"steps must be at least 1, not {self.steps}.")
 
@@ -106,16 +107,22 @@ def pretrain(config: PretrainConfig) -> Path:
     """
     videos = read_list(config.data.train, config.data.root)
     if len(videos) < config.data.batch_size:
+        remedy = f"set --data.batch-size {len(videos)}." if len(videos) > 1 else "at least two are needed."
         raise UserError(
-            f"{videos.source}: {len(videos)} videos are too few for a batch of {config.data.batch_size}; "
-            f"set --data.batch-size {len(videos)} or less."
+            f"{videos.source}: {len(videos)} videos are too few for a batch of "
+            f"{config.data.batch_size}; {remedy}"
         )
-    if config.resume and not list_checkpoints(config.out / "checkpoints"):
+    if config.resume and not list_checkpoints(config.out):
         raise UserError(f"{config.out}: holds no checkpoint to resume from; leave --resume out to begin.")
     if not config.resume:
         claim_folder(config.out, overwrite=config.overwrite)
-        record = {"config": plain(config), "versions": versions(), "revision": git_revision()}
-        write_atomically(config.out / "config.json", json.dumps(record, indent=2) + "\n")
+        record = {
+            "command": command_line(),
+            "config": plain(config),
+            "versions": versions(),
+            "revision": git_revision(),
+        }
+        write_text(config.out / "config.json", json.dumps(record, indent=2) + "\n")
     _Trainer(config, videos).run()
     return config.out
 
@@ -138,10 +145,14 @@ class _Trainer:
         per_epoch = len(videos) // config.data.batch_size
         self.total = config.steps or config.epochs * per_epoch
         self.step = 0
-        self.saved_config = json.dumps(
-            {"method": config.method, "backbone": config.backbone, "model": model_settings,
-             "clip": plain(config.clip), "head": plain(method.query.spec)}
-        )  # fmt: skip
+        self.saved_config = {
+            "method": config.method,
+            "backbone": config.backbone,
+            "model": {"pooling": encoder.pooling},
+            "clip": plain(config.clip),
+            "head": method.query.spec,
+            "settings": lasting_settings(config, videos),
+        }
         if config.resume:
             self._load()
         self.loader = self._build_loader(videos)
@@ -156,6 +167,7 @@ class _Trainer:
             collate_fn=collate,
             num_workers=c.data.workers,
             pin_memory=self.fabric.device.type == "cuda",
+            generator=torch.Generator().manual_seed(c.seed),  # else it draws from the run's own
         )
 
     def run(self) -> None:
@@ -165,7 +177,7 @@ class _Trainer:
         self.module.train()
         with stop_flag() as stop, progress(title, self.total, start=self.step) as bar:
             try:
-                clock = Clock()
+                clock, timing = Clock(), {}
                 for batch in raise_errors(self.loader):
                     clock.lap("wait")
                     metrics = self._train_step(batch)
@@ -174,7 +186,7 @@ class _Trainer:
                     if self.step % c.log_every == 0 or self.step == self.total:
                         timing = clock.read(c.data.batch_size)
                         log.write(self.step, {**metrics, **timing})
-                        bar.update(self.step, _note(metrics, timing))
+                    bar.update(self.step, _note(metrics, timing))
                     if self.step % c.save_every == 0 and self.step < self.total:
                         self._save()
                     if stop.signal and self.step < self.total:
@@ -184,6 +196,7 @@ class _Trainer:
                             f"the same command with --resume goes on.",
                             stop.signal,
                         )
+                    clock.restart()
                 self._save()
             finally:
                 log.close()
@@ -214,26 +227,32 @@ class _Trainer:
 
     def _save(self) -> None:
         state = {
-            "config": self.saved_config,
+            "config": json.dumps(self.saved_config),
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rng": torch.get_rng_state(),
         }
         save_checkpoint(self.config.out / "checkpoints", self.step, state, keep=self.config.keep)
 
+    def _same_settings(self, path: Path, state: dict[str, Any]) -> None:
+        was, now = json.loads(state["config"]).get("settings", {}), self.saved_config["settings"]
+        for name in sorted(was.keys() | now.keys()):
+            if was.get(name) != now.get(name):
+                raise UserError(
+                    f"{path}: was trained with {name} {was.get(name)}, not {now.get(name)}; "
+                    "--resume needs the same settings."
+                )
+
     def _load(self) -> None:
         """Take up the newest checkpoint that can be read."""
-        for path in reversed(list_checkpoints(self.config.out / "checkpoints")):
+        for path in reversed(list_checkpoints(self.config.out)):
             try:
                 state = read_checkpoint(path)
             except UserError as error:
-                console.print(f"[yellow]{error} Trying the one before.")
+                console.print(f"{error} It is set aside; trying the one before.", style="yellow")
+                path.rename(path.with_suffix(".unreadable"))
                 continue
-            if state["config"] != self.saved_config:
-                raise UserError(
-                    f"{path}: was written with another method, backbone or clip; "
-                    "--resume needs the same settings."
-                )
+            self._same_settings(path, state)
             self.method.load_state_dict(state["method"])
             self.optimizer.load_state_dict(state["optimizer"])
             torch.set_rng_state(state["rng"])
@@ -244,35 +263,16 @@ class _Trainer:
         )
 
 
-class Clock:
-    """Shares of time: waiting for data, and working."""
-
-    def __init__(self) -> None:
-        self._at = time.perf_counter()
-        self._sums = {"wait": 0.0, "work": 0.0}
-        self._laps = 0
-
-    def lap(self, kind: str) -> None:
-        now = time.perf_counter()
-        self._sums[kind] += now - self._at
-        self._laps += kind == "work"
-        self._at = now
-
-    def read(self, batch_size: int) -> dict[str, float]:
-        """Clips a second and the share of time spent waiting since the last reading."""
-        total = max(sum(self._sums.values()), 1e-9)
-        reading = {
-            "clips_per_second": self._laps * batch_size / total,
-            "data_wait": self._sums["wait"] / total,
-        }
-        self._sums = dict.fromkeys(self._sums, 0.0)
-        self._laps = 0
-        return reading
+def lasting_settings(config: PretrainConfig, videos: VideoList) -> dict[str, Any]:
+    """What must stay as it was for a run to go on as if never stopped, by the names of its flags."""
+    free = {"out", "epochs", "steps", "log_every", "save_every", "keep", "resume", "overwrite"}
+    settings = {name: value for name, value in plain(config).items() if name not in free}
+    settings["data"] = {"batch_size": config.data.batch_size, "videos": len(videos)}
+    settings |= settings.pop("settings")  # on the command line, methods have no common prefix
+    return flat(settings)
 
 
 def _note(metrics: dict[str, float], timing: dict[str, float]) -> str:
     motion = f"  motion {metrics['motion']:.0%}" if "motion" in metrics else ""
-    return (
-        f"loss {metrics['loss']:.3f}{motion}  lr {metrics['lr']:.1e}  "
-        f"{timing['clips_per_second']:.1f} clips/s  waiting {timing['data_wait']:.0%}"
-    )
+    speed = "  {clips_per_second:.1f} clips/s  waiting {data_wait:.0%}".format(**timing) if timing else ""
+    return f"loss {metrics['loss']:.3f}{motion}  lr {metrics['lr']:.1e}{speed}"

@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 # Without a terminal, a line so often: enough to see that it lives, too little to flood a log.
 SECONDS_BETWEEN_LINES = 15.0
@@ -25,11 +25,11 @@ SECONDS_BETWEEN_LINES = 15.0
 class Reporter:
     """Told how far the work is, shows it."""
 
-    def __init__(self, title: str, total: int, bar: Progress | None) -> None:
+    def __init__(self, title: str, total: int, start: int, bar: Progress | None) -> None:
         self.title, self.total, self._bar = title, total, bar
-        self._task = bar.add_task(title, total=total, note="") if bar else None
+        self._task = bar.add_task(title, total=total, completed=start, note="") if bar else None
         self._begun = self._last_line = time.monotonic()
-        self._begun_at: int | None = None
+        self._begun_at = start
 
     def update(self, done: int, note: str = "") -> None:
         """``done`` of ``total`` units are done; ``note`` says how it goes."""
@@ -37,8 +37,6 @@ class Reporter:
             self._bar.update(self._task, completed=done, note=note)
             return
         now = time.monotonic()
-        if self._begun_at is None:
-            self._begun_at = done
         if done < self.total and now - self._last_line < SECONDS_BETWEEN_LINES:
             return
         self._last_line = now
@@ -61,19 +59,45 @@ def _clock(seconds: float) -> str:
 def progress(title: str, total: int, *, start: int = 0) -> Iterator[Reporter]:
     """A progress display for ``total`` units of work, of which ``start`` are done already."""
     if not console.is_terminal:
-        reporter = Reporter(title, total, None)
-        reporter._begun_at = start
-        yield reporter
+        yield Reporter(title, total, start, None)
         return
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("[dim]{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
     ) as bar:
-        reporter = Reporter(title, total, bar)
-        reporter.update(start)
-        yield reporter
+        yield Reporter(title, total, start, bar)
+
+
+class Clock:
+    """Shares of time: waiting for data, and working."""
+
+    def __init__(self) -> None:
+        self._at = time.perf_counter()
+        self._sums = {"wait": 0.0, "work": 0.0}
+        self._laps = 0
+
+    def lap(self, kind: str) -> None:
+        now = time.perf_counter()
+        self._sums[kind] += now - self._at
+        self._laps += kind == "work"
+        self._at = now
+
+    def restart(self) -> None:
+        """What was done since the last lap (logging, saving) is neither waiting nor working."""
+        self._at = time.perf_counter()
+
+    def read(self, batch_size: int) -> dict[str, float]:
+        """Clips a second and the share of time spent waiting since the last reading."""
+        total = max(sum(self._sums.values()), 1e-9)
+        reading = {
+            "clips_per_second": self._laps * batch_size / total,
+            "data_wait": self._sums["wait"] / total,
+        }
+        self._sums = dict.fromkeys(self._sums, 0.0)
+        self._laps = 0
+        return reading

@@ -7,25 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import platform
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from dsm.errors import UserError
+from dsm.files import empty_folder, write_text
 from dsm.version import __version__
 
 MARKER = "config.json"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
 
 
 def git_revision() -> str | None:
@@ -72,7 +63,25 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def claim_folder(out: Path, *, overwrite: bool, marker: str = MARKER) -> None:
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by the names of their flags: ``optim.weight-decay``."""
+    named: dict[str, Any] = {}
+    for name, value in settings.items():
+        key = f"{prefix}{name.replace('_', '-')}"
+        named |= flat(value, f"{key}.") if isinstance(value, dict) else {key: value}
+    return named
+
+
+def _is_run(out: Path) -> bool:
+    """Did this project write this folder? Others have a ``config.json`` too."""
+    try:
+        record = json.loads((out / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and {"config", "versions", "revision"} <= record.keys()
+
+
+def claim_folder(out: Path, *, overwrite: bool) -> None:
     """Make sure a run may be written to a folder, before any work is done.
 
     A folder that holds something is left alone, unless it may be overwritten; then only a folder that
@@ -84,12 +93,11 @@ def claim_folder(out: Path, *, overwrite: bool, marker: str = MARKER) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file, not a folder; choose another --out.")
     if out.is_dir() and any(out.iterdir()):
-        ours = (out / marker).exists()
-        if not ours:
+        if not _is_run(out):
             raise UserError(f"{out} is not empty and holds no run of dsm; choose another --out.")
         if not overwrite:
             raise UserError(f"{out} already holds a run; choose another --out, or --overwrite to replace it.")
-        shutil.rmtree(out)
+        empty_folder(out)
     out.mkdir(parents=True, exist_ok=True)
 
 
@@ -104,7 +112,7 @@ class RunLog:
         if self._path.exists():
             lines = self._path.read_text(encoding="utf-8").splitlines()
             kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= keep_steps]
-            write_atomically(self._path, "".join(f"{line}\n" for line in kept))
+            write_text(self._path, "".join(f"{line}\n" for line in kept))
         self._file = self._path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(out), purge_step=keep_steps + 1)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +18,7 @@ from dsm.augment import normalize
 from dsm.datasets.clips import ClipConfig, EvaluationClips, collate, raise_errors
 from dsm.datasets.lists import VideoList
 from dsm.errors import UserError
+from dsm.files import written_aside
 
 
 @dataclass(frozen=True)
@@ -85,9 +84,7 @@ def save_features(path: str | Path, features: Features) -> None:
     path = Path(path)
     if path.suffix not in (".npz", ".npy"):
         raise UserError(f"{path}: features are written as .npz (with labels and paths) or .npy (bare).")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with aside.open("wb") as file:
+    with written_aside(path) as aside, aside.open("wb") as file:
         if path.suffix == ".npy":
             np.save(file, features.features)
         else:
@@ -98,7 +95,6 @@ def save_features(path: str | Path, features: Features) -> None:
                 paths=np.array(features.paths, dtype=np.str_),
                 meta=np.array(json.dumps(features.meta)),
             )
-    os.replace(aside, path)
 
 
 def load_features(path: str | Path) -> Features:
@@ -115,11 +111,12 @@ def load_features(path: str | Path) -> Features:
             features = np.ascontiguousarray(arrays["features"], dtype=np.float32)
             labels, paths = arrays["labels"].astype(np.int64), [str(name) for name in arrays["paths"]]
             meta = json.loads(str(arrays["meta"]))
-    except (ValueError, KeyError, IndexError, AttributeError, OSError, zipfile.BadZipFile):
+    except Exception:  # a stranger's bytes can make the reader fail in any way
         raise UserError(
             f"{path}: is not a features file (.npz with features, labels, paths and meta)."
         ) from None
-    if features.ndim != 2 or not len(features) == len(labels) == len(paths):
+    shapes = (features.ndim, labels.ndim, len(labels), len(paths))
+    if shapes != (2, 1, len(features), len(features)) or not isinstance(meta, dict):
         raise UserError(f"{path}: its features, labels and paths do not belong together.")
     if not np.isfinite(features).all():
         raise UserError(f"{path}: some features are not finite numbers; extract them again.")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dsm.files import write_text
 from dsm.version import __version__
 
 
@@ -40,18 +41,22 @@ def share(run: str, seed: int, test: str, metric: str, hits: NDArray[np.bool_], 
     return Row(run, seed, test, metric, float(hits.mean()), float(low), float(high), count)
 
 
+def command_line() -> str:
+    """The command that is running, as one would type it."""
+    return shlex.join(["dsm", *sys.argv[1:]])
+
+
 def write_results(
     path: Path, rows: list[Row], *, command: str | None = None, revision: str | None = None
 ) -> None:
     """Write ``results.json``; the command defaults to the one that is running."""
     record = {
-        "command": command or shlex.join(["dsm", *sys.argv[1:]]),
+        "command": command or command_line(),
         "version": __version__,
         "revision": revision,
         "rows": [asdict(row) for row in rows],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(record, indent=2) + "\n")
 
 
 def mean_and_spread(values: list[float]) -> str:

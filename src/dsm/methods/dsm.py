@@ -35,6 +35,7 @@ class DsmConfig(MocoConfig):
     """Motion-broken negatives a clip."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.negatives < 1:
             raise UserError(f"negatives must be at least 1, not {self.negatives}.")
 

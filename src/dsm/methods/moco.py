@@ -38,6 +38,10 @@ class MocoConfig:
     """Push from the other clips of the batch."""
 
     def __post_init__(self) -> None:
+        if min(self.dim, self.queue + 1) < 1 or self.temperature <= 0 or not 0 <= self.momentum <= 1:
+            raise UserError(
+                "dim must be at least 1, queue at least 0, temperature above 0, momentum from 0 to 1."
+            )
         if self.queue == 0 and not self.in_batch:
             raise UserError("queue 0 and no in-batch: nothing to push from; allow one of the two.")
 

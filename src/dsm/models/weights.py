@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -15,6 +16,8 @@ from dsm.models.heads import Embedder
 from dsm.models.zoo import create_model
 
 RANDOM = "none"
+FORMAT = 1
+_NAME = re.compile(r"step_\d+\.pt")
 
 
 @dataclass(frozen=True)
@@ -29,16 +32,9 @@ class LoadedEncoder:
     """The config of the run that wrote it; empty for random weights."""
 
 
-def newest_checkpoint(run: Path) -> Path:
-    """The newest checkpoint of a run folder.
-
-    Raises:
-        UserError: the folder holds none.
-    """
-    found = sorted((run / "checkpoints").glob("step_*.pt"))
-    if not found:
-        raise UserError(f"{run}: holds no checkpoint (checkpoints/step_*.pt); is it the folder of a run?")
-    return found[-1]
+def list_checkpoints(run: Path) -> list[Path]:
+    """The checkpoints of a run folder, oldest first."""
+    return sorted(p for p in (run / "checkpoints").glob("step_*.pt") if _NAME.fullmatch(p.name))
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -49,7 +45,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if path.is_dir():
-        path = newest_checkpoint(path)
+        found = list_checkpoints(path)
+        if not found:
+            raise UserError(f"{path}: holds no checkpoint (checkpoints/step_*.pt); is it a run?")
+        path = found[-1]
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint or run folder (--weights).")
     try:
@@ -60,6 +59,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ) from None
     if not isinstance(state, dict) or not {"format", "config", "method"} <= state.keys():
         raise UserError(f"{path}: is not a checkpoint of dsm.")
+    if state["format"] != FORMAT:
+        raise UserError(f"{path}: is in format {state['format']}, this version of dsm reads {FORMAT}.")
     return cast("dict[str, Any]", state)
 
 
@@ -85,21 +86,20 @@ def load_weights(
             raise UserError("random weights have no projection head; leave head out.")
         return LoadedEncoder(create_model(backbone, **(settings or {})).eval(), "random")
     state = read_checkpoint(weights)
-    config = json.loads(state["config"])
-    encoder = create_model(config["backbone"], **config["model"])
-    module: nn.Module = encoder
-    prefix = "query.encoder."
-    if head:
-        module = Embedder(encoder, int(config["head"]["dim"]), config["head"]["kind"])
-        prefix = "query."
-    wanted = {name.removeprefix(prefix): t for name, t in state["method"].items() if name.startswith(prefix)}
     try:
-        module.load_state_dict(wanted)
-    except RuntimeError as error:
-        raise UserError(
-            f"{weights}: does not fit {config['backbone']} ({str(error).splitlines()[0]})."
-        ) from None
-    return LoadedEncoder(module.eval(), str(config["method"]), config)
+        config = json.loads(state["config"])
+        encoder = create_model(config["backbone"], **config["model"])
+        module: nn.Module = encoder
+        prefix = "query.encoder."
+        if head:
+            module = Embedder(encoder, int(config["head"]["dim"]), config["head"]["kind"])
+            prefix = "query."
+        tensors = state["method"].items()
+        module.load_state_dict({k.removeprefix(prefix): t for k, t in tensors if k.startswith(prefix)})
+        name = str(config["method"])
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"{weights}: what it holds does not fit ({str(error).splitlines()[0]}).") from None
+    return LoadedEncoder(module.eval(), name, config)
 
 
 def load_encoder(weights: str | Path, head: Literal["projection"] | None = None) -> nn.Module:

@@ -25,5 +25,5 @@ def create_model(name: str, **settings: Any) -> nn.Module:
         UserError: no model has that name; the nearest names are given.
     """
     if name not in MODELS:
-        raise UserError(f"unknown backbone '{name}'{nearest(name, MODELS)}. `dsm models` lists them.")
+        raise UserError(f"unknown backbone '{name}'{nearest(name, MODELS)}")
     return MODELS[name](**settings)

@@ -7,6 +7,7 @@ they are resized on the way, inside swscale.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,7 +54,8 @@ def _open(path: str | Path) -> Iterator[InputContainer]:
         raise VideoError(f"{path}: is a folder, not a video file.")
     try:
         # Some avi files hold metadata that is no UTF-8; it must not cost us the frames.
-        with av.open(str(path), metadata_errors="replace") as container:
+        # An absolute path: FFmpeg would take what stands before a colon for a protocol.
+        with av.open(os.path.abspath(path), metadata_errors="replace") as container:
             if not container.streams.video:
                 raise VideoError(f"{path}: holds no video stream.")
             container.streams.video[0].codec_context.thread_count = 1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from typing import IO
 
 import av
 import numpy as np
 from numpy.typing import NDArray
+
+from dsm.files import written_aside
 
 
 def _encode(target: str | IO[bytes], frames: NDArray[np.uint8], fps: int, crf: int, gop: int) -> None:
@@ -39,14 +40,9 @@ def write_video(
         crf: x264's quality: 0 lossless, 18 hard to tell from the original, 28 coarse.
         gop: the most frames between two keyframes.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        _encode(str(aside), frames, fps, crf, gop)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with written_aside(path) as aside:
+        # An absolute path: FFmpeg would take what stands before a colon for a protocol.
+        _encode(str(aside.absolute()), frames, fps, crf, gop)
 
 
 def mp4_bytes(frames: NDArray[np.uint8], *, fps: int = 12, crf: int = 26) -> bytes:
