@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dsm.augment import Augment, jitter_colour
 from dsm.disturb.spatial import SmoothWarp, identity_grid, warp
 from dsm.disturb.temporal import KINDS, TemporalMix
-from dsm.disturb.views import View, disturb_view, draw_view
+from dsm.disturb.views import View, broken_motion, disturb_view, draw_views
 from dsm.video.sampling import random_window
 
 
@@ -181,7 +181,7 @@ def test_hue_leaves_lightness_and_greys_alone() -> None:
 
 def test_no_augmentation_and_no_disturbance_give_the_clip_itself() -> None:
     plain = Augment(rotate=0, zoom=0, brightness=0, contrast=0, saturation=0, hue=0)
-    draw = draw_view(View("anchor"), plain, np.arange(4), 10, np.random.default_rng(0))
+    (draw,) = draw_views([View("anchor")], plain, np.arange(4), 10, np.random.default_rng(0))
     clip = torch.randint(0, 256, (1, 4, 16, 16, 3), dtype=torch.uint8)
     parameters = {name: torch.from_numpy(value)[None] for name, value in draw.parameters.items()}
     found = disturb_view(View("anchor"), clip, parameters)
@@ -191,10 +191,29 @@ def test_no_augmentation_and_no_disturbance_give_the_clip_itself() -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_view_is_the_same_for_the_same_generator(seed: int) -> None:
     view = View("negative", spatial=SmoothWarp(), temporal=TemporalMix())
-    one, two = (draw_view(view, Augment(), WINDOW, 60, np.random.default_rng(seed)) for _ in range(2))
+    (one,), (two,) = (
+        draw_views([view], Augment(), WINDOW, 60, np.random.default_rng(seed)) for _ in range(2)
+    )
     assert one.indices.tolist() == two.indices.tolist()
     assert one.corner == two.corner
     assert all(np.array_equal(one.parameters[name], two.parameters[name]) for name in one.parameters)
+
+
+def test_a_negative_with_its_anchors_look_differs_in_nothing_but_the_order_of_frames() -> None:
+    sld, reverse = SmoothWarp(0.3), TemporalMix(shift=0, shuffle=0, freeze=0, speed=0)
+    views = [View("anchor", spatial=sld), broken_motion("negative", sld, reverse, "anchor")]
+    anchor, negative = draw_views(views, Augment(), np.arange(4), 10, np.random.default_rng(0))
+    assert anchor.corner == negative.corner
+    assert negative.indices.tolist() == [3, 2, 1, 0]
+    clip = torch.randint(0, 256, (1, 4, 16, 16, 3), dtype=torch.uint8)
+    seen, broken = (
+        disturb_view(view, frames, {k: torch.from_numpy(v)[None] for k, v in draw.parameters.items()})
+        for view, draw, frames in zip(views, (anchor, negative), (clip, clip.flip(1)), strict=True)
+    )
+    assert torch.allclose(seen.flip(2), broken)
+    own = broken_motion("negative", sld, reverse, "own")
+    assert own.look_of is None
+    assert own.spatial is None
 
 
 def test_disturbances_are_at_hand_from_dsm() -> None:

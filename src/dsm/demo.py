@@ -48,7 +48,7 @@ TESTS = ("test_free", "test_conflict", "test")
 
 BATCH = 32
 # Eight frames, every third: about one cycle of a motion.
-CLIP = ClipConfig(frames=8, stride=3, resize=72, size=56)
+CLIP = ClipConfig(frames=8, stride=3, resize=62, size=48)
 SLD = SmoothWarp(strength=0.15)
 # No shift and no speed: the motions are periodic and keep no fixed pace, so that another window of
 # one, or another pace, is the same motion still, and no negative.

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Sampler, default_collate
 
 from dsm.augment import Augment
 from dsm.datasets.lists import UNKNOWN, VideoList
-from dsm.disturb.views import View, draw_view
+from dsm.disturb.views import View, draw_views
 from dsm.errors import UserError
 from dsm.video.decode import probe, read_frames
 from dsm.video.sampling import random_window, uniform_windows
@@ -113,7 +113,7 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
         rng = np.random.default_rng([self.seed, epoch, index])
         total = self._counts[index]
         window = random_window(total, self.clip.frames, self.clip.stride, rng)
-        draws = [draw_view(view, self.augment, window, total, rng) for view in self.views]
+        draws = draw_views(self.views, self.augment, window, total, rng)
         # One pass through the file serves all views.
         wanted, places = np.unique(np.concatenate([draw.indices for draw in draws]), return_inverse=True)
         frames = read_frames(self.videos.file(index), wanted, self.clip.resize)

@@ -8,7 +8,9 @@ Turn, zoom and SLD are joined into one sampling of the picture, so that it blurs
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,6 +31,22 @@ class View:
     """SLD: the scene is broken, the motion kept."""
     temporal: TemporalMix | None = None
     """TLD: the scene is kept, the motion broken."""
+    look_of: str | None = None
+    """An earlier view whose crop, turn, colours and SLD this one shares, to the pixel."""
+
+
+NegativeLook = Literal["anchor", "own"]
+
+
+def broken_motion(name: str, sld: SmoothWarp, tld: TemporalMix, look: NegativeLook) -> View:
+    """The negative of a view named ``anchor`` with its scene broken by ``sld``.
+
+    With the anchor's look it is nearer to the anchor than the positive is in all but the motion, so an
+    encoder that goes by looks is wrong every time. With a look of its own it is as far as the positive.
+    """
+    if look == "anchor":
+        return View(name, spatial=sld, temporal=tld, look_of="anchor")
+    return View(name, temporal=tld)
 
 
 @dataclass(frozen=True)
@@ -43,22 +61,28 @@ class ViewDraw:
     """``affine``, ``colour`` and, with SLD, ``control``; to be stacked over a batch."""
 
 
-def draw_view(
-    view: View, augment: Augment, window: Indices, total: int, rng: np.random.Generator
-) -> ViewDraw:
-    """Choose everything random about one view.
+def draw_views(
+    views: Sequence[View], augment: Augment, window: Indices, total: int, rng: np.random.Generator
+) -> list[ViewDraw]:
+    """Choose everything random about the views of one sample.
 
     Args:
         window: (T,) frame indices of the anchor.
         total: frames of the video.
         rng: the sample's generator.
     """
-    indices = view.temporal.draw(window, total, rng) if view.temporal else window
-    corner = (float(rng.random()), float(rng.random()))
-    parameters = {"affine": augment.draw_affine(rng), "colour": augment.draw_colour(rng)}
-    if view.spatial:
-        parameters["control"] = view.spatial.draw(rng)
-    return ViewDraw(indices, corner, parameters)
+    draws: dict[str, ViewDraw] = {}
+    for view in views:
+        indices = view.temporal.draw(window, total, rng) if view.temporal else window
+        if view.look_of:
+            draws[view.name] = replace(draws[view.look_of], indices=indices)
+            continue
+        corner = (float(rng.random()), float(rng.random()))
+        parameters = {"affine": augment.draw_affine(rng), "colour": augment.draw_colour(rng)}
+        if view.spatial:
+            parameters["control"] = view.spatial.draw(rng)
+        draws[view.name] = ViewDraw(indices, corner, parameters)
+    return list(draws.values())
 
 
 def render_view(view: View, clip: Tensor, parameters: dict[str, Tensor]) -> Tensor:
@@ -66,7 +90,7 @@ def render_view(view: View, clip: Tensor, parameters: dict[str, Tensor]) -> Tens
 
     Args:
         clip: uint8 (B, T, H, W, 3).
-        parameters: what :func:`draw_view` drew, stacked, on the clip's device.
+        parameters: what :func:`draw_views` drew, stacked, on the clip's device.
 
     Returns:
         float32 (B, 3, T, H, W), normalised.

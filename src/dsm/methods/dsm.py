@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dsm.disturb.spatial import SmoothWarp
 from dsm.disturb.temporal import TemporalMix
-from dsm.disturb.views import View
+from dsm.disturb.views import NegativeLook, View, broken_motion
 from dsm.errors import UserError
 from dsm.methods.contrast import info_nce
 from dsm.methods.moco import MocoConfig
@@ -33,6 +33,9 @@ class DsmConfig(MocoConfig):
     """How the negatives' motion is broken: the weight of each kind."""
     negatives: int = 1
     """Motion-broken negatives a clip."""
+    look: NegativeLook = "anchor"
+    """A negative's crop, colours and SLD: its anchor's, so that nothing but the motion sets the two apart;
+    or, as in the paper's code, its `own`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,7 +55,10 @@ class Dsm(nn.Module):
         self.views = (
             View("anchor", spatial=config.sld),
             View("positive"),
-            *(View(f"negative{i}", temporal=config.tld) for i in range(config.negatives)),
+            *(
+                broken_motion(f"negative{i}", config.sld, config.tld, config.look)
+                for i in range(config.negatives)
+            ),
         )
 
     def forward(self, views: dict[str, Tensor]) -> StepOutput:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dsm.disturb.spatial import SmoothWarp
 from dsm.disturb.temporal import TemporalMix
-from dsm.disturb.views import View
+from dsm.disturb.views import NegativeLook, View, broken_motion
 from dsm.methods.contrast import triplet
 from dsm.methods.step import StepOutput, margin_metrics
 from dsm.models.heads import Embedder, HeadKind
@@ -32,6 +32,9 @@ class DsmTripletConfig:
     """How the anchor's scene is broken."""
     tld: TemporalMix = field(default_factory=TemporalMix)
     """How the negative's motion is broken: the weight of each kind."""
+    look: NegativeLook = "anchor"
+    """A negative's crop, colours and SLD: its anchor's, so that nothing but the motion sets the two apart;
+    or, as in the paper's code, its `own`."""
 
 
 class DsmTriplet(nn.Module):
@@ -44,7 +47,7 @@ class DsmTriplet(nn.Module):
         self.views = (
             View("anchor", spatial=config.sld),
             View("positive"),
-            View("negative", temporal=config.tld),
+            broken_motion("negative", config.sld, config.tld, config.look),
         )
 
     def forward(self, views: dict[str, Tensor]) -> StepOutput:

@@ -1,7 +1,8 @@
 """``tiny``: a small 3-D ResNet for laptops, demos and tests.
 
-A stem and three residual blocks for clips of about 8 frames and 56² pixels. Its
-features are max pooled by default: a small thing that moves is not averaged away.
+A stem that looks at single frames and three residual blocks over time and space, for clips of
+about 8 frames and 48² pixels. Its features are max pooled by default: a small thing that moves is
+not averaged away.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Tiny(nn.Module):
     def __init__(
         self,
         in_channels: int = 3,
-        widths: tuple[int, int, int, int] = (16, 32, 64, 128),
+        widths: tuple[int, int, int, int] = (12, 32, 64, 128),
         pooling: Pooling = "max",
     ) -> None:
         super().__init__()
@@ -50,7 +51,7 @@ class Tiny(nn.Module):
         self.stages = nn.Sequential(
             OrderedDict(
                 stem=nn.Sequential(
-                    nn.Conv3d(in_channels, a, (3, 5, 5), (1, 2, 2), (1, 2, 2), bias=False),
+                    nn.Conv3d(in_channels, a, (1, 5, 5), (1, 2, 2), (0, 2, 2), bias=False),
                     nn.BatchNorm3d(a),
                     nn.ReLU(inplace=True),
                 ),
