@@ -221,7 +221,9 @@ def training_views(evidence: Evidence) -> list[list[ShownView]]:
             parameters = {name: value[None] for name, value in sample["parameters"][view.name].items()}
             clip = disturb_view(view, sample["clips"][view.name][None], parameters)
             name = view.name.rstrip("0123456789")
-            row.append(ShownView(name, texts.get(name, "the anchor's scene, motion broken"), _to_uint8(clip[0])))
+            row.append(
+                ShownView(name, texts.get(name, "the anchor's scene, motion broken"), _to_uint8(clip[0]))
+            )
         rows.append(row)
     return rows
 
