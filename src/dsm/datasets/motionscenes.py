@@ -170,8 +170,11 @@ def render(config: MotionScenesConfig, plan: VideoPlan) -> NDArray[np.uint8]:
     )
 
     light = 1 + rng.uniform(0, 0.12) * _wander(total, rng, 1)[:, :, None, None]
-    noise = rng.normal(0, 0.012, frames.shape).astype(np.float32)
-    return (np.clip(frames * light + noise, 0, 1) * 255).astype(np.uint8)
+    frames *= light.astype(np.float32)
+    frames += np.float32(0.012) * rng.standard_normal(frames.shape, dtype=np.float32)
+    np.clip(frames, 0, 1, out=frames)
+    frames *= 255
+    return frames.astype(np.uint8)
 
 
 def _write_one(config: MotionScenesConfig, out: str, plan: VideoPlan) -> None:

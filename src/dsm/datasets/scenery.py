@@ -284,8 +284,9 @@ def draw_actor(frames: Array, actor: Actor, x: Array, y: Array, scale: Array, an
         angle: radians, clockwise on screen, (T,).
     """
     size = frames.shape[1]
+    x, y, scale, angle = (np.asarray(curve, np.float32) for curve in (x, y, scale, angle))
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
-    radius = (actor.radius * scale)[:, None, None]
+    radius = (np.float32(actor.radius) * scale)[:, None, None]
     px = (axis[None, None, :] - x[:, None, None]) / radius
     py = (axis[None, :, None] - y[:, None, None]) / radius
     turn = angle + np.float32(actor.turn)
@@ -296,5 +297,8 @@ def draw_actor(frames: Array, actor: Actor, x: Array, y: Array, scale: Array, an
     cover = np.clip(0.5 - distance / softness, 0, 1)[..., None]
     outline = np.clip(1.5 + distance / (1.2 * softness), 0, 1)[..., None]
     coat = COATS[actor.coat](u, v)[..., None]
-    colour = actor.colours[0] + (actor.colours[1] - actor.colours[0]) * coat
-    frames += cover * (colour * (1 - 0.6 * outline) - frames)
+    colours = actor.colours.astype(np.float32)
+    paint = (colours[0] + (colours[1] - colours[0]) * coat) * (1 - 0.6 * outline)
+    paint -= frames
+    paint *= cover
+    frames += paint

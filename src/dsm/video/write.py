@@ -21,7 +21,8 @@ def _encode(target: str | IO[bytes], frames: NDArray[np.uint8], fps: int, crf: i
         stream.gop_size = gop
         # One thread, so that the same frames give the same bytes on every machine.
         stream.codec_context.thread_count = 1
-        stream.options = {"crf": str(crf), "preset": "veryfast"}
+        # Written once, read every epoch: a quarter cheaper to decode, and a quarter larger.
+        stream.options = {"crf": str(crf), "preset": "veryfast", "tune": "fastdecode", "bf": "0"}
         for image in frames:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             container.mux(stream.encode(frame))
