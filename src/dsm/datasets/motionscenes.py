@@ -54,7 +54,7 @@ class MotionScenesConfig:
     """How often a motion is seen on its own scene family, in `train` and `test` (0 to 1)."""
     radius: tuple[float, float] = (0.2, 0.275)
     """Smallest and largest radius of the actor, as a share of the frame's side."""
-    contrast: float = 0.4
+    contrast: float = 0.65
     """How loud the scenes' patterns are (0 to 1)."""
     shake: float = 0.012
     """Camera shake, as a share of the frame's side."""
