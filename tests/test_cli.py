@@ -96,7 +96,7 @@ def test_every_verb_has_help_with_an_example(
             "unknown backbone 'resnet'",
         ),
         (["retrieve", "--gallery", "no.npz", "--queries", "no.npz", "--out", "OUT"], "no such features file"),
-        (["pretrain", "--data.train", "LIST", "--out", "OUT", "--seed", "-1"], "must not be below 0"),
+        (["pretrain", "--data.train", "LIST", "--out", "OUT", "--seed", "-1"], "seed at least 0"),
         (["pretrain", "--data.train", "LIST", "--out", "OUT", "--data.batch-size", "1"], "at least 2"),
         (["pretrain", "--data.train", "LIST", "--out", "OUT", "--optim.warmup", "-5"], "must not be below 0"),
         (["pretrain", "--data.train", "LIST", "--out", "OUT", "--moco.queue", "-1"], "queue at least 0"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import frame_numbers, numbered_frames
 
+from dsm.video.cache import FrameCache
 from dsm.video.decode import VideoError, fit_short_side, probe, read_clip, read_frames
 from dsm.video.sampling import random_window, uniform_windows
 from dsm.video.write import mp4_bytes, write_video
@@ -95,3 +96,19 @@ def test_windows_lie_inside_the_video_and_loop_when_it_is_short() -> None:
     assert uniform_windows(30, 8, 3, 3)[:, 0].tolist() == [0, 4, 8]
     assert uniform_windows(30, 8, 3, 1)[:, 0].tolist() == [4]
     assert uniform_windows(1, 4, 2, 2).tolist() == [[0, 0, 0, 0]] * 2
+
+
+def test_the_cache_gives_the_frames_of_the_file_and_keeps_to_its_room(tmp_path: Path) -> None:
+    for name in "ab":
+        write_video(tmp_path / f"{name}.mp4", numbered_frames(30, 96, 96))
+    cache = FrameCache(1)  # room for one of the two
+    wanted = np.array([3, 7, 8])
+    for _ in range(2):
+        for name in "ab":
+            expected = read_frames(tmp_path / f"{name}.mp4", wanted, 96)
+            assert np.array_equal(cache.read(tmp_path / f"{name}.mp4", wanted, 96, 30), expected)
+    (tmp_path / "a.mp4").unlink()
+    assert frame_numbers(cache.read(tmp_path / "a.mp4", wanted, 96, 30)) == [3, 7, 8]
+    (tmp_path / "b.mp4").unlink()
+    with pytest.raises(VideoError, match="no such file"):
+        cache.read(tmp_path / "b.mp4", wanted, 96, 30)

@@ -47,6 +47,7 @@ RUNS = ("random", *TRAINED)
 TESTS = ("test_free", "test_conflict", "test")
 
 BATCH = 32
+CACHE_MB = 600
 # Eight frames, every third: about one cycle of a motion.
 CLIP = ClipConfig(frames=8, stride=3, resize=62, size=48)
 SLD = SmoothWarp(strength=0.15)
@@ -63,7 +64,7 @@ class DemoConfig:
     """Folder for videos, runs, results.json and report.html."""
     seeds: Annotated[tuple[int, ...], tyro.conf.arg(aliases=["--seed"])] = (0,)
     """Train and evaluate once for each; with several the report gives mean and spread."""
-    steps: int = 700
+    steps: int = 600
     """Training steps of each method."""
     videos: int = PRESETS["demo"].train
     """Training videos."""
@@ -90,7 +91,9 @@ def scenes_config(config: DemoConfig) -> MotionScenesConfig:
 def pretrain_config(config: DemoConfig, method: str, seed: int) -> PretrainConfig:
     """What `dsm pretrain` is given; the two methods differ in nothing but their name."""
     return PretrainConfig(
-        data=DataConfig(config.out / "scenes" / "train.txt", batch_size=BATCH, workers=config.workers),
+        data=DataConfig(
+            config.out / "scenes" / "train.txt", batch_size=BATCH, workers=config.workers, cache_mb=CACHE_MB
+        ),
         out=run_folder(config, method, seed),
         method=method,
         backbone="tiny",

@@ -16,6 +16,7 @@ from dsm.augment import Augment
 from dsm.datasets.lists import UNKNOWN, VideoList
 from dsm.disturb.views import View, draw_views
 from dsm.errors import UserError
+from dsm.video.cache import FrameCache
 from dsm.video.decode import probe, read_frames
 from dsm.video.sampling import random_window, uniform_windows
 
@@ -94,9 +95,16 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
     """
 
     def __init__(
-        self, videos: VideoList, clip: ClipConfig, augment: Augment, views: Sequence[View], seed: int
+        self,
+        videos: VideoList,
+        clip: ClipConfig,
+        augment: Augment,
+        views: Sequence[View],
+        seed: int,
+        cache_mb: int = 0,
     ) -> None:
         self.videos, self.clip, self.augment, self.views, self.seed = videos, clip, augment, views, seed
+        self._cache = FrameCache(cache_mb)
         self._counts = FrameCounts(videos)
 
     def __len__(self) -> int:
@@ -116,7 +124,7 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
         draws = draw_views(self.views, self.augment, window, total, rng)
         # One pass through the file serves all views.
         wanted, places = np.unique(np.concatenate([draw.indices for draw in draws]), return_inverse=True)
-        frames = read_frames(self.videos.file(index), wanted, self.clip.resize)
+        frames = self._cache.read(self.videos.file(index), wanted, self.clip.resize, total)
         clips = {
             view.name: torch.from_numpy(crop(frames[place], self.clip.size, draw.corner))
             for view, draw, place in zip(self.views, draws, np.split(places, len(draws)), strict=True)

@@ -44,6 +44,8 @@ class DataConfig:
     """Videos a step."""
     workers: int = 1
     """Processes that decode; 0 decodes in between. The batches are the same whatever the number."""
+    cache_mb: int = 0
+    """Memory in MB, a worker, to keep decoded videos in: what fits is decoded in the first epoch only."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,10 @@ class PretrainConfig:
             raise UserError("--resume and --overwrite exclude each other: go on, or begin anew?")
         if min(self.epochs, self.log_every, self.save_every, self.keep) < 1:
             raise UserError("epochs, log-every, save-every and keep must be at least 1.")
-        if self.data.batch_size < 2 or min(self.data.workers, self.seed) < 0:
-            raise UserError("data.batch-size must be at least 2; data.workers and seed must not be below 0.")
+        if self.data.batch_size < 2 or min(self.data.workers, self.data.cache_mb, self.seed) < 0:
+            raise UserError(
+                "data.batch-size must be at least 2; data.workers, data.cache-mb and seed at least 0."
+            )
         if self.steps is not None and self.steps < 1:
             raise UserError(f"steps must be at least 1, not {self.steps}.")
 
@@ -159,7 +163,7 @@ class _Trainer:
 
     def _build_loader(self, videos: VideoList) -> DataLoader[Any]:
         c = self.config
-        dataset = TrainingClips(videos, c.clip, c.augment, self.method.views, c.seed)
+        dataset = TrainingClips(videos, c.clip, c.augment, self.method.views, c.seed, c.data.cache_mb)
         batches = EpochBatches(len(videos), c.data.batch_size, c.seed, self.step, self.total)
         return DataLoader(
             dataset,
