@@ -23,9 +23,10 @@ lint: $(VENV)/ready
 types: $(VENV)/ready
 	$(BIN)/mypy
 
+# Not compiled: Python compiles what is used when it is first used, which is a tenth of it.
 $(VENV)/ready: pyproject.toml requirements.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint requirements.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint requirements.txt --editable '.[dev]'
 	touch $@
 
 clean:
