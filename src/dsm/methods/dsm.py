@@ -64,10 +64,11 @@ class Dsm(nn.Module):
     def forward(self, views: dict[str, Tensor]) -> StepOutput:
         c = self.config
         anchor = self.query(views["anchor"])  # (B, D)
-        positive = self.key(views["positive"])  # (B, D), no gradient
-        negatives = torch.stack(
-            [self.key(views[f"negative{i}"]) for i in range(c.negatives)], dim=1
-        )  # (B, N, D)
+        # One batch for all keys: with statistics of their own, BatchNorm would level out what sets the
+        # negatives apart. No gradient flows here.
+        keys = self.key(torch.cat([views[view.name] for view in self.views[1:]]))  # ((1 + N) B, D)
+        positive, *broken = keys.chunk(1 + c.negatives)  # (B, D) each
+        negatives = torch.stack(broken, dim=1)  # (B, N, D)
         loss = info_nce(
             anchor,
             positive,
