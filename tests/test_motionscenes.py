@@ -11,6 +11,7 @@ import pytest
 
 from dsm.datasets import scenery
 from dsm.datasets.lists import read_list
+from dsm.datasets.motions import MOTIONS
 from dsm.datasets.motionscenes import (
     PRESETS,
     SPLITS,
@@ -79,13 +80,11 @@ def test_every_motion_on_every_family_can_be_drawn(preset: str) -> None:
 
 def test_mirrored_motions_are_mirrored_and_reversed_ones_reversed() -> None:
     time = np.linspace(0, 2, 50, dtype=np.float32)
-    clockwise, anticlockwise = (
-        scenery.MOTIONS[f"circle-{way}"](time) for way in ("clockwise", "anticlockwise")
-    )
+    clockwise, anticlockwise = (MOTIONS[f"circle-{way}"](time) for way in ("clockwise", "anticlockwise"))
     assert np.allclose(clockwise.y, -np.asarray(anticlockwise.y))
     # On screen y points down: a clockwise walk turns from the right (x) towards the bottom (+y).
     assert clockwise.y[1] > clockwise.y[0]
-    back = scenery.MOTIONS["circle-anticlockwise"](-time)
+    back = MOTIONS["circle-anticlockwise"](-time)
     assert np.allclose(clockwise.x, back.x, atol=1e-5)
     assert np.allclose(clockwise.y, back.y, atol=1e-5)
 
@@ -104,7 +103,7 @@ def test_the_folder_holds_what_the_lists_say(scenes: Path) -> None:
         videos = read_list(scenes / f"{split}.txt")
         assert len(videos) == (40 if split == "train" else 10)
         assert probe(videos.file(0)).frames == videos.frames[0] == 40
-    assert (scenes / "classes.txt").read_text().splitlines() == list(scenery.MOTIONS)[:10]
+    assert (scenes / "classes.txt").read_text().splitlines() == list(MOTIONS)[:10]
     table = (scenes / "scenes.tsv").read_text().splitlines()
     assert len(table) == 1 + 40 + 30
 

@@ -173,7 +173,7 @@ def test_too_few_videos_for_a_batch(scenes: Path, tmp_path: Path) -> None:
     [
         ({"method": "moco"}, "method dsm, not moco"),
         ({"seed": 1}, "seed 0, not 1"),
-        ({"optim": OptimConfig("sgd", warmup=2)}, "optim.lr"),
+        ({"optim": OptimConfig("sgd", lr=1e-3, warmup=2)}, "optim.name adamw, not sgd"),
         ({"settings": MethodSettings(dsm=DsmConfig(queue=64, momentum=0.9))}, "dsm.queue 32, not 64"),
     ],
 )
@@ -181,7 +181,7 @@ def test_resuming_with_other_settings_names_the_first(
     scenes: Path, tmp_path: Path, change: dict, named: str
 ) -> None:
     out = pretrain(config(scenes, tmp_path / "run", steps=1))
-    with pytest.raises(UserError, match=f"was trained with .*{named}|needs the same settings") as told:
+    with pytest.raises(UserError, match="needs the same settings") as told:
         pretrain(config(scenes, out, resume=True, **change))
     assert named in str(told.value)
 

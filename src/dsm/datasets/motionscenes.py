@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.datasets import scenery
+from dsm.datasets.motions import MOTIONS, TAU
 from dsm.errors import UserError
 from dsm.files import write_text
 from dsm.video.write import write_video
@@ -64,8 +65,8 @@ class MotionScenesConfig:
     """Same seed and settings, same videos."""
 
     def __post_init__(self) -> None:
-        if not 2 <= self.motions <= len(scenery.MOTIONS):
-            raise UserError(f"motions must be 2 to {len(scenery.MOTIONS)}, not {self.motions}.")
+        if not 2 <= self.motions <= len(MOTIONS):
+            raise UserError(f"motions must be 2 to {len(MOTIONS)}, not {self.motions}.")
         if not 0 <= self.scene_correlation <= 1:
             raise UserError(f"scene-correlation must be 0 to 1, not {self.scene_correlation}.")
         if self.size % 2 or self.size < 16:
@@ -99,7 +100,7 @@ class VideoPlan:
 
 
 def class_names(config: MotionScenesConfig) -> list[str]:
-    return list(scenery.MOTIONS)[: config.motions]
+    return list(MOTIONS)[: config.motions]
 
 
 def plan_split(config: MotionScenesConfig, split: str) -> list[VideoPlan]:
@@ -127,7 +128,7 @@ def _wander(frames: int, rng: np.random.Generator, channels: int) -> NDArray[np.
     """Slow, smooth random curves of unit size, shape (T, channels)."""
     t = np.arange(frames, dtype=np.float32)[:, None] / 24
     waves = np.sum([
-        np.sin(scenery.TAU * (rng.uniform(0.3, 1.6, channels) * t + rng.random(channels))) for _ in range(3)
+        np.sin(TAU * (rng.uniform(0.3, 1.6, channels) * t + rng.random(channels))) for _ in range(3)
     ], axis=0)  # fmt: skip
     return (waves / 1.5).astype(np.float32)
 
@@ -155,7 +156,7 @@ def render(config: MotionScenesConfig, plan: VideoPlan) -> NDArray[np.uint8]:
     actor = scenery.random_actor(rng.uniform(*config.radius), rng)
     period = rng.uniform(20, 28)  # frames a cycle
     time = (np.arange(total, dtype=np.float32) / period + rng.random()).astype(np.float32)
-    pose = list(scenery.MOTIONS.values())[plan.motion](time)
+    pose = list(MOTIONS.values())[plan.motion](time)
     reach, strength = rng.uniform(0.17, 0.23), rng.uniform(0.85, 1.15)
     home = rng.uniform(-0.06, 0.06, 2)
     shake = offsets / size  # the camera's: everything in the picture moves against it

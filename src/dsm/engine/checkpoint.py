@@ -15,11 +15,11 @@ from dsm.files import written_aside
 from dsm.models.weights import FORMAT, list_checkpoints
 
 
-def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int) -> Path:
-    """Write ``step_NNNNNNNN.pt`` and remove all but the newest ``keep``."""
-    path = folder / f"step_{step:08d}.pt"
+def save_checkpoint(run: Path, step: int, state: dict[str, Any], *, keep: int) -> Path:
+    """Write ``checkpoints/step_NNNNNNNN.pt`` and remove all but the newest ``keep``."""
+    path = run / "checkpoints" / f"step_{step:08d}.pt"
     with written_aside(path) as aside:
         torch.save({"format": FORMAT, "step": step, **state}, aside)
-    for old in list_checkpoints(folder)[:-keep]:
+    for old in list_checkpoints(run)[:-keep]:
         old.unlink()
     return path

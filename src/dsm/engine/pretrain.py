@@ -236,7 +236,7 @@ class _Trainer:
             "optimizer": self.optimizer.state_dict(),
             "rng": torch.get_rng_state(),
         }
-        save_checkpoint(self.config.out / "checkpoints", self.step, state, keep=self.config.keep)
+        save_checkpoint(self.config.out, self.step, state, keep=self.config.keep)
 
     def _same_settings(self, path: Path, state: dict[str, Any]) -> None:
         was, now = json.loads(state["config"]).get("settings", {}), self.saved_config["settings"]
