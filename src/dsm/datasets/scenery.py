@@ -30,6 +30,11 @@ def _wavy(lobes: int, depth: float, u: Array, v: Array) -> Array:
     return np.hypot(u, v) - (0.85 + depth * np.cos(lobes * np.arctan2(v, u)))
 
 
+def _step(x: Array) -> Array:
+    """The logistic function, which cannot overflow in this form."""
+    return 0.5 + 0.5 * np.tanh(0.5 * x)
+
+
 # Each maps actor coordinates (its radius is 1) to a value that is negative inside.
 SHAPES: dict[str, Callable[[Array, Array], Array]] = {
     "disc": lambda u, v: np.hypot(u, v) - 0.9,
@@ -50,11 +55,11 @@ SHAPES: dict[str, Callable[[Array, Array], Array]] = {
 
 # What is painted on an actor, in [0, 1]. None looks the same at every angle: a spin shows.
 COATS: dict[str, Callable[[Array, Array], Array]] = {
-    "halves": lambda u, v: 1 / (1 + np.exp(-12 * u)),
+    "halves": lambda u, v: _step(12 * u),
     "stripes": lambda u, v: 0.5 + 0.5 * np.sin(5.5 * u + 1.2 * v),
     "shade": lambda u, v: np.clip(0.5 + 0.55 * u + 0.2 * v, 0, 1),
     "spot": lambda u, v: np.clip(0.5 - 8 * (np.hypot(u - 0.4, v + 0.1) - 0.32), 0, 1),
-    "wedge": lambda u, v: 1 / (1 + np.exp(-6 * (u - np.abs(v)))),
+    "wedge": lambda u, v: _step(6 * (u - np.abs(v))),
 }
 
 
