@@ -249,9 +249,7 @@ def test_the_same_file_by_another_name_is_the_same_gallery(tmp_path: Path) -> No
     rows = json.loads((tmp_path / "r" / "results.json").read_text())["rows"]
     assert rows[0]["value"] < 1  # nobody is their own neighbour
     assert "33.3%" in found.stdout  # chance: one other of three
-    again = dsm(
-        "retrieve", "--gallery", tmp_path / "f.npz", "--queries", tmp_path / "g.npz", "--out", tmp_path / "r"
-    )
+    again = dsm(*command)
     assert again.returncode == 2
     assert "already exists" in again.stderr
 

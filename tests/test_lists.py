@@ -46,7 +46,7 @@ def test_reads_paths_alone(tmp_path: Path) -> None:
     [
         (
             "a.mp4 0 10\nb.mp4 zero 10\n",
-            r"line 2: expected `path label frames`, like .* found `b.mp4 zero 10`",
+            r"line 2: expected `path label frames`, like the lines before, found `b.mp4 zero 10`",
         ),
         ("# head\na.mp4 0\nb.mp4\n", "line 3: expected `path label`"),
         ("a.mp4 0 0\n", "line 1: the video has 0 frames"),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from dsm.disturb.views import disturb_view
 from dsm.engine.pretrain import PretrainConfig
 from dsm.engine.runfolder import git_revision, plain, read_metrics, versions
 from dsm.evaluate.features import Features
-from dsm.evaluate.results import Row, mean_and_spread
+from dsm.evaluate.results import Row, command_line, mean_and_spread
 from dsm.evaluate.retrieval import retrieve
 from dsm.methods import create_method
 from dsm.models.zoo import create_model
@@ -83,7 +81,7 @@ def write_report(path: Path, evidence: Evidence) -> None:
         curves=_curves(evidence),
         first_seed=evidence.seeds[0],
         gallery=_gallery(evidence),
-        command=shlex.join(["dsm", *sys.argv[1:]]),
+        command=command_line(),
         made=_made(),
         settings=json.dumps(plain(evidence.configs["dsm"]), indent=2),
     )

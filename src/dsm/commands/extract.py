@@ -13,6 +13,7 @@ from dsm.datasets.clips import ClipConfig
 from dsm.datasets.lists import read_list
 from dsm.engine.device import best_device
 from dsm.engine.progress import console, progress
+from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError
 from dsm.evaluate.features import extract_features, save_features
 from dsm.models.weights import load_weights
@@ -60,8 +61,7 @@ class ExtractConfig:
 
 def extract(config: ExtractConfig) -> None:
     """Extract and write; say what came out."""
-    if config.out.exists() and not config.overwrite:
-        raise UserError(f"{config.out} already exists; choose another --out, or --overwrite to replace it.")
+    claim_file(config.out, overwrite=config.overwrite)
     if config.out.suffix not in (".npz", ".npy"):
         raise UserError(f"{config.out}: --out must end in .npz (with labels and paths) or .npy (bare array).")
     config.out.parent.mkdir(parents=True, exist_ok=True)

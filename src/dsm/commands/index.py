@@ -10,7 +10,7 @@ import tyro
 from dsm.datasets.catalog import find_videos, index_folder
 from dsm.datasets.lists import write_list
 from dsm.engine.progress import console, progress
-from dsm.errors import UserError
+from dsm.engine.runfolder import claim_file
 from dsm.files import write_text
 
 
@@ -31,8 +31,7 @@ class IndexConfig:
 def index(config: IndexConfig) -> None:
     """Write the list and, with labels, ``classes.txt`` beside it; say what was left out."""
     classes_file = config.out.parent / "classes.txt"
-    if config.out.exists() and not config.overwrite:
-        raise UserError(f"{config.out} already exists; choose another --out, or --overwrite to replace it.")
+    claim_file(config.out, overwrite=config.overwrite)
     config.out.parent.mkdir(parents=True, exist_ok=True)
     classes: list[str] = []
     if not config.unlabelled and not config.overwrite and classes_file.exists():

@@ -11,8 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dsm.engine.progress import console
-from dsm.engine.runfolder import git_revision
-from dsm.errors import UserError
+from dsm.engine.runfolder import claim_file, git_revision
 from dsm.evaluate.features import load_features
 from dsm.evaluate.results import share, write_results
 from dsm.evaluate.retrieval import KS, retrieve
@@ -39,8 +38,7 @@ def retrieve_command(config: RetrieveConfig) -> None:
     """Search, print recall beside chance, write the numbers and every query's neighbours."""
     files = config.out / RESULTS, config.out / "neighbours.tsv"
     for file in files:
-        if file.exists() and not config.overwrite:
-            raise UserError(f"{file} already exists; choose another --out, or --overwrite to replace it.")
+        claim_file(file, overwrite=config.overwrite)
     gallery = load_features(config.gallery)
     same = config.queries.exists() and config.queries.samefile(config.gallery)
     queries = gallery if same else load_features(config.queries)

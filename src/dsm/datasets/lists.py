@@ -137,7 +137,7 @@ def listable(name: str) -> str:
     """
     if "\n" in name or "\r" in name:
         raise UserError(f"{name!r}: a list cannot hold a name with a line end; rename the file.")
-    if not name.isprintable() and name.encode("utf-8", "ignore").decode("utf-8") != name:
+    if name.encode("utf-8", "ignore").decode("utf-8") != name:
         raise UserError(f"{name!r}: a list cannot hold a name that is no UTF-8; rename the file.")
     # What would look like a comment or an indent is a file here all the same.
     return f"./{name}" if name.startswith(("#", " ", "\t", "\ufeff")) else name

@@ -101,6 +101,16 @@ def claim_folder(out: Path, *, overwrite: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
 
+def claim_file(path: Path, *, overwrite: bool) -> None:
+    """Make sure a file may be written, before any work is done.
+
+    Raises:
+        UserError: it exists and may not be overwritten.
+    """
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} already exists; choose another --out, or --overwrite to replace it.")
+
+
 class RunLog:
     """Appends metrics to ``metrics.jsonl`` and TensorBoard."""
 
