@@ -17,6 +17,7 @@ import torch
 from dsm.augment import Augment
 from dsm.datasets.clips import ClipConfig, EpochBatches, TrainingClips
 from dsm.datasets.lists import read_list
+from dsm.engine.loading import Batches
 from dsm.engine.optim import OptimConfig, learning_rate
 from dsm.engine.pretrain import DataConfig, PretrainConfig, pretrain
 from dsm.engine.runfolder import read_metrics
@@ -59,9 +60,9 @@ def equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
 def batches(scenes: Path, workers: int) -> list[dict]:
     videos = read_list(scenes / "train.txt")
     method = create_method("dsm", create_model("tiny"), MethodSettings())
-    dataset = TrainingClips(videos, CLIP, Augment(), method.views, seed=3)
+    dataset = TrainingClips(videos, CLIP, Augment(), method.views, seed=3, workers=workers)
     order = EpochBatches(len(videos), 8, seed=3, start=2, stop=8)
-    return list(torch.utils.data.DataLoader(dataset, batch_sampler=order, num_workers=workers))
+    return list(Batches(dataset, order, workers, 60, pin_memory=False))
 
 
 def test_batches_are_the_same_with_any_number_of_workers(scenes: Path) -> None:

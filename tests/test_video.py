@@ -10,8 +10,10 @@ import pytest
 from conftest import frame_numbers, numbered_frames
 
 from dsm.video.cache import FrameCache
-from dsm.video.decode import VideoError, fit_short_side, probe, read_clip, read_frames
+from dsm.video.convert import fit_short_side
+from dsm.video.decode import probe, read_clip, read_frames
 from dsm.video.sampling import random_window, uniform_windows
+from dsm.video.source import VideoError
 from dsm.video.write import mp4_bytes, write_video
 
 
@@ -56,9 +58,7 @@ def test_probe_counts_frames(video: Path) -> None:
     assert (info.frames, info.width, info.height, info.fps) == (30, 64, 48, 24.0)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"), [(b"", "cannot be decoded"), (b"no video", "cannot be decoded")]
-)
+@pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (b"no video", "cannot be decoded")])
 def test_a_broken_file_is_an_error_that_names_it(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "broken.mp4"
     path.write_bytes(content)
@@ -69,7 +69,7 @@ def test_a_broken_file_is_an_error_that_names_it(tmp_path: Path, content: bytes,
 def test_a_missing_file_is_never_called_corrupt(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="no such file"):
         read_frames(tmp_path / "none.mp4", [0])
-    with pytest.raises(VideoError, match="is a folder"):
+    with pytest.raises(VideoError, match="holds no numbered jpg or png"):
         read_frames(tmp_path, [0])
 
 

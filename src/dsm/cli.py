@@ -49,6 +49,14 @@ VERBS = {
         "a folder of videos -> a list (labels from sub-folders, or --unlabelled)",
         ("dsm data index videos --out train.txt", "dsm data index footage --out all.txt --unlabelled"),
     ),
+    "data check": Verb(
+        "dsm.commands.check", "CheckConfig", "check",
+        "the ledger: every video of a list or folder decoded and judged",
+        (
+            "dsm data check train.txt",
+            "dsm data check footage --json ledger.json --clean usable.txt",
+        ),
+    ),
     "pretrain": Verb(
         "dsm.engine.pretrain", "PretrainConfig", "pretrain",
         "train an encoder on unlabelled videos",

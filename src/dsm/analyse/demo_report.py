@@ -212,7 +212,7 @@ def training_views(evidence: Evidence) -> list[list[ShownView]]:
     texts = {"anchor": "scene broken, motion kept", "positive": "scene and motion intact"}
     rows = []
     for index in np.random.default_rng(0).choice(len(videos), min(SAMPLES, len(videos)), replace=False):
-        sample = dataset.sample(0, int(index))
+        sample = dataset.sample(int(index), dataset.generator(0, int(index)))
         original = read_frames(videos.file(index), config.clip.stride * np.arange(config.clip.frames))
         row = [ShownView("video", names[videos.labels[index]], original)]
         for view in method.views:

@@ -9,9 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from dsm.datasets.lists import UNLABELLED, VideoList, listable
+from dsm.datasets.lists import UNKNOWN, UNLABELLED, VideoList, listable
 from dsm.errors import UserError
-from dsm.video.decode import EXTENSIONS, VideoError, probe
+from dsm.video.decode import probe
+from dsm.video.folder import NUMBERED as PICTURE
+from dsm.video.source import EXTENSIONS, VideoError
+
+# What lies beside videos and is none.
+_OTHERS = frozenset(
+    ("", ".txt", ".tsv", ".csv", ".json", ".md", ".html", ".pdf", ".npz", ".npy", ".pt", ".pth", ".zip",
+     ".tar", ".gz", ".jpg", ".jpeg", ".png", ".srt", ".vtt", ".xml", ".yaml", ".yml", ".py", ".sh", ".log")
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -25,8 +33,11 @@ class Index:
     """A sentence for each file that looks like a video and is none."""
 
 
-def find_videos(folder: str | Path) -> list[Path]:
-    """All files below a folder that end like videos, sorted.
+def find_videos(folder: str | Path, *, only_by_name: bool = True) -> list[Path]:
+    """All videos below a folder, sorted: files that end like videos, and folders of frames.
+
+    Args:
+        only_by_name: whether to leave out files whose ending says nothing of video.
 
     Raises:
         UserError: no such folder, or not one video in it.
@@ -34,11 +45,24 @@ def find_videos(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder.")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+    found = []
+    for place, folders, files in os.walk(folder):
+        pictures = sum(PICTURE.fullmatch(name) is not None for name in files)
+        if pictures > 1 and not folders and Path(place) != folder:
+            found.append(Path(place))
+            continue
+        for name in files:
+            path = Path(place, name)
+            suffix = path.suffix.lower()
+            looks = suffix in EXTENSIONS or not (only_by_name or suffix in _OTHERS or name.startswith("."))
+            if looks and path.is_file():
+                found.append(path)
     if not found:
         endings = " ".join(sorted(EXTENSIONS))
-        raise UserError(f"{folder}: holds no video; looked for files that end in {endings}.")
-    return found
+        raise UserError(
+            f"{folder}: holds no video; looked for files that end in {endings}, and for folders of frames."
+        )
+    return sorted(found)
 
 
 def index_folder(
@@ -90,7 +114,7 @@ def index_folder(
         else:
             paths.append(name)
             labels.append(classes.index(class_of[path]) if labelled else UNLABELLED)
-            frames.append(info.frames)
+            frames.append(info.frames if labelled else UNKNOWN)  # unlabelled lists are bare paths
         on_progress(done)
     if not paths:
         raise UserError(

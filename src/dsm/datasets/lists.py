@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dsm.errors import UserError
 from dsm.files import write_text
-from dsm.video.decode import EXTENSIONS
+from dsm.video.source import EXTENSIONS
 
 UNLABELLED = -1
 UNKNOWN = -1
@@ -145,16 +145,15 @@ def listable(name: str) -> str:
 
 def write_list(path: str | Path, videos: VideoList) -> None:
     """Write a list that :func:`read_list` reads back: no label and no frames where unknown."""
+    counted = bool((videos.frames != UNKNOWN).all())
     # A path that ends in a number would be read as a label; said outright, there is none.
-    say_unlabelled = not videos.labelled and any(_LABELLED.fullmatch(name) for name in videos.paths)
+    say_label = videos.labelled or counted or any(_LABELLED.fullmatch(name) for name in videos.paths)
     lines = []
     for name, label, count in zip(videos.paths, videos.labels, videos.frames, strict=True):
         fields = [listable(name)]
-        if say_unlabelled:
-            fields.append(str(UNLABELLED))
-        if videos.labelled:
-            fields.append(str(label))
-            if count != UNKNOWN:
-                fields.append(str(count))
+        if say_label:
+            fields.append(str(label if videos.labelled else UNLABELLED))
+        if counted:
+            fields.append(str(count))
         lines.append(" ".join(fields) + "\n")
     write_text(path, "".join(lines))

@@ -12,14 +12,15 @@ import torch
 import tyro
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from dsm.augment import Augment
-from dsm.datasets.clips import ClipConfig, EpochBatches, TrainingClips, collate, raise_errors
+from dsm.datasets.clips import ClipConfig, EpochBatches, TrainingClips
 from dsm.datasets.lists import VideoList, read_list
 from dsm.disturb.views import render_view
+from dsm.engine.bad_videos import BadVideos
 from dsm.engine.checkpoint import save_checkpoint
 from dsm.engine.interrupt import Interrupted, stop_flag
+from dsm.engine.loading import Batches
 from dsm.engine.optim import OptimConfig, build_optimizer, learning_rate
 from dsm.engine.progress import Clock, console, progress
 from dsm.engine.runfolder import RunLog, claim_folder, flat, git_revision, plain, versions
@@ -46,6 +47,10 @@ class DataConfig:
     """Processes that decode; 0 decodes in between. The batches are the same whatever the number."""
     cache_mb: int = 0
     """Memory in MB, a worker, to keep decoded videos in: what fits is decoded in the first epoch only."""
+    max_bad: float = 0.05
+    """Share of the videos that may turn out to be unreadable; others are taken in their place."""
+    timeout: float = 60.0
+    """Seconds that reading one video may take; a worker that hangs on one longer is replaced."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,8 @@ class PretrainConfig:
             raise UserError(
                 "data.batch-size must be at least 2; data.workers, data.cache-mb and seed at least 0."
             )
+        if not 0 <= self.data.max_bad <= 1 or not self.data.timeout > 0:
+            raise UserError("data.max-bad must be from 0 to 1, data.timeout above 0 seconds.")
         if self.steps is not None and self.steps < 1:
             raise UserError(f"steps must be at least 1, not {self.steps}.")
 
@@ -159,20 +166,16 @@ class _Trainer:
         }
         if config.resume:
             self._load()
-        self.loader = self._build_loader(videos)
+        self.batches = self._build_batches(videos)
+        self.bad = BadVideos(config.out, videos, config.data.max_bad)
 
-    def _build_loader(self, videos: VideoList) -> DataLoader[Any]:
-        c = self.config
-        dataset = TrainingClips(videos, c.clip, c.augment, self.method.views, c.seed, c.data.cache_mb)
-        batches = EpochBatches(len(videos), c.data.batch_size, c.seed, self.step, self.total)
-        return DataLoader(
-            dataset,
-            batch_sampler=batches,
-            collate_fn=collate,
-            num_workers=c.data.workers,
-            pin_memory=self.fabric.device.type == "cuda",
-            generator=torch.Generator().manual_seed(c.seed),  # else it draws from the run's own
+    def _build_batches(self, videos: VideoList) -> Batches:
+        c, d = self.config, self.config.data
+        clips = TrainingClips(
+            videos, c.clip, c.augment, self.method.views, c.seed, d.cache_mb, d.timeout, d.workers
         )
+        order = EpochBatches(len(videos), d.batch_size, c.seed, self.step, self.total)
+        return Batches(clips, order, d.workers, d.timeout, pin_memory=self.fabric.device.type == "cuda")
 
     def run(self) -> None:
         c = self.config
@@ -182,15 +185,16 @@ class _Trainer:
         with stop_flag() as stop, progress(title, self.total, start=self.step) as bar:
             try:
                 clock, timing = Clock(), {}
-                for batch in raise_errors(self.loader):
+                for batch in self.batches:
                     clock.lap("wait")
+                    self.bad.add(batch.pop("bad"))
                     metrics = self._train_step(batch)
                     clock.lap("work")
                     self.step += 1
                     if self.step % c.log_every == 0 or self.step == self.total:
                         timing = clock.read(c.data.batch_size)
                         log.write(self.step, {**metrics, **timing})
-                    bar.update(self.step, _note(metrics, timing))
+                    bar.update(self.step, _note(metrics, timing) + self.bad.note())
                     if self.step % c.save_every == 0 and self.step < self.total:
                         self._save()
                     if stop.signal and self.step < self.total:

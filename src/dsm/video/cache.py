@@ -21,7 +21,14 @@ class FrameCache:
         self._room = megabytes * 2**20
         self._kept: dict[tuple[str, int], NDArray[np.uint8]] = {}
 
-    def read(self, path: Path, indices: NDArray[np.int64], short_side: int, total: int) -> NDArray[np.uint8]:
+    def read(
+        self,
+        path: Path,
+        indices: NDArray[np.int64],
+        short_side: int,
+        total: int,
+        seconds: float | None = None,
+    ) -> NDArray[np.uint8]:
         """As :func:`dsm.video.decode.read_frames`, from memory where the video is kept.
 
         Args:
@@ -30,8 +37,8 @@ class FrameCache:
         key = (str(path), short_side)
         if key not in self._kept:
             if total * short_side * short_side * 3 > self._room:  # the least it can take
-                return read_frames(path, indices, short_side)
-            frames = read_frames(path, np.arange(total), short_side)
+                return read_frames(path, indices, short_side, seconds)
+            frames = read_frames(path, np.arange(total), short_side, seconds)
             if frames.nbytes > self._room:
                 return frames[indices]
             self._room -= frames.nbytes

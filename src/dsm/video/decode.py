@@ -1,43 +1,33 @@
-"""Reading frames from video files with PyAV.
+"""Reading frames of videos: files, their content in memory, or folders of frames.
 
-Frames are counted in the order they are shown, from 0. A file is read on one thread, so that
-many loader workers do not fight for the cores; only wanted frames are converted to RGB, and
-they are resized on the way, inside swscale.
+Frames are counted in the order they are shown, from 0. The same number gives the same picture
+whichever way it is reached: from a keyframe (``keyframes.py``), or by decoding in order.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeGuard
 
 import av
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from dsm.errors import UserError
+from dsm.video.convert import Converter
+from dsm.video.folder import frame_files, read_pictures
+from dsm.video.keyframes import Untrusted, frames_by_keyframes
+from dsm.video.source import Deadline, Source, VideoError, name_of, open_video
 
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-EXTENSIONS = frozenset(
-    (".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg",
-     ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv")
-)  # fmt: skip
-
-
-class VideoError(UserError):
-    """A video that is missing or cannot be read; the sentence names the file."""
-
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a look at a file's packets tells, without decoding it."""
+    """What a look at a video tells, without decoding it."""
 
     frames: int
     width: int
@@ -46,116 +36,142 @@ class VideoInfo:
     """Frames a second; 0 where the file does not say."""
 
 
-@contextmanager
-def _open(path: str | Path) -> Iterator[InputContainer]:
-    if not Path(path).exists():
-        raise VideoError(f"{path}: no such file.")
-    if Path(path).is_dir():
-        raise VideoError(f"{path}: is a folder, not a video file.")
-    try:
-        # Some avi files hold metadata that is no UTF-8; it must not cost us the frames.
-        # An absolute path: FFmpeg would take what stands before a colon for a protocol.
-        with av.open(os.path.abspath(path), metadata_errors="replace") as container:
-            if not container.streams.video:
-                raise VideoError(f"{path}: holds no video stream.")
-            container.streams.video[0].codec_context.thread_count = 1
-            yield container
-    except (av.FFmpegError, EOFError, ValueError) as error:
-        raise VideoError(f"{path}: cannot be decoded ({error}).") from error
-
-
-def probe(path: str | Path) -> VideoInfo:
+def probe(source: Source) -> VideoInfo:
     """Count a video's packets (headers are often wrong) and read its size and rate.
 
     Raises:
-        VideoError: the file is missing, holds no video, or cannot be read.
+        VideoError: the video is missing, is none, or cannot be read.
     """
-    with _open(path) as container:
+    if is_folder(source):
+        files = frame_files(source)
+        height, width = read_pictures(files[:1], None, Deadline(source, None))[0].shape[:2]
+        return VideoInfo(len(files), width, height, 0.0)
+    with open_video(source) as container:
         stream = container.streams.video[0]
-        frames = sum(1 for packet in container.demux(stream) if packet.size)
-        return VideoInfo(frames, stream.width, stream.height, float(stream.average_rate or 0))
-
-
-def fit_short_side(width: int, height: int, short_side: int | None) -> tuple[int, int]:
-    """(width, height) scaled so that the shorter one is ``short_side``; unchanged for None."""
-    if short_side is None or min(width, height) == short_side:
-        return width, height
-    scale = short_side / min(width, height)
-    return max(round(width * scale), short_side), max(round(height * scale), short_side)
+        return VideoInfo(len(_shown(container)), stream.width, stream.height, float(stream.average_rate or 0))
 
 
 def read_frames(
-    path: str | Path, indices: Sequence[int] | NDArray[np.int64], short_side: int | None = None
+    source: Source,
+    indices: Sequence[int] | NDArray[np.int64],
+    short_side: int | None = None,
+    seconds: float | None = None,
 ) -> NDArray[np.uint8]:
     """Decode the frames with the given numbers.
 
     Args:
-        path: a video file.
+        source: a video file, the content of one, or a folder of frames.
         indices: frame numbers >= 0, in any order, repeats allowed. A number past the end counts
             on from the beginning, as if the video played in a loop: headers promise more frames
             than there are, and short videos must fill a clip.
         short_side: resize so that the shorter side has so many pixels; None keeps the size.
+        seconds: how long it may take; None for as long as it takes.
 
     Returns:
         uint8 RGB, shape (len(indices), H, W, 3).
 
     Raises:
-        VideoError: the file is missing, holds no video, or no frame of it can be decoded.
+        VideoError: the file is missing, holds no video, no frame of it can be decoded, or not in time.
     """
-    wanted = {int(index) for index in indices}
-    if not wanted or min(wanted) < 0:
+    wanted = sorted({int(index) for index in indices})
+    if not wanted or wanted[0] < 0:
         raise ValueError("indices must be one frame number >= 0 or more.")
-    images, total = _decode(path, wanted, short_side)
-    if total is not None:  # the video ended before the last wanted frame
-        missing = {index % total for index in wanted} - images.keys()
-        if missing:
-            more, _ = _decode(path, missing, short_side)
-            images |= more
-    order = [int(index) if total is None else int(index) % total for index in indices]
-    return np.stack([images[index] for index in order])
+    deadline = Deadline(source, seconds)
+    if is_folder(source):
+        files = frame_files(source)
+        places, back = np.unique(np.asarray(indices) % len(files), return_inverse=True)
+        return np.stack(read_pictures([files[place] for place in places], short_side, deadline))[back]
+    images: dict[int, NDArray[np.uint8]] = {}
+    total = None
+    try:
+        with open_video(source) as container:
+            convert = _converter(container, short_side)
+            for number, frame in frames_by_keyframes(container, source, wanted, deadline):
+                images[number] = convert(frame)
+    except Untrusted:
+        images, total = _decode_in_order(source, set(wanted), short_side, deadline)
+        if total is not None:  # the video ended before the last wanted frame
+            missing = {index % total for index in wanted} - images.keys()
+            if missing:
+                more, _ = _decode_in_order(source, missing, short_side, deadline)
+                images |= more
+    return np.stack([images[int(index) if total is None else int(index) % total] for index in indices])
 
 
-def _decode(
-    path: str | Path, wanted: set[int], short_side: int | None
+def _decode_in_order(
+    source: Source, wanted: set[int], short_side: int | None, deadline: Deadline
 ) -> tuple[dict[int, NDArray[np.uint8]], int | None]:
     """Wanted frames by number, and how many frames there are, if the end was reached first."""
     images: dict[int, NDArray[np.uint8]] = {}
     last = max(wanted)
-    reformatter = VideoReformatter()
-    size: tuple[int, int] | None = None
-    with _open(path) as container:
-        count = 0
-        for frame in _frames_until_broken(container):
+    count = 0
+    with open_video(source) as container:
+        convert = _converter(container, short_side)
+        for frame in frames_until_broken(container):
+            deadline.check()
             if count in wanted:
-                size = size or fit_short_side(frame.width, frame.height, short_side)
-                images[count] = _to_rgb(reformatter, frame, size)
+                images[count] = convert(frame)
             count += 1
             if count > last:
                 return images, None
     if count == 0:
-        raise VideoError(f"{path}: not one frame can be decoded.")
+        raise VideoError(f"{name_of(source)}: not one frame can be decoded.")
     return images, count
 
 
-def _frames_until_broken(container: InputContainer) -> Iterator[VideoFrame]:
-    """All frames in order; a file that breaks off gives those before the break."""
+def _shown(container: InputContainer) -> list[int | None]:
+    """When each packet that gives a frame is shown, in the order of the file, up to where that breaks off."""
+    shown: list[int | None] = []
+    try:
+        for packet in container.demux(container.streams.video[0]):
+            if packet.size and not packet.is_discard:
+                shown.append(packet.pts)
+    except (av.FFmpegError, EOFError):
+        pass
+    return shown
+
+
+def frames_until_broken(container: InputContainer) -> Iterator[VideoFrame]:
+    """All frames in order; one that breaks off gives those before the break."""
     try:
         yield from container.decode(video=0)
-    except av.FFmpegError:
+    except (av.FFmpegError, EOFError):
         return
 
 
-def _to_rgb(reformatter: VideoReformatter, frame: VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
-    # threads=1: swscale would otherwise start a thread pool for every frame, six times as slow.
-    width, height = size
-    rgb = reformatter.reformat(
-        frame, width=width, height=height, format="rgb24", interpolation="BILINEAR", threads=1
-    )
-    return cast("NDArray[np.uint8]", rgb.to_ndarray())
+def frame_times(source: Source) -> NDArray[np.float64]:
+    """When each frame is shown, in seconds from the first: (frames,), rising.
+
+    Frames of which the file does not say so are spread evenly by its mean rate.
+
+    Raises:
+        VideoError: as :func:`probe`; or it is a folder of frames, or says nothing of its rate.
+    """
+    if is_folder(source):
+        raise VideoError(f"{name_of(source)}: a folder of frames does not say how fast they follow.")
+    with open_video(source) as container:
+        stream = container.streams.video[0]
+        shown = _shown(container)
+        times = np.array([pts for pts in shown if pts is not None], np.float64)
+        if len(times) == len(shown) == len(np.unique(times)) and len(times) and stream.time_base:
+            return (np.sort(times) - times.min()) * float(stream.time_base)
+        if not stream.average_rate:
+            raise VideoError(f"{name_of(source)}: does not say how fast its frames follow.")
+        return np.arange(len(shown)) / float(stream.average_rate)
+
+
+def is_folder(source: Source) -> TypeGuard[str | Path]:
+    """Whether a video is a folder of frames."""
+    return not isinstance(source, bytes) and Path(source).is_dir()
+
+
+def _converter(container: InputContainer, short_side: int | None) -> Converter:
+    codec = container.streams.video[0].codec_context
+    return Converter(short_side, codec.width, codec.height)
 
 
 def read_clip(
-    path: str | Path, frames: int = 16, stride: int = 4, start: int = 0, size: int | None = None
+    source: Source, frames: int = 16, stride: int = 4, start: int = 0, size: int | None = None
 ) -> NDArray[np.uint8]:
     """Read one clip: ``frames`` frames, every ``stride``-th from ``start`` on.
 
@@ -165,4 +181,4 @@ def read_clip(
     Returns:
         uint8 RGB, shape (T, H, W, C).
     """
-    return read_frames(path, start + stride * np.arange(frames), size)
+    return read_frames(source, start + stride * np.arange(frames), size)

@@ -13,6 +13,21 @@ def span(frames: int, stride: int) -> int:
     return (frames - 1) * stride + 1
 
 
+def resample(times: NDArray[np.float64], fps: float) -> Indices:
+    """Frame numbers of a video shown at another rate: at each moment the frame that is on screen.
+
+    Args:
+        times: (frames,) when each frame is shown, in seconds, rising from 0.
+
+    Returns:
+        (new frames,), at least one.
+    """
+    # The last frame stays as long as the mean one.
+    length = times[-1] * len(times) / max(len(times) - 1, 1)
+    moments = np.arange(max(int(length * fps + 1e-6), 1)) / fps
+    return np.maximum(np.searchsorted(times, moments + 1e-6, side="right") - 1, 0)
+
+
 def random_window(total: int, frames: int, stride: int, rng: np.random.Generator) -> Indices:
     """A clip at a random place: (frames,) indices.
 

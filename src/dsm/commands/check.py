@@ -1,0 +1,128 @@
+"""``dsm data check``: the ledger of a list or a folder."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dsm.datasets.catalog import find_videos
+from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.engine.progress import console, progress
+from dsm.engine.runfolder import claim_file
+from dsm.errors import UserError
+from dsm.files import write_text
+from dsm.video.ledger import USABLE, Verdict, judge_all, ledger_json
+
+SHOWN = 40
+MEANING = {
+    "ok": "decoded to the end",
+    "short": "fewer frames than a clip; plays in a loop",
+    "truncated": "fewer frames than its header says, or breaks off; usable up to there",
+    "undecodable": "not one frame can be decoded",
+    "no-video": "holds no moving pictures",
+    "missing": "no such file",
+    "empty": "nothing in it",
+    "timeout": "the decoder was killed when its time was over",
+}
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """Settings of `dsm data check`."""
+
+    videos: tyro.conf.Positional[Path]
+    """A list, or a folder, of which every file is looked at that could be a video."""
+    root: Path | None = None
+    """Folder put before relative paths of a list; left out, the list's own."""
+    json: Path | None = None
+    """Write all verdicts to this file."""
+    clean: Path | None = None
+    """Write a list of the usable videos, with the frames that can be decoded, to this file."""
+    frames: int = 16
+    """Frames of a clip: videos with fewer are `short`."""
+    timeout: float = 60.0
+    """Seconds for each video, after which its decoder is killed."""
+    workers: int = os.cpu_count() or 1
+    """Videos decoded side by side."""
+    overwrite: bool = False
+    """Replace existing files."""
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.workers < 1 or not self.timeout > 0:
+            raise UserError("frames and workers must be at least 1, timeout above 0 seconds.")
+
+
+def check(config: CheckConfig) -> None:
+    """Judge every video, print the counts and what is wrong, write what is asked for."""
+    for file in (config.json, config.clean):
+        if file:
+            claim_file(file, overwrite=config.overwrite)
+    videos = _videos(config)
+    with progress("decoding videos", len(videos)) as bar:
+        verdicts = judge_all(
+            [videos.file(index) for index in range(len(videos))],
+            clip_frames=config.frames,
+            seconds=config.timeout,
+            workers=config.workers,
+            on_progress=bar.update,
+        )
+    # In the ledger a video is called what the list calls it.
+    verdicts = [replace(one, path=name) for one, name in zip(verdicts, videos.paths, strict=True)]
+    _tell(verdicts)
+    if config.json:
+        write_text(config.json, ledger_json(verdicts))
+        console.print(f"{config.json}: all verdicts")
+    if config.clean:
+        _write_clean(config.clean, videos, verdicts)
+
+
+def _videos(config: CheckConfig) -> VideoList:
+    if not config.videos.is_dir():
+        return read_list(config.videos, config.root)
+    found = find_videos(config.videos, only_by_name=False)
+    nobody = np.full(len(found), -1)
+    names = [str(path.relative_to(config.videos)) for path in found]
+    return VideoList(names, nobody, nobody, config.videos, str(config.videos))
+
+
+def _tell(verdicts: list[Verdict]) -> None:
+    out = Console(highlight=False, soft_wrap=True)
+    wrong = [one for one in verdicts if one.verdict != "ok"]
+    for one in wrong[:SHOWN]:
+        usable = f", {one.frames} frames usable" if one.verdict == "truncated" else ""
+        out.print(f"[yellow]{one.verdict:12}[/] {escape(one.path)}: {escape(one.reason)}{usable}")
+    if len(wrong) > SHOWN:
+        out.print(f"… and {len(wrong) - SHOWN} more; --json names them all")
+    table = Table(box=None, padding=(0, 2))
+    table.add_column("verdict")
+    table.add_column("videos", justify="right")
+    table.add_column("")
+    counts = Counter(str(one.verdict) for one in verdicts)
+    for verdict, meaning in MEANING.items():
+        if counts[verdict]:
+            table.add_row(verdict, str(counts[verdict]), meaning)
+    out.print(table)
+
+
+def _write_clean(file: Path, videos: VideoList, verdicts: list[Verdict]) -> None:
+    kept = [index for index, one in enumerate(verdicts) if one.verdict in USABLE]
+    if not kept:
+        raise UserError(f"{videos.source}: not one video is usable; {file} was not written.")
+    # Relative paths of a list mean what they meant, wherever the new list lies.
+    same_root = file.absolute().parent == videos.root.absolute()
+    clean = VideoList(
+        [videos.paths[index] if same_root else str(videos.file(index).absolute()) for index in kept],
+        videos.labels[kept],
+        np.array([verdicts[index].frames for index in kept]),
+        file.parent,
+    )
+    write_list(file, clean)
+    console.print(f"{file}: the {len(kept)} usable videos of {len(videos)}, with their frames")

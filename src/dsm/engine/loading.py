@@ -1,0 +1,112 @@
+"""Batches from worker processes, whatever happens to a worker.
+
+A broken video is an error that the data set deals with. A decoder that crashes takes its process with
+it, and one that hangs never gives it back: the video is then noted as bad, the workers are
+replaced, and loading goes on at the batch it had come to.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from dsm.datasets.clips import IDLE, BadVideo, EpochBatches, TrainingClips, collate
+from dsm.errors import UserError
+
+PATIENCE = 2.0
+"""A worker hangs when it is at one video for so many times the seconds a video may take."""
+
+
+class Batches:
+    """The batches of :class:`TrainingClips` in the order of :class:`EpochBatches`."""
+
+    def __init__(
+        self, clips: TrainingClips, order: EpochBatches, workers: int, seconds: float, *, pin_memory: bool
+    ) -> None:
+        self.clips, self.order = clips, order
+        self._workers, self._seconds, self._pin_memory = workers, seconds, pin_memory
+        self._pids = torch.zeros(workers, dtype=torch.long)
+        self._pids.share_memory_()  # type: ignore[no-untyped-call]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield batches.
+
+        Raises:
+            UserError: no readable video is found for a sample, or a worker is killed from outside.
+        """
+        lost: list[BadVideo] = []
+        while self.order.start < self.order.stop:
+            batches = iter(self._loader())
+            while not lost:
+                try:
+                    batch = next(batches)
+                except StopIteration:
+                    return
+                except RuntimeError as error:
+                    lost = self._lost(error)
+                    continue
+                if isinstance(batch, UserError):
+                    raise batch
+                self.order.start += 1
+                yield batch
+            self._kill_workers()
+            self.clips.bad |= {video.index: video for video in lost}
+            lost = []
+
+    def _loader(self) -> DataLoader[Any]:
+        self.clips.reading.fill_(IDLE)
+        self._pids.zero_()
+        return DataLoader(
+            self.clips,
+            batch_sampler=self.order,
+            collate_fn=collate,
+            num_workers=self._workers,
+            timeout=self._seconds * PATIENCE if self._workers else 0,
+            worker_init_fn=self._register,
+            pin_memory=self._pin_memory,
+            generator=torch.Generator().manual_seed(self.order.seed),  # else it draws from the run's own
+        )
+
+    def _register(self, worker: int) -> None:
+        self._pids[worker] = os.getpid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def _lost(self, error: RuntimeError) -> list[BadVideo]:
+        """The videos that workers crashed or hang on; none where a batch merely takes its time."""
+        alive = {child.pid for child in multiprocessing.active_children()}
+        found = []
+        dead = False
+        for pid, (index, since) in zip(self._pids.tolist(), self.clips.reading.tolist(), strict=False):
+            crashed = bool(pid) and pid not in alive
+            dead = dead or crashed
+            hangs = time.monotonic() - since > self._seconds * PATIENCE
+            if index != IDLE and (crashed or hangs):
+                path = self.clips.videos.file(int(index))
+                reason = f"{path}: {'crashes' if crashed else 'hangs'} the decoder."
+                found.append(BadVideo(int(index), "undecodable" if crashed else "timeout", reason))
+        if found:
+            return found
+        if dead:
+            raise UserError(
+                "a loader worker was killed, perhaps for want of memory; try fewer --data.workers, "
+                "a smaller --data.batch-size or --data.cache-mb."
+            ) from error
+        if "timed out" not in str(error):
+            raise error
+        return []
+
+    def _kill_workers(self) -> None:
+        for child in multiprocessing.active_children():
+            if child.pid in self._pids.tolist():
+                child.kill()
+                # torch raises in this process, wherever it is, when a worker dies: as it should here.
+                with suppress(RuntimeError):
+                    child.join()

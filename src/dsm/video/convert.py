@@ -1,0 +1,42 @@
+"""Decoded frames to RGB arrays of one size."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+
+def fit_short_side(width: int, height: int, short_side: int | None) -> tuple[int, int]:
+    """(width, height) scaled so that the shorter one is ``short_side``; unchanged for None."""
+    if short_side is None or min(width, height) == short_side:
+        return width, height
+    scale = short_side / min(width, height)
+    return max(round(width * scale), short_side), max(round(height * scale), short_side)
+
+
+class Converter:
+    """Frames to RGB, resized on the way inside swscale, and turned as the file asks for.
+
+    All get one size, whatever sizes a file changes to on its way: that of ``width`` and ``height``,
+    or of the first frame where these are 0.
+    """
+
+    def __init__(self, short_side: int | None, width: int = 0, height: int = 0, form: str = "rgb24") -> None:
+        self._reformatter = VideoReformatter()
+        self._short_side, self._form = short_side, form
+        self._size = fit_short_side(width, height, short_side) if width and height else None
+
+    def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """uint8 (H, W, 3), or (H, W) where the format is of one plane."""
+        self._size = self._size or fit_short_side(frame.width, frame.height, self._short_side)
+        width, height = self._size
+        # threads=1: swscale would otherwise start a thread pool for every frame, six times as slow.
+        picture = self._reformatter.reformat(
+            frame, width=width, height=height, format=self._form, interpolation="BILINEAR", threads=1
+        )
+        image = cast("NDArray[np.uint8]", picture.to_ndarray())
+        return np.rot90(image, frame.rotation // 90) if frame.rotation % 360 else image

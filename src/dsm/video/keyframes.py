@@ -1,0 +1,198 @@
+"""Decoding some frames of a video without decoding all: from keyframe to keyframe.
+
+A keyframe and the packets up to the next one make a group. A group whose packets are all shown after
+its keyframe is decoded by itself, and gives the frames that a decode of the whole file gives. Inside
+it, frames that no wanted frame is built on are skipped by the decoder.
+
+Many files do not keep to the rules this rests on: packets without a time, packets that give no
+frame, edit lists that hide frames, keyframes that are none. Each rule is checked while
+reading; where one is broken :class:`Untrusted` is raised, and the file is decoded in order instead.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+from av.video.frame import VideoFrame
+
+from dsm.video.source import Deadline, Source, open_video
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
+    VideoPacket = Packet[VideoStream]
+
+# In these a packet gives one frame. (VP8 has packets that are not shown.)
+_CODECS = frozenset(
+    ("h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "msmpeg4v3", "vp9", "av1", "libdav1d", "mjpeg")
+)
+# These hold the whole list of packets in their header.
+_INDEXED = frozenset(("mov,mp4,m4a,3gp,3g2,mj2", "avi"))
+_SCANNED = frozenset(("matroska,webm",))
+# No codec shows a frame more than 16 frames after it was decoded.
+_REORDER = 16
+# Reading on over so many packets is cheaper than a seek.
+_NEAR = 120
+
+
+class Untrusted(Exception):
+    """This file does not keep the rules; decode it in order."""
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Where the keyframes of a file are."""
+
+    numbers: list[int]
+    """Of the packets that are keyframes, in the order of the file."""
+    times: list[int]
+    """Their timestamps, by which they are found again, in the stream's time base."""
+    packets: int
+    """Packets in all: frames, where the file keeps the rules."""
+
+
+def timeline(container: InputContainer, source: Source) -> Timeline:
+    """Find the keyframes, from the header where it has them, else by a look at all packets.
+
+    Raises:
+        Untrusted: the file is of a kind whose frames cannot be counted by packets.
+    """
+    stream = container.streams.video[0]
+    codec = stream.codec_context
+    # An avi says when a frame is decoded, not when it is shown: of use only where the two are one.
+    if codec.name not in _CODECS or (container.format.name == "avi" and codec.has_b_frames):
+        raise Untrusted
+    if container.format.name in _INDEXED:
+        entries = stream.index_entries
+        flags = [(entry.timestamp, entry.is_keyframe, entry.is_discard) for entry in entries]
+    elif container.format.name in _SCANNED and not isinstance(source, bytes):
+        file = Path(source)
+        facts = file.stat()
+        flags = _scan(str(file), facts.st_size, facts.st_mtime_ns)
+    else:
+        raise Untrusted
+    keys = [number for number, (_, key, _) in enumerate(flags) if key]
+    times = [flags[number][0] for number in keys]
+    if not keys or keys[0] != 0 or len(set(times)) < len(times) or any(hidden for *_, hidden in flags):
+        raise Untrusted
+    return Timeline(keys, times, len(flags))
+
+
+@lru_cache(maxsize=64)
+def _scan(path: str, size: int, changed: int) -> list[tuple[int, bool, bool]]:
+    """(time, keyframe, hidden) of each packet; size and time of change tell one file from its successor."""
+    with open_video(path) as container:
+        packets = [p for p in container.demux(container.streams.video[0]) if p.size]
+    if any(packet.pts is None for packet in packets):
+        raise Untrusted
+    return [(packet.pts or 0, packet.is_keyframe, packet.is_discard) for packet in packets]
+
+
+def frames_by_keyframes(
+    container: InputContainer, source: Source, wanted: Sequence[int], deadline: Deadline
+) -> Iterator[tuple[int, VideoFrame]]:
+    """Decode the frames with the given numbers; each comes with its number.
+
+    Args:
+        wanted: frame numbers, rising.
+
+    Raises:
+        Untrusted: the file breaks a rule, or has not so many frames; some may have come before.
+    """
+    line = timeline(container, source)
+    if wanted[-1] >= line.packets:
+        raise Untrusted
+    groups: dict[int, list[int]] = {}
+    for number in wanted:
+        groups.setdefault(bisect.bisect_right(line.numbers, number) - 1, []).append(number)
+    cursor = _Cursor(container, by_dts=container.format.name in _INDEXED)
+    codec = container.streams.video[0].codec_context
+    may_skip = container.format.name != "avi"  # there, a frame out of order must not go unseen
+    for group, numbers in groups.items():
+        begin = line.numbers[group]
+        end = line.numbers[group + 1] if group + 1 < len(line.numbers) else line.packets
+        length = min(end - begin, numbers[-1] - begin + 1 + _REORDER)
+        packets = cursor.group(begin, line.times[group], length)
+        shown = sorted(_times(packets))
+        waiting = {shown[number - begin]: number for number in numbers}
+        last = max(place for place, packet in enumerate(packets) if packet.pts in waiting)
+        latest = shown[0] - 1
+        for packet in [*packets[: last + 1], None]:
+            deadline.check()
+            # The decoder may skip what is neither wanted nor built upon.
+            skip = may_skip and packet is not None and packet.pts not in waiting
+            codec.skip_frame = "NONREF" if skip else "DEFAULT"
+            for frame in _frames(codec, packet):
+                if frame.pts is None or frame.pts <= latest:
+                    raise Untrusted
+                latest = frame.pts
+                if frame.pts in waiting:
+                    yield waiting.pop(frame.pts), frame
+        if waiting:
+            raise Untrusted
+        codec.flush_buffers()
+
+
+def _frames(codec: av.VideoCodecContext, packet: VideoPacket | None) -> list[VideoFrame]:
+    try:
+        return codec.decode(packet)
+    except (av.FFmpegError, EOFError):
+        raise Untrusted from None
+
+
+def _times(packets: list[VideoPacket]) -> list[int]:
+    """When the frames of a group are shown; the keyframe must come first, and none twice."""
+    times = [packet.pts for packet in packets if packet.pts is not None]
+    if (
+        len(set(times)) < len(packets)
+        or times[0] != min(times)
+        or any(packet.is_corrupt or packet.is_discard for packet in packets)
+    ):
+        raise Untrusted
+    return times
+
+
+class _Cursor:
+    """Reads groups of packets in rising order, seeking where much lies between."""
+
+    def __init__(self, container: InputContainer, by_dts: bool) -> None:
+        self._container, self._by_dts = container, by_dts
+        self._stream = container.streams.video[0]
+        self._packets = self._demux()
+        self._at = 0
+
+    def group(self, number: int, time: int, length: int) -> list[VideoPacket]:
+        """``length`` packets from the keyframe with this packet number and timestamp on."""
+        first: VideoPacket | None = None
+        if number - self._at > _NEAR:
+            self._container.seek(time, stream=self._stream)
+            self._packets = self._demux()
+            for packet in self._packets:
+                first = packet
+                if (self._time(packet) or 0) >= time:
+                    break
+        else:
+            for _ in range(number - self._at + 1):
+                first = next(self._packets, None)
+        if first is None or not first.is_keyframe or self._time(first) != time:
+            raise Untrusted
+        packets = [first, *itertools.islice(self._packets, length - 1)]
+        if len(packets) < length:
+            raise Untrusted
+        self._at = number + length
+        return packets
+
+    def _demux(self) -> Iterator[VideoPacket]:
+        return (packet for packet in self._container.demux(self._stream) if packet.size)
+
+    def _time(self, packet: VideoPacket) -> int | None:
+        return packet.dts if self._by_dts else packet.pts

@@ -1,0 +1,158 @@
+"""The ledger: every video opened, decoded to its end, and judged.
+
+A file may crash the decoder or keep it busy for ever, so each is decoded in a process of its own
+kind that is killed when its time is over.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import av
+from pebble import ProcessExpired, ProcessPool
+
+from dsm.errors import UserError
+from dsm.video.folder import frame_files, read_pictures
+from dsm.video.source import Deadline, EmptyVideoError, VerdictName, VideoError, open_video, said
+
+USABLE: tuple[VerdictName, ...] = ("ok", "short", "truncated")
+"""Those of which frames can be had."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found out about one video."""
+
+    path: str
+    verdict: VerdictName
+    frames: int = 0
+    """That can be decoded, counted from the first up to where the file breaks off."""
+    header_frames: int = 0
+    """That the header promises; 0 where it does not say."""
+    width: int = 0
+    height: int = 0
+    fps: float = 0.0
+    seconds: float = 0.0
+    """That the look took."""
+    reason: str = ""
+
+
+def judge(path: str | Path, clip_frames: int = 1) -> Verdict:
+    """Decode a video, or a folder of frames, to its end.
+
+    Args:
+        clip_frames: frames below which a video is short.
+    """
+    begun = time.monotonic()
+    look = _judge_folder if Path(path).is_dir() else _judge_file
+    try:
+        found = look(Path(path))
+    except VideoError as error:
+        found = Verdict("", error.verdict, reason=str(error))
+    return _finished(found, str(path), clip_frames, time.monotonic() - begun)
+
+
+def _finished(found: Verdict, path: str, clip_frames: int, seconds: float) -> Verdict:
+    verdict, reason = found.verdict, found.reason
+    if verdict == "ok" and found.frames < clip_frames:
+        verdict, reason = "short", f"{found.frames} frames, a clip has {clip_frames}"
+    facts = {**vars(found), "path": path, "verdict": verdict, "reason": reason, "seconds": round(seconds, 3)}
+    return Verdict(**facts)
+
+
+def _judge_file(path: Path) -> Verdict:
+    broken = ""
+    count = 0
+    with open_video(path) as container:
+        stream = container.streams.video[0]
+        try:
+            for _ in container.decode(video=0):
+                count += 1
+        except (av.FFmpegError, EOFError) as error:
+            broken = f"breaks off after frame {count} ({said(error)})"
+        promised = max(stream.frames, 0)
+        width, height, fps = stream.width, stream.height, float(stream.average_rate or 0)
+    if count == 0:
+        raise VideoError(f"{path}: not one frame can be decoded.")
+    verdict: VerdictName = "ok"
+    if promised - count > 1:  # one too many is a common slip of the header
+        verdict = "truncated"
+        broken = broken or f"{promised - count} of the {promised} frames in its header are not there"
+    elif broken:
+        verdict = "truncated"
+    elif promised != count and promised:
+        broken = f"its header says {promised} frames"
+    return Verdict("", verdict, count, promised, width, height, fps, reason=broken)
+
+
+def _judge_folder(path: Path) -> Verdict:
+    if not any(path.iterdir()):
+        raise EmptyVideoError(f"{path}: an empty folder.")
+    files = frame_files(path)
+    sizes = set()
+    for count, file in enumerate(files):
+        try:
+            sizes.add(read_pictures([file], None, Deadline(path, None))[0].shape)
+        except VideoError as error:
+            if not count:
+                raise
+            height, width = next(iter(sizes))[:2]
+            return Verdict("", "truncated", count, len(files), width, height, reason=str(error))
+    height, width = next(iter(sizes))[:2]
+    reason = "its pictures differ in size" if len(sizes) > 1 else ""
+    return Verdict("", "ok", len(files), len(files), width, height, reason=reason)
+
+
+def judge_all(
+    paths: Sequence[str | Path],
+    *,
+    clip_frames: int = 1,
+    seconds: float = 60.0,
+    workers: int = 2,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> list[Verdict]:
+    """Judge many videos, side by side; neither a crash nor a hang of the decoder does harm.
+
+    Args:
+        seconds: after which a decoder is killed, for each file.
+        on_progress: told how many are done.
+    """
+    verdicts: list[Verdict] = []
+    # spawn: a fork of a process with threads may hang.
+    with ProcessPool(max_workers=workers, context=multiprocessing.get_context("spawn")) as pool:
+        results = pool.map(partial(judge, clip_frames=clip_frames), paths, timeout=seconds).result()
+        for path in paths:
+            try:
+                verdicts.append(next(results))
+            except FutureTimeoutError:
+                reason = f"{path}: not decoded within {seconds:g} s."
+                verdicts.append(Verdict(str(path), "timeout", seconds=seconds, reason=reason))
+            except ProcessExpired as error:
+                reason = f"{path}: crashes the decoder ({error})."
+                verdicts.append(Verdict(str(path), "undecodable", reason=reason))
+            on_progress(len(verdicts))
+    return verdicts
+
+
+def ledger_json(verdicts: Iterable[Verdict]) -> str:
+    """Verdicts as the text of a ledger file."""
+    return json.dumps({"files": [vars(verdict) for verdict in verdicts]}, indent=1) + "\n"
+
+
+def read_ledger(path: str | Path) -> list[Verdict]:
+    """Read what :func:`ledger_json` wrote.
+
+    Raises:
+        UserError: it is no ledger.
+    """
+    try:
+        return [Verdict(**entry) for entry in json.loads(Path(path).read_text(encoding="utf-8"))["files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: is no ledger (`dsm data check --json` writes one).") from None

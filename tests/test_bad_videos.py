@@ -1,0 +1,164 @@
+"""Broken videos: each gets a verdict, and training goes on without them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import numbered_frames
+
+from dsm.augment import Augment
+from dsm.datasets.clips import BadVideo, ClipConfig, EpochBatches, TrainingClips
+from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.disturb.views import View
+from dsm.engine.loading import Batches
+from dsm.engine.pretrain import DataConfig, PretrainConfig, pretrain
+from dsm.errors import UserError
+from dsm.video.ledger import judge, judge_all, read_ledger
+from dsm.video.write import write_video
+
+CLIP = ClipConfig(frames=4, stride=2, resize=32, size=32)
+
+
+def test_each_kind_of_file_gets_its_verdict(tmp_path: Path) -> None:
+    write_video(tmp_path / "good.mp4", numbered_frames(30))
+    content = (tmp_path / "good.mp4").read_bytes()
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "rubbish.mp4").write_bytes(b"no video at all" * 100)
+    (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:1,\ngood.mp4\n")  # FFmpeg would play what it names
+    os.mkfifo(tmp_path / "pipe.mp4")
+    write_video(tmp_path / "brief.mp4", numbered_frames(3))
+    found = {path.name: judge(path, clip_frames=8) for path in (*tmp_path.iterdir(), tmp_path / "none.mp4")}
+    verdicts = {name: one.verdict for name, one in found.items()}
+    assert verdicts == {
+        "good.mp4": "ok", "empty.mp4": "empty", "rubbish.mp4": "undecodable", "list.mp4": "undecodable",
+        "pipe.mp4": "undecodable", "brief.mp4": "short", "none.mp4": "missing",
+    }  # fmt: skip
+    assert (found["good.mp4"].frames, found["good.mp4"].header_frames, found["good.mp4"].fps) == (30, 30, 24)
+    assert content == (tmp_path / "good.mp4").read_bytes()
+
+
+def test_a_broken_off_folder_of_frames_is_usable_up_to_there(tmp_path: Path) -> None:
+    from matplotlib.image import imsave
+
+    for number, frame in enumerate(numbered_frames(6)):
+        imsave(tmp_path / f"img_{number:05}.png", frame)
+    (tmp_path / "img_00004.png").write_bytes(b"")
+    found = judge(tmp_path)
+    assert (found.verdict, found.frames, found.header_frames) == ("truncated", 4, 6)
+
+
+def test_a_decoder_that_hangs_or_crashes_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # No file at hand hangs FFmpeg; a mount that does not answer would look like this.
+    site = tmp_path / "sitecustomize.py"
+    site.write_text(
+        "import os, time, dsm.video.ledger as ledger\n"
+        "look = ledger._judge_file\n"
+        "def slow(path):\n"
+        "    if path.name == 'hangs.mp4': time.sleep(600)\n"
+        "    if path.name == 'crashes.mp4': os.kill(os.getpid(), 11)\n"
+        "    return look(path)\n"
+        "ledger._judge_file = slow\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    names = ["good.mp4", "hangs.mp4", "crashes.mp4", "fine.mp4"]
+    for name in names:
+        write_video(tmp_path / name, numbered_frames(8))
+    begun = time.monotonic()
+    found = judge_all([tmp_path / name for name in names], seconds=3, workers=2)
+    assert [one.verdict for one in found] == ["ok", "timeout", "undecodable", "ok"]
+    assert "crashes the decoder" in found[2].reason
+    assert time.monotonic() - begun < 60
+
+
+def broken_among(scenes: Path, folder: Path, share: float) -> tuple[Path, list[str]]:
+    """A list of 100 videos in which a share is broken, and the names of these."""
+    videos = read_list(scenes / "train.txt")
+    names = [str(videos.file(index).absolute()) for index in range(len(videos))]
+    broken = [str(folder / f"{number}.mp4") for number in range(round(100 * share))]
+    for number, name in enumerate(broken):
+        content = Path(names[number]).read_bytes()
+        Path(name).write_bytes([b"", b"rubbish" * 50, content[: len(content) // 3]][number % 3])
+    paths = [*broken, *(names[number % len(names)] for number in range(100 - len(broken)))]
+    unknown = np.full(100, -1)
+    write_list(folder / "list.txt", VideoList(paths, unknown, unknown, folder))
+    return folder / "list.txt", broken
+
+
+def run_config(train: Path, out: Path, **settings: Any) -> PretrainConfig:
+    data = DataConfig(train, batch_size=10, workers=settings.pop("workers", 2))
+    return PretrainConfig(data, out, method="moco", backbone="tiny", clip=CLIP, epochs=1, **settings)
+
+
+def test_a_run_ends_over_a_few_broken_videos_and_names_each(scenes: Path, tmp_path: Path) -> None:
+    train, broken = broken_among(scenes, tmp_path, 0.03)
+    out = pretrain(run_config(train, tmp_path / "run"))
+    ledger = read_ledger(out / "ledger.json")
+    assert {entry.path for entry in ledger} == set(broken)
+    assert {entry.verdict for entry in ledger} == {"empty", "undecodable"}
+    last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["step"] == 10
+
+
+def test_a_run_stops_over_too_many_broken_videos(scenes: Path, tmp_path: Path) -> None:
+    train, broken = broken_among(scenes, tmp_path, 0.1)
+    with pytest.raises(UserError, match=r"6 of 100 videos cannot be read .*more than --data.max-bad 0.05"):
+        pretrain(run_config(train, tmp_path / "run", workers=0))
+    assert {entry.path for entry in read_ledger(tmp_path / "run" / "ledger.json")} <= set(broken)
+
+
+def test_a_wrong_root_is_told_at_once(scenes: Path, tmp_path: Path) -> None:
+    names = [f"{number}.mp4" for number in range(100)]
+    write_list(tmp_path / "list.txt", VideoList(names, np.full(100, -1), np.full(100, -1), tmp_path))
+    with pytest.raises(UserError, match=r"10 videos in a row cannot be read.*no such file"):
+        pretrain(run_config(tmp_path / "list.txt", tmp_path / "run", workers=1))
+
+
+class Harmful(TrainingClips):
+    """Does harm to its worker process when it comes to one video."""
+
+    harm: tuple[int, Callable[[], object]]
+
+    def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+        if index == self.harm[0]:
+            self.harm[1]()
+        return super().sample(index, rng)
+
+
+def kill_this_process() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang() -> None:
+    time.sleep(600)
+
+
+def batches(scenes: Path, workers: int, clips_class: type[TrainingClips] = TrainingClips) -> Batches:
+    videos = read_list(scenes / "train.txt")
+    clips = clips_class(videos, CLIP, Augment(), (View("anchor"),), seed=1, workers=workers)
+    order = EpochBatches(len(videos), 8, seed=1, start=0, stop=5)
+    return Batches(clips, order, workers, 1.0, pin_memory=False)
+
+
+@pytest.mark.parametrize(("harm", "verdict"), [(kill_this_process, "undecodable"), (hang, "timeout")])
+def test_a_worker_that_crashes_or_hangs_is_replaced(
+    scenes: Path, harm: Callable[[], object], verdict: str
+) -> None:
+    expected = batches(scenes, 0)
+    expected.clips.bad[7] = BadVideo(7, "undecodable", "")
+    loaded = batches(scenes, 2, Harmful)
+    loaded.clips.harm = (7, harm)
+    found = list(loaded)
+    for one, two in zip(found, expected, strict=True):
+        assert torch.equal(one["clips"]["anchor"], two["clips"]["anchor"])
+        assert [video.index for video in one["bad"]] == [video.index for video in two["bad"]]
+    bad = [video for batch in found for video in batch["bad"]]
+    assert [(video.index, video.verdict) for video in bad] == [(7, verdict)]
