@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dsm.datasets import lists
 from dsm.datasets.lists import UNKNOWN, UNLABELLED, VideoList, read_list, write_list
 from dsm.errors import UserError
 
@@ -115,3 +117,57 @@ def test_real_lists_are_read(shared: Path) -> None:
     assert len(videos) == 186
     assert set(videos.labels.tolist()) == {0, 1}
     assert all(videos.file(index).is_file() for index in range(len(videos)))
+
+
+def one_by_one(text: str) -> list[tuple[str, int, int]]:
+    """The slow, obvious reader."""
+    rows, columns = [], 0
+    for number, raw in enumerate(text.split("\n"), start=1):
+        line = raw.strip(" \t\r")
+        if not line or line.startswith("#"):
+            continue
+        columns = columns or (
+            3 if lists._FULL.fullmatch(line) else 2 if lists._LABELLED.fullmatch(line) else 1
+        )
+        rows.append(lists._fields(line, columns, f"l, line {number}"))
+    if not rows:
+        raise UserError("l: the list names no video.")
+    return rows
+
+
+PIECES = [
+    "a",
+    "b.mp4",
+    " ",
+    "\t",
+    "\r",
+    "\n",
+    "\n",
+    "1",
+    "-",
+    "7",
+    "0",
+    "#",
+    "é",
+    " 3",
+    " 12",
+    "-1",
+    "x y.mp4",
+    "\0",
+]
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
+def test_reading_all_lines_at_once_is_reading_one_by_one(text: str) -> None:
+    def outcome(read: Callable[[], object]) -> object:
+        try:
+            return read()
+        except UserError as error:
+            return str(error)
+
+    def at_once() -> object:
+        names, labels, frames = lists._read_lines(text.encode(), "l")
+        return list(zip(names, labels.tolist(), frames.tolist(), strict=True))
+
+    assert outcome(at_once) == outcome(lambda: one_by_one(text))

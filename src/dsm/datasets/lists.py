@@ -7,13 +7,16 @@ has the same fields.
 
 from __future__ import annotations
 
+import codecs
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dsm.datasets.columns import Names, find_lines, last_integers
 from dsm.errors import UserError
 from dsm.files import write_text
 from dsm.video.source import EXTENSIONS
@@ -31,7 +34,7 @@ _LABELLED = re.compile(r"(.+?)[ \t]+(-?\d+)")
 class VideoList:
     """The videos of a list, in its order."""
 
-    paths: list[str]
+    paths: Sequence[str]
     """As the list writes them."""
     labels: NDArray[np.int64]
     """(n,), -1 where the list is unlabelled."""
@@ -53,17 +56,29 @@ class VideoList:
         return bool((self.labels != UNLABELLED).all())
 
 
-def _fields(line: str, columns: int) -> tuple[str, int, int]:
+def _fields(line: str, columns: int, where: str) -> tuple[str, int, int]:
+    """Path, label and frames of one line; ``where`` it stands is told when it is wrong."""
     more = _FULL.fullmatch(line) or _LABELLED.fullmatch(line)
-    if columns < 3 and more and (columns == 1 or more.re is _FULL) and _names_video(more[1]):
-        raise ValueError  # read with so few columns, numbers would become part of the path
+    # Read with so few columns, numbers would become part of the path.
+    wrong = columns < 3 and more and (columns == 1 or more.re is _FULL) and _names_video(more[1])
+    name, label, count = line, UNLABELLED, UNKNOWN
     if columns == 3 and (match := _FULL.fullmatch(line)):
-        return match[1], int(match[2]), int(match[3])
-    if columns == 2 and (match := _LABELLED.fullmatch(line)):
-        return match[1], int(match[2]), UNKNOWN
-    if columns == 1:
-        return line, UNLABELLED, UNKNOWN
-    raise ValueError
+        name, label, count = match[1], int(match[2]), int(match[3])
+    elif columns == 2 and (match := _LABELLED.fullmatch(line)):
+        name, label = match[1], int(match[2])
+    elif columns > 1:
+        wrong = True
+    if wrong:
+        raise UserError(f"{where}: expected `{_COLUMNS[columns]}`, like the lines before, found `{line}`.")
+    if "\0" in name:
+        raise UserError(f"{where}: the path holds a NUL character.")
+    if label < UNLABELLED:
+        raise UserError(f"{where}: the label {label} is below 0 (-1 means unlabelled).")
+    if max(label, count) > MOST:
+        raise UserError(f"{where}: a label or frame count is above {MOST}.")
+    if columns == 3 and count < 1:
+        raise UserError(f"{where}: the video has {count} frames; remove the line.")
+    return name, label, count
 
 
 def _names_video(text: str) -> bool:
@@ -85,48 +100,49 @@ def read_list(path: str | Path, root: str | Path | None = None) -> VideoList:
         raise UserError(f"{path}: no such list file. `dsm data index FOLDER --out LIST` makes one.")
     if root is not None and not Path(root).is_dir():
         raise UserError(f"{root}: no such folder (--data.root).")
+    # A BOM would be part of the first path.
+    text = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text.decode()
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not a UTF-8 text file; a list names one video a line.") from None
+    names, labels, frames = _read_lines(text, str(path))
+    folder = Path(root) if root is not None else path.parent
+    return VideoList(names, labels, frames, folder, source=str(path))
 
-    paths: list[str] = []
-    labels: list[int] = []
-    frames: list[int] = []
-    columns = 0
-    for number, raw in enumerate(text.split("\n"), start=1):
-        line = raw.strip(" \t\r")
-        if not line or line.startswith("#"):
-            continue
-        if not columns:
-            columns = 3 if _FULL.fullmatch(line) else 2 if _LABELLED.fullmatch(line) else 1
-        try:
-            name, label, count = _fields(line, columns)
-        except ValueError:
-            raise UserError(
-                f"{path}, line {number}: expected `{_COLUMNS[columns]}`, "
-                f"like the lines before, found `{line}`."
-            ) from None
-        if "\0" in name:
-            raise UserError(f"{path}, line {number}: the path holds a NUL character.")
-        if columns > 1 and label < UNLABELLED:
-            raise UserError(f"{path}, line {number}: the label {label} is below 0 (-1 means unlabelled).")
-        if max(label, count) > MOST:
-            raise UserError(f"{path}, line {number}: a label or frame count is above {MOST}.")
-        if columns == 3 and count < 1:
-            raise UserError(f"{path}, line {number}: the video has {count} frames; remove the line.")
-        paths.append(name)
-        labels.append(label)
-        frames.append(count)
-    if not paths:
-        raise UserError(f"{path}: the list names no video.")
-    return VideoList(
-        paths=paths,
-        labels=np.array(labels, np.int64),
-        frames=np.array(frames, np.int64),
-        root=Path(root) if root is not None else path.parent,
-        source=str(path),
-    )
+
+def _read_lines(text: bytes, source: str) -> tuple[Names, NDArray[np.int64], NDArray[np.int64]]:
+    """Paths, labels and frames of all lines."""
+    content = np.frombuffer(text, np.uint8)
+    lines = find_lines(content)
+    if not len(lines.numbers):
+        raise UserError(f"{source}: the list names no video.")
+
+    def line(place: int) -> str:
+        return text[lines.starts[place] : lines.stops[place]].decode()
+
+    columns = 3 if _FULL.fullmatch(line(0)) else 2 if _LABELLED.fullmatch(line(0)) else 1
+    labels, frames = np.full((2, len(lines.numbers)), UNKNOWN)
+    stops = lines.stops.copy()
+    # The plain lines are read all at once; one with a field more or less than it should have is not plain.
+    field = last_integers(content, lines.starts, stops)
+    plain = field.plain if columns > 1 else ~field.plain
+    if columns == 3:
+        frames, stops = field.values, field.before
+        field = last_integers(content, lines.starts, stops)
+        plain &= field.plain & (frames > 0) & (frames <= MOST)
+    if columns > 1:
+        labels, stops = field.values, field.before
+        plain &= (labels >= UNLABELLED) & (labels <= MOST)
+    if columns == 2:
+        plain &= ~last_integers(content, lines.starts, stops).plain
+    plain &= b"\0" not in text
+    # The others are looked at one by one; most of them are wrong.
+    for place in np.flatnonzero(~plain).tolist():
+        where = f"{source}, line {lines.numbers[place]}"
+        name, labels[place], frames[place] = _fields(line(place), columns, where)
+        stops[place] = lines.starts[place] + len(name.encode())
+    return Names(content, lines.starts, stops), labels, frames
 
 
 def listable(name: str) -> str:
