@@ -57,6 +57,34 @@ VERBS = {
             "dsm data check footage --json ledger.json --clean usable.txt",
         ),
     ),
+    "data convert": Verb(
+        "dsm.commands.convert", "ConvertConfig", "convert",
+        "official annotation files of UCF101, HMDB51, Kinetics… -> lists",
+        (
+            "dsm data convert ucf101 --annotations ucfTrainTestlist --videos UCF-101 --out lists/ucf101",
+            "dsm data convert hmdb51 --annotations testTrainMulti_7030_splits --out lists/hmdb51",
+        ),
+    ),
+    "data subset": Verb(
+        "dsm.commands.subset", "SubsetConfig", "subset_command",
+        "a class-balanced part of a list; the 1 % is inside the 10 %",
+        ("dsm data subset train.txt --fraction 0.1 --out train10.txt",),
+    ),
+    "data split": Verb(
+        "dsm.commands.subset", "SplitConfig", "split_command",
+        "a list -> train.txt and test.txt, groups never parted",
+        ("dsm data split all.txt --group-regex 'camera[0-9]+' --out lists",),
+    ),
+    "data leaks": Verb(
+        "dsm.commands.subset", "LeaksConfig", "leaks_command",
+        "do two lists share a group of videos?",
+        ("dsm data leaks train.txt test.txt --group-regex 'camera[0-9]+'",),
+    ),
+    "data frames": Verb(
+        "dsm.commands.frames", "FramesConfig", "frames",
+        "videos -> folders of jpg frames, and a list of them",
+        ("dsm data frames train.txt --out frames --short-side 128",),
+    ),
     "pretrain": Verb(
         "dsm.engine.pretrain", "PretrainConfig", "pretrain",
         "train an encoder on unlabelled videos",

@@ -116,13 +116,7 @@ def _write_clean(file: Path, videos: VideoList, verdicts: list[Verdict]) -> None
     kept = [index for index, one in enumerate(verdicts) if one.verdict in USABLE]
     if not kept:
         raise UserError(f"{videos.source}: not one video is usable; {file} was not written.")
-    # Relative paths of a list mean what they meant, wherever the new list lies.
-    same_root = file.absolute().parent == videos.root.absolute()
-    clean = VideoList(
-        [videos.paths[index] if same_root else str(videos.file(index).absolute()) for index in kept],
-        videos.labels[kept],
-        np.array([verdicts[index].frames for index in kept]),
-        file.parent,
-    )
+    counts = np.array([verdicts[place].frames for place in kept])
+    clean = replace(videos.part(np.array(kept), file.parent), frames=counts)
     write_list(file, clean)
     console.print(f"{file}: the {len(kept)} usable videos of {len(videos)}, with their frames")

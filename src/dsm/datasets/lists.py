@@ -51,6 +51,12 @@ class VideoList:
     def file(self, index: int) -> Path:
         return self.root / self.paths[index]
 
+    def part(self, chosen: NDArray[np.int64], folder: Path) -> VideoList:
+        """Some of the videos, for a list in ``folder``: there, paths mean what they mean here."""
+        same_place = folder.absolute() == self.root.absolute()
+        paths = [self.paths[place] if same_place else str(self.file(place).absolute()) for place in chosen]
+        return VideoList(paths, self.labels[chosen], self.frames[chosen], folder)
+
     @property
     def labelled(self) -> bool:
         return bool((self.labels != UNLABELLED).all())

@@ -85,7 +85,7 @@ def read_frames(
     total = None
     try:
         with open_video(source) as container:
-            convert = _converter(container, short_side)
+            convert = converter(container, short_side)
             for number, frame in frames_by_keyframes(container, source, wanted, deadline):
                 images[number] = convert(frame)
     except Untrusted:
@@ -106,7 +106,7 @@ def _decode_in_order(
     last = max(wanted)
     count = 0
     with open_video(source) as container:
-        convert = _converter(container, short_side)
+        convert = converter(container, short_side)
         for frame in frames_until_broken(container):
             deadline.check()
             if count in wanted:
@@ -165,7 +165,8 @@ def is_folder(source: Source) -> TypeGuard[str | Path]:
     return not isinstance(source, bytes) and Path(source).is_dir()
 
 
-def _converter(container: InputContainer, short_side: int | None) -> Converter:
+def converter(container: InputContainer, short_side: int | None) -> Converter:
+    """What turns the frames of an open video to RGB of one size."""
     codec = container.streams.video[0].codec_context
     return Converter(short_side, codec.width, codec.height)
 

@@ -1,0 +1,110 @@
+"""``dsm data convert``: official annotation files -> lists and classes.txt."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from dsm.datasets.lists import VideoList, write_list
+from dsm.datasets.official import OFFICIAL, Entry
+from dsm.engine.progress import console
+from dsm.engine.runfolder import claim_file
+from dsm.errors import UserError, nearest
+from dsm.files import write_text
+
+SHOWN = 5
+ABSENT = "absent.txt"
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    """Settings of `dsm data convert`."""
+
+    dataset: tyro.conf.Positional[str]
+    """ucf101, hmdb51, kinetics, something-something-v1 or diving48."""
+    annotations: Path
+    """Folder of the official annotation files."""
+    out: Path
+    """Folder to write lists and classes.txt to."""
+    videos: Path | None = None
+    """Folder of the videos: those that are not there are named, and left out of the lists."""
+    overwrite: bool = False
+    """Replace existing lists."""
+
+    def __post_init__(self) -> None:
+        if self.dataset not in OFFICIAL:
+            raise UserError(f"unknown data set '{self.dataset}'{nearest(self.dataset, OFFICIAL)}")
+        for folder in (self.annotations, self.videos):
+            if folder and not folder.is_dir():
+                raise UserError(f"{folder}: no such folder.")
+
+
+def convert(config: ConvertConfig) -> None:
+    """Write the lists, tell their counts beside the published ones, name what is absent."""
+    official = OFFICIAL[config.dataset](config.annotations)
+    files = {name: config.out / f"{name}.txt" for name in (*official.lists, "classes")}
+    for file in files.values():
+        claim_file(file, overwrite=config.overwrite)
+    there = _by_stem(config.videos) if config.videos else None
+    absent: list[str] = []
+    _count("classes", len(official.classes), official.published)
+    for name, entries in official.lists.items():
+        found = entries if there is None else _found(entries, there, absent)
+        _count(name, len(entries), official.published, lost=len(entries) - len(found))
+        if found:
+            write_list(files[name], _as_list(found, config.out))
+    write_text(files["classes"], "".join(f"{name}\n" for name in official.classes))
+    if config.videos:
+        _tell_absent(config, absent)
+        console.print(f"use the lists with --data.root {config.videos}")
+
+
+def _as_list(entries: list[Entry], root: Path) -> VideoList:
+    paths, labels, frames = zip(*entries, strict=True)
+    return VideoList(list(paths), np.array(labels), np.array(frames), root)
+
+
+def _by_stem(folder: Path) -> dict[str, str]:
+    """Where each file or lowest folder below ``folder`` is, by its name without ending."""
+    there: dict[str, str] = {}
+    for place, folders, files in os.walk(folder):
+        inside = Path(place).relative_to(folder)
+        if not folders and place != str(folder):
+            there[inside.name] = inside.as_posix()
+        there |= {Path(name).stem: (inside / name).as_posix() for name in files}
+    return there
+
+
+def _found(entries: list[Entry], there: dict[str, str], absent: list[str]) -> list[Entry]:
+    """Those whose video is there, called as it lies there; the paths of the others go to ``absent``."""
+    found = []
+    for entry in entries:
+        path = Path(entry.path)
+        # A folder of frames has the name of its video without the ending.
+        place = there.get(path.stem) or there.get(path.name)
+        if place is None:
+            absent.append(entry.path)
+        else:
+            found.append(entry._replace(path=place))
+    return found
+
+
+def _count(name: str, count: int, published: dict[str, int], lost: int = 0) -> None:
+    told = f"{name}: {count}"
+    if name in published:
+        same = published[name] == count
+        told += ", as published" if same else f", but {published[name]} are published"
+    console.print(f"{told}{f', of which {lost} are absent' if lost else ''}")
+
+
+def _tell_absent(config: ConvertConfig, absent: list[str]) -> None:
+    if not absent:
+        return
+    unique = list(dict.fromkeys(absent))
+    write_text(config.out / ABSENT, "".join(f"{path}\n" for path in unique))
+    shown = ", ".join(unique[:SHOWN]) + (", …" if len(unique) > SHOWN else "")
+    console.print(f"{len(unique)} videos are listed but absent: {shown} ({config.out / ABSENT} names all)")

@@ -1,0 +1,81 @@
+"""``dsm data frames``: videos -> folders of jpg frames."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.engine.progress import console, progress
+from dsm.errors import UserError
+from dsm.video.frames import place_of, write_frames
+from dsm.video.source import VideoError
+
+LIST = "list.txt"
+
+
+@dataclass(frozen=True)
+class FramesConfig:
+    """Settings of `dsm data frames`."""
+
+    videos: tyro.conf.Positional[Path]
+    """List of the videos."""
+    out: Path
+    """Folder for a folder of frames a video, and list.txt. What is there already is not done again."""
+    root: Path | None = None
+    """Folder put before relative paths; left out, the list's own."""
+    short_side: int | None = None
+    """Pixels of the frames' shorter side; left out, the videos' own."""
+    quality: int = 90
+    """Of the JPEGs, 1 to 95."""
+    workers: int = os.cpu_count() or 1
+    """Videos decoded side by side."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1 or not 1 <= self.quality <= 95 or (self.short_side or 16) < 16:
+            raise UserError("workers must be at least 1, quality 1 to 95, short-side at least 16.")
+
+
+def frames(config: FramesConfig) -> None:
+    """Write the frames of all videos, and a list of the folders; say what could not be read."""
+    videos = read_list(config.videos, config.root)
+    folders = [config.out / place_of(path) for path in videos.paths]
+    first: dict[Path, str] = {}
+    for path, folder in zip(videos.paths, folders, strict=True):
+        if first.setdefault(folder, path) != path:
+            raise UserError(f"{first[folder]} and {path}: the frames of both would go to {folder}.")
+    counts = np.zeros(len(videos), np.int64)
+    # spawn: a fork of a process with threads may hang.
+    pool = ProcessPoolExecutor(config.workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        work = {
+            pool.submit(write_frames, videos.file(place), folder, config.short_side, config.quality): place
+            for place, folder in enumerate(folders)
+        }
+        with progress("writing frames", len(videos)) as bar:
+            for done, future in enumerate(as_completed(work), start=1):
+                try:
+                    counts[work[future]] = future.result()
+                except VideoError as error:
+                    console.print(f"left out: {error}", style="yellow")
+                bar.update(done)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    _write_list(config, videos, folders, counts)
+
+
+def _write_list(config: FramesConfig, videos: VideoList, folders: list[Path], counts: np.ndarray) -> None:
+    kept = np.flatnonzero(counts)
+    if not len(kept):
+        raise UserError(f"{videos.source}: not one of its videos could be read.")
+    names = [str(folders[place].relative_to(config.out)) for place in kept]
+    part = replace(videos.part(kept, config.out), paths=names, frames=counts[kept])
+    write_list(config.out / LIST, part)
+    lost = f", {len(videos) - len(kept)} left out" if len(kept) < len(videos) else ""
+    console.print(f"{config.out / LIST}: {len(kept)} folders, {counts.sum()} frames{lost}")

@@ -1,0 +1,102 @@
+"""``dsm data subset``, ``dsm data split`` and ``dsm data leaks``: parts of lists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from dsm.datasets.lists import read_list, write_list
+from dsm.datasets.splits import UCF101_GROUP, groups_of, leaks, split_by_group, subset
+from dsm.engine.progress import console
+from dsm.engine.runfolder import claim_file
+from dsm.errors import UserError
+
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class SubsetConfig:
+    """Settings of `dsm data subset`."""
+
+    videos: tyro.conf.Positional[Path]
+    """The list to take from."""
+    fraction: float
+    """How much of each class: 0.01 for 1 %. Subsets of one seed are nested."""
+    out: Path
+    """List to write."""
+    seed: int = 0
+    """Another seed, other videos."""
+    overwrite: bool = False
+    """Replace an existing list."""
+
+
+def subset_command(config: SubsetConfig) -> None:
+    """Write a class-balanced part of a list."""
+    claim_file(config.out, overwrite=config.overwrite)
+    videos = read_list(config.videos)
+    chosen = subset(videos.labels, config.fraction, config.seed)
+    write_list(config.out, videos.part(chosen, config.out.parent))
+    classes = len(np.unique(videos.labels[chosen]))
+    console.print(f"{config.out}: {len(chosen)} of {len(videos)} videos, {classes} classes")
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Settings of `dsm data split`."""
+
+    videos: tyro.conf.Positional[Path]
+    """The list to split."""
+    out: Path
+    """Folder for train.txt and test.txt."""
+    test_share: float = 0.3
+    """About how much is for testing."""
+    group_regex: str = ""
+    """What says which videos belong together, found in their paths; they are never parted. Left out, each
+    video stands alone."""
+    seed: int = 0
+    """Another seed, another split."""
+    overwrite: bool = False
+    """Replace existing lists."""
+
+
+def split_command(config: SplitConfig) -> None:
+    """Write train.txt and test.txt whose groups do not cross."""
+    files = config.out / "train.txt", config.out / "test.txt"
+    for file in files:
+        claim_file(file, overwrite=config.overwrite)
+    videos = read_list(config.videos)
+    groups = groups_of(videos.paths, config.group_regex) if config.group_regex else list(videos.paths)
+    test = split_by_group(groups, config.test_share, config.seed)
+    for file, chosen in zip(files, (~test, test), strict=True):
+        part = videos.part(np.flatnonzero(chosen), file.parent)
+        write_list(file, part)
+        among = {groups[place] for place in np.flatnonzero(chosen)}
+        console.print(f"{file}: {len(part)} videos, {len(among)} groups")
+
+
+@dataclass(frozen=True)
+class LeaksConfig:
+    """Settings of `dsm data leaks`."""
+
+    one: tyro.conf.Positional[Path]
+    """A list to train on."""
+    two: tyro.conf.Positional[Path]
+    """A list to test on."""
+    group_regex: str = UCF101_GROUP
+    """What says which videos belong together, found in their paths."""
+
+
+def leaks_command(config: LeaksConfig) -> None:
+    """Tell which groups have videos in both lists.
+
+    Raises:
+        UserError: there are such groups.
+    """
+    shared = leaks(read_list(config.one), read_list(config.two), config.group_regex)
+    if shared:
+        named = ", ".join(shared[:SHOWN]) + (", …" if len(shared) > SHOWN else "")
+        raise UserError(f"{len(shared)} groups are in both {config.one} and {config.two}: {named}")
+    console.print("no group is in both lists")

@@ -1,0 +1,202 @@
+"""Official annotation files of the field's data sets -> lists and class names.
+
+Each data set is one function from the folder of its annotation files to :class:`Official`; paths are
+what the data set calls its videos, relative to the folder that holds them.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dsm.datasets.lists import UNKNOWN, UNLABELLED
+from dsm.errors import UserError
+
+
+class Entry(NamedTuple):
+    """One line of a list."""
+
+    path: str
+    label: int
+    frames: int = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Official:
+    """What annotation files say."""
+
+    classes: list[str]
+    """Names of the labels, in their order."""
+    lists: dict[str, list[Entry]]
+    """By the name of the list: ``train1``, ``test1``, ``val``…"""
+    published: dict[str, int] = field(default_factory=dict)
+    """How many videos each list is known to have, and ``classes``."""
+
+
+def ucf101(folder: Path) -> Official:
+    """UCF101 (Soomro et al. 2012): ``classInd.txt``, ``trainlist01.txt``, ``testlist01.txt`` … ``03``.
+
+    Train lists say the label, test lists do not; the first folder of a path is its class in both.
+    """
+    classes = [line.split(maxsplit=1)[1] for line in _lines(folder / "classInd.txt")]
+    label_of = {name: label for label, name in enumerate(classes)}
+    lists = {}
+    for split in (1, 2, 3):
+        for kind in ("train", "test"):
+            file = folder / f"{kind}list{split:02}.txt"
+            # A path ends with .avi; what follows is the label.
+            paths = [line.split(".avi")[0] + ".avi" for line in _lines(file)]
+            lists[f"{kind}{split}"] = [
+                Entry(path, _known(path.split("/")[0], label_of, file)) for path in paths
+            ]
+    published = {"train1": 9537, "test1": 3783, "train2": 9586, "test2": 3734, "train3": 9624, "test3": 3696}
+    return Official(classes, lists, published | {"classes": 101})
+
+
+def hmdb51(folder: Path) -> Official:
+    """HMDB51 (Kuehne et al. 2011): ``CLASS_test_splitN.txt``, a line ``NAME 1|2|0``: train, test, unused."""
+    lists: dict[str, list[Entry]] = {
+        f"{kind}{split}": [] for split in (1, 2, 3) for kind in ("train", "test")
+    }
+    named = {}
+    for file in sorted(folder.glob("*_test_split[123].txt")):
+        named[file] = re.fullmatch(r"(.+)_test_split([123])\.txt", file.name)
+    if not named:
+        raise UserError(f"{folder}: holds no CLASS_test_split1.txt; give the folder of the official splits.")
+    classes = sorted({match[1] for match in named.values() if match})
+    for file, match in named.items():
+        assert match is not None
+        for line in _lines(file):
+            name, _, part = line.rpartition(" ")
+            if part not in ("0", "1", "2"):
+                raise UserError(f"{file}: expected `NAME 0|1|2`, found `{line}`.")
+            if part != "0":
+                kind = "train" if part == "1" else "test"
+                path = f"{match[1]}/{name.strip()}"
+                lists[f"{kind}{match[2]}"].append(Entry(path, classes.index(match[1])))
+    published = {name: 3570 if name.startswith("train") else 1530 for name in lists} | {"classes": 51}
+    return Official(classes, lists, published)
+
+
+def kinetics(folder: Path) -> Official:
+    """Kinetics (Kay et al. 2017): csv files with ``label, youtube_id, time_start, time_end, split``.
+
+    A clip is ``ID_000012_000022.mp4`` in a folder named by its class, as the usual downloaders have it.
+    How many clips there are depends on when they were downloaded; only the classes are checked.
+    """
+    rows = []
+    for file in sorted(folder.glob("*.csv")):
+        for row in _table(file, ("label", "youtube_id", "time_start", "time_end")):
+            split = row.get("split") or file.stem.split("_")[-1]
+            rows.append((split, row))
+    if not rows:
+        raise UserError(f"{folder}: holds no csv file of Kinetics (train.csv, val.csv).")
+    classes = sorted({row["label"] for _, row in rows if row["label"]})
+    label_of = {name: label for label, name in enumerate(classes)}
+    lists: dict[str, list[Entry]] = {}
+    for split, row in rows:
+        try:
+            start, end = round(float(row["time_start"])), round(float(row["time_end"]))
+        except ValueError:
+            raise UserError(
+                f"{folder}: time_start and time_end of {row['youtube_id']} are no numbers."
+            ) from None
+        name = f"{row['youtube_id']}_{start:06d}_{end:06d}.mp4"
+        label = label_of.get(row["label"], UNLABELLED)
+        place = row["label"].replace(" ", "_") if row["label"] else "unlabelled"
+        lists.setdefault(split, []).append(Entry(f"{place}/{name}", label))
+    known = min((400, 600, 700), key=lambda size: abs(size - len(classes)))
+    return Official(classes, lists, {"classes": known})
+
+
+def something_something_v1(folder: Path) -> Official:
+    """Something-Something v1 (Goyal et al. 2017): ``something-something-v1-*.csv``; a line ``ID;LABEL``.
+
+    Videos are folders of frames named by their number.
+    """
+    prefix = "something-something-v1"
+    classes = _lines(folder / f"{prefix}-labels.csv")
+    label_of = {name: label for label, name in enumerate(classes)}
+    lists = {}
+    for name in ("train", "validation", "test"):
+        file = folder / f"{prefix}-{name}.csv"
+        if name == "test" and not file.is_file():
+            continue
+        entries = []
+        for line in _lines(file):
+            number, _, text = line.partition(";")
+            entries.append(Entry(number, _known(text, label_of, file) if text else UNLABELLED))
+        lists["val" if name == "validation" else name] = entries
+    return Official(classes, lists, {"train": 86017, "val": 11522, "test": 10930, "classes": 174})
+
+
+def diving48(folder: Path) -> Official:
+    """Diving48 V2 (Li et al. 2018): ``Diving48_V2_train.json``, ``…_test.json``, ``Diving48_vocab.json``."""
+    lists = {}
+    for name in ("train", "test"):
+        file = folder / f"Diving48_V2_{name}.json"
+        try:
+            lists[name] = [
+                Entry(f"{row['vid_name']}.mp4", int(row["label"]), int(row["end_frame"]) or UNKNOWN)
+                for row in _json(file)
+            ]
+        except (KeyError, TypeError, ValueError):
+            raise UserError(f"{file}: expected entries with vid_name, label, end_frame.") from None
+    vocabulary = folder / "Diving48_vocab.json"
+    count = 1 + max(entry.label for entries in lists.values() for entry in entries)
+    if vocabulary.is_file():
+        classes = ["+".join(row) if isinstance(row, list) else str(row) for row in _json(vocabulary)]
+    else:
+        classes = [f"dive{label:02}" for label in range(count)]
+    return Official(classes, lists, {"train": 15027, "test": 1970, "classes": 48})
+
+
+OFFICIAL: dict[str, Callable[[Path], Official]] = {
+    "ucf101": ucf101,
+    "hmdb51": hmdb51,
+    "kinetics": kinetics,
+    "something-something-v1": something_something_v1,
+    "diving48": diving48,
+}
+
+
+def _text(file: Path) -> str:
+    if not file.is_file():
+        raise UserError(f"{file}: no such annotation file.")
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        return file.read_text(encoding="latin-1")
+
+
+def _lines(file: Path) -> list[str]:
+    return [line.strip() for line in _text(file).splitlines() if line.strip()]
+
+
+def _table(file: Path, columns: Iterable[str]) -> Iterator[dict[str, str]]:
+    for number, row in enumerate(csv.DictReader(_text(file).splitlines()), start=2):
+        missing = [name for name in columns if row.get(name) is None]
+        if missing:
+            raise UserError(f"{file}, line {number}: has no {', '.join(missing)}.")
+        yield row
+
+
+def _json(file: Path) -> list[Any]:
+    try:
+        rows = json.loads(_text(file))
+    except ValueError as error:
+        raise UserError(f"{file}: is no JSON ({error}).") from None
+    if not isinstance(rows, list):
+        raise UserError(f"{file}: expected a JSON list.")
+    return rows
+
+
+def _known(name: str, label_of: dict[str, int], file: Path) -> int:
+    if name not in label_of:
+        raise UserError(f"{file}: '{name}' is none of the {len(label_of)} classes.")
+    return label_of[name]

@@ -1,0 +1,205 @@
+"""The verbs that make and judge lists."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import frame_numbers, numbered_frames
+from hypothesis import given
+from hypothesis import strategies as st
+from test_cli import dsm
+
+from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.datasets.official import OFFICIAL
+from dsm.datasets.splits import split_by_group, subset
+from dsm.errors import UserError
+from dsm.video.decode import read_frames
+from dsm.video.frames import place_of
+from dsm.video.write import write_video
+
+
+def told(result: subprocess.CompletedProcess[str]) -> str:
+    return result.stdout + result.stderr
+
+
+def test_check_writes_a_ledger_and_a_clean_list(small_list: Path, tmp_path: Path) -> None:
+    videos = read_list(small_list)
+    videos.file(1).write_bytes(b"rubbish")
+    videos.file(3).unlink()
+    out = dsm("data", "check", small_list, "--json", tmp_path / "l.json", "--clean", tmp_path / "clean.txt")
+    assert out.returncode == 0, told(out)
+    assert "no such file" in out.stdout
+    entries = json.loads((tmp_path / "l.json").read_text())["files"]
+    assert [entry["verdict"] for entry in entries] == ["short", "undecodable", "short", "missing"]
+    assert [entry["path"] for entry in entries] == list(videos.paths)
+    clean = read_list(tmp_path / "clean.txt")
+    assert [clean.file(0), clean.file(1)] == [videos.file(0), videos.file(2)]
+    assert clean.labels.tolist() == [0, 1]
+    assert clean.frames.tolist() == [12, 13]
+
+
+def test_check_looks_at_every_file_of_a_folder_that_could_be_a_video(tmp_path: Path) -> None:
+    folder = tmp_path / "footage"
+    write_video(folder / "a" / "good.mp4", numbered_frames(20))
+    (folder / "sound.bin").write_bytes(b"\1\2\3")
+    (folder / "notes.txt").write_text("not a video")
+    out = dsm("data", "check", folder, "--json", tmp_path / "l.json")
+    assert out.returncode == 0, told(out)
+    entries = json.loads((tmp_path / "l.json").read_text())["files"]
+    assert {entry["path"]: entry["verdict"] for entry in entries} == {
+        "a/good.mp4": "ok",
+        "sound.bin": "undecodable",
+    }
+
+
+def test_frames_become_folders_that_are_read_like_their_videos(small_list: Path, tmp_path: Path) -> None:
+    read_list(small_list).file(2).write_bytes(b"rubbish")
+    for _ in range(2):  # the second time, nothing is left to do
+        out = dsm("data", "frames", small_list, "--out", tmp_path / "frames", "--workers", "1")
+        assert out.returncode == 0, told(out)
+        assert "left out" in out.stderr
+    frames = read_list(tmp_path / "frames" / "list.txt")
+    assert frames.labels.tolist() == [0, 0, 1]
+    assert frames.frames.tolist() == [12, 12, 13]
+    assert frame_numbers(read_frames(frames.file(0), [3, 11, 3, 14])) == [3, 11, 3, 2]
+    assert not list((tmp_path / "frames").rglob(".*"))
+
+
+@pytest.mark.parametrize("path", ["/abs/a b.mp4", "../../up.mp4", "x/../../../y.avi", "..", "/"])
+def test_frames_stay_below_their_folder(path: str, tmp_path: Path) -> None:
+    assert (tmp_path / place_of(path)).resolve().is_relative_to(tmp_path.resolve())
+    assert place_of(path) != Path()
+
+
+@given(st.lists(st.integers(-1, 4), min_size=1, max_size=300), st.integers(0, 5))
+def test_subsets_are_balanced_and_nested(labels: list[int], seed: int) -> None:
+    array = np.array(labels)
+    parts = [set(subset(array, fraction, seed).tolist()) for fraction in (0.01, 0.1, 0.5, 1.0)]
+    for small, large in itertools.pairwise(parts):
+        assert small <= large
+    assert parts[-1] == set(range(len(labels)))
+    for fraction, part in zip((0.01, 0.1, 0.5), parts, strict=False):
+        for label in set(labels):
+            members = labels.count(label)
+            assert sum(labels[place] == label for place in part) == max(round(fraction * members), 1)
+
+
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=200), st.integers(0, 5), st.floats(0.1, 0.9))
+def test_groups_are_never_parted(groups: list[int], seed: int, share: float) -> None:
+    names = [f"g{group}" for group in groups]
+    if len(set(names)) < 2:
+        return
+    test = split_by_group(names, share, seed)
+    assert 0 < test.sum() < len(test)
+    for name in set(names):
+        assert len({bool(there) for there, group in zip(test, names, strict=True) if group == name}) == 1
+    largest = max(names.count(name) for name in set(names))
+    assert abs(test.sum() - share * len(names)) <= largest
+
+
+def test_split_and_leaks_agree(tmp_path: Path) -> None:
+    names = [f"camera{index % 7}/clip{index}.mp4" for index in range(70)]
+    none = np.full(70, -1)
+    write_list(tmp_path / "all.txt", VideoList(names, none, none, tmp_path))
+    regex = "camera[0-9]+"
+    assert (
+        dsm("data", "split", tmp_path / "all.txt", "--group-regex", regex, "--out", tmp_path).returncode == 0
+    )
+    train, test = tmp_path / "train.txt", tmp_path / "test.txt"
+    assert sorted([*read_list(train).paths, *read_list(test).paths]) == sorted(names)
+    assert dsm("data", "leaks", train, test, "--group-regex", regex).returncode == 0
+    leaking = dsm("data", "leaks", tmp_path / "all.txt", test, "--group-regex", regex)
+    assert leaking.returncode == 2
+    assert "groups are in both" in leaking.stderr
+
+
+@pytest.mark.parametrize("name", ["ucf101", "hmdb51"])
+def test_official_splits_have_the_published_counts(name: str, shared: Path) -> None:
+    official = OFFICIAL[name](shared / "data" / "splits" / name)
+    counts = {split: len(entries) for split, entries in official.lists.items()}
+    assert counts | {"classes": len(official.classes)} == official.published
+    for entries in official.lists.values():
+        assert all(entry.path.split("/")[0] == official.classes[entry.label] for entry in entries)
+
+
+def test_kinetics_lists_what_was_downloaded_and_names_the_rest(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "train.csv").write_text(
+        "label,youtube_id,time_start,time_end,split\n"
+        "air drumming,-abc_d,12,22,train\nzumba,xyz,0,10,train\nzumba,gone,5,15,train\n"
+    )
+    (notes / "val.csv").write_text("label,youtube_id,time_start,time_end,split\nzumba,val1,3,13,val\n")
+    videos = tmp_path / "k400"
+    for place in (
+        "train/air drumming/-abc_d_000012_000022.mp4",
+        "zumba/xyz_000000_000010.webm",
+        "val1_000003_000013.mkv",
+    ):
+        (videos / place).parent.mkdir(parents=True, exist_ok=True)
+        (videos / place).touch()
+    out = dsm(
+        "data", "convert", "kinetics", "--annotations", notes, "--videos", videos, "--out", tmp_path / "l"
+    )
+    assert out.returncode == 0, told(out)
+    assert "train: 3, of which 1 are absent" in out.stderr
+    assert "gone_000005_000015.mp4" in (tmp_path / "l" / "absent.txt").read_text()
+    train = read_list(tmp_path / "l" / "train.txt", videos)
+    assert list(train.paths) == [
+        "train/air drumming/-abc_d_000012_000022.mp4",
+        "zumba/xyz_000000_000010.webm",
+    ]
+    assert train.labels.tolist() == [0, 1]
+    assert (tmp_path / "l" / "classes.txt").read_text() == "air drumming\nzumba\n"
+
+
+def test_something_something_names_folders_of_frames(tmp_path: Path) -> None:
+    prefix = "something-something-v1"
+    (tmp_path / f"{prefix}-labels.csv").write_text("Holding something\nTurning something; or not\n")
+    (tmp_path / f"{prefix}-train.csv").write_text(
+        "100218;Turning something; or not\n24413;Holding something\n"
+    )
+    (tmp_path / f"{prefix}-validation.csv").write_text("7;Holding something\n")
+    (tmp_path / f"{prefix}-test.csv").write_text("9\n")
+    lists = OFFICIAL["something-something-v1"](tmp_path).lists
+    assert lists["train"] == [("100218", 1, -1), ("24413", 0, -1)]
+    assert lists["val"] == [("7", 0, -1)]
+    assert lists["test"] == [("9", -1, -1)]
+
+
+def test_diving48_knows_its_frames(tmp_path: Path) -> None:
+    row = {"vid_name": "_8Vy3dlHg2w_00000", "label": 12, "start_frame": 0, "end_frame": 133}
+    for name in ("train", "test"):
+        (tmp_path / f"Diving48_V2_{name}.json").write_text(json.dumps([row]))
+    official = OFFICIAL["diving48"](tmp_path)
+    assert official.lists["train"] == [("_8Vy3dlHg2w_00000.mp4", 12, 133)]
+    assert official.published["train"] == 15027
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "message"),
+    [
+        ("ucf101", {}, "classInd.txt: no such annotation file"),
+        (
+            "ucf101",
+            {"classInd.txt": "1 A\n", "trainlist01.txt": "B/v.avi 1\n"},
+            "'B' is none of the 1 classes",
+        ),
+        ("hmdb51", {"x.txt": ""}, "holds no CLASS_test_split1.txt"),
+        ("hmdb51", {"run_test_split1.txt": "a.avi 3\n"}, "expected `NAME 0|1|2`"),
+        ("kinetics", {"a.csv": "label,id\nx,y\n"}, "has no youtube_id"),
+        ("diving48", {"Diving48_V2_train.json": "{"}, "is no JSON"),
+        ("diving48", {"Diving48_V2_train.json": "[1]"}, "expected entries with vid_name"),
+    ],
+)
+def test_wrong_annotations_are_named(name: str, files: dict[str, str], message: str, tmp_path: Path) -> None:
+    for file, text in files.items():
+        (tmp_path / file).write_text(text)
+    with pytest.raises(UserError) as error:
+        OFFICIAL[name](tmp_path)
+    assert message in str(error.value)
