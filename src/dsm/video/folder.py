@@ -25,8 +25,9 @@ from dsm.video.source import MAX_PIXELS, Deadline, MissingVideoError, NoVideoErr
 
 NUMBERED = re.compile(r"(.*?)(\d+)\.(jpg|jpeg|png)", re.IGNORECASE)
 _CODECS = {"jpg": "mjpeg", "jpeg": "mjpeg", "png": "png"}
-# Where a folder holds several series: the names of colour frames, not of flow or masks.
+# Where a folder holds several series: the usual names of colour frames, and of what is none.
 _COLOUR = re.compile(r"(img|image|frame|rgb)?[_-]?", re.IGNORECASE)
+_NO_COLOUR = re.compile(r".*(flow|depth|mask|x|y|u|v)[_-]?", re.IGNORECASE)
 
 
 def frame_files(folder: str | Path, prefix: str | None = None) -> list[Path]:
@@ -53,8 +54,12 @@ def frame_files(folder: str | Path, prefix: str | None = None) -> list[Path]:
         raise NoVideoError(
             f"{folder}: holds no numbered jpg or png picture{f' {prefix}…' if prefix else ''}."
         )
-    best = max(series, key=lambda key: (bool(_COLOUR.fullmatch(key[0])), len(series[key]), key))
+    best = max(series, key=lambda key: (_likeness_to_colour(key[0]), len(series[key]), key))
     return [folder / name for _, name in sorted(series[best])]
+
+
+def _likeness_to_colour(prefix: str) -> int:
+    return 2 if _COLOUR.fullmatch(prefix) else 0 if _NO_COLOUR.fullmatch(prefix) else 1
 
 
 def read_pictures(
@@ -71,19 +76,17 @@ def read_pictures(
     """
     images: list[NDArray[np.uint8]] = []
     convert = Converter(short_side, form=form)
-    codecs: dict[str, VideoCodecContext] = {}
     for file in files:
         deadline.check()
-        name = _CODECS[file.suffix[1:].lower()]
-        if name not in codecs:
-            codecs[name] = cast("VideoCodecContext", av.CodecContext.create(name, "r"))
-            codecs[name].thread_count = 1
-            codecs[name].options = {"max_pixels": str(MAX_PIXELS)}
-        images.append(convert(_decode(codecs[name], file)))
+        images.append(convert(_decode(file)))
     return images
 
 
-def _decode(codec: VideoCodecContext, file: Path) -> VideoFrame:
+def _decode(file: Path) -> VideoFrame:
+    # A decoder for each picture: a second PNG would be taken for the difference to the first.
+    codec = cast("VideoCodecContext", av.CodecContext.create(_CODECS[file.suffix[1:].lower()], "r"))
+    codec.thread_count = 1
+    codec.options = {"max_pixels": str(MAX_PIXELS)}
     try:
         content = file.read_bytes()
         frames = codec.decode(av.Packet(content)) if content else []
