@@ -16,8 +16,9 @@ import torch
 from conftest import numbered_frames
 
 from dsm.augment import Augment
-from dsm.datasets.clips import BadVideo, ClipConfig, EpochBatches, TrainingClips
+from dsm.datasets.clips import BadVideo, EpochBatches, TrainingClips
 from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.datasets.reading import ClipConfig
 from dsm.disturb.views import View
 from dsm.engine.loading import Batches
 from dsm.engine.pretrain import DataConfig, PretrainConfig, pretrain

@@ -11,8 +11,9 @@ import av
 import numpy as np
 import pytest
 
-from dsm.datasets.clips import ClipConfig, EvaluationClips
+from dsm.datasets.clips import EvaluationClips
 from dsm.datasets.lists import VideoList
+from dsm.datasets.reading import ClipConfig
 from dsm.video import decode
 from dsm.video.decode import converter, frame_times, frames_until_broken, probe, read_frames
 from dsm.video.sampling import resample

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from dsm.datasets.clips import ClipConfig
 from dsm.datasets.lists import read_list
+from dsm.datasets.reading import ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate.features import Features, extract_features, load_features, save_features
 from dsm.evaluate.probe import linear_probe

@@ -20,6 +20,7 @@ FLOORS = [
     {"evaluate", "methods"},
     {"datasets"},
     {"disturb"},
+    {"modality"},
     {"augment", "models", "video"},
     {"errors", "files", "version"},
 ]

@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from dsm.augment import Augment
-from dsm.datasets.clips import ClipConfig, EpochBatches, TrainingClips
+from dsm.datasets.clips import EpochBatches, TrainingClips
 from dsm.datasets.lists import read_list
+from dsm.datasets.reading import ClipConfig
 from dsm.engine.loading import Batches
 from dsm.engine.optim import OptimConfig, learning_rate
 from dsm.engine.pretrain import DataConfig, PretrainConfig, pretrain

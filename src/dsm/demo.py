@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from dsm.analyse.demo_report import Evidence, write_report
-from dsm.datasets.clips import ClipConfig
 from dsm.datasets.lists import read_list
 from dsm.datasets.motionscenes import PRESETS, MotionScenesConfig, write_motionscenes
+from dsm.datasets.reading import ClipConfig
 from dsm.disturb.spatial import SmoothWarp
 from dsm.disturb.temporal import TemporalMix
 from dsm.engine.interrupt import Interrupted
@@ -31,7 +31,7 @@ from dsm.engine.pretrain import DataConfig, PretrainConfig, pretrain
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import git_revision, plain
 from dsm.errors import UserError
-from dsm.evaluate.features import Features, extract_features, load_features, save_features
+from dsm.evaluate.features import Features, extract_by_all, load_features, save_features
 from dsm.evaluate.probe import linear_probe
 from dsm.evaluate.results import Row, mean_and_spread, share, write_results
 from dsm.evaluate.retrieval import KS, retrieve
@@ -99,7 +99,7 @@ def pretrain_config(config: DemoConfig, method: str, seed: int) -> PretrainConfi
         backbone="tiny",
         steps=config.steps,
         clip=CLIP,
-        optim=OptimConfig(lr=2e-3),
+        optim=OptimConfig(lr=1e-3),
         settings=MethodSettings(dsm=DsmConfig(sld=SLD, tld=TLD, negatives=2)),
         seed=seed,
         save_every=100,
@@ -125,10 +125,10 @@ def demo(config: DemoConfig) -> None:
     for seed in config.seeds:
         for method in TRAINED:
             _pretrain_once(pretrain_config(config, method, seed))
+        found = _features_once(config, seed)
         for run in RUNS:
-            found = _features_once(config, run, seed)
-            rows += _evaluate(run, seed, found)
-            features |= {(run, seed, split): value for split, value in found.items()}
+            rows += _evaluate(run, seed, found[run])
+            features |= {(run, seed, split): value for split, value in found[run].items()}
 
     write_results(config.out / "results.json", rows, revision=git_revision())
     evidence = Evidence(
@@ -184,29 +184,32 @@ def _pretrain_once(config: PretrainConfig) -> None:
         raise Interrupted("stopped and saved; the same command goes on.", stopped.signal) from None
 
 
-def _features_once(config: DemoConfig, run: str, seed: int) -> dict[str, Features]:
-    """The features of all four lists, from an earlier call where it got so far."""
-    folder = config.out / "features" / f"{run}-seed{seed}"
-    torch.manual_seed(seed)
-    weights = "none" if run == "random" else run_folder(config, run, seed)
-    encoder = load_weights(weights, backbone="tiny").module
+def _features_once(config: DemoConfig, seed: int) -> dict[str, dict[str, Features]]:
+    """The features of all runs and lists, from an earlier call where it got so far."""
+
+    def file(run: str, split: str) -> Path:
+        return config.out / "features" / f"{run}-seed{seed}" / f"{split}.npz"
+
+    encoders = []
+    for run in RUNS:
+        torch.manual_seed(seed)
+        weights = "none" if run == "random" else run_folder(config, run, seed)
+        encoders.append(load_weights(weights, backbone="tiny").module)
     videos = {split: read_list(config.out / "scenes" / f"{split}.txt") for split in ("train", *TESTS)}
-    features = {}
     done = 0
-    with progress(f"features by {run}", sum(map(len, videos.values()))) as bar:
+    with progress("features of all", sum(map(len, videos.values()))) as bar:
         for split, listed in videos.items():
-            path = folder / f"{split}.npz"
-            if not path.exists():
-                found = extract_features(
-                    encoder, listed, CLIP, batch_size=32, workers=config.workers,
-                    meta={"run": run, "seed": seed, "list": split},
+            if not all(file(run, split).exists() for run in RUNS):
+                found = extract_by_all(
+                    encoders, listed, CLIP, batch_size=32, workers=config.workers,
                     on_progress=bar.beyond(done),
                 )  # fmt: skip
-                save_features(path, found)
-            features[split] = load_features(path)
+                for run, one in zip(RUNS, found, strict=True):
+                    meta = {"run": run, "seed": seed, "list": split}
+                    save_features(file(run, split), replace(one, meta=meta))
             done += len(listed)
             bar.update(done)
-    return features
+    return {run: {split: load_features(file(run, split)) for split in videos} for run in RUNS}
 
 
 def _evaluate(run: str, seed: int, features: dict[str, Features]) -> Iterator[Row]:

@@ -9,8 +9,8 @@ from typing import Annotated
 import torch
 import tyro
 
-from dsm.datasets.clips import ClipConfig
 from dsm.datasets.lists import read_list
+from dsm.datasets.reading import ClipConfig
 from dsm.engine.device import best_device
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_file

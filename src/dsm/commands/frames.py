@@ -32,6 +32,8 @@ class FramesConfig:
     """Folder put before relative paths; left out, the list's own."""
     short_side: int | None = None
     """Pixels of the frames' shorter side; left out, the videos' own."""
+    flow: bool = False
+    """Write optical flow from frame to frame instead, as pairs of pictures (needs OpenCV)."""
     quality: int = 90
     """Of the JPEGs, 1 to 95."""
     workers: int = os.cpu_count() or 1
@@ -55,7 +57,9 @@ def frames(config: FramesConfig) -> None:
     pool = ProcessPoolExecutor(config.workers, mp_context=multiprocessing.get_context("spawn"))
     try:
         work = {
-            pool.submit(write_frames, videos.file(place), folder, config.short_side, config.quality): place
+            pool.submit(
+                write_frames, videos.file(place), folder, config.short_side, config.quality, flow=config.flow
+            ): place
             for place, folder in enumerate(folders)
         }
         with progress("writing frames", len(videos)) as bar:
@@ -77,5 +81,6 @@ def _write_list(config: FramesConfig, videos: VideoList, folders: list[Path], co
     names = [str(folders[place].relative_to(config.out)) for place in kept]
     part = replace(videos.part(kept, config.out), paths=names, frames=counts[kept])
     write_list(config.out / LIST, part)
+    what = "pairs of flow" if config.flow else "frames"
     lost = f", {len(videos) - len(kept)} left out" if len(kept) < len(videos) else ""
-    console.print(f"{config.out / LIST}: {len(kept)} folders, {counts.sum()} frames{lost}")
+    console.print(f"{config.out / LIST}: {len(kept)} folders, {counts.sum()} {what}{lost}")

@@ -6,59 +6,24 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate, get_worker_info
 
 from dsm.augment import Augment
-from dsm.datasets.lists import UNKNOWN, VideoList
+from dsm.datasets.lists import VideoList
+from dsm.datasets.reading import ClipConfig, Reader, crop
 from dsm.disturb.views import View, draw_views
 from dsm.errors import UserError
-from dsm.video.cache import FrameCache
-from dsm.video.decode import frame_times, probe, read_frames
-from dsm.video.sampling import Indices, random_window, resample, uniform_windows
+from dsm.video.sampling import random_window, uniform_windows
 from dsm.video.source import VerdictName, VideoError
 
 IDLE = -1.0
 ATTEMPTS = 10
 """Videos tried for one sample before the data set is given up."""
-
-
-@dataclass(frozen=True)
-class ClipConfig:
-    """The shape of a clip."""
-
-    frames: int = 16
-    """Frames a clip."""
-    stride: int = 4
-    """Every so manieth frame of the video."""
-    fps: float = 0.0
-    """Frames a second that a video is taken to have, by the times of its frames; 0 takes all frames."""
-    resize: int = 128
-    """Pixels of the video's shorter side when it is read."""
-    size: int = 112
-    """Side of the square crop that the network sees."""
-
-    def __post_init__(self) -> None:
-        if min(self.frames, self.stride, self.size) < 1:
-            raise UserError("frames, stride and size of a clip must be at least 1.")
-        if not 0 <= self.fps < float("inf"):
-            raise UserError(f"fps of a clip must be above 0, or 0 for the video's own, not {self.fps}.")
-        if self.resize < self.size:
-            raise UserError(f"resize ({self.resize}) must not be smaller than size ({self.size}).")
-
-
-def crop(frames: NDArray[np.uint8], size: int, corner: tuple[float, float]) -> NDArray[np.uint8]:
-    """Cut a square out of (T, H, W, C); ``corner`` in [0, 1] says where: (0.5, 0.5) is the middle."""
-    x = round(corner[0] * (frames.shape[2] - size))
-    y = round(corner[1] * (frames.shape[1] - size))
-    return frames[:, y : y + size, x : x + size]
 
 
 def collate(samples: list[Any]) -> Any:
@@ -93,48 +58,13 @@ class BadVideo:
     reason: str
 
 
-class Timing:
-    """How many frames each video of a list has, and where they are at a wanted rate."""
-
-    def __init__(self, videos: VideoList, fps: float = 0.0) -> None:
-        self._videos, self._fps = videos, fps
-        self._counts: dict[int, int] = {}
-
-    def total(self, index: int) -> int:
-        """Frames of a video: from the list, or by looking, once; at the wanted rate, where there is one."""
-        if self._fps:
-            return len(self._places(index))
-        count = int(self._videos.frames[index])
-        if count != UNKNOWN:
-            return count
-        if index not in self._counts:
-            self._counts[index] = max(probe(self._videos.file(index)).frames, 1)
-        return self._counts[index]
-
-    def total_in_file(self, index: int) -> int:
-        """Frames of a video up to the last that can be wanted."""
-        return int(self._places(index)[-1]) + 1 if self._fps else self.total(index)
-
-    def frames(self, index: int, wanted: Indices) -> Indices:
-        """Numbers of frames in the file, for numbers at the wanted rate."""
-        return self._places(index)[wanted] if self._fps else wanted
-
-    def _places(self, index: int) -> Indices:
-        return _at_rate(self._videos.file(index), self._fps)
-
-
-@lru_cache(maxsize=1024)
-def _at_rate(path: Path, fps: float) -> Indices:
-    return resample(frame_times(path), fps)
-
-
 class TrainingClips(Dataset[dict[str, Any] | UserError]):
     """For each (epoch, index): the views of a video that a method asks for, not yet rendered.
 
     Everything random comes from a generator seeded by (seed, epoch, index), so that a sample is
     the same whatever the number of workers, the batch, or the run it is part of.
 
-    A sample is a dict: ``clips`` (view name -> uint8 (T, S, S, 3)), ``parameters`` (view name -> the
+    A sample is a dict: ``clips`` (view name -> (T, S, S, C) as read), ``parameters`` (view name -> the
     draws that ``disturb.views.render_view`` applies on the device) and ``bad`` (a list of
     :class:`BadVideo`). In place of a video that cannot be read comes another, drawn by the sample.
     """
@@ -156,9 +86,7 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
         self.reading = torch.full((workers, 2), IDLE, dtype=torch.float64)
         """(workers, 2), seen from all processes: which video a worker is at, and since when."""
         self.reading.share_memory_()  # type: ignore[no-untyped-call]
-        self._seconds = seconds
-        self._cache = FrameCache(cache_mb)
-        self._timing = Timing(videos, clip.fps)
+        self._reader = Reader(videos, clip, cache_mb, seconds)
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -203,21 +131,13 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
         Raises:
             VideoError: it cannot be read.
         """
-        total = self._timing.total(index)
-        window = random_window(total, self.clip.frames, self.clip.stride, rng)
+        total = self._reader.total(index)
+        window = random_window(total, self.clip.frames_to_read, self.clip.stride, rng)
         draws = draw_views(self.views, self.augment, window, total, rng)
-        # One pass through the file serves all views.
-        wanted, places = np.unique(np.concatenate([draw.indices for draw in draws]), return_inverse=True)
-        frames = self._cache.read(
-            self.videos.file(index),
-            self._timing.frames(index, wanted),
-            self.clip.resize,
-            self._timing.total_in_file(index),
-            self._seconds,
-        )
+        read = self._reader.read(index, [draw.indices for draw in draws])
         clips = {
-            view.name: torch.from_numpy(crop(frames[place], self.clip.size, draw.corner))
-            for view, draw, place in zip(self.views, draws, np.split(places, len(draws)), strict=True)
+            view.name: torch.from_numpy(crop(frames, self.clip.size, draw.corner))
+            for view, draw, frames in zip(self.views, draws, read, strict=True)
         }
         parameters = {
             view.name: {name: torch.from_numpy(value) for name, value in draw.parameters.items()}
@@ -252,24 +172,21 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
 
 
 class EvaluationClips(Dataset[Tensor | UserError]):
-    """For each video: evenly spread clips, cropped in the middle; uint8 (windows, T, S, S, 3)."""
+    """For each video: evenly spread clips, cropped in the middle: (windows, T, S, S, C) as read."""
 
     def __init__(self, videos: VideoList, clip: ClipConfig, windows: int) -> None:
         self.videos, self.clip, self.windows = videos, clip, windows
-        self._timing = Timing(videos, clip.fps)
+        self._reader = Reader(videos, clip)
 
     def __len__(self) -> int:
         return len(self.videos)
 
     def __getitem__(self, index: int) -> Tensor | UserError:
+        clip = self.clip
         try:
-            return self._windows(index)
+            total = self._reader.total(index)
+            windows = uniform_windows(total, clip.frames_to_read, clip.stride, self.windows)
+            read = self._reader.read(index, list(windows))
         except UserError as error:
             return error
-
-    def _windows(self, index: int) -> Tensor:
-        windows = uniform_windows(self._timing.total(index), self.clip.frames, self.clip.stride, self.windows)
-        wanted, places = np.unique(windows, return_inverse=True)
-        frames = read_frames(self.videos.file(index), self._timing.frames(index, wanted), self.clip.resize)
-        clips = crop(frames, self.clip.size, (0.5, 0.5))[places.reshape(windows.shape)]
-        return torch.from_numpy(clips)
+        return torch.from_numpy(np.stack([crop(frames, clip.size, (0.5, 0.5)) for frames in read]))

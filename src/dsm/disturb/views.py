@@ -17,9 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dsm.augment import Augment, jitter_colour, normalize
+from dsm.augment import Augment, jitter_colour
 from dsm.disturb.spatial import SmoothWarp, identity_grid, warp
 from dsm.disturb.temporal import Indices, TemporalMix
+from dsm.modality import ModalityName, to_network
 
 
 @dataclass(frozen=True)
@@ -85,26 +86,33 @@ def draw_views(
     return list(draws.values())
 
 
-def render_view(view: View, clip: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+def render_view(
+    view: View, clip: Tensor, parameters: dict[str, Tensor], modality: ModalityName = "rgb"
+) -> Tensor:
     """Make a view of a batch of cropped clips.
 
     Args:
-        clip: uint8 (B, T, H, W, 3).
+        clip: uint8 (B, T, H, W, 3), or flow in pixels, float (B, T, H, W, 2).
         parameters: what :func:`draw_views` drew, stacked, on the clip's device.
 
     Returns:
-        float32 (B, 3, T, H, W), normalised.
+        float32 (B, C, T, H, W), as a network takes it.
     """
-    return normalize(disturb_view(view, clip, parameters))
+    return to_network(disturb_view(view, clip, parameters), modality)
 
 
 def disturb_view(view: View, clip: Tensor, parameters: dict[str, Tensor]) -> Tensor:
-    """As :func:`render_view`, in [0, 1]: what a person would look at."""
-    x = clip.permute(0, 4, 1, 2, 3).float() / 255
-    x = jitter_colour(x, parameters["colour"])
+    """As :func:`render_view`, but RGB in [0, 1] or flow in pixels: what a person would look at."""
+    affine = parameters["affine"]
+    if clip.dtype == torch.uint8:
+        x = clip.permute(0, 4, 1, 2, 3).float() / 255
+        x = jitter_colour(x, parameters["colour"])
+    else:
+        # The picture is sampled at `affine @ p`, so what moves in it moves by the inverse.
+        x = torch.einsum("bij,bthwj->bithw", affine.inverse(), clip.float())
     batch, _, _, height, width = x.shape
     grid = identity_grid(height, width, like=x).expand(batch, -1, -1, -1)
     if view.spatial:
         grid = grid + view.spatial.field(parameters["control"], height, width)
-    grid = torch.einsum("bij,bhwj->bhwi", parameters["affine"], grid)
+    grid = torch.einsum("bij,bhwj->bhwi", affine, grid)
     return warp(x, grid)

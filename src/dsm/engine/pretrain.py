@@ -14,8 +14,9 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from dsm.augment import Augment
-from dsm.datasets.clips import ClipConfig, EpochBatches, TrainingClips
+from dsm.datasets.clips import EpochBatches, TrainingClips
 from dsm.datasets.lists import VideoList, read_list
+from dsm.datasets.reading import ClipConfig
 from dsm.disturb.views import render_view
 from dsm.engine.bad_videos import BadVideos
 from dsm.engine.checkpoint import save_checkpoint
@@ -28,6 +29,7 @@ from dsm.errors import UserError, nearest
 from dsm.evaluate.results import command_line
 from dsm.files import write_text
 from dsm.methods import METHODS, MethodSettings, create_method
+from dsm.modality import MODALITIES
 from dsm.models.pooling import Pooling
 from dsm.models.weights import list_checkpoints, read_checkpoint
 from dsm.models.zoo import MODELS, create_model
@@ -145,7 +147,9 @@ class _Trainer:
         self.config = config
         self.fabric = Fabric(accelerator="auto", devices=1)
         torch.manual_seed(config.seed)
-        model_settings: dict[str, Any] = {"pooling": config.pooling} if config.pooling else {}
+        model_settings: dict[str, Any] = {"in_channels": MODALITIES[config.clip.modality].channels}
+        if config.pooling:
+            model_settings["pooling"] = config.pooling
         encoder = create_model(config.backbone, **model_settings)
         method = create_method(config.method, encoder, config.settings)
         # Twice as fast on CPU in three dimensions, provided that the clips lie so too.
@@ -159,7 +163,7 @@ class _Trainer:
         self.saved_config = {
             "method": config.method,
             "backbone": config.backbone,
-            "model": {"pooling": encoder.pooling},
+            "model": {**model_settings, "pooling": encoder.pooling},
             "clip": plain(config.clip),
             "head": method.query.spec,
             "settings": lasting_settings(config, videos),
@@ -216,7 +220,7 @@ class _Trainer:
         batch = self.fabric.to_device(batch)
         views: dict[str, Tensor] = {
             view.name: render_view(
-                view, batch["clips"][view.name], batch["parameters"][view.name]
+                view, batch["clips"][view.name], batch["parameters"][view.name], self.config.clip.modality
             ).contiguous(memory_format=torch.channels_last_3d)
             for view in self.method.views
         }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader
 
-from dsm.augment import normalize
-from dsm.datasets.clips import ClipConfig, EvaluationClips, collate, raise_errors
+from dsm.datasets.clips import EvaluationClips, collate, raise_errors
 from dsm.datasets.lists import VideoList
+from dsm.datasets.reading import ClipConfig
 from dsm.errors import UserError
 from dsm.files import written_aside
+from dsm.modality import to_network
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,6 @@ class Features:
         return len(self.features)
 
 
-@torch.no_grad()
 def extract_features(
     encoder: nn.Module,
     videos: VideoList,
@@ -57,8 +57,27 @@ def extract_features(
         batch_size: videos at a time.
         on_progress: called with the number of videos done.
     """
-    device = next(encoder.parameters()).device
-    encoder = encoder.eval().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    (features,) = extract_by_all(
+        [encoder], videos, clip,
+        windows=windows, batch_size=batch_size, workers=workers, on_progress=on_progress,
+    )  # fmt: skip
+    return replace(features, meta=meta or {})
+
+
+@torch.no_grad()
+def extract_by_all(
+    encoders: Sequence[nn.Module],
+    videos: VideoList,
+    clip: ClipConfig,
+    *,
+    windows: int = 3,
+    batch_size: int = 16,
+    workers: int = 1,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> list[Features]:
+    """As :func:`extract_features` by each of several encoders; the videos are decoded but once."""
+    device = next(encoders[0].parameters()).device
+    encoders = [one.eval().to(memory_format=torch.channels_last_3d) for one in encoders]  # type: ignore[call-overload]
     loader = DataLoader(
         EvaluationClips(videos, clip, windows),
         batch_size=batch_size,
@@ -66,17 +85,18 @@ def extract_features(
         collate_fn=collate,
         pin_memory=device.type == "cuda",
     )
-    rows: list[NDArray[np.float32]] = []
+    rows: list[list[NDArray[np.float32]]] = [[] for _ in encoders]
     done = 0
-    for batch in raise_errors(loader):  # uint8 (B, W, T, S, S, 3)
+    for batch in raise_errors(loader):  # (B, W, T, S, S, C)
         count = len(batch)
-        x = batch.flatten(0, 1).to(device).permute(0, 4, 1, 2, 3).float() / 255
-        x = normalize(x).contiguous(memory_format=torch.channels_last_3d)
-        features = encoder(x).float().unflatten(0, (count, windows)).mean(1)
-        rows.append(features.cpu().numpy())
+        x = batch.flatten(0, 1).to(device).permute(0, 4, 1, 2, 3)
+        x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
+        x = to_network(x, clip.modality).contiguous(memory_format=torch.channels_last_3d)
+        for encoder, row in zip(encoders, rows, strict=True):
+            row.append(encoder(x).float().unflatten(0, (count, windows)).mean(1).cpu().numpy())
         done += count
         on_progress(done)
-    return Features(np.concatenate(rows), videos.labels, list(videos.paths), meta or {})
+    return [Features(np.concatenate(row), videos.labels, list(videos.paths)) for row in rows]
 
 
 def save_features(path: str | Path, features: Features) -> None:

@@ -1,41 +1,59 @@
-"""Videos written out as folders of jpg frames."""
+"""Videos written out as folders of jpg frames, or of optical flow."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from dsm.files import written_aside_folder
 from dsm.video.decode import converter, frames_until_broken
+from dsm.video.flow import PAIRS, compute_flow, flow_to_bytes
 from dsm.video.source import VideoError, open_video
 
 
-def write_frames(video: Path, folder: Path, short_side: int | None, quality: int) -> int:
+def write_frames(
+    video: Path, folder: Path, short_side: int | None, quality: int, *, flow: bool = False
+) -> int:
     """Decode a video to its end and write ``img_00001.jpg`` … into a folder, whole or not at all.
 
     Args:
         short_side: pixels of the shorter side; None keeps the size.
         quality: of the JPEGs, 1 to 95.
+        flow: write ``flow_x_00001.jpg`` and ``flow_y_00001.jpg`` … instead, from each frame to its next.
 
     Returns:
-        How many frames there are; where the folder is there already, nothing is done but counting.
+        How many there are; where the folder is there already, nothing is done but counting.
 
     Raises:
-        VideoError: not one frame can be decoded.
+        VideoError: not one frame can be decoded, or no two for flow.
     """
+    first = "flow_x_" if flow else "img_"
     if folder.is_dir():
-        return sum(1 for _ in folder.glob("img_*.jpg"))
+        return sum(1 for _ in folder.glob(f"{first}*.jpg"))
     count = 0
     with open_video(video) as container, written_aside_folder(folder) as aside:
         convert = converter(container, short_side)
-        for count, frame in enumerate(frames_until_broken(container), start=1):
-            image = Image.fromarray(np.ascontiguousarray(convert(frame)))
-            image.save(aside / f"img_{count:05d}.jpg", quality=quality)
+        images = (convert(frame) for frame in frames_until_broken(container))
+        for count, named in enumerate(
+            _flows(images) if flow else ({first: image} for image in images), start=1
+        ):
+            for prefix, image in named.items():
+                picture = Image.fromarray(np.ascontiguousarray(image))
+                picture.save(aside / f"{prefix}{count:05d}.jpg", quality=quality)
         if not count:
-            raise VideoError(f"{video}: not one frame can be decoded.")
+            raise VideoError(f"{video}: not {'two frames' if flow else 'one frame'} can be decoded.")
     return count
+
+
+def _flows(images: Iterable[NDArray[np.uint8]]) -> Iterator[dict[str, NDArray[np.uint8]]]:
+    for pair in itertools.pairwise(images):
+        x, y = flow_to_bytes(compute_flow(np.stack(pair))[0])
+        yield dict(zip(PAIRS[0], (x, y), strict=True))
 
 
 def place_of(path: str) -> Path:

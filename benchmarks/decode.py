@@ -1,0 +1,168 @@
+"""How fast clips are read: ours beside plain PyAV, OpenCV and FFmpeg's own limit, interleaved in one run.
+
+    python benchmarks/decode.py [--clips 40] [--rounds 7] [--json FILE]
+
+It makes its videos (320x240, 300 frames): H.264 with a keyframe every 12 and every 250 frames, MPEG-4 in
+avi as UCF101 has it, with B-frames too. A clip is 16 frames, every fourth, from a random place; read on one
+thread, its shorter side resized to 128. In each round every reader reads the same clips, one reader after
+the other, so that a slow moment of the machine meets them all; ratios are medians over rounds.
+
+`limit` is `ffmpeg -threads 1 -f null` over a whole file, its time for as many frames as a clip spans:
+it neither seeks nor converts to RGB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from dsm.video.decode import read_frames
+
+FRAMES, STRIDE, SHORT = 16, 4, 128
+SPAN = (FRAMES - 1) * STRIDE + 1
+LENGTH, HEIGHT, WIDTH = 300, 240, 320
+SIZE = (171, 128)
+
+VIDEOS: dict[str, tuple[str, str, dict[str, str]]] = {
+    "h264-gop12": ("mp4", "libx264", {"g": "12"}),
+    "h264-gop250": ("mp4", "libx264", {"g": "250"}),
+    "mpeg4-avi": ("avi", "mpeg4", {"g": "12", "b": "800k"}),
+    "mpeg4-avi-b": ("avi", "mpeg4", {"g": "12", "b": "800k", "bf": "2"}),
+}
+
+
+def make_video(path: Path, codec: str, options: dict[str, str]) -> None:
+    """A textured picture that pans under a patch that swings: something for every kind of prediction."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 255, (60, 70, 3)).repeat(10, 0).repeat(10, 1)
+    picture = np.clip(coarse + rng.normal(0, 12, coarse.shape), 0, 255).astype(np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for number in range(LENGTH):
+            x, y = int(150 + 120 * np.sin(number / 20)), int(100 + 90 * np.cos(number / 33))
+            frame = picture[y : y + HEIGHT, x : x + WIDTH].copy()
+            at = int(160 + 100 * np.sin(number / 9))
+            frame[80:140, at - 30 : at + 30] = 255 - frame[80:140, at - 30 : at + 30]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def ours(path: Path, indices: np.ndarray) -> np.ndarray:
+    return read_frames(path, indices, SHORT)
+
+
+def plain_pyav(path: Path, indices: np.ndarray) -> np.ndarray:
+    """Seek to the keyframe before, decode on, convert what is wanted."""
+    wanted = set(indices.tolist())
+    images = {}
+    reformatter = VideoReformatter()
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        start = stream.start_time or 0
+        seconds = indices[0] / float(stream.average_rate)
+        container.seek(start + int(seconds / stream.time_base), stream=stream)
+        for frame in container.decode(stream):
+            number = round(float((frame.pts - start) * stream.time_base) * float(stream.average_rate))
+            if number in wanted:
+                images[number] = reformatter.reformat(
+                    frame, *SIZE, format="rgb24", interpolation="BILINEAR", threads=1
+                ).to_ndarray()
+            if number >= indices[-1]:
+                break
+    return np.stack([images[index] for index in indices.tolist() if index in images])
+
+
+def opencv(path: Path, indices: np.ndarray) -> np.ndarray:
+    import cv2
+
+    cv2.setNumThreads(1)
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    capture.set(cv2.CAP_PROP_POS_FRAMES, int(indices[0]))
+    wanted = set(indices.tolist())
+    images = []
+    for number in range(int(indices[0]), int(indices[-1]) + 1):
+        if not capture.grab():
+            break
+        if number in wanted:
+            images.append(cv2.cvtColor(cv2.resize(capture.retrieve()[1], SIZE), cv2.COLOR_BGR2RGB))
+    capture.release()
+    return np.stack(images)
+
+
+def ffmpeg_limit(path: Path) -> float:
+    """Seconds that FFmpeg takes for as many frames as a clip spans."""
+    command = ["ffmpeg", "-v", "error", "-threads", "1", "-i", str(path), "-f", "null", "-"]
+    begun = time.perf_counter()
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    return (time.perf_counter() - begun) / LENGTH * SPAN
+
+
+def readers() -> dict[str, Callable[[Path, np.ndarray], np.ndarray]]:
+    found = {"ours": ours, "plain PyAV": plain_pyav}
+    try:
+        import cv2  # noqa: F401
+
+        found["OpenCV"] = opencv
+    except ImportError:
+        print("OpenCV is not installed (pip install opencv-python-headless): left out")
+    return found
+
+
+def measure(path: Path, clips: int, rounds: int) -> dict[str, list[float]]:
+    """Clips a second of each reader in each round."""
+    rates: dict[str, list[float]] = {}
+    rng = np.random.default_rng(0)
+    for _ in range(rounds):
+        starts = rng.integers(0, LENGTH - SPAN + 1, clips)
+        for name, read in readers().items():
+            begun = time.perf_counter()
+            for start in starts:
+                read(path, start + STRIDE * np.arange(FRAMES))
+            rates.setdefault(name, []).append(clips / (time.perf_counter() - begun))
+        if shutil.which("ffmpeg"):
+            seconds = np.mean([ffmpeg_limit(path) for _ in range(max(clips // 8, 1))])
+            rates.setdefault("limit", []).append(1 / float(seconds))
+    return rates
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clips", type=int, default=40, help="clips a reader and round")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", type=Path, help="write the numbers here")
+    options = parser.parse_args()
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (ending, codec, settings) in VIDEOS.items():
+            path = Path(folder, f"{name}.{ending}")
+            make_video(path, codec, settings)
+            rates = measure(path, options.clips, options.rounds)
+            print(f"{name}:")
+            for reader, values in rates.items():
+                ratios = np.array(rates["ours"]) / np.array(values)
+                print(
+                    f"  {reader:12} {np.median(values):7.1f} clips/s   ours / it "
+                    f"{np.median(ratios):.2f}  ({ratios.min():.2f} to {ratios.max():.2f})"
+                )
+            results[name] = rates
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

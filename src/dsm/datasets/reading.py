@@ -1,0 +1,115 @@
+"""The frames of a list's videos, by number: at a wanted rate, from memory, as colours or as flow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsm.datasets.lists import UNKNOWN, VideoList
+from dsm.errors import UserError
+from dsm.modality import MODALITIES, ModalityName
+from dsm.video.cache import FrameCache
+from dsm.video.decode import frame_times, is_folder, probe
+from dsm.video.flow import compute_flow, read_saved_flow, saved_flow
+from dsm.video.sampling import Indices, resample
+from dsm.video.source import Deadline
+
+Frames = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """The shape of a clip."""
+
+    frames: int = 16
+    """Frames a clip."""
+    stride: int = 4
+    """Every so manieth frame of the video."""
+    fps: float = 0.0
+    """Frames a second that a video is taken to have, by the times of its frames; 0 takes all frames."""
+    resize: int = 128
+    """Pixels of the video's shorter side when it is read."""
+    size: int = 112
+    """Side of the square crop that the network sees."""
+    modality: ModalityName = "rgb"
+    """Colours, their change from frame to frame, or optical flow (computed, or saved as pictures)."""
+
+    def __post_init__(self) -> None:
+        if min(self.frames, self.stride, self.size) < 1:
+            raise UserError("frames, stride and size of a clip must be at least 1.")
+        if not 0 <= self.fps < float("inf"):
+            raise UserError(f"fps of a clip must be above 0, or 0 for the video's own, not {self.fps}.")
+        if self.resize < self.size:
+            raise UserError(f"resize ({self.resize}) must not be smaller than size ({self.size}).")
+
+    @property
+    def frames_to_read(self) -> int:
+        return self.frames + MODALITIES[self.modality].more_frames
+
+
+class Reader:
+    """Reads clips of the videos of a list."""
+
+    def __init__(
+        self, videos: VideoList, clip: ClipConfig, cache_mb: int = 0, seconds: float | None = None
+    ) -> None:
+        self._videos, self._clip, self._seconds = videos, clip, seconds
+        self._cache = FrameCache(cache_mb)
+        self._counts: dict[int, int] = {}
+
+    def total(self, index: int) -> int:
+        """Frames of a video: from the list, or by looking, once; at the wanted rate, where there is one."""
+        if self._clip.fps:
+            return len(self._places(index))
+        count = int(self._videos.frames[index])
+        if count != UNKNOWN:
+            return count
+        if index not in self._counts:
+            self._counts[index] = max(probe(self._videos.file(index)).frames, 1)
+        return self._counts[index]
+
+    def read(self, index: int, clips: Sequence[Indices]) -> list[Frames]:
+        """Several clips of one video, in one pass through its file.
+
+        Args:
+            clips: for each, the numbers of ``clip.frames_to_read`` frames.
+
+        Returns:
+            For each, uint8 (frames to read, H, W, 3), or for flow float32 (frames, H, W, 2) in pixels.
+
+        Raises:
+            VideoError: the video cannot be read.
+        """
+        file = self._videos.file(index)
+        flow = self._clip.modality == "flow"
+        if flow and is_folder(file) and (saved := saved_flow(file)):
+            deadline = Deadline(file, self._seconds)
+            found = [read_saved_flow(saved, one, self._clip.resize, deadline) for one in clips]
+            return [one.transpose(0, 2, 3, 1) for one in found]
+        wanted, places = np.unique(np.concatenate(clips), return_inverse=True)
+        in_file = self._places(index)[wanted] if self._clip.fps else wanted
+        last = int(self._places(index)[-1]) + 1 if self._clip.fps else self.total(index)
+        frames = self._cache.read(file, in_file, self._clip.resize, last, self._seconds)
+        read = [frames[place] for place in np.split(places, len(clips))]
+        return [compute_flow(one).transpose(0, 2, 3, 1) for one in read] if flow else read
+
+    def _places(self, index: int) -> Indices:
+        return _at_rate(self._videos.file(index), self._clip.fps)
+
+
+@lru_cache(maxsize=1024)
+def _at_rate(path: Path, fps: float) -> Indices:
+    return resample(frame_times(path), fps)
+
+
+def crop(frames: Frames, size: int, corner: tuple[float, float]) -> Frames:
+    """Cut a square out of (T, H, W, C); ``corner`` in [0, 1] says where: (0.5, 0.5) is the middle."""
+    x = round(corner[0] * (frames.shape[2] - size))
+    y = round(corner[1] * (frames.shape[1] - size))
+    return frames[:, y : y + size, x : x + size]
