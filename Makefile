@@ -10,23 +10,29 @@ DEMO := runs/demo
 
 .PHONY: demo test lint types clean
 
-demo: $(VENV)/ready
+demo: $(VENV)/core
 	$(BIN)/dsm demo --out $(DEMO)
 
-test: $(VENV)/ready
+test: $(VENV)/dev
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/ready
+lint: $(VENV)/dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-types: $(VENV)/ready
+types: $(VENV)/dev
 	$(BIN)/mypy
 
 # Not compiled: Python compiles what is used when it is first used, which is a tenth of it.
-$(VENV)/ready: pyproject.toml requirements.txt
+INSTALL = $(BIN)/python -m pip install --quiet --no-compile --constraint requirements.txt --editable
+
+$(VENV)/core: pyproject.toml requirements.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --constraint requirements.txt --editable '.[dev]'
+	$(INSTALL) .
+	touch $@
+
+$(VENV)/dev: $(VENV)/core
+	$(INSTALL) '.[dev]'
 	touch $@
 
 clean:
