@@ -30,6 +30,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from dsm.video.decode import read_frames
+from dsm.video.pack import write_shard
 
 FRAMES, STRIDE, SHORT = 16, 4, 128
 SPAN = (FRAMES - 1) * STRIDE + 1
@@ -63,6 +64,11 @@ def make_video(path: Path, codec: str, options: dict[str, str]) -> None:
 
 def ours(path: Path, indices: np.ndarray) -> np.ndarray:
     return read_frames(path, indices, SHORT)
+
+
+def packed(path: Path, indices: np.ndarray) -> np.ndarray:
+    """The same video in a pack (`dsm data pack`)."""
+    return read_frames(path.with_suffix(".tar") / path.name, indices, SHORT)
 
 
 def plain_pyav(path: Path, indices: np.ndarray) -> np.ndarray:
@@ -113,7 +119,7 @@ def ffmpeg_limit(path: Path) -> float:
 
 
 def readers() -> dict[str, Callable[[Path, np.ndarray], np.ndarray]]:
-    found = {"ours": ours, "plain PyAV": plain_pyav}
+    found = {"ours": ours, "our pack": packed, "plain PyAV": plain_pyav}
     try:
         import cv2  # noqa: F401
 
@@ -151,8 +157,10 @@ def main() -> None:
         for name, (ending, codec, settings) in VIDEOS.items():
             path = Path(folder, f"{name}.{ending}")
             make_video(path, codec, settings)
+            write_shard(path.with_suffix(".tar"), [(path.name, path)], SHORT)
+            larger = path.with_suffix(".tar").stat().st_size / path.stat().st_size
             rates = measure(path, options.clips, options.rounds)
-            print(f"{name}:")
+            print(f"{name} ({path.stat().st_size / 2**20:.1f} MB; its pack {larger:.1f} times as much):")
             for reader, values in rates.items():
                 ratios = np.array(rates["ours"]) / np.array(values)
                 print(

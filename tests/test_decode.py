@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -14,10 +15,13 @@ import pytest
 from dsm.datasets.clips import EvaluationClips
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig
+from dsm.errors import UserError
 from dsm.video import decode
-from dsm.video.decode import converter, frame_times, frames_until_broken, probe, read_frames
+from dsm.video.convert import converter, frames_until_broken
+from dsm.video.decode import frame_times, probe, read_frames
+from dsm.video.ledger import judge_all
 from dsm.video.sampling import resample
-from dsm.video.source import SlowVideoError, VideoError, open_video
+from dsm.video.source import EXTENSIONS, MissingVideoError, SlowVideoError, VideoError, open_video
 
 COUNT = 50
 
@@ -133,6 +137,23 @@ def test_content_in_memory_is_read_like_a_file(tmp_path: Path) -> None:
     assert probe(path.read_bytes()) == probe(path)
 
 
+def test_the_second_backend_gives_the_same_frames(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4", "libx264", moving_frames())
+    wanted = [40, 3, 3, 17, 55]
+    ours = read_frames(path, wanted)
+    try:
+        import torchcodec.decoders  # noqa: F401
+    except (ImportError, RuntimeError, OSError):
+        with pytest.raises(UserError, match=r"leave --data\.decoder at pyav"):
+            read_frames(path, wanted, decoder="torchcodec")
+        pytest.skip("torchcodec cannot be imported here")
+    theirs = read_frames(path, wanted, decoder="torchcodec")
+    assert theirs.shape == ours.shape
+    assert np.abs(theirs.astype(int) - ours).mean() < 4  # colours are rounded and chroma is spread otherwise
+    with pytest.raises(MissingVideoError):
+        read_frames(tmp_path / "none.mp4", [0], decoder="torchcodec")
+
+
 def test_rotation_is_applied(tmp_path: Path) -> None:
     frames = moving_frames(12)
     upright = encode(tmp_path / "a.mp4", "libx264", frames)
@@ -246,6 +267,22 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path, small_sources: list[P
         readable += frames is not None
         assert frames is None or frames.shape[0] == 3
     assert 10 < readable < 60
+
+
+@pytest.mark.slow
+def test_no_damage_crashes_or_hangs_a_process(
+    tmp_path: Path, small_sources: list[Path], shared: Path
+) -> None:
+    """500 and more damaged files, real ones among them: a verdict each."""
+    real = sorted((shared / "data" / "clips" / "standard").glob("*.*"))
+    files = damage(tmp_path, [*small_sources, *(file for file in real if file.suffix in EXTENSIONS)], 520)
+    found = judge_all(files, seconds=60, workers=2)
+    assert [one.path for one in found] == [str(file) for file in files]
+    counts = Counter(one.verdict for one in found)
+    print(counts)
+    assert counts["timeout"] == 0
+    assert not [one for one in found if "crashes" in one.reason]
+    assert min(counts["ok"], counts["truncated"], counts["undecodable"]) > 0
 
 
 @pytest.fixture

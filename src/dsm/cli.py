@@ -85,6 +85,11 @@ VERBS = {
         "videos -> folders of jpg frames, and a list of them",
         ("dsm data frames train.txt --out frames --short-side 128",),
     ),
+    "data pack": Verb(
+        "dsm.commands.pack", "PackConfig", "pack",
+        "videos -> a pack at training size, read many times as fast as they are decoded",
+        ("dsm data pack train.txt --out packs/train --short-side 128",),
+    ),
     "pretrain": Verb(
         "dsm.engine.pretrain", "PretrainConfig", "pretrain",
         "train an encoder on unlabelled videos",

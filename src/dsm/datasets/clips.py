@@ -18,6 +18,7 @@ from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig, Reader, crop
 from dsm.disturb.views import View, draw_views
 from dsm.errors import UserError
+from dsm.video.decode import Decoder
 from dsm.video.sampling import random_window, uniform_windows
 from dsm.video.source import VerdictName, VideoError
 
@@ -79,6 +80,7 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
         cache_mb: int = 0,
         seconds: float | None = None,
         workers: int = 0,
+        decoder: Decoder = "pyav",
     ) -> None:
         self.videos, self.clip, self.augment, self.views, self.seed = videos, clip, augment, views, seed
         self.bad: dict[int, BadVideo] = {}
@@ -86,7 +88,7 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
         self.reading = torch.full((workers, 2), IDLE, dtype=torch.float64)
         """(workers, 2), seen from all processes: which video a worker is at, and since when."""
         self.reading.share_memory_()  # type: ignore[no-untyped-call]
-        self._reader = Reader(videos, clip, cache_mb, seconds)
+        self._reader = Reader(videos, clip, cache_mb, seconds, decoder)
 
     def __len__(self) -> int:
         return len(self.videos)

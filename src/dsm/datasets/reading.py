@@ -15,7 +15,7 @@ from dsm.datasets.lists import UNKNOWN, VideoList
 from dsm.errors import UserError
 from dsm.modality import MODALITIES, ModalityName
 from dsm.video.cache import FrameCache
-from dsm.video.decode import frame_times, is_folder, probe
+from dsm.video.decode import Decoder, frame_times, is_folder, probe
 from dsm.video.flow import compute_flow, read_saved_flow, saved_flow
 from dsm.video.sampling import Indices, resample
 from dsm.video.source import Deadline
@@ -57,10 +57,15 @@ class Reader:
     """Reads clips of the videos of a list."""
 
     def __init__(
-        self, videos: VideoList, clip: ClipConfig, cache_mb: int = 0, seconds: float | None = None
+        self,
+        videos: VideoList,
+        clip: ClipConfig,
+        cache_mb: int = 0,
+        seconds: float | None = None,
+        decoder: Decoder = "pyav",
     ) -> None:
         self._videos, self._clip, self._seconds = videos, clip, seconds
-        self._cache = FrameCache(cache_mb)
+        self._cache = FrameCache(cache_mb, seconds, decoder)
         self._counts: dict[int, int] = {}
 
     def total(self, index: int) -> int:
@@ -95,7 +100,7 @@ class Reader:
         wanted, places = np.unique(np.concatenate(clips), return_inverse=True)
         in_file = self._places(index)[wanted] if self._clip.fps else wanted
         last = int(self._places(index)[-1]) + 1 if self._clip.fps else self.total(index)
-        frames = self._cache.read(file, in_file, self._clip.resize, last, self._seconds)
+        frames = self._cache.read(file, in_file, self._clip.resize, last)
         read = [frames[place] for place in np.split(places, len(clips))]
         return [compute_flow(one).transpose(0, 2, 3, 1) for one in read] if flow else read
 

@@ -33,6 +33,7 @@ from dsm.modality import MODALITIES
 from dsm.models.pooling import Pooling
 from dsm.models.weights import list_checkpoints, read_checkpoint
 from dsm.models.zoo import MODELS, create_model
+from dsm.video.decode import Decoder
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class DataConfig:
     """Processes that decode; 0 decodes in between. The batches are the same whatever the number."""
     cache_mb: int = 0
     """Memory in MB, a worker, to keep decoded videos in: what fits is decoded in the first epoch only."""
+    decoder: Decoder = "pyav"
+    """What decodes files; torchcodec is an extra, for those whose machine has it."""
     max_bad: float = 0.05
     """Share of the videos that may turn out to be unreadable; others are taken in their place."""
     timeout: float = 60.0
@@ -176,7 +179,7 @@ class _Trainer:
     def _build_batches(self, videos: VideoList) -> Batches:
         c, d = self.config, self.config.data
         clips = TrainingClips(
-            videos, c.clip, c.augment, self.method.views, c.seed, d.cache_mb, d.timeout, d.workers
+            videos, c.clip, c.augment, self.method.views, c.seed, d.cache_mb, d.timeout, d.workers, d.decoder
         )
         order = EpochBatches(len(videos), d.batch_size, c.seed, self.step, self.total)
         return Batches(clips, order, d.workers, d.timeout, pin_memory=self.fabric.device.type == "cuda")

@@ -101,6 +101,39 @@ def claim_folder(out: Path, *, overwrite: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
 
+def claim_by_settings(
+    out: Path, marker: str, settings: dict[str, Any], *, what: str, overwrite: bool
+) -> None:
+    """Take a folder for work that goes on where it was stopped, if its settings are the same.
+
+    Args:
+        marker: the file in it that holds the settings.
+        what: what the folder is called in messages: "a demo".
+
+    Raises:
+        UserError: it holds work of other settings and may not be overwritten, or something else.
+    """
+    file = out / marker
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file, not a folder; choose another --out.")
+    if out.is_dir() and any(out.iterdir()):
+        if not file.is_file():
+            raise UserError(f"{out} is not empty and holds not {what}; choose another --out.")
+        if overwrite:
+            empty_folder(out)
+        else:
+            try:
+                same = json.loads(file.read_text(encoding="utf-8")) == settings
+            except ValueError:
+                same = False
+            if not same:
+                raise UserError(
+                    f"{out} holds {what} of other settings; choose another --out, "
+                    "or --overwrite to replace it."
+                )
+    write_text(file, json.dumps(settings, indent=2) + "\n")
+
+
 def claim_file(path: Path, *, overwrite: bool) -> None:
     """Make sure a file may be written, before any work is done.
 

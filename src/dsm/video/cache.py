@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.video.decode import read_frames
+from dsm.video.decode import Decoder, read_frames
 
 
 class FrameCache:
@@ -17,8 +17,10 @@ class FrameCache:
     would be wanted again before the one let in.
     """
 
-    def __init__(self, megabytes: int) -> None:
+    def __init__(self, megabytes: int, seconds: float | None = None, decoder: Decoder = "pyav") -> None:
+        """``seconds`` and ``decoder`` are those of :func:`dsm.video.decode.read_frames`."""
         self._room = megabytes * 2**20
+        self._seconds, self._decoder = seconds, decoder
         self._kept: dict[tuple[str, int], NDArray[np.uint8]] = {}
 
     def read(
@@ -27,7 +29,6 @@ class FrameCache:
         indices: NDArray[np.int64],
         short_side: int,
         total: int,
-        seconds: float | None = None,
     ) -> NDArray[np.uint8]:
         """As :func:`dsm.video.decode.read_frames`, from memory where the video is kept.
 
@@ -37,8 +38,8 @@ class FrameCache:
         key = (str(path), short_side)
         if key not in self._kept:
             if total * short_side * short_side * 3 > self._room:  # the least it can take
-                return read_frames(path, indices, short_side, seconds)
-            frames = read_frames(path, np.arange(total), short_side, seconds)
+                return read_frames(path, indices, short_side, self._seconds, self._decoder)
+            frames = read_frames(path, np.arange(total), short_side, self._seconds, self._decoder)
             if frames.nbytes > self._room:
                 return frames[indices]
             self._room -= frames.nbytes

@@ -1,13 +1,18 @@
-"""Decoded frames to RGB arrays of one size."""
+"""From an open video to arrays of one size."""
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
 
+import av
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
 
 
 def fit_short_side(width: int, height: int, short_side: int | None) -> tuple[int, int]:
@@ -40,3 +45,17 @@ class Converter:
         )
         image = cast("NDArray[np.uint8]", picture.to_ndarray())
         return np.rot90(image, frame.rotation // 90) if frame.rotation % 360 else image
+
+
+def converter(container: InputContainer, short_side: int | None) -> Converter:
+    """What turns the frames of an open video to RGB of one size."""
+    codec = container.streams.video[0].codec_context
+    return Converter(short_side, codec.width, codec.height)
+
+
+def frames_until_broken(container: InputContainer) -> Iterator[VideoFrame]:
+    """All frames in order; one that breaks off gives those before the break."""
+    try:
+        yield from container.decode(video=0)
+    except (av.FFmpegError, EOFError):
+        return

@@ -1,4 +1,4 @@
-"""Reading frames of videos: files, their content in memory, or folders of frames.
+"""Reading frames of videos: files, their content in memory, folders of frames, packs.
 
 Frames are counted in the order they are shown, from 0. The same number gives the same picture
 whichever way it is reached: from a keyframe (``keyframes.py``), or by decoding in order.
@@ -6,23 +6,27 @@ whichever way it is reached: from a keyframe (``keyframes.py``), or by decoding 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Literal, TypeGuard
 
 import av
 import numpy as np
-from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from dsm.video.convert import Converter
+from dsm.video.convert import converter, frames_until_broken
 from dsm.video.folder import frame_files, read_pictures
 from dsm.video.keyframes import Untrusted, frames_by_keyframes
+from dsm.video.pack import find_member, in_pack, read_packed
 from dsm.video.source import Deadline, Source, VideoError, name_of, open_video
+from dsm.video.torchcodec import read_by_torchcodec
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+
+
+Decoder = Literal["pyav", "torchcodec"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,9 @@ def probe(source: Source) -> VideoInfo:
         files = frame_files(source)
         height, width = read_pictures(files[:1], None, Deadline(source, None))[0].shape[:2]
         return VideoInfo(len(files), width, height, 0.0)
+    if packed := in_pack(source):
+        member = find_member(*packed)
+        return VideoInfo(member.frames, member.width, member.height, member.fps)
     with open_video(source) as container:
         stream = container.streams.video[0]
         return VideoInfo(len(_shown(container)), stream.width, stream.height, float(stream.average_rate or 0))
@@ -56,16 +63,18 @@ def read_frames(
     indices: Sequence[int] | NDArray[np.int64],
     short_side: int | None = None,
     seconds: float | None = None,
+    decoder: Decoder = "pyav",
 ) -> NDArray[np.uint8]:
     """Decode the frames with the given numbers.
 
     Args:
-        source: a video file, the content of one, or a folder of frames.
+        source: a video file, the content of one, a folder of frames, or a video in a pack.
         indices: frame numbers >= 0, in any order, repeats allowed. A number past the end counts
             on from the beginning, as if the video played in a loop: headers promise more frames
             than there are, and short videos must fill a clip.
         short_side: resize so that the shorter side has so many pixels; None keeps the size.
         seconds: how long it may take; None for as long as it takes.
+        decoder: what decodes files; both give the same frames, to a rounding of colours.
 
     Returns:
         uint8 RGB, shape (len(indices), H, W, 3).
@@ -81,6 +90,12 @@ def read_frames(
         files = frame_files(source)
         places, back = np.unique(np.asarray(indices) % len(files), return_inverse=True)
         return np.stack(read_pictures([files[place] for place in places], short_side, deadline))[back]
+    if packed := in_pack(source):
+        return read_packed(*packed, np.asarray(indices), short_side)
+    if decoder == "torchcodec":
+        with open_video(source):  # refuses what is not to be opened, and says why
+            pass
+        return read_by_torchcodec(source, np.asarray(indices), short_side)
     images: dict[int, NDArray[np.uint8]] = {}
     total = None
     try:
@@ -131,14 +146,6 @@ def _shown(container: InputContainer) -> list[int | None]:
     return shown
 
 
-def frames_until_broken(container: InputContainer) -> Iterator[VideoFrame]:
-    """All frames in order; one that breaks off gives those before the break."""
-    try:
-        yield from container.decode(video=0)
-    except (av.FFmpegError, EOFError):
-        return
-
-
 def frame_times(source: Source) -> NDArray[np.float64]:
     """When each frame is shown, in seconds from the first: (frames,), rising.
 
@@ -149,6 +156,11 @@ def frame_times(source: Source) -> NDArray[np.float64]:
     """
     if is_folder(source):
         raise VideoError(f"{name_of(source)}: a folder of frames does not say how fast they follow.")
+    if packed := in_pack(source):
+        member = find_member(*packed)
+        if not member.fps > 0:
+            raise VideoError(f"{name_of(source)}: the pack does not say how fast its frames follow.")
+        return np.arange(member.frames) / member.fps
     with open_video(source) as container:
         stream = container.streams.video[0]
         shown = _shown(container)
@@ -163,12 +175,6 @@ def frame_times(source: Source) -> NDArray[np.float64]:
 def is_folder(source: Source) -> TypeGuard[str | Path]:
     """Whether a video is a folder of frames."""
     return not isinstance(source, bytes) and Path(source).is_dir()
-
-
-def converter(container: InputContainer, short_side: int | None) -> Converter:
-    """What turns the frames of an open video to RGB of one size."""
-    codec = container.streams.video[0].codec_context
-    return Converter(short_side, codec.width, codec.height)
 
 
 def read_clip(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dsm.files import written_aside_folder
-from dsm.video.decode import converter, frames_until_broken
+from dsm.video.convert import converter, frames_until_broken
 from dsm.video.flow import PAIRS, compute_flow, flow_to_bytes
 from dsm.video.source import VideoError, open_video
 

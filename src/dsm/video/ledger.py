@@ -19,7 +19,9 @@ import av
 from pebble import ProcessExpired, ProcessPool
 
 from dsm.errors import UserError
+from dsm.video.decode import probe, read_frames
 from dsm.video.folder import frame_files, read_pictures
+from dsm.video.pack import in_pack
 from dsm.video.source import Deadline, EmptyVideoError, VerdictName, VideoError, open_video, said
 
 USABLE: tuple[VerdictName, ...] = ("ok", "short", "truncated")
@@ -51,7 +53,7 @@ def judge(path: str | Path, clip_frames: int = 1) -> Verdict:
         clip_frames: frames below which a video is short.
     """
     begun = time.monotonic()
-    look = _judge_folder if Path(path).is_dir() else _judge_file
+    look = _judge_folder if Path(path).is_dir() else _judge_packed if in_pack(path) else _judge_file
     try:
         found = look(Path(path))
     except VideoError as error:
@@ -108,6 +110,12 @@ def _judge_folder(path: Path) -> Verdict:
     height, width = next(iter(sizes))[:2]
     reason = "its pictures differ in size" if len(sizes) > 1 else ""
     return Verdict("", "ok", len(files), len(files), width, height, reason=reason)
+
+
+def _judge_packed(path: Path) -> Verdict:
+    info = probe(path)
+    read_frames(path, range(info.frames))
+    return Verdict("", "ok", info.frames, info.frames, info.width, info.height, info.fps)
 
 
 def judge_all(

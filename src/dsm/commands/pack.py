@@ -1,0 +1,109 @@
+"""``dsm data pack``: videos -> a pack at training size, and a list of it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.engine.progress import console, progress
+from dsm.engine.runfolder import claim_by_settings, plain
+from dsm.errors import UserError
+from dsm.video.frames import place_of
+from dsm.video.pack import SHARD, find_member, write_shard
+from dsm.video.source import VideoError
+
+LIST = "list.txt"
+MARKER = "pack.json"
+
+
+@dataclass(frozen=True)
+class PackConfig:
+    """Settings of `dsm data pack`."""
+
+    videos: tyro.conf.Positional[Path]
+    """List of the videos."""
+    out: Path
+    """Folder for the shards and list.txt. A pack that was stopped goes on."""
+    root: Path | None = None
+    """Folder put before relative paths; left out, the list's own."""
+    short_side: int = 128
+    """Pixels of the shorter side: that at which it will be trained (--clip.resize)."""
+    shard_videos: int = 100
+    """Videos a shard."""
+    workers: int = os.cpu_count() or 1
+    """Shards written side by side."""
+    overwrite: bool = False
+    """Replace a pack of other settings."""
+
+    def __post_init__(self) -> None:
+        if min(self.workers, self.shard_videos) < 1 or self.short_side < 16:
+            raise UserError("workers and shard-videos must be at least 1, short-side at least 16.")
+
+
+def pack(config: PackConfig) -> None:
+    """Write what shards are missing, and the list; say what could not be read and what it takes."""
+    videos = read_list(config.videos, config.root)
+    _claim(config, videos)
+    names = [place_of(path).as_posix() for path in videos.paths]
+    twice = [name for name in set(names) if names.count(name) > 1] if len(set(names)) < len(names) else []
+    if twice:
+        raise UserError(f"{videos.source}: two videos would both be called {twice[0]} in the pack.")
+    starts = range(0, len(videos), config.shard_videos)
+    shards = [config.out / f"shard-{number:05d}{SHARD}" for number in range(len(starts))]
+    parts = [list(range(start, min(start + config.shard_videos, len(videos)))) for start in starts]
+    # spawn: a fork of a process with threads may hang.
+    pool = ProcessPoolExecutor(config.workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        work = {
+            pool.submit(
+                write_shard, shard, [(names[i], videos.file(i)) for i in part], config.short_side
+            ): len(part)
+            for shard, part in zip(shards, parts, strict=True)
+            if not shard.with_suffix(".json").exists()
+        }
+        done = len(videos) - sum(work.values())
+        with progress("packing videos", len(videos), start=done) as bar:
+            for future in as_completed(work):
+                for reason in future.result().values():
+                    console.print(f"left out: {reason}", style="yellow")
+                done += work[future]
+                bar.update(done)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    _write_list(
+        config, videos, [(shard, names[i]) for shard, part in zip(shards, parts, strict=True) for i in part]
+    )
+
+
+def _claim(config: PackConfig, videos: VideoList) -> None:
+    """Take the folder: a pack of the same settings is gone on with."""
+    lasting = ("videos", "root", "short_side", "shard_videos")
+    settings = {name: value for name, value in plain(config).items() if name in lasting}
+    settings["count"] = len(videos)
+    claim_by_settings(config.out, MARKER, settings, what="a pack", overwrite=config.overwrite)
+
+
+def _write_list(config: PackConfig, videos: VideoList, places: list[tuple[Path, str]]) -> None:
+    kept, counts = [], []
+    for index, (shard, name) in enumerate(places):
+        try:
+            counts.append(find_member(shard, name).frames)
+        except VideoError:
+            continue
+        kept.append(index)
+    if not kept:
+        raise UserError(f"{videos.source}: not one of its videos could be read.")
+    paths = [f"{places[index][0].name}/{places[index][1]}" for index in kept]
+    part = replace(videos.part(np.array(kept), config.out), paths=paths, frames=np.array(counts))
+    write_list(config.out / LIST, part)
+    size = sum(file.stat().st_size for file in config.out.glob(f"*{SHARD}")) / 2**20
+    before = sum(videos.file(index).stat().st_size for index in kept if videos.file(index).is_file()) / 2**20
+    times = f", {size / before:.1f} times the videos' own {before:.0f} MB" if before else ""
+    console.print(f"{config.out / LIST}: {len(kept)} videos, {sum(counts)} frames, {size:.0f} MB{times}")

@@ -1,0 +1,151 @@
+"""Packs: videos decoded once and kept at training size, for runs that decoding would hold up.
+
+A pack is a folder of shards. A shard is an uncompressed tar of ``.npy`` files, one a video, as WebDataset
+and others read them, and beside it ``.json``, which says where each array begins: any frame of any video
+is one range of bytes away, in a file as in object storage. An array is uint8 (frames, H * 3/2, W): planes
+Y, U, V of 4:2:0, half of what RGB takes.
+
+A video in a pack is called ``SHARD.tar/NAME``, and is read like a file of that name.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from dsm.files import write_text, written_aside
+from dsm.video.convert import Converter, converter, frames_until_broken
+from dsm.video.source import MissingVideoError, Source, VideoError, name_of, open_video
+
+SHARD = ".tar"
+FORMAT = 1
+
+
+class Member(NamedTuple):
+    """Where a video is in its shard."""
+
+    offset: int
+    """Of the first frame's first byte."""
+    frames: int
+    height: int
+    width: int
+    fps: float
+
+
+def in_pack(source: Source) -> tuple[Path, str] | None:
+    """The shard and the name in it, where a path leads into one."""
+    if isinstance(source, bytes) or f"{SHARD}/" not in (text := Path(source).as_posix()):
+        return None
+    shard, _, name = text.partition(f"{SHARD}/")
+    return Path(shard + SHARD), name
+
+
+def find_member(shard: Path, name: str) -> Member:
+    """Look a video up.
+
+    Raises:
+        MissingVideoError: there is no such shard, or no such video in it. VideoError: its index is broken.
+    """
+    index = shard.with_suffix(".json")
+    if not shard.is_file() or not index.is_file():
+        raise MissingVideoError(f"{shard}: no such shard of a pack, or none of its index {index.name}.")
+    members = _members(index, index.stat().st_mtime_ns, shard.stat().st_size)
+    if name not in members:
+        raise MissingVideoError(f"{shard}: holds no video {name}.")
+    return members[name]
+
+
+@lru_cache(maxsize=256)
+def _members(index: Path, changed: int, size: int) -> dict[str, Member]:
+    """The index of a shard of so many bytes; nothing it says leads out of the shard."""
+    try:
+        read = json.loads(index.read_text(encoding="utf-8"))
+        members = {
+            name: Member(int(offset), int(frames), int(height), int(width), float(fps))
+            for name, (offset, frames, height, width, fps) in read["members"].items()
+        }
+        good = read["format"] == FORMAT and all(
+            min(one.offset, one.frames - 1, one.height - 2, one.width - 2) >= 0
+            and one.height % 2 == one.width % 2 == 0
+            and one.offset + one.frames * one.height * one.width * 3 // 2 <= size
+            for one in members.values()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError):
+        good = False
+    if not good:
+        raise VideoError(f"{index}: is no index of a pack, or does not fit its shard.")
+    return members
+
+
+def read_packed(
+    shard: Path, name: str, indices: NDArray[np.int64], short_side: int | None
+) -> NDArray[np.uint8]:
+    """Frames by number, as :func:`dsm.video.decode.read_frames` gives them; a video plays in a loop."""
+    member = find_member(shard, name)
+    # Mapped for this read only: a map that stays would count what is read as memory of the process.
+    array = np.memmap(
+        shard, np.uint8, "r", member.offset, (member.frames, member.height * 3 // 2, member.width)
+    )
+    convert = Converter(short_side, member.width, member.height)
+    wanted, back = np.unique(np.asarray(indices) % member.frames, return_inverse=True)
+    images = [convert(av.VideoFrame.from_ndarray(np.asarray(array[place]), "yuv420p")) for place in wanted]
+    return np.stack(images)[back]
+
+
+def write_shard(shard: Path, videos: Iterable[tuple[str, Path]], short_side: int) -> dict[str, str]:
+    """Decode videos into a shard, whole or not at all.
+
+    Args:
+        videos: name in the shard, and file, of each.
+        short_side: pixels of the shorter side; sides are made even.
+
+    Returns:
+        Why the videos that are not in it could not be read.
+    """
+    members: dict[str, Member] = {}
+    left_out: dict[str, str] = {}
+    with written_aside(shard) as aside, tarfile.open(aside, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for number, (name, file) in enumerate(videos):
+            try:
+                array, fps = _decode(file, short_side)
+            except VideoError as error:
+                left_out[name] = str(error)
+                continue
+            content = io.BytesIO()
+            np.save(content, array)
+            entry = tarfile.TarInfo(f"{number:06d}.npy")
+            entry.size = content.tell()
+            content.seek(0)
+            begin = tar.fileobj.tell() + tarfile.BLOCKSIZE
+            tar.addfile(entry, content)
+            members[name] = Member(begin + entry.size - array.nbytes, *_shape(array), fps)
+    write_text(shard.with_suffix(".json"), json.dumps({"format": FORMAT, "members": members}) + "\n")
+    return left_out
+
+
+def _shape(array: NDArray[np.uint8]) -> tuple[int, int, int]:
+    return array.shape[0], array.shape[1] * 2 // 3, array.shape[2]
+
+
+def _decode(file: Path, short_side: int) -> tuple[NDArray[np.uint8], float]:
+    planes = []
+    with open_video(file) as container:
+        convert = converter(container, short_side)
+        for frame in frames_until_broken(container):
+            image = convert(frame)
+            height, width = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
+            even = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), "rgb24")
+            planes.append(even.reformat(format="yuv420p", threads=1).to_ndarray())
+        fps = float(container.streams.video[0].average_rate or 0)
+    if not planes:
+        raise VideoError(f"{name_of(file)}: not one frame can be decoded.")
+    return np.stack(planes), fps

@@ -1,0 +1,122 @@
+"""A pack gives the frames of its videos, goes on where it was stopped, and is not trusted."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_cli import dsm
+from test_data_verbs import told
+from test_decode import encode, moving_frames
+
+from dsm.datasets.clips import EvaluationClips
+from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.datasets.reading import ClipConfig
+from dsm.video.decode import frame_times, probe, read_frames
+from dsm.video.ledger import judge
+from dsm.video.pack import find_member, in_pack
+from dsm.video.source import MissingVideoError, VideoError
+
+
+@pytest.fixture
+def five(tmp_path: Path) -> Path:
+    """A list of five videos, the fourth of them broken."""
+    names = [f"class {i % 2}/v{i}.mp4" for i in range(5)]
+    for i, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        encode(tmp_path / name, "libx264", moving_frames(20 + i))
+    (tmp_path / names[3]).write_bytes(b"rubbish")
+    labels = np.arange(5) % 2
+    write_list(tmp_path / "list.txt", VideoList(names, labels, np.arange(20, 25), tmp_path))
+    return tmp_path / "list.txt"
+
+
+def pack(five: Path, out: Path, *words: object) -> VideoList:
+    result = dsm("data", "pack", five, "--out", out, "--short-side", "48", "--shard-videos", "2", *words)
+    assert result.returncode == 0, told(result)
+    return read_list(out / "list.txt")
+
+
+def test_a_pack_is_read_like_its_videos(five: Path, tmp_path: Path) -> None:
+    packed, videos = pack(five, tmp_path / "pack"), read_list(five)
+    assert list(packed.paths) == [
+        "shard-00000.tar/class 0/v0", "shard-00000.tar/class 1/v1", "shard-00001.tar/class 0/v2",
+        "shard-00002.tar/class 0/v4",
+    ]  # fmt: skip
+    assert packed.labels.tolist() == [0, 1, 0, 0]
+    assert packed.frames.tolist() == [20, 21, 22, 24]
+    for place, original in enumerate((0, 1, 2, 4)):
+        file = packed.file(place)
+        wanted = [17, 3, 3, packed.frames[place] + 1]
+        found, expected = read_frames(file, wanted, 48), read_frames(videos.file(original), wanted, 48)
+        assert found.shape == expected.shape == (4, 48, 72, 3)
+        # Colours are kept at half the size; lightness is what it was.
+        assert np.abs(found.mean(axis=-1) - expected.mean(axis=-1)).mean() < 4
+        assert probe(file).frames == packed.frames[place]
+        assert np.allclose(frame_times(file), np.arange(packed.frames[place]) / 25)
+        assert judge(file).verdict == "ok"
+    clip = ClipConfig(frames=4, stride=2, resize=32, size=32)
+    assert EvaluationClips(packed, clip, 2)[3].shape == (2, 4, 32, 32, 3)  # type: ignore[union-attr]
+
+
+def test_others_can_read_a_shard(five: Path, tmp_path: Path) -> None:
+    pack(five, tmp_path / "pack")
+    with tarfile.open(tmp_path / "pack" / "shard-00000.tar") as tar:
+        names = tar.getnames()
+        member = tar.extractfile(names[1])
+        assert member is not None
+        array = np.load(io.BytesIO(member.read()), allow_pickle=False)
+    assert names == ["000000.npy", "000001.npy"]
+    assert array.shape == (21, 72, 72)
+
+
+def test_a_stopped_pack_goes_on_and_another_is_refused(five: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pack"
+    pack(five, out)
+    shards = sorted(out.glob("*.tar"))
+    kept = shards[0].stat().st_mtime_ns
+    shards[1].with_suffix(".json").unlink()
+    shards[1].unlink()
+    pack(five, out)
+    assert shards[0].stat().st_mtime_ns == kept
+    assert shards[1].exists()
+    other = dsm("data", "pack", five, "--out", out, "--short-side", "32")
+    assert other.returncode == 2
+    assert "of other settings" in told(other)
+
+
+def test_what_leads_out_of_a_shard_is_refused(five: Path, tmp_path: Path) -> None:
+    packed = pack(five, tmp_path / "pack")
+    index = tmp_path / "pack" / "shard-00000.json"
+    good = json.loads(index.read_text())
+    name = "class 0/v0"
+    offset, frames, height, width, fps = good["members"][name]
+    wrong = [
+        [offset, 10**9, height, width, fps],
+        [-1, frames, height, width, fps],
+        [offset, 0, height, width, fps],
+        [offset, frames, height + 1, width, fps],
+        [offset, frames, 2**40, 2**40, fps],
+        ["x", 1, 2, 2, 1],
+        [offset, frames],
+        None,
+    ]
+    for row in wrong:
+        good["members"][name] = row
+        index.write_text(json.dumps(good))
+        with pytest.raises(VideoError, match="is no index of a pack"):
+            read_frames(packed.file(0), [0])
+    with pytest.raises(MissingVideoError, match="holds no video"):
+        find_member(tmp_path / "pack" / "shard-00001.tar", "none")
+    with pytest.raises(MissingVideoError, match="no such shard"):
+        read_frames(tmp_path / "none.tar" / "a", [0])
+
+
+def test_only_a_path_into_a_tar_is_a_path_into_a_pack() -> None:
+    assert in_pack("a/b.tar/c d/e") == (Path("a/b.tar"), "c d/e")
+    assert in_pack("a/b.tar") is None
+    assert in_pack(b"a/b.tar/c") is None
