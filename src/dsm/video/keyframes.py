@@ -73,28 +73,31 @@ def timeline(container: InputContainer, source: Source) -> Timeline:
         raise Untrusted
     if container.format.name in _INDEXED:
         entries = stream.index_entries
-        flags = [(entry.timestamp, entry.is_keyframe, entry.is_discard) for entry in entries]
-    elif container.format.name in _SCANNED and not isinstance(source, bytes):
+        return _from_flags([(entry.timestamp, entry.is_keyframe, entry.is_discard) for entry in entries])
+    if container.format.name in _SCANNED and not isinstance(source, bytes):
         file = Path(source)
         facts = file.stat()
-        flags = _scan(str(file), facts.st_size, facts.st_mtime_ns)
-    else:
+        return _scan(str(file), facts.st_size, facts.st_mtime_ns)
+    raise Untrusted
+
+
+@lru_cache(maxsize=1024)
+def _scan(path: str, size: int, changed: int) -> Timeline:
+    """A look at all packets; size and time of change tell one file from its successor."""
+    with open_video(path) as container:
+        packets = [p for p in container.demux(container.streams.video[0]) if p.size]
+    if any(packet.pts is None for packet in packets):
         raise Untrusted
+    return _from_flags([(packet.pts or 0, packet.is_keyframe, packet.is_discard) for packet in packets])
+
+
+def _from_flags(flags: list[tuple[int, bool, bool]]) -> Timeline:
+    """From (time, keyframe, hidden) of each packet."""
     keys = [number for number, (_, key, _) in enumerate(flags) if key]
     times = [flags[number][0] for number in keys]
     if not keys or keys[0] != 0 or len(set(times)) < len(times) or any(hidden for *_, hidden in flags):
         raise Untrusted
     return Timeline(keys, times, len(flags))
-
-
-@lru_cache(maxsize=64)
-def _scan(path: str, size: int, changed: int) -> list[tuple[int, bool, bool]]:
-    """(time, keyframe, hidden) of each packet; size and time of change tell one file from its successor."""
-    with open_video(path) as container:
-        packets = [p for p in container.demux(container.streams.video[0]) if p.size]
-    if any(packet.pts is None for packet in packets):
-        raise Untrusted
-    return [(packet.pts or 0, packet.is_keyframe, packet.is_discard) for packet in packets]
 
 
 def frames_by_keyframes(
