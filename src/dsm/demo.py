@@ -49,8 +49,8 @@ BATCH = 32
 CACHE_MB = 600
 # Eight frames, every third: about one cycle of a motion.
 CLIP = ClipConfig(frames=8, stride=3, resize=62, size=48)
-# The paper's augmentation, any hue. With less (0.1, 0.2) the baseline learns the colours of scenes and no motion:
-# too easy a comparison.
+# The paper's augmentation, any hue. With less (0.1, 0.2) the baseline learns the colours of scenes, and no
+# motion: too easy a comparison.
 AUGMENT = Augment()
 SLD = SmoothWarp(strength=0.15)
 # No shift and no speed: the motions are periodic and keep no fixed pace, so that another window of

@@ -33,7 +33,8 @@ class BadVideos:
         if not new:
             return
         for path, video in new.items():
-            self._found[path] = Verdict(path, video.verdict, reason=video.reason)
+            reason = video.reason.removeprefix(f"{self._videos.file(video.index)}: ")
+            self._found[path] = Verdict(path, video.verdict, reason=reason)
         write_text(self._file, ledger_json(self._found.values()))
         if len(self._found) > self._most * len(self._videos):
             counts = Counter(entry.verdict for entry in self._found.values()).most_common()

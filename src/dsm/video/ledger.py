@@ -57,7 +57,7 @@ def judge(path: str | Path, clip_frames: int = 1) -> Verdict:
     try:
         found = look(Path(path))
     except VideoError as error:
-        found = Verdict("", error.verdict, reason=str(error))
+        found = Verdict("", error.verdict, reason=str(error).removeprefix(f"{path}: "))
     return _finished(found, str(path), clip_frames, time.monotonic() - begun)
 
 
@@ -134,18 +134,22 @@ def judge_all(
     """
     verdicts: list[Verdict] = []
     # spawn: a fork of a process with threads may hang.
-    with ProcessPool(max_workers=workers, context=multiprocessing.get_context("spawn")) as pool:
+    pool = ProcessPool(max_workers=workers, context=multiprocessing.get_context("spawn"))
+    try:
         results = pool.map(partial(judge, clip_frames=clip_frames), paths, timeout=seconds).result()
         for path in paths:
             try:
                 verdicts.append(next(results))
             except FutureTimeoutError:
-                reason = f"{path}: not decoded within {seconds:g} s."
+                reason = f"not decoded within {seconds:g} s"
                 verdicts.append(Verdict(str(path), "timeout", seconds=seconds, reason=reason))
             except ProcessExpired as error:
-                reason = f"{path}: crashes the decoder ({error})."
+                reason = f"crashes the decoder ({error})"
                 verdicts.append(Verdict(str(path), "undecodable", reason=reason))
             on_progress(len(verdicts))
+    finally:  # also when stopped in the middle: what is left is not waited for
+        pool.stop()
+        pool.join()
     return verdicts
 
 
