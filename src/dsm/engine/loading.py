@@ -10,9 +10,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import torch
@@ -23,6 +23,9 @@ from dsm.errors import UserError
 
 PATIENCE = 2.0
 """A worker hangs when it is at one video for so many times the seconds a video may take."""
+
+LOOK_EVERY = 2.0
+"""Seconds without a batch after which the workers are looked at."""
 
 
 class Batches:
@@ -44,7 +47,7 @@ class Batches:
         """
         lost: list[BadVideo] = []
         while self.order.start < self.order.stop:
-            batches = iter(self._loader())
+            batches = _iterate(self._loader())
             while not lost:
                 try:
                     batch = next(batches)
@@ -69,7 +72,7 @@ class Batches:
             batch_sampler=self.order,
             collate_fn=collate,
             num_workers=self._workers,
-            timeout=self._seconds * PATIENCE if self._workers else 0,
+            timeout=LOOK_EVERY if self._workers else 0,
             worker_init_fn=self._register,
             pin_memory=self._pin_memory,
             generator=torch.Generator().manual_seed(self.order.seed),  # else it draws from the run's own
@@ -107,6 +110,14 @@ class Batches:
         for child in multiprocessing.active_children():
             if child.pid in self._pids.tolist():
                 child.kill()
-                # torch raises in this process, wherever it is, when a worker dies: as it should here.
-                with suppress(RuntimeError):
-                    child.join()
+                child.join()
+
+
+def _iterate(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Begin to load, without the handler by which torch raises, wherever we are, when a worker dies."""
+    if threading.current_thread() is not threading.main_thread():
+        return iter(loader)
+    before = signal.getsignal(signal.SIGCHLD)
+    batches = iter(loader)
+    signal.signal(signal.SIGCHLD, before)
+    return batches

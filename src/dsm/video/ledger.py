@@ -148,7 +148,7 @@ def judge_all(
                 verdicts.append(Verdict(str(path), "undecodable", reason=reason))
             on_progress(len(verdicts))
     finally:  # also when stopped in the middle: what is left is not waited for
-        pool.stop()
+        pool.stop()  # type: ignore[no-untyped-call]
         pool.join()
     return verdicts
 
