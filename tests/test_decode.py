@@ -64,6 +64,7 @@ KINDS: dict[str, tuple[str, str, dict[str, str]]] = {
     "hevc": ("a.mp4", "libx265", {"x265-params": "log-level=none:open-gop=1"}),
     "mpeg4 avi": ("a.avi", "mpeg4", {}),
     "mpeg4 avi with B-frames": ("a.avi", "mpeg4", {"bf": "2"}),
+    "xvid avi": ("a.avi", "mpeg4", {"bf": "2", "flags": "+cgop", "sc_threshold": "1000000000"}),
     "mpeg4 mp4 with B-frames": ("a.mp4", "mpeg4", {"bf": "2"}),
     "mpeg2 with B-frames": ("a.mkv", "mpeg2video", {"bf": "2"}),
     "vp8": ("a.webm", "libvpx", {"auto-alt-ref": "1", "lag-in-frames": "10"}),
@@ -104,7 +105,7 @@ def test_frames_equal_a_decode_of_everything(kind: str, tmp_path: Path) -> None:
     assert probe(path).frames >= COUNT  # VP8 counts packets that are not shown
 
 
-@pytest.mark.parametrize("kind", ["h264 gop 12", "h264 mkv", "mpeg4 avi", "vp9"])
+@pytest.mark.parametrize("kind", ["h264 gop 12", "h264 mkv", "mpeg4 avi", "xvid avi", "vp9"])
 def test_common_files_are_decoded_from_keyframes(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,8 @@ _INDEXED = frozenset(("mov,mp4,m4a,3gp,3g2,mj2", "avi"))
 _SCANNED = frozenset(("matroska,webm",))
 # No codec shows a frame more than 16 frames after it was decoded.
 _REORDER = 16
+# The start code of a picture in MPEG-4, its type, and how small one is that is left out.
+_VOP, _B_FRAME, _LEFT_OUT = b"\0\0\1\xb6", 2, 12
 # Reading on over so many packets is cheaper than a seek.
 _NEAR = 120
 
@@ -68,8 +70,9 @@ def timeline(container: InputContainer, source: Source) -> Timeline:
     """
     stream = container.streams.video[0]
     codec = stream.codec_context
-    # An avi says when a frame is decoded, not when it is shown: of use only where the two are one.
-    if codec.name not in _CODECS or (container.format.name == "avi" and codec.has_b_frames):
+    # An avi says when a frame is decoded, not when it is shown; of MPEG-4 the packets say it.
+    shown_otherwise = container.format.name == "avi" and codec.has_b_frames and codec.name != "mpeg4"
+    if codec.name not in _CODECS or shown_otherwise:
         raise Untrusted
     if container.format.name in _INDEXED:
         entries = stream.index_entries
@@ -117,29 +120,35 @@ def frames_by_keyframes(
     groups: dict[int, list[int]] = {}
     for number in wanted:
         groups.setdefault(bisect.bisect_right(line.numbers, number) - 1, []).append(number)
-    cursor = _Cursor(container, by_dts=container.format.name in _INDEXED)
+    by_dts = container.format.name in _INDEXED
+    cursor = _Cursor(container, by_dts)
     codec = container.streams.video[0].codec_context
-    may_skip = container.format.name != "avi"  # there, a frame out of order must not go unseen
+    codec.copy_opaque = True  # a frame of MPEG-4 then says which packet it is from
+    avi = container.format.name == "avi"
     for group, numbers in groups.items():
         begin = line.numbers[group]
         end = line.numbers[group + 1] if group + 1 < len(line.numbers) else line.packets
         length = min(end - begin, numbers[-1] - begin + 1 + _REORDER)
         packets = cursor.group(begin, line.times[group], length)
-        shown = sorted(_times(packets))
-        waiting = {shown[number - begin]: number for number in numbers}
-        last = max(place for place, packet in enumerate(packets) if packet.pts in waiting)
-        latest = shown[0] - 1
-        for packet in [*packets[: last + 1], None]:
+        order = _order_of_vops(packets) if avi and codec.name == "mpeg4" else _order_of_times(packets)
+        rank = {place: shown for shown, place in enumerate(order)}
+        place_of = {packet.pts: place for place, packet in enumerate(packets)}
+        waiting = {order[number - begin]: number for number in numbers}
+        latest = -1
+        for place, packet in enumerate([*packets[: max(waiting) + 1], None]):
             deadline.check()
             # The decoder may skip what is neither wanted nor built upon.
-            skip = may_skip and packet is not None and packet.pts not in waiting
-            codec.skip_frame = "NONREF" if skip else "DEFAULT"
+            codec.skip_frame = "DEFAULT" if packet is None or place in waiting else "NONREF"
+            if packet is not None:
+                packet.opaque = place
             for frame in _frames(codec, packet):
-                if frame.pts is None or frame.pts <= latest:
+                source_of = frame.opaque if avi else place_of.get(frame.pts)
+                shown = rank[source_of] if isinstance(source_of, int) else -1
+                if shown <= latest:
                     raise Untrusted
-                latest = frame.pts
-                if frame.pts in waiting:
-                    yield waiting.pop(frame.pts), frame
+                latest = shown
+                if source_of in waiting:
+                    yield waiting.pop(source_of), frame
         if waiting:
             raise Untrusted
         codec.flush_buffers()
@@ -152,8 +161,8 @@ def _frames(codec: av.VideoCodecContext, packet: VideoPacket | None) -> list[Vid
         raise Untrusted from None
 
 
-def _times(packets: list[VideoPacket]) -> list[int]:
-    """When the frames of a group are shown; the keyframe must come first, and none twice."""
+def _order_of_times(packets: list[VideoPacket]) -> list[int]:
+    """Places of a group's packets as they are shown; the keyframe must come first, and no time twice."""
     times = [packet.pts for packet in packets if packet.pts is not None]
     if (
         len(set(times)) < len(packets)
@@ -161,7 +170,34 @@ def _times(packets: list[VideoPacket]) -> list[int]:
         or any(packet.is_corrupt or packet.is_discard for packet in packets)
     ):
         raise Untrusted
-    return times
+    return sorted(range(len(times)), key=times.__getitem__)
+
+
+def _order_of_vops(packets: list[VideoPacket]) -> list[int]:
+    """As :func:`_order_of_times`, for MPEG-4 whose packets have no time: by the types of its pictures.
+
+    A B-frame is shown at once, any other when the next that is none comes (ISO 14496-2, 6.2.5: the type is
+    the two bits after the start code of a VOP). Packets of two pictures, as DivX packed them, and pictures
+    left out, which are only a few bytes, follow no such order.
+    """
+    order: list[int] = []
+    held: int | None = None
+    for place, packet in enumerate(packets):
+        content = bytes(packet)
+        at = content.find(_VOP)
+        if at < 0 or len(content) < at + _LEFT_OUT or content.find(_VOP, at + 4) >= 0 or packet.is_corrupt:
+            raise Untrusted
+        if content[at + 4] >> 6 == _B_FRAME:
+            order.append(place)
+            continue
+        if held is not None:
+            order.append(held)
+        held = place
+    if held is not None:
+        order.append(held)
+    if order[0] != 0:  # shown before the keyframe
+        raise Untrusted
+    return order
 
 
 class _Cursor:
