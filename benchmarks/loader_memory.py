@@ -75,7 +75,7 @@ def main() -> None:
     print(f"{options.clips} clips in {seconds:.0f} s: {early:.0f} MB after a tenth, {late:.0f} MB at the end")
     figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
     axes.plot(loaded, memory)
-    axes.set(xlabel="clips", ylabel="RSS of all processes, MB", ylim=(0, None))
+    axes.set(xlabel="clips", ylabel="RSS of all processes, MB", ylim=(0, 1.15 * max(memory)))
     figure.savefig(options.out, dpi=110)
 
 

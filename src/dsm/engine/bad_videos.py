@@ -39,10 +39,11 @@ class BadVideos:
         if len(self._found) > self._most * len(self._videos):
             counts = Counter(entry.verdict for entry in self._found.values()).most_common()
             kinds = ", ".join(f"{count} {verdict}" for verdict, count in counts)
+            first = next(iter(self._found.values()))
             raise UserError(
                 f"{self._videos.source}: {len(self._found)} of {len(self._videos)} videos cannot be read "
-                f"({kinds}), more than --data.max-bad {self._most:g} allows; they are named in {self._file}. "
-                "`dsm data check` writes a list without them."
+                f"({kinds}), more than --data.max-bad {self._most:g} allows. The first is {first.path}: "
+                f"{first.reason} All are named in {self._file}; `dsm data check` writes a list without them."
             )
 
     def note(self) -> str:
