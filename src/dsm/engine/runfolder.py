@@ -118,7 +118,7 @@ def claim_by_settings(
         raise UserError(f"{out} is a file, not a folder; choose another --out.")
     if out.is_dir() and any(out.iterdir()):
         if not file.is_file():
-            raise UserError(f"{out} is not empty and holds not {what}; choose another --out.")
+            raise UserError(f"{out} is not empty and not {what}; choose another --out.")
         if overwrite:
             empty_folder(out)
         else:
