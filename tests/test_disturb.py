@@ -15,6 +15,7 @@ from dsm.augment import Augment, jitter_colour
 from dsm.disturb.spatial import SmoothWarp, identity_grid, warp
 from dsm.disturb.temporal import KINDS, TemporalMix
 from dsm.disturb.views import View, broken_motion, disturb_view, draw_views
+from dsm.errors import UserError
 from dsm.video.sampling import random_window
 
 
@@ -186,6 +187,15 @@ def test_no_augmentation_and_no_disturbance_give_the_clip_itself() -> None:
     parameters = {name: torch.from_numpy(value)[None] for name, value in draw.parameters.items()}
     found = disturb_view(View("anchor"), clip, parameters)
     assert torch.allclose(found, clip.permute(0, 4, 1, 2, 3) / 255, atol=1e-4)
+
+
+def test_the_share_of_clips_whose_colour_is_jittered_is_kept() -> None:
+    rng = np.random.default_rng(0)
+    colours = [Augment(jitter=0.8).draw_colour(rng) for _ in range(500)]
+    plain = np.mean([np.array_equal(colour, np.eye(3, 4)) for colour in colours])
+    assert 0.15 < plain < 0.25
+    with pytest.raises(UserError, match="augment.jitter is a share"):
+        Augment(jitter=1.5)
 
 
 @pytest.mark.parametrize("seed", [0, 1])

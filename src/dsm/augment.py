@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dsm.errors import UserError
+
 # ITU-R BT.601 weights of red, green and blue in lightness.
 LUMA = (0.299, 0.587, 0.114)
 
@@ -40,6 +42,12 @@ class Augment:
     saturation: float = 0.25
     hue: float = 0.5
     """Largest turn of the hue, as a share of the colour circle (0.5: any hue)."""
+    jitter: float = 1.0
+    """Share of clips whose colour is jittered at all (0.8 in SimCLR and MoCo v2)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.jitter <= 1:
+            raise UserError(f"augment.jitter is a share of clips, from 0 to 1, not {self.jitter:g}.")
 
     def draw_affine(self, rng: np.random.Generator) -> NDArray[np.float32]:
         """A matrix (2, 2) that turns and zooms the sampling grid about the centre."""
@@ -55,6 +63,9 @@ class Augment:
             (3, 4): columns 0-2 are a matrix on RGB; column 3 is the share of the clip's mean
             lightness to add, for contrast pivots there.
         """
+        # No number is drawn where none decides, so that a seed keeps its draws.
+        if self.jitter < 1 and rng.random() >= self.jitter:
+            return np.eye(3, 4, dtype=np.float32)
         brightness, contrast, saturation = (
             rng.uniform(max(0.0, 1 - s), 1 + s) for s in (self.brightness, self.contrast, self.saturation)
         )
