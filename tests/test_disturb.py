@@ -194,7 +194,7 @@ def test_the_share_of_clips_whose_colour_is_jittered_is_kept() -> None:
     colours = [Augment(jitter=0.8).draw_colour(rng) for _ in range(500)]
     plain = np.mean([np.array_equal(colour, np.eye(3, 4)) for colour in colours])
     assert 0.15 < plain < 0.25
-    with pytest.raises(UserError, match="augment.jitter is a share"):
+    with pytest.raises(UserError, match="is a share of clips"):
         Augment(jitter=1.5)
 
 
