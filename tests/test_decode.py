@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 
 from dsm.datasets.clips import EvaluationClips
 from dsm.datasets.lists import VideoList
@@ -142,6 +143,9 @@ def test_the_second_backend_gives_the_same_frames(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", "libx264", moving_frames())
     wanted = [40, 3, 3, 17, 55]
     ours = read_frames(path, wanted)
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="needs CUDA"):
+            read_frames(path, wanted, decoder="torchcodec-cuda")
     try:
         import torchcodec.decoders  # noqa: F401
     except (ImportError, RuntimeError, OSError):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import tyro
 
 from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.engine.progress import console, progress
+from dsm.engine.side_by_side import side_by_side
 from dsm.errors import UserError
 from dsm.video.frames import place_of, write_frames
 from dsm.video.source import VideoError
@@ -53,24 +53,15 @@ def frames(config: FramesConfig) -> None:
         if first.setdefault(folder, path) != path:
             raise UserError(f"{first[folder]} and {path}: the frames of both would go to {folder}.")
     counts = np.zeros(len(videos), np.int64)
-    # spawn: a fork of a process with threads may hang.
-    pool = ProcessPoolExecutor(config.workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        work = {
-            pool.submit(
-                write_frames, videos.file(place), folder, config.short_side, config.quality, flow=config.flow
-            ): place
-            for place, folder in enumerate(folders)
-        }
-        with progress("writing frames", len(videos)) as bar:
-            for done, future in enumerate(as_completed(work), start=1):
-                try:
-                    counts[work[future]] = future.result()
-                except VideoError as error:
-                    console.print(f"left out: {error}", style="yellow")
-                bar.update(done)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    write = partial(write_frames, short_side=config.short_side, quality=config.quality, flow=config.flow)
+    jobs = {place: (videos.file(place), folder) for place, folder in enumerate(folders)}
+    with progress("writing frames", len(videos)) as bar:
+        for done, (place, written) in enumerate(side_by_side(write, jobs, config.workers), start=1):
+            try:
+                counts[place] = written.result()
+            except VideoError as error:
+                console.print(f"left out: {error}", style="yellow")
+            bar.update(done)
     _write_list(config, videos, folders, counts)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import tyro
 from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, plain
+from dsm.engine.side_by_side import side_by_side
 from dsm.errors import UserError
 from dsm.video.frames import place_of
 from dsm.video.pack import SHARD, find_member, write_shard
@@ -58,25 +57,18 @@ def pack(config: PackConfig) -> None:
     starts = range(0, len(videos), config.shard_videos)
     shards = [config.out / f"shard-{number:05d}{SHARD}" for number in range(len(starts))]
     parts = [list(range(start, min(start + config.shard_videos, len(videos)))) for start in starts]
-    # spawn: a fork of a process with threads may hang.
-    pool = ProcessPoolExecutor(config.workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        work = {
-            pool.submit(
-                write_shard, shard, [(names[i], videos.file(i)) for i in part], config.short_side
-            ): len(part)
-            for shard, part in zip(shards, parts, strict=True)
-            if not shard.with_suffix(".json").exists()
-        }
-        done = len(videos) - sum(work.values())
-        with progress("packing videos", len(videos), start=done) as bar:
-            for future in as_completed(work):
-                for reason in future.result().values():
-                    console.print(f"left out: {reason}", style="yellow")
-                done += work[future]
-                bar.update(done)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    jobs = {
+        shard: (shard, [(names[i], videos.file(i)) for i in part], config.short_side)
+        for shard, part in zip(shards, parts, strict=True)
+        if not shard.with_suffix(".json").exists()
+    }
+    done = len(videos) - sum(len(members) for _, members, _ in jobs.values())
+    with progress("packing videos", len(videos), start=done) as bar:
+        for shard, written in side_by_side(write_shard, jobs, config.workers):
+            for reason in written.result().values():
+                console.print(f"left out: {reason}", style="yellow")
+            done += len(jobs[shard][1])
+            bar.update(done)
     _write_list(
         config, videos, [(shard, names[i]) for shard, part in zip(shards, parts, strict=True) for i in part]
     )

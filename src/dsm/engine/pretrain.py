@@ -51,7 +51,7 @@ class DataConfig:
     cache_mb: int = 0
     """Memory in MB, a worker, to keep decoded videos in: what fits is decoded in the first epoch only."""
     decoder: Decoder = "pyav"
-    """What decodes files; torchcodec is an extra, for those whose machine has it."""
+    """What decodes files; torchcodec is an extra, and torchcodec-cuda wants a GPU and `--data.workers 0`."""
     max_bad: float = 0.05
     """Share of the videos that may turn out to be unreadable; others are taken in their place."""
     timeout: float = 60.0

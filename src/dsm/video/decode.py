@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 
-Decoder = Literal["pyav", "torchcodec"]
+Decoder = Literal["pyav", "torchcodec", "torchcodec-cuda"]
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,10 @@ def read_frames(
         return np.stack(read_pictures([files[place] for place in places], short_side, deadline))[back]
     if packed := in_pack(source):
         return read_packed(*packed, np.asarray(indices), short_side)
-    if decoder == "torchcodec":
+    if decoder != "pyav":
         with open_video(source):  # refuses what is not to be opened, and says why
             pass
-        return read_by_torchcodec(source, np.asarray(indices), short_side)
+        return read_by_torchcodec(source, np.asarray(indices), short_side, cuda=decoder == "torchcodec-cuda")
     images: dict[int, NDArray[np.uint8]] = {}
     total = None
     try:

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
+from torch.utils.data import get_worker_info
 
 from dsm.errors import UserError
 from dsm.video.convert import Converter
@@ -15,22 +17,25 @@ from dsm.video.source import Source, VideoError, name_of, said
 
 
 def read_by_torchcodec(
-    source: Source, indices: NDArray[np.int64], short_side: int | None, device: str = "cpu"
+    source: Source, indices: NDArray[np.int64], short_side: int | None, *, cuda: bool = False
 ) -> NDArray[np.uint8]:
-    """As :func:`dsm.video.decode.read_frames`.
+    """As :func:`dsm.video.decode.read_frames`, but with no limit of time: a read cannot be broken off.
 
     Args:
-        device: where frames are decoded; ``cuda`` uses the GPU's own decoder, and not in loader workers.
+        cuda: decode on the GPU, by its own decoder; frames come back to the CPU, where they are resized.
 
     Raises:
-        UserError: torchcodec cannot be imported. VideoError: it cannot decode the file.
+        UserError: torchcodec cannot be imported, or there is no GPU here.
+        VideoError: the file cannot be decoded.
     """
+    if cuda and (not torch.cuda.is_available() or get_worker_info()):
+        raise UserError("decoding on the GPU needs CUDA, and --data.workers 0: a worker process has none.")
     try:
         decoder = _decoder_class()(
             source if isinstance(source, bytes) else Path(source),
             dimension_order="NHWC",
             num_ffmpeg_threads=1,
-            device=device,
+            device="cuda" if cuda else "cpu",
             seek_mode="exact",
         )
         total = len(decoder)

@@ -1,0 +1,31 @@
+"""A function called for many jobs, in processes side by side."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from typing import Any, TypeVar
+
+Key = TypeVar("Key")
+Result = TypeVar("Result")
+
+
+def side_by_side(
+    function: Callable[..., Result], jobs: Mapping[Key, tuple[Any, ...]], workers: int
+) -> Iterator[tuple[Key, Future[Result]]]:
+    """Yield each job's key and outcome as it is done; when the caller stops, no more are begun.
+
+    Args:
+        function: one that can be pickled, as are its arguments.
+        jobs: the arguments of each call.
+        workers: processes.
+    """
+    # spawn: a fork of a process with threads (torch, a progress bar) may hang.
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        work = {pool.submit(function, *arguments): key for key, arguments in jobs.items()}
+        for future in as_completed(work):
+            yield work[future], future
+    finally:
+        pool.shutdown(cancel_futures=True)
