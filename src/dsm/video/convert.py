@@ -39,9 +39,12 @@ class Converter:
         """uint8 (H, W, 3), or (H, W) where the format is of one plane."""
         self._size = self._size or fit_short_side(frame.width, frame.height, self._short_side)
         width, height = self._size
+        form = self._form
+        if form == "rgb24" and (width, height) != (frame.width, frame.height):
+            form = "gbrp"  # the same picture, but in one plane a colour swscale is twice as fast
         # threads=1: swscale would otherwise start a thread pool for every frame, six times as slow.
         picture = self._reformatter.reformat(
-            frame, width=width, height=height, format=self._form, interpolation="BILINEAR", threads=1
+            frame, width=width, height=height, format=form, interpolation="BILINEAR", threads=1
         )
         image = cast("NDArray[np.uint8]", picture.to_ndarray())
         return np.rot90(image, frame.rotation // 90) if frame.rotation % 360 else image

@@ -15,8 +15,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.video.convert import converter, frames_until_broken
+from dsm.video.convert import Converter, converter, frames_until_broken
 from dsm.video.folder import frame_files, read_pictures
+from dsm.video.kept_open import kept_open
 from dsm.video.keyframes import Untrusted, frames_by_keyframes
 from dsm.video.pack import find_member, in_pack, read_packed
 from dsm.video.source import Deadline, Source, VideoError, name_of, open_video
@@ -99,9 +100,9 @@ def read_frames(
     images: dict[int, NDArray[np.uint8]] = {}
     total = None
     try:
-        with open_video(source) as container:
-            convert = converter(container, short_side)
-            for number, frame in frames_by_keyframes(container, source, wanted, deadline):
+        with kept_open(source) as video:
+            convert = Converter(short_side, *video.size)
+            for number, frame in frames_by_keyframes(video, source, wanted, deadline):
                 images[number] = convert(frame)
     except Untrusted:
         images, total = _decode_in_order(source, set(wanted), short_side, deadline)

@@ -15,13 +15,12 @@ import bisect
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
 from av.video.frame import VideoFrame
 
+from dsm.video.kept_open import Facts, OpenVideo, facts_of
 from dsm.video.source import Deadline, Source, open_video
 
 if TYPE_CHECKING:
@@ -62,12 +61,19 @@ class Timeline:
     """Packets in all: frames, where the file keeps the rules."""
 
 
+_timelines: dict[Facts | None, Timeline] = {}
+_MAX_TIMELINES = 1024
+
+
 def timeline(container: InputContainer, source: Source) -> Timeline:
     """Find the keyframes, from the header where it has them, else by a look at all packets.
 
     Raises:
         Untrusted: the file is of a kind whose frames cannot be counted by packets.
     """
+    facts = facts_of(source)
+    if facts in _timelines:
+        return _timelines[facts]
     stream = container.streams.video[0]
     codec = stream.codec_context
     # An avi says when a frame is decoded, not when it is shown; of MPEG-4 the packets say it.
@@ -76,18 +82,21 @@ def timeline(container: InputContainer, source: Source) -> Timeline:
         raise Untrusted
     if container.format.name in _INDEXED:
         entries = stream.index_entries
-        return _from_flags([(entry.timestamp, entry.is_keyframe, entry.is_discard) for entry in entries])
-    if container.format.name in _SCANNED and not isinstance(source, bytes):
-        file = Path(source)
-        facts = file.stat()
-        return _scan(str(file), facts.st_size, facts.st_mtime_ns)
-    raise Untrusted
+        found = _from_flags([(entry.timestamp, entry.is_keyframe, entry.is_discard) for entry in entries])
+    elif container.format.name in _SCANNED and facts:
+        found = _scan(source)
+    else:
+        raise Untrusted
+    if facts:
+        _timelines[facts] = found
+        while len(_timelines) > _MAX_TIMELINES:
+            del _timelines[next(iter(_timelines))]
+    return found
 
 
-@lru_cache(maxsize=1024)
-def _scan(path: str, size: int, changed: int) -> Timeline:
-    """A look at all packets; size and time of change tell one file from its successor."""
-    with open_video(path) as container:
+def _scan(source: Source) -> Timeline:
+    """A look at all packets."""
+    with open_video(source) as container:
         packets = [p for p in container.demux(container.streams.video[0]) if p.size]
     if any(packet.pts is None for packet in packets):
         raise Untrusted
@@ -104,7 +113,7 @@ def _from_flags(flags: list[tuple[int, bool, bool]]) -> Timeline:
 
 
 def frames_by_keyframes(
-    container: InputContainer, source: Source, wanted: Sequence[int], deadline: Deadline
+    video: OpenVideo, source: Source, wanted: Sequence[int], deadline: Deadline
 ) -> Iterator[tuple[int, VideoFrame]]:
     """Decode the frames with the given numbers; each comes with its number.
 
@@ -114,6 +123,7 @@ def frames_by_keyframes(
     Raises:
         Untrusted: the file breaks a rule, or has not so many frames; some may have come before.
     """
+    container = video.container
     line = timeline(container, source)
     if wanted[-1] >= line.packets:
         raise Untrusted
@@ -121,7 +131,7 @@ def frames_by_keyframes(
     for number in wanted:
         groups.setdefault(bisect.bisect_right(line.numbers, number) - 1, []).append(number)
     by_dts = container.format.name in _INDEXED
-    cursor = _Cursor(container, by_dts)
+    cursor = _Cursor(container, by_dts, at=None if video.used else 0)
     codec = container.streams.video[0].codec_context
     codec.copy_opaque = True  # a frame of MPEG-4 then says which packet it is from
     avi = container.format.name == "avi"
@@ -203,16 +213,16 @@ def _order_of_vops(packets: list[VideoPacket]) -> list[int]:
 class _Cursor:
     """Reads groups of packets in rising order, seeking where much lies between."""
 
-    def __init__(self, container: InputContainer, by_dts: bool) -> None:
-        self._container, self._by_dts = container, by_dts
+    def __init__(self, container: InputContainer, by_dts: bool, at: int | None) -> None:
+        """``at``: the number of the packet that comes next, if it is known."""
+        self._container, self._by_dts, self._at = container, by_dts, at
         self._stream = container.streams.video[0]
         self._packets = self._demux()
-        self._at = 0
 
     def group(self, number: int, time: int, length: int) -> list[VideoPacket]:
         """``length`` packets from the keyframe with this packet number and timestamp on."""
         first: VideoPacket | None = None
-        if number - self._at > _NEAR:
+        if self._at is None or number - self._at > _NEAR:
             self._container.seek(time, stream=self._stream)
             self._packets = self._demux()
             for packet in self._packets:

@@ -1,0 +1,95 @@
+"""Videos kept open between reads give the frames that a file holds now, in every process and thread."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dsm.video import kept_open
+from dsm.video.decode import read_frames
+from dsm.video.kept_open import KEPT, close_kept
+from dsm.video.source import MissingVideoError, VideoError
+from dsm.video.write import write_video
+
+CLIPS = [np.arange(start, start + 8) for start in (40, 3, 25, 0, 31, 12)]
+
+
+def a_video(path: Path, seed: int = 0) -> Path:
+    frames = np.random.default_rng(seed).integers(0, 255, (50, 8, 8, 3), np.uint8)
+    write_video(path, frames.repeat(8, axis=1).repeat(8, axis=2))
+    return path
+
+
+def kept() -> int:
+    return len(kept_open._shelf.videos)
+
+
+def open_files(path: Path) -> int:
+    links = Path("/proc/self/fd")
+    if not links.exists():
+        pytest.skip("there is no /proc here to count open files")
+    return sum(os.path.realpath(link) == str(path.resolve()) for link in links.iterdir())
+
+
+def test_the_last_few_are_kept_and_closed_when_others_come(tmp_path: Path) -> None:
+    close_kept()
+    files = [a_video(tmp_path / f"{i}.mp4", i) for i in range(KEPT + 2)]
+    for file in files:
+        read_frames(file, [3])
+    assert kept() == KEPT
+    assert [open_files(file) for file in files] == [0, 0] + [1] * KEPT
+    read_frames(files[2], [0])  # now the newest, so that another goes
+    read_frames(files[0], [0])
+    assert [open_files(file) for file in files] == [1, 0, 1, 0, 1, 1]
+    close_kept()
+    assert kept() == sum(open_files(file) for file in files) == 0
+
+
+def test_a_file_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
+    file = a_video(tmp_path / "a.mp4", 0)
+    before = read_frames(file, [7])
+    a_video(tmp_path / "b.mp4", 1).replace(file)
+    after = read_frames(file, [7])
+    close_kept()
+    assert np.array_equal(after, read_frames(file, [7]))
+    assert not np.array_equal(before, after)
+    file.unlink()
+    with pytest.raises(MissingVideoError):
+        read_frames(file, [7])
+
+
+def test_large_and_broken_ones_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    close_kept()
+    file = a_video(tmp_path / "a.mp4")
+    monkeypatch.setattr(kept_open, "MAX_PIXELS", 64 * 64 - 1)
+    read_frames(file, [3])
+    assert kept() == 0
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(VideoError):
+        read_frames(broken, [3])
+    assert kept() == open_files(broken) == 0
+
+
+def read_all(file: Path) -> list[np.ndarray]:
+    return [read_frames(file, clip) for clip in CLIPS]
+
+
+def test_forked_processes_and_threads_do_not_share_their_place_in_a_file(tmp_path: Path) -> None:
+    file = a_video(tmp_path / "a.mp4")
+    read_frames(file, [9])  # open, before the fork
+    with (
+        ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as processes,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        found = [pool.submit(read_all, file) for pool in (processes, threads) * 4]
+        expected = read_all(file)
+        for future in found:
+            assert all(map(np.array_equal, future.result(), expected))
+    everything = read_frames(file, range(50))
+    assert all(np.array_equal(one, everything[clip]) for one, clip in zip(expected, CLIPS, strict=True))
