@@ -97,8 +97,11 @@ def read_packed(
     )
     convert = Converter(short_side, member.width, member.height)
     wanted, back = np.unique(np.asarray(indices) % member.frames, return_inverse=True)
-    images = [convert(av.VideoFrame.from_ndarray(np.asarray(array[place]), "yuv420p")) for place in wanted]
-    return np.stack(images)[back]
+    # One to spare: swscale takes steps of many pixels, the last beyond the end.
+    planes = np.empty((len(wanted) + 1, *array.shape[1:]), np.uint8)
+    np.take(array, wanted, axis=0, out=planes[:-1])
+    images = [convert(av.VideoFrame.from_numpy_buffer(plane, "yuv420p")) for plane in planes[:-1]]
+    return np.stack([images[place] for place in back])
 
 
 def write_shard(shard: Path, videos: Iterable[tuple[str, Path]], short_side: int) -> dict[str, str]:
