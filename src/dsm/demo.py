@@ -51,7 +51,7 @@ CACHE_MB = 600
 CLIP = ClipConfig(frames=8, stride=3, resize=62, size=48)
 # The paper's augmentation, on four clips of five as in MoCo v2.
 AUGMENT = Augment(jitter=0.8)
-SLD = SmoothWarp(strength=0.15)
+SLD = SmoothWarp(strength=0.25)
 # No shift and no speed: the motions are periodic and keep no fixed pace, so that another window of
 # one, or another pace, is the same motion still, and no negative.
 TLD = TemporalMix(shift=0, speed=0)
