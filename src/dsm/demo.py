@@ -23,7 +23,7 @@ from dsm.augment import Augment
 from dsm.datasets.lists import read_list
 from dsm.datasets.motionscenes import PRESETS, MotionScenesConfig, write_motionscenes
 from dsm.datasets.reading import ClipConfig
-from dsm.disturb.spatial import SmoothWarp
+from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.engine.interrupt import Interrupted
 from dsm.engine.optim import OptimConfig
@@ -51,7 +51,7 @@ CACHE_MB = 600
 CLIP = ClipConfig(frames=8, stride=3, resize=62, size=48)
 # The paper's augmentation, on four clips of five as in MoCo v2.
 AUGMENT = Augment(jitter=0.8)
-SLD = SmoothWarp(strength=0.25)
+SLD = SpatialMix(strength=1.25)
 # No shift and no speed: the motions are periodic and keep no fixed pace, so that another window of
 # one, or another pace, is the same motion still, and no negative.
 TLD = TemporalMix(shift=0, speed=0)

@@ -1,13 +1,21 @@
 """Spatial Local Disturbance (SLD): break the scene, keep the motion (DSM, section 3.2).
 
-One displacement field a sample, the same for all its frames: what stands still is bent and
-stays still, what moves goes on moving. A field is an array of displacements in normalised
-units (the picture spans [-1, 1], x first), to be added to the identity.
+One disturbance a sample, the same for all its frames: what stands still is changed and stays still, what
+moves goes on moving. Kinds that bend the picture are here, those that change what it shows are in
+``appearance.py``; ``spatial_mix.py`` draws among all of them by weight.
+
+``draw`` chooses what is random about one sample, a small array; the rest works on a whole batch of such
+arrays, stacked, on any device. Called with clips, a kind does both::
+
+    bent = SmoothWarp(strength=0.5)(clips, seed=0)  # (B, C, T, H, W)
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,52 +23,228 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dsm.disturb.warp import Padding, identity_grid, warp
 from dsm.errors import UserError
 
-
-def identity_grid(height: int, width: int, like: Tensor) -> Tensor:
-    """The sampling grid that changes nothing: (1, H, W, 2), x first, pixel centres (align_corners=False)."""
-    ys = (torch.arange(height, device=like.device, dtype=like.dtype) + 0.5) * (2 / height) - 1
-    xs = (torch.arange(width, device=like.device, dtype=like.dtype) + 0.5) * (2 / width) - 1
-    return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1)[None]
-
-
-def warp(clip: Tensor, grid: Tensor) -> Tensor:
-    """Sample every frame of a clip at the same places, bilinear, mirrored at the border.
-
-    Args:
-        clip: (B, C, T, H, W), floating point.
-        grid: (B, H', W', 2), where each output pixel comes from, x first, in [-1, 1].
-
-    Returns:
-        (B, C, T, H', W').
-    """
-    b, c, t, h, w = clip.shape
-    # Time rides along as channels: one field a sample, and about twice as fast as (B*T, C, H, W).
-    out = F.grid_sample(
-        clip.reshape(b, c * t, h, w), grid, mode="bilinear", padding_mode="reflection", align_corners=False
-    )
-    return out.reshape(b, c, t, *grid.shape[1:3])
+Draw = NDArray[np.float32]
+Seed = np.random.Generator | int | None
 
 
 @dataclass(frozen=True)
-class SmoothWarp:
+class Disturbance:
+    """A kind of SLD. Its subclasses say how."""
+
+    strength: float = 1.0
+    """0 is the identity, 1 the strength of the source; more is more."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength < float("inf"):
+            raise UserError(f"the strength of a disturbance must be 0 or more, not {self.strength}.")
+
+    def draw(self, rng: np.random.Generator) -> Draw:
+        """What is random about one sample; of one shape, and all zeros where it is the identity."""
+        raise NotImplementedError
+
+    def draw_batch(self, count: int, seed: Seed, like: Tensor) -> Tensor:
+        """Draws of so many samples, stacked, on the device of ``like``."""
+        rng = np.random.default_rng(seed)
+        return torch.from_numpy(np.stack([self.draw(rng) for _ in range(count)])).to(like.device)
+
+
+@dataclass(frozen=True)
+class Warp(Disturbance):
+    """A kind that bends the picture."""
+
+    def field(self, draws: Tensor, height: int, width: int) -> Tensor:
+        """Draws of a batch, stacked (B, …), to displacements (B, H, W, 2), normalised, x first."""
+        raise NotImplementedError
+
+    def __call__(self, clip: Tensor, seed: Seed = None, padding: Padding = "reflection") -> Tensor:
+        """Bend clips (B, C, T, H, W), each in its own way; of the same shape, type and range."""
+        if self.strength == 0:
+            return clip
+        draws = self.draw_batch(len(clip), seed, clip)
+        height, width = clip.shape[-2:]
+        return warp(clip, identity_grid(height, width, clip) + self.field(draws, height, width), padding)
+
+
+@dataclass(frozen=True)
+class SmoothWarp(Warp):
     """A smooth random field: random displacements at a coarse grid of points, cubic between."""
 
-    strength: float = 0.2
-    """Standard deviation of a displacement, as a share of half the picture's side; 0 is the identity."""
+    spread: float = 0.2
+    """At strength 1, standard deviation of a displacement, as a share of half the picture's side."""
     points: int = 4
     """Control points along each side."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.strength < float("inf") or self.points < 2:
-            raise UserError("sld: strength must be 0 or more, and points at least 2.")
+        super().__post_init__()
+        if not 0 <= self.spread < float("inf") or self.points < 2:
+            raise UserError("sld: spread must be 0 or more, and points at least 2.")
 
-    def draw(self, rng: np.random.Generator) -> NDArray[np.float32]:
-        """The displacements of one sample's control points: (2, points, points)."""
-        return (rng.normal(0, 1, (2, self.points, self.points)) * self.strength).astype(np.float32)
+    def draw(self, rng: np.random.Generator) -> Draw:
+        """Displacements of the control points: (2, points, points)."""
+        spread = self.strength * self.spread
+        return (rng.normal(0, 1, (2, self.points, self.points)) * spread).astype(np.float32)
 
-    def field(self, control: Tensor, height: int, width: int) -> Tensor:
-        """Control displacements (B, 2, points, points) to a field (B, H, W, 2)."""
-        dense = F.interpolate(control, (height, width), mode="bicubic", align_corners=True)
+    def field(self, draws: Tensor, height: int, width: int) -> Tensor:
+        dense = F.interpolate(draws, (height, width), mode="bicubic", align_corners=True)
         return dense.permute(0, 2, 3, 1)
+
+
+@dataclass(frozen=True)
+class ThinPlate(Warp):
+    """A thin-plate spline through a grid of control points, each moved at random (Bookstein 1989)."""
+
+    reach: float = 0.1
+    """At strength 1, the farthest a point is moved along x and y, as a share of half the side."""
+    points: int = 5
+    """Control points along each side."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.points < 2:
+            raise UserError("sld: points must be at least 2.")
+
+    def draw(self, rng: np.random.Generator) -> Draw:
+        """Displacements of the control points: (points², 2), row by row, x first."""
+        reach = self.strength * self.reach
+        return rng.uniform(-reach, reach, (self.points**2, 2)).astype(np.float32)
+
+    def field(self, draws: Tensor, height: int, width: int) -> Tensor:
+        spline = _pixel_spline(self.points, height, width).to(draws)
+        return (spline @ draws).reshape(len(draws), height, width, 2)
+
+
+def control_points(points: int) -> Tensor:
+    """A grid over [-1, 1]²: (points², 2) float64, row by row, x first."""
+    line = torch.linspace(-1, 1, points, dtype=torch.float64)
+    return torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1).reshape(-1, 2)
+
+
+def thin_plate_spline(control: Tensor, values: Tensor, places: Tensor) -> Tensor:
+    """Values (N, K) at control points (N, 2) to values (P, K) at places (P, 2).
+
+    A weighted sum of r² log r, r the distance to each control point, and of an affine map: of all functions
+    through these values the one that bends least (Bookstein 1989). It is worked out in the type of the
+    control points; in float32 its values are right to about 1e-5.
+    """
+    count = len(control)
+    system = control.new_zeros(count + 3, count + 3)
+    system[:count] = _basis(control, control)
+    system[count:, :count] = system[:count, count:].T
+    # The inverse, as in the golden file: solving in float32 errs by as much to another side.
+    weights = torch.linalg.inv(system) @ torch.cat([values, values.new_zeros(3, values.shape[1])])
+    return _basis(places, control) @ weights
+
+
+def _basis(places: Tensor, control: Tensor) -> Tensor:
+    squared = (places[:, None] - control).square().sum(-1)
+    radial = 0.5 * squared * torch.where(squared > 0, squared, 1).log()
+    return torch.cat([radial, torch.ones_like(places[:, :1]), places], dim=1)
+
+
+@lru_cache(maxsize=16)
+def _pixel_spline(points: int, height: int, width: int) -> Tensor:
+    """The matrix (H W, points²) that takes values at the control points to values at all pixels."""
+    control = control_points(points)
+    pixels = identity_grid(height, width, control).reshape(-1, 2)
+    return thin_plate_spline(control, torch.eye(len(control), dtype=torch.float64), pixels).float()
+
+
+@dataclass(frozen=True)
+class LocalWarp(Warp):
+    """Pull the picture aside around one to three points: the local warp of DSM's published code.
+
+    There, on a picture of 224 pixels, p in [60, 140)² and s in [10, 20)², and a pixel x within 3 s of p comes
+    from x - h s, with h = 0.5 / (3 (|x - (p + s)| / |s|)⁴ + 1). Here the same in shares of the sides.
+    """
+
+    most: int = 3
+    """Points at most; one after the other."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.most < 1:
+            raise UserError("sld: most, the number of points, must be at least 1.")
+
+    def draw(self, rng: np.random.Generator) -> Draw:
+        """(most, 5): rows (py, px, sy, sx) in shares of the sides, and the strength; 0 for one not used."""
+        place = rng.uniform(60 / 224, 140 / 224, (self.most, 2))
+        shift = rng.uniform(10 / 224, 20 / 224, (self.most, 2))
+        used = np.arange(self.most) < rng.integers(1, self.most + 1)
+        return np.column_stack([place, shift, used * self.strength]).astype(np.float32)
+
+    def field(self, draws: Tensor, height: int, width: int) -> Tensor:
+        start = identity_grid(height, width, draws).flip(-1)  # y first
+        sides = start.new_tensor([height, width])
+        start = (start + 1) / 2 * sides
+        place = start
+        # The last warp is the first that a pixel is led back through.
+        for row in range(draws.shape[1] - 1, -1, -1):
+            point, shift = (draws[:, row, i : i + 2] * sides for i in (0, 2))  # (B, 2) pixels
+            shift = shift[:, None, None]
+            place = place - draws[:, row, 4, None, None, None] * local_pull(
+                place, point[:, None, None], shift
+            )
+        return ((place - start) / sides * 2).flip(-1)
+
+
+def local_pull(place: Tensor, point: Tensor, shift: Tensor) -> Tensor:
+    """h s of :class:`LocalWarp`: how far each place is pulled; none more than 3 s from the point.
+
+    Args:
+        place: (…, 2) pixels. point, shift: to be broadcast with it; the shift is above 0.
+    """
+    within = ((place >= point - 3 * shift) & (place < point + 3 * shift)).all(-1, keepdim=True)
+    ratio = (place - point - shift).square().sum(-1, keepdim=True) / shift.square().sum(-1, keepdim=True)
+    return torch.where(within, 0.5 / (3 * ratio.square() + 1), 0) * shift
+
+
+def local_warp_exact(clip: Tensor, points: Tensor) -> Tensor:
+    """The local warp to the pixel as DSM's published code has it: displacements cut to whole pixels.
+
+    Args:
+        clip: (B, C, T, H, W) of any type.
+        points: (N, 4), rows (py, px, sy, sx) in pixels, one after the other; the same for all samples.
+    """
+    height, width = clip.shape[-2:]
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    place = torch.stack([rows, columns], dim=-1).to(clip.device)  # y first
+    for row in points.to(clip.device, torch.float64):
+        source = place + torch.trunc(-local_pull(place.double(), row[:2], row[2:])).long()
+        y, x = source[..., 0].clamp(0, height - 1), source[..., 1].clamp(0, width - 1)
+        clip = clip[..., y, x]
+    return clip
+
+
+@dataclass(frozen=True)
+class Affine(Warp):
+    """Scale, turn, shear and shift the whole picture; the published code's is the scale alone."""
+
+    scale: float = 0.15
+    """At strength 1, the largest change of size, as a share."""
+    rotate: float = 20.0
+    """Largest turn, degrees."""
+    shear: float = 0.2
+    """Largest shear: sideways, per unit of height."""
+    shift: float = 0.1
+    """Largest shift, as a share of half the side."""
+    reflect: float = 0.0
+    """Share of clips that are mirrored; what moves to the left then moves to the right."""
+
+    def draw(self, rng: np.random.Generator) -> Draw:
+        """(2, 3): the matrix on (x, y, 1), less the identity."""
+        scale, turn, shear, x, y = rng.uniform(-1, 1, 5) * self.strength
+        mirrored = self.strength > 0 and rng.random() < self.reflect
+        c, s = math.cos(angle := math.radians(self.rotate) * turn), math.sin(angle)
+        matrix = np.array([[c, -s], [s, c]]) @ [[1, self.shear * shear], [0, 1]] / (1 + self.scale) ** scale
+        matrix[:, 0] *= -1 if mirrored else 1
+        return np.column_stack([matrix - np.eye(2), self.shift * np.array([x, y])]).astype(np.float32)
+
+    def field(self, draws: Tensor, height: int, width: int) -> Tensor:
+        grid = identity_grid(height, width, draws)
+        return torch.einsum("bij,xhwj->bhwi", draws[:, :, :2], grid) + draws[:, None, None, :, 2]
+
+
+WARPS: dict[str, type[Any]] = {"smooth": SmoothWarp, "local": LocalWarp, "tps": ThinPlate, "affine": Affine}

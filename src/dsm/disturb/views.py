@@ -18,9 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dsm.augment import Augment, jitter_colour
-from dsm.disturb.spatial import SmoothWarp, identity_grid, warp
+from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import Indices, TemporalMix
+from dsm.disturb.warp import identity_grid, warp
 from dsm.modality import ModalityName, to_network
+
+# Before the names of the draws of SLD, among the parameters of a view.
+SLD = "sld_"
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class View:
     """One view of a video that a method wants."""
 
     name: str
-    spatial: SmoothWarp | None = None
+    spatial: SpatialMix | None = None
     """SLD: the scene is broken, the motion kept."""
     temporal: TemporalMix | None = None
     """TLD: the scene is kept, the motion broken."""
@@ -39,7 +43,7 @@ class View:
 NegativeLook = Literal["anchor", "own"]
 
 
-def broken_motion(name: str, sld: SmoothWarp, tld: TemporalMix, look: NegativeLook) -> View:
+def broken_motion(name: str, sld: SpatialMix, tld: TemporalMix, look: NegativeLook) -> View:
     """The negative of a view named ``anchor`` with its scene broken by ``sld``.
 
     With the anchor's look it is nearer to the anchor than the positive is in all but the motion, so an
@@ -59,7 +63,7 @@ class ViewDraw:
     corner: tuple[float, float]
     """Where the crop lies, as shares (x, y) of the room there is."""
     parameters: dict[str, NDArray[np.float32]]
-    """``affine``, ``colour`` and, with SLD, ``control``; to be stacked over a batch."""
+    """``affine``, ``colour`` and, with SLD, ``sld_…`` for each of its kinds; to be stacked over a batch."""
 
 
 def draw_views(
@@ -81,7 +85,7 @@ def draw_views(
         corner = (float(rng.random()), float(rng.random()))
         parameters = {"affine": augment.draw_affine(rng), "colour": augment.draw_colour(rng)}
         if view.spatial:
-            parameters["control"] = view.spatial.draw(rng)
+            parameters |= {SLD + name: draw for name, draw in view.spatial.draw(rng).items()}
         draws[view.name] = ViewDraw(indices, corner, parameters)
     return list(draws.values())
 
@@ -110,9 +114,11 @@ def disturb_view(view: View, clip: Tensor, parameters: dict[str, Tensor]) -> Ten
     else:
         # The picture is sampled at `affine @ p`, so what moves in it moves by the inverse.
         x = torch.einsum("bij,bthwj->bithw", affine.inverse(), clip.float())
-    batch, _, _, height, width = x.shape
-    grid = identity_grid(height, width, like=x).expand(batch, -1, -1, -1)
+    grid = identity_grid(x.shape[-2], x.shape[-1], x).expand(len(x), -1, -1, -1)
     if view.spatial:
-        grid = grid + view.spatial.field(parameters["control"], height, width)
+        draws = {name.removeprefix(SLD): p for name, p in parameters.items() if name.startswith(SLD)}
+        if clip.dtype == torch.uint8:
+            x = view.spatial.mix(x, draws)
+        grid = view.spatial.field(draws, grid)
     grid = torch.einsum("bij,bhwj->bhwi", affine, grid)
-    return warp(x, grid)
+    return warp(x, grid, view.spatial.padding if view.spatial else "reflection")

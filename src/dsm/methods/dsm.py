@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from dsm.disturb.spatial import SmoothWarp
+from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.disturb.views import NegativeLook, View, broken_motion
 from dsm.errors import UserError
@@ -27,8 +27,8 @@ from dsm.models.heads import Embedder
 class DsmConfig(MocoConfig):
     """Settings of the method `dsm`: those of `moco`, and the disturbances."""
 
-    sld: SmoothWarp = field(default_factory=SmoothWarp)
-    """How the anchor's scene is broken."""
+    sld: SpatialMix = field(default_factory=SpatialMix)
+    """How the anchor's scene is broken: the weight of each kind."""
     tld: TemporalMix = field(default_factory=TemporalMix)
     """How the negatives' motion is broken: the weight of each kind."""
     negatives: int = 1

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from dsm.disturb.spatial import SmoothWarp
+from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.disturb.views import NegativeLook, View, broken_motion
 from dsm.methods.contrast import triplet
@@ -28,8 +28,8 @@ class DsmTripletConfig:
     """Dimensions of the space in which clips are compared."""
     head: HeadKind = "mlp"
     """The projection head: `linear` as in the paper, or `mlp` with BatchNorm."""
-    sld: SmoothWarp = field(default_factory=SmoothWarp)
-    """How the anchor's scene is broken."""
+    sld: SpatialMix = field(default_factory=SpatialMix)
+    """How the anchor's scene is broken: the weight of each kind."""
     tld: TemporalMix = field(default_factory=TemporalMix)
     """How the negative's motion is broken: the weight of each kind."""
     look: NegativeLook = "anchor"

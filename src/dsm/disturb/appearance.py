@@ -1,0 +1,122 @@
+"""SLD by appearance: change what the scene looks like, and leave where everything is.
+
+A bent scene is the same scene to an encoder that goes by colours and texture. These mix another picture
+in, the same for all frames, so that nothing new moves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dsm.disturb.spatial import Disturbance, Draw, Seed
+from dsm.disturb.warp import working_dtype
+from dsm.errors import UserError
+
+Source = Literal["clip", "batch"]
+"""Whose frame is mixed in: one of the clip itself, or of the next clip of the batch."""
+
+
+@dataclass(frozen=True)
+class Appearance(Disturbance):
+    """A kind of SLD that mixes a picture in. Its subclasses say how."""
+
+    source: Source = "clip"
+
+    def mix(self, clip: Tensor, draws: Tensor) -> Tensor:
+        """Mix pictures into clips (B, C, T, H, W) of floating point.
+
+        Args:
+            draws: (B, 2): how much of the picture is mixed in, and which frame it is, as a share of the clip.
+        """
+        raise NotImplementedError
+
+    def __call__(self, clip: Tensor, seed: Seed = None) -> Tensor:
+        """Mix a picture into each of the clips (B, C, T, H, W); of the same shape, type and range."""
+        draws = self.draw_batch(len(clip), seed, clip)
+        mixed = self.mix(clip.to(working_dtype(clip)), draws)
+        return (mixed if clip.dtype.is_floating_point else mixed.round_()).to(clip.dtype)
+
+    def picture(self, clip: Tensor, draws: Tensor) -> Tensor:
+        """The frames to mix in: (B, C, 1, H, W)."""
+        frames = clip.shape[2]
+        chosen = (draws[:, 1] * frames).long().clamp(max=frames - 1)
+        pictures = clip[torch.arange(len(clip), device=clip.device), :, chosen, None]
+        return pictures.roll(1, dims=0) if self.source == "batch" else pictures
+
+
+@dataclass(frozen=True)
+class AddBackground(Appearance):
+    """Mix a frame into all frames: "background adding" (Wang et al., Removing the Background, CVPR 2021)."""
+
+    share: tuple[float, float] = (0.1, 0.3)
+    """At strength 1, the least and the greatest share of the frame that is mixed in."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.share[0] <= self.share[1] <= 1:
+            raise UserError(f"sld: share must be two numbers from 0 to 1, rising, not {self.share}.")
+
+    def draw(self, rng: np.random.Generator) -> Draw:
+        share = min(rng.uniform(*self.share) * self.strength, 1.0)
+        return np.array([share, rng.random()], np.float32)
+
+    def mix(self, clip: Tensor, draws: Tensor) -> Tensor:
+        share = draws[:, 0, None, None, None, None].to(clip)
+        return torch.lerp(clip, self.picture(clip, draws), share)
+
+
+@dataclass(frozen=True)
+class ReplaceBackground(Appearance):
+    """Keep what moves and put a frame of another clip behind it (after FAME, Ding et al., CVPR 2022).
+
+    What moves is the half of the picture whose lightness changes most from frame to frame, made smooth.
+    """
+
+    source: Source = "batch"
+    foreground: float = 0.5
+    """Share of the picture that is kept as what moves."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.foreground < 1:
+            raise UserError(
+                f"sld: foreground is a share of the picture, between 0 and 1, not {self.foreground}."
+            )
+
+    def draw(self, rng: np.random.Generator) -> Draw:
+        return np.array([min(self.strength, 1.0), rng.random()], np.float32)
+
+    def mix(self, clip: Tensor, draws: Tensor) -> Tensor:
+        share = draws[:, 0, None, None, None, None].to(clip)
+        behind = share * (1 - moving_part(clip, self.foreground)[:, None, None])
+        return torch.lerp(clip, self.picture(clip, draws).expand_as(clip), behind.expand_as(clip))
+
+
+def moving_part(clip: Tensor, share: float) -> Tensor:
+    """How surely each pixel belongs to what moves: (B, H, W) in [0, 1], above one half on ``share`` of them.
+
+    Where nothing moves it is 0 throughout.
+
+    Args:
+        clip: (B, C, T, H, W).
+    """
+    if clip.shape[2] < 2:
+        return torch.zeros_like(clip[:, 0, 0])
+    change = clip.diff(dim=2).abs().mean((1, 2))  # (B, H, W)
+    side = max(min(clip.shape[-2:]) // 16 * 2 + 1, 3)
+    smooth = change[:, None]
+    for _ in range(2):  # two boxes: nearly a Gaussian
+        smooth = F.avg_pool2d(smooth, side, 1, side // 2, count_include_pad=False)
+    flat = smooth.flatten(1)
+    middle = flat.quantile(1 - share, dim=1, keepdim=True)
+    # From 0 at half the limit to 1 at one and a half times it.
+    return (flat / middle.clamp(min=1e-6) - 0.5).clamp(0, 1).reshape(change.shape)
+
+
+APPEARANCES: dict[str, type[Any]] = {"background": AddBackground, "replace": ReplaceBackground}

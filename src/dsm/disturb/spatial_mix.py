@@ -1,0 +1,92 @@
+"""Kinds of SLD, mixed by weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dsm.disturb.appearance import APPEARANCES, Appearance
+from dsm.disturb.spatial import WARPS, Disturbance, Draw, Seed, Warp
+from dsm.disturb.warp import Padding, identity_grid, warp, working_dtype
+from dsm.errors import UserError
+
+KINDS = {**WARPS, **APPEARANCES}
+
+
+@dataclass(frozen=True)
+class SpatialMix:
+    """How often each kind of SLD is drawn, as weights; they need not sum to one. A sample gets one kind."""
+
+    smooth: float = 1.0
+    """A smooth random field."""
+    local: float = 0.0
+    """The local warp of the paper's code, around one to three points."""
+    tps: float = 0.0
+    """A thin-plate spline."""
+    affine: float = 0.0
+    """Scale, turn, shear and shift."""
+    background: float = 0.0
+    """A frame of the clip, mixed into all."""
+    replace: float = 0.0
+    """Another clip's frame, behind what moves."""
+    strength: float = 1.0
+    """Of every kind: 0 is the identity, 1 the kind's own strength."""
+    padding: Padding = "reflection"
+    """What lies beyond the border of a bent picture."""
+
+    def __post_init__(self) -> None:
+        weights = [getattr(self, name) for name in KINDS]
+        if min(weights) < 0 or not 0 < sum(weights) < float("inf"):
+            raise UserError("the weights of sld must be 0 or more, and one of them above 0.")
+        if not 0 <= self.strength < float("inf"):
+            raise UserError(f"the strength of sld must be 0 or more, not {self.strength}.")
+
+    def kinds(self) -> dict[str, Disturbance]:
+        """Those with a weight, by name."""
+        return {name: KINDS[name](strength=self.strength) for name in KINDS if getattr(self, name)}
+
+    def draw(self, rng: np.random.Generator) -> dict[str, Draw]:
+        """One sample's draws for each kind with a weight: all zeros, but for the one that was chosen."""
+        kinds = self.kinds()
+        weights = np.array([getattr(self, name) for name in kinds])
+        chosen = int(rng.choice(len(kinds), p=weights / weights.sum())) if len(kinds) > 1 else 0
+        draws = {name: kind.draw(rng) for name, kind in kinds.items()}
+        return {
+            name: draw if place == chosen else np.zeros_like(draw)
+            for place, (name, draw) in enumerate(draws.items())
+        }
+
+    def mix(self, clip: Tensor, draws: dict[str, Tensor]) -> Tensor:
+        """Change what clips (B, C, T, H, W) of floating point show, by the kinds that do so."""
+        for name, kind in self._drawn(draws):
+            if isinstance(kind, Appearance):
+                clip = kind.mix(clip, draws[name])
+        return clip
+
+    def field(self, draws: dict[str, Tensor], grid: Tensor) -> Tensor:
+        """A grid (1 or B, H, W, 2), bent by the kinds that do so: (B, H, W, 2)."""
+        height, width = grid.shape[1:3]
+        for name, kind in self._drawn(draws):
+            if isinstance(kind, Warp):
+                grid = grid + kind.field(draws[name], height, width).to(grid)
+        return grid
+
+    def _drawn(self, draws: dict[str, Tensor]) -> Iterator[tuple[str, Disturbance]]:
+        return ((name, kind) for name, kind in self.kinds().items() if name in draws)
+
+    def __call__(self, clip: Tensor, seed: Seed = None) -> Tensor:
+        """Disturb clips (B, C, T, H, W), each in its own way; of the same shape, type and range."""
+        if self.strength == 0:
+            return clip
+        rng = np.random.default_rng(seed)
+        rows = [self.draw(rng) for _ in range(len(clip))]
+        draws = {
+            name: torch.from_numpy(np.stack([row[name] for row in rows])).to(clip.device) for name in rows[0]
+        }
+        x = self.mix(clip.to(working_dtype(clip)), draws)
+        x = warp(x, self.field(draws, identity_grid(clip.shape[-2], clip.shape[-1], clip)), self.padding)
+        return (x if clip.dtype.is_floating_point else x.round_()).to(clip.dtype)
