@@ -151,10 +151,10 @@ def test_speed_changes_the_pace_and_stays_about_the_place() -> None:
 def test_a_mix_draws_by_weight_and_falls_back_where_a_kind_is_impossible() -> None:
     only = TemporalMix(shift=0, shuffle=0, reverse=1, freeze=0, speed=0)
     rng = np.random.default_rng(0)
-    assert only.draw(WINDOW, 60, rng).tolist() == WINDOW[::-1].tolist()
+    assert only.draw(WINDOW, 60, rng).indices.tolist() == WINDOW[::-1].tolist()
     nowhere_to_shift = TemporalMix(shift=1, shuffle=0, reverse=0, freeze=0, speed=0)
     window = WINDOW - 3  # from frame 2 to 23 of 27: no start is 5 frames away
-    assert nowhere_to_shift.draw(window, 27, rng).tolist() == window[::-1].tolist()
+    assert nowhere_to_shift.draw(window, 27, rng).indices.tolist() == window[::-1].tolist()
 
 
 def test_colour_jitter_equals_its_four_steps_one_after_another() -> None:

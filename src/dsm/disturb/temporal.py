@@ -2,7 +2,8 @@
 
 Each kind takes the frame indices of an anchor clip and gives the indices of a clip of the same
 video, as long, in which the scene is the same and the movement is not. Working on indices
-means that only frames that are wanted are decoded.
+means that only frames that are wanted are decoded. The one kind that works on pixels, because it makes
+frames that are not in the video, is in ``motion_scale.py``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from dsm.disturb.motion_scale import MotionScale, draw_motion_scale
 from dsm.errors import UserError
 
 Indices = NDArray[np.int64]
@@ -70,13 +72,65 @@ def speed(indices: Indices, total: int, rng: np.random.Generator) -> Indices | N
     return np.rint(np.linspace(centre - half, centre + half, length)).astype(np.int64)
 
 
+EDITS = 0.2
+"""Share of a clip's frames that the local edits touch: one in ten, in two rounds, in the paper's code."""
+
+
+def _edits(indices: Indices) -> int:
+    return max(round(EDITS * len(indices)), 1)
+
+
+def swap(indices: Indices, total: int, rng: np.random.Generator) -> Indices | None:
+    """A few pairs of frames change places."""
+    if len(indices) < 2:
+        return None
+    broken = indices.copy()
+    for _ in range(_edits(indices)):
+        one, two = rng.choice(len(broken), 2, replace=False)
+        broken[[one, two]] = broken[[two, one]]
+    return broken
+
+
+def insert(indices: Indices, total: int, rng: np.random.Generator) -> Indices | None:
+    """A few frames of the clip come in once more where they do not belong; as many fall off its end."""
+    if len(indices) < 2:
+        return None
+    broken = indices
+    for _ in range(_edits(indices)):
+        broken = np.insert(broken, rng.integers(len(indices)), rng.choice(indices))
+    return broken[: len(indices)]
+
+
+def delete(indices: Indices, total: int, rng: np.random.Generator) -> Indices | None:
+    """A few frames are left out, and what follows the clip moves up; its last frame, where the video ends."""
+    length = len(indices)
+    if length < 2:
+        return None
+    gone = rng.choice(length - 1, min(_edits(indices), length - 1), replace=False)
+    stride = max(int(indices[-1] - indices[-2]), 1)
+    after = np.minimum(indices[-1] + stride * np.arange(1, len(gone) + 1), max(total - 1, int(indices[-1])))
+    return np.concatenate([np.delete(indices, gone), after])
+
+
 KINDS: dict[str, Callable[[Indices, int, np.random.Generator], Indices | None]] = {
     "shift": shift,
     "shuffle": shuffle,
     "reverse": reverse,
     "freeze": freeze,
     "speed": speed,
+    "swap": swap,
+    "insert": insert,
+    "delete": delete,
 }
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A clip whose motion is to be broken: which frames to read, and what to do with them."""
+
+    indices: Indices
+    """(T,)."""
+    scale: MotionScale | None = None
 
 
 @dataclass(frozen=True)
@@ -88,27 +142,36 @@ class TemporalMix:
     reverse: float = 1.0
     freeze: float = 1.0
     speed: float = 1.0
+    swap: float = 0.0
+    insert: float = 0.0
+    delete: float = 0.0
+    flow: float = 0.0
+    """Motion along the optical flow, slowed or hastened for a while: frames are computed (needs OpenCV)."""
 
     def __post_init__(self) -> None:
         weights = [getattr(self, kind.name) for kind in fields(self)]
         if min(weights) < 0 or not 0 < sum(weights) < float("inf"):
             raise UserError("the weights of tld must be 0 or more, and one of them above 0.")
 
-    def draw(self, indices: Indices, total: int, rng: np.random.Generator) -> Indices:
+    def draw(self, indices: Indices, total: int, rng: np.random.Generator) -> Broken:
         """Break the motion by a kind drawn by weight; one that this video allows not is drawn anew.
 
         Args:
             indices: (T,) frames of the anchor. total: frames of the video.
 
         Returns:
-            (T,) frames of the negative; reversed where no kind with a weight is possible.
+            The frames of the negative, reversed where no kind with a weight is possible.
         """
-        weights = np.array([getattr(self, field.name) for field in fields(self)], float)
-        kinds = [KINDS[field.name] for field in fields(self)]
+        names = [kind.name for kind in fields(self)]
+        weights = np.array([getattr(self, name) for name in names], float)
         while weights.sum() > 0:
-            choice = int(rng.choice(len(kinds), p=weights / weights.sum()))
-            broken = kinds[choice](indices, total, rng)
-            if broken is not None:
-                return broken
+            choice = int(rng.choice(len(names), p=weights / weights.sum()))
+            if names[choice] == "flow":
+                if len(indices) > 2 and not _looped(indices):
+                    return Broken(indices, draw_motion_scale(len(indices), rng))
+            else:
+                broken = KINDS[names[choice]](indices, total, rng)
+                if broken is not None:
+                    return Broken(broken)
             weights[choice] = 0
-        return indices[::-1].copy()
+        return Broken(indices[::-1].copy())

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dsm.augment import Augment, jitter_colour
+from dsm.disturb.motion_scale import MotionScale
 from dsm.disturb.spatial_mix import SpatialMix
-from dsm.disturb.temporal import Indices, TemporalMix
+from dsm.disturb.temporal import Broken, Indices, TemporalMix
 from dsm.disturb.warp import identity_grid, warp
 from dsm.modality import ModalityName, to_network
 
@@ -62,6 +63,8 @@ class ViewDraw:
     """(T,) frames of the video."""
     corner: tuple[float, float]
     """Where the crop lies, as shares (x, y) of the room there is."""
+    scale: MotionScale | None
+    """At another pace for a while, to be made of these frames; None as they are."""
     parameters: dict[str, NDArray[np.float32]]
     """``affine``, ``colour`` and, with SLD, ``sld_…`` for each of its kinds; to be stacked over a batch."""
 
@@ -78,15 +81,15 @@ def draw_views(
     """
     draws: dict[str, ViewDraw] = {}
     for view in views:
-        indices = view.temporal.draw(window, total, rng) if view.temporal else window
+        broken = view.temporal.draw(window, total, rng) if view.temporal else Broken(window)
         if view.look_of:
-            draws[view.name] = replace(draws[view.look_of], indices=indices)
+            draws[view.name] = replace(draws[view.look_of], indices=broken.indices, scale=broken.scale)
             continue
         corner = (float(rng.random()), float(rng.random()))
         parameters = {"affine": augment.draw_affine(rng), "colour": augment.draw_colour(rng)}
         if view.spatial:
             parameters |= {SLD + name: draw for name, draw in view.spatial.draw(rng).items()}
-        draws[view.name] = ViewDraw(indices, corner, parameters)
+        draws[view.name] = ViewDraw(broken.indices, corner, broken.scale, parameters)
     return list(draws.values())
 
 
