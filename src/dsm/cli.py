@@ -90,6 +90,14 @@ VERBS = {
         "videos -> a pack at training size, read many times as fast as they are decoded",
         ("dsm data pack train.txt --out packs/train --short-side 128",),
     ),
+    "data preview": Verb(
+        "dsm.commands.preview", "PreviewConfig", "preview",
+        "what the disturbances make of a list's videos, over their optical flow",
+        (
+            "dsm data preview train.txt --out preview.html",
+            "dsm data preview train.txt --kinds all --measure 50 --out kinds.html --json kinds.json",
+        ),
+    ),
     "pretrain": Verb(
         "dsm.engine.pretrain", "PretrainConfig", "pretrain",
         "train an encoder on unlabelled videos",

@@ -16,11 +16,10 @@ from torch.utils.data import Dataset, Sampler, default_collate, get_worker_info
 from dsm.augment import Augment
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig, Reader, crop
-from dsm.disturb.motion_scale import MotionScale, scale_motion
+from dsm.disturb.motion_scale import at_pace
 from dsm.disturb.views import View, draw_views
 from dsm.errors import UserError
 from dsm.video.decode import Decoder
-from dsm.video.flow import compute_flow
 from dsm.video.sampling import random_window, uniform_windows
 from dsm.video.source import VerdictName, VideoError
 
@@ -142,7 +141,7 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
         draws = draw_views(self.views, self.augment, window, total, rng)
         read = self._reader.read(index, [draw.indices for draw in draws])
         clips = {
-            view.name: _at_pace(torch.from_numpy(crop(frames, self.clip.size, draw.corner)), draw.scale)
+            view.name: at_pace(torch.from_numpy(crop(frames, self.clip.size, draw.corner)), draw.scale)
             for view, draw, frames in zip(self.views, draws, read, strict=True)
         }
         parameters = {
@@ -150,18 +149,6 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
             for view, draw in zip(self.views, draws, strict=True)
         }
         return {"clips": clips, "parameters": parameters}
-
-
-def _at_pace(clip: Tensor, scale: MotionScale | None) -> Tensor:
-    """A clip as read, (T, H, W, C), with its motion scaled."""
-    if scale is None:
-        return clip
-    if clip.dtype != torch.uint8:  # flow itself
-        clip = clip.clone()
-        clip[scale.start : scale.stop] *= scale.factor
-        return clip
-    flow = torch.from_numpy(compute_flow(clip.numpy()))
-    return scale_motion(clip.permute(3, 0, 1, 2), flow, scale).permute(1, 2, 3, 0).contiguous()
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):

@@ -1,5 +1,29 @@
-"""Spatial and temporal local disturbance, and the views that methods make with them."""
+"""Spatial and temporal local disturbance, for any pipeline, and the views that methods make with them."""
 
 from dsm.disturb import spatial, temporal
+from dsm.disturb.appearance import AddBackground, ReplaceBackground
+from dsm.disturb.motion_scale import MotionScale, scale_motion
+from dsm.disturb.spatial import Affine, LocalWarp, SmoothWarp, ThinPlate, local_warp_exact, thin_plate_spline
+from dsm.disturb.spatial_mix import SpatialMix
+from dsm.disturb.temporal import TemporalMix
+from dsm.disturb.warp import identity_grid, inside, warp
 
-__all__ = ["spatial", "temporal"]
+__all__ = [
+    "AddBackground",
+    "Affine",
+    "LocalWarp",
+    "MotionScale",
+    "ReplaceBackground",
+    "SmoothWarp",
+    "SpatialMix",
+    "TemporalMix",
+    "ThinPlate",
+    "identity_grid",
+    "inside",
+    "local_warp_exact",
+    "scale_motion",
+    "spatial",
+    "temporal",
+    "thin_plate_spline",
+    "warp",
+]

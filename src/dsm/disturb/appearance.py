@@ -26,7 +26,8 @@ Source = Literal["clip", "batch"]
 class Appearance(Disturbance):
     """A kind of SLD that mixes a picture in. Its subclasses say how."""
 
-    source: Source = "clip"
+    source: Source = "batch"
+    """Whose frame it is; a batch of one has but its own."""
 
     def mix(self, clip: Tensor, draws: Tensor) -> Tensor:
         """Mix pictures into clips (B, C, T, H, W) of floating point.
@@ -78,7 +79,6 @@ class ReplaceBackground(Appearance):
     What moves is the half of the picture whose lightness changes most from frame to frame, made smooth.
     """
 
-    source: Source = "batch"
     foreground: float = 0.5
     """Share of the picture that is kept as what moves."""
 

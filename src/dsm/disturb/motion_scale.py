@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dsm.disturb.warp import identity_grid, working_dtype
+from dsm.video.flow import compute_flow
 
 FACTORS = (0.01, 10.0)
 """Least and greatest factor, as in the paper's code; drawn evenly on a logarithmic scale."""
@@ -104,3 +105,19 @@ def _units(way: Tensor) -> Tensor:
 
 def _sample(picture: Tensor, grid: Tensor) -> Tensor:
     return F.grid_sample(picture, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def at_pace(clip: Tensor, scale: MotionScale | None) -> Tensor:
+    """A clip as it is read, uint8 (T, H, W, 3) or flow (T-1, H, W, 2), with its motion scaled; or as it is.
+
+    Raises:
+        UserError: OpenCV, which computes the flow of colours, is not installed.
+    """
+    if scale is None:
+        return clip
+    if clip.dtype != torch.uint8:
+        clip = clip.clone()
+        clip[scale.start : scale.stop] *= scale.factor
+        return clip
+    flow = torch.from_numpy(compute_flow(clip.numpy()))
+    return scale_motion(clip.permute(3, 0, 1, 2), flow, scale).permute(1, 2, 3, 0).contiguous()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dsm.disturb.appearance import APPEARANCES, Appearance
+from dsm.disturb.appearance import APPEARANCES, Appearance, Source
 from dsm.disturb.spatial import WARPS, Disturbance, Draw, Seed, Warp
 from dsm.disturb.warp import Padding, identity_grid, warp, working_dtype
 from dsm.errors import UserError
@@ -30,11 +31,13 @@ class SpatialMix:
     affine: float = 0.0
     """Scale, turn, shear and shift."""
     background: float = 0.0
-    """A frame of the clip, mixed into all."""
+    """A frame mixed into all."""
     replace: float = 0.0
-    """Another clip's frame, behind what moves."""
+    """A frame behind what moves."""
     strength: float = 1.0
     """Of every kind: 0 is the identity, 1 the kind's own strength."""
+    source: Source = "batch"
+    """Whose frame is mixed in: the clip's own, or the next clip's in the batch."""
     padding: Padding = "reflection"
     """What lies beyond the border of a bent picture."""
 
@@ -45,9 +48,20 @@ class SpatialMix:
         if not 0 <= self.strength < float("inf"):
             raise UserError(f"the strength of sld must be 0 or more, not {self.strength}.")
 
+    @classmethod
+    def only(cls, kind: str, strength: float = 1.0) -> SpatialMix:
+        """A mix of this one kind."""
+        weights: dict[str, Any] = {name: float(name == kind) for name in KINDS}
+        return cls(**weights, strength=strength)
+
     def kinds(self) -> dict[str, Disturbance]:
         """Those with a weight, by name."""
-        return {name: KINDS[name](strength=self.strength) for name in KINDS if getattr(self, name)}
+        found: dict[str, Disturbance] = {}
+        for name in KINDS:
+            if getattr(self, name):
+                more = {"source": self.source} if name in APPEARANCES else {}
+                found[name] = KINDS[name](strength=self.strength, **more)
+        return found
 
     def draw(self, rng: np.random.Generator) -> dict[str, Draw]:
         """One sample's draws for each kind with a weight: all zeros, but for the one that was chosen."""

@@ -12,10 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from dsm.disturb.motion_scale import MotionScale, draw_motion_scale
+from dsm.disturb.motion_scale import MotionScale, draw_motion_scale, scale_motion
 from dsm.errors import UserError
+from dsm.video.flow import compute_flow
 
 Indices = NDArray[np.int64]
 
@@ -153,6 +156,11 @@ class TemporalMix:
         if min(weights) < 0 or not 0 < sum(weights) < float("inf"):
             raise UserError("the weights of tld must be 0 or more, and one of them above 0.")
 
+    @classmethod
+    def only(cls, kind: str) -> TemporalMix:
+        """A mix of this one kind."""
+        return cls(**{field.name: float(field.name == kind) for field in fields(cls)})
+
     def draw(self, indices: Indices, total: int, rng: np.random.Generator) -> Broken:
         """Break the motion by a kind drawn by weight; one that this video allows not is drawn anew.
 
@@ -175,3 +183,22 @@ class TemporalMix:
                     return Broken(broken)
             weights[choice] = 0
         return Broken(indices[::-1].copy())
+
+    def __call__(self, clip: Tensor, seed: np.random.Generator | int | None = None) -> Tensor:
+        """Break the motion of clips (B, C, T, H, W), each in its own way, by their own frames.
+
+        Of the same shape, type and range (uint8, or floating point in [0, 1]). What lies beyond a clip is not
+        there to be shifted to; `dsm pretrain` draws from the whole video.
+        """
+        rng = np.random.default_rng(seed)
+        length = clip.shape[2]
+        rows = []
+        for one in clip:
+            broken = self.draw(np.arange(length), length, rng)
+            if broken.scale:
+                seen = one if one.dtype == torch.uint8 else (one * 255).round().byte()
+                flow = compute_flow(seen.permute(1, 2, 3, 0).cpu().numpy())
+                rows.append(scale_motion(one, torch.from_numpy(flow), broken.scale))
+            else:
+                rows.append(one[:, torch.from_numpy(broken.indices).to(one.device)])
+        return torch.stack(rows)

@@ -1,0 +1,126 @@
+"""How much a disturbance changed the scene, and how much the motion; and flow as a picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from dsm.augment import LUMA
+from dsm.disturb.warp import identity_grid, inside
+
+Frames = NDArray[np.uint8]
+Flow = NDArray[np.float32]
+
+# Constants of SSIM, for pictures in [0, 1] (Wang et al. 2004): the Gaussian's spread and where it is cut off.
+_C1, _C2 = 0.01**2, 0.03**2
+_SIGMA, _REACH = 1.5, 5
+
+
+def scene_change(clip: Frames, other: Frames) -> float:
+    """1 - SSIM of the mean frames: 0 for the same scene, about 1 for one that has nothing in common.
+
+    Args:
+        clip, other: (T, H, W, 3) of one size, more than 10 pixels a side.
+    """
+    one, two = (np.asarray(frames.mean(0) / 255 @ np.array(LUMA)) for frames in (clip, other))
+    return 1 - similarity(one, two)
+
+
+def similarity(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:
+    """The mean structural similarity (SSIM, Wang et al. 2004) of grey pictures (H, W) in [0, 1]."""
+
+    def local(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        mean: NDArray[np.float64] = gaussian_filter(x, _SIGMA, truncate=_REACH / _SIGMA)
+        return mean
+
+    mean1, mean2 = local(one), local(two)
+    spread1, spread2 = local(one * one) - mean1**2, local(two * two) - mean2**2
+    shared = local(one * two) - mean1 * mean2
+    index = (2 * mean1 * mean2 + _C1) * (2 * shared + _C2)
+    index /= (mean1**2 + mean2**2 + _C1) * (spread1 + spread2 + _C2)
+    within = slice(_REACH, -_REACH)  # where the whole window lies in the picture
+    return float(index[within, within].mean())
+
+
+def motion_change(flow: Flow, expected: Flow, valid: NDArray[np.bool_] | None = None) -> float:
+    """Mean end-point error between flows, as a share of the mean motion expected: 0 for the same motion.
+
+    Nothing moving where motion was expected gives 1, the way back 2.
+
+    Args:
+        flow, expected: (T-1, 2, H, W), pixels. valid: (H, W), where to look; everywhere without.
+    """
+    error = np.linalg.norm(flow - expected, axis=1).mean(0)
+    motion = np.linalg.norm(expected, axis=1).mean(0)
+    if valid is not None and valid.any():
+        error, motion = error[valid], motion[valid]
+    return float(error.mean() / max(float(motion.mean()), 1e-3))
+
+
+def seen_through(flow: Flow, grid: Tensor) -> tuple[Flow, NDArray[np.bool_]]:
+    """The flow of a clip after a warp of all its frames by one grid g, to first order.
+
+    A pixel p shows g(p), which moves by f(g(p)); what is there then is shown at p + J⁻¹ f(g(p)), with J the
+    Jacobian of g.
+
+    Args:
+        flow: (T-1, 2, H, W), pixels. grid: (1, H, W, 2), as ``disturb.warp`` has it.
+
+    Returns:
+        (T-1, 2, H, W), and where it holds: (H, W), the pixels that come from within the picture unfolded.
+    """
+    height, width = flow.shape[-2:]
+    units = grid.new_tensor([width / 2, height / 2])
+    places = grid[0] * units  # pixels
+    along_y, along_x = torch.gradient(places, dim=(0, 1))
+    jacobian = torch.stack([along_x, along_y], dim=-1)  # (H, W, 2, 2): column by direction of p
+    size = torch.linalg.det(jacobian)
+    moved = F.grid_sample(
+        torch.from_numpy(flow).to(grid), grid.expand(len(flow), -1, -1, -1), align_corners=False
+    )
+    valid = inside(grid)[0] & (size > 0.1)
+    safe = torch.where(valid[..., None, None], jacobian, torch.eye(2).to(grid))
+    seen = torch.linalg.solve(safe, moved.permute(0, 2, 3, 1)[..., None])[..., 0]
+    return seen.permute(0, 3, 1, 2).numpy(), valid.numpy()
+
+
+def identity(frames: Frames) -> Tensor:
+    """The grid that changes nothing in clips of this size: (1, H, W, 2)."""
+    return identity_grid(frames.shape[1], frames.shape[2], torch.empty(0))
+
+
+def flow_picture(flow: Flow, longest: float) -> Frames:
+    """Flow in the usual colours: the direction as hue, the length as depth of colour; white is stillness.
+
+    The wheel is that of Baker et al., A Database and Evaluation Methodology for Optical Flow (2011).
+
+    Args:
+        flow: (T, 2, H, W). longest: the motion that gets full colour, pixels.
+
+    Returns:
+        uint8 (T, H, W, 3).
+    """
+    wheel = _colour_wheel()
+    x, y = flow[:, 0] / max(longest, 1e-3), flow[:, 1] / max(longest, 1e-3)
+    length = np.minimum(np.hypot(x, y), 1)[..., None]
+    at = (np.arctan2(-y, -x) / np.pi + 1) / 2 * len(wheel)
+    low = at.astype(int) % len(wheel)
+    share = (at - np.floor(at))[..., None]
+    hue = wheel[low] * (1 - share) + wheel[(low + 1) % len(wheel)] * share
+    picture: Frames = np.rint(255 * (1 - length * (1 - hue))).astype(np.uint8)
+    return picture
+
+
+def _colour_wheel() -> NDArray[np.float64]:
+    """Hues (55, 3) in [0, 1]: more steps where the eye tells more of them apart."""
+    corners = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1], [1, 0, 1], [1, 0, 0]], float)
+    steps = (15, 6, 4, 11, 13, 6)
+    parts = [
+        one + (two - one) * np.arange(count)[:, None] / count
+        for one, two, count in zip(corners[:-1], corners[1:], steps, strict=True)
+    ]
+    return np.concatenate(parts)
