@@ -23,7 +23,7 @@ from dsm.datasets.clips import EpochBatches, TrainingClips
 from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.datasets.motionscenes import MotionScenesConfig, write_motionscenes
 from dsm.datasets.reading import ClipConfig
-from dsm.disturb.spatial import SmoothWarp
+from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.disturb.views import View
 from dsm.engine.loading import Batches
@@ -31,14 +31,11 @@ from dsm.engine.loading import Batches
 BATCH = 16
 
 
-def resident(pids: list[int]) -> float:
-    """MB of memory of the processes."""
-    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
-    return pages * 4096 / 2**20
-
-
-def processes() -> list[int]:
-    return [os.getpid(), *(child.pid for child in multiprocessing.active_children() if child.pid)]
+def resident() -> list[float]:
+    """MB of memory of this process, and of each of its workers."""
+    workers = sorted(child.pid for child in multiprocessing.active_children() if child.pid)
+    pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in [os.getpid(), *workers]]
+    return [count * 4096 / 2**20 for count in pages]
 
 
 def main() -> None:
@@ -55,7 +52,7 @@ def main() -> None:
         names = [videos.paths[place] for place in again]
         write_list(scenes / "long.txt", VideoList(names, videos.labels[again], videos.frames[again], scenes))
         views = (
-            View("anchor", spatial=SmoothWarp()),
+            View("anchor", spatial=SpatialMix()),
             View("positive"),
             View("negative", temporal=TemporalMix()),
         )
@@ -69,13 +66,22 @@ def main() -> None:
         for number, _ in enumerate(Batches(clips, order, options.workers, 60, pin_memory=False), start=1):
             if number % 10 == 0:
                 loaded.append(number * BATCH)
-                memory.append(resident(processes()))
+                memory.append(resident())
     seconds = time.monotonic() - begun
-    early, late = np.mean(memory[len(memory) // 10 : len(memory) // 5]), np.mean(memory[-len(memory) // 10 :])
-    print(f"{options.clips} clips in {seconds:.0f} s: {early:.0f} MB after a tenth, {late:.0f} MB at the end")
+    each = np.array(memory)  # (readings, processes)
+    early, late = each[len(each) // 10 : len(each) // 5].mean(0), each[-len(each) // 10 :].mean(0)
+    print(
+        f"{options.clips} clips in {seconds:.0f} s: {early.sum():.0f} MB after a tenth, {late.sum():.0f} MB "
+        f"at the end (main process {early[0]:.0f} -> {late[0]:.0f}, workers "
+        + ", ".join(f"{one:.0f} -> {two:.0f}" for one, two in zip(early[1:], late[1:], strict=True))
+        + ")"
+    )
     figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
-    axes.plot(loaded, memory)
-    axes.set(xlabel="clips", ylabel="RSS of all processes, MB", ylim=(0, 1.15 * max(memory)))
+    axes.plot(loaded, each.sum(1), label="all")
+    axes.plot(loaded, each[:, 0], label="main process")
+    axes.plot(loaded, each[:, 1:], label=[f"worker {number + 1}" for number in range(each.shape[1] - 1)])
+    axes.legend(frameon=False, ncols=4, loc="lower right")
+    axes.set(xlabel="clips", ylabel="RSS, MB", ylim=(0, 1.15 * each.sum(1).max()))
     figure.savefig(options.out, dpi=110)
 
 

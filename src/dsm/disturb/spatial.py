@@ -178,7 +178,7 @@ class LocalWarp(Warp):
     def field(self, draws: Tensor, height: int, width: int) -> Tensor:
         start = identity_grid(height, width, draws).flip(-1)  # y first
         sides = start.new_tensor([height, width])
-        start = (start + 1) / 2 * sides
+        start = (start + 1) / 2 * sides - 0.5  # the first pixel is at 0
         place = start
         # The last warp is the first that a pixel is led back through.
         for row in range(draws.shape[1] - 1, -1, -1):

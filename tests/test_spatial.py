@@ -1,0 +1,280 @@
+"""Every kind of SLD: exact where there is an exact answer, and what all of them promise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dsm.analyse.change import motion_change, seen_through
+from dsm.disturb import (
+    AddBackground,
+    Affine,
+    LocalWarp,
+    ReplaceBackground,
+    SmoothWarp,
+    SpatialMix,
+    ThinPlate,
+    identity_grid,
+    inside,
+    local_warp_exact,
+    thin_plate_spline,
+    warp,
+)
+from dsm.disturb.appearance import moving_part
+from dsm.disturb.spatial_mix import KINDS
+from dsm.errors import UserError
+from dsm.video.flow import compute_flow
+
+EVERY = sorted(KINDS)
+BENDING = ["affine", "local", "smooth", "tps"]
+
+
+def clips(batch: int = 3, frames: int = 4, height: int = 24, width: int = 32, seed: int = 0) -> torch.Tensor:
+    return torch.rand(batch, 3, frames, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def local_warp_slowly(clip: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """The published formula, pixel by pixel."""
+    height, width = clip.shape[-2:]
+    p, s = point[:2].astype(float), point[2:].astype(float)
+    out = clip.copy()
+    for row in range(height):
+        for column in range(width):
+            x = np.array([row, column])
+            if (x >= p - 3 * s).all() and (x < p + 3 * s).all():
+                h = 0.5 / (3 * (np.linalg.norm(x - p - s) / np.linalg.norm(s)) ** 4 + 1)
+                y = (x + np.trunc(-h * s)).astype(int).clip(0, [height - 1, width - 1])
+                out[..., row, column] = clip[..., y[0], y[1]]
+    return out
+
+
+def test_the_exact_local_warp_is_the_published_one(shared: Path) -> None:
+    golden = np.load(shared / "golden" / "local_warp.npz")
+    clip = torch.from_numpy(golden["clip"])
+    for point, expected in zip(golden["points"], golden["warped"], strict=True):
+        assert np.array_equal(local_warp_exact(clip, torch.from_numpy(point)[None]).numpy(), expected)
+
+
+def test_the_exact_local_warp_equals_the_formula_pixel_by_pixel() -> None:
+    clip = np.random.default_rng(0).integers(0, 256, (1, 3, 2, 70, 60), np.uint8)
+    points = np.array([[20, 30, 6, 4], [40, 10, 5, 9]])
+    slow = local_warp_slowly(local_warp_slowly(clip, points[0]), points[1])
+    assert np.array_equal(local_warp_exact(torch.from_numpy(clip), torch.from_numpy(points)).numpy(), slow)
+
+
+def test_the_smooth_local_warp_follows_the_exact_one() -> None:
+    """On a picture that rises by one a pixel, the two tell where each pixel came from, to a pixel's cut."""
+    side, point = 224, np.array([100, 80, 20, 15])
+    ramp = torch.arange(side, dtype=torch.float64).expand(1, 1, 1, side, side)
+    exact = local_warp_exact(ramp, torch.from_numpy(point)[None])
+    draw = torch.tensor([[[*point / side, 1.0]]], dtype=torch.float64)
+    grid = identity_grid(side, side, ramp) + LocalWarp(most=1).field(draw, side, side)
+    moved = (warp(ramp, grid, "border") - ramp).abs()
+    assert (warp(ramp, grid, "border") - exact).abs().max() < 1
+    assert 6 < moved.max() < 7.5  # half of s, along the columns
+
+
+def test_the_thin_plate_spline_is_that_of_the_golden_file(shared: Path) -> None:
+    golden = np.load(shared / "golden" / "tps_warp.npz")
+    target, source = (torch.from_numpy(golden[f"{name}_control_points"]) for name in ("target", "source"))
+    height, width = golden["grid"].shape[1:3]
+    x, y = torch.meshgrid(torch.linspace(-1, 1, width), torch.linspace(-1, 1, height), indexing="xy")
+    grid = thin_plate_spline(target, source, torch.stack([x, y], -1).reshape(-1, 2))
+    grid = grid.reshape(1, height, width, 2)
+    assert np.abs(grid.numpy() - golden["grid"]).max() < 1e-4
+    video = torch.from_numpy(golden["video"])
+    found = F.grid_sample(video.flatten(1, 2), grid, align_corners=True).reshape(video.shape)
+    assert np.abs(found.numpy() - golden["warped_align_corners_true"]).max() < 1e-4
+
+
+def test_a_thin_plate_goes_through_its_points_and_keeps_straight_what_is_moved_straight() -> None:
+    rng = np.random.default_rng(0)
+    control = torch.from_numpy(rng.uniform(-1, 1, (9, 2)))
+    values = torch.from_numpy(rng.uniform(-1, 1, (9, 2)))
+    assert torch.allclose(thin_plate_spline(control, values, control), values)
+    places = torch.from_numpy(rng.uniform(-2, 2, (50, 2)))
+    matrix = torch.tensor([[0.9, 0.2], [-0.3, 1.1]], dtype=torch.float64)
+    assert torch.allclose(thin_plate_spline(control, control @ matrix + 0.1, places), places @ matrix + 0.1)
+
+
+def test_an_affine_field_is_its_matrix() -> None:
+    kind = Affine(rotate=90, scale=0, shear=0, shift=0)
+    draw = torch.tensor([[[-1.0, -1.0, 0.0], [1.0, -1.0, 0.0]]])  # a quarter turn, less the identity
+    clip = clips(1, height=20, width=20)
+    turned = warp(clip, identity_grid(20, 20, clip) + kind.field(draw, 20, 20))
+    assert torch.allclose(turned, clip.rot90(1, (3, 4)), atol=1e-5)
+    mirrored = Affine(scale=0, rotate=0, shear=0, shift=0, reflect=1)(clip, seed=0)
+    assert torch.allclose(mirrored, clip.flip(-1), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_strength_zero_is_the_identity_exactly(name: str) -> None:
+    for clip in (clips(), clips().bfloat16(), (clips() * 255).byte()):
+        assert torch.equal(KINDS[name](strength=0)(clip, seed=1), clip)
+        assert torch.equal(SpatialMix.only(name, 0)(clip, seed=1), clip)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_still_clip_stays_still_and_changes(name: str) -> None:
+    clip = clips(frames=1, height=64, width=64).expand(-1, -1, 4, -1, -1)
+    found = KINDS[name]()(clip, seed=0)
+    assert torch.equal(found, found[:, :, :1].expand_as(found))
+    assert (found - clip).abs().mean() > 1e-3
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_more_strength_changes_more(name: str) -> None:
+    clip = F.avg_pool3d(clips(4, height=96, width=96), (1, 9, 9), 1, (0, 4, 4))
+    changes = [(KINDS[name](strength=s)(clip, seed=3) - clip).abs().mean() for s in (0.25, 0.5, 1)]
+    assert changes[0] < changes[1] < changes[2]
+
+
+@pytest.mark.parametrize("name", BENDING)
+def test_a_batch_of_one_equals_a_row_of_a_batch(name: str) -> None:
+    clip = clips(3)
+    kind = KINDS[name]()
+    draws = kind.draw_batch(3, 0, clip)
+    identity = identity_grid(24, 32, clip)
+    whole = warp(clip, identity + kind.field(draws, 24, 32))
+    for row in range(3):
+        alone = warp(clip[row, None], identity + kind.field(draws[row, None], 24, 32))
+        assert torch.allclose(alone[0], whole[row], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["background", "replace"])
+def test_what_is_mixed_into_a_clip_does_not_hang_on_the_others_when_it_is_its_own(name: str) -> None:
+    kind = KINDS[name](source="clip")
+    draws = kind.draw_batch(3, 0, clips(3))
+    whole = kind.mix(clips(3), draws)
+    assert torch.equal(kind.mix(clips(3)[1:2], draws[1:2])[0], whole[1])
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_types_and_ranges_are_kept(name: str) -> None:
+    kind, clip = KINDS[name](), clips(height=32)
+    exact = kind(clip.double(), seed=5)
+    assert exact.dtype == torch.float64
+    assert (kind(clip, seed=5) - exact).abs().max() < 1e-4
+    for low in (torch.bfloat16, torch.float16):
+        found = kind(clip.to(low), seed=5)
+        assert found.dtype == low
+        assert (found.double() - exact).abs().mean() < 0.01
+    whole = kind((clip * 255).byte(), seed=5)
+    assert whole.dtype == torch.uint8
+    assert ((whole.double() / 255) - exact).abs().mean() < 0.01
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_same_seed_gives_the_same_and_another_another(name: str) -> None:
+    kind, clip = KINDS[name](), clips()
+    assert torch.equal(kind(clip, seed=1), kind(clip, seed=1))
+    assert not torch.equal(kind(clip, seed=1), kind(clip, seed=2))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_gradients_flow_to_the_clip_and_to_the_draws(name: str) -> None:
+    clip = clips(2, height=32).requires_grad_()
+    kind = KINDS[name]()
+    kind(clip, seed=0).square().sum().backward()
+    assert clip.grad is not None
+    assert clip.grad.isfinite().all()
+    assert clip.grad.abs().sum() > 0
+    draws = kind.draw_batch(2, 0, clip).requires_grad_()
+    if name in BENDING:
+        grid = identity_grid(32, 32, clip) + kind.field(draws, 32, 32)
+        warp(clip.detach(), grid).square().sum().backward()
+        assert draws.grad is not None
+        assert draws.grad.isfinite().all()
+        assert draws.grad.abs().sum() > 0
+
+
+def test_padding_and_the_mask_of_what_lies_inside() -> None:
+    clip = torch.ones(1, 1, 1, 10, 10)
+    grid = identity_grid(10, 10, clip) + torch.tensor([0.6, 0.0])  # three pixels from the right
+    mask = inside(grid)
+    assert mask.shape == (1, 10, 10)
+    assert mask[0, :, :7].all()
+    assert not mask[0, :, 7:].any()
+    assert warp(clip, grid, "zeros")[0, 0, 0, :, 8:].abs().max() == 0
+    for padding in ("reflection", "border"):
+        assert torch.equal(warp(clip, grid, padding), clip)
+
+
+def moving_square(size: int = 96, frames: int = 6) -> np.ndarray:
+    """A textured square that moves over texture: (T, H, W, 3)."""
+    rng = np.random.default_rng(0)
+    ground = rng.integers(0, 255, (size // 4, size // 4, 3)).repeat(4, 0).repeat(4, 1)
+    patch = rng.integers(0, 255, (10, 10, 3)).repeat(4, 0).repeat(4, 1)
+    shown = np.stack([ground] * frames).astype(float)
+    for t in range(frames):
+        shown[t, 25 : 25 + 40, 15 + 3 * t : 55 + 3 * t] = patch
+    soft = torch.from_numpy(shown).permute(0, 3, 1, 2)
+    soft = F.avg_pool2d(soft, 3, 1, 1, count_include_pad=False)
+    return soft.permute(0, 2, 3, 1).round().byte().numpy()
+
+
+@pytest.mark.parametrize("name", BENDING)
+def test_the_flow_of_a_bent_clip_is_the_bent_flow(name: str) -> None:
+    frames = moving_square()
+    clip = torch.from_numpy(frames).permute(3, 0, 1, 2)[None]
+    kind = KINDS[name](strength=0.5)
+    grid = identity_grid(96, 96, clip.float()) + kind.field(kind.draw_batch(1, 4, clip), 96, 96)
+    bent = warp(clip, grid)[0].permute(1, 2, 3, 0).contiguous().numpy()
+    flow = compute_flow(frames)
+    expected, valid = seen_through(flow, grid)
+    found = compute_flow(bent)
+    assert valid.mean() > 0.5
+    assert motion_change(found, expected, valid) < 0.3
+    assert motion_change(compute_flow(bent[::-1].copy()), expected, valid) > 1.5  # and it could fail
+
+
+def test_a_background_is_mixed_in_by_its_share() -> None:
+    clip = clips(2)
+    kind = AddBackground(share=(0.2, 0.2))
+    draws = kind.draw_batch(2, 0, clip)
+    frame = clip[[1, 0], :, (draws[[1, 0], 1] * 4).long()]
+    assert torch.allclose(kind.mix(clip, draws), clip * 0.8 + frame[:, :, None] * 0.2, atol=1e-6)
+
+
+def test_what_moves_is_kept_and_what_is_behind_it_comes_from_the_other_clip() -> None:
+    clip = torch.full((2, 3, 6, 96, 96), 0.5)
+    clip[0] = torch.from_numpy(moving_square()).permute(3, 0, 1, 2) / 255
+    moving = moving_part(clip, 0.5)
+    assert moving[0, 35:55, 25:60].mean() > 0.9
+    assert moving[0, 75:, :].mean() < 0.1
+    assert moving[1].max() == 0  # nothing moves there
+    found = ReplaceBackground()(clip, seed=0)
+    assert torch.allclose(found[0, :, :, 45, 40], clip[0, :, :, 45, 40], atol=0.02)
+    assert (found[0, :, :, 85:, 5:30] - 0.5).abs().mean() < 0.05
+
+
+@given(st.lists(st.sampled_from([0.0, 0.5, 2.0]), min_size=6, max_size=6), st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_a_mix_is_for_each_sample_one_of_its_kinds(weights: list[float], seed: int) -> None:
+    chosen = dict(zip(KINDS, weights, strict=True))
+    if not any(weights):
+        with pytest.raises(UserError, match="one of them above 0"):
+            SpatialMix(**chosen)
+        return
+    mix = SpatialMix(**chosen)
+    draws = mix.draw(np.random.default_rng(seed))
+    assert set(draws) == {name for name, weight in chosen.items() if weight}
+    assert sum(bool(np.any(draw)) for draw in draws.values()) == 1
+
+
+def test_a_mix_of_one_kind_is_that_kind() -> None:
+    clip = clips()
+    for name in EVERY:
+        assert torch.allclose(SpatialMix.only(name)(clip, seed=7), KINDS[name]()(clip, seed=7), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [SmoothWarp, LocalWarp, ThinPlate, Affine, AddBackground, SpatialMix])
+def test_a_strength_below_zero_is_refused(kind: type) -> None:
+    with pytest.raises(UserError, match="0 or more"):
+        kind(strength=-1)
