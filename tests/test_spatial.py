@@ -75,9 +75,10 @@ def test_the_smooth_local_warp_follows_the_exact_one() -> None:
     exact = local_warp_exact(ramp, torch.from_numpy(point)[None])
     draw = torch.tensor([[[*point / side, 1.0]]], dtype=torch.float64)
     grid = identity_grid(side, side, ramp) + LocalWarp(most=1).field(draw, side, side)
-    moved = (warp(ramp, grid, "border") - ramp).abs()
-    assert (warp(ramp, grid, "border") - exact).abs().max() < 1
-    assert 6 < moved.max() < 7.5  # half of s, along the columns
+    found = warp(ramp, grid, "border")
+    cut = (found - exact).abs()[..., :125]  # at 125, the window's edge, rounding says in or out
+    assert cut.max() < 1
+    assert (found - ramp).abs().max().item() == pytest.approx(7.5)  # half of s, along the columns
 
 
 def test_the_thin_plate_spline_is_that_of_the_golden_file(shared: Path) -> None:

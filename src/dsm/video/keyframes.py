@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import av
 from av.video.frame import VideoFrame
@@ -131,37 +132,54 @@ def frames_by_keyframes(
     for number in wanted:
         groups.setdefault(bisect.bisect_right(line.numbers, number) - 1, []).append(number)
     by_dts = container.format.name in _INDEXED
-    cursor = _Cursor(container, by_dts, at=None if video.used else 0)
     codec = container.streams.video[0].codec_context
-    codec.copy_opaque = True  # a frame of MPEG-4 then says which packet it is from
     avi = container.format.name == "avi"
-    for group, numbers in groups.items():
-        begin = line.numbers[group]
-        end = line.numbers[group + 1] if group + 1 < len(line.numbers) else line.packets
-        length = min(end - begin, numbers[-1] - begin + 1 + _REORDER)
-        packets = cursor.group(begin, line.times[group], length)
-        order = _order_of_vops(packets) if avi and codec.name == "mpeg4" else _order_of_times(packets)
-        rank = {place: shown for shown, place in enumerate(order)}
-        place_of = {packet.pts: place for place, packet in enumerate(packets)}
-        waiting = {order[number - begin]: number for number in numbers}
-        latest = -1
-        for place, packet in enumerate([*packets[: max(waiting) + 1], None]):
-            deadline.check()
-            # The decoder may skip what is neither wanted nor built upon.
-            codec.skip_frame = "DEFAULT" if packet is None or place in waiting else "NONREF"
-            if packet is not None:
-                packet.opaque = place
-            for frame in _frames(codec, packet):
-                source_of = frame.opaque if avi else place_of.get(frame.pts)
-                shown = rank[source_of] if isinstance(source_of, int) else -1
-                if shown <= latest:
-                    raise Untrusted
-                latest = shown
-                if source_of in waiting:
-                    yield waiting.pop(source_of), frame
-        if waiting:
-            raise Untrusted
-        codec.flush_buffers()
+    codec.copy_opaque = avi  # a frame of MPEG-4 then says which packet it is from
+    with closing(_Cursor(container, by_dts, at=None if video.used else 0)) as cursor:
+        for group, numbers in groups.items():
+            begin = line.numbers[group]
+            end = line.numbers[group + 1] if group + 1 < len(line.numbers) else line.packets
+            length = min(end - begin, numbers[-1] - begin + 1 + _REORDER)
+            packets = cursor.group(begin, line.times[group], length)
+            order = _order_of_vops(packets) if avi and codec.name == "mpeg4" else _order_of_times(packets)
+            waiting = {order[number - begin]: number for number in numbers}
+            yield from _wanted_frames(codec, packets, order, waiting, avi, deadline)
+            codec.flush_buffers()
+
+
+def _wanted_frames(
+    codec: av.VideoCodecContext,
+    packets: list[VideoPacket],
+    order: list[int],
+    waiting: dict[int, int],
+    avi: bool,
+    deadline: Deadline,
+) -> Iterator[tuple[int, VideoFrame]]:
+    """Decode those frames of a group that are waited for.
+
+    Args:
+        order: places of the packets, as they are shown.
+        waiting: place of a wanted packet -> number of its frame.
+    """
+    rank = {place: shown for shown, place in enumerate(order)}
+    place_of = {packet.pts: place for place, packet in enumerate(packets)}
+    latest = -1
+    for place, packet in enumerate([*packets[: max(waiting) + 1], None]):
+        deadline.check()
+        # The decoder may skip what is neither wanted nor built upon.
+        codec.skip_frame = "DEFAULT" if packet is None or place in waiting else "NONREF"
+        if packet is not None and avi:
+            packet.opaque = place
+        for frame in _frames(codec, packet):
+            source_of = frame.opaque if avi else place_of.get(frame.pts)
+            shown = rank[source_of] if isinstance(source_of, int) else -1
+            if shown <= latest:
+                raise Untrusted
+            latest = shown
+            if source_of in waiting:
+                yield waiting.pop(source_of), frame
+    if waiting:
+        raise Untrusted
 
 
 def _frames(codec: av.VideoCodecContext, packet: VideoPacket | None) -> list[VideoFrame]:
@@ -217,14 +235,15 @@ class _Cursor:
         """``at``: the number of the packet that comes next, if it is known."""
         self._container, self._by_dts, self._at = container, by_dts, at
         self._stream = container.streams.video[0]
-        self._packets = self._demux()
+        self._begin()
 
     def group(self, number: int, time: int, length: int) -> list[VideoPacket]:
         """``length`` packets from the keyframe with this packet number and timestamp on."""
         first: VideoPacket | None = None
         if self._at is None or number - self._at > _NEAR:
             self._container.seek(time, stream=self._stream)
-            self._packets = self._demux()
+            self.close()
+            self._begin()
             for packet in self._packets:
                 first = packet
                 if (self._time(packet) or 0) >= time:
@@ -240,8 +259,13 @@ class _Cursor:
         self._at = number + length
         return packets
 
-    def _demux(self) -> Iterator[VideoPacket]:
-        return (packet for packet in self._container.demux(self._stream) if packet.size)
+    def close(self) -> None:
+        """Each read would else leave a packet behind: PyAV frees it when told to, not when forgotten."""
+        self._demuxer.close()
+
+    def _begin(self) -> None:
+        self._demuxer = cast("Generator[VideoPacket]", self._container.demux(self._stream))
+        self._packets = (packet for packet in self._demuxer if packet.size)
 
     def _time(self, packet: VideoPacket) -> int | None:
         return packet.dts if self._by_dts else packet.pts
