@@ -7,7 +7,7 @@ in, the same for all frames, so that nothing new moves.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -117,6 +117,3 @@ def moving_part(clip: Tensor, share: float) -> Tensor:
     middle = flat.quantile(1 - share, dim=1, keepdim=True)
     # From 0 at half the limit to 1 at one and a half times it.
     return (flat / middle.clamp(min=1e-6) - 0.5).clamp(0, 1).reshape(change.shape)
-
-
-APPEARANCES: dict[str, type[Any]] = {"background": AddBackground, "replace": ReplaceBackground}

@@ -1,8 +1,8 @@
 """Spatial Local Disturbance (SLD): break the scene, keep the motion (DSM, section 3.2).
 
 One disturbance a sample, the same for all its frames: what stands still is changed and stays still, what
-moves goes on moving. Kinds that bend the picture are here, those that change what it shows are in
-``appearance.py``; ``spatial_mix.py`` draws among all of them by weight.
+moves goes on moving. Kinds that bend the picture are here and in ``local_warp.py``, those that change what it
+shows in ``appearance.py``; ``spatial_mix.py`` draws among all of them by weight.
 
 ``draw`` chooses what is random about one sample, a small array; the rest works on a whole batch of such
 arrays, stacked, on any device. Called with clips, a kind does both::
@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -113,7 +112,7 @@ class ThinPlate(Warp):
 
     def field(self, draws: Tensor, height: int, width: int) -> Tensor:
         spline = _pixel_spline(self.points, height, width).to(draws)
-        return (spline @ draws).reshape(len(draws), height, width, 2)
+        return torch.einsum("pn,bnk->bpk", spline, draws).reshape(len(draws), height, width, 2)
 
 
 def control_points(points: int) -> Tensor:
@@ -153,72 +152,6 @@ def _pixel_spline(points: int, height: int, width: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class LocalWarp(Warp):
-    """Pull the picture aside around one to three points: the local warp of DSM's published code.
-
-    There, on a picture of 224 pixels, p in [60, 140)² and s in [10, 20)², and a pixel x within 3 s of p comes
-    from x - h s, with h = 0.5 / (3 (|x - (p + s)| / |s|)⁴ + 1). Here the same in shares of the sides.
-    """
-
-    most: int = 3
-    """Points at most; one after the other."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.most < 1:
-            raise UserError("sld: most, the number of points, must be at least 1.")
-
-    def draw(self, rng: np.random.Generator) -> Draw:
-        """(most, 5): rows (py, px, sy, sx) in shares of the sides, and the strength; 0 for one not used."""
-        place = rng.uniform(60 / 224, 140 / 224, (self.most, 2))
-        shift = rng.uniform(10 / 224, 20 / 224, (self.most, 2))
-        used = np.arange(self.most) < rng.integers(1, self.most + 1)
-        return np.column_stack([place, shift, used * self.strength]).astype(np.float32)
-
-    def field(self, draws: Tensor, height: int, width: int) -> Tensor:
-        start = identity_grid(height, width, draws).flip(-1)  # y first
-        sides = start.new_tensor([height, width])
-        start = (start + 1) / 2 * sides - 0.5  # the first pixel is at 0
-        place = start
-        # The last warp is the first that a pixel is led back through.
-        for row in range(draws.shape[1] - 1, -1, -1):
-            point, shift = (draws[:, row, i : i + 2] * sides for i in (0, 2))  # (B, 2) pixels
-            shift = shift[:, None, None]
-            place = place - draws[:, row, 4, None, None, None] * local_pull(
-                place, point[:, None, None], shift
-            )
-        return ((place - start) / sides * 2).flip(-1)
-
-
-def local_pull(place: Tensor, point: Tensor, shift: Tensor) -> Tensor:
-    """h s of :class:`LocalWarp`: how far each place is pulled; none more than 3 s from the point.
-
-    Args:
-        place: (…, 2) pixels. point, shift: to be broadcast with it; the shift is above 0.
-    """
-    within = ((place >= point - 3 * shift) & (place < point + 3 * shift)).all(-1, keepdim=True)
-    ratio = (place - point - shift).square().sum(-1, keepdim=True) / shift.square().sum(-1, keepdim=True)
-    return torch.where(within, 0.5 / (3 * ratio.square() + 1), 0) * shift
-
-
-def local_warp_exact(clip: Tensor, points: Tensor) -> Tensor:
-    """The local warp to the pixel as DSM's published code has it: displacements cut to whole pixels.
-
-    Args:
-        clip: (B, C, T, H, W) of any type.
-        points: (N, 4), rows (py, px, sy, sx) in pixels, one after the other; the same for all samples.
-    """
-    height, width = clip.shape[-2:]
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    place = torch.stack([rows, columns], dim=-1).to(clip.device)  # y first
-    for row in points.to(clip.device, torch.float64):
-        source = place + torch.trunc(-local_pull(place.double(), row[:2], row[2:])).long()
-        y, x = source[..., 0].clamp(0, height - 1), source[..., 1].clamp(0, width - 1)
-        clip = clip[..., y, x]
-    return clip
-
-
-@dataclass(frozen=True)
 class Affine(Warp):
     """Scale, turn, shear and shift the whole picture; the published code's is the scale alone."""
 
@@ -245,6 +178,3 @@ class Affine(Warp):
     def field(self, draws: Tensor, height: int, width: int) -> Tensor:
         grid = identity_grid(height, width, draws)
         return torch.einsum("bij,xhwj->bhwi", draws[:, :, :2], grid) + draws[:, None, None, :, 2]
-
-
-WARPS: dict[str, type[Any]] = {"smooth": SmoothWarp, "local": LocalWarp, "tps": ThinPlate, "affine": Affine}

@@ -10,12 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dsm.disturb.appearance import APPEARANCES, Appearance, Source
-from dsm.disturb.spatial import WARPS, Disturbance, Draw, Seed, Warp
+from dsm.disturb.appearance import AddBackground, Appearance, ReplaceBackground, Source
+from dsm.disturb.local_warp import LocalWarp
+from dsm.disturb.spatial import Affine, Disturbance, Draw, Seed, SmoothWarp, ThinPlate, Warp
 from dsm.disturb.warp import Padding, identity_grid, warp, working_dtype
 from dsm.errors import UserError
 
-KINDS = {**WARPS, **APPEARANCES}
+KINDS: dict[str, type[Any]] = {
+    "smooth": SmoothWarp,
+    "local": LocalWarp,
+    "tps": ThinPlate,
+    "affine": Affine,
+    "background": AddBackground,
+    "replace": ReplaceBackground,
+}
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class SpatialMix:
         found: dict[str, Disturbance] = {}
         for name in KINDS:
             if getattr(self, name):
-                more = {"source": self.source} if name in APPEARANCES else {}
+                more = {"source": self.source} if issubclass(KINDS[name], Appearance) else {}
                 found[name] = KINDS[name](strength=self.strength, **more)
         return found
 

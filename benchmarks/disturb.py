@@ -1,0 +1,143 @@
+"""How fast clips are disturbed: ours beside a loop over pixels and beside kornia, interleaved in one run.
+
+    python benchmarks/disturb.py [--rounds 7] [--threads 1] [--json FILE]
+
+Clips of 8x3x16x112x112 and 4x3x16x224x224, float32. The loop works out the local warp as DSM's published
+code does, pixel by pixel in Python (the slow reference of the tests): `one for all` is its own way, the same
+warp for the whole batch; `each its own` is what training wants. Both with two points, the mean of the code's
+one to three. kornia bends with 5x5 control points as its own `VideoSequential` does it, and, with more care
+than its documentation asks for, with all frames of a clip folded into channels. The motion scaled along the
+flow is timed apart from its flow (DIS, in OpenCV).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dsm.disturb import LocalWarp, SmoothWarp, ThinPlate, local_warp_exact, scale_motion
+from dsm.disturb.motion_scale import MotionScale
+from dsm.disturb.spatial import control_points
+from dsm.video.flow import compute_flow
+
+SIZES = ((8, 112), (4, 224))
+FRAMES = 16
+
+
+def local_warp_loop(clip: Tensor, points: Tensor) -> Tensor:
+    """Each pixel of each window by itself, as the published code has it."""
+    height, width = clip.shape[-2:]
+    for *point, shift_y, shift_x in points.tolist():
+        shift, norm = (shift_y, shift_x), float(np.hypot(shift_y, shift_x))
+        out = clip.clone()
+        for row in range(height):
+            for column in range(width):
+                if all(-3 * s <= x - p < 3 * s for x, p, s in zip((row, column), point, shift, strict=True)):
+                    away = np.hypot(row - point[0] - shift_y, column - point[1] - shift_x) / norm
+                    pull = 0.5 / (3 * away**4 + 1)
+                    y = min(max(row + int(-pull * shift_y), 0), height - 1)
+                    x = min(max(column + int(-pull * shift_x), 0), width - 1)
+                    out[..., row, column] = clip[..., y, x]
+        clip = out
+    return clip
+
+
+def kornia_ways(clip: Tensor) -> dict[str, Callable[[], Tensor]]:
+    try:
+        from kornia.augmentation import RandomThinPlateSpline, VideoSequential
+        from kornia.geometry.transform import get_tps_transform, warp_image_tps
+    except ImportError:
+        print("kornia is not installed (pip install kornia): left out")
+        return {}
+    spline = RandomThinPlateSpline(scale=0.1, p=1.0)
+    video = VideoSequential(spline, data_format="BCTHW", same_on_frame=True)
+
+    def folded() -> Tensor:
+        kind = ThinPlate()
+        target = control_points(kind.points).float().expand(len(clip), -1, -1)
+        source = target + kind.draw_batch(len(clip), 0, clip)
+        weights, affine = get_tps_transform(target, source)
+        return warp_image_tps(clip.flatten(1, 2), target, weights, affine).reshape(clip.shape)
+
+    return {"thin plate, kornia": lambda: video(clip), "thin plate, kornia folded": folded}
+
+
+def ways(clip: Tensor) -> dict[str, Callable[[], Tensor]]:
+    """What is timed, by name."""
+    side = clip.shape[-1]
+    points = torch.tensor([[100, 80, 20, 15], [75, 120, 12, 18]]) * (side / 224)
+    pictures = (clip[0] * 255).byte()
+    frames = pictures.permute(1, 2, 3, 0).contiguous().numpy()
+    flow = torch.from_numpy(compute_flow(frames))
+    scale = MotionScale(3.0, 0, FRAMES - 1)
+    return {
+        "one for all, ours": lambda: local_warp_exact(clip, points),
+        "one for all, loop": lambda: local_warp_loop(clip, points),
+        "each its own, ours": lambda: LocalWarp()(clip, 0),
+        "each its own, loop": lambda: torch.stack([local_warp_loop(one, points) for one in clip]),
+        "thin plate, ours": lambda: ThinPlate()(clip, 0),
+        **kornia_ways(clip),
+        "smooth field, ours": lambda: SmoothWarp()(clip, 0),
+        "motion scaled, a clip": lambda: scale_motion(pictures, flow, scale),
+        "its flow, a clip": lambda: torch.from_numpy(compute_flow(frames)),
+    }
+
+
+PAIRS = (
+    ("one for all, loop", "one for all, ours"),
+    ("each its own, loop", "each its own, ours"),
+    ("thin plate, kornia", "thin plate, ours"),
+    ("thin plate, kornia folded", "thin plate, ours"),
+)
+
+
+def moving_clip(batch: int, side: int) -> Tensor:
+    rng = np.random.default_rng(0)
+    texture = torch.from_numpy(rng.random((batch, 3, side // 8 + 8, side // 8 + 8), np.float32))
+    large = torch.nn.functional.interpolate(texture, scale_factor=8, mode="bilinear")
+    return torch.stack([large[..., 2 * t : 2 * t + side, t : t + side] for t in range(FRAMES)], dim=2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="write the numbers here")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    results: dict[str, dict[str, list[float]]] = {}
+    for batch, side in SIZES:
+        clip = moving_clip(batch, side)
+        timed = ways(clip)
+        seconds: dict[str, list[float]] = {name: [] for name in timed}
+        for run in timed.values():  # first calls make what is kept
+            run()
+        for _ in range(options.rounds):
+            for name, run in timed.items():
+                begun = time.perf_counter()
+                run()
+                seconds[name].append(time.perf_counter() - begun)
+        print(f"{batch}x3x{FRAMES}x{side}x{side}, {options.threads} threads")
+        for name, taken in seconds.items():
+            print(f"  {name:26} {1e3 * float(np.median(taken)):8.1f} ms")
+        for slow, fast in PAIRS:
+            if slow in seconds:
+                ratios = np.array(seconds[slow]) / np.array(seconds[fast])
+                print(
+                    f"  {slow:26} / {fast}: {np.median(ratios):.1f} times "
+                    f"({ratios.min():.1f} to {ratios.max():.1f})"
+                )
+        results[f"{batch}x{side}"] = seconds
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
