@@ -25,9 +25,11 @@ NEAR_ONE = 1.6
 """Factors from 1/1.6 to 1.6 are not drawn: the motion would hardly be another."""
 FARTHEST = 0.25
 """Nothing is moved farther than this share of the picture's side; where it would, all is moved less."""
-# Times that the way back is looked for; each brings it nearer by a factor of STEEPEST at least.
+SMOOTH = 1 / 8
+"""Ways are made smooth over this share of the picture's side at most."""
+# Times that the way back is looked for, each time half the way on: where what moves covers what stands there
+# are two ways back, and a full step jumps between them, which looks torn.
 ROUNDS = 8
-STEEPEST = 0.6
 
 
 @dataclass(frozen=True)
@@ -72,26 +74,23 @@ def scale_motion(clip: Tensor, flow: Tensor, scale: MotionScale) -> Tensor:
     for frame in range(scale.start + 1, scale.stop + 1):
         # Where the content of each pixel of the first frame has come to, and goes from there.
         way = way + _sample(flow[frame - 1, None].to(first), identity + _units(way))
-        scaled = _without_folds(way * scale.factor)
+        scaled = _bounded(way * scale.factor)
         # A pixel shows what has come to it: its place less the way of what comes there.
-        back = torch.zeros_like(scaled)
+        back = scaled
         for _ in range(ROUNDS):
-            back = _sample(scaled, identity - _units(back))
+            back = torch.lerp(back, _sample(scaled, identity - _units(back)), 0.5)
         moved = _sample(first, identity - _units(back))[0]
         out[:, frame] = (moved if clip.dtype.is_floating_point else moved.round()).to(clip.dtype)
     return out
 
 
-def _without_folds(way: Tensor) -> Tensor:
-    """Ways (1, 2, H, W) in pixels, so smooth that none crosses its neighbours': the picture would tear.
-
-    A mean over a window of n pixels rises by 2 / n of the longest way from pixel to pixel at most.
-    """
+def _bounded(way: Tensor) -> Tensor:
+    """Ways (1, 2, H, W) in pixels, none too long, and the smoother the longer they are."""
+    side = min(way.shape[-2:])
     longest = float(way.norm(dim=1).max())
-    limit = FARTHEST * min(way.shape[-2:])
-    way = way * min(1.0, limit / max(longest, 1e-6))
-    side = int(2 * min(longest, limit) / STEEPEST) // 2 * 2 + 1
-    for kernel in ((side, 1), (1, side)):
+    way = way * min(1.0, FARTHEST * side / max(longest, 1e-6))
+    window = int(min(longest, SMOOTH * side)) // 2 * 2 + 1
+    for kernel in ((window, 1), (1, window)):
         padding = (kernel[0] // 2, kernel[1] // 2)
         way = F.avg_pool2d(way, kernel, 1, padding, count_include_pad=False)
     return way
