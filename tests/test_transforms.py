@@ -1,0 +1,62 @@
+"""The disturbances in other people's pipelines."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from dsm.disturb import LocalWarp, SmoothWarp, SpatialMix, TemporalMix
+from dsm.disturb.transforms import Disturb
+
+
+def videos(*lead: int) -> torch.Tensor:
+    """(…, T, C, H, W), uint8."""
+    return torch.randint(
+        0, 256, (*lead, 6, 3, 32, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+
+
+@pytest.mark.parametrize("lead", [(), (3,), (2, 2)])
+def test_videos_with_any_leading_dimensions(lead: tuple[int, ...]) -> None:
+    video = videos(*lead)
+    for kind in (SmoothWarp(), LocalWarp(), SpatialMix(), TemporalMix(shift=0, freeze=0, speed=0)):
+        found = Disturb(kind)(video)
+        assert found.shape == video.shape
+        assert found.dtype == torch.uint8
+        assert not torch.equal(found, video)
+
+
+def test_a_video_is_disturbed_as_its_clip_is() -> None:
+    torch.manual_seed(4)
+    found = Disturb(SmoothWarp())(videos())
+    torch.manual_seed(4)
+    seed = int(torch.randint(2**62, ()))
+    expected = SmoothWarp()(videos().transpose(0, 1)[None], seed)
+    assert torch.equal(found, expected[0].transpose(0, 1))
+
+
+def test_torch_seeds_it() -> None:
+    transform = nn.Sequential(Disturb(SmoothWarp()), Disturb(TemporalMix()))
+    seen = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        seen.append(transform(videos(2)))
+    assert torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[0], seen[2])
+    assert "SmoothWarp(strength=1.0" in repr(transform)
+
+
+def test_in_a_pipeline_of_torchvision() -> None:
+    try:
+        from torchvision import tv_tensors
+        from torchvision.transforms import v2
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"torchvision cannot be imported here ({error})")
+    video = tv_tensors.Video(videos())
+    transform = v2.Compose([v2.RandomCrop(24), Disturb(SmoothWarp()), v2.ToDtype(torch.float32, scale=True)])
+    found = transform(video)
+    assert isinstance(found, tv_tensors.Video)
+    assert found.shape == (6, 3, 24, 24)
+    assert found.dtype == torch.float32
+    assert 0 <= found.min() < found.max() <= 1
