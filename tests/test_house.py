@@ -22,7 +22,7 @@ FLOORS = [
     {"disturb"},
     {"modality"},
     {"augment", "models", "video"},
-    {"errors", "files", "version"},
+    {"errors", "files", "normalization", "version"},
 ]
 FLOOR_OF = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")

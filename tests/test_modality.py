@@ -12,7 +12,6 @@ import torch
 from test_decode import encode, moving_frames
 from test_pretrain import config
 
-from dsm.augment import STD
 from dsm.commands.frames import FramesConfig, frames
 from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.datasets.reading import ClipConfig, Reader
@@ -21,6 +20,7 @@ from dsm.engine.pretrain import pretrain
 from dsm.evaluate.features import extract_features
 from dsm.modality import to_network
 from dsm.models.weights import load_weights
+from dsm.normalization import STD
 from dsm.video.flow import BOUND, bytes_to_flow, compute_flow, flow_to_bytes
 
 needs_flow = pytest.mark.skipif(

@@ -121,7 +121,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes)
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(3)}, tmp_path / "other.pt")
-    with pytest.raises(UserError, match="not a checkpoint of dsm"):
+    with pytest.raises(UserError, match="no encoder that dsm knows"):
         load_encoder(tmp_path / "other.pt")
     with pytest.raises(UserError, match="holds no checkpoint"):
         load_encoder(tmp_path)

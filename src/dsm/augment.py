@@ -19,15 +19,6 @@ from dsm.errors import UserError
 # ITU-R BT.601 weights of red, green and blue in lightness.
 LUMA = (0.299, 0.587, 0.114)
 
-# One mean and spread for all channels, so that colour jitter and warps commute with it and flow
-# or grey video need no numbers of their own.
-MEAN, STD = 0.45, 0.225
-
-
-def normalize(clip: Tensor) -> Tensor:
-    """A clip in [0, 1] to about zero mean and unit spread."""
-    return (clip - MEAN) / STD
-
 
 @dataclass(frozen=True)
 class Augment:

@@ -116,6 +116,19 @@ VERBS = {
         "recall at 1, 5, 10, 20, 50 of one features file in another",
         ("dsm retrieve --gallery train.npz --queries test.npz --out results/retrieval",),
     ),
+    "export": Verb(
+        "dsm.commands.export", "ExportConfig", "export",
+        "an encoder -> safetensors, ONNX or a program of torch.export",
+        (
+            "dsm export --weights runs/mine --out mine.safetensors",
+            "dsm export --weights runs/mine --out mine.onnx --head projection",
+        ),
+    ),
+    "weights inspect": Verb(
+        "dsm.commands.weights", "InspectConfig", "inspect",
+        "what a checkpoint holds, whoever wrote it, and what would be loaded of it",
+        ("dsm weights inspect r3d_18.pth", "dsm weights inspect runs/mine"),
+    ),
     "models": Verb(
         "dsm.commands.models", "ModelsConfig", "models", "the backbones there are", ("dsm models",)
     ),
@@ -124,6 +137,10 @@ VERBS = {
         "is this machine ready: versions, cores, devices, codecs", ("dsm doctor",),
     ),
 }  # fmt: skip
+
+
+GROUPS = {name.split()[0] for name in VERBS if " " in name}
+"""First words of verbs that have two."""
 
 
 def print_overview() -> None:
@@ -146,7 +163,7 @@ def find_verb(words: list[str]) -> tuple[str, list[str]]:
         name = " ".join(words[:length])
         if name in VERBS:
             return name, words[length:]
-    given = " ".join(words[:2] if words[0] == "data" else words[:1])
+    given = " ".join(words[:2] if words[0] in GROUPS else words[:1])
     raise UserError(f"unknown command 'dsm {given}'{nearest(given, VERBS)}")
 
 
@@ -174,7 +191,7 @@ def main() -> None:
     if (
         not words
         or words[0] in ("-h", "--help", "help")
-        or (words[0] == "data" and words[1:] in ([], ["-h"], ["--help"]))
+        or (words[0] in GROUPS and words[1:] in ([], ["-h"], ["--help"]))
     ):
         print_overview()
         return

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from dsm.augment import STD, normalize
+from dsm.normalization import STD, normalize
 from dsm.video.flow import BOUND
 
 ModalityName = Literal["rgb", "rgbdiff", "flow"]

@@ -35,6 +35,8 @@ class ExtractConfig:
     """What to build for `--weights none`."""
     seed: int = 0
     """Seeds random weights."""
+    partial: bool = False
+    """Be content with another's checkpoint that fills only part of the encoder."""
     windows: int = 3
     """Clips a video, evenly spread; their features are averaged."""
     frames: int | None = None
@@ -67,7 +69,7 @@ def extract(config: ExtractConfig) -> None:
     config.out.parent.mkdir(parents=True, exist_ok=True)
     videos = read_list(config.data, config.root)
     torch.manual_seed(config.seed)
-    loaded = load_weights(config.weights, backbone=config.backbone)
+    loaded = load_weights(config.weights, backbone=config.backbone, partial=config.partial)
     wanted = {name: getattr(config, name) for name in ("frames", "stride", "resize", "size")}
     clip = replace(
         ClipConfig(**loaded.config.get("clip", {})), **{k: v for k, v in wanted.items() if v is not None}

@@ -12,9 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsm.models.pooling import Pooling, pool
-
-Triple = tuple[int, int, int]
+from dsm.models.pooling import Pooling, Triple, pool, pooled_dim
 
 
 def pad_same(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
@@ -74,7 +72,7 @@ class Mixed(nn.Module):
 class I3D(nn.Module):
     """See the module's text. ``forward`` (B, C, T, H, W) -> (B, 1024)."""
 
-    def __init__(self, in_channels: int = 3, pooling: Pooling = "avg") -> None:
+    def __init__(self, in_channels: int = 3, pooling: Pooling = "avg", norm_eps: float = 1e-5) -> None:
         super().__init__()
         self.pooling = pooling
         self.stages = nn.Sequential(
@@ -97,7 +95,10 @@ class I3D(nn.Module):
                 mixed5c=Mixed(832, (384, 192, 384, 48, 128, 128)),
             )
         )
-        self.feature_dim = 1024 * (2 if pooling == "avgmax" else 1)
+        self.feature_dim = pooled_dim(1024, pooling)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm3d):
+                module.eps = norm_eps  # 1e-3 in the weights of Carreira & Zisserman
 
     def feature_map(self, x: Tensor) -> Tensor:
         """(B, C, T, H, W) -> (B, 1024, ceil(T/8), ceil(H/32), ceil(W/32))."""

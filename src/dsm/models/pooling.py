@@ -1,13 +1,18 @@
-"""From a feature map to one vector a clip."""
+"""From a feature map to one vector a clip; and max pooling that fits any clip."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-Pooling = Literal["avg", "max", "avgmax"]
+Pooling = Literal["avg", "max", "avgmax", "gem"]
+Triple = tuple[int, int, int]
+
+# Generalised mean: 1 is the average, infinity the maximum (Radenovic et al. 2018 found about 3).
+GEM_POWER = 3.0
 
 
 def pool(feature_map: Tensor, pooling: Pooling) -> Tensor:
@@ -17,4 +22,27 @@ def pool(feature_map: Tensor, pooling: Pooling) -> Tensor:
         return feature_map.mean(dims)
     if pooling == "max":
         return feature_map.amax(dims)
+    if pooling == "gem":
+        return feature_map.clamp(min=1e-6).pow(GEM_POWER).mean(dims).pow(1 / GEM_POWER)
     return torch.cat([feature_map.mean(dims), feature_map.amax(dims)], dim=1)
+
+
+def pooled_dim(channels: int, pooling: Pooling) -> int:
+    """Dimensions of :func:`pool` of a map with so many channels."""
+    return channels * (2 if pooling == "avgmax" else 1)
+
+
+class MaxPool(nn.Module):
+    """Max pooling whose window is never larger than the clip, so that short and small ones pass too."""
+
+    def __init__(self, kernel: Triple, stride: Triple | None = None, padding: Triple = (0, 0, 0)) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.padding = kernel, stride or kernel, padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        room = zip(self.kernel, x.shape[2:], self.padding, strict=True)
+        kernel = [min(k, n + 2 * p) for k, n, p in room]
+        return F.max_pool3d(x, kernel, self.stride, self.padding)
+
+    def extra_repr(self) -> str:
+        return f"{self.kernel}, stride={self.stride}, padding={self.padding}"

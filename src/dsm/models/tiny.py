@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from dsm.models.pooling import Pooling, pool
+from dsm.models.pooling import Pooling, pool, pooled_dim
 
 
 class Block(nn.Module):
@@ -60,7 +60,7 @@ class Tiny(nn.Module):
                 stage3=Block(c, d, (1, 2, 2)),
             )
         )
-        self.feature_dim = d * (2 if pooling == "avgmax" else 1)
+        self.feature_dim = pooled_dim(d, pooling)
 
     def feature_map(self, x: Tensor) -> Tensor:
         """(B, C, T, H, W) -> (B, 128, T/2, H/16, W/16)."""

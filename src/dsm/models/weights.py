@@ -1,4 +1,4 @@
-"""From ``--weights`` to an encoder: a run folder, a checkpoint file, or ``none``."""
+"""From ``--weights`` to an encoder: a run folder, a checkpoint of this project or another's, or ``none``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ import torch
 from torch import nn
 
 from dsm.errors import UserError
+from dsm.models.export import build_encoder, read_safetensors
+from dsm.models.foreign import LoadReport, build, find_tensors, recognise
 from dsm.models.heads import Embedder
+from dsm.models.tensor_file import read_tensors
 from dsm.models.zoo import create_model
 
 RANDOM = "none"
@@ -30,6 +33,15 @@ class LoadedEncoder:
     """What to call it in tables: the method that trained it, or `random`."""
     config: dict[str, Any] = field(default_factory=dict)
     """The config of the run that wrote it; empty for random weights."""
+    report: LoadReport | None = None
+    """What became of a foreign file's tensors."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file of ``dsm export``, by what it says about itself."""
+
+    about: dict[str, Any]
 
 
 def list_checkpoints(run: Path) -> list[Path]:
@@ -37,11 +49,11 @@ def list_checkpoints(run: Path) -> list[Path]:
     return sorted(p for p in (run / "checkpoints").glob("step_*.pt") if _NAME.fullmatch(p.name))
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint of this project; nothing in the file is executed.
+def read_file(path: str | Path) -> Any:
+    """What a checkpoint holds: of a run folder its newest. Nothing in the file is executed.
 
     Raises:
-        UserError: no such file, or not a checkpoint that this version reads.
+        UserError: no such file, or not one that can be read safely.
     """
     path = Path(path)
     if path.is_dir():
@@ -51,17 +63,34 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         path = found[-1]
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint or run folder (--weights).")
+    if path.suffix == ".safetensors":
+        tensors, about = read_tensors(path)
+        return Exported(about) if about else tensors
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a stranger's bytes can make the reader fail in any way
         raise UserError(
             f"{path}: is not a checkpoint that can be read safely ({type(error).__name__})."
         ) from None
-    if not isinstance(state, dict) or not {"format", "config", "method"} <= state.keys():
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of this project.
+
+    Raises:
+        UserError: as :func:`read_file`; or it is another's, or of another format.
+    """
+    state = read_file(path)
+    if not is_ours(state):
         raise UserError(f"{path}: is not a checkpoint of dsm.")
     if state["format"] != FORMAT:
         raise UserError(f"{path}: is in format {state['format']}, this version of dsm reads {FORMAT}.")
     return cast("dict[str, Any]", state)
+
+
+def is_ours(state: Any) -> bool:
+    """Whether a file's content is a checkpoint of this project."""
+    return isinstance(state, dict) and {"format", "config", "method"} <= state.keys()
 
 
 def load_weights(
@@ -70,13 +99,16 @@ def load_weights(
     head: Literal["projection"] | None = None,
     backbone: str = "tiny",
     settings: dict[str, Any] | None = None,
+    partial: bool = False,
 ) -> LoadedEncoder:
     """Build an encoder and fill it.
 
     Args:
-        weights: a run folder (its newest checkpoint), a checkpoint file, or ``none`` for random weights.
+        weights: a run folder (its newest checkpoint), a checkpoint, this project's or one that ``sources.py``
+            knows, or ``none`` for random weights.
         head: ``projection`` for the L2-normalised embedding that pretraining compares clips in.
         backbone, settings: what to build where the weights do not say (``none``).
+        partial: be content with a foreign file that fills only part of the encoder.
 
     Raises:
         UserError: the weights cannot be read or do not fit.
@@ -85,6 +117,20 @@ def load_weights(
         if head:
             raise UserError("random weights have no projection head; leave head out.")
         return LoadedEncoder(create_model(backbone, **(settings or {})).eval(), "random")
+    state = read_file(weights)
+    if is_ours(state):
+        return _load_ours(weights, head)
+    if isinstance(state, Exported):
+        return _load_exported(weights, head)
+    match = recognise(find_tensors(state))
+    if match is None:
+        raise UserError(f"{weights}: no encoder that dsm knows; `dsm weights inspect` lists its tensors.")
+    module = build(match, partial=partial, head=bool(head), name=str(weights))
+    config = {"backbone": match.source.backbone, "model": match.settings}
+    return LoadedEncoder(module.eval(), Path(weights).stem, config, match.report)
+
+
+def _load_ours(weights: str | Path, head: Literal["projection"] | None) -> LoadedEncoder:
     state = read_checkpoint(weights)
     try:
         config = json.loads(state["config"])
@@ -100,6 +146,17 @@ def load_weights(
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{weights}: what it holds does not fit ({str(error).splitlines()[0]}).") from None
     return LoadedEncoder(module.eval(), name, config)
+
+
+def _load_exported(path: str | Path, head: str | None) -> LoadedEncoder:
+    """A file of ``dsm export``."""
+    tensors, about = read_safetensors(path)
+    module = build_encoder(tensors, about)
+    if head and not about["head"]:
+        raise UserError(f"{path}: holds no projection head; leave head out.")
+    if isinstance(module, Embedder) and not head:
+        module = module.encoder
+    return LoadedEncoder(module, str(about.get("method", "exported")), about)
 
 
 def load_encoder(weights: str | Path, head: Literal["projection"] | None = None) -> nn.Module:

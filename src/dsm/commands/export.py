@@ -1,0 +1,113 @@
+"""``dsm export``: an encoder -> a file for other places."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from dsm.datasets.reading import ClipConfig
+from dsm.engine.progress import console
+from dsm.engine.runfolder import claim_file
+from dsm.errors import UserError
+from dsm.modality import MODALITIES, ModalityName
+from dsm.models.export import export_onnx, export_program, export_safetensors
+from dsm.models.foreign import Renormalized
+from dsm.models.heads import Embedder
+from dsm.models.weights import LoadedEncoder, load_weights
+from dsm.normalization import MEAN, STD
+from dsm.video.flow import BOUND
+
+ENDINGS = (".safetensors", ".onnx", ".pt2")
+# What dsm.modality.to_network does, in numbers: (x - mean) / std, where x is RGB in [0, 1], its change, or
+# flow in pixels.
+NORMALISATION: dict[ModalityName, tuple[float, float]] = {
+    "rgb": (MEAN, STD),
+    "rgbdiff": (0.0, STD),
+    "flow": (0.0, BOUND),
+}
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Settings of `dsm export`."""
+
+    weights: str
+    """A run folder, a checkpoint, or `none` for random weights."""
+    out: Path
+    """File to write: .safetensors (to load here again), .onnx, or .pt2 (torch.export)."""
+    head: Literal["none", "projection"] = "none"
+    """`projection` adds the head that pretraining compares clips behind."""
+    frames: int | None = None
+    """Frames a clip; left out, as the weights were trained."""
+    size: int | None = None
+    """Side of the crop; left out, as the weights were trained."""
+    backbone: str = "i3d"
+    """What to build for `--weights none`."""
+    seed: int = 0
+    """Seeds random weights."""
+    overwrite: bool = False
+    """Replace an existing file."""
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UserError("seed must not be below 0.")
+
+
+def export(config: ExportConfig) -> None:
+    """Export, compare with the encoder in PyTorch, and say what came out."""
+    if config.out.suffix not in ENDINGS:
+        raise UserError(f"{config.out}: --out must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}.")
+    claim_file(config.out, overwrite=config.overwrite)
+    torch.manual_seed(config.seed)
+    head: Literal["projection"] | None = None if config.head == "none" else config.head
+    loaded = load_weights(config.weights, head=head, backbone=config.backbone)
+    clip = _clip(config, loaded)
+    example = torch.randn(1, MODALITIES[clip.modality].channels, clip.frames, clip.size, clip.size)
+    with torch.inference_mode():
+        dim = loaded.module(example).shape[1]
+    found: float | None
+    if config.out.suffix == ".safetensors":
+        found = export_safetensors(config.out, loaded.module, _about(config, loaded, clip), example)
+    elif config.out.suffix == ".onnx":
+        found = export_onnx(config.out, loaded.module, example)
+    else:
+        found = export_program(config.out, loaded.module, example)
+    compared = (
+        "not compared with PyTorch, as onnxruntime is not installed"
+        if found is None
+        else f"largest difference to PyTorch {found:.1e} of the largest value"
+    )
+    shape = ", ".join(str(side) for side in example.shape[1:])
+    megabytes = config.out.stat().st_size / 1e6
+    console.print(f"{config.out}: {megabytes:.1f} MB, clips (B, {shape}) -> (B, {dim}); {compared}")
+
+
+def _clip(config: ExportConfig, loaded: LoadedEncoder) -> ClipConfig:
+    clip = ClipConfig(**loaded.config.get("clip", {}))
+    size = clip.size if config.size is None else config.size
+    # A crop needs frames at least as large.
+    return replace(
+        clip,
+        frames=clip.frames if config.frames is None else config.frames,
+        size=size,
+        resize=max(clip.resize, size),
+    )
+
+
+def _about(config: ExportConfig, loaded: LoadedEncoder, clip: ClipConfig) -> dict[str, Any]:
+    mean, std = NORMALISATION[clip.modality]
+    encoder = loaded.module.encoder if isinstance(loaded.module, Embedder) else loaded.module
+    pictures = encoder.normalization if isinstance(encoder, Renormalized) else None
+    return {
+        "backbone": loaded.config.get("backbone", config.backbone),
+        "model": loaded.config.get("model", {}),
+        "head": loaded.module.spec if isinstance(loaded.module, Embedder) else None,
+        "pictures": asdict(pictures) if pictures else None,
+        "clip": asdict(clip),
+        "method": loaded.name,
+        "mean": mean,
+        "std": std,
+    }

@@ -1,0 +1,75 @@
+"""``dsm weights inspect``: what a checkpoint holds, and what would be loaded of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+
+from dsm.errors import UserError
+from dsm.models.foreign import LoadReport, find_tensors, recognise
+from dsm.models.weights import Exported, is_ours, load_weights, read_file
+
+
+@dataclass(frozen=True)
+class InspectConfig:
+    """Settings of `dsm weights inspect`."""
+
+    file: tyro.conf.Positional[Path]
+    """A checkpoint, of this project or another's, or a run folder."""
+    names: int = 8
+    """Tensors named of each kind; 0 names all."""
+
+    def __post_init__(self) -> None:
+        if self.names < 0:
+            raise UserError("names must be 0 or more.")
+
+
+def inspect(config: InspectConfig) -> None:
+    """Print what it is, what of it would be loaded, what would be left, and what is missing."""
+    out = Console(highlight=False, soft_wrap=True)
+    state = read_file(config.file)
+    if is_ours(state) or isinstance(state, Exported):
+        loaded = load_weights(config.file)
+        settings = loaded.config.get("model", {})
+        backbone = loaded.config["backbone"]
+        out.print(f"{config.file}: of dsm itself; method {loaded.name}, {backbone} {settings}")
+        return
+    tensors = find_tensors(state)
+    if not tensors:
+        raise UserError(f"{config.file}: holds no tensors by name.")
+    match = recognise(tensors)
+    if match is None:
+        out.print(f"{config.file}: {len(tensors)} tensors of no encoder that dsm knows")
+        _list(out, "tensors", [f"{n} {tuple(t.shape)}" for n, t in tensors.items()], config.names)
+        return
+    report = match.report
+    out.print(
+        f"{config.file}: {report.backbone} {match.settings}, as {report.source} writes it"
+        + (f", behind '{report.prefix}'" if report.prefix else "")
+    )
+    head = ", and a projection head" if match.head else ""
+    out.print(f"fills {report.share:.1%} of the encoder: {len(report.loaded)} tensors{head}")
+    out.print(_pictures(report))
+    _list(out, "missing", report.missing, config.names)
+    _list(out, "of another shape", report.unfit, config.names)
+    _list(out, "left in the file", report.left, config.names)
+
+
+def _pictures(report: LoadReport) -> str:
+    if report.normalization is None:
+        return "pictures: normalised as by dsm"
+    mean, std = report.normalization.mean, report.normalization.std
+    return f"pictures: mean {mean}, spread {std}; converted when loaded"
+
+
+def _list(out: Console, title: str, names: list[str], most: int) -> None:
+    if names:
+        out.print(f"{title} ({len(names)}):")
+        for name in names[: most or None]:
+            out.print(f"  {escape(name)}")
+        if most and len(names) > most:
+            out.print(f"  and {len(names) - most} more (--names 0 names all)")

@@ -1,0 +1,57 @@
+"""``c3d``: eight 3x3x3 convolutions (Tran et al. 2015, figure 3), with BatchNorm.
+
+Of its fully connected layers nothing is left: the last feature map is pooled, so that any clip fits.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+from dsm.models.pooling import MaxPool, Pooling, pool, pooled_dim
+
+
+class Unit(nn.Sequential):
+    """Convolution, BatchNorm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(
+            OrderedDict(
+                conv=nn.Conv3d(inputs, outputs, 3, padding=1),
+                norm=nn.BatchNorm3d(outputs),
+                relu=nn.ReLU(inplace=True),
+            )
+        )
+
+
+class C3D(nn.Module):
+    """See the module's text. ``forward`` (B, C, T, H, W) -> (B, 512)."""
+
+    def __init__(self, in_channels: int = 3, pooling: Pooling = "avg") -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.stages = nn.Sequential(
+            OrderedDict(
+                conv1=Unit(in_channels, 64),
+                pool1=MaxPool((1, 2, 2)),
+                conv2=Unit(64, 128),
+                pool2=MaxPool((2, 2, 2)),
+                conv3a=Unit(128, 256),
+                conv3b=Unit(256, 256),
+                pool3=MaxPool((2, 2, 2)),
+                conv4a=Unit(256, 512),
+                conv4b=Unit(512, 512),
+                pool4=MaxPool((2, 2, 2)),
+                conv5a=Unit(512, 512),
+                conv5b=Unit(512, 512),
+            )
+        )
+        self.feature_dim = pooled_dim(512, pooling)
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, 512, T/8, H/16, W/16)."""
+        return self.stages(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return pool(self.feature_map(x), self.pooling)

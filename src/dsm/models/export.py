@@ -1,0 +1,200 @@
+"""An encoder as a file for other places: safetensors, ONNX, or a program of torch.export."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dsm.errors import UserError
+from dsm.files import written_aside
+from dsm.models.foreign import Renormalized
+from dsm.models.heads import Embedder
+from dsm.models.sources import Normalization
+from dsm.models.tensor_file import read_tensors, write_tensors
+from dsm.models.zoo import create_model
+
+FORMAT = 1
+BATCH = torch.export.Dim("batch")
+TOLERANCE = 1e-4
+"""How far an exported encoder may be from the PyTorch one, in units of the largest value."""
+
+
+def save_safetensors(path: str | Path, module: nn.Module, about: dict[str, Any]) -> None:
+    """Write a module's tensors, and what is needed to build it again, to one file.
+
+    Args:
+        about: what JSON can hold. :func:`build_encoder` needs ``backbone`` (its name), ``model`` (settings of
+            ``create_model``) and ``head`` (``dim`` and ``kind`` of a projection head, or None); and
+            ``pictures``, the ``mean`` and ``std`` it was trained with, where these are not the project's.
+    """
+    write_tensors(path, module.state_dict(), {"format": FORMAT, **about})
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a file of :func:`save_safetensors`; nothing in it is executed.
+
+    Returns:
+        The tensors by name, and ``about``.
+
+    Raises:
+        UserError: no such file, or not one that this version reads.
+    """
+    tensors, about = read_tensors(path)
+    if "format" not in about:
+        raise UserError(f"{path}: does not say which encoder it holds; was it written by dsm?")
+    if about["format"] != FORMAT:
+        raise UserError(f"{path}: is in format {about['format']}, this version of dsm reads {FORMAT}.")
+    return tensors, about
+
+
+def build_encoder(tensors: dict[str, Tensor], about: dict[str, Any]) -> nn.Module:
+    """The module that :func:`read_safetensors` read, in evaluation mode.
+
+    Raises:
+        UserError: the tensors do not fit what ``about`` says.
+    """
+    try:
+        module = create_model(about["backbone"], **about["model"])
+        if about.get("pictures"):
+            module = Renormalized(module, Normalization(**about["pictures"]))
+        if about["head"]:
+            module = Embedder(module, int(about["head"]["dim"]), about["head"]["kind"])
+        module.load_state_dict(tensors)
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"the encoder does not fit its file ({str(error).splitlines()[0]}).") from None
+    return module.eval()
+
+
+def export_safetensors(path: str | Path, module: nn.Module, about: dict[str, Any], example: Tensor) -> float:
+    """:func:`save_safetensors`, built again from the file and compared.
+
+    Returns:
+        The largest difference of the built encoder's output, in units of the largest value.
+
+    Raises:
+        UserError: ``about`` does not tell how to build the module; nothing is written.
+    """
+    with written_aside(path) as aside:
+        save_safetensors(aside, module, about)
+        return _compare(build_encoder(*read_safetensors(aside)), module, example, path)
+
+
+def export_onnx(path: str | Path, module: nn.Module, example: Tensor) -> float | None:
+    """Write a module as ONNX: ``clip`` (batch, C, T, H, W) -> ``features`` (batch, D).
+
+    The batch may be of any size, the other sides are those of the example.
+
+    Args:
+        module: in evaluation mode, on the CPU.
+        example: clips (B, C, T, H, W).
+
+    Returns:
+        The largest difference of onnxruntime's output to PyTorch's, in units of the largest value;
+        None where onnxruntime is not installed.
+
+    Raises:
+        UserError: onnx or onnxscript is not installed, or the outputs differ.
+    """
+    _need("onnx")
+    _need("onnxscript")
+    with written_aside(path) as aside:
+        with _quiet():
+            program = torch.onnx.export(
+                _program(module, example),
+                input_names=["clip"],
+                output_names=["features"],
+                dynamic_shapes=({0: BATCH},),  # names the axis
+                dynamo=True,
+                verbose=False,
+            )
+        assert program is not None  # so it is with dynamo
+        program.save(str(aside), external_data=False)
+        try:
+            runtime = importlib.import_module("onnxruntime")
+        except ImportError:
+            return None
+        session = runtime.InferenceSession(str(aside), providers=["CPUExecutionProvider"])
+
+        def forward(clip: Tensor) -> Tensor:
+            return torch.from_numpy(session.run(None, {"clip": clip.numpy()})[0])
+
+        return _compare(forward, module, example, path)
+
+
+def export_program(path: str | Path, module: nn.Module, example: Tensor) -> float:
+    """Write a module as a program of torch.export, which runs without the code of this package.
+
+    Arguments and errors as for :func:`export_onnx`; no more than PyTorch is needed.
+
+    Returns:
+        The largest difference of the loaded program's output, in units of the largest value.
+    """
+    with written_aside(path) as aside:
+        with _quiet():
+            # As open files: with a path, the ending must be .pt2.
+            with aside.open("wb") as file:
+                torch.export.save(_program(module, example), file)
+            with aside.open("rb") as file:
+                loaded = torch.export.load(file).module()
+        return _compare(loaded, module, example, path)
+
+
+def difference(forward: Callable[[Tensor], Tensor], module: nn.Module, example: Tensor) -> float:
+    """The largest difference of two outputs in units of the largest value, for two sizes of batch."""
+    found = torch.zeros(2)
+    with torch.inference_mode():
+        for i, clip in enumerate((example[:1], torch.cat([example, example, example[:1]]))):
+            expected = module(clip)
+            scale = expected.abs().max().clamp(min=torch.finfo(expected.dtype).tiny)
+            found[i] = (forward(clip) - expected).abs().max() / scale
+    return float(found.max())  # NaN, if there is one
+
+
+def _compare(
+    forward: Callable[[Tensor], Tensor], module: nn.Module, example: Tensor, path: str | Path
+) -> float:
+    found = difference(forward, module, example)
+    if not found <= TOLERANCE:  # so put, NaN is refused
+        raise UserError(f"{path}: not written, the exported encoder is {found:.1e} off the PyTorch one.")
+    return found
+
+
+def _program(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+    # Two, for a batch of 1 would be taken for a constant; and zeros, for a program holds its example.
+    batch = example.new_zeros((2, *example.shape[1:]))
+    with torch.no_grad():
+        program = torch.export.export(module, (batch,), dynamic_shapes=({0: BATCH},))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of the machine that exported
+    return program
+
+
+def _need(package: str) -> None:
+    try:
+        importlib.import_module(package)
+    except ImportError:
+        raise UserError(
+            f"ONNX files need {package}; install it with: pip install 'dsm-video[export]'"
+        ) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """PyTorch's exporters tell of things that only their authors can change."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

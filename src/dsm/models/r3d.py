@@ -1,0 +1,131 @@
+"""``r3d18``, ``r3d34``, ``r3d50``: residual networks in 3-D (Hara et al. 2018; Tran et al. 2018).
+
+The two papers differ in the stem: Hara's is 7x7x7 with a max pooling, as in two dimensions; Tran's, and
+torchvision's, is 3x7x7 without (``stem="3x7x7"``).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from functools import partial
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dsm.models.pooling import MaxPool, Pooling, pool, pooled_dim
+
+Stem = Literal["7x7x7", "3x7x7"]
+Shortcut = Literal["A", "B"]
+
+
+class PadShortcut(nn.Module):
+    """Shortcut A of He et al. 2016: every second place, and zeros for the channels that are new."""
+
+    def __init__(self, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.outputs, self.stride = outputs, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x[:, :, :: self.stride, :: self.stride, :: self.stride]
+        return F.pad(x, (0, 0, 0, 0, 0, 0, 0, self.outputs - x.shape[1]))
+
+
+def make_shortcut(inputs: int, outputs: int, stride: int, kind: Shortcut) -> nn.Module:
+    """The identity where shapes agree, else what makes them agree; B is a convolution of kernel 1."""
+    if inputs == outputs and stride == 1:
+        return nn.Identity()
+    if kind == "A":
+        return PadShortcut(outputs, stride)
+    return nn.Sequential(
+        OrderedDict(conv=nn.Conv3d(inputs, outputs, 1, stride, bias=False), norm=nn.BatchNorm3d(outputs))
+    )
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3x3 convolutions and a shortcut."""
+
+    widening = 1
+
+    def __init__(self, inputs: int, width: int, stride: int, shortcut: Shortcut) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv3d(inputs, width, 3, stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm3d(width)
+        self.conv2 = nn.Conv3d(width, width, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm3d(width)
+        self.shortcut = make_shortcut(inputs, width, stride, shortcut)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x), inplace=True)
+
+
+class Bottleneck(nn.Module):
+    """Kernels 1, 3, 1: narrow in the middle, four times as wide at the end, and a shortcut."""
+
+    widening = 4
+
+    def __init__(self, inputs: int, width: int, stride: int, shortcut: Shortcut) -> None:
+        super().__init__()
+        outputs = width * self.widening
+        self.conv1 = nn.Conv3d(inputs, width, 1, bias=False)
+        self.norm1 = nn.BatchNorm3d(width)
+        self.conv2 = nn.Conv3d(width, width, 3, stride, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm3d(width)
+        self.conv3 = nn.Conv3d(width, outputs, 1, bias=False)
+        self.norm3 = nn.BatchNorm3d(outputs)
+        self.shortcut = make_shortcut(inputs, outputs, stride, shortcut)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        y = F.relu(self.norm2(self.conv2(y)), inplace=True)
+        return F.relu(self.norm3(self.conv3(y)) + self.shortcut(x), inplace=True)
+
+
+class R3D(nn.Module):
+    """See the module's text. ``forward`` (B, C, T, H, W) -> (B, 512), of ``r3d50`` (B, 2048)."""
+
+    def __init__(
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        depths: tuple[int, int, int, int],
+        in_channels: int = 3,
+        pooling: Pooling = "avg",
+        stem: Stem = "7x7x7",
+        shortcut: Shortcut = "B",
+    ) -> None:
+        super().__init__()
+        self.pooling = pooling
+        deep = 7 if stem == "7x7x7" else 3
+        stages: dict[str, nn.Module] = {
+            "conv1": nn.Conv3d(in_channels, 64, (deep, 7, 7), (1, 2, 2), (deep // 2, 3, 3), bias=False),
+            "norm1": nn.BatchNorm3d(64),
+            "relu": nn.ReLU(inplace=True),
+        }
+        if stem == "7x7x7":
+            stages["pool1"] = MaxPool((3, 3, 3), (2, 2, 2), (1, 1, 1))
+        inputs = 64
+        for number, (width, depth) in enumerate(zip((64, 128, 256, 512), depths, strict=True), start=1):
+            blocks = []
+            for place in range(depth):
+                stride = 2 if number > 1 and place == 0 else 1
+                blocks.append(block(inputs, width, stride, shortcut))
+                inputs = width * block.widening
+            stages[f"layer{number}"] = nn.Sequential(*blocks)
+        self.stages = nn.Sequential(OrderedDict(stages))
+        self.feature_dim = pooled_dim(inputs, pooling)
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, 512 or 2048, T/16, H/32, W/32); with the stem 3x7x7 (…, T/8, H/16, W/16)."""
+        return self.stages(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return pool(self.feature_map(x), self.pooling)
+
+
+r3d18 = partial(R3D, BasicBlock, (2, 2, 2, 2))
+r3d34 = partial(R3D, BasicBlock, (3, 4, 6, 3))
+r3d50 = partial(R3D, Bottleneck, (3, 4, 6, 3))

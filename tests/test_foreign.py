@@ -1,0 +1,237 @@
+"""Everybody's checkpoints: exact against golden files, and names that others gave, mapped."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+import dsm
+from dsm import cli
+from dsm.errors import UserError
+from dsm.models.foreign import Renormalized, find_tensors, recognise
+from dsm.models.sources import SOURCES
+from dsm.models.weights import load_weights
+from dsm.models.zoo import create_model
+
+ORIGINAL = {
+    "i3d": "i3d",
+    "c3d": "c3d",
+    "r3d18": "r3d18",
+    "r3d34": "r3d34",
+    "r2p1d": "r2plus1d10",
+    "s3d": "s3dg",
+}
+
+
+def formula(shapes: dict[str, list[int]]) -> dict[str, Tensor]:
+    """Tensors that are a function of their place and name, as those of the golden files."""
+    found = {}
+    for place, (name, shape) in enumerate(shapes.items()):
+        if not shape:
+            found[name] = torch.tensor(0)
+            continue
+        b = np.sin(0.7391 * np.arange(np.prod(shape)) + 1.37 * place)
+        if name.endswith("running_var"):
+            b = 1 + 0.25 * b
+        elif name.endswith("running_mean"):
+            b = 0.05 * b
+        elif len(shape) == 1:
+            b = 1 + 0.1 * b if name.endswith("weight") else 0.02 * b
+        else:
+            b = b * np.sqrt(2 / np.prod(shape[1:]))
+        found[name] = torch.from_numpy(b.reshape(shape)).float()
+    return found
+
+
+@pytest.mark.parametrize("arch", ORIGINAL)
+def test_the_published_codes_checkpoints_give_its_embeddings(arch: str, shared: Path, tmp_path: Path) -> None:
+    shapes = json.loads((shared / "golden" / "original_state_dicts.json").read_text())[arch]["keys"]
+    golden = np.load(shared / "golden" / f"model_{arch}.npz")
+    state = {f"module.{name}": tensor for name, tensor in formula(shapes).items()}
+    path = tmp_path / "original.pth"
+    torch.save({"model": state, "epoch": 7}, path)
+    loaded = load_weights(path, head="projection")
+    assert loaded.report is not None
+    assert loaded.report.backbone == ORIGINAL[arch]
+    assert loaded.report.missing == loaded.report.unfit == []
+    clip = torch.from_numpy(
+        np.sin(0.0137 * np.arange(2 * 3 * 16 * 112 * 112)).reshape(2, 3, 16, 112, 112)
+    ).float()
+    with torch.no_grad():
+        embedding = dsm.load_encoder(path, head="projection")(clip).numpy()
+    assert np.abs(embedding - golden["embedding"]).max() < 1e-4
+    if "map_mean" in golden:
+        encoder: Any = dsm.load_encoder(path)
+        with torch.no_grad():
+            feature_map = encoder.feature_map(clip)
+        assert tuple(feature_map.shape) == tuple(golden["map_shape"])
+        assert np.abs(feature_map.mean((2, 3, 4)).numpy() - golden["map_mean"]).max() < 1e-4
+
+
+def as_hara(name: str) -> str:
+    name = (
+        name.removeprefix("stages.")
+        .replace("shortcut.conv", "downsample.0")
+        .replace("shortcut.norm", "downsample.1")
+    )
+    return name.replace("norm", "bn")
+
+
+def as_piergiaj(name: str) -> str:
+    name = name.removeprefix("stages.")
+    for ours, theirs in {
+        "conv1.": "Conv3d_1a_7x7.", "conv2b.": "Conv3d_2b_1x1.", "conv2c.": "Conv3d_2c_3x3.",
+        "mixed": "Mixed_", "branch0": "b0",
+        "branch1.0": "b1a", "branch1.1": "b1b", "branch2.0": "b2a", "branch2.1": "b2b",
+        "branch3.1": "b3b", ".conv.": ".conv3d.", ".norm.": ".bn.",
+    }.items():  # fmt: skip
+        name = name.replace(ours, theirs)
+    return name
+
+
+CASES: dict[str, tuple[str, dict[str, Any], Callable[[str], str]]] = {
+    "hara r3d18": ("r3d18", {}, as_hara),
+    "hara r3d50": ("r3d50", {}, as_hara),
+    "hara r3d18, shortcut A": ("r3d18", {"shortcut": "A"}, as_hara),
+    "piergiaj i3d": ("i3d", {"norm_eps": 1e-3}, as_piergiaj),
+    "piergiaj i3d, flow": ("i3d", {"norm_eps": 1e-3, "in_channels": 2}, as_piergiaj),
+}
+
+
+def random_state(backbone: str, settings: dict[str, Any], named: Callable[[str], str]) -> dict[str, Tensor]:
+    shapes = {name: list(t.shape) for name, t in create_model(backbone, **settings).state_dict().items()}
+    return {named(name): tensor for name, tensor in formula(shapes).items()}
+
+
+@pytest.mark.parametrize(
+    ("case", "prefix"),
+    [
+        *((case, "module.") for case in CASES),
+        *(("hara r3d18", prefix) for prefix in ("", "module.encoder_q.", "backbone.", "encoder_q.0.")),
+    ],
+)
+def test_names_and_wrappers_of_others(case: str, prefix: str, tmp_path: Path) -> None:
+    backbone, settings, named = CASES[case]
+    state = random_state(backbone, settings, named)
+    extra = {"fc.weight": torch.zeros(400, 8), "fc.bias": torch.zeros(400)}
+    wrapped = {prefix + name: tensor for name, tensor in {**state, **extra}.items()}
+    path = tmp_path / "theirs.pth"
+    torch.save({"state_dict": wrapped, "arch": "x", "epoch": 200}, path)
+    loaded = load_weights(path)
+    report = loaded.report
+    assert report is not None
+    assert (report.backbone, report.share, report.prefix) == (backbone, 1.0, prefix)
+    assert len(report.left) == 2
+    ours = create_model(backbone, **settings).eval()
+    shapes = {name: list(t.shape) for name, t in ours.state_dict().items()}
+    ours.load_state_dict(formula(shapes))
+    clip = torch.rand(1, settings.get("in_channels", 3), 8, 32, 32)
+    assert report.normalization is not None
+    if clip.shape[1] == 3:
+        assert isinstance(loaded.module, Renormalized)
+        mean, std = (
+            torch.tensor(v).view(3, 1, 1, 1) for v in (report.normalization.mean, report.normalization.std)
+        )
+        theirs = (clip - mean) / std
+        clip = (clip - 0.45) / 0.225
+    else:
+        theirs = clip
+    with torch.no_grad():
+        assert torch.allclose(loaded.module(clip), ours(theirs), atol=1e-4)
+
+
+def test_safetensors_of_others(tmp_path: Path) -> None:
+    state = random_state("r3d18", {}, as_hara)
+    safetensors.torch.save_file(
+        {name: t.contiguous() for name, t in state.items()}, tmp_path / "a.safetensors"
+    )
+    report = load_weights(tmp_path / "a.safetensors").report
+    assert report is not None
+    assert (report.source, report.share) == ("3D-ResNets-PyTorch", 1.0)
+
+
+def test_a_file_that_fills_too_little_is_refused_unless_part_is_wanted(tmp_path: Path) -> None:
+    state = random_state("r3d18", {}, as_hara)
+    half = {name: t for name, t in state.items() if "layer4" not in name}
+    half["layer1.0.conv1.weight"] = torch.zeros(8, 8, 3, 3, 3)
+    torch.save(half, tmp_path / "half.pth")
+    with pytest.raises(
+        UserError, match=r"fills only \d+% of it \(not stages.layer1.0.conv1.weight 8x8x3x3x3 for"
+    ):
+        load_weights(tmp_path / "half.pth")
+    report = load_weights(tmp_path / "half.pth", partial=True).report
+    assert report is not None
+    assert 0.5 < report.share < 0.9
+    assert any("layer4" in name for name in report.missing)
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("evil-was-here",)
+
+
+def test_what_is_evil_broken_or_of_no_encoder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": Evil()}, "evil.pth")
+    whole = tmp_path / "whole.pth"
+    torch.save(random_state("r3d18", {}, as_hara), whole)
+    Path("cut.pth").write_bytes(whole.read_bytes()[:100_000])
+    Path("cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
+    torch.save(
+        {"conv1.weight": torch.zeros(64, 3, 7, 7), "layer1.0.conv1.weight": torch.zeros(64, 64, 1, 1)},
+        "2d.pth",
+    )
+    for name, said in (
+        ("evil.pth", "cannot be read safely|not a checkpoint"),
+        ("cut.pth", "not a checkpoint that can be read safely"),
+        ("cut.safetensors", "not a safetensors file"),
+        ("2d.pth", "no encoder that dsm knows"),
+        ("none.pth", "no such checkpoint"),
+    ):
+        with pytest.raises(UserError, match=said):
+            load_weights(name)
+    assert not Path("evil-was-here").exists()
+
+
+def test_inspect_tells_what_is_loaded_left_and_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = random_state("r3d18", {}, as_hara)
+    state.pop("layer3.1.conv2.weight")
+    state["fc.weight"] = torch.zeros(400, 512)
+    torch.save({"state_dict": state}, tmp_path / "theirs.pth")
+    cli.run(["weights", "inspect", str(tmp_path / "theirs.pth")])
+    told = capsys.readouterr().out
+    for words in (
+        "r3d18",
+        "3D-ResNets-PyTorch",
+        "fills 99.0%",
+        "stages.layer3.1.conv2.weight 512",
+        "fc.weight 400x512",
+    ):
+        assert words.replace(" 512", " 256") in told
+    torch.save({"a.b": torch.zeros(3)}, tmp_path / "other.pth")
+    cli.run(["weights", "inspect", str(tmp_path / "other.pth")])
+    assert "no encoder that dsm knows" in capsys.readouterr().out
+
+
+def test_every_source_maps_to_a_backbone_there_is() -> None:
+    for source in SOURCES:
+        create_model(source.backbone, **source.settings)
+
+
+def test_nothing_is_found_where_nothing_is() -> None:
+    assert find_tensors(3) == {}
+    assert find_tensors({"state_dict": {"lr": 0.1}}) == {}
+    assert recognise({}) is None
