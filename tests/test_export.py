@@ -225,7 +225,8 @@ def test_the_verb_writes_all_that_a_reader_needs(
     tensors, about = read_safetensors(out)
     assert about == {
         "format": 1, "backbone": "tiny", "model": {"in_channels": 2, "pooling": "avg"},
-        "head": None if head == "none" else HEAD, "method": "moco", "mean": 0.0, "std": 20.0, "pictures": None,
+        "head": None if head == "none" else HEAD, "method": "moco",
+        "mean": 0.0, "std": 20.0, "pictures": None,
         "clip": {**CLIP, "fps": 0.0, "resize": 48, "size": 48},
     }  # fmt: skip
     loaded = load_weights(run, head=None if head == "none" else "projection").module

@@ -32,7 +32,7 @@ from dsm.methods import METHODS, MethodSettings, create_method
 from dsm.modality import MODALITIES
 from dsm.models.pooling import Pooling
 from dsm.models.weights import list_checkpoints, read_checkpoint
-from dsm.models.zoo import MODELS, create_model
+from dsm.models.zoo import check_name, create_model
 from dsm.video.decode import Decoder
 
 
@@ -95,8 +95,7 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise UserError(f"unknown method '{self.method}'{nearest(self.method, METHODS)}")
-        if self.backbone not in MODELS:
-            raise UserError(f"unknown backbone '{self.backbone}'{nearest(self.backbone, MODELS)}")
+        check_name(self.backbone)
         if self.resume and self.overwrite:
             raise UserError("--resume and --overwrite exclude each other: go on, or begin anew?")
         if min(self.epochs, self.log_every, self.save_every, self.keep) < 1:

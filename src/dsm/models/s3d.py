@@ -19,14 +19,17 @@ class Unit(nn.Sequential):
     """Convolution, BatchNorm, ReLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: Triple, stride: Triple = (1, 1, 1)) -> None:
-        padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
-        super().__init__(
-            OrderedDict(
-                conv=nn.Conv3d(inputs, outputs, kernel, stride, padding, bias=False),
-                norm=nn.BatchNorm3d(outputs, eps=1e-3, momentum=0.001),
-                relu=nn.ReLU(inplace=True),
-            )
-        )
+        t, h, w = (side // 2 for side in kernel)
+        parts: dict[str, nn.Module] = {}
+        if stride[0] > 1:
+            # Zeros of its own: PyTorch on CPU gets the weights' gradient of the padded convolution wrong, or
+            # crashes, when a clip has but 5 to 7 frames.
+            parts["pad"] = nn.ConstantPad3d((0, 0, 0, 0, t, t), 0.0)
+            t = 0
+        parts["conv"] = nn.Conv3d(inputs, outputs, kernel, stride, (t, h, w), bias=False)
+        parts["norm"] = nn.BatchNorm3d(outputs, eps=1e-3, momentum=0.001)
+        parts["relu"] = nn.ReLU(inplace=True)
+        super().__init__(OrderedDict(parts))
 
 
 class Gate(nn.Module):

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from dsm.errors import UserError, nearest
+from dsm.models.adapters import ADAPTERS
 from dsm.models.c3d import C3D
 from dsm.models.i3d import I3D
 from dsm.models.r2plus1d import r2plus1d10, r2plus1d18, r2plus1d34
@@ -34,12 +35,19 @@ def create_model(name: str, **settings: Any) -> nn.Module:
     """Build an encoder: clips (B, C, T, H, W) -> features (B, ``feature_dim``).
 
     Args:
-        name: a key of :data:`MODELS`.
+        name: a key of :data:`MODELS`; ``tv:`` and ``hf:`` before the name of a video model of torchvision or
+            transformers.
         settings: the model's own, such as ``in_channels=3`` or ``pooling="avg"``.
 
     Raises:
         UserError: no model has that name; the nearest names are given.
     """
-    if name not in MODELS:
+    check_name(name)
+    library, _, inner = name.rpartition(":")
+    return ADAPTERS[library](inner, **settings) if library else MODELS[name](**settings)
+
+
+def check_name(name: str) -> None:
+    """Raise UserError, with the nearest names, where no backbone is called so."""
+    if name not in MODELS and name.rpartition(":")[0] not in ADAPTERS:
         raise UserError(f"unknown backbone '{name}'{nearest(name, MODELS)}")
-    return MODELS[name](**settings)

@@ -1,0 +1,109 @@
+"""Video models of torchvision and transformers, as encoders of this project.
+
+``tv:NAME`` is a model of ``torchvision.models.video`` without its classifier, ``hf:NAME`` one of transformers
+whose tokens are averaged. Both libraries are extras; nothing is downloaded, the weights are random.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from dsm.errors import UserError, nearest
+
+# name -> (its config's and its model's class, how it calls its pictures, what more its forward wants)
+TRANSFORMERS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "timesformer": ("TimesformerConfig", "TimesformerModel", "pixel_values", {}),
+    "videomae": ("VideoMAEConfig", "VideoMAEModel", "pixel_values", {}),
+    "vivit": ("VivitConfig", "VivitModel", "pixel_values", {}),
+    "vjepa2": ("VJEPA2Config", "VJEPA2Model", "pixel_values_videos", {"skip_predictor": True}),
+}
+# Under these names torchvision's models keep their classifier.
+_CLASSIFIERS = ("fc", "classifier", "head")
+
+
+class TokenEncoder(nn.Module):
+    """A transformer over tokens: clips (B, C, T, H, W) -> (B, D), the mean of its last tokens."""
+
+    def __init__(self, model: nn.Module, pictures: str, more: dict[str, Any]) -> None:
+        super().__init__()
+        self.model = model
+        self.feature_dim = int(model.config.hidden_size)  # type: ignore[arg-type, union-attr]
+        self._pictures, self._more = pictures, more
+
+    def forward(self, clip: Tensor) -> Tensor:
+        output = self.model(**{self._pictures: clip.transpose(1, 2)}, **self._more)
+        tokens: Tensor = output.last_hidden_state
+        return tokens.mean(1)
+
+
+class HeadlessEncoder(nn.Module):
+    """A model of torchvision without its classifier: clips (B, C, T, H, W) -> (B, D)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        name = next(name for name in _CLASSIFIERS if hasattr(model, name))
+        found = [one for one in getattr(model, name).modules() if isinstance(one, nn.Linear | nn.Conv3d)]
+        self.feature_dim = found[-1].weight.shape[1]
+        setattr(model, name, nn.Identity())
+        self.model = model
+
+    def forward(self, clip: Tensor) -> Tensor:
+        features: Tensor = self.model(clip)
+        return features.flatten(1)
+
+
+def create_torchvision(name: str, **settings: Any) -> nn.Module:
+    """A model of ``torchvision.models.video``, by the name of its function.
+
+    Raises:
+        UserError: torchvision is not there, or has no such model, or not with these settings.
+    """
+    library = _library("torchvision.models", "torchvision")
+    video = importlib.import_module("torchvision.models.video")
+    names = library.list_models(module=video)
+    if name not in names:
+        raise UserError(f"torchvision has no video model '{name}'{nearest(name, names)}")
+    return HeadlessEncoder(_built("tv:" + name, lambda: library.get_model(name, weights=None, **settings)))
+
+
+def create_transformers(name: str, **settings: Any) -> nn.Module:
+    """A video model of transformers, with its config's settings.
+
+    Raises:
+        UserError: transformers is not there, or the model is not known, or not with these settings.
+    """
+    if name not in TRANSFORMERS:
+        raise UserError(f"no adapter for the transformers model '{name}'{nearest(name, TRANSFORMERS)}")
+    library = _library("transformers", "transformers")
+    config, model, pictures, more = TRANSFORMERS[name]
+    if "in_channels" in settings:
+        settings["in_chans" if name == "vjepa2" else "num_channels"] = settings.pop("in_channels")
+    built = _built("hf:" + name, lambda: getattr(library, model)(getattr(library, config)(**settings)))
+    return TokenEncoder(built, pictures, more)
+
+
+ADAPTERS: dict[str, Callable[..., nn.Module]] = {"tv": create_torchvision, "hf": create_transformers}
+
+
+def _library(module: str, package: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except (ImportError, RuntimeError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{package} cannot be used here ({reason}): pip install 'dsm-video[{package}]', in the version "
+            "that fits torch."
+        ) from None
+
+
+def _built(name: str, build: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        return build()
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{name}: cannot be built with these settings ({str(error).splitlines()[0]})."
+        ) from None

@@ -1,0 +1,112 @@
+"""How precisely encoders compute: float32, or bfloat16 where bfloat16 is right.
+
+oneDNN, which computes PyTorch's convolutions on CPU, has a fault: in bfloat16 the weight gradient
+of a padded 3-D convolution is garbage, and memory beside it may be overwritten, when the input is
+smaller than the kernel. Networks for 16 frames end at a depth of 2, so it meets I3D and R3D.
+Without padding all is well. :func:`compute_in` therefore writes the zeros out, where they matter,
+and convolves without padding: the same numbers, and still in bfloat16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+Precision = Literal["fp32", "bf16"]
+
+
+@contextmanager
+def compute_in(precision: Precision, device_type: str) -> Iterator[None]:
+    """Forward passes inside compute in this precision, and so do their backward passes anywhere.
+
+    Nothing is changed in a module: it may be copied, saved and loaded as ever. What it returns
+    may be bfloat16; a loss wants ``.float()``. Not for recomputed activations
+    (``torch.utils.checkpoint``): the second forward pass would be unguarded.
+
+    Args:
+        precision: ``fp32`` leaves everything as it is.
+        device_type: ``cpu``, ``cuda``: where the module is. Only the CPU needs the guard.
+    """
+    if precision == "fp32":
+        yield
+        return
+    with torch.autocast(device_type, dtype=torch.bfloat16):
+        if device_type != "cpu":
+            yield
+            return
+        with _GuardConv3d():
+            yield
+
+
+def encode(encoder: nn.Module, clips: Tensor, precision: Precision) -> Tensor:
+    """Clips (B, C, T, H, W) -> features (B, D) in float32, the encoder's own work in ``precision``."""
+    with compute_in(precision, clips.device.type):
+        features: Tensor = encoder(clips)
+    return features.float() if precision == "bf16" else features
+
+
+def may_be_wrong(
+    size: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+) -> bool:
+    """Whether a bfloat16 convolution of an input of this depth, height and width is not to be trusted.
+
+    Found by trying kernels 2 to 7, strides 1 to 3, all usual paddings and sizes 1 to 12 along each
+    axis: all that failed had a padded axis shorter than the kernel or the stride. Not all such
+    convolutions fail, nor always: it depends on the threads and on what memory held before.
+    """
+    axes = zip(size, kernel, stride, padding, strict=True)
+    return any(p > 0 and n < max(k, s) for n, k, s, p in axes)
+
+
+class _GuardConv3d(TorchFunctionMode):
+    """Sends each 3-D convolution in bfloat16 the right way; every other function passes through."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is not torch.conv3d:
+            return func(*args, **kwargs)
+        return _conv3d(*args, **kwargs)
+
+
+def _conv3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: str | int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor:
+    """``torch.conv3d`` under autocast to bfloat16 on CPU."""
+    if input.ndim == 5:
+        # In the other format bfloat16 is ten times as slow; a copy only where it lies so.
+        input = input.contiguous(memory_format=torch.channels_last_3d)
+    kernel = weight.shape[2:]
+    if padding == "same":  # as PyTorch has it: the odd zero at the end
+        totals = [d * (k - 1) for k, d in zip(kernel, _triple(dilation), strict=True)]
+        pads = [(total // 2, total - total // 2) for total in totals]
+    else:
+        pads = [(p, p) for p in _triple(0 if isinstance(padding, str) else padding)]
+    if may_be_wrong(input.shape[-3:], kernel, _triple(stride), [after for _, after in pads]):
+        input = F.pad(input, [n for pair in reversed(pads) for n in pair])
+        padding = 0
+    return torch.conv3d(input, weight, bias, stride, padding, dilation, groups)
+
+
+def _triple(value: int | Sequence[int]) -> Sequence[int]:
+    return (value,) * 3 if isinstance(value, int) else value if len(value) == 3 else tuple(value) * 3

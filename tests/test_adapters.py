@@ -1,0 +1,93 @@
+"""Other libraries' video models as encoders, in tiny random configurations; nothing is downloaded."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from dsm.errors import UserError
+from dsm.models.adapters import TRANSFORMERS
+from dsm.models.foreign import recognise
+from dsm.models.zoo import create_model
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+TINY: dict[str, dict[str, Any]] = {
+    "timesformer": {**SMALL, "image_size": 32, "num_frames": 4, "intermediate_size": 32},
+    "videomae": {**SMALL, "image_size": 32, "num_frames": 4, "intermediate_size": 32},
+    "vivit": {**SMALL, "image_size": 32, "num_frames": 4, "tubelet_size": [2, 16, 16],
+              "intermediate_size": 32},
+    "vjepa2": {
+        **SMALL, "crop_size": 32, "frames_per_clip": 4, "pred_hidden_size": 32,
+        "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(TRANSFORMERS))
+@pytest.mark.parametrize("channels", [3, 2])
+def test_transformers_are_encoders(name: str, channels: int) -> None:
+    pytest.importorskip("transformers")
+    encoder: Any = create_model(f"hf:{name}", in_channels=channels, **TINY[name])
+    clip = torch.rand(2, channels, 4, 32, 32)
+    features = encoder(clip)
+    assert features.shape == (2, encoder.feature_dim) == (2, 32)
+    features.square().sum().backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in encoder.parameters())
+
+
+def needs_torchvision() -> Any:
+    try:
+        import torchvision
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"torchvision cannot be imported here ({error})")
+    return torchvision
+
+
+@pytest.mark.parametrize("name", ["r3d_18", "mc3_18", "s3d"])
+def test_torchvisions_models_are_encoders(name: str) -> None:
+    needs_torchvision()
+    encoder: Any = create_model(f"tv:{name}")
+    with torch.no_grad():
+        assert encoder.eval()(torch.rand(1, 3, 16, 224, 224)).shape == (1, encoder.feature_dim)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "settings"),
+    [("r3d_18", "r3d18", {"stem": "3x7x7"}), ("r2plus1d_18", "r2plus1d18", {}), ("s3d", "s3d", {})],
+)
+def test_torchvisions_weights_give_torchvisions_features(
+    theirs: str, ours: str, settings: dict[str, Any]
+) -> None:
+    needs_torchvision()
+    their: Any = create_model(f"tv:{theirs}").eval()
+    generator = torch.Generator().manual_seed(0)
+    for name, buffer in their.named_buffers():
+        if name.endswith("running_var"):
+            buffer.uniform_(0.5, 1.5, generator=generator)
+        elif name.endswith("running_mean"):
+            buffer.normal_(0, 0.1, generator=generator)
+    found = recognise(their.model.state_dict())
+    assert found is not None
+    assert (found.source.name, found.source.backbone, found.report.share) == ("torchvision", ours, 1.0)
+    our = create_model(ours, **settings).eval()
+    our.load_state_dict(found.tensors)
+    clip = torch.rand(1, 3, 16, 224, 224, generator=generator)
+    with torch.no_grad():
+        expected = their(clip)
+        assert (our(clip) - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_what_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="model 'videomea'; did you mean 'videomae'"):
+        create_model("hf:videomea")
+    with pytest.raises(UserError, match="unknown backbone 'xy:videomae'"):
+        create_model("xy:videomae")
+    for package in ("transformers", "torchvision.models"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=r"transformers cannot be used here.*dsm-video\[transformers\]"):
+        create_model("hf:videomae")
+    with pytest.raises(UserError, match=r"torchvision cannot be used here.*dsm-video\[torchvision\]"):
+        create_model("tv:r3d_18")
