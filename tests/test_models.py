@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from dsm.errors import UserError
 from dsm.models.i3d import pad_same
 from dsm.models.pooling import pool
+from dsm.models.precision import Precision, encode
 from dsm.models.weights import load_encoder, load_weights
 from dsm.models.zoo import MODELS, create_model
 
@@ -37,7 +39,40 @@ def test_every_weight_gets_a_finite_gradient(name: str) -> None:
         assert torch.isfinite(parameter.grad).all(), key
 
 
-@pytest.mark.parametrize("pooling", ["avg", "max", "avgmax"])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("frames", "size"), [(8, 64), (16, 112)])
+@pytest.mark.parametrize("channels", [3, 2])
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_backbone_trains_a_step(
+    name: str, channels: int, frames: int, size: int, precision: Precision
+) -> None:
+    torch.manual_seed(0)
+    model: Any = create_model(name, in_channels=channels).to(memory_format=torch.channels_last_3d)
+    head = torch.nn.Linear(model.feature_dim, 4)
+    optimiser = torch.optim.SGD([*model.parameters(), *head.parameters()], lr=1e-3)
+    before = [parameter.clone() for parameter in model.parameters()]
+    clip = torch.randn(2, channels, frames, size, size).contiguous(memory_format=torch.channels_last_3d)
+    loss = F.cross_entropy(head(encode(model, clip, precision)), torch.tensor([0, 3]))
+    loss.backward()
+    assert loss.isfinite()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+    optimiser.step()
+    moved = [not torch.equal(one, two) for one, two in zip(before, model.parameters(), strict=True)]
+    assert sum(moved) > 0.9 * len(moved)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def test_xavier_when_asked() -> None:
+    torch.manual_seed(0)
+    module: Any = load_weights("none", backbone="r3d18", init="xavier").module
+    weight = module.stages.layer2[0].conv2.weight
+    assert weight.std().item() == pytest.approx((2 / (2 * 128 * 27)) ** 0.5, rel=0.02)
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max", "avgmax", "gem"])
 def test_pooling(pooling: str) -> None:
     feature_map = torch.randn(2, 3, 2, 4, 4)
     flat = feature_map.flatten(2)
@@ -45,6 +80,7 @@ def test_pooling(pooling: str) -> None:
         "avg": flat.mean(2),
         "max": flat.max(2).values,
         "avgmax": torch.cat([flat.mean(2), flat.max(2).values], 1),
+        "gem": flat.clamp(min=1e-6).pow(3).mean(2).pow(1 / 3),
     }  # fmt: skip
     assert torch.allclose(pool(feature_map, pooling), expected[pooling], atol=1e-6)
     assert create_model("tiny", pooling=pooling).feature_dim == 128 * (2 if pooling == "avgmax" else 1)

@@ -16,7 +16,7 @@ from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError
 from dsm.evaluate.features import extract_features, save_features
-from dsm.models.weights import load_weights
+from dsm.models.weights import Init, load_weights
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class ExtractConfig:
     """What to build for `--weights none`."""
     seed: int = 0
     """Seeds random weights."""
+    init: Init = "own"
+    """How random weights are drawn: as the backbone's paper has it, or `xavier`, as DSM's published code."""
     partial: bool = False
     """Be content with another's checkpoint that fills only part of the encoder."""
     windows: int = 3
@@ -69,7 +71,7 @@ def extract(config: ExtractConfig) -> None:
     config.out.parent.mkdir(parents=True, exist_ok=True)
     videos = read_list(config.data, config.root)
     torch.manual_seed(config.seed)
-    loaded = load_weights(config.weights, backbone=config.backbone, partial=config.partial)
+    loaded = load_weights(config.weights, backbone=config.backbone, partial=config.partial, init=config.init)
     wanted = {name: getattr(config, name) for name in ("frames", "stride", "resize", "size")}
     clip = replace(
         ClipConfig(**loaded.config.get("clip", {})), **{k: v for k, v in wanted.items() if v is not None}

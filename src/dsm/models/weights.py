@@ -16,9 +16,10 @@ from dsm.models.export import build_encoder, read_safetensors
 from dsm.models.foreign import LoadReport, build, find_tensors, recognise
 from dsm.models.heads import Embedder
 from dsm.models.tensor_file import read_tensors
-from dsm.models.zoo import create_model
+from dsm.models.zoo import create_model, initialise_xavier
 
 RANDOM = "none"
+Init = Literal["own", "xavier"]
 FORMAT = 1
 _NAME = re.compile(r"step_\d+\.pt")
 
@@ -100,6 +101,7 @@ def load_weights(
     backbone: str = "tiny",
     settings: dict[str, Any] | None = None,
     partial: bool = False,
+    init: Init = "own",
 ) -> LoadedEncoder:
     """Build an encoder and fill it.
 
@@ -109,6 +111,7 @@ def load_weights(
         head: ``projection`` for the L2-normalised embedding that pretraining compares clips in.
         backbone, settings: what to build where the weights do not say (``none``).
         partial: be content with a foreign file that fills only part of the encoder.
+        init: how random weights are drawn: as the backbone's paper has it, or as DSM's code, ``xavier``.
 
     Raises:
         UserError: the weights cannot be read or do not fit.
@@ -116,7 +119,10 @@ def load_weights(
     if str(weights) == RANDOM:
         if head:
             raise UserError("random weights have no projection head; leave head out.")
-        return LoadedEncoder(create_model(backbone, **(settings or {})).eval(), "random")
+        module = create_model(backbone, **(settings or {})).eval()
+        if init == "xavier":
+            initialise_xavier(module)
+        return LoadedEncoder(module, "random")
     state = read_file(weights)
     if is_ours(state):
         return _load_ours(weights, head)

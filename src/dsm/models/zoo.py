@@ -47,6 +47,18 @@ def create_model(name: str, **settings: Any) -> nn.Module:
     return ADAPTERS[library](inner, **settings) if library else MODELS[name](**settings)
 
 
+def initialise_xavier(module: nn.Module) -> None:
+    """Draw convolutions and linear maps anew as DSM's published code does (Glorot & Bengio 2010).
+
+    Left alone, each backbone is drawn as its own paper has it.
+    """
+    for one in module.modules():
+        if isinstance(one, nn.Conv3d | nn.Linear):
+            nn.init.xavier_normal_(one.weight)
+            if one.bias is not None:
+                nn.init.zeros_(one.bias)
+
+
 def check_name(name: str) -> None:
     """Raise UserError, with the nearest names, where no backbone is called so."""
     if name not in MODELS and name.rpartition(":")[0] not in ADAPTERS:
