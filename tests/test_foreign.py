@@ -235,3 +235,18 @@ def test_nothing_is_found_where_nothing_is() -> None:
     assert find_tensors(3) == {}
     assert find_tensors({"state_dict": {"lr": 0.1}}) == {}
     assert recognise({}) is None
+
+
+def test_features_are_extracted_by_anothers_encoder(
+    small_list: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"state_dict": random_state("r3d18", {}, as_hara)}, tmp_path / "theirs.pth")
+    cli.run(
+        ["extract", "--weights", str(tmp_path / "theirs.pth"), "--data", str(small_list),
+         "--out", str(tmp_path / "a.npy"), "--frames", "4", "--resize", "48", "--size", "48",
+         "--workers", "0"]
+    )  # fmt: skip
+    assert "r3d18 as 3D-ResNets-PyTorch writes it: 100 tensors loaded" in capsys.readouterr().err
+    features = np.load(tmp_path / "a.npy")
+    assert features.shape == (4, 512)
+    assert np.isfinite(features).all()

@@ -64,6 +64,8 @@ def export(config: ExportConfig) -> None:
     torch.manual_seed(config.seed)
     head: Literal["projection"] | None = None if config.head == "none" else config.head
     loaded = load_weights(config.weights, head=head, backbone=config.backbone)
+    if loaded.report:
+        console.print(f"{config.weights}: {loaded.report}")
     clip = _clip(config, loaded)
     example = torch.randn(1, MODALITIES[clip.modality].channels, clip.frames, clip.size, clip.size)
     with torch.inference_mode():

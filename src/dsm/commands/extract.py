@@ -72,6 +72,8 @@ def extract(config: ExtractConfig) -> None:
     videos = read_list(config.data, config.root)
     torch.manual_seed(config.seed)
     loaded = load_weights(config.weights, backbone=config.backbone, partial=config.partial, init=config.init)
+    if loaded.report:
+        console.print(f"{config.weights}: {loaded.report}")
     wanted = {name: getattr(config, name) for name in ("frames", "stride", "resize", "size")}
     clip = replace(
         ClipConfig(**loaded.config.get("clip", {})), **{k: v for k, v in wanted.items() if v is not None}

@@ -47,6 +47,16 @@ class LoadReport:
     """The file's names with their shapes that are no part of the encoder."""
     normalization: Normalization | None = None
 
+    def __str__(self) -> str:
+        """One line for a person."""
+        name = f"{self.backbone} as {self.source} writes it"
+        gaps = len(self.missing) + len(self.unfit)
+        lacking = f", {gaps} stay random ({(self.unfit + self.missing)[0]}, …)" if gaps else ""
+        behind = f" behind '{self.prefix}'" if self.prefix else ""
+        return (
+            f"{name}{behind}: {len(self.loaded)} tensors loaded{lacking}, {len(self.left)} left in the file"
+        )
+
     @property
     def share(self) -> float:
         """Of the encoder's tensors, those that were filled."""
@@ -61,7 +71,7 @@ class Renormalized(nn.Module):
         self.encoder, self.normalization = encoder, normalization
         self.feature_dim = encoder.feature_dim
         mean, std = (
-            torch.tensor(values).view(-1, 1, 1, 1) for values in (normalization.mean, normalization.std)
+            torch.tensor(values).view(1, -1, 1, 1, 1) for values in (normalization.mean, normalization.std)
         )
         self.scale: Tensor
         self.shift: Tensor
