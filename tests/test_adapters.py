@@ -11,6 +11,7 @@ import torch
 from dsm.errors import UserError
 from dsm.models.adapters import TRANSFORMERS
 from dsm.models.foreign import recognise
+from dsm.models.precision import channels_last, encode
 from dsm.models.zoo import create_model
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -49,7 +50,9 @@ def needs_torchvision() -> Any:
 @pytest.mark.parametrize("name", ["r3d_18", "mc3_18", "s3d"])
 def test_torchvisions_models_are_encoders(name: str) -> None:
     needs_torchvision()
-    encoder: Any = create_model(f"tv:{name}")
+    encoder: Any = create_model(f"tv:{name}", in_channels=3)
+    with pytest.raises(UserError, match="takes clips of 3 channels"):
+        create_model(f"tv:{name}", in_channels=2)
     with torch.no_grad():
         assert encoder.eval()(torch.rand(1, 3, 16, 224, 224)).shape == (1, encoder.feature_dim)
 
@@ -91,3 +94,12 @@ def test_what_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         create_model("hf:videomae")
     with pytest.raises(UserError, match=r"torchvision cannot be used here.*dsm-video\[torchvision\]"):
         create_model("tv:r3d_18")
+
+
+def test_a_transformer_with_2d_convolutions_is_laid_out_and_computes_in_bf16() -> None:
+    pytest.importorskip("transformers")
+    settings = {**TINY["timesformer"], "in_channels": 3}
+    encoder: Any = create_model("hf:timesformer", **settings)
+    assert channels_last(encoder) is encoder  # it has a 2-D convolution
+    clip = torch.rand(2, 3, 4, 32, 32)
+    assert encode(encoder, clip, "bf16").dtype == torch.float32

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from dsm.errors import UserError
 from dsm.methods import METHODS, MethodSettings, create_method
-from dsm.methods.contrast import info_nce, triplet
+from dsm.methods.contrast import info_nce, nce, temporal_consistency, triplet
 from dsm.methods.dsm import DsmConfig
 from dsm.methods.moco import MocoConfig
 from dsm.methods.momentum import MomentumTwin, Queue, ramped
@@ -58,6 +58,45 @@ def test_golden_info_nce(shared: Path) -> None:
         golden["q"], golden["k"], temperature=0.07, queue=golden["memory"], negatives=golden["n"][:, None]
     )
     assert float(found) == pytest.approx(float(golden["loss_infonce"]), abs=1e-5)
+
+
+def test_golden_nce_and_its_constant(shared: Path) -> None:
+    golden = {
+        name: torch.from_numpy(value) for name, value in np.load(shared / "golden/contrast.npz").items()
+    }
+    memory = golden["memory"].expand(6, -1, -1)
+    negatives = torch.cat([memory, golden["n"][:, None]], dim=1)
+    settings = {"temperature": 0.07, "negatives": negatives, "videos": 1000}
+    loss, constant = nce(golden["q"], golden["k"], **settings, constant=float(golden["nce_Z"]))
+    assert float(loss) == pytest.approx(float(golden["loss_nce_n_data_1000"]), abs=1e-5)
+    assert constant == 2055
+    _, estimated = nce(golden["q"], golden["k"], **settings)
+    assert int(estimated) == 2055  # the published code keeps it as a whole number
+
+
+def test_nce_equals_the_slow_loop() -> None:
+    query, key, negatives = unit(4, 8, seed=1), unit(4, 8, seed=2), unit(5, 8, seed=3)
+    total = 0.0
+    for q, k in zip(query, key, strict=True):
+        scores = [math.exp(float(q @ other) / 0.2) / 30 for other in (k, *negatives)]
+        noise = 5 / 100
+        total -= math.log(scores[0] / (scores[0] + noise))
+        total -= sum(math.log(noise / (score + noise)) for score in scores[1:])
+    found, _ = nce(query, key, temperature=0.2, negatives=negatives, videos=100, constant=30)
+    assert float(found) == pytest.approx(total / 4, rel=1e-5)
+
+
+def test_golden_triplets_and_temporal_consistency(shared: Path) -> None:
+    golden = {
+        name: torch.from_numpy(value) for name, value in np.load(shared / "golden/contrast.npz").items()
+    }
+    q, k, n = golden["q"], golden["k"], golden["n"]
+    assert float(triplet(q, k, n, 0.5)) == pytest.approx(float(golden["loss_triplet_intra"]), abs=1e-5)
+    assert float(triplet(q, k, n.flip(0), 0.5)) == pytest.approx(
+        float(golden["loss_triplet_inter"]), abs=1e-5
+    )
+    found = temporal_consistency(golden["feat_o"], golden["feat_r"])
+    assert float(found) == pytest.approx(float(golden["loss_tcr"]), abs=1e-5)
 
 
 def test_triplet_equals_the_slow_loop() -> None:

@@ -122,6 +122,20 @@ def test_a_resumed_run_ends_bit_for_bit_like_one_never_stopped(
     assert [line["loss"] for line in read_metrics(whole)] == [line["loss"] for line in read_metrics(part)]
 
 
+def test_a_run_in_bfloat16_resumes_and_may_not_change_its_precision(scenes: Path, tmp_path: Path) -> None:
+    whole = pretrain(config(scenes, tmp_path / "whole", precision="bf16"))
+    exact = pretrain(config(scenes, tmp_path / "exact"))
+    losses = [[line["loss"] for line in read_metrics(run)] for run in (whole, exact)]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.2)
+    part = pretrain(config(scenes, tmp_path / "part", precision="bf16"))
+    list_checkpoints(part)[-1].unlink()
+    with pytest.raises(UserError, match="precision bf16, not fp32"):
+        pretrain(config(scenes, part, resume=True))
+    pretrain(config(scenes, part, resume=True, precision="bf16"))
+    assert equal(weights_of(whole), weights_of(part))
+
+
 def test_a_corrupt_newest_checkpoint_is_passed_over(scenes: Path, tmp_path: Path) -> None:
     whole = pretrain(config(scenes, tmp_path / "whole"))
     part = pretrain(config(scenes, tmp_path / "part"))

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dsm.engine.progress import progress
 from dsm.errors import UserError
+from dsm.models.precision import channels_last
 from dsm.models.zoo import MODELS, create_model
 
 ROUNDS = 3
@@ -71,7 +72,7 @@ def _row(name: str, config: ModelsConfig) -> list[str]:
 
 def _clips_per_second(model: Any, shape: tuple[int, ...]) -> float:
     clip = torch.rand(shape).contiguous(memory_format=torch.channels_last_3d)
-    model.to(memory_format=torch.channels_last_3d)
+    channels_last(model)
     taken = []
     with torch.inference_mode():
         for _ in range(ROUNDS + 1):  # the first makes ready

@@ -31,6 +31,7 @@ from dsm.files import write_text
 from dsm.methods import METHODS, MethodSettings, create_method
 from dsm.modality import MODALITIES
 from dsm.models.pooling import Pooling
+from dsm.models.precision import Precision, channels_last, compute_in
 from dsm.models.weights import list_checkpoints, read_checkpoint
 from dsm.models.zoo import check_name, create_model
 from dsm.video.decode import Decoder
@@ -79,6 +80,8 @@ class PretrainConfig:
     augment: Augment = field(default_factory=Augment)
     optim: OptimConfig = field(default_factory=OptimConfig)
     settings: Annotated[MethodSettings, tyro.conf.arg(name="")] = field(default_factory=MethodSettings)
+    precision: Precision = "fp32"
+    """What the encoder computes in: bf16 is twice as fast where the machine has instructions for it."""
     seed: int = 0
     """Seeds the weights, the order and every draw of every sample."""
     log_every: int = 10
@@ -153,9 +156,10 @@ class _Trainer:
         if config.pooling:
             model_settings["pooling"] = config.pooling
         encoder = create_model(config.backbone, **model_settings)
+        if hasattr(encoder, "pooling"):
+            model_settings["pooling"] = encoder.pooling
         method = create_method(config.method, encoder, config.settings)
-        # Twice as fast on CPU in three dimensions, provided that the clips lie so too.
-        method = method.to(memory_format=torch.channels_last_3d)
+        channels_last(method)
         self.method = method
         optimizer = build_optimizer(config.optim, method.parameters())
         self.module, self.optimizer = self.fabric.setup(method, optimizer)
@@ -165,7 +169,7 @@ class _Trainer:
         self.saved_config = {
             "method": config.method,
             "backbone": config.backbone,
-            "model": {**model_settings, "pooling": encoder.pooling},
+            "model": model_settings,
             "clip": plain(config.clip),
             "head": method.query.spec,
             "settings": lasting_settings(config, videos),
@@ -226,7 +230,8 @@ class _Trainer:
             ).contiguous(memory_format=torch.channels_last_3d)
             for view in self.method.views
         }
-        output = self.module(views)
+        with compute_in(self.config.precision, self.fabric.device.type):
+            output = self.module(views)
         self.optimizer.zero_grad()
         self.fabric.backward(output.loss)
         self.optimizer.step()

@@ -20,6 +20,7 @@ from dsm.datasets.reading import ClipConfig
 from dsm.errors import UserError
 from dsm.files import written_aside
 from dsm.modality import to_network
+from dsm.models.precision import channels_last
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def extract_by_all(
 ) -> list[Features]:
     """As :func:`extract_features` by each of several encoders; the videos are decoded but once."""
     device = next(encoders[0].parameters()).device
-    encoders = [one.eval().to(memory_format=torch.channels_last_3d) for one in encoders]  # type: ignore[call-overload]
+    encoders = [channels_last(one.eval()) for one in encoders]
     loader = DataLoader(
         EvaluationClips(videos, clip, windows),
         batch_size=batch_size,

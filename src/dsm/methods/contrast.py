@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+EPSILON = 1e-7
+"""Keeps the published code's NCE from a division by zero."""
+
 
 def info_nce(
     query: Tensor,
@@ -56,3 +59,47 @@ def triplet(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float) -
         anchor, positive, negative: (B, D).
     """
     return F.triplet_margin_loss(anchor, positive, negative, margin=margin)
+
+
+def nce(
+    query: Tensor,
+    key: Tensor,
+    *,
+    temperature: float,
+    negatives: Tensor,
+    videos: int,
+    constant: float | None = None,
+) -> tuple[Tensor, float]:
+    """Noise-contrastive estimation (Wu et al. 2018, eq. 5 to 8): is a key the positive, or noise?
+
+    Args:
+        query: (B, D). key: (B, D), the positive of each.
+        temperature: > 0.
+        negatives: (B, M, D), or (M, D) for all queries.
+        videos: of the data set; the noise draws each of them with the same probability.
+        constant: Z, by which scores are divided; None estimates it from these scores, as is done with the
+            first batch of a training.
+
+    Returns:
+        The mean loss, and the constant.
+    """
+    if negatives.ndim == 2:
+        negatives = negatives.expand(len(query), -1, -1)
+    keys = torch.cat([key[:, None], negatives], dim=1)  # (B, 1 + M, D)
+    scores = (torch.einsum("bd,bkd->bk", query, keys) / temperature).exp()
+    if constant is None:
+        constant = float(scores.detach().mean()) * videos
+    probabilities = scores / constant
+    noise = negatives.shape[1] / videos
+    right = probabilities[:, 0] / (probabilities[:, 0] + noise + EPSILON)
+    wrong = noise / (probabilities[:, 1:] + noise + EPSILON)
+    return -(right.log().sum() + wrong.log().sum()) / len(query), constant
+
+
+def temporal_consistency(feature_map: Tensor, of_reversed: Tensor) -> Tensor:
+    """How far the map of a clip is from that of the clip played backwards, turned round (DSM's code).
+
+    Args:
+        feature_map, of_reversed: (B, C, T, H, W), of which the means over space are compared.
+    """
+    return F.mse_loss(feature_map.mean((3, 4)), of_reversed.mean((3, 4)).flip(2))

@@ -67,6 +67,8 @@ def create_torchvision(name: str, **settings: Any) -> nn.Module:
     names = library.list_models(module=video)
     if name not in names:
         raise UserError(f"torchvision has no video model '{name}'{nearest(name, names)}")
+    if settings.pop("in_channels", 3) != 3:
+        raise UserError(f"tv:{name} takes clips of 3 channels: use --clip.modality rgb or rgbdiff.")
     return HeadlessEncoder(_built("tv:" + name, lambda: library.get_model(name, weights=None, **settings)))
 
 

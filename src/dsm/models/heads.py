@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -36,4 +37,9 @@ class Embedder(nn.Module):
         self.head = projection_head(cast(int, encoder.feature_dim), dim, kind)
 
     def forward(self, clip: Tensor) -> Tensor:
-        return F.normalize(self.head(self.encoder(clip)), dim=1)
+        features = self.encoder(clip)
+        if not torch.is_autocast_enabled(features.device.type):
+            return F.normalize(self.head(features), dim=1)
+        # The encoder may compute in bfloat16; cosines are to be told apart more finely.
+        with torch.autocast(features.device.type, enabled=False):
+            return F.normalize(self.head(features.float()), dim=1)

@@ -44,6 +44,17 @@ def compute_in(precision: Precision, device_type: str) -> Iterator[None]:
             yield
 
 
+def channels_last(module: nn.Module) -> nn.Module:
+    """Lay the weights of 3-D convolutions with channels last, twice as fast on CPU if the clips lie so too.
+
+    ``module.to(memory_format=torch.channels_last_3d)`` would refuse a module that has 2-D ones besides.
+    """
+    for parameter in module.parameters():
+        if parameter.ndim == 5:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+    return module
+
+
 def encode(encoder: nn.Module, clips: Tensor, precision: Precision) -> Tensor:
     """Clips (B, C, T, H, W) -> features (B, D) in float32, the encoder's own work in ``precision``."""
     with compute_in(precision, clips.device.type):
