@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dsm.models.precision import compute_in, encode, may_be_wrong
+from dsm.models.precision import channels_last, compute_in, encode, may_be_wrong
 from dsm.models.zoo import create_model
 
 # (kernel, stride, padding, input): oneDNN alone was wrong at every one of these.
@@ -172,3 +172,12 @@ def test_the_guard_ends_with_its_block_even_when_it_fails() -> None:
         raise ValueError("stop")
     assert not torch.is_autocast_enabled("cpu")
     assert nn.Conv3d(3, 4, 3, padding=1)(torch.randn(1, 3, 2, 5, 5)).dtype == torch.float32
+
+
+def test_channels_lie_last_as_torch_lays_them_and_2d_weights_are_left() -> None:
+    module = nn.Sequential(nn.Conv3d(4, 6, 3), nn.Conv3d(6, 8, 1), nn.Conv2d(4, 6, 3))
+    expected = copy.deepcopy(module[:2]).to(memory_format=torch.channels_last_3d)
+    channels_last(module)
+    for one, other in zip(module[:2], expected, strict=True):
+        assert one.weight.stride() == other.weight.stride()
+    assert module[2].weight.is_contiguous()

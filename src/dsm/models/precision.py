@@ -51,7 +51,8 @@ def channels_last(module: nn.Module) -> nn.Module:
     """
     for parameter in module.parameters():
         if parameter.ndim == 5:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+            # Not contiguous(): it would leave kernels of size 1, which lie either way, as they are.
+            parameter.data = parameter.data.to(memory_format=torch.channels_last_3d)
     return module
 
 
