@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from dsm.analyse import figures
-from dsm.analyse.page import clip_uri, write_page
+from dsm.analyse.page import clip_uri, to_frames, write_page
 from dsm.datasets.clips import TrainingClips
 from dsm.datasets.lists import read_list
 from dsm.datasets.motionscenes import MotionScenesConfig, class_names
@@ -220,15 +220,10 @@ def training_views(evidence: Evidence) -> list[list[ShownView]]:
             clip = disturb_view(view, sample["clips"][view.name][None], parameters)
             name = view.name.rstrip("0123456789")
             row.append(
-                ShownView(name, texts.get(name, "the anchor's scene, motion broken"), _to_uint8(clip[0]))
+                ShownView(name, texts.get(name, "the anchor's scene, motion broken"), to_frames(clip[0]))
             )
         rows.append(row)
     return rows
-
-
-def _to_uint8(clip: torch.Tensor) -> NDArray[np.uint8]:
-    """(3, T, H, W) in [0, 1] to uint8 (T, H, W, 3)."""
-    return (clip.clamp(0, 1) * 255).round().byte().permute(1, 2, 3, 0).contiguous().numpy()
 
 
 def _gallery(evidence: Evidence) -> list[dict[str, Any]]:

@@ -10,9 +10,15 @@ from typing import Any
 import jinja2
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dsm.files import write_text
 from dsm.video.write import mp4_bytes
+
+
+def to_frames(clip: Tensor) -> NDArray[np.uint8]:
+    """(3, T, H, W) in [0, 1] to frames, uint8 (T, H, W, 3)."""
+    return (clip.clamp(0, 1) * 255).round().byte().permute(1, 2, 3, 0).contiguous().numpy()
 
 
 def clip_uri(frames: NDArray[np.uint8], *, fps: int = 12) -> str:

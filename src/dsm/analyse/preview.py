@@ -18,6 +18,7 @@ from dsm.analyse.change import (
     scene_change,
     seen_through,
 )
+from dsm.analyse.page import to_frames
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig, Reader, crop
 from dsm.disturb.motion_scale import at_pace
@@ -25,6 +26,7 @@ from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import Broken, TemporalMix
 from dsm.disturb.warp import warp
 from dsm.video.flow import compute_flow
+from dsm.video.sampling import random_window
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,7 @@ class Previewer:
 
     def _read(self, index: int, tld: TemporalMix | None, rng: np.random.Generator) -> Frames:
         total = self._reader.total(index)
-        span = self.clip.stride * (self.clip.frames - 1) + 1
-        start = int(rng.integers(max(total - span, 0) + 1))
-        window = (start + self.clip.stride * np.arange(self.clip.frames)) % total
+        window = random_window(total, self.clip.frames, self.clip.stride, rng)
         broken = tld.draw(window, total, rng) if tld else Broken(window)
         (frames,) = self._reader.read(index, [broken.indices])
         square = torch.from_numpy(crop(frames, self.clip.size, (0.5, 0.5)))
@@ -125,9 +125,7 @@ def _disturbed(
 ) -> tuple[Frames, Tensor]:
     """A clip with its scene broken, and the grid by which it was bent."""
     pair = torch.from_numpy(np.stack([frames, partner])).permute(0, 4, 1, 2, 3).float() / 255
-    rows = sld.draw(rng), sld.draw(rng)
-    draws = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+    draws = sld.draw_batch(2, rng, pair)
     mixed = sld.mix(pair, draws)[:1]
     grid = sld.field(draws, identity(frames).expand(2, -1, -1, -1))[:1]
-    clip = warp(mixed, grid, sld.padding)[0]
-    return (clip.clamp(0, 1) * 255).round().byte().permute(1, 2, 3, 0).contiguous().numpy(), grid
+    return to_frames(warp(mixed, grid, sld.padding)[0]), grid

@@ -82,6 +82,14 @@ class SpatialMix:
             for place, (name, draw) in enumerate(draws.items())
         }
 
+    def draw_batch(self, count: int, seed: Seed, like: Tensor) -> dict[str, Tensor]:
+        """Draws of so many samples, stacked, on the device of ``like``."""
+        rng = np.random.default_rng(seed)
+        rows = [self.draw(rng) for _ in range(count)]
+        return {
+            name: torch.from_numpy(np.stack([row[name] for row in rows])).to(like.device) for name in rows[0]
+        }
+
     def mix(self, clip: Tensor, draws: dict[str, Tensor]) -> Tensor:
         """Change what clips (B, C, T, H, W) of floating point show, by the kinds that do so."""
         for name, kind in self._drawn(draws):
@@ -104,11 +112,7 @@ class SpatialMix:
         """Disturb clips (B, C, T, H, W), each in its own way; of the same shape, type and range."""
         if self.strength == 0:
             return clip
-        rng = np.random.default_rng(seed)
-        rows = [self.draw(rng) for _ in range(len(clip))]
-        draws = {
-            name: torch.from_numpy(np.stack([row[name] for row in rows])).to(clip.device) for name in rows[0]
-        }
+        draws = self.draw_batch(len(clip), seed, clip)
         x = self.mix(clip.to(working_dtype(clip)), draws)
         x = warp(x, self.field(draws, identity_grid(clip.shape[-2], clip.shape[-1], clip)), self.padding)
         return (x if clip.dtype.is_floating_point else x.round_()).to(clip.dtype)

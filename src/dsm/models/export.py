@@ -48,11 +48,16 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any
         UserError: no such file, or not one that this version reads.
     """
     tensors, about = read_tensors(path)
+    check_format(path, about)
+    return tensors, about
+
+
+def check_format(path: str | Path, about: dict[str, Any]) -> None:
+    """Raise UserError where a file does not say which encoder it holds, or not in a way that is read here."""
     if "format" not in about:
         raise UserError(f"{path}: does not say which encoder it holds; was it written by dsm?")
     if about["format"] != FORMAT:
         raise UserError(f"{path}: is in format {about['format']}, this version of dsm reads {FORMAT}.")
-    return tensors, about
 
 
 def build_encoder(tensors: dict[str, Tensor], about: dict[str, Any]) -> nn.Module:

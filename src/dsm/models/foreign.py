@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -136,20 +137,16 @@ def build(match: _Match, *, partial: bool, head: bool, name: str) -> nn.Module:
         )
     encoder = create_model(match.source.backbone, **match.settings)
     encoder.load_state_dict(match.tensors, strict=False)
-    module: nn.Module = encoder
-    if head:
-        if match.head is None:
-            raise UserError(f"{name}: holds no projection head; leave head out.")
-        weight, bias = match.head
-        embedder = Embedder(encoder, len(weight), "linear")
-        embedder.head.load_state_dict({"weight": weight, "bias": bias})
-        module = embedder
-    if match.source.normalization and next(iter(encoder.parameters())).shape[1] == 3:
-        if isinstance(module, Embedder):
-            module.encoder = Renormalized(encoder, match.source.normalization)
-        else:
-            module = Renormalized(encoder, match.source.normalization)
-    return module
+    if match.source.normalization and match.settings["in_channels"] == 3:
+        encoder = Renormalized(encoder, match.source.normalization)
+    if not head:
+        return encoder
+    if match.head is None:
+        raise UserError(f"{name}: holds no projection head; leave head out.")
+    weight, bias = match.head
+    embedder = Embedder(encoder, len(weight), "linear")
+    embedder.head.load_state_dict({"weight": weight, "bias": bias})
+    return embedder
 
 
 def _prefixes(tensors: Mapping[str, Tensor]) -> Iterator[str]:
@@ -172,8 +169,7 @@ def _match(
     if stem is None or inner[theirs[stem]].dim() != 5:
         return None
     settings["in_channels"] = inner[theirs[stem]].shape[1]
-    with torch.device("meta"):
-        ours = create_model(source.backbone, **settings).state_dict()
+    ours = _blank_state(source.backbone, tuple(settings.items()))
     fits = {n: inner[theirs[n]] for n, t in ours.items() if n in theirs and inner[theirs[n]].shape == t.shape}
     unfit = [
         f"{n} {_shape(inner[theirs[n]])} for {_shape(t)}"
@@ -200,6 +196,13 @@ def _match(
     either = len(report.loaded) + len(missing) + len(unfit)
     either += sum(not n.endswith(_UNIMPORTANT) and n not in ours for n in theirs)
     return _Match(source, settings, fits, report, head, likeness=len(report.loaded) / max(either, 1))
+
+
+@lru_cache(maxsize=64)
+def _blank_state(backbone: str, settings: tuple[tuple[str, Any], ...]) -> dict[str, Tensor]:
+    """The names and shapes of an encoder's tensors, which take no memory."""
+    with torch.device("meta"):
+        return create_model(backbone, **dict(settings)).state_dict()
 
 
 def _rank(match: _Match) -> tuple[float, bool, bool]:

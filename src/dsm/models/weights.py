@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from dsm.errors import UserError
-from dsm.models.export import build_encoder, read_safetensors
+from dsm.models.export import build_encoder, check_format
 from dsm.models.foreign import LoadReport, build, find_tensors, recognise
 from dsm.models.heads import Embedder
 from dsm.models.tensor_file import read_tensors
@@ -40,8 +40,9 @@ class LoadedEncoder:
 
 @dataclass(frozen=True)
 class Exported:
-    """A file of ``dsm export``, by what it says about itself."""
+    """What a file of ``dsm export`` holds, and what it says about that."""
 
+    tensors: dict[str, torch.Tensor]
     about: dict[str, Any]
 
 
@@ -66,7 +67,7 @@ def read_file(path: str | Path) -> Any:
         raise UserError(f"{path}: no such checkpoint or run folder (--weights).")
     if path.suffix == ".safetensors":
         tensors, about = read_tensors(path)
-        return Exported(about) if about else tensors
+        return Exported(tensors, about) if about else tensors
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a stranger's bytes can make the reader fail in any way
@@ -84,6 +85,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     state = read_file(path)
     if not is_ours(state):
         raise UserError(f"{path}: is not a checkpoint of dsm.")
+    return _of_our_format(path, state)
+
+
+def _of_our_format(path: str | Path, state: Any) -> dict[str, Any]:
     if state["format"] != FORMAT:
         raise UserError(f"{path}: is in format {state['format']}, this version of dsm reads {FORMAT}.")
     return cast("dict[str, Any]", state)
@@ -125,9 +130,9 @@ def load_weights(
         return LoadedEncoder(module, "random")
     state = read_file(weights)
     if is_ours(state):
-        return _load_ours(weights, head)
+        return _load_ours(weights, _of_our_format(weights, state), head)
     if isinstance(state, Exported):
-        return _load_exported(weights, head)
+        return _load_exported(weights, state, head)
     match = recognise(find_tensors(state))
     if match is None:
         raise UserError(f"{weights}: no encoder that dsm knows; `dsm weights inspect` lists its tensors.")
@@ -136,8 +141,9 @@ def load_weights(
     return LoadedEncoder(module.eval(), Path(weights).stem, config, match.report)
 
 
-def _load_ours(weights: str | Path, head: Literal["projection"] | None) -> LoadedEncoder:
-    state = read_checkpoint(weights)
+def _load_ours(
+    weights: str | Path, state: dict[str, Any], head: Literal["projection"] | None
+) -> LoadedEncoder:
     try:
         config = json.loads(state["config"])
         encoder = create_model(config["backbone"], **config["model"])
@@ -154,10 +160,10 @@ def _load_ours(weights: str | Path, head: Literal["projection"] | None) -> Loade
     return LoadedEncoder(module.eval(), name, config)
 
 
-def _load_exported(path: str | Path, head: str | None) -> LoadedEncoder:
-    """A file of ``dsm export``."""
-    tensors, about = read_safetensors(path)
-    module = build_encoder(tensors, about)
+def _load_exported(path: str | Path, exported: Exported, head: str | None) -> LoadedEncoder:
+    about = exported.about
+    check_format(path, about)
+    module = build_encoder(exported.tensors, about)
     if head and not about["head"]:
         raise UserError(f"{path}: holds no projection head; leave head out.")
     if isinstance(module, Embedder) and not head:
