@@ -213,7 +213,8 @@ def test_a_view_is_the_same_for_the_same_generator(seed: int) -> None:
 
 def test_a_negative_with_its_anchors_look_differs_in_nothing_but_the_order_of_frames() -> None:
     sld, reverse = SpatialMix(strength=1.5), TemporalMix(shift=0, shuffle=0, freeze=0, speed=0)
-    views = [View("anchor", spatial=sld), broken_motion("negative", sld, reverse, "anchor")]
+    anchor = View("anchor", spatial=sld)
+    views = [anchor, broken_motion("negative", anchor, reverse, "anchor")]
     anchor, negative = draw_views(views, Augment(), np.arange(4), 10, np.random.default_rng(0))
     assert anchor.corner == negative.corner
     assert negative.indices.tolist() == [3, 2, 1, 0]
@@ -223,7 +224,7 @@ def test_a_negative_with_its_anchors_look_differs_in_nothing_but_the_order_of_fr
         for view, draw, frames in zip(views, (anchor, negative), (clip, clip.flip(1)), strict=True)
     )
     assert torch.allclose(seen.flip(2), broken)
-    own = broken_motion("negative", sld, reverse, "own")
+    own = broken_motion("negative", anchor, reverse, "own")
     assert own.look_of is None
     assert own.spatial is None
 

@@ -99,11 +99,13 @@ VERBS = {
         ),
     ),
     "pretrain": Verb(
-        "dsm.engine.pretrain", "PretrainConfig", "pretrain",
+        "dsm.commands.pretrain", "PretrainConfig", "pretrain_command",
         "train an encoder on unlabelled videos",
         (
             "dsm pretrain --data.train train.txt --method dsm --backbone i3d --out runs/mine",
             "dsm pretrain --data.train train.txt --method dsm --backbone i3d --out runs/mine --resume",
+            "dsm pretrain --data.train train.txt --out runs/fast --precision bf16 --monitor.list val.txt",
+            "dsm pretrain --data.train train.txt --out runs/two --devices 2",
         ),
     ),
     "extract": Verb(

@@ -154,12 +154,31 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
 class EpochBatches(Sampler[list[tuple[int, int]]]):
     """Batches of (epoch, index) through all epochs, each a new order; the last short one is dropped.
 
-    Being one long sequence, it can begin anywhere: a resumed run starts at its next batch.
+    Being one long sequence, it can begin anywhere: a resumed run starts at its next batch. A batch may be
+    worked on in parts, one after the other, and each part by several processes: the videos of a batch are
+    the same however it is divided, and so is their order, parts and processes put together.
+
+    Args:
+        batch_size: of all parts and processes together, which divide it.
+        start, stop: counted in parts.
+        rank, world: which process this is, of how many.
     """
 
-    def __init__(self, videos: int, batch_size: int, seed: int, start: int, stop: int) -> None:
+    def __init__(
+        self,
+        videos: int,
+        batch_size: int,
+        seed: int,
+        start: int,
+        stop: int,
+        *,
+        parts: int = 1,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
         self.videos, self.batch_size, self.seed = videos, batch_size, seed
         self.start, self.stop = start, stop
+        self.parts, self.rank, self.world = parts, rank, world
         self.per_epoch = videos // batch_size
 
     def __len__(self) -> int:
@@ -167,13 +186,15 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order_of = -1
-        for batch in range(self.start, self.stop):
+        share = self.batch_size // (self.parts * self.world)
+        for number in range(self.start, self.stop):
+            batch, part = divmod(number, self.parts)
             epoch, place = divmod(batch, self.per_epoch)
             if epoch != order_of:
                 order = np.random.default_rng([self.seed, epoch]).permutation(self.videos)
                 order_of = epoch
-            chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
-            yield [(epoch, int(index)) for index in chosen]
+            first = place * self.batch_size + (part * self.world + self.rank) * share
+            yield [(epoch, int(index)) for index in order[first : first + share]]
 
 
 class EvaluationClips(Dataset[Tensor | UserError]):

@@ -44,14 +44,14 @@ class View:
 NegativeLook = Literal["anchor", "own"]
 
 
-def broken_motion(name: str, sld: SpatialMix, tld: TemporalMix, look: NegativeLook) -> View:
-    """The negative of a view named ``anchor`` with its scene broken by ``sld``.
+def broken_motion(name: str, anchor: View, tld: TemporalMix, look: NegativeLook) -> View:
+    """The negative of an anchor.
 
     With the anchor's look it is nearer to the anchor than the positive is in all but the motion, so an
     encoder that goes by looks is wrong every time. With a look of its own it is as far as the positive.
     """
     if look == "anchor":
-        return View(name, spatial=sld, temporal=tld, look_of="anchor")
+        return View(name, spatial=anchor.spatial, temporal=tld, look_of=anchor.name)
     return View(name, temporal=tld)
 
 

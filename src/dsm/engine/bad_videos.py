@@ -18,8 +18,9 @@ LEDGER = "ledger.json"
 class BadVideos:
     """Collects bad videos, writes them down as they come, and ends the run when they are too many."""
 
-    def __init__(self, run: Path, videos: VideoList, most: float) -> None:
-        self._file, self._videos, self._most = run / LEDGER, videos, most
+    def __init__(self, run: Path, videos: VideoList, most: float, *, write: bool = True) -> None:
+        """``write``: of several processes, which all are told of all bad videos, one writes."""
+        self._file, self._videos, self._most, self._write = run / LEDGER, videos, most, write
         self._found = {entry.path: entry for entry in read_ledger(self._file)} if self._file.exists() else {}
 
     def add(self, bad: Iterable[BadVideo]) -> None:
@@ -35,7 +36,8 @@ class BadVideos:
         for path, video in new.items():
             reason = video.reason.removeprefix(f"{self._videos.file(video.index)}: ")
             self._found[path] = Verdict(path, video.verdict, reason=reason)
-        write_text(self._file, ledger_json(self._found.values()))
+        if self._write:
+            write_text(self._file, ledger_json(self._found.values()))
         if len(self._found) > self._most * len(self._videos):
             counts = Counter(entry.verdict for entry in self._found.values()).most_common()
             kinds = ", ".join(f"{count} {verdict}" for verdict, count in counts)

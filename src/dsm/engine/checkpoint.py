@@ -6,20 +6,81 @@ and text only, and is read with ``weights_only=True``: nothing in it is executed
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from dsm.engine.progress import console
+from dsm.errors import UserError
 from dsm.files import written_aside
-from dsm.models.weights import FORMAT, list_checkpoints
+from dsm.models.weights import FORMAT, list_checkpoints, read_checkpoint
+
+BEST = "best.pt"
 
 
 def save_checkpoint(run: Path, step: int, state: dict[str, Any], *, keep: int) -> Path:
-    """Write ``checkpoints/step_NNNNNNNN.pt`` and remove all but the newest ``keep``."""
+    """Write ``checkpoints/step_NNNNNNNN.pt`` and remove all but the newest ``keep``.
+
+    Raises:
+        UserError: it cannot be written, as where the disk is full. The checkpoints there were stay.
+    """
     path = run / "checkpoints" / f"step_{step:08d}.pt"
-    with written_aside(path) as aside:
-        torch.save({"format": FORMAT, "step": step, **state}, aside)
+    try:
+        with written_aside(path) as aside:
+            torch.save({"format": FORMAT, "step": step, **state}, aside)
+    except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "the disk may be full"
+        free = shutil.disk_usage(run).free / 1e6
+        kept = list_checkpoints(run)
+        newest = f"the newest is {kept[-1].name}" if kept else "there is none yet"
+        raise UserError(
+            f"{path}: cannot be written ({reason}; {free:,.0f} MB free); the checkpoints there were stay, "
+            f"{newest}."
+        ) from None
     for old in list_checkpoints(run)[:-keep]:
         old.unlink()
     return path
+
+
+def keep_best(path: Path) -> None:
+    """Keep a checkpoint as ``checkpoints/best.pt``, when newer ones push it out too."""
+    with written_aside(path.with_name(BEST)) as aside:
+        try:
+            aside.hardlink_to(path)  # takes no room
+        except OSError:
+            shutil.copyfile(path, aside)
+
+
+def newest_good(run: Path, settings: dict[str, Any], *, rename: bool = True) -> dict[str, Any]:
+    """The newest checkpoint of a run that can be read; those that cannot are set aside.
+
+    Args:
+        settings: those that a run must not change, by the names of their flags.
+        rename: whether this process may rename files.
+
+    Raises:
+        UserError: none can be read, or the run had other settings.
+    """
+    for path in reversed(list_checkpoints(run)):
+        try:
+            state = read_checkpoint(path)
+        except UserError as error:
+            if rename:
+                console.print(f"{error} It is set aside; trying the one before.", style="yellow")
+                path.rename(path.with_suffix(".unreadable"))
+            continue
+        _same_settings(path, json.loads(state["config"]).get("settings", {}), settings)
+        return state
+    raise UserError(f"{run}: none of its checkpoints can be read; begin anew with --overwrite.")
+
+
+def _same_settings(path: Path, was: dict[str, Any], now: dict[str, Any]) -> None:
+    for name in sorted(was.keys() & now.keys()):  # a setting that is newer than the run was at its default
+        if was[name] != now[name]:
+            raise UserError(
+                f"{path}: was trained with {name} {was[name]}, not {now[name]}; "
+                "--resume needs the same settings."
+            )

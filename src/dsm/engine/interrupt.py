@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+SAME_WISH = 1.0
+"""Seconds."""
 
 
 class Interrupted(Exception):
@@ -26,17 +30,29 @@ class StopFlag:
 
 @contextmanager
 def stop_flag() -> Iterator[StopFlag]:
-    """Within, the first SIGINT or SIGTERM only raises the flag; a second one acts at once."""
+    """Within, the first SIGINT or SIGTERM only raises the flag; a second one acts at once.
+
+    One that comes within a second of the first is the same wish: Ctrl-C reaches a process from the terminal
+    and once more from whoever began it.
+    """
     flag = StopFlag()
     if threading.current_thread() is not threading.main_thread():
         yield flag  # signals are the main thread's business
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def handle(number: int, _: FrameType | None) -> None:
-        flag.signal = number
+    first = 0.0
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal first
+        if not flag.signal:
+            flag.signal, first = number, time.monotonic()
+            return
+        if time.monotonic() - first < SAME_WISH:
+            return
         for each, handler in before.items():
             signal.signal(each, handler)
+        signal.raise_signal(number)
 
     for number in before:
         signal.signal(number, handle)

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from dsm.engine.lars import Lars
 from dsm.errors import UserError
 
 
@@ -17,11 +18,14 @@ from dsm.errors import UserError
 class OptimConfig:
     """How weights are updated; the paper's long recipe is sgd, lr 0.003, weight decay 1e-4, step."""
 
-    name: Literal["sgd", "adamw"] = "adamw"
+    name: Literal["sgd", "adamw", "lars"] = "adamw"
+    """lars is for batches of thousands."""
     lr: float = 1e-3
     """Peak learning rate."""
+    lr_batch: int | None = None
+    """The batch that `lr` is meant for: another batch has its rate in proportion (Goyal et al. 2017)."""
     momentum: float = 0.9
-    """Momentum of sgd."""
+    """Momentum of sgd and lars."""
     weight_decay: float = 0.05
     schedule: Literal["step", "cosine"] = "cosine"
     """`cosine` falls to 0; `step` multiplies by `decay` at each milestone."""
@@ -30,14 +34,23 @@ class OptimConfig:
     decay: float = 0.1
     warmup: int = 20
     """Steps over which the learning rate rises to its peak."""
+    clip: float | None = None
+    """The norm that the gradient of all weights together is cut down to."""
+    accumulate: int = 1
+    """Parts that a batch is worked on in, one after the other: as many times less memory. BatchNorm and
+    in-batch negatives see but their part."""
 
     def __post_init__(self) -> None:
         if self.lr <= 0 or min(self.weight_decay, self.momentum, self.decay, self.warmup) < 0:
             raise UserError("optim: lr must be above 0; the other numbers must not be below 0.")
+        if self.accumulate < 1 or min(self.clip or 1, self.lr_batch or 1) <= 0:
+            raise UserError("optim: accumulate must be at least 1, clip and lr-batch above 0.")
 
 
 def build_optimizer(config: OptimConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if config.name == "lars":
+        return Lars(trained, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
     if config.name == "sgd":
         return torch.optim.SGD(
             trained, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
@@ -45,11 +58,12 @@ def build_optimizer(config: OptimConfig, parameters: Iterable[nn.Parameter]) -> 
     return torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay)
 
 
-def learning_rate(config: OptimConfig, step: int, total: int) -> float:
+def learning_rate(config: OptimConfig, step: int, total: int, batch_size: int) -> float:
     """The rate of step ``step`` (from 0) of ``total``: a pure function, so resuming needs no state."""
+    lr = config.lr * batch_size / config.lr_batch if config.lr_batch else config.lr
     warm = min((step + 1) / config.warmup, 1.0) if config.warmup else 1.0
     progress = step / total
     if config.schedule == "cosine":
-        return config.lr * warm * 0.5 * (1 + math.cos(math.pi * progress))
+        return lr * warm * 0.5 * (1 + math.cos(math.pi * progress))
     passed = sum(progress >= milestone for milestone in config.milestones)
-    return float(config.lr * warm * config.decay**passed)
+    return float(lr * warm * config.decay**passed)

@@ -25,8 +25,10 @@ SECONDS_BETWEEN_LINES = 15.0
 class Reporter:
     """Told how far the work is, shows it."""
 
-    def __init__(self, title: str, total: int, start: int, bar: Progress | None) -> None:
-        self.title, self.total, self._bar = title, total, bar
+    def __init__(
+        self, title: str, total: int, start: int, bar: Progress | None, *, shown: bool = True
+    ) -> None:
+        self.title, self.total, self._bar, self._shown = title, total, bar, shown
         self._task = bar.add_task(title, total=total, completed=start, note="") if bar else None
         self._begun = self._last_line = time.monotonic()
         self._begun_at = start
@@ -37,7 +39,7 @@ class Reporter:
             self._bar.update(self._task, completed=done, note=note)
             return
         now = time.monotonic()
-        if done < self.total and now - self._last_line < SECONDS_BETWEEN_LINES:
+        if not self._shown or (done < self.total and now - self._last_line < SECONDS_BETWEEN_LINES):
             return
         self._last_line = now
         rate = (done - self._begun_at) / max(now - self._begun, 1e-9)
@@ -56,10 +58,13 @@ def _clock(seconds: float) -> str:
 
 
 @contextmanager
-def progress(title: str, total: int, *, start: int = 0) -> Iterator[Reporter]:
-    """A progress display for ``total`` units of work, of which ``start`` are done already."""
-    if not console.is_terminal:
-        yield Reporter(title, total, start, None)
+def progress(title: str, total: int, *, start: int = 0, shown: bool = True) -> Iterator[Reporter]:
+    """A progress display for ``total`` units of work, of which ``start`` are done already.
+
+    ``shown``: of several processes but one shows it.
+    """
+    if not console.is_terminal or not shown:
+        yield Reporter(title, total, start, None, shown=shown)
         return
     with Progress(
         TextColumn("{task.description}", markup=False),
@@ -74,17 +79,20 @@ def progress(title: str, total: int, *, start: int = 0) -> Iterator[Reporter]:
 
 
 class Clock:
-    """Shares of time: waiting for data, and working."""
+    """Where the time goes: waiting for data, and working."""
 
     def __init__(self) -> None:
         self._at = time.perf_counter()
         self._sums = {"wait": 0.0, "work": 0.0}
-        self._laps = 0
+        self._steps = 0
+
+    def step_done(self) -> None:
+        self._steps += 1
 
     def lap(self, kind: str) -> None:
+        """What was done since the last lap was waiting, or was work."""
         now = time.perf_counter()
         self._sums[kind] += now - self._at
-        self._laps += kind == "work"
         self._at = now
 
     def restart(self) -> None:
@@ -92,12 +100,15 @@ class Clock:
         self._at = time.perf_counter()
 
     def read(self, batch_size: int) -> dict[str, float]:
-        """Clips a second and the share of time spent waiting since the last reading."""
-        total = max(sum(self._sums.values()), 1e-9)
+        """Since the last reading: clips a second, seconds a step of each kind, and the share of waiting."""
+        wait, work = self._sums["wait"], self._sums["work"]
+        steps = max(self._steps, 1)
         reading = {
-            "clips_per_second": self._laps * batch_size / total,
-            "data_wait": self._sums["wait"] / total,
+            "clips_per_second": steps * batch_size / max(wait + work, 1e-9),
+            "wait_seconds": wait / steps,
+            "work_seconds": work / steps,
+            "data_wait": wait / max(wait + work, 1e-9),
         }
         self._sums = dict.fromkeys(self._sums, 0.0)
-        self._laps = 0
+        self._steps = 0
         return reading

@@ -1,6 +1,7 @@
 """The folder of a run: config, metrics, TensorBoard, checkpoints, results.
 
-``config.json``, ``metrics.jsonl`` (a line a logged step), TensorBoard events, ``checkpoints/``.
+``config.json``, ``metrics.jsonl`` (a line a logged step), ``gradients.jsonl``, TensorBoard events,
+``checkpoints/``.
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ import json
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from torch import nn
+
+from dsm.engine.progress import console
 from dsm.errors import UserError
 from dsm.files import empty_folder, write_text
 from dsm.version import __version__
 
 MARKER = "config.json"
+METRICS, GRADIENTS = "metrics.jsonl", "gradients.jsonl"
 
 
 def git_revision() -> str | None:
@@ -145,32 +150,67 @@ def claim_file(path: Path, *, overwrite: bool) -> None:
 
 
 class RunLog:
-    """Appends metrics to ``metrics.jsonl`` and TensorBoard."""
+    """Appends metrics to ``metrics.jsonl`` and TensorBoard, gradients to ``gradients.jsonl``."""
 
     def __init__(self, out: Path, *, keep_steps: int = 0) -> None:
         """``keep_steps``: drop what an earlier run logged after this step; its checkpoint did not hold it."""
         from torch.utils.tensorboard.writer import SummaryWriter
 
-        self._path = out / "metrics.jsonl"
-        if self._path.exists():
-            lines = self._path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= keep_steps]
-            write_text(self._path, "".join(f"{line}\n" for line in kept))
-        self._file = self._path.open("a", encoding="utf-8")
+        self._metrics, self._gradients = (_append(out / name, keep_steps) for name in (METRICS, GRADIENTS))
         self._board = SummaryWriter(str(out), purge_step=keep_steps + 1)
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
-        self._file.flush()
+        _write_line(self._metrics, {"step": step, **metrics})
         for name, value in metrics.items():
             self._board.add_scalar(name, value, step)
 
+    def write_gradients(self, step: int, module: nn.Module) -> None:
+        """Of each layer: the mean and the greatest size of its gradient, and its norm over the weights'."""
+        layers = {
+            name.removesuffix(".weight"): [
+                float(weight.grad.abs().mean()),
+                float(weight.grad.abs().max()),
+                float(weight.grad.norm() / weight.detach().norm().clamp(min=1e-12)),
+            ]
+            for name, weight in module.named_parameters()
+            if weight.grad is not None and weight.ndim > 1
+        }
+        _write_line(self._gradients, {"step": step, "layers": layers})
+
     def close(self) -> None:
-        self._file.close()
+        self._metrics.close()
+        self._gradients.close()
         self._board.close()
 
 
+def _append(path: Path, keep_steps: int) -> TextIO:
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= keep_steps]
+        write_text(path, "".join(f"{line}\n" for line in kept))
+    return path.open("a", encoding="utf-8")
+
+
+def _write_line(file: TextIO, record: dict[str, Any]) -> None:
+    """A log that cannot be written, as on a full disk, is no reason to end the training."""
+    try:
+        file.write(json.dumps(record) + "\n")
+        file.flush()
+    except OSError as error:
+        console.print(f"{file.name}: a line cannot be written ({error.strerror}).", style="bold yellow")
+
+
 def read_metrics(out: Path) -> list[dict[str, float]]:
-    """The logged steps of a run, in order."""
-    path = out / "metrics.jsonl"
+    """The logged steps of a run, in order; what is not logged at a step is not in it."""
+    return _read_lines(out / METRICS)
+
+
+def read_gradients(out: Path) -> list[dict[str, Any]]:
+    """Steps with the size of each layer's gradient, as :meth:`RunLog.write_gradients` wrote them."""
+    return _read_lines(out / GRADIENTS)
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

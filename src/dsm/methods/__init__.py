@@ -7,11 +7,19 @@ from typing import Any
 
 from torch import nn
 
+from dsm.methods.be import Be, BeConfig
 from dsm.methods.dsm import Dsm, DsmConfig
 from dsm.methods.dsm_triplet import DsmTriplet, DsmTripletConfig
 from dsm.methods.moco import Moco, MocoConfig
+from dsm.methods.simclr import Simclr, SimclrConfig
 
-METHODS: dict[str, type[Any]] = {"dsm": Dsm, "dsm-triplet": DsmTriplet, "moco": Moco}
+METHODS: dict[str, type[Any]] = {
+    "dsm": Dsm,
+    "dsm-triplet": DsmTriplet,
+    "moco": Moco,
+    "be": Be,
+    "simclr": Simclr,
+}
 
 
 @dataclass(frozen=True)
@@ -21,6 +29,8 @@ class MethodSettings:
     dsm: DsmConfig = field(default_factory=DsmConfig)
     dsm_triplet: DsmTripletConfig = field(default_factory=DsmTripletConfig)
     moco: MocoConfig = field(default_factory=MocoConfig)
+    be: BeConfig = field(default_factory=BeConfig)
+    simclr: SimclrConfig = field(default_factory=SimclrConfig)
 
 
 def create_method(name: str, encoder: nn.Module, settings: MethodSettings) -> Any:

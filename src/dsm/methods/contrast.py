@@ -52,6 +52,23 @@ def info_nce(
     return F.cross_entropy(torch.cat(logits, dim=1) / temperature, target)
 
 
+def nt_xent(one: Tensor, two: Tensor, *, temperature: float, rows: slice = slice(None)) -> Tensor:
+    """SimCLR's loss (Chen et al. 2020, eq. 1): each clip's other version among all 2B - 1 other embeddings.
+
+    Args:
+        one, two: (B, D), two versions of each clip.
+        temperature: > 0.
+        rows: of which clips the loss is meaned; those of this process, where ``one`` and ``two`` hold all.
+    """
+    count = len(one)
+    both = torch.cat([one, two])  # (2B, D)
+    mine = torch.arange(count, device=one.device)[rows]
+    asked, target = torch.cat([mine, mine + count]), torch.cat([mine + count, mine])
+    logits = both[asked] @ both.T / temperature
+    itself = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, asked[:, None], True)
+    return F.cross_entropy(logits.masked_fill(itself, -torch.inf), target)
+
+
 def triplet(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
     """Triplet loss on Euclidean distances (DSM, eq. 4): max(0, d(a, p) - d(a, n) + margin), meaned.
 

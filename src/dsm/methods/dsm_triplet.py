@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.disturb.views import NegativeLook, View, broken_motion
+from dsm.errors import UserError
 from dsm.methods.contrast import triplet
-from dsm.methods.step import StepOutput, margin_metrics
+from dsm.methods.gather import gather, own_rows
+from dsm.methods.step import StepOutput
 from dsm.models.heads import Embedder, HeadKind
 
 
@@ -35,6 +37,16 @@ class DsmTripletConfig:
     look: NegativeLook = "anchor"
     """A negative's crop, colours and SLD: its anchor's, so that nothing but the motion sets the two apart;
     or, as in the paper's code, its `own`."""
+    intra: float = 1.0
+    """Weight of the triplet with the clip's own motion-broken version."""
+    inter: float = 1.0
+    """Weight of the triplet with another video's."""
+
+    def __post_init__(self) -> None:
+        if self.margin < 0 or self.dim < 1 or min(self.intra, self.inter) < 0 or not self.intra + self.inter:
+            raise UserError(
+                "dsm-triplet: margin must be at least 0, dim at least 1, and intra or inter above 0."
+            )
 
 
 class DsmTriplet(nn.Module):
@@ -44,22 +56,28 @@ class DsmTriplet(nn.Module):
         super().__init__()
         self.config = config
         self.query = Embedder(encoder, config.dim, config.head)
+        anchor = View("anchor", spatial=config.sld)
         self.views = (
-            View("anchor", spatial=config.sld),
+            anchor,
             View("positive"),
-            broken_motion("negative", config.sld, config.tld, config.look),
+            broken_motion("negative", anchor, config.tld, config.look),
         )
 
     def forward(self, views: dict[str, Tensor]) -> StepOutput:
+        c = self.config
         anchor, positive, negative = (
             self.query(views[name]) for name in ("anchor", "positive", "negative")
         )  # (B, D) each
-        other = negative.roll(1, dims=0)  # another video's, never the clip's own
-        margin = self.config.margin
-        loss = triplet(anchor, positive, negative, margin) + triplet(anchor, positive, other, margin)
+        everyone = gather(negative)  # (P B, D)
+        other = everyone.roll(1, dims=0)[own_rows(everyone)]  # another video's, never the clip's own
+        intra = triplet(anchor, positive, negative, c.margin)
+        inter = triplet(anchor, positive, other, c.margin)
         return StepOutput(
-            loss, margin_metrics(anchor.detach(), positive.detach(), negative.detach()[:, None])
+            c.intra * intra + c.inter * inter,
+            anchor.detach(),
+            positive.detach(),
+            negative.detach()[:, None],
         )
 
-    def after_step(self, output: StepOutput, progress: float) -> None:
+    def after_step(self, keys: Tensor | None, progress: float) -> None:
         """Nothing follows: there is neither queue nor momentum encoder."""

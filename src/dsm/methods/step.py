@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-import torch
 from torch import Tensor
 
 from dsm.disturb.views import View
@@ -12,14 +11,18 @@ from dsm.models.heads import Embedder
 
 
 class StepOutput(NamedTuple):
-    """The outcome of one step."""
+    """The outcome of one step. Embeddings are unit vectors, without gradient, of this process's clips."""
 
     loss: Tensor
     """A scalar to be minimised."""
-    metrics: dict[str, Tensor]
-    """Scalars to be logged, without gradient."""
+    anchor: Tensor
+    """(B, D)."""
+    positive: Tensor
+    """(B, D)."""
+    negatives: Tensor | None = None
+    """(B, N, D): the clip's own, with the motion broken."""
     keys: Tensor | None = None
-    """(B, D), kept for :meth:`Method.after_step`."""
+    """(P B, D), of all P processes, to be pushed on a queue."""
 
 
 class Method(Protocol):
@@ -34,28 +37,11 @@ class Method(Protocol):
         """Views by name, each (B, C, T, H, W), to the loss."""
         ...
 
-    def after_step(self, output: StepOutput, progress: float) -> None:
-        """Update queue and momentum encoder; ``progress`` runs from 0 to 1 over training."""
+    def after_step(self, keys: Tensor | None, progress: float) -> None:
+        """Update queue and momentum encoder, once the optimiser has made its step.
+
+        Args:
+            keys: those of the step's outputs, all its parts put together, or None where it gives none.
+            progress: from 0 to 1 over training.
+        """
         ...
-
-
-@torch.no_grad()
-def margin_metrics(anchor: Tensor, positive: Tensor, negatives: Tensor | None) -> dict[str, Tensor]:
-    """How the three lie: mean cosines, and how often the positive is nearer than a negative.
-
-    Args:
-        anchor, positive: (B, D) unit vectors. negatives: (B, N, D) or None.
-
-    Returns:
-        ``positive`` and, with negatives, ``negative`` (cosines in [-1, 1]) and ``motion``, the
-        share of pairs in [0, 1]: at 0.5 the encoder does not see motion at all.
-    """
-    near = (anchor * positive).sum(1)
-    if negatives is None:
-        return {"positive": near.mean()}
-    far = torch.einsum("bd,bnd->bn", anchor, negatives)
-    return {
-        "positive": near.mean(),
-        "negative": far.mean(),
-        "motion": (near[:, None] > far).float().mean(),
-    }

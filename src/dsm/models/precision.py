@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @contextmanager
@@ -26,17 +26,17 @@ def compute_in(precision: Precision, device_type: str) -> Iterator[None]:
     """Forward passes inside compute in this precision, and so do their backward passes anywhere.
 
     Nothing is changed in a module: it may be copied, saved and loaded as ever. What it returns
-    may be bfloat16; a loss wants ``.float()``. Not for recomputed activations
-    (``torch.utils.checkpoint``): the second forward pass would be unguarded.
+    may be bfloat16; a loss wants ``.float()``. Activations that are recomputed
+    (``torch.utils.checkpoint``) want it around the second forward pass too: see ``recompute.py``.
 
     Args:
-        precision: ``fp32`` leaves everything as it is.
+        precision: ``fp32`` leaves everything as it is; ``fp16`` wants a GPU, and a scaled loss.
         device_type: ``cpu``, ``cuda``: where the module is. Only the CPU needs the guard.
     """
     if precision == "fp32":
         yield
         return
-    with torch.autocast(device_type, dtype=torch.bfloat16):
+    with torch.autocast(device_type, dtype=torch.bfloat16 if precision == "bf16" else torch.float16):
         if device_type != "cpu":
             yield
             return
@@ -60,7 +60,7 @@ def encode(encoder: nn.Module, clips: Tensor, precision: Precision) -> Tensor:
     """Clips (B, C, T, H, W) -> features (B, D) in float32, the encoder's own work in ``precision``."""
     with compute_in(precision, clips.device.type):
         features: Tensor = encoder(clips)
-    return features.float() if precision == "bf16" else features
+    return features if precision == "fp32" else features.float()
 
 
 def may_be_wrong(

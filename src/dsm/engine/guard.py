@@ -1,0 +1,55 @@
+"""Numbers that are not finite: found before they spoil the weights, and traced to where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def first_bad_layer(module: nn.Module, call: Callable[[], Any]) -> str | None:
+    """The first layer whose output is not finite while its input is, when ``call`` runs the module once.
+
+    Returns:
+        Its name; None where all layers' outputs are finite, so that it is the loss itself.
+    """
+    found: list[str] = []
+
+    def look(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def hook(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            if not found and _finite(inputs) and not _finite((output,)):
+                found.append(name)
+
+        return hook
+
+    layers = [(name, layer) for name, layer in module.named_modules() if not list(layer.children())]
+    hooks = [layer.register_forward_hook(look(name)) for name, layer in layers]
+    try:
+        with torch.no_grad():
+            call()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found[0] if found else None
+
+
+def first_bad_gradient(module: nn.Module) -> str | None:
+    """The weight nearest to the loss whose gradient is not finite: where backward went wrong first."""
+    bad = [
+        name
+        for name, parameter in module.named_parameters()
+        if parameter.grad is not None and not torch.isfinite(parameter.grad).all()
+    ]
+    return bad[-1] if bad else None
+
+
+def first_bad_weight(module: nn.Module) -> str | None:
+    """The first parameter that is not finite."""
+    return next((name for name, weight in module.named_parameters() if not _finite((weight,))), None)
+
+
+def _finite(values: tuple[Any, ...]) -> bool:
+    tensors = [value for value in values if isinstance(value, Tensor) and value.is_floating_point()]
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)

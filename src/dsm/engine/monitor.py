@@ -1,0 +1,73 @@
+"""Does the encoder get better? Asked of a labelled list every few epochs, without training anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dsm.datasets.lists import VideoList, read_list
+from dsm.datasets.reading import ClipConfig
+from dsm.errors import UserError
+from dsm.evaluate.features import extract_features
+from dsm.evaluate.retrieval import retrieve
+
+KNN = 5
+"""Neighbours that vote."""
+
+
+@dataclass(frozen=True)
+class MonitorConfig:
+    """A labelled list by which a run is watched; its labels train nothing."""
+
+    list: Path | None = None
+    """Labelled videos; each is looked for among the others. The best checkpoint is kept as `best.pt`."""
+    root: Path | None = None
+    """Folder put before its relative paths; left out, the list's own."""
+    every: int = 10
+    """Epochs between two looks; there is one at the end in any case."""
+    windows: int = 1
+    """Clips a video."""
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.windows < 1:
+            raise UserError("monitor.every and monitor.windows must be at least 1.")
+
+    def read(self) -> VideoList | None:
+        """The list, if there is one.
+
+        Raises:
+            UserError: it cannot be read, or has too few videos or no labels.
+        """
+        if self.list is None:
+            return None
+        videos = read_list(self.list, self.root)
+        if (videos.labels < 0).any() or len(videos) < 3 or len(set(videos.labels.tolist())) < 2:
+            raise UserError(
+                f"{videos.source}: --monitor.list wants labelled videos, of two classes at least."
+            )
+        return videos
+
+
+def look(
+    encoder: nn.Module, videos: VideoList, clip: ClipConfig, *, windows: int, workers: int
+) -> dict[str, float]:
+    """R@1 and the accuracy of a vote of the nearest neighbours, each video against the others, in [0, 1].
+
+    The encoder is left as it was, and so is the generator of random numbers.
+    """
+    state, was = torch.get_rng_state(), encoder.training
+    try:
+        features = extract_features(encoder, videos, clip, windows=windows, workers=workers)
+    finally:
+        encoder.train(was)
+        torch.set_rng_state(state)
+    found = retrieve(features, features, KNN)
+    votes = torch.from_numpy(features.labels[found.neighbours])
+    # Of classes with as many votes the nearest neighbour's wins: its vote counts a little more.
+    counted = nn.functional.one_hot(votes).float()
+    counted[:, 0] *= 1.1
+    right = counted.sum(1).argmax(1) == torch.from_numpy(features.labels)
+    return {"knn": float(right.float().mean()), "R@1": float(found.recall(1).mean())}

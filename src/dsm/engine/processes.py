@@ -1,0 +1,137 @@
+"""One run in several processes: begun here, or by torchrun, SLURM or anything else that says so.
+
+Who begins processes tells each by torchrun's environment variables: RANK, WORLD_SIZE, LOCAL_RANK,
+LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import TorchElasticEnvironment
+from lightning_fabric.strategies import DDPStrategy
+
+from dsm.engine.interrupt import Interrupted
+from dsm.engine.progress import console
+from dsm.errors import UserError
+
+Config = TypeVar("Config")
+
+USER_ERROR = 2
+
+
+def begun_from_outside() -> bool:
+    """Whether this is one of several processes already."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+
+
+def make_fabric() -> Fabric:
+    """Devices and distribution, by what the environment says: one process, or one of many."""
+    if not begun_from_outside():
+        return Fabric(accelerator="auto", devices=1)
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    world = int(os.environ["WORLD_SIZE"])
+    if torch.cuda.is_available() and torch.cuda.device_count() < local:
+        raise UserError(
+            f"{local} processes on a machine of {torch.cuda.device_count()} GPUs; one process a GPU, please."
+        )
+    if not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
+        # Processes that each take all the cores are many times slower than one.
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // local))
+    fabric = Fabric(
+        accelerator="cuda" if torch.cuda.is_available() else "cpu",
+        devices=local,
+        num_nodes=world // local,
+        # Buffers need no broadcast: statistics are computed over all processes, the queue gathers from all.
+        strategy=DDPStrategy(cluster_environment=TorchElasticEnvironment(), broadcast_buffers=False),
+    )
+    fabric.launch()
+    return fabric
+
+
+def greatest(fabric: Fabric, *numbers: int) -> list[int]:
+    """The greatest that any process gives of each number; all processes must ask."""
+    if fabric.world_size == 1:
+        return list(numbers)
+    tensor = torch.tensor(numbers, device=fabric.device)
+    dist.all_reduce(tensor, dist.ReduceOp.MAX)
+    return tensor.tolist()
+
+
+def joined(fabric: Fabric, items: list[Any]) -> list[Any]:
+    """The lists of all processes, one after the other; all processes must ask."""
+    if fabric.world_size == 1:
+        return items
+    lists: list[Any] = [None] * fabric.world_size
+    dist.all_gather_object(lists, items)
+    return [item for one in lists for item in one]
+
+
+def in_processes(count: int, function: Callable[[Config], Any], config: Config) -> None:
+    """Call ``function(config)`` in so many processes of this machine; when one fails, all are ended.
+
+    Raises:
+        SystemExit: one ended with an error, which it has told.
+        UserError: one was killed.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # we tell it in a sentence
+    launch = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=count, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
+        local_addr="localhost", max_restarts=0, start_method="spawn", run_id=str(os.getpid()),
+    )  # fmt: skip
+    try:
+        elastic_launch(launch, _child)(function, config)
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        if failure.exitcode > 0:
+            raise SystemExit(failure.exitcode) from None
+        name = signal.Signals(-failure.exitcode).name
+        raise UserError(
+            f"process {rank} of {count} was killed by {name}"
+            f"{', perhaps for want of memory' if name == 'SIGKILL' else ''}; the others were ended. "
+            "The same command with --resume goes on from the newest checkpoint."
+        ) from None
+    except Exception as error:
+        if type(error).__name__ != "SignalException":
+            raise
+        raise SystemExit(128 + int(error.sigval)) from None  # type: ignore[attr-defined]
+
+
+def _child(function: Callable[[Config], Any], config: Config) -> None:
+    """What each process runs: told errors end it with their exit code, and no traceback."""
+    try:
+        function(config)
+    except UserError as error:
+        console.print(f"dsm: {error}", style="red")
+        leave(USER_ERROR)
+    except Interrupted as stopped:
+        if os.environ.get("RANK") == "0":
+            console.print(f"dsm: {stopped}")
+        leave(stopped.exit_code)
+    except RuntimeError as error:
+        if not lost_contact(error):
+            raise
+        leave(1)
+
+
+def lost_contact(error: RuntimeError) -> bool:
+    """Whether an error says that another process has gone."""
+    text = str(error)
+    return any(words in text for words in ("Connection closed by peer", "Connection reset", "Broken pipe"))
+
+
+def leave(code: int) -> None:
+    """End this process without waiting for others, which may wait for it."""
+    sys.stderr.flush()
+    os._exit(code)

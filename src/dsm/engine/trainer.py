@@ -1,0 +1,290 @@
+"""The loop of pretraining: batches in, checkpoints and metrics out, on one process or many."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from dsm.datasets.clips import EpochBatches, TrainingClips
+from dsm.datasets.lists import VideoList
+from dsm.disturb.views import render_view
+from dsm.engine.bad_videos import BadVideos
+from dsm.engine.checkpoint import keep_best, newest_good, save_checkpoint
+from dsm.engine.guard import first_bad_gradient, first_bad_layer, first_bad_weight
+from dsm.engine.health import Health
+from dsm.engine.interrupt import Interrupted, stop_flag
+from dsm.engine.loading import Batches
+from dsm.engine.monitor import look
+from dsm.engine.optim import build_optimizer, learning_rate
+from dsm.engine.processes import greatest, joined, make_fabric
+from dsm.engine.progress import Clock, console, progress
+from dsm.engine.runfolder import RunLog, plain
+from dsm.engine.sync_norm import synchronise_norms
+from dsm.errors import UserError
+from dsm.methods import create_method
+from dsm.methods.step import StepOutput
+from dsm.modality import MODALITIES
+from dsm.models.precision import channels_last, compute_in
+from dsm.models.recompute import recompute_stages
+from dsm.models.weights import load_weights
+from dsm.models.zoo import create_model
+
+if TYPE_CHECKING:
+    from dsm.engine.pretrain import PretrainConfig
+
+SKIPS = 10
+"""Steps in a row that may be skipped for numbers that are not finite."""
+
+
+class Trainer:
+    """One run: what is set up once, and the loop."""
+
+    def __init__(self, config: PretrainConfig, videos: VideoList, settings: dict[str, Any]) -> None:
+        """``settings``: those that must stay as they are for the run to go on as if never stopped."""
+        self.config = config
+        self.fabric = make_fabric()
+        device = self.fabric.device.type
+        if config.precision == "fp16" and device == "cpu":
+            raise UserError("--precision fp16 wants a GPU; on the CPU bf16 is the fast one.")
+        torch.manual_seed(config.seed)
+        encoder, model_settings = _encoder(config)
+        method = create_method(config.method, encoder, config.settings)
+        channels_last(method)
+        if self.fabric.world_size > 1:
+            synchronise_norms(method, self.fabric.device)
+        if config.recompute:
+            recompute_stages(method.query.encoder, config.precision, device)
+        if config.compile:
+            method.query.encoder.compile()
+        self.method = method
+        self.module, self.optimizer = self.fabric.setup(
+            method, build_optimizer(config.optim, method.parameters())
+        )
+        self.scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
+        self.per_epoch = len(videos) // config.data.batch_size
+        self.total = config.steps or config.epochs * self.per_epoch
+        self.step, self.skipped, self.skipped_in_a_row = 0, 0, 0
+        self.best = -math.inf
+        self.saved_config = {
+            "method": config.method,
+            "backbone": config.backbone,
+            "model": model_settings,
+            "clip": plain(config.clip),
+            "head": method.query.spec,
+            "settings": settings,
+        }
+        if config.resume:
+            self._load(newest_good(config.out, settings, rename=self.fabric.is_global_zero))
+        self.watched = config.monitor.read()
+        self.batches = self._build_batches(videos)
+        self.bad = BadVideos(config.out, videos, config.data.max_bad, write=self.fabric.is_global_zero)
+        self.health = Health(self.step)
+
+    def _build_batches(self, videos: VideoList) -> Batches:
+        c, d, parts = self.config, self.config.data, self.config.optim.accumulate
+        clips = TrainingClips(
+            videos, c.clip, c.augment, self.method.views, c.seed, d.cache_mb, d.timeout, d.workers, d.decoder
+        )
+        order = EpochBatches(
+            len(videos), d.batch_size, c.seed, self.step * parts, self.total * parts,
+            parts=parts, rank=self.fabric.global_rank, world=self.fabric.world_size,
+        )  # fmt: skip
+        return Batches(clips, order, d.workers, d.timeout, pin_memory=self.fabric.device.type == "cuda")
+
+    def run(self) -> None:
+        c, first = self.config, self.fabric.is_global_zero
+        log = RunLog(c.out, keep_steps=self.step) if first else None
+        batches = iter(self.batches)
+        self.module.train()
+        title = f"{c.method} on {c.backbone}"
+        with stop_flag() as stop, progress(title, self.total, start=self.step, shown=first) as bar:
+            try:
+                clock, note = Clock(), ""
+                while self.step < self.total:
+                    output, metrics, bad = self._train_step(batches, clock)
+                    self.step += 1
+                    self.health.add(output)
+                    signal, any_bad = greatest(self.fabric, stop.signal, len(bad))
+                    if any_bad:
+                        self.bad.add(joined(self.fabric, bad))
+                    last = self.step == self.total
+                    if self.step % c.log_every == 0 or last:
+                        health = {n: float(v) for n, v in self.health.read(output, self.step).items()}
+                        timing = clock.read(c.data.batch_size)
+                        if log:
+                            log.write(self.step, {**metrics, **health, **timing})
+                        note = _note(metrics, health, timing)
+                    bar.update(self.step, note + self.bad.note() + self._skips())
+                    if log and (self.step == 1 or self.step % c.save_every == 0 or last):
+                        log.write_gradients(self.step, self.method.query)
+                    self._save_and_look(log, stopping=bool(signal))
+                    if signal and not last:
+                        raise Interrupted(
+                            f"stopped at step {self.step} of {self.total} and saved; "
+                            f"the same command with --resume goes on.",
+                            signal,
+                        )
+                    clock.restart()
+            finally:
+                if log:
+                    log.close()
+
+    def _train_step(self, batches: Any, clock: Clock) -> tuple[StepOutput, dict[str, float], list[Any]]:
+        """One step over all parts of a batch; the output is the last part's, with the keys of all."""
+        c, parts = self.config, self.config.optim.accumulate
+        lr = learning_rate(c.optim, self.step, self.total, c.data.batch_size)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        before = self._buffers() if c.nonfinite == "skip" else None
+        bad: list[Any] = []
+        loss, keys = 0.0, []
+        self.optimizer.zero_grad()
+        for part in range(parts):
+            batch = next(batches)
+            clock.lap("wait")
+            bad += batch.pop("bad")
+            views = self._render(self.fabric.to_device(batch))
+            with self.fabric.no_backward_sync(self.module, enabled=part < parts - 1):
+                with compute_in(c.precision, self.fabric.device.type):
+                    output: StepOutput = self.module(views)
+                self.fabric.backward(self.scaler.scale(output.loss / parts if parts > 1 else output.loss))
+            loss += float(output.loss.detach()) / parts
+            keys += [output.keys] if output.keys is not None else []
+            clock.lap("work")
+        self.scaler.unscale_(self.optimizer)
+        trained = [p for p in self.method.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(p.grad for p in trained if p.grad is not None)
+        if self._sound(float(norm), loss, before, lambda: self.method(views)):
+            if c.optim.clip:
+                torch.nn.utils.clip_grads_with_norm_(trained, c.optim.clip, norm)
+            self.scaler.step(self.optimizer)
+            together = torch.cat(keys) if keys else None
+            self.method.after_step(together, progress=(self.step + 1) / self.total)
+        self.scaler.update()
+        clock.lap("work")
+        clock.step_done()
+        return output, {"loss": loss, "lr": lr, "grad_norm": float(norm), "skipped": self.skipped}, bad
+
+    def _render(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        return {
+            view.name: render_view(
+                view, batch["clips"][view.name], batch["parameters"][view.name], self.config.clip.modality
+            ).contiguous(memory_format=torch.channels_last_3d)
+            for view in self.method.views
+        }
+
+    def _sound(self, norm: float, loss: float, before: list[Tensor] | None, again: Callable[[], Any]) -> bool:
+        """Whether the step may be made: its gradient is finite. In fp16 a scale too high is no fault.
+
+        Raises:
+            UserError: it is not, and skipping is not wished or does not help.
+        """
+        if math.isfinite(norm):
+            self.skipped_in_a_row = 0
+            return True
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+        if before is not None:
+            for buffer, value in zip(self.method.buffers(), before, strict=True):
+                buffer.copy_(value)
+        in_scaling = self.scaler.is_enabled() and math.isfinite(loss)
+        if self.skipped_in_a_row < SKIPS and (in_scaling or self.config.nonfinite == "skip"):
+            return False
+        weight = first_bad_weight(self.method)
+        layer = first_bad_layer(self.method, again) if not weight and self.fabric.world_size == 1 else None
+        gradient = first_bad_gradient(self.method)
+        where = (
+            f"in the weights, first in {weight}" if weight
+            else f"first in what the layer {layer} gives" if layer
+            else f"first in the gradient of {gradient}"
+        )  # fmt: skip
+        raise UserError(
+            f"step {self.step + 1}: numbers that are not finite, {where} (loss {loss:.3g}); try a lower "
+            f"--optim.lr, --optim.clip 1 or --precision fp32, or --nonfinite skip to leave such steps out. "
+            f"The checkpoints in {self.config.out} are from before."
+        )
+
+    def _buffers(self) -> list[Tensor]:
+        return [buffer.clone() for buffer in self.method.buffers()]
+
+    def _save_and_look(self, log: RunLog | None, *, stopping: bool) -> None:
+        """Write a checkpoint and ask the monitor, where it is time to; the first process does it for all."""
+        c = self.config
+        last = self.step == self.total
+        looking = self.watched is not None and (last or self.step % (c.monitor.every * self.per_epoch) == 0)
+        saving = last or stopping or self.step % c.save_every == 0
+        if log is None or not (looking or saving):
+            return
+        better = False
+        if looking and self.watched:
+            scores = look(
+                self.method.query.encoder, self.watched, c.clip,
+                windows=c.monitor.windows, workers=c.data.workers,
+            )  # fmt: skip
+            log.write(self.step, {f"monitor/{name}": value for name, value in scores.items()})
+            console.print(f"step {self.step}: knn {scores['knn']:.1%}, R@1 {scores['R@1']:.1%}")
+            better, self.best = scores["knn"] > self.best, max(self.best, scores["knn"])
+        state = {
+            "config": json.dumps(self.saved_config),
+            "method": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "rng": torch.get_rng_state(),
+            "best": self.best,
+            "skipped": self.skipped,
+        }
+        try:
+            path = save_checkpoint(c.out, self.step, state, keep=c.keep)
+        except UserError as error:
+            if last or stopping:
+                raise
+            console.print(f"{error} The run goes on, and tries again.", style="bold yellow")
+            return
+        if better:
+            keep_best(path)
+
+    def _load(self, state: dict[str, Any]) -> None:
+        self.method.load_state_dict(state["method"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["rng"])
+        self.step, self.best = int(state["step"]), float(state.get("best", -math.inf))
+        self.skipped = int(state.get("skipped", 0))
+
+    def _skips(self) -> str:
+        return f"  {self.skipped} skipped" if self.skipped else ""
+
+
+def _encoder(config: PretrainConfig) -> tuple[Any, dict[str, Any]]:
+    """The encoder to train, and the settings it was made with."""
+    settings: dict[str, Any] = {"in_channels": MODALITIES[config.clip.modality].channels}
+    if config.pooling:
+        settings["pooling"] = config.pooling
+    encoder: Any = create_model(config.backbone, **settings)
+    if hasattr(encoder, "pooling"):
+        settings["pooling"] = encoder.pooling
+    if config.weights and not config.resume:
+        loaded = load_weights(config.weights)
+        found: Any = loaded.module
+        # Weights trained on pictures of another normalisation get used to ours.
+        state = getattr(found, "encoder", found).state_dict()
+        try:
+            encoder.load_state_dict(state)
+        except RuntimeError:
+            raise UserError(
+                f"{config.weights}: holds {loaded.config.get('backbone', 'another encoder')} with "
+                f"{loaded.config.get('model')}, which is not {config.backbone} with {settings}."
+            ) from None
+    return encoder, settings
+
+
+def _note(metrics: dict[str, float], health: dict[str, float], timing: dict[str, float]) -> str:
+    motion = f"  motion {health['motion']:.0%}" if "motion" in health else ""
+    speed = "  {clips_per_second:.1f} clips/s  waiting {data_wait:.0%}".format(**timing)
+    return f"loss {metrics['loss']:.3f}{motion}  lr {metrics['lr']:.1e}{speed}"

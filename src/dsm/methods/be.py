@@ -1,0 +1,55 @@
+"""``be``: background erasing (Wang et al., Removing the Background by Adding the Background, CVPR 2021).
+
+A still frame of the clip itself is mixed into all its frames: that clip is the positive of the clip as it
+is, so the scene at rest cannot be what the two have in common. Momentum encoder, queue and loss are those
+of ``moco``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import cast
+
+from torch import Tensor, nn
+
+from dsm.disturb.spatial_mix import SpatialMix
+from dsm.disturb.views import View
+from dsm.errors import UserError
+from dsm.methods.contrast import temporal_consistency
+from dsm.methods.moco import Moco, MocoConfig
+from dsm.methods.step import StepOutput
+
+
+@dataclass(frozen=True)
+class BeConfig(MocoConfig):
+    """Settings of the method `be`: those of `moco`, and the frame that is mixed in."""
+
+    strength: float = 1.0
+    """How much of the frame: at 1 its share is drawn from 0.1 to 0.3."""
+    consistency: float = 0.0
+    """Weight of the temporal term of the paper's first version: the map of the positive played backwards is
+    to be that of the anchor, turned round. For RGB; it costs two more passes."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.consistency < 0:
+            raise UserError(f"be: consistency must be at least 0, not {self.consistency}.")
+
+
+class Be(Moco):
+    """See the module's text."""
+
+    config: BeConfig
+
+    def __init__(self, encoder: nn.Module, config: BeConfig) -> None:
+        still = replace(SpatialMix.only("background", config.strength), source="clip")
+        super().__init__(encoder, config, positive=View("positive", spatial=still))
+
+    def forward(self, views: dict[str, Tensor]) -> StepOutput:
+        output = super().forward(views)
+        if not self.config.consistency:
+            return output
+        feature_map = cast("Callable[[Tensor], Tensor]", self.query.encoder.feature_map)
+        apart = temporal_consistency(feature_map(views["anchor"]), feature_map(views["positive"].flip(2)))
+        return output._replace(loss=output.loss + self.config.consistency * apart)

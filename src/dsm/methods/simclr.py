@@ -1,0 +1,55 @@
+"""``simclr``: two augmented versions of the same frames against the rest of the batch (Chen et al. 2020).
+
+One encoder, neither queue nor momentum: the batch must be large.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dsm.disturb.views import View
+from dsm.errors import UserError
+from dsm.methods.contrast import nt_xent
+from dsm.methods.gather import gather, own_rows
+from dsm.methods.step import StepOutput
+from dsm.models.heads import Embedder, HeadKind
+
+
+@dataclass(frozen=True)
+class SimclrConfig:
+    """Settings of the method `simclr`."""
+
+    temperature: float = 0.1
+    """What the cosines are divided by."""
+    dim: int = 128
+    """Dimensions of the space in which clips are compared."""
+    head: HeadKind = "mlp"
+    """The projection head."""
+
+    def __post_init__(self) -> None:
+        if self.dim < 1 or self.temperature <= 0:
+            raise UserError("simclr: dim must be at least 1, temperature above 0.")
+
+
+class Simclr(nn.Module):
+    """See the module's text."""
+
+    views = (View("anchor"), View("positive"))
+
+    def __init__(self, encoder: nn.Module, config: SimclrConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.query = Embedder(encoder, config.dim, config.head)
+
+    def forward(self, views: dict[str, Tensor]) -> StepOutput:
+        both = self.query(torch.cat([views["anchor"], views["positive"]]))  # one batch for BatchNorm
+        anchor, positive = both.chunk(2)  # (B, D) each
+        anchors, positives = gather(anchor), gather(positive)  # (P B, D)
+        loss = nt_xent(anchors, positives, temperature=self.config.temperature, rows=own_rows(anchors))
+        return StepOutput(loss, anchor.detach(), positive.detach())
+
+    def after_step(self, keys: Tensor | None, progress: float) -> None:
+        """Nothing follows: there is neither queue nor momentum encoder."""

@@ -1,0 +1,59 @@
+"""Activation checkpointing: less memory for more time (Chen et al. 2016, Training Deep Nets with Sublinear
+Memory Cost).
+
+What a stage computes inside is thrown away after the forward pass and computed anew when the backward pass
+comes to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from dsm.models.precision import Precision, compute_in
+
+
+def recompute_stages(encoder: nn.Module, precision: Precision, device_type: str) -> nn.Module:
+    """Make the stages of an encoder forget their activations, in place; the numbers stay the same.
+
+    A stage is a child of the encoder, or of the only child it has.
+    """
+    stages = list(encoder.children())
+    if len(stages) == 1:
+        stages = list(stages[0].children())
+    for stage in stages:
+        if any(True for _ in stage.parameters()):
+            _forget(stage, precision, device_type)
+    return encoder
+
+
+def _forget(stage: nn.Module, precision: Precision, device_type: str) -> None:
+    plain: Callable[..., Any] = stage.forward
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _second_time(stage, precision, device_type)
+
+    def forward(*inputs: Any) -> Any:
+        return checkpoint(plain, *inputs, use_reentrant=False, context_fn=contexts)
+
+    stage.forward = forward
+
+
+@contextmanager
+def _second_time(stage: nn.Module, precision: Precision, device_type: str) -> Iterator[None]:
+    """In the precision of the first time, and without BatchNorm counting the batch twice."""
+    norms = [module for module in stage.modules() if isinstance(module, _BatchNorm)]
+    tracked = [norm.track_running_stats for norm in norms]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        with compute_in(precision, device_type):
+            yield
+    finally:
+        for norm, before in zip(norms, tracked, strict=True):
+            norm.track_running_stats = before
