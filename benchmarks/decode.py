@@ -53,7 +53,7 @@ VIDEOS: dict[str, tuple[str, str, dict[str, str]]] = {
 }
 
 
-def make_video(path: Path, codec: str, options: dict[str, str]) -> None:
+def make_video(path: Path, codec: str, options: dict[str, str], length: int = LENGTH) -> None:
     """A textured picture that pans under a patch that swings: something for every kind of prediction."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 255, (60, 70, 3)).repeat(10, 0).repeat(10, 1)
@@ -61,7 +61,7 @@ def make_video(path: Path, codec: str, options: dict[str, str]) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for number in range(LENGTH):
+        for number in range(length):
             x, y = int(150 + 120 * np.sin(number / 20)), int(100 + 90 * np.cos(number / 33))
             frame = picture[y : y + HEIGHT, x : x + WIDTH].copy()
             at = int(160 + 100 * np.sin(number / 9))

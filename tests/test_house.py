@@ -12,6 +12,7 @@ import dsm
 ROOT = Path(dsm.__file__).parent
 # From the roof to the ground. A module may import from floors below its own, and from its own room.
 FLOORS = [
+    {"__main__"},
     {"cli"},
     {"commands"},
     {"recipes", "demo"},

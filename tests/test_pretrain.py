@@ -8,54 +8,25 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from runs import CLIP, equal, weights_of
+from runs import small_run as config
 
 from dsm.augment import Augment
 from dsm.datasets.clips import EpochBatches, TrainingClips
 from dsm.datasets.lists import read_list
-from dsm.datasets.reading import ClipConfig
 from dsm.engine.loading import Batches
 from dsm.engine.optim import OptimConfig, learning_rate
-from dsm.engine.pretrain import DataConfig, PretrainConfig, pretrain
+from dsm.engine.pretrain import DataConfig, pretrain
 from dsm.engine.runfolder import read_metrics
 from dsm.errors import UserError
 from dsm.methods import METHODS, MethodSettings, create_method
 from dsm.methods.dsm import DsmConfig
-from dsm.methods.moco import MocoConfig
-from dsm.models.weights import list_checkpoints, load_encoder, read_checkpoint
+from dsm.models.weights import list_checkpoints, load_encoder
 from dsm.models.zoo import create_model
-
-CLIP = ClipConfig(frames=4, stride=3, resize=40, size=32)
-
-
-def config(scenes: Path, out: Path, **changes: object) -> PretrainConfig:
-    base = PretrainConfig(
-        data=DataConfig(scenes / "train.txt", batch_size=8, workers=0),
-        out=out,
-        method="dsm",
-        backbone="tiny",
-        steps=12,
-        clip=CLIP,
-        optim=OptimConfig("adamw", lr=1e-3, schedule="cosine", warmup=2),
-        settings=MethodSettings(
-            dsm=DsmConfig(queue=32, head="mlp", momentum=0.9), moco=MocoConfig(queue=32, momentum=0.9)
-        ),
-        log_every=1,
-        save_every=5,
-    )
-    return replace(base, **changes)  # type: ignore[arg-type]
-
-
-def weights_of(run: Path) -> dict[str, torch.Tensor]:
-    return read_checkpoint(run)["method"]
-
-
-def equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
 def batches(scenes: Path, workers: int) -> list[dict]:

@@ -9,6 +9,25 @@ import torch
 from torch import Tensor, nn
 
 
+def where_broken(method: nn.Module, views: dict[str, Tensor], *, alone: bool) -> str:
+    """In words: in which weight, view, layer or gradient numbers first were not finite.
+
+    Args:
+        method: after a backward pass of ``views`` that went wrong.
+        alone: whether this is the only process; the forward pass is then made once more, to look at layers.
+    """
+    weight = first_bad_weight(method)
+    if weight:
+        return f"in the weights, first in {weight}"
+    for name, clips in views.items():
+        if not _finite((clips,)):
+            return f"in the clips of the view {name}"
+    layer = first_bad_layer(method, lambda: method(views)) if alone else None
+    if layer:
+        return f"first in what the layer {layer} gives"
+    return f"first in the gradient of {first_bad_gradient(method)}"
+
+
 def first_bad_layer(module: nn.Module, call: Callable[[], Any]) -> str | None:
     """The first layer whose output is not finite while its input is, when ``call`` runs the module once.
 

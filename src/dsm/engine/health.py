@@ -31,26 +31,32 @@ class Health:
         self._told = False
 
     def add(self, output: StepOutput) -> None:
-        """Take up one step's embeddings, and forget the oldest."""
-        self._newest.append(output.anchor)
+        """Take up one step's embeddings, and forget the oldest; what is not finite tells nothing."""
+        if torch.isfinite(output.anchor).all():
+            self._newest.append(output.anchor)
         while len(self._newest) > 1 and sum(map(len, self._newest[1:])) >= WINDOW:
             del self._newest[0]
 
-    def read(self, output: StepOutput, step: int) -> dict[str, Tensor]:
+    def read(self, output: StepOutput, step: int) -> dict[str, float]:
         """The figures of a step, by the names they are logged under; a collapse is announced."""
-        newest = torch.cat(self._newest)[-WINDOW:]
-        figures = {
+        tensors = {
             **margins(output.anchor, output.positive, output.negatives),
             "alignment": alignment(output.anchor, output.positive),
+        }
+        if not self._newest:
+            return {name: float(value) for name, value in tensors.items()}
+        newest = torch.cat(self._newest)[-WINDOW:]
+        tensors |= {
             "uniformity": uniformity(newest),
             "effective_rank": effective_rank(newest),
             "spread": spread(newest),
         }
+        figures = {name: float(value) for name, value in tensors.items()}
         self._announce(figures, len(newest), step)
         return figures
 
-    def _announce(self, figures: dict[str, Tensor], count: int, step: int) -> None:
-        rank, width = float(figures["effective_rank"]), float(figures["spread"])
+    def _announce(self, figures: dict[str, float], count: int, step: int) -> None:
+        rank, width = figures["effective_rank"], figures["spread"]
         if width >= COLLAPSED_SPREAD and (rank >= COLLAPSED_RANK or count < 8):
             if self._told:
                 console.print(f"step {step}: the embeddings spread again.", style="green")
@@ -61,8 +67,8 @@ class Health:
         self._told = True
         console.print(
             f"step {step}: for {step - self._sound} steps all clips have looked nearly the same to the "
-            f"encoder (spread {width:.4f} of at most 1, effective rank {rank:.1f}): it has collapsed. "
-            "If this lasts, stop, and try a lower --optim.lr, a longer --optim.warmup, a larger --data.batch-size or "
-            "temperature, or a head with BatchNorm (`mlp`).",
+            f"encoder (spread {width:.4f} of at most 1, effective rank {rank:.1f}): it has "
+            "collapsed. If this lasts, stop, and try a lower --optim.lr, a longer --optim.warmup, a larger "
+            "--data.batch-size or temperature, or a head with BatchNorm (`mlp`).",
             style="bold yellow",
         )

@@ -66,6 +66,15 @@ def greatest(fabric: Fabric, *numbers: int) -> list[int]:
     return tensor.tolist()
 
 
+def mean(fabric: Fabric, number: float) -> float:
+    """The mean of what the processes give; all must ask."""
+    if fabric.world_size == 1:
+        return number
+    tensor = torch.tensor(number, dtype=torch.float64, device=fabric.device)
+    dist.all_reduce(tensor)
+    return float(tensor) / fabric.world_size
+
+
 def joined(fabric: Fabric, items: list[Any]) -> list[Any]:
     """The lists of all processes, one after the other; all processes must ask."""
     if fabric.world_size == 1:
@@ -93,7 +102,10 @@ def in_processes(count: int, function: Callable[[Config], Any], config: Config) 
     try:
         elastic_launch(launch, _child)(function, config)
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
+        # One that was killed is the cause, though another may have noticed before we did.
+        rank, failure = min(
+            error.failures.items(), key=lambda item: (item[1].exitcode > 0, item[1].timestamp)
+        )
         if failure.exitcode > 0:
             raise SystemExit(failure.exitcode) from None
         name = signal.Signals(-failure.exitcode).name
@@ -119,10 +131,6 @@ def _child(function: Callable[[Config], Any], config: Config) -> None:
         if os.environ.get("RANK") == "0":
             console.print(f"dsm: {stopped}")
         leave(stopped.exit_code)
-    except RuntimeError as error:
-        if not lost_contact(error):
-            raise
-        leave(1)
 
 
 def lost_contact(error: RuntimeError) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,18 +14,19 @@ from dsm.datasets.lists import VideoList
 from dsm.disturb.views import render_view
 from dsm.engine.bad_videos import BadVideos
 from dsm.engine.checkpoint import keep_best, newest_good, save_checkpoint
-from dsm.engine.guard import first_bad_gradient, first_bad_layer, first_bad_weight
+from dsm.engine.guard import where_broken
 from dsm.engine.health import Health
 from dsm.engine.interrupt import Interrupted, stop_flag
 from dsm.engine.loading import Batches
 from dsm.engine.monitor import look
 from dsm.engine.optim import build_optimizer, learning_rate
-from dsm.engine.processes import greatest, joined, make_fabric
+from dsm.engine.processes import greatest, joined, make_fabric, mean
 from dsm.engine.progress import Clock, console, progress
 from dsm.engine.runfolder import RunLog, plain
 from dsm.engine.sync_norm import synchronise_norms
 from dsm.errors import UserError
 from dsm.methods import create_method
+from dsm.methods.momentum import Queue
 from dsm.methods.step import StepOutput
 from dsm.modality import MODALITIES
 from dsm.models.precision import channels_last, compute_in
@@ -106,7 +106,7 @@ class Trainer:
             try:
                 clock, note = Clock(), ""
                 while self.step < self.total:
-                    output, metrics, bad = self._train_step(batches, clock)
+                    output, metrics, bad = self.train_step(batches, clock)
                     self.step += 1
                     self.health.add(output)
                     signal, any_bad = greatest(self.fabric, stop.signal, len(bad))
@@ -114,10 +114,11 @@ class Trainer:
                         self.bad.add(joined(self.fabric, bad))
                     last = self.step == self.total
                     if self.step % c.log_every == 0 or last:
-                        health = {n: float(v) for n, v in self.health.read(output, self.step).items()}
+                        health = self.health.read(output, self.step)
+                        metrics["loss"] = mean(self.fabric, metrics["loss"])
                         timing = clock.read(c.data.batch_size)
                         if log:
-                            log.write(self.step, {**metrics, **health, **timing})
+                            log.write(self.step, {**metrics, **health, **self._queue(), **timing})
                         note = _note(metrics, health, timing)
                     bar.update(self.step, note + self.bad.note() + self._skips())
                     if log and (self.step == 1 or self.step % c.save_every == 0 or last):
@@ -134,8 +135,12 @@ class Trainer:
                 if log:
                     log.close()
 
-    def _train_step(self, batches: Any, clock: Clock) -> tuple[StepOutput, dict[str, float], list[Any]]:
-        """One step over all parts of a batch; the output is the last part's, with the keys of all."""
+    def train_step(self, batches: Any, clock: Clock) -> tuple[StepOutput, dict[str, float], list[Any]]:
+        """One step over all parts of a batch; the output is the last part's.
+
+        Returns:
+            The output, what is to be logged, and the bad videos that were met.
+        """
         c, parts = self.config, self.config.optim.accumulate
         lr = learning_rate(c.optim, self.step, self.total, c.data.batch_size)
         for group in self.optimizer.param_groups:
@@ -148,7 +153,7 @@ class Trainer:
             batch = next(batches)
             clock.lap("wait")
             bad += batch.pop("bad")
-            views = self._render(self.fabric.to_device(batch))
+            views = self.render(self.fabric.to_device(batch))
             with self.fabric.no_backward_sync(self.module, enabled=part < parts - 1):
                 with compute_in(c.precision, self.fabric.device.type):
                     output: StepOutput = self.module(views)
@@ -159,7 +164,7 @@ class Trainer:
         self.scaler.unscale_(self.optimizer)
         trained = [p for p in self.method.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(p.grad for p in trained if p.grad is not None)
-        if self._sound(float(norm), loss, before, lambda: self.method(views)):
+        if self._sound(float(norm), loss, before, views):
             if c.optim.clip:
                 torch.nn.utils.clip_grads_with_norm_(trained, c.optim.clip, norm)
             self.scaler.step(self.optimizer)
@@ -170,7 +175,8 @@ class Trainer:
         clock.step_done()
         return output, {"loss": loss, "lr": lr, "grad_norm": float(norm), "skipped": self.skipped}, bad
 
-    def _render(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+    def render(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """The views of a batch, (B, C, T, H, W) each, as the network takes them."""
         return {
             view.name: render_view(
                 view, batch["clips"][view.name], batch["parameters"][view.name], self.config.clip.modality
@@ -178,7 +184,7 @@ class Trainer:
             for view in self.method.views
         }
 
-    def _sound(self, norm: float, loss: float, before: list[Tensor] | None, again: Callable[[], Any]) -> bool:
+    def _sound(self, norm: float, loss: float, before: list[Tensor] | None, views: dict[str, Tensor]) -> bool:
         """Whether the step may be made: its gradient is finite. In fp16 a scale too high is no fault.
 
         Raises:
@@ -195,14 +201,7 @@ class Trainer:
         in_scaling = self.scaler.is_enabled() and math.isfinite(loss)
         if self.skipped_in_a_row < SKIPS and (in_scaling or self.config.nonfinite == "skip"):
             return False
-        weight = first_bad_weight(self.method)
-        layer = first_bad_layer(self.method, again) if not weight and self.fabric.world_size == 1 else None
-        gradient = first_bad_gradient(self.method)
-        where = (
-            f"in the weights, first in {weight}" if weight
-            else f"first in what the layer {layer} gives" if layer
-            else f"first in the gradient of {gradient}"
-        )  # fmt: skip
+        where = where_broken(self.method, views, alone=self.fabric.world_size == 1)
         raise UserError(
             f"step {self.step + 1}: numbers that are not finite, {where} (loss {loss:.3g}); try a lower "
             f"--optim.lr, --optim.clip 1 or --precision fp32, or --nonfinite skip to leave such steps out. "
@@ -256,6 +255,12 @@ class Trainer:
         torch.set_rng_state(state["rng"])
         self.step, self.best = int(state["step"]), float(state.get("best", -math.inf))
         self.skipped = int(state.get("skipped", 0))
+
+    def _queue(self) -> dict[str, float]:
+        queue = getattr(self.method, "queue", None)
+        if not isinstance(queue, Queue) or not int(queue.filled):
+            return {}
+        return {"queue_age": int(queue.filled) / self.config.data.batch_size}
 
     def _skips(self) -> str:
         return f"  {self.skipped} skipped" if self.skipped else ""

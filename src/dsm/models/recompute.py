@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
@@ -48,12 +49,16 @@ def _forget(stage: nn.Module, precision: Precision, device_type: str) -> None:
 def _second_time(stage: nn.Module, precision: Precision, device_type: str) -> Iterator[None]:
     """In the precision of the first time, and without BatchNorm counting the batch twice."""
     norms = [module for module in stage.modules() if isinstance(module, _BatchNorm)]
-    tracked = [norm.track_running_stats for norm in norms]
+    momenta = [norm.momentum for norm in norms]
+    counts = [norm.num_batches_tracked for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0  # the running statistics are left as they are
+        norm.num_batches_tracked = (
+            None if norm.num_batches_tracked is None else torch.zeros_like(norm.num_batches_tracked)
+        )
     try:
         with compute_in(precision, device_type):
             yield
     finally:
-        for norm, before in zip(norms, tracked, strict=True):
-            norm.track_running_stats = before
+        for norm, momentum, count in zip(norms, momenta, counts, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count

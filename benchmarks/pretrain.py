@@ -1,0 +1,223 @@
+"""How fast a run trains: whole iterations of `dsm` from videos, frame folders and memory, interleaved.
+
+    python benchmarks/pretrain.py [--backbone i3d] [--batch 4] [--rounds 5] [--list NAME=LIST …] [--json FILE]
+    python benchmarks/pretrain.py --memory 500
+
+It makes its videos: 320x240, 186 frames, H.264, as long and as large as UCF101's are. A clip is 16 frames,
+every fourth, 112x112 of 128; each iteration decodes anchor, positive and negative, augments and disturbs
+them, and makes a step of SGD. In each round every way trains for some steps, one way after the other, so that
+a slow moment of the machine meets them all; the first steps of a round, whose batches were made while
+another way trained, are not counted. Ratios are medians over rounds. `memory` is the same loop fed with
+batches that are there already.
+
+The breakdown is measured apart, in one process, without a loader. With ``--memory`` it trains on and on
+instead, and prints the memory of the run and its loader.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import itertools
+import json
+import multiprocessing
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from decode import VIDEOS, make_video
+
+from dsm.commands.frames import FramesConfig, frames
+from dsm.datasets.clips import collate
+from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.disturb.views import View, render_view
+from dsm.engine.optim import OptimConfig
+from dsm.engine.pretrain import DataConfig, PretrainConfig, lasting_settings
+from dsm.engine.progress import Clock
+from dsm.engine.trainer import Trainer
+from dsm.models.precision import Precision, compute_in
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+UNCOUNTED = 3
+SGD = OptimConfig("sgd", lr=0.003, weight_decay=1e-4, schedule="step", warmup=0)
+
+
+def make_data(folder: Path, count: int) -> dict[str, Path]:
+    """Lists of the same clips as video files and as folders of frames."""
+    (folder / "videos").mkdir(parents=True)
+    codec = VIDEOS["h264-gop12"]
+    make_video(folder / "videos" / "0.mp4", codec[1], codec[2], length=186)
+    for number in range(1, count):
+        shutil.copyfile(folder / "videos" / "0.mp4", folder / "videos" / f"{number}.mp4")
+    names = [f"videos/{number}.mp4" for number in range(count)]
+    unlabelled = np.full(count, -1)
+    write_list(folder / "videos.txt", VideoList(names, unlabelled, np.full(count, 186), folder))
+    frames(FramesConfig(folder / "videos.txt", out=folder / "frames", short_side=128))
+    return {"videos": folder / "videos.txt", "frame folders": next((folder / "frames").glob("*.txt"))}
+
+
+def make_trainer(args: argparse.Namespace, out: Path, videos: Path, precision: Precision) -> Trainer:
+    out.mkdir(parents=True)
+    config = PretrainConfig(
+        DataConfig(videos, batch_size=args.batch, workers=args.workers), out=out, backbone=args.backbone,
+        steps=1_000_000, optim=SGD, precision=precision,
+    )  # fmt: skip
+    listed = read_list(videos)
+    trainer = Trainer(config, listed, lasting_settings(config, listed))
+    trainer.module.train()
+    return trainer
+
+
+def from_memory(trainer: Trainer) -> Iterator[dict[str, Any]]:
+    """Batches that are there already, over and over."""
+    made = [make_batch(trainer, number) for number in range(4)]
+    for batch in itertools.cycle(made):
+        yield copy.copy(batch)
+
+
+def make_batch(trainer: Trainer, number: int) -> dict[str, Any]:
+    clips, size = trainer.batches.clips, trainer.config.data.batch_size
+    return collate([clips[number, index % len(clips)] for index in range(size)])
+
+
+def measure(args: argparse.Namespace, lists: dict[str, Path], folder: Path) -> dict[str, Any]:
+    """Samples a second and the share of waiting, of each way in each round."""
+    ways: dict[str, tuple[Trainer, Iterator[dict[str, Any]]]] = {}
+    for precision in PRECISIONS:
+        for name, path in lists.items():
+            trainer = make_trainer(args, folder / f"{name}-{precision}", path, precision)
+            ways[f"{name}, {precision}"] = trainer, iter(trainer.batches)
+        trainer = make_trainer(args, folder / f"memory-{precision}", lists["videos"], precision)
+        ways[f"memory, {precision}"] = trainer, from_memory(trainer)
+    rates: dict[str, list[float]] = {way: [] for way in ways}
+    waits: dict[str, list[float]] = {way: [] for way in ways}
+    for number in range(args.rounds + 1):
+        for way, (trainer, batches) in ways.items():
+            clock = Clock()
+            for step in range(UNCOUNTED + args.steps):
+                if step == UNCOUNTED:
+                    clock = Clock()
+                trainer.train_step(batches, clock)
+                trainer.step += 1
+            if number:  # in the first round memory is set up
+                reading = clock.read(args.batch)
+                rates[way].append(reading["clips_per_second"])
+                waits[way].append(reading["data_wait"])
+    return {"rates": rates, "waits": waits}
+
+
+def breakdown(args: argparse.Namespace, videos: Path, folder: Path) -> dict[str, dict[str, float]]:
+    """Milliseconds of one iteration by what is done, medians, everything in this process."""
+    table = {}
+    for precision in PRECISIONS:
+        trainer = make_trainer(args, folder / f"breakdown-{precision}", videos, precision)
+        parts: dict[str, list[float]] = {}
+        for number in range(args.steps + 2):
+            spent = one_iteration(trainer, number, precision)
+            if number > 1:
+                for name, seconds in spent.items():
+                    parts.setdefault(name, []).append(seconds * 1e3)
+        table[precision] = {name: float(np.median(values)) for name, values in parts.items()}
+    return table
+
+
+def one_iteration(trainer: Trainer, number: int, precision: Precision) -> dict[str, float]:
+    spent, at = {}, time.perf_counter()
+
+    def lap(name: str) -> None:
+        nonlocal at
+        now = time.perf_counter()
+        spent[name], at = now - at, now
+
+    batch = make_batch(trainer, number)
+    lap("decode")
+    plain = {view.name: View(view.name) for view in trainer.method.views}
+    for view in trainer.method.views:
+        render_view(plain[view.name], batch["clips"][view.name], batch["parameters"][view.name])
+    lap("augment")
+    views = trainer.render(batch)
+    lap("disturb")
+    spent["disturb"] -= spent["augment"]  # turn, zoom and SLD are one sampling: what SLD adds to it
+    with compute_in(precision, trainer.fabric.device.type):
+        output = trainer.module(views)
+    lap("forward")
+    trainer.optimizer.zero_grad()
+    trainer.fabric.backward(output.loss)
+    lap("backward")
+    trainer.optimizer.step()
+    trainer.method.after_step(output.keys, 0.5)
+    lap("rest")
+    return spent
+
+
+def watch_memory(args: argparse.Namespace, videos: Path, folder: Path) -> None:
+    trainer = make_trainer(args, folder / "memory", videos, "bf16")
+    batches = iter(trainer.batches)
+    for step in range(1, args.memory + 1):
+        trainer.train_step(batches, Clock())
+        trainer.step += 1
+        if step % max(args.memory // 10, 1) == 0:
+            print(f"step {step:5d}: {resident():7.0f} MB", flush=True)
+
+
+def resident() -> float:
+    """MB of memory of this process and its workers."""
+    pids = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
+    return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids) * 4096 / 2**20
+
+
+def report(found: dict[str, Any], batch: int) -> None:
+    rates, waits = found["rates"], found["waits"]
+    print(f"\n{'samples a second':28s} {'median':>7s} {'of memory':>10s} {'waiting':>8s}")
+    for way, values in rates.items():
+        base = rates[f"memory, {way.rsplit(', ', 1)[1]}"]
+        share = np.median([one / other for one, other in zip(values, base, strict=True)])
+        print(f"{way:28s} {np.median(values):7.2f} {share:9.0%} {np.median(waits[way]):8.1%}")
+    for name in dict.fromkeys(way.rsplit(", ", 1)[0] for way in rates):
+        ratio = np.median(
+            [b / a for a, b in zip(rates[f"{name}, fp32"], rates[f"{name}, bf16"], strict=True)]
+        )
+        print(f"bf16 / fp32, {name}: {ratio:.2f}")
+    print(f"\n{'ms an iteration':16s}" + "".join(f"{name:>10s}" for name in found["breakdown"]["fp32"]))
+    for precision, parts in found["breakdown"].items():
+        total = sum(parts.values())
+        cells = "".join(f"{value:10.0f}" for value in parts.values())
+        print(f"{precision:16s}{cells}   together {total:.0f}: {1e3 * batch / total:.2f} samples/s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backbone", default="i3d")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=8, help="counted steps of a way in a round")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--list", nargs="*", default=[], metavar="NAME=LIST", help="lists of your own, too")
+    parser.add_argument("--memory", type=int, default=0, metavar="STEPS")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        lists = make_data(folder / "data", count=60)
+        if args.memory:
+            watch_memory(args, lists["videos"], folder)
+            return
+        for given in args.list:
+            title, _, path = given.partition("=")
+            lists[title] = Path(path)
+        found = measure(args, lists, folder / "runs")
+        found["breakdown"] = breakdown(args, lists["videos"], folder / "runs")
+    print(f"{args.backbone}, batch {args.batch}, {args.workers} worker, {torch.get_num_threads()} threads")
+    report(found, args.batch)
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

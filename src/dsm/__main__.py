@@ -1,0 +1,6 @@
+"""``python -m dsm``: the ``dsm`` command."""
+
+from dsm.cli import main
+
+if __name__ == "__main__":
+    main()

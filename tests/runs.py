@@ -1,0 +1,45 @@
+"""Short runs on small videos, and how to compare them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from dsm.datasets.reading import ClipConfig
+from dsm.engine.optim import OptimConfig
+from dsm.engine.pretrain import DataConfig, PretrainConfig
+from dsm.methods import MethodSettings
+from dsm.methods.dsm import DsmConfig
+from dsm.methods.moco import MocoConfig
+from dsm.models.weights import read_checkpoint
+
+CLIP = ClipConfig(frames=4, stride=3, resize=40, size=32)
+
+
+def small_run(scenes: Path, out: Path, **changes: object) -> PretrainConfig:
+    """Twelve steps of `dsm` on `tiny`, with these settings changed."""
+    base = PretrainConfig(
+        data=DataConfig(scenes / "train.txt", batch_size=8, workers=0),
+        out=out,
+        method="dsm",
+        backbone="tiny",
+        steps=12,
+        clip=CLIP,
+        optim=OptimConfig("adamw", lr=1e-3, schedule="cosine", warmup=2),
+        settings=MethodSettings(
+            dsm=DsmConfig(queue=32, head="mlp", momentum=0.9), moco=MocoConfig(queue=32, momentum=0.9)
+        ),
+        log_every=1,
+        save_every=5,
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    return read_checkpoint(run)["method"]
+
+
+def equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)

@@ -1,0 +1,164 @@
+"""Several processes make one run: the same losses as one process, and an end together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from runs import small_run, weights_of
+
+from dsm.engine.runfolder import read_metrics
+from dsm.models.weights import list_checkpoints
+
+HERE = str(Path(__file__).parent)
+
+RUN = """
+import sys
+sys.path.insert(0, {here!r})
+from pathlib import Path
+from runs import small_run
+from dsm.engine.optim import OptimConfig
+from dsm.engine.pretrain import pretrain
+{more}
+if __name__ == "__main__":
+    pretrain(small_run(
+        Path({scenes!r}), Path({out!r}), method={method!r}, devices={devices}, steps={steps},
+        optim=OptimConfig("sgd", lr=0.02, warmup=2), save_every=1000,
+    ))
+"""
+
+
+# Twenty steps of so small a batch multiply a difference by ten thousand: where the order of a sum
+# differs, so do the losses in single precision. In double precision only a mistake would show.
+DOUBLE = """
+import torch
+from dsm.engine.trainer import Trainer
+torch.set_default_dtype(torch.float64)
+render = Trainer.render
+Trainer.render = lambda self, batch: {name: clip.double() for name, clip in render(self, batch).items()}
+"""
+
+
+def start(
+    scenes: Path, out: Path, *, method: str, devices: int, steps: int = 20, more: str = ""
+) -> subprocess.Popen[str]:
+    script = out.with_suffix(".py")
+    script.write_text(
+        RUN.format(
+            here=HERE,
+            scenes=str(scenes),
+            out=str(out),
+            method=method,
+            devices=devices,
+            steps=steps,
+            more=more,
+        )
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, str(script)], env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    _, told = process.communicate(timeout=280)
+    assert process.returncode == 0, told
+
+
+@pytest.mark.parametrize("method", ["dsm", "dsm-triplet", "simclr"])
+def test_two_processes_with_half_the_batch_each_give_the_losses_of_one(
+    scenes: Path, tmp_path: Path, method: str
+) -> None:
+    for name, devices in (("one", 1), ("two", 2)):
+        finish(start(scenes, tmp_path / name, method=method, devices=devices, more=DOUBLE))
+    one, two = (read_metrics(tmp_path / name) for name in ("one", "two"))
+    assert len(one) == len(two) == 20
+    assert [line["grad_norm"] for line in two] == pytest.approx([line["grad_norm"] for line in one], rel=1e-6)
+    assert [line["loss"] for line in two] == pytest.approx([line["loss"] for line in one], abs=1e-6)
+    first, second = (weights_of(tmp_path / name) for name in ("one", "two"))
+    for name, tensor in first.items():
+        assert torch.allclose(tensor.float(), second[name].float(), atol=1e-6), name
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    listed = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(process.pid)], capture_output=True, text=True, check=True
+    )
+    return [int(line.split()[0]) for line in listed.stdout.splitlines() if "spawn_main" in line]
+
+
+def wait_for_lines(run: Path, count: int) -> None:
+    metrics = run / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") >= count):
+        time.sleep(0.05)
+
+
+def test_a_process_that_dies_ends_the_others_with_a_sentence(scenes: Path, tmp_path: Path) -> None:
+    process = start(scenes, tmp_path / "run", method="dsm", devices=2, steps=100_000)
+    wait_for_lines(tmp_path / "run", 3)
+    workers = children(process)
+    assert len(workers) == 2
+    os.kill(workers[1], signal.SIGKILL)
+    begun = time.monotonic()
+    _, told = process.communicate(timeout=90)
+    assert time.monotonic() - begun < 60
+    assert "was killed by SIGKILL" in told
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+def test_a_signal_saves_in_all_processes_at_the_same_step(scenes: Path, tmp_path: Path) -> None:
+    process = start(scenes, tmp_path / "run", method="dsm", devices=2, steps=100_000)
+    wait_for_lines(tmp_path / "run", 3)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=90)
+    assert process.returncode == 128 + signal.SIGTERM, told
+    assert "and saved; the same command with --resume goes on" in told
+    assert "Traceback" not in told
+    saved = torch.load(next((tmp_path / "run" / "checkpoints").glob("step_*.pt")), weights_only=True)
+    assert saved["step"] == read_metrics(tmp_path / "run")[-1]["step"]
+
+
+def test_torchrun_from_outside(scenes: Path, tmp_path: Path) -> None:
+    """As on several machines: each process is told by the environment who it is."""
+    config = small_run(scenes, tmp_path / "run")
+    words = [
+        "pretrain", "--data.train", str(config.data.train), "--data.batch-size", "8", "--data.workers", "0",
+        "--backbone", "tiny", "--steps", "4", "--clip.frames", "4", "--clip.size", "32",
+        "--clip.resize", "40", "--out", str(tmp_path / "run"),
+    ]  # fmt: skip
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "localhost"]
+    done = subprocess.run(
+        [*torchrun, "--nproc-per-node", "2", "-m", "dsm", *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert weights_of(tmp_path / "run")
+    again = subprocess.run(
+        [*torchrun, "--nproc-per-node", "2", "-m", "dsm", *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert again.returncode != 0
+    assert "already holds a run" in again.stderr
+
+
+def test_the_slurm_example_on_this_machine(scenes: Path, tmp_path: Path) -> None:
+    """Two processes begun by submitit, as it begins them on a cluster; the second call resumes."""
+    pytest.importorskip("submitit")
+    example = Path(__file__).parents[1] / "examples" / "slurm.py"
+    out = tmp_path / "run"
+    for steps in ("4", "6"):
+        line = [
+            sys.executable, str(example), "--cluster", "local", "--gpus", "0", "--processes", "2",
+            "--logs", str(tmp_path / "logs"), "--wait", "--",
+            "--data.train", str(scenes / "train.txt"), "--data.batch-size", "8", "--data.workers", "0",
+            "--backbone", "tiny", "--steps", steps, "--clip.frames", "4", "--clip.size", "32",
+            "--clip.resize", "40", "--out", str(out),
+        ]  # fmt: skip
+        done = subprocess.run(line, capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stderr
+        assert list_checkpoints(out)[-1].name == f"step_{int(steps):08d}.pt"

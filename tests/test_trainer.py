@@ -1,0 +1,321 @@
+"""The engine's loop: parts of a batch, numbers that are not finite, memory, the monitor, full disks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from runs import equal, small_run, weights_of
+from torch import nn
+
+from dsm.analyse.run_figures import draw_run
+from dsm.datasets.clips import EpochBatches
+from dsm.datasets.lists import read_list
+from dsm.engine.guard import first_bad_gradient, first_bad_layer
+from dsm.engine.health import PATIENCE, Health
+from dsm.engine.lars import Lars
+from dsm.engine.monitor import MonitorConfig, look
+from dsm.engine.optim import OptimConfig, learning_rate
+from dsm.engine.pretrain import lasting_settings, pretrain
+from dsm.engine.runfolder import read_gradients, read_metrics
+from dsm.engine.trainer import Trainer
+from dsm.errors import UserError
+from dsm.methods import MethodSettings
+from dsm.methods.health import alignment, effective_rank, spread, uniformity
+from dsm.methods.moco import MocoConfig
+from dsm.methods.step import StepOutput
+from dsm.models.recompute import recompute_stages
+from dsm.models.weights import list_checkpoints, load_encoder
+from dsm.models.zoo import create_model
+
+NO_NORM = MethodSettings(moco=MocoConfig(queue=16, in_batch=False, momentum=0.9, head="linear"))
+
+
+def losses(run: Path) -> list[float]:
+    return [line["loss"] for line in read_metrics(run)]
+
+
+def frozen_norms(trainer: Trainer) -> Trainer:
+    """BatchNorm by its running statistics, so that a part of a batch is treated as the whole is."""
+    for module in trainer.method.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.eval()
+            module.train = lambda mode=True: None  # type: ignore[method-assign,assignment]
+    return trainer
+
+
+def build(scenes: Path, out: Path, **changes: object) -> Trainer:
+    config = small_run(scenes, out, **changes)
+    config.out.mkdir(parents=True)
+    videos = read_list(config.data.train)
+    return Trainer(config, videos, lasting_settings(config, videos))
+
+
+@pytest.mark.parametrize(("parts", "world"), [(1, 1), (2, 1), (1, 4), (2, 2)])
+def test_a_batch_is_the_same_however_it_is_divided(parts: int, world: int) -> None:
+    whole = list(EpochBatches(20, 8, seed=1, start=0, stop=5))
+    ranks = [
+        list(EpochBatches(20, 8, seed=1, start=0, stop=5 * parts, parts=parts, rank=rank, world=world))
+        for rank in range(world)
+    ]
+    for number, batch in enumerate(whole):
+        divided = [
+            sample for part in range(parts) for rank in ranks for sample in rank[number * parts + part]
+        ]
+        assert divided == batch
+
+
+def test_parts_of_a_batch_give_the_step_of_the_whole(scenes: Path, tmp_path: Path) -> None:
+    optim = OptimConfig("sgd", lr=0.02, warmup=2)
+    for name, accumulate in (("whole", 1), ("parts", 4)):
+        settings = {"optim": replace(optim, accumulate=accumulate), "method": "moco", "settings": NO_NORM}
+        frozen_norms(build(scenes, tmp_path / name, **settings)).run()
+    assert losses(tmp_path / "parts") == pytest.approx(losses(tmp_path / "whole"), abs=2e-5)
+    one, two = (weights_of(tmp_path / name) for name in ("whole", "parts"))
+    assert torch.allclose(one["queue.keys"], two["queue.keys"], atol=1e-5)
+    assert int(one["queue.pointer"]) == int(two["queue.pointer"]) == 12 * 8 % 16
+
+
+def test_clipping_bounds_the_step(scenes: Path, tmp_path: Path) -> None:
+    optim = OptimConfig("sgd", lr=1.0, momentum=0, weight_decay=0, warmup=0, clip=1e-3)
+    trainer = build(scenes, tmp_path / "run", steps=1, optim=optim)
+    before = [p.detach().clone() for p in trainer.method.query.parameters()]
+    trainer.run()
+    after = list(trainer.method.query.parameters())
+    moved = sum(float((a.detach() - b).square().sum()) for a, b in zip(after, before, strict=True)) ** 0.5
+    assert moved == pytest.approx(1e-3, rel=1e-3)
+    assert read_metrics(tmp_path / "run")[0]["grad_norm"] > 1e-3  # as it was before
+
+
+def test_a_rate_goes_with_its_batch() -> None:
+    config = OptimConfig(lr=0.1, lr_batch=64, warmup=0)
+    assert learning_rate(config, 0, 10, 256) == pytest.approx(0.4)
+    assert learning_rate(config, 0, 10, 32) == pytest.approx(0.05)
+    assert learning_rate(OptimConfig(lr=0.1, warmup=0), 0, 10, 256) == pytest.approx(0.1)
+
+
+def test_lars_moves_a_layer_in_proportion_to_its_norm() -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(5, 3)
+    weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
+    optimizer = Lars(layer.parameters(), lr=0.5, momentum=0.9, weight_decay=0.01, trust=0.02)
+    layer(torch.randn(4, 5)).square().sum().backward()
+    slope, slope_of_bias = layer.weight.grad.clone(), layer.bias.grad.clone()
+    optimizer.step()
+    # You et al. 2017, algorithm 1, written out.
+    rate = 0.02 * weight.norm() / (slope.norm() + 0.01 * weight.norm())
+    step = 0.5 * rate * (slope + 0.01 * weight)
+    assert torch.allclose(layer.weight, weight - step, atol=1e-7)
+    assert torch.allclose(layer.bias, bias - 0.5 * slope_of_bias, atol=1e-7)
+    optimizer.step()  # the same gradient again: momentum
+    second = 0.5 * 0.02 * (weight - step).norm() / (slope.norm() + 0.01 * (weight - step).norm())
+    expected = weight - step - (0.9 * step + second * (slope + 0.01 * (weight - step)))
+    assert torch.allclose(layer.weight, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
+def test_every_optimiser_resumes_bit_for_bit(scenes: Path, tmp_path: Path, name: str) -> None:
+    optim = OptimConfig(name, lr=0.01, warmup=2, clip=1.0)  # type: ignore[arg-type]
+    whole = pretrain(small_run(scenes, tmp_path / "whole", optim=optim))
+    part = pretrain(small_run(scenes, tmp_path / "part", optim=optim))
+    list_checkpoints(part)[-1].unlink()
+    pretrain(small_run(scenes, part, optim=optim, resume=True))
+    assert equal(weights_of(whole), weights_of(part))
+    assert losses(whole) == losses(part)
+
+
+def test_the_layer_that_breaks_the_numbers_is_named() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.ReLU())
+    with torch.no_grad():
+        net[1].bias[0] = float("inf")
+    assert first_bad_layer(net, lambda: net(torch.ones(1, 2))) == "1"
+    net[1].bias.grad = torch.tensor([float("nan"), 0])
+    net[0].bias.grad = torch.zeros(2)
+    assert first_bad_gradient(net) == "1.bias"
+
+
+def poisoned(trainer: Trainer, at: set[int]) -> Trainer:
+    """A trainer that meets infinite pictures at some steps."""
+    render = trainer.render
+
+    def spoilt(batch: dict) -> dict:
+        views = render(batch)
+        if trainer.step in at:
+            views["anchor"] = views["anchor"].clone().fill_(float("inf"))
+        return views
+
+    trainer.render = spoilt  # type: ignore[method-assign]
+    return trainer
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(scenes: Path, tmp_path: Path) -> None:
+    poisoned(build(scenes, tmp_path / "run", nonfinite="skip"), {3, 4}).run()
+    lines = read_metrics(tmp_path / "run")
+    assert [int(line["skipped"]) for line in lines] == [0, 0, 0, 1] + [2] * 8
+    assert np.isfinite([line["loss"] for line in lines[5:]]).all()
+    assert all(torch.isfinite(t).all() for t in weights_of(tmp_path / "run").values())
+
+
+def test_skipping_on_and_on_ends_the_run(scenes: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"step 11: .*in the clips of the view anchor"):
+        poisoned(build(scenes, tmp_path / "run", nonfinite="skip"), set(range(1, 12))).run()
+
+
+def test_a_step_that_is_not_finite_stops_by_default(scenes: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"step 4: .*in the clips of the view anchor"):
+        poisoned(build(scenes, tmp_path / "run"), {3}).run()
+
+
+def test_health_by_hand() -> None:
+    one, other = torch.eye(4)[:2], torch.eye(4)[2:]
+    assert float(alignment(one, one)) == 0
+    assert float(alignment(one, other)) == pytest.approx(2)
+    assert float(uniformity(one)) == pytest.approx(-4)  # the two are at a squared distance of 2
+    assert float(uniformity(one[:1].repeat(3, 1))) == pytest.approx(0)
+    assert float(effective_rank(one[:1].repeat(3, 1))) == 0
+    line = torch.tensor([[1.0, 0], [-1, 0], [1, 0], [-1, 0]])
+    assert float(effective_rank(line)) == pytest.approx(1)
+    cross = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
+    assert float(effective_rank(cross)) == pytest.approx(2)
+    assert float(spread(cross)) == pytest.approx(1)
+    assert float(spread(line[:1].repeat(4, 1))) == pytest.approx(0)
+
+
+def test_a_collapse_is_told_once_and_so_is_its_end(capfd: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    health = Health()
+    same = nn.functional.normalize(torch.ones(16, 8) + 1e-3 * torch.randn(16, 8), dim=1)
+    apart = nn.functional.normalize(torch.randn(300, 8), dim=1)
+    for step in range(1, PATIENCE + 30):
+        output = StepOutput(torch.zeros(()), same, same)
+        health.add(output)
+        health.read(output, step)
+    output = StepOutput(torch.zeros(()), apart, apart)
+    health.add(output)
+    health.read(output, 200)
+    told = capfd.readouterr().err
+    assert told.count("it has collapsed") == 1
+    assert told.count("the embeddings spread again") == 1
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_recomputed_activations_give_the_same_gradients(precision: str) -> None:
+    from dsm.models.precision import encode
+
+    clips = torch.randn(2, 3, 8, 32, 32, generator=torch.Generator().manual_seed(1))
+    torch.manual_seed(0)
+    plain = create_model("tiny").train()
+    torch.manual_seed(0)
+    thrifty = recompute_stages(create_model("tiny").train(), precision, "cpu")  # type: ignore[arg-type]
+    for model in (plain, thrifty):
+        encode(model, clips, precision).square().mean().backward()  # type: ignore[arg-type]
+    for (name, one), two in zip(plain.named_parameters(), thrifty.parameters(), strict=True):
+        assert torch.equal(one.grad, two.grad), name
+    assert equal(plain.state_dict(), thrifty.state_dict())  # BatchNorm has counted the batch once
+
+
+def test_recomputing_saves_memory() -> None:
+    """What is kept for the backward pass, counted by what autograd saves."""
+    clips = torch.randn(2, 3, 8, 64, 64)
+
+    def kept(model: nn.Module) -> int:
+        seen: dict[int, int] = {}
+
+        def note(tensor: torch.Tensor) -> torch.Tensor:
+            seen[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            model(clips)
+        return sum(seen.values())
+
+    assert kept(recompute_stages(create_model("i3d"), "fp32", "cpu")) < kept(create_model("i3d")) / 2
+
+
+def test_a_run_is_watched_and_its_best_kept(scenes: Path, tmp_path: Path) -> None:
+    monitor = MonitorConfig(scenes / "test_free.txt", every=1)
+    run = pretrain(small_run(scenes, tmp_path / "run", monitor=monitor, steps=15))
+    looks = [line for line in read_metrics(run) if "monitor/knn" in line]
+    assert [line["step"] for line in looks] == [5, 10, 15]  # 40 videos by 8: an epoch is 5 steps
+    best = max(looks, key=lambda line: (line["monitor/knn"], -line["step"]))
+    state = torch.load(run / "checkpoints" / "best.pt", weights_only=True)
+    assert state["step"] == best["step"]
+    videos = read_list(scenes / "test_free.txt")
+    encoder = load_encoder(run / "checkpoints" / "best.pt")
+    again = look(encoder, videos, small_run(scenes, run).clip, windows=1, workers=0)
+    assert again["knn"] == pytest.approx(best["monitor/knn"])
+    unwatched = pretrain(small_run(scenes, tmp_path / "unwatched", steps=15))
+    assert equal(weights_of(run), weights_of(unwatched))  # to look changes nothing
+
+
+def test_a_monitor_wants_labels(scenes: Path, tmp_path: Path) -> None:
+    videos = read_list(scenes / "test_free.txt")
+    unlabelled = tmp_path / "unlabelled.txt"
+    unlabelled.write_text("".join(f"{videos.file(i)}\n" for i in range(len(videos))))
+    with pytest.raises(UserError, match="wants labelled videos"):
+        pretrain(small_run(scenes, tmp_path / "run", monitor=MonitorConfig(unlabelled)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_from_other_weights(scenes: Path, tmp_path: Path) -> None:
+    first = pretrain(small_run(scenes, tmp_path / "first"))
+    second = build(scenes, tmp_path / "second", weights=first, method="moco")
+    taken = second.method.query.encoder.state_dict()
+    assert equal(taken, load_encoder(first).state_dict())
+    assert equal(second.method.key.network.encoder.state_dict(), taken)
+    with pytest.raises(UserError, match="holds tiny with"):
+        build(scenes, tmp_path / "third", weights=first, backbone="r3d18")
+
+
+def test_a_full_disk_ends_no_run_and_costs_no_checkpoint(scenes: Path, tmp_path: Path) -> None:
+    """A limit on the size of files, from step 6 on: no checkpoint fits any more."""
+    code = f"""
+import resource, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from runs import small_run
+from dsm.engine import trainer
+from dsm.engine.pretrain import pretrain
+from dsm.errors import UserError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+step = trainer.Trainer.train_step
+def limited(self, *args):
+    if self.step in (6, 11):
+        size = 100_000 if self.step == 6 else resource.RLIM_INFINITY
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    return step(self, *args)
+trainer.Trainer.train_step = limited
+pretrain(small_run(Path({str(scenes)!r}), Path({str(tmp_path / "run")!r}), save_every=3, keep=1))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "step_00000009.pt: cannot be written" in done.stderr
+    assert "the newest is step_00000006.pt" in done.stderr
+    assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["step_00000012.pt"]
+    assert not list((tmp_path / "run" / "checkpoints").glob(".*.part"))
+
+
+def test_a_run_is_drawn(scenes: Path, tmp_path: Path) -> None:
+    run = pretrain(small_run(scenes, tmp_path / "run"))
+    steps = [record["step"] for record in read_gradients(run)]
+    assert steps == [1, 5, 10, 12]
+    drawn = draw_run(run)
+    assert [path.name for path in drawn] == ["health.png", "gradients.png"]
+    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in drawn)
+
+
+def test_half_precision_is_refused_where_it_cannot_be(scenes: Path, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(UserError, match="wants a GPU"):
+        pretrain(small_run(scenes, tmp_path / "run", precision="fp16"))
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(scenes: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="must be a multiple of 3, and at least 6"):
+        pretrain(small_run(scenes, tmp_path / "run", optim=OptimConfig(accumulate=3)))
