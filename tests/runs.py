@@ -9,7 +9,8 @@ import torch
 
 from dsm.datasets.reading import ClipConfig
 from dsm.engine.optim import OptimConfig
-from dsm.engine.pretrain import DataConfig, PretrainConfig
+from dsm.engine.pretrain import PretrainConfig
+from dsm.engine.run import DataConfig
 from dsm.methods import MethodSettings
 from dsm.methods.dsm import DsmConfig
 from dsm.methods.moco import MocoConfig

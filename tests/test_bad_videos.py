@@ -21,7 +21,8 @@ from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.datasets.reading import ClipConfig
 from dsm.disturb.views import View
 from dsm.engine.loading import Batches
-from dsm.engine.pretrain import DataConfig, PretrainConfig, pretrain
+from dsm.engine.pretrain import PretrainConfig, pretrain
+from dsm.engine.run import DataConfig
 from dsm.errors import UserError
 from dsm.video.ledger import judge, judge_all, read_ledger
 from dsm.video.write import write_video

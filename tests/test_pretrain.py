@@ -20,7 +20,8 @@ from dsm.datasets.clips import EpochBatches, TrainingClips
 from dsm.datasets.lists import read_list
 from dsm.engine.loading import Batches
 from dsm.engine.optim import OptimConfig, learning_rate
-from dsm.engine.pretrain import DataConfig, pretrain
+from dsm.engine.pretrain import pretrain
+from dsm.engine.run import DataConfig
 from dsm.engine.runfolder import read_metrics
 from dsm.errors import UserError
 from dsm.methods import METHODS, MethodSettings, create_method

@@ -29,7 +29,7 @@ from dsm.engine.pretrain import pretrain
 if __name__ == "__main__":
     pretrain(small_run(
         Path({scenes!r}), Path({out!r}), method={method!r}, devices={devices}, steps={steps},
-        optim=OptimConfig("sgd", lr=0.02, warmup=2), save_every=1000,
+        optim=OptimConfig("sgd", lr=0.02, warmup=2), save_every=1000, resume={resume},
     ))
 """
 
@@ -46,7 +46,14 @@ Trainer.render = lambda self, batch: {name: clip.double() for name, clip in rend
 
 
 def start(
-    scenes: Path, out: Path, *, method: str, devices: int, steps: int = 20, more: str = ""
+    scenes: Path,
+    out: Path,
+    *,
+    method: str,
+    devices: int,
+    steps: int = 20,
+    more: str = "",
+    resume: bool = False,
 ) -> subprocess.Popen[str]:
     script = out.with_suffix(".py")
     script.write_text(
@@ -58,6 +65,7 @@ def start(
             devices=devices,
             steps=steps,
             more=more,
+            resume=resume,
         )
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -121,6 +129,9 @@ def test_a_signal_saves_in_all_processes_at_the_same_step(scenes: Path, tmp_path
     assert "Traceback" not in told
     saved = torch.load(next((tmp_path / "run" / "checkpoints").glob("step_*.pt")), weights_only=True)
     assert saved["step"] == read_metrics(tmp_path / "run")[-1]["step"]
+    steps = saved["step"] + 2
+    finish(start(scenes, tmp_path / "run", method="dsm", devices=1, steps=steps, resume=True))
+    assert read_metrics(tmp_path / "run")[-1]["step"] == steps
 
 
 def test_torchrun_from_outside(scenes: Path, tmp_path: Path) -> None:

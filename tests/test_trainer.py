@@ -21,7 +21,7 @@ from dsm.engine.health import PATIENCE, Health
 from dsm.engine.lars import Lars
 from dsm.engine.monitor import MonitorConfig, look
 from dsm.engine.optim import OptimConfig, learning_rate
-from dsm.engine.pretrain import lasting_settings, pretrain
+from dsm.engine.pretrain import build_trainer, pretrain
 from dsm.engine.runfolder import read_gradients, read_metrics
 from dsm.engine.trainer import Trainer
 from dsm.errors import UserError
@@ -50,10 +50,7 @@ def frozen_norms(trainer: Trainer) -> Trainer:
 
 
 def build(scenes: Path, out: Path, **changes: object) -> Trainer:
-    config = small_run(scenes, out, **changes)
-    config.out.mkdir(parents=True)
-    videos = read_list(config.data.train)
-    return Trainer(config, videos, lasting_settings(config, videos))
+    return build_trainer(small_run(scenes, out, **changes))
 
 
 @pytest.mark.parametrize(("parts", "world"), [(1, 1), (2, 1), (1, 4), (2, 2)])
@@ -264,12 +261,13 @@ def test_a_monitor_wants_labels(scenes: Path, tmp_path: Path) -> None:
 
 def test_a_run_goes_on_from_other_weights(scenes: Path, tmp_path: Path) -> None:
     first = pretrain(small_run(scenes, tmp_path / "first"))
-    second = build(scenes, tmp_path / "second", weights=first, method="moco")
+    second = build(scenes, tmp_path / "second", weights=str(first), backbone="i3d", method="moco")
     taken = second.method.query.encoder.state_dict()
     assert equal(taken, load_encoder(first).state_dict())
     assert equal(second.method.key.network.encoder.state_dict(), taken)
-    with pytest.raises(UserError, match="holds tiny with"):
-        build(scenes, tmp_path / "third", weights=first, backbone="r3d18")
+    flow = replace(small_run(scenes, first).clip, modality="flow")
+    with pytest.raises(UserError, match="was not trained on clips of"):
+        build(scenes, tmp_path / "third", weights=str(first), clip=flow)
 
 
 def test_a_full_disk_ends_no_run_and_costs_no_checkpoint(scenes: Path, tmp_path: Path) -> None:

@@ -108,6 +108,37 @@ VERBS = {
             "dsm pretrain --data.train train.txt --out runs/two --devices 2",
         ),
     ),
+    "finetune": Verb(
+        "dsm.commands.finetune", "FinetuneConfig", "finetune_command",
+        "train a classifier on an encoder, or with --linear-probe on its features",
+        (
+            "dsm finetune --weights runs/mine --data.train train.txt --data.test test.txt --out runs/tuned",
+            "dsm finetune --weights none --backbone r3d18 --data.train train.txt --out runs/scratch",
+            "dsm finetune --weights runs/mine --linear-probe --data.train train.txt --out runs/probe",
+        ),
+    ),
+    "test": Verb(
+        "dsm.commands.video_test", "VideoTestConfig", "video_test",
+        "video-level test of a classifier: top-1, top-5, per class, confusion matrix",
+        (
+            "dsm test --weights runs/tuned --data.test test.txt --out results/tuned",
+            "dsm test --weights runs/tuned/checkpoints/best.pt --data.test test.txt --crops 3 --out best",
+        ),
+    ),
+    "recipes": Verb(
+        "dsm.commands.run_recipe", "RecipesConfig", "recipes_command",
+        "named experiments: the paper's scripts with their true settings, and one for small data",
+        ("dsm recipes", "dsm recipes table-ucf101-i3d-dsm"),
+    ),
+    "run": Verb(
+        "dsm.commands.run_recipe", "RunRecipeConfig", "run_recipe",
+        "pretrain, fine-tune and test in one go, from a named recipe",
+        (
+            "dsm run table-ucf101-i3d-dsm --data.root UCF-101 --data.train lists/ucf101/train1.txt "
+            "--data.test lists/ucf101/test1.txt --out runs/table",
+            "dsm run small-own --data.train train.txt --data.test test.txt --out runs/own",
+        ),
+    ),
     "extract": Verb(
         "dsm.commands.extract", "ExtractConfig", "extract",
         "videos -> features [videos, dim] with paths and labels",

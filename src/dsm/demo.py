@@ -27,8 +27,9 @@ from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.engine.interrupt import Interrupted
 from dsm.engine.optim import OptimConfig
-from dsm.engine.pretrain import DataConfig, PretrainConfig, pretrain
+from dsm.engine.pretrain import PretrainConfig, pretrain
 from dsm.engine.progress import console, progress
+from dsm.engine.run import DataConfig
 from dsm.engine.runfolder import claim_by_settings, git_revision, plain
 from dsm.errors import UserError
 from dsm.evaluate.features import Features, extract_by_all, load_features, save_features

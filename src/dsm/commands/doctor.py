@@ -13,6 +13,7 @@ from rich.table import Table
 
 from dsm.engine.device import best_device
 from dsm.engine.runfolder import versions
+from dsm.models.precision import fast_in_bf16
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ def doctor(config: DoctorConfig) -> None:
     table.add_row("torch threads", str(torch.get_num_threads()))
     device = best_device()
     table.add_row("device", torch.cuda.get_device_name(device) if device.type == "cuda" else device.type)
+    fast = fast_in_bf16(device.type)
+    table.add_row("bfloat16", "fast: --precision bf16" if fast else "slow: stay with --precision fp32")
     for codec, mode in (("h264", "r"), ("libx264", "w")):
         there = codec in av.codecs_available
         table.add_row(f"{codec} ({'reads' if mode == 'r' else 'writes'} mp4)", "yes" if there else "MISSING")

@@ -67,8 +67,8 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
     the same whatever the number of workers, the batch, or the run it is part of.
 
     A sample is a dict: ``clips`` (view name -> (T, S, S, C) as read), ``parameters`` (view name -> the
-    draws that ``disturb.views.render_view`` applies on the device) and ``bad`` (a list of
-    :class:`BadVideo`). In place of a video that cannot be read comes another, drawn by the sample.
+    draws that ``disturb.views.render_view`` applies on the device), ``label`` (-1 unlabelled) and ``bad``
+    (a list of :class:`BadVideo`). In place of a video that cannot be read comes another, drawn by the sample.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
             view.name: {name: torch.from_numpy(value) for name, value in draw.parameters.items()}
             for view, draw in zip(self.views, draws, strict=True)
         }
-        return {"clips": clips, "parameters": parameters}
+        return {"clips": clips, "parameters": parameters, "label": int(self.videos.labels[index])}
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
@@ -197,11 +197,18 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
             yield [(epoch, int(index)) for index in order[first : first + share]]
 
 
-class EvaluationClips(Dataset[Tensor | UserError]):
-    """For each video: evenly spread clips, cropped in the middle: (windows, T, S, S, C) as read."""
+CORNERS: dict[int, tuple[tuple[float, float], ...]] = {
+    1: ((0.5, 0.5),),
+    3: ((0.0, 0.0), (0.5, 0.5), (1.0, 1.0)),
+}
+"""Where the crops of a clip lie: in the middle; or also at both ends of its longer side."""
 
-    def __init__(self, videos: VideoList, clip: ClipConfig, windows: int) -> None:
-        self.videos, self.clip, self.windows = videos, clip, windows
+
+class EvaluationClips(Dataset[Tensor | UserError]):
+    """For each video: evenly spread clips, each cropped in as many places: (windows * crops, T, S, S, C)."""
+
+    def __init__(self, videos: VideoList, clip: ClipConfig, windows: int, crops: int = 1) -> None:
+        self.videos, self.clip, self.windows, self.corners = videos, clip, windows, CORNERS[crops]
         self._reader = Reader(videos, clip)
 
     def __len__(self) -> int:
@@ -215,4 +222,5 @@ class EvaluationClips(Dataset[Tensor | UserError]):
             read = self._reader.read(index, list(windows))
         except UserError as error:
             return error
-        return torch.from_numpy(np.stack([crop(frames, clip.size, (0.5, 0.5)) for frames in read]))
+        cropped = [crop(frames, clip.size, corner) for frames in read for corner in self.corners]
+        return torch.from_numpy(np.stack(cropped))

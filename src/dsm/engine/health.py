@@ -32,14 +32,17 @@ class Health:
 
     def add(self, output: StepOutput) -> None:
         """Take up one step's embeddings, and forget the oldest; what is not finite tells nothing."""
-        if torch.isfinite(output.anchor).all():
+        if output.anchor is not None and torch.isfinite(output.anchor).all():
             self._newest.append(output.anchor)
         while len(self._newest) > 1 and sum(map(len, self._newest[1:])) >= WINDOW:
             del self._newest[0]
 
     def read(self, output: StepOutput, step: int) -> dict[str, float]:
         """The figures of a step, by the names they are logged under; a collapse is announced."""
-        tensors = {
+        tensors = dict(output.metrics or {})
+        if output.anchor is None or output.positive is None:
+            return {name: float(value) for name, value in tensors.items()}
+        tensors |= {
             **margins(output.anchor, output.positive, output.negatives),
             "alignment": alignment(output.anchor, output.positive),
         }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -47,8 +47,14 @@ class OptimConfig:
             raise UserError("optim: accumulate must be at least 1, clip and lr-batch above 0.")
 
 
-def build_optimizer(config: OptimConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
+def build_optimizer(config: OptimConfig, method: nn.Module) -> torch.optim.Optimizer:
+    """An optimiser of what is trained; where ``method.rate(name)`` says so, some of it at another rate."""
+    rate: Callable[[str], float] = getattr(method, "rate", lambda name: 1.0)
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in method.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(rate(name), []).append(parameter)
+    trained: Any = [{"params": group, "scale": scale} for scale, group in groups.items()]
     if config.name == "lars":
         return Lars(trained, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
     if config.name == "sgd":

@@ -2,119 +2,40 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
+import torch
 import tyro
+from torch import nn
 
-from dsm.augment import Augment
-from dsm.datasets.lists import VideoList, read_list
-from dsm.datasets.reading import ClipConfig
-from dsm.engine.monitor import MonitorConfig
-from dsm.engine.optim import OptimConfig
-from dsm.engine.processes import begun_from_outside, in_processes, lost_contact
-from dsm.engine.runfolder import claim_folder, flat, git_revision, plain, versions
-from dsm.engine.trainer import Trainer
+from dsm.datasets.lists import read_list
+from dsm.engine.encoder import starting_encoder
+from dsm.engine.monitor import MonitorConfig, look
+from dsm.engine.run import RunConfig, begin, in_its_processes
+from dsm.engine.runfolder import plain
+from dsm.engine.trainer import Trainer, Watch
 from dsm.errors import UserError, nearest
-from dsm.evaluate.results import command_line
-from dsm.files import write_text
-from dsm.methods import METHODS, MethodSettings
-from dsm.models.pooling import Pooling
-from dsm.models.precision import Precision
-from dsm.models.weights import list_checkpoints
-from dsm.models.zoo import check_name
-from dsm.video.decode import Decoder
+from dsm.methods import METHODS, MethodSettings, create_method
+from dsm.models.weights import RANDOM
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """Which videos, and how they reach the network."""
+class PretrainConfig(RunConfig):
+    """Settings of one pretraining run. Labels are not needed and not looked at."""
 
-    train: Path
-    """List of training videos; labels are not needed and not looked at."""
-    root: Path | None = None
-    """Folder put before relative paths; left out, the list's own."""
-    batch_size: int = 16
-    """Videos a step, of all processes and parts (`--optim.accumulate`) together."""
-    workers: int = 1
-    """Processes that decode, for each that trains; 0 decodes in between. The batches are always the same."""
-    cache_mb: int = 0
-    """Memory in MB, a worker, to keep decoded videos in: what fits is decoded in the first epoch only."""
-    decoder: Decoder = "pyav"
-    """What decodes files; torchcodec is an extra, and torchcodec-cuda wants a GPU and `--data.workers 0`."""
-    max_bad: float = 0.05
-    """Share of the videos that may turn out to be unreadable; others are taken in their place."""
-    timeout: float = 60.0
-    """Seconds that reading one video may take; a worker that hangs on one longer is replaced."""
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """Settings of one pretraining run."""
-
-    data: DataConfig
-    out: Path
-    """Run folder to write."""
     method: str = "dsm"
     """dsm, dsm-triplet, moco, be or simclr; each has settings of its own below."""
-    backbone: str = "i3d"
-    """What to train; `dsm models` lists them."""
-    pooling: Pooling | None = None
-    """How a feature map becomes one vector; left out, the backbone's own way."""
-    epochs: int = 240
-    """How often every video is seen."""
-    steps: int | None = None
-    """Stop after so many steps instead."""
-    clip: ClipConfig = field(default_factory=ClipConfig)
-    augment: Augment = field(default_factory=Augment)
-    optim: OptimConfig = field(default_factory=OptimConfig)
     settings: Annotated[MethodSettings, tyro.conf.arg(name="")] = field(default_factory=MethodSettings)
-    weights: Path | None = None
-    """Go on from the encoder of another run or checkpoint instead of random weights."""
+    weights: str = RANDOM
+    """Go on from the encoder of another run or checkpoint, whose backbone it is; `none` begins anew."""
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
-    precision: Precision = "fp32"
-    """What the encoder computes in: bf16 is twice as fast where the machine has instructions for it; fp16 is
-    for older GPUs, and its loss is scaled."""
-    recompute: bool = False
-    """Compute activations anew in the backward pass: half the memory or less, for a third more time."""
-    compile: bool = False
-    """Compile the encoder (torch.compile): slower to begin, faster on GPUs; nothing gained on CPUs."""
-    devices: int = 1
-    """Processes on this machine, one a GPU, or sharing the cores; for several machines there is torchrun."""
-    nonfinite: Literal["stop", "skip"] = "stop"
-    """What to do at a step whose numbers are not finite: stop, or leave it out and count it."""
-    seed: int = 0
-    """Seeds the weights, the order and every draw of every sample."""
-    log_every: int = 10
-    """Steps between logged lines."""
-    save_every: int = 200
-    """Steps between checkpoints; there is one at the end in any case."""
-    keep: int = 2
-    """How many of the newest checkpoints stay."""
-    resume: bool = False
-    """Go on from the newest good checkpoint in `out`."""
-    overwrite: bool = False
-    """Replace the run in `out`."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise UserError(f"unknown method '{self.method}'{nearest(self.method, METHODS)}")
-        check_name(self.backbone)
-        if self.resume and self.overwrite:
-            raise UserError("--resume and --overwrite exclude each other: go on, or begin anew?")
-        if min(self.epochs, self.log_every, self.save_every, self.keep, self.devices) < 1:
-            raise UserError("epochs, log-every, save-every, keep and devices must be at least 1.")
-        if self.data.batch_size < 2 or min(self.data.workers, self.data.cache_mb, self.seed) < 0:
-            raise UserError(
-                "data.batch-size must be at least 2; data.workers, data.cache-mb and seed at least 0."
-            )
-        if not 0 <= self.data.max_bad <= 1 or not self.data.timeout > 0:
-            raise UserError("data.max-bad must be from 0 to 1, data.timeout above 0 seconds.")
-        if self.steps is not None and self.steps < 1:
-            raise UserError(f"steps must be at least 1, not {self.steps}.")
+        super().__post_init__()
 
 
 def pretrain(config: PretrainConfig) -> Path:
@@ -127,56 +48,39 @@ def pretrain(config: PretrainConfig) -> Path:
         UserError: something the user can mend; found before anything is written where possible.
         Interrupted: stopped by a signal; a checkpoint was written.
     """
-    if config.devices > 1 and not begun_from_outside():
-        in_processes(config.devices, _pretrain, config)
-    else:
-        _pretrain(config)
+    in_its_processes(config, _pretrain)
     return config.out
 
 
 def _pretrain(config: PretrainConfig) -> None:
-    """One process of the run: the only one, or one of many."""
-    world, rank = int(os.environ.get("WORLD_SIZE", "1")), os.environ.get("RANK", "0")
+    build_trainer(config).run()
+
+
+def build_trainer(config: PretrainConfig) -> Trainer:
+    """What a run is made of, in this process; its folder is taken."""
     videos = read_list(config.data.train, config.data.root)
-    config.monitor.read()
-    batch, parts = config.data.batch_size, world * config.optim.accumulate
-    if batch % parts or batch // parts < 2:
-        raise UserError(
-            f"--data.batch-size {batch} is divided among {world} processes and --optim.accumulate "
-            f"{config.optim.accumulate}: it must be a multiple of {parts}, and at least {2 * parts}."
-        )
-    if len(videos) < batch:
-        remedy = f"set --data.batch-size {len(videos)}." if len(videos) > 1 else "at least two are needed."
-        raise UserError(f"{videos.source}: {len(videos)} videos are too few for a batch of {batch}; {remedy}")
-    if config.resume and not list_checkpoints(config.out):
-        raise UserError(f"{config.out}: holds no checkpoint to resume from; leave --resume out to begin.")
-    if not config.resume and rank == "0":
-        claim_folder(config.out, overwrite=config.overwrite)
-        record = {
-            "command": command_line(),
-            "config": plain(config),
-            "versions": versions(),
-            "revision": git_revision(),
-        }
-        write_text(config.out / "config.json", json.dumps(record, indent=2) + "\n")
-    try:
-        Trainer(config, videos, lasting_settings(config, videos)).run()
-    except RuntimeError as error:
-        if world == 1 or not lost_contact(error):
-            raise
-        raise UserError(
-            f"process {rank} of {world} has lost another one: it ended, was killed, or its machine is gone. "
-            "The same command with --resume goes on from the newest checkpoint."
-        ) from None
+    watch = _watch(config, len(videos) // config.data.batch_size)
+    begin(config, videos)
+    torch.manual_seed(config.seed)
+    encoder, made = starting_encoder(config, config.weights)
+    method = create_method(config.method, encoder, config.settings)
+    about = {
+        "method": config.method,
+        **made,
+        "clip": plain(config.clip),
+        "head": method.query.spec,
+    }
+    return Trainer(config, videos, method, about, watch)
 
 
-def lasting_settings(config: PretrainConfig, videos: VideoList) -> dict[str, Any]:
-    """What must stay as it was for a run to go on as if never stopped, by the names of its flags."""
-    free = {
-        "out", "epochs", "steps", "log_every", "save_every", "keep", "resume", "overwrite",
-        "devices", "monitor", "compile", "recompute", "nonfinite",
-    }  # fmt: skip
-    settings = {name: value for name, value in plain(config).items() if name not in free}
-    settings["data"] = {"batch_size": config.data.batch_size, "videos": len(videos)}
-    settings |= settings.pop("settings")  # on the command line, methods have no common prefix
-    return flat(settings)
+def _watch(config: PretrainConfig, steps_an_epoch: int) -> Watch | None:
+    monitor = config.monitor
+    watched = monitor.read()
+    if watched is None:
+        return None
+
+    def ask(method: nn.Module) -> dict[str, float]:
+        encoder: Any = method.query.encoder  # type: ignore[union-attr]
+        return look(encoder, watched, config.clip, windows=monitor.windows, workers=config.data.workers)
+
+    return Watch(ask, every=monitor.every * max(steps_an_epoch, 1), best="knn")

@@ -46,6 +46,7 @@ def make_fabric() -> Fabric:
     if not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
         # Processes that each take all the cores are many times slower than one.
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // local))
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator="cuda" if torch.cuda.is_available() else "cpu",
         devices=local,

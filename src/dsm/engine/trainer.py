@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dsm.datasets.clips import EpochBatches, TrainingClips
 from dsm.datasets.lists import VideoList
@@ -18,42 +20,62 @@ from dsm.engine.guard import where_broken
 from dsm.engine.health import Health
 from dsm.engine.interrupt import Interrupted, stop_flag
 from dsm.engine.loading import Batches
-from dsm.engine.monitor import look
 from dsm.engine.optim import build_optimizer, learning_rate
 from dsm.engine.processes import greatest, joined, make_fabric, mean
 from dsm.engine.progress import Clock, console, progress
-from dsm.engine.runfolder import RunLog, plain
+from dsm.engine.run import RunConfig, lasting_settings
+from dsm.engine.runfolder import RunLog
 from dsm.engine.sync_norm import synchronise_norms
 from dsm.errors import UserError
-from dsm.methods import create_method
 from dsm.methods.momentum import Queue
 from dsm.methods.step import StepOutput
-from dsm.modality import MODALITIES
-from dsm.models.precision import channels_last, compute_in
+from dsm.models.precision import channels_last, compute_in, fast_in_bf16
 from dsm.models.recompute import recompute_stages
-from dsm.models.weights import load_weights
-from dsm.models.zoo import create_model
-
-if TYPE_CHECKING:
-    from dsm.engine.pretrain import PretrainConfig
 
 SKIPS = 10
 """Steps in a row that may be skipped for numbers that are not finite."""
 
 
+@dataclass(frozen=True)
+class Watch:
+    """Asks how good the training is, by what it does not see."""
+
+    ask: Callable[[nn.Module], dict[str, float]]
+    """The method to scores; leaves it, and the generators of random numbers, as they were."""
+    every: int
+    """Steps between two looks; there is one at the end in any case."""
+    best: str
+    """The score by which the best checkpoint is kept."""
+
+
 class Trainer:
     """One run: what is set up once, and the loop."""
 
-    def __init__(self, config: PretrainConfig, videos: VideoList, settings: dict[str, Any]) -> None:
-        """``settings``: those that must stay as they are for the run to go on as if never stopped."""
-        self.config = config
+    def __init__(
+        self,
+        config: RunConfig,
+        videos: VideoList,
+        method: Any,
+        about: dict[str, Any],
+        watch: Watch | None = None,
+    ) -> None:
+        """Set a run up; from its newest checkpoint, if it is to be resumed.
+
+        Args:
+            method: see :class:`dsm.methods.step.Method`.
+            about: what checkpoints say of the method, so that its encoder can be built again.
+        """
+        self.config, self.method, self.watch = config, method, watch
         self.fabric = make_fabric()
         device = self.fabric.device.type
         if config.precision == "fp16" and device == "cpu":
             raise UserError("--precision fp16 wants a GPU; on the CPU bf16 is the fast one.")
-        torch.manual_seed(config.seed)
-        encoder, model_settings = _encoder(config)
-        method = create_method(config.method, encoder, config.settings)
+        if config.precision == "bf16" and self.fabric.is_global_zero and not fast_in_bf16(device):
+            console.print(
+                f"this {device} has no instructions for bfloat16 and is many times slower in it; "
+                "--precision fp32 is the fast one here.",
+                style="bold yellow",
+            )
         channels_last(method)
         if self.fabric.world_size > 1:
             synchronise_norms(method, self.fabric.device)
@@ -61,26 +83,16 @@ class Trainer:
             recompute_stages(method.query.encoder, config.precision, device)
         if config.compile:
             method.query.encoder.compile()
-        self.method = method
-        self.module, self.optimizer = self.fabric.setup(
-            method, build_optimizer(config.optim, method.parameters())
-        )
+        self.module, self.optimizer = self.fabric.setup(method, build_optimizer(config.optim, method))
         self.scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
-        self.per_epoch = len(videos) // config.data.batch_size
-        self.total = config.steps or config.epochs * self.per_epoch
+        self.total = config.steps or config.epochs * (len(videos) // config.data.batch_size)
         self.step, self.skipped, self.skipped_in_a_row = 0, 0, 0
         self.best = -math.inf
-        self.saved_config = {
-            "method": config.method,
-            "backbone": config.backbone,
-            "model": model_settings,
-            "clip": plain(config.clip),
-            "head": method.query.spec,
-            "settings": settings,
-        }
+        settings = lasting_settings(config, videos)
+        self.saved_config = {**about, "settings": settings}
+        self.title = f"{about['method']} on {about['backbone']}"
         if config.resume:
             self._load(newest_good(config.out, settings, rename=self.fabric.is_global_zero))
-        self.watched = config.monitor.read()
         self.batches = self._build_batches(videos)
         self.bad = BadVideos(config.out, videos, config.data.max_bad, write=self.fabric.is_global_zero)
         self.health = Health(self.step)
@@ -101,8 +113,7 @@ class Trainer:
         log = RunLog(c.out, keep_steps=self.step) if first else None
         batches = iter(self.batches)
         self.module.train()
-        title = f"{c.method} on {c.backbone}"
-        with stop_flag() as stop, progress(title, self.total, start=self.step, shown=first) as bar:
+        with stop_flag() as stop, progress(self.title, self.total, start=self.step, shown=first) as bar:
             try:
                 clock, note = Clock(), ""
                 while self.step < self.total:
@@ -144,7 +155,7 @@ class Trainer:
         c, parts = self.config, self.config.optim.accumulate
         lr = learning_rate(c.optim, self.step, self.total, c.data.batch_size)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["scale"]
         before = self._buffers() if c.nonfinite == "skip" else None
         bad: list[Any] = []
         loss, keys = 0.0, []
@@ -176,13 +187,14 @@ class Trainer:
         return output, {"loss": loss, "lr": lr, "grad_norm": float(norm), "skipped": self.skipped}, bad
 
     def render(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """The views of a batch, (B, C, T, H, W) each, as the network takes them."""
-        return {
+        """The views of a batch, (B, C, T, H, W) each, as the network takes them, and its labels."""
+        views = {
             view.name: render_view(
                 view, batch["clips"][view.name], batch["parameters"][view.name], self.config.clip.modality
             ).contiguous(memory_format=torch.channels_last_3d)
             for view in self.method.views
         }
+        return {**views, "label": batch["label"]}
 
     def _sound(self, norm: float, loss: float, before: list[Tensor] | None, views: dict[str, Tensor]) -> bool:
         """Whether the step may be made: its gradient is finite. In fp16 a scale too high is no fault.
@@ -215,19 +227,18 @@ class Trainer:
         """Write a checkpoint and ask the monitor, where it is time to; the first process does it for all."""
         c = self.config
         last = self.step == self.total
-        looking = self.watched is not None and (last or self.step % (c.monitor.every * self.per_epoch) == 0)
+        looking = self.watch is not None and (last or self.step % self.watch.every == 0)
         saving = last or stopping or self.step % c.save_every == 0
         if log is None or not (looking or saving):
             return
         better = False
-        if looking and self.watched:
-            scores = look(
-                self.method.query.encoder, self.watched, c.clip,
-                windows=c.monitor.windows, workers=c.data.workers,
-            )  # fmt: skip
+        if looking and self.watch:
+            scores = self.watch.ask(self.method)
             log.write(self.step, {f"monitor/{name}": value for name, value in scores.items()})
-            console.print(f"step {self.step}: knn {scores['knn']:.1%}, R@1 {scores['R@1']:.1%}")
-            better, self.best = scores["knn"] > self.best, max(self.best, scores["knn"])
+            told = ", ".join(f"{name} {value:.3g}" for name, value in scores.items())
+            console.print(f"step {self.step}: {told}")
+            score = scores[self.watch.best]
+            better, self.best = score > self.best, max(self.best, score)
         state = {
             "config": json.dumps(self.saved_config),
             "method": self.method.state_dict(),
@@ -266,30 +277,7 @@ class Trainer:
         return f"  {self.skipped} skipped" if self.skipped else ""
 
 
-def _encoder(config: PretrainConfig) -> tuple[Any, dict[str, Any]]:
-    """The encoder to train, and the settings it was made with."""
-    settings: dict[str, Any] = {"in_channels": MODALITIES[config.clip.modality].channels}
-    if config.pooling:
-        settings["pooling"] = config.pooling
-    encoder: Any = create_model(config.backbone, **settings)
-    if hasattr(encoder, "pooling"):
-        settings["pooling"] = encoder.pooling
-    if config.weights and not config.resume:
-        loaded = load_weights(config.weights)
-        found: Any = loaded.module
-        # Weights trained on pictures of another normalisation get used to ours.
-        state = getattr(found, "encoder", found).state_dict()
-        try:
-            encoder.load_state_dict(state)
-        except RuntimeError:
-            raise UserError(
-                f"{config.weights}: holds {loaded.config.get('backbone', 'another encoder')} with "
-                f"{loaded.config.get('model')}, which is not {config.backbone} with {settings}."
-            ) from None
-    return encoder, settings
-
-
 def _note(metrics: dict[str, float], health: dict[str, float], timing: dict[str, float]) -> str:
-    motion = f"  motion {health['motion']:.0%}" if "motion" in health else ""
+    motion = "".join(f"  {name} {health[name]:.0%}" for name in ("motion", "top1") if name in health)
     speed = "  {clips_per_second:.1f} clips/s  waiting {data_wait:.0%}".format(**timing)
     return f"loss {metrics['loss']:.3f}{motion}  lr {metrics['lr']:.1e}{speed}"

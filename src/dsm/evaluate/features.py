@@ -72,15 +72,19 @@ def extract_by_all(
     clip: ClipConfig,
     *,
     windows: int = 3,
+    crops: int = 1,
     batch_size: int = 16,
     workers: int = 1,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> list[Features]:
-    """As :func:`extract_features` by each of several encoders; the videos are decoded but once."""
+    """As :func:`extract_features` by each of several encoders; the videos are decoded but once.
+
+    ``crops``: of each clip, 1 in the middle or 3 along its longer side; a video's feature is the mean of all.
+    """
     device = next(encoders[0].parameters()).device
     encoders = [channels_last(one.eval()) for one in encoders]
     loader = DataLoader(
-        EvaluationClips(videos, clip, windows),
+        EvaluationClips(videos, clip, windows, crops),
         batch_size=batch_size,
         num_workers=workers,
         collate_fn=collate,
@@ -94,7 +98,7 @@ def extract_by_all(
         x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
         x = to_network(x, clip.modality).contiguous(memory_format=torch.channels_last_3d)
         for encoder, row in zip(encoders, rows, strict=True):
-            row.append(encoder(x).float().unflatten(0, (count, windows)).mean(1).cpu().numpy())
+            row.append(encoder(x).float().unflatten(0, (count, windows * crops)).mean(1).cpu().numpy())
         done += count
         on_progress(done)
     return [Features(np.concatenate(row), videos.labels, list(videos.paths)) for row in rows]

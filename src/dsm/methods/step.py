@@ -7,22 +7,27 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from dsm.disturb.views import View
-from dsm.models.heads import Embedder
+from dsm.models.heads import Classifier, Embedder
 
 
 class StepOutput(NamedTuple):
-    """The outcome of one step. Embeddings are unit vectors, without gradient, of this process's clips."""
+    """The outcome of one step.
+
+    Embeddings are unit vectors, without gradient, of this process's clips; without positives there are none.
+    """
 
     loss: Tensor
     """A scalar to be minimised."""
-    anchor: Tensor
+    anchor: Tensor | None = None
     """(B, D)."""
-    positive: Tensor
+    positive: Tensor | None = None
     """(B, D)."""
     negatives: Tensor | None = None
     """(B, N, D): the clip's own, with the motion broken."""
     keys: Tensor | None = None
     """(P B, D), of all P processes, to be pushed on a queue."""
+    metrics: dict[str, Tensor] | None = None
+    """Scalars to be logged, without gradient."""
 
 
 class Method(Protocol):
@@ -30,11 +35,11 @@ class Method(Protocol):
 
     views: tuple[View, ...]
     """What it wants to see of each video."""
-    query: Embedder
-    """The encoder it trains with its projection head; checkpoints are read by this name."""
+    query: Embedder | Classifier
+    """The encoder it trains with its head; checkpoints are read by this name."""
 
     def __call__(self, views: dict[str, Tensor]) -> StepOutput:
-        """Views by name, each (B, C, T, H, W), to the loss."""
+        """Views by name, each (B, C, T, H, W), to the loss; ``label`` (B,) holds classes, -1 unknown."""
         ...
 
     def after_step(self, keys: Tensor | None, progress: float) -> None:

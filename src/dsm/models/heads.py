@@ -27,6 +27,21 @@ def projection_head(inputs: int, outputs: int, kind: HeadKind) -> nn.Module:
     )
 
 
+class Classifier(nn.Module):
+    """An encoder with a linear classifier: clips (B, C, T, H, W) -> logits (B, classes)."""
+
+    def __init__(self, encoder: nn.Module, classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(cast(int, encoder.feature_dim), classes)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        features = self.encoder(clip)
+        with torch.autocast(features.device.type, enabled=False):
+            return cast(Tensor, self.head(self.dropout(features.to(self.head.weight.dtype))))
+
+
 class Embedder(nn.Module):
     """An encoder with a projection head: clips (B, C, T, H, W) -> unit vectors (B, dim)."""
 

@@ -9,6 +9,7 @@ and convolves without padding: the same numbers, and still in bfloat16.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -42,6 +43,19 @@ def compute_in(precision: Precision, device_type: str) -> Iterator[None]:
             return
         with _GuardConv3d():
             yield
+
+
+def fast_in_bf16(device_type: str) -> bool:
+    """Whether a device has instructions for bfloat16; a CPU without is many times slower in it."""
+    if device_type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device_type != "cpu":
+        return True
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    asked = [getattr(torch.cpu, name, lambda: False)() for name in names]
+    if platform.machine() in ("x86_64", "AMD64"):
+        return any(asked)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def channels_last(module: nn.Module) -> nn.Module:

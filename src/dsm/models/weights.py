@@ -14,7 +14,7 @@ from torch import nn
 from dsm.errors import UserError
 from dsm.models.export import build_encoder, check_format
 from dsm.models.foreign import LoadReport, build, find_tensors, recognise
-from dsm.models.heads import Embedder
+from dsm.models.heads import Classifier, Embedder
 from dsm.models.tensor_file import read_tensors
 from dsm.models.zoo import create_model, initialise_xavier
 
@@ -158,6 +158,29 @@ def _load_ours(
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{weights}: what it holds does not fit ({str(error).splitlines()[0]}).") from None
     return LoadedEncoder(module.eval(), name, config)
+
+
+def load_classifier(weights: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Load what ``dsm finetune`` trained: clips (B, C, T, H, W) -> logits (B, classes), in evaluation mode.
+
+    Returns:
+        The classifier, and its settings: ``clip`` and ``classes``, their names.
+
+    Raises:
+        UserError: the weights cannot be read, or hold no classifier.
+    """
+    state = read_checkpoint(weights)
+    config = json.loads(state["config"])
+    if "classes" not in config:
+        raise UserError(f"{weights}: holds no classifier; `dsm finetune --weights {weights}` trains one.")
+    try:
+        encoder = create_model(config["backbone"], **config["model"])
+        module = Classifier(encoder, len(config["classes"]))
+        tensors = state["method"].items()
+        module.load_state_dict({k.removeprefix("query."): t for k, t in tensors if k.startswith("query.")})
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"{weights}: what it holds does not fit ({str(error).splitlines()[0]}).") from None
+    return module.eval(), config
 
 
 def _load_exported(path: str | Path, exported: Exported, head: str | None) -> LoadedEncoder:

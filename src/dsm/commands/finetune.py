@@ -1,0 +1,13 @@
+"""``dsm finetune``: a run, and pictures of how it went."""
+
+from __future__ import annotations
+
+from dsm.commands.train import train_and_draw
+from dsm.engine.finetune import FinetuneConfig, finetune
+
+__all__ = ["FinetuneConfig", "finetune_command"]
+
+
+def finetune_command(config: FinetuneConfig) -> None:
+    hint = f"dsm test --weights {config.out} --data.test LIST --out RESULTS"
+    train_and_draw(config.out, lambda: finetune(config), hint)

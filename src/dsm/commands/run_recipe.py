@@ -1,0 +1,267 @@
+"""``dsm recipes`` and ``dsm run``: named experiments, listed and done."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from dsm.commands.finetune import finetune_command
+from dsm.commands.pretrain import pretrain_command
+from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
+from dsm.datasets.lists import read_list
+from dsm.engine.device import best_device
+from dsm.engine.finetune import FinetuneConfig
+from dsm.engine.pretrain import PretrainConfig
+from dsm.engine.progress import console, progress
+from dsm.engine.run import RunConfig
+from dsm.engine.runfolder import claim_by_settings, flat, git_revision, plain
+from dsm.errors import UserError
+from dsm.evaluate.features import extract_features
+from dsm.evaluate.results import Row, share, write_results
+from dsm.evaluate.retrieval import KS, retrieve
+from dsm.models.precision import Precision
+from dsm.models.weights import list_checkpoints, load_weights, read_checkpoint
+from dsm.recipes import RECIPES, Recipe, find_recipe
+
+
+@dataclass(frozen=True)
+class RecipesConfig:
+    """Settings of `dsm recipes`."""
+
+    name: Annotated[str | None, tyro.conf.Positional] = None
+    """Show all settings of this one."""
+
+
+def recipes_command(config: RecipesConfig) -> None:
+    """List the recipes, or tell everything about one."""
+    if config.name:
+        _tell(find_recipe(config.name))
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("recipe", no_wrap=True, min_width=max(map(len, RECIPES)))
+    for column in ("does", "method", "backbone", "GPUs", "paper", "what it is"):
+        table.add_column(column)
+    for recipe in RECIPES.values():
+        reported = f"{recipe.reported:.1%}" if recipe.reported is not None else ""
+        method = recipe.pretrain.method if recipe.pretrain else ""
+        some = recipe.pretrain or recipe.finetune
+        table.add_row(
+            recipe.name, ", ".join(recipe.stages), method, some.backbone if some else "",
+            str(recipe.devices), reported, recipe.summary,
+        )  # fmt: skip
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def _tell(recipe: Recipe) -> None:
+    print(f"{recipe.name}: {recipe.summary}; {' → '.join(recipe.stages)}")
+    if recipe.script:
+        print(f"the release's script {recipe.script}")
+    for note in recipe.notes:
+        print(f"note: {note}")
+    for title, part in (("pretrain", recipe.pretrain), ("finetune", recipe.finetune)):
+        if part is not None and (title in recipe.stages or not recipe.pretrain):
+            print(f"\n{title}")
+            for name, value in _settings(part):
+                print(f"  --{name} {value}")
+
+
+def _settings(config: RunConfig) -> list[tuple[str, Any]]:
+    settings = plain(config)
+    method = settings.pop("settings", None)
+    if method:
+        chosen = settings["method"].replace("-", "_")
+        settings[settings["method"]] = method[chosen]
+    settings |= settings.pop("head", {})
+    left_out = {"data.train", "out", "data.test", "monitor.list", "data.root"}
+    return [(n, v) for n, v in flat(settings).items() if n not in left_out and v is not None]
+
+
+@dataclass(frozen=True)
+class RecipeData:
+    """Lists, as `dsm data convert` and `dsm data index` write them."""
+
+    train: Path
+    """Labelled training videos; what is pretrained on too, where nothing else is given."""
+    test: Path | None = None
+    """Labelled test videos; needed by recipes that test."""
+    root: Path | None = None
+    """Folder put before relative paths; left out, the lists' own."""
+    pretrain: Path | None = None
+    """Videos to pretrain on; labels are not looked at."""
+    pretrain_root: Path | None = None
+    """Folder put before their relative paths; left out, `root`."""
+    workers: int | None = None
+    """Processes that decode; left out, the recipe's."""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What of a recipe is to be otherwise; left out, as it is."""
+
+    epochs: int | None = None
+    steps: int | None = None
+    batch_size: int | None = None
+    frames: int | None = None
+    stride: int | None = None
+    size: int | None = None
+    """Side of the crop; the video's shorter side goes with it."""
+
+
+@dataclass(frozen=True)
+class RunRecipeConfig:
+    """Settings of `dsm run`."""
+
+    recipe: Annotated[str, tyro.conf.Positional]
+    """`dsm recipes` lists them."""
+    data: RecipeData
+    out: Path
+    """Folder for the runs and their results; the same command goes on where it was stopped."""
+    weights: str | None = None
+    """What the first stage begins with, where not with random weights."""
+    backbone: str | None = None
+    """Another backbone than the recipe's."""
+    devices: int | None = None
+    """Another number of processes than the recipe's."""
+    precision: Precision | None = None
+    """Another precision than the recipe's."""
+    seed: int = 0
+    pretrain: Changes = field(default_factory=Changes)
+    finetune: Changes = field(default_factory=Changes)
+    windows: int = 10
+    """Clips a video in the test."""
+    overwrite: bool = False
+    """Replace what another recipe or other settings left in `out`."""
+
+
+def run_recipe(config: RunRecipeConfig) -> None:
+    """Do all stages of a recipe that are not done yet; print its number beside the paper's."""
+    recipe = find_recipe(config.recipe)
+    _check(config, recipe)
+    settings = {name: value for name, value in plain(config).items() if name != "overwrite"}
+    claim_by_settings(config.out, "recipe.json", settings, what="a recipe's run", overwrite=config.overwrite)
+    for note in recipe.notes:
+        console.print(f"note: {note}", style="dim")
+    weights, rows = config.weights, []
+    for stage in recipe.stages:
+        console.print(f"{recipe.name}: {stage}", style="bold")
+        if stage == "pretrain" and recipe.pretrain:
+            made = pretraining(config, recipe.pretrain)
+            _train(made, pretrain_command)
+            weights = str(made.out)
+        elif stage == "finetune" and recipe.finetune:
+            tuned = finetuning(config, recipe.finetune, weights)
+            _train(tuned, finetune_command)
+            weights = str(tuned.out)
+        elif stage == "test" and config.data.test and weights:
+            data = VideoTestData(config.data.test, config.data.root, config.data.workers or 1)
+            rows = video_test(
+                VideoTestConfig(weights, data, config.out / "test", windows=config.windows, overwrite=True)
+            )
+        elif stage == "retrieve" and recipe.finetune and weights:
+            rows = _retrieve(config, finetuning(config, recipe.finetune, weights), weights)
+    _report(config, recipe, rows)
+
+
+def _check(config: RunRecipeConfig, recipe: Recipe) -> None:
+    if {"test", "retrieve"} & set(recipe.stages) and config.data.test is None:
+        raise UserError(f"{recipe.name}: tests what it trained; give --data.test LIST.")
+    if recipe.stages[0] in ("test", "retrieve") and config.weights is None:
+        raise UserError(f"{recipe.name}: trains nothing; give --weights RUN.")
+    for path, root in (
+        (config.data.train, config.data.root),
+        (config.data.test, config.data.root),
+        (config.data.pretrain, config.data.pretrain_root or config.data.root),
+    ):
+        if path is not None:
+            read_list(path, root)  # found out now, not after days of pretraining
+
+
+def pretraining(config: RunRecipeConfig, recipe: PretrainConfig) -> PretrainConfig:
+    """The recipe's pretraining on this data."""
+    data = replace(
+        recipe.data,
+        train=config.data.pretrain or config.data.train,
+        root=(config.data.pretrain_root or config.data.root) if config.data.pretrain else config.data.root,
+    )
+    begin = replace(recipe, data=data, weights=config.weights or recipe.weights)
+    changed: PretrainConfig = _changed(config, begin, config.pretrain)
+    return replace(changed, out=config.out / "pretrain")
+
+
+def finetuning(config: RunRecipeConfig, recipe: FinetuneConfig, weights: str | None) -> FinetuneConfig:
+    """The recipe's fine-tuning on this data."""
+    d = config.data
+    data = replace(recipe.data, train=d.train, test=d.test, root=d.root)
+    changed: FinetuneConfig = _changed(config, replace(recipe, data=data), config.finetune)
+    return replace(changed, out=config.out / "finetune", weights=weights or changed.weights)
+
+
+def _changed(config: RunRecipeConfig, part: Any, changes: Changes) -> Any:
+    clip = part.clip
+    if changes.size:
+        resize = round(clip.resize * changes.size / clip.size)
+        clip = replace(clip, size=changes.size, resize=resize)
+    clip = replace(clip, frames=changes.frames or clip.frames, stride=changes.stride or clip.stride)
+    workers = part.data.workers if config.data.workers is None else config.data.workers
+    data = replace(part.data, batch_size=changes.batch_size or part.data.batch_size, workers=workers)
+    return replace(
+        part, clip=clip, data=data, epochs=changes.epochs or part.epochs, steps=changes.steps or part.steps,
+        backbone=config.backbone or part.backbone, devices=config.devices or part.devices,
+        precision=config.precision or part.precision, seed=config.seed,
+    )  # fmt: skip
+
+
+def _train(config: Any, command: Callable[[Any], None]) -> None:
+    """Begin, go on, or see that it is done."""
+    found = list_checkpoints(config.out)
+    if found and (config.out / "done").is_file():
+        console.print(f"{config.out}: is done ({read_checkpoint(found[-1])['step']} steps).")
+        return
+    if found:
+        command(replace(config, resume=True))
+    else:
+        command(replace(config, overwrite=True))  # at most a run without a checkpoint
+    (config.out / "done").touch()
+
+
+def _retrieve(config: RunRecipeConfig, made: FinetuneConfig, weights: str) -> list[Row]:
+    loaded = load_weights(weights)
+    sets = []
+    for path in (config.data.train, config.data.test):
+        assert path is not None
+        videos = read_list(path, config.data.root)
+        with progress(f"features of {path.stem}", len(videos)) as bar:
+            sets.append(
+                extract_features(
+                    loaded.module.to(best_device()), videos, made.clip, windows=config.windows,
+                    batch_size=1, workers=made.data.workers, on_progress=bar.update,
+                )
+            )  # fmt: skip
+    found = retrieve(sets[0], sets[1])
+    test = config.data.test.stem if config.data.test else ""
+    return [share(loaded.name, config.seed, test, f"R@{k}", found.recall(k)) for k in KS]
+
+
+def _report(config: RunRecipeConfig, recipe: Recipe, rows: Sequence[Row]) -> None:
+    if not rows:
+        console.print(f"{config.out}: done; nothing of it is tested.")
+        return
+    write_results(config.out / "results.json", list(rows), revision=git_revision())
+    table = Table(title=recipe.name)
+    for column in ("metric", "here", "95 % interval", "the paper"):
+        table.add_column(column, justify="right")
+    for place, row in enumerate(rows):
+        interval = "" if row.low is None or row.high is None else f"{row.low:.1%} to {row.high:.1%}"
+        reported = f"{recipe.reported:.1%}" if place == 0 and recipe.reported is not None else ""
+        table.add_row(row.metric, f"{row.value:.1%}", interval, reported)
+    Console().print(table)
+    if recipe.reported is None:
+        console.print("The paper has no number for this.")
+    console.print(f"{config.out / 'results.json'}: the numbers")

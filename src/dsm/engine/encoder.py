@@ -1,0 +1,41 @@
+"""The encoder that a training begins with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from dsm.engine.run import RunConfig
+from dsm.errors import UserError
+from dsm.modality import MODALITIES
+from dsm.models.weights import RANDOM, load_weights
+from dsm.models.zoo import create_model
+
+
+def starting_encoder(config: RunConfig, weights: str) -> tuple[nn.Module, dict[str, Any]]:
+    """Build the encoder of ``weights``, or for ``none`` that of the settings with random weights.
+
+    Returns:
+        The encoder, and what a checkpoint says of it: ``backbone`` and ``model``, its settings.
+
+    Raises:
+        UserError: the weights cannot be read, or want other clips.
+    """
+    channels = MODALITIES[config.clip.modality].channels
+    pooling = {"pooling": config.pooling} if config.pooling else {}
+    if weights == RANDOM:
+        settings: dict[str, Any] = {"in_channels": channels, **pooling}
+        encoder: Any = create_model(config.backbone, **settings)
+        if hasattr(encoder, "pooling"):
+            settings["pooling"] = encoder.pooling
+        return encoder, {"backbone": config.backbone, "model": settings}
+    loaded = load_weights(weights)
+    backbone, settings = str(loaded.config["backbone"]), {**loaded.config["model"], **pooling}
+    if settings.get("in_channels", 3) != channels:
+        raise UserError(f"{weights}: was not trained on clips of --clip.modality {config.clip.modality}.")
+    encoder = create_model(backbone, **settings)
+    # Weights trained on pictures of another normalisation get used to ours.
+    inner: Any = getattr(loaded.module, "encoder", loaded.module)
+    encoder.load_state_dict(inner.state_dict(), strict=False)  # a pooling may have a number of its own
+    return encoder, {"backbone": backbone, "model": settings}

@@ -1,0 +1,127 @@
+"""Supervised training on an encoder: fine-tuning, a linear probe, or from scratch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+from torch import nn
+
+from dsm.datasets.lists import VideoList, read_list
+from dsm.engine.encoder import starting_encoder
+from dsm.engine.optim import OptimConfig
+from dsm.engine.run import DataConfig, RunConfig, begin, in_its_processes
+from dsm.engine.runfolder import plain
+from dsm.engine.trainer import Trainer, Watch
+from dsm.errors import UserError
+from dsm.evaluate.video_test import predict
+from dsm.methods.classify import Classify, ClassifyConfig
+from dsm.models.weights import RANDOM
+
+
+@dataclass(frozen=True)
+class FinetuneData(DataConfig):
+    """Labelled videos to train on, and to look at as the training goes."""
+
+    test: Path | None = None
+    """Labelled list by which the run is watched and its best checkpoint kept; it trains nothing."""
+
+
+@dataclass(frozen=True)
+class FinetuneConfig(RunConfig):
+    """Settings of `dsm finetune`; the paper's are sgd, lr 0.001, 45 epochs of 64 frames, batch 4."""
+
+    data: FinetuneData
+    weights: str = RANDOM
+    """What the encoder begins with, whose backbone it is: a run folder or a checkpoint; `none` trains from
+    scratch."""
+    epochs: int = 45
+    """How often every video is seen."""
+    optim: OptimConfig = field(
+        default_factory=lambda: OptimConfig("sgd", lr=0.01, weight_decay=1e-4, warmup=20)
+    )
+    head: Annotated[ClassifyConfig, tyro.conf.arg(name="")] = field(default_factory=ClassifyConfig)
+    test_every: int = 5
+    """Epochs between two looks at `data.test`; there is one at the end in any case."""
+    test_windows: int = 3
+    """Clips a video when it is looked at; `dsm test` takes ten."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.test_every < 1 or self.test_windows < 1:
+            raise UserError("test-every and test-windows must be at least 1.")
+
+
+def finetune(config: FinetuneConfig) -> Path:
+    """Train a classifier and write its run folder.
+
+    Raises:
+        UserError: something the user can mend; found before anything is written where possible.
+        Interrupted: stopped by a signal; a checkpoint was written.
+    """
+    in_its_processes(config, _finetune)
+    return config.out
+
+
+def _finetune(config: FinetuneConfig) -> None:
+    build_trainer(config).run()
+
+
+def build_trainer(config: FinetuneConfig) -> Trainer:
+    """What a run is made of, in this process; its folder is taken."""
+    videos = read_list(config.data.train, config.data.root)
+    counts = _count_classes(videos)
+    tests = read_list(config.data.test, config.data.root) if config.data.test else None
+    if tests is not None and not (tests.labels.min() >= 0 and tests.labels.max() < len(counts)):
+        raise UserError(f"{tests.source}: its labels must be among the {len(counts)} of {videos.source}.")
+    torch.manual_seed(config.seed)
+    encoder, about = starting_encoder(config, config.weights)
+    method = Classify(encoder, config.head, counts)
+    begin(config, videos)
+    saved = {
+        "method": "linear-probe" if config.head.linear_probe else "finetune",
+        **about,
+        "clip": plain(config.clip),
+        "classes": class_names(config.data.train, len(counts)),
+    }
+    watch = None
+    if tests is not None:
+        watch = _watch(config, tests, len(counts), len(videos) // config.data.batch_size)
+    return Trainer(config, videos, method, saved, watch)
+
+
+def _count_classes(videos: VideoList) -> torch.Tensor:
+    if (videos.labels < 0).any() or len(np.unique(videos.labels)) < 2:
+        raise UserError(f"{videos.source}: fine-tuning wants labelled videos, of two classes at least.")
+    return torch.from_numpy(np.bincount(videos.labels))
+
+
+def class_names(train: Path, count: int) -> list[str]:
+    """The lines of ``classes.txt`` beside a list, where it has as many; else the numbers."""
+    file = train.parent / "classes.txt"
+    if file.is_file():
+        names = file.read_text(encoding="utf-8", errors="replace").split("\n")
+        names = [name.strip() for name in names if name.strip()]
+        if len(names) >= count:
+            return names[:count]
+    return [str(number) for number in range(count)]
+
+
+def _watch(config: FinetuneConfig, tests: VideoList, classes: int, steps_an_epoch: int) -> Watch:
+    def ask(method: nn.Module) -> dict[str, float]:
+        state, was = torch.get_rng_state(), method.training
+        try:
+            found = predict(
+                method.query, tests, config.clip,  # type: ignore[arg-type]
+                classes=classes, windows=config.test_windows, workers=config.data.workers,
+            )  # fmt: skip
+        finally:
+            method.train(was)
+            torch.set_rng_state(state)
+        return {"top1": float(found.top(1).mean()), "top5": float(found.top(5).mean())}
+
+    return Watch(ask, every=config.test_every * max(steps_an_epoch, 1), best="top1")

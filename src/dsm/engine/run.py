@@ -1,0 +1,175 @@
+"""What every training has in common: its settings, its processes, its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from dsm.augment import Augment
+from dsm.datasets.lists import VideoList
+from dsm.datasets.reading import ClipConfig
+from dsm.engine.optim import OptimConfig
+from dsm.engine.processes import begun_from_outside, in_processes, lost_contact
+from dsm.engine.runfolder import claim_folder, flat, git_revision, plain, versions
+from dsm.errors import UserError
+from dsm.evaluate.results import command_line
+from dsm.files import write_text
+from dsm.models.pooling import Pooling
+from dsm.models.precision import Precision
+from dsm.models.weights import list_checkpoints
+from dsm.models.zoo import check_name
+from dsm.video.decode import Decoder
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which videos, and how they reach the network."""
+
+    train: Path
+    """List of training videos."""
+    root: Path | None = None
+    """Folder put before relative paths; left out, the list's own."""
+    batch_size: int = 16
+    """Videos a step, of all processes and parts (`--optim.accumulate`) together."""
+    workers: int = 1
+    """Processes that decode, for each that trains; 0 decodes in between. The batches are always the same."""
+    cache_mb: int = 0
+    """Memory in MB, a worker, to keep decoded videos in: what fits is decoded in the first epoch only."""
+    decoder: Decoder = "pyav"
+    """What decodes files; torchcodec is an extra, and torchcodec-cuda wants a GPU and `--data.workers 0`."""
+    max_bad: float = 0.05
+    """Share of the videos that may turn out to be unreadable; others are taken in their place."""
+    timeout: float = 60.0
+    """Seconds that reading one video may take; a worker that hangs on one longer is replaced."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Settings of any training run."""
+
+    data: DataConfig
+    out: Path
+    """Run folder to write."""
+    backbone: str = "i3d"
+    """What to train; `dsm models` lists them."""
+    pooling: Pooling | None = None
+    """How a feature map becomes one vector; left out, the backbone's own way."""
+    epochs: int = 240
+    """How often every video is seen."""
+    steps: int | None = None
+    """Stop after so many steps instead."""
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    augment: Augment = field(default_factory=Augment)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    precision: Precision = "fp32"
+    """What the encoder computes in: bf16 is twice as fast where the machine has instructions for it; fp16 is
+    for older GPUs, and its loss is scaled."""
+    recompute: bool = False
+    """Compute activations anew in the backward pass: half the memory or less, for a third more time."""
+    compile: bool = False
+    """Compile the encoder (torch.compile): slower to begin, faster on GPUs; nothing gained on CPUs."""
+    devices: int = 1
+    """Processes on this machine, one a GPU, or sharing the cores; for several machines there is torchrun."""
+    nonfinite: Literal["stop", "skip"] = "stop"
+    """What to do at a step whose numbers are not finite: stop, or leave it out and count it."""
+    seed: int = 0
+    """Seeds the weights, the order and every draw of every sample."""
+    log_every: int = 10
+    """Steps between logged lines."""
+    save_every: int = 200
+    """Steps between checkpoints; there is one at the end in any case."""
+    keep: int = 2
+    """How many of the newest checkpoints stay."""
+    resume: bool = False
+    """Go on from the newest good checkpoint in `out`."""
+    overwrite: bool = False
+    """Replace the run in `out`."""
+
+    def __post_init__(self) -> None:
+        check_name(self.backbone)
+        if self.resume and self.overwrite:
+            raise UserError("--resume and --overwrite exclude each other: go on, or begin anew?")
+        if min(self.epochs, self.log_every, self.save_every, self.keep, self.devices) < 1:
+            raise UserError("epochs, log-every, save-every, keep and devices must be at least 1.")
+        if self.data.batch_size < 2 or min(self.data.workers, self.data.cache_mb, self.seed) < 0:
+            raise UserError(
+                "data.batch-size must be at least 2; data.workers, data.cache-mb and seed at least 0."
+            )
+        if not 0 <= self.data.max_bad <= 1 or not self.data.timeout > 0:
+            raise UserError("data.max-bad must be from 0 to 1, data.timeout above 0 seconds.")
+        if self.steps is not None and self.steps < 1:
+            raise UserError(f"steps must be at least 1, not {self.steps}.")
+
+
+Config = TypeVar("Config", bound=RunConfig)
+
+FREE = frozenset(
+    ("out", "epochs", "steps", "log_every", "save_every", "keep", "resume", "overwrite", "devices", "monitor",
+     "compile", "recompute", "nonfinite")
+)  # fmt: skip
+"""Settings that a resumed run may change: they do not touch the numbers, or only where they end."""
+
+
+def lasting_settings(config: RunConfig, videos: VideoList) -> dict[str, Any]:
+    """What must stay as it was for a run to go on as if never stopped, by the names of its flags."""
+    settings = {name: value for name, value in plain(config).items() if name not in FREE}
+    settings["data"] = {"batch_size": config.data.batch_size, "videos": len(videos)}
+    settings |= settings.pop("settings", {})  # on the command line, methods have no common prefix
+    return flat(settings)
+
+
+def in_its_processes(config: Config, function: Callable[[Config], Any]) -> None:
+    """Call ``function(config)`` in as many processes as the run is to have.
+
+    Raises:
+        UserError: what the function raises; or one of many processes has gone.
+    """
+    if config.devices > 1 and not begun_from_outside():
+        in_processes(config.devices, function, config)
+        return
+    try:
+        function(config)
+    except RuntimeError as error:
+        if not begun_from_outside() or not lost_contact(error):
+            raise
+        time.sleep(2)  # whoever began the processes is to see first which of them has gone
+        raise UserError(
+            f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} has lost another one: it ended, "
+            "was killed, or its machine is gone. The same command with --resume goes on from "
+            "the newest checkpoint."
+        ) from None
+
+
+def begin(config: RunConfig, videos: VideoList) -> None:
+    """See that the run can be, take its folder and write down what it is.
+
+    Raises:
+        UserError: too few videos, a batch that cannot be divided, a folder that is not to be written to.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    batch, parts = config.data.batch_size, world * config.optim.accumulate
+    if batch % parts or batch // parts < 2:
+        raise UserError(
+            f"--data.batch-size {batch} is divided among {world} processes and --optim.accumulate "
+            f"{config.optim.accumulate}: it must be a multiple of {parts}, and at least {2 * parts}."
+        )
+    if len(videos) < batch:
+        remedy = f"set --data.batch-size {len(videos)}." if len(videos) > 1 else "at least two are needed."
+        raise UserError(f"{videos.source}: {len(videos)} videos are too few for a batch of {batch}; {remedy}")
+    if config.resume and not list_checkpoints(config.out):
+        raise UserError(f"{config.out}: holds no checkpoint to resume from; leave --resume out to begin.")
+    if config.resume or os.environ.get("RANK", "0") != "0":
+        return
+    claim_folder(config.out, overwrite=config.overwrite)
+    record = {
+        "command": command_line(),
+        "config": plain(config),
+        "versions": versions(),
+        "revision": git_revision(),
+    }
+    write_text(config.out / "config.json", json.dumps(record, indent=2) + "\n")

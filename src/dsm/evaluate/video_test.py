@@ -1,0 +1,89 @@
+"""Video-level test: a classifier's probabilities, averaged over many views of each video."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from dsm.datasets.lists import VideoList
+from dsm.datasets.reading import ClipConfig
+from dsm.errors import UserError
+from dsm.evaluate.features import extract_by_all
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a classifier says of each video."""
+
+    probabilities: NDArray[np.float32]
+    """(n, classes)."""
+    labels: NDArray[np.int64]
+    """(n,)."""
+    paths: list[str]
+
+    def ranks(self) -> NDArray[np.int64]:
+        """(n,): how many classes are held more probable than the right one; of equals, the earlier class."""
+        rows = np.arange(len(self.labels))
+        right = self.probabilities[rows, self.labels][:, None]
+        classes = np.arange(self.probabilities.shape[1])
+        before = (self.probabilities > right) | (
+            (self.probabilities == right) & (classes < self.labels[:, None])
+        )
+        return before.sum(1)
+
+    def top(self, k: int) -> NDArray[np.bool_]:
+        """(n,): whether the right class is among the k most probable."""
+        return np.asarray(self.ranks() < k)
+
+    def class_accuracy(self) -> dict[int, tuple[float, int]]:
+        """Of each class that has videos: the share that is classified rightly, and how many there are."""
+        hits = self.top(1)
+        return {
+            int(label): (float(hits[self.labels == label].mean()), int((self.labels == label).sum()))
+            for label in np.unique(self.labels)
+        }
+
+    def confusion(self) -> NDArray[np.int64]:
+        """(classes, classes): videos of the class of the row that are taken for the class of the column."""
+        classes = self.probabilities.shape[1]
+        table = np.zeros((classes, classes), np.int64)
+        np.add.at(table, (self.labels, self.probabilities.argmax(1)), 1)
+        return table
+
+
+def predict(
+    classifier: nn.Module,
+    videos: VideoList,
+    clip: ClipConfig,
+    *,
+    classes: int,
+    windows: int = 10,
+    crops: int = 1,
+    batch_size: int = 4,
+    workers: int = 1,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Predictions:
+    """Average a classifier's probabilities over ``windows`` times ``crops`` views of each video.
+
+    Args:
+        classifier: normalised clips (B, C, T, H, W) -> logits (B, classes).
+        windows: clips, evenly spread over the video.
+        crops: of each clip, 1 in the middle or 3 along its longer side.
+
+    Raises:
+        UserError: a video has no label, or one that the classifier does not know.
+    """
+    if (videos.labels < 0).any() or videos.labels.max() >= classes:
+        raise UserError(
+            f"{videos.source}: every video needs a label from 0 to {classes - 1}, of the classes trained."
+        )
+    module = nn.Sequential(classifier, nn.Softmax(dim=1))
+    (found,) = extract_by_all(
+        [module], videos, clip,
+        windows=windows, crops=crops, batch_size=batch_size, workers=workers, on_progress=on_progress,
+    )  # fmt: skip
+    return Predictions(found.features, found.labels, found.paths)

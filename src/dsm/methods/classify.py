@@ -1,0 +1,109 @@
+"""Supervised training of a classifier on an encoder: whole, its last stages, or nothing but the classifier.
+
+Not among the methods of `dsm pretrain`: it wants labels. The engine trains it as it trains any other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dsm.disturb.views import View
+from dsm.errors import UserError, nearest
+from dsm.methods.step import StepOutput
+from dsm.models.heads import Classifier
+
+
+@dataclass(frozen=True)
+class ClassifyConfig:
+    """How a classifier is trained."""
+
+    linear_probe: bool = False
+    """Train nothing but the classifier; the encoder stays as it is."""
+    train_from: str | None = None
+    """Train this stage of the encoder and those after it only; a wrong name is told which there are."""
+    stage_decay: float = 1.0
+    """Each stage farther from the classifier trains at so many times the rate of the one after it."""
+    dropout: float = 0.5
+    """Share of the features left out at each step."""
+    label_smoothing: float = 0.0
+    """Share of the target that is spread over all classes."""
+    balanced: bool = False
+    """Weigh classes against their numbers, so that rare ones count as much."""
+    mixup: float = 0.0
+    """Mix pairs of clips and of their labels by shares from Beta(a, a) (Zhang et al. 2018); 0 is off."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1 or not 0 <= self.label_smoothing < 1:
+            raise UserError("dropout and label-smoothing must be from 0 to below 1.")
+        if not 0 < self.stage_decay <= 1 or self.mixup < 0:
+            raise UserError("stage-decay must be above 0 and at most 1, mixup at least 0.")
+        if self.linear_probe and self.train_from:
+            raise UserError("--linear-probe trains no stage; leave --train-from out.")
+
+
+class Classify(nn.Module):
+    """See the module's text."""
+
+    views = (View("clip"),)
+
+    def __init__(self, encoder: nn.Module, config: ClassifyConfig, counts: Tensor) -> None:
+        """``counts``: (classes,), how many training videos each class has."""
+        super().__init__()
+        self.config = config
+        self.query = Classifier(encoder, len(counts), config.dropout)
+        weights = counts.sum() / (len(counts) * counts.clamp(min=1)) if config.balanced else None
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", None if weights is None else weights.float())
+        self.stages = [name for name, _ in getattr(encoder, "stages", nn.Sequential()).named_children()]
+        self.frozen: list[nn.Module] = []
+        if config.linear_probe:
+            self.frozen = [encoder]
+        elif config.train_from:
+            if config.train_from not in self.stages:
+                known = nearest(config.train_from, self.stages) if self.stages else "; it has none"
+                raise UserError(f"--train-from: no stage '{config.train_from}'{known}")
+            children = dict(encoder.stages.named_children())  # type: ignore[union-attr]
+            self.frozen = [children[name] for name in self.stages[: self.stages.index(config.train_from)]]
+        for module in self.frozen:
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Classify:
+        """Frozen stages stay in evaluation mode: their BatchNorms neither learn nor go by the batch."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
+
+    def rate(self, name: str) -> float:
+        """At what share of the learning rate a parameter is trained."""
+        inside = name.removeprefix("query.encoder.stages.")
+        if inside == name or self.config.stage_decay == 1:
+            return 1.0
+        behind = len(self.stages) - self.stages.index(inside.split(".")[0])
+        return float(self.config.stage_decay**behind)
+
+    def forward(self, views: dict[str, Tensor]) -> StepOutput:
+        clip, label = views["clip"], views["label"]
+        other, share = label, 1.0
+        if self.config.mixup and self.training:
+            share = float(torch.distributions.Beta(self.config.mixup, self.config.mixup).sample())
+            order = torch.randperm(len(clip), device=clip.device)
+            clip, other = torch.lerp(clip[order], clip, share), label[order]
+        logits = self.query(clip)  # (B, classes)
+        loss = share * self._loss(logits, label)
+        if share < 1:
+            loss = loss + (1 - share) * self._loss(logits, other)
+        right = (logits.detach().argmax(1) == label).float().mean()
+        return StepOutput(loss, metrics={"top1": right})
+
+    def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        return F.cross_entropy(
+            logits, label, weight=self.class_weights, label_smoothing=self.config.label_smoothing
+        )
+
+    def after_step(self, keys: Tensor | None, progress: float) -> None:
+        """Nothing follows."""

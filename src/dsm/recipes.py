@@ -1,0 +1,243 @@
+"""Named experiments: every script of the paper's release, with its true settings, and one for small data.
+
+The release's mistakes are not repeated, so a recipe is what its script was meant to do: the MoCo baseline has
+no negative of the clip's own video, Kinetics is pretrained on its training list, jitter applies all four of
+its changes, an interrupted run goes on with its queue. What cannot be known is told in a recipe's notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsm.augment import Augment
+from dsm.datasets.reading import ClipConfig
+from dsm.disturb.spatial_mix import SpatialMix
+from dsm.disturb.temporal import TemporalMix
+from dsm.engine.finetune import FinetuneConfig, FinetuneData
+from dsm.engine.optim import OptimConfig
+from dsm.engine.pretrain import PretrainConfig
+from dsm.engine.run import DataConfig
+from dsm.errors import UserError, nearest
+from dsm.methods import MethodSettings
+from dsm.methods.classify import ClassifyConfig
+from dsm.methods.dsm import DsmConfig
+from dsm.methods.dsm_triplet import DsmTripletConfig
+from dsm.methods.moco import MocoConfig
+
+NOWHERE = Path()
+"""Stands where the data and the folder of a run come in."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is done, one stage after the other; without ``finetune`` nothing is tested."""
+
+    name: str
+    summary: str
+    pretrain: PretrainConfig | None
+    finetune: FinetuneConfig | None
+    devices: int = 1
+    reported: float | None = None
+    """The paper's top-1 for it, a share."""
+    retrieves: bool = False
+    """Features and recall at k instead of fine-tuning; ``reported`` is then R@1."""
+    only_tests: bool = False
+    """Nothing is trained: a classifier is given."""
+    script: str = ""
+    """The script of the release that it is, if it is one."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def stages(self) -> list[str]:
+        """What is done: of ``pretrain``, ``finetune``, ``test``, ``retrieve``."""
+        found = ["pretrain"] if self.pretrain else []
+        if self.finetune:
+            found += ["retrieve"] if self.retrieves else ["test"] if self.only_tests else ["finetune", "test"]
+        return found
+
+
+def paper_method() -> MethodSettings:
+    """The losses' settings of the paper, and the disturbances that its scripts use."""
+    contrast = {"temperature": 0.07, "momentum": 0.999, "ramp": False, "head": "linear", "queue": 3569}
+    sld, tld = SpatialMix.only("local"), TemporalMix.only("shift")
+    return MethodSettings(
+        moco=MocoConfig(in_batch=False, **contrast),  # type: ignore[arg-type]
+        dsm=DsmConfig(in_batch=False, sld=sld, tld=tld, look="own", **contrast),  # type: ignore[arg-type]
+        dsm_triplet=DsmTripletConfig(margin=0.5, head="linear", sld=sld, tld=tld, look="own"),
+    )
+
+
+def paper_pretrain(
+    method: str, backbone: str, *, batch: int, epochs: int, frames: int = 16, devices: int = 1
+) -> PretrainConfig:
+    """Pretraining as in the paper's scripts: SGD 0.003, decayed at epochs 120, 160 and 200, at 224²."""
+    return PretrainConfig(
+        data=DataConfig(NOWHERE, batch_size=batch, workers=4), out=NOWHERE, backbone=backbone, epochs=epochs,
+        clip=ClipConfig(frames=frames, stride=4, resize=256, size=224), augment=Augment(),
+        optim=OptimConfig(
+            "sgd", lr=0.003, weight_decay=1e-4, schedule="step", warmup=0,
+            milestones=tuple(epoch / epochs for epoch in (120, 160, 200)),
+        ),
+        method=method, settings=paper_method(), devices=devices,
+    )  # fmt: skip
+
+
+def paper_finetune(
+    backbone: str,
+    *,
+    batch: int = 4,
+    epochs: int = 45,
+    frames: int = 64,
+    decays: Sequence[int] = (10, 20, 25, 30, 35, 40),
+    devices: int = 1,
+) -> FinetuneConfig:
+    """Fine-tuning as in the paper's scripts: 64 frames in a row at 224², SGD 0.001."""
+    return FinetuneConfig(
+        data=FinetuneData(NOWHERE, batch_size=batch, workers=4), out=NOWHERE,
+        backbone=backbone, epochs=epochs,
+        clip=ClipConfig(frames=frames, stride=1, resize=256, size=224), augment=Augment(),
+        optim=OptimConfig(
+            "sgd", lr=0.001, weight_decay=1e-8, schedule="step", warmup=0, decay=0.3,
+            milestones=tuple(epoch / epochs for epoch in decays),
+        ),
+        head=ClassifyConfig(dropout=0.5), devices=devices,
+    )  # fmt: skip
+
+
+SOMETHING = (
+    "For the negative the release takes another video of Something-Something; those of the queue are that. "
+    "Here it is another window of the same, as for the other data sets.",
+)
+SHORT = ("Its schedule ends long before the first decay of the rate, at epoch 120.",)
+LIST = ("The release's script read the validation list; here give the training list.",)
+ABSENT = (
+    "The release's README names it, but it is not there: the schedule is the paper's, the batch a guess.",
+)
+QUEUE = ("With so small a batch the queue spans hundreds of steps: watch queue_age.",)
+
+
+def _scripts() -> list[Recipe]:
+    """The release's scripts, and those that its README names but that are not in it."""
+    r = Recipe
+    i3d, r3d = "i3d", "r3d18"
+    pt, ft = paper_pretrain, paper_finetune
+    return [
+        r("diving48-i3d-ft", "Diving48, fine-tuned from given weights", None, ft(i3d),
+          script="Diving48/i3d_ft"),
+        r("diving48-i3d-dsm", "Diving48", pt("dsm", i3d, batch=8, epochs=10), ft(i3d),
+          script="Diving48/i3d_pt_and_ft", notes=SHORT),
+        r("diving48-i3d-moco", "Diving48", pt("moco", i3d, batch=4, epochs=10), ft(i3d),
+          script="Diving48/i3d_pt_and_ft_moco", notes=SHORT + QUEUE),
+        r("ucf101-diving48-i3d-moco", "UCF101, then Diving48", pt("moco", i3d, batch=4, epochs=10),
+          ft(i3d), script="Diving48/i3d_pt_and_ft_moco_ucf_to_diving48", notes=SHORT + QUEUE),
+        r("hmdb51-i3d-eval", "HMDB51, a test of given weights", None, ft(i3d),
+          only_tests=True, script="evaluation/hmdb51_i3d_eval", reported=0.525),
+        r("ucf101-i3d-eval", "UCF101, a test of given weights", None, ft(i3d),
+          only_tests=True, script="evaluation/ucf101_i3d_eval", reported=0.748),
+        r("hmdb51-c3d-retrieve", "HMDB51, features of given weights and recall", None, ft("c3d"),
+          retrieves=True, script="feature_extract/hmdb51_extract", reported=0.082),
+        r("ucf101-c3d-retrieve", "UCF101, features of given weights and recall", None, ft("c3d"),
+          retrieves=True, script="feature_extract/ucf101_extract", reported=0.168),
+        r("hmdb51-i3d-ft", "HMDB51, fine-tuned from given weights", None, ft(i3d),
+          script="hmdb51/ft", reported=0.525),
+        r("ucf101-hmdb51-i3d-dsm", "UCF101, then HMDB51", pt("dsm", i3d, batch=3, epochs=100, frames=32),
+          ft(i3d, epochs=100, decays=(30, 50, 65, 80, 90, 95)), script="hmdb51/pt_and_ft",
+          reported=0.525, notes=QUEUE),
+        r("hmdb51-i3d-dsm", "HMDB51", pt("dsm", i3d, batch=4, epochs=10), ft(i3d),
+          script="hmdb51/pt_and_ft_hmdb51", notes=SHORT + QUEUE),
+        r("kinetics-i3d-dsm-8gpu", "Kinetics, on eight GPUs",
+          pt("dsm", i3d, batch=256, epochs=200, devices=8), None, devices=8,
+          script="kinetics/pt_multi_gpus", notes=LIST),
+        r("something-i3d-ft", "Something-Something v1, fine-tuned from given weights", None,
+          ft(i3d, batch=6), script="something-something-v1/i3d_ft"),
+        r("something-i3d-dsm", "Something-Something v1", pt("dsm", i3d, batch=48, epochs=10),
+          ft(i3d, batch=48, frames=16), script="something-something-v1/i3d_pt_and_ft",
+          notes=SHORT + SOMETHING),
+        r("something-i3d-dsm-4gpu", "Something-Something v1, on four GPUs",
+          pt("dsm", i3d, batch=128, epochs=10, devices=4), ft(i3d, batch=32, devices=4),
+          devices=4, script="something-something-v1/i3d_pt_and_ft_multi_gpus", notes=SHORT + SOMETHING),
+        r("something-r3d-ft", "Something-Something v1, fine-tuned from given weights", None,
+          ft(r3d, batch=6), script="something-something-v1/r3d_ft"),
+        r("something-r3d-ft-4gpu", "Something-Something v1, fine-tuned on four GPUs", None,
+          ft(r3d, batch=32, devices=4), devices=4,
+          script="something-something-v1/r3d_ft_multi_gpus"),
+        r("something-r3d-dsm", "Something-Something v1", pt("dsm", r3d, batch=48, epochs=10),
+          ft(r3d, batch=48, frames=16), script="something-something-v1/r3d_pt_and_ft",
+          notes=SHORT + SOMETHING),
+        r("something-r3d-dsm-4gpu", "Something-Something v1, on four GPUs",
+          pt("dsm", r3d, batch=128, epochs=10, devices=4), ft(r3d, batch=32, devices=4),
+          devices=4, script="something-something-v1/r3d_pt_and_ft_multi_gpus", notes=SHORT + SOMETHING),
+        r("ucf101-i3d-pretrain", "UCF101", pt("dsm", i3d, batch=8, epochs=240), None,
+          script="ucf101/pt", notes=ABSENT),
+        r("ucf101-i3d-ft", "UCF101, fine-tuned from given weights", None, ft(i3d),
+          script="ucf101/ft", reported=0.748, notes=ABSENT),
+        r("kinetics-i3d-pretrain", "Kinetics, on one GPU", pt("dsm", i3d, batch=32, epochs=200), None,
+          script="kinetics/pt", notes=ABSENT),
+        r("kinetics-i3d-ft", "Kinetics, fine-tuned from given weights", None, ft(i3d),
+          script="kinetics/ft", notes=ABSENT),
+    ]  # fmt: skip
+
+
+# Top-1 of I3D pretrained and fine-tuned, as the paper's table has it.
+REPORTED = {
+    "ucf101": {"random": 0.479, "moco": 0.623, "dsm-triplet": 0.707, "dsm": 0.748},
+    "hmdb51": {"random": 0.296, "moco": 0.365, "dsm-triplet": 0.485, "dsm": 0.525},
+}
+
+
+def _tables() -> list[Recipe]:
+    """The paper's comparison: each method pretrained on UCF101 by its long schedule, and none at all."""
+    recipes = []
+    for data, numbers in REPORTED.items():
+        for backbone in ("i3d", "r3d18", "c3d", "s3d"):
+            for method, number in numbers.items():
+                trained = None
+                if method != "random":
+                    trained = paper_pretrain(method, backbone, batch=8, epochs=240)
+                summary = (
+                    f"the paper's table: {'from scratch' if method == 'random' else 'UCF101, then'} {data}"
+                )
+                recipes.append(
+                    Recipe(
+                        f"table-{data}-{backbone}-{method}", summary, trained, paper_finetune(backbone),
+                        reported=number if backbone == "i3d" else None,
+                    )
+                )  # fmt: skip
+    return recipes
+
+
+def _small() -> Recipe:
+    """For some hundreds of videos of one's own and one CPU or GPU: the settings that learn in hours."""
+    clip = ClipConfig(frames=16, stride=2, resize=128, size=112)
+    pretrain = PretrainConfig(
+        data=DataConfig(NOWHERE, batch_size=16, workers=1), out=NOWHERE, backbone="r3d18", pooling="avgmax",
+        steps=3000, clip=clip, augment=Augment(jitter=0.8), optim=OptimConfig(lr=1e-3),
+        settings=MethodSettings(dsm=DsmConfig(sld=SpatialMix(strength=1.25), negatives=2)),
+    )  # fmt: skip
+    finetune = FinetuneConfig(
+        data=FinetuneData(NOWHERE, batch_size=16, workers=1), out=NOWHERE, epochs=30, clip=clip,
+        augment=Augment(jitter=0.8), optim=OptimConfig("adamw", lr=3e-4),
+    )  # fmt: skip
+    notes = (
+        "With --weights it goes on from another encoder; pack the videos first (`dsm data pack`);",
+        "--precision bf16 halves the time where `dsm doctor` says so.",
+    )
+    return Recipe(
+        "small-own", "small data of one's own: short schedule, strong SLD", pretrain, finetune, notes=notes
+    )
+
+
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in [*_scripts(), *_tables(), _small()]}
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of a name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in RECIPES:
+        raise UserError(f"unknown recipe '{name}'{nearest(name, RECIPES)}")
+    return RECIPES[name]

@@ -1,0 +1,182 @@
+"""Fine-tuning, the linear probe and the video-level test."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from runs import CLIP, equal, small_run, weights_of
+
+from dsm.augment import Augment
+from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
+from dsm.datasets.lists import read_list
+from dsm.datasets.reading import ClipConfig
+from dsm.engine.finetune import FinetuneConfig, FinetuneData, build_trainer, finetune
+from dsm.engine.optim import OptimConfig
+from dsm.engine.pretrain import pretrain
+from dsm.engine.runfolder import read_metrics
+from dsm.errors import UserError
+from dsm.evaluate.video_test import Predictions, predict
+from dsm.methods.classify import Classify, ClassifyConfig
+from dsm.models.weights import list_checkpoints, load_classifier, load_encoder
+from dsm.models.zoo import create_model
+
+
+def config(scenes: Path, out: Path, **changes: object) -> FinetuneConfig:
+    base = FinetuneConfig(
+        data=FinetuneData(scenes / "train.txt", batch_size=8, workers=0, test=scenes / "test_free.txt"),
+        out=out, backbone="tiny", steps=12, clip=CLIP, test_every=1, test_windows=1,
+        optim=OptimConfig("adamw", lr=1e-3, warmup=2), log_every=1, save_every=5,
+    )  # fmt: skip
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def test_fine_tuning_learns_its_training_videos_and_is_tested(scenes: Path, tmp_path: Path) -> None:
+    run = finetune(
+        config(
+            scenes, tmp_path / "run", steps=150, head=ClassifyConfig(dropout=0.0), test_every=30,
+            augment=Augment(rotate=0, jitter=0), optim=OptimConfig("adamw", lr=3e-3, warmup=2),
+        )
+    )  # fmt: skip
+    lines = [line for line in read_metrics(run) if "top1" in line]
+    assert (
+        np.mean([line["top1"] for line in lines[:10]])
+        < 0.4
+        < 0.8
+        < np.mean([line["top1"] for line in lines[-10:]])
+    )
+    assert (run / "checkpoints" / "best.pt").is_file()
+    out = tmp_path / "results"
+    data = VideoTestData(scenes / "train.txt", workers=0)
+    rows = video_test(VideoTestConfig(str(run), data, out, windows=2))
+    by_metric = {row.metric: row for row in rows}
+    assert by_metric["top1"].value > 0.8  # on what it has learned
+    assert by_metric["top5"].value >= by_metric["top1"].value
+    assert by_metric["top1"].low is not None
+    written = json.loads((out / "results.json").read_text())["rows"]
+    assert [row["metric"] for row in written] == ["top1", "top5", "mean_class_top1"]
+    predictions = list(csv.DictReader((out / "predictions.csv").open()))
+    videos = read_list(scenes / "train.txt")
+    assert [line["path"] for line in predictions] == list(videos.paths)
+    right = np.mean([line["class"] == line["predicted1"] for line in predictions])
+    assert right == pytest.approx(by_metric["top1"].value)
+    assert (out / "confusion.png").read_bytes()[:4] == b"\x89PNG"
+    names = (scenes / "classes.txt").read_text().split()
+    assert {line["class"] for line in csv.DictReader((out / "classes.csv").open())} <= set(names)
+
+
+def test_it_begins_with_the_weights_that_are_given(scenes: Path, tmp_path: Path) -> None:
+    first = pretrain(small_run(scenes, tmp_path / "first"))
+    trainer = build_trainer(config(scenes, tmp_path / "run", weights=str(first)))
+    assert equal(trainer.method.query.encoder.state_dict(), load_encoder(first).state_dict())
+
+
+def test_a_linear_probe_leaves_the_encoder_as_it_is(scenes: Path, tmp_path: Path) -> None:
+    first = pretrain(small_run(scenes, tmp_path / "first"))
+    run = finetune(
+        config(scenes, tmp_path / "run", weights=str(first), head=ClassifyConfig(linear_probe=True))
+    )
+    assert equal(load_encoder(run).state_dict(), load_encoder(first).state_dict())
+
+
+def test_only_the_last_stages_are_trained_and_each_at_its_rate(scenes: Path, tmp_path: Path) -> None:
+    head = ClassifyConfig(train_from="stage2", stage_decay=0.5)
+    trainer = build_trainer(config(scenes, tmp_path / "run", head=head))
+    before = {name: tensor.clone() for name, tensor in trainer.method.query.encoder.state_dict().items()}
+    assert sorted(group["scale"] for group in trainer.optimizer.param_groups) == [0.25, 0.5, 1.0]
+    trainer.run()
+    for name, tensor in trainer.method.query.encoder.state_dict().items():
+        frozen = name.startswith(("stages.stem", "stages.stage1"))
+        assert torch.equal(tensor, before[name]) == frozen, name
+
+
+def test_a_stage_that_is_not_there(scenes: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no stage 'stage9'; did you mean"):
+        build_trainer(config(scenes, tmp_path / "run", head=ClassifyConfig(train_from="stage9")))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "head", [ClassifyConfig(), ClassifyConfig(mixup=0.4, label_smoothing=0.1, balanced=True)]
+)
+def test_it_resumes_bit_for_bit(scenes: Path, tmp_path: Path, head: ClassifyConfig) -> None:
+    """Dropout and mixup too: their draws come from the generator that checkpoints hold."""
+    whole = finetune(config(scenes, tmp_path / "whole", head=head))
+    part = finetune(config(scenes, tmp_path / "part", head=head))
+    list_checkpoints(part)[-1].unlink()
+    finetune(config(scenes, part, head=head, resume=True))
+    assert equal(weights_of(whole), weights_of(part))
+
+
+def test_class_weights_and_mixup_by_hand() -> None:
+    torch.manual_seed(0)
+    counts = torch.tensor([6, 2])
+    method = Classify(create_model("tiny"), ClassifyConfig(dropout=0, balanced=True), counts).eval()
+    assert method.class_weights is not None
+    assert method.class_weights.tolist() == pytest.approx([8 / 12, 2])
+    clips, label = torch.randn(3, 3, 4, 32, 32), torch.tensor([0, 1, 1])
+    loss = method({"clip": clips, "label": label}).loss
+    chances = method.query(clips).softmax(1)
+    weights = method.class_weights[label]
+    slowly = -sum(float(w) * float(chances[i, label[i]].log()) for i, w in enumerate(weights)) / float(
+        weights.sum()
+    )
+    assert float(loss) == pytest.approx(slowly, rel=1e-5)
+
+
+def test_predictions_by_hand() -> None:
+    found = Predictions(
+        np.array([[0.7, 0.2, 0.1], [0.4, 0.4, 0.2], [0.1, 0.2, 0.7], [0.3, 0.4, 0.3]], np.float32),
+        np.array([0, 1, 1, 2]), ["a", "b", "c", "d"],
+    )  # fmt: skip
+    assert found.ranks().tolist() == [0, 1, 1, 2]  # of equals the earlier class goes first
+    assert found.top(1).tolist() == [True, False, False, False]
+    assert found.top(2).tolist() == [True, True, True, False]
+    assert found.class_accuracy() == {0: (1.0, 1), 1: (0.0, 2), 2: (0.0, 1)}
+    assert found.confusion().tolist() == [[1, 0, 0], [1, 0, 1], [0, 1, 0]]
+
+
+def test_views_are_averaged_as_probabilities(scenes: Path) -> None:
+    """Against a loop over windows and crops."""
+    from dsm.datasets.clips import EvaluationClips
+    from dsm.modality import to_network
+    from dsm.models.heads import Classifier
+
+    torch.manual_seed(0)
+    clip = ClipConfig(frames=4, stride=3, resize=40, size=32)
+    classifier = Classifier(create_model("tiny"), 10).eval()
+    videos = read_list(scenes / "test_free.txt")
+    found = predict(classifier, videos, clip, classes=10, windows=2, crops=3, workers=0)
+    views = EvaluationClips(videos, clip, 2, 3)[4]
+    assert views.shape == (6, 4, 32, 32, 3)
+    assert not torch.equal(views[0], views[1])  # another place
+    assert not torch.equal(views[0], views[3])  # another time
+    with torch.no_grad():
+        each = [
+            classifier(to_network(view.permute(3, 0, 1, 2)[None] / 255, "rgb")).softmax(1)[0]
+            for view in views
+        ]
+    assert np.allclose(found.probabilities[4], torch.stack(each).mean(0), atol=1e-5)
+
+
+def test_what_cannot_be_is_told(scenes: Path, tmp_path: Path) -> None:
+    videos = read_list(scenes / "train.txt")
+    unlabelled = tmp_path / "unlabelled.txt"
+    unlabelled.write_text("".join(f"{videos.file(i)}\n" for i in range(len(videos))))
+    data = FinetuneData(unlabelled, batch_size=8, workers=0)
+    with pytest.raises(UserError, match="wants labelled videos"):
+        finetune(config(scenes, tmp_path / "run", data=data))
+    more = tmp_path / "more.txt"
+    more.write_text(f"{videos.file(0)} 10\n")
+    data = FinetuneData(scenes / "train.txt", batch_size=8, workers=0, test=more)
+    with pytest.raises(UserError, match="must be among the 10"):
+        finetune(config(scenes, tmp_path / "run", data=data))
+    run = pretrain(small_run(scenes, tmp_path / "pretrained"))
+    with pytest.raises(UserError, match="holds no classifier"):
+        load_classifier(run)
+    assert not (tmp_path / "run").exists()

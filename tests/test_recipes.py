@@ -1,0 +1,141 @@
+"""Named recipes: the scripts' true settings, and whole runs of them in small."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from runs import small_run
+
+from dsm.commands.run_recipe import (
+    Changes,
+    RecipeData,
+    RecipesConfig,
+    RunRecipeConfig,
+    recipes_command,
+    run_recipe,
+)
+from dsm.engine.optim import learning_rate
+from dsm.engine.pretrain import pretrain
+from dsm.errors import UserError
+from dsm.models.weights import load_weights
+from dsm.recipes import RECIPES, find_recipe
+
+SMALL = Changes(steps=4, batch_size=8, frames=4, stride=3, size=32)
+
+
+def script_rows(shared: Path) -> list[dict[str, str]]:
+    lines = (shared / "original-experiments.md").read_text().splitlines()
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    header, rows = table[0], table[2:]
+    names = [name if header.index(name) == i else f"{name} 2" for i, name in enumerate(header)]
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def test_every_script_of_the_release_has_its_recipe_and_its_settings(shared: Path) -> None:
+    by_script = {recipe.script: recipe for recipe in RECIPES.values() if recipe.script}
+    rows = script_rows(shared)
+    assert len(rows) == 19
+    for row in rows:
+        recipe = by_script[row["script"]]
+        assert recipe.devices == int(row["GPUs"]), row
+        if row["batch"] and row["pretrain on"]:
+            config = recipe.pretrain
+            assert config is not None
+            found = (config.method, config.backbone, config.data.batch_size, config.clip.frames)
+            assert found == (row["method"], row["net"], int(row["batch"]), int(row["frames"])), row
+            assert (config.clip.stride, config.clip.size) == (int(row["stride"]), int(row["size"])), row
+            assert (config.epochs, config.settings.dsm.queue) == (int(row["epochs"]), int(row["queue"])), row
+        if row["fine-tune on"] and row["epochs 2"]:
+            tuned = recipe.finetune
+            assert tuned is not None
+            found = (tuned.epochs, tuned.data.batch_size, tuned.clip.frames, tuned.clip.size)
+            wanted = tuple(int(row[name]) for name in ("epochs 2", "batch 2", "frames 2", "size 2"))
+            assert found == wanted, row
+            assert (tuned.optim.lr, tuned.head.dropout) == (float(row["lr"]), float(row["dropout"])), row
+            # The rate, epoch by epoch, as the script has it.
+            for epoch in range(tuned.epochs):
+                passed = sum(epoch >= int(at) for at in row["lr x0.3 at"].split())
+                rate = learning_rate(tuned.optim, epoch, tuned.epochs, tuned.data.batch_size)
+                assert rate == pytest.approx(float(row["lr"]) * 0.3**passed), (row, epoch)
+
+
+def test_the_papers_schedule_of_pretraining() -> None:
+    config = find_recipe("table-ucf101-i3d-dsm").pretrain
+    assert config is not None
+    rates = [learning_rate(config.optim, epoch, 240, 8) for epoch in (0, 119, 120, 159, 160, 199, 200)]
+    assert rates == pytest.approx([3e-3, 3e-3, 3e-4, 3e-4, 3e-5, 3e-5, 3e-6])
+    assert (config.settings.dsm.temperature, config.settings.dsm.momentum) == (0.07, 0.999)
+    assert not config.settings.dsm.ramp
+
+
+def test_no_baseline_has_the_clips_own_negative() -> None:
+    for recipe in RECIPES.values():
+        if recipe.pretrain and recipe.pretrain.method == "moco":
+            assert recipe.pretrain.settings.moco.negatives == 0
+
+
+def test_recipes_are_listed_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+    recipes_command(RecipesConfig())
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in RECIPES)
+    recipes_command(RecipesConfig("kinetics-i3d-dsm-8gpu"))
+    told = capsys.readouterr().out
+    assert "--dsm.queue 3569" in told
+    assert "give the training list" in told
+    with pytest.raises(UserError, match="did you mean"):
+        find_recipe("kinetics-i3d-dsm-9gpu")
+
+
+def run_config(scenes: Path, out: Path, name: str, **changes: object) -> RunRecipeConfig:
+    settings: dict = {
+        "recipe": name, "out": out, "backbone": "tiny", "devices": 1, "windows": 2, "precision": "fp32",
+        "data": RecipeData(scenes / "train.txt", scenes / "test_free.txt", workers=0),
+        "pretrain": SMALL, "finetune": SMALL,
+    }  # fmt: skip
+    return RunRecipeConfig(**{**settings, **changes})
+
+
+def test_a_recipe_pretrains_fine_tunes_and_tests(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = run_config(scenes, tmp_path / "run", "table-ucf101-i3d-dsm")
+    run_recipe(config)
+    told = capsys.readouterr()
+    assert "74.8%" in told.out  # the paper's number beside ours
+    rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
+    assert [row["metric"] for row in rows] == ["top1", "top5", "mean_class_top1"]
+    run_recipe(config)  # again: nothing is trained anew
+    again = capsys.readouterr()
+    assert again.err.count("is done (4 steps)") == 2
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["rows"] == rows
+    with pytest.raises(UserError, match="of other settings"):
+        run_recipe(run_config(scenes, tmp_path / "run", "table-ucf101-i3d-moco"))
+
+
+def test_small_data_of_ones_own_goes_on_from_weights(scenes: Path, tmp_path: Path) -> None:
+    first = pretrain(small_run(scenes, tmp_path / "first"))
+    config = run_config(scenes, tmp_path / "run", "small-own", weights=str(first))
+    run_recipe(config)
+    about = load_weights(tmp_path / "run" / "finetune").config
+    assert (about["backbone"], about["model"]["pooling"]) == ("tiny", "avgmax")
+
+
+def test_recipes_that_train_nothing(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="give --weights"):
+        run_recipe(run_config(scenes, tmp_path / "run", "ucf101-c3d-retrieve"))
+    first = pretrain(small_run(scenes, tmp_path / "first"))
+    run_recipe(run_config(scenes, tmp_path / "run", "ucf101-c3d-retrieve", weights=str(first)))
+    assert "R@1" in capsys.readouterr().out
+    run_recipe(run_config(scenes, tmp_path / "tuned", "hmdb51-i3d-ft", weights=str(first)))
+    tuned = str(tmp_path / "tuned" / "finetune")
+    run_recipe(run_config(scenes, tmp_path / "tested", "hmdb51-i3d-eval", weights=tuned))
+    assert "top1" in capsys.readouterr().out
+
+
+def test_lists_are_read_before_days_of_pretraining(scenes: Path, tmp_path: Path) -> None:
+    data = RecipeData(scenes / "train.txt", scenes / "nowhere.txt")
+    with pytest.raises(UserError, match=r"nowhere\.txt"):
+        run_recipe(run_config(scenes, tmp_path / "run", "table-ucf101-i3d-dsm", data=data))
+    assert not (tmp_path / "run").exists()
