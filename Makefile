@@ -23,6 +23,9 @@ lint: $(VENV)/dev
 types: $(VENV)/dev
 	$(BIN)/mypy
 
+# Empty is unset: without kept bytecode every process that a test begins would compile torch anew.
+export PYTHONDONTWRITEBYTECODE =
+
 # Not compiled: Python compiles what is used when it is first used, which is a tenth of it.
 INSTALL = $(BIN)/python -m pip install --quiet --no-compile --constraint requirements.txt --editable
 

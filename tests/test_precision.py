@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dsm.models.precision import channels_last, compute_in, encode, may_be_wrong
+from dsm.models.precision import channels_last, compute_in, encode, fast_in_bf16, may_be_wrong
 from dsm.models.zoo import create_model
 
 # (kernel, stride, padding, input): oneDNN alone was wrong at every one of these.
@@ -38,6 +38,9 @@ TRUSTED = [
     ((1, 5, 5), (1, 2, 2), (0, 2, 2), (2, 9, 9)),
 ]
 FORMATS = [torch.contiguous_format, torch.channels_last_3d]
+
+# Garbage is off by 1 and more. A CPU without instructions for bfloat16 also keeps its partial sums in it.
+BOUND = 0.01 if fast_in_bf16("cpu") else 0.03
 
 
 def apart(ours: Tensor, exact: Tensor) -> float:
@@ -66,7 +69,7 @@ def test_a_layer_agrees_with_double_precision(kernel, stride, padding, size, mem
     assert ours[0].dtype == torch.bfloat16
     assert ours[1].dtype == layer.weight.grad.dtype == torch.float32
     for mine, true in zip([*ours[:2], *ours[2]], [*exact[:2], *exact[2]], strict=True):
-        assert apart(mine, true) < 0.01
+        assert apart(mine, true) < BOUND
 
 
 def test_which_layers_are_guarded() -> None:
@@ -93,7 +96,7 @@ def test_every_way_to_write_a_convolution(settings: dict) -> None:
     exact = convolve(copy.deepcopy(layer).double(), clip.double(), "fp32")
     ours = convolve(layer, clip, "bf16")
     for mine, true in zip([*ours[:2], *ours[2]], [*exact[:2], *exact[2]], strict=True):
-        assert apart(mine, true) < 0.01
+        assert apart(mine, true) < BOUND
 
 
 def test_a_clip_without_batch_and_double_precision_pass() -> None:

@@ -101,7 +101,7 @@ def children(process: subprocess.Popen[str]) -> list[int]:
 
 def wait_for_lines(run: Path, count: int) -> None:
     metrics = run / "metrics.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") >= count):
         time.sleep(0.05)
 

@@ -125,13 +125,14 @@ class Trainer:
                         self.bad.add(joined(self.fabric, bad))
                     last = self.step == self.total
                     if self.step % c.log_every == 0 or last:
-                        health = self.health.read(output, self.step)
                         metrics["loss"] = mean(self.fabric, metrics["loss"])
                         timing = clock.read(c.data.batch_size)
                         if log:
+                            health = self.health.read(output, self.step)
                             log.write(self.step, {**metrics, **health, **self._queue(), **timing})
-                        note = _note(metrics, health, timing)
-                    bar.update(self.step, note + self.bad.note() + self._skips())
+                            note = _note(metrics, health, timing)
+                    told = note or f"loss {metrics['loss']:.3f}"
+                    bar.update(self.step, told + self.bad.note() + self._skips())
                     if log and (self.step == 1 or self.step % c.save_every == 0 or last):
                         log.write_gradients(self.step, self.method.query)
                     self._save_and_look(log, stopping=bool(signal))
