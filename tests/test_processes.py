@@ -77,7 +77,10 @@ def finish(process: subprocess.Popen[str]) -> None:
     assert process.returncode == 0, told
 
 
-@pytest.mark.parametrize("method", ["dsm", "dsm-triplet", "simclr"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("dsm-triplet", "simclr")]
+
+
+@pytest.mark.parametrize("method", ["dsm", *SLOW])
 def test_two_processes_with_half_the_batch_each_give_the_losses_of_one(
     scenes: Path, tmp_path: Path, method: str
 ) -> None:
@@ -94,7 +97,10 @@ def test_two_processes_with_half_the_batch_each_give_the_losses_of_one(
 
 def children(process: subprocess.Popen[str]) -> list[int]:
     listed = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(process.pid)], capture_output=True, text=True, check=True
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(process.pid)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return [int(line.split()[0]) for line in listed.stdout.splitlines() if "spawn_main" in line]
 
