@@ -239,5 +239,7 @@ def find_recipe(name: str) -> Recipe:
         UserError: there is none.
     """
     if name not in RECIPES:
-        raise UserError(f"unknown recipe '{name}'{nearest(name, RECIPES)}")
+        near = nearest(name, RECIPES)
+        told = near if "did you mean" in near else "; `dsm recipes` lists those there are."
+        raise UserError(f"unknown recipe '{name}'{told}")
     return RECIPES[name]

@@ -20,7 +20,7 @@ HEALTH = (
     ("effective_rank", "effective rank", "1: collapsed to a line"),
     ("spread", "spread", "0: collapsed; 1 at the most"),
     ("grad_norm", "norm of the gradient", ""),
-    ("queue_age", "age of the queue's oldest key", "steps"),
+    ("queue_age", "age of the oldest key of the queue, in steps", ""),
     ("data_wait", "share of time waiting for data", "above 0.05: more workers, or a pack"),
     ("monitor/knn", "knn on the monitor's list", ""),
 )

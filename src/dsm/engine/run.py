@@ -130,6 +130,7 @@ def in_its_processes(config: Config, function: Callable[[Config], Any]) -> None:
         UserError: what the function raises; or one of many processes has gone.
     """
     if config.devices > 1 and not begun_from_outside():
+        check_batch(config, config.devices)
         in_processes(config.devices, function, config)
         return
     try:
@@ -145,19 +146,24 @@ def in_its_processes(config: Config, function: Callable[[Config], Any]) -> None:
         ) from None
 
 
-def begin(config: RunConfig, videos: VideoList) -> None:
-    """See that the run can be, take its folder and write down what it is.
-
-    Raises:
-        UserError: too few videos, a batch that cannot be divided, a folder that is not to be written to.
-    """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+def check_batch(config: RunConfig, world: int) -> None:
+    """Raise UserError where the batch cannot be divided among the processes and parts."""
     batch, parts = config.data.batch_size, world * config.optim.accumulate
     if batch % parts or batch // parts < 2:
         raise UserError(
             f"--data.batch-size {batch} is divided among {world} processes and --optim.accumulate "
             f"{config.optim.accumulate}: it must be a multiple of {parts}, and at least {2 * parts}."
         )
+
+
+def begin(config: RunConfig, videos: VideoList) -> None:
+    """See that the run can be, take its folder and write down what it is.
+
+    Raises:
+        UserError: too few videos, a batch that cannot be divided, a folder that is not to be written to.
+    """
+    check_batch(config, int(os.environ.get("WORLD_SIZE", "1")))
+    batch = config.data.batch_size
     if len(videos) < batch:
         remedy = f"set --data.batch-size {len(videos)}." if len(videos) > 1 else "at least two are needed."
         raise UserError(f"{videos.source}: {len(videos)} videos are too few for a batch of {batch}; {remedy}")
