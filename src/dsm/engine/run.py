@@ -70,7 +70,7 @@ class RunConfig:
     """What the encoder computes in: bf16 is twice as fast where the machine has instructions for it; fp16 is
     for older GPUs, and its loss is scaled."""
     recompute: bool = False
-    """Compute activations anew in the backward pass: half the memory or less, for a third more time."""
+    """Compute activations anew in the backward pass: half the memory or less, for a second forward pass."""
     compile: bool = False
     """Compile the encoder (torch.compile): slower to begin, faster on GPUs; nothing gained on CPUs."""
     devices: int = 1
