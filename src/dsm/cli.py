@@ -16,10 +16,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from dsm.engine.interrupt import Interrupted
-from dsm.errors import UserError, nearest
+from dsm.errors import USER_ERROR, UserError, nearest
 from dsm.version import __version__
-
-USER_ERROR = 2
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+USER_ERROR = 2
+"""What a command that ends with a :class:`UserError` exits with."""
+
 
 class UserError(Exception):
     """One clear sentence: what is wrong, where, and what to do. The command exits with code 2."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from dsm.engine.interrupt import Interrupted
+from dsm.engine.processes import is_first
 from dsm.engine.progress import console
 
 
@@ -17,7 +17,7 @@ def train_and_draw(out: Path, train: Callable[[], object], hint: str) -> None:
     except (Interrupted, SystemExit):
         _draw(out)
         raise
-    if os.environ.get("RANK", "0") != "0":
+    if not is_first():
         return
     pictures = _draw(out)
     console.print(f"{out}: the run; how it went: {' and '.join(pictures)}.")
@@ -28,7 +28,7 @@ def _draw(out: Path) -> list[str]:
     """Pictures must not cost a run its end."""
     from dsm.analyse.run_figures import draw_run
 
-    if os.environ.get("RANK", "0") != "0" or not out.is_dir():
+    if not is_first() or not out.is_dir():
         return []
     try:
         return [str(path) for path in draw_run(out)]

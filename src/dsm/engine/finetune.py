@@ -113,15 +113,10 @@ def class_names(train: Path, count: int) -> list[str]:
 
 def _watch(config: FinetuneConfig, tests: VideoList, classes: int, steps_an_epoch: int) -> Watch:
     def ask(method: nn.Module) -> dict[str, float]:
-        state, was = torch.get_rng_state(), method.training
-        try:
-            found = predict(
-                method.query, tests, config.clip,  # type: ignore[arg-type]
-                classes=classes, windows=config.test_windows, workers=config.data.workers,
-            )  # fmt: skip
-        finally:
-            method.train(was)
-            torch.set_rng_state(state)
+        found = predict(
+            method.query, tests, config.clip,  # type: ignore[arg-type]
+            classes=classes, windows=config.test_windows, workers=config.data.workers,
+        )  # fmt: skip
         return {"top1": float(found.top(1).mean()), "top5": float(found.top(5).mean())}
 
     return Watch(ask, every=config.test_every * max(steps_an_epoch, 1), best="top1")

@@ -54,16 +54,8 @@ class MonitorConfig:
 def look(
     encoder: nn.Module, videos: VideoList, clip: ClipConfig, *, windows: int, workers: int
 ) -> dict[str, float]:
-    """R@1 and the accuracy of a vote of the nearest neighbours, each video against the others, in [0, 1].
-
-    The encoder is left as it was, and so is the generator of random numbers.
-    """
-    state, was = torch.get_rng_state(), encoder.training
-    try:
-        features = extract_features(encoder, videos, clip, windows=windows, workers=workers)
-    finally:
-        encoder.train(was)
-        torch.set_rng_state(state)
+    """R@1 and the accuracy of a vote of the nearest neighbours, each video against the others, in [0, 1]."""
+    features = extract_features(encoder, videos, clip, windows=windows, workers=workers)
     found = retrieve(features, features, KNN)
     votes = torch.from_numpy(features.labels[found.neighbours])
     # Of classes with as many votes the nearest neighbour's wins: its vote counts a little more.

@@ -21,16 +21,19 @@ from lightning_fabric.strategies import DDPStrategy
 
 from dsm.engine.interrupt import Interrupted
 from dsm.engine.progress import console
-from dsm.errors import UserError
+from dsm.errors import USER_ERROR, UserError
 
 Config = TypeVar("Config")
-
-USER_ERROR = 2
 
 
 def begun_from_outside() -> bool:
     """Whether this is one of several processes already."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes and tells for all."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def make_fabric() -> Fabric:
@@ -130,7 +133,7 @@ def _child(function: Callable[[Config], Any], config: Config) -> None:
         console.print(f"dsm: {error}", style="red")
         leave(USER_ERROR)
     except Interrupted as stopped:
-        if os.environ.get("RANK") == "0":
+        if is_first():
             console.print(f"dsm: {stopped}")
         leave(stopped.exit_code)
 

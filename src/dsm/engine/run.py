@@ -14,7 +14,7 @@ from dsm.augment import Augment
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig
 from dsm.engine.optim import OptimConfig
-from dsm.engine.processes import begun_from_outside, in_processes, lost_contact
+from dsm.engine.processes import begun_from_outside, in_processes, is_first, lost_contact
 from dsm.engine.runfolder import claim_folder, flat, git_revision, plain, versions
 from dsm.errors import UserError
 from dsm.evaluate.results import command_line
@@ -169,7 +169,7 @@ def begin(config: RunConfig, videos: VideoList) -> None:
         raise UserError(f"{videos.source}: {len(videos)} videos are too few for a batch of {batch}; {remedy}")
     if config.resume and not list_checkpoints(config.out):
         raise UserError(f"{config.out}: holds no checkpoint to resume from; leave --resume out to begin.")
-    if config.resume or os.environ.get("RANK", "0") != "0":
+    if config.resume or not is_first():
         return
     claim_folder(config.out, overwrite=config.overwrite)
     record = {

@@ -41,7 +41,7 @@ class Watch:
     """Asks how good the training is, by what it does not see."""
 
     ask: Callable[[nn.Module], dict[str, float]]
-    """The method to scores; leaves it, and the generators of random numbers, as they were."""
+    """The method to scores; it may draw random numbers and leave the method in evaluation mode."""
     every: int
     """Steps between two looks; there is one at the end in any case."""
     best: str
@@ -234,7 +234,10 @@ class Trainer:
             return
         better = False
         if looking and self.watch:
+            state_of_draws = torch.get_rng_state()
             scores = self.watch.ask(self.method)
+            self.method.train()
+            torch.set_rng_state(state_of_draws)
             log.write(self.step, {f"monitor/{name}": value for name, value in scores.items()})
             told = ", ".join(f"{name} {value:.3g}" for name, value in scores.items())
             console.print(f"step {self.step}: {told}")
