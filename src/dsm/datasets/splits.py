@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dsm.datasets.groups import groups_of
 from dsm.datasets.lists import VideoList
 from dsm.errors import UserError
-
-UCF101_GROUP = r"v_(\w+_g\d+)_c\d+"
-"""In UCF101, clips of one group show the same people in the same place."""
 
 
 def subset(labels: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.int64]:
@@ -35,25 +32,6 @@ def subset(labels: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.
         order = np.random.default_rng([seed, int(label) + 1]).permutation(members)
         chosen.append(order[: max(round(fraction * len(members)), 1)])
     return np.sort(np.concatenate(chosen))
-
-
-def groups_of(paths: Sequence[str], regex: str) -> list[str]:
-    """The group of each video: what the expression's first parentheses (or all of it) match in its path.
-
-    Raises:
-        UserError: it is no regular expression, or it matches not in every path.
-    """
-    try:
-        pattern = re.compile(regex)
-    except re.error as error:
-        raise UserError(f"--group-regex {regex!r}: is no regular expression ({error}).") from None
-    found = []
-    for path in paths:
-        match = pattern.search(path)
-        if not match:
-            raise UserError(f"{path}: --group-regex {regex!r} finds no group in it.")
-        found.append(match[1] if pattern.groups else match[0])
-    return found
 
 
 def split_by_group(groups: Sequence[str], test_share: float, seed: int) -> NDArray[np.bool_]:

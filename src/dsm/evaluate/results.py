@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dsm.evaluate.bootstrap import DRAWS, Interval, mean_interval
 from dsm.files import write_text
 from dsm.version import __version__
 
@@ -29,16 +31,32 @@ class Row:
     n: int
 
 
-def share(run: str, seed: int, test: str, metric: str, hits: NDArray[np.bool_], *, draws: int = 2000) -> Row:
-    """The share of hits with a 95 % percentile bootstrap interval over videos.
+def share(
+    run: str,
+    seed: int,
+    test: str,
+    metric: str,
+    hits: NDArray[np.bool_],
+    *,
+    groups: Sequence[str] | None = None,
+) -> Row:
+    """The share of hits with its 95 % bootstrap interval.
 
     Args:
-        hits: (n,), one for each video. draws: bootstrap samples.
+        hits: (n,), one for each video.
+        groups: of each video, drawn whole; None draws videos.
     """
-    count = len(hits)
-    sampled = np.random.default_rng(0).binomial(count, hits.mean(), draws) / count
+    if groups is not None:
+        return row_of(run, seed, test, metric, mean_interval(hits, groups=groups), len(hits))
+    # Of videos drawn one by one, the number of hits is binomial: no need to draw each.
+    sampled = np.random.default_rng(0).binomial(len(hits), hits.mean(), DRAWS) / len(hits)
     low, high = np.quantile(sampled, [0.025, 0.975])
-    return Row(run, seed, test, metric, float(hits.mean()), float(low), float(high), count)
+    return Row(run, seed, test, metric, float(hits.mean()), float(low), float(high), len(hits))
+
+
+def row_of(run: str, seed: int, test: str, metric: str, found: Interval, n: int) -> Row:
+    """An interval as a row of the results."""
+    return Row(run, seed, test, metric, *found, n)
 
 
 def command_line() -> str:

@@ -1,0 +1,68 @@
+"""Groups: which videos of a list are alike (one source, camera, person) and must not be parted."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from dsm.errors import UserError
+
+UCF101_GROUP = r"v_(\w+_g\d+)_c\d+"
+"""In UCF101, clips of one group show the same people in the same place."""
+
+
+def groups_of(paths: Sequence[str], regex: str) -> list[str]:
+    """The group of each video: what the expression's first parentheses (or all of it) match in its path.
+
+    Raises:
+        UserError: it is no regular expression, or it matches not in every path.
+    """
+    try:
+        pattern = re.compile(regex)
+    except re.error as error:
+        raise UserError(f"--group-regex {regex!r}: is no regular expression ({error}).") from None
+    found = []
+    for path in paths:
+        match = pattern.search(path)
+        if not match:
+            raise UserError(f"{path}: --group-regex {regex!r} finds no group in it.")
+        found.append(match[1] if pattern.groups else match[0])
+    return found
+
+
+def read_groups(file: str | Path, paths: Sequence[str]) -> list[str]:
+    """The group of each video, from a table: a header, then a line a video, its path first, its group last.
+
+    Args:
+        file: ``.tsv`` (tabs) or ``.csv`` (commas), UTF-8.
+
+    Raises:
+        UserError: no such file, not such a table, or a video is missing in it.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise UserError(f"{file}: no such file of groups (a header, then `path <tab> group` a line).")
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            rows = list(csv.reader(opened, delimiter="," if file.suffix.lower() == ".csv" else "\t"))
+    except (UnicodeDecodeError, csv.Error):
+        raise UserError(f"{file}: is no UTF-8 table of paths and groups.") from None
+    group_of = {row[0]: row[-1] for row in rows[1:] if len(row) > 1}
+    missing = [path for path in paths if path not in group_of]
+    if missing:
+        raise UserError(
+            f"{file}: names no group for {missing[0]} (and {len(missing) - 1} others); "
+            "its first column must hold the paths as the list writes them."
+        )
+    return [group_of[path] for path in paths]
+
+
+def find_groups(paths: Sequence[str], *, file: Path | None, regex: str) -> list[str] | None:
+    """Groups from a table, or by a regular expression; None where neither is given."""
+    if file is not None and regex:
+        raise UserError("--groups and --group-regex both say what belongs together; give one.")
+    if file is not None:
+        return read_groups(file, paths)
+    return groups_of(paths, regex) if regex else None
