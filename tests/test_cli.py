@@ -14,7 +14,8 @@ from conftest import numbered_frames
 from dsm.cli import VERBS, main
 from dsm.datasets.lists import read_list
 from dsm.errors import UserError
-from dsm.evaluate.features import Features, load_features, save_features
+from dsm.evaluate.feature_files import load_features, save_features
+from dsm.evaluate.features import Features
 from dsm.video.decode import probe
 from dsm.video.write import write_video
 
@@ -90,7 +91,7 @@ def test_every_verb_has_help_with_an_example(
         (["data", "synth", "OUT", "--scene-correlation", "2"], "scene-correlation must be 0 to 1"),
         (["extract", "--weights", "none.pt", "--data", "LIST", "--out", "f.npz"], "no such checkpoint"),
         (["extract", "--weights", "LIST", "--data", "LIST", "--out", "f.npz"], "not a checkpoint"),
-        (["extract", "--weights", "none", "--data", "LIST", "--out", "f.txt"], "must end in .npz"),
+        (["extract", "--weights", "none", "--data", "LIST", "--out", "f.txt"], "written as .npz"),
         (
             ["extract", "--weights", "none", "--backbone", "resnet", "--data", "LIST", "--out", "f.npz"],
             "unknown backbone 'resnet'",

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from dsm.datasets.clips import EvaluationClips
+from dsm.datasets.evaluation_clips import EvaluationClips
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig
 from dsm.errors import UserError
@@ -198,7 +198,7 @@ def test_a_variable_rate_is_resampled_by_time(tmp_path: Path) -> None:
     clip = clips[0]
     assert not isinstance(clip, Exception)
     expected = read_frames(path, [0, 16, 23], 64)[:, :, 16:80]
-    assert np.array_equal(clip[0].numpy(), expected)
+    assert np.array_equal(clip["clips"][0].numpy(), expected)
 
 
 def test_resampling_a_steady_rate_keeps_or_drops_evenly() -> None:

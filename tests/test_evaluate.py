@@ -14,7 +14,9 @@ import torch
 from dsm.datasets.lists import read_list
 from dsm.datasets.reading import ClipConfig
 from dsm.errors import UserError
-from dsm.evaluate.features import Features, extract_features, load_features, save_features
+from dsm.evaluate.extract import extract_features
+from dsm.evaluate.feature_files import load_features, save_features
+from dsm.evaluate.features import Features
 from dsm.evaluate.probe import linear_probe
 from dsm.evaluate.results import mean_and_spread, share
 from dsm.evaluate.retrieval import retrieve

@@ -143,7 +143,7 @@ def test_predictions_by_hand() -> None:
 
 def test_views_are_averaged_as_probabilities(scenes: Path) -> None:
     """Against a loop over windows and crops."""
-    from dsm.datasets.clips import EvaluationClips
+    from dsm.datasets.evaluation_clips import EvaluationClips
     from dsm.modality import to_network
     from dsm.models.heads import Classifier
 
@@ -152,7 +152,7 @@ def test_views_are_averaged_as_probabilities(scenes: Path) -> None:
     classifier = Classifier(create_model("tiny"), 10).eval()
     videos = read_list(scenes / "test_free.txt")
     found = predict(classifier, videos, clip, classes=10, windows=2, crops=3, workers=0)
-    views = EvaluationClips(videos, clip, 2, 3)[4]
+    views = EvaluationClips(videos, clip, 2, 3)[4]["clips"]  # type: ignore[index]
     assert views.shape == (6, 4, 32, 32, 3)
     assert not torch.equal(views[0], views[1])  # another place
     assert not torch.equal(views[0], views[3])  # another time

@@ -17,7 +17,7 @@ from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.datasets.reading import ClipConfig, Reader
 from dsm.disturb.views import View, disturb_view
 from dsm.engine.pretrain import pretrain
-from dsm.evaluate.features import extract_features
+from dsm.evaluate.extract import extract_features
 from dsm.modality import to_network
 from dsm.models.weights import load_weights
 from dsm.normalization import STD

@@ -14,7 +14,7 @@ from test_data_verbs import told
 from test_decode import encode, moving_frames
 
 from dsm.augment import LUMA
-from dsm.datasets.clips import EvaluationClips
+from dsm.datasets.evaluation_clips import EvaluationClips
 from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.datasets.reading import ClipConfig
 from dsm.video.decode import frame_times, probe, read_frames
@@ -61,7 +61,7 @@ def test_a_pack_is_read_like_its_videos(five: Path, tmp_path: Path) -> None:
         assert np.allclose(frame_times(file), np.arange(packed.frames[place]) / 25)
         assert judge(file).verdict == "ok"
     clip = ClipConfig(frames=4, stride=2, resize=32, size=32)
-    assert EvaluationClips(packed, clip, 2)[3].shape == (2, 4, 32, 32, 3)  # type: ignore[union-attr]
+    assert EvaluationClips(packed, clip, 2)[3]["clips"].shape == (2, 4, 32, 32, 3)  # type: ignore[index]
 
 
 def test_others_can_read_a_shard(five: Path, tmp_path: Path) -> None:

@@ -32,7 +32,9 @@ from dsm.engine.progress import console, progress
 from dsm.engine.run import DataConfig
 from dsm.engine.runfolder import claim_by_settings, git_revision, plain
 from dsm.errors import UserError
-from dsm.evaluate.features import Features, extract_by_all, load_features, save_features
+from dsm.evaluate.extract import extract_by_all
+from dsm.evaluate.feature_files import load_features, save_features
+from dsm.evaluate.features import Features
 from dsm.evaluate.probe import linear_probe
 from dsm.evaluate.results import Row, mean_and_spread, share, write_results
 from dsm.evaluate.retrieval import KS, retrieve

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import tyro
 
-from dsm.datasets.lists import read_list
+from dsm.datasets.catalog import find_list
 from dsm.datasets.reading import ClipConfig
-from dsm.engine.device import best_device
-from dsm.engine.progress import console, progress
+from dsm.engine.extraction import ExtractSettings, extract_to_file
+from dsm.engine.processes import begun_from_outside, in_processes, is_first
+from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError
-from dsm.evaluate.features import extract_features, save_features
-from dsm.models.weights import Init, load_weights
+from dsm.evaluate.feature_files import check_suffix
+from dsm.models.weights import RANDOM, Init, load_weights
+
+SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,9 @@ class ExtractConfig:
     weights: str
     """A run folder, a checkpoint, or `none` for random weights."""
     data: Path
-    """List of videos."""
+    """List of videos, a folder of them, or one video."""
     out: Path
-    """File to write: .npz with labels and paths, or .npy with the bare array."""
+    """File to write: .npz or (for big sets) .parquet with labels and paths, or .npy with the bare array."""
     root: Annotated[Path | None, tyro.conf.arg(aliases=["--data.root"])] = None
     """Folder put before relative paths; left out, the list's own."""
     backbone: str = "i3d"
@@ -39,8 +42,6 @@ class ExtractConfig:
     """How random weights are drawn: as the backbone's paper has it, or `xavier`, as DSM's published code."""
     partial: bool = False
     """Be content with another's checkpoint that fills only part of the encoder."""
-    windows: int = 3
-    """Clips a video, evenly spread; their features are averaged."""
     frames: int | None = None
     """Frames a clip; left out, as the weights were trained."""
     stride: int | None = None
@@ -49,52 +50,60 @@ class ExtractConfig:
     """Pixels of the shorter side; left out, as the weights were trained."""
     size: int | None = None
     """Side of the crop; left out, as the weights were trained."""
-    batch_size: int = 8
-    """Videos at a time."""
-    workers: int = 1
-    """Processes that decode."""
+    settings: Annotated[ExtractSettings, tyro.conf.arg(name="")] = field(default_factory=ExtractSettings)
+    devices: int = 1
+    """Processes on this machine that share the list; on GPUs one each. torchrun begins them elsewhere too."""
     overwrite: bool = False
-    """Replace an existing file."""
+    """Replace an existing file, and what an extraction of other settings has begun."""
 
     def __post_init__(self) -> None:
-        if min(self.windows, self.batch_size) < 1:
-            raise UserError("windows and batch-size must be at least 1.")
-        if min(self.workers, self.seed) < 0:
-            raise UserError("workers and seed must not be below 0.")
+        if self.seed < 0 or self.devices < 1:
+            raise UserError("seed must not be below 0, devices at least 1.")
 
 
 def extract(config: ExtractConfig) -> None:
-    """Extract and write; say what came out."""
+    """Extract and write; say what came out. The same command goes on where one was stopped."""
     claim_file(config.out, overwrite=config.overwrite)
-    if config.out.suffix not in (".npz", ".npy"):
-        raise UserError(f"{config.out}: --out must end in .npz (with labels and paths) or .npy (bare array).")
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    videos = read_list(config.data, config.root)
+    check_suffix(config.out)
+    if config.devices > 1 and not begun_from_outside():
+        in_processes(config.devices, _extract, config)
+    else:
+        _extract(config)
+
+
+def _extract(config: ExtractConfig) -> None:
+    videos = find_list(config.data, config.root)
     torch.manual_seed(config.seed)
     loaded = load_weights(config.weights, backbone=config.backbone, partial=config.partial, init=config.init)
-    if loaded.report:
+    if loaded.report and is_first():
         console.print(f"{config.weights}: {loaded.report}")
     wanted = {name: getattr(config, name) for name in ("frames", "stride", "resize", "size")}
     clip = replace(
         ClipConfig(**loaded.config.get("clip", {})), **{k: v for k, v in wanted.items() if v is not None}
     )
-    with progress(f"features by {loaded.name}", len(videos)) as bar:
-        features = extract_features(
-            loaded.module.to(best_device()),
-            videos,
-            clip,
-            windows=config.windows,
-            batch_size=config.batch_size,
-            workers=config.workers,
-            meta={
-                "run": loaded.name,
-                "weights": config.weights,
-                "list": config.data.stem,
-                "seed": config.seed,
-            },
-            on_progress=bar.update,
+    meta = {
+        "run": loaded.name,
+        "weights": config.weights if config.weights == RANDOM else str(Path(config.weights).absolute()),
+        "backbone": config.backbone if config.weights == RANDOM else loaded.config.get("backbone"),
+        "list": config.data.stem,
+        "root": str(videos.root.absolute()),
+        "seed": config.seed,
+        "clip": asdict(clip),
+        "windows": config.settings.windows,
+    }
+    try:
+        extracted = extract_to_file(
+            config.out, loaded.module, videos, clip, config.settings, meta, overwrite=config.overwrite
         )
-    save_features(config.out, features)
-    console.print(
-        f"{config.out}: {features.features.shape[0]} videos x {features.features.shape[1]} dimensions"
-    )
+    except KeyboardInterrupt:
+        if is_first():
+            console.print(f"{config.out}: not done; the same command goes on.")
+        raise
+    if extracted is None:
+        return
+    for video in extracted.bad[:SHOWN]:
+        console.print(f"left out: {video.path}: {video.reason}", style="yellow")
+    if extracted.bad:
+        console.print(f"{config.out}.bad.json: all {len(extracted.bad)} that cannot be read", style="yellow")
+    what = "clips" if config.settings.per_clip else "videos"
+    console.print(f"{config.out}: {extracted.rows} {what} x {extracted.dim} dimensions")

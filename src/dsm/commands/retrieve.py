@@ -12,7 +12,7 @@ from rich.table import Table
 
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file, git_revision
-from dsm.evaluate.features import load_features
+from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.results import share, write_results
 from dsm.evaluate.retrieval import KS, retrieve
 from dsm.files import write_text

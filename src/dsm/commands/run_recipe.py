@@ -23,7 +23,7 @@ from dsm.engine.progress import console, progress
 from dsm.engine.run import RunConfig
 from dsm.engine.runfolder import claim_by_settings, flat, git_revision, plain
 from dsm.errors import UserError
-from dsm.evaluate.features import extract_features
+from dsm.evaluate.extract import extract_features
 from dsm.evaluate.results import Row, share, write_results
 from dsm.evaluate.retrieval import KS, retrieve
 from dsm.models.precision import Precision

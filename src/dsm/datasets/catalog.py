@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dsm.datasets.lists import UNKNOWN, UNLABELLED, VideoList, listable
+from dsm.datasets.lists import UNKNOWN, UNLABELLED, VideoList, listable, read_list
 from dsm.errors import UserError
 from dsm.video.decode import probe
 from dsm.video.folder import NUMBERED as PICTURE
@@ -63,6 +63,27 @@ def find_videos(folder: str | Path, *, only_by_name: bool = True) -> list[Path]:
             f"{folder}: holds no video; looked for files that end in {endings}, and for folders of frames."
         )
     return sorted(found)
+
+
+def find_list(source: str | Path, root: str | Path | None = None) -> VideoList:
+    """The videos of a list, of a folder and those below it, or of one video; only lists have labels.
+
+    Args:
+        root: put before the relative paths of a list; None for the list's own folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    source = Path(source)
+    if source.is_dir() and not any(PICTURE.fullmatch(child.name) for child in source.iterdir()):
+        found, folder = find_videos(source), source
+    elif source.is_dir() or source.suffix.lower() in EXTENSIONS:
+        found, folder = [source], source.parent
+    else:
+        return read_list(source, root)
+    unknown = np.full(len(found), UNKNOWN)
+    paths = [str(path.relative_to(folder)) for path in found]
+    return VideoList(paths, np.full(len(found), UNLABELLED), unknown, folder, source=str(source))
 
 
 def index_folder(

@@ -1,29 +1,25 @@
-"""Clips for training and for evaluation, decoded on the fly."""
+"""Clips for training, decoded on the fly."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset, Sampler, default_collate, get_worker_info
+from torch.utils.data import Dataset, Sampler, default_collate
 
 from dsm.augment import Augment
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig, Reader, crop
+from dsm.datasets.watched import BadVideo, Watch
 from dsm.disturb.motion_scale import at_pace
 from dsm.disturb.views import View, draw_views
 from dsm.errors import UserError
 from dsm.video.decode import Decoder
-from dsm.video.sampling import random_window, uniform_windows
-from dsm.video.source import VerdictName, VideoError
+from dsm.video.sampling import random_window
+from dsm.video.source import VideoError
 
-IDLE = -1.0
 ATTEMPTS = 10
 """Videos tried for one sample before the data set is given up."""
 
@@ -51,15 +47,6 @@ def raise_errors(batches: Iterable[Any]) -> Iterator[Any]:
         yield batch
 
 
-@dataclass(frozen=True)
-class BadVideo:
-    """A video of a list that cannot be read."""
-
-    index: int
-    verdict: VerdictName
-    reason: str
-
-
 class TrainingClips(Dataset[dict[str, Any] | UserError]):
     """For each (epoch, index): the views of a video that a method asks for, not yet rendered.
 
@@ -84,11 +71,7 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
         decoder: Decoder = "pyav",
     ) -> None:
         self.videos, self.clip, self.augment, self.views, self.seed = videos, clip, augment, views, seed
-        self.bad: dict[int, BadVideo] = {}
-        """Videos known to be bad: they are not tried again."""
-        self.reading = torch.full((workers, 2), IDLE, dtype=torch.float64)
-        """(workers, 2), seen from all processes: which video a worker is at, and since when."""
-        self.reading.share_memory_()  # type: ignore[no-untyped-call]
+        self.watch = Watch(workers)
         self._reader = Reader(videos, clip, cache_mb, seconds, decoder)
 
     def __len__(self) -> int:
@@ -102,33 +85,20 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
             rng = self.generator(epoch, key[1], attempt)
             if attempt:
                 index = int(rng.integers(len(self.videos)))
-            if index not in self.bad:
+            if index not in self.watch.bad:
                 try:
-                    with self._noted(index):
+                    with self.watch.noted(index):
                         return {**self.sample(index, rng), "bad": bad}
                 except VideoError as error:
-                    self.bad[index] = BadVideo(index, error.verdict, str(error))
+                    self.watch.bad[index] = BadVideo(index, error.verdict, str(error))
                 except UserError as error:
                     return error
-            bad.append(self.bad[index])
+            bad.append(self.watch.bad[index])
         return UserError(f"{ATTEMPTS} videos in a row cannot be read, the first: {bad[0].reason}")
 
     def generator(self, epoch: int, index: int, attempt: int = 0) -> np.random.Generator:
         """What draws everything random about a sample, or about a replacement for it."""
         return np.random.default_rng([self.seed, epoch, index, *([attempt] if attempt else [])])
-
-    @contextmanager
-    def _noted(self, index: int) -> Iterator[None]:
-        """Within, other processes can see which video is being read: the decoder may never come back."""
-        worker = get_worker_info()
-        if worker is None:
-            yield
-            return
-        self.reading[worker.id] = torch.tensor([index, time.monotonic()], dtype=torch.float64)
-        try:
-            yield
-        finally:
-            self.reading[worker.id, 0] = IDLE
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         """One video's clips and parameters.
@@ -195,32 +165,3 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
                 order_of = epoch
             first = place * self.batch_size + (part * self.world + self.rank) * share
             yield [(epoch, int(index)) for index in order[first : first + share]]
-
-
-CORNERS: dict[int, tuple[tuple[float, float], ...]] = {
-    1: ((0.5, 0.5),),
-    3: ((0.0, 0.0), (0.5, 0.5), (1.0, 1.0)),
-}
-"""Where the crops of a clip lie: in the middle; or also at both ends of its longer side."""
-
-
-class EvaluationClips(Dataset[Tensor | UserError]):
-    """For each video: evenly spread clips, each cropped in as many places: (windows * crops, T, S, S, C)."""
-
-    def __init__(self, videos: VideoList, clip: ClipConfig, windows: int, crops: int = 1) -> None:
-        self.videos, self.clip, self.windows, self.corners = videos, clip, windows, CORNERS[crops]
-        self._reader = Reader(videos, clip)
-
-    def __len__(self) -> int:
-        return len(self.videos)
-
-    def __getitem__(self, index: int) -> Tensor | UserError:
-        clip = self.clip
-        try:
-            total = self._reader.total(index)
-            windows = uniform_windows(total, clip.frames_to_read, clip.stride, self.windows)
-            read = self._reader.read(index, list(windows))
-        except UserError as error:
-            return error
-        cropped = [crop(frames, clip.size, corner) for frames in read for corner in self.corners]
-        return torch.from_numpy(np.stack(cropped))

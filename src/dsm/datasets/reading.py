@@ -18,7 +18,7 @@ from dsm.video.cache import FrameCache
 from dsm.video.decode import Decoder, frame_times, is_folder, probe
 from dsm.video.flow import compute_flow, read_saved_flow, saved_flow
 from dsm.video.sampling import Indices, resample
-from dsm.video.source import Deadline
+from dsm.video.source import Deadline, VideoError
 
 Frames = NDArray[Any]
 
@@ -103,6 +103,15 @@ class Reader:
         frames = self._cache.read(file, in_file, self._clip.resize, last)
         read = [frames[place] for place in np.split(places, len(clips))]
         return [compute_flow(one).transpose(0, 2, 3, 1) for one in read] if flow else read
+
+    def times(self, index: int) -> NDArray[np.float64] | None:
+        """When each of a video's frames is shown, in seconds from the first; None where it does not say."""
+        if self._clip.fps:
+            return np.arange(self.total(index)) / self._clip.fps
+        try:
+            return frame_times(self._videos.file(index))
+        except VideoError:  # one that is broken will be told when it is read
+            return None
 
     def _places(self, index: int) -> Indices:
         return _at_rate(self._videos.file(index), self._clip.fps)

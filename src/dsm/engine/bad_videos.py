@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from dsm.datasets.clips import BadVideo
 from dsm.datasets.lists import VideoList
+from dsm.datasets.watched import BadVideo
 from dsm.errors import UserError
 from dsm.files import write_text
 from dsm.video.ledger import Verdict, ledger_json, read_ledger

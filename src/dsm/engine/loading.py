@@ -12,13 +12,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import torch
 from torch.utils.data import DataLoader
 
-from dsm.datasets.clips import IDLE, BadVideo, EpochBatches, TrainingClips, collate
+from dsm.datasets.clips import TrainingClips, collate
+from dsm.datasets.evaluation_clips import EvaluationClips
+from dsm.datasets.watched import IDLE, BadVideo
 from dsm.errors import UserError
 
 PATIENCE = 2.0
@@ -28,13 +30,30 @@ LOOK_EVERY = 2.0
 """Seconds without a batch after which the workers are looked at."""
 
 
+class Order(Protocol):
+    """A sequence of batches that can begin anywhere: what is left of it lies between start and stop."""
+
+    start: int
+    stop: int
+    seed: int
+
+    def __iter__(self) -> Iterator[list[Any]]: ...
+
+
 class Batches:
-    """The batches of :class:`TrainingClips` in the order of :class:`EpochBatches`."""
+    """The batches of a data set of clips in an order, each by ``collate``."""
 
     def __init__(
-        self, clips: TrainingClips, order: EpochBatches, workers: int, seconds: float, *, pin_memory: bool
+        self,
+        clips: TrainingClips | EvaluationClips,
+        order: Order,
+        workers: int,
+        seconds: float,
+        *,
+        pin_memory: bool,
+        collate: Callable[[list[Any]], Any] = collate,
     ) -> None:
-        self.clips, self.order = clips, order
+        self.clips, self.order, self._collate = clips, order, collate
         self._workers, self._seconds, self._pin_memory = workers, seconds, pin_memory
         self._pids = torch.zeros(workers, dtype=torch.long)
         self._pids.share_memory_()  # type: ignore[no-untyped-call]
@@ -61,16 +80,16 @@ class Batches:
                 self.order.start += 1
                 yield batch
             self._kill_workers()
-            self.clips.bad |= {video.index: video for video in lost}
+            self.clips.watch.bad |= {video.index: video for video in lost}
             lost = []
 
     def _loader(self) -> DataLoader[Any]:
-        self.clips.reading.fill_(IDLE)
+        self.clips.watch.reading.fill_(IDLE)
         self._pids.zero_()
         return DataLoader(
             self.clips,
             batch_sampler=self.order,
-            collate_fn=collate,
+            collate_fn=self._collate,
             num_workers=self._workers,
             timeout=LOOK_EVERY if self._workers else 0,
             worker_init_fn=self._register,
@@ -87,7 +106,7 @@ class Batches:
         alive = {child.pid for child in multiprocessing.active_children()}
         found = []
         dead = False
-        for pid, (index, since) in zip(self._pids.tolist(), self.clips.reading.tolist(), strict=False):
+        for pid, (index, since) in zip(self._pids.tolist(), self.clips.watch.reading.tolist(), strict=False):
             crashed = bool(pid) and pid not in alive
             dead = dead or crashed
             hangs = time.monotonic() - since > self._seconds * PATIENCE

@@ -11,7 +11,7 @@ from torch import nn
 from dsm.datasets.lists import VideoList, read_list
 from dsm.datasets.reading import ClipConfig
 from dsm.errors import UserError
-from dsm.evaluate.features import extract_features
+from dsm.evaluate.extract import extract_features
 from dsm.evaluate.retrieval import retrieve
 
 KNN = 5

@@ -12,7 +12,7 @@ from torch import nn
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig
 from dsm.errors import UserError
-from dsm.evaluate.features import extract_by_all
+from dsm.evaluate.extract import extract_by_all
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,119 @@
+"""Clips for evaluation: the same ones of a video every time, spread evenly over it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from dsm.datasets.lists import VideoList
+from dsm.datasets.reading import ClipConfig, Reader, crop
+from dsm.datasets.watched import BadVideo, Watch
+from dsm.errors import UserError
+from dsm.video.sampling import uniform_windows
+from dsm.video.source import VideoError
+
+CORNERS: dict[int, tuple[tuple[float, float], ...]] = {
+    1: ((0.5, 0.5),),
+    3: ((0.0, 0.0), (0.5, 0.5), (1.0, 1.0)),
+}
+"""Where the crops of a clip lie: in the middle; or also at both ends of its longer side."""
+
+MOST_CLIPS = 4096
+"""Of one video, so that a long one fits into memory."""
+
+
+class EvaluationClips(Dataset[dict[str, Any] | UserError]):
+    """For each video its clips, each cropped in as many places.
+
+    A sample is a dict: ``index``; ``clips`` (windows * crops, T, S, S, C), or None where the video cannot be
+    read; ``seconds`` (windows * crops, 2), when a clip begins and ends, NaN where that is not asked for
+    or the video does not say; ``bad``, a list of at most one :class:`BadVideo`.
+
+    Args:
+        windows: clips a video.
+        crops: of each clip, 1 in the middle or 3 along its longer side.
+        every: a clip begins in each so many seconds, however many those are; 0 for ``windows``.
+        timed: whether ``seconds`` are asked for, which takes another look into the file.
+        seconds: how long a video may take to read; None for as long as it takes.
+        workers: how many processes will read.
+    """
+
+    def __init__(
+        self,
+        videos: VideoList,
+        clip: ClipConfig,
+        windows: int,
+        crops: int = 1,
+        *,
+        every: float = 0,
+        timed: bool = False,
+        seconds: float | None = None,
+        workers: int = 0,
+    ) -> None:
+        self.videos, self.clip, self.windows, self.corners = videos, clip, windows, CORNERS[crops]
+        self.every, self.timed = every, timed or every > 0
+        self.watch = Watch(workers)
+        self._reader = Reader(videos, clip, seconds=seconds)
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> dict[str, Any] | UserError:
+        if index not in self.watch.bad:
+            try:
+                with self.watch.noted(index):
+                    return self._sample(index)
+            except VideoError as error:
+                self.watch.bad[index] = BadVideo(index, error.verdict, str(error))
+            except UserError as error:
+                return error
+        return {"index": index, "clips": None, "seconds": None, "bad": [self.watch.bad[index]]}
+
+    def _sample(self, index: int) -> dict[str, Any]:
+        clip = self.clip
+        total = self._reader.total(index)
+        times = self._reader.times(index) if self.timed else None
+        windows = uniform_windows(total, clip.frames_to_read, clip.stride, self._count(times))
+        read = self._reader.read(index, list(windows))
+        cropped = [crop(frames, clip.size, corner) for frames in read for corner in self.corners]
+        seconds = np.repeat(_seconds(windows, times), len(self.corners), axis=0)
+        return {"index": index, "clips": torch.from_numpy(np.stack(cropped)), "seconds": seconds, "bad": []}
+
+    def _count(self, times: NDArray[np.float64] | None) -> int:
+        if not self.every or times is None:
+            return self.windows
+        return min(max(math.ceil(times[-1] / self.every), 1), MOST_CLIPS)
+
+
+def _seconds(windows: NDArray[np.int64], times: NDArray[np.float64] | None) -> NDArray[np.float32]:
+    """When the clips of (windows, frames) numbers begin and end: (windows, 2)."""
+    if times is None:
+        return np.full((len(windows), 2), np.nan, np.float32)
+    numbers = np.minimum(windows, len(times) - 1)  # lists may promise more frames than there are
+    return np.stack([times[numbers[:, 0]], times[numbers.max(1)]], axis=1).astype(np.float32)
+
+
+def collate_clips(samples: list[Any]) -> Any:
+    """Join the clips of videos: they need not have equally many.
+
+    Returns:
+        A dict: ``index`` and ``counts``, lists of the videos that were read and how many clips each has;
+        ``clips`` (sum of counts, T, S, S, C) or None without any; ``seconds``; ``bad`` of all. Or the first
+        error that is no matter of a single video.
+    """
+    for sample in samples:
+        if isinstance(sample, UserError):
+            return sample
+    read = [sample for sample in samples if sample["clips"] is not None]
+    return {
+        "index": [sample["index"] for sample in read],
+        "counts": [len(sample["clips"]) for sample in read],
+        "clips": torch.cat([sample["clips"] for sample in read]) if read else None,
+        "seconds": np.concatenate([sample["seconds"] for sample in read]) if read else None,
+        "bad": [video for sample in samples for video in sample["bad"]],
+    }

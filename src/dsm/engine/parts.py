@@ -1,0 +1,123 @@
+"""Parts of an extraction: small files that are joined to one, a part at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsm.datasets.lists import VideoList
+from dsm.datasets.watched import BadVideo
+from dsm.errors import UserError
+from dsm.evaluate.feature_files import write_features
+from dsm.evaluate.features import Features
+from dsm.files import write_text, written_aside
+from dsm.video.ledger import Verdict, ledger_json
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of some videos that follow one another in a list."""
+
+    features: NDArray[np.float32]
+    """(rows, D)."""
+    index: NDArray[np.int64]
+    """(rows,): which video of the list each is of."""
+    seconds: NDArray[np.float32] | None
+    """(rows, 2), of clips; None where rows are videos."""
+    bad: list[BadVideo]
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What came out."""
+
+    rows: int
+    dim: int
+    bad: list[Verdict]
+
+
+def together(parts: Sequence[Part]) -> Part:
+    """One part of several."""
+    full = [part for part in parts if len(part.index)] or parts[:1]
+    seconds = [part.seconds for part in full if part.seconds is not None]
+    return Part(
+        np.concatenate([part.features for part in full]),
+        np.concatenate([part.index for part in full]),
+        np.concatenate(seconds) if seconds else None,
+        [video for part in parts for video in part.bad],
+    )
+
+
+def save_part(file: Path, part: Part) -> None:
+    """Write a part, whole or not at all."""
+    arrays: dict[str, Any] = {"features": part.features, "index": part.index}
+    if part.seconds is not None:
+        arrays["seconds"] = part.seconds
+    bad = np.array(json.dumps([asdict(video) for video in part.bad]))
+    with written_aside(file) as aside, aside.open("wb") as opened:
+        np.savez(opened, **arrays, bad=bad)
+
+
+def join(out: Path, files: Sequence[Path], size: int, videos: VideoList, meta: dict[str, Any]) -> Extracted:
+    """Write one file of all parts, and beside it a ledger of the bad videos, where there are any.
+
+    Args:
+        out: rows are those of the videos that could be read; of a bare ``.npy`` those of the list, NaN
+            where a video could not be read.
+        size: videos a part.
+
+    Raises:
+        UserError: not one video could be read.
+    """
+    indices, seconds, bad, dim = [], [], [], 0
+    for file in files:
+        with np.load(file, allow_pickle=False) as part:
+            indices.append(part["index"])
+            if "seconds" in part.files:
+                seconds.append(part["seconds"])
+            bad += [BadVideo(**video) for video in json.loads(str(part["bad"]))]
+            dim = max(dim, part["features"].shape[1])
+    index = np.concatenate(indices)
+    if not len(index):
+        raise UserError(f"{videos.source}: not one video can be read; the first: {bad[0].reason}")
+    times = np.concatenate(seconds) if seconds else None
+    bare = out.suffix == ".npy" and times is None
+    rows = len(videos) if bare else len(index)
+    shape = np.broadcast_to(np.float32(0), (rows, dim))  # takes no memory
+    about = Features(shape, videos.labels[index], [videos.paths[place] for place in index], meta, times)
+    write_features(out, about, _rows(files, size, len(videos), dim) if bare else _read(files))
+    verdicts = [_verdict(video, videos) for video in bad]
+    ledger = out.with_name(f"{out.name}.bad.json")
+    ledger.unlink(missing_ok=True)  # of an extraction that this one replaces
+    if verdicts:
+        write_text(ledger, ledger_json(verdicts))
+    return Extracted(rows, dim, verdicts)
+
+
+def _read(files: Sequence[Path]) -> Iterator[NDArray[np.float32]]:
+    for file in files:
+        with np.load(file, allow_pickle=False) as part:
+            if len(part["index"]):
+                yield part["features"]
+
+
+def _rows(files: Sequence[Path], size: int, videos: int, dim: int) -> Iterator[NDArray[np.float32]]:
+    """A row for every video, read or not."""
+    for number, file in enumerate(files):
+        first = number * size
+        rows = np.full((min(size, videos - first), dim), np.nan, np.float32)
+        with np.load(file, allow_pickle=False) as part:
+            if len(part["index"]):
+                rows[part["index"] - first] = part["features"]
+        yield rows
+
+
+def _verdict(video: BadVideo, videos: VideoList) -> Verdict:
+    reason = video.reason.removeprefix(f"{videos.file(video.index)}: ")
+    return Verdict(videos.paths[video.index], video.verdict, reason=reason)

@@ -1,0 +1,106 @@
+"""From clips to features, by one encoder or by several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from dsm.datasets.clips import raise_errors
+from dsm.datasets.evaluation_clips import EvaluationClips, collate_clips
+from dsm.datasets.lists import VideoList
+from dsm.datasets.reading import ClipConfig
+from dsm.evaluate.features import Features
+from dsm.modality import ModalityName, to_network
+from dsm.models.precision import channels_last
+
+
+def extract_features(
+    encoder: nn.Module,
+    videos: VideoList,
+    clip: ClipConfig,
+    *,
+    windows: int = 3,
+    batch_size: int = 16,
+    workers: int = 1,
+    meta: dict[str, Any] | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Features:
+    """Run an encoder over videos; a video's feature is the mean over its windows.
+
+    Args:
+        encoder: normalised clips (B, C, T, H, W) -> (B, D); used in evaluation mode, where it lies.
+        windows: clips a video, evenly spread over its length.
+        batch_size: videos at a time.
+        on_progress: called with the number of videos done.
+
+    Raises:
+        VideoError: a video cannot be read.
+    """
+    (features,) = extract_by_all(
+        [encoder], videos, clip,
+        windows=windows, batch_size=batch_size, workers=workers, on_progress=on_progress,
+    )  # fmt: skip
+    return replace(features, meta=meta or {})
+
+
+def extract_by_all(
+    encoders: Sequence[nn.Module],
+    videos: VideoList,
+    clip: ClipConfig,
+    *,
+    windows: int = 3,
+    crops: int = 1,
+    batch_size: int = 16,
+    workers: int = 1,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> list[Features]:
+    """As :func:`extract_features` by each of several encoders; the videos are decoded but once.
+
+    ``crops``: of each clip, 1 in the middle or 3 along its longer side; a video's feature is the mean of all.
+    """
+    encoders = [channels_last(one.eval()) for one in encoders]
+    device = next(encoders[0].parameters()).device
+    loader = DataLoader(
+        EvaluationClips(videos, clip, windows, crops, workers=workers),
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=collate_clips,
+        pin_memory=device.type == "cuda",
+    )
+    rows: list[list[NDArray[np.float32]]] = [[] for _ in encoders]
+    done = 0
+    for batch in raise_errors(loader):
+        if batch["bad"]:
+            raise batch["bad"][0].error()
+        x = to_input(batch["clips"], clip.modality, device)
+        for encoder, row in zip(encoders, rows, strict=True):
+            row.append(means(encode(encoder, x), batch["counts"]))
+        done += len(batch["index"])
+        on_progress(done)
+    return [Features(np.concatenate(row), videos.labels, list(videos.paths)) for row in rows]
+
+
+def to_input(clips: Tensor, modality: ModalityName, device: torch.device) -> Tensor:
+    """Clips as they are read (B, T, H, W, C) as a network wants them: (B, C, T, H, W), normalised."""
+    x = clips.to(device, non_blocking=True).permute(0, 4, 1, 2, 3)
+    x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
+    return to_network(x, modality).contiguous(memory_format=torch.channels_last_3d)
+
+
+@torch.no_grad()
+def encode(encoder: nn.Module, x: Tensor) -> NDArray[np.float32]:
+    """Features (B, D) of network inputs, on the CPU."""
+    return encoder(x).float().cpu().numpy()
+
+
+def means(rows: NDArray[np.float32], counts: Sequence[int]) -> NDArray[np.float32]:
+    """The mean of each video's rows: (sum of counts, D) -> (len(counts), D)."""
+    parts = np.split(rows, np.cumsum(counts)[:-1])
+    return np.stack([part.mean(0) for part in parts])

@@ -1,0 +1,168 @@
+"""Extraction: resumed, shared among processes, past bad files, in every format the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dsm.commands.extract import ExtractConfig, extract
+from dsm.datasets.catalog import find_list
+from dsm.datasets.evaluation_clips import EvaluationClips
+from dsm.datasets.lists import read_list, write_list
+from dsm.datasets.reading import ClipConfig
+from dsm.engine.extraction import ExtractSettings
+from dsm.errors import UserError
+from dsm.evaluate.extract import extract_features
+from dsm.evaluate.feature_files import load_features
+from dsm.models.zoo import create_model
+
+CLIP = ("--frames", "4", "--stride", "3", "--resize", "40", "--size", "32")
+
+
+def command(source: Path, out: Path, *more: str, batch: int = 2) -> list[str]:
+    words = ("extract", "--weights", "none", "--backbone", "tiny", "--data", str(source), "--out", str(out))
+    return [sys.executable, "-m", "dsm", *words, *CLIP, "--batch-size", str(batch), *more]
+
+
+def config(source: Path, out: Path, *, overwrite: bool = False, **settings: object) -> ExtractConfig:
+    chosen = {"batch_size": 2, "workers": 0, **settings}
+    return ExtractConfig(
+        "none", source, out, backbone="tiny", frames=4, stride=3, resize=40, size=32,
+        settings=ExtractSettings(**chosen), overwrite=overwrite,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def test_a_file_of_features_is_what_the_encoder_gives(scenes: Path, tmp_path: Path) -> None:
+    extract(config(scenes / "train.txt", tmp_path / "f.npz"))
+    found = load_features(tmp_path / "f.npz")
+    torch.manual_seed(0)
+    clip = ClipConfig(frames=4, stride=3, resize=40, size=32)
+    expected = extract_features(create_model("tiny"), read_list(scenes / "train.txt"), clip, batch_size=2)
+    assert np.array_equal(found.features, expected.features)
+    assert found.paths == expected.paths
+    assert found.labels.tolist() == expected.labels.tolist()
+    assert not (tmp_path / "f.npz.parts").exists()
+
+
+@pytest.mark.parametrize("signals", [signal.SIGKILL, signal.SIGINT])
+def test_stopped_in_the_middle_it_goes_on_to_the_same_file(
+    scenes: Path, tmp_path: Path, signals: signal.Signals
+) -> None:
+    out, parts = tmp_path / "f.npz", tmp_path / "f.npz.parts"
+    subprocess.run(command(scenes / "train.txt", tmp_path / "whole.npz"), check=True, capture_output=True)
+    process = subprocess.Popen(command(scenes / "train.txt", out), stderr=subprocess.PIPE, text=True)
+    while not list(parts.glob("0*.npz")):
+        assert process.poll() is None, "ended before it could be stopped"
+        time.sleep(0.005)
+    process.send_signal(signals)
+    _, told = process.communicate()
+    if process.returncode == 0:
+        pytest.skip("was done before the signal came")
+    assert not out.exists()
+    if signals == signal.SIGINT:
+        assert process.returncode == 130
+        assert "the same command goes on" in told
+        assert "Traceback" not in told
+    first = min(parts.glob("0*.npz")).stat().st_mtime_ns
+    kept = [file.name for file in parts.glob("0*.npz")]
+    assert "000000.npz" in kept
+    assert (parts / "000000.npz").stat().st_mtime_ns == first
+    subprocess.run(command(scenes / "train.txt", out, "--workers", "2"), check=True, capture_output=True)
+    assert out.read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+def test_processes_share_a_list_and_write_one_file(scenes: Path, tmp_path: Path) -> None:
+    alone, together = tmp_path / "alone.npz", tmp_path / "together.npz"
+    subprocess.run(command(scenes / "train.txt", alone), check=True, capture_output=True)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        command(scenes / "train.txt", together, "--devices", "2"),
+        check=True, capture_output=True, env=environment, timeout=120,
+    )  # fmt: skip
+    one, two = load_features(alone), load_features(together)
+    assert np.allclose(one.features, two.features, atol=1e-5)
+    assert one.paths == two.paths
+
+
+def test_bad_files_are_left_out_and_told(scenes: Path, tmp_path: Path) -> None:
+    videos = read_list(scenes / "train.txt")
+    part = videos.part(np.arange(6), tmp_path)
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    part.paths[2] = "broken.mp4"  # type: ignore[index]
+    write_list(tmp_path / "list.txt", part)
+    extract(config(tmp_path / "list.txt", tmp_path / "f.npz"))
+    found = load_features(tmp_path / "f.npz")
+    assert found.paths == [*part.paths[:2], *part.paths[3:]]
+    told = json.loads((tmp_path / "f.npz.bad.json").read_text())["files"]
+    assert [entry["path"] for entry in told] == ["broken.mp4"]
+    extract(config(tmp_path / "list.txt", tmp_path / "f.npy"))
+    rows = np.load(tmp_path / "f.npy")
+    assert np.isnan(rows).all(axis=1).tolist() == [False, False, True, False, False, False]
+    assert np.array_equal(np.delete(rows, 2, 0), found.features)
+
+    write_list(tmp_path / "none.txt", part.part(np.array([2]), tmp_path))
+    with pytest.raises(UserError, match="not one video can be read"):
+        extract(config(tmp_path / "none.txt", tmp_path / "none.npz"))
+
+
+def test_every_clip_can_have_a_row_with_its_times(video: Path, tmp_path: Path) -> None:
+    """30 frames at 24 a second; clips of 10 frames begin at 0, 10 and 20."""
+    extract(config(video, tmp_path / "f.npz", per_clip=True, windows=3))
+    found = load_features(tmp_path / "f.npz")
+    assert found.times is not None
+    assert np.allclose(24 * found.times, [[0, 9], [10, 19], [20, 29]], atol=0.02)
+    assert found.paths == [video.name] * 3
+    assert found.labels.tolist() == [-1] * 3
+    extract(config(video, tmp_path / "mean.npz", windows=3))
+    mean = load_features(tmp_path / "mean.npz")
+    assert np.allclose(mean.features[0], found.features.mean(0), atol=1e-5)
+    extract(config(video, tmp_path / "every.npz", per_clip=True, every=0.25))
+    every = load_features(tmp_path / "every.npz")
+    assert every.times is not None
+    assert len(every) == 5  # 1.21 s, one in each quarter that is begun
+    assert np.all(np.diff(every.times[:, 0]) < 0.26)
+
+
+def test_parquet_holds_what_npz_holds(scenes: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    for name in ("f.npz", "f.parquet"):
+        extract(config(scenes / "test.txt", tmp_path / name, per_clip=True))
+    one, two = load_features(tmp_path / "f.npz"), load_features(tmp_path / "f.parquet")
+    assert np.array_equal(one.features, two.features)
+    assert one.times is not None
+    assert two.times is not None
+    assert np.array_equal(one.times, two.times)
+    assert (one.paths, one.labels.tolist(), one.meta) == (two.paths, two.labels.tolist(), two.meta)
+
+
+def test_settings_that_changed_do_not_mix(scenes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "f.npz"
+    (tmp_path / "f.npz.parts").mkdir()
+    (tmp_path / "f.npz.parts" / "extraction.json").write_text("{}")
+    with pytest.raises(UserError, match="an extraction of other settings"):
+        extract(config(scenes / "test.txt", out))
+    extract(config(scenes / "test.txt", out, overwrite=True))
+    with pytest.raises(UserError, match="already exists"):
+        extract(config(scenes / "test.txt", out))
+
+
+def test_a_folder_or_a_single_video_is_a_list_too(folder_of_videos: Path) -> None:
+    found = find_list(folder_of_videos)
+    assert found.paths == [f"{name}/clip {index}.mp4" for name in ("walk", "wave") for index in (0, 1)]
+    one = find_list(folder_of_videos / "walk" / "clip 1.mp4")
+    assert one.paths == ["clip 1.mp4"]
+    assert one.file(0).is_file()
+    clips = EvaluationClips(one, ClipConfig(frames=4, stride=1, resize=40, size=32), 2)
+    sample = clips[0]
+    assert isinstance(sample, dict)
+    assert sample["clips"].shape == (2, 4, 32, 32, 3)
