@@ -1,18 +1,23 @@
-"""Retrieval: does the nearest neighbour of a video show the same action?"""
+"""Retrieval: does the nearest neighbour of a video show the same action?
+
+As the field does it (Xu et al. 2019, Clip Order Prediction, section 4.4): test videos are queries, training
+videos the gallery, cosine decides, and R@k is the share of queries with one of their class among the k nearest.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.errors import UserError
-from dsm.evaluate.features import Features
+from dsm.evaluate.features import Features, same_dimensions
+from dsm.evaluate.nearest import Ids, nearest, unit_rows
 
 KS = (1, 5, 10, 20, 50)
-# Queries scored at a time: bounds the memory to this many rows of similarities.
-CHUNK = 512
+MOST_AT_ONCE = 2**24
+"""Similarities ranked at a time, for average precision."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,7 @@ class Retrieval:
     """Neighbours in the gallery of each query, nearest first."""
 
     neighbours: NDArray[np.int64]
-    """(queries, K) positions in the gallery."""
+    """(queries, K) positions in the gallery; -1 where fewer than K may be neighbours."""
     similarities: NDArray[np.float32]
     """(queries, K) cosines."""
     right: NDArray[np.bool_]
@@ -31,40 +36,93 @@ class Retrieval:
         return np.asarray(self.right[:, :k].any(axis=1))
 
 
-def unit_rows(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows (n, d) scaled to length 1; a row of zeros stays."""
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.maximum(length, np.finfo(np.float32).tiny)
-
-
-def retrieve(gallery: Features, queries: Features, k: int = max(KS)) -> Retrieval:
+def retrieve(
+    gallery: Features, queries: Features, k: int = max(KS), *, apart: tuple[Ids, Ids] | None = None
+) -> Retrieval:
     """Find each query's nearest neighbours by cosine; ties go to the earlier gallery video.
 
-    A query is never its own neighbour: with ``queries is gallery``, its own row is left out.
+    Args:
+        apart: rows of one number are no neighbours, see :func:`kept_apart`; None keeps a video from itself.
 
     Raises:
         UserError: the two do not have the same dimensions, or one has no labels.
     """
-    if gallery.features.shape[1] != queries.features.shape[1]:
-        raise UserError(
-            f"gallery and queries have {gallery.features.shape[1]} and {queries.features.shape[1]} "
-            "dimensions; extract both with the same weights."
-        )
-    for name, features in (("gallery", gallery), ("queries", queries)):
-        if len(features) == 0 or (features.labels < 0).any():
-            raise UserError(f"the {name} must hold labelled videos: recall counts right labels.")
+    same_dimensions(gallery, queries, ("gallery", "queries"))
+    gallery.need_labels("gallery")
+    queries.need_labels("queries")
+    apart = kept_apart(gallery, queries) if apart is None else apart
+    found = nearest(gallery.features, queries.features, k, apart=apart)
+    right = gallery.labels[found.places] == queries.labels[:, None]
+    return Retrieval(found.places, found.similarities, right & (found.places >= 0))
+
+
+def kept_apart(
+    gallery: Features, queries: Features, groups: tuple[Sequence[str], Sequence[str]] | None = None
+) -> tuple[Ids, Ids] | None:
+    """Numbers of rows that are not to be each other's neighbours: of one video, or of one group.
+
+    Args:
+        groups: of the gallery and of the queries; None keeps only a video from itself, and its clips.
+
+    Returns:
+        A number for each row of the gallery and of the queries; None where no two rows have the same.
+    """
+    if groups is None:
+        known = queries is gallery or ("root" in gallery.meta and "root" in queries.meta)
+        if not known:  # equal names in two unknown places say nothing
+            return None
+        groups = gallery.identities(), queries.identities()
+        if queries is not gallery and not set(groups[0]) & set(groups[1]):
+            return None
+    numbers = np.unique(np.concatenate([np.array(part) for part in groups]), return_inverse=True)[1]
+    return numbers[: len(gallery)], numbers[len(gallery) :]
+
+
+def chance(gallery: Features, queries: Features, apart: tuple[Ids, Ids] | None, k: int) -> float:
+    """R@k of neighbours drawn at random from those that a query may have, without replacement."""
+    allowed = np.full(len(queries), len(gallery))
+    counts = np.bincount(gallery.labels)
+    right = np.append(counts, 0)[np.minimum(queries.labels, len(counts))]
+    if apart is not None:
+        ids = np.unique(np.concatenate(apart), return_inverse=True)[1]
+        base, wanted = ids[: len(gallery)], ids[len(gallery) :]
+        allowed = allowed - np.bincount(base, minlength=ids.max() + 1)[wanted]
+        # Those of one number and one label at once.
+        classes = int(max(gallery.labels.max(), queries.labels.max())) + 1
+        both, known = np.unique(base * classes + gallery.labels, return_counts=True)
+        place = np.minimum(np.searchsorted(both, wanted * classes + queries.labels), len(both) - 1)
+        right = right - np.where(both[place] == wanted * classes + queries.labels, known[place], 0)
+    missed = np.ones(len(queries))
+    for drawn in range(k):
+        missed *= np.clip((allowed - right - drawn) / np.maximum(allowed - drawn, 1), 0, 1)
+    return float((1 - missed).mean())
+
+
+def average_precision(
+    gallery: Features, queries: Features, apart: tuple[Ids, Ids] | None = None
+) -> NDArray[np.float64]:
+    """Of each query: the mean, over the gallery's videos of its label, of the precision at their rank.
+
+    A ranking of the whole gallery, ties to the earlier video (as ``sklearn.metrics.average_precision_score``
+    where there are none).
+
+    Returns:
+        (queries,), NaN where the gallery holds none of the label.
+    """
     base, wanted = unit_rows(gallery.features), unit_rows(queries.features)
-    same = queries is gallery
-    k = min(k, len(base) - same)
-    neighbours = np.empty((len(wanted), k), np.int64)
-    similarities = np.empty((len(wanted), k), np.float32)
-    for start in range(0, len(wanted), CHUNK):
-        scores = wanted[start : start + CHUNK] @ base.T
-        rows = np.arange(len(scores))
-        if same:
-            scores[rows, start + rows] = -np.inf
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        neighbours[start : start + len(scores)] = order
-        similarities[start : start + len(scores)] = scores[rows[:, None], order]
-    right = gallery.labels[neighbours] == queries.labels[:, None]
-    return Retrieval(neighbours, similarities, right)
+    found = np.empty(len(wanted))
+    at_once = max(1, MOST_AT_ONCE // len(base))
+    ranks = np.arange(1, len(base) + 1)
+    for first in range(0, len(wanted), at_once):
+        rows = slice(first, first + at_once)
+        scores = wanted[rows] @ base.T
+        never = np.zeros(scores.shape, bool)
+        if apart is not None:
+            never = apart[1][rows, None] == apart[0]
+        scores[never] = -np.inf
+        order = np.argsort(-scores, axis=1, kind="stable")
+        relevant = (gallery.labels == queries.labels[rows, None]) & ~never
+        right = np.take_along_axis(relevant, order, 1)
+        with np.errstate(invalid="ignore"):
+            found[rows] = (right * np.cumsum(right, 1) / ranks).sum(1) / right.sum(1)
+    return found

@@ -1,0 +1,131 @@
+"""Exact nearest neighbours by cosine, a chunk at a time: memory is bounded, whatever the size of the gallery.
+
+Of a block of similarities only those are looked at that beat the worst neighbour so far, which are few after
+the first block: the time is that of the matrix product.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+BASE, QUERIES = 16384, 1024
+"""Rows of the gallery and of the queries in a block of similarities."""
+# Products of large matrices round the same pair differently in different places; so many neighbours more
+# are kept, and all are compared once more in double precision.
+SPARE = 16
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Of each query, nearest first."""
+
+    places: Ids
+    """(queries, k) rows of the gallery; -1 where a query has fewer."""
+    similarities: Matrix
+    """(queries, k) cosines, -inf where there is none."""
+
+
+def unit_rows(features: Matrix) -> Matrix:
+    """Rows (n, d) scaled to length 1; a row of zeros stays."""
+    length = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.maximum(length, np.finfo(np.float32).tiny)
+
+
+def nearest(base: Matrix, queries: Matrix, k: int, *, apart: tuple[Ids, Ids] | None = None) -> Neighbours:
+    """Find the k rows of ``base`` with the greatest cosine to each query; of equals the earlier row.
+
+    Args:
+        base: (n, d). queries: (m, d).
+        k: at most n are found.
+        apart: a number for each row of the base and of the queries; rows of one number are no neighbours.
+    """
+    k = min(k, len(base))
+    keep = min(k + SPARE, len(base))
+    wanted = unit_rows(queries)
+    never = _Pairs(*apart) if apart is not None else None
+    best = np.full((len(wanted), keep), -np.inf, np.float32)
+    places = np.full((len(wanted), keep), -1, np.int64)
+    block = torch.empty(min(QUERIES, len(wanted)) * min(BASE, len(base)))
+    for first in range(0, len(base), BASE):
+        part = torch.from_numpy(unit_rows(np.asarray(base[first : first + BASE])))
+        for start in range(0, len(wanted), QUERIES):
+            rows = slice(start, min(start + QUERIES, len(wanted)))
+            some = torch.from_numpy(wanted[rows])
+            scores = block[: len(some) * len(part)].view(len(some), len(part))
+            torch.mm(some, part.T, out=scores)
+            if never is not None:
+                scores[never.within(start, rows.stop, first, first + len(part))] = -torch.inf
+            _update(best[rows], places[rows], scores, first)
+    return _compared_again(base, wanted, best, places, k)
+
+
+def _update(best: Matrix, places: Ids, scores: torch.Tensor, first: int) -> None:
+    """Put what beats the worst of ``best`` into it; sorted, of equals the earlier place first."""
+    keep = best.shape[1]
+    if first == 0 and scores.shape[1] > keep:
+        worst = scores.topk(keep, dim=1).values[:, -1:]
+        better = (scores >= worst) & (scores > -torch.inf)
+    else:
+        better = scores > torch.from_numpy(np.ascontiguousarray(best[:, -1:]))
+    flat = np.flatnonzero(better.numpy())
+    if not len(flat):
+        return
+    rows, columns_found = np.divmod(flat, scores.shape[1])
+    values = scores.numpy().reshape(-1)[flat]
+    touched = np.unique(rows)
+    rows = np.concatenate([np.repeat(touched, keep), rows])
+    values = np.concatenate([best[touched].reshape(-1), values])
+    where = np.concatenate([places[touched].reshape(-1), columns_found + first])
+    order = np.lexsort((where, -values, rows))
+    rows = rows[order]
+    begins = np.searchsorted(rows, touched)
+    chosen = order[(begins[:, None] + np.arange(keep)).reshape(-1)]
+    best[touched] = values[chosen].reshape(-1, keep)
+    places[touched] = where[chosen].reshape(-1, keep)
+
+
+def _compared_again(base: Matrix, wanted: Matrix, best: Matrix, places: Ids, k: int) -> Neighbours:
+    """The k nearest of those that were kept, by cosines of double precision, rounded to single."""
+    found = np.empty((len(wanted), k), np.int64)
+    similarities = np.empty((len(wanted), k), np.float32)
+    at_once = max(1, 2**24 // max(places.shape[1] * wanted.shape[1], 1))
+    for start in range(0, len(wanted), at_once):
+        rows = slice(start, start + at_once)
+        near = np.asarray(base[places[rows]], np.float64)  # (some, keep, d)
+        length = np.maximum(np.linalg.norm(near, axis=2), np.finfo(np.float32).tiny)
+        exact = (np.einsum("qkd,qd->qk", near, wanted[rows].astype(np.float64)) / length).astype(np.float32)
+        exact[best[rows] == -np.inf] = -np.inf
+        order = np.lexsort((places[rows], -exact))[:, :k]
+        found[rows] = np.take_along_axis(places[rows], order, 1)
+        similarities[rows] = np.take_along_axis(exact, order, 1)
+    found[similarities == -np.inf] = -1
+    some = (found >= 0).any(axis=0)
+    return Neighbours(found[:, some], similarities[:, some])
+
+
+class _Pairs:
+    """Which query and which row of the base have the same number."""
+
+    def __init__(self, base: Ids, queries: Ids) -> None:
+        order = np.argsort(base, kind="stable")
+        low = np.searchsorted(base[order], queries, "left")
+        count = np.searchsorted(base[order], queries, "right") - low
+        rows = np.repeat(np.arange(len(queries)), count)
+        steps = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+        columns = order[np.repeat(low, count) + steps]
+        by_column = np.argsort(columns, kind="stable")
+        self._rows, self._columns = rows[by_column], columns[by_column]
+
+    def within(self, start: int, stop: int, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows and columns of such pairs in a block, counted from its corner."""
+        low, high = np.searchsorted(self._columns, [first, last])
+        rows, columns = self._rows[low:high], self._columns[low:high]
+        inside = (rows >= start) & (rows < stop)
+        return torch.from_numpy(rows[inside] - start), torch.from_numpy(columns[inside] - first)

@@ -1,0 +1,110 @@
+"""Exact search and retrieval against slow loops and scikit-learn; ties, duplicates, videos kept apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+from sklearn.neighbors import NearestNeighbors
+
+from dsm.evaluate import nearest as nearest_module
+from dsm.evaluate.features import Features
+from dsm.evaluate.nearest import nearest
+from dsm.evaluate.retrieval import average_precision, chance, kept_apart, retrieve
+
+
+def rows(count: int, dim: int = 8, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, dim)).astype(np.float32)
+
+
+def labelled(count: int, seed: int = 0, classes: int = 5, **meta: str) -> Features:
+    labels = np.random.default_rng(seed + 100).integers(0, classes, count)
+    return Features(rows(count, seed=seed), labels, [f"{place}.mp4" for place in range(count)], dict(meta))
+
+
+@pytest.mark.parametrize("k", [1, 7, 500])
+def test_the_nearest_are_those_of_scikit_learn(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks smaller than the sets, and a k larger than the gallery."""
+    monkeypatch.setattr(nearest_module, "BASE", 64)
+    monkeypatch.setattr(nearest_module, "QUERIES", 16)
+    base, queries = rows(300), rows(50, seed=1)
+    found = nearest(base, queries, k)
+    expected = NearestNeighbors(n_neighbors=min(k, 300), metric="cosine", algorithm="brute").fit(base)
+    distances, places = expected.kneighbors(queries)
+    assert np.array_equal(found.places, places)
+    assert np.allclose(found.similarities, 1 - distances, atol=1e-5)
+
+
+def test_of_equals_the_earlier_is_nearer_wherever_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearest_module, "BASE", 64)
+    base = rows(200, dim=33)
+    copies = [3, 70, 71, 130, 199]
+    base[copies] = base[3]
+    found = nearest(base, 2 * base[3:4], 6)
+    assert found.places[0, :5].tolist() == copies
+    assert len(set(found.similarities[0, :5].tolist())) == 1
+    everything = nearest(np.ones((150, 2), np.float32), np.ones((1, 2), np.float32), 150)
+    assert everything.places[0].tolist() == list(range(150))
+
+
+def test_rows_of_one_number_are_no_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearest_module, "BASE", 32)
+    monkeypatch.setattr(nearest_module, "QUERIES", 8)
+    base, queries = rows(90), rows(20, seed=1)
+    rng = np.random.default_rng(2)
+    ids = rng.integers(0, 4, 90), rng.integers(0, 6, 20)
+    found = nearest(base, queries, 90, apart=ids)
+    for query in range(20):
+        allowed = np.flatnonzero(ids[0] != ids[1][query])
+        near = found.places[query][found.places[query] >= 0]
+        assert sorted(near) == allowed.tolist()
+        cosines = base[allowed] @ queries[query] / np.linalg.norm(base[allowed], axis=1)
+        assert near.tolist() == allowed[np.argsort(-cosines)].tolist()
+
+
+def test_a_video_in_both_sets_is_not_its_own_neighbour() -> None:
+    gallery = labelled(40, root="/videos")
+    same = Features(gallery.features[:5], gallery.labels[:5], gallery.paths[:5], {"root": "/videos"})
+    elsewhere = Features(same.features, same.labels, same.paths, {"root": "/others"})
+    found = retrieve(gallery, same)
+    assert all(query not in near for query, near in enumerate(found.neighbours.tolist()))
+    assert retrieve(gallery, elsewhere).neighbours[:, 0].tolist() == list(range(5))
+    # Clips of one video are none of each other's either.
+    clips = Features(rows(6), np.arange(6) % 2, ["a", "a", "b", "b", "c", "c"])
+    found = retrieve(clips, clips)
+    assert all(near // 2 != query // 2 for query, line in enumerate(found.neighbours) for near in line)
+
+
+def test_average_precision_is_that_of_scikit_learn() -> None:
+    gallery, queries = labelled(120), labelled(30, seed=1)
+    found = average_precision(gallery, queries)
+    for query in range(30):
+        scores = gallery.features @ queries.features[query] / np.linalg.norm(gallery.features, axis=1)
+        expected = average_precision_score(gallery.labels == queries.labels[query], scores)
+        assert found[query] == pytest.approx(expected)
+    alone = Features(queries.features, np.full(30, 99), queries.paths)
+    assert np.isnan(average_precision(gallery, alone)).all()
+    itself = kept_apart(gallery, gallery)
+    assert itself is not None
+    found = average_precision(gallery, gallery, itself)
+    others = np.delete(np.arange(120), 7)
+    scores = gallery.features[others] @ gallery.features[7] / np.linalg.norm(gallery.features[others], axis=1)
+    assert found[7] == pytest.approx(
+        average_precision_score(gallery.labels[others] == gallery.labels[7], scores)
+    )
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_chance_is_what_random_neighbours_find(k: int) -> None:
+    gallery, queries = labelled(24, classes=4), labelled(10, seed=1, classes=4)
+    rng = np.random.default_rng(5)
+    groups = [str(g) for g in rng.integers(0, 3, 24)], [str(g) for g in rng.integers(0, 4, 10)]
+    apart = kept_apart(gallery, queries, groups)
+    hits = []
+    for _ in range(4000):
+        query = rng.integers(10)
+        allowed = [place for place in range(24) if groups[0][place] != groups[1][query]]
+        drawn = rng.choice(allowed, k, replace=False)
+        hits.append((gallery.labels[drawn] == queries.labels[query]).any())
+    assert chance(gallery, queries, apart, k) == pytest.approx(np.mean(hits), abs=0.03)
+    assert chance(gallery, queries, None, 24) == 1.0
