@@ -6,6 +6,7 @@ the first block: the time is that of the matrix product.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,18 +53,31 @@ def nearest(base: Matrix, queries: Matrix, k: int, *, apart: tuple[Ids, Ids] | N
     never = _Pairs(*apart) if apart is not None else None
     best = np.full((len(wanted), keep), -np.inf, np.float32)
     places = np.full((len(wanted), keep), -1, np.int64)
+    few = len(wanted) < base.shape[1]  # then there are fewer similarities to scale than numbers in the rows
     block = torch.empty(min(QUERIES, len(wanted)) * min(BASE, len(base)))
     for first in range(0, len(base), BASE):
-        part = torch.from_numpy(unit_rows(np.asarray(base[first : first + BASE])))
+        part, length = _block(base[first : first + BASE])
+        if not few:
+            part = part / length[:, None]
         for start in range(0, len(wanted), QUERIES):
             rows = slice(start, min(start + QUERIES, len(wanted)))
             some = torch.from_numpy(wanted[rows])
             scores = block[: len(some) * len(part)].view(len(some), len(part))
             torch.mm(some, part.T, out=scores)
+            if few:
+                scores /= length
             if never is not None:
                 scores[never.within(start, rows.stop, first, first + len(part))] = -torch.inf
             _update(best[rows], places[rows], scores, first)
     return _compared_again(base, wanted, best, places, k)
+
+
+def _block(rows: Matrix) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of the gallery and their lengths."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # mapped, and only read
+        part = torch.from_numpy(np.ascontiguousarray(rows))
+    return part, torch.linalg.vector_norm(part, dim=1).clamp(min=np.finfo(np.float32).tiny)
 
 
 def _update(best: Matrix, places: Ids, scores: torch.Tensor, first: int) -> None:

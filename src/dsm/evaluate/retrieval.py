@@ -1,7 +1,8 @@
 """Retrieval: does the nearest neighbour of a video show the same action?
 
 As the field does it (Xu et al. 2019, Clip Order Prediction, section 4.4): test videos are queries, training
-videos the gallery, cosine decides, and R@k is the share of queries with one of their class among the k nearest.
+videos the gallery, cosine decides, and R@k is the share of queries with one of their class among the k
+nearest.
 """
 
 from __future__ import annotations
