@@ -1,0 +1,60 @@
+"""Frames put together to pictures that play or stand still: captions, even sides, gif and png files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from dsm.files import written_aside
+from dsm.video.write import write_video
+
+Frames = NDArray[np.uint8]
+GAP, LABEL, INK = 4, 18, 30
+COLUMNS = 8
+"""Frames of a clip in a still picture, evenly spread."""
+
+
+def label(text: str, width: int) -> NDArray[np.uint8]:
+    """A line of text, dark on white: (LABEL, width, 3)."""
+    image = Image.new("RGB", (width, LABEL), "white")
+    ImageDraw.Draw(image).text((2, 2), text, fill=(INK,) * 3, font=ImageFont.load_default(12))
+    return np.asarray(image)
+
+
+def white(*shape: int) -> NDArray[np.uint8]:
+    """Empty space of this height and width, or so many frames of it."""
+    return np.full((*shape, 3), 255, np.uint8)
+
+
+def strip(frames: Frames) -> NDArray[np.uint8]:
+    """Frames (T, H, W, 3) side by side, each with a gap behind it."""
+    gap = white(frames.shape[1], GAP)
+    return np.concatenate([part for frame in frames for part in (frame, gap)], axis=1)
+
+
+def spread(count: int) -> NDArray[np.int64]:
+    """Which of so many frames a still picture shows."""
+    return np.linspace(0, count - 1, min(COLUMNS, count)).round().astype(np.int64)
+
+
+def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    with written_aside(path) as aside:
+        Image.fromarray(picture).save(aside, "PNG", optimize=True)
+
+
+def write_playing(path: Path, frames: Frames, fps: int) -> None:
+    """Write frames as an endless .gif, or else as H.264."""
+    if path.suffix == ".gif":
+        first, *rest = (Image.fromarray(frame) for frame in frames)
+        with written_aside(path) as aside:
+            first.save(aside, "GIF", save_all=True, append_images=rest, duration=1000 // fps, loop=0)
+    else:
+        write_video(path, even(frames), fps=fps)
+
+
+def even(frames: Frames) -> Frames:
+    """Cut to even sides, which H.264 needs."""
+    return frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
