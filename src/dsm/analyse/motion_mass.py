@@ -9,18 +9,18 @@ Tatler et al. 2005 for the centre bias of gaze).
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from dsm.augment import LUMA
 from dsm.video.flow import compute_flow
 
-MotionKind = Literal["auto", "flow", "difference"]
+MotionKind = Literal["difference", "flow"]
 Frames = NDArray[np.uint8]
 Area = NDArray[np.bool_]
 Maps = NDArray[np.float32]
@@ -33,32 +33,28 @@ LEAST = {"difference": 0.02, "flow": 0.25}
 # Spread of the smoothing of frame differences, as a share of the shorter side: a plain coat differs at its
 # edges alone.
 SMOOTH = 1 / 40
+# Smaller pictures are enlarged before their flow is computed: its patches are of a fixed size.
+FLOW_SIDE = 192
 
 
-def best_motion(kind: MotionKind) -> Literal["flow", "difference"]:
-    """What `auto` means here: flow where OpenCV is, else frame difference."""
-    if kind == "auto":
-        return "flow" if importlib.util.find_spec("cv2") else "difference"
-    return kind
-
-
-def speed_of(frames: Frames, kind: MotionKind = "auto") -> NDArray[np.float32]:
+def speed_of(frames: Frames, kind: MotionKind = "difference") -> NDArray[np.float32]:
     """How fast each place moves in each frame.
 
     ``difference``: how much the lightness of a place changes, to the frame before or after, whichever is
-    more. ``flow``: pixels to the next frame (of the last, to the one before), less the picture's median,
-    which is the camera's.
+    more, so that a place counts that is left or entered. ``flow``: pixels to the next frame (of the last, to
+    the one before), less the picture's median, which is the camera's.
 
     Args:
         frames: (T, H, W, 3) with T >= 2.
 
     Returns:
         (T, H, W), lightness in [0, 1] or pixels.
+
+    Raises:
+        UserError: flow is wanted, and OpenCV is not installed.
     """
-    if best_motion(kind) == "flow":
-        flow = np.concatenate([compute_flow(frames), compute_flow(frames[:-3:-1])])
-        flow -= np.median(flow, axis=(2, 3), keepdims=True)
-        return np.linalg.norm(flow, axis=1).astype(np.float32)
+    if kind == "flow":
+        return _flow_speed(frames)
     light = (frames / np.float32(255)) @ np.array(LUMA, np.float32)
     change = np.abs(np.diff(light, axis=0))
     change = np.maximum(np.concatenate([change[:1], change]), np.concatenate([change, change[-1:]]))
@@ -66,13 +62,27 @@ def speed_of(frames: Frames, kind: MotionKind = "auto") -> NDArray[np.float32]:
     return np.asarray(gaussian_filter(change, (0, spread, spread)), np.float32)
 
 
-def moving_area(frames: Frames, kind: MotionKind = "auto") -> Area:
+def _flow_speed(frames: Frames) -> NDArray[np.float32]:
+    count, height, width = frames.shape[:3]
+    times = max(-(-FLOW_SIDE // min(height, width)), 1)
+    large = frames
+    if times > 1:
+        size = width * times, height * times
+        large = np.stack(
+            [np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BICUBIC)) for one in frames]
+        )
+    flow = np.concatenate([compute_flow(large), compute_flow(large[:-3:-1])])
+    flow -= np.median(flow, axis=(2, 3), keepdims=True)
+    speed = np.linalg.norm(flow, axis=1) / times
+    return np.asarray(speed.reshape(count, height, times, width, times).mean((2, 4)), np.float32)
+
+
+def moving_area(frames: Frames, kind: MotionKind = "difference") -> Area:
     """Which places move: (T, H, W); all False where nothing does.
 
     Args:
         frames: (T, H, W, 3) with T >= 2.
     """
-    kind = best_motion(kind)
     speed = speed_of(frames, kind)
     return np.asarray(speed > max(LEAST[kind], SHARE_OF_FAST * float(np.percentile(speed, FAST))))
 

@@ -41,7 +41,7 @@ class LookConfig:
     score: bool = False
     """Over a list: how much of the map's mass lies where things move, against chance."""
     probe: tuple[Literal[ProbeName, "all"], ...] = ("clip",)
-    """The clip as it is; `frozen` to a frame; a still actor `pasted` in; a still frame `mixed` over; `all`."""
+    """The clip as it is; `frozen` to a frame; a still actor `pasted` in; a still frame `mixed` on; `all`."""
     target_class: str | None = None
     """Of a classifier, the class whose logit is raised, by name or number; left out, the one it predicts."""
     target: Path | None = None
@@ -66,8 +66,8 @@ class LookConfig:
     """With --score: folder put before relative paths; left out, the list's own."""
     windows: int = 1
     """With --score: clips a video, evenly spread."""
-    motion: MotionKind = "auto"
-    """With --score: what moves, by optical `flow` or by frame `difference`; `auto`: flow where OpenCV is."""
+    motion: MotionKind = "difference"
+    """With --score: what moves, by frame `difference` or by optical `flow` (which needs OpenCV)."""
     groups: Path | None = None
     """With --score: table of the group of each video; intervals then draw whole groups."""
     group_regex: str = ""

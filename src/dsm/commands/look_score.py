@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from dsm.analyse.look import Looker, in_colour
-from dsm.analyse.motion_mass import MassMeter, Measured, best_motion, moving_area
+from dsm.analyse.motion_mass import MassMeter, Measured, moving_area
 from dsm.datasets.clips import EvaluationClips
 from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import read_list
@@ -35,7 +35,6 @@ def score_list(config: LookConfig, looker: Looker, *, run: str, seed: int) -> li
     """
     videos = read_list(config.video, config.root)
     groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
-    motion = best_motion(config.motion)
     meter = MassMeter()
     loader = DataLoader(
         EvaluationClips(videos, in_colour(looker.clip), config.windows),
@@ -47,7 +46,7 @@ def score_list(config: LookConfig, looker: Looker, *, run: str, seed: int) -> li
             path = videos.paths[place]
             if isinstance(read, torch.Tensor):
                 frames = read.numpy()
-                areas = [moving_area(clip, motion)[: looker.clip.frames] for clip in frames]
+                areas = [moving_area(clip, config.motion)[: looker.clip.frames] for clip in frames]
                 meter.add(path, list(looker.look(frames).maps), areas)
             else:
                 meter.leave_out(path, str(read))
@@ -62,9 +61,7 @@ def score_list(config: LookConfig, looker: Looker, *, run: str, seed: int) -> li
         interval = "" if row.low is None or row.high is None else f"  [{row.low:.1%}, {row.high:.1%}]"
         print(f"{row.metric:32s} {row.value:6.1%}{interval}")
     left = sum(1 for one in found if one.reason)
-    console.print(
-        f"{config.out}: results.json and look.csv; {len(found) - left} videos by {motion}, {left} left out"
-    )
+    console.print(f"{config.out}: results.json and look.csv; {len(found) - left} videos, {left} left out")
     return rows
 
 
