@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from dsm.video.write import write_video
 
 Frames = NDArray[np.uint8]
 GAP, LABEL, INK = 4, 18, 30
+LETTER = 7
+"""Pixels of a letter, rather more than it mostly has."""
 COLUMNS = 8
 """Frames of a clip in a still picture, evenly spread."""
 
@@ -22,6 +25,12 @@ def label(text: str, width: int) -> NDArray[np.uint8]:
     image = Image.new("RGB", (width, LABEL), "white")
     ImageDraw.Draw(image).text((2, 2), text, fill=(INK,) * 3, font=ImageFont.load_default(12))
     return np.asarray(image)
+
+
+def paragraph(text: str, width: int, lines: int = 1) -> NDArray[np.uint8]:
+    """As :func:`label`, broken into as many lines as it needs, and ``lines`` at least."""
+    wrapped = textwrap.wrap(text, max(width // LETTER, 1))
+    return np.concatenate([label(line, width) for line in wrapped + [""] * (lines - len(wrapped))])
 
 
 def white(*shape: int) -> NDArray[np.uint8]:
@@ -48,7 +57,9 @@ def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
 def write_playing(path: Path, frames: Frames, fps: int) -> None:
     """Write frames as an endless .gif, or else as H.264."""
     if path.suffix == ".gif":
-        first, *rest = (Image.fromarray(frame) for frame in frames)
+        # A palette that reaches all colours; the usual one has few for what is rare, such as a map's peak.
+        method = Image.Quantize.MAXCOVERAGE
+        first, *rest = (Image.fromarray(frame).quantize(256, method) for frame in frames)
         with written_aside(path) as aside:
             first.save(aside, "GIF", save_all=True, append_images=rest, duration=1000 // fps, loop=0)
     else:

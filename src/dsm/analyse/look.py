@@ -73,6 +73,7 @@ class Looker:
             raise UserError("where things move is not to be seen in clips of one frame; give more --frames.")
         self.module, self.clip, self.classes, self.kind = module.eval(), clip, classes, kind
         self.target: Tensor | None = None
+        self.label: int | None = None
         self.score: Score = similarity_score() if classes is None else class_score()
         example = self._input(np.zeros((1, clip.frames_to_read, clip.size, clip.size, 3), np.uint8))
         try:
@@ -104,8 +105,8 @@ class Looker:
         self.target = target
         self.score = similarity_score(target)
 
-    def for_class(self, name: str) -> int:
-        """From now on: what raises the logit of a class, by its name or its number, which is returned.
+    def for_class(self, name: str) -> str:
+        """From now on: what raises the logit of a class, by its name or its number; its name is returned.
 
         Raises:
             UserError: there is no such class.
@@ -124,8 +125,8 @@ class Looker:
                 )
         if number < 0:
             raise UserError(f"--target-class: no class is called '{name}'{nearest(name, self.classes)}")
-        self.score = class_score(number)
-        return number
+        self.label, self.score = number, class_score(number)
+        return self.classes[number]
 
     def _input(self, frames: Frames) -> Tensor:
         """Clips as the network takes them, (N, C, T, S, S), where it lies."""
@@ -150,15 +151,15 @@ def read_frames_of(path: Path, clip: ClipConfig, start: int | None = None) -> Fr
     total = reader.total(0)
     if total < 2:
         raise UserError(f"{path}: has one frame; nothing can move in it. Give a video.")
+    reach = span(clip.frames_to_read, clip.stride)
     if start is None:
         window = uniform_windows(total, clip.frames_to_read, clip.stride, 1)[0]
-    elif start + span(clip.frames_to_read, clip.stride) > total:
+    elif start > max(total - reach, 0):
         raise UserError(
-            f"{path}: has {total} frames; a clip of {span(clip.frames_to_read, clip.stride)} cannot begin at "
-            f"--start {start}."
+            f"{path}: has {total} frames; a clip that reaches over {reach} cannot begin at --start {start}."
         )
-    else:
-        window = start + clip.stride * np.arange(clip.frames_to_read)
+    else:  # a video that is shorter is looped
+        window = (start + clip.stride * np.arange(clip.frames_to_read)) % total
     (frames,) = reader.read(0, [window])
     return np.ascontiguousarray(crop(frames, clip.size, (0.5, 0.5)))
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dsm.analyse.film import GAP, label, spread, strip, white, write_playing, write_png
+from dsm.analyse.film import GAP, LABEL, paragraph, spread, strip, white, write_playing, write_png
 from dsm.augment import LUMA
 
 Colours = Literal["inferno", "magma", "viridis", "cividis"]
@@ -80,29 +80,30 @@ def film_strip(looks: Sequence[Looked], *, title: str, scale: str, colours: Colo
         places = spread(len(one.frames))
         row = strip(one.frames[places])
         bands += [
-            label(_caption(one), row.shape[1]),
+            paragraph(_caption(one), row.shape[1]),
             row,
             white(GAP, row.shape[1]),
             strip(overlay(one.frames, one.map, colours)[places]),
             white(GAP, row.shape[1]),
         ]
     width = bands[0].shape[1]
-    return np.concatenate([label(title, width), *bands, _legend(width, scale, colours)])
+    return np.concatenate([paragraph(title, width), *bands, _legend(width, scale, colours)])
 
 
 def playing(looks: Sequence[Looked], *, title: str, scale: str, colours: Colours) -> Frames:
     """(T, H, W, 3): a column a clip, it over the same with its map; of one clip the two are side by side."""
     across = 2 if len(looks) == 1 else 1
     columns = []
+    lines = max(len(paragraph(_caption(one), one.frames.shape[2])) // LABEL for one in looks)
     for one in looks:
         count, height, width = one.frames.shape[:3]
         gap = white(count, height, GAP) if across == 2 else white(count, GAP, width)
         pair = np.concatenate([one.frames, gap, overlay(one.frames, one.map, colours)], axis=across)
-        words = np.concatenate([label(text, pair.shape[2]) for text in (one.name, one.note)])
+        words = paragraph(_caption(one), pair.shape[2], lines)
         columns += [np.concatenate([_still(words, count), pair], axis=1)]
         columns += [white(count, columns[-1].shape[1], GAP)]
     body = np.concatenate(columns, axis=2)
-    top = label(title, body.shape[2])
+    top = paragraph(title, body.shape[2])
     bottom = _legend(body.shape[2], scale, colours)
     return np.concatenate([_still(top, len(body)), body, _still(bottom, len(body))], axis=1)
 
@@ -122,7 +123,7 @@ def _legend(width: int, scale: str, colours: Colours) -> NDArray[np.uint8]:
     bar = overlay(np.full((1, BAR, long, 3), 128, np.uint8), ramp, colours)[0]
     band = white(BAR + GAP, width)
     band[GAP:, GAP : GAP + long] = bar
-    return np.concatenate([band, label(f"0 … 1 of the strongest place: {scale}", width)])
+    return np.concatenate([band, paragraph(f"0 … 1 of the strongest place: {scale}", width)])
 
 
 def _enlarged(one: Looked) -> Looked:

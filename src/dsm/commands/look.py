@@ -159,8 +159,7 @@ def build_looker(config: LookConfig) -> tuple[Looker, str, int]:
 def take_aim(config: LookConfig, looker: Looker) -> str:
     """Set what is raised; say it in words."""
     if config.target_class is not None:
-        number = looker.for_class(config.target_class)
-        return f"the class {(looker.classes or [])[number]}"
+        return f"the class {looker.for_class(config.target_class)}"
     if config.target is None:
         return "the similarity to the clip itself" if looker.classes is None else "the predicted class"
     if looker.classes is not None:
@@ -203,7 +202,9 @@ def _note(looker: Looker, output: torch.Tensor, clip: torch.Tensor | None) -> st
     if looker.classes is not None:
         shares = output.softmax(0)
         best = int(shares.argmax())
-        return f"{looker.classes[best]} {float(shares[best]):.0%}"
+        asked = best if looker.label is None else looker.label
+        first = f"{looker.classes[asked]} {float(shares[asked]):.0%}"
+        return first if asked == best else f"{first} (held to be {looker.classes[best]}, {shares[best]:.0%})"
     if looker.target is not None:
         return f"similarity {cosine(output, looker.target):.2f}"
     return "" if clip is None else f"similarity to the clip {cosine(output, clip):.2f}"
