@@ -24,6 +24,7 @@ from dsm.analyse.cam import (
     class_score,
     features_and_gradient,
     find_layer,
+    named_layer,
     similarity_score,
     to_unit,
 )
@@ -195,6 +196,21 @@ def test_of_a_network_with_channels_last_the_input_of_its_pooling_is_taken() -> 
     clip = torch.rand(2, 3, 4, 32, 32)
     assert find_layer(Last(), clip) == Layer("pool", before=True, sides=(2, 4, 4))
     assert activation_map(Last(), clip, similarity_score()).shape == (2, 4, 32, 32)
+
+
+def test_tokens_whose_places_are_not_known_are_no_map() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.see, self.mix = nn.Conv3d(3, 6, (2, 8, 8), (2, 8, 8)), nn.Linear(6, 6)
+
+        def forward(self, clip: Tensor) -> Tensor:
+            return self.mix(self.see(clip).flatten(2).transpose(1, 2)).mean(1)
+
+    clip = torch.rand(2, 3, 4, 32, 32)
+    with pytest.raises(UserError, match=r"goes on with tokens.*; known are see"):
+        find_layer(Tokens(), clip)
+    assert activation_map(Tokens(), clip, similarity_score(), named_layer(Tokens(), "see", clip)).max() > 0
 
 
 @pytest.mark.parametrize("name", sorted(TRANSFORMERS))

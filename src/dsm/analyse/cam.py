@@ -49,6 +49,10 @@ class Layer:
         return f"{'input of ' if self.before else ''}{self.name or 'the network'} ({size})"
 
 
+TOKENS = Layer("tokens")
+"""In place of a layer: here a network is not a map of places but a row of tokens."""
+
+
 def class_score(label: int | None = None) -> Score:
     """The logit of a class; None: of the class that the network holds most probable, clip by clip."""
 
@@ -87,7 +91,7 @@ def find_layer(module: nn.Module, clip: Tensor) -> Layer:
         clip: (B, C, T, H, W), as the network takes it; its size decides how many places a map has.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or tokens without known places come after it.
     """
     found: list[Layer] = []
 
@@ -96,14 +100,21 @@ def find_layer(module: nn.Module, clip: Tensor) -> Layer:
             found.append(Layer(name, True, tuple(inputs[0].shape[2:])))
 
     def returned(name: str, one: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if _is_map(output) and not _only_shrinks(one, inputs, output):
+        if _is_map(output) and len(output) == 1 and not _only_shrinks(one, inputs, output):
             found.append(Layer(name, False, tuple(output.shape[2:])))
+        elif _is_tokens(output) and any(True for _ in one.parameters()):
+            found.append(TOKENS)
 
     with ExitStack() as hooks, torch.no_grad():
         for name, one in module.named_modules():
             hooks.callback(one.register_forward_pre_hook(partial(given, name)).remove)
             hooks.callback(one.register_forward_hook(partial(returned, name)).remove)
         module(clip[:1])
+    if found and found[-1] is TOKENS:
+        raise UserError(
+            "the network goes on with tokens (B, N, D) after its last map, and where they lie is not known; "
+            f"name a --layer that gives a map{nearest('', _mappers(module, clip))}"
+        )
     if not found:
         raise UserError(
             "no layer of this network gives a map (B, K, T, H, W) with more than one place in the picture "
@@ -128,7 +139,7 @@ def named_layer(module: nn.Module, name: str, clip: Tensor) -> Layer:
             module(clip[:1])
     finally:
         handle.remove()
-    if not seen or not isinstance(seen[-1], Tensor) or seen[-1].ndim != 5:
+    if not seen or not isinstance(seen[-1], Tensor) or seen[-1].ndim != 5 or len(seen[-1]) != 1:
         raise UserError(f"layer '{name}' returns no map{nearest(name, _mappers(module, clip))}")
     return Layer(name, False, tuple(seen[-1].shape[2:]))
 
@@ -190,6 +201,10 @@ def features_and_gradient(
 _GLOBAL_POOLS = (nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool3d, nn.AvgPool3d)
 
 
+def _is_tokens(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim == 3 and value.shape[1] > 1
+
+
 def _is_map(value: Any) -> bool:
     return isinstance(value, Tensor) and value.ndim == 5 and value.shape[3] * value.shape[4] > 1
 
@@ -202,18 +217,19 @@ def _only_shrinks(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) ->
 
 
 def _mappers(module: nn.Module, clip: Tensor) -> list[str]:
-    """Names of the modules that return a map."""
+    """Names of the modules that return a map; not of what is deep inside them."""
     names: list[str] = []
 
     def note(name: str, one: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 5 and name:
+        if isinstance(output, Tensor) and output.ndim == 5 and len(output) == 1 and name:
             names.append(name)
 
     with ExitStack() as hooks, torch.no_grad():
         for name, one in module.named_modules():
             hooks.callback(one.register_forward_hook(partial(note, name)).remove)
         module(clip[:1])
-    return names
+    depth = min((name.count(".") for name in names), default=0) + 1
+    return [name for name in names if name.count(".") <= depth]
 
 
 @contextmanager
