@@ -353,7 +353,7 @@ def square(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("ending", [".png", ".gif", ".mp4"])
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".gif", ".mp4"])
 def test_a_look_in_every_format(
     square: Path, tmp_path: Path, ending: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -494,7 +494,7 @@ def test_intervals_draw_whole_groups_where_they_are_given(scenes: Path, tmp_path
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("square.mp4", "--out", "a.jpg"), "must end in one of .png, .gif, .mp4"),
+        (("square.mp4", "--out", "a.jpeg"), "must end in one of .png, .jpg, .gif, .mp4"),
         (("list.txt", "--out", "a.png"), "is a list; give --score"),
         (("list.txt", "--score", "--out", "a.png"), "--out is a folder"),
         (("square.mp4", "--score", "--out", "out"), "is not a UTF-8 text file"),

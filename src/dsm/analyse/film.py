@@ -1,4 +1,4 @@
-"""Frames put together to pictures that play or stand still: captions, even sides, gif and png files."""
+"""Frames put together to pictures that play or stand still: captions, even sides, and their files."""
 
 from __future__ import annotations
 
@@ -49,9 +49,13 @@ def spread(count: int) -> NDArray[np.int64]:
     return np.linspace(0, count - 1, min(COLUMNS, count)).round().astype(np.int64)
 
 
-def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+def write_still(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write a picture as .jpg, a fifth of the size, or else as PNG."""
     with written_aside(path) as aside:
-        Image.fromarray(picture).save(aside, "PNG", optimize=True)
+        if path.suffix == ".jpg":
+            Image.fromarray(picture).save(aside, "JPEG", quality=85, optimize=True)
+        else:
+            Image.fromarray(picture).save(aside, "PNG", optimize=True)
 
 
 def write_playing(path: Path, frames: Frames, fps: int) -> None:

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dsm.analyse.film import GAP, LABEL, paragraph, spread, strip, white, write_playing, write_png
+from dsm.analyse.film import GAP, LABEL, paragraph, spread, strip, white, write_playing, write_still
 from dsm.augment import LUMA
 
 Colours = Literal["inferno", "magma", "viridis", "cividis"]
 """Colour maps of matplotlib whose lightness rises evenly: they read in grey and to the colour-blind."""
 Frames = NDArray[np.uint8]
 
-FORMATS = (".png", ".gif", ".mp4")
+FORMATS = (".png", ".jpg", ".gif", ".mp4")
 FPS = 8
 SMALLEST = 176
 """Pixels of a frame's side in the pictures, at least; smaller clips are enlarged."""
@@ -67,8 +67,8 @@ def write_look(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     looks = [_enlarged(one) for one in looks]
-    if path.suffix == ".png":
-        write_png(path, film_strip(looks, title=title, scale=scale, colours=colours))
+    if path.suffix in (".png", ".jpg"):
+        write_still(path, film_strip(looks, title=title, scale=scale, colours=colours))
     else:
         write_playing(path, playing(looks, title=title, scale=scale, colours=colours), FPS)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.analyse.change import Frames
-from dsm.analyse.film import GAP, LABEL, even, label, spread, strip, white, write_playing, write_png
+from dsm.analyse.film import GAP, LABEL, even, label, spread, strip, white, write_playing, write_still
 from dsm.analyse.page import clip_uri, write_page
 from dsm.analyse.preview import Shown
 
@@ -44,7 +44,7 @@ def write_preview(path: Path, clips: Sequence[list[Shown]], rows: Sequence[Row],
         ]
         write_page(path, "preview.html", title="Disturbances", clips=shown, rows=rows, measured=measured)
     elif path.suffix == ".png":
-        write_png(path, _still(clips))
+        write_still(path, _still(clips))
     else:
         write_playing(path, _moving(clips), FPS)
 

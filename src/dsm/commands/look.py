@@ -37,7 +37,7 @@ class LookConfig:
     weights: str
     """A run folder of `dsm pretrain` or `dsm finetune`, a checkpoint, or `none` for random weights."""
     out: Path
-    """Picture to write: .gif, .mp4, or .png for a film strip; with --score a folder."""
+    """Picture to write: .gif, .mp4, or .png or .jpg for a film strip; with --score a folder."""
     score: bool = False
     """Over a list: how much of the map's mass lies where things move, against chance."""
     probe: tuple[Literal[ProbeName, "all"], ...] = ("clip",)
