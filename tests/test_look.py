@@ -28,7 +28,7 @@ from dsm.analyse.cam import (
     similarity_score,
     to_unit,
 )
-from dsm.analyse.motion_mass import MassMeter, mass_on, moving_area, speed_of
+from dsm.analyse.motion_mass import MassMeter, mass_on, moving_area, preference, speed_of
 from dsm.analyse.overlay import overlay
 from dsm.analyse.probes import ACTOR, frozen, make_probe, mixed, pasted
 from dsm.errors import UserError
@@ -288,6 +288,29 @@ def test_a_map_that_is_the_same_everywhere_scores_chance_exactly() -> None:
     assert two.mass == pytest.approx(two.area) == pytest.approx(two.other)
 
 
+def test_preference_is_of_means_whatever_the_sizes() -> None:
+    moving, still = np.zeros((2, 8, 8), bool), np.zeros((2, 8, 8), bool)
+    moving[:, :2], still[:, 3:] = True, True
+    even = np.ones((2, 8, 8), np.float32)
+    assert preference(even, moving, still) == 0.5
+    assert preference(moving.astype(np.float32), moving, still) == 1
+    assert preference(still.astype(np.float32), moving, still) == 0
+    assert preference(even + 2 * moving.astype(np.float32), moving, still) == pytest.approx(0.75)
+    assert np.isnan(preference(even, moving, np.zeros_like(still)))
+
+
+def test_a_still_actor_in_every_video_of_a_list(scenes: Path, tmp_path: Path) -> None:
+    words = (*SMALL, scenes / "test.txt", "--score", "--workers", "0")
+    for probe in ("pasted", "mixed"):
+        run(*words, "--probe", probe, "--out", tmp_path / probe)
+    rows = [
+        json.loads((tmp_path / probe / "results.json").read_text())["rows"] for probe in ("pasted", "mixed")
+    ]
+    assert rows[0][-1]["metric"] == "prefers_motion_to_still"
+    assert 0 < rows[0][-1]["value"] < 1
+    assert "prefers_motion_to_still" not in [row["metric"] for row in rows[1]]
+
+
 def test_every_videos_motion_is_also_laid_under_another_videos_map() -> None:
     shape = (2, 4, 4)
     areas = [np.zeros(shape, bool) for _ in range(3)]
@@ -498,7 +521,7 @@ def test_intervals_draw_whole_groups_where_they_are_given(scenes: Path, tmp_path
         (("list.txt", "--out", "a.png"), "is a list; give --score"),
         (("list.txt", "--score", "--out", "a.png"), "--out is a folder"),
         (("square.mp4", "--score", "--out", "out"), "is not a UTF-8 text file"),
-        (("list.txt", "--score", "--out", "out", "--probe", "all"), "leave --probe"),
+        (("list.txt", "--score", "--out", "out", "--probe", "all"), "takes one --probe"),
         (("missing.mp4", "--out", "a.png"), "no such file"),
         (("rubbish.mp4", "--out", "a.png"), "cannot be decoded"),
         (("one.mp4", "--out", "a.png"), "one.mp4: has one frame"),

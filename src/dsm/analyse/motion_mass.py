@@ -9,7 +9,7 @@ Tatler et al. 2005 for the centre bias of gaze).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -93,6 +93,18 @@ def mass_on(maps: Maps, area: Area) -> float:
     return float(maps[area].sum(dtype=np.float64)) / total if total > 0 else float("nan")
 
 
+def preference(maps: Maps, moving: Area, still: Area) -> float:
+    """How much a map prefers what moves to a still rival: 1 wholly, 0.5 not at all, 0 the rival wholly.
+
+    The mean of the map on the one, as a share of its means on both, so that their sizes do not matter; NaN
+    where one is missing or both are dark. All are (T, H, W).
+    """
+    if not moving.any() or not still.any():
+        return float("nan")
+    one, two = float(maps[moving].mean()), float(maps[still].mean())
+    return one / (one + two) if one + two > 0 else float("nan")
+
+
 @dataclass(frozen=True)
 class Measured:
     """Of one video, means over its clips."""
@@ -104,6 +116,8 @@ class Measured:
     """Share of the clip that moves: the mass of a map that is the same everywhere."""
     other: float = float("nan")
     """What the map of another video of the list has there."""
+    prefers: float = float("nan")
+    """Where a still actor was pasted in: see :func:`preference`."""
     reason: str = ""
     """Why it is left out, where it is."""
 
@@ -120,8 +134,11 @@ class MassMeter:
         nan = float("nan")
         self.found.append(Measured(path, nan, nan, reason=reason))
 
-    def add(self, path: str, maps: list[Maps], areas: list[Area]) -> None:
-        """Measure a video: for each of its clips a map and what moves, (T, H, W) each."""
+    def add(self, path: str, maps: list[Maps], areas: list[Area], still: list[Area] | None = None) -> None:
+        """Measure a video: for each of its clips a map and what moves, (T, H, W) each.
+
+        ``still``: where a still actor was pasted in.
+        """
         moving = [place for place, area in enumerate(areas) if area.any()]
         if not moving:
             return self.leave_out(path, "nothing moves in it")
@@ -133,7 +150,9 @@ class MassMeter:
         other = float("nan") if self._before is None else _crossed(self._before, kept)
         if self._before is None:
             self._first = len(self.found), kept
-        self.found.append(Measured(path, float(np.nanmean(masses)), area, other))
+        liked = [preference(maps[place], areas[place], still[place]) for place in moving] if still else []
+        prefers = _mean_of(liked)
+        self.found.append(Measured(path, float(np.nanmean(masses)), area, other, prefers))
         self._before = maps
         return None
 
@@ -142,11 +161,16 @@ class MassMeter:
         if self._first and self._before is not None and sum(not one.reason for one in self.found) > 1:
             place, areas = self._first
             one = self.found[place]
-            self.found[place] = Measured(one.path, one.mass, one.area, _crossed(self._before, areas))
+            self.found[place] = replace(one, other=_crossed(self._before, areas))
         return self.found
 
 
 def _crossed(maps: list[Maps], areas: list[Area]) -> float:
     """The mean mass of one video's maps on another's areas."""
     masses = [mass_on(maps[place % len(maps)], area) for place, area in enumerate(areas)]
-    return float(np.mean([mass for mass in masses if np.isfinite(mass)] or [float("nan")]))
+    return _mean_of(masses)
+
+
+def _mean_of(values: list[float]) -> float:
+    """Of those that are numbers; NaN where none is."""
+    return float(np.mean([value for value in values if np.isfinite(value)] or [float("nan")]))

@@ -101,8 +101,11 @@ class LookConfig:
         if self.score:
             if self.out.suffix in FORMATS:
                 raise UserError(f"{self.out}: with --score, --out is a folder, not a picture.")
-            if self.probes != ("clip",) or self.other or self.start is not None:
-                raise UserError("--score looks at clips as they are: leave --probe, --other and --start out.")
+            if len(self.probes) != 1 or self.probes == ("frozen",) or self.other or self.start is not None:
+                raise UserError(
+                    "--score takes one --probe in which something moves (clip, pasted, mixed), and neither "
+                    "--other nor --start."
+                )
         elif self.out.suffix not in FORMATS:
             raise UserError(f"{self.out}: --out must end in one of {', '.join(FORMATS)}.")
         elif self.video.suffix.lower() in LISTS:

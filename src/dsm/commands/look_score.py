@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from dsm.analyse.look import Looker, in_colour
 from dsm.analyse.motion_mass import MassMeter, Measured, moving_area
+from dsm.analyse.probes import make_probe
 from dsm.datasets.clips import EvaluationClips
 from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import read_list
@@ -30,12 +32,16 @@ if TYPE_CHECKING:
 def score_list(config: LookConfig, looker: Looker, *, run: str, seed: int) -> list[Row]:
     """Measure every video of the list; write results.json and look.csv into ``config.out``.
 
+    The still actor or still frame of a probe comes from the video before (of the first, from itself).
+
     Raises:
         UserError: the list or the groups are wrong, or not one video could be measured.
     """
     videos = read_list(config.video, config.root)
     groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
-    meter = MassMeter()
+    meter, shown = MassMeter(), looker.clip.frames
+    probe = config.probes[0]
+    before: NDArray[np.uint8] | None = None  # the clips of the last video that could be read
     loader = DataLoader(
         EvaluationClips(videos, in_colour(looker.clip), config.windows),
         batch_size=None,
@@ -45,9 +51,21 @@ def score_list(config: LookConfig, looker: Looker, *, run: str, seed: int) -> li
         for place, read in enumerate(loader):
             path = videos.paths[place]
             if isinstance(read, torch.Tensor):
-                frames = read.numpy()
-                areas = [moving_area(clip, config.motion)[: looker.clip.frames] for clip in frames]
-                meter.add(path, list(looker.look(frames).maps), areas)
+                clips = read.numpy()
+                others = clips if before is None else before
+                frames = np.stack(
+                    [
+                        make_probe(probe, one, two, share=config.mix, at=config.paste_at)
+                        for one, two in zip(clips, others, strict=True)
+                    ]
+                )
+                areas = [moving_area(clip, config.motion)[:shown] for clip in frames]
+                still = None
+                if probe == "pasted":
+                    put = (frames != clips).any(-1).any(1, keepdims=True)  # (clips, 1, S, S)
+                    still = [one & ~area for one, area in zip(put, areas, strict=True)]
+                meter.add(path, list(looker.look(frames).maps), areas, still)
+                before = clips
             else:
                 meter.leave_out(path, str(read))
             if meter.found[-1].reason:
@@ -82,6 +100,9 @@ def rows_of(
     values = {"map_mass_on_motion": mass, "motion_area": area, "map_mass_above_area": mass - area}
     if np.isfinite(other).any():
         values |= {"other_map_mass_on_motion": other, "map_mass_above_other_map": mass - other}
+    prefers = np.array([found[place].prefers for place in kept])
+    if np.isfinite(prefers).any():
+        values["prefers_motion_to_still"] = prefers
     rows = []
     for metric, numbers in values.items():
         known = np.flatnonzero(np.isfinite(numbers))
@@ -94,8 +115,10 @@ def to_csv(found: Sequence[Measured]) -> str:
     """A line a video."""
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(["path", "map_mass_on_motion", "motion_area", "other_map_mass_on_motion", "left_out"])
+    names = ("map_mass_on_motion", "motion_area", "other_map_mass_on_motion", "prefers_motion_to_still")
+    lines.writerow(["path", *names, "left_out"])
     for one in found:
-        numbers = ("" if np.isnan(value) else f"{value:.5f}" for value in (one.mass, one.area, one.other))
+        values = one.mass, one.area, one.other, one.prefers
+        numbers = ("" if np.isnan(value) else f"{value:.5f}" for value in values)
         lines.writerow([one.path, *numbers, one.reason])
     return text.getvalue()
