@@ -427,6 +427,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = {"widths": [4, 6, 8, 10], "pooling": "avgmax"}
     config = {
         "method": "finetune", "backbone": "tiny", "model": model, "classes": ["walk", "wave"],
+        "settings": {"seed": 3},
         "clip": {"frames": 4, "stride": 2, "resize": 48, "size": 48},
     }  # fmt: skip
     torch.manual_seed(0)
@@ -450,6 +451,26 @@ def test_a_classifier_is_asked_for_a_class_by_name_or_number(
     told = capsys.readouterr().err
     assert "encoder.stages" in told
     assert "clip: w" in told
+
+
+def test_a_classifier_over_a_list_is_named_with_its_seed(
+    classifier: Path, scenes: Path, tmp_path: Path
+) -> None:
+    words = (
+        "--weights",
+        classifier,
+        scenes / "test.txt",
+        "--score",
+        "--workers",
+        "0",
+        "--out",
+        tmp_path / "a",
+    )
+    run(*words, "--target-class", "walk")
+    rows = json.loads((tmp_path / "a" / "results.json").read_text())["rows"]
+    assert {(row["run"], row["seed"], row["test"]) for row in rows} == {("finetune", 3, "test")}
+    with pytest.raises(UserError, match="holds a look of other settings"):
+        run(*words, "--target-class", "wave")
 
 
 def test_a_small_transformer_goes_through_the_command(square: Path, tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ from dsm.analyse.motion_mass import MotionKind
 from dsm.analyse.overlay import FORMATS, Colours, Looked, write_look
 from dsm.analyse.probes import PROBES, ProbeName, make_probe
 from dsm.commands.look_score import score_list
+from dsm.commands.video_test import seed_of
 from dsm.datasets.reading import ClipConfig
 from dsm.engine.device import best_device
 from dsm.engine.progress import console
-from dsm.engine.runfolder import claim_by_settings, claim_file, plain
+from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError
 from dsm.models.heads import Embedder
 from dsm.models.weights import Init, load_classifier, load_weights
@@ -120,10 +121,7 @@ class LookConfig:
 
 def look(config: LookConfig) -> None:
     """Draw one video's map, or measure a list's."""
-    if config.score:
-        settings = {name: value for name, value in plain(config).items() if name != "overwrite"}
-        claim_by_settings(config.out, "look.json", settings, what="a look", overwrite=config.overwrite)
-    else:
+    if not config.score:
         claim_file(config.out, overwrite=config.overwrite)
     looker, name, seed = build_looker(config)
     aim = take_aim(config, looker)
@@ -156,7 +154,7 @@ def build_looker(config: LookConfig) -> tuple[Looker, str, int]:
     )
     names = None if classes is None else [str(one) for one in classes]
     looker = Looker(module.to(best_device()), clip, classes=names, kind=config.map, layer=config.layer)
-    return looker, loaded.name, int(loaded.config.get("seed", config.seed))
+    return looker, loaded.name, seed_of(loaded.config) if loaded.config else config.seed
 
 
 def take_aim(config: LookConfig, looker: Looker) -> str:
