@@ -147,6 +147,15 @@ VERBS = {
         "recall at 1, 5, 10, 20, 50 of one features file in another",
         ("dsm retrieve --gallery train.npz --queries test.npz --out results/retrieval",),
     ),
+    "look": Verb(
+        "dsm.commands.look", "LookConfig", "look",
+        "where a network looks: maps over a video, or over a list how much of them is on what moves",
+        (
+            "dsm look --weights runs/mine video.mp4 --out look.gif",
+            "dsm look --weights runs/tuned video.mp4 --target-class fight --out look.png --probe all",
+            "dsm look --weights runs/mine test.txt --score --out results/look",
+        ),
+    ),
     "export": Verb(
         "dsm.commands.export", "ExportConfig", "export",
         "an encoder -> safetensors, ONNX or a program of torch.export",

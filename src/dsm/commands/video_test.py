@@ -71,7 +71,7 @@ def video_test(config: VideoTestConfig) -> list[Row]:
             classes=len(about["classes"]), windows=config.windows, crops=config.crops,
             batch_size=config.batch_size, workers=config.data.workers, on_progress=bar.update,
         )  # fmt: skip
-    rows = rows_of(found, run=about["method"], test=config.data.test.stem, seed=_seed(about))
+    rows = rows_of(found, run=about["method"], test=config.data.test.stem, seed=seed_of(about))
     write_results(config.out / "results.json", rows, revision=git_revision())
     names = [str(name) for name in about["classes"]]
     write_text(config.out / "predictions.csv", predictions_csv(found, names))
@@ -123,6 +123,7 @@ def _csv(lines: list[list[str]]) -> str:
     return text.getvalue()
 
 
-def _seed(about: dict[str, object]) -> int:
+def seed_of(about: dict[str, object]) -> int:
+    """The seed of the run that trained a checkpoint, by what the checkpoint says of it."""
     settings = about.get("settings")
     return int(settings.get("seed", 0)) if isinstance(settings, dict) else 0

@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from dsm.errors import UserError, nearest
@@ -21,8 +22,20 @@ TRANSFORMERS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "vivit": ("VivitConfig", "VivitModel", "pixel_values", {}),
     "vjepa2": ("VJEPA2Config", "VJEPA2Model", "pixel_values_videos", {"skip_predictor": True}),
 }
+# Whose tokens of one place, at all times, stand side by side; the others' of one time do.
+_TIME_LAST = ("timesformer",)
 # Under these names torchvision's models keep their classifier.
 _CLASSIFIERS = ("fc", "classifier", "head")
+
+
+class TokenMap(nn.Module):
+    """Tokens (B, N, D) -> (B, D, T, H, W), one a place. A module of its own so that hooks find the map."""
+
+    def forward(self, tokens: Tensor, sides: tuple[int, int, int], *, time_last: bool) -> Tensor:
+        t, h, w = sides
+        if time_last:
+            return tokens.reshape(tokens.shape[0], h, w, t, -1).permute(0, 4, 3, 1, 2)
+        return tokens.reshape(tokens.shape[0], t, h, w, -1).permute(0, 4, 1, 2, 3)
 
 
 class TokenEncoder(nn.Module):
@@ -31,13 +44,28 @@ class TokenEncoder(nn.Module):
     def __init__(self, model: nn.Module, pictures: str, more: dict[str, Any]) -> None:
         super().__init__()
         self.model = model
+        self.token_map = TokenMap()
         self.feature_dim = int(model.config.hidden_size)  # type: ignore[arg-type, union-attr]
         self._pictures, self._more = pictures, more
+        self._time_last = getattr(model.config, "model_type", "") in _TIME_LAST
 
     def forward(self, clip: Tensor) -> Tensor:
         output = self.model(**{self._pictures: clip.transpose(1, 2)}, **self._more)
         tokens: Tensor = output.last_hidden_state
-        return tokens.mean(1)
+        sides = self._sides(clip)
+        first = tokens.shape[1] - sides[0] * sides[1] * sides[2]  # a class token stands before the others
+        places = self.token_map(tokens[:, first:], sides, time_last=self._time_last)
+        return torch.cat([tokens[:, :first], places.flatten(2).transpose(1, 2)], 1).mean(1)
+
+    def _sides(self, clip: Tensor) -> tuple[int, int, int]:
+        """Tokens along time, height and width."""
+        config: Any = self.model.config
+        tubelet = getattr(config, "tubelet_size", 1)
+        if isinstance(tubelet, int):
+            patch = config.patch_size
+            tubelet = (tubelet, *((patch, patch) if isinstance(patch, int) else patch))
+        t, h, w = (max(n // side, 1) for n, side in zip(clip.shape[2:], tubelet, strict=True))
+        return t, h, w
 
 
 class HeadlessEncoder(nn.Module):
