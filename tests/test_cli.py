@@ -187,7 +187,7 @@ def test_the_verbs_work_together_on_videos_of_ones_own(small_list: Path, tmp_pat
     results = json.loads((tmp_path / "r" / "results.json").read_text())
     assert results["command"].startswith("dsm retrieve")
     rows = {row["metric"]: row for row in results["rows"]}
-    assert list(rows) == ["R@1", "R@5", "R@10", "R@20", "R@50"]
+    assert list(rows) == ["R@1", "R@5", "R@10", "R@20", "R@50", "mAP"]
     assert rows["R@50"]["value"] == 1.0
     assert rows["R@1"]["run"] == "dsm"
     with np.load(tmp_path / "f.npz") as arrays:
@@ -261,7 +261,7 @@ def test_features_that_cannot_be_read_are_refused(tmp_path: Path, content: bytes
     with pytest.raises(UserError, match="not a features file"):
         load_features(tmp_path / "f.npz")
     np.save(tmp_path / "bare.npy", np.zeros((2, 2)))
-    with pytest.raises(UserError, match="not a features file"):
+    with pytest.raises(UserError, match="neither paths nor labels"):
         load_features(tmp_path / "bare.npy")
 
 

@@ -140,12 +140,18 @@ VERBS = {
     "extract": Verb(
         "dsm.commands.extract", "ExtractConfig", "extract",
         "videos -> features [videos, dim] with paths and labels",
-        ("dsm extract --weights runs/mine --data test.txt --out test.npz",),
+        (
+            "dsm extract --weights runs/mine --data test.txt --out test.npz",
+            "dsm extract --weights runs/mine --data archive --per-clip --every 2 --out archive.parquet",
+        ),
     ),
     "retrieve": Verb(
         "dsm.commands.retrieve", "RetrieveConfig", "retrieve_command",
         "recall at 1, 5, 10, 20, 50 of one features file in another",
-        ("dsm retrieve --gallery train.npz --queries test.npz --out results/retrieval",),
+        (
+            "dsm retrieve --gallery train.npz --queries test.npz --out results/retrieval",
+            "dsm retrieve --gallery all.npz --queries all.npz --groups groups.tsv --across-groups --out r",
+        ),
     ),
     "look": Verb(
         "dsm.commands.look", "LookConfig", "look",
@@ -154,6 +160,24 @@ VERBS = {
             "dsm look --weights runs/mine video.mp4 --out look.gif",
             "dsm look --weights runs/tuned video.mp4 --target-class fight --out look.png --probe all",
             "dsm look --weights runs/mine test.txt --score --out results/look",
+        ),
+    ),
+    "probe": Verb(
+        "dsm.commands.probe", "ProbeConfig", "probe_command",
+        "what a linear classifier and a vote of neighbours find in features, in seconds",
+        (
+            "dsm probe --train train.npz --test test.npz --out results/probe",
+            "dsm probe --train train.npz --test test.npz --groups groups.tsv --out results/probe",
+        ),
+    ),
+    "search": Verb(
+        "dsm.commands.search", "SearchConfig", "search_command",
+        "the nearest videos of an archive to one; near-duplicates; a local page to search with",
+        (
+            "dsm extract --weights runs/mine --data archive --per-clip --out archive.npz",
+            "dsm search --index archive.npz --query clip.mp4 --time 12.5 --out found.png",
+            "dsm search --index archive.npz --duplicates --out duplicates.tsv",
+            "dsm search --index archive.npz --serve",
         ),
     ),
     "export": Verb(

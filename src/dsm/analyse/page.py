@@ -28,10 +28,14 @@ def clip_uri(frames: NDArray[np.uint8], *, fps: int = 12) -> str:
 
 def write_page(path: str | Path, template: str, **content: Any) -> None:
     """Fill a template of ``analyse/templates`` and write the page; text is escaped."""
+    write_text(path, render_page(template, **content))
+
+
+def render_page(template: str, **content: Any) -> str:
+    """The page of :func:`write_page`."""
     source = resources.files("dsm.analyse").joinpath("templates")
     loader = jinja2.FunctionLoader(lambda name: source.joinpath(name).read_text(encoding="utf-8"))
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    html = environment.get_template(template).render(**content)
-    write_text(path, html)
+    return environment.get_template(template).render(**content)

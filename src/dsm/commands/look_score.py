@@ -8,21 +8,20 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from dsm.analyse.look import Looker, in_colour
 from dsm.analyse.motion_mass import MassMeter, Measured, moving_area
 from dsm.analyse.probes import make_probe
-from dsm.datasets.clips import EvaluationClips
+from dsm.datasets.evaluation_clips import EvaluationClips
 from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import read_list
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, git_revision, plain
 from dsm.errors import UserError
 from dsm.evaluate.bootstrap import mean_interval
-from dsm.evaluate.results import Row, row_of, write_results
+from dsm.evaluate.results import Row, print_rows, row_of, write_results
 from dsm.files import write_text
 
 if TYPE_CHECKING:
@@ -45,15 +44,17 @@ def score_list(config: LookConfig, looker: Looker, *, run: str, seed: int) -> li
     probe = config.probes[0]
     before: NDArray[np.uint8] | None = None  # the clips of the last video that could be read
     loader = DataLoader(
-        EvaluationClips(videos, in_colour(looker.clip), config.windows),
+        EvaluationClips(videos, in_colour(looker.clip), config.windows, workers=config.workers),
         batch_size=None,
         num_workers=config.workers,
     )
     with progress(f"maps of {run}", len(videos)) as bar:
         for place, read in enumerate(loader):
             path = videos.paths[place]
-            if isinstance(read, torch.Tensor):
-                clips = read.numpy()
+            if isinstance(read, UserError):
+                raise read
+            if not read["bad"]:
+                clips = read["clips"].numpy()
                 others = clips if before is None else before
                 frames = np.stack(
                     [
@@ -69,7 +70,7 @@ def score_list(config: LookConfig, looker: Looker, *, run: str, seed: int) -> li
                 meter.add(path, list(looker.look(frames).maps), areas, still)
                 before = clips
             else:
-                meter.leave_out(path, str(read))
+                meter.leave_out(path, read["bad"][0].reason)
             if meter.found[-1].reason:
                 console.print(f"left out: {path}: {meter.found[-1].reason}", style="yellow")
             bar.update(place + 1)
@@ -77,9 +78,7 @@ def score_list(config: LookConfig, looker: Looker, *, run: str, seed: int) -> li
     rows = rows_of(found, groups, run=run, seed=seed, test=config.video.stem)
     write_results(config.out / "results.json", rows, revision=git_revision())
     write_text(config.out / "look.csv", to_csv(found))
-    for row in rows:
-        interval = "" if row.low is None or row.high is None else f"  [{row.low:.1%}, {row.high:.1%}]"
-        print(f"{row.metric:32s} {row.value:6.1%}{interval}")
+    print_rows(rows)
     left = sum(1 for one in found if one.reason)
     console.print(f"{config.out}: results.json and look.csv; {len(found) - left} videos, {left} left out")
     return rows

@@ -107,7 +107,7 @@ def extract_to_file(
     check_suffix(out)
     folder = out.with_name(f"{out.name}.parts")
     # By what is in it, not by its name: a run goes on training.
-    made_by = {"encoder": _digest(encoder), "list": _digest_list(videos), "clip": asdict(clip)}
+    made_by = {"encoder": digest(encoder), "list": _digest_list(videos), "clip": asdict(clip)}
     chosen = {name: value for name, value in asdict(settings).items() if name not in ("workers", "timeout")}
     fabric = make_fabric()
     if fabric.is_global_zero:
@@ -138,7 +138,7 @@ def extract_to_file(
         while missing := _videos_in(files, size, len(videos)):
             bar.update(len(videos) - missing, "  waiting for other processes")
             time.sleep(LOOK_EVERY)
-    extracted = join(out, files, size, videos, meta)
+    extracted = join(out, files, size, videos, meta | {"encoder": made_by["encoder"]})
     shutil.rmtree(folder)
     return extracted
 
@@ -190,7 +190,8 @@ def _part_of(
     return Part(means(rows, counts), index, None, batch["bad"])
 
 
-def _digest(encoder: nn.Module) -> str:
+def digest(encoder: nn.Module) -> str:
+    """A fingerprint of an encoder's tensors."""
     found = hashlib.sha256()
     for name, tensor in encoder.state_dict().items():
         found.update(name.encode())

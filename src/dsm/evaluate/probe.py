@@ -1,28 +1,113 @@
-"""Linear probe: how much of the labels a linear classifier finds in frozen features."""
+"""Probes: how much of the labels a simple classifier finds in frozen features."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dsm.errors import UserError
-from dsm.evaluate.features import Features
+from dsm.evaluate.features import Features, same_dimensions
+from dsm.evaluate.nearest import nearest
+
+STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
+"""Inverse regularisations that cross-validation chooses from."""
 
 
-def linear_probe(train: Features, tests: list[Features]) -> list[NDArray[np.bool_]]:
+@dataclass(frozen=True)
+class Chosen:
+    """A regularisation, and how it was chosen."""
+
+    strength: float
+    accuracy: dict[float, float]
+    """Of each strength: the mean accuracy over the folds."""
+
+
+def linear_probe(
+    train: Features, tests: Sequence[Features], *, strength: float = 1.0
+) -> list[NDArray[np.bool_]]:
     """Fit multinomial logistic regression on standardised features, once, and test it.
+
+    Args:
+        strength: inverse of the L2 regularisation (scikit-learn's C).
 
     Returns:
         For each test, (n,): whether each video's label was found.
 
     Raises:
-        UserError: the training features have fewer than two labels, or none.
+        UserError: the training features have fewer than two labels, or none; or other dimensions.
     """
-    if (train.labels < 0).any() or len(np.unique(train.labels)) < 2:
-        raise UserError("a linear probe needs labelled training features of at least two classes.")
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    model.fit(train.features, train.labels)
+    need_classes(train)
+    for test in tests:
+        same_dimensions(train, test, ("train", "test"))
+    model = _logistic(strength).fit(train.features, train.labels)
     return [model.predict(test.features) == test.labels for test in tests]
+
+
+def choose_strength(train: Features, groups: Sequence[str] | None = None, folds: int = 5) -> Chosen:
+    """Choose the regularisation by cross-validation on the training features; of equals the stronger.
+
+    Args:
+        groups: of each video; a group is never in two folds.
+
+    Raises:
+        UserError: too few videos of a class, or too few groups, for two folds.
+    """
+    need_classes(train)
+    most = (
+        len(set(groups)) if groups is not None else int(np.unique(train.labels, return_counts=True)[1].min())
+    )
+    folds = min(folds, most)
+    if folds < 2:
+        what = "groups" if groups is not None else "videos of each class"
+        raise UserError(f"cross-validation needs at least two {what} in the training features.")
+    split: Any = (
+        GroupKFold(folds) if groups is not None else StratifiedKFold(folds, shuffle=True, random_state=0)
+    )
+    hits: dict[float, list[float]] = {strength: [] for strength in STRENGTHS}
+    for inside, outside in split.split(train.features, train.labels, groups):
+        if len(np.unique(train.labels[inside])) < 2:
+            raise UserError("the groups leave a fold of cross-validation with one class only.")
+        for strength, found in hits.items():
+            model = _logistic(strength).fit(train.features[inside], train.labels[inside])
+            found.append(float((model.predict(train.features[outside]) == train.labels[outside]).mean()))
+    accuracy = {strength: float(np.mean(found)) for strength, found in hits.items()}
+    return Chosen(max(STRENGTHS, key=lambda strength: (accuracy[strength], -strength)), accuracy)
+
+
+def knn_probe(
+    train: Features, test: Features, *, k: int = 20, temperature: float = 0.07
+) -> NDArray[np.bool_]:
+    """A vote of the k nearest training videos, each weighed by exp(cosine / temperature).
+
+    Wu et al. 2018 (Instance Discrimination, section 3.4), with the k of DINO (Caron et al. 2021).
+
+    Returns:
+        (n,): whether each test video's label got most.
+    """
+    need_classes(train)
+    same_dimensions(train, test, ("train", "test"))
+    found = nearest(train.features, test.features, k)
+    classes = int(max(train.labels.max(), test.labels.max())) + 1
+    votes = np.zeros((len(test), classes))
+    # Less the greatest, so that no weight overflows.
+    weights = np.exp((found.similarities - found.similarities[:, :1]) / temperature)
+    np.add.at(votes, (np.arange(len(test))[:, None], train.labels[found.places]), weights)
+    return np.asarray(votes.argmax(1) == test.labels)
+
+
+def need_classes(train: Features) -> None:
+    """Raise UserError unless the training features can teach a classifier."""
+    if (train.labels < 0).any() or len(np.unique(train.labels)) < 2:
+        raise UserError("a probe needs labelled training features of at least two classes.")
+
+
+def _logistic(strength: float) -> Any:
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,19 @@ def share(
 def row_of(run: str, seed: int, test: str, metric: str, found: Interval, n: int) -> Row:
     """An interval as a row of the results."""
     return Row(run, seed, test, metric, *found, n)
+
+
+def run_and_seed(meta: Mapping[str, Any]) -> tuple[str, int]:
+    """By what weights features were made: their name and seed, for rows."""
+    seed = meta.get("seed")
+    return str(meta.get("run", "?")), seed if isinstance(seed, int) else 0
+
+
+def print_rows(rows: Sequence[Row]) -> None:
+    """A line a number, with its interval."""
+    for row in rows:
+        interval = "" if row.low is None or row.high is None else f"  [{row.low:.1%}, {row.high:.1%}]"
+        print(f"{row.metric:24s} {row.value:6.1%}{interval}")
 
 
 def command_line() -> str:

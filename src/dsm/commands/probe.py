@@ -1,0 +1,78 @@
+"""``dsm probe``: what simple classifiers find in features, in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dsm.datasets.groups import find_groups
+from dsm.engine.progress import console
+from dsm.engine.runfolder import claim_file, git_revision
+from dsm.errors import UserError
+from dsm.evaluate.bootstrap import class_mean_interval
+from dsm.evaluate.feature_files import load_features
+from dsm.evaluate.probe import choose_strength, knn_probe, linear_probe, need_classes
+from dsm.evaluate.results import print_rows, row_of, run_and_seed, share, write_results
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """Settings of `dsm probe`."""
+
+    train: Path
+    """Features with labels to learn from."""
+    test: Path
+    """Features with labels to test on."""
+    out: Path
+    """Folder for results.json."""
+    groups: Path | None = None
+    """Table (.tsv, .csv: a header, path first, group last) of which videos are alike: no group is in two
+    folds, and intervals are over groups."""
+    group_regex: str = ""
+    """The same by an expression that finds the group in a path."""
+    k: int = 20
+    """Neighbours that vote."""
+    temperature: float = 0.07
+    """A neighbour's vote counts exp(cosine / temperature)."""
+    folds: int = 5
+    """Of the cross-validation that chooses the regularisation."""
+    overwrite: bool = False
+    """Replace the results in `out`."""
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or self.folds < 2 or not self.temperature > 0:
+            raise UserError("k must be at least 1, folds at least 2, temperature above 0.")
+
+
+def probe_command(config: ProbeConfig) -> None:
+    """Probe, print, write."""
+    file = config.out / "results.json"
+    claim_file(file, overwrite=config.overwrite)
+    train, test = load_features(config.train), load_features(config.test)
+    need_classes(train)
+    test.need_labels("test features")
+    inside = find_groups(train.paths, file=config.groups, regex=config.group_regex)
+    groups = find_groups(test.paths, file=config.groups, regex=config.group_regex)
+    unseen = np.setdiff1d(test.labels, train.labels)
+    if len(unseen):
+        console.print(f"{len(unseen)} classes of the test are not among those of training.", style="yellow")
+    chosen = choose_strength(train, inside, config.folds)
+    (linear,) = linear_probe(train, [test], strength=chosen.strength)
+    knn = knn_probe(train, test, k=config.k, temperature=config.temperature)
+    run, seed = run_and_seed(test.meta)
+    name = str(test.meta.get("list", "test"))
+    rows = []
+    for metric, hits in (("linear_probe", linear), ("knn", knn)):
+        rows.append(share(run, seed, name, metric, hits, groups=groups))
+        mean = class_mean_interval(hits, test.labels, groups=groups)
+        rows.append(row_of(run, seed, name, f"{metric}_mean_class", mean, len(hits)))
+    write_results(file, rows, revision=git_revision())
+    print_rows(rows)
+    most = np.bincount(test.labels).max() / len(test)
+    console.print(
+        f"regularisation C = {chosen.strength:g}, by {'groups' if inside else 'videos'} in cross-validation "
+        f"({chosen.accuracy[chosen.strength]:.1%} there); the most frequent class is {most:.1%} of the test"
+    )
+    console.print(f"written: {file}")

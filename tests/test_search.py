@@ -1,0 +1,229 @@
+"""Search in an archive, by command and by page; probes on features files."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.neighbors import KNeighborsClassifier
+
+from dsm.analyse.search_page import make_server
+from dsm.cli import run
+from dsm.commands.extract import ExtractConfig, extract
+from dsm.engine.extraction import ExtractSettings
+from dsm.engine.query import QueryEncoder
+from dsm.errors import UserError
+from dsm.evaluate.feature_files import load_features, save_features
+from dsm.evaluate.features import Features
+from dsm.evaluate.probe import choose_strength, knn_probe, linear_probe
+from dsm.evaluate.search import ArchiveIndex, find_duplicates
+
+
+@pytest.fixture(scope="module")
+def archive(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of the clips of 40 videos."""
+    out = tmp_path_factory.mktemp("archive") / "index.npz"
+    settings = ExtractSettings(windows=2, per_clip=True, workers=0)
+    extract(
+        ExtractConfig(
+            "none", scenes / "train.txt", out, backbone="tiny", frames=4, stride=3, resize=40, size=32,
+            settings=settings,
+        )
+    )  # fmt: skip
+    return out
+
+
+def test_a_video_of_the_archive_finds_itself_at_its_time(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = load_features(archive)
+    assert index.times is not None
+    middle = float(index.times[7].mean())
+    query = Path(str(index.meta["root"])) / index.paths[7]
+    sheet = tmp_path / "found.png"
+    run(["search", "--index", str(archive), "--query", str(query), "--time", f"{middle:.3f}",
+         "--k", "3", "--out", str(sheet)])  # fmt: skip
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert index.paths[7] in lines[0]
+    assert float(lines[0].split()[1]) > 0.999
+    assert sheet.read_bytes().startswith(b"\x89PNG")
+    assert len({line.split()[2] for line in lines}) == 3, "a video is listed once, by its nearest clip"
+
+
+def test_search_equals_sorting_and_faiss(archive: Path) -> None:
+    index = load_features(archive)
+    query = np.random.default_rng(0).normal(size=index.dim).astype(np.float32)
+    cosines = index.features @ query / np.linalg.norm(index.features, axis=1) / np.linalg.norm(query)
+    best: dict[str, float] = {}
+    for path, cosine in zip(index.paths, cosines.tolist(), strict=True):
+        best[path] = max(best.get(path, -1.0), cosine)
+    expected = sorted(best, key=lambda path: -best[path])[:5]
+    assert [index.paths[hit.row] for hit in ArchiveIndex(index).search(query, 5)] == expected
+    pytest.importorskip("faiss")
+    assert [index.paths[hit.row] for hit in ArchiveIndex(index, faiss=True).search(query, 5)] == expected
+
+
+def test_duplicates_are_pairs_of_different_videos() -> None:
+    rows = np.random.default_rng(0).normal(size=(50, 16)).astype(np.float32)
+    rows[40], rows[13] = 3 * rows[2], rows[12]
+    paths = [f"{place}.mp4" for place in range(50)]
+    paths[13] = paths[12]  # two clips of one video
+    found = list(find_duplicates(Features(rows, np.zeros(50, np.int64), paths), 0.999))
+    assert [(one, two) for one, two, _ in found] == [(2, 40)]
+
+
+def test_weights_that_changed_are_told(archive: Path) -> None:
+    index = load_features(archive)
+    other = replace(index, meta=index.meta | {"seed": 1})
+    with pytest.raises(UserError, match="are not the weights"):
+        QueryEncoder(other)
+    with pytest.raises(UserError, match="has no second 99"):
+        QueryEncoder(index)(Path(str(index.meta["root"])) / index.paths[0], 99.0)
+    with pytest.raises(UserError, match="3 dimensions"):
+        ArchiveIndex(index).search(np.zeros(3, np.float32), 1)
+    with pytest.raises(UserError, match="holds no video"):
+        ArchiveIndex(Features(np.zeros((0, 3), np.float32), np.zeros(0, np.int64), []))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "one of --query"),
+        (["--duplicates", "--serve"], "one of --query"),
+        (["--query", "none.mp4"], "no such video"),
+        (["--duplicates", "--out", "pairs.png"], r"must end in \.tsv"),
+    ],
+)
+def test_wrong_words_are_told(archive: Path, words: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        run(["search", "--index", str(archive), *words])
+
+
+@pytest.fixture
+def page(archive: Path) -> Iterator[http.client.HTTPConnection]:
+    index = load_features(archive)
+    with make_server(ArchiveIndex(index), QueryEncoder(index), 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        assert server.server_address[0] == "127.0.0.1"
+        yield http.client.HTTPConnection("127.0.0.1", int(server.server_address[1]), timeout=30)
+        server.shutdown()
+        thread.join()
+
+
+def answer(
+    page: http.client.HTTPConnection, way: str, what: str, body: bytes | None = None, **headers: str
+) -> tuple[int, bytes]:
+    page.request(way, what, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    response = page.getresponse()
+    return response.status, response.read()
+
+
+def test_the_page_plays_clips_and_finds_like_the_command(
+    page: http.client.HTTPConnection, archive: Path
+) -> None:
+    index = load_features(archive)
+    status, body = answer(page, "GET", "/")
+    assert status == 200
+    assert b"Search by example" in body
+    status, body = answer(page, "GET", "/clip?row=3")
+    assert status == 200
+    assert body[4:8] == b"ftyp"
+    status, body = answer(page, "GET", "/near?row=3")
+    hits = json.loads(body)["hits"]
+    expected = ArchiveIndex(index).search(np.array(index.features[3]), 24, but=3)
+    assert [hit["row"] for hit in hits] == [hit.row for hit in expected]
+    video = (Path(str(index.meta["root"])) / index.paths[5]).read_bytes()
+    status, body = answer(page, "POST", "/query", video, X_Requested_With="dsm")
+    assert index.paths[5] in json.loads(body)["hits"][0]["told"]
+
+
+@pytest.mark.parametrize(
+    "what", ["/clip?row=../../etc/passwd", "/clip?row=-1", "/clip?row=999999", "/etc/passwd", "/../index.npz"]
+)
+def test_the_page_gives_nothing_but_rows(page: http.client.HTTPConnection, what: str) -> None:
+    status, body = answer(page, "GET", what)
+    assert status == 400
+    assert b"error" in body
+
+
+def test_the_page_answers_this_machine_and_itself_only(page: http.client.HTTPConnection) -> None:
+    assert answer(page, "GET", "/", Host="evil.example")[0] == 403
+    assert answer(page, "POST", "/query", b"x")[0] == 400
+    assert answer(page, "POST", "/query", b"no video", X_Requested_With="dsm")[0] == 400
+
+
+def made(count: int, seed: int, dim: int = 10, classes: int = 3) -> Features:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, count)
+    rows = rng.normal(size=(count, dim)) + 1.2 * np.eye(dim)[labels]
+    return Features(rows.astype(np.float32), labels, [f"{seed}-{place}.mp4" for place in range(count)])
+
+
+def test_the_vote_of_neighbours_is_that_of_scikit_learn() -> None:
+    train, test = made(200, 0), made(100, 1)
+    model = KNeighborsClassifier(
+        20, metric="cosine", algorithm="brute", weights=lambda distance: np.exp((1 - distance) / 0.07)
+    ).fit(train.features, train.labels)
+    expected = model.predict(test.features) == test.labels
+    assert np.array_equal(knn_probe(train, test), expected)
+
+
+def test_groups_stay_together_in_cross_validation() -> None:
+    """Features that tell the group and nothing of the class: only where groups are parted do they help."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(24), 8)
+    labels = (groups % 2).astype(np.int64)
+    rows = (rng.normal(size=(24, 30))[groups] + 0.01 * rng.normal(size=(192, 30))).astype(np.float32)
+    train = Features(rows, labels, [""] * 192)
+    parted, together = choose_strength(train), choose_strength(train, [str(group) for group in groups])
+    assert max(parted.accuracy.values()) > 0.95
+    assert max(together.accuracy.values()) < 0.8
+
+
+def test_probe_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_features(tmp_path / "a.npz", made(150, 0))
+    save_features(tmp_path / "b.npz", made(80, 1))
+    run(
+        [
+            "probe",
+            "--train",
+            str(tmp_path / "a.npz"),
+            "--test",
+            str(tmp_path / "b.npz"),
+            "--out",
+            str(tmp_path),
+        ]
+    )
+    rows = {row["metric"]: row for row in json.loads((tmp_path / "results.json").read_text())["rows"]}
+    assert set(rows) == {"linear_probe", "linear_probe_mean_class", "knn", "knn_mean_class"}
+    (hits,) = linear_probe(made(150, 0), [made(80, 1)], strength=choose_strength(made(150, 0)).strength)
+    assert rows["linear_probe"]["value"] == hits.mean()
+    assert rows["knn"]["low"] < rows["knn"]["value"] < rows["knn"]["high"]
+    assert "linear_probe" in capsys.readouterr().out
+    with pytest.raises(UserError, match="10 and 4 dimensions"):
+        linear_probe(made(30, 0), [made(30, 1, dim=4)])
+
+
+def test_a_gallery_page_and_classes_are_written(archive: Path, tmp_path: Path) -> None:
+    words = ["retrieve", "--gallery", str(archive), "--queries", str(archive), "--out", str(tmp_path)]
+    run([*words, "--shown", "2", "--group-regex", r"(\d)\d\.mp4", "--across-groups"])
+    page = (tmp_path / "gallery.html").read_text()
+    assert page.count("data:video/mp4") == 2 * 6
+    index = load_features(archive)
+    lines = (tmp_path / "neighbours.tsv").read_text().splitlines()[1:]
+    for line in lines:
+        query, _, *near = line.split("\t")
+        assert near
+        assert all(one.split(":")[0][-6] != query[-6] for one in near), "neighbours of other groups only"
+    classes = (tmp_path / "classes.csv").read_text().splitlines()
+    assert len(classes) == 1 + len(set(index.labels.tolist()))
+    metrics = [row["metric"] for row in json.loads((tmp_path / "results.json").read_text())["rows"]]
+    assert "mAP" in metrics
