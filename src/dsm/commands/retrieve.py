@@ -123,7 +123,8 @@ def _table(rows: Sequence[Row], by_chance: Sequence[float], title: str) -> Table
     for name in ("", *(row.metric for row in rows)):
         table.add_column(name, justify="right")
     table.add_row("found", *(f"{row.value:.1%}" for row in rows))
-    table.add_row("95 %", *(f"{row.low:.1%}–{row.high:.1%}" for row in rows))
+    intervals = [(row.low or 0.0, row.high or 0.0) for row in rows]
+    table.add_row("95 %", *(f"{100 * low:.0f}–{high:.0%}" for low, high in intervals))
     table.add_row("chance", *(f"{value:.1%}" for value in by_chance))
     return table
 
