@@ -152,8 +152,8 @@ def draw(rows: Sequence[Row], options: Options, file: Path) -> None:
     for panel, correlation in zip(panels, options.correlations, strict=True):
         for place, run in enumerate(options.methods):
             for number, test in enumerate(TESTS):
-                found = [100 * row.value for row in rows
-                         if (row.run, row.test, row.metric) == (run, f"{test}@{correlation:g}", "R@1")]  # fmt: skip
+                name = run, f"{test}@{correlation:g}", "R@1"
+                found = [100 * row.value for row in rows if (row.run, row.test, row.metric) == name]
                 at = number + (place - len(options.methods) / 2) * 0.13
                 panel.bar(at, np.mean(found), 0.12, color=COLOURS.get(run, f"C{place}"), alpha=0.7,
                           label=run if number == 0 else None)  # fmt: skip
