@@ -54,8 +54,8 @@ def check_same_list(folder: Path, other: Answers, paths: Sequence[str], classes:
     """Raise UserError where the other test was of other videos, or calls their classes otherwise."""
     if list(other.paths) != list(paths):
         raise UserError(
-            f"{folder}: was a test of another list ({len(other.paths)} videos, here {len(paths)}; other names, "
-            "or another order); --against wants a test on the same --data.test."
+            f"{folder}: was a test of another list ({len(other.paths)} videos, here {len(paths)}; other "
+            "names, or another order); --against wants a test on the same --data.test."
         )
     for path, one, two in zip(paths, classes, other.classes, strict=True):
         if one != two:
