@@ -107,12 +107,14 @@ VERBS = {
         ),
     ),
     "finetune": Verb(
-        "dsm.commands.finetune", "FinetuneConfig", "finetune_command",
+        "dsm.commands.fractions", "FractionsConfig", "finetune_or_sweep",
         "train a classifier on an encoder, or with --linear-probe on its features",
         (
             "dsm finetune --weights runs/mine --data.train train.txt --data.test test.txt --out runs/tuned",
             "dsm finetune --weights none --backbone r3d18 --data.train train.txt --out runs/scratch",
             "dsm finetune --weights runs/mine --linear-probe --data.train train.txt --out runs/probe",
+            "dsm finetune --weights runs/mine --data.train train.txt --data.test test.txt "
+            "--fractions 0.01 0.1 1 --out runs/few",
         ),
     ),
     "test": Verb(
@@ -121,6 +123,7 @@ VERBS = {
         (
             "dsm test --weights runs/tuned --data.test test.txt --out results/tuned",
             "dsm test --weights runs/tuned/checkpoints/best.pt --data.test test.txt --crops 3 --out best",
+            "dsm test --weights runs/dsm --data.test test.txt --against results/moco --out results/dsm",
         ),
     ),
     "recipes": Verb(

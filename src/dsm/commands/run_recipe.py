@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from dsm.commands.finetune import finetune_command
 from dsm.commands.pretrain import pretrain_command
+from dsm.commands.train import train_to_the_end
 from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
 from dsm.datasets.lists import read_list
 from dsm.engine.device import best_device
@@ -27,7 +28,7 @@ from dsm.evaluate.extract import extract_features
 from dsm.evaluate.results import Row, share, write_results
 from dsm.evaluate.retrieval import KS, retrieve
 from dsm.models.precision import Precision
-from dsm.models.weights import list_checkpoints, load_weights, read_checkpoint
+from dsm.models.weights import load_weights
 from dsm.recipes import RECIPES, Recipe, find_recipe
 
 
@@ -153,11 +154,11 @@ def run_recipe(config: RunRecipeConfig) -> None:
         console.print(f"{recipe.name}: {stage}", style="bold")
         if stage == "pretrain" and recipe.pretrain:
             made = pretraining(config, recipe.pretrain)
-            _train(made, pretrain_command)
+            train_to_the_end(made, pretrain_command)
             weights = str(made.out)
         elif stage == "finetune" and recipe.finetune:
             tuned = finetuning(config, recipe.finetune, weights)
-            _train(tuned, finetune_command)
+            train_to_the_end(tuned, finetune_command)
             weights = str(tuned.out)
         elif stage == "test" and config.data.test and weights:
             data = VideoTestData(config.data.test, config.data.root, config.data.workers or 1)
@@ -216,19 +217,6 @@ def _changed(config: RunRecipeConfig, part: Any, changes: Changes) -> Any:
         backbone=config.backbone or part.backbone, devices=config.devices or part.devices,
         precision=config.precision or part.precision, seed=config.seed,
     )  # fmt: skip
-
-
-def _train(config: Any, command: Callable[[Any], None]) -> None:
-    """Begin, go on, or see that it is done."""
-    found = list_checkpoints(config.out)
-    if found and (config.out / "done").is_file():
-        console.print(f"{config.out}: is done ({read_checkpoint(found[-1])['step']} steps).")
-        return
-    if found:
-        command(replace(config, resume=True))
-    else:
-        command(replace(config, overwrite=True))  # at most a run without a checkpoint
-    (config.out / "done").touch()
 
 
 def _retrieve(config: RunRecipeConfig, made: FinetuneConfig, weights: str) -> list[Row]:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-import csv
-import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from dsm.analyse.confusion import draw_confusion
+from dsm.analyse.confusion_page import write_confusion_page
+from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import read_list
 from dsm.datasets.reading import ClipConfig
 from dsm.engine.device import best_device
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, git_revision, plain
 from dsm.errors import UserError
-from dsm.evaluate.results import Row, share, write_results
+from dsm.evaluate.bootstrap import class_mean_interval
+from dsm.evaluate.disagreement import (
+    PREDICTIONS,
+    Answers,
+    check_same_list,
+    compare,
+    disagreements_csv,
+    read_answers,
+)
+from dsm.evaluate.results import Row, row_of, share, write_results
 from dsm.evaluate.video_test import Predictions, predict
-from dsm.files import write_text
+from dsm.files import csv_text, write_text
 from dsm.models.weights import load_classifier
 
 
@@ -42,13 +52,19 @@ class VideoTestConfig:
     """A run of `dsm finetune`, or one of its checkpoints."""
     data: VideoTestData
     out: Path
-    """Folder for results.json, predictions.csv, classes.csv and confusion.png."""
+    """Folder for results.json, predictions.csv, classes.csv, confusion.html and confusion.png."""
     windows: int = 10
     """Clips a video, evenly spread; their probabilities are averaged."""
     crops: int = 1
     """Crops of each clip: 1 in the middle, or 3 along its longer side."""
     batch_size: int = 4
     """Videos at a time."""
+    groups: Path | None = None
+    """Table of the group of each video; intervals then draw whole groups."""
+    group_regex: str = ""
+    """The same by a regular expression on the path."""
+    against: Path | None = None
+    """Folder of another `dsm test` on the same list; writes disagreements.csv and tells who is right."""
     overwrite: bool = False
     """Replace other results in `out`."""
 
@@ -57,41 +73,82 @@ class VideoTestConfig:
             raise UserError("windows and batch-size must be at least 1, data.workers at least 0.")
         if self.crops not in (1, 3):
             raise UserError(f"crops must be 1 or 3, not {self.crops}.")
+        if self.against is not None and self.against.absolute() == self.out.absolute():
+            raise UserError(f"{self.out}: --against wants the folder of another test than --out.")
 
 
 def video_test(config: VideoTestConfig) -> list[Row]:
     """Test, write everything down, print the table."""
     videos = read_list(config.data.test, config.data.root)
+    groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
     classifier, about = load_classifier(config.weights)
-    settings = {name: value for name, value in plain(config).items() if name != "overwrite"}
+    names = [str(name) for name in about["classes"]]
+    other = None
+    if config.against is not None:
+        other = read_answers(config.against)
+        labels = [names[label] if 0 <= label < len(names) else "" for label in videos.labels]
+        check_same_list(config.against, other, videos.paths, labels)
+    # Whom a test is compared with changes nothing in it.
+    settings = {name: value for name, value in plain(config).items() if name not in ("overwrite", "against")}
     claim_by_settings(config.out, "test.json", settings, what="a test", overwrite=config.overwrite)
     with progress("test", len(videos)) as bar:
         found = predict(
             classifier.to(best_device()), videos, ClipConfig(**about["clip"]),
-            classes=len(about["classes"]), windows=config.windows, crops=config.crops,
+            classes=len(names), windows=config.windows, crops=config.crops,
             batch_size=config.batch_size, workers=config.data.workers, on_progress=bar.update,
         )  # fmt: skip
-    rows = rows_of(found, run=about["method"], test=config.data.test.stem, seed=seed_of(about))
-    write_results(config.out / "results.json", rows, revision=git_revision())
-    names = [str(name) for name in about["classes"]]
-    write_text(config.out / "predictions.csv", predictions_csv(found, names))
+    test = config.data.test.stem
+    rows = rows_of(found, run=about["method"], test=test, seed=seed_of(about), groups=groups)
+    write_text(config.out / PREDICTIONS, predictions_csv(found, names))
     write_text(config.out / "classes.csv", classes_csv(found, names))
     draw_confusion(found.confusion(), names, config.out / "confusion.png")
+    title = f"{config.weights} tested on {test}"
+    write_confusion_page(config.out / "confusion.html", found, names, title=title)
+    write_results(config.out / "results.json", rows, revision=git_revision())  # last: the test is done
     for row in rows:
         interval = "" if row.low is None or row.high is None else f"  [{row.low:.1%}, {row.high:.1%}]"
         print(f"{row.metric:20s} {row.value:6.1%}{interval}")
-    console.print(f"{config.out}: results.json, predictions.csv, classes.csv and confusion.png")
+    console.print(f"{config.out}: results.json, predictions.csv, classes.csv, confusion.html, confusion.png")
+    if other is not None and config.against is not None:
+        _tell_against(config.out, config.against, answers_of(found, names), other, groups)
     return rows
 
 
-def rows_of(found: Predictions, *, run: str, test: str, seed: int) -> list[Row]:
-    """Top-1 and top-5 with intervals over videos, and the mean over classes of their top-1."""
-    rows = [share(run, seed, test, f"top{k}", found.top(k)) for k in (1, 5)]
-    each = [accuracy for accuracy, _ in found.class_accuracy().values()]
-    return [
-        *rows,
-        Row(run, seed, test, "mean_class_top1", float(np.mean(each)), None, None, len(found.labels)),
-    ]
+def rows_of(
+    found: Predictions, *, run: str, test: str, seed: int, groups: Sequence[str] | None = None
+) -> list[Row]:
+    """Top-1, top-5 and the mean over classes of their top-1, with intervals over videos or groups of them."""
+    rows = [share(run, seed, test, f"top{k}", found.top(k), groups=groups) for k in (1, 5)]
+    classes = class_mean_interval(found.top(1), found.labels, groups=groups)
+    return [*rows, row_of(run, seed, test, "mean_class_top1", classes, len(found.labels))]
+
+
+def answers_of(found: Predictions, names: Sequence[str]) -> Answers:
+    """The most probable class of each video, by name."""
+    best = found.probabilities.argmax(1)
+    return Answers(
+        found.paths,
+        [names[label] for label in found.labels],
+        [names[place] for place in best],
+        found.probabilities.max(1).tolist(),
+    )
+
+
+def _tell_against(
+    out: Path, folder: Path, this: Answers, other: Answers, groups: Sequence[str] | None
+) -> None:
+    """Write where the two differ, and print who is right how often."""
+    write_text(out / "disagreements.csv", disagreements_csv(this, other))
+    counts = compare(this, other, groups=groups)
+    print(f"against {folder}, of {len(this.paths)} videos:")
+    for words, count in (
+        ("both right", counts.both), ("only this one", counts.only_this),
+        ("only the other", counts.only_other), ("both wrong", counts.neither),
+    ):  # fmt: skip
+        print(f"  {words:18s} {count:6d}")
+    value, low, high = counts.difference
+    print(f"{'top1 less its top1':20s} {value:+6.1%}  [{low:+.1%}, {high:+.1%}]")
+    console.print(f"{out / 'disagreements.csv'}: where the two differ")
 
 
 def predictions_csv(found: Predictions, names: list[str]) -> str:
@@ -102,25 +159,17 @@ def predictions_csv(found: Predictions, names: list[str]) -> str:
         for path, label, order, row in zip(found.paths, found.labels, best, found.probabilities, strict=True)
     ]
     header = [f"{name}{k + 1}" for k in range(best.shape[1]) for name in ("predicted", "probability")]
-    return _csv([["path", "class", *header], *lines])
+    return csv_text([["path", "class", *header], *lines])
 
 
 def classes_csv(found: Predictions, names: list[str]) -> str:
     """A line a class: its videos, its accuracy, and what it is most often taken for."""
-    table = found.confusion()
+    taken_for = found.most_often_taken_for()
     lines = []
     for label, (accuracy, count) in found.class_accuracy().items():
-        wrong = table[label].copy()
-        wrong[label] = 0
-        taken = names[int(wrong.argmax())] if wrong.any() else ""
-        lines.append([names[label], str(count), f"{accuracy:.4f}", taken])
-    return _csv([["class", "videos", "top1", "most often taken for"], *lines])
-
-
-def _csv(lines: list[list[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue()
+        taken = taken_for[label]
+        lines.append([names[label], str(count), f"{accuracy:.4f}", names[taken[0]] if taken else ""])
+    return csv_text([["class", "videos", "top1", "most often taken for"], *lines])
 
 
 def seed_of(about: dict[str, object]) -> int:

@@ -73,11 +73,8 @@ def _finetune(config: FinetuneConfig) -> None:
 
 def build_trainer(config: FinetuneConfig) -> Trainer:
     """What a run is made of, in this process; its folder is taken."""
-    videos = read_list(config.data.train, config.data.root)
-    counts = _count_classes(videos)
-    tests = read_list(config.data.test, config.data.root) if config.data.test else None
-    if tests is not None and not (tests.labels.min() >= 0 and tests.labels.max() < len(counts)):
-        raise UserError(f"{tests.source}: its labels must be among the {len(counts)} of {videos.source}.")
+    videos, tests = read_lists(config.data)
+    counts = torch.from_numpy(np.bincount(videos.labels))
     torch.manual_seed(config.seed)
     encoder, about = starting_encoder(config, config.weights)
     method = Classify(encoder, config.head, counts)
@@ -94,10 +91,21 @@ def build_trainer(config: FinetuneConfig) -> Trainer:
     return Trainer(config, videos, method, saved, watch)
 
 
-def _count_classes(videos: VideoList) -> torch.Tensor:
+def read_lists(data: FinetuneData) -> tuple[VideoList, VideoList | None]:
+    """The videos to train on and, where given, to look at.
+
+    Raises:
+        UserError: a list cannot be read, is unlabelled, or is labelled with classes that are not trained.
+    """
+    videos = read_list(data.train, data.root)
     if (videos.labels < 0).any() or len(np.unique(videos.labels)) < 2:
         raise UserError(f"{videos.source}: fine-tuning wants labelled videos, of two classes at least.")
-    return torch.from_numpy(np.bincount(videos.labels))
+    if data.test is None:
+        return videos, None
+    tests, classes = read_list(data.test, data.root), int(videos.labels.max()) + 1
+    if tests.labels.min() < 0 or tests.labels.max() >= classes:
+        raise UserError(f"{tests.source}: its labels must be among the {classes} of {videos.source}.")
+    return videos, tests
 
 
 def class_names(train: Path, count: int) -> list[str]:

@@ -91,6 +91,11 @@ def write_results(
     write_text(path, json.dumps(record, indent=2) + "\n")
 
 
+def read_results(path: Path) -> list[Row]:
+    """The rows that :func:`write_results` wrote."""
+    return [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+
+
 def mean_and_spread(values: list[float]) -> str:
     """Shares over seeds as a person reads them: '71.2 ± 3.4 %' (sample standard deviation), or '71.2 %'."""
     mean = 100 * float(np.mean(values))

@@ -54,6 +54,15 @@ class Predictions:
         np.add.at(table, (self.labels, self.probabilities.argmax(1)), 1)
         return table
 
+    def most_often_taken_for(self) -> dict[int, tuple[int, int] | None]:
+        """Of each class that has videos: the wrong class it is taken for most often, and how often."""
+        table = self.confusion()
+        np.fill_diagonal(table, 0)
+        return {
+            int(label): (int(table[label].argmax()), int(table[label].max())) if table[label].any() else None
+            for label in np.unique(self.labels)
+        }
+
 
 def predict(
     classifier: nn.Module,

@@ -1,0 +1,226 @@
+"""What `dsm test` tells beside its numbers: intervals by group, another test, the page of confusions."""
+
+from __future__ import annotations
+
+import csv
+import html.parser
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runs import CLIP
+
+from dsm.analyse.confusion_page import MATRIX_UP_TO, write_confusion_page
+from dsm.commands.video_test import VideoTestConfig, VideoTestData, answers_of, rows_of, video_test
+from dsm.datasets.lists import read_list, write_list
+from dsm.engine.finetune import FinetuneConfig, FinetuneData, finetune
+from dsm.engine.optim import OptimConfig
+from dsm.errors import UserError
+from dsm.evaluate.bootstrap import class_mean_interval, mean_interval
+from dsm.evaluate.disagreement import Answers, compare, disagreements_csv, read_answers
+from dsm.evaluate.video_test import Predictions
+
+
+def predictions(seed: int, count: int = 60, classes: int = 3, skill: float = 1.0) -> Predictions:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    logits = rng.normal(size=(count, classes)) + skill * np.eye(classes)[labels]
+    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    return Predictions(chances.astype(np.float32), labels, [f"{i}.mp4" for i in range(count)])
+
+
+@pytest.fixture(scope="module")
+def two_runs(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A classifier that learned a little, and one that did not."""
+    out = tmp_path_factory.mktemp("runs")
+    base = FinetuneConfig(
+        data=FinetuneData(scenes / "train.txt", batch_size=8, workers=0), out=out / "one", backbone="tiny",
+        clip=CLIP, steps=40, optim=OptimConfig("adamw", lr=3e-3, warmup=2),
+    )  # fmt: skip
+    return [finetune(base), finetune(replace(base, out=out / "two", steps=1, seed=1))]
+
+
+def config(run: Path, scenes: Path, out: Path, **changes: object) -> VideoTestConfig:
+    data = VideoTestData(scenes / "train.txt", workers=0)
+    return replace(VideoTestConfig(str(run), data, out, windows=1), **changes)  # type: ignore[arg-type]
+
+
+def test_against_another_test_it_tells_who_is_right(
+    two_runs: list[Path], scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    video_test(config(two_runs[1], scenes, two))
+    video_test(config(two_runs[0], scenes, one))
+    capsys.readouterr()
+    rows = video_test(config(two_runs[0], scenes, one, against=two))  # afterwards, in the same folder
+    told = capsys.readouterr().out
+
+    this, other = (
+        {row["path"]: row for row in csv.DictReader((out / "predictions.csv").open())} for out in (one, two)
+    )
+    counts = {"both right": 0, "only this one": 0, "only the other": 0, "both wrong": 0}
+    differ = {}
+    for path, row in this.items():
+        a, b = row["predicted1"] == row["class"], other[path]["predicted1"] == row["class"]
+        name = "both right" if a and b else "only this one" if a else "only the other" if b else "both wrong"
+        counts[name] += 1
+        if row["predicted1"] != other[path]["predicted1"]:
+            differ[path] = "this" if a else "other" if b else "neither"
+    for name, count in counts.items():
+        assert re.search(rf"{name} +{count}\n", told), told
+    difference = (counts["only this one"] - counts["only the other"]) / len(this)
+    assert f"{difference:+.1%}" in told
+    assert difference > 0
+    assert rows[0].value - difference == pytest.approx(
+        json.loads((two / "results.json").read_text())["rows"][0]["value"]
+    )
+    lines = list(csv.DictReader((one / "disagreements.csv").open()))
+    assert {line["path"]: line["right"] for line in lines} == differ
+    for line in lines:
+        assert line["class"] == this[line["path"]]["class"]
+        assert (line["predicted"], line["probability"]) == (
+            this[line["path"]]["predicted1"], this[line["path"]]["probability1"],
+        )  # fmt: skip
+        assert (line["other predicted"], line["other probability"]) == (
+            other[line["path"]]["predicted1"], other[line["path"]]["probability1"],
+        )  # fmt: skip
+
+
+def test_a_test_that_cannot_be_compared_with(two_runs: list[Path], scenes: Path, tmp_path: Path) -> None:
+    out, run = tmp_path / "out", two_runs[0]
+    with pytest.raises(UserError, match=r"holds no predictions.csv"):
+        video_test(config(run, scenes, out, against=tmp_path))
+    with pytest.raises(UserError, match="folder of another test"):
+        config(run, scenes, out, against=out)
+    videos = read_list(scenes / "train.txt")
+    elsewhere = tmp_path / "elsewhere"
+    fewer = tmp_path / "fewer.txt"
+    write_list(fewer, videos.part(np.arange(12), scenes))
+    data = VideoTestData(fewer, scenes, workers=0)
+    video_test(config(run, scenes, elsewhere, data=data))
+    with pytest.raises(UserError, match=r"another list \(12 videos, here 40"):
+        video_test(config(run, scenes, out, against=elsewhere))
+    swapped = tmp_path / "swapped.txt"
+    part = videos.part(np.arange(12), scenes)
+    write_list(swapped, replace(part, labels=(part.labels + 1) % 10))
+    data = VideoTestData(swapped, scenes, workers=0)
+    with pytest.raises(UserError, match="is of class"):
+        video_test(config(run, scenes, out, data=data, against=elsewhere))
+    (elsewhere / "predictions.csv").write_text("path,class\na,b\n")
+    with pytest.raises(UserError, match="no table of predictions"):
+        video_test(config(run, scenes, out, against=elsewhere))
+    (elsewhere / "predictions.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="no table of predictions"):
+        read_answers(elsewhere)
+    assert not out.exists()
+
+
+def test_the_difference_is_paired_and_by_group() -> None:
+    """Two that are right on the same videos but one differ by less than their own intervals say."""
+    classes = ["a"] * 50
+    this = Answers(range(50), classes, ["a"] * 25 + ["b"] * 25, [0.9] * 50)  # type: ignore[arg-type]
+    other = Answers(range(50), classes, ["a"] * 24 + ["c"] * 26, [0.8] * 50)  # type: ignore[arg-type]
+    found = compare(this, other)
+    assert (found.both, found.only_this, found.only_other, found.neither) == (24, 1, 0, 25)
+    assert found.difference.value == pytest.approx(1 / 50)
+    alone = mean_interval(this.right())
+    assert found.difference.high - found.difference.low < 0.5 * (alone.high - alone.low)
+    # In one single group there is nothing to draw from.
+    whole = compare(this, other, groups=["all"] * 50).difference
+    assert whole.low == whole.high == pytest.approx(1 / 50)
+    assert disagreements_csv(this, other).count("neither") == 25  # b and c are both wrong, and differ
+
+
+def test_groups_widen_every_interval(two_runs: list[Path], scenes: Path, tmp_path: Path) -> None:
+    videos = read_list(scenes / "train.txt")
+    table = tmp_path / "groups.tsv"
+    table.write_text("path\tgroup\n" + "".join(f"{p}\t{i % 4}\n" for i, p in enumerate(videos.paths)))
+    rows = video_test(config(two_runs[0], scenes, tmp_path / "out", groups=table))
+    names = [str(i % 4) for i in range(len(videos))]
+    listed = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
+    right = np.array([line["class"] == line["predicted1"] for line in listed])
+    assert (rows[0].low, rows[0].high) == mean_interval(right, groups=names)[1:]
+    assert (rows[2].low, rows[2].high) == class_mean_interval(right, videos.labels, groups=names)[1:]
+    with pytest.raises(UserError, match="give one"):
+        video_test(config(two_runs[0], scenes, tmp_path / "o", groups=table, group_regex="x"))
+    with pytest.raises(UserError, match="finds no group"):
+        video_test(config(two_runs[0], scenes, tmp_path / "o", group_regex="nowhere"))
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_mean_over_classes_has_an_interval() -> None:
+    found = predictions(0)
+    row = rows_of(found, run="dsm", test="t", seed=0)[2]
+    assert row.metric == "mean_class_top1"
+    assert row.value == pytest.approx(np.mean([accuracy for accuracy, _ in found.class_accuracy().values()]))
+    assert row.low is not None
+    assert row.high is not None
+    assert row.low < row.value < row.high
+
+
+def test_what_a_class_is_taken_for_by_hand() -> None:
+    chances = np.eye(4, dtype=np.float32)[[0, 1, 1, 2, 1, 2]]
+    found = Predictions(chances, np.array([0, 0, 0, 0, 1, 3]), list("abcdef"))
+    assert found.most_often_taken_for() == {0: (1, 2), 1: None, 3: (2, 1)}
+    assert answers_of(found, ["w", "x", "y", "z"]).predicted == ["w", "x", "x", "y", "x", "y"]
+
+
+class Page(html.parser.HTMLParser):
+    """The cells of every table, and whatever would be loaded from elsewhere."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tables: list[list[list[str]]] = []
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self._in_cell = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [str(value) for name, value in attrs if name in ("src", "href")]
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+            self._in_cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th"):
+            self._in_cell = False
+
+    def handle_data(self, data: str) -> None:
+        if self._in_cell:
+            self.tables[-1][-1][-1] += data
+
+
+def test_the_page_has_the_confusions_and_nothing_from_elsewhere(tmp_path: Path) -> None:
+    found, names = predictions(1), ["<b>run</b>", 'wave "hands"', "a & b"]
+    write_confusion_page(tmp_path / "confusion.html", found, names, title="<script>x</script>")
+    page = Page((tmp_path / "confusion.html").read_text())
+    assert page.links == []
+    assert "b" not in page.tags  # names are text
+    assert page.tags.count("script") == 2  # the page's own
+    classes, matrix = page.tables
+    assert [row[0] for row in classes[1:]] == names
+    assert [row[1:3] for row in classes[1:]] == [
+        [str(count), f"{100 * accuracy:.1f} %"] for accuracy, count in found.class_accuracy().values()
+    ]
+    for label, taken in found.most_often_taken_for().items():
+        assert taken is not None
+        assert classes[1 + label][3] == f"{names[taken[0]]} ({taken[1]})"
+    assert matrix[0][1:] == names
+    assert [[int(cell or 0) for cell in row[1:]] for row in matrix[1:]] == found.confusion().tolist()
+
+
+def test_a_matrix_too_large_to_read_is_left_to_the_picture(tmp_path: Path) -> None:
+    for classes, tables in ((MATRIX_UP_TO, 2), (MATRIX_UP_TO + 1, 1)):
+        found = predictions(2, count=2 * classes, classes=classes, skill=5)
+        names = [f"class {i}" for i in range(classes)]
+        write_confusion_page(tmp_path / "confusion.html", found, names, title="many")
+        assert len(Page((tmp_path / "confusion.html").read_text()).tables) == tables
