@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +21,7 @@ from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.features import Features
 from dsm.evaluate.results import Row, row_of, run_and_seed, share, write_results
 from dsm.evaluate.retrieval import KS, Retrieval, average_precision, chance, kept_apart, retrieve
-from dsm.files import write_text
+from dsm.files import csv_text, write_text
 
 FILES = ("results.json", "neighbours.tsv", "classes.csv", "gallery.html")
 LISTED = 10
@@ -147,15 +145,11 @@ def _classes_csv(
     gallery: Features, queries: Features, found: Retrieval, precision: NDArray[np.float64] | None
 ) -> str:
     """A line a class: its queries, its gallery videos, R@1, R@5 and mean average precision."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["label", "queries", "in gallery", "R@1", "R@5", "mAP"])
+    lines = [["label", "queries", "in gallery", "R@1", "R@5", "mAP"]]
     for label in np.unique(queries.labels):
         own = queries.labels == label
         known = precision is not None and np.isfinite(precision[own]).any()
         mean = f"{np.nanmean(precision[own]):.4f}" if precision is not None and known else ""
-        writer.writerow(
-            [label, own.sum(), (gallery.labels == label).sum(),
-             f"{found.recall(1)[own].mean():.4f}", f"{found.recall(5)[own].mean():.4f}", mean]
-        )  # fmt: skip
-    return text.getvalue()
+        recalls = (f"{found.recall(k)[own].mean():.4f}" for k in (1, 5))
+        lines.append([str(label), str(own.sum()), str((gallery.labels == label).sum()), *recalls, mean])
+    return csv_text(lines)

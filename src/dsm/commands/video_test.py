@@ -26,7 +26,7 @@ from dsm.evaluate.disagreement import (
     disagreements_csv,
     read_answers,
 )
-from dsm.evaluate.results import Row, row_of, share, write_results
+from dsm.evaluate.results import Row, print_rows, row_of, share, write_results
 from dsm.evaluate.video_test import Predictions, predict
 from dsm.files import csv_text, write_text
 from dsm.models.weights import load_classifier
@@ -105,9 +105,7 @@ def video_test(config: VideoTestConfig) -> list[Row]:
     title = f"{config.weights} tested on {test}"
     write_confusion_page(config.out / "confusion.html", found, names, title=title)
     write_results(config.out / "results.json", rows, revision=git_revision())  # last: the test is done
-    for row in rows:
-        interval = "" if row.low is None or row.high is None else f"  [{row.low:.1%}, {row.high:.1%}]"
-        print(f"{row.metric:20s} {row.value:6.1%}{interval}")
+    print_rows(rows)
     console.print(f"{config.out}: results.json, predictions.csv, classes.csv, confusion.html, confusion.png")
     if other is not None and config.against is not None:
         _tell_against(config.out, config.against, answers_of(found, names), other, groups)
