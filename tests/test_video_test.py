@@ -134,7 +134,9 @@ def test_the_difference_is_paired_and_by_group() -> None:
     assert disagreements_csv(this, other).count("neither") == 25  # b and c are both wrong, and differ
 
 
-def test_groups_widen_every_interval(two_runs: list[Path], scenes: Path, tmp_path: Path) -> None:
+def test_with_groups_every_interval_draws_them_whole(
+    two_runs: list[Path], scenes: Path, tmp_path: Path
+) -> None:
     videos = read_list(scenes / "train.txt")
     table = tmp_path / "groups.tsv"
     table.write_text("path\tgroup\n" + "".join(f"{p}\t{i % 4}\n" for i, p in enumerate(videos.paths)))
