@@ -147,6 +147,15 @@ VERBS = {
         "recall at 1, 5, 10, 20, 50 of one features file in another",
         ("dsm retrieve --gallery train.npz --queries test.npz --out results/retrieval",),
     ),
+    "bias": Verb(
+        "dsm.commands.bias", "BiasConfig", "bias",
+        "how much of what weights know is scene: variants of a test, four numbers, pictures",
+        (
+            "dsm bias --weights runs/tuned --data.test test.txt --out results/bias",
+            "dsm bias --weights runs/moco runs/dsm none --backbone i3d --data.train train.txt "
+            "--data.test test.txt --out results/bias",
+        ),
+    ),
     "export": Verb(
         "dsm.commands.export", "ExportConfig", "export",
         "an encoder -> safetensors, ONNX or a program of torch.export",
