@@ -19,26 +19,36 @@ from dsm.evaluate.bootstrap import Interval, Weights, bootstrap, mean_of_classes
 SKILLS = {"motion_gain": "static", "order_sensitivity": "shuffled", "direction_sensitivity": "reversed"}
 """Numbers that are the share of the skill lost in a variant, and in which."""
 NUMBERS = ("scene_reliance", *SKILLS)
+# Products of variances below this are rounding errors.
+NOTHING = 1e-12
 
 
 @dataclass(frozen=True)
 class Judged:
     """What a classifier says of a list of videos."""
 
-    predicted: dict[str, NDArray[np.int64]]
-    """By variant: (n,), the class of each video; ``clip`` is the video as it is."""
+    probabilities: dict[str, NDArray[np.float32]]
+    """By variant: (n, parts, K); ``clip`` is the video as it is, the parts of ``background`` are scenes."""
+    known: NDArray[np.int64]
+    """(K,): the labels among which the classifier chooses."""
     labels: NDArray[np.int64]
     """(n,)."""
     others: NDArray[np.int64]
-    """(n,): the video whose scene each one was put before in ``background``."""
-    classes: int
-    """K, among which the classifier chooses."""
+    """(n, parts of ``background``): the videos whose scenes each one was put before."""
     groups: Sequence[str] | None = None
     """Of each video; intervals draw whole groups."""
 
     @property
     def chance(self) -> float:
-        return 1 / self.classes
+        return 1 / len(self.known)
+
+    def said(self, variant: str) -> NDArray[np.int64]:
+        """(n, parts): the most probable labels."""
+        return self.known[self.probabilities[variant].argmax(-1)]
+
+    def hits(self, variant: str) -> NDArray[np.float64]:
+        """(n,): the share of a video's parts whose label is found."""
+        return np.asarray((self.said(variant) == self.labels[:, None]).mean(1))
 
 
 def accuracy(judged: Judged, variant: str) -> Interval:
@@ -74,33 +84,43 @@ def skill_lost(judged: Judged, variant: str) -> Interval:
 def scene_reliance(judged: Judged) -> Interval | None:
     """Which side decides when the motion of one video stands before the scene of another.
 
-    Of the pairs of which the classifier, seeing both videos whole, says different classes: let S be the share
-    in which it says of the mixture what it says of the scene's video, M that in which it says what it says of
-    the motion's, and e = (1 - S - M) / (K - 2) how often it says any one of the other classes: so often
-    it hits either by mistake. Then::
+    Let p(v) be the K probabilities of a video as it is, and p(v, u) those of the mixture of what moves in v and
+    the scene of u. Least squares over all mixtures and classes, each class about its mean, gives m and s of ::
 
-        scene reliance = max(S - e, 0) / (max(S - e, 0) + max(M - e, 0))
+        p(v, u) = m p(v) + s p(u)          scene reliance = max(s, 0) / (max(m, 0) + max(s, 0))
 
-    1 if the scene always decides, 0 if the motion does. Labels have no say in it, so that it does not hang on
-    how good the classifier is, nor on whether scenes and labels of the list agree. With two classes there
-    is no other class, e is 0, and mixtures that mean nothing to the classifier come out at one half.
+    1 if the scene decides, 0 if the motion does. What the mixtures have in common, such as being taken for one
+    class since they look odd, is in neither. Labels have no say in it: it hangs not on how good or how sure
+    the classifier is, nor on whether scenes and labels of the list agree.
 
-    None where there is no such pair, or neither side is said more often than by mistake.
+    None where neither side has any weight.
     """
-    whole, mixed = judged.predicted["clip"], judged.predicted["background"]
-    of_scene = whole[judged.others]
-    asked = whole != of_scene
-    by_scene = (asked & (mixed == of_scene)).astype(float)
-    by_motion = (asked & (mixed == whole)).astype(float)
+    own = judged.probabilities["clip"][:, 0].astype(float)  # (n, K)
+    mixed, scene = judged.probabilities["background"].astype(float), own[judged.others]  # (n, parts, K)
+    mean_mixed, mean_scene = mixed.mean(1), scene.mean(1)
+    products = {
+        "mm": (own**2).sum(-1),
+        "ss": (scene**2).sum(-1).mean(1),
+        "ms": (own * mean_scene).sum(-1),
+        "my": (own * mean_mixed).sum(-1),
+        "sy": (scene * mixed).sum(-1).mean(1),
+    }
 
     def share(weights: Weights) -> NDArray[np.float64]:
-        total, scene, motion = weights @ asked, weights @ by_scene, weights @ by_motion
-        mistaken = (total - scene - motion) / (judged.classes - 2) if judged.classes > 2 else 0.0
-        scene, motion = np.maximum(scene - mistaken, 0), np.maximum(motion - mistaken, 0)
-        with np.errstate(invalid="ignore"):
-            return np.asarray(scene / (scene + motion))
+        weights = weights / weights.sum(1, keepdims=True)
+        means = {"m": weights @ own, "s": weights @ mean_scene, "y": weights @ mean_mixed}
+        moment = {
+            name: weights @ each - (means[name[0]] * means[name[1]]).sum(-1)
+            for name, each in products.items()
+        }
+        # The two equations of least squares, both times their determinant, which is not below 0.
+        by_motion = moment["ss"] * moment["my"] - moment["ms"] * moment["sy"]
+        by_scene = moment["mm"] * moment["sy"] - moment["ms"] * moment["my"]
+        by_motion, by_scene = np.maximum(by_motion, 0), np.maximum(by_scene, 0)
+        total = by_motion + by_scene
+        return np.asarray(by_scene / np.where(total > NOTHING, total, np.nan))
 
-    return None if np.isnan(share(np.ones((1, len(whole))))[0]) else _interval(judged, share)
+    return None if np.isnan(share(np.ones((1, len(own))))[0]) else _interval(judged, share)
 
 
 def four_numbers(judged: Judged) -> dict[str, Interval | None]:
@@ -116,7 +136,7 @@ def four_numbers(judged: Judged) -> dict[str, Interval | None]:
 
 
 def _accuracy(judged: Judged, variant: str) -> Callable[[Weights], NDArray[np.float64]]:
-    return mean_of_classes(judged.predicted[variant] == judged.labels, judged.labels)
+    return mean_of_classes(judged.hits(variant), judged.labels)
 
 
 def _interval(judged: Judged, statistic: Callable[[Weights], NDArray[np.float64]]) -> Interval:
@@ -141,7 +161,7 @@ def class_shares(judged: Judged) -> list[ClassShare]:
     found = []
     for label in np.unique(judged.labels):
         its = judged.labels == label
-        hits = {name: float((said[its] == label).sum()) for name, said in judged.predicted.items()}
+        hits = {name: float(judged.hits(name)[its].sum()) for name in judged.probabilities}
         count = int(its.sum())
         gain = (hits["clip"] + 0.5) / (hits["static"] + 0.5) - 1
         found.append(ClassShare(int(label), count, {name: hit / count for name, hit in hits.items()}, gain))

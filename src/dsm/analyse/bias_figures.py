@@ -22,7 +22,7 @@ FRAMES_SHOWN = 8
 
 def draw_bars(judged: Mapping[str, Judged], path: Path) -> None:
     """Accuracy in each variant with its 95 % interval, weights side by side, a line at chance."""
-    variants = list(next(iter(judged.values())).predicted)
+    variants = list(next(iter(judged.values())).probabilities)
     figure, axis = plt.subplots(figsize=(max(7.0, 1.1 * len(variants)), 3.6), layout="constrained")
     width = 0.8 / len(judged)
     for place, (run, one) in enumerate(judged.items()):

@@ -24,8 +24,8 @@ def rows_of(judged: Mapping[str, Judged], *, test: str, seeds: Mapping[str, int]
     """
     rows = []
     for run, one in judged.items():
-        found = {ACCURACY + variant: accuracy(one, variant) for variant in one.predicted}
-        if len(one.predicted) > 1:
+        found = {ACCURACY + variant: accuracy(one, variant) for variant in one.probabilities}
+        if len(one.probabilities) > 1:
             numbers = four_numbers(one)
             found |= {name: value for name, value in numbers.items() if value is not None}
         rows += [row_of(run, seeds[run], test, name, value, len(one.labels)) for name, value in found.items()]
@@ -39,19 +39,20 @@ def classes_csv(judged: Mapping[str, Judged], names: Sequence[str]) -> str:
         for share in class_shares(one):
             each = [f"{value:.4f}" for value in share.accuracy.values()]
             lines.append([run, names[share.label], str(share.videos), *each, f"{share.gain:.4f}"])
-    variants = next(iter(judged.values())).predicted
+    variants = next(iter(judged.values())).probabilities
     header = ["weights", "class", "videos", *(ACCURACY + name for name in variants), "relative_gain"]
     return _csv([header, *lines])
 
 
 def predictions_csv(judged: Mapping[str, Judged], paths: Sequence[str], names: Sequence[str]) -> str:
-    """A line for each of the weights and each video: class, whose scene it was put before, what was said."""
+    """A line for each of the weights and each video: its class, whose scene came behind it, what was said."""
     lines: list[list[str]] = []
     for run, one in judged.items():
+        said = [one.said(variant) for variant in one.probabilities]
         for place, path in enumerate(paths):
-            said = [names[labels[place]] for labels in one.predicted.values()]
-            lines.append([run, path, names[one.labels[place]], paths[one.others[place]], *said])
-    variants = next(iter(judged.values())).predicted
+            its = [names[labels[place, 0]] for labels in said]
+            lines.append([run, path, names[one.labels[place]], paths[one.others[place, 0]], *its])
+    variants = next(iter(judged.values())).probabilities
     return _csv([["weights", "path", "class", "background_of", *variants], *lines])
 
 
@@ -66,7 +67,7 @@ def print_table(rows: Sequence[Row], judged: Mapping[str, Judged], *, test: str)
     def add(name: str, test: str, metric: str) -> None:
         table.add_row(name, *(_cell(of.get((run, test, metric))) for run in judged))
 
-    for variant in next(iter(judged.values())).predicted:
+    for variant in next(iter(judged.values())).probabilities:
         add(variant, test, ACCURACY + variant)
         if variant == "clip":
             for other in dict.fromkeys(row.test for row in rows if row.test != test):

@@ -265,8 +265,8 @@ def _judge(
         )  # fmt: skip
     judged = {}
     for (name, subject), features in zip(subjects.items(), found.features, strict=True):
-        said = {kind: subject.say(values) for kind, values in features.items()}
-        judged[name] = Judged(said, videos.labels, found.others, len(subject.known), groups)
+        said = {kind: subject.judge(values) for kind, values in features.items()}
+        judged[name] = Judged(said, subject.known, videos.labels, found.others, groups)
     return judged, float(found.swapped.mean()), found.pictures
 
 

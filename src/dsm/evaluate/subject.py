@@ -47,11 +47,12 @@ class Subject:
         self.probe = fit_probe(train)
         self.known = np.unique(train.labels)
 
-    def say(self, found: NDArray[np.float32]) -> NDArray[np.int64]:
-        """What the module gave of videos, (n, K or D) -> their classes (n,)."""
-        if self.probe is not None:
-            return np.asarray(self.probe.predict(found), np.int64)
-        return np.asarray(found.argmax(1))
+    def judge(self, found: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the module gave of videos, (n, parts, K or D) -> probabilities (n, parts, K) of ``known``."""
+        if self.probe is None:
+            return found
+        said = self.probe.predict_proba(found.reshape(-1, found.shape[-1]))
+        return np.asarray(said.reshape(*found.shape[:2], -1), np.float32)
 
 
 def load_subject(

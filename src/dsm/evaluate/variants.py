@@ -28,6 +28,10 @@ from dsm.models.precision import channels_last
 
 ALONE = 4
 """Frames of a clip that ``static`` shows, each alone."""
+SCENES = 3
+"""Scenes that each video's motion is put before."""
+SCENE_FRAMES = 16
+"""Frames of a video, at the least, whose median is its scene."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +44,18 @@ class Seen:
     """(1, C, 1, H, W): the temporal median of all windows."""
     moving: Tensor
     """(W, 1, T, H, W): what moves before it."""
-    other: Tensor
-    """(1, C, 1, H, W): the scene of a video of another label."""
+    others: Tensor
+    """(SCENES, C, 1, H, W): the scenes of videos of other labels."""
 
 
 Variant = Callable[[Seen, np.random.Generator], Tensor]
-"""A video -> its views in this variant, (some, C, T, H, W), as many for every video."""
+"""A video -> (parts, views, C, T, H, W), as many for every video; an encoder's features are averaged over the
+views of a part. All variants have one part but ``background``, which has one for each of the scenes."""
 
 
 def unchanged(seen: Seen, rng: np.random.Generator) -> Tensor:
     """The clips as they are."""
-    return seen.clips
+    return seen.clips[None]
 
 
 def static(seen: Seen, rng: np.random.Generator) -> Tensor:
@@ -58,7 +63,7 @@ def static(seen: Seen, rng: np.random.Generator) -> Tensor:
     length = seen.clips.shape[2]
     chosen = np.unique(np.rint(np.linspace(0, length - 1, min(ALONE, length))).astype(int))
     frames = [seen.clips[:, :, place, None].expand_as(seen.clips) for place in chosen]
-    return torch.stack(frames, dim=1).flatten(0, 1)
+    return torch.cat(frames)[None]
 
 
 def shuffled(seen: Seen, rng: np.random.Generator) -> Tensor:
@@ -66,41 +71,43 @@ def shuffled(seen: Seen, rng: np.random.Generator) -> Tensor:
     length = seen.clips.shape[2]
     rows = [temporal.shuffle(np.arange(length), length, rng) for _ in seen.clips]
     # Fewer than three frames have no other order but backwards.
-    return torch.stack([
+    views = torch.stack([
         clip if row is None else clip[:, torch.from_numpy(row).to(clip.device)]
         for clip, row in zip(seen.clips, rows, strict=True)
     ])  # fmt: skip
+    return views[None]
 
 
 def backwards(seen: Seen, rng: np.random.Generator) -> Tensor:
     """Backwards."""
-    return seen.clips.flip(2)
+    return seen.clips.flip(2)[None]
 
 
 def background(seen: Seen, rng: np.random.Generator) -> Tensor:
-    """What moves, before the scene of a video of another label."""
-    return swap_scene(seen.clips, seen.moving, seen.other)
+    """What moves, before the scenes of videos of other labels."""
+    return torch.stack([swap_scene(seen.clips, seen.moving, other[None]) for other in seen.others])
 
 
 def striped(seen: Seen, rng: np.random.Generator) -> Tensor:
     """What moves, before stripes."""
     channels, _, height, width = seen.clips.shape[1:]
-    return swap_scene(seen.clips, seen.moving, stripes(channels, height, width, rng).to(seen.clips))
+    made = stripes(channels, height, width, rng).to(seen.clips)
+    return swap_scene(seen.clips, seen.moving, made)[None]
 
 
 def no_foreground(seen: Seen, rng: np.random.Generator) -> Tensor:
     """The scene alone, throughout one clip."""
-    return seen.scene.expand(-1, -1, seen.clips.shape[2], -1, -1)
+    return seen.scene.expand(-1, -1, seen.clips.shape[2], -1, -1)[None]
 
 
 def sld(seen: Seen, rng: np.random.Generator) -> Tensor:
     """The scene bent, as `dsm pretrain` bends it by default."""
-    return SpatialMix()(seen.clips, rng)
+    return SpatialMix()(seen.clips, rng)[None]
 
 
 def tld(seen: Seen, rng: np.random.Generator) -> Tensor:
     """The motion broken, as `dsm pretrain` breaks it by default, by the clip's own frames."""
-    return TemporalMix()(seen.clips, rng)
+    return TemporalMix()(seen.clips, rng)[None]
 
 
 VARIANTS: dict[str, Variant] = {
@@ -125,9 +132,9 @@ class VariantFeatures:
     """What encoders make of every variant of a list of videos, in the list's order."""
 
     features: list[dict[str, NDArray[np.float32]]]
-    """Of each encoder, by variant: (n, D), the mean over a video's views."""
+    """Of each encoder, by variant: (n, parts, D), each the mean over a part's views."""
     others: NDArray[np.int64]
-    """(n,): the video whose scene each one was put before."""
+    """(n, SCENES): the videos whose scenes each one was put before."""
     swapped: NDArray[np.float64]
     """(n,): the share of the picture that was exchanged: 1 - the mean of what moves."""
     pictures: Pictures
@@ -135,14 +142,15 @@ class VariantFeatures:
 
 
 def draw_others(labels: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """An order to go through videos in which each finds a scene of another label behind it.
+    """An order to go through videos in which each finds scenes of other labels behind it.
 
     Args:
         labels: (n,), of two kinds at least.
 
     Returns:
         The order (n + 1,), a random one behind one video that comes first only to give its scene; and for
-        each place of it the nearest earlier place of another label (the first place has none: -1).
+        each place of it the nearest earlier places of another label, (n + 1, SCENES), the nearest again where
+        there are fewer; -1 at the first place.
 
     Raises:
         UserError: all videos have one label.
@@ -153,11 +161,10 @@ def draw_others(labels: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64]
         raise UserError("to swap backgrounds, videos of two classes at least are needed.")
     order = np.concatenate([order[unlike[:1]], order])
     found = labels[order]
-    behind = np.full(len(order), -1)
+    behind = np.full((len(order), SCENES), -1)
     for place in range(1, len(order)):
-        before = place - 1
-        # Of a run of equals all take what the first of them took.
-        behind[place] = before if found[before] != found[place] else behind[before]
+        other = np.flatnonzero(found[:place] != found[place])[: -SCENES - 1 : -1]
+        behind[place] = np.resize(other, SCENES)
     return order, behind
 
 
@@ -194,9 +201,13 @@ def features_of_variants(
     device = next(encoders[0].parameters()).device
     encoders = [channels_last(one.eval()) for one in encoders]
     order, behind = draw_others(videos.labels, seed)
-    last_use = {int(place): at for at, place in enumerate(behind)}
+    last_use = {int(place): at for at, places in enumerate(behind) for place in places}
+    # A scene wants more frames than a short clip or two have: more are read than are encoded.
+    read = max(windows, -(-SCENE_FRAMES // clip.frames_to_read))
+    read += windows == 1 and read % 2 == 0  # so that one is in the middle
+    shown_windows = np.rint(np.linspace(0, read - 1, windows)).astype(int) if windows > 1 else [read // 2]
     loader = DataLoader(
-        EvaluationClips(videos, clip, windows),
+        EvaluationClips(videos, clip, read),
         batch_size=batch_size,
         sampler=order.tolist(),
         num_workers=workers,
@@ -214,9 +225,11 @@ def features_of_variants(
         for place, clips in enumerate(colours, start=done):
             scenes[place] = temporal_median(clips.transpose(0, 1).flatten(1, 2)[None])
             if place:
+                clips = clips[shown_windows]
                 moving = moving_mask(clips, scenes[place])
-                seen = Seen(clips, scenes[place], moving, scenes[int(behind[place])])
+                others = torch.cat([scenes[other] for other in behind[place].tolist()])
                 swapped[order[place]] = 1 - float(moving.mean())
+                seen = Seen(clips, scenes[place], moving, others)
                 shown.append((int(order[place]), seen))
         done += len(batch)
         scenes = {place: scene for place, scene in scenes.items() if last_use.get(place, -1) >= done}
@@ -226,12 +239,13 @@ def features_of_variants(
             views = [
                 variant(seen, np.random.default_rng([seed, *name.encode(), video])) for video, seen in shown
             ]
-            parts = torch.chunk(torch.cat(views), max(len(views[0]) // windows, 1))
+            parts, each = views[0].shape[:2]
+            pieces = torch.chunk(torch.cat(views).flatten(0, 1), max(parts * each // windows, 1))
             for encoder, row in zip(encoders, rows, strict=True):
-                found = torch.cat([encoder(_to_network(part, clip)).float() for part in parts])
-                row[name].append(found.reshape(len(shown), -1, found.shape[-1]).mean(1).cpu().numpy())
-            # The last view of ``static`` is of the last frame, of the others of the last window.
-            pictures.setdefault(name, _to_look_at(views[0][-1]))
+                found = torch.cat([encoder(_to_network(piece, clip)).float() for piece in pieces])
+                found = found.reshape(len(shown), parts, each, found.shape[-1]).mean(2)
+                row[name].append(found.cpu().numpy())
+            pictures.setdefault(name, _to_look_at(views[0][0, 0]))
         on_progress(done - 1)
     back = np.argsort(order[1:])
     return VariantFeatures(
