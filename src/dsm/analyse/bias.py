@@ -84,14 +84,14 @@ def skill_lost(judged: Judged, variant: str) -> Interval:
 def scene_reliance(judged: Judged) -> Interval | None:
     """Which side decides when the motion of one video stands before the scene of another.
 
-    Let p(v) be the K probabilities of a video as it is, and p(v, u) those of the mixture of what moves in v and
-    the scene of u. Least squares over all mixtures and classes, each class about its mean, gives m and s of ::
+    Let p(v) be the K probabilities of a video as it is, and p(v, u) those of the mixture of what moves in v
+    and the scene of u. Least squares over all mixtures and classes, each about its mean, give m and s of ::
 
         p(v, u) = m p(v) + s p(u)          scene reliance = max(s, 0) / (max(m, 0) + max(s, 0))
 
-    1 if the scene decides, 0 if the motion does. What the mixtures have in common, such as being taken for one
-    class since they look odd, is in neither. Labels have no say in it: it hangs not on how good or how sure
-    the classifier is, nor on whether scenes and labels of the list agree.
+    1 if the scene decides, 0 if the motion does. What the mixtures have in common, such as being taken for
+    one class since they look odd, is in neither. Labels have no say in it: it hangs not on how good or how
+    sure the classifier is, nor on whether scenes and labels of the list agree.
 
     None where neither side has any weight.
     """

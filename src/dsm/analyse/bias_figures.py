@@ -51,14 +51,16 @@ def draw_classes(judged: Mapping[str, Judged], names: Sequence[str], path: Path)
     One chart for each of the weights, side by side, on the same axes. The line is a least-squares fit of the
     ratio's logarithm, the band its 95 % confidence band.
     """
+    columns = len(judged) if len(judged) <= 3 else -(-len(judged) // 2)
+    rows = -(-len(judged) // columns)
     figure, axes = plt.subplots(
-        1, len(judged), figsize=(6.2 * len(judged), 5.4), squeeze=False, sharex=True, sharey=True,
+        rows, columns, figsize=(6.2 * columns, 5.4 * rows), squeeze=False, sharex=True, sharey=True,
         layout="constrained",
     )  # fmt: skip
     every = [class_shares(one) for one in judged.values()]
     ratios = np.log2(1 + np.array([share.gain for shares in every for share in shares]))
     bounds = min(ratios.min(), -0.5) - 0.35, max(ratios.max(), 0.5) + 0.35
-    for place, (axis, run, shares) in enumerate(zip(axes.flat, judged, every, strict=True)):
+    for place, (axis, run, shares) in enumerate(zip(axes.flat, judged, every, strict=False)):
         colour = PALETTE[place % len(PALETTE)]
         x = np.array([100 * share.accuracy["static"] for share in shares])
         y = np.log2(1 + np.array([share.gain for share in shares]))
@@ -73,14 +75,17 @@ def draw_classes(judged: Mapping[str, Judged], names: Sequence[str], path: Path)
         axis.set_title(run, loc="left")
         axis.set_xlabel("accuracy of single frames, %")
         axis.spines[["top", "right"]].set_visible(False)
+    for axis in axes.flat[len(judged) :]:
+        axis.set_visible(False)
     axes.flat[0].set_xlim(-6, 106)
     axes.flat[0].set_ylim(*bounds)
     ticks = np.arange(np.ceil(bounds[0]), np.floor(bounds[1]) + 1)
     axes.flat[0].set_yticks(ticks, [f"x {2.0**tick:g}" for tick in ticks])
-    axes.flat[0].set_ylabel("accuracy of the clip / of single frames (1 + relative gain)")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("accuracy of the clip / of single frames (1 + relative gain)")
     figure.canvas.draw()  # the layout is settled: names can be measured
     figure.set_layout_engine("none")
-    for axis, shares in zip(axes.flat, every, strict=True):
+    for axis, shares in zip(axes.flat, every, strict=False):
         _name_classes(figure, axis, shares, names)
     _save(figure, path)
 
@@ -95,7 +100,7 @@ def _name_classes(figure: Any, axis: Any, shares: Sequence[Any], names: Sequence
     extents = [text.get_window_extent(renderer) for text in texts]
     sizes = np.array([(extent.width + 2, extent.height + 1) for extent in extents])
     frame = axis.get_window_extent(renderer)
-    boxes = place_labels(pixels, sizes, (frame.x0, frame.y0, frame.x1, frame.y1), gap=7)
+    boxes = place_labels(pixels, sizes, (frame.x0 + 4, frame.y0 + 2, frame.x1, frame.y1 - 2), gap=7)
     back = axis.transData.inverted()
     for text, box, point, pixel in zip(texts, boxes, points, pixels, strict=True):
         if box is None:
