@@ -1,14 +1,15 @@
 """Does the measure measure? `dsm bias` on classifiers whose scene reliance is known.
 
-    python benchmarks/bias.py [--out FOLDER] [--seeds 0] [--train 800] [--test 150] [--steps 300] [--json FILE]
+    python benchmarks/bias.py [--out FOLDER] [--seeds 0] [--train 800] [--test 150] [--steps 300]
+        [--json FILE]
 
 Writes MotionScenes in which motion and scene family are tied in no, half and nine tenths of the videos,
-trains `tiny` on each with labels, and on nine tenths once more with every video frozen at its middle frame, so
-that nothing but the picture can be learned. All four are then asked about the same test, the one tied by nine
-tenths, in one report. Scene reliance must be near 0 for the first, near 1 for the last, and rise in between;
-beside it stands what only MotionScenes can tell: the share of the skill that is lost where every scene belongs
-to another motion (`test` against `test_conflict`). About eight minutes a seed on one core; what is there is
-not made again.
+trains `tiny` on each with labels, and on nine tenths once more with every video frozen at its middle frame,
+so that nothing but the picture can be learned. All four are then asked about the same test, the one tied by
+nine tenths, in one report. Scene reliance must be near 0 for the first, near 1 for the last, and rise in
+between; beside it stands what only MotionScenes can tell: the share of the skill that is lost where every
+scene belongs to another motion (`test` against `test_conflict`). About eight minutes a seed on one core; what
+is there is not made again.
 """
 
 from __future__ import annotations

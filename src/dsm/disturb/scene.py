@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # Changes of lightness below the first are taken for noise, above the second for movement, in units of
-# the whole range; but no change that half of all pixels show, as by a flickering light, counts as movement.
+# the whole range. What half of a frame shows at the least, as by a flickering light, is none of it.
 QUIET, LOUD = 0.06, 0.14
 # Half the width of the box that a change is averaged over, as a share of the picture's side.
 NEAR = 1 / 40
@@ -28,7 +28,7 @@ def moving_mask(clip: Tensor, scene: Tensor) -> Tensor:
     """How surely each pixel belongs to what moves: (B, 1, T, H, W) in [0, 1].
 
     The largest change of a colour against the scene, averaged over a small box; 0 up to a threshold, 1 from
-    a second on, linear between. The thresholds rise with the change that half of the pixels show.
+    a second on, linear between. What half of the pixels of a frame show at the least is taken off first.
 
     Args:
         clip: (B, C, T, H, W) in [0, 1].
@@ -37,7 +37,7 @@ def moving_mask(clip: Tensor, scene: Tensor) -> Tensor:
     change = (clip - scene).abs().amax(1)  # (B, T, H, W)
     side = round(min(clip.shape[-2:]) * NEAR) * 2 + 1
     change = F.avg_pool2d(change, side, 1, side // 2, count_include_pad=False)
-    common = change.flatten(1).median(dim=1).values[:, None, None, None]
+    common = change.flatten(2).median(dim=2).values[:, :, None, None]  # of each frame
     return ((change - common - QUIET) / (LOUD - QUIET)).clamp(0, 1)[:, None]
 
 
