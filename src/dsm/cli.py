@@ -183,6 +183,15 @@ VERBS = {
             "dsm search --index archive.npz --serve",
         ),
     ),
+    "bias": Verb(
+        "dsm.commands.bias", "BiasConfig", "bias",
+        "how much of what weights know is scene: variants of a test, four numbers, pictures",
+        (
+            "dsm bias --weights runs/tuned --data.test test.txt --out results/bias",
+            "dsm bias --weights runs/moco runs/dsm none --backbone i3d --data.train train.txt "
+            "--data.test test.txt --out results/bias",
+        ),
+    ),
     "export": Verb(
         "dsm.commands.export", "ExportConfig", "export",
         "an encoder -> safetensors, ONNX or a program of torch.export",

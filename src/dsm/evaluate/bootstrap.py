@@ -74,12 +74,19 @@ def class_mean_interval(
     values: NDArray[Any], labels: NDArray[np.int64], *, groups: Sequence[str] | None = None
 ) -> Interval:
     """The mean over classes of their means; a class that a draw misses does not count in it."""
+    return bootstrap(mean_of_classes(values, labels), len(values), groups=groups)
+
+
+def mean_of_classes(
+    values: NDArray[Any], labels: NDArray[np.int64]
+) -> Callable[[Weights], NDArray[np.float64]]:
+    """The mean over classes of the means of (n,) values, as a statistic of weights."""
     values = np.asarray(values, float)
     member = (labels[:, None] == np.unique(labels)).astype(float)  # (n, classes)
 
-    def mean_of_classes(weights: Weights) -> NDArray[np.float64]:
+    def statistic(weights: Weights) -> NDArray[np.float64]:
         drawn = weights @ member
         with np.errstate(invalid="ignore"):
             return np.asarray(np.nanmean((weights @ (member * values[:, None])) / drawn, axis=1))
 
-    return bootstrap(mean_of_classes, len(values), groups=groups)
+    return statistic

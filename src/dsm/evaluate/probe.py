@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, StratifiedKFold
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dsm.errors import UserError
@@ -44,11 +44,20 @@ def linear_probe(
     Raises:
         UserError: the training features have fewer than two labels, or none; or other dimensions.
     """
-    need_classes(train)
     for test in tests:
         same_dimensions(train, test, ("train", "test"))
-    model = _logistic(strength).fit(train.features, train.labels)
+    model = fit_probe(train, strength=strength)
     return [model.predict(test.features) == test.labels for test in tests]
+
+
+def fit_probe(train: Features, *, strength: float = 1.0) -> Pipeline:
+    """Multinomial logistic regression on standardised features; ``predict`` (n, d) -> labels (n,).
+
+    Raises:
+        UserError: the features have fewer than two labels, or none.
+    """
+    need_classes(train)
+    return _logistic(strength).fit(train.features, train.labels)
 
 
 def choose_strength(train: Features, groups: Sequence[str] | None = None, folds: int = 5) -> Chosen:
@@ -109,5 +118,5 @@ def need_classes(train: Features) -> None:
         raise UserError("a probe needs labelled training features of at least two classes.")
 
 
-def _logistic(strength: float) -> Any:
+def _logistic(strength: float) -> Pipeline:
     return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))

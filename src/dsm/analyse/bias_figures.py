@@ -1,0 +1,139 @@
+"""Pictures of a bias report: accuracies of the variants, classes one by one, and the variants themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from dsm.analyse.bias import Judged, accuracy, class_shares, fit_line
+from dsm.analyse.figures import film_strip
+from dsm.analyse.label_places import place_labels
+from dsm.evaluate.variants import Pictures
+from dsm.files import written_aside
+
+# Okabe & Ito, which colour-blind people can tell apart; yellow, hardly seen on white, is not among them.
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+FRAMES_SHOWN = 8
+
+
+def draw_bars(judged: Mapping[str, Judged], path: Path) -> None:
+    """Accuracy in each variant with its 95 % interval, weights side by side, a line at chance."""
+    variants = list(next(iter(judged.values())).probabilities)
+    figure, axis = plt.subplots(figsize=(max(7.0, 1.1 * len(variants)), 3.6), layout="constrained")
+    width = 0.8 / len(judged)
+    for place, (run, one) in enumerate(judged.items()):
+        found = np.array([accuracy(one, variant) for variant in variants]) * 100  # (variants, 3)
+        x = np.arange(len(variants)) + (place - (len(judged) - 1) / 2) * width
+        reach = np.abs(found[:, 1:] - found[:, :1]).T
+        colour = PALETTE[place % len(PALETTE)]
+        axis.bar(x, found[:, 0], width * 0.92, color=colour, label=run)
+        axis.errorbar(x, found[:, 0], reach, fmt="none", ecolor="#444444", elinewidth=1, capsize=2)
+        axis.axhline(100 * one.chance, color="#444444", linewidth=0.8, linestyle=":", zorder=0)
+    axis.annotate(
+        "chance", (1, 100 * one.chance), xycoords=("axes fraction", "data"), xytext=(3, 0),
+        textcoords="offset points", va="center", fontsize=8,
+    )  # fmt: skip
+    axis.set_xticks(range(len(variants)), [name.replace("_", "\n") for name in variants])
+    axis.set_ylabel("accuracy, mean over classes, %")
+    axis.set_ylim(0, 100)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(ncols=min(len(judged), 5), frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
+    _save(figure, path)
+
+
+def draw_classes(judged: Mapping[str, Judged], names: Sequence[str], path: Path) -> None:
+    """Each class: how well single frames tell it, and how many times better the clip does, with a line.
+
+    One chart for each of the weights, side by side, on the same axes. The line is a least-squares fit of the
+    ratio's logarithm, the band its 95 % confidence band.
+    """
+    columns = len(judged) if len(judged) <= 3 else -(-len(judged) // 2)
+    rows = -(-len(judged) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(6.2 * columns, 5.4 * rows), squeeze=False, sharex=True, sharey=True,
+        layout="constrained",
+    )  # fmt: skip
+    every = [class_shares(one) for one in judged.values()]
+    ratios = np.log2(1 + np.array([share.gain for shares in every for share in shares]))
+    bounds = min(ratios.min(), -0.5) - 0.35, max(ratios.max(), 0.5) + 0.35
+    for place, (axis, run, shares) in enumerate(zip(axes.flat, judged, every, strict=False)):
+        colour = PALETTE[place % len(PALETTE)]
+        x = np.array([100 * share.accuracy["static"] for share in shares])
+        y = np.log2(1 + np.array([share.gain for share in shares]))
+        axis.axhline(0, color="#888888", linewidth=0.8, linestyle=":")
+        line = fit_line(x, y)
+        if line:
+            along = np.linspace(x.min(), x.max(), 200)
+            middle, half = line.at(along), line.half_band(along)
+            axis.fill_between(along, middle - half, middle + half, color=colour, alpha=0.15, linewidth=0)
+            axis.plot(along, middle, color=colour, linewidth=1.5)
+        axis.plot(x, y, "o", color=colour, markersize=5)
+        axis.set_title(run, loc="left")
+        axis.set_xlabel("accuracy of single frames, %")
+        axis.spines[["top", "right"]].set_visible(False)
+    for axis in axes.flat[len(judged) :]:
+        axis.set_visible(False)
+    axes.flat[0].set_xlim(-6, 106)
+    axes.flat[0].set_ylim(*bounds)
+    ticks = np.arange(np.ceil(bounds[0]), np.floor(bounds[1]) + 1)
+    axes.flat[0].set_yticks(ticks, [f"x {2.0**tick:g}" for tick in ticks])
+    for axis in axes[:, 0]:
+        axis.set_ylabel("accuracy of the clip / of single frames (1 + relative gain)")
+    figure.canvas.draw()  # the layout is settled: names can be measured
+    figure.set_layout_engine("none")
+    for axis, shares in zip(axes.flat, every, strict=False):
+        _name_classes(figure, axis, shares, names)
+    _save(figure, path)
+
+
+def _name_classes(figure: Any, axis: Any, shares: Sequence[Any], names: Sequence[str]) -> None:
+    """Write the names of classes beside their points; say how many found no place."""
+    points = np.array([(100 * share.accuracy["static"], np.log2(1 + share.gain)) for share in shares])
+    pixels = axis.transData.transform(points)
+    size = 8.5 if len(shares) <= 40 else 6.5
+    texts = [axis.text(0, 0, names[share.label], fontsize=size) for share in shares]
+    renderer = figure.canvas.get_renderer()
+    extents = [text.get_window_extent(renderer) for text in texts]
+    sizes = np.array([(extent.width + 2, extent.height + 1) for extent in extents])
+    frame = axis.get_window_extent(renderer)
+    boxes = place_labels(pixels, sizes, (frame.x0 + 4, frame.y0 + 2, frame.x1, frame.y1 - 2), gap=7)
+    back = axis.transData.inverted()
+    for text, box, point, pixel in zip(texts, boxes, points, pixels, strict=True):
+        if box is None:
+            text.remove()
+            continue
+        text.set_position(back.transform(box[:2]))
+        text.set_verticalalignment("bottom")
+        nearest = np.clip(pixel, box[:2], box[2:])
+        if np.linalg.norm(nearest - pixel) > 14:
+            end = back.transform(nearest)
+            axis.plot(*zip(point, end, strict=True), color="#888888", linewidth=0.6, zorder=0)
+    left = sum(box is None for box in boxes)
+    if left:
+        axis.text(
+            1,
+            1.01,
+            f"{left} names without room: see classes.csv",
+            transform=axis.transAxes,
+            ha="right",
+            fontsize=7,
+        )
+
+
+def draw_variants(pictures: Pictures, path: Path) -> None:
+    """One video in every variant: is it disturbed as meant, on videos like these?"""
+    rows = []
+    for name, frames in pictures.items():
+        chosen = np.rint(np.linspace(0, len(frames) - 1, min(len(frames), FRAMES_SHOWN))).astype(int)
+        rows.append((name, frames[chosen]))
+    film_strip(path, rows)
+
+
+def _save(figure: Any, path: Path) -> None:
+    with written_aside(path) as aside:
+        figure.savefig(aside, dpi=110, format="png")
+    plt.close(figure)

@@ -1,0 +1,77 @@
+"""Weights that say a class of every video: by their own classifier, or by a probe on their features."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
+from torch import nn
+
+from dsm.errors import UserError
+from dsm.evaluate.features import Features
+from dsm.evaluate.probe import fit_probe
+from dsm.models.foreign import LoadReport
+from dsm.models.weights import RANDOM, Init, is_ours, load_classifier, load_weights, read_file
+
+
+@dataclass
+class Subject:
+    """Weights under examination."""
+
+    module: nn.Module
+    """Normalised clips (B, C, T, H, W) -> probabilities (B, K) of a classifier, or features (B, D)."""
+    config: dict[str, Any]
+    """What the checkpoint says of itself."""
+    names: list[str] | None
+    """The classes of a classifier; None of an encoder, which needs a probe."""
+    report: LoadReport | None = None
+    probe: Pipeline | None = field(default=None, init=False)
+    known: NDArray[np.int64] = field(default_factory=lambda: np.arange(0), init=False)
+    """Labels among which it chooses."""
+
+    def __post_init__(self) -> None:
+        if self.names is not None:
+            self.known = np.arange(len(self.names))
+
+    @property
+    def seed(self) -> int:
+        settings = self.config.get("settings")
+        return int(settings.get("seed", 0)) if isinstance(settings, dict) else 0
+
+    def learn(self, train: Features) -> None:
+        """Fit the probe of an encoder."""
+        self.probe = fit_probe(train)
+        self.known = np.unique(train.labels)
+
+    def judge(self, found: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the module gave of videos, (n, parts, K or D) -> probabilities (n, parts, K) of ``known``."""
+        if self.probe is None:
+            return found
+        said = self.probe.predict_proba(found.reshape(-1, found.shape[-1]))
+        return np.asarray(said.reshape(*found.shape[:2], -1), np.float32)
+
+
+def load_subject(
+    weights: str, *, backbone: str = "tiny", partial: bool = False, init: Init = "own"
+) -> Subject:
+    """Load a classifier where the weights hold one, else the encoder.
+
+    Raises:
+        UserError: the weights cannot be read or do not fit.
+    """
+    if weights != RANDOM and is_ours(state := read_file(weights)):
+        try:
+            classifies = "classes" in json.loads(state["config"])
+        except (TypeError, ValueError):
+            raise UserError(f"{weights}: is not a checkpoint of dsm that can be read.") from None
+        if classifies:
+            module, about = load_classifier(weights)
+            return Subject(
+                nn.Sequential(module, nn.Softmax(dim=1)), about, [str(name) for name in about["classes"]]
+            )
+    loaded = load_weights(weights, backbone=backbone, partial=partial, init=init)
+    return Subject(loaded.module, loaded.config, None, loaded.report)
