@@ -223,8 +223,8 @@ def features_of_variants(
     for batch in raise_errors(loader):
         if batch["bad"]:
             raise batch["bad"][0].error()
-        read = batch["clips"].unflatten(0, (len(batch["index"]), -1))  # (B, W, T, S, S, C) uint8
-        colours: Tensor = read.to(device).permute(0, 1, 5, 2, 3, 4).float() / 255
+        decoded = batch["clips"].unflatten(0, (len(batch["index"]), -1))  # (B, W, T, S, S, C) uint8
+        colours: Tensor = decoded.to(device).permute(0, 1, 5, 2, 3, 4).float() / 255
         shown: list[tuple[int, Seen]] = []
         for place, clips in enumerate(colours, start=done):
             scenes[place] = temporal_median(clips.transpose(0, 1).flatten(1, 2)[None])
@@ -235,7 +235,7 @@ def features_of_variants(
                 swapped[order[place]] = 1 - float(moving.mean())
                 seen = Seen(clips, scenes[place], moving, others)
                 shown.append((int(order[place]), seen))
-        done += len(batch)
+        done += len(batch["index"])
         scenes = {place: scene for place, scene in scenes.items() if last_use.get(place, -1) >= done}
         if not shown:
             continue
