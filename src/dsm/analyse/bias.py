@@ -90,9 +90,9 @@ def scene_reliance(judged: Judged) -> Interval | None:
         p(v, u) = m p(v) + s p(u)          scene reliance = max(s, 0) / (max(m, 0) + max(s, 0))
 
     1 if the scene decides, 0 if the motion does. What the mixtures have in common, such as being taken for
-    one class since they look odd, is in neither. Labels have no say in it: it hangs not on how good or how
-    sure the classifier is, nor on whether scenes and labels of the list agree. (Where scene and motion of
-    a video speak for different classes, p(v) holds both, and the weaker comes out weaker than it is.)
+    one class since they look odd, is in neither. Labels have no say in it, so it does not hang on how good or
+    how sure the classifier is. Where scene and motion of a video speak for different classes, p(v) holds
+    both, and the weaker side comes out weaker than it is: ask on a test like the training list.
 
     None where neither side has any weight.
     """

@@ -93,6 +93,8 @@ class BiasConfig:
             raise UserError("windows and batch-size must be at least 1.")
         if min(self.data.workers, self.seed) < 0:
             raise UserError("data.workers and seed must not be below 0.")
+        if not self.weights:
+            raise UserError("--weights names nothing; give one or more.")
         if self.names and len(self.names) != len(self.weights):
             raise UserError(f"{len(self.names)} --names for {len(self.weights)} --weights; each needs one.")
         if len(set(self.names)) < len(self.names):
