@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from conftest import numbered_frames
 
-from dsm.cli import VERBS, main
+from dsm.cli import main
 from dsm.datasets.lists import read_list
 from dsm.errors import UserError
 from dsm.evaluate.feature_files import load_features, save_features
 from dsm.evaluate.features import Features
+from dsm.verbs import VERBS
 from dsm.video.decode import probe
 from dsm.video.write import write_video
 

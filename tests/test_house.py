@@ -14,6 +14,7 @@ ROOT = Path(dsm.__file__).parent
 FLOORS = [
     {"__main__"},
     {"cli"},
+    {"verbs"},
     {"commands"},
     {"recipes", "demo"},
     {"analyse"},

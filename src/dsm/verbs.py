@@ -1,0 +1,204 @@
+"""The verbs of the ``dsm`` command: a new one is a line here and a file in ``commands/``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Verb:
+    """Where a verb's config and function are, and how it is used."""
+
+    module: str
+    config: str
+    function: str
+    summary: str
+    examples: tuple[str, ...]
+
+
+VERBS = {
+    "demo": Verb(
+        "dsm.demo", "DemoConfig", "demo",
+        "the main job end to end on videos it makes itself: a table and report.html",
+        ("dsm demo --out runs/demo", "dsm demo --out runs/demo --seeds 0 1 2"),
+    ),
+    "data synth": Verb(
+        "dsm.commands.synth", "SynthConfig", "synth",
+        "write MotionScenes: made videos in which motion and scene are known apart",
+        ("dsm data synth scenes", "dsm data synth scenes-full --preset full --scene-correlation 0.5"),
+    ),
+    "data index": Verb(
+        "dsm.commands.index", "IndexConfig", "index",
+        "a folder of videos -> a list (labels from sub-folders, or --unlabelled)",
+        ("dsm data index videos --out train.txt", "dsm data index footage --out all.txt --unlabelled"),
+    ),
+    "data check": Verb(
+        "dsm.commands.check", "CheckConfig", "check",
+        "the ledger: every video of a list or folder decoded and judged",
+        (
+            "dsm data check train.txt",
+            "dsm data check footage --json ledger.json --clean usable.txt",
+        ),
+    ),
+    "data convert": Verb(
+        "dsm.commands.convert", "ConvertConfig", "convert",
+        "official annotation files of UCF101, HMDB51, Kinetics… -> lists",
+        (
+            "dsm data convert ucf101 --annotations ucfTrainTestlist --videos UCF-101 --out lists/ucf101",
+            "dsm data convert hmdb51 --annotations testTrainMulti_7030_splits --out lists/hmdb51",
+        ),
+    ),
+    "data subset": Verb(
+        "dsm.commands.subset", "SubsetConfig", "subset_command",
+        "a class-balanced part of a list; the 1 % is inside the 10 %",
+        ("dsm data subset train.txt --fraction 0.1 --out train10.txt",),
+    ),
+    "data split": Verb(
+        "dsm.commands.subset", "SplitConfig", "split_command",
+        "a list -> train.txt and test.txt, groups never parted",
+        ("dsm data split all.txt --group-regex 'camera[0-9]+' --out lists",),
+    ),
+    "data leaks": Verb(
+        "dsm.commands.subset", "LeaksConfig", "leaks_command",
+        "do two lists share a group of videos?",
+        ("dsm data leaks train.txt test.txt --group-regex 'camera[0-9]+'",),
+    ),
+    "data frames": Verb(
+        "dsm.commands.frames", "FramesConfig", "frames",
+        "videos -> folders of jpg frames, and a list of them",
+        ("dsm data frames train.txt --out frames --short-side 128",),
+    ),
+    "data pack": Verb(
+        "dsm.commands.pack", "PackConfig", "pack",
+        "videos -> a pack at training size, read many times as fast as they are decoded",
+        ("dsm data pack train.txt --out packs/train --short-side 128",),
+    ),
+    "data preview": Verb(
+        "dsm.commands.preview", "PreviewConfig", "preview",
+        "what the disturbances make of a list's videos, over their optical flow",
+        (
+            "dsm data preview train.txt --out preview.html",
+            "dsm data preview train.txt --kinds all --measure 50 --out kinds.html --json kinds.json",
+        ),
+    ),
+    "pretrain": Verb(
+        "dsm.commands.pretrain", "PretrainConfig", "pretrain_command",
+        "train an encoder on unlabelled videos",
+        (
+            "dsm pretrain --data.train train.txt --method dsm --backbone i3d --out runs/mine",
+            "dsm pretrain --data.train train.txt --method dsm --backbone i3d --out runs/mine --resume",
+            "dsm pretrain --data.train train.txt --out runs/fast --precision bf16 --monitor.list val.txt",
+            "dsm pretrain --data.train train.txt --out runs/two --devices 2",
+        ),
+    ),
+    "finetune": Verb(
+        "dsm.commands.fractions", "FractionsConfig", "finetune_or_sweep",
+        "train a classifier on an encoder, or with --linear-probe on its features",
+        (
+            "dsm finetune --weights runs/mine --data.train train.txt --data.test test.txt --out runs/tuned",
+            "dsm finetune --weights none --backbone r3d18 --data.train train.txt --out runs/scratch",
+            "dsm finetune --weights runs/mine --linear-probe --data.train train.txt --out runs/probe",
+            "dsm finetune --weights runs/mine --data.train train.txt --data.test test.txt "
+            "--fractions 0.01 0.1 1 --out runs/few",
+        ),
+    ),
+    "test": Verb(
+        "dsm.commands.video_test", "VideoTestConfig", "video_test",
+        "video-level test of a classifier: top-1, top-5, per class, confusion matrix",
+        (
+            "dsm test --weights runs/tuned --data.test test.txt --out results/tuned",
+            "dsm test --weights runs/tuned/checkpoints/best.pt --data.test test.txt --crops 3 --out best",
+            "dsm test --weights runs/dsm --data.test test.txt --against results/moco --out results/dsm",
+        ),
+    ),
+    "recipes": Verb(
+        "dsm.commands.run_recipe", "RecipesConfig", "recipes_command",
+        "named experiments: the paper's scripts with their true settings, and one for small data",
+        ("dsm recipes", "dsm recipes table-ucf101-i3d-dsm"),
+    ),
+    "run": Verb(
+        "dsm.commands.run_recipe", "RunRecipeConfig", "run_recipe",
+        "pretrain, fine-tune and test in one go, from a named recipe",
+        (
+            "dsm run table-ucf101-i3d-dsm --data.root UCF-101 --data.train lists/ucf101/train1.txt "
+            "--data.test lists/ucf101/test1.txt --out runs/table",
+            "dsm run small-own --data.train train.txt --data.test test.txt --out runs/own",
+        ),
+    ),
+    "extract": Verb(
+        "dsm.commands.extract", "ExtractConfig", "extract",
+        "videos -> features [videos, dim] with paths and labels",
+        (
+            "dsm extract --weights runs/mine --data test.txt --out test.npz",
+            "dsm extract --weights runs/mine --data archive --per-clip --every 2 --out archive.parquet",
+        ),
+    ),
+    "retrieve": Verb(
+        "dsm.commands.retrieve", "RetrieveConfig", "retrieve_command",
+        "recall at 1, 5, 10, 20, 50 of one features file in another",
+        (
+            "dsm retrieve --gallery train.npz --queries test.npz --out results/retrieval",
+            "dsm retrieve --gallery all.npz --queries all.npz --groups groups.tsv --across-groups --out r",
+        ),
+    ),
+    "look": Verb(
+        "dsm.commands.look", "LookConfig", "look",
+        "where a network looks: maps over a video, or over a list how much of them is on what moves",
+        (
+            "dsm look --weights runs/mine video.mp4 --out look.gif",
+            "dsm look --weights runs/tuned video.mp4 --target-class fight --out look.png --probe all",
+            "dsm look --weights runs/mine test.txt --score --out results/look",
+        ),
+    ),
+    "probe": Verb(
+        "dsm.commands.probe", "ProbeConfig", "probe_command",
+        "what a linear classifier and a vote of neighbours find in features, in seconds",
+        (
+            "dsm probe --train train.npz --test test.npz --out results/probe",
+            "dsm probe --train train.npz --test test.npz --groups groups.tsv --out results/probe",
+        ),
+    ),
+    "search": Verb(
+        "dsm.commands.search", "SearchConfig", "search_command",
+        "the nearest videos of an archive to one; near-duplicates; a local page to search with",
+        (
+            "dsm extract --weights runs/mine --data archive --per-clip --out archive.npz",
+            "dsm search --index archive.npz --query clip.mp4 --time 12.5 --out found.png",
+            "dsm search --index archive.npz --duplicates --out duplicates.tsv",
+            "dsm search --index archive.npz --serve",
+        ),
+    ),
+    "bias": Verb(
+        "dsm.commands.bias", "BiasConfig", "bias",
+        "how much of what weights know is scene: variants of a test, four numbers, pictures",
+        (
+            "dsm bias --weights runs/tuned --data.test test.txt --out results/bias",
+            "dsm bias --weights runs/moco runs/dsm none --backbone i3d --data.train train.txt "
+            "--data.test test.txt --out results/bias",
+        ),
+    ),
+    "export": Verb(
+        "dsm.commands.export", "ExportConfig", "export",
+        "an encoder -> safetensors, ONNX or a program of torch.export",
+        (
+            "dsm export --weights runs/mine --out mine.safetensors",
+            "dsm export --weights runs/mine --out mine.onnx --head projection",
+        ),
+    ),
+    "weights inspect": Verb(
+        "dsm.commands.weights", "InspectConfig", "inspect",
+        "what a checkpoint holds, whoever wrote it, and what would be loaded of it",
+        ("dsm weights inspect r3d_18.pth", "dsm weights inspect runs/mine"),
+    ),
+    "models": Verb(
+        "dsm.commands.models", "ModelsConfig", "models", "the backbones there are", ("dsm models",)
+    ),
+    "doctor": Verb(
+        "dsm.commands.doctor", "DoctorConfig", "doctor",
+        "is this machine ready: versions, cores, devices, codecs", ("dsm doctor",),
+    ),
+}  # fmt: skip
+
+
+GROUPS = {name.split()[0] for name in VERBS if " " in name}
+"""First words of verbs that have two."""
