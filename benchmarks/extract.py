@@ -1,9 +1,9 @@
 """`dsm extract` against its parts: python benchmarks/extract.py
 
-In turns, in one run: decoding alone and the encoder alone, each on one thread, and the whole command, as one
-process with a worker that decodes and as `--devices 2`. What the parts allow is all cores at work all the
-time: cores / (seconds a video to decode + seconds a video to encode). Prints rates and their ratio to that;
-with `--memory 5000` instead the memory of the command and its workers while it goes through so many videos.
+In turns, in one run: decoding alone and the encoder alone, each on one thread, and the whole command. What
+the parts allow is all cores at work all the time: cores / (seconds a video to decode + seconds a video to
+encode). Prints rates and their ratio to that; with `--memory 5000` instead the memory of the command and its
+workers while it goes through so many videos.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class Options:
     """Go through so many videos (the same ones again and again) by `tiny` and print the memory."""
 
 
-def command(listed: Path, out: Path, options: Options, *more: str) -> list[str]:
+def command(listed: Path, out: Path, options: Options) -> list[str]:
     words = ["extract", "--weights", "none", "--backbone", "tiny" if options.memory else options.backbone,
              "--data", str(listed), "--out", str(out), "--windows", str(options.windows),
              "--batch-size", str(options.batch_size), "--overwrite"]  # fmt: skip
-    return [sys.executable, "-m", "dsm", *words, *more]
+    return [sys.executable, "-m", "dsm", *words]
 
 
 def parts(videos: VideoList, options: Options) -> tuple[float, float]:
@@ -108,24 +108,22 @@ def main(options: Options) -> None:
             return
         cores = os.cpu_count() or 1
         rates: dict[str, list[float]] = {}
-        ways = {"one process, one worker": (), "--devices 2": ("--devices", "2", "--workers", "0")}
+        title = "dsm extract"
         for turn in range(options.turns):
             decode, forward = parts(read_list(listed), options)
             rates.setdefault("what the parts allow", []).append(cores / (decode + forward))
             told = f"decode {1000 * decode:.0f} ms, encode {1000 * forward:.0f} ms a video"
             print(f"turn {turn}: {told}", flush=True)
-            for title, more in ways.items():
-                # Beginning and ending take the same for any number of videos, and are left out.
-                seconds = []
-                for count in (options.batch_size * 2, options.videos):
-                    write_list(folder / "some.txt", read_list(listed).part(np.arange(count), folder))
-                    begun = time.perf_counter()
-                    subprocess.run(command(folder / "some.txt", folder / "f.npz", options, *more),
-                                   check=True, capture_output=True)  # fmt: skip
-                    seconds.append(time.perf_counter() - begun)
-                rates.setdefault(title, []).append(
-                    (options.videos - options.batch_size * 2) / (seconds[1] - seconds[0])
-                )
+            # Beginning and ending take the same for any number of videos, and are left out.
+            seconds = []
+            for count in (options.batch_size * 2, options.videos):
+                write_list(folder / "some.txt", read_list(listed).part(np.arange(count), folder))
+                begun = time.perf_counter()
+                words = command(folder / "some.txt", folder / "f.npz", options)
+                subprocess.run(words, check=True, capture_output=True)
+                seconds.append(time.perf_counter() - begun)
+            rate = (options.videos - options.batch_size * 2) / (seconds[1] - seconds[0])
+            rates.setdefault(title, []).append(rate)
         allowed = float(np.median(rates["what the parts allow"]))
         for title, found in rates.items():
             print(f"{title:26s} {np.median(found):6.2f} videos/s  {np.median(found) / allowed:.0%}")

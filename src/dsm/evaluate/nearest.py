@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
-BASE, QUERIES = 16384, 1024
-"""Rows of the gallery and of the queries in a block of similarities."""
+BASE, QUERIES, FEW = 16384, 1024, 2048
+"""Rows of the gallery and of the queries in a block of similarities, and of the gallery for few queries."""
 # Products of large matrices round the same pair differently in different places; so many neighbours more
 # are kept, and all are compared once more in double precision.
 SPARE = 16
@@ -55,8 +55,10 @@ def nearest(base: Matrix, queries: Matrix, k: int, *, apart: tuple[Ids, Ids] | N
     places = np.full((len(wanted), keep), -1, np.int64)
     few = len(wanted) < base.shape[1]  # then there are fewer similarities to scale than numbers in the rows
     block = torch.empty(min(QUERIES, len(wanted)) * min(BASE, len(base)))
-    for first in range(0, len(base), BASE):
-        part, length = _block(base[first : first + BASE])
+    # Few queries pass twice over each row: so many rows as a processor's cache holds.
+    step = min(BASE, FEW) if few else BASE
+    for first in range(0, len(base), step):
+        part, length = _block(base[first : first + step])
         if not few:
             part = part / length[:, None]
         for start in range(0, len(wanted), QUERIES):
