@@ -77,11 +77,11 @@ def rows_of(options: Options, correlation: float, method: str, seed: int) -> lis
     if file.exists():
         return [Row(**row) for row in json.loads(file.read_text(encoding="utf-8"))["rows"]]
     scenes = folder / "scenes"
-    config = run_config(options, scenes, method, seed)
     torch.manual_seed(seed)
     if method == "random":
-        encoder = load_weights("none", backbone=config.backbone).module
+        encoder = load_weights("none", backbone="tiny").module
     else:
+        config = run_config(options, scenes, method, seed)
         there = list_checkpoints(config.out)
         if not there or there[-1].name != f"step_{config.steps:08d}.pt":
             pretrain(replace(config, resume=bool(there), overwrite=not there))
