@@ -11,7 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dsm.models.precision import channels_last, compute_in, encode, fast_in_bf16, may_be_wrong
+from dsm.models.precision import (
+    channels_last,
+    compute_in,
+    encode,
+    fast_in_bf16,
+    may_be_wrong,
+    stride_may_be_wrong,
+)
 from dsm.models.zoo import create_model
 
 # (kernel, stride, padding, input): oneDNN alone was wrong at every one of these.
@@ -25,6 +32,13 @@ RISKY = [
     ((7, 1, 1), (3, 1, 1), (6, 0, 0), (6, 4, 4)),
     ((1, 3, 3), (1, 2, 2), (0, 1, 1), (4, 1, 1)),
     ((1, 1, 2), (1, 1, 3), (0, 0, 1), (4, 4, 2)),
+]
+STRIDED = [
+    ((1, 2, 2), (1, 2, 2), (0, 0, 0), (2, 4, 3)),
+    ((1, 3, 3), (1, 2, 2), (0, 1, 1), (2, 4, 2)),
+    ((1, 1, 4), (1, 1, 4), (0, 0, 0), (3, 1, 16)),
+    ((1, 1, 8), (1, 1, 7), (0, 0, 0), (3, 2, 44)),
+    ((2, 16, 16), (2, 16, 16), (0, 0, 0), (4, 32, 32)),
 ]
 TRUSTED = [
     ((1, 1, 1), (1, 1, 1), (0, 0, 0), (1, 4, 4)),
@@ -57,9 +71,9 @@ def convolve(layer: nn.Module, clip: Tensor, precision: str) -> tuple[Tensor, Te
     return output.detach(), clip.grad, [parameter.grad for parameter in layer.parameters()]
 
 
-@pytest.mark.parametrize("channels", [(3, 8), (16, 16), (24, 20)])
+@pytest.mark.parametrize("channels", [(3, 8), (16, 16), (24, 36)])
 @pytest.mark.parametrize("memory_format", FORMATS)
-@pytest.mark.parametrize(("kernel", "stride", "padding", "size"), RISKY + TRUSTED)
+@pytest.mark.parametrize(("kernel", "stride", "padding", "size"), RISKY + STRIDED + TRUSTED)
 def test_a_layer_agrees_with_double_precision(kernel, stride, padding, size, memory_format, channels) -> None:
     torch.manual_seed(0)
     layer = nn.Conv3d(*channels, kernel, stride, padding).to(memory_format=memory_format)
@@ -72,9 +86,33 @@ def test_a_layer_agrees_with_double_precision(kernel, stride, padding, size, mem
         assert apart(mine, true) < BOUND
 
 
+@pytest.mark.parametrize(("kernel", "stride", "padding", "size"), STRIDED)
+def test_a_layer_in_the_plane_agrees_with_double_precision(kernel, stride, padding, size) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(24, 36, kernel[1:], stride[1:], padding[1:])
+    clip = torch.randn(2, 24, *size[1:])
+    exact = convolve(copy.deepcopy(layer).double(), clip.double(), "fp32")
+    ours = convolve(layer, clip, "bf16")
+    assert ours[0].dtype == torch.bfloat16
+    for mine, true in zip([*ours[:2], *ours[2]], [*exact[:2], *exact[2]], strict=True):
+        assert apart(mine, true) < BOUND
+
+
+def test_max_pooling_stays_in_bfloat16() -> None:
+    clip = torch.randn(2, 4, 4, 6, 6).bfloat16()
+    with compute_in("bf16", "cpu"):
+        pooled = nn.functional.max_pool3d(clip, 3, 2, 1)
+    assert pooled.dtype == torch.bfloat16
+    assert torch.equal(pooled.float(), nn.functional.max_pool3d(clip.float(), 3, 2, 1))
+
+
 def test_which_layers_are_guarded() -> None:
     assert all(may_be_wrong(size, kernel, stride, padding) for kernel, stride, padding, size in RISKY)
     assert not any(may_be_wrong(size, kernel, stride, padding) for kernel, stride, padding, size in TRUSTED)
+    along = [
+        [axes[-1] for axes in (size, kernel, stride, padding)] for kernel, stride, padding, size in STRIDED
+    ]
+    assert all(stride_may_be_wrong(*axis) for axis in along)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +142,8 @@ def test_a_clip_without_batch_and_double_precision_pass() -> None:
     with compute_in("bf16", "cpu"):
         assert layer(torch.randn(3, 2, 5, 5)).shape == (4, 2, 5, 5)
         assert layer.double()(torch.randn(1, 3, 2, 5, 5).double()).dtype == torch.float64
+        strided = nn.Conv3d(3, 4, 4, 4).double()
+        assert strided(torch.randn(1, 3, 4, 8, 8).double()).dtype == torch.float64
 
 
 UNGUARDED = """
