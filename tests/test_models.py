@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from dsm.errors import UserError
-from dsm.models.i3d import pad_same
-from dsm.models.pooling import pool
+from dsm.models.i3d import MaxPool, pad_same
+from dsm.models.pooling import Triple, pool
 from dsm.models.precision import Precision, encode
 from dsm.models.weights import load_encoder, load_weights
 from dsm.models.zoo import MODELS, create_model
@@ -98,6 +98,18 @@ def test_same_padding(length: int, kernel: int, stride: int, expected: tuple[int
     assert padded.shape[-1] == length + before + after
     assert padded[..., :before].sum() == 0
     assert F.max_pool3d(padded, (1, 1, kernel), (1, 1, stride)).shape[-1] == -(-length // stride)
+
+
+I3D_POOLS = [((1, 3, 3), (1, 2, 2)), ((3, 3, 3), (1, 1, 1)), ((3, 3, 3), (2, 2, 2)), ((2, 2, 2), (2, 2, 2))]
+
+
+@pytest.mark.parametrize(("kernel", "stride"), I3D_POOLS)
+@pytest.mark.parametrize("size", [(1, 1, 2), (2, 3, 7), (4, 8, 5)])
+def test_max_pooling_is_that_of_zeros_around(kernel: Triple, stride: Triple, size: Triple) -> None:
+    x = torch.rand(2, 3, *size, requires_grad=True)
+    ours, padded = MaxPool(kernel, stride)(x), F.max_pool3d(pad_same(x, kernel, stride), kernel, stride)
+    assert torch.equal(ours, padded)
+    assert torch.equal(*(torch.autograd.grad(y.square().sum(), x)[0] for y in (ours, padded)))
 
 
 def filled(index: int, name: str, shape: list[int]) -> torch.Tensor:

@@ -15,11 +15,16 @@ from torch import Tensor, nn
 from dsm.models.pooling import Pooling, Triple, pool, pooled_dim
 
 
+def same_padding(x: Tensor, kernel: Triple, stride: Triple) -> list[int]:
+    """How many zeros time, height and width want for a kernel to give ceil(n / stride) outputs along each."""
+    axes = zip(x.shape[2:], kernel, stride, strict=True)
+    return [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in axes]
+
+
 def pad_same(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
-    """Zero-pad time, height and width so that a kernel gives ceil(n / stride) outputs along each."""
+    """Those zeros around (B, C, T, H, W), the odd one at the end."""
     pads: list[int] = []
-    for n, k, s in reversed(list(zip(x.shape[2:], kernel, stride, strict=True))):
-        total = max((-(-n // s) - 1) * s + k - n, 0)
+    for total in reversed(same_padding(x, kernel, stride)):
         pads += [total // 2, total - total // 2]
     return F.pad(x, pads) if any(pads) else x
 
@@ -44,14 +49,20 @@ class Unit(nn.Module):
 
 
 class MaxPool(nn.Module):
-    """Max pooling with "SAME" padding; zeros do no harm, for a ReLU comes before."""
+    """Max pooling with "SAME" padding, of what comes out of a ReLU: zeros around it would change nothing.
+
+    So none are written, which would cost a copy of the largest maps there are: where one would be odd, the
+    last window is cut off (``ceil_mode``; right for odd kernels and for those as wide as their stride).
+    """
 
     def __init__(self, kernel: Triple, stride: Triple) -> None:
         super().__init__()
         self.kernel, self.stride = kernel, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.max_pool3d(pad_same(x, self.kernel, self.stride), self.kernel, self.stride)
+        totals = same_padding(x, self.kernel, self.stride)
+        low, odd = [total // 2 for total in totals], any(total % 2 for total in totals)
+        return F.max_pool3d(x, self.kernel, self.stride, low, ceil_mode=odd)
 
 
 class Mixed(nn.Module):
