@@ -1,0 +1,81 @@
+"""Results over seeds as a reader wants them: means with intervals, and differences of the same seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from dsm.evaluate.results import Row
+
+Key = tuple[str, str, str]  # run, test, metric
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over seeds, in %, and the half width of its 95 % t interval (nan of a single seed)."""
+
+    value: float
+    half: float
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return abs(self.value) > self.half
+
+    def told(self, *, signed: bool = False) -> str:
+        text = f"{self.value:{'+' if signed else ''}.1f} ± {self.half:.1f}"
+        return f"**{text}**" if signed and self.is_clear else text
+
+
+def mean_of(values: Sequence[float]) -> Mean:
+    """Of shares, one a seed."""
+    numbers = 100 * np.asarray(values, float)
+    if len(numbers) < 2:
+        return Mean(float(numbers.mean()), float("nan"))
+    half = stats.t.ppf(0.975, len(numbers) - 1) * numbers.std(ddof=1) / np.sqrt(len(numbers))
+    return Mean(float(numbers.mean()), float(half))
+
+
+def by_seed(rows: Sequence[Row]) -> dict[Key, dict[int, float]]:
+    """(run, test, metric) -> seed -> value."""
+    found: dict[Key, dict[int, float]] = {}
+    for row in rows:
+        found.setdefault((row.run, row.test, row.metric), {})[row.seed] = row.value
+    return found
+
+
+def paired(found: Mapping[Key, Mapping[int, float]], one: Key, other: Key) -> list[float]:
+    """Differences one - other, for each seed that both have."""
+    a, b = found.get(one, {}), found.get(other, {})
+    return [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
+
+
+def table(
+    rows: Sequence[Row],
+    metric: str,
+    *,
+    runs: Sequence[str],
+    tests: Sequence[str],
+    against: Sequence[tuple[str, str]] = (),
+) -> str:
+    """A Markdown table: a line a run, then a line a difference, bold where its interval leaves zero out."""
+    found = by_seed(rows)
+    lines = ["| | " + " | ".join(f"`{test}`" for test in tests) + " |", "|---" * (len(tests) + 1) + "|"]
+    for run in runs:
+        cells = [list(found.get((run, test, metric), {}).values()) for test in tests]
+        lines.append(f"| {run} | " + " | ".join(mean_of(c).told() if c else "" for c in cells) + " |")
+    for one, two in against:
+        gains = [paired(found, (one, test, metric), (two, test, metric)) for test in tests]
+        if any(gains):
+            cells_ = [mean_of(g).told(signed=True) if g else "" for g in gains]
+            lines.append(f"| {one} less {two} | " + " | ".join(cells_) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def seeds_of(rows: Sequence[Row]) -> str:
+    """'10, 11 and 12', for a table's caption."""
+    seeds = [str(seed) for seed in sorted({row.seed for row in rows})]
+    return seeds[0] if len(seeds) == 1 else f"{', '.join(seeds[:-1])} and {seeds[-1]}"

@@ -1,0 +1,210 @@
+"""Trials: encoders trained and measured. What is done is not done again, and several go side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from dsm.commands.bias import BiasConfig, BiasData, bias
+from dsm.commands.look import LookConfig, look
+from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
+from dsm.datasets.lists import read_list
+from dsm.engine.finetune import FinetuneConfig, finetune
+from dsm.engine.pretrain import PretrainConfig, pretrain
+from dsm.engine.progress import console, progress
+from dsm.engine.runfolder import git_revision, plain
+from dsm.errors import UserError
+from dsm.evaluate.extract import extract_by_all
+from dsm.evaluate.probe import linear_probe
+from dsm.evaluate.results import Row, read_results, share, write_results
+from dsm.evaluate.retrieval import KS, retrieve
+from dsm.files import write_text
+from dsm.models.weights import list_checkpoints, load_weights
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One encoder, how it is trained, and what is asked of it."""
+
+    name: str
+    """What tables call it."""
+    config: PretrainConfig
+    """How it is trained; its ``out`` is the trial's folder."""
+    tests: tuple[Path, ...]
+    """Labelled lists; neighbours and probes are taken from the training list."""
+    measures: tuple[str, ...] = ("features",)
+    """Names of :data:`MEASURES`."""
+    suffix: str = ""
+    """Put behind a test's name in the rows, as '@0.9'."""
+    random: bool = False
+    """Not trained at all."""
+    tuned: FinetuneConfig | None = field(default=None)
+    """How it is fine-tuned, where that is asked for."""
+
+    @property
+    def folder(self) -> Path:
+        return self.config.out
+
+    @property
+    def weights(self) -> str:
+        return "none" if self.random else str(self.folder / "run")
+
+
+def measure_features(trial: Trial) -> list[Row]:
+    """Retrieval of each test in the training videos, and a linear probe trained on them."""
+    torch.manual_seed(trial.config.seed)
+    pooling = trial.config.pooling
+    settings = {"pooling": pooling} if pooling else {}
+    encoder = load_weights(trial.weights, backbone=trial.config.backbone, settings=settings).module
+    train, *tests = [
+        extract_by_all([encoder], read_list(file, trial.config.data.root), trial.config.clip, batch_size=32,
+                       windows=WINDOWS)[0]
+        for file in (trial.config.data.train, *trial.tests)
+    ]  # fmt: skip
+    rows = []
+    probed = linear_probe(train, tests)
+    for file, test, right in zip(trial.tests, tests, probed, strict=True):
+        named = trial.name, trial.config.seed, file.stem
+        found = retrieve(train, test)
+        rows += [share(*named, f"R@{k}", found.recall(k)) for k in KS]
+        rows.append(share(*named, "linear_probe", right))
+    return rows
+
+
+WINDOWS = 1
+"""Clips a video, for its features; MotionScenes are hardly longer than a clip."""
+
+
+def measure_bias(trial: Trial) -> list[Row]:
+    """Scene reliance and the other numbers of ``dsm bias``, on the last test."""
+    data = BiasData(
+        test=trial.tests[-1], train=trial.config.data.train, root=trial.config.data.root, workers=0
+    )
+    out = trial.folder / "bias"
+    return bias(
+        BiasConfig((trial.weights,), data, out, names=(trial.name,), backbone=trial.config.backbone,
+                   windows=1, batch_size=16, seed=trial.config.seed, overwrite=True, **frames_of(trial))
+    )  # fmt: skip
+
+
+def measure_look(trial: Trial) -> list[Row]:
+    """Map mass on motion, on the first test."""
+    out = trial.folder / "look"
+    look(
+        LookConfig(trial.tests[0], trial.weights, out, score=True, root=trial.config.data.root, workers=0,
+                   backbone=trial.config.backbone, seed=trial.config.seed, overwrite=True, **frames_of(trial))
+    )  # fmt: skip
+    return read_results(out / "results.json")
+
+
+def frames_of(trial: Trial) -> dict[str, int | None]:
+    """The clips that random weights look at, which know none."""
+    clip = trial.config.clip
+    return {"frames": clip.frames, "stride": clip.stride, "resize": clip.resize, "size": clip.size}
+
+
+def measure_finetuned(trial: Trial) -> list[Row]:
+    """Top-1 of each test after fine-tuning on the labels of the training list."""
+    if trial.tuned is None:
+        raise ValueError(f"{trial.name} does not say how it is fine-tuned")
+    config = replace(trial.tuned, weights=trial.weights, out=trial.folder / "tuned", seed=trial.config.seed)
+    there = list_checkpoints(config.out)
+    finetune(replace(config, resume=bool(there), overwrite=not there))
+    rows = []
+    for file in trial.tests:
+        data = VideoTestData(file, root=trial.config.data.root, workers=0)
+        out = trial.folder / "tested" / file.stem
+        rows += video_test(
+            VideoTestConfig(str(config.out), data, out, windows=1, batch_size=16, overwrite=True)
+        )
+    return [replace(row, metric=f"finetuned_{row.metric}") for row in rows]
+
+
+MEASURES: dict[str, Callable[[Trial], list[Row]]] = {
+    "features": measure_features,
+    "bias": measure_bias,
+    "look": measure_look,
+    "finetuned": measure_finetuned,
+}
+
+
+def run_trial(trial: Trial) -> list[Row]:
+    """Train and measure what is not done yet; the rows of all that was asked."""
+    missing = [name for name in trial.measures if not (trial.folder / f"{name}.json").exists()]
+    trial.folder.mkdir(parents=True, exist_ok=True)
+    _claim(trial)
+    with _into(trial.folder / "log.txt"):
+        if missing and not trial.random:
+            _train(replace(trial.config, out=trial.folder / "run"))
+        for name in missing:
+            rows = [
+                replace(row, run=trial.name, seed=trial.config.seed, test=row.test + trial.suffix)
+                for row in MEASURES[name](trial)
+            ]
+            write_results(trial.folder / f"{name}.json", rows, revision=git_revision())
+    return [row for name in trial.measures for row in read_results(trial.folder / f"{name}.json")]
+
+
+@contextlib.contextmanager
+def _into(file: Path) -> Iterator[None]:
+    """What is printed goes to a file: several trials print at once."""
+    with (
+        file.open("a", encoding="utf-8") as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        yield
+
+
+def _train(config: PretrainConfig) -> None:
+    there = list_checkpoints(config.out)
+    if there and there[-1].name == f"step_{config.steps:08d}.pt":
+        return
+    pretrain(replace(config, resume=bool(there), overwrite=not there))
+
+
+def _claim(trial: Trial) -> None:
+    """What lies in the folder must be of the same settings.
+
+    Raises:
+        UserError: it is of others.
+    """
+    settings = json.dumps(plain(trial.config), sort_keys=True, default=str)
+    file = trial.folder / "trial.json"
+    if not file.exists():
+        write_text(file, settings)
+    elif file.read_text(encoding="utf-8") != settings:
+        raise UserError(f"{trial.folder}: holds a trial of other settings; give another --out, or remove it.")
+
+
+def run_all(trials: Sequence[Trial], jobs: int) -> list[Row]:
+    """Run all trials, ``jobs`` at a time, which share the cores; in the order given.
+
+    Raises:
+        UserError: a trial cannot be run.
+    """
+    # What a child computes with must be known before it imports torch.
+    os.environ["OMP_NUM_THREADS"] = str(max((os.cpu_count() or 1) // jobs, 1))
+    rows: list[Row] = []
+    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+    with progress("encoders", len(trials)) as bar:
+        try:
+            waiting = {pool.submit(run_trial, trial): trial for trial in trials}
+            for done, future in enumerate(as_completed(waiting), 1):
+                rows += future.result()
+                trial = waiting[future]
+                bar.update(done, f"{trial.name}, seed {trial.config.seed} {trial.suffix}")
+        except KeyboardInterrupt:
+            console.print("stopped; the same command goes on.")
+            raise SystemExit(130) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return rows
