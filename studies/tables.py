@@ -26,7 +26,9 @@ class Mean:
         return abs(self.value) > self.half
 
     def told(self, *, signed: bool = False) -> str:
-        text = f"{self.value:{'+' if signed else ''}.1f} ± {self.half:.1f}"
+        text = f"{self.value:{'+' if signed else ''}.1f}"
+        if np.isfinite(self.half):
+            text += f" ± {self.half:.1f}"
         return f"**{text}**" if signed and self.is_clear else text
 
 

@@ -11,21 +11,27 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from sklearn.model_selection import GroupShuffleSplit
 
 from dsm.commands.bias import BiasConfig, BiasData, bias
 from dsm.commands.look import LookConfig, look
 from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
+from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import read_list
 from dsm.engine.finetune import FinetuneConfig, finetune
 from dsm.engine.pretrain import PretrainConfig, pretrain
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import git_revision, plain
 from dsm.errors import UserError
+from dsm.evaluate.bootstrap import mean_interval
 from dsm.evaluate.extract import extract_by_all
+from dsm.evaluate.features import Features
 from dsm.evaluate.probe import linear_probe
-from dsm.evaluate.results import Row, read_results, share, write_results
-from dsm.evaluate.retrieval import KS, retrieve
+from dsm.evaluate.results import Row, read_results, row_of, share, write_results
+from dsm.evaluate.retrieval import KS, kept_apart, retrieve
 from dsm.files import write_text
 from dsm.models.weights import list_checkpoints, load_weights
 
@@ -42,6 +48,10 @@ class Trial:
     """Labelled lists; neighbours and probes are taken from the training list."""
     measures: tuple[str, ...] = ("features",)
     """Names of :data:`MEASURES`."""
+    windows: int = 1
+    """Clips a video; MotionScenes are hardly longer than one."""
+    groups: Path | None = None
+    """Table of the group of each video; intervals then draw whole groups."""
     suffix: str = ""
     """Put behind a test's name in the rows, as '@0.9'."""
     random: bool = False
@@ -60,15 +70,7 @@ class Trial:
 
 def measure_features(trial: Trial) -> list[Row]:
     """Retrieval of each test in the training videos, and a linear probe trained on them."""
-    torch.manual_seed(trial.config.seed)
-    pooling = trial.config.pooling
-    settings = {"pooling": pooling} if pooling else {}
-    encoder = load_weights(trial.weights, backbone=trial.config.backbone, settings=settings).module
-    train, *tests = [
-        extract_by_all([encoder], read_list(file, trial.config.data.root), trial.config.clip, batch_size=32,
-                       windows=WINDOWS)[0]
-        for file in (trial.config.data.train, *trial.tests)
-    ]  # fmt: skip
+    train, *tests = features_of(trial, trial.config.data.train, *trial.tests)
     rows = []
     probed = linear_probe(train, tests)
     for file, test, right in zip(trial.tests, tests, probed, strict=True):
@@ -79,8 +81,47 @@ def measure_features(trial: Trial) -> list[Row]:
     return rows
 
 
-WINDOWS = 1
-"""Clips a video, for its features; MotionScenes are hardly longer than a clip."""
+def features_of(trial: Trial, *lists: Path) -> list[Features]:
+    """Of the videos of each list, by the trial's encoder."""
+    torch.manual_seed(trial.config.seed)
+    settings = {"pooling": trial.config.pooling} if trial.config.pooling else {}
+    encoder = load_weights(trial.weights, backbone=trial.config.backbone, settings=settings).module
+    return [
+        extract_by_all([encoder], read_list(file, trial.config.data.root), trial.config.clip, batch_size=32,
+                       windows=trial.windows)[0]
+        for file in lists
+    ]  # fmt: skip
+
+
+def measure_other_groups(trial: Trial) -> list[Row]:
+    """R@1 among the videos of other groups, and a linear probe tested on groups that it was not trained on.
+
+    The probe is trained and tested on :data:`SPLITS` splits, the same for every trial; a video's hit is the
+    share of them that found it.
+    """
+    (all_,) = features_of(trial, *trial.tests)
+    groups = find_groups(all_.paths, file=trial.groups, regex="") or all_.paths
+    named = trial.name, trial.config.seed, trial.tests[0].stem
+    found = retrieve(all_, all_, apart=kept_apart(all_, all_, (groups, groups)))
+    rows = [share(*named, "R@1", found.recall(1), groups=groups)]
+    asked, right = np.zeros(len(all_)), np.zeros(len(all_))
+    splits = GroupShuffleSplit(SPLITS, test_size=0.3, random_state=0)
+    for train, test in splits.split(groups, groups=groups):
+        asked[test] += 1
+        right[test] += linear_probe(part(all_, train), [part(all_, test)])[0]
+    seen = asked > 0
+    drawn = [group for group, one in zip(groups, seen, strict=True) if one]
+    interval = mean_interval(right[seen] / asked[seen], groups=drawn)
+    return [*rows, row_of(*named, "linear_probe", interval, int(seen.sum()))]
+
+
+SPLITS = 20
+
+
+def part(features: Features, rows: NDArray[np.intp]) -> Features:
+    """Some rows of them."""
+    paths = [features.paths[row] for row in rows]
+    return Features(features.features[rows], features.labels[rows], paths, features.meta)
 
 
 def measure_bias(trial: Trial) -> list[Row]:
@@ -89,18 +130,20 @@ def measure_bias(trial: Trial) -> list[Row]:
         test=trial.tests[-1], train=trial.config.data.train, root=trial.config.data.root, workers=0
     )
     out = trial.folder / "bias"
+    shared = {"backbone": trial.config.backbone, "seed": trial.config.seed, "groups": trial.groups}
     return bias(
-        BiasConfig((trial.weights,), data, out, names=(trial.name,), backbone=trial.config.backbone,
-                   windows=1, batch_size=16, seed=trial.config.seed, overwrite=True, **frames_of(trial))
+        BiasConfig((trial.weights,), data, out, names=(trial.name,), windows=trial.windows, batch_size=16,
+                   overwrite=True, **shared, **frames_of(trial))
     )  # fmt: skip
 
 
 def measure_look(trial: Trial) -> list[Row]:
     """Map mass on motion, on the first test."""
     out = trial.folder / "look"
+    shared = {"backbone": trial.config.backbone, "seed": trial.config.seed, "groups": trial.groups}
     look(
         LookConfig(trial.tests[0], trial.weights, out, score=True, root=trial.config.data.root, workers=0,
-                   backbone=trial.config.backbone, seed=trial.config.seed, overwrite=True, **frames_of(trial))
+                   overwrite=True, **shared, **frames_of(trial))
     )  # fmt: skip
     return read_results(out / "results.json")
 
@@ -130,6 +173,7 @@ def measure_finetuned(trial: Trial) -> list[Row]:
 
 MEASURES: dict[str, Callable[[Trial], list[Row]]] = {
     "features": measure_features,
+    "other_groups": measure_other_groups,
     "bias": measure_bias,
     "look": measure_look,
     "finetuned": measure_finetuned,
