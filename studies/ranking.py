@@ -91,6 +91,13 @@ def trial(options: Options, correlation: float, method: str, seed: int) -> Trial
     )
 
 
+def write_scenes(out: Path, correlation: float) -> None:
+    """The demo's videos, with motion and scene tied so often."""
+    scenes = MotionScenesConfig(scene_correlation=correlation)
+    with progress("writing videos", scenes.train + 3 * scenes.test) as bar:
+        write_motionscenes(scenes, out / f"r{correlation:g}" / "scenes", on_progress=bar.update)
+
+
 def draw(rows: Sequence[Row], options: Options, file: Path) -> None:
     """R@1 of each method by test, a panel a correlation; a dot is a seed."""
     figure = Figure(figsize=(4 * len(options.correlations), 3.2), layout="constrained")
@@ -134,9 +141,7 @@ def main(options: Options) -> None:
             options, seeds=options.seeds[:2], correlations=options.correlations[:1], steps=QUICK_STEPS
         )
     for correlation in options.correlations:
-        scenes = MotionScenesConfig(scene_correlation=correlation)
-        with progress("writing videos", scenes.train + 3 * scenes.test) as bar:
-            write_motionscenes(scenes, options.out / f"r{correlation:g}" / "scenes", on_progress=bar.update)
+        write_scenes(options.out, correlation)
     trials = [
         trial(options, correlation, method, seed)
         for seed in options.seeds
