@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ranking
-import tyro
+from begin import begin
 from matplotlib.figure import Figure
 from tables import by_seed, mean_of, seeds_of, table
 from trials import Trial, run_all
@@ -76,11 +76,13 @@ class Options:
     steps: int = 600
     jobs: int = 2
     """Encoders trained side by side; they share the cores."""
+    quick: bool = False
+    """Two seeds, three settings, 20 steps: numbers that mean nothing, by the same way."""
 
 
 def trials_of(options: Options) -> list[Trial]:
     """`dsm` as it is first, then each change, seed by seed."""
-    shared = ranking.Options(options.out, steps=options.steps, measures=("features",))
+    shared = ranking.Options(options.out, steps=options.steps, measures=("features",), quick=options.quick)
     wanted = {name: config for group in options.only for name, config in GROUPS[group].items()}
     found = []
     for seed in options.seeds:
@@ -116,6 +118,8 @@ def draw(rows: Sequence[Row], options: Options, file: Path) -> None:
 
 
 def main(options: Options) -> None:
+    if options.quick:
+        options = replace(options, seeds=options.seeds[:2], only=("parts",), steps=ranking.QUICK_STEPS)
     trials = trials_of(options)
     ranking.write_scenes(options.out, options.correlation)
     rows = run_all(trials, options.jobs)
@@ -133,4 +137,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    begin(main, Options, __doc__)

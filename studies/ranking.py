@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import tyro
+from begin import begin
 from matplotlib.figure import Figure
 from tables import seeds_of, table
 from trials import Trial, run_all
@@ -156,4 +156,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    begin(main, Options, __doc__)

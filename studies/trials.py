@@ -236,7 +236,7 @@ def run_all(trials: Sequence[Trial], jobs: int) -> list[Row]:
         UserError: a trial cannot be run.
     """
     # What a child computes with must be known before it imports torch.
-    os.environ["OMP_NUM_THREADS"] = str(max((os.cpu_count() or 1) // jobs, 1))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // jobs, 1)))
     rows: list[Row] = []
     pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
     with progress("encoders", len(trials)) as bar:

@@ -1,0 +1,66 @@
+"""Put what the studies wrote into the docs: python studies/fill_docs.py runs/ranking runs/real
+
+In README.md and docs/*.md, what stands between ``<!-- from NAME -->`` and ``<!-- end -->`` becomes the file
+NAME of one of the folders; pictures of docs that a folder holds under the same name are replaced. No number
+is typed by hand.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from begin import begin
+
+from dsm.errors import UserError
+from dsm.files import write_text
+
+BLOCK = re.compile(r"(<!-- from (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+HOUSE = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Options:
+    folders: tyro.conf.Positional[tuple[Path, ...]]
+    """What the studies wrote."""
+    pages: tuple[Path, ...] = (HOUSE / "README.md", *sorted((HOUSE / "docs").glob("*.md")))
+
+
+def fill(text: str, folders: tuple[Path, ...]) -> tuple[str, list[str]]:
+    """The page with its blocks filled, and the names of those that no folder holds."""
+    missing = []
+
+    def block(match: re.Match[str]) -> str:
+        found = [folder / match[2] for folder in folders if (folder / match[2]).is_file()]
+        if not found:
+            missing.append(match[2])
+            return match[0]
+        return f"{match[1]}\n{found[0].read_text(encoding='utf-8').strip()}\n\n{match[3]}"
+
+    return BLOCK.sub(block, text), missing
+
+
+def main(options: Options) -> None:
+    for folder in options.folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder of a study.")
+    for page in options.pages:
+        text = page.read_text(encoding="utf-8")
+        filled, missing = fill(text, options.folders)
+        if filled != text:
+            write_text(page, filled)
+            print(f"{page.name}: filled")
+        for name in missing:
+            print(f"{page.name}: {name} is in none of the folders; left as it was")
+    for folder in options.folders:
+        for picture in folder.glob("*.png"):
+            if (HOUSE / "docs" / picture.name).exists():
+                shutil.copyfile(picture, HOUSE / "docs" / picture.name)
+                print(f"docs/{picture.name}: replaced")
+
+
+if __name__ == "__main__":
+    begin(main, Options, __doc__)
