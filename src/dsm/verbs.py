@@ -158,6 +158,14 @@ VERBS = {
             "dsm probe --train train.npz --test test.npz --groups groups.tsv --out results/probe",
         ),
     ),
+    "embed": Verb(
+        "dsm.commands.embed", "EmbedConfig", "embed",
+        "a map of the videos to look into, and how well labels lie apart",
+        (
+            "dsm embed test.npz --gallery train.npz --out results/embedding",
+            "dsm embed moco.npz dsm.npz --colour place=places.tsv --map tsne umap --out results/two",
+        ),
+    ),
     "search": Verb(
         "dsm.commands.search", "SearchConfig", "search_command",
         "the nearest videos of an archive to one; near-duplicates; a local page to search with",
