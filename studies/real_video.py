@@ -16,8 +16,8 @@ from begin import begin
 from tables import seeds_of, table
 from trials import Trial, run_all
 
-from dsm.augment import Augment
 from dsm.datasets.reading import ClipConfig
+from dsm.demo import AUGMENT, SLD, TLD
 from dsm.disturb.views import NegativeLook
 from dsm.engine.optim import OptimConfig
 from dsm.engine.pretrain import PretrainConfig
@@ -55,7 +55,7 @@ class Options:
     steps: int = 2500
     measures: tuple[str, ...] = ("other_groups",)
     look: NegativeLook = "own"
-    """As in the paper's code; negatives of the anchor's look are harder, and want a longer schedule."""
+    """Of the negatives: their own, as in the paper's code, or the anchor's, as in the demo: harder."""
     precision: Precision = "fp32"
     """bf16 takes half the time where the processor has instructions for it."""
     jobs: int = 2
@@ -79,9 +79,9 @@ def trial(options: Options, method: str, seed: int) -> Trial:
         pooling="avgmax",
         steps=options.steps,
         clip=CLIP,
-        augment=Augment(jitter=0.8),
-        optim=OptimConfig(lr=2e-3),
-        settings=MethodSettings(dsm=DsmConfig(look=options.look)),
+        augment=AUGMENT,
+        optim=OptimConfig(lr=1e-3),
+        settings=MethodSettings(dsm=DsmConfig(sld=SLD, tld=TLD, negatives=2, look=options.look)),
         precision=options.precision,
         seed=seed,
         keep=1,
