@@ -87,7 +87,13 @@ def trial(options: Options, correlation: float, method: str, seed: int) -> Trial
         optim=OptimConfig("adamw", lr=1e-3, weight_decay=1e-4, schedule="cosine", warmup=20),
     )  # fmt: skip
     return Trial(
-        method, config, tests, options.measures, f"@{correlation:g}", random=method == "random", tuned=tuned
+        method,
+        config,
+        tests,
+        options.measures,
+        suffix=f"@{correlation:g}",
+        random=method == "random",
+        tuned=tuned,
     )
 
 
