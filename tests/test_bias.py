@@ -28,7 +28,7 @@ from dsm.analyse.bias import (
 from dsm.analyse.label_places import overlap, place_labels
 from dsm.commands.bias import BiasConfig, BiasData, bias
 from dsm.datasets.lists import VideoList, read_list, write_list
-from dsm.datasets.reading import ClipConfig
+from dsm.datasets.reading import ClipChanges, ClipConfig
 from dsm.disturb.scene import moving_mask, stripes, swap_scene, temporal_median
 from dsm.engine.finetune import FinetuneConfig, FinetuneData, finetune
 from dsm.errors import UserError
@@ -369,8 +369,9 @@ def report_config(scenes: Path, out: Path, **changes: Any) -> BiasConfig:
     data = BiasData(
         scenes / "test.txt", train=scenes / "train.txt", conflict=scenes / "test_conflict.txt", workers=0
     )
+    clip = ClipChanges(frames=4, stride=3, resize=40, size=32)
     return replace(
-        BiasConfig(("none",), data, out, backbone="tiny", frames=4, stride=3, resize=40, size=32, windows=1),
+        BiasConfig(("none",), data, out, backbone="tiny", clip=clip, windows=1),
         **changes,
     )
 

@@ -16,6 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from dsm.analyse.search_page import make_server
 from dsm.cli import run
 from dsm.commands.extract import ExtractConfig, extract
+from dsm.datasets.reading import ClipChanges
 from dsm.engine.extraction import ExtractSettings
 from dsm.engine.query import QueryEncoder
 from dsm.errors import UserError
@@ -32,8 +33,8 @@ def archive(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = ExtractSettings(windows=2, per_clip=True, workers=0)
     extract(
         ExtractConfig(
-            "none", scenes / "train.txt", out, backbone="tiny", frames=4, stride=3, resize=40, size=32,
-            settings=settings,
+            "none", scenes / "train.txt", out, backbone="tiny",
+            clip=ClipChanges(frames=4, stride=3, resize=40, size=32), settings=settings,
         )
     )  # fmt: skip
     return out
