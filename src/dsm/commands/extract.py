@@ -80,6 +80,8 @@ def _extract(config: ExtractConfig) -> None:
         "seed": config.seed,
         "clip": asdict(clip),
         "windows": config.settings.windows,
+        "crops": config.settings.crops,
+        "every": config.settings.every,
     }
     try:
         extracted = extract_to_file(

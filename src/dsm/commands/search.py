@@ -81,11 +81,10 @@ def search_command(config: SearchConfig) -> None:
     if config.serve:
         _serve(config, index)
         return
-    from dsm.engine.query import QueryEncoder, as_source
+    from dsm.engine.query import QueryEncoder
 
     assert config.query is not None
-    source = as_source(config.query)
-    query = QueryEncoder(features, config.weights)(source, config.time)
+    query = QueryEncoder(features, config.weights)(config.query, config.time)
     hits = index.search(query, config.k)
     for rank, hit in enumerate(hits, start=1):
         print(f"{rank:3d}  {hit.cosine:6.3f}  {told(features, hit.row)}")
