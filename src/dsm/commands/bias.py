@@ -23,7 +23,7 @@ from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, git_revision, plain
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
-from dsm.evaluate.results import Row, write_results
+from dsm.evaluate.results import Row, seed_of, write_results
 from dsm.evaluate.subject import Subject, load_subject
 from dsm.evaluate.variants import VARIANTS, Pictures, features_of_variants
 from dsm.files import write_text
@@ -123,7 +123,7 @@ def bias(config: BiasConfig) -> list[Row]:
             elsewhere |= _judge(config, clip, alike, conflict, ("clip",), None)[0]
 
     judged = {name: judged[name] for name in subjects}
-    seeds = {name: subject.seed for name, subject in subjects.items()}
+    seeds = {name: seed_of(subject.config) for name, subject in subjects.items()}
     rows = rows_of(judged, test=config.data.test.stem, seeds=seeds)
     if config.data.conflict:
         rows += rows_of(elsewhere, test=config.data.conflict.stem, seeds=seeds)

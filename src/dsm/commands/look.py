@@ -17,12 +17,12 @@ from dsm.analyse.motion_mass import MotionKind
 from dsm.analyse.overlay import FORMATS, Colours, Looked, write_look
 from dsm.analyse.probes import PROBES, ProbeName, make_probe
 from dsm.commands.look_score import score_list
-from dsm.commands.video_test import seed_of
 from dsm.datasets.reading import ClipChanges
 from dsm.engine.device import best_device
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError
+from dsm.evaluate.results import seed_of
 from dsm.models.heads import Embedder
 from dsm.models.weights import Init, load_classifier, load_weights
 
