@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -22,7 +20,7 @@ from dsm.engine.runfolder import claim_by_settings, git_revision, plain
 from dsm.errors import UserError
 from dsm.evaluate.bootstrap import mean_interval
 from dsm.evaluate.results import Row, print_rows, row_of, write_results
-from dsm.files import write_text
+from dsm.files import csv_text, write_text
 
 if TYPE_CHECKING:
     from dsm.commands.look import LookConfig
@@ -114,12 +112,10 @@ def rows_of(
 
 def to_csv(found: Sequence[Measured]) -> str:
     """A line a video."""
-    text = io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
     names = ("map_mass_on_motion", "motion_area", "other_map_mass_on_motion", "prefers_motion_to_still")
-    lines.writerow(["path", *names, "left_out"])
+    lines = [["path", *names, "left_out"]]
     for one in found:
         values = one.mass, one.area, one.other, one.prefers
         numbers = ("" if np.isnan(value) else f"{value:.5f}" for value in values)
-        lines.writerow([one.path, *numbers, one.reason])
-    return text.getvalue()
+        lines.append([one.path, *numbers, one.reason])
+    return csv_text(lines)
