@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
 from dsm.analyse.look import Looker, in_colour
 from dsm.analyse.motion_mass import MassMeter, Measured, moving_area
 from dsm.analyse.probes import make_probe
-from dsm.datasets.evaluation_clips import EvaluationClips
+from dsm.datasets.evaluation_clips import EvaluationClips, load_clips
 from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import read_list
 from dsm.engine.progress import console, progress
@@ -41,16 +40,10 @@ def score_list(config: LookConfig, looker: Looker, *, run: str, seed: int) -> li
     meter, shown = MassMeter(), looker.clip.frames
     probe = config.probes[0]
     before: NDArray[np.uint8] | None = None  # the clips of the last video that could be read
-    loader = DataLoader(
-        EvaluationClips(videos, in_colour(looker.clip), config.windows, workers=config.workers),
-        batch_size=None,
-        num_workers=config.workers,
-    )
+    in_list = EvaluationClips(videos, in_colour(looker.clip), config.windows, workers=config.workers)
     with progress(f"maps of {run}", len(videos)) as bar:
-        for place, read in enumerate(loader):
+        for place, read in enumerate(load_clips(in_list, 1, workers=config.workers, past_bad=True)):
             path = videos.paths[place]
-            if isinstance(read, UserError):
-                raise read
             if not read["bad"]:
                 clips = read["clips"].numpy()
                 others = clips if before is None else before

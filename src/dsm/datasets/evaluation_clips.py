@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig, Reader, crop
@@ -144,3 +145,32 @@ def collate_clips(samples: list[Any]) -> Any:
         "seconds": np.concatenate([sample["seconds"] for sample in read]) if read else None,
         "bad": [video for sample in samples for video in sample["bad"]],
     }
+
+
+def load_clips(
+    clips: EvaluationClips,
+    batch_size: int,
+    *,
+    workers: int = 0,
+    order: Sequence[int] | None = None,
+    pin_memory: bool = False,
+    past_bad: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Batches of so many videos, as :func:`collate_clips` joins them.
+
+    Args:
+        order: which videos, one after the other; None for all as they are listed.
+        past_bad: whether to go on after a video that cannot be read; it is among the batch's ``bad``.
+
+    Raises:
+        VideoError: a video cannot be read. UserError: something else is wrong.
+    """
+    batches: DataLoader[Any] = DataLoader(
+        clips, batch_size, sampler=order, num_workers=workers, collate_fn=collate_clips, pin_memory=pin_memory
+    )
+    for batch in batches:
+        if isinstance(batch, UserError):
+            raise batch
+        if batch["bad"] and not past_bad:
+            raise batch["bad"][0].error()
+        yield batch
