@@ -34,6 +34,16 @@ def frame_numbers(frames: np.ndarray) -> list[int]:
     return [round((float(frame.mean()) - 4) / 6) for frame in frames]
 
 
+def moving_square(frames: int = 8, side: int = 48) -> np.ndarray:
+    """A bright square of 12 pixels that goes from left to right along the top of a wall with a pattern."""
+    rng = np.random.default_rng(0)
+    wall, coat = (np.kron(rng.integers(0, 60, (n, n, 1)), np.ones((3, 3, 3))) for n in (-(-side // 3), 4))
+    clip = np.repeat(wall[None, :side, :side].astype(np.uint8), frames, axis=0)
+    for t in range(frames):
+        clip[t, 4:16, 2 + 3 * t : 14 + 3 * t] = 180 + coat
+    return clip
+
+
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
     """30 numbered frames of 64 x 48."""

@@ -18,7 +18,7 @@ from dsm.commands.extract import ExtractConfig, extract
 from dsm.datasets.catalog import find_list
 from dsm.datasets.evaluation_clips import EvaluationClips
 from dsm.datasets.lists import read_list, write_list
-from dsm.datasets.reading import ClipConfig
+from dsm.datasets.reading import ClipChanges, ClipConfig
 from dsm.engine.extraction import ExtractSettings
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_features
@@ -36,7 +36,7 @@ def command(source: Path, out: Path, *more: str, batch: int = 2) -> list[str]:
 def config(source: Path, out: Path, *, overwrite: bool = False, **settings: object) -> ExtractConfig:
     chosen = {"batch_size": 2, "workers": 0, **settings}
     return ExtractConfig(
-        "none", source, out, backbone="tiny", frames=4, stride=3, resize=40, size=32,
+        "none", source, out, backbone="tiny", clip=ClipChanges(frames=4, stride=3, resize=40, size=32),
         settings=ExtractSettings(**chosen), overwrite=overwrite,  # type: ignore[arg-type]
     )  # fmt: skip
 

@@ -126,8 +126,15 @@ def test_recipes_that_train_nothing(scenes: Path, tmp_path: Path, capsys: pytest
     with pytest.raises(UserError, match="give --weights"):
         run_recipe(run_config(scenes, tmp_path / "run", "ucf101-c3d-retrieve"))
     first = pretrain(small_run(scenes, tmp_path / "first"))
-    run_recipe(run_config(scenes, tmp_path / "run", "ucf101-c3d-retrieve", weights=str(first)))
+    retrieves = run_config(scenes, tmp_path / "run", "ucf101-c3d-retrieve", weights=str(first))
+    run_recipe(retrieves)
     assert "R@1" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
+    assert [row["metric"] for row in rows] == ["R@1", "R@5", "R@10", "R@20", "R@50", "mAP"]
+    assert {(row["run"], row["test"], row["n"]) for row in rows} == {("dsm", "test_free", 10)}
+    assert (tmp_path / "run" / "retrieve" / "neighbours.tsv").is_file()
+    run_recipe(retrieves)
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["rows"] == rows
     run_recipe(run_config(scenes, tmp_path / "tuned", "hmdb51-i3d-ft", weights=str(first)))
     tuned = str(tmp_path / "tuned" / "finetune")
     run_recipe(run_config(scenes, tmp_path / "tested", "hmdb51-i3d-eval", weights=tuned))

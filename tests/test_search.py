@@ -6,16 +6,19 @@ import http.client
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from runs import CLIP
 from sklearn.neighbors import KNeighborsClassifier
 
 from dsm.analyse.search_page import make_server
 from dsm.cli import run
 from dsm.commands.extract import ExtractConfig, extract
+from dsm.datasets.reading import ClipChanges
 from dsm.engine.extraction import ExtractSettings
 from dsm.engine.query import QueryEncoder
 from dsm.errors import UserError
@@ -23,6 +26,7 @@ from dsm.evaluate.feature_files import load_features, save_features
 from dsm.evaluate.features import Features
 from dsm.evaluate.probe import choose_strength, knn_probe, linear_probe
 from dsm.evaluate.search import ArchiveIndex, find_duplicates
+from dsm.models.zoo import create_model
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +36,8 @@ def archive(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = ExtractSettings(windows=2, per_clip=True, workers=0)
     extract(
         ExtractConfig(
-            "none", scenes / "train.txt", out, backbone="tiny", frames=4, stride=3, resize=40, size=32,
-            settings=settings,
+            "none", scenes / "train.txt", out, backbone="tiny",
+            clip=ClipChanges(frames=4, stride=3, resize=40, size=32), settings=settings,
         )
     )  # fmt: skip
     return out
@@ -55,6 +59,23 @@ def test_a_video_of_the_archive_finds_itself_at_its_time(
     assert float(lines[0].split()[1]) > 0.999
     assert sheet.read_bytes().startswith(b"\x89PNG")
     assert len({line.split()[2] for line in lines}) == 3, "a video is listed once, by its nearest clip"
+
+
+@pytest.mark.parametrize("per_clip", [False, True])
+def test_a_query_is_read_at_the_rate_and_in_the_crops_of_the_index(
+    scenes: Path, tmp_path: Path, per_clip: bool
+) -> None:
+    encoder = create_model("tiny")
+    config = {"method": "moco", "backbone": "tiny", "model": {}, "clip": asdict(replace(CLIP, fps=10.0))}
+    state = {f"query.encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    weights, out = tmp_path / "weights.pt", tmp_path / "index.npz"
+    torch.save({"format": 1, "config": json.dumps(config), "method": state}, weights)
+    settings = ExtractSettings(windows=1, per_clip=per_clip, every=1, crops=3, workers=0)
+    extract(ExtractConfig(str(weights), scenes / "test.txt", out, settings=settings))
+    index = load_features(out)
+    video = Path(str(index.meta["root"])) / index.paths[0]
+    middle = None if index.times is None else float(index.times[0].mean())
+    np.testing.assert_allclose(QueryEncoder(index)(video, middle), index.features[0], rtol=1e-4, atol=1e-5)
 
 
 def test_search_equals_sorting_and_faiss(archive: Path) -> None:
@@ -157,7 +178,9 @@ def test_the_page_gives_nothing_but_rows(page: http.client.HTTPConnection, what:
 def test_the_page_answers_this_machine_and_itself_only(page: http.client.HTTPConnection) -> None:
     assert answer(page, "GET", "/", Host="evil.example")[0] == 403
     assert answer(page, "POST", "/query", b"x")[0] == 400
-    assert answer(page, "POST", "/query", b"no video", X_Requested_With="dsm")[0] == 400
+    status, body = answer(page, "POST", "/query", b"no video", X_Requested_With="dsm")
+    assert status == 400
+    assert json.loads(body)["error"].startswith("the video sent: cannot be decoded")
 
 
 def made(count: int, seed: int, dim: int = 10, classes: int = 3) -> Features:

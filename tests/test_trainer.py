@@ -250,6 +250,21 @@ def test_a_run_is_watched_and_its_best_kept(scenes: Path, tmp_path: Path) -> Non
     assert equal(weights_of(run), weights_of(unwatched))  # to look changes nothing
 
 
+def test_a_video_that_a_monitored_list_names_again_gets_no_vote_of_its_own(
+    scenes: Path, tmp_path: Path
+) -> None:
+    one, two = (str(read_list(scenes / "test_free.txt").file(place)) for place in range(2))
+    listed, clip = tmp_path / "list.txt", small_run(scenes, tmp_path).clip
+    # Each has neighbours of the other label alone; the first or the last label may be what is missing.
+    for labels in ((1, 0, 0, 0), (0, 1, 1, 1)):
+        named = zip((one, two, two, two), labels, strict=True)
+        listed.write_text("".join(f"{path} {label}\n" for path, label in named))
+        found = look(create_model("tiny"), read_list(listed), clip, windows=1, workers=0)
+        assert found == {"knn": 0, "R@1": 0}
+    listed.write_text(f"{one} 0\n{one} 0\n")  # not one neighbour
+    assert look(create_model("tiny"), read_list(listed), clip, windows=1, workers=0)["knn"] == 0
+
+
 def test_a_monitor_wants_labels(scenes: Path, tmp_path: Path) -> None:
     videos = read_list(scenes / "test_free.txt")
     unlabelled = tmp_path / "unlabelled.txt"

@@ -37,7 +37,7 @@ from dsm.evaluate.feature_files import load_features, save_features
 from dsm.evaluate.features import Features
 from dsm.evaluate.probe import linear_probe
 from dsm.evaluate.results import Row, mean_and_spread, share, write_results
-from dsm.evaluate.retrieval import KS, retrieve
+from dsm.evaluate.retrieval import recall_rows, retrieve
 from dsm.methods import MethodSettings
 from dsm.methods.dsm import DsmConfig
 from dsm.models.weights import list_checkpoints, load_weights
@@ -207,9 +207,7 @@ def _features_once(config: DemoConfig, seed: int) -> dict[str, dict[str, Feature
 def _evaluate(run: str, seed: int, features: dict[str, Features]) -> Iterator[Row]:
     """Retrieval of each test in the training videos, and a linear probe trained on them."""
     for test in TESTS:
-        found = retrieve(features["train"], features[test])
-        for k in KS:
-            yield share(run, seed, test, f"R@{k}", found.recall(k))
+        yield from recall_rows(run, seed, test, retrieve(features["train"], features[test]))
     hits = linear_probe(features["train"], [features[test] for test in TESTS])
     for test, right in zip(TESTS, hits, strict=True):
         yield share(run, seed, test, "linear_probe", right)

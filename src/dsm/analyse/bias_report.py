@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
@@ -12,6 +10,7 @@ from rich.table import Table
 
 from dsm.analyse.bias import NUMBERS, Judged, accuracy, class_shares, four_numbers, skilled
 from dsm.evaluate.results import Row, row_of
+from dsm.files import csv_text
 
 ACCURACY = "acc_"
 """Before a variant's name, in the names of metrics."""
@@ -41,7 +40,7 @@ def classes_csv(judged: Mapping[str, Judged], names: Sequence[str]) -> str:
             lines.append([run, names[share.label], str(share.videos), *each, f"{share.gain:.4f}"])
     variants = next(iter(judged.values())).probabilities
     header = ["weights", "class", "videos", *(ACCURACY + name for name in variants), "relative_gain"]
-    return _csv([header, *lines])
+    return csv_text([header, *lines])
 
 
 def predictions_csv(judged: Mapping[str, Judged], paths: Sequence[str], names: Sequence[str]) -> str:
@@ -53,7 +52,7 @@ def predictions_csv(judged: Mapping[str, Judged], paths: Sequence[str], names: S
             its = [names[labels[place, 0]] for labels in said]
             lines.append([run, path, names[one.labels[place]], paths[one.others[place, 0]], *its])
     variants = next(iter(judged.values())).probabilities
-    return _csv([["weights", "path", "class", "background_of", *variants], *lines])
+    return csv_text([["weights", "path", "class", "background_of", *variants], *lines])
 
 
 def print_table(rows: Sequence[Row], judged: Mapping[str, Judged], *, test: str) -> None:
@@ -86,9 +85,3 @@ def _cell(row: Row | None) -> str:
     if row is None or row.low is None or row.high is None:
         return "–"
     return f"{row.value:.1%} \\[{row.low:.0%}, {row.high:.0%}]"
-
-
-def _csv(lines: list[list[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue()

@@ -24,7 +24,7 @@ from dsm.analyse.cam import (
     similarity_score,
     to_unit,
 )
-from dsm.datasets.lists import UNKNOWN, UNLABELLED, VideoList
+from dsm.datasets.lists import only_video
 from dsm.datasets.reading import ClipConfig, Reader, crop
 from dsm.errors import UserError, nearest
 from dsm.modality import to_network
@@ -146,8 +146,7 @@ def read_frames_of(path: Path, clip: ClipConfig, start: int | None = None) -> Fr
     Raises:
         VideoError: it cannot be read. UserError: it has one frame, or none where the clip begins.
     """
-    video = VideoList([str(path)], np.array([UNLABELLED]), np.array([UNKNOWN]), Path())
-    reader = Reader(video, in_colour(clip))
+    reader = Reader(only_video(path), in_colour(clip))
     total = reader.total(0)
     if total < 2:
         raise UserError(f"{path}: has one frame; nothing can move in it. Give a video.")

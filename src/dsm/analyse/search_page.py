@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -20,6 +22,7 @@ from dsm.analyse.index_clips import clip_of, told
 from dsm.analyse.page import render_page
 from dsm.errors import UserError
 from dsm.evaluate.search import ArchiveIndex, Hit
+from dsm.video.source import VideoError
 from dsm.video.write import mp4_bytes
 
 HOST = "127.0.0.1"
@@ -30,7 +33,7 @@ FPS = 8
 
 
 def make_server(
-    index: ArchiveIndex, encode: Callable[[bytes], NDArray[np.float32]] | None, port: int
+    index: ArchiveIndex, encode: Callable[[Path], NDArray[np.float32]] | None, port: int
 ) -> ThreadingHTTPServer:
     """A server of the page on this machine's loopback; ``port`` 0 takes a free one.
 
@@ -103,7 +106,7 @@ def make_server(
             if int(length) > LARGEST:
                 raise UserError(f"the video is larger than {LARGEST // 2**20} MB.")
             with lock:
-                feature = encode(self.rfile.read(int(length)))
+                feature = _encode_sent(self.rfile.read(int(length)), encode)
             return "application/json", json.dumps({"hits": described(index.search(feature, SHOWN))}).encode()
 
         def _send(self, status: int, kind: str, body: bytes) -> None:
@@ -124,6 +127,17 @@ def make_server(
         return ThreadingHTTPServer((HOST, port), Handler)
     except OSError as error:
         raise UserError(f"port {port} cannot be used ({error.strerror}); choose another --port.") from None
+
+
+def _encode_sent(content: bytes, encode: Callable[[Path], NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The feature of a video that was sent, which lies in a file no longer than that takes."""
+    with TemporaryDirectory(prefix="dsm-query-") as folder:
+        file = Path(folder, "query")
+        file.write_bytes(content)
+        try:
+            return encode(file)
+        except VideoError as error:
+            raise UserError(str(error).replace(str(file), "the video sent")) from None
 
 
 def _row(text: str, count: int) -> int:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+import tyro
 
 from dsm.analyse.bias import Judged
 from dsm.analyse.bias_figures import draw_bars, draw_classes, draw_variants
 from dsm.analyse.bias_report import classes_csv, predictions_csv, print_table, rows_of
 from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import VideoList, read_list
-from dsm.datasets.reading import ClipConfig
+from dsm.datasets.reading import ClipChanges, ClipConfig
 from dsm.engine.device import best_device
 from dsm.engine.finetune import class_names
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, git_revision, plain
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
-from dsm.evaluate.results import Row, write_results
+from dsm.evaluate.results import Row, seed_of, write_results
 from dsm.evaluate.subject import Subject, load_subject
 from dsm.evaluate.variants import VARIANTS, Pictures, features_of_variants
 from dsm.files import write_text
@@ -73,14 +75,7 @@ class BiasConfig:
     """Be content with another's checkpoint that fills only part of the encoder."""
     windows: int = 3
     """Clips a video, evenly spread; features or probabilities are averaged over them."""
-    frames: int | None = None
-    """Frames a clip; left out, as the weights were trained."""
-    stride: int | None = None
-    """Every so manieth frame; left out, as the weights were trained."""
-    resize: int | None = None
-    """Pixels of the shorter side; left out, as the weights were trained."""
-    size: int | None = None
-    """Side of the crop; left out, as the weights were trained."""
+    clip: Annotated[ClipChanges, tyro.conf.arg(name="")] = field(default_factory=ClipChanges)
     batch_size: int = 4
     """Videos at a time."""
     seed: int = 0
@@ -128,7 +123,7 @@ def bias(config: BiasConfig) -> list[Row]:
             elsewhere |= _judge(config, clip, alike, conflict, ("clip",), None)[0]
 
     judged = {name: judged[name] for name in subjects}
-    seeds = {name: subject.seed for name, subject in subjects.items()}
+    seeds = {name: seed_of(subject.config) for name, subject in subjects.items()}
     rows = rows_of(judged, test=config.data.test.stem, seeds=seeds)
     if config.data.conflict:
         rows += rows_of(elsewhere, test=config.data.conflict.stem, seeds=seeds)
@@ -224,11 +219,9 @@ def _by_clip(config: BiasConfig, subjects: dict[str, Subject]) -> dict[ClipConfi
     Raises:
         UserError: some look at optical flow, in which there is no scene to change.
     """
-    wanted = {name: getattr(config, name) for name in ("frames", "stride", "resize", "size")}
-    wanted = {name: value for name, value in wanted.items() if value is not None}
     found: dict[ClipConfig, list[str]] = {}
     for name, subject in subjects.items():
-        clip = replace(ClipConfig(**subject.config.get("clip", {})), **wanted)
+        clip = config.clip.of(subject.config)
         if clip.modality == "flow":
             raise UserError(f"{name}: looks at optical flow; variants are made of pictures.")
         found.setdefault(clip, []).append(name)

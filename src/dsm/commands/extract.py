@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +10,7 @@ import torch
 import tyro
 
 from dsm.datasets.catalog import find_list
-from dsm.datasets.reading import ClipConfig
+from dsm.datasets.reading import ClipChanges
 from dsm.engine.extraction import ExtractSettings, extract_to_file
 from dsm.engine.processes import begun_from_outside, in_processes, is_first
 from dsm.engine.progress import console
@@ -42,14 +42,7 @@ class ExtractConfig:
     """How random weights are drawn: as the backbone's paper has it, or `xavier`, as DSM's published code."""
     partial: bool = False
     """Be content with another's checkpoint that fills only part of the encoder."""
-    frames: int | None = None
-    """Frames a clip; left out, as the weights were trained."""
-    stride: int | None = None
-    """Every so manieth frame; left out, as the weights were trained."""
-    resize: int | None = None
-    """Pixels of the shorter side; left out, as the weights were trained."""
-    size: int | None = None
-    """Side of the crop; left out, as the weights were trained."""
+    clip: Annotated[ClipChanges, tyro.conf.arg(name="")] = field(default_factory=ClipChanges)
     settings: Annotated[ExtractSettings, tyro.conf.arg(name="")] = field(default_factory=ExtractSettings)
     devices: int = 1
     """Processes on this machine that share the list; on GPUs one each. torchrun begins them elsewhere too."""
@@ -77,10 +70,7 @@ def _extract(config: ExtractConfig) -> None:
     loaded = load_weights(config.weights, backbone=config.backbone, partial=config.partial, init=config.init)
     if loaded.report and is_first():
         console.print(f"{config.weights}: {loaded.report}")
-    wanted = {name: getattr(config, name) for name in ("frames", "stride", "resize", "size")}
-    clip = replace(
-        ClipConfig(**loaded.config.get("clip", {})), **{k: v for k, v in wanted.items() if v is not None}
-    )
+    clip = config.clip.of(loaded.config)
     meta = {
         "run": loaded.name,
         "weights": config.weights if config.weights == RANDOM else str(Path(config.weights).absolute()),
@@ -90,6 +80,8 @@ def _extract(config: ExtractConfig) -> None:
         "seed": config.seed,
         "clip": asdict(clip),
         "windows": config.settings.windows,
+        "crops": config.settings.crops,
+        "every": config.settings.every,
     }
     try:
         extracted = extract_to_file(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -17,12 +17,12 @@ from dsm.analyse.motion_mass import MotionKind
 from dsm.analyse.overlay import FORMATS, Colours, Looked, write_look
 from dsm.analyse.probes import PROBES, ProbeName, make_probe
 from dsm.commands.look_score import score_list
-from dsm.commands.video_test import seed_of
-from dsm.datasets.reading import ClipConfig
+from dsm.datasets.reading import ClipChanges
 from dsm.engine.device import best_device
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError
+from dsm.evaluate.results import seed_of
 from dsm.models.heads import Embedder
 from dsm.models.weights import Init, load_classifier, load_weights
 
@@ -83,14 +83,7 @@ class LookConfig:
     """How random weights are drawn: as the backbone's paper has it, or `xavier`, as DSM's published code."""
     partial: bool = False
     """Be content with another's checkpoint that fills only part of the encoder."""
-    frames: int | None = None
-    """Frames a clip; left out, as the weights were trained."""
-    stride: int | None = None
-    """Every so manieth frame; left out, as the weights were trained."""
-    resize: int | None = None
-    """Pixels of the shorter side; left out, as the weights were trained."""
-    size: int | None = None
-    """Side of the crop; left out, as the weights were trained."""
+    clip: Annotated[ClipChanges, tyro.conf.arg(name="")] = field(default_factory=ClipChanges)
     overwrite: bool = False
     """Replace existing files."""
 
@@ -148,10 +141,7 @@ def build_looker(config: LookConfig) -> tuple[Looker, str, int]:
         module = (
             nn.Sequential(embedder.encoder, embedder.head) if isinstance(embedder, Embedder) else embedder
         )
-    wanted = {key: getattr(config, key) for key in ("frames", "stride", "resize", "size")}
-    clip = replace(
-        ClipConfig(**loaded.config.get("clip", {})), **{k: v for k, v in wanted.items() if v is not None}
-    )
+    clip = config.clip.of(loaded.config)
     names = None if classes is None else [str(one) for one in classes]
     looker = Looker(module.to(best_device()), clip, classes=names, kind=config.map, layer=config.layer)
     return looker, loaded.name, seed_of(loaded.config) if loaded.config else config.seed

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
 from dsm.analyse.look import Looker, in_colour
 from dsm.analyse.motion_mass import MassMeter, Measured, moving_area
 from dsm.analyse.probes import make_probe
-from dsm.datasets.evaluation_clips import EvaluationClips
+from dsm.datasets.evaluation_clips import EvaluationClips, load_clips
 from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import read_list
 from dsm.engine.progress import console, progress
@@ -22,7 +19,7 @@ from dsm.engine.runfolder import claim_by_settings, git_revision, plain
 from dsm.errors import UserError
 from dsm.evaluate.bootstrap import mean_interval
 from dsm.evaluate.results import Row, print_rows, row_of, write_results
-from dsm.files import write_text
+from dsm.files import csv_text, write_text
 
 if TYPE_CHECKING:
     from dsm.commands.look import LookConfig
@@ -43,16 +40,10 @@ def score_list(config: LookConfig, looker: Looker, *, run: str, seed: int) -> li
     meter, shown = MassMeter(), looker.clip.frames
     probe = config.probes[0]
     before: NDArray[np.uint8] | None = None  # the clips of the last video that could be read
-    loader = DataLoader(
-        EvaluationClips(videos, in_colour(looker.clip), config.windows, workers=config.workers),
-        batch_size=None,
-        num_workers=config.workers,
-    )
+    in_list = EvaluationClips(videos, in_colour(looker.clip), config.windows, workers=config.workers)
     with progress(f"maps of {run}", len(videos)) as bar:
-        for place, read in enumerate(loader):
+        for place, read in enumerate(load_clips(in_list, 1, workers=config.workers, past_bad=True)):
             path = videos.paths[place]
-            if isinstance(read, UserError):
-                raise read
             if not read["bad"]:
                 clips = read["clips"].numpy()
                 others = clips if before is None else before
@@ -114,12 +105,10 @@ def rows_of(
 
 def to_csv(found: Sequence[Measured]) -> str:
     """A line a video."""
-    text = io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
     names = ("map_mass_on_motion", "motion_area", "other_map_mass_on_motion", "prefers_motion_to_still")
-    lines.writerow(["path", *names, "left_out"])
+    lines = [["path", *names, "left_out"]]
     for one in found:
         values = one.mass, one.area, one.other, one.prefers
         numbers = ("" if np.isnan(value) else f"{value:.5f}" for value in values)
-        lines.writerow([one.path, *numbers, one.reason])
-    return text.getvalue()
+        lines.append([one.path, *numbers, one.reason])
+    return csv_text(lines)

@@ -19,8 +19,16 @@ from dsm.errors import UserError
 from dsm.evaluate.bootstrap import mean_interval
 from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.features import Features
-from dsm.evaluate.results import Row, row_of, run_and_seed, share, write_results
-from dsm.evaluate.retrieval import KS, Retrieval, average_precision, chance, kept_apart, retrieve
+from dsm.evaluate.results import Row, row_of, run_and_seed, write_results
+from dsm.evaluate.retrieval import (
+    KS,
+    Retrieval,
+    average_precision,
+    chance,
+    kept_apart,
+    recall_rows,
+    retrieve,
+)
 from dsm.files import csv_text, write_text
 
 FILES = ("results.json", "neighbours.tsv", "classes.csv", "gallery.html")
@@ -59,7 +67,7 @@ class RetrieveConfig:
             raise UserError("--across-groups needs --groups or --group-regex, which say what the groups are.")
 
 
-def retrieve_command(config: RetrieveConfig) -> None:
+def retrieve_command(config: RetrieveConfig) -> list[Row]:
     """Search, print recall beside chance, write the numbers, every query's neighbours, and clips of some."""
     files = [config.out / name for name in FILES]
     for file in files:
@@ -75,7 +83,7 @@ def retrieve_command(config: RetrieveConfig) -> None:
 
     run, seed = run_and_seed(queries.meta)
     test = str(queries.meta.get("list", "queries"))
-    rows = [share(run, seed, test, f"R@{k}", found.recall(k), groups=groups) for k in KS]
+    rows = recall_rows(run, seed, test, found, groups=groups)
     precision = None
     if len(gallery) * len(queries) <= MOST_RANKED:
         precision = average_precision(gallery, queries, apart)
@@ -103,6 +111,7 @@ def retrieve_command(config: RetrieveConfig) -> None:
     if config.shown and _draw_gallery(files[3], gallery, queries, found, config.shown):
         written = files
     console.print(f"written: {', '.join(map(str, written))}")
+    return rows
 
 
 def _draw_gallery(file: Path, gallery: Features, queries: Features, found: Retrieval, shown: int) -> bool:

@@ -12,23 +12,23 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from dsm.commands.extract import ExtractConfig, extract
 from dsm.commands.finetune import finetune_command
 from dsm.commands.pretrain import pretrain_command
+from dsm.commands.retrieve import RetrieveConfig, retrieve_command
 from dsm.commands.train import train_to_the_end
 from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
 from dsm.datasets.lists import read_list
-from dsm.engine.device import best_device
+from dsm.datasets.reading import ClipChanges
+from dsm.engine.extraction import ExtractSettings
 from dsm.engine.finetune import FinetuneConfig
 from dsm.engine.pretrain import PretrainConfig
-from dsm.engine.progress import console, progress
+from dsm.engine.progress import console
 from dsm.engine.run import RunConfig
 from dsm.engine.runfolder import claim_by_settings, flat, git_revision, plain
 from dsm.errors import UserError
-from dsm.evaluate.extract import extract_features
-from dsm.evaluate.results import Row, share, write_results
-from dsm.evaluate.retrieval import KS, retrieve
+from dsm.evaluate.results import Row, write_results
 from dsm.models.precision import Precision
-from dsm.models.weights import load_weights
 from dsm.recipes import RECIPES, Recipe, find_recipe
 
 
@@ -220,21 +220,22 @@ def _changed(config: RunRecipeConfig, part: Any, changes: Changes) -> Any:
 
 
 def _retrieve(config: RunRecipeConfig, made: FinetuneConfig, weights: str) -> list[Row]:
-    loaded = load_weights(weights)
-    sets = []
-    for path in (config.data.train, config.data.test):
-        assert path is not None
-        videos = read_list(path, config.data.root)
-        with progress(f"features of {path.stem}", len(videos)) as bar:
-            sets.append(
-                extract_features(
-                    loaded.module.to(best_device()), videos, made.clip, windows=config.windows,
-                    batch_size=1, workers=made.data.workers, on_progress=bar.update,
-                )
-            )  # fmt: skip
-    found = retrieve(sets[0], sets[1])
-    test = config.data.test.stem if config.data.test else ""
-    return [share(loaded.name, config.seed, test, f"R@{k}", found.recall(k)) for k in KS]
+    clip = ClipChanges(made.clip.frames, made.clip.stride, made.clip.resize, made.clip.size)
+    settings = ExtractSettings(config.windows, batch_size=1, workers=made.data.workers)
+    files = {}
+    for name, listed in (("train", config.data.train), ("test", config.data.test)):
+        assert listed is not None
+        files[name] = config.out / "features" / f"{name}.npz"
+        files[name].unlink(missing_ok=True)  # the weights may have changed
+        extract(
+            ExtractConfig(
+                weights, listed, files[name], root=config.data.root, backbone=made.backbone,
+                seed=config.seed, clip=clip, settings=settings,
+            )
+        )  # fmt: skip
+    return retrieve_command(
+        RetrieveConfig(files["train"], files["test"], config.out / "retrieve", overwrite=True)
+    )
 
 
 def _report(config: RunRecipeConfig, recipe: Recipe, rows: Sequence[Row]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from dsm.errors import UserError
 from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.features import Features
 from dsm.evaluate.search import ArchiveIndex, Hit, find_duplicates
-from dsm.files import write_text
+from dsm.files import csv_text, write_text
 from dsm.video.source import VideoError
 
 SHOWN = 20
@@ -81,11 +79,10 @@ def search_command(config: SearchConfig) -> None:
     if config.serve:
         _serve(config, index)
         return
-    from dsm.engine.query import QueryEncoder, as_source
+    from dsm.engine.query import QueryEncoder
 
     assert config.query is not None
-    source = as_source(config.query)
-    query = QueryEncoder(features, config.weights)(source, config.time)
+    query = QueryEncoder(features, config.weights)(config.query, config.time)
     hits = index.search(query, config.k)
     for rank, hit in enumerate(hits, start=1):
         print(f"{rank:3d}  {hit.cosine:6.3f}  {told(features, hit.row)}")
@@ -119,19 +116,16 @@ def _contact_sheet(out: Path, features: Features, hits: list[Hit]) -> None:
 
 
 def _duplicates(config: SearchConfig, features: Features) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-    writer.writerow(["cosine", "one", "other"])
-    count = 0
+    lines: list[list[str]] = []
     for one, two, cosine in find_duplicates(features, config.threshold):
-        count += 1
-        if count > MOST_PAIRS:
+        if len(lines) == MOST_PAIRS:
             raise UserError(f"more than {MOST_PAIRS} pairs; raise --threshold.")
-        writer.writerow([f"{cosine:.4f}", told(features, one), told(features, two)])
-        if config.out is None and count <= SHOWN:
-            print(f"{cosine:.4f}  {told(features, one)}  {told(features, two)}")
+        lines.append([f"{cosine:.4f}", told(features, one), told(features, two)])
+        if config.out is None and len(lines) <= SHOWN:
+            print("  ".join(lines[-1]))
     if config.out is not None:
-        write_text(config.out, text.getvalue())
+        write_text(config.out, csv_text([["cosine", "one", "other"], *lines], delimiter="\t"))
+    count = len(lines)
     where = "; --out FILE.tsv writes all" if count > SHOWN else ""
     where = f"; all are in {config.out}" if config.out else where
     console.print(f"{count} pairs of different videos with a cosine of {config.threshold:g} or more{where}")

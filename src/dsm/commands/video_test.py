@@ -26,7 +26,7 @@ from dsm.evaluate.disagreement import (
     disagreements_csv,
     read_answers,
 )
-from dsm.evaluate.results import Row, print_rows, row_of, share, write_results
+from dsm.evaluate.results import Row, print_rows, row_of, seed_of, share, write_results
 from dsm.evaluate.video_test import Predictions, predict
 from dsm.files import csv_text, write_text
 from dsm.models.weights import load_classifier
@@ -168,9 +168,3 @@ def classes_csv(found: Predictions, names: list[str]) -> str:
         taken = taken_for[label]
         lines.append([names[label], str(count), f"{accuracy:.4f}", names[taken[0]] if taken else ""])
     return csv_text([["class", "videos", "top1", "most often taken for"], *lines])
-
-
-def seed_of(about: dict[str, object]) -> int:
-    """The seed of the run that trained a checkpoint, by what the checkpoint says of it."""
-    settings = about.get("settings")
-    return int(settings.get("seed", 0)) if isinstance(settings, dict) else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ def collate(samples: list[Any]) -> Any:
     """Stack samples to a batch, join their lists of ``bad`` videos; an error makes the batch that error.
 
     An exception that leaves a worker process arrives as a page of traceback. Handed over as a value it
-    arrives as it is, and :func:`raise_errors` raises it where the batch is wanted.
+    arrives as it is, and is raised where the batch is wanted.
     """
     for sample in samples:
         if isinstance(sample, UserError):
@@ -37,14 +37,6 @@ def collate(samples: list[Any]) -> Any:
         return default_collate(samples)
     bad = [video for sample in samples for video in sample.pop("bad")]
     return {**default_collate(samples), "bad": bad}
-
-
-def raise_errors(batches: Iterable[Any]) -> Iterator[Any]:
-    """Pass batches on; raise one that is an error."""
-    for batch in batches:
-        if isinstance(batch, UserError):
-            raise batch
-        yield batch
 
 
 class TrainingClips(Dataset[dict[str, Any] | UserError]):

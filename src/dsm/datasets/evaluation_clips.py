@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig, Reader, crop
 from dsm.datasets.watched import BadVideo, Watch
 from dsm.errors import UserError
-from dsm.video.sampling import uniform_windows
+from dsm.video.sampling import Indices, span, uniform_windows
 from dsm.video.source import VideoError
 
 CORNERS: dict[int, tuple[tuple[float, float], ...]] = {
@@ -67,22 +69,48 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         if index not in self.watch.bad:
             try:
                 with self.watch.noted(index):
-                    return self._sample(index)
+                    return self.sample(index)
             except VideoError as error:
                 self.watch.bad[index] = BadVideo(index, error.verdict, str(error))
             except UserError as error:
                 return error
         return {"index": index, "clips": None, "seconds": None, "bad": [self.watch.bad[index]]}
 
-    def _sample(self, index: int) -> dict[str, Any]:
+    def sample(self, index: int) -> dict[str, Any]:
+        """As by index; a video that cannot be read is an error here.
+
+        Raises:
+            VideoError: the video cannot be read.
+        """
         clip = self.clip
         total = self._reader.total(index)
         times = self._reader.times(index) if self.timed else None
         windows = uniform_windows(total, clip.frames_to_read, clip.stride, self._count(times))
-        read = self._reader.read(index, list(windows))
-        cropped = [crop(frames, clip.size, corner) for frames in read for corner in self.corners]
         seconds = np.repeat(_seconds(windows, times), len(self.corners), axis=0)
-        return {"index": index, "clips": torch.from_numpy(np.stack(cropped)), "seconds": seconds, "bad": []}
+        return {"index": index, "clips": self._cut(index, windows), "seconds": seconds, "bad": []}
+
+    def around(self, index: int, moment: float) -> Tensor:
+        """The clip of a video around a moment, in seconds from its first frame: (crops, T, S, S, C).
+
+        Raises:
+            VideoError: the video cannot be read. UserError: it ends before, or does not say when.
+        """
+        file, clip = self.videos.file(index), self.clip
+        total, times = self._reader.total(index), self._reader.times(index)
+        if times is None:
+            raise UserError(f"{file}: does not say when its frames are shown; ask for no second of it.")
+        if not 0 <= moment <= times[-1]:
+            raise UserError(f"{file}: has no second {moment:g}; it lasts {times[-1]:.1f}.")
+        reach = span(clip.frames_to_read, clip.stride)
+        middle = int(np.searchsorted(times, moment))
+        start = min(max(middle - reach // 2, 0), max(total - reach, 0))
+        return self._cut(index, (start + clip.stride * np.arange(clip.frames_to_read))[None] % total)
+
+    def _cut(self, index: int, windows: Indices) -> Tensor:
+        """Clips by the numbers of their frames, (windows, frames): (windows * crops, T, S, S, C)."""
+        read = self._reader.read(index, list(windows))
+        cropped = [crop(frames, self.clip.size, corner) for frames in read for corner in self.corners]
+        return torch.from_numpy(np.stack(cropped))
 
     def _count(self, times: NDArray[np.float64] | None) -> int:
         if not self.every or times is None:
@@ -90,7 +118,7 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         return min(max(math.ceil(times[-1] / self.every), 1), MOST_CLIPS)
 
 
-def _seconds(windows: NDArray[np.int64], times: NDArray[np.float64] | None) -> NDArray[np.float32]:
+def _seconds(windows: Indices, times: NDArray[np.float64] | None) -> NDArray[np.float32]:
     """When the clips of (windows, frames) numbers begin and end: (windows, 2)."""
     if times is None:
         return np.full((len(windows), 2), np.nan, np.float32)
@@ -117,3 +145,32 @@ def collate_clips(samples: list[Any]) -> Any:
         "seconds": np.concatenate([sample["seconds"] for sample in read]) if read else None,
         "bad": [video for sample in samples for video in sample["bad"]],
     }
+
+
+def load_clips(
+    clips: EvaluationClips,
+    batch_size: int,
+    *,
+    workers: int = 0,
+    order: Sequence[int] | None = None,
+    pin_memory: bool = False,
+    past_bad: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Batches of so many videos, as :func:`collate_clips` joins them.
+
+    Args:
+        order: which videos, one after the other; None for all as they are listed.
+        past_bad: whether to go on after a video that cannot be read; it is among the batch's ``bad``.
+
+    Raises:
+        VideoError: a video cannot be read. UserError: something else is wrong.
+    """
+    batches: DataLoader[Any] = DataLoader(
+        clips, batch_size, sampler=order, num_workers=workers, collate_fn=collate_clips, pin_memory=pin_memory
+    )
+    for batch in batches:
+        if isinstance(batch, UserError):
+            raise batch
+        if batch["bad"] and not past_bad:
+            raise batch["bad"][0].error()
+        yield batch

@@ -62,6 +62,11 @@ class VideoList:
         return bool((self.labels != UNLABELLED).all())
 
 
+def only_video(path: Path) -> VideoList:
+    """A list of one video, whatever its name ends in."""
+    return VideoList([str(path)], np.array([UNLABELLED]), np.array([UNKNOWN]), Path(), source=str(path))
+
+
 def _fields(line: str, columns: int, where: str) -> tuple[str, int, int]:
     """Path, label and frames of one line; ``where`` it stands is told when it is wrong."""
     more = _FULL.fullmatch(line) or _LABELLED.fullmatch(line)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,29 @@ class ClipConfig:
     @property
     def frames_to_read(self) -> int:
         return self.frames + MODALITIES[self.modality].more_frames
+
+
+@dataclass(frozen=True)
+class ClipChanges:
+    """In what clips differ from those that weights were trained on."""
+
+    frames: int | None = None
+    """Frames a clip; left out, as the weights were trained."""
+    stride: int | None = None
+    """Every so manieth frame; left out, as the weights were trained."""
+    resize: int | None = None
+    """Pixels of the shorter side; left out, as the weights were trained."""
+    size: int | None = None
+    """Side of the crop; left out, as the weights were trained."""
+
+    def of(self, about: Mapping[str, Any]) -> ClipConfig:
+        """The clips that weights are to see, by what their checkpoint says of them.
+
+        Raises:
+            UserError: there are no such clips.
+        """
+        changed = {name: value for name, value in asdict(self).items() if value is not None}
+        return replace(ClipConfig(**about.get("clip", {})), **changed)
 
 
 class Reader:

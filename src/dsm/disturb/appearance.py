@@ -6,6 +6,7 @@ in, the same for all frames, so that nothing new moves.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,13 +30,13 @@ class Appearance(Disturbance):
     source: Source = "batch"
     """Whose frame it is; a batch of one has but its own."""
 
+    @abstractmethod
     def mix(self, clip: Tensor, draws: Tensor) -> Tensor:
         """Mix pictures into clips (B, C, T, H, W) of floating point.
 
         Args:
             draws: (B, 2): how much of the picture is mixed in, and which frame it is, as a share of the clip.
         """
-        raise NotImplementedError
 
     def __call__(self, clip: Tensor, seed: Seed = None) -> Tensor:
         """Mix a picture into each of the clips (B, C, T, H, W); of the same shape, type and range."""

@@ -13,6 +13,7 @@ arrays, stacked, on any device. Called with clips, a kind does both::
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -30,7 +31,7 @@ Seed = np.random.Generator | int | None
 
 
 @dataclass(frozen=True)
-class Disturbance:
+class Disturbance(ABC):
     """A kind of SLD. Its subclasses say how."""
 
     strength: float = 1.0
@@ -40,9 +41,9 @@ class Disturbance:
         if not 0 <= self.strength < float("inf"):
             raise UserError(f"the strength of a disturbance must be 0 or more, not {self.strength}.")
 
+    @abstractmethod
     def draw(self, rng: np.random.Generator) -> Draw:
         """What is random about one sample; of one shape, and all zeros where it is the identity."""
-        raise NotImplementedError
 
     def draw_batch(self, count: int, seed: Seed, like: Tensor) -> Tensor:
         """Draws of so many samples, stacked, on the device of ``like``."""
@@ -54,9 +55,9 @@ class Disturbance:
 class Warp(Disturbance):
     """A kind that bends the picture."""
 
+    @abstractmethod
     def field(self, draws: Tensor, height: int, width: int) -> Tensor:
         """Draws of a batch, stacked (B, …), to displacements (B, H, W, 2), normalised, x first."""
-        raise NotImplementedError
 
     def __call__(self, clip: Tensor, seed: Seed = None, padding: Padding = "reflection") -> Tensor:
         """Bend clips (B, C, T, H, W), each in its own way; of the same shape, type and range."""

@@ -76,8 +76,9 @@ class PartBatches:
         starts = np.arange(0, videos, batch_size)
         of_part = [starts[part * BATCHES_A_PART : (part + 1) * BATCHES_A_PART] for part in parts]
         self._batches = [list(range(s, min(s + batch_size, videos))) for starts in of_part for s in starts]
-        self.ends = np.cumsum([len(starts) for starts in of_part]).tolist()
-        """After how many batches each part is done."""
+        ends = np.cumsum([len(starts) for starts in of_part])
+        self.done_after: dict[int, int] = dict(zip(ends.tolist(), parts, strict=True))
+        """Which part is done after so many batches."""
         self.start, self.stop = 0, len(self._batches)
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -128,8 +129,8 @@ def extract_to_file(
         for number, part in enumerate(_work(encoder, videos, clip, settings, order, fabric.device), start=1):
             found.append(part)
             bad += len(part.bad)
-            if number in order.ends:
-                save_part(files[left[order.ends.index(number)]], together(found))
+            if number in order.done_after:
+                save_part(files[order.done_after[number]], together(found))
                 found = []
             done += settings.batch_size * fabric.world_size  # the others are about as far
             bar.update(min(done, len(videos)), f"  {bad} cannot be read" if bad else "")

@@ -57,9 +57,12 @@ def look(
     """R@1 and the accuracy of a vote of the nearest neighbours, each video against the others, in [0, 1]."""
     features = extract_features(encoder, videos, clip, windows=windows, workers=workers)
     found = retrieve(features, features, KNN)
-    votes = torch.from_numpy(features.labels[found.neighbours])
+    labels = torch.from_numpy(features.labels)
+    counted = nn.functional.one_hot(labels[found.neighbours], int(labels.max()) + 1).float()
+    # A video has fewer neighbours where the list names it more than once.
+    there = torch.from_numpy(found.neighbours >= 0)
+    counted *= there[..., None]
     # Of classes with as many votes the nearest neighbour's wins: its vote counts a little more.
-    counted = nn.functional.one_hot(votes).float()
-    counted[:, 0] *= 1.1
-    right = counted.sum(1).argmax(1) == torch.from_numpy(features.labels)
+    counted[:, :1] *= 1.1
+    right = (counted.sum(1).argmax(1) == labels) & there.any(1)
     return {"knn": float(right.float().mean()), "R@1": float(found.recall(1).mean())}

@@ -10,10 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from dsm.datasets.clips import raise_errors
-from dsm.datasets.evaluation_clips import EvaluationClips, collate_clips
+from dsm.datasets.evaluation_clips import EvaluationClips, load_clips
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig
 from dsm.evaluate.features import Features
@@ -67,18 +65,10 @@ def extract_by_all(
     """
     encoders = [channels_last(one.eval()) for one in encoders]
     device = next(encoders[0].parameters()).device
-    loader = DataLoader(
-        EvaluationClips(videos, clip, windows, crops, workers=workers),
-        batch_size=batch_size,
-        num_workers=workers,
-        collate_fn=collate_clips,
-        pin_memory=device.type == "cuda",
-    )
+    clips = EvaluationClips(videos, clip, windows, crops, workers=workers)
     rows: list[list[NDArray[np.float32]]] = [[] for _ in encoders]
     done = 0
-    for batch in raise_errors(loader):
-        if batch["bad"]:
-            raise batch["bad"][0].error()
+    for batch in load_clips(clips, batch_size, workers=workers, pin_memory=device.type == "cuda"):
         x = to_input(batch["clips"], clip.modality, device)
         for encoder, row in zip(encoders, rows, strict=True):
             row.append(means(encode(encoder, x), batch["counts"]))

@@ -66,6 +66,12 @@ def run_and_seed(meta: Mapping[str, Any]) -> tuple[str, int]:
     return str(meta.get("run", "?")), seed if isinstance(seed, int) else 0
 
 
+def seed_of(about: Mapping[str, Any]) -> int:
+    """The seed of the run that trained a checkpoint, by what the checkpoint says of it."""
+    settings = about.get("settings")
+    return int(settings.get("seed", 0)) if isinstance(settings, dict) else 0
+
+
 def print_rows(rows: Sequence[Row]) -> None:
     """A line a number, with its interval."""
     for row in rows:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dsm.evaluate.features import Features, same_dimensions
 from dsm.evaluate.nearest import Ids, nearest, unit_rows
+from dsm.evaluate.results import Row, share
 
 KS = (1, 5, 10, 20, 50)
 MOST_AT_ONCE = 2**24
@@ -55,6 +56,13 @@ def retrieve(
     found = nearest(gallery.features, queries.features, k, apart=apart)
     right = gallery.labels[found.places] == queries.labels[:, None]
     return Retrieval(found.places, found.similarities, right & (found.places >= 0))
+
+
+def recall_rows(
+    run: str, seed: int, test: str, found: Retrieval, *, groups: Sequence[str] | None = None
+) -> list[Row]:
+    """R@k for each of :data:`KS`, with intervals over queries or groups of them."""
+    return [share(run, seed, test, f"R@{k}", found.recall(k), groups=groups) for k in KS]
 
 
 def kept_apart(

@@ -37,11 +37,6 @@ class Subject:
         if self.names is not None:
             self.known = np.arange(len(self.names))
 
-    @property
-    def seed(self) -> int:
-        settings = self.config.get("settings")
-        return int(settings.get("seed", 0)) if isinstance(settings, dict) else 0
-
     def learn(self, train: Features) -> None:
         """Fit the probe of an encoder."""
         self.probe = fit_probe(train)

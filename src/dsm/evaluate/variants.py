@@ -13,10 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from dsm.datasets.clips import raise_errors
-from dsm.datasets.evaluation_clips import EvaluationClips, collate_clips
+from dsm.datasets.evaluation_clips import EvaluationClips, load_clips
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig
 from dsm.disturb import temporal
@@ -207,22 +205,16 @@ def features_of_variants(
     read = max(windows, -(-SCENE_FRAMES // clip.frames_to_read))
     read += windows == 1 and read % 2 == 0  # so that one is in the middle
     shown_windows = np.rint(np.linspace(0, read - 1, windows)).astype(int) if windows > 1 else [read // 2]
-    loader = DataLoader(
-        EvaluationClips(videos, clip, read, workers=workers),
-        batch_size=batch_size,
-        sampler=order.tolist(),
-        num_workers=workers,
-        collate_fn=collate_clips,
-        pin_memory=device.type == "cuda",
-    )
+    batches = load_clips(
+        EvaluationClips(videos, clip, read, workers=workers), batch_size,
+        workers=workers, order=order.tolist(), pin_memory=device.type == "cuda",
+    )  # fmt: skip
     rows: list[dict[str, list[NDArray[np.float32]]]] = [{name: [] for name in variants} for _ in encoders]
     pictures: Pictures = {}
     scenes: dict[int, Tensor] = {}
     swapped = np.empty(len(videos))
     done = 0
-    for batch in raise_errors(loader):
-        if batch["bad"]:
-            raise batch["bad"][0].error()
+    for batch in batches:
         decoded = batch["clips"].unflatten(0, (len(batch["index"]), -1))  # (B, W, T, S, S, C) uint8
         colours: Tensor = decoded.to(device).permute(0, 1, 5, 2, 3, 4).float() / 255
         shown: list[tuple[int, Seen]] = []

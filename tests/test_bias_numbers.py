@@ -1,0 +1,237 @@
+"""The numbers of a bias report: classifiers made to rely on the scene or not, and slow references."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+from dsm.analyse.bias import (
+    SKILLS,
+    Judged,
+    accuracy,
+    class_shares,
+    fit_line,
+    four_numbers,
+    scene_reliance,
+    skill_lost,
+)
+from dsm.analyse.label_places import overlap, place_labels
+from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.datasets.reading import ClipConfig
+from dsm.evaluate.variants import VARIANTS, features_of_variants
+from dsm.normalization import MEAN, STD
+from dsm.video.write import write_video
+
+SIDE = 32
+SCENE_COLOURS = np.array([[60, 60, 130], [130, 60, 60], [60, 130, 60], [120, 120, 40]])
+DIRECTIONS = np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])
+"""(x, y) a class: each is another one played backwards."""
+
+
+def moving_square(label: int, scene: int, rng: np.random.Generator, frames: int = 24) -> np.ndarray:
+    """A white square that goes one of four ways before a plain scene: uint8 (T, S, S, 3)."""
+    video = np.empty((frames, SIDE, SIDE, 3), np.uint8)
+    video[:] = SCENE_COLOURS[scene] + rng.integers(-8, 9, 3)
+    for number in range(frames):
+        x, y = 13 + DIRECTIONS[label] * (number - frames // 2) * 0.9 + rng.integers(-1, 2, 2) * (number == 0)
+        video[number, round(y) : round(y) + 6, round(x) : round(x) + 6] = 245
+    return video
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four motions, each before a scene of its own (``tied.txt``) and before another's (``crossed.txt``)."""
+    out = tmp_path_factory.mktemp("squares")
+    rng = np.random.default_rng(0)
+    for name, shift in (("tied", 0), ("crossed", 1)):
+        labels = np.arange(24) % 4
+        paths = [f"{name}/{index:02d}.mp4" for index in range(len(labels))]
+        for path, label in zip(paths, labels, strict=True):
+            write_video(out / path, moving_square(label, (label + shift) % 4, rng))
+        write_list(out / f"{name}.txt", VideoList(paths, labels, np.full(24, 24), out))
+    return out
+
+
+SQUARE_CLIP = ClipConfig(frames=8, stride=3, resize=SIDE, size=SIDE)
+
+
+class Made(nn.Module):
+    """A classifier by rule; its parameter is there to say where it lies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = nn.Parameter(torch.zeros(1))
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.logits(clip * STD + MEAN).softmax(1)
+
+    def logits(self, clip: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class MeanColour(Made):
+    """Whose scene is nearest to the mean colour?"""
+
+    def logits(self, clip: Tensor) -> Tensor:
+        # The square takes a 28th of the picture, and its white is known.
+        colour = (clip.mean((2, 3, 4)) - 36 / SIDE**2) / (1 - 36 / SIDE**2)
+        return -40 * torch.cdist(colour, torch.from_numpy(SCENE_COLOURS).float() / 255)
+
+
+class SquaresWay(Made):
+    """Which way does what is white go?"""
+
+    def logits(self, clip: Tensor) -> Tensor:
+        white = (clip.amin(1) > 0.75).float()
+        amount = white.sum((2, 3)).clamp(min=1)
+        line = torch.arange(SIDE).float()
+        x = (white.sum(2) * line).sum(2) / amount
+        y = (white.sum(3) * line).sum(2) / amount
+        way = torch.stack([x[:, -1] - x[:, 0], y[:, -1] - y[:, 0]], dim=1)
+        return 5 * way @ torch.from_numpy(DIRECTIONS).float().T
+
+
+def judge(classifiers: list[nn.Module], videos: VideoList, **changes: Any) -> list[Judged]:
+    found = features_of_variants(classifiers, videos, SQUARE_CLIP, VARIANTS, workers=0, **changes)
+    return [Judged(one, np.arange(4), videos.labels, found.others) for one in found.features]
+
+
+def test_a_classifier_of_scenes_relies_on_them_wholly_and_one_of_motion_not_at_all(squares: Path) -> None:
+    for name in ("tied", "crossed"):  # the measure knows no labels
+        by_colour, by_motion = judge([MeanColour(), SquaresWay()], read_list(squares / f"{name}.txt"))
+        assert scene_reliance(by_colour).value == pytest.approx(1, abs=0.02)
+        assert scene_reliance(by_motion).value == pytest.approx(0, abs=0.02)
+    by_colour, by_motion = judge([MeanColour(), SquaresWay()], read_list(squares / "tied.txt"))
+    numbers = four_numbers(by_colour)
+    assert [numbers[name].value for name in SKILLS] == [0, 0, 0]
+    assert accuracy(by_colour, "no_foreground").value == 1
+    assert accuracy(by_colour, "background").value == 0
+    numbers = four_numbers(by_motion)
+    assert accuracy(by_motion, "clip").value == accuracy(by_motion, "background").value == 1
+    assert accuracy(by_motion, "stripes").value > 0.8
+    assert numbers["motion_gain"].value == 1
+    assert numbers["direction_sensitivity"].value == pytest.approx(1 / 0.75)  # always the opposite way
+    assert 0.3 < numbers["order_sensitivity"].value < 1.4
+
+
+def test_scene_reliance_grows_with_the_weight_of_the_scene(squares: Path) -> None:
+    class Mixed(Made):
+        def __init__(self, share: float) -> None:
+            super().__init__()
+            self.share, self.parts = share, (MeanColour(), SquaresWay())
+
+        def forward(self, clip: Tensor) -> Tensor:
+            return self.share * self.parts[0](clip) + (1 - self.share) * self.parts[1](clip)
+
+    shares = [0.0, 0.25, 0.5, 0.75, 1.0]
+    found = judge([Mixed(share) for share in shares], read_list(squares / "tied.txt"))
+    assert [scene_reliance(one).value for one in found] == pytest.approx(shares, abs=0.05)
+
+
+def certain(labels: np.ndarray, classes: int) -> np.ndarray:
+    return np.eye(classes, dtype=np.float32)[labels][:, None]
+
+
+def test_accuracies_weigh_classes_alike_and_who_is_no_better_than_chance_has_no_skill_to_lose() -> None:
+    labels = np.array([0] * 90 + [1] * 10)
+    always = {name: certain(np.zeros(100, int), 2) for name in VARIANTS}
+    judged = Judged(always, np.arange(2), labels, np.zeros((100, 1), int))
+    assert accuracy(judged, "clip").value == judged.chance == 0.5
+    assert list(four_numbers(judged).values()) == [None] * 4
+
+
+def test_the_skill_lost_is_its_formula() -> None:
+    labels = np.repeat(np.arange(4), 20)
+    wrong = (labels + 1) % 4
+    half = np.where(np.arange(80) % 2, labels, wrong)
+    probabilities = {"clip": certain(labels, 4), "static": certain(half, 4), "reversed": certain(wrong, 4)}
+    judged = Judged(probabilities, np.arange(4), labels, np.zeros((80, 1), int))
+    found = skill_lost(judged, "static")
+    assert found.value == pytest.approx((1 - 0.5) / (1 - 0.25))
+    assert found.low < found.value < found.high
+    assert skill_lost(judged, "reversed").value == pytest.approx(1 / 0.75)
+
+
+def test_scene_reliance_is_least_squares_over_all_mixtures() -> None:
+    rng = np.random.default_rng(4)
+    own = rng.dirichlet(np.ones(5), 60).astype(np.float32)
+    others = rng.integers(0, 60, (60, 3))
+    mixed = 0.3 * own[:, None] + 0.5 * own[others] + 0.2 * rng.dirichlet(np.ones(5) / 2, (60, 3))
+    judged = Judged(
+        {"clip": own[:, None], "background": mixed.astype(np.float32)},
+        np.arange(5), rng.integers(0, 5, 60), others,
+    )  # fmt: skip
+    # Each class about its mean: one column of ones a class.
+    rows = [
+        (*np.eye(5)[k], own[i, k], own[others[i, part], k], mixed[i, part, k])
+        for i in range(60) for part in range(3) for k in range(5)
+    ]  # fmt: skip
+    table = np.array(rows)
+    *_, m, s = np.linalg.lstsq(table[:, :-1], table[:, -1], rcond=None)[0]
+    found = scene_reliance(judged)
+    assert found.value == pytest.approx(s / (m + s), rel=1e-4)
+    assert found.low < 5 / 8 < found.high
+
+
+def test_mixtures_that_mean_nothing_have_no_reliance() -> None:
+    own = np.random.default_rng(5).dirichlet(np.ones(3), 30).astype(np.float32)[:, None]
+    odd = np.broadcast_to(np.float32([0.2, 0.7, 0.1]), (30, 2, 3))
+    others = (np.arange(30)[:, None] + [1, 2]) % 30
+    assert (
+        scene_reliance(Judged({"clip": own, "background": odd}, np.arange(3), np.arange(30) % 3, others))
+        is None
+    )
+
+
+def test_a_class_that_no_single_frame_tells_has_a_finite_gain() -> None:
+    labels = np.array([0, 0, 1, 1])
+    said = {"clip": certain(labels, 2), "static": certain(np.array([1, 1, 1, 0]), 2)}
+    first, second = class_shares(Judged(said, np.arange(2), labels, np.zeros((4, 1), int)))
+    assert (first.accuracy["static"], first.gain) == (0, pytest.approx(2.5 / 0.5 - 1))
+    assert (second.accuracy["static"], second.gain) == (0.5, pytest.approx(2.5 / 1.5 - 1))
+
+
+def test_the_band_of_a_line_is_the_textbooks() -> None:
+    rng = np.random.default_rng(6)
+    x = rng.random(17) * 100
+    y = 3 - 0.02 * x + rng.normal(0, 0.4, 17)
+    line, known = fit_line(x, y), stats.linregress(x, y)
+    assert line is not None
+    assert (line.slope, line.intercept) == (pytest.approx(known.slope), pytest.approx(known.intercept))
+    # The same by matrices: var(line at x0) = s² x0' (X'X)^-1 x0.
+    design = np.column_stack([np.ones(17), x])
+    residuals = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
+    at = np.array([0.0, 30.0, 140.0])
+    places = np.column_stack([np.ones(3), at])
+    variance = (
+        residuals
+        @ residuals
+        / 15
+        * np.einsum("ij,jk,ik->i", places, np.linalg.inv(design.T @ design), places)
+    )
+    np.testing.assert_allclose(line.half_band(at), 2.131449546 * np.sqrt(variance), rtol=1e-6)
+    assert fit_line(x[:2], y[:2]) is None
+    assert fit_line(np.ones(9), y[:9]) is None
+
+
+@pytest.mark.parametrize("count", [10, 101])
+def test_names_lie_over_no_name_and_no_point(count: int) -> None:
+    rng = np.random.default_rng(count)
+    points = rng.random((count, 2)) * [600, 450]
+    points[: count // 5] = points[0]  # several classes at one place
+    sizes = np.column_stack([rng.uniform(20, 100, count), np.full(count, 10.0)])
+    boxes = place_labels(points, sizes, (0, 0, 700, 500), 6)
+    placed = [box for box in boxes if box is not None]
+    assert len(placed) >= 0.9 * count
+    for at, box in enumerate(placed):
+        assert min(box) >= 0
+        assert box[2] <= 700
+        assert box[3] <= 500
+        assert not any(overlap(box, other) for other in placed[:at])
+        assert not any(overlap(box, (x - 1, y - 1, x + 1, y + 1)) for x, y in points)

@@ -1,0 +1,149 @@
+"""Variants that keep the scene or the motion, and what encoders make of them, against slow references."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from runs import CLIP
+from torch import Tensor
+
+from dsm.datasets.lists import read_list
+from dsm.datasets.reading import ClipConfig
+from dsm.disturb.scene import moving_mask, stripes, swap_scene, temporal_median
+from dsm.evaluate.extract import extract_by_all
+from dsm.evaluate.variants import SCENES, VARIANTS, Seen, draw_others, features_of_variants
+from dsm.models.zoo import create_model
+
+
+def a_video(seed: int = 0) -> tuple[Seen, Tensor]:
+    """Three windows of a grey disc that moves before a picture of noise, and the picture."""
+    rng = np.random.default_rng(seed)
+    scene = torch.from_numpy(rng.random((3, 1, 40, 40), np.float32) * 0.4)
+    clips = scene.expand(3, 3, 5, 40, 40).clone()
+    for window in range(3):
+        for frame in range(5):
+            clips[window, :, frame, 8 * window : 8 * window + 7, 7 * frame : 7 * frame + 7] = 0.95
+    found = temporal_median(clips.transpose(0, 1).flatten(1, 2)[None])
+    others = torch.from_numpy(rng.random((SCENES, 3, 1, 40, 40), np.float32))
+    return Seen(clips, found, moving_mask(clips, found), others), scene
+
+
+def test_the_scene_is_what_is_seen_most_and_what_moves_is_kept_before_another() -> None:
+    seen, scene = a_video()
+    assert torch.equal(seen.scene[0], scene)
+    mixed = VARIANTS["background"](seen, np.random.default_rng(0))
+    assert mixed.shape == (SCENES, 3, 3, 5, 40, 40)
+    for window in range(3):
+        for frame in range(5):
+            y, x = 8 * window, 7 * frame
+            inside = (slice(None), slice(y + 1, y + 6), slice(x + 1, x + 6))
+            assert seen.moving[window, 0, frame][inside[1:]].min() == 1
+            far = torch.ones(40, 40, dtype=torch.bool)
+            far[max(y - 2, 0) : y + 9, max(x - 2, 0) : x + 9] = False
+            assert seen.moving[window, 0, frame][far].max() == 0
+            for part in range(SCENES):
+                assert torch.equal(
+                    mixed[part, window, :, frame][inside], seen.clips[window, :, frame][inside]
+                )
+                expected = seen.others[part, :, 0][:, far]
+                assert torch.equal(mixed[part, window, :, frame][:, far], expected)
+
+
+def test_a_flickering_light_is_no_movement() -> None:
+    clip = torch.full((1, 3, 8, 24, 24), 0.5)
+    clip[:, :, 4:] += 0.2
+    assert moving_mask(clip, temporal_median(clip)).max() == 0
+
+
+def test_swapping_by_a_mask_is_a_mean_weighted_by_it() -> None:
+    clip, other = torch.rand(2, 3, 4, 8, 8), torch.rand(2, 3, 1, 8, 8)
+    mask = torch.rand(2, 1, 4, 8, 8)
+    torch.testing.assert_close(swap_scene(clip, mask, other), mask * clip + (1 - mask) * other)
+
+
+def test_stripes_stay_in_range_and_lie_between_two_colours() -> None:
+    made = stripes(3, 48, 64, np.random.default_rng(3))[0, :, 0].double()
+    assert made.shape == (3, 48, 64)
+    assert made.min() >= 0
+    assert made.max() <= 1
+    line = made.flatten(1).T - made.flatten(1).T.mean(0)
+    spread = torch.linalg.svdvals(line)
+    assert spread[1] < 1e-4 * spread[0]  # colours on one line
+    assert spread[0] > 0
+
+
+def test_single_frames_orders_and_the_scene_alone_are_what_they_say() -> None:
+    seen, scene = a_video()
+    made = {name: variant(seen, np.random.default_rng(1)) for name, variant in VARIANTS.items()}
+    assert torch.equal(made["clip"][0], seen.clips)
+    originals = [frame.tolist() for clip in seen.clips for frame in clip.transpose(0, 1)]
+    for view in made["static"][0]:
+        assert all(torch.equal(view[:, 0], view[:, frame]) for frame in range(5))
+        assert view[:, 0].tolist() in originals
+    assert made["static"].shape[:2] == (1, 12)
+    for before, after in zip(seen.clips, made["reversed"][0], strict=True):
+        assert all(torch.equal(before[:, frame], after[:, 4 - frame]) for frame in range(5))
+    for before, after in zip(seen.clips, made["shuffled"][0], strict=True):
+        frames = [frame.tolist() for frame in before.transpose(0, 1)]
+        order = [frames.index(frame.tolist()) for frame in after.transpose(0, 1)]
+        assert sorted(order) == [0, 1, 2, 3, 4]
+        assert order not in ([0, 1, 2, 3, 4], [4, 3, 2, 1, 0])
+    assert torch.equal(made["no_foreground"][0, 0], scene.expand(3, 5, 40, 40))
+    assert all(views.shape[2:] == (3, 5, 40, 40) for views in made.values())
+
+
+@pytest.mark.parametrize("labels", [[0] * 30 + [1], [0, 1, 2] * 5, [1, 0], [2, 2, 1, 1, 0]])
+def test_every_video_finds_scenes_of_other_labels_behind_it(labels: list[int]) -> None:
+    of = np.array(labels)
+    for seed in range(5):
+        order, behind = draw_others(of, seed)
+        assert sorted(order[1:]) == list(range(len(of)))
+        for place in range(1, len(order)):
+            assert (behind[place] < place).all()
+            assert (of[order[behind[place]]] != of[order[place]]).all()
+
+
+def test_encoders_see_the_clips_that_extraction_gives_them_whatever_the_batch(scenes: Path) -> None:
+    torch.manual_seed(0)
+    encoder = create_model("tiny").eval()
+    videos = read_list(scenes / "test_free.txt")
+    clip = ClipConfig(frames=8, stride=3, resize=40, size=32)
+    found = features_of_variants([encoder], videos, clip, VARIANTS, workers=0, batch_size=4)
+    (plain,) = extract_by_all([encoder], videos, clip, workers=0)
+    np.testing.assert_allclose(found.features[0]["clip"][:, 0], plain.features, atol=1e-4)
+    alone = features_of_variants([encoder], videos, clip, VARIANTS, workers=0, batch_size=1)
+    assert (found.others == alone.others).all()
+    assert (videos.labels[found.others] != videos.labels[:, None]).all()
+    for name in VARIANTS:
+        np.testing.assert_allclose(found.features[0][name], alone.features[0][name], atol=1e-4)
+
+
+def test_single_frames_are_clips_too_and_changes_of_colour_can_be_asked(scenes: Path) -> None:
+    videos = read_list(scenes / "test_free.txt")
+    encoder = create_model("tiny").eval()
+    for clip in (
+        ClipConfig(frames=1, stride=1, resize=40, size=32),
+        ClipConfig(frames=4, stride=3, resize=40, size=32, modality="rgbdiff"),
+    ):
+        found = features_of_variants([encoder], videos, clip, VARIANTS, workers=0, windows=1).features[0]
+        assert all(np.isfinite(each).all() for each in found.values())
+        if clip.frames == 1:
+            np.testing.assert_array_equal(found["clip"], found["static"])
+        else:
+            assert np.ptp(found["static"], axis=0).max() == 0  # where nothing changes all look alike
+
+
+def test_others_models_pass_through(scenes: Path) -> None:
+    pytest.importorskip("transformers")
+    encoder = create_model(
+        "hf:videomae", image_size=32, num_frames=4, hidden_size=32, num_hidden_layers=1,
+        num_attention_heads=2, intermediate_size=32,
+    )  # fmt: skip
+    videos = read_list(scenes / "test_free.txt")
+    found = features_of_variants([encoder], videos, CLIP, VARIANTS, workers=0)
+    assert {name: each.shape for name, each in found.features[0].items()} == {
+        name: (10, SCENES if name == "background" else 1, 32) for name in VARIANTS
+    }
