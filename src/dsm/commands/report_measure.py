@@ -36,7 +36,7 @@ MEASURES: tuple[Measure, ...] = get_args(Measure)
 WRITTEN_LAST = {
     "retrieval": "classes.csv",
     "probe": "results.json",
-    "test": "confusion.png",
+    "test": "results.json",
     "look": "look.csv",
     "bias": "variants.png",
 }
