@@ -119,6 +119,7 @@ def write_run_report(path: Path, content: ReportContent) -> None:
         path,
         "report.html",
         title=f"{title} – dsm report",
+        heading=title,
         headline=_headline(runs),
         sections=sections,
         has_clips=bool(gallery or maps),

@@ -46,12 +46,14 @@ class RunRecord:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """By the names of their flags; of the methods' settings only those of the one that trained."""
+        """By the names of their flags; of the methods' settings only those of the one that trained.
+
+        These begin with ``METHOD``, so that those of two methods can be compared.
+        """
         config = dict(self.config)
         methods = config.pop("settings", None)
         if isinstance(methods, dict):
-            name = self.method.replace("-", "_")
-            config[name] = methods.get(name, {})
+            config["METHOD"] = methods.get(self.method.replace("-", "_"), {})
         return flat(config)
 
     @property
