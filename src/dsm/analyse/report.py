@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.analyse.figures import look_of
+from dsm.analyse.film import even
 from dsm.analyse.gallery import ShownClip, compared
-from dsm.analyse.overlay import FPS, overlay
+from dsm.analyse.overlay import FPS, Looked, enlarged, overlay
 from dsm.analyse.page import clip_uri, write_page
-from dsm.analyse.result_tables import result_tables, seed_tables
+from dsm.analyse.result_tables import ResultTable, by_subject, result_tables, seed_tables
 from dsm.analyse.run_figures import CURVES, HEALTH, curve_charts, draw_gradients
 from dsm.analyse.run_record import RunRecord, differences, over_seeds
 from dsm.engine.runfolder import git_revision, versions
@@ -101,16 +102,23 @@ def write_run_report(path: Path, content: ReportContent) -> None:
     maps = _maps(dict(zip(names, measured, strict=True)))
     metrics = {run.name: run.metrics for run in runs}
     health = {name for name, _, _ in HEALTH} - set(CURVES)
+    good, looked, scene = by_subject(rows)
+    groups = over_seeds(runs)
+
+    def tables(some: list[Row]) -> dict[str, list[ResultTable]]:
+        return {"tables": result_tables(some), "over_seeds": seed_tables(some, groups)}
+
     parts: dict[str, Any] = {
-        "numbers": rows,
+        "numbers": good,
         "trained": runs,
         "curves": curve_charts(metrics, CURVES),
         "health": curve_charts(metrics, health),
         "gradients": [(run.name, uri) for run in runs if (uri := _gradients(run))],
         "neighbours": gallery,
-        "maps": maps,
-        "bias": next((found.variants for found in measured if found.variants), None),
+        "maps": maps or looked,
+        "bias": scene,
     }
+    variants = next((found.variants for found in measured if found.variants), None)
     given = [_given(one) for one in content.given]
     sections = [(key, SECTIONS[key]) for key, part in parts.items() if part]
     sections += [(f"given{place}", one["name"]) for place, one in enumerate(given, start=1)]
@@ -123,8 +131,9 @@ def write_run_report(path: Path, content: ReportContent) -> None:
         headline=_headline(runs),
         sections=sections,
         has_clips=bool(gallery or maps),
-        tables=result_tables(rows),
-        over_seeds=seed_tables(rows, over_seeds(runs)),
+        numbers=tables(good),
+        looked=tables(looked),
+        biased=tables(scene),
         by_groups=" over groups of videos" if content.by_groups else "",
         chance=_chance(features),
         runs=runs,
@@ -140,7 +149,7 @@ def write_run_report(path: Path, content: ReportContent) -> None:
         gallery=gallery,
         maps=maps,
         raised=next((found.maps.raised for found in measured if found.maps), ""),
-        variants=parts["bias"] and picture_uri(parts["bias"]),
+        variants=variants and picture_uri(variants),
         left_out=[f"{n}: {t}" for n, found in zip(names, measured, strict=True) for t in found.left_out],
         given=given,
         command=command_line(),
@@ -216,7 +225,7 @@ def _chance(features: Mapping[str, tuple[Features, Features]]) -> str:
 
 
 def _gradients(run: RunRecord) -> str | None:
-    figure = draw_gradients(run.folder)
+    figure = draw_gradients(run.folder, run.name)
     if figure is None:
         return None
     buffer = io.BytesIO()
@@ -236,9 +245,10 @@ def _maps(measured: Mapping[str, Measured]) -> list[tuple[str, list[ShownClip]]]
             if path not in maps.paths:
                 continue
             frames, its = (some[maps.paths.index(path)] for some in (maps.frames, maps.maps))
+            look = enlarged(Looked(name, frames, its))
             if not clips:
-                clips.append(ShownClip(clip_uri(frames, fps=FPS), "the clip"))
-            clips.append(ShownClip(clip_uri(overlay(frames, its), fps=FPS), name))
+                clips.append(ShownClip(clip_uri(even(look.frames), fps=FPS), "the clip"))
+            clips.append(ShownClip(clip_uri(even(overlay(look.frames, look.map)), fps=FPS), name))
         room -= sum(len(clip.uri) for clip in clips)
         if room < 0:
             break

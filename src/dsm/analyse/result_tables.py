@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from dsm.analyse.bias import NUMBERS
+from dsm.analyse.bias_report import ACCURACY
 from dsm.evaluate.results import Row, mean_and_spread
 
 MEANINGS = {
@@ -64,6 +66,16 @@ def result_tables(rows: Sequence[Row]) -> list[ResultTable]:
             lines.append((metric, MEANINGS.get(metric, ""), cells))
         tables.append(ResultTable(test, runs, lines))
     return tables
+
+
+def by_subject(rows: Sequence[Row]) -> tuple[list[Row], list[Row], list[Row]]:
+    """How good it is; where it looks; how much of it is scene."""
+    found: tuple[list[Row], list[Row], list[Row]] = [], [], []
+    for row in rows:
+        looks = "map_mass" in row.metric or row.metric in ("motion_area", "prefers_motion_to_still")
+        scene = row.metric.startswith(ACCURACY) or row.metric in NUMBERS
+        found[1 if looks else 2 if scene else 0].append(row)
+    return found
 
 
 def seed_tables(rows: Sequence[Row], groups: Mapping[str, str]) -> list[ResultTable]:

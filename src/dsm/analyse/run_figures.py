@@ -142,8 +142,11 @@ def _series(lines: Metrics, name: str) -> tuple[list[float], list[float]]:
     return [step for step, _ in known], [value for _, value in known]
 
 
-def draw_gradients(run: Path) -> Any | None:
-    """The size of the gradient layer by layer, from the first steps (pale) to the last (dark)."""
+def draw_gradients(run: Path, name: str | None = None) -> Any | None:
+    """The size of the gradient layer by layer, from the first steps (pale) to the last (dark).
+
+    None where it was not logged. ``name``: what to call the run; left out, as its folder.
+    """
     records = read_gradients(run)
     if not records or not records[-1]["layers"]:
         return None
@@ -167,7 +170,9 @@ def draw_gradients(run: Path) -> Any | None:
         axis.spines[["top", "right"]].set_visible(False)
     above.legend(fontsize=8, ncols=3)
     below.set_xticks(range(len(names)), _short(names), rotation=90, fontsize=6)
-    figure.suptitle(f"{literal(run.name)}: the gradient from the first layer to the last", fontsize=11)
+    figure.suptitle(
+        f"{literal(name or run.name)}: the gradient from the first layer to the last", fontsize=11
+    )
     return figure
 
 
