@@ -5,19 +5,20 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from numpy.typing import NDArray
+from markupsafe import Markup
 
+from dsm.analyse.embedding_page import clips_of, embedding_section, number_lines
 from dsm.analyse.figures import look_of
 from dsm.analyse.film import even
 from dsm.analyse.gallery import ShownClip, compared
 from dsm.analyse.overlay import FPS, Looked, enlarged, overlay
 from dsm.analyse.page import clip_uri, write_page
+from dsm.analyse.report_content import Embedding, Given, Measured, ReportContent
 from dsm.analyse.result_tables import ResultTable, by_subject, result_tables, seed_tables
 from dsm.analyse.run_figures import CURVES, HEALTH, curve_charts, draw_gradients
 from dsm.analyse.run_record import RunRecord, differences, over_seeds
@@ -28,63 +29,13 @@ from dsm.evaluate.retrieval import chance, kept_apart
 
 MOST = 25_000_000
 """Bytes of a page."""
-CLIPS_ROOM, PICTURES_ROOM = 10_000_000, 6_000_000
-"""Characters that clips of each kind, and pictures given from elsewhere, may take of them."""
+ROOM = {"neighbours": 8_000_000, "maps": 4_000_000, "embedding": 4_000_000, "pictures": 4_000_000}
+"""Characters that clips and pictures given from elsewhere may take of them."""
+DOTS = 80
+"""Videos of the embedding whose clips play."""
 MOST_BAD = 20
 KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
 """Pictures that are taken to the page."""
-
-
-@dataclass(frozen=True)
-class Maps:
-    """Some videos, and where a run looks in them; clips of several runs may differ in size."""
-
-    paths: list[str]
-    frames: NDArray[np.uint8]
-    """(N, T, S, S, 3)."""
-    maps: NDArray[np.float32]
-    """(N, T, S, S) in [0, 1]."""
-    raised: str
-    """What is high where a map is bright, in words."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What was measured of a run; None for what was not, or could not be."""
-
-    rows: list[Row] = field(default_factory=list)
-    features: tuple[Features, Features] | None = None
-    """Of the training list and of the test list."""
-    maps: Maps | None = None
-    variants: Path | None = None
-    """The picture of a bias report."""
-    left_out: list[str] = field(default_factory=list)
-    """What could not be measured, and why."""
-
-
-@dataclass(frozen=True)
-class Given:
-    """Results that were there already."""
-
-    name: str
-    command: str
-    rows: list[Row]
-    pictures: list[Path]
-
-
-@dataclass(frozen=True)
-class ReportContent:
-    """All that goes into a page."""
-
-    runs: list[RunRecord]
-    measured: Mapping[str, Measured] = field(default_factory=dict)
-    """By the name of the run."""
-    given: Sequence[Given] = ()
-    classes: Sequence[str] = ()
-    """Names of the classes by label."""
-    shown: int = 6
-    """Queries with their neighbours."""
-    by_groups: bool = False
 
 
 def write_run_report(path: Path, content: ReportContent) -> None:
@@ -98,7 +49,7 @@ def write_run_report(path: Path, content: ReportContent) -> None:
     rows = [row for run, found in zip(runs, measured, strict=True) for row in (*run.rows, *found.rows)]
     rows += [row for given in content.given for row in given.rows]
     features = {name: found.features for name, found in zip(names, measured, strict=True) if found.features}
-    gallery = compared(features, content.classes, content.shown, CLIPS_ROOM) if features else []
+    gallery = compared(features, content.classes, content.shown, ROOM["neighbours"]) if features else []
     maps = _maps(dict(zip(names, measured, strict=True)))
     metrics = {run.name: run.metrics for run in runs}
     health = {name for name, _, _ in HEALTH} - set(CURVES)
@@ -117,6 +68,7 @@ def write_run_report(path: Path, content: ReportContent) -> None:
         "neighbours": gallery,
         "maps": maps or looked,
         "bias": scene,
+        "embedding": content.embedding and content.embedding.embedded,
     }
     variants = next((found.variants for found in measured if found.variants), None)
     given = [_given(one) for one in content.given]
@@ -150,7 +102,16 @@ def write_run_report(path: Path, content: ReportContent) -> None:
         maps=maps,
         raised=next((found.maps.raised for found in measured if found.maps), ""),
         variants=variants and picture_uri(variants),
-        left_out=[f"{n}: {t}" for n, found in zip(names, measured, strict=True) for t in found.left_out],
+        embedding=content.embedding and _embedding(content.embedding),
+        embedding_lines=content.embedding and number_lines(content.embedding.rows, names),
+        left_out=[
+            *(
+                f"{name}: {told}"
+                for name, found in zip(names, measured, strict=True)
+                for told in found.left_out
+            ),
+            *content.left_out,
+        ],
         given=given,
         command=command_line(),
         made=_made(),
@@ -166,6 +127,7 @@ SECTIONS = {
     "neighbours": "Neighbours",
     "maps": "Where they look",
     "bias": "How much is scene",
+    "embedding": "Embedding",
 }
 
 
@@ -237,7 +199,7 @@ def _gradients(run: RunRecord) -> str | None:
 def _maps(measured: Mapping[str, Measured]) -> list[tuple[str, list[ShownClip]]]:
     """Of each video: itself, and it under the map of each run."""
     of = {name: found.maps for name, found in measured.items() if found.maps}
-    room = CLIPS_ROOM
+    room = ROOM["maps"]
     shown = []
     for path in dict.fromkeys(path for maps in of.values() for path in maps.paths):
         clips: list[ShownClip] = []
@@ -256,8 +218,18 @@ def _maps(measured: Mapping[str, Measured]) -> list[tuple[str, list[ShownClip]]]
     return shown
 
 
+def _embedding(found: Embedding) -> Markup:
+    room = ROOM["embedding"]
+    clips = {}
+    for row, uri in clips_of(found.features, DOTS).items():
+        room -= len(uri)
+        if room > 0:
+            clips[row] = uri
+    return embedding_section(found.embedded, clips, name="dots")
+
+
 def _given(one: Given) -> dict[str, Any]:
-    room, kept, left = PICTURES_ROOM, [], []
+    room, kept, left = ROOM["pictures"], [], []
     for path in one.pictures:
         uri = picture_uri(path)
         if len(uri) > room:

@@ -27,13 +27,15 @@ MEANINGS = {
     "acc_static": "of single frames",
     "acc_no_foreground": "of the scene alone",
 }
+NO_SHARES = ("effective_rank",)
+"""Metrics that are not told in %."""
 # Of which more is better, so that the best may be marked.
 _MORE = ("R@", "mAP", "linear_probe", "knn", "top", "acc_clip")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A number, in %, and how sure it is."""
+    """A number, mostly in %, and how sure it is."""
 
     value: str
     spread: str
@@ -86,6 +88,8 @@ def seed_tables(rows: Sequence[Row], groups: Mapping[str, str]) -> list[ResultTa
 def _cell(rows: Sequence[Row], best: bool) -> Cell | None:
     if not rows:
         return None
+    if rows[0].metric in NO_SHARES:
+        return Cell(f"{sum(row.value for row in rows) / len(rows):.1f}", "", best)
     value, _, spread = mean_and_spread([row.value for row in rows]).removesuffix(" %").partition(" ")
     low, high = rows[0].low, rows[0].high
     if not spread and low is not None and high is not None:

@@ -10,10 +10,11 @@ from typing import Annotated
 
 import tyro
 
-from dsm.analyse.report import KINDS, MOST, Given, ReportContent, write_run_report
+from dsm.analyse.report import KINDS, MOST, write_run_report
+from dsm.analyse.report_content import Given, ReportContent
 from dsm.analyse.run_figures import save_curves
 from dsm.analyse.run_record import RunRecord, read_run, short_names
-from dsm.commands.report_measure import MEASURES, Lists, Measure, MeasureSettings, claim, measure
+from dsm.commands.report_measure import MEASURES, Lists, Measure, MeasureSettings, claim, embed_runs, measure
 from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import VideoList, read_list
 from dsm.engine.finetune import class_names
@@ -94,7 +95,8 @@ def report(config: ReportConfig) -> None:
     names = config.names or tuple(short_names(config.runs))
     runs = [read_run(folder, name) for folder, name in zip(config.runs, names, strict=True)]
     given = [read_given(folder) for folder in config.results]
-    measured, classes = {}, []
+    measured, classes, embedding = {}, [], None
+    left_out: list[str] = []
     lists = read_lists(config)
     if lists:
         classes = class_names(
@@ -111,9 +113,16 @@ def report(config: ReportConfig) -> None:
         folders = claim(config.out.with_suffix(""), runs, lists, settings, overwrite=config.overwrite)
         for run, folder in zip(runs, folders, strict=True):
             measured[run.name] = measure(run, folder, lists, settings)
+        if "embedding" in config.measures:
+            try:
+                embedding = embed_runs(names, folders, settings)
+            except UserError as error:
+                left_out.append(f"embedding: {error}")
+                console.print(left_out[-1], style="yellow")
     content = ReportContent(
-        runs, measured, given, classes, config.shown, bool(config.groups or config.group_regex)
-    )
+        runs, measured, given, classes, config.shown, bool(config.groups or config.group_regex),
+        embedding, left_out,
+    )  # fmt: skip
     write_run_report(config.out, content)
     if config.curves:
         save_curves(config.curves, {run.name: run.metrics for run in runs})

@@ -13,9 +13,10 @@ import numpy as np
 
 from dsm.analyse.gallery import drawn
 from dsm.analyse.look import read_frames_of
-from dsm.analyse.report import Maps, Measured
+from dsm.analyse.report_content import Embedding, Maps, Measured
 from dsm.analyse.run_record import RunRecord
 from dsm.commands.bias import BiasConfig, BiasData, bias
+from dsm.commands.embed import EmbedConfig, examine
 from dsm.commands.extract import ExtractConfig, extract
 from dsm.commands.look import LookConfig, build_looker, look, take_aim
 from dsm.commands.probe import ProbeConfig, probe_command
@@ -31,7 +32,7 @@ from dsm.evaluate.results import read_results
 from dsm.files import written_aside
 from dsm.models.weights import list_checkpoints
 
-Measure = Literal["retrieval", "probe", "test", "look", "bias"]
+Measure = Literal["retrieval", "probe", "test", "look", "bias", "embedding"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 WRITTEN_LAST = {
     "retrieval": "classes.csv",
@@ -133,7 +134,7 @@ def measure(run: RunRecord, folder: Path, lists: Lists, settings: MeasureSetting
     seed = run.config.get("seed")
     for name in settings.measures:
         out = folder / name
-        if name == "test" and run.method != "finetune":
+        if name not in WRITTEN_LAST or (name == "test" and run.method != "finetune"):
             continue
         try:
             if not (out / WRITTEN_LAST[name]).exists():
@@ -153,6 +154,23 @@ def measure(run: RunRecord, folder: Path, lists: Lists, settings: MeasureSetting
         variants=variants if "bias" in settings.measures and variants.exists() else None,
         left_out=left_out,
     )
+
+
+def embed_runs(names: Sequence[str], folders: Sequence[Path], settings: MeasureSettings) -> Embedding:
+    """The maps of all runs; they take seconds, and are made anew each time.
+
+    Raises:
+        UserError: there is nothing that could be mapped, or not the same in all runs.
+    """
+    rows, embedded, features = examine(
+        EmbedConfig(
+            tuple(folder / "test.npz" for folder in folders), folders[0],
+            gallery=tuple(folder / "train.npz" for folder in folders),
+            groups=settings.groups, group_regex=settings.group_regex,
+        ),
+        names,
+    )  # fmt: skip
+    return Embedding(rows, embedded, features)
 
 
 def _maps(file: Path, looking: LookConfig, videos: VideoList, count: int) -> Maps | None:
