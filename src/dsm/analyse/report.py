@@ -71,7 +71,7 @@ def write_run_report(path: Path, content: ReportContent) -> None:
         "embedding": content.embedding and content.embedding.embedded,
     }
     variants = next((found.variants for found in measured if found.variants), None)
-    given = [_given(one) for one in content.given]
+    given = _given(content.given)
     sections = [(key, SECTIONS[key]) for key, part in parts.items() if part]
     sections += [(f"given{place}", one["name"]) for place, one in enumerate(given, start=1)]
     title = names[0] if len(names) == 1 else f"{len(names)} runs side by side"
@@ -228,16 +228,22 @@ def _embedding(found: Embedding) -> Markup:
     return embedding_section(found.embedded, clips, name="dots")
 
 
-def _given(one: Given) -> dict[str, Any]:
-    room, kept, left = ROOM["pictures"], [], []
-    for path in one.pictures:
-        uri = picture_uri(path)
-        if len(uri) > room:
-            left.append(path.name)
-            continue
-        room -= len(uri)
-        kept.append((path.name, uri))
-    return {"name": one.name, "command": one.command, "pictures": kept, "too_large": ", ".join(left)}
+def _given(every: Sequence[Given]) -> list[dict[str, Any]]:
+    """For the page; pictures that find no room are named."""
+    room, shown = ROOM["pictures"], []
+    for one in every:
+        kept, left = [], []
+        for path in one.pictures:
+            uri = picture_uri(path)
+            if len(uri) > room:
+                left.append(path.name)
+                continue
+            room -= len(uri)
+            kept.append((path.name, uri))
+        shown.append(
+            {"name": one.name, "command": one.command, "pictures": kept, "too_large": ", ".join(left)}
+        )
+    return shown
 
 
 def _made() -> str:

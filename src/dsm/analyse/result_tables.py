@@ -47,6 +47,7 @@ class ResultTable:
     """The numbers of one test."""
 
     test: str
+    """What it is called, and of how many videos it is."""
     runs: list[str]
     lines: list[tuple[str, str, list[Cell | None]]]
     """Metric, what it means, and a cell for each run."""
@@ -66,7 +67,9 @@ def result_tables(rows: Sequence[Row]) -> list[ResultTable]:
             marked = metric.startswith(_MORE) and len(known) > 1 and max(known) > min(known)
             cells = [_cell(some, marked and mean == max(known)) for some, mean in zip(of, means, strict=True)]
             lines.append((metric, MEANINGS.get(metric, ""), cells))
-        tables.append(ResultTable(test, runs, lines))
+        counts = sorted({row.n for row in own})
+        videos = f"{counts[0]} videos" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} videos"
+        tables.append(ResultTable(f"{test}, {videos}", runs, lines))
     return tables
 
 

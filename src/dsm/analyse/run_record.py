@@ -58,8 +58,8 @@ class RunRecord:
 
     @property
     def written(self) -> str:
-        """The whole config, to be read."""
-        return json.dumps(self.config, indent=2)
+        """All settings to be read, a line each."""
+        return "\n".join(f"{name} {_told(value)}" for name, value in self.settings.items())
 
 
 def read_run(folder: Path, name: str) -> RunRecord:
