@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -118,13 +119,9 @@ def measure(run: RunRecord, folder: Path, lists: Lists, settings: MeasureSetting
     bias_data = BiasData(lists.test_file, lists.train_file, root=lists.root, workers=workers)
     test_data = VideoTestData(lists.test_file, lists.root, workers)
     parts: dict[Measure, Callable[[Path], object]] = {
-        "retrieval": lambda out: retrieve_command(
-            RetrieveConfig(train, test, out, shown=0, overwrite=True, **grouped)
-        ),
-        "probe": lambda out: probe_command(ProbeConfig(train, test, out, overwrite=True, **grouped)),
-        "test": lambda out: video_test(
-            VideoTestConfig(weights, test_data, out, windows=windows, overwrite=True, **grouped)
-        ),
+        "retrieval": lambda out: retrieve_command(RetrieveConfig(train, test, out, shown=0, **grouped)),
+        "probe": lambda out: probe_command(ProbeConfig(train, test, out, **grouped)),
+        "test": lambda out: video_test(VideoTestConfig(weights, test_data, out, windows=windows, **grouped)),
         "look": lambda _: look(looking),
         "bias": lambda out: bias(
             BiasConfig((weights,), bias_data, out, names=(run.name,), windows=windows, **grouped)
@@ -139,6 +136,7 @@ def measure(run: RunRecord, folder: Path, lists: Lists, settings: MeasureSetting
         try:
             if not (out / WRITTEN_LAST[name]).exists():
                 console.print(f"{run.name}: {name}", style="bold")
+                shutil.rmtree(out, ignore_errors=True)  # broken off; they begin from the start
                 parts[name](out)
             found = read_results(out / "results.json")
         except UserError as error:
