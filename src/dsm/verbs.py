@@ -185,6 +185,15 @@ VERBS = {
             "--data.test test.txt --out results/bias",
         ),
     ),
+    "report": Verb(
+        "dsm.commands.report", "ReportConfig", "report",
+        "one run or several on one page that opens anywhere: settings, curves, health; with lists, measured",
+        (
+            "dsm report runs/mine --out report.html",
+            "dsm report runs/moco runs/dsm --out report.html --data.train train.txt --data.test test.txt",
+            "dsm report runs/moco runs/dsm --out report.html --results results/bias --curves curves.pdf",
+        ),
+    ),
     "export": Verb(
         "dsm.commands.export", "ExportConfig", "export",
         "an encoder -> safetensors, ONNX or a program of torch.export",

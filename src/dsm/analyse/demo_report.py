@@ -12,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from dsm.analyse import figures
+from dsm.analyse.gallery import ShownClip, ShownQuery, neighbours
 from dsm.analyse.page import clip_uri, to_frames, write_page
+from dsm.analyse.result_tables import Cell
 from dsm.datasets.clips import TrainingClips
 from dsm.datasets.lists import read_list
 from dsm.datasets.motionscenes import MotionScenesConfig, class_names
@@ -119,7 +121,7 @@ def _seeds_text(evidence: Evidence) -> str:
 
 def _table(evidence: Evidence, metric: str, title: str) -> dict[str, Any]:
     best = {t: max(evidence.mean(run, t, metric) for run in evidence.runs) for t in evidence.tests}
-    rows = []
+    lines = []
     for run in evidence.runs:
         cells = []
         for test in evidence.tests:
@@ -130,9 +132,9 @@ def _table(evidence: Evidence, metric: str, title: str) -> dict[str, Any]:
                 row = next(r for r in evidence.rows if (r.run, r.test, r.metric) == (run, test, metric))
                 spread = f"{100 * (row.low or 0):.0f}–{100 * (row.high or 0):.0f}"
             is_best = evidence.mean(run, test, metric) == best[test]
-            cells.append({"value": value, "spread": spread, "best": is_best})
-        rows.append((run, cells))
-    return {"title": title, "rows": rows}
+            cells.append(Cell(value, spread, is_best))
+        lines.append((run, "", cells))
+    return {"title": title, "lines": lines}
 
 
 def _chart(evidence: Evidence, metric: str, title: str) -> str:
@@ -226,7 +228,7 @@ def training_views(evidence: Evidence) -> list[list[ShownView]]:
     return rows
 
 
-def _gallery(evidence: Evidence) -> list[dict[str, Any]]:
+def _gallery(evidence: Evidence) -> list[ShownQuery]:
     seed = evidence.seeds[0]
     names = class_names(evidence.scenes)
     rng = np.random.default_rng(0)
@@ -242,41 +244,29 @@ def _gallery(evidence: Evidence) -> list[dict[str, Any]]:
             )
         return clips[relative]
 
+    gallery = evidence.features[evidence.trained[0], seed, "train"]
     for test, count in QUERIES:
+        queries = evidence.features[evidence.trained[0], seed, test]
         found = {
             run: retrieve(
                 evidence.features[run, seed, "train"], evidence.features[run, seed, test], NEIGHBOURS
             )
             for run in evidence.trained
         }
-        queries = evidence.features[evidence.trained[0], seed, test]
-        gallery = evidence.features[evidence.trained[0], seed, "train"]
         for place in rng.choice(len(queries), min(count, len(queries)), replace=False):
-            runs = [
-                {
-                    "name": run,
-                    "neighbours": [
-                        {
-                            "uri": uri(gallery.paths[near]),
-                            "motion": names[gallery.labels[near]],
-                            "right": bool(right),
-                        }
-                        for near, right in zip(
-                            found[run].neighbours[place], found[run].right[place], strict=True
-                        )
-                    ],
-                }
-                for run in evidence.trained
-            ]
             motion = names[queries.labels[place]]
-            shown.append(
-                {
-                    "title": f"{test}: {motion}",
-                    "uri": uri(queries.paths[place]),
-                    "motion": motion,
-                    "runs": runs,
-                }
-            )
+            runs = [
+                (
+                    run,
+                    neighbours(
+                        found[run], int(place), lambda near: uri(gallery.paths[near]),
+                        lambda near, _: names[gallery.labels[near]], most=NEIGHBOURS,
+                    ),
+                )
+                for run in evidence.trained
+            ]  # fmt: skip
+            query = ShownClip(uri(queries.paths[place]), "query", motion)
+            shown.append(ShownQuery(f"{test}: {motion}", query, runs))
     return shown
 
 

@@ -13,11 +13,19 @@ from dsm.analyse.embedding import Embedded
 from dsm.analyse.embedding_figure import COLOURS, MARKS
 from dsm.analyse.index_clips import clip_of
 from dsm.analyse.page import clip_uri, render_page, write_page
+from dsm.analyse.result_tables import Cell
 from dsm.errors import UserError
 from dsm.evaluate.features import Features
 from dsm.evaluate.results import Row, command_line
 
 FPS = 8
+MEANINGS = {
+    "rank": "how many dimensions the features spread along",
+    "agreement": "the nearest other video has the same name",
+    "silhouette": "from -1 to 1, 0 without order",
+    "scatter": "share of the spread that lies between names",
+}
+"""By the last word of a metric's name."""
 TITLES = {"tsne": "t-SNE", "umap": "UMAP"}
 
 
@@ -54,7 +62,8 @@ def write_embedding_page(
     """The section on a page of its own, over a table of the numbers."""
     write_page(
         path, "embedding.html", title="Embedding", section=embedding_section(embedded, clips),
-        table=number_table(rows), runs=[one.run for one in embedded], command=command_line(),
+        lines=number_lines(rows, [one.run for one in embedded]), runs=[one.run for one in embedded],
+        command=command_line(),
     )  # fmt: skip
 
 
@@ -77,6 +86,24 @@ def number_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "chance": "" if chance is None else f"chance {chance:.2f}",
         }
     return list(lines.values())
+
+
+def number_lines(rows: Sequence[Row], runs: Sequence[str]) -> list[tuple[str, str, list[Cell | None]]]:
+    """The same for a table of a page."""
+    lines = []
+    for line in number_table(rows):
+        cells = [line["cells"].get(run) for run in runs]
+        lines.append(
+            (
+                line["metric"],
+                MEANINGS.get(line["metric"].split()[-1], ""),
+                [
+                    cell and Cell(cell["value"], f"{cell['interval']} {cell['chance']}".strip(), False)
+                    for cell in cells
+                ],
+            )
+        )
+    return lines
 
 
 def clips_of(features: Features, most: int, seed: int = 0) -> dict[int, str]:

@@ -1,7 +1,9 @@
-"""Queries and their neighbours as playing clips, right and wrong marked: one self-contained page."""
+"""Queries and their neighbours as playing clips, right and wrong marked; of one run a page of its own."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,10 +13,51 @@ from dsm.analyse.index_clips import clip_of, told
 from dsm.analyse.page import clip_uri, write_page
 from dsm.evaluate.features import Features
 from dsm.evaluate.results import command_line
-from dsm.evaluate.retrieval import Retrieval
+from dsm.evaluate.retrieval import Retrieval, retrieve
 
 NEIGHBOURS = 5
 FPS = 8
+
+
+@dataclass(frozen=True)
+class ShownClip:
+    """A playing clip and its words; ``right`` is None where it is nobody's neighbour."""
+
+    uri: str
+    caption: str
+    told: str = ""
+    right: bool | None = None
+
+
+@dataclass(frozen=True)
+class ShownQuery:
+    """A clip, and by run what belongs to it."""
+
+    title: str
+    query: ShownClip
+    runs: list[tuple[str, list[ShownClip]]]
+
+
+def neighbours(
+    found: Retrieval,
+    query: int,
+    uri: Callable[[int], str],
+    caption: Callable[[int, float], str],
+    told: Callable[[int], str] = lambda _: "",
+    *,
+    most: int = NEIGHBOURS,
+) -> list[ShownClip]:
+    """The nearest of one query. Of a place in the gallery, ``uri`` gives its clip, the others its words."""
+    return [
+        ShownClip(
+            uri(int(place)),
+            caption(int(place), float(found.similarities[query, rank])),
+            told(int(place)),
+            bool(found.right[query, rank]),
+        )
+        for rank, place in enumerate(found.neighbours[query, :most])
+        if place >= 0
+    ]
 
 
 def write_gallery(path: Path, gallery: Features, queries: Features, found: Retrieval, shown: int) -> None:
@@ -29,27 +72,68 @@ def write_gallery(path: Path, gallery: Features, queries: Features, found: Retri
         return clip_uri(clip_of(gallery, row), fps=FPS)
 
     rows = []
-    for query in sorted(np.random.default_rng(0).permutation(len(queries))[:shown].tolist()):
-        near = [
-            {
-                "uri": uri(int(place)),
-                "told": told(gallery, int(place)),
-                "label": int(gallery.labels[place]),
-                "cosine": f"{found.similarities[query, rank]:.2f}",
-                "right": bool(found.right[query, rank]),
-            }
-            for rank, place in enumerate(found.neighbours[query, :NEIGHBOURS])
-            if place >= 0
-        ]
-        rows.append(
-            {
-                "uri": clip_uri(clip_of(queries, query), fps=FPS),
-                "told": told(queries, query),
-                "label": int(queries.labels[query]),
-                "near": near,
-            }
-        )
+    for query in drawn(len(queries), shown):
+        near = neighbours(
+            found, query, uri,
+            lambda place, cosine: f"{gallery.labels[place]}, cosine {cosine:.2f}",
+            lambda place: told(gallery, place),
+        )  # fmt: skip
+        own = clip_uri(clip_of(queries, query), fps=FPS)
+        itself = ShownClip(own, f"query, {queries.labels[query]}", told(queries, query))
+        rows.append(ShownQuery("", itself, [("", near)]))
     write_page(
         path, "gallery.html", title="Neighbours", rows=rows, command=command_line(),
         count=len(gallery), recall=f"{found.recall(1).mean():.1%}", queries=len(queries),
     )  # fmt: skip
+
+
+def compared(
+    runs: Mapping[str, tuple[Features, Features]], names: Sequence[str], shown: int, room: float
+) -> list[ShownQuery]:
+    """The same queries in the features of several runs.
+
+    Args:
+        runs: by name, the features to search in and those to search for, of the same lists.
+        names: of the classes.
+        shown: queries, drawn at random, the same ones every time.
+        room: characters that all clips may take together; what has no room is left out.
+
+    Raises:
+        UserError: a video cannot be read.
+    """
+    queries = next(iter(runs.values()))[1]
+    found = {run: retrieve(*pair, NEIGHBOURS) for run, pair in runs.items()}
+    clips: dict[str, str] = {}
+
+    def near(run: str, path: str) -> list[ShownClip]:
+        gallery, own = runs[run]
+        if path not in own.paths:  # it could not be read
+            return []
+
+        def uri(place: int) -> str:
+            name = gallery.paths[place]
+            if name not in clips:
+                clips[name] = clip_uri(clip_of(gallery, place), fps=FPS)
+            return clips[name]
+
+        return neighbours(
+            found[run], own.paths.index(path), uri,
+            lambda place, cosine: f"{names[gallery.labels[place]]}, cosine {cosine:.2f}",
+        )  # fmt: skip
+
+    rows: list[ShownQuery] = []
+    for query in drawn(len(queries), shown):
+        path, name = queries.paths[query], names[queries.labels[query]]
+        itself = ShownClip(clip_uri(clip_of(queries, query), fps=FPS), f"query: {name}")
+        one = ShownQuery(f"{name}: {path}", itself, [(run, near(run, path)) for run in runs])
+        room -= sum(len(clip.uri) for _, some in one.runs for clip in (itself, *some))
+        if room < 0:
+            break
+        rows.append(one)
+    return rows
+
+
+def drawn(count: int, shown: int) -> list[int]:
+    """Some of so many places, drawn at random, the same ones every time."""
+    places: list[int] = np.random.default_rng(0).permutation(count)[:shown].tolist()
+    return sorted(places)

@@ -66,7 +66,7 @@ def write_look(
         title: the line on top. scale: what the colours mean: "raises the similarity".
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    looks = [_enlarged(one) for one in looks]
+    looks = [enlarged(one) for one in looks]
     if path.suffix in (".png", ".jpg"):
         write_still(path, film_strip(looks, title=title, scale=scale, colours=colours))
     else:
@@ -126,7 +126,7 @@ def _legend(width: int, scale: str, colours: Colours) -> NDArray[np.uint8]:
     return np.concatenate([band, paragraph(f"0 … 1 of the strongest place: {scale}", width)])
 
 
-def _enlarged(one: Looked) -> Looked:
+def enlarged(one: Looked) -> Looked:
     """The same at a size at which things can be made out."""
     height, width = one.frames.shape[1:3]
     times = -(-SMALLEST // min(height, width))

@@ -1,20 +1,25 @@
-"""Pictures of a run: how its health went, and how the gradient flows through its layers."""
+"""Pictures of runs: their curves, how their health went, and how the gradient flows through the layers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.lines import Line2D
 
+from dsm.analyse.figures import line_chart, literal, look_of
 from dsm.engine.runfolder import read_gradients, read_metrics
+from dsm.errors import UserError
 from dsm.files import written_aside
 
 HEALTH = (
     ("loss", "loss", "lower is better"),
     ("motion", "positive nearer than negative", "0.5: motion is not seen"),
+    ("lr", "learning rate", ""),
     ("alignment", "alignment", "0: the two versions of a clip agree"),
     ("uniformity", "uniformity", "0: all clips one point; -4: spread out"),
     ("effective_rank", "effective rank", "1: collapsed to a line"),
@@ -23,8 +28,16 @@ HEALTH = (
     ("queue_age", "age of the oldest key of the queue, in steps", ""),
     ("data_wait", "share of time waiting for data", "above 0.05: more workers, or a pack"),
     ("monitor/knn", "knn on the monitor's list", ""),
+    ("top1", "top-1 on the training batches", ""),
+    ("monitor/top1", "top-1 on the test list", ""),
 )
 """Names in ``metrics.jsonl``, what they are called, and how to read them."""
+CURVES = ("loss", "motion", "lr", "monitor/knn", "top1", "monitor/top1")
+"""Those of them that tell how the training went; the others tell the health of a run."""
+POINTS = 300
+"""Of a line in a page, at most: a run of months must not fill it."""
+
+Metrics = Sequence[Mapping[str, float]]
 
 
 def draw_run(run: Path) -> list[Path]:
@@ -43,13 +56,16 @@ def draw_run(run: Path) -> list[Path]:
 
 
 def draw_health(run: Path) -> Any | None:
-    """A small chart for each figure of :data:`HEALTH` that the run logged; None where it logged nothing."""
-    lines = read_metrics(run)
-    series = {
-        name: [(line["step"], line[name]) for line in lines if line.get(name) is not None]
-        for name, _, _ in HEALTH
-    }
-    shown = [(name, title, hint) for name, title, hint in HEALTH if series[name]]
+    """:func:`draw_curves` of one run."""
+    return draw_curves({run.name: read_metrics(run)})
+
+
+def draw_curves(runs: Mapping[str, Metrics]) -> Any | None:
+    """A small chart for each figure of :data:`HEALTH` that was logged, with a line for each run.
+
+    None where nothing was logged.
+    """
+    shown = [one for one in HEALTH if any(_series(lines, one[0])[0] for lines in runs.values())]
     if not shown:
         return None
     columns = 3
@@ -58,21 +74,79 @@ def draw_health(run: Path) -> Any | None:
         rows, columns, figsize=(11, 2.5 * rows + 0.4), squeeze=False, layout="constrained"
     )
     for axis, (name, title, hint) in zip(axes.flat, shown, strict=False):
-        steps, values = np.array(series[name]).T
-        axis.plot(steps, values, color="#9bb8d3", linewidth=1)
-        axis.plot(steps, _smooth(values), color="#1f5a8c", linewidth=1.8)
+        for place, lines in enumerate(runs.values()):
+            steps, values = _series(lines, name)
+            if not steps:
+                continue
+            look = look_of(place)
+            axis.plot(steps, values, color=look.colour, linewidth=0.8, alpha=0.35)
+            axis.plot(steps, _smooth(values), color=look.colour, linestyle=look.line_style, linewidth=1.8)
         axis.set_title(title, fontsize=10, loc="left")
         axis.set_xlabel(f"step{f'; {hint}' if hint else ''}", fontsize=8)
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     for axis in axes.flat[len(shown) :]:
         axis.axis("off")
-    figure.suptitle(run.name, fontsize=11)
+    if len(runs) == 1:
+        figure.suptitle(literal(next(iter(runs))), fontsize=11)
+    else:
+        looks = [look_of(place) for place in range(len(runs))]
+        handles = [Line2D([], [], color=one.colour, linestyle=one.line_style) for one in looks]
+        figure.legend(
+            handles, list(map(literal, runs)), ncols=4, fontsize=9, frameon=False, loc="outside upper left"
+        )
     return figure
 
 
-def draw_gradients(run: Path) -> Any | None:
-    """The size of the gradient layer by layer, from the first steps (pale) to the last (dark)."""
+def save_curves(path: Path, runs: Mapping[str, Metrics]) -> None:
+    """Write :func:`draw_curves` as the ending of the name says: .png, .pdf or .svg.
+
+    Raises:
+        UserError: nothing was logged.
+    """
+    figure = draw_curves(runs)
+    if figure is None:
+        raise UserError(f"{path}: the runs logged nothing that could be drawn.")
+    with written_aside(path) as aside:
+        figure.savefig(aside, dpi=110, format=path.suffix[1:])
+    plt.close(figure)
+
+
+def curve_charts(runs: Mapping[str, Metrics], names: Collection[str]) -> list[str]:
+    """The same for a page: an SVG for each figure of these names that was logged."""
+    charts = []
+    for name, title, hint in HEALTH:
+        lines, ends = [], []
+        for place, (run, logged) in enumerate(runs.items()):
+            steps, values = _series(logged, name)
+            if steps and name in names:
+                kept = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), POINTS)).round().astype(int))
+                smooth = _smooth(values)
+                lines.append((f"_{place}", look_of(place), [steps[i] for i in kept], list(smooth[kept])))
+                ends.append(f"{run}: {smooth[0]:.3g} to {smooth[-1]:.3g}")
+        if lines:
+            charts.append(
+                line_chart(
+                    lines, title=title[0].upper() + title[1:], y_label=hint,
+                    description=f"{title} over training, from the first logged step to the last. "
+                    f"{'; '.join(ends)}.",
+                )
+            )  # fmt: skip
+    return charts
+
+
+def _series(lines: Metrics, name: str) -> tuple[list[float], list[float]]:
+    """Steps at which a figure was logged as a finite number, and the numbers."""
+    found = [(line["step"], line[name]) for line in lines if isinstance(line.get(name), (int, float))]
+    known = [(step, value) for step, value in found if math.isfinite(value)]
+    return [step for step, _ in known], [value for _, value in known]
+
+
+def draw_gradients(run: Path, name: str | None = None) -> Any | None:
+    """The size of the gradient layer by layer, from the first steps (pale) to the last (dark).
+
+    None where it was not logged. ``name``: what to call the run; left out, as its folder.
+    """
     records = read_gradients(run)
     if not records or not records[-1]["layers"]:
         return None
@@ -96,11 +170,13 @@ def draw_gradients(run: Path) -> Any | None:
         axis.spines[["top", "right"]].set_visible(False)
     above.legend(fontsize=8, ncols=3)
     below.set_xticks(range(len(names)), _short(names), rotation=90, fontsize=6)
-    figure.suptitle(f"{run.name}: the gradient from the first layer to the last", fontsize=11)
+    figure.suptitle(
+        f"{literal(name or run.name)}: the gradient from the first layer to the last", fontsize=11
+    )
     return figure
 
 
-def _smooth(values: np.ndarray) -> np.ndarray:
+def _smooth(values: Sequence[float]) -> np.ndarray:
     """A running mean over a twentieth of the points."""
     width = max(len(values) // 20, 1)
     padded = np.pad(values, (width // 2, width - 1 - width // 2), mode="edge")

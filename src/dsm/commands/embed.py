@@ -77,12 +77,41 @@ def embed(config: EmbedConfig) -> list[Row]:
     files = [config.out / name for name in FILES]
     for file in files:
         claim_file(file, overwrite=config.overwrite)
+    rows, embedded, features = examine(config)
+    runs = [one.run for one in embedded]
+    write_results(files[0], rows, revision=git_revision())
+    with progress("clips", 1) as bar:
+        clips = clips_of(features, config.clips, config.seed)
+        bar.update(1)
+    if config.clips and not clips:
+        console.print("no clips in the page: the videos cannot be read where they were.", style="yellow")
+    write_embedding_page(files[1], embedded, clips, rows)
+    draw_embeddings(embedded, files[2], which=config.map[0])
+    Console().print(_table(rows, runs))
+    console.print(f"written: {', '.join(map(str, files))}")
+    return rows
+
+
+def examine(
+    config: EmbedConfig, names: Sequence[str] | None = None
+) -> tuple[list[Row], list[Embedded], Features]:
+    """Map and measure, and write nothing.
+
+    Args:
+        names: what to call the files' weights; left out, as the features say.
+
+    Returns:
+        The numbers, the maps, and of the first file the videos that are on them.
+
+    Raises:
+        UserError: a file holds no features of labelled videos, or those of others than the first.
+    """
     loaded = [_load(path) for path in config.features]
     kept = _some(loaded, config)
     features = [_rows(one, kept) for one in loaded]
     namings = _namings(config, features[0])
     groups = find_groups(features[0].paths, file=config.groups, regex=config.group_regex)
-    runs = _run_names(config, features)
+    runs = names or _run_names(config, features)
     rows: list[Row] = []
     embedded = []
     with progress("maps", len(features) * len(config.map)) as bar:
@@ -98,17 +127,7 @@ def embed(config: EmbedConfig) -> list[Row]:
                 maps[name] = plane(np.array(one.features), name, seed=config.seed)
                 bar.update(place * len(config.map) + len(maps), f"{run}, {name}")
             embedded.append(Embedded(run, maps, ways, nearest_others(one.features, NEIGHBOURS), one.paths))
-    write_results(files[0], rows, revision=git_revision())
-    with progress("clips", 1) as bar:
-        clips = clips_of(features[0], config.clips, config.seed)
-        bar.update(1)
-    if config.clips and not clips:
-        console.print("no clips in the page: the videos cannot be read where they were.", style="yellow")
-    write_embedding_page(files[1], embedded, clips, rows)
-    draw_embeddings(embedded, files[2], which=config.map[0])
-    Console().print(_table(rows, runs))
-    console.print(f"written: {', '.join(map(str, files))}")
-    return rows
+    return rows, embedded, features[0]
 
 
 def _table(rows: Sequence[Row], runs: Sequence[str]) -> Table:

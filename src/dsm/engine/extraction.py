@@ -108,7 +108,7 @@ def extract_to_file(
     check_suffix(out)
     folder = out.with_name(f"{out.name}.parts")
     # By what is in it, not by its name: a run goes on training.
-    made_by = {"encoder": digest(encoder), "list": _digest_list(videos), "clip": asdict(clip)}
+    made_by = {"encoder": digest(encoder), "list": digest_list(videos), "clip": asdict(clip)}
     chosen = {name: value for name, value in asdict(settings).items() if name not in ("workers", "timeout")}
     fabric = make_fabric()
     if fabric.is_global_zero:
@@ -200,7 +200,8 @@ def digest(encoder: nn.Module) -> str:
     return found.hexdigest()
 
 
-def _digest_list(videos: VideoList) -> str:
+def digest_list(videos: VideoList) -> str:
+    """A fingerprint of a list: its folder, paths, labels and frames."""
     found = hashlib.sha256(str(videos.root.absolute()).encode())
     for line in zip(videos.paths, videos.labels.tolist(), videos.frames.tolist(), strict=True):
         found.update(repr(line).encode())

@@ -77,13 +77,17 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return named
 
 
-def _is_run(out: Path) -> bool:
-    """Did this project write this folder? Others have a ``config.json`` too."""
+def read_record(out: Path) -> dict[str, Any] | None:
+    """What a run wrote down of itself: ``command``, ``config``, ``versions``, ``revision``.
+
+    None where this project did not write the folder: others have a ``config.json`` too.
+    """
     try:
         record = json.loads((out / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(record, dict) and {"config", "versions", "revision"} <= record.keys()
+        return None
+    ours = isinstance(record, dict) and {"config", "versions", "revision"} <= record.keys()
+    return record if ours and all(isinstance(record[name], dict) for name in ("config", "versions")) else None
 
 
 def claim_folder(out: Path, *, overwrite: bool) -> None:
@@ -98,7 +102,7 @@ def claim_folder(out: Path, *, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file, not a folder; choose another --out.")
     if out.is_dir() and any(out.iterdir()):
-        if not _is_run(out):
+        if read_record(out) is None:
             raise UserError(f"{out} is not empty and holds no run of dsm; choose another --out.")
         if not overwrite:
             raise UserError(f"{out} already holds a run; choose another --out, or --overwrite to replace it.")
@@ -213,4 +217,6 @@ def read_gradients(out: Path) -> list[dict[str, Any]]:
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    # A run that goes on, or was killed, may have written half of its last line.
+    return [json.loads(line) for line in lines if line.endswith("}")]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsm.errors import UserError
 from dsm.evaluate.bootstrap import DRAWS, Interval, mean_interval
 from dsm.files import write_text
 from dsm.version import __version__
@@ -98,8 +99,24 @@ def write_results(
 
 
 def read_results(path: Path) -> list[Row]:
-    """The rows that :func:`write_results` wrote."""
-    return [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+    """The rows that :func:`write_results` wrote.
+
+    Raises:
+        UserError: there is no such file, or it holds something else.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file of results.")
+    try:
+        rows = [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+        for row in rows:
+            numbers = (row.value, row.n, row.seed, *(end for end in (row.low, row.high) if end is not None))
+            if not all(isinstance(number, (int, float)) for number in numbers):
+                raise TypeError
+            if not all(isinstance(name, str) for name in (row.run, row.test, row.metric)):
+                raise TypeError
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+        raise UserError(f"{path}: holds no results as dsm writes them.") from None
+    return rows
 
 
 def mean_and_spread(values: list[float]) -> str:
