@@ -77,7 +77,7 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return named
 
 
-def _is_run(out: Path) -> bool:
+def is_run(out: Path) -> bool:
     """Did this project write this folder? Others have a ``config.json`` too."""
     try:
         record = json.loads((out / MARKER).read_text(encoding="utf-8"))
@@ -98,7 +98,7 @@ def claim_folder(out: Path, *, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file, not a folder; choose another --out.")
     if out.is_dir() and any(out.iterdir()):
-        if not _is_run(out):
+        if not is_run(out):
             raise UserError(f"{out} is not empty and holds no run of dsm; choose another --out.")
         if not overwrite:
             raise UserError(f"{out} already holds a run; choose another --out, or --overwrite to replace it.")
