@@ -1,9 +1,8 @@
-"""What the recipes cost: python studies/cost.py --page docs/reproduce.md
+"""What the recipes cost: python studies/cost.py --out runs/costs
 
-Writes a Markdown table between the page's marks, or prints it. Operations are counted, not guessed: one step
-of each method on two clips, forward and backward, on PyTorch's meta device, which knows shapes and computes
-nothing. So is the memory that the backward pass needs. Hours follow from them by what a GPU is assumed to
-reach; that is an estimate.
+Writes ``costs.md``, a table. Operations are counted, not guessed: one step of each method on two clips,
+forward and backward, on PyTorch's meta device, which knows shapes and computes nothing. So is the memory that
+the backward pass needs. Hours follow from them by what a GPU is assumed to reach; that is an estimate.
 """
 
 from __future__ import annotations
@@ -16,19 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
+from begin import begin
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dsm.datasets.official import PUBLISHED
 from dsm.datasets.reading import ClipConfig
+from dsm.engine.progress import console
 from dsm.engine.run import RunConfig
 from dsm.files import write_text
 from dsm.methods import MethodSettings, create_method
 from dsm.models.zoo import create_model
 from dsm.recipes import RECIPES, Recipe
 
-MARKS = "<!-- costs -->", "<!-- /costs -->"
 CLIPS = 2
 WINDOWS = 10
 BYTES = 4
@@ -39,14 +38,13 @@ KEPT = 3
 
 @dataclass(frozen=True)
 class Options:
+    out: Path = Path("runs/costs")
     peak: float = 156
     """TFLOP/s that the GPU could do: an A100's tensor cores in TF32."""
     share: float = 0.2
     """What of it 3-D convolutions are assumed to reach."""
     kinetics: int = 240_000
     """Training videos of Kinetics-400 that can be had; they become fewer."""
-    page: Path | None = None
-    """File in which what lies between the marks is replaced."""
 
 
 @dataclass(frozen=True)
@@ -193,16 +191,11 @@ def table(options: Options) -> str:
 
 
 def main(options: Options) -> None:
-    text = table(options)
-    if options.page is None:
-        print(text, end="")
-        return
-    before, _, rest = options.page.read_text(encoding="utf-8").partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not end:
-        raise SystemExit(f"{options.page}: has no {MARKS[0]} … {MARKS[1]}")
-    write_text(options.page, f"{before}{MARKS[0]}\n\n{text}\n{MARKS[1]}{after}")
+    write_text(options.out / "costs.md", table(options))
+    console.print(
+        f"{options.out / 'costs.md'}: written; studies/fill_docs.py {options.out} puts it into the docs"
+    )
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    begin(main, Options, __doc__)

@@ -20,6 +20,7 @@ CLIP = ClipConfig(frames=8, stride=1, resize=64, size=64)
 
 @pytest.fixture
 def cost(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT / "studies")
     spec = importlib.util.spec_from_file_location("cost", ROOT / "studies" / "cost.py")
     assert spec is not None
     assert spec.loader is not None
