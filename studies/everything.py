@@ -37,12 +37,17 @@ def commands(options: Options) -> list[list[str]]:
         ["studies/ranking.py", "--out", str(ranking), *jobs, *quick],
         ["studies/ablations.py", "--out", str(ranking), *jobs, *quick],
         ["benchmarks/bias.py", "--out", str(bias), *small_or("--seeds 0 1", options)],
+        ["studies/cost.py", "--out", str(options.out / "costs")],
     ]
     if options.real and options.groups:
         real = [str(options.real), "--groups", str(options.groups), "--out", str(options.out / "real")]
         found.append(["studies/real_video.py", *real, *jobs, *quick])
     if not options.quick:
-        folders = [str(folder) for folder in (ranking, options.out / "real") if folder.exists()]
+        folders = [
+            str(folder)
+            for folder in (ranking, options.out / "costs", options.out / "real")
+            if folder.exists()
+        ]
         found.append(["studies/fill_docs.py", *folders])
     return found
 

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
+
+import dsm
+from dsm.disturb import spatial_mix, temporal
+from dsm.methods import METHODS
+from dsm.models.zoo import MODELS
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+PAGE = EXAMPLES.parent / "docs" / "extending.md"
+NEW = ("new_method", "new_backbone", "new_disturbance")
+Loader = Callable[[str], ModuleType]
 
 
 def run_example(name: str, *words: object) -> str:
@@ -48,3 +64,93 @@ def test_a_loop_of_ones_own_learns(scenes: Path) -> None:
     losses = [float(line.split("loss ")[1].split(",")[0]) for line in told.splitlines()]
     assert len(losses) == 3
     assert losses[-1] < losses[0]
+
+
+def test_a_new_method_trains_and_tells_of_motion(scenes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run_example("new_method.py", scenes / "train.txt", out, "--steps", 3, "--batch-size", 8)
+    last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    assert 0 <= last["motion"] <= 1
+    assert dsm.load_encoder(out).feature_dim == 128, "what it trained needs the example no longer"
+    assert '"redundancy": 0.01' in (out / "config.json").read_text()
+
+
+def test_a_new_backbone_trains_and_is_read_again(scenes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    told = run_example("new_backbone.py", scenes / "train.txt", out, "--steps", 3, "--batch-size", 8)
+    assert "features of 256 dimensions" in told
+
+
+def test_the_network_of_the_example_sees_the_order_of_frames(load_example: Loader) -> None:
+    example = load_example("new_backbone")
+    encoder = example.ShiftNet().eval()
+    clip = torch.rand(1, 3, 8, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert not torch.allclose(encoder(clip), encoder(clip.flip(2)), atol=1e-6)
+    ramp = torch.arange(8.0).reshape(1, 1, 8, 1, 1).expand(1, 8, 8, 1, 1)
+    lent = example.lend(ramp)[0, :, :, 0, 0]
+    assert lent[0].tolist() == [0, 0, 1, 2, 3, 4, 5, 6]
+    assert lent[1].tolist() == [1, 2, 3, 4, 5, 6, 7, 0]
+    assert torch.equal(lent[2:], ramp[0, 2:, :, 0, 0])
+
+
+def test_new_disturbances_are_shown_and_trained_with(scenes: Path, tmp_path: Path) -> None:
+    pytest.importorskip("cv2")
+    out = tmp_path / "run"
+    told = run_example("new_disturbance.py", scenes / "train.txt", out, "--steps", 3, "--batch-size", 8)
+    assert "negative" in told
+    assert (tmp_path / "run.html").stat().st_size > 10_000
+    settings = json.loads((out / "config.json").read_text())["config"]["settings"]["dsm"]
+    assert settings["sld"]["tiles"] == settings["tld"]["there_and_back"] == 1
+
+
+def test_the_disturbances_of_the_example_do_what_they_say(load_example: Loader) -> None:
+    example = load_example("new_disturbance")
+    clip = torch.arange(9.0).reshape(1, 1, 1, 3, 3).repeat_interleave(8, 3).repeat_interleave(8, 4)
+    tiled = example.Tiles()(clip.expand(2, 1, 4, 24, 24), seed=0, padding="border")
+    values = tiled[:, 0, :, 4::8, 4::8].reshape(2, 4, 9)
+    assert torch.equal(values, values[:, :1].expand_as(values)), "the same in all frames"
+    assert values[0, 0].sort().values.tolist() == list(range(9)), "no tile is lost"
+    assert not torch.equal(values[0], values[1]), "each clip in its own way"
+    assert torch.equal(example.Tiles(strength=0)(clip, seed=0), clip)
+    back = example.there_and_back(np.arange(10, 26, 2), 60, np.random.default_rng(0))
+    assert back.tolist() == [10, 12, 14, 16, 16, 14, 12, 10]
+
+
+@pytest.fixture
+def load_example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loader]:
+    """Import an example; what it enters in tables is taken out again at the end."""
+    tables: list[dict[str, Any]] = [METHODS, MODELS, spatial_mix.KINDS, temporal.KINDS]
+    before = [dict(table) for table in tables]
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    yield load
+    for table, old in zip(tables, before, strict=True):
+        table.clear()
+        table.update(old)
+
+
+def test_a_kind_more_changes_nothing_for_other_mixes(load_example: Loader) -> None:
+    before = spatial_mix.SpatialMix(tps=1).draw(np.random.default_rng(0))
+    load_example("new_disturbance")
+    after = spatial_mix.SpatialMix(tps=1).draw(np.random.default_rng(0))
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[name], after[name]) for name in after)
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_the_page_quotes_the_example_as_it_is(name: str) -> None:
+    text = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+    shown = text.split("from __future__ import annotations\n")[1].split(
+        "@dataclass(frozen=True)\nclass Options"
+    )[0]
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert shown.strip() in [block.strip() for block in blocks]

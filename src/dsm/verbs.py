@@ -202,6 +202,11 @@ VERBS = {
             "dsm export --weights runs/mine --out mine.onnx --head projection",
         ),
     ),
+    "card": Verb(
+        "dsm.commands.card", "CardConfig", "card",
+        "the model card of a run, written anew with the numbers of tests and probes",
+        ("dsm card runs/tuned --results results/tuned results/bias",),
+    ),
     "weights inspect": Verb(
         "dsm.commands.weights", "InspectConfig", "inspect",
         "what a checkpoint holds, whoever wrote it, and what would be loaded of it",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -9,8 +10,9 @@ from typing import Any, Literal
 import torch
 
 from dsm.datasets.reading import ClipConfig
+from dsm.engine.model_card import card_text, code, results_in, write_card
 from dsm.engine.progress import console
-from dsm.engine.runfolder import claim_file
+from dsm.engine.runfolder import claim_file, read_record
 from dsm.errors import UserError
 from dsm.modality import MODALITIES, ModalityName
 from dsm.models.export import export_onnx, export_program, export_safetensors
@@ -27,6 +29,18 @@ NORMALISATION: dict[ModalityName, tuple[float, float]] = {
     "rgb": (MEAN, STD),
     "rgbdiff": (0.0, STD),
     "flow": (0.0, BOUND),
+}
+
+UNITS: dict[ModalityName, str] = {
+    "rgb": "RGB in [0, 1]",
+    "rgbdiff": "the change of RGB in [0, 1] from frame to frame",
+    "flow": "optical flow in pixels",
+}
+LOAD = {
+    ".safetensors": "import dsm\n\nencoder = dsm.load_encoder({})",
+    ".onnx": "import onnxruntime\n\nsession = onnxruntime.InferenceSession({})\n"
+    'features = session.run(None, {{"clip": clip}})[0]  # clip: float32',
+    ".pt2": "import torch\n\nencoder = torch.export.load({}).module()",
 }
 
 
@@ -85,6 +99,30 @@ def export(config: ExportConfig) -> None:
     shape = ", ".join(str(side) for side in example.shape[1:])
     megabytes = config.out.stat().st_size / 1e6
     console.print(f"{config.out}: {megabytes:.1f} MB, clips (B, {shape}) -> (B, {dim}); {compared}")
+    card = config.out.with_name(f"{config.out.name}.md")
+    if write_card(card, _card(config, loaded, clip, shape, dim)):
+        console.print(f"{card}: its model card")
+    else:
+        console.print(f"{card}: is edited, or not of dsm, and stays as it is.")
+
+
+def _card(config: ExportConfig, loaded: LoadedEncoder, clip: ClipConfig, shape: str, dim: int) -> str:
+    about = {**_about(config, loaded, clip), "settings": loaded.config.get("settings", {})}
+    if loaded.report or loaded.name == "random":
+        del about["method"]
+    weights = Path(config.weights)
+    run = weights if weights.is_dir() else weights.parent.parent  # of RUN/checkpoints/best.pt
+    record = read_record(run) or {}
+    made = "Its weights are random, of no training. " if loaded.name == "random" else ""
+    source = f", read as weights of {loaded.report.source}" if loaded.report else ""
+    behind = " behind its projection head, vectors of length 1" if config.head == "projection" else ""
+    note = (
+        f"{made}Exported from {code(weights.name)}{source}: clips (B, {shape}) -> features (B, {dim})"
+        f"{behind}. It takes (x - {about['mean']}) / {about['std']}, where x is {UNITS[clip.modality]}."
+    )
+    load = LOAD[config.out.suffix].format(json.dumps(config.out.name, ensure_ascii=False))
+    results = results_in(run) if record else ()
+    return card_text(about, load=load, record=record, step=loaded.step, results=results, note=note)
 
 
 def _clip(config: ExportConfig, loaded: LoadedEncoder) -> ClipConfig:

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dsm.analyse.fractions import draw_fractions
+from dsm.commands.card import renew_card
 from dsm.commands.finetune import finetune_command
 from dsm.commands.train import train_to_the_end
 from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
@@ -139,7 +140,9 @@ def _tested(run: FinetuneConfig, test: Path) -> Sequence[Row]:
     if (out / "results.json").is_file():
         return read_results(out / "results.json")
     data = VideoTestData(test, run.data.root, run.data.workers)
-    return video_test(VideoTestConfig(str(run.out), data, out, overwrite=True))
+    rows = video_test(VideoTestConfig(str(run.out), data, out, overwrite=True))
+    renew_card(run.out, ())
+    return rows
 
 
 def _tell(name: str, counts: Sequence[int], rows: Sequence[Row]) -> None:

@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from dsm.commands.card import renew_card
 from dsm.commands.extract import ExtractConfig, extract
 from dsm.commands.finetune import finetune_command
 from dsm.commands.pretrain import pretrain_command
@@ -165,6 +166,8 @@ def run_recipe(config: RunRecipeConfig) -> None:
             rows = video_test(
                 VideoTestConfig(weights, data, config.out / "test", windows=config.windows, overwrite=True)
             )
+            if "finetune" in recipe.stages:
+                renew_card(Path(weights), [config.out / "test" / "results.json"])
         elif stage == "retrieve" and recipe.finetune and weights:
             rows = _retrieve(config, finetuning(config, recipe.finetune, weights), weights)
     _report(config, recipe, rows)

@@ -38,6 +38,17 @@ class Official:
     """How many videos each list is known to have, and ``classes``."""
 
 
+PUBLISHED: dict[str, dict[str, int]] = {
+    "ucf101": {"train1": 9537, "test1": 3783, "train2": 9586, "test2": 3734, "train3": 9624, "test3": 3696,
+               "classes": 101},
+    "hmdb51": {"train1": 3570, "test1": 1530, "train2": 3570, "test2": 1530, "train3": 3570, "test3": 1530,
+               "classes": 51},
+    "something-something-v1": {"train": 86017, "val": 11522, "test": 10930, "classes": 174},
+    "diving48": {"train": 15027, "test": 1970, "classes": 48},
+}  # fmt: skip
+"""How many videos each list is known to have. Kinetics' depend on when it was downloaded."""
+
+
 def ucf101(folder: Path) -> Official:
     """UCF101 (Soomro et al. 2012): ``classInd.txt``, ``trainlist01.txt``, ``testlist01.txt`` … ``03``.
 
@@ -54,8 +65,7 @@ def ucf101(folder: Path) -> Official:
             lists[f"{kind}{split}"] = [
                 Entry(path, _known(path.split("/")[0], label_of, file)) for path in paths
             ]
-    published = {"train1": 9537, "test1": 3783, "train2": 9586, "test2": 3734, "train3": 9624, "test3": 3696}
-    return Official(classes, lists, published | {"classes": 101})
+    return Official(classes, lists, PUBLISHED["ucf101"])
 
 
 def hmdb51(folder: Path) -> Official:
@@ -79,8 +89,7 @@ def hmdb51(folder: Path) -> Official:
                 kind = "train" if part == "1" else "test"
                 path = f"{match[1]}/{name.strip()}"
                 lists[f"{kind}{match[2]}"].append(Entry(path, classes.index(match[1])))
-    published = {name: 3570 if name.startswith("train") else 1530 for name in lists} | {"classes": 51}
-    return Official(classes, lists, published)
+    return Official(classes, lists, PUBLISHED["hmdb51"])
 
 
 def kinetics(folder: Path) -> Official:
@@ -132,7 +141,7 @@ def something_something_v1(folder: Path) -> Official:
             number, _, text = line.partition(";")
             entries.append(Entry(number, _known(text, label_of, file) if text else UNLABELLED))
         lists["val" if name == "validation" else name] = entries
-    return Official(classes, lists, {"train": 86017, "val": 11522, "test": 10930, "classes": 174})
+    return Official(classes, lists, PUBLISHED["something-something-v1"])
 
 
 def diving48(folder: Path) -> Official:
@@ -153,7 +162,7 @@ def diving48(folder: Path) -> Official:
         classes = ["+".join(row) if isinstance(row, list) else str(row) for row in _json(vocabulary)]
     else:
         classes = [f"dive{label:02}" for label in range(count)]
-    return Official(classes, lists, {"train": 15027, "test": 1970, "classes": 48})
+    return Official(classes, lists, PUBLISHED["diving48"])
 
 
 OFFICIAL: dict[str, Callable[[Path], Official]] = {

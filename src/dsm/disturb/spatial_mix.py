@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ class SpatialMix:
     """What lies beyond the border of a bent picture."""
 
     def __post_init__(self) -> None:
-        weights = [getattr(self, name) for name in KINDS]
+        weights = self.weights().values()
         if min(weights) < 0 or not 0 < sum(weights) < float("inf"):
             raise UserError("the weights of sld must be 0 or more, and one of them above 0.")
         if not 0 <= self.strength < float("inf"):
@@ -59,14 +59,19 @@ class SpatialMix:
     @classmethod
     def only(cls, kind: str, strength: float = 1.0) -> SpatialMix:
         """A mix of this one kind."""
-        weights: dict[str, Any] = {name: float(name == kind) for name in KINDS}
+        names = [one.name for one in fields(cls) if one.name in KINDS]
+        weights: dict[str, Any] = {name: float(name == kind) for name in names}
         return cls(**weights, strength=strength)
+
+    def weights(self) -> dict[str, float]:
+        """The weight of each kind: of the fields those that are kinds, so that a subclass may have more."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name in KINDS}
 
     def kinds(self) -> dict[str, Disturbance]:
         """Those with a weight, by name."""
         found: dict[str, Disturbance] = {}
-        for name in KINDS:
-            if getattr(self, name):
+        for name, weight in self.weights().items():
+            if weight:
                 more = {"source": self.source} if issubclass(KINDS[name], Appearance) else {}
                 found[name] = KINDS[name](strength=self.strength, **more)
         return found

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from dsm.augment import Augment
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig
+from dsm.engine.model_card import about_videos
 from dsm.engine.optim import OptimConfig
 from dsm.engine.processes import begun_from_outside, in_processes, is_first, lost_contact
 from dsm.engine.runfolder import claim_folder, flat, git_revision, plain, versions
@@ -175,6 +176,7 @@ def begin(config: RunConfig, videos: VideoList) -> None:
     record = {
         "command": command_line(),
         "config": plain(config),
+        "data": about_videos(videos),
         "versions": versions(),
         "revision": git_revision(),
     }

@@ -20,6 +20,7 @@ from dsm.engine.guard import where_broken
 from dsm.engine.health import Health
 from dsm.engine.interrupt import Interrupted, stop_flag
 from dsm.engine.loading import Batches
+from dsm.engine.model_card import CARD, write_run_card
 from dsm.engine.optim import build_optimizer, learning_rate
 from dsm.engine.processes import greatest, joined, make_fabric, mean
 from dsm.engine.progress import Clock, console, progress
@@ -261,6 +262,17 @@ class Trainer:
             return
         if better:
             keep_best(path)
+        if last or stopping:
+            self._write_card()
+
+    def _write_card(self) -> None:
+        """A card must not cost a run its end."""
+        file = self.config.out / CARD
+        try:
+            if not write_run_card(self.config.out, self.saved_config, self.step):
+                console.print(f"{file}: is edited, and stays as it is.")
+        except (OSError, UserError) as error:
+            console.print(f"{file}: cannot be written ({error}).", style="yellow")
 
     def _load(self, state: dict[str, Any]) -> None:
         self.method.load_state_dict(state["method"])

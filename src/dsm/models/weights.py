@@ -36,6 +36,8 @@ class LoadedEncoder:
     """The config of the run that wrote it; empty for random weights."""
     report: LoadReport | None = None
     """What became of a foreign file's tensors."""
+    step: int | None = None
+    """Steps that it was trained, where its checkpoint says so."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def _load_ours(
         name = str(config["method"])
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{weights}: what it holds does not fit ({str(error).splitlines()[0]}).") from None
-    return LoadedEncoder(module.eval(), name, config)
+    return LoadedEncoder(module.eval(), name, config, step=int(state["step"]))
 
 
 def load_classifier(weights: str | Path) -> tuple[nn.Module, dict[str, Any]]:

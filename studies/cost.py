@@ -1,0 +1,201 @@
+"""What the recipes cost: python studies/cost.py --out runs/costs
+
+Writes ``costs.md``, a table. Operations are counted, not guessed: one step of each method on two clips,
+forward and backward, on PyTorch's meta device, which knows shapes and computes nothing. So is the memory that
+the backward pass needs. Hours follow from them by what a GPU is assumed to reach; that is an estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from begin import begin
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from dsm.datasets.official import PUBLISHED
+from dsm.datasets.reading import ClipConfig
+from dsm.engine.progress import console
+from dsm.engine.run import RunConfig
+from dsm.files import write_text
+from dsm.methods import MethodSettings, create_method
+from dsm.models.zoo import create_model
+from dsm.recipes import RECIPES, Recipe
+
+CLIPS = 2
+WINDOWS = 10
+BYTES = 4
+"""Of a number in single precision."""
+KEPT = 3
+"""Numbers for each weight that is trained: itself, its gradient, its momentum."""
+
+
+@dataclass(frozen=True)
+class Options:
+    out: Path = Path("runs/costs")
+    peak: float = 156
+    """TFLOP/s that the GPU could do: an A100's tensor cores in TF32."""
+    share: float = 0.2
+    """What of it 3-D convolutions are assumed to reach."""
+    kinetics: int = 240_000
+    """Training videos of Kinetics-400 that can be had; they become fewer."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one clip in training or testing."""
+
+    operations: float
+    """FLOP, two a multiply-add."""
+    activations: float = 0
+    """Bytes kept for the backward pass."""
+    weights: float = 0
+    """Bytes of weights, gradients and momentum, whatever the batch."""
+
+
+@lru_cache
+def pretraining(method_name: str, backbone: str, clip: ClipConfig, settings: MethodSettings) -> Cost:
+    """Of one clip with all its views."""
+    with torch.device("meta"):
+        encoder = create_model(backbone)
+    method: Any = create_method(method_name, encoder, settings)
+    # Without the normalisation of embeddings, which the meta device cannot do. A queue stays where it is:
+    # it must know how full it is.
+    method.query = nn.Sequential(method.query.encoder, method.query.head).to("meta")
+    if hasattr(method, "key"):
+        method.key.network = nn.Sequential(method.key.network.encoder, method.key.network.head).to("meta")
+    views = {view.name: blank(clip) for view in method.views}
+    return _count(method, lambda: method(views).loss)
+
+
+@lru_cache
+def finetuning(backbone: str, clip: ClipConfig) -> Cost:
+    """Of one clip; what the classifier adds to the encoder is next to nothing."""
+    with torch.device("meta"):
+        encoder = create_model(backbone)
+    return _count(encoder, lambda: encoder(blank(clip)).sum())
+
+
+@lru_cache
+def testing(backbone: str, clip: ClipConfig) -> Cost:
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        create_model(backbone).eval()(blank(clip))
+    return Cost(counter.get_total_flops() / CLIPS)
+
+
+def blank(clip: ClipConfig) -> Tensor:
+    return torch.empty(CLIPS, 3, clip.frames, clip.size, clip.size, device="meta")
+
+
+def _count(method: nn.Module, loss: Any) -> Cost:
+    method.train()
+    weights = list(method.parameters())
+    with FlopCounterMode(display=False) as counter, _saved(weights) as saved:
+        loss().backward()
+    trained = sum(p.numel() for p in weights if p.requires_grad)
+    others = sum(p.numel() for p in weights if not p.requires_grad)
+    return Cost(
+        counter.get_total_flops() / CLIPS, sum(saved.values()) / CLIPS, BYTES * (KEPT * trained + others)
+    )
+
+
+@contextmanager
+def _saved(weights: list[nn.Parameter]) -> Iterator[dict[int, int]]:
+    """Bytes of each storage that is kept for the backward pass; weights are there anyway."""
+    known = {weight.untyped_storage()._cdata for weight in weights}
+    saved: dict[int, int] = {}
+    alive = []  # else an address would come again
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        alive.append(storage)
+        if storage._cdata not in known:
+            saved[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield saved
+
+
+def data_sets(recipe: Recipe) -> tuple[str, str]:
+    """What a recipe pretrains on and what it is fine-tuned and tested on, by its name."""
+    names = {"kinetics": "kinetics", "something": "something-something-v1"} | {
+        name: name for name in PUBLISHED
+    }
+    found = [names[word] for word in recipe.name.split("-") if word in names]
+    if recipe.name.startswith("table-") and recipe.pretrain:
+        found.insert(0, "ucf101")  # the paper's table pretrains on it
+    return found[0], found[-1]
+
+
+def videos(name: str, part: str, options: Options) -> int:
+    """Of split 1, where there are several."""
+    if name == "kinetics":
+        return options.kinetics if part == "train" else 0
+    counts = PUBLISHED[name]
+    tested = "test1" if "test1" in counts else "val" if "val" in counts else "test"
+    return counts["train1" if "train1" in counts else "train"] if part == "train" else counts[tested]
+
+
+def samples(config: RunConfig, count: int) -> int:
+    """Clips that a training sees: whole batches of every epoch."""
+    batch = config.data.batch_size
+    return (config.steps or config.epochs * (count // batch)) * batch
+
+
+def memory(cost: Cost, config: RunConfig, devices: int) -> float:
+    """GB on each GPU, without what libraries take besides."""
+    return (cost.weights + cost.activations * config.data.batch_size / devices) / 1e9
+
+
+def row(recipe: Recipe, options: Options) -> str:
+    first, last = data_sets(recipe)
+    pt, ft = recipe.pretrain, recipe.finetune
+    spent = {"pretrain": 0.0, "finetune": 0.0, "test": 0.0}
+    need = 0.0
+    if pt and "pretrain" in recipe.stages:
+        cost = pretraining(pt.method, pt.backbone, pt.clip, pt.settings)
+        spent["pretrain"] = cost.operations * samples(pt, videos(first, "train", options))
+        need = memory(cost, pt, recipe.devices)
+    if ft and "finetune" in recipe.stages:
+        cost = finetuning(ft.backbone, ft.clip)
+        spent["finetune"] = cost.operations * samples(ft, videos(last, "train", options))
+        need = max(need, memory(cost, ft, recipe.devices))
+    if ft and {"test", "retrieve"} & set(recipe.stages):
+        seen = videos(last, "test", options)
+        seen += videos(last, "train", options) if "retrieve" in recipe.stages else 0
+        spent["test"] = testing(ft.backbone, ft.clip).operations * seen * WINDOWS
+    hours = sum(spent.values()) / (options.peak * 1e12 * options.share) / 3600
+    cells = [f"`{recipe.name}`", first if first == last else f"{first}, {last}"]
+    cells += [f"{value / 1e15:,.0f}" if value else "" for value in spent.values()]
+    cells += [f"{hours:,.1f}", str(recipe.devices), f"{need:.0f}" if need else ""]
+    cells.append(f"{recipe.reported:.1%}" if recipe.reported is not None else "")
+    return f"| {' | '.join(cells)} |"
+
+
+COLUMNS = ("recipe", "data", "pretraining, PFLOP", "fine-tuning, PFLOP", "test, PFLOP", "GPU hours", "GPUs",
+           "GB each", "paper")  # fmt: skip
+
+
+def table(options: Options) -> str:
+    """The Markdown table: a line a recipe but ``small-own``, whose data are your own."""
+    lines = [f"| {' | '.join(COLUMNS)} |", "|---|---" + "|---:" * (len(COLUMNS) - 2) + "|"]
+    lines += [row(recipe, options) for recipe in RECIPES.values() if recipe.name != "small-own"]
+    return "\n".join(lines) + "\n"
+
+
+def main(options: Options) -> None:
+    write_text(options.out / "costs.md", table(options))
+    console.print(
+        f"{options.out / 'costs.md'}: written; studies/fill_docs.py {options.out} puts it into the docs"
+    )
+
+
+if __name__ == "__main__":
+    begin(main, Options, __doc__)

@@ -1,0 +1,192 @@
+"""Model cards: what a run and an export write of themselves, and whose words are never lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from runs import small_run
+
+import dsm
+from dsm.commands.card import CardConfig, card
+from dsm.commands.export import ExportConfig, export
+from dsm.engine.finetune import FinetuneConfig, FinetuneData, finetune
+from dsm.engine.model_card import CARD, card_text, code, fenced, is_untouched, write_card
+from dsm.engine.pretrain import pretrain
+from dsm.errors import UserError
+from dsm.evaluate.results import Row, write_results
+
+
+@pytest.fixture(scope="module")
+def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pretrain(small_run(scenes, tmp_path_factory.mktemp("card") / "run", steps=2))
+
+
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    """The run in a folder of its own, to be spoiled."""
+    there = tmp_path / "copy"
+    for file in (p for p in run.rglob("*") if p.is_file()):
+        target = there / file.relative_to(run)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes())
+    return there
+
+
+def code_of(text: str) -> str:
+    """The first block of Python of a card."""
+    return text.split("```python\n")[1].split("\n```")[0]
+
+
+def test_a_run_says_what_it_is(run: Path) -> None:
+    text = (run / CARD).read_text(encoding="utf-8")
+    record = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    assert text.startswith("# `dsm` on `tiny`\n")
+    assert "for 2 steps" in text
+    assert "| list | `train.txt` |" in text
+    assert "| videos | 40 |" in text
+    assert record["command"] in text
+    assert f"`torch {torch.__version__}`" in text
+    assert "4 frames, every 3rd of the video" in text
+    assert "\n--optim.warmup 2\n" in text
+    assert "\n--dsm.head mlp\n" in text
+    assert "--moco." not in text, "settings of a method that was not used"
+    assert "Wang et al. 2021" in text
+    assert is_untouched(run / CARD)
+
+
+def test_the_frames_of_the_list_are_told_in_hours(run: Path, scenes: Path) -> None:
+    frames = sum(int(line.split()[-1]) for line in (scenes / "train.txt").read_text().splitlines())
+    assert f"| frames | {frames} ({frames / 25 / 3600:.1f} hours, if at 25 a second) |" in (
+        run / CARD
+    ).read_text(encoding="utf-8")
+
+
+def test_the_code_of_a_card_loads_the_weights(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.parent)
+    names: dict[str, object] = {}
+    exec(code_of((run / CARD).read_text(encoding="utf-8")), names)  # noqa: S102 the card is our own
+    weight = next(iter(names["encoder"].parameters()))  # type: ignore[attr-defined]
+    assert torch.equal(weight, next(iter(dsm.load_encoder(run).parameters())))
+
+
+def test_a_classifier_names_its_classes(scenes: Path, run: Path, tmp_path: Path) -> None:
+    base = small_run(scenes, tmp_path / "tuned", steps=2)
+    out = finetune(
+        FinetuneConfig(
+            data=FinetuneData(scenes / "train.txt", batch_size=8, workers=0), out=tmp_path / "tuned",
+            weights=str(run), steps=2, clip=base.clip,
+        )
+    )  # fmt: skip
+    text = (out / CARD).read_text(encoding="utf-8")
+    first = (scenes / "classes.txt").read_text(encoding="utf-8").splitlines()[0]
+    assert f"Meant to tell `{first}`, " in text
+    assert "load_classifier" in code_of(text)
+    assert f"| begun with | `{run}` |" in text
+
+
+def test_an_edited_card_stays(copy: Path, scenes: Path) -> None:
+    file = copy / CARD
+    edited = file.read_text(encoding="utf-8").replace(
+        "## Licence", "## Licence\n\nCC BY 4.0, by agreement.\n"
+    )
+    file.write_text(edited, encoding="utf-8")
+    assert not is_untouched(file)
+    with pytest.raises(UserError, match="edited"):
+        card(CardConfig(copy))
+    pretrain(small_run(scenes, copy, steps=4, resume=True))  # the run goes on; the words stay
+    assert file.read_text(encoding="utf-8") == edited
+    card(CardConfig(copy, overwrite=True))
+    assert "CC BY" not in file.read_text(encoding="utf-8")
+    assert "for 4 steps" in file.read_text(encoding="utf-8")
+
+
+def test_a_card_is_not_edited_by_other_line_ends(copy: Path, scenes: Path) -> None:
+    file = copy / CARD
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    pretrain(small_run(scenes, copy, steps=3, resume=True))
+    assert "for 3 steps" in file.read_text(encoding="utf-8")
+
+
+def test_somebodys_own_readme_stays(tmp_path: Path) -> None:
+    (tmp_path / CARD).write_text("My notes.\n", encoding="utf-8")
+    assert not write_card(tmp_path / CARD, "# other")
+    assert (tmp_path / CARD).read_text(encoding="utf-8") == "My notes.\n"
+
+
+def test_results_come_in_with_their_command(copy: Path, tmp_path: Path) -> None:
+    rows = [
+        Row("dsm", 0, "test", "R@1", 0.4321, 0.4, 0.5, 84),
+        Row("dsm", 0, "test", "mAP", 0.25, None, None, 84),
+    ]
+    write_results(tmp_path / "found" / "results.json", rows, command="dsm retrieve --gallery a|b.npz")
+    card(CardConfig(copy, results=(tmp_path / "found",)))
+    text = (copy / CARD).read_text(encoding="utf-8")
+    assert "| `dsm` | `test` | `R@1` | 0.4321 | 0.4 to 0.5 | 84 |" in text
+    assert "| `dsm` | `test` | `mAP` | 0.25 |  | 84 |" in text
+    assert "\ndsm retrieve --gallery a|b.npz\n" in text
+
+
+def test_wrong_folders_are_told(copy: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such run"):
+        card(CardConfig(tmp_path / "none"))
+    with pytest.raises(UserError, match=r"holds no results\.json"):
+        card(CardConfig(copy, results=(tmp_path,)))
+    (copy / "results.json").write_text('{"rows": [3]}', encoding="utf-8")
+    with pytest.raises(UserError, match=r"is no results\.json"):
+        card(CardConfig(copy))
+
+
+def test_a_card_that_cannot_be_made_does_not_cost_the_run(
+    copy: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copy / "results.json").write_text("{", encoding="utf-8")
+    pretrain(small_run(scenes, copy, steps=3, resume=True))
+    assert (copy / "checkpoints" / "step_00000003.pt").is_file()
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pt2"])
+def test_an_export_has_a_card_beside_it(
+    run: Path, tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / f"mine.{ending}"
+    export(ExportConfig(str(run), out))
+    text = (tmp_path / f"mine.{ending}.md").read_text(encoding="utf-8")
+    assert "Exported from `run`: clips (B, 3, 4, 32, 32) -> features (B, 128)." in text
+    assert "(x - 0.45) / 0.225, where x is RGB in [0, 1]" in text
+    assert "| videos | 40 |" in text
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(code_of(text), names)  # noqa: S102 the card is our own
+    assert names["encoder"](torch.zeros(2, 3, 4, 32, 32)).shape == (2, 128)  # type: ignore[operator]
+
+
+def test_a_lone_checkpoint_has_a_card_too(run: Path, tmp_path: Path) -> None:
+    lone = tmp_path / "lone" / "weights.pt"
+    lone.parent.mkdir()
+    lone.write_bytes(next((run / "checkpoints").glob("step_*.pt")).read_bytes())
+    (tmp_path / "results.json").write_text("{", encoding="utf-8")  # of another's folder; not to be looked at
+    export(ExportConfig(str(lone), tmp_path / "mine.safetensors"))
+    text = (tmp_path / "mine.safetensors.md").read_text(encoding="utf-8")
+    assert "trained by `dsm` for 2 steps" in text
+    assert "| command |" not in text
+
+
+def test_random_weights_do_not_pass_for_trained_ones(tmp_path: Path) -> None:
+    export(ExportConfig("none", tmp_path / "r.safetensors", backbone="tiny", frames=4, size=32))
+    text = (tmp_path / "r.safetensors.md").read_text(encoding="utf-8")
+    assert "Its weights are random" in text
+    assert "trained by" not in text
+
+
+def test_nothing_that_a_stranger_wrote_is_markup() -> None:
+    nasty = "a | b`c``\n<script>alert(1)</script>\n# heading"
+    about = {"backbone": "tiny", "method": nasty, "classes": [nasty]}
+    text = card_text(about, load="pass", record={"command": nasty, "data": {"list": nasty}, "config": {}})
+    assert code(nasty) == "```a \\| b`c`` <script>alert(1)</script> # heading```"
+    assert "\n<script>" not in text
+    assert "\n# heading" not in text
+    assert fenced("````\nx").startswith("`````\n")
