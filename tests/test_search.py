@@ -91,6 +91,27 @@ def test_search_equals_sorting_and_faiss(archive: Path) -> None:
     assert [index.paths[hit.row] for hit in ArchiveIndex(index, faiss=True).search(query, 5)] == expected
 
 
+@pytest.mark.parametrize("faiss", [False, True])
+def test_a_film_of_which_every_clip_is_near_hides_no_other_video(faiss: bool) -> None:
+    if faiss:
+        pytest.importorskip("faiss")
+    rng = np.random.default_rng(0)
+    query = rng.normal(size=16).astype(np.float32)
+    film = query + 0.1 * rng.normal(size=(500, 16)).astype(np.float32)
+    others = rng.normal(size=(30, 16)).astype(np.float32)
+    paths = ["film.mp4"] * 500 + [f"{place // 2}.mp4" for place in range(30)]
+    index = ArchiveIndex(
+        Features(np.concatenate([film, others]), np.zeros(530, np.int64), paths), faiss=faiss
+    )
+    cosines = others @ query / np.linalg.norm(others, axis=1)
+    expected = np.argsort(-cosines.reshape(15, 2).max(1))
+    first, *found = index.search(query, 6)
+    assert paths[first.row] == "film.mp4"
+    assert [paths[hit.row] for hit in found] == [f"{video}.mp4" for video in expected[:5]]
+    assert [paths[hit.row] for hit in index.search(query, 5, but=7)] == [paths[hit.row] for hit in found]
+    assert len(index.search(query, 99)) == 16
+
+
 def test_duplicates_are_pairs_of_different_videos() -> None:
     rows = np.random.default_rng(0).normal(size=(50, 16)).astype(np.float32)
     rows[40], rows[13] = 3 * rows[2], rows[12]

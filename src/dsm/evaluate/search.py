@@ -18,6 +18,8 @@ BLOCK = 4096
 EXACT_UP_TO = 1_000_000
 """Rows up to which FAISS searches exactly; beyond, in the nearest of its cells."""
 SEARCHED_CELLS = 32
+MORE = 4
+"""Rows looked for, for each video wanted, as many may be of one; and so many times more, where they were."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,6 @@ class ArchiveIndex:
             raise UserError("the index holds no video.")
         self.features = features
         self._videos = np.unique(features.identities(), return_inverse=True)[1]
-        self._per_video = int(np.bincount(self._videos).max())
         self._faiss = _build_faiss(features) if faiss else None
 
     def search(self, query: NDArray[np.float32], k: int, *, but: int | None = None) -> list[Hit]:
@@ -57,17 +58,19 @@ class ArchiveIndex:
                 f"the query has {query.size} dimensions and the index {self.features.dim}; "
                 "search with the weights that the index was extracted with."
             )
-        wanted = min(len(self.features), (k + 1) * self._per_video)
-        rows, cosines = self._rows(query[None], wanted)
-        seen = set() if but is None else {int(self._videos[but])}
-        hits: list[Hit] = []
-        for row, cosine in zip(rows.tolist(), cosines.tolist(), strict=True):
-            if row < 0 or len(hits) == k:
-                break
-            if (video := int(self._videos[row])) not in seen:
-                seen.add(video)
-                hits.append(Hit(row, cosine))
-        return hits
+        wanted = MORE * (k + 1)
+        while True:
+            rows, cosines = self._rows(query[None], min(wanted, len(self.features)))
+            seen = set() if but is None else {int(self._videos[but])}
+            hits: list[Hit] = []
+            for row, cosine in zip(rows.tolist(), cosines.tolist(), strict=True):
+                if row >= 0 and len(hits) < k and (video := int(self._videos[row])) not in seen:
+                    seen.add(video)
+                    hits.append(Hit(row, cosine))
+            # There are no more rows, or FAISS finds no more in the cells that it searches.
+            if len(hits) == k or wanted >= len(self.features) or rows[-1] < 0:
+                return hits
+            wanted *= MORE
 
     def _rows(self, query: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         if self._faiss is None:
