@@ -199,6 +199,20 @@ def test_a_run_that_is_being_written_can_be_shown(runs: Path, tmp_path: Path) ->
     assert "12 of 12" in page_of(ReportConfig((run,), tmp_path / "report.html"))
 
 
+def test_a_config_of_another_make_is_shown_as_it_is(runs: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(runs / "moco", tmp_path / "moco")
+    record = {
+        "command": "",
+        "config": {"clip": 3, "method": 5, "settings": [1]},
+        "versions": {},
+        "revision": None,
+    }
+    (run / "config.json").write_text(json.dumps(record))
+    config = ReportConfig((run,), tmp_path / "report.html")
+    report(config)
+    assert "clip 3" in page_of(config)
+
+
 def test_names_tell_runs_apart(tmp_path: Path) -> None:
     def named(*paths: str) -> list[str]:
         return short_names([tmp_path / path for path in paths])

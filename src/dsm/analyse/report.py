@@ -136,7 +136,7 @@ def about(runs: Sequence[RunRecord]) -> list[tuple[str, str, list[str]]]:
     found: dict[str, list[str]] = {}
     for run in runs:
         settings = run.settings
-        clip = run.config.get("clip", {})
+        clip = {name: settings.get(f"clip.{name}", "?") for name in ("frames", "stride", "size", "modality")}
         planned = settings.get("steps") or f"{settings.get('epochs', '?')} epochs"
         words = {
             "method": run.method,
@@ -144,8 +144,7 @@ def about(runs: Sequence[RunRecord]) -> list[tuple[str, str, list[str]]]:
             "begun from": "random weights" if settings.get("weights") == "none" else settings.get("weights"),
             "training list": settings.get("data.train", "?"),
             "test list": settings.get("data.test"),
-            "clips": f"{clip.get('frames')} frames, stride {clip.get('stride')}, {clip.get('size')}² pixels, "
-            f"{clip.get('modality')}",
+            "clips": "{frames} frames, stride {stride}, {size}² pixels, {modality}".format(**clip),
             "batch": settings.get("data.batch-size", "?"),
             "steps": f"{run.metrics[-1]['step']} of {planned}",
             "seed": settings.get("seed", "?"),
