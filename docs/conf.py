@@ -43,15 +43,15 @@ _INSIDE = r"dsm\.engine\.(run\.Config|progress\.Clock|parts\.Extracted)"
 nitpick_ignore_regex = [("py:.*", "|".join((_ELSEWHERE, _SHORTENED, _ALIASES, _INSIDE)))]
 myst_heading_anchors = 3
 
-autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_default_options = {"members": True, "special-members": "__call__"}
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autodoc_class_signature = "separated"
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 add_module_names = False
+default_role = "code"  # `so` in a docstring, which the command line prints as it is
 linkcode_resolve = source_line
 
 copybutton_prompt_text = "$ "  # of a console block its commands are copied, not what they print

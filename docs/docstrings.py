@@ -12,6 +12,7 @@ from sphinx.application import Sphinx
 
 _SECTION = re.compile(r"(Args|Returns|Raises):")
 _ENTRY = re.compile(r"([\w*][\w*, ]*): (.*)")
+_ARRAY = re.compile(r"[~\w.]*ndarray\[.*?dtype\[([~\w.]+)\]\]")
 _FIELDS = {"Args": "param", "Raises": "raises"}
 
 
@@ -38,6 +39,19 @@ def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: li
     lines[:] = as_fields(lines)
 
 
+def skip(app: Sphinx, what: str, name: str, obj: Any, skipped: bool, options: Any) -> bool | None:
+    return True if name == "__new__" else None  # of named tuples; it says nothing that their fields do not
+
+
+def short_arrays(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, arguments: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """``NDArray[uint8]``, as the code has it, where Sphinx writes out what that stands for."""
+    return tuple(text and _ARRAY.sub(r"NDArray[\1]", text) for text in (arguments, returned))  # type: ignore[return-value]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-process-signature", short_arrays)
+    app.connect("autodoc-skip-member", skip)
     return {"parallel_read_safe": True}
