@@ -1,14 +1,15 @@
 # make demo   the main job end to end, on this machine's CPU
 # make test   the tests
+# make docs   the documentation as a site, site/index.html; a broken link is an error
 #
-# Both set up what they need in .venv first; the second time that takes no time.
+# They set up what they need in .venv first; the second time that takes no time.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 
-.PHONY: demo test lint types clean
+.PHONY: demo test lint types docs clean
 
 demo: $(VENV)/core
 	$(BIN)/dsm demo --out $(DEMO)
@@ -22,6 +23,9 @@ lint: $(VENV)/dev
 
 types: $(VENV)/dev
 	$(BIN)/mypy
+
+docs: $(VENV)/docs
+	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going docs site
 
 # Empty is unset: without kept bytecode every process that a test begins would compile torch anew.
 export PYTHONDONTWRITEBYTECODE =
@@ -38,5 +42,9 @@ $(VENV)/dev: $(VENV)/core
 	$(INSTALL) '.[dev]'
 	touch $@
 
+$(VENV)/docs: $(VENV)/core
+	$(INSTALL) '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) site

@@ -230,6 +230,7 @@ def _small() -> Recipe:
 
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in [*_scripts(), *_tables(), _small()]}
+"""Every recipe, by name."""
 
 
 def find_recipe(name: str) -> Recipe:

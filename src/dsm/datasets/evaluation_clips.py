@@ -34,7 +34,7 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
 
     A sample is a dict: ``index``; ``clips`` (windows * crops, T, S, S, C), or None where the video cannot be
     read; ``seconds`` (windows * crops, 2), when a clip begins and ends, NaN where that is not asked for
-    or the video does not say; ``bad``, a list of at most one :class:`BadVideo`.
+    or the video does not say; ``bad``, a list of at most one :class:`~dsm.datasets.watched.BadVideo`.
 
     Args:
         windows: clips a video.

@@ -82,6 +82,7 @@ PRESETS: dict[str, MotionScenesConfig] = {
         shake=0.03, bystanders=2,
     ),
 }  # fmt: skip
+"""Folders of a known size, by name."""
 Preset = Literal["demo", "full"]
 
 

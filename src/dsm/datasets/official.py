@@ -172,6 +172,7 @@ OFFICIAL: dict[str, Callable[[Path], Official]] = {
     "something-something-v1": something_something_v1,
     "diving48": diving48,
 }
+"""What reads the annotation files of a data set, by name."""
 
 
 def _text(file: Path) -> str:

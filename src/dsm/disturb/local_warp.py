@@ -18,7 +18,7 @@ class LocalWarp(Warp):
     """Pull the picture aside around one to three points: the local warp of DSM's published code.
 
     There, on a picture of 224 pixels, p in [60, 140)² and s in [10, 20)², and a pixel x within 3 s of p comes
-    from x - h s, with h = 0.5 / (3 (|x - (p + s)| / |s|)⁴ + 1). Here the same in shares of the sides.
+    from ``x - h s``, with ``h = 0.5 / (3 (|x - (p + s)| / |s|)⁴ + 1)``. Here the same in shares of the sides.
     """
 
     most: int = 3

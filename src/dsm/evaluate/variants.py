@@ -120,6 +120,7 @@ VARIANTS: dict[str, Variant] = {
     "sld": sld,
     "tld": tld,
 }
+"""Each variant, by name."""
 
 
 Pictures = dict[str, NDArray[np.uint8]]

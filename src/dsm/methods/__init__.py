@@ -20,6 +20,7 @@ METHODS: dict[str, type[Any]] = {
     "be": Be,
     "simclr": Simclr,
 }
+"""The class of each method, by name."""
 
 
 @dataclass(frozen=True)

@@ -200,7 +200,7 @@ def load_encoder(weights: str | Path, head: Literal["projection"] | None = None)
     """Load an encoder from a run folder or a checkpoint.
 
     Args:
-        weights: see :func:`load_weights`.
+        weights: see :func:`~dsm.models.weights.load_weights`.
         head: None for pooled features (B, D); ``projection`` for the L2-normalised embedding.
 
     Returns:

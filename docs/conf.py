@@ -1,0 +1,64 @@
+"""How Sphinx makes the site: ``make docs``. Pages are Markdown, for code hosts too; the frame is ``.rst``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from repository_files import source_line  # noqa: E402 (it lies beside this file)
+
+from dsm.version import __version__  # noqa: E402
+
+project = "dsm"
+author = "The dsm authors"
+version = release = __version__
+html_title = f"dsm {version}"
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.linkcode",
+    "sphinx_copybutton",
+    "docstrings",
+    "repository_files",
+]
+
+# Pages that show a file of the repository's other folders.
+repository_pages = {
+    "README.md": "index",
+    "CONTRIBUTING.md": "contributing",
+    "CHANGELOG.md": "changelog",
+    "examples/README.md": "examples",
+}
+
+# Every reference leads somewhere, or the build fails; what other libraries own is not looked up.
+nitpicky = True
+_ELSEWHERE = r"(torch|nn|numpy|np|npt|sklearn|tyro|pathlib|collections|argparse|lightning\w*|av)\..*"
+_SHORTENED = r"Path|Tensor|Module|NDArray.*|InputContainer|Lightning\w*"
+_ALIASES = r"Precision|Pooling|HeadKind|NegativeLook|Decoder|(typing\.)?Literal\[.*|Annotated\[.*|dict\[str|.*\._\w+"
+_INSIDE = r"dsm\.engine\.(run\.Config|progress\.Clock|parts\.Extracted)"
+nitpick_ignore_regex = [("py:.*", "|".join((_ELSEWHERE, _SHORTENED, _ALIASES, _INSIDE)))]
+myst_heading_anchors = 3
+
+autodoc_default_options = {"members": True, "special-members": "__call__"}
+autodoc_inherit_docstrings = False
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 88
+add_module_names = False
+default_role = "code"  # `so` in a docstring, which the command line prints as it is
+linkcode_resolve = source_line
+
+copybutton_prompt_text = "$ "  # of a console block its commands are copied, not what they print
+copybutton_line_continuation_character = "\\"
+copybutton_exclude = ".linenos, .gp"
+
+html_theme = "furo"
+html_show_copyright = False
+html_show_sphinx = False
+html_copy_source = False

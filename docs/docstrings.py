@@ -1,0 +1,57 @@
+"""The sections of docstrings, ``Args:``, ``Returns:`` and ``Raises:``, as lists on the site.
+
+Napoleon, which Sphinx has for that, also takes what is before a colon in a sentence for a type.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sphinx.application import Sphinx
+
+_SECTION = re.compile(r"(Args|Returns|Raises):")
+_ENTRY = re.compile(r"([\w*][\w*, ]*): (.*)")
+_ARRAY = re.compile(r"[~\w.]*ndarray\[.*?dtype\[([~\w.]+)\]\]")
+_FIELDS = {"Args": "param", "Raises": "raises"}
+
+
+def as_fields(lines: list[str]) -> list[str]:
+    """A docstring's lines, its sections in reStructuredText: ``:param name: text``."""
+    done: list[str] = []
+    section = ""
+    for line in lines:
+        inside = line.startswith("    ")
+        if match := _SECTION.fullmatch(line):
+            section = match[1]
+            done += ["", ":returns:"] if section == "Returns" else [""]
+        elif section in _FIELDS and inside and (entry := _ENTRY.fullmatch(line[4:])):
+            names = entry[1].replace("*", "").replace(" ", "")  # of two words, one would be the other's type
+            done.append(f":{_FIELDS[section]} {names}: {entry[2]}")
+        else:
+            if line and not inside:
+                section = ""
+            done.append(line)
+    return done
+
+
+def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    lines[:] = as_fields(lines)
+
+
+def skip(app: Sphinx, what: str, name: str, obj: Any, skipped: bool, options: Any) -> bool | None:
+    return True if name == "__new__" else None  # of named tuples; it says nothing that their fields do not
+
+
+def short_arrays(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, arguments: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """``NDArray[uint8]``, as the code has it, where Sphinx writes out what that stands for."""
+    return tuple(text and _ARRAY.sub(r"NDArray[\1]", text) for text in (arguments, returned))  # type: ignore[return-value]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-process-signature", short_arrays)
+    app.connect("autodoc-skip-member", skip)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,111 @@
+"""The code blocks of the documentation, and the remarks before them that say when one is not run.
+
+A remark is a comment on the line before a block, which no reader of the page sees::
+
+    <!-- slow -->                             minutes: run with ``pytest -m slow``
+    <!-- needs: torchvision -->               one of PACKAGES, or of CONDITIONS
+    <!-- not run: wants the official data --> never, for this reason
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from markdown_it import MarkdownIt
+
+ROOT = Path(__file__).parents[1]
+SHELL = ("console", "bash", "sh")
+CONDITIONS: dict[str, Callable[[], bool]] = {
+    "gpu": torch.cuda.is_available,
+    "several machines": lambda: False,
+}
+PACKAGES = ("cv2", "faiss", "onnx", "onnxruntime", "pyarrow", "torchcodec", "torchvision", "transformers")
+_REMARK = re.compile(r"<!--\s*(slow|needs|not run)(?::\s*(.+?))?\s*-->")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of a page, and what is remarked of it."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+    slow: bool = False
+    needs: tuple[str, ...] = ()
+    not_run: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+    @property
+    def script(self) -> str:
+        """What a reader would run: of a console's block the commands, without what they print."""
+        if self.language != "console":
+            return self.text
+        lines, goes_on = [], False
+        for line in self.text.splitlines():
+            if line.startswith("$ ") or goes_on:
+                lines.append(line if goes_on else line[2:])
+                goes_on = line.endswith("\\")
+        return "\n".join(lines) + "\n"
+
+    @property
+    def why_not(self) -> str:
+        """Why it cannot be run here; empty where it can."""
+        missing = [name for name in self.needs if not there(name)]
+        return self.not_run or (f"needs {', '.join(missing)}" if missing else "")
+
+
+def there(name: str) -> bool:
+    return CONDITIONS[name]() if name in CONDITIONS else importlib.util.find_spec(name) is not None
+
+
+def pages() -> list[Path]:
+    """Every page whose blocks a reader may run."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks_of(page: Path) -> list[Block]:
+    """The blocks of a page in a language that can be run, in order."""
+    found: list[Block] = []
+    remarks: list[str] = []
+    for token in MarkdownIt().parse(page.read_text(encoding="utf-8")):
+        if token.type == "html_block":
+            remarks.append(token.content)
+            continue
+        language = token.info.split()[0] if token.info else ""
+        if token.type == "fence" and token.map and language in (*SHELL, "python"):
+            try:
+                found.append(Block(page, token.map[0] + 1, language, token.content, **read_remarks(remarks)))
+            except ValueError as error:
+                raise ValueError(f"{page}:{token.map[0]}: {error}") from None
+        remarks = []
+    return found
+
+
+def read_remarks(comments: list[str]) -> dict[str, Any]:
+    """What the comments before a block say of it.
+
+    Raises:
+        ValueError: something that is not understood, so that no block is left out by a slip of the pen.
+    """
+    slow, needs, not_run = False, [], ""
+    for text in comments:
+        match = _REMARK.fullmatch(text.strip())
+        word, what = match.groups() if match else ("", None)
+        if word == "slow" and not what:
+            slow = True
+        elif word == "needs" and what in (*PACKAGES, *CONDITIONS):
+            needs.append(what)
+        elif word == "not run" and what:
+            not_run = what
+        else:
+            raise ValueError(f"{text.strip()} is no remark: slow, `needs: NAME` or `not run: REASON`")
+    return {"slow": slow, "needs": tuple(needs), "not_run": not_run}

@@ -1,0 +1,261 @@
+"""Where the docs' blocks are run: a folder for each page, with small stand-ins under the names the docs use.
+
+A reader has videos, lists and trained runs; here they are a dozen MotionScenes videos and runs of two steps. What the
+blocks of a page write themselves (``--out runs/mine``) is not laid there before.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from docs_blocks import Block
+
+ROOT = Path(__file__).parents[1]
+FAST, SLOW = 300, 3600
+"""Seconds that a block may take."""
+
+_CLIP = "--clip.frames 4 --clip.resize 40 --clip.size 32"
+_SEEN = "--frames 4 --resize 40 --size 32"
+_TRAIN = f"--steps 2 --data.workers 0 {_CLIP}"
+QUICK = {
+    "demo": "--steps 2 --videos 32 --tests 10",
+    "pretrain": f"{_TRAIN} --data.batch-size 4",
+    "finetune": f"{_TRAIN} --data.batch-size 2",
+    "extract": _SEEN,
+    "bias": f"{_SEEN} --windows 1",
+    "data preview": "--show 1 --measure 2",
+    "models": "--frames 2 --size 16",
+    "run": " ".join(
+        f"--{part}.steps 2 --{part}.batch-size 4 --{part}.frames 4 --{part}.size 32"
+        for part in ("pretrain", "finetune")
+    ),
+}
+"""What is appended to the commands of a verb, so that they take seconds; all else is run as it is written."""
+
+CLASSES = ("fight", "noFight")
+STAND_INS: dict[str, str | Callable[[Path], None]] = {
+    "runs/mine": "dsm pretrain --data.train train.txt --backbone tiny --out runs/mine",
+    "runs/dsm": "dsm pretrain --data.train train.txt --backbone tiny --out runs/dsm",
+    "runs/moco": "dsm pretrain --data.train train.txt --backbone tiny --method moco --out runs/moco",
+    "runs/tuned": "dsm finetune --weights runs/mine --data.train train.txt --data.test test.txt --out runs/tuned",
+    "results/moco": "dsm test --weights runs/tuned --data.test test.txt --windows 2 --out results/moco",
+    "train.npz": "dsm extract --weights runs/mine --data train.txt --out train.npz",
+    "test.npz": "dsm extract --weights runs/mine --data test.txt --out test.npz",
+    "archive.npz": "dsm extract --weights runs/mine --data archive --per-clip --out archive.npz",
+    "encoder.safetensors": "dsm export --weights runs/mine --out encoder.safetensors",
+    "r3d_18.pth": lambda folder: write_torchvision_checkpoint(folder / "r3d_18.pth"),
+}
+"""What else a page may name, and how it is made; commands may name others."""
+
+
+def with_quick(words: list[str]) -> list[str]:
+    """A command with what makes it quick."""
+    if words[0] != "dsm":
+        return words
+    verb = next((v for v in (" ".join(words[1:3]), " ".join(words[1:2])) if v in QUICK), "")
+    return words + (QUICK[verb].split() if verb and "--help" not in words else [])
+
+
+def write_videos(folder: Path) -> None:
+    """Videos of two classes, and lists and folders of them under the names that the docs use."""
+    import numpy as np
+
+    from dsm.datasets.motionscenes import MotionScenesConfig, write_motionscenes
+    from dsm.video.decode import read_clip
+    from dsm.video.write import write_video
+
+    config = MotionScenesConfig(motions=2, train=16, test=8)
+    made = write_motionscenes(config, folder / "scenes", workers=1)
+    groups = ["path\tgroup\n"]
+    for split, source in (("train", "train"), ("test", "test_free")):
+        lines = []
+        for line in (made / f"{source}.txt").read_text().splitlines():
+            path, label, frames = line.split()
+            group = int(Path(path).stem) % 4 + (10 if split == "test" else 0)
+            name = f"v_{CLASSES[int(label)]}_g{group:02}_c{Path(path).stem}_camera{group}.mp4"
+            there = folder / "videos" / split / CLASSES[int(label)] / name
+            there.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(made / path, there)
+            relative = there.relative_to(folder)
+            lines.append(f"{relative} {label} {frames}\n")
+            groups.append(f"{relative}\tcamera{group}\n")
+        (folder / f"{split}.txt").write_text("".join(lines))
+    shutil.rmtree(made)
+    (folder / "groups.tsv").write_text("".join(groups))
+    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
+    shutil.copy(folder / "train.txt", folder / "all.txt")
+    shutil.copy(folder / "test.txt", folder / "val.txt")
+    videos = sorted((folder / "videos" / "train").rglob("*.mp4"))
+    shutil.copy(videos[0], folder / "video.mp4")
+    shutil.copy(videos[-1], folder / "other.mp4")
+    write_video(folder / "clip.mp4", np.tile(read_clip(videos[1], 40, 1), (10, 1, 1, 1)))  # 16 seconds
+    shutil.copytree(folder / "videos", folder / "UCF-101")
+    for split in ("train", "test"):
+        lines = (folder / f"{split}.txt").read_text().replace("videos/", "")
+        (folder / f"{split}1.txt").write_text(lines)
+    for name in ("footage", "archive"):
+        (folder / name).mkdir()
+        for video in videos[:6]:
+            shutil.copy(video, folder / name)
+
+
+def write_torchvision_checkpoint(path: Path) -> None:
+    """An R3D-18 under the names that torchvision gives its tensors."""
+    import torch
+
+    from dsm.models.zoo import create_model
+
+    state = {}
+    for name, tensor in create_model("r3d18", stem="3x7x7").state_dict().items():
+        name = name.removeprefix("stages.")
+        name = re.sub(r"shortcut\.conv", "downsample.0", re.sub(r"shortcut\.norm", "downsample.1", name))
+        name = re.sub(r"(layer.*)\bconv([12])\.", r"\1conv\2.0.", name)
+        name = re.sub(r"(layer.*)\bnorm([12])\.", r"\1conv\2.1.", name)
+        name = re.sub(r"^conv1\.", "stem.0.", re.sub(r"^norm1\.", "stem.1.", name))
+        state[name] = tensor
+    torch.save({**state, "fc.weight": torch.zeros(400, 512), "fc.bias": torch.zeros(400)}, path)
+
+
+@dataclass
+class Stage:
+    """Runs blocks; made by :func:`open_stage`."""
+
+    folder: Path
+    environment: dict[str, str]
+    pages: dict[tuple[Path, bool], list[Block]] = field(default_factory=dict)
+    """Of each page, fast or with its slow blocks: those that were run."""
+
+    def run(self, block: Block, page: list[Block]) -> None:
+        """Run a block where the page's earlier ones were; they are run first where that was not yet done."""
+        mine = [one for one in page if not one.why_not and (block.slow or not one.slow)]
+        done = self.pages.get((block.page, block.slow))
+        folder = self.folder / f"{block.page.stem}{'-slow' * block.slow}"
+        if done is None:
+            done = self.pages[block.page, block.slow] = []
+            self.lay(folder, mine)
+        for one in mine[len(done) : mine.index(block) + 1]:
+            done.append(one)
+            self.execute(one, folder)
+
+    def lay(self, folder: Path, blocks: list[Block]) -> None:
+        """A clone of the repository, the stand-ins beside it in the same folder."""
+        self.shell(f"git clone --quiet {ROOT} {folder}", self.folder)
+        for name in changed_files():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+        (folder / "dsm").symlink_to(".")  # `cd dsm`: your clone of this repository
+        text = "\n".join(block.script for block in blocks)
+        written = set(re.findall(r"--out (\S+)", text))
+        shelf = self.shelf()
+        for found in sorted(shelf.iterdir()):
+            if found.name not in written | {"runs", "results"}:
+                copy(found, folder / found.name)
+        for name in STAND_INS:
+            if name not in written and re.search(rf"(?<![\w/.-]){re.escape(name)}(?![\w.-])", text):
+                self.make(name)
+                copy(shelf / name, folder / name)
+
+    def shelf(self) -> Path:
+        """The folder of all that is laid out, its videos written when it is first asked for."""
+        shelf = self.folder / "shelf"
+        if not shelf.exists():
+            shelf.mkdir()
+            write_videos(shelf)
+        return shelf
+
+    def make(self, name: str) -> None:
+        how, shelf = STAND_INS[name], self.shelf()
+        if (shelf / name).exists():
+            return
+        if callable(how):
+            how(shelf)
+            return
+        for other in STAND_INS:
+            if other != name and other in how.split():
+                self.make(other)
+        self.shell(how, shelf)
+
+    def execute(self, block: Block, folder: Path) -> None:
+        """Run one block in its page's folder; it fails where a command of it does."""
+        limit = SLOW if block.slow else FAST
+        if block.language != "python":
+            self.shell(block.script, folder, limit)
+            return
+        file = folder / f"block_{block.line}.py"
+        file.write_text(block.script, encoding="utf-8")
+        self.shell(f'"$DSM_CLIENT" python {file.name}', folder, limit)
+
+    def shell(self, script: str, folder: Path, limit: float = SLOW) -> None:
+        done = subprocess.run(
+            ["bash", "-eo", "pipefail", "-c", script], cwd=folder, env=self.environment, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=limit,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{script}\nended with {done.returncode}:\n{done.stdout[-3000:]}"
+
+
+def changed_files() -> list[str]:
+    """What a clone of this repository would not have yet."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--modified", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return [name for name in listed.stdout.splitlines() if (ROOT / name).exists()]
+
+
+def copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copy(source, target)
+
+
+@contextmanager
+def open_stage(folder: Path, installed: Path | None = None) -> Iterator[Stage]:
+    """A stage whose commands are run by one warm process, which is ended with it.
+
+    Args:
+        installed: the ``bin`` of an environment: its ``dsm`` is run instead, begun anew each time.
+    """
+    binaries = folder / "bin"
+    binaries.mkdir(parents=True)
+    client = binaries / "client"
+    client.write_text(f'#!/bin/sh\nexec {sys.executable} -SE {ROOT / "tests" / "warm_dsm.py"} "$@"\n')
+    program = binaries / "dsm"
+    program.write_text(f'#!/bin/sh\nexec {client} dsm "$@"\n')
+    for script in (client, program):
+        script.chmod(0o755)
+    first = (str(binaries), str(installed or Path(sys.executable).parent), os.environ["PATH"])
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join(first),
+        "DSM_CLIENT": str(client),
+        "OMP_NUM_THREADS": "1",
+    }
+    if installed:
+        environment.pop("PYTHONPATH", None)
+        yield Stage(folder, {**environment, "DSM_PROGRAMS": str(installed)})
+        return
+    address = environment["DSM_SERVER"] = str(folder / "socket")
+    words = [sys.executable, str(ROOT / "tests" / "warm_dsm.py"), "--serve", address]
+    server = subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + FAST
+        while not Path(address).exists():
+            assert server.poll() is None and time.monotonic() < until, "the warm process did not begin"
+            time.sleep(0.1)
+        yield Stage(folder, environment)
+    finally:
+        server.terminate()
+        server.wait()

@@ -1,0 +1,89 @@
+"""Every code block of README and the docs runs as it is written, and the runner notices where one does not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from docs_blocks import ROOT, Block, blocks_of, pages
+from docs_stage import Stage, open_stage
+
+BLOCKS = {page: blocks_of(page) for page in pages()}
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the docs' commands are for a POSIX shell")
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with open_stage(tmp_path_factory.mktemp("docs")) as stage:
+        yield stage
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(block, id=str(block), marks=[pytest.mark.slow] * block.slow)
+        for blocks in BLOCKS.values()
+        for block in blocks
+    ],
+)
+def test_a_block_runs_as_it_is_written(block: Block, stage: Stage) -> None:
+    if block.why_not:
+        pytest.skip(block.why_not)
+    stage.run(block, BLOCKS[block.page])
+
+
+@pytest.mark.slow
+def test_a_newcomer_gets_through_every_page(tmp_path: Path) -> None:
+    """In a fresh clone and a fresh environment, every command begun anew."""
+    clone, binaries = tmp_path / "clone", tmp_path / "environment" / "bin"
+    subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
+    subprocess.run([sys.executable, "-m", "venv", binaries.parent], check=True)
+    words = ["install", "--quiet", "--constraint", "requirements.txt", ".[export,faiss,flow,parquet]"]
+    subprocess.run([binaries / "pip", *words], cwd=clone, check=True)
+    with open_stage(tmp_path / "stage", binaries) as stage:
+        for block in (block for blocks in BLOCKS.values() for block in blocks):
+            if not block.slow and not block.why_not:
+                stage.run(block, BLOCKS[block.page])
+
+
+def page_with(tmp_path: Path, text: str) -> list[Block]:
+    page = tmp_path / "page.md"
+    page.write_text(text, encoding="utf-8")
+    return [replace(block, page=ROOT / "docs" / f"{tmp_path.name}.md") for block in blocks_of(page)]
+
+
+def test_what_a_console_prints_is_no_command(tmp_path: Path) -> None:
+    (block,) = page_with(tmp_path, "```console\n$ echo one \\\n    two\none two\n$ true # three\n```\n")
+    assert block.script == "echo one \\\n    two\ntrue # three\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("$ dsm pretrain --data.train no-such-list.txt --out runs/new", "no such list file"),
+        ("$ dsm extract --weights runs/mine --data train.txt --nonsense --out new.npz", "nonsense"),
+        ("$ false\n$ true", "ended with 1"),
+    ],
+)
+def test_a_block_that_does_not_run_fails(command: str, said: str, tmp_path: Path, stage: Stage) -> None:
+    (block,) = blocks = page_with(tmp_path, f"```console\n{command}\n```\n")
+    with pytest.raises(AssertionError, match=said):
+        stage.run(block, blocks)
+
+
+def test_a_block_of_python_that_does_not_run_fails(tmp_path: Path, stage: Stage) -> None:
+    (block,) = blocks = page_with(tmp_path, "```python\nimport dsm\n\ndsm.no_such_name\n```\n")
+    with pytest.raises(AssertionError, match="no attribute 'no_such_name'"):
+        stage.run(block, blocks)
+
+
+@pytest.mark.parametrize("remark", ["slwo", "needs: a-thing", "not run"])
+def test_a_remark_that_is_not_understood_is_an_error(remark: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is no remark"):
+        page_with(tmp_path, f"<!-- {remark} -->\n```console\n$ true\n```\n")
