@@ -24,7 +24,7 @@ from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError
 from dsm.evaluate.results import seed_of
 from dsm.models.heads import Embedder
-from dsm.models.weights import Init, load_classifier, load_weights
+from dsm.models.weights import Init, load_weights
 
 LISTS = (".txt", ".csv", ".tsv")
 
@@ -128,22 +128,23 @@ def look(config: LookConfig) -> None:
 def build_looker(config: LookConfig) -> tuple[Looker, str, int]:
     """The network, what tables call it, and the seed of its weights."""
     torch.manual_seed(config.seed)
-    loaded = load_weights(config.weights, backbone=config.backbone, partial=config.partial, init=config.init)
+    loaded = load_weights(
+        config.weights, head="classifier",
+        backbone=config.backbone, partial=config.partial, init=config.init,
+    )  # fmt: skip
     if loaded.report:
         console.print(f"{config.weights}: {loaded.report}")
-    classes = loaded.config.get("classes")
-    module: nn.Module = loaded.module
-    if classes is not None:
-        module, _ = load_classifier(config.weights)
-    elif config.head == "projection":
+    module = loaded.module
+    if loaded.classes is None and config.head == "projection":
         embedder = load_weights(config.weights, head="projection", partial=config.partial).module
         # Before it is scaled to unit length, which would leave no gradient towards itself.
         module = (
             nn.Sequential(embedder.encoder, embedder.head) if isinstance(embedder, Embedder) else embedder
         )
     clip = config.clip.of(loaded.config)
-    names = None if classes is None else [str(one) for one in classes]
-    looker = Looker(module.to(best_device()), clip, classes=names, kind=config.map, layer=config.layer)
+    looker = Looker(
+        module.to(best_device()), clip, classes=loaded.classes, kind=config.map, layer=config.layer
+    )
     return looker, loaded.name, seed_of(loaded.config) if loaded.config else config.seed
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +10,10 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from torch import nn
 
-from dsm.errors import UserError
 from dsm.evaluate.features import Features
 from dsm.evaluate.probe import fit_probe
 from dsm.models.foreign import LoadReport
-from dsm.models.weights import RANDOM, Init, is_ours, load_classifier, load_weights, read_file
+from dsm.models.weights import Init, load_weights
 
 
 @dataclass
@@ -58,15 +56,6 @@ def load_subject(
     Raises:
         UserError: the weights cannot be read or do not fit.
     """
-    if weights != RANDOM and is_ours(state := read_file(weights)):
-        try:
-            classifies = "classes" in json.loads(state["config"])
-        except (TypeError, ValueError):
-            raise UserError(f"{weights}: is not a checkpoint of dsm that can be read.") from None
-        if classifies:
-            module, about = load_classifier(weights)
-            return Subject(
-                nn.Sequential(module, nn.Softmax(dim=1)), about, [str(name) for name in about["classes"]]
-            )
-    loaded = load_weights(weights, backbone=backbone, partial=partial, init=init)
-    return Subject(loaded.module, loaded.config, None, loaded.report)
+    loaded = load_weights(weights, head="classifier", backbone=backbone, partial=partial, init=init)
+    module = nn.Sequential(loaded.module, nn.Softmax(dim=1)) if loaded.classes is not None else loaded.module
+    return Subject(module, loaded.config, loaded.classes, loaded.report)

@@ -20,6 +20,7 @@ from dsm.models.zoo import create_model, initialise_xavier
 
 RANDOM = "none"
 Init = Literal["own", "xavier"]
+Head = Literal["projection", "classifier"]
 FORMAT = 1
 _NAME = re.compile(r"step_\d+\.pt")
 
@@ -29,7 +30,7 @@ class LoadedEncoder:
     """An encoder and what its checkpoint says about it."""
 
     module: nn.Module
-    """Clips (B, C, T, H, W) -> (B, D), in evaluation mode."""
+    """Clips (B, C, T, H, W) -> (B, D), in evaluation mode; of a classifier logits (B, classes)."""
     name: str
     """What to call it in tables: the method that trained it, or `random`."""
     config: dict[str, Any] = field(default_factory=dict)
@@ -38,6 +39,8 @@ class LoadedEncoder:
     """What became of a foreign file's tensors."""
     step: int | None = None
     """Steps that it was trained, where its checkpoint says so."""
+    classes: list[str] | None = None
+    """Names of the classes where ``module`` is a classifier."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def is_ours(state: Any) -> bool:
 def load_weights(
     weights: str | Path,
     *,
-    head: Literal["projection"] | None = None,
+    head: Head | None = None,
     backbone: str = "tiny",
     settings: dict[str, Any] | None = None,
     partial: bool = False,
@@ -115,7 +118,8 @@ def load_weights(
     Args:
         weights: a run folder (its newest checkpoint), a checkpoint, this project's or one that ``sources.py``
             knows, or ``none`` for random weights.
-        head: ``projection`` for the L2-normalised embedding that pretraining compares clips in.
+        head: ``projection`` for the L2-normalised embedding that pretraining compares clips in;
+            ``classifier`` for the classifier where the weights hold one, else the encoder.
         backbone, settings: what to build where the weights do not say (``none``).
         partial: be content with a foreign file that fills only part of the encoder.
         init: how random weights are drawn: as the backbone's paper has it, or as DSM's code, ``xavier``.
@@ -124,7 +128,7 @@ def load_weights(
         UserError: the weights cannot be read or do not fit.
     """
     if str(weights) == RANDOM:
-        if head:
+        if head == "projection":
             raise UserError("random weights have no projection head; leave head out.")
         module = create_model(backbone, **(settings or {})).eval()
         if init == "xavier":
@@ -138,28 +142,30 @@ def load_weights(
     match = recognise(find_tensors(state))
     if match is None:
         raise UserError(f"{weights}: no encoder that dsm knows; `dsm weights inspect` lists its tensors.")
-    module = build(match, partial=partial, head=bool(head), name=str(weights))
+    module = build(match, partial=partial, head=head == "projection", name=str(weights))
     config = {"backbone": match.source.backbone, "model": match.settings}
     return LoadedEncoder(module.eval(), Path(weights).stem, config, match.report)
 
 
-def _load_ours(
-    weights: str | Path, state: dict[str, Any], head: Literal["projection"] | None
-) -> LoadedEncoder:
+def _load_ours(weights: str | Path, state: dict[str, Any], head: Head | None) -> LoadedEncoder:
     try:
         config = json.loads(state["config"])
         encoder = create_model(config["backbone"], **config["model"])
         module: nn.Module = encoder
-        prefix = "query.encoder."
-        if head:
+        prefix, classes = "query.", None
+        if head == "projection":
             module = Embedder(encoder, int(config["head"]["dim"]), config["head"]["kind"])
-            prefix = "query."
+        elif head == "classifier" and "classes" in config:
+            classes = [str(name) for name in config["classes"]]
+            module = Classifier(encoder, len(classes))
+        else:
+            prefix = "query.encoder."
         tensors = state["method"].items()
         module.load_state_dict({k.removeprefix(prefix): t for k, t in tensors if k.startswith(prefix)})
         name = str(config["method"])
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{weights}: what it holds does not fit ({str(error).splitlines()[0]}).") from None
-    return LoadedEncoder(module.eval(), name, config, step=int(state["step"]))
+    return LoadedEncoder(module.eval(), name, config, step=int(state["step"]), classes=classes)
 
 
 def load_classifier(weights: str | Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -171,27 +177,19 @@ def load_classifier(weights: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     Raises:
         UserError: the weights cannot be read, or hold no classifier.
     """
-    state = read_checkpoint(weights)
-    config = json.loads(state["config"])
-    if "classes" not in config:
+    loaded = load_weights(weights, head="classifier")
+    if loaded.classes is None:
         raise UserError(f"{weights}: holds no classifier; `dsm finetune --weights {weights}` trains one.")
-    try:
-        encoder = create_model(config["backbone"], **config["model"])
-        module = Classifier(encoder, len(config["classes"]))
-        tensors = state["method"].items()
-        module.load_state_dict({k.removeprefix("query."): t for k, t in tensors if k.startswith("query.")})
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"{weights}: what it holds does not fit ({str(error).splitlines()[0]}).") from None
-    return module.eval(), config
+    return loaded.module, loaded.config
 
 
-def _load_exported(path: str | Path, exported: Exported, head: str | None) -> LoadedEncoder:
+def _load_exported(path: str | Path, exported: Exported, head: Head | None) -> LoadedEncoder:
     about = exported.about
     check_format(path, about)
     module = build_encoder(exported.tensors, about)
-    if head and not about["head"]:
+    if head == "projection" and not about["head"]:
         raise UserError(f"{path}: holds no projection head; leave head out.")
-    if isinstance(module, Embedder) and not head:
+    if isinstance(module, Embedder) and head != "projection":
         module = module.encoder
     return LoadedEncoder(module, str(about.get("method", "exported")), about)
 
