@@ -69,7 +69,7 @@ def there(name: str) -> bool:
 
 def pages() -> list[Path]:
     """Every page whose blocks a reader may run."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks_of(page: Path) -> list[Block]:

@@ -30,7 +30,7 @@ _SEEN = "--frames 4 --resize 40 --size 32"
 _TRAIN = f"--steps 2 --data.workers 0 {_CLIP}"
 QUICK = {
     "demo": "--steps 2 --videos 32 --tests 10",
-    "pretrain": f"{_TRAIN} --data.batch-size 4",
+    "pretrain": f"{_TRAIN} --data.batch-size 8",
     "finetune": f"{_TRAIN} --data.batch-size 2",
     "extract": _SEEN,
     "bias": f"{_SEEN} --windows 1",
@@ -52,6 +52,9 @@ STAND_INS: dict[str, str | Callable[[Path], None]] = {
     "results/moco": "dsm test --weights runs/tuned --data.test test.txt --windows 2 --out results/moco",
     "train.npz": "dsm extract --weights runs/mine --data train.txt --out train.npz",
     "test.npz": "dsm extract --weights runs/mine --data test.txt --out test.npz",
+    "moco.npz": "dsm extract --weights runs/moco --data test.txt --out moco.npz",
+    "dsm.npz": "dsm extract --weights runs/dsm --data test.txt --out dsm.npz",
+    "results/dsm": "dsm test --weights runs/tuned --data.test test.txt --windows 2 --out results/dsm",
     "archive.npz": "dsm extract --weights runs/mine --data archive --per-clip --out archive.npz",
     "encoder.safetensors": "dsm export --weights runs/mine --out encoder.safetensors",
     "r3d_18.pth": lambda folder: write_torchvision_checkpoint(folder / "r3d_18.pth"),

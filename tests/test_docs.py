@@ -13,6 +13,8 @@ import pytest
 from docs_blocks import ROOT, Block, blocks_of, pages
 from docs_stage import Stage, open_stage
 
+from dsm.version import __version__
+
 BLOCKS = {page: blocks_of(page) for page in pages()}
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the docs' commands are for a POSIX shell")
@@ -50,6 +52,10 @@ def test_a_newcomer_gets_through_every_page(tmp_path: Path) -> None:
         for block in (block for blocks in BLOCKS.values() for block in blocks):
             if not block.slow and not block.why_not:
                 stage.run(block, BLOCKS[block.page])
+
+
+def test_the_citation_names_this_version() -> None:
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
 def page_with(tmp_path: Path, text: str) -> list[Block]:

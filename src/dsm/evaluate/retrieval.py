@@ -18,6 +18,7 @@ from dsm.evaluate.nearest import Ids, nearest, unit_rows
 from dsm.evaluate.results import Row, share
 
 KS = (1, 5, 10, 20, 50)
+"""The field's numbers of neighbours."""
 MOST_AT_ONCE = 2**24
 """Similarities ranked at a time, for average precision."""
 
