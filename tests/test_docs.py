@@ -1,4 +1,4 @@
-"""Every code block of README and the docs runs as it is written, and the runner notices where one does not."""
+"""Every code block of README and the docs runs as written, and the runner notices where one does not."""
 
 from __future__ import annotations
 

@@ -47,8 +47,8 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
 
     A sample is a dict: ``clips`` (view name -> (T, S, S, C) as read), ``parameters`` (view name -> the
     draws that ``disturb.views.render_view`` applies on the device), ``label`` (-1 unlabelled) and ``bad``
-    (a list of :class:`~dsm.datasets.watched.BadVideo`). In place of a video that cannot be read comes another,
-    drawn by the sample.
+    (a list of :class:`~dsm.datasets.watched.BadVideo`). In place of a video that cannot be read comes
+    another, drawn by the sample.
     """
 
     def __init__(

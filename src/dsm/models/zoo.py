@@ -36,8 +36,8 @@ def create_model(name: str, **settings: Any) -> nn.Module:
     """Build an encoder: clips (B, C, T, H, W) -> features (B, ``feature_dim``).
 
     Args:
-        name: a key of :data:`~dsm.models.zoo.MODELS`; ``tv:`` and ``hf:`` before the name of a video model of torchvision or
-            transformers.
+        name: a key of :data:`~dsm.models.zoo.MODELS`; ``tv:`` and ``hf:`` before the name of a video model of
+            torchvision or transformers.
         settings: the model's own, such as ``in_channels=3`` or ``pooling="avg"``.
 
     Raises:
