@@ -2,7 +2,8 @@
 
 On a code host such a link works by itself; on the site each file that is linked gets a page, of its
 highlighted text, with line numbers, and each folder a list of its files. Where a page includes a file of
-another folder, the links in it are read from where the file lies. What leads nowhere is left to Sphinx, which warns.
+another folder, the links in it are read from where the file lies. What leads nowhere is left to Sphinx,
+which warns.
 """
 
 from __future__ import annotations

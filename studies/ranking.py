@@ -41,6 +41,7 @@ SHOWN = {
     "linear_probe": "Linear probe, top-1",
     "finetuned_top1": "Fine-tuned, top-1",
     "scene_reliance": "Scene reliance of a linear probe (`dsm bias`)",
+    "motion_gain": "Motion gain of a linear probe (`dsm bias`)",
     "order_sensitivity": "Order sensitivity of a linear probe (`dsm bias`)",
     "map_mass_above_other_map": "Map mass on motion above that of another video's map (`dsm look --score`)",
 }
@@ -97,6 +98,23 @@ def trial(options: Options, correlation: float, method: str, seed: int) -> Trial
     )
 
 
+def conflict_over_tied(rows: Sequence[Row], metric: str, options: Options) -> list[str]:
+    """A line a tie: how much more `dsm` gains over `moco` where the scene misleads than where it helps."""
+    found, lines = by_seed(rows), []
+    for correlation in options.correlations:
+        gains = [
+            paired(
+                found, ("dsm", f"{test}@{correlation:g}", metric), ("moco", f"{test}@{correlation:g}", metric)
+            )
+            for test in ("test_conflict", "test")
+        ]
+        if all(gains) and correlation:
+            more = mean_of(np.subtract(*gains).tolist()).told(signed=True)
+            where, but = (f"`{test}@{correlation:g}`" for test in ("test_conflict", "test"))
+            lines.append(f"Gain of dsm on {where} less that on {but}: {more}.\n")
+    return lines
+
+
 def write_scenes(out: Path, correlation: float) -> None:
     """The demo's videos, with motion and scene tied so often."""
     scenes = MotionScenesConfig(scene_correlation=correlation)
@@ -138,6 +156,7 @@ def write_tables(rows: Sequence[Row], options: Options) -> str:
         if tests:
             parts.append(f"\n{title}:\n")
             parts.append(table(rows, metric, runs=options.methods, tests=tests, against=AGAINST))
+            parts += conflict_over_tied(rows, metric, options)
     return "\n".join(parts)
 
 
