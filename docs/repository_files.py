@@ -46,7 +46,7 @@ def settle_links(app: Sphinx, doctree: nodes.document) -> None:
         target, _, anchor = node["reftarget"].partition("#")
         if node.get("reftype") != "myst" or target in app.env.found_docs:
             continue
-        if node.get("refdomain") == "doc":  # Markdown in another folder, which MyST takes for a page of its own
+        if node.get("refdomain") == "doc":  # Markdown elsewhere, which MyST takes for a page of the site
             target, anchor = f"{target}.md", node["reftargetid"] or ""
         path = (Path(node.source or here).parent / target).resolve()
         if not target or not path.exists() or not path.is_relative_to(ROOT):
