@@ -38,10 +38,8 @@ repository_pages = {
 nitpicky = True
 _ELSEWHERE = r"(torch|nn|numpy|np|npt|sklearn|tyro|pathlib|collections|argparse|lightning\w*|av)\..*"
 _SHORTENED = r"Path|Tensor|Module|NDArray.*|InputContainer|Lightning\w*"
-_ALIASES = (
-    r"Precision|Pooling|HeadKind|NegativeLook|Decoder|(typing\.)?Literal\[.*|Annotated\[.*|dict\[str|.*\._\w+"
-)
-_INSIDE = r"dsm\.engine\.(run\.Config|progress\.Clock|parts\.Extracted)"
+_ALIASES = r"Precision|Pooling|HeadKind|NegativeLook|Decoder|(typing\.)?Literal\[.*|Annotated\[.*|dict\[str"
+_INSIDE = r".*\._\w+|dsm\.engine\.(run\.Config|progress\.Clock|parts\.Extracted)"
 nitpick_ignore_regex = [("py:.*", "|".join((_ELSEWHERE, _SHORTENED, _ALIASES, _INSIDE)))]
 myst_heading_anchors = 3
 

@@ -43,9 +43,11 @@ def settle_links(app: Sphinx, doctree: nodes.document) -> None:
     for node in list(doctree.findall(addnodes.pending_xref)) + list(
         doctree.findall(addnodes.download_reference)
     ):
-        if node.get("reftype") != "myst" or node.get("refdomain") == "doc":
-            continue
         target, _, anchor = node["reftarget"].partition("#")
+        if node.get("reftype") != "myst" or target in app.env.found_docs:
+            continue
+        if node.get("refdomain") == "doc":  # Markdown elsewhere, which MyST takes for a page of the site
+            target, anchor = f"{target}.md", node["reftargetid"] or ""
         path = (Path(node.source or here).parent / target).resolve()
         if not target or not path.exists() or not path.is_relative_to(ROOT):
             continue

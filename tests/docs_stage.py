@@ -1,7 +1,7 @@
 """Where the docs' blocks are run: a folder for each page, with small stand-ins under the names the docs use.
 
-A reader has videos, lists and trained runs; here they are a dozen MotionScenes videos and runs of two
-steps. What the blocks of a page write themselves (``--out runs/mine``) is not laid there before.
+A reader has videos, lists and trained runs; here they are some MotionScenes videos and runs of two steps.
+What the blocks of a page write themselves (``--out runs/mine``) is not laid there before.
 """
 
 from __future__ import annotations
@@ -48,8 +48,7 @@ STAND_INS: dict[str, str | Callable[[Path], None]] = {
     "runs/mine": "dsm pretrain --data.train train.txt --backbone tiny --out runs/mine",
     "runs/dsm": "dsm pretrain --data.train train.txt --backbone tiny --out runs/dsm",
     "runs/moco": "dsm pretrain --data.train train.txt --backbone tiny --method moco --out runs/moco",
-    "runs/tuned": "dsm finetune --weights runs/mine --data.train train.txt --data.test test.txt "
-    "--out runs/tuned",
+    "runs/tuned": "dsm finetune --weights runs/mine --data.train train.txt --out runs/tuned",
     "results/moco": "dsm test --weights runs/tuned --data.test test.txt --windows 2 --out results/moco",
     "train.npz": "dsm extract --weights runs/mine --data train.txt --out train.npz",
     "test.npz": "dsm extract --weights runs/mine --data test.txt --out test.npz",
@@ -257,8 +256,8 @@ def open_stage(folder: Path, installed: Path | None = None) -> Iterator[Stage]:
     try:
         until = time.monotonic() + FAST
         while not Path(address).exists():
-            assert server.poll() is None, "the warm process ended"
-            assert time.monotonic() < until, "the warm process did not begin"
+            assert server.poll() is None, "the warm process did not begin"
+            assert time.monotonic() < until, "the warm process takes too long to begin"
             time.sleep(0.1)
         yield Stage(folder, environment)
     finally:

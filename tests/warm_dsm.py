@@ -1,8 +1,8 @@
 """``dsm`` without its start, for the many small commands of the docs: a process that has imported it, forked.
 
 A Python process takes seconds to import torch. ``serve`` imports it once and forks for each command; this
-file, run as a script, is the ``dsm`` of the docs' blocks: it hands over its words, folder, environment and
-streams, and ends as the command does. Where no server is, it runs the ``dsm`` in the folder DSM_PROGRAMS.
+file, run as a script, is the ``dsm`` of the docs: it hands over its words, folder, environment and streams,
+and ends as the command does. Where no server is, it runs the ``dsm`` in the folder DSM_PROGRAMS.
 """
 
 from __future__ import annotations
