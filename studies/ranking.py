@@ -169,8 +169,9 @@ def headline(rows: Sequence[Row], options: Options) -> str:
         gains[test] = mean_of(paired(found, ("dsm", name, "R@1"), ("moco", name, "R@1"))).told(signed=True)
     return (
         f"Over {len(options.seeds)} seeds that no setting was chosen on (`python studies/ranking.py`), `dsm` "
-        f"is ahead of `moco` in R@1 by {gains['test_free']} points on free scenes, "
-        f"{gains['test_conflict']} where it misleads and {gains['test']} where it helps (mean ± half a "
+        f"is ahead of `moco` in R@1 by {gains['test_free']} points on free scenes, by "
+        f"{gains['test_conflict']} where the scene misleads and by {gains['test']} where it "
+        "helps (mean ± half a "
         "95 % t interval of the paired differences, bold where it leaves zero out): "
         "[docs/evidence.md](docs/evidence.md).\n"
     )
