@@ -44,6 +44,8 @@ QUICK = {
 """What is appended to the commands of a verb, so that they take seconds; all else is run as it is written."""
 
 CLASSES = ("fight", "noFight")
+FROM_VIDEOS = ("own-videos",)
+"""Pages that begin with nothing but folders of videos: `videos`, a sub-folder a class, and `footage`."""
 STAND_INS: dict[str, str | Callable[[Path], None]] = {
     "runs/mine": "dsm pretrain --data.train train.txt --backbone tiny --out runs/mine",
     "runs/dsm": "dsm pretrain --data.train train.txt --backbone tiny --out runs/dsm",
@@ -109,7 +111,7 @@ def write_videos(folder: Path) -> None:
         (folder / f"{split}1.txt").write_text(lines)
     for name in ("footage", "archive"):
         (folder / name).mkdir()
-        for video in videos[:6]:
+        for video in videos[:12]:
             shutil.copy(video, folder / name)
 
 
@@ -161,8 +163,13 @@ class Stage:
         text = "\n".join(block.script for block in blocks)
         written = set(re.findall(r"--out (\S+)", text))
         shelf = self.shelf()
+        if blocks[0].page.stem in FROM_VIDEOS:
+            copy(shelf / "footage", folder / "footage")
+            for split in ("train", "test"):
+                shutil.copytree(shelf / "videos" / split, folder / "videos", dirs_exist_ok=True)
+            return
         for found in sorted(shelf.iterdir()):
-            if found.name not in written | {"runs", "results"}:
+            if found.name not in written | set(STAND_INS) | {"runs", "results"}:
                 copy(found, folder / found.name)
         for name in STAND_INS:
             if name not in written and re.search(rf"(?<![\w/.-]){re.escape(name)}(?![\w.-])", text):
