@@ -165,7 +165,7 @@ def _load_ours(weights: str | Path, state: dict[str, Any], head: Head | None) ->
         name = str(config["method"])
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{weights}: what it holds does not fit ({str(error).splitlines()[0]}).") from None
-    return LoadedEncoder(module.eval(), name, config, step=int(state["step"]), classes=classes)
+    return LoadedEncoder(module.eval(), name, config, step=state.get("step"), classes=classes)
 
 
 def load_classifier(weights: str | Path) -> tuple[nn.Module, dict[str, Any]]:
