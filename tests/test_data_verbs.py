@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_cli import dsm
 
+from dsm.commands.subset import SplitConfig, SubsetConfig, split_command, subset_command
 from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.datasets.official import OFFICIAL
 from dsm.datasets.splits import split_by_group, subset
@@ -116,6 +117,17 @@ def test_split_and_leaks_agree(tmp_path: Path) -> None:
     leaking = dsm("data", "leaks", tmp_path / "all.txt", test, "--group-regex", regex)
     assert leaking.returncode == 2
     assert "groups are in both" in leaking.stderr
+
+
+def test_parts_of_a_list_know_what_its_labels_are_called(small_list: Path, tmp_path: Path) -> None:
+    (small_list.parent / "classes.txt").write_text("walk\nwave\n", encoding="utf-8")
+    parts = tmp_path / "parts"
+    split_command(SplitConfig(small_list, parts, test_share=0.5))
+    assert (parts / "classes.txt").read_text(encoding="utf-8") == "walk\nwave\n"
+    assert read_list(parts / "train.txt").file(0).is_file()
+    (parts / "classes.txt").write_text("mine\n", encoding="utf-8")
+    subset_command(SubsetConfig(small_list, 0.5, parts / "half.txt"))
+    assert (parts / "classes.txt").read_text(encoding="utf-8") == "mine\n", "what lies there stays"
 
 
 @pytest.mark.parametrize("name", ["ucf101", "hmdb51"])
