@@ -3,7 +3,8 @@
     python benchmarks/pretrain.py [--backbone i3d] [--batch 4] [--rounds 5] [--list NAME=LIST …] [--json FILE]
     python benchmarks/pretrain.py --memory 500
 
-It makes its videos: 320x240, 186 frames, H.264, as long and as large as UCF101's are. A clip is 16 frames,
+It makes its videos: 320x240, 186 frames, as long and as large as UCF101's are; MPEG-4 in avi as UCF101's, and
+H.264 with a keyframe every twelve frames, which takes longer to decode. A clip is 16 frames,
 every fourth, 112x112 of 128; each iteration decodes anchor, positive and negative, augments and disturbs
 them, and makes a step of SGD. In each round every way trains for some steps, one way after the other, so that
 a slow moment of the machine meets them all; the first steps of a round, whose batches were made while
@@ -47,21 +48,28 @@ from dsm.models.precision import Precision, compute_in, fast_in_bf16
 # Without instructions for bfloat16 it is many times slower, and nobody takes it.
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16") if fast_in_bf16("cpu") else ("fp32",)
 UNCOUNTED = 2
+CODECS = {"videos, MPEG-4": "mpeg4-avi", "videos, H.264": "h264-gop12"}
+LENGTH = 186
 SGD = OptimConfig("sgd", lr=0.003, weight_decay=1e-4, schedule="step", warmup=0)
 
 
 def make_data(folder: Path, count: int) -> dict[str, Path]:
-    """Lists of the same clips as video files and as folders of frames."""
-    (folder / "videos").mkdir(parents=True)
-    codec = VIDEOS["h264-gop12"]
-    make_video(folder / "videos" / "0.mp4", codec[1], codec[2], length=186)
-    for number in range(1, count):
-        shutil.copyfile(folder / "videos" / "0.mp4", folder / "videos" / f"{number}.mp4")
-    names = [f"videos/{number}.mp4" for number in range(count)]
-    unlabelled = np.full(count, -1)
-    write_list(folder / "videos.txt", VideoList(names, unlabelled, np.full(count, 186), folder))
-    frames(FramesConfig(folder / "videos.txt", out=folder / "frames", short_side=128))
-    return {"videos": folder / "videos.txt", "frame folders": next((folder / "frames").glob("*.txt"))}
+    """Lists of the same clips as video files of two codecs and as folders of frames."""
+    lists = {title: make_videos(folder, name, count) for title, name in CODECS.items()}
+    frames(FramesConfig(lists[next(iter(CODECS))], out=folder / "frames", short_side=128))
+    return {**lists, "frame folders": next((folder / "frames").glob("*.txt"))}
+
+
+def make_videos(folder: Path, name: str, count: int) -> Path:
+    suffix, codec, options = VIDEOS[name]
+    (folder / name).mkdir(parents=True)
+    files = [f"{name}/{number}.{suffix}" for number in range(count)]
+    make_video(folder / files[0], codec, options, length=LENGTH)
+    for other in files[1:]:
+        shutil.copyfile(folder / files[0], folder / other)
+    made = folder / f"{name}.txt"
+    write_list(made, VideoList(files, np.full(count, -1), np.full(count, LENGTH), folder))
+    return made
 
 
 def make_trainer(args: argparse.Namespace, out: Path, videos: Path, precision: Precision) -> Trainer:
@@ -93,7 +101,7 @@ def measure(args: argparse.Namespace, lists: dict[str, Path], folder: Path) -> d
         for name, path in lists.items():
             trainer = make_trainer(args, folder / f"{name}-{precision}", path, precision)
             ways[f"{name}, {precision}"] = trainer, iter(trainer.batches)
-        trainer = make_trainer(args, folder / f"memory-{precision}", lists["videos"], precision)
+        trainer = make_trainer(args, folder / f"memory-{precision}", lists[next(iter(CODECS))], precision)
         ways[f"memory, {precision}"] = trainer, from_memory(trainer)
     rates: dict[str, list[float]] = {way: [] for way in ways}
     waits: dict[str, list[float]] = {way: [] for way in ways}
@@ -207,13 +215,13 @@ def main() -> None:
         folder = Path(name)
         lists = make_data(folder / "data", count=60)
         if args.memory:
-            watch_memory(args, lists["videos"], folder)
+            watch_memory(args, lists[next(iter(CODECS))], folder)
             return
         for given in args.list:
             title, _, path = given.partition("=")
             lists[title] = Path(path)
         found = measure(args, lists, folder / "runs")
-        found["breakdown"] = breakdown(args, lists["videos"], folder / "runs")
+        found["breakdown"] = breakdown(args, lists[next(iter(CODECS))], folder / "runs")
     print(f"{args.backbone}, batch {args.batch}, {args.workers} worker, {torch.get_num_threads()} threads")
     report(found, args.batch)
     if args.json:

@@ -90,13 +90,13 @@ def test_a_stopped_sweep_goes_on_where_it_was(
         return step(self, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(trainer.Trainer, "train_step", stopped_in_the_second)
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match="stopped at step 2 of 4 and saved"):
         finetune_or_sweep(config)
     monkeypatch.undo()
     assert [row["run"] for row in written_rows(out)] == ["random@0.3"] * 3
     assert not (out / "1" / "done").exists()
     assert list_checkpoints(out / "1")[-1].name == "step_00000002.pt"
-    finetune_or_sweep(config)
+    finetune_or_sweep(replace(config, resume=True))  # which is said, and which it does anyhow
     assert [row["run"] for row in written_rows(out)] == ["random@0.3"] * 3 + ["random@1"] * 3
     data = replace(config.data, train=out / "1.txt")
     finetune_command(as_run(config, data=data, out=tmp_path / "whole"))

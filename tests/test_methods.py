@@ -194,6 +194,25 @@ def test_dsm_breaks_the_anchors_scene_and_the_negatives_motion() -> None:
     assert by_name["negative1"].temporal
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_jointly_all_views_are_one_batch_of_the_encoder_itself(symmetric: bool) -> None:
+    torch.manual_seed(0)
+    config = DsmConfig(joint=True, negatives=2, symmetric=symmetric)
+    method = create_method("dsm", create_model("tiny"), MethodSettings(dsm=config))
+    views = {view.name: torch.randn(4, 3, 8, 32, 32) for view in method.views}
+    a, p, *n = method.query(torch.cat(list(views.values()))).split(4)  # training mode: the batch counts
+    negatives = torch.stack(n, dim=1)
+    by_hand = info_nce_slowly(a, p, config.temperature, None, True, negatives)
+    if symmetric:
+        by_hand = (by_hand + info_nce_slowly(p, a, config.temperature, None, True, negatives)) / 2
+    output = method(views)
+    assert float(output.loss) == pytest.approx(by_hand, rel=1e-5)
+    for name in views:
+        views[name].requires_grad_()
+    gradients = torch.autograd.grad(method(views).loss, list(views.values()))
+    assert all(float(gradient.abs().sum()) > 0 for gradient in gradients)
+
+
 def test_nothing_to_push_from_is_refused() -> None:
     for config in (MocoConfig, DsmConfig):
         with pytest.raises(UserError, match=r"nothing to push from|negatives"):

@@ -86,6 +86,14 @@ def test_pooling(pooling: str) -> None:
     assert create_model("tiny", pooling=pooling).feature_dim == 128 * (2 if pooling == "avgmax" else 1)
 
 
+def test_the_stem_of_tiny3d_sees_motion_and_that_of_tiny_does_not() -> None:
+    clip = torch.randn(1, 3, 8, 32, 32)
+    for name, sees in (("tiny", False), ("tiny3d", True)):
+        stem = create_model(name).eval().stages.stem  # type: ignore[union-attr]
+        backwards = stem(clip.flip(2)).flip(2)
+        assert torch.allclose(stem(clip), backwards, atol=1e-5) != sees
+
+
 @pytest.mark.parametrize(
     ("length", "kernel", "stride", "expected"),
     # TensorFlow's documentation: ceil(n / stride) outputs, the odd zero at the end.

@@ -64,6 +64,20 @@ def test_a_pack_is_read_like_its_videos(five: Path, tmp_path: Path) -> None:
     assert EvaluationClips(packed, clip, 2)[3]["clips"].shape == (2, 4, 32, 32, 3)  # type: ignore[index]
 
 
+def test_squeezed_to_a_square_nothing_is_cut_off(five: Path, tmp_path: Path) -> None:
+    packed, videos = pack(five, tmp_path / "pack", "--square"), read_list(five)
+    found, wide = read_frames(packed.file(0), [3], 48)[0], read_frames(videos.file(0), [3], 48)[0]
+    assert found.shape == (48, 48, 3)
+    columns = np.linspace(0, wide.shape[1] - 1, 48).round().astype(int)
+    assert np.abs(found @ LUMA - wide[:, columns] @ LUMA).mean() < 12
+    other = dsm("data", "pack", five, "--out", tmp_path / "pack", "--short-side", "48", "--shard-videos", "2")
+    assert other.returncode == 2  # the same pack, not squeezed
+    assert "of other settings" in other.stderr
+    result = dsm("data", "frames", five, "--out", tmp_path / "frames", "--short-side", "48", "--square")
+    assert result.returncode == 0, told(result)
+    assert read_frames(read_list(tmp_path / "frames" / "list.txt").file(0), [3]).shape == (1, 48, 48, 3)
+
+
 def test_others_can_read_a_shard(five: Path, tmp_path: Path) -> None:
     pack(five, tmp_path / "pack")
     with tarfile.open(tmp_path / "pack" / "shard-00000.tar") as tar:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from dsm.engine.pretrain import pretrain
 if __name__ == "__main__":
     pretrain(small_run(
         Path({scenes!r}), Path({out!r}), method={method!r}, devices={devices}, steps={steps},
-        optim=OptimConfig("sgd", lr=0.02, warmup=2), save_every=1000, resume={resume},
+        optim=OptimConfig("sgd", lr=0.02, warmup=2), save_every=1000,
     ))
 """
 
@@ -53,7 +54,6 @@ def start(
     devices: int,
     steps: int = 20,
     more: str = "",
-    resume: bool = False,
 ) -> subprocess.Popen[str]:
     script = out.with_suffix(".py")
     script.write_text(
@@ -65,7 +65,6 @@ def start(
             devices=devices,
             steps=steps,
             more=more,
-            resume=resume,
         )
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -126,17 +125,28 @@ def test_a_process_that_dies_ends_the_others_with_a_sentence(scenes: Path, tmp_p
 
 
 def test_a_signal_saves_in_all_processes_at_the_same_step(scenes: Path, tmp_path: Path) -> None:
-    process = start(scenes, tmp_path / "run", method="dsm", devices=2, steps=100_000)
+    words = [
+        sys.executable, "-m", "dsm", "pretrain", "--data.train", str(scenes / "train.txt"),
+        "--data.batch-size", "8", "--data.workers", "0", "--backbone", "tiny", "--log-every", "1",
+        "--clip.frames", "4", "--clip.size", "32", "--clip.resize", "40", "--dsm.queue", "32",
+        "--out", str(tmp_path / "run"),
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*words, "--steps", "100000", "--devices", "2"], env=environment, stderr=subprocess.PIPE, text=True
+    )
     wait_for_lines(tmp_path / "run", 3)
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate(timeout=90)
     assert process.returncode == 128 + signal.SIGTERM, told
-    assert "and saved; the same command with --resume goes on" in told
+    assert re.search(r"stopped at step \d+ of 100000 and saved", told)
+    assert "stopped; the same command with --resume goes on" in told
     assert "Traceback" not in told
     saved = torch.load(next((tmp_path / "run" / "checkpoints").glob("step_*.pt")), weights_only=True)
     assert saved["step"] == read_metrics(tmp_path / "run")[-1]["step"]
     steps = saved["step"] + 2
-    finish(start(scenes, tmp_path / "run", method="dsm", devices=1, steps=steps, resume=True))
+    again = [*words, "--steps", str(steps), "--resume"]
+    subprocess.run(again, env=environment, check=True, capture_output=True)
     assert read_metrics(tmp_path / "run")[-1]["step"] == steps
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 from runs import small_run
 
+from dsm import cli
 from dsm.commands.run_recipe import (
     Changes,
     RecipeData,
@@ -16,10 +19,12 @@ from dsm.commands.run_recipe import (
     recipes_command,
     run_recipe,
 )
+from dsm.engine import trainer
+from dsm.engine.interrupt import Interrupted
 from dsm.engine.optim import learning_rate
 from dsm.engine.pretrain import pretrain
 from dsm.errors import UserError
-from dsm.models.weights import load_weights
+from dsm.models.weights import list_checkpoints, load_weights
 from dsm.recipes import RECIPES, find_recipe
 
 SMALL = Changes(steps=4, batch_size=8, frames=4, stride=3, size=32)
@@ -120,6 +125,35 @@ def test_small_data_of_ones_own_goes_on_from_weights(scenes: Path, tmp_path: Pat
     run_recipe(config)
     about = load_weights(tmp_path / "run" / "finetune").config
     assert (about["backbone"], about["model"]["pooling"]) == ("tiny", "avgmax")
+
+
+def test_a_stopped_verb_says_how_it_itself_goes_on(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = trainer.Trainer.train_step
+
+    def stopped(self: trainer.Trainer, *args: object) -> object:
+        if self.step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trainer.Trainer, "train_step", stopped)
+    data, out = str(scenes / "train.txt"), tmp_path / "run"
+    words = ["run", "ucf101-i3d-pretrain", "--data.train", data, "--data.workers", "0", "--out", str(out)]
+    words += ["--backbone", "tiny", "--devices", "1", "--precision", "fp32", "--pretrain.steps", "4"]
+    words += ["--pretrain.batch-size", "8", "--pretrain.frames", "4", "--pretrain.size", "32"]
+    with pytest.raises(Interrupted, match="stopped at step 2 of 4 and saved; the same command goes on"):
+        cli.run(words)
+    alone = ["pretrain", "--data.train", data, "--data.workers", "0", "--out", str(tmp_path / "alone")]
+    alone += ["--backbone", "tiny", "--steps", "4", "--data.batch-size", "8"]
+    alone += ["--clip.frames", "4", "--clip.size", "32", "--clip.resize", "40"]
+    with pytest.raises(Interrupted, match="and saved; the same command with --resume goes on"):
+        cli.run(alone)
+    monkeypatch.undo()
+    for again in (words, [*alone, "--resume"]):
+        cli.run(again)
+    for run in (out / "pretrain", tmp_path / "alone"):
+        assert list_checkpoints(run)[-1].name == "step_00000004.pt"
 
 
 def test_recipes_that_train_nothing(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

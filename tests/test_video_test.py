@@ -15,7 +15,7 @@ from runs import CLIP
 
 from dsm.analyse.confusion_page import MATRIX_UP_TO, write_confusion_page
 from dsm.commands.video_test import VideoTestConfig, VideoTestData, answers_of, rows_of, video_test
-from dsm.datasets.lists import read_list, write_list
+from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.engine.finetune import FinetuneConfig, FinetuneData, finetune
 from dsm.engine.optim import OptimConfig
 from dsm.errors import UserError
@@ -118,6 +118,45 @@ def test_a_test_that_cannot_be_compared_with(two_runs: list[Path], scenes: Path,
     assert not out.exists()
 
 
+def test_a_video_that_cannot_be_read_is_left_out_and_told(
+    two_runs: list[Path], scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    videos = read_list(scenes / "train.txt").part(np.arange(8), tmp_path)
+    whole, holed = tmp_path / "whole.txt", tmp_path / "holed.txt"
+    write_list(whole, videos)
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    paths = [*videos.paths[:2], "broken.mp4", *videos.paths[3:]]
+    write_list(holed, replace(videos, paths=paths))
+    groups = tmp_path / "groups.tsv"
+    groups.write_text(
+        "path\tgroup\n" + "".join(f"{path}\t{number // 2}\n" for number, path in enumerate(paths))
+    )
+
+    rows = video_test(
+        config(two_runs[0], scenes, tmp_path / "one", data=VideoTestData(holed, workers=0), groups=groups)
+    )
+    told = " ".join(capsys.readouterr().err.split())
+    assert "left out: broken.mp4" in told
+    assert "all 1 that cannot be read" in told
+    assert [row.n for row in rows] == [7, 7, 7]
+    lines = list(csv.DictReader((tmp_path / "one" / "predictions.csv").open()))
+    assert [line["path"] for line in lines] == paths
+    assert [line["predicted1"] == "" for line in lines] == [path == "broken.mp4" for path in paths]
+
+    full = video_test(config(two_runs[0], scenes, tmp_path / "full", data=VideoTestData(whole, workers=0)))
+    hits = [
+        line["predicted1"] == line["class"]
+        for line in csv.DictReader((tmp_path / "full" / "predictions.csv").open())
+    ]
+    assert full[0].value == pytest.approx(np.mean(hits))
+    assert rows[0].value == pytest.approx(np.mean(hits[:2] + hits[3:]))
+
+    two = config(two_runs[1], scenes, tmp_path / "two", data=VideoTestData(holed, workers=0))
+    video_test(replace(two, against=tmp_path / "one", groups=groups))
+    told = capsys.readouterr().out
+    assert sum(int(count) for count in re.findall(r"^  (?:both|only) .*?(\d+)$", told, re.MULTILINE)) == 7
+
+
 def test_the_difference_is_paired_and_by_group() -> None:
     """Two that are right on the same videos but one differ by less than their own intervals say."""
     classes = ["a"] * 50
@@ -167,7 +206,11 @@ def test_what_a_class_is_taken_for_by_hand() -> None:
     chances = np.eye(4, dtype=np.float32)[[0, 1, 1, 2, 1, 2]]
     found = Predictions(chances, np.array([0, 0, 0, 0, 1, 3]), list("abcdef"))
     assert found.most_often_taken_for() == {0: (1, 2), 1: None, 3: (2, 1)}
-    assert answers_of(found, ["w", "x", "y", "z"]).predicted == ["w", "x", "x", "y", "x", "y"]
+    listed = np.array([0, 2, 0, 0, 0, 1, 3])
+    videos = VideoList(list("aubcdef"), listed, np.zeros(7, np.int64), Path())
+    answers = answers_of(found, ["w", "x", "y", "z"], videos)  # u could not be read
+    assert answers.predicted == ["w", "", "x", "x", "y", "x", "y"]
+    assert answers.classes == ["w", "y", "w", "w", "w", "x", "z"]
 
 
 class Page(html.parser.HTMLParser):

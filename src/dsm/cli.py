@@ -45,7 +45,11 @@ def find_verb(words: list[str]) -> tuple[str, list[str]]:
 
 
 def run(words: list[str]) -> None:
-    """Run one command line, without ``dsm``."""
+    """Run one command line, without ``dsm``.
+
+    Raises:
+        Interrupted: it was stopped and saved; the message says how this verb goes on.
+    """
     import tyro
 
     name, rest = find_verb(words)
@@ -58,7 +62,11 @@ def run(words: list[str]) -> None:
         args=rest,
         description=f"{verb.summary[0].upper()}{verb.summary[1:]}.\n\nExamples:\n{examples}",
     )
-    getattr(module, verb.function)(config)
+    try:
+        getattr(module, verb.function)(config)
+    except Interrupted as stopped:
+        how = "with --resume " if hasattr(config, "resume") else ""
+        raise Interrupted(f"{stopped}; the same command {how}goes on.", stopped.signal) from None
 
 
 def main() -> None:

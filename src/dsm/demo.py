@@ -25,7 +25,6 @@ from dsm.datasets.motionscenes import PRESETS, MotionScenesConfig, write_motions
 from dsm.datasets.reading import ClipConfig
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
-from dsm.engine.interrupt import Interrupted
 from dsm.engine.optim import OptimConfig
 from dsm.engine.pretrain import PretrainConfig, pretrain
 from dsm.engine.progress import console, progress
@@ -170,10 +169,7 @@ def _pretrain_once(config: PretrainConfig) -> None:
     there = list_checkpoints(config.out)
     if there and there[-1].name == f"step_{config.steps:08d}.pt":
         return
-    try:
-        pretrain(replace(config, resume=bool(there), overwrite=not there))
-    except Interrupted as stopped:
-        raise Interrupted("stopped and saved; the same command goes on.", stopped.signal) from None
+    pretrain(replace(config, resume=bool(there), overwrite=not there))
 
 
 def _features_once(config: DemoConfig, seed: int) -> dict[str, dict[str, Features]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,7 @@ from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError
 from dsm.evaluate.feature_files import check_suffix
 from dsm.models.weights import RANDOM, Init, load_weights
+from dsm.video.ledger import Verdict
 
 SHOWN = 10
 
@@ -93,9 +95,14 @@ def _extract(config: ExtractConfig) -> None:
         raise
     if extracted is None:
         return
-    for video in extracted.bad[:SHOWN]:
-        console.print(f"left out: {video.path}: {video.reason}", style="yellow")
-    if extracted.bad:
-        console.print(f"{config.out}.bad.json: all {len(extracted.bad)} that cannot be read", style="yellow")
+    tell_left_out(config.out, extracted.bad)
     what = "clips" if config.settings.per_clip else "videos"
     console.print(f"{config.out}: {extracted.rows} {what} x {extracted.dim} dimensions")
+
+
+def tell_left_out(out: Path, bad: Sequence[Verdict]) -> None:
+    """Say which videos of an extraction could not be read."""
+    for video in bad[:SHOWN]:
+        console.print(f"left out: {video.path}: {video.reason}", style="yellow")
+    if bad:
+        console.print(f"{out}.bad.json: all {len(bad)} that cannot be read", style="yellow")

@@ -32,6 +32,8 @@ class FramesConfig:
     """Folder put before relative paths; left out, the list's own."""
     short_side: int | None = None
     """Pixels of the frames' shorter side; left out, the videos' own."""
+    square: bool = False
+    """Squeeze frames to a square, so that crops reach the sides of wide footage; shapes are squeezed too."""
     flow: bool = False
     """Write optical flow from frame to frame instead, as pairs of pictures (needs OpenCV)."""
     quality: int = 90
@@ -53,7 +55,13 @@ def frames(config: FramesConfig) -> None:
         if first.setdefault(folder, path) != path:
             raise UserError(f"{first[folder]} and {path}: the frames of both would go to {folder}.")
     counts = np.zeros(len(videos), np.int64)
-    write = partial(write_frames, short_side=config.short_side, quality=config.quality, flow=config.flow)
+    write = partial(
+        write_frames,
+        short_side=config.short_side,
+        quality=config.quality,
+        square=config.square,
+        flow=config.flow,
+    )
     jobs = {place: (videos.file(place), folder) for place, folder in enumerate(folders)}
     with progress("writing frames", len(videos)) as bar:
         for done, (place, written) in enumerate(side_by_side(write, jobs, config.workers), start=1):

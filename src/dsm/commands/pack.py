@@ -34,6 +34,8 @@ class PackConfig:
     """Folder put before relative paths; left out, the list's own."""
     short_side: int = 128
     """Pixels of the shorter side: that at which it will be trained (--clip.resize)."""
+    square: bool = False
+    """Squeeze frames to a square, so that crops reach the sides of wide footage; shapes are squeezed too."""
     shard_videos: int = 100
     """Videos a shard."""
     workers: int = os.cpu_count() or 1
@@ -58,11 +60,11 @@ def pack(config: PackConfig) -> None:
     shards = [config.out / f"shard-{number:05d}{SHARD}" for number in range(len(starts))]
     parts = [list(range(start, min(start + config.shard_videos, len(videos)))) for start in starts]
     jobs = {
-        shard: (shard, [(names[i], videos.file(i)) for i in part], config.short_side)
+        shard: (shard, [(names[i], videos.file(i)) for i in part], config.short_side, config.square)
         for shard, part in zip(shards, parts, strict=True)
         if not shard.with_suffix(".json").exists()
     }
-    done = len(videos) - sum(len(members) for _, members, _ in jobs.values())
+    done = len(videos) - sum(len(members) for _, members, *_ in jobs.values())
     with progress("packing videos", len(videos), start=done) as bar:
         for shard, written in side_by_side(write_shard, jobs, config.workers):
             for reason in written.result().values():
@@ -76,7 +78,7 @@ def pack(config: PackConfig) -> None:
 
 def _claim(config: PackConfig, videos: VideoList) -> None:
     """Take the folder: a pack of the same settings is gone on with."""
-    lasting = ("videos", "root", "short_side", "shard_videos")
+    lasting = ("videos", "root", "short_side", "square", "shard_videos")
     settings = {name: value for name, value in plain(config).items() if name in lasting}
     settings["count"] = len(videos)
     claim_by_settings(config.out, MARKER, settings, what="a pack", overwrite=config.overwrite)

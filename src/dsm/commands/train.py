@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +16,21 @@ from dsm.models.weights import list_checkpoints, read_checkpoint
 
 Config = TypeVar("Config", bound=RunConfig)
 DONE = "done"
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+"""What processes end with that were stopped by a signal, and have saved."""
 
 
 def train_and_draw(out: Path, train: Callable[[], object], hint: str) -> None:
     """Train; draw what there is also when stopped; say where everything is and what to do next."""
     try:
         train()
-    except (Interrupted, SystemExit):
+    except Interrupted:
         _draw(out)
+        raise
+    except SystemExit as ended:  # of processes, which have told why
+        _draw(out)
+        if ended.code in STOPPED and list_checkpoints(out):
+            raise Interrupted("stopped", int(ended.code) - 128) from None
         raise
     if not is_first():
         return

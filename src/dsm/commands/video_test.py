@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from dsm.analyse.confusion import draw_confusion
 from dsm.analyse.confusion_page import write_confusion_page
+from dsm.commands.extract import tell_left_out
 from dsm.datasets.groups import find_groups
-from dsm.datasets.lists import read_list
+from dsm.datasets.lists import VideoList, read_list
 from dsm.datasets.reading import ClipConfig
-from dsm.engine.device import best_device
-from dsm.engine.progress import console, progress
+from dsm.engine.extraction import ExtractSettings, extract_to_file
+from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_by_settings, git_revision, plain
 from dsm.errors import UserError
 from dsm.evaluate.bootstrap import class_mean_interval
@@ -26,10 +28,13 @@ from dsm.evaluate.disagreement import (
     disagreements_csv,
     read_answers,
 )
+from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.results import Row, print_rows, row_of, seed_of, share, write_results
-from dsm.evaluate.video_test import Predictions, predict
+from dsm.evaluate.video_test import Predictions, check_labels, probabilities_of
 from dsm.files import csv_text, write_text
 from dsm.models.weights import load_classifier
+
+PROBABILITIES = "probabilities.npz"
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class VideoTestConfig:
     """A run of `dsm finetune`, or one of its checkpoints."""
     data: VideoTestData
     out: Path
-    """Folder for results.json, predictions.csv, classes.csv, confusion.html and confusion.png."""
+    """Folder for results.json, predictions.csv, classes.csv, probabilities.npz and the confusions."""
     windows: int = 10
     """Clips a video, evenly spread; their probabilities are averaged."""
     crops: int = 1
@@ -83,33 +88,55 @@ def video_test(config: VideoTestConfig) -> list[Row]:
     groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
     classifier, about = load_classifier(config.weights)
     names = [str(name) for name in about["classes"]]
+    check_labels(videos, len(names))
     other = None
     if config.against is not None:
         other = read_answers(config.against)
-        labels = [names[label] if 0 <= label < len(names) else "" for label in videos.labels]
+        labels = [names[label] for label in videos.labels]
         check_same_list(config.against, other, videos.paths, labels)
     # Whom a test is compared with changes nothing in it.
     settings = {name: value for name, value in plain(config).items() if name not in ("overwrite", "against")}
     claim_by_settings(config.out, "test.json", settings, what="a test", overwrite=config.overwrite)
-    with progress("test", len(videos)) as bar:
-        found = predict(
-            classifier.to(best_device()), videos, ClipConfig(**about["clip"]),
-            classes=len(names), windows=config.windows, crops=config.crops,
-            batch_size=config.batch_size, workers=config.data.workers, on_progress=bar.update,
-        )  # fmt: skip
+    found = _predict(config, classifier, videos, ClipConfig(**about["clip"]))
     test = config.data.test.stem
-    rows = rows_of(found, run=about["method"], test=test, seed=seed_of(about), groups=groups)
-    write_text(config.out / PREDICTIONS, predictions_csv(found, names))
+    group_of = dict(zip(videos.paths, groups, strict=True)) if groups is not None else None
+    read = [group_of[path] for path in found.paths] if group_of else None
+    rows = rows_of(found, run=about["method"], test=test, seed=seed_of(about), groups=read)
+    write_text(config.out / PREDICTIONS, predictions_csv(found, names, videos))
     write_text(config.out / "classes.csv", classes_csv(found, names))
     draw_confusion(found.confusion(), names, config.out / "confusion.png")
     title = f"{config.weights} tested on {test}"
     write_confusion_page(config.out / "confusion.html", found, names, title=title)
     write_results(config.out / "results.json", rows, revision=git_revision())  # last: the test is done
     print_rows(rows)
-    console.print(f"{config.out}: results.json, predictions.csv, classes.csv, confusion.html, confusion.png")
+    console.print(
+        f"{config.out}: results.json, predictions.csv, classes.csv, confusion.html, confusion.png, "
+        f"{PROBABILITIES}"
+    )
     if other is not None and config.against is not None:
-        _tell_against(config.out, config.against, answers_of(found, names), other, groups)
+        answers = answers_of(found, names, videos)
+        _tell_against(config.out, config.against, answers, other, groups)
     return rows
+
+
+def _predict(
+    config: VideoTestConfig, classifier: nn.Module, videos: VideoList, clip: ClipConfig
+) -> Predictions:
+    """Probabilities of the videos that can be read; a test that was stopped goes on where it was."""
+    settings = ExtractSettings(
+        config.windows, crops=config.crops, batch_size=config.batch_size, workers=config.data.workers
+    )
+    file = config.out / PROBABILITIES
+    meta = {"weights": config.weights, "list": config.data.test.stem, "windows": config.windows}
+    extracted = extract_to_file(
+        file, probabilities_of(classifier), videos, clip, settings, meta,
+        title="test", overwrite=config.overwrite,
+    )  # fmt: skip
+    if extracted is None:
+        raise UserError("dsm test runs in one process; leave torchrun out.")
+    tell_left_out(file, extracted.bad)
+    found = load_features(file)
+    return Predictions(found.features, found.labels, found.paths, len(extracted.bad))
 
 
 def rows_of(
@@ -121,14 +148,16 @@ def rows_of(
     return [*rows, row_of(run, seed, test, "mean_class_top1", classes, len(found.labels))]
 
 
-def answers_of(found: Predictions, names: Sequence[str]) -> Answers:
-    """The most probable class of each video, by name."""
+def answers_of(found: Predictions, names: Sequence[str], videos: VideoList) -> Answers:
+    """The most probable class of each video of the list, by name; none of those that could not be read."""
+    row_of_path = {path: row for row, path in enumerate(found.paths)}
+    rows = [row_of_path.get(path) for path in videos.paths]
     best = found.probabilities.argmax(1)
     return Answers(
-        found.paths,
-        [names[label] for label in found.labels],
-        [names[place] for place in best],
-        found.probabilities.max(1).tolist(),
+        videos.paths,
+        [names[label] for label in videos.labels],
+        ["" if row is None else names[best[row]] for row in rows],
+        [float("nan") if row is None else float(found.probabilities[row, best[row]]) for row in rows],
     )
 
 
@@ -149,12 +178,17 @@ def _tell_against(
     console.print(f"{out / 'disagreements.csv'}: where the two differ")
 
 
-def predictions_csv(found: Predictions, names: list[str]) -> str:
-    """A line a video: path, class, the three most probable classes with their probabilities."""
+def predictions_csv(found: Predictions, names: list[str], videos: VideoList) -> str:
+    """A line a video: path, class, the three most probable classes with their probabilities, or nothing."""
     best = np.argsort(-found.probabilities, axis=1, kind="stable")[:, :3]
+    cells = {
+        path: [cell for k in order for cell in (names[k], f"{row[k]:.4f}")]
+        for path, order, row in zip(found.paths, best, found.probabilities, strict=True)
+    }
+    unread = [""] * 2 * best.shape[1]
     lines = [
-        [path, names[label], *(cell for k in order for cell in (names[k], f"{row[k]:.4f}"))]
-        for path, label, order, row in zip(found.paths, found.labels, best, found.probabilities, strict=True)
+        [path, names[label], *cells.get(path, unread)]
+        for path, label in zip(videos.paths, videos.labels, strict=True)
     ]
     header = [f"{name}{k + 1}" for k in range(best.shape[1]) for name in ("predicted", "probability")]
     return csv_text([["path", "class", *header], *lines])

@@ -93,11 +93,14 @@ def extract_to_file(
     settings: ExtractSettings,
     meta: dict[str, Any],
     *,
+    title: str = "",
     overwrite: bool = False,
 ) -> Extracted | None:
     """Extract a list's features into a file; videos that cannot be read are left out and told.
 
     In a bare ``.npy``, whose rows are those of the list, their rows are NaN.
+
+    ``title``: what the progress bar calls the work.
 
     Returns:
         What came out; None in a process that is not the first: what it did is in the first one's file.
@@ -121,9 +124,8 @@ def extract_to_file(
     mine = [part for part in range(len(files)) if part % fabric.world_size == fabric.global_rank]
     left = [part for part in mine if not files[part].exists()]
     done, bad = len(videos) - _videos_in(files, size, len(videos)), 0
-    with progress(
-        f"features by {meta.get('run', 'encoder')}", len(videos), start=done, shown=is_first()
-    ) as bar:
+    title = title or f"features by {meta.get('run', 'encoder')}"
+    with progress(title, len(videos), start=done, shown=is_first()) as bar:
         found: list[Part] = []
         order = PartBatches(len(videos), settings.batch_size, left)
         for number, part in enumerate(_work(encoder, videos, clip, settings, order, fabric.device), start=1):

@@ -125,6 +125,7 @@ def _watch(config: FinetuneConfig, tests: VideoList, classes: int, steps_an_epoc
             method.query, tests, config.clip,  # type: ignore[arg-type]
             classes=classes, windows=config.test_windows, workers=config.data.workers,
         )  # fmt: skip
-        return {"top1": float(found.top(1).mean()), "top5": float(found.top(5).mean())}
+        unread = {"unread": float(found.unread)} if found.unread else {}
+        return {"top1": float(found.top(1).mean()), "top5": float(found.top(5).mean()), **unread}
 
     return Watch(ask, every=config.test_every * max(steps_an_epoch, 1), best="top1")

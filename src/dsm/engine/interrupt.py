@@ -14,7 +14,10 @@ SAME_WISH = 1.0
 
 
 class Interrupted(Exception):
-    """The work was stopped from outside and saved; the command exits with 128 + the signal."""
+    """The work was stopped from outside and saved; the command exits with 128 + the signal.
+
+    The message says where it stopped; how to go on is for the verb to say (``cli.py``).
+    """
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)

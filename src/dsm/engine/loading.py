@@ -10,9 +10,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import Any, Protocol
 
 import torch
@@ -100,6 +102,7 @@ class Batches:
     def _register(self, worker: int) -> None:
         self._pids[worker] = os.getpid()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        sys.excepthook = _tell_unless_left
 
     def _lost(self, error: RuntimeError) -> list[BadVideo]:
         """The videos that workers crashed or hang on; none where a batch merely takes its time."""
@@ -130,6 +133,12 @@ class Batches:
             if child.pid in self._pids.tolist():
                 child.kill()
                 child.join()
+
+
+def _tell_unless_left(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Of a worker's threads: one that hands over a batch is left alone with it when the run is stopped."""
+    if not isinstance(error, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _iterate(loader: DataLoader[Any]) -> Iterator[Any]:

@@ -24,6 +24,7 @@ from dsm.engine.progress import console
 from dsm.errors import USER_ERROR, UserError
 
 Config = TypeVar("Config")
+GOES_ON = "The same command goes on from what was saved; `dsm pretrain` and `dsm finetune` with --resume."
 
 
 def begun_from_outside() -> bool:
@@ -117,7 +118,7 @@ def in_processes(count: int, function: Callable[[Config], Any], config: Config) 
         raise UserError(
             f"process {rank} of {count} was killed by {name}"
             f"{', perhaps for want of memory' if name == 'SIGKILL' else ''}; the others were ended. "
-            "The same command with --resume goes on from the newest checkpoint."
+            f"{GOES_ON}"
         ) from None
     except Exception as error:
         if type(error).__name__ != "SignalException":
@@ -134,7 +135,7 @@ def _child(function: Callable[[Config], Any], config: Config) -> None:
         leave(USER_ERROR)
     except Interrupted as stopped:
         if is_first():
-            console.print(f"dsm: {stopped}")
+            console.print(f"dsm: {stopped}.")
         leave(stopped.exit_code)
 
 

@@ -15,7 +15,7 @@ from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig
 from dsm.engine.model_card import about_videos
 from dsm.engine.optim import OptimConfig
-from dsm.engine.processes import begun_from_outside, in_processes, is_first, lost_contact
+from dsm.engine.processes import GOES_ON, begun_from_outside, in_processes, is_first, lost_contact
 from dsm.engine.runfolder import claim_folder, flat, git_revision, plain, versions
 from dsm.errors import UserError
 from dsm.evaluate.results import command_line
@@ -142,8 +142,7 @@ def in_its_processes(config: Config, function: Callable[[Config], Any]) -> None:
         time.sleep(2)  # whoever began the processes is to see first which of them has gone
         raise UserError(
             f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} has lost another one: it ended, "
-            "was killed, or its machine is gone. The same command with --resume goes on from "
-            "the newest checkpoint."
+            f"was killed, or its machine is gone. {GOES_ON}"
         ) from None
 
 

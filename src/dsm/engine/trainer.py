@@ -138,11 +138,7 @@ class Trainer:
                         log.write_gradients(self.step, self.method.query)
                     self._save_and_look(log, stopping=bool(signal))
                     if signal and not last:
-                        raise Interrupted(
-                            f"stopped at step {self.step} of {self.total} and saved; "
-                            f"the same command with --resume goes on.",
-                            signal,
-                        )
+                        raise Interrupted(f"stopped at step {self.step} of {self.total} and saved", signal)
                     clock.restart()
             finally:
                 if log:

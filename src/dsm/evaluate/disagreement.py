@@ -25,6 +25,7 @@ class Answers:
     paths: Sequence[str]
     classes: Sequence[str]
     predicted: Sequence[str]
+    """Empty where the video could not be read."""
     probabilities: Sequence[float]
 
     def right(self) -> NDArray[np.bool_]:
@@ -45,7 +46,7 @@ def read_answers(folder: Path) -> Answers:
         with file.open(encoding="utf-8", newline="") as opened:
             rows = [[row[name] for name in _COLUMNS] for row in csv.DictReader(opened)]
         paths, classes, predicted, shares = zip(*rows, strict=True)
-        return Answers(paths, classes, predicted, [float(share) for share in shares])
+        return Answers(paths, classes, predicted, [float(share or "nan") for share in shares])
     except (KeyError, TypeError, ValueError, csv.Error):  # a UnicodeDecodeError is a ValueError
         raise UserError(f"{file}: is no table of predictions as `dsm test` writes it.") from None
 
@@ -78,13 +79,16 @@ class Comparison:
 
 
 def compare(this: Answers, other: Answers, *, groups: Sequence[str] | None = None) -> Comparison:
-    """Count who is right, and tell the difference of the two top-1.
+    """Count who is right, and tell the difference of the two top-1, of the videos that both could read.
 
     Args:
         this, other: of the same videos in the same order.
         groups: of each video, drawn whole; None draws videos.
     """
-    one, two = this.right(), other.right()
+    read = np.array([bool(a and b) for a, b in zip(this.predicted, other.predicted, strict=True)])
+    one, two = this.right()[read], other.right()[read]
+    if groups is not None:
+        groups = [group for group, kept in zip(groups, read, strict=True) if kept]
     difference = mean_interval(one.astype(float) - two, groups=groups)
     return Comparison(
         int((one & two).sum()), int((one & ~two).sum()), int((two & ~one).sum()), int((~one & ~two).sum()),
@@ -97,7 +101,9 @@ def disagreements_csv(this: Answers, other: Answers) -> str:
     lines = [["path", "class", "predicted", "probability", "other predicted", "other probability", "right"]]
     one, two = this.right(), other.right()
     for place in range(len(this.paths)):
-        if this.predicted[place] == other.predicted[place]:
+        if this.predicted[place] == other.predicted[place] or not (
+            this.predicted[place] and other.predicted[place]
+        ):
             continue
         right = "this" if one[place] else "other" if two[place] else "neither"
         own = [this.predicted[place], f"{this.probabilities[place]:.4f}"]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dsm.datasets.evaluation_clips import EvaluationClips, load_clips
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig
+from dsm.errors import UserError
 from dsm.evaluate.features import Features
 from dsm.modality import ModalityName, to_network
 from dsm.models.precision import channels_last
@@ -57,24 +58,39 @@ def extract_by_all(
     crops: int = 1,
     batch_size: int = 16,
     workers: int = 1,
+    past_bad: bool = False,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> list[Features]:
     """As :func:`extract_features` by each of several encoders; the videos are decoded but once.
 
-    ``crops``: of each clip, 1 in the middle or 3 along its longer side; a video's feature is the mean of all.
+    Args:
+        crops: of each clip, 1 in the middle or 3 along its longer side; a video's feature is the mean of all.
+        past_bad: whether videos that cannot be read are left out; else the first of them is an error.
+
+    Raises:
+        VideoError: a video cannot be read. UserError: of those left out none was read.
     """
     encoders = [channels_last(one.eval()) for one in encoders]
     device = next(encoders[0].parameters()).device
     clips = EvaluationClips(videos, clip, windows, crops, workers=workers)
     rows: list[list[NDArray[np.float32]]] = [[] for _ in encoders]
+    index: list[int] = []
     done = 0
-    for batch in load_clips(clips, batch_size, workers=workers, pin_memory=device.type == "cuda"):
+    for batch in load_clips(
+        clips, batch_size, workers=workers, pin_memory=device.type == "cuda", past_bad=past_bad
+    ):
+        done += len(batch["index"]) + len(batch["bad"])
+        on_progress(done)
+        if not batch["index"]:
+            continue
+        index += batch["index"]
         x = to_input(batch["clips"], clip.modality, device)
         for encoder, row in zip(encoders, rows, strict=True):
             row.append(means(encode(encoder, x), batch["counts"]))
-        done += len(batch["index"])
-        on_progress(done)
-    return [Features(np.concatenate(row), videos.labels, list(videos.paths)) for row in rows]
+    if not index:
+        raise UserError(f"{videos.source}: not one video can be read; `dsm data check` tells why.")
+    paths = [videos.paths[place] for place in index]
+    return [Features(np.concatenate(row), videos.labels[index], paths) for row in rows]
 
 
 def to_input(clips: Tensor, modality: ModalityName, device: torch.device) -> Tensor:

@@ -24,6 +24,8 @@ class Predictions:
     labels: NDArray[np.int64]
     """(n,)."""
     paths: list[str]
+    unread: int = 0
+    """Videos of the list that cannot be read; they are not among these."""
 
     def ranks(self) -> NDArray[np.int64]:
         """(n,): how many classes are held more probable than the right one; of equals, the earlier class."""
@@ -83,16 +85,27 @@ def predict(
         windows: clips, evenly spread over the video.
         crops: of each clip, 1 in the middle or 3 along its longer side.
 
+    Videos that cannot be read are left out, and counted.
+
     Raises:
-        UserError: a video has no label, or one that the classifier does not know.
+        UserError: a video has no label, or one that the classifier does not know; or none can be read.
     """
+    check_labels(videos, classes)
+    (found,) = extract_by_all(
+        [probabilities_of(classifier)], videos, clip, past_bad=True,
+        windows=windows, crops=crops, batch_size=batch_size, workers=workers, on_progress=on_progress,
+    )  # fmt: skip
+    return Predictions(found.features, found.labels, found.paths, len(videos) - len(found))
+
+
+def probabilities_of(classifier: nn.Module) -> nn.Module:
+    """From normalised clips (B, C, T, H, W) to probabilities (B, classes)."""
+    return nn.Sequential(classifier, nn.Softmax(dim=1))
+
+
+def check_labels(videos: VideoList, classes: int) -> None:
+    """Raise UserError where a video has no label, or one that the classifier does not know."""
     if (videos.labels < 0).any() or videos.labels.max() >= classes:
         raise UserError(
             f"{videos.source}: every video needs a label from 0 to {classes - 1}, of the classes trained."
         )
-    module = nn.Sequential(classifier, nn.Softmax(dim=1))
-    (found,) = extract_by_all(
-        [module], videos, clip,
-        windows=windows, crops=crops, batch_size=batch_size, workers=workers, on_progress=on_progress,
-    )  # fmt: skip
-    return Predictions(found.features, found.labels, found.paths)

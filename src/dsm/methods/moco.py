@@ -45,6 +45,9 @@ class MocoConfig:
     """Push from the other clips of the batch."""
     symmetric: bool = False
     """Also pull the positive, seen by the encoder in training, towards the anchor's key; a third dearer."""
+    joint: bool = False
+    """Show all views to the encoder itself in one batch, with gradients, as SimCLR does: no momentum encoder.
+    BatchNorm then sees whole and broken motion side by side: small motions are learned sooner. Dearer."""
     negatives: int = 0
     """Motion-broken negatives a clip."""
     tld: TemporalMix = field(default_factory=TemporalMix)
@@ -86,6 +89,8 @@ class Moco(nn.Module):
 
     def forward(self, views: dict[str, Tensor]) -> StepOutput:
         c = self.config
+        if c.joint:
+            return self._forward_jointly(views)
         anchor = self.query(views["anchor"])  # (B, D)
         # One batch for all keys: with statistics of their own, BatchNorm would level out what sets the
         # negatives apart. No gradient flows here.
@@ -100,6 +105,17 @@ class Moco(nn.Module):
             back = self._loss(self.query(views["positive"]), anchor_key, gather(anchor_key), negatives)
             loss = (loss + back) / 2
         return StepOutput(loss, anchor.detach(), positive, negatives, keys=everyone)
+
+    def _forward_jointly(self, views: dict[str, Tensor]) -> StepOutput:
+        seen = [views[view.name] for view in self.views]
+        anchor, positive, *broken = self.query(torch.cat(seen)).chunk(len(seen))  # (B, D) each
+        negatives = torch.stack(broken, dim=1) if broken else None  # (B, N, D)
+        everyone = gather(positive)  # (P B, D)
+        loss = self._loss(anchor, positive, everyone, negatives)
+        if self.config.symmetric:
+            loss = (loss + self._loss(positive, anchor, gather(anchor), negatives)) / 2
+        told = negatives.detach() if negatives is not None else None
+        return StepOutput(loss, anchor.detach(), positive.detach(), told, keys=everyone.detach())
 
     def _loss(self, query: Tensor, key: Tensor, everyone: Tensor, negatives: Tensor | None) -> Tensor:
         c = self.config

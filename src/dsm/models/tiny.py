@@ -2,7 +2,8 @@
 
 A stem that looks at single frames and three residual blocks over time and space, for clips of
 about 8 frames and 48² pixels. Its features are max pooled by default: a small thing that moves is
-not averaged away.
+not averaged away. As ``tiny3d`` its stem looks at three frames: small motions, which would be gone once the
+picture is made coarse, are seen before.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Tiny(nn.Module):
         in_channels: int = 3,
         widths: tuple[int, int, int, int] = (12, 32, 64, 128),
         pooling: Pooling = "max",
+        stem_frames: int = 1,
     ) -> None:
         super().__init__()
         a, b, c, d = widths
@@ -51,7 +53,9 @@ class Tiny(nn.Module):
         self.stages = nn.Sequential(
             OrderedDict(
                 stem=nn.Sequential(
-                    nn.Conv3d(in_channels, a, (1, 5, 5), (1, 2, 2), (0, 2, 2), bias=False),
+                    nn.Conv3d(
+                        in_channels, a, (stem_frames, 5, 5), (1, 2, 2), (stem_frames // 2, 2, 2), bias=False
+                    ),
                     nn.BatchNorm3d(a),
                     nn.ReLU(inplace=True),
                 ),

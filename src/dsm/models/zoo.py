@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -28,6 +29,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "s3d": s3d,
     "s3dg": s3dg,
     "tiny": Tiny,
+    "tiny3d": partial(Tiny, stem_frames=3),
 }
 """What builds each backbone, by name."""
 

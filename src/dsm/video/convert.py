@@ -15,8 +15,13 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 
-def fit_short_side(width: int, height: int, short_side: int | None) -> tuple[int, int]:
-    """(width, height) scaled so that the shorter one is ``short_side``; unchanged for None."""
+def fit_short_side(width: int, height: int, short_side: int | None, square: bool = False) -> tuple[int, int]:
+    """(width, height) scaled so that the shorter one is ``short_side``, or unchanged for None.
+
+    ``square``: both are as the shorter one then, whatever becomes of shapes.
+    """
+    if square:
+        return (short_side or min(width, height),) * 2
     if short_side is None or min(width, height) == short_side:
         return width, height
     scale = short_side / min(width, height)
@@ -30,14 +35,22 @@ class Converter:
     or of the first frame where these are 0.
     """
 
-    def __init__(self, short_side: int | None, width: int = 0, height: int = 0, form: str = "rgb24") -> None:
+    def __init__(
+        self,
+        short_side: int | None,
+        width: int = 0,
+        height: int = 0,
+        form: str = "rgb24",
+        *,
+        square: bool = False,
+    ) -> None:
         self._reformatter = VideoReformatter()
-        self._short_side, self._form = short_side, form
-        self._size = fit_short_side(width, height, short_side) if width and height else None
+        self._short_side, self._form, self._square = short_side, form, square
+        self._size = fit_short_side(width, height, short_side, square) if width and height else None
 
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """uint8 (H, W, 3), or (H, W) where the format is of one plane."""
-        self._size = self._size or fit_short_side(frame.width, frame.height, self._short_side)
+        self._size = self._size or fit_short_side(frame.width, frame.height, self._short_side, self._square)
         width, height = self._size
         form = self._form
         if form == "rgb24" and (width, height) != (frame.width, frame.height):
@@ -50,10 +63,10 @@ class Converter:
         return np.rot90(image, frame.rotation // 90) if frame.rotation % 360 else image
 
 
-def converter(container: InputContainer, short_side: int | None) -> Converter:
+def converter(container: InputContainer, short_side: int | None, *, square: bool = False) -> Converter:
     """What turns the frames of an open video to RGB of one size."""
     codec = container.streams.video[0].codec_context
-    return Converter(short_side, codec.width, codec.height)
+    return Converter(short_side, codec.width, codec.height, square=square)
 
 
 def frames_until_broken(container: InputContainer) -> Iterator[VideoFrame]:

@@ -17,12 +17,18 @@ from dsm.video.source import VideoError, open_video
 
 
 def write_frames(
-    video: Path, folder: Path, short_side: int | None, quality: int, *, flow: bool = False
+    video: Path,
+    folder: Path,
+    short_side: int | None,
+    quality: int,
+    *,
+    square: bool = False,
+    flow: bool = False,
 ) -> int:
     """Decode a video to its end and write ``img_00001.jpg`` … into a folder, whole or not at all.
 
     Args:
-        short_side: pixels of the shorter side; None keeps the size.
+        short_side: pixels of the shorter side; None keeps the size. square: and of the longer one.
         quality: of the JPEGs, 1 to 95.
         flow: write ``flow_x_00001.jpg`` and ``flow_y_00001.jpg`` … instead, from each frame to its next.
 
@@ -37,7 +43,7 @@ def write_frames(
         return sum(1 for _ in folder.glob(f"{first}*.jpg"))
     count = 0
     with open_video(video) as container, written_aside_folder(folder) as aside:
-        convert = converter(container, short_side)
+        convert = converter(container, short_side, square=square)
         images = (convert(frame) for frame in frames_until_broken(container))
         for count, named in enumerate(
             _flows(images) if flow else ({first: image} for image in images), start=1

@@ -104,12 +104,14 @@ def read_packed(
     return np.stack([images[place] for place in back])
 
 
-def write_shard(shard: Path, videos: Iterable[tuple[str, Path]], short_side: int) -> dict[str, str]:
+def write_shard(
+    shard: Path, videos: Iterable[tuple[str, Path]], short_side: int, square: bool = False
+) -> dict[str, str]:
     """Decode videos into a shard, whole or not at all.
 
     Args:
         videos: name in the shard, and file, of each.
-        short_side: pixels of the shorter side; sides are made even.
+        short_side: pixels of the shorter side; sides are made even. square: and of the longer one.
 
     Returns:
         Why the videos that are not in it could not be read.
@@ -119,7 +121,7 @@ def write_shard(shard: Path, videos: Iterable[tuple[str, Path]], short_side: int
     with written_aside(shard) as aside, tarfile.open(aside, "w", format=tarfile.USTAR_FORMAT) as tar:
         for number, (name, file) in enumerate(videos):
             try:
-                array, fps = _decode(file, short_side)
+                array, fps = _decode(file, short_side, square)
             except VideoError as error:
                 left_out[name] = str(error)
                 continue
@@ -139,10 +141,10 @@ def _shape(array: NDArray[np.uint8]) -> tuple[int, int, int]:
     return array.shape[0], array.shape[1] * 2 // 3, array.shape[2]
 
 
-def _decode(file: Path, short_side: int) -> tuple[NDArray[np.uint8], float]:
+def _decode(file: Path, short_side: int, square: bool) -> tuple[NDArray[np.uint8], float]:
     planes = []
     with open_video(file) as container:
-        convert = converter(container, short_side)
+        convert = converter(container, short_side, square=square)
         for frame in frames_until_broken(container):
             image = convert(frame)
             height, width = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
