@@ -14,7 +14,7 @@ from browser import opened
 from runs import CLIP, small_run
 from test_cli import refused
 
-from dsm.analyse.figures import film_strip
+from dsm.analyse.figures import COLOURS, film_strip, looks_of
 from dsm.analyse.result_tables import result_tables, seed_tables
 from dsm.analyse.run_record import differences, over_seeds, read_run, short_names
 from dsm.commands.report import ReportConfig, ReportData, report
@@ -272,3 +272,16 @@ def _with_results(folder: Path, content: object, told, run: Path) -> str:  # typ
     (folder / "strange").mkdir()
     (folder / "strange" / "results.json").write_text(json.dumps(content))
     return str(told(run, "--results", folder / "strange"))
+
+
+def test_a_method_has_its_colour_everywhere() -> None:
+    names = ["mine", "dsm-triplet-0", "moco", "dsm-seed1", "dsm-seed2", "dsmall", "random weights"]
+    looks = dict(zip(names, looks_of(names), strict=True))
+    for name, method in (("moco", "moco"), ("dsm-seed1", "dsm"), ("dsm-triplet-0", "dsm-triplet")):
+        assert looks[name].colour == COLOURS[method]
+    assert looks["random weights"].colour == COLOURS["random"]
+    assert looks["dsm-seed2"] != looks["dsm-seed1"]
+    assert looks["dsm-seed2"].colour == COLOURS["dsm"]
+    assert not {looks["mine"].colour, looks["dsmall"].colour} & set(COLOURS.values())
+    many = [f"run {number}" for number in range(28)]
+    assert len({(look.colour, look.dashes) for look in looks_of(many)}) == 28

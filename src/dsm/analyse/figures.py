@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +56,27 @@ class Look:
         return (0, [float(length) for length in self.dashes.split()]) if self.dashes else "-"
 
 
-def look_of(place: int) -> Look:
-    """Of the run at this place: 28 of them can be told apart."""
-    return Look(_TONES[place % len(_TONES)], _DASHES[place // len(_TONES) % len(_DASHES)])
+def looks_of(names: Sequence[str]) -> list[Look]:
+    """Of runs of these names, 28 of which can be told apart.
+
+    Those that begin with the name of a method of :data:`COLOURS` have its colour, as everywhere.
+    """
+    methods = [method_in(name) for name in names]
+    taken = {COLOURS[method] for method in methods if method}
+    free = [tone for tone in _TONES if tone not in taken] or list(_TONES)
+    colours, others = [], itertools.count()
+    for method in methods:
+        colours.append(COLOURS[method] if method else free[next(others) % len(free)])
+    return [
+        Look(colour, _DASHES[colours[:place].count(colour) % len(_DASHES)])
+        for place, colour in enumerate(colours)
+    ]
+
+
+def method_in(name: str) -> str | None:
+    """The method that a run's name begins with: of ``dsm-triplet-seed0`` it is ``dsm-triplet``."""
+    found = [method for method in COLOURS if re.match(rf"{re.escape(method)}(?![a-z0-9])", name)]
+    return max(found, key=len, default=None)
 
 
 def literal(text: str) -> str:

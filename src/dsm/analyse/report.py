@@ -13,7 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from dsm.analyse.embedding_page import clips_of, embedding_section, number_lines
-from dsm.analyse.figures import look_of
+from dsm.analyse.figures import looks_of
 from dsm.analyse.film import even
 from dsm.analyse.gallery import ShownClip, compared
 from dsm.analyse.overlay import FPS, Looked, enlarged, overlay
@@ -93,7 +93,7 @@ def write_run_report(path: Path, content: ReportContent) -> None:
         about=about(runs),
         differences=[(name, "", values) for name, values in differences(runs)] if len(runs) > 1 else [],
         most_bad=MOST_BAD,
-        looks=[(name, look_of(place)) for place, name in enumerate(names)],
+        looks=list(zip(names, looks_of(names), strict=True)),
         watched=any("motion" in line for lines in metrics.values() for line in lines),
         curves=parts["curves"],
         health=parts["health"],

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.lines import Line2D
 
-from dsm.analyse.figures import line_chart, literal, look_of
+from dsm.analyse.figures import line_chart, literal, looks_of
 from dsm.engine.runfolder import read_gradients, read_metrics
 from dsm.errors import UserError
 from dsm.files import written_aside
@@ -68,17 +68,16 @@ def draw_curves(runs: Mapping[str, Metrics]) -> Any | None:
     shown = [one for one in HEALTH if any(_series(lines, one[0])[0] for lines in runs.values())]
     if not shown:
         return None
-    columns = 3
+    columns, looks = 3, looks_of(list(runs))
     rows = -(-len(shown) // columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(11, 2.5 * rows + 0.4), squeeze=False, layout="constrained"
     )
     for axis, (name, title, hint) in zip(axes.flat, shown, strict=False):
-        for place, lines in enumerate(runs.values()):
+        for look, lines in zip(looks, runs.values(), strict=True):
             steps, values = _series(lines, name)
             if not steps:
                 continue
-            look = look_of(place)
             axis.plot(steps, values, color=look.colour, linewidth=0.8, alpha=0.35)
             axis.plot(steps, _smooth(values), color=look.colour, linestyle=look.line_style, linewidth=1.8)
         axis.set_title(title, fontsize=10, loc="left")
@@ -90,7 +89,6 @@ def draw_curves(runs: Mapping[str, Metrics]) -> Any | None:
     if len(runs) == 1:
         figure.suptitle(literal(next(iter(runs))), fontsize=11)
     else:
-        looks = [look_of(place) for place in range(len(runs))]
         handles = [Line2D([], [], color=one.colour, linestyle=one.line_style) for one in looks]
         figure.legend(
             handles, list(map(literal, runs)), ncols=4, fontsize=9, frameon=False, loc="outside upper left"
@@ -114,7 +112,7 @@ def save_curves(path: Path, runs: Mapping[str, Metrics]) -> None:
 
 def curve_charts(runs: Mapping[str, Metrics], names: Collection[str]) -> list[str]:
     """The same for a page: an SVG for each figure of these names that was logged."""
-    charts = []
+    charts, looks = [], looks_of(list(runs))
     for name, title, hint in HEALTH:
         lines, ends = [], []
         for place, (run, logged) in enumerate(runs.items()):
@@ -122,7 +120,7 @@ def curve_charts(runs: Mapping[str, Metrics], names: Collection[str]) -> list[st
             if steps and name in names:
                 kept = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), POINTS)).round().astype(int))
                 smooth = _smooth(values)
-                lines.append((f"_{place}", look_of(place), [steps[i] for i in kept], list(smooth[kept])))
+                lines.append((f"_{place}", looks[place], [steps[i] for i in kept], list(smooth[kept])))
                 ends.append(f"{run}: {smooth[0]:.3g} to {smooth[-1]:.3g}")
         if lines:
             charts.append(
