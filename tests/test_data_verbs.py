@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_cli import dsm
 
+from dsm import cli
 from dsm.commands.subset import SplitConfig, SubsetConfig, split_command, subset_command
 from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.datasets.official import OFFICIAL
@@ -215,3 +216,18 @@ def test_wrong_annotations_are_named(name: str, files: dict[str, str], message: 
     with pytest.raises(UserError) as error:
         OFFICIAL[name](tmp_path)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("frames", "--out", "there"), ("pack", "--out", "there"), ("check", "--clean", "there/clean.txt")],
+)
+def test_what_is_made_of_a_list_knows_what_its_labels_are_called(
+    words: tuple[str, ...], small_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (small_list.parent / "classes.txt").write_text("walk\nwave\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    Path("there").mkdir()
+    verb, *options = words
+    cli.run(["data", verb, str(small_list), *options])
+    assert Path("there/classes.txt").read_text(encoding="utf-8") == "walk\nwave\n"

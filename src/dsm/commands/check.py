@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dsm.datasets.catalog import find_videos
-from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.datasets.lists import VideoList, carry_classes, read_list, write_list
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError
@@ -119,4 +119,5 @@ def _write_clean(file: Path, videos: VideoList, verdicts: list[Verdict]) -> None
     counts = np.array([verdicts[place].frames for place in kept])
     clean = replace(videos.part(np.array(kept), file.parent), frames=counts)
     write_list(file, clean)
+    carry_classes(videos, file.parent)
     console.print(f"{file}: the {len(kept)} usable videos of {len(videos)}, with their frames")

@@ -20,7 +20,7 @@ from dsm.commands.card import renew_card
 from dsm.commands.finetune import finetune_command
 from dsm.commands.train import train_to_the_end
 from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
-from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.datasets.lists import CLASSES, VideoList, read_list, write_list
 from dsm.datasets.splits import subset
 from dsm.engine.encoder import starting_encoder
 from dsm.engine.finetune import FinetuneConfig, class_names, read_lists
@@ -83,7 +83,7 @@ def sweep(config: FractionsConfig) -> list[Row]:
     settings = {key: value for key, value in plain(config).items() if key not in FREE}
     claim_by_settings(config.out, "fractions.json", settings, what="a sweep", overwrite=config.overwrite)
     names = class_names(config.data.train, int(videos.labels.max()) + 1)
-    write_text(config.out / "classes.txt", "".join(f"{name}\n" for name in names))
+    write_text(config.out / CLASSES, "".join(f"{name}\n" for name in names))
 
     rows: list[Row] = []
     for fraction, part in parts.items():

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.datasets.lists import VideoList, carry_classes, read_list, write_list
 from dsm.engine.progress import console, progress
 from dsm.engine.side_by_side import side_by_side
 from dsm.errors import UserError
@@ -80,6 +80,7 @@ def _write_list(config: FramesConfig, videos: VideoList, folders: list[Path], co
     names = [str(folders[place].relative_to(config.out)) for place in kept]
     part = replace(videos.part(kept, config.out), paths=names, frames=counts[kept])
     write_list(config.out / LIST, part)
+    carry_classes(videos, config.out)
     what = "pairs of flow" if config.flow else "frames"
     lost = f", {len(videos) - len(kept)} left out" if len(kept) < len(videos) else ""
     console.print(f"{config.out / LIST}: {len(kept)} folders, {counts.sum()} {what}{lost}")

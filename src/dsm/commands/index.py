@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from dsm.datasets.catalog import find_videos, index_folder
-from dsm.datasets.lists import write_list
+from dsm.datasets.lists import CLASSES, write_list
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_file
 from dsm.files import write_text
@@ -30,7 +30,7 @@ class IndexConfig:
 
 def index(config: IndexConfig) -> None:
     """Write the list and, with labels, ``classes.txt`` beside it; say what was left out."""
-    classes_file = config.out.parent / "classes.txt"
+    classes_file = config.out.parent / CLASSES
     claim_file(config.out, overwrite=config.overwrite)
     config.out.parent.mkdir(parents=True, exist_ok=True)
     classes: list[str] = []

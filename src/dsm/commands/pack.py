@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.datasets.lists import VideoList, carry_classes, read_list, write_list
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, plain
 from dsm.engine.side_by_side import side_by_side
@@ -97,6 +97,7 @@ def _write_list(config: PackConfig, videos: VideoList, places: list[tuple[Path, 
     paths = [f"{places[index][0].name}/{places[index][1]}" for index in kept]
     part = replace(videos.part(np.array(kept), config.out), paths=paths, frames=np.array(counts))
     write_list(config.out / LIST, part)
+    carry_classes(videos, config.out)
     size = sum(file.stat().st_size for file in config.out.glob(f"*{SHARD}")) / 2**20
     before = sum(videos.file(index).stat().st_size for index in kept if videos.file(index).is_file()) / 2**20
     times = f", {size / before:.1f} times the videos' own {before:.0f} MB" if before else ""

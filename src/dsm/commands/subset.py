@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +9,13 @@ import numpy as np
 import tyro
 
 from dsm.datasets.groups import UCF101_GROUP, groups_of
-from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.datasets.lists import carry_classes, read_list, write_list
 from dsm.datasets.splits import leaks, split_by_group, subset
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError
 
 SHOWN = 10
-CLASSES = "classes.txt"
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ def subset_command(config: SubsetConfig) -> None:
     videos = read_list(config.videos)
     chosen = subset(videos.labels, config.fraction, config.seed)
     write_list(config.out, videos.part(chosen, config.out.parent))
-    _carry_classes(videos, config.out.parent)
+    carry_classes(videos, config.out.parent)
     classes = len(np.unique(videos.labels[chosen]))
     console.print(f"{config.out}: {len(chosen)} of {len(videos)} videos, {classes} classes")
 
@@ -79,14 +77,7 @@ def split_command(config: SplitConfig) -> None:
         write_list(file, part)
         among = {groups[place] for place in np.flatnonzero(chosen)}
         console.print(f"{file}: {len(part)} videos, {len(among)} groups")
-    _carry_classes(videos, config.out)
-
-
-def _carry_classes(videos: VideoList, folder: Path) -> None:
-    """What the labels are called goes with them, where nothing of the kind lies yet."""
-    names = Path(videos.source).with_name(CLASSES)
-    if names.is_file() and not (folder / CLASSES).exists():
-        shutil.copyfile(names, folder / CLASSES)
+    carry_classes(videos, config.out)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 import tyro
 from torch import nn
 
-from dsm.datasets.lists import VideoList, read_list
+from dsm.datasets.lists import CLASSES, VideoList, read_list
 from dsm.engine.encoder import starting_encoder
 from dsm.engine.optim import OptimConfig
 from dsm.engine.run import DataConfig, RunConfig, begin, in_its_processes
@@ -110,7 +110,7 @@ def read_lists(data: FinetuneData) -> tuple[VideoList, VideoList | None]:
 
 def class_names(train: Path, count: int) -> list[str]:
     """The lines of ``classes.txt`` beside a list, where it has as many; else the numbers."""
-    file = train.parent / "classes.txt"
+    file = train.parent / CLASSES
     if file.is_file():
         names = file.read_text(encoding="utf-8", errors="replace").split("\n")
         names = [name.strip() for name in names if name.strip()]
