@@ -8,7 +8,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,9 @@ from dsm.evaluate.probe import linear_probe
 from dsm.evaluate.results import Row, read_results, row_of, share, write_results
 from dsm.evaluate.retrieval import KS, kept_apart, retrieve
 from dsm.files import write_text
+from dsm.models.export import save_safetensors
 from dsm.models.weights import list_checkpoints, load_weights
+from dsm.models.zoo import create_model
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Trial:
     """Put behind a test's name in the rows, as '@0.9'."""
     random: bool = False
     """Not trained at all."""
+    labelled: Path | None = None
+    """What the probe of ``dsm bias`` is trained on; left out, the list of pretraining."""
     tuned: FinetuneConfig | None = field(default=None)
     """How it is fine-tuned, where that is asked for."""
 
@@ -65,7 +69,7 @@ class Trial:
 
     @property
     def weights(self) -> str:
-        return "none" if self.random else str(self.folder / "run")
+        return str(self.folder / ("random.safetensors" if self.random else "run"))
 
 
 def measure_features(trial: Trial) -> list[Row]:
@@ -83,9 +87,7 @@ def measure_features(trial: Trial) -> list[Row]:
 
 def features_of(trial: Trial, *lists: Path) -> list[Features]:
     """Of the videos of each list, by the trial's encoder."""
-    torch.manual_seed(trial.config.seed)
-    settings = {"pooling": trial.config.pooling} if trial.config.pooling else {}
-    encoder = load_weights(trial.weights, backbone=trial.config.backbone, settings=settings).module
+    encoder = load_weights(trial.weights).module
     return [
         extract_by_all([encoder], read_list(file, trial.config.data.root), trial.config.clip, batch_size=32,
                        windows=trial.windows)[0]
@@ -99,7 +101,7 @@ def measure_other_groups(trial: Trial) -> list[Row]:
     The probe is trained and tested on :data:`SPLITS` splits, the same for every trial; a video's hit is the
     share of them that found it.
     """
-    (all_,) = features_of(trial, *trial.tests)
+    (all_,) = features_of(trial, trial.tests[0])
     groups = find_groups(all_.paths, file=trial.groups, regex="") or all_.paths
     named = trial.name, trial.config.seed, trial.tests[0].stem
     found = retrieve(all_, all_, apart=kept_apart(all_, all_, (groups, groups)))
@@ -126,32 +128,22 @@ def part(features: Features, rows: NDArray[np.intp]) -> Features:
 
 def measure_bias(trial: Trial) -> list[Row]:
     """Scene reliance and the other numbers of ``dsm bias``, on the last test."""
-    data = BiasData(
-        test=trial.tests[-1], train=trial.config.data.train, root=trial.config.data.root, workers=0
-    )
-    out = trial.folder / "bias"
-    shared = {"backbone": trial.config.backbone, "seed": trial.config.seed, "groups": trial.groups}
+    train = trial.labelled or trial.config.data.train
+    data = BiasData(test=trial.tests[-1], train=train, root=trial.config.data.root, workers=0)
     return bias(
-        BiasConfig((trial.weights,), data, out, names=(trial.name,), windows=trial.windows, batch_size=16,
-                   overwrite=True, **shared, **frames_of(trial))
+        BiasConfig((trial.weights,), data, trial.folder / "bias", names=(trial.name,), groups=trial.groups,
+                   seed=trial.config.seed, windows=trial.windows, batch_size=16, overwrite=True)
     )  # fmt: skip
 
 
 def measure_look(trial: Trial) -> list[Row]:
     """Map mass on motion, on the first test."""
     out = trial.folder / "look"
-    shared = {"backbone": trial.config.backbone, "seed": trial.config.seed, "groups": trial.groups}
     look(
         LookConfig(trial.tests[0], trial.weights, out, score=True, root=trial.config.data.root, workers=0,
-                   overwrite=True, **shared, **frames_of(trial))
+                   groups=trial.groups, seed=trial.config.seed, overwrite=True)
     )  # fmt: skip
     return read_results(out / "results.json")
-
-
-def frames_of(trial: Trial) -> dict[str, int | None]:
-    """The clips that random weights look at, which know none."""
-    clip = trial.config.clip
-    return {"frames": clip.frames, "stride": clip.stride, "resize": clip.resize, "size": clip.size}
 
 
 def measure_finetuned(trial: Trial) -> list[Row]:
@@ -186,7 +178,9 @@ def run_trial(trial: Trial) -> list[Row]:
     trial.folder.mkdir(parents=True, exist_ok=True)
     _claim(trial)
     with _into(trial.folder / "log.txt"):
-        if missing and not trial.random:
+        if missing and trial.random:
+            _draw_weights(trial)
+        elif missing:
             _train(replace(trial.config, out=trial.folder / "run"))
         for name in missing:
             rows = [
@@ -206,6 +200,16 @@ def _into(file: Path) -> Iterator[None]:
         contextlib.redirect_stderr(log),
     ):
         yield
+
+
+def _draw_weights(trial: Trial) -> None:
+    """Random weights as a file, which knows its clips and its pooling as a run does."""
+    config = trial.config
+    settings = {"pooling": config.pooling} if config.pooling else {}
+    torch.manual_seed(config.seed)
+    module = create_model(config.backbone, **settings)
+    about = {"backbone": config.backbone, "model": settings, "head": None, "clip": asdict(config.clip)}
+    save_safetensors(trial.weights, module, {**about, "method": "random"})
 
 
 def _train(config: PretrainConfig) -> None:
