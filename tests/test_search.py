@@ -15,6 +15,7 @@ import torch
 from runs import CLIP
 from sklearn.neighbors import KNeighborsClassifier
 
+from dsm.analyse.film import label
 from dsm.analyse.search_page import make_server
 from dsm.cli import run
 from dsm.commands.extract import ExtractConfig, extract
@@ -271,3 +272,8 @@ def test_a_gallery_page_and_classes_are_written(archive: Path, tmp_path: Path) -
     assert len(classes) == 1 + len(set(index.labels.tolist()))
     metrics = [row["metric"] for row in json.loads((tmp_path / "results.json").read_text())["rows"]]
     assert "mAP" in metrics
+
+
+def test_what_stands_above_a_picture_is_written_in_letters_that_are_there() -> None:
+    unknown = label("\ufff0", 20)  # drawn as an empty box
+    assert all((label(letter, 20) != unknown).any() for letter in "–äßжΩ→")

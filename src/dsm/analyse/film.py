@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -16,6 +17,8 @@ Frames = NDArray[np.uint8]
 GAP, LABEL, INK = 4, 18, 30
 LETTER = 7
 """Pixels of a letter, rather more than it mostly has."""
+FONT = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+"""It knows more letters than Pillow's own."""
 COLUMNS = 8
 """Frames of a clip in a still picture, evenly spread."""
 
@@ -23,7 +26,7 @@ COLUMNS = 8
 def label(text: str, width: int) -> NDArray[np.uint8]:
     """A line of text, dark on white: (LABEL, width, 3)."""
     image = Image.new("RGB", (width, LABEL), "white")
-    ImageDraw.Draw(image).text((2, 2), text, fill=(INK,) * 3, font=ImageFont.load_default(12))
+    ImageDraw.Draw(image).text((2, 2), text, fill=(INK,) * 3, font=ImageFont.truetype(FONT, 11))
     return np.asarray(image)
 
 
