@@ -285,6 +285,17 @@ def test_a_run_goes_on_from_other_weights(scenes: Path, tmp_path: Path) -> None:
         build(scenes, tmp_path / "third", weights=str(first), clip=flow)
 
 
+def test_clips_that_the_weights_are_not_used_to_are_told(
+    scenes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = pretrain(small_run(scenes, tmp_path / "first"))
+    clip = small_run(scenes, first).clip
+    build(scenes, tmp_path / "same", weights=str(first))
+    assert "other clips" not in capfd.readouterr().err
+    build(scenes, tmp_path / "other", weights=str(first), clip=replace(clip, frames=clip.frames + 1))
+    assert f"on the same: --clip.frames {clip.frames}\n" in capfd.readouterr().err
+
+
 def test_a_full_disk_ends_no_run_and_costs_no_checkpoint(scenes: Path, tmp_path: Path) -> None:
     """A limit on the size of files, from step 6 on: no checkpoint fits any more."""
     code = f"""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from lightning_fabric.utilities import rank_zero_only
 from torch import nn
 
+from dsm.datasets.reading import ClipConfig
+from dsm.engine.progress import console
 from dsm.engine.run import RunConfig
 from dsm.errors import UserError
 from dsm.modality import MODALITIES
@@ -31,6 +34,7 @@ def starting_encoder(config: RunConfig, weights: str) -> tuple[nn.Module, dict[s
             settings["pooling"] = encoder.pooling
         return encoder, {"backbone": config.backbone, "model": settings}
     loaded = load_weights(weights)
+    rank_zero_only(_tell_of_other_clips)(config.clip, weights, loaded.config.get("clip", {}))
     backbone, settings = str(loaded.config["backbone"]), {**loaded.config["model"], **pooling}
     if settings.get("in_channels", 3) != channels:
         raise UserError(f"{weights}: was not trained on clips of --clip.modality {config.clip.modality}.")
@@ -39,3 +43,12 @@ def starting_encoder(config: RunConfig, weights: str) -> tuple[nn.Module, dict[s
     inner: Any = getattr(loaded.module, "encoder", loaded.module)
     encoder.load_state_dict(inner.state_dict(), strict=False)  # a pooling may have a number of its own
     return encoder, {"backbone": backbone, "model": settings}
+
+
+def _tell_of_other_clips(clip: ClipConfig, weights: str, trained_on: dict[str, Any]) -> None:
+    """Clips unlike those that weights are used to may be meant; mostly they were forgotten, and cost time."""
+    asked = ("frames", "stride", "fps", "resize", "size")
+    other = [name for name in asked if trained_on.get(name, getattr(clip, name)) != getattr(clip, name)]
+    if other:
+        same = " ".join(f"--clip.{name} {trained_on[name]}" for name in other)
+        console.print(f"{weights} was trained on other clips than these; on the same: {same}", style="yellow")
