@@ -1,37 +1,38 @@
-"""What each part of `dsm` is worth: python studies/ablations.py --out runs/ranking [--only parts negatives …]
+"""What each part of `dsm` is worth: python studies/ablations.py --out runs/ablations [--only GROUP …]
 
-Each line of a table changes one setting of the demo's `dsm` on MotionScenes. With the ``--out`` of
-``ranking.py``, what that has trained is not trained again. Writes ``ablations.json``, ``ablations.md`` and
-``ablations.png`` there. What is done is not done again, so it can be stopped at any time.
+Each line of a table changes one setting of the demo's `dsm` on MotionScenes. The seeds are those that
+settings may be chosen on; what is chosen is confirmed on others. Writes ``ablations.json``, ``ablations.md``
+and a picture for each group of settings. What is done is not done again, so it can be stopped at any time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import ranking
 from begin import begin
 from matplotlib.figure import Figure
-from tables import by_seed, mean_of, seeds_of, table
-from trials import Trial, run_all
+from measured import read_measured
+from tables import by_seed, caption, mean_of, paired, table
+from trials import Trial, is_done, run_all, study_command, write_all
 
 from dsm.demo import SLD, TESTS, TLD
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.engine.progress import console
-from dsm.engine.runfolder import git_revision
-from dsm.evaluate.results import Row, write_results
+from dsm.errors import UserError
+from dsm.evaluate.results import Row
 from dsm.files import write_text
 from dsm.methods.dsm import DsmConfig
 
 BOTH = DsmConfig(sld=SLD, tld=TLD, negatives=2)
-STRENGTH = SLD.strength
 
 
 def sld(kind: str) -> DsmConfig:
-    return replace(BOTH, sld=SpatialMix.only(kind, STRENGTH))
+    return replace(BOTH, sld=SpatialMix.only(kind, SLD.strength))
 
 
 def tld(kind: str) -> DsmConfig:
@@ -47,7 +48,7 @@ GROUPS: dict[str, dict[str, DsmConfig]] = {
     "sld": {f"SLD {kind}": sld(kind) for kind in ("local", "tps", "affine", "background", "replace")},
     "tld": {
         f"TLD {kind}": tld(kind)
-        for kind in ("shift", "shuffle", "reverse", "freeze", "speed", "swap", "flow")
+        for kind in ("shift", "shuffle", "reverse", "freeze", "speed", "swap", "insert", "delete", "flow")
     },
     "negatives": {f"{n} negative{'s' * (n > 1)}": replace(BOTH, negatives=n) for n in (1, 4)},
     "temperature": {f"temperature {t}": replace(BOTH, temperature=t) for t in (0.05, 0.2)},
@@ -56,7 +57,8 @@ GROUPS: dict[str, dict[str, DsmConfig]] = {
         "queue of 256 and the batch": replace(BOTH, queue=256, momentum=0.9),
     },
     "strength": {
-        f"warp {s:g} as strong": replace(BOTH, sld=replace(SLD, strength=s)) for s in (0.5, 1.0, 2.0)
+        f"warp {s:g} times as strong": replace(BOTH, sld=replace(SLD, strength=s * SLD.strength))
+        for s in (0.5, 0.75, 1.5)
     },
     "where": {
         "SLD on the positive": replace(BOTH, sld_on="positive"),
@@ -66,74 +68,113 @@ GROUPS: dict[str, dict[str, DsmConfig]] = {
 }
 
 
+TITLES = {
+    "parts": "SLD and TLD, alone and together",
+    "sld": "One kind of SLD instead of the smooth warp",
+    "tld": "One kind of TLD instead of shuffle, reverse and freeze",
+    "negatives": "Motion-broken negatives a clip (two)",
+    "temperature": "Temperature (0.1)",
+    "queue": "A queue of keys instead of the batch, or beside it",
+    "strength": "Strength of the warp",
+    "where": "Whose scene is bent, and how a negative looks",
+}
+
+
 @dataclass(frozen=True)
 class Options:
-    out: Path = Path("runs/ranking")
+    out: Path = Path("runs/ablations")
     only: tuple[str, ...] = tuple(GROUPS)
     """Groups of settings to try."""
-    seeds: tuple[int, ...] = (10, 11, 12)
+    seeds: tuple[int, ...] = (3, 4, 5, 6, 7)
     correlation: float = 0.9
     steps: int = 600
     jobs: int = 2
     """Encoders trained side by side; they share the cores."""
+    known: tuple[Path, ...] = ()
+    """Files ``measured/*.json``: what they hold of the same settings is taken, not measured again."""
     quick: bool = False
-    """Two seeds, three settings, 20 steps: numbers that mean nothing, by the same way."""
+    """Two seeds, the first setting of each group, 20 steps: numbers that mean nothing, by the same way."""
 
-
-def trials_of(options: Options) -> list[Trial]:
-    """`dsm` as it is first, then each change, seed by seed."""
-    shared = ranking.Options(options.out, steps=options.steps, measures=("features",), quick=options.quick)
-    wanted = {name: config for group in options.only for name, config in GROUPS[group].items()}
-    found = []
-    for seed in options.seeds:
-        whole = ranking.trial(shared, options.correlation, "dsm", seed)
-        found.append(whole)
-        for name, config in wanted.items():
-            folder = whole.folder.parent / "ablations" / f"{name.replace(' ', '-')}-{seed}"
-            settings = replace(whole.config.settings, dsm=config)
-            found.append(
-                replace(whole, name=name, config=replace(whole.config, settings=settings, out=folder))
+    def __post_init__(self) -> None:
+        if unknown := set(self.only) - set(GROUPS):
+            raise UserError(f"--only {' '.join(sorted(unknown))}: groups are {', '.join(GROUPS)}.")
+        if "tld" in self.only and find_spec("cv2") is None:
+            raise UserError(
+                "TLD flow wants OpenCV: pip install 'dsm-video[flow]'; or leave the group tld out by --only."
             )
+
+    @property
+    def settings(self) -> dict[str, dict[str, DsmConfig]]:
+        """What is tried, group by group."""
+        count = 1 if self.quick else None
+        return {group: dict(list(GROUPS[group].items())[:count]) for group in self.only}
+
+
+def trials_of(options: Options, seed: int) -> list[Trial]:
+    """`dsm` as it is first, then each change."""
+    shared = ranking.Options(options.out, steps=options.steps, measures=("features",), quick=options.quick)
+    whole = ranking.trial(shared, options.correlation, "dsm", seed)
+    found = [whole]
+    for group in options.settings.values():
+        for name, config in group.items():
+            folder = whole.folder.parent / f"{name.replace(' ', '-')}-{seed}"
+            settings = replace(whole.config.settings, dsm=config)
+            changed = replace(whole.config, settings=settings, out=folder)
+            found.append(replace(whole, name=name, config=changed))
     return found
 
 
-def draw(rows: Sequence[Row], options: Options, file: Path) -> None:
+def draw(rows: Sequence[Row], names: Sequence[str], options: Options, file: Path) -> None:
     """R@1 less that of `dsm` as it is, on free and on conflicting scenes, with 95 % intervals."""
-    found, names = by_seed(rows), list(dict.fromkeys(row.run for row in rows if row.run != "dsm"))
-    figure = Figure(figsize=(7, 0.5 + 0.28 * len(names)), layout="constrained")
+    found = by_seed(rows)
+    figure = Figure(figsize=(7, 0.9 + 0.28 * len(names)), layout="constrained")
     panel = figure.subplots()
-    for number, (test, colour) in enumerate(zip(TESTS[:2], ("#1f8fd6", "#d55e00"), strict=True)):
+    for number, (test, colour) in enumerate(zip(TESTS[:2], ("#0072b2", "#d55e00"), strict=True)):
         test = f"{test}@{options.correlation:g}"
         for place, name in enumerate(names):
-            ours, whole = found[name, test, "R@1"], found["dsm", test, "R@1"]
-            gain = mean_of([ours[seed] - whole[seed] for seed in ours])
-            panel.errorbar(gain.value, -place - 0.2 * number, xerr=gain.half, fmt="o", markersize=4,
+            gain = mean_of(paired(found, (name, test, "R@1"), ("dsm", test, "R@1")))
+            panel.errorbar(gain.value, -place - 0.2 * number, xerr=gain.half, fmt="os"[number], markersize=4,
                            color=colour, label=test.split("@")[0] if place == 0 else None)  # fmt: skip
     panel.axvline(0, color="grey", linewidth=0.8)
     panel.set_yticks([-place - 0.1 for place in range(len(names))], names)
     panel.set_xlabel("R@1 less that of dsm as it is, points")
     panel.spines[["top", "right"]].set_visible(False)
-    panel.legend(frameon=False, fontsize=8)
+    panel.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     figure.savefig(file, dpi=90)
+
+
+def write_groups(rows: Sequence[Row], options: Options) -> str:
+    """Tables and a picture for each group, as Markdown; the pictures are drawn."""
+    tests = [f"{test}@{options.correlation:g}" for test in TESTS]
+    parts = [
+        f"`{study_command()}`\n",
+        f"{caption(rows)} `dsm` is the demo's.\n",
+    ]
+    for group, settings in options.settings.items():
+        names = list(settings)
+        against = [(name, "dsm") for name in names]
+        parts.append(f"### {TITLES[group]}\n")
+        for metric in ("R@1", "linear_probe"):
+            parts.append(f"{ranking.SHOWN[metric]}:\n")
+            parts.append(table(rows, metric, runs=["dsm", *names], tests=tests, against=against))
+        draw(rows, names, options, options.out / f"ablations_{group}.png")
+        parts.append(f"![{TITLES[group]}: gain over dsm as it is](ablations_{group}.png)\n")
+    return "\n".join(parts)
 
 
 def main(options: Options) -> None:
     if options.quick:
-        options = replace(options, seeds=options.seeds[:2], only=("parts",), steps=ranking.QUICK_STEPS)
-    trials = trials_of(options)
-    ranking.write_scenes(options.out, options.correlation)
-    rows = run_all(trials, options.jobs)
-    tests = [f"{test}@{options.correlation:g}" for test in TESTS]
-    names = list(dict.fromkeys(trial.name for trial in trials))
-    against = [(name, "dsm") for name in names if name != "dsm"]
-    text = f"Means over seeds {seeds_of(rows)} in %, ± half a 95 % t interval; `dsm` is the demo's.\n"
-    for metric in ("R@1", "linear_probe"):
-        text += f"\n{ranking.SHOWN[metric]}:\n\n"
-        text += table(rows, metric, runs=names, tests=tests, against=against)
-    write_results(options.out / "ablations.json", rows, revision=git_revision())
-    write_text(options.out / "ablations.md", text)
-    draw(rows, options, options.out / "ablations.png")
-    console.print(f"{options.out}: ablations.json, ablations.md, ablations.png")
+        options = replace(options, seeds=options.seeds[:2], steps=ranking.QUICK_STEPS)
+    known = read_measured(options.known)
+    trials = []
+    for seed in options.seeds:
+        some = trials_of(options, seed)
+        if not all(is_done(one, known) for one in some):
+            ranking.write_scenes(ranking.Options(options.out, quick=options.quick), options.correlation, seed)
+        trials += some
+    rows = write_all(options.out, run_all(trials, options.jobs, known), "ablations")
+    write_text(options.out / "ablations.md", write_groups(rows, options))
+    console.print(f"{options.out}: ablations.json, ablations.md, and a picture for each group")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Every number and figure of the docs from nothing: python studies/everything.py [--quick]
 
-Runs the studies and benchmarks one after the other and puts what they write into the docs. A weekend on two
+Runs the studies one after the other and puts what they write into the docs. A weekend on two
 cores; ``--quick`` goes the same way in minutes, writes numbers that mean nothing, and leaves the docs alone.
 What is done is not done again.
 """
@@ -9,60 +9,75 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from begin import begin
 
 from dsm.engine.progress import console
+from dsm.errors import UserError
 
 HOUSE = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
 class Options:
-    out: Path = Path("runs/evidence")
+    out: Path | None = None
+    """Folder of all studies; left out, runs/evidence, and runs/evidence-quick with --quick."""
     real: Path | None = None
     """List of labelled real videos; left out, that study is not made."""
     groups: Path | None = None
     """Table of the group of each of them."""
     jobs: int = 2
+    known: tuple[Path, ...] = ()
+    """Files ``measured/*.json``: what they hold of the same settings is taken, not measured again."""
     quick: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.real is None) != (self.groups is None):
+            raise UserError("--real and --groups go together: a list of videos, and the group of each.")
+
+    @property
+    def folder(self) -> Path:
+        return self.out or Path("runs/evidence-quick" if self.quick else "runs/evidence")
 
 
 def commands(options: Options) -> list[list[str]]:
-    quick, jobs = ["--quick"] * options.quick, ["--jobs", str(options.jobs)]
-    ranking, bias = options.out / "ranking", options.out / "bias"
+    """Each study with its flags, the shorter first; the last puts what they wrote into the docs."""
+    out = {name: str(options.folder / name) for name in NAMES}
+    quick = ["--quick"] * options.quick
+    shared = ["--jobs", str(options.jobs), *quick]
+    if options.known:
+        shared += ["--known", *map(str, options.known)]
     found = [
-        ["studies/ranking.py", "--out", str(ranking), *jobs, *quick],
-        ["studies/ablations.py", "--out", str(ranking), *jobs, *quick],
-        ["benchmarks/bias.py", "--out", str(bias), *small_or("--seeds 0 1", options)],
-        ["studies/cost.py", "--out", str(options.out / "costs")],
+        ["studies/cost.py", "--out", out["costs"]],
+        ["studies/demo_table.py", "--out", out["demo"], *quick],
+        ["studies/reliance.py", "--out", out["reliance"], *quick],
+        ["studies/ranking.py", "--out", out["ranking"], *shared],
+        ["studies/budget.py", "--out", out["budget"], *shared],
+        ["studies/ablations.py", "--out", out["ablations"], *shared],
     ]
     if options.real and options.groups:
-        real = [str(options.real), "--groups", str(options.groups), "--out", str(options.out / "real")]
-        found.append(["studies/real_video.py", *real, *jobs, *quick])
+        real = [str(options.real), "--groups", str(options.groups), "--out", out["real"]]
+        found.append(["studies/real_video.py", *real, *shared])
     if not options.quick:
-        folders = [
-            str(folder)
-            for folder in (ranking, options.out / "costs", options.out / "real")
-            if folder.exists()
-        ]
-        found.append(["studies/fill_docs.py", *folders])
+        made = [name for name in NAMES if name != "real" or options.real]
+        found.append(["studies/fill_docs.py", *(out[name] for name in made)])
     return found
 
 
-def small_or(whole: str, options: Options) -> list[str]:
-    """The benchmark's flags; it has no `--quick` of its own."""
-    return ("--train 100 --test 40 --steps 20" if options.quick else whole).split()
+NAMES = ("costs", "demo", "reliance", "ranking", "budget", "ablations", "real")
 
 
 def main(options: Options) -> None:
     for command in commands(options):
         console.print(f"python {' '.join(command)}", style="bold")
+        begun = time.monotonic()
         done = subprocess.run([sys.executable, HOUSE / command[0], *command[1:]], check=False)
         if done.returncode:
             raise SystemExit(done.returncode)
+        console.print(f"{command[0]}: {(time.monotonic() - begun) / 60:.1f} minutes", style="bold")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Put what the studies wrote into the docs: python studies/fill_docs.py runs/ranking runs/real
 
 In README.md and docs/*.md, what stands between ``<!-- from NAME -->`` and ``<!-- end -->`` becomes the file
-NAME of one of the folders; pictures of docs that a folder holds under the same name are replaced. No number
-is typed by hand.
+NAME of one of the folders; pictures that a page of docs shows, where a folder holds one of that name, are
+copied. What was measured (``FOLDER/measured/*.json``) goes to ``studies/measured``, for ``--known``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dsm.errors import UserError
 from dsm.files import write_text
 
 BLOCK = re.compile(r"(<!-- from (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PICTURE = re.compile(r"!\[[^\]]*\]\((?:docs/)?([^)/]+\.(?:png|jpg))\)")
 HOUSE = Path(__file__).parent.parent
 
 
@@ -55,11 +56,17 @@ def main(options: Options) -> None:
             print(f"{page.name}: filled")
         for name in missing:
             print(f"{page.name}: {name} is in none of the folders; left as it was")
+    shown = {name for page in options.pages for name in PICTURE.findall(page.read_text(encoding="utf-8"))}
     for folder in options.folders:
-        for picture in folder.glob("*.png"):
-            if (HOUSE / "docs" / picture.name).exists():
-                shutil.copyfile(picture, HOUSE / "docs" / picture.name)
-                print(f"docs/{picture.name}: replaced")
+        for name in sorted(shown):
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, HOUSE / "docs" / name)
+                print(f"docs/{name}: copied")
+        for file in sorted((folder / "measured").glob("*.json")):
+            target = HOUSE / "studies" / "measured" / file.name
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, target)
+            print(f"studies/measured/{file.name}: copied")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 
 For each tie of motion and scene in training, each method and each seed: the demo's schedule and network,
 then retrieval, a linear probe and fine-tuning on free, conflicting and tied scenes, scene reliance, and map
-mass on motion. Writes ``results.json`` (a row a number), ``ranking.md`` (means over seeds with 95 % t
-intervals, and paired differences of the same seeds) and ``ranking.png``. What is done is not done again, so
-it can be stopped at any time; ``--quick`` shows in minutes that all of it works.
+mass on motion. A seed draws weights, samples *and videos*, so that intervals hold the luck of all three.
+Writes ``ranking.json`` (a row a number), ``ranking.md`` (means over seeds with 95 % t intervals, and paired
+differences of the same seeds) and ``ranking.png``. What is done is not done again, so it can be stopped at
+any time; ``--quick`` shows in minutes that all of it works.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +18,9 @@ from pathlib import Path
 import numpy as np
 from begin import begin
 from matplotlib.figure import Figure
-from tables import by_seed, mean_of, paired, seeds_of, table
-from trials import Trial, run_all
+from measured import read_measured
+from tables import by_seed, caption, mean_of, paired, table
+from trials import Trial, is_done, run_all, study_command, write_all
 
 from dsm.analyse.figures import COLOURS
 from dsm.datasets.motionscenes import MotionScenesConfig, write_motionscenes
@@ -25,8 +28,8 @@ from dsm.demo import CLIP, SLD, TESTS, TLD, DemoConfig, pretrain_config
 from dsm.engine.finetune import FinetuneConfig, FinetuneData
 from dsm.engine.optim import OptimConfig
 from dsm.engine.progress import console, progress
-from dsm.engine.runfolder import git_revision
-from dsm.evaluate.results import Row, write_results
+from dsm.engine.runfolder import plain
+from dsm.evaluate.results import Row
 from dsm.files import write_text
 from dsm.methods import MethodSettings
 from dsm.methods.dsm import DsmConfig
@@ -61,14 +64,21 @@ class Options:
     out: Path = Path("runs/ranking")
     methods: tuple[str, ...] = ("random", "moco", "dsm-triplet", "dsm", "be", "simclr")
     seeds: tuple[int, ...] = (10, 11, 12, 13, 14)
-    """None of those that settings were chosen on (3 to 5) or that README reports (0 to 2)."""
+    """None of those that settings were chosen on (3 to 5) or that the demo is shown with (0 to 2)."""
     correlations: tuple[float, ...] = (0.9, 0.5, 0.0)
     measures: tuple[str, ...] = ("features", "finetuned", "bias", "look")
     steps: int = 600
     jobs: int = 2
     """Encoders trained side by side; they share the cores."""
+    known: tuple[Path, ...] = ()
+    """Files ``measured/*.json``: what they hold of the same settings is taken, not measured again."""
     quick: bool = False
-    """Two seeds, one correlation, 20 steps: numbers that mean nothing, by the same way."""
+    """Two seeds, one correlation, few videos and steps: numbers that mean nothing, by the same way."""
+
+    @property
+    def tests(self) -> tuple[str, ...]:
+        """As tables call them, tie by tie."""
+        return tuple(f"{test}@{correlation:g}" for correlation in self.correlations for test in TESTS)
 
 
 def trial(options: Options, correlation: float, method: str, seed: int) -> Trial:
@@ -76,12 +86,14 @@ def trial(options: Options, correlation: float, method: str, seed: int) -> Trial
     folder = options.out / f"r{correlation:g}"
     demo = DemoConfig(out=folder, steps=options.steps, workers=0)
     base = pretrain_config(demo, "dsm", seed)
+    scenes = folder / f"scenes-{seed}"
+    base = replace(base, data=replace(base.data, train=scenes / "train.txt"))
     settings = MethodSettings(
         dsm=DsmConfig(sld=SLD, tld=TLD, negatives=2), dsm_triplet=DsmTripletConfig(sld=SLD, tld=TLD)
     )
     name = "dsm" if method == "random" else method
     config = replace(base, method=name, settings=settings, out=folder / f"{method}-{seed}")
-    tests = tuple(folder / "scenes" / f"{test}.txt" for test in TESTS)
+    tests = tuple(scenes / f"{test}.txt" for test in TESTS)
     tuned = FinetuneConfig(
         data=FinetuneData(config.data.train, batch_size=32, workers=0, cache_mb=config.data.cache_mb),
         out=config.out, backbone="tiny", clip=CLIP, epochs=10, steps=QUICK_STEPS if options.quick else None,
@@ -95,6 +107,7 @@ def trial(options: Options, correlation: float, method: str, seed: int) -> Trial
         suffix=f"@{correlation:g}",
         random=method == "random",
         tuned=tuned,
+        videos=json.dumps(plain(scenes_config(options, correlation, seed))),
     )
 
 
@@ -115,11 +128,18 @@ def conflict_over_tied(rows: Sequence[Row], metric: str, options: Options) -> li
     return lines
 
 
-def write_scenes(out: Path, correlation: float) -> None:
-    """The demo's videos, with motion and scene tied so often."""
-    scenes = MotionScenesConfig(scene_correlation=correlation)
-    with progress("writing videos", scenes.train + 3 * scenes.test) as bar:
-        write_motionscenes(scenes, out / f"r{correlation:g}" / "scenes", on_progress=bar.update)
+def scenes_config(options: Options, correlation: float, seed: int) -> MotionScenesConfig:
+    """The demo's videos, but of this seed, with motion and scene tied so often."""
+    few = {"train": 96, "test": 40} if options.quick else {}
+    return MotionScenesConfig(scene_correlation=correlation, seed=seed, **few)
+
+
+def write_scenes(options: Options, correlation: float, seed: int) -> None:
+    """The videos of a seed, where a trial of it is to be trained yet."""
+    scenes = scenes_config(options, correlation, seed)
+    with progress(f"videos, seed {seed}", scenes.train + len(TESTS) * scenes.test) as bar:
+        folder = options.out / f"r{correlation:g}" / f"scenes-{seed}"
+        write_motionscenes(scenes, folder, on_progress=bar.update)
 
 
 def draw(rows: Sequence[Row], options: Options, file: Path) -> None:
@@ -146,13 +166,12 @@ def draw(rows: Sequence[Row], options: Options, file: Path) -> None:
 def write_tables(rows: Sequence[Row], options: Options) -> str:
     """All of :data:`SHOWN` that was measured, as Markdown."""
     parts = [
-        f"Means over seeds {seeds_of(rows)} in %, ± half a 95 % t interval; differences are of the same "
-        "seeds, bold where the interval leaves zero out. The number behind the @ says how often motion and "
-        "scene agree in training.\n"
+        f"`{study_command()}`\n",
+        f"{caption(rows)} The number behind the @ says how often motion and scene agree in training.\n",
     ]
     for metric, title in SHOWN.items():
         asked = {row.test for row in rows if row.metric == metric}
-        tests = [f"{test}@{c:g}" for c in options.correlations for test in TESTS if f"{test}@{c:g}" in asked]
+        tests = [test for test in options.tests if test in asked]
         if tests:
             parts.append(f"\n{title}:\n")
             parts.append(table(rows, metric, runs=options.methods, tests=tests, against=AGAINST))
@@ -182,21 +201,20 @@ def main(options: Options) -> None:
         options = replace(
             options, seeds=options.seeds[:2], correlations=options.correlations[:1], steps=QUICK_STEPS
         )
-    for correlation in options.correlations:
-        write_scenes(options.out, correlation)
-    trials = [
-        trial(options, correlation, method, seed)
-        for seed in options.seeds
-        for correlation in options.correlations
-        for method in options.methods
-    ]
-    rows = run_all(trials, options.jobs)
-    write_results(options.out / "results.json", rows, revision=git_revision())
+    known = read_measured(options.known)
+    trials = []
+    for seed in options.seeds:
+        for correlation in options.correlations:
+            some = [trial(options, correlation, method, seed) for method in options.methods]
+            if not all(is_done(one, known) for one in some):
+                write_scenes(options, correlation, seed)
+            trials += some
+    rows = write_all(options.out, run_all(trials, options.jobs, known), "ranking")
     write_text(options.out / "ranking.md", write_tables(rows, options))
     if {"dsm", "moco"} <= set(options.methods):
         write_text(options.out / "headline.md", headline(rows, options))
     draw(rows, options, options.out / "ranking.png")
-    console.print(f"{options.out}: results.json, ranking.md, ranking.png")
+    console.print(f"{options.out}: ranking.json, ranking.md, ranking.png")
 
 
 if __name__ == "__main__":

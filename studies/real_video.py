@@ -4,7 +4,7 @@ Random weights, `moco` and `dsm` on a labelled list whose videos come in groups 
 over seeds. Every encoder is pretrained on all videos, without labels, as one would with footage of one's own;
 then R@1 among videos of *other* groups, and a linear probe on groups it was not trained on. The videos are
 packed first, squeezed to squares, so that what happens at the sides of wide footage is not cut off. Writes
-``results.json``, ``real_video.md`` and the runs. What is done is not done again.
+``real_video.json``, ``real_video.md`` and the runs. What is done is not done again.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import tyro
 from begin import begin
-from tables import seeds_of, table
-from trials import Trial, run_all
+from measured import read_measured
+from tables import caption, table
+from trials import Trial, run_all, study_command, write_all
 
 from dsm.augment import Augment
 from dsm.commands.pack import LIST, PackConfig, pack
@@ -29,8 +30,6 @@ from dsm.engine.optim import OptimConfig
 from dsm.engine.pretrain import PretrainConfig
 from dsm.engine.progress import console
 from dsm.engine.run import DataConfig
-from dsm.engine.runfolder import git_revision
-from dsm.evaluate.results import write_results
 from dsm.files import csv_text, write_text
 from dsm.methods import MethodSettings
 from dsm.methods.dsm import DsmConfig
@@ -69,6 +68,8 @@ class Options:
     measures: tuple[str, ...] = ("other_groups", "bias", "look")
     jobs: int = 2
     """Encoders trained side by side; they share the cores."""
+    known: tuple[Path, ...] = ()
+    """Files ``measured/*.json``: what they hold of the same settings is taken, not measured again."""
     quick: bool = False
     """Two seeds, 20 steps: numbers that mean nothing, by the same way."""
 
@@ -140,15 +141,15 @@ def main(options: Options) -> None:
     prepare(options)
     trials = [trial(options, method, seed) for seed in options.seeds for method in options.methods]
     # Each seed has a split of its own; the videos are the same.
-    rows = [replace(row, test=VIDEOS) for row in run_all(trials, options.jobs)]
-    write_results(options.out / "results.json", rows, revision=git_revision())
-    text = f"Means over seeds {seeds_of(rows)} in %, ± half a 95 % t interval.\n"
+    found = run_all(trials, options.jobs, read_measured(options.known))
+    rows = [replace(row, test=VIDEOS) for row in write_all(options.out, found, "real_video")]
+    text = f"`{study_command()}`\n\n{caption(rows)}\n"
     for metric, title in SHOWN.items():
         if any(row.metric == metric for row in rows):
             text += f"\n{title}:\n\n"
             text += table(rows, metric, runs=options.methods, tests=(VIDEOS,), against=AGAINST)
     write_text(options.out / "real_video.md", text)
-    console.print(f"{options.out}: results.json, real_video.md")
+    console.print(f"{options.out}: real_video.json, real_video.md")
 
 
 if __name__ == "__main__":

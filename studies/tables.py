@@ -81,3 +81,11 @@ def seeds_of(rows: Sequence[Row]) -> str:
     """'10, 11 and 12', for a table's caption."""
     seeds = [str(seed) for seed in sorted({row.seed for row in rows})]
     return seeds[0] if len(seeds) == 1 else f"{', '.join(seeds[:-1])} and {seeds[-1]}"
+
+
+def caption(rows: Sequence[Row]) -> str:
+    """What the numbers of :func:`table` are."""
+    return (
+        f"Means over seeds {seeds_of(rows)} in %, ± half a 95 % t interval; differences are of the same "
+        "seeds, bold where the interval leaves zero out."
+    )

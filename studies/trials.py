@@ -6,13 +6,17 @@ import contextlib
 import json
 import multiprocessing
 import os
+import shlex
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from measured import Known, Measured, digest, revisions, write_measured
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit
 
@@ -24,7 +28,7 @@ from dsm.datasets.lists import read_list
 from dsm.engine.finetune import FinetuneConfig, finetune
 from dsm.engine.pretrain import PretrainConfig, pretrain
 from dsm.engine.progress import console, progress
-from dsm.engine.runfolder import git_revision, plain
+from dsm.engine.runfolder import git_revision
 from dsm.errors import UserError
 from dsm.evaluate.bootstrap import mean_interval
 from dsm.evaluate.extract import extract_by_all
@@ -62,6 +66,8 @@ class Trial:
     """What the probe of ``dsm bias`` is trained on; left out, the list of pretraining."""
     tuned: FinetuneConfig | None = field(default=None)
     """How it is fine-tuned, where that is asked for."""
+    videos: str = ""
+    """What the videos are, beyond the names of their lists."""
 
     @property
     def folder(self) -> Path:
@@ -172,23 +178,64 @@ MEASURES: dict[str, Callable[[Trial], list[Row]]] = {
 }
 
 
-def run_trial(trial: Trial) -> list[Row]:
-    """Train and measure what is not done yet; the rows of all that was asked."""
-    missing = [name for name in trial.measures if not (trial.folder / f"{name}.json").exists()]
-    trial.folder.mkdir(parents=True, exist_ok=True)
-    _claim(trial)
-    with _into(trial.folder / "log.txt"):
-        if missing and trial.random:
-            _draw_weights(trial)
-        elif missing:
-            _train(replace(trial.config, out=trial.folder / "run"))
-        for name in missing:
-            rows = [
-                replace(row, run=trial.name, seed=trial.config.seed, test=row.test + trial.suffix)
-                for row in MEASURES[name](trial)
-            ]
-            write_results(trial.folder / f"{name}.json", rows, revision=git_revision())
-    return [row for name in trial.measures for row in read_results(trial.folder / f"{name}.json")]
+def settings_of(trial: Trial) -> dict[str, Any]:
+    """All that decides what is measured, as JSON has it; of a path its last two names."""
+    told: dict[str, Any] = _told(replace(trial, measures=(), config=replace(trial.config, out=Path())))
+    return told
+
+
+def _told(value: Any) -> Any:
+    if isinstance(value, Path):
+        return "/".join(value.parts[-2:])
+    if is_dataclass(value):
+        return {one.name: _told(getattr(value, one.name)) for one in fields(value)}
+    return [_told(one) for one in value] if isinstance(value, tuple) else value
+
+
+def measured_already(trial: Trial, known: Known) -> dict[str, Measured]:
+    """What an earlier call, or whoever wrote ``known``, has measured of this trial, by measure."""
+    settings = digest(settings_of(trial))
+    found = {}
+    for name in trial.measures:
+        file = trial.folder / f"{name}.json"
+        if (settings, name) in known:
+            found[name] = known[settings, name]
+        elif file.exists():
+            _claim(trial)
+            revision = json.loads(file.read_text(encoding="utf-8"))["revision"]
+            found[name] = Measured(settings, name, revision, tuple(read_results(file)))
+    return found
+
+
+def is_done(trial: Trial, known: Known) -> bool:
+    return len(measured_already(trial, known)) == len(trial.measures)
+
+
+def run_trial(trial: Trial, known: Known) -> list[Measured]:
+    """Train and measure what is neither done nor known; what each of the trial's measures says."""
+    found = measured_already(trial, known)
+    missing = [name for name in trial.measures if name not in found]
+    if missing:
+        trial.folder.mkdir(parents=True, exist_ok=True)
+        _claim(trial)
+        with _into(trial.folder / "log.txt"):
+            if trial.random:
+                _draw_weights(trial)
+            else:
+                _train(replace(trial.config, out=trial.folder / "run"))
+            for name in missing:
+                found[name] = _measure(trial, name)
+    return [found[name] for name in trial.measures]
+
+
+def _measure(trial: Trial, name: str) -> Measured:
+    rows = [
+        replace(row, run=trial.name, seed=trial.config.seed, test=row.test + trial.suffix)
+        for row in MEASURES[name](trial)
+    ]
+    revision = git_revision()
+    write_results(trial.folder / f"{name}.json", rows, revision=revision)
+    return Measured(digest(settings_of(trial)), name, revision, tuple(rows))
 
 
 @contextlib.contextmanager
@@ -225,7 +272,7 @@ def _claim(trial: Trial) -> None:
     Raises:
         UserError: it is of others.
     """
-    settings = json.dumps(plain(trial.config), sort_keys=True, default=str)
+    settings = json.dumps(settings_of(trial), sort_keys=True)
     file = trial.folder / "trial.json"
     if not file.exists():
         write_text(file, settings)
@@ -233,26 +280,43 @@ def _claim(trial: Trial) -> None:
         raise UserError(f"{trial.folder}: holds a trial of other settings; give another --out, or remove it.")
 
 
-def run_all(trials: Sequence[Trial], jobs: int) -> list[Row]:
+def run_all(trials: Sequence[Trial], jobs: int, known: Known) -> list[Measured]:
     """Run all trials, ``jobs`` at a time, which share the cores; in the order given.
+
+    Args:
+        known: measurements to take rather than to make, where the settings are the same.
 
     Raises:
         UserError: a trial cannot be run.
     """
     # What a child computes with must be known before it imports torch.
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // jobs, 1)))
-    rows: list[Row] = []
+    found: dict[int, list[Measured]] = {}
     pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
     with progress("encoders", len(trials)) as bar:
         try:
-            waiting = {pool.submit(run_trial, trial): trial for trial in trials}
+            waiting = {pool.submit(run_trial, trial, known): n for n, trial in enumerate(trials)}
             for done, future in enumerate(as_completed(waiting), 1):
-                rows += future.result()
-                trial = waiting[future]
+                number = waiting[future]
+                found[number] = future.result()
+                trial = trials[number]
                 bar.update(done, f"{trial.name}, seed {trial.config.seed} {trial.suffix}")
         except KeyboardInterrupt:
             console.print("stopped; the same command goes on.")
             raise SystemExit(130) from None
         finally:
             pool.shutdown(cancel_futures=True)
+    return [one for number in sorted(found) for one in found[number]]
+
+
+def write_all(out: Path, measured: Sequence[Measured], name: str) -> list[Row]:
+    """Write ``NAME.json``, and ``measured/NAME.json``, which ``--known`` takes; returns the rows."""
+    rows = [row for one in measured for row in one.rows]
+    write_results(out / f"{name}.json", rows, command=study_command(), revision=revisions(measured))
+    write_measured(out / "measured" / f"{name}.json", measured)
     return rows
+
+
+def study_command() -> str:
+    """The command that is running, as one would type it in a clone."""
+    return shlex.join(["python", f"studies/{Path(sys.argv[0]).name}", *sys.argv[1:]])

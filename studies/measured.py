@@ -1,0 +1,76 @@
+"""Measurements that travel: what one machine has measured, another need not measure again.
+
+A file holds for each trial and measure the settings as a digest, the revision of the code that measured, and
+the rows. A study that is given such a file (``--known``) takes from it what has the same settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dsm.errors import UserError
+from dsm.evaluate.results import Row
+from dsm.files import write_text
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one measure said of one trial."""
+
+    settings: str
+    """See :func:`digest`."""
+    measure: str
+    revision: str | None
+    """Of the code that measured."""
+    rows: tuple[Row, ...]
+
+
+ROW = tuple(Row.__dataclass_fields__)
+Known = dict[tuple[str, str], Measured]
+"""By settings and measure."""
+
+
+def digest(settings: Any) -> str:
+    """Settings as JSON has them -> 16 letters that are others for other settings."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_measured(files: Iterable[Path]) -> Known:
+    """What the files hold, the later before the earlier.
+
+    Raises:
+        UserError: there is no such file, or it holds something else.
+    """
+    known: Known = {}
+    for file in files:
+        try:
+            for entry in json.loads(file.read_text(encoding="utf-8"))["measured"]:
+                rows = tuple(Row(**dict(zip(ROW, row, strict=True))) for row in entry.pop("rows"))
+                one = Measured(**entry, rows=rows)
+                known[one.settings, one.measure] = one
+        except FileNotFoundError:
+            raise UserError(f"{file}: no such file of measurements.") from None
+        except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+            raise UserError(f"{file}: holds no measurements as a study writes them.") from None
+    return known
+
+
+def write_measured(file: Path, measured: Sequence[Measured]) -> None:
+    """A line a row, so that a change is seen as one."""
+    entries = []
+    for one in measured:
+        about = {name: value for name, value in asdict(one).items() if name != "rows"}
+        rows = ",\n".join(json.dumps(list(asdict(row).values())) for row in one.rows)
+        entries.append(f'{json.dumps(about)[:-1]}, "rows": [\n{rows}\n]}}')
+    text = ",\n".join(entries)
+    write_text(file, f'{{"columns": {json.dumps(ROW)}, "measured": [\n{text}\n]}}\n')
+
+
+def revisions(measured: Iterable[Measured]) -> str:
+    """'1a2b3c, 4d5e6f': of the code that measured, for ``results.json``."""
+    return ", ".join(sorted({one.revision or "unknown" for one in measured}))
