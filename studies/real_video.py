@@ -34,6 +34,7 @@ from dsm.files import csv_text, write_text
 from dsm.methods import MethodSettings
 from dsm.methods.dsm import DsmConfig
 from dsm.methods.moco import MocoConfig
+from dsm.models.precision import Precision
 from dsm.video.frames import place_of
 from dsm.video.pack import SHARD
 
@@ -65,6 +66,8 @@ class Options:
     methods: tuple[str, ...] = ("random", "moco", "dsm")
     seeds: tuple[int, ...] = (10, 11, 12, 13, 14)
     steps: int = 1500
+    precision: Precision = "fp32"
+    """Of the training; bf16 is twice as fast where `dsm doctor` says it is fast."""
     measures: tuple[str, ...] = ("other_groups", "bias", "look")
     jobs: int = 2
     """Encoders trained side by side; they share the cores."""
@@ -91,6 +94,7 @@ def trial(options: Options, method: str, seed: int) -> Trial:
         clip=CLIP,
         augment=AUGMENT,
         optim=OptimConfig(lr=1e-3),
+        precision=options.precision,
         settings=MethodSettings(moco=MocoConfig(joint=True), dsm=DsmConfig(joint=True, tld=TLD, look="own")),
         seed=seed,
         keep=1,
