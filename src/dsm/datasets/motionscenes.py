@@ -45,7 +45,7 @@ class MotionScenesConfig:
     """How many motion classes, from the first of the table on."""
     train: int = 1000
     """Training videos."""
-    test: int = 300
+    test: int = 500
     """Videos of each of the three test lists."""
     size: int = 72
     """Side of the (square) frame in pixels; even."""
