@@ -27,6 +27,8 @@ CONDITIONS: dict[str, Callable[[], bool]] = {
 }
 PACKAGES = ("cv2", "faiss", "onnx", "onnxruntime", "pyarrow", "torchcodec", "torchvision", "transformers")
 _REMARK = re.compile(r"<!--\s*(slow|needs|not run)(?::\s*(.+?))?\s*-->")
+_FILLED = re.compile(r"<!-- from (\S+) -->(.*?)(?:<!-- end -->|\Z)", re.DOTALL)  # of studies/fill_docs.py
+_COMMENT = re.compile(r"\s*<!--.*?-->\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -109,3 +111,20 @@ def read_remarks(comments: list[str]) -> dict[str, Any]:
         else:
             raise ValueError(f"{text.strip()} is no remark: slow, `needs: NAME` or `not run: REASON`")
     return {"slow": slow, "needs": tuple(needs), "not_run": not_run}
+
+
+def unfinished(text: str) -> list[str]:
+    """What a page still waits for: a word in capitals that stands for text, a command's block, a section."""
+    found = [f"nothing from {name}" for name, block in _FILLED.findall(text) if not block.strip()]
+    tokens = MarkdownIt().parse(_FILLED.sub(r"\2", text))
+    tokens = [
+        token for token in tokens if not (token.type == "html_block" and _COMMENT.fullmatch(token.content))
+    ]
+    for before, token, after in zip([None, *tokens], tokens, [*tokens[1:], None], strict=False):
+        if token.type == "inline" and before and before.type == "paragraph_open":
+            words = (line.strip() for line in token.content.splitlines())
+            found += [f"the bare word {word}" for word in words if re.fullmatch("[A-Z]{2,}", word)]
+        ends = after is None or (after.type == "heading_open" and after.tag <= token.tag)
+        if token.type == "heading_close" and before and ends:
+            found.append(f"nothing under the heading '{before.content}'")
+    return found

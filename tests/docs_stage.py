@@ -160,6 +160,9 @@ class Stage:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
         (folder / "dsm").symlink_to(".")  # `cd dsm`: your clone of this repository
+        activate = folder / ".venv" / "bin" / "activate"
+        activate.parent.mkdir(parents=True)
+        activate.touch()  # what make sets up; here `dsm` is there already
         text = "\n".join(block.script for block in blocks)
         written = set(re.findall(r"--out (\S+)", text))
         shelf = self.shelf()

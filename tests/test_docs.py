@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from docs_blocks import ROOT, Block, blocks_of, pages
+from docs_blocks import ROOT, Block, blocks_of, pages, unfinished
 from docs_stage import Stage, open_stage
 
 from dsm.version import __version__
@@ -55,6 +55,29 @@ def test_a_newcomer_gets_through_every_page(tmp_path: Path) -> None:
         for block in (block for blocks in BLOCKS.values() for block in blocks):
             if not block.slow and not block.why_not:
                 stage.run(block, BLOCKS[block.page])
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=page.name) for page in pages()])
+def test_a_page_is_finished(page: Path) -> None:
+    assert unfinished(page.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("# A\n\nSee:\n\nMOTION\n", ["the bare word MOTION"]),
+        ("# A\n\nSee\nMOTION\nbelow.\n", ["the bare word MOTION"]),
+        ("# A\n\n<!-- from a.md -->\n\n<!-- end -->\n\nText.\n", ["nothing from a.md"]),
+        ("# A\n\nText.\n\n<!-- from a.md -->\n", ["nothing from a.md"]),
+        ("# A\n\n## B\n\n## C\n\nText.\n", ["nothing under the heading 'B'"]),
+        ("# A\n\n### B\n\n<!-- slow -->\n\n## C\n\nText.\n", ["nothing under the heading 'B'"]),
+        ("# A\n\nText.\n\n## B\n", ["nothing under the heading 'B'"]),
+        ("# A\n\nMotion is MOTION.\n\n```\nMOTION\n```\n", []),
+        ("# A\n\n## B\n\n<!-- from a.md -->\nWith text.\n<!-- end -->\n\n## C\n\n```\ncode\n```\n", []),
+    ],
+)
+def test_what_is_missing_on_a_page_is_seen(text: str, found: list[str]) -> None:
+    assert unfinished(text) == found
 
 
 def test_the_citation_names_this_version() -> None:
