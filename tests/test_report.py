@@ -132,6 +132,36 @@ def test_all_that_was_asked_for_is_measured(measured: ReportConfig) -> None:
     assert 'alt="One test video in all variants' in page
 
 
+def test_what_cannot_be_read_is_left_out_of_every_part_and_named(
+    runs: Path, data: ReportData, tmp_path: Path
+) -> None:
+    assert data.test
+    assert data.root
+    videos = read_list(data.test, data.root)
+    (tmp_path / "gone.mp4").write_bytes(b"no video")
+    paths = [str(data.root / path) for path in videos.paths]
+    paths[0] = str(tmp_path / "gone.mp4")
+    listed = VideoList(paths, videos.labels, videos.frames, tmp_path)
+    write_list(tmp_path / "test.txt", listed)
+    config = ReportConfig(
+        (runs / BOLD, runs / "tuned"), tmp_path / "report.html", windows=1, shown=1, maps=12,
+        data=replace(data, test=tmp_path / "test.txt"), measures=("retrieval", "test", "bias"),
+    )  # fmt: skip
+    report(config)
+    page = page_of(config)
+    assert '<a href="#left">Left out</a>' in page
+    left = re.findall(r"<li>([^<]*gone\.mp4[^<]*)</li>", page)
+    assert [line.split(": ")[:3] for line in left] == [
+        ["&lt;b&gt;", "bias/test", "1 cannot be read"],
+        ["&lt;b&gt;", "test.npz", "1 cannot be read"],
+        ["tuned", "bias/test", "1 cannot be read"],
+        ["tuned", "test/probabilities.npz", "1 cannot be read"],
+        ["tuned", "test.npz", "1 cannot be read"],
+    ]
+    assert '<h2 id="bias">' in page
+    assert page.count('aria-label="the clip') == 11  # of all the others
+
+
 def test_a_second_call_takes_what_is_there_and_does_what_is_missing(measured: ReportConfig) -> None:
     base = measured.out.with_suffix("")
     shutil.rmtree(base / BOLD / "probe")

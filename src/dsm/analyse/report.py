@@ -70,9 +70,13 @@ def write_run_report(path: Path, content: ReportContent) -> None:
         "bias": scene,
         "embedding": content.embedding and content.embedding.embedded,
     }
+    left_out = [
+        f"{name}: {told}" for name, found in zip(names, measured, strict=True) for told in found.left_out
+    ] + list(content.left_out)
     variants = next((found.variants for found in measured if found.variants), None)
     given = _given(content.given)
     sections = [(key, SECTIONS[key]) for key, part in parts.items() if part]
+    sections += [("left", "Left out")] if left_out else []
     sections += [(f"given{place}", one["name"]) for place, one in enumerate(given, start=1)]
     title = names[0] if len(names) == 1 else f"{len(names)} runs side by side"
     write_page(
@@ -104,14 +108,7 @@ def write_run_report(path: Path, content: ReportContent) -> None:
         variants=variants and picture_uri(variants),
         embedding=content.embedding and _embedding(content.embedding),
         embedding_lines=content.embedding and number_lines(content.embedding.rows, names),
-        left_out=[
-            *(
-                f"{name}: {told}"
-                for name, found in zip(names, measured, strict=True)
-                for told in found.left_out
-            ),
-            *content.left_out,
-        ],
+        left_out=left_out,
         given=given,
         command=command_line(),
         made=_made(),

@@ -18,6 +18,7 @@ from dsm.analyse.embedding import NEIGHBOURS, Embedded, MapName, nearest_others,
 from dsm.analyse.embedding_figure import RIGHT, WRONG, draw_embeddings
 from dsm.analyse.embedding_page import clips_of, number_table, write_embedding_page
 from dsm.datasets.groups import find_groups, read_groups
+from dsm.engine.bad_videos import LEFT_OUT
 from dsm.engine.finetune import class_names
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_file, git_revision
@@ -26,6 +27,7 @@ from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.features import Features, same_dimensions
 from dsm.evaluate.results import Row, run_and_seed, write_results
 from dsm.evaluate.retrieval import retrieve
+from dsm.video.ledger import read_ledger
 
 FILES = ("results.json", "embedding.html", "embedding.png")
 SCENES = "scenes.tsv"
@@ -85,6 +87,13 @@ def embed(config: EmbedConfig) -> list[Row]:
         bar.update(1)
     if config.clips and not clips:
         console.print("no clips in the page: the videos cannot be read where they were.", style="yellow")
+    elif unread := min(config.clips, len(features)) - len(clips):
+        console.print(f"{unread} videos without a clip in the page: they cannot be read.", style="yellow")
+    for file in config.features:
+        ledger = file.with_name(file.name + LEFT_OUT)
+        if ledger.exists():
+            bad = len(read_ledger(ledger))
+            console.print(f"{file}: {bad} videos of its list could not be read; see {ledger}", style="yellow")
     write_embedding_page(files[1], embedded, clips, rows)
     draw_embeddings(embedded, files[2], which=config.map[0])
     Console().print(_table(rows, runs))

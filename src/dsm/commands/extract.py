@@ -12,6 +12,7 @@ import tyro
 
 from dsm.datasets.catalog import find_list
 from dsm.datasets.reading import ClipChanges
+from dsm.engine.bad_videos import LEFT_OUT, SHOWN
 from dsm.engine.extraction import ExtractSettings, extract_to_file
 from dsm.engine.processes import begun_from_outside, in_processes, is_first
 from dsm.engine.progress import console
@@ -20,8 +21,6 @@ from dsm.errors import UserError
 from dsm.evaluate.feature_files import check_suffix
 from dsm.models.weights import RANDOM, Init, load_weights
 from dsm.video.ledger import Verdict
-
-SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -105,4 +104,4 @@ def tell_left_out(out: Path, bad: Sequence[Verdict]) -> None:
     for video in bad[:SHOWN]:
         console.print(f"left out: {video.path}: {video.reason}", style="yellow")
     if bad:
-        console.print(f"{out}.bad.json: all {len(bad)} that cannot be read", style="yellow")
+        console.print(f"{out}{LEFT_OUT}: all {len(bad)} that cannot be read", style="yellow")
