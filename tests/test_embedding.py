@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from browser import opened
 from sklearn.metrics import silhouette_score
+from test_cli import refused
 
 from dsm.analyse.embedding import apart, nearest_others, plane
 from dsm.analyse.embedding_figure import look_of
@@ -169,3 +171,23 @@ def test_wrong_input_is_one_sentence(files: Path, tmp_path: Path, flags: list[st
     named = [str(files / flag) if flag.endswith(".npz") else flag for flag in flags]
     with pytest.raises(UserError, match=said):
         run(["embed", *named, "--out", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize("feature", [np.zeros(8), np.full(8, 0.3), np.arange(8)])
+def test_the_features_of_a_collapsed_encoder_are_refused_before_native_code_sees_them(
+    files: Path,
+    tmp_path: Path,
+    feature: np.ndarray,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = blobs(0.1)
+    lengths = np.random.default_rng(0).uniform(1, 9, (len(whole), 1))
+    same = replace(whole, features=(lengths * feature).astype(np.float32))  # one way, whatever their length
+    save_features(files / "collapsed.npz", same)
+    told = refused(
+        capsys, monkeypatch, "embed", files / "dsm.npz", files / "collapsed.npz", "--out", tmp_path / "out"
+    )
+    assert "collapsed.npz: all 36 videos have the same feature" in told
+    with pytest.raises(UserError, match="the encoder has collapsed"):
+        plane(same.features, "tsne")

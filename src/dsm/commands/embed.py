@@ -14,7 +14,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dsm.analyse.embedding import NEIGHBOURS, Embedded, MapName, nearest_others, numbers_of, plane
+from dsm.analyse.embedding import (
+    NEIGHBOURS,
+    Embedded,
+    MapName,
+    nearest_others,
+    need_spread,
+    numbers_of,
+    plane,
+)
 from dsm.analyse.embedding_figure import RIGHT, WRONG, draw_embeddings
 from dsm.analyse.embedding_page import clips_of, number_table, write_embedding_page
 from dsm.datasets.groups import find_groups, read_groups
@@ -118,6 +126,8 @@ def examine(
     loaded = [_load(path) for path in config.features]
     kept = _some(loaded, config)
     features = [_rows(one, kept) for one in loaded]
+    for path, one in zip(config.features, features, strict=True):
+        need_spread(one.features, str(path))
     namings = _namings(config, features[0])
     groups = find_groups(features[0].paths, file=config.groups, regex=config.group_regex)
     runs = names or _run_names(config, features)

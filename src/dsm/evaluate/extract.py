@@ -85,8 +85,9 @@ def extract_by_all(
         pin_memory=device.type == "cuda",
         past_bad=on_bad is not None,
     ):
-        for one in batch["bad"] if on_bad is not None else ():
-            on_bad(one)
+        for one in batch["bad"]:
+            if on_bad is not None:
+                on_bad(one)
         done += len(batch["index"]) + len(batch["bad"])
         on_progress(done)
         if not batch["index"]:
