@@ -52,10 +52,11 @@ def test_the_report_of_a_classifier_beside_random_weights(pairs: Path, tmp_path:
         )
     )  # fmt: skip
     out = tmp_path / "report"
-    config = report_config(pairs, out, weights=(str(run), "none"))
+    config = report_config(pairs, out, weights=(str(run), "none"), seed=5)
     rows = bias(config)
     found = json.loads((out / "results.json").read_text())["rows"]
     assert len(found) == len(rows)
+    assert {(row["run"], row["seed"]) for row in found} == {("tuned", 0), ("random", 5)}
     for name in ("tuned", "random"):
         metrics = {row["metric"] for row in found if row["run"] == name and row["test"] == "test"}
         assert metrics >= {f"acc_{variant}" for variant in VARIANTS}

@@ -132,7 +132,7 @@ def bias(config: BiasConfig) -> list[Row]:
             elsewhere |= _judge(config, clip, alike, conflict, ("clip",), None, left_out["conflict"])[0]
 
     judged = {name: judged[name] for name in subjects}
-    seeds = {name: seed_of(subject.config) for name, subject in subjects.items()}
+    seeds = {name: seed_of(subject.config, config.seed) for name, subject in subjects.items()}
     rows = rows_of(judged, test=config.data.test.stem, seeds=seeds)
     if config.data.conflict:
         rows += rows_of(elsewhere, test=config.data.conflict.stem, seeds=seeds)

@@ -19,6 +19,7 @@ from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError
 from dsm.evaluate.feature_files import check_suffix
+from dsm.evaluate.results import seed_of
 from dsm.models.weights import RANDOM, Init, load_weights
 from dsm.video.ledger import Verdict
 
@@ -78,7 +79,7 @@ def _extract(config: ExtractConfig) -> None:
         "backbone": config.backbone if config.weights == RANDOM else loaded.config.get("backbone"),
         "list": config.data.stem,
         "root": str(videos.root.absolute()),
-        "seed": config.seed,
+        "seed": seed_of(loaded.config, config.seed),
         "clip": asdict(clip),
         "windows": config.settings.windows,
         "crops": config.settings.crops,
