@@ -14,6 +14,7 @@ import pytest
 from runs import CLIP
 
 from dsm.commands.bias import BiasConfig, BiasData, bias
+from dsm.commands.bias_checks import names_of
 from dsm.datasets.lists import read_list, write_list
 from dsm.datasets.reading import ClipChanges
 from dsm.engine.finetune import FinetuneConfig, FinetuneData, finetune
@@ -139,6 +140,16 @@ def test_a_report_goes_on_past_bad_videos_and_names_them(
                 ),
             )
         )
+
+
+def test_weights_are_called_by_all_of_their_name(tmp_path: Path) -> None:
+    for run in ("dsm0.5", "dsm0.25", "moco.pt"):
+        (tmp_path / run).mkdir()
+    files = ("r3d50_K_200ep.pth", "model.v1.pth.tar", "plain", "v1.5")
+    names = ("dsm0.5", "dsm0.25", "moco.pt", "r3d50_K_200ep", "model.v1", "plain", "v1.5")
+    given = tuple(str(tmp_path / name) for name in ("dsm0.5", "dsm0.25", "moco.pt", *files))
+    assert names_of((*given, "none")) == [*names, "random"]
+    assert names_of((f"{tmp_path}/dsm0.5/", f"{tmp_path}/moco.pt/../dsm0.25")) == ["dsm0.5", "dsm0.25"]
 
 
 def test_wrong_inputs_are_told_in_a_sentence(pairs: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from dsm.datasets.lists import VideoList, read_list
 from dsm.errors import UserError
 from dsm.evaluate.subject import Subject
-from dsm.models.weights import RANDOM
+from dsm.models.weights import weights_name
 
 LEAST = 2
 """Videos that each class of a test needs."""
@@ -45,7 +45,7 @@ def names_of(weights: tuple[str, ...]) -> list[str]:
     Raises:
         UserError: the same weights are given twice.
     """
-    short = ["random" if one == RANDOM else Path(one).stem for one in weights]
+    short = [weights_name(one) for one in weights]
     count = Counter(short)
     names = [name if count[name] == 1 else one for name, one in zip(short, weights, strict=True)]
     if len(set(names)) < len(names):

@@ -77,7 +77,7 @@ def _extract(config: ExtractConfig) -> None:
         "run": loaded.name,
         "weights": config.weights if config.weights == RANDOM else str(Path(config.weights).absolute()),
         "backbone": config.backbone if config.weights == RANDOM else loaded.config.get("backbone"),
-        "list": config.data.stem,
+        "list": config.data.name if config.data.is_dir() else config.data.stem,
         "root": str(videos.root.absolute()),
         "seed": seed_of(loaded.config, config.seed),
         "clip": asdict(clip),
