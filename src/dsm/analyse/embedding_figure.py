@@ -30,7 +30,9 @@ def look_of(place: int, name: str) -> tuple[str, str]:
 def draw_embeddings(embedded: Sequence[Embedded], file: Path, *, which: MapName) -> None:
     """Draw the map ``which`` of all, coloured in every way there is; the suffix says the format."""
     ways = list(embedded[0].colourings)
-    figure = Figure(figsize=(3.4 * len(ways), 3.1 * len(embedded) + 0.9), layout="constrained")
+    shown = max(len(set(embedded[-1].colourings[way])) for way in ways)
+    legend = 0.3 + 0.17 * (-(-min(shown, MOST_NAMES) // 2))  # in two columns
+    figure = Figure(figsize=(3.4 * len(ways), 3.1 * len(embedded) + legend), layout="constrained")
     panels = figure.subplots(len(embedded), len(ways), squeeze=False)
     for one, line in zip(embedded, panels, strict=True):
         for way, panel in zip(ways, line, strict=True):
@@ -40,7 +42,7 @@ def draw_embeddings(embedded: Sequence[Embedded], file: Path, *, which: MapName)
                 colour, mark = look_of(place, name)
                 label = literal(name) if place < MOST_NAMES else "_"  # without a line in the legend
                 x, y = one.maps[which][rows].T
-                panel.plot(x, y, mark, color=colour, markersize=3, alpha=0.8, markeredgewidth=0, label=label)
+                panel.plot(x, y, mark, color=colour, markersize=4, alpha=0.8, markeredgewidth=0, label=label)
             panel.set_xticks([])
             panel.set_yticks([])
             panel.set_title(literal(f"{one.run}, by {way}"), fontsize=10)

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from dsm.analyse.alt_texts import picture_told
 from dsm.analyse.gallery import drawn
 from dsm.analyse.look import read_frames_of
 from dsm.analyse.report_content import Embedding, Maps, Measured
@@ -44,6 +45,8 @@ WRITTEN_LAST = {
     "bias": "variants.png",
 }
 """By what a measurement is known to have come to its end."""
+
+BIAS_PICTURES = ("bias.png", "bars.png", "variants.png")
 
 
 @dataclass(frozen=True)
@@ -146,14 +149,14 @@ def measure(run: RunRecord, folder: Path, lists: Lists, settings: MeasureSetting
             console.print(f"{run.name}: {left_out[-1]}", style="yellow")
             continue
         rows += [replace(row, run=run.name, seed=seed if isinstance(seed, int) else 0) for row in found]
-    variants = folder / "bias" / "variants.png"
+    shown = [folder / "bias" / name for name in BIAS_PICTURES if "bias" in settings.measures]
     return Measured(
         rows=rows,
         features=features if "retrieval" in settings.measures else None,
         maps=_maps(folder / "maps.npz", looking, lists.test, features[1].paths, settings.maps)
         if settings.maps
         else None,
-        variants=variants if "bias" in settings.measures and variants.exists() else None,
+        bias=[(path, picture_told(path, rows)) for path in shown if path.exists()],
         left_out=left_out + told_of_left_out(folder),
     )
 
