@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ import pytest
 from runs import CLIP
 
 from dsm.commands.bias import BiasConfig, BiasData, bias
+from dsm.commands.bias_checks import names_of
 from dsm.datasets.lists import read_list, write_list
 from dsm.datasets.reading import ClipChanges
 from dsm.engine.finetune import FinetuneConfig, FinetuneData, finetune
 from dsm.errors import UserError
+from dsm.evaluate.results import read_results
 from dsm.evaluate.variants import VARIANTS
+from dsm.video.ledger import read_ledger
 
 
 def report_config(scenes: Path, out: Path, **changes: Any) -> BiasConfig:
@@ -49,10 +53,11 @@ def test_the_report_of_a_classifier_beside_random_weights(pairs: Path, tmp_path:
         )
     )  # fmt: skip
     out = tmp_path / "report"
-    config = report_config(pairs, out, weights=(str(run), "none"))
+    config = report_config(pairs, out, weights=(str(run), "none"), seed=5)
     rows = bias(config)
     found = json.loads((out / "results.json").read_text())["rows"]
     assert len(found) == len(rows)
+    assert {(row["run"], row["seed"]) for row in found} == {("tuned", 0), ("random", 5)}
     for name in ("tuned", "random"):
         metrics = {row["metric"] for row in found if row["run"] == name and row["test"] == "test"}
         assert metrics >= {f"acc_{variant}" for variant in VARIANTS}
@@ -81,6 +86,70 @@ def test_groups_are_drawn_whole(pairs: Path, tmp_path: Path) -> None:
     assert [row.value for row in alone if row.metric == "acc_clip"] == [
         row.value for row in together if row.metric == "acc_clip"
     ]
+
+
+def test_a_report_goes_on_past_bad_videos_and_names_them(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    videos = read_list(pairs / "train.txt")  # six of each class
+    root = tmp_path / "videos"
+    shutil.copytree(pairs / "videos", root / "videos")
+    labels = videos.labels.tolist()
+    cut, gone = labels.index(0), labels.index(1)
+    (root / videos.paths[cut]).write_bytes((root / videos.paths[cut]).read_bytes()[:200])
+    (root / videos.paths[gone]).unlink()
+
+    def listed(name: str, without: tuple[int, ...]) -> Path:
+        write_list(root / name, videos.part(np.delete(np.arange(24), without), videos.root))
+        return root / name
+
+    found = {}
+    for name, without in (("all", ()), ("good", (cut, gone))):
+        file = listed(f"{name}.txt", without)
+        config = report_config(pairs, tmp_path / name, group_regex=r"(\d+)\.mp4")
+        bias(replace(config, data=BiasData(file, train=file, root=root, workers=0)))
+        found[name] = {row.metric: row for row in read_results(tmp_path / name / "results.json")}
+    assert found["all"]["acc_clip"] == replace(found["good"]["acc_clip"], test="all")
+    assert found["all"]["acc_stripes"].n == 22
+    told = capsys.readouterr().err.replace("\n", "")
+    for role in ("test", "train"):
+        left = read_ledger(tmp_path / "all" / f"{role}.bad.json")
+        assert {(one.path, one.verdict) for one in left} == {
+            (videos.paths[cut], "undecodable"),
+            (videos.paths[gone], "missing"),
+        }
+        assert f"{role}.bad.json: all 2 that cannot be read" in told
+    assert f"left out: {videos.paths[gone]}: no such file" in told
+    assert not list((tmp_path / "good").glob("*.bad.json"))
+    with (tmp_path / "all" / "predictions.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["path"] for line in lines] == [videos.paths[at] for at in range(24) if at not in (cut, gone)]
+    assert not {line["background_of"] for line in lines} & {videos.paths[cut], videos.paths[gone]}
+
+    for place in np.flatnonzero(videos.labels == 1)[1:5]:
+        (root / videos.paths[place]).unlink()
+    config = report_config(pairs, tmp_path / "few")
+    few = BiasData(listed("few.txt", ()), train=pairs / "train.txt", root=root, workers=0)
+    with pytest.raises(UserError, match=r"few\.txt: of class 1 only 1 can be read, 2 are needed"):
+        bias(
+            replace(
+                config,
+                data=replace(
+                    few,
+                    train=listed("good.txt", (cut, gone, *map(int, np.flatnonzero(videos.labels == 1)[1:5]))),
+                ),
+            )
+        )
+
+
+def test_weights_are_called_by_all_of_their_name(tmp_path: Path) -> None:
+    for run in ("dsm0.5", "dsm0.25", "moco.pt"):
+        (tmp_path / run).mkdir()
+    files = ("r3d50_K_200ep.pth", "model.v1.pth.tar", "plain", "v1.5")
+    names = ("dsm0.5", "dsm0.25", "moco.pt", "r3d50_K_200ep", "model.v1", "plain", "v1.5")
+    given = tuple(str(tmp_path / name) for name in ("dsm0.5", "dsm0.25", "moco.pt", *files))
+    assert names_of((*given, "none")) == [*names, "random"]
+    assert names_of((f"{tmp_path}/dsm0.5/", f"{tmp_path}/moco.pt/../dsm0.25")) == ["dsm0.5", "dsm0.25"]
 
 
 def test_wrong_inputs_are_told_in_a_sentence(pairs: Path, tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from browser import opened
 from sklearn.metrics import silhouette_score
+from test_cli import refused
 
 from dsm.analyse.embedding import apart, nearest_others, plane
-from dsm.analyse.embedding_figure import look_of
+from dsm.analyse.embedding_figure import MARKS
 from dsm.cli import run
 from dsm.errors import UserError
 from dsm.evaluate.feature_files import save_features
@@ -92,10 +95,6 @@ def test_umap_too() -> None:
     assert plane(blobs(0.05).features, "umap").shape == (36, 2)
 
 
-def test_32_names_look_all_different() -> None:
-    assert len({look_of(place, str(place)) for place in range(32)}) == 32
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Features of the same videos by two encoders; the first videos are there."""
@@ -131,6 +130,9 @@ def test_the_page_runs_in_a_browser(files: Path, tmp_path: Path, width: int) -> 
     walked.write_text(text.replace("</body>", keys + "</body>"))
     document, errors = opened(walked, width=width)
     assert errors == []
+    shapes = re.search(r"const shape = \{(.*?)\};", document, re.DOTALL)
+    assert shapes
+    assert set(re.findall(r'"(.)":', shapes[1])) == set(MARKS)
     assert document.count('class="ring here"') == 2  # in both maps
     assert document.count('class="ring near"') == 10
     assert "scene: sea" in document or "scene: &lt;b&gt;wall" in document
@@ -169,3 +171,23 @@ def test_wrong_input_is_one_sentence(files: Path, tmp_path: Path, flags: list[st
     named = [str(files / flag) if flag.endswith(".npz") else flag for flag in flags]
     with pytest.raises(UserError, match=said):
         run(["embed", *named, "--out", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize("feature", [np.zeros(8), np.full(8, 0.3), np.arange(8)])
+def test_the_features_of_a_collapsed_encoder_are_refused_before_native_code_sees_them(
+    files: Path,
+    tmp_path: Path,
+    feature: np.ndarray,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = blobs(0.1)
+    lengths = np.random.default_rng(0).uniform(1, 9, (len(whole), 1))
+    same = replace(whole, features=(lengths * feature).astype(np.float32))  # one way, whatever their length
+    save_features(files / "collapsed.npz", same)
+    told = refused(
+        capsys, monkeypatch, "embed", files / "dsm.npz", files / "collapsed.npz", "--out", tmp_path / "out"
+    )
+    assert "collapsed.npz: all 36 videos have the same feature" in told
+    with pytest.raises(UserError, match="the encoder has collapsed"):
+        plane(same.features, "tsne")

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from dsm import cli
 from dsm.commands.extract import ExtractConfig, extract
 from dsm.datasets.catalog import find_list
 from dsm.datasets.evaluation_clips import EvaluationClips
@@ -23,6 +25,7 @@ from dsm.engine.extraction import ExtractSettings
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_features
 from dsm.evaluate.feature_files import load_features
+from dsm.evaluate.results import read_results
 from dsm.models.zoo import create_model
 
 CLIP = ("--frames", "4", "--stride", "3", "--resize", "40", "--size", "32")
@@ -51,6 +54,28 @@ def test_a_file_of_features_is_what_the_encoder_gives(scenes: Path, tmp_path: Pa
     assert found.paths == expected.paths
     assert found.labels.tolist() == expected.labels.tolist()
     assert not (tmp_path / "f.npz.parts").exists()
+
+
+def test_numbers_made_of_features_have_the_seed_of_the_run_that_trained(scenes: Path, tmp_path: Path) -> None:
+    about = {
+        "method": "moco", "backbone": "tiny", "model": {}, "settings": {"seed": 3},
+        "clip": {"frames": 4, "stride": 3, "resize": 40, "size": 32},
+    }  # fmt: skip
+    state = {f"query.encoder.{name}": one for name, one in create_model("tiny").state_dict().items()}
+    torch.save({"format": 1, "config": json.dumps(about), "method": state}, tmp_path / "moco.pt")
+    drawn, trained = tmp_path / "drawn.npz", tmp_path / "trained.npz"
+    extract(replace(config(scenes / "train.txt", drawn), seed=5))
+    extract(replace(config(scenes / "train.txt", trained), weights=str(tmp_path / "moco.pt"), seed=5))
+    for file, run, seed in ((drawn, "random", 5), (trained, "moco", 3)):
+        pair = ["--gallery", str(file), "--queries", str(file)]
+        for name, words in (
+            ("retrieve", pair),
+            ("probe", ["--train", str(file), "--test", str(file)]),
+            ("embed", [str(file), "--clips", "0"]),
+        ):
+            out = tmp_path / run / name
+            cli.run([name, *words, "--out", str(out)])
+            assert {(row.run, row.seed) for row in read_results(out / "results.json")} == {(run, seed)}
 
 
 @pytest.mark.parametrize("signals", [signal.SIGKILL, signal.SIGINT])

@@ -14,6 +14,7 @@ from browser import opened
 from runs import CLIP, small_run
 from test_cli import refused
 
+from dsm.analyse.alt_texts import picture_told
 from dsm.analyse.figures import COLOURS, film_strip, looks_of
 from dsm.analyse.result_tables import result_tables, seed_tables
 from dsm.analyse.run_record import differences, over_seeds, read_run, short_names
@@ -23,6 +24,7 @@ from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.engine.finetune import FinetuneConfig, FinetuneData, finetune
 from dsm.engine.optim import OptimConfig
 from dsm.engine.pretrain import pretrain
+from dsm.engine.runfolder import read_gradients
 from dsm.errors import UserError
 from dsm.evaluate.results import Row, read_results, write_results
 
@@ -85,7 +87,13 @@ def test_a_page_holds_every_run_and_in_what_they_differ(runs: Path, tmp_path: Pa
     assert "backbone" not in told
     assert all(f'<th scope="row">{name}' in page for name in told)
     assert page.count("<svg role") >= 8
-    assert page.count('alt="The gradient of') == 2
+    told = re.findall(r'alt="The gradient of [^"]*"', page)
+    for run, line in zip((BOLD, "moco"), told, strict=True):
+        last = read_gradients(runs / run)[-1]
+        sizes = {name: found[0] for name, found in last["layers"].items()}
+        most, least = max(sizes, key=sizes.__getitem__), min(sizes, key=sizes.__getitem__)
+        assert f"At step {last['step']} its mean size is greatest in {most} ({sizes[most]:.1e})" in line
+        assert f"least in {least} ({sizes[least]:.1e})" in line
     assert page.count('<svg role="img" aria-label="') == page.count("<svg role")
 
 
@@ -129,7 +137,45 @@ def test_all_that_was_asked_for_is_measured(measured: ReportConfig) -> None:
     assert cell
     assert re.search(f"<td[^>]*>{cell.value} <small>{cell.spread}</small></td>", page)
     assert page.count("<video ") == 2 * 2 * 6 + 3  # queries with neighbours; a clip with two maps
-    assert 'alt="One test video in all variants' in page
+    assert page.count('alt="One test video in all variants') == 1
+    bars, classes = (re.findall(rf'alt="{words} [^"]*"', page) for words in ("Accuracy by", "Each class by"))
+    for run, told in zip((BOLD, "tuned"), bars, strict=True):
+        (clip,) = [
+            row for row in read_results(base / run / "bias" / "results.json") if row.metric == "acc_clip"
+        ]
+        assert f"clip {clip.value:.0%}, static" in told
+    assert all("of 3 classes, single frames tell" in told for told in classes)
+    assert len(classes) == 2
+
+
+def test_what_cannot_be_read_is_left_out_of_every_part_and_named(
+    runs: Path, data: ReportData, tmp_path: Path
+) -> None:
+    assert data.test
+    assert data.root
+    videos = read_list(data.test, data.root)
+    (tmp_path / "gone.mp4").write_bytes(b"no video")
+    paths = [str(data.root / path) for path in videos.paths]
+    paths[0] = str(tmp_path / "gone.mp4")
+    listed = VideoList(paths, videos.labels, videos.frames, tmp_path)
+    write_list(tmp_path / "test.txt", listed)
+    config = ReportConfig(
+        (runs / BOLD, runs / "tuned"), tmp_path / "report.html", windows=1, shown=1, maps=12,
+        data=replace(data, test=tmp_path / "test.txt"), measures=("retrieval", "test", "bias"),
+    )  # fmt: skip
+    report(config)
+    page = page_of(config)
+    assert '<a href="#left">Left out</a>' in page
+    left = re.findall(r"<li>([^<]*gone\.mp4[^<]*)</li>", page)
+    assert [line.split(": ")[:3] for line in left] == [
+        ["&lt;b&gt;", "bias/test", "1 cannot be read"],
+        ["&lt;b&gt;", "test.npz", "1 cannot be read"],
+        ["tuned", "bias/test", "1 cannot be read"],
+        ["tuned", "test/probabilities.npz", "1 cannot be read"],
+        ["tuned", "test.npz", "1 cannot be read"],
+    ]
+    assert '<h2 id="bias">' in page
+    assert page.count('aria-label="the clip') == 11  # of all the others
 
 
 def test_a_second_call_takes_what_is_there_and_does_what_is_missing(measured: ReportConfig) -> None:
@@ -188,7 +234,39 @@ def test_results_that_are_there_are_shown(runs: Path, tmp_path: Path) -> None:
     assert "62.5 <small>50–75</small>" in page
     assert "&lt;i&gt;" in page
     assert "<i>" not in page
-    assert 'alt="strip.png of earlier"' in page
+    assert 'alt="strip.png of earlier, whose results are &lt;i&gt;, unseen: R@1 0.625"' in page
+
+
+def test_pictures_are_told_by_their_numbers(tmp_path: Path) -> None:
+    def row(run: str, test: str, metric: str, value: float) -> Row:
+        return Row(run, 0, test, metric, value, None, None, 8)
+
+    rows = [
+        row("dsm", "test", "acc_clip", 0.8),
+        row("dsm", "test", "acc_no_foreground", 0.25),
+        row("dsm", "test", "scene_reliance", 0.1),
+        row("dsm", "test_conflict", "acc_clip", 0.5),
+        row("moco", "test", "acc_clip", 0.7),
+    ]
+    told = "Accuracy by variant. dsm: clip 80%, no foreground 25%; moco: clip 70%"
+    assert picture_told(tmp_path / "bars.png", rows) == told
+    assert "moco, test: acc_clip 0.7" in picture_told(tmp_path / "other.png", rows)
+    (tmp_path / "classes.csv").write_text(
+        "weights,class,videos,acc_clip,acc_static,relative_gain\n"
+        "dsm,walk,4,1,0.25,3.5\ndsm,run,4,0.5,0.5,0\ndsm,swim,4,1,1,-0.1\n"
+    )
+    assert picture_told(tmp_path / "bias.png", rows) == (
+        "Each class by single frames and by the clip. dsm: of 3 classes, single frames tell 25% (walk) to "
+        "100% (swim), and the clip does 0.9 (swim) to 4.5 (walk) times as well"
+    )
+    assert picture_told(tmp_path / "confusion.png", rows).startswith("confusion.png of")  # not of dsm test
+    (tmp_path / "classes.csv").write_text(
+        "class,videos,top1,most often taken for\nwalk,4,0.25,run\nrun,4,1.0,\n"
+    )
+    assert picture_told(tmp_path / "confusion.png", rows) == (
+        "Which class is taken for which: of 2, best is run (100% right), worst walk (25% right, most often "
+        "taken for run)"
+    )
 
 
 def test_a_run_that_is_being_written_can_be_shown(runs: Path, tmp_path: Path) -> None:
@@ -283,5 +361,3 @@ def test_a_method_has_its_colour_everywhere() -> None:
     assert looks["dsm-seed2"] != looks["dsm-seed1"]
     assert looks["dsm-seed2"].colour == COLOURS["dsm"]
     assert not {looks["mine"].colour, looks["dsmall"].colour} & set(COLOURS.values())
-    many = [f"run {number}" for number in range(28)]
-    assert len({(look.colour, look.dashes) for look in looks_of(many)}) == 28

@@ -7,15 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import moving_square
 from runs import CLIP
 from torch import Tensor
 
-from dsm.datasets.lists import read_list
+from dsm.datasets.lists import VideoList, read_list
 from dsm.datasets.reading import ClipConfig
 from dsm.disturb.scene import moving_mask, stripes, swap_scene, temporal_median
+from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
-from dsm.evaluate.variants import SCENES, VARIANTS, Seen, draw_others, features_of_variants
+from dsm.evaluate.other_scenes import SCENES, OtherScenes, draw_order
+from dsm.evaluate.variants import VARIANTS, Seen, features_of_variants
 from dsm.models.zoo import create_model
+from dsm.video.source import VideoError
+from dsm.video.write import write_video
 
 
 def a_video(seed: int = 0) -> tuple[Seen, Tensor]:
@@ -99,11 +104,59 @@ def test_single_frames_orders_and_the_scene_alone_are_what_they_say() -> None:
 def test_every_video_finds_scenes_of_other_labels_behind_it(labels: list[int]) -> None:
     of = np.array(labels)
     for seed in range(5):
-        order, behind = draw_others(of, seed)
+        order, scenes = draw_order(of, seed), OtherScenes()
         assert sorted(order[1:]) == list(range(len(of)))
-        for place in range(1, len(order)):
-            assert (behind[place] < place).all()
-            assert (of[order[behind[place]]] != of[order[place]]).all()
+        for place, video in enumerate(order):
+            unlike = [other for other in order[:place][::-1] if of[other] != of[video]]
+            behind = scenes.behind(labels[video])
+            assert (behind is None) == (place == 0)
+            if behind is not None:
+                videos, found = behind
+                assert videos == [unlike[at % len(unlike[:SCENES])] for at in range(SCENES)]  # the last first
+                assert [int(scene) for scene in found] == videos
+            scenes.add(int(video), labels[video], torch.tensor(int(video)))
+            assert len(scenes) <= 2 * SCENES
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> VideoList:
+    """Six moving squares of three labels, none of which is there."""
+    paths = [f"{place}.mp4" for place in range(6)]
+    return VideoList(paths, np.array([0, 0, 0, 1, 2, 0]), np.full(6, -1), tmp_path, source="six.txt")
+
+
+@pytest.mark.parametrize("missing", [(0,), (3,), (4,), (3, 0), (5, 4, 1)])
+def test_a_video_that_cannot_be_read_is_left_out_and_lends_no_scene(
+    broken: VideoList, missing: tuple[int, ...]
+) -> None:
+    left = [place for place in range(6) if place not in missing]
+    for place in left:
+        write_video(broken.file(place), moving_square(16, 64))
+    variants = {name: VARIANTS[name] for name in ("clip", "background")}
+    encoder = create_model("tiny").eval()
+    for seed in range(6):  # whichever comes first, and is to give the first scene
+        told: list[int] = []
+        found = features_of_variants(
+            [encoder], broken, CLIP, variants, workers=0, windows=1, batch_size=2, seed=seed,
+            on_bad=lambda video: told.append(video.index),  # noqa: B023
+        )  # fmt: skip
+        assert sorted(told) == sorted(missing)
+        assert found.places.tolist() == left
+        labels = broken.labels[found.places]
+        assert (labels[found.others] != labels[:, None]).all()
+        assert found.features[0]["background"].shape[:2] == (len(left), SCENES)
+    with pytest.raises(VideoError, match="no such file"):
+        features_of_variants([encoder], broken, CLIP, variants, workers=0)
+
+
+def test_where_one_class_can_be_read_there_is_no_other_scene(broken: VideoList) -> None:
+    for place in (0, 1):
+        write_video(broken.file(place), moving_square(16, 64))
+    with pytest.raises(UserError, match=r"six\.txt: not two classes are left"):
+        features_of_variants(
+            [create_model("tiny").eval()], broken, CLIP, {"clip": VARIANTS["clip"]}, workers=0,
+            on_bad=lambda video: None,
+        )  # fmt: skip
 
 
 def test_encoders_see_the_clips_that_extraction_gives_them_whatever_the_batch(scenes: Path) -> None:

@@ -10,13 +10,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from dsm.analyse.bias import Judged, accuracy, class_shares, fit_line
-from dsm.analyse.figures import film_strip
+from dsm.analyse.figures import film_strip, literal, looks_of
 from dsm.analyse.label_places import place_labels
 from dsm.evaluate.variants import Pictures
 from dsm.files import written_aside
 
-# Okabe & Ito, which colour-blind people can tell apart; yellow, hardly seen on white, is not among them.
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 FRAMES_SHOWN = 8
 
 
@@ -25,12 +23,14 @@ def draw_bars(judged: Mapping[str, Judged], path: Path) -> None:
     variants = list(next(iter(judged.values())).probabilities)
     figure, axis = plt.subplots(figsize=(max(7.0, 1.1 * len(variants)), 3.6), layout="constrained")
     width = 0.8 / len(judged)
-    for place, (run, one) in enumerate(judged.items()):
+    for place, ((run, one), look) in enumerate(zip(judged.items(), looks_of(list(judged)), strict=True)):
         found = np.array([accuracy(one, variant) for variant in variants]) * 100  # (variants, 3)
         x = np.arange(len(variants)) + (place - (len(judged) - 1) / 2) * width
         reach = np.abs(found[:, 1:] - found[:, :1]).T
-        colour = PALETTE[place % len(PALETTE)]
-        axis.bar(x, found[:, 0], width * 0.92, color=colour, label=run)
+        axis.bar(
+            x, found[:, 0], width * 0.92,
+            color=look.colour, hatch=look.hatch, edgecolor="white", linewidth=0, label=literal(run),
+        )  # fmt: skip
         axis.errorbar(x, found[:, 0], reach, fmt="none", ecolor="#444444", elinewidth=1, capsize=2)
         axis.axhline(100 * one.chance, color="#444444", linewidth=0.8, linestyle=":", zorder=0)
     axis.annotate(
@@ -60,8 +60,8 @@ def draw_classes(judged: Mapping[str, Judged], names: Sequence[str], path: Path)
     every = [class_shares(one) for one in judged.values()]
     ratios = np.log2(1 + np.array([share.gain for shares in every for share in shares]))
     bounds = min(ratios.min(), -0.5) - 0.35, max(ratios.max(), 0.5) + 0.35
-    for place, (axis, run, shares) in enumerate(zip(axes.flat, judged, every, strict=False)):
-        colour = PALETTE[place % len(PALETTE)]
+    for axis, run, look, shares in zip(axes.flat, judged, looks_of(list(judged)), every, strict=False):
+        colour = look.colour
         x = np.array([100 * share.accuracy["static"] for share in shares])
         y = np.log2(1 + np.array([share.gain for share in shares]))
         axis.axhline(0, color="#888888", linewidth=0.8, linestyle=":")
@@ -72,7 +72,7 @@ def draw_classes(judged: Mapping[str, Judged], names: Sequence[str], path: Path)
             axis.fill_between(along, middle - half, middle + half, color=colour, alpha=0.15, linewidth=0)
             axis.plot(along, middle, color=colour, linewidth=1.5)
         axis.plot(x, y, "o", color=colour, markersize=5)
-        axis.set_title(run, loc="left")
+        axis.set_title(literal(run), loc="left")
         axis.set_xlabel("accuracy of single frames, %")
         axis.spines[["top", "right"]].set_visible(False)
     for axis in axes.flat[len(judged) :]:

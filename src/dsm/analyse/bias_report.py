@@ -43,14 +43,19 @@ def classes_csv(judged: Mapping[str, Judged], names: Sequence[str]) -> str:
     return csv_text([header, *lines])
 
 
-def predictions_csv(judged: Mapping[str, Judged], paths: Sequence[str], names: Sequence[str]) -> str:
-    """A line for each of the weights and each video: its class, whose scene came behind it, what was said."""
+def predictions_csv(
+    judged: Mapping[str, Judged], paths: Mapping[str, Sequence[str]], names: Sequence[str]
+) -> str:
+    """A line for each of the weights and each video: its class, whose scene came behind it, what was said.
+
+    ``paths``: of the videos that each of the weights was asked about.
+    """
     lines: list[list[str]] = []
     for run, one in judged.items():
         said = [one.said(variant) for variant in one.probabilities]
-        for place, path in enumerate(paths):
+        for place, path in enumerate(paths[run]):
             its = [names[labels[place, 0]] for labels in said]
-            lines.append([run, path, names[one.labels[place]], paths[one.others[place, 0]], *its])
+            lines.append([run, path, names[one.labels[place]], paths[run][one.others[place, 0]], *its])
     variants = next(iter(judged.values())).probabilities
     return csv_text([["weights", "path", "class", "background_of", *variants], *lines])
 

@@ -23,6 +23,8 @@ MapName = Literal["tsne", "umap"]
 LEAST = 5
 """Videos that a map takes at least."""
 NEIGHBOURS = 5
+SAME = 1e-6
+"""Unit features that nowhere differ by more differ by rounding only."""
 
 
 def plane(features: NDArray[np.float32], name: MapName, *, seed: int = 0) -> NDArray[np.float32]:
@@ -32,10 +34,11 @@ def plane(features: NDArray[np.float32], name: MapName, *, seed: int = 0) -> NDA
     al. 2018). Distances between far groups, their sizes and densities mean nothing in either.
 
     Raises:
-        UserError: too few videos, or UMAP is not installed.
+        UserError: too few videos, all of one feature, or UMAP is not installed.
     """
     if len(features) < LEAST:
         raise UserError(f"{len(features)} videos are too few for a map; at least {LEAST} are needed.")
+    need_spread(features, "the features")
     rows = unit_rows(features)
     if name == "tsne":
         perplexity = min(30.0, (len(rows) - 1) / 3)
@@ -44,6 +47,18 @@ def plane(features: NDArray[np.float32], name: MapName, *, seed: int = 0) -> NDA
         found = _umap(rows, seed)
     low, high = found.min(0), found.max(0)
     return ((found - low) / np.maximum(high - low, 1e-9)).astype(np.float32)
+
+
+def need_spread(features: NDArray[np.float32], name: str) -> None:
+    """Raise UserError where features (n, d) all point one way or are zero; ``name`` says of what.
+
+    There is nothing to map then, and t-SNE's native code ends the process over it.
+    """
+    if len(features) > 1 and float(np.ptp(unit_rows(features), axis=0).max()) < SAME:
+        raise UserError(
+            f"{name}: all {len(features)} videos have the same feature (the encoder has collapsed), so there "
+            "is nothing to map."
+        )
 
 
 def _umap(rows: NDArray[np.float32], seed: int) -> NDArray[np.float32]:

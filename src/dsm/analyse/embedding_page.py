@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from dsm.analyse.embedding import Embedded
-from dsm.analyse.embedding_figure import COLOURS, MARKS
+from dsm.analyse.embedding_figure import LOOKS, RIGHT_WRONG
 from dsm.analyse.index_clips import clip_of
 from dsm.analyse.page import clip_uri, render_page, write_page
 from dsm.analyse.result_tables import Cell
@@ -44,8 +44,8 @@ def embedding_section(embedded: Sequence[Embedded], clips: Mapping[int, str], *,
         "near": [one.neighbours.tolist() for one in embedded],
         "paths": first.paths,
         "clips": {str(row): uri for row, uri in clips.items()},
-        "colours": COLOURS,
-        "marks": MARKS,
+        "looks": LOOKS,
+        "judged": RIGHT_WRONG,
     }
     maps = [(which, TITLES[which]) for which in first.maps]
     return Markup(

@@ -18,13 +18,24 @@ from numpy.typing import NDArray
 
 # Drawn in this colour, then replaced by the page's own.
 _INK = "#010203"
-# From the palette of Okabe & Ito, which colour-blind people can tell apart; middle tones that show on
-# white and on black.
-COLOURS = {"random": "#8c8c8c", "moco": "#d55e00", "dsm": "#1f8fd6", "dsm-triplet": "#009e73"}
+_BLUE, _VERMILLION, _PURPLE, _SKY = "#0072b2", "#d55e00", "#cc79a7", "#56b4e9"
+_GREEN, _ORANGE, _GREY = "#009e73", "#e69f00", "#8c8c8c"
+TONES = (_BLUE, _VERMILLION, _PURPLE, _SKY, _GREEN, _ORANGE)
+"""The palette of Okabe & Ito (2008) without yellow and black, hardly seen on white or on black."""
+NEAR = frozenset(
+    map(frozenset, (
+        (_BLUE, _GREEN), (_VERMILLION, _ORANGE), (_GREEN, _PURPLE), (_GREEN, _SKY), (_PURPLE, _ORANGE),
+        (_GREY, _GREEN), (_GREY, _PURPLE),
+    ))
+)  # fmt: skip
+"""Pairs that some colour-blind people see closer than a distance of 20 in CIELAB: what has such colours has
+other dashes or marks too."""
+COLOURS = {"random": _GREY, "moco": _VERMILLION, "dsm": _BLUE, "dsm-triplet": _GREEN}
+"""Of methods, in every figure."""
 
-# The same tones for runs of any name; what comes after the last is drawn with other dashes.
-_TONES = ("#1f8fd6", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#8c8c8c", "#7a6fd0")
-_DASHES = ("", "6 3", "2 2", "8 2 2 2")
+_DASHES = ("", "6 3", "2 2", "8 2 2 2", "12 4", "5 2 1 2 1 2")
+# Of bars, which have no line that could be dashed.
+_HATCHES = ("", "//", "..", "xx", "--", "oo")
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -55,22 +66,34 @@ class Look:
         """The same for matplotlib."""
         return (0, [float(length) for length in self.dashes.split()]) if self.dashes else "-"
 
+    @property
+    def hatch(self) -> str:
+        """For matplotlib, what a bar has in place of dashes."""
+        return _HATCHES[_DASHES.index(self.dashes)]
+
 
 def looks_of(names: Sequence[str]) -> list[Look]:
-    """Of runs of these names, 28 of which can be told apart.
+    """Of runs of these names, 18 of which can be told apart, by the colour-blind too.
 
     Those that begin with the name of a method of :data:`COLOURS` have its colour, as everywhere.
     """
     methods = [method_in(name) for name in names]
     taken = {COLOURS[method] for method in methods if method}
-    free = [tone for tone in _TONES if tone not in taken] or list(_TONES)
-    colours, others = [], itertools.count()
+    free = [tone for tone in TONES if tone not in taken] or list(TONES)
+    looks: list[Look] = []
+    others = itertools.count()
     for method in methods:
-        colours.append(COLOURS[method] if method else free[next(others) % len(free)])
-    return [
-        Look(colour, _DASHES[colours[:place].count(colour) % len(_DASHES)])
-        for place, colour in enumerate(colours)
-    ]
+        colour = COLOURS[method] if method else free[next(others) % len(free)]
+        # How many lines there are with these dashes that could be taken for this one.
+        alike = {
+            dashes: sum(
+                look.dashes == dashes and (look.colour == colour or {look.colour, colour} in NEAR)
+                for look in looks
+            )
+            for dashes in _DASHES
+        }
+        looks.append(Look(colour, min(_DASHES, key=lambda dashes: alike[dashes])))
+    return looks
 
 
 def method_in(name: str) -> str | None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from markupsafe import Markup
 
@@ -18,9 +15,10 @@ from dsm.analyse.film import even
 from dsm.analyse.gallery import ShownClip, compared
 from dsm.analyse.overlay import FPS, Looked, enlarged, overlay
 from dsm.analyse.page import clip_uri, write_page
-from dsm.analyse.report_content import Embedding, Given, Measured, ReportContent
+from dsm.analyse.report_content import Embedding, Measured, ReportContent
+from dsm.analyse.report_pictures import ROOM, bias_pictures, given_pictures, gradients_picture
 from dsm.analyse.result_tables import ResultTable, by_subject, result_tables, seed_tables
-from dsm.analyse.run_figures import CURVES, HEALTH, curve_charts, draw_gradients
+from dsm.analyse.run_figures import CURVES, HEALTH, curve_charts
 from dsm.analyse.run_record import RunRecord, differences, over_seeds
 from dsm.engine.runfolder import git_revision, versions
 from dsm.evaluate.features import Features
@@ -29,13 +27,9 @@ from dsm.evaluate.retrieval import chance, kept_apart
 
 MOST = 25_000_000
 """Bytes of a page."""
-ROOM = {"neighbours": 8_000_000, "maps": 4_000_000, "embedding": 4_000_000, "pictures": 4_000_000}
-"""Characters that clips and pictures given from elsewhere may take of them."""
 DOTS = 80
 """Videos of the embedding whose clips play."""
 MOST_BAD = 20
-KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
-"""Pictures that are taken to the page."""
 
 
 def write_run_report(path: Path, content: ReportContent) -> None:
@@ -64,15 +58,20 @@ def write_run_report(path: Path, content: ReportContent) -> None:
         "trained": runs,
         "curves": curve_charts(metrics, CURVES),
         "health": curve_charts(metrics, health),
-        "gradients": [(run.name, uri) for run in runs if (uri := _gradients(run))],
+        "gradients": [(run.name, *found) for run in runs if (found := gradients_picture(run))],
         "neighbours": gallery,
         "maps": maps or looked,
         "bias": scene,
         "embedding": content.embedding and content.embedding.embedded,
     }
-    variants = next((found.variants for found in measured if found.variants), None)
-    given = _given(content.given)
+    left_out = [
+        f"{name}: {told}" for name, found in zip(names, measured, strict=True) for told in found.left_out
+    ] + list(content.left_out)
+    given = given_pictures(content.given)
+    shown, left = bias_pictures(dict(zip(names, measured, strict=True)))
+    left_out += left
     sections = [(key, SECTIONS[key]) for key, part in parts.items() if part]
+    sections += [("left", "Left out")] if left_out else []
     sections += [(f"given{place}", one["name"]) for place, one in enumerate(given, start=1)]
     title = names[0] if len(names) == 1 else f"{len(names)} runs side by side"
     write_page(
@@ -101,17 +100,10 @@ def write_run_report(path: Path, content: ReportContent) -> None:
         gallery=gallery,
         maps=maps,
         raised=next((found.maps.raised for found in measured if found.maps), ""),
-        variants=variants and picture_uri(variants),
+        bias=shown,
         embedding=content.embedding and _embedding(content.embedding),
         embedding_lines=content.embedding and number_lines(content.embedding.rows, names),
-        left_out=[
-            *(
-                f"{name}: {told}"
-                for name, found in zip(names, measured, strict=True)
-                for told in found.left_out
-            ),
-            *content.left_out,
-        ],
+        left_out=left_out,
         given=given,
         command=command_line(),
         made=_made(),
@@ -157,12 +149,6 @@ def about(runs: Sequence[RunRecord]) -> list[tuple[str, str, list[str]]]:
     return [(name, "", words) for name, words in found.items() if set(words) != {"–"}]
 
 
-def picture_uri(path: Path) -> str:
-    """A picture as a data URI."""
-    kind = KINDS[path.suffix.lower()]
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
-
-
 def _headline(runs: Sequence[RunRecord]) -> str:
     told = []
     for run in runs[:8]:
@@ -183,16 +169,6 @@ def _chance(features: Mapping[str, tuple[Features, Features]]) -> str:
             f"{most:.1%} of the test."
         )
     return ""
-
-
-def _gradients(run: RunRecord) -> str | None:
-    figure = draw_gradients(run.folder, run.name)
-    if figure is None:
-        return None
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110, format="png")
-    plt.close(figure)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _maps(measured: Mapping[str, Measured]) -> list[tuple[str, list[ShownClip]]]:
@@ -225,24 +201,6 @@ def _embedding(found: Embedding) -> Markup:
         if room > 0:
             clips[row] = uri
     return embedding_section(found.embedded, clips, name="dots")
-
-
-def _given(every: Sequence[Given]) -> list[dict[str, Any]]:
-    """For the page; pictures that find no room are named."""
-    room, shown = ROOM["pictures"], []
-    for one in every:
-        kept, left = [], []
-        for path in one.pictures:
-            uri = picture_uri(path)
-            if len(uri) > room:
-                left.append(path.name)
-                continue
-            room -= len(uri)
-            kept.append((path.name, uri))
-        shown.append(
-            {"name": one.name, "command": one.command, "pictures": kept, "too_large": ", ".join(left)}
-        )
-    return shown
 
 
 def _made() -> str:

@@ -36,8 +36,8 @@ class Measured:
     features: tuple[Features, Features] | None = None
     """Of the training list and of the test list."""
     maps: Maps | None = None
-    variants: Path | None = None
-    """The picture of a bias report."""
+    bias: list[tuple[Path, str]] = field(default_factory=list)
+    """The pictures of a bias report, each with what it shows in words; the variants come last."""
     left_out: list[str] = field(default_factory=list)
     """What could not be measured, and why."""
 
@@ -49,7 +49,8 @@ class Given:
     name: str
     command: str
     rows: list[Row]
-    pictures: list[Path]
+    pictures: list[tuple[Path, str]]
+    """Each with what it shows, in words."""
 
 
 @dataclass(frozen=True)

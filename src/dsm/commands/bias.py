@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import tyro
 
 from dsm.analyse.bias import Judged
 from dsm.analyse.bias_figures import draw_bars, draw_classes, draw_variants
 from dsm.analyse.bias_report import classes_csv, predictions_csv, print_table, rows_of
+from dsm.commands.bias_checks import LEAST, check_classes, labelled, names_of
+from dsm.commands.extract import tell_left_out
 from dsm.datasets.groups import find_groups
-from dsm.datasets.lists import VideoList, read_list
+from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipChanges, ClipConfig
+from dsm.engine.bad_videos import LEFT_OUT, LeftOut
 from dsm.engine.device import best_device
 from dsm.engine.finetune import class_names
 from dsm.engine.progress import console, progress
@@ -25,12 +26,10 @@ from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.results import Row, seed_of, write_results
 from dsm.evaluate.subject import Subject, load_subject
-from dsm.evaluate.variants import VARIANTS, Pictures, features_of_variants
+from dsm.evaluate.variants import VARIANTS, Pictures, VariantFeatures, features_of_variants
 from dsm.files import write_text
-from dsm.models.weights import RANDOM, Init
+from dsm.models.weights import Init
 
-LEAST = 2
-"""Videos that each class of a test needs."""
 SWAPPED_ENOUGH = 0.5
 """Where less of the picture is exchanged, the camera moves, and the scene of a mixture is hardly another."""
 
@@ -98,12 +97,18 @@ class BiasConfig:
 
 def bias(config: BiasConfig) -> list[Row]:
     """Examine all weights, write everything down, print the table."""
-    tests = _labelled(config.data.test, config.data.root, least=LEAST)
-    conflict = _labelled(config.data.conflict, config.data.root) if config.data.conflict else None
-    train = _labelled(config.data.train, config.data.root) if config.data.train else None
+    tests = labelled(config.data.test, config.data.root, least=LEAST)
+    conflict = labelled(config.data.conflict, config.data.root) if config.data.conflict else None
+    train = labelled(config.data.train, config.data.root) if config.data.train else None
     groups = find_groups(tests.paths, file=config.groups, regex=config.group_regex)
+    asked = {"test": tests, "train": train, "conflict": conflict}
+    left_out = {
+        name: LeftOut(videos, least=LEAST if name == "test" else 1)
+        for name, videos in asked.items()
+        if videos is not None
+    }
     subjects = _load(config)
-    _check_classes(subjects, train, [tests, *([conflict] if conflict else [])])
+    check_classes(subjects, train, [tests, *([conflict] if conflict else [])])
     by_clip = _by_clip(config, subjects)
     settings = {name: value for name, value in plain(config).items() if name != "overwrite"}
     claim_by_settings(config.out, "bias.json", settings, what="a bias report", overwrite=config.overwrite)
@@ -111,30 +116,38 @@ def bias(config: BiasConfig) -> list[Row]:
     judged: dict[str, Judged] = {}
     elsewhere: dict[str, Judged] = {}
     swapped: dict[str, float] = {}
+    paths: dict[str, list[str]] = {}
     pictures: Pictures = {}
     for clip, names in by_clip.items():
         alike = {name: subjects[name] for name in names}
         if train is not None:
-            _train_probes(config, clip, alike, train)
-        found, shares, pictures = _judge(config, clip, alike, tests, tuple(VARIANTS), groups)
+            _train_probes(config, clip, alike, train, left_out["train"])
+        found, made = _judge(config, clip, alike, tests, tuple(VARIANTS), groups, left_out["test"])
         judged |= found
-        swapped |= dict.fromkeys(names, shares)
+        read = [tests.paths[place] for place in made.places]
+        paths |= dict.fromkeys(names, read)
+        swapped |= dict.fromkeys(names, float(made.swapped.mean()))
+        pictures = made.pictures
         if conflict is not None:
-            elsewhere |= _judge(config, clip, alike, conflict, ("clip",), None)[0]
+            elsewhere |= _judge(config, clip, alike, conflict, ("clip",), None, left_out["conflict"])[0]
 
     judged = {name: judged[name] for name in subjects}
-    seeds = {name: seed_of(subject.config) for name, subject in subjects.items()}
+    seeds = {name: seed_of(subject.config, config.seed) for name, subject in subjects.items()}
     rows = rows_of(judged, test=config.data.test.stem, seeds=seeds)
     if config.data.conflict:
         rows += rows_of(elsewhere, test=config.data.conflict.stem, seeds=seeds)
     labels = _class_names(config, subjects)
     write_results(config.out / "results.json", rows, revision=git_revision())
     write_text(config.out / "classes.csv", classes_csv(judged, labels))
-    write_text(config.out / "predictions.csv", predictions_csv(judged, tests.paths, labels))
+    write_text(config.out / "predictions.csv", predictions_csv(judged, paths, labels))
+    for name, one in left_out.items():
+        one.save(config.out / f"{name}{LEFT_OUT}")
     draw_classes(judged, labels, config.out / "bias.png")
     draw_bars(judged, config.out / "bars.png")
     draw_variants(pictures, config.out / "variants.png")
     print_table(rows, judged, test=config.data.test.stem)
+    for name, one in left_out.items():
+        tell_left_out(config.out / name, one.verdicts)
     for name, share in swapped.items():
         if share < SWAPPED_ENOUGH:
             console.print(
@@ -146,33 +159,10 @@ def bias(config: BiasConfig) -> list[Row]:
     return rows
 
 
-def _labelled(path: Path, root: Path | None, *, least: int = 1) -> VideoList:
-    """A list of which every video has a label.
-
-    Raises:
-        UserError: it has not, or has but one class, or a class of fewer than ``least`` videos.
-    """
-    videos = read_list(path, root)
-    if not videos.labelled:
-        raise UserError(
-            f"{path}: {int((videos.labels < 0).sum())} of its videos have no label; `dsm bias` compares "
-            "accuracies, which need `path label` on every line."
-        )
-    labels, counts = np.unique(videos.labels, return_counts=True)
-    if len(labels) < 2:
-        raise UserError(f"{path}: all its videos are of class {labels[0]}; `dsm bias` needs two at least.")
-    if counts.min() < least:
-        raise UserError(
-            f"{path}: class {labels[counts.argmin()]} has a single video, of which no share can be told; "
-            "add some of it, or take it out."
-        )
-    return videos
-
-
 def _load(config: BiasConfig) -> dict[str, Subject]:
     """The weights, by the name each is called by."""
     subjects = {}
-    for name, weights in zip(config.names or _short_names(config.weights), config.weights, strict=True):
+    for name, weights in zip(config.names or names_of(config.weights), config.weights, strict=True):
         torch.manual_seed(config.seed)
         subject = load_subject(weights, backbone=config.backbone, partial=config.partial, init=config.init)
         if subject.report:
@@ -180,37 +170,6 @@ def _load(config: BiasConfig) -> dict[str, Subject]:
         subject.module.to(best_device())
         subjects[name] = subject
     return subjects
-
-
-def _short_names(weights: tuple[str, ...]) -> list[str]:
-    """By folder or file; the whole path where two would be called the same.
-
-    Raises:
-        UserError: the same weights are given twice.
-    """
-    short = ["random" if one == RANDOM else Path(one).stem for one in weights]
-    count = Counter(short)
-    names = [name if count[name] == 1 else one for name, one in zip(short, weights, strict=True)]
-    if len(set(names)) < len(names):
-        raise UserError("--weights names the same weights twice.")
-    return names
-
-
-def _check_classes(subjects: dict[str, Subject], train: VideoList | None, lists: list[VideoList]) -> None:
-    """Every class of the lists must be one that all can say.
-
-    Raises:
-        UserError: one is not, or there is nothing to learn classes from.
-    """
-    for name, subject in subjects.items():
-        if subject.names is None and train is None:
-            raise UserError(f"{name}: holds no classifier; a probe needs --data.train, a labelled list.")
-        known = subject.known if subject.names is not None or train is None else np.unique(train.labels)
-        of = name if subject.names is not None or train is None else train.source
-        for videos in lists:
-            unknown = np.setdiff1d(videos.labels, known)
-            if len(unknown):
-                raise UserError(f"{videos.source}: class {unknown[0]} is none of the {len(known)} of {of}.")
 
 
 def _by_clip(config: BiasConfig, subjects: dict[str, Subject]) -> dict[ClipConfig, list[str]]:
@@ -229,7 +188,7 @@ def _by_clip(config: BiasConfig, subjects: dict[str, Subject]) -> dict[ClipConfi
 
 
 def _train_probes(
-    config: BiasConfig, clip: ClipConfig, subjects: dict[str, Subject], train: VideoList
+    config: BiasConfig, clip: ClipConfig, subjects: dict[str, Subject], train: VideoList, left_out: LeftOut
 ) -> None:
     encoders = [subject for subject in subjects.values() if subject.names is None]
     if not encoders:
@@ -237,7 +196,8 @@ def _train_probes(
     with progress("features to train the probe on", len(train)) as bar:
         features = extract_by_all(
             [subject.module for subject in encoders], train, clip, windows=config.windows,
-            batch_size=config.batch_size, workers=config.data.workers, on_progress=bar.update,
+            batch_size=config.batch_size, workers=config.data.workers,
+            on_progress=lambda done: bar.update(done, left_out.note()), on_bad=left_out.add,
         )  # fmt: skip
     for subject, found in zip(encoders, features, strict=True):
         subject.learn(found)
@@ -250,19 +210,23 @@ def _judge(
     videos: VideoList,
     kinds: tuple[str, ...],
     groups: list[str] | None,
-) -> tuple[dict[str, Judged], float, Pictures]:
-    """What each says of all variants; the share of the picture that was exchanged; one video's variants."""
+    left_out: LeftOut,
+) -> tuple[dict[str, Judged], VariantFeatures]:
+    """What each says of all variants of the videos that can be read; and what that is made of."""
     with progress(f"variants of {Path(videos.source).name}", len(videos)) as bar:
         found = features_of_variants(
             [subject.module for subject in subjects.values()], videos, clip,
             {kind: VARIANTS[kind] for kind in kinds}, windows=config.windows, batch_size=config.batch_size,
-            workers=config.data.workers, seed=config.seed, on_progress=bar.update,
+            workers=config.data.workers, seed=config.seed,
+            on_progress=lambda done: bar.update(done, left_out.note()), on_bad=left_out.add,
         )  # fmt: skip
+    labels = videos.labels[found.places]
+    its_groups = groups and [groups[place] for place in found.places]
     judged = {}
     for (name, subject), features in zip(subjects.items(), found.features, strict=True):
         said = {kind: subject.judge(values) for kind, values in features.items()}
-        judged[name] = Judged(said, subject.known, videos.labels, found.others, groups)
-    return judged, float(found.swapped.mean()), found.pictures
+        judged[name] = Judged(said, subject.known, labels, found.others, its_groups)
+    return judged, found
 
 
 def _class_names(config: BiasConfig, subjects: dict[str, Subject]) -> list[str]:

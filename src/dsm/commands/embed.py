@@ -14,10 +14,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dsm.analyse.embedding import NEIGHBOURS, Embedded, MapName, nearest_others, numbers_of, plane
+from dsm.analyse.embedding import (
+    NEIGHBOURS,
+    Embedded,
+    MapName,
+    nearest_others,
+    need_spread,
+    numbers_of,
+    plane,
+)
 from dsm.analyse.embedding_figure import RIGHT, WRONG, draw_embeddings
 from dsm.analyse.embedding_page import clips_of, number_table, write_embedding_page
 from dsm.datasets.groups import find_groups, read_groups
+from dsm.engine.bad_videos import LEFT_OUT
 from dsm.engine.finetune import class_names
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_file, git_revision
@@ -26,6 +35,7 @@ from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.features import Features, same_dimensions
 from dsm.evaluate.results import Row, run_and_seed, write_results
 from dsm.evaluate.retrieval import retrieve
+from dsm.video.ledger import read_ledger
 
 FILES = ("results.json", "embedding.html", "embedding.png")
 SCENES = "scenes.tsv"
@@ -85,6 +95,13 @@ def embed(config: EmbedConfig) -> list[Row]:
         bar.update(1)
     if config.clips and not clips:
         console.print("no clips in the page: the videos cannot be read where they were.", style="yellow")
+    elif unread := min(config.clips, len(features)) - len(clips):
+        console.print(f"{unread} videos without a clip in the page: they cannot be read.", style="yellow")
+    for file in config.features:
+        ledger = file.with_name(file.name + LEFT_OUT)
+        if ledger.exists():
+            bad = len(read_ledger(ledger))
+            console.print(f"{file}: {bad} videos of its list could not be read; see {ledger}", style="yellow")
     write_embedding_page(files[1], embedded, clips, rows)
     draw_embeddings(embedded, files[2], which=config.map[0])
     Console().print(_table(rows, runs))
@@ -109,6 +126,8 @@ def examine(
     loaded = [_load(path) for path in config.features]
     kept = _some(loaded, config)
     features = [_rows(one, kept) for one in loaded]
+    for path, one in zip(config.features, features, strict=True):
+        need_spread(one.features, str(path))
     namings = _namings(config, features[0])
     groups = find_groups(features[0].paths, file=config.groups, regex=config.group_regex)
     runs = names or _run_names(config, features)

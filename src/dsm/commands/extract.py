@@ -12,16 +12,16 @@ import tyro
 
 from dsm.datasets.catalog import find_list
 from dsm.datasets.reading import ClipChanges
+from dsm.engine.bad_videos import LEFT_OUT, SHOWN
 from dsm.engine.extraction import ExtractSettings, extract_to_file
 from dsm.engine.processes import begun_from_outside, in_processes, is_first
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError
 from dsm.evaluate.feature_files import check_suffix
+from dsm.evaluate.results import seed_of
 from dsm.models.weights import RANDOM, Init, load_weights
 from dsm.video.ledger import Verdict
-
-SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ def _extract(config: ExtractConfig) -> None:
         "run": loaded.name,
         "weights": config.weights if config.weights == RANDOM else str(Path(config.weights).absolute()),
         "backbone": config.backbone if config.weights == RANDOM else loaded.config.get("backbone"),
-        "list": config.data.stem,
+        "list": config.data.name if config.data.is_dir() else config.data.stem,
         "root": str(videos.root.absolute()),
-        "seed": config.seed,
+        "seed": seed_of(loaded.config, config.seed),
         "clip": asdict(clip),
         "windows": config.settings.windows,
         "crops": config.settings.crops,
@@ -105,4 +105,4 @@ def tell_left_out(out: Path, bad: Sequence[Verdict]) -> None:
     for video in bad[:SHOWN]:
         console.print(f"left out: {video.path}: {video.reason}", style="yellow")
     if bad:
-        console.print(f"{out}.bad.json: all {len(bad)} that cannot be read", style="yellow")
+        console.print(f"{out}{LEFT_OUT}: all {len(bad)} that cannot be read", style="yellow")

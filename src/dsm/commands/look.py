@@ -145,7 +145,7 @@ def build_looker(config: LookConfig) -> tuple[Looker, str, int]:
     looker = Looker(
         module.to(best_device()), clip, classes=loaded.classes, kind=config.map, layer=config.layer
     )
-    return looker, loaded.name, seed_of(loaded.config) if loaded.config else config.seed
+    return looker, loaded.name, seed_of(loaded.config, config.seed)
 
 
 def take_aim(config: LookConfig, looker: Looker) -> str:

@@ -10,8 +10,10 @@ from typing import Annotated
 
 import tyro
 
-from dsm.analyse.report import KINDS, MOST, write_run_report
+from dsm.analyse.alt_texts import picture_told
+from dsm.analyse.report import MOST, write_run_report
 from dsm.analyse.report_content import Given, ReportContent
+from dsm.analyse.report_pictures import KINDS
 from dsm.analyse.run_figures import save_curves
 from dsm.analyse.run_record import RunRecord, read_run, short_names
 from dsm.commands.report_measure import MEASURES, Lists, Measure, MeasureSettings, claim, embed_runs, measure
@@ -164,7 +166,8 @@ def read_given(folder: Path) -> Given:
     rows = read_results(file)
     command = str(json.loads(file.read_text(encoding="utf-8")).get("command", ""))
     pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in KINDS and path.is_file())
-    return Given(folder.absolute().name, command, rows, pictures)
+    told = [(path, picture_told(path, rows)) for path in pictures]
+    return Given(folder.absolute().name, command, rows, told)
 
 
 def _tell(config: ReportConfig, runs: Sequence[RunRecord]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from dsm.analyse.alt_texts import picture_told
 from dsm.analyse.gallery import drawn
 from dsm.analyse.look import read_frames_of
 from dsm.analyse.report_content import Embedding, Maps, Measured
@@ -24,6 +25,7 @@ from dsm.commands.probe import ProbeConfig, probe_command
 from dsm.commands.retrieve import RetrieveConfig, retrieve_command
 from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
 from dsm.datasets.lists import VideoList
+from dsm.engine.bad_videos import told_of_left_out
 from dsm.engine.extraction import ExtractSettings, digest_list
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_by_settings
@@ -43,6 +45,8 @@ WRITTEN_LAST = {
     "bias": "variants.png",
 }
 """By what a measurement is known to have come to its end."""
+
+BIAS_PICTURES = ("bias.png", "bars.png", "variants.png")
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,7 @@ def measure(run: RunRecord, folder: Path, lists: Lists, settings: MeasureSetting
             BiasConfig((weights,), bias_data, out, names=(run.name,), windows=windows, **grouped)
         ),
     }
+    features = load_features(train), load_features(test)
     rows, left_out = [], []
     seed = run.config.get("seed")
     for name in settings.measures:
@@ -144,13 +149,15 @@ def measure(run: RunRecord, folder: Path, lists: Lists, settings: MeasureSetting
             console.print(f"{run.name}: {left_out[-1]}", style="yellow")
             continue
         rows += [replace(row, run=run.name, seed=seed if isinstance(seed, int) else 0) for row in found]
-    variants = folder / "bias" / "variants.png"
+    shown = [folder / "bias" / name for name in BIAS_PICTURES if "bias" in settings.measures]
     return Measured(
         rows=rows,
-        features=(load_features(train), load_features(test)) if "retrieval" in settings.measures else None,
-        maps=_maps(folder / "maps.npz", looking, lists.test, settings.maps) if settings.maps else None,
-        variants=variants if "bias" in settings.measures and variants.exists() else None,
-        left_out=left_out,
+        features=features if "retrieval" in settings.measures else None,
+        maps=_maps(folder / "maps.npz", looking, lists.test, features[1].paths, settings.maps)
+        if settings.maps
+        else None,
+        bias=[(path, picture_told(path, rows)) for path in shown if path.exists()],
+        left_out=left_out + told_of_left_out(folder),
     )
 
 
@@ -171,9 +178,11 @@ def embed_runs(names: Sequence[str], folders: Sequence[Path], settings: MeasureS
     return Embedding(rows, embedded, features)
 
 
-def _maps(file: Path, looking: LookConfig, videos: VideoList, count: int) -> Maps | None:
-    """Where a run looks in some videos; from the file where an earlier call looked at the same ones."""
-    places = drawn(len(videos), count)
+def _maps(
+    file: Path, looking: LookConfig, videos: VideoList, readable: Sequence[str], count: int
+) -> Maps | None:
+    """Where a run looks in some of these videos; from the file where an earlier call looked at the same."""
+    places = [videos.paths.index(readable[at]) for at in drawn(len(readable), count)]
     if file.exists():
         with np.load(file, allow_pickle=False) as kept:
             if kept["places"].tolist() == places:

@@ -1,9 +1,9 @@
-"""The ledger of a run: which videos could not be read and were replaced by others."""
+"""Ledgers: which videos of a run could not be read and were replaced, which of a list were left out."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dsm.datasets.lists import VideoList
@@ -13,6 +13,10 @@ from dsm.files import write_text
 from dsm.video.ledger import Verdict, ledger_json, read_ledger
 
 LEDGER = "ledger.json"
+LEFT_OUT = ".bad.json"
+"""What the name of a ledger of left out videos ends in."""
+SHOWN = 10
+"""Left out videos that are named where all are counted."""
 
 
 class BadVideos:
@@ -34,8 +38,7 @@ class BadVideos:
         if not new:
             return
         for path, video in new.items():
-            reason = video.reason.removeprefix(f"{self._videos.file(video.index)}: ")
-            self._found[path] = Verdict(path, video.verdict, reason=reason)
+            self._found[path] = verdict_of(video, self._videos)
         if self._write:
             write_text(self._file, ledger_json(self._found.values()))
         if len(self._found) > self._most * len(self._videos):
@@ -51,3 +54,68 @@ class BadVideos:
     def note(self) -> str:
         """For the progress bar: how many there are, once there are any."""
         return f"  {len(self._found)} bad" if self._found else ""
+
+
+class LeftOut:
+    """Collects the videos of a labelled list that cannot be read and are left out."""
+
+    def __init__(self, videos: VideoList, *, least: int = 1) -> None:
+        """``least``: videos that must be left of each class."""
+        self._videos, self._least = videos, least
+        self._found: dict[int, BadVideo] = {}
+
+    def add(self, bad: BadVideo) -> None:
+        """Note one; it may come again.
+
+        Raises:
+            UserError: too few are left of its class.
+        """
+        if bad.index in self._found:
+            return
+        self._found[bad.index] = bad
+        label = self._videos.labels[bad.index]
+        out = self._videos.labels[list(self._found)] == label
+        left = int((self._videos.labels == label).sum() - out.sum())
+        if left < self._least:
+            raise UserError(
+                f"{self._videos.source}: of class {label} only {left} can be read, "
+                f"{self._least} are needed; the last is {bad.reason} `dsm data check` names all such."
+            )
+
+    def note(self) -> str:
+        """For the progress bar: how many there are, once there are any."""
+        return f"  {len(self._found)} cannot be read" if self._found else ""
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """In the order of the list."""
+        return [verdict_of(self._found[index], self._videos) for index in sorted(self._found)]
+
+    def save(self, file: Path) -> None:
+        """Write the ledger; where nothing was left out, there is none."""
+        save_left_out(file, self.verdicts)
+
+
+def save_left_out(file: Path, verdicts: Sequence[Verdict]) -> None:
+    """Write a ledger of left out videos, and remove that of earlier work where there are none."""
+    file.unlink(missing_ok=True)
+    if verdicts:
+        write_text(file, ledger_json(verdicts))
+
+
+def told_of_left_out(folder: Path) -> list[str]:
+    """A sentence for every ledger of left out videos in a folder: how many, the first of them, and why."""
+    told = []
+    for file in sorted(folder.rglob(f"*{LEFT_OUT}")):
+        found = read_ledger(file)
+        first = "; ".join(f"{one.path}: {one.reason}" for one in found[:SHOWN])
+        more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        name = file.relative_to(folder).as_posix().removesuffix(LEFT_OUT)
+        told.append(f"{name}: {len(found)} cannot be read: {first}{more} (all: {file.name})")
+    return told
+
+
+def verdict_of(video: BadVideo, videos: VideoList) -> Verdict:
+    """A line of a ledger, by the path that the list has."""
+    reason = video.reason.removeprefix(f"{videos.file(video.index)}: ")
+    return Verdict(videos.paths[video.index], video.verdict, reason=reason)

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from dsm.datasets.lists import VideoList
 from dsm.datasets.watched import BadVideo
+from dsm.engine.bad_videos import LEFT_OUT, save_left_out, verdict_of
 from dsm.errors import UserError
 from dsm.evaluate.feature_files import write_features
 from dsm.evaluate.features import Features
-from dsm.files import write_text, written_aside
-from dsm.video.ledger import Verdict, ledger_json
+from dsm.files import written_aside
+from dsm.video.ledger import Verdict
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,8 @@ def join(out: Path, files: Sequence[Path], size: int, videos: VideoList, meta: d
     shape = np.broadcast_to(np.float32(0), (rows, dim))  # takes no memory
     about = Features(shape, videos.labels[index], [videos.paths[place] for place in index], meta, times)
     write_features(out, about, _rows(files, size, len(videos), dim) if bare else _read(files))
-    verdicts = [_verdict(video, videos) for video in bad]
-    ledger = out.with_name(f"{out.name}.bad.json")
-    ledger.unlink(missing_ok=True)  # of an extraction that this one replaces
-    if verdicts:
-        write_text(ledger, ledger_json(verdicts))
+    verdicts = [verdict_of(video, videos) for video in bad]
+    save_left_out(out.with_name(out.name + LEFT_OUT), verdicts)
     return Extracted(rows, dim, verdicts)
 
 
@@ -116,8 +114,3 @@ def _rows(files: Sequence[Path], size: int, videos: int, dim: int) -> Iterator[N
             if len(part["index"]):
                 rows[part["index"] - first] = part["features"]
         yield rows
-
-
-def _verdict(video: BadVideo, videos: VideoList) -> Verdict:
-    reason = video.reason.removeprefix(f"{videos.file(video.index)}: ")
-    return Verdict(videos.paths[video.index], video.verdict, reason=reason)

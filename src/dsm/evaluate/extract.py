@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dsm.datasets.evaluation_clips import EvaluationClips, load_clips
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig
+from dsm.datasets.watched import BadVideo
 from dsm.errors import UserError
 from dsm.evaluate.features import Features
 from dsm.modality import ModalityName, to_network
@@ -58,14 +59,15 @@ def extract_by_all(
     crops: int = 1,
     batch_size: int = 16,
     workers: int = 1,
-    past_bad: bool = False,
     on_progress: Callable[[int], None] = lambda done: None,
+    on_bad: Callable[[BadVideo], None] | None = None,
 ) -> list[Features]:
     """As :func:`extract_features` by each of several encoders; the videos are decoded but once.
 
     Args:
         crops: of each clip, 1 in the middle or 3 along its longer side; a video's feature is the mean of all.
-        past_bad: whether videos that cannot be read are left out; else the first of them is an error.
+        on_bad: called with each video that cannot be read, which is left out; without it the first of them is
+            an error.
 
     Raises:
         VideoError: a video cannot be read. UserError: of those left out none was read.
@@ -77,8 +79,15 @@ def extract_by_all(
     index: list[int] = []
     done = 0
     for batch in load_clips(
-        clips, batch_size, workers=workers, pin_memory=device.type == "cuda", past_bad=past_bad
+        clips,
+        batch_size,
+        workers=workers,
+        pin_memory=device.type == "cuda",
+        past_bad=on_bad is not None,
     ):
+        for one in batch["bad"]:
+            if on_bad is not None:
+                on_bad(one)
         done += len(batch["index"]) + len(batch["bad"])
         on_progress(done)
         if not batch["index"]:

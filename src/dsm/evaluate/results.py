@@ -67,8 +67,13 @@ def run_and_seed(meta: Mapping[str, Any]) -> tuple[str, int]:
     return str(meta.get("run", "?")), seed if isinstance(seed, int) else 0
 
 
-def seed_of(about: Mapping[str, Any]) -> int:
-    """The seed of the run that trained a checkpoint, by what the checkpoint says of it."""
+def seed_of(about: Mapping[str, Any], drawn: int = 0) -> int:
+    """The seed of the run that trained a checkpoint, by what the checkpoint says of it.
+
+    ``drawn``: by which seed weights were drawn of which nothing is said, as they are random ones.
+    """
+    if not about:
+        return drawn
     settings = about.get("settings")
     return int(settings.get("seed", 0)) if isinstance(settings, dict) else 0
 

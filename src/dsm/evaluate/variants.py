@@ -17,18 +17,18 @@ from torch import Tensor, nn
 from dsm.datasets.evaluation_clips import EvaluationClips, load_clips
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig
+from dsm.datasets.watched import BadVideo
 from dsm.disturb import temporal
 from dsm.disturb.scene import moving_mask, stripes, swap_scene, temporal_median
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.errors import UserError
+from dsm.evaluate.other_scenes import OtherScenes, draw_order
 from dsm.modality import to_network
 from dsm.models.precision import channels_last
 
 ALONE = 4
 """Frames of a clip that ``static`` shows, each alone."""
-SCENES = 3
-"""Scenes that each video's motion is put before."""
 SCENE_FRAMES = 16
 """Frames of a video, at the least, whose median is its scene."""
 
@@ -44,7 +44,7 @@ class Seen:
     moving: Tensor
     """(W, 1, T, H, W): what moves before it."""
     others: Tensor
-    """(SCENES, C, 1, H, W): the scenes of videos of other labels."""
+    """(SCENES, C, 1, H, W): the scenes of videos of other labels, SCENES as in ``other_scenes``."""
 
 
 Variant = Callable[[Seen, np.random.Generator], Tensor]
@@ -129,43 +129,18 @@ Pictures = dict[str, NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class VariantFeatures:
-    """What encoders make of every variant of a list of videos, in the list's order."""
+    """What encoders make of every variant of the n videos of a list that can be read, in the list's order."""
 
     features: list[dict[str, NDArray[np.float32]]]
     """Of each encoder, by variant: (n, parts, D), each the mean over a part's views."""
+    places: NDArray[np.int64]
+    """(n,): their places in the list."""
     others: NDArray[np.int64]
-    """(n, SCENES): the videos whose scenes each one was put before."""
+    """(n, SCENES): the videos whose scenes each one was put before, as rows of these."""
     swapped: NDArray[np.float64]
     """(n,): the share of the picture that was exchanged: 1 - the mean of what moves."""
     pictures: Pictures
     """One clip of one video in all variants, to look at."""
-
-
-def draw_others(labels: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """An order to go through videos in which each finds scenes of other labels behind it.
-
-    Args:
-        labels: (n,), of two kinds at least.
-
-    Returns:
-        The order (n + 1,), a random one behind one video that comes first only to give its scene; and for
-        each place of it the nearest earlier places of another label, (n + 1, SCENES), the nearest again where
-        there are fewer; -1 at the first place.
-
-    Raises:
-        UserError: all videos have one label.
-    """
-    order = np.random.default_rng(seed).permutation(len(labels))
-    unlike = np.flatnonzero(labels[order] != labels[order[0]])
-    if not len(unlike):
-        raise UserError("to swap backgrounds, videos of two classes at least are needed.")
-    order = np.concatenate([order[unlike[:1]], order])
-    found = labels[order]
-    behind = np.full((len(order), SCENES), -1)
-    for place in range(1, len(order)):
-        other = np.flatnonzero(found[:place] != found[place])[: -SCENES - 1 : -1]
-        behind[place] = np.resize(other, SCENES)
-    return order, behind
 
 
 @torch.no_grad()
@@ -180,8 +155,9 @@ def features_of_variants(
     workers: int = 1,
     seed: int = 0,
     on_progress: Callable[[int], None] = lambda done: None,
+    on_bad: Callable[[BadVideo], None] | None = None,
 ) -> VariantFeatures:
-    """Run encoders over all variants of all videos, which are decoded once.
+    """Run encoders over variants of videos; a video's feature in a variant is the mean over its windows.
 
     What is random about a video in a variant comes from the seed, the variant's name and the video's
     place in the list; the batch has no say in it.
@@ -192,65 +168,95 @@ def features_of_variants(
         windows: clips a video, evenly spread over its length.
         batch_size: videos at a time.
         on_progress: called with the number of videos done.
+        on_bad: called with each video that cannot be read, which is left out; without it the first of them is
+            an error.
 
     Raises:
-        UserError: a video cannot be read, all have one label, or the clips are optical flow.
+        VideoError: a video cannot be read. UserError: all (that can be read) have one label, or the clips
+            are optical flow.
     """
     if clip.modality == "flow":
         raise UserError("variants are made of pictures; weights that look at optical flow have no such.")
     device = next(encoders[0].parameters()).device
     encoders = [channels_last(one.eval()) for one in encoders]
-    order, behind = draw_others(videos.labels, seed)
-    last_use = {int(place): at for at, places in enumerate(behind) for place in places}
     # A scene wants more frames than a short clip or two have: more are read than are encoded.
     read = max(windows, -(-SCENE_FRAMES // clip.frames_to_read))
     read += windows == 1 and read % 2 == 0  # so that one is in the middle
     shown_windows = np.rint(np.linspace(0, read - 1, windows)).astype(int) if windows > 1 else [read // 2]
-    batches = load_clips(
-        EvaluationClips(videos, clip, read, workers=workers), batch_size,
-        workers=workers, order=order.tolist(), pin_memory=device.type == "cuda",
-    )  # fmt: skip
+    clips_of = EvaluationClips(videos, clip, read, workers=workers)
     rows: list[dict[str, list[NDArray[np.float32]]]] = [{name: [] for name in variants} for _ in encoders]
     pictures: Pictures = {}
-    scenes: dict[int, Tensor] = {}
-    swapped = np.empty(len(videos))
-    done = 0
-    for batch in batches:
-        decoded = batch["clips"].unflatten(0, (len(batch["index"]), -1))  # (B, W, T, S, S, C) uint8
-        colours: Tensor = decoded.to(device).permute(0, 1, 5, 2, 3, 4).float() / 255
-        shown: list[tuple[int, Seen]] = []
-        for place, clips in enumerate(colours, start=done):
-            scenes[place] = temporal_median(clips.transpose(0, 1).flatten(1, 2)[None])
-            if place:
+    scenes, bad = OtherScenes(), set[int]()
+    judged: list[int] = []
+    behind: list[list[int]] = []
+    swapped: list[float] = []
+    waiting = draw_order(videos.labels, seed).tolist()
+    # Those behind which no scene came yet wait until all have gone by: the one that comes first to give its
+    # scene, which then has had its turn, and who came behind it where it cannot be read.
+    for _ in range(2):
+        batches = load_clips(
+            clips_of, batch_size, workers=workers, order=waiting, pin_memory=device.type == "cuda",
+            past_bad=on_bad is not None,
+        )  # fmt: skip
+        waiting = []
+        for batch in batches:
+            for one in batch["bad"]:
+                if on_bad is not None and one.index not in bad:
+                    bad.add(one.index)
+                    on_bad(one)
+            if not batch["index"]:
+                continue
+            decoded = batch["clips"].unflatten(0, (len(batch["index"]), -1))  # (B, W, T, S, S, C) uint8
+            colours: Tensor = decoded.to(device).permute(0, 1, 5, 2, 3, 4).float() / 255
+            shown: list[tuple[int, Seen]] = []
+            for video, clips in zip(batch["index"], colours, strict=True):
+                scene = temporal_median(clips.transpose(0, 1).flatten(1, 2)[None])
+                label = int(videos.labels[video])
+                others = scenes.behind(label)
+                scenes.add(video, label, scene)
+                if others is None:
+                    waiting.append(video)
+                    continue
                 clips = clips[shown_windows]
-                moving = moving_mask(clips, scenes[place])
-                others = torch.cat([scenes[other] for other in behind[place].tolist()])
-                swapped[order[place]] = 1 - float(moving.mean())
-                seen = Seen(clips, scenes[place], moving, others)
-                shown.append((int(order[place]), seen))
-        done += len(batch["index"])
-        scenes = {place: scene for place, scene in scenes.items() if last_use.get(place, -1) >= done}
-        if not shown:
-            continue
-        for name, variant in variants.items():
-            views = [
-                variant(seen, np.random.default_rng([seed, *name.encode(), video])) for video, seen in shown
-            ]
-            parts, each = views[0].shape[:2]
-            pieces = torch.chunk(torch.cat(views).flatten(0, 1), max(parts * each // windows, 1))
-            for encoder, row in zip(encoders, rows, strict=True):
-                found = torch.cat([encoder(_to_network(piece, clip)).float() for piece in pieces])
-                found = found.reshape(len(shown), parts, each, found.shape[-1]).mean(2)
-                row[name].append(found.cpu().numpy())
-            pictures.setdefault(name, _to_look_at(views[0][0, 0]))
-        on_progress(done - 1)
-    back = np.argsort(order[1:])
+                moving = moving_mask(clips, scene)
+                judged.append(video)
+                behind.append(others[0])
+                swapped.append(1 - float(moving.mean()))
+                shown.append((video, Seen(clips, scene, moving, torch.cat(others[1]))))
+            if not shown:
+                continue
+            for name, variant in variants.items():
+                views = [
+                    variant(seen, np.random.default_rng([seed, *name.encode(), video]))
+                    for video, seen in shown
+                ]
+                for encoder, row in zip(encoders, rows, strict=True):
+                    row[name].append(_encode(encoder, views, clip, windows))
+                pictures.setdefault(name, _to_look_at(views[0][0, 0]))
+            on_progress(len(judged) + len(bad))
+        waiting = [video for video in dict.fromkeys(waiting) if video not in set(judged)]
+        if not waiting:
+            break
+    if not judged:
+        raise UserError(f"{videos.source}: not two classes are left of its videos that can be read.")
+    places, back = np.sort(judged), np.argsort(judged)
     return VariantFeatures(
         [{name: np.concatenate(parts)[back] for name, parts in row.items()} for row in rows],
-        others=order[behind[1:]][back],
-        swapped=swapped,
+        places=places,
+        others=np.searchsorted(places, behind)[back],
+        swapped=np.array(swapped)[back],
         pictures=pictures,
     )
+
+
+def _encode(
+    encoder: nn.Module, views: Sequence[Tensor], clip: ClipConfig, windows: int
+) -> NDArray[np.float32]:
+    """Of one variant of some videos, each (parts, views, C, T, H, W): (videos, parts, D)."""
+    parts, each = views[0].shape[:2]
+    pieces = torch.chunk(torch.cat(list(views)).flatten(0, 1), max(parts * each // windows, 1))
+    found = torch.cat([encoder(_to_network(piece, clip)).float() for piece in pieces])
+    return found.reshape(len(views), parts, each, found.shape[-1]).mean(2).cpu().numpy()
 
 
 def _to_look_at(clip: Tensor) -> NDArray[np.uint8]:

@@ -92,8 +92,8 @@ def predict(
     """
     check_labels(videos, classes)
     (found,) = extract_by_all(
-        [probabilities_of(classifier)], videos, clip, past_bad=True,
-        windows=windows, crops=crops, batch_size=batch_size, workers=workers, on_progress=on_progress,
+        [probabilities_of(classifier)], videos, clip, windows=windows, crops=crops, batch_size=batch_size,
+        workers=workers, on_progress=on_progress, on_bad=lambda _: None,
     )  # fmt: skip
     return Predictions(found.features, found.labels, found.paths, len(videos) - len(found))
 

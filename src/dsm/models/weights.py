@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ RANDOM = "none"
 Init = Literal["own", "xavier"]
 Head = Literal["projection", "classifier"]
 FORMAT = 1
+ENDINGS = (".pt", ".pth", ".pyth", ".ckpt", ".tar", ".bin", ".safetensors")
+"""Of checkpoints' names: what follows another dot, as in ``dsm0.5``, belongs to the name."""
 _NAME = re.compile(r"step_\d+\.pt")
 
 
@@ -49,6 +52,16 @@ class Exported:
 
     tensors: dict[str, torch.Tensor]
     about: dict[str, Any]
+
+
+def weights_name(weights: str | Path) -> str:
+    """What to call weights: ``random``, or their folder, or their file without a checkpoint's ending."""
+    if str(weights) == RANDOM:
+        return "random"
+    path = Path(os.path.abspath(weights))
+    while not path.is_dir() and path.suffix.lower() in ENDINGS:
+        path = path.with_suffix("")
+    return path.name
 
 
 def list_checkpoints(run: Path) -> list[Path]:
@@ -144,7 +157,7 @@ def load_weights(
         raise UserError(f"{weights}: no encoder that dsm knows; `dsm weights inspect` lists its tensors.")
     module = build(match, partial=partial, head=head == "projection", name=str(weights))
     config = {"backbone": match.source.backbone, "model": match.settings}
-    return LoadedEncoder(module.eval(), Path(weights).stem, config, match.report)
+    return LoadedEncoder(module.eval(), weights_name(weights), config, match.report)
 
 
 def _load_ours(weights: str | Path, state: dict[str, Any], head: Head | None) -> LoadedEncoder:
