@@ -114,7 +114,7 @@ def _seeds_text(evidence: Evidence) -> str:
     n = evidence.rows[0].n
     return (
         f"One seed ({evidence.seeds[0]}), in %, with 95 % bootstrap intervals over {n} videos a test. "
-        "Seeds differ by several points: `dsm demo --seeds 0 1 2` in the same folder adds two more "
+        "Seeds differ by several points: dsm demo with --seeds 0 1 2 in the same folder adds two more "
         "and gives mean and spread."
     )
 
