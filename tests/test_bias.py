@@ -74,6 +74,14 @@ def test_the_report_of_a_classifier_beside_random_weights(pairs: Path, tmp_path:
         assert (out / picture).read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UserError, match="other settings"):
         bias(replace(config, seed=1))
+    names = (pairs / "classes.txt").read_text().split()
+    (tmp_path / "classes.txt").write_text("\n".join(names[::-1]))
+    shutil.copy(pairs / "test.txt", tmp_path)
+    other = replace(
+        config, out=tmp_path / "o", data=replace(config.data, test=tmp_path / "test.txt", root=pairs)
+    )
+    with pytest.raises(UserError, match=f"its class 0 is '{names[-1]}' by .* but '{names[0]}' in tuned"):
+        bias(other)
 
 
 def test_groups_are_drawn_whole(pairs: Path, tmp_path: Path) -> None:
