@@ -181,6 +181,19 @@ def test_the_score_of_a_list_goes_on_after_bad_files(
     assert difference["low"] <= difference["value"] <= difference["high"]
 
 
+def test_a_single_video_has_no_interval(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = (scenes / "test.txt").read_text().split()[0]
+    (tmp_path / "one.txt").write_text(f"{scenes / video}\n")
+    run(*SMALL, tmp_path / "one.txt", "--score", "--out", tmp_path / "out", "--workers", "0")
+    told = capsys.readouterr().out
+    assert "map_mass_on_motion" in told
+    assert "[" not in told
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    assert {(row["n"], row["low"], row["high"]) for row in rows} == {(1, None, None)}
+
+
 def test_a_still_actor_in_every_video_of_a_list(scenes: Path, tmp_path: Path) -> None:
     words = (*SMALL, scenes / "test.txt", "--score", "--workers", "0")
     for probe in ("pasted", "mixed"):
