@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import moving_square
 from PIL import Image
-from test_adapters import TINY
+from test_adapters import save_small_transformer
 
 from dsm import cli
 from dsm.errors import UserError
@@ -136,14 +136,8 @@ def test_a_classifier_over_a_list_is_named_with_its_seed(
 
 def test_a_small_transformer_goes_through_the_command(square: Path, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
-    encoder = create_model("hf:videomae", **TINY["videomae"])
-    config = {
-        "method": "moco", "backbone": "hf:videomae", "model": TINY["videomae"],
-        "clip": {"frames": 4, "stride": 2, "resize": 32, "size": 32},
-    }  # fmt: skip
-    state = {f"query.encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
     weights = tmp_path / "videomae.pt"
-    torch.save({"format": 1, "config": json.dumps(config), "method": state}, weights)
+    save_small_transformer(weights)
     run("--weights", weights, square, "--out", tmp_path / "a.gif", "--target", square)
     assert Image.open(tmp_path / "a.gif").n_frames == 4  # type: ignore[attr-defined]
     with pytest.raises(UserError, match="does not take clips of 3x4x48x48"):
