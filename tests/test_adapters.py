@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +27,17 @@ TINY: dict[str, dict[str, Any]] = {
         "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1,
     },
 }  # fmt: skip
+
+
+def save_small_transformer(path: Path) -> None:
+    """A checkpoint of the smallest VideoMAE with random weights, as a pretraining run writes it."""
+    encoder = create_model("hf:videomae", **TINY["videomae"])
+    config = {
+        "method": "moco", "backbone": "hf:videomae", "model": TINY["videomae"],
+        "clip": {"frames": 4, "stride": 2, "resize": 32, "size": 32},
+    }  # fmt: skip
+    state = {f"query.encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    torch.save({"format": 1, "config": json.dumps(config), "method": state}, path)
 
 
 @pytest.mark.parametrize("name", sorted(TRANSFORMERS))

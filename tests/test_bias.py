@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from runs import CLIP
+from test_adapters import save_small_transformer
 
+from dsm import cli
 from dsm.commands.bias import BiasConfig, BiasData, bias
 from dsm.commands.bias_checks import names_of
 from dsm.datasets.lists import read_list, write_list
@@ -74,6 +76,14 @@ def test_the_report_of_a_classifier_beside_random_weights(pairs: Path, tmp_path:
         assert (out / picture).read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UserError, match="other settings"):
         bias(replace(config, seed=1))
+    names = (pairs / "classes.txt").read_text().split()
+    (tmp_path / "classes.txt").write_text("\n".join(names[::-1]))
+    shutil.copy(pairs / "test.txt", tmp_path)
+    other = replace(
+        config, out=tmp_path / "o", data=replace(config.data, test=tmp_path / "test.txt", root=pairs)
+    )
+    with pytest.raises(UserError, match=f"its class 0 is '{names[-1]}' by .* but '{names[0]}' in tuned"):
+        bias(other)
 
 
 def test_groups_are_drawn_whole(pairs: Path, tmp_path: Path) -> None:
@@ -140,6 +150,27 @@ def test_a_report_goes_on_past_bad_videos_and_names_them(
                 ),
             )
         )
+
+
+def test_a_small_transformer_goes_through_the_command(pairs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    save_small_transformer(tmp_path / "videomae.pt")
+    lists = ("--data.train", pairs / "train.txt", "--data.test", pairs / "test.txt", "--data.workers", "0")
+    words = (
+        "bias",
+        "--weights",
+        tmp_path / "videomae.pt",
+        *lists,
+        "--out",
+        tmp_path / "out",
+        "--windows",
+        "1",
+    )
+    cli.run(list(map(str, words)))
+    rows = read_results(tmp_path / "out" / "results.json")
+    assert {row.run for row in rows} == {"videomae"}
+    assert {row.metric for row in rows} >= {f"acc_{variant}" for variant in VARIANTS}
+    assert {row.n for row in rows} == {8}
 
 
 def test_weights_are_called_by_all_of_their_name(tmp_path: Path) -> None:

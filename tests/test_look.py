@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import moving_square
 from PIL import Image
-from test_adapters import TINY
+from test_adapters import save_small_transformer
 
 from dsm import cli
 from dsm.errors import UserError
@@ -136,14 +136,8 @@ def test_a_classifier_over_a_list_is_named_with_its_seed(
 
 def test_a_small_transformer_goes_through_the_command(square: Path, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
-    encoder = create_model("hf:videomae", **TINY["videomae"])
-    config = {
-        "method": "moco", "backbone": "hf:videomae", "model": TINY["videomae"],
-        "clip": {"frames": 4, "stride": 2, "resize": 32, "size": 32},
-    }  # fmt: skip
-    state = {f"query.encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
     weights = tmp_path / "videomae.pt"
-    torch.save({"format": 1, "config": json.dumps(config), "method": state}, weights)
+    save_small_transformer(weights)
     run("--weights", weights, square, "--out", tmp_path / "a.gif", "--target", square)
     assert Image.open(tmp_path / "a.gif").n_frames == 4  # type: ignore[attr-defined]
     with pytest.raises(UserError, match="does not take clips of 3x4x48x48"):
@@ -179,6 +173,19 @@ def test_the_score_of_a_list_goes_on_after_bad_files(
     difference = rows["map_mass_above_area"]
     assert difference["value"] == pytest.approx(np.mean(masses) - np.mean(areas), abs=1e-4)
     assert difference["low"] <= difference["value"] <= difference["high"]
+
+
+def test_a_single_video_has_no_interval(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = (scenes / "test.txt").read_text().split()[0]
+    (tmp_path / "one.txt").write_text(f"{scenes / video}\n")
+    run(*SMALL, tmp_path / "one.txt", "--score", "--out", tmp_path / "out", "--workers", "0")
+    told = capsys.readouterr().out
+    assert "map_mass_on_motion" in told
+    assert "[" not in told
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    assert {(row["n"], row["low"], row["high"]) for row in rows} == {(1, None, None)}
 
 
 def test_a_still_actor_in_every_video_of_a_list(scenes: Path, tmp_path: Path) -> None:

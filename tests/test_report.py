@@ -120,6 +120,22 @@ def test_it_opens_in_a_browser_without_an_error(measured: ReportConfig, tmp_path
     assert re.search(r'<video[^>]*tabindex="0"', found)
 
 
+@pytest.mark.parametrize("stopped", [True, False])
+def test_stopped_clips_stay_so_in_the_embedding_too(
+    measured: ReportConfig, tmp_path: Path, stopped: bool
+) -> None:
+    press = 'document.getElementById("still").click();' if stopped else ""
+    script = f"""<script>{press}
+    document.querySelector(".embedding .maps svg").dispatchEvent(new Event("focus"));
+    document.body.dataset.dot = document.querySelector(".told video").autoplay;
+    </script>"""
+    page = tmp_path / "page.html"
+    page.write_text(page_of(measured).replace("</body>", script + "</body>"), encoding="utf-8")
+    found, errors = opened(page)
+    assert not errors
+    assert f'data-dot="{str(not stopped).lower()}"' in found
+
+
 def test_all_that_was_asked_for_is_measured(measured: ReportConfig) -> None:
     page = page_of(measured)
     base = measured.out.with_suffix("")

@@ -12,8 +12,18 @@ from runs import CLIP
 from torch import Tensor
 
 from dsm.datasets.lists import VideoList, read_list
+from dsm.datasets.motions import MOTIONS
+from dsm.datasets.motionscenes import MotionScenesConfig, VideoPlan, render
 from dsm.datasets.reading import ClipConfig
-from dsm.disturb.scene import moving_mask, stripes, swap_scene, temporal_median
+from dsm.datasets.scenery import TRAINING_FAMILIES
+from dsm.disturb.scene import (
+    fill,
+    moving_mask,
+    still_scene,
+    stripes,
+    swap_scene,
+    temporal_median,
+)
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.other_scenes import SCENES, OtherScenes, draw_order
@@ -55,6 +65,72 @@ def test_the_scene_is_what_is_seen_most_and_what_moves_is_kept_before_another() 
                 )
                 expected = seen.others[part, :, 0][:, far]
                 assert torch.equal(mixed[part, window, :, frame][:, far], expected)
+
+
+def rendered(motion: int, number: int) -> tuple[Tensor, Tensor]:
+    """A video of MotionScenes with its actor, and the same without: (1, 3, T, H, W)."""
+    plan = VideoPlan("test", number, motion, TRAINING_FAMILIES[(motion + 5 * number) % 10])
+    config = MotionScenesConfig(motions=len(MOTIONS))
+    with pytest.MonkeyPatch.context() as patch:
+        whole = render(config, plan)
+        patch.setattr("dsm.datasets.scenery.draw_actor", lambda *_, **__: None)
+        empty = render(config, plan)
+    one, two = (torch.from_numpy(video).permute(3, 0, 1, 2)[None].float() / 255 for video in (whole, empty))
+    return one, two
+
+
+def left_of_the_actor(found: Tensor, whole: Tensor, empty: Tensor) -> float:
+    """How much of a scene (3, H, W) looks more like the actor than like the scene, in areas of the actor."""
+    covers = ((whole - empty).abs().amax(1, keepdim=True) > 0.08).float()  # (1, 1, T, H, W)
+    actor = ((whole * covers).sum(2) / covers.sum(2).clamp(min=1))[0]
+    scene = empty.median(2).values[0]
+    nearer = (found - actor).abs().sum(0) < (found - scene).abs().sum(0)
+    return float((nearer & (covers.sum(2)[0, 0] > 2)).sum() / covers.sum((3, 4)).mean())
+
+
+@pytest.mark.parametrize("motion", range(len(MOTIONS)), ids=list(MOTIONS))
+def test_the_still_scene_is_without_the_actor_whatever_its_motion(motion: int) -> None:
+    left, errors, kept = [], [], []
+    for number in (0, 1, 2):
+        whole, empty = rendered(motion, number)
+        covers = (whole - empty).abs().amax(1, keepdim=True) > 0.08
+        scenes = temporal_median(whole), still_scene(whole)
+        left.append([left_of_the_actor(scene[0, :, 0], whole, empty) for scene in scenes])
+        errors.append(
+            [float((scene - empty.median(2, keepdim=True).values).abs().mean()) for scene in scenes]
+        )
+        kept.append([float(moving_mask(whole, scene)[covers].mean()) for scene in scenes])
+    before, after = np.mean(left, axis=0)
+    assert after < max(0.5 * before, 0.1)
+    assert np.mean(errors, axis=0)[1] < np.mean(errors, axis=0)[0]
+    # Of the actor, which `background` puts before other scenes.
+    assert np.mean(kept, axis=0)[1] > max(0.7, np.mean(kept, axis=0)[0] - 0.01)
+
+
+def test_where_no_actor_stays_the_still_scene_is_the_median(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, empty = rendered(0, 0)
+    assert torch.equal(still_scene(empty), temporal_median(empty))
+    alone = empty[:, :, :1]
+    assert torch.equal(still_scene(alone), alone)
+    passing = empty.clone()
+    passing[:, :, 3:8, 20:40, 10:30] = 1
+    assert torch.equal(still_scene(passing), temporal_median(passing))
+    whole, _ = rendered(list(MOTIONS).index("pulse"), 0)
+    assert not torch.equal(still_scene(whole), temporal_median(whole))
+    monkeypatch.setattr("dsm.disturb.scene.MOST_UNSURE", 0.1)  # too much of it, as of a moving camera
+    assert torch.equal(still_scene(whole), temporal_median(whole))
+
+
+def test_what_is_unknown_is_filled_from_around_it() -> None:
+    slope = torch.linspace(0, 1, 48).expand(1, 3, 48, 48)
+    unknown = torch.zeros(1, 1, 48, 48, dtype=torch.bool)
+    unknown[..., 16:32, 16:32] = True
+    holed = torch.where(unknown, 1.0, slope)
+    found = fill(holed, unknown)
+    assert torch.equal(torch.where(unknown, 0.0, found), torch.where(unknown, 0.0, slope))
+    torch.testing.assert_close(found, slope, atol=0.06, rtol=0)
+    everything = torch.ones_like(unknown)
+    assert torch.isfinite(fill(slope, everything)).all()
 
 
 def test_a_flickering_light_is_no_movement() -> None:

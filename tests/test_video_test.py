@@ -192,6 +192,22 @@ def test_with_groups_every_interval_draws_them_whole(
     assert not (tmp_path / "o").exists()
 
 
+def test_labels_that_mean_something_else_to_the_classifier_are_refused(
+    two_runs: list[Path], scenes: Path, tmp_path: Path
+) -> None:
+    videos, names = read_list(scenes / "train.txt"), (scenes / "classes.txt").read_text().splitlines()
+    write_list(tmp_path / "some.txt", videos.part(np.flatnonzero(videos.labels < 2), tmp_path))
+    data = VideoTestData(tmp_path / "some.txt", workers=0)
+    for others in ([names[1], names[0], *names[2:]], ["walk", "run"]):
+        (tmp_path / "classes.txt").write_text("\n".join(others))
+        told = rf"some\.txt: its class 0 is '{others[0]}' by .* but '{names[0]}' in "
+        with pytest.raises(UserError, match=told):
+            video_test(config(two_runs[1], scenes, tmp_path / "out", data=data))
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "classes.txt").write_text("\n".join([*names[:2], "another", *names[3:], "more"]))
+    assert video_test(config(two_runs[1], scenes, tmp_path / "out", data=data))  # those it holds are the same
+
+
 def test_the_mean_over_classes_has_an_interval() -> None:
     found = predictions(0)
     row = rows_of(found, run="dsm", test="t", seed=0)[2]

@@ -81,7 +81,7 @@ def write_run_report(path: Path, content: ReportContent) -> None:
         heading=title,
         headline=_headline(runs),
         sections=sections,
-        has_clips=bool(gallery or maps),
+        has_clips=bool(gallery or maps or content.embedding),
         numbers=tables(good),
         looked=tables(looked),
         biased=tables(scene),

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dsm.datasets.lists import VideoList, read_list
+from dsm.engine.finetune import check_class_names
 from dsm.errors import UserError
 from dsm.evaluate.subject import Subject
 from dsm.models.weights import weights_name
@@ -54,7 +55,7 @@ def names_of(weights: tuple[str, ...]) -> list[str]:
 
 
 def check_classes(subjects: dict[str, Subject], train: VideoList | None, lists: list[VideoList]) -> None:
-    """Every class of the lists must be one that all can say.
+    """Every class of the lists must be one that all can say, and be called as a classifier calls it.
 
     Raises:
         UserError: one is not, or there is nothing to learn classes from.
@@ -68,3 +69,5 @@ def check_classes(subjects: dict[str, Subject], train: VideoList | None, lists: 
             unknown = np.setdiff1d(videos.labels, known)
             if len(unknown):
                 raise UserError(f"{videos.source}: class {unknown[0]} is none of the {len(known)} of {of}.")
+            if subject.names is not None:
+                check_class_names(videos, subject.names, name)

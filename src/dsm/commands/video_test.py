@@ -16,6 +16,7 @@ from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import VideoList, read_list
 from dsm.datasets.reading import ClipConfig
 from dsm.engine.extraction import ExtractSettings, extract_to_file
+from dsm.engine.finetune import check_class_names
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_by_settings, git_revision, plain
 from dsm.errors import UserError
@@ -89,6 +90,7 @@ def video_test(config: VideoTestConfig) -> list[Row]:
     classifier, about = load_classifier(config.weights)
     names = [str(name) for name in about["classes"]]
     check_labels(videos, len(names))
+    check_class_names(videos, names, config.weights)
     other = None
     if config.against is not None:
         other = read_answers(config.against)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -110,13 +111,37 @@ def read_lists(data: FinetuneData) -> tuple[VideoList, VideoList | None]:
 
 def class_names(train: Path, count: int) -> list[str]:
     """The lines of ``classes.txt`` beside a list, where it has as many; else the numbers."""
-    file = train.parent / CLASSES
-    if file.is_file():
-        names = file.read_text(encoding="utf-8", errors="replace").split("\n")
-        names = [name.strip() for name in names if name.strip()]
-        if len(names) >= count:
-            return names[:count]
-    return [str(number) for number in range(count)]
+    names = _names_beside(train)
+    return names[:count] if len(names) >= count else [str(number) for number in range(count)]
+
+
+def check_class_names(videos: VideoList, names: Sequence[str], of: str) -> None:
+    """The labels of a list must mean what a classifier means by them, where both have names.
+
+    Args:
+        names: of the classifier's classes by label. of: what it is called.
+
+    Raises:
+        UserError: ``classes.txt`` beside the list calls one of its labels otherwise.
+    """
+    there = _names_beside(Path(videos.source))
+    if list(names) == [str(number) for number in range(len(names))]:
+        return  # it was trained on labels without names
+    for label in np.unique(videos.labels).tolist():
+        if label < min(len(there), len(names)) and there[label] != names[label]:
+            raise UserError(
+                f"{videos.source}: its class {label} is '{there[label]}' by the {CLASSES} beside it, but "
+                f"'{names[label]}' in {of}; number the list's labels as {of} does, or mend {CLASSES}."
+            )
+
+
+def _names_beside(file: Path) -> list[str]:
+    """The lines of ``classes.txt`` beside a list; none where there is no such file."""
+    names = file.parent / CLASSES
+    if not names.is_file():
+        return []
+    lines = names.read_text(encoding="utf-8", errors="replace").split("\n")
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _watch(config: FinetuneConfig, tests: VideoList, classes: int, steps_an_epoch: int) -> Watch:

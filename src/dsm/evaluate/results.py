@@ -48,7 +48,7 @@ def share(
         hits: (n,), one for each video.
         groups: of each video, drawn whole; None draws videos.
     """
-    if groups is not None:
+    if groups is not None or len(hits) == 1:
         return row_of(run, seed, test, metric, mean_interval(hits, groups=groups), len(hits))
     # Of videos drawn one by one, the number of hits is binomial: no need to draw each.
     sampled = np.random.default_rng(0).binomial(len(hits), hits.mean(), DRAWS) / len(hits)
@@ -57,8 +57,9 @@ def share(
 
 
 def row_of(run: str, seed: int, test: str, metric: str, found: Interval, n: int) -> Row:
-    """An interval as a row of the results."""
-    return Row(run, seed, test, metric, *found, n)
+    """An interval as a row of the results; of a single video there is none."""
+    value, low, high = found
+    return Row(run, seed, test, metric, value, low if n > 1 else None, high if n > 1 else None, n)
 
 
 def run_and_seed(meta: Mapping[str, Any]) -> tuple[str, int]:

@@ -19,7 +19,7 @@ from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig
 from dsm.datasets.watched import BadVideo
 from dsm.disturb import temporal
-from dsm.disturb.scene import moving_mask, stripes, swap_scene, temporal_median
+from dsm.disturb.scene import moving_mask, still_scene, stripes, swap_scene
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.errors import UserError
@@ -30,7 +30,7 @@ from dsm.models.precision import channels_last
 ALONE = 4
 """Frames of a clip that ``static`` shows, each alone."""
 SCENE_FRAMES = 16
-"""Frames of a video, at the least, whose median is its scene."""
+"""Frames of a video, at the least, that its scene is found in."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Seen:
     clips: Tensor
     """(W, C, T, H, W): its windows."""
     scene: Tensor
-    """(1, C, 1, H, W): the temporal median of all windows."""
+    """(1, C, 1, H, W): what is still in all windows."""
     moving: Tensor
     """(W, 1, T, H, W): what moves before it."""
     others: Tensor
@@ -210,7 +210,7 @@ def features_of_variants(
             colours: Tensor = decoded.to(device).permute(0, 1, 5, 2, 3, 4).float() / 255
             shown: list[tuple[int, Seen]] = []
             for video, clips in zip(batch["index"], colours, strict=True):
-                scene = temporal_median(clips.transpose(0, 1).flatten(1, 2)[None])
+                scene = still_scene(clips.transpose(0, 1).flatten(1, 2)[None])
                 label = int(videos.labels[video])
                 others = scenes.behind(label)
                 scenes.add(video, label, scene)

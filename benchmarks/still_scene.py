@@ -1,0 +1,83 @@
+"""What is left of an actor in the scene that is found without masks, where the truth is known.
+
+    python benchmarks/still_scene.py [--videos 5]
+
+Videos of MotionScenes (size and actors of the demo, all sixteen motions) are drawn with their actor and
+without. Of the scene by the temporal median and by `still_scene`: the area that looks more like the actor
+than like the empty scene, in areas of the actor; the mean error; how much of the actor counts as moving, and
+how much else does, in areas of the actor. The last lines are the means over motions and the greatest of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from unittest import mock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dsm.datasets.motions import MOTIONS
+from dsm.datasets.motionscenes import MotionScenesConfig, VideoPlan, render
+from dsm.datasets.scenery import TRAINING_FAMILIES
+from dsm.disturb.scene import moving_mask, still_scene, temporal_median
+
+COVERS = 0.08
+"""Change of a colour by which a pixel counts as covered by the actor."""
+
+
+def rendered(motion: int, number: int) -> tuple[Tensor, Tensor]:
+    """A video with its actor and without: (1, 3, T, H, W) in [0, 1]."""
+    family = TRAINING_FAMILIES[(motion + 5 * number) % len(TRAINING_FAMILIES)]
+    config, plan = (
+        MotionScenesConfig(motions=len(MOTIONS)),
+        VideoPlan("test", 100 * motion + number, motion, family),
+    )
+    whole = render(config, plan)
+    with mock.patch("dsm.datasets.scenery.draw_actor"):
+        empty = render(config, plan)
+    one, two = (torch.from_numpy(video).permute(3, 0, 1, 2)[None].float() / 255 for video in (whole, empty))
+    return one, two
+
+
+def measured(found: Tensor, whole: Tensor, empty: Tensor) -> list[float]:
+    """Of a scene (1, 3, 1, H, W): area left, error, share of the actor that moves, area else that moves."""
+    covers = ((whole - empty).abs().amax(1, keepdim=True) > COVERS).float()
+    area = covers.sum((3, 4)).mean()
+    actor = (whole * covers).sum(2, keepdim=True) / covers.sum(2, keepdim=True).clamp(min=1)
+    scene = empty.median(2, keepdim=True).values
+    nearer = (found - actor).abs().sum(1) < (found - scene).abs().sum(1)
+    left = nearer & (covers.sum(2) > 2)
+    moving = moving_mask(whole, found)
+    kept, extra = (moving * covers).sum() / covers.sum(), (moving * (1 - covers)).sum() / covers.sum()
+    return [float(one) for one in (left.sum() / area, (found - scene).abs().mean(), kept, extra)]
+
+
+def line(name: str, values: NDArray[np.float64]) -> None:
+    print(f"{name:22}", "  ".join("{:5.2f} {:6.3f} {:5.2f} {:5.2f}".format(*each) for each in values))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--videos", type=int, default=5, help="of each motion")
+    options = parser.parse_args()
+    print(f"{'':22} {'median:':26}  still:")
+    print(f"{'':22}", "  ".join(["left   error  kept  else "] * 2))
+    every = []
+    for motion, name in enumerate(MOTIONS):
+        found = []
+        for number in range(options.videos):
+            whole, empty = rendered(motion, number)
+            scenes = temporal_median(whole), still_scene(whole)
+            found.append([measured(scene, whole, empty) for scene in scenes])
+        every.append(np.mean(found, axis=0))
+        line(name, every[-1])
+    line("mean", np.mean(every, axis=0))
+    line("greatest", np.max(every, axis=0))
+
+
+if __name__ == "__main__":
+    main()
