@@ -67,14 +67,26 @@ def table(
     found = by_seed(rows)
     lines = ["| | " + " | ".join(f"`{test}`" for test in tests) + " |", "|---" * (len(tests) + 1) + "|"]
     for run in runs:
-        cells = [list(found.get((run, test, metric), {}).values()) for test in tests]
-        lines.append(f"| {run} | " + " | ".join(mean_of(c).told() if c else "" for c in cells) + " |")
+        cells = [
+            [row for row in rows if (row.run, row.test, row.metric) == (run, test, metric)] for test in tests
+        ]
+        lines.append(f"| {run} | {' | '.join(map(told, cells))} |")
     for one, two in against:
         gains = [paired(found, (one, test, metric), (two, test, metric)) for test in tests]
         if any(gains):
             cells_ = [mean_of(g).told(signed=True) if g else "" for g in gains]
             lines.append(f"| {one} less {two} | " + " | ".join(cells_) + " |")
     return "\n".join(lines) + "\n"
+
+
+def told(rows: Sequence[Row]) -> str:
+    """A cell: the mean over seeds with its interval; a single seed's number with its own."""
+    if not rows:
+        return ""
+    only = rows[0]
+    if len(rows) == 1 and only.low is not None and only.high is not None:
+        return f"{100 * only.value:.1f} [{100 * only.low:.1f}, {100 * only.high:.1f}]"
+    return mean_of([row.value for row in rows]).told()
 
 
 def seeds_of(rows: Sequence[Row]) -> str:
@@ -85,6 +97,8 @@ def seeds_of(rows: Sequence[Row]) -> str:
 
 def caption(rows: Sequence[Row]) -> str:
     """What the numbers of :func:`table` are."""
+    if len({row.seed for row in rows}) == 1:
+        return f"Seed {seeds_of(rows)} alone, in %, with the 95 % interval over its videos; seeds differ by more."
     return (
         f"Means over seeds {seeds_of(rows)} in %, ± half a 95 % t interval; differences are of the same "
         "seeds, bold where the interval leaves zero out."

@@ -44,6 +44,13 @@ def test_a_difference_is_of_the_same_seeds(study: Callable[[str], ModuleType]) -
     assert text.splitlines()[-1] == "| dsm less moco | **+70.0 ± 0.0** |"
 
 
+def test_a_single_seed_is_told_with_the_interval_over_its_videos(study: Callable[[str], ModuleType]) -> None:
+    tables = study("tables")
+    rows = [Row("dsm", 7, "test", "R@1", 0.5, 0.25, 0.75, 10)]
+    assert "| dsm | 50.0 [25.0, 75.0] |" in tables.table(rows, "R@1", runs=["dsm"], tests=["test"])
+    assert tables.caption(rows).startswith("Seed 7 alone,")
+
+
 def test_measurements_travel(study: Callable[[str], ModuleType], tmp_path: Path) -> None:
     measured = study("measured")
     one = measured.Measured("abc", "features", "r1", tuple(rows_of("dsm", {1: 0.5, 2: 0.25})))
