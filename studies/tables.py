@@ -98,7 +98,7 @@ def seeds_of(rows: Sequence[Row]) -> str:
 def caption(rows: Sequence[Row]) -> str:
     """What the numbers of :func:`table` are."""
     if len({row.seed for row in rows}) == 1:
-        return f"Seed {seeds_of(rows)} alone, in %, with 95 % intervals over its videos; seeds differ by more."
+        return f"Seed {seeds_of(rows)} alone, in %, with 95 % intervals over its videos; seeds differ more."
     return (
         f"Means over seeds {seeds_of(rows)} in %, ± half a 95 % t interval; differences are of the same "
         "seeds, bold where the interval leaves zero out."
