@@ -41,7 +41,7 @@ def still_scene(clip: Tensor) -> Tensor:
     """The scene without what moves, even if that stays in place: (B, C, T, H, W) -> (B, C, 1, H, W).
 
     It is the :func:`temporal_median` but where that is not sure, :func:`unsure`: there it is filled from
-    around, and where ``SEEN`` of the frames are like that, their median is taken. Where nearly all of a
+    around, and where some of the frames (15 %) are like that, their median is taken. Where nearly all of a
     picture is unsure, as with a moving camera, the median is what is left.
     """
     median = temporal_median(clip)
