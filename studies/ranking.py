@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from begin import begin
 from matplotlib.figure import Figure
-from measured import read_measured
+from measured import Known, read_measured
 from tables import by_seed, caption, mean_of, paired, table
 from trials import Trial, is_done, run_all, study_command, write_all
 
@@ -135,11 +135,20 @@ def scenes_config(options: Options, correlation: float, seed: int) -> MotionScen
 
 
 def write_scenes(options: Options, correlation: float, seed: int) -> None:
-    """The videos of a seed, where a trial of it is to be trained yet."""
+    """The videos of a seed."""
     scenes = scenes_config(options, correlation, seed)
     with progress(f"videos, seed {seed}", scenes.train + len(TESTS) * scenes.test) as bar:
         folder = options.out / f"r{correlation:g}" / f"scenes-{seed}"
         write_motionscenes(scenes, folder, on_progress=bar.update)
+
+
+def with_scenes(
+    trials: list[Trial], options: Options, correlation: float, seed: int, known: Known
+) -> list[Trial]:
+    """The trials of a seed, whose videos are written where one of them is not done yet."""
+    if not all(is_done(one, known) for one in trials):
+        write_scenes(options, correlation, seed)
+    return trials
 
 
 def draw(rows: Sequence[Row], options: Options, file: Path) -> None:
@@ -206,9 +215,7 @@ def main(options: Options) -> None:
     for seed in options.seeds:
         for correlation in options.correlations:
             some = [trial(options, correlation, method, seed) for method in options.methods]
-            if not all(is_done(one, known) for one in some):
-                write_scenes(options, correlation, seed)
-            trials += some
+            trials += with_scenes(some, options, correlation, seed, known)
     rows = write_all(options.out, run_all(trials, options.jobs, known), "ranking")
     write_text(options.out / "ranking.md", write_tables(rows, options))
     if {"dsm", "moco"} <= set(options.methods):
