@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from runs import runs_to_compare
 
 from dsm.datasets.lists import VideoList, write_list
 from dsm.datasets.motionscenes import MotionScenesConfig, write_motionscenes
@@ -80,3 +81,11 @@ def small_list(folder_of_videos: Path) -> Path:
         VideoList(names, np.array([0, 0, 1, 1]), np.array([12, 12, 13, 13]), folder_of_videos),
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def runs(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two pretrainings and a fine-tuning, to be told side by side."""
+    out = tmp_path_factory.mktemp("runs")
+    runs_to_compare(scenes, out)
+    return out

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from dsm.datasets.reading import ClipConfig
+from dsm.engine.finetune import FinetuneConfig, FinetuneData, finetune
 from dsm.engine.optim import OptimConfig
-from dsm.engine.pretrain import PretrainConfig
+from dsm.engine.pretrain import PretrainConfig, pretrain
 from dsm.engine.run import DataConfig
 from dsm.methods import MethodSettings
 from dsm.methods.dsm import DsmConfig
@@ -17,6 +18,9 @@ from dsm.methods.moco import MocoConfig
 from dsm.models.weights import read_checkpoint
 
 CLIP = ClipConfig(frames=4, stride=3, resize=40, size=32)
+
+BOLD = "<b>"
+"""The name of a run that is up to no good."""
 
 
 def small_run(scenes: Path, out: Path, **changes: object) -> PretrainConfig:
@@ -44,3 +48,16 @@ def weights_of(run: Path) -> dict[str, torch.Tensor]:
 
 def equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def runs_to_compare(scenes: Path, out: Path) -> None:
+    """A pretraining with `dsm`, one with `moco` of another seed, and a fine-tuning of the first, in `out`."""
+    first = pretrain(small_run(scenes, out / BOLD, log_every=2))
+    pretrain(small_run(scenes, out / "moco", method="moco", seed=1, log_every=2))
+    finetune(
+        FinetuneConfig(
+            data=FinetuneData(scenes / "train.txt", batch_size=8, workers=0), out=out / "tuned",
+            backbone="tiny", weights=str(first), steps=6, clip=CLIP, log_every=1,
+            optim=OptimConfig("adamw", lr=1e-3, warmup=2),
+        )
+    )  # fmt: skip
