@@ -53,6 +53,7 @@ def commands(options: Options) -> list[list[str]]:
     found = [
         ["studies/cost.py", "--out", out["costs"]],
         ["studies/demo_table.py", "--out", out["demo"], *quick],
+        ["studies/pictures.py", "--demo", f"{out['demo']}/demo", "--out", out["pictures"], *quick],
         ["studies/reliance.py", "--out", out["reliance"], *quick],
         ["studies/ranking.py", "--out", out["ranking"], *shared],
         ["studies/budget.py", "--out", out["budget"], *shared],
@@ -67,7 +68,7 @@ def commands(options: Options) -> list[list[str]]:
     return found
 
 
-NAMES = ("costs", "demo", "reliance", "ranking", "budget", "ablations", "real")
+NAMES = ("costs", "demo", "pictures", "reliance", "ranking", "budget", "ablations", "real")
 
 
 def main(options: Options) -> None:

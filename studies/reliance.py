@@ -11,15 +11,14 @@ pictures. About eight minutes a seed on one core; what is there is not made agai
 
 from __future__ import annotations
 
-import shlex
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from begin import begin
+from command import dsm_command
+from tables import interval
 from trials import study_command
 
 import dsm
@@ -49,12 +48,6 @@ RECIPE = (
     "--weights none --backbone tiny --data.batch-size 32 --data.workers 0 --data.cache-mb 800 "
     "--augment.jitter 0 --optim.name adamw --optim.lr 0.002 --dropout 0 "
 )
-
-
-def dsm_command(line: str) -> None:
-    """Run a command line of dsm, and say it."""
-    print("$ dsm", line, flush=True)
-    subprocess.run([sys.executable, "-m", "dsm", *shlex.split(line)], check=True)
 
 
 def freeze(scenes: Path) -> None:
@@ -132,12 +125,6 @@ def table(found: dict[int, Found]) -> str:
                 cells.append(f"{100 * of[name].value:.0f}" if name in of else "")
             lines.append(f"| {told if place == 0 else ''} | {seed} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def interval(row: Row) -> str:
-    if row.low is None or row.high is None:
-        return f"{100 * row.value:.1f}"
-    return f"{100 * row.value:.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]"
 
 
 def main(options: Options) -> None:

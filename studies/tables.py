@@ -103,3 +103,10 @@ def caption(rows: Sequence[Row]) -> str:
         f"Means over seeds {seeds_of(rows)} in %, ± half a 95 % t interval; differences are of the same "
         "seeds, bold where the interval leaves zero out."
     )
+
+
+def interval(row: Row) -> str:
+    """A value in %, with its interval where it has one."""
+    if row.low is None or row.high is None:
+        return f"{100 * row.value:.1f}"
+    return f"{100 * row.value:.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]"

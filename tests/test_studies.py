@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -147,3 +148,11 @@ def test_the_studies_settings_can_be_made(study: Callable[[str], ModuleType], tm
     with pytest.raises(UserError, match="groups are parts"):
         ablations.Options(only=("nonsense",))
     assert len({trial.folder for trial in budget.trials_of(budget.Options(tmp_path), 3)}) == 8
+
+
+@pytest.mark.slow
+def test_every_study_goes_its_quick_way(tmp_path: Path) -> None:
+    line = [sys.executable, ROOT / "studies" / "everything.py", "--quick", "--out", tmp_path / "all"]
+    subprocess.run(line, check=True, cwd=tmp_path)
+    written = {file.name for file in (tmp_path / "all").glob("*/*.md")}
+    assert {"demo.md", "reliance.md", "ranking.md", "budget.md", "ablations.md", "look.md"} <= written

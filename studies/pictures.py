@@ -1,0 +1,148 @@
+"""The docs' pictures, and what their pages measure of them: python studies/pictures.py --out runs/pictures
+
+All of it is of one demo (``--demo FOLDER``, made where it is missing): clips as they are trained on, where
+`dsm` looks and how much of that is on what moves, and the embeddings of `moco` and `dsm`. Writes the
+pictures, ``look.md`` and ``embedding.md``. What is done is not done again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from begin import begin
+from command import dsm_command
+from tables import interval
+
+from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.demo import DemoConfig, demo
+from dsm.engine.progress import console
+from dsm.evaluate.results import Row, read_results
+from dsm.files import write_text
+
+WEIGHTS = ("random", "moco", "dsm")
+LAYERS = {"": "last layer (4x3x3)", "stages.stage2": "`stages.stage2` (4x6x6)"}
+"""Where maps are taken, and what the table calls it."""
+
+
+@dataclass(frozen=True)
+class Options:
+    out: Path = Path("runs/pictures")
+    demo: Path | None = None
+    """Folder of a demo that is there; left out, `out`/demo, which is made."""
+    videos: int = 300
+    """Of the free test, how many are looked at."""
+    quick: bool = False
+    """Few videos and steps: numbers that mean nothing, by the same way."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A demo that is there, and where its pictures go."""
+
+    demo: Path
+    out: Path
+    seed: int
+
+    def weights(self, name: str) -> str:
+        return "none" if name == "random" else str(self.demo / "runs" / f"{name}-seed{self.seed}")
+
+    @property
+    def test(self) -> Path:
+        """The list of what is looked at."""
+        return self.out / "test.txt"
+
+
+def cut_test(made: Made, count: int) -> None:
+    """The first videos of the free test."""
+    videos = read_list(made.demo / "scenes" / "test_free.txt")
+    paths = [str(videos.file(place).resolve()) for place in range(count)]
+    write_list(made.test, VideoList(paths, videos.labels[:count], videos.frames[:count], made.out))
+
+
+def draw_clips(made: Made) -> None:
+    """What an encoder is trained on, and where it looks."""
+    shutil.copyfile(made.demo / "figures" / "views.png", made.out / "views.png")
+    videos = made.demo / "scenes" / "videos" / "test_free"
+    dsm_command(
+        f"look --weights {made.weights('dsm')} {videos}/00003.mp4 --other {videos}/00007.mp4 --probe all "
+        f"--layer stages.stage2 --out {made.out}/look.jpg --overwrite"
+    )
+
+
+def score(made: Made, name: str, layer: str, probe: str) -> dict[str, Row]:
+    """What `dsm look --score` measures."""
+    folder = made.out / "scores" / f"{name}-{layer or 'last'}-{probe}"
+    if not (folder / "results.json").exists():
+        where = f"--layer {layer}" if layer else ""
+        dsm_command(
+            f"look --weights {made.weights(name)} {made.test} --score --probe {probe} {where} "
+            f"--out {folder} --overwrite"
+        )
+    return {row.metric: row for row in read_results(folder / "results.json")}
+
+
+def look_table(made: Made) -> str:
+    """A line for each weights and layer, in %."""
+    columns = ("on motion", "area", "another's map", "**above it**", "beside a still actor")
+    lines = [f"| weights | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
+    for layer, told in LAYERS.items():
+        for name in WEIGHTS:
+            clip, pasted = (score(made, name, layer, probe) for probe in ("clip", "pasted"))
+            cells = [
+                f"{100 * clip[metric].value:.1f}"
+                for metric in ("map_mass_on_motion", "motion_area", "other_map_mass_on_motion")
+            ]
+            cells += [interval(clip["map_mass_above_other_map"]), interval(pasted["prefers_motion_to_still"])]
+            lines.append(f"| {name}, {told} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def embedding_table(made: Made) -> str:
+    """Extract, draw, and a line for each number; shares in %."""
+    names = WEIGHTS[1:]
+    for name in names:
+        dsm_command(
+            f"extract --weights {made.weights(name)} --data {made.test} --out {made.out}/features/{name}.npz "
+            "--overwrite"
+        )
+    files = " ".join(f"{made.out}/features/{name}.npz" for name in names)
+    dsm_command(f"embed {files} --out {made.out}/embedding --overwrite")
+    shutil.copyfile(made.out / "embedding" / "embedding.png", made.out / "embedding.png")
+    found = {(row.run, row.metric): row for row in read_results(made.out / "embedding" / "results.json")}
+    runs = sorted({run for run, _ in found}, key=lambda run: [name in run for name in names], reverse=True)
+    lines = [f"| | {' | '.join(names)} | chance |", "|---" * (2 + len(names)) + "|"]
+    for metric in (
+        "label_agreement",
+        "label_silhouette",
+        "label_scatter",
+        "scene_agreement",
+        "scene_scatter",
+    ):
+        cells = [interval(found[run, metric]) for run in runs]
+        chance = found.get((runs[0], f"{metric}_chance"))
+        told = metric.replace("_", " ")
+        lines.append(f"| {told}, % | {' | '.join(cells)} | {interval(chance) if chance else '0'} |")
+    ranks = " | ".join(f"{found[run, 'effective_rank'].value:.1f}" for run in runs)
+    return "\n".join([*lines, f"| effective rank of 128 | {ranks} | |"]) + "\n"
+
+
+def main(options: Options) -> None:
+    folder = options.demo or options.out / "demo"
+    config = DemoConfig(folder)
+    if options.quick:
+        config = DemoConfig(folder, steps=5, videos=64, tests=40)
+    if options.demo is None:
+        demo(config)
+    made = Made(folder, options.out, config.seeds[0])
+    options.out.mkdir(parents=True, exist_ok=True)
+    cut_test(made, 40 if options.quick else options.videos)
+    draw_clips(made)
+    write_text(options.out / "look.md", look_table(made))
+    write_text(options.out / "embedding.md", embedding_table(made))
+    console.print(f"{options.out}: views.png, look.jpg, embedding.png, look.md, embedding.md")
+
+
+if __name__ == "__main__":
+    begin(main, Options, __doc__)
