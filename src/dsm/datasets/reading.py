@@ -30,7 +30,7 @@ class ClipConfig:
     frames: int = 16
     """Frames a clip."""
     stride: int = 4
-    """Every so manieth frame of the video."""
+    """Of the video's frames one in so many; 1 takes all."""
     fps: float = 0.0
     """Frames a second that a video is taken to have, by the times of its frames; 0 takes all frames."""
     resize: int = 128
@@ -60,7 +60,7 @@ class ClipChanges:
     frames: int | None = None
     """Frames a clip; left out, as the weights were trained."""
     stride: int | None = None
-    """Every so manieth frame; left out, as the weights were trained."""
+    """Of the video's frames one in so many; left out, as the weights were trained."""
     resize: int | None = None
     """Pixels of the shorter side; left out, as the weights were trained."""
     size: int | None = None

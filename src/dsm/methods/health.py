@@ -18,7 +18,8 @@ def margins(anchor: Tensor, positive: Tensor, negatives: Tensor | None) -> dict[
 
     Returns:
         ``positive`` and, with negatives, ``negative`` (cosines in [-1, 1]) and ``motion``, the
-        share of pairs in [0, 1]: at 0.5 the encoder does not see motion at all.
+        share of pairs in [0, 1]: while it stays where it began (near 0 where the negative shares the
+        anchor's look, 0.5 where not), motion is not seen.
     """
     near = (anchor * positive).sum(1)
     if negatives is None:
