@@ -13,10 +13,11 @@ from pathlib import Path
 
 from begin import begin
 from command import dsm_command
+from PIL import Image
 from tables import interval
 
 from dsm.datasets.lists import VideoList, read_list, write_list
-from dsm.demo import DemoConfig, demo
+from dsm.demo import CLIP, DemoConfig, demo
 from dsm.engine.progress import console
 from dsm.evaluate.results import Row, read_results
 from dsm.files import write_text
@@ -46,25 +47,35 @@ class Made:
     seed: int
 
     def weights(self, name: str) -> str:
-        return "none" if name == "random" else str(self.demo / "runs" / f"{name}-seed{self.seed}")
+        """What `--weights` is given, and how random weights are built and shown clips."""
+        if name == "random":
+            clip = f"--frames {CLIP.frames} --stride {CLIP.stride} --resize {CLIP.resize} --size {CLIP.size}"
+            return f"none --backbone tiny --seed {self.seed} {clip}"
+        return str(self.demo / "runs" / f"{name}-seed{self.seed}")
 
     @property
-    def test(self) -> Path:
-        """The list of what is looked at."""
-        return self.out / "test.txt"
+    def scenes(self) -> Path:
+        return self.demo / "scenes"
+
+    @property
+    def test(self) -> str:
+        """The list of what is looked at, and its root, as flags."""
+        return f"{self.out}/test.txt --root {self.scenes}"
 
 
 def cut_test(made: Made, count: int) -> None:
     """The first videos of the free test."""
-    videos = read_list(made.demo / "scenes" / "test_free.txt")
-    paths = [str(videos.file(place).resolve()) for place in range(count)]
-    write_list(made.test, VideoList(paths, videos.labels[:count], videos.frames[:count], made.out))
+    videos = read_list(made.scenes / "test_free.txt")
+    some = VideoList(videos.paths[:count], videos.labels[:count], videos.frames[:count], videos.root)
+    write_list(made.out / "test.txt", some)
+    shutil.copyfile(made.scenes / "classes.txt", made.out / "classes.txt")
 
 
 def draw_clips(made: Made) -> None:
     """What an encoder is trained on, and where it looks."""
-    shutil.copyfile(made.demo / "figures" / "views.png", made.out / "views.png")
-    videos = made.demo / "scenes" / "videos" / "test_free"
+    with Image.open(made.demo / "figures" / "views.png") as views:
+        views.convert("RGB").quantize(128).save(made.out / "views.png", optimize=True)
+    videos = made.scenes / "videos" / "test_free"
     dsm_command(
         f"look --weights {made.weights('dsm')} {videos}/00003.mp4 --other {videos}/00007.mp4 --probe all "
         f"--layer stages.stage2 --out {made.out}/look.jpg --overwrite"
