@@ -18,7 +18,7 @@ from dsm.files import written_aside
 
 HEALTH = (
     ("loss", "loss", "lower is better"),
-    ("motion", "positive nearer than negative", "0.5: motion is not seen"),
+    ("motion", "positive nearer than negative", "where it begins, motion is not seen"),
     ("lr", "learning rate", ""),
     ("alignment", "alignment", "0: the two versions of a clip agree"),
     ("uniformity", "uniformity", "0: all clips one point; -4: spread out"),
