@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -25,7 +26,9 @@ from dsm.engine.loading import Batches
 from dsm.engine.pretrain import PretrainConfig, pretrain
 from dsm.engine.run import DataConfig
 from dsm.errors import UserError
+from dsm.video.decode import frame_times, probe
 from dsm.video.ledger import judge, judge_all, read_ledger
+from dsm.video.source import VideoError
 from dsm.video.write import write_video
 
 CLIP = ClipConfig(frames=4, stride=2, resize=32, size=32)
@@ -168,3 +171,24 @@ def test_a_worker_that_crashes_or_hangs_is_replaced(
         assert [video.index for video in one["bad"]] == [video.index for video in two["bad"]]
     bad = [video for batch in found for video in batch["bad"]]
     assert [(video.index, video.verdict) for video in bad] == [(7, verdict)]
+
+
+def test_a_header_without_a_frame_and_a_name_beyond_all_bounds_are_bad_videos(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.mp4"
+    with av.open(str(whole), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=12)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        for _ in range(4):
+            container.mux(stream.encode(av.VideoFrame(32, 32, "yuv420p")))
+        container.mux(stream.encode(None))
+    content = whole.read_bytes()
+    header = tmp_path / "header.mp4"
+    header.write_bytes(content[: content.index(b"mdat") - 4])
+    with pytest.raises(VideoError):
+        frame_times(header)
+    long = tmp_path / f"{'n' * 300}.mp4"
+    for read in (probe, frame_times):
+        with pytest.raises(VideoError):
+            read(long)
+    assert judge(long).verdict == "missing"

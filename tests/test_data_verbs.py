@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -16,10 +17,14 @@ from test_cli import dsm
 
 from dsm import cli
 from dsm.commands.subset import SplitConfig, SubsetConfig, split_command, subset_command
+from dsm.datasets.catalog import find_list
+from dsm.datasets.groups import groups_of
 from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.datasets.official import OFFICIAL
 from dsm.datasets.splits import split_by_group, subset
+from dsm.engine.side_by_side import side_by_side
 from dsm.errors import UserError
+from dsm.files import written_aside
 from dsm.video.decode import read_frames
 from dsm.video.frames import place_of
 from dsm.video.write import write_video
@@ -231,3 +236,81 @@ def test_what_is_made_of_a_list_knows_what_its_labels_are_called(
     verb, *options = words
     cli.run(["data", verb, str(small_list), *options])
     assert Path("there/classes.txt").read_text(encoding="utf-8") == "walk\nwave\n"
+
+
+def test_a_folder_with_pictures_and_videos_is_indexed_by_its_videos(tmp_path: Path) -> None:
+    camera = tmp_path / "footage" / "100CANON"
+    write_video(camera / "MVI_0003.mp4", numbered_frames(12))
+    for number in (1, 2):
+        (camera / f"IMG_000{number}.JPG").write_bytes(b"a picture")
+    out = dsm("data", "index", tmp_path / "footage", "--unlabelled", "--out", tmp_path / "all.txt")
+    assert out.returncode == 0, told(out)
+    assert list(read_list(tmp_path / "all.txt").paths) == ["footage/100CANON/MVI_0003.mp4"]
+    # One picture at the top (a cover) makes no video of the archive.
+    (tmp_path / "footage" / "cover1.jpg").write_bytes(b"a picture")
+    assert len(find_list(tmp_path / "footage")) == 1
+    assert find_list(tmp_path / "footage").paths[0].endswith("MVI_0003.mp4")
+
+
+def test_folders_behind_links_are_found_and_loops_end(tmp_path: Path) -> None:
+    write_video(tmp_path / "disk" / "a.mp4", numbered_frames(12))
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "walk").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "again").symlink_to(tmp_path / "videos")
+    out = dsm("data", "index", tmp_path / "videos", "--out", tmp_path / "all.txt")
+    assert out.returncode == 0, told(out)
+    assert list(read_list(tmp_path / "all.txt").paths) == ["videos/walk/a.mp4"]
+
+
+def test_a_list_made_anew_means_the_same_by_a_label(folder_of_videos: Path, tmp_path: Path) -> None:
+    lists = tmp_path / "lists"
+    assert dsm("data", "index", folder_of_videos, "--out", lists / "train.txt").returncode == 0
+    names = (lists / "classes.txt").read_text().split()
+    part = tmp_path / "part" / names[-1]
+    part.parent.mkdir()
+    part.symlink_to(folder_of_videos / names[-1])
+    for more in ((), ("--overwrite",)):
+        out = dsm("data", "index", part.parent, "--out", lists / "test.txt", *more)
+        assert out.returncode == 0, told(out)
+        assert set(read_list(lists / "test.txt").labels.tolist()) == {len(names) - 1}
+    assert (lists / "classes.txt").read_text().split() == names
+
+
+def test_check_survives_a_name_that_no_list_can_hold(tmp_path: Path) -> None:
+    folder = tmp_path / "footage"
+    write_video(folder / "good.mp4", numbered_frames(20))
+    odd = os.fsencode(folder) + b"/caf\xe9.mp4"
+    try:
+        with open(odd, "wb") as file:  # noqa: PTH123
+            file.write((folder / "good.mp4").read_bytes())
+        with open(os.fsencode(folder) + b"/\xe9.mp4", "wb") as file:  # noqa: PTH123
+            file.write(b"rubbish")
+    except OSError:
+        pytest.skip("this file system holds UTF-8 names only")
+    out = dsm("data", "check", folder, "--json", tmp_path / "l.json", "--clean", tmp_path / "clean.txt")
+    assert out.returncode == 0, told(out)
+    assert len(json.loads((tmp_path / "l.json").read_text())["files"]) == 3
+    clean = read_list(tmp_path / "clean.txt")
+    assert [clean.file(place) for place in range(len(clean))] == [folder / "good.mp4"]
+
+
+def test_groups_may_be_found_by_alternatives() -> None:
+    assert groups_of(["cam12/a.mp4", "site7/b.mp4"], r"cam(\d+)|site(\d+)") == ["12", "7"]
+    assert groups_of(["cam12/a.mp4"], r"cam\d+") == ["cam12"]
+
+
+def test_a_process_that_is_killed_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a process that decoded was killed"):
+        list(side_by_side(os._exit, {"it": (1,)}, 1))
+
+
+def test_of_a_full_disk_the_file_is_named(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with (
+        pytest.raises(OSError, match="No space") as caught,
+        written_aside(tmp_path / "list.txt"),
+        Path("/dev/full").open("w") as full,
+    ):
+        full.write("more than fits")
+    assert caught.value.filename == str(tmp_path / "list.txt")

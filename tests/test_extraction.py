@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -191,3 +192,36 @@ def test_a_folder_or_a_single_video_is_a_list_too(folder_of_videos: Path) -> Non
     sample = clips[0]
     assert isinstance(sample, dict)
     assert sample["clips"].shape == (2, 4, 32, 32, 3)
+
+
+def test_an_extraction_that_found_nothing_looks_anew(scenes: Path, tmp_path: Path) -> None:
+    videos = read_list(scenes / "train.txt")
+    disk = tmp_path / "disk"
+    write_list(tmp_path / "list.txt", replace(videos.part(np.arange(4), scenes), root=disk))
+    given = replace(config(tmp_path / "list.txt", tmp_path / "f.npz"), root=disk)
+    with pytest.raises(UserError):
+        extract(given)
+    disk.symlink_to(scenes)
+    extract(given)
+    assert len(load_features(tmp_path / "f.npz").paths) == 4
+
+
+def test_an_extraction_that_replaces_a_file_goes_on_too(scenes: Path, tmp_path: Path) -> None:
+    out, parts = tmp_path / "f.npz", tmp_path / "f.npz.parts"
+    out.write_bytes(b"an older one")
+    process = subprocess.Popen(command(scenes / "train.txt", out, "--overwrite"), stderr=subprocess.DEVNULL)
+    while not list(parts.glob("0*.npz")):
+        assert process.poll() is None, "ended before it could be stopped"
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    first = (parts / "000000.npz").stat().st_mtime_ns
+    seen = []
+    again = subprocess.Popen(command(scenes / "train.txt", out, "--overwrite"), stderr=subprocess.DEVNULL)
+    while again.poll() is None:
+        with contextlib.suppress(FileNotFoundError):
+            seen.append((parts / "000000.npz").stat().st_mtime_ns)
+        time.sleep(0.005)
+    assert again.returncode == 0
+    assert set(seen) == {first}
+    assert len(load_features(out).paths) == len(read_list(scenes / "train.txt"))

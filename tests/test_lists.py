@@ -171,3 +171,9 @@ def test_reading_all_lines_at_once_is_reading_one_by_one(text: str) -> None:
         return list(zip(names, labels.tolist(), frames.tolist(), strict=True))
 
     assert outcome(at_once) == outcome(lambda: one_by_one(text))
+
+
+def test_a_list_with_some_labels_keeps_them(tmp_path: Path) -> None:
+    some = VideoList(["a.mp4", "b.mp4", "c.mp4"], np.array([2, -1, 0]), np.array([-1, -1, -1]), tmp_path)
+    write_list(tmp_path / "some.txt", some)
+    assert read_list(tmp_path / "some.txt").labels.tolist() == [2, -1, 0]

@@ -135,3 +135,12 @@ def test_only_a_path_into_a_tar_is_a_path_into_a_pack() -> None:
     assert in_pack("a/b.tar/c d/e") == (Path("a/b.tar"), "c d/e")
     assert in_pack("a/b.tar") is None
     assert in_pack(b"a/b.tar/c") is None
+
+
+def test_a_pack_of_another_list_of_as_many_videos_is_refused(five: Path, tmp_path: Path) -> None:
+    pack(five, tmp_path / "pack")
+    videos = read_list(five)
+    write_list(five, videos.part(np.array([4, 0, 1, 2, 3]), tmp_path))
+    other = dsm("data", "pack", five, "--out", tmp_path / "pack", "--short-side", "48", "--shard-videos", "2")
+    assert other.returncode == 2
+    assert "of other settings" in told(other)

@@ -21,6 +21,7 @@ from dsm.datasets.lists import read_list
 from dsm.engine.loading import Batches
 from dsm.engine.optim import OptimConfig, learning_rate
 from dsm.engine.pretrain import pretrain
+from dsm.engine.processes import trains_on_cpu
 from dsm.engine.run import DataConfig
 from dsm.engine.runfolder import read_metrics
 from dsm.errors import UserError
@@ -231,3 +232,17 @@ def test_a_malicious_checkpoint_is_not_executed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="read safely"):
         load_encoder(tmp_path / "trap.pt")
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"weights": "no/such.pt"}, {"precision": "fp16"}, {"weights": "itself"}])
+def test_a_run_is_not_emptied_for_one_that_cannot_be(
+    scenes: Path, tmp_path: Path, wrong: dict[str, str]
+) -> None:
+    if wrong.get("precision") and not trains_on_cpu():
+        pytest.skip("fp16 can be, on a GPU")
+    run = pretrain(config(scenes, tmp_path / "run", steps=2))
+    held = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    changed = {name: str(run) if value == "itself" else value for name, value in wrong.items()}
+    with pytest.raises(UserError, match=r"no such checkpoint|wants a GPU|choose another --out"):
+        pretrain(config(scenes, run, overwrite=True, **changed))
+    assert held == {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}

@@ -15,7 +15,7 @@ from torch import nn
 
 from dsm.analyse.run_figures import draw_run
 from dsm.datasets.clips import EpochBatches
-from dsm.datasets.lists import read_list
+from dsm.datasets.lists import read_list, write_list
 from dsm.engine.guard import first_bad_gradient, first_bad_layer
 from dsm.engine.health import PATIENCE, Health
 from dsm.engine.lars import Lars
@@ -343,3 +343,16 @@ def test_half_precision_is_refused_where_it_cannot_be(scenes: Path, tmp_path: Pa
 def test_a_batch_that_cannot_be_divided_is_refused(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must be a multiple of 3, and at least 6"):
         pretrain(small_run(scenes, tmp_path / "run", optim=OptimConfig(accumulate=3)))
+
+
+def test_a_monitored_video_that_cannot_be_read_is_left_out_and_named(
+    scenes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    videos = read_list(scenes / "test_free.txt").part(np.arange(8), tmp_path)
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    videos.paths[2] = "broken.mp4"  # type: ignore[index]
+    write_list(tmp_path / "watched.txt", videos)
+    monitor = MonitorConfig(tmp_path / "watched.txt", every=1)
+    run = pretrain(small_run(scenes, tmp_path / "run", monitor=monitor, steps=3))
+    assert any("monitor/knn" in line for line in read_metrics(run))
+    assert "1 videos of --monitor.list cannot be read" in capfd.readouterr().err

@@ -23,6 +23,9 @@ def written_aside(path: str | Path) -> Iterator[Path]:
     try:
         yield aside
         os.replace(aside, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # of a full disk the error does not say where
+        raise
     finally:
         aside.unlink(missing_ok=True)
 
@@ -52,6 +55,21 @@ def csv_text(lines: Sequence[Sequence[str]], delimiter: str = ",") -> str:
     text = io.StringIO()
     csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(lines)
     return text.getvalue()
+
+
+def is_dir(path: str | Path) -> bool:
+    """Whether there is a folder; no, where one may not look or the name is too long (Path.is_dir raises)."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_file(path: str | Path) -> bool:
+    """As :func:`is_dir`, of a file."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def printable(name: str) -> str:
+    """A file's name as any terminal can show it, also one that is no UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def empty_folder(folder: Path) -> None:

@@ -14,11 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from dsm.datasets.catalog import find_videos
-from dsm.datasets.lists import VideoList, carry_classes, read_list, write_list
+from dsm.datasets.lists import VideoList, carry_classes, listable, read_list, write_list
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError
-from dsm.files import write_text
+from dsm.files import printable, write_text
 from dsm.video.ledger import USABLE, Verdict, judge_all, ledger_json
 
 SHOWN = 40
@@ -76,9 +76,10 @@ def check(config: CheckConfig) -> None:
         )
     # In the ledger a video is called what the list calls it.
     verdicts = [replace(one, path=name) for one, name in zip(verdicts, videos.paths, strict=True)]
-    _tell(verdicts)
     if config.json:
         write_text(config.json, ledger_json(verdicts))
+    _tell(verdicts)
+    if config.json:
         console.print(f"{config.json}: all verdicts")
     if config.clean:
         _write_clean(config.clean, videos, verdicts)
@@ -98,7 +99,8 @@ def _tell(verdicts: list[Verdict]) -> None:
     wrong = [one for one in verdicts if one.verdict != "ok"]
     for one in wrong[:SHOWN]:
         usable = f", {one.frames} frames usable" if one.verdict == "truncated" else ""
-        out.print(f"[yellow]{one.verdict:12}[/] {escape(one.path)}: {escape(one.reason)}{usable}")
+        told = escape(printable(f"{one.path}: {one.reason}"))
+        out.print(f"[yellow]{one.verdict:12}[/] {told}{usable}")
     if len(wrong) > SHOWN:
         out.print(f"… and {len(wrong) - SHOWN} more; --json names them all")
     table = Table(box=None, padding=(0, 2))
@@ -113,7 +115,15 @@ def _tell(verdicts: list[Verdict]) -> None:
 
 
 def _write_clean(file: Path, videos: VideoList, verdicts: list[Verdict]) -> None:
-    kept = [index for index, one in enumerate(verdicts) if one.verdict in USABLE]
+    kept = []
+    for index, one in enumerate(verdicts):
+        if one.verdict in USABLE:
+            try:
+                listable(one.path)
+            except UserError as error:
+                console.print(f"left out: {error}", style="yellow", markup=False)
+            else:
+                kept.append(index)
     if not kept:
         raise UserError(f"{videos.source}: not one video is usable; {file} was not written.")
     counts = np.array([verdicts[place].frames for place in kept])

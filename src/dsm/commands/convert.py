@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tyro
 
+from dsm.datasets.catalog import walk_with_links
 from dsm.datasets.lists import VideoList, write_list
 from dsm.datasets.official import OFFICIAL, Entry
 from dsm.engine.progress import console
@@ -71,7 +71,7 @@ def _as_list(entries: list[Entry], root: Path) -> VideoList:
 def _by_stem(folder: Path) -> dict[str, str]:
     """Where each file or lowest folder below ``folder`` is, by its name without ending."""
     there: dict[str, str] = {}
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in walk_with_links(folder):
         inside = Path(place).relative_to(folder)
         if not folders and place != str(folder):
             there[inside.name] = inside.as_posix()

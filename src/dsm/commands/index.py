@@ -34,7 +34,7 @@ def index(config: IndexConfig) -> None:
     claim_file(config.out, overwrite=config.overwrite)
     config.out.parent.mkdir(parents=True, exist_ok=True)
     classes: list[str] = []
-    if not config.unlabelled and not config.overwrite and classes_file.exists():
+    if not config.unlabelled and classes_file.exists():
         # A second list beside the first (test beside train) must mean the same by a label.
         classes = classes_file.read_text(encoding="utf-8").splitlines()
         console.print(f"labels as in {classes_file}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,7 +81,8 @@ def _claim(config: PackConfig, videos: VideoList) -> None:
     """Take the folder: a pack of the same settings is gone on with."""
     lasting = ("videos", "root", "short_side", "square", "shard_videos")
     settings = {name: value for name, value in plain(config).items() if name in lasting}
-    settings["count"] = len(videos)
+    # By what is in the list: the shards of another would be taken for its own.
+    settings["list"] = hashlib.sha256("\n".join(videos.paths).encode("utf-8", "replace")).hexdigest()
     claim_by_settings(config.out, MARKER, settings, what="a pack", overwrite=config.overwrite)
 
 

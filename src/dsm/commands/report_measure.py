@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +27,7 @@ from dsm.datasets.lists import VideoList
 from dsm.engine.bad_videos import told_of_left_out
 from dsm.engine.extraction import ExtractSettings, digest_list
 from dsm.engine.progress import console
-from dsm.engine.runfolder import claim_by_settings
+from dsm.engine.runfolder import claim_by_settings, is_of_settings
 from dsm.errors import UserError
 from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.results import read_results
@@ -97,7 +96,7 @@ def claim(
         every.append(made_by | {"weights": _digest(checkpoints[-1])})
     folders = [base / run.name.replace("/", "_") for run in runs]
     for folder, settings_of in zip(folders, every, strict=True):
-        anew = overwrite and not _is_of(folder, settings_of)
+        anew = overwrite and not is_of_settings(folder / "measured.json", settings_of)
         claim_by_settings(folder, "measured.json", settings_of, what="measurements", overwrite=anew)
     return folders
 
@@ -206,13 +205,6 @@ def _maps(
             maps=np.stack(maps).astype(np.float16), raised=raised,
         )  # fmt: skip
     return Maps(paths, np.stack(frames), np.stack(maps), raised)
-
-
-def _is_of(folder: Path, settings: dict[str, Any]) -> bool:
-    try:
-        return bool(json.loads((folder / "measured.json").read_text(encoding="utf-8")) == settings)
-    except (OSError, ValueError):
-        return False
 
 
 def _digest(file: Path) -> str:

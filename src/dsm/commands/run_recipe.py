@@ -30,6 +30,7 @@ from dsm.engine.runfolder import claim_by_settings, flat, git_revision, plain
 from dsm.errors import UserError
 from dsm.evaluate.results import Row, write_results
 from dsm.models.precision import Precision
+from dsm.models.weights import load_weights
 from dsm.recipes import RECIPES, Recipe, find_recipe
 
 
@@ -185,6 +186,8 @@ def _check(config: RunRecipeConfig, recipe: Recipe) -> None:
     ):
         if path is not None:
             read_list(path, root)  # found out now, not after days of pretraining
+    if config.weights is not None:
+        load_weights(config.weights)  # before --overwrite empties the folder
 
 
 def pretraining(config: RunRecipeConfig, recipe: PretrainConfig) -> PretrainConfig:

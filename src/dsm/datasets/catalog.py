@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,24 @@ class Index:
     """A sentence for each file that looks like a video and is none."""
 
 
+def are_frames(names: Sequence[str]) -> bool:
+    """Whether a folder that holds these files is a video: numbered pictures, and no video beside them."""
+    pictures = sum(PICTURE.fullmatch(name) is not None for name in names)
+    return pictures > 1 and not any(Path(name).suffix.lower() in EXTENSIONS - {".gif"} for name in names)
+
+
+def walk_with_links(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As `os.walk`, through links to folders too, into each folder once."""
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield place, folders, files
+
+
 def find_videos(folder: str | Path, *, only_by_name: bool = True) -> list[Path]:
     """All videos below a folder, sorted: files that end like videos, and folders of frames.
 
@@ -46,9 +64,8 @@ def find_videos(folder: str | Path, *, only_by_name: bool = True) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder.")
     found = []
-    for place, folders, files in os.walk(folder):
-        pictures = sum(PICTURE.fullmatch(name) is not None for name in files)
-        if pictures > 1 and not folders and Path(place) != folder:
+    for place, folders, files in walk_with_links(folder):
+        if not folders and Path(place) != folder and are_frames(files):
             found.append(Path(place))
             continue
         for name in files:
@@ -75,9 +92,15 @@ def find_list(source: str | Path, root: str | Path | None = None) -> VideoList:
         UserError: there is none.
     """
     source = Path(source)
-    if source.is_dir() and not any(PICTURE.fullmatch(child.name) for child in source.iterdir()):
+    is_frames = False
+    if source.is_dir():
+        children = list(source.iterdir())
+        is_frames = are_frames([child.name for child in children]) and not any(
+            child.is_dir() for child in children
+        )
+    if source.is_dir() and not is_frames:
         found, folder = find_videos(source), source
-    elif source.is_dir() or source.suffix.lower() in EXTENSIONS:
+    elif is_frames or source.suffix.lower() in EXTENSIONS:
         found, folder = [source], source.parent
     else:
         return read_list(source, root)
@@ -118,7 +141,10 @@ def index_folder(
     there = sorted(set(class_of.values()))
     unknown = [name for name in there if classes and name not in classes]
     if unknown:
-        raise UserError(f"{folder / unknown[0]}: '{unknown[0]}' is none of the {len(classes)} known classes.")
+        raise UserError(
+            f"{folder / unknown[0]}: '{unknown[0]}' is none of the {len(classes)} known classes; where "
+            "labels are to be numbered anew, remove classes.txt beside the list."
+        )
     classes = classes or there
     paths, labels, frames, left_out = [], [], [], []
     for done, path in enumerate(found, start=1):

@@ -14,7 +14,7 @@ UCF101_GROUP = r"v_(\w+_g\d+)_c\d+"
 
 
 def groups_of(paths: Sequence[str], regex: str) -> list[str]:
-    """The group of each video: what the expression's first parentheses (or all of it) match in its path.
+    """The group of each video: what the expression's first parentheses that match (or all of it) find.
 
     Raises:
         UserError: it is no regular expression, or it matches not in every path.
@@ -28,7 +28,8 @@ def groups_of(paths: Sequence[str], regex: str) -> list[str]:
         match = pattern.search(path)
         if not match:
             raise UserError(f"{path}: --group-regex {regex!r} finds no group in it.")
-        found.append(match[1] if pattern.groups else match[0])
+        # Of alternatives, cam(\d+)|site(\d+), the parentheses that matched.
+        found.append(next((group for group in match.groups() if group is not None), match[0]))
     return found
 
 

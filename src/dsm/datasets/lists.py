@@ -176,12 +176,13 @@ def write_list(path: str | Path, videos: VideoList) -> None:
     """Write a list that :func:`read_list` reads back: no label and no frames where unknown."""
     counted = bool((videos.frames != UNKNOWN).all())
     # A path that ends in a number would be read as a label; said outright, there is none.
-    say_label = videos.labelled or counted or any(_LABELLED.fullmatch(name) for name in videos.paths)
+    labelled = bool((videos.labels != UNLABELLED).any())
+    say_label = labelled or counted or any(_LABELLED.fullmatch(name) for name in videos.paths)
     lines = []
     for name, label, count in zip(videos.paths, videos.labels, videos.frames, strict=True):
         fields = [listable(name)]
         if say_label:
-            fields.append(str(label if videos.labelled else UNLABELLED))
+            fields.append(str(label))
         if counted:
             fields.append(str(count))
         lines.append(" ".join(fields) + "\n")

@@ -102,6 +102,7 @@ class Batches:
     def _register(self, worker: int) -> None:
         self._pids[worker] = os.getpid()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches them too; the run saves and ends them
         sys.excepthook = _tell_unless_left
 
     def _lost(self, error: RuntimeError) -> list[BadVideo]:
@@ -143,7 +144,7 @@ def _tell_unless_left(kind: type[BaseException], error: BaseException, trace: Tr
 
 def _iterate(loader: DataLoader[Any]) -> Iterator[Any]:
     """Begin to load, without the handler by which torch raises, wherever we are, when a worker dies."""
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
         return iter(loader)
     before = signal.getsignal(signal.SIGCHLD)
     batches = iter(loader)

@@ -10,8 +10,10 @@ from torch import nn
 
 from dsm.datasets.lists import VideoList, read_list
 from dsm.datasets.reading import ClipConfig
+from dsm.datasets.watched import BadVideo
+from dsm.engine.progress import console
 from dsm.errors import UserError
-from dsm.evaluate.extract import extract_features
+from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.retrieval import retrieve
 
 KNN = 5
@@ -55,7 +57,12 @@ def look(
     encoder: nn.Module, videos: VideoList, clip: ClipConfig, *, windows: int, workers: int
 ) -> dict[str, float]:
     """R@1 and the accuracy of a vote of the nearest neighbours, each video against the others, in [0, 1]."""
-    features = extract_features(encoder, videos, clip, windows=windows, workers=workers)
+    bad: list[BadVideo] = []
+    (features,) = extract_by_all([encoder], videos, clip, windows=windows, workers=workers, on_bad=bad.append)
+    if bad:
+        console.print(
+            f"{len(bad)} videos of --monitor.list cannot be read; the first: {bad[0].reason}", style="yellow"
+        )
     found = retrieve(features, features, KNN)
     labels = torch.from_numpy(features.labels)
     counted = nn.functional.one_hot(labels[found.neighbours], int(labels.max()) + 1).float()

@@ -60,10 +60,10 @@ def build_trainer(config: PretrainConfig) -> Trainer:
     """What a run is made of, in this process; its folder is taken."""
     videos = read_list(config.data.train, config.data.root)
     watch = _watch(config, len(videos) // config.data.batch_size)
-    begin(config, videos)
     torch.manual_seed(config.seed)
     encoder, made = starting_encoder(config, config.weights)
     method = create_method(config.method, encoder, config.settings)
+    begin(config, videos)
     about = {
         "method": config.method,
         **made,

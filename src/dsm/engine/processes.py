@@ -62,6 +62,12 @@ def make_fabric() -> Fabric:
     return fabric
 
 
+def trains_on_cpu() -> bool:
+    """Whether :func:`make_fabric` will find nothing but the processor."""
+    alone = not begun_from_outside() and torch.backends.mps.is_available()
+    return not (torch.cuda.is_available() or alone)
+
+
 def greatest(fabric: Fabric, *numbers: int) -> list[int]:
     """The greatest that any process gives of each number; all processes must ask."""
     if fabric.world_size == 1:

@@ -15,14 +15,21 @@ from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig
 from dsm.engine.model_card import about_videos
 from dsm.engine.optim import OptimConfig
-from dsm.engine.processes import GOES_ON, begun_from_outside, in_processes, is_first, lost_contact
+from dsm.engine.processes import (
+    GOES_ON,
+    begun_from_outside,
+    in_processes,
+    is_first,
+    lost_contact,
+    trains_on_cpu,
+)
 from dsm.engine.runfolder import claim_folder, flat, git_revision, plain, versions
 from dsm.errors import UserError
 from dsm.evaluate.results import command_line
 from dsm.files import write_text
 from dsm.models.pooling import Pooling
 from dsm.models.precision import Precision
-from dsm.models.weights import list_checkpoints
+from dsm.models.weights import RANDOM, list_checkpoints
 from dsm.models.zoo import check_name
 from dsm.video.decode import Decoder
 
@@ -159,9 +166,20 @@ def check_batch(config: RunConfig, world: int) -> None:
 def begin(config: RunConfig, videos: VideoList) -> None:
     """See that the run can be, take its folder and write down what it is.
 
+    What else could be wrong (weights, the method) is found before: ``--overwrite`` empties the folder here.
+
     Raises:
         UserError: too few videos, a batch that cannot be divided, a folder that is not to be written to.
     """
+    if config.precision == "fp16" and trains_on_cpu():
+        raise UserError("--precision fp16 wants a GPU; on the CPU bf16 is the fast one.")
+    weights = getattr(config, "weights", RANDOM)
+    if (
+        config.overwrite
+        and weights != RANDOM
+        and Path(weights).resolve().is_relative_to(config.out.resolve())
+    ):
+        raise UserError(f"{weights}: lies in --out, which --overwrite empties; choose another --out.")
     check_batch(config, int(os.environ.get("WORLD_SIZE", "1")))
     batch = config.data.batch_size
     if len(videos) < batch:

@@ -130,17 +130,19 @@ def claim_by_settings(
             raise UserError(f"{out} is not empty and not {what}; choose another --out.")
         if overwrite:
             empty_folder(out)
-        else:
-            try:
-                same = json.loads(file.read_text(encoding="utf-8")) == settings
-            except ValueError:
-                same = False
-            if not same:
-                raise UserError(
-                    f"{out} holds {what} of other settings; choose another --out, "
-                    "or --overwrite to replace it."
-                )
+        elif not is_of_settings(file, settings):
+            raise UserError(
+                f"{out} holds {what} of other settings; choose another --out, or --overwrite to replace it."
+            )
     write_text(file, json.dumps(settings, indent=2) + "\n")
+
+
+def is_of_settings(file: Path, settings: dict[str, Any]) -> bool:
+    """Whether a marker that :func:`claim_by_settings` wrote is there and holds these settings."""
+    try:
+        return bool(json.loads(file.read_text(encoding="utf-8")) == settings)
+    except (OSError, ValueError):
+        return False
 
 
 def claim_file(path: Path, *, overwrite: bool) -> None:

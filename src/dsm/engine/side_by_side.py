@@ -5,7 +5,10 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
+
+from dsm.errors import UserError
 
 Key = TypeVar("Key")
 Result = TypeVar("Result")
@@ -20,12 +23,20 @@ def side_by_side(
         function: one that can be pickled, as are its arguments.
         jobs: the arguments of each call.
         workers: processes.
+
+    Raises:
+        UserError: a process was killed.
     """
     # spawn: a fork of a process with threads (torch, a progress bar) may hang.
     pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
     try:
         work = {pool.submit(function, *arguments): key for key, arguments in jobs.items()}
         for future in as_completed(work):
+            if isinstance(future.exception(), BrokenProcessPool):
+                raise UserError(
+                    "a process that decoded was killed, perhaps for want of memory or by a file that crashes "
+                    "the decoder; try fewer --workers, and `dsm data check` to find such files."
+                )
             yield work[future], future
     finally:
         pool.shutdown(cancel_futures=True)

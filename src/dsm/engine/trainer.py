@@ -69,8 +69,6 @@ class Trainer:
         self.config, self.method, self.watch = config, method, watch
         self.fabric = make_fabric()
         device = self.fabric.device.type
-        if config.precision == "fp16" and device == "cpu":
-            raise UserError("--precision fp16 wants a GPU; on the CPU bf16 is the fast one.")
         if config.precision == "bf16" and self.fabric.is_global_zero and not fast_in_bf16(device):
             console.print(
                 f"this {device} has no instructions for bfloat16 and is many times slower in it; "

@@ -15,6 +15,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from dsm.files import is_dir
 from dsm.video.convert import Converter, converter, frames_until_broken
 from dsm.video.folder import frame_files, read_pictures
 from dsm.video.kept_open import kept_open
@@ -165,6 +166,8 @@ def frame_times(source: Source) -> NDArray[np.float64]:
     with open_video(source) as container:
         stream = container.streams.video[0]
         shown = _shown(container)
+        if not shown:
+            raise VideoError(f"{name_of(source)}: holds no frame.")
         times = np.array([pts for pts in shown if pts is not None], np.float64)
         if len(times) == len(shown) == len(np.unique(times)) and len(times) and stream.time_base:
             return (np.sort(times) - times.min()) * float(stream.time_base)
@@ -175,7 +178,7 @@ def frame_times(source: Source) -> NDArray[np.float64]:
 
 def is_folder(source: Source) -> TypeGuard[str | Path]:
     """Whether a video is a folder of frames."""
-    return not isinstance(source, bytes) and Path(source).is_dir()
+    return not isinstance(source, bytes) and is_dir(source)
 
 
 def read_clip(

@@ -20,6 +20,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from dsm.files import is_dir
 from dsm.video.convert import Converter
 from dsm.video.source import MAX_PIXELS, Deadline, MissingVideoError, NoVideoError, VideoError, said
 
@@ -41,13 +42,17 @@ def frame_files(folder: str | Path, prefix: str | None = None) -> list[Path]:
         VideoError: no such folder, or no numbered picture in it.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not is_dir(folder):
         raise MissingVideoError(f"{folder}: no such folder of frames.")
     series: dict[tuple[str, str], list[tuple[int, str]]] = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if (match := NUMBERED.fullmatch(entry.name)) and entry.is_file():
-                series.setdefault((match[1], match[3].lower()), []).append((int(match[2]), entry.name))
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.is_file()]
+    except OSError as error:
+        raise VideoError(f"{folder}: cannot be read ({error.strerror}).") from None
+    for name in names:
+        if match := NUMBERED.fullmatch(name):
+            series.setdefault((match[1], match[3].lower()), []).append((int(match[2]), name))
     if prefix is not None:
         series = {key: files for key, files in series.items() if key[0] == prefix}
     if not series:

@@ -19,10 +19,19 @@ import av
 from pebble import ProcessExpired, ProcessPool
 
 from dsm.errors import UserError
+from dsm.files import is_dir
 from dsm.video.decode import probe, read_frames
 from dsm.video.folder import frame_files, read_pictures
 from dsm.video.pack import in_pack
-from dsm.video.source import Deadline, EmptyVideoError, VerdictName, VideoError, open_video, said
+from dsm.video.source import (
+    Deadline,
+    EmptyVideoError,
+    NoVideoError,
+    VerdictName,
+    VideoError,
+    open_video,
+    said,
+)
 
 USABLE: tuple[VerdictName, ...] = ("ok", "short", "truncated")
 """Those of which frames can be had."""
@@ -53,7 +62,7 @@ def judge(path: str | Path, clip_frames: int = 1) -> Verdict:
         clip_frames: frames below which a video is short.
     """
     begun = time.monotonic()
-    look = _judge_folder if Path(path).is_dir() else _judge_packed if in_pack(path) else _judge_file
+    look = _judge_folder if is_dir(path) else _judge_packed if in_pack(path) else _judge_file
     try:
         found = look(Path(path))
     except VideoError as error:
@@ -95,9 +104,12 @@ def _judge_file(path: Path) -> Verdict:
 
 
 def _judge_folder(path: Path) -> Verdict:
-    if not any(path.iterdir()):
-        raise EmptyVideoError(f"{path}: an empty folder.")
-    files = frame_files(path)
+    try:
+        files = frame_files(path)
+    except NoVideoError:
+        if not any(path.iterdir()):
+            raise EmptyVideoError(f"{path}: an empty folder.") from None
+        raise
     sizes = set()
     for count, file in enumerate(files):
         try:

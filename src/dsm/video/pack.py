@@ -22,7 +22,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.files import write_text, written_aside
+from dsm.files import is_file, write_text, written_aside
 from dsm.video.convert import Converter, converter, frames_until_broken
 from dsm.video.source import MissingVideoError, Source, VideoError, name_of, open_video
 
@@ -56,7 +56,7 @@ def find_member(shard: Path, name: str) -> Member:
         MissingVideoError: there is no such shard, or no such video in it. VideoError: its index is broken.
     """
     index = shard.with_suffix(".json")
-    if not shard.is_file() or not index.is_file():
+    if not is_file(shard) or not is_file(index):
         raise MissingVideoError(f"{shard}: no such shard of a pack, or none of its index {index.name}.")
     members = _members(index, index.stat().st_mtime_ns, shard.stat().st_size)
     if name not in members:
