@@ -200,6 +200,34 @@ def test_the_share_of_clips_whose_colour_is_jittered_is_kept() -> None:
         Augment(jitter=1.5)
 
 
+def test_light_that_wanders_is_each_views_own_and_costs_no_draw_where_it_is_off() -> None:
+    anchor, positive = View("anchor"), View("positive")
+    negative = View("negative", temporal=TemporalMix.only("freeze"), look_of="anchor")
+
+    def draws(light: float) -> list[dict[str, np.ndarray]]:
+        augment, rng = Augment(rotate=0, jitter=0, light=light), np.random.default_rng(0)
+        views = draw_views([anchor, positive, negative], augment, np.arange(6), 20, rng)
+        return [view.parameters for view in views]
+
+    of_anchor, of_positive, of_negative = (view["light"] for view in draws(0.4))
+    assert of_anchor.shape == (6,)
+    assert np.array_equal(
+        of_anchor, of_negative
+    )  # light that tells it from its anchor would be taken for motion
+    assert not np.allclose(of_anchor, of_positive)
+    assert all(light.min() >= 0.6 and light.max() <= 1.4 for light in (of_anchor, of_positive))
+    assert "light" not in draws(0)[0]
+
+    clip = torch.randint(0, 256, (1, 6, 16, 16, 3), dtype=torch.uint8)
+    parameters = {name: torch.from_numpy(value)[None] for name, value in draws(0.4)[0].items()}
+    found = disturb_view(anchor, clip, parameters)[0]
+    for frame in range(6):
+        expected = (clip[0, frame].permute(2, 0, 1) / 255 * float(of_anchor[frame])).clamp(0, 1)
+        assert torch.allclose(found[:, frame], expected, atol=1e-4)
+    with pytest.raises(UserError, match=r"augment\.light must be"):
+        Augment(light=1)
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_view_is_the_same_for_the_same_generator(seed: int) -> None:
     view = View("negative", spatial=SpatialMix(), temporal=TemporalMix())

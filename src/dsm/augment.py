@@ -35,8 +35,12 @@ class Augment:
     """Largest turn of the hue, as a share of the colour circle (0.5: any hue)."""
     jitter: float = 1.0
     """Share of clips whose colour is jittered at all (0.8 in SimCLR and MoCo v2)."""
+    light: float = 0.0
+    """How far the light of a clip wanders over its frames, at most: 0.2 is to 0.8 or 1.2 times as bright."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.light < 1:
+            raise UserError(f"augment.light must be from 0 to below 1, not {self.light:g}.")
         if not 0 <= self.jitter <= 1:
             raise UserError(f"augment.jitter is a share of clips, from 0 to 1, not {self.jitter:g}.")
 
@@ -71,6 +75,18 @@ class Augment:
         pivot = (1 - contrast) * brightness
         return np.concatenate([matrix, np.full((3, 1), pivot)], axis=1).astype(np.float32)
 
+    def draw_light(self, frames: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """How bright each frame of a clip is to be, as a factor (T,): a smooth curve of three waves.
+
+        Real light wanders, and tells one video from another without a motion. What anchor and positive have
+        each of their own tells nothing.
+        """
+        t = np.arange(frames) / frames
+        # Half a wave a clip is a drift, four are a flicker.
+        waves = [np.sin(math.tau * (rng.uniform(0.5, 4) * t + rng.random())) for _ in range(3)]
+        curve = np.sum(waves, axis=0)
+        return (1 + rng.uniform(0, self.light) * curve / np.abs(curve).max()).astype(np.float32)
+
 
 def jitter_colour(clip: Tensor, colour: Tensor) -> Tensor:
     """Apply :meth:`Augment.draw_colour` to clips.
@@ -88,3 +104,16 @@ def jitter_colour(clip: Tensor, colour: Tensor) -> Tensor:
     offset = colour[:, :, 3] * mean[:, None]
     out = torch.baddbmm(offset[:, :, None], colour[:, :, :3], clip.reshape(b, 3, -1))
     return out.clamp_(0, 1).reshape(b, 3, t, h, w)
+
+
+def change_light(clip: Tensor, light: Tensor) -> Tensor:
+    """Apply :meth:`Augment.draw_light` to clips.
+
+    Args:
+        clip: (B, 3, T, H, W) RGB in [0, 1].
+        light: (B, T).
+
+    Returns:
+        (B, 3, T, H, W), clamped to [0, 1].
+    """
+    return (clip * light[:, None, :, None, None]).clamp_(0, 1)

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dsm.augment import Augment, jitter_colour
+from dsm.augment import Augment, change_light, jitter_colour
 from dsm.disturb.motion_scale import MotionScale
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import Broken, Indices, TemporalMix
@@ -66,7 +66,8 @@ class ViewDraw:
     scale: MotionScale | None
     """At another pace for a while, to be made of these frames; None as they are."""
     parameters: dict[str, NDArray[np.float32]]
-    """``affine``, ``colour`` and, with SLD, ``sld_…`` for each of its kinds; to be stacked over a batch."""
+    """``affine``, ``colour``, ``light`` where it wanders and, with SLD, ``sld_…`` for each of its kinds;
+    to be stacked over a batch."""
 
 
 def draw_views(
@@ -87,6 +88,8 @@ def draw_views(
             continue
         corner = (float(rng.random()), float(rng.random()))
         parameters = {"affine": augment.draw_affine(rng), "colour": augment.draw_colour(rng)}
+        if augment.light:
+            parameters["light"] = augment.draw_light(len(window), rng)
         if view.spatial:
             parameters |= {SLD + name: draw for name, draw in view.spatial.draw(rng).items()}
         draws[view.name] = ViewDraw(broken.indices, corner, broken.scale, parameters)
@@ -114,6 +117,8 @@ def disturb_view(view: View, clip: Tensor, parameters: dict[str, Tensor]) -> Ten
     if clip.dtype == torch.uint8:
         x = clip.permute(0, 4, 1, 2, 3).float() / 255
         x = jitter_colour(x, parameters["colour"])
+        if "light" in parameters:
+            x = change_light(x, parameters["light"])
     else:
         # The picture is sampled at `affine @ p`, so what moves in it moves by the inverse.
         x = torch.einsum("bij,bthwj->bithw", affine.inverse(), clip.float())
