@@ -179,7 +179,10 @@ MEASURES: dict[str, Callable[[Trial], list[Row]]] = {
 
 
 def settings_of(trial: Trial) -> dict[str, Any]:
-    """All that decides what is measured, as JSON has it; of a path its last two names."""
+    """All that decides what is measured, as JSON has it; of a path its last two names.
+
+    What is off (0, none, false, empty) is left out, so that a setting that is new and off makes no other trial.
+    """
     told: dict[str, Any] = _told(replace(trial, measures=(), config=replace(trial.config, out=Path())))
     return told
 
@@ -188,7 +191,8 @@ def _told(value: Any) -> Any:
     if isinstance(value, Path):
         return "/".join(value.parts[-2:])
     if is_dataclass(value):
-        return {one.name: _told(getattr(value, one.name)) for one in fields(value)}
+        told = {one.name: _told(getattr(value, one.name)) for one in fields(value)}
+        return {name: one for name, one in told.items() if one}
     return [_told(one) for one in value] if isinstance(value, tuple) else value
 
 
