@@ -181,7 +181,7 @@ MEASURES: dict[str, Callable[[Trial], list[Row]]] = {
 def settings_of(trial: Trial) -> dict[str, Any]:
     """All that decides what is measured, as JSON has it; of a path its last two names.
 
-    What is off (0, none, false, empty) is left out, so that a setting that is new and off makes no other trial.
+    What is off (0, none, false, empty) is left out: a setting that is new and off makes no other trial.
     """
     told: dict[str, Any] = _told(replace(trial, measures=(), config=replace(trial.config, out=Path())))
     return told
