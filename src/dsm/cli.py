@@ -103,3 +103,10 @@ def main() -> None:
     except Interrupted as stopped:
         errors.print(f"[bold]dsm:[/] {stopped}")
         sys.exit(stopped.exit_code)
+    if "torch.distributed" in sys.modules:
+        from dsm.engine.processes import begun_from_outside, leave
+
+        if begun_from_outside():
+            sys.stdout.flush()
+            # Threads of torch's own outlive the work, and now and then abort an interpreter that ends.
+            leave(0)
