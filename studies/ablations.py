@@ -15,9 +15,8 @@ from pathlib import Path
 import ranking
 from begin import begin
 from matplotlib.figure import Figure
-from measured import read_measured
 from tables import by_seed, caption, mean_of, paired, table
-from trials import Trial, run_all, study_command, write_all
+from trials import Trial, study_command
 
 from dsm.demo import SLD, TESTS, TLD
 from dsm.disturb.spatial_mix import SpatialMix
@@ -165,12 +164,7 @@ def write_groups(rows: Sequence[Row], options: Options) -> str:
 def main(options: Options) -> None:
     if options.quick:
         options = replace(options, seeds=options.seeds[:2], steps=ranking.QUICK_STEPS)
-    known = read_measured(options.known)
-    shared = ranking.Options(options.out, quick=options.quick)
-    trials = []
-    for seed in options.seeds:
-        trials += ranking.with_scenes(trials_of(options, seed), shared, options.correlation, seed, known)
-    rows = write_all(options.out, run_all(trials, options.jobs, known), "ablations")
+    _, rows = ranking.measure_seeds(options, lambda seed: trials_of(options, seed), "ablations")
     write_text(options.out / "ablations.md", write_groups(rows, options))
     console.print(f"{options.out}: ablations.json, ablations.md, and a picture for each group")
 

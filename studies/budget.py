@@ -15,9 +15,8 @@ import cost
 import ranking
 from begin import begin
 from matplotlib.figure import Figure
-from measured import read_measured
 from tables import by_seed, caption, mean_of, paired
-from trials import Trial, run_all, study_command, write_all
+from trials import Trial, study_command
 
 from dsm.analyse.figures import COLOURS
 from dsm.demo import BATCH, CLIP, TESTS
@@ -109,12 +108,7 @@ def draw(rows: Sequence[Row], spent: dict[str, float], options: Options, file: P
 def main(options: Options) -> None:
     if options.quick:
         options = replace(options, seeds=options.seeds[:2], lengths=(10, ranking.QUICK_STEPS))
-    known = read_measured(options.known)
-    shared = ranking.Options(options.out, quick=options.quick)
-    trials = []
-    for seed in options.seeds:
-        trials += ranking.with_scenes(trials_of(options, seed), shared, options.correlation, seed, known)
-    rows = write_all(options.out, run_all(trials, options.jobs, known), "budget")
+    trials, rows = ranking.measure_seeds(options, lambda seed: trials_of(options, seed), "budget")
     spent = {method: operations(method, trials[0]) for method in METHODS}
     write_text(options.out / "budget.md", write_table(rows, spent, options))
     draw(rows, spent, options, options.out / "budget.png")

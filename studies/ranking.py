@@ -11,9 +11,10 @@ any time; ``--quick`` shows in minutes that all of it works.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from begin import begin
@@ -186,6 +187,34 @@ def write_tables(rows: Sequence[Row], options: Options) -> str:
             parts.append(table(rows, metric, runs=options.methods, tests=tests, against=AGAINST))
             parts += conflict_over_tied(rows, metric, options)
     return "\n".join(parts)
+
+
+class OfSeeds(Protocol):
+    """Options of a study that trains on videos of each seed."""
+
+    @property
+    def out(self) -> Path: ...
+    @property
+    def seeds(self) -> tuple[int, ...]: ...
+    @property
+    def correlation(self) -> float: ...
+    @property
+    def jobs(self) -> int: ...
+    @property
+    def known(self) -> tuple[Path, ...]: ...
+    @property
+    def quick(self) -> bool: ...
+
+
+def measure_seeds(
+    options: OfSeeds, trials_of: Callable[[int], list[Trial]], name: str
+) -> tuple[list[Trial], list[Row]]:
+    """The trials of all seeds, each on videos of its seed, and what they measured, written to NAME.json."""
+    known, shared = read_measured(options.known), Options(options.out, quick=options.quick)
+    trials = []
+    for seed in options.seeds:
+        trials += with_scenes(trials_of(seed), shared, options.correlation, seed, known)
+    return trials, write_all(options.out, run_all(trials, options.jobs, known), name)
 
 
 def headline(rows: Sequence[Row], options: Options) -> str:

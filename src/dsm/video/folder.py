@@ -47,12 +47,11 @@ def frame_files(folder: str | Path, prefix: str | None = None) -> list[Path]:
     series: dict[tuple[str, str], list[tuple[int, str]]] = {}
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if entry.is_file()]
+            for entry in entries:
+                if (match := NUMBERED.fullmatch(entry.name)) and entry.is_file():
+                    series.setdefault((match[1], match[3].lower()), []).append((int(match[2]), entry.name))
     except OSError as error:
         raise VideoError(f"{folder}: cannot be read ({error.strerror}).") from None
-    for name in names:
-        if match := NUMBERED.fullmatch(name):
-            series.setdefault((match[1], match[3].lower()), []).append((int(match[2]), name))
     if prefix is not None:
         series = {key: files for key, files in series.items() if key[0] == prefix}
     if not series:
