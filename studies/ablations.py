@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import ranking
 from begin import begin
@@ -18,7 +19,7 @@ from matplotlib.figure import Figure
 from tables import by_seed, caption, mean_of, paired, table
 from trials import Trial, study_command
 
-from dsm.demo import SLD, TESTS, TLD
+from dsm.demo import AUGMENT, SLD, TESTS, TLD
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.engine.progress import console
@@ -30,39 +31,59 @@ from dsm.methods.dsm import DsmConfig
 BOTH = DsmConfig(sld=SLD, tld=TLD, negatives=2)
 
 
-def sld(kind: str) -> DsmConfig:
-    return replace(BOTH, sld=SpatialMix.only(kind, SLD.strength))
+@dataclass(frozen=True)
+class Change:
+    """A training that is not the demo's `dsm`."""
+
+    dsm: DsmConfig = BOTH
+    method: str = "dsm"
+    light: float = AUGMENT.light
 
 
-def tld(kind: str) -> DsmConfig:
-    return replace(BOTH, tld=TemporalMix.only(kind))
+def of(**settings: Any) -> Change:
+    """The demo's `dsm` with other settings of the method."""
+    return Change(replace(BOTH, **settings))
 
 
-GROUPS: dict[str, dict[str, DsmConfig]] = {
+def sld(kind: str) -> Change:
+    return of(sld=SpatialMix.only(kind, SLD.strength))
+
+
+def tld(kind: str) -> Change:
+    return of(tld=TemporalMix.only(kind))
+
+
+GROUPS: dict[str, dict[str, Change]] = {
     "parts": {
-        "neither": replace(BOTH, sld=replace(SLD, strength=0.0), negatives=0),
-        "SLD alone": replace(BOTH, negatives=0),
-        "TLD alone": replace(BOTH, sld=replace(SLD, strength=0.0)),
+        "neither": of(sld=replace(SLD, strength=0.0), negatives=0),
+        "SLD alone": of(negatives=0),
+        "TLD alone": of(sld=replace(SLD, strength=0.0)),
     },
     "sld": {f"SLD {kind}": sld(kind) for kind in ("local", "tps", "affine", "background", "replace")},
     "tld": {
         f"TLD {kind}": tld(kind)
         for kind in ("shift", "shuffle", "reverse", "freeze", "speed", "swap", "insert", "delete", "flow")
     },
-    "negatives": {f"{n} negative{'s' * (n > 1)}": replace(BOTH, negatives=n) for n in (1, 4)},
-    "temperature": {f"temperature {t}": replace(BOTH, temperature=t) for t in (0.05, 0.2)},
+    "negatives": {f"{n} negative{'s' * (n > 1)}": of(negatives=n) for n in (1, 4)},
+    "temperature": {f"temperature {t}": of(temperature=t) for t in (0.05, 0.2)},
     "queue": {
-        "queue of 1024, momentum 0.99": replace(BOTH, queue=1024, in_batch=False, momentum=0.99),
-        "queue of 256 and the batch": replace(BOTH, queue=256, momentum=0.9),
+        "queue of 1024, momentum 0.99": of(queue=1024, in_batch=False, momentum=0.99),
+        "queue of 256 and the batch": of(queue=256, momentum=0.9),
     },
     "strength": {
-        f"warp {s:g} times as strong": replace(BOTH, sld=replace(SLD, strength=s * SLD.strength))
+        f"warp {s:g} times as strong": of(sld=replace(SLD, strength=s * SLD.strength))
         for s in (0.5, 0.75, 1.5)
     },
     "where": {
-        "SLD on the positive": replace(BOTH, sld_on="positive"),
-        "SLD on both": replace(BOTH, sld_on="both"),
-        "negatives of their own look": replace(BOTH, look="own"),
+        "SLD on the positive": of(sld_on="positive"),
+        "SLD on both": of(sld_on="both"),
+        "negatives of their own look": of(look="own"),
+    },
+    "light": {
+        f"{method}, light {light:g}": Change(method=method, light=light)
+        for method in ("moco", "dsm")
+        for light in (0.0, 0.3)
+        if Change(method=method, light=light) != Change()
     },
 }
 
@@ -76,6 +97,7 @@ TITLES = {
     "queue": "A queue of keys instead of the batch, or beside it",
     "strength": "Strength of the warp",
     "where": "Whose scene is bent, and how a negative looks",
+    "light": f"How far the light of every view wanders on its own ({AUGMENT.light:g})",
 }
 
 
@@ -103,7 +125,7 @@ class Options:
             )
 
     @property
-    def settings(self) -> dict[str, dict[str, DsmConfig]]:
+    def settings(self) -> dict[str, dict[str, Change]]:
         """What is tried, group by group."""
         count = 1 if self.quick else None
         return {group: dict(list(GROUPS[group].items())[:count]) for group in self.only}
@@ -115,10 +137,15 @@ def trials_of(options: Options, seed: int) -> list[Trial]:
     whole = ranking.trial(shared, options.correlation, "dsm", seed)
     found = [whole]
     for group in options.settings.values():
-        for name, config in group.items():
-            folder = whole.folder.parent / f"{name.replace(' ', '-')}-{seed}"
-            settings = replace(whole.config.settings, dsm=config)
-            changed = replace(whole.config, settings=settings, out=folder)
+        for name, change in group.items():
+            folder = whole.folder.parent / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
+            changed = replace(
+                whole.config,
+                method=change.method,
+                settings=replace(whole.config.settings, dsm=change.dsm),
+                augment=replace(whole.config.augment, light=change.light),
+                out=folder,
+            )
             found.append(replace(whole, name=name, config=changed))
     return found
 
