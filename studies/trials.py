@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from dsm.engine.finetune import FinetuneConfig, finetune
 from dsm.engine.pretrain import PretrainConfig, pretrain
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import git_revision
+from dsm.engine.side_by_side import make_pool
 from dsm.errors import UserError
 from dsm.evaluate.bootstrap import mean_interval
 from dsm.evaluate.extract import extract_by_all
@@ -296,7 +296,7 @@ def run_all(trials: Sequence[Trial], jobs: int, known: Known) -> list[Measured]:
     # What a child computes with must be known before it imports torch.
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // jobs, 1)))
     found: dict[int, list[Measured]] = {}
-    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+    pool = make_pool(jobs)
     with progress("encoders", len(trials)) as bar:
         try:
             waiting = {pool.submit(run_trial, trial, known): n for n, trial in enumerate(trials)}

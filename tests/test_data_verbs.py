@@ -22,7 +22,6 @@ from dsm.datasets.groups import groups_of
 from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.datasets.official import OFFICIAL
 from dsm.datasets.splits import split_by_group, subset
-from dsm.engine.side_by_side import side_by_side
 from dsm.errors import UserError
 from dsm.files import written_aside
 from dsm.video.decode import read_frames
@@ -75,6 +74,22 @@ def test_frames_become_folders_that_are_read_like_their_videos(small_list: Path,
     assert frames.frames.tolist() == [12, 12, 13]
     assert frame_numbers(read_frames(frames.file(0), [3, 11, 3, 14])) == [3, 11, 3, 2]
     assert not list((tmp_path / "frames").rglob(".*"))
+    other = [
+        "data",
+        "frames",
+        small_list,
+        "--out",
+        tmp_path / "frames",
+        "--workers",
+        "1",
+        "--short-side",
+        "24",
+    ]
+    out = dsm(*other)
+    assert out.returncode == 2, told(out)
+    assert "holds a folder of frames of other settings" in out.stderr
+    assert dsm(*other, "--overwrite").returncode == 0
+    assert min(read_frames(frames.file(0), [0])[0].shape[:2]) == 24
 
 
 @pytest.mark.parametrize("path", ["/abs/a b.mp4", "../../up.mp4", "x/../../../y.avi", "..", "/"])
@@ -297,11 +312,6 @@ def test_check_survives_a_name_that_no_list_can_hold(tmp_path: Path) -> None:
 def test_groups_may_be_found_by_alternatives() -> None:
     assert groups_of(["cam12/a.mp4", "site7/b.mp4"], r"cam(\d+)|site(\d+)") == ["12", "7"]
     assert groups_of(["cam12/a.mp4"], r"cam\d+") == ["cam12"]
-
-
-def test_a_process_that_is_killed_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="a process that decoded was killed"):
-        list(side_by_side(os._exit, {"it": (1,)}, 1))
 
 
 def test_of_a_full_disk_the_file_is_named(tmp_path: Path) -> None:

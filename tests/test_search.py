@@ -19,6 +19,7 @@ from dsm.analyse.film import label
 from dsm.analyse.search_page import make_server
 from dsm.cli import run
 from dsm.commands.extract import ExtractConfig, extract
+from dsm.commands.pack import PackConfig, pack
 from dsm.datasets.reading import ClipChanges
 from dsm.engine.extraction import ExtractSettings
 from dsm.engine.query import QueryEncoder
@@ -77,6 +78,23 @@ def test_a_query_is_read_at_the_rate_and_in_the_crops_of_the_index(
     video = Path(str(index.meta["root"])) / index.paths[0]
     middle = None if index.times is None else float(index.times[0].mean())
     np.testing.assert_allclose(QueryEncoder(index)(video, middle), index.features[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_query_may_lie_in_a_pack(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pack(PackConfig(scenes / "test.txt", tmp_path / "pack", short_side=40, workers=1))
+    settings = ExtractSettings(workers=0)
+    clip = ClipChanges(frames=4, stride=3, resize=40, size=32)
+    out = tmp_path / "index.npz"
+    extract(
+        ExtractConfig(
+            "none", tmp_path / "pack" / "list.txt", out, backbone="tiny", clip=clip, settings=settings
+        )
+    )
+    index = load_features(out)
+    run(["search", "--index", str(out), "--query", str(tmp_path / "pack" / index.paths[3]), "--k", "1"])
+    assert index.paths[3] in capsys.readouterr().out.splitlines()[0]
+    with pytest.raises(UserError, match="holds no video nothing"):
+        QueryEncoder(index)(tmp_path / "pack" / "shard-00000.tar" / "nothing")
 
 
 def test_search_equals_sorting_and_faiss(archive: Path) -> None:

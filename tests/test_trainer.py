@@ -1,4 +1,4 @@
-"""The engine's loop: parts of a batch, numbers that are not finite, memory, the monitor, full disks."""
+"""The engine's loop: parts of a batch, numbers that are not finite, memory, other weights, full disks."""
 
 from __future__ import annotations
 
@@ -13,22 +13,16 @@ import torch
 from runs import equal, small_run, weights_of
 from torch import nn
 
-from dsm.analyse.run_figures import draw_run
 from dsm.datasets.clips import EpochBatches
-from dsm.datasets.lists import read_list, write_list
 from dsm.engine.guard import first_bad_gradient, first_bad_layer
-from dsm.engine.health import PATIENCE, Health
 from dsm.engine.lars import Lars
-from dsm.engine.monitor import MonitorConfig, look
 from dsm.engine.optim import OptimConfig, learning_rate
 from dsm.engine.pretrain import build_trainer, pretrain
-from dsm.engine.runfolder import read_gradients, read_metrics
+from dsm.engine.runfolder import read_metrics
 from dsm.engine.trainer import Trainer
 from dsm.errors import UserError
 from dsm.methods import MethodSettings
-from dsm.methods.health import alignment, effective_rank, spread, uniformity
 from dsm.methods.moco import MocoConfig
-from dsm.methods.step import StepOutput
 from dsm.models.recompute import recompute_stages
 from dsm.models.weights import list_checkpoints, load_encoder
 from dsm.models.zoo import create_model
@@ -168,38 +162,6 @@ def test_a_step_that_is_not_finite_stops_by_default(scenes: Path, tmp_path: Path
         poisoned(build(scenes, tmp_path / "run"), {3}).run()
 
 
-def test_health_by_hand() -> None:
-    one, other = torch.eye(4)[:2], torch.eye(4)[2:]
-    assert float(alignment(one, one)) == 0
-    assert float(alignment(one, other)) == pytest.approx(2)
-    assert float(uniformity(one)) == pytest.approx(-4)  # the two are at a squared distance of 2
-    assert float(uniformity(one[:1].repeat(3, 1))) == pytest.approx(0)
-    assert float(effective_rank(one[:1].repeat(3, 1))) == 0
-    line = torch.tensor([[1.0, 0], [-1, 0], [1, 0], [-1, 0]])
-    assert float(effective_rank(line)) == pytest.approx(1)
-    cross = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
-    assert float(effective_rank(cross)) == pytest.approx(2)
-    assert float(spread(cross)) == pytest.approx(1)
-    assert float(spread(line[:1].repeat(4, 1))) == pytest.approx(0)
-
-
-def test_a_collapse_is_told_once_and_so_is_its_end(capfd: pytest.CaptureFixture[str]) -> None:
-    torch.manual_seed(0)
-    health = Health()
-    same = nn.functional.normalize(torch.ones(16, 8) + 1e-3 * torch.randn(16, 8), dim=1)
-    apart = nn.functional.normalize(torch.randn(300, 8), dim=1)
-    for step in range(1, PATIENCE + 30):
-        output = StepOutput(torch.zeros(()), same, same)
-        health.add(output)
-        health.read(output, step)
-    output = StepOutput(torch.zeros(()), apart, apart)
-    health.add(output)
-    health.read(output, 200)
-    told = capfd.readouterr().err
-    assert told.count("it has collapsed") == 1
-    assert told.count("the embeddings spread again") == 1
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_recomputed_activations_give_the_same_gradients(precision: str) -> None:
     from dsm.models.precision import encode
@@ -232,46 +194,6 @@ def test_recomputing_saves_memory() -> None:
         return sum(seen.values())
 
     assert kept(recompute_stages(create_model("i3d"), "fp32", "cpu")) < kept(create_model("i3d")) / 2
-
-
-def test_a_run_is_watched_and_its_best_kept(scenes: Path, tmp_path: Path) -> None:
-    monitor = MonitorConfig(scenes / "test_free.txt", every=1)
-    run = pretrain(small_run(scenes, tmp_path / "run", monitor=monitor, steps=15))
-    looks = [line for line in read_metrics(run) if "monitor/knn" in line]
-    assert [line["step"] for line in looks] == [5, 10, 15]  # 40 videos by 8: an epoch is 5 steps
-    best = max(looks, key=lambda line: (line["monitor/knn"], -line["step"]))
-    state = torch.load(run / "checkpoints" / "best.pt", weights_only=True)
-    assert state["step"] == best["step"]
-    videos = read_list(scenes / "test_free.txt")
-    encoder = load_encoder(run / "checkpoints" / "best.pt")
-    again = look(encoder, videos, small_run(scenes, run).clip, windows=1, workers=0)
-    assert again["knn"] == pytest.approx(best["monitor/knn"])
-    unwatched = pretrain(small_run(scenes, tmp_path / "unwatched", steps=15))
-    assert equal(weights_of(run), weights_of(unwatched))  # to look changes nothing
-
-
-def test_a_video_that_a_monitored_list_names_again_gets_no_vote_of_its_own(
-    scenes: Path, tmp_path: Path
-) -> None:
-    one, two = (str(read_list(scenes / "test_free.txt").file(place)) for place in range(2))
-    listed, clip = tmp_path / "list.txt", small_run(scenes, tmp_path).clip
-    # Each has neighbours of the other label alone; the first or the last label may be what is missing.
-    for labels in ((1, 0, 0, 0), (0, 1, 1, 1)):
-        named = zip((one, two, two, two), labels, strict=True)
-        listed.write_text("".join(f"{path} {label}\n" for path, label in named))
-        found = look(create_model("tiny"), read_list(listed), clip, windows=1, workers=0)
-        assert found == {"knn": 0, "R@1": 0}
-    listed.write_text(f"{one} 0\n{one} 0\n")  # not one neighbour
-    assert look(create_model("tiny"), read_list(listed), clip, windows=1, workers=0)["knn"] == 0
-
-
-def test_a_monitor_wants_labels(scenes: Path, tmp_path: Path) -> None:
-    videos = read_list(scenes / "test_free.txt")
-    unlabelled = tmp_path / "unlabelled.txt"
-    unlabelled.write_text("".join(f"{videos.file(i)}\n" for i in range(len(videos))))
-    with pytest.raises(UserError, match="wants labelled videos"):
-        pretrain(small_run(scenes, tmp_path / "run", monitor=MonitorConfig(unlabelled)))
-    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_goes_on_from_other_weights(scenes: Path, tmp_path: Path) -> None:
@@ -324,15 +246,6 @@ pretrain(small_run(Path({str(scenes)!r}), Path({str(tmp_path / "run")!r}), save_
     assert not list((tmp_path / "run" / "checkpoints").glob(".*.part"))
 
 
-def test_a_run_is_drawn(scenes: Path, tmp_path: Path) -> None:
-    run = pretrain(small_run(scenes, tmp_path / "run"))
-    steps = [record["step"] for record in read_gradients(run)]
-    assert steps == [1, 5, 10, 12]
-    drawn = draw_run(run)
-    assert [path.name for path in drawn] == ["health.png", "gradients.png"]
-    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in drawn)
-
-
 def test_half_precision_is_refused_where_it_cannot_be(scenes: Path, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
@@ -343,16 +256,3 @@ def test_half_precision_is_refused_where_it_cannot_be(scenes: Path, tmp_path: Pa
 def test_a_batch_that_cannot_be_divided_is_refused(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must be a multiple of 3, and at least 6"):
         pretrain(small_run(scenes, tmp_path / "run", optim=OptimConfig(accumulate=3)))
-
-
-def test_a_monitored_video_that_cannot_be_read_is_left_out_and_named(
-    scenes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    videos = read_list(scenes / "test_free.txt").part(np.arange(8), tmp_path)
-    (tmp_path / "broken.mp4").write_bytes(b"no video")
-    videos.paths[2] = "broken.mp4"  # type: ignore[index]
-    write_list(tmp_path / "watched.txt", videos)
-    monitor = MonitorConfig(tmp_path / "watched.txt", every=1)
-    run = pretrain(small_run(scenes, tmp_path / "run", monitor=monitor, steps=3))
-    assert any("monitor/knn" in line for line in read_metrics(run))
-    assert "1 videos of --monitor.list cannot be read" in capfd.readouterr().err

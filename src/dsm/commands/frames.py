@@ -12,12 +12,14 @@ import tyro
 
 from dsm.datasets.lists import VideoList, carry_classes, read_list, write_list
 from dsm.engine.progress import console, progress
+from dsm.engine.runfolder import claim_by_settings, plain
 from dsm.engine.side_by_side import side_by_side
 from dsm.errors import UserError
 from dsm.video.frames import place_of, write_frames
 from dsm.video.source import VideoError
 
 LIST = "list.txt"
+MARKER = "frames.json"
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class FramesConfig:
     videos: tyro.conf.Positional[Path]
     """List of the videos."""
     out: Path
-    """Folder for a folder of frames a video, and list.txt. What is there already is not done again."""
+    """Folder for a folder of frames a video, and list.txt. What is there already is not done again; one that
+    was stopped goes on."""
     root: Path | None = None
     """Folder put before relative paths; left out, the list's own."""
     short_side: int | None = None
@@ -40,6 +43,8 @@ class FramesConfig:
     """Of the JPEGs, 1 to 95."""
     workers: int = os.cpu_count() or 1
     """Videos decoded side by side."""
+    overwrite: bool = False
+    """Replace frames of other settings."""
 
     def __post_init__(self) -> None:
         if self.workers < 1 or not 1 <= self.quality <= 95 or (self.short_side or 16) < 16:
@@ -54,6 +59,11 @@ def frames(config: FramesConfig) -> None:
     for path, folder in zip(videos.paths, folders, strict=True):
         if first.setdefault(folder, path) != path:
             raise UserError(f"{first[folder]} and {path}: the frames of both would go to {folder}.")
+    # A folder of another size or of flow would be taken for the one that was asked for.
+    settings = {
+        name: value for name, value in plain(config).items() if name not in ("out", "workers", "overwrite")
+    }
+    claim_by_settings(config.out, MARKER, settings, what="a folder of frames", overwrite=config.overwrite)
     counts = np.zeros(len(videos), np.int64)
     write = partial(
         write_frames,

@@ -18,6 +18,7 @@ from dsm.evaluate.extract import encode, to_input
 from dsm.evaluate.features import Features
 from dsm.models.precision import channels_last
 from dsm.models.weights import RANDOM, load_weights
+from dsm.video.pack import in_pack
 
 TIMEOUT = 60.0
 
@@ -57,7 +58,7 @@ class QueryEncoder:
         Raises:
             UserError: the video cannot be read, or ends before that moment.
         """
-        if not video.exists():
+        if not video.exists() and not in_pack(video):
             raise UserError(f"{video}: no such video (--query).")
         reader = EvaluationClips(
             only_video(video), self.clip, self.windows, self.crops, every=self.every, seconds=TIMEOUT

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -12,6 +14,20 @@ from dsm.errors import UserError
 
 Key = TypeVar("Key")
 Result = TypeVar("Result")
+
+
+def make_pool(workers: int) -> ProcessPoolExecutor:
+    """So many processes, which end with the one that asked for them, however that ends."""
+    # spawn: a fork of a process with threads (torch, a progress bar) may hang.
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for its next job for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def side_by_side(
@@ -27,8 +43,7 @@ def side_by_side(
     Raises:
         UserError: a process was killed.
     """
-    # spawn: a fork of a process with threads (torch, a progress bar) may hang.
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    pool = make_pool(workers)
     try:
         work = {pool.submit(function, *arguments): key for key, arguments in jobs.items()}
         for future in as_completed(work):

@@ -1,0 +1,39 @@
+"""Jobs in processes side by side, of which one is killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dsm.engine.side_by_side import side_by_side
+from dsm.errors import UserError
+
+PARENT = """
+import time
+from dsm.engine.side_by_side import side_by_side
+
+if __name__ == "__main__":
+    for _ in side_by_side(print, {"it": ("begun",)}, 1):
+        print("done", flush=True)
+        time.sleep(600)
+"""
+
+
+def test_a_process_that_is_killed_is_told() -> None:
+    with pytest.raises(UserError, match="a process that decoded was killed"):
+        list(side_by_side(os._exit, {"it": (1,)}, 1))
+
+
+def test_no_process_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT, encoding="utf-8")
+    parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    parent.stdout.readline()  # its worker waits for more now
+    parent.kill()
+    # What it printed to is open as long as one of them is there.
+    parent.communicate(timeout=60)
