@@ -80,10 +80,9 @@ GROUPS: dict[str, dict[str, Change]] = {
         "negatives of their own look": of(look="own"),
     },
     "light": {
-        f"{method}, light {light:g}": Change(method=method, light=light)
-        for method in ("moco", "dsm")
-        for light in (0.0, 0.3)
-        if Change(method=method, light=light) != Change()
+        "dsm, light as it is": Change(light=0.0),
+        "moco": Change(method="moco"),
+        "moco, light as it is": Change(method="moco", light=0.0),
     },
 }
 
@@ -97,7 +96,7 @@ TITLES = {
     "queue": "A queue of keys instead of the batch, or beside it",
     "strength": "Strength of the warp",
     "where": "Whose scene is bent, and how a negative looks",
-    "light": f"How far the light of every view wanders on its own ({AUGMENT.light:g})",
+    "light": f"Light that wanders in each view on its own (`--augment.light {AUGMENT.light:g}`)",
 }
 
 

@@ -56,9 +56,9 @@ def commands(options: Options) -> list[list[str]]:
         ["studies/pictures.py", "--demo", f"{out['demo']}/demo", "--out", out["pictures"], *quick],
         ["studies/reliance.py", "--out", out["reliance"], *quick],
         ["studies/ranking.py", "--out", out["ranking"], *shared],
-        ["studies/light.py", out["ranking"], *quick],
         ["studies/budget.py", "--out", out["budget"], *shared],
         ["studies/ablations.py", "--out", out["ablations"], *shared],
+        ["studies/light.py", out["ablations"], *quick],
     ]
     if options.real and options.groups:
         real = [str(options.real), "--groups", str(options.groups), "--out", out["real"]]

@@ -1,17 +1,19 @@
-"""Do encoders tell videos apart by their light? python studies/light.py runs/ranking
+"""Do encoders tell videos apart by their light? python studies/light.py runs/ablations
 
 In MotionScenes the light of each video wanders in its own way, which says nothing about its motion but is
 kept by SLD, broken by TLD, and shared by anchor and positive: a short cut. Asked of the trials of
-``ranking.py``: how well a ridge regression finds, in the features of one clip a video of the free test, the
-curve of the brightness of its border (the first three principal components; R² of five folds, their mean).
-Writes ``light.md`` beside them.
+``ablations.py --only light``: how well a ridge regression finds, in the features of one clip a video of the
+free test, the curve of the brightness of its border (the first three principal components; R² of five folds,
+their mean). Writes ``light.md`` beside them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import ablations
 import numpy as np
 import torch
 import tyro
@@ -20,17 +22,16 @@ from numpy.typing import NDArray
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import cross_val_score
 from torch import Tensor, nn
-from trials import study_command
+from trials import Trial, study_command
 
 from dsm.datasets.lists import read_list
 from dsm.demo import CLIP
-from dsm.engine.progress import console
+from dsm.engine.progress import console, progress
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.results import read_results
 from dsm.files import write_text
 from dsm.models.weights import load_weights
 
-METHODS = {"random": "random.safetensors", "moco": "run", "dsm": "run"}
 BORDER = 4
 """Pixels that actors hardly reach."""
 COMPONENTS = 3
@@ -38,12 +39,11 @@ COMPONENTS = 3
 
 @dataclass(frozen=True)
 class Options:
-    ranking: tyro.conf.Positional[Path]
-    """What ``ranking.py`` wrote."""
-    seeds: tuple[int, ...] = (10, 11, 12, 13, 14)
-    correlation: float = 0.9
+    ablations: tyro.conf.Positional[Path]
+    """What ``ablations.py`` wrote."""
+    seeds: tuple[int, ...] = ablations.Options.seeds
     quick: bool = False
-    """Of a quick ranking: its two seeds."""
+    """Of quick ablations: their two seeds."""
 
 
 class BorderLight(nn.Module):
@@ -66,38 +66,41 @@ def found_in(features: NDArray[np.float32], curves: NDArray[np.float32]) -> floa
     return float(np.mean([cross_val_score(ridge, unit, one, cv=5).mean() for one in components.T]))
 
 
-def told_of(folder: Path, seed: int) -> dict[str, tuple[float, float]]:
-    """R² of the light, and R@1 on the free test, by method."""
-    videos = read_list(folder / f"scenes-{seed}" / "test_free.txt")
-    encoders = [
-        load_weights(folder / f"{method}-{seed}" / weights).module for method, weights in METHODS.items()
-    ]
+def told_of(trials: Sequence[Trial]) -> dict[str, tuple[float, float]]:
+    """R² of the light, and R@1 on the free test, by the name of the trial."""
+    free = trials[0].tests[0]
+    encoders = [load_weights(trial.weights).module for trial in trials]
     *features, light = extract_by_all(
-        [*encoders, BorderLight()], videos, CLIP, windows=1, batch_size=32, workers=0
+        [*encoders, BorderLight()], read_list(free), CLIP, windows=1, batch_size=32, workers=0
     )
     told = {}
-    for method, one in zip(METHODS, features, strict=True):
-        rows = read_results(folder / f"{method}-{seed}" / "features.json")
-        (right,) = [row.value for row in rows if row.metric == "R@1" and row.test.startswith("test_free")]
-        told[method] = found_in(one.features, light.features), right
+    for trial, one in zip(trials, features, strict=True):
+        rows = read_results(trial.folder / "features.json")
+        (right,) = [row.value for row in rows if row.metric == "R@1" and row.test.startswith(free.stem + "@")]
+        told[trial.name] = found_in(one.features, light.features), right
     return told
 
 
 def table(found: dict[int, dict[str, tuple[float, float]]]) -> str:
-    lines = ["| seed | " + " | ".join(METHODS) + " |", "|---" * (1 + len(METHODS)) + "|"]
+    names = sorted(next(iter(found.values())), reverse=True)
+    lines = ["| seed | " + " | ".join(names) + " |", "|---" * (1 + len(names)) + "|"]
     for seed, told in found.items():
-        cells = [f"{max(light, 0):.2f} ({100 * right:.0f} %)" for light, right in told.values()]
+        cells = [f"{max(told[name][0], 0):.2f} ({100 * told[name][1]:.0f} %)" for name in names]
         lines.append(f"| {seed} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def main(options: Options) -> None:
-    folder = options.ranking / f"r{options.correlation:g}"
     seeds = options.seeds[:2] if options.quick else options.seeds
-    found = {seed: told_of(folder, seed) for seed in seeds}
+    asked = ablations.Options(options.ablations, only=("light",), seeds=seeds, quick=options.quick)
+    with progress("light in features", len(seeds)) as bar:
+        found = {}
+        for done, seed in enumerate(seeds, 1):
+            found[seed] = told_of(ablations.trials_of(asked, seed))
+            bar.update(done)
     caption = "R² of the light's curve in the features and, in brackets, R@1 on `test_free`:"
-    write_text(options.ranking / "light.md", f"`{study_command()}`\n\n{caption}\n\n{table(found)}")
-    console.print(f"{options.ranking}: light.md")
+    write_text(options.ablations / "light.md", f"`{study_command()}`\n\n{caption}\n\n{table(found)}")
+    console.print(f"{options.ablations}: light.md")
 
 
 if __name__ == "__main__":

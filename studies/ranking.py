@@ -64,8 +64,9 @@ QUICK_STEPS = 20
 class Options:
     out: Path = Path("runs/ranking")
     methods: tuple[str, ...] = ("random", "moco", "dsm-triplet", "dsm", "be", "simclr")
-    seeds: tuple[int, ...] = (10, 11, 12, 13, 14)
-    """None of those that settings were chosen on (3 to 5) or that the demo is shown with (0 to 2)."""
+    seeds: tuple[int, ...] = (15, 16, 17, 18, 19)
+    """None of those that settings were chosen on (3 to 5; on 10 to 14 the light was found to be a short cut)
+    or that the demo is shown with (0 to 2)."""
     correlations: tuple[float, ...] = (0.9, 0.5, 0.0)
     measures: tuple[str, ...] = ("features", "finetuned", "bias", "look")
     steps: int = 600
