@@ -11,12 +11,14 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from begin import begin
 
 from dsm.engine.progress import console
 from dsm.errors import UserError
+from dsm.models.precision import Precision
 
 HOUSE = Path(__file__).parent.parent
 
@@ -29,6 +31,10 @@ class Options:
     """List of labelled real videos; left out, that study is not made."""
     groups: Path | None = None
     """Table of the group of each of them."""
+    root: Path | None = None
+    """Folder put before the list's relative paths; left out, the list's own."""
+    precision: Precision = "fp32"
+    """What encoders of real video compute in."""
     jobs: int = 2
     known: tuple[Path, ...] = ()
     """Files ``measured/*.json``: what they hold of the same settings is taken, not measured again."""
@@ -62,6 +68,7 @@ def commands(options: Options) -> list[list[str]]:
     ]
     if options.real and options.groups:
         real = [str(options.real), "--groups", str(options.groups), "--out", out["real"]]
+        real += ["--precision", options.precision, *(["--root", str(options.root)] if options.root else [])]
         found.append(["studies/real_video.py", *real, *shared])
     if not options.quick:
         made = [name for name in NAMES if name != "real" or options.real]
@@ -73,6 +80,8 @@ NAMES = ("costs", "demo", "pictures", "reliance", "ranking", "budget", "ablation
 
 
 def main(options: Options) -> None:
+    if find_spec("cv2") is None:
+        raise UserError("some of the studies want OpenCV: pip install 'dsm-video[flow]'.")
     for command in commands(options):
         console.print(f"python {' '.join(command)}", style="bold")
         begun = time.monotonic()

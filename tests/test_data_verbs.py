@@ -90,6 +90,10 @@ def test_frames_become_folders_that_are_read_like_their_videos(small_list: Path,
     assert "holds a folder of frames of other settings" in out.stderr
     assert dsm(*other, "--overwrite").returncode == 0
     assert min(read_frames(frames.file(0), [0])[0].shape[:2]) == 24
+    picture = next((tmp_path / "frames").rglob("*.jpg"))
+    written = picture.stat().st_mtime_ns
+    assert dsm(*other, "--overwrite").returncode == 0  # as after a stop: it goes on
+    assert picture.stat().st_mtime_ns == written
 
 
 @pytest.mark.parametrize("path", ["/abs/a b.mp4", "../../up.mp4", "x/../../../y.avi", "..", "/"])
@@ -140,6 +144,17 @@ def test_split_and_leaks_agree(tmp_path: Path) -> None:
     assert "groups are in both" in leaking.stderr
 
 
+def test_parts_of_a_list_whose_videos_lie_elsewhere_find_them(small_list: Path, tmp_path: Path) -> None:
+    folder, lists = small_list.parent, tmp_path / "lists"
+    lists.mkdir()
+    moved = small_list.rename(lists / "list.txt")
+    split_command(SplitConfig(moved, tmp_path / "parts", root=folder, test_share=0.5))
+    subset_command(SubsetConfig(moved, 0.5, tmp_path / "half" / "list.txt", root=folder))
+    for name in ("parts/train.txt", "parts/test.txt", "half/list.txt"):
+        part = read_list(tmp_path / name)
+        assert all(part.file(place).is_file() for place in range(len(part)))
+
+
 def test_parts_of_a_list_know_what_its_labels_are_called(small_list: Path, tmp_path: Path) -> None:
     (small_list.parent / "classes.txt").write_text("walk\nwave\n", encoding="utf-8")
     parts = tmp_path / "parts"
@@ -176,6 +191,8 @@ def test_kinetics_lists_what_was_downloaded_and_names_the_rest(tmp_path: Path) -
     ):
         (videos / place).parent.mkdir(parents=True, exist_ok=True)
         (videos / place).touch()
+    for ending in (".jpg", ".txt", ".zip"):  # what lies beside a video under its name is none
+        (videos / "zumba" / f"xyz_000000_000010{ending}").touch()
     out = dsm(
         "data", "convert", "kinetics", "--annotations", notes, "--videos", videos, "--out", tmp_path / "l"
     )

@@ -226,6 +226,9 @@ def test_light_that_wanders_is_each_views_own_and_costs_no_draw_where_it_is_off(
         assert torch.allclose(found[:, frame], expected, atol=1e-4)
     with pytest.raises(UserError, match=r"augment\.light must be"):
         Augment(light=1)
+    for name, value in {"zoom": -1.5, "rotate": -5, "brightness": -1, "hue": float("nan")}.items():
+        with pytest.raises(UserError, match=rf"augment\.{name} must be 0 or more"):
+            Augment(**{name: value})
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -176,6 +176,11 @@ def test_what_cannot_be_is_told(scenes: Path, tmp_path: Path) -> None:
     data = FinetuneData(scenes / "train.txt", batch_size=8, workers=0, test=more)
     with pytest.raises(UserError, match="must be among the 10"):
         finetune(config(scenes, tmp_path / "run", data=data))
+    names = (scenes / "classes.txt").read_text().split()
+    (tmp_path / "classes.txt").write_text("\n".join(names[::-1]))
+    more.write_text(f"{videos.file(0)} 0\n")
+    with pytest.raises(UserError, match=f"'{names[-1]}'"):
+        finetune(config(scenes, tmp_path / "run", data=data))
     run = pretrain(small_run(scenes, tmp_path / "pretrained"))
     with pytest.raises(UserError, match="holds no classifier"):
         load_classifier(run)

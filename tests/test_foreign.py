@@ -12,11 +12,15 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from runs import CLIP
 from torch import Tensor
 
 import dsm
 from dsm import cli
+from dsm.datasets.reading import ClipChanges
+from dsm.engine.finetune import FinetuneConfig, FinetuneData, finetune
 from dsm.errors import UserError
+from dsm.methods.classify import ClassifyConfig
 from dsm.models.foreign import Renormalized, find_tensors, recognise
 from dsm.models.sources import SOURCES
 from dsm.models.weights import load_weights
@@ -250,3 +254,21 @@ def test_features_are_extracted_by_anothers_encoder(
     features = np.load(tmp_path / "a.npy")
     assert features.shape == (4, 512)
     assert np.isfinite(features).all()
+
+
+def test_what_is_used_to_other_pictures_is_not_frozen(scenes: Path, tmp_path: Path) -> None:
+    path = tmp_path / "theirs.pth"
+    torch.save(random_state("r3d18", {}, as_hara), path)
+    assert isinstance(load_weights(path).module, Renormalized)
+    data = FinetuneData(scenes / "train.txt", batch_size=8, workers=0)
+    for head in (ClassifyConfig(linear_probe=True), ClassifyConfig(train_from="layer4")):
+        run = FinetuneConfig(data, tmp_path / "run", weights=str(path), clip=CLIP, head=head)
+        with pytest.raises(UserError, match="what is frozen cannot get used to ours"):
+            finetune(run)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_encoder_of_two_channels_is_shown_flow(tmp_path: Path) -> None:
+    path = tmp_path / "flow.pt"
+    torch.save(random_state("i3d", {"in_channels": 2}, as_piergiaj), path)
+    assert ClipChanges().of(load_weights(path).config).modality == "flow"

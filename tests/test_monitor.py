@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from runs import equal, small_run, weights_of
 from torch import nn
 
 from dsm.analyse.run_figures import draw_run
+from dsm.datasets.evaluation_clips import EvaluationClips, load_clips
 from dsm.datasets.lists import read_list, write_list
 from dsm.engine.health import PATIENCE, Health
 from dsm.engine.monitor import MonitorConfig, look
@@ -93,6 +97,31 @@ def test_a_monitor_wants_labels(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="wants labelled videos"):
         pretrain(small_run(scenes, tmp_path / "run", monitor=MonitorConfig(unlabelled)))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_look_that_ends_the_run_costs_no_training(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monitor, out = MonitorConfig(scenes / "test_free.txt", every=1), tmp_path / "run"
+    monkeypatch.setattr("dsm.engine.pretrain.look", crash)
+    with pytest.raises(MemoryError):
+        pretrain(small_run(scenes, out, monitor=monitor, steps=7, save_every=100))
+    monkeypatch.undo()
+    run = pretrain(small_run(scenes, out, monitor=monitor, steps=7, save_every=100, resume=True))
+    assert [line["step"] for line in read_metrics(run) if "loss" in line] == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
+def test_ctrl_c_ends_no_process_that_reads_for_a_look(scenes: Path, tmp_path: Path) -> None:
+    videos, clip = read_list(scenes / "test_free.txt"), small_run(scenes, tmp_path).clip
+    batches = load_clips(EvaluationClips(videos, clip, 1, workers=1), 2, workers=1)
+    count = len(next(batches)["index"])
+    for child in multiprocessing.active_children():
+        os.kill(child.pid or 0, signal.SIGINT)
+    assert count + sum(len(batch["index"]) for batch in batches) == len(videos)
 
 
 def test_a_run_is_drawn(scenes: Path, tmp_path: Path) -> None:

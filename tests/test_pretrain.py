@@ -175,6 +175,20 @@ def test_resuming_with_other_settings_names_the_first(
     assert named in str(told.value)
 
 
+def test_a_setting_that_a_run_did_not_know_yet_is_no_other_when_it_is_resumed(
+    scenes: Path, tmp_path: Path
+) -> None:
+    out = pretrain(config(scenes, tmp_path / "run", steps=1))
+    (file,) = list_checkpoints(out)
+    state = torch.load(file, weights_only=True)
+    saved = json.loads(state["config"])
+    del saved["settings"]["augment.light"], saved["settings"]["dsm.joint"]
+    torch.save({**state, "config": json.dumps(saved)}, file)
+    with pytest.raises(UserError, match=r"was trained with augment\.light 0\.0, not 0\.3"):
+        pretrain(config(scenes, out, steps=2, resume=True, augment=Augment(light=0.3)))
+    pretrain(config(scenes, out, steps=2, resume=True))
+
+
 def test_resuming_from_nothing_is_refused(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no checkpoint to resume from"):
         pretrain(config(scenes, tmp_path / "none", resume=True))

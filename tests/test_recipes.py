@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tyro
 from runs import small_run
 
 from dsm import cli
@@ -16,13 +18,15 @@ from dsm.commands.run_recipe import (
     RecipeData,
     RecipesConfig,
     RunRecipeConfig,
+    _settings,
+    as_flag,
     recipes_command,
     run_recipe,
 )
 from dsm.engine import trainer
 from dsm.engine.interrupt import Interrupted
 from dsm.engine.optim import learning_rate
-from dsm.engine.pretrain import pretrain
+from dsm.engine.pretrain import PretrainConfig, pretrain
 from dsm.errors import UserError
 from dsm.models.weights import list_checkpoints, load_weights
 from dsm.recipes import RECIPES, find_recipe
@@ -125,6 +129,26 @@ def test_small_data_of_ones_own_goes_on_from_weights(scenes: Path, tmp_path: Pat
     run_recipe(config)
     about = load_weights(tmp_path / "run" / "finetune").config
     assert (about["backbone"], about["model"]["pooling"]) == ("tiny", "avgmax")
+
+
+def test_overwrite_spares_the_weights_that_are_begun_with(scenes: Path, tmp_path: Path) -> None:
+    first = pretrain(small_run(scenes, tmp_path / "run" / "pretrain", steps=1))
+    config = run_config(scenes, tmp_path / "run", "small-own", weights=str(first), overwrite=True)
+    (tmp_path / "run" / "recipe.json").write_text("{}")  # of other settings, which it may replace
+    with pytest.raises(UserError, match="lies in --out, which --overwrite empties"):
+        run_recipe(config)
+    assert list_checkpoints(first)
+
+
+def test_a_setting_is_told_as_one_types_it() -> None:
+    config = find_recipe("table-ucf101-i3d-dsm").pretrain
+    assert config is not None
+    told = [as_flag(name, value) for name, value in _settings(config)]
+    assert {"--no-recompute", "--dsm.no-joint", "--dsm.tld.shift 1.0"} <= set(told)
+    words = [word for flag in told for word in flag.split()]
+    again = tyro.cli(PretrainConfig, args=[*words, "--data.train", "list.txt", "--out", "out"])
+    assert again.settings.dsm == config.settings.dsm
+    assert replace(again, data=config.data, out=config.out, settings=config.settings) == config
 
 
 def test_a_stopped_verb_says_how_it_itself_goes_on(

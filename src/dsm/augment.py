@@ -39,6 +39,9 @@ class Augment:
     """How far the light of a clip wanders over its frames, at most: 0.2 is to 0.8 or 1.2 times as bright."""
 
     def __post_init__(self) -> None:
+        for name in ("rotate", "zoom", "brightness", "contrast", "saturation", "hue"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"augment.{name} must be 0 or more, not {getattr(self, name):g}.")
         if not 0 <= self.light < 1:
             raise UserError(f"augment.light must be from 0 to below 1, not {self.light:g}.")
         if not 0 <= self.jitter <= 1:

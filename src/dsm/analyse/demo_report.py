@@ -195,7 +195,7 @@ def _curves(evidence: Evidence) -> list[str]:
         ),
         figures.line_chart(
             motion, title="Anchor nearer to positive than to its negative", y_label="% of clips",
-            y_range=(0, 102), level=(50, "blind to motion"),
+            y_range=(0, 102),
             description="Share of clips whose positive is nearer than their motion-broken negative.",
         ),
         figures.line_chart(

@@ -164,13 +164,11 @@ def line_chart(
     y_label: str,
     description: str,
     y_range: tuple[float, float] | None = None,
-    level: tuple[float, str] | None = None,
 ) -> str:
     """Curves over training steps.
 
     Args:
         lines: (label, colour or look, xs, ys); a label that begins with ``_`` is not in the legend.
-        level: a dotted line at this height, with its name.
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(5.4, 2.8))
@@ -179,16 +177,6 @@ def line_chart(
             look = colour if isinstance(colour, Look) else Look(colour, "")
             axes.plot(
                 xs, ys, color=look.colour or _INK, linestyle=look.line_style, label=label, linewidth=1.6
-            )
-        if level:
-            axes.axhline(level[0], color=_INK, linewidth=0.8, linestyle=":")
-            axes.annotate(
-                level[1],
-                (0.99, level[0]),
-                xycoords=("axes fraction", "data"),
-                ha="right",
-                va="bottom",
-                fontsize=8,
             )
         if y_range:
             axes.set_ylim(*y_range)

@@ -15,6 +15,7 @@ from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError, nearest
 from dsm.files import write_text
+from dsm.video.source import EXTENSIONS
 
 SHOWN = 5
 ABSENT = "absent.txt"
@@ -69,13 +70,15 @@ def _as_list(entries: list[Entry], root: Path) -> VideoList:
 
 
 def _by_stem(folder: Path) -> dict[str, str]:
-    """Where each file or lowest folder below ``folder`` is, by its name without ending."""
+    """Where each video or lowest folder below ``folder`` is, by its name without ending."""
     there: dict[str, str] = {}
     for place, folders, files in walk_with_links(folder):
         inside = Path(place).relative_to(folder)
         if not folders and place != str(folder):
             there[inside.name] = inside.as_posix()
-        there |= {Path(name).stem: (inside / name).as_posix() for name in files}
+        # What lies beside a video under its name (subtitles, poses, a thumbnail) is none.
+        videos = [name for name in files if Path(name).suffix.lower() in EXTENSIONS]
+        there |= {Path(name).stem: (inside / name).as_posix() for name in videos}
     return there
 
 

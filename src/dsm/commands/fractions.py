@@ -22,10 +22,10 @@ from dsm.commands.train import train_to_the_end
 from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
 from dsm.datasets.lists import CLASSES, VideoList, read_list, write_list
 from dsm.datasets.splits import subset
-from dsm.engine.encoder import starting_encoder
-from dsm.engine.finetune import FinetuneConfig, class_names, read_lists
+from dsm.engine.finetune import FinetuneConfig, class_names, classified_encoder, read_lists
 from dsm.engine.processes import begun_from_outside
 from dsm.engine.progress import console
+from dsm.engine.run import check_spared
 from dsm.engine.runfolder import claim_by_settings, git_revision, plain
 from dsm.errors import UserError
 from dsm.evaluate.results import Row, read_results, write_results
@@ -78,8 +78,9 @@ def sweep(config: FractionsConfig) -> list[Row]:
         raise UserError("--fractions trains one run after another: leave torchrun out, and give --devices.")
     videos, _ = read_lists(config.data)
     parts = {one: videos.part(_chosen(config, videos, one), config.out) for one in sorted(config.fractions)}
-    starting_encoder(config, config.weights)  # weights that do not fit are found out now
+    classified_encoder(config)  # weights that do not fit are found out now
     name = "random" if config.weights == RANDOM else load_weights(config.weights).name
+    check_spared(config.weights, config.out, overwrite=config.overwrite)
     settings = {key: value for key, value in plain(config).items() if key not in FREE}
     claim_by_settings(config.out, "fractions.json", settings, what="a sweep", overwrite=config.overwrite)
     names = class_names(config.data.train, int(videos.labels.max()) + 1)
@@ -128,7 +129,7 @@ def _written(part: VideoList, file: Path) -> Path:
         if list(before.paths) != list(part.paths) or not np.array_equal(before.labels, part.labels):
             raise UserError(
                 f"{file}: holds other videos than the training list gives now; choose another --out, "
-                "or --overwrite to begin anew."
+                f"or remove {file.parent} to begin anew."
             )
     write_list(file, part)
     return file

@@ -27,7 +27,7 @@ from dsm.datasets.lists import VideoList
 from dsm.engine.bad_videos import told_of_left_out
 from dsm.engine.extraction import ExtractSettings, digest_list
 from dsm.engine.progress import console
-from dsm.engine.runfolder import claim_by_settings, is_of_settings
+from dsm.engine.runfolder import claim_by_settings
 from dsm.errors import UserError
 from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.results import read_results
@@ -96,8 +96,7 @@ def claim(
         every.append(made_by | {"weights": _digest(checkpoints[-1])})
     folders = [base / run.name.replace("/", "_") for run in runs]
     for folder, settings_of in zip(folders, every, strict=True):
-        anew = overwrite and not is_of_settings(folder / "measured.json", settings_of)
-        claim_by_settings(folder, "measured.json", settings_of, what="measurements", overwrite=anew)
+        claim_by_settings(folder, "measured.json", settings_of, what="measurements", overwrite=overwrite)
     return folders
 
 

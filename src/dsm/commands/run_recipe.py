@@ -25,7 +25,7 @@ from dsm.engine.extraction import ExtractSettings
 from dsm.engine.finetune import FinetuneConfig
 from dsm.engine.pretrain import PretrainConfig
 from dsm.engine.progress import console
-from dsm.engine.run import RunConfig
+from dsm.engine.run import RunConfig, check_spared
 from dsm.engine.runfolder import claim_by_settings, flat, git_revision, plain
 from dsm.errors import UserError
 from dsm.evaluate.results import Row, write_results
@@ -72,7 +72,16 @@ def _tell(recipe: Recipe) -> None:
         if part is not None and (title in recipe.stages or not recipe.pretrain):
             print(f"\n{title}")
             for name, value in _settings(part):
-                print(f"  --{name} {value}")
+                print(f"  {as_flag(name, value)}")
+
+
+def as_flag(name: str, value: Any) -> str:
+    """A setting as one types it: ``--optim.lr 0.1``, ``--no-recompute``, ``--dsm.no-joint``."""
+    if isinstance(value, bool):
+        group, _, last = name.rpartition(".")
+        return f"--{group + '.' if group else ''}{'' if value else 'no-'}{last}"
+    words = value if isinstance(value, list) else [value]
+    return " ".join([f"--{name}", *map(str, words)])
 
 
 def _settings(config: RunConfig) -> list[tuple[str, Any]]:
@@ -188,6 +197,7 @@ def _check(config: RunRecipeConfig, recipe: Recipe) -> None:
             read_list(path, root)  # found out now, not after days of pretraining
     if config.weights is not None:
         load_weights(config.weights)  # before --overwrite empties the folder
+        check_spared(config.weights, config.out, overwrite=config.overwrite)
 
 
 def pretraining(config: RunRecipeConfig, recipe: PretrainConfig) -> PretrainConfig:

@@ -28,6 +28,8 @@ class SubsetConfig:
     """How much of each class: 0.01 for 1 %. Subsets of one seed are nested."""
     out: Path
     """List to write."""
+    root: Path | None = None
+    """Folder put before relative paths; left out, the list's own."""
     seed: int = 0
     """Another seed, other videos."""
     overwrite: bool = False
@@ -37,7 +39,7 @@ class SubsetConfig:
 def subset_command(config: SubsetConfig) -> None:
     """Write a class-balanced part of a list."""
     claim_file(config.out, overwrite=config.overwrite)
-    videos = read_list(config.videos)
+    videos = read_list(config.videos, config.root)
     chosen = subset(videos.labels, config.fraction, config.seed)
     write_list(config.out, videos.part(chosen, config.out.parent))
     carry_classes(videos, config.out.parent)
@@ -53,6 +55,8 @@ class SplitConfig:
     """The list to split."""
     out: Path
     """Folder for train.txt and test.txt."""
+    root: Path | None = None
+    """Folder put before relative paths; left out, the list's own."""
     test_share: float = 0.3
     """About how much is for testing."""
     group_regex: str = ""
@@ -69,7 +73,7 @@ def split_command(config: SplitConfig) -> None:
     files = config.out / "train.txt", config.out / "test.txt"
     for file in files:
         claim_file(file, overwrite=config.overwrite)
-    videos = read_list(config.videos)
+    videos = read_list(config.videos, config.root)
     groups = groups_of(videos.paths, config.group_regex) if config.group_regex else list(videos.paths)
     test = split_by_group(groups, config.test_share, config.seed)
     for file, chosen in zip(files, (~test, test), strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -126,6 +127,11 @@ def _seconds(windows: Indices, times: NDArray[np.float64] | None) -> NDArray[np.
     return np.stack([times[numbers[:, 0]], times[numbers.max(1)]], axis=1).astype(np.float32)
 
 
+def _leave_ctrl_c(worker: int) -> None:
+    """Ctrl-C reaches workers too; whoever reads from them ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def collate_clips(samples: list[Any]) -> Any:
     """Join the clips of videos: they need not have equally many.
 
@@ -166,8 +172,9 @@ def load_clips(
         VideoError: a video cannot be read. UserError: something else is wrong.
     """
     batches: DataLoader[Any] = DataLoader(
-        clips, batch_size, sampler=order, num_workers=workers, collate_fn=collate_clips, pin_memory=pin_memory
-    )
+        clips, batch_size, sampler=order, num_workers=workers, collate_fn=collate_clips,
+        worker_init_fn=_leave_ctrl_c, pin_memory=pin_memory,
+    )  # fmt: skip
     for batch in batches:
         if isinstance(batch, UserError):
             raise batch

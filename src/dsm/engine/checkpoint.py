@@ -54,11 +54,14 @@ def keep_best(path: Path) -> None:
             shutil.copyfile(path, aside)
 
 
-def newest_good(run: Path, settings: dict[str, Any], *, rename: bool = True) -> dict[str, Any]:
+def newest_good(
+    run: Path, settings: dict[str, Any], defaults: dict[str, Any], *, rename: bool = True
+) -> dict[str, Any]:
     """The newest checkpoint of a run that can be read; those that cannot are set aside.
 
     Args:
         settings: those that a run must not change, by the names of their flags.
+        defaults: what those are where nobody says.
         rename: whether this process may rename files.
 
     Raises:
@@ -72,13 +75,15 @@ def newest_good(run: Path, settings: dict[str, Any], *, rename: bool = True) -> 
                 console.print(f"{error} It is set aside; trying the one before.", style="yellow")
                 path.rename(path.with_suffix(".unreadable"))
             continue
-        _same_settings(path, json.loads(state["config"]).get("settings", {}), settings)
+        _same_settings(path, json.loads(state["config"]).get("settings", {}), settings, defaults)
         return state
     raise UserError(f"{run}: none of its checkpoints can be read; begin anew with --overwrite.")
 
 
-def _same_settings(path: Path, was: dict[str, Any], now: dict[str, Any]) -> None:
-    for name in sorted(was.keys() & now.keys()):  # a setting that is newer than the run was at its default
+def _same_settings(path: Path, was: dict[str, Any], now: dict[str, Any], defaults: dict[str, Any]) -> None:
+    # A setting that is newer than the run was at its default; one without (a method's own) is not asked.
+    was = {name: defaults[name] for name in defaults.keys() & now.keys()} | was
+    for name in sorted(was.keys() & now.keys()):
         if was[name] != now[name]:
             raise UserError(
                 f"{path}: was trained with {name} {was[name]}, not {now[name]}; "

@@ -12,18 +12,24 @@ from dsm.engine.progress import console
 from dsm.engine.run import RunConfig
 from dsm.errors import UserError
 from dsm.modality import MODALITIES
+from dsm.models.foreign import Renormalized
 from dsm.models.weights import RANDOM, load_weights
 from dsm.models.zoo import create_model
 
 
-def starting_encoder(config: RunConfig, weights: str) -> tuple[nn.Module, dict[str, Any]]:
+def starting_encoder(
+    config: RunConfig, weights: str, *, frozen: bool = False
+) -> tuple[nn.Module, dict[str, Any]]:
     """Build the encoder of ``weights``, or for ``none`` that of the settings with random weights.
+
+    Args:
+        frozen: whether a part of it will not be trained.
 
     Returns:
         The encoder, and what a checkpoint says of it: ``backbone`` and ``model``, its settings.
 
     Raises:
-        UserError: the weights cannot be read, or want other clips.
+        UserError: the weights cannot be read, or want other clips; or are used to other pictures, and frozen.
     """
     channels = MODALITIES[config.clip.modality].channels
     pooling = {"pooling": config.pooling} if config.pooling else {}
@@ -38,6 +44,11 @@ def starting_encoder(config: RunConfig, weights: str) -> tuple[nn.Module, dict[s
     backbone, settings = str(loaded.config["backbone"]), {**loaded.config["model"], **pooling}
     if settings.get("in_channels", 3) != channels:
         raise UserError(f"{weights}: was not trained on clips of --clip.modality {config.clip.modality}.")
+    if frozen and isinstance(loaded.module, Renormalized):
+        raise UserError(
+            f"{weights}: is used to pictures of another normalisation, and what is frozen cannot get used to "
+            "ours; train all of it, or take `dsm extract` and `dsm probe`, which show it its own."
+        )
     encoder = create_model(backbone, **settings)
     # Weights trained on pictures of another normalisation get used to ours.
     inner: Any = getattr(loaded.module, "encoder", loaded.module)

@@ -26,7 +26,7 @@ from dsm.engine.loading import Batches
 from dsm.engine.parts import Extracted, Part, join, save_part, together
 from dsm.engine.processes import is_first, make_fabric
 from dsm.engine.progress import progress
-from dsm.engine.runfolder import claim_by_settings, is_of_settings
+from dsm.engine.runfolder import claim_by_settings
 from dsm.errors import UserError
 from dsm.evaluate.extract import encode, means, to_input
 from dsm.evaluate.feature_files import check_suffix
@@ -115,8 +115,6 @@ def extract_to_file(
     chosen = {name: value for name, value in asdict(settings).items() if name not in ("workers", "timeout")}
     fabric = make_fabric()
     if fabric.is_global_zero:
-        # The same extraction, stopped, goes on, also where it is to replace an older file.
-        overwrite = overwrite and not is_of_settings(folder / "extraction.json", made_by | chosen)
         claim_by_settings(
             folder, "extraction.json", made_by | chosen, what="an extraction", overwrite=overwrite
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -72,12 +72,18 @@ def _finetune(config: FinetuneConfig) -> None:
     build_trainer(config).run()
 
 
+def classified_encoder(config: FinetuneConfig) -> tuple[nn.Module, dict[str, Any]]:
+    """See :func:`~dsm.engine.encoder.starting_encoder`."""
+    frozen = config.head.linear_probe or config.head.train_from is not None
+    return starting_encoder(config, config.weights, frozen=frozen)
+
+
 def build_trainer(config: FinetuneConfig) -> Trainer:
     """What a run is made of, in this process; its folder is taken."""
     videos, tests = read_lists(config.data)
     counts = torch.from_numpy(np.bincount(videos.labels))
     torch.manual_seed(config.seed)
-    encoder, about = starting_encoder(config, config.weights)
+    encoder, about = classified_encoder(config)
     method = Classify(encoder, config.head, counts)
     begin(config, videos)
     saved = {
@@ -106,6 +112,7 @@ def read_lists(data: FinetuneData) -> tuple[VideoList, VideoList | None]:
     tests, classes = read_list(data.test, data.root), int(videos.labels.max()) + 1
     if tests.labels.min() < 0 or tests.labels.max() >= classes:
         raise UserError(f"{tests.source}: its labels must be among the {classes} of {videos.source}.")
+    check_class_names(tests, class_names(data.train, classes), str(data.train))
     return videos, tests
 
 
@@ -149,6 +156,7 @@ def _watch(config: FinetuneConfig, tests: VideoList, classes: int, steps_an_epoc
         found = predict(
             method.query, tests, config.clip,  # type: ignore[arg-type]
             classes=classes, windows=config.test_windows, workers=config.data.workers,
+            seconds=config.data.timeout,
         )  # fmt: skip
         unread = {"unread": float(found.unread)} if found.unread else {}
         return {"top1": float(found.top(1).mean()), "top5": float(found.top(5).mean()), **unread}

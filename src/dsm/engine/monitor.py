@@ -54,11 +54,22 @@ class MonitorConfig:
 
 
 def look(
-    encoder: nn.Module, videos: VideoList, clip: ClipConfig, *, windows: int, workers: int
+    encoder: nn.Module,
+    videos: VideoList,
+    clip: ClipConfig,
+    *,
+    windows: int,
+    workers: int,
+    seconds: float | None = None,
 ) -> dict[str, float]:
-    """R@1 and the accuracy of a vote of the nearest neighbours, each video against the others, in [0, 1]."""
+    """R@1 and the accuracy of a vote of the nearest neighbours, each video against the others, in [0, 1].
+
+    ``seconds``: how long a video may take to read.
+    """
     bad: list[BadVideo] = []
-    (features,) = extract_by_all([encoder], videos, clip, windows=windows, workers=workers, on_bad=bad.append)
+    (features,) = extract_by_all(
+        [encoder], videos, clip, windows=windows, workers=workers, seconds=seconds, on_bad=bad.append
+    )
     if bad:
         console.print(
             f"{len(bad)} videos of --monitor.list cannot be read; the first: {bad[0].reason}", style="yellow"

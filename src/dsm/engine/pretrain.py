@@ -81,6 +81,9 @@ def _watch(config: PretrainConfig, steps_an_epoch: int) -> Watch | None:
 
     def ask(method: nn.Module) -> dict[str, float]:
         encoder: Any = method.query.encoder  # type: ignore[union-attr]
-        return look(encoder, watched, config.clip, windows=monitor.windows, workers=config.data.workers)
+        return look(
+            encoder, watched, config.clip, windows=monitor.windows, workers=config.data.workers,
+            seconds=config.data.timeout,
+        )  # fmt: skip
 
     return Watch(ask, every=monitor.every * max(steps_an_epoch, 1), best="knn")

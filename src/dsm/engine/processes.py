@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -25,6 +26,10 @@ from dsm.errors import USER_ERROR, UserError
 
 Config = TypeVar("Config")
 GOES_ON = "The same command goes on from what was saved; `dsm pretrain` and `dsm finetune` with --resume."
+
+
+LONGEST_WAIT = timedelta(hours=6)
+"""For another process; while one looks at a list (``--monitor.list``, ``--data.test``) the others wait."""
 
 
 def begun_from_outside() -> bool:
@@ -56,7 +61,9 @@ def make_fabric() -> Fabric:
         devices=local,
         num_nodes=world // local,
         # Buffers need no broadcast: statistics are computed over all processes, the queue gathers from all.
-        strategy=DDPStrategy(cluster_environment=TorchElasticEnvironment(), broadcast_buffers=False),
+        strategy=DDPStrategy(
+            cluster_environment=TorchElasticEnvironment(), broadcast_buffers=False, timeout=LONGEST_WAIT
+        ),
     )
     fabric.launch()
     return fabric

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -131,6 +131,14 @@ def lasting_settings(config: RunConfig, videos: VideoList) -> dict[str, Any]:
     return flat(settings)
 
 
+def default_settings(config: RunConfig, videos: VideoList) -> dict[str, Any]:
+    """As :func:`lasting_settings`, of the same method, where nobody says anything."""
+    plain_ = {one.name: one.default for one in fields(config) if one.default is not MISSING}
+    made = {one.name: one.default_factory() for one in fields(config) if one.default_factory is not MISSING}
+    chosen = {"method": config.method} if hasattr(config, "method") else {}
+    return lasting_settings(replace(config, **{**plain_, **made, **chosen}), videos)
+
+
 def in_its_processes(config: Config, function: Callable[[Config], Any]) -> None:
     """Call ``function(config)`` in as many processes as the run is to have.
 
@@ -163,6 +171,12 @@ def check_batch(config: RunConfig, world: int) -> None:
         )
 
 
+def check_spared(weights: str | None, out: Path, *, overwrite: bool) -> None:
+    """Raise UserError where ``--overwrite`` would take the weights that are begun with."""
+    if overwrite and weights not in (None, RANDOM) and Path(weights).resolve().is_relative_to(out.resolve()):
+        raise UserError(f"{weights}: lies in --out, which --overwrite empties; choose another --out.")
+
+
 def begin(config: RunConfig, videos: VideoList) -> None:
     """See that the run can be, take its folder and write down what it is.
 
@@ -173,13 +187,7 @@ def begin(config: RunConfig, videos: VideoList) -> None:
     """
     if config.precision == "fp16" and trains_on_cpu():
         raise UserError("--precision fp16 wants a GPU; on the CPU bf16 is the fast one.")
-    weights = getattr(config, "weights", RANDOM)
-    if (
-        config.overwrite
-        and weights != RANDOM
-        and Path(weights).resolve().is_relative_to(config.out.resolve())
-    ):
-        raise UserError(f"{weights}: lies in --out, which --overwrite empties; choose another --out.")
+    check_spared(getattr(config, "weights", RANDOM), config.out, overwrite=config.overwrite)
     check_batch(config, int(os.environ.get("WORLD_SIZE", "1")))
     batch = config.data.batch_size
     if len(videos) < batch:

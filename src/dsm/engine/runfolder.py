@@ -115,6 +115,8 @@ def claim_by_settings(
 ) -> None:
     """Take a folder for work that goes on where it was stopped, if its settings are the same.
 
+    ``overwrite`` empties a folder of other settings alone: the command that began with it goes on too.
+
     Args:
         marker: the file in it that holds the settings.
         what: what the folder is called in messages: "a demo".
@@ -128,12 +130,13 @@ def claim_by_settings(
     if out.is_dir() and any(out.iterdir()):
         if not file.is_file():
             raise UserError(f"{out} is not empty and not {what}; choose another --out.")
-        if overwrite:
+        if not is_of_settings(file, settings):
+            if not overwrite:
+                raise UserError(
+                    f"{out} holds {what} of other settings; choose another --out, or --overwrite to replace "
+                    "it."
+                )
             empty_folder(out)
-        elif not is_of_settings(file, settings):
-            raise UserError(
-                f"{out} holds {what} of other settings; choose another --out, or --overwrite to replace it."
-            )
     write_text(file, json.dumps(settings, indent=2) + "\n")
 
 

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from dsm.engine.model_card import CARD, write_run_card
 from dsm.engine.optim import build_optimizer, learning_rate
 from dsm.engine.processes import greatest, joined, make_fabric, mean
 from dsm.engine.progress import Clock, console, progress
-from dsm.engine.run import RunConfig, lasting_settings
+from dsm.engine.run import RunConfig, default_settings, lasting_settings
 from dsm.engine.runfolder import RunLog
 from dsm.engine.sync_norm import synchronise_norms
 from dsm.errors import UserError
@@ -91,7 +92,8 @@ class Trainer:
         self.saved_config = {**about, "settings": settings}
         self.title = f"{about['method']} on {about['backbone']}"
         if config.resume:
-            self._load(newest_good(config.out, settings, rename=self.fabric.is_global_zero))
+            defaults = default_settings(config, videos)
+            self._load(newest_good(config.out, settings, defaults, rename=self.fabric.is_global_zero))
         self.batches = self._build_batches(videos)
         self.bad = BadVideos(config.out, videos, config.data.max_bad, write=self.fabric.is_global_zero)
         self.health = Health(self.step)
@@ -220,24 +222,41 @@ class Trainer:
         return [buffer.clone() for buffer in self.method.buffers()]
 
     def _save_and_look(self, log: RunLog | None, *, stopping: bool) -> None:
-        """Write a checkpoint and ask the monitor, where it is time to; the first process does it for all."""
+        """Write a checkpoint and ask the monitor, where it is time to; the first process does it for all.
+
+        The checkpoint is written first: a look that ends the run, by a video that it cannot survive, costs no
+        training, and a resumed run is past it.
+        """
         c = self.config
         last = self.step == self.total
         looking = self.watch is not None and (last or self.step % self.watch.every == 0)
         saving = last or stopping or self.step % c.save_every == 0
         if log is None or not (looking or saving):
             return
-        better = False
-        if looking and self.watch:
-            state_of_draws = torch.get_rng_state()
-            scores = self.watch.ask(self.method)
-            self.method.train()
-            torch.set_rng_state(state_of_draws)
-            log.write(self.step, {f"monitor/{name}": value for name, value in scores.items()})
-            told = ", ".join(f"{name} {value:.3g}" for name, value in scores.items())
-            console.print(f"step {self.step}: {told}")
-            score = scores[self.watch.best]
-            better, self.best = score > self.best, max(self.best, score)
+        path = self._save(must=last or stopping)
+        if looking and self.watch and self._look(self.watch, log):
+            path = self._save(must=last or stopping)  # it says what the best was
+            if path:
+                keep_best(path)
+        if last or stopping:
+            self._write_card()
+
+    def _look(self, watch: Watch, log: RunLog) -> bool:
+        """Ask the monitor, and tell; whether it was never better."""
+        state_of_draws = torch.get_rng_state()
+        scores = watch.ask(self.method)
+        self.method.train()
+        torch.set_rng_state(state_of_draws)
+        log.write(self.step, {f"monitor/{name}": value for name, value in scores.items()})
+        told = ", ".join(f"{name} {value:.3g}" for name, value in scores.items())
+        console.print(f"step {self.step}: {told}")
+        score = scores[watch.best]
+        better, self.best = score > self.best, max(self.best, score)
+        return better
+
+    def _save(self, *, must: bool) -> Path | None:
+        """Write a checkpoint; where it cannot be and must not, that is told and None."""
+        c = self.config
         state = {
             "config": json.dumps(self.saved_config),
             "method": self.method.state_dict(),
@@ -248,16 +267,12 @@ class Trainer:
             "skipped": self.skipped,
         }
         try:
-            path = save_checkpoint(c.out, self.step, state, keep=c.keep)
+            return save_checkpoint(c.out, self.step, state, keep=c.keep)
         except UserError as error:
-            if last or stopping:
+            if must:
                 raise
             console.print(f"{error} The run goes on, and tries again.", style="bold yellow")
-            return
-        if better:
-            keep_best(path)
-        if last or stopping:
-            self._write_card()
+            return None
 
     def _write_card(self) -> None:
         """A card must not cost a run its end."""

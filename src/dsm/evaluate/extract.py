@@ -59,6 +59,7 @@ def extract_by_all(
     crops: int = 1,
     batch_size: int = 16,
     workers: int = 1,
+    seconds: float | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
     on_bad: Callable[[BadVideo], None] | None = None,
 ) -> list[Features]:
@@ -66,6 +67,7 @@ def extract_by_all(
 
     Args:
         crops: of each clip, 1 in the middle or 3 along its longer side; a video's feature is the mean of all.
+        seconds: how long a video may take to read; None for as long as it takes.
         on_bad: called with each video that cannot be read, which is left out; without it the first of them is
             an error.
 
@@ -74,7 +76,7 @@ def extract_by_all(
     """
     encoders = [channels_last(one.eval()) for one in encoders]
     device = next(encoders[0].parameters()).device
-    clips = EvaluationClips(videos, clip, windows, crops, workers=workers)
+    clips = EvaluationClips(videos, clip, windows, crops, seconds=seconds, workers=workers)
     rows: list[list[NDArray[np.float32]]] = [[] for _ in encoders]
     index: list[int] = []
     done = 0

@@ -76,6 +76,7 @@ def predict(
     crops: int = 1,
     batch_size: int = 4,
     workers: int = 1,
+    seconds: float | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Predictions:
     """Average a classifier's probabilities over ``windows`` times ``crops`` views of each video.
@@ -84,6 +85,7 @@ def predict(
         classifier: normalised clips (B, C, T, H, W) -> logits (B, classes).
         windows: clips, evenly spread over the video.
         crops: of each clip, 1 in the middle or 3 along its longer side.
+        seconds: how long a video may take to read; None for as long as it takes.
 
     Videos that cannot be read are left out, and counted.
 
@@ -93,7 +95,7 @@ def predict(
     check_labels(videos, classes)
     (found,) = extract_by_all(
         [probabilities_of(classifier)], videos, clip, windows=windows, crops=crops, batch_size=batch_size,
-        workers=workers, on_progress=on_progress, on_bad=lambda _: None,
+        workers=workers, seconds=seconds, on_progress=on_progress, on_bad=lambda _: None,
     )  # fmt: skip
     return Predictions(found.features, found.labels, found.paths, len(videos) - len(found))
 

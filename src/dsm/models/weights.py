@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from dsm.errors import UserError
+from dsm.modality import MODALITIES
 from dsm.models.export import build_encoder, check_format
 from dsm.models.foreign import LoadReport, build, find_tensors, recognise
 from dsm.models.heads import Classifier, Embedder
@@ -156,7 +157,13 @@ def load_weights(
     if match is None:
         raise UserError(f"{weights}: no encoder that dsm knows; `dsm weights inspect` lists its tensors.")
     module = build(match, partial=partial, head=head == "projection", name=str(weights))
-    config = {"backbone": match.source.backbone, "model": match.settings}
+    config: dict[str, Any] = {"backbone": match.source.backbone, "model": match.settings}
+    channels = match.settings.get("in_channels", 3)
+    if channels != 3:
+        taken = [name for name, one in MODALITIES.items() if one.channels == channels]
+        if not taken:
+            raise UserError(f"{weights}: takes pictures of {channels} channels, which dsm does not make.")
+        config["clip"] = {"modality": taken[0]}
     return LoadedEncoder(module.eval(), weights_name(weights), config, match.report)
 
 
