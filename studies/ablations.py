@@ -87,6 +87,9 @@ GROUPS: dict[str, dict[str, Change]] = {
 }
 
 
+PAIRS = {"light": [("moco, light as it is", "moco")]}
+"""Differences of a group besides those from `dsm`."""
+
 TITLES = {
     "parts": "SLD and TLD, alone and together",
     "sld": "One kind of SLD instead of the smooth warp",
@@ -177,7 +180,7 @@ def write_groups(rows: Sequence[Row], options: Options) -> str:
     ]
     for group, settings in options.settings.items():
         names = list(settings)
-        against = [(name, "dsm") for name in names]
+        against = [(name, "dsm") for name in names] + PAIRS.get(group, [])
         parts.append(f"### {TITLES[group]}\n")
         for metric in ("R@1", "linear_probe"):
             parts.append(f"{ranking.SHOWN[metric]}:\n")
