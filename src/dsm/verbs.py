@@ -99,7 +99,7 @@ VERBS = {
             "dsm finetune --weights none --backbone r3d18 --data.train train.txt --out runs/scratch",
             "dsm finetune --weights runs/mine --linear-probe --data.train train.txt --out runs/probe",
             "dsm finetune --weights runs/mine --data.train train.txt --data.test test.txt "
-            "--fractions 0.01 0.1 1 --out runs/few",
+            "--fractions 0.01 0.1 1 --steps 240 --out runs/few",
         ),
     ),
     "test": Verb(

@@ -40,7 +40,8 @@ class PreviewConfig:
     root: Annotated[Path | None, tyro.conf.arg(aliases=["--data.root"])] = None
     """Folder put before relative paths; left out, the list's own."""
     kinds: tuple[str, ...] = ()
-    """Kinds to show one by one, or `all`; left out, positive, anchor and negative as they are trained on."""
+    """Kinds to show one by one, or `all`; left out, positive, anchor and negative as they are trained on, but
+    for what `--augment` does."""
     sld: SpatialMix = field(default_factory=SpatialMix)
     """How the anchor's scene is broken: the weight of each kind."""
     tld: TemporalMix = field(default_factory=TemporalMix)
