@@ -17,7 +17,8 @@ from dsm.engine.encoder import starting_encoder
 from dsm.engine.optim import OptimConfig
 from dsm.engine.run import DataConfig, RunConfig, begin, in_its_processes
 from dsm.engine.runfolder import plain
-from dsm.engine.trainer import Trainer, Watch
+from dsm.engine.trainer import Trainer
+from dsm.engine.watch import Watch
 from dsm.errors import UserError
 from dsm.evaluate.video_test import predict
 from dsm.methods.classify import Classify, ClassifyConfig

@@ -15,7 +15,8 @@ from dsm.engine.encoder import starting_encoder
 from dsm.engine.monitor import MonitorConfig, look
 from dsm.engine.run import RunConfig, begin, in_its_processes
 from dsm.engine.runfolder import plain
-from dsm.engine.trainer import Trainer, Watch
+from dsm.engine.trainer import Trainer
+from dsm.engine.watch import Watch
 from dsm.errors import UserError, nearest
 from dsm.methods import METHODS, MethodSettings, create_method
 from dsm.models.weights import RANDOM

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dsm.datasets.clips import EpochBatches, TrainingClips
 from dsm.datasets.lists import VideoList
@@ -28,6 +26,7 @@ from dsm.engine.progress import Clock, console, progress
 from dsm.engine.run import RunConfig, default_settings, lasting_settings
 from dsm.engine.runfolder import RunLog
 from dsm.engine.sync_norm import synchronise_norms
+from dsm.engine.watch import Watch
 from dsm.errors import UserError
 from dsm.methods.momentum import Queue
 from dsm.methods.step import StepOutput
@@ -36,18 +35,6 @@ from dsm.models.recompute import recompute_stages
 
 SKIPS = 10
 """Steps in a row that may be skipped for numbers that are not finite."""
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Asks how good the training is, by what it does not see."""
-
-    ask: Callable[[nn.Module], dict[str, float]]
-    """The method to scores; it may draw random numbers and leave the method in evaluation mode."""
-    every: int
-    """Steps between two looks; there is one at the end in any case."""
-    best: str
-    """The score by which the best checkpoint is kept."""
 
 
 class Trainer:
@@ -243,10 +230,7 @@ class Trainer:
 
     def _look(self, watch: Watch, log: RunLog) -> bool:
         """Ask the monitor, and tell; whether it was never better."""
-        state_of_draws = torch.get_rng_state()
-        scores = watch.ask(self.method)
-        self.method.train()
-        torch.set_rng_state(state_of_draws)
+        scores = watch.ask_aside(self.method)
         log.write(self.step, {f"monitor/{name}": value for name, value in scores.items()})
         told = ", ".join(f"{name} {value:.3g}" for name, value in scores.items())
         console.print(f"step {self.step}: {told}")

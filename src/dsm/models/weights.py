@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from dsm.errors import UserError
-from dsm.modality import MODALITIES
 from dsm.models.export import build_encoder, check_format
 from dsm.models.foreign import LoadReport, build, find_tensors, recognise
 from dsm.models.heads import Classifier, Embedder
@@ -159,11 +158,10 @@ def load_weights(
     module = build(match, partial=partial, head=head == "projection", name=str(weights))
     config: dict[str, Any] = {"backbone": match.source.backbone, "model": match.settings}
     channels = match.settings.get("in_channels", 3)
-    if channels != 3:
-        taken = [name for name, one in MODALITIES.items() if one.channels == channels]
-        if not taken:
-            raise UserError(f"{weights}: takes pictures of {channels} channels, which dsm does not make.")
-        config["clip"] = {"modality": taken[0]}
+    if channels not in (2, 3):
+        raise UserError(f"{weights}: takes pictures of {channels} channels, which dsm does not make.")
+    if channels == 2:
+        config["clip"] = {"modality": "flow"}
     return LoadedEncoder(module.eval(), weights_name(weights), config, match.report)
 
 

@@ -1,0 +1,29 @@
+"""How good a training is by what it does not see: whoever watches is asked every so many steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Asks how good the training is, by what it does not see."""
+
+    ask: Callable[[nn.Module], dict[str, float]]
+    """The method to scores; it may draw random numbers and leave the method in evaluation mode."""
+    every: int
+    """Steps between two looks; there is one at the end in any case."""
+    best: str
+    """The score by which the best checkpoint is kept."""
+
+    def ask_aside(self, method: nn.Module) -> dict[str, float]:
+        """Ask, and leave the training as it was: its mode, and what it draws next."""
+        state_of_draws = torch.get_rng_state()
+        scores = self.ask(method)
+        method.train()
+        torch.set_rng_state(state_of_draws)
+        return scores
