@@ -170,7 +170,9 @@ def draw(rows: Sequence[Row], options: Options, file: Path) -> None:
         panel.set_title(f"motion and scene tied for {correlation:.0%}")
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("R@1, %")
-    panels[-1].legend(frameon=False, fontsize=8)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False, fontsize=8
+    )
     figure.savefig(file, dpi=90)
 
 
