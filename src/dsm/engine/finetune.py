@@ -74,7 +74,7 @@ def _finetune(config: FinetuneConfig) -> None:
 
 
 def classified_encoder(config: FinetuneConfig) -> tuple[nn.Module, dict[str, Any]]:
-    """See :func:`~dsm.engine.encoder.starting_encoder`."""
+    """The encoder that is begun with (see ``engine/encoder.py``); of some settings a part of it is frozen."""
     frozen = config.head.linear_probe or config.head.train_from is not None
     return starting_encoder(config, config.weights, frozen=frozen)
 
