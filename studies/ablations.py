@@ -79,6 +79,15 @@ GROUPS: dict[str, dict[str, Change]] = {
         "SLD on both": of(sld_on="both"),
         "negatives of their own look": of(look="own"),
     },
+    "views": {
+        "views in one batch, without momentum": of(joint=True),
+        "symmetric": of(symmetric=True),
+    },
+    "paper": {
+        "the paper's disturbances": of(
+            sld=SpatialMix.only("local"), tld=TemporalMix.only("shift"), negatives=1, look="own"
+        ),
+    },
     "light": {
         "dsm, light as it is": Change(light=0.0),
         "moco": Change(method="moco"),
@@ -99,6 +108,8 @@ TITLES = {
     "queue": "A queue of keys instead of the batch, or beside it",
     "strength": "Strength of the warp",
     "where": "Whose scene is bent, and how a negative looks",
+    "views": "How the views are encoded (the positive and the negatives by the momentum encoder)",
+    "paper": "The disturbances of the paper's scripts: local warp, one shifted window of its own look",
     "light": f"Light that wanders in each view on its own (`--augment.light {AUGMENT.light:g}`)",
 }
 
