@@ -23,6 +23,7 @@ lint: $(VENV)/dev
 
 types: $(VENV)/dev
 	$(BIN)/mypy
+	$(BIN)/mypy studies
 
 docs: $(VENV)/docs
 	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going docs site

@@ -39,7 +39,7 @@ COMPONENTS = 3
 
 @dataclass(frozen=True)
 class Options:
-    ablations: tyro.conf.Positional[Path]
+    folder: tyro.conf.Positional[Path]
     """What ``ablations.py`` wrote."""
     seeds: tuple[int, ...] = ablations.Options.seeds
     quick: bool = False
@@ -92,15 +92,15 @@ def table(found: dict[int, dict[str, tuple[float, float]]]) -> str:
 
 def main(options: Options) -> None:
     seeds = options.seeds[:2] if options.quick else options.seeds
-    asked = ablations.Options(options.ablations, only=("light",), seeds=seeds, quick=options.quick)
+    asked = ablations.Options(options.folder, only=("light",), seeds=seeds, quick=options.quick)
     with progress("light in features", len(seeds)) as bar:
         found = {}
         for done, seed in enumerate(seeds, 1):
             found[seed] = told_of(ablations.trials_of(asked, seed))
             bar.update(done)
     caption = "R² of the light's curve in the features and, in brackets, R@1 on `test_free`:"
-    write_text(options.ablations / "light.md", f"`{study_command()}`\n\n{caption}\n\n{table(found)}")
-    console.print(f"{options.ablations}: light.md")
+    write_text(options.folder / "light.md", f"`{study_command()}`\n\n{caption}\n\n{table(found)}")
+    console.print(f"{options.folder}: light.md")
 
 
 if __name__ == "__main__":

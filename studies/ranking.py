@@ -124,7 +124,7 @@ def conflict_over_tied(rows: Sequence[Row], metric: str, options: Options) -> li
             for test in ("test_conflict", "test")
         ]
         if all(gains) and correlation:
-            more = mean_of(np.subtract(*gains).tolist()).told(signed=True)
+            more = mean_of([one - other for one, other in zip(*gains, strict=True)]).told(signed=True)
             where, but = (f"`{test}@{correlation:g}`" for test in ("test_conflict", "test"))
             lines.append(f"Gain of dsm on {where} less that on {but}: {more}.\n")
     return lines
@@ -132,8 +132,8 @@ def conflict_over_tied(rows: Sequence[Row], metric: str, options: Options) -> li
 
 def scenes_config(options: Options, correlation: float, seed: int) -> MotionScenesConfig:
     """The demo's videos, but of this seed, with motion and scene tied so often."""
-    few = {"train": 96, "test": 40} if options.quick else {}
-    return MotionScenesConfig(scene_correlation=correlation, seed=seed, **few)
+    whole = MotionScenesConfig(scene_correlation=correlation, seed=seed)
+    return replace(whole, train=96, test=40) if options.quick else whole
 
 
 def write_scenes(options: Options, correlation: float, seed: int) -> None:
