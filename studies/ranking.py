@@ -155,7 +155,7 @@ def with_scenes(
 
 def draw(rows: Sequence[Row], options: Options, file: Path) -> None:
     """R@1 of each method by test, a panel a correlation; a dot is a seed."""
-    figure = Figure(figsize=(4 * len(options.correlations), 3.2), layout="constrained")
+    figure = Figure(figsize=(4 * len(options.correlations) + 1, 3.2), layout="constrained")
     panels = figure.subplots(1, len(options.correlations), sharey=True, squeeze=False)[0]
     for panel, correlation in zip(panels, options.correlations, strict=True):
         for place, run in enumerate(options.methods):
@@ -170,9 +170,8 @@ def draw(rows: Sequence[Row], options: Options, file: Path) -> None:
         panel.set_title(f"motion and scene tied for {correlation:.0%}")
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("R@1, %")
-    figure.legend(
-        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False, fontsize=8
-    )
+    named = panels[0].get_legend_handles_labels()
+    figure.legend(*named, loc="outside right upper", frameon=False, fontsize=8)
     figure.savefig(file, dpi=90)
 
 
