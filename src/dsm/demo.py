@@ -29,7 +29,7 @@ from dsm.engine.optim import OptimConfig
 from dsm.engine.pretrain import PretrainConfig, pretrain
 from dsm.engine.progress import console, progress
 from dsm.engine.run import DataConfig
-from dsm.engine.runfolder import claim_by_settings, git_revision, plain
+from dsm.engine.runfolder import claim_by_settings, git_revision, lasting, plain
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.feature_files import load_features, save_features
@@ -160,8 +160,7 @@ def demo(config: DemoConfig) -> None:
 def _claim(config: DemoConfig) -> None:
     """Take the folder: a demo of the same settings is gone on with, anything else is left alone."""
     # Seeds may be added and workers changed: both leave what is there as it is.
-    training = plain(pretrain_config(config, TRAINED[0], 0))
-    training = {name: value for name, value in training.items() if name not in ("data", "out")}
+    training = lasting(pretrain_config(config, TRAINED[0], 0), but=("data",))
     settings = {"format": FORMAT, "scenes": plain(scenes_config(config)), "training": training}
     claim_by_settings(config.out, MARKER, settings, what="a demo", overwrite=config.overwrite)
 

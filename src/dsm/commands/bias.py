@@ -21,7 +21,7 @@ from dsm.engine.bad_videos import LEFT_OUT, LeftOut
 from dsm.engine.device import best_device
 from dsm.engine.finetune import class_names
 from dsm.engine.progress import console, progress
-from dsm.engine.runfolder import claim_by_settings, git_revision, plain
+from dsm.engine.runfolder import claim_by_settings, git_revision, lasting
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.results import Row, seed_of, write_results
@@ -110,8 +110,9 @@ def bias(config: BiasConfig) -> list[Row]:
     subjects = _load(config)
     check_classes(subjects, train, [tests, *([conflict] if conflict else [])])
     by_clip = _by_clip(config, subjects)
-    settings = {name: value for name, value in plain(config).items() if name != "overwrite"}
-    claim_by_settings(config.out, "bias.json", settings, what="a bias report", overwrite=config.overwrite)
+    claim_by_settings(
+        config.out, "bias.json", lasting(config), what="a bias report", overwrite=config.overwrite
+    )
 
     judged: dict[str, Judged] = {}
     elsewhere: dict[str, Judged] = {}

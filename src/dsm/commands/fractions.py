@@ -26,14 +26,11 @@ from dsm.engine.finetune import FinetuneConfig, class_names, classified_encoder,
 from dsm.engine.processes import begun_from_outside
 from dsm.engine.progress import console
 from dsm.engine.run import check_spared
-from dsm.engine.runfolder import claim_by_settings, git_revision, plain
+from dsm.engine.runfolder import claim_by_settings, git_revision, lasting
 from dsm.errors import UserError
 from dsm.evaluate.results import Row, read_results, write_results
 from dsm.files import write_text
 from dsm.models.weights import RANDOM, load_weights
-
-FREE = frozenset(("fractions", "resume", "overwrite"))
-"""Settings that the same sweep may have otherwise the next time."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def sweep(config: FractionsConfig) -> list[Row]:
     classified_encoder(config)  # weights that do not fit are found out now
     name = "random" if config.weights == RANDOM else load_weights(config.weights).name
     check_spared(config.weights, config.out, overwrite=config.overwrite)
-    settings = {key: value for key, value in plain(config).items() if key not in FREE}
+    settings = lasting(config, but=("fractions",))  # the same sweep may have others the next time
     claim_by_settings(config.out, "fractions.json", settings, what="a sweep", overwrite=config.overwrite)
     names = class_names(config.data.train, int(videos.labels.max()) + 1)
     write_text(config.out / CLASSES, "".join(f"{name}\n" for name in names))

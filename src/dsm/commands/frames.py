@@ -12,7 +12,7 @@ import tyro
 
 from dsm.datasets.lists import VideoList, carry_classes, read_list, write_list
 from dsm.engine.progress import console, progress
-from dsm.engine.runfolder import claim_by_settings, plain
+from dsm.engine.runfolder import claim_by_settings, lasting
 from dsm.engine.side_by_side import side_by_side
 from dsm.errors import UserError
 from dsm.video.frames import place_of, write_frames
@@ -60,10 +60,9 @@ def frames(config: FramesConfig) -> None:
         if first.setdefault(folder, path) != path:
             raise UserError(f"{first[folder]} and {path}: the frames of both would go to {folder}.")
     # A folder of another size or of flow would be taken for the one that was asked for.
-    settings = {
-        name: value for name, value in plain(config).items() if name not in ("out", "workers", "overwrite")
-    }
-    claim_by_settings(config.out, MARKER, settings, what="a folder of frames", overwrite=config.overwrite)
+    claim_by_settings(
+        config.out, MARKER, lasting(config), what="a folder of frames", overwrite=config.overwrite
+    )
     counts = np.zeros(len(videos), np.int64)
     write = partial(
         write_frames,

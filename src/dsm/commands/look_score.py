@@ -15,7 +15,7 @@ from dsm.datasets.evaluation_clips import EvaluationClips, load_clips
 from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import read_list
 from dsm.engine.progress import console, progress
-from dsm.engine.runfolder import claim_by_settings, git_revision, plain
+from dsm.engine.runfolder import claim_by_settings, git_revision, lasting
 from dsm.errors import UserError
 from dsm.evaluate.bootstrap import mean_interval
 from dsm.evaluate.results import Row, print_rows, row_of, write_results
@@ -35,8 +35,7 @@ def score_list(config: LookConfig, looker: Looker, *, run: str, seed: int) -> li
     """
     videos = read_list(config.video, config.root)
     groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
-    settings = {name: value for name, value in plain(config).items() if name != "overwrite"}
-    claim_by_settings(config.out, "look.json", settings, what="a look", overwrite=config.overwrite)
+    claim_by_settings(config.out, "look.json", lasting(config), what="a look", overwrite=config.overwrite)
     meter, shown = MassMeter(), looker.clip.frames
     probe = config.probes[0]
     before: NDArray[np.uint8] | None = None  # the clips of the last video that could be read

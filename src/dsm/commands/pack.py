@@ -12,7 +12,7 @@ import tyro
 
 from dsm.datasets.lists import VideoList, carry_classes, read_list, write_list
 from dsm.engine.progress import console, progress
-from dsm.engine.runfolder import claim_by_settings, plain
+from dsm.engine.runfolder import claim_by_settings, lasting
 from dsm.engine.side_by_side import side_by_side
 from dsm.errors import UserError
 from dsm.video.frames import place_of
@@ -79,8 +79,7 @@ def pack(config: PackConfig) -> None:
 
 def _claim(config: PackConfig, videos: VideoList) -> None:
     """Take the folder: a pack of the same settings is gone on with."""
-    lasting = ("videos", "root", "short_side", "square", "shard_videos")
-    settings = {name: value for name, value in plain(config).items() if name in lasting}
+    settings = lasting(config)
     # By what is in the list: the shards of another would be taken for its own.
     settings["list"] = hashlib.sha256("\n".join(videos.paths).encode("utf-8", "replace")).hexdigest()
     claim_by_settings(config.out, MARKER, settings, what="a pack", overwrite=config.overwrite)

@@ -26,7 +26,7 @@ from dsm.engine.finetune import FinetuneConfig
 from dsm.engine.pretrain import PretrainConfig
 from dsm.engine.progress import console
 from dsm.engine.run import RunConfig, check_spared
-from dsm.engine.runfolder import claim_by_settings, flat, git_revision, plain
+from dsm.engine.runfolder import claim_by_settings, flat, git_revision, lasting, plain
 from dsm.errors import UserError
 from dsm.evaluate.results import Row, write_results
 from dsm.models.precision import Precision
@@ -156,8 +156,9 @@ def run_recipe(config: RunRecipeConfig) -> None:
     """Do all stages of a recipe that are not done yet; print its number beside the paper's."""
     recipe = find_recipe(config.recipe)
     _check(config, recipe)
-    settings = {name: value for name, value in plain(config).items() if name != "overwrite"}
-    claim_by_settings(config.out, "recipe.json", settings, what="a recipe's run", overwrite=config.overwrite)
+    claim_by_settings(
+        config.out, "recipe.json", lasting(config), what="a recipe's run", overwrite=config.overwrite
+    )
     for note in recipe.notes:
         console.print(f"note: {note}", style="dim")
     weights, rows = config.weights, []

@@ -18,7 +18,7 @@ from dsm.datasets.reading import ClipConfig
 from dsm.engine.extraction import ExtractSettings, extract_to_file
 from dsm.engine.finetune import check_class_names
 from dsm.engine.progress import console
-from dsm.engine.runfolder import claim_by_settings, git_revision, plain
+from dsm.engine.runfolder import claim_by_settings, git_revision, lasting
 from dsm.errors import UserError
 from dsm.evaluate.bootstrap import class_mean_interval
 from dsm.evaluate.disagreement import (
@@ -97,7 +97,7 @@ def video_test(config: VideoTestConfig) -> list[Row]:
         labels = [names[label] for label in videos.labels]
         check_same_list(config.against, other, videos.paths, labels)
     # Whom a test is compared with changes nothing in it.
-    settings = {name: value for name, value in plain(config).items() if name not in ("overwrite", "against")}
+    settings = lasting(config, but=("against",))
     claim_by_settings(config.out, "test.json", settings, what="a test", overwrite=config.overwrite)
     found = _predict(config, classifier, videos, ClipConfig(**about["clip"]))
     test = config.data.test.stem

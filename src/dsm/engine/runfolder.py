@@ -10,6 +10,7 @@ import dataclasses
 import json
 import platform
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -66,6 +67,29 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
+
+
+NEVER_LASTING = frozenset(("out", "overwrite", "resume", "devices", "workers", "timeout", "cache_mb"))
+"""Names of settings that say where work goes and how fast it is done, not what comes out."""
+
+
+def lasting(config: Any, *, but: Collection[str] = ()) -> dict[str, Any]:
+    """Settings that must stay as they were for work to go on, as what JSON has.
+
+    Args:
+        config: a dataclass; those in it lose the names of :data:`NEVER_LASTING` too.
+        but: more names to leave out, of its own fields.
+    """
+    settings = {name: value for name, value in plain(config).items() if name not in but}
+    return _without_passing(settings)
+
+
+def _without_passing(settings: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_passing(value) if isinstance(value, dict) else value
+        for name, value in settings.items()
+        if name not in NEVER_LASTING
+    }
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
