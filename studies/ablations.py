@@ -15,9 +15,11 @@ from typing import Any
 
 import ranking
 from begin import begin
+from light import light_table
 from matplotlib.figure import Figure
 from tables import by_seed, caption, mean_of, paired, table
-from trials import Trial, study_command
+from trial import Trial
+from trials import study_command
 
 from dsm.demo import AUGMENT, SLD, TESTS, TLD
 from dsm.disturb.spatial_mix import SpatialMix
@@ -83,11 +85,7 @@ GROUPS: dict[str, dict[str, Change]] = {
         "views in one batch, without momentum": of(joint=True),
         "symmetric": of(symmetric=True),
     },
-    "paper": {
-        "the paper's disturbances": of(
-            sld=SpatialMix.only("local"), tld=TemporalMix.only("shift"), negatives=1, look="own"
-        ),
-    },
+    "paper": {"the paper's disturbances": Change(ranking.PAPER)},
     "light": {
         "dsm, light as it is": Change(light=0.0),
         "moco": Change(method="moco"),
@@ -148,9 +146,10 @@ def trials_of(options: Options, seed: int) -> list[Trial]:
     """`dsm` as it is first, then each change."""
     shared = ranking.Options(options.out, steps=options.steps, measures=("features",), quick=options.quick)
     whole = ranking.trial(shared, options.correlation, "dsm", seed)
-    found = [whole]
-    for group in options.settings.values():
-        for name, change in group.items():
+    more = ("features", "light")
+    found = [replace(whole, measures=more) if "light" in options.only else whole]
+    for group, settings in options.settings.items():
+        for name, change in settings.items():
             folder = whole.folder.parent / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
             changed = replace(
                 whole.config,
@@ -159,7 +158,8 @@ def trials_of(options: Options, seed: int) -> list[Trial]:
                 augment=replace(whole.config.augment, light=change.light),
                 out=folder,
             )
-            found.append(replace(whole, name=name, config=changed))
+            measures = more if group == "light" else whole.measures
+            found.append(replace(whole, name=name, config=changed, measures=measures))
     return found
 
 
@@ -206,6 +206,9 @@ def main(options: Options) -> None:
         options = replace(options, seeds=options.seeds[:2], steps=ranking.QUICK_STEPS)
     _, rows = ranking.measure_seeds(options, lambda seed: trials_of(options, seed), "ablations")
     write_text(options.out / "ablations.md", write_groups(rows, options))
+    if light := options.settings.get("light"):
+        table_ = light_table(rows, ["dsm", *light], f"{TESTS[0]}@{options.correlation:g}")
+        write_text(options.out / "light.md", f"`{study_command()}`\n\n{table_}")
     console.print(f"{options.out}: ablations.json, ablations.md, and a picture for each group")
 
 

@@ -16,7 +16,8 @@ import ranking
 from begin import begin
 from matplotlib.figure import Figure
 from tables import by_seed, caption, mean_of, paired
-from trials import Trial, study_command
+from trial import Trial
+from trials import study_command
 
 from dsm.analyse.figures import COLOURS
 from dsm.demo import BATCH, CLIP, TESTS

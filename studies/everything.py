@@ -64,7 +64,6 @@ def commands(options: Options) -> list[list[str]]:
         ["studies/ranking.py", "--out", out["ranking"], *shared],
         ["studies/budget.py", "--out", out["budget"], *shared],
         ["studies/ablations.py", "--out", out["ablations"], *shared],
-        ["studies/light.py", out["ablations"], *quick],
     ]
     if options.real and options.groups:
         real = [str(options.real), "--groups", str(options.groups), "--out", out["real"]]

@@ -1,49 +1,33 @@
-"""Do encoders tell videos apart by their light? python studies/light.py runs/ablations
+"""Do encoders tell videos apart by their light? A measure of the trials of ``ablations.py --only light``.
 
 In MotionScenes the light of each video wanders in its own way, which says nothing about its motion but is
-kept by SLD, broken by TLD, and shared by anchor and positive: a short cut. Asked of the trials of
-``ablations.py --only light``: how well a ridge regression finds, in the features of one clip a video of the
-free test, the curve of the brightness of its border (the first three principal components; R² of five folds,
-their mean). Writes ``light.md`` beside them.
+kept by SLD, broken by TLD, and shared by anchor and positive: a short cut. How well does a ridge regression
+find, in the features of one clip a video of the free test, the curve of the brightness of its border (the
+first three principal components; R² of five folds, their mean)?
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-import ablations
 import numpy as np
 import torch
-import tyro
-from begin import begin
 from numpy.typing import NDArray
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import cross_val_score
+from tables import by_seed
 from torch import Tensor, nn
-from trials import Trial, study_command
+from trial import Trial
 
 from dsm.datasets.lists import read_list
-from dsm.demo import CLIP
-from dsm.engine.progress import console, progress
 from dsm.evaluate.extract import extract_by_all
-from dsm.evaluate.results import read_results
-from dsm.files import write_text
+from dsm.evaluate.results import Row
 from dsm.models.weights import load_weights
 
+METRIC = "light_r2"
 BORDER = 4
 """Pixels that actors hardly reach."""
 COMPONENTS = 3
-
-
-@dataclass(frozen=True)
-class Options:
-    folder: tyro.conf.Positional[Path]
-    """What ``ablations.py`` wrote."""
-    seeds: tuple[int, ...] = ablations.Options.seeds
-    quick: bool = False
-    """Of quick ablations: their two seeds."""
 
 
 class BorderLight(nn.Module):
@@ -66,42 +50,27 @@ def found_in(features: NDArray[np.float32], curves: NDArray[np.float32]) -> floa
     return float(np.mean([cross_val_score(ridge, unit, one, cv=5).mean() for one in components.T]))
 
 
-def told_of(trials: Sequence[Trial]) -> dict[str, tuple[float, float]]:
-    """R² of the light, and R@1 on the free test, by the name of the trial."""
-    free = trials[0].tests[0]
-    encoders = [load_weights(trial.weights).module for trial in trials]
-    *features, light = extract_by_all(
-        [*encoders, BorderLight()], read_list(free), CLIP, windows=1, batch_size=32, workers=0
-    )
-    told = {}
-    for trial, one in zip(trials, features, strict=True):
-        rows = read_results(trial.folder / "features.json")
-        (right,) = [row.value for row in rows if row.metric == "R@1" and row.test.startswith(free.stem + "@")]
-        told[trial.name] = found_in(one.features, light.features), right
-    return told
+def measure_light(trial: Trial) -> list[Row]:
+    """R² of the light of the first test, in one clip of each of its videos."""
+    file = trial.tests[0]
+    features, light = extract_by_all(
+        [load_weights(trial.weights).module, BorderLight()], read_list(file), trial.config.clip, windows=1,
+        batch_size=32, workers=0,
+    )  # fmt: skip
+    found = found_in(features.features, light.features)
+    return [Row(trial.name, trial.config.seed, file.stem, METRIC, found, None, None, len(features))]
 
 
-def table(found: dict[int, dict[str, tuple[float, float]]]) -> str:
-    names = sorted(next(iter(found.values())), reverse=True)
+def light_table(rows: Sequence[Row], names: Sequence[str], test: str) -> str:
+    """A line a seed: R² of each trial and, in brackets, its R@1."""
+    found = by_seed(rows)
     lines = ["| seed | " + " | ".join(names) + " |", "|---" * (1 + len(names)) + "|"]
-    for seed, told in found.items():
-        cells = [f"{max(told[name][0], 0):.2f} ({100 * told[name][1]:.0f} %)" for name in names]
+    for seed in sorted(found[names[0], test, METRIC]):
+        told = [(found[name, test, METRIC][seed], found[name, test, "R@1"][seed]) for name in names]
+        cells = [f"{max(light, 0):.2f} ({100 * right:.0f} %)" for light, right in told]
         lines.append(f"| {seed} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def main(options: Options) -> None:
-    seeds = options.seeds[:2] if options.quick else options.seeds
-    asked = ablations.Options(options.folder, only=("light",), seeds=seeds, quick=options.quick)
-    with progress("light in features", len(seeds)) as bar:
-        found = {}
-        for done, seed in enumerate(seeds, 1):
-            found[seed] = told_of(ablations.trials_of(asked, seed))
-            bar.update(done)
-    caption = "R² of the light's curve in the features and, in brackets, R@1 on `test_free`:"
-    write_text(options.folder / "light.md", f"`{study_command()}`\n\n{caption}\n\n{table(found)}")
-    console.print(f"{options.folder}: light.md")
-
-
-if __name__ == "__main__":
-    begin(main, Options, __doc__)
+    return (
+        f"R² of the light's curve in the features and, in brackets, R@1 on `{test}`:\n\n"
+        + "\n".join(lines)
+        + "\n"
+    )

@@ -18,7 +18,8 @@ import tyro
 from begin import begin
 from measured import read_measured
 from tables import by_seed, caption, mean_of, paired, table
-from trials import Trial, run_all, study_command, write_all
+from trial import Trial
+from trials import run_all, study_command, write_all
 
 from dsm.augment import Augment
 from dsm.commands.pack import LIST, PackConfig, pack

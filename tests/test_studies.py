@@ -70,11 +70,11 @@ def test_measurements_travel(study: Callable[[str], ModuleType], tmp_path: Path)
 def test_settings_are_the_same_wherever_they_lie_and_others_for_another_seed(
     study: Callable[[str], ModuleType], tmp_path: Path
 ) -> None:
-    ranking, trials, measured = study("ranking"), study("trials"), study("measured")
+    ranking, trial, measured = study("ranking"), study("trial"), study("measured")
 
     def digest(folder: Path, correlation: float = 0.9, seed: int = 1, **changes: object) -> str:
         options = replace(ranking.Options(folder), **changes)
-        found = trials.settings_of(ranking.trial(options, correlation, "dsm", seed))
+        found = trial.settings_of(ranking.trial(options, correlation, "dsm", seed))
         digest: str = measured.digest(json.loads(json.dumps(found)))
         return digest
 
@@ -141,7 +141,7 @@ def test_a_quick_study_and_a_whole_one_keep_apart(study: Callable[[str], ModuleT
 
 def test_the_studies_settings_can_be_made(study: Callable[[str], ModuleType], tmp_path: Path) -> None:
     ablations, budget = study("ablations"), study("budget")
-    options = ablations.Options(tmp_path, only=("parts", "sld", "negatives", "queue", "strength", "where"))
+    options = ablations.Options(tmp_path)
     trials = ablations.trials_of(options, 3)
     assert len({trial.folder for trial in trials}) == len(trials) == len({trial.name for trial in trials})
     assert {trial.config.seed for trial in trials} == {3}

@@ -1,0 +1,127 @@
+"""What a study asks of an encoder once it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from light import measure_light
+from numpy.typing import NDArray
+from sklearn.model_selection import GroupShuffleSplit
+from trial import Trial
+
+from dsm.commands.bias import BiasConfig, BiasData, bias
+from dsm.commands.look import LookConfig, look
+from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
+from dsm.datasets.groups import find_groups
+from dsm.datasets.lists import read_list
+from dsm.engine.finetune import finetune
+from dsm.evaluate.bootstrap import mean_interval
+from dsm.evaluate.extract import extract_by_all
+from dsm.evaluate.features import Features
+from dsm.evaluate.probe import linear_probe
+from dsm.evaluate.results import Row, read_results, row_of, share
+from dsm.evaluate.retrieval import kept_apart, recall_rows, retrieve
+from dsm.models.weights import list_checkpoints, load_weights
+
+
+def measure_features(trial: Trial) -> list[Row]:
+    """Retrieval of each test in the training videos, and a linear probe trained on them."""
+    train, *tests = features_of(trial, trial.config.data.train, *trial.tests)
+    rows = []
+    probed = linear_probe(train, tests)
+    for file, test, right in zip(trial.tests, tests, probed, strict=True):
+        named = trial.name, trial.config.seed, file.stem
+        rows += recall_rows(*named, retrieve(train, test))
+        rows.append(share(*named, "linear_probe", right))
+    return rows
+
+
+def features_of(trial: Trial, *lists: Path) -> list[Features]:
+    """Of the videos of each list, by the trial's encoder."""
+    encoder = load_weights(trial.weights).module
+    return [
+        extract_by_all([encoder], read_list(file, trial.config.data.root), trial.config.clip, batch_size=32,
+                       windows=trial.windows)[0]
+        for file in lists
+    ]  # fmt: skip
+
+
+def measure_other_groups(trial: Trial) -> list[Row]:
+    """R@1 among the videos of other groups, and a linear probe tested on groups that it was not trained on.
+
+    The probe is trained and tested on :data:`SPLITS` splits, the same for every trial; a video's hit is the
+    share of them that found it.
+    """
+    (all_,) = features_of(trial, trial.tests[0])
+    groups = find_groups(all_.paths, file=trial.groups, regex="") or all_.paths
+    named = trial.name, trial.config.seed, trial.tests[0].stem
+    found = retrieve(all_, all_, apart=kept_apart(all_, all_, (groups, groups)))
+    rows = [share(*named, "R@1", found.recall(1), groups=groups)]
+    asked, right = np.zeros(len(all_)), np.zeros(len(all_))
+    splits = GroupShuffleSplit(SPLITS, test_size=0.3, random_state=0)
+    for train, test in splits.split(groups, groups=groups):
+        asked[test] += 1
+        right[test] += linear_probe(part(all_, train), [part(all_, test)])[0]
+    seen = asked > 0
+    drawn = [group for group, one in zip(groups, seen, strict=True) if one]
+    interval = mean_interval(right[seen] / asked[seen], groups=drawn)
+    return [*rows, row_of(*named, "linear_probe", interval, int(seen.sum()))]
+
+
+SPLITS = 20
+
+
+def part(features: Features, rows: NDArray[np.intp]) -> Features:
+    """Some rows of them."""
+    paths = [features.paths[row] for row in rows]
+    return Features(features.features[rows], features.labels[rows], paths, features.meta)
+
+
+def measure_bias(trial: Trial) -> list[Row]:
+    """Scene reliance and the other numbers of ``dsm bias``, on the last test."""
+    train = trial.labelled or trial.config.data.train
+    data = BiasData(test=trial.tests[-1], train=train, root=trial.config.data.root, workers=0)
+    return bias(
+        BiasConfig((trial.weights,), data, trial.folder / "bias", names=(trial.name,), groups=trial.groups,
+                   seed=trial.config.seed, windows=trial.windows, batch_size=16, overwrite=True)
+    )  # fmt: skip
+
+
+def measure_look(trial: Trial) -> list[Row]:
+    """Map mass on motion, on the first test."""
+    out = trial.folder / "look"
+    look(
+        LookConfig(trial.tests[0], trial.weights, out, score=True, root=trial.config.data.root, workers=0,
+                   groups=trial.groups, seed=trial.config.seed, overwrite=True)
+    )  # fmt: skip
+    return read_results(out / "results.json")
+
+
+def measure_finetuned(trial: Trial) -> list[Row]:
+    """Top-1 of each test after fine-tuning on the labels of the training list."""
+    if trial.tuned is None:
+        raise ValueError(f"{trial.name} does not say how it is fine-tuned")
+    config = replace(trial.tuned, weights=trial.weights, out=trial.folder / "tuned", seed=trial.config.seed)
+    there = list_checkpoints(config.out)
+    finetune(replace(config, resume=bool(there), overwrite=not there))
+    rows = []
+    for file in trial.tests:
+        data = VideoTestData(file, root=trial.config.data.root, workers=0)
+        out = trial.folder / "tested" / file.stem
+        rows += video_test(
+            VideoTestConfig(str(config.out), data, out, windows=1, batch_size=16, overwrite=True)
+        )
+    return [replace(row, metric=f"finetuned_{row.metric}") for row in rows]
+
+
+MEASURES: dict[str, Callable[[Trial], list[Row]]] = {
+    "features": measure_features,
+    "other_groups": measure_other_groups,
+    "bias": measure_bias,
+    "look": measure_look,
+    "finetuned": measure_finetuned,
+    "light": measure_light,
+}
