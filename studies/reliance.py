@@ -26,6 +26,7 @@ from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.engine.progress import console
 from dsm.evaluate.results import Row, read_results
 from dsm.files import write_text
+from dsm.models.weights import checkpoint_of
 from dsm.video.write import write_video
 
 CORRELATIONS = ("0", "0.5", "0.9")
@@ -92,7 +93,7 @@ def one_seed(folder: Path, seed: int, options: Options) -> Found:
     # The picture alone is learned sooner, and then by heart.
     runs["frozen"] = ("scenes-0.9/frozen.txt", options.steps * 2 // 5)
     for run, (train, steps) in runs.items():
-        if not (folder / run / "checkpoints" / f"step_{steps:08d}.pt").exists():
+        if not checkpoint_of(folder / run, steps).exists():
             dsm_command(
                 f"finetune {RECIPE} {CLIP} --data.train {folder}/{train} --steps {steps} --seed {seed} "
                 f"--out {folder}/{run} --overwrite"

@@ -17,7 +17,7 @@ from measured import Known, Measured, digest, revisions, write_measured
 from measures import MEASURES
 from trial import Trial, settings_of
 
-from dsm.engine.pretrain import PretrainConfig, pretrain
+from dsm.engine.pretrain import pretrain_once
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import git_revision
 from dsm.engine.side_by_side import make_pool
@@ -25,7 +25,6 @@ from dsm.errors import UserError
 from dsm.evaluate.results import Row, read_results, write_results
 from dsm.files import write_text
 from dsm.models.export import save_safetensors
-from dsm.models.weights import list_checkpoints
 from dsm.models.zoo import create_model
 
 
@@ -59,7 +58,7 @@ def run_trial(trial: Trial, known: Known) -> list[Measured]:
             if trial.random:
                 _draw_weights(trial)
             else:
-                _train(replace(trial.config, out=trial.folder / "run"))
+                pretrain_once(replace(trial.config, out=trial.folder / "run"))
             for name in missing:
                 found[name] = _measure(trial, name)
     return [found[name] for name in trial.measures]
@@ -94,13 +93,6 @@ def _draw_weights(trial: Trial) -> None:
     module = create_model(config.backbone, **settings)
     about = {"backbone": config.backbone, "model": settings, "head": None, "clip": asdict(config.clip)}
     save_safetensors(trial.weights, module, {**about, "method": "random"})
-
-
-def _train(config: PretrainConfig) -> None:
-    there = list_checkpoints(config.out)
-    if there and there[-1].name == f"step_{config.steps:08d}.pt":
-        return
-    pretrain(replace(config, resume=bool(there), overwrite=not there))
 
 
 def _claim(trial: Trial) -> None:

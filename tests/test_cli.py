@@ -12,6 +12,7 @@ import pytest
 from conftest import numbered_frames
 
 from dsm.cli import main
+from dsm.datasets.classes import class_names
 from dsm.datasets.lists import read_list
 from dsm.errors import UserError
 from dsm.evaluate.feature_files import load_features, save_features
@@ -154,6 +155,17 @@ def test_index_labels_by_folder_and_names_what_it_leaves_out(folder_of_videos: P
     assert videos.labels.tolist() == [0, 0, 1, 1]
     assert videos.frames.tolist() == [12, 12, 13, 13]
     assert (folder_of_videos / "classes.txt").read_text() == "walk\nwave\n"
+
+
+def test_names_of_classes_written_by_hand_are_read_alike_everywhere(folder_of_videos: Path) -> None:
+    """A blank line names no class, and what is no UTF-8 is no reason to stop."""
+    (folder_of_videos / "classes.txt").write_bytes(b"walk\n\nwave\nd\xe9part\n")
+    told = dsm("data", "index", folder_of_videos, "--out", folder_of_videos / "all.txt")
+    assert told.returncode == 0, told.stderr
+    videos = read_list(folder_of_videos / "all.txt")
+    assert videos.labels.tolist() == [0, 0, 1, 1]
+    assert class_names(folder_of_videos, 2) == ["walk", "wave"]
+    assert class_names(folder_of_videos, 4) == ["0", "1", "2", "3"]
 
 
 def test_index_of_a_plain_folder_is_unlabelled_and_found_from_elsewhere(tmp_path: Path) -> None:

@@ -134,9 +134,20 @@ def test_wrong_folders_are_told(copy: Path, tmp_path: Path) -> None:
         card(CardConfig(tmp_path / "none"))
     with pytest.raises(UserError, match=r"holds no results\.json"):
         card(CardConfig(copy, results=(tmp_path,)))
-    (copy / "results.json").write_text('{"rows": [3]}', encoding="utf-8")
-    with pytest.raises(UserError, match=r"is no results\.json"):
-        card(CardConfig(copy))
+    row = {
+        "run": "a",
+        "seed": 0,
+        "test": "t",
+        "metric": "m",
+        "value": None,
+        "low": None,
+        "high": None,
+        "n": 1,
+    }
+    for wrong in ({"rows": [3]}, {"rows": [row]}):
+        (copy / "results.json").write_text(json.dumps(wrong), encoding="utf-8")
+        with pytest.raises(UserError, match="holds no results"):
+            card(CardConfig(copy))
 
 
 def test_a_card_that_cannot_be_made_does_not_cost_the_run(

@@ -26,7 +26,7 @@ from dsm.datasets.reading import ClipConfig
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.engine.optim import OptimConfig
-from dsm.engine.pretrain import PretrainConfig, pretrain
+from dsm.engine.pretrain import PretrainConfig, pretrain_once
 from dsm.engine.progress import console, progress
 from dsm.engine.run import DataConfig
 from dsm.engine.runfolder import claim_by_settings, git_revision, lasting, plain
@@ -39,7 +39,7 @@ from dsm.evaluate.results import Row, mean_and_spread, share, write_results
 from dsm.evaluate.retrieval import recall_rows, retrieve
 from dsm.methods import MethodSettings
 from dsm.methods.dsm import DsmConfig
-from dsm.models.weights import list_checkpoints, load_weights
+from dsm.models.weights import load_weights
 
 MARKER = "demo.json"
 FORMAT = 1
@@ -130,7 +130,7 @@ def demo(config: DemoConfig) -> None:
     features: dict[tuple[str, int, str], Features] = {}
     for seed in config.seeds:
         for method in TRAINED:
-            _pretrain_once(pretrain_config(config, method, seed))
+            pretrain_once(pretrain_config(config, method, seed))
         found = _features_once(config, seed)
         for run in RUNS:
             rows += _evaluate(run, seed, found[run])
@@ -163,14 +163,6 @@ def _claim(config: DemoConfig) -> None:
     training = lasting(pretrain_config(config, TRAINED[0], 0), but=("data",))
     settings = {"format": FORMAT, "scenes": plain(scenes_config(config)), "training": training}
     claim_by_settings(config.out, MARKER, settings, what="a demo", overwrite=config.overwrite)
-
-
-def _pretrain_once(config: PretrainConfig) -> None:
-    """Pretrain, go on where an earlier call was stopped, or leave a finished run as it is."""
-    there = list_checkpoints(config.out)
-    if there and there[-1].name == f"step_{config.steps:08d}.pt":
-        return
-    pretrain(replace(config, resume=bool(there), overwrite=not there))
 
 
 def _features_once(config: DemoConfig, seed: int) -> dict[str, dict[str, Features]]:

@@ -18,7 +18,7 @@ from dsm.analyse.page import clip_uri, to_frames, write_page
 from dsm.analyse.result_tables import Cell
 from dsm.datasets.clips import TrainingClips
 from dsm.datasets.lists import read_list
-from dsm.datasets.motionscenes import MotionScenesConfig, class_names
+from dsm.datasets.motionscenes import MotionScenesConfig, motion_names
 from dsm.disturb.views import disturb_view
 from dsm.engine.pretrain import PretrainConfig
 from dsm.engine.runfolder import git_revision, plain, read_metrics, versions
@@ -224,7 +224,7 @@ def training_views(evidence: Evidence, count: int) -> list[list[ShownView]]:
     videos = read_list(config.data.train, config.data.root)
     method = create_method("dsm", create_model(config.backbone), config.settings)
     dataset = TrainingClips(videos, config.clip, config.augment, method.views, config.seed)
-    names = class_names(evidence.scenes)
+    names = motion_names(evidence.scenes)
     texts = {"anchor": "scene broken, motion kept", "positive": "scene and motion intact"}
     rows = []
     for index in np.random.default_rng(0).choice(len(videos), min(count, len(videos)), replace=False):
@@ -244,7 +244,7 @@ def training_views(evidence: Evidence, count: int) -> list[list[ShownView]]:
 
 def _gallery(evidence: Evidence) -> list[ShownQuery]:
     seed = evidence.seeds[0]
-    names = class_names(evidence.scenes)
+    names = motion_names(evidence.scenes)
     rng = np.random.default_rng(0)
     shown = []
     clips: dict[str, str] = {}

@@ -14,12 +14,12 @@ from dsm.analyse.bias_figures import draw_bars, draw_classes, draw_variants
 from dsm.analyse.bias_report import classes_csv, predictions_csv, print_table, rows_of
 from dsm.commands.bias_checks import LEAST, check_classes, labelled, names_of
 from dsm.commands.extract import tell_left_out
+from dsm.datasets.classes import class_names
 from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipChanges, ClipConfig
 from dsm.engine.bad_videos import LEFT_OUT, LeftOut
 from dsm.engine.device import best_device
-from dsm.engine.finetune import class_names
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, git_revision, lasting
 from dsm.errors import UserError
@@ -236,4 +236,4 @@ def _class_names(config: BiasConfig, subjects: dict[str, Subject]) -> list[str]:
         if subject.names is not None:
             return subject.names
     count = 1 + max(int(subject.known.max()) for subject in subjects.values())
-    return class_names(config.data.train or config.data.test, count)
+    return class_names((config.data.train or config.data.test).parent, count)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dsm.datasets.classes import check_class_names
 from dsm.datasets.lists import VideoList, read_list
-from dsm.engine.finetune import check_class_names
 from dsm.errors import UserError
 from dsm.evaluate.subject import Subject
 from dsm.models.weights import weights_name

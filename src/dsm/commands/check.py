@@ -14,7 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from dsm.datasets.catalog import find_videos
-from dsm.datasets.lists import VideoList, carry_classes, listable, read_list, write_list
+from dsm.datasets.classes import carry_classes
+from dsm.datasets.lists import VideoList, listable, read_list, write_list
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError

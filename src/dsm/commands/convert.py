@@ -9,6 +9,7 @@ import numpy as np
 import tyro
 
 from dsm.datasets.catalog import walk_with_links
+from dsm.datasets.classes import CLASSES, write_classes
 from dsm.datasets.lists import VideoList, write_list
 from dsm.datasets.official import OFFICIAL, Entry
 from dsm.engine.progress import console
@@ -47,8 +48,8 @@ class ConvertConfig:
 def convert(config: ConvertConfig) -> None:
     """Write the lists, tell their counts beside the published ones, name what is absent."""
     official = OFFICIAL[config.dataset](config.annotations)
-    files = {name: config.out / f"{name}.txt" for name in (*official.lists, "classes")}
-    for file in files.values():
+    files = {name: config.out / f"{name}.txt" for name in official.lists}
+    for file in (*files.values(), config.out / CLASSES):
         claim_file(file, overwrite=config.overwrite)
     there = _by_stem(config.videos) if config.videos else None
     absent: list[str] = []
@@ -58,7 +59,7 @@ def convert(config: ConvertConfig) -> None:
         _count(name, len(entries), official.published, lost=len(entries) - len(found))
         if found:
             write_list(files[name], _as_list(found, config.out))
-    write_text(files["classes"], "".join(f"{name}\n" for name in official.classes))
+    write_classes(config.out, official.classes)
     if config.videos:
         _tell_absent(config, absent)
         console.print(f"use the lists with --data.root {config.videos}")

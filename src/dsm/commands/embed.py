@@ -25,9 +25,9 @@ from dsm.analyse.embedding import (
 )
 from dsm.analyse.embedding_figure import RIGHT, WRONG, draw_embeddings
 from dsm.analyse.embedding_page import clips_of, number_table, write_embedding_page
+from dsm.datasets.classes import class_names
 from dsm.datasets.groups import find_groups, read_groups
 from dsm.engine.bad_videos import LEFT_OUT
-from dsm.engine.finetune import class_names
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_file, git_revision
 from dsm.errors import UserError
@@ -195,7 +195,7 @@ def _rows(features: Features, kept: NDArray[np.int64]) -> Features:
 def _namings(config: EmbedConfig, features: Features) -> dict[str, list[str]]:
     """What each video is called: its label by name, its scene where it is known, what tables say."""
     root = Path(str(features.meta.get("root", "")))
-    names = class_names(root / "any.txt", int(features.labels.max()) + 1)
+    names = class_names(root, int(features.labels.max()) + 1)
     found = {"label": [names[label] for label in features.labels]}
     if "root" in features.meta and (root / SCENES).is_file():
         found["scene"] = read_groups(root / SCENES, features.paths)

@@ -20,16 +20,16 @@ from dsm.commands.card import renew_card
 from dsm.commands.finetune import finetune_command
 from dsm.commands.train import train_to_the_end
 from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
-from dsm.datasets.lists import CLASSES, VideoList, read_list, write_list
+from dsm.datasets.classes import class_names, write_classes
+from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.datasets.splits import subset
-from dsm.engine.finetune import FinetuneConfig, class_names, classified_encoder, read_lists
+from dsm.engine.finetune import FinetuneConfig, classified_encoder, read_lists
 from dsm.engine.processes import begun_from_outside
 from dsm.engine.progress import console
 from dsm.engine.run import check_spared
 from dsm.engine.runfolder import claim_by_settings, git_revision, lasting
 from dsm.errors import UserError
 from dsm.evaluate.results import Row, read_results, write_results
-from dsm.files import write_text
 from dsm.models.weights import RANDOM, load_weights
 
 
@@ -80,8 +80,7 @@ def sweep(config: FractionsConfig) -> list[Row]:
     check_spared(config.weights, config.out, overwrite=config.overwrite)
     settings = lasting(config, but=("fractions",))  # the same sweep may have others the next time
     claim_by_settings(config.out, "fractions.json", settings, what="a sweep", overwrite=config.overwrite)
-    names = class_names(config.data.train, int(videos.labels.max()) + 1)
-    write_text(config.out / CLASSES, "".join(f"{name}\n" for name in names))
+    write_classes(config.out, class_names(config.data.train.parent, int(videos.labels.max()) + 1))
 
     rows: list[Row] = []
     for fraction, part in parts.items():

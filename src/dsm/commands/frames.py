@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from dsm.datasets.lists import VideoList, carry_classes, read_list, write_list
+from dsm.datasets.classes import carry_classes
+from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, lasting
 from dsm.engine.side_by_side import side_by_side

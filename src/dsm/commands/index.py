@@ -8,10 +8,10 @@ from pathlib import Path
 import tyro
 
 from dsm.datasets.catalog import find_videos, index_folder
-from dsm.datasets.lists import CLASSES, write_list
+from dsm.datasets.classes import CLASSES, read_classes, write_classes
+from dsm.datasets.lists import write_list
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_file
-from dsm.files import write_text
 
 
 @dataclass(frozen=True)
@@ -30,23 +30,22 @@ class IndexConfig:
 
 def index(config: IndexConfig) -> None:
     """Write the list and, with labels, ``classes.txt`` beside it; say what was left out."""
-    classes_file = config.out.parent / CLASSES
     claim_file(config.out, overwrite=config.overwrite)
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    classes: list[str] = []
-    if not config.unlabelled and classes_file.exists():
-        # A second list beside the first (test beside train) must mean the same by a label.
-        classes = classes_file.read_text(encoding="utf-8").splitlines()
-        console.print(f"labels as in {classes_file}")
+    beside = config.out.parent
+    beside.mkdir(parents=True, exist_ok=True)
+    # A second list beside the first (test beside train) must mean the same by a label.
+    classes = [] if config.unlabelled else read_classes(beside)
+    if classes:
+        console.print(f"labels as in {beside / CLASSES}")
     found = find_videos(config.folder)
     with progress("looking into videos", len(found)) as bar:
         result = index_folder(
-            config.folder, found, config.out.parent,
+            config.folder, found, beside,
             labelled=not config.unlabelled, classes=classes, on_progress=bar.update,
         )  # fmt: skip
     write_list(config.out, result.videos)
     if result.classes:
-        write_text(classes_file, "".join(f"{name}\n" for name in result.classes))
+        write_classes(beside, result.classes)
     for reason in result.left_out:
         console.print(f"left out: {reason}", style="yellow")
     kinds = f", {len(result.classes)} classes" if result.classes else ", unlabelled"

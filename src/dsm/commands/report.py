@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +16,13 @@ from dsm.analyse.report_pictures import KINDS
 from dsm.analyse.run_figures import save_curves
 from dsm.analyse.run_record import RunRecord, read_run, short_names
 from dsm.commands.report_measure import MEASURES, Lists, Measure, MeasureSettings, claim, embed_runs, measure
+from dsm.datasets.classes import class_names
 from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import VideoList, read_list
-from dsm.engine.finetune import class_names
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError
-from dsm.evaluate.results import read_results
+from dsm.evaluate.results import read_told_results
 
 CURVES = (".png", ".pdf", ".svg")
 
@@ -102,7 +101,7 @@ def report(config: ReportConfig) -> None:
     lists = read_lists(config)
     if lists:
         classes = class_names(
-            lists.train_file, int(max(lists.train.labels.max(), lists.test.labels.max())) + 1
+            lists.train_file.parent, int(max(lists.train.labels.max(), lists.test.labels.max())) + 1
         )
         settings = MeasureSettings(
             config.measures,
@@ -162,9 +161,7 @@ def read_given(folder: Path) -> Given:
     Raises:
         UserError: it has no results.json of dsm.
     """
-    file = folder / "results.json"
-    rows = read_results(file)
-    command = str(json.loads(file.read_text(encoding="utf-8")).get("command", ""))
+    command, rows = read_told_results(folder / "results.json")
     pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in KINDS and path.is_file())
     told = [(path, picture_told(path, rows)) for path in pictures]
     return Given(folder.absolute().name, command, rows, told)

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from dsm.datasets.classes import carry_classes
 from dsm.datasets.groups import UCF101_GROUP, groups_of
-from dsm.datasets.lists import carry_classes, read_list, write_list
+from dsm.datasets.lists import read_list, write_list
 from dsm.datasets.splits import leaks, split_by_group, subset
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file

@@ -12,11 +12,11 @@ from torch import nn
 from dsm.analyse.confusion import draw_confusion
 from dsm.analyse.confusion_page import write_confusion_page
 from dsm.commands.extract import tell_left_out
+from dsm.datasets.classes import check_class_names
 from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import VideoList, read_list
 from dsm.datasets.reading import ClipConfig
 from dsm.engine.extraction import ExtractSettings, extract_to_file
-from dsm.engine.finetune import check_class_names
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_by_settings, git_revision, lasting
 from dsm.errors import UserError

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import codecs
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,6 @@ from dsm.video.source import EXTENSIONS
 UNLABELLED = -1
 UNKNOWN = -1
 MOST = 2**31 - 1
-CLASSES = "classes.txt"
 
 _COLUMNS = {3: "path label frames", 2: "path label", 1: "path"}
 _FULL = re.compile(r"(.+?)[ \t]+(-?\d+)[ \t]+(\d+)")
@@ -187,10 +185,3 @@ def write_list(path: str | Path, videos: VideoList) -> None:
             fields.append(str(count))
         lines.append(" ".join(fields) + "\n")
     write_text(path, "".join(lines))
-
-
-def carry_classes(videos: VideoList, folder: Path) -> None:
-    """Take what a list's labels are called along to ``folder``, where nothing of the kind lies yet."""
-    names = Path(videos.source).with_name(CLASSES)
-    if names.is_file() and not (folder / CLASSES).exists():
-        shutil.copyfile(names, folder / CLASSES)

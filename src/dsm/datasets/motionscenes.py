@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.datasets import scenery
+from dsm.datasets.classes import write_classes
 from dsm.datasets.motions import MOTIONS, TAU
 from dsm.errors import UserError
 from dsm.files import write_text
@@ -100,7 +101,8 @@ class VideoPlan:
         return f"videos/{self.split}/{self.index:05d}.mp4"
 
 
-def class_names(config: MotionScenesConfig) -> list[str]:
+def motion_names(config: MotionScenesConfig) -> list[str]:
+    """The names of its motions, by label."""
     return list(MOTIONS)[: config.motions]
 
 
@@ -243,8 +245,8 @@ def write_motionscenes(
             done += count
             on_progress(done)
 
-    names = class_names(config)
-    write_text(out / "classes.txt", "".join(f"{name}\n" for name in names))
+    names = motion_names(config)
+    write_classes(out, names)
     for split in SPLITS:
         lines = [f"{plan.path} {plan.motion} {config.frames}\n" for plan in plans[split]]
         write_text(out / f"{split}.txt", "".join(lines))

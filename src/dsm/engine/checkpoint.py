@@ -16,7 +16,7 @@ import torch
 from dsm.engine.progress import console
 from dsm.errors import UserError
 from dsm.files import written_aside
-from dsm.models.weights import FORMAT, list_checkpoints, read_checkpoint
+from dsm.models.weights import FORMAT, checkpoint_of, list_checkpoints, read_checkpoint
 
 BEST = "best.pt"
 
@@ -27,7 +27,7 @@ def save_checkpoint(run: Path, step: int, state: dict[str, Any], *, keep: int) -
     Raises:
         UserError: it cannot be written, as where the disk is full. The checkpoints there were stay.
     """
-    path = run / "checkpoints" / f"step_{step:08d}.pt"
+    path = checkpoint_of(run, step)
     try:
         with written_aside(path) as aside:
             torch.save({"format": FORMAT, "step": step, **state}, aside)

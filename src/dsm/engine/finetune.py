@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,8 @@ import torch
 import tyro
 from torch import nn
 
-from dsm.datasets.lists import CLASSES, VideoList, read_list
+from dsm.datasets.classes import check_class_names, class_names
+from dsm.datasets.lists import VideoList, read_list
 from dsm.engine.encoder import starting_encoder
 from dsm.engine.optim import OptimConfig
 from dsm.engine.run import DataConfig, RunConfig, begin, in_its_processes
@@ -91,7 +91,7 @@ def build_trainer(config: FinetuneConfig) -> Trainer:
         "method": "linear-probe" if config.head.linear_probe else "finetune",
         **about,
         "clip": plain(config.clip),
-        "classes": class_names(config.data.train, len(counts)),
+        "classes": class_names(config.data.train.parent, len(counts)),
     }
     watch = None
     if tests is not None:
@@ -113,43 +113,8 @@ def read_lists(data: FinetuneData) -> tuple[VideoList, VideoList | None]:
     tests, classes = read_list(data.test, data.root), int(videos.labels.max()) + 1
     if tests.labels.min() < 0 or tests.labels.max() >= classes:
         raise UserError(f"{tests.source}: its labels must be among the {classes} of {videos.source}.")
-    check_class_names(tests, class_names(data.train, classes), str(data.train))
+    check_class_names(tests, class_names(data.train.parent, classes), str(data.train))
     return videos, tests
-
-
-def class_names(train: Path, count: int) -> list[str]:
-    """The lines of ``classes.txt`` beside a list, where it has as many; else the numbers."""
-    names = _names_beside(train)
-    return names[:count] if len(names) >= count else [str(number) for number in range(count)]
-
-
-def check_class_names(videos: VideoList, names: Sequence[str], of: str) -> None:
-    """The labels of a list must mean what a classifier means by them, where both have names.
-
-    Args:
-        names: of the classifier's classes by label. of: what it is called.
-
-    Raises:
-        UserError: ``classes.txt`` beside the list calls one of its labels otherwise.
-    """
-    there = _names_beside(Path(videos.source))
-    if list(names) == [str(number) for number in range(len(names))]:
-        return  # it was trained on labels without names
-    for label in np.unique(videos.labels).tolist():
-        if label < min(len(there), len(names)) and there[label] != names[label]:
-            raise UserError(
-                f"{videos.source}: its class {label} is '{there[label]}' by the {CLASSES} beside it, but "
-                f"'{names[label]}' in {of}; number the list's labels as {of} does, or mend {CLASSES}."
-            )
-
-
-def _names_beside(file: Path) -> list[str]:
-    """The lines of ``classes.txt`` beside a list; none where there is no such file."""
-    names = file.parent / CLASSES
-    if not names.is_file():
-        return []
-    lines = names.read_text(encoding="utf-8", errors="replace").split("\n")
-    return [line.strip() for line in lines if line.strip()]
 
 
 def _watch(config: FinetuneConfig, tests: VideoList, classes: int, steps_an_epoch: int) -> Watch:

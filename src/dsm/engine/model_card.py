@@ -20,7 +20,7 @@ import jinja2
 
 from dsm.datasets.lists import UNKNOWN, VideoList
 from dsm.engine.runfolder import read_metrics, read_record
-from dsm.errors import UserError
+from dsm.evaluate.results import read_told_results
 from dsm.files import write_text
 from dsm.methods import METHODS
 from dsm.models.weights import RANDOM
@@ -64,7 +64,7 @@ def card_text(
     Raises:
         UserError: a file of results is none.
     """
-    rows, commands = _read_results(results)
+    told = [read_told_results(file) for file in results]
     names = [code(name) for name in about.get("classes", [])]
     method = str(about.get("method", ""))
     what = f"A video {'classifier' if names else 'encoder'}"
@@ -77,8 +77,8 @@ def card_text(
         clips=_clips(about.get("clip")),
         made=_made(about, record or {}, step),
         settings="\n".join(_settings(about)),
-        results=rows,
-        commands=commands,
+        results=[row for one in told for row in one.rows],
+        commands=list(dict.fromkeys(one.command for one in told)),
         classes=", ".join(names[:MOST]) + (", …" if len(names) > MOST else ""),
         cite=_cite(method),
     )
@@ -225,17 +225,3 @@ def _cite(method: str) -> str:
     first = (sys.modules[known.__module__].__doc__ or "").split("\n\n")[0] if known else ""
     told = f"The method is {' '.join(first.split())} " if first else ""
     return f"{told}The software is an independent implementation of:"
-
-
-def _read_results(files: Iterable[Path]) -> tuple[list[dict[str, Any]], list[str]]:
-    rows: list[dict[str, Any]] = []
-    commands: dict[str, None] = {}
-    for file in files:
-        try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-            rows += [{key: row[key] for key in ("run", "test", "metric", "value", "low", "high", "n")}
-                     for row in found["rows"]]  # fmt: skip
-            commands[str(found["command"])] = None
-        except (ValueError, KeyError, TypeError):
-            raise UserError(f"{file}: is no results.json of dsm.") from None
-    return rows, list(commands)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,10 +110,27 @@ def read_results(path: Path) -> list[Row]:
     Raises:
         UserError: there is no such file, or it holds something else.
     """
+    return read_told_results(path).rows
+
+
+class ToldResults(NamedTuple):
+    """What a verb found, and by which command."""
+
+    command: str
+    rows: list[Row]
+
+
+def read_told_results(path: Path) -> ToldResults:
+    """The command and the rows that :func:`write_results` wrote.
+
+    Raises:
+        UserError: there is no such file, or it holds something else.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such file of results.")
     try:
-        rows = [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+        record = json.loads(path.read_text(encoding="utf-8"))
+        rows = [Row(**row) for row in record["rows"]]
         for row in rows:
             numbers = (row.value, row.n, row.seed, *(end for end in (row.low, row.high) if end is not None))
             if not all(isinstance(number, (int, float)) for number in numbers):
@@ -122,7 +139,7 @@ def read_results(path: Path) -> list[Row]:
                 raise TypeError
     except (ValueError, KeyError, TypeError, UnicodeDecodeError):
         raise UserError(f"{path}: holds no results as dsm writes them.") from None
-    return rows
+    return ToldResults(str(record.get("command", "")), rows)
 
 
 def mean_and_spread(values: list[float]) -> str:

@@ -45,6 +45,10 @@ class Be(Moco):
     def __init__(self, encoder: nn.Module, config: BeConfig) -> None:
         still = replace(SpatialMix.only("background", config.strength), source="clip")
         super().__init__(encoder, config, positive=View("positive", spatial=still))
+        if config.consistency and not hasattr(encoder, "feature_map"):
+            raise UserError(
+                "be: consistency wants a backbone with a feature_map, and this one has none; set it to 0."
+            )
 
     def forward(self, views: dict[str, Tensor]) -> StepOutput:
         output = super().forward(views)

@@ -64,6 +64,11 @@ def weights_name(weights: str | Path) -> str:
     return path.name
 
 
+def checkpoint_of(run: Path, step: int) -> Path:
+    """Where a run folder has its checkpoint of a step."""
+    return run / "checkpoints" / f"step_{step:08d}.pt"
+
+
 def list_checkpoints(run: Path) -> list[Path]:
     """The checkpoints of a run folder, oldest first."""
     return sorted(p for p in (run / "checkpoints").glob("step_*.pt") if _NAME.fullmatch(p.name))

@@ -1,0 +1,63 @@
+"""``classes.txt``: what the labels of the lists beside it are called, a name a line, from label 0 on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dsm.datasets.lists import VideoList
+from dsm.errors import UserError
+from dsm.files import write_text
+
+CLASSES = "classes.txt"
+
+
+def read_classes(folder: Path) -> list[str]:
+    """The names in a folder's ``classes.txt``; none where there is no such file."""
+    file = folder / CLASSES
+    if not file.is_file():
+        return []
+    lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
+    return [line.strip() for line in lines if line.strip()]
+
+
+def write_classes(folder: Path, names: Iterable[str]) -> None:
+    """Write the names of labels 0, 1, … to a folder's ``classes.txt``."""
+    write_text(folder / CLASSES, "".join(f"{name}\n" for name in names))
+
+
+def carry_classes(videos: VideoList, folder: Path) -> None:
+    """Take what a list's labels are called along to ``folder``, where nothing of the kind lies yet."""
+    names = Path(videos.source).with_name(CLASSES)
+    if names.is_file() and not (folder / CLASSES).exists():
+        shutil.copyfile(names, folder / CLASSES)
+
+
+def class_names(folder: Path, count: int) -> list[str]:
+    """Of labels 0 to ``count`` - 1: the names in a folder's ``classes.txt``, where it has as many; else the
+    numbers."""
+    names = read_classes(folder)
+    return names[:count] if len(names) >= count else [str(number) for number in range(count)]
+
+
+def check_class_names(videos: VideoList, names: Sequence[str], of: str) -> None:
+    """The labels of a list must mean what a classifier means by them, where both have names.
+
+    Args:
+        names: of the classifier's classes by label. of: what it is called.
+
+    Raises:
+        UserError: ``classes.txt`` beside the list calls one of its labels otherwise.
+    """
+    there = read_classes(Path(videos.source).parent)
+    if list(names) == [str(number) for number in range(len(names))]:
+        return  # it was trained on labels without names
+    for label in np.unique(videos.labels).tolist():
+        if label < min(len(there), len(names)) and there[label] != names[label]:
+            raise UserError(
+                f"{videos.source}: its class {label} is '{there[label]}' by the {CLASSES} beside it, but "
+                f"'{names[label]}' in {of}; number the list's labels as {of} does, or mend {CLASSES}."
+            )
