@@ -162,8 +162,13 @@ def test_parts_of_a_list_know_what_its_labels_are_called(small_list: Path, tmp_p
     assert (parts / "classes.txt").read_text(encoding="utf-8") == "walk\nwave\n"
     assert read_list(parts / "train.txt").file(0).is_file()
     (parts / "classes.txt").write_text("mine\n", encoding="utf-8")
-    subset_command(SubsetConfig(small_list, 0.5, parts / "half.txt"))
+    with pytest.raises(UserError, match="names other classes"):
+        subset_command(SubsetConfig(small_list, 0.5, parts / "half.txt"))
     assert (parts / "classes.txt").read_text(encoding="utf-8") == "mine\n", "what lies there stays"
+    assert not (parts / "half.txt").exists()
+    (small_list.parent / "classes.txt").unlink()
+    with pytest.raises(UserError, match="and none lie beside"):
+        subset_command(SubsetConfig(small_list, 0.5, parts / "half.txt"))
 
 
 @pytest.mark.parametrize("name", ["ucf101", "hmdb51"])
@@ -206,6 +211,14 @@ def test_kinetics_lists_what_was_downloaded_and_names_the_rest(tmp_path: Path) -
     ]
     assert train.labels.tolist() == [0, 1]
     assert (tmp_path / "l" / "classes.txt").read_text() == "air drumming\nzumba\n"
+    (tmp_path / "elsewhere").mkdir()
+    out = dsm(
+        "data", "convert", "kinetics", "--annotations", notes, "--videos", tmp_path / "elsewhere",
+        "--out", tmp_path / "none",
+    )  # fmt: skip
+    assert out.returncode == 2
+    assert "elsewhere: none of the 4 videos that the annotations name lies there" in told(out)
+    assert not (tmp_path / "none").exists()
 
 
 def test_something_something_names_folders_of_frames(tmp_path: Path) -> None:

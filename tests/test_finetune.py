@@ -23,7 +23,7 @@ from dsm.engine.runfolder import read_metrics
 from dsm.errors import UserError
 from dsm.evaluate.video_test import Predictions, predict
 from dsm.methods.classify import Classify, ClassifyConfig
-from dsm.models.weights import list_checkpoints, load_classifier, load_encoder
+from dsm.models.weights import list_checkpoints, load_classifier, load_encoder, load_weights
 from dsm.models.zoo import create_model
 
 
@@ -74,6 +74,22 @@ def test_it_begins_with_the_weights_that_are_given(scenes: Path, tmp_path: Path)
     first = pretrain(small_run(scenes, tmp_path / "first"))
     trainer = build_trainer(config(scenes, tmp_path / "run", weights=str(first)))
     assert equal(trainer.method.query.encoder.state_dict(), load_encoder(first).state_dict())
+
+
+def test_a_run_says_what_it_is_and_what_it_began_with(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = pretrain(small_run(scenes, tmp_path / "first", steps=1))
+    out = finetune(config(scenes, tmp_path / "run", weights=str(first), backbone="r3d18", steps=1))
+    assert "is a tiny, and goes on as one, not as the r3d18" in " ".join(capsys.readouterr().err.split())
+    assert json.loads((out / "config.json").read_text())["config"]["backbone"] == "tiny"
+    again = finetune(config(scenes, tmp_path / "again", weights=str(out), steps=1))
+    assert load_weights(again).config["begun_with"] == "dsm"
+    scratch = finetune(config(scenes, tmp_path / "scratch", steps=1))
+    assert load_weights(scratch).config["begun_with"] == "random"
+    data = VideoTestData(scenes / "train.txt", workers=0)
+    rows = video_test(VideoTestConfig(str(again), data, tmp_path / "tested", windows=1))
+    assert {row.run for row in rows} == {"dsm"}
 
 
 def test_a_linear_probe_leaves_the_encoder_as_it_is(scenes: Path, tmp_path: Path) -> None:

@@ -129,6 +129,6 @@ def _write_clean(file: Path, videos: VideoList, verdicts: list[Verdict]) -> None
         raise UserError(f"{videos.source}: not one video is usable; {file} was not written.")
     counts = np.array([verdicts[place].frames for place in kept])
     clean = replace(videos.part(np.array(kept), file.parent), frames=counts)
-    write_list(file, clean)
     carry_classes(videos, file.parent)
+    write_list(file, clean)
     console.print(f"{file}: the {len(kept)} usable videos of {len(videos)}, with their frames")

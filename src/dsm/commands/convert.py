@@ -53,6 +53,12 @@ def convert(config: ConvertConfig) -> None:
         claim_file(file, overwrite=config.overwrite)
     there = _by_stem(config.videos) if config.videos else None
     absent: list[str] = []
+    named = {entry.path for entries in official.lists.values() for entry in entries}
+    if there is not None and named and not _found([Entry(path, 0) for path in named], there, []):
+        raise UserError(
+            f"{config.videos}: none of the {len(named)} videos that the annotations name lies there; is it "
+            "the folder of the videos (--videos)?"
+        )
     _count("classes", len(official.classes), official.published)
     for name, entries in official.lists.items():
         found = entries if there is None else _found(entries, there, absent)

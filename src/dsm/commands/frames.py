@@ -64,6 +64,7 @@ def frames(config: FramesConfig) -> None:
     claim_by_settings(
         config.out, MARKER, lasting(config), what="a folder of frames", overwrite=config.overwrite
     )
+    carry_classes(videos, config.out)
     counts = np.zeros(len(videos), np.int64)
     write = partial(
         write_frames,
@@ -90,7 +91,6 @@ def _write_list(config: FramesConfig, videos: VideoList, folders: list[Path], co
     names = [str(folders[place].relative_to(config.out)) for place in kept]
     part = replace(videos.part(kept, config.out), paths=names, frames=counts[kept])
     write_list(config.out / LIST, part)
-    carry_classes(videos, config.out)
     what = "pairs of flow" if config.flow else "frames"
     lost = f", {len(videos) - len(kept)} left out" if len(kept) < len(videos) else ""
     console.print(f"{config.out / LIST}: {len(kept)} folders, {counts.sum()} {what}{lost}")

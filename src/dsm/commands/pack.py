@@ -54,6 +54,7 @@ def pack(config: PackConfig) -> None:
     """Write what shards are missing, and the list; say what could not be read and what it takes."""
     videos = read_list(config.videos, config.root)
     _claim(config, videos)
+    carry_classes(videos, config.out)
     names = [place_of(path).as_posix() for path in videos.paths]
     twice = [name for name in set(names) if names.count(name) > 1] if len(set(names)) < len(names) else []
     if twice:
@@ -99,7 +100,6 @@ def _write_list(config: PackConfig, videos: VideoList, places: list[tuple[Path, 
     paths = [f"{places[index][0].name}/{places[index][1]}" for index in kept]
     part = replace(videos.part(np.array(kept), config.out), paths=paths, frames=np.array(counts))
     write_list(config.out / LIST, part)
-    carry_classes(videos, config.out)
     size = sum(file.stat().st_size for file in config.out.glob(f"*{SHARD}")) / 2**20
     before = sum(videos.file(index).stat().st_size for index in kept if videos.file(index).is_file()) / 2**20
     times = f", {size / before:.1f} times the videos' own {before:.0f} MB" if before else ""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -95,7 +96,7 @@ def report(config: ReportConfig) -> None:
         claim_file(config.curves, overwrite=config.overwrite)
     names = config.names or tuple(short_names(config.runs))
     runs = [read_run(folder, name) for folder, name in zip(config.runs, names, strict=True)]
-    given = [read_given(folder) for folder in config.results]
+    given = told_apart(config.results, [read_given(folder) for folder in config.results])
     measured, classes, embedding = {}, [], None
     left_out: list[str] = []
     lists = read_lists(config)
@@ -165,6 +166,23 @@ def read_given(folder: Path) -> Given:
     pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in KINDS and path.is_file())
     told = [(path, picture_told(path, rows)) for path in pictures]
     return Given(folder.absolute().name, command, rows, told)
+
+
+def told_apart(folders: Sequence[Path], given: Sequence[Given]) -> list[Given]:
+    """Numbers of the same name and seed from several folders are of several runs: named by the folder too."""
+
+    def names(one: Given) -> set[tuple[str, int, str, str]]:
+        return {(row.run, row.seed, row.test, row.metric) for row in one.rows}
+
+    counts = Counter(name for one in given for name in names(one))
+    shared = {name[0] for name, count in counts.items() if count > 1}
+    alike = len({one.name for one in given}) < len(given)
+    apart = []
+    for folder, one in zip(folders, given, strict=True):
+        place = "/".join(folder.absolute().parts[-2:]) if alike else one.name
+        rows = [replace(row, run=f"{row.run} ({place})") if row.run in shared else row for row in one.rows]
+        apart.append(replace(one, rows=rows))
+    return apart
 
 
 def _tell(config: ReportConfig, runs: Sequence[RunRecord]) -> None:

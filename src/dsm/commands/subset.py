@@ -42,8 +42,8 @@ def subset_command(config: SubsetConfig) -> None:
     claim_file(config.out, overwrite=config.overwrite)
     videos = read_list(config.videos, config.root)
     chosen = subset(videos.labels, config.fraction, config.seed)
-    write_list(config.out, videos.part(chosen, config.out.parent))
     carry_classes(videos, config.out.parent)
+    write_list(config.out, videos.part(chosen, config.out.parent))
     classes = len(np.unique(videos.labels[chosen]))
     console.print(f"{config.out}: {len(chosen)} of {len(videos)} videos, {classes} classes")
 
@@ -77,12 +77,12 @@ def split_command(config: SplitConfig) -> None:
     videos = read_list(config.videos, config.root)
     groups = groups_of(videos.paths, config.group_regex) if config.group_regex else list(videos.paths)
     test = split_by_group(groups, config.test_share, config.seed)
+    carry_classes(videos, config.out)
     for file, chosen in zip(files, (~test, test), strict=True):
         part = videos.part(np.flatnonzero(chosen), file.parent)
         write_list(file, part)
         among = {groups[place] for place in np.flatnonzero(chosen)}
         console.print(f"{file}: {len(part)} videos, {len(among)} groups")
-    carry_classes(videos, config.out)
 
 
 @dataclass(frozen=True)

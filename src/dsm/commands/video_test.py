@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -103,7 +104,7 @@ def video_test(config: VideoTestConfig) -> list[Row]:
     test = config.data.test.stem
     group_of = dict(zip(videos.paths, groups, strict=True)) if groups is not None else None
     read = [group_of[path] for path in found.paths] if group_of else None
-    rows = rows_of(found, run=about["method"], test=test, seed=seed_of(about), groups=read)
+    rows = rows_of(found, run=_run_name(about), test=test, seed=seed_of(about), groups=read)
     write_text(config.out / PREDICTIONS, predictions_csv(found, names, videos))
     write_text(config.out / "classes.csv", classes_csv(found, names))
     draw_confusion(found.confusion(), names, config.out / "confusion.png")
@@ -119,6 +120,14 @@ def video_test(config: VideoTestConfig) -> list[Row]:
         answers = answers_of(found, names, videos)
         _tell_against(config.out, config.against, answers, other, groups)
     return rows
+
+
+def _run_name(about: Mapping[str, Any]) -> str:
+    """What rows call a classifier: what it began with, as `dsm`; or `dsm-linear-probe`."""
+    begun_with, method = about.get("begun_with"), str(about["method"])
+    if begun_with is None:  # an older checkpoint does not say
+        return method
+    return f"{begun_with}-{method}" if method == "linear-probe" else str(begun_with)
 
 
 def _predict(

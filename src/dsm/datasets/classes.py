@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -30,10 +29,19 @@ def write_classes(folder: Path, names: Iterable[str]) -> None:
 
 
 def carry_classes(videos: VideoList, folder: Path) -> None:
-    """Take what a list's labels are called along to ``folder``, where nothing of the kind lies yet."""
-    names = Path(videos.source).with_name(CLASSES)
-    if names.is_file() and not (folder / CLASSES).exists():
-        shutil.copyfile(names, folder / CLASSES)
+    """Take what a list's labels are called along to ``folder``, before a list of them is written there.
+
+    Raises:
+        UserError: other names lie there.
+    """
+    names, there = read_classes(Path(videos.source).parent), read_classes(folder)
+    if names and not there:
+        write_classes(folder, names)
+    elif names != there and videos.labelled:
+        beside = f"not those beside {videos.source}" if names else f"and none lie beside {videos.source}"
+        raise UserError(
+            f"{folder / CLASSES}: names other classes, {beside}; write to a folder of its own, or remove it."
+        )
 
 
 def class_names(folder: Path, count: int) -> list[str]:

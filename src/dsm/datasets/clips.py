@@ -87,7 +87,9 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
                 except UserError as error:
                     return error
             bad.append(self.watch.bad[index])
-        return UserError(f"{ATTEMPTS} videos in a row cannot be read, the first: {bad[0].reason}")
+        # Mostly the list is looked for in the wrong place.
+        remedy = " Is --data.root right?" if all(one.verdict == "missing" for one in bad) else ""
+        return UserError(f"{ATTEMPTS} videos in a row cannot be read, the first: {bad[0].reason}{remedy}")
 
     def generator(self, epoch: int, index: int, attempt: int = 0) -> np.random.Generator:
         """What draws everything random about a sample, or about a replacement for it."""

@@ -26,7 +26,8 @@ def starting_encoder(
         frozen: whether a part of it will not be trained.
 
     Returns:
-        The encoder, and what a checkpoint says of it: ``backbone`` and ``model``, its settings.
+        The encoder, and what a checkpoint says of it: ``backbone``; ``model``, its settings; ``begun_with``,
+        the name of the weights.
 
     Raises:
         UserError: the weights cannot be read, or want other clips; or are used to other pictures, and frozen.
@@ -38,10 +39,15 @@ def starting_encoder(
         encoder: Any = create_model(config.backbone, **settings)
         if hasattr(encoder, "pooling"):
             settings["pooling"] = encoder.pooling
-        return encoder, {"backbone": config.backbone, "model": settings}
+        return encoder, {"backbone": config.backbone, "model": settings, "begun_with": "random"}
     loaded = load_weights(weights)
     rank_zero_only(_tell_of_other_clips)(config.clip, weights, loaded.config.get("clip", {}))
     backbone, settings = str(loaded.config["backbone"]), {**loaded.config["model"], **pooling}
+    if config.backbone not in (backbone, RunConfig.backbone):
+        rank_zero_only(console.print)(
+            f"{weights} is a {backbone}, and goes on as one, not as the {config.backbone} that is asked for.",
+            style="yellow",
+        )
     if settings.get("in_channels", 3) != channels:
         raise UserError(f"{weights}: was not trained on clips of --clip.modality {config.clip.modality}.")
     if frozen and isinstance(loaded.module, Renormalized):
@@ -53,7 +59,9 @@ def starting_encoder(
     # Weights trained on pictures of another normalisation get used to ours.
     inner: Any = getattr(loaded.module, "encoder", loaded.module)
     encoder.load_state_dict(inner.state_dict(), strict=False)  # a pooling may have a number of its own
-    return encoder, {"backbone": backbone, "model": settings}
+    fine_tuned = "classes" in loaded.config
+    begun_with = str(loaded.config.get("begun_with", loaded.name)) if fine_tuned else loaded.name
+    return encoder, {"backbone": backbone, "model": settings, "begun_with": begun_with}
 
 
 def _tell_of_other_clips(clip: ClipConfig, weights: str, trained_on: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -85,6 +85,7 @@ def build_trainer(config: FinetuneConfig) -> Trainer:
     counts = torch.from_numpy(np.bincount(videos.labels))
     torch.manual_seed(config.seed)
     encoder, about = classified_encoder(config)
+    config = replace(config, backbone=about["backbone"])  # what is written down is what is trained
     method = Classify(encoder, config.head, counts)
     begin(config, videos)
     saved = {

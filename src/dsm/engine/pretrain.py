@@ -74,6 +74,7 @@ def build_trainer(config: PretrainConfig) -> Trainer:
     watch = _watch(config, len(videos) // config.data.batch_size)
     torch.manual_seed(config.seed)
     encoder, made = starting_encoder(config, config.weights)
+    config = replace(config, backbone=made["backbone"])  # what is written down is what is trained
     method = create_method(config.method, encoder, config.settings)
     begin(config, videos)
     about = {

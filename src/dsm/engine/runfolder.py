@@ -117,8 +117,8 @@ def read_record(out: Path) -> dict[str, Any] | None:
 def claim_folder(out: Path, *, overwrite: bool) -> None:
     """Make sure a run may be written to a folder, before any work is done.
 
-    A folder that holds something is left alone, unless it may be overwritten; then only a folder that
-    one of our runs made is emptied, never somebody's photographs.
+    A folder that holds something is left alone, unless it may be overwritten, or its run ended before its
+    first step; then only a folder that one of our runs made is emptied, never somebody's photographs.
 
     Raises:
         UserError: the folder holds a run and may not be overwritten, or holds something else.
@@ -128,10 +128,16 @@ def claim_folder(out: Path, *, overwrite: bool) -> None:
     if out.is_dir() and any(out.iterdir()):
         if read_record(out) is None:
             raise UserError(f"{out} is not empty and holds no run of dsm; choose another --out.")
-        if not overwrite:
+        if not overwrite and _has_begun(out):
             raise UserError(f"{out} already holds a run; choose another --out, or --overwrite to replace it.")
         empty_folder(out)
     out.mkdir(parents=True, exist_ok=True)
+
+
+def _has_begun(run: Path) -> bool:
+    """Whether a run has made a step: one that found its videos gone leaves nothing to be lost."""
+    log = run / "metrics.jsonl"
+    return any((run / "checkpoints").glob("*")) or (log.is_file() and log.stat().st_size > 0)
 
 
 def claim_by_settings(
