@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def test_a_line_with_more_fields_than_the_first_is_named(tmp_path: Path, text: s
 
 
 def test_numbers_beyond_all_bounds_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="line 1: a label or frame count is above"):
+    with pytest.raises(UserError, match="line 1: a label is above 999999, or a frame count above"):
         read_list(write(tmp_path / "l.txt", f"a.mp4 {10**20} 5\n"))
 
 
@@ -119,6 +120,10 @@ def test_real_lists_are_read(shared: Path) -> None:
     assert all(videos.file(index).is_file() for index in range(len(videos)))
 
 
+FULL = re.compile(r"(.+?)[ \t]+(-?[0-9]+)[ \t]+([0-9]+)")
+LABELLED = re.compile(r"(.+?)[ \t]+(-?[0-9]+)")
+
+
 def one_by_one(text: str) -> list[tuple[str, int, int]]:
     """The slow, obvious reader."""
     rows, columns = [], 0
@@ -126,9 +131,10 @@ def one_by_one(text: str) -> list[tuple[str, int, int]]:
         line = raw.strip(" \t\r")
         if not line or line.startswith("#"):
             continue
-        columns = columns or (
-            3 if lists._FULL.fullmatch(line) else 2 if lists._LABELLED.fullmatch(line) else 1
-        )
+        columns = columns or (3 if FULL.fullmatch(line) else 2 if LABELLED.fullmatch(line) else 1)
+        for pattern, found in ((FULL, lists._full(line)), (LABELLED, lists._labelled(line))):
+            match = pattern.fullmatch(line)
+            assert found == (match and (match[1], *map(int, match.groups()[1:])))
         rows.append(lists._fields(line, columns, f"l, line {number}"))
     if not rows:
         raise UserError("l: the list names no video.")

@@ -49,7 +49,7 @@ def convert(config: ConvertConfig) -> None:
     """Write the lists, tell their counts beside the published ones, name what is absent."""
     official = OFFICIAL[config.dataset](config.annotations)
     files = {name: config.out / f"{name}.txt" for name in official.lists}
-    for file in (*files.values(), config.out / CLASSES):
+    for file in (*files.values(), config.out / CLASSES, config.out / ABSENT):
         claim_file(file, overwrite=config.overwrite)
     there = _by_stem(config.videos) if config.videos else None
     absent: list[str] = []

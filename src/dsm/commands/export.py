@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from dsm.datasets.reading import ClipConfig
+from dsm.datasets.reading import ClipConfig, clip_of
 from dsm.engine.model_card import card_text, code, results_in, write_card
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file, read_record
@@ -126,7 +126,7 @@ def _card(config: ExportConfig, loaded: LoadedEncoder, clip: ClipConfig, shape: 
 
 
 def _clip(config: ExportConfig, loaded: LoadedEncoder) -> ClipConfig:
-    clip = ClipConfig(**loaded.config.get("clip", {}))
+    clip = clip_of(loaded.config.get("clip", {}))
     size = clip.size if config.size is None else config.size
     # A crop needs frames at least as large.
     return replace(

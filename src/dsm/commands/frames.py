@@ -62,8 +62,9 @@ def frames(config: FramesConfig) -> None:
             raise UserError(f"{first[folder]} and {path}: the frames of both would go to {folder}.")
     # A folder of another size or of flow would be taken for the one that was asked for.
     claim_by_settings(
-        config.out, MARKER, lasting(config), what="a folder of frames", overwrite=config.overwrite
-    )
+        config.out, MARKER, lasting(config), what="a folder of frames", overwrite=config.overwrite,
+        needed=videos.needed(),
+    )  # fmt: skip
     carry_classes(videos, config.out)
     counts = np.zeros(len(videos), np.int64)
     write = partial(

@@ -84,7 +84,9 @@ def _claim(config: PackConfig, videos: VideoList) -> None:
     settings = lasting(config)
     # By what is in the list: the shards of another would be taken for its own.
     settings["list"] = hashlib.sha256("\n".join(videos.paths).encode("utf-8", "replace")).hexdigest()
-    claim_by_settings(config.out, MARKER, settings, what="a pack", overwrite=config.overwrite)
+    claim_by_settings(
+        config.out, MARKER, settings, what="a pack", overwrite=config.overwrite, needed=videos.needed()
+    )
 
 
 def _write_list(config: PackConfig, videos: VideoList, places: list[tuple[Path, str]]) -> None:

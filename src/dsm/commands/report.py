@@ -156,6 +156,11 @@ def _labelled(path: Path, root: Path | None) -> VideoList:
     return videos
 
 
+def _is_picture(path: Path) -> bool:
+    # A link could lead to anything, and the page is sent to others.
+    return path.suffix.lower() in KINDS and path.is_file() and not path.is_symlink()
+
+
 def read_given(folder: Path) -> Given:
     """The rows, the command and the pictures of a folder of results.
 
@@ -163,7 +168,7 @@ def read_given(folder: Path) -> Given:
         UserError: it has no results.json of dsm.
     """
     command, rows = read_told_results(folder / "results.json")
-    pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in KINDS and path.is_file())
+    pictures = sorted(path for path in folder.iterdir() if _is_picture(path))
     told = [(path, picture_told(path, rows)) for path in pictures]
     return Given(folder.absolute().name, command, rows, told)
 

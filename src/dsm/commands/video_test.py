@@ -16,7 +16,7 @@ from dsm.commands.extract import tell_left_out
 from dsm.datasets.classes import check_class_names
 from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import VideoList, read_list
-from dsm.datasets.reading import ClipConfig
+from dsm.datasets.reading import ClipConfig, clip_of
 from dsm.engine.extraction import ExtractSettings, extract_to_file
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_by_settings, git_revision, lasting
@@ -100,7 +100,7 @@ def video_test(config: VideoTestConfig) -> list[Row]:
     # Whom a test is compared with changes nothing in it.
     settings = lasting(config, but=("against",))
     claim_by_settings(config.out, "test.json", settings, what="a test", overwrite=config.overwrite)
-    found = _predict(config, classifier, videos, ClipConfig(**about["clip"]))
+    found = _predict(config, classifier, videos, clip_of(about["clip"]))
     test = config.data.test.stem
     group_of = dict(zip(videos.paths, groups, strict=True)) if groups is not None else None
     read = [group_of[path] for path in found.paths] if group_of else None

@@ -8,8 +8,7 @@ has the same fields.
 from __future__ import annotations
 
 import codecs
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +25,10 @@ UNKNOWN = -1
 MOST = 2**31 - 1
 
 _COLUMNS = {3: "path label frames", 2: "path label", 1: "path"}
-_FULL = re.compile(r"(.+?)[ \t]+(-?\d+)[ \t]+(\d+)")
-_LABELLED = re.compile(r"(.+?)[ \t]+(-?\d+)")
+_LONGEST = 8192
+"""Bytes of a line: no path is longer, and what is read one by one takes the square of it."""
+MOST_CLASSES = 1_000_000
+"""Tables of classes are made by the largest label."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ class VideoList:
         paths = [self.paths[place] if same_place else str(self.file(place).absolute()) for place in chosen]
         return VideoList(paths, self.labels[chosen], self.frames[chosen], folder)
 
+    def needed(self) -> Iterator[Path]:
+        """The list and its videos: what must not go while it is worked on."""
+        yield Path(self.source)
+        yield from map(self.file, range(len(self)))
+
     @property
     def labelled(self) -> bool:
         return bool((self.labels != UNLABELLED).all())
@@ -67,16 +73,41 @@ def only_video(path: Path) -> VideoList:
     return VideoList([str(path)], np.array([UNLABELLED]), np.array([UNKNOWN]), Path(), source=str(path))
 
 
+def _last_number(text: str, *, signed: bool) -> tuple[str, int] | None:
+    """A text that ends in a field that is a whole number: what stands before it, and the number."""
+    before = text.rstrip("0123456789")
+    digits = text[len(before) :]
+    minus = "-" if signed and before.endswith("-") else ""
+    field = before.removesuffix(minus) if minus else before
+    name = field.rstrip(" \t")
+    if not digits or not name or name == field:
+        return None
+    return name, int(minus + digits) if len(digits) < 20 else MOST + 1
+
+
+def _full(line: str) -> tuple[str, int, int] | None:
+    """`path label frames`, where a line is that."""
+    if (last := _last_number(line, signed=False)) and (label := _last_number(last[0], signed=True)):
+        return (*label, last[1])
+    return None
+
+
+def _labelled(line: str) -> tuple[str, int] | None:
+    """`path label`, where a line is that; or more."""
+    return _last_number(line, signed=True)
+
+
 def _fields(line: str, columns: int, where: str) -> tuple[str, int, int]:
     """Path, label and frames of one line; ``where`` it stands is told when it is wrong."""
-    more = _FULL.fullmatch(line) or _LABELLED.fullmatch(line)
+    full, labelled = _full(line), _labelled(line)
     # Read with so few columns, numbers would become part of the path.
-    wrong = columns < 3 and more and (columns == 1 or more.re is _FULL) and _names_video(more[1])
+    more = full if columns == 2 else full or labelled
+    wrong = bool(columns < 3 and more and _names_video(more[0]))
     name, label, count = line, UNLABELLED, UNKNOWN
-    if columns == 3 and (match := _FULL.fullmatch(line)):
-        name, label, count = match[1], int(match[2]), int(match[3])
-    elif columns == 2 and (match := _LABELLED.fullmatch(line)):
-        name, label = match[1], int(match[2])
+    if columns == 3 and full:
+        name, label, count = full
+    elif columns == 2 and labelled:
+        name, label = labelled
     elif columns > 1:
         wrong = True
     if wrong:
@@ -85,8 +116,8 @@ def _fields(line: str, columns: int, where: str) -> tuple[str, int, int]:
         raise UserError(f"{where}: the path holds a NUL character.")
     if label < UNLABELLED:
         raise UserError(f"{where}: the label {label} is below 0 (-1 means unlabelled).")
-    if max(label, count) > MOST:
-        raise UserError(f"{where}: a label or frame count is above {MOST}.")
+    if label >= MOST_CLASSES or count > MOST:
+        raise UserError(f"{where}: a label is above {MOST_CLASSES - 1}, or a frame count above {MOST}.")
     if columns == 3 and count < 1:
         raise UserError(f"{where}: the video has {count} frames; remove the line.")
     return name, label, count
@@ -125,6 +156,13 @@ def read_list(path: str | Path, root: str | Path | None = None) -> VideoList:
 def _read_lines(text: bytes, source: str) -> tuple[Names, NDArray[np.int64], NDArray[np.int64]]:
     """Paths, labels and frames of all lines."""
     content = np.frombuffer(text, np.uint8)
+    newlines = np.concatenate([[-1], np.flatnonzero(content == ord("\n")), [len(content)]])
+    lengths = np.diff(newlines)
+    if lengths.max() > _LONGEST:
+        longest = int(lengths.argmax())
+        raise UserError(
+            f"{source}, line {longest + 1}: is longer than any path; a list names one video a line."
+        )
     lines = find_lines(content)
     if not len(lines.numbers):
         raise UserError(f"{source}: the list names no video.")
@@ -132,7 +170,7 @@ def _read_lines(text: bytes, source: str) -> tuple[Names, NDArray[np.int64], NDA
     def line(place: int) -> str:
         return text[lines.starts[place] : lines.stops[place]].decode()
 
-    columns = 3 if _FULL.fullmatch(line(0)) else 2 if _LABELLED.fullmatch(line(0)) else 1
+    columns = 3 if _full(line(0)) else 2 if _labelled(line(0)) else 1
     labels, frames = np.full((2, len(lines.numbers)), UNKNOWN)
     stops = lines.stops.copy()
     # The plain lines are read all at once; one with a field more or less than it should have is not plain.
@@ -144,7 +182,7 @@ def _read_lines(text: bytes, source: str) -> tuple[Names, NDArray[np.int64], NDA
         plain &= field.plain & (frames > 0) & (frames <= MOST)
     if columns > 1:
         labels, stops = field.values, field.before
-        plain &= (labels >= UNLABELLED) & (labels <= MOST)
+        plain &= (labels >= UNLABELLED) & (labels < MOST_CLASSES)
     if columns == 2:
         plain &= ~last_integers(content, lines.starts, stops).plain
     plain &= b"\0" not in text
@@ -175,7 +213,7 @@ def write_list(path: str | Path, videos: VideoList) -> None:
     counted = bool((videos.frames != UNKNOWN).all())
     # A path that ends in a number would be read as a label; said outright, there is none.
     labelled = bool((videos.labels != UNLABELLED).any())
-    say_label = labelled or counted or any(_LABELLED.fullmatch(name) for name in videos.paths)
+    say_label = labelled or counted or any(map(_labelled, videos.paths))
     lines = []
     for name, label, count in zip(videos.paths, videos.labels, videos.frames, strict=True):
         fields = [listable(name)]

@@ -102,6 +102,8 @@ def kinetics(folder: Path) -> Official:
     for file in sorted(folder.glob("*.csv")):
         for row in _table(file, ("label", "youtube_id", "time_start", "time_end")):
             split = row.get("split") or file.stem.split("_")[-1]
+            if not re.fullmatch(r"\w[\w-]*", split) or split in ("classes", "absent"):
+                raise UserError(f"{file}: '{split}' is no name of a split (train, validate, test).")
             rows.append((split, row))
     if not rows:
         raise UserError(f"{folder}: holds no csv file of Kinetics (train.csv, val.csv).")
@@ -111,7 +113,7 @@ def kinetics(folder: Path) -> Official:
     for split, row in rows:
         try:
             start, end = round(float(row["time_start"])), round(float(row["time_end"]))
-        except ValueError:
+        except (ValueError, OverflowError):
             raise UserError(
                 f"{folder}: time_start and time_end of {row['youtube_id']} are no numbers."
             ) from None

@@ -21,6 +21,8 @@ from dsm.video.sampling import Indices, resample
 from dsm.video.source import Deadline, VideoError
 
 Frames = NDArray[Any]
+LARGEST = 65536
+"""Frames of a clip, or pixels of a side, that no network sees."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,22 @@ class ClipConfig:
         return self.frames + MODALITIES[self.modality].more_frames
 
 
+def clip_of(said: Any) -> ClipConfig:
+    """Clips as a file says them, which may be a stranger's.
+
+    Raises:
+        UserError: it says anything else.
+    """
+    numbers: dict[str, Any] = {"frames": int, "stride": int, "resize": int, "size": int, "fps": (int, float)}
+    if not isinstance(said, Mapping):
+        raise UserError("the clips that the file speaks of are none of dsm.")
+    for name, value in said.items():
+        good = value in MODALITIES if name == "modality" else isinstance(value, numbers.get(name, ()))
+        if not good or (name != "modality" and not value < LARGEST):
+            raise UserError(f"the file speaks of clips of {name} {value!r}, which this dsm does not know.")
+    return ClipConfig(**said)
+
+
 @dataclass(frozen=True)
 class ClipChanges:
     """In what clips differ from those that weights were trained on."""
@@ -73,7 +91,7 @@ class ClipChanges:
             UserError: there are no such clips.
         """
         changed = {name: value for name, value in asdict(self).items() if value is not None}
-        return replace(ClipConfig(**about.get("clip", {})), **changed)
+        return replace(clip_of(about.get("clip", {})), **changed)
 
 
 class Reader:
@@ -142,7 +160,10 @@ class Reader:
 
 @lru_cache(maxsize=1024)
 def _at_rate(path: Path, fps: float) -> Indices:
-    return resample(frame_times(path), fps)
+    try:
+        return resample(frame_times(path), fps)
+    except VideoError as error:
+        raise VideoError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 
 
 def crop(frames: Frames, size: int, corner: tuple[float, float]) -> Frames:

@@ -100,6 +100,10 @@ def build_trainer(config: FinetuneConfig) -> Trainer:
     return Trainer(config, videos, method, saved, watch)
 
 
+MOST_TRAINED = 100_000
+"""Classes of a classifier: more are a slip in a list, and would take all memory."""
+
+
 def read_lists(data: FinetuneData) -> tuple[VideoList, VideoList | None]:
     """The videos to train on and, where given, to look at.
 
@@ -109,6 +113,11 @@ def read_lists(data: FinetuneData) -> tuple[VideoList, VideoList | None]:
     videos = read_list(data.train, data.root)
     if (videos.labels < 0).any() or len(np.unique(videos.labels)) < 2:
         raise UserError(f"{videos.source}: fine-tuning wants labelled videos, of two classes at least.")
+    if videos.labels.max() >= MOST_TRAINED:
+        raise UserError(
+            f"{videos.source}: its labels go up to {videos.labels.max()}, and each number up to there is a "
+            "class that is trained; number them from 0 on."
+        )
     if data.test is None:
         return videos, None
     tests, classes = read_list(data.test, data.root), int(videos.labels.max()) + 1

@@ -188,11 +188,11 @@ def _made(about: Mapping[str, Any], record: Mapping[str, Any], step: int | None)
         "backbone": code(about["backbone"]),
         "begun with": "random weights" if begun == RANDOM else code(begun),
         "list": code(data.get("list", "")),
-        "videos": str(data.get("videos") or ""),
+        "videos": code(str(data.get("videos") or "")),
     }
     if frames := data.get("frames"):
         rows["frames"] = f"{frames} ({frames / RATE / 3600:.1f} hours, if at {RATE} a second)"
-    rows |= {f"last {name}": f"{value:.4g}" for name, value in record.get("last", {}).items()}
+    rows |= {f"last {code(name)}": f"{value:.4g}" for name, value in record.get("last", {}).items()}
     rows["batch"] = str(settings.get("data.batch-size", ""))
     rows["steps"] = "" if step is None else str(step)
     rows["command"] = code(record.get("command", ""))

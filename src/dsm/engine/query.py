@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dsm.datasets.evaluation_clips import EvaluationClips
 from dsm.datasets.lists import only_video
-from dsm.datasets.reading import ClipConfig
+from dsm.datasets.reading import clip_of
 from dsm.engine.device import best_device
 from dsm.engine.extraction import digest
 from dsm.errors import UserError
@@ -46,7 +46,7 @@ class QueryEncoder:
                 f"{chosen}: are not the weights that the index was extracted with{other}; "
                 "extract it again, or name the checkpoint with --weights."
             )
-        self.clip = ClipConfig(**meta["clip"])
+        self.clip = clip_of(meta["clip"])
         self.windows, self.crops = int(meta.get("windows", 1)), int(meta.get("crops", 1))
         # Where a row is a clip, those of its windows are enough of a whole video.
         self.every = float(meta.get("every", 0)) if index.times is None else 0.0

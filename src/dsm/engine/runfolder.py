@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import platform
 import subprocess
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -69,6 +70,8 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+MADE_BY = "made_by"
+"""What a marker says besides settings, so that nobody else's file of its name is taken for one."""
 NEVER_LASTING = frozenset(("out", "overwrite", "resume", "devices", "workers", "timeout", "cache_mb"))
 """Names of settings that say where work goes and how fast it is done, not what comes out."""
 
@@ -108,7 +111,7 @@ def read_record(out: Path) -> dict[str, Any] | None:
     """
     try:
         record = json.loads((out / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     ours = isinstance(record, dict) and {"config", "versions", "revision"} <= record.keys()
     return record if ours and all(isinstance(record[name], dict) for name in ("config", "versions")) else None
@@ -141,41 +144,58 @@ def _has_begun(run: Path) -> bool:
 
 
 def claim_by_settings(
-    out: Path, marker: str, settings: dict[str, Any], *, what: str, overwrite: bool
+    out: Path,
+    marker: str,
+    settings: dict[str, Any],
+    *,
+    what: str,
+    overwrite: bool,
+    needed: Iterable[Path] = (),
 ) -> None:
     """Take a folder for work that goes on where it was stopped, if its settings are the same.
 
-    ``overwrite`` empties a folder of other settings alone: the command that began with it goes on too.
+    ``overwrite`` empties a folder of other settings alone: the command that began with it goes on too. Only a
+    folder whose marker this project wrote is emptied.
 
     Args:
         marker: the file in it that holds the settings.
         what: what the folder is called in messages: "a demo".
+        needed: files that the work reads, which may not lie in a folder that is emptied.
 
     Raises:
         UserError: it holds work of other settings and may not be overwritten, or something else.
     """
+    settings = {MADE_BY: "dsm", **settings}
     file = out / marker
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file, not a folder; choose another --out.")
     if out.is_dir() and any(out.iterdir()):
-        if not file.is_file():
+        found = read_marker(file)
+        if found is None or found.get(MADE_BY) != "dsm":
             raise UserError(f"{out} is not empty and not {what}; choose another --out.")
-        if not is_of_settings(file, settings):
+        if found != settings:
             if not overwrite:
                 raise UserError(
                     f"{out} holds {what} of other settings; choose another --out, or --overwrite to replace "
                     "it."
                 )
+            inside = out.absolute()
+            for read in needed:
+                if read.absolute().is_relative_to(inside) or read.resolve().is_relative_to(out.resolve()):
+                    raise UserError(
+                        f"{read}: lies in --out, which --overwrite empties; choose another --out."
+                    )
             empty_folder(out)
     write_text(file, json.dumps(settings, indent=2) + "\n")
 
 
-def is_of_settings(file: Path, settings: dict[str, Any]) -> bool:
-    """Whether a marker that :func:`claim_by_settings` wrote is there and holds these settings."""
+def read_marker(file: Path) -> dict[str, Any] | None:
+    """What a marker that :func:`claim_by_settings` wrote holds; None where there is none."""
     try:
-        return bool(json.loads(file.read_text(encoding="utf-8")) == settings)
-    except (OSError, ValueError):
-        return False
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def claim_file(path: Path, *, overwrite: bool) -> None:
@@ -217,16 +237,15 @@ class RunLog:
         _write_line(self._gradients, {"step": step, "layers": layers})
 
     def close(self) -> None:
-        self._metrics.close()
-        self._gradients.close()
-        self._board.close()
+        for one in (self._metrics, self._gradients, self._board):
+            with contextlib.suppress(OSError):  # of a full disk was told where a line could not be written
+                one.close()
 
 
 def _append(path: Path, keep_steps: int) -> TextIO:
     if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= keep_steps]
-        write_text(path, "".join(f"{line}\n" for line in kept))
+        kept = [line for line in _read_lines(path) if line["step"] <= keep_steps]
+        write_text(path, "".join(f"{json.dumps(line)}\n" for line in kept))
     return path.open("a", encoding="utf-8")
 
 
@@ -241,17 +260,25 @@ def _write_line(file: TextIO, record: dict[str, Any]) -> None:
 
 def read_metrics(out: Path) -> list[dict[str, float]]:
     """The logged steps of a run, in order; what is not logged at a step is not in it."""
-    return _read_lines(out / METRICS)
+    return [
+        {name: value for name, value in line.items() if isinstance(value, (int, float))}
+        for line in _read_lines(out / METRICS)
+    ]
 
 
 def read_gradients(out: Path) -> list[dict[str, Any]]:
     """Steps with the size of each layer's gradient, as :meth:`RunLog.write_gradients` wrote them."""
-    return _read_lines(out / GRADIENTS)
+    return [line for line in _read_lines(out / GRADIENTS) if isinstance(line.get("layers"), dict)]
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    # A run that goes on, or was killed, may have written half of its last line.
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        # A run that goes on, or was killed, may have written half of a line.
+        with contextlib.suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            if isinstance(record, dict) and isinstance(record.get("step"), int):
+                found.append(record)
+    return found

@@ -16,11 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsm.datasets.lists import MOST_CLASSES, UNLABELLED
 from dsm.errors import UserError
 from dsm.evaluate.features import Features
 from dsm.files import written_aside
 
 SUFFIXES = (".npz", ".npy", ".parquet")
+MOST_PACKED = 100
+"""How many times its size a file may hold: features hardly pack."""
 # Rows looked at or written at a time.
 ROWS = 65536
 # An extra field that does nothing but align what comes after it, by the number of Android's zip tools.
@@ -83,6 +86,8 @@ def load_features(path: str | Path) -> Features:
     times = found.times is None or found.times.shape == (len(found.features), 2)
     if shapes != (2, 1, len(found), len(found)) or not isinstance(found.meta, dict) or not times:
         raise UserError(f"{path}: its features, labels and paths do not belong together.")
+    if len(found) and not UNLABELLED <= found.labels.min() <= found.labels.max() < MOST_CLASSES:
+        raise UserError(f"{path}: labels must be from {UNLABELLED} to {MOST_CLASSES - 1}.")
     chunks = (found.features[first : first + ROWS] for first in range(0, len(found), ROWS))
     if not all(np.isfinite(chunk).all() for chunk in chunks):
         raise UserError(f"{path}: some features are not finite numbers; extract them again.")
@@ -123,9 +128,15 @@ def _write_npz(file: Path, about: Features, chunks: Iterable[NDArray[np.float32]
 
 def _read_npz(path: Path) -> Features:
     with np.load(path, allow_pickle=False) as arrays:
+        size = path.stat().st_size
+        if sum(one.file_size for one in arrays.zip.infolist()) > MOST_PACKED * max(size, 2**20):
+            raise ValueError("holds far more than its size")
         mapped = _mapped(path, arrays.zip.getinfo("features.npy"))
         features = np.ascontiguousarray(arrays["features"], np.float32) if mapped is None else mapped
-        labels, paths = arrays["labels"].astype(np.int64), arrays["paths"].tolist()
+        labels, named = arrays["labels"].astype(np.int64), arrays["paths"]
+        if named.shape != (len(features),) or labels.shape != (len(features),):
+            raise ValueError("its arrays do not go together")
+        paths = named.tolist()
         times = arrays["times"].astype(np.float32) if "times" in arrays.files else None
         meta = json.loads(str(arrays["meta"]))
         return Features(features, labels, [str(name) for name in paths], meta, times)

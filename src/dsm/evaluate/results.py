@@ -76,7 +76,8 @@ def seed_of(about: Mapping[str, Any], drawn: int = 0) -> int:
     if not about:
         return drawn
     settings = about.get("settings")
-    return int(settings.get("seed", 0)) if isinstance(settings, dict) else 0
+    seed = settings.get("seed", 0) if isinstance(settings, dict) else 0
+    return seed if isinstance(seed, int) else 0
 
 
 def print_rows(rows: Sequence[Row]) -> None:
@@ -133,11 +134,11 @@ def read_told_results(path: Path) -> ToldResults:
         rows = [Row(**row) for row in record["rows"]]
         for row in rows:
             numbers = (row.value, row.n, row.seed, *(end for end in (row.low, row.high) if end is not None))
-            if not all(isinstance(number, (int, float)) for number in numbers):
+            if not all(isinstance(number, (int, float)) and abs(number) < 1e15 for number in numbers):
                 raise TypeError
             if not all(isinstance(name, str) for name in (row.run, row.test, row.metric)):
                 raise TypeError
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"{path}: holds no results as dsm writes them.") from None
     return ToldResults(str(record.get("command", "")), rows)
 

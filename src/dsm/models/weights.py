@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -92,11 +93,23 @@ def read_file(path: str | Path) -> Any:
         tensors, about = read_tensors(path)
         return Exported(tensors, about) if about else tensors
     try:
+        if _is_swollen(path):
+            raise ValueError("what it holds is far larger than it")
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a stranger's bytes can make the reader fail in any way
         raise UserError(
             f"{path}: is not a checkpoint that can be read safely ({type(error).__name__})."
         ) from None
+
+
+def _is_swollen(path: Path) -> bool:
+    """Whether a zip holds what torch never writes there: packed entries, or a call that takes memory."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        packed = any(one.compress_type != zipfile.ZIP_STORED for one in archive.infolist())
+        tables = [one for one in archive.infolist() if one.filename.endswith("data.pkl")]
+        return packed or any(b"bytearray" in archive.read(one) for one in tables)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -119,7 +132,8 @@ def _of_our_format(path: str | Path, state: Any) -> dict[str, Any]:
 
 def is_ours(state: Any) -> bool:
     """Whether a file's content is a checkpoint of this project."""
-    return isinstance(state, dict) and {"format", "config", "method"} <= state.keys()
+    named = isinstance(state, dict) and {"format", "config", "method"} <= state.keys()
+    return named and isinstance(state["format"], int) and isinstance(state["config"], str)
 
 
 def load_weights(
@@ -160,11 +174,11 @@ def load_weights(
     match = recognise(find_tensors(state))
     if match is None:
         raise UserError(f"{weights}: no encoder that dsm knows; `dsm weights inspect` lists its tensors.")
-    module = build(match, partial=partial, head=head == "projection", name=str(weights))
     config: dict[str, Any] = {"backbone": match.source.backbone, "model": match.settings}
     channels = match.settings.get("in_channels", 3)
     if channels not in (2, 3):
         raise UserError(f"{weights}: takes pictures of {channels} channels, which dsm does not make.")
+    module = build(match, partial=partial, head=head == "projection", name=str(weights))
     if channels == 2:
         config["clip"] = {"modality": "flow"}
     return LoadedEncoder(module.eval(), weights_name(weights), config, match.report)

@@ -11,6 +11,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from dsm.video.source import MAX_PIXELS
+
 if TYPE_CHECKING:
     from av.container import InputContainer
 
@@ -52,6 +54,8 @@ class Converter:
         """uint8 (H, W, 3), or (H, W) where the format is of one plane."""
         self._size = self._size or fit_short_side(frame.width, frame.height, self._short_side, self._square)
         width, height = self._size
+        if width * height > MAX_PIXELS:  # a line of pixels, brought to a shorter side of many, is huge
+            raise ValueError(f"{frame.width} x {frame.height} pixels would become {width} x {height}")
         form = self._form
         if form == "rgb24" and (width, height) != (frame.width, frame.height):
             form = "gbrp"  # the same picture, but in one plane a colour swscale is twice as fast

@@ -82,7 +82,11 @@ def read_pictures(
     convert = Converter(short_side, form=form)
     for file in files:
         deadline.check()
-        images.append(convert(_decode(file)))
+        frame = _decode(file)
+        try:
+            images.append(convert(frame))
+        except (av.FFmpegError, ValueError) as error:
+            raise VideoError(f"{file}: cannot be resized ({said(error)}).") from None
     return images
 
 

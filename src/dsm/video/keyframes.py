@@ -22,7 +22,7 @@ import av
 from av.video.frame import VideoFrame
 
 from dsm.video.kept_open import Facts, OpenVideo, facts_of
-from dsm.video.source import Deadline, Source, open_video
+from dsm.video.source import Deadline, Source, VideoError, name_of, open_video
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -83,6 +83,8 @@ def timeline(container: InputContainer, source: Source) -> Timeline:
         raise Untrusted
     if container.format.name in _INDEXED:
         entries = stream.index_entries
+        if facts and len(entries) > facts[2]:  # a table may promise more packets than the file has bytes
+            raise VideoError(f"{name_of(source)}: promises more frames than it can hold.")
         found = _from_flags([(entry.timestamp, entry.is_keyframe, entry.is_discard) for entry in entries])
     elif container.format.name in _SCANNED and facts:
         found = _scan(source)

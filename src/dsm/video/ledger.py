@@ -158,6 +158,9 @@ def judge_all(
             except ProcessExpired as error:
                 reason = f"crashes the decoder ({error})"
                 verdicts.append(Verdict(str(path), "undecodable", reason=reason))
+            except Exception as error:  # one file of a stranger must not cost the verdicts of the others
+                reason = f"cannot be decoded ({type(error).__name__})"
+                verdicts.append(Verdict(str(path), "undecodable", reason=reason))
             on_progress(len(verdicts))
     finally:  # also when stopped in the middle: what is left is not waited for
         pool.stop()  # type: ignore[no-untyped-call]

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from dsm.files import is_file, write_text, written_aside
 from dsm.video.convert import Converter, converter, frames_until_broken
-from dsm.video.source import MissingVideoError, Source, VideoError, name_of, open_video
+from dsm.video.source import MissingVideoError, Source, VideoError, name_of, open_video, said
 
 SHARD = ".tar"
 FORMAT = 1
@@ -75,11 +75,12 @@ def _members(index: Path, changed: int, size: int) -> dict[str, Member]:
         }
         good = read["format"] == FORMAT and all(
             min(one.offset, one.frames - 1, one.height - 2, one.width - 2) >= 0
+            and (one.fps == 0 or 1e-3 <= one.fps <= 1e6)
             and one.height % 2 == one.width % 2 == 0
             and one.offset + one.frames * one.height * one.width * 3 // 2 <= size
             for one in members.values()
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         good = False
     if not good:
         raise VideoError(f"{index}: is no index of a pack, or does not fit its shard.")
@@ -92,15 +93,21 @@ def read_packed(
     """Frames by number, as :func:`dsm.video.decode.read_frames` gives them; a video plays in a loop."""
     member = find_member(shard, name)
     # Mapped for this read only: a map that stays would count what is read as memory of the process.
-    array = np.memmap(
-        shard, np.uint8, "r", member.offset, (member.frames, member.height * 3 // 2, member.width)
-    )
+    try:
+        array = np.memmap(
+            shard, np.uint8, "r", member.offset, (member.frames, member.height * 3 // 2, member.width)
+        )
+    except OSError as error:
+        raise VideoError(f"{shard}: cannot be read ({error.strerror}).") from None
     convert = Converter(short_side, member.width, member.height)
     wanted, back = np.unique(np.asarray(indices) % member.frames, return_inverse=True)
     # One to spare: swscale takes steps of many pixels, the last beyond the end.
     planes = np.empty((len(wanted) + 1, *array.shape[1:]), np.uint8)
     np.take(array, wanted, axis=0, out=planes[:-1])
-    images = [convert(av.VideoFrame.from_numpy_buffer(plane, "yuv420p")) for plane in planes[:-1]]
+    try:
+        images = [convert(av.VideoFrame.from_numpy_buffer(plane, "yuv420p")) for plane in planes[:-1]]
+    except (av.FFmpegError, ValueError) as error:
+        raise VideoError(f"{shard}/{name}: cannot be resized ({said(error)}).") from None
     return np.stack([images[place] for place in back])
 
 

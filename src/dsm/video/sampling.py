@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from dsm.video.source import VideoError
+
 Indices = NDArray[np.int64]
+MOST = 20_000_000
+"""Frames at a rate that is asked for: four days at 60 a second."""
 
 
 def span(frames: int, stride: int) -> int:
@@ -21,10 +25,16 @@ def resample(times: NDArray[np.float64], fps: float) -> Indices:
 
     Returns:
         (new frames,), at least one.
+
+    Raises:
+        VideoError: they are more than any video has.
     """
     # The last frame stays as long as the mean one.
     length = times[-1] * len(times) / max(len(times) - 1, 1)
-    moments = np.arange(max(int(length * fps + 1e-6), 1)) / fps
+    count = length * fps
+    if not count < MOST:  # a broken file may say anything
+        raise VideoError(f"says that it is {length:.3g} seconds long: too many frames at {fps:g} a second.")
+    moments = np.arange(max(int(count + 1e-6), 1)) / fps
     return np.maximum(np.searchsorted(times, moments + 1e-6, side="right") - 1, 0)
 
 

@@ -131,6 +131,8 @@ def said(error: Exception) -> str:
 def _regular(path: Path) -> Path:
     try:
         facts = path.stat()
+    except ValueError:
+        raise MissingVideoError(f"{path!r}: is no name of a file.") from None
     except OSError as error:
         if isinstance(error, PermissionError):
             raise VideoError(f"{path}: may not be read ({error.strerror}).") from None

@@ -1,0 +1,188 @@
+"""Files of strangers: what they hold is not believed, leads nowhere, and takes neither time nor memory."""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+import zipfile
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from dsm.commands.convert import ConvertConfig, convert
+from dsm.commands.frames import FramesConfig, frames
+from dsm.commands.pack import PackConfig, pack
+from dsm.commands.report import read_given
+from dsm.datasets.lists import read_list
+from dsm.datasets.reading import clip_of
+from dsm.engine.finetune import FinetuneData, read_lists
+from dsm.engine.runfolder import RunLog, read_gradients, read_metrics
+from dsm.errors import UserError
+from dsm.evaluate.feature_files import load_features
+from dsm.evaluate.results import Row, write_results
+from dsm.models.weights import load_weights
+from dsm.video.decode import read_frames
+from dsm.video.ledger import judge_all
+from dsm.video.sampling import resample
+from dsm.video.source import VideoError
+
+
+@pytest.mark.parametrize("marker", ['{"my": "own"}', '{"videos": "list.txt"}', "no json", "[" * 200_000])
+def test_overwrite_empties_only_what_dsm_made(small_list: Path, tmp_path: Path, marker: str) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "holiday.jpg").write_text("irreplaceable")
+    (photos / "pack.json").write_text(marker)
+    with pytest.raises(UserError, match="is not empty and not a pack"):
+        pack(PackConfig(small_list, photos, overwrite=True))
+    assert (photos / "holiday.jpg").read_text() == "irreplaceable"
+
+
+def test_overwrite_does_not_empty_what_it_reads(small_list: Path, tmp_path: Path) -> None:
+    out = tmp_path / "frames"
+    frames(FramesConfig(small_list, out, short_side=64, workers=1))
+    before = sorted(out.rglob("*.jpg"))
+    with pytest.raises(UserError, match="lies in --out, which --overwrite empties"):
+        frames(FramesConfig(out / "list.txt", out, short_side=32, workers=1, overwrite=True))
+    assert sorted(out.rglob("*.jpg")) == before
+
+
+def test_a_link_among_results_is_no_picture(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("a secret")
+    folder = tmp_path / "results"
+    write_results(folder / "results.json", [Row("dsm", 0, "test", "R@1", 0.5, None, None, 2)], command="x")
+    (folder / "plot.png").symlink_to(tmp_path / "key")
+    (folder / "own.png").write_bytes(b"\x89PNG")
+    assert [path.name for path, _ in read_given(folder).pictures] == ["own.png"]
+
+
+@pytest.mark.parametrize("split", ["../../escaped", "/tmp/escaped", "absent"])
+def test_a_split_of_a_table_is_no_path(tmp_path: Path, split: str) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "train.csv").write_text(f"label,youtube_id,time_start,time_end,split\ndance,abc,1,2,{split}\n")
+    with pytest.raises(UserError, match="is no name of a split"):
+        convert(ConvertConfig("kinetics", notes, tmp_path / "a" / "b" / "lists"))
+    assert not list(tmp_path.rglob("*.txt"))
+
+
+def test_a_checkpoint_that_swells_is_refused(tmp_path: Path) -> None:
+    plain, packed, call = tmp_path / "plain.pt", tmp_path / "packed.pt", tmp_path / "call.pt"
+    torch.save({"a": torch.zeros(1000)}, plain)
+    with zipfile.ZipFile(plain) as whole, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as other:
+        for name in whole.namelist():
+            other.writestr(name, whole.read(name))
+    program = b"\x80\x02c__builtin__\nbytearray\n\x8a\x08" + struct.pack("<q", 6_000_000_000) + b"\x85R."
+    with zipfile.ZipFile(plain) as whole, zipfile.ZipFile(call, "w") as other:
+        for name in whole.namelist():
+            other.writestr(name, program if name.endswith("data.pkl") else whole.read(name))
+    for file in (packed, call):
+        with pytest.raises(UserError, match="is not a checkpoint that can be read safely"):
+            load_weights(file)
+
+
+def test_a_line_of_pixels_is_not_blown_up(tmp_path: Path) -> None:
+    thin = tmp_path / "thin.gif"
+    with av.open(str(thin), "w") as container:
+        stream = container.add_stream("gif", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 60000, 1, "rgb8"
+        for _ in range(3):
+            picture = np.zeros((1, 60000, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture).reformat(format="rgb8")))
+        container.mux(stream.encode())
+    with pytest.raises(VideoError, match="60000 x 1 pixels would become"):
+        read_frames(thin, np.arange(2), short_side=128)
+
+
+def test_a_video_that_says_it_lasts_for_years(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="too many frames"):
+        resample(np.array([0.0, 0.1, 1e9]), 12.0)
+    assert len(resample(np.array([0.0, 0.1, 0.2]), 10.0)) == 3
+
+
+def test_an_index_of_brackets_costs_one_verdict(small_list: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(bytes(1024))
+    (tmp_path / "x.json").write_text("[" * 200_000)
+    good = read_list(small_list).file(0)
+    verdicts = judge_all([tmp_path / "x.tar" / "a", good], workers=1)
+    assert [one.verdict for one in verdicts] == ["undecodable", "ok"]
+
+
+def test_lists_of_blanks_and_of_giants_are_read_at_once(tmp_path: Path) -> None:
+    began = time.process_time()
+    for text in ("a.mp4 0\n" + "a" + " " * 40_000 + "b\n", "a.mp4 0\n" * 1000 + " " * 100_000 + "x\n"):
+        (tmp_path / "list.txt").write_text(text)
+        with pytest.raises(UserError, match="is longer than any path"):
+            read_list(tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_text("a.mp4 0\n" + ("b" + " " * 8000 + "c 1\n") * 200)
+    assert len(read_list(tmp_path / "list.txt")) == 201
+    assert time.process_time() - began < 20  # it took the square of a line: minutes
+    (tmp_path / "list.txt").write_text("a.mp4 0\nb.mp4 2147483647\n")
+    with pytest.raises(UserError, match="line 2: a label is above"):
+        read_list(tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_text("a.mp4 0\nb.mp4 400000\n")
+    with pytest.raises(UserError, match="its labels go up to 400000"):
+        read_lists(FinetuneData(tmp_path / "list.txt"))
+
+
+def test_features_that_swell_or_have_giant_labels(tmp_path: Path) -> None:
+    file = tmp_path / "f.npz"
+    arrays = {"features": np.ones((2, 3), np.float32), "labels": np.array([0, 1]), "meta": np.array("{}")}
+    np.savez(file, **arrays, paths=np.array(["a", "b"]))
+    assert len(load_features(file)) == 2
+    np.savez(file, **{**arrays, "labels": np.array([0, 4 * 10**8])}, paths=np.array(["a", "b"]))
+    with pytest.raises(UserError, match="labels must be from"):
+        load_features(file)
+    for paths in (np.empty(10**8, "<U0"), np.array(["a"])):
+        np.savez(file, **arrays, paths=paths)
+        with pytest.raises(UserError, match="is not a features file"):
+            load_features(file)
+    np.savez_compressed(file, **arrays, paths=np.array(["a" * 10**8, "b"]))
+    with pytest.raises(UserError, match="is not a features file"):
+        load_features(file)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"zoom": 2}, {"frames": "16"}, [1], {"modality": "x"}, {"frames": 10**12}, {"fps": None}],
+)
+def test_clips_that_a_file_speaks_of(said: object) -> None:
+    with pytest.raises(UserError):
+        clip_of(said)
+    assert clip_of({"frames": 8, "fps": 12.5, "modality": "flow"}).frames == 8
+
+
+def test_logs_of_strangers_are_read_as_far_as_they_make_sense(tmp_path: Path) -> None:
+    lines = [
+        '{"step": 1, "loss": "x", "motion": null, "lr": 0.5}',
+        '{"step": 3, "lo{"step": 4}',
+        "[" * 100_000,
+        "3",
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 5, "loss": 1.0}']))
+    assert read_metrics(tmp_path) == [{"step": 1, "lr": 0.5}, {"step": 5, "loss": 1.0}]
+    (tmp_path / "gradients.jsonl").write_text('x}\n{"step": 1}\n{"step": 2, "layers": {"a": [1, 2, 3]}}\n')
+    assert [line["step"] for line in read_gradients(tmp_path)] == [2]
+
+
+def test_a_full_disk_is_told_once(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    log = RunLog(tmp_path)
+    log._metrics.close()
+    with Path("/dev/full").open("w") as full:
+        log._metrics = full
+        log.write(1, {"loss": 1.0})
+        full.write("half a line")
+        log.close()
+
+
+def test_results_with_numbers_beyond_all_bounds(tmp_path: Path) -> None:
+    row = {"run": "a", "seed": 0, "test": "t", "metric": "m", "low": None, "high": None, "n": 1}
+    (tmp_path / "results.json").write_text(json.dumps({"rows": [{**row, "value": 10**400}]}))
+    with pytest.raises(UserError, match="holds no results"):
+        read_given(tmp_path)
