@@ -21,30 +21,28 @@ from tables import by_seed, caption, mean_of, paired, table
 from trial import Trial
 from trials import study_command
 
-from dsm.demo import AUGMENT, SLD, TESTS, TLD
+from dsm.demo import AUGMENT, SLD, TESTS
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.engine.progress import console
 from dsm.errors import UserError
 from dsm.evaluate.results import Row
 from dsm.files import write_text
-from dsm.methods.dsm import DsmConfig
-
-BOTH = DsmConfig(sld=SLD, tld=TLD, negatives=2)
+from dsm.methods.dsm import PLUS, DsmConfig
 
 
 @dataclass(frozen=True)
 class Change:
     """A training that is not the demo's `dsm`."""
 
-    dsm: DsmConfig = BOTH
+    dsm: DsmConfig = PLUS
     method: str = "dsm"
     light: float = AUGMENT.light
 
 
 def of(**settings: Any) -> Change:
     """The demo's `dsm` with other settings of the method."""
-    return Change(replace(BOTH, **settings))
+    return Change(replace(PLUS, **settings))
 
 
 def sld(kind: str) -> Change:

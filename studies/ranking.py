@@ -36,7 +36,7 @@ from dsm.engine.runfolder import plain
 from dsm.evaluate.results import Row
 from dsm.files import write_text
 from dsm.methods import MethodSettings
-from dsm.methods.dsm import DsmConfig
+from dsm.methods.dsm import PLUS, DsmConfig
 from dsm.methods.dsm_triplet import DsmTripletConfig
 
 SHOWN = {
@@ -97,9 +97,8 @@ def trial(options: Options, correlation: float, method: str, seed: int) -> Trial
     base = pretrain_config(demo, "dsm", seed)
     scenes = folder / f"scenes-{seed}"
     base = replace(base, data=replace(base.data, train=scenes / "train.txt"))
-    ours = DsmConfig(sld=SLD, tld=TLD, negatives=2)
     settings = MethodSettings(
-        dsm=PAPER if method == "dsm-paper" else ours, dsm_triplet=DsmTripletConfig(sld=SLD, tld=TLD)
+        dsm=PAPER if method == "dsm-paper" else PLUS, dsm_triplet=DsmTripletConfig(sld=SLD, tld=TLD)
     )
     name = "dsm" if method in ("random", "dsm-paper") else method
     config = replace(base, method=name, settings=settings, out=folder / f"{method}-{seed}")

@@ -174,7 +174,7 @@ def test_parquet_holds_what_npz_holds(scenes: Path, tmp_path: Path) -> None:
 def test_settings_that_changed_do_not_mix(scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.npz"
     (tmp_path / "f.npz.parts").mkdir()
-    (tmp_path / "f.npz.parts" / "extraction.json").write_text("{}")
+    (tmp_path / "f.npz.parts" / "extraction.json").write_text('{"made_by": "dsm"}')
     with pytest.raises(UserError, match="an extraction of other settings"):
         extract(config(scenes / "test.txt", out))
     extract(config(scenes / "test.txt", out, overwrite=True))

@@ -134,7 +134,7 @@ def test_small_data_of_ones_own_goes_on_from_weights(scenes: Path, tmp_path: Pat
 def test_overwrite_spares_the_weights_that_are_begun_with(scenes: Path, tmp_path: Path) -> None:
     first = pretrain(small_run(scenes, tmp_path / "run" / "pretrain", steps=1))
     config = run_config(scenes, tmp_path / "run", "small-own", weights=str(first), overwrite=True)
-    (tmp_path / "run" / "recipe.json").write_text('{"made_by": "dsm"}')  # of other settings, which it may replace
+    (tmp_path / "run" / "recipe.json").write_text('{"made_by": "dsm"}')  # of other settings
     with pytest.raises(UserError, match="lies in --out, which --overwrite empties"):
         run_recipe(config)
     assert list_checkpoints(first)

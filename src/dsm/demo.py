@@ -23,8 +23,6 @@ from dsm.augment import Augment
 from dsm.datasets.lists import read_list
 from dsm.datasets.motionscenes import PRESETS, MotionScenesConfig, write_motionscenes
 from dsm.datasets.reading import ClipConfig
-from dsm.disturb.spatial_mix import SpatialMix
-from dsm.disturb.temporal import TemporalMix
 from dsm.engine.optim import OptimConfig
 from dsm.engine.pretrain import PretrainConfig, pretrain_once
 from dsm.engine.progress import console, progress
@@ -38,7 +36,7 @@ from dsm.evaluate.probe import linear_probe
 from dsm.evaluate.results import Row, mean_and_spread, share, write_results
 from dsm.evaluate.retrieval import recall_rows, retrieve
 from dsm.methods import MethodSettings
-from dsm.methods.dsm import DsmConfig
+from dsm.methods.dsm import PLUS
 from dsm.models.weights import load_weights
 
 MARKER = "demo.json"
@@ -55,10 +53,7 @@ CLIP = ClipConfig(frames=8, stride=3, resize=62, size=48)
 # that wanders in each view on its own: by that of the video, which they share, clips are told apart without
 # a look at the motion (docs/evidence.md).
 AUGMENT = Augment(jitter=0.4, light=0.3)
-SLD = SpatialMix(strength=1.25)
-# No shift and no speed: the motions are periodic and keep no fixed pace, so that another window of
-# one, or another pace, is the same motion still, and no negative.
-TLD = TemporalMix(shift=0, speed=0)
+SLD, TLD = PLUS.sld, PLUS.tld
 
 
 @dataclass(frozen=True)
@@ -106,7 +101,7 @@ def pretrain_config(config: DemoConfig, method: str, seed: int) -> PretrainConfi
         clip=CLIP,
         augment=AUGMENT,
         optim=OptimConfig(lr=1e-3),
-        settings=MethodSettings(dsm=DsmConfig(sld=SLD, tld=TLD, negatives=2)),
+        settings=MethodSettings(dsm=PLUS),
         seed=seed,
         save_every=100,
         keep=1,
