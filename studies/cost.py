@@ -128,7 +128,7 @@ def data_sets(recipe: Recipe) -> tuple[str, str]:
     names = {"kinetics": "kinetics", "something": "something-something-v1"} | {
         name: name for name in PUBLISHED
     }
-    found = [names[word] for word in recipe.name.split("-") if word in names]
+    found = [names[word] for word in recipe.name.split("-") if word in names] or ["ucf101"]  # of dsm-plus
     if recipe.name.startswith("table-") and recipe.pretrain:
         found.insert(0, "ucf101")  # the paper's table pretrains on it
     return found[0], found[-1]
