@@ -144,6 +144,14 @@ def test_a_video_that_is_missing_ends_a_run_with_its_name(small_list: Path, tmp_
     assert "Traceback" not in told.stderr
 
 
+def test_a_setting_of_another_method_is_refused(small_list: Path, tmp_path: Path) -> None:
+    told = dsm("pretrain", "--method", "moco", "--dsm.temperature", "0.5", "--data.train", small_list,
+               "--out", tmp_path / "run")  # fmt: skip
+    assert told.returncode == 2
+    assert "--dsm.temperature is a setting of --method dsm, not of moco" in " ".join(told.stderr.split())
+    assert not (tmp_path / "run").exists()
+
+
 def test_index_labels_by_folder_and_names_what_it_leaves_out(folder_of_videos: Path) -> None:
     (folder_of_videos / "wave" / "broken.mp4").write_bytes(b"no video")
     told = dsm("data", "index", folder_of_videos, "--out", folder_of_videos / "all.txt")

@@ -82,7 +82,7 @@ VERBS = {
         ),
     ),
     "pretrain": Verb(
-        "dsm.commands.pretrain", "PretrainConfig", "pretrain_command",
+        "dsm.commands.pretrain", "PretrainConfig", "pretrain_as_typed",
         "train an encoder on unlabelled videos",
         (
             "dsm pretrain --data.train train.txt --method dsm --backbone i3d --out runs/mine",

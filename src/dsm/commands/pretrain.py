@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from dsm.commands.train import train_and_draw
 from dsm.engine.pretrain import PretrainConfig, pretrain
+from dsm.engine.runfolder import flat
+from dsm.errors import UserError
+from dsm.methods import MethodSettings
 
-__all__ = ["PretrainConfig", "pretrain_command"]
+__all__ = ["PretrainConfig", "pretrain_as_typed", "pretrain_command"]
+
+
+def pretrain_as_typed(config: PretrainConfig) -> None:
+    """Pretrain, as somebody asked for it on the command line.
+
+    Raises:
+        UserError: besides what :func:`pretrain` raises, a setting is of a method that is not chosen.
+    """
+    asked, default = flat(asdict(config.settings)), flat(asdict(MethodSettings()))
+    for name, value in asked.items():
+        method, _, setting = name.partition(".")
+        if method != config.method and value != default[name]:
+            raise UserError(
+                f"--{name} is a setting of --method {method}, not of {config.method}, which does not look at it; "
+                f"leave it out, or see whether there is a --{config.method}.{setting}."
+            )
+    pretrain_command(config)
 
 
 def pretrain_command(config: PretrainConfig) -> None:
+    """Pretrain; draw how it went and say what comes next."""
     hint = f"dsm extract --weights {config.out} --data LIST --out FEATURES.npz"
     train_and_draw(config.out, lambda: pretrain(config), hint)

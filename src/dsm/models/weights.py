@@ -191,6 +191,8 @@ def _load_ours(weights: str | Path, state: dict[str, Any], head: Head | None) ->
         module: nn.Module = encoder
         prefix, classes = "query.", None
         if head == "projection":
+            if not config.get("head"):
+                raise UserError(f"{weights}: holds no projection head; leave head out.")
             module = Embedder(encoder, int(config["head"]["dim"]), config["head"]["kind"])
         elif head == "classifier" and "classes" in config:
             classes = [str(name) for name in config["classes"]]
@@ -240,5 +242,10 @@ def load_encoder(weights: str | Path, head: Literal["projection"] | None = None)
 
     Returns:
         A module in evaluation mode: normalised clips (B, C, T, H, W) -> (B, D).
+
+    Raises:
+        UserError: the weights cannot be read, or there is no such head.
     """
+    if head not in (None, "projection"):
+        raise UserError(f"head must be None or 'projection', not {head!r}.")
     return load_weights(weights, head=head).module

@@ -15,6 +15,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from dsm.errors import UserError
 from dsm.files import is_dir
 from dsm.video.convert import Converter, converter, frames_until_broken
 from dsm.video.folder import frame_files, read_pictures
@@ -191,5 +192,11 @@ def read_clip(
 
     Returns:
         uint8 RGB, shape (T, H, W, C).
+
+    Raises:
+        UserError: frames, stride or size below 1, or start below 0.
+        VideoError: the video cannot be read.
     """
+    if min(frames, stride, size or 1) < 1 or size == 0 or start < 0:
+        raise UserError("frames, stride and size of a clip must be at least 1, and start at least 0.")
     return read_frames(source, start + stride * np.arange(frames), size)
