@@ -24,8 +24,8 @@ def pretrain_as_typed(config: PretrainConfig) -> None:
         method, _, setting = name.partition(".")
         if method != config.method and value != default[name]:
             raise UserError(
-                f"--{name} is a setting of --method {method}, which {config.method} does not look at; leave it "
-                f"out, or see whether there is a --{config.method}.{setting}."
+                f"--{name} is a setting of --method {method}, which {config.method} does not look at; leave "
+                f"it out, or see whether there is a --{config.method}.{setting}."
             )
     pretrain_command(config)
 
