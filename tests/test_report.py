@@ -16,7 +16,7 @@ from dsm.analyse.alt_texts import picture_told
 from dsm.analyse.figures import COLOURS, film_strip, looks_of
 from dsm.analyse.result_tables import seed_tables
 from dsm.analyse.run_record import differences, over_seeds, read_run, short_names
-from dsm.commands.report import ReportConfig, report
+from dsm.commands.report import ReportConfig, read_given, report, told_apart
 from dsm.engine.runfolder import read_gradients
 from dsm.errors import UserError
 from dsm.evaluate.results import Row, write_results
@@ -161,3 +161,18 @@ def test_a_method_has_its_colour_everywhere() -> None:
     assert looks["dsm-seed2"] != looks["dsm-seed1"]
     assert looks["dsm-seed2"].colour == COLOURS["dsm"]
     assert not {looks["mine"].colour, looks["dsmall"].colour} & set(COLOURS.values())
+
+
+def test_numbers_of_one_name_from_two_folders_are_of_two_runs(tmp_path: Path) -> None:
+    folders = [tmp_path / "one" / "test", tmp_path / "two" / "test", tmp_path / "two" / "bias"]
+    for folder, metric, value in zip(
+        folders, ("top1", "top1", "scene_reliance"), (0.2, 0.6, 0.5), strict=True
+    ):
+        row = Row("dsm", 0, "test", metric, value, None, None, 10)
+        write_results(folder / "results.json", [row], command="x")
+    apart = told_apart(folders, [read_given(folder) for folder in folders])
+    assert [row.run for one in apart for row in one.rows] == [
+        "dsm (one/test)", "dsm (two/test)", "dsm (two/bias)",
+    ]  # fmt: skip
+    alone = told_apart(folders[1:], [read_given(folder) for folder in folders[1:]])
+    assert [row.run for one in alone for row in one.rows] == ["dsm", "dsm"]
