@@ -188,7 +188,7 @@ def _made(about: Mapping[str, Any], record: Mapping[str, Any], step: int | None)
         "backbone": code(about["backbone"]),
         "begun with": "random weights" if begun == RANDOM else code(begun),
         "list": code(data.get("list", "")),
-        "videos": code(str(data.get("videos") or "")),
+        "videos": str(data["videos"]) if isinstance(data.get("videos"), int) else code(data.get("videos") or ""),
     }
     if frames := data.get("frames"):
         rows["frames"] = f"{frames} ({frames / RATE / 3600:.1f} hours, if at {RATE} a second)"
