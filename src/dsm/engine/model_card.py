@@ -182,13 +182,14 @@ def _made(about: Mapping[str, Any], record: Mapping[str, Any], step: int | None)
     """Rows of the table, those that are known."""
     settings, config = about.get("settings", {}), record.get("config", {})
     data = record.get("data") or {"videos": settings.get("data.videos")}
+    videos = data.get("videos") or ""
     begun = config.get("weights", "")
     rows = {
         "method": code(about.get("method", "")),
         "backbone": code(about["backbone"]),
         "begun with": "random weights" if begun == RANDOM else code(begun),
         "list": code(data.get("list", "")),
-        "videos": str(data["videos"]) if isinstance(data.get("videos"), int) else code(data.get("videos") or ""),
+        "videos": str(videos) if isinstance(videos, int) else code(videos),
     }
     if frames := data.get("frames"):
         rows["frames"] = f"{frames} ({frames / RATE / 3600:.1f} hours, if at {RATE} a second)"
