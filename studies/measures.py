@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from light import measure_light
-from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit
 from trial import Trial
 
@@ -64,7 +63,7 @@ def measure_other_groups(trial: Trial) -> list[Row]:
     splits = GroupShuffleSplit(SPLITS, test_size=0.3, random_state=0)
     for train, test in splits.split(groups, groups=groups):
         asked[test] += 1
-        right[test] += linear_probe(part(all_, train), [part(all_, test)])[0]
+        right[test] += linear_probe(all_.part(train), [all_.part(test)])[0]
     seen = asked > 0
     drawn = [group for group, one in zip(groups, seen, strict=True) if one]
     interval = mean_interval(right[seen] / asked[seen], groups=drawn)
@@ -72,12 +71,6 @@ def measure_other_groups(trial: Trial) -> list[Row]:
 
 
 SPLITS = 20
-
-
-def part(features: Features, rows: NDArray[np.intp]) -> Features:
-    """Some rows of them."""
-    paths = [features.paths[row] for row in rows]
-    return Features(features.features[rows], features.labels[rows], paths, features.meta)
 
 
 def measure_bias(trial: Trial) -> list[Row]:

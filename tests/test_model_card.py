@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -134,16 +135,7 @@ def test_wrong_folders_are_told(copy: Path, tmp_path: Path) -> None:
         card(CardConfig(tmp_path / "none"))
     with pytest.raises(UserError, match=r"holds no results\.json"):
         card(CardConfig(copy, results=(tmp_path,)))
-    row = {
-        "run": "a",
-        "seed": 0,
-        "test": "t",
-        "metric": "m",
-        "value": None,
-        "low": None,
-        "high": None,
-        "n": 1,
-    }
+    row = asdict(Row("a", 0, "t", "m", 0.5, None, None, 1)) | {"value": None}
     for wrong in ({"rows": [3]}, {"rows": [row]}):
         (copy / "results.json").write_text(json.dumps(wrong), encoding="utf-8")
         with pytest.raises(UserError, match="holds no results"):

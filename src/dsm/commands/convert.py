@@ -53,18 +53,21 @@ def convert(config: ConvertConfig) -> None:
         claim_file(file, overwrite=config.overwrite)
     there = _by_stem(config.videos) if config.videos else None
     absent: list[str] = []
-    named = {entry.path for entries in official.lists.values() for entry in entries}
-    if there is not None and named and not _found([Entry(path, 0) for path in named], there, []):
+    found = {
+        name: entries if there is None else _found(entries, there, absent)
+        for name, entries in official.lists.items()
+    }
+    if absent and not any(found.values()):
         raise UserError(
-            f"{config.videos}: none of the {len(named)} videos that the annotations name lies there; is it "
-            "the folder of the videos (--videos)?"
+            f"{config.videos}: none of the {len(set(absent))} videos that the annotations name lies there; "
+            "is it the folder of the videos (--videos)?"
         )
     _count("classes", len(official.classes), official.published)
-    for name, entries in official.lists.items():
-        found = entries if there is None else _found(entries, there, absent)
-        _count(name, len(entries), official.published, lost=len(entries) - len(found))
-        if found:
-            write_list(files[name], _as_list(found, config.out))
+    for name, kept in found.items():
+        named = len(official.lists[name])
+        _count(name, named, official.published, lost=named - len(kept))
+        if kept:
+            write_list(files[name], _as_list(kept, config.out))
     write_classes(config.out, official.classes)
     if config.videos:
         _tell_absent(config, absent)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -125,7 +125,7 @@ def examine(
     """
     loaded = [_load(path) for path in config.features]
     kept = _some(loaded, config)
-    features = [_rows(one, kept) for one in loaded]
+    features = [one.part(kept) for one in loaded]
     for path, one in zip(config.features, features, strict=True):
         need_spread(one.features, str(path))
     namings = _namings(config, features[0])
@@ -183,13 +183,6 @@ def _some(loaded: Sequence[Features], config: EmbedConfig) -> NDArray[np.int64]:
         return np.arange(count)
     console.print(f"{config.most} of {count} videos, drawn at random (--most)")
     return np.sort(np.random.default_rng(config.seed).permutation(count)[: config.most])
-
-
-def _rows(features: Features, kept: NDArray[np.int64]) -> Features:
-    paths = [features.paths[row] for row in kept]
-    return replace(
-        features, features=np.array(features.features[kept]), labels=features.labels[kept], paths=paths
-    )
 
 
 def _namings(config: EmbedConfig, features: Features) -> dict[str, list[str]]:

@@ -26,7 +26,7 @@ MOST = 2**31 - 1
 
 _COLUMNS = {3: "path label frames", 2: "path label", 1: "path"}
 _LONGEST = 8192
-"""Bytes of a line: no path is longer, and what is read one by one takes the square of it."""
+"""Bytes of a line: no path is longer, and blanks at its ends cost a look at all lines each."""
 MOST_CLASSES = 1_000_000
 """Tables of classes are made by the largest label."""
 

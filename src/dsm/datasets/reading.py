@@ -160,10 +160,11 @@ class Reader:
 
 @lru_cache(maxsize=1024)
 def _at_rate(path: Path, fps: float) -> Indices:
+    times = frame_times(path)
     try:
-        return resample(frame_times(path), fps)
-    except VideoError as error:
-        raise VideoError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+        return resample(times, fps)
+    except VideoError as error:  # which does not know the file
+        raise VideoError(f"{path}: {error}") from None
 
 
 def crop(frames: Frames, size: int, corner: tuple[float, float]) -> Frames:

@@ -26,7 +26,7 @@ from dsm.engine.loading import Batches
 from dsm.engine.parts import Extracted, Part, join, save_part, together
 from dsm.engine.processes import is_first, make_fabric
 from dsm.engine.progress import progress
-from dsm.engine.runfolder import claim_by_settings
+from dsm.engine.runfolder import claim_by_settings, lasting
 from dsm.errors import UserError
 from dsm.evaluate.extract import encode, means, to_input
 from dsm.evaluate.feature_files import check_suffix
@@ -112,11 +112,10 @@ def extract_to_file(
     folder = out.with_name(f"{out.name}.parts")
     # By what is in it, not by its name: a run goes on training.
     made_by = {"encoder": digest(encoder), "list": digest_list(videos), "clip": asdict(clip)}
-    chosen = {name: value for name, value in asdict(settings).items() if name not in ("workers", "timeout")}
     fabric = make_fabric()
     if fabric.is_global_zero:
         claim_by_settings(
-            folder, "extraction.json", made_by | chosen, what="an extraction", overwrite=overwrite
+            folder, "extraction.json", made_by | lasting(settings), what="an extraction", overwrite=overwrite
         )
     fabric.barrier()
     size = settings.batch_size * BATCHES_A_PART

@@ -23,7 +23,7 @@ from dsm.engine.processes import (
     lost_contact,
     trains_on_cpu,
 )
-from dsm.engine.runfolder import claim_folder, flat, git_revision, plain, versions
+from dsm.engine.runfolder import check_outside, claim_folder, flat, git_revision, plain, versions
 from dsm.errors import UserError
 from dsm.evaluate.results import command_line
 from dsm.files import write_text
@@ -173,8 +173,8 @@ def check_batch(config: RunConfig, world: int) -> None:
 
 def check_spared(weights: str | None, out: Path, *, overwrite: bool) -> None:
     """Raise UserError where ``--overwrite`` would take the weights that are begun with."""
-    if overwrite and weights not in (None, RANDOM) and Path(weights).resolve().is_relative_to(out.resolve()):
-        raise UserError(f"{weights}: lies in --out, which --overwrite empties; choose another --out.")
+    if overwrite and weights not in (None, RANDOM):
+        check_outside([Path(weights)], out)
 
 
 def begin(config: RunConfig, videos: VideoList) -> None:

@@ -139,7 +139,7 @@ def claim_folder(out: Path, *, overwrite: bool) -> None:
 
 def _has_begun(run: Path) -> bool:
     """Whether a run has made a step: one that found its videos gone leaves nothing to be lost."""
-    log = run / "metrics.jsonl"
+    log = run / METRICS
     return any((run / "checkpoints").glob("*")) or (log.is_file() and log.stat().st_size > 0)
 
 
@@ -179,14 +179,17 @@ def claim_by_settings(
                     f"{out} holds {what} of other settings; choose another --out, or --overwrite to replace "
                     "it."
                 )
-            inside = out.absolute()
-            for read in needed:
-                if read.absolute().is_relative_to(inside) or read.resolve().is_relative_to(out.resolve()):
-                    raise UserError(
-                        f"{read}: lies in --out, which --overwrite empties; choose another --out."
-                    )
+            check_outside(needed, out)
             empty_folder(out)
     write_text(file, json.dumps(settings, indent=2) + "\n")
+
+
+def check_outside(needed: Iterable[Path], out: Path) -> None:
+    """Raise UserError where ``--overwrite`` would take what is read: by its name or behind links."""
+    named, real = out.absolute(), out.resolve()
+    for path in needed:
+        if path.absolute().is_relative_to(named) or path.resolve().is_relative_to(real):
+            raise UserError(f"{path}: lies in --out, which --overwrite empties; choose another --out.")
 
 
 def read_marker(file: Path) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,16 @@ class Features:
     @property
     def dim(self) -> int:
         return self.features.shape[1]
+
+    def part(self, rows: NDArray[np.int64]) -> Features:
+        """Some of the rows, in the order given; copies, where the features are mapped from a file."""
+        return replace(
+            self,
+            features=np.array(self.features[rows]),
+            labels=self.labels[rows],
+            paths=[self.paths[row] for row in rows],
+            times=None if self.times is None else self.times[rows],
+        )
 
     def identities(self) -> list[str]:
         """What tells videos apart: the path, under the folder it counts from where that is known."""
