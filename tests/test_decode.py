@@ -5,7 +5,10 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from fractions import Fraction
+from multiprocessing import get_context
 from pathlib import Path
 
 import av
@@ -51,6 +54,15 @@ def encode(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def encode_apart(path: Path, codec: str, frames: np.ndarray, **options: str) -> Path:
+    """:func:`encode` in a process of its own: x265 4.2, which reads memory that it never wrote, may crash."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(encode, path, codec, frames, **options).result()
+        except BrokenProcessPool:
+            pytest.skip(f"{codec} crashed while it wrote the video that is to be read")
 
 
 KINDS: dict[str, tuple[str, str, dict[str, str]]] = {
@@ -101,7 +113,8 @@ def test_frames_equal_a_decode_of_everything(kind: str, tmp_path: Path) -> None:
     name, codec, options = KINDS[kind]
     if codec not in av.codecs_available:
         pytest.skip(f"this FFmpeg has no {codec}")
-    path = encode(tmp_path / name, codec, moving_frames(), **options)
+    write = encode_apart if codec == "libx265" else encode
+    path = write(tmp_path / name, codec, moving_frames(), **options)
     assert check_against_everything(path) == COUNT
     assert probe(path).frames >= COUNT  # VP8 counts packets that are not shown
 
