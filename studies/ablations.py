@@ -17,6 +17,7 @@ import ranking
 from begin import begin
 from light import light_table
 from matplotlib.figure import Figure
+from ranking_tables import SHOWN
 from tables import by_seed, caption, mean_of, paired, table
 from trial import Trial
 from trials import study_command
@@ -116,7 +117,7 @@ class Options:
     only: tuple[str, ...] = tuple(GROUPS)
     """Groups of settings to try."""
     seeds: tuple[int, ...] = (3, 4, 5, 6, 7)
-    correlation: float = 0.9
+    correlation: float = ranking.DEMO_TIE
     steps: int = 600
     jobs: int = 2
     """Encoders trained side by side; they share the cores."""
@@ -142,8 +143,14 @@ class Options:
 
 def trials_of(options: Options, seed: int) -> list[Trial]:
     """`dsm` as it is first, then each change."""
-    shared = ranking.Options(options.out, steps=options.steps, measures=("features",), quick=options.quick)
-    whole = ranking.trial(shared, options.correlation, "dsm", seed)
+    shared = ranking.Options(
+        options.out,
+        correlation=options.correlation,
+        measures=("features",),
+        steps=options.steps,
+        quick=options.quick,
+    )
+    whole = ranking.trial(shared, "dsm", seed)
     more = ("features", "light")
     found = [replace(whole, measures=more) if "light" in options.only else whole]
     for group, settings in options.settings.items():
@@ -192,7 +199,7 @@ def write_groups(rows: Sequence[Row], options: Options) -> str:
         against = [(name, "dsm") for name in names] + PAIRS.get(group, [])
         parts.append(f"### {TITLES[group]}\n")
         for metric in ("R@1", "linear_probe"):
-            parts.append(f"{ranking.SHOWN[metric]}:\n")
+            parts.append(f"{SHOWN[metric]}:\n")
             parts.append(table(rows, metric, runs=["dsm", *names], tests=tests, against=against))
         draw(rows, names, options, options.out / f"ablations_{group}.png")
         parts.append(f"![{TITLES[group]}: gain over dsm as it is](ablations_{group}.png)\n")

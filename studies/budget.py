@@ -34,7 +34,7 @@ class Options:
     lengths: tuple[int, ...] = (150, 300, 600, 1200)
     """Steps of each training."""
     seeds: tuple[int, ...] = (15, 16, 17)
-    correlation: float = 0.9
+    correlation: float = ranking.DEMO_TIE
     jobs: int = 2
     """Encoders trained side by side; they share the cores."""
     known: tuple[Path, ...] = ()
@@ -50,9 +50,15 @@ def named(method: str, steps: int) -> str:
 def trials_of(options: Options, seed: int) -> list[Trial]:
     found = []
     for steps in options.lengths:
-        shared = ranking.Options(options.out, steps=steps, measures=("features",), quick=options.quick)
+        shared = ranking.Options(
+            options.out,
+            correlation=options.correlation,
+            measures=("features",),
+            steps=steps,
+            quick=options.quick,
+        )
         for method in METHODS:
-            one = ranking.trial(shared, options.correlation, method, seed)
+            one = ranking.trial(shared, method, seed)
             folder = one.folder.with_name(f"{method}-{steps}-{seed}")
             found.append(replace(one, name=named(method, steps), config=replace(one.config, out=folder)))
     return found

@@ -61,7 +61,10 @@ def commands(options: Options) -> list[list[str]]:
         ["studies/demo_table.py", "--out", out["demo"], *quick],
         ["studies/pictures.py", "--demo", f"{out['demo']}/demo", "--out", out["pictures"], *quick],
         ["studies/reliance.py", "--out", out["reliance"], *quick],
-        ["studies/ranking.py", "--out", out["ranking"], *shared],
+        *(
+            ["studies/ranking.py", "--out", out["ranking"], "--name", name, *flags.split(), *shared]
+            for name, flags in RANKINGS.items()
+        ),
         ["studies/budget.py", "--out", out["budget"], *shared],
         ["studies/ablations.py", "--out", out["ablations"], *shared],
     ]
@@ -75,6 +78,13 @@ def commands(options: Options) -> list[list[str]]:
     return found
 
 
+RANKINGS = {
+    "ranking": "--seeds 15 16 17 18 19 20 21 22 23 24 --tuned 20 21 22 23 24",
+    "ranking_others": "--methods moco dsm dsm-paper be simclr --measures features bias look",
+    "ranking_50": "--correlation 0.5 --measures features bias",
+    "ranking_0": "--correlation 0 --measures features bias",
+}
+"""The paper's methods first, then others, then other ties of motion and scene."""
 NAMES = ("costs", "demo", "pictures", "reliance", "ranking", "budget", "ablations", "real")
 
 
