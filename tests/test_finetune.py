@@ -21,6 +21,7 @@ from dsm.engine.optim import OptimConfig
 from dsm.engine.pretrain import pretrain
 from dsm.engine.runfolder import read_metrics
 from dsm.errors import UserError
+from dsm.evaluate.results import read_results
 from dsm.evaluate.video_test import Predictions, predict
 from dsm.methods.classify import Classify, ClassifyConfig
 from dsm.models.weights import list_checkpoints, load_classifier, load_encoder, load_weights
@@ -90,6 +91,8 @@ def test_a_run_says_what_it_is_and_what_it_began_with(
     data = VideoTestData(scenes / "train.txt", workers=0)
     rows = video_test(VideoTestConfig(str(again), data, tmp_path / "tested", windows=1))
     assert {row.run for row in rows} == {"dsm"}
+    assert {row.run for row in read_results(again / "results.json")} == {"dsm"}
+    assert {row.run for row in read_results(scratch / "results.json")} == {"random"}
 
 
 def test_a_linear_probe_leaves_the_encoder_as_it_is(scenes: Path, tmp_path: Path) -> None:

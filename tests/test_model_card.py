@@ -136,8 +136,9 @@ def test_wrong_folders_are_told(copy: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no results\.json"):
         card(CardConfig(copy, results=(tmp_path,)))
     row = asdict(Row("a", 0, "t", "m", 0.5, None, None, 1)) | {"value": None}
+    (copy / "tested").mkdir()
     for wrong in ({"rows": [3]}, {"rows": [row]}):
-        (copy / "results.json").write_text(json.dumps(wrong), encoding="utf-8")
+        (copy / "tested" / "results.json").write_text(json.dumps(wrong), encoding="utf-8")
         with pytest.raises(UserError, match="holds no results"):
             card(CardConfig(copy))
 
@@ -145,7 +146,8 @@ def test_wrong_folders_are_told(copy: Path, tmp_path: Path) -> None:
 def test_a_card_that_cannot_be_made_does_not_cost_the_run(
     copy: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (copy / "results.json").write_text("{", encoding="utf-8")
+    (copy / "tested").mkdir()
+    (copy / "tested" / "results.json").write_text("{", encoding="utf-8")
     pretrain(small_run(scenes, copy, steps=3, resume=True))
     assert (copy / "checkpoints" / "step_00000003.pt").is_file()
     assert "cannot be written" in capsys.readouterr().err

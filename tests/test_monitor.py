@@ -21,6 +21,7 @@ from dsm.engine.monitor import MonitorConfig, look
 from dsm.engine.pretrain import pretrain
 from dsm.engine.runfolder import read_gradients, read_metrics
 from dsm.errors import UserError
+from dsm.evaluate.results import read_results
 from dsm.methods.health import alignment, effective_rank, spread, uniformity
 from dsm.methods.step import StepOutput
 from dsm.models.weights import load_encoder
@@ -67,7 +68,11 @@ def test_a_run_is_watched_and_its_best_kept(scenes: Path, tmp_path: Path) -> Non
     best = max(looks, key=lambda line: (line["monitor/knn"], -line["step"]))
     state = torch.load(run / "checkpoints" / "best.pt", weights_only=True)
     assert state["step"] == best["step"]
+    found = {(row.test, row.metric): row for row in read_results(run / "results.json")}
+    assert found["test_free", "monitor/knn"].value == looks[-1]["monitor/knn"]
+    assert found["train", "train/loss"].value == [m["loss"] for m in read_metrics(run) if "loss" in m][-1]
     videos = read_list(scenes / "test_free.txt")
+    assert {row.n for (test, _), row in found.items() if test == "test_free"} == {len(videos)}
     encoder = load_encoder(run / "checkpoints" / "best.pt")
     again = look(encoder, videos, small_run(scenes, run).clip, windows=1, workers=0)
     assert again["knn"] == pytest.approx(best["monitor/knn"])

@@ -27,7 +27,7 @@ MEANINGS = {
     "acc_static": "of single frames",
     "acc_no_foreground": "of the scene alone",
 }
-NO_SHARES = ("effective_rank",)
+NO_SHARES = ("effective_rank", "train/loss", "monitor/unread")
 """Metrics that are not told in %."""
 # Of which more is better, so that the best may be marked.
 _MORE = ("R@", "mAP", "linear_probe", "knn", "top", "acc_clip")

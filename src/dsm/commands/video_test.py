@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -31,7 +30,7 @@ from dsm.evaluate.disagreement import (
     read_answers,
 )
 from dsm.evaluate.feature_files import load_features
-from dsm.evaluate.results import Row, print_rows, row_of, seed_of, share, write_results
+from dsm.evaluate.results import Row, print_rows, row_of, run_name, seed_of, share, write_results
 from dsm.evaluate.video_test import Predictions, check_labels, probabilities_of
 from dsm.files import csv_text, write_text
 from dsm.models.weights import load_classifier
@@ -104,7 +103,7 @@ def video_test(config: VideoTestConfig) -> list[Row]:
     test = config.data.test.stem
     group_of = dict(zip(videos.paths, groups, strict=True)) if groups is not None else None
     read = [group_of[path] for path in found.paths] if group_of else None
-    rows = rows_of(found, run=_run_name(about), test=test, seed=seed_of(about), groups=read)
+    rows = rows_of(found, run=run_name(about), test=test, seed=seed_of(about), groups=read)
     write_text(config.out / PREDICTIONS, predictions_csv(found, names, videos))
     write_text(config.out / "classes.csv", classes_csv(found, names))
     draw_confusion(found.confusion(), names, config.out / "confusion.png")
@@ -120,14 +119,6 @@ def video_test(config: VideoTestConfig) -> list[Row]:
         answers = answers_of(found, names, videos)
         _tell_against(config.out, config.against, answers, other, groups)
     return rows
-
-
-def _run_name(about: Mapping[str, Any]) -> str:
-    """What rows call a classifier: what it began with, as `dsm`; or `dsm-linear-probe`."""
-    begun_with, method = about.get("begun_with"), str(about["method"])
-    if begun_with is None:  # an older checkpoint does not say
-        return method
-    return f"{begun_with}-{method}" if method == "linear-probe" else str(begun_with)
 
 
 def _predict(

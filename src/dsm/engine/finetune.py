@@ -137,4 +137,4 @@ def _watch(config: FinetuneConfig, tests: VideoList, classes: int, steps_an_epoc
         unread = {"unread": float(found.unread)} if found.unread else {}
         return {"top1": float(found.top(1).mean()), "top5": float(found.top(5).mean()), **unread}
 
-    return Watch(ask, every=config.test_every * max(steps_an_epoch, 1), best="top1")
+    return Watch(ask, every=config.test_every * max(steps_an_epoch, 1), best="top1", videos=tests)

@@ -19,7 +19,8 @@ from typing import Any
 import jinja2
 
 from dsm.datasets.lists import UNKNOWN, VideoList
-from dsm.engine.runfolder import read_metrics, read_record
+from dsm.engine.run_results import RESULTS, last_logged
+from dsm.engine.runfolder import read_record
 from dsm.evaluate.results import read_told_results
 from dsm.files import write_text
 from dsm.methods import METHODS
@@ -114,21 +115,14 @@ def write_run_card(
             f'classifier, about = load_classifier({name})  # this folder; about["classes"] names the logits'
         )
     found = dict.fromkeys([*results_in(run), *results])
-    record = {**(read_record(run) or {}), "last": _last(run)}
+    record = {**(read_record(run) or {}), "last": last_logged(run)}
     text = card_text(about, load=load, record=record, step=step, results=found)
     return write_card(run / CARD, text, overwrite=overwrite)
 
 
 def results_in(run: Path) -> list[Path]:
-    """What has been measured inside a run's folder."""
-    return sorted(run.rglob("results.json"))
-
-
-def _last(run: Path) -> dict[str, float]:
-    """The newest of what is logged of how good a run is."""
-    newest = {name: value for line in read_metrics(run) for name, value in line.items()}
-    names = ["loss", "motion", "top1", *(name for name in newest if name.startswith("monitor/"))]
-    return {name: newest[name] for name in names if name in newest}
+    """What has been measured inside a run's folder, beside what the run says of itself."""
+    return sorted(file for file in run.rglob(RESULTS) if file.parent != run)
 
 
 def code(text: object) -> str:

@@ -99,4 +99,4 @@ def _watch(config: PretrainConfig, steps_an_epoch: int) -> Watch | None:
             seconds=config.data.timeout,
         )  # fmt: skip
 
-    return Watch(ask, every=monitor.every * max(steps_an_epoch, 1), best="knn")
+    return Watch(ask, every=monitor.every * max(steps_an_epoch, 1), best="knn", videos=watched)

@@ -24,6 +24,7 @@ from dsm.engine.optim import build_optimizer, learning_rate
 from dsm.engine.processes import greatest, joined, make_fabric, mean
 from dsm.engine.progress import Clock, console, progress
 from dsm.engine.run import RunConfig, default_settings, lasting_settings
+from dsm.engine.run_results import RESULTS, write_run_results
 from dsm.engine.runfolder import RunLog
 from dsm.engine.sync_norm import synchronise_norms
 from dsm.engine.watch import Watch
@@ -54,7 +55,7 @@ class Trainer:
             method: see :class:`dsm.methods.step.Method`.
             about: what checkpoints say of the method, so that its encoder can be built again.
         """
-        self.config, self.method, self.watch = config, method, watch
+        self.config, self.method, self.videos, self.watch = config, method, videos, watch
         self.fabric = make_fabric()
         device = self.fabric.device.type
         if config.precision == "bf16" and self.fabric.is_global_zero and not fast_in_bf16(device):
@@ -226,7 +227,7 @@ class Trainer:
             if path:
                 keep_best(path)
         if last or stopping:
-            self._write_card()
+            self._write_end(done=last)
 
     def _look(self, watch: Watch, log: RunLog) -> bool:
         """Ask the monitor, and tell; whether it was never better."""
@@ -258,14 +259,17 @@ class Trainer:
             console.print(f"{error} The run goes on, and tries again.", style="bold yellow")
             return None
 
-    def _write_card(self) -> None:
-        """A card must not cost a run its end."""
-        file = self.config.out / CARD
+    def _write_end(self, *, done: bool) -> None:
+        """Results and card; what can be written anew must not cost a run its end."""
+        run = self.config.out
         try:
-            if not write_run_card(self.config.out, self.saved_config, self.step):
-                console.print(f"{file}: is edited, and stays as it is.")
+            if done:
+                watched = self.watch.videos if self.watch else None
+                write_run_results(run, self.saved_config, self.videos, watched)
+            if not write_run_card(run, self.saved_config, self.step):
+                console.print(f"{run / CARD}: is edited, and stays as it is.")
         except (OSError, UserError) as error:
-            console.print(f"{file}: cannot be written ({error}).", style="yellow")
+            console.print(f"{run}: {RESULTS} or {CARD} cannot be written ({error}).", style="yellow")
 
     def _load(self, state: dict[str, Any]) -> None:
         self.method.load_state_dict(state["method"])

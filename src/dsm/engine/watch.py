@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from dsm.datasets.lists import VideoList
+
 
 @dataclass(frozen=True)
 class Watch:
@@ -19,6 +21,8 @@ class Watch:
     """Steps between two looks; there is one at the end in any case."""
     best: str
     """The score by which the best checkpoint is kept."""
+    videos: VideoList
+    """What is watched."""
 
     def ask_aside(self, method: nn.Module) -> dict[str, float]:
         """Ask, and leave the training as it was: its mode, and what it draws next."""

@@ -68,6 +68,17 @@ def run_and_seed(meta: Mapping[str, Any]) -> tuple[str, int]:
     return str(meta.get("run", "?")), seed if isinstance(seed, int) else 0
 
 
+def run_name(about: Mapping[str, Any]) -> str:
+    """What rows call a run, by what its checkpoint says of it: the method it was pretrained with, as `dsm`.
+
+    A classifier is called by what it began with; on a frozen encoder, `dsm-linear-probe`.
+    """
+    begun_with, method = about.get("begun_with"), str(about["method"])
+    if "classes" not in about or begun_with is None:  # an older checkpoint does not say
+        return method
+    return f"{begun_with}-{method}" if method == "linear-probe" else str(begun_with)
+
+
 def seed_of(about: Mapping[str, Any], drawn: int = 0) -> int:
     """The seed of the run that trained a checkpoint, by what the checkpoint says of it.
 
