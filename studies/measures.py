@@ -43,7 +43,7 @@ def features_of(trial: Trial, *lists: Path) -> list[Features]:
     encoder = load_weights(trial.weights).module
     return [
         extract_by_all([encoder], read_list(file, trial.config.data.root), trial.config.clip, batch_size=32,
-                       windows=trial.windows)[0]
+                       windows=trial.windows, workers=0)[0]
         for file in lists
     ]  # fmt: skip
 
