@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from tables import by_seed, caption, mean_of, paired, seeds_of, table
 from trials import study_command
 
-from dsm.analyse.figures import COLOURS
+from dsm.analyse.figures import looks_of
 from dsm.demo import TESTS
 from dsm.evaluate.results import Row
 
@@ -89,12 +89,12 @@ def draw(rows: Sequence[Row], ranked: Ranked, file: Path) -> None:
     """R@1 of each method by test; a dot is a seed."""
     figure = Figure(figsize=(6, 3.2), layout="constrained")
     panel = figure.subplots()
-    for place, run in enumerate(ranked.methods):
+    for place, (run, look) in enumerate(zip(ranked.methods, looks_of(ranked.methods), strict=True)):
         for number, test in enumerate(ranked.tests):
             found = [100 * row.value for row in rows if (row.run, row.test, row.metric) == (run, test, "R@1")]
             at = number + (place - (len(ranked.methods) - 1) / 2) * 0.13
-            panel.bar(at, np.mean(found), 0.12, color=COLOURS.get(run, f"C{place}"), alpha=0.7,
-                      label=run if number == 0 else None)  # fmt: skip
+            panel.bar(at, np.mean(found), 0.12, color=look.colour, hatch=look.hatch, edgecolor="white",
+                      alpha=0.7, label=run if number == 0 else None)  # fmt: skip
             panel.plot([at] * len(found), found, ".", color="black", markersize=3)
     panel.set_xticks(range(len(TESTS)), TESTS)
     panel.set_title(f"motion and scene tied for {ranked.correlation:.0%}")

@@ -17,12 +17,14 @@ from dsm.commands.convert import ConvertConfig, convert
 from dsm.commands.frames import FramesConfig, frames
 from dsm.commands.pack import PackConfig, pack
 from dsm.commands.report import read_given
-from dsm.datasets.lists import read_list
+from dsm.datasets.classes import read_classes
+from dsm.datasets.lists import listable, read_list
 from dsm.datasets.reading import clip_of
 from dsm.engine.finetune import FinetuneData, read_lists
 from dsm.engine.runfolder import RunLog, read_gradients, read_metrics
 from dsm.errors import UserError
-from dsm.evaluate.feature_files import load_features
+from dsm.evaluate.feature_files import load_features, save_features
+from dsm.evaluate.features import Features
 from dsm.evaluate.results import Row, write_results
 from dsm.models.weights import load_weights
 from dsm.video.decode import read_frames
@@ -186,3 +188,23 @@ def test_results_with_numbers_beyond_all_bounds(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(json.dumps({"rows": [{**row, "value": 10**400}]}))
     with pytest.raises(UserError, match="holds no results"):
         read_given(tmp_path)
+
+
+@pytest.mark.parametrize("odd", ["\x1b]0;x\x07", "\x9b2J", "\x7f", "a\rb", "\0"])
+def test_no_name_tells_the_terminal_what_to_do(tmp_path: Path, odd: str) -> None:
+    (tmp_path / "l.txt").write_bytes(f"fine.mp4 0\n{odd}.mp4 1\n".encode())
+    with pytest.raises(UserError, match=r"line 2: the path holds a control character") as told:
+        read_list(tmp_path / "l.txt")
+    assert odd not in str(told.value)
+    with pytest.raises(UserError, match="rename the file"):
+        listable(f"{odd}.mp4")
+    (tmp_path / "classes.txt").write_text(
+        f"run\n{odd}\n" if odd != "a\rb" else "run\n\x1b\n", encoding="utf-8"
+    )
+    with pytest.raises(UserError, match="a name holds a control character"):
+        read_classes(tmp_path)
+    features = Features(np.ones((1, 2), np.float32), np.zeros(1, np.int64), [f"{odd}x"], {})
+    save_features(tmp_path / "f.npz", features)
+    with pytest.raises(UserError, match="a path in it holds a control character"):
+        load_features(tmp_path / "f.npz")
+    assert "\x1b" not in str(UserError("no such file: \x1b[2J"))

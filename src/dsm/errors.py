@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 USER_ERROR = 2
 """What a command that ends with a :class:`UserError` exits with."""
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
 class UserError(Exception):
     """One clear sentence: what is wrong, where, and what to do. The command exits with code 2."""
+
+    def __str__(self) -> str:
+        # It may quote a stranger's file, and a terminal obeys what it is sent.
+        return _CONTROL.sub(lambda found: repr(found[0])[1:-1], super().__str__())
+
+
+def has_control(text: str) -> bool:
+    """Whether a terminal would obey some of it rather than show it; tabs and line feeds are no matter."""
+    return _CONTROL.search(text) is not None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

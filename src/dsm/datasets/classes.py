@@ -8,19 +8,26 @@ from pathlib import Path
 import numpy as np
 
 from dsm.datasets.lists import VideoList
-from dsm.errors import UserError
+from dsm.errors import UserError, has_control
 from dsm.files import write_text
 
 CLASSES = "classes.txt"
 
 
 def read_classes(folder: Path) -> list[str]:
-    """The names in a folder's ``classes.txt``; none where there is no such file."""
+    """The names in a folder's ``classes.txt``; none where there is no such file.
+
+    Raises:
+        UserError: one holds a control character.
+    """
     file = folder / CLASSES
     if not file.is_file():
         return []
     lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
-    return [line.strip() for line in lines if line.strip()]
+    names = [line.strip() for line in lines if line.strip()]
+    if odd := [name for name in names if has_control(name)]:
+        raise UserError(f"{file}: a name holds a control character: {odd[0]!r}.")
+    return names
 
 
 def write_classes(folder: Path, names: Iterable[str]) -> None:

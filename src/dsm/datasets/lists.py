@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.datasets.columns import Names, find_lines, last_integers
-from dsm.errors import UserError
+from dsm.errors import UserError, has_control
 from dsm.files import write_text
 from dsm.video.source import EXTENSIONS
 
@@ -27,6 +27,7 @@ MOST = 2**31 - 1
 _COLUMNS = {3: "path label frames", 2: "path label", 1: "path"}
 _LONGEST = 8192
 """Bytes of a line: no path is longer, and blanks at its ends cost a look at all lines each."""
+_CONTROLS = bytes({*range(32), 127} - set(b"\t\n"))
 MOST_CLASSES = 1_000_000
 """Tables of classes are made by the largest label."""
 
@@ -112,8 +113,8 @@ def _fields(line: str, columns: int, where: str) -> tuple[str, int, int]:
         wrong = True
     if wrong:
         raise UserError(f"{where}: expected `{_COLUMNS[columns]}`, like the lines before, found `{line}`.")
-    if "\0" in name:
-        raise UserError(f"{where}: the path holds a NUL character.")
+    if has_control(name):
+        raise UserError(f"{where}: the path holds a control character: {name!r}.")
     if label < UNLABELLED:
         raise UserError(f"{where}: the label {label} is below 0 (-1 means unlabelled).")
     if label >= MOST_CLASSES or count > MOST:
@@ -185,7 +186,7 @@ def _read_lines(text: bytes, source: str) -> tuple[Names, NDArray[np.int64], NDA
         plain &= (labels >= UNLABELLED) & (labels < MOST_CLASSES)
     if columns == 2:
         plain &= ~last_integers(content, lines.starts, stops).plain
-    plain &= b"\0" not in text
+    plain &= not _holds_control(text)
     # The others are looked at one by one; most of them are wrong.
     for place in np.flatnonzero(~plain).tolist():
         where = f"{source}, line {lines.numbers[place]}"
@@ -194,14 +195,25 @@ def _read_lines(text: bytes, source: str) -> tuple[Names, NDArray[np.int64], NDA
     return Names(content, lines.starts, stops), labels, frames
 
 
+def _holds_control(text: bytes) -> bool:
+    """:func:`has_control` of whole lists, at the speed at which they are read."""
+    text = text.replace(b"\r\n", b"\n") if b"\r" in text else text
+    if len(text.translate(None, _CONTROLS)) < len(text):
+        return True
+    return b"\xc2" in text and has_control(text.decode())
+
+
 def listable(name: str) -> str:
     """A path as a list can hold it.
 
     Raises:
-        UserError: it holds a line end, or bytes that are no UTF-8.
+        UserError: it holds a line end or another control character, or bytes that are no UTF-8.
     """
-    if "\n" in name or "\r" in name:
-        raise UserError(f"{name!r}: a list cannot hold a name with a line end; rename the file.")
+    if "\n" in name or has_control(name):
+        raise UserError(
+            f"{name!r}: a list cannot hold a name with a line end or another control character; "
+            "rename the file."
+        )
     if name.encode("utf-8", "ignore").decode("utf-8") != name:
         raise UserError(f"{name!r}: a list cannot hold a name that is no UTF-8; rename the file.")
     # What would look like a comment or an indent is a file here all the same.

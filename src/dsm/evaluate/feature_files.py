@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.datasets.lists import MOST_CLASSES, UNLABELLED
-from dsm.errors import UserError
+from dsm.errors import UserError, has_control
 from dsm.evaluate.features import Features
 from dsm.files import written_aside
 
@@ -88,6 +88,8 @@ def load_features(path: str | Path) -> Features:
         raise UserError(f"{path}: its features, labels and paths do not belong together.")
     if len(found) and not UNLABELLED <= found.labels.min() <= found.labels.max() < MOST_CLASSES:
         raise UserError(f"{path}: labels must be from {UNLABELLED} to {MOST_CLASSES - 1}.")
+    if has_control("".join(found.paths)):
+        raise UserError(f"{path}: a path in it holds a control character.")
     chunks = (found.features[first : first + ROWS] for first in range(0, len(found), ROWS))
     if not all(np.isfinite(chunk).all() for chunk in chunks):
         raise UserError(f"{path}: some features are not finite numbers; extract them again.")
