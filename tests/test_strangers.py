@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import resource
 import struct
 import time
 import zipfile
 from pathlib import Path
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -26,7 +28,9 @@ from dsm.errors import UserError
 from dsm.evaluate.feature_files import load_features, save_features
 from dsm.evaluate.features import Features
 from dsm.evaluate.results import Row, write_results
+from dsm.models.export import save_safetensors
 from dsm.models.weights import load_weights
+from dsm.models.zoo import create_model
 from dsm.video.decode import read_frames
 from dsm.video.ledger import judge_all
 from dsm.video.sampling import resample
@@ -85,6 +89,27 @@ def test_a_checkpoint_that_swells_is_refused(tmp_path: Path) -> None:
     for file in (packed, call):
         with pytest.raises(UserError, match="is not a checkpoint that can be read safely"):
             load_weights(file)
+
+
+@pytest.mark.parametrize("head", [None, "projection"])
+def test_weights_that_speak_of_a_giant_take_no_memory(
+    tmp_path: Path, head: Literal["projection"] | None
+) -> None:
+    module = create_model("tiny").eval()
+    about: dict[str, Any] = {"backbone": "tiny", "model": {}, "head": None}
+    if head is None:
+        about["model"] = {"widths": [12, 32, 64, 8000]}
+    else:
+        about["head"] = {"dim": 12_000_000, "kind": "linear"}
+    save_safetensors(tmp_path / "giant.safetensors", module, about)
+    state = {"format": 1, "config": json.dumps({**about, "method": "dsm"}), "method": {}}
+    state["method"] = {f"query.encoder.{name}": tensor for name, tensor in module.state_dict().items()}
+    torch.save(state, tmp_path / "giant.pt")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for file in ("giant.safetensors", "giant.pt"):
+        with pytest.raises(UserError, match="fit"):
+            load_weights(tmp_path / file, head=head)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KB
 
 
 def test_a_line_of_pixels_is_not_blown_up(tmp_path: Path) -> None:

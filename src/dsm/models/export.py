@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dsm.errors import UserError
 from dsm.files import written_aside
+from dsm.models.filling import build_filled
 from dsm.models.foreign import Renormalized
 from dsm.models.heads import Embedder
 from dsm.models.sources import Normalization
@@ -66,16 +67,19 @@ def build_encoder(tensors: dict[str, Tensor], about: dict[str, Any]) -> nn.Modul
     Raises:
         UserError: the tensors do not fit what ``about`` says.
     """
-    try:
+
+    def build() -> nn.Module:
         module = create_model(about["backbone"], **about["model"])
         if about.get("pictures"):
             module = Renormalized(module, Normalization(**about["pictures"]))
         if about["head"]:
             module = Embedder(module, int(about["head"]["dim"]), about["head"]["kind"])
-        module.load_state_dict(tensors)
+        return module
+
+    try:
+        return build_filled(build, tensors, about)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"the encoder does not fit its file ({str(error).splitlines()[0]}).") from None
-    return module.eval()
 
 
 def export_safetensors(path: str | Path, module: nn.Module, about: dict[str, Any], example: Tensor) -> float:

@@ -15,6 +15,7 @@ from torch import nn
 
 from dsm.errors import UserError
 from dsm.models.export import build_encoder, check_format
+from dsm.models.filling import build_filled
 from dsm.models.foreign import LoadReport, build, find_tensors, recognise
 from dsm.models.heads import Classifier, Embedder
 from dsm.models.tensor_file import read_tensors
@@ -187,24 +188,25 @@ def load_weights(
 def _load_ours(weights: str | Path, state: dict[str, Any], head: Head | None) -> LoadedEncoder:
     try:
         config = json.loads(state["config"])
-        encoder = create_model(config["backbone"], **config["model"])
-        module: nn.Module = encoder
-        prefix, classes = "query.", None
-        if head == "projection":
-            if not config.get("head"):
-                raise UserError(f"{weights}: holds no projection head; leave head out.")
-            module = Embedder(encoder, int(config["head"]["dim"]), config["head"]["kind"])
-        elif head == "classifier" and "classes" in config:
+        if head == "projection" and not config.get("head"):
+            raise UserError(f"{weights}: holds no projection head; leave head out.")
+        classes = None
+        if head == "classifier" and "classes" in config:
             classes = [str(name) for name in config["classes"]]
-            module = Classifier(encoder, len(classes))
-        else:
-            prefix = "query.encoder."
-        tensors = state["method"].items()
-        module.load_state_dict({k.removeprefix(prefix): t for k, t in tensors if k.startswith(prefix)})
+
+        def make() -> nn.Module:
+            encoder = create_model(config["backbone"], **config["model"])
+            if head == "projection":
+                return Embedder(encoder, int(config["head"]["dim"]), config["head"]["kind"])
+            return encoder if classes is None else Classifier(encoder, len(classes))
+
+        prefix = "query." if head == "projection" or classes is not None else "query.encoder."
+        tensors = {k.removeprefix(prefix): t for k, t in state["method"].items() if k.startswith(prefix)}
+        module = build_filled(make, tensors, config)
         name = str(config["method"])
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{weights}: what it holds does not fit ({str(error).splitlines()[0]}).") from None
-    return LoadedEncoder(module.eval(), name, config, step=state.get("step"), classes=classes)
+    return LoadedEncoder(module, name, config, step=state.get("step"), classes=classes)
 
 
 def load_classifier(weights: str | Path) -> tuple[nn.Module, dict[str, Any]]:
