@@ -173,6 +173,21 @@ def test_features_that_swell_or_have_giant_labels(tmp_path: Path) -> None:
         load_features(file)
 
 
+@pytest.mark.parametrize(("rows", "length"), [(20_000_000, 1), (2, 2 * 10**8)])
+def test_a_parquet_that_swells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, length: int
+) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    save_features(tmp_path / "f.parquet", Features(np.ones((2, 3), np.float32), np.arange(2), ["a", "b"], {}))
+    assert len(load_features(tmp_path / "f.parquet")) == 2
+    table = arrow.table({"label": np.zeros(rows, np.int64), "path": arrow.repeat("a" * length, rows)})
+    parquet.write_table(table, tmp_path / "f.parquet", compression="zstd")
+    monkeypatch.setattr(parquet, "read_table", lambda _: pytest.fail("it is read"))
+    with pytest.raises(UserError, match="is not a features file"):
+        load_features(tmp_path / "f.parquet")
+
+
 @pytest.mark.parametrize(
     "said",
     [{"zoom": 2}, {"frames": "16"}, [1], {"modality": "x"}, {"frames": 10**12}, {"fps": None}],

@@ -197,6 +197,13 @@ def _at_most(chunks: Iterable[NDArray[np.float32]], rows: int) -> Iterator[NDArr
 
 def _read_parquet(path: Path) -> Features:
     arrow = _pyarrow()
+    about = arrow.parquet.read_metadata(path)
+    groups = [about.row_group(number) for number in range(about.num_row_groups)]
+    columns = [group.column(number) for group in groups for number in range(group.num_columns)]
+    # Equal values pack to nothing: both how many there are and how large they are.
+    held = sum(max(8 * one.num_values, one.total_uncompressed_size) for one in columns)
+    if held > MOST_PACKED * max(path.stat().st_size, 2**20):
+        raise ValueError("holds far more than its size")
     table = arrow.parquet.read_table(path)
     column = table["feature"].combine_chunks()
     features = column.flatten().to_numpy().reshape(len(column), -1).astype(np.float32, copy=False)
