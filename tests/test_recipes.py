@@ -19,11 +19,11 @@ from dsm.commands.run_recipe import (
     RecipesConfig,
     RunRecipeConfig,
     _settings,
-    as_flag,
     recipes_command,
     run_recipe,
 )
 from dsm.engine import trainer
+from dsm.engine.flags import as_flag
 from dsm.engine.interrupt import Interrupted
 from dsm.engine.optim import learning_rate
 from dsm.engine.pretrain import PretrainConfig, pretrain

@@ -23,6 +23,7 @@ from dsm.datasets.lists import read_list
 from dsm.datasets.reading import ClipChanges
 from dsm.engine.extraction import ExtractSettings
 from dsm.engine.finetune import FinetuneConfig
+from dsm.engine.flags import as_flag
 from dsm.engine.pretrain import PretrainConfig
 from dsm.engine.progress import console
 from dsm.engine.run import RunConfig, check_spared
@@ -73,15 +74,6 @@ def _tell(recipe: Recipe) -> None:
             print(f"\n{title}")
             for name, value in _settings(part):
                 print(f"  {as_flag(name, value)}")
-
-
-def as_flag(name: str, value: Any) -> str:
-    """A setting as one types it: ``--optim.lr 0.1``, ``--no-recompute``, ``--dsm.no-joint``."""
-    if isinstance(value, bool):
-        group, _, last = name.rpartition(".")
-        return f"--{group + '.' if group else ''}{'' if value else 'no-'}{last}"
-    words = value if isinstance(value, list) else [value]
-    return " ".join([f"--{name}", *map(str, words)])
 
 
 def _settings(config: RunConfig) -> list[tuple[str, Any]]:

@@ -19,6 +19,7 @@ from typing import Any
 import jinja2
 
 from dsm.datasets.lists import UNKNOWN, VideoList
+from dsm.engine.flags import as_flag
 from dsm.engine.run_results import RESULTS, last_logged
 from dsm.engine.runfolder import read_record
 from dsm.evaluate.results import read_told_results
@@ -201,17 +202,10 @@ def _settings(about: Mapping[str, Any]) -> list[str]:
     unused = tuple(f"{name}." for name in METHODS if name != about.get("method"))
     said = ("data.videos", "method", "backbone", "weights")
     return [
-        _flag(name, value)
+        as_flag(name, value)
         for name, value in about.get("settings", {}).items()
         if value is not None and name not in said and not name.startswith(unused)
     ]
-
-
-def _flag(name: str, value: Any) -> str:
-    if isinstance(value, bool):
-        room, _, last = name.rpartition(".")
-        return f"--{name}" if value else f"--{room}{'.' if room else ''}no-{last}"
-    return f"--{name} {' '.join(map(str, value)) if isinstance(value, list) else value}"
 
 
 def _cite(method: str) -> str:
