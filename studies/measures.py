@@ -17,13 +17,14 @@ from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
 from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import read_list
 from dsm.engine.finetune import finetune
+from dsm.engine.run import train_once
 from dsm.evaluate.bootstrap import mean_interval
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.features import Features
 from dsm.evaluate.probe import linear_probe
 from dsm.evaluate.results import Row, read_results, row_of, share
 from dsm.evaluate.retrieval import kept_apart, recall_rows, retrieve
-from dsm.models.weights import list_checkpoints, load_weights
+from dsm.models.weights import load_weights
 
 
 def measure_features(trial: Trial) -> list[Row]:
@@ -98,8 +99,7 @@ def measure_finetuned(trial: Trial) -> list[Row]:
     if trial.tuned is None:
         raise ValueError(f"{trial.name} does not say how it is fine-tuned")
     config = replace(trial.tuned, weights=trial.weights, out=trial.folder / "tuned", seed=trial.config.seed)
-    there = list_checkpoints(config.out)
-    finetune(replace(config, resume=bool(there), overwrite=not there))
+    train_once(config, finetune)
     rows = []
     for file in trial.tests:
         data = VideoTestData(file, root=trial.config.data.root, workers=0)

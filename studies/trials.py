@@ -17,8 +17,9 @@ from measured import Known, Measured, digest, revisions, write_measured
 from measures import MEASURES
 from trial import Trial, settings_of
 
-from dsm.engine.pretrain import pretrain_once
+from dsm.engine.pretrain import pretrain
 from dsm.engine.progress import console, progress
+from dsm.engine.run import train_once
 from dsm.engine.runfolder import git_revision
 from dsm.engine.side_by_side import make_pool
 from dsm.errors import UserError
@@ -58,7 +59,7 @@ def run_trial(trial: Trial, known: Known) -> list[Measured]:
             if trial.random:
                 _draw_weights(trial)
             else:
-                pretrain_once(replace(trial.config, out=trial.folder / "run"))
+                train_once(replace(trial.config, out=trial.folder / "run"), pretrain)
             for name in missing:
                 found[name] = _measure(trial, name)
     return [found[name] for name in trial.measures]

@@ -24,9 +24,9 @@ from dsm.datasets.lists import read_list
 from dsm.datasets.motionscenes import PRESETS, MotionScenesConfig, write_motionscenes
 from dsm.datasets.reading import ClipConfig
 from dsm.engine.optim import OptimConfig
-from dsm.engine.pretrain import PretrainConfig, pretrain_once
+from dsm.engine.pretrain import PretrainConfig, pretrain
 from dsm.engine.progress import console, progress
-from dsm.engine.run import DataConfig
+from dsm.engine.run import DataConfig, train_once
 from dsm.engine.runfolder import claim_by_settings, git_revision, lasting, plain
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
@@ -125,7 +125,7 @@ def demo(config: DemoConfig) -> None:
     features: dict[tuple[str, int, str], Features] = {}
     for seed in config.seeds:
         for method in TRAINED:
-            pretrain_once(pretrain_config(config, method, seed))
+            train_once(pretrain_config(config, method, seed), pretrain)
         found = _features_once(config, seed)
         for run in RUNS:
             rows += _evaluate(run, seed, found[run])

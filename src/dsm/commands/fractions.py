@@ -18,7 +18,6 @@ from rich.table import Table
 from dsm.analyse.fractions import draw_fractions
 from dsm.commands.card import renew_card
 from dsm.commands.finetune import finetune_command
-from dsm.commands.train import train_to_the_end
 from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
 from dsm.datasets.classes import class_names, write_classes
 from dsm.datasets.lists import VideoList, read_list, write_list
@@ -26,7 +25,7 @@ from dsm.datasets.splits import subset
 from dsm.engine.finetune import FinetuneConfig, classified_encoder, read_lists
 from dsm.engine.processes import begun_from_outside
 from dsm.engine.progress import console
-from dsm.engine.run import check_spared
+from dsm.engine.run import check_spared, train_once
 from dsm.engine.runfolder import claim_by_settings, git_revision, lasting
 from dsm.errors import UserError
 from dsm.evaluate.results import Row, read_results, write_results
@@ -88,7 +87,7 @@ def sweep(config: FractionsConfig) -> list[Row]:
         console.print(f"{label} of {videos.source}: {len(part)} videos", style="bold", highlight=False)
         data = replace(config.data, train=_written(part, config.out / f"{label}.txt"))
         run = as_run(config, data=data, out=config.out / label)
-        train_to_the_end(run, finetune_command)
+        train_once(run, finetune_command)
         if config.data.test is not None:
             rows += [replace(row, run=f"{name}@{label}") for row in _tested(run, config.data.test)]
             write_results(config.out / "results.json", rows, revision=git_revision())

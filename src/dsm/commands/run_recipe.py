@@ -17,7 +17,6 @@ from dsm.commands.extract import ExtractConfig, extract
 from dsm.commands.finetune import finetune_command
 from dsm.commands.pretrain import pretrain_command
 from dsm.commands.retrieve import RetrieveConfig, retrieve_command
-from dsm.commands.train import train_to_the_end
 from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
 from dsm.datasets.lists import read_list
 from dsm.datasets.reading import ClipChanges
@@ -26,7 +25,7 @@ from dsm.engine.finetune import FinetuneConfig
 from dsm.engine.flags import as_flag
 from dsm.engine.pretrain import PretrainConfig
 from dsm.engine.progress import console
-from dsm.engine.run import RunConfig, check_spared
+from dsm.engine.run import RunConfig, check_spared, train_once
 from dsm.engine.runfolder import claim_by_settings, flat, git_revision, lasting, plain
 from dsm.errors import UserError
 from dsm.evaluate.results import Row, write_results
@@ -158,11 +157,11 @@ def run_recipe(config: RunRecipeConfig) -> None:
         console.print(f"{recipe.name}: {stage}", style="bold")
         if stage == "pretrain" and recipe.pretrain:
             made = pretraining(config, recipe.pretrain)
-            train_to_the_end(made, pretrain_command)
+            train_once(made, pretrain_command)
             weights = str(made.out)
         elif stage == "finetune" and recipe.finetune:
             tuned = finetuning(config, recipe.finetune, weights)
-            train_to_the_end(tuned, finetune_command)
+            train_once(tuned, finetune_command)
             weights = str(tuned.out)
         elif stage == "test" and config.data.test and weights:
             data = VideoTestData(config.data.test, config.data.root, config.data.workers or 1)

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 from dsm.engine.interrupt import Interrupted
 from dsm.engine.processes import is_first
 from dsm.engine.progress import console
-from dsm.engine.run import RunConfig
-from dsm.models.weights import list_checkpoints, read_checkpoint
+from dsm.models.weights import list_checkpoints
 
-Config = TypeVar("Config", bound=RunConfig)
-DONE = "done"
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 """What processes end with that were stopped by a signal, and have saved."""
 
@@ -37,25 +32,6 @@ def train_and_draw(out: Path, train: Callable[[], object], hint: str) -> None:
     pictures = _draw(out)
     console.print(f"{out}: the run; how it went: {' and '.join(pictures)}.")
     console.print(f"Next: {hint}")
-
-
-def train_to_the_end(config: Config, command: Callable[[Config], None]) -> None:
-    """Begin a run that is a part of larger work, go on with it, or see that it is done.
-
-    Args:
-        config: of the run; its folder belongs to the larger work, which has seen that the settings are the
-            same as before.
-        command: what trains; it returns only from a run that has come to its end.
-    """
-    found = list_checkpoints(config.out)
-    if found and (config.out / DONE).is_file():
-        console.print(f"{config.out}: is done ({read_checkpoint(found[-1])['step']} steps).")
-        return
-    if found:
-        command(replace(config, resume=True, overwrite=False))
-    else:
-        command(replace(config, resume=False, overwrite=True))  # at most a run without a checkpoint
-    (config.out / DONE).touch()
 
 
 def _draw(out: Path) -> list[str]:

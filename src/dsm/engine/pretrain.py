@@ -19,7 +19,7 @@ from dsm.engine.trainer import Trainer
 from dsm.engine.watch import Watch
 from dsm.errors import UserError, nearest
 from dsm.methods import METHODS, MethodSettings, create_method
-from dsm.models.weights import RANDOM, checkpoint_of, list_checkpoints
+from dsm.models.weights import RANDOM
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,6 @@ def pretrain(config: PretrainConfig) -> Path:
     """
     in_its_processes(config, _pretrain)
     return config.out
-
-
-def pretrain_once(config: PretrainConfig) -> None:
-    """Pretrain for ``config.steps``, go on where an earlier call was stopped, or leave a run that is done.
-
-    The folder belongs to larger work, which has seen that the settings are the same as before.
-    """
-    there = list_checkpoints(config.out)
-    if config.steps and checkpoint_of(config.out, config.steps) in there:
-        return
-    pretrain(replace(config, resume=bool(there), overwrite=not there))
 
 
 def _pretrain(config: PretrainConfig) -> None:

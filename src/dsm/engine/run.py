@@ -23,6 +23,8 @@ from dsm.engine.processes import (
     lost_contact,
     trains_on_cpu,
 )
+from dsm.engine.progress import console
+from dsm.engine.run_results import RESULTS
 from dsm.engine.runfolder import check_outside, claim_folder, flat, git_revision, plain, versions
 from dsm.errors import UserError
 from dsm.evaluate.results import command_line
@@ -159,6 +161,23 @@ def in_its_processes(config: Config, function: Callable[[Config], Any]) -> None:
             f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} has lost another one: it ended, "
             f"was killed, or its machine is gone. {GOES_ON}"
         ) from None
+
+
+def train_once(config: Config, train: Callable[[Config], object]) -> None:
+    """Begin a run that is a part of larger work, go on with it, or see that it is done.
+
+    Args:
+        config: of the run; its folder belongs to the larger work, which has seen that the settings are the
+            same as before.
+        train: what trains; it returns only from a run that has come to its end.
+    """
+    found = list_checkpoints(config.out)
+    if found and (config.out / RESULTS).is_file():
+        steps = int(found[-1].stem.removeprefix("step_"))
+        console.print(f"{config.out}: is done ({steps} steps).")
+        return
+    # Without a checkpoint there is at most a run that has not got so far.
+    train(replace(config, resume=bool(found), overwrite=not found))
 
 
 def check_batch(config: RunConfig, world: int) -> None:

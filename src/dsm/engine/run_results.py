@@ -11,6 +11,7 @@ from dsm.engine.runfolder import git_revision, read_metrics
 from dsm.evaluate.results import Row, run_name, seed_of, write_results
 
 RESULTS = "results.json"
+"""In the folder of a run that has come to its end, and of no other."""
 TRAINED = ("loss", "motion", "top1")
 """What is logged of how good a batch was; see docs/training.md."""
 

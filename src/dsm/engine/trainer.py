@@ -100,6 +100,8 @@ class Trainer:
     def run(self) -> None:
         c, first = self.config, self.fabric.is_global_zero
         log = RunLog(c.out, keep_steps=self.step) if first else None
+        if first and self.step < self.total:
+            (c.out / RESULTS).unlink(missing_ok=True)  # of a shorter run, which goes on
         batches = iter(self.batches)
         self.module.train()
         with stop_flag() as stop, progress(self.title, self.total, start=self.step, shown=first) as bar:
