@@ -79,7 +79,9 @@ def commands(options: Options) -> list[list[str]]:
 
 
 RANKINGS = {
-    "ranking": "--seeds 15 16 17 18 19 20 21 22 23 24 --tuned 20 21 22 23 24",
+    "ranking": "--methods random moco dsm --seeds 15 16 17 18 19 20 21 22 23 24 --tuned 20 21 22 23 24 "
+    "--measures features finetuned",
+    "ranking_triplet": "--measures features bias look",
     "ranking_others": "--methods moco dsm dsm-paper be simclr --measures features bias look",
     "ranking_50": "--correlation 0.5 --measures features bias",
     "ranking_0": "--correlation 0 --measures features bias",
