@@ -143,14 +143,7 @@ class Options:
 
 def trials_of(options: Options, seed: int) -> list[Trial]:
     """`dsm` as it is first, then each change."""
-    shared = ranking.Options(
-        options.out,
-        correlation=options.correlation,
-        measures=("features",),
-        steps=options.steps,
-        quick=options.quick,
-    )
-    whole = ranking.trial(shared, "dsm", seed)
+    whole = ranking.trial(ranking.features_only(options, options.steps), "dsm", seed)
     more = ("features", "light")
     found = [replace(whole, measures=more) if "light" in options.only else whole]
     for group, settings in options.settings.items():

@@ -50,13 +50,7 @@ def named(method: str, steps: int) -> str:
 def trials_of(options: Options, seed: int) -> list[Trial]:
     found = []
     for steps in options.lengths:
-        shared = ranking.Options(
-            options.out,
-            correlation=options.correlation,
-            measures=("features",),
-            steps=steps,
-            quick=options.quick,
-        )
+        shared = ranking.features_only(options, steps)
         for method in METHODS:
             one = ranking.trial(shared, method, seed)
             folder = one.folder.with_name(f"{method}-{steps}-{seed}")

@@ -133,6 +133,17 @@ class OfSeeds(Protocol):
     def quick(self) -> bool: ...
 
 
+def features_only(options: OfSeeds, steps: int) -> Options:
+    """What :func:`trial` wants of another study, which asks for features alone."""
+    return Options(
+        options.out,
+        correlation=options.correlation,
+        measures=("features",),
+        steps=steps,
+        quick=options.quick,
+    )
+
+
 def measure_seeds(
     options: OfSeeds, trials_of: Callable[[int], list[Trial]], name: str
 ) -> tuple[list[Trial], list[Row]]:
