@@ -18,9 +18,11 @@ from dsm.engine.guard import first_bad_gradient, first_bad_layer
 from dsm.engine.lars import Lars
 from dsm.engine.optim import OptimConfig, learning_rate
 from dsm.engine.pretrain import build_trainer, pretrain
+from dsm.engine.run import train_once
 from dsm.engine.runfolder import read_metrics
 from dsm.engine.trainer import Trainer
 from dsm.errors import UserError
+from dsm.evaluate.results import read_results
 from dsm.methods import MethodSettings
 from dsm.methods.moco import MocoConfig
 from dsm.models.recompute import recompute_stages
@@ -160,6 +162,22 @@ def test_skipping_on_and_on_ends_the_run(scenes: Path, tmp_path: Path) -> None:
 def test_a_step_that_is_not_finite_stops_by_default(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"step 4: .*in the clips of the view anchor"):
         poisoned(build(scenes, tmp_path / "run"), {3}).run()
+
+
+def test_a_run_killed_before_its_results_is_done_once_it_is_taken_up(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small_run(scenes, tmp_path / "run", steps=2)
+    train_once(config, pretrain)
+    results, weights = tmp_path / "run" / "results.json", weights_of(tmp_path / "run")
+    rows = read_results(results)
+    results.unlink()
+    train_once(config, pretrain)
+    assert read_results(results) == rows
+    assert equal(weights_of(tmp_path / "run"), weights)
+    capsys.readouterr()
+    train_once(config, pretrain)
+    assert "is done (2 steps)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -133,6 +133,8 @@ class Trainer:
             finally:
                 if log:
                     log.close()
+        if first:  # also of a run that was killed after its last checkpoint, and is taken up again
+            self._write_end(done=True)
 
     def train_step(self, batches: Any, clock: Clock) -> tuple[StepOutput, dict[str, float], list[Any]]:
         """One step over all parts of a batch; the output is the last part's.
@@ -228,8 +230,8 @@ class Trainer:
             path = self._save(must=last or stopping)  # it says what the best was
             if path:
                 keep_best(path)
-        if last or stopping:
-            self._write_end(done=last)
+        if stopping and not last:
+            self._write_end(done=False)
 
     def _look(self, watch: Watch, log: RunLog) -> bool:
         """Ask the monitor, and tell; whether it was never better."""
