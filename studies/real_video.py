@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 from begin import begin
-from measured import read_measured
+from measured import digest, read_measured
 from tables import by_seed, caption, mean_of, paired, table
 from trial import Trial
 from trials import run_all, study_command, write_all
@@ -80,7 +80,8 @@ class Options:
     """Two seeds, 20 steps: numbers that mean nothing, by the same way."""
 
 
-def trial(options: Options, method: str, seed: int) -> Trial:
+def trial(options: Options, method: str, seed: int, videos: str) -> Trial:
+    """``videos``: see :func:`prepare`."""
     config = PretrainConfig(
         data=DataConfig(
             (options.out / VIDEOS / LIST).absolute(),
@@ -112,6 +113,7 @@ def trial(options: Options, method: str, seed: int) -> Trial:
         groups=groups_file(options),
         random=method == "random",
         labelled=train,
+        videos=videos,
     )
 
 
@@ -125,21 +127,27 @@ def split_files(options: Options, seed: int) -> tuple[Path, Path]:
     return folder / f"train-{seed}.txt", folder / f"test-{seed}.txt"
 
 
-def prepare(options: Options) -> None:
-    """Pack the videos, write down the groups of those in the pack, and split them by groups."""
+def prepare(options: Options) -> str:
+    """Pack the videos, write down the groups of those in the pack, and split them by groups.
+
+    Returns:
+        What the videos are: others, with other labels or groups, have another text.
+    """
     folder = options.out / VIDEOS
     pack(PackConfig(options.list, folder, options.root, short_side=CLIP.resize, square=True))
     paths = read_list(options.list, options.root).paths
     groups = find_groups(paths, file=options.groups, regex="") or paths
     group_of = {place_of(path).as_posix(): group for path, group in zip(paths, groups, strict=True)}
     packed = read_list(folder / LIST)
-    kept = [group_of[path.partition(f"{SHARD}/")[2]] for path in packed.paths]
+    names = [path.partition(f"{SHARD}/")[2] for path in packed.paths]
+    kept = [group_of[name] for name in names]
     lines = [list(line) for line in zip(packed.paths, kept, strict=True)]
     write_text(groups_file(options), csv_text([["path", "group"], *lines], delimiter="\t"))
     for seed in options.seeds:
         test = split_by_group(kept, 0.3, seed)
         for file, chosen in zip(split_files(options, seed), (~test, test), strict=True):
             write_list(file, packed.part(np.flatnonzero(chosen), folder))
+    return digest([names, packed.labels.tolist(), kept])
 
 
 def headline(rows: Sequence[Row], steps: int) -> str:
@@ -162,8 +170,8 @@ def headline(rows: Sequence[Row], steps: int) -> str:
 def main(options: Options) -> None:
     if options.quick:
         options = replace(options, seeds=options.seeds[:2], steps=20)
-    prepare(options)
-    trials = [trial(options, method, seed) for seed in options.seeds for method in options.methods]
+    videos = prepare(options)
+    trials = [trial(options, method, seed, videos) for seed in options.seeds for method in options.methods]
     # Each seed has a split of its own; the videos are the same.
     found = run_all(trials, options.jobs, read_measured(options.known))
     rows = [replace(row, test=VIDEOS) for row in write_all(options.out, found, "real_video")]

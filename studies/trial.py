@@ -46,12 +46,18 @@ class Trial:
         return str(self.folder / ("random.safetensors" if self.random else "run"))
 
 
-def settings_of(trial: Trial) -> dict[str, Any]:
+def settings_of(trial: Trial, measure: str | None = None) -> dict[str, Any]:
     """All that decides what is measured, as JSON has it; of a path its last two names.
 
-    What is off (0, none, false, empty) is left out: a setting that is new and off makes no other trial.
+    What is off (0, none, false, empty) is left out: a setting that is new and off makes no other trial. Nor
+    does a name: what two studies call differently is measured once.
+
+    Args:
+        measure: for this one alone; left out, for all. How an encoder is fine-tuned decides nothing else.
     """
-    told: dict[str, Any] = _told(replace(trial, measures=(), config=replace(trial.config, out=Path())))
+    tuned = trial.tuned if measure in (None, "finetuned") else None
+    bare = replace(trial, name="", measures=(), config=replace(trial.config, out=Path()), tuned=tuned)
+    told: dict[str, Any] = _told(bare)
     return told
 
 

@@ -31,12 +31,11 @@ from dsm.models.zoo import create_model
 
 def measured_already(trial: Trial, known: Known) -> dict[str, Measured]:
     """What an earlier call, or whoever wrote ``known``, has measured of this trial, by measure."""
-    settings = digest(settings_of(trial))
     found = {}
     for name in trial.measures:
-        file = trial.folder / f"{name}.json"
-        if (settings, name) in known:
-            found[name] = known[settings, name]
+        file, settings = trial.folder / f"{name}.json", digest(settings_of(trial, name))
+        if one := known.get((settings, name)):
+            found[name] = replace(one, rows=tuple(replace(row, run=trial.name) for row in one.rows))
         elif file.exists():
             _claim(trial)
             revision = json.loads(file.read_text(encoding="utf-8"))["revision"]
@@ -72,7 +71,7 @@ def _measure(trial: Trial, name: str) -> Measured:
     ]
     revision = git_revision()
     write_results(trial.folder / f"{name}.json", rows, revision=revision)
-    return Measured(digest(settings_of(trial)), name, revision, tuple(rows))
+    return Measured(digest(settings_of(trial, name)), name, revision, tuple(rows))
 
 
 @contextlib.contextmanager

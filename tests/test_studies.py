@@ -72,9 +72,11 @@ def test_settings_are_the_same_wherever_they_lie_and_others_for_another_seed(
 ) -> None:
     ranking, trial, measured = study("ranking"), study("trial"), study("measured")
 
-    def digest(folder: Path, seed: int = 1, **changes: object) -> str:
-        options = replace(ranking.Options(folder), **changes)
-        found = trial.settings_of(ranking.trial(options, "dsm", seed))
+    def digest(
+        folder: Path, seed: int = 1, measure: str | None = None, tune: int = 10, **changes: object
+    ) -> str:
+        one = ranking.trial(replace(ranking.Options(folder), **changes), "dsm", seed)
+        found = trial.settings_of(replace(one, tuned=replace(one.tuned, epochs=tune)), measure)
         digest: str = measured.digest(json.loads(json.dumps(found)))
         return digest
 
@@ -82,6 +84,9 @@ def test_settings_are_the_same_wherever_they_lie_and_others_for_another_seed(
     assert digest(tmp_path / "there") == here
     assert digest(Path("runs")) == here
     assert digest(tmp_path, measures=("look",)) == here  # what is asked changes no weights
+    assert digest(tmp_path, tune=20) != here
+    assert digest(tmp_path, measure="finetuned", tune=20) != digest(tmp_path, measure="finetuned")
+    assert digest(tmp_path, measure="bias", tune=20) == digest(tmp_path, measure="bias")
     others = [digest(tmp_path, seed=2), digest(tmp_path, steps=5), digest(tmp_path, correlation=0.5)]
     assert len({here, *others}) == 4
 
@@ -91,13 +96,14 @@ def test_what_is_known_is_not_measured_again_and_what_is_other_is_refused(
 ) -> None:
     ranking, trials, measured = study("ranking"), study("trials"), study("measured")
     trial = ranking.trial(ranking.Options(tmp_path, measures=("features",)), "dsm", 1)
-    one = measured.Measured(
-        measured.digest(trials.settings_of(trial)), "features", "r1", tuple(rows_of("dsm", {1: 0.5}))
-    )
+    settings = measured.digest(trials.settings_of(trial, "features"))
+    one = measured.Measured(settings, "features", "r1", tuple(rows_of("dsm", {1: 0.5})))
     known = {(one.settings, "features"): one}
     assert not trials.is_done(trial, {})
     assert trials.is_done(trial, known)
     assert trials.run_trial(trial, known) == [one]
+    (row,) = trials.run_trial(replace(trial, name="as others call it"), known)[0].rows
+    assert (row.run, row.value) == ("as others call it", one.rows[0].value)
     assert not trial.folder.exists()  # nothing was trained
 
     trial.folder.mkdir(parents=True)
