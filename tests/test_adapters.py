@@ -103,9 +103,11 @@ def test_what_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         create_model("xy:videomae")
     for package in ("transformers", "torchvision.models"):
         monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UserError, match=r"transformers cannot be used here.*dsm-video\[transformers\]"):
+    with pytest.raises(
+        UserError, match=r"needs transformers, which is not installed: .*dsm-video\[transformers\]"
+    ):
         create_model("hf:videomae")
-    with pytest.raises(UserError, match=r"torchvision cannot be used here.*dsm-video\[torchvision\]"):
+    with pytest.raises(UserError, match=r"torchvision, which cannot be used here.*dsm-video\[torchvision\]"):
         create_model("tv:r3d_18")
 
 

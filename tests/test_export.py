@@ -166,7 +166,7 @@ def test_onnx_without_the_extra_is_refused(
     package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)  # import finds nothing
-    with pytest.raises(UserError, match=rf"need {package}; .*dsm-video\[export\]"):
+    with pytest.raises(UserError, match=rf"needs {package}, .*dsm-video\[export\]"):
         export_onnx(tmp_path / "x.onnx", create_model("tiny").eval(), torch.randn(1, 3, 4, 32, 32))
 
 

@@ -24,6 +24,7 @@ FLOORS = [
     {"disturb"},
     {"modality"},
     {"augment", "models", "video"},
+    {"extras"},
     {"errors", "files", "normalization", "version"},
 ]
 FLOOR_OF = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}

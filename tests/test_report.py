@@ -13,7 +13,7 @@ import pytest
 from runs import BOLD
 
 from dsm.analyse.alt_texts import picture_told
-from dsm.analyse.figures import COLOURS, film_strip, looks_of
+from dsm.analyse.figures import COLOURS, looks_of, write_film_strip
 from dsm.analyse.result_tables import seed_tables
 from dsm.analyse.run_record import differences, over_seeds, read_run, short_names
 from dsm.commands.report import ReportConfig, read_given, report, told_apart
@@ -56,7 +56,7 @@ def test_results_that_are_there_are_shown(runs: Path, tmp_path: Path) -> None:
     write_results(
         folder / "results.json", [Row("<i>", 0, "unseen", "R@1", 0.625, 0.5, 0.75, 8)], command="dsm x"
     )
-    film_strip(folder / "strip.png", [("a", np.zeros((2, 8, 8, 3), np.uint8))])
+    write_film_strip(folder / "strip.png", [("a", np.zeros((2, 8, 8, 3), np.uint8))])
     config = ReportConfig((runs / "moco",), tmp_path / "report.html", results=(folder,))
     report(config)
     page = config.out.read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from dsm.analyse.bias import Judged, accuracy, class_shares, fit_line
-from dsm.analyse.figures import film_strip, literal, looks_of
+from dsm.analyse.figures import literal, looks_of, write_film_strip
 from dsm.analyse.label_places import place_labels
 from dsm.evaluate.variants import Pictures
 from dsm.files import written_aside
@@ -130,7 +130,7 @@ def draw_variants(pictures: Pictures, path: Path) -> None:
     for name, frames in pictures.items():
         chosen = np.rint(np.linspace(0, len(frames) - 1, min(len(frames), FRAMES_SHOWN))).astype(int)
         rows.append((name, frames[chosen]))
-    film_strip(path, rows)
+    write_film_strip(path, rows)
 
 
 def _save(figure: Any, path: Path) -> None:

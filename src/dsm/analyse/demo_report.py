@@ -64,7 +64,7 @@ class Evidence:
 def write_report(path: Path, evidence: Evidence) -> None:
     """Write the page, everything inside, and beside it the same views as a picture."""
     samples = training_views(evidence, SEEN)
-    figures.film_strip(
+    figures.write_film_strip(
         path.parent / "figures" / "views.png",
         [(view.name, view.frames) for view in _most_told(samples)],
     )

@@ -17,6 +17,7 @@ from dsm.evaluate.bootstrap import mean_interval
 from dsm.evaluate.features import Features
 from dsm.evaluate.nearest import nearest, unit_rows
 from dsm.evaluate.results import Row, row_of
+from dsm.extras import load_extra
 from dsm.methods.health import effective_rank
 
 MapName = Literal["tsne", "umap"]
@@ -62,12 +63,11 @@ def need_spread(features: NDArray[np.float32], name: str) -> None:
 
 
 def _umap(rows: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
-    try:
-        from umap import UMAP
-    except ImportError:
-        raise UserError("UMAP is not installed: pip install 'dsm-video[umap]', or take --map tsne.") from None
+    umap = load_extra(
+        "umap", "umap", package="umap-learn", wanted_by="--map umap", hint="; or take --map tsne"
+    )
     near = min(15, len(rows) - 1)
-    return np.asarray(UMAP(n_neighbors=near, random_state=seed, n_jobs=1).fit_transform(rows))
+    return np.asarray(umap.UMAP(n_neighbors=near, random_state=seed, n_jobs=1).fit_transform(rows))
 
 
 @dataclass(frozen=True)

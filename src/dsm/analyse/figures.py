@@ -196,7 +196,7 @@ def smooth(values: Sequence[float], window: int = 5) -> list[float]:
     ]
 
 
-def film_strip(path: Path, rows: Sequence[tuple[str, NDArray[np.uint8]]]) -> None:
+def write_film_strip(path: Path, rows: Sequence[tuple[str, NDArray[np.uint8]]]) -> None:
     """Write a PNG with a row of frames for each clip: (label, uint8 (T, H, W, 3)), all equally long."""
     count = len(rows[0][1])
     figure = Figure(figsize=(0.8 * count + 1.6, 0.84 * len(rows)), facecolor="white")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from dsm.datasets.lists import MOST_CLASSES, UNLABELLED
 from dsm.errors import UserError, has_control
 from dsm.evaluate.features import Features
+from dsm.extras import load_extra
 from dsm.files import written_aside
 
 SUFFIXES = (".npz", ".npy", ".parquet")
@@ -160,11 +161,9 @@ def _mapped(path: Path, entry: zipfile.ZipInfo) -> NDArray[np.float32] | None:
 
 
 def _pyarrow() -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise UserError("a .parquet file needs pyarrow: pip install 'dsm-video[parquet]'.") from None
+    load_extra("pyarrow.parquet", "parquet", package="pyarrow", wanted_by="a .parquet file")
+    import pyarrow
+
     return pyarrow
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dsm.errors import UserError
 from dsm.evaluate.features import Features
 from dsm.evaluate.nearest import nearest, unit_rows
+from dsm.extras import load_extra
 
 BLOCK = 4096
 EXACT_UP_TO = 1_000_000
@@ -81,10 +82,7 @@ class ArchiveIndex:
 
 
 def _build_faiss(features: Features) -> Any:
-    try:
-        import faiss
-    except ImportError:
-        raise UserError("--faiss needs FAISS: pip install 'dsm-video[faiss]'.") from None
+    faiss = load_extra("faiss", "faiss", package="FAISS", wanted_by="--faiss")
     count, dim = features.features.shape
     index: Any = faiss.IndexFlatIP(dim)
     if count > EXACT_UP_TO:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dsm.errors import UserError, nearest
+from dsm.extras import load_extra
 
 # name -> (its config's and its model's class, how it calls its pictures, what more its forward wants)
 TRANSFORMERS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
@@ -120,14 +121,8 @@ ADAPTERS: dict[str, Callable[..., nn.Module]] = {"tv": create_torchvision, "hf":
 
 
 def _library(module: str, package: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except (ImportError, RuntimeError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{package} cannot be used here ({reason}): pip install 'dsm-video[{package}]', in the version "
-            "that fits torch."
-        ) from None
+    fitting = ", in the version that fits torch"
+    return load_extra(module, package, package=package, wanted_by="this backbone", hint=fitting)
 
 
 def _built(name: str, build: Callable[[], nn.Module]) -> nn.Module:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dsm.errors import UserError
+from dsm.extras import load_extra
 from dsm.files import written_aside
 from dsm.models.filling import build_filled
 from dsm.models.foreign import Renormalized
@@ -112,8 +113,8 @@ def export_onnx(path: str | Path, module: nn.Module, example: Tensor) -> float |
     Raises:
         UserError: onnx or onnxscript is not installed, or the outputs differ.
     """
-    _need("onnx")
-    _need("onnxscript")
+    for package in ("onnx", "onnxscript"):
+        load_extra(package, "export", package=package, wanted_by="an ONNX file")
     with written_aside(path) as aside:
         with _quiet():
             program = torch.onnx.export(
@@ -184,15 +185,6 @@ def _program(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of the machine that exported
     return program
-
-
-def _need(package: str) -> None:
-    try:
-        importlib.import_module(package)
-    except ImportError:
-        raise UserError(
-            f"ONNX files need {package}; install it with: pip install 'dsm-video[export]'"
-        ) from None
 
 
 @contextmanager

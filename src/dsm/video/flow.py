@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.errors import UserError
+from dsm.extras import load_extra
 from dsm.video.folder import frame_files, read_pictures
 from dsm.video.source import Deadline, VideoError
 
@@ -54,12 +54,7 @@ def compute_flow(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _opencv() -> Any:
-    try:
-        import cv2
-    except ImportError:
-        raise UserError(
-            "optical flow is computed by OpenCV, which is not installed: pip install 'dsm-video[flow]'."
-        ) from None
+    cv2 = load_extra("cv2", "flow", package="OpenCV", wanted_by="optical flow")
     cv2.setNumThreads(1)
     return cv2
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import get_worker_info
 
 from dsm.errors import UserError
+from dsm.extras import load_extra
 from dsm.video.convert import Converter
 from dsm.video.source import Source, VideoError, name_of, said
 
@@ -49,12 +50,11 @@ def read_by_torchcodec(
 
 
 def _decoder_class() -> Any:
-    try:
-        from torchcodec.decoders import VideoDecoder
-    except (ImportError, RuntimeError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"torchcodec cannot be used here ({reason}): pip install 'dsm-video[torchcodec]', in the version "
-            "that fits torch, and FFmpeg; or leave --data.decoder at pyav."
-        ) from None
-    return VideoDecoder
+    found = load_extra(
+        "torchcodec.decoders",
+        "torchcodec",
+        package="torchcodec",
+        wanted_by="--data.decoder torchcodec",
+        hint=", in the version that fits torch, and FFmpeg; or leave --data.decoder at pyav",
+    )
+    return found.VideoDecoder

@@ -1,0 +1,49 @@
+"""Packages of the extras: what is said where one is missing or broken."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import dsm
+from dsm.errors import UserError
+from dsm.extras import load_extra
+
+SOURCE = Path(dsm.__file__).parent
+
+
+def ask(module: str) -> object:
+    return load_extra(module, "flow", package="OpenCV", wanted_by="optical flow", hint="; or take rgb")
+
+
+def test_what_is_there_is_loaded() -> None:
+    assert ask("json.decoder").__name__ == "json.decoder"
+
+
+def test_what_is_missing_is_asked_for() -> None:
+    with pytest.raises(UserError, match=re.escape(
+        "optical flow needs OpenCV, which is not installed: pip install 'dsm-video[flow]'; or take rgb."
+    )):  # fmt: skip
+        ask("no_such_package_of_anyone.part")
+
+
+@pytest.mark.parametrize("code", ["raise RuntimeError('wrong\\ntorch')", "import no_such_package_of_anyone"])
+def test_what_is_broken_is_not_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    (tmp_path / "broken_here.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"cannot be used here \((wrong|No module named '[a-z_]+')\): pip"):
+        ask("broken_here")
+
+
+def test_every_extra_that_is_asked_for_is_one() -> None:
+    metadata = (SOURCE.parent.parent / "pyproject.toml").read_text(encoding="utf-8")
+    named = re.findall(r'load_extra\(\s*"[\w.]+",\s*"(\w+)"', "".join(
+        file.read_text(encoding="utf-8") for file in sorted(SOURCE.rglob("*.py"))
+    ))  # fmt: skip
+    assert len(named) >= 5
+    for extra in named:
+        assert re.search(rf"^{extra} = \[", metadata, re.MULTILINE), extra
