@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from runs import CLIP, equal, small_run, weights_of
+from torch import nn
 
 from dsm.augment import Augment
 from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
@@ -130,6 +131,15 @@ def test_it_resumes_bit_for_bit(scenes: Path, tmp_path: Path, head: ClassifyConf
     list_checkpoints(part)[-1].unlink()
     finetune(config(scenes, part, head=head, resume=True))
     assert equal(weights_of(whole), weights_of(part))
+
+
+def test_a_new_head_is_sure_of_nothing() -> None:
+    torch.manual_seed(0)
+    encoder = nn.Flatten()
+    encoder.feature_dim = 256  # type: ignore[assignment]
+    method = Classify(encoder, ClassifyConfig(dropout=0), torch.tensor([2, 2, 2, 2]))
+    views = {"clip": 3 * torch.randn(400, 256), "label": torch.arange(400) % 4}
+    assert float(method(views).loss.detach()) == pytest.approx(np.log(4), rel=0.1)  # PyTorch's head: 2.4
 
 
 def test_class_weights_and_mixup_by_hand() -> None:

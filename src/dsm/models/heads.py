@@ -35,6 +35,10 @@ class Classifier(nn.Module):
         self.encoder = encoder
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(cast(int, encoder.feature_dim), classes)
+        # All classes are about as likely at first, however large the features are (Goyal et al. 2017,
+        # section 5.1): a head that is sure of what it does not know would undo what the encoder has learned.
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, clip: Tensor) -> Tensor:
         features = self.encoder(clip)
