@@ -95,18 +95,19 @@ def measure_look(trial: Trial) -> list[Row]:
 
 
 def measure_finetuned(trial: Trial) -> list[Row]:
-    """Top-1 of each test after fine-tuning on the labels of the training list."""
+    """Top-1 after fine-tuning: of each test, or of the last where it is not the list of pretraining."""
     if trial.tuned is None:
         raise ValueError(f"{trial.name} does not say how it is fine-tuned")
     config = replace(trial.tuned, weights=trial.weights, out=trial.folder / "tuned", seed=trial.config.seed)
     train_once(config, finetune)
     rows = []
-    for file in trial.tests:
+    for file in trial.tests if trial.labelled is None else trial.tests[-1:]:
         data = VideoTestData(file, root=trial.config.data.root, workers=0)
         out = trial.folder / "tested" / file.stem
         rows += video_test(
-            VideoTestConfig(str(config.out), data, out, windows=1, batch_size=16, overwrite=True)
-        )
+            VideoTestConfig(str(config.out), data, out, windows=trial.windows, batch_size=16,
+                            groups=trial.groups, overwrite=True)
+        )  # fmt: skip
     return [replace(row, metric=f"finetuned_{row.metric}") for row in rows]
 
 

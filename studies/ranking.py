@@ -19,15 +19,13 @@ from typing import Protocol
 from begin import begin
 from measured import read_measured
 from ranking_tables import draw, headline, write_tables
-from trial import Trial
+from trial import Trial, tuned_like
 from trials import is_done, run_all, write_all
 
 from dsm.datasets.motionscenes import MotionScenesConfig, write_motionscenes
-from dsm.demo import CLIP, SLD, TESTS, TLD, DemoConfig, pretrain_config
+from dsm.demo import SLD, TESTS, TLD, DemoConfig, pretrain_config
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
-from dsm.engine.finetune import FinetuneConfig, FinetuneData
-from dsm.engine.optim import OptimConfig
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import plain
 from dsm.evaluate.results import Row
@@ -39,6 +37,8 @@ from dsm.methods.dsm_triplet import DsmTripletConfig
 PAPER = DsmConfig(sld=SpatialMix.only("local"), tld=TemporalMix.only("shift"), look="own")
 """`dsm-paper`: the local warp, and one shifted window of its own look, as in the paper's scripts."""
 QUICK_STEPS = 20
+TUNED_STEPS = 310
+"""Ten epochs of the demo's videos."""
 DEMO_TIE = MotionScenesConfig().scene_correlation
 
 
@@ -84,11 +84,9 @@ def trial(options: Options, method: str, seed: int) -> Trial:
     name = "dsm" if method in ("random", "dsm-paper") else method
     config = replace(base, method=name, settings=settings, out=folder / f"{method}-{seed}")
     tests = tuple(scenes / f"{test}.txt" for test in TESTS)
-    tuned = FinetuneConfig(
-        data=FinetuneData(config.data.train, batch_size=32, workers=0, cache_mb=config.data.cache_mb),
-        out=config.out, backbone="tiny", clip=CLIP, epochs=10, steps=QUICK_STEPS if options.quick else None,
-        optim=OptimConfig("adamw", lr=1e-3, weight_decay=1e-4, schedule="cosine", warmup=20),
-    )  # fmt: skip
+    tuned = tuned_like(
+        config, config.data.train, steps=QUICK_STEPS if options.quick else TUNED_STEPS, batch_size=32
+    )
     is_tuned = options.tuned is None or seed in options.tuned
     return Trial(
         method,

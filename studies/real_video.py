@@ -17,8 +17,9 @@ import numpy as np
 import tyro
 from begin import begin
 from measured import digest, read_measured
+from ranking import QUICK_STEPS, TUNED_STEPS
 from tables import by_seed, caption, mean_of, paired, table
-from trial import Trial
+from trial import Trial, tuned_like
 from trials import run_all, study_command, write_all
 
 from dsm.augment import Augment
@@ -44,6 +45,8 @@ from dsm.video.pack import SHARD
 SHOWN = {
     "R@1": "R@1 among videos of other sources",
     "linear_probe": "Linear probe, sources it was not trained on",
+    "finetuned_top1": "Fine-tuned on the sources of a split and tested on the others, top-1",
+    "finetuned_mean_class_top1": "The same, mean over the classes",
     "scene_reliance": "Scene reliance (`dsm bias`)",
     "motion_gain": "Motion gain (`dsm bias`)",
     "order_sensitivity": "Order sensitivity (`dsm bias`)",
@@ -71,7 +74,7 @@ class Options:
     steps: int = 1500
     precision: Precision = "fp32"
     """Of the training; bf16 is twice as fast where `dsm doctor` says it is fast."""
-    measures: tuple[str, ...] = ("other_groups", "bias", "look")
+    measures: tuple[str, ...] = ("other_groups", "finetuned", "bias", "look")
     jobs: int = 2
     """Encoders trained side by side; they share the cores."""
     known: tuple[Path, ...] = ()
@@ -104,6 +107,7 @@ def trial(options: Options, method: str, seed: int, videos: str) -> Trial:
         keep=1,
     )
     train, test = split_files(options, seed)
+    steps = QUICK_STEPS if options.quick else TUNED_STEPS
     return Trial(
         method,
         config,
@@ -113,6 +117,7 @@ def trial(options: Options, method: str, seed: int, videos: str) -> Trial:
         groups=groups_file(options),
         random=method == "random",
         labelled=train,
+        tuned=tuned_like(config, train, steps=steps, batch_size=16),
         videos=videos,
     )
 
@@ -169,7 +174,7 @@ def headline(rows: Sequence[Row], steps: int) -> str:
 
 def main(options: Options) -> None:
     if options.quick:
-        options = replace(options, seeds=options.seeds[:2], steps=20)
+        options = replace(options, seeds=options.seeds[:2], steps=QUICK_STEPS)
     videos = prepare(options)
     trials = [trial(options, method, seed, videos) for seed in options.seeds for method in options.methods]
     # Each seed has a split of its own; the videos are the same.
