@@ -173,6 +173,7 @@ def draw(rows: Sequence[Row], names: Sequence[str], options: Options, file: Path
             panel.errorbar(gain.value, -place - 0.2 * number, xerr=gain.half, fmt="os"[number], markersize=4,
                            color=colour, label=test.split("@")[0] if place == 0 else None)  # fmt: skip
     panel.axvline(0, color="grey", linewidth=0.8)
+    panel.set_ylim(0.4 - len(names), 0.4)
     panel.set_yticks([-place - 0.1 for place in range(len(names))], names)
     panel.set_xlabel("R@1 less that of dsm as it is, points")
     panel.spines[["top", "right"]].set_visible(False)
