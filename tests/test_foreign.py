@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 import dsm
 from dsm import cli
+from dsm.commands.export import ExportConfig, export
 from dsm.datasets.reading import ClipChanges
 from dsm.engine.finetune import FinetuneConfig, FinetuneData, finetune
 from dsm.errors import UserError
@@ -176,6 +178,11 @@ def test_a_file_that_fills_too_little_is_refused_unless_part_is_wanted(tmp_path:
     assert report is not None
     assert 0.5 < report.share < 0.9
     assert any("layer4" in name for name in report.missing)
+    exported = ExportConfig(str(tmp_path / "half.pth"), tmp_path / "half.safetensors", frames=4, size=32)
+    with pytest.raises(UserError, match="fills only"):
+        export(exported)
+    export(replace(exported, partial=True))
+    assert (tmp_path / "half.safetensors").is_file()
 
 
 class Evil:

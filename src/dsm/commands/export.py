@@ -18,7 +18,7 @@ from dsm.modality import MODALITIES, ModalityName
 from dsm.models.export import export_onnx, export_program, export_safetensors
 from dsm.models.foreign import Renormalized
 from dsm.models.heads import Embedder
-from dsm.models.weights import LoadedEncoder, load_weights
+from dsm.models.weights import Init, LoadedEncoder, load_weights
 from dsm.normalization import MEAN, STD
 from dsm.video.flow import BOUND
 
@@ -62,6 +62,10 @@ class ExportConfig:
     """What to build for `--weights none`."""
     seed: int = 0
     """Seeds random weights."""
+    init: Init = "own"
+    """How random weights are drawn: as the backbone's paper has it, or `xavier`, as DSM's published code."""
+    partial: bool = False
+    """Be content with another's checkpoint that fills only part of the encoder."""
     overwrite: bool = False
     """Replace an existing file."""
 
@@ -77,7 +81,9 @@ def export(config: ExportConfig) -> None:
     claim_file(config.out, overwrite=config.overwrite)
     torch.manual_seed(config.seed)
     head: Literal["projection"] | None = None if config.head == "none" else config.head
-    loaded = load_weights(config.weights, head=head, backbone=config.backbone)
+    loaded = load_weights(
+        config.weights, head=head, backbone=config.backbone, partial=config.partial, init=config.init
+    )
     if loaded.report:
         console.print(f"{config.weights}: {loaded.report}")
     clip = _clip(config, loaded)
