@@ -26,7 +26,7 @@ from dsm.engine.run import RunConfig
 from dsm.files import write_text
 from dsm.methods import MethodSettings, create_method
 from dsm.models.zoo import create_model
-from dsm.recipes import RECIPES, Recipe
+from dsm.recipes import OWN, RECIPES, Recipe
 
 CLIPS = 2
 WINDOWS = 10
@@ -184,9 +184,9 @@ COLUMNS = ("recipe", "data", "pretraining, PFLOP", "fine-tuning, PFLOP", "test, 
 
 
 def table(options: Options) -> str:
-    """The Markdown table: a line a recipe but ``small-own``, whose data are your own."""
+    """The Markdown table: a line a recipe but those whose data are your own."""
     lines = [f"| {' | '.join(COLUMNS)} |", "|---|---" + "|---:" * (len(COLUMNS) - 2) + "|"]
-    lines += [row(recipe, options) for recipe in RECIPES.values() if recipe.name != "small-own"]
+    lines += [row(recipe, options) for recipe in RECIPES.values() if recipe.name not in OWN]
     return "\n".join(lines) + "\n"
 
 

@@ -12,33 +12,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import tyro
 from begin import begin
 from measured import digest, read_measured
-from ranking import QUICK_STEPS, TUNED_STEPS
+from ranking import QUICK_STEPS
 from tables import by_seed, caption, mean_of, paired, table
-from trial import Trial, tuned_like
+from trial import Trial
 from trials import run_all, study_command, write_all
 
-from dsm.augment import Augment
 from dsm.commands.pack import LIST, PackConfig, pack
 from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import read_list, write_list
-from dsm.datasets.reading import ClipConfig
 from dsm.datasets.splits import split_by_group
-from dsm.demo import TLD
-from dsm.engine.optim import OptimConfig
+from dsm.engine.finetune import FinetuneConfig
 from dsm.engine.pretrain import PretrainConfig
 from dsm.engine.progress import console
-from dsm.engine.run import DataConfig
 from dsm.evaluate.results import Row
 from dsm.files import csv_text, write_text
-from dsm.methods import MethodSettings
-from dsm.methods.dsm import DsmConfig
-from dsm.methods.moco import MocoConfig
 from dsm.models.precision import Precision
+from dsm.recipes import find_recipe
 from dsm.video.frames import place_of
 from dsm.video.pack import SHARD
 
@@ -54,10 +49,9 @@ SHOWN = {
 }
 VIDEOS = "videos"
 AGAINST = (("dsm", "moco"), ("moco", "random"), ("dsm", "random"))
-CLIP = ClipConfig(frames=8, stride=2, resize=80, size=64)
-# No jitter of colours: a camera that stays where it is has those that it has, and the scene is told apart
-# soon; what then is left to be learned is the motion.
-AUGMENT = Augment(jitter=0)
+RECIPE = find_recipe("still-camera")
+PRETRAIN, FINETUNE = cast(PretrainConfig, RECIPE.pretrain), cast(FinetuneConfig, RECIPE.finetune)
+"""`dsm run still-camera` is what is measured here."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +65,7 @@ class Options:
     """Folder put before relative paths; left out, the list's own."""
     methods: tuple[str, ...] = ("random", "moco", "dsm")
     seeds: tuple[int, ...] = (10, 11, 12, 13, 14)
-    steps: int = 1500
+    steps: int | None = PRETRAIN.steps
     precision: Precision = "fp32"
     """Of the training; bf16 is twice as fast where `dsm doctor` says it is fast."""
     measures: tuple[str, ...] = ("other_groups", "finetuned", "bias", "look")
@@ -85,29 +79,24 @@ class Options:
 
 def trial(options: Options, method: str, seed: int, videos: str) -> Trial:
     """``videos``: see :func:`prepare`."""
-    config = PretrainConfig(
-        data=DataConfig(
-            (options.out / VIDEOS / LIST).absolute(),
-            root=(options.out / VIDEOS).absolute(),
-            batch_size=24,
-            workers=0,
-            cache_mb=1500,
-        ),
+    root = (options.out / VIDEOS).absolute()
+    config = replace(
+        PRETRAIN,
+        data=replace(PRETRAIN.data, train=root / LIST, root=root, workers=0),
         out=options.out / f"{method}-{seed}",
         method="dsm" if method == "random" else method,
-        backbone="tiny3d",
-        pooling="avgmax",
         steps=options.steps,
-        clip=CLIP,
-        augment=AUGMENT,
-        optim=OptimConfig(lr=1e-3),
         precision=options.precision,
-        settings=MethodSettings(moco=MocoConfig(joint=True), dsm=DsmConfig(joint=True, tld=TLD, look="own")),
         seed=seed,
         keep=1,
     )
     train, test = split_files(options, seed)
-    steps = QUICK_STEPS if options.quick else TUNED_STEPS
+    tuned = replace(
+        FINETUNE,
+        data=replace(FINETUNE.data, train=train, root=root, workers=0),
+        steps=QUICK_STEPS if options.quick else FINETUNE.steps,
+        precision=options.precision,
+    )
     return Trial(
         method,
         config,
@@ -117,7 +106,7 @@ def trial(options: Options, method: str, seed: int, videos: str) -> Trial:
         groups=groups_file(options),
         random=method == "random",
         labelled=train,
-        tuned=tuned_like(config, train, steps=steps, batch_size=16),
+        tuned=tuned,
         videos=videos,
     )
 
@@ -139,7 +128,7 @@ def prepare(options: Options) -> str:
         What the videos are: others, with other labels or groups, have another text.
     """
     folder = options.out / VIDEOS
-    pack(PackConfig(options.list, folder, options.root, short_side=CLIP.resize, square=True))
+    pack(PackConfig(options.list, folder, options.root, short_side=PRETRAIN.clip.resize, square=True))
     paths = read_list(options.list, options.root).paths
     groups = find_groups(paths, file=options.groups, regex="") or paths
     group_of = {place_of(path).as_posix(): group for path, group in zip(paths, groups, strict=True)}

@@ -6,10 +6,8 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dsm.engine.finetune import FinetuneConfig, FinetuneData
-from dsm.engine.optim import OptimConfig
+from dsm.engine.finetune import FinetuneConfig
 from dsm.engine.pretrain import PretrainConfig
-from dsm.methods.classify import ClassifyConfig
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Trial:
     """What the probe of ``dsm bias`` is trained on, and fine-tuning, which then asks the last test alone;
     left out, the list of pretraining."""
     tuned: FinetuneConfig | None = None
-    """How it is fine-tuned, where that is asked for; see :func:`tuned_like`."""
+    """How it is fine-tuned, where that is asked for."""
     videos: str = ""
     """What the videos are, beyond the names of their lists."""
 
@@ -47,22 +45,6 @@ class Trial:
     @property
     def weights(self) -> str:
         return str(self.folder / ("random.safetensors" if self.random else "run"))
-
-
-def tuned_like(config: PretrainConfig, train: Path, *, steps: int, batch_size: int) -> FinetuneConfig:
-    """Fine-tuning on clips that are cut and changed as in pretraining.
-
-    Chosen on MotionScenes of seeds 3 to 5: with colours that change in every clip, or with dropout, so few
-    steps teach some encoders nothing.
-    """
-    data = FinetuneData(
-        train, root=config.data.root, batch_size=batch_size, workers=0, cache_mb=config.data.cache_mb
-    )
-    optim = OptimConfig("adamw", lr=1e-3, weight_decay=1e-4, schedule="cosine", warmup=20)
-    return FinetuneConfig(
-        data, Path(), config.backbone, steps=steps, clip=config.clip, augment=config.augment, optim=optim,
-        precision=config.precision, head=ClassifyConfig(dropout=0),
-    )  # fmt: skip
 
 
 def settings_of(trial: Trial, measure: str | None = None) -> dict[str, Any]:

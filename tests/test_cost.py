@@ -11,7 +11,7 @@ import pytest
 
 from dsm.datasets.reading import ClipConfig
 from dsm.methods import MethodSettings
-from dsm.recipes import RECIPES, find_recipe
+from dsm.recipes import OWN, RECIPES, find_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reproduce.md"
@@ -66,7 +66,7 @@ def test_samples_are_whole_batches(cost: ModuleType) -> None:
 
 
 def test_recipes_know_their_data(cost: ModuleType) -> None:
-    told = {name: cost.data_sets(recipe) for name, recipe in RECIPES.items() if name != "small-own"}
+    told = {name: cost.data_sets(recipe) for name, recipe in RECIPES.items() if name not in OWN}
     assert told["ucf101-diving48-i3d-moco"] == ("ucf101", "diving48")
     assert told["table-hmdb51-i3d-dsm"] == ("ucf101", "hmdb51")
     assert told["table-hmdb51-i3d-random"] == ("hmdb51", "hmdb51")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -29,8 +30,9 @@ from dsm.engine.optim import learning_rate
 from dsm.engine.pretrain import PretrainConfig, pretrain
 from dsm.errors import UserError
 from dsm.models.weights import list_checkpoints, load_weights
-from dsm.recipes import RECIPES, find_recipe
+from dsm.recipes import OWN, RECIPES, find_recipe
 
+ROOT = Path(__file__).parents[1]
 SMALL = Changes(steps=4, batch_size=8, frames=4, stride=3, size=32)
 
 
@@ -123,9 +125,10 @@ def test_a_recipe_pretrains_fine_tunes_and_tests(
         run_recipe(run_config(scenes, tmp_path / "run", "table-ucf101-i3d-moco"))
 
 
-def test_small_data_of_ones_own_goes_on_from_weights(scenes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", OWN)
+def test_small_data_of_ones_own_goes_on_from_weights(scenes: Path, tmp_path: Path, name: str) -> None:
     first = pretrain(small_run(scenes, tmp_path / "first"))
-    config = run_config(scenes, tmp_path / "run", "small-own", weights=str(first))
+    config = run_config(scenes, tmp_path / "run", name, weights=str(first))
     run_recipe(config)
     about = load_weights(tmp_path / "run" / "finetune").config
     assert (about["backbone"], about["model"]["pooling"]) == ("tiny", "avgmax")
@@ -138,6 +141,17 @@ def test_overwrite_spares_the_weights_that_are_begun_with(scenes: Path, tmp_path
     with pytest.raises(UserError, match="lies in --out, which --overwrite empties"):
         run_recipe(config)
     assert list_checkpoints(first)
+
+
+def test_the_docs_train_on_ones_own_videos_as_the_recipe_does() -> None:
+    page = (ROOT / "docs" / "own-videos.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    (line,) = (line for line in page.splitlines() if line.startswith("$ dsm pretrain"))
+    there = tyro.cli(PretrainConfig, args=shlex.split(line)[3:])
+    recipe = find_recipe("still-camera").pretrain
+    assert recipe is not None
+    data = replace(recipe.data, train=there.data.train, cache_mb=0)
+    settings = replace(recipe.settings, moco=there.settings.moco)
+    assert replace(recipe, data=data, out=there.out, settings=settings) == there
 
 
 def test_a_setting_is_told_as_one_types_it() -> None:

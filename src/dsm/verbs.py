@@ -113,7 +113,7 @@ VERBS = {
     ),
     "recipes": Verb(
         "dsm.commands.run_recipe", "RecipesConfig", "recipes_command",
-        "named experiments: the paper's scripts with their true settings, and one for small data",
+        "named experiments: the paper's scripts with their true settings, and two for small data",
         ("dsm recipes", "dsm recipes table-ucf101-i3d-dsm"),
     ),
     "run": Verb(
@@ -122,7 +122,7 @@ VERBS = {
         (
             "dsm run table-ucf101-i3d-dsm --data.root UCF-101 --data.train lists/ucf101/train1.txt "
             "--data.test lists/ucf101/test1.txt --out runs/table",
-            "dsm run small-own --data.train train.txt --data.test test.txt --out runs/own",
+            "dsm run still-camera --data.train train.txt --data.test test.txt --out runs/own",
         ),
     ),
     "extract": Verb(
