@@ -237,6 +237,12 @@ def test_the_vote_of_neighbours_is_that_of_scikit_learn() -> None:
     ).fit(train.features, train.labels)
     expected = model.predict(test.features) == test.labels
     assert np.array_equal(knn_probe(train, test), expected)
+    # Each among the others.
+    for place in range(0, 200, 20):
+        others = np.arange(200) != place
+        model.fit(train.features[others], train.labels[others])
+        right = model.predict(train.features[[place]])[0] == train.labels[place]
+        assert knn_probe(train, train, apart=(np.arange(200), np.arange(200)))[place] == right
 
 
 def test_groups_stay_together_in_cross_validation() -> None:

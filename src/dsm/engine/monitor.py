@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from dsm.datasets.lists import VideoList, read_list
@@ -14,10 +13,8 @@ from dsm.datasets.watched import BadVideo
 from dsm.engine.progress import console
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
-from dsm.evaluate.retrieval import retrieve
-
-KNN = 5
-"""Neighbours that vote."""
+from dsm.evaluate.probe import knn_probe
+from dsm.evaluate.retrieval import kept_apart, retrieve
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ def look(
     workers: int,
     seconds: float | None = None,
 ) -> dict[str, float]:
-    """R@1 and the accuracy of a vote of the nearest neighbours, each video against the others, in [0, 1].
+    """R@1 and :func:`knn_probe`, as ``dsm probe`` asks it: each video against the others, in [0, 1].
 
     ``seconds``: how long a video may take to read.
     """
@@ -74,13 +71,7 @@ def look(
         console.print(
             f"{len(bad)} videos of --monitor.list cannot be read; the first: {bad[0].reason}", style="yellow"
         )
-    found = retrieve(features, features, KNN)
-    labels = torch.from_numpy(features.labels)
-    counted = nn.functional.one_hot(labels[found.neighbours], int(labels.max()) + 1).float()
-    # A video has fewer neighbours where the list names it more than once.
-    there = torch.from_numpy(found.neighbours >= 0)
-    counted *= there[..., None]
-    # Of classes with as many votes the nearest neighbour's wins: its vote counts a little more.
-    counted[:, :1] *= 1.1
-    right = (counted.sum(1).argmax(1) == labels) & there.any(1)
-    return {"knn": float(right.float().mean()), "R@1": float(found.recall(1).mean())}
+    apart = kept_apart(features, features)
+    found = retrieve(features, features, 1, apart=apart)
+    votes = knn_probe(features, features, apart=apart)
+    return {"knn": float(votes.mean()), "R@1": float(found.recall(1).mean())}

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from dsm.errors import UserError
 from dsm.evaluate.features import Features, same_dimensions
-from dsm.evaluate.nearest import nearest
+from dsm.evaluate.nearest import Ids, nearest
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Inverse regularisations that cross-validation chooses from."""
@@ -92,24 +92,34 @@ def choose_strength(train: Features, groups: Sequence[str] | None = None, folds:
 
 
 def knn_probe(
-    train: Features, test: Features, *, k: int = 20, temperature: float = 0.07
+    train: Features,
+    test: Features,
+    *,
+    k: int = 20,
+    temperature: float = 0.07,
+    apart: tuple[Ids, Ids] | None = None,
 ) -> NDArray[np.bool_]:
     """A vote of the k nearest training videos, each weighed by exp(cosine / temperature).
 
     Wu et al. 2018 (Instance Discrimination, section 3.4), with the k of DINO (Caron et al. 2021).
 
+    Args:
+        apart: rows of one number are no neighbours, see :func:`dsm.evaluate.retrieval.kept_apart`.
+
     Returns:
-        (n,): whether each test video's label got most.
+        (n,): whether each test video's label got most; not where it has no neighbour.
     """
-    need_classes(train)
+    train.need_labels("training features")
     same_dimensions(train, test, ("train", "test"))
-    found = nearest(train.features, test.features, k)
+    found = nearest(train.features, test.features, k, apart=apart)
+    there = found.places >= 0
     classes = int(max(train.labels.max(), test.labels.max())) + 1
     votes = np.zeros((len(test), classes))
     # Less the greatest, so that no weight overflows.
-    weights = np.exp((found.similarities - found.similarities[:, :1]) / temperature)
+    greatest = np.where(there, found.similarities, 0)[:, :1]
+    weights = np.exp((found.similarities - greatest) / temperature)
     np.add.at(votes, (np.arange(len(test))[:, None], train.labels[found.places]), weights)
-    return np.asarray(votes.argmax(1) == test.labels)
+    return np.asarray((votes.argmax(1) == test.labels) & there.any(1))
 
 
 def need_classes(train: Features) -> None:
