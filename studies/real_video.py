@@ -144,21 +144,27 @@ def prepare(options: Options) -> str:
     return digest([names, packed.labels.tolist(), kept])
 
 
-def headline(rows: Sequence[Row], steps: int) -> str:
-    """What README says: R@1 among other sources, and what `dsm` gains."""
+def headline(rows: Sequence[Row], steps: int | None) -> str:
+    """What README says: R@1 among other sources, top-1 after fine-tuning, and what `dsm` gains."""
     found = by_seed(rows)
-    told = {
-        name: mean_of(list(found[name, VIDEOS, "R@1"].values())).told() for name in ("random", "moco", "dsm")
-    }
-    gain = mean_of(paired(found, ("dsm", VIDEOS, "R@1"), ("moco", VIDEOS, "R@1"))).told(signed=True)
+
+    def means(metric: str) -> str:
+        dsm, moco, random = (
+            mean_of(list(found[name, VIDEOS, metric].values())).told() for name in ("dsm", "moco", "random")
+        )
+        gain = mean_of(paired(found, ("dsm", VIDEOS, metric), ("moco", VIDEOS, metric))).told(signed=True)
+        return f"{dsm} % with `dsm`, {moco} % with `moco`, {random} % with random weights; {gain} points"
+
     seeds = len(found["dsm", VIDEOS, "R@1"])
     count = max(row.n for row in rows if row.metric == "R@1")
-    return (
+    text = (
         f"On {count} such clips, trained without labels for {steps} steps ([docs/evidence.md]"
         f"(docs/evidence.md#real-video), {seeds} seeds), the nearest clip of another source is of the right "
-        f"class for {told['dsm']} % with `dsm`, {told['moco']} % with `moco` and {told['random']} % with "
-        f"random weights: {gain} points for `dsm` over `moco`.\n"
+        f"class for {means('R@1')} for `dsm` over `moco`."
     )
+    if any(row.metric == "finetuned_top1" for row in rows):
+        text += f" Fine-tuned and asked about sources it has no label of: {means('finetuned_top1')}."
+    return f"{text}\n"
 
 
 def main(options: Options) -> None:
