@@ -43,9 +43,8 @@ class FinetuneConfig(RunConfig):
     scratch."""
     epochs: int = 45
     """How often every video is seen."""
-    optim: OptimConfig = field(
-        default_factory=lambda: OptimConfig("sgd", lr=0.01, weight_decay=1e-4, warmup=20)
-    )
+    # SGD, the paper's, wants tens of thousands of steps: in hundreds a small encoder may learn nothing by it.
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig("adamw", lr=1e-3, weight_decay=1e-4))
     head: Annotated[ClassifyConfig, tyro.conf.arg(name="")] = field(default_factory=ClassifyConfig)
     test_every: int = 5
     """Epochs between two looks at `data.test`; there is one at the end in any case."""
