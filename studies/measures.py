@@ -95,7 +95,9 @@ def measure_look(trial: Trial) -> list[Row]:
 
 
 def measure_finetuned(trial: Trial) -> list[Row]:
-    """Top-1 after fine-tuning: of each test, or of the last where it is not the list of pretraining."""
+    """Top-1, top-5 and mean over classes after fine-tuning: on each test, or where the trial says on which
+    list it is trained, on the last alone.
+    """
     if trial.tuned is None:
         raise ValueError(f"{trial.name} does not say how it is fine-tuned")
     config = replace(trial.tuned, weights=trial.weights, out=trial.folder / "tuned", seed=trial.config.seed)

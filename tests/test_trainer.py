@@ -178,6 +178,9 @@ def test_a_run_killed_before_its_results_is_done_once_it_is_taken_up(
     capsys.readouterr()
     train_once(config, pretrain)
     assert "is done (2 steps)" in capsys.readouterr().err
+    results.write_text("of a done run")
+    pretrain(replace(config, resume=True))  # trains nothing, and writes nothing anew
+    assert results.read_text() == "of a done run"
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

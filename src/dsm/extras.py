@@ -8,8 +8,10 @@ from typing import Any
 from dsm.errors import UserError
 
 
-def load_extra(module: str, extra: str, *, package: str, wanted_by: str, hint: str = "") -> Any:
-    """Import a module of an extra.
+def load_extra(
+    module: str, extra: str, *, package: str, wanted_by: str, name: str = "", hint: str = ""
+) -> Any:
+    """Import a module of an extra, or a ``name`` in it.
 
     Args:
         module: as it is imported.
@@ -22,8 +24,10 @@ def load_extra(module: str, extra: str, *, package: str, wanted_by: str, hint: s
         UserError: it is not installed, or cannot be loaded.
     """
     try:
-        return importlib.import_module(module)
-    except (ImportError, RuntimeError, OSError) as error:  # a library built for another torch raises any
+        found = importlib.import_module(module)
+        return getattr(found, name) if name else found
+    # A library that was built for another torch raises any of them.
+    except (ImportError, AttributeError, RuntimeError, OSError) as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         why = "is not installed" if missing else f"cannot be used here ({reason})"

@@ -122,7 +122,7 @@ VERBS = {
         (
             "dsm run table-ucf101-i3d-dsm --data.root UCF-101 --data.train lists/ucf101/train1.txt "
             "--data.test lists/ucf101/test1.txt --out runs/table",
-            "dsm run still-camera --data.train train.txt --data.test test.txt --out runs/own",
+            "dsm run still-camera --data.train train/list.txt --data.test test/list.txt --out runs/own",
         ),
     ),
     "extract": Verb(

@@ -64,10 +64,10 @@ def need_spread(features: NDArray[np.float32], name: str) -> None:
 
 def _umap(rows: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     umap = load_extra(
-        "umap", "umap", package="umap-learn", wanted_by="--map umap", hint="; or take --map tsne"
+        "umap", "umap", package="umap-learn", name="UMAP", wanted_by="--map umap", hint="; or take --map tsne"
     )
     near = min(15, len(rows) - 1)
-    return np.asarray(umap.UMAP(n_neighbors=near, random_state=seed, n_jobs=1).fit_transform(rows))
+    return np.asarray(umap(n_neighbors=near, random_state=seed, n_jobs=1).fit_transform(rows))
 
 
 @dataclass(frozen=True)

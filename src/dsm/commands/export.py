@@ -121,6 +121,9 @@ def _card(config: ExportConfig, loaded: LoadedEncoder, clip: ClipConfig, shape: 
     record = read_record(run) or {}
     made = "Its weights are random, of no training. " if loaded.name == "random" else ""
     source = f", read as weights of {loaded.report.source}" if loaded.report else ""
+    gaps = len(loaded.report.missing) + len(loaded.report.unfit) if loaded.report else 0
+    if gaps:
+        made = f"{gaps} of its tensors are random: the file that it is from has none that fit. "
     behind = " behind its projection head, vectors of length 1" if config.head == "projection" else ""
     note = (
         f"{made}Exported from {code(weights.name)}{source}: clips (B, {shape}) -> features (B, {dim})"

@@ -43,7 +43,7 @@ class FinetuneConfig(RunConfig):
     scratch."""
     epochs: int = 45
     """How often every video is seen."""
-    # SGD, the paper's, wants tens of thousands of steps: in hundreds a small encoder may learn nothing by it.
+    # SGD, the paper's, is for long schedules; its recipes have it.
     optim: OptimConfig = field(default_factory=lambda: OptimConfig("adamw", lr=1e-3, weight_decay=1e-4))
     head: Annotated[ClassifyConfig, tyro.conf.arg(name="")] = field(default_factory=ClassifyConfig)
     test_every: int = 5

@@ -98,7 +98,7 @@ class Trainer:
         return Batches(clips, order, d.workers, d.timeout, pin_memory=self.fabric.device.type == "cuda")
 
     def run(self) -> None:
-        c, first = self.config, self.fabric.is_global_zero
+        c, first, begun = self.config, self.fabric.is_global_zero, self.step
         log = RunLog(c.out, keep_steps=self.step) if first else None
         if first and self.step < self.total:
             (c.out / RESULTS).unlink(missing_ok=True)  # of a shorter run, which goes on
@@ -133,8 +133,9 @@ class Trainer:
             finally:
                 if log:
                     log.close()
-        if first:  # also of a run that was killed after its last checkpoint, and is taken up again
-            self._write_end(done=True)
+            # A run that was killed after its last checkpoint has trained all and written nothing of it.
+            if first and (self.step > begun or not (c.out / RESULTS).is_file()):
+                self._write_end(done=True)
 
     def train_step(self, batches: Any, clock: Clock) -> tuple[StepOutput, dict[str, float], list[Any]]:
         """One step over all parts of a batch; the output is the last part's.

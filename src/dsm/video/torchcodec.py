@@ -50,11 +50,11 @@ def read_by_torchcodec(
 
 
 def _decoder_class() -> Any:
-    found = load_extra(
+    return load_extra(
         "torchcodec.decoders",
         "torchcodec",
         package="torchcodec",
+        name="VideoDecoder",
         wanted_by="--data.decoder torchcodec",
         hint=", in the version that fits torch, and FFmpeg; or leave --data.decoder at pyav",
     )
-    return found.VideoDecoder
