@@ -262,7 +262,7 @@ def _still_camera() -> Recipe:
     )  # fmt: skip
     notes = (
         "It is for packs: `dsm data pack LIST --square --short-side 80 --out PACK` squeezes frames into",
-        "squares, so that nothing is cut off at the sides. Half an hour on two cores, without a GPU.",
+        "squares, so that nothing is cut off at the sides. A quarter of an hour on two cores.",
     )
     return Recipe(
         "still-camera", "cameras that stay where they are: small and short", pretrain, finetune, notes=notes
