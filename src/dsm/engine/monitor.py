@@ -59,7 +59,7 @@ def look(
     workers: int,
     seconds: float | None = None,
 ) -> dict[str, float]:
-    """R@1 and :func:`knn_probe`, as ``dsm probe`` asks it: each video against the others, in [0, 1].
+    """R@1 and the vote of ``dsm probe``, each video against the others, in [0, 1].
 
     ``seconds``: how long a video may take to read.
     """
