@@ -22,7 +22,7 @@ from dsm.engine.loading import Batches
 from dsm.engine.model_card import CARD, write_run_card
 from dsm.engine.optim import build_optimizer, learning_rate
 from dsm.engine.processes import greatest, joined, make_fabric, mean
-from dsm.engine.progress import Clock, console, progress
+from dsm.engine.progress import Clock, console, progress, step_note
 from dsm.engine.run import RunConfig, default_settings, lasting_settings
 from dsm.engine.run_results import RESULTS, write_run_results
 from dsm.engine.runfolder import RunLog
@@ -121,7 +121,7 @@ class Trainer:
                         if log:
                             health = self.health.read(output, self.step)
                             log.write(self.step, {**metrics, **health, **self._queue(), **timing})
-                            note = _note(metrics, health, timing)
+                            note = step_note(metrics, health, timing)
                     told = note or f"loss {metrics['loss']:.3f}"
                     bar.update(self.step, told + self.bad.note() + self._skips())
                     if log and (self.step == 1 or self.step % c.save_every == 0 or last):
@@ -293,9 +293,3 @@ class Trainer:
 
     def _skips(self) -> str:
         return f"  {self.skipped} skipped" if self.skipped else ""
-
-
-def _note(metrics: dict[str, float], health: dict[str, float], timing: dict[str, float]) -> str:
-    motion = "".join(f"  {name} {health[name]:.0%}" for name in ("motion", "top1") if name in health)
-    speed = "  {clips_per_second:.1f} clips/s  waiting {data_wait:.0%}".format(**timing)
-    return f"loss {metrics['loss']:.3f}{motion}  lr {metrics['lr']:.1e}{speed}"
