@@ -54,9 +54,9 @@ def settings_of(trial: Trial, measure: str | None = None) -> dict[str, Any]:
     does a name: what two studies call differently is measured once.
 
     Args:
-        measure: for this one alone; left out, for all. How an encoder is fine-tuned decides nothing else.
+        measure: what is asked; left out, nothing yet. How an encoder is fine-tuned decides but "finetuned".
     """
-    tuned = trial.tuned if measure in (None, "finetuned") else None
+    tuned = trial.tuned if measure == "finetuned" else None
     bare = replace(trial, name="", measures=(), config=replace(trial.config, out=Path()), tuned=tuned)
     told: dict[str, Any] = _told(bare)
     return told

@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from measured import Known, Measured, digest, revisions, write_measured
+from measured import Known, Measured, digest, read_measured, revisions, write_measured
 from measures import MEASURES
 from trial import Trial, settings_of
 
@@ -23,23 +23,28 @@ from dsm.engine.run import train_once
 from dsm.engine.runfolder import git_revision
 from dsm.engine.side_by_side import make_pool
 from dsm.errors import UserError
-from dsm.evaluate.results import Row, read_results, write_results
+from dsm.evaluate.results import Row, write_results
 from dsm.files import write_text
 from dsm.models.export import save_safetensors
 from dsm.models.zoo import create_model
 
 
 def measured_already(trial: Trial, known: Known) -> dict[str, Measured]:
-    """What an earlier call, or whoever wrote ``known``, has measured of this trial, by measure."""
+    """What an earlier call, or whoever wrote ``known``, has measured of this trial, by measure.
+
+    Raises:
+        UserError: an earlier call measured it with other settings.
+    """
     found = {}
     for name in trial.measures:
         file, settings = trial.folder / f"{name}.json", digest(settings_of(trial, name))
-        if one := known.get((settings, name)):
+        one = known.get((settings, name))
+        if one is None and file.exists():
+            one = read_measured([file]).get((settings, name))
+            if one is None:
+                raise UserError(f"{file}: is of other settings; give another --out, or remove it.")
+        if one:
             found[name] = replace(one, rows=tuple(replace(row, run=trial.name) for row in one.rows))
-        elif file.exists():
-            _claim(trial)
-            revision = json.loads(file.read_text(encoding="utf-8"))["revision"]
-            found[name] = Measured(settings, name, revision, tuple(read_results(file)))
     return found
 
 
@@ -69,9 +74,9 @@ def _measure(trial: Trial, name: str) -> Measured:
         replace(row, run=trial.name, seed=trial.config.seed, test=row.test + trial.suffix)
         for row in MEASURES[name](trial)
     ]
-    revision = git_revision()
-    write_results(trial.folder / f"{name}.json", rows, revision=revision)
-    return Measured(digest(settings_of(trial, name)), name, revision, tuple(rows))
+    found = Measured(digest(settings_of(trial, name)), name, git_revision(), tuple(rows))
+    write_measured(trial.folder / f"{name}.json", [found])
+    return found
 
 
 @contextlib.contextmanager
@@ -96,7 +101,7 @@ def _draw_weights(trial: Trial) -> None:
 
 
 def _claim(trial: Trial) -> None:
-    """What lies in the folder must be of the same settings.
+    """What was trained in the folder must be of the same settings.
 
     Raises:
         UserError: it is of others.

@@ -20,7 +20,7 @@ from dsm.augment import Augment
 from dsm.datasets.clips import EpochBatches, TrainingClips
 from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.datasets.reading import ClipConfig
-from dsm.datasets.watched import BadVideo
+from dsm.datasets.reading_state import BadVideo
 from dsm.disturb.views import View
 from dsm.engine.loading import Batches
 from dsm.engine.pretrain import PretrainConfig, pretrain
@@ -160,7 +160,7 @@ def test_a_worker_that_crashes_or_hangs_is_replaced(
     scenes: Path, harm: Callable[[], object], verdict: str
 ) -> None:
     expected = batches(scenes, 0)
-    expected.clips.watch.bad[7] = BadVideo(7, "undecodable", "")
+    expected.clips.state.bad[7] = BadVideo(7, "undecodable", "")
     loaded = batches(scenes, 2, Harmful)
     loaded.clips.harm = (7, harm)
     found = []

@@ -269,11 +269,10 @@ def _still_camera() -> Recipe:
     )
 
 
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in [*_scripts(), *_tables(), _plus(), _small(), _still_camera()]
-}
+_OWN = [_small(), _still_camera()]
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in [*_scripts(), *_tables(), _plus(), *_OWN]}
 """Every recipe, by name."""
-OWN = ("small-own", "still-camera")
+OWN = tuple(recipe.name for recipe in _OWN)
 """Those for videos of one's own, of no data set that others have."""
 
 

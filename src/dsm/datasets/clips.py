@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Sampler, default_collate
 from dsm.augment import Augment
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig, Reader, crop
-from dsm.datasets.watched import BadVideo, Watch
+from dsm.datasets.reading_state import BadVideo, ReadingState
 from dsm.disturb.motion_scale import at_pace
 from dsm.disturb.views import View, draw_views
 from dsm.errors import UserError
@@ -47,7 +47,7 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
 
     A sample is a dict: ``clips`` (view name -> (T, S, S, C) as read), ``parameters`` (view name -> the
     draws that ``disturb.views.render_view`` applies on the device), ``label`` (-1 unlabelled) and ``bad``
-    (a list of :class:`~dsm.datasets.watched.BadVideo`). In place of a video that cannot be read comes
+    (a list of :class:`~dsm.datasets.reading_state.BadVideo`). In place of a video that cannot be read comes
     another, drawn by the sample.
     """
 
@@ -64,7 +64,7 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
         decoder: Decoder = "pyav",
     ) -> None:
         self.videos, self.clip, self.augment, self.views, self.seed = videos, clip, augment, views, seed
-        self.watch = Watch(workers)
+        self.state = ReadingState(workers)
         self._reader = Reader(videos, clip, cache_mb, seconds, decoder)
 
     def __len__(self) -> int:
@@ -78,15 +78,15 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
             rng = self.generator(epoch, key[1], attempt)
             if attempt:
                 index = int(rng.integers(len(self.videos)))
-            if index not in self.watch.bad:
+            if index not in self.state.bad:
                 try:
-                    with self.watch.noted(index):
+                    with self.state.noted(index):
                         return {**self.sample(index, rng), "bad": bad}
                 except VideoError as error:
-                    self.watch.bad[index] = BadVideo(index, error.verdict, str(error))
+                    self.state.bad[index] = BadVideo(index, error.verdict, str(error))
                 except UserError as error:
                     return error
-            bad.append(self.watch.bad[index])
+            bad.append(self.state.bad[index])
         # Mostly the list is looked for in the wrong place.
         remedy = " Is --data.root right?" if all(one.verdict == "missing" for one in bad) else ""
         return UserError(f"{ATTEMPTS} videos in a row cannot be read, the first: {bad[0].reason}{remedy}")

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig, Reader, crop
-from dsm.datasets.watched import BadVideo, Watch
+from dsm.datasets.reading_state import BadVideo, ReadingState
 from dsm.errors import UserError
 from dsm.video.sampling import Indices, span, uniform_windows
 from dsm.video.source import VideoError
@@ -35,7 +35,7 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
 
     A sample is a dict: ``index``; ``clips`` (windows * crops, T, S, S, C), or None where the video cannot be
     read; ``seconds`` (windows * crops, 2), when a clip begins and ends, NaN where that is not asked for
-    or the video does not say; ``bad``, a list of at most one :class:`~dsm.datasets.watched.BadVideo`.
+    or the video does not say; ``bad``, a list of at most one :class:`~dsm.datasets.reading_state.BadVideo`.
 
     Args:
         windows: clips a video.
@@ -60,22 +60,22 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
     ) -> None:
         self.videos, self.clip, self.windows, self.corners = videos, clip, windows, CORNERS[crops]
         self.every, self.timed = every, timed or every > 0
-        self.watch = Watch(workers)
+        self.state = ReadingState(workers)
         self._reader = Reader(videos, clip, seconds=seconds)
 
     def __len__(self) -> int:
         return len(self.videos)
 
     def __getitem__(self, index: int) -> dict[str, Any] | UserError:
-        if index not in self.watch.bad:
+        if index not in self.state.bad:
             try:
-                with self.watch.noted(index):
+                with self.state.noted(index):
                     return self.sample(index)
             except VideoError as error:
-                self.watch.bad[index] = BadVideo(index, error.verdict, str(error))
+                self.state.bad[index] = BadVideo(index, error.verdict, str(error))
             except UserError as error:
                 return error
-        return {"index": index, "clips": None, "seconds": None, "bad": [self.watch.bad[index]]}
+        return {"index": index, "clips": None, "seconds": None, "bad": [self.state.bad[index]]}
 
     def sample(self, index: int) -> dict[str, Any]:
         """As by index; a video that cannot be read is an error here.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dsm.datasets.lists import VideoList
-from dsm.datasets.watched import BadVideo
+from dsm.datasets.reading_state import BadVideo
 from dsm.errors import UserError
 from dsm.files import write_text
 from dsm.video.ledger import Verdict, ledger_json, read_ledger

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from dsm.datasets.clips import TrainingClips, collate
 from dsm.datasets.evaluation_clips import EvaluationClips
-from dsm.datasets.watched import IDLE, BadVideo
+from dsm.datasets.reading_state import IDLE, BadVideo
 from dsm.errors import UserError
 
 PATIENCE = 2.0
@@ -82,11 +82,11 @@ class Batches:
                 self.order.start += 1
                 yield batch
             self._kill_workers()
-            self.clips.watch.bad |= {video.index: video for video in lost}
+            self.clips.state.bad |= {video.index: video for video in lost}
             lost = []
 
     def _loader(self) -> DataLoader[Any]:
-        self.clips.watch.reading.fill_(IDLE)
+        self.clips.state.reading.fill_(IDLE)
         self._pids.zero_()
         return DataLoader(
             self.clips,
@@ -110,7 +110,7 @@ class Batches:
         alive = {child.pid for child in multiprocessing.active_children()}
         found = []
         dead = False
-        for pid, (index, since) in zip(self._pids.tolist(), self.clips.watch.reading.tolist(), strict=False):
+        for pid, (index, since) in zip(self._pids.tolist(), self.clips.state.reading.tolist(), strict=False):
             crashed = bool(pid) and pid not in alive
             dead = dead or crashed
             hangs = time.monotonic() - since > self._seconds * PATIENCE

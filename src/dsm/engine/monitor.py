@@ -9,7 +9,7 @@ from torch import nn
 
 from dsm.datasets.lists import VideoList, read_list
 from dsm.datasets.reading import ClipConfig
-from dsm.datasets.watched import BadVideo
+from dsm.datasets.reading_state import BadVideo
 from dsm.engine.progress import console
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all

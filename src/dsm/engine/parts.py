@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.datasets.lists import VideoList
-from dsm.datasets.watched import BadVideo
+from dsm.datasets.reading_state import BadVideo
 from dsm.engine.bad_videos import LEFT_OUT, save_left_out, verdict_of
 from dsm.errors import UserError
 from dsm.evaluate.feature_files import write_features

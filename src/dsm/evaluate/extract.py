@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dsm.datasets.evaluation_clips import EvaluationClips, load_clips
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig
-from dsm.datasets.watched import BadVideo
+from dsm.datasets.reading_state import BadVideo
 from dsm.errors import UserError
 from dsm.evaluate.features import Features
 from dsm.modality import ModalityName, to_network

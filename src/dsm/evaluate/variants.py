@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dsm.datasets.evaluation_clips import EvaluationClips, load_clips
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig
-from dsm.datasets.watched import BadVideo
+from dsm.datasets.reading_state import BadVideo
 from dsm.disturb import temporal
 from dsm.disturb.scene import moving_mask, still_scene, stripes, swap_scene
 from dsm.disturb.spatial_mix import SpatialMix

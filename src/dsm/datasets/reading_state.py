@@ -30,7 +30,7 @@ class BadVideo:
         return error
 
 
-class Watch:
+class ReadingState:
     """What a data set and whoever loads it know of its videos."""
 
     def __init__(self, workers: int) -> None:
