@@ -1,6 +1,6 @@
 """What each part of `dsm` is worth: python studies/ablations.py --out runs/ablations [--only GROUP …]
 
-Each line of a table changes one setting of the demo's `dsm` on MotionScenes. The seeds are those that
+Each line of a table changes one setting of the ranking's `dsm` on MotionScenes. The seeds are those that
 settings may be chosen on; what is chosen is confirmed on others. Writes ``ablations.json``, ``ablations.md``
 and a picture for each group of settings. What is done is not done again, so it can be stopped at any time.
 """
@@ -34,7 +34,7 @@ from dsm.methods.dsm import PLUS, DsmConfig
 
 @dataclass(frozen=True)
 class Change:
-    """A training that is not the demo's `dsm`."""
+    """A training that is not the ranking's `dsm`."""
 
     dsm: DsmConfig = PLUS
     method: str = "dsm"
@@ -42,7 +42,7 @@ class Change:
 
 
 def of(**settings: Any) -> Change:
-    """The demo's `dsm` with other settings of the method."""
+    """The ranking's `dsm` with other settings of the method."""
     return Change(replace(PLUS, **settings))
 
 
@@ -186,7 +186,7 @@ def write_groups(rows: Sequence[Row], options: Options) -> str:
     tests = [f"{test}@{options.correlation:g}" for test in TESTS]
     parts = [
         f"`{study_command()}`\n",
-        f"{caption(rows)} `dsm` is the demo's.\n",
+        f"{caption(rows)} `dsm` is the ranking's.\n",
     ]
     for group, settings in options.settings.items():
         names = list(settings)

@@ -1,11 +1,12 @@
 """Who learns motion? Methods ranked on MotionScenes over seeds: python studies/ranking.py --out runs/ranking
 
-For each method and each seed: the demo's schedule and network, on videos whose motion and scene agree as
-often as ``--correlation`` says; then retrieval, a linear probe and fine-tuning on free, conflicting and tied
-scenes, scene reliance, and map mass on motion. A seed draws weights, samples *and videos*, so that intervals
-hold the luck of all three. Writes ``ranking.json`` (a row a number), ``ranking.md`` (means over seeds with
-95 % t intervals, and paired differences of the same seeds) and ``ranking.png``. What is done is not done
-again, so it can be stopped at any time; ``--quick`` shows in minutes that all of it works.
+For each method and each seed: the demo's network and schedule, two thirds as long, on videos whose motion
+and scene agree as often as ``--correlation`` says; then retrieval, a linear probe and fine-tuning on free,
+conflicting and tied scenes, scene reliance, and map mass on motion. A seed draws weights, samples *and
+videos*, so that intervals hold the luck of all three. Writes ``ranking.json`` (a row a number),
+``ranking.md`` (means over seeds with 95 % t intervals, and paired differences of the same seeds) and
+``ranking.png``. What is done is not done again, so it can be stopped at any time; ``--quick`` shows in
+minutes that all of it works.
 """
 
 from __future__ import annotations
