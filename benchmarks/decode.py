@@ -16,7 +16,6 @@ it neither seeks nor converts to RGB.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -24,12 +23,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import av
 import numpy as np
+import tyro
 from av.video.reformatter import VideoReformatter
 from videos import LENGTH, VIDEOS, make_video
 
@@ -40,6 +41,15 @@ from dsm.video.pack import write_shard
 FRAMES, STRIDE, SHORT = 16, 4, 128
 SPAN = (FRAMES - 1) * STRIDE + 1
 SIZE = (171, 128)
+
+
+@dataclass(frozen=True)
+class Options:
+    clips: int = 40
+    """Clips a reader and round."""
+    rounds: int = 7
+    json: Path | None = None
+    """Where the numbers are written, too."""
 
 
 def ours(path: Path, indices: np.ndarray) -> np.ndarray:
@@ -132,12 +142,7 @@ def measure(path: Path, clips: int, rounds: int) -> dict[str, list[float]]:
     return rates
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clips", type=int, default=40, help="clips a reader and round")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path, help="write the numbers here")
-    options = parser.parse_args()
+def main(options: Options) -> None:
     results = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, (ending, codec, settings) in VIDEOS.items():
@@ -159,4 +164,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(Options, description=__doc__))

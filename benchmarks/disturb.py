@@ -12,14 +12,15 @@ flow is timed apart from its flow (DIS, in OpenCV).
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import tyro
 from torch import Tensor
 
 from dsm.disturb import LocalWarp, SmoothWarp, ThinPlate, local_warp_exact, scale_motion
@@ -29,6 +30,14 @@ from dsm.video.flow import compute_flow
 
 SIZES = ((8, 112), (4, 224))
 FRAMES = 16
+
+
+@dataclass(frozen=True)
+class Options:
+    rounds: int = 7
+    threads: int = 1
+    json: Path | None = None
+    """Where the numbers are written, too."""
 
 
 def local_warp_loop(clip: Tensor, points: Tensor) -> Tensor:
@@ -105,12 +114,7 @@ def moving_clip(batch: int, side: int) -> Tensor:
     return torch.stack([large[..., 2 * t : 2 * t + side, t : t + side] for t in range(FRAMES)], dim=2)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="write the numbers here")
-    options = parser.parse_args()
+def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
     results: dict[str, dict[str, list[float]]] = {}
     for batch, side in SIZES:
@@ -140,4 +144,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(Options, description=__doc__))

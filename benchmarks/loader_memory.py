@@ -8,15 +8,16 @@ from it as a run does. RSS counts pages that processes share once for each, so t
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import tyro
 
 from dsm.augment import Augment
 from dsm.datasets.clips import EpochBatches, TrainingClips
@@ -31,6 +32,13 @@ from dsm.engine.loading import Batches
 BATCH = 16
 
 
+@dataclass(frozen=True)
+class Options:
+    clips: int = 20000
+    workers: int = 2
+    out: Path = Path("loader_memory.png")
+
+
 def resident() -> list[float]:
     """MB of memory of this process, and of each of its workers."""
     workers = sorted(child.pid for child in multiprocessing.active_children() if child.pid)
@@ -38,12 +46,7 @@ def resident() -> list[float]:
     return [count * 4096 / 2**20 for count in pages]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clips", type=int, default=20000)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("loader_memory.png"))
-    options = parser.parse_args()
+def main(options: Options) -> None:
     with tempfile.TemporaryDirectory() as folder:
         scenes = Path(folder)
         write_motionscenes(MotionScenesConfig(train=200, test=10), scenes)
@@ -86,4 +89,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(Options, description=__doc__))

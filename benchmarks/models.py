@@ -10,14 +10,15 @@ round, in which memory is set up, is not counted.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import tyro
 from torch import Tensor
 
 from dsm.models.precision import Precision, encode
@@ -28,6 +29,19 @@ WAYS: dict[str, tuple[Precision, torch.memory_format]] = {
     "fp32 channels last": ("fp32", torch.channels_last_3d),
     "bf16 guarded": ("bf16", torch.channels_last_3d),
 }
+
+
+@dataclass(frozen=True)
+class Options:
+    models: tuple[str, ...] = tuple(sorted(MODELS))
+    batch: int = 8
+    """Smaller for heavy models."""
+    frames: int = 16
+    size: int = 112
+    rounds: int = 5
+    threads: int = 2
+    json: Path | None = None
+    """Where the numbers are written, too."""
 
 
 def build_step(name: str, way: str, clips: Tensor) -> Callable[[], None]:
@@ -55,16 +69,7 @@ def measure(name: str, clips: Tensor, rounds: int) -> dict[str, list[float]]:
     return rates
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", choices=sorted(MODELS), default=sorted(MODELS))
-    parser.add_argument("--batch", type=int, default=8, help="smaller for heavy models")
-    parser.add_argument("--frames", type=int, default=16)
-    parser.add_argument("--size", type=int, default=112)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="write the numbers here")
-    options = parser.parse_args()
+def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     shape = (options.batch, 3, options.frames, options.size, options.size)
@@ -88,4 +93,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(Options, description=__doc__))

@@ -17,7 +17,6 @@ instead, and prints the memory of the run and its loader.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import itertools
 import json
@@ -27,11 +26,13 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import tyro
 from videos import VIDEOS, make_video
 
 from dsm.commands.frames import FramesConfig, frames
@@ -53,6 +54,22 @@ LENGTH = 186
 SGD = OptimConfig("sgd", lr=0.003, weight_decay=1e-4, schedule="step", warmup=0)
 
 
+@dataclass(frozen=True)
+class Options:
+    backbone: str = "i3d"
+    batch: int = 4
+    rounds: int = 5
+    steps: int = 6
+    """Counted steps of a way in a round."""
+    workers: int = 1
+    list: tuple[str, ...] = ()
+    """Lists of your own, too: NAME=LIST."""
+    memory: int = 0
+    """Watch the memory over so many steps instead."""
+    json: Path | None = None
+    """Where the numbers are written, too."""
+
+
 def make_data(folder: Path, count: int) -> dict[str, Path]:
     """Lists of the same clips as video files of two codecs and as folders of frames."""
     lists = {title: make_videos(folder, name, count) for title, name in CODECS.items()}
@@ -72,10 +89,10 @@ def make_videos(folder: Path, name: str, count: int) -> Path:
     return made
 
 
-def make_trainer(args: argparse.Namespace, out: Path, videos: Path, precision: Precision) -> Trainer:
+def make_trainer(options: Options, out: Path, videos: Path, precision: Precision) -> Trainer:
     config = PretrainConfig(
-        DataConfig(videos, batch_size=args.batch, workers=args.workers), out=out, backbone=args.backbone,
-        steps=1_000_000, optim=SGD, precision=precision,
+        DataConfig(videos, batch_size=options.batch, workers=options.workers), out=out,
+        backbone=options.backbone, steps=1_000_000, optim=SGD, precision=precision,
     )  # fmt: skip
     trainer = build_trainer(config)
     trainer.module.train()
@@ -94,40 +111,40 @@ def make_batch(trainer: Trainer, number: int) -> dict[str, Any]:
     return collate([clips[number, index % len(clips)] for index in range(size)])
 
 
-def measure(args: argparse.Namespace, lists: dict[str, Path], folder: Path) -> dict[str, Any]:
+def measure(options: Options, lists: dict[str, Path], folder: Path) -> dict[str, Any]:
     """Samples a second and the share of waiting, of each way in each round."""
     ways: dict[str, tuple[Trainer, Iterator[dict[str, Any]]]] = {}
     for precision in PRECISIONS:
         for name, path in lists.items():
-            trainer = make_trainer(args, folder / f"{name}-{precision}", path, precision)
+            trainer = make_trainer(options, folder / f"{name}-{precision}", path, precision)
             ways[f"{name}, {precision}"] = trainer, iter(trainer.batches)
-        trainer = make_trainer(args, folder / f"memory-{precision}", lists[next(iter(CODECS))], precision)
+        trainer = make_trainer(options, folder / f"memory-{precision}", lists[next(iter(CODECS))], precision)
         ways[f"memory, {precision}"] = trainer, from_memory(trainer)
     rates: dict[str, list[float]] = {way: [] for way in ways}
     waits: dict[str, list[float]] = {way: [] for way in ways}
-    for number in range(args.rounds + 1):
-        print(f"round {number} of {args.rounds}", flush=True)
+    for number in range(options.rounds + 1):
+        print(f"round {number} of {options.rounds}", flush=True)
         for way, (trainer, batches) in ways.items():
             clock = Clock()
-            for step in range(UNCOUNTED + args.steps):
+            for step in range(UNCOUNTED + options.steps):
                 if step == UNCOUNTED:
                     clock = Clock()
                 trainer.train_step(batches, clock)
                 trainer.step += 1
             if number:  # in the first round memory is set up
-                reading = clock.read(args.batch)
+                reading = clock.read(options.batch)
                 rates[way].append(reading["clips_per_second"])
                 waits[way].append(reading["data_wait"])
     return {"rates": rates, "waits": waits}
 
 
-def breakdown(args: argparse.Namespace, videos: Path, folder: Path) -> dict[str, dict[str, float]]:
+def breakdown(options: Options, videos: Path, folder: Path) -> dict[str, dict[str, float]]:
     """Milliseconds of one iteration by what is done, medians, everything in this process."""
     table = {}
     for precision in PRECISIONS:
-        trainer = make_trainer(args, folder / f"breakdown-{precision}", videos, precision)
+        trainer = make_trainer(options, folder / f"breakdown-{precision}", videos, precision)
         parts: dict[str, list[float]] = {}
-        for number in range(args.steps + 2):
+        for number in range(options.steps + 2):
             spent = one_iteration(trainer, number, precision)
             if number > 1:
                 for name, seconds in spent.items():
@@ -165,13 +182,13 @@ def one_iteration(trainer: Trainer, number: int, precision: Precision) -> dict[s
     return spent
 
 
-def watch_memory(args: argparse.Namespace, videos: Path, folder: Path) -> None:
-    trainer = make_trainer(args, folder / "memory", videos, PRECISIONS[-1])
+def watch_memory(options: Options, videos: Path, folder: Path) -> None:
+    trainer = make_trainer(options, folder / "memory", videos, PRECISIONS[-1])
     batches = iter(trainer.batches)
-    for step in range(1, args.memory + 1):
+    for step in range(1, options.memory + 1):
         trainer.train_step(batches, Clock())
         trainer.step += 1
-        if step % max(args.memory // 10, 1) == 0:
+        if step % max(options.memory // 10, 1) == 0:
             print(f"step {step:5d}: {resident():7.0f} MB", flush=True)
 
 
@@ -200,33 +217,24 @@ def report(found: dict[str, Any], batch: int) -> None:
         print(f"{precision:16s}{cells}   together {total:.0f}: {1e3 * batch / total:.2f} samples/s")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backbone", default="i3d")
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=6, help="counted steps of a way in a round")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--list", nargs="*", default=[], metavar="NAME=LIST", help="lists of your own, too")
-    parser.add_argument("--memory", type=int, default=0, metavar="STEPS")
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
+def main(options: Options) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         lists = make_data(folder / "data", count=60)
-        if args.memory:
-            watch_memory(args, lists[next(iter(CODECS))], folder)
+        if options.memory:
+            watch_memory(options, lists[next(iter(CODECS))], folder)
             return
-        for given in args.list:
+        for given in options.list:
             title, _, path = given.partition("=")
             lists[title] = Path(path)
-        found = measure(args, lists, folder / "runs")
-        found["breakdown"] = breakdown(args, lists[next(iter(CODECS))], folder / "runs")
-    print(f"{args.backbone}, batch {args.batch}, {args.workers} worker, {torch.get_num_threads()} threads")
-    report(found, args.batch)
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=2) + "\n")
+        found = measure(options, lists, folder / "runs")
+        found["breakdown"] = breakdown(options, lists[next(iter(CODECS))], folder / "runs")
+    threads = torch.get_num_threads()
+    print(f"{options.backbone}, batch {options.batch}, {options.workers} worker, {threads} threads")
+    report(found, options.batch)
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(Options, description=__doc__))

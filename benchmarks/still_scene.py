@@ -10,11 +10,12 @@ how much else does, in areas of the actor. The last lines are the means over mot
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from unittest import mock
 
 import numpy as np
 import torch
+import tyro
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,6 +26,12 @@ from dsm.disturb.scene import moving_mask, still_scene, temporal_median
 
 COVERS = 0.08
 """Change of a colour by which a pixel counts as covered by the actor."""
+
+
+@dataclass(frozen=True)
+class Options:
+    videos: int = 5
+    """Of each motion."""
 
 
 def rendered(motion: int, number: int) -> tuple[Tensor, Tensor]:
@@ -58,12 +65,7 @@ def line(name: str, values: NDArray[np.float64]) -> None:
     print(f"{name:22}", "  ".join("{:5.2f} {:6.3f} {:5.2f} {:5.2f}".format(*each) for each in values))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--videos", type=int, default=5, help="of each motion")
-    options = parser.parse_args()
+def main(options: Options) -> None:
     print(f"{'':22} {'median:':26}  still:")
     print(f"{'':22}", "  ".join(["left   error  kept  else "] * 2))
     every = []
@@ -80,4 +82,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(Options, description=__doc__))
