@@ -68,6 +68,11 @@ class VideoList:
     def labelled(self) -> bool:
         return bool((self.labels != UNLABELLED).all())
 
+    def need_classes(self, who: str) -> None:
+        """Raise UserError, which names ``who`` wants it, unless all have labels, and not all the same."""
+        if not self.labelled or len(set(self.labels.tolist())) < 2:
+            raise UserError(f"{self.source}: {who} wants labelled videos, of two classes at least.")
+
 
 def only_video(path: Path) -> VideoList:
     """A list of one video, whatever its name ends in."""

@@ -20,7 +20,7 @@ from dsm.engine.runfolder import plain
 from dsm.engine.trainer import Trainer
 from dsm.engine.watch import Watch
 from dsm.errors import UserError
-from dsm.evaluate.video_test import predict
+from dsm.evaluate.video_test import check_labels, predict
 from dsm.methods.classify import Classify, ClassifyConfig
 from dsm.models.weights import RANDOM
 
@@ -110,8 +110,7 @@ def read_lists(data: FinetuneData) -> tuple[VideoList, VideoList | None]:
         UserError: a list cannot be read, is unlabelled, or is labelled with classes that are not trained.
     """
     videos = read_list(data.train, data.root)
-    if (videos.labels < 0).any() or len(np.unique(videos.labels)) < 2:
-        raise UserError(f"{videos.source}: fine-tuning wants labelled videos, of two classes at least.")
+    videos.need_classes("fine-tuning")
     if videos.labels.max() >= MOST_TRAINED:
         raise UserError(
             f"{videos.source}: its labels go up to {videos.labels.max()}, and each number up to there is a "
@@ -120,8 +119,7 @@ def read_lists(data: FinetuneData) -> tuple[VideoList, VideoList | None]:
     if data.test is None:
         return videos, None
     tests, classes = read_list(data.test, data.root), int(videos.labels.max()) + 1
-    if tests.labels.min() < 0 or tests.labels.max() >= classes:
-        raise UserError(f"{tests.source}: its labels must be among the {classes} of {videos.source}.")
+    check_labels(tests, classes)
     check_class_names(tests, class_names(data.train.parent, classes), str(data.train))
     return videos, tests
 

@@ -38,15 +38,12 @@ class MonitorConfig:
         """The list, if there is one.
 
         Raises:
-            UserError: it cannot be read, or has too few videos or no labels.
+            UserError: it cannot be read, or has no labels, or all the same.
         """
         if self.list is None:
             return None
         videos = read_list(self.list, self.root)
-        if (videos.labels < 0).any() or len(videos) < 3 or len(set(videos.labels.tolist())) < 2:
-            raise UserError(
-                f"{videos.source}: --monitor.list wants labelled videos, of two classes at least."
-            )
+        videos.need_classes("--monitor.list")
         return videos
 
 
