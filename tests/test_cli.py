@@ -197,6 +197,7 @@ def test_the_verbs_work_together_on_videos_of_ones_own(small_list: Path, tmp_pat
         "--data.batch-size", 2, "--epochs", 2, "--log-every", 1, *shape,
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
+    assert "Next: dsm extract" in trained.stderr
     extracted = dsm("extract", "--weights", run, "--data", small_list, "--out", tmp_path / "f.npz")
     assert extracted.returncode == 0, extracted.stderr
     assert "4 videos x 128 dimensions" in extracted.stderr

@@ -115,6 +115,8 @@ def test_a_recipe_pretrains_fine_tunes_and_tests(
     run_recipe(config)
     told = capsys.readouterr()
     assert "74.8%" in told.out  # the paper's number beside ours
+    assert told.err.count("how it went") == 2
+    assert "Next:" not in told.err  # what comes next, the recipe does itself
     rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
     assert [row["metric"] for row in rows] == ["top1", "top5", "mean_class_top1"]
     run_recipe(config)  # again: nothing is trained anew

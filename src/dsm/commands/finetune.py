@@ -9,5 +9,5 @@ __all__ = ["FinetuneConfig", "finetune_command"]
 
 
 def finetune_command(config: FinetuneConfig) -> None:
-    hint = f"dsm test --weights {config.out} --data.test LIST --out RESULTS"
-    train_and_draw(config.out, lambda: finetune(config), hint)
+    """Fine-tune, and draw how it went."""
+    train_and_draw(config.out, lambda: finetune(config))

@@ -18,6 +18,7 @@ from rich.table import Table
 from dsm.analyse.fractions import draw_fractions
 from dsm.commands.card import renew_card
 from dsm.commands.finetune import finetune_command
+from dsm.commands.train import say_next
 from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
 from dsm.datasets.classes import class_names, write_classes
 from dsm.datasets.lists import VideoList, read_list, write_list
@@ -55,6 +56,7 @@ def finetune_or_sweep(config: FractionsConfig) -> None:
         sweep(config)
     else:
         finetune_command(as_run(config))
+        say_next(f"dsm test --weights {config.out} --data.test LIST --out RESULTS")
 
 
 def as_run(config: FractionsConfig, **changes: Any) -> FinetuneConfig:

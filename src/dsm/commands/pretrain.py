@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from dsm.commands.train import train_and_draw
+from dsm.commands.train import say_next, train_and_draw
 from dsm.engine.pretrain import PretrainConfig, pretrain
 from dsm.engine.runfolder import flat
 from dsm.errors import UserError
@@ -14,7 +14,7 @@ __all__ = ["PretrainConfig", "pretrain_as_typed", "pretrain_command"]
 
 
 def pretrain_as_typed(config: PretrainConfig) -> None:
-    """Pretrain, as somebody asked for it on the command line.
+    """Pretrain, as somebody asked for it on the command line, and say what comes next.
 
     Raises:
         UserError: besides what :func:`pretrain` raises, a setting is of a method that is not chosen.
@@ -28,9 +28,9 @@ def pretrain_as_typed(config: PretrainConfig) -> None:
                 f"it out, or see whether there is a --{config.method}.{setting}."
             )
     pretrain_command(config)
+    say_next(f"dsm extract --weights {config.out} --data LIST --out FEATURES.npz")
 
 
 def pretrain_command(config: PretrainConfig) -> None:
-    """Pretrain; draw how it went and say what comes next."""
-    hint = f"dsm extract --weights {config.out} --data LIST --out FEATURES.npz"
-    train_and_draw(config.out, lambda: pretrain(config), hint)
+    """Pretrain, and draw how it went."""
+    train_and_draw(config.out, lambda: pretrain(config))

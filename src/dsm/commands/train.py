@@ -15,8 +15,8 @@ STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 """What processes end with that were stopped by a signal, and have saved."""
 
 
-def train_and_draw(out: Path, train: Callable[[], object], hint: str) -> None:
-    """Train; draw what there is also when stopped; say where everything is and what to do next."""
+def train_and_draw(out: Path, train: Callable[[], object]) -> None:
+    """Train; draw what there is also when stopped; say where everything is."""
     try:
         train()
     except Interrupted:
@@ -31,7 +31,12 @@ def train_and_draw(out: Path, train: Callable[[], object], hint: str) -> None:
         return
     pictures = _draw(out)
     console.print(f"{out}: the run; how it went: {' and '.join(pictures)}.")
-    console.print(f"Next: {hint}")
+
+
+def say_next(command: str) -> None:
+    """What one would type next; for a run that was asked for alone, not as a stage of something."""
+    if is_first():
+        console.print(f"Next: {command}", highlight=False)
 
 
 def _draw(out: Path) -> list[str]:
