@@ -248,6 +248,21 @@ def test_the_verb_writes_a_program(
     assert difference(torch.export.load(out).module(), load_weights(run).module, clip) <= TOLERANCE
 
 
+def test_random_weights_are_drawn_as_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {}
+    for init in ("own", "xavier"):
+        out = tmp_path / f"{init}.safetensors"
+        words = ("--weights", "none", "--backbone", "tiny", "--init", init, "--seed", 3, "--out", out)
+        export(capsys, monkeypatch, *words)
+        torch.manual_seed(3)
+        found[init] = load_weights("none", backbone="tiny", init=init).module.state_dict()
+        tensors, _ = read_safetensors(out)
+        assert all(torch.equal(tensors[name], tensor) for name, tensor in found[init].items())
+    assert any(not torch.equal(found["own"][name], tensor) for name, tensor in found["xavier"].items())
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
