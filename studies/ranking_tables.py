@@ -51,6 +51,8 @@ class Ranked(Protocol):
     def correlation(self) -> float: ...
     @property
     def tests(self) -> tuple[str, ...]: ...
+    @property
+    def steps(self) -> int: ...
 
 
 def write_tables(rows: Sequence[Row], ranked: Ranked) -> str:
@@ -110,10 +112,9 @@ def headline(rows: Sequence[Row], ranked: Ranked) -> str:
     for test, name in zip(TESTS, ranked.tests, strict=True):
         gains[test] = mean_of(paired(found, ("dsm", name, "R@1"), ("moco", name, "R@1"))).told(signed=True)
     return (
-        f"Over {len(seeds)} seeds that no setting was chosen on (`python studies/ranking.py`), `dsm` "
-        f"is ahead of `moco` in R@1 by {gains['test_free']} points on free scenes, by "
-        f"{gains['test_conflict']} where the scene misleads and by {gains['test']} where it "
-        "helps (mean ± half a "
-        "95 % t interval of the paired differences, bold where it leaves zero out): "
-        "[docs/evidence.md](docs/evidence.md).\n"
+        f"Over {len(seeds)} seeds that no setting was chosen on, each with videos of its own, after "
+        f"{ranked.steps} steps (`python studies/ranking.py`), `dsm` is ahead of `moco` in R@1 by "
+        f"{gains['test_free']} points on free scenes, by {gains['test_conflict']} where the scene misleads "
+        f"and by {gains['test']} where it helps (mean ± half a 95 % t interval of the paired differences, "
+        "bold where it leaves zero out): [docs/evidence.md](docs/evidence.md).\n"
     )
