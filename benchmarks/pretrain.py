@@ -165,7 +165,7 @@ def one_iteration(trainer: Trainer, number: int, precision: Precision) -> dict[s
     lap("decode")
     plain = {view.name: View(view.name) for view in trainer.method.views}
     for view in trainer.method.views:
-        render_view(plain[view.name], batch["clips"][view.name], batch["parameters"][view.name])
+        render_view(plain[view.name], batch["clips"], batch["parameters"][view.name])
     lap("augment")
     views = trainer.render(batch)
     lap("disturb")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from dsm.augment import Augment, jitter_colour
 from dsm.disturb.spatial import SmoothWarp
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import KINDS, TemporalMix
-from dsm.disturb.views import View, broken_motion, disturb_view, draw_views
+from dsm.disturb.views import View, ViewDraw, broken_motion, disturb_view, draw_views
 from dsm.disturb.warp import identity_grid, warp
 from dsm.errors import UserError
 from dsm.video.sampling import random_window
@@ -187,7 +188,7 @@ def test_no_augmentation_and_no_disturbance_give_the_clip_itself() -> None:
     (draw,) = draw_views([View("anchor")], plain, np.arange(4), 10, np.random.default_rng(0))
     clip = torch.randint(0, 256, (1, 4, 16, 16, 3), dtype=torch.uint8)
     parameters = {name: torch.from_numpy(value)[None] for name, value in draw.parameters.items()}
-    found = disturb_view(View("anchor"), clip, parameters)
+    found = disturb_view(View("anchor"), {"anchor": clip}, parameters)
     assert torch.allclose(found, clip.permute(0, 4, 1, 2, 3) / 255, atol=1e-4)
 
 
@@ -220,7 +221,7 @@ def test_light_that_wanders_is_each_views_own_and_costs_no_draw_where_it_is_off(
 
     clip = torch.randint(0, 256, (1, 6, 16, 16, 3), dtype=torch.uint8)
     parameters = {name: torch.from_numpy(value)[None] for name, value in draws(0.4)[0].items()}
-    found = disturb_view(anchor, clip, parameters)[0]
+    found = disturb_view(anchor, {"anchor": clip}, parameters)[0]
     for frame in range(6):
         expected = (clip[0, frame].permute(2, 0, 1) / 255 * float(of_anchor[frame])).clamp(0, 1)
         assert torch.allclose(found[:, frame], expected, atol=1e-4)
@@ -242,19 +243,36 @@ def test_a_view_is_the_same_for_the_same_generator(seed: int) -> None:
     assert all(np.array_equal(one.parameters[name], two.parameters[name]) for name in one.parameters)
 
 
-def test_a_negative_with_its_anchors_look_differs_in_nothing_but_the_order_of_frames() -> None:
-    sld, reverse = SpatialMix(strength=1.5), TemporalMix(shift=0, shuffle=0, freeze=0, speed=0)
-    anchor = View("anchor", spatial=sld)
-    views = [anchor, broken_motion("negative", anchor, reverse, "anchor")]
-    anchor, negative = draw_views(views, Augment(), np.arange(4), 10, np.random.default_rng(0))
-    assert anchor.corner == negative.corner
-    assert negative.indices.tolist() == [3, 2, 1, 0]
-    clip = torch.randint(0, 256, (1, 4, 16, 16, 3), dtype=torch.uint8)
+def stacked(draws: Sequence[ViewDraw]) -> dict[str, torch.Tensor]:
+    names = draws[0].parameters
+    return {name: torch.from_numpy(np.stack([draw.parameters[name] for draw in draws])) for name in names}
+
+
+@pytest.mark.parametrize("kind", ["smooth", "background", "replace"])
+@pytest.mark.parametrize("tld", ["reverse", "freeze"])
+def test_a_negative_with_its_anchors_look_differs_in_nothing_but_its_frames(kind: str, tld: str) -> None:
+    anchor = View("anchor", spatial=SpatialMix.only(kind, 1.5))
+    negative = broken_motion("negative", anchor, TemporalMix.only(tld), "anchor")
+    drawn = [
+        draw_views([anchor, negative], Augment(jitter=0), np.arange(4), 10, np.random.default_rng(seed))
+        for seed in range(3)
+    ]
+    assert all(one.corner == two.corner for one, two in drawn)
+    frames = np.stack([two.indices for _, two in drawn])
+    clip = torch.randint(0, 256, (3, 4, 16, 16, 3), dtype=torch.uint8)
+    clips = {"anchor": clip, "negative": torch.stack([c[i] for c, i in zip(clip, frames, strict=True)])}
     seen, broken = (
-        disturb_view(view, frames, {k: torch.from_numpy(v)[None] for k, v in draw.parameters.items()})
-        for view, draw, frames in zip(views, (anchor, negative), (clip, clip.flip(1)), strict=True)
+        disturb_view(view, clips, stacked(some))
+        for view, some in zip((anchor, negative), zip(*drawn, strict=True), strict=True)
     )
-    assert torch.allclose(seen.flip(2), broken, atol=1e-6)
+    expected = torch.stack([x[:, i] for x, i in zip(seen, frames, strict=True)])
+    assert torch.allclose(expected, broken, atol=1e-6)
+    assert not torch.allclose(seen, broken, atol=1e-2)
+
+
+def test_a_negative_may_have_a_look_of_its_own() -> None:
+    anchor = View("anchor", spatial=SpatialMix())
+    reverse = TemporalMix.only("reverse")
     own = broken_motion("negative", anchor, reverse, "own")
     assert own.look_of is None
     assert own.spatial is None

@@ -90,7 +90,7 @@ def test_a_turned_picture_has_turned_flow() -> None:
     affine = torch.tensor([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]).float()[None]
     flow = torch.zeros(1, 2, 8, 8, 2)
     flow[..., 0] = 3.0  # to the right
-    turned = disturb_view(View("a"), flow, {"affine": affine})
+    turned = disturb_view(View("a"), {"a": flow}, {"affine": affine})
     # Sampling at R p turns the picture by the inverse: right becomes up.
     assert torch.allclose(turned[0, :, 0, 4, 4], torch.tensor([0.0, -3.0]), atol=1e-5)
 

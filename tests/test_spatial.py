@@ -158,8 +158,8 @@ def test_a_batch_of_one_equals_a_row_of_a_batch(name: str) -> None:
 def test_what_is_mixed_into_a_clip_does_not_hang_on_the_others_when_it_is_its_own(name: str) -> None:
     kind = KINDS[name](source="clip")
     draws = kind.draw_batch(3, 0, clips(3))
-    whole = kind.mix(clips(3), draws)
-    assert torch.equal(kind.mix(clips(3)[1:2], draws[1:2])[0], whole[1])
+    whole = kind.mix(clips(3), draws, clips(3))
+    assert torch.equal(kind.mix(clips(3)[1:2], draws[1:2], clips(3)[1:2])[0], whole[1])
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -246,7 +246,7 @@ def test_a_background_is_mixed_in_by_its_share() -> None:
     kind = AddBackground(share=(0.2, 0.2))
     draws = kind.draw_batch(2, 0, clip)
     frame = clip[[1, 0], :, (draws[[1, 0], 1] * 4).long()]
-    assert torch.allclose(kind.mix(clip, draws), clip * 0.8 + frame[:, :, None] * 0.2, atol=1e-6)
+    assert torch.allclose(kind.mix(clip, draws, clip), clip * 0.8 + frame[:, :, None] * 0.2, atol=1e-6)
 
 
 def test_what_moves_is_kept_and_what_is_behind_it_comes_from_the_other_clip() -> None:

@@ -230,10 +230,11 @@ def training_views(evidence: Evidence, count: int) -> list[list[ShownView]]:
     for index in np.random.default_rng(0).choice(len(videos), min(count, len(videos)), replace=False):
         sample = dataset.sample(int(index), dataset.generator(0, int(index)))
         original = read_frames(videos.file(index), config.clip.stride * np.arange(config.clip.frames))
+        clips = {name: clip[None] for name, clip in sample["clips"].items()}
         row = [ShownView("video", names[videos.labels[index]], original)]
         for view in method.views:
             parameters = {name: value[None] for name, value in sample["parameters"][view.name].items()}
-            clip = disturb_view(view, sample["clips"][view.name][None], parameters)
+            clip = disturb_view(view, clips, parameters)
             name = view.name.rstrip("0123456789")
             row.append(
                 ShownView(name, texts.get(name, "the anchor's scene, motion broken"), to_frames(clip[0]))

@@ -65,7 +65,7 @@ def mixed(frames: Frames, source: Frames, share: float = 0.5) -> Frames:
     pair = torch.from_numpy(np.stack([frames, source])).permute(0, 4, 1, 2, 3).float() / 255
     draws = torch.tensor([[share, 0.5], [share, 0.5]])  # which frame: the one in the middle
     # A clip of the batch gets the frame of the one before it, the first that of the last.
-    return to_frames(AddBackground(source="batch").mix(pair, draws)[0])
+    return to_frames(AddBackground(source="batch").mix(pair, draws, pair)[0])
 
 
 def make_probe(

@@ -31,17 +31,20 @@ class Appearance(Disturbance):
     """Whose frame it is; a batch of one has but its own."""
 
     @abstractmethod
-    def mix(self, clip: Tensor, draws: Tensor) -> Tensor:
+    def mix(self, clip: Tensor, draws: Tensor, seen: Tensor) -> Tensor:
         """Mix pictures into clips (B, C, T, H, W) of floating point.
 
         Args:
             draws: (B, 2): how much of the picture is mixed in, and which frame it is, as a share of the clip.
+            seen: (B, C, T, H, W): the clips that pictures are taken from, and what moves is seen in. The same
+                as ``clip``, but for a clip that is to have the look of another: that other.
         """
 
     def __call__(self, clip: Tensor, seed: Seed = None) -> Tensor:
         """Mix a picture into each of the clips (B, C, T, H, W); of the same shape, type and range."""
         draws = self.draw_batch(len(clip), seed, clip)
-        mixed = self.mix(clip.to(working_dtype(clip)), draws)
+        x = clip.to(working_dtype(clip))
+        mixed = self.mix(x, draws, x)
         return (mixed if clip.dtype.is_floating_point else mixed.round_()).to(clip.dtype)
 
     def picture(self, clip: Tensor, draws: Tensor) -> Tensor:
@@ -68,9 +71,9 @@ class AddBackground(Appearance):
         share = min(rng.uniform(*self.share) * self.strength, 1.0)
         return np.array([share, rng.random()], np.float32)
 
-    def mix(self, clip: Tensor, draws: Tensor) -> Tensor:
+    def mix(self, clip: Tensor, draws: Tensor, seen: Tensor) -> Tensor:
         share = draws[:, 0, None, None, None, None].to(clip)
-        return torch.lerp(clip, self.picture(clip, draws), share)
+        return torch.lerp(clip, self.picture(seen, draws), share)
 
 
 @dataclass(frozen=True)
@@ -93,10 +96,10 @@ class ReplaceBackground(Appearance):
     def draw(self, rng: np.random.Generator) -> Draw:
         return np.array([min(self.strength, 1.0), rng.random()], np.float32)
 
-    def mix(self, clip: Tensor, draws: Tensor) -> Tensor:
+    def mix(self, clip: Tensor, draws: Tensor, seen: Tensor) -> Tensor:
         share = draws[:, 0, None, None, None, None].to(clip)
-        behind = share * (1 - moving_part(clip, self.foreground)[:, None, None])
-        return torch.lerp(clip, self.picture(clip, draws).expand_as(clip), behind.expand_as(clip))
+        behind = share * (1 - moving_part(seen, self.foreground)[:, None, None])
+        return torch.lerp(clip, self.picture(seen, draws).expand_as(clip), behind.expand_as(clip))
 
 
 def moving_part(clip: Tensor, share: float) -> Tensor:

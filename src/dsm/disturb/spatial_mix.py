@@ -95,11 +95,21 @@ class SpatialMix:
             name: torch.from_numpy(np.stack([row[name] for row in rows])).to(like.device) for name in rows[0]
         }
 
-    def mix(self, clip: Tensor, draws: dict[str, Tensor]) -> Tensor:
-        """Change what clips (B, C, T, H, W) of floating point show, by the kinds that do so."""
+    @property
+    def mixes(self) -> bool:
+        """Whether a kind with a weight changes what clips show, beyond bending it."""
+        return any(isinstance(kind, Appearance) for kind in self.kinds().values())
+
+    def mix(self, clip: Tensor, draws: dict[str, Tensor], seen: Tensor | None = None) -> Tensor:
+        """Change what clips (B, C, T, H, W) of floating point show, by the kinds that do so.
+
+        Args:
+            seen: see :meth:`Appearance.mix`; left out, the clips themselves.
+        """
+        seen = clip if seen is None else seen
         for name, kind in self._drawn(draws):
             if isinstance(kind, Appearance):
-                clip = kind.mix(clip, draws[name])
+                clip = kind.mix(clip, draws[name], seen)
         return clip
 
     def field(self, draws: dict[str, Tensor], grid: Tensor) -> Tensor:

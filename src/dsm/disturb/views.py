@@ -8,7 +8,7 @@ Turn, zoom and SLD are joined into one sampling of the picture, so that it blurs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -24,6 +24,7 @@ from dsm.disturb.temporal import Broken, Indices, TemporalMix
 from dsm.disturb.warp import identity_grid, warp
 from dsm.modality import ModalityName, to_network
 
+Clips = Mapping[str, Tensor]
 # Before the names of the draws of SLD, among the parameters of a view.
 SLD = "sld_"
 
@@ -97,28 +98,26 @@ def draw_views(
 
 
 def render_view(
-    view: View, clip: Tensor, parameters: dict[str, Tensor], modality: ModalityName = "rgb"
+    view: View, clips: Clips, parameters: dict[str, Tensor], modality: ModalityName = "rgb"
 ) -> Tensor:
     """Make a view of a batch of cropped clips.
 
     Args:
-        clip: uint8 (B, T, H, W, 3), or flow in pixels, float (B, T, H, W, 2).
-        parameters: what :func:`draw_views` drew, stacked, on the clip's device.
+        clips: of all views by name: uint8 (B, T, H, W, 3), or flow in pixels, float (B, T, H, W, 2).
+        parameters: what :func:`draw_views` drew for this view, stacked, on the clips' device.
 
     Returns:
         float32 (B, C, T, H, W), as a network takes it.
     """
-    return to_network(disturb_view(view, clip, parameters), modality)
+    return to_network(disturb_view(view, clips, parameters), modality)
 
 
-def disturb_view(view: View, clip: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+def disturb_view(view: View, clips: Clips, parameters: dict[str, Tensor]) -> Tensor:
     """As :func:`render_view`, but RGB in [0, 1] or flow in pixels: what a person would look at."""
+    clip = clips[view.name]
     affine = parameters["affine"]
     if clip.dtype == torch.uint8:
-        x = clip.permute(0, 4, 1, 2, 3).float() / 255
-        x = jitter_colour(x, parameters["colour"])
-        if "light" in parameters:
-            x = change_light(x, parameters["light"])
+        x = _coloured(clip, parameters)
     else:
         # The picture is sampled at `affine @ p`, so what moves in it moves by the inverse.
         x = torch.einsum("bij,bthwj->bithw", affine.inverse(), clip.float())
@@ -126,7 +125,15 @@ def disturb_view(view: View, clip: Tensor, parameters: dict[str, Tensor]) -> Ten
     if view.spatial:
         draws = {name.removeprefix(SLD): p for name, p in parameters.items() if name.startswith(SLD)}
         if clip.dtype == torch.uint8:
-            x = view.spatial.mix(x, draws)
+            # A picture that is mixed in, and where, is part of a look: both are those of the look's own clip.
+            other = view.look_of if view.spatial.mixes else None
+            x = view.spatial.mix(x, draws, _coloured(clips[other], parameters) if other else None)
         grid = view.spatial.field(draws, grid)
     grid = torch.einsum("bij,bhwj->bhwi", affine, grid)
     return warp(x, grid, view.spatial.padding if view.spatial else "reflection")
+
+
+def _coloured(clip: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+    """RGB (B, 3, T, H, W) in [0, 1] of uint8 (B, T, H, W, 3), in the view's colours and light."""
+    x = jitter_colour(clip.permute(0, 4, 1, 2, 3).float() / 255, parameters["colour"])
+    return change_light(x, parameters["light"]) if "light" in parameters else x

@@ -181,7 +181,7 @@ class Trainer:
         """The views of a batch, (B, C, T, H, W) each, as the network takes them, and its labels."""
         views = {
             view.name: render_view(
-                view, batch["clips"][view.name], batch["parameters"][view.name], self.config.clip.modality
+                view, batch["clips"], batch["parameters"][view.name], self.config.clip.modality
             ).contiguous(memory_format=torch.channels_last_3d)
             for view in self.method.views
         }
