@@ -104,7 +104,7 @@ class SpatialMix:
         """Change what clips (B, C, T, H, W) of floating point show, by the kinds that do so.
 
         Args:
-            seen: see :meth:`Appearance.mix`; left out, the clips themselves.
+            seen: see :meth:`dsm.disturb.appearance.Appearance.mix`; left out, the clips themselves.
         """
         seen = clip if seen is None else seen
         for name, kind in self._drawn(draws):
