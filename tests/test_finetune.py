@@ -152,10 +152,10 @@ def test_class_weights_and_mixup_by_hand() -> None:
     loss = method({"clip": clips, "label": label}).loss
     chances = method.query(clips).softmax(1).detach()
     weights = method.class_weights[label]
-    slowly = -sum(float(w) * float(chances[i, label[i]].log()) for i, w in enumerate(weights)) / float(
-        weights.sum()
-    )
+    slowly = -sum(float(w) * float(chances[i, label[i]].log()) for i, w in enumerate(weights)) / len(weights)
     assert float(loss.detach()) == pytest.approx(slowly, rel=1e-5)
+    parts = [method({"clip": clips[[i]], "label": label[[i]]}).loss.detach() for i in range(3)]
+    assert float(sum(parts)) / 3 == pytest.approx(slowly, rel=1e-5)  # of processes, or of parts of a batch
 
 
 def test_predictions_by_hand() -> None:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from dsm.errors import UserError
 from dsm.methods import METHODS, MethodSettings, create_method
-from dsm.methods.contrast import info_nce, nce, temporal_consistency, triplet
+from dsm.methods.contrast import info_nce, nce, nt_xent, temporal_consistency, triplet
 from dsm.methods.dsm import DsmConfig
 from dsm.methods.health import margins
 from dsm.methods.moco import MocoConfig
@@ -253,3 +253,21 @@ def test_each_method_learns_to_see_motion(name: str) -> None:
         seen.append(float(margins(output.anchor, output.positive, output.negatives).get("motion", 1)))
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
     assert np.mean(seen[-5:]) >= 0.9
+
+
+def test_losses_are_as_exact_as_their_embeddings() -> None:
+    """Cosines near 1 that bfloat16 cannot tell apart."""
+    torch.manual_seed(0)
+    query, key, negative = F.normalize(1 + 0.05 * torch.randn(3, 8, 32), dim=2)
+    losses = {
+        "info_nce": lambda: info_nce(
+            query, key, temperature=0.1, queue=negative, in_batch=True, negatives=negative[:, None]
+        ),
+        "nt_xent": lambda: nt_xent(query, key, temperature=0.1),
+        "nce": lambda: nce(query, key, temperature=0.1, negatives=negative, videos=100)[0],
+        "triplet": lambda: triplet(query, key, negative, 0.5),
+    }
+    for name, loss in losses.items():
+        expected = loss()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(loss(), expected), name

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,25 @@ def test_an_existing_run_is_never_overwritten_by_accident(scenes: Path, tmp_path
     assert equal(weights_of(out), before)
     pretrain(config(scenes, out, steps=3, overwrite=True))
     assert not equal(weights_of(out), before)
+
+
+def test_what_lies_beside_a_run_that_never_began_is_not_emptied(scenes: Path, tmp_path: Path) -> None:
+    videos = (scenes / "train.txt").read_text()
+    (tmp_path / "gone.txt").write_text("".join(f"gone/{line}\n" for line in videos.splitlines()))
+    data = replace(config(scenes, tmp_path).data, train=tmp_path / "gone.txt")
+    out = tmp_path / "runs"
+    with pytest.raises(UserError):
+        pretrain(config(scenes, out, data=data))
+    assert (out / "config.json").is_file()
+    pretrain(config(scenes, out / "good", steps=1))
+    with pytest.raises(UserError, match="already holds a run"):
+        pretrain(config(scenes, out, steps=1))
+    assert list_checkpoints(out / "good")
+    inside = replace(data, train=out / "train.txt", root=scenes)
+    (out / "train.txt").write_text(videos)
+    with pytest.raises(UserError, match=r"train.txt: lies in --out"):
+        pretrain(config(scenes, out, data=inside, overwrite=True))
+    assert list_checkpoints(out / "good")
 
 
 def test_a_folder_of_something_else_is_not_emptied_even_with_overwrite(scenes: Path, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import resource
 import struct
+import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -190,7 +192,15 @@ def test_a_parquet_that_swells(
 
 @pytest.mark.parametrize(
     "said",
-    [{"zoom": 2}, {"frames": "16"}, [1], {"modality": "x"}, {"frames": 10**12}, {"fps": None}],
+    [
+        {"zoom": 2},
+        {"frames": "16"},
+        [1],
+        {"modality": "x"},
+        {"modality": []},
+        {"frames": 10**12},
+        {"fps": None},
+    ],
 )
 def test_clips_that_a_file_speaks_of(said: object) -> None:
     with pytest.raises(UserError):
@@ -221,6 +231,25 @@ def test_a_full_disk_is_told_once(tmp_path: Path) -> None:
         log.write(1, {"loss": 1.0})
         full.write("half a line")
         log.close()
+
+
+def test_a_board_that_cannot_be_written_ends_no_run(tmp_path: Path) -> None:
+    """Of files that may have 20 kB; TensorBoard's thread fails, and its next line with it."""
+    code = f"""
+import resource, signal
+from pathlib import Path
+from dsm.engine.runfolder import RunLog
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+log = RunLog(Path({str(tmp_path)!r}))
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+for step in range(200):
+    log.write(step, {{f"number{{i}}": 0.5 for i in range(30)}})
+log.close()
+print("went on")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert "went on" in done.stdout, done.stderr
+    assert done.stderr.count("TensorBoard's file cannot be written") == 1
 
 
 def test_results_with_numbers_beyond_all_bounds(tmp_path: Path) -> None:

@@ -57,6 +57,15 @@ def test_swaps_keep_the_frames_and_move_few() -> None:
         assert (broken != WINDOW).sum() <= 4  # two swaps of ten frames
 
 
+@pytest.mark.parametrize("kind", ["swap", "insert"])
+def test_no_edit_undoes_the_others(kind: str) -> None:
+    window = np.arange(8)  # in a clip so short two swaps are of the same pair in every 28th draw
+    draws = [KINDS[kind](window, 60, np.random.default_rng(seed)) for seed in range(400)]
+    assert all((broken != window).any() for broken in draws)
+    still = KINDS[kind](np.zeros(8, int), 1, np.random.default_rng(0))
+    assert still.tolist() == [0] * 8  # of a video of one frame there is no other, and no end of looking
+
+
 def test_insertions_repeat_frames_and_deletions_leave_some_out() -> None:
     for seed in range(30):
         rng = np.random.default_rng(seed)

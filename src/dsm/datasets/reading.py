@@ -65,8 +65,11 @@ def clip_of(said: Any) -> ClipConfig:
     if not isinstance(said, Mapping):
         raise UserError("the clips that the file speaks of are none of dsm.")
     for name, value in said.items():
-        good = value in MODALITIES if name == "modality" else isinstance(value, numbers.get(name, ()))
-        if not good or (name != "modality" and not value < LARGEST):
+        if name == "modality":
+            good = isinstance(value, str) and value in MODALITIES
+        else:
+            good = isinstance(value, numbers.get(name, ())) and value < LARGEST
+        if not good:
             raise UserError(f"the file speaks of clips of {name} {value!r}, which this dsm does not know.")
     return ClipConfig(**said)
 

@@ -85,23 +85,30 @@ def _edits(indices: Indices) -> int:
 
 def swap(indices: Indices, total: int, rng: np.random.Generator) -> Indices | None:
     """A few pairs of frames change places."""
-    if len(indices) < 2:
+    places = np.arange(len(indices))
+    if len(places) < 2:
         return None
-    broken = indices.copy()
-    for _ in range(_edits(indices)):
-        one, two = rng.choice(len(broken), 2, replace=False)
-        broken[[one, two]] = broken[[two, one]]
-    return broken
+    while True:
+        order = places.copy()
+        for _ in range(_edits(indices)):
+            one, two = rng.choice(len(order), 2, replace=False)
+            order[[one, two]] = order[[two, one]]
+        if (order != places).any():  # one pair may undo the other
+            return indices[order]
 
 
 def insert(indices: Indices, total: int, rng: np.random.Generator) -> Indices | None:
     """A few frames of the clip come in once more where they do not belong; as many fall off its end."""
-    if len(indices) < 2:
+    places = np.arange(len(indices))
+    if len(places) < 2:
         return None
-    broken = indices
-    for _ in range(_edits(indices)):
-        broken = np.insert(broken, rng.integers(len(indices)), rng.choice(indices))
-    return broken[: len(indices)]
+    while True:
+        order = places
+        for _ in range(_edits(indices)):
+            order = np.insert(order, rng.integers(len(places)), rng.choice(places))
+        order = order[: len(places)]
+        if (order != places).any():  # the last frame once more falls off again
+            return indices[order]
 
 
 def delete(indices: Indices, total: int, rng: np.random.Generator) -> Indices | None:

@@ -15,6 +15,8 @@ from dsm.video.ledger import Verdict, ledger_json, read_ledger
 LEDGER = "ledger.json"
 LEFT_OUT = ".bad.json"
 """What the name of a ledger of left out videos ends in."""
+PASSING = ("missing", "timeout")
+"""Verdicts of a disk that was away, or slow: a resumed run tries such videos anew."""
 SHOWN = 10
 """Left out videos that are named where all are counted."""
 
@@ -25,7 +27,8 @@ class BadVideos:
     def __init__(self, run: Path, videos: VideoList, most: float, *, write: bool = True) -> None:
         """``write``: of several processes, which all are told of all bad videos, one writes."""
         self._file, self._videos, self._most, self._write = run / LEDGER, videos, most, write
-        self._found = {entry.path: entry for entry in read_ledger(self._file)} if self._file.exists() else {}
+        found = read_ledger(self._file) if self._file.exists() else []
+        self._found = {entry.path: entry for entry in found if entry.verdict not in PASSING}
 
     def add(self, bad: Iterable[BadVideo]) -> None:
         """Note what came with a batch.

@@ -28,6 +28,8 @@ Config = TypeVar("Config")
 GOES_ON = "The same command goes on from what was saved; `dsm pretrain` and `dsm finetune` with --resume."
 
 
+LONGEST_STEP = 600
+"""Seconds that processes which are stopped have to finish a step and to save; then they are killed."""
 LONGEST_WAIT = timedelta(hours=6)
 """For another process; while one looks at a list (``--monitor.list``, ``--data.test``) the others wait."""
 
@@ -114,9 +116,11 @@ def in_processes(count: int, function: Callable[[Config], Any], config: Config) 
 
     for name in ("torch.distributed", "torch.multiprocessing"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # we tell it in a sentence
+    # torch before 2.10 or so knows no such setting, and kills them after half a minute.
+    patient: Any = {"shutdown_timeout": LONGEST_STEP} if hasattr(LaunchConfig, "shutdown_timeout") else {}
     launch = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=count, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
-        local_addr="localhost", max_restarts=0, start_method="spawn", run_id=str(os.getpid()),
+        local_addr="localhost", max_restarts=0, start_method="spawn", run_id=str(os.getpid()), **patient,
     )  # fmt: skip
     try:
         elastic_launch(launch, _child)(function, config)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dsm.datasets.evaluation_clips import EvaluationClips
+from dsm.datasets.evaluation_clips import CORNERS, EvaluationClips
 from dsm.datasets.lists import only_video
 from dsm.datasets.reading import clip_of
 from dsm.engine.device import best_device
@@ -21,6 +23,8 @@ from dsm.models.weights import RANDOM, load_weights
 from dsm.video.pack import in_pack
 
 TIMEOUT = 60.0
+MOST = 2**32
+Number = TypeVar("Number", int, float)
 
 
 class QueryEncoder:
@@ -38,8 +42,12 @@ class QueryEncoder:
         if "weights" not in meta or "clip" not in meta:
             raise UserError("the index does not say by what weights it was made; extract it again.")
         chosen = weights or str(meta["weights"])
-        torch.manual_seed(int(meta.get("seed", 0)))
-        loaded = load_weights(chosen, backbone=str(meta.get("backbone") or "tiny"))
+        torch.manual_seed(_number(meta, "seed", 0))
+        # Part of a file, or xavier's weights: whatever it was, the digest says whether it is the same.
+        loaded = load_weights(
+            chosen, backbone=str(meta.get("backbone") or "tiny"), partial=True,
+            init="xavier" if meta.get("init") == "xavier" else "own",
+        )  # fmt: skip
         if meta.get("encoder") != digest(loaded.module):
             other = " (random weights of another seed, or drawn another way)" if chosen == RANDOM else ""
             raise UserError(
@@ -47,9 +55,11 @@ class QueryEncoder:
                 "extract it again, or name the checkpoint with --weights."
             )
         self.clip = clip_of(meta["clip"])
-        self.windows, self.crops = int(meta.get("windows", 1)), int(meta.get("crops", 1))
+        self.windows, self.crops = _number(meta, "windows", 1), _number(meta, "crops", 1)
         # Where a row is a clip, those of its windows are enough of a whole video.
-        self.every = float(meta.get("every", 0)) if index.times is None else 0.0
+        self.every = _number(meta, "every", 0.0) if index.times is None else 0.0
+        if self.crops not in CORNERS:
+            raise UserError(f"the index speaks of {self.crops} crops, which this dsm does not know.")
         self._encoder = channels_last(loaded.module.to(best_device()).eval())
 
     def __call__(self, video: Path, seconds: float | None = None) -> NDArray[np.float32]:
@@ -70,3 +80,12 @@ class QueryEncoder:
             encode(self._encoder, to_input(some, self.clip.modality, device)) for some in clips.split(at_once)
         ]
         return np.concatenate(rows).mean(0)
+
+
+def _number(meta: Mapping[str, Any], name: str, default: Number) -> Number:
+    """What an index, which may be a stranger's, says of itself: like the default, and not below it."""
+    value = meta.get(name, default)
+    kinds = int if isinstance(default, int) else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not default <= value < MOST:
+        raise UserError(f"the index speaks of {name} {value!r}, which this dsm does not know.")
+    return type(default)(value)

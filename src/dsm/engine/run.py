@@ -207,6 +207,8 @@ def begin(config: RunConfig, videos: VideoList) -> None:
     if config.precision == "fp16" and trains_on_cpu():
         raise UserError("--precision fp16 wants a GPU; on the CPU bf16 is the fast one.")
     check_spared(getattr(config, "weights", RANDOM), config.out, overwrite=config.overwrite)
+    if config.overwrite:
+        check_outside(videos.needed(), config.out)
     check_batch(config, int(os.environ.get("WORLD_SIZE", "1")))
     batch = config.data.batch_size
     if len(videos) < batch:

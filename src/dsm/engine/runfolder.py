@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 from torch import nn
 
+from dsm.engine.bad_videos import LEDGER
 from dsm.engine.progress import console
 from dsm.errors import UserError
 from dsm.files import empty_folder, write_text
@@ -138,9 +139,10 @@ def claim_folder(out: Path, *, overwrite: bool) -> None:
 
 
 def _has_begun(run: Path) -> bool:
-    """Whether a run has made a step: one that found its videos gone leaves nothing to be lost."""
-    log = run / METRICS
-    return any((run / "checkpoints").glob("*")) or (log.is_file() and log.stat().st_size > 0)
+    """Whether there is something to be lost: a run that found no videos leaves its own empty files."""
+    log, own = run / METRICS, (MARKER, METRICS, GRADIENTS, LEDGER, "checkpoints")
+    others = [path for path in run.iterdir() if path.name not in own and ".tfevents." not in path.name]
+    return bool(others) or any((run / "checkpoints").glob("*")) or (log.is_file() and log.stat().st_size > 0)
 
 
 def claim_by_settings(
@@ -220,11 +222,17 @@ class RunLog:
 
         self._metrics, self._gradients = (_append(out / name, keep_steps) for name in (METRICS, GRADIENTS))
         self._board = SummaryWriter(str(out), purge_step=keep_steps + 1)
+        self._board_told = False
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         _write_line(self._metrics, {"step": step, **metrics})
-        for name, value in metrics.items():
-            self._board.add_scalar(name, value, step)
+        try:
+            for name, value in metrics.items():
+                self._board.add_scalar(name, value, step)
+        except OSError as error:  # its thread that writes has ended, as on a full disk, and says so for ever
+            if not self._board_told:
+                console.print(f"TensorBoard's file cannot be written ({error}).", style="bold yellow")
+            self._board_told = True
 
     def write_gradients(self, step: int, module: nn.Module) -> None:
         """Of each layer: the mean and the greatest size of its gradient, and its norm over the weights'."""

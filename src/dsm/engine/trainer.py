@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -144,6 +145,10 @@ class Trainer:
             The output, what is to be logged, and the bad videos that were met.
         """
         c, parts = self.config, self.config.optim.accumulate
+        # Dropout and the like hang on nothing else: who resumes, or looks meanwhile, draws the same, on a CPU
+        # or a GPU; and each process something else.
+        about = np.random.SeedSequence((c.seed, self.step, self.fabric.global_rank))
+        torch.manual_seed(int(about.generate_state(1)[0]))
         lr = learning_rate(c.optim, self.step, self.total, c.data.batch_size)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["scale"]
@@ -252,7 +257,6 @@ class Trainer:
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "rng": torch.get_rng_state(),
             "best": self.best,
             "skipped": self.skipped,
         }
@@ -281,7 +285,6 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["rng"])
         self.step, self.best = int(state["step"]), float(state.get("best", -math.inf))
         self.skipped = int(state.get("skipped", 0))
 

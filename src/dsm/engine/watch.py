@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from dsm.datasets.lists import VideoList
@@ -25,9 +24,7 @@ class Watch:
     """What is watched."""
 
     def ask_aside(self, method: nn.Module) -> dict[str, float]:
-        """Ask, and leave the training as it was: its mode, and what it draws next."""
-        state_of_draws = torch.get_rng_state()
+        """Ask, and leave the method in training mode, as it was."""
         scores = self.ask(method)
         method.train()
-        torch.set_rng_state(state_of_draws)
         return scores

@@ -55,7 +55,8 @@ class Classify(nn.Module):
         super().__init__()
         self.config = config
         self.query = Classifier(encoder, len(counts), config.dropout)
-        weights = counts.sum() / (len(counts) * counts.clamp(min=1)) if config.balanced else None
+        # Their mean over the training videos is 1.
+        weights = counts.sum() / ((counts > 0).sum() * counts.clamp(min=1)) if config.balanced else None
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", None if weights is None else weights.float())
         self.stages = [name for name, _ in getattr(encoder, "stages", nn.Sequential()).named_children()]
@@ -101,9 +102,12 @@ class Classify(nn.Module):
         return StepOutput(loss, metrics={"top1": right})
 
     def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
-        return F.cross_entropy(
-            logits, label, weight=self.class_weights, label_smoothing=self.config.label_smoothing
-        )
+        # A mean over clips, not over their weights: what parts of a batch, or processes, find is what all do.
+        total = F.cross_entropy(
+            logits, label, weight=self.class_weights, label_smoothing=self.config.label_smoothing,
+            reduction="sum",
+        )  # fmt: skip
+        return total / len(label)
 
     def after_step(self, keys: Tensor | None, progress: float) -> None:
         """Nothing follows."""

@@ -6,14 +6,32 @@ vectors, so a dot product is a cosine.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar, cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Arguments = ParamSpec("Arguments")
+Loss = TypeVar("Loss")
 EPSILON = 1e-7
 """Keeps the published code's NCE from a division by zero."""
 
 
+def exactly(loss: Callable[Arguments, Loss]) -> Callable[Arguments, Loss]:
+    """Compute a loss as exactly as its embeddings are, whatever precision the encoder computes in."""
+
+    @wraps(loss)
+    def computed(*embeddings: Arguments.args, **settings: Arguments.kwargs) -> Loss:
+        with torch.autocast(cast(Tensor, embeddings[0]).device.type, enabled=False):
+            return loss(*embeddings, **settings)
+
+    return computed
+
+
+@exactly
 def info_nce(
     query: Tensor,
     key: Tensor,
@@ -52,6 +70,7 @@ def info_nce(
     return F.cross_entropy(torch.cat(logits, dim=1) / temperature, target)
 
 
+@exactly
 def nt_xent(one: Tensor, two: Tensor, *, temperature: float, rows: slice = slice(None)) -> Tensor:
     """SimCLR's loss (Chen et al. 2020, eq. 1): each clip's other version among all 2B - 1 other embeddings.
 
@@ -69,6 +88,7 @@ def nt_xent(one: Tensor, two: Tensor, *, temperature: float, rows: slice = slice
     return F.cross_entropy(logits.masked_fill(itself, -torch.inf), target)
 
 
+@exactly
 def triplet(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
     """Triplet loss on Euclidean distances (DSM, eq. 4): max(0, d(a, p) - d(a, n) + margin), meaned.
 
@@ -78,6 +98,7 @@ def triplet(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float) -
     return F.triplet_margin_loss(anchor, positive, negative, margin=margin)
 
 
+@exactly
 def nce(
     query: Tensor,
     key: Tensor,

@@ -25,6 +25,8 @@ TRANSFORMERS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
 }
 # Whose tokens of one place, at all times, stand side by side; the others' of one time do.
 _TIME_LAST = ("timesformer",)
+# Parts that stand behind the tokens: no gradient reaches them, and several processes would wait for it.
+_UNUSED = ("pooler", "predictor")
 # Under these names torchvision's models keep their classifier.
 _CLASSIFIERS = ("fc", "classifier", "head")
 
@@ -49,6 +51,9 @@ class TokenEncoder(nn.Module):
         self.feature_dim = int(model.config.hidden_size)  # type: ignore[arg-type, union-attr]
         self._pictures, self._more = pictures, more
         self._time_last = getattr(model.config, "model_type", "") in _TIME_LAST
+        for name in _UNUSED:
+            if isinstance(part := getattr(model, name, None), nn.Module):
+                part.requires_grad_(False)
 
     def forward(self, clip: Tensor) -> Tensor:
         output = self.model(**{self._pictures: clip.transpose(1, 2)}, **self._more)
