@@ -20,7 +20,7 @@ EPSILON = 1e-7
 """Keeps the published code's NCE from a division by zero."""
 
 
-def exactly(loss: Callable[Arguments, Loss]) -> Callable[Arguments, Loss]:
+def _exactly(loss: Callable[Arguments, Loss]) -> Callable[Arguments, Loss]:
     """Compute a loss as exactly as its embeddings are, whatever precision the encoder computes in."""
 
     @wraps(loss)
@@ -31,7 +31,7 @@ def exactly(loss: Callable[Arguments, Loss]) -> Callable[Arguments, Loss]:
     return computed
 
 
-@exactly
+@_exactly
 def info_nce(
     query: Tensor,
     key: Tensor,
@@ -70,7 +70,7 @@ def info_nce(
     return F.cross_entropy(torch.cat(logits, dim=1) / temperature, target)
 
 
-@exactly
+@_exactly
 def nt_xent(one: Tensor, two: Tensor, *, temperature: float, rows: slice = slice(None)) -> Tensor:
     """SimCLR's loss (Chen et al. 2020, eq. 1): each clip's other version among all 2B - 1 other embeddings.
 
@@ -88,7 +88,7 @@ def nt_xent(one: Tensor, two: Tensor, *, temperature: float, rows: slice = slice
     return F.cross_entropy(logits.masked_fill(itself, -torch.inf), target)
 
 
-@exactly
+@_exactly
 def triplet(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
     """Triplet loss on Euclidean distances (DSM, eq. 4): max(0, d(a, p) - d(a, n) + margin), meaned.
 
@@ -98,7 +98,7 @@ def triplet(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float) -
     return F.triplet_margin_loss(anchor, positive, negative, margin=margin)
 
 
-@exactly
+@_exactly
 def nce(
     query: Tensor,
     key: Tensor,
