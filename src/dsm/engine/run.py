@@ -207,8 +207,6 @@ def begin(config: RunConfig, videos: VideoList) -> None:
     if config.precision == "fp16" and trains_on_cpu():
         raise UserError("--precision fp16 wants a GPU; on the CPU bf16 is the fast one.")
     check_spared(getattr(config, "weights", RANDOM), config.out, overwrite=config.overwrite)
-    if config.overwrite:
-        check_outside(videos.needed(), config.out)
     check_batch(config, int(os.environ.get("WORLD_SIZE", "1")))
     batch = config.data.batch_size
     if len(videos) < batch:
@@ -218,7 +216,7 @@ def begin(config: RunConfig, videos: VideoList) -> None:
         raise UserError(f"{config.out}: holds no checkpoint to resume from; leave --resume out to begin.")
     if config.resume or not is_first():
         return
-    claim_folder(config.out, overwrite=config.overwrite)
+    claim_folder(config.out, overwrite=config.overwrite, needed=videos.needed())
     record = {
         "command": command_line(),
         "config": plain(config),

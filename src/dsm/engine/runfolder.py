@@ -118,11 +118,14 @@ def read_record(out: Path) -> dict[str, Any] | None:
     return record if ours and all(isinstance(record[name], dict) for name in ("config", "versions")) else None
 
 
-def claim_folder(out: Path, *, overwrite: bool) -> None:
+def claim_folder(out: Path, *, overwrite: bool, needed: Iterable[Path] = ()) -> None:
     """Make sure a run may be written to a folder, before any work is done.
 
     A folder that holds something is left alone, unless it may be overwritten, or its run ended before its
     first step; then only a folder that one of our runs made is emptied, never somebody's photographs.
+
+    Args:
+        needed: files that the run reads, which may not lie in a folder that is emptied.
 
     Raises:
         UserError: the folder holds a run and may not be overwritten, or holds something else.
@@ -134,6 +137,7 @@ def claim_folder(out: Path, *, overwrite: bool) -> None:
             raise UserError(f"{out} is not empty and holds no run of dsm; choose another --out.")
         if not overwrite and _has_begun(out):
             raise UserError(f"{out} already holds a run; choose another --out, or --overwrite to replace it.")
+        check_outside(needed, out)
         empty_folder(out)
     out.mkdir(parents=True, exist_ok=True)
 
