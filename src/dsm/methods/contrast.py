@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dsm.models.precision import compute_exactly
+
 Arguments = ParamSpec("Arguments")
 Loss = TypeVar("Loss")
 EPSILON = 1e-7
@@ -25,7 +27,7 @@ def _exactly(loss: Callable[Arguments, Loss]) -> Callable[Arguments, Loss]:
 
     @wraps(loss)
     def computed(*embeddings: Arguments.args, **settings: Arguments.kwargs) -> Loss:
-        with torch.autocast(cast(Tensor, embeddings[0]).device.type, enabled=False):
+        with compute_exactly(cast(Tensor, embeddings[0]).device.type):
             return loss(*embeddings, **settings)
 
     return computed

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dsm.models.precision import compute_exactly
+
 HeadKind = Literal["linear", "mlp"]
 
 
@@ -42,7 +44,7 @@ class Classifier(nn.Module):
 
     def forward(self, clip: Tensor) -> Tensor:
         features = self.encoder(clip)
-        with torch.autocast(features.device.type, enabled=False):
+        with compute_exactly(features.device.type):
             return cast(Tensor, self.head(self.dropout(features.to(self.head.weight.dtype))))
 
 
@@ -57,8 +59,7 @@ class Embedder(nn.Module):
 
     def forward(self, clip: Tensor) -> Tensor:
         features = self.encoder(clip)
-        if not torch.is_autocast_enabled(features.device.type):
-            return F.normalize(self.head(features), dim=1)
         # The encoder may compute in bfloat16; cosines are to be told apart more finely.
-        with torch.autocast(features.device.type, enabled=False):
-            return F.normalize(self.head(features.float()), dim=1)
+        finely = features.float() if torch.is_autocast_enabled(features.device.type) else features
+        with compute_exactly(features.device.type):
+            return F.normalize(self.head(finely), dim=1)

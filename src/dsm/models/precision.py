@@ -46,6 +46,17 @@ def compute_in(precision: Precision, device_type: str) -> Iterator[None]:
             yield
 
 
+@contextmanager
+def compute_exactly(device_type: str) -> Iterator[None]:
+    """What is computed inside is as exact as its tensors are, whatever :func:`compute_in` says outside."""
+    # There is no autocast on `meta`, where operations are only counted.
+    if not (torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)):
+        yield
+        return
+    with torch.autocast(device_type, enabled=False):
+        yield
+
+
 def fast_in_bf16(device_type: str) -> bool:
     """Whether a device has instructions for bfloat16; a CPU without is many times slower in it."""
     if device_type == "cuda":
