@@ -91,11 +91,24 @@ def test_groups_are_drawn_whole(pairs: Path, tmp_path: Path) -> None:
         bias(report_config(pairs, tmp_path / name, group_regex=regex))
         for name, regex in (("alone", ""), ("together", "videos"))
     )
-    of = {row.metric: row for row in together if row.test == "test"}
-    assert of["acc_clip"].low == of["acc_clip"].high == of["acc_clip"].value
+    assert {(row.low, row.high) for row in together} == {(None, None)}  # one group says nothing of others
     assert [row.value for row in alone if row.metric == "acc_clip"] == [
         row.value for row in together if row.metric == "acc_clip"
     ]
+
+
+def test_a_conflict_of_the_same_name_stands_beside_the_test_with_its_own_groups(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "conflict").mkdir()
+    conflict = tmp_path / "conflict" / "test.txt"
+    shutil.copy(pairs / "test_conflict.txt", conflict)
+    config = report_config(pairs, tmp_path / "out", group_regex=r"test_conflict|\d+\.mp4")
+    rows = bias(replace(config, data=replace(config.data, conflict=conflict, root=pairs)))
+    of = {row.test: row for row in rows if row.metric == "acc_clip"}
+    assert of["test"].low is not None
+    assert of["test (conflict)"].low is None  # all are of one group
+    assert "clip of test (conflict)" in capsys.readouterr().out
 
 
 def test_a_report_goes_on_past_bad_videos_and_names_them(

@@ -76,6 +76,17 @@ def test_every_fraction_is_trained_and_tested_once(
     assert before.items() <= {path: path.stat().st_mtime_ns for path in out.rglob("step_*.pt")}.items()
 
 
+def test_a_test_list_that_was_changed_is_tested_anew(scenes: Path, tmp_path: Path) -> None:
+    test = tmp_path / "test.txt"
+    config = sweep_config(scenes, tmp_path / "few", fractions=(1,))
+    config = replace(config, data=replace(config.data, test=test, root=scenes))
+    videos = read_list(scenes / "test_free.txt")
+    for count in (len(videos), 10):
+        write_list(test, videos.part(np.arange(count), scenes))
+        finetune_or_sweep(config)
+        assert {row["n"] for row in written_rows(config.out)} == {count}
+
+
 def test_a_stopped_sweep_goes_on_where_it_was(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -27,6 +28,7 @@ from dsm.errors import UserError
 from dsm.evaluate.feature_files import load_features, save_features
 from dsm.evaluate.features import Features
 from dsm.evaluate.probe import choose_strength, knn_probe, linear_probe
+from dsm.evaluate.results import read_results
 from dsm.evaluate.search import ArchiveIndex, find_duplicates
 from dsm.models.zoo import create_model
 
@@ -138,6 +140,36 @@ def test_duplicates_are_pairs_of_different_videos() -> None:
     paths[13] = paths[12]  # two clips of one video
     found = list(find_duplicates(Features(rows, np.zeros(50, np.int64), paths), 0.999))
     assert [(one, two) for one, two, _ in found] == [(2, 40)]
+
+
+def test_clips_of_a_video_are_one_group_of_intervals_and_in_one_fold(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As if a table of groups named the videos."""
+    index = load_features(archive)
+    table = tmp_path / "groups.tsv"
+    table.write_text("path\tgroup\n" + "".join(f"{path}\t{path}\n" for path in index.paths))
+    verbs = {
+        "probe": ["--train", str(archive), "--test", str(archive)],
+        "retrieve": ["--gallery", str(archive), "--queries", str(archive), "--shown", "0"],
+    }
+    for verb, words in verbs.items():
+        found = []
+        for name, more in (("clips", []), ("videos", ["--groups", str(table)])):
+            out = tmp_path / verb / name
+            run([verb, *words, "--out", str(out), *more])
+            strength = re.findall("C = [0-9.]+", capsys.readouterr().err)
+            found.append((strength, read_results(out / "results.json")))
+        assert found[0] == found[1]
+
+
+def test_of_every_video_the_copy_is_found_at_a_threshold_of_one() -> None:
+    rows = np.random.default_rng(0).normal(size=(50, 256)).astype(np.float32)
+    paths = [f"{place}.mp4" for place in range(100)]
+    copies = Features(np.tile(rows, (2, 1)), np.zeros(100, np.int64), paths)
+    assert [(one, two) for one, two, _ in find_duplicates(copies, 1)] == [
+        (one, one + 50) for one in range(50)
+    ]
 
 
 def test_weights_that_changed_are_told(archive: Path) -> None:
@@ -296,6 +328,8 @@ def test_a_gallery_page_and_classes_are_written(archive: Path, tmp_path: Path) -
     assert len(classes) == 1 + len(set(index.labels.tolist()))
     metrics = [row["metric"] for row in json.loads((tmp_path / "results.json").read_text())["rows"]]
     assert "mAP" in metrics
+    run([*words, "--shown", "0", "--overwrite"])
+    assert not (tmp_path / "gallery.html").exists()
 
 
 def test_what_stands_above_a_picture_is_written_in_letters_that_are_there() -> None:

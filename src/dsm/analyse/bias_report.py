@@ -83,10 +83,14 @@ def print_table(rows: Sequence[Row], judged: Mapping[str, Judged], *, test: str)
     console.print(table)
     for run, one in judged.items():
         if not skilled(one):
-            console.print(escape(f"{run}: not better than chance, so there is no skill to share out."))
+            console.print(
+                escape(f"{run}: not clearly better than chance, so there is no skill to share out.")
+            )
 
 
 def _cell(row: Row | None) -> str:
-    if row is None or row.low is None or row.high is None:
+    if row is None:
         return "–"
+    if row.low is None or row.high is None:
+        return f"{row.value:.1%}"
     return f"{row.value:.1%} \\[{row.low:.0%}, {row.high:.0%}]"

@@ -142,9 +142,9 @@ def _table(evidence: Evidence, metric: str, title: str) -> dict[str, Any]:
             value, _, spread = (
                 mean_and_spread(evidence.values(run, test, metric)).removesuffix(" %").partition(" ")
             )
-            if not spread:
-                row = next(r for r in evidence.rows if (r.run, r.test, r.metric) == (run, test, metric))
-                spread = f"{100 * (row.low or 0):.0f}–{100 * (row.high or 0):.0f}"
+            row = next(r for r in evidence.rows if (r.run, r.test, r.metric) == (run, test, metric))
+            if not spread and row.low is not None and row.high is not None:
+                spread = f"{100 * row.low:.0f}–{100 * row.high:.0f}"
             is_best = evidence.mean(run, test, metric) == best[test]
             cells.append(Cell(value, spread, is_best))
         lines.append((run, "", cells))

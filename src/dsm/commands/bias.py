@@ -63,7 +63,7 @@ class BiasConfig:
     names: tuple[str, ...] = ()
     """What to call the weights; left out, by their folders or files."""
     groups: Path | None = None
-    """Table whose last column says which test videos belong together; intervals then draw whole groups."""
+    """Table whose last column says which tested videos belong together; intervals then draw whole groups."""
     group_regex: str = ""
     """The same, found in their paths."""
     backbone: str = "i3d"
@@ -100,7 +100,8 @@ def bias(config: BiasConfig) -> list[Row]:
     tests = labelled(config.data.test, config.data.root, least=LEAST)
     conflict = labelled(config.data.conflict, config.data.root) if config.data.conflict else None
     train = labelled(config.data.train, config.data.root) if config.data.train else None
-    groups = find_groups(tests.paths, file=config.groups, regex=config.group_regex)
+    groups = _groups(config, tests)
+    elsewhere_groups = _groups(config, conflict) if conflict else None
     asked = {"test": tests, "train": train, "conflict": conflict}
     left_out = {
         name: LeftOut(videos, least=LEAST if name == "test" else 1)
@@ -130,13 +131,18 @@ def bias(config: BiasConfig) -> list[Row]:
         swapped |= dict.fromkeys(names, float(made.swapped.mean()))
         pictures = made.pictures
         if conflict is not None:
-            elsewhere |= _judge(config, clip, alike, conflict, ("clip",), None, left_out["conflict"])[0]
+            elsewhere |= _judge(
+                config, clip, alike, conflict, ("clip",), elsewhere_groups, left_out["conflict"]
+            )[0]
 
     judged = {name: judged[name] for name in subjects}
     seeds = {name: seed_of(subject.config, config.seed) for name, subject in subjects.items()}
-    rows = rows_of(judged, test=config.data.test.stem, seeds=seeds)
+    test = config.data.test.stem
+    rows = rows_of(judged, test=test, seeds=seeds)
     if config.data.conflict:
-        rows += rows_of(elsewhere, test=config.data.conflict.stem, seeds=seeds)
+        other = config.data.conflict.stem
+        # Lists of two folders may have one name.
+        rows += rows_of(elsewhere, test=other if other != test else f"{other} (conflict)", seeds=seeds)
     labels = _class_names(config, subjects)
     write_results(config.out / "results.json", rows, revision=git_revision())
     write_text(config.out / "classes.csv", classes_csv(judged, labels))
@@ -146,7 +152,7 @@ def bias(config: BiasConfig) -> list[Row]:
     draw_classes(judged, labels, config.out / "bias.png")
     draw_bars(judged, config.out / "bars.png")
     draw_variants(pictures, config.out / "variants.png")
-    print_table(rows, judged, test=config.data.test.stem)
+    print_table(rows, judged, test=test)
     for name, one in left_out.items():
         tell_left_out(config.out / name, one.verdicts)
     for name, share in swapped.items():
@@ -158,6 +164,10 @@ def bias(config: BiasConfig) -> list[Row]:
     files = "results.json, classes.csv, predictions.csv, bias.png, bars.png and variants.png"
     console.print(f"{config.out}: {files}")
     return rows
+
+
+def _groups(config: BiasConfig, videos: VideoList) -> list[str] | None:
+    return find_groups(videos.paths, file=config.groups, regex=config.group_regex)
 
 
 def _load(config: BiasConfig) -> dict[str, Subject]:

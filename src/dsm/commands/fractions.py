@@ -19,7 +19,7 @@ from dsm.analyse.fractions import draw_fractions
 from dsm.commands.card import renew_card
 from dsm.commands.finetune import finetune_command
 from dsm.commands.train import say_next
-from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
+from dsm.commands.video_test import VideoTestConfig, VideoTestData, is_tested, video_test
 from dsm.datasets.classes import class_names, write_classes
 from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.datasets.splits import subset
@@ -133,9 +133,9 @@ def _written(part: VideoList, file: Path) -> Path:
 
 
 def _tested(run: FinetuneConfig, test: Path) -> Sequence[Row]:
-    """The test of a finished run, done once."""
+    """The test of a finished run, done once, and anew where the list holds something else."""
     out = run.out / "test"
-    if (out / "results.json").is_file():
+    if is_tested(out, read_list(test, run.data.root)):
         return read_results(out / "results.json")
     data = VideoTestData(test, run.data.root, run.data.workers)
     rows = video_test(VideoTestConfig(str(run.out), data, out, overwrite=True))

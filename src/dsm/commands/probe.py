@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from dsm.datasets.groups import find_groups
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file, git_revision
 from dsm.errors import UserError
@@ -29,7 +28,7 @@ class ProbeConfig:
     """Folder for results.json."""
     groups: Path | None = None
     """Table (.tsv, .csv: a header, path first, group last) of which videos are alike: no group is in two
-    folds, and intervals are over groups."""
+    folds, and intervals are over groups; left out, the clips of a video are."""
     group_regex: str = ""
     """The same by an expression that finds the group in a path."""
     k: int = 20
@@ -53,8 +52,8 @@ def probe_command(config: ProbeConfig) -> None:
     train, test = load_features(config.train), load_features(config.test)
     need_classes(train)
     test.need_labels("test features")
-    inside = find_groups(train.paths, file=config.groups, regex=config.group_regex)
-    groups = find_groups(test.paths, file=config.groups, regex=config.group_regex)
+    inside = train.groups(file=config.groups, regex=config.group_regex)
+    groups = test.groups(file=config.groups, regex=config.group_regex)
     unseen = np.setdiff1d(test.labels, train.labels)
     if len(unseen):
         console.print(f"{len(unseen)} classes of the test are not among those of training.", style="yellow")
@@ -70,9 +69,10 @@ def probe_command(config: ProbeConfig) -> None:
         rows.append(row_of(run, seed, name, f"{metric}_mean_class", mean, len(hits)))
     write_results(file, rows, revision=git_revision())
     print_rows(rows)
+    by = "groups" if config.groups or config.group_regex else "videos"
     most = np.bincount(test.labels).max() / len(test)
     console.print(
-        f"regularisation C = {chosen.strength:g}, by {'groups' if inside else 'videos'} in cross-validation "
+        f"regularisation C = {chosen.strength:g}, by {by} in cross-validation "
         f"({chosen.accuracy[chosen.strength]:.1%} there); the most frequent class is {most:.1%} of the test"
     )
     console.print(f"written: {file}")

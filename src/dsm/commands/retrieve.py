@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dsm.datasets.groups import find_groups
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file, git_revision
 from dsm.errors import UserError
@@ -50,7 +49,7 @@ class RetrieveConfig:
     """Folder for results.json, neighbours.tsv, classes.csv and gallery.html."""
     groups: Path | None = None
     """Table (.tsv, .csv: a header, path first, group last) of which videos are alike: intervals are over
-    groups of queries."""
+    groups of queries, and left out, of clips over their videos."""
     group_regex: str = ""
     """The same by an expression that finds the group in a path."""
     across_groups: bool = False
@@ -75,8 +74,8 @@ def retrieve_command(config: RetrieveConfig) -> list[Row]:
     gallery = load_features(config.gallery)
     same = config.queries.exists() and config.queries.samefile(config.gallery)
     queries = gallery if same else load_features(config.queries)
-    groups = find_groups(queries.paths, file=config.groups, regex=config.group_regex)
-    theirs = find_groups(gallery.paths, file=config.groups, regex=config.group_regex)
+    groups = queries.groups(file=config.groups, regex=config.group_regex)
+    theirs = gallery.groups(file=config.groups, regex=config.group_regex)
     across = (theirs, groups) if config.across_groups and theirs and groups else None
     apart = kept_apart(gallery, queries, across)
     found = retrieve(gallery, queries, apart=apart)
@@ -107,9 +106,10 @@ def retrieve_command(config: RetrieveConfig) -> list[Row]:
     )
     if apart is not None and not across:
         console.print("a video is not counted among its own neighbours")
-    written = files[:3]
-    if config.shown and _draw_gallery(files[3], gallery, queries, found, config.shown):
-        written = files
+    written = files
+    if not config.shown or not _draw_gallery(files[3], gallery, queries, found, config.shown):
+        files[3].unlink(missing_ok=True)  # of earlier results
+        written = files[:3]
     console.print(f"written: {', '.join(map(str, written))}")
     return rows
 
@@ -130,10 +130,13 @@ def _table(rows: Sequence[Row], by_chance: Sequence[float], title: str) -> Table
     for name in ("", *(row.metric for row in rows)):
         table.add_column(name, justify="right")
     table.add_row("found", *(f"{row.value:.1%}" for row in rows))
-    intervals = [(row.low or 0.0, row.high or 0.0) for row in rows]
-    table.add_row("95 %", *(f"{100 * low:.0f}–{high:.0%}" for low, high in intervals))
+    table.add_row("95 %", *(_interval(row) for row in rows))
     table.add_row("chance", *(f"{value:.1%}" for value in by_chance))
     return table
+
+
+def _interval(row: Row) -> str:
+    return "" if row.low is None or row.high is None else f"{100 * row.low:.0f}–{row.high:.0%}"
 
 
 def _neighbours_tsv(gallery: Features, queries: Features, found: Retrieval) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,9 @@ from dsm.datasets.classes import check_class_names
 from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import VideoList, read_list
 from dsm.datasets.reading import ClipConfig, clip_of
-from dsm.engine.extraction import ExtractSettings, extract_to_file
+from dsm.engine.extraction import ExtractSettings, digest_list, extract_to_file
 from dsm.engine.progress import console
-from dsm.engine.runfolder import claim_by_settings, git_revision, lasting
+from dsm.engine.runfolder import claim_by_settings, git_revision, lasting, read_marker
 from dsm.errors import UserError
 from dsm.evaluate.bootstrap import class_mean_interval
 from dsm.evaluate.disagreement import (
@@ -36,6 +37,9 @@ from dsm.files import csv_text, write_text
 from dsm.models.weights import load_classifier
 
 PROBABILITIES = "probabilities.npz"
+RESULTS = "results.json"
+MARKER = "test.json"
+LIST = "list_digest"
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,11 @@ class VideoTestConfig:
             raise UserError(f"{self.out}: --against wants the folder of another test than --out.")
 
 
+def is_tested(out: Path, videos: VideoList) -> bool:
+    """Whether a test of this very list came to its end in a folder."""
+    return (out / RESULTS).is_file() and (read_marker(out / MARKER) or {}).get(LIST) == digest_list(videos)
+
+
 def video_test(config: VideoTestConfig) -> list[Row]:
     """Test, write everything down, print the table."""
     videos = read_list(config.data.test, config.data.root)
@@ -96,9 +105,9 @@ def video_test(config: VideoTestConfig) -> list[Row]:
         other = read_answers(config.against)
         labels = [names[label] for label in videos.labels]
         check_same_list(config.against, other, videos.paths, labels)
-    # Whom a test is compared with changes nothing in it.
-    settings = lasting(config, but=("against",))
-    claim_by_settings(config.out, "test.json", settings, what="a test", overwrite=config.overwrite)
+    # Whom a test is compared with changes nothing in it; another list under the same name changes all.
+    settings = lasting(config, but=("against",)) | {LIST: digest_list(videos)}
+    claim_by_settings(config.out, MARKER, settings, what="a test", overwrite=config.overwrite)
     found = _predict(config, classifier, videos, clip_of(about["clip"]))
     test = config.data.test.stem
     group_of = dict(zip(videos.paths, groups, strict=True)) if groups is not None else None
@@ -109,7 +118,7 @@ def video_test(config: VideoTestConfig) -> list[Row]:
     draw_confusion(found.confusion(), names, config.out / "confusion.png")
     title = f"{config.weights} tested on {test}"
     write_confusion_page(config.out / "confusion.html", found, names, title=title)
-    write_results(config.out / "results.json", rows, revision=git_revision())  # last: the test is done
+    write_results(config.out / RESULTS, rows, revision=git_revision())  # last: the test is done
     print_rows(rows)
     console.print(
         f"{config.out}: results.json, predictions.csv, classes.csv, confusion.html, confusion.png, "
@@ -176,7 +185,8 @@ def _tell_against(
     ):  # fmt: skip
         print(f"  {words:18s} {count:6d}")
     value, low, high = counts.difference
-    print(f"{'top1 less its top1':20s} {value:+6.1%}  [{low:+.1%}, {high:+.1%}]")
+    interval = "" if math.isnan(low) else f"  [{low:+.1%}, {high:+.1%}]"
+    print(f"{'top1 less its top1':20s} {value:+6.1%}{interval}")
     console.print(f"{out / 'disagreements.csv'}: where the two differ")
 
 

@@ -23,7 +23,7 @@ Weights = NDArray[np.float64]
 
 
 class Interval(NamedTuple):
-    """A number with its 95 % percentile interval."""
+    """A number with its 95 % percentile interval, which is NaN where it cannot be told."""
 
     value: float
     low: float
@@ -45,6 +45,9 @@ def bootstrap(
             for which it has no number (NaN) does not count.
         groups: of each video; drawn whole. None draws videos.
 
+    Returns:
+        The sample's own number; of a single video, or of videos that are all of one group, without interval.
+
     Raises:
         UserError: there is no video, or not one group a video.
     """
@@ -54,6 +57,9 @@ def bootstrap(
         raise UserError(f"{len(groups)} groups for {count} videos; each video needs one.")
     members = np.unique(np.asarray(groups), return_inverse=True)[1] if groups is not None else None
     units = count if members is None else int(members.max()) + 1
+    value = float(statistic(np.ones((1, count)))[0])
+    if units == 1:
+        return Interval(value, float("nan"), float("nan"))
     rng = np.random.default_rng(seed)
     found = []
     at_once = max(1, MOST // max(units, count))
@@ -61,7 +67,7 @@ def bootstrap(
         drawn = rng.multinomial(units, np.full(units, 1 / units), min(at_once, draws - first)).astype(float)
         found.append(statistic(drawn if members is None else drawn[:, members]))
     low, high = np.nanquantile(np.concatenate(found), [0.025, 0.975])
-    return Interval(float(statistic(np.ones((1, count)))[0]), float(low), float(high))
+    return Interval(value, float(low), float(high))
 
 
 def mean_interval(values: NDArray[Any], *, groups: Sequence[str] | None = None) -> Interval:

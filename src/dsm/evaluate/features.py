@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dsm.datasets.groups import find_groups
 from dsm.errors import UserError
 
 
@@ -47,6 +49,14 @@ class Features:
         """What tells videos apart: the path, under the folder it counts from where that is known."""
         root = str(self.meta.get("root", ""))
         return [f"{root}/{path}" for path in self.paths] if root else self.paths
+
+    def groups(self, *, file: Path | None, regex: str) -> list[str] | None:
+        """Which rows belong together: as a table or an expression says, else the clips of a video.
+
+        None where every row stands alone.
+        """
+        found = find_groups(self.paths, file=file, regex=regex)
+        return self.identities() if found is None and self.times is not None else found
 
     def need_labels(self, name: str) -> None:
         """Raise UserError where a label is missing; ``name`` says of what."""

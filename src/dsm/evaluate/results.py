@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -57,9 +58,10 @@ def share(
 
 
 def row_of(run: str, seed: int, test: str, metric: str, found: Interval, n: int) -> Row:
-    """An interval as a row of the results; of a single video there is none."""
+    """An interval as a row of the results; low and high are None where there is none."""
     value, low, high = found
-    return Row(run, seed, test, metric, value, low if n > 1 else None, high if n > 1 else None, n)
+    known = not math.isnan(low)
+    return Row(run, seed, test, metric, value, low if known else None, high if known else None, n)
 
 
 def run_and_seed(meta: Mapping[str, Any]) -> tuple[str, int]:

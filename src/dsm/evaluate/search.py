@@ -96,6 +96,10 @@ def _build_faiss(features: Features) -> Any:
     return index
 
 
+ROUNDING = 1e-6
+"""How far the cosine of a row with its copy may fall short of 1."""
+
+
 def find_duplicates(features: Features, threshold: float) -> Iterator[tuple[int, int, float]]:
     """Pairs of rows of different videos whose cosine is at least a threshold: earlier row, later row, cosine.
 
@@ -108,7 +112,7 @@ def find_duplicates(features: Features, threshold: float) -> Iterator[tuple[int,
         for second in range(first, count, BLOCK):
             two = torch.from_numpy(unit_rows(features.features[second : second + BLOCK]))
             cosines = (one @ two.T).numpy()
-            rows, columns = np.nonzero(cosines >= threshold)
+            rows, columns = np.nonzero(cosines >= threshold - ROUNDING)
             for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
                 a, b = first + row, second + column
                 if a < b and videos[a] != videos[b]:
