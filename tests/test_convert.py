@@ -54,6 +54,13 @@ def test_kinetics_lists_what_was_downloaded_and_names_the_rest(tmp_path: Path) -
     ]
     assert train.labels.tolist() == [0, 1]
     assert (tmp_path / "l" / "classes.txt").read_text() == "air drumming\nzumba\n"
+    (videos / "zumba" / "gone_000005_000015.mp4").touch()
+    out = dsm(
+        "data", "convert", "kinetics", "--annotations", notes, "--videos", videos, "--out", tmp_path / "l",
+        "--overwrite",
+    )  # fmt: skip
+    assert out.returncode == 0, told(out)
+    assert not (tmp_path / "l" / "absent.txt").exists()
     (tmp_path / "elsewhere").mkdir()
     out = dsm(
         "data", "convert", "kinetics", "--annotations", notes, "--videos", tmp_path / "elsewhere",

@@ -235,6 +235,11 @@ def test_inspect_tells_what_is_loaded_left_and_missing(
     torch.save({"a.b": torch.zeros(3)}, tmp_path / "other.pth")
     cli.run(["weights", "inspect", str(tmp_path / "other.pth")])
     assert "no encoder that dsm knows" in capsys.readouterr().out
+    torch.save({"red\x1b[31m.[/b]": torch.zeros(3)}, tmp_path / "[b]a.pth")
+    cli.run(["weights", "inspect", str(tmp_path / "[b]a.pth")])
+    told = capsys.readouterr().out
+    assert "[b]a.pth: 1 tensors" in told
+    assert "red\\x1b[31m.[/b] (3,)" in told
 
 
 def test_every_source_maps_to_a_backbone_there_is() -> None:

@@ -20,6 +20,7 @@ from dsm.commands.run_recipe import (
     RecipesConfig,
     RunRecipeConfig,
     _settings,
+    pretraining,
     recipes_command,
     run_recipe,
 )
@@ -125,6 +126,16 @@ def test_a_recipe_pretrains_fine_tunes_and_tests(
     assert json.loads((tmp_path / "run" / "results.json").read_text())["rows"] == rows
     with pytest.raises(UserError, match="of other settings"):
         run_recipe(run_config(scenes, tmp_path / "run", "table-ucf101-i3d-moco"))
+
+
+def test_epochs_that_are_asked_for_count_where_a_recipe_has_steps(scenes: Path, tmp_path: Path) -> None:
+    recipe = find_recipe("still-camera").pretrain
+    assert recipe is not None
+    assert recipe.steps
+    for changes, counted in ((Changes(epochs=3), (3, None)), (Changes(epochs=3, steps=5), (3, 5)),
+                             (Changes(), (recipe.epochs, recipe.steps))):  # fmt: skip
+        made = pretraining(run_config(scenes, tmp_path, "still-camera", pretrain=changes), recipe)
+        assert (made.epochs, made.steps) == counted
 
 
 @pytest.mark.parametrize("name", OWN)

@@ -14,7 +14,7 @@ from runs import BOLD
 
 from dsm.analyse.alt_texts import picture_told
 from dsm.analyse.figures import COLOURS, looks_of, write_film_strip
-from dsm.analyse.result_tables import seed_tables
+from dsm.analyse.result_tables import Cell, result_tables, seed_tables
 from dsm.analyse.run_record import differences, over_seeds, read_run, short_names
 from dsm.commands.report import ReportConfig, read_given, report, told_apart
 from dsm.engine.runfolder import read_gradients
@@ -96,6 +96,9 @@ def test_pictures_are_told_by_their_numbers(tmp_path: Path) -> None:
         "Which class is taken for which: of 2, best is run (100% right), worst walk (25% right, most often "
         "taken for run)"
     )
+    for strange in (b"class,top1,most often taken for\nwalk\n", "class\n\xe9".encode("latin-1")):
+        (tmp_path / "classes.csv").write_bytes(strange)
+        assert picture_told(tmp_path / "confusion.png", []).startswith("confusion.png of")
 
 
 def test_a_run_that_is_being_written_can_be_shown(runs: Path, tmp_path: Path) -> None:
@@ -144,6 +147,10 @@ def test_seeds_of_one_experiment_are_told_together(runs: Path) -> None:
     cell = table.lines[0][2][0]
     assert cell
     assert (cell.value, cell.spread) == ("60.0", "± 14.1")
+    (table,) = seed_tables([*rows, replace(rows[0], low=0.4)], groups)  # told by a second file
+    assert table.lines[0][2][0] == cell
+    (table,) = result_tables([rows[2], rows[2]])
+    assert table.lines[0][2] == [Cell("90.0", "0–100", False)]
 
 
 def _with_results(folder: Path, content: object, told, run: Path) -> str:  # type: ignore[no-untyped-def]

@@ -181,6 +181,25 @@ def test_measurements_of_other_weights_are_not_taken(
     assert not (base / BOLD / "bias").exists()
 
 
+def test_measurements_of_other_groups_are_not_taken(runs: Path, data: ReportData, tmp_path: Path) -> None:
+    table = tmp_path / "groups.tsv"
+    config = ReportConfig(
+        (runs / "moco",), tmp_path / "report.html", data, groups=table, windows=1, shown=0, maps=0,
+        measures=("retrieval",), overwrite=True,
+    )  # fmt: skip
+    assert data.train
+    assert data.test
+    paths = [path for file in (data.train, data.test) for path in read_list(file, data.root).paths]
+    intervals = []
+    for groups in (paths, [str(place % 6) for place in range(len(paths))]):
+        lines = [f"{path}\t{group}\n" for path, group in zip(paths, groups, strict=True)]
+        table.write_text("path\tgroup\n" + "".join(lines))
+        report(config)
+        row = read_results(tmp_path / "report" / "moco" / "retrieval" / "results.json")[0]
+        intervals.append((row.low, row.high))
+    assert intervals[0] != intervals[1]
+
+
 def test_mistakes_are_told_in_one_sentence(
     runs: Path,
     data: ReportData,

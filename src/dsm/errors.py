@@ -17,8 +17,12 @@ class UserError(Exception):
     """One clear sentence: what is wrong, where, and what to do. The command exits with code 2."""
 
     def __str__(self) -> str:
-        # It may quote a stranger's file, and a terminal obeys what it is sent.
-        return _CONTROL.sub(lambda found: repr(found[0])[1:-1], super().__str__())
+        return without_control(super().__str__())  # it may quote a stranger's file
+
+
+def without_control(text: str) -> str:
+    """A stranger's text for a terminal, which obeys what it is sent: control characters are escaped."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def has_control(text: str) -> bool:

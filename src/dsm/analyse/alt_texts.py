@@ -111,7 +111,10 @@ def _results(rows: Iterable[Row]) -> str:
 
 
 def _table(file: Path) -> list[dict[str, str]]:
-    if not file.is_file():
+    """Its lines; none where it is no such table, which others may have written."""
+    try:
+        with file.open(encoding="utf-8", newline="") as opened:
+            lines = list(csv.DictReader(opened))
+    except (OSError, UnicodeDecodeError, csv.Error):
         return []
-    with file.open(encoding="utf-8", newline="") as opened:
-        return list(csv.DictReader(opened))
+    return [] if any(None in line.values() for line in lines) else lines

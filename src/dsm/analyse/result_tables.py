@@ -57,7 +57,9 @@ def result_tables(rows: Sequence[Row]) -> list[ResultTable]:
     """A table for each test, in the order in which they come."""
     tables = []
     for test in dict.fromkeys(row.test for row in rows):
-        own = [row for row in rows if row.test == test]
+        # What two files tell of one run is one number, and no spread.
+        told = {(row.run, row.seed, row.metric, row.value): row for row in rows if row.test == test}
+        own = list(told.values())
         runs = list(dict.fromkeys(row.run for row in own))
         lines = []
         for metric in dict.fromkeys(row.metric for row in own):

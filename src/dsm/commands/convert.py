@@ -116,6 +116,7 @@ def _count(name: str, count: int, published: dict[str, int], lost: int = 0) -> N
 
 def _tell_absent(config: ConvertConfig, absent: list[str]) -> None:
     if not absent:
+        (config.out / ABSENT).unlink(missing_ok=True)  # of an earlier call
         return
     unique = list(dict.fromkeys(absent))
     write_text(config.out / ABSENT, "".join(f"{path}\n" for path in unique))

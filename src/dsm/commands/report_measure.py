@@ -83,7 +83,7 @@ def claim(
     made_by: dict[str, Any] = {
         "train": digest_list(lists.train),
         "test": digest_list(lists.test),
-        "groups": [str(settings.groups), settings.group_regex],
+        "groups": [settings.groups and _digest(settings.groups), settings.group_regex],
         "windows": settings.windows,
     }
     every = []

@@ -220,8 +220,10 @@ def _changed(config: RunRecipeConfig, part: Any, changes: Changes) -> Any:
     clip = replace(clip, frames=changes.frames or clip.frames, stride=changes.stride or clip.stride)
     workers = part.data.workers if config.data.workers is None else config.data.workers
     data = replace(part.data, batch_size=changes.batch_size or part.data.batch_size, workers=workers)
+    # Where a recipe counts in steps, these would win over the epochs that are asked for.
+    steps = changes.steps or (None if changes.epochs else part.steps)
     return replace(
-        part, clip=clip, data=data, epochs=changes.epochs or part.epochs, steps=changes.steps or part.steps,
+        part, clip=clip, data=data, epochs=changes.epochs or part.epochs, steps=steps,
         backbone=config.backbone or part.backbone, devices=config.devices or part.devices,
         precision=config.precision or part.precision, seed=config.seed,
     )  # fmt: skip

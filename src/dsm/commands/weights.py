@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
 
-from dsm.errors import UserError
+from dsm.errors import UserError, without_control
 from dsm.models.foreign import LoadReport, find_tensors, recognise
 from dsm.models.weights import Exported, is_ours, load_weights, read_file
 
@@ -30,33 +30,37 @@ class InspectConfig:
 
 def inspect(config: InspectConfig) -> None:
     """Print what it is, what of it would be loaded, what would be left, and what is missing."""
-    out = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+
+    def tell(text: str) -> None:
+        console.print(without_control(text))  # names are a stranger's
+
     state = read_file(config.file)
     if is_ours(state) or isinstance(state, Exported):
         loaded = load_weights(config.file)
         settings = loaded.config.get("model", {})
         backbone = loaded.config["backbone"]
-        out.print(f"{config.file}: of dsm itself; method {loaded.name}, {backbone} {settings}")
+        tell(f"{config.file}: of dsm itself; method {loaded.name}, {backbone} {settings}")
         return
     tensors = find_tensors(state)
     if not tensors:
         raise UserError(f"{config.file}: holds no tensors by name.")
     match = recognise(tensors)
     if match is None:
-        out.print(f"{config.file}: {len(tensors)} tensors of no encoder that dsm knows")
-        _list(out, "tensors", [f"{n} {tuple(t.shape)}" for n, t in tensors.items()], config.names)
+        tell(f"{config.file}: {len(tensors)} tensors of no encoder that dsm knows")
+        _list(tell, "tensors", [f"{n} {tuple(t.shape)}" for n, t in tensors.items()], config.names)
         return
     report = match.report
-    out.print(
+    tell(
         f"{config.file}: {report.backbone} {match.settings}, as {report.source} writes it"
         + (f", behind '{report.prefix}'" if report.prefix else "")
     )
     head = ", and a projection head" if match.head else ""
-    out.print(f"fills {report.share:.1%} of the encoder: {len(report.loaded)} tensors{head}")
-    out.print(_pictures(report))
-    _list(out, "missing", report.missing, config.names)
-    _list(out, "of another shape", report.unfit, config.names)
-    _list(out, "left in the file", report.left, config.names)
+    tell(f"fills {report.share:.1%} of the encoder: {len(report.loaded)} tensors{head}")
+    tell(_pictures(report))
+    _list(tell, "missing", report.missing, config.names)
+    _list(tell, "of another shape", report.unfit, config.names)
+    _list(tell, "left in the file", report.left, config.names)
 
 
 def _pictures(report: LoadReport) -> str:
@@ -66,10 +70,10 @@ def _pictures(report: LoadReport) -> str:
     return f"pictures: mean {mean}, spread {std}; converted when loaded"
 
 
-def _list(out: Console, title: str, names: list[str], most: int) -> None:
+def _list(tell: Callable[[str], None], title: str, names: list[str], most: int) -> None:
     if names:
-        out.print(f"{title} ({len(names)}):")
+        tell(f"{title} ({len(names)}):")
         for name in names[: most or None]:
-            out.print(f"  {escape(name)}")
+            tell(f"  {name}")
         if most and len(names) > most:
-            out.print(f"  and {len(names) - most} more (--names 0 names all)")
+            tell(f"  and {len(names) - most} more (--names 0 names all)")

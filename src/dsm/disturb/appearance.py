@@ -20,7 +20,8 @@ from dsm.disturb.warp import working_dtype
 from dsm.errors import UserError
 
 Source = Literal["clip", "batch"]
-"""Whose frame is mixed in: one of the clip itself, or of the next clip of the batch."""
+"""Whose frame is mixed in: one of the clip itself, or of the next clip of the batch. Of several processes
+each takes the next of its own part, so that pictures need not travel."""
 
 
 @dataclass(frozen=True)

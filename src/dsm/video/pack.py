@@ -125,7 +125,7 @@ def write_shard(
     """
     members: dict[str, Member] = {}
     left_out: dict[str, str] = {}
-    with written_aside(shard) as aside, tarfile.open(aside, "w", format=tarfile.USTAR_FORMAT) as tar:
+    with written_aside(shard) as aside, tarfile.open(aside, "w", format=tarfile.GNU_FORMAT) as tar:
         for number, (name, file) in enumerate(videos):
             try:
                 array, fps = _decode(file, short_side, square)
