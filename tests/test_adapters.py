@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from runs import small_run
 
+from dsm.commands.extract import ExtractConfig, extract
+from dsm.datasets.reading import ClipChanges, ClipConfig
+from dsm.engine.pretrain import pretrain
 from dsm.errors import UserError
 from dsm.models.adapters import TRANSFORMERS
 from dsm.models.foreign import recognise
@@ -97,6 +101,32 @@ def test_torchvisions_weights_give_torchvisions_features(
     with torch.no_grad():
         expected = their(clip)
         assert (our(clip) - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_a_setting_that_fetches_code_is_no_setting() -> None:
+    pytest.importorskip("transformers")
+    with pytest.raises(UserError, match="hf:videomae has no setting 'attn_implementation'"):
+        create_model("hf:videomae", attn_implementation="somebody/kernel")
+
+
+def test_a_network_that_takes_no_such_clips_is_told_before_anything_is_written(
+    scenes: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("transformers")
+    save_small_transformer(tmp_path / "videomae.pt")
+    kept = tmp_path / "out" / "checkpoints" / "kept.txt"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    wrong = ClipConfig(frames=4, stride=1, resize=56, size=48)
+    told = "does not take clips of 3x4x48x48"
+    with pytest.raises(UserError, match=told):
+        pretrain(small_run(scenes, tmp_path / "out", weights=str(tmp_path / "videomae.pt"), clip=wrong,
+                           overwrite=True))  # fmt: skip
+    with pytest.raises(UserError, match=told):
+        extract(ExtractConfig(str(tmp_path / "videomae.pt"), scenes / "train.txt", tmp_path / "f.npz",
+                              clip=ClipChanges(frames=4, resize=56, size=48)))  # fmt: skip
+    assert kept.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"videomae.pt", "out"}
 
 
 def test_what_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,13 @@ def test_kinetics_lists_what_was_downloaded_and_names_the_rest(tmp_path: Path) -
     )  # fmt: skip
     assert out.returncode == 0, told(out)
     assert not (tmp_path / "l" / "absent.txt").exists()
+    (videos / "val1_000003_000013.mkv").unlink()
+    out = dsm(
+        "data", "convert", "kinetics", "--annotations", notes, "--videos", videos, "--out", tmp_path / "l",
+        "--overwrite",
+    )  # fmt: skip
+    assert out.returncode == 0, told(out)
+    assert not (tmp_path / "l" / "val.txt").exists()
     (tmp_path / "elsewhere").mkdir()
     out = dsm(
         "data", "convert", "kinetics", "--annotations", notes, "--videos", tmp_path / "elsewhere",
@@ -102,6 +109,12 @@ def test_diving48_knows_its_frames(tmp_path: Path) -> None:
             "ucf101",
             {"classInd.txt": "1 A\n", "trainlist01.txt": "B/v.avi 1\n"},
             "'B' is none of the 1 classes",
+        ),
+        ("ucf101", {"classInd.txt": "Archery\n"}, "expected `number name` a line"),
+        (
+            "diving48",
+            dict.fromkeys(("Diving48_V2_train.json", "Diving48_V2_test.json"), "[]"),
+            "name no video",
         ),
         ("hmdb51", {"x.txt": ""}, "holds no CLASS_test_split1.txt"),
         ("hmdb51", {"run_test_split1.txt": "a.avi 3\n"}, "expected `NAME 0|1|2`"),

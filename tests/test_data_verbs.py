@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -93,6 +94,42 @@ def test_frames_become_folders_that_are_read_like_their_videos(small_list: Path,
     written = picture.stat().st_mtime_ns
     assert dsm(*other, "--overwrite").returncode == 0  # as after a stop: it goes on
     assert picture.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("verb", [["subset", "--fraction", "0.5"], ["split"]])
+def test_a_seed_below_zero_is_told(verb: list[str], small_list: Path, tmp_path: Path) -> None:
+    out = dsm("data", verb[0], small_list, *verb[1:], "--out", tmp_path / "out", "--seed", "-1")
+    assert out.returncode == 2
+    assert "seed must not be below 0" in out.stderr
+
+
+def test_frames_of_a_video_do_not_go_into_those_of_another(scenes: Path, tmp_path: Path) -> None:
+    videos = read_list(scenes / "train.txt")
+    for name, place in (("day1/cam2.mp4", 0), ("day1.mp4", 1)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(videos.file(place), tmp_path / name)
+    (tmp_path / "list.txt").write_text("day1/cam2.mp4\nday1.mp4\n")
+    out = dsm("data", "frames", tmp_path / "list.txt", "--out", tmp_path / "frames")
+    assert out.returncode == 2, told(out)
+    assert "frames of the one would go into the other's" in out.stderr
+    assert not (tmp_path / "frames").exists()
+
+
+def test_synth_replaces_other_scenes_and_nothing_else(tmp_path: Path) -> None:
+    small = ("--train", "8", "--test", "8", "--frames", "8", "--size", "32", "--workers", "1")
+    out = tmp_path / "scenes"
+    assert dsm("data", "synth", out, *small).returncode == 0
+    (out / "features.npz").touch()
+    assert dsm("data", "synth", out, *small, "--overwrite").returncode == 0
+    assert dsm("data", "synth", out, *small[:-1], "0", "--seed", "1", "--overwrite").returncode == 2
+    assert (out / "features.npz").exists()
+    assert "--overwrite" in dsm("data", "synth", out, *small, "--seed", "1").stderr
+    assert dsm("data", "synth", out, *small, "--seed", "1", "--overwrite").returncode == 0
+    assert not (out / "features.npz").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "motionscenes.json").write_text("{}")
+    assert dsm("data", "synth", tmp_path / "mine", *small, "--overwrite").returncode == 2
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["motionscenes.json"]
 
 
 @pytest.mark.parametrize("path", ["/abs/a b.mp4", "../../up.mp4", "x/../../../y.avi", "..", "/"])

@@ -263,6 +263,23 @@ def test_random_weights_are_drawn_as_asked(
     assert any(not torch.equal(found["own"][name], tensor) for name, tensor in found["xavier"].items())
 
 
+def test_no_card_tells_of_a_run_that_trained_other_weights(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = {"command": "dsm pretrain --of-another-run", "config": {}, "versions": {}, "revision": None,
+             "data": {"list": "big.txt", "videos": 9000, "frames": None}}  # fmt: skip
+    (run / "config.json").write_text(json.dumps(about))
+    monkeypatch.chdir(run)
+    export(
+        capsys, monkeypatch, "--weights", "none", "--backbone", "tiny", "--out", tmp_path / "x.safetensors"
+    )
+    assert "9000" not in (tmp_path / "x.safetensors.md").read_text()
+    newest = next((run / "checkpoints").glob("*.pt"))
+    monkeypatch.chdir(newest.parent)
+    export(capsys, monkeypatch, "--weights", newest.name, "--out", tmp_path / "y.safetensors")
+    assert "9000" in (tmp_path / "y.safetensors.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

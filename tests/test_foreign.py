@@ -23,7 +23,7 @@ from dsm.datasets.reading import ClipChanges
 from dsm.engine.finetune import FinetuneConfig, FinetuneData, finetune
 from dsm.errors import UserError
 from dsm.methods.classify import ClassifyConfig
-from dsm.models.foreign import Renormalized, find_tensors, recognise
+from dsm.models.foreign import Renormalized, build, find_tensors, recognise
 from dsm.models.sources import SOURCES
 from dsm.models.weights import load_weights
 from dsm.models.zoo import create_model
@@ -183,6 +183,17 @@ def test_a_file_that_fills_too_little_is_refused_unless_part_is_wanted(tmp_path:
         export(exported)
     export(replace(exported, partial=True))
     assert (tmp_path / "half.safetensors").is_file()
+
+
+def test_a_head_that_does_not_fit_is_told_and_a_file_that_holds_itself_is_left() -> None:
+    match = recognise(random_state("r3d18", {}, as_hara))
+    assert match
+    wrong = replace(match, head=(torch.zeros(128, 7), torch.zeros(128)))
+    with pytest.raises(UserError, match=r"x\.pth: its projection head of 128x7 does not fit features of 512"):
+        build(wrong, partial=False, head=True, name="x.pth")
+    endless: dict[str, Any] = {}
+    endless["model"] = endless["state_dict"] = endless
+    assert not find_tensors(endless)
 
 
 class Evil:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ from dsm.engine.loading import Batches
 from dsm.engine.optim import OptimConfig, learning_rate
 from dsm.engine.pretrain import pretrain
 from dsm.engine.processes import trains_on_cpu
-from dsm.engine.run import DataConfig
+from dsm.engine.run import DataConfig, train_once
 from dsm.engine.runfolder import read_metrics
 from dsm.errors import UserError
 from dsm.methods import METHODS, MethodSettings, create_method
@@ -118,6 +119,32 @@ def test_a_corrupt_newest_checkpoint_is_passed_over(scenes: Path, tmp_path: Path
     pretrain(config(scenes, part, resume=True))
     assert newest.with_suffix(".unreadable").stat().st_size == 1000
     assert equal(weights_of(whole), weights_of(part))
+
+
+def test_a_checkpoint_that_the_disk_does_not_give_stays_as_it_is(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = pretrain(config(scenes, tmp_path / "run"))
+    before = list_checkpoints(run)
+
+    def fails(*args: object, **options: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(torch, "load", fails)
+    with pytest.raises(UserError, match=r"cannot be read now \(Input/output error\)"):
+        pretrain(config(scenes, run, resume=True))
+    assert list_checkpoints(run) == before
+
+
+def test_larger_work_does_not_empty_a_run_whose_checkpoints_are_broken(scenes: Path, tmp_path: Path) -> None:
+    run = pretrain(config(scenes, tmp_path / "run"))
+    (run / "results.json").unlink()  # as if stopped before its end
+    for path in list_checkpoints(run):
+        path.write_bytes(path.read_bytes()[:1000])
+    for told in ("none of its checkpoints can be read", "remove this folder to train it anew"):
+        with pytest.raises(UserError, match=told):
+            train_once(config(scenes, run), pretrain)
+    assert list((run / "checkpoints").glob("*.unreadable"))
 
 
 def test_an_existing_run_is_never_overwritten_by_accident(scenes: Path, tmp_path: Path) -> None:

@@ -139,6 +139,8 @@ def test_all_kinds_and_more_clips_measured_than_shown(
         (("--out", "a.png", "--kinds", "smoth"), "did you mean"),
         (("--out", "a.png", "--clip.modality", "flow"), "leave --clip.modality at rgb"),
         (("--out", "a.png", "--show", "0"), "at least 1"),
+        (("--out", "a.png", "--clip.frames", "1"), "at least 2 frames and 11 pixels"),
+        (("--out", "a.png", "--clip.size", "10"), "at least 2 frames and 11 pixels"),
     ],
 )
 def test_wrong_settings_are_one_sentence(listed: Path, words: tuple[str, ...], said: str) -> None:
@@ -154,3 +156,15 @@ def test_videos_that_cannot_be_read_are_named_and_left_out(
     told = capsys.readouterr().err
     assert "left out" in told
     assert "missing.mp4" in told
+
+
+@pytest.mark.parametrize("kind", ["local", "background"])
+def test_a_video_beside_one_that_cannot_be_read_is_shown(
+    small_list: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    lines = small_list.read_text().splitlines()
+    small_list.write_text(f"{lines[0]}\nmissing.mp4 0 12\n")
+    run(str(small_list), "--out", str(tmp_path / "a.png"), "--kinds", kind, *SMALL)
+    told = capsys.readouterr().err
+    assert "1 clips shown" in told
+    assert told.count("missing.mp4") <= 1

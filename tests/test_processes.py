@@ -150,6 +150,49 @@ def test_a_signal_saves_in_all_processes_at_the_same_step(scenes: Path, tmp_path
     assert read_metrics(tmp_path / "run")[-1]["step"] == steps
 
 
+# Longer than torch waits for processes that are told to stop, if it is not asked to be patient.
+LONG_STEP = """
+import time
+from dsm.engine.trainer import Trainer
+step = Trainer.train_step
+def long(self, *args):
+    if self.step == 3:
+        time.sleep(40)
+    return step(self, *args)
+Trainer.train_step = long
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_waits_for_a_long_step_and_saves(scenes: Path, tmp_path: Path) -> None:
+    process = start(scenes, tmp_path / "run", method="dsm", devices=2, steps=100, more=LONG_STEP)
+    wait_for_lines(tmp_path / "run", 3)
+    time.sleep(2)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, told
+    assert list_checkpoints(tmp_path / "run")[-1].name == "step_00000004.pt"
+
+
+DRAWS = """
+import torch
+from dsm.engine.trainer import Trainer
+render = Trainer.render
+def told(self, batch):
+    with (self.config.out / f"drawn-{self.fabric.global_rank}.txt").open("a") as file:
+        file.write(f"{torch.rand(1).item()}\\n")
+    return render(self, batch)
+Trainer.render = told
+"""
+
+
+def test_each_process_and_step_draws_its_own(scenes: Path, tmp_path: Path) -> None:
+    finish(start(scenes, tmp_path / "run", method="dsm", devices=2, steps=3, more=DRAWS))
+    drawn = [(tmp_path / "run" / f"drawn-{rank}.txt").read_text().split() for rank in range(2)]
+    assert [len(numbers) for numbers in drawn] == [3, 3]
+    assert len({*drawn[0], *drawn[1]}) == 6
+
+
 def test_torchrun_from_outside(scenes: Path, tmp_path: Path) -> None:
     """As on several machines: each process is told by the environment who it is."""
     config = small_run(scenes, tmp_path / "run")

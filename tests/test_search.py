@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -239,12 +241,28 @@ def test_the_page_plays_clips_and_finds_like_the_command(
 
 
 @pytest.mark.parametrize(
-    "what", ["/clip?row=../../etc/passwd", "/clip?row=-1", "/clip?row=999999", "/etc/passwd", "/../index.npz"]
+    "what",
+    [
+        "/clip?row=../../etc/passwd",
+        "/clip?row=-1",
+        "/clip?row=999999",
+        "/etc/passwd",
+        "/../index.npz",
+        f"/clip?row={'9' * 5000}",
+    ],
 )
 def test_the_page_gives_nothing_but_rows(page: http.client.HTTPConnection, what: str) -> None:
     status, body = answer(page, "GET", what)
     assert status == 400
     assert b"error" in body
+
+
+def test_a_query_that_does_not_come_keeps_nobody_waiting(page: http.client.HTTPConnection) -> None:
+    with socket.create_connection((page.host, page.port)) as silent:
+        head = f"POST /query HTTP/1.1\r\nHost: {page.host}\r\nX-Requested-With: dsm\r\nContent-Length: 9\r\n"
+        silent.sendall(f"{head}\r\nabc".encode())
+        time.sleep(0.2)
+        assert answer(page, "GET", "/clip?row=4")[0] == 200
 
 
 def test_the_page_answers_this_machine_and_itself_only(page: http.client.HTTPConnection) -> None:

@@ -57,6 +57,23 @@ def test_swaps_keep_the_frames_and_move_few() -> None:
         assert (broken != WINDOW).sum() <= 4  # two swaps of ten frames
 
 
+@pytest.mark.parametrize(
+    ("kind", "indices", "total"),
+    [
+        ("swap", [0, 4, 8, 0, 4, 8, 0, 4], 12),
+        ("insert", [0, 1, 0, 1], 2),
+        ("speed", [5, 6, 7], 60),
+        ("shuffle", [0, 1, 0, 1], 2),
+    ],
+)
+def test_no_negative_shows_the_clips_own_frames(kind: str, indices: list[int], total: int) -> None:
+    """Other places of a video that plays in a loop may hold the same frames."""
+    clip = np.array(indices)
+    for seed in range(300):
+        broken = TemporalMix.only(kind).draw(clip, total, np.random.default_rng(seed))
+        assert not np.array_equal(broken.indices, clip)
+
+
 @pytest.mark.parametrize("kind", ["swap", "insert"])
 def test_no_edit_undoes_the_others(kind: str) -> None:
     window = np.arange(8)  # in a clip so short two swaps are of the same pair in every 28th draw

@@ -51,7 +51,7 @@ CACHE_MB = 600
 CLIP = ClipConfig(frames=8, stride=3, resize=62, size=48)
 # The paper's augmentation, on two clips of five: with more, dsm takes hundreds of steps to begin. And light
 # that wanders in each view on its own: by that of the video, which they share, clips are told apart without
-# a look at the motion (docs/evidence.md).
+# a look at the motion (docs/rankings.md).
 AUGMENT = Augment(jitter=0.4, light=0.3)
 SLD, TLD = PLUS.sld, PLUS.tld
 

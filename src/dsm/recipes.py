@@ -209,7 +209,7 @@ def _tables() -> list[Recipe]:
 
 
 def _plus() -> Recipe:
-    """The paper's recipe with the disturbances that proved better than its own (docs/evidence.md)."""
+    """The paper's recipe with the disturbances that proved better than its own (docs/rankings.md)."""
     trained = paper_pretrain("dsm", "i3d", batch=8, epochs=240)
     theirs = trained.settings.dsm
     dsm = replace(theirs, sld=PLUS.sld, tld=PLUS.tld, negatives=PLUS.negatives, look=PLUS.look)
@@ -218,7 +218,7 @@ def _plus() -> Recipe:
         replace(trained, settings=replace(trained.settings, dsm=dsm)), paper_finetune("i3d"),
         notes=(
             "Its disturbances are those of `dsm demo`, measured against the paper's on MotionScenes alone:",
-            "docs/evidence.md. On UCF101 nobody has tried them yet; where motions are not periodic,",
+            "docs/rankings.md. On UCF101 nobody has tried them yet; where motions are not periodic,",
             "`dsm pretrain --dsm.tld.shift 1` brings the paper's own kind back.",
         ),
     )  # fmt: skip

@@ -18,6 +18,8 @@ Flow = NDArray[np.float32]
 # Constants of SSIM, for pictures in [0, 1] (Wang et al. 2004): the Gaussian's spread and where it is cut off.
 _C1, _C2 = 0.01**2, 0.03**2
 _SIGMA, _REACH = 1.5, 5
+LEAST_SIDE = 2 * _REACH + 1
+"""Pixels of a picture whose scene can be compared."""
 
 
 def scene_change(clip: Frames, other: Frames) -> float:

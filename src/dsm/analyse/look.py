@@ -28,6 +28,7 @@ from dsm.datasets.lists import only_video
 from dsm.datasets.reading import ClipConfig, Reader, crop
 from dsm.errors import UserError, nearest
 from dsm.modality import to_network
+from dsm.models.shapes import refusal
 from dsm.video.flow import compute_flow
 from dsm.video.sampling import span, uniform_windows
 
@@ -79,11 +80,7 @@ class Looker:
         try:
             find = find_layer(module, example) if layer is None else named_layer(module, layer, example)
         except (RuntimeError, ValueError, IndexError) as error:  # transformers take but one size
-            size = "x".join(str(side) for side in example.shape[1:])
-            raise UserError(
-                f"the network does not take clips of {size} ({str(error).splitlines()[0]}); "
-                "see --frames and --size."
-            ) from None
+            raise refusal(example.shape[1:], error) from None
         self.layer: Layer = find
 
     def look(self, frames: Frames) -> Answer:

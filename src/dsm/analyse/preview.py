@@ -27,6 +27,7 @@ from dsm.disturb.temporal import Broken, TemporalMix
 from dsm.disturb.warp import warp
 from dsm.video.flow import compute_flow
 from dsm.video.sampling import random_window
+from dsm.video.source import VideoError
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,9 @@ class Previewer:
         """All versions of a clip of video ``index``; a frame of ``other`` may be mixed in.
 
         Raises:
-            VideoError: one of the two cannot be read. UserError: OpenCV is not installed.
+            VideoError: it cannot be read. UserError: OpenCV is not installed.
         """
-        partner = self._read(other, None, np.random.default_rng([self.seed, other]))
+        partner = self._partner(index, other)
         shown: list[Shown] = []
         for version in self.versions:
             # The same for all versions, that they differ in nothing but the disturbance.
@@ -111,6 +112,15 @@ class Previewer:
             shown.append(Shown(version.name, frames, flow, scene, motion))
         return shown
 
+    def _partner(self, index: int, other: int) -> Frames | None:
+        """The clip of the other video where it is wanted; of the same, where the other cannot be read."""
+        if not any(version.sld and version.sld.mixes for version in self.versions):
+            return None
+        try:
+            return self._read(other, None, np.random.default_rng([self.seed, other]))
+        except VideoError:
+            return self._read(index, None, np.random.default_rng([self.seed, other]))
+
     def _read(self, index: int, tld: TemporalMix | None, rng: np.random.Generator) -> Frames:
         total = self._reader.total(index)
         window = random_window(total, self.clip.frames, self.clip.stride, rng)
@@ -121,10 +131,11 @@ class Previewer:
 
 
 def _disturbed(
-    sld: SpatialMix, frames: Frames, partner: Frames, rng: np.random.Generator
+    sld: SpatialMix, frames: Frames, partner: Frames | None, rng: np.random.Generator
 ) -> tuple[Frames, Tensor]:
     """A clip with its scene broken, and the grid by which it was bent."""
-    pair = torch.from_numpy(np.stack([frames, partner])).permute(0, 4, 1, 2, 3).float() / 255
+    clips = np.stack([frames, frames if partner is None else partner])
+    pair = torch.from_numpy(clips).permute(0, 4, 1, 2, 3).float() / 255
     draws = sld.draw_batch(2, rng, pair)
     mixed = sld.mix(pair, draws)[:1]
     grid = sld.field(draws, identity(frames).expand(2, -1, -1, -1))[:1]

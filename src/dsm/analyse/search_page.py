@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,6 +31,9 @@ SHOWN = 24
 LARGEST = 256 * 2**20
 """Bytes of a video that is sent as a query."""
 FPS = 8
+PATIENCE = 60.0
+"""Seconds that a browser may be silent in the middle of a query."""
+MOST_DIGITS = 12
 
 
 def make_server(
@@ -58,6 +62,8 @@ def make_server(
     class Handler(BaseHTTPRequestHandler):
         server_version = "dsm"
 
+        timeout = PATIENCE
+
         def do_GET(self) -> None:
             self._answer(self._get)
 
@@ -74,8 +80,10 @@ def make_server(
                 kind, body = how()
             except UserError as error:
                 self._send(400, "application/json", json.dumps({"error": str(error)}).encode())
-                return
-            self._send(200, kind, body)
+            except (ConnectionError, TimeoutError):
+                self.close_connection = True
+            else:
+                self._send(200, kind, body)
 
         def _get(self) -> tuple[str, bytes]:
             asked = urlsplit(self.path)
@@ -105,11 +113,16 @@ def make_server(
                 raise UserError("a query comes from the search page.")
             if int(length) > LARGEST:
                 raise UserError(f"the video is larger than {LARGEST // 2**20} MB.")
+            content = self.rfile.read(int(length))  # which may take as long as they like
             with lock:
-                feature = _encode_sent(self.rfile.read(int(length)), encode)
+                feature = _encode_sent(content, encode)
             return "application/json", json.dumps({"hits": described(index.search(feature, SHOWN))}).encode()
 
         def _send(self, status: int, kind: str, body: bytes) -> None:
+            with suppress(ConnectionError, TimeoutError):  # a page that was left wants no answer
+                self._send_all(status, kind, body)
+
+        def _send_all(self, status: int, kind: str, body: bytes) -> None:
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
@@ -141,6 +154,6 @@ def _encode_sent(content: bytes, encode: Callable[[Path], NDArray[np.float32]]) 
 
 
 def _row(text: str, count: int) -> int:
-    if not text.isdecimal() or int(text) >= count:
+    if not text.isdecimal() or len(text) > MOST_DIGITS or int(text) >= count:
         raise UserError(f"row must be a number from 0 to {count - 1}.")
     return int(text)

@@ -28,6 +28,7 @@ from dsm.evaluate.results import Row, seed_of, write_results
 from dsm.evaluate.subject import Subject, load_subject
 from dsm.evaluate.variants import VARIANTS, Pictures, VariantFeatures, features_of_variants
 from dsm.files import write_text
+from dsm.models.shapes import check_takes
 from dsm.models.weights import Init
 
 SWAPPED_ENOUGH = 0.5
@@ -187,13 +188,14 @@ def _by_clip(config: BiasConfig, subjects: dict[str, Subject]) -> dict[ClipConfi
     """Which weights look at the same clips: those share one pass over the videos.
 
     Raises:
-        UserError: some look at optical flow, in which there is no scene to change.
+        UserError: some look at optical flow, in which there is no scene to change, or take no such clips.
     """
     found: dict[ClipConfig, list[str]] = {}
     for name, subject in subjects.items():
         clip = config.clip.of(subject.config)
         if clip.modality == "flow":
             raise UserError(f"{name}: looks at optical flow; variants are made of pictures.")
+        check_takes(subject.module, clip.input_shape)
         found.setdefault(clip, []).append(name)
     return found
 

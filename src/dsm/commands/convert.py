@@ -68,6 +68,8 @@ def convert(config: ConvertConfig) -> None:
         _count(name, named, official.published, lost=named - len(kept))
         if kept:
             write_list(files[name], _as_list(kept, config.out))
+        else:
+            files[name].unlink(missing_ok=True)  # of an earlier call, when there were some
     write_classes(config.out, official.classes)
     if config.videos:
         _tell_absent(config, absent)

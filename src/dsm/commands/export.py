@@ -113,12 +113,14 @@ def export(config: ExportConfig) -> None:
 
 
 def _card(config: ExportConfig, loaded: LoadedEncoder, clip: ClipConfig, shape: str, dim: int) -> str:
-    about = {**_about(config, loaded, clip), "settings": loaded.config.get("settings", {})}
+    settings = loaded.config.get("settings")
+    about = {**_about(config, loaded, clip), "settings": settings if isinstance(settings, dict) else {}}
     if loaded.report or loaded.name == "random":
         del about["method"]
-    weights = Path(config.weights)
+    weights = Path(config.weights).absolute()
     run = weights if weights.is_dir() else weights.parent.parent  # of RUN/checkpoints/best.pt
-    record = read_record(run) or {}
+    is_of_run = weights == run or (weights.parent.name == "checkpoints" and not loaded.report)
+    record = (read_record(run) if is_of_run else None) or {}
     made = "Its weights are random, of no training. " if loaded.name == "random" else ""
     source = f", read as weights of {loaded.report.source}" if loaded.report else ""
     gaps = len(loaded.report.missing) + len(loaded.report.unfit) if loaded.report else 0

@@ -60,6 +60,11 @@ def frames(config: FramesConfig) -> None:
     for path, folder in zip(videos.paths, folders, strict=True):
         if first.setdefault(folder, path) != path:
             raise UserError(f"{first[folder]} and {path}: the frames of both would go to {folder}.")
+    for folder, path in first.items():
+        if above := next((one for one in folder.parents if one in first), None):
+            raise UserError(
+                f"{path} and {first[above]}: frames of the one would go into the other's, {above}."
+            )
     # A folder of another size or of flow would be taken for the one that was asked for.
     claim_by_settings(
         config.out, MARKER, lasting(config), what="a folder of frames", overwrite=config.overwrite,

@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from dsm.analyse.change import LEAST_SIDE
 from dsm.analyse.preview import Previewer, Shown, Version, as_trained, each_kind
 from dsm.analyse.preview_pictures import FORMATS, write_preview
 from dsm.datasets.lists import read_list
@@ -66,6 +67,10 @@ class PreviewConfig:
             raise UserError("show and measure must be at least 1, seed not below 0.")
         if self.clip.modality != "rgb":
             raise UserError("a preview shows colours beside their flow: leave --clip.modality at rgb.")
+        if self.clip.frames < 2 or self.clip.size < LEAST_SIDE:
+            raise UserError(
+                f"a preview measures clips of at least 2 frames and {LEAST_SIDE} pixels (--clip)."
+            )
         for kind in self.kinds:
             if kind not in (*SPATIAL, *TEMPORAL, "all"):
                 raise UserError(f"unknown kind '{kind}'{nearest(kind, (*SPATIAL, *TEMPORAL))}")

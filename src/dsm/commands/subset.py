@@ -36,6 +36,9 @@ class SubsetConfig:
     overwrite: bool = False
     """Replace an existing list."""
 
+    def __post_init__(self) -> None:
+        _check_seed(self.seed)
+
 
 def subset_command(config: SubsetConfig) -> None:
     """Write a class-balanced part of a list."""
@@ -67,6 +70,9 @@ class SplitConfig:
     """Another seed, another split."""
     overwrite: bool = False
     """Replace existing lists."""
+
+    def __post_init__(self) -> None:
+        _check_seed(self.seed)
 
 
 def split_command(config: SplitConfig) -> None:
@@ -108,3 +114,8 @@ def leaks_command(config: LeaksConfig) -> None:
         named = ", ".join(shared[:SHOWN]) + (", …" if len(shared) > SHOWN else "")
         raise UserError(f"{len(shared)} groups are in both {config.one} and {config.two}: {named}")
     console.print("no group is in both lists")
+
+
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise UserError("seed must not be below 0.")

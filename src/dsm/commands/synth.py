@@ -7,8 +7,9 @@ from pathlib import Path
 
 import tyro
 
-from dsm.datasets.motionscenes import MARKER, Preset, with_overrides, write_motionscenes
+from dsm.datasets.motionscenes import Preset, holds_others, with_overrides, write_motionscenes
 from dsm.engine.progress import console, progress
+from dsm.errors import UserError
 from dsm.files import empty_folder
 
 
@@ -39,6 +40,10 @@ class SynthConfig:
     overwrite: bool = False
     """Replace MotionScenes of other settings."""
 
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise UserError(f"workers must be at least 1, not {self.workers}.")
+
 
 def synth(config: SynthConfig) -> None:
     """Write the videos and lists, with a progress bar."""
@@ -52,7 +57,7 @@ def synth(config: SynthConfig) -> None:
         frames=config.frames,
         seed=config.seed,
     )
-    if config.overwrite and (config.out / MARKER).exists():
+    if config.overwrite and holds_others(config.out, settings):
         empty_folder(config.out)
     with progress("MotionScenes", settings.train + 3 * settings.test) as bar:
         write_motionscenes(settings, config.out, workers=config.workers, on_progress=bar.update)

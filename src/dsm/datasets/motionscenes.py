@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -224,13 +224,11 @@ def write_motionscenes(
     marker = out / MARKER
     if workers is not None and workers < 1:
         raise UserError(f"workers must be at least 1, not {workers}.")
-    settings = {"format": FORMAT, **json.loads(json.dumps(asdict(config)))}
-    if marker.exists():
-        if json.loads(marker.read_text()) != settings:
-            raise UserError(
-                f"{out} holds MotionScenes of other settings; choose another folder or --overwrite."
-            )
-    elif out.exists() and any(out.iterdir()):
+    settings = _told(config)
+    found = _read_marker(marker)
+    if holds_others(out, config):
+        raise UserError(f"{out} holds MotionScenes of other settings; choose another folder or --overwrite.")
+    if found is None and out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty and not MotionScenes; choose another folder.")
     write_text(marker, json.dumps(settings, indent=2) + "\n")
 
@@ -254,6 +252,25 @@ def write_motionscenes(
     table += [f"{plan.path}\t{names[plan.motion]}\t{plan.family}\n" for plan in everything]
     write_text(out / "scenes.tsv", "".join(table))
     return out
+
+
+def holds_others(out: Path, config: MotionScenesConfig) -> bool:
+    """Whether a folder holds MotionScenes of other settings."""
+    found = _read_marker(out / MARKER)
+    return found is not None and found != _told(config)
+
+
+def _told(config: MotionScenesConfig) -> dict[str, Any]:
+    return {"format": FORMAT, **json.loads(json.dumps(asdict(config)))}
+
+
+def _read_marker(marker: Path) -> dict[str, Any] | None:
+    """What a marker says; None where there is none, or something else has its name."""
+    try:
+        found = json.loads(marker.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and "format" in found else None
 
 
 def with_overrides(preset: Preset, **changes: object) -> MotionScenesConfig:

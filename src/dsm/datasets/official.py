@@ -54,7 +54,10 @@ def ucf101(folder: Path) -> Official:
 
     Train lists say the label, test lists do not; the first folder of a path is its class in both.
     """
-    classes = [line.split(maxsplit=1)[1] for line in _lines(folder / "classInd.txt")]
+    named = [line.split(maxsplit=1) for line in _lines(folder / "classInd.txt")]
+    if not all(len(fields) == 2 for fields in named):
+        raise UserError(f"{folder / 'classInd.txt'}: expected `number name` a line.")
+    classes = [fields[1] for fields in named]
     label_of = {name: label for label, name in enumerate(classes)}
     lists = {}
     for split in (1, 2, 3):
@@ -158,6 +161,8 @@ def diving48(folder: Path) -> Official:
             ]
         except (KeyError, TypeError, ValueError):
             raise UserError(f"{file}: expected entries with vid_name, label, end_frame.") from None
+    if not any(lists.values()):
+        raise UserError(f"{folder}: the annotation files of Diving48 name no video.")
     vocabulary = folder / "Diving48_vocab.json"
     count = 1 + max(entry.label for entries in lists.values() for entry in entries)
     if vocabulary.is_file():

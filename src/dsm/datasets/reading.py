@@ -51,6 +51,11 @@ class ClipConfig:
             raise UserError(f"resize ({self.resize}) must not be smaller than size ({self.size}).")
 
     @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """What a network is shown: (C, T, S, S)."""
+        return MODALITIES[self.modality].channels, self.frames, self.size, self.size
+
+    @property
     def frames_to_read(self) -> int:
         return self.frames + MODALITIES[self.modality].more_frames
 

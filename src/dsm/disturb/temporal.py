@@ -169,7 +169,8 @@ class TemporalMix:
         return cls(**{field.name: float(field.name == kind) for field in fields(cls)})
 
     def draw(self, indices: Indices, total: int, rng: np.random.Generator) -> Broken:
-        """Break the motion by a kind drawn by weight; one that this video allows not is drawn anew.
+        """Break the motion by a kind drawn by weight; one that this video allows not, or that changes nothing
+        in it, is drawn anew.
 
         Args:
             indices: (T,) frames of the anchor. total: frames of the video.
@@ -186,7 +187,8 @@ class TemporalMix:
                     return Broken(indices, draw_motion_scale(len(indices), rng))
             else:
                 broken = KINDS[names[choice]](indices, total, rng)
-                if broken is not None:
+                # Of a short video that plays in a loop, other places may hold the same frames.
+                if broken is not None and not np.array_equal(broken, indices):
                     return Broken(broken)
             weights[choice] = 0
         return Broken(indices[::-1].copy())

@@ -16,9 +16,10 @@ import torch
 from dsm.engine.progress import console
 from dsm.errors import UserError
 from dsm.files import written_aside
-from dsm.models.weights import FORMAT, checkpoint_of, list_checkpoints, read_checkpoint
+from dsm.models.weights import FORMAT, NoCheckpointError, checkpoint_of, list_checkpoints, read_checkpoint
 
 BEST = "best.pt"
+UNREADABLE = ".unreadable"
 
 
 def save_checkpoint(run: Path, step: int, state: dict[str, Any], *, keep: int) -> Path:
@@ -65,15 +66,15 @@ def newest_good(
         rename: whether this process may rename files.
 
     Raises:
-        UserError: none can be read, or the run had other settings.
+        UserError: none can be read, or not now, or not by this version; or the run had other settings.
     """
     for path in reversed(list_checkpoints(run)):
         try:
             state = read_checkpoint(path)
-        except UserError as error:
+        except NoCheckpointError as error:
             if rename:
                 console.print(f"{error} It is set aside; trying the one before.", style="yellow")
-                path.rename(path.with_suffix(".unreadable"))
+                path.rename(path.with_suffix(UNREADABLE))
             continue
         _same_settings(path, json.loads(state["config"]).get("settings", {}), settings, defaults)
         return state

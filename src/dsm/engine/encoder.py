@@ -7,12 +7,13 @@ from typing import Any
 from lightning_fabric.utilities import rank_zero_only
 from torch import nn
 
-from dsm.datasets.reading import ClipConfig
+from dsm.datasets.reading import ClipConfig, clip_of
 from dsm.engine.progress import console
 from dsm.engine.run import RunConfig
 from dsm.errors import UserError
 from dsm.modality import MODALITIES
 from dsm.models.foreign import Renormalized
+from dsm.models.shapes import check_takes
 from dsm.models.weights import RANDOM, load_weights
 from dsm.models.zoo import create_model
 
@@ -30,7 +31,8 @@ def starting_encoder(
         the name of the weights.
 
     Raises:
-        UserError: the weights cannot be read, or want other clips; or are used to other pictures, and frozen.
+        UserError: the weights cannot be read, or the network takes no such clips; or are
+            used to other pictures, and frozen.
     """
     channels = MODALITIES[config.clip.modality].channels
     pooling = {"pooling": config.pooling} if config.pooling else {}
@@ -39,9 +41,12 @@ def starting_encoder(
         encoder: Any = create_model(config.backbone, **settings)
         if hasattr(encoder, "pooling"):
             settings["pooling"] = encoder.pooling
+        check_takes(encoder, config.clip.input_shape)
         return encoder, {"backbone": config.backbone, "model": settings, "begun_with": "random"}
     loaded = load_weights(weights)
-    rank_zero_only(_tell_of_other_clips)(config.clip, weights, loaded.config.get("clip", {}))
+    trained_on = loaded.config.get("clip", {})
+    clip_of(trained_on)  # a stranger's file may say anything
+    rank_zero_only(_tell_of_other_clips)(config.clip, weights, trained_on)
     backbone, settings = str(loaded.config["backbone"]), {**loaded.config["model"], **pooling}
     if config.backbone not in (backbone, RunConfig.backbone):
         rank_zero_only(console.print)(
@@ -59,6 +64,7 @@ def starting_encoder(
     # Weights trained on pictures of another normalisation get used to ours.
     inner: Any = getattr(loaded.module, "encoder", loaded.module)
     encoder.load_state_dict(inner.state_dict(), strict=False)  # a pooling may have a number of its own
+    check_takes(encoder, config.clip.input_shape)
     fine_tuned = "classes" in loaded.config
     begun_with = str(loaded.config.get("begun_with", loaded.name)) if fine_tuned else loaded.name
     return encoder, {"backbone": backbone, "model": settings, "begun_with": begun_with}

@@ -31,6 +31,7 @@ from dsm.errors import UserError
 from dsm.evaluate.extract import encode, means, to_input
 from dsm.evaluate.feature_files import check_suffix
 from dsm.models.precision import channels_last
+from dsm.models.shapes import check_takes
 
 BATCHES_A_PART = 8
 LOOK_EVERY = 0.5
@@ -106,9 +107,11 @@ def extract_to_file(
         What came out; None in a process that is not the first: what it did is in the first one's file.
 
     Raises:
-        UserError: not one video can be read; or ``OUT.parts`` holds an extraction of other settings.
+        UserError: the network takes no such clips; not one video can be read; or ``OUT.parts``
+            holds an extraction of other settings.
     """
     check_suffix(out)
+    check_takes(encoder, clip.input_shape)
     folder = out.with_name(f"{out.name}.parts")
     # By what is in it, not by its name: a run goes on training.
     made_by = {"encoder": digest(encoder), "list": digest_list(videos), "clip": asdict(clip)}

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from dsm.augment import Augment
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig
+from dsm.engine.checkpoint import UNREADABLE
 from dsm.engine.model_card import about_videos
 from dsm.engine.optim import OptimConfig
 from dsm.engine.processes import (
@@ -176,6 +177,11 @@ def train_once(config: Config, train: Callable[[Config], object]) -> None:
         steps = int(found[-1].stem.removeprefix("step_"))
         console.print(f"{config.out}: is done ({steps} steps).")
         return
+    if not found and list((config.out / "checkpoints").glob(f"*{UNREADABLE}")):
+        raise UserError(
+            f"{config.out}: none of its checkpoints can be read (checkpoints/*{UNREADABLE}); remove this "
+            "folder to train it anew."
+        )
     # Without a checkpoint there is at most a run that has not got so far.
     train(replace(config, resume=bool(found), overwrite=not found))
 

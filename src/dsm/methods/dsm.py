@@ -34,7 +34,7 @@ class DsmConfig(MocoConfig):
 # No shift and no speed among TLD's kinds: where motions are periodic and keep no fixed pace, another window
 # of one, or another pace, is the same motion still, and no negative.
 PLUS = DsmConfig(sld=SpatialMix(strength=1.25), tld=TemporalMix(shift=0, speed=0), negatives=2)
-"""What proved better than the paper's own disturbances where it was measured (docs/evidence.md)."""
+"""What proved better than the paper's own disturbances where it was measured (docs/rankings.md)."""
 
 
 class Dsm(Moco):

@@ -118,7 +118,12 @@ def create_transformers(name: str, **settings: Any) -> nn.Module:
     config, model, pictures, more = TRANSFORMERS[name]
     if "in_channels" in settings:
         settings["in_chans" if name == "vjepa2" else "num_channels"] = settings.pop("in_channels")
-    built = _built("hf:" + name, lambda: getattr(library, model)(getattr(library, config)(**settings)))
+    make = getattr(library, config)
+    # A config takes names that it has not too, and by some, as of an implementation, code is fetched and run.
+    known = {one for one in make().to_dict() if not one.startswith("_") and "implementation" not in one}
+    for one in settings.keys() - known:
+        raise UserError(f"hf:{name} has no setting '{one}'{nearest(one, known)}")
+    built = _built("hf:" + name, lambda: getattr(library, model)(make(**settings)))
     return TokenEncoder(built, pictures, more)
 
 
@@ -133,7 +138,7 @@ def _library(module: str, package: str) -> Any:
 def _built(name: str, build: Callable[[], nn.Module]) -> nn.Module:
     try:
         return build()
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, ImportError) as error:
         raise UserError(
             f"{name}: cannot be built with these settings ({str(error).splitlines()[0]})."
         ) from None

@@ -21,6 +21,7 @@ ENOUGH = 0.9
 """Share of an encoder's tensors that a file must fill, unless part of it is asked for."""
 
 # Under which key trainers keep the tensors, and what they put in front of an encoder's names.
+_DEEPEST = 4
 _NESTS = ("state_dict", "model_state_dict", "model_state", "model", "net", "encoder", "teacher", "student")
 _WRAPPERS = (
     "module", "model", "encoder_q", "query", "backbone", "encoder", "net", "base_encoder", "0"
@@ -98,13 +99,13 @@ class _Match:
     """Tensors that both have, as a share of those that either has."""
 
 
-def find_tensors(state: Any) -> dict[str, Tensor]:
+def find_tensors(state: Any, depth: int = 0) -> dict[str, Tensor]:
     """The tensors of a checkpoint, wherever its trainer keeps them; empty if there are none."""
-    if not isinstance(state, Mapping):
+    if not isinstance(state, Mapping) or depth > _DEEPEST:  # one may hold itself
         return {}
     for nest in _NESTS:
         if isinstance(state.get(nest), Mapping):
-            found = find_tensors(state[nest])
+            found = find_tensors(state[nest], depth + 1)
             if found:
                 return found
     return {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
@@ -144,6 +145,11 @@ def build(match: _Match, *, partial: bool, head: bool, name: str) -> nn.Module:
     if match.head is None:
         raise UserError(f"{name}: holds no projection head; leave head out.")
     weight, bias = match.head
+    if weight.shape != (len(bias), encoder.feature_dim):
+        raise UserError(
+            f"{name}: its projection head of {_shape(weight)} does not fit features of {encoder.feature_dim} "
+            "numbers; leave head out."
+        )
     embedder = Embedder(encoder, len(weight), "linear")
     embedder.head.load_state_dict({"weight": weight, "bias": bias})
     return embedder

@@ -76,11 +76,16 @@ def list_checkpoints(run: Path) -> list[Path]:
     return sorted(p for p in (run / "checkpoints").glob("step_*.pt") if _NAME.fullmatch(p.name))
 
 
+class NoCheckpointError(UserError):
+    """The bytes of a file are no checkpoint, whoever reads them; other errors may be of the disk."""
+
+
 def read_file(path: str | Path) -> Any:
     """What a checkpoint holds: of a run folder its newest. Nothing in the file is executed.
 
     Raises:
-        UserError: no such file, or not one that can be read safely.
+        NoCheckpointError: what is in the file cannot be read safely.
+        UserError: no such file, or it cannot be read now.
     """
     path = Path(path)
     if path.is_dir():
@@ -97,8 +102,11 @@ def read_file(path: str | Path) -> Any:
         if _is_swollen(path):
             raise ValueError("what it holds is far larger than it")
         return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, MemoryError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        raise UserError(f"{path}: cannot be read now ({reason}).") from None
     except Exception as error:  # a stranger's bytes can make the reader fail in any way
-        raise UserError(
+        raise NoCheckpointError(
             f"{path}: is not a checkpoint that can be read safely ({type(error).__name__})."
         ) from None
 

@@ -1,0 +1,39 @@
+"""Which clips a network takes: some of others' take but one size, or one number of frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from dsm.errors import UserError
+
+
+def check_takes(network: nn.Module, shape: Sequence[int]) -> None:
+    """Show a network one clip of zeros.
+
+    Args:
+        shape: of the clip, (C, T, H, W).
+
+    Raises:
+        UserError: it does not take such clips.
+    """
+    was_training = network.training
+    clip = torch.zeros(1, *shape, device=next(network.parameters()).device)
+    try:
+        with torch.no_grad():
+            network.eval()(clip)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise refusal(shape, error) from None
+    finally:
+        network.train(was_training)
+
+
+def refusal(shape: Sequence[int], error: Exception) -> UserError:
+    """The sentence for what a network said of a clip of a shape (C, T, H, W)."""
+    size = "x".join(str(side) for side in shape)
+    return UserError(
+        f"the network does not take clips of {size} ({str(error).splitlines()[0]}); see the flags of clips "
+        "that end in frames and size."
+    )
