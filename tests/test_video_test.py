@@ -7,6 +7,7 @@ import html.parser
 import json
 import math
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -172,6 +173,27 @@ def test_the_difference_is_paired_and_by_group() -> None:
     assert whole.value == pytest.approx(1 / 50)
     assert math.isnan(whole.low)  # one group says nothing of others
     assert disagreements_csv(this, other).count("neither") == 25  # b and c are both wrong, and differ
+
+
+def test_results_of_the_same_settings_are_those_of_the_same_weights_and_videos(
+    two_runs: list[Path], scenes: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(two_runs[0], run)
+    videos = read_list(scenes / "test.txt").part(np.arange(6), scenes)
+    write_list(tmp_path / "test.txt", videos)
+    data = VideoTestData(tmp_path / "test.txt", root=scenes, workers=0)
+    config = VideoTestConfig(str(run), data, tmp_path / "tested", windows=1)
+    before = video_test(config)
+    assert video_test(config) == before
+    write_list(tmp_path / "test.txt", videos.part(np.arange(5), scenes))
+    with pytest.raises(UserError, match="a test of other settings"):
+        video_test(config)
+    write_list(tmp_path / "test.txt", videos)
+    shutil.rmtree(run)
+    shutil.copytree(two_runs[1], run)
+    with pytest.raises(UserError, match="a test of other settings"):
+        video_test(config)
 
 
 def test_with_groups_every_interval_draws_them_whole(

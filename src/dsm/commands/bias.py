@@ -20,6 +20,7 @@ from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipChanges, ClipConfig
 from dsm.engine.bad_videos import LEFT_OUT, LeftOut
 from dsm.engine.device import best_device
+from dsm.engine.extraction import digest, digest_list
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, git_revision, lasting
 from dsm.errors import UserError
@@ -112,9 +113,11 @@ def bias(config: BiasConfig) -> list[Row]:
     subjects = _load(config)
     check_classes(subjects, train, [tests, *([conflict] if conflict else [])])
     by_clip = _by_clip(config, subjects)
-    claim_by_settings(
-        config.out, "bias.json", lasting(config), what="a bias report", overwrite=config.overwrite
-    )
+    settings = lasting(config) | {
+        "weights_digests": {name: digest(subject.module) for name, subject in subjects.items()},
+        "list_digests": {name: digest_list(videos) for name, videos in asked.items() if videos},
+    }
+    claim_by_settings(config.out, "bias.json", settings, what="a bias report", overwrite=config.overwrite)
 
     judged: dict[str, Judged] = {}
     elsewhere: dict[str, Judged] = {}

@@ -14,6 +14,7 @@ from dsm.analyse.probes import make_probe
 from dsm.datasets.evaluation_clips import EvaluationClips, load_clips
 from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import read_list
+from dsm.engine.extraction import digest, digest_list
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, git_revision, lasting
 from dsm.errors import UserError
@@ -35,7 +36,9 @@ def score_list(config: LookConfig, looker: Looker, *, run: str, seed: int) -> li
     """
     videos = read_list(config.video, config.root)
     groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
-    claim_by_settings(config.out, "look.json", lasting(config), what="a look", overwrite=config.overwrite)
+    made_by = {"list_digest": digest_list(videos), "weights_digest": digest(looker.module)}
+    settings = lasting(config) | made_by
+    claim_by_settings(config.out, "look.json", settings, what="a look", overwrite=config.overwrite)
     meter, shown = MassMeter(), looker.clip.frames
     probe = config.probes[0]
     before: NDArray[np.uint8] | None = None  # the clips of the last video that could be read

@@ -17,7 +17,7 @@ from dsm.datasets.classes import check_class_names
 from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import VideoList, read_list
 from dsm.datasets.reading import ClipConfig, clip_of
-from dsm.engine.extraction import ExtractSettings, digest_list, extract_to_file
+from dsm.engine.extraction import ExtractSettings, digest, digest_list, extract_to_file
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_by_settings, git_revision, lasting, read_marker
 from dsm.errors import UserError
@@ -105,8 +105,9 @@ def video_test(config: VideoTestConfig) -> list[Row]:
         other = read_answers(config.against)
         labels = [names[label] for label in videos.labels]
         check_same_list(config.against, other, videos.paths, labels)
-    # Whom a test is compared with changes nothing in it; another list under the same name changes all.
-    settings = lasting(config, but=("against",)) | {LIST: digest_list(videos)}
+    # Whom a test is compared with changes nothing in it; another list or encoder under the same name does.
+    made_by = {LIST: digest_list(videos), "weights_digest": digest(classifier)}
+    settings = lasting(config, but=("against",)) | made_by
     claim_by_settings(config.out, MARKER, settings, what="a test", overwrite=config.overwrite)
     found = _predict(config, classifier, videos, clip_of(about["clip"]))
     test = config.data.test.stem
