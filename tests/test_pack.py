@@ -42,6 +42,17 @@ def pack(five: Path, out: Path, *words: object) -> VideoList:
     return read_list(out / "list.txt")
 
 
+def test_folders_of_frames_are_packed_too(five: Path, tmp_path: Path) -> None:
+    result = dsm("data", "frames", five, "--out", tmp_path / "frames", "--workers", "1")
+    assert result.returncode == 0, told(result)
+    folders = read_list(tmp_path / "frames" / "list.txt")
+    packed = pack(tmp_path / "frames" / "list.txt", tmp_path / "pack")
+    assert packed.frames.tolist() == folders.frames.tolist() == [20, 21, 22, 24]
+    for place in range(4):
+        one, two = (read_frames(videos.file(place), [3, 17], 48) for videos in (packed, folders))
+        assert np.abs((one.astype(float) - two) @ LUMA).mean() < 3
+
+
 def test_a_pack_is_read_like_its_videos(five: Path, tmp_path: Path) -> None:
     packed, videos = pack(five, tmp_path / "pack"), read_list(five)
     assert list(packed.paths) == [

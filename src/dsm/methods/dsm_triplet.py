@@ -36,7 +36,7 @@ class DsmTripletConfig:
     """How the negative's motion is broken: the weight of each kind."""
     look: NegativeLook = "anchor"
     """A negative's crop, colours and SLD: its anchor's, so that nothing but the motion sets the two apart;
-    or, as in the paper's code, its `own`."""
+    or, as in the paper's code, its `own` crop and colours, and no SLD."""
     intra: float = 1.0
     """Weight of the triplet with the clip's own motion-broken version."""
     inter: float = 1.0

@@ -54,7 +54,7 @@ class MocoConfig:
     """How the negatives' motion is broken: the weight of each kind."""
     look: NegativeLook = "anchor"
     """A negative's crop, colours and SLD: its anchor's, so that nothing but the motion sets the two apart;
-    or, as in the paper's code, its `own`."""
+    or, as in the paper's code, its `own` crop and colours, and no SLD."""
 
     def __post_init__(self) -> None:
         if min(self.dim, self.queue + 1) < 1 or self.temperature <= 0 or not 0 <= self.momentum <= 1:

@@ -67,19 +67,24 @@ def _likeness_to_colour(prefix: str) -> int:
 
 
 def read_pictures(
-    files: Iterable[Path], short_side: int | None, deadline: Deadline, form: str = "rgb24"
+    files: Iterable[Path],
+    short_side: int | None,
+    deadline: Deadline,
+    form: str = "rgb24",
+    *,
+    square: bool = False,
 ) -> list[NDArray[np.uint8]]:
     """Decode pictures, all to the size of the first.
 
     Args:
-        short_side: pixels of the shorter side; None keeps the size.
+        short_side: pixels of the shorter side; None keeps the size. square: and of the longer one.
         form: FFmpeg's name of the pixel format.
 
     Raises:
         VideoError: one cannot be read; the sentence names it.
     """
     images: list[NDArray[np.uint8]] = []
-    convert = Converter(short_side, form=form)
+    convert = Converter(short_side, form=form, square=square)
     for file in files:
         deadline.check()
         frame = _decode(file)

@@ -22,9 +22,10 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.files import is_file, write_text, written_aside
+from dsm.files import is_dir, is_file, write_text, written_aside
 from dsm.video.convert import Converter, converter, frames_until_broken
-from dsm.video.source import MissingVideoError, Source, VideoError, name_of, open_video, said
+from dsm.video.folder import frame_files, read_pictures
+from dsm.video.source import Deadline, MissingVideoError, Source, VideoError, name_of, open_video, said
 
 SHARD = ".tar"
 FORMAT = 1
@@ -149,15 +150,20 @@ def _shape(array: NDArray[np.uint8]) -> tuple[int, int, int]:
 
 
 def _decode(file: Path, short_side: int, square: bool) -> tuple[NDArray[np.uint8], float]:
-    planes = []
+    if is_dir(file):
+        pictures = read_pictures(frame_files(file), short_side, Deadline(file, None), square=square)
+        return np.stack([_planes(picture) for picture in pictures]), 0.0  # a folder knows no times
     with open_video(file) as container:
         convert = converter(container, short_side, square=square)
-        for frame in frames_until_broken(container):
-            image = convert(frame)
-            height, width = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
-            even = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), "rgb24")
-            planes.append(even.reformat(format="yuv420p", threads=1).to_ndarray())
+        planes = [_planes(convert(frame)) for frame in frames_until_broken(container)]
         fps = float(container.streams.video[0].average_rate or 0)
     if not planes:
         raise VideoError(f"{name_of(file)}: not one frame can be decoded.")
     return np.stack(planes), fps
+
+
+def _planes(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture (H, W, 3), its sides made even, as the planes of yuv420p: (3 H / 2, W)."""
+    height, width = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
+    even = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), "rgb24")
+    return np.asarray(even.reformat(format="yuv420p", threads=1).to_ndarray(), np.uint8)
