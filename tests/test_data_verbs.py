@@ -178,6 +178,17 @@ def test_split_and_leaks_agree(tmp_path: Path) -> None:
     leaking = dsm("data", "leaks", tmp_path / "all.txt", test, "--group-regex", regex)
     assert leaking.returncode == 2
     assert "groups are in both" in leaking.stderr
+    table = tmp_path / "groups.csv"
+    table.write_text("path,group\n" + "".join(f"{name},{name.partition('/')[0]}\n" for name in names))
+    before = read_list(test).paths
+    by_table = ("--groups", table)
+    assert (
+        dsm("data", "split", tmp_path / "all.txt", *by_table, "--out", tmp_path, "--overwrite").returncode
+        == 0
+    )
+    assert read_list(test).paths == before
+    assert dsm("data", "leaks", train, test, *by_table).returncode == 0
+    assert dsm("data", "leaks", tmp_path / "all.txt", test, *by_table).returncode == 2
 
 
 def test_parts_of_a_list_whose_videos_lie_elsewhere_find_them(small_list: Path, tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import tyro
 
 from dsm.datasets.classes import carry_classes
-from dsm.datasets.groups import UCF101_GROUP, groups_of
+from dsm.datasets.groups import UCF101_GROUP, find_groups
 from dsm.datasets.lists import read_list, write_list
-from dsm.datasets.splits import leaks, split_by_group, subset
+from dsm.datasets.splits import split_by_group, subset
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError
@@ -63,9 +63,11 @@ class SplitConfig:
     """Folder put before relative paths; left out, the list's own."""
     test_share: float = 0.3
     """About how much is for testing."""
+    groups: Path | None = None
+    """Table (.tsv, .csv: a header, path first, group last) of which videos belong together; they are never
+    parted. Left out, each video stands alone."""
     group_regex: str = ""
-    """What says which videos belong together, found in their paths; they are never parted. Left out, each
-    video stands alone."""
+    """The same by an expression that finds the group in a path."""
     seed: int = 0
     """Another seed, another split."""
     overwrite: bool = False
@@ -81,7 +83,8 @@ def split_command(config: SplitConfig) -> None:
     for file in files:
         claim_file(file, overwrite=config.overwrite)
     videos = read_list(config.videos, config.root)
-    groups = groups_of(videos.paths, config.group_regex) if config.group_regex else list(videos.paths)
+    found = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
+    groups = list(videos.paths) if found is None else found
     test = split_by_group(groups, config.test_share, config.seed)
     carry_classes(videos, config.out)
     for file, chosen in zip(files, (~test, test), strict=True):
@@ -99,8 +102,10 @@ class LeaksConfig:
     """A list to train on."""
     two: tyro.conf.Positional[Path]
     """A list to test on."""
-    group_regex: str = UCF101_GROUP
-    """What says which videos belong together, found in their paths."""
+    groups: Path | None = None
+    """Table (.tsv, .csv: a header, path first, group last) of which videos of both belong together."""
+    group_regex: str | None = None
+    """The same by an expression that finds the group in a path; left out, UCF101's."""
 
 
 def leaks_command(config: LeaksConfig) -> None:
@@ -109,7 +114,12 @@ def leaks_command(config: LeaksConfig) -> None:
     Raises:
         UserError: there are such groups.
     """
-    shared = leaks(read_list(config.one), read_list(config.two), config.group_regex)
+    regex = config.group_regex or ("" if config.groups else UCF101_GROUP)
+    one, two = (
+        set(find_groups(read_list(listed).paths, file=config.groups, regex=regex) or ())
+        for listed in (config.one, config.two)
+    )
+    shared = sorted(one & two)
     if shared:
         named = ", ".join(shared[:SHOWN]) + (", …" if len(shared) > SHOWN else "")
         raise UserError(f"{len(shared)} groups are in both {config.one} and {config.two}: {named}")

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.datasets.groups import groups_of
-from dsm.datasets.lists import VideoList
 from dsm.errors import UserError
 
 
@@ -55,8 +53,3 @@ def split_by_group(groups: Sequence[str], test_share: float, seed: int) -> NDArr
     if not len(test):
         test = order[:1]
     return np.isin(members, test[: len(names) - 1])
-
-
-def leaks(one: VideoList, two: VideoList, regex: str) -> list[str]:
-    """Groups that have videos in both lists."""
-    return sorted(set(groups_of(one.paths, regex)) & set(groups_of(two.paths, regex)))
