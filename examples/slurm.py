@@ -25,6 +25,8 @@ class Pretrain:
     """A job: `dsm pretrain` with these words, from the newest checkpoint where there is one."""
 
     words: list[str]
+    again: bool = False
+    """Whether it was submitted again, so that what lies in --out is its own."""
 
     def __call__(self) -> None:
         from dsm.cli import run
@@ -33,12 +35,15 @@ class Pretrain:
         # Tells each process who it is, as torchrun would: RANK, WORLD_SIZE, MASTER_ADDR and so on.
         submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
         out = Path(self.words[self.words.index("--out") + 1])
-        resume = ["--resume"] if list_checkpoints(out) and "--resume" not in self.words else []
-        run(["pretrain", *self.words, *resume])
+        if list_checkpoints(out):
+            more = ["--resume"]
+        else:
+            more = ["--overwrite"] if self.again else []
+        run(["pretrain", *self.words, *(word for word in more if word not in self.words)])
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Called when the time is over or the job makes room for another: what is to be submitted again."""
-        return submitit.helpers.DelayedSubmission(Pretrain(self.words))
+        return submitit.helpers.DelayedSubmission(Pretrain(self.words, again=True))
 
 
 def main() -> None:
@@ -59,7 +64,9 @@ def main() -> None:
     if "--out" not in args.words:
         parser.error("the settings of `dsm pretrain` must say where to: --out")
 
-    executor = submitit.AutoExecutor(folder=args.logs, cluster=args.cluster)
+    # As often as it takes: submitit's default is to give up after three.
+    often = {"slurm_max_num_timeout": 1000} if args.cluster == "slurm" else {}
+    executor = submitit.AutoExecutor(folder=args.logs, cluster=args.cluster, **often)
     executor.update_parameters(
         name="dsm-pretrain",
         nodes=args.nodes,

@@ -20,6 +20,7 @@ from dsm.analyse.bias import (
     four_numbers,
     scene_reliance,
     skill_lost,
+    skilled,
 )
 from dsm.analyse.label_places import overlap, place_labels
 from dsm.datasets.lists import VideoList, read_list, write_list
@@ -144,6 +145,23 @@ def test_accuracies_weigh_classes_alike_and_who_is_no_better_than_chance_has_no_
     judged = Judged(always, np.arange(2), labels, np.zeros((100, 1), int))
     assert accuracy(judged, "clip").value == judged.chance == 0.5
     assert list(four_numbers(judged).values()) == [None] * 4
+
+
+def test_chance_is_of_the_classes_that_are_asked_about() -> None:
+    """Of ten classes that it knows, two are in the test: who always says one of them is right for half."""
+    labels = np.repeat([3, 7], 20)
+    always = {name: certain(np.full(40, 3), 10) for name in VARIANTS}
+    judged = Judged(always, np.arange(10), labels, np.zeros((40, 1), int))
+    assert judged.chance == 0.5
+    assert not skilled(judged)
+
+
+def test_of_one_group_the_number_itself_tells_of_skill() -> None:
+    labels = np.repeat([0, 1], 20)
+    right = {name: certain(labels, 2) for name in VARIANTS}
+    judged = Judged(right, np.arange(2), labels, np.zeros((40, 1), int), ["all"] * 40)
+    assert skilled(judged)
+    assert accuracy(judged, "clip").value == 1
 
 
 def test_the_skill_lost_is_its_formula() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from test_adapters import save_small_transformer
 from torch import Tensor, nn
 
 from dsm.cli import main
@@ -301,6 +302,15 @@ def test_mistakes_end_with_one_sentence(
     monkeypatch.chdir(tmp_path)
     assert message in export(capsys, monkeypatch, *words, code=2)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_size_that_the_network_does_not_take_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers")
+    save_small_transformer(tmp_path / "videomae.pt")
+    words = ("--weights", tmp_path / "videomae.pt", "--out", tmp_path / "x.safetensors", "--size", 48)
+    assert "does not take clips of 3x4x48x48" in export(capsys, monkeypatch, *words, code=2)
 
 
 @pytest.mark.parametrize("modality", sorted(MODALITIES))

@@ -21,6 +21,7 @@ from dsm.engine.finetune import FinetuneConfig, FinetuneData, build_trainer, fin
 from dsm.engine.optim import OptimConfig
 from dsm.engine.pretrain import pretrain
 from dsm.engine.runfolder import read_metrics
+from dsm.engine.sync_norm import synchronise_norms
 from dsm.errors import UserError
 from dsm.evaluate.results import read_results
 from dsm.evaluate.video_test import Predictions, predict
@@ -156,6 +157,38 @@ def test_class_weights_and_mixup_by_hand() -> None:
     assert float(loss.detach()) == pytest.approx(slowly, rel=1e-5)
     parts = [method({"clip": clips[[i]], "label": label[[i]]}).loss.detach() for i in range(3)]
     assert float(sum(parts)) / 3 == pytest.approx(slowly, rel=1e-5)  # of processes, or of parts of a batch
+
+
+def test_smoothing_gives_no_rare_class_more_than_its_share() -> None:
+    """With class weights inside the loss, the best answer to anything was the class that hardly occurs."""
+    counts = torch.tensor([300, 300, 0, 300])
+    method = Classify(
+        create_model("tiny"), ClassifyConfig(dropout=0, balanced=True, label_smoothing=0.1), counts
+    )
+    label = torch.tensor([0, 1, 3])
+    logits = torch.zeros(3, 4, requires_grad=True)
+    for _ in range(200):
+        (gradient,) = torch.autograd.grad(method._loss(logits, label), logits)
+        logits = (logits - gradient).detach().requires_grad_()
+    assert logits.argmax(1).tolist() == label.tolist()
+
+
+@pytest.mark.parametrize("head", [ClassifyConfig(train_from="layer4"), ClassifyConfig(linear_probe=True)])
+def test_what_is_frozen_stays_so_when_norms_are_synchronised(head: ClassifyConfig) -> None:
+    method = Classify(create_model("r3d18"), head, torch.tensor([1, 1]))
+    synchronise_norms(method, torch.device("cpu"))
+    method.train()
+    stages = dict(method.query.encoder.stages.named_children())
+    last = stages.pop("layer4")
+    assert not any(module.training for stage in stages.values() for module in stage.modules())
+    assert last.training is not head.linear_probe
+
+
+def test_an_encoder_without_stages_has_no_rate_by_stage() -> None:
+    encoder = nn.Identity()
+    encoder.feature_dim = 4  # type: ignore[assignment]
+    with pytest.raises(UserError, match="this encoder has no stages"):
+        Classify(encoder, ClassifyConfig(stage_decay=0.5), torch.tensor([1, 1]))
 
 
 def test_predictions_by_hand() -> None:

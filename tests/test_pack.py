@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from test_cli import dsm
 from test_data_verbs import told
 from test_decode import encode, moving_frames
@@ -19,7 +20,7 @@ from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.datasets.reading import ClipConfig
 from dsm.video.decode import frame_times, probe, read_frames
 from dsm.video.ledger import judge
-from dsm.video.pack import find_member, in_pack
+from dsm.video.pack import find_member, in_pack, write_shard
 from dsm.video.source import MissingVideoError, VideoError
 
 
@@ -51,6 +52,13 @@ def test_folders_of_frames_are_packed_too(five: Path, tmp_path: Path) -> None:
     for place in range(4):
         one, two = (read_frames(videos.file(place), [3, 17], 48) for videos in (packed, folders))
         assert np.abs((one.astype(float) - two) @ LUMA).mean() < 3
+
+
+def test_a_folder_of_flow_is_not_packed_as_pictures(tmp_path: Path) -> None:
+    for axis in "xy":
+        Image.fromarray(np.zeros((48, 48), np.uint8)).save(tmp_path / f"flow_{axis}_00001.jpg")
+    left_out = write_shard(tmp_path / "shard.tar", [("flow", tmp_path)], 48)
+    assert "holds flow, which a pack does not keep" in left_out["flow"]
 
 
 def test_a_pack_is_read_like_its_videos(five: Path, tmp_path: Path) -> None:

@@ -147,6 +147,17 @@ def test_small_data_of_ones_own_goes_on_from_weights(scenes: Path, tmp_path: Pat
     assert (about["backbone"], about["model"]["pooling"]) == ("tiny", "avgmax")
 
 
+def test_clips_that_a_stage_does_not_take_are_told_before_the_first(scenes: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    fits = Changes(steps=4, batch_size=8, frames=16, stride=1, size=224)
+    config = run_config(
+        scenes, tmp_path / "run", "table-ucf101-i3d-dsm", backbone="hf:videomae", pretrain=fits
+    )
+    with pytest.raises(UserError, match="does not take clips of 3x4x32x32"):
+        run_recipe(config)
+    assert not (tmp_path / "run").exists()
+
+
 def test_overwrite_spares_the_weights_that_are_begun_with(scenes: Path, tmp_path: Path) -> None:
     first = pretrain(small_run(scenes, tmp_path / "run" / "pretrain", steps=1))
     config = run_config(scenes, tmp_path / "run", "small-own", weights=str(first), overwrite=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
@@ -108,3 +110,9 @@ def test_chance_is_what_random_neighbours_find(k: int) -> None:
         hits.append((gallery.labels[drawn] == queries.labels[query]).any())
     assert chance(gallery, queries, apart, k) == pytest.approx(np.mean(hits), abs=0.03)
     assert chance(gallery, queries, None, 24) == 1.0
+    half = replace(queries, labels=np.where(np.arange(10) < 5, queries.labels, 9))  # no such class there
+    assert chance(gallery, half, None, 50) == 0.5
+    alone = [str(g) for g in range(24)], [str(g) for g in range(10)]
+    assert (
+        chance(gallery.part(np.array([0])), queries.part(np.array([0])), (alone[0][:1], alone[1][:1]), 1) == 0
+    )

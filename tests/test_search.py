@@ -165,6 +165,20 @@ def test_clips_of_a_video_are_one_group_of_intervals_and_in_one_fold(
         assert found[0] == found[1]
 
 
+def test_clips_of_one_video_a_class_are_probed_without_a_choice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    clips = Features(
+        rng.normal(size=(20, 8)).astype(np.float32), np.repeat([0, 1], 10), ["a.mp4"] * 10 + ["b.mp4"] * 10,
+        times=np.zeros((20, 2), np.float32),
+    )  # fmt: skip
+    save_features(tmp_path / "clips.npz", clips)
+    words = ["--train", str(tmp_path / "clips.npz"), "--test", str(tmp_path / "clips.npz")]
+    run(["probe", *words, "--out", str(tmp_path / "out")])
+    assert "C = 1, as there are too few videos" in capsys.readouterr().err
+
+
 def test_of_every_video_the_copy_is_found_at_a_threshold_of_one() -> None:
     rows = np.random.default_rng(0).normal(size=(50, 256)).astype(np.float32)
     paths = [f"{place}.mp4" for place in range(100)]
@@ -263,6 +277,14 @@ def test_a_query_that_does_not_come_keeps_nobody_waiting(page: http.client.HTTPC
         silent.sendall(f"{head}\r\nabc".encode())
         time.sleep(0.2)
         assert answer(page, "GET", "/clip?row=4")[0] == 200
+
+
+def test_a_query_of_no_length_is_refused(page: http.client.HTTPConnection) -> None:
+    page.putrequest("POST", "/query")
+    page.putheader("X-Requested-With", "dsm")
+    page.putheader("Content-Length", "9" * 5000)
+    page.endheaders()
+    assert page.getresponse().status == 400
 
 
 def test_the_page_answers_this_machine_and_itself_only(page: http.client.HTTPConnection) -> None:

@@ -64,6 +64,8 @@ def test_swaps_keep_the_frames_and_move_few() -> None:
         ("insert", [0, 1, 0, 1], 2),
         ("speed", [5, 6, 7], 60),
         ("shuffle", [0, 1, 0, 1], 2),
+        ("swap", [0, 1, 0], 2),
+        ("reverse", [0, 1, 0], 2),
     ],
 )
 def test_no_negative_shows_the_clips_own_frames(kind: str, indices: list[int], total: int) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +18,15 @@ import torch
 from runs import equal, small_run, weights_of
 from torch import nn
 
+from dsm.analyse.run_figures import draw_run
 from dsm.datasets.clips import EpochBatches
 from dsm.engine.guard import first_bad_gradient, first_bad_layer
+from dsm.engine.interrupt import Interrupted
 from dsm.engine.lars import Lars
 from dsm.engine.optim import OptimConfig, learning_rate
 from dsm.engine.pretrain import build_trainer, pretrain
 from dsm.engine.run import train_once
-from dsm.engine.runfolder import read_metrics
+from dsm.engine.runfolder import read_gradients, read_metrics
 from dsm.engine.trainer import Trainer
 from dsm.errors import UserError
 from dsm.evaluate.results import read_results
@@ -152,6 +159,33 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(scenes: Path, tmp_path
     assert [int(line["skipped"]) for line in lines] == [0, 0, 0, 1] + [2] * 8
     assert np.isfinite([line["loss"] for line in lines[5:]]).all()
     assert all(torch.isfinite(t).all() for t in weights_of(tmp_path / "run").values())
+
+
+def test_a_run_whose_last_step_is_skipped_has_results_and_pictures(scenes: Path, tmp_path: Path) -> None:
+    poisoned(build(scenes, tmp_path / "run", nonfinite="skip"), {11}).run()
+    lines = [line["loss"] for line in read_metrics(tmp_path / "run") if "loss" in line]
+    assert not np.isfinite(lines[-1])
+    found = {row.metric: row.value for row in read_results(tmp_path / "run" / "results.json")}
+    assert found["train/loss"] == lines[-2]
+    record = read_gradients(tmp_path / "run")[0]
+    record["layers"] = {name: [math.inf, math.nan, 0.0] for name in record["layers"]}
+    (tmp_path / "run" / "gradients.jsonl").write_text(json.dumps(record) + "\n")
+    assert [path.name for path in draw_run(tmp_path / "run")] == ["health.png", "gradients.png"]
+
+
+def test_a_signal_in_the_last_step_is_heard(scenes: Path, tmp_path: Path) -> None:
+    trainer = build(scenes, tmp_path / "run")
+    step = trainer.train_step
+
+    def stopped(*args: Any) -> Any:
+        if trainer.step == trainer.total - 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(*args)
+
+    trainer.train_step = stopped  # type: ignore[method-assign]
+    with pytest.raises(Interrupted, match="stopped at step 12 of 12 and saved"):
+        trainer.run()
+    assert (tmp_path / "run" / "results.json").is_file()
 
 
 def test_skipping_on_and_on_ends_the_run(scenes: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from runs import CLIP
 
+from dsm.analyse.confusion import draw_confusion
 from dsm.analyse.confusion_page import MATRIX_UP_TO, write_confusion_page
 from dsm.commands.video_test import VideoTestConfig, VideoTestData, answers_of, rows_of, video_test
 from dsm.datasets.lists import VideoList, read_list, write_list
@@ -300,6 +301,11 @@ def test_the_page_has_the_confusions_and_nothing_from_elsewhere(tmp_path: Path) 
         assert classes[1 + label][3] == f"{names[taken[0]]} ({taken[1]})"
     assert matrix[0][1:] == names
     assert [[int(cell or 0) for cell in row[1:]] for row in matrix[1:]] == found.confusion().tolist()
+
+
+def test_names_are_no_formulas_in_pictures(tmp_path: Path) -> None:
+    draw_confusion(predictions(1).confusion(), ["win $_$", "$\\frac$", "c"], tmp_path / "confusion.png")
+    assert (tmp_path / "confusion.png").is_file()
 
 
 def test_a_matrix_too_large_to_read_is_left_to_the_picture(tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ class Judged:
 
     @property
     def chance(self) -> float:
-        return 1 / len(self.known)
+        """What says the same class of every video: one of the classes that there are in the list."""
+        return 1 / len(np.unique(self.labels))
 
     def said(self, variant: str) -> NDArray[np.int64]:
         """(n, parts): the most probable labels."""
@@ -57,8 +58,12 @@ def accuracy(judged: Judged, variant: str) -> Interval:
 
 
 def skilled(judged: Judged) -> bool:
-    """Is the classifier better than chance on the clips as they are? Else there is no skill to share out."""
-    return accuracy(judged, "clip").low > judged.chance
+    """Is the classifier clearly better than chance on whole clips? Else there is no skill to share out.
+
+    Where there is no interval, as of a single group, the number alone has to do.
+    """
+    found = accuracy(judged, "clip")
+    return (found.value if np.isnan(found.low) else found.low) > judged.chance
 
 
 def skill_lost(judged: Judged, variant: str) -> Interval:

@@ -95,7 +95,7 @@ def _name_classes(figure: Any, axis: Any, shares: Sequence[Any], names: Sequence
     points = np.array([(100 * share.accuracy["static"], np.log2(1 + share.gain)) for share in shares])
     pixels = axis.transData.transform(points)
     size = 8.5 if len(shares) <= 40 else 6.5
-    texts = [axis.text(0, 0, names[share.label], fontsize=size) for share in shares]
+    texts = [axis.text(0, 0, literal(names[share.label]), fontsize=size) for share in shares]
     renderer = figure.canvas.get_renderer()
     extents = [text.get_window_extent(renderer) for text in texts]
     sizes = np.array([(extent.width + 2, extent.height + 1) for extent in extents])

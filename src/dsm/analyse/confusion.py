@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 
+from dsm.analyse.figures import literal
 from dsm.files import written_aside
 
 NUMBERED = 25
@@ -19,7 +20,7 @@ def draw_confusion(table: NDArray[np.int64], names: Sequence[str], path: Path) -
     """Write a picture of ``table`` (classes, classes): rows are classes, columns what they are taken for."""
     totals = table.sum(1, keepdims=True)
     shares = table / np.maximum(totals, 1)
-    count = len(names)
+    names, count = list(map(literal, names)), len(names)
     side = min(max(4.5, 0.32 * count + 2), 24)
     figure, axis = plt.subplots(figsize=(side + 1, side), layout="constrained")
     image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)

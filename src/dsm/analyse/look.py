@@ -28,7 +28,7 @@ from dsm.datasets.lists import only_video
 from dsm.datasets.reading import ClipConfig, Reader, crop
 from dsm.errors import UserError, nearest
 from dsm.modality import to_network
-from dsm.models.shapes import refusal
+from dsm.models.shapes import REFUSALS, refusal
 from dsm.video.flow import compute_flow
 from dsm.video.sampling import span, uniform_windows
 
@@ -79,7 +79,7 @@ class Looker:
         example = self._input(np.zeros((1, clip.frames_to_read, clip.size, clip.size, 3), np.uint8))
         try:
             find = find_layer(module, example) if layer is None else named_layer(module, layer, example)
-        except (RuntimeError, ValueError, IndexError) as error:  # transformers take but one size
+        except REFUSALS as error:  # transformers take but one size
             raise refusal(example.shape[1:], error) from None
         self.layer: Layer = find
 

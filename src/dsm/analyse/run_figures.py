@@ -163,7 +163,8 @@ def draw_gradients(run: Path, name: str | None = None) -> Any | None:
     above.set_ylabel("size of the gradient\n(mean; dotted: greatest)")
     below.set_ylabel("its norm over the weights'")
     for axis in (above, below):
-        axis.set_yscale("log")
+        if any(np.isfinite(line.get_ydata()).any() for line in axis.lines):  # else there is nothing to scale
+            axis.set_yscale("log")
         axis.grid(axis="y", alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     above.legend(fontsize=8, ncols=3)
@@ -182,8 +183,8 @@ def _smooth(values: Sequence[float]) -> np.ndarray:
 
 
 def _positive(values: np.ndarray) -> np.ndarray:
-    """What a logarithmic axis can show: a gradient of zero leaves a gap."""
-    return np.where(values > 0, values, np.nan)
+    """What a logarithmic axis can show: a gradient of zero, or of no finite number, leaves a gap."""
+    return np.where((values > 0) & np.isfinite(values), values, np.nan)
 
 
 def _short(names: Sequence[str]) -> list[str]:

@@ -106,7 +106,7 @@ def make_server(
 
         def _post(self) -> tuple[str, bytes]:
             length = self.headers.get("Content-Length", "")
-            if urlsplit(self.path).path != "/query" or encode is None or not length.isdecimal():
+            if urlsplit(self.path).path != "/query" or encode is None or not _is_number(length):
                 raise UserError("a query is a video sent to /query.")
             # Only a page of ours may send: others are not allowed to set this header.
             if self.headers.get("X-Requested-With") != "dsm":
@@ -153,7 +153,11 @@ def _encode_sent(content: bytes, encode: Callable[[Path], NDArray[np.float32]]) 
             raise UserError(str(error).replace(str(file), "the video sent")) from None
 
 
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) <= MOST_DIGITS
+
+
 def _row(text: str, count: int) -> int:
-    if not text.isdecimal() or len(text) > MOST_DIGITS or int(text) >= count:
+    if not _is_number(text) or int(text) >= count:
         raise UserError(f"row must be a number from 0 to {count - 1}.")
     return int(text)

@@ -115,7 +115,7 @@ def bias(config: BiasConfig) -> list[Row]:
     by_clip = _by_clip(config, subjects)
     settings = lasting(config) | {
         "weights_digests": {name: digest(subject.module) for name, subject in subjects.items()},
-        "list_digests": {name: digest_list(videos) for name, videos in asked.items() if videos},
+        "list_digests": {name: digest_list(videos, rooted=False) for name, videos in asked.items() if videos},
     }
     claim_by_settings(config.out, "bias.json", settings, what="a bias report", overwrite=config.overwrite)
 

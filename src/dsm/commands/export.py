@@ -18,6 +18,7 @@ from dsm.modality import MODALITIES, ModalityName
 from dsm.models.export import export_onnx, export_program, export_safetensors
 from dsm.models.foreign import Renormalized
 from dsm.models.heads import Embedder
+from dsm.models.shapes import check_takes
 from dsm.models.weights import Init, LoadedEncoder, load_weights
 from dsm.normalization import MEAN, STD
 from dsm.video.flow import BOUND
@@ -88,6 +89,7 @@ def export(config: ExportConfig) -> None:
         console.print(f"{config.weights}: {loaded.report}")
     clip = _clip(config, loaded)
     example = torch.randn(1, MODALITIES[clip.modality].channels, clip.frames, clip.size, clip.size)
+    check_takes(loaded.module, example.shape[1:])
     with torch.inference_mode():
         dim = loaded.module(example).shape[1]
     found: float | None

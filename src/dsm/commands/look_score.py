@@ -36,7 +36,7 @@ def score_list(config: LookConfig, looker: Looker, *, run: str, seed: int) -> li
     """
     videos = read_list(config.video, config.root)
     groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
-    made_by = {"list_digest": digest_list(videos), "weights_digest": digest(looker.module)}
+    made_by = {"list_digest": digest_list(videos, rooted=False), "weights_digest": digest(looker.module)}
     settings = lasting(config) | made_by
     claim_by_settings(config.out, "look.json", settings, what="a look", overwrite=config.overwrite)
     meter, shown = MassMeter(), looker.clip.frames

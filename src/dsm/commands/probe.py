@@ -57,8 +57,16 @@ def probe_command(config: ProbeConfig) -> None:
     unseen = np.setdiff1d(test.labels, train.labels)
     if len(unseen):
         console.print(f"{len(unseen)} classes of the test are not among those of training.", style="yellow")
-    chosen = choose_strength(train, inside, config.folds)
-    (linear,) = linear_probe(train, [test], strength=chosen.strength)
+    by = "groups" if config.groups or config.group_regex else "videos"
+    try:
+        chosen = choose_strength(train, inside, config.folds)
+        found = max(chosen.accuracy.values())
+        strength, how = chosen.strength, f"by {by} in cross-validation ({found:.1%} there)"
+    except UserError:
+        if inside is None or by == "groups":
+            raise
+        strength, how = 1.0, "as there are too few videos to choose it by clips of others"
+    (linear,) = linear_probe(train, [test], strength=strength)
     knn = knn_probe(train, test, k=config.k, temperature=config.temperature)
     run, seed = run_and_seed(test.meta)
     name = str(test.meta.get("list", "test"))
@@ -69,10 +77,8 @@ def probe_command(config: ProbeConfig) -> None:
         rows.append(row_of(run, seed, name, f"{metric}_mean_class", mean, len(hits)))
     write_results(file, rows, revision=git_revision())
     print_rows(rows)
-    by = "groups" if config.groups or config.group_regex else "videos"
     most = np.bincount(test.labels).max() / len(test)
     console.print(
-        f"regularisation C = {chosen.strength:g}, by {by} in cross-validation "
-        f"({chosen.accuracy[chosen.strength]:.1%} there); the most frequent class is {most:.1%} of the test"
+        f"regularisation C = {strength:g}, {how}; the most frequent class is {most:.1%} of the test"
     )
     console.print(f"written: {file}")

@@ -83,7 +83,7 @@ def claim(
     made_by: dict[str, Any] = {
         "train": digest_list(lists.train),
         "test": digest_list(lists.test),
-        "groups": [settings.groups and _digest(settings.groups), settings.group_regex],
+        "groups": [_digest(settings.groups) if settings.groups else "None", settings.group_regex],
         "windows": settings.windows,
     }
     every = []

@@ -30,7 +30,9 @@ from dsm.engine.runfolder import claim_by_settings, flat, git_revision, lasting,
 from dsm.errors import UserError
 from dsm.evaluate.results import Row, write_results
 from dsm.models.precision import Precision
+from dsm.models.shapes import check_takes
 from dsm.models.weights import load_weights
+from dsm.models.zoo import create_model
 from dsm.recipes import RECIPES, Recipe, find_recipe
 
 
@@ -187,8 +189,16 @@ def _check(config: RunRecipeConfig, recipe: Recipe) -> None:
     ):
         if path is not None:
             read_list(path, root)  # found out now, not after days of pretraining
+    parts: list[RunConfig] = []
+    if recipe.pretrain and "pretrain" in recipe.stages:
+        parts.append(pretraining(config, recipe.pretrain))
+    if recipe.finetune and "finetune" in recipe.stages:
+        parts.append(finetuning(config, recipe.finetune, None))
+    loaded = load_weights(config.weights) if config.weights is not None else None
+    for part in parts:  # before --overwrite empties the folder, and before days of pretraining
+        shape = part.clip.input_shape
+        check_takes(loaded.module if loaded else create_model(part.backbone, in_channels=shape[0]), shape)
     if config.weights is not None:
-        load_weights(config.weights)  # before --overwrite empties the folder
         check_spared(config.weights, config.out, overwrite=config.overwrite)
 
 

@@ -89,7 +89,9 @@ class VideoTestConfig:
 
 def is_tested(out: Path, videos: VideoList) -> bool:
     """Whether a test of this very list came to its end in a folder."""
-    return (out / RESULTS).is_file() and (read_marker(out / MARKER) or {}).get(LIST) == digest_list(videos)
+    return (out / RESULTS).is_file() and (read_marker(out / MARKER) or {}).get(LIST) == digest_list(
+        videos, rooted=False
+    )
 
 
 def video_test(config: VideoTestConfig) -> list[Row]:
@@ -106,7 +108,7 @@ def video_test(config: VideoTestConfig) -> list[Row]:
         labels = [names[label] for label in videos.labels]
         check_same_list(config.against, other, videos.paths, labels)
     # Whom a test is compared with changes nothing in it; another list or encoder under the same name does.
-    made_by = {LIST: digest_list(videos), "weights_digest": digest(classifier)}
+    made_by = {LIST: digest_list(videos, rooted=False), "weights_digest": digest(classifier)}
     settings = lasting(config, but=("against",)) | made_by
     claim_by_settings(config.out, MARKER, settings, what="a test", overwrite=config.overwrite)
     found = _predict(config, classifier, videos, clip_of(about["clip"]))

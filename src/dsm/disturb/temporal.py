@@ -176,7 +176,8 @@ class TemporalMix:
             indices: (T,) frames of the anchor. total: frames of the video.
 
         Returns:
-            The frames of the negative, reversed where no kind with a weight is possible.
+            The frames of the negative; where no kind with a weight is possible, reversed, or, where that is
+            the same, turned by one place. Only of a single frame throughout there is no other clip.
         """
         names = [kind.name for kind in fields(self)]
         weights = np.array([getattr(self, name) for name in names], float)
@@ -191,7 +192,8 @@ class TemporalMix:
                 if broken is not None and not np.array_equal(broken, indices):
                     return Broken(broken)
             weights[choice] = 0
-        return Broken(indices[::-1].copy())
+        backwards = indices[::-1].copy()
+        return Broken(np.roll(indices, 1) if np.array_equal(backwards, indices) else backwards)
 
     def __call__(self, clip: Tensor, seed: np.random.Generator | int | None = None) -> Tensor:
         """Break the motion of clips (B, C, T, H, W), each in its own way, by their own frames.

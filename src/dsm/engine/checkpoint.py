@@ -82,6 +82,7 @@ def newest_good(
 
 
 def _same_settings(path: Path, was: dict[str, Any], now: dict[str, Any], defaults: dict[str, Any]) -> None:
+    was = {name.removeprefix("head."): value for name, value in was.items()}  # as older checkpoints have it
     # A setting that is newer than the run was at its default; one without (a method's own) is not asked.
     was = {name: defaults[name] for name in defaults.keys() & now.keys()} | was
     for name in sorted(was.keys() & now.keys()):

@@ -208,9 +208,9 @@ def digest(encoder: nn.Module) -> str:
     return found.hexdigest()
 
 
-def digest_list(videos: VideoList) -> str:
-    """A fingerprint of a list: its folder, paths, labels and frames."""
-    found = hashlib.sha256(str(videos.root.absolute()).encode())
+def digest_list(videos: VideoList, *, rooted: bool = True) -> str:
+    """A fingerprint of a list: its folder, unless not ``rooted``, its paths, labels and frames."""
+    found = hashlib.sha256(str(videos.root.absolute()).encode() if rooted else b"")
     for line in zip(videos.paths, videos.labels.tolist(), videos.frames.tolist(), strict=True):
         found.update(repr(line).encode())
     return found.hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields, replace
@@ -124,13 +125,16 @@ FREE = frozenset(
      "compile", "recompute", "nonfinite")
 )  # fmt: skip
 """Settings that a resumed run may change: they do not touch the numbers, or only where they end."""
+WITHOUT_PREFIX = ("settings", "head")
+"""Parts whose settings stand on the command line without the part's name."""
 
 
 def lasting_settings(config: RunConfig, videos: VideoList) -> dict[str, Any]:
     """What must stay as it was for a run to go on as if never stopped, by the names of its flags."""
     settings = {name: value for name, value in plain(config).items() if name not in FREE}
     settings["data"] = {"batch_size": config.data.batch_size, "videos": len(videos)}
-    settings |= settings.pop("settings", {})  # on the command line, methods have no common prefix
+    for part in WITHOUT_PREFIX:
+        settings |= settings.pop(part, {})
     return flat(settings)
 
 
@@ -180,7 +184,7 @@ def train_once(config: Config, train: Callable[[Config], object]) -> None:
     if not found and list((config.out / "checkpoints").glob(f"*{UNREADABLE}")):
         raise UserError(
             f"{config.out}: none of its checkpoints can be read (checkpoints/*{UNREADABLE}); remove this "
-            "folder to train it anew."
+            "folder to train it anew, or give one that is sound its old name."
         )
     # Without a checkpoint there is at most a run that has not got so far.
     train(replace(config, resume=bool(found), overwrite=not found))
@@ -223,9 +227,18 @@ def begin(config: RunConfig, videos: VideoList) -> None:
     if config.resume or not is_first():
         return
     claim_folder(config.out, overwrite=config.overwrite, needed=videos.needed())
+    write_record(config, videos)
+
+
+def write_record(config: RunConfig, videos: VideoList) -> None:
+    """Write down what a run is: when it begins, and when it goes on, since some settings may be others then.
+
+    The command is one that makes the whole run anew.
+    """
+    words = [word for word in shlex.split(command_line()) if word != "--resume"]
     record = {
-        "command": command_line(),
-        "config": plain(config),
+        "command": shlex.join(words),
+        "config": plain(replace(config, resume=False)),
         "data": about_videos(videos),
         "versions": versions(),
         "revision": git_revision(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,13 @@ TRAINED = ("loss", "motion", "top1")
 
 
 def last_logged(run: Path) -> dict[str, float]:
-    """The newest of what a run has logged of how good it is: of its last batch, and of its last look."""
-    newest = {name: value for line in read_metrics(run) for name, value in line.items()}
+    """The newest of what a run has logged of how good it is: of its last batch, and of its last look.
+
+    A step that was skipped may have logged what is no number; the one before counts then.
+    """
+    newest: dict[str, float] = {}
+    for line in read_metrics(run):
+        newest |= {name: value for name, value in line.items() if abs(value) < math.inf}
     names = [*TRAINED, *(name for name in newest if name.startswith("monitor/"))]
     return {name: newest[name] for name in names if name in newest}
 

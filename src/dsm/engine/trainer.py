@@ -24,13 +24,13 @@ from dsm.engine.model_card import CARD, write_run_card
 from dsm.engine.optim import build_optimizer, learning_rate
 from dsm.engine.processes import greatest, joined, make_fabric, mean
 from dsm.engine.progress import Clock, console, progress, step_note
-from dsm.engine.run import RunConfig, default_settings, lasting_settings
+from dsm.engine.run import RunConfig, default_settings, lasting_settings, write_record
 from dsm.engine.run_results import RESULTS, write_run_results
 from dsm.engine.runfolder import RunLog
 from dsm.engine.sync_norm import synchronise_norms
 from dsm.engine.watch import Watch
 from dsm.errors import UserError
-from dsm.methods.momentum import Queue
+from dsm.methods.momentum import queue_age
 from dsm.methods.step import StepOutput
 from dsm.models.precision import channels_last, compute_in, fast_in_bf16
 from dsm.models.recompute import recompute_stages
@@ -101,6 +101,8 @@ class Trainer:
     def run(self) -> None:
         c, first, begun = self.config, self.fabric.is_global_zero, self.step
         log = RunLog(c.out, keep_steps=self.step) if first else None
+        if first and begun:
+            write_record(c, self.videos)
         if first and self.step < self.total:
             (c.out / RESULTS).unlink(missing_ok=True)  # of a shorter run, which goes on
         batches = iter(self.batches)
@@ -120,11 +122,13 @@ class Trainer:
                         metrics["loss"] = mean(self.fabric, metrics["loss"])
                         timing = clock.read(c.data.batch_size)
                         if log:
+                            age = queue_age(self.method, c.data.batch_size)
                             health = self.health.read(output, self.step)
-                            log.write(self.step, {**metrics, **health, **self._queue(), **timing})
+                            log.write(self.step, {**metrics, **health, **age, **timing})
                             note = step_note(metrics, health, timing)
                     told = note or f"loss {metrics['loss']:.3f}"
-                    bar.update(self.step, told + self.bad.note() + self._skips())
+                    skips = f"  {self.skipped} skipped" if self.skipped else ""
+                    bar.update(self.step, told + self.bad.note() + skips)
                     if log and (self.step == 1 or self.step % c.save_every == 0 or last):
                         log.write_gradients(self.step, self.method.query)
                     self._save_and_look(log, stopping=bool(signal))
@@ -137,6 +141,8 @@ class Trainer:
             # A run that was killed after its last checkpoint has trained all and written nothing of it.
             if first and (self.step > begun or not (c.out / RESULTS).is_file()):
                 self._write_end(done=True)
+        if stop.signal:  # in the last step or after it
+            raise Interrupted(f"stopped at step {self.step} of {self.total} and saved", stop.signal)
 
     def train_step(self, batches: Any, clock: Clock) -> tuple[StepOutput, dict[str, float], list[Any]]:
         """One step over all parts of a batch; the output is the last part's.
@@ -258,6 +264,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "best": self.best,
+            "watched": self.watch and self.watch.digest,
             "skipped": self.skipped,
         }
         try:
@@ -285,14 +292,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
-        self.step, self.best = int(state["step"]), float(state.get("best", -math.inf))
+        self.step = int(state["step"])
+        if self.watch and state.get("watched") in (None, self.watch.digest):
+            self.best = float(state.get("best", -math.inf))
         self.skipped = int(state.get("skipped", 0))
-
-    def _queue(self) -> dict[str, float]:
-        queue = getattr(self.method, "queue", None)
-        if not isinstance(queue, Queue) or not int(queue.filled):
-            return {}
-        return {"queue_age": int(queue.filled) / self.config.data.batch_size}
-
-    def _skips(self) -> str:
-        return f"  {self.skipped} skipped" if self.skipped else ""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from dsm.datasets.lists import VideoList
+from dsm.engine.extraction import digest_list
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class Watch:
     """The score by which the best checkpoint is kept."""
     videos: VideoList
     """What is watched."""
+
+    @property
+    def digest(self) -> str:
+        """Of another list, scores are others."""
+        return digest_list(self.videos, rooted=False)
 
     def ask_aside(self, method: nn.Module) -> dict[str, float]:
         """Ask, and leave the method in training mode, as it was."""

@@ -104,7 +104,9 @@ def chance(gallery: Features, queries: Features, apart: tuple[Ids, Ids] | None, 
         right = right - np.where(both[place] == wanted * classes + queries.labels, known[place], 0)
     missed = np.ones(len(queries))
     for drawn in range(k):
-        missed *= np.clip((allowed - right - drawn) / np.maximum(allowed - drawn, 1), 0, 1)
+        left = allowed - drawn
+        # Where none is left, none is drawn.
+        missed *= np.where(left > 0, np.clip((left - right) / np.maximum(left, 1), 0, 1), 1)
     return float((1 - missed).mean())
 
 

@@ -60,22 +60,28 @@ class Classify(nn.Module):
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", None if weights is None else weights.float())
         self.stages = [name for name, _ in getattr(encoder, "stages", nn.Sequential()).named_children()]
-        self.frozen: list[nn.Module] = []
-        if config.linear_probe:
-            self.frozen = [encoder]
-        elif config.train_from:
+        if config.stage_decay < 1 and not self.stages:
+            raise UserError("--stage-decay: this encoder has no stages; leave it out.")
+        self.frozen_stages: list[str] = []
+        if config.train_from:
             if config.train_from not in self.stages:
                 known = nearest(config.train_from, self.stages) if self.stages else "; it has none"
                 raise UserError(f"--train-from: no stage '{config.train_from}'{known}")
-            children = dict(encoder.stages.named_children())  # type: ignore[union-attr]
-            self.frozen = [children[name] for name in self.stages[: self.stages.index(config.train_from)]]
-        for module in self.frozen:
+            self.frozen_stages = self.stages[: self.stages.index(config.train_from)]
+        for module in self._frozen():
             module.requires_grad_(False)
+
+    def _frozen(self) -> list[nn.Module]:
+        # Looked up each time: several processes have other modules put in the place of BatchNorms.
+        encoder = self.query.encoder
+        if self.config.linear_probe:
+            return [encoder]
+        return [encoder.stages.get_submodule(name) for name in self.frozen_stages]  # type: ignore[union-attr]
 
     def train(self, mode: bool = True) -> Classify:
         """Frozen stages stay in evaluation mode: their BatchNorms neither learn nor go by the batch."""
         super().train(mode)
-        for module in self.frozen:
+        for module in self._frozen():
             module.eval()
         return self
 
@@ -102,12 +108,13 @@ class Classify(nn.Module):
         return StepOutput(loss, metrics={"top1": right})
 
     def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        # Weights are of clips, by their class: given to the loss itself, they would also weigh what smoothing
+        # gives to the other classes, of which the rarest would then get nearly all.
+        losses = F.cross_entropy(logits, label, label_smoothing=self.config.label_smoothing, reduction="none")
+        if self.class_weights is not None:
+            losses = losses * self.class_weights[label]
         # A mean over clips, not over their weights: what parts of a batch, or processes, find is what all do.
-        total = F.cross_entropy(
-            logits, label, weight=self.class_weights, label_smoothing=self.config.label_smoothing,
-            reduction="sum",
-        )  # fmt: skip
-        return total / len(label)
+        return losses.mean()
 
     def after_step(self, keys: Tensor | None, progress: float) -> None:
         """Nothing follows."""

@@ -65,3 +65,11 @@ class Queue(nn.Module):
         self.keys = self.keys.index_copy(0, places, keys)
         self.pointer.fill_((int(self.pointer) + len(keys)) % length)
         self.filled.fill_(min(int(self.filled) + len(keys), length))
+
+
+def queue_age(method: nn.Module, batch_size: int) -> dict[str, float]:
+    """``queue_age``: steps since the oldest key of a method's queue was made; nothing where there is none."""
+    queue = getattr(method, "queue", None)
+    if not isinstance(queue, Queue) or not int(queue.filled):
+        return {}
+    return {"queue_age": int(queue.filled) / batch_size}

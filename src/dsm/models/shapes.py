@@ -9,6 +9,9 @@ from torch import nn
 
 from dsm.errors import UserError
 
+REFUSALS = (RuntimeError, ValueError, IndexError, AssertionError)
+"""What networks raise for clips that they do not take."""
+
 
 def check_takes(network: nn.Module, shape: Sequence[int]) -> None:
     """Show a network one clip of zeros.
@@ -24,7 +27,9 @@ def check_takes(network: nn.Module, shape: Sequence[int]) -> None:
     try:
         with torch.no_grad():
             network.eval()(clip)
-    except (RuntimeError, ValueError, IndexError) as error:
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except REFUSALS as error:
         raise refusal(shape, error) from None
     finally:
         network.train(was_training)
@@ -33,7 +38,8 @@ def check_takes(network: nn.Module, shape: Sequence[int]) -> None:
 def refusal(shape: Sequence[int], error: Exception) -> UserError:
     """The sentence for what a network said of a clip of a shape (C, T, H, W)."""
     size = "x".join(str(side) for side in shape)
+    said = (str(error).splitlines() or [type(error).__name__])[0]
     return UserError(
-        f"the network does not take clips of {size} ({str(error).splitlines()[0]}); see the flags of clips "
+        f"the network does not take clips of {size} ({said}); see the flags of clips "
         "that end in frames and size."
     )

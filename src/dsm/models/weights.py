@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import nn
 
-from dsm.errors import UserError
+from dsm.errors import UserError, has_control
 from dsm.models.export import build_encoder, check_format
 from dsm.models.filling import build_filled
 from dsm.models.foreign import LoadReport, build, find_tensors, recognise
@@ -102,13 +103,21 @@ def read_file(path: str | Path) -> Any:
         if _is_swollen(path):
             raise ValueError("what it holds is far larger than it")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, MemoryError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-        raise UserError(f"{path}: cannot be read now ({reason}).") from None
     except Exception as error:  # a stranger's bytes can make the reader fail in any way
+        if _is_of_the_machine(error):
+            reason = error.strerror if isinstance(error, OSError) else "not enough memory"
+            raise UserError(f"{path}: cannot be read now ({reason}).") from None
         raise NoCheckpointError(
             f"{path}: is not a checkpoint that can be read safely ({type(error).__name__})."
         ) from None
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    """Whether the disk or the memory is at fault, and not what is in the file."""
+    if isinstance(error, OSError):  # torch's reader calls some broken zips an invalid argument
+        return error.errno not in (None, errno.EINVAL)
+    # torch tells of memory that it does not get in a RuntimeError.
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error))
 
 
 def _is_swollen(path: Path) -> bool:
@@ -212,9 +221,15 @@ def _load_ours(weights: str | Path, state: dict[str, Any], head: Head | None) ->
         tensors = {k.removeprefix(prefix): t for k, t in state["method"].items() if k.startswith(prefix)}
         module = build_filled(make, tensors, config)
         name = str(config["method"])
+        _check_names(name, *(classes or ()))
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{weights}: what it holds does not fit ({str(error).splitlines()[0]}).") from None
     return LoadedEncoder(module, name, config, step=state.get("step"), classes=classes)
+
+
+def _check_names(*names: str) -> None:
+    if any(map(has_control, names)):
+        raise UserError("a name in the weights holds a control character, which a terminal would obey.")
 
 
 def load_classifier(weights: str | Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -235,6 +250,7 @@ def load_classifier(weights: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 def _load_exported(path: str | Path, exported: Exported, head: Head | None) -> LoadedEncoder:
     about = exported.about
     check_format(path, about)
+    _check_names(str(about.get("method", "")))
     module = build_encoder(exported.tensors, about)
     if head == "projection" and not about["head"]:
         raise UserError(f"{path}: holds no projection head; leave head out.")

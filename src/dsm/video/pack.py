@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from dsm.files import is_dir, is_file, write_text, written_aside
 from dsm.video.convert import Converter, converter, frames_until_broken
+from dsm.video.flow import saved_flow
 from dsm.video.folder import frame_files, read_pictures
 from dsm.video.source import Deadline, MissingVideoError, Source, VideoError, name_of, open_video, said
 
@@ -151,6 +152,8 @@ def _shape(array: NDArray[np.uint8]) -> tuple[int, int, int]:
 
 def _decode(file: Path, short_side: int, square: bool) -> tuple[NDArray[np.uint8], float]:
     if is_dir(file):
+        if saved_flow(file):
+            raise VideoError(f"{file}: holds flow, which a pack does not keep.")
         pictures = read_pictures(frame_files(file), short_side, Deadline(file, None), square=square)
         return np.stack([_planes(picture) for picture in pictures]), 0.0  # a folder knows no times
     with open_video(file) as container:
