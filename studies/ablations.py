@@ -191,7 +191,7 @@ def write_groups(rows: Sequence[Row], options: Options) -> str:
     for group, settings in options.settings.items():
         names = list(settings)
         against = [(name, "dsm") for name in names] + PAIRS.get(group, [])
-        parts.append(f"### {TITLES[group]}\n")
+        parts.append(f"## {TITLES[group]}\n")
         for metric in ("R@1", "linear_probe"):
             parts.append(f"{SHOWN[metric]}:\n")
             parts.append(table(rows, metric, runs=["dsm", *names], tests=tests, against=against))

@@ -78,15 +78,17 @@ def commands(options: Options) -> list[list[str]]:
     return found
 
 
+SHORT = "--steps 600 --seeds 15 16 17 18 19"
 RANKINGS = {
-    "ranking": "--methods random moco dsm --seeds 15 16 17 18 19 20 21 22 23 24 --tuned 20 21 22 23 24 "
+    "ranking": "--tuned 25 26 27 28 29",
+    "ranking_600": f"{SHORT} 20 21 22 23 24 --tuned 20 21 22 23 24 --methods random moco dsm "
     "--measures features finetuned",
-    "ranking_triplet": "--measures features bias look",
-    "ranking_others": "--methods moco dsm dsm-paper be simclr --measures features bias look",
-    "ranking_50": "--correlation 0.5 --measures features bias",
-    "ranking_0": "--correlation 0 --measures features bias",
+    "ranking_triplet": f"{SHORT} --measures features bias look",
+    "ranking_others": f"{SHORT} --methods moco dsm dsm-paper be simclr --measures features bias look",
+    "ranking_50": f"{SHORT} --methods random moco dsm --correlation 0.5 --measures features bias",
+    "ranking_0": f"{SHORT} --methods random moco dsm --correlation 0 --measures features bias",
 }
-"""The paper's methods first, then others, then other ties of motion and scene."""
+"""The paper's methods, trained as long as the demo; then shorter: more seeds, other methods, other ties."""
 NAMES = ("costs", "demo", "pictures", "reliance", "ranking", "budget", "ablations", "real")
 
 
