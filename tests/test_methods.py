@@ -25,7 +25,7 @@ def unit(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def info_nce_slowly(query, key, temperature, queue=None, in_batch=False, negatives=None) -> float:
-    losses = []
+    query, losses = query.detach(), []
     for i in range(len(query)):
         positive = math.exp(float(query[i] @ key[i]) / temperature)
         others = []
