@@ -41,9 +41,18 @@ def test_kinetics_lists_what_was_downloaded_and_names_the_rest(tmp_path: Path) -
         (videos / place).touch()
     for ending in (".jpg", ".txt", ".zip"):  # what lies beside a video under its name is none
         (videos / "zumba" / f"xyz_000000_000010{ending}").touch()
-    out = dsm(
-        "data", "convert", "kinetics", "--annotations", notes, "--videos", videos, "--out", tmp_path / "l"
+    convert = (
+        "data",
+        "convert",
+        "kinetics",
+        "--annotations",
+        notes,
+        "--videos",
+        videos,
+        "--out",
+        tmp_path / "l",
     )
+    out = dsm(*convert)
     assert out.returncode == 0, told(out)
     assert "train: 3, of which 1 are absent" in out.stderr
     assert "gone_000005_000015.mp4" in (tmp_path / "l" / "absent.txt").read_text()
@@ -55,17 +64,11 @@ def test_kinetics_lists_what_was_downloaded_and_names_the_rest(tmp_path: Path) -
     assert train.labels.tolist() == [0, 1]
     assert (tmp_path / "l" / "classes.txt").read_text() == "air drumming\nzumba\n"
     (videos / "zumba" / "gone_000005_000015.mp4").touch()
-    out = dsm(
-        "data", "convert", "kinetics", "--annotations", notes, "--videos", videos, "--out", tmp_path / "l",
-        "--overwrite",
-    )  # fmt: skip
+    out = dsm(*convert, "--overwrite")
     assert out.returncode == 0, told(out)
     assert not (tmp_path / "l" / "absent.txt").exists()
     (videos / "val1_000003_000013.mkv").unlink()
-    out = dsm(
-        "data", "convert", "kinetics", "--annotations", notes, "--videos", videos, "--out", tmp_path / "l",
-        "--overwrite",
-    )  # fmt: skip
+    out = dsm(*convert, "--overwrite")
     assert out.returncode == 0, told(out)
     assert not (tmp_path / "l" / "val.txt").exists()
     (tmp_path / "elsewhere").mkdir()

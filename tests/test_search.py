@@ -1,4 +1,4 @@
-"""Search in an archive, by command and by page; probes on features files."""
+"""Search in an archive, by command and by page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 from runs import CLIP
-from sklearn.neighbors import KNeighborsClassifier
 
 from dsm.analyse.film import label
 from dsm.analyse.search_page import make_server
@@ -27,9 +26,8 @@ from dsm.datasets.reading import ClipChanges
 from dsm.engine.extraction import ExtractSettings
 from dsm.engine.query import QueryEncoder
 from dsm.errors import UserError
-from dsm.evaluate.feature_files import load_features, save_features
+from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.features import Features
-from dsm.evaluate.probe import choose_strength, knn_probe, linear_probe
 from dsm.evaluate.results import read_results
 from dsm.evaluate.search import ArchiveIndex, find_duplicates
 from dsm.models.zoo import create_model
@@ -165,20 +163,6 @@ def test_clips_of_a_video_are_one_group_of_intervals_and_in_one_fold(
         assert found[0] == found[1]
 
 
-def test_clips_of_one_video_a_class_are_probed_without_a_choice(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rng = np.random.default_rng(0)
-    clips = Features(
-        rng.normal(size=(20, 8)).astype(np.float32), np.repeat([0, 1], 10), ["a.mp4"] * 10 + ["b.mp4"] * 10,
-        times=np.zeros((20, 2), np.float32),
-    )  # fmt: skip
-    save_features(tmp_path / "clips.npz", clips)
-    words = ["--train", str(tmp_path / "clips.npz"), "--test", str(tmp_path / "clips.npz")]
-    run(["probe", *words, "--out", str(tmp_path / "out")])
-    assert "C = 1, as there are too few videos" in capsys.readouterr().err
-
-
 def test_of_every_video_the_copy_is_found_at_a_threshold_of_one() -> None:
     rows = np.random.default_rng(0).normal(size=(50, 256)).astype(np.float32)
     paths = [f"{place}.mp4" for place in range(100)]
@@ -293,64 +277,6 @@ def test_the_page_answers_this_machine_and_itself_only(page: http.client.HTTPCon
     status, body = answer(page, "POST", "/query", b"no video", X_Requested_With="dsm")
     assert status == 400
     assert json.loads(body)["error"].startswith("the video sent: cannot be decoded")
-
-
-def made(count: int, seed: int, dim: int = 10, classes: int = 3) -> Features:
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, classes, count)
-    rows = rng.normal(size=(count, dim)) + 1.2 * np.eye(dim)[labels]
-    return Features(rows.astype(np.float32), labels, [f"{seed}-{place}.mp4" for place in range(count)])
-
-
-def test_the_vote_of_neighbours_is_that_of_scikit_learn() -> None:
-    train, test = made(200, 0), made(100, 1)
-    model = KNeighborsClassifier(
-        20, metric="cosine", algorithm="brute", weights=lambda distance: np.exp((1 - distance) / 0.07)
-    ).fit(train.features, train.labels)
-    expected = model.predict(test.features) == test.labels
-    assert np.array_equal(knn_probe(train, test), expected)
-    # Each among the others.
-    for place in range(0, 200, 20):
-        others = np.arange(200) != place
-        model.fit(train.features[others], train.labels[others])
-        right = model.predict(train.features[[place]])[0] == train.labels[place]
-        assert knn_probe(train, train, apart=(np.arange(200), np.arange(200)))[place] == right
-
-
-def test_groups_stay_together_in_cross_validation() -> None:
-    """Features that tell the group and nothing of the class: only where groups are parted do they help."""
-    rng = np.random.default_rng(0)
-    groups = np.repeat(np.arange(24), 8)
-    labels = (groups % 2).astype(np.int64)
-    rows = (rng.normal(size=(24, 30))[groups] + 0.01 * rng.normal(size=(192, 30))).astype(np.float32)
-    train = Features(rows, labels, [""] * 192)
-    parted, together = choose_strength(train), choose_strength(train, [str(group) for group in groups])
-    assert max(parted.accuracy.values()) > 0.95
-    assert max(together.accuracy.values()) < 0.8
-
-
-def test_probe_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save_features(tmp_path / "a.npz", made(150, 0))
-    save_features(tmp_path / "b.npz", made(80, 1))
-    run(
-        [
-            "probe",
-            "--train",
-            str(tmp_path / "a.npz"),
-            "--test",
-            str(tmp_path / "b.npz"),
-            "--out",
-            str(tmp_path),
-        ]
-    )
-    rows = {row["metric"]: row for row in json.loads((tmp_path / "results.json").read_text())["rows"]}
-    assert set(rows) == {"linear_probe", "linear_probe_mean_class", "knn", "knn_mean_class"}
-    (hits,) = linear_probe(made(150, 0), [made(80, 1)], strength=choose_strength(made(150, 0)).strength)
-    assert rows["linear_probe"]["value"] == hits.mean()
-    assert rows["knn"]["low"] < rows["knn"]["value"] < rows["knn"]["high"]
-    assert "linear_probe" in capsys.readouterr().out
-    with pytest.raises(UserError, match="10 and 4 dimensions"):
-        linear_probe(made(30, 0), [made(30, 1, dim=4)])
 
 
 def test_a_gallery_page_and_classes_are_written(archive: Path, tmp_path: Path) -> None:

@@ -89,9 +89,7 @@ def export(config: ExportConfig) -> None:
         console.print(f"{config.weights}: {loaded.report}")
     clip = _clip(config, loaded)
     example = torch.randn(1, MODALITIES[clip.modality].channels, clip.frames, clip.size, clip.size)
-    check_takes(loaded.module, example.shape[1:])
-    with torch.inference_mode():
-        dim = loaded.module(example).shape[1]
+    dim = check_takes(loaded.module, example.shape[1:]).shape[1]
     found: float | None
     if config.out.suffix == ".safetensors":
         found = export_safetensors(config.out, loaded.module, _about(config, loaded, clip), example)

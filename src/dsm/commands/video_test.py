@@ -19,7 +19,7 @@ from dsm.datasets.lists import VideoList, read_list
 from dsm.datasets.reading import ClipConfig, clip_of
 from dsm.engine.extraction import ExtractSettings, digest, digest_list, extract_to_file
 from dsm.engine.progress import console
-from dsm.engine.runfolder import claim_by_settings, git_revision, lasting, read_marker
+from dsm.engine.runfolder import claim_by_settings, git_revision, lasting
 from dsm.errors import UserError
 from dsm.evaluate.bootstrap import class_mean_interval
 from dsm.evaluate.disagreement import (
@@ -33,7 +33,7 @@ from dsm.evaluate.disagreement import (
 from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.results import Row, print_rows, row_of, run_name, seed_of, share, write_results
 from dsm.evaluate.video_test import Predictions, check_labels, probabilities_of
-from dsm.files import csv_text, write_text
+from dsm.files import csv_text, read_object, write_text
 from dsm.models.weights import load_classifier
 
 PROBABILITIES = "probabilities.npz"
@@ -89,7 +89,7 @@ class VideoTestConfig:
 
 def is_tested(out: Path, videos: VideoList) -> bool:
     """Whether a test of this very list came to its end in a folder."""
-    return (out / RESULTS).is_file() and (read_marker(out / MARKER) or {}).get(LIST) == digest_list(
+    return (out / RESULTS).is_file() and (read_object(out / MARKER) or {}).get(LIST) == digest_list(
         videos, rooted=False
     )
 

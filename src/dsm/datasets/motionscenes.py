@@ -30,7 +30,7 @@ from dsm.datasets import scenery
 from dsm.datasets.classes import write_classes
 from dsm.datasets.motions import MOTIONS, TAU
 from dsm.errors import UserError
-from dsm.files import write_text
+from dsm.files import read_object, write_text
 from dsm.video.write import write_video
 
 SPLITS = ("train", "test", "test_conflict", "test_free")
@@ -266,11 +266,8 @@ def _told(config: MotionScenesConfig) -> dict[str, Any]:
 
 def _read_marker(marker: Path) -> dict[str, Any] | None:
     """What a marker says; None where there is none, or something else has its name."""
-    try:
-        found = json.loads(marker.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) and "format" in found else None
+    found = read_object(marker)
+    return found if found and "format" in found else None
 
 
 def with_overrides(preset: Preset, **changes: object) -> MotionScenesConfig:

@@ -20,7 +20,7 @@ from torch import nn
 from dsm.engine.bad_videos import LEDGER
 from dsm.engine.progress import console
 from dsm.errors import UserError
-from dsm.files import empty_folder, write_text
+from dsm.files import empty_folder, read_object, write_text
 from dsm.version import __version__
 
 MARKER = "config.json"
@@ -176,7 +176,7 @@ def claim_by_settings(
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file, not a folder; choose another --out.")
     if out.is_dir() and any(out.iterdir()):
-        found = read_marker(file)
+        found = read_object(file)
         if found is None or found.get(MADE_BY) != "dsm":
             raise UserError(f"{out} is not empty and not {what}; choose another --out.")
         if found != settings:
@@ -196,15 +196,6 @@ def check_outside(needed: Iterable[Path], out: Path) -> None:
     for path in needed:
         if path.absolute().is_relative_to(named) or path.resolve().is_relative_to(real):
             raise UserError(f"{path}: lies in --out, which --overwrite empties; choose another --out.")
-
-
-def read_marker(file: Path) -> dict[str, Any] | None:
-    """What a marker that :func:`claim_by_settings` wrote holds; None where there is none."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def claim_file(path: Path, *, overwrite: bool) -> None:

@@ -76,7 +76,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
         self.total = config.steps or config.epochs * (len(videos) // config.data.batch_size)
         self.step, self.skipped, self.skipped_in_a_row = 0, 0, 0
-        self.best = -math.inf
+        self.best, self.watched = -math.inf, watch and watch.digest
         settings = lasting_settings(config, videos)
         self.saved_config = {**about, "settings": settings}
         self.title = f"{about['method']} on {about['backbone']}"
@@ -264,7 +264,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "best": self.best,
-            "watched": self.watch and self.watch.digest,
+            "watched": self.watched,
             "skipped": self.skipped,
         }
         try:
@@ -293,6 +293,7 @@ class Trainer:
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
         self.step = int(state["step"])
-        if self.watch and state.get("watched") in (None, self.watch.digest):
-            self.best = float(state.get("best", -math.inf))
+        watched = state.get("watched")
+        if self.watched in (None, watched) or watched is None:  # of another list, scores are others
+            self.best, self.watched = float(state.get("best", -math.inf)), self.watched or watched
         self.skipped = int(state.get("skipped", 0))

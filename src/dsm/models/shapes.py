@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dsm.errors import UserError
 
@@ -13,11 +13,14 @@ REFUSALS = (RuntimeError, ValueError, IndexError, AssertionError)
 """What networks raise for clips that they do not take."""
 
 
-def check_takes(network: nn.Module, shape: Sequence[int]) -> None:
+def check_takes(network: nn.Module, shape: Sequence[int]) -> Tensor:
     """Show a network one clip of zeros.
 
     Args:
         shape: of the clip, (C, T, H, W).
+
+    Returns:
+        What it says of it: (1, D).
 
     Raises:
         UserError: it does not take such clips.
@@ -26,7 +29,8 @@ def check_takes(network: nn.Module, shape: Sequence[int]) -> None:
     clip = torch.zeros(1, *shape, device=next(network.parameters()).device)
     try:
         with torch.no_grad():
-            network.eval()(clip)
+            said: Tensor = network.eval()(clip)
+            return said
     except torch.cuda.OutOfMemoryError:
         raise
     except REFUSALS as error:
