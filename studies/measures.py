@@ -12,6 +12,7 @@ from sklearn.model_selection import GroupShuffleSplit
 from trial import Trial
 
 from dsm.commands.bias import BiasConfig, BiasData, bias
+from dsm.commands.loading import LoadSettings
 from dsm.commands.look import LookConfig, look
 from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
 from dsm.datasets.groups import find_groups
@@ -80,7 +81,8 @@ def measure_bias(trial: Trial) -> list[Row]:
     data = BiasData(test=trial.tests[-1], train=train, root=trial.config.data.root, workers=0)
     return bias(
         BiasConfig((trial.weights,), data, trial.folder / "bias", names=(trial.name,), groups=trial.groups,
-                   seed=trial.config.seed, windows=trial.windows, batch_size=16, overwrite=True)
+                   loading=LoadSettings(seed=trial.config.seed), windows=trial.windows, batch_size=16,
+                   overwrite=True)
     )  # fmt: skip
 
 
@@ -89,7 +91,7 @@ def measure_look(trial: Trial) -> list[Row]:
     out = trial.folder / "look"
     look(
         LookConfig(trial.tests[0], trial.weights, out, score=True, root=trial.config.data.root, workers=0,
-                   groups=trial.groups, seed=trial.config.seed, overwrite=True)
+                   groups=trial.groups, loading=LoadSettings(seed=trial.config.seed), overwrite=True)
     )  # fmt: skip
     return read_results(out / "results.json")
 

@@ -17,6 +17,7 @@ from test_adapters import save_small_transformer
 from dsm import cli
 from dsm.commands.bias import BiasConfig, BiasData, bias
 from dsm.commands.bias_checks import names_of
+from dsm.commands.loading import LoadSettings
 from dsm.datasets.lists import read_list, write_list
 from dsm.datasets.reading import ClipChanges
 from dsm.engine.finetune import FinetuneConfig, FinetuneData, finetune
@@ -32,7 +33,7 @@ def report_config(scenes: Path, out: Path, **changes: Any) -> BiasConfig:
     )
     clip = ClipChanges(frames=4, stride=3, resize=40, size=32)
     return replace(
-        BiasConfig(("none",), data, out, backbone="tiny", clip=clip, windows=1),
+        BiasConfig(("none",), data, out, loading=LoadSettings("tiny"), clip=clip, windows=1),
         **changes,
     )
 
@@ -75,7 +76,7 @@ def test_the_report_of_a_classifier_beside_random_weights(pairs: Path, tmp_path:
     for picture in ("bias.png", "bars.png", "variants.png"):
         assert (out / picture).read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UserError, match="other settings"):
-        bias(replace(config, seed=1))
+        bias(replace(config, loading=LoadSettings("tiny", seed=1)))
     names = (pairs / "classes.txt").read_text().split()
     (tmp_path / "classes.txt").write_text("\n".join(names[::-1]))
     shutil.copy(pairs / "test.txt", tmp_path)

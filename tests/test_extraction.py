@@ -15,13 +15,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import numbered_frames
+from PIL import Image
 
 from dsm import cli
 from dsm.commands.extract import ExtractConfig, extract
+from dsm.commands.loading import LoadSettings
+from dsm.datasets import evaluation_clips
 from dsm.datasets.catalog import find_list
 from dsm.datasets.evaluation_clips import EvaluationClips
 from dsm.datasets.lists import read_list, write_list
 from dsm.datasets.reading import ClipChanges, ClipConfig
+from dsm.engine import parts
 from dsm.engine.extraction import ExtractSettings
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_features
@@ -40,7 +45,8 @@ def command(source: Path, out: Path, *more: str, batch: int = 2) -> list[str]:
 def config(source: Path, out: Path, *, overwrite: bool = False, **settings: object) -> ExtractConfig:
     chosen = {"batch_size": 2, "workers": 0, **settings}
     return ExtractConfig(
-        "none", source, out, backbone="tiny", clip=ClipChanges(frames=4, stride=3, resize=40, size=32),
+        "none", source, out, loading=LoadSettings("tiny"),
+        clip=ClipChanges(frames=4, stride=3, resize=40, size=32),
         settings=ExtractSettings(**chosen), overwrite=overwrite,  # type: ignore[arg-type]
     )  # fmt: skip
 
@@ -65,8 +71,11 @@ def test_numbers_made_of_features_have_the_seed_of_the_run_that_trained(scenes: 
     state = {f"query.encoder.{name}": one for name, one in create_model("tiny").state_dict().items()}
     torch.save({"format": 1, "config": json.dumps(about), "method": state}, tmp_path / "moco.pt")
     drawn, trained = tmp_path / "drawn.npz", tmp_path / "trained.npz"
-    extract(replace(config(scenes / "train.txt", drawn), seed=5))
-    extract(replace(config(scenes / "train.txt", trained), weights=str(tmp_path / "moco.pt"), seed=5))
+    loading = LoadSettings("tiny", seed=5)
+    extract(replace(config(scenes / "train.txt", drawn), loading=loading))
+    extract(
+        replace(config(scenes / "train.txt", trained), weights=str(tmp_path / "moco.pt"), loading=loading)
+    )
     for file, run, seed in ((drawn, "random", 5), (trained, "moco", 3)):
         pair = ["--gallery", str(file), "--queries", str(file)]
         for name, words in (
@@ -157,6 +166,26 @@ def test_every_clip_can_have_a_row_with_its_times(video: Path, tmp_path: Path) -
     assert every.times is not None
     assert len(every) == 5  # 1.21 s, one in each quarter that is begun
     assert np.all(np.diff(every.times[:, 0]) < 0.26)
+
+
+def test_clips_further_apart_than_asked_are_told(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in (evaluation_clips, parts):
+        monkeypatch.setattr(module, "MOST_CLIPS", 5)
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number, picture in enumerate(numbered_frames(4)):
+        Image.fromarray(picture).save(folder / f"{number:05d}.png")
+    for source, every, told in (
+        (folder, 0.25, "frames never do: 1; of each --windows 3 clips"),
+        (video, 0.4, ""),
+        (video, 0.2, "the most that are taken of one: 1"),
+    ):
+        extract(config(source, tmp_path / f"{source.stem}{every}.npz", per_clip=True, every=every))
+        said = capsys.readouterr().err
+        assert told in said
+        assert ("never do" in said, "the most" in said) == ("never do" in told, "the most" in told)
 
 
 def test_parquet_holds_what_npz_holds(scenes: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 import dsm
 from dsm import cli
 from dsm.commands.export import ExportConfig, export
+from dsm.commands.loading import LoadSettings
 from dsm.datasets.reading import ClipChanges
 from dsm.engine.finetune import FinetuneConfig, FinetuneData, finetune
 from dsm.errors import UserError
@@ -181,7 +182,7 @@ def test_a_file_that_fills_too_little_is_refused_unless_part_is_wanted(tmp_path:
     exported = ExportConfig(str(tmp_path / "half.pth"), tmp_path / "half.safetensors", frames=4, size=32)
     with pytest.raises(UserError, match="fills only"):
         export(exported)
-    export(replace(exported, partial=True))
+    export(replace(exported, loading=LoadSettings(partial=True)))
     assert (tmp_path / "half.safetensors").is_file()
 
 

@@ -13,6 +13,7 @@ from runs import small_run
 import dsm
 from dsm.commands.card import CardConfig, card
 from dsm.commands.export import ExportConfig, export
+from dsm.commands.loading import LoadSettings
 from dsm.engine.finetune import FinetuneConfig, FinetuneData, finetune
 from dsm.engine.model_card import CARD, card_text, code, fenced, is_untouched, write_card
 from dsm.engine.pretrain import pretrain
@@ -181,7 +182,7 @@ def test_a_lone_checkpoint_has_a_card_too(run: Path, tmp_path: Path) -> None:
 
 
 def test_random_weights_do_not_pass_for_trained_ones(tmp_path: Path) -> None:
-    export(ExportConfig("none", tmp_path / "r.safetensors", backbone="tiny", frames=4, size=32))
+    export(ExportConfig("none", tmp_path / "r.safetensors", frames=4, size=32, loading=LoadSettings("tiny")))
     text = (tmp_path / "r.safetensors.md").read_text(encoding="utf-8")
     assert "Its weights are random" in text
     assert "trained by" not in text

@@ -21,6 +21,7 @@ from dsm.analyse.film import label
 from dsm.analyse.search_page import make_server
 from dsm.cli import run
 from dsm.commands.extract import ExtractConfig, extract
+from dsm.commands.loading import LoadSettings
 from dsm.commands.pack import PackConfig, pack
 from dsm.datasets.reading import ClipChanges
 from dsm.engine.extraction import ExtractSettings
@@ -40,7 +41,7 @@ def archive(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = ExtractSettings(windows=2, per_clip=True, workers=0)
     extract(
         ExtractConfig(
-            "none", scenes / "train.txt", out, backbone="tiny",
+            "none", scenes / "train.txt", out, loading=LoadSettings("tiny"),
             clip=ClipChanges(frames=4, stride=3, resize=40, size=32), settings=settings,
         )
     )  # fmt: skip
@@ -89,9 +90,10 @@ def test_a_query_may_lie_in_a_pack(scenes: Path, tmp_path: Path, capsys: pytest.
     out = tmp_path / "index.npz"
     extract(
         ExtractConfig(
-            "none", tmp_path / "pack" / "list.txt", out, backbone="tiny", clip=clip, settings=settings
+            "none", tmp_path / "pack" / "list.txt", out,
+            loading=LoadSettings("tiny"), clip=clip, settings=settings,
         )
-    )
+    )  # fmt: skip
     index = load_features(out)
     run(["search", "--index", str(out), "--query", str(tmp_path / "pack" / index.paths[3]), "--k", "1"])
     assert index.paths[3] in capsys.readouterr().out.splitlines()[0]

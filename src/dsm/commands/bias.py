@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import tyro
 
 from dsm.analyse.bias import Judged
@@ -14,6 +13,7 @@ from dsm.analyse.bias_figures import draw_bars, draw_classes, draw_variants
 from dsm.analyse.bias_report import classes_csv, predictions_csv, print_table, rows_of
 from dsm.commands.bias_checks import LEAST, check_classes, labelled, names_of
 from dsm.commands.extract import tell_left_out
+from dsm.commands.loading import LoadSettings
 from dsm.datasets.classes import class_names
 from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import VideoList
@@ -26,11 +26,10 @@ from dsm.engine.runfolder import claim_by_settings, git_revision, lasting
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.results import Row, seed_of, write_results
-from dsm.evaluate.subject import Subject, load_subject
+from dsm.evaluate.subject import Subject, subject_of
 from dsm.evaluate.variants import VARIANTS, Pictures, VariantFeatures, features_of_variants
 from dsm.files import write_text
 from dsm.models.shapes import check_takes
-from dsm.models.weights import Init
 
 SWAPPED_ENOUGH = 0.5
 """Where less of the picture is exchanged, the camera moves, and the scene of a mixture is hardly another."""
@@ -68,27 +67,20 @@ class BiasConfig:
     """Table whose last column says which tested videos belong together; intervals then draw whole groups."""
     group_regex: str = ""
     """The same, found in their paths."""
-    backbone: str = "i3d"
-    """What to build for `--weights none`."""
-    init: Init = "own"
-    """How random weights are drawn: as the backbone's paper has it, or `xavier`, as DSM's published code."""
-    partial: bool = False
-    """Be content with another's checkpoint that fills only part of the encoder."""
+    loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
     windows: int = 3
     """Clips a video, evenly spread; features or probabilities are averaged over them."""
     clip: Annotated[ClipChanges, tyro.conf.arg(name="")] = field(default_factory=ClipChanges)
     batch_size: int = 4
     """Videos at a time."""
-    seed: int = 0
-    """Seeds random weights and everything random in the variants."""
     overwrite: bool = False
     """Replace another report in `out`."""
 
     def __post_init__(self) -> None:
         if min(self.windows, self.batch_size) < 1:
             raise UserError("windows and batch-size must be at least 1.")
-        if min(self.data.workers, self.seed) < 0:
-            raise UserError("data.workers and seed must not be below 0.")
+        if self.data.workers < 0:
+            raise UserError("data.workers must not be below 0.")
         if not self.weights:
             raise UserError("--weights names nothing; give one or more.")
         if self.names and len(self.names) != len(self.weights):
@@ -140,7 +132,7 @@ def bias(config: BiasConfig) -> list[Row]:
             )[0]
 
     judged = {name: judged[name] for name in subjects}
-    seeds = {name: seed_of(subject.config, config.seed) for name, subject in subjects.items()}
+    seeds = {name: seed_of(subject.config, config.loading.seed) for name, subject in subjects.items()}
     test = config.data.test.stem
     rows = rows_of(judged, test=test, seeds=seeds)
     if config.data.conflict:
@@ -178,10 +170,7 @@ def _load(config: BiasConfig) -> dict[str, Subject]:
     """The weights, by the name each is called by."""
     subjects = {}
     for name, weights in zip(config.names or names_of(config.weights), config.weights, strict=True):
-        torch.manual_seed(config.seed)
-        subject = load_subject(weights, backbone=config.backbone, partial=config.partial, init=config.init)
-        if subject.report:
-            console.print(f"{weights}: {subject.report}")
+        subject = subject_of(config.loading.load(weights, "classifier"))
         subject.module.to(best_device())
         subjects[name] = subject
     return subjects
@@ -233,7 +222,7 @@ def _judge(
         found = features_of_variants(
             [subject.module for subject in subjects.values()], videos, clip,
             {kind: VARIANTS[kind] for kind in kinds}, windows=config.windows, batch_size=config.batch_size,
-            workers=config.data.workers, seed=config.seed,
+            workers=config.data.workers, seed=config.loading.seed,
             on_progress=lambda done: bar.update(done, left_out.note()), on_bad=left_out.add,
         )  # fmt: skip
     labels = videos.labels[found.places]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+import tyro
 
+from dsm.commands.loading import LoadSettings
 from dsm.datasets.reading import ClipConfig, clip_of
 from dsm.engine.model_card import card_text, code, results_in, write_card
 from dsm.engine.progress import console
@@ -19,7 +21,7 @@ from dsm.models.export import export_onnx, export_program, export_safetensors
 from dsm.models.foreign import Renormalized
 from dsm.models.heads import Embedder
 from dsm.models.shapes import check_takes
-from dsm.models.weights import Init, LoadedEncoder, load_weights
+from dsm.models.weights import LoadedEncoder
 from dsm.normalization import MEAN, STD
 from dsm.video.flow import BOUND
 
@@ -59,20 +61,9 @@ class ExportConfig:
     """Frames a clip; left out, as the weights were trained."""
     size: int | None = None
     """Side of the crop; left out, as the weights were trained."""
-    backbone: str = "i3d"
-    """What to build for `--weights none`."""
-    seed: int = 0
-    """Seeds random weights."""
-    init: Init = "own"
-    """How random weights are drawn: as the backbone's paper has it, or `xavier`, as DSM's published code."""
-    partial: bool = False
-    """Be content with another's checkpoint that fills only part of the encoder."""
+    loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
     overwrite: bool = False
     """Replace an existing file."""
-
-    def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise UserError("seed must not be below 0.")
 
 
 def export(config: ExportConfig) -> None:
@@ -80,13 +71,8 @@ def export(config: ExportConfig) -> None:
     if config.out.suffix not in ENDINGS:
         raise UserError(f"{config.out}: --out must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}.")
     claim_file(config.out, overwrite=config.overwrite)
-    torch.manual_seed(config.seed)
     head: Literal["projection"] | None = None if config.head == "none" else config.head
-    loaded = load_weights(
-        config.weights, head=head, backbone=config.backbone, partial=config.partial, init=config.init
-    )
-    if loaded.report:
-        console.print(f"{config.weights}: {loaded.report}")
+    loaded = config.loading.load(config.weights, head)
     clip = _clip(config, loaded)
     example = torch.randn(1, MODALITIES[clip.modality].channels, clip.frames, clip.size, clip.size)
     dim = check_takes(loaded.module, example.shape[1:]).shape[1]
@@ -153,7 +139,7 @@ def _about(config: ExportConfig, loaded: LoadedEncoder, clip: ClipConfig) -> dic
     encoder = loaded.module.encoder if isinstance(loaded.module, Embedder) else loaded.module
     pictures = encoder.normalization if isinstance(encoder, Renormalized) else None
     return {
-        "backbone": loaded.config.get("backbone", config.backbone),
+        "backbone": loaded.config.get("backbone", config.loading.backbone),
         "model": loaded.config.get("model", {}),
         "head": loaded.module.spec if isinstance(loaded.module, Embedder) else None,
         "pictures": asdict(pictures) if pictures else None,

@@ -7,20 +7,22 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import tyro
 
+from dsm.commands.loading import LoadSettings
 from dsm.datasets.catalog import find_list
+from dsm.datasets.evaluation_clips import MOST_CLIPS
 from dsm.datasets.reading import ClipChanges
 from dsm.engine.bad_videos import LEFT_OUT, SHOWN
 from dsm.engine.extraction import ExtractSettings, extract_to_file
+from dsm.engine.parts import Extracted
 from dsm.engine.processes import begun_from_outside, in_processes, is_first
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError
 from dsm.evaluate.feature_files import check_suffix
 from dsm.evaluate.results import seed_of
-from dsm.models.weights import RANDOM, Init, load_weights
+from dsm.models.weights import RANDOM
 from dsm.video.ledger import Verdict
 
 
@@ -36,14 +38,7 @@ class ExtractConfig:
     """File to write: .npz or (for big sets) .parquet with labels and paths, or .npy with the bare array."""
     root: Annotated[Path | None, tyro.conf.arg(aliases=["--data.root"])] = None
     """Folder put before relative paths; left out, the list's own."""
-    backbone: str = "i3d"
-    """What to build for `--weights none`."""
-    seed: int = 0
-    """Seeds random weights."""
-    init: Init = "own"
-    """How random weights are drawn: as the backbone's paper has it, or `xavier`, as DSM's published code."""
-    partial: bool = False
-    """Be content with another's checkpoint that fills only part of the encoder."""
+    loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
     clip: Annotated[ClipChanges, tyro.conf.arg(name="")] = field(default_factory=ClipChanges)
     settings: Annotated[ExtractSettings, tyro.conf.arg(name="")] = field(default_factory=ExtractSettings)
     devices: int = 1
@@ -52,8 +47,8 @@ class ExtractConfig:
     """Replace an existing file, and what an extraction of other settings has begun."""
 
     def __post_init__(self) -> None:
-        if self.seed < 0 or self.devices < 1:
-            raise UserError("seed must not be below 0, devices at least 1.")
+        if self.devices < 1:
+            raise UserError("devices must be at least 1.")
 
 
 def extract(config: ExtractConfig) -> None:
@@ -68,19 +63,16 @@ def extract(config: ExtractConfig) -> None:
 
 def _extract(config: ExtractConfig) -> None:
     videos = find_list(config.data, config.root)
-    torch.manual_seed(config.seed)
-    loaded = load_weights(config.weights, backbone=config.backbone, partial=config.partial, init=config.init)
-    if loaded.report and is_first():
-        console.print(f"{config.weights}: {loaded.report}")
+    loaded = config.loading.load(config.weights)
     clip = config.clip.of(loaded.config)
     meta = {
         "run": loaded.name,
         "weights": config.weights if config.weights == RANDOM else str(Path(config.weights).absolute()),
-        "backbone": config.backbone if config.weights == RANDOM else loaded.config.get("backbone"),
+        "backbone": config.loading.backbone if config.weights == RANDOM else loaded.config.get("backbone"),
         "list": config.data.name if config.data.is_dir() else config.data.stem,
         "root": str(videos.root.absolute()),
-        "seed": config.seed if loaded.report else seed_of(loaded.config, config.seed),
-        "init": config.init,
+        "seed": config.loading.seed if loaded.report else seed_of(loaded.config, config.loading.seed),
+        "init": config.loading.init,
         "clip": asdict(clip),
         "windows": config.settings.windows,
         "crops": config.settings.crops,
@@ -97,8 +89,26 @@ def _extract(config: ExtractConfig) -> None:
     if extracted is None:
         return
     tell_left_out(config.out, extracted.bad)
+    if config.settings.every:
+        tell_spread(extracted, config.settings.windows)
     what = "clips" if config.settings.per_clip else "videos"
     console.print(f"{config.out}: {extracted.rows} {what} x {extracted.dim} dimensions")
+
+
+def tell_spread(extracted: Extracted, windows: int) -> None:
+    """Say where the clips of a video are not as far apart as `--every` asks."""
+    if extracted.untimed:
+        console.print(
+            "videos that do not say when their frames are shown, as folders of frames never do: "
+            f"{extracted.untimed}; of each --windows {windows} clips.",
+            style="yellow",
+        )
+    if extracted.cut_short:
+        console.print(
+            f"videos of which there are {MOST_CLIPS} clips, the most that are taken of one: "
+            f"{extracted.cut_short}; cut them into shorter ones if these lie too far apart.",
+            style="yellow",
+        )
 
 
 def tell_left_out(out: Path, bad: Sequence[Verdict]) -> None:

@@ -16,6 +16,7 @@ from dsm.analyse.look import Looker, cosine, read_frames_of
 from dsm.analyse.motion_mass import MotionKind
 from dsm.analyse.overlay import FORMATS, Colours, Looked, write_look
 from dsm.analyse.probes import PROBES, ProbeName, make_probe
+from dsm.commands.loading import LoadSettings
 from dsm.commands.look_score import score_list
 from dsm.datasets.reading import ClipChanges
 from dsm.engine.device import best_device
@@ -24,7 +25,7 @@ from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError
 from dsm.evaluate.results import seed_of
 from dsm.models.heads import Embedder
-from dsm.models.weights import Init, load_weights
+from dsm.models.weights import load_weights
 
 LISTS = (".txt", ".csv", ".tsv")
 
@@ -75,21 +76,14 @@ class LookConfig:
     """The same by a regular expression on the path."""
     workers: int = 1
     """With --score: processes that decode."""
-    backbone: str = "i3d"
-    """What to build for `--weights none`."""
-    seed: int = 0
-    """Seeds random weights."""
-    init: Init = "own"
-    """How random weights are drawn: as the backbone's paper has it, or `xavier`, as DSM's published code."""
-    partial: bool = False
-    """Be content with another's checkpoint that fills only part of the encoder."""
+    loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
     clip: Annotated[ClipChanges, tyro.conf.arg(name="")] = field(default_factory=ClipChanges)
     overwrite: bool = False
     """Replace existing files."""
 
     def __post_init__(self) -> None:
-        if self.windows < 1 or min(self.workers, self.seed, self.start or 0) < 0:
-            raise UserError("windows must be at least 1; workers, seed and start must not be below 0.")
+        if self.windows < 1 or min(self.workers, self.start or 0) < 0:
+            raise UserError("windows must be at least 1; workers and start must not be below 0.")
         if not 0 <= self.mix <= 1 or not all(0 <= share <= 1 for share in self.paste_at or ()):
             raise UserError("mix and paste-at are shares, from 0 to 1.")
         if self.score:
@@ -127,16 +121,10 @@ def look(config: LookConfig) -> None:
 
 def build_looker(config: LookConfig) -> tuple[Looker, str, int]:
     """The network, what tables call it, and the seed of its weights."""
-    torch.manual_seed(config.seed)
-    loaded = load_weights(
-        config.weights, head="classifier",
-        backbone=config.backbone, partial=config.partial, init=config.init,
-    )  # fmt: skip
-    if loaded.report:
-        console.print(f"{config.weights}: {loaded.report}")
+    loaded = config.loading.load(config.weights, "classifier")
     module = loaded.module
     if loaded.classes is None and config.head == "projection":
-        embedder = load_weights(config.weights, head="projection", partial=config.partial).module
+        embedder = load_weights(config.weights, head="projection", partial=config.loading.partial).module
         # Before it is scaled to unit length, which would leave no gradient towards itself.
         module = (
             nn.Sequential(embedder.encoder, embedder.head) if isinstance(embedder, Embedder) else embedder
@@ -145,7 +133,7 @@ def build_looker(config: LookConfig) -> tuple[Looker, str, int]:
     looker = Looker(
         module.to(best_device()), clip, classes=loaded.classes, kind=config.map, layer=config.layer
     )
-    return looker, loaded.name, seed_of(loaded.config, config.seed)
+    return looker, loaded.name, seed_of(loaded.config, config.loading.seed)
 
 
 def take_aim(config: LookConfig, looker: Looker) -> str:

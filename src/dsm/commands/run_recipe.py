@@ -15,6 +15,7 @@ from rich.table import Table
 from dsm.commands.card import renew_card
 from dsm.commands.extract import ExtractConfig, extract
 from dsm.commands.finetune import finetune_command
+from dsm.commands.loading import LoadSettings
 from dsm.commands.pretrain import pretrain_command
 from dsm.commands.retrieve import RetrieveConfig, retrieve_command
 from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
@@ -249,8 +250,8 @@ def _retrieve(config: RunRecipeConfig, made: FinetuneConfig, weights: str) -> li
         files[name].unlink(missing_ok=True)  # the weights may have changed
         extract(
             ExtractConfig(
-                weights, listed, files[name], root=config.data.root, backbone=made.backbone,
-                seed=config.seed, clip=clip, settings=settings,
+                weights, listed, files[name], root=config.data.root, clip=clip,
+                loading=LoadSettings(made.backbone, config.seed), settings=settings,
             )
         )  # fmt: skip
     return retrieve_command(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsm.datasets.evaluation_clips import MOST_CLIPS
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading_state import BadVideo
 from dsm.engine.bad_videos import LEFT_OUT, save_left_out, verdict_of
@@ -41,6 +42,10 @@ class Extracted:
     rows: int
     dim: int
     bad: list[Verdict]
+    untimed: int = 0
+    """Videos that do not say when their frames are shown, where clips have rows."""
+    cut_short: int = 0
+    """Videos of which there are as many clips as are taken of one."""
 
 
 def together(parts: Sequence[Part]) -> Part:
@@ -95,7 +100,9 @@ def join(out: Path, files: Sequence[Path], size: int, videos: VideoList, meta: d
     write_features(out, about, _rows(files, size, len(videos), dim) if bare else _read(files))
     verdicts = [verdict_of(video, videos) for video in bad]
     save_left_out(out.with_name(out.name + LEFT_OUT), verdicts)
-    return Extracted(rows, dim, verdicts)
+    untimed = len(np.unique(index[np.isnan(times[:, 0])])) if times is not None else 0
+    cut_short = int(np.sum(np.unique(index, return_counts=True)[1] >= MOST_CLIPS))
+    return Extracted(rows, dim, verdicts, untimed, cut_short)
 
 
 def _read(files: Sequence[Path]) -> Iterator[NDArray[np.float32]]:

@@ -109,7 +109,7 @@ class Trainer:
         self.module.train()
         with stop_flag() as stop, progress(self.title, self.total, start=self.step, shown=first) as bar:
             try:
-                clock, note = Clock(), ""
+                clock, note, signal = Clock(), "", 0
                 while self.step < self.total:
                     output, metrics, bad = self.train_step(batches, clock)
                     self.step += 1
@@ -132,17 +132,19 @@ class Trainer:
                     if log and (self.step == 1 or self.step % c.save_every == 0 or last):
                         log.write_gradients(self.step, self.method.query)
                     self._save_and_look(log, stopping=bool(signal))
-                    if signal and not last:
-                        raise Interrupted(f"stopped at step {self.step} of {self.total} and saved", signal)
+                    if signal:
+                        break
                     clock.restart()
             finally:
                 if log:
                     log.close()
             # A run that was killed after its last checkpoint has trained all and written nothing of it.
-            if first and (self.step > begun or not (c.out / RESULTS).is_file()):
+            done = self.step == self.total
+            if first and done and (self.step > begun or not (c.out / RESULTS).is_file()):
                 self._write_end(done=True)
-        if stop.signal:  # in the last step or after it
-            raise Interrupted(f"stopped at step {self.step} of {self.total} and saved", stop.signal)
+        signal = signal or stop.signal  # of any process; or of this one, in the last step or after it
+        if signal:
+            raise Interrupted(f"stopped at step {self.step} of {self.total} and saved", signal)
 
     def train_step(self, batches: Any, clock: Clock) -> tuple[StepOutput, dict[str, float], list[Any]]:
         """One step over all parts of a batch; the output is the last part's.

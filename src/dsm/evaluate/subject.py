@@ -12,8 +12,7 @@ from torch import nn
 
 from dsm.evaluate.features import Features
 from dsm.evaluate.probe import fit_probe
-from dsm.models.foreign import LoadReport
-from dsm.models.weights import Init, load_weights
+from dsm.models.weights import LoadedEncoder
 
 
 @dataclass
@@ -26,7 +25,6 @@ class Subject:
     """What the checkpoint says of itself."""
     names: list[str] | None
     """The classes of a classifier; None of an encoder, which needs a probe."""
-    report: LoadReport | None = None
     probe: Pipeline | None = field(default=None, init=False)
     known: NDArray[np.int64] = field(default_factory=lambda: np.arange(0), init=False)
     """Labels among which it chooses."""
@@ -48,14 +46,7 @@ class Subject:
         return np.asarray(said.reshape(*found.shape[:2], -1), np.float32)
 
 
-def load_subject(
-    weights: str, *, backbone: str = "tiny", partial: bool = False, init: Init = "own"
-) -> Subject:
-    """Load a classifier where the weights hold one, else the encoder.
-
-    Raises:
-        UserError: the weights cannot be read or do not fit.
-    """
-    loaded = load_weights(weights, head="classifier", backbone=backbone, partial=partial, init=init)
+def subject_of(loaded: LoadedEncoder) -> Subject:
+    """Weights that were loaded with their classifier, where they have one."""
     module = nn.Sequential(loaded.module, nn.Softmax(dim=1)) if loaded.classes is not None else loaded.module
-    return Subject(module, loaded.config, loaded.classes, loaded.report)
+    return Subject(module, loaded.config, loaded.classes)
