@@ -139,8 +139,7 @@ class Trainer:
                 if log:
                     log.close()
             # A run that was killed after its last checkpoint has trained all and written nothing of it.
-            done = self.step == self.total
-            if first and done and (self.step > begun or not (c.out / RESULTS).is_file()):
+            if first and self.step == self.total and (self.step > begun or not (c.out / RESULTS).is_file()):
                 self._write_end(done=True)
         signal = signal or stop.signal  # of any process; or of this one, in the last step or after it
         if signal:
