@@ -22,12 +22,12 @@ import tyro
 from dsm.augment import Augment
 from dsm.datasets.clips import EpochBatches, TrainingClips
 from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.datasets.loading import Batches
 from dsm.datasets.motionscenes import MotionScenesConfig, write_motionscenes
 from dsm.datasets.reading import ClipConfig
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.disturb.views import View
-from dsm.engine.loading import Batches
 
 BATCH = 16
 

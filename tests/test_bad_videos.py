@@ -18,11 +18,12 @@ from conftest import numbered_frames
 
 from dsm.augment import Augment
 from dsm.datasets.clips import EpochBatches, TrainingClips
+from dsm.datasets.evaluation_clips import EvaluationClips
 from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.datasets.loading import Batches, load_clips
 from dsm.datasets.reading import ClipConfig
 from dsm.datasets.reading_state import BadVideo
 from dsm.disturb.views import View
-from dsm.engine.loading import Batches
 from dsm.engine.pretrain import PretrainConfig, pretrain
 from dsm.engine.run import DataConfig
 from dsm.errors import UserError
@@ -83,6 +84,23 @@ def test_a_decoder_that_hangs_or_crashes_is_killed(tmp_path: Path, monkeypatch: 
     assert [one.verdict for one in found] == ["ok", "timeout", "undecodable", "ok"]
     assert "crashes the decoder" in found[2].reason
     assert time.monotonic() - begun < 60
+
+
+def test_a_long_video_has_more_time_to_be_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """40 MB give it 20 seconds more than the short one, and both take 6."""
+    site = tmp_path / "sitecustomize.py"
+    site.write_text(
+        "import time, dsm.video.ledger as ledger\n"
+        "look = ledger._judge_file\n"
+        "ledger._judge_file = lambda path: time.sleep(6) or look(path)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for name, size in (("short.mp4", 0), ("long.mp4", 40_000_000)):
+        write_video(tmp_path / name, numbered_frames(8))
+        with (tmp_path / name).open("ab") as file:
+            file.write(bytes(size))
+    found = judge_all([tmp_path / "short.mp4", tmp_path / "long.mp4"], seconds=3, workers=2)
+    assert [one.verdict for one in found] == ["timeout", "ok"]
 
 
 def broken_among(scenes: Path, folder: Path, share: float) -> tuple[Path, list[str]]:
@@ -170,6 +188,30 @@ def test_a_worker_that_crashes_or_hangs_is_replaced(
     for one, two in zip(found, expected, strict=True):
         assert torch.equal(one["clips"]["anchor"], two["clips"]["anchor"])
         assert [video.index for video in one["bad"]] == [video.index for video in two["bad"]]
+    bad = [video for batch in found for video in batch["bad"]]
+    assert [(video.index, video.verdict) for video in bad] == [(7, verdict)]
+
+
+class HarmfulLook(EvaluationClips):
+    """The same, for evaluation."""
+
+    harm: Callable[[], object]
+
+    def sample(self, index: int) -> dict[str, Any]:
+        if index == 7:
+            self.harm()
+        return super().sample(index)
+
+
+@pytest.mark.parametrize(("harm", "verdict"), [(kill_this_process, "undecodable"), (hang, "timeout")])
+def test_evaluation_goes_on_past_a_worker_that_crashes_or_hangs(
+    scenes: Path, harm: Callable[[], object], verdict: str
+) -> None:
+    videos = read_list(scenes / "train.txt")
+    clips = HarmfulLook(videos, CLIP, 1, seconds=1.0, workers=2)
+    clips.harm = harm
+    found = list(load_clips(clips, 4, workers=2, past_bad=True))
+    assert [place for batch in found for place in batch["index"]] == [n for n in range(len(videos)) if n != 7]
     bad = [video for batch in found for video in batch["bad"]]
     assert [(video.index, video.verdict) for video in bad] == [(7, verdict)]
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from test_cli import dsm
 
 from dsm import cli
+from dsm.commands.check import CheckConfig, check
 from dsm.commands.subset import SplitConfig, SubsetConfig, split_command, subset_command
 from dsm.datasets.catalog import find_list
 from dsm.datasets.groups import groups_of
@@ -231,6 +232,17 @@ def test_what_is_made_of_a_list_knows_what_its_labels_are_called(
     verb, *options = words
     cli.run(["data", verb, str(small_list), *options])
     assert Path("there/classes.txt").read_text(encoding="utf-8") == "walk\nwave\n"
+
+
+def test_other_classes_beside_a_clean_list_are_told_before_hours_of_decoding(
+    small_list: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for folder, names in ((small_list.parent, "walk\nwave\n"), (tmp_path / "there", "wave\nwalk\n")):
+        folder.mkdir(exist_ok=True)
+        (folder / "classes.txt").write_text(names, encoding="utf-8")
+    with pytest.raises(UserError, match="names other classes"):
+        check(CheckConfig(small_list, clean=tmp_path / "there" / "clean.txt"))
+    assert "decoding" not in capfd.readouterr().err
 
 
 def test_a_folder_with_pictures_and_videos_is_indexed_by_its_videos(tmp_path: Path) -> None:

@@ -220,6 +220,10 @@ def test_a_folder_or_a_single_video_is_a_list_too(folder_of_videos: Path) -> Non
     clips = EvaluationClips(one, ClipConfig(frames=4, stride=1, resize=40, size=32), 2)
     sample = clips[0]
     assert isinstance(sample, dict)
+    (folder_of_videos / "a\x92b.mp4").write_bytes(b"")
+    with pytest.raises(UserError, match="control character; rename the file"):
+        find_list(folder_of_videos)
+    (folder_of_videos / "a\x92b.mp4").unlink()
     assert sample["clips"].shape == (2, 4, 32, 32, 3)
 
 

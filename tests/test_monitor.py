@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from runs import equal, small_run, weights_of
 from torch import nn
 
 from dsm.analyse.run_figures import draw_run
-from dsm.datasets.evaluation_clips import EvaluationClips, load_clips
+from dsm.datasets.evaluation_clips import EvaluationClips
 from dsm.datasets.lists import read_list, write_list
+from dsm.datasets.loading import load_clips
 from dsm.engine.health import PATIENCE, Health
 from dsm.engine.monitor import MonitorConfig, look
 from dsm.engine.pretrain import pretrain
@@ -103,6 +105,17 @@ def test_a_monitor_wants_labels(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="wants labelled videos"):
         pretrain(small_run(scenes, tmp_path / "run", monitor=MonitorConfig(unlabelled)))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_wrong_root_of_the_monitored_list_is_told_at_once_and_the_right_one_is_the_run_s(
+    scenes: Path, tmp_path: Path
+) -> None:
+    shutil.copy(scenes / "test_free.txt", tmp_path / "list.txt")
+    wrong = MonitorConfig(tmp_path / "list.txt", tmp_path)
+    with pytest.raises(UserError, match="not one of its first videos can be read"):
+        pretrain(small_run(scenes, tmp_path / "run", monitor=wrong))
+    assert not (tmp_path / "run").exists()
+    assert MonitorConfig(tmp_path / "list.txt").read(root=scenes)
 
 
 def test_a_look_that_ends_the_run_costs_no_training(

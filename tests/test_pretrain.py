@@ -20,7 +20,7 @@ from runs import small_run as config
 from dsm.augment import Augment
 from dsm.datasets.clips import EpochBatches, TrainingClips
 from dsm.datasets.lists import read_list
-from dsm.engine.loading import Batches
+from dsm.datasets.loading import Batches
 from dsm.engine.optim import OptimConfig, learning_rate
 from dsm.engine.pretrain import pretrain
 from dsm.engine.processes import trains_on_cpu

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -62,6 +63,16 @@ def test_rows_of_one_number_are_no_neighbours(monkeypatch: pytest.MonkeyPatch) -
         assert sorted(near) == allowed.tolist()
         cosines = base[allowed] @ queries[query] / np.linalg.norm(base[allowed], axis=1)
         assert near.tolist() == allowed[np.argsort(-cosines)].tolist()
+
+
+def test_large_groups_take_no_memory_by_their_square() -> None:
+    """4000 rows of 4 cameras are 4 million pairs, of which a list would take 190 MB."""
+    features, camera = rows(4000), np.arange(4000) % 4
+    tracemalloc.start()
+    nearest(features, features, 10, apart=(camera, camera))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6
 
 
 def test_a_video_in_both_sets_is_not_its_own_neighbour() -> None:

@@ -35,6 +35,16 @@ def predictions(seed: int, count: int = 60, classes: int = 3, skill: float = 1.0
     return Predictions(chances.astype(np.float32), labels, [f"{i}.mp4" for i in range(count)])
 
 
+def test_several_processes_are_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    data = VideoTestData(tmp_path / "none.txt")
+    with pytest.raises(UserError, match="leave torchrun out"):
+        video_test(VideoTestConfig("none", data, tmp_path / "out"))
+
+
 @pytest.fixture(scope="module")
 def two_runs(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A classifier after a little training, and one after next to none."""

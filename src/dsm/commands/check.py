@@ -50,7 +50,7 @@ class CheckConfig:
     frames: int = 16
     """Frames of a clip: videos with fewer are `short`."""
     timeout: float = 60.0
-    """Seconds for each video, after which its decoder is killed."""
+    """Seconds for each video, and one more for each 2 MB of it, after which its decoder is killed."""
     workers: int = os.cpu_count() or 1
     """Videos decoded side by side."""
     overwrite: bool = False
@@ -67,6 +67,8 @@ def check(config: CheckConfig) -> None:
         if file:
             claim_file(file, overwrite=config.overwrite)
     videos = _videos(config)
+    if config.clean:
+        carry_classes(videos, config.clean.parent)
     with progress("decoding videos", len(videos)) as bar:
         verdicts = judge_all(
             [videos.file(index) for index in range(len(videos))],
@@ -129,6 +131,5 @@ def _write_clean(file: Path, videos: VideoList, verdicts: list[Verdict]) -> None
         raise UserError(f"{videos.source}: not one video is usable; {file} was not written.")
     counts = np.array([verdicts[place].frames for place in kept])
     clean = replace(videos.part(np.array(kept), file.parent), frames=counts)
-    carry_classes(videos, file.parent)
     write_list(file, clean)
     console.print(f"{file}: the {len(kept)} usable videos of {len(videos)}, with their frames")

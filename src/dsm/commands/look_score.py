@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from dsm.analyse.look import Looker, in_colour
 from dsm.analyse.motion_mass import MassMeter, Measured, moving_area
 from dsm.analyse.probes import make_probe
-from dsm.datasets.evaluation_clips import EvaluationClips, load_clips
+from dsm.datasets.evaluation_clips import EvaluationClips
 from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import read_list
+from dsm.datasets.loading import load_clips
 from dsm.engine.extraction import digest, digest_list
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, git_revision, lasting

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,9 +57,9 @@ def pack(config: PackConfig) -> None:
     _claim(config, videos)
     carry_classes(videos, config.out)
     names = [place_of(path).as_posix() for path in videos.paths]
-    twice = [name for name in set(names) if names.count(name) > 1] if len(set(names)) < len(names) else []
-    if twice:
-        raise UserError(f"{videos.source}: two videos would both be called {twice[0]} in the pack.")
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise UserError(f"{videos.source}: {count} videos would all be called {name} in the pack.")
     starts = range(0, len(videos), config.shard_videos)
     shards = [config.out / f"shard-{number:05d}{SHARD}" for number in range(len(starts))]
     parts = [list(range(start, min(start + config.shard_videos, len(videos)))) for start in starts]

@@ -167,7 +167,7 @@ def run_recipe(config: RunRecipeConfig) -> None:
             train_once(tuned, finetune_command)
             weights = str(tuned.out)
         elif stage == "test" and config.data.test and weights:
-            data = VideoTestData(config.data.test, config.data.root, config.data.workers or 1)
+            data = VideoTestData(config.data.test, config.data.root, _workers(config, recipe.finetune))
             rows = video_test(
                 VideoTestConfig(weights, data, config.out / "test", windows=config.windows, overwrite=True)
             )
@@ -223,14 +223,20 @@ def finetuning(config: RunRecipeConfig, recipe: FinetuneConfig, weights: str | N
     return replace(changed, out=config.out / "finetune", weights=weights or changed.weights)
 
 
+def _workers(config: RunRecipeConfig, part: RunConfig | None) -> int:
+    if config.data.workers is not None:
+        return config.data.workers
+    return part.data.workers if part else VideoTestData.workers
+
+
 def _changed(config: RunRecipeConfig, part: Any, changes: Changes) -> Any:
     clip = part.clip
     if changes.size:
         resize = round(clip.resize * changes.size / clip.size)
         clip = replace(clip, size=changes.size, resize=resize)
     clip = replace(clip, frames=changes.frames or clip.frames, stride=changes.stride or clip.stride)
-    workers = part.data.workers if config.data.workers is None else config.data.workers
-    data = replace(part.data, batch_size=changes.batch_size or part.data.batch_size, workers=workers)
+    batch_size = changes.batch_size or part.data.batch_size
+    data = replace(part.data, batch_size=batch_size, workers=_workers(config, part))
     # Where a recipe counts in steps, these would win over the epochs that are asked for.
     steps = changes.steps or (None if changes.epochs else part.steps)
     return replace(

@@ -18,6 +18,7 @@ from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import VideoList, read_list
 from dsm.datasets.reading import ClipConfig, clip_of
 from dsm.engine.extraction import ExtractSettings, digest, digest_list, extract_to_file
+from dsm.engine.processes import begun_from_outside
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_by_settings, git_revision, lasting
 from dsm.errors import UserError
@@ -96,6 +97,8 @@ def is_tested(out: Path, videos: VideoList) -> bool:
 
 def video_test(config: VideoTestConfig) -> list[Row]:
     """Test, write everything down, print the table."""
+    if begun_from_outside():
+        raise UserError("dsm test runs in one process; leave torchrun out.")
     videos = read_list(config.data.test, config.data.root)
     groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
     classifier, about = load_classifier(config.weights)
@@ -146,8 +149,7 @@ def _predict(
         file, probabilities_of(classifier), videos, clip, settings, meta,
         title="test", overwrite=config.overwrite,
     )  # fmt: skip
-    if extracted is None:
-        raise UserError("dsm test runs in one process; leave torchrun out.")
+    assert extracted is not None, "it runs in one process"
     tell_left_out(file, extracted.bad)
     found = load_features(file)
     return Predictions(found.features, found.labels, found.paths, len(extracted.bad))

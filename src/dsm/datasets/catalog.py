@@ -89,7 +89,7 @@ def find_list(source: str | Path, root: str | Path | None = None) -> VideoList:
         root: put before the relative paths of a list; None for the list's own folder.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or one has a name that no file of features could hold.
     """
     source = Path(source)
     is_frames = False
@@ -105,7 +105,7 @@ def find_list(source: str | Path, root: str | Path | None = None) -> VideoList:
     else:
         return read_list(source, root)
     unknown = np.full(len(found), UNKNOWN)
-    paths = [str(path.relative_to(folder)) for path in found]
+    paths = [listable(str(path.relative_to(folder))) for path in found]
     return VideoList(paths, np.full(len(found), UNLABELLED), unknown, folder, source=str(source))
 
 

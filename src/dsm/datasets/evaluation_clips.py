@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import signal
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig, Reader, crop
@@ -60,7 +58,7 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
     ) -> None:
         self.videos, self.clip, self.windows, self.corners = videos, clip, windows, CORNERS[crops]
         self.every, self.timed = every, timed or every > 0
-        self.state = ReadingState(workers)
+        self.state, self.seconds = ReadingState(workers), seconds
         self._reader = Reader(videos, clip, seconds=seconds)
 
     def __len__(self) -> int:
@@ -127,11 +125,6 @@ def _seconds(windows: Indices, times: NDArray[np.float64] | None) -> NDArray[np.
     return np.stack([times[numbers[:, 0]], times[numbers.max(1)]], axis=1).astype(np.float32)
 
 
-def _leave_ctrl_c(worker: int) -> None:
-    """Ctrl-C reaches workers too; whoever reads from them ends them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def collate_clips(samples: list[Any]) -> Any:
     """Join the clips of videos: they need not have equally many.
 
@@ -151,33 +144,3 @@ def collate_clips(samples: list[Any]) -> Any:
         "seconds": np.concatenate([sample["seconds"] for sample in read]) if read else None,
         "bad": [video for sample in samples for video in sample["bad"]],
     }
-
-
-def load_clips(
-    clips: EvaluationClips,
-    batch_size: int,
-    *,
-    workers: int = 0,
-    order: Sequence[int] | None = None,
-    pin_memory: bool = False,
-    past_bad: bool = False,
-) -> Iterator[dict[str, Any]]:
-    """Batches of so many videos, as :func:`collate_clips` joins them.
-
-    Args:
-        order: which videos, one after the other; None for all as they are listed.
-        past_bad: whether to go on after a video that cannot be read; it is among the batch's ``bad``.
-
-    Raises:
-        VideoError: a video cannot be read. UserError: something else is wrong.
-    """
-    batches: DataLoader[Any] = DataLoader(
-        clips, batch_size, sampler=order, num_workers=workers, collate_fn=collate_clips,
-        worker_init_fn=_leave_ctrl_c, pin_memory=pin_memory,
-    )  # fmt: skip
-    for batch in batches:
-        if isinstance(batch, UserError):
-            raise batch
-        if batch["bad"] and not past_bad:
-            raise batch["bad"][0].error()
-        yield batch

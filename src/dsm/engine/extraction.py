@@ -21,8 +21,8 @@ from torch import nn
 
 from dsm.datasets.evaluation_clips import EvaluationClips, collate_clips
 from dsm.datasets.lists import VideoList
+from dsm.datasets.loading import Batches
 from dsm.datasets.reading import ClipConfig
-from dsm.engine.loading import Batches
 from dsm.engine.parts import Extracted, Part, join, save_part, together
 from dsm.engine.processes import is_first, make_fabric
 from dsm.engine.progress import progress

@@ -18,7 +18,7 @@ from dsm.engine.optim import OptimConfig
 from dsm.engine.run import DataConfig, RunConfig, begin, in_its_processes
 from dsm.engine.runfolder import plain
 from dsm.engine.trainer import Trainer
-from dsm.engine.watch import Watch
+from dsm.engine.watch import Watch, check_readable
 from dsm.errors import UserError
 from dsm.evaluate.video_test import check_labels, predict
 from dsm.methods.classify import Classify, ClassifyConfig
@@ -95,6 +95,7 @@ def build_trainer(config: FinetuneConfig) -> Trainer:
     }
     watch = None
     if tests is not None:
+        check_readable(tests)
         watch = _watch(config, tests, len(counts), len(videos) // config.data.batch_size)
     return Trainer(config, videos, method, saved, watch)
 

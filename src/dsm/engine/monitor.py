@@ -11,6 +11,7 @@ from dsm.datasets.lists import VideoList, read_list
 from dsm.datasets.reading import ClipConfig
 from dsm.datasets.reading_state import BadVideo
 from dsm.engine.progress import console
+from dsm.engine.watch import check_readable
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.probe import knn_probe
@@ -24,7 +25,7 @@ class MonitorConfig:
     list: Path | None = None
     """Labelled videos; each is looked for among the others. The best checkpoint is kept as `best.pt`."""
     root: Path | None = None
-    """Folder put before its relative paths; left out, the list's own."""
+    """Folder put before its relative paths; left out, `--data.root`, and without that the list's own."""
     every: int = 10
     """Epochs between two looks; there is one at the end in any case."""
     windows: int = 1
@@ -34,16 +35,17 @@ class MonitorConfig:
         if self.every < 1 or self.windows < 1:
             raise UserError("monitor.every and monitor.windows must be at least 1.")
 
-    def read(self) -> VideoList | None:
-        """The list, if there is one.
+    def read(self, root: Path | None = None) -> VideoList | None:
+        """The list, if there is one; ``root`` stands in for one of its own.
 
         Raises:
-            UserError: it cannot be read, or has no labels, or all the same.
+            UserError: it or its first videos cannot be read, or it has no labels, or all the same.
         """
         if self.list is None:
             return None
-        videos = read_list(self.list, self.root)
+        videos = read_list(self.list, self.root or root)
         videos.need_classes("--monitor.list")
+        check_readable(videos)
         return videos
 
 

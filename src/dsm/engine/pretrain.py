@@ -77,7 +77,7 @@ def build_trainer(config: PretrainConfig) -> Trainer:
 
 def _watch(config: PretrainConfig, steps_an_epoch: int) -> Watch | None:
     monitor = config.monitor
-    watched = monitor.read()
+    watched = monitor.read(config.data.root)
     if watched is None:
         return None
 

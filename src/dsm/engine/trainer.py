@@ -13,13 +13,13 @@ from torch import Tensor
 
 from dsm.datasets.clips import EpochBatches, TrainingClips
 from dsm.datasets.lists import VideoList
+from dsm.datasets.loading import Batches
 from dsm.disturb.views import render_view
 from dsm.engine.bad_videos import BadVideos
 from dsm.engine.checkpoint import keep_best, newest_good, save_checkpoint
 from dsm.engine.guard import where_broken
 from dsm.engine.health import Health
 from dsm.engine.interrupt import Interrupted, stop_flag
-from dsm.engine.loading import Batches
 from dsm.engine.model_card import CARD, write_run_card
 from dsm.engine.optim import build_optimizer, learning_rate
 from dsm.engine.processes import greatest, joined, make_fabric, mean

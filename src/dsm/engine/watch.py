@@ -9,6 +9,28 @@ from torch import nn
 
 from dsm.datasets.lists import VideoList
 from dsm.engine.extraction import digest_list
+from dsm.errors import UserError
+from dsm.video.decode import probe
+from dsm.video.source import VideoError
+
+LOOKED_INTO = 8
+
+
+def check_readable(videos: VideoList) -> None:
+    """Look into the first videos of a list: a wrong root shows at once, and not after hours.
+
+    Raises:
+        UserError: not one of them can be read.
+    """
+    reasons = []
+    for place in range(min(len(videos), LOOKED_INTO)):
+        try:
+            probe(videos.file(place))
+        except VideoError as error:
+            reasons.append(str(error))
+        else:
+            return
+    raise UserError(f"{videos.source}: not one of its first videos can be read; the first: {reasons[0]}")
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def nearest(base: Matrix, queries: Matrix, k: int, *, apart: tuple[Ids, Ids] | N
     k = min(k, len(base))
     keep = min(k + SPARE, len(base))
     wanted = unit_rows(queries)
-    never = _Pairs(*apart) if apart is not None else None
+    ids = [torch.from_numpy(one) for one in _small_numbers(*apart)] if apart is not None else None
     best = np.full((len(wanted), keep), -np.inf, np.float32)
     places = np.full((len(wanted), keep), -1, np.int64)
     few = len(wanted) < base.shape[1]  # then there are fewer similarities to scale than numbers in the rows
@@ -68,8 +68,9 @@ def nearest(base: Matrix, queries: Matrix, k: int, *, apart: tuple[Ids, Ids] | N
             torch.mm(some, part.T, out=scores)
             if few:
                 scores /= length
-            if never is not None:
-                scores[never.within(start, rows.stop, first, first + len(part))] = -torch.inf
+            if ids is not None:
+                # A mask, as pairs would take memory by the square of a group.
+                scores.masked_fill_(ids[1][rows, None] == ids[0][first : first + len(part)], -torch.inf)
             _update(best[rows], places[rows], scores, first)
     return _compared_again(base, wanted, best, places, k)
 
@@ -126,22 +127,7 @@ def _compared_again(base: Matrix, wanted: Matrix, best: Matrix, places: Ids, k: 
     return Neighbours(found[:, some], similarities[:, some])
 
 
-class _Pairs:
-    """Which query and which row of the base have the same number."""
-
-    def __init__(self, base: Ids, queries: Ids) -> None:
-        order = np.argsort(base, kind="stable")
-        low = np.searchsorted(base[order], queries, "left")
-        count = np.searchsorted(base[order], queries, "right") - low
-        rows = np.repeat(np.arange(len(queries)), count)
-        steps = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-        columns = order[np.repeat(low, count) + steps]
-        by_column = np.argsort(columns, kind="stable")
-        self._rows, self._columns = rows[by_column], columns[by_column]
-
-    def within(self, start: int, stop: int, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rows and columns of such pairs in a block, counted from its corner."""
-        low, high = np.searchsorted(self._columns, [first, last])
-        rows, columns = self._rows[low:high], self._columns[low:high]
-        inside = (rows >= start) & (rows < stop)
-        return torch.from_numpy(rows[inside] - start), torch.from_numpy(columns[inside] - first)
+def _small_numbers(*ids: Ids) -> list[NDArray[np.int32]]:
+    """The same numbers from 0 up, which are compared twice as fast."""
+    numbers = np.unique(np.concatenate(ids), return_inverse=True)[1].astype(np.int32)
+    return np.split(numbers, np.cumsum([len(one) for one in ids])[:-1])

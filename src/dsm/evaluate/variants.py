@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dsm.datasets.evaluation_clips import EvaluationClips, load_clips
+from dsm.datasets.evaluation_clips import EvaluationClips
 from dsm.datasets.lists import VideoList
+from dsm.datasets.loading import load_clips
 from dsm.datasets.reading import ClipConfig
 from dsm.datasets.reading_state import BadVideo
 from dsm.disturb import temporal

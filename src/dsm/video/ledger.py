@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import av
@@ -130,6 +129,10 @@ def _judge_packed(path: Path) -> Verdict:
     return Verdict("", "ok", info.frames, info.frames, info.width, info.height, info.fps)
 
 
+BYTES_A_SECOND = 2_000_000
+"""Of video a busy core decodes at least; an hour of 1080p takes minutes, and is no hang."""
+
+
 def judge_all(
     paths: Sequence[str | Path],
     *,
@@ -141,20 +144,24 @@ def judge_all(
     """Judge many videos, side by side; neither a crash nor a hang of the decoder does harm.
 
     Args:
-        seconds: after which a decoder is killed, for each file.
+        seconds: after which a decoder is killed, for each file; a second more for each 2 MB of a file.
         on_progress: told how many are done.
     """
     verdicts: list[Verdict] = []
     # spawn: a fork of a process with threads may hang.
     pool = ProcessPool(max_workers=workers, context=multiprocessing.get_context("spawn"))
     try:
-        results = pool.map(partial(judge, clip_frames=clip_frames), paths, timeout=seconds).result()
-        for path in paths:
+        limits = [seconds + _size(path) / BYTES_A_SECOND for path in paths]
+        judged = [
+            pool.schedule(judge, (path,), {"clip_frames": clip_frames}, timeout=limit)
+            for path, limit in zip(paths, limits, strict=True)
+        ]
+        for path, limit, one in zip(paths, limits, judged, strict=True):
             try:
-                verdicts.append(next(results))
+                verdicts.append(one.result())
             except FutureTimeoutError:
-                reason = f"not decoded within {seconds:g} s"
-                verdicts.append(Verdict(str(path), "timeout", seconds=seconds, reason=reason))
+                reason = f"not decoded within {limit:.0f} s"
+                verdicts.append(Verdict(str(path), "timeout", seconds=limit, reason=reason))
             except ProcessExpired as error:
                 reason = f"crashes the decoder ({error})"
                 verdicts.append(Verdict(str(path), "undecodable", reason=reason))
@@ -166,6 +173,14 @@ def judge_all(
         pool.stop()  # type: ignore[no-untyped-call]
         pool.join()
     return verdicts
+
+
+def _size(path: str | Path) -> int:
+    """Bytes of a video file; 0 of what is none."""
+    try:
+        return Path(path).stat().st_size
+    except (OSError, ValueError):
+        return 0
 
 
 def ledger_json(verdicts: Iterable[Verdict]) -> str:

@@ -66,7 +66,7 @@ def find_member(shard: Path, name: str) -> Member:
     return members[name]
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)  # all shards of the largest data sets
 def _members(index: Path, changed: int, size: int) -> dict[str, Member]:
     """The index of a shard of so many bytes; nothing it says leads out of the shard."""
     try:

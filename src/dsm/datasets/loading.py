@@ -7,13 +7,14 @@ replaced, and loading goes on at the batch it had come to.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -21,7 +22,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from dsm.datasets.clips import TrainingClips, collate
-from dsm.datasets.evaluation_clips import EvaluationClips
+from dsm.datasets.evaluation_clips import EvaluationClips, collate_clips
 from dsm.datasets.reading_state import IDLE, BadVideo
 from dsm.errors import UserError
 
@@ -150,3 +151,44 @@ def _iterate(loader: DataLoader[Any]) -> Iterator[Any]:
     batches = iter(loader)
     signal.signal(signal.SIGCHLD, before)
     return batches
+
+
+class _InTurn:
+    """Batches of so many, one after the other."""
+
+    seed = 0
+
+    def __init__(self, places: Sequence[int], batch_size: int) -> None:
+        self._batches = [list(places[s : s + batch_size]) for s in range(0, len(places), batch_size)]
+        self.start, self.stop = 0, len(self._batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._batches[self.start :])
+
+
+def load_clips(
+    clips: EvaluationClips,
+    batch_size: int,
+    *,
+    workers: int = 0,
+    order: Sequence[int] | None = None,
+    pin_memory: bool = False,
+    past_bad: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Batches of so many videos, as :func:`~dsm.datasets.evaluation_clips.collate_clips` joins them.
+
+    Args:
+        workers: as many as ``clips`` were told.
+        order: which videos, one after the other; None for all as they are listed.
+        past_bad: whether to go on after a video that cannot be read, or on which a worker crashes or hangs;
+            it is among the batch's ``bad``.
+
+    Raises:
+        VideoError: a video cannot be read. UserError: something else is wrong.
+    """
+    in_turn = _InTurn(range(len(clips)) if order is None else order, batch_size)
+    seconds = math.inf if clips.seconds is None else clips.seconds
+    for batch in Batches(clips, in_turn, workers, seconds, pin_memory=pin_memory, collate=collate_clips):
+        if batch["bad"] and not past_bad:
+            raise batch["bad"][0].error()
+        yield batch
