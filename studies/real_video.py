@@ -65,7 +65,7 @@ class Options:
     root: Path | None = None
     """Folder put before relative paths; left out, the list's own."""
     methods: tuple[str, ...] = ("random", "moco", "dsm")
-    seeds: tuple[int, ...] = (10, 11, 12, 13, 14)
+    seeds: tuple[int, ...] = (10, 11, 12, 13, 14, 35, 36, 37, 38, 39)
     steps: int = cast(int, PRETRAIN.steps)
     precision: Precision = "fp32"
     """Of the training; bf16 is twice as fast where `dsm doctor` says it is fast."""

@@ -51,7 +51,8 @@ class DataConfig:
     workers: int = 1
     """Processes that decode, for each that trains; 0 decodes in between. The batches are always the same."""
     cache_mb: int = 0
-    """Memory in MB, a worker, to keep decoded videos in: what fits is decoded in the first epoch only."""
+    """Memory in MB, of each worker, to keep decoded videos in. With one worker or none each is decoded once;
+    every other worker keeps videos of its own, so that with many `dsm data pack` is better."""
     decoder: Decoder = "pyav"
     """What decodes files; torchcodec is an extra, and torchcodec-cuda wants a GPU and `--data.workers 0`."""
     max_bad: float = 0.05
