@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -19,6 +20,7 @@ from dsm.analyse.run_figures import draw_run
 from dsm.datasets.evaluation_clips import EvaluationClips
 from dsm.datasets.lists import read_list, write_list
 from dsm.datasets.loading import load_clips
+from dsm.engine import progress
 from dsm.engine.health import PATIENCE, Health
 from dsm.engine.monitor import MonitorConfig, look
 from dsm.engine.pretrain import pretrain
@@ -173,8 +175,9 @@ def test_a_run_is_drawn(scenes: Path, tmp_path: Path) -> None:
 
 
 def test_a_monitored_video_that_cannot_be_read_is_left_out_and_named(
-    scenes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    scenes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
     videos = read_list(scenes / "test_free.txt").part(np.arange(8), tmp_path)
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     videos.paths[2] = "broken.mp4"  # type: ignore[index]
@@ -182,4 +185,6 @@ def test_a_monitored_video_that_cannot_be_read_is_left_out_and_named(
     monitor = MonitorConfig(tmp_path / "watched.txt", every=1)
     run = pretrain(small_run(scenes, tmp_path / "run", monitor=monitor, steps=3))
     assert any("monitor/knn" in line for line in read_metrics(run))
-    assert "1 videos of --monitor.list cannot be read" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert "1 videos of --monitor.list cannot be read" in told
+    assert re.search(r"dsm on tiny: looking at .*watched.txt: 8/8\n", told)

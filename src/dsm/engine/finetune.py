@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -126,11 +127,11 @@ def read_lists(data: FinetuneData) -> tuple[VideoList, VideoList | None]:
 
 
 def _watch(config: FinetuneConfig, tests: VideoList, classes: int, steps_an_epoch: int) -> Watch:
-    def ask(method: nn.Module) -> dict[str, float]:
+    def ask(method: nn.Module, on_progress: Callable[[int], None]) -> dict[str, float]:
         found = predict(
             method.query, tests, config.clip,  # type: ignore[arg-type]
             classes=classes, windows=config.test_windows, workers=config.data.workers,
-            seconds=config.data.timeout,
+            seconds=config.data.timeout, on_progress=on_progress,
         )  # fmt: skip
         unread = {"unread": float(found.unread)} if found.unread else {}
         return {"top1": float(found.top(1).mean()), "top5": float(found.top(5).mean()), **unread}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,15 +58,17 @@ def look(
     windows: int,
     workers: int,
     seconds: float | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, float]:
     """R@1 and the vote of ``dsm probe``, each video against the others, in [0, 1].
 
-    ``seconds``: how long a video may take to read.
+    ``seconds``: how long a video may take to read. ``on_progress``: told how many videos are done.
     """
     bad: list[BadVideo] = []
     (features,) = extract_by_all(
-        [encoder], videos, clip, windows=windows, workers=workers, seconds=seconds, on_bad=bad.append
-    )
+        [encoder], videos, clip, windows=windows, workers=workers, seconds=seconds,
+        on_progress=on_progress, on_bad=bad.append,
+    )  # fmt: skip
     if bad:
         console.print(
             f"{len(bad)} videos of --monitor.list cannot be read; the first: {bad[0].reason}", style="yellow"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -81,11 +82,11 @@ def _watch(config: PretrainConfig, steps_an_epoch: int) -> Watch | None:
     if watched is None:
         return None
 
-    def ask(method: nn.Module) -> dict[str, float]:
+    def ask(method: nn.Module, on_progress: Callable[[int], None]) -> dict[str, float]:
         encoder: Any = method.query.encoder  # type: ignore[union-attr]
         return look(
             encoder, watched, config.clip, windows=monitor.windows, workers=config.data.workers,
-            seconds=config.data.timeout,
+            seconds=config.data.timeout, on_progress=on_progress,
         )  # fmt: skip
 
     return Watch(ask, every=monitor.every * max(steps_an_epoch, 1), best="knn", videos=watched)

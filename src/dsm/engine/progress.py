@@ -46,6 +46,14 @@ class Reporter:
         left = f", {_clock((self.total - done) / rate)} left" if rate and done < self.total else ""
         console.print(f"{self.title}: {done}/{self.total}{left}  {note}".rstrip())
 
+    def aside(self, note: str) -> None:
+        """Say how far something else is, for which the work waits."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, note=note)
+        elif self._shown and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            console.print(f"{self.title}: {note}")
+
     def beyond(self, before: int) -> Callable[[int], None]:
         """An ``update`` for a part of the work that begins when ``before`` units are done."""
         return lambda done: self.update(before + done)

@@ -23,7 +23,7 @@ from dsm.engine.interrupt import Interrupted, stop_flag
 from dsm.engine.model_card import CARD, write_run_card
 from dsm.engine.optim import build_optimizer, learning_rate
 from dsm.engine.processes import greatest, joined, make_fabric, mean
-from dsm.engine.progress import Clock, console, progress, step_note
+from dsm.engine.progress import Clock, Reporter, console, progress, step_note
 from dsm.engine.run import RunConfig, default_settings, lasting_settings, write_record
 from dsm.engine.run_results import RESULTS, write_run_results
 from dsm.engine.runfolder import RunLog
@@ -131,7 +131,7 @@ class Trainer:
                     bar.update(self.step, told + self.bad.note() + skips)
                     if log and (self.step == 1 or self.step % c.save_every == 0 or last):
                         log.write_gradients(self.step, self.method.query)
-                    self._save_and_look(log, stopping=bool(signal))
+                    self._save_and_look(log, bar, stopping=bool(signal))
                     if signal:
                         break
                     clock.restart()
@@ -226,7 +226,7 @@ class Trainer:
     def _buffers(self) -> list[Tensor]:
         return [buffer.clone() for buffer in self.method.buffers()]
 
-    def _save_and_look(self, log: RunLog | None, *, stopping: bool) -> None:
+    def _save_and_look(self, log: RunLog | None, bar: Reporter, *, stopping: bool) -> None:
         """Write a checkpoint and ask the monitor, where it is time to; the first process does it for all.
 
         The checkpoint is written first: a look that ends the run, by a video that it cannot survive, costs no
@@ -239,16 +239,16 @@ class Trainer:
         if log is None or not (looking or saving):
             return
         path = self._save(must=last or stopping)
-        if looking and self.watch and self._look(self.watch, log):
+        if looking and self.watch and self._look(self.watch, log, bar):
             path = self._save(must=last or stopping)  # it says what the best was
             if path:
                 keep_best(path)
         if stopping and not last:
             self._write_end(done=False)
 
-    def _look(self, watch: Watch, log: RunLog) -> bool:
+    def _look(self, watch: Watch, log: RunLog, bar: Reporter) -> bool:
         """Ask the monitor, and tell; whether it was never better."""
-        scores = watch.ask_aside(self.method)
+        scores = watch.ask_aside(self.method, bar.aside)
         log.write(self.step, {f"monitor/{name}": value for name, value in scores.items()})
         told = ", ".join(f"{name} {value:.3g}" for name, value in scores.items())
         console.print(f"step {self.step}: {told}")

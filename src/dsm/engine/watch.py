@@ -37,8 +37,9 @@ def check_readable(videos: VideoList) -> None:
 class Watch:
     """Asks how good the training is, by what it does not see."""
 
-    ask: Callable[[nn.Module], dict[str, float]]
-    """The method to scores; it may draw random numbers and leave the method in evaluation mode."""
+    ask: Callable[[nn.Module, Callable[[int], None]], dict[str, float]]
+    """The method to scores, telling how many videos are done; it may draw random numbers and leave the method
+    in evaluation mode."""
     every: int
     """Steps between two looks; there is one at the end in any case."""
     best: str
@@ -51,8 +52,9 @@ class Watch:
         """Of another list, scores are others."""
         return digest_list(self.videos, rooted=False)
 
-    def ask_aside(self, method: nn.Module) -> dict[str, float]:
-        """Ask, and leave the method in training mode, as it was."""
-        scores = self.ask(method)
+    def ask_aside(self, method: nn.Module, note: Callable[[str], None]) -> dict[str, float]:
+        """Ask, saying how far that is, and leave the method in training mode, as it was."""
+        title, total = f"looking at {self.videos.source}", len(self.videos)
+        scores = self.ask(method, lambda done: note(f"{title}: {done}/{total}"))
         method.train()
         return scores
