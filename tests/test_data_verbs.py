@@ -6,7 +6,10 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +51,39 @@ def test_check_writes_a_ledger_and_a_clean_list(small_list: Path, tmp_path: Path
     assert [clean.file(0), clean.file(1)] == [videos.file(0), videos.file(2)]
     assert clean.labels.tolist() == [0, 1]
     assert clean.frames.tolist() == [12, 13]
+
+
+def test_a_check_that_is_stopped_goes_on_with_what_was_not_judged(small_list: Path, tmp_path: Path) -> None:
+    videos, clean = read_list(small_list), tmp_path / "clean.txt"
+    (tmp_path / "sitecustomize.py").write_text(
+        "import time, dsm.video.ledger as ledger\n"
+        "look = ledger._judge_file\n"
+        f"hangs = {videos.file(2).name!r}, {videos.file(2).parent.name!r}\n"
+        "def slow(path):\n"
+        "    if (path.name, path.parent.name) == hangs: time.sleep(600)\n"
+        "    return look(path)\n"
+        "ledger._judge_file = slow\n"
+    )
+    words = [sys.executable, "-m", "dsm", "data", "check", str(small_list), "--clean", str(clean)]
+    process = subprocess.Popen(
+        words, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(tmp_path)}
+    )
+    kept = tmp_path / "clean.txt.parts" / "verdicts.jsonl"
+    while not kept.is_file() or len(kept.read_text().splitlines()) < 2:
+        assert process.poll() is None, "ended before it could be stopped"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate()
+    assert process.returncode == 130, told
+    assert "the same command goes on" in told
+    assert "Traceback" not in told
+    with kept.open("a") as file:
+        file.write('[2, {"path": "half a li')
+    videos.file(0).write_bytes(b"rubbish, and not looked at again")
+    again = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert read_list(clean).frames.tolist() == [12, 12, 13, 13]
+    assert not kept.parent.exists()
 
 
 def test_check_looks_at_every_file_of_a_folder_that_could_be_a_video(tmp_path: Path) -> None:

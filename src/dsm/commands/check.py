@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from collections import Counter
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,8 +19,9 @@ from rich.table import Table
 from dsm.datasets.catalog import find_videos
 from dsm.datasets.classes import carry_classes
 from dsm.datasets.lists import VideoList, listable, read_list, write_list
+from dsm.engine.extraction import digest_list
 from dsm.engine.progress import console, progress
-from dsm.engine.runfolder import claim_file
+from dsm.engine.runfolder import claim_by_settings, claim_file
 from dsm.errors import UserError
 from dsm.files import printable, write_text
 from dsm.video.ledger import USABLE, Verdict, judge_all, ledger_json
@@ -69,16 +73,17 @@ def check(config: CheckConfig) -> None:
     videos = _videos(config)
     if config.clean:
         carry_classes(videos, config.clean.parent)
-    with progress("decoding videos", len(videos)) as bar:
-        verdicts = judge_all(
-            [videos.file(index) for index in range(len(videos))],
-            clip_frames=config.frames,
-            seconds=config.timeout,
-            workers=config.workers,
-            on_progress=bar.update,
-        )
-    # In the ledger a video is called what the list calls it.
-    verdicts = [replace(one, path=name) for one, name in zip(verdicts, videos.paths, strict=True)]
+    target = config.clean or config.json
+    parts = target.with_name(f"{target.name}.parts") if target else None
+    if parts:
+        made_by = {"list": digest_list(videos), "frames": config.frames}
+        claim_by_settings(parts, "check.json", made_by, what="a check", overwrite=config.overwrite)
+    try:
+        verdicts = _judge(config, videos, parts / "verdicts.jsonl" if parts else None)
+    except KeyboardInterrupt:
+        if parts:
+            console.print(f"{parts}: what is judged so far; the same command goes on.")
+        raise
     if config.json:
         write_text(config.json, ledger_json(verdicts))
     _tell(verdicts)
@@ -86,6 +91,53 @@ def check(config: CheckConfig) -> None:
         console.print(f"{config.json}: all verdicts")
     if config.clean:
         _write_clean(config.clean, videos, verdicts)
+    if parts:
+        shutil.rmtree(parts)
+
+
+def _judge(config: CheckConfig, videos: VideoList, kept: Path | None) -> list[Verdict]:
+    """Judge what was not judged before: ``kept`` has a line for each video that was."""
+    found = _read_kept(kept) if kept else {}
+    found = {place: one for place, one in found.items() if place < len(videos)}
+    left = [place for place in range(len(videos)) if place not in found]
+    if kept:  # anew, as its last line may be half a line
+        write_text(kept, "".join(_line(place, one) for place, one in found.items()))
+    waiting = iter(left)
+    with (
+        progress("decoding videos", len(videos), start=len(found)) as bar,
+        kept.open("a", encoding="utf-8") if kept else nullcontext() as file,
+    ):
+
+        def keep(verdict: Verdict) -> None:
+            place = next(waiting)
+            # In the ledger a video is called what the list calls it.
+            found[place] = replace(verdict, path=videos.paths[place])
+            if file:
+                file.write(_line(place, found[place]))
+                file.flush()
+            bar.update(len(found))
+
+        judge_all(
+            [videos.file(place) for place in left], clip_frames=config.frames, seconds=config.timeout,
+            workers=config.workers, on_verdict=keep,
+        )  # fmt: skip
+    return [found[place] for place in range(len(videos))]
+
+
+def _line(place: int, verdict: Verdict) -> str:
+    return json.dumps([place, vars(verdict)]) + "\n"
+
+
+def _read_kept(file: Path) -> dict[int, Verdict]:
+    """Verdicts by their place in the list, but those that another look may change."""
+    found = {}
+    with suppress(OSError, ValueError, TypeError):  # half a line, after which there is none
+        for line in file.read_text(encoding="utf-8").splitlines():
+            place, entry = json.loads(line)
+            verdict = Verdict(**entry)
+            if verdict.verdict not in ("missing", "timeout"):
+                found[int(place)] = verdict
+    return found
 
 
 def _videos(config: CheckConfig) -> VideoList:

@@ -17,8 +17,9 @@ from dsm.video.source import EXTENSIONS, VideoError
 
 # What lies beside videos and is none.
 _OTHERS = frozenset(
-    ("", ".txt", ".tsv", ".csv", ".json", ".md", ".html", ".pdf", ".npz", ".npy", ".pt", ".pth", ".zip",
-     ".tar", ".gz", ".jpg", ".jpeg", ".png", ".srt", ".vtt", ".xml", ".yaml", ".yml", ".py", ".sh", ".log")
+    ("", ".txt", ".tsv", ".csv", ".json", ".jsonl", ".md", ".html", ".pdf", ".npz", ".npy", ".pt", ".pth",
+     ".zip", ".tar", ".gz", ".jpg", ".jpeg", ".png", ".srt", ".vtt", ".xml", ".yaml", ".yml", ".py", ".sh",
+     ".log")
 )  # fmt: skip
 
 

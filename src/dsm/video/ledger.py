@@ -139,13 +139,13 @@ def judge_all(
     clip_frames: int = 1,
     seconds: float = 60.0,
     workers: int = 2,
-    on_progress: Callable[[int], None] = lambda done: None,
+    on_verdict: Callable[[Verdict], None] = lambda verdict: None,
 ) -> list[Verdict]:
     """Judge many videos, side by side; neither a crash nor a hang of the decoder does harm.
 
     Args:
         seconds: after which a decoder is killed, for each file; a second more for each 2 MB of a file.
-        on_progress: told how many are done.
+        on_verdict: called with each, in their order, as soon as it is known.
     """
     verdicts: list[Verdict] = []
     # spawn: a fork of a process with threads may hang.
@@ -168,7 +168,7 @@ def judge_all(
             except Exception as error:  # one file of a stranger must not cost the verdicts of the others
                 reason = f"cannot be decoded ({type(error).__name__})"
                 verdicts.append(Verdict(str(path), "undecodable", reason=reason))
-            on_progress(len(verdicts))
+            on_verdict(verdicts[-1])
     finally:  # also when stopped in the middle: what is left is not waited for
         pool.stop()  # type: ignore[no-untyped-call]
         pool.join()
