@@ -22,8 +22,9 @@ from dsm.datasets.evaluation_clips import EvaluationClips
 from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.datasets.loading import Batches, load_clips
 from dsm.datasets.reading import ClipConfig
-from dsm.datasets.reading_state import BadVideo
+from dsm.datasets.reading_state import BadVideo, ReadingState
 from dsm.disturb.views import View
+from dsm.engine.bad_videos import LEDGER, BadVideos
 from dsm.engine.pretrain import PretrainConfig, pretrain
 from dsm.engine.run import DataConfig
 from dsm.errors import UserError
@@ -190,6 +191,20 @@ def test_a_worker_that_crashes_or_hangs_is_replaced(
         assert [video.index for video in one["bad"]] == [video.index for video in two["bad"]]
     bad = [video for batch in found for video in batch["bad"]]
     assert [(video.index, video.verdict) for video in bad] == [(7, verdict)]
+
+
+def test_a_video_known_to_be_bad_is_tried_by_no_worker_and_not_after_resuming(
+    scenes: Path, tmp_path: Path
+) -> None:
+    loaded = batches(scenes, 2, Harmful)
+    loaded.clips.harm = (7, kill_this_process)
+    videos, state = loaded.clips.videos, loaded.clips.state
+    BadVideos(tmp_path, videos, 0.5, ReadingState(0, len(videos))).add([BadVideo(7, "undecodable", "broken")])
+    resumed = BadVideos(tmp_path, videos, 0.5, state)
+    for batch in loaded:
+        resumed.add(batch["bad"])
+    assert not state.bad, "no worker was lost"
+    assert [entry.reason for entry in read_ledger(tmp_path / LEDGER)] == ["broken"]
 
 
 class HarmfulLook(EvaluationClips):

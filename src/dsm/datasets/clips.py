@@ -64,7 +64,7 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
         decoder: Decoder = "pyav",
     ) -> None:
         self.videos, self.clip, self.augment, self.views, self.seed = videos, clip, augment, views, seed
-        self.state = ReadingState(workers)
+        self.state = ReadingState(workers, len(videos))
         self._reader = Reader(videos, clip, cache_mb, seconds, decoder)
 
     def __len__(self) -> int:
@@ -78,15 +78,16 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
             rng = self.generator(epoch, key[1], attempt)
             if attempt:
                 index = int(rng.integers(len(self.videos)))
-            if index not in self.state.bad:
+            known = self.state.find(index)
+            if known is None:
                 try:
                     with self.state.noted(index):
                         return {**self.sample(index, rng), "bad": bad}
                 except VideoError as error:
-                    self.state.bad[index] = BadVideo(index, error.verdict, str(error))
+                    known = self.state.bad[index] = BadVideo(index, error.verdict, str(error))
                 except UserError as error:
                     return error
-            bad.append(self.state.bad[index])
+            bad.append(known)
         # Mostly the list is looked for in the wrong place.
         remedy = " Is --data.root right?" if all(one.verdict == "missing" for one in bad) else ""
         return UserError(f"{ATTEMPTS} videos in a row cannot be read, the first: {bad[0].reason}{remedy}")

@@ -58,22 +58,23 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
     ) -> None:
         self.videos, self.clip, self.windows, self.corners = videos, clip, windows, CORNERS[crops]
         self.every, self.timed = every, timed or every > 0
-        self.state, self.seconds = ReadingState(workers), seconds
+        self.state, self.seconds = ReadingState(workers, len(videos)), seconds
         self._reader = Reader(videos, clip, seconds=seconds)
 
     def __len__(self) -> int:
         return len(self.videos)
 
     def __getitem__(self, index: int) -> dict[str, Any] | UserError:
-        if index not in self.state.bad:
+        known = self.state.find(index)
+        if known is None:
             try:
                 with self.state.noted(index):
                     return self.sample(index)
             except VideoError as error:
-                self.state.bad[index] = BadVideo(index, error.verdict, str(error))
+                known = self.state.bad[index] = BadVideo(index, error.verdict, str(error))
             except UserError as error:
                 return error
-        return {"index": index, "clips": None, "seconds": None, "bad": [self.state.bad[index]]}
+        return {"index": index, "clips": None, "seconds": None, "bad": [known]}
 
     def sample(self, index: int) -> dict[str, Any]:
         """As by index; a video that cannot be read is an error here.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch.utils.data import get_worker_info
@@ -13,6 +14,7 @@ from torch.utils.data import get_worker_info
 from dsm.video.source import VerdictName, VideoError
 
 IDLE = -1.0
+VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,26 @@ class BadVideo:
 class ReadingState:
     """What a data set and whoever loads it know of its videos."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, videos: int) -> None:
         self.bad: dict[int, BadVideo] = {}
-        """Videos known to be bad: they are not tried again."""
+        """Videos that this process knows to be bad."""
+        self._told = torch.zeros(videos, dtype=torch.uint8)
+        """(videos,), seen from all processes: of those told to be bad 1 + the place of the verdict."""
+        self._told.share_memory_()  # type: ignore[no-untyped-call]
         self.reading = torch.full((workers, 2), IDLE, dtype=torch.float64)
         """(workers, 2), seen from all processes: which video a worker is at, and since when."""
         self.reading.share_memory_()  # type: ignore[no-untyped-call]
+
+    def find(self, index: int) -> BadVideo | None:
+        """What is known to be bad is not tried again, whoever found it."""
+        if index not in self.bad and (told := int(self._told[index])):
+            return BadVideo(index, VERDICTS[told - 1], f"video {index} could not be read by another process.")
+        return self.bad.get(index)
+
+    def tell(self, bad: Iterable[BadVideo]) -> None:
+        """Let all loader processes know."""
+        for video in bad:
+            self._told[video.index] = 1 + VERDICTS.index(video.verdict)
 
     @contextmanager
     def noted(self, index: int) -> Iterator[None]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dsm.datasets.lists import VideoList
-from dsm.datasets.reading_state import BadVideo
+from dsm.datasets.reading_state import BadVideo, ReadingState
 from dsm.errors import UserError
 from dsm.files import write_text
 from dsm.video.ledger import Verdict, ledger_json, read_ledger
@@ -24,11 +24,26 @@ SHOWN = 10
 class BadVideos:
     """Collects bad videos, writes them down as they come, and ends the run when they are too many."""
 
-    def __init__(self, run: Path, videos: VideoList, most: float, *, write: bool = True) -> None:
-        """``write``: of several processes, which all are told of all bad videos, one writes."""
+    def __init__(
+        self, run: Path, videos: VideoList, most: float, state: ReadingState, *, write: bool = True
+    ) -> None:
+        """Begin with what the run's ledger has.
+
+        Args:
+            most: share of the videos that may be bad.
+            state: of those who load; it is told of each.
+            write: of several processes, which all are told of all bad videos, one writes.
+        """
         self._file, self._videos, self._most, self._write = run / LEDGER, videos, most, write
+        self._state = state
         found = read_ledger(self._file) if self._file.exists() else []
         self._found = {entry.path: entry for entry in found if entry.verdict not in PASSING}
+        places = {path: place for place, path in enumerate(videos.paths)} if self._found else {}
+        state.tell(
+            BadVideo(places[path], entry.verdict, entry.reason)
+            for path, entry in self._found.items()
+            if path in places
+        )
 
     def add(self, bad: Iterable[BadVideo]) -> None:
         """Note what came with a batch.
@@ -40,6 +55,7 @@ class BadVideos:
         new = {path: video for path, video in new.items() if path not in self._found}
         if not new:
             return
+        self._state.tell(new.values())
         for path, video in new.items():
             self._found[path] = verdict_of(video, self._videos)
         if self._write:

@@ -58,8 +58,8 @@ class Trainer:
         """
         self.config, self.method, self.videos, self.watch = config, method, videos, watch
         self.fabric = make_fabric()
-        device = self.fabric.device.type
-        if config.precision == "bf16" and self.fabric.is_global_zero and not fast_in_bf16(device):
+        first, device = self.fabric.is_global_zero, self.fabric.device.type
+        if config.precision == "bf16" and first and not fast_in_bf16(device):
             console.print(
                 f"this {device} has no instructions for bfloat16 and is many times slower in it; "
                 "--precision fp32 is the fast one here.",
@@ -81,10 +81,10 @@ class Trainer:
         self.saved_config = {**about, "settings": settings}
         self.title = f"{about['method']} on {about['backbone']}"
         if config.resume:
-            defaults = default_settings(config, videos)
-            self._load(newest_good(config.out, settings, defaults, rename=self.fabric.is_global_zero))
+            self._load(newest_good(config.out, settings, default_settings(config, videos), rename=first))
         self.batches = self._build_batches(videos)
-        self.bad = BadVideos(config.out, videos, config.data.max_bad, write=self.fabric.is_global_zero)
+        state = self.batches.clips.state
+        self.bad = BadVideos(config.out, videos, config.data.max_bad, state, write=first)
         self.health = Health(self.step)
 
     def _build_batches(self, videos: VideoList) -> Batches:
