@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from conftest import numbered_frames
 
 from dsm.augment import Augment
+from dsm.datasets import reading
 from dsm.datasets.clips import EpochBatches, TrainingClips
 from dsm.datasets.evaluation_clips import EvaluationClips
 from dsm.datasets.lists import VideoList, read_list, write_list
@@ -205,6 +207,15 @@ def test_a_video_known_to_be_bad_is_tried_by_no_worker_and_not_after_resuming(
         resumed.add(batch["bad"])
     assert not state.bad, "no worker was lost"
     assert [entry.reason for entry in read_ledger(tmp_path / LEDGER)] == ["broken"]
+
+
+def test_a_video_is_counted_by_one_worker_for_all(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    videos = read_list(scenes / "train.txt")
+    uncounted = replace(videos, frames=np.full(len(videos), -1))
+    clips = EvaluationClips(uncounted, CLIP, 1, workers=2)
+    assert len(list(load_clips(clips, 4, workers=2))) == len(videos) // 4
+    monkeypatch.setattr(reading, "probe", lambda file: pytest.fail("is counted again"))
+    assert clips[3]["clips"] is not None
 
 
 class HarmfulLook(EvaluationClips):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from dsm.datasets.lists import UNKNOWN, VideoList
@@ -115,7 +116,10 @@ class Reader:
     ) -> None:
         self._videos, self._clip, self._seconds = videos, clip, seconds
         self._cache = FrameCache(cache_mb, seconds, decoder)
-        self._counts: dict[int, int] = {}
+        # Of videos of which the list says nothing, 0 before they are counted: seen from all loader processes,
+        # as to count one its whole file is read.
+        self._counts = torch.zeros(len(videos), dtype=torch.int32)
+        self._counts.share_memory_()  # type: ignore[no-untyped-call]
 
     def total(self, index: int) -> int:
         """Frames of a video: from the list, or by looking, once; at the wanted rate, where there is one."""
@@ -124,9 +128,9 @@ class Reader:
         count = int(self._videos.frames[index])
         if count != UNKNOWN:
             return count
-        if index not in self._counts:
+        if not self._counts[index]:
             self._counts[index] = max(probe(self._videos.file(index)).frames, 1)
-        return self._counts[index]
+        return int(self._counts[index])
 
     def read(self, index: int, clips: Sequence[Indices]) -> list[Frames]:
         """Several clips of one video, in one pass through its file.
