@@ -98,6 +98,9 @@ def draw(rows: Sequence[Row], spent: dict[str, float], options: Options, file: P
             for place, some in zip(at, values, strict=True):
                 panel.plot([place] * len(some), some, ".", color=COLOURS[method], markersize=4, alpha=0.6)
         panel.set_xscale("log")
+        ticks = [min(spent.values()) * steps for steps in options.lengths]
+        panel.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
+        panel.minorticks_off()
         panel.set_title(test)
         panel.set_xlabel("PFLOP spent in training")
         panel.spines[["top", "right"]].set_visible(False)
