@@ -159,6 +159,8 @@ class Stage:
         for name in changed_files():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
+        # A block may run the tests, which clone in turn: nothing that is laid here is the repository's.
+        (folder / ".git" / "info" / "exclude").write_text("*\n", encoding="utf-8")
         (folder / "dsm").symlink_to(".")  # `cd dsm`: your clone of this repository
         activate = folder / ".venv" / "bin" / "activate"
         activate.parent.mkdir(parents=True)

@@ -56,7 +56,7 @@ def test_the_report_of_a_classifier_beside_random_weights(pairs: Path, tmp_path:
         )
     )  # fmt: skip
     out = tmp_path / "report"
-    config = report_config(pairs, out, weights=(str(run), "none"), seed=5)
+    config = report_config(pairs, out, weights=(str(run), "none"), loading=LoadSettings("tiny", seed=5))
     rows = bias(config)
     found = json.loads((out / "results.json").read_text())["rows"]
     assert len(found) == len(rows)
