@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig, Reader, crop
 from dsm.datasets.reading_state import BadVideo, ReadingState
 from dsm.errors import UserError
-from dsm.video.sampling import Indices, span, uniform_windows
+from dsm.video.sampling import Indices, span, timed_windows, uniform_windows
 from dsm.video.source import VideoError
 
 CORNERS: dict[int, tuple[tuple[float, float], ...]] = {
@@ -38,7 +37,7 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
     Args:
         windows: clips a video.
         crops: of each clip, 1 in the middle or 3 along its longer side.
-        every: a clip begins in each so many seconds, however many those are; 0 for ``windows``.
+        every: a clip begins every so many seconds, however many those are; 0 for ``windows``.
         timed: whether ``seconds`` are asked for, which takes another look into the file.
         seconds: how long a video may take to read; None for as long as it takes.
         workers: how many processes will read.
@@ -85,7 +84,11 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         clip = self.clip
         total = self._reader.total(index)
         times = self._reader.times(index) if self.timed else None
-        windows = uniform_windows(total, clip.frames_to_read, clip.stride, self._count(times))
+        if self.every and times is not None:
+            step = max(self.every, times[-1] / MOST_CLIPS)
+            windows = timed_windows(total, clip.frames_to_read, clip.stride, times, step)
+        else:
+            windows = uniform_windows(total, clip.frames_to_read, clip.stride, self.windows)
         seconds = np.repeat(_seconds(windows, times), len(self.corners), axis=0)
         return {"index": index, "clips": self._cut(index, windows), "seconds": seconds, "bad": []}
 
@@ -111,11 +114,6 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         read = self._reader.read(index, list(windows))
         cropped = [crop(frames, self.clip.size, corner) for frames in read for corner in self.corners]
         return torch.from_numpy(np.stack(cropped))
-
-    def _count(self, times: NDArray[np.float64] | None) -> int:
-        if not self.every or times is None:
-            return self.windows
-        return min(max(math.ceil(times[-1] / self.every), 1), MOST_CLIPS)
 
 
 def _seconds(windows: Indices, times: NDArray[np.float64] | None) -> NDArray[np.float32]:

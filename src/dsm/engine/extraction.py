@@ -47,7 +47,7 @@ class ExtractSettings:
     per_clip: bool = False
     """A row for each clip, with its times, instead of one for each video."""
     every: float = 0
-    """A clip begins in each so many seconds (0: `windows`, however long the video); best with `per-clip`."""
+    """A clip begins every so many seconds (0: `windows`, however long the video); best with `per-clip`."""
     crops: int = 1
     """Crops of each clip: 1 in the middle, or 3 along its longer side."""
     batch_size: int = 8

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -57,3 +59,17 @@ def uniform_windows(total: int, frames: int, stride: int, windows: int) -> Indic
     last_start = max(total - span(frames, stride), 0)
     starts = np.linspace(0, last_start, windows) if windows > 1 else np.array([last_start / 2])
     return (np.rint(starts).astype(np.int64)[:, None] + stride * np.arange(frames)) % total
+
+
+def timed_windows(total: int, frames: int, stride: int, times: NDArray[np.float64], every: float) -> Indices:
+    """Clips that begin every so many seconds; those that would end after the video end with it.
+
+    Args:
+        times: (total,) when each frame is shown, in seconds from the first.
+
+    Returns:
+        (windows, frames) indices; short videos are looped as in :func:`random_window`.
+    """
+    begins = np.arange(max(math.ceil(times[-1] / every), 1)) * every
+    starts = np.minimum(np.searchsorted(times, begins - 1e-6), max(total - span(frames, stride), 0))
+    return (starts[:, None] + stride * np.arange(frames)) % total
