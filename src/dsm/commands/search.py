@@ -59,7 +59,7 @@ class SearchConfig:
         if self.k < 1 or not -1 <= self.threshold <= 1 or not 0 <= self.port < 65536:
             raise UserError("k must be at least 1, threshold a cosine, port from 0 to 65535.")
         if self.time is not None and self.query is None:
-            raise UserError("--time is of a --query.")
+            raise UserError("--time wants a --query VIDEO.")
         endings = (".tsv",) if self.duplicates else (".png", ".jpg")
         if self.out is not None and self.out.suffix not in endings:
             raise UserError(f"{self.out}: --out must end in {' or '.join(endings)}.")

@@ -101,9 +101,9 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         file, clip = self.videos.file(index), self.clip
         total, times = self._reader.total(index), self._reader.times(index)
         if times is None:
-            raise UserError(f"{file}: does not say when its frames are shown; ask for no second of it.")
+            raise UserError(f"{file}: does not say when its frames are shown; leave --time out.")
         if not 0 <= moment <= times[-1]:
-            raise UserError(f"{file}: has no second {moment:g}; it lasts {times[-1]:.1f}.")
+            raise UserError(f"{file}: has no second {moment:g}; --time is from 0 to {times[-1]:.1f}.")
         reach = span(clip.frames_to_read, clip.stride)
         middle = int(np.searchsorted(times, moment))
         start = min(max(middle - reach // 2, 0), max(total - reach, 0))

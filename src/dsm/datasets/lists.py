@@ -147,7 +147,7 @@ def read_list(path: str | Path, root: str | Path | None = None) -> VideoList:
     if not path.is_file():
         raise UserError(f"{path}: no such list file. `dsm data index FOLDER --out LIST` makes one.")
     if root is not None and not Path(root).is_dir():
-        raise UserError(f"{root}: no such folder (--data.root).")
+        raise UserError(f"{root}: no such folder, to put before the list's relative paths.")
     # A BOM would be part of the first path.
     text = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     try:

@@ -110,11 +110,8 @@ def read_record(out: Path) -> dict[str, Any] | None:
 
     None where this project did not write the folder: others have a ``config.json`` too.
     """
-    try:
-        record = json.loads((out / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    ours = isinstance(record, dict) and {"config", "versions", "revision"} <= record.keys()
+    record = read_object(out / MARKER) or {}
+    ours = {"config", "versions", "revision"} <= record.keys()
     return record if ours and all(isinstance(record[name], dict) for name in ("config", "versions")) else None
 
 
@@ -205,7 +202,7 @@ def claim_file(path: Path, *, overwrite: bool) -> None:
         UserError: it exists and may not be overwritten.
     """
     if path.exists() and not overwrite:
-        raise UserError(f"{path} already exists; choose another --out, or --overwrite to replace it.")
+        raise UserError(f"{path} already exists; choose another name, or --overwrite to replace it.")
 
 
 class RunLog:

@@ -1,4 +1,4 @@
-"""The loop of pretraining: batches in, checkpoints and metrics out, on one process or many."""
+"""The loop of every training: batches in, checkpoints and metrics out, on one process or many."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from dsm.version import __version__
 
 @dataclass(frozen=True)
 class Row:
-    """One number: how a run did on a test, by a metric; values are shares in [0, 1]."""
+    """One number: how a run did on a test. Most are shares in [0, 1]; losses and ranks are not."""
 
     run: str
     seed: int

@@ -46,8 +46,9 @@ class MocoConfig:
     symmetric: bool = False
     """Also pull the positive, seen by the encoder in training, towards the anchor's key; a third dearer."""
     joint: bool = False
-    """Show all views to the encoder itself in one batch, with gradients, as SimCLR does: no momentum encoder.
-    BatchNorm then sees whole and broken motion side by side: small motions are learned sooner. Dearer."""
+    """Show all views to the encoder itself in one batch, with gradients, as SimCLR does; the momentum encoder
+    is not used. BatchNorm then sees whole and broken motion side by side: small motions are learned sooner.
+    Dearer."""
     negatives: int = 0
     """Motion-broken negatives a clip."""
     tld: TemporalMix = field(default_factory=TemporalMix)

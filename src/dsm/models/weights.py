@@ -229,7 +229,7 @@ def _load_ours(weights: str | Path, state: dict[str, Any], head: Head | None) ->
 
 def _check_names(*names: str) -> None:
     if any(map(has_control, names)):
-        raise UserError("a name in the weights holds a control character, which a terminal would obey.")
+        raise UserError("a class or method named in the weights holds a control character; do not use them.")
 
 
 def load_classifier(weights: str | Path) -> tuple[nn.Module, dict[str, Any]]:

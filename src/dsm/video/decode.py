@@ -77,7 +77,7 @@ def read_frames(
             than there are, and short videos must fill a clip.
         short_side: resize so that the shorter side has so many pixels; None keeps the size.
         seconds: how long it may take; None for as long as it takes.
-        decoder: what decodes files; both give the same frames, to a rounding of colours.
+        decoder: what decodes files: the same frames, to a rounding of colours, of all files but some old avi.
 
     Returns:
         uint8 RGB, shape (len(indices), H, W, 3).
@@ -188,6 +188,8 @@ def read_clip(
     """Read one clip: ``frames`` frames, every ``stride``-th from ``start`` on.
 
     Args:
+        source: a file, its bytes, a folder of frames, or a video in a pack (``shard-00000.tar/name``).
+        start: counted from 0; what would lie past the end goes on from the beginning.
         size: pixels of the shorter side; None keeps the video's.
 
     Returns:
