@@ -15,7 +15,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from conftest import numbered_frames
+from conftest import judge_after, numbered_frames
 
 from dsm.augment import Augment
 from dsm.datasets import reading
@@ -68,15 +68,10 @@ def test_a_broken_off_folder_of_frames_is_usable_up_to_there(tmp_path: Path) -> 
 
 def test_a_decoder_that_hangs_or_crashes_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # No file at hand hangs FFmpeg; a mount that does not answer would look like this.
-    site = tmp_path / "sitecustomize.py"
-    site.write_text(
-        "import os, time, dsm.video.ledger as ledger\n"
-        "look = ledger._judge_file\n"
-        "def slow(path):\n"
-        "    if path.name == 'hangs.mp4': time.sleep(600)\n"
-        "    if path.name == 'crashes.mp4': os.kill(os.getpid(), 11)\n"
-        "    return look(path)\n"
-        "ledger._judge_file = slow\n"
+    judge_after(
+        tmp_path,
+        "if path.name == 'hangs.mp4': time.sleep(600)",
+        "if path.name == 'crashes.mp4': os.kill(os.getpid(), 11)",
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     names = ["good.mp4", "hangs.mp4", "crashes.mp4", "fine.mp4"]
@@ -91,12 +86,7 @@ def test_a_decoder_that_hangs_or_crashes_is_killed(tmp_path: Path, monkeypatch: 
 
 def test_a_long_video_has_more_time_to_be_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """40 MB give it 20 seconds more than the short one, and both take 6."""
-    site = tmp_path / "sitecustomize.py"
-    site.write_text(
-        "import time, dsm.video.ledger as ledger\n"
-        "look = ledger._judge_file\n"
-        "ledger._judge_file = lambda path: time.sleep(6) or look(path)\n"
-    )
+    judge_after(tmp_path, "time.sleep(6)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     for name, size in (("short.mp4", 0), ("long.mp4", 40_000_000)):
         write_video(tmp_path / name, numbered_frames(8))

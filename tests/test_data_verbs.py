@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import frame_numbers, numbered_frames
+from conftest import frame_numbers, judge_after, numbered_frames
 from hypothesis import given
 from hypothesis import strategies as st
 from test_cli import dsm
@@ -55,15 +55,7 @@ def test_check_writes_a_ledger_and_a_clean_list(small_list: Path, tmp_path: Path
 
 def test_a_check_that_is_stopped_goes_on_with_what_was_not_judged(small_list: Path, tmp_path: Path) -> None:
     videos, clean = read_list(small_list), tmp_path / "clean.txt"
-    (tmp_path / "sitecustomize.py").write_text(
-        "import time, dsm.video.ledger as ledger\n"
-        "look = ledger._judge_file\n"
-        f"hangs = {videos.file(2).name!r}, {videos.file(2).parent.name!r}\n"
-        "def slow(path):\n"
-        "    if (path.name, path.parent.name) == hangs: time.sleep(600)\n"
-        "    return look(path)\n"
-        "ledger._judge_file = slow\n"
-    )
+    judge_after(tmp_path, f"if str(path) == {str(videos.file(2))!r}: time.sleep(600)")
     words = [sys.executable, "-m", "dsm", "data", "check", str(small_list), "--clean", str(clean)]
     process = subprocess.Popen(
         words, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(tmp_path)}

@@ -85,7 +85,7 @@ def test_unlabelled_folders_that_end_in_numbers_are_read_back(tmp_path: Path) ->
 def test_a_missing_list_and_a_missing_root_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such list file"):
         read_list(tmp_path / "none.txt")
-    with pytest.raises(UserError, match=r"no such folder, to put before"):
+    with pytest.raises(UserError, match="no such folder, to put before the list's relative paths"):
         read_list(write(tmp_path / "l.txt", "a.mp4\n"), tmp_path / "none")
 
 

@@ -280,6 +280,6 @@ def test_no_name_tells_the_terminal_what_to_do(tmp_path: Path, odd: str) -> None
     state = {f"query.encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
     about = {"method": odd, "backbone": "tiny", "model": {}, "clip": {}}
     torch.save({"format": 1, "config": json.dumps(about), "method": state}, tmp_path / "w.pt")
-    with pytest.raises(UserError, match="in the weights holds a control character"):
+    with pytest.raises(UserError, match="a class or method named in the weights holds a control character"):
         load_weights(tmp_path / "w.pt")
     assert "\x1b" not in str(UserError("no such file: \x1b[2J"))

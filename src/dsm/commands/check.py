@@ -98,7 +98,6 @@ def check(config: CheckConfig) -> None:
 def _judge(config: CheckConfig, videos: VideoList, kept: Path | None) -> list[Verdict]:
     """Judge what was not judged before: ``kept`` has a line for each video that was."""
     found = _read_kept(kept) if kept else {}
-    found = {place: one for place, one in found.items() if place < len(videos)}
     left = [place for place in range(len(videos)) if place not in found]
     if kept:  # anew, as its last line may be half a line
         write_text(kept, "".join(_line(place, one) for place, one in found.items()))
