@@ -173,6 +173,17 @@ def test_wrong_input_is_one_sentence(files: Path, tmp_path: Path, flags: list[st
         run(["embed", *named, "--out", str(tmp_path / "out")])
 
 
+def test_what_lies_here_says_nothing_of_features_from_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = blobs(0.1)
+    save_features(tmp_path / "f.npz", Features(whole.features, 0 * whole.labels, whole.paths))
+    (tmp_path / "classes.txt").write_text("cooking\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="all videos have the label 0"):
+        run(["embed", "f.npz", "--out", "out"])
+
+
 @pytest.mark.parametrize("feature", [np.zeros(8), np.full(8, 0.3), np.arange(8)])
 def test_the_features_of_a_collapsed_encoder_are_refused_before_native_code_sees_them(
     files: Path,

@@ -187,10 +187,11 @@ def _some(loaded: Sequence[Features], config: EmbedConfig) -> NDArray[np.int64]:
 
 def _namings(config: EmbedConfig, features: Features) -> dict[str, list[str]]:
     """What each video is called: its label by name, its scene where it is known, what tables say."""
-    root = Path(str(features.meta.get("root", "")))
+    said = features.meta.get("root")
+    root = Path(str(said)) if said else None
     names = class_names(root, int(features.labels.max()) + 1)
     found = {"label": [names[label] for label in features.labels]}
-    if "root" in features.meta and (root / SCENES).is_file():
+    if root and (root / SCENES).is_file():
         found["scene"] = read_groups(root / SCENES, features.paths)
     for given in config.colour:
         name, mark, file = given.partition("=")

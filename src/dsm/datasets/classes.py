@@ -51,10 +51,10 @@ def carry_classes(videos: VideoList, folder: Path) -> None:
         )
 
 
-def class_names(folder: Path, count: int) -> list[str]:
-    """Of labels 0 to ``count`` - 1: the names in a folder's ``classes.txt``, where it has as many; else the
-    numbers."""
-    names = read_classes(folder)
+def class_names(folder: Path | None, count: int) -> list[str]:
+    """Of labels 0 to ``count`` - 1: the names in a folder's ``classes.txt``, where it is known and has as
+    many; else the numbers."""
+    names = read_classes(folder) if folder else []
     return names[:count] if len(names) >= count else [str(number) for number in range(count)]
 
 
