@@ -230,6 +230,17 @@ def test_resuming_with_other_settings_names_the_first(
     assert named in str(told.value)
 
 
+def test_a_run_goes_on_with_its_own_list_wherever_that_lies_now(scenes: Path, tmp_path: Path) -> None:
+    out = pretrain(config(scenes, tmp_path / "run", steps=1))
+    lines = (scenes / "train.txt").read_text().splitlines(keepends=True)
+    other, moved = tmp_path / "other.txt", tmp_path / "moved.txt"
+    other.write_text("".join(reversed(lines)))
+    moved.write_text("".join(lines))
+    with pytest.raises(UserError, match=r"with data\.train list \w{12} \(paths, labels, frames\), not list"):
+        pretrain(config(scenes, out, steps=2, resume=True, data=DataConfig(other, scenes, batch_size=8)))
+    pretrain(config(scenes, out, steps=2, resume=True, data=DataConfig(moved, scenes, batch_size=8)))
+
+
 def test_a_setting_that_a_run_did_not_know_yet_is_no_other_when_it_is_resumed(
     scenes: Path, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipChanges, ClipConfig
 from dsm.engine.bad_videos import LEFT_OUT, LeftOut
 from dsm.engine.device import best_device
-from dsm.engine.extraction import digest, digest_list
+from dsm.engine.extraction import digest
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, git_revision, lasting
 from dsm.errors import UserError
@@ -107,7 +107,7 @@ def bias(config: BiasConfig) -> list[Row]:
     by_clip = _by_clip(config, subjects)
     settings = lasting(config) | {
         "weights_digests": {name: digest(subject.module) for name, subject in subjects.items()},
-        "list_digests": {name: digest_list(videos, rooted=False) for name, videos in asked.items() if videos},
+        "list_digests": {name: videos.digest(rooted=False) for name, videos in asked.items() if videos},
     }
     claim_by_settings(config.out, "bias.json", settings, what="a bias report", overwrite=config.overwrite)
 

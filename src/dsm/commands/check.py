@@ -19,7 +19,6 @@ from rich.table import Table
 from dsm.datasets.catalog import find_videos
 from dsm.datasets.classes import carry_classes
 from dsm.datasets.lists import VideoList, listable, read_list, write_list
-from dsm.engine.extraction import digest_list
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, claim_file
 from dsm.errors import UserError
@@ -76,7 +75,7 @@ def check(config: CheckConfig) -> None:
     target = config.clean or config.json
     parts = target.with_name(f"{target.name}.parts") if target else None
     if parts:
-        made_by = {"list": digest_list(videos), "frames": config.frames}
+        made_by = {"list": videos.digest(), "frames": config.frames}
         claim_by_settings(parts, "check.json", made_by, what="a check", overwrite=config.overwrite)
     try:
         verdicts = _judge(config, videos, parts / "verdicts.jsonl" if parts else None)

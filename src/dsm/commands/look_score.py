@@ -15,7 +15,7 @@ from dsm.datasets.evaluation_clips import EvaluationClips
 from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import read_list
 from dsm.datasets.loading import load_clips
-from dsm.engine.extraction import digest, digest_list
+from dsm.engine.extraction import digest
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, git_revision, lasting
 from dsm.errors import UserError
@@ -37,7 +37,7 @@ def score_list(config: LookConfig, looker: Looker, *, run: str, seed: int) -> li
     """
     videos = read_list(config.video, config.root)
     groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
-    made_by = {"list_digest": digest_list(videos, rooted=False), "weights_digest": digest(looker.module)}
+    made_by = {"list_digest": videos.digest(rooted=False), "weights_digest": digest(looker.module)}
     settings = lasting(config) | made_by
     claim_by_settings(config.out, "look.json", settings, what="a look", overwrite=config.overwrite)
     meter, shown = MassMeter(), looker.clip.frames

@@ -25,7 +25,7 @@ from dsm.commands.retrieve import RetrieveConfig, retrieve_command
 from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
 from dsm.datasets.lists import VideoList
 from dsm.engine.bad_videos import told_of_left_out
-from dsm.engine.extraction import ExtractSettings, digest_list
+from dsm.engine.extraction import ExtractSettings
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_by_settings
 from dsm.errors import UserError
@@ -81,8 +81,8 @@ def claim(
     """
     claim_by_settings(base, "report.json", {"format": 1}, what="what a report measured", overwrite=False)
     made_by: dict[str, Any] = {
-        "train": digest_list(lists.train),
-        "test": digest_list(lists.test),
+        "train": lists.train.digest(),
+        "test": lists.test.digest(),
         "groups": [_digest(settings.groups) if settings.groups else "None", settings.group_regex],
         "windows": settings.windows,
     }

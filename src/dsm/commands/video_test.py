@@ -17,7 +17,7 @@ from dsm.datasets.classes import check_class_names
 from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import VideoList, read_list
 from dsm.datasets.reading import ClipConfig, clip_of
-from dsm.engine.extraction import ExtractSettings, digest, digest_list, extract_to_file
+from dsm.engine.extraction import ExtractSettings, digest, extract_to_file
 from dsm.engine.processes import begun_from_outside
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_by_settings, git_revision, lasting
@@ -90,9 +90,8 @@ class VideoTestConfig:
 
 def is_tested(out: Path, videos: VideoList) -> bool:
     """Whether a test of this very list came to its end in a folder."""
-    return (out / RESULTS).is_file() and (read_object(out / MARKER) or {}).get(LIST) == digest_list(
-        videos, rooted=False
-    )
+    made_by = read_object(out / MARKER) or {}
+    return (out / RESULTS).is_file() and made_by.get(LIST) == videos.digest(rooted=False)
 
 
 def video_test(config: VideoTestConfig) -> list[Row]:
@@ -111,7 +110,7 @@ def video_test(config: VideoTestConfig) -> list[Row]:
         labels = [names[label] for label in videos.labels]
         check_same_list(config.against, other, videos.paths, labels)
     # Whom a test is compared with changes nothing in it; another list or encoder under the same name does.
-    made_by = {LIST: digest_list(videos, rooted=False), "weights_digest": digest(classifier)}
+    made_by = {LIST: videos.digest(rooted=False), "weights_digest": digest(classifier)}
     settings = lasting(config, but=("against",)) | made_by
     claim_by_settings(config.out, MARKER, settings, what="a test", overwrite=config.overwrite)
     found = _predict(config, classifier, videos, clip_of(about["clip"]))

@@ -8,6 +8,7 @@ has the same fields.
 from __future__ import annotations
 
 import codecs
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,13 @@ class VideoList:
         """The list and its videos: what must not go while it is worked on."""
         yield Path(self.source)
         yield from map(self.file, range(len(self)))
+
+    def digest(self, *, rooted: bool = True) -> str:
+        """A fingerprint: of its folder, unless not ``rooted``, its paths, labels and frames."""
+        found = hashlib.sha256(str(self.root.absolute()).encode() if rooted else b"")
+        for line in zip(self.paths, self.labels.tolist(), self.frames.tolist(), strict=True):
+            found.update(repr(line).encode())
+        return found.hexdigest()
 
     @property
     def labelled(self) -> bool:

@@ -85,8 +85,8 @@ def _same_settings(path: Path, was: dict[str, Any], now: dict[str, Any], default
     was = {name.removeprefix("head."): value for name, value in was.items()}  # as older checkpoints have it
     # A setting that is newer than the run was at its default; one without (a method's own) is not asked.
     was = {name: defaults[name] for name in defaults.keys() & now.keys()} | was
-    for name in sorted(was.keys() & now.keys()):
-        if was[name] != now[name]:
+    for name in now:  # in their order: a number of videos says more than their list
+        if name in was and was[name] != now[name]:
             raise UserError(
                 f"{path}: was trained with {name} {was[name]}, not {now[name]}; "
                 "--resume needs the same settings."

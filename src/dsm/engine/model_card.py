@@ -200,7 +200,7 @@ def _made(about: Mapping[str, Any], record: Mapping[str, Any], step: int | None)
 def _settings(about: Mapping[str, Any]) -> list[str]:
     """As flags, without those of methods that were not used and of what is said elsewhere."""
     unused = tuple(f"{name}." for name in METHODS if name != about.get("method"))
-    said = ("data.videos", "method", "backbone", "weights")
+    said = ("data.videos", "data.train", "method", "backbone", "weights")
     return [
         as_flag(name, value)
         for name, value in about.get("settings", {}).items()

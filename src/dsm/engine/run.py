@@ -133,7 +133,8 @@ WITHOUT_PREFIX = ("settings", "head")
 def lasting_settings(config: RunConfig, videos: VideoList) -> dict[str, Any]:
     """What must stay as it was for a run to go on as if never stopped, by the names of its flags."""
     settings = {name: value for name, value in plain(config).items() if name not in FREE}
-    settings["data"] = {"batch_size": config.data.batch_size, "videos": len(videos)}
+    listed = f"list {videos.digest(rooted=False)[:12]} (paths, labels, frames)"
+    settings["data"] = {"batch_size": config.data.batch_size, "videos": len(videos), "train": listed}
     for part in WITHOUT_PREFIX:
         settings |= settings.pop(part, {})
     return flat(settings)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from torch import nn
 
 from dsm.datasets.lists import VideoList
-from dsm.engine.extraction import digest_list
 from dsm.errors import UserError
 from dsm.video.decode import probe
 from dsm.video.source import VideoError
@@ -50,7 +49,7 @@ class Watch:
     @property
     def digest(self) -> str:
         """Of another list, scores are others."""
-        return digest_list(self.videos, rooted=False)
+        return self.videos.digest(rooted=False)
 
     def ask_aside(self, method: nn.Module, note: Callable[[str], None]) -> dict[str, float]:
         """Ask, saying how far that is, and leave the method in training mode, as it was."""
