@@ -24,7 +24,7 @@ from dsm.commands.loading import LoadSettings
 from dsm.datasets import evaluation_clips
 from dsm.datasets.catalog import find_list
 from dsm.datasets.evaluation_clips import EvaluationClips
-from dsm.datasets.lists import read_list, write_list
+from dsm.datasets.lists import only_video, read_list, write_list
 from dsm.datasets.reading import ClipChanges, ClipConfig
 from dsm.engine import parts
 from dsm.engine.extraction import ExtractSettings
@@ -167,6 +167,19 @@ def test_every_clip_can_have_a_row_with_its_times(video: Path, tmp_path: Path) -
     assert len(every) == 5  # 1.21 s, one in each quarter that is begun
     # The last would end after the video, and ends with it: 10 frames in 30.
     assert np.allclose(24 * every.times[:, 0], [0, 6, 12, 18, 20], atol=0.02)
+
+
+def test_many_clips_of_a_video_are_read_some_at_a_time(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the time that reading may take, and the memory, are those of some, however long the video."""
+    clips = EvaluationClips(only_video(video), ClipConfig(frames=4, stride=1, resize=40, size=32), 7, 3)
+    at_once = clips.sample(0)["clips"]
+    monkeypatch.setattr(evaluation_clips, "CLIPS_A_PASS", 3)
+    passes, read = [], clips._reader.read
+    monkeypatch.setattr(
+        clips._reader, "read", lambda index, some: passes.append(len(some)) or read(index, some)
+    )
+    assert torch.equal(clips.sample(0)["clips"], at_once)
+    assert passes == [3, 3, 1]
 
 
 def test_clips_further_apart_than_asked_are_told(

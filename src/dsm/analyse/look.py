@@ -30,7 +30,7 @@ from dsm.errors import UserError, nearest
 from dsm.modality import to_network
 from dsm.models.shapes import REFUSALS, refusal
 from dsm.video.flow import compute_flow
-from dsm.video.sampling import span, uniform_windows
+from dsm.video.sampling import clips_from, span, uniform_windows
 
 Frames = NDArray[np.uint8]
 
@@ -155,7 +155,7 @@ def read_frames_of(path: Path, clip: ClipConfig, start: int | None = None) -> Fr
             f"{path}: has {total} frames; a clip that reaches over {reach} cannot begin at --start {start}."
         )
     else:  # a video that is shorter is looped
-        window = (start + clip.stride * np.arange(clip.frames_to_read)) % total
+        window = clips_from(np.array([start]), total, clip.frames_to_read, clip.stride)[0]
     (frames,) = reader.read(0, [window])
     return np.ascontiguousarray(crop(frames, clip.size, (0.5, 0.5)))
 

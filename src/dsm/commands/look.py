@@ -57,7 +57,7 @@ class LookConfig:
     start: int | None = None
     """First frame of the clip; left out, the clip is in the middle of the video."""
     other: Path | None = None
-    """Video from which the still actor and the still frame come; left out, from the same video elsewhere."""
+    """Video from which the still actor and the still frame come; left out, the beginning of the same one."""
     paste_at: tuple[float, float] | None = None
     """Where the still actor comes, as shares of width and height; left out, where least moves."""
     mix: float = 0.5

@@ -14,7 +14,7 @@ from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig, Reader, crop
 from dsm.datasets.reading_state import BadVideo, ReadingState
 from dsm.errors import UserError
-from dsm.video.sampling import Indices, span, timed_windows, uniform_windows
+from dsm.video.sampling import Indices, clips_from, span, timed_windows, uniform_windows
 from dsm.video.source import VideoError
 
 CORNERS: dict[int, tuple[tuple[float, float], ...]] = {
@@ -25,6 +25,9 @@ CORNERS: dict[int, tuple[tuple[float, float], ...]] = {
 
 MOST_CLIPS = 4096
 """Of one video, so that a long one fits into memory."""
+
+CLIPS_A_PASS = 128
+"""Of one video that are read in one pass: its whole frames take several times the memory of the crops."""
 
 
 class EvaluationClips(Dataset[dict[str, Any] | UserError]):
@@ -39,7 +42,7 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         crops: of each clip, 1 in the middle or 3 along its longer side.
         every: a clip begins every so many seconds, however many those are; 0 for ``windows``.
         timed: whether ``seconds`` are asked for, which takes another look into the file.
-        seconds: how long a video may take to read; None for as long as it takes.
+        seconds: how long a video, or each 128 clips of one, may take to read; None for as long as it takes.
         workers: how many processes will read.
     """
 
@@ -106,14 +109,18 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
             raise UserError(f"{file}: has no second {moment:g}; --time is from 0 to {times[-1]:.1f}.")
         reach = span(clip.frames_to_read, clip.stride)
         middle = int(np.searchsorted(times, moment))
-        start = min(max(middle - reach // 2, 0), max(total - reach, 0))
-        return self._cut(index, (start + clip.stride * np.arange(clip.frames_to_read))[None] % total)
+        start = np.array([min(max(middle - reach // 2, 0), max(total - reach, 0))])
+        return self._cut(index, clips_from(start, total, clip.frames_to_read, clip.stride))
 
     def _cut(self, index: int, windows: Indices) -> Tensor:
         """Clips by the numbers of their frames, (windows, frames): (windows * crops, T, S, S, C)."""
-        read = self._reader.read(index, list(windows))
-        cropped = [crop(frames, self.clip.size, corner) for frames in read for corner in self.corners]
-        return torch.from_numpy(np.stack(cropped))
+        cut = []
+        for first in range(0, len(windows), CLIPS_A_PASS):
+            with self.state.noted(index):  # anew: a long video may take long
+                read = self._reader.read(index, list(windows[first : first + CLIPS_A_PASS]))
+            cropped = [crop(frames, self.clip.size, corner) for frames in read for corner in self.corners]
+            cut.append(torch.from_numpy(np.stack(cropped)))
+        return torch.cat(cut) if len(cut) > 1 else cut[0]
 
 
 def _seconds(windows: Indices, times: NDArray[np.float64] | None) -> NDArray[np.float32]:

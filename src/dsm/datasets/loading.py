@@ -153,17 +153,22 @@ def _iterate(loader: DataLoader[Any]) -> Iterator[Any]:
     return batches
 
 
-class _InTurn:
-    """Batches of so many, one after the other."""
+class InTurn:
+    """Given batches of places in a list, one after the other."""
 
     seed = 0
 
-    def __init__(self, places: Sequence[int], batch_size: int) -> None:
-        self._batches = [list(places[s : s + batch_size]) for s in range(0, len(places), batch_size)]
-        self.start, self.stop = 0, len(self._batches)
+    def __init__(self, batches: Sequence[list[int]]) -> None:
+        self._batches = batches
+        self.start, self.stop = 0, len(batches)
 
     def __iter__(self) -> Iterator[list[int]]:
         return iter(self._batches[self.start :])
+
+
+def batched(places: Sequence[int], size: int) -> list[list[int]]:
+    """Cut places into batches of so many; the last may have fewer."""
+    return [list(places[start : start + size]) for start in range(0, len(places), size)]
 
 
 def load_clips(
@@ -186,7 +191,7 @@ def load_clips(
     Raises:
         VideoError: a video cannot be read. UserError: something else is wrong.
     """
-    in_turn = _InTurn(range(len(clips)) if order is None else order, batch_size)
+    in_turn = InTurn(batched(range(len(clips)) if order is None else order, batch_size))
     seconds = math.inf if clips.seconds is None else clips.seconds
     for batch in Batches(clips, in_turn, workers, seconds, pin_memory=pin_memory, collate=collate_clips):
         if batch["bad"] and not past_bad:

@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch import nn
 
 from dsm.datasets.evaluation_clips import EvaluationClips, collate_clips
 from dsm.datasets.lists import VideoList
-from dsm.datasets.loading import Batches
+from dsm.datasets.loading import Batches, InTurn, batched
 from dsm.datasets.reading import ClipConfig
 from dsm.engine.parts import Extracted, Part, join, save_part, together
 from dsm.engine.processes import is_first, make_fabric
@@ -55,7 +56,7 @@ class ExtractSettings:
     workers: int = 1
     """Processes that decode."""
     timeout: float = 60.0
-    """Seconds a video may take to read."""
+    """Seconds a video may take to read; of a long one, each 128 clips."""
 
     def __post_init__(self) -> None:
         if min(self.windows, self.batch_size) < 1:
@@ -66,24 +67,6 @@ class ExtractSettings:
             raise UserError(f"crops must be 1 or 3, not {self.crops}.")
         if not self.timeout > 0:
             raise UserError("timeout must be above 0.")
-
-
-class PartBatches:
-    """The batches of some parts of a list, one after the other."""
-
-    seed = 0
-
-    def __init__(self, videos: int, batch_size: int, parts: list[int]) -> None:
-        starts = np.arange(0, videos, batch_size)
-        of_part = [starts[part * BATCHES_A_PART : (part + 1) * BATCHES_A_PART] for part in parts]
-        self._batches = [list(range(s, min(s + batch_size, videos))) for starts in of_part for s in starts]
-        ends = np.cumsum([len(starts) for starts in of_part])
-        self.done_after: dict[int, int] = dict(zip(ends.tolist(), parts, strict=True))
-        """Which part is done after so many batches."""
-        self.start, self.stop = 0, len(self._batches)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self._batches[self.start : self.stop])
 
 
 def extract_to_file(
@@ -114,7 +97,7 @@ def extract_to_file(
     check_takes(encoder, clip.input_shape)
     folder = out.with_name(f"{out.name}.parts")
     # By what is in it, not by its name: a run goes on training.
-    made_by = {"encoder": digest(encoder), "list": digest_list(videos), "clip": asdict(clip)}
+    made_by = {"encoder": digest(encoder), "list": videos.digest(), "clip": asdict(clip)}
     fabric = make_fabric()
     if fabric.is_global_zero:
         claim_by_settings(
@@ -128,16 +111,17 @@ def extract_to_file(
     done, bad = len(videos) - _videos_in(files, size, len(videos)), 0
     title = title or f"features by {meta.get('run', 'encoder')}"
     with progress(title, len(videos), start=done, shown=is_first()) as bar:
-        found: list[Part] = []
-        order = PartBatches(len(videos), settings.batch_size, left)
-        for number, part in enumerate(_work(encoder, videos, clip, settings, order, fabric.device), start=1):
-            found.append(part)
-            bad += len(part.bad)
-            if number in order.done_after:
-                save_part(files[order.done_after[number]], together(found))
-                found = []
-            done += settings.batch_size * fabric.world_size  # the others are about as far
-            bar.update(min(done, len(videos)), f"  {bad} cannot be read" if bad else "")
+        parts = batched(range(len(videos)), size)
+        batches = {part: batched(parts[part], settings.batch_size) for part in left}
+        work = _work(encoder, videos, clip, settings, InTurn(list(chain(*batches.values()))), fabric.device)
+        for part in left:
+            found: list[Part] = []
+            for rows in islice(work, len(batches[part])):
+                found.append(rows)
+                bad += len(rows.bad)
+                done += settings.batch_size * fabric.world_size  # the others are about as far
+                bar.update(min(done, len(videos)), f"  {bad} cannot be read" if bad else "")
+            save_part(files[part], together(found))
         if not fabric.is_global_zero:
             return None
         while missing := _videos_in(files, size, len(videos)):
@@ -162,7 +146,7 @@ def _work(
     videos: VideoList,
     clip: ClipConfig,
     settings: ExtractSettings,
-    order: PartBatches,
+    order: InTurn,
     device: torch.device,
 ) -> Iterator[Part]:
     """What comes of each batch."""
@@ -205,12 +189,4 @@ def digest(encoder: nn.Module) -> str:
     for name, tensor in encoder.state_dict().items():
         found.update(name.encode())
         found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
-
-
-def digest_list(videos: VideoList, *, rooted: bool = True) -> str:
-    """A fingerprint of a list: its folder, unless not ``rooted``, its paths, labels and frames."""
-    found = hashlib.sha256(str(videos.root.absolute()).encode() if rooted else b"")
-    for line in zip(videos.paths, videos.labels.tolist(), videos.frames.tolist(), strict=True):
-        found.update(repr(line).encode())
     return found.hexdigest()

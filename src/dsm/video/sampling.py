@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,12 @@ def random_window(total: int, frames: int, stride: int, rng: np.random.Generator
     """
     last_start = total - span(frames, stride)
     start = int(rng.integers(0, last_start + 1)) if last_start > 0 else 0
-    return (start + stride * np.arange(frames)) % total
+    return clips_from(np.array([start]), total, frames, stride)[0]
+
+
+def clips_from(starts: NDArray[Any], total: int, frames: int, stride: int) -> Indices:
+    """Clips by the numbers of their first frames: (clips, frames) indices, wrapped at the video's end."""
+    return (starts.astype(np.int64)[:, None] + stride * np.arange(frames)) % total
 
 
 def uniform_windows(total: int, frames: int, stride: int, windows: int) -> Indices:
@@ -58,7 +64,7 @@ def uniform_windows(total: int, frames: int, stride: int, windows: int) -> Indic
     """
     last_start = max(total - span(frames, stride), 0)
     starts = np.linspace(0, last_start, windows) if windows > 1 else np.array([last_start / 2])
-    return (np.rint(starts).astype(np.int64)[:, None] + stride * np.arange(frames)) % total
+    return clips_from(np.rint(starts), total, frames, stride)
 
 
 def timed_windows(total: int, frames: int, stride: int, times: NDArray[np.float64], every: float) -> Indices:
@@ -72,4 +78,4 @@ def timed_windows(total: int, frames: int, stride: int, times: NDArray[np.float6
     """
     begins = np.arange(max(math.ceil(times[-1] / every), 1)) * every
     starts = np.minimum(np.searchsorted(times, begins - 1e-6), max(total - span(frames, stride), 0))
-    return (starts[:, None] + stride * np.arange(frames)) % total
+    return clips_from(starts, total, frames, stride)
