@@ -31,7 +31,7 @@ METHODS = ("moco", "dsm")
 @dataclass(frozen=True)
 class Options:
     out: Path = Path("runs/budget")
-    lengths: tuple[int, ...] = (150, 300, 600, 1200)
+    lengths: tuple[int, ...] = (150, 300, 600, 900)
     """Steps of each training."""
     seeds: tuple[int, ...] = (15, 16, 17)
     correlation: float = ranking.DEMO_TIE

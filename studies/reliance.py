@@ -67,7 +67,7 @@ def freeze(scenes: Path) -> None:
 @dataclass(frozen=True)
 class Options:
     out: Path = Path("runs/reliance")
-    seeds: tuple[int, ...] = (0, 1)
+    seeds: tuple[int, ...] = (0,)
     train: int = 800
     """Training videos."""
     test: int = 150
