@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+from dsm import cli
 from dsm.commands.convert import ConvertConfig, convert
 from dsm.commands.frames import FramesConfig, frames
 from dsm.commands.pack import PackConfig, pack
@@ -57,6 +58,34 @@ def test_overwrite_does_not_empty_what_it_reads(small_list: Path, tmp_path: Path
     with pytest.raises(UserError, match="lies in --out, which --overwrite empties"):
         frames(FramesConfig(out / "list.txt", out, short_side=32, workers=1, overwrite=True))
     assert sorted(out.rglob("*.jpg")) == before
+
+
+@pytest.mark.parametrize(
+    ("marker", "words"),
+    [
+        ("config.json", "pretrain --data.train TRAIN --monitor.list LIST --backbone tiny"),
+        ("config.json", "finetune --data.train TRAIN --data.test LIST --weights RUN"),
+        ("fractions.json", "finetune --fractions 0.5 1 --data.train LIST --data.root ROOT --weights RUN"),
+        ("test.json", "test --data.test LIST --data.root ROOT --weights RUN"),
+        ("bias.json", "bias --data.test LIST --data.root ROOT --weights RUN"),
+        ("look.json", "look LIST --score --root ROOT --weights RUN"),
+        ("recipe.json", "run still-camera --data.train TRAIN --data.test LIST --data.root ROOT"),
+    ],
+)
+def test_overwrite_spares_the_lists_that_a_verb_reads(
+    marker: str, words: str, scenes: Path, runs: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    ours = {"made_by": "dsm", "command": "", "config": {}, "versions": {}, "revision": {}}
+    (out / marker).write_text(json.dumps(ours))
+    listed = out / "mine.txt"
+    listed.write_bytes((scenes / "train.txt").read_bytes())
+    meant = {"TRAIN": scenes / "train.txt", "LIST": listed, "ROOT": scenes, "RUN": runs / "tuned"}
+    named = [str(meant.get(word, word)) for word in words.split()]
+    with pytest.raises(UserError, match="lies in --out, which --overwrite empties"):
+        cli.run([*named, "--out", str(out), "--overwrite"])
+    assert listed.exists()
 
 
 def test_a_link_among_results_is_no_picture(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def _claim(config: DemoConfig) -> None:
     # Seeds may be added and workers changed: both leave what is there as it is.
     training = lasting(pretrain_config(config, TRAINED[0], 0), but=("data",))
     settings = {"format": FORMAT, "scenes": plain(scenes_config(config)), "training": training}
-    claim_by_settings(config.out, MARKER, settings, what="a demo", overwrite=config.overwrite)
+    claim_by_settings(config.out, MARKER, settings, what="a demo", overwrite=config.overwrite, needed=())
 
 
 def _features_once(config: DemoConfig, seed: int) -> dict[str, dict[str, Features]]:

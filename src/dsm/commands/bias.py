@@ -16,7 +16,7 @@ from dsm.commands.extract import tell_left_out
 from dsm.commands.loading import LoadSettings
 from dsm.datasets.classes import class_names
 from dsm.datasets.groups import find_groups
-from dsm.datasets.lists import VideoList
+from dsm.datasets.lists import VideoList, needed
 from dsm.datasets.reading import ClipChanges, ClipConfig
 from dsm.engine.bad_videos import LEFT_OUT, LeftOut
 from dsm.engine.device import best_device
@@ -109,7 +109,11 @@ def bias(config: BiasConfig) -> list[Row]:
         "weights_digests": {name: digest(subject.module) for name, subject in subjects.items()},
         "list_digests": {name: videos.digest(rooted=False) for name, videos in asked.items() if videos},
     }
-    claim_by_settings(config.out, "bias.json", settings, what="a bias report", overwrite=config.overwrite)
+    named = [*map(Path, config.weights), *filter(None, [config.groups])]
+    claim_by_settings(
+        config.out, "bias.json", settings, what="a bias report",
+        overwrite=config.overwrite, needed=[*needed(*asked.values()), *named],
+    )  # fmt: skip
 
     judged: dict[str, Judged] = {}
     elsewhere: dict[str, Judged] = {}

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from dsm.datasets.catalog import find_videos
 from dsm.datasets.classes import carry_classes
-from dsm.datasets.lists import VideoList, listable, read_list, write_list
+from dsm.datasets.lists import VideoList, listable, needed, read_list, write_list
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, claim_file
 from dsm.errors import UserError
@@ -76,7 +76,9 @@ def check(config: CheckConfig) -> None:
     parts = target.with_name(f"{target.name}.parts") if target else None
     if parts:
         made_by = {"list": videos.digest(), "frames": config.frames}
-        claim_by_settings(parts, "check.json", made_by, what="a check", overwrite=config.overwrite)
+        claim_by_settings(
+            parts, "check.json", made_by, what="a check", overwrite=config.overwrite, needed=needed(videos)
+        )
     try:
         verdicts = _judge(config, videos, parts / "verdicts.jsonl" if parts else None)
     except KeyboardInterrupt:

@@ -21,12 +21,12 @@ from dsm.commands.finetune import finetune_command
 from dsm.commands.train import say_next
 from dsm.commands.video_test import VideoTestConfig, VideoTestData, is_tested, video_test
 from dsm.datasets.classes import class_names, write_classes
-from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.datasets.lists import VideoList, needed, read_list, write_list
 from dsm.datasets.splits import subset
 from dsm.engine.finetune import FinetuneConfig, classified_encoder, read_lists
 from dsm.engine.processes import begun_from_outside
 from dsm.engine.progress import console
-from dsm.engine.run import check_spared, train_once
+from dsm.engine.run import train_once
 from dsm.engine.runfolder import claim_by_settings, git_revision, lasting
 from dsm.errors import UserError
 from dsm.evaluate.results import Row, read_results, write_results
@@ -74,13 +74,15 @@ def sweep(config: FractionsConfig) -> list[Row]:
     """
     if begun_from_outside():
         raise UserError("--fractions trains one run after another: leave torchrun out, and give --devices.")
-    videos, _ = read_lists(config.data)
+    videos, tests = read_lists(config.data)
     parts = {one: videos.part(_chosen(config, videos, one), config.out) for one in sorted(config.fractions)}
     classified_encoder(config)  # weights that do not fit are found out now
     name = "random" if config.weights == RANDOM else load_weights(config.weights).name
-    check_spared(config.weights, config.out, overwrite=config.overwrite)
     settings = lasting(config, but=("fractions",))  # the same sweep may have others the next time
-    claim_by_settings(config.out, "fractions.json", settings, what="a sweep", overwrite=config.overwrite)
+    claim_by_settings(
+        config.out, "fractions.json", settings, what="a sweep",
+        overwrite=config.overwrite, needed=[*needed(videos, tests), Path(config.weights)],
+    )  # fmt: skip
     write_classes(config.out, class_names(config.data.train.parent, int(videos.labels.max()) + 1))
 
     rows: list[Row] = []

@@ -11,7 +11,7 @@ import numpy as np
 import tyro
 
 from dsm.datasets.classes import carry_classes
-from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.datasets.lists import VideoList, needed, read_list, write_list
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, lasting
 from dsm.engine.side_by_side import side_by_side
@@ -68,7 +68,7 @@ def frames(config: FramesConfig) -> None:
     # A folder of another size or of flow would be taken for the one that was asked for.
     claim_by_settings(
         config.out, MARKER, lasting(config), what="a folder of frames", overwrite=config.overwrite,
-        needed=videos.needed(),
+        needed=needed(videos),
     )  # fmt: skip
     carry_classes(videos, config.out)
     counts = np.zeros(len(videos), np.int64)

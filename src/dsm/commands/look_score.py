@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from dsm.analyse.motion_mass import MassMeter, Measured, moving_area
 from dsm.analyse.probes import make_probe
 from dsm.datasets.evaluation_clips import EvaluationClips
 from dsm.datasets.groups import find_groups
-from dsm.datasets.lists import read_list
+from dsm.datasets.lists import needed, read_list
 from dsm.datasets.loading import load_clips
 from dsm.engine.extraction import digest
 from dsm.engine.progress import console, progress
@@ -39,7 +40,11 @@ def score_list(config: LookConfig, looker: Looker, *, run: str, seed: int) -> li
     groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
     made_by = {"list_digest": videos.digest(rooted=False), "weights_digest": digest(looker.module)}
     settings = lasting(config) | made_by
-    claim_by_settings(config.out, "look.json", settings, what="a look", overwrite=config.overwrite)
+    named = [Path(config.weights), *filter(None, [config.groups])]
+    claim_by_settings(
+        config.out, "look.json", settings, what="a look",
+        overwrite=config.overwrite, needed=[*needed(videos), *named],
+    )  # fmt: skip
     meter, shown = MassMeter(), looker.clip.frames
     probe = config.probes[0]
     before: NDArray[np.uint8] | None = None  # the clips of the last video that could be read

@@ -12,7 +12,7 @@ import numpy as np
 import tyro
 
 from dsm.datasets.classes import carry_classes
-from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.datasets.lists import VideoList, needed, read_list, write_list
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, lasting
 from dsm.engine.side_by_side import side_by_side
@@ -86,7 +86,7 @@ def _claim(config: PackConfig, videos: VideoList) -> None:
     # By what is in the list: the shards of another would be taken for its own.
     settings["list"] = hashlib.sha256("\n".join(videos.paths).encode("utf-8", "replace")).hexdigest()
     claim_by_settings(
-        config.out, MARKER, settings, what="a pack", overwrite=config.overwrite, needed=videos.needed()
+        config.out, MARKER, settings, what="a pack", overwrite=config.overwrite, needed=needed(videos)
     )
 
 

@@ -23,7 +23,7 @@ from dsm.commands.look import LookConfig, build_looker, look, take_aim
 from dsm.commands.probe import ProbeConfig, probe_command
 from dsm.commands.retrieve import RetrieveConfig, retrieve_command
 from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
-from dsm.datasets.lists import VideoList
+from dsm.datasets.lists import VideoList, needed
 from dsm.engine.bad_videos import told_of_left_out
 from dsm.engine.extraction import ExtractSettings
 from dsm.engine.progress import console
@@ -79,7 +79,8 @@ def claim(
     Raises:
         UserError: a run has no weights; or a folder holds something else, and may not be overwritten.
     """
-    claim_by_settings(base, "report.json", {"format": 1}, what="what a report measured", overwrite=False)
+    what = "what a report measured"
+    claim_by_settings(base, "report.json", {"format": 1}, what=what, overwrite=False, needed=())
     made_by: dict[str, Any] = {
         "train": lists.train.digest(),
         "test": lists.test.digest(),
@@ -96,7 +97,11 @@ def claim(
         every.append(made_by | {"weights": _digest(checkpoints[-1])})
     folders = [base / run.name.replace("/", "_") for run in runs]
     for folder, settings_of in zip(folders, every, strict=True):
-        claim_by_settings(folder, "measured.json", settings_of, what="measurements", overwrite=overwrite)
+        named = [*(run.folder for run in runs), *filter(None, [settings.groups])]
+        claim_by_settings(
+            folder, "measured.json", settings_of, what="measurements",
+            overwrite=overwrite, needed=[*needed(lists.train, lists.test), *named],
+        )  # fmt: skip
     return folders
 
 

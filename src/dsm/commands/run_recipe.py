@@ -19,14 +19,14 @@ from dsm.commands.loading import LoadSettings
 from dsm.commands.pretrain import pretrain_command
 from dsm.commands.retrieve import RetrieveConfig, retrieve_command
 from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
-from dsm.datasets.lists import read_list
+from dsm.datasets.lists import VideoList, needed, read_list
 from dsm.datasets.reading import ClipChanges
 from dsm.engine.extraction import ExtractSettings
 from dsm.engine.finetune import FinetuneConfig
 from dsm.engine.flags import as_flag
 from dsm.engine.pretrain import PretrainConfig
 from dsm.engine.progress import console
-from dsm.engine.run import RunConfig, check_spared, train_once
+from dsm.engine.run import RunConfig, train_once
 from dsm.engine.runfolder import claim_by_settings, flat, git_revision, lasting, plain
 from dsm.errors import UserError
 from dsm.evaluate.results import Row, write_results
@@ -149,10 +149,11 @@ class RunRecipeConfig:
 def run_recipe(config: RunRecipeConfig) -> None:
     """Do all stages of a recipe that are not done yet; print its number beside the paper's."""
     recipe = find_recipe(config.recipe)
-    _check(config, recipe)
+    lists = _check(config, recipe)
     claim_by_settings(
-        config.out, "recipe.json", lasting(config), what="a recipe's run", overwrite=config.overwrite
-    )
+        config.out, "recipe.json", lasting(config), what="a recipe's run",
+        overwrite=config.overwrite, needed=[*needed(*lists), *map(Path, filter(None, [config.weights]))],
+    )  # fmt: skip
     for note in recipe.notes:
         console.print(f"note: {note}", style="dim")
     weights, rows = config.weights, []
@@ -178,29 +179,28 @@ def run_recipe(config: RunRecipeConfig) -> None:
     _report(config, recipe, rows)
 
 
-def _check(config: RunRecipeConfig, recipe: Recipe) -> None:
+def _check(config: RunRecipeConfig, recipe: Recipe) -> list[VideoList]:
+    """Find out what is wrong now, not after days of pretraining; the lists."""
     if {"test", "retrieve"} & set(recipe.stages) and config.data.test is None:
         raise UserError(f"{recipe.name}: tests what it trained; give --data.test LIST.")
     if recipe.stages[0] in ("test", "retrieve") and config.weights is None:
         raise UserError(f"{recipe.name}: trains nothing; give --weights RUN.")
-    for path, root in (
+    named = (
         (config.data.train, config.data.root),
         (config.data.test, config.data.root),
         (config.data.pretrain, config.data.pretrain_root or config.data.root),
-    ):
-        if path is not None:
-            read_list(path, root)  # found out now, not after days of pretraining
+    )
+    lists = [read_list(path, root) for path, root in named if path is not None]
     parts: list[RunConfig] = []
     if recipe.pretrain and "pretrain" in recipe.stages:
         parts.append(pretraining(config, recipe.pretrain))
     if recipe.finetune and "finetune" in recipe.stages:
         parts.append(finetuning(config, recipe.finetune, None))
     loaded = load_weights(config.weights) if config.weights is not None else None
-    for part in parts:  # before --overwrite empties the folder, and before days of pretraining
+    for part in parts:
         shape = part.clip.input_shape
         check_takes(loaded.module if loaded else create_model(part.backbone, in_channels=shape[0]), shape)
-    if config.weights is not None:
-        check_spared(config.weights, config.out, overwrite=config.overwrite)
+    return lists
 
 
 def pretraining(config: RunRecipeConfig, recipe: PretrainConfig) -> PretrainConfig:

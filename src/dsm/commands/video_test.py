@@ -15,7 +15,7 @@ from dsm.analyse.confusion_page import write_confusion_page
 from dsm.commands.extract import tell_left_out
 from dsm.datasets.classes import check_class_names
 from dsm.datasets.groups import find_groups
-from dsm.datasets.lists import VideoList, read_list
+from dsm.datasets.lists import VideoList, needed, read_list
 from dsm.datasets.reading import ClipConfig, clip_of
 from dsm.engine.extraction import ExtractSettings, digest, extract_to_file
 from dsm.engine.processes import begun_from_outside
@@ -112,7 +112,11 @@ def video_test(config: VideoTestConfig) -> list[Row]:
     # Whom a test is compared with changes nothing in it; another list or encoder under the same name does.
     made_by = {LIST: videos.digest(rooted=False), "weights_digest": digest(classifier)}
     settings = lasting(config, but=("against",)) | made_by
-    claim_by_settings(config.out, MARKER, settings, what="a test", overwrite=config.overwrite)
+    named = [Path(config.weights), *filter(None, (config.groups, config.against))]
+    claim_by_settings(
+        config.out, MARKER, settings, what="a test",
+        overwrite=config.overwrite, needed=[*needed(videos), *named],
+    )  # fmt: skip
     found = _predict(config, classifier, videos, clip_of(about["clip"]))
     test = config.data.test.stem
     group_of = dict(zip(videos.paths, groups, strict=True)) if groups is not None else None

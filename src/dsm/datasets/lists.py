@@ -60,11 +60,6 @@ class VideoList:
         paths = [self.paths[place] if same_place else str(self.file(place).absolute()) for place in chosen]
         return VideoList(paths, self.labels[chosen], self.frames[chosen], folder)
 
-    def needed(self) -> Iterator[Path]:
-        """The list and its videos: what must not go while it is worked on."""
-        yield Path(self.source)
-        yield from map(self.file, range(len(self)))
-
     def digest(self, *, rooted: bool = True) -> str:
         """A fingerprint: of its folder, unless not ``rooted``, its paths, labels and frames."""
         found = hashlib.sha256(str(self.root.absolute()).encode() if rooted else b"")
@@ -80,6 +75,14 @@ class VideoList:
         """Raise UserError, which names ``who`` wants it, unless all have labels, and not all the same."""
         if not self.labelled or len(set(self.labels.tolist())) < 2:
             raise UserError(f"{self.source}: {who} wants labelled videos, of two classes at least.")
+
+
+def needed(*lists: VideoList | None) -> Iterator[Path]:
+    """Lists and their videos: what must not go while they are worked on."""
+    for videos in lists:
+        if videos is not None:
+            yield Path(videos.source)
+            yield from map(videos.file, range(len(videos)))
 
 
 def only_video(path: Path) -> VideoList:

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from dsm.datasets.evaluation_clips import EvaluationClips, collate_clips
-from dsm.datasets.lists import VideoList
+from dsm.datasets.lists import VideoList, needed
 from dsm.datasets.loading import Batches, InTurn, batched
 from dsm.datasets.reading import ClipConfig
 from dsm.engine.parts import Extracted, Part, join, save_part, together
@@ -101,8 +101,9 @@ def extract_to_file(
     fabric = make_fabric()
     if fabric.is_global_zero:
         claim_by_settings(
-            folder, "extraction.json", made_by | lasting(settings), what="an extraction", overwrite=overwrite
-        )
+            folder, "extraction.json", made_by | lasting(settings), what="an extraction",
+            overwrite=overwrite, needed=needed(videos),
+        )  # fmt: skip
     fabric.barrier()
     size = settings.batch_size * BATCHES_A_PART
     files = [folder / f"{part:06d}.npz" for part in range(-(-len(videos) // size))]

@@ -87,7 +87,7 @@ def build_trainer(config: FinetuneConfig) -> Trainer:
     encoder, about = classified_encoder(config)
     config = replace(config, backbone=about["backbone"])  # what is written down is what is trained
     method = Classify(encoder, config.head, counts)
-    begin(config, videos)
+    begin(config, videos, tests)
     saved = {
         "method": "linear-probe" if config.head.linear_probe else "finetune",
         **about,

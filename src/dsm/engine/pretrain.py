@@ -66,7 +66,7 @@ def build_trainer(config: PretrainConfig) -> Trainer:
     encoder, made = starting_encoder(config, config.weights)
     config = replace(config, backbone=made["backbone"])  # what is written down is what is trained
     method = create_method(config.method, encoder, config.settings)
-    begin(config, videos)
+    begin(config, videos, watch.videos if watch else None)
     about = {
         "method": config.method,
         **made,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from dsm.augment import Augment
-from dsm.datasets.lists import VideoList
+from dsm.datasets.lists import VideoList, needed
 from dsm.datasets.reading import ClipConfig
 from dsm.engine.checkpoint import UNREADABLE
 from dsm.engine.model_card import about_videos
@@ -27,7 +27,7 @@ from dsm.engine.processes import (
 )
 from dsm.engine.progress import console
 from dsm.engine.run_results import RESULTS
-from dsm.engine.runfolder import check_outside, claim_folder, flat, git_revision, plain, versions
+from dsm.engine.runfolder import claim_folder, flat, git_revision, plain, versions
 from dsm.errors import UserError
 from dsm.evaluate.results import command_line
 from dsm.files import write_text
@@ -202,13 +202,7 @@ def check_batch(config: RunConfig, world: int) -> None:
         )
 
 
-def check_spared(weights: str | None, out: Path, *, overwrite: bool) -> None:
-    """Raise UserError where ``--overwrite`` would take the weights that are begun with."""
-    if overwrite and weights not in (None, RANDOM):
-        check_outside([Path(weights)], out)
-
-
-def begin(config: RunConfig, videos: VideoList) -> None:
+def begin(config: RunConfig, videos: VideoList, watched: VideoList | None) -> None:
     """See that the run can be, take its folder and write down what it is.
 
     What else could be wrong (weights, the method) is found before: ``--overwrite`` empties the folder here.
@@ -218,7 +212,6 @@ def begin(config: RunConfig, videos: VideoList) -> None:
     """
     if config.precision == "fp16" and trains_on_cpu():
         raise UserError("--precision fp16 wants a GPU; on the CPU bf16 is the fast one.")
-    check_spared(getattr(config, "weights", RANDOM), config.out, overwrite=config.overwrite)
     check_batch(config, int(os.environ.get("WORLD_SIZE", "1")))
     batch = config.data.batch_size
     if len(videos) < batch:
@@ -228,7 +221,8 @@ def begin(config: RunConfig, videos: VideoList) -> None:
         raise UserError(f"{config.out}: holds no checkpoint to resume from; leave --resume out to begin.")
     if config.resume or not is_first():
         return
-    claim_folder(config.out, overwrite=config.overwrite, needed=videos.needed())
+    weights = Path(getattr(config, "weights", RANDOM))
+    claim_folder(config.out, overwrite=config.overwrite, needed=[*needed(videos, watched), weights])
     write_record(config, videos)
 
 

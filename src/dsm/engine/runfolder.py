@@ -115,7 +115,7 @@ def read_record(out: Path) -> dict[str, Any] | None:
     return record if ours and all(isinstance(record[name], dict) for name in ("config", "versions")) else None
 
 
-def claim_folder(out: Path, *, overwrite: bool, needed: Iterable[Path] = ()) -> None:
+def claim_folder(out: Path, *, overwrite: bool, needed: Iterable[Path]) -> None:
     """Make sure a run may be written to a folder, before any work is done.
 
     A folder that holds something is left alone, unless it may be overwritten, or its run ended before its
@@ -153,7 +153,7 @@ def claim_by_settings(
     *,
     what: str,
     overwrite: bool,
-    needed: Iterable[Path] = (),
+    needed: Iterable[Path],
 ) -> None:
     """Take a folder for work that goes on where it was stopped, if its settings are the same.
 
