@@ -199,6 +199,15 @@ def test_a_video_known_to_be_bad_is_tried_by_no_worker_and_not_after_resuming(
     assert [entry.reason for entry in read_ledger(tmp_path / LEDGER)] == ["broken"]
 
 
+def test_what_was_away_or_slow_is_tried_anew_by_a_resumed_run(tmp_path: Path) -> None:
+    videos = VideoList([f"{i}.mp4" for i in range(3)], np.zeros(3, int), np.full(3, 9), tmp_path)
+    bad = [BadVideo(0, "missing", ""), BadVideo(1, "timeout", ""), BadVideo(2, "undecodable", "")]
+    BadVideos(tmp_path, videos, 1, ReadingState(0, 3)).add(bad)
+    resumed = ReadingState(0, 3)
+    BadVideos(tmp_path, videos, 1, resumed)
+    assert [resumed.find(place) is None for place in range(3)] == [True, True, False]
+
+
 def test_a_video_is_counted_by_one_worker_for_all(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     videos = read_list(scenes / "train.txt")
     uncounted = replace(videos, frames=np.full(len(videos), -1))

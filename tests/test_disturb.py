@@ -64,40 +64,6 @@ def test_a_warp_equals_the_slow_reference() -> None:
     assert torch.allclose(found[0], warp_slowly(clip[0], field[0]), atol=1e-4)
 
 
-def test_strength_zero_is_the_identity() -> None:
-    clip = random_clip()
-    kind = SmoothWarp(strength=0.0)
-    grid = identity_grid(20, 20, clip) + kind.field(control_of(kind, 2), 20, 20)
-    assert torch.allclose(warp(clip, grid), clip, atol=1e-5)
-
-
-def test_a_still_clip_stays_still_and_changes() -> None:
-    clip = random_clip()[:, :, :1].expand(-1, -1, 4, -1, -1)
-    kind = SmoothWarp()
-    bent = warp(clip, identity_grid(20, 20, clip) + kind.field(control_of(kind, 2), 20, 20))
-    assert torch.equal(bent[:, :, 0], bent[:, :, 3])
-    assert (bent - clip).abs().mean() > 0.05
-
-
-def test_a_batch_of_one_equals_a_row_of_a_batch() -> None:
-    clip = random_clip()
-    kind = SmoothWarp()
-    control = control_of(kind, 2)
-    both = warp(clip, identity_grid(20, 20, clip) + kind.field(control, 20, 20))
-    second = warp(clip[1:], identity_grid(20, 20, clip) + kind.field(control[1:], 20, 20))
-    assert torch.allclose(both[1:], second, atol=1e-6)
-
-
-def test_gradients_flow_through_a_warp() -> None:
-    clip = random_clip().requires_grad_()
-    kind = SmoothWarp()
-    control = control_of(kind, 2).requires_grad_()
-    warp(clip, identity_grid(20, 20, clip) + kind.field(control, 20, 20)).square().sum().backward()
-    assert clip.grad is not None
-    assert control.grad is not None
-    assert control.grad.abs().sum() > 0
-
-
 @given(
     st.sampled_from(sorted(KINDS)),
     st.integers(1, 60),
@@ -149,7 +115,33 @@ def test_speed_changes_the_pace_and_stays_about_the_place() -> None:
         assert (np.diff(paced) >= 0).all()
 
 
-def test_a_mix_draws_by_weight_and_falls_back_where_a_kind_is_impossible() -> None:
+def test_weights_say_how_often_a_kind_is_drawn() -> None:
+    rng = np.random.default_rng(0)
+    spatial = SpatialMix(smooth=3, affine=1)
+    assert np.mean([np.any(spatial.draw(rng)["smooth"]) for _ in range(800)]) == pytest.approx(0.75, abs=0.05)
+    temporal = TemporalMix(shift=0, shuffle=0, reverse=3, freeze=1, speed=0)
+    moving = [len(set(temporal.draw(WINDOW, 60, rng).indices)) > 1 for _ in range(800)]
+    assert np.mean(moving) == pytest.approx(0.75, abs=0.05)
+
+
+def test_turns_and_zooms_reach_as_far_as_they_may() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [Augment(rotate=10, zoom=0.5).draw_affine(rng) for _ in range(400)]
+    angles = np.degrees([np.arctan2(one[1, 0], one[0, 0]) for one in drawn])
+    sizes = np.array([np.linalg.det(one) ** -0.5 for one in drawn])
+    assert -10 <= angles.min() < -9
+    assert 9 < angles.max() <= 10
+    assert 1 / 1.5 <= sizes.min() < 0.7
+    assert 1.4 < sizes.max() <= 1.5
+
+
+def test_two_views_are_cut_in_places_of_their_own() -> None:
+    rng = np.random.default_rng(0)
+    one, two = draw_views([View("one"), View("two")], Augment(), np.arange(4), 10, rng)
+    assert len({*one.corner, *two.corner}) == 4
+
+
+def test_a_kind_that_is_impossible_gives_way() -> None:
     only = TemporalMix(shift=0, shuffle=0, reverse=1, freeze=0, speed=0)
     rng = np.random.default_rng(0)
     assert only.draw(WINDOW, 60, rng).indices.tolist() == WINDOW[::-1].tolist()

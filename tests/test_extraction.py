@@ -107,10 +107,7 @@ def test_stopped_in_the_middle_it_goes_on_to_the_same_file(
         assert process.returncode == 130
         assert "the same command goes on" in told
         assert "Traceback" not in told
-    first = min(parts.glob("0*.npz")).stat().st_mtime_ns
-    kept = [file.name for file in parts.glob("0*.npz")]
-    assert "000000.npz" in kept
-    assert (parts / "000000.npz").stat().st_mtime_ns == first
+    assert (parts / "000000.npz").is_file()
     subprocess.run(command(scenes / "train.txt", out, "--workers", "2"), check=True, capture_output=True)
     assert out.read_bytes() == (tmp_path / "whole.npz").read_bytes()
 

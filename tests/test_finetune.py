@@ -111,6 +111,8 @@ def test_only_the_last_stages_are_trained_and_each_at_its_rate(scenes: Path, tmp
     before = {name: tensor.clone() for name, tensor in trainer.method.query.encoder.state_dict().items()}
     assert sorted(group["scale"] for group in trainer.optimizer.param_groups) == [0.25, 0.5, 1.0]
     trainer.run()
+    rates = [group["lr"] / group["scale"] for group in trainer.optimizer.param_groups]
+    assert rates == pytest.approx([rates[0]] * 3)
     for name, tensor in trainer.method.query.encoder.state_dict().items():
         frozen = name.startswith(("stages.stem", "stages.stage1"))
         assert torch.equal(tensor, before[name]) == frozen, name
@@ -143,7 +145,7 @@ def test_a_new_head_is_sure_of_nothing() -> None:
     assert float(method(views).loss.detach()) == pytest.approx(np.log(4), rel=0.1)  # PyTorch's head: 2.4
 
 
-def test_class_weights_and_mixup_by_hand() -> None:
+def test_class_weights_by_hand() -> None:
     torch.manual_seed(0)
     counts = torch.tensor([6, 2])
     method = Classify(create_model("tiny"), ClassifyConfig(dropout=0, balanced=True), counts).eval()

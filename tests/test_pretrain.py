@@ -21,6 +21,7 @@ from dsm.augment import Augment
 from dsm.datasets.clips import EpochBatches, TrainingClips
 from dsm.datasets.lists import read_list
 from dsm.datasets.loading import Batches
+from dsm.engine import interrupt
 from dsm.engine.optim import OptimConfig, learning_rate
 from dsm.engine.pretrain import pretrain
 from dsm.engine.processes import trains_on_cpu
@@ -283,6 +284,7 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") >= 3):
         time.sleep(0.05)
+    assert process.poll() is None, "ended before it could be stopped"
     process.send_signal(name)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 128 + name, told
@@ -292,6 +294,16 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
         done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
     assert equal(weights_of(tmp_path / "run"), weights_of(tmp_path / "whole"))
+
+
+def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is stuck in a step can be stopped."""
+    monkeypatch.setattr(interrupt, "SAME_WISH", 0)
+    with interrupt.stop_flag() as flag:
+        signal.raise_signal(signal.SIGINT)
+        assert flag.signal == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_learning_rates_follow_their_schedules() -> None:

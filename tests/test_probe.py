@@ -13,7 +13,7 @@ from dsm.cli import run
 from dsm.errors import UserError
 from dsm.evaluate.feature_files import save_features
 from dsm.evaluate.features import Features
-from dsm.evaluate.probe import choose_strength, knn_probe, linear_probe
+from dsm.evaluate.probe import choose_strength, fit_probe, knn_probe, linear_probe
 
 
 def made(count: int, seed: int, dim: int = 10, classes: int = 3) -> Features:
@@ -48,6 +48,14 @@ def test_groups_stay_together_in_cross_validation() -> None:
     parted, together = choose_strength(train), choose_strength(train, [str(group) for group in groups])
     assert max(parted.accuracy.values()) > 0.95
     assert max(together.accuracy.values()) < 0.8
+
+
+def test_a_probe_sees_a_small_dimension_beside_a_large_one() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 200)
+    told, noise = 1e-3 * (labels + 0.3 * rng.normal(size=200)), 1e3 * rng.normal(size=200)
+    features = Features(np.column_stack([told, noise]).astype(np.float32), labels, [""] * 200)
+    assert (fit_probe(features).predict(features.features) == labels).mean() > 0.9
 
 
 def test_probe_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,7 +107,8 @@ def children(process: subprocess.Popen[str]) -> list[int]:
 def wait_for_lines(run: Path, count: int) -> None:
     metrics = run / "metrics.jsonl"
     deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") >= count):
+    while not (metrics.exists() and metrics.read_text().count("\n") >= count):
+        assert time.monotonic() < deadline, f"{count} lines were not logged in time"
         time.sleep(0.05)
 
 

@@ -153,12 +153,6 @@ def test_seeds_of_one_experiment_are_told_together(runs: Path) -> None:
     assert table.lines[0][2] == [Cell("90.0", "0–100", False)]
 
 
-def _with_results(folder: Path, content: object, told, run: Path) -> str:  # type: ignore[no-untyped-def]
-    (folder / "strange").mkdir()
-    (folder / "strange" / "results.json").write_text(json.dumps(content))
-    return str(told(run, "--results", folder / "strange"))
-
-
 def test_a_method_has_its_colour_everywhere() -> None:
     names = ["mine", "dsm-triplet-0", "moco", "dsm-seed1", "dsm-seed2", "dsmall", "random weights"]
     looks = dict(zip(names, looks_of(names), strict=True))

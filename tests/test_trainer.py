@@ -23,7 +23,7 @@ from dsm.datasets.clips import EpochBatches
 from dsm.engine.guard import first_bad_gradient, first_bad_layer
 from dsm.engine.interrupt import Interrupted
 from dsm.engine.lars import Lars
-from dsm.engine.optim import OptimConfig, learning_rate
+from dsm.engine.optim import OptimConfig, build_optimizer, learning_rate
 from dsm.engine.pretrain import build_trainer, pretrain
 from dsm.engine.run import train_once
 from dsm.engine.runfolder import read_gradients, read_metrics
@@ -75,6 +75,7 @@ def test_parts_of_a_batch_give_the_step_of_the_whole(scenes: Path, tmp_path: Pat
     for name, accumulate in (("whole", 1), ("parts", 4)):
         settings = {"optim": replace(optim, accumulate=accumulate), "method": "moco", "settings": NO_NORM}
         frozen_norms(build(scenes, tmp_path / name, **settings)).run()
+    assert max(losses(tmp_path / "whole")) > 0  # there is a queue to push from
     assert losses(tmp_path / "parts") == pytest.approx(losses(tmp_path / "whole"), abs=2e-5)
     one, two = (weights_of(tmp_path / name) for name in ("whole", "parts"))
     assert torch.allclose(one["queue.keys"], two["queue.keys"], atol=1e-5)
@@ -90,6 +91,14 @@ def test_clipping_bounds_the_step(scenes: Path, tmp_path: Path) -> None:
     moved = sum(float((a.detach() - b).square().sum()) for a, b in zip(after, before, strict=True)) ** 0.5
     assert moved == pytest.approx(1e-3, rel=1e-3)
     assert read_metrics(tmp_path / "run")[0]["grad_norm"] > 1e-3  # as it was before
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_settings_reach_the_optimizer(name: Any) -> None:
+    optimizer = build_optimizer(OptimConfig(name, lr=0.1, momentum=0.8, weight_decay=0.02), nn.Linear(2, 2))
+    assert type(optimizer).__name__.lower() == name
+    assert optimizer.param_groups[0]["weight_decay"] == 0.02
+    assert optimizer.param_groups[0].get("momentum", 0.8) == 0.8
 
 
 def test_a_rate_goes_with_its_batch() -> None:

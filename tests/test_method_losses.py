@@ -1,0 +1,130 @@
+"""What the methods make of their losses, by hand: with an encoder that gives back what it is shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dsm.methods import MethodSettings, create_method
+from dsm.methods.be import BeConfig
+from dsm.methods.classify import Classify, ClassifyConfig
+from dsm.methods.contrast import info_nce, temporal_consistency, triplet
+from dsm.methods.dsm import DsmConfig
+from dsm.methods.dsm_triplet import DsmTripletConfig
+from dsm.methods.moco import MocoConfig
+from dsm.models.zoo import create_model
+
+
+class Same(nn.Module):
+    feature_dim = 8
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return clip
+
+
+def vectors(seed: int, count: int = 4) -> Tensor:
+    """Embeddings (count, 8) of length 1."""
+    return F.normalize(torch.randn(count, 8, generator=torch.Generator().manual_seed(seed)), dim=1)
+
+
+def without_heads(name: str, **settings: Any) -> Any:
+    method = create_method(name, Same(), MethodSettings(**settings))
+    method.query.head = nn.Identity()
+    if hasattr(method, "key"):
+        method.key.network.head = nn.Identity()
+    return method
+
+
+ANCHOR, POSITIVE, NEGATIVE = vectors(1), vectors(2), vectors(3)
+
+
+def test_moco_pushes_from_its_queue_and_the_batch() -> None:
+    method = without_heads("moco", moco=MocoConfig(queue=6, dim=8))
+    method.queue.push(vectors(4, count=6))
+    expected = info_nce(ANCHOR, POSITIVE, temperature=0.1, queue=vectors(4, count=6), in_batch=True)
+    found = method({"anchor": ANCHOR, "positive": POSITIVE}).loss
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_symmetric_is_the_mean_of_both_ways() -> None:
+    method = without_heads("moco", moco=MocoConfig(symmetric=True, dim=8))
+    ways = [
+        float(info_nce(one, two, temperature=0.1, in_batch=True))
+        for one, two in ((ANCHOR, POSITIVE), (POSITIVE, ANCHOR))
+    ]
+    assert abs(ways[0] - ways[1]) > 0.01
+    found = method({"anchor": ANCHOR, "positive": POSITIVE}).loss
+    assert float(found) == pytest.approx(sum(ways) / 2, rel=1e-5)
+
+
+def test_dsm_pushes_from_each_clips_own_negatives() -> None:
+    method = without_heads("dsm", dsm=DsmConfig(dim=8, negatives=2))
+    own = torch.stack([NEGATIVE, vectors(5)], dim=1)
+    expected = info_nce(ANCHOR, POSITIVE, temperature=0.1, in_batch=True, negatives=own)
+    views = {"anchor": ANCHOR, "positive": POSITIVE, "negative0": own[:, 0], "negative1": own[:, 1]}
+    assert float(method(views).loss) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize(("on", "bent"), [("anchor", "10"), ("positive", "01"), ("both", "11")])
+def test_the_scene_is_broken_of_whom_it_is_said(on: Any, bent: str) -> None:
+    method = without_heads("dsm", dsm=DsmConfig(sld_on=on, dim=8))
+    assert [view.spatial is not None for view in method.views[:2]] == [one == "1" for one in bent]
+
+
+def test_dsm_triplet_weighs_its_own_negative_and_the_next_clips() -> None:
+    method = without_heads("dsm-triplet", dsm_triplet=DsmTripletConfig(dim=8, intra=2, inter=0.5))
+    expected = 2 * triplet(ANCHOR, POSITIVE, NEGATIVE, 0.5)
+    expected += 0.5 * triplet(ANCHOR, POSITIVE, NEGATIVE.roll(1, dims=0), 0.5)
+    found = method({"anchor": ANCHOR, "positive": POSITIVE, "negative": NEGATIVE}).loss
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize(("ramp", "progress", "share"), [(True, 1, 0), (False, 1, 0.5), (True, 0, 0.5)])
+def test_the_momentum_rises_where_it_is_asked_to(ramp: bool, progress: float, share: float) -> None:
+    encoder = nn.Linear(8, 8)
+    encoder.feature_dim = 8  # type: ignore[assignment]
+    config = MocoConfig(momentum=0.5, ramp=ramp, head="linear", dim=8)
+    method = create_method("moco", encoder, MethodSettings(moco=config))
+    before = method.key.network.encoder.weight.clone()
+    with torch.no_grad():
+        method.query.encoder.weight.add_(1)
+    method.after_step(None, progress)
+    assert torch.allclose(method.key.network.encoder.weight, before + share)
+
+
+def test_be_adds_the_consistency_of_a_clip_and_itself_backwards() -> None:
+    generator = torch.Generator().manual_seed(0)
+    views = {name: torch.randn(3, 3, 8, 32, 32, generator=generator) for name in ("anchor", "positive")}
+    found = []
+    for consistency in (0.0, 2.0):
+        torch.manual_seed(0)
+        settings = MethodSettings(be=BeConfig(consistency=consistency))
+        method = create_method("be", create_model("tiny"), settings).eval()
+        found.append(float(method(views).loss.detach()))
+    feature_map = method.query.encoder.feature_map
+    with torch.no_grad():
+        apart = temporal_consistency(feature_map(views["anchor"]), feature_map(views["positive"].flip(2)))
+    assert found[1] - found[0] == pytest.approx(2 * float(apart), rel=1e-3)
+
+
+def test_mixup_mixes_labels_as_it_mixes_clips() -> None:
+    torch.manual_seed(0)
+    encoder = nn.Flatten()
+    encoder.feature_dim = 6  # type: ignore[assignment]
+    method = Classify(encoder, ClassifyConfig(dropout=0, mixup=0.4), torch.tensor([1, 1, 1]))
+    nn.init.normal_(method.query.head.weight)
+    clips, label = torch.randn(5, 6), torch.tensor([0, 1, 2, 0, 1])
+    torch.manual_seed(3)
+    found = method({"clip": clips, "label": label}).loss
+    torch.manual_seed(3)  # the same draws
+    share, order = float(torch.distributions.Beta(0.4, 0.4).sample()), torch.randperm(5)
+    assert abs(share - 0.5) > 0.05
+    told = method.query.head(share * clips + (1 - share) * clips[order]).log_softmax(1)
+    slowly = -sum(
+        share * float(told[i, label[i]]) + (1 - share) * float(told[i, label[order[i]]]) for i in range(5)
+    ) / len(clips)
+    assert float(found.detach()) == pytest.approx(slowly, rel=1e-5)
