@@ -152,5 +152,9 @@ def write_all(out: Path, measured: Sequence[Measured], name: str) -> list[Row]:
 
 
 def study_command() -> str:
-    """The command that is running, as one would type it in a clone."""
-    return shlex.join(["python", f"studies/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    """The command that is running, as one would type it in a clone to measure all of it anew."""
+    words, known = [], False
+    for word in sys.argv[1:]:
+        known = word == "--known" or (known and not word.startswith("--"))
+        words += [] if known else [word]
+    return shlex.join(["python", f"studies/{Path(sys.argv[0]).name}", *words])

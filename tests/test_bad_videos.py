@@ -115,9 +115,12 @@ def run_config(train: Path, out: Path, **settings: Any) -> PretrainConfig:
     return PretrainConfig(data, out, method="moco", backbone="tiny", clip=CLIP, epochs=1, **settings)
 
 
-def test_a_run_ends_over_a_few_broken_videos_and_names_each(scenes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_run_ends_over_a_few_broken_videos_and_names_each(
+    scenes: Path, tmp_path: Path, devices: int
+) -> None:
     train, broken = broken_among(scenes, tmp_path, 0.03)
-    out = pretrain(run_config(train, tmp_path / "run"))
+    out = pretrain(run_config(train, tmp_path / "run", devices=devices))
     ledger = read_ledger(out / "ledger.json")
     assert {entry.path for entry in ledger} == set(broken)
     assert {entry.verdict for entry in ledger} == {"empty", "undecodable"}

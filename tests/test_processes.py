@@ -125,6 +125,15 @@ def test_a_process_that_dies_ends_the_others_with_a_sentence(scenes: Path, tmp_p
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
 
 
+def test_what_is_wrong_in_every_process_is_told_once(scenes: Path, tmp_path: Path) -> None:
+    words = ["--data.train", scenes / "train.txt", "--devices", 2, "--weights", tmp_path / "nowhere.pt"]
+    command = [sys.executable, "-m", "dsm", "pretrain", *map(str, words), "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.count("nowhere.pt: no such checkpoint") == 1
+    assert "Traceback" not in done.stderr
+
+
 def test_a_signal_saves_in_all_processes_at_the_same_step(scenes: Path, tmp_path: Path) -> None:
     words = [
         sys.executable, "-m", "dsm", "pretrain", "--data.train", str(scenes / "train.txt"),

@@ -52,6 +52,14 @@ def test_a_single_seed_is_told_with_the_interval_over_its_videos(study: Callable
     assert tables.caption(rows).startswith("Seed 7 alone,")
 
 
+def test_the_command_of_a_table_measures_all_of_it(
+    study: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--out", "o", "--known", "a.json", "b.json", "--jobs", "2", "--known", "c.json"]
+    monkeypatch.setattr(sys, "argv", ["/somewhere/studies/budget.py", *words])
+    assert study("trials").study_command() == "python studies/budget.py --out o --jobs 2"
+
+
 def test_measurements_travel(study: Callable[[str], ModuleType], tmp_path: Path) -> None:
     measured = study("measured")
     one = measured.Measured("abc", "features", "r1", tuple(rows_of("dsm", {1: 0.5, 2: 0.25})))
