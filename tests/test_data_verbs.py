@@ -27,7 +27,7 @@ from dsm.datasets.groups import groups_of
 from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.datasets.splits import split_by_group, subset
 from dsm.errors import UserError
-from dsm.files import written_aside
+from dsm.files import written_aside, written_aside_folder
 from dsm.video.decode import read_frames
 from dsm.video.frames import place_of
 from dsm.video.write import write_video
@@ -76,6 +76,18 @@ def test_a_check_that_is_stopped_goes_on_with_what_was_not_judged(small_list: Pa
     assert again.returncode == 0, again.stderr
     assert read_list(clean).frames.tolist() == [12, 12, 13, 13]
     assert not kept.parent.exists()
+
+
+def test_files_that_were_mended_are_checked_again(tmp_path: Path) -> None:
+    """Also where not one was usable before."""
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "list.txt").write_text("a.mp4\n")
+    words = ["data", "check", str(tmp_path / "list.txt"), "--clean", str(tmp_path / "clean.txt")]
+    with pytest.raises(UserError, match="not one"):
+        cli.run(words)
+    write_video(tmp_path / "a.mp4", numbered_frames(8))
+    cli.run(words)
+    assert read_list(tmp_path / "clean.txt").frames.tolist() == [8]
 
 
 def test_check_looks_at_every_file_of_a_folder_that_could_be_a_video(tmp_path: Path) -> None:
@@ -344,3 +356,6 @@ def test_of_a_full_disk_the_file_is_named(tmp_path: Path) -> None:
     ):
         full.write("more than fits")
     assert caught.value.filename == str(tmp_path / "list.txt")
+    with pytest.raises(OSError, match="No space") as caught, written_aside_folder(tmp_path / "frames"):
+        raise OSError(28, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "frames")

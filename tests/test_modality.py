@@ -15,9 +15,13 @@ from test_pretrain import config
 from dsm.commands.frames import FramesConfig, frames
 from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.datasets.reading import ClipConfig, Reader
+from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.views import View, disturb_view
 from dsm.engine.pretrain import pretrain
+from dsm.errors import UserError
 from dsm.evaluate.extract import extract_features
+from dsm.methods import MethodSettings
+from dsm.methods.dsm import DsmConfig
 from dsm.modality import to_network
 from dsm.models.weights import load_weights
 from dsm.normalization import STD
@@ -101,6 +105,15 @@ def test_networks_get_differences_and_bounded_flow() -> None:
     assert to_network(clip, "rgb").shape == clip.shape
     flow = to_network(torch.full((1, 2, 3, 4, 4), 50.0), "flow")
     assert (flow == 1).all()
+
+
+@pytest.mark.parametrize("method", ["be", "dsm"])
+def test_no_picture_is_mixed_into_flow_in_silence(scenes: Path, tmp_path: Path, method: str) -> None:
+    mixed = MethodSettings(dsm=DsmConfig(sld=SpatialMix(smooth=0, background=1)))
+    settings = config(scenes, tmp_path / "run", method=method, settings=mixed)
+    with pytest.raises(UserError, match="optical flow has none"):
+        pretrain(replace(settings, clip=replace(settings.clip, modality="flow")))
+    assert not (tmp_path / "run").exists()
 
 
 @needs_flow

@@ -19,6 +19,7 @@ from dsm.engine.model_card import CARD, card_text, code, fenced, is_untouched, w
 from dsm.engine.pretrain import pretrain
 from dsm.errors import UserError
 from dsm.evaluate.results import Row, write_results
+from dsm.models.weights import list_checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +142,15 @@ def test_wrong_folders_are_told(copy: Path, tmp_path: Path) -> None:
     for wrong in ({"rows": [3]}, {"rows": [row]}):
         (copy / "tested" / "results.json").write_text(json.dumps(wrong), encoding="utf-8")
         with pytest.raises(UserError, match="holds no results"):
+            card(CardConfig(copy))
+
+
+def test_an_odd_checkpoint_is_told(copy: Path) -> None:
+    file = list_checkpoints(copy)[-1]
+    state = torch.load(file, weights_only=True)
+    for odd in ("no json", json.dumps({"method": "dsm"})):
+        torch.save({**state, "config": odd}, file)
+        with pytest.raises(UserError, match="does not fit together"):
             card(CardConfig(copy))
 
 

@@ -134,6 +134,27 @@ def test_what_is_wrong_in_every_process_is_told_once(scenes: Path, tmp_path: Pat
     assert "Traceback" not in done.stderr
 
 
+def test_an_error_that_nobody_foresaw_is_not_swallowed(tmp_path: Path) -> None:
+    script = tmp_path / "fails.py"
+    script.write_text(
+        "from dsm.engine.processes import in_processes\n"
+        "def fails(what):\n"
+        "    raise what\n"
+        "if __name__ == '__main__':\n"
+        "    import sys\n"
+        "    denied = PermissionError(13, 'Denied', 'x.txt')\n"
+        "    errors = {'memory': RuntimeError('out of memory'), 'file': denied}\n"
+        "    in_processes(2, fails, errors[sys.argv[1]])\n"
+    )
+    for kind, code, said in (
+        ("memory", 1, "RuntimeError: out of memory"),
+        ("file", 2, "dsm: x.txt: Denied."),
+    ):
+        done = subprocess.run([sys.executable, script, kind], capture_output=True, text=True, timeout=120)
+        assert done.returncode == code
+        assert said in done.stderr
+
+
 def test_a_signal_saves_in_all_processes_at_the_same_step(scenes: Path, tmp_path: Path) -> None:
     words = [
         sys.executable, "-m", "dsm", "pretrain", "--data.train", str(scenes / "train.txt"),

@@ -209,8 +209,9 @@ def test_a_stopped_verb_says_how_it_itself_goes_on(
     alone = ["pretrain", "--data.train", data, "--data.workers", "0", "--out", str(tmp_path / "alone")]
     alone += ["--backbone", "tiny", "--steps", "4", "--data.batch-size", "8"]
     alone += ["--clip.frames", "4", "--clip.size", "32", "--clip.resize", "40"]
-    with pytest.raises(Interrupted, match="and saved; the same command with --resume goes on"):
-        cli.run(alone)
+    for more, how in (([], "with --resume"), (["--overwrite"], "with --resume in place of --overwrite")):
+        with pytest.raises(Interrupted, match=f"and saved; the same command {how} goes on"):
+            cli.run([*alone, *more])
     monkeypatch.undo()
     data_workers = words.index("--data.workers") + 1
     fewer = [*words[:data_workers], "1", *words[data_workers + 1 :]]
@@ -237,6 +238,15 @@ def test_recipes_that_train_nothing(scenes: Path, tmp_path: Path, capsys: pytest
     tuned = str(tmp_path / "tuned" / "finetune")
     run_recipe(run_config(scenes, tmp_path / "tested", "hmdb51-i3d-eval", weights=tuned))
     assert "top1" in capsys.readouterr().out
+
+
+def test_stages_are_not_begun_from_outside(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", "0"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="leave torchrun out"):
+        run_recipe(run_config(scenes, tmp_path / "run", "table-ucf101-i3d-dsm"))
 
 
 def test_lists_are_read_before_days_of_pretraining(scenes: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import frame_numbers, numbered_frames
 
+from dsm.video import cache as cache_module
 from dsm.video.cache import FrameCache
 from dsm.video.convert import fit_short_side
 from dsm.video.decode import probe, read_clip, read_frames
@@ -98,15 +99,25 @@ def test_windows_lie_inside_the_video_and_loop_when_it_is_short() -> None:
     assert uniform_windows(1, 4, 2, 2).tolist() == [[0, 0, 0, 0]] * 2
 
 
-def test_the_cache_gives_the_frames_of_the_file_and_keeps_to_its_room(tmp_path: Path) -> None:
+def test_the_cache_gives_the_frames_of_the_file_and_keeps_to_its_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in "ab":
-        write_video(tmp_path / f"{name}.mp4", numbered_frames(30, 96, 96))
-    cache = FrameCache(1)  # room for one of the two
+        write_video(tmp_path / f"{name}.mp4", numbered_frames(30, 96, 128))
+    cache = FrameCache(2)  # room for one of the two, and for the other if it were a square
     wanted = np.array([3, 7, 8])
     for _ in range(2):
         for name in "ab":
             expected = read_frames(tmp_path / f"{name}.mp4", wanted, 96)
             assert np.array_equal(cache.read(tmp_path / f"{name}.mp4", wanted, 96, 30), expected)
+    monkeypatch.setattr(
+        cache_module, "read_frames", lambda _, some, *__: frames_read.append(len(some)) or wall
+    )
+    frames_read: list[int] = []
+    wall = np.zeros((3, 96, 96, 3), np.uint8)
+    cache.read(tmp_path / "b.mp4", wanted, 96, 30)
+    assert frames_read == [3]  # not all of it, to be thrown away once more
+    monkeypatch.undo()
     (tmp_path / "a.mp4").unlink()
     assert frame_numbers(cache.read(tmp_path / "a.mp4", wanted, 96, 30)) == [3, 7, 8]
     (tmp_path / "b.mp4").unlink()

@@ -65,7 +65,9 @@ def run(words: list[str]) -> None:
     try:
         getattr(module, verb.function)(config)
     except Interrupted as stopped:
-        how = "with --resume " if hasattr(config, "resume") else ""
+        how = ""
+        if hasattr(config, "resume") and not getattr(config, "fractions", ()):
+            how = "with --resume in place of --overwrite " if config.overwrite else "with --resume "
         raise Interrupted(f"{stopped}; the same command {how}goes on.", stopped.signal) from None
 
 

@@ -26,7 +26,7 @@ def written_aside(path: str | Path) -> Iterator[Path]:
         yield aside
         os.replace(aside, path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # of a full disk the error does not say where
+        _name(error, aside, path)
         raise
     finally:
         aside.unlink(missing_ok=True)
@@ -42,8 +42,17 @@ def written_aside_folder(folder: Path) -> Iterator[Path]:
     try:
         yield aside
         os.replace(aside, folder)
+    except OSError as error:
+        _name(error, aside, folder)
+        raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _name(error: OSError, aside: Path, meant: Path) -> None:
+    """Of a full disk an error does not say where; and nobody knows the name aside."""
+    if error.filename in (None, str(aside)):
+        error.filename = str(meant)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from dsm.analyse.embedding import Embedded, MapName
 from dsm.analyse.figures import TONES, literal
+from dsm.files import written_aside
 
 MARKS = "osD^vPX*"
 LOOKS = tuple(
@@ -53,4 +54,5 @@ def draw_embeddings(embedded: Sequence[Embedded], file: Path, *, which: MapName)
                     title=f"the first {MOST_NAMES} names; {more} more look like them" if more > 0 else None,
                     title_fontsize=7,
                 )  # fmt: skip
-    figure.savefig(file, dpi=90)
+    with written_aside(file) as aside:
+        figure.savefig(aside, dpi=90, format="png")

@@ -16,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from dsm.files import written_aside
+
 # Drawn in this colour, then replaced by the page's own.
 _INK = "#010203"
 _BLUE, _VERMILLION, _PURPLE, _SKY = "#0072b2", "#d55e00", "#cc79a7", "#56b4e9"
@@ -207,5 +209,5 @@ def write_film_strip(path: Path, rows: Sequence[tuple[str, NDArray[np.uint8]]]) 
             axes.imshow(frame)
             axes.axis("off")
         figure.text(1.42 / (0.8 * count + 1.6), 1 - (row + 0.52) / len(rows), label, ha="right", va="center")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90)
+    with written_aside(path) as aside:
+        figure.savefig(aside, dpi=90, format="png")

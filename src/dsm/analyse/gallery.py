@@ -11,6 +11,7 @@ import numpy as np
 
 from dsm.analyse.index_clips import clip_of, told
 from dsm.analyse.page import clip_uri, write_page
+from dsm.errors import UserError
 from dsm.evaluate.features import Features
 from dsm.evaluate.results import command_line
 from dsm.evaluate.retrieval import Retrieval, retrieve
@@ -96,10 +97,8 @@ def compared(
         runs: by name, the features to search in and those to search for, of the same lists.
         names: of the classes.
         shown: queries, drawn at random, the same ones every time.
-        room: characters that all clips may take together; what has no room is left out.
-
-    Raises:
-        UserError: a video cannot be read.
+        room: characters that all clips may take together; what has no room is left out, and so is a query of
+            which a clip cannot be read.
     """
     queries = next(iter(runs.values()))[1]
     found = {run: retrieve(*pair, NEIGHBOURS) for run, pair in runs.items()}
@@ -124,8 +123,11 @@ def compared(
     rows: list[ShownQuery] = []
     for query in drawn(len(queries), shown):
         path, name = queries.paths[query], names[queries.labels[query]]
-        itself = ShownClip(clip_uri(clip_of(queries, query), fps=FPS), f"query: {name}")
-        one = ShownQuery(f"{name}: {path}", itself, [(run, near(run, path)) for run in runs])
+        try:
+            itself = ShownClip(clip_uri(clip_of(queries, query), fps=FPS), f"query: {name}")
+            one = ShownQuery(f"{name}: {path}", itself, [(run, near(run, path)) for run in runs])
+        except UserError:  # one that cannot be read now does not cost the page
+            continue
         room -= sum(len(clip.uri) for _, some in one.runs for clip in (itself, *some))
         if room < 0:
             break

@@ -72,12 +72,7 @@ def read_run(folder: Path, name: str) -> RunRecord:
     if record is None:
         what = "is no run of dsm (it has no config.json of one)" if folder.is_dir() else "no such folder"
         raise UserError(f"{folder}: {what}; give folders that `dsm pretrain` or `dsm finetune` wrote.")
-    try:
-        metrics = [line for line in read_metrics(folder) if isinstance(line.get("step"), int)]
-    except (ValueError, AttributeError):
-        raise UserError(
-            f"{folder / METRICS}: has a line that is not one of dsm's; mend or remove it."
-        ) from None
+    metrics = read_metrics(folder)
     if not metrics:
         raise UserError(
             f"{folder}: has logged no step in {METRICS} yet, so there is nothing to show; "

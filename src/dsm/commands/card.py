@@ -47,4 +47,8 @@ def card(config: CardConfig) -> None:
 def renew_card(run: Path, results: Sequence[Path], *, overwrite: bool = False) -> bool:
     """Write the card of a run that is done, with these files of results; False where an edited one stays."""
     state = read_checkpoint(run)
-    return write_run_card(run, json.loads(state["config"]), int(state["step"]), results, overwrite=overwrite)
+    try:
+        about, step = json.loads(state["config"]), int(state["step"])
+        return write_run_card(run, about, step, results, overwrite=overwrite)
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{run}: what its checkpoint says of itself does not fit together.") from None

@@ -90,8 +90,13 @@ def check(config: CheckConfig) -> None:
     _tell(verdicts)
     if config.json:
         console.print(f"{config.json}: all verdicts")
-    if config.clean:
-        _write_clean(config.clean, videos, verdicts)
+    try:
+        if config.clean:
+            _write_clean(config.clean, videos, verdicts)
+    except UserError:  # not one is usable: mended files are to be looked at again
+        if parts:
+            shutil.rmtree(parts)
+        raise
     if parts:
         shutil.rmtree(parts)
 

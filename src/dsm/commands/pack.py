@@ -107,3 +107,5 @@ def _write_list(config: PackConfig, videos: VideoList, places: list[tuple[Path, 
     before = sum(videos.file(index).stat().st_size for index in kept if videos.file(index).is_file()) / 2**20
     times = f", {size / before:.1f} times the videos' own {before:.0f} MB" if before else ""
     console.print(f"{config.out / LIST}: {len(kept)} videos, {sum(counts)} frames, {size:.0f} MB{times}")
+    if left := len(videos) - len(kept):
+        console.print(f"{left} videos could not be read, or are not in their shard, and are left out.")

@@ -75,8 +75,10 @@ def retrieve_command(config: RetrieveConfig) -> list[Row]:
     same = config.queries.exists() and config.queries.samefile(config.gallery)
     queries = gallery if same else load_features(config.queries)
     groups = queries.groups(file=config.groups, regex=config.group_regex)
-    theirs = gallery.groups(file=config.groups, regex=config.group_regex)
-    across = (theirs, groups) if config.across_groups and theirs and groups else None
+    across = None
+    if config.across_groups:
+        theirs = gallery.groups(file=config.groups, regex=config.group_regex)
+        across = (theirs, groups) if theirs and groups else None
     apart = kept_apart(gallery, queries, across)
     found = retrieve(gallery, queries, apart=apart)
 

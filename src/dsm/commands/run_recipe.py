@@ -25,6 +25,7 @@ from dsm.engine.extraction import ExtractSettings
 from dsm.engine.finetune import FinetuneConfig
 from dsm.engine.flags import as_flag
 from dsm.engine.pretrain import PretrainConfig
+from dsm.engine.processes import begun_from_outside
 from dsm.engine.progress import console
 from dsm.engine.run import RunConfig, train_once
 from dsm.engine.runfolder import claim_by_settings, flat, git_revision, lasting, plain
@@ -148,6 +149,8 @@ class RunRecipeConfig:
 
 def run_recipe(config: RunRecipeConfig) -> None:
     """Do all stages of a recipe that are not done yet; print its number beside the paper's."""
+    if begun_from_outside():
+        raise UserError("dsm run does one stage after another: leave torchrun out, and give --devices.")
     recipe = find_recipe(config.recipe)
     lists = _check(config, recipe)
     claim_by_settings(

@@ -26,6 +26,9 @@ CORNERS: dict[int, tuple[tuple[float, float], ...]] = {
 MOST_CLIPS = 4096
 """Of one video, so that a long one fits into memory."""
 
+READING_TIME = 60.0
+"""Seconds that a video may take, where nobody says otherwise: a decoder may never come back."""
+
 CLIPS_A_PASS = 128
 """Of one video that are read in one pass: its whole frames take several times the memory of the crops."""
 
@@ -55,7 +58,7 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         *,
         every: float = 0,
         timed: bool = False,
-        seconds: float | None = None,
+        seconds: float | None = READING_TIME,
         workers: int = 0,
     ) -> None:
         self.videos, self.clip, self.windows, self.corners = videos, clip, windows, CORNERS[crops]

@@ -69,6 +69,8 @@ def newest_good(
         UserError: none can be read, or not now, or not by this version; or the run had other settings.
     """
     for path in reversed(list_checkpoints(run)):
+        if not path.is_file():  # another process has just set it aside
+            continue
         try:
             state = read_checkpoint(path)
         except NoCheckpointError as error:

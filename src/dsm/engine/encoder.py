@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning_fabric.utilities import rank_zero_only
 from torch import nn
 
 from dsm.datasets.reading import ClipConfig, clip_of
+from dsm.engine.processes import is_first
 from dsm.engine.progress import console
 from dsm.engine.run import RunConfig
 from dsm.errors import UserError
@@ -46,10 +46,11 @@ def starting_encoder(
     loaded = load_weights(weights)
     trained_on = loaded.config.get("clip", {})
     clip_of(trained_on)  # a stranger's file may say anything
-    rank_zero_only(_tell_of_other_clips)(config.clip, weights, trained_on)
+    if is_first():
+        _tell_of_other_clips(config.clip, weights, trained_on)
     backbone, settings = str(loaded.config["backbone"]), {**loaded.config["model"], **pooling}
-    if config.backbone not in (backbone, RunConfig.backbone):
-        rank_zero_only(console.print)(
+    if config.backbone not in (backbone, RunConfig.backbone) and is_first():
+        console.print(
             f"{weights} is a {backbone}, and goes on as one, not as the {config.backbone} that is asked for.",
             style="yellow",
         )
@@ -63,7 +64,7 @@ def starting_encoder(
     encoder = create_model(backbone, **settings)
     # Weights trained on pictures of another normalisation get used to ours.
     inner: Any = getattr(loaded.module, "encoder", loaded.module)
-    encoder.load_state_dict(inner.state_dict(), strict=False)  # a pooling may have a number of its own
+    encoder.load_state_dict(inner.state_dict())
     check_takes(encoder, config.clip.input_shape)
     fine_tuned = "classes" in loaded.config
     begun_with = str(loaded.config.get("begun_with", loaded.name)) if fine_tuned else loaded.name

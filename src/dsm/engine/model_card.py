@@ -19,6 +19,7 @@ from typing import Any
 import jinja2
 
 from dsm.datasets.lists import UNKNOWN, VideoList
+from dsm.datasets.reading import clip_of
 from dsm.engine.flags import as_flag
 from dsm.engine.run_results import RESULTS, last_logged
 from dsm.engine.runfolder import read_record
@@ -162,10 +163,11 @@ def _render(**facts: Any) -> str:
 def _clips(clip: Mapping[str, Any] | None) -> str:
     if not clip:
         return "What clips it was trained on is not known."
-    rate = f"at {clip['fps']:g} a second" if clip["fps"] else f"every {_nth(clip['stride'])} of the video"
+    of = clip_of(clip)
+    rate = f"at {of.fps:g} a second" if of.fps else f"every {_nth(of.stride)} of the video"
     return (
-        f"Clips are {clip['frames']} frames, {rate}, the shorter side brought to {clip['resize']} pixels, a "
-        f"crop of {clip['size']} x {clip['size']}, as `{clip['modality']}` through `dsm.modality.to_network`."
+        f"Clips are {of.frames} frames, {rate}, the shorter side brought to {of.resize} pixels, a "
+        f"crop of {of.size} x {of.size}, as `{of.modality}` through `dsm.modality.to_network`."
     )
 
 

@@ -66,6 +66,11 @@ def build_trainer(config: PretrainConfig) -> Trainer:
     encoder, made = starting_encoder(config, config.weights)
     config = replace(config, backbone=made["backbone"])  # what is written down is what is trained
     method = create_method(config.method, encoder, config.settings)
+    if config.clip.modality == "flow" and any(view.spatial and view.spatial.mixes for view in method.views):
+        raise UserError(
+            f"{config.method}: its SLD mixes pictures in (replace, background), and optical flow has "
+            "none; give those kinds weight 0, or --clip.modality rgb."
+        )
     begin(config, videos, watch.videos if watch else None)
     about = {
         "method": config.method,

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -150,13 +151,28 @@ def _child(function: Callable[[Config], Any], config: Config) -> None:
     except UserError as error:
         console.print(f"dsm: {error}", style="red")
         leave(USER_ERROR)
+    except OSError as error:
+        if not error.filename:
+            _tell_and_leave()
+        console.print(f"dsm: {error.filename}: {error.strerror}.", style="red", markup=False)
+        leave(USER_ERROR)
     except Interrupted as stopped:
         if is_first():
             console.print(f"dsm: {stopped}.")
         leave(stopped.exit_code)
+    except Exception as error:
+        if lost_contact(error):  # who has gone is told by who began us, and must be seen to have gone first
+            raise
+        _tell_and_leave()
 
 
-def lost_contact(error: RuntimeError) -> bool:
+def _tell_and_leave() -> None:
+    """Of an error that nobody foresaw; who began this process is not told it."""
+    traceback.print_exc()
+    leave(1)
+
+
+def lost_contact(error: Exception) -> bool:
     """Whether an error says that another process has gone."""
     text = str(error)
     return any(words in text for words in ("Connection closed by peer", "Connection reset", "Broken pipe"))

@@ -22,7 +22,6 @@ from dsm.models.precision import channels_last
 from dsm.models.weights import RANDOM, load_weights
 from dsm.video.pack import in_pack
 
-TIMEOUT = 60.0
 MOST = 2**32
 Number = TypeVar("Number", int, float)
 
@@ -70,9 +69,7 @@ class QueryEncoder:
         """
         if not video.exists() and not in_pack(video):
             raise UserError(f"{video}: no such video (--query).")
-        reader = EvaluationClips(
-            only_video(video), self.clip, self.windows, self.crops, every=self.every, seconds=TIMEOUT
-        )
+        reader = EvaluationClips(only_video(video), self.clip, self.windows, self.crops, every=self.every)
         clips = reader.sample(0)["clips"] if seconds is None else reader.around(0, seconds)
         device = next(self._encoder.parameters()).device
         at_once = self.windows * self.crops

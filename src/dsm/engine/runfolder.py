@@ -199,8 +199,10 @@ def claim_file(path: Path, *, overwrite: bool) -> None:
     """Make sure a file may be written, before any work is done.
 
     Raises:
-        UserError: it exists and may not be overwritten.
+        UserError: it exists and may not be overwritten, or is a folder.
     """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, not a file; name a file to write.")
     if path.exists() and not overwrite:
         raise UserError(f"{path} already exists; choose another name, or --overwrite to replace it.")
 

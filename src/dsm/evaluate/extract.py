@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dsm.datasets.evaluation_clips import EvaluationClips
+from dsm.datasets.evaluation_clips import READING_TIME, EvaluationClips
 from dsm.datasets.lists import VideoList
 from dsm.datasets.loading import load_clips
 from dsm.datasets.reading import ClipConfig
@@ -60,7 +60,7 @@ def extract_by_all(
     crops: int = 1,
     batch_size: int = 16,
     workers: int = 1,
-    seconds: float | None = None,
+    seconds: float | None = READING_TIME,
     on_progress: Callable[[int], None] = lambda done: None,
     on_bad: Callable[[BadVideo], None] | None = None,
 ) -> list[Features]:

@@ -22,6 +22,8 @@ class FrameCache:
         self._room = megabytes * 2**20
         self._seconds, self._decoder = seconds, decoder
         self._kept: dict[tuple[str, int], NDArray[np.uint8]] = {}
+        self._too_large: set[tuple[str, int]] = set()
+        """Videos that were seen to have no room, which only shrinks."""
 
     def read(
         self,
@@ -37,10 +39,12 @@ class FrameCache:
         """
         key = (str(path), short_side)
         if key not in self._kept:
-            if total * short_side * short_side * 3 > self._room:  # the least it can take
+            least = total * short_side * short_side * 3
+            if least > self._room or key in self._too_large:
                 return read_frames(path, indices, short_side, self._seconds, self._decoder)
             frames = read_frames(path, np.arange(total), short_side, self._seconds, self._decoder)
             if frames.nbytes > self._room:
+                self._too_large.add(key)
                 return frames[indices]
             self._room -= frames.nbytes
             self._kept[key] = frames
