@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import settings
 from runs import runs_to_compare
 
 from dsm.datasets.lists import VideoList, write_list
@@ -14,6 +16,20 @@ from dsm.datasets.motionscenes import MotionScenesConfig, write_motionscenes
 from dsm.video.write import write_video
 
 SHARED = Path(os.environ.get("DSM_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+# The same examples in every run, however slow the machine is just now.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_by_others(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each test draws the same whichever ran before it, and begins where nothing lies."""
+    torch.manual_seed(0)
+    monkeypatch.chdir(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")
