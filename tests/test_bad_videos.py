@@ -120,7 +120,9 @@ def test_a_run_ends_over_a_few_broken_videos_and_names_each(
     scenes: Path, tmp_path: Path, devices: int
 ) -> None:
     train, broken = broken_among(scenes, tmp_path, 0.03)
+    handler = signal.getsignal(signal.SIGINT)
     out = pretrain(run_config(train, tmp_path / "run", devices=devices))
+    assert signal.getsignal(signal.SIGINT) == handler
     ledger = read_ledger(out / "ledger.json")
     assert {entry.path for entry in ledger} == set(broken)
     assert {entry.verdict for entry in ledger} == {"empty", "undecodable"}

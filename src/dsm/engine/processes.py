@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
@@ -123,6 +124,7 @@ def in_processes(count: int, function: Callable[[Config], Any], config: Config) 
         min_nodes=1, max_nodes=1, nproc_per_node=count, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
         local_addr="localhost", max_restarts=0, start_method="spawn", run_id=str(os.getpid()), **patient,
     )  # fmt: skip
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
     try:
         elastic_launch(launch, _child)(function, config)
     except ChildFailedError as error:
@@ -142,6 +144,10 @@ def in_processes(count: int, function: Callable[[Config], Any], config: Config) 
         if type(error).__name__ != "SignalException":
             raise
         raise SystemExit(128 + int(error.sigval)) from None  # type: ignore[attr-defined]
+    finally:  # torch leaves its own handlers behind
+        for number, handler in before.items():
+            if signal.getsignal(number) != handler and threading.current_thread() is threading.main_thread():
+                signal.signal(number, handler)
 
 
 def _child(function: Callable[[Config], Any], config: Config) -> None:
