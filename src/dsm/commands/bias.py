@@ -109,10 +109,9 @@ def bias(config: BiasConfig) -> list[Row]:
         "weights_digests": {name: digest(subject.module) for name, subject in subjects.items()},
         "list_digests": {name: videos.digest(rooted=False) for name, videos in asked.items() if videos},
     }
-    named = [*map(Path, config.weights), *filter(None, [config.groups])]
     claim_by_settings(
         config.out, "bias.json", settings, what="a bias report",
-        overwrite=config.overwrite, needed=[*needed(*asked.values()), *named],
+        overwrite=config.overwrite, needed=needed(*asked.values(), *map(Path, config.weights), config.groups),
     )  # fmt: skip
 
     judged: dict[str, Judged] = {}

@@ -81,7 +81,7 @@ def sweep(config: FractionsConfig) -> list[Row]:
     settings = lasting(config, but=("fractions",))  # the same sweep may have others the next time
     claim_by_settings(
         config.out, "fractions.json", settings, what="a sweep",
-        overwrite=config.overwrite, needed=[*needed(videos, tests), Path(config.weights)],
+        overwrite=config.overwrite, needed=needed(videos, tests, Path(config.weights)),
     )  # fmt: skip
     write_classes(config.out, class_names(config.data.train.parent, int(videos.labels.max()) + 1))
 

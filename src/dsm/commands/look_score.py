@@ -40,10 +40,9 @@ def score_list(config: LookConfig, looker: Looker, *, run: str, seed: int) -> li
     groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
     made_by = {"list_digest": videos.digest(rooted=False), "weights_digest": digest(looker.module)}
     settings = lasting(config) | made_by
-    named = [Path(config.weights), *filter(None, [config.groups])]
     claim_by_settings(
         config.out, "look.json", settings, what="a look",
-        overwrite=config.overwrite, needed=[*needed(videos), *named],
+        overwrite=config.overwrite, needed=needed(videos, Path(config.weights), config.groups),
     )  # fmt: skip
     meter, shown = MassMeter(), looker.clip.frames
     probe = config.probes[0]

@@ -97,10 +97,10 @@ def claim(
         every.append(made_by | {"weights": _digest(checkpoints[-1])})
     folders = [base / run.name.replace("/", "_") for run in runs]
     for folder, settings_of in zip(folders, every, strict=True):
-        named = [*(run.folder for run in runs), *filter(None, [settings.groups])]
         claim_by_settings(
             folder, "measured.json", settings_of, what="measurements",
-            overwrite=overwrite, needed=[*needed(lists.train, lists.test), *named],
+            overwrite=overwrite,
+            needed=needed(lists.train, lists.test, settings.groups, *(run.folder for run in runs)),
         )  # fmt: skip
     return folders
 

@@ -155,7 +155,7 @@ def run_recipe(config: RunRecipeConfig) -> None:
     lists = _check(config, recipe)
     claim_by_settings(
         config.out, "recipe.json", lasting(config), what="a recipe's run",
-        overwrite=config.overwrite, needed=[*needed(*lists), *map(Path, filter(None, [config.weights]))],
+        overwrite=config.overwrite, needed=needed(*lists, Path(config.weights) if config.weights else None),
     )  # fmt: skip
     for note in recipe.notes:
         console.print(f"note: {note}", style="dim")

@@ -112,10 +112,10 @@ def video_test(config: VideoTestConfig) -> list[Row]:
     # Whom a test is compared with changes nothing in it; another list or encoder under the same name does.
     made_by = {LIST: videos.digest(rooted=False), "weights_digest": digest(classifier)}
     settings = lasting(config, but=("against",)) | made_by
-    named = [Path(config.weights), *filter(None, (config.groups, config.against))]
     claim_by_settings(
         config.out, MARKER, settings, what="a test",
-        overwrite=config.overwrite, needed=[*needed(videos), *named],
+        overwrite=config.overwrite,
+        needed=needed(videos, Path(config.weights), config.groups, config.against),
     )  # fmt: skip
     found = _predict(config, classifier, videos, clip_of(about["clip"]))
     test = config.data.test.stem

@@ -77,12 +77,14 @@ class VideoList:
             raise UserError(f"{self.source}: {who} wants labelled videos, of two classes at least.")
 
 
-def needed(*lists: VideoList | None) -> Iterator[Path]:
-    """Lists and their videos: what must not go while they are worked on."""
-    for videos in lists:
-        if videos is not None:
-            yield Path(videos.source)
-            yield from map(videos.file, range(len(videos)))
+def needed(*read: VideoList | Path | None) -> Iterator[Path]:
+    """Lists and their videos, and other files: what must not go while it is worked on."""
+    for one in read:
+        if isinstance(one, VideoList):
+            yield Path(one.source)
+            yield from map(one.file, range(len(one)))
+        elif one is not None:
+            yield one
 
 
 def only_video(path: Path) -> VideoList:

@@ -222,7 +222,7 @@ def begin(config: RunConfig, videos: VideoList, watched: VideoList | None) -> No
     if config.resume or not is_first():
         return
     weights = Path(getattr(config, "weights", RANDOM))
-    claim_folder(config.out, overwrite=config.overwrite, needed=[*needed(videos, watched), weights])
+    claim_folder(config.out, overwrite=config.overwrite, needed=needed(videos, watched, weights))
     write_record(config, videos)
 
 

@@ -211,6 +211,7 @@ def _read_parquet(path: Path) -> Features:
         times = np.stack([table[name].to_numpy() for name in ("start", "end")], axis=1).astype(np.float32)
     meta = json.loads((table.schema.metadata or {})[b"dsm"])
     labels = table["label"].to_numpy().astype(np.int64)
-    if not all(isinstance(one, str) for one in table["path"].to_pylist()):
+    paths = table["path"].to_pylist()
+    if not all(isinstance(one, str) for one in paths):
         raise ValueError("paths that are none")
-    return Features(features, labels, table["path"].to_pylist(), meta, times)
+    return Features(features, labels, paths, meta, times)
