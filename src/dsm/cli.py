@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dsm.engine.interrupt import Interrupted
-from dsm.errors import USER_ERROR, UserError, nearest
+from dsm.errors import USER_ERROR, UserError, nearest, sentence
 from dsm.verbs import GROUPS, VERBS
 from dsm.version import __version__
 
@@ -89,22 +89,20 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         run(words)
-    except UserError as error:
-        errors.print(f"[bold red]dsm:[/] {escape(str(error))}")
-        sys.exit(USER_ERROR)
     except KeyboardInterrupt:
         errors.print("[bold]dsm:[/] stopped.")
         sys.exit(130)
     except BrokenPipeError:
         os._exit(0)  # the reader of our output has gone (`| head`): nobody is left to tell
-    except OSError as error:
-        if not error.filename:
-            raise
-        errors.print(f"[bold red]dsm:[/] {escape(f'{error.filename}: {error.strerror}.')}")
-        sys.exit(USER_ERROR)
     except Interrupted as stopped:
         errors.print(f"[bold]dsm:[/] {stopped}")
         sys.exit(stopped.exit_code)
+    except Exception as error:
+        said = sentence(error)
+        if said is None:
+            raise
+        errors.print(f"[bold red]dsm:[/] {escape(said)}")
+        sys.exit(USER_ERROR)
     if "torch.distributed" in sys.modules:
         from dsm.engine.processes import begun_from_outside, leave
 

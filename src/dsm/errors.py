@@ -20,6 +20,15 @@ class UserError(Exception):
         return without_control(super().__str__())  # it may quote a stranger's file
 
 
+def sentence(error: Exception) -> str | None:
+    """What to say of an error that a user can mend; None of one that nobody foresaw."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename:
+        return f"{without_control(str(error.filename))}: {error.strerror}."
+    return None
+
+
 def without_control(text: str) -> str:
     """A stranger's text for a terminal, which obeys what it is sent: control characters are escaped."""
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)

@@ -24,7 +24,7 @@ from lightning_fabric.strategies import DDPStrategy
 
 from dsm.engine.interrupt import Interrupted
 from dsm.engine.progress import console
-from dsm.errors import USER_ERROR, UserError
+from dsm.errors import USER_ERROR, UserError, sentence
 
 Config = TypeVar("Config")
 GOES_ON = "The same command goes on from what was saved; `dsm pretrain` and `dsm finetune` with --resume."
@@ -32,6 +32,8 @@ GOES_ON = "The same command goes on from what was saved; `dsm pretrain` and `dsm
 
 LONGEST_STEP = 600
 """Seconds that processes which are stopped have to finish a step and to save; then they are killed."""
+LONGEST_TELLING = 10
+"""Seconds for another to say what is wrong; it may be killed meanwhile."""
 LONGEST_WAIT = timedelta(hours=6)
 """For another process; while one looks at a list (``--monitor.list``, ``--data.test``) the others wait."""
 
@@ -125,8 +127,9 @@ def in_processes(count: int, function: Callable[[Config], Any], config: Config) 
         local_addr="localhost", max_restarts=0, start_method="spawn", run_id=str(os.getpid()), **patient,
     )  # fmt: skip
     before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    told = torch.multiprocessing.get_context("spawn").Value("b", False)
     try:
-        elastic_launch(launch, _child)(function, config)
+        elastic_launch(launch, _child)(function, config, told)
     except ChildFailedError as error:
         # One that was killed is the cause, though another may have noticed before we did.
         rank, failure = min(
@@ -150,18 +153,13 @@ def in_processes(count: int, function: Callable[[Config], Any], config: Config) 
                 signal.signal(number, handler)
 
 
-def _child(function: Callable[[Config], Any], config: Config) -> None:
-    """What each process runs: told errors end it with their exit code, and no traceback."""
+def _child(function: Callable[[Config], Any], config: Config, told: Any) -> None:
+    """What each process runs: an error ends it, and is told by the first that meets one.
+
+    ``told`` is a flag that the processes share: what is wrong in one is often wrong in all.
+    """
     try:
         function(config)
-    except UserError as error:
-        console.print(f"dsm: {error}", style="red")
-        leave(USER_ERROR)
-    except OSError as error:
-        if not error.filename:
-            _tell_and_leave()
-        console.print(f"dsm: {error.filename}: {error.strerror}.", style="red", markup=False)
-        leave(USER_ERROR)
     except Interrupted as stopped:
         if is_first():
             console.print(f"dsm: {stopped}.")
@@ -169,13 +167,18 @@ def _child(function: Callable[[Config], Any], config: Config) -> None:
     except Exception as error:
         if lost_contact(error):  # who has gone is told by who began us, and must be seen to have gone first
             raise
-        _tell_and_leave()
-
-
-def _tell_and_leave() -> None:
-    """Of an error that nobody foresaw; who began this process is not told it."""
-    traceback.print_exc()
-    leave(1)
+        said = sentence(error)
+        # Held while it is told: the first to leave has the others ended.
+        held = told.get_lock().acquire(timeout=LONGEST_TELLING)
+        if not told.get_obj().value:
+            told.get_obj().value = True
+            if said is None:
+                traceback.print_exc()  # who began this process is not told it
+            else:
+                console.print(f"dsm: {said}", style="red")
+        if held:
+            told.get_lock().release()
+        leave(1 if said is None else USER_ERROR)
 
 
 def lost_contact(error: Exception) -> bool:
