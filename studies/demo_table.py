@@ -15,7 +15,7 @@ from tables import by_seed, paired
 
 from dsm.demo import RUNS, TESTS, DemoConfig, demo
 from dsm.engine.progress import console
-from dsm.evaluate.results import Row, mean_and_spread, read_results
+from dsm.evaluate.results import RESULTS, Row, mean_and_spread, read_results
 from dsm.files import write_text
 
 
@@ -46,7 +46,7 @@ def main(options: Options) -> None:
     if options.quick:
         config = DemoConfig(options.out / "demo", seeds=options.seeds[:2], steps=5, videos=64, tests=40)
     demo(config)
-    write_text(options.out / "demo.md", table(read_results(config.out / "results.json")))
+    write_text(options.out / "demo.md", table(read_results(config.out / RESULTS)))
     console.print(f"{options.out}: demo.md")
 
 

@@ -71,7 +71,10 @@ def commands(options: Options) -> list[list[str]]:
     if options.real and options.groups:
         real = [str(options.real), "--groups", str(options.groups), "--out", out["real"]]
         real += ["--precision", options.precision, *(["--root", str(options.root)] if options.root else [])]
-        found.append(["studies/real_video.py", *real, *shared])
+        found += [
+            ["studies/real_video.py", *real, "--name", name, *flags.split(), *shared]
+            for name, flags in REAL.items()
+        ]
     if not options.quick:
         made = [name for name in NAMES if name != "real" or options.real]
         found.append(["studies/fill_docs.py", *(out[name] for name in made)])
@@ -89,6 +92,12 @@ RANKINGS = {
     "ranking_0": f"{SHORT} --methods random moco dsm --correlation 0 --measures features bias",
 }
 """The paper's methods, trained as long as the demo; then shorter: more seeds, other methods, other ties."""
+REAL = {
+    "real_video": "",
+    "real_jitter": "--methods random moco moco-jitter dsm --seeds 10 11 12 13 14 "
+    "--measures other_groups finetuned",
+}
+"""Of real video: the paper's methods; then, is it that colours stay as they are what keeps `moco` down?"""
 NAMES = ("costs", "demo", "pictures", "reliance", "ranking", "budget", "ablations", "real")
 
 

@@ -23,7 +23,7 @@ from dsm.evaluate.bootstrap import mean_interval
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.features import Features
 from dsm.evaluate.probe import linear_probe
-from dsm.evaluate.results import Row, read_results, row_of, share
+from dsm.evaluate.results import RESULTS, Row, read_results, row_of, share
 from dsm.evaluate.retrieval import kept_apart, recall_rows, retrieve
 from dsm.models.weights import load_weights
 
@@ -93,7 +93,7 @@ def measure_look(trial: Trial) -> list[Row]:
         LookConfig(trial.tests[0], trial.weights, out, score=True, root=trial.config.data.root, workers=0,
                    groups=trial.groups, loading=LoadSettings(seed=trial.config.seed), overwrite=True)
     )  # fmt: skip
-    return read_results(out / "results.json")
+    return read_results(out / RESULTS)
 
 
 def measure_finetuned(trial: Trial) -> list[Row]:

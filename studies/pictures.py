@@ -19,7 +19,7 @@ from tables import interval
 from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.demo import CLIP, DemoConfig, demo
 from dsm.engine.progress import console
-from dsm.evaluate.results import Row, read_results
+from dsm.evaluate.results import RESULTS, Row, read_results
 from dsm.files import write_text
 
 WEIGHTS = ("random", "moco", "dsm")
@@ -85,13 +85,13 @@ def draw_clips(made: Made) -> None:
 def score(made: Made, name: str, layer: str, probe: str) -> dict[str, Row]:
     """What `dsm look --score` measures."""
     folder = made.out / "scores" / f"{name}-{layer or 'last'}-{probe}"
-    if not (folder / "results.json").exists():
+    if not (folder / RESULTS).exists():
         where = f"--layer {layer}" if layer else ""
         dsm_command(
             f"look --weights {made.weights(name)} {made.test} --score --probe {probe} {where} "
             f"--out {folder} --overwrite"
         )
-    return {row.metric: row for row in read_results(folder / "results.json")}
+    return {row.metric: row for row in read_results(folder / RESULTS)}
 
 
 def look_table(made: Made) -> str:
@@ -121,7 +121,7 @@ def embedding_table(made: Made) -> str:
     files = " ".join(f"{made.out}/features/{name}.npz" for name in names)
     dsm_command(f"embed {files} --out {made.out}/embedding --overwrite")
     shutil.copyfile(made.out / "embedding" / "embedding.png", made.out / "embedding.png")
-    found = {(row.run, row.metric): row for row in read_results(made.out / "embedding" / "results.json")}
+    found = {(row.run, row.metric): row for row in read_results(made.out / "embedding" / RESULTS)}
     runs = sorted({run for run, _ in found}, key=lambda run: [name in run for name in names], reverse=True)
     lines = [f"| | {' | '.join(names)} | chance |", "|---" * (2 + len(names)) + "|"]
     for metric in (

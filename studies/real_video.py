@@ -49,7 +49,16 @@ SHOWN = {
     "map_mass_above_other_map": "Map mass on motion above that of another video's map (`dsm look --score`)",
 }
 VIDEOS = "videos"
-AGAINST = (("dsm", "moco"), ("moco", "random"), ("dsm", "random"))
+JITTERED = "-jitter"
+"""Behind a method's name: the colours of every clip are jittered."""
+AGAINST = (
+    ("dsm", "moco"),
+    ("moco", "random"),
+    ("dsm", "random"),
+    ("moco-jitter", "moco"),
+    ("moco-jitter", "random"),
+    ("dsm", "moco-jitter"),
+)
 RECIPE = find_recipe("still-camera")
 PRETRAIN, FINETUNE = cast(PretrainConfig, RECIPE.pretrain), cast(FinetuneConfig, RECIPE.finetune)
 """The settings of `dsm run still-camera` are measured here."""
@@ -64,7 +73,10 @@ class Options:
     out: Path = Path("runs/real")
     root: Path | None = None
     """Folder put before relative paths; left out, the list's own."""
+    name: str = "real_video"
+    """Of the files that are written: two tables may share trained encoders in one folder."""
     methods: tuple[str, ...] = ("random", "moco", "dsm")
+    """`moco-jitter` and `dsm-jitter` are others."""
     seeds: tuple[int, ...] = (10, 11, 12, 13, 14, 35, 36, 37, 38, 39)
     steps: int = cast(int, PRETRAIN.steps)
     precision: Precision = "fp32"
@@ -85,7 +97,8 @@ def trial(options: Options, method: str, seed: int, videos: str) -> Trial:
         PRETRAIN,
         data=replace(PRETRAIN.data, train=root / LIST, root=root, workers=0),
         out=options.out / f"{method}-{seed}",
-        method="dsm" if method == "random" else method,
+        method="dsm" if method == "random" else method.removesuffix(JITTERED),
+        augment=replace(PRETRAIN.augment, jitter=1.0 if method.endswith(JITTERED) else 0.0),
         steps=options.steps,
         precision=options.precision,
         seed=seed,
@@ -182,16 +195,16 @@ def main(options: Options) -> None:
     trials = [trial(options, method, seed, videos) for seed in options.seeds for method in options.methods]
     # Each seed has a split of its own; the videos are the same.
     found = run_all(trials, options.jobs, read_measured(options.known))
-    rows = [replace(row, test=VIDEOS) for row in write_all(options.out, found, "real_video")]
+    rows = [replace(row, test=VIDEOS) for row in write_all(options.out, found, options.name)]
     text = f"`{study_command()}`\n\n{caption(rows)}\n"
     for metric, title in SHOWN.items():
         if any(row.metric == metric for row in rows):
             text += f"\n{title}:\n\n"
             text += table(rows, metric, runs=options.methods, tests=(VIDEOS,), against=AGAINST)
-    write_text(options.out / "real_video.md", text)
-    if {"random", "moco", "dsm"} <= set(options.methods):
+    write_text(options.out / f"{options.name}.md", text)
+    if {"random", "moco", "dsm"} <= set(options.methods) and options.name == Options.name:
         write_text(options.out / "real_headline.md", headline(rows, options.steps))
-    console.print(f"{options.out}: real_video.json, real_video.md")
+    console.print(f"{options.out}: {options.name}.json, {options.name}.md")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from trials import study_command
 import dsm
 from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.engine.progress import console
-from dsm.evaluate.results import Row, read_results
+from dsm.evaluate.results import RESULTS, Row, read_results
 from dsm.files import write_text
 from dsm.models.weights import checkpoint_of
 from dsm.video.write import write_video
@@ -105,7 +105,7 @@ def one_seed(folder: Path, seed: int, options: Options) -> Found:
         f"--batch-size 16 --out {folder}/report --overwrite"
     )
     found: Found = {run: {} for run in runs}
-    for row in read_results(folder / "report" / "results.json"):
+    for row in read_results(folder / "report" / RESULTS):
         found[row.run]["conflict" if row.test == "test_conflict" else row.metric] = row
     return found
 

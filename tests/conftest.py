@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from dsm.video.write import write_video
 
 SHARED = Path(os.environ.get("DSM_SHARED", Path(__file__).parents[2] / "shared"))
 
+# A shell has what it begins in the background ignore Ctrl-C, and so would all that the tests begin.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run, however slow the machine is just now.
 settings.register_profile("suite", deadline=None, derandomize=True)

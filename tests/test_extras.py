@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import dsm
-from dsm.errors import UserError
+from dsm.errors import UserError, first_line
 from dsm.extras import load_extra
 
 SOURCE = Path(dsm.__file__).parent
@@ -20,6 +20,11 @@ def ask(module: str) -> object:
 
 def test_what_is_there_is_loaded() -> None:
     assert ask("json.decoder").__name__ == "json.decoder"
+
+
+def test_of_what_a_library_says_the_first_line_is_told() -> None:
+    assert first_line(RuntimeError("no such layer\n  at conv1")) == "no such layer"
+    assert first_line(ValueError()) == "ValueError"
 
 
 def test_what_is_missing_is_asked_for() -> None:

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-BESIDES = ("torch.utils.tensorboard", "matplotlib.pyplot", "sklearn.linear_model", "scipy.stats", "cv2")
+BESIDES = ("torch.utils.tensorboard", "matplotlib.figure", "sklearn.linear_model", "scipy.stats", "cv2")
 SERVER, PROGRAMS = "DSM_SERVER", "DSM_PROGRAMS"
 
 

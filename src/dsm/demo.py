@@ -33,7 +33,7 @@ from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.feature_files import load_features, save_features
 from dsm.evaluate.features import Features
 from dsm.evaluate.probe import linear_probe
-from dsm.evaluate.results import Row, mean_and_spread, share, write_results
+from dsm.evaluate.results import RESULTS, Row, mean_and_spread, share, write_results
 from dsm.evaluate.retrieval import recall_rows, retrieve
 from dsm.methods import MethodSettings
 from dsm.methods.dsm import PLUS
@@ -131,7 +131,7 @@ def demo(config: DemoConfig) -> None:
             rows += _evaluate(run, seed, found[run])
             features |= {(run, seed, split): value for split, value in found[run].items()}
 
-    write_results(config.out / "results.json", rows, revision=git_revision())
+    write_results(config.out / RESULTS, rows, revision=git_revision())
     evidence = Evidence(
         rows=rows,
         runs=RUNS,

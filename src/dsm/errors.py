@@ -29,6 +29,11 @@ def sentence(error: Exception) -> str | None:
     return None
 
 
+def first_line(error: Exception) -> str:
+    """What a library said, for a sentence: its first line, or the kind of error where it said nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def without_control(text: str) -> str:
     """A stranger's text for a terminal, which obeys what it is sent: control characters are escaped."""
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from dsm.errors import UserError
+from dsm.errors import UserError, first_line
 
 
 def load_extra(
@@ -29,8 +29,7 @@ def load_extra(
     # A library that was built for another torch raises any of them.
     except (ImportError, AttributeError, RuntimeError, OSError) as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        why = "is not installed" if missing else f"cannot be used here ({reason})"
+        why = "is not installed" if missing else f"cannot be used here ({first_line(error)})"
         raise UserError(
             f"{wanted_by} needs {package}, which {why}: pip install 'dsm-video[{extra}]'{hint}."
         ) from None

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from dsm.analyse.bias import Judged, accuracy, class_shares, fit_line
-from dsm.analyse.figures import literal, looks_of, write_film_strip
+from dsm.analyse.bias import ClassShare, Judged, accuracy, class_shares, fit_line
+from dsm.analyse.figures import literal, looks_of, save_figure, write_film_strip
 from dsm.analyse.label_places import place_labels
 from dsm.evaluate.variants import Pictures
-from dsm.files import written_aside
 
 FRAMES_SHOWN = 8
 
@@ -21,7 +20,8 @@ FRAMES_SHOWN = 8
 def draw_bars(judged: Mapping[str, Judged], path: Path) -> None:
     """Accuracy in each variant with its 95 % interval, weights side by side, a line at chance."""
     variants = list(next(iter(judged.values())).probabilities)
-    figure, axis = plt.subplots(figsize=(max(7.0, 1.1 * len(variants)), 3.6), layout="constrained")
+    figure = Figure(figsize=(max(7.0, 1.1 * len(variants)), 3.6), layout="constrained")
+    axis = figure.subplots()
     width = 0.8 / len(judged)
     for place, ((run, one), look) in enumerate(zip(judged.items(), looks_of(list(judged)), strict=True)):
         found = np.array([accuracy(one, variant) for variant in variants]) * 100  # (variants, 3)
@@ -42,7 +42,7 @@ def draw_bars(judged: Mapping[str, Judged], path: Path) -> None:
     axis.set_ylim(0, 100)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(ncols=min(len(judged), 5), frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_classes(judged: Mapping[str, Judged], names: Sequence[str], path: Path) -> None:
@@ -53,10 +53,8 @@ def draw_classes(judged: Mapping[str, Judged], names: Sequence[str], path: Path)
     """
     columns = len(judged) if len(judged) <= 3 else -(-len(judged) // 2)
     rows = -(-len(judged) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(6.2 * columns, 5.4 * rows), squeeze=False, sharex=True, sharey=True,
-        layout="constrained",
-    )  # fmt: skip
+    figure = Figure(figsize=(6.2 * columns, 5.4 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     every = [class_shares(one) for one in judged.values()]
     ratios = np.log2(1 + np.array([share.gain for shares in every for share in shares]))
     bounds = min(ratios.min(), -0.5) - 0.35, max(ratios.max(), 0.5) + 0.35
@@ -83,30 +81,29 @@ def draw_classes(judged: Mapping[str, Judged], names: Sequence[str], path: Path)
     axes.flat[0].set_yticks(ticks, [f"x {2.0**tick:g}" for tick in ticks])
     for axis in axes[:, 0]:
         axis.set_ylabel("accuracy of the clip / of single frames (1 + relative gain)")
-    figure.canvas.draw()  # the layout is settled: names can be measured
+    figure.draw_without_rendering()  # the layout is settled: names can be measured
     figure.set_layout_engine("none")
     for axis, shares in zip(axes.flat, every, strict=False):
-        _name_classes(figure, axis, shares, names)
-    _save(figure, path)
+        _name_classes(axis, shares, names)
+    save_figure(figure, path)
 
 
-def _name_classes(figure: Any, axis: Any, shares: Sequence[Any], names: Sequence[str]) -> None:
+def _name_classes(axis: Axes, shares: Sequence[ClassShare], names: Sequence[str]) -> None:
     """Write the names of classes beside their points; say how many found no place."""
     points = np.array([(100 * share.accuracy["static"], np.log2(1 + share.gain)) for share in shares])
     pixels = axis.transData.transform(points)
     size = 8.5 if len(shares) <= 40 else 6.5
     texts = [axis.text(0, 0, literal(names[share.label]), fontsize=size) for share in shares]
-    renderer = figure.canvas.get_renderer()
-    extents = [text.get_window_extent(renderer) for text in texts]
+    extents = [text.get_window_extent() for text in texts]
     sizes = np.array([(extent.width + 2, extent.height + 1) for extent in extents])
-    frame = axis.get_window_extent(renderer)
+    frame = axis.get_window_extent()
     boxes = place_labels(pixels, sizes, (frame.x0 + 4, frame.y0 + 2, frame.x1, frame.y1 - 2), gap=7)
     back = axis.transData.inverted()
     for text, box, point, pixel in zip(texts, boxes, points, pixels, strict=True):
         if box is None:
             text.remove()
             continue
-        text.set_position(back.transform(box[:2]))
+        text.set_position(tuple(back.transform(box[:2])))
         text.set_verticalalignment("bottom")
         nearest = np.clip(pixel, box[:2], box[2:])
         if np.linalg.norm(nearest - pixel) > 14:
@@ -131,9 +128,3 @@ def draw_variants(pictures: Pictures, path: Path) -> None:
         chosen = np.rint(np.linspace(0, len(frames) - 1, min(len(frames), FRAMES_SHOWN))).astype(int)
         rows.append((name, frames[chosen]))
     write_film_strip(path, rows)
-
-
-def _save(figure: Any, path: Path) -> None:
-    with written_aside(path) as aside:
-        figure.savefig(aside, dpi=110, format="png")
-    plt.close(figure)

@@ -8,8 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from dsm.analyse.embedding import Embedded, MapName
-from dsm.analyse.figures import TONES, literal
-from dsm.files import written_aside
+from dsm.analyse.figures import TONES, literal, save_figure
 
 MARKS = "osD^vPX*"
 LOOKS = tuple(
@@ -54,5 +53,4 @@ def draw_embeddings(embedded: Sequence[Embedded], file: Path, *, which: MapName)
                     title=f"the first {MOST_NAMES} names; {more} more look like them" if more > 0 else None,
                     title_fontsize=7,
                 )  # fmt: skip
-    with written_aside(file) as aside:
-        figure.savefig(aside, dpi=90, format="png")
+    save_figure(figure, file)

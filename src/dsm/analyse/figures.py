@@ -34,6 +34,8 @@ NEAR = frozenset(
 other dashes or marks too."""
 COLOURS = {"random": _GREY, "moco": _VERMILLION, "dsm": _BLUE, "dsm-triplet": _GREEN}
 """Of methods, in every figure."""
+DOTS = 110
+"""An inch of a figure that is written as a picture."""
 
 _DASHES = ("", "6 3", "2 2", "8 2 2 2", "12 4", "5 2 1 2 1 2")
 # Of bars, which have no line that could be dashed.
@@ -107,6 +109,12 @@ def method_in(name: str) -> str | None:
 def literal(text: str) -> str:
     """A name as matplotlib is to write it: no formula between dollars, and no line without a legend."""
     return ("\N{THIN SPACE}" if text.startswith("_") else "") + text.replace("$", r"\$")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure whole or not at all, as the ending of the name says: .png, .pdf or .svg."""
+    with written_aside(path) as aside:
+        figure.savefig(aside, dpi=DOTS, format=path.suffix[1:])
 
 
 def to_svg(figure: Figure, description: str) -> str:
@@ -209,5 +217,4 @@ def write_film_strip(path: Path, rows: Sequence[tuple[str, NDArray[np.uint8]]]) 
             axes.imshow(frame)
             axes.axis("off")
         figure.text(1.42 / (0.8 * count + 1.6), 1 - (row + 0.52) / len(rows), label, ha="right", va="center")
-    with written_aside(path) as aside:
-        figure.savefig(aside, dpi=90, format="png")
+    save_figure(figure, path)

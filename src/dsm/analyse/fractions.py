@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from dsm.analyse.figures import save_figure
 from dsm.evaluate.results import Row
-from dsm.files import written_aside
 
 
 def draw_fractions(counts: Sequence[int], rows: Sequence[Row], path: Path) -> None:
@@ -21,18 +20,16 @@ def draw_fractions(counts: Sequence[int], rows: Sequence[Row], path: Path) -> No
         counts: labelled videos, rising, one for each row.
         rows: of one metric.
     """
-    figure = fractions_figure(counts, rows)
-    with written_aside(path) as aside:
-        figure.savefig(aside, dpi=110, format="png")
-    plt.close(figure)
+    save_figure(fractions_figure(counts, rows), path)
 
 
-def fractions_figure(counts: Sequence[int], rows: Sequence[Row]) -> Any:
+def fractions_figure(counts: Sequence[int], rows: Sequence[Row]) -> Figure:
     """As :func:`draw_fractions`, not written yet."""
     values = 100 * np.array([row.value for row in rows])
     lows = 100 * np.array([row.value if row.low is None else row.low for row in rows])
     highs = 100 * np.array([row.value if row.high is None else row.high for row in rows])
-    figure, axis = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
+    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
+    axis = figure.subplots()
     # A percentile interval need not hold the value itself; a bar has no negative length.
     errors = np.maximum([values - lows, highs - values], 0)
     axis.errorbar(counts, values, yerr=errors, color="#1f5a8c", marker="o", capsize=4, linewidth=1.8)

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
-
 from dsm.analyse.alt_texts import gradients_told
+from dsm.analyse.figures import DOTS
 from dsm.analyse.report_content import Given, Measured
 from dsm.analyse.run_figures import draw_gradients
 from dsm.analyse.run_record import RunRecord
@@ -41,8 +40,7 @@ def gradients_picture(run: RunRecord) -> tuple[str, str] | None:
     if figure is None:
         return None
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110, format="png")
-    plt.close(figure)
+    figure.savefig(buffer, dpi=DOTS, format="png")
     uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
     return uri, gradients_told(run.name, read_gradients(run.folder))
 

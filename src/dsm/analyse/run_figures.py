@@ -7,14 +7,14 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
+import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dsm.analyse.figures import line_chart, literal, looks_of
+from dsm.analyse.figures import line_chart, literal, looks_of, save_figure
 from dsm.engine.runfolder import read_gradients, read_metrics
 from dsm.errors import UserError
-from dsm.files import written_aside
 
 HEALTH = (
     ("loss", "loss", "lower is better"),
@@ -48,9 +48,7 @@ def draw_run(run: Path) -> list[Path]:
         if figure is None:
             continue
         path = run / "figures" / f"{name}.png"
-        with written_aside(path) as aside:
-            figure.savefig(aside, dpi=110, format="png")
-        plt.close(figure)
+        save_figure(figure, path)
         drawn.append(path)
     return drawn
 
@@ -60,7 +58,7 @@ def draw_health(run: Path) -> Any | None:
     return draw_curves({run.name: read_metrics(run)})
 
 
-def draw_curves(runs: Mapping[str, Metrics]) -> Any | None:
+def draw_curves(runs: Mapping[str, Metrics]) -> Figure | None:
     """A small chart for each figure of :data:`HEALTH` that was logged, with a line for each run.
 
     None where nothing was logged.
@@ -70,9 +68,8 @@ def draw_curves(runs: Mapping[str, Metrics]) -> Any | None:
         return None
     columns, looks = 3, looks_of(list(runs))
     rows = -(-len(shown) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(11, 2.5 * rows + 0.4), squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(11, 2.5 * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
     for axis, (name, title, hint) in zip(axes.flat, shown, strict=False):
         for look, lines in zip(looks, runs.values(), strict=True):
             steps, values = _series(lines, name)
@@ -105,9 +102,7 @@ def save_curves(path: Path, runs: Mapping[str, Metrics]) -> None:
     figure = draw_curves(runs)
     if figure is None:
         raise UserError(f"{path}: the runs logged nothing that could be drawn.")
-    with written_aside(path) as aside:
-        figure.savefig(aside, dpi=110, format=path.suffix[1:])
-    plt.close(figure)
+    save_figure(figure, path)
 
 
 def curve_charts(runs: Mapping[str, Metrics], names: Collection[str]) -> list[str]:
@@ -140,7 +135,7 @@ def _series(lines: Metrics, name: str) -> tuple[list[float], list[float]]:
     return [step for step, _ in known], [value for _, value in known]
 
 
-def draw_gradients(run: Path, name: str | None = None) -> Any | None:
+def draw_gradients(run: Path, name: str | None = None) -> Figure | None:
     """The size of the gradient layer by layer, from the first steps (pale) to the last (dark).
 
     None where it was not logged. ``name``: what to call the run; left out, as its folder.
@@ -150,10 +145,9 @@ def draw_gradients(run: Path, name: str | None = None) -> Any | None:
         return None
     names = list(records[-1]["layers"])
     chosen = [records[int(i)] for i in np.unique(np.linspace(0, len(records) - 1, 6).round())]
-    figure, (above, below) = plt.subplots(
-        2, 1, figsize=(max(8, 0.16 * len(names) + 2), 7), sharex=True, layout="constrained"
-    )
-    colours = plt.get_cmap("viridis_r")(np.linspace(0.1, 1, len(chosen)))
+    figure = Figure(figsize=(max(8, 0.16 * len(names) + 2), 7), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    colours = mpl.colormaps["viridis_r"](np.linspace(0.1, 1, len(chosen)))
     for record, colour in zip(chosen, colours, strict=True):
         rows = np.array([record["layers"].get(name, [np.nan] * 3) for name in names], float)
         label = f"step {record['step']}"

@@ -13,7 +13,7 @@ from typing import Any
 from dsm.engine.bad_videos import LEDGER
 from dsm.engine.runfolder import METRICS, flat, read_metrics, read_record
 from dsm.errors import UserError
-from dsm.evaluate.results import Row, read_results
+from dsm.evaluate.results import RESULTS, Row, read_results
 from dsm.video.ledger import Verdict, read_ledger
 
 NOTHING_LEARNED = frozenset(
@@ -78,7 +78,7 @@ def read_run(folder: Path, name: str) -> RunRecord:
             f"{folder}: has logged no step in {METRICS} yet, so there is nothing to show; "
             "`dsm pretrain --resume` goes on with it."
         )
-    ledger, results = folder / LEDGER, folder / "results.json"
+    ledger, results = folder / LEDGER, folder / RESULTS
     rows = read_results(results) if results.is_file() else []
     if len({row.run for row in rows}) == 1:
         rows = [replace(row, run=name) for row in rows]

@@ -25,7 +25,7 @@ from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, git_revision, lasting
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
-from dsm.evaluate.results import Row, seed_of, write_results
+from dsm.evaluate.results import RESULTS, Row, seed_of, write_results
 from dsm.evaluate.subject import Subject, subject_of
 from dsm.evaluate.variants import VARIANTS, Pictures, VariantFeatures, features_of_variants
 from dsm.files import write_text
@@ -143,7 +143,7 @@ def bias(config: BiasConfig) -> list[Row]:
         # Lists of two folders may have one name.
         rows += rows_of(elsewhere, test=other if other != test else f"{other} (conflict)", seeds=seeds)
     labels = _class_names(config, subjects)
-    write_results(config.out / "results.json", rows, revision=git_revision())
+    write_results(config.out / RESULTS, rows, revision=git_revision())
     write_text(config.out / "classes.csv", classes_csv(judged, labels))
     write_text(config.out / "predictions.csv", predictions_csv(judged, paths, labels))
     for name, one in left_out.items():

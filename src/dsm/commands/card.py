@@ -12,6 +12,7 @@ import tyro
 from dsm.engine.model_card import CARD, write_run_card
 from dsm.engine.progress import console
 from dsm.errors import UserError
+from dsm.evaluate.results import RESULTS
 from dsm.models.weights import read_checkpoint
 
 
@@ -33,7 +34,7 @@ def card(config: CardConfig) -> None:
         raise UserError(f"{config.run}: no such run folder.")
     files = []
     for folder in config.results:
-        file = folder / "results.json" if folder.is_dir() else folder
+        file = folder / RESULTS if folder.is_dir() else folder
         if not file.is_file():
             raise UserError(f"{folder}: holds no results.json; give the folder that a verb wrote with --out.")
         files.append(file)

@@ -24,6 +24,7 @@ from dsm.engine.runfolder import claim_by_settings, claim_file
 from dsm.errors import UserError
 from dsm.files import printable, write_text
 from dsm.video.ledger import USABLE, Verdict, judge_all, ledger_json
+from dsm.video.source import READING_TIME
 
 SHOWN = 40
 MEANING = {
@@ -52,7 +53,7 @@ class CheckConfig:
     """Write a list of the usable videos, with the frames that can be decoded, to this file."""
     frames: int = 16
     """Frames of a clip: videos with fewer are `short`."""
-    timeout: float = 60.0
+    timeout: float = READING_TIME
     """Seconds for each video, and one more for each 2 MB of it, after which its decoder is killed."""
     workers: int = os.cpu_count() or 1
     """Videos decoded side by side."""

@@ -33,11 +33,11 @@ from dsm.engine.runfolder import claim_file, git_revision
 from dsm.errors import UserError
 from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.features import Features, same_dimensions
-from dsm.evaluate.results import Row, run_and_seed, write_results
+from dsm.evaluate.results import RESULTS, Row, run_and_seed, write_results
 from dsm.evaluate.retrieval import retrieve
 from dsm.video.ledger import read_ledger
 
-FILES = ("results.json", "embedding.html", "embedding.png")
+FILES = (RESULTS, "embedding.html", "embedding.png")
 SCENES = "scenes.tsv"
 """What MotionScenes writes beside its lists: each video's scene family."""
 

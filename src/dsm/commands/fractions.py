@@ -29,7 +29,7 @@ from dsm.engine.progress import console
 from dsm.engine.run import train_once
 from dsm.engine.runfolder import claim_by_settings, git_revision, lasting
 from dsm.errors import UserError
-from dsm.evaluate.results import Row, read_results, write_results
+from dsm.evaluate.results import RESULTS, Row, read_results, write_results
 from dsm.models.weights import RANDOM, load_weights
 
 
@@ -94,7 +94,7 @@ def sweep(config: FractionsConfig) -> list[Row]:
         train_once(run, finetune_command)
         if config.data.test is not None:
             rows += [replace(row, run=f"{name}@{label}") for row in _tested(run, config.data.test)]
-            write_results(config.out / "results.json", rows, revision=git_revision())
+            write_results(config.out / RESULTS, rows, revision=git_revision())
     if not rows:
         console.print(f"{config.out}: the runs; nothing is tested, as --data.test is not given.")
         return rows
@@ -138,7 +138,7 @@ def _tested(run: FinetuneConfig, test: Path) -> Sequence[Row]:
     """The test of a finished run, done once, and anew where the list holds something else."""
     out = run.out / "test"
     if is_tested(out, read_list(test, run.data.root)):
-        return read_results(out / "results.json")
+        return read_results(out / RESULTS)
     data = VideoTestData(test, run.data.root, run.data.workers)
     rows = video_test(VideoTestConfig(str(run.out), data, out, overwrite=True))
     renew_card(run.out, ())

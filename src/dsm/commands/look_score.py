@@ -21,7 +21,7 @@ from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, git_revision, lasting
 from dsm.errors import UserError
 from dsm.evaluate.bootstrap import mean_interval
-from dsm.evaluate.results import Row, print_rows, row_of, write_results
+from dsm.evaluate.results import RESULTS, Row, print_rows, row_of, write_results
 from dsm.files import csv_text, write_text
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def score_list(config: LookConfig, looker: Looker, *, run: str, seed: int) -> li
             bar.update(place + 1)
     found = meter.finish()
     rows = rows_of(found, groups, run=run, seed=seed, test=config.video.stem)
-    write_results(config.out / "results.json", rows, revision=git_revision())
+    write_results(config.out / RESULTS, rows, revision=git_revision())
     write_text(config.out / "look.csv", to_csv(found))
     print_rows(rows)
     left = sum(1 for one in found if one.reason)

@@ -13,7 +13,7 @@ from dsm.errors import UserError
 from dsm.evaluate.bootstrap import class_mean_interval
 from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.probe import choose_strength, knn_probe, linear_probe, need_classes
-from dsm.evaluate.results import print_rows, row_of, run_and_seed, share, write_results
+from dsm.evaluate.results import RESULTS, print_rows, row_of, run_and_seed, share, write_results
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ProbeConfig:
 
 def probe_command(config: ProbeConfig) -> None:
     """Probe, print, write."""
-    file = config.out / "results.json"
+    file = config.out / RESULTS
     claim_file(file, overwrite=config.overwrite)
     train, test = load_features(config.train), load_features(config.test)
     need_classes(train)

@@ -23,7 +23,7 @@ from dsm.datasets.lists import VideoList, read_list
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError
-from dsm.evaluate.results import read_told_results
+from dsm.evaluate.results import RESULTS, read_told_results
 
 CURVES = (".png", ".pdf", ".svg")
 
@@ -167,7 +167,7 @@ def read_given(folder: Path) -> Given:
     Raises:
         UserError: it has no results.json of dsm.
     """
-    command, rows = read_told_results(folder / "results.json")
+    command, rows = read_told_results(folder / RESULTS)
     pictures = sorted(path for path in folder.iterdir() if _is_picture(path))
     told = [(path, picture_told(path, rows)) for path in pictures]
     return Given(folder.absolute().name, command, rows, told)

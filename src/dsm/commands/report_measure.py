@@ -30,7 +30,7 @@ from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_by_settings
 from dsm.errors import UserError
 from dsm.evaluate.feature_files import load_features
-from dsm.evaluate.results import read_results
+from dsm.evaluate.results import RESULTS, read_results
 from dsm.files import written_aside
 from dsm.models.weights import list_checkpoints
 
@@ -38,8 +38,8 @@ Measure = Literal["retrieval", "probe", "test", "look", "bias", "embedding"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 WRITTEN_LAST = {
     "retrieval": "classes.csv",
-    "probe": "results.json",
-    "test": "results.json",
+    "probe": RESULTS,
+    "test": RESULTS,
     "look": "look.csv",
     "bias": "variants.png",
 }
@@ -146,7 +146,7 @@ def measure(run: RunRecord, folder: Path, lists: Lists, settings: MeasureSetting
                 console.print(f"{run.name}: {name}", style="bold")
                 shutil.rmtree(out, ignore_errors=True)  # broken off; they begin from the start
                 parts[name](out)
-            found = read_results(out / "results.json")
+            found = read_results(out / RESULTS)
         except UserError as error:
             left_out.append(f"{name}: {error}")
             console.print(f"{run.name}: {left_out[-1]}", style="yellow")

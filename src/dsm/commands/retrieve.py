@@ -18,7 +18,7 @@ from dsm.errors import UserError
 from dsm.evaluate.bootstrap import mean_interval
 from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.features import Features
-from dsm.evaluate.results import Row, row_of, run_and_seed, write_results
+from dsm.evaluate.results import RESULTS, Row, row_of, run_and_seed, write_results
 from dsm.evaluate.retrieval import (
     KS,
     Retrieval,
@@ -30,7 +30,7 @@ from dsm.evaluate.retrieval import (
 )
 from dsm.files import csv_text, write_text
 
-FILES = ("results.json", "neighbours.tsv", "classes.csv", "gallery.html")
+FILES = (RESULTS, "neighbours.tsv", "classes.csv", "gallery.html")
 LISTED = 10
 """Neighbours of each query that are written down."""
 MOST_RANKED = 10**9

@@ -30,7 +30,7 @@ from dsm.engine.progress import console
 from dsm.engine.run import RunConfig, train_once
 from dsm.engine.runfolder import claim_by_settings, flat, git_revision, lasting, plain
 from dsm.errors import UserError
-from dsm.evaluate.results import Row, write_results
+from dsm.evaluate.results import RESULTS, Row, write_results
 from dsm.models.precision import Precision
 from dsm.models.shapes import check_takes
 from dsm.models.weights import load_weights
@@ -176,7 +176,7 @@ def run_recipe(config: RunRecipeConfig) -> None:
                 VideoTestConfig(weights, data, config.out / "test", windows=config.windows, overwrite=True)
             )
             if "finetune" in recipe.stages:
-                renew_card(Path(weights), [config.out / "test" / "results.json"])
+                renew_card(Path(weights), [config.out / "test" / RESULTS])
         elif stage == "retrieve" and recipe.finetune and weights:
             rows = _retrieve(config, finetuning(config, recipe.finetune, weights), weights)
     _report(config, recipe, rows)
@@ -272,7 +272,7 @@ def _report(config: RunRecipeConfig, recipe: Recipe, rows: Sequence[Row]) -> Non
     if not rows:
         console.print(f"{config.out}: done; nothing of it is tested.")
         return
-    write_results(config.out / "results.json", list(rows), revision=git_revision())
+    write_results(config.out / RESULTS, list(rows), revision=git_revision())
     table = Table(title=recipe.name)
     for column in ("metric", "here", "95 % interval", "the paper"):
         table.add_column(column, justify="right")

@@ -32,13 +32,12 @@ from dsm.evaluate.disagreement import (
     read_answers,
 )
 from dsm.evaluate.feature_files import load_features
-from dsm.evaluate.results import Row, print_rows, row_of, run_name, seed_of, share, write_results
+from dsm.evaluate.results import RESULTS, Row, print_rows, row_of, run_name, seed_of, share, write_results
 from dsm.evaluate.video_test import Predictions, check_labels, probabilities_of
 from dsm.files import csv_text, read_object, write_text
 from dsm.models.weights import load_classifier
 
 PROBABILITIES = "probabilities.npz"
-RESULTS = "results.json"
 MARKER = "test.json"
 LIST = "list_digest"
 

@@ -15,7 +15,7 @@ from dsm.datasets.reading import ClipConfig, Reader, crop
 from dsm.datasets.reading_state import BadVideo, ReadingState
 from dsm.errors import UserError
 from dsm.video.sampling import Indices, clips_from, span, timed_windows, uniform_windows
-from dsm.video.source import VideoError
+from dsm.video.source import READING_TIME, VideoError
 
 CORNERS: dict[int, tuple[tuple[float, float], ...]] = {
     1: ((0.5, 0.5),),
@@ -25,9 +25,6 @@ CORNERS: dict[int, tuple[tuple[float, float], ...]] = {
 
 MOST_CLIPS = 4096
 """Of one video, so that a long one fits into memory."""
-
-READING_TIME = 60.0
-"""Seconds that a video may take, where nobody says otherwise: a decoder may never come back."""
 
 CLIPS_A_PASS = 128
 """Of one video that are read in one pass: its whole frames take several times the memory of the crops."""

@@ -33,6 +33,7 @@ from dsm.evaluate.extract import encode, means, to_input
 from dsm.evaluate.feature_files import check_suffix
 from dsm.models.precision import channels_last
 from dsm.models.shapes import check_takes
+from dsm.video.source import READING_TIME
 
 BATCHES_A_PART = 8
 LOOK_EVERY = 0.5
@@ -55,7 +56,7 @@ class ExtractSettings:
     """Videos at a time."""
     workers: int = 1
     """Processes that decode."""
-    timeout: float = 60.0
+    timeout: float = READING_TIME
     """Seconds a video may take to read; of a long one, each 128 clips."""
 
     def __post_init__(self) -> None:

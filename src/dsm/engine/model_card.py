@@ -21,9 +21,9 @@ import jinja2
 from dsm.datasets.lists import UNKNOWN, VideoList
 from dsm.datasets.reading import clip_of
 from dsm.engine.flags import as_flag
-from dsm.engine.run_results import RESULTS, last_logged
+from dsm.engine.run_results import last_logged
 from dsm.engine.runfolder import read_record
-from dsm.evaluate.results import read_told_results
+from dsm.evaluate.results import RESULTS, read_told_results
 from dsm.files import write_text
 from dsm.methods import METHODS
 from dsm.models.weights import RANDOM

@@ -26,16 +26,16 @@ from dsm.engine.processes import (
     trains_on_cpu,
 )
 from dsm.engine.progress import console
-from dsm.engine.run_results import RESULTS
 from dsm.engine.runfolder import claim_folder, flat, git_revision, plain, versions
 from dsm.errors import UserError
-from dsm.evaluate.results import command_line
+from dsm.evaluate.results import RESULTS, command_line
 from dsm.files import write_text
 from dsm.models.pooling import Pooling
 from dsm.models.precision import Precision
 from dsm.models.weights import RANDOM, list_checkpoints
 from dsm.models.zoo import check_name
 from dsm.video.decode import Decoder
+from dsm.video.source import READING_TIME
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class DataConfig:
     """What decodes files; torchcodec is an extra, and torchcodec-cuda wants a GPU and `--data.workers 0`."""
     max_bad: float = 0.05
     """Share of the videos that may turn out to be unreadable; others are taken in their place."""
-    timeout: float = 60.0
+    timeout: float = READING_TIME
     """Seconds that reading one video may take; a worker that hangs on one longer is replaced."""
 
 

@@ -1,4 +1,4 @@
-"""The last numbers of a run, in its folder's ``results.json``."""
+"""The last numbers of a run, in its folder's ``results.json``, which says that it has come to its end."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from typing import Any
 
 from dsm.datasets.lists import VideoList
 from dsm.engine.runfolder import git_revision, read_metrics
-from dsm.evaluate.results import Row, run_name, seed_of, write_results
+from dsm.evaluate.results import RESULTS, Row, run_name, seed_of, write_results
 
-RESULTS = "results.json"
-"""In the folder of a run that has come to its end, and of no other."""
 TRAINED = ("loss", "motion", "top1")
 """What is logged of how good a batch was; see docs/training.md."""
 

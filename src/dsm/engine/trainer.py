@@ -25,11 +25,12 @@ from dsm.engine.optim import build_optimizer, learning_rate
 from dsm.engine.processes import greatest, joined, make_fabric, mean
 from dsm.engine.progress import Clock, Reporter, console, progress, step_note
 from dsm.engine.run import RunConfig, default_settings, lasting_settings, write_record
-from dsm.engine.run_results import RESULTS, write_run_results
+from dsm.engine.run_results import write_run_results
 from dsm.engine.runfolder import RunLog
 from dsm.engine.sync_norm import synchronise_norms
 from dsm.engine.watch import Watch
 from dsm.errors import UserError
+from dsm.evaluate.results import RESULTS
 from dsm.methods.momentum import queue_age
 from dsm.methods.step import StepOutput
 from dsm.models.precision import channels_last, compute_in, fast_in_bf16
@@ -278,10 +279,9 @@ class Trainer:
 
     def _write_end(self, *, done: bool) -> None:
         """Results and card; what can be written anew must not cost a run its end."""
-        run = self.config.out
+        run, watched = self.config.out, self.watch.videos if self.watch else None
         try:
             if done:
-                watched = self.watch.videos if self.watch else None
                 write_run_results(run, self.saved_config, self.videos, watched)
             if not write_run_card(run, self.saved_config, self.step):
                 console.print(f"{run / CARD}: is edited, and stays as it is.")

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dsm.datasets.evaluation_clips import READING_TIME, EvaluationClips
+from dsm.datasets.evaluation_clips import EvaluationClips
 from dsm.datasets.lists import VideoList
 from dsm.datasets.loading import load_clips
 from dsm.datasets.reading import ClipConfig
@@ -20,6 +20,7 @@ from dsm.errors import UserError
 from dsm.evaluate.features import Features
 from dsm.modality import ModalityName, to_network
 from dsm.models.precision import channels_last
+from dsm.video.source import READING_TIME
 
 
 def extract_features(

@@ -19,6 +19,9 @@ from dsm.evaluate.bootstrap import DRAWS, Interval, mean_interval
 from dsm.files import write_text
 from dsm.version import __version__
 
+RESULTS = "results.json"
+"""The file's name, in every folder that holds one."""
+
 
 @dataclass(frozen=True)
 class Row:

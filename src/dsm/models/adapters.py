@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dsm.errors import UserError, nearest
+from dsm.errors import UserError, first_line, nearest
 from dsm.extras import load_extra
 
 # name -> (its config's and its model's class, how it calls its pictures, what more its forward wants)
@@ -139,6 +139,4 @@ def _built(name: str, build: Callable[[], nn.Module]) -> nn.Module:
     try:
         return build()
     except (TypeError, ValueError, AttributeError, ImportError) as error:
-        raise UserError(
-            f"{name}: cannot be built with these settings ({str(error).splitlines()[0]})."
-        ) from None
+        raise UserError(f"{name}: cannot be built with these settings ({first_line(error)}).") from None

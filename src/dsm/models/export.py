@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dsm.errors import UserError
+from dsm.errors import UserError, first_line
 from dsm.extras import load_extra
 from dsm.files import written_aside
 from dsm.models.filling import build_filled
@@ -80,7 +80,7 @@ def build_encoder(tensors: dict[str, Tensor], about: dict[str, Any]) -> nn.Modul
     try:
         return build_filled(build, tensors, about)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"the encoder does not fit its file ({str(error).splitlines()[0]}).") from None
+        raise UserError(f"the encoder does not fit its file ({first_line(error)}).") from None
 
 
 def export_safetensors(path: str | Path, module: nn.Module, about: dict[str, Any], example: Tensor) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dsm.errors import UserError
+from dsm.errors import UserError, first_line
 
 REFUSALS = (RuntimeError, ValueError, IndexError, AssertionError)
 """What networks raise for clips that they do not take."""
@@ -42,8 +42,7 @@ def check_takes(network: nn.Module, shape: Sequence[int]) -> Tensor:
 def refusal(shape: Sequence[int], error: Exception) -> UserError:
     """The sentence for what a network said of a clip of a shape (C, T, H, W)."""
     size = "x".join(str(side) for side in shape)
-    said = (str(error).splitlines() or [type(error).__name__])[0]
     return UserError(
-        f"the network does not take clips of {size} ({said}); see the flags of clips "
+        f"the network does not take clips of {size} ({first_line(error)}); see the flags of clips "
         "that end in frames and size."
     )

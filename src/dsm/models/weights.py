@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import nn
 
-from dsm.errors import UserError, has_control
+from dsm.errors import UserError, first_line, has_control
 from dsm.models.export import build_encoder, check_format
 from dsm.models.filling import build_filled
 from dsm.models.foreign import LoadReport, build, find_tensors, recognise
@@ -223,7 +223,7 @@ def _load_ours(weights: str | Path, state: dict[str, Any], head: Head | None) ->
         name = str(config["method"])
         _check_names(name, *(classes or ()))
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"{weights}: what it holds does not fit ({str(error).splitlines()[0]}).") from None
+        raise UserError(f"{weights}: what it holds does not fit ({first_line(error)}).") from None
     return LoadedEncoder(module, name, config, step=state.get("step"), classes=classes)
 
 

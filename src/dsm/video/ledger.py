@@ -23,6 +23,7 @@ from dsm.video.decode import probe, read_frames
 from dsm.video.folder import frame_files, read_pictures
 from dsm.video.pack import in_pack
 from dsm.video.source import (
+    READING_TIME,
     Deadline,
     EmptyVideoError,
     NoVideoError,
@@ -137,7 +138,7 @@ def judge_all(
     paths: Sequence[str | Path],
     *,
     clip_frames: int = 1,
-    seconds: float = 60.0,
+    seconds: float = READING_TIME,
     workers: int = 2,
     on_verdict: Callable[[Verdict], None] = lambda verdict: None,
 ) -> list[Verdict]:

@@ -36,6 +36,9 @@ FORMATS = (
 MAX_PIXELS = 2**26
 """Pixels of the largest picture that is decoded: 8192 x 8192."""
 
+READING_TIME = 60.0
+"""Seconds that a video may take, where nobody says otherwise: a decoder may never come back."""
+
 Source = str | Path | bytes
 """A video file by its path, or its content."""
 

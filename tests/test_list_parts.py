@@ -1,0 +1,110 @@
+"""Parts of lists: subsets, splits, groups, leaks; and what they know of their labels."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_cli import dsm
+
+from dsm.commands.subset import SplitConfig, SubsetConfig, split_command, subset_command
+from dsm.datasets.groups import groups_of
+from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.datasets.splits import split_by_group, subset
+from dsm.errors import UserError
+
+
+@pytest.mark.parametrize("verb", [["subset", "--fraction", "0.5"], ["split"]])
+def test_a_seed_below_zero_is_told(verb: list[str], small_list: Path, tmp_path: Path) -> None:
+    out = dsm("data", verb[0], small_list, *verb[1:], "--out", tmp_path / "out", "--seed", "-1")
+    assert out.returncode == 2
+    assert "seed must not be below 0" in out.stderr
+
+
+@given(st.lists(st.integers(-1, 4), min_size=1, max_size=300), st.integers(0, 5))
+def test_subsets_are_balanced_and_nested(labels: list[int], seed: int) -> None:
+    array = np.array(labels)
+    parts = [set(subset(array, fraction, seed).tolist()) for fraction in (0.01, 0.1, 0.5, 1.0)]
+    for small, large in itertools.pairwise(parts):
+        assert small <= large
+    assert parts[-1] == set(range(len(labels)))
+    for fraction, part in zip((0.01, 0.1, 0.5), parts, strict=False):
+        for label in set(labels):
+            members = labels.count(label)
+            assert sum(labels[place] == label for place in part) == max(round(fraction * members), 1)
+
+
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=200), st.integers(0, 5), st.floats(0.1, 0.9))
+def test_groups_are_never_parted(groups: list[int], seed: int, share: float) -> None:
+    names = [f"g{group}" for group in groups]
+    if len(set(names)) < 2:
+        return
+    test = split_by_group(names, share, seed)
+    assert 0 < test.sum() < len(test)
+    for name in set(names):
+        assert len({bool(there) for there, group in zip(test, names, strict=True) if group == name}) == 1
+    largest = max(names.count(name) for name in set(names))
+    assert abs(test.sum() - share * len(names)) <= largest
+
+
+def test_split_and_leaks_agree(tmp_path: Path) -> None:
+    names = [f"camera{index % 7}/clip{index}.mp4" for index in range(70)]
+    none = np.full(70, -1)
+    write_list(tmp_path / "all.txt", VideoList(names, none, none, tmp_path))
+    regex = "camera[0-9]+"
+    assert (
+        dsm("data", "split", tmp_path / "all.txt", "--group-regex", regex, "--out", tmp_path).returncode == 0
+    )
+    train, test = tmp_path / "train.txt", tmp_path / "test.txt"
+    assert sorted([*read_list(train).paths, *read_list(test).paths]) == sorted(names)
+    assert dsm("data", "leaks", train, test, "--group-regex", regex).returncode == 0
+    leaking = dsm("data", "leaks", tmp_path / "all.txt", test, "--group-regex", regex)
+    assert leaking.returncode == 2
+    assert "groups are in both" in leaking.stderr
+    table = tmp_path / "groups.csv"
+    table.write_text("path,group\n" + "".join(f"{name},{name.partition('/')[0]}\n" for name in names))
+    before = read_list(test).paths
+    by_table = ("--groups", table)
+    assert (
+        dsm("data", "split", tmp_path / "all.txt", *by_table, "--out", tmp_path, "--overwrite").returncode
+        == 0
+    )
+    assert read_list(test).paths == before
+    assert dsm("data", "leaks", train, test, *by_table).returncode == 0
+    assert dsm("data", "leaks", tmp_path / "all.txt", test, *by_table).returncode == 2
+
+
+def test_parts_of_a_list_whose_videos_lie_elsewhere_find_them(small_list: Path, tmp_path: Path) -> None:
+    folder, lists = small_list.parent, tmp_path / "lists"
+    lists.mkdir()
+    moved = small_list.rename(lists / "list.txt")
+    split_command(SplitConfig(moved, tmp_path / "parts", root=folder, test_share=0.5))
+    subset_command(SubsetConfig(moved, 0.5, tmp_path / "half" / "list.txt", root=folder))
+    for name in ("parts/train.txt", "parts/test.txt", "half/list.txt"):
+        part = read_list(tmp_path / name)
+        assert all(part.file(place).is_file() for place in range(len(part)))
+
+
+def test_parts_of_a_list_know_what_its_labels_are_called(small_list: Path, tmp_path: Path) -> None:
+    (small_list.parent / "classes.txt").write_text("walk\nwave\n", encoding="utf-8")
+    parts = tmp_path / "parts"
+    split_command(SplitConfig(small_list, parts, test_share=0.5))
+    assert (parts / "classes.txt").read_text(encoding="utf-8") == "walk\nwave\n"
+    assert read_list(parts / "train.txt").file(0).is_file()
+    (parts / "classes.txt").write_text("mine\n", encoding="utf-8")
+    with pytest.raises(UserError, match="names other classes"):
+        subset_command(SubsetConfig(small_list, 0.5, parts / "half.txt"))
+    assert (parts / "classes.txt").read_text(encoding="utf-8") == "mine\n", "what lies there stays"
+    assert not (parts / "half.txt").exists()
+    (small_list.parent / "classes.txt").unlink()
+    with pytest.raises(UserError, match="and none lie beside"):
+        subset_command(SubsetConfig(small_list, 0.5, parts / "half.txt"))
+
+
+def test_groups_may_be_found_by_alternatives() -> None:
+    assert groups_of(["cam12/a.mp4", "site7/b.mp4"], r"cam(\d+)|site(\d+)") == ["12", "7"]
+    assert groups_of(["cam12/a.mp4"], r"cam\d+") == ["cam12"]
