@@ -8,6 +8,7 @@ from pathlib import Path
 import tyro
 
 from dsm.datasets.motionscenes import Preset, holds_others, with_overrides, write_motionscenes
+from dsm.datasets.worlds import WorldName
 from dsm.engine.progress import console, progress
 from dsm.errors import UserError
 from dsm.files import empty_folder
@@ -21,6 +22,9 @@ class SynthConfig:
     """Folder to write; an unfinished one is finished."""
     preset: Preset = "demo"
     """`demo` for minutes on a laptop; `full` is larger and much harder."""
+    world: WorldName = "scenes"
+    """`scenes`: shapes before patterns. `dots`: actor and scene of the same dots, so that only motion shows the
+    actor. `walkers`: people in rooms and streets. `drone`: a vehicle from above, over ground that moves."""
     scene_correlation: float | None = None
     """How often a motion is seen on its own scene family, in train and test (0 to 1)."""
     motions: int | None = None
@@ -49,6 +53,7 @@ def synth(config: SynthConfig) -> None:
     """Write the videos and lists, with a progress bar."""
     settings = with_overrides(
         config.preset,
+        world=config.world,
         scene_correlation=config.scene_correlation,
         motions=config.motions,
         train=config.train,

@@ -9,7 +9,7 @@ the label from the scene, and one can measure whether it did:
 - ``test_free.txt``                families that no training video shows
 
 Files are H.264 mp4, lists are ``path label frames``; ``scenes.tsv`` tells each video's family.
-The same settings and seed give the same videos. What is drawn is in ``scenery.py``.
+The same settings and seed give the same videos. What motions and scenes are, a *world* says (``worlds.py``).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.datasets import scenery
 from dsm.datasets.classes import write_classes
-from dsm.datasets.motions import MOTIONS, TAU
+from dsm.datasets.world import Shot
+from dsm.datasets.worlds import WORLDS, WorldName
 from dsm.errors import UserError
 from dsm.files import read_object, write_text
 from dsm.video.write import write_video
@@ -42,6 +42,8 @@ MARKER = "motionscenes.json"
 class MotionScenesConfig:
     """What a MotionScenes folder holds. The presets are in :data:`PRESETS`."""
 
+    world: WorldName = "scenes"
+    """What actors and scenes are, and how they are drawn."""
     motions: int = 10
     """How many motion classes, from the first of the table on."""
     train: int = 1000
@@ -66,8 +68,13 @@ class MotionScenesConfig:
     """Same seed and settings, same videos."""
 
     def __post_init__(self) -> None:
-        if not 2 <= self.motions <= len(MOTIONS):
-            raise UserError(f"motions must be 2 to {len(MOTIONS)}, not {self.motions}.")
+        if self.world not in WORLDS:
+            raise UserError(f"world must be one of {', '.join(WORLDS)}, not {self.world}.")
+        world = WORLDS[self.world]
+        if not 2 <= self.motions <= len(world.motions):
+            raise UserError(f"motions must be 2 to {len(world.motions)}, not {self.motions}.")
+        if self.bystanders and not world.bystanders:
+            raise UserError(f"The world {self.world} has no bystanders; set bystanders to 0.")
         if not 0 <= self.scene_correlation <= 1:
             raise UserError(f"scene-correlation must be 0 to 1, not {self.scene_correlation}.")
         if self.size % 2 or self.size < 16:
@@ -103,12 +110,13 @@ class VideoPlan:
 
 def motion_names(config: MotionScenesConfig) -> list[str]:
     """The names of its motions, by label."""
-    return list(MOTIONS)[: config.motions]
+    return list(WORLDS[config.world].motions[: config.motions])
 
 
 def plan_split(config: MotionScenesConfig, split: str) -> list[VideoPlan]:
     """Which motion on which scene family, video by video; motions in equal numbers."""
-    families = scenery.TRAINING_FAMILIES
+    world = WORLDS[config.world]
+    families = world.training_families
     tie = np.random.default_rng([config.seed, 99]).permutation(len(families))
     owned = {families[place] for place in tie[: config.motions]}
     rng = np.random.default_rng([config.seed, 100 + SPLITS.index(split)])
@@ -118,7 +126,7 @@ def plan_split(config: MotionScenesConfig, split: str) -> list[VideoPlan]:
         own = families[tie[motion % len(families)]]
         others = [family for family in families if family != own and family in owned]
         if split == "test_free":
-            family = str(rng.choice(scenery.FREE_FAMILIES))
+            family = str(rng.choice(world.free_families))
         elif split == "test_conflict" or rng.random() >= config.scene_correlation:
             family = str(rng.choice(others))
         else:
@@ -127,58 +135,20 @@ def plan_split(config: MotionScenesConfig, split: str) -> list[VideoPlan]:
     return plans
 
 
-def _wander(frames: int, rng: np.random.Generator, channels: int) -> NDArray[np.float32]:
-    """Slow, smooth random curves of unit size, shape (T, channels)."""
-    t = np.arange(frames, dtype=np.float32)[:, None] / 24
-    waves = np.sum([
-        np.sin(TAU * (rng.uniform(0.3, 1.6, channels) * t + rng.random(channels))) for _ in range(3)
-    ], axis=0)  # fmt: skip
-    return (waves / 1.5).astype(np.float32)
-
-
 def render(config: MotionScenesConfig, plan: VideoPlan) -> NDArray[np.uint8]:
     """Draw one video: uint8 RGB, shape (frames, size, size, 3)."""
-    rng = np.random.default_rng([config.seed, SPLITS.index(plan.split), plan.index])
-    total, size = config.frames, config.size
-    margin = 0.08
-    border = round(margin * size)
-    scene = scenery.paint_scene(plan.family, size, margin, config.contrast, rng)
-
-    offsets = np.clip(np.rint(_wander(total, rng, 2) * config.shake * size), -border, border).astype(int)
-    frames = np.stack([
-        scene[border + dy : border + dy + size, border + dx : border + dx + size] for dx, dy in offsets
-    ])  # fmt: skip
-
-    for _ in range(config.bystanders):
-        start, velocity = rng.uniform(-0.5, 0.5, 2), rng.normal(0, 0.012, 2)
-        path = (start + velocity * np.arange(total)[:, None] + 0.6) % 1.2 - 0.6
-        ones = np.ones(total, np.float32)
-        bystander = scenery.random_actor(0.5 * rng.uniform(*config.radius), rng)
-        scenery.draw_actor(frames, bystander, path[:, 0], path[:, 1], ones, 0 * ones)
-
-    actor = scenery.random_actor(rng.uniform(*config.radius), rng)
-    period = rng.uniform(20, 28)  # frames a cycle
-    time = (np.arange(total, dtype=np.float32) / period + rng.random()).astype(np.float32)
-    pose = list(MOTIONS.values())[plan.motion](time)
-    reach, strength = rng.uniform(0.17, 0.23), rng.uniform(0.85, 1.15)
-    home = rng.uniform(-0.06, 0.06, 2)
-    shake = offsets / size  # the camera's: everything in the picture moves against it
-    still = np.zeros(total)
-    scenery.draw_actor(
-        frames,
-        actor,
-        x=home[0] + reach * pose.x - shake[:, 0],
-        y=home[1] + reach * pose.y - shake[:, 1],
-        scale=1 + strength * (pose.scale - 1) + still,
-        angle=pose.angle + still,
+    world = WORLDS[config.world]
+    shot = Shot(
+        motion=world.motions[plan.motion],
+        family=plan.family,
+        frames=config.frames,
+        size=config.size,
+        radius=config.radius,
+        contrast=config.contrast,
+        shake=config.shake,
+        bystanders=config.bystanders,
     )
-
-    light = 1 + rng.uniform(0, 0.12) * _wander(total, rng, 1)[:, :, None, None]
-    frames *= light.astype(np.float32)
-    frames += np.float32(0.012) * rng.standard_normal(frames.shape, dtype=np.float32)
-    np.clip(frames, 0, 1, out=frames)
-    frames *= 255
-    return frames.astype(np.uint8)
+    return world.render(shot, np.random.default_rng([config.seed, SPLITS.index(plan.split), plan.index]))
 
 
 def _write_one(config: MotionScenesConfig, out: str, plan: VideoPlan) -> None:
@@ -261,7 +231,11 @@ def holds_others(out: Path, config: MotionScenesConfig) -> bool:
 
 
 def _told(config: MotionScenesConfig) -> dict[str, Any]:
-    return {"format": FORMAT, **json.loads(json.dumps(asdict(config)))}
+    """What a marker says: the settings. Folders from before there were worlds name none, and are `scenes`."""
+    settings = json.loads(json.dumps(asdict(config)))
+    if config.world == "scenes":
+        del settings["world"]
+    return {"format": FORMAT, **settings}
 
 
 def _read_marker(marker: Path) -> dict[str, Any] | None:
@@ -271,5 +245,12 @@ def _read_marker(marker: Path) -> dict[str, Any] | None:
 
 
 def with_overrides(preset: Preset, **changes: object) -> MotionScenesConfig:
-    """A preset with some of its settings changed; None leaves one as it is."""
+    """A preset with some of its settings changed; None leaves one as it is.
+
+    Raises:
+        UserError: settings that make no sense, or a preset that a world does not have.
+    """
+    world = changes.get("world") or "scenes"
+    if preset == "full" and world != "scenes":
+        raise UserError(f"The preset full is of the world scenes; change settings of demo for {world}.")
     return replace(PRESETS[preset], **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]
