@@ -142,13 +142,13 @@ def render(shot: Shot, rng: np.random.Generator) -> NDArray[np.uint8]:
     shape = SHAPES[str(rng.choice(ACTORS))]
     radius, turn = rng.uniform(*shot.radius), rng.uniform(0, 2 * np.pi)
     pose = MOTIONS[shot.motion](cycles(total, rng))
-    reach, strength = rng.uniform(0.17, 0.23), rng.uniform(0.85, 1.15)
+    reach, depth = rng.uniform(0.17, 0.23), rng.uniform(0.85, 1.15)
     home = rng.uniform(-0.06, 0.06, 2)
     camera = np.clip(wander(total, rng, 2) * shot.shake, -MARGIN, MARGIN)
     still = np.zeros(total)
     x = (home[0] + reach * pose.x - camera[:, 0] + still)[:, None]
     y = (home[1] + reach * pose.y - camera[:, 1] + still)[:, None]
-    scale = (1 + strength * (pose.scale - 1) + still)[:, None]
+    scale = (1 + depth * (pose.scale - 1) + still)[:, None]
     angle = (pose.angle + turn + still)[:, None]
 
     dot = family.radius * rng.uniform(0.92, 1.08)
@@ -178,9 +178,11 @@ def render(shot: Shot, rng: np.random.Generator) -> NDArray[np.uint8]:
     tint = rng.normal(0, 0.03)
     hue, saturation, value = family.ground
     ground = hsv((hue + tint) % 1, saturation * rng.uniform(0.8, 1), min(1, value * rng.uniform(0.85, 1.1)))
-    hues = (rng.choice(family.hues, px.shape[1]) + tint) % 1
-    strengths = np.clip(rng.uniform(0.45, 0.9) + rng.uniform(-0.1, 0.1, px.shape[1]), 0, 1)
-    colours = np.stack([hsv(h, s, family.value) for h, s in zip(hues, strengths, strict=True)])
+    # A colour is white or grey at no saturation, and pure at full; between them it is a mixture.
+    pure = np.stack([hsv((hue + tint) % 1, 1, family.value) for hue in family.hues])
+    pick = rng.integers(len(pure), size=px.shape[1])
+    strength = np.clip(rng.uniform(0.45, 0.9) + rng.uniform(-0.1, 0.1, (len(pick), 1)), 0, 1)
+    colours = family.value + strength * (pure[pick] - family.value)
     colours = ground + min(1.0, 0.35 + shot.contrast) * (colours - ground)
     return expose(draw_dots(px, py, shown, colours, ground, dot, shot.size), rng)
 

@@ -181,15 +181,19 @@ def draw_vehicle(
     x, y, angle = (np.asarray(curve, np.float32) for curve in (x, y, angle))
     length = (np.float32(radius) * np.asarray(scale, np.float32))[:, None, None]
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
-    px, py = (axis[None, None, :] - x[:, None, None]) / length, (axis[None, :, None] - y[:, None, None]) / length
-    c, s = np.cos(angle)[:, None, None], np.sin(angle)[:, None, None]
+    px, py = np.broadcast_arrays(axis - x[:, None, None], axis[:, None] - y[:, None, None])
+    near = np.hypot(px, py) < 1.5 * length  # all of it and of its shadow is there
+    px, py, length = (np.broadcast_to(part, near.shape)[near] for part in (px, py, length))
+    c, s = (np.broadcast_to(part[:, None, None], near.shape)[near] for part in (np.cos(angle), np.sin(angle)))
+    px, py = px / length, py / length
     width, corner = np.float32(rng.uniform(0.5, 0.62)), np.float32(rng.uniform(0.15, 0.4))
     pixel = 1 / (length * size)
+    paint = frames[near]
     # The sun stands still: a shadow falls the same way whatever the vehicle's angle.
     sun = rng.uniform(0, TAU)
     dx, dy = np.float32(0.16 * np.cos(sun)), np.float32(0.16 * np.sin(sun))
     shade = _box(c * (px - dx) + s * (py - dy), c * (py - dy) - s * (px - dx), 1, width, corner)
-    frames *= 1 - np.float32(0.55) * np.clip(0.5 - shade / np.float32(0.22), 0, 1)[..., None]
+    paint *= 1 - np.float32(0.55) * np.clip(0.5 - shade / np.float32(0.22), 0, 1)[:, None]
 
     u, v = c * px + s * py, c * py - s * px
     hue = rng.random()
@@ -199,14 +203,16 @@ def draw_vehicle(
     distance = _box(u, v, 1, width, corner)
 
     def layer(inside: Array, colour: Array) -> None:
-        cover = np.clip(0.5 - inside / pixel, 0, 1)[..., None].astype(np.float32)
-        np.add(frames, cover * (colour - frames), out=frames)
+        cover = np.clip(0.5 - inside / pixel, 0, 1)[:, None].astype(np.float32)
+        some = np.flatnonzero(cover)
+        paint[some] += cover[some] * (colour - paint[some])
 
     layer(distance, 0.35 * body)
     layer(distance + 1.3 * pixel, body)
     layer(np.hypot(u - 0.84, np.abs(v) - 0.6 * width) - 0.15, lamp)
     layer(_box(u - 0.36, v, 0.2, 0.82 * width, 0.1), glass)
     layer(_box(u + 0.4, v, 0.42, 0.72 * width, 0.1), roof)
+    frames[near] = paint
 
 
 def render(shot: Shot, rng: np.random.Generator) -> NDArray[np.uint8]:
