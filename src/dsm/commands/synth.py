@@ -23,8 +23,8 @@ class SynthConfig:
     preset: Preset = "demo"
     """`demo` for minutes on a laptop; `full` is larger and much harder."""
     world: WorldName = "scenes"
-    """`scenes`: shapes before patterns. `dots`: actor and scene of the same dots, so that only motion shows the
-    actor. `walkers`: people in rooms and streets. `drone`: a vehicle from above, over ground that moves."""
+    """`scenes`: shapes before patterns. `dots`: actor and scene of the same dots, so that only motion tells
+    them apart. `walkers`: people in rooms and streets. `drone`: a vehicle from above, over moving ground."""
     scene_correlation: float | None = None
     """How often a motion is seen on its own scene family, in train and test (0 to 1)."""
     motions: int | None = None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.datasets.motions import MOTIONS
+from dsm.datasets.motions import MOTIONS, TAU
 from dsm.datasets.scenery import SHAPES, hsv
 from dsm.datasets.world import MARGIN, Array, Shot, World, cycles, expose, wander
 
@@ -136,11 +136,25 @@ def draw_dots(
     return np.ascontiguousarray(frames, np.float32)
 
 
-def render(shot: Shot, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Draw one video: uint8 RGB, shape (frames, size, size, 3)."""
-    family, total = FAMILIES[shot.family], shot.frames
+@dataclass(frozen=True)
+class Cast:
+    """The dots of a video."""
+
+    x: Array
+    """Centres in units of the frame, shape (T, N)."""
+    y: Array
+    """As ``x``."""
+    shown: NDArray[np.bool_]
+    """Which dots are there, (T, N): of the scene's, those that the actor does not cover."""
+    actor: NDArray[np.bool_]
+    """Which dots are the actor's, (N,)."""
+
+
+def place_dots(shot: Shot, family: Family, dot: float, rng: np.random.Generator) -> Cast:
+    """Dots of radius ``dot`` (in units of the frame) for every frame of a video."""
+    total = shot.frames
     shape = SHAPES[str(rng.choice(ACTORS))]
-    radius, turn = rng.uniform(*shot.radius), rng.uniform(0, 2 * np.pi)
+    radius, turn = rng.uniform(*shot.radius), rng.uniform(0, TAU)
     pose = MOTIONS[shot.motion](cycles(total, rng))
     reach, depth = rng.uniform(0.17, 0.23), rng.uniform(0.85, 1.15)
     home = rng.uniform(-0.06, 0.06, 2)
@@ -150,41 +164,47 @@ def render(shot: Shot, rng: np.random.Generator) -> NDArray[np.uint8]:
     y = (home[1] + reach * pose.y - camera[:, 1] + still)[:, None]
     scale = (1 + depth * (pose.scale - 1) + still)[:, None]
     angle = (pose.angle + turn + still)[:, None]
+    c, s = np.cos(angle), np.sin(angle)
 
-    dot = family.radius * rng.uniform(0.92, 1.08)
     density = family.cover * rng.uniform(0.9, 1.1) / (np.pi * dot**2)
-    ground_dots, _ = scatter(family, 0.5 + MARGIN + dot, density, rng)
+    scene, _ = scatter(family, 0.5 + MARGIN + dot, density, rng)
+    sx, sy = scene[:, 0] - camera[:, :1], scene[:, 1] - camera[:, 1:]
+    du, dv = (sx - x) / (radius * scale), (sy - y) / (radius * scale)
+    covered = np.asarray(shape(c * du + s * dv, -s * du + c * dv) < 0)
+
+    # As many as the largest actor holds; a smaller one shows a share of them.
     largest = float(scale.max())
-    actor_dots, rank = scatter(family, 1.35 * radius, density * largest**2, rng)
+    own, rank = scatter(family, 1.35 * radius, density * largest**2, rng)
+    within = np.asarray(shape(own[:, 0] / radius, own[:, 1] / radius) < 0)
+    own, rank = own[within], rank[within]
+    ax = x + scale * (c * own[:, 0] - s * own[:, 1])
+    ay = y + scale * (s * own[:, 0] + c * own[:, 1])
 
-    def inside(u: Array, v: Array) -> NDArray[np.bool_]:
-        """Of places in the frame, shape (T, N): whether the actor is there."""
-        du, dv = (u - x) / (radius * scale), (v - y) / (radius * scale)
-        c, s = np.cos(angle), np.sin(angle)
-        return np.asarray(shape(c * du + s * dv, -s * du + c * dv) < 0)
-
-    sx, sy = ground_dots[:, 0] - camera[:, :1], ground_dots[:, 1] - camera[:, 1:]
-    u, v = actor_dots[:, 0] / radius, actor_dots[:, 1] / radius
-    own = (shape(u, v) < 0) & (rank < (scale / largest) ** 2)
-    c, s = scale * np.cos(angle), scale * np.sin(angle)
-    ax = x + c * actor_dots[:, 0] - s * actor_dots[:, 1]
-    ay = y + s * actor_dots[:, 0] + c * actor_dots[:, 1]
     px, py = np.concatenate([sx, ax], 1), np.concatenate([sy, ay], 1)
-    shown = np.concatenate([~inside(sx, sy), own], 1)
     lost = rng.random(px.shape) < REDRAWN
-    px = np.where(lost, rng.uniform(-0.5, 0.5, px.shape), px)
-    py = np.where(lost, rng.uniform(-0.5, 0.5, py.shape), py)
+    return Cast(
+        x=np.where(lost, rng.uniform(-0.5, 0.5, px.shape), px),
+        y=np.where(lost, rng.uniform(-0.5, 0.5, py.shape), py),
+        shown=np.concatenate([~covered, rank < (scale / largest) ** 2], 1),
+        actor=np.arange(px.shape[1]) >= len(scene),
+    )
 
+
+def render(shot: Shot, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Draw one video: uint8 RGB, shape (frames, size, size, 3)."""
+    family = FAMILIES[shot.family]
+    dot = family.radius * rng.uniform(0.92, 1.08)
+    cast = place_dots(shot, family, dot, rng)
     tint = rng.normal(0, 0.03)
     hue, saturation, value = family.ground
     ground = hsv((hue + tint) % 1, saturation * rng.uniform(0.8, 1), min(1, value * rng.uniform(0.85, 1.1)))
     # A colour is white or grey at no saturation, and pure at full; between them it is a mixture.
     pure = np.stack([hsv((hue + tint) % 1, 1, family.value) for hue in family.hues])
-    pick = rng.integers(len(pure), size=px.shape[1])
+    pick = rng.integers(len(pure), size=len(cast.actor))
     strength = np.clip(rng.uniform(0.45, 0.9) + rng.uniform(-0.1, 0.1, (len(pick), 1)), 0, 1)
     colours = family.value + strength * (pure[pick] - family.value)
     colours = ground + min(1.0, 0.35 + shot.contrast) * (colours - ground)
-    return expose(draw_dots(px, py, shown, colours, ground, dot, shot.size), rng)
+    return expose(draw_dots(cast.x, cast.y, cast.shown, colours, ground, dot, shot.size), rng)
 
 
 DOTS = World(

@@ -151,7 +151,7 @@ def fly(family: str, shot: Shot, rng: np.random.Generator) -> NDArray[np.float32
         c, s, half = np.cos(angle) / factor, np.sin(angle) / factor, size / 2
         affine = (c, -s, at[0] - half * (c - s), s, c, at[1] - half * (s + c))
         view = canvas.transform((size, size), Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR)
-        frames[index] = view
+        frames[index] = np.asarray(view)
     frames *= np.float32(1 / 255)
     return frames
 
@@ -159,7 +159,11 @@ def fly(family: str, shot: Shot, rng: np.random.Generator) -> NDArray[np.float32
 def _box(u: Array, v: Array, length: float, width: float, corner: float) -> Array:
     """Signed distance to a box with round corners, half as long as ``length`` and ``width`` say."""
     across, along = np.abs(v) - width + corner, np.abs(u) - length + corner
-    return np.hypot(np.maximum(along, 0), np.maximum(across, 0)) + np.minimum(np.maximum(along, across), 0) - corner
+    return (
+        np.hypot(np.maximum(along, 0), np.maximum(across, 0))
+        + np.minimum(np.maximum(along, across), 0)
+        - corner
+    )
 
 
 def draw_vehicle(
@@ -186,7 +190,7 @@ def draw_vehicle(
     px, py, length = (np.broadcast_to(part, near.shape)[near] for part in (px, py, length))
     c, s = (np.broadcast_to(part[:, None, None], near.shape)[near] for part in (np.cos(angle), np.sin(angle)))
     px, py = px / length, py / length
-    width, corner = np.float32(rng.uniform(0.5, 0.62)), np.float32(rng.uniform(0.15, 0.4))
+    width, corner = rng.uniform(0.5, 0.62), rng.uniform(0.15, 0.4)
     pixel = 1 / (length * size)
     paint = frames[near]
     # The sun stands still: a shadow falls the same way whatever the vehicle's angle.
