@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from light import measure_light
+from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit
 from trial import Trial
 
@@ -25,7 +27,7 @@ from dsm.evaluate.features import Features
 from dsm.evaluate.probe import linear_probe
 from dsm.evaluate.results import RESULTS, Row, read_results, row_of, share
 from dsm.evaluate.retrieval import kept_apart, recall_rows, retrieve
-from dsm.models.weights import load_weights
+from dsm.models.weights import list_checkpoints, load_weights
 
 
 def measure_features(trial: Trial) -> list[Row]:
@@ -40,9 +42,9 @@ def measure_features(trial: Trial) -> list[Row]:
     return rows
 
 
-def features_of(trial: Trial, *lists: Path) -> list[Features]:
-    """Of the videos of each list, by the trial's encoder."""
-    encoder = load_weights(trial.weights).module
+def features_of(trial: Trial, *lists: Path, weights: str | None = None) -> list[Features]:
+    """Of the videos of each list, by the trial's encoder, or by other weights."""
+    encoder = load_weights(weights or trial.weights).module
     return [
         extract_by_all([encoder], read_list(file, trial.config.data.root), trial.config.clip, batch_size=32,
                        windows=trial.windows, workers=0)[0]
@@ -57,10 +59,9 @@ def measure_other_groups(trial: Trial) -> list[Row]:
     share of them that found it.
     """
     (all_,) = features_of(trial, trial.tests[0])
-    groups = find_groups(all_.paths, file=trial.groups, regex="") or all_.paths
     named = trial.name, trial.config.seed, trial.tests[0].stem
-    found = retrieve(all_, all_, apart=kept_apart(all_, all_, (groups, groups)))
-    rows = [share(*named, "R@1", found.recall(1), groups=groups)]
+    groups, hits = among_other_groups(all_, trial.groups)
+    rows = [share(*named, "R@1", hits, groups=groups)]
     asked, right = np.zeros(len(all_)), np.zeros(len(all_))
     splits = GroupShuffleSplit(SPLITS, test_size=0.3, random_state=0)
     for train, test in splits.split(groups, groups=groups):
@@ -73,6 +74,58 @@ def measure_other_groups(trial: Trial) -> list[Row]:
 
 
 SPLITS = 20
+
+
+def among_other_groups(features: Features, table: Path | None) -> tuple[list[str], NDArray[np.bool_]]:
+    """The group of each video, and whether its nearest video of another group is of its class."""
+    groups = find_groups(features.paths, file=table, regex="") or features.paths
+    found = retrieve(features, features, apart=kept_apart(features, features, (groups, groups)))
+    return groups, found.recall(1)
+
+
+def measure_confounded(trial: Trial) -> list[Row]:
+    """R@1 and a probe where each scene shows one class in training and only others in the test.
+
+    An encoder that remembers the scene scores 0. Intervals draw whole groups.
+    """
+    train, test = features_of(trial, *trial.confounded)
+    groups = find_groups(test.paths, file=trial.groups, regex="") or test.paths
+    named = trial.name, trial.config.seed, trial.tests[0].stem
+    nearest, probed = retrieve(train, test).recall(1), linear_probe(train, [test])[0]
+    return [
+        share(*named, "confounded_R@1", nearest, groups=groups),
+        share(*named, "confounded_linear_probe", probed, groups=groups),
+    ]
+
+
+def measure_curve(trial: Trial) -> list[Row]:
+    """On the way: R@1 at each checkpoint, *motion* a third of the way, minutes a step; health at the end."""
+    test, run = trial.tests[0], trial.folder / "run"
+    named = trial.name, trial.config.seed, test.stem
+    rows = []
+    for checkpoint in list_checkpoints(run):
+        if trial.groups:
+            (all_,) = features_of(trial, test, weights=str(checkpoint))
+            hits = among_other_groups(all_, trial.groups)[1]
+        else:
+            train, asked = features_of(trial, trial.config.data.train, test, weights=str(checkpoint))
+            hits = retrieve(train, asked).recall(1)
+        rows.append(share(*named, f"R@1_at_{int(checkpoint.stem.removeprefix('step_'))}", hits))
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    steps = lines[-1]["step"]
+    third = [line["motion"] for line in lines if "motion" in line and steps / 4 < line["step"] <= steps / 3]
+    seconds = [line["wait_seconds"] + line["work_seconds"] for line in lines if "work_seconds" in line]
+    told = {"minutes_a_step": np.median(seconds) / 60}
+    if third:
+        told["motion_at_third"] = np.mean(third)
+    last = [line for line in lines if line["step"] > 0.9 * steps]
+    for name in HEALTH:
+        if values := [line[name] for line in last if line.get(name) is not None]:
+            told[f"health_{name}"] = np.mean(values)
+    return [*rows, *(Row(*named, name, float(value), None, None, 1) for name, value in told.items())]
+
+
+HEALTH = ("motion", "alignment", "uniformity", "effective_rank", "spread", "loss")
 
 
 def measure_bias(trial: Trial) -> list[Row]:
@@ -122,4 +175,6 @@ MEASURES: dict[str, Callable[[Trial], list[Row]]] = {
     "look": measure_look,
     "finetuned": measure_finetuned,
     "light": measure_light,
+    "confounded": measure_confounded,
+    "curve": measure_curve,
 }

@@ -18,25 +18,23 @@ from typing import cast
 import numpy as np
 import tyro
 from begin import begin
-from measured import digest, read_measured
+from measured import read_measured
 from ranking import QUICK_STEPS
+from real_pack import GROUPS, pack_real
 from tables import by_seed, caption, mean_of, paired, table
 from trial import Trial
 from trials import run_all, study_command, write_all
 
-from dsm.commands.pack import LIST, PackConfig, pack
-from dsm.datasets.groups import find_groups
-from dsm.datasets.lists import read_list, write_list
+from dsm.commands.pack import LIST
+from dsm.datasets.lists import write_list
 from dsm.datasets.splits import split_by_group
 from dsm.engine.finetune import FinetuneConfig
 from dsm.engine.pretrain import PretrainConfig
 from dsm.engine.progress import console
 from dsm.evaluate.results import Row
-from dsm.files import csv_text, write_text
+from dsm.files import write_text
 from dsm.models.precision import Precision
 from dsm.recipes import find_recipe
-from dsm.video.frames import place_of
-from dsm.video.pack import SHARD
 
 SHOWN = {
     "R@1": "R@1 among videos of other sources",
@@ -126,7 +124,7 @@ def trial(options: Options, method: str, seed: int, videos: str) -> Trial:
 
 
 def groups_file(options: Options) -> Path:
-    return options.out.absolute() / VIDEOS / "groups.tsv"
+    return options.out.absolute() / VIDEOS / GROUPS
 
 
 def split_files(options: Options, seed: int) -> tuple[Path, Path]:
@@ -142,20 +140,12 @@ def prepare(options: Options) -> str:
         A word for these videos; other videos, labels or groups have another.
     """
     folder = options.out / VIDEOS
-    pack(PackConfig(options.list, folder, options.root, short_side=PRETRAIN.clip.resize, square=True))
-    paths = read_list(options.list, options.root).paths
-    groups = find_groups(paths, file=options.groups, regex="") or paths
-    group_of = {place_of(path).as_posix(): group for path, group in zip(paths, groups, strict=True)}
-    packed = read_list(folder / LIST)
-    names = [path.partition(f"{SHARD}/")[2] for path in packed.paths]
-    kept = [group_of[name] for name in names]
-    lines = [list(line) for line in zip(packed.paths, kept, strict=True)]
-    write_text(groups_file(options), csv_text([["path", "group"], *lines], delimiter="\t"))
+    packed = pack_real(options.list, options.root, options.groups, folder, PRETRAIN.clip.resize)
     for seed in options.seeds:
-        test = split_by_group(kept, 0.3, seed)
+        test = split_by_group(packed.groups, 0.3, seed)
         for file, chosen in zip(split_files(options, seed), (~test, test), strict=True):
-            write_list(file, packed.part(np.flatnonzero(chosen), folder))
-    return digest([names, packed.labels.tolist(), kept])
+            write_list(file, packed.videos.part(np.flatnonzero(chosen), folder))
+    return packed.word
 
 
 def headline(rows: Sequence[Row], steps: int) -> str:

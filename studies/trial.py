@@ -37,6 +37,8 @@ class Trial:
     """How it is fine-tuned, where that is asked for."""
     videos: str = ""
     """What the videos are, beyond the names of their lists."""
+    confounded: tuple[Path, ...] = ()
+    """Lists that train and test a probe, in which the scene gives the class away, wrongly."""
 
     @property
     def folder(self) -> Path:

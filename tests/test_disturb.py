@@ -240,7 +240,7 @@ def stacked(draws: Sequence[ViewDraw]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.stack([draw.parameters[name] for draw in draws])) for name in names}
 
 
-@pytest.mark.parametrize("kind", ["smooth", "background", "replace"])
+@pytest.mark.parametrize("kind", ["smooth", "background", "replace", "exchange"])
 @pytest.mark.parametrize("tld", ["reverse", "freeze"])
 def test_a_negative_with_its_anchors_look_differs_in_nothing_but_its_frames(kind: str, tld: str) -> None:
     anchor = View("anchor", spatial=SpatialMix.only(kind, 1.5))
@@ -268,6 +268,11 @@ def test_a_negative_may_have_a_look_of_its_own() -> None:
     own = broken_motion("negative", anchor, reverse, "own")
     assert own.look_of is None
     assert own.spatial is None
+    redrawn = broken_motion("negative", anchor, reverse, "redrawn")
+    assert redrawn.look_of is None
+    assert redrawn.spatial == anchor.spatial
+    one, two = draw_views([anchor, redrawn], Augment(), WINDOW, 60, np.random.default_rng(0))
+    assert not np.allclose(one.parameters["sld_smooth"], two.parameters["sld_smooth"])
 
 
 def test_disturbances_are_at_hand_from_dsm() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -67,6 +68,21 @@ def test_dsm_pushes_from_each_clips_own_negatives() -> None:
     expected = info_nce(ANCHOR, POSITIVE, temperature=0.1, in_batch=True, negatives=own)
     views = {"anchor": ANCHOR, "positive": POSITIVE, "negative0": own[:, 0], "negative1": own[:, 1]}
     assert float(method(views).loss) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_with_a_weight_the_own_negatives_have_a_loss_of_their_own(joint: bool) -> None:
+    config = DsmConfig(dim=8, negatives=2, motion_weight=3, joint=joint)
+    own = torch.stack([NEGATIVE, vectors(5)], dim=1)
+    pairs = [
+        math.log1p(math.exp((float(a @ n) - float(a @ p)) / 0.1))
+        for a, p, negatives in zip(ANCHOR, POSITIVE, own, strict=True)
+        for n in negatives
+    ]
+    others = float(info_nce(ANCHOR, POSITIVE, temperature=0.1, in_batch=True))
+    views = {"anchor": ANCHOR, "positive": POSITIVE, "negative0": own[:, 0], "negative1": own[:, 1]}
+    found = float(without_heads("dsm", dsm=config)(views).loss)
+    assert found == pytest.approx(others + 3 * sum(pairs) / len(pairs), rel=1e-5)
 
 
 @pytest.mark.parametrize(("on", "bent"), [("anchor", "10"), ("positive", "01"), ("both", "11")])

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dsm.analyse.change import motion_change, seen_through
 from dsm.disturb import (
     AddBackground,
+    ExchangeScene,
     Affine,
     LocalWarp,
     ReplaceBackground,
@@ -154,7 +155,7 @@ def test_a_batch_of_one_equals_a_row_of_a_batch(name: str) -> None:
         assert torch.allclose(alone[0], whole[row], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["background", "replace"])
+@pytest.mark.parametrize("name", ["background", "replace", "exchange"])
 def test_what_is_mixed_into_a_clip_does_not_hang_on_the_others_when_it_is_its_own(name: str) -> None:
     kind = KINDS[name](source="clip")
     draws = kind.draw_batch(3, 0, clips(3))
@@ -261,7 +262,29 @@ def test_what_moves_is_kept_and_what_is_behind_it_comes_from_the_other_clip() ->
     assert (found[0, :, :, 85:, 5:30] - 0.5).abs().mean() < 0.05
 
 
-@given(st.lists(st.sampled_from([0.0, 0.5, 2.0]), min_size=6, max_size=6), st.integers(0, 1000))
+def test_an_exchanged_scene_is_the_other_clips_and_the_motion_stays() -> None:
+    clip = 0.4 + 0.2 * clips(3)  # far from black and white, where it would be cut off
+    found = ExchangeScene(whole=1)(clip, seed=0)
+    assert torch.allclose(found.mean(2), clip.mean(2).roll(1, dims=0), atol=1e-6)
+    assert torch.allclose(found.diff(dim=2), clip.diff(dim=2), atol=1e-6)
+
+
+def test_a_scene_is_exchanged_in_part_as_its_share_says() -> None:
+    clip = 0.4 + 0.2 * clips(2)
+    kind = ExchangeScene(strength=0.5, whole=1)
+    scene = clip.mean(2, keepdim=True)
+    expected = clip + 0.5 * (scene.flip(0) - scene)
+    assert torch.allclose(kind(clip, seed=0), expected, atol=1e-6)
+    shares = ExchangeScene(whole=0.5).draw_batch(400, 0, clip)[:, 0]
+    assert (shares == 1).float().mean() == pytest.approx(0.5, abs=0.07)
+    assert shares[shares < 1].mean() == pytest.approx(0.5, abs=0.07)
+    with pytest.raises(UserError, match="whole is a share of clips"):
+        ExchangeScene(whole=1.2)
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 0.5, 2.0]), min_size=len(KINDS), max_size=len(KINDS)), st.integers(0, 1000)
+)
 @settings(max_examples=40, deadline=None)
 def test_a_mix_is_for_each_sample_one_of_its_kinds(weights: list[float], seed: int) -> None:
     chosen = dict(zip(KINDS, weights, strict=True))

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dsm.disturb.spatial import Disturbance, Draw, Seed
-from dsm.disturb.warp import working_dtype
+from dsm.disturb.warp import from_unit, to_unit
 from dsm.errors import UserError
 
 Source = Literal["clip", "batch"]
@@ -33,7 +33,7 @@ class Appearance(Disturbance):
 
     @abstractmethod
     def mix(self, clip: Tensor, draws: Tensor, seen: Tensor) -> Tensor:
-        """Mix pictures into clips (B, C, T, H, W) of floating point.
+        """Mix pictures into clips (B, C, T, H, W) in [0, 1].
 
         Args:
             draws: (B, 2): how much of the picture is mixed in, and which frame it is, as a share of the clip.
@@ -44,9 +44,8 @@ class Appearance(Disturbance):
     def __call__(self, clip: Tensor, seed: Seed = None) -> Tensor:
         """Mix a picture into each of the clips (B, C, T, H, W); of the same shape, type and range."""
         draws = self.draw_batch(len(clip), seed, clip)
-        x = clip.to(working_dtype(clip))
-        mixed = self.mix(x, draws, x)
-        return (mixed if clip.dtype.is_floating_point else mixed.round_()).to(clip.dtype)
+        x = to_unit(clip)
+        return from_unit(self.mix(x, draws, x), clip)
 
     def picture(self, clip: Tensor, draws: Tensor) -> Tensor:
         """The frames to mix in: (B, C, 1, H, W)."""
@@ -101,6 +100,34 @@ class ReplaceBackground(Appearance):
         share = draws[:, 0, None, None, None, None].to(clip)
         behind = share * (1 - moving_part(seen, self.foreground)[:, None, None])
         return torch.lerp(clip, self.picture(seen, draws).expand_as(clip), behind.expand_as(clip))
+
+
+@dataclass(frozen=True)
+class ExchangeScene(Appearance):
+    """Take away what stays and put what stays in another clip in its place.
+
+    What stays is the mean over time, m. A clip x becomes ``x + a (m' - m)``, m' being another clip's mean.
+    With a = 1 only the difference of each frame from the mean is the clip's own: what moves, and no scene.
+    It needs neither masks nor a still camera: what moves with the camera is in no mean.
+    """
+
+    whole: float = 0.5
+    """Share of clips whose scene is exchanged as a whole (a = 1); the others' a is drawn from 0 to 1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.whole <= 1:
+            raise UserError(f"sld: whole is a share of clips, from 0 to 1, not {self.whole}.")
+
+    def draw(self, rng: np.random.Generator) -> Draw:
+        share = 1.0 if rng.random() < self.whole else rng.random()
+        return np.array([share * min(self.strength, 1.0), rng.random()], np.float32)
+
+    def mix(self, clip: Tensor, draws: Tensor, seen: Tensor) -> Tensor:
+        share = draws[:, 0, None, None, None, None].to(clip)
+        scene = seen.mean(2, keepdim=True)
+        other = scene.roll(1, dims=0) if self.source == "batch" else self.picture(seen, draws)
+        return (clip + share * (other - scene)).clamp(0, 1)
 
 
 def moving_part(clip: Tensor, share: float) -> Tensor:

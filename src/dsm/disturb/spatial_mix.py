@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dsm.disturb.appearance import AddBackground, Appearance, ReplaceBackground, Source
+from dsm.disturb.appearance import AddBackground, Appearance, ExchangeScene, ReplaceBackground, Source
 from dsm.disturb.local_warp import LocalWarp
 from dsm.disturb.spatial import Affine, Disturbance, Draw, Seed, SmoothWarp, ThinPlate, Warp
-from dsm.disturb.warp import Padding, identity_grid, warp, working_dtype
+from dsm.disturb.warp import Padding, from_unit, identity_grid, to_unit, warp
 from dsm.errors import UserError
 
 KINDS: dict[str, type[Any]] = {
@@ -23,6 +23,7 @@ KINDS: dict[str, type[Any]] = {
     "affine": Affine,
     "background": AddBackground,
     "replace": ReplaceBackground,
+    "exchange": ExchangeScene,
 }
 
 
@@ -42,6 +43,8 @@ class SpatialMix:
     """A frame mixed into all."""
     replace: float = 0.0
     """A frame behind what moves."""
+    exchange: float = 0.0
+    """What stays, taken away; what stays in another clip, put in its place."""
     strength: float = 1.0
     """Of every kind: 0 is the identity, 1 the kind's own strength."""
     source: Source = "batch"
@@ -101,7 +104,7 @@ class SpatialMix:
         return any(isinstance(kind, Appearance) for kind in self.kinds().values())
 
     def mix(self, clip: Tensor, draws: dict[str, Tensor], seen: Tensor | None = None) -> Tensor:
-        """Change what clips (B, C, T, H, W) of floating point show, by the kinds that do so.
+        """Change what clips (B, C, T, H, W) in [0, 1] show, by the kinds that do so.
 
         Args:
             seen: see :meth:`dsm.disturb.appearance.Appearance.mix`; left out, the clips themselves.
@@ -128,6 +131,6 @@ class SpatialMix:
         if self.strength == 0:
             return clip
         draws = self.draw_batch(len(clip), seed, clip)
-        x = self.mix(clip.to(working_dtype(clip)), draws)
+        x = self.mix(to_unit(clip), draws)
         x = warp(x, self.field(draws, identity_grid(clip.shape[-2], clip.shape[-1], clip)), self.padding)
-        return (x if clip.dtype.is_floating_point else x.round_()).to(clip.dtype)
+        return from_unit(x, clip)

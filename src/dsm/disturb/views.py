@@ -42,18 +42,22 @@ class View:
     """An earlier view whose crop, turn, colours and SLD this one shares, to the pixel."""
 
 
-NegativeLook = Literal["anchor", "own"]
+NegativeLook = Literal["anchor", "own", "redrawn"]
+"""Whose crop, colours and SLD a motion-broken negative has: the anchor's to the pixel; its own crop and
+colours, and no SLD; or all of them its own, SLD included."""
 
 
 def broken_motion(name: str, anchor: View, tld: TemporalMix, look: NegativeLook) -> View:
     """The negative of an anchor.
 
     With the anchor's look it is nearer to the anchor than the positive is in all but the motion, so an
-    encoder that goes by looks is wrong every time. With a look of its own it is as far as the positive.
+    encoder that relies on looks is wrong every time. With a look of its own it is as far as the positive.
+    Where anchor and positive both have SLD, a negative without it is told by that alone: ``redrawn`` gives it
+    one.
     """
     if look == "anchor":
         return View(name, spatial=anchor.spatial, temporal=tld, look_of=anchor.name)
-    return View(name, temporal=tld)
+    return View(name, spatial=anchor.spatial if look == "redrawn" else None, temporal=tld)
 
 
 @dataclass(frozen=True)

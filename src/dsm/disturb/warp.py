@@ -29,6 +29,17 @@ def working_dtype(like: Tensor) -> torch.dtype:
     return torch.float64 if like.dtype == torch.float64 else torch.float32
 
 
+def to_unit(clip: Tensor) -> Tensor:
+    """Clips in [0, 1] as what :func:`working_dtype` says; uint8 is divided by 255."""
+    x = clip.to(working_dtype(clip))
+    return x if clip.dtype.is_floating_point else x / 255
+
+
+def from_unit(x: Tensor, like: Tensor) -> Tensor:
+    """What :func:`to_unit` took, in the type and range it had."""
+    return (x if like.dtype.is_floating_point else (x * 255).round_()).to(like.dtype)
+
+
 def warp(clip: Tensor, grid: Tensor, padding: Padding = "reflection") -> Tensor:
     """Sample every frame of a clip at the same places, bilinear.
 

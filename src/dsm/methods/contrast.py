@@ -73,6 +73,22 @@ def info_nce(
 
 
 @_exactly
+def motion_loss(query: Tensor, key: Tensor, negatives: Tensor, *, temperature: float) -> Tensor:
+    """Is the positive nearer than each of the query's own negatives? A logistic loss of each such pair.
+
+    ``log(1 + exp((q·n - q·k) / t))``, meaned: it falls to 0 by itself as pairs are told apart, whatever the
+    number of other videos, whose softmax is left to tell videos apart.
+
+    Args:
+        query: (B, D). key: (B, D), the positive of each. negatives: (B, N, D), each query's own.
+        temperature: t > 0.
+    """
+    near = (query * key).sum(1, keepdim=True)  # (B, 1)
+    far = torch.einsum("bd,bnd->bn", query, negatives)  # (B, N)
+    return F.softplus((far - near) / temperature).mean()
+
+
+@_exactly
 def nt_xent(one: Tensor, two: Tensor, *, temperature: float, rows: slice = slice(None)) -> Tensor:
     """SimCLR's loss (Chen et al. 2020, eq. 1): each clip's other version among all 2B - 1 other embeddings.
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dsm.disturb.temporal import TemporalMix
 from dsm.disturb.views import NegativeLook, View, broken_motion
 from dsm.errors import UserError
-from dsm.methods.contrast import info_nce
+from dsm.methods.contrast import info_nce, motion_loss
 from dsm.methods.gather import gather, rows_of_others
 from dsm.methods.momentum import MomentumTwin, Queue, ramped
 from dsm.methods.step import StepOutput
@@ -53,6 +53,10 @@ class MocoConfig:
     """Motion-broken negatives a clip."""
     tld: TemporalMix = field(default_factory=TemporalMix)
     """How the negatives' motion is broken: the weight of each kind."""
+    motion_weight: float = 0.0
+    """Weight of a loss in which a clip's motion-broken negatives stand alone: is the positive nearer than
+    each of them? 0 puts them among the other videos, in one softmax, as the paper does: there they drown what
+    is learned from other videos while motion is not yet seen."""
     look: NegativeLook = "anchor"
     """A negative's crop, colours and SLD: its anchor's, so that nothing but the motion sets the two apart;
     or, as in the paper's code, its `own` crop and colours, and no SLD."""
@@ -62,8 +66,10 @@ class MocoConfig:
             raise UserError(
                 "dim must be at least 1, queue at least 0, temperature above 0, momentum from 0 to 1."
             )
-        if self.negatives < 0:
-            raise UserError(f"negatives must be at least 0, not {self.negatives}.")
+        if self.negatives < 0 or not 0 <= self.motion_weight < float("inf"):
+            raise UserError(
+                f"negatives ({self.negatives}) and motion_weight ({self.motion_weight}) must be at least 0."
+            )
         if self.queue == 0 and not self.in_batch and not self.negatives:
             raise UserError("queue 0, no in-batch and negatives 0: nothing to push from; allow one of them.")
 
@@ -122,14 +128,18 @@ class Moco(nn.Module):
         c = self.config
         more = [self.queue.current(), rows_of_others(everyone) if c.in_batch else None]
         there = [keys for keys in more if keys is not None]
-        return info_nce(
+        apart = negatives is not None and c.motion_weight > 0
+        loss = info_nce(
             query,
             key,
             temperature=c.temperature,
             queue=torch.cat(there) if there else None,
             in_batch=c.in_batch,
-            negatives=negatives,
+            negatives=None if apart else negatives,
         )
+        if negatives is None or not apart:
+            return loss
+        return loss + c.motion_weight * motion_loss(query, key, negatives, temperature=c.temperature)
 
     def after_step(self, keys: Tensor | None, progress: float) -> None:
         c = self.config
