@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +25,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dsm.cores import usable_cores
 from dsm.datasets import scenery
 from dsm.datasets.classes import write_classes
 from dsm.datasets.motions import MOTIONS, TAU
@@ -234,7 +234,7 @@ def write_motionscenes(
 
     plans = {split: plan_split(config, split) for split in SPLITS}
     everything = [plan for split in SPLITS for plan in plans[split]]
-    workers = workers or os.cpu_count() or 1
+    workers = workers or usable_cores()
     jobs = [(config, str(out), chunk) for chunk in _chunks(everything, 20)]
     done = 0
     # Spawned, not forked: the caller may hold threads (torch, a progress bar).

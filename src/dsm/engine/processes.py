@@ -22,6 +22,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import TorchElasticEnvironment
 from lightning_fabric.strategies import DDPStrategy
 
+from dsm.engine.device import keep_to_cores
 from dsm.engine.interrupt import Interrupted
 from dsm.engine.progress import console
 from dsm.errors import USER_ERROR, UserError, sentence
@@ -51,6 +52,7 @@ def is_first() -> bool:
 def make_fabric() -> Fabric:
     """Devices and distribution, by what the environment says: one process, or one of many."""
     if not begun_from_outside():
+        keep_to_cores()
         return Fabric(accelerator="auto", devices=1)
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     world = int(os.environ["WORLD_SIZE"])
@@ -58,9 +60,8 @@ def make_fabric() -> Fabric:
         raise UserError(
             f"{local} processes on a machine of {torch.cuda.device_count()} GPUs; one process a GPU, please."
         )
-    if not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
-        # Processes that each take all the cores are many times slower than one.
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // local))
+    if not torch.cuda.is_available():
+        keep_to_cores(local)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator="cuda" if torch.cuda.is_available() else "cpu",
