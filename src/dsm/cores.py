@@ -36,9 +36,9 @@ def _quota(own: Path, mounted: Path) -> float | None:
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if not controllers:
-            roots, read = (mounted, mounted / "unified"), _of_second
+            roots, read = [mounted, mounted / "unified"], _of_second
         elif "cpu" in controllers.split(","):
-            roots, read = (mounted / "cpu", mounted / controllers, mounted), _of_first
+            roots, read = [mounted / "cpu", mounted / controllers, mounted], _of_first
         else:
             continue
         group = Path(path.lstrip("/"))
