@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -116,6 +117,24 @@ def test_only_the_last_stages_are_trained_and_each_at_its_rate(scenes: Path, tmp
     for name, tensor in trainer.method.query.encoder.state_dict().items():
         frozen = name.startswith(("stages.stem", "stages.stage1"))
         assert torch.equal(tensor, before[name]) == frozen, name
+
+
+@pytest.mark.parametrize("backbone", ["r3d18", "r2plus1d18", "i3d", "c3d", "s3d"])
+def test_pools_are_no_stages_and_a_norm_alone_goes_with_its_convolution(backbone: str) -> None:
+    with torch.device("meta"):
+        method = Classify(create_model(backbone), ClassifyConfig(stage_decay=0.5), torch.tensor([1, 1]))
+    inside = "query.encoder.stages."
+    found = {
+        name.removeprefix(inside).split(".")[0]: method.rate(name)
+        for name, _ in method.named_parameters()
+        if name.startswith(inside)
+    }
+    rates = list(found.values())
+    assert rates[-1] == 0.5
+    assert {after / before for before, after in itertools.pairwise(rates)} <= {1.0, 2.0}
+    if backbone == "r3d18":
+        expected = {"conv1": 5, "norm1": 5, "layer1": 4, "layer2": 3, "layer3": 2, "layer4": 1}
+        assert found == {name: 0.5**behind for name, behind in expected.items()}
 
 
 def test_a_stage_that_is_not_there(scenes: Path, tmp_path: Path) -> None:

@@ -170,6 +170,53 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(scenes: Path, tmp_path
     assert all(torch.isfinite(t).all() for t in weights_of(tmp_path / "run").values())
 
 
+def test_logs_are_json_that_everybody_reads(scenes: Path, tmp_path: Path) -> None:
+    trainer = poisoned(build(scenes, tmp_path / "run", nonfinite="skip", steps=4, save_every=2), {1, 2})
+    trainer.run()
+    for name in ("metrics.jsonl", "gradients.jsonl", "config.json", "results.json"):
+        text = (tmp_path / "run" / name).read_text()
+        for line in text.splitlines() if name.endswith("l") else [text]:
+            json.loads(line, parse_constant=pytest.fail)  # called with NaN, Infinity and -Infinity
+    assert "null" in (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert [math.isfinite(loss) for loss in losses(tmp_path / "run")] == [True, False, False, True]
+    old = tmp_path / "run" / "metrics.jsonl"  # as it was once written
+    old.write_text('{"step": 1, "loss": NaN, "lr": 1.0}\n{"step": 2, "loss": -Infinity}\n')
+    assert math.isnan(losses(tmp_path / "run")[0])
+    assert losses(tmp_path / "run")[1] == -math.inf
+
+
+def test_the_layer_is_looked_for_in_the_precision_that_failed(scenes: Path, tmp_path: Path) -> None:
+    trainer = build(scenes, tmp_path / "run", precision="bf16")
+    stage = trainer.method.query.encoder.stages.stage2
+    name, layer = next((n, one) for n, one in stage.named_modules() if isinstance(one, nn.Conv3d))
+    whole = layer.forward
+
+    def narrow(x: torch.Tensor) -> torch.Tensor:
+        """A layer whose numbers are too large for half precision alone."""
+        return whole(x) * (math.inf if torch.is_autocast_enabled("cpu") else 1)
+
+    layer.forward = narrow  # type: ignore[method-assign]
+    with pytest.raises(
+        UserError, match=rf"first in what the layer query\.encoder\.stages\.stage2\.{name} gives"
+    ):
+        trainer.run()
+
+
+def test_of_the_parts_of_a_batch_the_one_that_broke_is_looked_at(scenes: Path, tmp_path: Path) -> None:
+    trainer = build(scenes, tmp_path / "run", optim=OptimConfig("sgd", lr=0.02, accumulate=2))
+    render, parts = trainer.render, iter(range(100))
+
+    def spoilt(batch: dict) -> dict:
+        views = render(batch)
+        if next(parts) == 2:  # the first part of the second step
+            views["anchor"] = views["anchor"].clone().fill_(float("inf"))
+        return views
+
+    trainer.render = spoilt  # type: ignore[method-assign]
+    with pytest.raises(UserError, match="step 2: .*in the clips of the view anchor"):
+        trainer.run()
+
+
 def test_a_run_whose_last_step_is_skipped_has_results_and_pictures(scenes: Path, tmp_path: Path) -> None:
     poisoned(build(scenes, tmp_path / "run", nonfinite="skip"), {11}).run()
     lines = [line["loss"] for line in read_metrics(tmp_path / "run") if "loss" in line]

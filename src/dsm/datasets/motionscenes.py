@@ -31,6 +31,7 @@ from dsm.datasets.classes import write_classes
 from dsm.datasets.motions import MOTIONS, TAU
 from dsm.errors import UserError
 from dsm.files import read_object, write_text
+from dsm.signals import ignore_warnings
 from dsm.video.write import write_video
 
 SPLITS = ("train", "test", "test_conflict", "test_free")
@@ -238,7 +239,8 @@ def write_motionscenes(
     jobs = [(config, str(out), chunk) for chunk in _chunks(everything, 20)]
     done = 0
     # Spawned, not forked: the caller may hold threads (torch, a progress bar).
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=ignore_warnings) as pool:
         for count in pool.map(_write_chunk, jobs):
             done += count
             on_progress(done)

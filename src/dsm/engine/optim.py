@@ -30,7 +30,8 @@ class OptimConfig:
     schedule: Literal["step", "cosine"] = "cosine"
     """`cosine` falls to 0; `step` multiplies by `decay` at each milestone."""
     milestones: tuple[float, ...] = (0.5, 2 / 3, 5 / 6)
-    """Where `step` decays, as shares of the training (the paper: epochs 120, 160, 200 of 240)."""
+    """Where `step` decays, as shares of the training (the paper: epochs 120, 160, 200 of 240); none of them
+    is a constant rate."""
     decay: float = 0.1
     warmup: int = 20
     """Steps over which the learning rate rises to its peak."""
