@@ -213,7 +213,7 @@ def test_of_the_parts_of_a_batch_the_one_that_broke_is_looked_at(scenes: Path, t
         return views
 
     trainer.render = spoilt  # type: ignore[method-assign]
-    with pytest.raises(UserError, match="step 2: .*in the clips of the view anchor"):
+    with pytest.raises(UserError, match=r"step 2: .*in the clips of the view anchor"):
         trainer.run()
 
 
