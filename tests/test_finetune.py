@@ -110,10 +110,10 @@ def test_only_the_last_stages_are_trained_and_each_at_its_rate(scenes: Path, tmp
     head = ClassifyConfig(train_from="stage2", stage_decay=0.5)
     trainer = build_trainer(config(scenes, tmp_path / "run", head=head))
     before = {name: tensor.clone() for name, tensor in trainer.method.query.encoder.state_dict().items()}
-    assert sorted(group["scale"] for group in trainer.optimizer.param_groups) == [0.25, 0.5, 1.0]
+    assert {group["scale"] for group in trainer.optimizer.param_groups} == {0.25, 0.5, 1.0}
     trainer.run()
     rates = [group["lr"] / group["scale"] for group in trainer.optimizer.param_groups]
-    assert rates == pytest.approx([rates[0]] * 3)
+    assert rates == pytest.approx([rates[0]] * len(rates))
     for name, tensor in trainer.method.query.encoder.state_dict().items():
         frozen = name.startswith(("stages.stem", "stages.stage1"))
         assert torch.equal(tensor, before[name]) == frozen, name

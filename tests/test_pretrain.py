@@ -266,9 +266,7 @@ def test_another_length_is_another_schedule_and_wants_to_be_meant(
     scenes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out = pretrain(config(scenes, tmp_path / "run", steps=2))
-    refusal = (
-        r"was to have 2 steps, not 4, .*--steps 2 goes on as it began, --extend goes on .*not 0\)"
-    )
+    refusal = r"was to have 2 steps, not 4, .*--steps 2 goes on as it began, --extend goes on .*not 0\)"
     with pytest.raises(UserError, match=refusal):
         pretrain(config(scenes, out, steps=4, resume=True))
     with pytest.raises(UserError, match="was to have 2 steps, not 10"):

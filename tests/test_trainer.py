@@ -101,6 +101,43 @@ def test_settings_reach_the_optimizer(name: Any) -> None:
     assert optimizer.param_groups[0].get("momentum", 0.8) == 0.8
 
 
+@pytest.mark.parametrize(("name", "spared"), [("adamw", True), ("sgd", False)])
+def test_adamw_pulls_no_norm_and_no_bias_to_nothing(name: Any, spared: bool) -> None:
+    net = nn.Sequential(nn.Conv3d(3, 4, 1), nn.BatchNorm3d(4), nn.Conv3d(4, 4, 1, bias=False))
+    before = {key: value.detach().clone().fill_(2.0) for key, value in net.state_dict().items()}
+    net.load_state_dict(before)
+    optimizer = build_optimizer(OptimConfig(name, lr=0.5, momentum=0, weight_decay=0.1), net)
+    for parameter in net.parameters():
+        parameter.grad = torch.zeros_like(parameter)  # what moves is moved by the decay alone
+    optimizer.step()
+    for key, parameter in net.named_parameters():
+        still = spared and key not in ("0.weight", "2.weight")
+        assert torch.allclose(
+            parameter, torch.full_like(parameter, 2.0 if still else 2.0 * (1 - 0.5 * 0.1))
+        ), key
+
+
+def test_a_run_that_decays_all_goes_on_so_bit_for_bit(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checkpoints of older versions, whose optimiser had one group for all."""
+    optim = OptimConfig("adamw", lr=0.01, weight_decay=0.5, warmup=2)
+    with monkeypatch.context() as patch:
+        old = {"param_groups": [{"weight_decay": 0.5}]}
+        patch.setattr(
+            "dsm.engine.trainer.build_optimizer",
+            lambda config, method, _: build_optimizer(config, method, old),
+        )
+        whole = pretrain(small_run(scenes, tmp_path / "whole", optim=optim))
+        part = pretrain(small_run(scenes, tmp_path / "part", optim=optim))
+    assert len(torch.load(list_checkpoints(whole)[-1], weights_only=True)["optimizer"]["param_groups"]) == 1
+    list_checkpoints(part)[-1].unlink()
+    pretrain(small_run(scenes, part, optim=optim, resume=True))
+    assert equal(weights_of(whole), weights_of(part))
+    anew = pretrain(small_run(scenes, tmp_path / "anew", optim=optim))
+    assert not equal(weights_of(whole), weights_of(anew))
+
+
 def test_a_rate_goes_with_its_batch() -> None:
     config = OptimConfig(lr=0.1, lr_batch=64, warmup=0)
     assert learning_rate(config, 0, 10, 256) == pytest.approx(0.4)

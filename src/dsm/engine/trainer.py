@@ -66,7 +66,7 @@ class Trainer:
             state = newest_good(config.out, settings, default_settings(config, videos), rename=first)
             ramped = bool(getattr(getattr(method, "config", None), "ramp", False))
             check_length(config, videos, state.get("total"), int(state["step"]), ramped=ramped)
-        optimizer = build_optimizer(config.optim, method)
+        optimizer = build_optimizer(config.optim, method, state.get("optimizer"))
         self.module, self.optimizer = self.fabric.setup(method, optimizer)
         self.scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
         self.total = steps_of(config.steps, config.epochs, len(videos), config.data.batch_size)
