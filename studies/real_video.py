@@ -25,9 +25,9 @@ from trial import Trial
 from trials import run_all, study_command, write_all
 
 from dsm.commands.pack import LIST, PackConfig, pack
+from dsm.datasets.grouped import split_by_group
 from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import read_list, write_list
-from dsm.datasets.splits import split_by_group
 from dsm.engine.finetune import FinetuneConfig
 from dsm.engine.pretrain import PretrainConfig
 from dsm.engine.progress import console
