@@ -27,7 +27,8 @@ from dsm.errors import UserError
 from dsm.evaluate.results import read_results
 from dsm.evaluate.video_test import Predictions, predict
 from dsm.methods.classify import Classify, ClassifyConfig
-from dsm.models.weights import list_checkpoints, load_classifier, load_encoder, load_weights
+from dsm.models.checkpoint_file import list_checkpoints
+from dsm.models.weights import load_classifier, load_encoder, load_weights
 from dsm.models.zoo import create_model
 
 

@@ -19,7 +19,7 @@ from dsm.engine.model_card import CARD, card_text, code, fenced, is_untouched, w
 from dsm.engine.pretrain import pretrain
 from dsm.errors import UserError
 from dsm.evaluate.results import Row, write_results
-from dsm.models.weights import list_checkpoints
+from dsm.models.checkpoint_file import list_checkpoints
 
 
 @pytest.fixture(scope="module")

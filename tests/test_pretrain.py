@@ -30,7 +30,8 @@ from dsm.engine.runfolder import read_metrics
 from dsm.errors import UserError
 from dsm.methods import METHODS, MethodSettings, create_method
 from dsm.methods.dsm import DsmConfig
-from dsm.models.weights import list_checkpoints, load_encoder
+from dsm.models.checkpoint_file import list_checkpoints
+from dsm.models.weights import load_encoder
 from dsm.models.zoo import create_model
 
 
@@ -284,11 +285,15 @@ def test_another_length_is_another_schedule_and_wants_to_be_meant(
 
 
 def test_a_run_of_constant_rate_may_have_any_length(scenes: Path, tmp_path: Path) -> None:
-    optim = OptimConfig("sgd", lr=1e-3, schedule="step", milestones=(), warmup=0)
-    whole = pretrain(config(scenes, tmp_path / "whole", steps=4, optim=optim))
-    part = pretrain(config(scenes, tmp_path / "part", steps=2, optim=optim))
-    pretrain(config(scenes, part, steps=4, optim=optim, resume=True))
+    steady = OptimConfig("sgd", lr=1e-3, schedule="step", milestones=(), warmup=0)
+    own = {"optim": steady, "settings": MethodSettings(dsm=DsmConfig(queue=32, momentum=0.9, ramp=False))}
+    whole = pretrain(config(scenes, tmp_path / "whole", steps=4, **own))
+    part = pretrain(config(scenes, tmp_path / "part", steps=2, **own))
+    pretrain(config(scenes, part, steps=4, resume=True, **own))
     assert equal(weights_of(whole), weights_of(part))
+    rising = pretrain(config(scenes, tmp_path / "rising", steps=2, optim=steady))  # the momentum's schedule
+    with pytest.raises(UserError, match="was to have 2 steps, not 4, and its schedules go by that"):
+        pretrain(config(scenes, rising, steps=4, resume=True, optim=steady))
 
 
 def test_what_decodes_may_not_change_unnoticed(scenes: Path, tmp_path: Path) -> None:

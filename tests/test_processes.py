@@ -15,7 +15,7 @@ import torch
 from runs import small_run, weights_of
 
 from dsm.engine.runfolder import read_metrics
-from dsm.models.weights import list_checkpoints
+from dsm.models.checkpoint_file import list_checkpoints
 
 HERE = str(Path(__file__).parent)
 

@@ -32,8 +32,9 @@ from dsm.errors import UserError
 from dsm.evaluate.results import read_results
 from dsm.methods import MethodSettings
 from dsm.methods.moco import MocoConfig
+from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.recompute import recompute_stages
-from dsm.models.weights import list_checkpoints, load_encoder
+from dsm.models.weights import load_encoder
 from dsm.models.zoo import create_model
 
 NO_NORM = MethodSettings(moco=MocoConfig(queue=16, in_batch=False, momentum=0.9, head="linear"))

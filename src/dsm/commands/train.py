@@ -8,7 +8,7 @@ from pathlib import Path
 from dsm.engine.interrupt import STOPS, Interrupted
 from dsm.engine.processes import is_first
 from dsm.engine.progress import console
-from dsm.models.weights import list_checkpoints
+from dsm.models.checkpoint_file import list_checkpoints
 
 STOPPED = tuple(128 + number for number in STOPS)
 """What processes end with that were stopped by a signal, and have saved."""

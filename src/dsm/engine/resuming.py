@@ -81,7 +81,7 @@ def check_length(config: RunConfig, videos: VideoList, began: int | None, done: 
     )
     if not config.extend:
         raise UserError(
-            f"{config.out}: was to have {began} steps, not {total}, and its learning rate goes by that; "
+            f"{config.out}: was to have {began} steps, not {total}, and its schedules go by that; "
             f"--steps {began} goes on as it began, --extend goes on to step {total} by the learning rate of "
             f"such a run (at step {done} {now:.3g}, not {before:.3g})."
         )

@@ -29,9 +29,10 @@ from dsm.engine.runfolder import claim_folder, git_revision, plain, versions
 from dsm.errors import UserError
 from dsm.evaluate.results import RESULTS, command_line
 from dsm.files import json_text, write_text
+from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.pooling import Pooling
 from dsm.models.precision import Precision
-from dsm.models.weights import RANDOM, list_checkpoints
+from dsm.models.weights import RANDOM
 from dsm.models.zoo import check_name
 from dsm.video.decode import Decoder
 from dsm.video.source import READING_TIME
