@@ -135,7 +135,7 @@ class _Kind:
 
 
 def _tensor(storage: Any = None, offset: Any = 0, size: Any = (), stride: Any = (), *_: Any) -> Any:
-    """A tensor over a storage, if it lies wholly inside; where one number is shown many times it takes no room."""
+    """A tensor over a storage, if it lies wholly inside; a number shown many times takes no more room."""
     if not isinstance(storage, _Storage):
         return Inert()
     places = [offset, *size, *stride]
