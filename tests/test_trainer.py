@@ -267,18 +267,20 @@ def test_a_run_whose_last_step_is_skipped_has_results_and_pictures(scenes: Path,
     assert [path.name for path in draw_run(tmp_path / "run")] == ["health.png", "gradients.png"]
 
 
-def test_a_signal_in_the_last_step_is_heard(scenes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_in_the_last_step_is_heard(scenes: Path, tmp_path: Path, number: signal.Signals) -> None:
     trainer = build(scenes, tmp_path / "run")
     step = trainer.train_step
 
     def stopped(*args: Any) -> Any:
         if trainer.step == trainer.total - 1:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         return step(*args)
 
     trainer.train_step = stopped  # type: ignore[method-assign]
-    with pytest.raises(Interrupted, match="stopped at step 12 of 12 and saved"):
+    with pytest.raises(Interrupted, match="stopped at step 12 of 12 and saved") as told:
         trainer.run()
+    assert told.value.exit_code == 128 + number
     assert (tmp_path / "run" / "results.json").is_file()
 
 

@@ -147,9 +147,9 @@ def _tensor(storage: Any = None, offset: Any = 0, size: Any = (), stride: Any = 
     last = offset + sum((side - 1) * step for side, step in zip(size, stride, strict=True))
     if count and last >= len(storage.numbers):
         raise pickle.UnpicklingError("a tensor larger than what is stored of it")
-    return (
-        torch.as_strided(storage.numbers, size, stride, offset) if count else storage.numbers.new_empty(size)
-    )
+    if not count:
+        return storage.numbers.new_empty(size)
+    return torch.as_strided(storage.numbers, size, stride, offset)
 
 
 def _parameter(data: Any = None, *_: Any) -> Any:
