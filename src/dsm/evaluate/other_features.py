@@ -200,8 +200,8 @@ def _labels(path: Path, name: str, values: Array, classes: Sequence[str] | None)
         if classes is None:
             example = without_control(texts[0] if texts else "")
             raise UserError(
-                f"{path}: its labels {name} are names, as {example}; give --classes, a file of all names, one "
-                "a line, the same for every file, so that a class has one number in all."
+                f"{path}: its labels {name} are names, as {example}; give --classes, a file of all names, "
+                "one a line, the same for every file, so that a class has one number in all."
             )
         numbers = {one: number for number, one in enumerate(classes)}
         unknown = next((text for text in texts if text not in numbers), None)

@@ -81,16 +81,20 @@ def read_file(path: str | Path) -> Any:
         if _is_of_the_machine(error):
             reason = error.strerror if isinstance(error, OSError) else "not enough memory"
             raise UserError(f"{path}: cannot be read now ({reason}).") from None
+        remedy = ""
         if isinstance(error, pickle.UnpicklingError):  # of objects that are not to be built
             with contextlib.suppress(Exception):
                 foreign = read_inert(path)
                 if foreign.skipped and find_places(foreign.state):
                     return foreign
+            remedy = (
+                " If you trust who made it, for reading it so runs what is in it, these two lines write its "
+                f"tensors alone:\n  s = torch.load({str(path)!r}, map_location='cpu', weights_only=False)\n"
+                "  torch.save({k: v for k, v in s.get('state_dict', s).items() if torch.is_tensor(v)}, "
+                "'new.pth')"
+            )
         raise NoCheckpointError(
-            f"{path}: is not a checkpoint that can be read safely ({type(error).__name__}). If you trust who "
-            f"made it (reading it so runs what is in it), these two lines write its tensors alone:\n"
-            f"  s = torch.load({str(path)!r}, map_location='cpu', weights_only=False)\n"
-            "  torch.save({k: v for k, v in s.get('state_dict', s).items() if torch.is_tensor(v)}, 'new.pth')"
+            f"{path}: is not a checkpoint that can be read safely ({type(error).__name__}).{remedy}"
         ) from None
 
 
