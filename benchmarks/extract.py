@@ -8,7 +8,6 @@ workers while it goes through so many videos.
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import torch
 import tyro
 from videos import VIDEOS, make_video
 
+from dsm.cores import usable_cores
 from dsm.datasets.evaluation_clips import EvaluationClips
 from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.datasets.reading import ClipConfig
@@ -106,7 +106,7 @@ def main(options: Options) -> None:
             write_list(folder / "many.txt", videos.part(again, folder))
             memory(folder / "many.txt", folder, options)
             return
-        cores = os.cpu_count() or 1
+        cores = usable_cores()
         rates: dict[str, list[float]] = {}
         title = "dsm extract"
         for turn in range(options.turns):

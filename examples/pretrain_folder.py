@@ -15,7 +15,7 @@ from dsm.datasets.lists import write_list
 from dsm.datasets.reading import ClipConfig
 from dsm.engine.pretrain import PretrainConfig, pretrain
 from dsm.engine.run import DataConfig
-from dsm.models.weights import list_checkpoints
+from dsm.models.checkpoint_file import list_checkpoints
 
 
 @dataclass(frozen=True)

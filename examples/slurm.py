@@ -30,7 +30,7 @@ class Pretrain:
 
     def __call__(self) -> None:
         from dsm.cli import run
-        from dsm.models.weights import list_checkpoints
+        from dsm.models.checkpoint_file import list_checkpoints
 
         # Tells each process who it is, as torchrun would: RANK, WORLD_SIZE, MASTER_ADDR and so on.
         submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False)

@@ -26,8 +26,8 @@ from trial import Trial
 from trials import run_all, study_command, write_all
 
 from dsm.commands.pack import LIST
+from dsm.datasets.grouped import split_by_group
 from dsm.datasets.lists import write_list
-from dsm.datasets.splits import split_by_group
 from dsm.engine.finetune import FinetuneConfig
 from dsm.engine.pretrain import PretrainConfig
 from dsm.engine.progress import console

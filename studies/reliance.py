@@ -26,7 +26,7 @@ from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.engine.progress import console
 from dsm.evaluate.results import RESULTS, Row, read_results
 from dsm.files import write_text
-from dsm.models.weights import checkpoint_of
+from dsm.models.checkpoint_file import checkpoint_of
 from dsm.video.write import write_video
 
 CORRELATIONS = ("0", "0.5", "0.9")

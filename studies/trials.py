@@ -17,6 +17,7 @@ from measured import Known, Measured, digest, read_measured, revisions, write_me
 from measures import MEASURES
 from trial import Trial, settings_of
 
+from dsm.cores import usable_cores
 from dsm.engine.pretrain import pretrain
 from dsm.engine.progress import console, progress
 from dsm.engine.run import train_once
@@ -124,7 +125,7 @@ def run_all(trials: Sequence[Trial], jobs: int, known: Known) -> list[Measured]:
         UserError: a trial cannot be run.
     """
     # What a child computes with must be known before it imports torch.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // jobs, 1)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(usable_cores() // jobs, 1)))
     found: dict[int, list[Measured]] = {}
     pool = make_pool(jobs)
     with progress("encoders", len(trials)) as bar:

@@ -60,6 +60,7 @@ STAND_INS: dict[str, str | Callable[[Path], None]] = {
     "archive.npz": "dsm extract --weights runs/mine --data archive --per-clip --out archive.npz",
     "encoder.safetensors": "dsm export --weights runs/mine --out encoder.safetensors",
     "r3d_18.pth": lambda folder: write_torchvision_checkpoint(folder / "r3d_18.pth"),
+    "theirs.npz": lambda folder: write_others_features(folder / "theirs.npz"),
 }
 """What else a page may name, and how it is made; commands may name others."""
 
@@ -70,6 +71,12 @@ def with_quick(words: list[str]) -> list[str]:
         return words
     verb = next((v for v in (" ".join(words[1:3]), " ".join(words[1:2])) if v in QUICK), "")
     return words + (QUICK[verb].split() if verb and "--help" not in words else [])
+
+
+def write_others_features(file: Path) -> None:
+    import numpy as np
+
+    np.savez(file, feats=np.eye(4), label=np.arange(4) % 2, names=np.array(["a", "b", "c", "d"]))
 
 
 def write_videos(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,8 @@ from dsm.errors import UserError
 from dsm.evaluate.results import read_results
 from dsm.evaluate.video_test import Predictions, predict
 from dsm.methods.classify import Classify, ClassifyConfig
-from dsm.models.weights import list_checkpoints, load_classifier, load_encoder, load_weights
+from dsm.models.checkpoint_file import list_checkpoints
+from dsm.models.weights import load_classifier, load_encoder, load_weights
 from dsm.models.zoo import create_model
 
 
@@ -109,13 +111,31 @@ def test_only_the_last_stages_are_trained_and_each_at_its_rate(scenes: Path, tmp
     head = ClassifyConfig(train_from="stage2", stage_decay=0.5)
     trainer = build_trainer(config(scenes, tmp_path / "run", head=head))
     before = {name: tensor.clone() for name, tensor in trainer.method.query.encoder.state_dict().items()}
-    assert sorted(group["scale"] for group in trainer.optimizer.param_groups) == [0.25, 0.5, 1.0]
+    assert {group["scale"] for group in trainer.optimizer.param_groups} == {0.25, 0.5, 1.0}
     trainer.run()
     rates = [group["lr"] / group["scale"] for group in trainer.optimizer.param_groups]
-    assert rates == pytest.approx([rates[0]] * 3)
+    assert rates == pytest.approx([rates[0]] * len(rates))
     for name, tensor in trainer.method.query.encoder.state_dict().items():
         frozen = name.startswith(("stages.stem", "stages.stage1"))
         assert torch.equal(tensor, before[name]) == frozen, name
+
+
+@pytest.mark.parametrize("backbone", ["r3d18", "r2plus1d18", "i3d", "c3d", "s3d"])
+def test_pools_are_no_stages_and_a_norm_alone_goes_with_its_convolution(backbone: str) -> None:
+    with torch.device("meta"):
+        method = Classify(create_model(backbone), ClassifyConfig(stage_decay=0.5), torch.tensor([1, 1]))
+    inside = "query.encoder.stages."
+    found = {
+        name.removeprefix(inside).split(".")[0]: method.rate(name)
+        for name, _ in method.named_parameters()
+        if name.startswith(inside)
+    }
+    rates = list(found.values())
+    assert rates[-1] == 0.5
+    assert {after / before for before, after in itertools.pairwise(rates)} <= {1.0, 2.0}
+    if backbone == "r3d18":
+        expected = {"conv1": 5, "norm1": 5, "layer1": 4, "layer2": 3, "layer3": 2, "layer4": 1}
+        assert found == {name: 0.5**behind for name, behind in expected.items()}
 
 
 def test_a_stage_that_is_not_there(scenes: Path, tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ from dsm.datasets.reading import ClipChanges
 from dsm.engine.finetune import FinetuneConfig, FinetuneData, finetune
 from dsm.errors import UserError
 from dsm.methods.classify import ClassifyConfig
-from dsm.models.foreign import Renormalized, build, find_tensors, recognise
+from dsm.models.foreign import Renormalized, build, recognise
+from dsm.models.places import find_tensors
 from dsm.models.sources import SOURCES
 from dsm.models.weights import load_weights
 from dsm.models.zoo import create_model
@@ -172,12 +173,12 @@ def test_a_file_that_fills_too_little_is_refused_unless_part_is_wanted(tmp_path:
     half["layer1.0.conv1.weight"] = torch.zeros(8, 8, 3, 3, 3)
     torch.save(half, tmp_path / "half.pth")
     with pytest.raises(
-        UserError, match=r"fills only \d+% of it \(not stages.layer1.0.conv1.weight 8x8x3x3x3 for"
+        UserError, match=r"fills only \d+\.\d% of it \(not stages.layer1.0.conv1.weight 8x8x3x3x3 for"
     ):
         load_weights(tmp_path / "half.pth")
     report = load_weights(tmp_path / "half.pth", partial=True).report
     assert report is not None
-    assert 0.5 < report.share < 0.9
+    assert 0.1 < report.share < 0.3  # the last stage has most of the numbers
     assert any("layer4" in name for name in report.missing)
     exported = ExportConfig(str(tmp_path / "half.pth"), tmp_path / "half.safetensors", frames=4, size=32)
     with pytest.raises(UserError, match="fills only"):
@@ -239,7 +240,7 @@ def test_inspect_tells_what_is_loaded_left_and_missing(
     for words in (
         "r3d18",
         "3D-ResNets-PyTorch",
-        "fills 99.0%",
+        "fills 94.7%",
         "stages.layer3.1.conv2.weight 512",
         "fc.weight 400x512",
     ):

@@ -23,7 +23,7 @@ from dsm.engine.optim import OptimConfig
 from dsm.engine.pretrain import pretrain
 from dsm.errors import UserError
 from dsm.evaluate.results import Row
-from dsm.models.weights import list_checkpoints
+from dsm.models.checkpoint_file import list_checkpoints
 
 
 def sweep_config(scenes: Path, out: Path, **changes: object) -> FractionsConfig:

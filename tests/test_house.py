@@ -25,7 +25,7 @@ FLOORS = [
     {"modality"},
     {"augment", "models", "video"},
     {"extras"},
-    {"errors", "files", "normalization", "version"},
+    {"cores", "errors", "files", "normalization", "signals", "version"},
 ]
 FLOOR_OF = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")

@@ -14,7 +14,7 @@ import pytest
 from runs import equal, weights_of
 
 from dsm.engine.runfolder import read_metrics
-from dsm.models.weights import list_checkpoints
+from dsm.models.checkpoint_file import list_checkpoints
 
 STEPS = 60
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from test_cli import dsm
 
 from dsm.commands.subset import SplitConfig, SubsetConfig, split_command, subset_command
+from dsm.datasets.grouped import split_by_group
 from dsm.datasets.groups import groups_of
 from dsm.datasets.lists import VideoList, read_list, write_list
-from dsm.datasets.splits import split_by_group, subset
+from dsm.datasets.splits import subset
 from dsm.errors import UserError
 
 
@@ -49,6 +50,67 @@ def test_groups_are_never_parted(groups: list[int], seed: int, share: float) -> 
         assert len({bool(there) for there, group in zip(test, names, strict=True) if group == name}) == 1
     largest = max(names.count(name) for name in set(names))
     assert abs(test.sum() - share * len(names)) <= largest
+
+
+def skewed(seed: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """Videos of groups of which one is large, each of a few classes; each class is in two groups at least."""
+    rng = np.random.default_rng(seed)
+    sizes = np.maximum(rng.pareto(1.0, groups) * 4, 1).astype(int).clip(max=60)
+    sizes[0] = sizes[1:].sum() // 2
+    names = np.repeat(np.arange(groups), sizes)
+    favourite = rng.integers(0, 8, (groups, 2))
+    labels = favourite[names, rng.integers(0, 2, len(names))]
+    return names, labels
+
+
+def every_split(counts: np.ndarray, share: float) -> tuple[bool, bool, bool]:
+    """Slowly: whether any split is near the share, has every class on both sides, or does both."""
+    near = whole = both = False
+    sizes = counts.sum(0)
+    for chosen in itertools.product((False, True), repeat=len(counts)):
+        test = counts[np.array(chosen)].sum(0)
+        here = 0 < test.sum() < sizes.sum() and abs(test.sum() / sizes.sum() - share) <= 0.1
+        there = bool(((test > 0) & (test < sizes)).all())
+        near, whole, both = near or here, whole or there, both or (here and there)
+    return near, whole, both
+
+
+def test_splits_of_skewed_groups_are_as_good_as_any_can_be() -> None:
+    for seed in range(30):
+        names, labels = skewed(seed, 9)
+        counts = np.zeros((9, 8), int)
+        np.add.at(counts, (names, labels), 1)
+        counts = counts[:, counts.sum(0) > 0]
+        near, whole, both = every_split(counts, 0.3)
+        test = split_by_group([f"g{name}" for name in names], 0.3, seed, labels)
+        is_near = abs(test.mean() - 0.3) <= 0.1
+        is_whole = set(labels[test]) == set(labels[~test])
+        assert is_near or whole or not near
+        assert is_whole or not whole
+        assert (is_near and is_whole) or not both
+
+
+def test_two_hundred_seeds_of_skewed_groups() -> None:
+    """Of 40 groups, one with a third of the videos: each split is near the share and has every class."""
+    names, labels = skewed(7, 40)
+    assert all(len(set(names[labels == label])) > 1 for label in set(labels))
+    splits = [split_by_group([f"g{name}" for name in names], 0.3, seed, labels) for seed in range(200)]
+    for test in splits:
+        assert abs(test.mean() - 0.3) <= 0.1
+        assert set(labels[test]) == set(labels[~test]) == set(labels)
+        assert not set(names[test]) & set(names[~test])
+    assert len({test.tobytes() for test in splits}) > 100, "another seed, another split"
+
+
+def test_what_groups_do_not_allow_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    groups = ["a"] * 18 + ["b"] * 2
+    names, labels = [f"{group}/{i}.mp4" for i, group in enumerate(groups)], np.array([0] * 18 + [1] * 2)
+    write_list(tmp_path / "all.txt", VideoList(names, labels, np.full(20, -1), tmp_path))
+    split_command(SplitConfig(tmp_path / "all.txt", tmp_path / "out", group_regex="^[ab]"))
+    told = " ".join(capsys.readouterr().err.split())
+    assert "10% of the videos are for testing, not 30%: the groups allow nothing nearer" in told
+    assert "1 classes are in train.txt only" in told
+    assert "1 classes are in test.txt only" in told
 
 
 def test_split_and_leaks_agree(tmp_path: Path) -> None:

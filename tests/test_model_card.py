@@ -19,7 +19,7 @@ from dsm.engine.model_card import CARD, card_text, code, fenced, is_untouched, w
 from dsm.engine.pretrain import pretrain
 from dsm.errors import UserError
 from dsm.evaluate.results import Row, write_results
-from dsm.models.weights import list_checkpoints
+from dsm.models.checkpoint_file import list_checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_an_edited_card_stays(copy: Path, scenes: Path) -> None:
     assert not is_untouched(file)
     with pytest.raises(UserError, match="edited"):
         card(CardConfig(copy))
-    pretrain(small_run(scenes, copy, steps=4, resume=True))  # the run goes on; the words stay
+    pretrain(small_run(scenes, copy, steps=4, resume=True, extend=True))  # the run goes on; the words stay
     assert file.read_text(encoding="utf-8") == edited
     card(CardConfig(copy, overwrite=True))
     assert "CC BY" not in file.read_text(encoding="utf-8")
@@ -109,7 +109,7 @@ def test_an_edited_card_stays(copy: Path, scenes: Path) -> None:
 def test_a_card_is_not_edited_by_other_line_ends(copy: Path, scenes: Path) -> None:
     file = copy / CARD
     file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
-    pretrain(small_run(scenes, copy, steps=3, resume=True))
+    pretrain(small_run(scenes, copy, steps=3, resume=True, extend=True))
     assert "for 3 steps" in file.read_text(encoding="utf-8")
 
 
@@ -159,7 +159,7 @@ def test_a_card_that_cannot_be_made_does_not_cost_the_run(
 ) -> None:
     (copy / "tested").mkdir()
     (copy / "tested" / "results.json").write_text("{", encoding="utf-8")
-    pretrain(small_run(scenes, copy, steps=3, resume=True))
+    pretrain(small_run(scenes, copy, steps=3, resume=True, extend=True))
     assert (copy / "checkpoints" / "step_00000003.pt").is_file()
     assert "cannot be written" in capsys.readouterr().err
 

@@ -131,7 +131,7 @@ def test_a_look_that_ends_the_run_costs_no_training(
     with pytest.raises(MemoryError):
         pretrain(small_run(scenes, out, monitor=monitor, steps=7, save_every=100))
     monkeypatch.undo()
-    run = pretrain(small_run(scenes, out, monitor=monitor, steps=7, save_every=100, resume=True))
+    run = pretrain(small_run(scenes, out, monitor=monitor, steps=7, save_every=100, resume=True, extend=True))
     assert [line["step"] for line in read_metrics(run) if "loss" in line] == [1, 2, 3, 4, 5, 6, 7]
 
 
@@ -146,10 +146,10 @@ def test_the_best_of_another_list_is_found_anew(scenes: Path, tmp_path: Path) ->
     for file in (run / "checkpoints").glob("*.pt"):
         torch.save({**torch.load(file, weights_only=True), "best": 2.0}, file)  # no other can be better
     same = MonitorConfig(scenes / "test_free.txt", every=1)
-    pretrain(small_run(scenes, run, steps=15, resume=True, monitor=same))
+    pretrain(small_run(scenes, run, steps=15, resume=True, extend=True, monitor=same))
     assert torch.load(best, weights_only=True)["step"] == state["step"]
     other = MonitorConfig(scenes / "test.txt", every=1)
-    pretrain(small_run(scenes, run, steps=20, resume=True, monitor=other))
+    pretrain(small_run(scenes, run, steps=20, resume=True, extend=True, monitor=other))
     assert torch.load(best, weights_only=True)["step"] == 20
     record = json.loads((run / "config.json").read_text())["config"]
     assert (record["steps"], record["resume"]) == (20, False)

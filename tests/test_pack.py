@@ -163,3 +163,16 @@ def test_a_pack_of_another_list_of_as_many_videos_is_refused(five: Path, tmp_pat
     other = dsm("data", "pack", five, "--out", tmp_path / "pack", "--short-side", "48", "--shard-videos", "2")
     assert other.returncode == 2
     assert "of other settings" in told(other)
+
+
+def test_a_folder_called_as_a_shard_is_none(five: Path, tmp_path: Path) -> None:
+    videos = read_list(five)
+    inside = tmp_path / "unpacked.tar" / "v0.mp4"
+    inside.parent.mkdir()
+    inside.write_bytes(videos.file(0).read_bytes())
+    assert in_pack(inside) is None
+    assert probe(inside).frames == 20
+    assert judge(inside).verdict == "ok"
+    packed = pack(five, tmp_path / "more.tar" / "pack.tar")  # a pack in such folders
+    assert [probe(packed.file(place)).frames for place in range(4)] == [20, 21, 22, 24]
+    assert in_pack("nowhere/shard.tar/x.tar/name") == (Path("nowhere/shard.tar"), "x.tar/name")

@@ -30,7 +30,8 @@ from dsm.engine.runfolder import read_metrics
 from dsm.errors import UserError
 from dsm.methods import METHODS, MethodSettings, create_method
 from dsm.methods.dsm import DsmConfig
-from dsm.models.weights import list_checkpoints, load_encoder
+from dsm.models.checkpoint_file import list_checkpoints
+from dsm.models.weights import load_encoder
 from dsm.models.zoo import create_model
 
 
@@ -238,8 +239,14 @@ def test_a_run_goes_on_with_its_own_list_wherever_that_lies_now(scenes: Path, tm
     other.write_text("".join(reversed(lines)))
     moved.write_text("".join(lines))
     with pytest.raises(UserError, match=r"with data\.train list \w{12} \(paths, labels, frames\), not list"):
-        pretrain(config(scenes, out, steps=2, resume=True, data=DataConfig(other, scenes, batch_size=8)))
-    pretrain(config(scenes, out, steps=2, resume=True, data=DataConfig(moved, scenes, batch_size=8)))
+        pretrain(
+            config(
+                scenes, out, steps=2, resume=True, extend=True, data=DataConfig(other, scenes, batch_size=8)
+            )
+        )
+    pretrain(
+        config(scenes, out, steps=2, resume=True, extend=True, data=DataConfig(moved, scenes, batch_size=8))
+    )
 
 
 def test_a_setting_that_a_run_did_not_know_yet_is_no_other_when_it_is_resumed(
@@ -252,8 +259,59 @@ def test_a_setting_that_a_run_did_not_know_yet_is_no_other_when_it_is_resumed(
     del saved["settings"]["augment.light"], saved["settings"]["dsm.joint"]
     torch.save({**state, "config": json.dumps(saved)}, file)
     with pytest.raises(UserError, match=r"was trained with augment\.light 0\.0, not 0\.3"):
-        pretrain(config(scenes, out, steps=2, resume=True, augment=Augment(light=0.3)))
+        pretrain(config(scenes, out, steps=2, resume=True, extend=True, augment=Augment(light=0.3)))
+    pretrain(config(scenes, out, steps=2, resume=True, extend=True))
+
+
+def test_another_length_is_another_schedule_and_wants_to_be_meant(
+    scenes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = pretrain(config(scenes, tmp_path / "run", steps=2))
+    refusal = r"was to have 2 steps, not 4, .*--steps 2 goes on as it began, --extend goes on .*not 0\)"
+    with pytest.raises(UserError, match=refusal):
+        pretrain(config(scenes, out, steps=4, resume=True))
+    with pytest.raises(UserError, match="was to have 2 steps, not 10"):
+        pretrain(config(scenes, out, steps=None, epochs=2, resume=True))
+    (file,) = list_checkpoints(out)
+    state = torch.load(file, weights_only=True)
+    del state["total"]  # as in older checkpoints; the run's record knows
+    torch.save(state, file)
+    with pytest.raises(UserError, match=refusal):
+        pretrain(config(scenes, out, steps=4, resume=True))
+    pretrain(config(scenes, out, steps=4, resume=True, extend=True))
+    assert "was to have 2 steps and goes on to 4" in " ".join(capfd.readouterr().err.split())
+    pretrain(config(scenes, out, steps=4, resume=True))  # which it now is to have
+    assert list_checkpoints(out)[-1].name == "step_00000004.pt"
+
+
+def test_a_run_of_constant_rate_may_have_any_length(scenes: Path, tmp_path: Path) -> None:
+    steady = OptimConfig("sgd", lr=1e-3, schedule="step", milestones=(), warmup=0)
+    own = {"optim": steady, "settings": MethodSettings(dsm=DsmConfig(queue=32, momentum=0.9, ramp=False))}
+    whole = pretrain(config(scenes, tmp_path / "whole", steps=4, **own))
+    part = pretrain(config(scenes, tmp_path / "part", steps=2, **own))
+    pretrain(config(scenes, part, steps=4, resume=True, **own))
+    assert equal(weights_of(whole), weights_of(part))
+    rising = pretrain(config(scenes, tmp_path / "rising", steps=2, optim=steady))  # the momentum's schedule
+    with pytest.raises(UserError, match="was to have 2 steps, not 4, and its schedules go by that"):
+        pretrain(config(scenes, rising, steps=4, resume=True, optim=steady))
+
+
+def test_what_decodes_may_not_change_unnoticed(scenes: Path, tmp_path: Path) -> None:
+    out = pretrain(config(scenes, tmp_path / "run", steps=2))
+    other = DataConfig(scenes / "train.txt", batch_size=8, workers=0, decoder="torchcodec")
+    with pytest.raises(UserError, match=r"with data\.decoder pyav, not torchcodec"):
+        pretrain(config(scenes, out, steps=2, resume=True, data=other))
+    (file,) = list_checkpoints(out)
+    state = torch.load(file, weights_only=True)
+    saved = json.loads(state["config"])
+    del saved["settings"]["data.decoder"]  # as in older checkpoints; the run's record knows
+    torch.save({**state, "config": json.dumps(saved)}, file)
     pretrain(config(scenes, out, steps=2, resume=True))
+    record = json.loads((out / "config.json").read_text())
+    record["config"]["data"]["decoder"] = "torchcodec"
+    (out / "config.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"with data\.decoder torchcodec, not pyav"):
+        pretrain(config(scenes, out, steps=2, resume=True))
 
 
 def test_resuming_from_nothing_is_refused(scenes: Path, tmp_path: Path) -> None:
@@ -266,7 +324,7 @@ def test_a_diverging_run_stops_with_a_sentence(scenes: Path, tmp_path: Path) -> 
         pretrain(config(scenes, tmp_path / "run", optim=OptimConfig("sgd", lr=1e30)))
 
 
-@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
     scenes: Path, tmp_path: Path, name: signal.Signals
 ) -> None:
@@ -304,6 +362,30 @@ def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert flag.signal == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_a_warning_is_heard_once_and_the_end_of_time_after_it_is_the_first() -> None:
+    with interrupt.stop_flag() as flag:
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGUSR1)
+        assert flag.signal == signal.SIGUSR1
+        signal.raise_signal(signal.SIGTERM)  # would end the process at once
+        assert flag.signal == signal.SIGTERM
+        signal.raise_signal(signal.SIGUSR2)
+        assert flag.signal == signal.SIGTERM
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+
+
+def test_a_warning_that_another_waits_for_stays_his() -> None:
+    """As submitit does, which submits the job again."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGUSR2, lambda number, _: heard.append(number))
+    try:
+        with interrupt.stop_flag() as flag:
+            signal.raise_signal(signal.SIGUSR2)
+        assert (heard, flag.signal) == ([signal.SIGUSR2], 0)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
 
 
 def test_learning_rates_follow_their_schedules() -> None:

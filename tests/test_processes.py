@@ -15,7 +15,7 @@ import torch
 from runs import small_run, weights_of
 
 from dsm.engine.runfolder import read_metrics
-from dsm.models.weights import list_checkpoints
+from dsm.models.checkpoint_file import list_checkpoints
 
 HERE = str(Path(__file__).parent)
 
@@ -155,7 +155,10 @@ def test_an_error_that_nobody_foresaw_is_not_swallowed(tmp_path: Path) -> None:
         assert done.stderr.count(said) == 1  # of both processes
 
 
-def test_a_signal_saves_in_all_processes_at_the_same_step(scenes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_in_all_processes_at_the_same_step(
+    scenes: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     words = [
         sys.executable, "-m", "dsm", "pretrain", "--data.train", str(scenes / "train.txt"),
         "--data.batch-size", "8", "--data.workers", "0", "--backbone", "tiny", "--log-every", "1",
@@ -167,16 +170,16 @@ def test_a_signal_saves_in_all_processes_at_the_same_step(scenes: Path, tmp_path
         [*words, "--steps", "100000", "--devices", "2"], env=environment, stderr=subprocess.PIPE, text=True
     )
     wait_for_lines(tmp_path / "run", 3)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, told = process.communicate(timeout=90)
-    assert process.returncode == 128 + signal.SIGTERM, told
+    assert process.returncode == 128 + number, told
     assert re.search(r"stopped at step \d+ of 100000 and saved", told)
     assert "stopped; the same command with --resume goes on" in told
     assert "Traceback" not in told
     saved = torch.load(next((tmp_path / "run" / "checkpoints").glob("step_*.pt")), weights_only=True)
     assert saved["step"] == read_metrics(tmp_path / "run")[-1]["step"]
     steps = saved["step"] + 2
-    again = [*words, "--steps", str(steps), "--resume"]
+    again = [*words, "--steps", str(steps), "--resume", "--extend"]
     subprocess.run(again, env=environment, check=True, capture_output=True)
     assert read_metrics(tmp_path / "run")[-1]["step"] == steps
 
@@ -258,7 +261,7 @@ def test_the_slurm_example_on_this_machine(scenes: Path, tmp_path: Path) -> None
             "--logs", str(tmp_path / "logs"), "--wait", "--",
             "--data.train", str(scenes / "train.txt"), "--data.batch-size", "8", "--data.workers", "0",
             "--backbone", "tiny", "--steps", steps, "--clip.frames", "4", "--clip.size", "32",
-            "--clip.resize", "40", "--out", str(out),
+            "--clip.resize", "40", "--out", str(out), "--extend",
         ]  # fmt: skip
         done = subprocess.run(line, capture_output=True, text=True, timeout=280)
         assert done.returncode == 0, done.stderr

@@ -30,7 +30,8 @@ from dsm.engine.interrupt import Interrupted
 from dsm.engine.optim import learning_rate
 from dsm.engine.pretrain import PretrainConfig, pretrain
 from dsm.errors import UserError
-from dsm.models.weights import list_checkpoints, load_weights
+from dsm.models.checkpoint_file import list_checkpoints
+from dsm.models.weights import load_weights
 from dsm.recipes import OWN, RECIPES, find_recipe
 
 ROOT = Path(__file__).parents[1]

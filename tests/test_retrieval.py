@@ -107,6 +107,25 @@ def test_average_precision_is_that_of_scikit_learn() -> None:
     )
 
 
+def test_precision_and_recall_rank_alike_where_an_encoder_has_collapsed() -> None:
+    """Cosines within 1e-6 of each other; the right ones are the nearest, by double precision."""
+    rng = np.random.default_rng(0)
+    classes, each, dim = 20, 10, 512
+    centre, towards = rng.normal(size=dim), rng.normal(size=(classes, dim))
+    labels = np.repeat(np.arange(classes), each)
+    spread = rng.normal(size=(2, classes * each, dim)) * 3e-6
+    gallery, queries = (
+        Features(
+            (centre + 3e-4 * towards[labels] + noise).astype(np.float32), labels, [str(i) for i in labels]
+        )
+        for noise in spread
+    )
+    found = retrieve(gallery, queries, k=1)
+    assert np.ptp(found.similarities) < 1e-6
+    assert found.recall(1).mean() == 1.0
+    assert average_precision(gallery, queries).mean() > 0.95
+
+
 @pytest.mark.parametrize("k", [1, 3])
 def test_chance_is_what_random_neighbours_find(k: int) -> None:
     gallery, queries = labelled(24, classes=4), labelled(10, seed=1, classes=4)

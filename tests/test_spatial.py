@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from dsm.analyse.change import motion_change, seen_through
 from dsm.disturb import (
     AddBackground,
-    ExchangeScene,
     Affine,
+    ExchangeScene,
     LocalWarp,
     ReplaceBackground,
     SmoothWarp,

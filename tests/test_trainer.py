@@ -32,8 +32,9 @@ from dsm.errors import UserError
 from dsm.evaluate.results import read_results
 from dsm.methods import MethodSettings
 from dsm.methods.moco import MocoConfig
+from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.recompute import recompute_stages
-from dsm.models.weights import list_checkpoints, load_encoder
+from dsm.models.weights import load_encoder
 from dsm.models.zoo import create_model
 
 NO_NORM = MethodSettings(moco=MocoConfig(queue=16, in_batch=False, momentum=0.9, head="linear"))
@@ -99,6 +100,43 @@ def test_settings_reach_the_optimizer(name: Any) -> None:
     assert type(optimizer).__name__.lower() == name
     assert optimizer.param_groups[0]["weight_decay"] == 0.02
     assert optimizer.param_groups[0].get("momentum", 0.8) == 0.8
+
+
+@pytest.mark.parametrize(("name", "spared"), [("adamw", True), ("sgd", False)])
+def test_adamw_pulls_no_norm_and_no_bias_to_nothing(name: Any, spared: bool) -> None:
+    net = nn.Sequential(nn.Conv3d(3, 4, 1), nn.BatchNorm3d(4), nn.Conv3d(4, 4, 1, bias=False))
+    before = {key: value.detach().clone().fill_(2.0) for key, value in net.state_dict().items()}
+    net.load_state_dict(before)
+    optimizer = build_optimizer(OptimConfig(name, lr=0.5, momentum=0, weight_decay=0.1), net)
+    for parameter in net.parameters():
+        parameter.grad = torch.zeros_like(parameter)  # what moves is moved by the decay alone
+    optimizer.step()
+    for key, parameter in net.named_parameters():
+        still = spared and key not in ("0.weight", "2.weight")
+        assert torch.allclose(
+            parameter, torch.full_like(parameter, 2.0 if still else 2.0 * (1 - 0.5 * 0.1))
+        ), key
+
+
+def test_a_run_that_decays_all_goes_on_so_bit_for_bit(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checkpoints of older versions, whose optimiser had one group for all."""
+    optim = OptimConfig("adamw", lr=0.01, weight_decay=0.5, warmup=2)
+    with monkeypatch.context() as patch:
+        old = {"param_groups": [{"weight_decay": 0.5}]}
+        patch.setattr(
+            "dsm.engine.trainer.build_optimizer",
+            lambda config, method, _: build_optimizer(config, method, old),
+        )
+        whole = pretrain(small_run(scenes, tmp_path / "whole", optim=optim))
+        part = pretrain(small_run(scenes, tmp_path / "part", optim=optim))
+    assert len(torch.load(list_checkpoints(whole)[-1], weights_only=True)["optimizer"]["param_groups"]) == 1
+    list_checkpoints(part)[-1].unlink()
+    pretrain(small_run(scenes, part, optim=optim, resume=True))
+    assert equal(weights_of(whole), weights_of(part))
+    anew = pretrain(small_run(scenes, tmp_path / "anew", optim=optim))
+    assert not equal(weights_of(whole), weights_of(anew))
 
 
 def test_a_rate_goes_with_its_batch() -> None:
@@ -170,6 +208,53 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(scenes: Path, tmp_path
     assert all(torch.isfinite(t).all() for t in weights_of(tmp_path / "run").values())
 
 
+def test_logs_are_json_that_everybody_reads(scenes: Path, tmp_path: Path) -> None:
+    trainer = poisoned(build(scenes, tmp_path / "run", nonfinite="skip", steps=4, save_every=2), {1, 2})
+    trainer.run()
+    for name in ("metrics.jsonl", "gradients.jsonl", "config.json", "results.json"):
+        text = (tmp_path / "run" / name).read_text()
+        for line in text.splitlines() if name.endswith("l") else [text]:
+            json.loads(line, parse_constant=pytest.fail)  # called with NaN, Infinity and -Infinity
+    assert "null" in (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert [math.isfinite(loss) for loss in losses(tmp_path / "run")] == [True, False, False, True]
+    old = tmp_path / "run" / "metrics.jsonl"  # as it was once written
+    old.write_text('{"step": 1, "loss": NaN, "lr": 1.0}\n{"step": 2, "loss": -Infinity}\n')
+    assert math.isnan(losses(tmp_path / "run")[0])
+    assert losses(tmp_path / "run")[1] == -math.inf
+
+
+def test_the_layer_is_looked_for_in_the_precision_that_failed(scenes: Path, tmp_path: Path) -> None:
+    trainer = build(scenes, tmp_path / "run", precision="bf16")
+    stage = trainer.method.query.encoder.stages.stage2
+    name, layer = next((n, one) for n, one in stage.named_modules() if isinstance(one, nn.Conv3d))
+    whole = layer.forward
+
+    def narrow(x: torch.Tensor) -> torch.Tensor:
+        """A layer whose numbers are too large for half precision alone."""
+        return whole(x) * (math.inf if torch.is_autocast_enabled("cpu") else 1)
+
+    layer.forward = narrow  # type: ignore[method-assign]
+    with pytest.raises(
+        UserError, match=rf"first in what the layer query\.encoder\.stages\.stage2\.{name} gives"
+    ):
+        trainer.run()
+
+
+def test_of_the_parts_of_a_batch_the_one_that_broke_is_looked_at(scenes: Path, tmp_path: Path) -> None:
+    trainer = build(scenes, tmp_path / "run", optim=OptimConfig("sgd", lr=0.02, accumulate=2))
+    render, parts = trainer.render, iter(range(100))
+
+    def spoilt(batch: dict) -> dict:
+        views = render(batch)
+        if next(parts) == 2:  # the first part of the second step
+            views["anchor"] = views["anchor"].clone().fill_(float("inf"))
+        return views
+
+    trainer.render = spoilt  # type: ignore[method-assign]
+    with pytest.raises(UserError, match=r"step 2: .*in the clips of the view anchor"):
+        trainer.run()
+
+
 def test_a_run_whose_last_step_is_skipped_has_results_and_pictures(scenes: Path, tmp_path: Path) -> None:
     poisoned(build(scenes, tmp_path / "run", nonfinite="skip"), {11}).run()
     lines = [line["loss"] for line in read_metrics(tmp_path / "run") if "loss" in line]
@@ -182,18 +267,20 @@ def test_a_run_whose_last_step_is_skipped_has_results_and_pictures(scenes: Path,
     assert [path.name for path in draw_run(tmp_path / "run")] == ["health.png", "gradients.png"]
 
 
-def test_a_signal_in_the_last_step_is_heard(scenes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_in_the_last_step_is_heard(scenes: Path, tmp_path: Path, number: signal.Signals) -> None:
     trainer = build(scenes, tmp_path / "run")
     step = trainer.train_step
 
     def stopped(*args: Any) -> Any:
         if trainer.step == trainer.total - 1:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         return step(*args)
 
     trainer.train_step = stopped  # type: ignore[method-assign]
-    with pytest.raises(Interrupted, match="stopped at step 12 of 12 and saved"):
+    with pytest.raises(Interrupted, match="stopped at step 12 of 12 and saved") as told:
         trainer.run()
+    assert told.value.exit_code == 128 + number
     assert (tmp_path / "run" / "results.json").is_file()
 
 

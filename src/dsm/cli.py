@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dsm.engine.interrupt import Interrupted
+from dsm.engine.interrupt import Interrupted, leave_by_exception
 from dsm.errors import USER_ERROR, UserError, nearest, sentence
 from dsm.verbs import GROUPS, VERBS
 from dsm.version import __version__
@@ -85,8 +84,7 @@ def main() -> None:
     if words[0] == "--version":
         print(__version__)
         return
-    # Leave by an exception, so that worker processes are stopped and half-written files removed.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    leave_by_exception()
     try:
         run(words)
     except KeyboardInterrupt:

@@ -63,6 +63,11 @@ VERBS = {
         "do two lists share a group of videos?",
         ("dsm data leaks train.txt test.txt --group-regex 'camera[0-9]+'",),
     ),
+    "data features": Verb(
+        "dsm.commands.features", "FeaturesConfig", "features",
+        "features that another tool made -> a file for retrieve, probe, search and embed",
+        ("dsm data features theirs.npz --features feats --labels label --paths names --out test.npz",),
+    ),
     "data frames": Verb(
         "dsm.commands.frames", "FramesConfig", "frames",
         "videos -> folders of jpg frames, and a list of them",

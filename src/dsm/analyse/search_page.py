@@ -23,6 +23,7 @@ from dsm.analyse.index_clips import clip_of, told
 from dsm.analyse.page import render_page
 from dsm.errors import UserError
 from dsm.evaluate.search import ArchiveIndex, Hit
+from dsm.files import json_text
 from dsm.video.source import VideoError
 from dsm.video.write import mp4_bytes
 
@@ -101,7 +102,7 @@ def make_server(
             if asked.path == "/near":
                 hits = index.search(np.array(features.features[row]), SHOWN, but=row)
                 found = {"query": {"row": row, "told": told(features, row)}, "hits": described(hits)}
-                return "application/json", json.dumps(found).encode()
+                return "application/json", json_text(found).encode()
             raise UserError("there is no such page.")
 
         def _post(self) -> tuple[str, bytes]:
@@ -116,7 +117,7 @@ def make_server(
             content = self.rfile.read(int(length))  # which may take as long as they like
             with lock:
                 feature = _encode_sent(content, encode)
-            return "application/json", json.dumps({"hits": described(index.search(feature, SHOWN))}).encode()
+            return "application/json", json_text({"hits": described(index.search(feature, SHOWN))}).encode()
 
         def _send(self, status: int, kind: str, body: bytes) -> None:
             with suppress(ConnectionError, TimeoutError):  # a page that was left wants no answer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections import Counter
 from contextlib import nullcontext, suppress
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dsm.cores import usable_cores
 from dsm.datasets.catalog import find_videos
 from dsm.datasets.classes import carry_classes
 from dsm.datasets.lists import VideoList, listable, needed, read_list, write_list
@@ -55,7 +55,7 @@ class CheckConfig:
     """Frames of a clip: videos with fewer are `short`."""
     timeout: float = READING_TIME
     """Seconds for each video, and one more for each 2 MB of it, after which its decoder is killed."""
-    workers: int = os.cpu_count() or 1
+    workers: int = usable_cores()
     """Videos decoded side by side."""
     overwrite: bool = False
     """Replace existing files."""

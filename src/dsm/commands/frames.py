@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from dsm.cores import usable_cores
 from dsm.datasets.classes import carry_classes
 from dsm.datasets.lists import VideoList, needed, read_list, write_list
 from dsm.engine.progress import console, progress
@@ -42,7 +42,7 @@ class FramesConfig:
     """Write optical flow from frame to frame instead, as pairs of pictures (needs OpenCV)."""
     quality: int = 90
     """Of the JPEGs, 1 to 95."""
-    workers: int = os.cpu_count() or 1
+    workers: int = usable_cores()
     """Videos decoded side by side."""
     overwrite: bool = False
     """Replace frames of other settings."""

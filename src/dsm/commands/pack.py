@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from dsm.cores import usable_cores
 from dsm.datasets.classes import carry_classes
 from dsm.datasets.lists import VideoList, needed, read_list, write_list
 from dsm.engine.progress import console, progress
@@ -41,7 +41,7 @@ class PackConfig:
     """Squeeze frames to a square, so that crops reach the sides of wide footage; shapes are squeezed too."""
     shard_videos: int = 100
     """Videos a shard."""
-    workers: int = os.cpu_count() or 1
+    workers: int = usable_cores()
     """Shards written side by side."""
     overwrite: bool = False
     """Replace a pack of other settings."""

@@ -32,7 +32,7 @@ from dsm.errors import UserError
 from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.results import RESULTS, read_results
 from dsm.files import written_aside
-from dsm.models.weights import list_checkpoints
+from dsm.models.checkpoint_file import list_checkpoints
 
 Measure = Literal["retrieval", "probe", "test", "look", "bias", "embedding"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)

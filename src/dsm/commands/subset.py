@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import tyro
+from numpy.typing import NDArray
 
 from dsm.datasets.classes import carry_classes
+from dsm.datasets.grouped import NEAR, split_by_group
 from dsm.datasets.groups import UCF101_GROUP, find_groups
 from dsm.datasets.lists import read_list, write_list
-from dsm.datasets.splits import split_by_group, subset
+from dsm.datasets.splits import subset
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError
@@ -62,7 +64,7 @@ class SplitConfig:
     root: Path | None = None
     """Folder put before relative paths; left out, the list's own."""
     test_share: float = 0.3
-    """About how much is for testing."""
+    """About how much is for testing, of the whole and of each class."""
     groups: Path | None = None
     """Table (.tsv, .csv: a header, path first, group last) of which videos belong together; they are never
     parted. Left out, each video stands alone."""
@@ -78,20 +80,41 @@ class SplitConfig:
 
 
 def split_command(config: SplitConfig) -> None:
-    """Write train.txt and test.txt whose groups do not cross."""
+    """Write train.txt and test.txt whose groups do not cross, each class in proportion if groups allow it."""
     files = config.out / "train.txt", config.out / "test.txt"
     for file in files:
         claim_file(file, overwrite=config.overwrite)
     videos = read_list(config.videos, config.root)
     found = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
     groups = list(videos.paths) if found is None else found
-    test = split_by_group(groups, config.test_share, config.seed)
+    test = split_by_group(groups, config.test_share, config.seed, videos.labels)
     carry_classes(videos, config.out)
     for file, chosen in zip(files, (~test, test), strict=True):
         part = videos.part(np.flatnonzero(chosen), file.parent)
         write_list(file, part)
         among = {groups[place] for place in np.flatnonzero(chosen)}
-        console.print(f"{file}: {len(part)} videos, {len(among)} groups")
+        classes = len(np.unique(part.labels))
+        console.print(f"{file}: {len(part)} videos, {len(among)} groups, {classes} classes")
+    _tell_split(videos.labels, test, config.test_share)
+
+
+def _tell_split(labels: NDArray[np.int64], test: NDArray[np.bool_], wish: float) -> None:
+    """Say where groups do not allow what was wished."""
+    share = float(test.mean())
+    if abs(share - wish) > NEAR:
+        console.print(
+            f"{share:.0%} of the videos are for testing, not {wish:.0%}: the groups allow nothing nearer.",
+            style="yellow",
+        )
+    for inside, outside, name in ((~test, test, "train.txt"), (test, ~test, "test.txt")):
+        only = np.setdiff1d(labels[inside], labels[outside])
+        if len(only):
+            named = ", ".join(map(str, only[:SHOWN])) + (", …" if len(only) > SHOWN else "")
+            console.print(
+                f"{len(only)} classes are in {name} only, as they are of one group or the groups allow no "
+                f"other split: {named}.",
+                style="yellow",
+            )
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from dsm.engine.interrupt import Interrupted
+from dsm.engine.interrupt import STOPS, Interrupted
 from dsm.engine.processes import is_first
 from dsm.engine.progress import console
-from dsm.models.weights import list_checkpoints
+from dsm.models.checkpoint_file import list_checkpoints
 
-STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+STOPPED = tuple(128 + number for number in STOPS)
 """What processes end with that were stopped by a signal, and have saved."""
 
 

@@ -10,8 +10,11 @@ import tyro
 from rich.console import Console
 
 from dsm.errors import UserError, without_control
-from dsm.models.foreign import LoadReport, find_tensors, recognise
-from dsm.models.weights import Exported, is_ours, load_weights, read_file
+from dsm.models.checkpoint_file import Exported, chosen_in, read_file
+from dsm.models.inert import Foreign
+from dsm.models.load_report import CHOICE, LoadReport
+from dsm.models.places import find_tensors
+from dsm.models.weights import is_ours, load_weights, recognise_in
 
 
 @dataclass(frozen=True)
@@ -35,17 +38,18 @@ def inspect(config: InspectConfig) -> None:
     def tell(text: str) -> None:
         console.print(without_control(text))  # names are a stranger's
 
-    state = read_file(config.file)
+    file, choice = chosen_in(config.file)
+    state = read_file(file)
     if is_ours(state) or isinstance(state, Exported):
         loaded = load_weights(config.file)
         settings = loaded.config.get("model", {})
         backbone = loaded.config["backbone"]
         tell(f"{config.file}: of dsm itself; method {loaded.name}, {backbone} {settings}")
         return
-    tensors = find_tensors(state)
+    tensors = find_tensors(state.state if isinstance(state, Foreign) else state)
     if not tensors:
         raise UserError(f"{config.file}: holds no tensors by name.")
-    match = recognise(tensors)
+    match = recognise_in(state, choice)
     if match is None:
         tell(f"{config.file}: {len(tensors)} tensors of no encoder that dsm knows")
         _list(tell, "tensors", [f"{n} {tuple(t.shape)}" for n, t in tensors.items()], config.names)
@@ -54,7 +58,12 @@ def inspect(config: InspectConfig) -> None:
     tell(
         f"{config.file}: {report.backbone} {match.settings}, as {report.source} writes it"
         + (f", behind '{report.prefix}'" if report.prefix else "")
+        + (f", under '{report.nest}'" if report.nest else "")
     )
+    for other in report.others:
+        tell(f"fits as well: {other}, which --weights {file}{CHOICE}{other} takes")
+    if report.skipped:
+        tell(f"not built, as they are no tensors: {', '.join(report.skipped)}")
     head = ", and a projection head" if match.head else ""
     tell(f"fills {report.share:.1%} of the encoder: {len(report.loaded)} tensors{head}")
     tell(_pictures(report))

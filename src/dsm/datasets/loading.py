@@ -25,6 +25,7 @@ from dsm.datasets.clips import TrainingClips, collate
 from dsm.datasets.evaluation_clips import EvaluationClips, collate_clips
 from dsm.datasets.reading_state import IDLE, BadVideo
 from dsm.errors import UserError
+from dsm.signals import ignore_warnings
 
 PATIENCE = 2.0
 """A worker hangs when it is at one video for so many times the seconds a video may take."""
@@ -102,6 +103,7 @@ class Batches:
 
     def _register(self, worker: int) -> None:
         self._pids[worker] = os.getpid()
+        ignore_warnings()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches them too; the run saves and ends them
         sys.excepthook = _tell_unless_left

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -26,11 +25,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dsm.cores import usable_cores
 from dsm.datasets.classes import write_classes
 from dsm.datasets.world import Shot
 from dsm.datasets.worlds import WORLDS, WorldName
 from dsm.errors import UserError
 from dsm.files import read_object, write_text
+from dsm.signals import ignore_warnings
 from dsm.video.write import write_video
 
 SPLITS = ("train", "test", "test_conflict", "test_free")
@@ -204,11 +205,12 @@ def write_motionscenes(
 
     plans = {split: plan_split(config, split) for split in SPLITS}
     everything = [plan for split in SPLITS for plan in plans[split]]
-    workers = workers or os.cpu_count() or 1
+    workers = workers or usable_cores()
     jobs = [(config, str(out), chunk) for chunk in _chunks(everything, 20)]
     done = 0
     # Spawned, not forked: the caller may hold threads (torch, a progress bar).
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=ignore_warnings) as pool:
         for count in pool.map(_write_chunk, jobs):
             done += count
             on_progress(done)

@@ -16,7 +16,8 @@ import torch
 from dsm.engine.progress import console
 from dsm.errors import UserError
 from dsm.files import written_aside
-from dsm.models.weights import FORMAT, NoCheckpointError, checkpoint_of, list_checkpoints, read_checkpoint
+from dsm.models.checkpoint_file import NoCheckpointError, checkpoint_of, list_checkpoints
+from dsm.models.weights import FORMAT, read_checkpoint
 
 BEST = "best.pt"
 UNREADABLE = ".unreadable"

@@ -47,6 +47,8 @@ def starting_encoder(
     trained_on = loaded.config.get("clip", {})
     clip_of(trained_on)  # a stranger's file may say anything
     if is_first():
+        if loaded.report:
+            console.print(f"{weights}: {loaded.report}")
         _tell_of_other_clips(config.clip, weights, trained_on)
     backbone, settings = str(loaded.config["backbone"]), {**loaded.config["model"], **pooling}
     if config.backbone not in (backbone, RunConfig.backbone) and is_first():

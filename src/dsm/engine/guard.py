@@ -8,12 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dsm.models.precision import Precision, compute_in
 
-def where_broken(method: nn.Module, views: dict[str, Tensor], *, alone: bool) -> str:
+
+def where_broken(
+    method: nn.Module, views: dict[str, Tensor], *, precision: Precision, device_type: str, alone: bool
+) -> str:
     """In words: in which weight, view, layer or gradient numbers first were not finite.
 
     Args:
         method: after a backward pass of ``views`` that went wrong.
+        precision, device_type: what the pass was computed in, and where: in another nothing may be wrong.
         alone: whether this is the only process; the forward pass is then made once more, to look at layers.
     """
     weight = first_bad_weight(method)
@@ -22,7 +27,12 @@ def where_broken(method: nn.Module, views: dict[str, Tensor], *, alone: bool) ->
     for name, clips in views.items():
         if not _finite((clips,)):
             return f"in the clips of the view {name}"
-    layer = first_bad_layer(method, lambda: method(views)) if alone else None
+
+    def again() -> None:
+        with compute_in(precision, device_type):
+            method(views)
+
+    layer = first_bad_layer(method, again) if alone else None
     if layer:
         return f"first in what the layer {layer} gives"
     return f"first in the gradient of {first_bad_gradient(method)}"
@@ -46,7 +56,8 @@ def first_bad_layer(module: nn.Module, call: Callable[[], Any]) -> str | None:
     layers = [(name, layer) for name, layer in module.named_modules() if not list(layer.children())]
     hooks = [layer.register_forward_hook(look(name)) for name, layer in layers]
     try:
-        with torch.no_grad():
+        # Compiled code calls no hooks.
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             call()
     finally:
         for hook in hooks:

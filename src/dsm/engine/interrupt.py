@@ -1,16 +1,34 @@
-"""Stopping politely: Ctrl-C and SIGTERM let the step at hand finish, so that it can be saved."""
+"""Stopping politely: Ctrl-C, SIGTERM and a scheduler's warning let the step at hand finish and be saved."""
 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from dsm.signals import WARNINGS
+
+STOPS = (signal.SIGINT, signal.SIGTERM, *WARNINGS)
 SAME_WISH = 1.0
 """Seconds."""
+
+
+def leave_by_exception() -> None:
+    """From now on signals to end are exceptions: workers are stopped, half-written files removed.
+
+    SIGINT is one already. A warning that somebody else waits for, as submitit does, stays his.
+    """
+    for number in (signal.SIGTERM, *WARNINGS):
+        if number == signal.SIGTERM or signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 class Interrupted(Exception):
@@ -33,25 +51,28 @@ class StopFlag:
 
 @contextmanager
 def stop_flag() -> Iterator[StopFlag]:
-    """Within, the first SIGINT or SIGTERM only raises the flag; a second one acts at once.
+    """Within, the first of :data:`STOPS` only raises the flag; a second SIGINT or SIGTERM acts at once.
 
     One that comes within a second of the first is the same wish: Ctrl-C reaches a process from the terminal
-    and once more from whoever began it.
+    and once more from whoever began it. After a warning SIGTERM is the first: it ends the time warned of.
     """
     flag = StopFlag()
     if threading.current_thread() is not threading.main_thread():
         yield flag  # signals are the main thread's business
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in STOPS}
+    for number in WARNINGS:  # one that somebody else waits for stays his
+        if before[number] not in (signal.SIG_DFL, _leave):
+            del before[number]
 
     first = 0.0
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal first
-        if not flag.signal:
+        if not flag.signal or (flag.signal in WARNINGS and number not in WARNINGS):
             flag.signal, first = number, time.monotonic()
             return
-        if time.monotonic() - first < SAME_WISH:
+        if number in WARNINGS or time.monotonic() - first < SAME_WISH:
             return
         for each, handler in before.items():
             signal.signal(each, handler)

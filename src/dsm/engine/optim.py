@@ -27,10 +27,12 @@ class OptimConfig:
     momentum: float = 0.9
     """Momentum of sgd and lars."""
     weight_decay: float = 0.05
+    """adamw and lars leave out norms and biases; sgd, as the paper has it, does not."""
     schedule: Literal["step", "cosine"] = "cosine"
     """`cosine` falls to 0; `step` multiplies by `decay` at each milestone."""
     milestones: tuple[float, ...] = (0.5, 2 / 3, 5 / 6)
-    """Where `step` decays, as shares of the training (the paper: epochs 120, 160, 200 of 240)."""
+    """Where `step` decays, as shares of the training (the paper: epochs 120, 160, 200 of 240); none of them
+    is a constant rate."""
     decay: float = 0.1
     warmup: int = 20
     """Steps over which the learning rate rises to its peak."""
@@ -47,14 +49,29 @@ class OptimConfig:
             raise UserError("optim: accumulate must be at least 1, clip and lr-batch above 0.")
 
 
-def build_optimizer(config: OptimConfig, method: nn.Module) -> torch.optim.Optimizer:
-    """An optimiser of what is trained; where ``method.rate(name)`` says so, some of it at another rate."""
+def build_optimizer(
+    config: OptimConfig, method: nn.Module, saved: dict[str, Any] | None = None
+) -> torch.optim.Optimizer:
+    """An optimiser of what is trained; where ``method.rate(name)`` says so, some of it at another rate.
+
+    AdamW shrinks what multiplies, as weights of convolutions do, and leaves norms and biases, which have one
+    dimension or none: pulling those to 0 regularises nothing (Loshchilov & Hutter leave it open; timm,
+    MAE and V-JEPA do so).
+
+    Args:
+        saved: the state of one that is to go on; see :func:`decays_all`.
+    """
     rate: Callable[[str], float] = getattr(method, "rate", lambda name: 1.0)
-    groups: dict[float, list[nn.Parameter]] = {}
+    decays = saved is not None and decays_all(config, saved)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in method.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault(rate(name), []).append(parameter)
-    trained: Any = [{"params": group, "scale": scale} for scale, group in groups.items()]
+            spared = config.name == "adamw" and parameter.ndim < 2 and not decays
+            decay = 0.0 if spared else config.weight_decay
+            groups.setdefault((rate(name), decay), []).append(parameter)
+    trained: Any = [
+        {"params": group, "scale": scale, "weight_decay": decay} for (scale, decay), group in groups.items()
+    ]
     if config.name == "lars":
         return Lars(trained, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
     if config.name == "sgd":
@@ -62,6 +79,15 @@ def build_optimizer(config: OptimConfig, method: nn.Module) -> torch.optim.Optim
             trained, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
         )
     return torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay)
+
+
+def decays_all(config: OptimConfig, saved: dict[str, Any]) -> bool:
+    """Whether an optimiser's state is of an AdamW that decays norms and biases too, as dsm's once did.
+
+    Such a run goes on as it began, or it would be another one.
+    """
+    groups = saved.get("param_groups", [])
+    return config.name == "adamw" and all(group.get("weight_decay") for group in groups)
 
 
 def learning_rate(config: OptimConfig, step: int, total: int, batch_size: int) -> float:

@@ -14,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
+from types import FrameType
 from typing import Any, TypeVar
 
 import torch
@@ -22,9 +23,11 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import TorchElasticEnvironment
 from lightning_fabric.strategies import DDPStrategy
 
-from dsm.engine.interrupt import Interrupted
+from dsm.engine.device import keep_to_cores
+from dsm.engine.interrupt import Interrupted, leave_by_exception
 from dsm.engine.progress import console
 from dsm.errors import USER_ERROR, UserError, sentence
+from dsm.signals import WARNINGS
 
 Config = TypeVar("Config")
 GOES_ON = "The same command goes on from what was saved; `dsm pretrain` and `dsm finetune` with --resume."
@@ -51,6 +54,7 @@ def is_first() -> bool:
 def make_fabric() -> Fabric:
     """Devices and distribution, by what the environment says: one process, or one of many."""
     if not begun_from_outside():
+        keep_to_cores()
         return Fabric(accelerator="auto", devices=1)
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     world = int(os.environ["WORLD_SIZE"])
@@ -58,9 +62,8 @@ def make_fabric() -> Fabric:
         raise UserError(
             f"{local} processes on a machine of {torch.cuda.device_count()} GPUs; one process a GPU, please."
         )
-    if not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
-        # Processes that each take all the cores are many times slower than one.
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // local))
+    if not torch.cuda.is_available():
+        keep_to_cores(local)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator="cuda" if torch.cuda.is_available() else "cpu",
@@ -127,6 +130,17 @@ def in_processes(count: int, function: Callable[[Config], Any], config: Config) 
         local_addr="localhost", max_restarts=0, start_method="spawn", run_id=str(os.getpid()), **patient,
     )  # fmt: skip
     before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    warned: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        """torch hands SIGTERM on to the processes, and waits for them; warnings it does not know."""
+        warned.append(number)
+        signal.raise_signal(signal.SIGTERM)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in WARNINGS:
+            if before[number] in (signal.SIG_DFL, signal.getsignal(signal.SIGTERM)):
+                signal.signal(number, pass_on)
     told = torch.multiprocessing.get_context("spawn").Value("b", False)
     try:
         elastic_launch(launch, _child)(function, config, told)
@@ -146,7 +160,8 @@ def in_processes(count: int, function: Callable[[Config], Any], config: Config) 
     except Exception as error:
         if type(error).__name__ != "SignalException":
             raise
-        raise SystemExit(128 + int(error.sigval)) from None  # type: ignore[attr-defined]
+        number = warned[0] if warned else int(error.sigval)  # type: ignore[attr-defined]
+        raise SystemExit(128 + number) from None
     finally:  # torch leaves its own handlers behind
         for number, handler in before.items():
             if signal.getsignal(number) != handler and threading.current_thread() is threading.main_thread():
@@ -158,6 +173,7 @@ def _child(function: Callable[[Config], Any], config: Config, told: Any) -> None
 
     ``told`` is a flag that the processes share: what is wrong in one is often wrong in all.
     """
+    leave_by_exception()
     try:
         function(config)
     except Interrupted as stopped:

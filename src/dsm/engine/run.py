@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import time
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -26,13 +25,14 @@ from dsm.engine.processes import (
     trains_on_cpu,
 )
 from dsm.engine.progress import console
-from dsm.engine.runfolder import claim_folder, flat, git_revision, plain, versions
+from dsm.engine.runfolder import claim_folder, git_revision, plain, versions
 from dsm.errors import UserError
 from dsm.evaluate.results import RESULTS, command_line
-from dsm.files import write_text
+from dsm.files import json_text, write_text
+from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.pooling import Pooling
 from dsm.models.precision import Precision
-from dsm.models.weights import RANDOM, list_checkpoints
+from dsm.models.weights import RANDOM
 from dsm.models.zoo import check_name
 from dsm.video.decode import Decoder
 from dsm.video.source import READING_TIME
@@ -100,6 +100,9 @@ class RunConfig:
     """How many of the newest checkpoints stay."""
     resume: bool = False
     """Go on from the newest good checkpoint in `out`."""
+    extend: bool = False
+    """With `resume`: go on to other `steps` or `epochs` than the run had; from there on the learning rate is
+    that of the new schedule."""
     overwrite: bool = False
     """Replace the run in `out`."""
 
@@ -120,32 +123,6 @@ class RunConfig:
 
 
 Config = TypeVar("Config", bound=RunConfig)
-
-FREE = frozenset(
-    ("out", "epochs", "steps", "log_every", "save_every", "keep", "resume", "overwrite", "devices", "monitor",
-     "compile", "recompute", "nonfinite")
-)  # fmt: skip
-"""Settings that a resumed run may change: they do not touch the numbers, or only where they end."""
-WITHOUT_PREFIX = ("settings", "head")
-"""Parts whose settings stand on the command line without the part's name."""
-
-
-def lasting_settings(config: RunConfig, videos: VideoList) -> dict[str, Any]:
-    """What must stay as it was for a run to go on as if never stopped, by the names of its flags."""
-    settings = {name: value for name, value in plain(config).items() if name not in FREE}
-    listed = f"list {videos.digest(rooted=False)[:12]} (paths, labels, frames)"
-    settings["data"] = {"batch_size": config.data.batch_size, "videos": len(videos), "train": listed}
-    for part in WITHOUT_PREFIX:
-        settings |= settings.pop(part, {})
-    return flat(settings)
-
-
-def default_settings(config: RunConfig, videos: VideoList) -> dict[str, Any]:
-    """As :func:`lasting_settings`, of the same method, where nobody says anything."""
-    plain_ = {one.name: one.default for one in fields(config) if one.default is not MISSING}
-    made = {one.name: one.default_factory() for one in fields(config) if one.default_factory is not MISSING}
-    chosen = {"method": config.method} if hasattr(config, "method") else {}
-    return lasting_settings(replace(config, **{**plain_, **made, **chosen}), videos)
 
 
 def in_its_processes(config: Config, function: Callable[[Config], Any]) -> None:
@@ -231,12 +208,12 @@ def write_record(config: RunConfig, videos: VideoList) -> None:
 
     The command is one that makes the whole run anew.
     """
-    words = [word for word in shlex.split(command_line()) if word != "--resume"]
+    words = [word for word in shlex.split(command_line()) if word not in ("--resume", "--extend")]
     record = {
         "command": shlex.join(words),
-        "config": plain(replace(config, resume=False)),
+        "config": plain(replace(config, resume=False, extend=False)),
         "data": about_videos(videos),
         "versions": versions(),
         "revision": git_revision(),
     }
-    write_text(config.out / "config.json", json.dumps(record, indent=2) + "\n")
+    write_text(config.out / "config.json", json_text(record, indent=2) + "\n")

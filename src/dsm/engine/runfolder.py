@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import platform
 import subprocess
 from collections.abc import Collection, Iterable
@@ -20,7 +21,7 @@ from torch import nn
 from dsm.engine.bad_videos import LEDGER
 from dsm.engine.progress import console
 from dsm.errors import UserError
-from dsm.files import empty_folder, read_object, write_text
+from dsm.files import empty_folder, json_text, read_object, write_text
 from dsm.version import __version__
 
 MARKER = "config.json"
@@ -250,30 +251,39 @@ class RunLog:
 def _append(path: Path, keep_steps: int) -> TextIO:
     if path.exists():
         kept = [line for line in _read_lines(path) if line["step"] <= keep_steps]
-        write_text(path, "".join(f"{json.dumps(line)}\n" for line in kept))
+        write_text(path, "".join(f"{json_text(line)}\n" for line in kept))
     return path.open("a", encoding="utf-8")
 
 
 def _write_line(file: TextIO, record: dict[str, Any]) -> None:
     """A log that cannot be written, as on a full disk, is no reason to end the training."""
     try:
-        file.write(json.dumps(record) + "\n")
+        file.write(json_text(record) + "\n")
         file.flush()
     except OSError as error:
         console.print(f"{file.name}: a line cannot be written ({error.strerror}).", style="bold yellow")
 
 
 def read_metrics(out: Path) -> list[dict[str, float]]:
-    """The logged steps of a run, in order; what is not logged at a step is not in it."""
+    """The logged steps of a run, in order; what is not logged at a step is not in it, null is NaN."""
     return [
-        {name: value for name, value in line.items() if isinstance(value, (int, float))}
+        {
+            name: math.nan if value is None else value
+            for name, value in line.items()
+            if value is None or isinstance(value, (int, float))
+        }
         for line in _read_lines(out / METRICS)
     ]
 
 
 def read_gradients(out: Path) -> list[dict[str, Any]]:
     """Steps with the size of each layer's gradient, as :meth:`RunLog.write_gradients` wrote them."""
-    return [line for line in _read_lines(out / GRADIENTS) if isinstance(line.get("layers"), dict)]
+    lines = [line for line in _read_lines(out / GRADIENTS) if isinstance(line.get("layers"), dict)]
+    for line in lines:
+        for name, sizes in line["layers"].items():
+            if isinstance(sizes, list):
+                line["layers"][name] = [math.nan if size is None else size for size in sizes]
+    return lines
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

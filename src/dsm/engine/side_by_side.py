@@ -11,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from dsm.errors import UserError
+from dsm.signals import ignore_warnings
 
 Key = TypeVar("Key")
 Result = TypeVar("Result")
@@ -20,11 +21,12 @@ def make_pool(workers: int) -> ProcessPoolExecutor:
     """So many processes, which end with the one that asked for them, however that ends."""
     # spawn: a fork of a process with threads (torch, a progress bar) may hang.
     spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent)
+    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin_worker)
 
 
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for its next job for ever."""
+def _begin_worker() -> None:
+    """A worker ends when its parent does, and not before: it would wait for its next job for ever."""
+    ignore_warnings()
 
     def watch() -> None:
         if parent := multiprocessing.parent_process():

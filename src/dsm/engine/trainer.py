@@ -20,21 +20,20 @@ from dsm.engine.checkpoint import keep_best, newest_good, save_checkpoint
 from dsm.engine.guard import where_broken
 from dsm.engine.health import Health
 from dsm.engine.interrupt import Interrupted, stop_flag
-from dsm.engine.model_card import CARD, write_run_card
 from dsm.engine.optim import build_optimizer, learning_rate
+from dsm.engine.prepare import prepare
 from dsm.engine.processes import greatest, joined, make_fabric, mean
 from dsm.engine.progress import Clock, Reporter, console, progress, step_note
-from dsm.engine.run import RunConfig, default_settings, lasting_settings, write_record
-from dsm.engine.run_results import write_run_results
+from dsm.engine.resuming import check_length, default_settings, lasting_settings, steps_of
+from dsm.engine.run import RunConfig, write_record
+from dsm.engine.run_end import write_end
 from dsm.engine.runfolder import RunLog
-from dsm.engine.sync_norm import synchronise_norms
 from dsm.engine.watch import Watch
 from dsm.errors import UserError
 from dsm.evaluate.results import RESULTS
 from dsm.methods.momentum import queue_age
 from dsm.methods.step import StepOutput
-from dsm.models.precision import channels_last, compute_in, fast_in_bf16
-from dsm.models.recompute import recompute_stages
+from dsm.models.precision import compute_in
 
 SKIPS = 10
 """Steps in a row that may be skipped for numbers that are not finite."""
@@ -60,32 +59,26 @@ class Trainer:
         self.config, self.method, self.videos, self.watch = config, method, videos, watch
         self.fabric = make_fabric()
         first, device = self.fabric.is_global_zero, self.fabric.device.type
-        if config.precision == "bf16" and first and not fast_in_bf16(device):
-            console.print(
-                f"this {device} has no instructions for bfloat16 and is many times slower in it; "
-                "--precision fp32 is the fast one here.",
-                style="bold yellow",
-            )
-        channels_last(method)
-        if self.fabric.world_size > 1:
-            synchronise_norms(method, self.fabric.device)
-        if config.recompute:
-            recompute_stages(method.query.encoder, config.precision, device)
-        if config.compile:
-            method.query.encoder.compile()
-        self.module, self.optimizer = self.fabric.setup(method, build_optimizer(config.optim, method))
+        prepare(method, config, self.fabric)
+        settings = lasting_settings(config, videos)
+        state: dict[str, Any] = {}
+        if config.resume:
+            state = newest_good(config.out, settings, default_settings(config, videos), rename=first)
+            ramped = bool(getattr(getattr(method, "config", None), "ramp", False))
+            check_length(config, videos, state.get("total"), int(state["step"]), ramped=ramped)
+        optimizer = build_optimizer(config.optim, method, state.get("optimizer"))
+        self.module, self.optimizer = self.fabric.setup(method, optimizer)
         self.scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
-        self.total = config.steps or config.epochs * (len(videos) // config.data.batch_size)
+        self.total = steps_of(config.steps, config.epochs, len(videos), config.data.batch_size)
         self.step, self.skipped, self.skipped_in_a_row = 0, 0, 0
         self.best, self.watched = -math.inf, watch and watch.digest
-        settings = lasting_settings(config, videos)
         self.saved_config = {**about, "settings": settings}
         self.title = f"{about['method']} on {about['backbone']}"
-        if config.resume:
-            self._load(newest_good(config.out, settings, default_settings(config, videos), rename=first))
+        if state:
+            self._load(state)
         self.batches = self._build_batches(videos)
-        state = self.batches.clips.state
-        self.bad = BadVideos(config.out, videos, config.data.max_bad, state, write=first)
+        reading = self.batches.clips.state
+        self.bad = BadVideos(config.out, videos, config.data.max_bad, reading, write=first)
         self.health = Health(self.step)
 
     def _build_batches(self, videos: VideoList) -> Batches:
@@ -141,7 +134,7 @@ class Trainer:
                     log.close()
             # A run that was killed after its last checkpoint has trained all and written nothing of it.
             if first and self.step == self.total and (self.step > begun or not (c.out / RESULTS).is_file()):
-                self._write_end(done=True)
+                self._end(done=True)
         signal = signal or stop.signal  # of any process; or of this one, in the last step or after it
         if signal:
             raise Interrupted(f"stopped at step {self.step} of {self.total} and saved", signal)
@@ -153,16 +146,13 @@ class Trainer:
             The output, what is to be logged, and the bad videos that were met.
         """
         c, parts = self.config, self.config.optim.accumulate
-        # Dropout and the like hang on nothing else: who resumes, or looks meanwhile, draws the same, on a CPU
-        # or a GPU; and each process something else.
-        about = np.random.SeedSequence((c.seed, self.step, self.fabric.global_rank))
-        torch.manual_seed(int(about.generate_state(1)[0]))
+        self._seed()
         lr = learning_rate(c.optim, self.step, self.total, c.data.batch_size)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["scale"]
         before = self._buffers() if c.nonfinite == "skip" else None
         bad: list[Any] = []
-        loss, keys = 0.0, []
+        loss, keys, broken = 0.0, [], None
         self.optimizer.zero_grad()
         for part in range(parts):
             batch = next(batches)
@@ -174,12 +164,14 @@ class Trainer:
                     output: StepOutput = self.module(views)
                 self.fabric.backward(self.scaler.scale(output.loss / parts if parts > 1 else output.loss))
             loss += float(output.loss.detach()) / parts
+            if broken is None and not math.isfinite(loss):
+                broken = views  # of the parts of a batch, the first
             keys += [output.keys] if output.keys is not None else []
             clock.lap("work")
         self.scaler.unscale_(self.optimizer)
         trained = [p for p in self.method.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(p.grad for p in trained if p.grad is not None)
-        if self._sound(float(norm), loss, before, views):
+        if self._sound(float(norm), loss, before, views if broken is None else broken):
             if c.optim.clip:
                 torch.nn.utils.clip_grads_with_norm_(trained, c.optim.clip, norm)
             self.scaler.step(self.optimizer)
@@ -217,12 +209,22 @@ class Trainer:
         in_scaling = self.scaler.is_enabled() and math.isfinite(loss)
         if self.skipped_in_a_row < SKIPS and (in_scaling or self.config.nonfinite == "skip"):
             return False
-        where = where_broken(self.method, views, alone=self.fabric.world_size == 1)
+        self._seed()
+        where = where_broken(
+            self.method, views, precision=self.config.precision, device_type=self.fabric.device.type,
+            alone=self.fabric.world_size == 1,
+        )  # fmt: skip
         raise UserError(
             f"step {self.step + 1}: numbers that are not finite, {where} (loss {loss:.3g}); try a lower "
             f"--optim.lr, --optim.clip 1 or --precision fp32, or --nonfinite skip to leave such steps out. "
             f"The checkpoints in {self.config.out} are from before."
         )
+
+    def _seed(self) -> None:
+        """Dropout and the like hang on nothing else: who resumes, or looks meanwhile, draws the same, on a
+        CPU or a GPU; and each process something else."""
+        about = np.random.SeedSequence((self.config.seed, self.step, self.fabric.global_rank))
+        torch.manual_seed(int(about.generate_state(1)[0]))
 
     def _buffers(self) -> list[Tensor]:
         return [buffer.clone() for buffer in self.method.buffers()]
@@ -245,7 +247,7 @@ class Trainer:
             if path:
                 keep_best(path)
         if stopping and not last:
-            self._write_end(done=False)
+            self._end(done=False)
 
     def _look(self, watch: Watch, log: RunLog, bar: Reporter) -> bool:
         """Ask the monitor, and tell; whether it was never better."""
@@ -268,6 +270,7 @@ class Trainer:
             "best": self.best,
             "watched": self.watched,
             "skipped": self.skipped,
+            "total": self.total,
         }
         try:
             return save_checkpoint(c.out, self.step, state, keep=c.keep)
@@ -277,16 +280,9 @@ class Trainer:
             console.print(f"{error} The run goes on, and tries again.", style="bold yellow")
             return None
 
-    def _write_end(self, *, done: bool) -> None:
-        """Results and card; what can be written anew must not cost a run its end."""
-        run, watched = self.config.out, self.watch.videos if self.watch else None
-        try:
-            if done:
-                write_run_results(run, self.saved_config, self.videos, watched)
-            if not write_run_card(run, self.saved_config, self.step):
-                console.print(f"{run / CARD}: is edited, and stays as it is.")
-        except (OSError, UserError) as error:
-            console.print(f"{run}: {RESULTS} or {CARD} cannot be written ({error}).", style="yellow")
+    def _end(self, *, done: bool) -> None:
+        watched = self.watch.videos if self.watch else None
+        write_end(self.config.out, self.saved_config, self.videos, watched, self.step, done=done)
 
     def _load(self, state: dict[str, Any]) -> None:
         self.method.load_state_dict(state["method"])

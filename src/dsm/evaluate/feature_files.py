@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.datasets.lists import MOST_CLASSES, UNLABELLED
-from dsm.errors import UserError, has_control
+from dsm.errors import UserError, has_control, without_control
 from dsm.evaluate.features import Features
 from dsm.extras import load_extra
 from dsm.files import written_aside
@@ -74,14 +74,19 @@ def load_features(path: str | Path) -> Features:
     if not path.is_file():
         raise UserError(f"{path}: no such features file. `dsm extract` makes one.")
     if path.suffix == ".npy":
-        raise UserError(f"{path}: a bare array has neither paths nor labels; extract to .npz or .parquet.")
+        raise UserError(
+            f"{path}: a bare array has neither paths nor labels; extract to .npz or .parquet, or `dsm data "
+            f"features {path} --videos LIST --out NEW.npz` gives it those of a list."
+        )
     try:
         found = _read_parquet(path) if path.suffix == ".parquet" else _read_npz(path)
     except UserError:
         raise
     except Exception:  # a stranger's bytes can make the reader fail in any way
         raise UserError(
-            f"{path}: is not a features file (.npz with features, labels, paths and meta)."
+            f"{path}: is not a features file (.npz with features, labels, paths and meta{_held(path)}). What "
+            f"another tool made, `dsm data features {path} --features NAME --labels NAME --paths NAME --out "
+            "NEW.npz` takes over."
         ) from None
     shapes = (found.features.ndim, found.labels.ndim, len(found.labels), len(found.paths))
     times = found.times is None or found.times.shape == (len(found.features), 2)
@@ -95,6 +100,19 @@ def load_features(path: str | Path) -> Features:
     if not all(np.isfinite(chunk).all() for chunk in chunks):
         raise UserError(f"{path}: some features are not finite numbers; extract them again.")
     return found
+
+
+def _held(path: Path) -> str:
+    """What a file holds in place of features, in words."""
+    try:
+        if path.suffix == ".parquet":
+            names = list(_pyarrow().parquet.read_schema(path).names)
+        else:
+            with zipfile.ZipFile(path) as archive:
+                names = [name.removesuffix(".npy") for name in archive.namelist()]
+    except Exception:
+        return ""
+    return f"; it holds {without_control(', '.join(names[:10]))}"
 
 
 def _write_npy(file: Path, about: Features, chunks: Iterable[NDArray[np.float32]]) -> None:

@@ -19,8 +19,10 @@ Ids = NDArray[np.int64]
 BASE, QUERIES, FEW = 16384, 1024, 2048
 """Rows of the gallery and of the queries in a block of similarities, and of the gallery for few queries."""
 # Products of large matrices round the same pair differently in different places; so many neighbours more
-# are kept, and all are compared once more in double precision.
+# are kept, and all are compared once more in double precision. Where even the last of them is as near as
+# rounding can tell, all rows are compared.
 SPARE = 16
+DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,21 @@ def unit_rows(features: Matrix) -> Matrix:
     """Rows (n, d) scaled to length 1; a row of zeros stays."""
     length = np.linalg.norm(features, axis=1, keepdims=True)
     return features / np.maximum(length, np.finfo(np.float32).tiny)
+
+
+def cosines(base: Matrix, unit: Matrix) -> NDArray[np.float64]:
+    """Of rows (m, d) of length 1 with all of a base (n, d): (m, n), in double precision, to 12 digits.
+
+    In single precision the order of a collapsed encoder's, which differ by 1e-6, is one of rounding. In more
+    digits copies of a row would not be alike.
+    """
+    found = np.empty((len(unit), len(base)))
+    wide = unit.astype(np.float64)
+    for first in range(0, len(base), BASE):
+        part = np.asarray(base[first : first + BASE], np.float64)
+        length = np.maximum(np.linalg.norm(part, axis=1), np.finfo(np.float32).tiny)
+        found[:, first : first + len(part)] = np.round((wide @ part.T) / length, DIGITS)
+    return found
 
 
 def nearest(base: Matrix, queries: Matrix, k: int, *, apart: tuple[Ids, Ids] | None = None) -> Neighbours:
@@ -72,7 +89,7 @@ def nearest(base: Matrix, queries: Matrix, k: int, *, apart: tuple[Ids, Ids] | N
                 # A mask, as pairs would take memory by the square of a group.
                 scores.masked_fill_(ids[1][rows, None] == ids[0][first : first + len(part)], -torch.inf)
             _update(best[rows], places[rows], scores, first)
-    return _compared_again(base, wanted, best, places, k)
+    return _compared_again(base, wanted, best, places, k, apart)
 
 
 def _block(rows: Matrix) -> tuple[torch.Tensor, torch.Tensor]:
@@ -108,23 +125,37 @@ def _update(best: Matrix, places: Ids, scores: torch.Tensor, first: int) -> None
     places[touched] = where[chosen].reshape(-1, keep)
 
 
-def _compared_again(base: Matrix, wanted: Matrix, best: Matrix, places: Ids, k: int) -> Neighbours:
-    """The k nearest of those that were kept, by cosines of double precision, rounded to single."""
+def _compared_again(
+    base: Matrix, wanted: Matrix, best: Matrix, places: Ids, k: int, apart: tuple[Ids, Ids] | None
+) -> Neighbours:
+    """The k nearest of those kept, by cosines of double precision; of all rows, where these are alike."""
     found = np.empty((len(wanted), k), np.int64)
-    similarities = np.empty((len(wanted), k), np.float32)
+    similarities = np.empty((len(wanted), k))
     at_once = max(1, 2**24 // max(places.shape[1] * wanted.shape[1], 1))
     for start in range(0, len(wanted), at_once):
         rows = slice(start, start + at_once)
         near = np.asarray(base[places[rows]], np.float64)  # (some, keep, d)
         length = np.maximum(np.linalg.norm(near, axis=2), np.finfo(np.float32).tiny)
-        exact = (np.einsum("qkd,qd->qk", near, wanted[rows].astype(np.float64)) / length).astype(np.float32)
+        exact = np.einsum("qkd,qd->qk", near, wanted[rows].astype(np.float64)) / length
+        exact = np.round(exact, DIGITS)
         exact[best[rows] == -np.inf] = -np.inf
         order = np.lexsort((places[rows], -exact))[:, :k]
         found[rows] = np.take_along_axis(places[rows], order, 1)
         similarities[rows] = np.take_along_axis(exact, order, 1)
+    if best.shape[1] < len(base):
+        error = 2 * np.finfo(np.float32).eps * np.sqrt(wanted.shape[1])
+        unsure = np.flatnonzero((best[:, -1] > -np.inf) & (best[:, -1] + error >= similarities[:, -1]))
+        at_once = max(1, 2**23 // len(base))
+        for start in range(0, len(unsure), at_once):
+            some = unsure[start : start + at_once]
+            exact = cosines(base, wanted[some])
+            if apart is not None:
+                exact[apart[1][some, None] == apart[0]] = -np.inf
+            order = np.argsort(-exact, axis=1, kind="stable")[:, :k]
+            found[some], similarities[some] = order, np.take_along_axis(exact, order, 1)
     found[similarities == -np.inf] = -1
-    some = (found >= 0).any(axis=0)
-    return Neighbours(found[:, some], similarities[:, some])
+    some_found = (found >= 0).any(axis=0)
+    return Neighbours(found[:, some_found], similarities[:, some_found].astype(np.float32))
 
 
 def _small_numbers(*ids: Ids) -> list[NDArray[np.int32]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dsm.errors import UserError
 from dsm.evaluate.bootstrap import DRAWS, Interval, mean_interval
-from dsm.files import write_text
+from dsm.files import json_text, write_text
 from dsm.version import __version__
 
 RESULTS = "results.json"
@@ -118,7 +118,7 @@ def write_results(
         "revision": revision,
         "rows": [asdict(row) for row in rows],
     }
-    write_text(path, json.dumps(record, indent=2) + "\n")
+    write_text(path, json_text(record, indent=2) + "\n")
 
 
 def read_results(path: Path) -> list[Row]:

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.evaluate.features import Features, same_dimensions
-from dsm.evaluate.nearest import Ids, nearest, unit_rows
+from dsm.evaluate.nearest import Ids, cosines, nearest, unit_rows
 from dsm.evaluate.results import Row, share
 
 KS = (1, 5, 10, 20, 50)
 """The field's numbers of neighbours."""
-MOST_AT_ONCE = 2**24
+MOST_AT_ONCE = 2**23
 """Similarities ranked at a time, for average precision."""
 
 
@@ -115,19 +115,19 @@ def average_precision(
 ) -> NDArray[np.float64]:
     """Of each query: the mean, over the gallery's videos of its label, of the precision at their rank.
 
-    A ranking of the whole gallery, ties to the earlier video (as ``sklearn.metrics.average_precision_score``
-    where there are none).
+    A ranking of the whole gallery by the cosines that :func:`retrieve` ranks by, of double precision; ties to
+    the earlier video (as ``sklearn.metrics.average_precision_score`` where there are none).
 
     Returns:
         (queries,), NaN where the gallery holds none of the label.
     """
-    base, wanted = unit_rows(gallery.features), unit_rows(queries.features)
+    base, wanted = gallery.features, unit_rows(queries.features)
     found = np.empty(len(wanted))
     at_once = max(1, MOST_AT_ONCE // len(base))
     ranks = np.arange(1, len(base) + 1)
     for first in range(0, len(wanted), at_once):
         rows = slice(first, first + at_once)
-        scores = wanted[rows] @ base.T
+        scores = cosines(base, wanted[rows])
         never = np.zeros(scores.shape, bool)
         if apart is not None:
             never = apart[1][rows, None] == apart[0]

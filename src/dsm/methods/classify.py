@@ -26,7 +26,8 @@ class ClassifyConfig:
     train_from: str | None = None
     """Train this stage of the encoder and those after it only; a wrong name is told which there are."""
     stage_decay: float = 1.0
-    """Each stage farther from the classifier trains at so many times the rate of the one after it."""
+    """Each stage farther from the classifier trains at so many times the rate of the one after it. Pools and
+    the like are no stages, and a norm on its own is part of the one before it."""
     dropout: float = 0.5
     """Share of the features left out at each step."""
     label_smoothing: float = 0.0
@@ -59,7 +60,9 @@ class Classify(nn.Module):
         weights = counts.sum() / ((counts > 0).sum() * counts.clamp(min=1)) if config.balanced else None
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", None if weights is None else weights.float())
-        self.stages = [name for name, _ in getattr(encoder, "stages", nn.Sequential()).named_children()]
+        children = dict(getattr(encoder, "stages", nn.Sequential()).named_children())
+        self.stages = list(children)
+        self.rates = _rates(children, config.stage_decay)
         if config.stage_decay < 1 and not self.stages:
             raise UserError("--stage-decay: this encoder has no stages; leave it out.")
         self.frozen_stages: list[str] = []
@@ -90,8 +93,7 @@ class Classify(nn.Module):
         inside = name.removeprefix("query.encoder.stages.")
         if inside == name or self.config.stage_decay == 1:
             return 1.0
-        behind = len(self.stages) - self.stages.index(inside.split(".")[0])
-        return float(self.config.stage_decay**behind)
+        return self.rates[inside.split(".")[0]]
 
     def forward(self, views: dict[str, Tensor]) -> StepOutput:
         clip, label = views["clip"], views["label"]
@@ -118,3 +120,10 @@ class Classify(nn.Module):
 
     def after_step(self, keys: Tensor | None, progress: float) -> None:
         """Nothing follows."""
+
+
+def _rates(stages: dict[str, nn.Module], decay: float) -> dict[str, float]:
+    """Of each stage its share of the learning rate: ``decay`` to the number of stages with weights behind."""
+    weighs = [any(one.ndim > 1 for one in stage.parameters()) for stage in stages.values()]
+    behind = {name: sum(weighs[place + 1 :]) + 1 for place, name in enumerate(stages)}
+    return {name: float(decay**count) for name, count in behind.items()}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, cast
 
@@ -13,56 +13,21 @@ from torch import Tensor, nn
 
 from dsm.errors import UserError
 from dsm.models.heads import Embedder
+from dsm.models.load_report import LoadReport, label_of
 from dsm.models.sources import SOURCES, Normalization, Source
 from dsm.models.zoo import create_model
 from dsm.normalization import MEAN, STD
 
 ENOUGH = 0.9
-"""Share of an encoder's tensors that a file must fill, unless part of it is asked for."""
+"""Share of an encoder's numbers that a file must fill, unless part of it is asked for."""
 
-# Under which key trainers keep the tensors, and what they put in front of an encoder's names.
-_DEEPEST = 4
-_NESTS = ("state_dict", "model_state_dict", "model_state", "model", "net", "encoder", "teacher", "student")
-_WRAPPERS = (
-    "module", "model", "encoder_q", "query", "backbone", "encoder", "net", "base_encoder", "0"
-)  # fmt: skip
+_MOST_PREFIXES = 64
+_MOST_CHANNELS = 16  # of what a first layer takes; others are of blocks inside
+# Of two wrappers that fit alike, copies that follow the trained one come last.
+_FOLLOWERS = re.compile(r"(^|[._])(ema|swa|momentum|target|student|key|k|teacher_ema)([._]|$)|averaged")
 # A count of batches, which old versions of torch did not keep; no forward pass uses it.
 _UNIMPORTANT = "num_batches_tracked"
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """What became of a file's tensors."""
-
-    source: str
-    """Who writes so."""
-    backbone: str
-    prefix: str
-    """What stood in front of the encoder's names."""
-    loaded: list[str]
-    """Our names."""
-    missing: list[str] = field(default_factory=list)
-    """Our names with their shapes, for which the file has nothing."""
-    unfit: list[str] = field(default_factory=list)
-    """Our names with both shapes, where these differ."""
-    left: list[str] = field(default_factory=list)
-    """The file's names with their shapes that are no part of the encoder."""
-    normalization: Normalization | None = None
-
-    def __str__(self) -> str:
-        """One line for a person."""
-        name = f"{self.backbone} as {self.source} writes it"
-        gaps = len(self.missing) + len(self.unfit)
-        lacking = f", {gaps} stay random ({(self.unfit + self.missing)[0]}, …)" if gaps else ""
-        behind = f" behind '{self.prefix}'" if self.prefix else ""
-        return (
-            f"{name}{behind}: {len(self.loaded)} tensors loaded{lacking}, {len(self.left)} left in the file"
-        )
-
-    @property
-    def share(self) -> float:
-        """Of the encoder's tensors, those that were filled."""
-        return len(self.loaded) / max(len(self.loaded) + len(self.missing) + len(self.unfit), 1)
+_STEM = re.compile(r"stages\.conv1\.(.*\.)?weight$")
 
 
 class Renormalized(nn.Module):
@@ -89,7 +54,9 @@ class Renormalized(nn.Module):
 
 
 @dataclass(frozen=True)
-class _Match:
+class Match:
+    """An encoder that a file fills."""
+
     source: Source
     settings: dict[str, Any]
     tensors: dict[str, Tensor]
@@ -99,42 +66,55 @@ class _Match:
     """Tensors that both have, as a share of those that either has."""
 
 
-def find_tensors(state: Any, depth: int = 0) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, wherever its trainer keeps them; empty if there are none."""
-    if not isinstance(state, Mapping) or depth > _DEEPEST:  # one may hold itself
-        return {}
-    for nest in _NESTS:
-        if isinstance(state.get(nest), Mapping):
-            found = find_tensors(state[nest], depth + 1)
-            if found:
-                return found
-    return {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
+def recognise(tensors: Mapping[str, Tensor]) -> Match | None:
+    """As :func:`find_encoder`, of tensors that lie in one place."""
+    return find_encoder({"": dict(tensors)})
 
 
-def recognise(tensors: Mapping[str, Tensor]) -> _Match | None:
-    """Of all known sources and wrappers, that which fills most of its encoder; None if nothing fits."""
-    best: _Match | None = None
-    for prefix in _prefixes(tensors):
-        inner = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+def find_encoder(places: Mapping[str, dict[str, Tensor]], choice: str = "") -> Match | None:
+    """Of all places, wrappers and known sources, that which fills most of its encoder; None if nothing fits.
+
+    A wrapper is whatever stands in front of names that fit an encoder's, called as it may be.
+
+    Args:
+        places: see :func:`find_places`.
+        choice: what the place or the wrapper is called, where only some are meant: ``target_network``.
+    """
+    best: list[Match] = []
+    for nest, tensors in places.items():
         for source in SOURCES:
-            found = _match(source, prefix, inner, tensors)
-            if found and (best is None or _rank(found) > _rank(best)):
-                best = found
-    return best if best and best.report.loaded else None
+            for prefix in _prefixes(tensors, source):
+                if choice and f".{choice.strip('.')}." not in f".{label_of(nest, prefix)}.":
+                    continue
+                inner = _without_wrappers(
+                    {name.removeprefix(prefix): name for name in tensors if name.startswith(prefix)}
+                )
+                found = _match(source, nest, prefix, inner, tensors)
+                if found and found.report.loaded:
+                    best.append(found)
+    if not best:
+        return None
+    # The first of those that fit best, as they stand in the file; of followers the one they follow.
+    taken = max(best, key=_rank)
+    alike = [one for one in best if _rank(one) == _rank(taken)]
+    alike.sort(key=lambda one: bool(_FOLLOWERS.search(one.report.place)))
+    others = [one.report.place for one in alike[1:] if one.report.place != alike[0].report.place]
+    return replace(alike[0], report=replace(alike[0].report, others=list(dict.fromkeys(others))))
 
 
-def build(match: _Match, *, partial: bool, head: bool, name: str) -> nn.Module:
+def build(match: Match, *, partial: bool, head: bool, name: str) -> nn.Module:
     """The encoder, filled; what the file does not hold stays random.
 
     Raises:
         UserError: too little of the encoder is in the file, or it has no projection head and one is wanted.
     """
     report = match.report
-    if report.share < ENOUGH and not partial:
-        gaps = (report.unfit + report.missing)[:3]
+    random = report.random_layers
+    if (random or report.share < ENOUGH) and not partial:
+        gaps = (random or report.unfit + report.missing)[:3]
         raise UserError(
-            f"{name}: looks like {report.backbone} of {report.source}, but fills only {report.share:.0%} "
-            f"of it (not {', '.join(gaps)}); --partial loads what there is."
+            f"{name}: looks like {report.backbone} of {report.source}, but fills only {report.share:.1%} of "
+            f"it (not {', '.join(gaps)}), and the rest would be random; --partial loads what there is."
         )
     encoder = create_model(match.source.backbone, **match.settings)
     encoder.load_state_dict(match.tensors, strict=False)
@@ -155,23 +135,43 @@ def build(match: _Match, *, partial: bool, head: bool, name: str) -> nn.Module:
     return embedder
 
 
-def _prefixes(tensors: Mapping[str, Tensor]) -> Iterator[str]:
-    """Every chain of wrappers that names begin with, the empty one first."""
-    seen = [""]
-    for prefix in seen:
-        yield prefix
-        for wrapper in _WRAPPERS:
-            longer = f"{prefix}{wrapper}."
-            if len(seen) < 64 and any(name.startswith(longer) for name in tensors):
-                seen.append(longer)
+def _prefixes(tensors: Mapping[str, Tensor], source: Source) -> list[str]:
+    """What may stand in front of a source's names: whatever leaves the name of its first layer behind it."""
+    found: dict[str, None] = {}
+    for name, tensor in tensors.items():
+        if tensor.dim() != 5 or tensor.shape[1] > _MOST_CHANNELS:
+            continue
+        parts = name.split(".")
+        for start in range(min(len(parts) - 1, 12)):
+            rest = ".".join(part for part in parts[start:] if not part.startswith("_"))
+            if not parts[start].startswith("_") and _STEM.match(_renamed(rest, source)):
+                found[".".join(parts[:start]) + "." if start else ""] = None
+        if len(found) >= _MOST_PREFIXES:
+            break
+    return list(found)
+
+
+def _without_wrappers(names: dict[str, str]) -> dict[str, str]:
+    """Names without what wraps single layers, as ``_orig_mod`` and ``_fsdp_wrapped_module`` do."""
+    short = {
+        ".".join(part for part in name.split(".") if not part.startswith("_")): whole
+        for name, whole in names.items()
+    }
+    return short if len(short) == len(names) else names
 
 
 def _match(
-    source: Source, prefix: str, inner: dict[str, Tensor], tensors: Mapping[str, Tensor]
-) -> _Match | None:
+    source: Source, nest: str, prefix: str, names: dict[str, str], tensors: Mapping[str, Tensor]
+) -> Match | None:
+    """How an encoder of a source is filled.
+
+    Args:
+        names: those behind the prefix, and what the file calls them, of ``tensors``.
+    """
+    inner = {name: tensors[whole] for name, whole in names.items()}
     theirs = {_renamed(name, source): name for name in inner if not _is_head(name, source)}
     settings = dict(source.settings)
-    stem = next((name for name in theirs if re.match(r"stages\.conv1\.(.*\.)?weight$", name)), None)
+    stem = next((name for name in theirs if _STEM.match(name)), None)
     if stem is None or inner[theirs[stem]].dim() != 5:
         return None
     settings["in_channels"] = inner[theirs[stem]].shape[1]
@@ -185,7 +185,7 @@ def _match(
     missing = [
         f"{n} {_shape(t)}" for n, t in ours.items() if n not in theirs and not n.endswith(_UNIMPORTANT)
     ]
-    used = {prefix + theirs[n] for n in fits}
+    used = {names[theirs[n]] for n in fits}
     report = LoadReport(
         source.name,
         source.backbone,
@@ -195,13 +195,16 @@ def _match(
         unfit=unfit,
         left=[f"{n} {_shape(t)}" for n, t in tensors.items() if n not in used],
         normalization=source.normalization,
+        filled=sum(t.numel() for n, t in fits.items() if not n.endswith(_UNIMPORTANT)),
+        wanted=sum(t.numel() for n, t in ours.items() if not n.endswith(_UNIMPORTANT)),
+        nest=nest,
     )
     weight, bias = (inner.get(f"{source.head}.{part}") for part in ("weight", "bias"))
     head = (weight, bias) if weight is not None and bias is not None else None
     # Not the share alone: a network of 18 layers is wholly inside one of 34.
     either = len(report.loaded) + len(missing) + len(unfit)
     either += sum(not n.endswith(_UNIMPORTANT) and n not in ours for n in theirs)
-    return _Match(source, settings, fits, report, head, likeness=len(report.loaded) / max(either, 1))
+    return Match(source, settings, fits, report, head, likeness=len(report.loaded) / max(either, 1))
 
 
 @lru_cache(maxsize=64)
@@ -211,7 +214,7 @@ def _blank_state(backbone: str, settings: tuple[tuple[str, Any], ...]) -> dict[s
         return create_model(backbone, **dict(settings)).state_dict()
 
 
-def _rank(match: _Match) -> tuple[float, bool, bool]:
+def _rank(match: Match) -> tuple[float, bool, bool]:
     """Better matches are greater. Of two that fit alike: the one whose head is there, or that has none."""
     return match.likeness, match.head is not None, match.source.head is None
 

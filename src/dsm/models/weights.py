@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import re
-import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import torch
 from torch import nn
 
 from dsm.errors import UserError, first_line, has_control
+from dsm.models.checkpoint_file import Exported, chosen_in, read_file
 from dsm.models.export import build_encoder, check_format
 from dsm.models.filling import build_filled
-from dsm.models.foreign import LoadReport, build, find_tensors, recognise
+from dsm.models.foreign import Match, build, find_encoder
 from dsm.models.heads import Classifier, Embedder
-from dsm.models.tensor_file import read_tensors
+from dsm.models.inert import Foreign
+from dsm.models.load_report import LoadReport
+from dsm.models.places import find_places
 from dsm.models.zoo import create_model, initialise_xavier
 
 RANDOM = "none"
@@ -28,7 +27,6 @@ Head = Literal["projection", "classifier"]
 FORMAT = 1
 ENDINGS = (".pt", ".pth", ".pyth", ".ckpt", ".tar", ".bin", ".safetensors")
 """Of checkpoints' names: what follows another dot, as in ``dsm0.5``, belongs to the name."""
-_NAME = re.compile(r"step_\d+\.pt")
 
 
 @dataclass(frozen=True)
@@ -49,14 +47,6 @@ class LoadedEncoder:
     """Names of the classes where ``module`` is a classifier."""
 
 
-@dataclass(frozen=True)
-class Exported:
-    """What a file of ``dsm export`` holds, and what it says about that."""
-
-    tensors: dict[str, torch.Tensor]
-    about: dict[str, Any]
-
-
 def weights_name(weights: str | Path) -> str:
     """What to call weights: ``random``, or their folder, or their file without a checkpoint's ending."""
     if str(weights) == RANDOM:
@@ -65,69 +55,6 @@ def weights_name(weights: str | Path) -> str:
     while not path.is_dir() and path.suffix.lower() in ENDINGS:
         path = path.with_suffix("")
     return path.name
-
-
-def checkpoint_of(run: Path, step: int) -> Path:
-    """Where a run folder has its checkpoint of a step."""
-    return run / "checkpoints" / f"step_{step:08d}.pt"
-
-
-def list_checkpoints(run: Path) -> list[Path]:
-    """The checkpoints of a run folder, oldest first."""
-    return sorted(p for p in (run / "checkpoints").glob("step_*.pt") if _NAME.fullmatch(p.name))
-
-
-class NoCheckpointError(UserError):
-    """The bytes of a file are no checkpoint, whoever reads them; other errors may be of the disk."""
-
-
-def read_file(path: str | Path) -> Any:
-    """What a checkpoint holds: of a run folder its newest. Nothing in the file is executed.
-
-    Raises:
-        NoCheckpointError: what is in the file cannot be read safely.
-        UserError: no such file, or it cannot be read now.
-    """
-    path = Path(path)
-    if path.is_dir():
-        found = list_checkpoints(path)
-        if not found:
-            raise UserError(f"{path}: holds no checkpoint (checkpoints/step_*.pt); is it a run?")
-        path = found[-1]
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint or run folder (--weights).")
-    if path.suffix == ".safetensors":
-        tensors, about = read_tensors(path)
-        return Exported(tensors, about) if about else tensors
-    try:
-        if _is_swollen(path):
-            raise ValueError("what it holds is far larger than it")
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a stranger's bytes can make the reader fail in any way
-        if _is_of_the_machine(error):
-            reason = error.strerror if isinstance(error, OSError) else "not enough memory"
-            raise UserError(f"{path}: cannot be read now ({reason}).") from None
-        raise NoCheckpointError(
-            f"{path}: is not a checkpoint that can be read safely ({type(error).__name__})."
-        ) from None
-
-
-def _is_of_the_machine(error: Exception) -> bool:
-    """Whether the disk or the memory is at fault, and not what is in the file."""
-    if isinstance(error, OSError):  # torch's reader calls some broken zips an invalid argument
-        return error.errno not in (None, errno.EINVAL)
-    # torch tells of memory that it does not get in a RuntimeError.
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error))
-
-
-def _is_swollen(path: Path) -> bool:
-    """Whether a zip holds what torch never writes there: packed entries, or a call that takes memory."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        packed = any(one.compress_type != zipfile.ZIP_STORED for one in archive.infolist())
-        tables = [one for one in archive.infolist() if one.filename.endswith("data.pkl")]
-        return packed or any(b"bytearray" in archive.read(one) for one in tables)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -184,12 +111,13 @@ def load_weights(
         if init == "xavier":
             initialise_xavier(module)
         return LoadedEncoder(module, "random")
-    state = read_file(weights)
+    file, choice = chosen_in(weights)
+    state = read_file(file)
     if is_ours(state):
         return _load_ours(weights, _of_our_format(weights, state), head)
     if isinstance(state, Exported):
         return _load_exported(weights, state, head)
-    match = recognise(find_tensors(state))
+    match = recognise_in(state, choice)
     if match is None:
         raise UserError(f"{weights}: no encoder that dsm knows; `dsm weights inspect` lists its tensors.")
     config: dict[str, Any] = {"backbone": match.source.backbone, "model": match.settings}
@@ -200,6 +128,14 @@ def load_weights(
     if channels == 2:
         config["clip"] = {"modality": "flow"}
     return LoadedEncoder(module.eval(), weights_name(weights), config, match.report)
+
+
+def recognise_in(state: Any, choice: str = "") -> Match | None:
+    """The encoder in what :func:`read_file` gave of another's file; see
+    :func:`~dsm.models.foreign.find_encoder`."""
+    skipped = state.skipped if isinstance(state, Foreign) else []
+    match = find_encoder(find_places(state.state if isinstance(state, Foreign) else state), choice)
+    return match and replace(match, report=replace(match.report, skipped=skipped))
 
 
 def _load_ours(weights: str | Path, state: dict[str, Any], head: Head | None) -> LoadedEncoder:

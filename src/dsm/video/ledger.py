@@ -18,7 +18,8 @@ import av
 from pebble import ProcessExpired, ProcessPool
 
 from dsm.errors import UserError
-from dsm.files import is_dir
+from dsm.files import is_dir, json_text
+from dsm.signals import ignore_warnings
 from dsm.video.decode import probe, read_frames
 from dsm.video.folder import frame_files, read_pictures
 from dsm.video.pack import in_pack
@@ -150,7 +151,8 @@ def judge_all(
     """
     verdicts: list[Verdict] = []
     # spawn: a fork of a process with threads may hang.
-    pool = ProcessPool(max_workers=workers, context=multiprocessing.get_context("spawn"))
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPool(max_workers=workers, context=spawn, initializer=ignore_warnings)
     try:
         limits = [seconds + _size(path) / BYTES_A_SECOND for path in paths]
         judged = [
@@ -186,7 +188,7 @@ def _size(path: str | Path) -> int:
 
 def ledger_json(verdicts: Iterable[Verdict]) -> str:
     """Verdicts as the text of a ledger file."""
-    return json.dumps({"files": [vars(verdict) for verdict in verdicts]}, indent=1) + "\n"
+    return json_text({"files": [vars(verdict) for verdict in verdicts]}, indent=1) + "\n"
 
 
 def read_ledger(path: str | Path) -> list[Verdict]:

@@ -44,11 +44,16 @@ class Member(NamedTuple):
 
 
 def in_pack(source: Source) -> tuple[Path, str] | None:
-    """The shard and the name in it, where a path leads into one."""
+    """The shard and the name in it, where a path leads into one; a folder called ``x.tar`` is none."""
     if isinstance(source, bytes) or f"{SHARD}/" not in (text := Path(source).as_posix()):
         return None
-    shard, _, name = text.partition(f"{SHARD}/")
-    return Path(shard + SHARD), name
+    end = text.find(f"{SHARD}/")
+    while end >= 0:
+        shard, name = text[: end + len(SHARD)], text[end + len(SHARD) + 1 :]
+        if not is_dir(shard):
+            return Path(shard), name
+        end = text.find(f"{SHARD}/", end + 1)
+    return None
 
 
 def find_member(shard: Path, name: str) -> Member:

@@ -1,0 +1,253 @@
+"""Checkpoints that hold other things beside tensors: read by a reader that builds nothing but tensors.
+
+People save settings, numbers and whole objects with their weights (``argparse.Namespace``, numpy's numbers,
+OmegaConf, a scheduler), which ``torch.load`` refuses. Here every name that a file asks for, but those of
+tensors, stands for an empty object that does nothing when it is called, filled or changed: no code of
+the file's choice is found, imported or run. What was left so is named, for the user to see.
+
+Only files in torch's zip format (since 1.6) are read. No more memory is taken than the file is large.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from dsm.errors import without_control
+
+_DTYPES = {
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
+_MOST_TABLE = 2**27
+"""Bytes of the pickle that says what the tensors are called."""
+# Instructions that ask for memory before they show what is to fill it, or lead outside the file.
+_REFUSED = (
+    pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER, pickle.EXT1, pickle.EXT2, pickle.EXT4,
+    pickle.PERSID,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """What a file holds beside objects that were not built."""
+
+    state: Any
+    skipped: list[str] = field(default_factory=list)
+    """What these are called: ``argparse.Namespace``."""
+
+
+class Inert:
+    """Stands for an object of any class: takes everything, keeps nothing but the tensors of a module."""
+
+    __slots__ = ("held",)
+
+    def __new__(cls, *_: Any, **__: Any) -> Inert:
+        made = object.__new__(cls)
+        made.held = None
+        return made
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __call__(self, *_: Any, **__: Any) -> Inert:
+        return Inert()
+
+    def __setstate__(self, state: Any = None) -> None:
+        if isinstance(self, Inert) and isinstance(state, dict):
+            self.held = state
+
+    def __setitem__(self, *_: Any) -> None:
+        pass
+
+    def append(self, *_: Any) -> None:
+        pass
+
+    def extend(self, *_: Any) -> None:
+        pass
+
+    def add(self, *_: Any) -> None:
+        pass
+
+    def __reduce_ex__(self, _: Any) -> Any:
+        raise TypeError("an inert object is not to be saved")
+
+
+class _Dict(dict[Any, Any]):
+    """An ordered dict whose attributes cannot be set: nothing of it can be put in another's place."""
+
+    __slots__ = ()
+
+    def __setstate__(self, *_: Any) -> None:
+        pass
+
+
+class _Maker:
+    """One of the few functions that make tensors; ours, so that a file cannot change torch's."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        object.__setattr__(self, "_make", make)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._make(*arguments)
+
+    def __setattr__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, *_: Any) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Storage:
+    """Numbers of one type, as they lie in the file."""
+
+    numbers: Tensor
+
+    def __setstate__(self, *_: Any) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    dtype: torch.dtype
+
+    def __setstate__(self, *_: Any) -> None:
+        pass
+
+
+def _tensor(storage: Any = None, offset: Any = 0, size: Any = (), stride: Any = (), *_: Any) -> Any:
+    """A tensor over a storage, if it lies wholly inside; a number shown many times takes no more room."""
+    if not isinstance(storage, _Storage):
+        return Inert()
+    places = [offset, *size, *stride]
+    if len(size) != len(stride) or not all(type(one) is int and 0 <= one < 2**48 for one in places):
+        raise pickle.UnpicklingError("a tensor of impossible shape")
+    count = 1
+    for side in size:
+        count *= side
+    last = offset + sum((side - 1) * step for side, step in zip(size, stride, strict=True))
+    if count and last >= len(storage.numbers):
+        raise pickle.UnpicklingError("a tensor larger than what is stored of it")
+    if not count:
+        return storage.numbers.new_empty(size)
+    return torch.as_strided(storage.numbers, size, stride, offset)
+
+
+def _parameter(data: Any = None, *_: Any) -> Any:
+    return data if isinstance(data, Tensor) else Inert()
+
+
+def _from_type(function: Any = None, _kind: Any = None, arguments: Any = (), *_: Any) -> Any:
+    """A tensor that was saved with attributes of its own, without these."""
+    return function(*arguments) if isinstance(function, _Maker) and isinstance(arguments, tuple) else Inert()
+
+
+_MAKERS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("torch._utils", "_rebuild_tensor"): _tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
+    ("torch._tensor", "_rebuild_from_type_v2"): _from_type,
+}
+
+
+# Python's own, not C's: that takes memory by the numbers a file gives its entries.
+class _Reader(pickle._Unpickler):  # type: ignore[name-defined,misc]
+    dispatch: ClassVar[dict[int, Any]] = {
+        code: call
+        for code, call in pickle._Unpickler.dispatch.items()  # type: ignore[attr-defined]
+        if code not in {one[0] for one in _REFUSED}
+    }
+
+    def __init__(self, table: bytes, storage: Callable[[str, torch.dtype], Tensor]) -> None:
+        super().__init__(io.BytesIO(table), encoding="utf-8", errors="replace")
+        self.skipped: dict[str, None] = {}
+        self._storage = storage
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What stands for a name. Nothing is looked up, let alone imported."""
+        if (module, name) in _MAKERS:
+            return _Maker(_MAKERS[module, name])
+        if (module, name) == ("collections", "OrderedDict"):
+            return _Dict
+        if module in ("torch", "torch.storage") and name in _DTYPES:
+            return _Kind(_DTYPES[name])
+        self.skipped[without_control(f"{module}.{name}")[:100]] = None
+        return Inert
+
+    def persistent_load(self, about: Any) -> Any:
+        if not (isinstance(about, tuple) and len(about) == 5 and about[0] == "storage"):
+            raise pickle.UnpicklingError("a reference to what is no storage")
+        kind, key = about[1], about[2]
+        if not isinstance(kind, _Kind) or not isinstance(key, str):
+            return Inert()
+        return _Storage(self._storage(key, kind.dtype))
+
+
+def read_inert(path: Path) -> Foreign:
+    """Read a file of ``torch.save``; whatever in it is no tensor, number, text or container is inert.
+
+    Raises:
+        Exception: of many kinds, where it is broken or is not meant well.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if any(one.compress_type != zipfile.ZIP_STORED for one in archive.infolist()):
+            raise ValueError("it is packed")
+        if sum(one.file_size for one in archive.infolist()) > path.stat().st_size:
+            raise ValueError("its parts overlap")
+        (table,) = (one for one in archive.infolist() if one.filename.split("/")[1:] == ["data.pkl"])
+        folder = table.filename.split("/")[0]
+        if table.file_size > _MOST_TABLE:
+            raise ValueError("too long a table")
+        order = f"{folder}/byteorder"
+        if order in archive.namelist() and archive.read(order) != b"little":
+            raise ValueError("of a machine of another byte order")
+        stored: dict[tuple[str, torch.dtype], Tensor] = {}
+
+        def storage(key: str, dtype: torch.dtype) -> Tensor:
+            if (key, dtype) not in stored:
+                content = bytearray(archive.read(f"{folder}/data/{key}"))
+                whole = len(content) // dtype.itemsize * dtype.itemsize
+                empty = torch.empty(0, dtype=dtype)
+                stored[key, dtype] = torch.frombuffer(content[:whole], dtype=dtype) if whole else empty
+            return stored[key, dtype]
+
+        reader = _Reader(archive.read(table), storage)
+        return Foreign(reader.load(), list(reader.skipped))
+
+
+def module_tensors(module: Inert, prefix: str = "", depth: int = 0) -> dict[str, Tensor]:
+    """The state dict of a module that was saved whole (``torch.save(model, …)``), from what it held."""
+    held = module.held
+    if not isinstance(held, dict) or depth > 32:
+        return {}
+    found: dict[str, Tensor] = {}
+    for kind in ("_parameters", "_buffers"):
+        values = held.get(kind)
+        if isinstance(values, Mapping):
+            found |= {f"{prefix}{name}": one for name, one in values.items() if isinstance(one, Tensor)}
+    inside = held.get("_modules")
+    if isinstance(inside, Mapping):
+        for name, one in inside.items():
+            if isinstance(one, Inert) and len(found) < 100_000:
+                found |= module_tensors(one, f"{prefix}{name}.", depth + 1)
+    return found

@@ -1,0 +1,70 @@
+"""How many cores may be used: by affinity, and by the quotas of both versions of control groups."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dsm import cores
+from dsm.cores import usable_cores
+
+ROOT = Path(cores.__file__).parent
+
+
+def group(tmp_path: Path, own: str, files: dict[str, str]) -> tuple[Path, Path]:
+    (tmp_path / "own").write_text(own)
+    for name, text in files.items():
+        file = tmp_path / "fs" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return tmp_path / "own", tmp_path / "fs"
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "expected"),
+    [
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 1.5),  # a container sees its own group as the root
+        ("0::/\n", {"cpu.max": "max 100000\n"}, None),
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000", "a/cpu.max": "200000 100000"}, 2.0),  # the one above
+        ("0::/../../elsewhere\n", {"cpu.max": "300000 100000"}, 3.0),
+        (
+            "3:cpu,cpuacct:/docker/x\n1:memory:/docker/x\n",  # the host's path, which a container lacks
+            {"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"},
+            4.0,
+        ),
+        ("3:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ("0::/\n", {"cpu.max": "rubbish"}, None),
+        ("0::/\n", {"cpu.max": "100000 0"}, None),
+        ("", {}, None),
+    ],
+)
+def test_quotas_of_control_groups(
+    own: str, files: dict[str, str], expected: float | None, tmp_path: Path
+) -> None:
+    assert cores._quota(*group(tmp_path, own, files)) == expected
+
+
+def test_a_quota_bounds_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    for quota, expected in ((None, 64), (1.5, 2), (0.2, 1), (100.0, 64)):
+        monkeypatch.setattr(cores, "_quota", lambda *_, quota=quota: quota)
+        assert usable_cores() == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
+def test_affinity_is_kept_to() -> None:
+    code = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
+        "from dsm.cores import usable_cores; print(usable_cores())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
+
+
+def test_nobody_counts_the_machines_cores_himself() -> None:
+    counting = [file.name for file in ROOT.rglob("*.py") if "cpu_count" in file.read_text(encoding="utf-8")]
+    assert counting == ["cores.py"]

@@ -1,0 +1,150 @@
+"""Features of other tools come in by any names, and what cannot be is told by what the file holds."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dsm import cli
+from dsm.errors import UserError
+from dsm.evaluate.feature_files import load_features
+
+RNG = np.random.default_rng(0)
+FEATS, LABELS = RNG.normal(size=(61, 8)).astype(np.float32), np.arange(61) % 3
+NAMES = np.array([f"v{i}.mp4" for i in range(61)])
+
+
+def take(file: Path, *words: object) -> Any:
+    out = file.parent / "out.npz"
+    cli.run(["data", "features", str(file), "--out", str(out), "--overwrite", *map(str, words)])
+    return load_features(out)
+
+
+def test_names_are_given_or_found_where_there_is_but_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "theirs.npz"
+    np.savez(file, feats=FEATS, label=LABELS, names=NAMES)
+    for words in ([], ["--features", "feats", "--labels", "label", "--paths", "names"]):
+        found = take(file, *words)
+        assert np.array_equal(found.features, FEATS)
+        assert found.labels.tolist() == LABELS.tolist()
+        assert found.paths == NAMES.tolist()
+    assert "features from feats, labels from label, paths from names" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+@pytest.mark.parametrize("verb", ["retrieve", "probe", "search", "embed"])
+def test_every_verb_takes_what_came_in(verb: str, tmp_path: Path) -> None:
+    file, out = tmp_path / "theirs.npz", str(tmp_path / "results")
+    np.savez(file, feats=FEATS, label=LABELS, names=NAMES)
+    take(file)
+    ours = str(tmp_path / "out.npz")
+    words = {
+        "retrieve": ["--gallery", ours, "--queries", ours, "--shown", "0", "--out", out],
+        "probe": ["--train", ours, "--test", ours, "--out", out],
+        "search": ["--index", ours, "--duplicates", "--out", f"{out}.tsv"],
+        "embed": [ours, "--out", out, "--clips", "0"],
+    }[verb]
+    cli.run([verb, *words])
+
+
+def test_the_sentence_says_what_there_is_and_which_command(tmp_path: Path) -> None:
+    file = tmp_path / "theirs.npz"
+    np.savez(file, feats=FEATS, label=LABELS, names=NAMES)
+    told = r"not a features file .*it holds feats, label, names\). .*`dsm data features .*npz --features NAME"
+    with pytest.raises(UserError, match=told):
+        load_features(file)
+    with pytest.raises(
+        UserError, match=re.escape("holds no emb (--features). It holds: feats float32 61x8,")
+    ):
+        take(file, "--features", "emb")
+    with pytest.raises(UserError, match=re.escape("label (--features) is not (n, d), numbers")):
+        take(file, "--features", "label")
+    np.savez(file, a=FEATS, b=FEATS)
+    with pytest.raises(UserError, match="a and b may all be the features; say which by --features"):
+        take(file)
+    np.savez(file, x=LABELS)
+    with pytest.raises(UserError, match=r"holds no features: numbers \(n, d\)\. It holds: x int64 61"):
+        take(file)
+    np.savez(file, feats=FEATS, label=LABELS[:-1])
+    assert (take(file).labels == -1).all()
+    with pytest.raises(UserError, match="one for each row of the features"):
+        take(file, "--labels", "label")
+
+
+def test_a_bare_array_gets_its_names_from_a_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, listed = tmp_path / "theirs.npy", tmp_path / "list.txt"
+    np.save(file, FEATS)
+    assert take(file).paths[:2] == ["row 0", "row 1"]
+    assert "no labels and no paths in it" in " ".join(capsys.readouterr().err.split())
+    listed.write_text("".join(f"{name} {label}\n" for name, label in zip(NAMES, LABELS, strict=True)))
+    found = take(file, "--videos", listed)
+    assert found.paths == NAMES.tolist()
+    assert found.labels.tolist() == LABELS.tolist()
+    assert found.meta["root"] == str(tmp_path)
+    listed.write_text("a.mp4 0\n")
+    with pytest.raises(UserError, match=r"has 1 videos, and .* 61 rows"):
+        take(file, "--videos", listed)
+
+
+def test_classes_by_name_have_one_number_in_all_files(tmp_path: Path) -> None:
+    file, classes = tmp_path / "theirs.npz", tmp_path / "classes.txt"
+    np.savez(file, feats=FEATS[:2], y=np.array(["wave", "run"]), names=NAMES[:2])
+    with pytest.raises(UserError, match="its labels y are names, as wave; give --classes"):
+        take(file, "--labels", "y", "--paths", "names")
+    classes.write_text("jump\nrun\nwave\n")
+    words = ["--labels", "y", "--paths", "names", "--classes", classes]
+    assert take(file, *words).labels.tolist() == [2, 1]
+    classes.write_text("run\n")
+    with pytest.raises(UserError, match="the class 'wave' is not in --classes"):
+        take(file, *words)
+
+
+def test_columns_of_parquet(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = arrow.table({"emb": FEATS.tolist(), "y": LABELS, "file": NAMES.tolist(), "note": ["x"] * 61})
+    parquet.write_table(table, tmp_path / "theirs.parquet")
+    found = take(tmp_path / "theirs.parquet", "--paths", "file")
+    assert np.allclose(found.features, FEATS)
+    assert (found.labels.tolist(), found.paths) == (LABELS.tolist(), NAMES.tolist())
+
+
+def test_hdf5_is_read_or_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "theirs.h5"
+    if importlib.util.find_spec("h5py") is None:
+        file.write_bytes(b"\x89HDF")
+        with pytest.raises(UserError, match=r"h5py, which is not installed: pip install 'dsm-video\[hdf5\]'"):
+            take(file)
+        return
+    import h5py
+
+    with h5py.File(file, "w") as opened:
+        opened["net/emb"], opened["y"], opened["names"] = FEATS, LABELS, NAMES.astype("S")
+    found = take(file, "--features", "net/emb", "--paths", "names")
+    assert np.array_equal(found.features, FEATS)
+    assert found.paths == NAMES.tolist()
+
+
+@pytest.mark.parametrize("rubbish", [b"", b"PK\x05\x06" + bytes(18), b"\x93NUMPY" + bytes(99), b"PAR1"])
+@pytest.mark.parametrize("ending", [".npz", ".npy", ".parquet"])
+def test_what_is_broken_ends_in_a_sentence(rubbish: bytes, ending: str, tmp_path: Path) -> None:
+    file = tmp_path / f"theirs{ending}"
+    file.write_bytes(rubbish)
+    with pytest.raises(UserError):
+        take(file)
+
+
+def test_nothing_is_unpickled(tmp_path: Path) -> None:
+    file = tmp_path / "theirs.npz"
+    np.savez(file, feats=FEATS, label=LABELS, names=np.array([{"a": 1}] * 61, dtype=object))
+    assert take(file).paths[0] == "row 0"
+    with pytest.raises(UserError, match="is not"):
+        take(file, "--paths", "names")

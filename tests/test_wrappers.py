@@ -1,0 +1,299 @@
+"""Checkpoints as people have them: behind any wrapper, with anything beside the tensors, and meant ill."""
+
+from __future__ import annotations
+
+import argparse
+import builtins
+import collections
+import contextlib
+import io
+import os
+import pickle
+import random
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_foreign import as_hara, random_state
+from torch import Tensor, nn
+
+from dsm import cli
+from dsm.errors import UserError
+from dsm.models.inert import Foreign, read_inert
+from dsm.models.places import find_tensors
+from dsm.models.weights import load_weights
+from dsm.models.zoo import create_model
+
+State = dict[str, Tensor]
+
+
+@pytest.fixture(scope="module")
+def state() -> State:
+    return random_state("r3d18", {}, as_hara)
+
+
+def behind(prefix: str, state: State) -> State:
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+def compiled_inside(state: State) -> State:
+    """As where each stage was compiled, or sharded."""
+    return {f"{name.partition('.')[0]}._orig_mod.{name.partition('.')[2]}": t for name, t in state.items()}
+
+
+WRAPPED: dict[str, Callable[[State], Any]] = {
+    "compiled": lambda state: behind("_orig_mod.", state),
+    "compiled and distributed": lambda state: {"state_dict": behind("module._orig_mod.", state)},
+    "compiled inside": compiled_inside,
+    "byol": lambda state: {"state_dict": behind("online_network.", state), "epoch": 7},
+    "ema": lambda state: {"state_dict_ema": state, "epoch": 7},
+    "deepspeed": lambda state: {"module": behind("module.", state), "optimizer": None},
+    "lightning": lambda state: {"state_dict": behind("model.video_encoder.trunk.", state), "hparams": {}},
+    "nobody's": lambda state: {"ckpt": {"nets": {"G": behind("a.b_c.0.", state)}}},
+}
+
+
+def filled(path: Path | str, state: State) -> Any:
+    """Load, and see that every tensor is the file's."""
+    loaded = load_weights(path)
+    encoder: Any = loaded.module
+    found = {as_hara(name): tensor for name, tensor in encoder.encoder.state_dict().items()}
+    for name, tensor in state.items():
+        assert torch.equal(found[name], tensor), name
+    return loaded.report
+
+
+@pytest.mark.parametrize("case", WRAPPED)
+def test_wrappers_are_found_by_what_fits(case: str, state: State, tmp_path: Path) -> None:
+    torch.save(WRAPPED[case](state), tmp_path / "theirs.pth")
+    report = filled(tmp_path / "theirs.pth", state)
+    assert (report.share, report.others, report.left) == (1.0, [], [])
+
+
+def test_of_two_that_fit_one_is_taken_and_the_other_is_told(
+    state: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = {name: tensor + 1 for name, tensor in state.items()}
+    file = tmp_path / "two.pth"
+    torch.save({"ema": other, "model": state}, file)
+    report = filled(file, state)
+    assert "; ema fits as well as model, which was taken: --weights FILE::ema takes the other" in str(report)
+    filled(f"{file}::ema", other)
+    torch.save(behind("target_network.", other) | behind("online_network.", state), file)
+    assert filled(file, state).others == ["target_network"]
+    assert len(filled(f"{file}::target_network", other).left) == len(state)
+    cli.run(["weights", "inspect", str(file)])
+    assert f"fits as well: target_network, which --weights {file}::target_network takes" in (
+        capsys.readouterr().out
+    )
+    with pytest.raises(UserError, match="no encoder that dsm knows"):
+        load_weights(f"{file}::nowhere")
+
+
+def test_one_convolution_left_random_is_refused(state: State, tmp_path: Path) -> None:
+    """One of the smallest: 0.3 % of the numbers, and 99 % of the tensors are there."""
+    few = {name: tensor for name, tensor in state.items() if name != "layer1.0.conv1.weight"}
+    torch.save(few, tmp_path / "few.pth")
+    with pytest.raises(UserError, match=r"fills only 99\.\d% of it \(not stages.layer1.0.conv1.weight"):
+        load_weights(tmp_path / "few.pth")
+    assert load_weights(tmp_path / "few.pth", partial=True).report is not None
+    no_norm = {name: tensor for name, tensor in state.items() if not name.startswith("layer2.1.bn2.")}
+    torch.save(no_norm, tmp_path / "few.pth")
+    with pytest.raises(UserError, match=r"not stages.layer2.1.norm2.weight 128"):
+        load_weights(tmp_path / "few.pth")
+    no_bias = {name: tensor for name, tensor in state.items() if name != "layer2.1.bn2.bias"}
+    torch.save(no_bias, tmp_path / "few.pth")
+    report = load_weights(tmp_path / "few.pth").report
+    assert report is not None
+    assert "1 stay random" in str(report)
+
+
+class Settings:
+    """Of the class's own module, which another machine does not have."""
+
+    def __init__(self) -> None:
+        self.lr, self.inner = 0.1, argparse.Namespace(a=[1, {"b": 2}])
+
+
+@pytest.mark.parametrize(
+    ("beside", "called"),
+    [
+        (argparse.Namespace(lr=0.1, layers=[1, 2]), "argparse.Namespace"),
+        (np.float64(0.5), "scalar"),
+        (np.arange(3), "_reconstruct"),
+        (Settings(), "test_wrappers.Settings"),
+        (Path("/somewhere"), "PosixPath"),
+        (nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
+        ({1, 2, np.int64(3)}, "scalar"),
+        (torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0), "SGD"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_lies_beside_the_tensors_is_left_alone_and_named(
+    beside: Any, called: str, state: State, tmp_path: Path
+) -> None:
+    torch.save({"args": beside, "state_dict": state, "more": [beside]}, tmp_path / "theirs.pth")
+    report = filled(tmp_path / "theirs.pth", state)
+    assert any(called in name for name in report.skipped)
+    assert "not built, as they are no tensors" in str(report)
+
+
+def test_a_model_that_was_saved_whole_is_read(tmp_path: Path) -> None:
+    model = create_model("r3d18").eval()
+    model.stages[0] = nn.Conv3d(3, 64, 7, 2, 3, bias=False)
+    plain: Any = nn.Module()
+    for name, stage in model.stages.named_children():
+        plain.add_module(name, stage)
+    torch.save({"net": plain}, tmp_path / "whole.pth")
+    read = read_inert(tmp_path / "whole.pth")
+    assert isinstance(read, Foreign)
+    found = find_tensors(read.state)
+    assert found.keys() == plain.state_dict().keys()
+    assert all(torch.equal(tensor, plain.state_dict()[name]) for name, tensor in found.items())
+
+
+def test_views_halves_and_shared_tensors_come_back_as_they_were(tmp_path: Path) -> None:
+    base = torch.arange(24.0)
+    kinds = [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8, torch.bool]
+    tensors = {
+        "view": base[3:15].view(3, 4).T,
+        "shared": base[:5],
+        "none": torch.zeros(0, 3),
+        "scalar": torch.tensor(7),
+        "parameter": nn.Parameter(base.clone()),
+        **{str(kind): (base % 3).to(kind) for kind in kinds},
+    }
+    torch.save({"args": argparse.Namespace(), **tensors}, tmp_path / "odd.pth")
+    read = read_inert(tmp_path / "odd.pth").state
+    for name, tensor in tensors.items():
+        assert read[name].dtype == tensor.dtype
+        assert torch.equal(read[name], tensor.detach()), name
+
+
+# --- what is meant ill
+
+
+def bomb(call: Callable[..., Any], *arguments: Any) -> Any:
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return call, arguments
+
+    return Bomb()
+
+
+def traps() -> dict[str, Any]:
+    """Each would make the folder ``sprung``, if it were built."""
+    make = "__import__('os').mkdir('sprung')"
+    return {
+        "os.mkdir": bomb(os.mkdir, "sprung"),
+        "os.system": bomb(os.system, "mkdir sprung"),
+        "eval": bomb(builtins.eval, make),
+        "exec": bomb(builtins.exec, make),
+        "getattr": bomb(getattr, bomb(__import__, "os"), "mkdir"),
+        "nested": {"a": [({"b": bomb(os.mkdir, "sprung")},)]},
+        "in a call": bomb(map, bomb(os.mkdir, "sprung"), [1]),
+        "pickle in pickle": bomb(pickle.loads, pickle.dumps(bomb(os.mkdir, "sprung").__reduce__())),
+        "torch.storage": bomb(torch.storage._load_from_bytes, b"x"),
+        "torch.jit": bomb(torch.jit.load, "other.pth"),
+        "hub": bomb(torch.hub.load, ".", "x"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("trap", traps())
+def test_nothing_that_a_file_asks_for_is_run(
+    trap: str, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"x": traps()[trap], "state_dict": state, "last": traps()[trap]}, "evil.pth")
+    report = filled("evil.pth", state)
+    assert report.skipped
+    torch.save({"state_dict": traps()[trap]}, "evil.pth")
+    with pytest.raises(UserError, match="not a checkpoint that can be read safely"):
+        load_weights("evil.pth")
+    assert not Path("sprung").exists()
+
+
+def packed(table: bytes, path: Path, numbers: bytes = bytes(64)) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", table)
+        archive.writestr("a/data/0", numbers)
+    return path
+
+
+STORAGE = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x10tQ"
+REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        b"\x80\x02" + REBUILD + b"(" + STORAGE + b"K\0J\0\0\0\x40\x85K\x01\x85\x89N}tR.",  # a billion numbers
+        b"\x80\x02" + REBUILD + b"(" + STORAGE + b"K\x0fK\x02\x85K\x01\x85\x89N}tR.",  # one behind the end
+        b"\x80\x02"
+        + REBUILD
+        + b"("
+        + STORAGE
+        + b"K\0J\0\0\0\x40\x85K\0\x85\x89N}tR.",  # one, a billion times
+        b"\x80\x05\x96\0\0\0\0\x10\0\0\0.",  # a bytearray of 64 GB
+        b"\x80\x02Nr\xff\xff\xff\x7f.",  # a place far out in the memo
+        b"\x80\x02\x82\x01.",  # an extension
+        b"Pelsewhere\n.",  # a reference
+        b"\x80\x02" + b"(" * 200_000 + b".",
+        b"",
+    ],
+)
+def test_tables_that_ask_for_too_much_are_refused(table: bytes, tmp_path: Path) -> None:
+    path = packed(table, tmp_path / "evil.pth")
+    with contextlib.suppress(Exception):
+        assert not find_tensors(read_inert(path).state)
+    with pytest.raises(UserError):
+        load_weights(path)
+
+
+def test_functions_of_torch_cannot_be_changed_by_a_file(tmp_path: Path) -> None:
+    """``BUILD`` on a name sets its attributes, defaults among them, where the name is torch's own."""
+    before = torch._utils._rebuild_tensor_v2.__defaults__, dict(vars(torch._utils._rebuild_tensor_v2))
+    for name in (REBUILD, b"ccollections\nOrderedDict\n", b"ctorch\nFloatStorage\n", b"cos\nsystem\n"):
+        table = b"\x80\x02" + name + b"N}X\x0c\0\0\0__defaults__(K\x01ts\x86b."
+        read_inert(packed(table, tmp_path / "evil.pth"))
+    assert (torch._utils._rebuild_tensor_v2.__defaults__, vars(torch._utils._rebuild_tensor_v2)) == before
+    assert collections.OrderedDict(a=1) == {"a": 1}
+
+
+def test_a_thousand_broken_tables_run_nothing_and_end_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes changed at random, and names swapped for evil ones."""
+    monkeypatch.chdir(tmp_path)
+    whole = io.BytesIO()
+    torch.save(
+        {"args": argparse.Namespace(a=1), "w": torch.arange(16.0), "x": bomb(os.mkdir, "sprung")}, whole
+    )
+    with zipfile.ZipFile(whole) as archive:
+        table = archive.read("archive/data.pkl")
+    draw = random.Random(0)
+    for _ in range(1000):
+        changed = bytearray(table)
+        for _ in range(draw.randint(1, 6)):
+            changed[draw.randrange(len(changed))] = draw.randrange(256)
+        if draw.random() < 0.3:
+            evil = draw.choice([b"posix\nsystem", b"builtins\neval"])
+            changed = changed.replace(b"argparse\nNamespace", evil)
+        with contextlib.suppress(Exception):
+            read_inert(packed(bytes(changed), tmp_path / "broken.pth"))
+    assert [file.name for file in tmp_path.iterdir()] == ["broken.pth"]
+
+
+@pytest.mark.parametrize("name", ["compiled", "byol", "ema_only", "plain", "with_args", "with_numpy_number"])
+def test_the_shared_cases(name: str, shared: Path) -> None:
+    files = [*(shared / "cases" / "05_checkpoints").glob(f"{name}.*")]
+    if not files:
+        pytest.skip("the cases are not here")
+    report = load_weights(files[0]).report
+    assert report is not None
+    assert (report.backbone, report.share) == ("r3d18", 1.0)
+    assert bool(report.skipped) == name.startswith("with_")
