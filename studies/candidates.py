@@ -1,7 +1,8 @@
 """What ``places.py`` trains: `moco` and `dsm` in the settings between which it chooses.
 
-Every candidate is a method with one setting for all places. The first of each method is what `dsm pretrain`
-does when nothing is said.
+Every candidate is a method with one setting for all places. Compute is counted in passes over a clip: a
+forward pass is one, a backward pass two. A step of `dsm` shows three views of each video to the encoder, with
+gradients: nine passes. A candidate for `moco` takes as many more steps as makes its passes the same.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from dsm.augment import Augment
 from dsm.demo import AUGMENT
 from dsm.disturb.spatial_mix import SpatialMix
+from dsm.disturb.temporal import TemporalMix
 from dsm.methods import MethodSettings
-from dsm.methods.dsm import DsmConfig
+from dsm.methods.dsm import PLUS, DsmConfig
 from dsm.methods.moco import MocoConfig
 
 
@@ -28,57 +30,54 @@ class Candidate:
     """Times the steps of the others."""
 
 
-DSM_VIEWS, MOCO_VIEWS = 3, 2
-"""Clips that a step shows to the encoder for each video: anchor, positive and, of `dsm`, a negative."""
-SAME_COMPUTE = DSM_VIEWS / MOCO_VIEWS
-"""So many times the steps, and `moco` has shown the encoder as many clips as `dsm`."""
+SLD = SpatialMix(smooth=1, exchange=1, strength=0.75)
+MIXED = DsmConfig(
+    joint=True,
+    sld=SLD,
+    sld_on="both",
+    tld=TemporalMix(shift=0, speed=0),
+    look="redrawn",
+    negatives=1,
+    motion_weight=1.0,
+)
+"""The scene bent or exchanged in both clips, and a loss of their own for clips whose motion is broken."""
+JOINT = MocoConfig(joint=True)
+PASSES, JOINT_PASSES, TWIN_PASSES = 9, 6, 4
+"""Of `dsm`; of `moco` with both views in one batch; and with a momentum encoder, which needs no gradient."""
 
 
-def _moco(longer: float = SAME_COMPUTE, augment: Augment = AUGMENT, **settings: object) -> Candidate:
-    moco = replace(MocoConfig(), **settings)  # type: ignore[arg-type]
-    return Candidate("moco", MethodSettings(moco=moco), augment, longer)
+def _moco(
+    config: MocoConfig = JOINT, passes: int = JOINT_PASSES, jitter: float = AUGMENT.jitter
+) -> Candidate:
+    settings, augment = MethodSettings(moco=config), replace(AUGMENT, jitter=jitter)
+    return Candidate("moco", settings, augment, PASSES / passes)
 
 
-def _dsm(**settings: object) -> Candidate:
-    return Candidate("dsm", MethodSettings(dsm=replace(DsmConfig(), **settings)))  # type: ignore[arg-type]
+def _dsm(config: DsmConfig = MIXED, jitter: float = AUGMENT.jitter) -> Candidate:
+    return Candidate("dsm", MethodSettings(dsm=config), replace(AUGMENT, jitter=jitter))
 
 
 MOCO = {
     "moco": _moco(),
-    "moco-twin": _moco(joint=False),
-    "moco-symmetric": _moco(symmetric=True),
-    "moco-colours": _moco(augment=replace(AUGMENT, jitter=1.0)),
-    "moco-plain": _moco(augment=replace(AUGMENT, jitter=0.0)),
-    "moco-warm": _moco(temperature=0.2),
+    "moco-plain": _moco(jitter=0.0),
+    "moco-twin": _moco(replace(JOINT, joint=False), TWIN_PASSES),
+    "moco-symmetric": _moco(replace(JOINT, symmetric=True)),
+    "moco-colours": _moco(jitter=1.0),
 }
-"""All as dear as `dsm`: as many clips are shown to the encoder."""
 DSM = {
     "dsm": _dsm(),
-    "dsm-bend": _dsm(sld=replace(DsmConfig().sld, exchange=0.0)),
-    "dsm-exchange": _dsm(sld=replace(DsmConfig().sld, smooth=0.0, exchange=1.0)),
-    "dsm-one-softmax": _dsm(motion_weight=0.0),
-    "dsm-heavy": _dsm(motion_weight=3.0),
-    "dsm-anchor-look": _dsm(look="anchor"),
+    "dsm-bend": _dsm(replace(MIXED, sld=SpatialMix(strength=0.5), sld_on="anchor", look="own")),
+    "dsm-exchange": _dsm(replace(MIXED, sld=SpatialMix.only("exchange"))),
+    "dsm-one-softmax": _dsm(replace(MIXED, motion_weight=0.0)),
+    "dsm-plain": _dsm(jitter=0.0),
 }
 OTHERS = {
-    "moco-steps": _moco(longer=1.0),
-    "scene-only": _dsm(negatives=0),
-    "dsm-before": Candidate(
-        "dsm",
-        MethodSettings(
-            dsm=DsmConfig(
-                joint=False,
-                sld=SpatialMix(strength=1.25),
-                sld_on="anchor",
-                motion_weight=0.0,
-                look="anchor",
-                negatives=2,
-            )
-        ),
-    ),
+    "moco-steps": replace(MOCO["moco"], longer=1.0),
+    "scene-only": _dsm(replace(MIXED, negatives=0)),
+    "dsm-plus": _dsm(PLUS),
 }
-"""Not chosen among: `moco` for as many steps as `dsm`; `dsm` without its motion-broken negatives; and `dsm`
-as it was when its settings had been chosen on two of the places alone."""
+"""Not chosen among: `moco` for as many steps as `dsm`; `dsm` without its motion-broken negatives; and the
+settings that were chosen on two of the places alone."""
 CANDIDATES: Mapping[str, Candidate] = {**MOCO, **DSM, **OTHERS}
 FAMILIES: Mapping[str, Mapping[str, Candidate]] = {"moco": MOCO, "dsm": DSM}
 """Of each method, the candidates that a search chooses among."""

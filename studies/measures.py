@@ -27,7 +27,8 @@ from dsm.evaluate.features import Features
 from dsm.evaluate.probe import linear_probe
 from dsm.evaluate.results import RESULTS, Row, read_results, row_of, share
 from dsm.evaluate.retrieval import kept_apart, recall_rows, retrieve
-from dsm.models.weights import list_checkpoints, load_weights
+from dsm.models.checkpoint_file import list_checkpoints
+from dsm.models.weights import load_weights
 
 
 def measure_features(trial: Trial) -> list[Row]:

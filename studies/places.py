@@ -57,11 +57,13 @@ class Options:
     """Names of candidates (studies/candidates.py). `moco` shows its encoder as many clips as `dsm`, in more
     steps; `moco-steps` makes as many steps."""
     places: tuple[str, ...] = (*WORLDS, "gestures", "fights")
+    candidates: tuple[str, ...] = tuple(name for family in FAMILIES.values() for name in family)
+    """What a search trains."""
     seeds: tuple[int, ...] = (60, 61, 62, 63, 64)
     """None on which a setting was chosen."""
     search: bool = False
     """Train all candidates on the seed of the search, and choose with one place left out."""
-    steps: int = 600
+    steps: int = 450
     """Training steps of `dsm`."""
     gestures: Path | None = None
     """Folder of the gestures: all.txt, or train.txt and test.txt, and groups.tsv; if none is given, they are
@@ -198,11 +200,13 @@ def chosen_without(rows: Sequence[Row], place: str, places: Sequence[str], names
     return min(names, key=loss)
 
 
-def search_tables(rows: Sequence[Row], places: Sequence[str]) -> str:
+def search_tables(rows: Sequence[Row], places: Sequence[str], asked: Sequence[str]) -> str:
     """What each candidate reached, and which is chosen where a place is left out, and where none is."""
     text = ""
     for family, candidates in FAMILIES.items():
-        names = tuple(candidates)
+        names = tuple(name for name in candidates if name in asked)
+        if not names:
+            continue
         for metric, title in METRICS.items():
             text += f"\n`{family}`. {title}:\n\n" + table(rows, metric, runs=names, tests=tuple(places))
         text += f"\n| left out | chosen for `{family}` |\n|---|---|\n"
@@ -257,8 +261,7 @@ def cost_table(rows: Sequence[Row], places: Sequence[str]) -> str:
 def main(options: Options) -> None:
     names = options.methods
     if options.search:
-        names = tuple(name for family in FAMILIES.values() for name in family)
-        options = replace(options, seeds=SEARCH_SEEDS)
+        names, options = options.candidates, replace(options, seeds=SEARCH_SEEDS)
     if options.quick:
         options = replace(options, seeds=options.seeds[:1])
     absent = [place for place in options.places if place not in WORLDS and options.real(place) is None]
@@ -277,7 +280,10 @@ def main(options: Options) -> None:
     rows = write_all(options.out, run_all(trials, options.jobs, known), options.name)
     shown = [row for place in places for row in reported(rows, place)]
     text = f"`{study_command()}`\n\n{caption(shown)}\n"
-    text += search_tables(shown, places) if options.search else result_tables(shown, options, places)
+    if options.search:
+        text += search_tables(shown, places, names)
+    else:
+        text += result_tables(shown, options, places)
     write_text(options.out / f"{options.name}.md", text)
     console.print(f"{options.out}: {options.name}.json, {options.name}.md")
 
