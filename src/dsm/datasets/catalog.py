@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ import numpy as np
 from dsm.datasets.lists import UNKNOWN, UNLABELLED, VideoList, listable, read_list
 from dsm.errors import UserError
 from dsm.video.decode import probe
-from dsm.video.folder import NUMBERED as PICTURE
+from dsm.video.folder import is_folder
+from dsm.video.series import PICTURE, pattern_of, series_in, the_one
 from dsm.video.source import EXTENSIONS, VideoError
 
 # What lies beside videos and is none.
@@ -67,7 +69,7 @@ def find_videos(folder: str | Path, *, only_by_name: bool = True) -> list[Path]:
     found = []
     for place, folders, files in walk_with_links(folder):
         if not folders and Path(place) != folder and are_frames(files):
-            found.append(Path(place))
+            found += _clips_in(Path(place), files)
             continue
         for name in files:
             path = Path(place, name)
@@ -83,6 +85,23 @@ def find_videos(folder: str | Path, *, only_by_name: bool = True) -> list[Path]:
     return sorted(found)
 
 
+def _clips_in(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The videos in a folder of frames: the folder, or each of several clips in it by its own name."""
+    clips = the_one(series_in(names))
+    return [folder] if len(clips) == 1 else [folder / pattern_of(one) for one in clips]
+
+
+def _binary(path: Path) -> bool:
+    """Whether a file is none of text, as lists are."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(4096)
+    except OSError:
+        return False
+    text = begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF8))
+    return b"\0" in begin and not text
+
+
 def find_list(source: str | Path, root: str | Path | None = None) -> VideoList:
     """The videos of a list, of a folder and those below it, or of one video; only lists have labels.
 
@@ -96,12 +115,13 @@ def find_list(source: str | Path, root: str | Path | None = None) -> VideoList:
     is_frames = False
     if source.is_dir():
         children = list(source.iterdir())
-        is_frames = are_frames([child.name for child in children]) and not any(
-            child.is_dir() for child in children
-        )
+        names = [child.name for child in children]
+        is_frames = are_frames(names) and not any(child.is_dir() for child in children)
     if source.is_dir() and not is_frames:
         found, folder = find_videos(source), source
-    elif is_frames or source.suffix.lower() in EXTENSIONS:
+    elif is_frames:
+        found, folder = _clips_in(source, names), source.parent
+    elif source.suffix.lower() in EXTENSIONS or is_folder(source) or _binary(source):
         found, folder = [source], source.parent
     else:
         return read_list(source, root)
