@@ -20,25 +20,35 @@ class Damage:
     """That the file itself says are not to be shown, as an edit list does."""
     frames: int = 0
     """That were decoded."""
-    corrupt: int = 0
-    """Of them, those that the decoder says are wrong in part."""
+    faulty: int = 0
+    """Of them, those that the decoder says are wrong in part, and after which a whole one came."""
     failed: int = 0
     """Packets that could not be decoded, before the last frame."""
     skipped: int = 0
     """Numbers before the last frame that no frame has."""
+    numbered: bool = False
+    """Whether frames have the numbers of their packets."""
     reason: str = ""
     """What FFmpeg said first."""
     _failed_since: int = 0
+    _faulty_since: int = 0
 
     @property
     def lost(self) -> int:
         """Pictures lost before the last frame; 0 where nothing went wrong."""
-        return max(self.failed, self.skipped) if self.failed else 0
+        if self.numbered:
+            return self.skipped if self.reason or self.corrupt else 0
+        return self.failed
+
+    @property
+    def corrupt(self) -> int:
+        """Frames that are wrong in part; the last one alone is but cut off where the file ends."""
+        return self.faulty + (self._faulty_since if self._faulty_since > 1 else 0)
 
     @property
     def breaks_off(self) -> bool:
         """Whether packets at the end cannot be decoded, or read."""
-        return self._failed_since > 0
+        return self._failed_since > 0 or self._faulty_since == 1
 
     @property
     def found(self) -> bool:
@@ -57,12 +67,18 @@ class Damage:
         self.reason = self.reason or said(error)
         self._failed_since += 1
 
-    def decoded(self, frame: VideoFrame, skipped: int) -> None:
+    def decoded(self, frame: VideoFrame, skipped: int, *, late: bool) -> None:
+        """``late``: when all packets were through the decoder."""
         self.frames += 1
-        self.corrupt += frame.is_corrupt
         self.skipped += skipped
-        self.failed += self._failed_since
-        self._failed_since = 0
+        if frame.is_corrupt:
+            self._faulty_since += 1
+        else:
+            self.faulty += self._faulty_since
+            self._faulty_since = 0
+        if not late:
+            self.failed += self._failed_since
+            self._failed_since = 0
 
 
 _noted: dict[Facts, str] = {}

@@ -34,6 +34,7 @@ def frames_in_order(
     """
     damage = damage or Damage()
     numbers = _Numbers(_way_to_count(container))
+    damage.numbered = numbers.way != "frames"
     codec = video_stream(container).codec_context
     codec.copy_opaque = numbers.way == "places"
     for packet in itertools.chain(read_packets(container, damage.broken), [None]):
@@ -54,7 +55,7 @@ def frames_in_order(
         for frame in frames:
             before = numbers.last
             number = numbers.next(frame)
-            damage.decoded(frame, number - before - 1)
+            damage.decoded(frame, number - before - 1, late=packet is None)
             yield number, frame
 
 

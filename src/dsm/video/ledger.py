@@ -96,7 +96,8 @@ def _judge_file(path: Path) -> Verdict:
     reasons = [damage.told()] if damage.found else []
     short = promised - count > 1  # one too many is a common slip of the header
     if damage.breaks_off:
-        reasons.append(f"breaks off after frame {count} ({damage.reason})")
+        why = f" ({damage.reason})" if damage.reason else ": its last picture is cut off"
+        reasons.append(f"breaks off after frame {count}{why}")
     elif short:
         reasons.append(f"{promised - count} of the {promised} frames in its header are not there")
     verdict: VerdictName = "damaged" if damage.found else "truncated" if reasons else "ok"
