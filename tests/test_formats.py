@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -125,7 +126,7 @@ def with_cover(path: Path, cover_first: bool, film: bool = True) -> Path:
         if not film:
             sound = target.add_stream("aac", rate=8000)
         cover = av.Packet(picture.getvalue())
-        cover.stream, cover.pts, cover.dts, cover.time_base = add["cover"], 0, 0, add["cover"].time_base
+        cover.stream, cover.pts, cover.dts, cover.time_base = add["cover"], 0, 0, Fraction(1, 1000)
         target.mux(cover)
         if film:
             for packet in given.demux(video=0):
@@ -152,7 +153,7 @@ def test_a_cover_picture_is_never_the_video(cover_first: bool, tmp_path: Path) -
 
 
 def test_sound_with_a_cover_picture_is_no_video(tmp_path: Path) -> None:
-    path = with_cover(tmp_path / "a.m4a", True, film=False)
+    path = with_cover(tmp_path / "sound.mp4", True, film=False)
     with pytest.raises(NoVideoError, match="cover picture"), open_video(path):
         pass
     assert judge(path).verdict == "no-video"

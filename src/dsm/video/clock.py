@@ -35,8 +35,10 @@ def seconds_of(packets: Sequence[int | None], tick: float, rate: float) -> Times
         said. A clock that jumps back is taken to go on after a gap.
     """
     told = np.array([time for time in packets if time is not None], np.float64) * tick
-    if len(told) == len(packets) and tick and len(np.unique(told)) > len(told) // 2:
-        return _rising(told)
+    if len(told) == len(packets) and tick:
+        rising = _rising(told)
+        if len(np.unique(rising)) > len(rising) // 2:
+            return rising
     return np.arange(len(packets)) / rate if rate else None
 
 
