@@ -37,7 +37,8 @@ def wreck(whole: Path, place: int = LOST) -> Path:
     with av.open(str(whole)) as container:
         packet = next(p for n, p in enumerate(container.demux(video=0)) if n == place)
         content = bytearray(whole.read_bytes())
-        at, size = content.index(bytes(packet)), packet.size
+        at, size = content.find(bytes(packet)), packet.size
+        at = packet.pos if at < 0 else at  # in a ts it lies in pieces
     content[at : at + size] = b"\xff" * size
     path = whole.with_name(f"damaged{whole.suffix}")
     path.write_bytes(content)

@@ -45,7 +45,7 @@ def test_the_parts_of_a_video_are_found(paused: VideoList) -> None:
     assert continuous_parts(steady) is None
 
 
-@pytest.mark.parametrize("fps", [0.0, 12.0])
+@pytest.mark.parametrize("fps", [0.0, 20.0])
 def test_no_clip_of_training_spans_a_gap(
     paused: VideoList, fps: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
