@@ -91,6 +91,8 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         if self.every and times is not None:
             step = max(self.every, shown_seconds(video, times) / MOST_CLIPS)
             windows = timed_windows(video, clip.frames_to_read, clip.stride, times, step)
+            if len(windows) > MOST_CLIPS:  # each part has one at least, and there may be very many
+                windows = windows[np.linspace(0, len(windows) - 1, MOST_CLIPS).astype(np.int64)]
         else:
             windows = uniform_windows(video, clip.frames_to_read, clip.stride, self.windows)
         seconds = np.repeat(_seconds(windows, times), len(self.corners), axis=0)
