@@ -83,7 +83,7 @@ def frame_files(folder: str | Path, prefix: str | None = None) -> list[Path]:
     series = series_in(names)
     if pattern is not None:
         series = [one for one in series if pattern_of(one) == pattern]
-    elif prefix is not None:
+    if prefix is not None:
         series = [one for one in series if one.prefix == prefix]
     if not series:
         before = f" {pattern or f'{prefix}…'}" if pattern or prefix else ""
