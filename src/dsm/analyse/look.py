@@ -149,13 +149,13 @@ def read_frames_of(path: Path, clip: ClipConfig, start: int | None = None) -> Fr
         raise UserError(f"{path}: has one frame; nothing can move in it. Give a video.")
     reach = span(clip.frames_to_read, clip.stride)
     if start is None:
-        window = uniform_windows(total, clip.frames_to_read, clip.stride, 1)[0]
+        window = uniform_windows(reader.video(0), clip.frames_to_read, clip.stride, 1)[0]
     elif start > max(total - reach, 0):
         raise UserError(
             f"{path}: has {total} frames; a clip that reaches over {reach} cannot begin at --start {start}."
         )
     else:  # a video that is shorter is looped
-        window = clips_from(np.array([start]), total, clip.frames_to_read, clip.stride)[0]
+        window = clips_from(np.array([start]), reader.video(0), clip.frames_to_read, clip.stride)[0]
     (frames,) = reader.read(0, [window])
     return np.ascontiguousarray(crop(frames, clip.size, (0.5, 0.5)))
 

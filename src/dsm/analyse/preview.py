@@ -26,7 +26,7 @@ from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import Broken, TemporalMix
 from dsm.disturb.warp import warp
 from dsm.video.flow import compute_flow
-from dsm.video.sampling import random_window
+from dsm.video.sampling import random_part, random_window
 from dsm.video.source import VideoError
 
 
@@ -122,10 +122,10 @@ class Previewer:
             return self._read(index, None, np.random.default_rng([self.seed, other]))
 
     def _read(self, index: int, tld: TemporalMix | None, rng: np.random.Generator) -> Frames:
-        total = self._reader.total(index)
-        window = random_window(total, self.clip.frames, self.clip.stride, rng)
-        broken = tld.draw(window, total, rng) if tld else Broken(window)
-        (frames,) = self._reader.read(index, [broken.indices])
+        begin, stop = random_part(self._reader.video(index), self.clip.frames, self.clip.stride, rng)
+        window = random_window(stop - begin, self.clip.frames, self.clip.stride, rng)
+        broken = tld.draw(window, stop - begin, rng) if tld else Broken(window)
+        (frames,) = self._reader.read(index, [begin + broken.indices])
         square = torch.from_numpy(crop(frames, self.clip.size, (0.5, 0.5)))
         return np.ascontiguousarray(at_pace(square, broken.scale).numpy())
 

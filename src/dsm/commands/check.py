@@ -31,6 +31,7 @@ MEANING = {
     "ok": "decoded to the end",
     "short": "fewer frames than a clip; plays in a loop",
     "truncated": "fewer frames than its header says, or breaks off; usable up to there",
+    "damaged": "pictures inside are lost, or shown with faults; the others are usable",
     "undecodable": "not one frame can be decoded",
     "no-video": "holds no moving pictures",
     "missing": "no such file",
@@ -159,7 +160,7 @@ def _tell(verdicts: list[Verdict]) -> None:
     out = Console(highlight=False, soft_wrap=True)
     wrong = [one for one in verdicts if one.verdict != "ok"]
     for one in wrong[:SHOWN]:
-        usable = f", {one.frames} frames usable" if one.verdict == "truncated" else ""
+        usable = f", {one.frames} frames usable" if one.verdict in ("truncated", "damaged") else ""
         told = escape(printable(f"{one.path}: {one.reason}"))
         out.print(f"[yellow]{one.verdict:12}[/] {told}{usable}")
     if len(wrong) > SHOWN:
@@ -187,7 +188,8 @@ def _write_clean(file: Path, videos: VideoList, verdicts: list[Verdict]) -> None
                 kept.append(index)
     if not kept:
         raise UserError(f"{videos.source}: not one video is usable; {file} was not written.")
-    counts = np.array([verdicts[place].frames for place in kept])
+    # As many as there are numbers: else what comes after a lost picture would be cut off.
+    counts = np.array([max(verdicts[place].frames, verdicts[place].numbers) for place in kept])
     clean = replace(videos.part(np.array(kept), file.parent), frames=counts)
     write_list(file, clean)
     console.print(f"{file}: the {len(kept)} usable videos of {len(videos)}, with their frames")

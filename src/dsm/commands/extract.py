@@ -13,7 +13,7 @@ from dsm.commands.loading import LoadSettings
 from dsm.datasets.catalog import find_list
 from dsm.datasets.evaluation_clips import MOST_CLIPS
 from dsm.datasets.reading import ClipChanges
-from dsm.engine.bad_videos import LEFT_OUT, SHOWN
+from dsm.engine.bad_videos import LEFT_OUT, SHOWN, tell_damaged
 from dsm.engine.extraction import ExtractSettings, extract_to_file
 from dsm.engine.parts import Extracted
 from dsm.engine.processes import begun_from_outside, in_processes, is_first
@@ -89,6 +89,7 @@ def _extract(config: ExtractConfig) -> None:
     if extracted is None:
         return
     tell_left_out(config.out, extracted.bad)
+    tell_damaged({one.path: f"{one.path}: {one.reason}" for one in extracted.damaged})
     if config.settings.every:
         tell_spread(extracted, config.settings.windows)
     what = "clips" if config.settings.per_clip else "videos"

@@ -12,11 +12,12 @@ import tyro
 from dsm.cores import usable_cores
 from dsm.datasets.classes import carry_classes
 from dsm.datasets.lists import VideoList, needed, read_list, write_list
+from dsm.engine.bad_videos import tell_damaged
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, lasting
 from dsm.engine.side_by_side import side_by_side
 from dsm.errors import UserError
-from dsm.video.frames import place_of, write_frames
+from dsm.video.frames import DAMAGED, place_of, write_frames
 from dsm.video.source import VideoError
 
 LIST = "list.txt"
@@ -87,7 +88,12 @@ def frames(config: FramesConfig) -> None:
             except VideoError as error:
                 console.print(f"left out: {error}", style="yellow")
             bar.update(done)
+    tell_damaged({str(folder): _lost(folder) for folder in folders if (folder / DAMAGED).is_file()})
     _write_list(config, videos, folders, counts)
+
+
+def _lost(folder: Path) -> str:
+    return f"{folder}: {(folder / DAMAGED).read_text(encoding='utf-8').strip()}"
 
 
 def _write_list(config: FramesConfig, videos: VideoList, folders: list[Path], counts: np.ndarray) -> None:

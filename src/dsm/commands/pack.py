@@ -13,12 +13,13 @@ import tyro
 from dsm.cores import usable_cores
 from dsm.datasets.classes import carry_classes
 from dsm.datasets.lists import VideoList, needed, read_list, write_list
+from dsm.engine.bad_videos import tell_damaged
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, lasting
 from dsm.engine.side_by_side import side_by_side
 from dsm.errors import UserError
 from dsm.video.frames import place_of
-from dsm.video.pack import SHARD, find_member, write_shard
+from dsm.video.pack import SHARD, damaged_in, find_member, write_shard
 from dsm.video.source import VideoError
 
 LIST = "list.txt"
@@ -75,6 +76,7 @@ def pack(config: PackConfig) -> None:
                 console.print(f"left out: {reason}", style="yellow")
             done += len(jobs[shard][1])
             bar.update(done)
+    tell_damaged({f"{shard}/{name}": told for shard in shards for name, told in damaged_in(shard).items()})
     _write_list(
         config, videos, [(shard, names[i]) for shard, part in zip(shards, parts, strict=True) for i in part]
     )

@@ -17,6 +17,7 @@ from dsm.datasets.classes import check_class_names
 from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import VideoList, needed, read_list
 from dsm.datasets.reading import ClipConfig, clip_of
+from dsm.engine.bad_videos import tell_damaged
 from dsm.engine.extraction import ExtractSettings, digest, extract_to_file
 from dsm.engine.processes import begun_from_outside
 from dsm.engine.progress import console
@@ -153,6 +154,7 @@ def _predict(
     )  # fmt: skip
     assert extracted is not None, "it runs in one process"
     tell_left_out(file, extracted.bad)
+    tell_damaged({one.path: f"{one.path}: {one.reason}" for one in extracted.damaged})
     found = load_features(file)
     return Predictions(found.features, found.labels, found.paths, len(extracted.bad))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,12 +13,13 @@ import numpy as np
 from dsm.datasets.lists import UNKNOWN, UNLABELLED, VideoList, listable, read_list
 from dsm.errors import UserError
 from dsm.video.decode import probe
-from dsm.video.folder import NUMBERED as PICTURE
-from dsm.video.source import EXTENSIONS, VideoError
+from dsm.video.folder import is_folder
+from dsm.video.series import PICTURE, pattern_of, series_in, the_one
+from dsm.video.source import EXTENSIONS, VideoError, open_video
 
 # What lies beside videos and is none.
 _OTHERS = frozenset(
-    ("", ".txt", ".tsv", ".csv", ".json", ".jsonl", ".md", ".html", ".pdf", ".npz", ".npy", ".pt", ".pth",
+    (".txt", ".tsv", ".csv", ".json", ".jsonl", ".md", ".html", ".pdf", ".npz", ".npy", ".pt", ".pth",
      ".zip", ".tar", ".gz", ".jpg", ".jpeg", ".png", ".srt", ".vtt", ".xml", ".yaml", ".yml", ".py", ".sh",
      ".log")
 )  # fmt: skip
@@ -36,7 +38,7 @@ class Index:
 
 def are_frames(names: Sequence[str]) -> bool:
     """Whether a folder that holds these files is a video: numbered pictures, and no video beside them."""
-    pictures = sum(PICTURE.fullmatch(name) is not None for name in names)
+    pictures = sum(not name.startswith(".") and PICTURE.fullmatch(name) is not None for name in names)
     return pictures > 1 and not any(Path(name).suffix.lower() in EXTENSIONS - {".gif"} for name in names)
 
 
@@ -53,10 +55,12 @@ def walk_with_links(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
 
 
 def find_videos(folder: str | Path, *, only_by_name: bool = True) -> list[Path]:
-    """All videos below a folder, sorted: files that end like videos, and folders of frames.
+    """All videos below a folder, sorted: files by their ending or content, and folders of frames.
+
+    Of a folder that holds frames of several clips each is a video of its own, ``FOLDER/PREFIX*.jpg``.
 
     Args:
-        only_by_name: whether to leave out files whose ending says nothing of video.
+        only_by_name: whether files whose ending says nothing must be such that FFmpeg can open.
 
     Raises:
         UserError: no such folder, or not one video in it.
@@ -67,20 +71,49 @@ def find_videos(folder: str | Path, *, only_by_name: bool = True) -> list[Path]:
     found = []
     for place, folders, files in walk_with_links(folder):
         if not folders and Path(place) != folder and are_frames(files):
-            found.append(Path(place))
+            found += _clips_in(Path(place), files)
             continue
         for name in files:
             path = Path(place, name)
             suffix = path.suffix.lower()
-            looks = suffix in EXTENSIONS or not (only_by_name or suffix in _OTHERS or name.startswith("."))
+            looks = suffix in EXTENSIONS
+            if not looks and suffix not in _OTHERS and not name.startswith("."):
+                looks = _opens(path) if only_by_name or not suffix else True
             if looks and path.is_file():
                 found.append(path)
     if not found:
         endings = " ".join(sorted(EXTENSIONS))
         raise UserError(
-            f"{folder}: holds no video; looked for files that end in {endings}, and for folders of frames."
+            f"{folder}: holds no video; looked for files that end in {endings}, for others that FFmpeg "
+            "can open, and for folders of frames."
         )
     return sorted(found)
+
+
+def _clips_in(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The videos in a folder of frames: the folder, or each of several clips in it by its own name."""
+    clips = the_one(series_in(names))
+    return [folder] if len(clips) == 1 else [folder / pattern_of(one) for one in clips]
+
+
+def _opens(path: Path) -> bool:
+    """Whether a file is a video by its content."""
+    try:
+        with open_video(path):
+            return True
+    except VideoError:
+        return False
+
+
+def _binary(path: Path) -> bool:
+    """Whether a file is none of text, as lists are."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(4096)
+    except OSError:
+        return False
+    text = begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF8))
+    return b"\0" in begin and not text
 
 
 def find_list(source: str | Path, root: str | Path | None = None) -> VideoList:
@@ -96,12 +129,13 @@ def find_list(source: str | Path, root: str | Path | None = None) -> VideoList:
     is_frames = False
     if source.is_dir():
         children = list(source.iterdir())
-        is_frames = are_frames([child.name for child in children]) and not any(
-            child.is_dir() for child in children
-        )
+        names = [child.name for child in children]
+        is_frames = are_frames(names) and not any(child.is_dir() for child in children)
     if source.is_dir() and not is_frames:
         found, folder = find_videos(source), source
-    elif is_frames or source.suffix.lower() in EXTENSIONS:
+    elif is_frames:
+        found, folder = _clips_in(source, names), source.parent
+    elif source.suffix.lower() in EXTENSIONS or is_folder(source) or _binary(source):
         found, folder = [source], source.parent
     else:
         return read_list(source, root)

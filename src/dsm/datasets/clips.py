@@ -17,7 +17,7 @@ from dsm.disturb.motion_scale import at_pace
 from dsm.disturb.views import View, draw_views
 from dsm.errors import UserError
 from dsm.video.decode import Decoder
-from dsm.video.sampling import random_window
+from dsm.video.sampling import random_part, random_window
 from dsm.video.source import VideoError
 
 ATTEMPTS = 10
@@ -25,7 +25,7 @@ ATTEMPTS = 10
 
 
 def collate(samples: list[Any]) -> Any:
-    """Stack samples to a batch, join their lists of ``bad`` videos; an error makes the batch that error.
+    """Stack samples to a batch, join its ``bad`` and ``damaged`` videos; an error becomes the batch.
 
     An exception that leaves a worker process arrives as a page of traceback. Handed over as a value it
     arrives as it is, and is raised where the batch is wanted.
@@ -35,8 +35,8 @@ def collate(samples: list[Any]) -> Any:
             return sample
     if not isinstance(samples[0], dict):
         return default_collate(samples)
-    bad = [video for sample in samples for video in sample.pop("bad")]
-    return {**default_collate(samples), "bad": bad}
+    told = {name: [video for sample in samples for video in sample.pop(name)] for name in ("bad", "damaged")}
+    return {**default_collate(samples), **told}
 
 
 class TrainingClips(Dataset[dict[str, Any] | UserError]):
@@ -46,9 +46,10 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
     the same whatever the number of workers, the batch, or the run it is part of.
 
     A sample is a dict: ``clips`` (view name -> (T, S, S, C) as read), ``parameters`` (view name -> the
-    draws that ``disturb.views.render_view`` applies on the device), ``label`` (-1 unlabelled) and ``bad``
-    (a list of :class:`~dsm.datasets.reading_state.BadVideo`). In place of a video that cannot be read comes
-    another, drawn by the sample.
+    draws that ``disturb.views.render_view`` applies on the device), ``label`` (-1 unlabelled), ``bad``
+    (a list of :class:`~dsm.datasets.reading_state.BadVideo`) and ``damaged`` (the same, of videos that are
+    read but for lost pictures; each is told once by each process). In place of a video that cannot be read
+    comes another, drawn by the sample.
     """
 
     def __init__(
@@ -102,10 +103,12 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
         Raises:
             VideoError: it cannot be read.
         """
-        total = self._reader.total(index)
-        window = random_window(total, self.clip.frames_to_read, self.clip.stride, rng)
-        draws = draw_views(self.views, self.augment, window, total, rng)
-        read = self._reader.read(index, [draw.indices for draw in draws])
+        frames, stride = self.clip.frames_to_read, self.clip.stride
+        # Nothing reaches over a gap in time: all that is drawn is drawn of one part.
+        begin, stop = random_part(self._reader.video(index), frames, stride, rng)
+        window = random_window(stop - begin, frames, stride, rng)
+        draws = draw_views(self.views, self.augment, window, stop - begin, rng)
+        read = self._reader.read(index, [begin + draw.indices for draw in draws])
         clips = {
             view.name: at_pace(torch.from_numpy(crop(frames, self.clip.size, draw.corner)), draw.scale)
             for view, draw, frames in zip(self.views, draws, read, strict=True)
@@ -114,7 +117,10 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
             view.name: {name: torch.from_numpy(value) for name, value in draw.parameters.items()}
             for view, draw in zip(self.views, draws, strict=True)
         }
-        return {"clips": clips, "parameters": parameters, "label": int(self.videos.labels[index])}
+        return {
+            "clips": clips, "parameters": parameters, "label": int(self.videos.labels[index]),
+            "damaged": self.state.damage(index, self._reader.damage(index)),
+        }  # fmt: skip
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):

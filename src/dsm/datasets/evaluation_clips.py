@@ -14,7 +14,7 @@ from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig, Reader, crop
 from dsm.datasets.reading_state import BadVideo, ReadingState
 from dsm.errors import UserError
-from dsm.video.sampling import Indices, clips_from, span, timed_windows, uniform_windows
+from dsm.video.sampling import Indices, clips_from, shown_seconds, span, timed_windows, uniform_windows
 from dsm.video.source import READING_TIME, VideoError
 
 CORNERS: dict[int, tuple[tuple[float, float], ...]] = {
@@ -35,7 +35,8 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
 
     A sample is a dict: ``index``; ``clips`` (windows * crops, T, S, S, C), or None where the video cannot be
     read; ``seconds`` (windows * crops, 2), when a clip begins and ends, NaN where that is not asked for
-    or the video does not say; ``bad``, a list of at most one :class:`~dsm.datasets.reading_state.BadVideo`.
+    or the video does not say; ``bad``, a list of at most one :class:`~dsm.datasets.reading_state.BadVideo`;
+    ``damaged``, the same, of a video that is read but for lost pictures.
 
     Args:
         windows: clips a video.
@@ -76,7 +77,7 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
                 known = self.state.bad[index] = BadVideo(index, error.verdict, str(error))
             except UserError as error:
                 return error
-        return {"index": index, "clips": None, "seconds": None, "bad": [known]}
+        return {"index": index, "clips": None, "seconds": None, "bad": [known], "damaged": []}
 
     def sample(self, index: int) -> dict[str, Any]:
         """As by index; a video that cannot be read is an error here.
@@ -85,15 +86,19 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
             VideoError: the video cannot be read.
         """
         clip = self.clip
-        total = self._reader.total(index)
+        video = self._reader.video(index)
         times = self._reader.times(index) if self.timed else None
         if self.every and times is not None:
-            step = max(self.every, times[-1] / MOST_CLIPS)
-            windows = timed_windows(total, clip.frames_to_read, clip.stride, times, step)
+            step = max(self.every, shown_seconds(video, times) / MOST_CLIPS)
+            windows = timed_windows(video, clip.frames_to_read, clip.stride, times, step)
+            if len(windows) > MOST_CLIPS:  # each part has one at least, and there may be very many
+                windows = windows[np.linspace(0, len(windows) - 1, MOST_CLIPS).astype(np.int64)]
         else:
-            windows = uniform_windows(total, clip.frames_to_read, clip.stride, self.windows)
+            windows = uniform_windows(video, clip.frames_to_read, clip.stride, self.windows)
         seconds = np.repeat(_seconds(windows, times), len(self.corners), axis=0)
-        return {"index": index, "clips": self._cut(index, windows), "seconds": seconds, "bad": []}
+        clips = self._cut(index, windows)
+        damaged = self.state.damage(index, self._reader.damage(index))
+        return {"index": index, "clips": clips, "seconds": seconds, "bad": [], "damaged": damaged}
 
     def around(self, index: int, moment: float) -> Tensor:
         """The clip of a video around a moment, in seconds from its first frame: (crops, T, S, S, C).
@@ -102,15 +107,21 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
             VideoError: the video cannot be read. UserError: it ends before, or does not say when.
         """
         file, clip = self.videos.file(index), self.clip
-        total, times = self._reader.total(index), self._reader.times(index)
+        times = self._reader.times(index)
         if times is None:
             raise UserError(f"{file}: does not say when its frames are shown; leave --time out.")
         if not 0 <= moment <= times[-1]:
             raise UserError(f"{file}: has no second {moment:g}; --time is from 0 to {times[-1]:.1f}.")
         reach = span(clip.frames_to_read, clip.stride)
+        video = self._reader.video(index)
         middle = int(np.searchsorted(times, moment))
-        start = np.array([min(max(middle - reach // 2, 0), max(total - reach, 0))])
-        return self._cut(index, clips_from(start, total, clip.frames_to_read, clip.stride))
+        parts = [(0, video)] if isinstance(video, int) else video
+        # In a gap, the clip that ends before it or that begins after it, whichever frame is nearer.
+        if 0 < middle < len(times) and moment - times[middle - 1] < times[middle] - moment and len(parts) > 1:
+            middle -= 1
+        begin, stop = next((part for part in parts if part[0] <= middle < part[1]), parts[-1])
+        start = np.array([min(max(middle - reach // 2, begin), max(stop - reach, begin))])
+        return self._cut(index, clips_from(start, video, clip.frames_to_read, clip.stride))
 
     def _cut(self, index: int, windows: Indices) -> Tensor:
         """Clips by the numbers of their frames, (windows, frames): (windows * crops, T, S, S, C)."""
@@ -136,8 +147,8 @@ def collate_clips(samples: list[Any]) -> Any:
 
     Returns:
         A dict: ``index`` and ``counts``, lists of the videos that were read and how many clips each has;
-        ``clips`` (sum of counts, T, S, S, C) or None without any; ``seconds``; ``bad`` of all. Or the first
-        error that is no matter of a single video.
+        ``clips`` (sum of counts, T, S, S, C) or None without any; ``seconds``; ``bad`` and ``damaged``
+        of all. Or the first error that is no matter of a single video.
     """
     for sample in samples:
         if isinstance(sample, UserError):
@@ -149,4 +160,5 @@ def collate_clips(samples: list[Any]) -> Any:
         "clips": torch.cat([sample["clips"] for sample in read]) if read else None,
         "seconds": np.concatenate([sample["seconds"] for sample in read]) if read else None,
         "bad": [video for sample in samples for video in sample["bad"]],
+        "damaged": [video for sample in samples for video in sample["damaged"]],
     }

@@ -16,9 +16,12 @@ from dsm.datasets.lists import UNKNOWN, VideoList
 from dsm.errors import UserError
 from dsm.modality import MODALITIES, ModalityName
 from dsm.video.cache import FrameCache
-from dsm.video.decode import Decoder, frame_times, is_folder, probe
+from dsm.video.clock import Part
+from dsm.video.damage import noted
+from dsm.video.decode import Decoder, continuous_parts, frame_times, probe
 from dsm.video.flow import compute_flow, read_saved_flow, saved_flow
-from dsm.video.sampling import Indices, resample
+from dsm.video.folder import is_folder
+from dsm.video.sampling import Indices, Resampled, Video, at_rate
 from dsm.video.source import Deadline, VideoError
 
 Frames = NDArray[Any]
@@ -120,6 +123,10 @@ class Reader:
         # as to count one its whole file is read.
         self._counts = torch.zeros(len(videos), dtype=torch.int32)
         self._counts.share_memory_()  # type: ignore[no-untyped-call]
+        # So too which videos are known to have no gap in time; the parts of those that have are few.
+        self._steady = torch.zeros(len(videos), dtype=torch.uint8)
+        self._steady.share_memory_()  # type: ignore[no-untyped-call]
+        self._parts: dict[int, list[Part]] = {}
 
     def total(self, index: int) -> int:
         """Frames of a video: from the list, or by looking, once; at the wanted rate, where there is one."""
@@ -131,6 +138,30 @@ class Reader:
         if not self._counts[index]:
             self._counts[index] = max(probe(self._videos.file(index)).frames, 1)
         return int(self._counts[index])
+
+    def video(self, index: int) -> Video:
+        """What clips can be taken of: how many frames a video has, or its parts where time has gaps.
+
+        Raises:
+            VideoError: the video cannot be read.
+        """
+        total = self.total(index)
+        if self._steady[index]:
+            return total
+        if index not in self._parts:
+            file = self._videos.file(index)
+            found = self._at_rate(index).parts if self._clip.fps else continuous_parts(file) or []
+            # A list may say that only the first frames are to be used.
+            found = [(begin, min(stop, total)) for begin, stop in found if begin < total]
+            if len(found) < 2:
+                self._steady[index] = 1
+                return total
+            self._parts[index] = found
+        return self._parts[index]
+
+    def damage(self, index: int) -> str | None:
+        """What reads of this process found damaged in a video, in words; None where it is whole, so far."""
+        return noted(self._videos.file(index))
 
     def read(self, index: int, clips: Sequence[Indices]) -> list[Frames]:
         """Several clips of one video, in one pass through its file.
@@ -160,21 +191,24 @@ class Reader:
     def times(self, index: int) -> NDArray[np.float64] | None:
         """When each of a video's frames is shown, in seconds from the first; None where it does not say."""
         if self._clip.fps:
-            return np.arange(self.total(index)) / self._clip.fps
+            return self._at_rate(index).times
         try:
             return frame_times(self._videos.file(index))
         except VideoError:  # one that is broken will be told when it is read
             return None
 
     def _places(self, index: int) -> Indices:
+        return self._at_rate(index).numbers
+
+    def _at_rate(self, index: int) -> Resampled:
         return _at_rate(self._videos.file(index), self._clip.fps)
 
 
 @lru_cache(maxsize=1024)
-def _at_rate(path: Path, fps: float) -> Indices:
+def _at_rate(path: Path, fps: float) -> Resampled:
     times = frame_times(path)
     try:
-        return resample(times, fps)
+        return at_rate(times, fps)
     except VideoError as error:  # which does not know the file
         raise VideoError(f"{path}: {error}") from None
 

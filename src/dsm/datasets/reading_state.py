@@ -36,6 +36,7 @@ class ReadingState:
     """What a data set and whoever loads it know of its videos."""
 
     def __init__(self, workers: int, videos: int) -> None:
+        self._damaged: set[int] = set()
         self.bad: dict[int, BadVideo] = {}
         """Videos that this process knows to be bad."""
         self._told = torch.zeros(videos, dtype=torch.uint8)
@@ -55,6 +56,13 @@ class ReadingState:
         """Let all loader processes know."""
         for video in bad:
             self._told[video.index] = 1 + VERDICTS.index(video.verdict)
+
+    def damage(self, index: int, told: str | None) -> list[BadVideo]:
+        """A video that is read but for lost pictures, the first time that this process comes to it."""
+        if told is None or index in self._damaged:
+            return []
+        self._damaged.add(index)
+        return [BadVideo(index, "damaged", told)]
 
     @contextmanager
     def noted(self, index: int) -> Iterator[None]:

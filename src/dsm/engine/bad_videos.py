@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading_state import BadVideo, ReadingState
+from dsm.engine.progress import console
 from dsm.errors import UserError
 from dsm.files import write_text
 from dsm.video.ledger import Verdict, ledger_json, read_ledger
@@ -37,6 +38,8 @@ class BadVideos:
         self._file, self._videos, self._most, self._write = run / LEDGER, videos, most, write
         self._state = state
         found = read_ledger(self._file) if self._file.exists() else []
+        self._damaged = {entry.path: entry for entry in found if entry.verdict == "damaged"}
+        found = [entry for entry in found if entry.path not in self._damaged]
         self._found = {entry.path: entry for entry in found if entry.verdict not in PASSING}
         places = {path: place for place, path in enumerate(videos.paths)} if self._found else {}
         state.tell(
@@ -45,12 +48,14 @@ class BadVideos:
             if path in places
         )
 
-    def add(self, bad: Iterable[BadVideo]) -> None:
-        """Note what came with a batch.
+    def add(self, bad: Sequence[BadVideo]) -> None:
+        """Note what came with a batch; a video that is merely damaged is told, and is none that is bad.
 
         Raises:
             UserError: more of the list's videos are bad than are allowed.
         """
+        self._add_damaged(video for video in bad if video.verdict == "damaged")
+        bad = [video for video in bad if video.verdict != "damaged"]
         new = {self._videos.paths[video.index]: video for video in bad}
         new = {path: video for path, video in new.items() if path not in self._found}
         if not new:
@@ -58,8 +63,7 @@ class BadVideos:
         self._state.tell(new.values())
         for path, video in new.items():
             self._found[path] = verdict_of(video, self._videos)
-        if self._write:
-            write_text(self._file, ledger_json(self._found.values()))
+        self._save()
         if len(self._found) > self._most * len(self._videos):
             counts = Counter(entry.verdict for entry in self._found.values()).most_common()
             kinds = ", ".join(f"{count} {verdict}" for verdict, count in counts)
@@ -70,9 +74,23 @@ class BadVideos:
                 f"{first.reason} All are named in {self._file}; `dsm data check` writes a list without them."
             )
 
+    def _add_damaged(self, damaged: Iterable[BadVideo]) -> None:
+        new = {self._videos.paths[video.index]: verdict_of(video, self._videos) for video in damaged}
+        new = {path: entry for path, entry in new.items() if path not in self._damaged}
+        if new:
+            self._damaged |= new
+            self._save()
+            if self._write:
+                tell_damaged({path: f"{path}: {entry.reason}" for path, entry in new.items()})
+
+    def _save(self) -> None:
+        if self._write:
+            write_text(self._file, ledger_json([*self._found.values(), *self._damaged.values()]))
+
     def note(self) -> str:
         """For the progress bar: how many there are, once there are any."""
-        return f"  {len(self._found)} bad" if self._found else ""
+        damaged = f"  {len(self._damaged)} damaged" if self._damaged else ""
+        return (f"  {len(self._found)} bad" if self._found else "") + damaged
 
 
 class LeftOut:
@@ -132,6 +150,14 @@ def told_of_left_out(folder: Path) -> list[str]:
         name = file.relative_to(folder).as_posix().removesuffix(LEFT_OUT)
         told.append(f"{name}: {len(found)} cannot be read: {first}{more} (all: {file.name})")
     return told
+
+
+def tell_damaged(found: Mapping[str, str]) -> None:
+    """Say of which videos pictures are lost, and that all others of theirs are used: key -> sentence."""
+    for told in list(found.values())[:SHOWN]:
+        console.print(f"damaged: {told}; what can be decoded is used", style="yellow", markup=False)
+    if len(found) > SHOWN:
+        console.print(f"… and {len(found) - SHOWN} more that are damaged", style="yellow")
 
 
 def verdict_of(video: BadVideo, videos: VideoList) -> Verdict:

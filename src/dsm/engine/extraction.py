@@ -120,7 +120,7 @@ def extract_to_file(
             found: list[Part] = []
             for rows in islice(work, len(batches[part])):
                 found.append(rows)
-                bad += len(rows.bad)
+                bad += sum(video.verdict != "damaged" for video in rows.bad)
                 done += settings.batch_size * fabric.world_size  # the others are about as far
                 bar.update(min(done, len(videos)), f"  {bad} cannot be read" if bad else "")
             save_part(files[part], together(found))
@@ -171,7 +171,7 @@ def _part_of(
 ) -> Part:
     index, counts = np.array(batch["index"], np.int64), batch["counts"]
     if not len(index):
-        return Part(np.empty((0, 0), np.float32), index, None, batch["bad"])
+        return Part(np.empty((0, 0), np.float32), index, None, batch["bad"] + batch["damaged"])
     device = next(encoder.parameters()).device
     rows = np.concatenate(
         [encode(encoder, to_input(some, clip.modality, device)) for some in batch["clips"].split(at_once)]
@@ -181,8 +181,8 @@ def _part_of(
         rows = rows.reshape(-1, settings.crops, rows.shape[1]).mean(1)
         seconds, counts = seconds[:: settings.crops], [count // settings.crops for count in counts]
     if settings.per_clip:
-        return Part(rows, np.repeat(index, counts), seconds, batch["bad"])
-    return Part(means(rows, counts), index, None, batch["bad"])
+        return Part(rows, np.repeat(index, counts), seconds, batch["bad"] + batch["damaged"])
+    return Part(means(rows, counts), index, None, batch["bad"] + batch["damaged"])
 
 
 def digest(encoder: nn.Module) -> str:

@@ -33,6 +33,7 @@ class Part:
     seconds: NDArray[np.float32] | None
     """(rows, 2), of clips; None where rows are videos."""
     bad: list[BadVideo]
+    """That cannot be read; and those of which pictures are lost, with the verdict ``damaged``."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Extracted:
     """Videos that do not say when their frames are shown, where clips have rows."""
     cut_short: int = 0
     """Videos of which there are as many clips as are taken of one."""
+    damaged: Sequence[Verdict] = ()
+    """Videos of which pictures are lost; what can be decoded of them is in."""
 
 
 def together(parts: Sequence[Part]) -> Part:
@@ -90,6 +93,8 @@ def join(out: Path, files: Sequence[Path], size: int, videos: VideoList, meta: d
             bad += [BadVideo(**video) for video in json.loads(str(part["bad"]))]
             dim = max(dim, part["features"].shape[1])
     index = np.concatenate(indices)
+    damaged = [verdict_of(video, videos) for video in bad if video.verdict == "damaged"]
+    bad = [video for video in bad if video.verdict != "damaged"]
     if not len(index):
         raise UserError(f"{videos.source}: not one video can be read; the first: {bad[0].reason}")
     times = np.concatenate(seconds) if seconds else None
@@ -102,7 +107,7 @@ def join(out: Path, files: Sequence[Path], size: int, videos: VideoList, meta: d
     save_left_out(out.with_name(out.name + LEFT_OUT), verdicts)
     untimed = len(np.unique(index[np.isnan(times[:, 0])])) if times is not None else 0
     cut_short = int(np.sum(np.unique(index, return_counts=True)[1] >= MOST_CLIPS))
-    return Extracted(rows, dim, verdicts, untimed, cut_short)
+    return Extracted(rows, dim, verdicts, untimed, cut_short, damaged)
 
 
 def _read(files: Sequence[Path]) -> Iterator[NDArray[np.float32]]:

@@ -157,7 +157,7 @@ class Trainer:
         for part in range(parts):
             batch = next(batches)
             clock.lap("wait")
-            bad += batch.pop("bad")
+            bad += batch.pop("bad") + batch.pop("damaged")
             views = self.render(self.fabric.to_device(batch))
             with self.fabric.no_backward_sync(self.module, enabled=part < parts - 1):
                 with compute_in(c.precision, self.fabric.device.type):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
-import av
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from dsm.video.source import MAX_PIXELS
+from dsm.video.in_order import every_frame
+from dsm.video.source import MAX_PIXELS, video_stream
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -69,13 +69,10 @@ class Converter:
 
 def converter(container: InputContainer, short_side: int | None, *, square: bool = False) -> Converter:
     """What turns the frames of an open video to RGB of one size."""
-    codec = container.streams.video[0].codec_context
+    codec = video_stream(container).codec_context
     return Converter(short_side, codec.width, codec.height, square=square)
 
 
 def frames_until_broken(container: InputContainer) -> Iterator[VideoFrame]:
-    """All frames in order; one that breaks off gives those before the break."""
-    try:
-        yield from container.decode(video=0)
-    except (av.FFmpegError, EOFError):
-        return
+    """A picture for every number, up to where nothing more can be decoded (:func:`every_frame`)."""
+    yield from every_frame(container)

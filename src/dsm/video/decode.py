@@ -7,22 +7,32 @@ whichever way it is reached: from a keyframe (``keyframes.py``), or by decoding 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeGuard
+from typing import TYPE_CHECKING, Literal
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
 from dsm.errors import UserError
-from dsm.files import is_dir
-from dsm.video.convert import Converter, converter, frames_until_broken
-from dsm.video.folder import frame_files, read_pictures
+from dsm.video.clock import Part, parts_of, seconds_of
+from dsm.video.convert import Converter, converter
+from dsm.video.damage import Damage, note
+from dsm.video.folder import frame_files, is_folder, read_pictures
+from dsm.video.in_order import every_frame
 from dsm.video.kept_open import kept_open
-from dsm.video.keyframes import Untrusted, frames_by_keyframes
-from dsm.video.pack import find_member, in_pack, read_packed
-from dsm.video.source import Deadline, Source, VideoError, name_of, open_video
+from dsm.video.keyframes import Untrusted, frames_by_keyframes, timeline
+from dsm.video.pack import find_member, in_pack, packed_times, read_packed
+from dsm.video.source import (
+    Deadline,
+    MissingVideoError,
+    Source,
+    VideoError,
+    name_of,
+    open_video,
+    read_packets,
+    video_stream,
+)
 from dsm.video.torchcodec import read_by_torchcodec
 
 if TYPE_CHECKING:
@@ -57,7 +67,7 @@ def probe(source: Source) -> VideoInfo:
         member = find_member(*packed)
         return VideoInfo(member.frames, member.width, member.height, member.fps)
     with open_video(source) as container:
-        stream = container.streams.video[0]
+        stream = video_stream(container)
         return VideoInfo(len(_shown(container)), stream.width, stream.height, float(stream.average_rate or 0))
 
 
@@ -119,34 +129,32 @@ def read_frames(
 def _decode_in_order(
     source: Source, wanted: set[int], short_side: int | None, deadline: Deadline
 ) -> tuple[dict[int, NDArray[np.uint8]], int | None]:
-    """Wanted frames by number, and how many frames there are, if the end was reached first."""
+    """Wanted frames by number, and how many there are, if the end was reached first."""
     images: dict[int, NDArray[np.uint8]] = {}
     last = max(wanted)
     count = 0
+    damage = Damage()
     with open_video(source) as container:
         convert = converter(container, short_side)
-        for frame in frames_until_broken(container):
+        for count, frame in enumerate(every_frame(container, damage), start=1):
             deadline.check()
-            if count in wanted:
-                images[count] = convert(frame)
-            count += 1
+            if count - 1 in wanted:
+                images[count - 1] = convert(frame)
             if count > last:
-                return images, None
+                break
+    note(source, damage, "the first " if count > last else "")
     if count == 0:
         raise VideoError(f"{name_of(source)}: not one frame can be decoded.")
-    return images, count
+    return images, None if count > last else count
 
 
 def _shown(container: InputContainer) -> list[int | None]:
-    """When each packet that gives a frame is shown, in the order of the file, up to where that breaks off."""
-    shown: list[int | None] = []
-    try:
-        for packet in container.demux(container.streams.video[0]):
-            if packet.size and not packet.is_discard:
-                shown.append(packet.pts)
-    except (av.FFmpegError, EOFError):
-        pass
-    return shown
+    """When each packet that gives a frame is shown, in the order of the file and its ticks."""
+    packets = read_packets(container, lambda error: None)
+    found = [(packet.pts, packet.dts) for packet in packets if not packet.is_discard]
+    # An avi says only when frames are decoded.
+    by_dts = any(pts is None for pts, _ in found)
+    return [dts if by_dts else pts for pts, dts in found]
 
 
 def frame_times(source: Source) -> NDArray[np.float64]:
@@ -160,26 +168,39 @@ def frame_times(source: Source) -> NDArray[np.float64]:
     if is_folder(source):
         raise VideoError(f"{name_of(source)}: a folder of frames does not say how fast they follow.")
     if packed := in_pack(source):
-        member = find_member(*packed)
-        if not member.fps > 0:
-            raise VideoError(f"{name_of(source)}: the pack does not say how fast its frames follow.")
-        return np.arange(member.frames) / member.fps
+        return packed_times(*packed)
     with open_video(source) as container:
-        stream = container.streams.video[0]
+        stream = video_stream(container)
         shown = _shown(container)
         if not shown:
             raise VideoError(f"{name_of(source)}: holds no frame.")
-        times = np.array([pts for pts in shown if pts is not None], np.float64)
-        if len(times) == len(shown) == len(np.unique(times)) and len(times) and stream.time_base:
-            return (np.sort(times) - times.min()) * float(stream.time_base)
-        if not stream.average_rate:
+        found = seconds_of(shown, float(stream.time_base or 0), float(stream.average_rate or 0))
+        if found is None:
             raise VideoError(f"{name_of(source)}: does not say how fast its frames follow.")
-        return np.arange(len(shown)) / float(stream.average_rate)
+        return found
 
 
-def is_folder(source: Source) -> TypeGuard[str | Path]:
-    """Whether a video is a folder of frames."""
-    return not isinstance(source, bytes) and is_dir(source)
+def continuous_parts(source: Source) -> list[Part] | None:
+    """The parts of a video between gaps in its time, by frame numbers; None where there is no gap.
+
+    A video that says nothing of time has none.
+
+    Raises:
+        VideoError: as :func:`probe`.
+    """
+    if is_folder(source):
+        return None
+    if not in_pack(source):
+        with suppress(Untrusted), kept_open(source, reads=False) as video:
+            if timeline(video.container, source).steady:
+                return None
+    try:
+        found = parts_of(frame_times(source))
+    except MissingVideoError:
+        raise
+    except VideoError:  # which is told when it is read
+        return None
+    return found if len(found) > 1 else None
 
 
 def read_clip(

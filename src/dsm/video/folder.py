@@ -1,18 +1,18 @@
-"""Folders of frames: a video as numbered pictures, jpg or png.
+"""Folders of frames: a video as numbered pictures, jpg, png, webp, bmp or tif.
 
-What the pictures are called is found by looking: ``img_00001.jpg``, ``frame000001.jpg``,
-``image_00001.jpg``, ``00001.jpg`` and whatever else ends in a number. Frames are counted from 0 in the
-order of their numbers. They are decoded with FFmpeg's picture codecs, for these shrink a JPEG
+What the pictures are called is found by looking (``series.py``): ``img_00001.jpg``, ``frame000001.jpg``,
+``00001.png`` and whatever else ends in a number or a time of day. Frames are counted from 0 in the natural
+order of their names. A clip among others in one folder is called ``FOLDER/PREFIX*.jpg``.
+They are decoded with FFmpeg's picture codecs, for these shrink a JPEG
 on its way to RGB: on one core faster than libjpeg-turbo and a resize after it.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import av
 import numpy as np
@@ -22,48 +22,80 @@ from numpy.typing import NDArray
 
 from dsm.files import is_dir
 from dsm.video.convert import Converter
-from dsm.video.source import MAX_PIXELS, Deadline, MissingVideoError, NoVideoError, VideoError, said
+from dsm.video.series import pattern_of, series_in, the_one
+from dsm.video.source import (
+    MAX_PIXELS,
+    Deadline,
+    MissingVideoError,
+    NoVideoError,
+    Source,
+    VideoError,
+    said,
+)
 
-NUMBERED = re.compile(r"(.*?)(\d+)\.(jpg|jpeg|png)", re.IGNORECASE)
-_CODECS = {"jpg": "mjpeg", "jpeg": "mjpeg", "png": "png"}
-# Where a folder holds several series: the usual names of colour frames, and of what is none.
-_COLOUR = re.compile(r"(img|image|frame|rgb)?[_-]?", re.IGNORECASE)
-_NO_COLOUR = re.compile(r".*(flow|depth|mask|x|y|u|v)[_-]?", re.IGNORECASE)
+if TYPE_CHECKING:
+    from typing import TypeGuard
+
+_CODECS = {
+    "jpg": "mjpeg", "jpeg": "mjpeg", "png": "png", "webp": "webp", "bmp": "bmp", "tif": "tiff",
+    "tiff": "tiff",
+}  # fmt: skip
+# What a picture is by its first bytes, whatever its name says.
+_CONTENTS = (
+    (b"\xff\xd8", "mjpeg"), (b"\x89PNG", "png"), (b"RIFF", "webp"), (b"BM", "bmp"), (b"II", "tiff"),
+    (b"MM", "tiff"),
+)  # fmt: skip
+
+
+def is_folder(source: Source) -> TypeGuard[str | Path]:
+    """Whether a video is a folder of frames, or one clip of a folder: ``FOLDER/PREFIX*.jpg``."""
+    if isinstance(source, bytes):
+        return False
+    return is_dir(source) or ("*" in os.path.basename(source) and _clip_in(Path(source)) is not None)  # noqa: PTH119
+
+
+def _clip_in(path: Path) -> tuple[Path, str] | None:
+    """The folder and the pattern, where a path names a clip in a folder."""
+    if path.name.count("*") == 1 and not os.path.lexists(path) and is_dir(path.parent):
+        return path.parent, path.name
+    return None
 
 
 def frame_files(folder: str | Path, prefix: str | None = None) -> list[Path]:
-    """The pictures of a folder in the order of their numbers; one series where there are several.
+    """The pictures of a video in a folder, in their order.
 
     Args:
+        folder: the folder, or one clip in it (``FOLDER/PREFIX*.jpg``).
         prefix: what the series' names have before the number; None for the one that looks like colour
-            frames, or else the longest.
+            frames.
 
     Raises:
-        VideoError: no such folder, or no numbered picture in it.
+        VideoError: no such folder, no numbered picture in it, or those of several clips.
     """
-    folder = Path(folder)
+    folder, pattern = _clip_in(Path(folder)) or (Path(folder), None)
     if not is_dir(folder):
         raise MissingVideoError(f"{folder}: no such folder of frames.")
-    series: dict[tuple[str, str], list[tuple[int, str]]] = {}
     try:
         with os.scandir(folder) as entries:
-            for entry in entries:
-                if (match := NUMBERED.fullmatch(entry.name)) and entry.is_file():
-                    series.setdefault((match[1], match[3].lower()), []).append((int(match[2]), entry.name))
+            names = [entry.name for entry in entries if entry.is_file()]
     except OSError as error:
         raise VideoError(f"{folder}: cannot be read ({error.strerror}).") from None
+    series = series_in(names)
+    if pattern is not None:
+        series = [one for one in series if pattern_of(one) == pattern]
     if prefix is not None:
-        series = {key: files for key, files in series.items() if key[0] == prefix}
+        series = [one for one in series if one.prefix == prefix]
     if not series:
-        raise NoVideoError(
-            f"{folder}: holds no numbered jpg or png picture{f' {prefix}…' if prefix else ''}."
+        before = f" {pattern or f'{prefix}…'}" if pattern or prefix else ""
+        raise NoVideoError(f"{folder}: holds no numbered jpg or png picture{before} (nor webp, bmp or tif).")
+    found = the_one(series)
+    if len(found) > 1:
+        first, second = (pattern_of(one) for one in found[:2])
+        raise VideoError(
+            f"{folder}: holds the frames of {len(found)} clips, as {first} and {second}; name each as a "
+            f"video, as {folder / first} (`dsm data index` does)."
         )
-    best = max(series, key=lambda key: (_likeness_to_colour(key[0]), len(series[key]), key))
-    return [folder / name for _, name in sorted(series[best])]
-
-
-def _likeness_to_colour(prefix: str) -> int:
-    return 2 if _COLOUR.fullmatch(prefix) else 0 if _NO_COLOUR.fullmatch(prefix) else 1
+    return [folder / name for name in found[0].names]
 
 
 def read_pictures(
@@ -96,15 +128,18 @@ def read_pictures(
 
 
 def _decode(file: Path) -> VideoFrame:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise VideoError(f"{file}: cannot be read ({error.strerror}).") from None
+    named = _CODECS.get(file.suffix[1:].lower(), "mjpeg")
+    name = next((codec for begin, codec in _CONTENTS if content.startswith(begin)), named)
     # A decoder for each picture: a second PNG would be taken for the difference to the first.
-    codec = cast("VideoCodecContext", av.CodecContext.create(_CODECS[file.suffix[1:].lower()], "r"))
+    codec = cast("VideoCodecContext", av.CodecContext.create(name, "r"))
     codec.thread_count = 1
     codec.options = {"max_pixels": str(MAX_PIXELS)}
     try:
-        content = file.read_bytes()
         frames = codec.decode(av.Packet(content)) if content else []
-    except OSError as error:
-        raise VideoError(f"{file}: cannot be read ({error.strerror}).") from None
     except (av.FFmpegError, ValueError) as error:
         raise VideoError(f"{file}: cannot be decoded ({said(error)}).") from None
     if not frames:

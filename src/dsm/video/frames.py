@@ -10,10 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dsm.files import written_aside_folder
-from dsm.video.convert import converter, frames_until_broken
+from dsm.files import write_text, written_aside_folder
+from dsm.video.convert import converter
+from dsm.video.damage import Damage
 from dsm.video.flow import PAIRS, compute_flow, flow_to_bytes
+from dsm.video.in_order import frames_in_order
 from dsm.video.source import VideoError, open_video
+
+DAMAGED = "damaged.txt"
+"""In a folder of frames: what is lost of the video, in words."""
 
 
 def write_frames(
@@ -26,6 +31,8 @@ def write_frames(
     flow: bool = False,
 ) -> int:
     """Decode a video to its end and write ``img_00001.jpg`` … into a folder, whole or not at all.
+
+    What is lost of a damaged video is told in ``damaged.txt`` beside them.
 
     Args:
         short_side: pixels of the shorter side; None keeps the size. square: and of the longer one.
@@ -42,9 +49,10 @@ def write_frames(
     if folder.is_dir():
         return sum(1 for _ in folder.glob(f"{first}*.jpg"))
     count = 0
+    damage = Damage()
     with open_video(video) as container, written_aside_folder(folder) as aside:
         convert = converter(container, short_side, square=square)
-        images = (convert(frame) for frame in frames_until_broken(container))
+        images = (convert(frame) for _, frame in frames_in_order(container, damage))
         for count, named in enumerate(
             _flows(images) if flow else ({first: image} for image in images), start=1
         ):
@@ -53,6 +61,8 @@ def write_frames(
                 picture.save(aside / f"{prefix}{count:05d}.jpg", quality=quality)
         if not count:
             raise VideoError(f"{video}: not {'two frames' if flow else 'one frame'} can be decoded.")
+        if damage.found:
+            write_text(aside / DAMAGED, f"{damage.told()}\n")
     return count
 
 
@@ -65,4 +75,6 @@ def _flows(images: Iterable[NDArray[np.uint8]]) -> Iterator[dict[str, NDArray[np
 def place_of(path: str) -> Path:
     """Where a video's frames go below a folder: its path without ending and without ways out of it."""
     inside = Path(*(part for part in Path(path).parts if part not in (Path(path).anchor, "..")))
+    if inside.name.endswith("*") or "*." in inside.name:  # a clip among others in one folder of frames
+        return inside.with_name(inside.name.partition("*")[0].rstrip("_-. ") or "frames")
     return inside.with_suffix("") if inside.name else Path("video")

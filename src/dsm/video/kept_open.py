@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dsm.video.source import Source, open_video
+from dsm.video.source import Source, open_video, video_stream
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -50,17 +50,20 @@ _shelf = _Shelf()
 
 
 @contextmanager
-def kept_open(source: Source) -> Iterator[OpenVideo]:
+def kept_open(source: Source, *, reads: bool = True) -> Iterator[OpenVideo]:
     """As :func:`open_video`, but closed only when others were opened after it, or when a read went wrong.
 
     One that was kept stands where its last reader left it.
+
+    Args:
+        reads: whether packets are read in the block.
     """
     facts = facts_of(source)
     video = _shelf.videos.pop(facts, None) if facts else None
     if video is None:
         closing = open_video(source)
         container = closing.__enter__()
-        codec = container.streams.video[0].codec_context
+        codec = video_stream(container).codec_context
         video = OpenVideo(container, closing, (codec.width, codec.height))
     try:
         yield video
@@ -72,7 +75,7 @@ def kept_open(source: Source) -> Iterator[OpenVideo]:
     if facts is None or width * height > MAX_PIXELS:
         video.closing.__exit__(None, None, None)
         return
-    video.used = True
+    video.used = video.used or reads
     _shelf.videos[facts] = video
     close_kept(down_to=KEPT)
 

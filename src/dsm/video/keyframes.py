@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import av
+import numpy as np
 from av.video.frame import VideoFrame
 
+from dsm.video.clock import parts_of
 from dsm.video.kept_open import Facts, OpenVideo, facts_of
-from dsm.video.source import Deadline, Source, VideoError, name_of, open_video
+from dsm.video.source import Deadline, Source, VideoError, name_of, open_video, read_packets, video_stream
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -60,9 +62,12 @@ class Timeline:
     """Their timestamps, by which they are found again, in the stream's time base."""
     packets: int
     """Packets in all: frames, where the file keeps the rules."""
+    steady: bool
+    """Whether the packets follow one another without a gap in time."""
 
 
-_timelines: dict[Facts | None, Timeline] = {}
+_timelines: dict[Facts | None, Timeline | None] = {}
+"""None of a file that breaks the rules."""
 _MAX_TIMELINES = 1024
 
 
@@ -74,45 +79,53 @@ def timeline(container: InputContainer, source: Source) -> Timeline:
     """
     facts = facts_of(source)
     if facts in _timelines:
-        return _timelines[facts]
-    stream = container.streams.video[0]
+        known = _timelines[facts]
+    else:
+        known = _find(container, source, facts)
+        if facts:
+            _timelines[facts] = known
+            while len(_timelines) > _MAX_TIMELINES:
+                del _timelines[next(iter(_timelines))]
+    if known is None:
+        raise Untrusted
+    return known
+
+
+def _find(container: InputContainer, source: Source, facts: Facts | None) -> Timeline | None:
+    stream = video_stream(container)
     codec = stream.codec_context
     # An avi says when a frame is decoded, not when it is shown; of MPEG-4 the packets say it.
     shown_otherwise = container.format.name == "avi" and codec.has_b_frames and codec.name != "mpeg4"
     if codec.name not in _CODECS or shown_otherwise:
-        raise Untrusted
+        return None
     if container.format.name in _INDEXED:
         entries = stream.index_entries
         if facts and len(entries) > facts[2]:  # a table may promise more packets than the file has bytes
             raise VideoError(f"{name_of(source)}: promises more frames than it can hold.")
-        found = _from_flags([(entry.timestamp, entry.is_keyframe, entry.is_discard) for entry in entries])
-    elif container.format.name in _SCANNED and facts:
-        found = _scan(source)
-    else:
-        raise Untrusted
-    if facts:
-        _timelines[facts] = found
-        while len(_timelines) > _MAX_TIMELINES:
-            del _timelines[next(iter(_timelines))]
-    return found
+        flags = [(one.timestamp, one.is_keyframe, one.is_discard or not one.size) for one in entries]
+        return _from_flags(flags, float(stream.time_base or 0))
+    return _scan(source) if container.format.name in _SCANNED and facts else None
 
 
-def _scan(source: Source) -> Timeline:
+def _scan(source: Source) -> Timeline | None:
     """A look at all packets."""
+    errors: list[Exception] = []
     with open_video(source) as container:
-        packets = [p for p in container.demux(container.streams.video[0]) if p.size]
-    if any(packet.pts is None for packet in packets):
-        raise Untrusted
-    return _from_flags([(packet.pts or 0, packet.is_keyframe, packet.is_discard) for packet in packets])
+        tick = float(video_stream(container).time_base or 0)
+        packets = [(p.pts, p.is_keyframe, p.is_discard) for p in read_packets(container, errors.append)]
+    if errors or any(time is None for time, *_ in packets):
+        return None
+    return _from_flags([(time or 0, key, hidden) for time, key, hidden in packets], tick)
 
 
-def _from_flags(flags: list[tuple[int, bool, bool]]) -> Timeline:
-    """From (time, keyframe, hidden) of each packet."""
+def _from_flags(flags: list[tuple[int, bool, bool]], tick: float) -> Timeline | None:
+    """From (time, keyframe, hidden) of each packet; ``tick``: seconds a unit of time."""
     keys = [number for number, (_, key, _) in enumerate(flags) if key]
     times = [flags[number][0] for number in keys]
     if not keys or keys[0] != 0 or len(set(times)) < len(times) or any(hidden for *_, hidden in flags):
-        raise Untrusted
-    return Timeline(keys, times, len(flags))
+        return None
+    told = np.sort(np.array([time for time, *_ in flags], np.float64)) * tick
+    return Timeline(keys, times, len(flags), steady=len(parts_of(told)) == 1)
 
 
 def frames_by_keyframes(
@@ -134,7 +147,7 @@ def frames_by_keyframes(
     for number in wanted:
         groups.setdefault(bisect.bisect_right(line.numbers, number) - 1, []).append(number)
     by_dts = container.format.name in _INDEXED
-    codec = container.streams.video[0].codec_context
+    codec = video_stream(container).codec_context
     avi = container.format.name == "avi"
     codec.copy_opaque = avi  # a frame of MPEG-4 then says which packet it is from
     with closing(_Cursor(container, by_dts, at=None if video.used else 0)) as cursor:
@@ -173,6 +186,8 @@ def _wanted_frames(
         if packet is not None and avi:
             packet.opaque = place
         for frame in _frames(codec, packet):
+            if frame.is_corrupt:  # by what came before it, too
+                raise Untrusted
             source_of = frame.opaque if avi else place_of.get(frame.pts)
             shown = rank[source_of] if isinstance(source_of, int) else -1
             if shown <= latest:
@@ -236,7 +251,7 @@ class _Cursor:
     def __init__(self, container: InputContainer, by_dts: bool, at: int | None) -> None:
         """``at``: the number of the packet that comes next, if it is known."""
         self._container, self._by_dts, self._at = container, by_dts, at
-        self._stream = container.streams.video[0]
+        self._stream = video_stream(container)
         self._begin()
 
     def group(self, number: int, time: int, length: int) -> list[VideoPacket]:

@@ -14,14 +14,15 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 from pebble import ProcessExpired, ProcessPool
 
 from dsm.errors import UserError
-from dsm.files import is_dir, json_text
+from dsm.files import json_text
 from dsm.signals import ignore_warnings
+from dsm.video.damage import Damage
 from dsm.video.decode import probe, read_frames
-from dsm.video.folder import frame_files, read_pictures
+from dsm.video.folder import frame_files, is_folder, read_pictures
+from dsm.video.in_order import every_frame
 from dsm.video.pack import in_pack
 from dsm.video.source import (
     READING_TIME,
@@ -31,10 +32,10 @@ from dsm.video.source import (
     VerdictName,
     VideoError,
     open_video,
-    said,
+    video_stream,
 )
 
-USABLE: tuple[VerdictName, ...] = ("ok", "short", "truncated")
+USABLE: tuple[VerdictName, ...] = ("ok", "short", "truncated", "damaged")
 """Those of which frames can be had."""
 
 
@@ -45,7 +46,7 @@ class Verdict:
     path: str
     verdict: VerdictName
     frames: int = 0
-    """That can be decoded, counted from the first up to where the file breaks off."""
+    """That can be decoded."""
     header_frames: int = 0
     """That the header promises; 0 where it does not say."""
     width: int = 0
@@ -54,6 +55,8 @@ class Verdict:
     seconds: float = 0.0
     """That the look took."""
     reason: str = ""
+    numbers: int = 0
+    """By which its frames are read, from 0: more than frames where some inside are lost; 0 where as many."""
 
 
 def judge(path: str | Path, clip_frames: int = 1) -> Verdict:
@@ -63,7 +66,7 @@ def judge(path: str | Path, clip_frames: int = 1) -> Verdict:
         clip_frames: frames below which a video is short.
     """
     begun = time.monotonic()
-    look = _judge_folder if is_dir(path) else _judge_packed if in_pack(path) else _judge_file
+    look = _judge_folder if is_folder(path) else _judge_packed if in_pack(path) else _judge_file
     try:
         found = look(Path(path))
     except VideoError as error:
@@ -80,35 +83,38 @@ def _finished(found: Verdict, path: str, clip_frames: int, seconds: float) -> Ve
 
 
 def _judge_file(path: Path) -> Verdict:
-    broken = ""
+    damage = Damage()
     count = 0
     with open_video(path) as container:
-        stream = container.streams.video[0]
-        try:
-            for _ in container.decode(video=0):
-                count += 1
-        except (av.FFmpegError, EOFError) as error:
-            broken = f"breaks off after frame {count} ({said(error)})"
-        promised = max(stream.frames, 0)
+        for count, _ in enumerate(every_frame(container, damage), start=1):  # noqa: B007
+            pass
+        stream = video_stream(container)
+        header = max(stream.frames, 0)
         width, height, fps = stream.width, stream.height, float(stream.average_rate or 0)
     if count == 0:
         raise VideoError(f"{path}: not one frame can be decoded.")
-    verdict: VerdictName = "ok"
-    if promised - count > 1:  # one too many is a common slip of the header
-        verdict = "truncated"
-        broken = broken or f"{promised - count} of the {promised} frames in its header are not there"
-    elif broken:
-        verdict = "truncated"
-    elif promised != count and promised:
-        broken = f"its header says {promised} frames"
-    return Verdict("", verdict, count, promised, width, height, fps, reason=broken)
+    # What an edit list hides is there, and not to be shown.
+    promised = max(header - damage.hidden, 0)
+    reasons = [damage.told()] if damage.found else []
+    short = promised - count > 1  # one too many is a common slip of the header
+    if damage.breaks_off:
+        why = f" ({damage.reason})" if damage.reason else ": its last picture is cut off"
+        reasons.append(f"breaks off after frame {count}{why}")
+    elif short:
+        reasons.append(f"{promised - count} of the {promised} frames in its header are not there")
+    verdict: VerdictName = "damaged" if damage.found else "truncated" if reasons else "ok"
+    if not reasons and promised != count and promised:
+        reasons.append(f"its header says {promised} frames")
+    return Verdict(
+        "", verdict, damage.frames, header, width, height, fps, reason="; ".join(reasons), numbers=count
+    )
 
 
 def _judge_folder(path: Path) -> Verdict:
     try:
         files = frame_files(path)
     except NoVideoError:
-        if not any(path.iterdir()):
+        if path.is_dir() and not any(path.iterdir()):
             raise EmptyVideoError(f"{path}: an empty folder.") from None
         raise
     sizes = set()

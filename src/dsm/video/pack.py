@@ -13,23 +13,37 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.files import is_dir, is_file, write_text, written_aside
-from dsm.video.convert import Converter, converter, frames_until_broken
+from dsm.files import is_file, read_object, write_text, written_aside
+from dsm.video.clock import Times, seconds_of
+from dsm.video.convert import Converter, converter
+from dsm.video.damage import Damage
 from dsm.video.flow import saved_flow
-from dsm.video.folder import frame_files, read_pictures
-from dsm.video.source import Deadline, MissingVideoError, Source, VideoError, name_of, open_video, said
+from dsm.video.folder import frame_files, is_folder, read_pictures
+from dsm.video.in_order import frames_in_order
+from dsm.video.source import (
+    Deadline,
+    MissingVideoError,
+    Source,
+    VideoError,
+    name_of,
+    open_video,
+    said,
+    video_stream,
+)
 
 SHARD = ".tar"
 FORMAT = 1
+_EVEN = 2e-3
+"""Seconds that frames may be beside an even rate: files round their times to milliseconds."""
 
 
 class Member(NamedTuple):
@@ -41,6 +55,8 @@ class Member(NamedTuple):
     height: int
     width: int
     fps: float
+    times: tuple[float, ...] = ()
+    """When each frame is shown, in seconds from the first, where they do not follow evenly."""
 
 
 def in_pack(source: Source) -> tuple[Path, str] | None:
@@ -76,14 +92,13 @@ def _members(index: Path, changed: int, size: int) -> dict[str, Member]:
     """The index of a shard of so many bytes; nothing it says leads out of the shard."""
     try:
         read = json.loads(index.read_text(encoding="utf-8"))
-        members = {
-            name: Member(int(offset), int(frames), int(height), int(width), float(fps))
-            for name, (offset, frames, height, width, fps) in read["members"].items()
-        }
+        members = {name: _member(*row) for name, row in read["members"].items()}
         good = read["format"] == FORMAT and all(
             min(one.offset, one.frames - 1, one.height - 2, one.width - 2) >= 0
             and (one.fps == 0 or 1e-3 <= one.fps <= 1e6)
             and one.height % 2 == one.width % 2 == 0
+            and len(one.times) in (0, one.frames)
+            and bool(np.isfinite(one.times).all() and (np.diff(one.times) >= 0).all())
             and one.offset + one.frames * one.height * one.width * 3 // 2 <= size
             for one in members.values()
         )
@@ -92,6 +107,34 @@ def _members(index: Path, changed: int, size: int) -> dict[str, Member]:
     if not good:
         raise VideoError(f"{index}: is no index of a pack, or does not fit its shard.")
     return members
+
+
+def _member(offset: Any, frames: Any, height: Any, width: Any, fps: Any, times: Sequence[Any] = ()) -> Member:
+    return Member(int(offset), int(frames), int(height), int(width), float(fps), tuple(map(float, times)))
+
+
+def packed_times(shard: Path, name: str) -> Times:
+    """When each frame is shown, in seconds from the first: (frames,), rising.
+
+    Raises:
+        VideoError: as :func:`find_member`; or the pack says nothing of it.
+    """
+    member = find_member(shard, name)
+    if member.times:
+        return np.array(member.times)
+    if not member.fps > 0:
+        raise VideoError(f"{shard}/{name}: the pack does not say how fast its frames follow.")
+    return np.arange(member.frames) / member.fps
+
+
+def damaged_in(shard: Path) -> dict[str, str]:
+    """Which videos of a shard were found damaged when it was written: name -> what is lost, in words.
+
+    What could be decoded of them is there.
+    """
+    found = read_object(shard.with_suffix(".json")) or {}
+    damaged = found.get("damaged", {})
+    return {str(name): str(told) for name, told in damaged.items()} if isinstance(damaged, dict) else {}
 
 
 def read_packed(
@@ -128,17 +171,21 @@ def write_shard(
         short_side: pixels of the shorter side; sides are made even. square: and of the longer one.
 
     Returns:
-        Why the videos that are not in it could not be read.
+        Why the videos that are not in it could not be read. Those that are in it but for lost pictures:
+        :func:`damaged_in`.
     """
-    members: dict[str, Member] = {}
+    members: dict[str, Sequence[Any]] = {}
     left_out: dict[str, str] = {}
+    damaged: dict[str, str] = {}
     with written_aside(shard) as aside, tarfile.open(aside, "w", format=tarfile.GNU_FORMAT) as tar:
         for number, (name, file) in enumerate(videos):
             try:
-                array, fps = _decode(file, short_side, square)
+                array, fps, times, told = _decode(file, short_side, square)
             except VideoError as error:
                 left_out[name] = str(error)
                 continue
+            if told:
+                damaged[name] = f"{file}: {told}"
             content = io.BytesIO()
             np.save(content, array)
             entry = tarfile.TarInfo(f"{number:06d}.npy")
@@ -146,8 +193,10 @@ def write_shard(
             content.seek(0)
             begin = tar.fileobj.tell() + tarfile.BLOCKSIZE
             tar.addfile(entry, content)
-            members[name] = Member(begin + entry.size - array.nbytes, *_shape(array), fps)
-    write_text(shard.with_suffix(".json"), json.dumps({"format": FORMAT, "members": members}) + "\n")
+            member = Member(begin + entry.size - array.nbytes, *_shape(array), fps, times)
+            members[name] = member if times else member[:5]
+    index = {"format": FORMAT, "members": members} | ({"damaged": damaged} if damaged else {})
+    write_text(shard.with_suffix(".json"), json.dumps(index) + "\n")
     return left_out
 
 
@@ -155,19 +204,30 @@ def _shape(array: NDArray[np.uint8]) -> tuple[int, int, int]:
     return array.shape[0], array.shape[1] * 2 // 3, array.shape[2]
 
 
-def _decode(file: Path, short_side: int, square: bool) -> tuple[NDArray[np.uint8], float]:
-    if is_dir(file):
+def _decode(
+    file: Path, short_side: int, square: bool
+) -> tuple[NDArray[np.uint8], float, tuple[float, ...], str]:
+    """Planes, frames a second, the frames' times where these are not even, and what is damaged, in words."""
+    if is_folder(file):
         if saved_flow(file):
             raise VideoError(f"{file}: holds flow, which a pack does not keep.")
         pictures = read_pictures(frame_files(file), short_side, Deadline(file, None), square=square)
-        return np.stack([_planes(picture) for picture in pictures]), 0.0  # a folder knows no times
+        return np.stack([_planes(picture) for picture in pictures]), 0.0, (), ""  # a folder knows no times
+    planes, shown = [], []
+    damage = Damage()
     with open_video(file) as container:
         convert = converter(container, short_side, square=square)
-        planes = [_planes(convert(frame)) for frame in frames_until_broken(container)]
-        fps = float(container.streams.video[0].average_rate or 0)
+        for _, frame in frames_in_order(container, damage):
+            planes.append(_planes(convert(frame)))
+            shown.append(frame.pts)
+        stream = video_stream(container)
+        fps = float(stream.average_rate or 0)
+        seconds = seconds_of(shown, float(stream.time_base or 0), fps)
     if not planes:
         raise VideoError(f"{name_of(file)}: not one frame can be decoded.")
-    return np.stack(planes), fps
+    even = seconds is None or (fps > 0 and np.abs(seconds - np.arange(len(planes)) / fps).max() < _EVEN)
+    times = () if even or seconds is None else tuple(np.round(seconds, 6).tolist())
+    return np.stack(planes), fps, times, damage.told()
 
 
 def _planes(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

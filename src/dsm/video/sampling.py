@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dsm.video.clock import Part, Times, parts_of
 from dsm.video.source import VideoError
 
 Indices = NDArray[np.int64]
+Video = int | Sequence[Part]
+"""A video as sampling sees it: how many frames it has, or its parts between gaps in time."""
 MOST = 20_000_000
 """Frames at a rate that is asked for: four days at 60 a second."""
 
@@ -20,62 +24,133 @@ def span(frames: int, stride: int) -> int:
     return (frames - 1) * stride + 1
 
 
-def resample(times: NDArray[np.float64], fps: float) -> Indices:
+def resample(times: Times, fps: float) -> Indices:
     """Frame numbers of a video shown at another rate: at each moment the frame that is on screen.
 
     Args:
         times: (frames,) when each frame is shown, in seconds, rising from 0.
 
     Returns:
-        (new frames,), at least one.
+        (new frames,), at least one; none in a gap in time.
 
     Raises:
         VideoError: they are more than any video has.
     """
-    # The last frame stays as long as the mean one.
-    length = times[-1] * len(times) / max(len(times) - 1, 1)
-    count = length * fps
-    if not count < MOST:  # a broken file may say anything
-        raise VideoError(f"says that it is {length:.3g} seconds long: too many frames at {fps:g} a second.")
-    moments = np.arange(max(int(count + 1e-6), 1)) / fps
-    return np.maximum(np.searchsorted(times, moments + 1e-6, side="right") - 1, 0)
+    return at_rate(times, fps).numbers
 
 
-def random_window(total: int, frames: int, stride: int, rng: np.random.Generator) -> Indices:
+class Resampled(NamedTuple):
+    """A video at another rate."""
+
+    numbers: Indices
+    """(new frames,): which frame of the file each is."""
+    times: Times
+    """(new frames,): when each is shown, in seconds."""
+    parts: list[Part]
+    """Its parts between gaps in time, by new numbers."""
+
+
+def at_rate(times: Times, fps: float) -> Resampled:
+    """As :func:`resample`, with times and parts."""
+    pieces: list[Indices] = []
+    moments: list[Times] = []
+    parts: list[Part] = []
+    done = 0
+    for begin, stop in parts_of(times):
+        shown = times[begin:stop] - times[begin]
+        # The last frame stays as long as the mean one.
+        length = shown[-1] * len(shown) / max(len(shown) - 1, 1)
+        count = length * fps
+        if not done + count < MOST:  # a broken file may say anything
+            raise VideoError(
+                f"says that it is {length:.3g} seconds long: too many frames at {fps:g} a second."
+            )
+        new = np.arange(max(int(count + 1e-6), 1)) / fps
+        pieces.append(begin + np.maximum(np.searchsorted(shown, new + 1e-6, side="right") - 1, 0))
+        moments.append(times[begin] + new)
+        parts.append((done, done + len(new)))
+        done += len(new)
+    return Resampled(np.concatenate(pieces), np.concatenate(moments), parts)
+
+
+def random_part(video: Video, frames: int, stride: int, rng: np.random.Generator) -> Part:
+    """The part of a video that a random clip is taken of, each as often as it has room for clips.
+
+    Those too short for a clip are taken where all are. Of a video without gaps nothing is drawn.
+    """
+    parts, room = _room(video, frames, stride)
+    if len(parts) == 1:
+        return parts[0]
+    return parts[int(rng.choice(len(parts), p=room / room.sum()))]
+
+
+def random_window(video: Video, frames: int, stride: int, rng: np.random.Generator) -> Indices:
     """A clip at a random place: (frames,) indices.
 
-    A video shorter than the clip is looped: indices run past its end and are wrapped.
+    A video, or a part of one, that is shorter than the clip is looped: indices are wrapped at its end.
     """
-    last_start = total - span(frames, stride)
+    begin, stop = random_part(video, frames, stride, rng)
+    last_start = stop - begin - span(frames, stride)
     start = int(rng.integers(0, last_start + 1)) if last_start > 0 else 0
-    return clips_from(np.array([start]), total, frames, stride)[0]
+    return clips_from(np.array([begin + start]), [(begin, stop)], frames, stride)[0]
 
 
-def clips_from(starts: NDArray[Any], total: int, frames: int, stride: int) -> Indices:
-    """Clips by the numbers of their first frames: (clips, frames) indices, wrapped at the video's end."""
-    return (starts.astype(np.int64)[:, None] + stride * np.arange(frames)) % total
+def clips_from(starts: NDArray[Any], video: Video, frames: int, stride: int) -> Indices:
+    """Clips by the numbers of their first frames: (clips, frames) indices, wrapped at their part's end."""
+    parts = np.array(_parts(video), np.int64)
+    starts = starts.astype(np.int64)
+    of = np.maximum(np.searchsorted(parts[:, 0], starts, side="right") - 1, 0)
+    begin, length = parts[of, 0], parts[of, 1] - parts[of, 0]
+    steps = (starts - begin)[:, None] + stride * np.arange(frames)
+    return begin[:, None] + steps % length[:, None]
 
 
-def uniform_windows(total: int, frames: int, stride: int, windows: int) -> Indices:
-    """Clips spread evenly over a video, the first at its start, the last at its end.
+def uniform_windows(video: Video, frames: int, stride: int, windows: int) -> Indices:
+    """Clips spread evenly over a video, the first at its start, the last at its end, none over a gap.
 
     Returns:
         (windows, frames) indices; short videos are looped as in :func:`random_window`.
     """
-    last_start = max(total - span(frames, stride), 0)
-    starts = np.linspace(0, last_start, windows) if windows > 1 else np.array([last_start / 2])
-    return clips_from(np.rint(starts), total, frames, stride)
+    parts, room = _room(video, frames, stride)
+    last = int(room.sum()) - 1  # of all places where a clip can begin
+    places = np.linspace(0, last, windows) if windows > 1 else np.array([last / 2])
+    ends = np.cumsum(room)
+    chosen = np.rint(places).astype(np.int64)
+    of = np.searchsorted(ends, chosen, side="right")
+    starts = np.array([begin for begin, _ in parts], np.int64)[of] + chosen - (ends - room)[of]
+    return clips_from(starts, parts, frames, stride)
 
 
-def timed_windows(total: int, frames: int, stride: int, times: NDArray[np.float64], every: float) -> Indices:
-    """Clips that begin every so many seconds; those that would end after the video end with it.
+def timed_windows(video: Video, frames: int, stride: int, times: Times, every: float) -> Indices:
+    """Clips that begin every so many seconds; those that would end after a part of the video end with it.
 
     Args:
         times: (total,) when each frame is shown, in seconds from the first.
 
     Returns:
-        (windows, frames) indices; short videos are looped as in :func:`random_window`.
+        (windows, frames) indices; short parts are looped as in :func:`random_window`.
     """
-    begins = np.arange(max(math.ceil(times[-1] / every), 1)) * every
-    starts = np.minimum(np.searchsorted(times, begins - 1e-6), max(total - span(frames, stride), 0))
-    return clips_from(starts, total, frames, stride)
+    starts = []
+    for begin, stop in _parts(video):
+        shown = times[begin:stop] - times[begin]
+        begins = np.arange(max(math.ceil(shown[-1] / every), 1)) * every
+        last = max(stop - begin - span(frames, stride), 0)
+        starts.append(begin + np.minimum(np.searchsorted(shown, begins - 1e-6), last))
+    return clips_from(np.concatenate(starts), video, frames, stride)
+
+
+def shown_seconds(video: Video, times: Times) -> float:
+    """How long a video is, without the gaps in it."""
+    return float(sum(times[stop - 1] - times[begin] for begin, stop in _parts(video)))
+
+
+def _parts(video: Video) -> list[Part]:
+    return [(0, max(video, 1))] if isinstance(video, (int, np.integer)) else list(video)
+
+
+def _room(video: Video, frames: int, stride: int) -> tuple[list[Part], Indices]:
+    """The parts that clips are taken of, and in how many places of each one can begin."""
+    parts = _parts(video)
+    reach = span(frames, stride)
+    long = [part for part in parts if part[1] - part[0] >= reach]
+    return (long or parts), np.array([max(stop - begin - reach, 0) + 1 for begin, stop in long or parts])

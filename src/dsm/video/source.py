@@ -11,39 +11,61 @@ import io
 import os
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import av
+from av.stream import Disposition
 
 from dsm.errors import UserError
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
 
 EXTENSIONS = frozenset(
-    (".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg",
-     ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv")
+    (".264", ".265", ".3g2", ".3gp", ".asf", ".avi", ".dav", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264",
+     ".h265", ".hevc", ".ivf", ".m2t", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4",
+     ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm",
+     ".wmv", ".y4m")
 )  # fmt: skip
-# FFmpeg's readers of such files; whatever the name of a file, none but these is tried on it. Sound is
-# among them so that it is told apart from rubbish.
-FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,av1,obu,ivf,vc1,mjpeg,"
-    "flv,gif,apng,ogg,asf,wtv,rm,nut,nsv,dv,mxf,swf,pmp,wav,mp3"
+"""What names of videos mostly end in: a hint, no more. What a file is, is told by its content."""
+# FFmpeg's readers of such files; whatever the name of a file, none but these is tried on it. Each reads the
+# one file it is given: none plays what a list names, opens devices or the network, or makes pictures of text.
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,flv,live_flv,kux,ogg,asf,asf_o,wtv,rm,nut,nuv,nsv,"
+    "dv,mxf,swf,pmp,gxf,lxf,lmlm4,pva,ty,vivo,psp,dhav,hxvs,ifv,mtv,r3d,cine,ser,mlv,xmv,yop,rpl,avs"
 )
+_STREAMS = (
+    "mpegvideo,m4v,h261,h263,h264,hevc,vvc,evc,av1,obu,ivf,vc1,vc1test,cavsvideo,avs2,avs3,dirac,dnxhd,mjpeg,"
+    "mjpeg_2000,smjpeg,mpjpeg,ingenient,ipu,yuv4mpegpipe,gif,apng,jpegxl_anim"
+)
+_GAMES = (
+    "4xm,bethsoftvid,bfi,bink,c93,cdxl,dfa,dxa,ea,film_cpk,filmstrip,flic,frm,hnm,idcin,ipmovie,iv8,jv,mm,mods,"
+    "moflex,msnwctcp,mv,mvi,paf,psxstr,roq,smk,smush,thp,tiertexseq,tmv,usm,vmd,wc3movie,xa,amv,anm,argo_brp"
+)
+# Sound is among them so that it is told apart from rubbish.
+_SOUND = "wav,w64,mp3,flac,aac,ac3,eac3,aiff,amr,au,caf,ape,wv,tta,dts,truehd"
+FORMATS = ",".join((_CONTAINERS, _STREAMS, _GAMES, _SOUND))
 MAX_PIXELS = 2**26
 """Pixels of the largest picture that is decoded: 8192 x 8192."""
 
 READING_TIME = 60.0
 """Seconds that a video may take, where nobody says otherwise: a decoder may never come back."""
 
+# A file that gives no packet after so many tries has come to its end.
+_TRIES = 8
+
 Source = str | Path | bytes
 """A video file by its path, or its content."""
 
 
-VerdictName = Literal["ok", "short", "truncated", "undecodable", "no-video", "missing", "empty", "timeout"]
+VerdictName = Literal[
+    "ok", "short", "truncated", "damaged", "undecodable", "no-video", "missing", "empty", "timeout"
+]
 """What a video can be found to be."""
 
 
@@ -114,7 +136,9 @@ def open_video(source: Source) -> Iterator[InputContainer]:
         ) as container:
             if not container.streams.video:
                 raise NoVideoError(f"{name_of(source)}: holds no video stream.")
-            codec = container.streams.video[0].codec_context
+            if all(map(_is_cover, container.streams.video)):
+                raise NoVideoError(f"{name_of(source)}: holds no video stream but a cover picture.")
+            codec = video_stream(container).codec_context
             if codec is None:
                 raise VideoError(f"{name_of(source)}: its codec is not known to FFmpeg.")
             if codec.width * codec.height > MAX_PIXELS:
@@ -124,6 +148,47 @@ def open_video(source: Source) -> Iterator[InputContainer]:
             yield container
     except (av.FFmpegError, EOFError, ValueError) as error:
         raise VideoError(f"{name_of(source)}: cannot be decoded ({said(error)}).") from error
+
+
+def video_stream(container: InputContainer) -> VideoStream:
+    """The stream that is read of an open video: what FFmpeg takes for the best, but no cover picture."""
+    moving = [stream for stream in container.streams.video if not _is_cover(stream)]
+    if len(moving) < 2:
+        return moving[0]
+    known = [stream for stream in moving if stream.codec_context is not None]
+    best = container.streams.best("video")
+    return next((stream for stream in known if stream is best), (known or moving)[0])
+
+
+def read_packets(
+    container: InputContainer, on_error: Callable[[Exception], None]
+) -> Iterator[Packet[VideoStream]]:
+    """The packets of the stream that is read that hold something, on past errors of the container.
+
+    Args:
+        on_error: told of each.
+    """
+    stream = video_stream(container)
+    tries = 0
+    while tries < _TRIES:
+        try:
+            # Closed, else PyAV leaves a packet behind.
+            with closing(cast("Generator[Packet[VideoStream]]", container.demux(stream))) as packets:
+                for packet in packets:
+                    if packet.size:
+                        tries = 0
+                        yield packet
+            return
+        except EOFError:
+            return
+        except av.FFmpegError as error:
+            on_error(error)
+            tries += 1
+
+
+def _is_cover(stream: VideoStream) -> bool:
+    """Whether it is a picture beside sound or video, as players show it in their lists."""
+    return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
 
 
 def said(error: Exception) -> str:

@@ -1,0 +1,114 @@
+"""Decoding a video in order, on past whatever is damaged in it.
+
+A packet that cannot be decoded is a lost picture, and no end: what can be decoded after it is. Frames
+keep their numbers whatever is lost before them, so that a number means the same picture whether a file is
+decoded in order or from a keyframe (``keyframes.py``): in files whose packets are frames, the packets are
+counted, in others what is decoded.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+import av
+from av.video.frame import VideoFrame
+
+from dsm.video.damage import Damage
+from dsm.video.keyframes import Untrusted, timeline
+from dsm.video.source import read_packets, video_stream
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+
+def frames_in_order(
+    container: InputContainer, damage: Damage | None = None
+) -> Iterator[tuple[int, VideoFrame]]:
+    """All frames that can be decoded, with their numbers, which rise; where one is lost there is a gap.
+
+    Args:
+        damage: told what is wrong.
+    """
+    damage = damage or Damage()
+    numbers = _Numbers(_way_to_count(container))
+    damage.numbered = numbers.way != "frames"
+    codec = video_stream(container).codec_context
+    codec.copy_opaque = numbers.way == "places"
+    for packet in itertools.chain(read_packets(container, damage.broken), [None]):
+        if packet is not None:
+            if packet.is_discard:
+                damage.hidden += 1
+            else:
+                packet.opaque = damage.packets if codec.copy_opaque else None
+                damage.packets += 1
+                numbers.see(packet.pts)
+        try:
+            frames = codec.decode(packet)
+        except (av.FFmpegError, EOFError) as error:
+            if packet is not None:
+                damage.broken(error)
+                numbers.fail()
+            continue
+        for frame in frames:
+            before = numbers.last
+            number = numbers.next(frame)
+            damage.decoded(frame, number - before - 1, late=packet is None)
+            yield number, frame
+
+
+def every_frame(container: InputContainer, damage: Damage | None = None) -> Iterator[VideoFrame]:
+    """A picture for every number, from 0 on: in place of a lost one that before it, as on a screen."""
+    shown = -1
+    held: VideoFrame | None = None
+    for number, frame in frames_in_order(container, damage):
+        for _ in range(number - shown - 1):
+            yield held or frame
+        yield frame
+        shown, held = number, frame
+
+
+def _way_to_count(container: InputContainer) -> Literal["frames", "times", "places", "failures"]:
+    try:
+        timeline(container, container.name)
+    except Untrusted:
+        return "frames"
+    if container.format.name != "avi":
+        return "times"
+    # An avi's packets have no times. Those of MPEG-4 may come in another order than they are shown.
+    return "failures" if video_stream(container).codec_context.name == "mpeg4" else "places"
+
+
+class _Numbers:
+    """Gives frames their numbers as they are decoded."""
+
+    def __init__(self, way: Literal["frames", "times", "places", "failures"]) -> None:
+        self.way, self.last = way, -1
+        self._times: list[int] = []
+        self._failed = 0
+
+    def see(self, time: int | None) -> None:
+        """A packet that is about to be decoded."""
+        if self.way == "times" and time is not None:
+            bisect.insort(self._times, time)
+
+    def fail(self) -> None:
+        """It could not be decoded."""
+        self._failed += self.way == "failures"
+
+    def next(self, frame: VideoFrame) -> int:
+        """The number of the next frame: above all before it."""
+        number = 0
+        if self.way == "times" and frame.pts is not None:
+            number = bisect.bisect_left(self._times, frame.pts)
+            if number == len(self._times) or self._times[number] != frame.pts:
+                number = 0  # a time that no packet has says nothing
+        elif self.way == "places" and isinstance(frame.opaque, int):
+            number = frame.opaque
+        elif self.way == "failures":
+            number = self.last + 1 + self._failed
+            self._failed = 0
+        self.last = max(number, self.last + 1)
+        return self.last
