@@ -22,7 +22,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.files import is_file, read_object, write_text, written_aside
+from dsm.files import is_dir, is_file, read_object, write_text, written_aside
 from dsm.video.clock import Times, seconds_of
 from dsm.video.convert import Converter, converter
 from dsm.video.damage import Damage
