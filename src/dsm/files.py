@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,6 +86,28 @@ def is_dir(path: str | Path) -> bool:
 def is_file(path: str | Path) -> bool:
     """As :func:`is_dir`, of a file."""
     return os.path.isfile(path)  # noqa: PTH113
+
+
+def one_spelling(name: str) -> str:
+    """A name with its accents composed: e and an accent, or one letter, is the same to who reads it."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def as_spelled(path: Path) -> Path:
+    """A path as the disk spells it: é is one letter on one system, and e with an accent on another.
+
+    What is not there in any spelling comes back as it is.
+    """
+    if str(path).isascii() or os.path.lexists(path):
+        return path
+    found = Path(path.anchor)
+    for part in path.parts[1:] if path.anchor else path.parts:
+        spellings = (part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD")))
+        there = next((one for one in spellings if os.path.lexists(found / one)), None)
+        if there is None:
+            return path
+        found /= there
+    return found
 
 
 def printable(name: str) -> str:

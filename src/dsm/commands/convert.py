@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from dsm.datasets.catalog import walk_with_links
 from dsm.datasets.classes import CLASSES, write_classes
+from dsm.datasets.folders import walk_with_links
 from dsm.datasets.lists import VideoList, write_list
 from dsm.datasets.official import OFFICIAL, Entry
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError, nearest
-from dsm.files import write_text
+from dsm.files import one_spelling, write_text
+from dsm.video.frames import without_ending
 from dsm.video.source import EXTENSIONS
 
 SHOWN = 5
@@ -27,7 +28,7 @@ class ConvertConfig:
     """Settings of `dsm data convert`."""
 
     dataset: tyro.conf.Positional[str]
-    """ucf101, hmdb51, kinetics, something-something-v1 or diving48."""
+    """ucf101, hmdb51, kinetics, something-something-v1, something-something-v2 or diving48."""
     annotations: Path
     """Folder of the official annotation files."""
     out: Path
@@ -51,7 +52,7 @@ def convert(config: ConvertConfig) -> None:
     files = {name: config.out / f"{name}.txt" for name in official.lists}
     for file in (*files.values(), config.out / CLASSES, config.out / ABSENT):
         claim_file(file, overwrite=config.overwrite)
-    there = _by_stem(config.videos) if config.videos else None
+    there = _by_name(config.videos) if config.videos else None
     absent: list[str] = []
     found = {
         name: entries if there is None else _found(entries, there, absent)
@@ -81,30 +82,33 @@ def _as_list(entries: list[Entry], root: Path) -> VideoList:
     return VideoList(list(paths), np.array(labels), np.array(frames), root)
 
 
-def _by_stem(folder: Path) -> dict[str, str]:
-    """Where each video or lowest folder below ``folder`` is, by its name without ending."""
-    there: dict[str, str] = {}
+def _by_name(folder: Path) -> dict[str, list[str]]:
+    """Where the videos and lowest folders below ``folder`` are, by their name without ending."""
+    there: dict[str, list[str]] = {}
     for place, folders, files in walk_with_links(folder):
         inside = Path(place).relative_to(folder)
         if not folders and place != str(folder):
-            there[inside.name] = inside.as_posix()
+            there.setdefault(one_spelling(inside.name), []).append(inside.as_posix())
         # What lies beside a video under its name (subtitles, poses, a thumbnail) is none.
-        videos = [name for name in files if Path(name).suffix.lower() in EXTENSIONS]
-        there |= {Path(name).stem: (inside / name).as_posix() for name in videos}
+        for name in files:
+            if Path(name).suffix.lower() in EXTENSIONS:
+                key = one_spelling(without_ending(name))
+                there.setdefault(key, []).append((inside / name).as_posix())
     return there
 
 
-def _found(entries: list[Entry], there: dict[str, str], absent: list[str]) -> list[Entry]:
+def _found(entries: list[Entry], there: dict[str, list[str]], absent: list[str]) -> list[Entry]:
     """Those whose video is there, called as it lies there; the paths of the others go to ``absent``."""
     found = []
     for entry in entries:
-        path = Path(entry.path)
+        path = Path(one_spelling(entry.path))
         # A folder of frames has the name of its video without the ending.
-        place = there.get(path.stem) or there.get(path.name)
-        if place is None:
+        places = there.get(without_ending(path.name)) or there.get(path.name)
+        if places is None:
             absent.append(entry.path)
-        else:
-            found.append(entry._replace(path=place))
+        else:  # of several of the name, the one in the folder that the data set says
+            best = max(reversed(places), key=lambda place: Path(place).parent.name == path.parent.name)
+            found.append(entry._replace(path=best))
     return found
 
 

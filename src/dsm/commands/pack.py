@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, lasting
 from dsm.engine.side_by_side import side_by_side
 from dsm.errors import UserError
-from dsm.video.frames import place_of
+from dsm.video.frames import places_of
 from dsm.video.pack import SHARD, find_member, write_shard
 from dsm.video.source import VideoError
 
@@ -56,28 +55,29 @@ def pack(config: PackConfig) -> None:
     videos = read_list(config.videos, config.root)
     _claim(config, videos)
     carry_classes(videos, config.out)
-    names = [place_of(path).as_posix() for path in videos.paths]
-    name, count = Counter(names).most_common(1)[0]
-    if count > 1:
-        raise UserError(f"{videos.source}: {count} videos would all be called {name} in the pack.")
-    starts = range(0, len(videos), config.shard_videos)
+    names = [place.as_posix() for place in places_of(videos.paths)]
+    # A video that is listed twice is packed once, and listed twice.
+    first: dict[str, int] = {}
+    for place, name in enumerate(names):
+        first.setdefault(name, place)
+    once = list(first.values())
+    starts = range(0, len(once), config.shard_videos)
     shards = [config.out / f"shard-{number:05d}{SHARD}" for number in range(len(starts))]
-    parts = [list(range(start, min(start + config.shard_videos, len(videos)))) for start in starts]
+    parts = [once[start : start + config.shard_videos] for start in starts]
     jobs = {
         shard: (shard, [(names[i], videos.file(i)) for i in part], config.short_side, config.square)
         for shard, part in zip(shards, parts, strict=True)
         if not shard.with_suffix(".json").exists()
     }
-    done = len(videos) - sum(len(members) for _, members, *_ in jobs.values())
-    with progress("packing videos", len(videos), start=done) as bar:
+    done = len(once) - sum(len(members) for _, members, *_ in jobs.values())
+    with progress("packing videos", len(once), start=done) as bar:
         for shard, written in side_by_side(write_shard, jobs, config.workers):
             for reason in written.result().values():
                 console.print(f"left out: {reason}", style="yellow")
             done += len(jobs[shard][1])
             bar.update(done)
-    _write_list(
-        config, videos, [(shard, names[i]) for shard, part in zip(shards, parts, strict=True) for i in part]
-    )
+    shard_of = {names[i]: shard for shard, part in zip(shards, parts, strict=True) for i in part}
+    _write_list(config, videos, [(shard_of[name], name) for name in names])
 
 
 def _claim(config: PackConfig, videos: VideoList) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dsm.datasets.columns import Names, find_lines, last_integers
 from dsm.errors import UserError, has_control
-from dsm.files import write_text
+from dsm.files import as_spelled, write_text
 from dsm.video.source import EXTENSIONS
 
 UNLABELLED = -1
@@ -52,7 +52,7 @@ class VideoList:
         return len(self.paths)
 
     def file(self, index: int) -> Path:
-        return self.root / self.paths[index]
+        return as_spelled(self.root / self.paths[index])
 
     def part(self, chosen: NDArray[np.int64], folder: Path) -> VideoList:
         """Some of the videos, for a list in ``folder``: there, paths mean what they mean here."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from dsm.errors import UserError
 from dsm.files import written_aside_folder
 from dsm.video.convert import converter, frames_until_broken
 from dsm.video.flow import PAIRS, compute_flow, flow_to_bytes
-from dsm.video.source import VideoError, open_video
+from dsm.video.source import EXTENSIONS, VideoError, open_video
 
 
 def write_frames(
@@ -62,7 +64,35 @@ def _flows(images: Iterable[NDArray[np.uint8]]) -> Iterator[dict[str, NDArray[np
         yield dict(zip(PAIRS[0], (x, y), strict=True))
 
 
+def without_ending(path: str) -> str:
+    """A path without the ending of a video file: ``.mp4`` goes, but not the ``.5`` of ``walk_0.5``."""
+    before, dot, ending = path.rpartition(".")
+    return before if f"{dot}{ending.lower()}" in EXTENSIONS and Path(before).name else path
+
+
 def place_of(path: str) -> Path:
     """Where a video's frames go below a folder: its path without ending and without ways out of it."""
-    inside = Path(*(part for part in Path(path).parts if part not in (Path(path).anchor, "..")))
-    return inside.with_suffix("") if inside.name else Path("video")
+    inside = _inside(path)
+    return Path(without_ending(str(inside))) if inside.name else Path("video")
+
+
+def places_of(paths: Sequence[str]) -> list[Path]:
+    """:func:`place_of` each; of ``x.mp4`` and ``x.avi``, which would go to one place, both keep their ending.
+
+    A path that comes twice has one place.
+
+    Raises:
+        UserError: two videos would go to one place all the same.
+    """
+    places = {path: place_of(path) for path in paths}
+    shared = Counter(places.values())
+    places = {path: place if shared[place] == 1 else _inside(path) for path, place in places.items()}
+    first: dict[Path, str] = {}
+    for path, place in places.items():
+        if first.setdefault(place, path) != path:
+            raise UserError(f"{first[place]} and {path}: what is made of both would go to {place}.")
+    return [places[path] for path in paths]
+
+
+def _inside(path: str) -> Path:
+    return Path(*(part for part in Path(path).parts if part not in (Path(path).anchor, "..")))
