@@ -1,4 +1,4 @@
-"""``dsm data convert``: official annotation files -> lists and classes.txt."""
+"""``dsm data convert``: official annotation files, and lists of other tools -> lists and classes.txt."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from dsm.datasets.classes import CLASSES, write_classes
+from dsm.datasets.classes import CLASSES, carry_classes, read_classes, write_classes
 from dsm.datasets.folders import walk_with_links
-from dsm.datasets.lists import VideoList, write_list
+from dsm.datasets.list_columns import COLUMNS
+from dsm.datasets.lists import UNLABELLED, VideoList, read_list, write_list
 from dsm.datasets.official import OFFICIAL, Entry
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file
@@ -28,26 +29,92 @@ class ConvertConfig:
     """Settings of `dsm data convert`."""
 
     dataset: tyro.conf.Positional[str]
-    """ucf101, hmdb51, kinetics, something-something-v1, something-something-v2 or diving48."""
-    annotations: Path
-    """Folder of the official annotation files."""
+    """A list of another form; or the data set whose official files are to be read: ucf101, hmdb51, kinetics,
+    something-something-v1, something-something-v2 or diving48."""
     out: Path
-    """Folder to write lists and classes.txt to."""
+    """Folder to write lists and classes.txt to; of a list, the list to write."""
+    annotations: Path | None = None
+    """Folder of the official annotation files."""
+    columns: str = ""
+    """What the columns of a list are, as path,label,start,end: path, label (label1, where labels count from 1),
+    class (a name), frames, start and end (of a segment, in seconds), - (not used). Left out, found by looking."""
+    root: Path | None = None
+    """Folder put before relative paths of a list; left out, the list's own."""
     videos: Path | None = None
     """Folder of the videos: those that are not there are named, and left out of the lists."""
     overwrite: bool = False
     """Replace existing lists."""
 
     def __post_init__(self) -> None:
-        if self.dataset not in OFFICIAL:
-            raise UserError(f"unknown data set '{self.dataset}'{nearest(self.dataset, OFFICIAL)}")
+        if self.of_list:
+            if self.annotations or self.videos:
+                raise UserError(
+                    "--annotations and --videos are for data sets; a list is converted by itself."
+                )
+            check_columns(self.columns)
+        elif self.dataset not in OFFICIAL:
+            raise UserError(
+                f"'{self.dataset}' is no list that is there, and no known data set"
+                f"{nearest(self.dataset, OFFICIAL)}"
+            )
+        elif self.annotations is None:
+            raise UserError(f"--annotations: say where the official files of {self.dataset} are.")
+        elif self.columns or self.root:
+            raise UserError("--columns and --root are for lists; the columns of official files are known.")
         for folder in (self.annotations, self.videos):
             if folder and not folder.is_dir():
                 raise UserError(f"{folder}: no such folder.")
 
+    @property
+    def of_list(self) -> bool:
+        return self.dataset not in OFFICIAL and Path(self.dataset).is_file()
+
+
+def check_columns(text: str) -> tuple[str, ...]:
+    """The columns that are said, '' for those that are not used.
+
+    Raises:
+        UserError: they are not to be understood.
+    """
+    columns = tuple(name.strip().lower() for name in text.split(",")) if text else ()
+    columns = tuple("" if name in ("-", "_") else name for name in columns)
+    if odd := [name for name in columns if name and name not in COLUMNS]:
+        raise UserError(f"--columns: '{odd[0]}' is none of {', '.join(COLUMNS)} and - (not used).")
+    used = [name for name in columns if name]
+    if columns and ("path" not in used or len(set(used)) < len(used) or ("start" in used) != ("end" in used)):
+        raise UserError("--columns: wants path, each name once at most, and start and end together.")
+    if len({"label", "label1", "class"} & set(used)) > 1:
+        raise UserError("--columns: label, label1 and class say the same; give one, and - for the others.")
+    return columns
+
 
 def convert(config: ConvertConfig) -> None:
+    """Convert a list, or the annotation files of a data set."""
+    if config.of_list:
+        _convert_list(config)
+    else:
+        _convert_official(config)
+
+
+def _convert_list(config: ConvertConfig) -> None:
+    listed = Path(config.dataset)
+    out = config.out if config.out.suffix else config.out / f"{listed.stem}.txt"
+    claim_file(out, overwrite=config.overwrite)
+    if out.absolute() == listed.absolute():
+        raise UserError(f"{out}: is the list that is read; write to another.")
+    # A second list beside the first (test beside train) must mean the same by a label.
+    there = read_classes(out.parent)
+    videos = read_list(listed, config.root, check_columns(config.columns), there or None)
+    carry_classes(videos, out.parent)
+    write_list(out, videos.part(np.arange(len(videos)), out.parent))
+    labelled = videos.labels[videos.labels != UNLABELLED]
+    kinds = f"{len(np.unique(labelled))} classes" if len(labelled) else "unlabelled"
+    console.print(f"{out}: {len(videos)} videos, {kinds}")
+
+
+def _convert_official(config: ConvertConfig) -> None:
     """Write the lists, tell their counts beside the published ones, name what is absent."""
+    assert config.annotations is not None
     official = OFFICIAL[config.dataset](config.annotations)
     files = {name: config.out / f"{name}.txt" for name in official.lists}
     for file in (*files.values(), config.out / CLASSES, config.out / ABSENT):

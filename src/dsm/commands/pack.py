@@ -18,6 +18,7 @@ from dsm.engine.side_by_side import side_by_side
 from dsm.errors import UserError
 from dsm.video.frames import places_of
 from dsm.video.pack import SHARD, find_member, write_shard
+from dsm.video.segments import file_of
 from dsm.video.source import VideoError
 
 LIST = "list.txt"
@@ -104,7 +105,8 @@ def _write_list(config: PackConfig, videos: VideoList, places: list[tuple[Path, 
     part = replace(videos.part(np.array(kept), config.out), paths=paths, frames=np.array(counts))
     write_list(config.out / LIST, part)
     size = sum(file.stat().st_size for file in config.out.glob(f"*{SHARD}")) / 2**20
-    before = sum(videos.file(index).stat().st_size for index in kept if videos.file(index).is_file()) / 2**20
+    files = {file_of(videos.file(index)) for index in kept}
+    before = sum(file.stat().st_size for file in files if file.is_file()) / 2**20
     times = f", {size / before:.1f} times the videos' own {before:.0f} MB" if before else ""
     console.print(f"{config.out / LIST}: {len(kept)} videos, {sum(counts)} frames, {size:.0f} MB{times}")
     if left := len(videos) - len(kept):

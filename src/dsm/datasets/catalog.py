@@ -15,6 +15,7 @@ from dsm.errors import UserError
 from dsm.files import one_spelling
 from dsm.video.decode import probe
 from dsm.video.folder import NUMBERED as PICTURE
+from dsm.video.segments import segment_of
 from dsm.video.source import EXTENSIONS, VideoError
 
 # What lies beside videos and is none.
@@ -103,7 +104,7 @@ def find_list(source: str | Path, root: str | Path | None = None) -> VideoList:
         )
     if source.is_dir() and not is_frames:
         found, folder = find_videos(source), source
-    elif is_frames or source.suffix.lower() in EXTENSIONS:
+    elif is_frames or source.suffix.lower() in EXTENSIONS or segment_of(source):
         found, folder = [source], source.parent
     else:
         return read_list(source, root)

@@ -6,13 +6,15 @@ whichever way it is reached: from a keyframe (``keyframes.py``), or by decoding 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeGuard
 
 import av
 import numpy as np
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from dsm.errors import UserError
@@ -22,6 +24,7 @@ from dsm.video.folder import frame_files, read_pictures
 from dsm.video.kept_open import kept_open
 from dsm.video.keyframes import Untrusted, frames_by_keyframes
 from dsm.video.pack import find_member, in_pack, read_packed
+from dsm.video.segments import Segment, frames_between, segment_of
 from dsm.video.source import Deadline, Source, VideoError, name_of, open_video
 from dsm.video.torchcodec import read_by_torchcodec
 
@@ -49,6 +52,8 @@ def probe(source: Source) -> VideoInfo:
     Raises:
         VideoError: the video is missing, is none, or cannot be read.
     """
+    if part := segment_of(source):
+        return replace(probe(part.file), frames=len(segment_frames(part)))
     if is_folder(source):
         files = frame_files(source)
         height, width = read_pictures(files[:1], None, Deadline(source, None))[0].shape[:2]
@@ -71,7 +76,8 @@ def read_frames(
     """Decode the frames with the given numbers.
 
     Args:
-        source: a video file, the content of one, a folder of frames, or a video in a pack.
+        source: a video file, the content of one, a folder of frames, a video in a pack, or a segment
+            (``FILE#START-END``, in seconds) of one.
         indices: frame numbers >= 0, in any order, repeats allowed. A number past the end counts
             on from the beginning, as if the video played in a loop: headers promise more frames
             than there are, and short videos must fill a clip.
@@ -88,6 +94,10 @@ def read_frames(
     wanted = sorted({int(index) for index in indices})
     if not wanted or wanted[0] < 0:
         raise ValueError("indices must be one frame number >= 0 or more.")
+    if part := segment_of(source):
+        inside = segment_frames(part)
+        numbers = inside.start + np.asarray(indices) % len(inside)
+        return read_frames(part.file, numbers, short_side, seconds, decoder)
     deadline = Deadline(source, seconds)
     if is_folder(source):
         files = frame_files(source)
@@ -157,6 +167,10 @@ def frame_times(source: Source) -> NDArray[np.float64]:
     Raises:
         VideoError: as :func:`probe`; or it is a folder of frames, or says nothing of its rate.
     """
+    if part := segment_of(source):
+        times = frame_times(part.file)
+        inside = frames_between(times, part)
+        return times[inside.start : inside.stop] - times[inside.start]
     if is_folder(source):
         raise VideoError(f"{name_of(source)}: a folder of frames does not say how fast they follow.")
     if packed := in_pack(source):
@@ -175,6 +189,52 @@ def frame_times(source: Source) -> NDArray[np.float64]:
         if not stream.average_rate:
             raise VideoError(f"{name_of(source)}: does not say how fast its frames follow.")
         return np.arange(len(shown)) / float(stream.average_rate)
+
+
+def segment_frames(part: Segment) -> range:
+    """The numbers of a segment's frames in its file.
+
+    Raises:
+        VideoError: as :func:`frame_times`; or the file ends before.
+    """
+    try:
+        changed = part.file.stat().st_mtime_ns
+    except OSError:  # a video in a pack has no file of its own
+        changed = 0
+    return _segment_frames(part, changed)
+
+
+# A list may name many segments of few long videos, and to find out the times of one, it is read through.
+@lru_cache(maxsize=2**16)
+def _segment_frames(part: Segment, changed: int) -> range:
+    return frames_between(_times(part.file, changed), part)
+
+
+@lru_cache(maxsize=8)
+def _times(file: Path, changed: int) -> NDArray[np.float64]:
+    return frame_times(file)
+
+
+def decode_segment(part: Segment) -> Iterator[VideoFrame]:
+    """A segment's frames one after the other, up to where its file breaks off.
+
+    Raises:
+        VideoError: as :func:`read_frames`, of a file.
+    """
+    inside = segment_frames(part)
+    after = inside.start
+    try:
+        with kept_open(part.file) as video:
+            for number, frame in frames_by_keyframes(video, part.file, inside, Deadline(part.file, None)):
+                yield frame
+                after = number + 1
+    except Untrusted:
+        with open_video(part.file) as container:
+            for number, frame in enumerate(frames_until_broken(container)):
+                if number >= inside.stop:
+                    return
+                if number >= after:
+                    yield frame
 
 
 def is_folder(source: Source) -> TypeGuard[str | Path]:

@@ -14,7 +14,9 @@ from PIL import Image
 from dsm.errors import UserError
 from dsm.files import written_aside_folder
 from dsm.video.convert import converter, frames_until_broken
+from dsm.video.decode import decode_segment
 from dsm.video.flow import PAIRS, compute_flow, flow_to_bytes
+from dsm.video.segments import SEGMENT, file_of, segment_of
 from dsm.video.source import EXTENSIONS, VideoError, open_video
 
 
@@ -44,9 +46,11 @@ def write_frames(
     if folder.is_dir():
         return sum(1 for _ in folder.glob(f"{first}*.jpg"))
     count = 0
-    with open_video(video) as container, written_aside_folder(folder) as aside:
+    part = segment_of(video)
+    with open_video(file_of(video)) as container, written_aside_folder(folder) as aside:
         convert = converter(container, short_side, square=square)
-        images = (convert(frame) for frame in frames_until_broken(container))
+        found = decode_segment(part) if part else frames_until_broken(container)
+        images = (convert(frame) for frame in found)
         for count, named in enumerate(
             _flows(images) if flow else ({first: image} for image in images), start=1
         ):
@@ -71,8 +75,13 @@ def without_ending(path: str) -> str:
 
 
 def place_of(path: str) -> Path:
-    """Where a video's frames go below a folder: its path without ending and without ways out of it."""
+    """Where a video's frames go below a folder: its path without ending and without ways out of it.
+
+    Those of a segment, ``a.mp4#1-2``, go to ``a_1-2``.
+    """
     inside = _inside(path)
+    if segment := SEGMENT.fullmatch(str(inside)):
+        return Path(f"{without_ending(segment[1])}_{segment[2]}-{segment[3]}")
     return Path(without_ending(str(inside))) if inside.name else Path("video")
 
 
@@ -86,7 +95,10 @@ def places_of(paths: Sequence[str]) -> list[Path]:
     """
     places = {path: place_of(path) for path in paths}
     shared = Counter(places.values())
-    places = {path: place if shared[place] == 1 else _inside(path) for path, place in places.items()}
+    places = {
+        path: place if shared[place] == 1 else Path(str(_inside(path)).replace("#", "_"))
+        for path, place in places.items()
+    }
     first: dict[Path, str] = {}
     for path, place in places.items():
         if first.setdefault(place, path) != path:

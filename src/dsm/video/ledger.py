@@ -11,17 +11,19 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import av
 from pebble import ProcessExpired, ProcessPool
 
 from dsm.errors import UserError
-from dsm.files import is_dir
-from dsm.video.decode import probe, read_frames
+from dsm.files import is_dir, is_file
+from dsm.video.decode import probe, read_frames, segment_frames
 from dsm.video.folder import frame_files, read_pictures
 from dsm.video.pack import in_pack
+from dsm.video.segments import file_of, segment_of
 from dsm.video.source import (
     READING_TIME,
     Deadline,
@@ -62,7 +64,15 @@ def judge(path: str | Path, clip_frames: int = 1) -> Verdict:
         clip_frames: frames below which a video is short.
     """
     begun = time.monotonic()
-    look = _judge_folder if is_dir(path) else _judge_packed if in_pack(path) else _judge_file
+    look = (
+        _judge_segment
+        if segment_of(path)
+        else _judge_folder
+        if is_dir(path)
+        else _judge_packed
+        if in_pack(path)
+        else _judge_file
+    )
     try:
         found = look(Path(path))
     except VideoError as error:
@@ -124,6 +134,28 @@ def _judge_folder(path: Path) -> Verdict:
     return Verdict("", "ok", len(files), len(files), width, height, reason=reason)
 
 
+def _judge_segment(path: Path) -> Verdict:
+    """Of a segment it is asked how far its file can be decoded, once for all segments of a file."""
+    part = segment_of(path)
+    assert part is not None
+    whole = _judge_whole(part.file, part.file.stat().st_mtime_ns if is_file(part.file) else 0)
+    if whole.verdict not in USABLE:
+        return whole
+    inside = segment_frames(part)
+    count = min(max(whole.frames - inside.start, 0), len(inside))
+    if not count:
+        raise VideoError(f"{path}: its file can be decoded up to frame {whole.frames} only.")
+    broken = count < len(inside)
+    verdict: VerdictName = "truncated" if broken else "ok" if whole.verdict == "truncated" else whole.verdict
+    reason = f"its file {whole.reason}" if whole.reason else ""
+    return replace(whole, verdict=verdict, frames=count, header_frames=len(inside), reason=reason)
+
+
+@lru_cache(maxsize=64)
+def _judge_whole(file: Path, changed: int) -> Verdict:
+    return judge(file)
+
+
 def _judge_packed(path: Path) -> Verdict:
     info = probe(path)
     read_frames(path, range(info.frames))
@@ -179,7 +211,7 @@ def judge_all(
 def _size(path: str | Path) -> int:
     """Bytes of a video file; 0 of what is none."""
     try:
-        return Path(path).stat().st_size
+        return file_of(Path(path)).stat().st_size
     except (OSError, ValueError):
         return 0
 

@@ -26,6 +26,7 @@ from dsm.files import is_dir, is_file, write_text, written_aside
 from dsm.video.convert import Converter, converter, frames_until_broken
 from dsm.video.flow import saved_flow
 from dsm.video.folder import frame_files, read_pictures
+from dsm.video.segments import file_of, segment_of
 from dsm.video.source import Deadline, MissingVideoError, Source, VideoError, name_of, open_video, said
 
 SHARD = ".tar"
@@ -151,14 +152,18 @@ def _shape(array: NDArray[np.uint8]) -> tuple[int, int, int]:
 
 
 def _decode(file: Path, short_side: int, square: bool) -> tuple[NDArray[np.uint8], float]:
+    from dsm.video.decode import decode_segment  # which reads packs
+
     if is_dir(file):
         if saved_flow(file):
             raise VideoError(f"{file}: holds flow, which a pack does not keep.")
         pictures = read_pictures(frame_files(file), short_side, Deadline(file, None), square=square)
         return np.stack([_planes(picture) for picture in pictures]), 0.0  # a folder knows no times
-    with open_video(file) as container:
+    part = segment_of(file)
+    with open_video(file_of(file)) as container:
         convert = converter(container, short_side, square=square)
-        planes = [_planes(convert(frame)) for frame in frames_until_broken(container)]
+        found = decode_segment(part) if part else frames_until_broken(container)
+        planes = [_planes(convert(frame)) for frame in found]
         fps = float(container.streams.video[0].average_rate or 0)
     if not planes:
         raise VideoError(f"{name_of(file)}: not one frame can be decoded.")
