@@ -36,8 +36,9 @@ class ConvertConfig:
     annotations: Path | None = None
     """Folder of the official annotation files."""
     columns: str = ""
-    """What the columns of a list are, as path,label,start,end: path, label (label1, where labels count from 1),
-    class (a name), frames, start and end (of a segment, in seconds), - (not used). Left out, found by looking."""
+    """What the columns of a list are, as path,label,start,end: path, label (label1 where they count from 1),
+    class (a name), frames, start and end (of a segment, in seconds), _ (not used). Left out, it is found by
+    looking."""
     root: Path | None = None
     """Folder put before relative paths of a list; left out, the list's own."""
     videos: Path | None = None
@@ -77,14 +78,14 @@ def check_columns(text: str) -> tuple[str, ...]:
         UserError: they are not to be understood.
     """
     columns = tuple(name.strip().lower() for name in text.split(",")) if text else ()
-    columns = tuple("" if name in ("-", "_") else name for name in columns)
+    columns = tuple("" if name == "_" else name for name in columns)
     if odd := [name for name in columns if name and name not in COLUMNS]:
-        raise UserError(f"--columns: '{odd[0]}' is none of {', '.join(COLUMNS)} and - (not used).")
+        raise UserError(f"--columns: '{odd[0]}' is none of {', '.join(COLUMNS)} and _ (not used).")
     used = [name for name in columns if name]
     if columns and ("path" not in used or len(set(used)) < len(used) or ("start" in used) != ("end" in used)):
         raise UserError("--columns: wants path, each name once at most, and start and end together.")
     if len({"label", "label1", "class"} & set(used)) > 1:
-        raise UserError("--columns: label, label1 and class say the same; give one, and - for the others.")
+        raise UserError("--columns: label, label1 and class say the same; give one, and _ for the others.")
     return columns
 
 

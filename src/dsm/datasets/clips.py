@@ -65,7 +65,7 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
     ) -> None:
         self.videos, self.clip, self.augment, self.views, self.seed = videos, clip, augment, views, seed
         self.state = ReadingState(workers, len(videos))
-        self._reader = Reader(videos, clip, cache_mb, seconds, decoder)
+        self.reader = Reader(videos, clip, cache_mb, seconds, decoder)
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -102,10 +102,10 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
         Raises:
             VideoError: it cannot be read.
         """
-        total = self._reader.total(index)
+        total = self.reader.total(index)
         window = random_window(total, self.clip.frames_to_read, self.clip.stride, rng)
         draws = draw_views(self.views, self.augment, window, total, rng)
-        read = self._reader.read(index, [draw.indices for draw in draws])
+        read = self.reader.read(index, [draw.indices for draw in draws])
         clips = {
             view.name: at_pace(torch.from_numpy(crop(frames, self.clip.size, draw.corner)), draw.scale)
             for view, draw, frames in zip(self.views, draws, read, strict=True)

@@ -61,7 +61,7 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         self.videos, self.clip, self.windows, self.corners = videos, clip, windows, CORNERS[crops]
         self.every, self.timed = every, timed or every > 0
         self.state, self.seconds = ReadingState(workers, len(videos)), seconds
-        self._reader = Reader(videos, clip, seconds=seconds)
+        self.reader = Reader(videos, clip, seconds=seconds)
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -85,8 +85,8 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
             VideoError: the video cannot be read.
         """
         clip = self.clip
-        total = self._reader.total(index)
-        times = self._reader.times(index) if self.timed else None
+        total = self.reader.total(index)
+        times = self.reader.times(index) if self.timed else None
         if self.every and times is not None:
             step = max(self.every, times[-1] / MOST_CLIPS)
             windows = timed_windows(total, clip.frames_to_read, clip.stride, times, step)
@@ -102,7 +102,7 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
             VideoError: the video cannot be read. UserError: it ends before, or does not say when.
         """
         file, clip = self.videos.file(index), self.clip
-        total, times = self._reader.total(index), self._reader.times(index)
+        total, times = self.reader.total(index), self.reader.times(index)
         if times is None:
             raise UserError(f"{file}: does not say when its frames are shown; leave --time out.")
         if not 0 <= moment <= times[-1]:
@@ -117,7 +117,7 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         cut = []
         for first in range(0, len(windows), CLIPS_A_PASS):
             with self.state.noted(index):  # anew: a long video may take long
-                read = self._reader.read(index, list(windows[first : first + CLIPS_A_PASS]))
+                read = self.reader.read(index, list(windows[first : first + CLIPS_A_PASS]))
             cropped = [crop(frames, self.clip.size, corner) for frames in read for corner in self.corners]
             cut.append(torch.from_numpy(np.stack(cropped)))
         return torch.cat(cut) if len(cut) > 1 else cut[0]

@@ -28,7 +28,7 @@ _SEVERAL = re.compile(r"\[?\s*\d+(\s*[,;|/+]\s*\d+)+\s*\]?")
 
 
 def shown(columns: Iterable[str]) -> str:
-    return ",".join(name or "-" for name in columns)
+    return ",".join(name or "_" for name in columns)
 
 
 def ask(source: str, line: str, choices: Sequence[Sequence[str]], why: str) -> NoReturn:
@@ -57,7 +57,7 @@ def by_header(names: Sequence[str], source: str, line: str) -> tuple[str, ...]:
         )
     doubled = {meaning for meaning in columns if meaning and columns.count(meaning) > 1}
     if columns.count("path") != 1 or doubled or ("start" in columns) != ("end" in columns):
-        guess = [word if word in COLUMNS else "-" for word in words]
+        guess = [word if word in COLUMNS else "" for word in words]
         guess[0] = guess[0] if "path" in guess else "path"
         ask(source, line, [guess], "its header does not say what each column is")
     return tuple(columns)
@@ -145,4 +145,4 @@ def meanings(rows: list[list[str]], at: int, disk: Disk, source: str, line: str)
         return named("start", "end", "class" if kinds[2] == "t" else "label")
     if set(kinds) == {"i"}:
         several(source, line)
-    ask(source, line, [named("label", *["-"] * (len(rest) - 1))], f"has {len(rest)} columns besides the path")
+    ask(source, line, [named("label", *["_"] * (len(rest) - 1))], f"has {len(rest)} columns besides the path")

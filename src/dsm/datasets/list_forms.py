@@ -171,20 +171,22 @@ def other_form(lines: list[str], disk: Disk, source: str, *, on_disk: bool) -> F
             continue
         rows = [cells_of(line, split) for line in body]
         if split == " ":
-            rows = _blank_rows(body, rows, source, good)
+            rows = _blank_rows(body, rows, good)
         width = len(rows[0]) if rows else 0
         if width < 2 or any(len(row) != width for row in rows):
             continue
         some = [rows[place] for place in spread(len(rows), LOOKED_AT)]
         fits = [sum(good(row[at].replace("\\", "/")) for row in some) for at in range(width)]
         if max(fits):
-            return Form(split, meanings(rows, fits.index(max(fits)), disk, source, body[0]))
+            at = fits.index(max(fits))
+            # A first line whose path is none, above others that are, is a header that says nothing.
+            header = max(fits) == len(some) - 1 > 0 and not any(map(names_video, rows[0]))
+            rows = rows[1:] if header else rows
+            return Form(split, meanings(rows, at, disk, source, body[-1]), header)
     return None
 
 
-def _blank_rows(
-    lines: list[str], rows: list[list[str]], source: str, good: Callable[[str], bool]
-) -> list[list[str]]:
+def _blank_rows(lines: list[str], rows: list[list[str]], good: Callable[[str], bool]) -> list[list[str]]:
     tails = [row[1:] for row in rows]
     widths = {len(tail) for tail in tails}
     if 0 in widths:  # no known ending in some line: by what is there
@@ -194,12 +196,6 @@ def _blank_rows(
                 return cut
         cut = [line.split(None, 1) for line in lines]
         return cut if all(len(row) == 2 and good(row[1]) for row in cut[:LOOKED_AT]) else []
-    if (
-        all(cell.lstrip("-").isdigit() for tail in tails for cell in tail)
-        and len(widths) > 1
-        and max(widths) > 2
-    ):
-        several(source, max(lines, key=len))
     if not any(kind_of([cell]) != "t" for tail in tails for cell in tail):
         return [[row[0], " ".join(tail)] for row, tail in zip(rows, tails, strict=True)]
     return rows
@@ -221,6 +217,7 @@ def find_form(text: bytes, columns: Sequence[str], disk: Disk, source: str) -> F
     first = lines[0]
     if len(lines) > 1 and first.lower() in HEADERS["path"].split() and not disk.has(first):
         return _told(Form(" ", ("path",), header=True), source)
+    _refuse_several(lines, source)
     count = 3 if full(first) else 2 if labelled(first) else 1
     cut = [(full(line) if count == 3 else labelled(line) if count == 2 else (line,)) for line in lines]
     rows = [[str(cell) for cell in row] for row in cut if row]
@@ -233,6 +230,16 @@ def find_form(text: bytes, columns: Sequence[str], disk: Disk, source: str) -> F
     if plain and (names_video(rows[0][0]) or (count > 1 and len(rows) == len(lines))):
         return _in_order(rows, first, disk, source)
     return _told(other_form(lines, disk, source, on_disk=False), source)
+
+
+def _refuse_several(lines: list[str], source: str) -> None:
+    """Refuse lines of a path and whole numbers, more of them than two and not always as many."""
+    found = [_ENDING.match(line) for line in lines]
+    tails = [line[one.end() :].split() for line, one in zip(lines, found, strict=True) if one]
+    widths = {len(tail) for tail in tails}
+    whole = all(cell.isdigit() for tail in tails for cell in tail)
+    if len(tails) == len(lines) and len(widths) > 1 and max(widths) > 2 and whole:
+        several(source, max(lines, key=lambda line: len(line.split())))
 
 
 def _told(form: Form | None, source: str) -> Form | None:

@@ -105,6 +105,8 @@ def _fields(line: str, columns: int, where: str) -> tuple[str, int, int]:
     # Read with so few columns, numbers would become part of the path.
     more = full if columns == 2 else full or labelled
     wrong = bool(columns < 3 and more and names_video(more[0]))
+    if columns == 3 and full and (more := _labelled(full[0])):
+        wrong = names_video(more[0])
     name, label, count = line, UNLABELLED, UNKNOWN
     if columns == 3 and full:
         name, label, count = full
@@ -154,7 +156,9 @@ def read_list(
     form = find_form(text, columns, disk, source)
     if form is None:
         found, labels, frames = _read_lines(text, source)
-        videos = VideoList(slashed(found, disk, source), labels, frames, folder, source)
+        if not text.startswith(MARK.encode()):
+            found = slashed(found, disk, source)
+        videos = VideoList(found, labels, frames, folder, source)
     else:
         rows = read_rows(text.decode(), form, disk, source, names)
         for label, count, number in zip(rows.labels, rows.frames, rows.numbers, strict=True):
@@ -221,7 +225,7 @@ def _read_lines(text: bytes, source: str) -> tuple[Names, NDArray[np.int64], NDA
     if columns > 1:
         labels, stops = field.values, field.before
         plain &= (labels >= UNLABELLED) & (labels < MOST_CLASSES)
-    if columns == 2:
+    if columns > 1:
         plain &= ~last_integers(content, lines.starts, stops).plain
     plain &= not _holds_control(text)
     # The others are looked at one by one; most of them are wrong.

@@ -22,7 +22,7 @@ from dsm.files import is_dir
 from dsm.video.convert import Converter, converter, frames_until_broken
 from dsm.video.folder import frame_files, read_pictures
 from dsm.video.kept_open import kept_open
-from dsm.video.keyframes import Untrusted, frames_by_keyframes
+from dsm.video.keyframes import Untrusted, counted, frames_by_keyframes
 from dsm.video.pack import find_member, in_pack, read_packed
 from dsm.video.segments import Segment, frames_between, segment_of
 from dsm.video.source import Deadline, Source, VideoError, name_of, open_video
@@ -189,6 +189,17 @@ def frame_times(source: Source) -> NDArray[np.float64]:
         if not stream.average_rate:
             raise VideoError(f"{name_of(source)}: does not say how fast its frames follow.")
         return np.arange(len(shown)) / float(stream.average_rate)
+
+
+def known_frames(source: Source) -> int:
+    """How many frames a video has that was read, where that takes no other look into its file; else 0."""
+    if part := segment_of(source):
+        return len(segment_frames(part))
+    if is_folder(source):
+        return len(frame_files(source))
+    if packed := in_pack(source):
+        return find_member(*packed).frames
+    return counted(source)
 
 
 def segment_frames(part: Segment) -> range:

@@ -97,6 +97,12 @@ def timeline(container: InputContainer, source: Source) -> Timeline:
     return found
 
 
+def counted(source: Source) -> int:
+    """Frames of a file whose keyframes were found; 0 where they were not."""
+    found = _timelines.get(facts_of(source))
+    return found.packets if found else 0
+
+
 def _scan(source: Source) -> Timeline:
     """A look at all packets."""
     with open_video(source) as container:
