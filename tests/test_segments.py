@@ -10,6 +10,7 @@ import pytest
 from conftest import frame_numbers, numbered_frames
 
 from dsm import cli
+from dsm.datasets.groups import read_groups
 from dsm.datasets.lists import needed, read_list
 from dsm.datasets.reading import ClipConfig, Reader
 from dsm.errors import UserError
@@ -117,3 +118,16 @@ def test_segments_are_extracted_under_their_names(long: Path, tmp_path: Path) ->
     found = np.load(tmp_path / "f.npz")
     assert found["paths"].tolist() == list(read_list(long).paths)
     assert len(np.unique(found["features"], axis=0)) == 3
+
+
+def test_segments_of_a_file_are_never_parted(tmp_path: Path) -> None:
+    lines = [f"v/{file}.mp4#{start}-{start + 1} 0" for file in "abcd" for start in range(5)]
+    (tmp_path / "l.txt").write_text("\n".join(lines))
+    cli.run(["data", "split", str(tmp_path / "l.txt"), "--out", str(tmp_path / "lists")])
+    parts = [
+        {path.split("#")[0] for path in read_list(tmp_path / "lists" / f"{part}.txt").paths}
+        for part in ("train", "test")
+    ]
+    assert not parts[0] & parts[1]
+    (tmp_path / "groups.tsv").write_text("path\tgroup\nv/a.mp4\t1\nv/b.mp4\t1\n")
+    assert read_groups(tmp_path / "groups.tsv", ["v/a.mp4#1-2", "v/b.mp4"]) == ["1", "1"]

@@ -64,11 +64,14 @@ def by_header(names: Sequence[str], source: str, line: str) -> tuple[str, ...]:
 
 
 def is_header(cells: Sequence[str], disk: Disk) -> bool:
+    """Whether a first line names columns: none of its fields is a video, and half of them are known, or one
+    of several words."""
     words = [re.sub(r"[^a-z0-9]+", "_", cell.strip().lower()).strip("_") for cell in cells]
-    known = [word in _MEANING for word in words]
-    return sum(known) * 2 >= len(words) and any(known) and not any(map(names_video, cells)) and not (
-        any(map(disk.has, filter(None, cells)))
-    )  # fmt: skip
+    known = sum(word in _MEANING for word in words)
+    enough = known * 2 >= len(words) or (len(words) > 2 and all(kind_of([cell]) == "t" for cell in cells))
+    if not known or not enough or any(map(names_video, cells)):
+        return False
+    return not any(map(disk.has, filter(None, cells)))
 
 
 def kind_of(cells: Sequence[str]) -> str:

@@ -73,5 +73,6 @@ class Disk:
 
 
 def spread(count: int, most: int) -> list[int]:
-    """Some of so many places, evenly spread."""
-    return sorted({round(place * (count - 1) / max(most - 1, 1)) for place in range(min(count, most))})
+    """Some of so many places, evenly spread, the first and the last among them."""
+    taken = min(count, most)
+    return [place * (count - 1) // max(taken - 1, 1) for place in range(taken)]

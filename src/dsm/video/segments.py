@@ -49,6 +49,12 @@ def segment_of(source: Source) -> Segment | None:
     return Segment(as_spelled(Path(named[1])), float(named[2]), float(named[3]))
 
 
+def without_segment(path: str) -> str:
+    """What a list calls the file of a segment, whose segments all show one scene; other paths as they are."""
+    named = SEGMENT.fullmatch(path)
+    return named[1] if named else path
+
+
 def file_of(source: Path) -> Path:
     """The file that is opened for a video."""
     segment = segment_of(source)
