@@ -102,6 +102,7 @@ def test_our_own_form_is_ours(place: Path, capsys: pytest.CaptureFixture[str]) -
         ('{"path": "v/a.mp4", "label": [1, 2]}\n', "several labels a line"),
         ("x/a.mp4 50 0\nx/b.mp4 50 1\n", "--columns path,frames,label"),
         ("x/a.mp4,30,3\nx/b.mp4,40,2\n", "two numbers a line.*--columns path,label,frames"),
+        ("label,youtube_id,time_start\nx,v/a.mp4,3\n", "header does not say.*--columns label,path,start "),
         ("video,start_frame,end_frame\nv/a.mp4,0,9\n", "in seconds"),
         ("path,label\nv/a.mp4,0\nv/b.mp4,x\n", "line 3: the label 'x' is no whole number"),
         ("path,label\nv/a.mp4,0\nv/b.mp4\n", "line 3: expected `path,label`"),
@@ -123,11 +124,14 @@ def test_the_list_s_frames_are_held_against_the_files(
     assert "taken for path,frames,label" in told
     assert "of 2 videos looked into, 1 have another number of frames" in told
     assert "v/b.mp4 has 50, not 40" in told
+    notes._said.clear()
     reader = Reader(videos, ClipConfig(frames=4, stride=1, resize=32, size=32))
     for index in range(2):
         reader.read(index, [np.arange(4)])
     reader.tell_counts()
     assert "1 of the 2 videos that were read have another number of frames" in capsys.readouterr().err
+    read_list(videos.source)
+    assert "looked into" not in capsys.readouterr().err  # once
 
 
 def test_labels_from_1_are_told_with_the_remedy(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

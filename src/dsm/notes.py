@@ -10,12 +10,12 @@ from dsm.errors import without_control
 _said: set[str] = set()
 
 
-def note(text: str) -> None:
-    """Say a sentence on stderr, unless it was said before."""
+def note(text: str, about: str = "") -> None:
+    """Say a sentence on stderr, unless it, or another ``about`` the same matter, was said before."""
     text = without_control(text)
-    if text in _said or os.environ.get("RANK", "0") != "0":
+    if (about or text) in _said or os.environ.get("RANK", "0") != "0":
         return
-    _said.add(text)
+    _said.add(about or text)
     print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr, flush=True)
 
 

@@ -11,7 +11,7 @@ import tyro
 from dsm.datasets.classes import CLASSES, carry_classes, read_classes, write_classes
 from dsm.datasets.folders import walk_with_links
 from dsm.datasets.list_columns import COLUMNS
-from dsm.datasets.lists import UNLABELLED, VideoList, read_list, write_list
+from dsm.datasets.lists import ENDINGS, UNLABELLED, VideoList, read_list, write_list
 from dsm.datasets.official import OFFICIAL, Entry
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file
@@ -32,7 +32,7 @@ class ConvertConfig:
     """A list of another form; or the data set whose official files are to be read: ucf101, hmdb51, kinetics,
     something-something-v1, something-something-v2 or diving48."""
     out: Path
-    """Folder to write lists and classes.txt to; of a list, the list to write."""
+    """Folder to write lists and classes.txt to; of a list also the list to write (.txt)."""
     annotations: Path | None = None
     """Folder of the official annotation files."""
     columns: str = ""
@@ -99,7 +99,7 @@ def convert(config: ConvertConfig) -> None:
 
 def _convert_list(config: ConvertConfig) -> None:
     listed = Path(config.dataset)
-    out = config.out if config.out.suffix else config.out / f"{listed.stem}.txt"
+    out = config.out if config.out.suffix in ENDINGS else config.out / f"{listed.stem}.txt"
     claim_file(out, overwrite=config.overwrite)
     if out.absolute() == listed.absolute():
         raise UserError(f"{out}: is the list that is read; write to another.")

@@ -11,7 +11,7 @@ import tyro
 from dsm.datasets.catalog import find_videos, index_folder
 from dsm.datasets.classes import CLASSES, read_classes, write_classes
 from dsm.datasets.folders import find_parts
-from dsm.datasets.lists import write_list
+from dsm.datasets.lists import ENDINGS, write_list
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_file
 from dsm.notes import some
@@ -45,7 +45,9 @@ def index(config: IndexConfig) -> None:
         console.print(f"labels as in {beside / CLASSES}")
     found = find_videos(config.folder)
     parts = {} if config.unlabelled else find_parts(config.folder, found)
-    files = {name: config.out.with_stem(f"{config.out.stem}_{part}") for name, part in parts.items()}
+    ending = config.out.suffix if config.out.suffix in ENDINGS else ""
+    stem = config.out.name.removesuffix(ending)
+    files = {name: config.out.with_name(f"{stem}_{part}{ending}") for name, part in parts.items()}
     for file in files.values():
         claim_file(file, overwrite=config.overwrite)
     with progress("looking into videos", len(found)) as bar:

@@ -57,8 +57,9 @@ def by_header(names: Sequence[str], source: str, line: str) -> tuple[str, ...]:
         )
     doubled = {meaning for meaning in columns if meaning and columns.count(meaning) > 1}
     if columns.count("path") != 1 or doubled or ("start" in columns) != ("end" in columns):
-        guess = [word if word in COLUMNS else "" for word in words]
-        guess[0] = guess[0] if "path" in guess else "path"
+        guess = ["" if meaning in columns[:place] else meaning for place, meaning in enumerate(columns)]
+        if "path" not in guess and "" in guess:
+            guess[guess.index("")] = "path"
         ask(source, line, [guess], "its header does not say what each column is")
     return tuple(columns)
 

@@ -284,7 +284,8 @@ def tell_odd(videos: VideoList, disk: Disk, names: int, form: Form | None) -> No
         note(
             f"{source}: of {len(counts)} videos looked into, {len(wrong)} have another number of frames than "
             f"the list says: {paths[place]} has {there}, not {said}; "
-            f"`dsm data check {source} --clean NEW.txt` counts them anew"
+            f"`dsm data check {source} --clean NEW.txt` counts them anew",
+            about=f"frames of {source}",
         )
     labels = videos.labels[videos.labels >= 0]
     if not len(labels) or labels.min() != 1:

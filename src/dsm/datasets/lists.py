@@ -30,6 +30,8 @@ from dsm.video.segments import file_of
 UNLABELLED = -1
 UNKNOWN = -1
 
+ENDINGS = (".txt", ".csv", ".tsv", ".lst", ".list", ".json", ".jsonl")
+"""What names of lists end in; whatever else follows a dot belongs to the name."""
 _COLUMNS = {3: "path label frames", 2: "path label", 1: "path"}
 _LONGEST = 8192
 """Bytes of a line: no path is longer, and blanks at its ends cost a look at all lines each."""

@@ -169,7 +169,8 @@ class Reader:
             note(
                 f"{self._videos.source}: {len(wrong)} of the {(there > 0).sum()} videos that were read "
                 f"have another number of frames than the list says: {self._videos.paths[first]} has "
-                f"{there[first]}, not {said[first]}; `dsm data check LIST --clean NEW.txt` counts them anew"
+                f"{there[first]}, not {said[first]}; `dsm data check LIST --clean NEW.txt` counts them anew",
+                about=f"frames of {self._videos.source}",
             )
 
     def times(self, index: int) -> NDArray[np.float64] | None:
