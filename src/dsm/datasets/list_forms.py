@@ -13,9 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from dsm.datasets.columns import full, labelled
 from dsm.datasets.list_columns import HEADERS, ask, by_header, is_header, kind_of, meanings, several, shown
@@ -23,9 +21,6 @@ from dsm.datasets.list_disk import LOOKED_AT, NEAR, ODD, Disk, names_video, spre
 from dsm.errors import UserError
 from dsm.notes import note
 from dsm.video.source import EXTENSIONS
-
-if TYPE_CHECKING:
-    from dsm.datasets.lists import VideoList
 
 MARK = "# dsm list"
 """A first line that says that a list is of our own form, whatever its paths look like."""
@@ -221,13 +216,15 @@ def find_form(text: bytes, columns: Sequence[str], disk: Disk, source: str) -> F
     count = 3 if full(first) else 2 if labelled(first) else 1
     cut = [(full(line) if count == 3 else labelled(line) if count == 2 else (line,)) for line in lines]
     rows = [[str(cell) for cell in row] for row in cut if row]
-    if any(disk.has(rows[place][0]) for place in spread(len(rows), LOOKED_AT)):
+    there = any(disk.has(rows[place][0]) for place in spread(len(rows), LOOKED_AT))
+    looks = names_video(rows[0][0]) and not ODD & set(rows[0][0])
+    if disk.has(rows[0][0]) or (there and looks):
         return _in_order(rows, first, disk, source)
     found = json_form(text.decode(), source) or other_form(lines, disk, source, on_disk=True)
     if found:
         return _told(found, source)
     plain = not any(ODD & set(row[0]) for row in rows)
-    if plain and (names_video(rows[0][0]) or (count > 1 and len(rows) == len(lines))):
+    if there or looks or (plain and count > 1 and len(rows) == len(lines)):
         return _in_order(rows, first, disk, source)
     return _told(other_form(lines, disk, source, on_disk=False), source)
 
@@ -271,31 +268,3 @@ def _in_order(rows: list[list[str]], line: str, disk: Disk, source: str) -> Form
         two = [("path", "frames", "label"), ("path", "label", "frames")]
         ask(source, line, two, "has two numbers a line, the last of them 0")
     return None
-
-
-def tell_odd(videos: VideoList, disk: Disk, names: int, form: Form | None) -> None:
-    """Say what may not be known of a list: counts that are not its files', labels that count from 1."""
-    paths, source = videos.paths, videos.source
-    looked = {place: disk.known(paths[place]) for place in disk.places(len(paths))}
-    counts = {place: (int(videos.frames[place]), there) for place, there in looked.items() if there}
-    wrong = {place: pair for place, pair in counts.items() if pair[0] >= 0 and abs(pair[0] - pair[1]) > 1}
-    if wrong:
-        place, (said, there) = next(iter(wrong.items()))
-        note(
-            f"{source}: of {len(counts)} videos looked into, {len(wrong)} have another number of frames than "
-            f"the list says: {paths[place]} has {there}, not {said}; "
-            f"`dsm data check {source} --clean NEW.txt` counts them anew",
-            about=f"frames of {source}",
-        )
-    labels = videos.labels[videos.labels >= 0]
-    if not len(labels) or labels.min() != 1:
-        return
-    most = int(labels.max())
-    if 1 < most == len(np.unique(labels)) and names <= most:
-        shape = ["path", "label", *(["frames"] if (videos.frames >= 0).any() else [])]
-        columns = list(form.columns) if form else shape
-        told = shown("label1" if one == "label" else one for one in columns)
-        note(
-            f"{source}: its labels go from 1 to {most}, so class 0 has no video; if they "
-            f"count from 1: `dsm data convert {source} --columns {told} --out NEW.txt`"
-        )

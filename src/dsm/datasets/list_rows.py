@@ -1,21 +1,24 @@
-"""The rows of lists that other tools wrote, as videos, labels, frames and segments."""
+"""The rows of lists that other tools wrote: videos, labels, frames, segments; and what is odd about them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsm.datasets.columns import Names
-from dsm.datasets.list_columns import seconds_of
+from dsm.datasets.list_columns import seconds_of, shown
 from dsm.datasets.list_disk import Disk, spread
 from dsm.datasets.list_forms import Form, rows_of
 from dsm.errors import UserError, has_control
 from dsm.files import one_spelling
 from dsm.notes import note, some
 from dsm.video.segments import segment_name
+
+if TYPE_CHECKING:
+    from dsm.datasets.lists import VideoList
 
 NOTHING = -1
 """For a label or a number of frames that is not said."""
@@ -121,3 +124,31 @@ def slashed(paths: Names, disk: Disk, source: str) -> Names:
         return paths
     note(f"{source}: {len(odd)} paths have backslashes, which are read as slashes")
     return Names.of([path.replace("\\", "/") for path in paths])
+
+
+def tell_odd(videos: VideoList, disk: Disk, names: int, form: Form | None) -> None:
+    """Say what may not be known of a list: counts that are not its files', labels that count from 1."""
+    paths, source = videos.paths, videos.source
+    looked = {place: disk.known(paths[place]) for place in disk.places(len(paths))}
+    counts = {place: (int(videos.frames[place]), there) for place, there in looked.items() if there}
+    wrong = {place: pair for place, pair in counts.items() if pair[0] >= 0 and abs(pair[0] - pair[1]) > 1}
+    if wrong:
+        place, (said, there) = next(iter(wrong.items()))
+        note(
+            f"{source}: of {len(counts)} videos looked into, {len(wrong)} have another number of frames than "
+            f"the list says: {paths[place]} has {there}, not {said}; "
+            f"`dsm data check {source} --clean NEW.txt` counts them anew",
+            about=f"frames of {source}",
+        )
+    labels = videos.labels[videos.labels >= 0]
+    if not len(labels) or labels.min() != 1:
+        return
+    most = int(labels.max())
+    if 1 < most == len(np.unique(labels)) and names <= most:
+        shape = ["path", "label", *(["frames"] if (videos.frames >= 0).any() else [])]
+        columns = list(form.columns) if form else shape
+        told = shown("label1" if one == "label" else one for one in columns)
+        note(
+            f"{source}: its labels go from 1 to {most}, so class 0 has no video; if they "
+            f"count from 1: `dsm data convert {source} --columns {told} --out NEW.txt`"
+        )

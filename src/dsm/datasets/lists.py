@@ -21,8 +21,8 @@ from dsm.datasets.columns import MOST, Names, find_lines, last_integers
 from dsm.datasets.columns import full as _full
 from dsm.datasets.columns import labelled as _labelled
 from dsm.datasets.list_disk import ODD, Disk, names_video
-from dsm.datasets.list_forms import MARK, find_form, tell_odd
-from dsm.datasets.list_rows import read_rows, slashed
+from dsm.datasets.list_forms import MARK, find_form
+from dsm.datasets.list_rows import read_rows, slashed, tell_odd
 from dsm.errors import UserError, has_control
 from dsm.files import as_spelled, write_text
 from dsm.video.segments import file_of
