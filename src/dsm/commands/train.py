@@ -23,7 +23,7 @@ def train_and_draw(out: Path, train: Callable[[], object]) -> None:
         raise
     except SystemExit as ended:  # of processes, which have told why
         _draw(out)
-        if ended.code in STOPPED and list_checkpoints(out):
+        if isinstance(ended.code, int) and ended.code in STOPPED and list_checkpoints(out):
             raise Interrupted("stopped", int(ended.code) - 128) from None
         raise
     if not is_first():

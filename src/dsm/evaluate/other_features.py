@@ -52,7 +52,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
         load_extra("pyarrow.parquet", "parquet", package="pyarrow", wanted_by=f"{path}:")
     try:
         if kind == ".npy":
-            return {"array": np.load(path, mmap_mode="r", allow_pickle=False)}
+            return {"array": np.lib.format.open_memmap(path, mode="r")}
         return {".npz": _npz, ".parquet": _parquet}.get(kind, _hdf5)(path)
     except UserError:
         raise

@@ -57,6 +57,7 @@ class Inert:
     """Stands for an object of any class: takes everything, keeps nothing but the tensors of a module."""
 
     __slots__ = ("held",)
+    held: Any
 
     def __new__(cls, *_: Any, **__: Any) -> Inert:
         made = object.__new__(cls)
@@ -102,6 +103,7 @@ class _Maker:
     """One of the few functions that make tensors; ours, so that a file cannot change torch's."""
 
     __slots__ = ("_make",)
+    _make: Callable[..., Any]
 
     def __init__(self, make: Callable[..., Any]) -> None:
         object.__setattr__(self, "_make", make)
@@ -171,10 +173,10 @@ _MAKERS: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 # Python's own, not C's: that takes memory by the numbers a file gives its entries.
-class _Reader(pickle._Unpickler):  # type: ignore[name-defined,misc]
+class _Reader(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Any]] = {
         code: call
-        for code, call in pickle._Unpickler.dispatch.items()  # type: ignore[attr-defined]
+        for code, call in pickle._Unpickler.dispatch.items()
         if code not in {one[0] for one in _REFUSED}
     }
 
