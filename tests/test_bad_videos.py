@@ -30,9 +30,10 @@ from dsm.engine.bad_videos import LEDGER, BadVideos
 from dsm.engine.pretrain import PretrainConfig, pretrain
 from dsm.engine.run import DataConfig
 from dsm.errors import UserError
-from dsm.video.decode import frame_times, probe
+from dsm.video.decode import probe
 from dsm.video.ledger import judge, judge_all, read_ledger
 from dsm.video.source import VideoError
+from dsm.video.times import frame_times
 from dsm.video.write import write_video
 
 CLIP = ClipConfig(frames=4, stride=2, resize=32, size=32)

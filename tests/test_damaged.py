@@ -23,11 +23,12 @@ from dsm.datasets.reading_state import ReadingState
 from dsm.disturb.views import View
 from dsm.engine.bad_videos import LEDGER, BadVideos
 from dsm.video.convert import converter
-from dsm.video.decode import frame_times, read_frames
+from dsm.video.decode import read_frames
 from dsm.video.kept_open import close_kept
 from dsm.video.ledger import judge, read_ledger
 from dsm.video.pack import find_member
 from dsm.video.source import VideoError, open_video, video_stream
+from dsm.video.times import frame_times
 
 COUNT, LOST = 60, 30
 

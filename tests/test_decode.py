@@ -21,11 +21,13 @@ from dsm.datasets.lists import VideoList
 from dsm.datasets.reading import ClipConfig
 from dsm.errors import UserError
 from dsm.video import decode
-from dsm.video.convert import converter, frames_until_broken
-from dsm.video.decode import frame_times, probe, read_frames
+from dsm.video.convert import converter
+from dsm.video.decode import probe, read_frames
+from dsm.video.in_order import every_frame
 from dsm.video.ledger import judge_all
 from dsm.video.sampling import resample
 from dsm.video.source import EXTENSIONS, MissingVideoError, SlowVideoError, VideoError, open_video
+from dsm.video.times import frame_times
 
 COUNT = 50
 
@@ -91,7 +93,7 @@ KINDS: dict[str, tuple[str, str, dict[str, str]]] = {
 def everything(path: Path, short_side: int | None = None) -> np.ndarray:
     with open_video(path) as container:
         convert = converter(container, short_side)
-        return np.stack([convert(frame) for frame in frames_until_broken(container)])
+        return np.stack([convert(frame) for frame in every_frame(container)])
 
 
 def check_against_everything(path: Path, trials: int = 30) -> int:

@@ -171,9 +171,9 @@ def test_many_clips_of_a_video_are_read_some_at_a_time(video: Path, monkeypatch:
     clips = EvaluationClips(only_video(video), ClipConfig(frames=4, stride=1, resize=40, size=32), 7, 3)
     at_once = clips.sample(0)["clips"]
     monkeypatch.setattr(evaluation_clips, "CLIPS_A_PASS", 3)
-    passes, read = [], clips._reader.read
+    passes, read = [], clips.reader.read
     monkeypatch.setattr(
-        clips._reader, "read", lambda index, some: passes.append(len(some)) or read(index, some)
+        clips.reader, "read", lambda index, some: passes.append(len(some)) or read(index, some)
     )
     assert torch.equal(clips.sample(0)["clips"], at_once)
     assert passes == [3, 3, 1]

@@ -18,8 +18,8 @@ from dsm.datasets.reading import ClipConfig, Reader
 from dsm.disturb.temporal import TemporalMix
 from dsm.disturb.views import View
 from dsm.video.clock import parts_of, seconds_of
-from dsm.video.decode import continuous_parts, frame_times
 from dsm.video.sampling import at_rate, random_window, timed_windows, uniform_windows
+from dsm.video.times import continuous_parts, frame_times
 
 PAUSE = 7200_000
 TIMES = [*range(0, 1200, 40), *range(PAUSE, PAUSE + 2400, 40)]

@@ -24,7 +24,7 @@ FLOORS = [
     {"disturb"},
     {"modality"},
     {"augment", "models", "video"},
-    {"extras"},
+    {"extras", "notes"},
     {"cores", "errors", "files", "normalization", "signals", "version"},
 ]
 FLOOR_OF = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}

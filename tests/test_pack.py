@@ -18,10 +18,12 @@ from dsm.augment import LUMA
 from dsm.datasets.evaluation_clips import EvaluationClips
 from dsm.datasets.lists import VideoList, read_list, write_list
 from dsm.datasets.reading import ClipConfig
-from dsm.video.decode import frame_times, probe, read_frames
+from dsm.video.decode import probe, read_frames
 from dsm.video.ledger import judge
-from dsm.video.pack import find_member, in_pack, write_shard
+from dsm.video.pack import find_member, in_pack
+from dsm.video.packing import write_shard
 from dsm.video.source import MissingVideoError, VideoError
+from dsm.video.times import frame_times
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shutil
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,6 +103,41 @@ def is_dir(path: str | Path) -> bool:
 def is_file(path: str | Path) -> bool:
     """As :func:`is_dir`, of a file."""
     return os.path.isfile(path)  # noqa: PTH113
+
+
+_SYSTEM = frozenset(
+    ("__macosx", "$recycle.bin", "system volume information", "lost+found", "@eadir", "#recycle", "#snapshot",
+     "@recycle", "@recently-snapshot", "thumbs.db", "ehthumbs.db", "desktop.ini", "recycler",
+     "found.000", "__pycache__", "icon\r")
+)  # fmt: skip
+"""What systems, shared disks and tools leave in folders, in lower case; and whatever begins with a dot."""
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is never data."""
+    return name.startswith(".") or name.lower() in _SYSTEM
+
+
+def one_spelling(name: str) -> str:
+    """A name with its accents composed: e and an accent, or one letter, is the same to who reads it."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def as_spelled(path: Path) -> Path:
+    """A path as the disk spells it: é is one letter on one system, and e with an accent on another.
+
+    What is not there in any spelling comes back as it is.
+    """
+    if str(path).isascii() or os.path.lexists(path):
+        return path
+    found = Path(path.anchor)
+    for part in path.parts[1:] if path.anchor else path.parts:
+        spellings = (part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD")))
+        there = next((one for one in spellings if os.path.lexists(found / one)), None)
+        if there is None:
+            return path
+        found /= there
+    return found
 
 
 def printable(name: str) -> str:

@@ -42,8 +42,9 @@ VERBS = {
     ),
     "data convert": Verb(
         "dsm.commands.convert", "ConvertConfig", "convert",
-        "official annotation files of UCF101, HMDB51, Kinetics… -> lists",
+        "lists of other tools, official annotation files of UCF101, HMDB51, Kinetics… -> lists",
         (
+            "dsm data convert theirs.csv --columns path,label,start,end --out ours.txt",
             "dsm data convert ucf101 --annotations ucfTrainTestlist --videos UCF-101 --out lists/ucf101",
             "dsm data convert hmdb51 --annotations testTrainMulti_7030_splits --out lists/hmdb51",
         ),

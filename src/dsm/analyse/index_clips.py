@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from dsm.errors import UserError
 from dsm.evaluate.features import Features
-from dsm.video.decode import frame_times, probe, read_frames
+from dsm.files import as_spelled
+from dsm.video.decode import probe, read_frames
 from dsm.video.source import VideoError
+from dsm.video.times import frame_times
 
 FRAMES, SHORT_SIDE, SECONDS = 16, 112, 20.0
 """Of a clip to look at: its frames, their shorter side in pixels; and how long reading it may take."""
@@ -25,7 +27,7 @@ def file_of(features: Features, row: int) -> Path:
     """
     if "root" not in features.meta:
         raise UserError("the features do not say where their videos lie (meta.root); extract them again.")
-    return Path(str(features.meta["root"])) / features.paths[row]
+    return as_spelled(Path(str(features.meta["root"])) / features.paths[row])
 
 
 def clip_of(features: Features, row: int) -> NDArray[np.uint8]:

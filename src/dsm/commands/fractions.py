@@ -83,7 +83,7 @@ def sweep(config: FractionsConfig) -> list[Row]:
         config.out, "fractions.json", settings, what="a sweep",
         overwrite=config.overwrite, needed=needed(videos, tests, Path(config.weights)),
     )  # fmt: skip
-    write_classes(config.out, class_names(config.data.train.parent, int(videos.labels.max()) + 1))
+    write_classes(config.out, class_names(videos, int(videos.labels.max()) + 1))
 
     rows: list[Row] = []
     for fraction, part in parts.items():

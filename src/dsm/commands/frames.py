@@ -17,7 +17,7 @@ from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, lasting
 from dsm.engine.side_by_side import side_by_side
 from dsm.errors import UserError
-from dsm.video.frames import DAMAGED, place_of, write_frames
+from dsm.video.frames import DAMAGED, places_of, write_frames
 from dsm.video.source import VideoError
 
 LIST = "list.txt"
@@ -56,11 +56,8 @@ class FramesConfig:
 def frames(config: FramesConfig) -> None:
     """Write the frames of all videos, and a list of the folders; say what could not be read."""
     videos = read_list(config.videos, config.root)
-    folders = [config.out / place_of(path) for path in videos.paths]
-    first: dict[Path, str] = {}
-    for path, folder in zip(videos.paths, folders, strict=True):
-        if first.setdefault(folder, path) != path:
-            raise UserError(f"{first[folder]} and {path}: the frames of both would go to {folder}.")
+    folders = [config.out / place for place in places_of(videos.paths)]
+    first = dict(zip(folders, videos.paths, strict=True))
     for folder, path in first.items():
         if above := next((one for one in folder.parents if one in first), None):
             raise UserError(
@@ -72,7 +69,7 @@ def frames(config: FramesConfig) -> None:
         needed=needed(videos),
     )  # fmt: skip
     carry_classes(videos, config.out)
-    counts = np.zeros(len(videos), np.int64)
+    counts: dict[Path, int] = {}
     write = partial(
         write_frames,
         short_side=config.short_side,
@@ -80,16 +77,17 @@ def frames(config: FramesConfig) -> None:
         square=config.square,
         flow=config.flow,
     )
-    jobs = {place: (videos.file(place), folder) for place, folder in enumerate(folders)}
-    with progress("writing frames", len(videos)) as bar:
-        for done, (place, written) in enumerate(side_by_side(write, jobs, config.workers), start=1):
+    # A video that is listed twice is written once.
+    jobs = {folder: (videos.file(place), folder) for place, folder in enumerate(folders)}
+    with progress("writing frames", len(jobs)) as bar:
+        for done, (folder, written) in enumerate(side_by_side(write, jobs, config.workers), start=1):
             try:
-                counts[place] = written.result()
+                counts[folder] = written.result()
             except VideoError as error:
                 console.print(f"left out: {error}", style="yellow")
             bar.update(done)
-    tell_damaged({str(folder): _lost(folder) for folder in folders if (folder / DAMAGED).is_file()})
-    _write_list(config, videos, folders, counts)
+    tell_damaged({str(folder): _lost(folder) for folder in first if (folder / DAMAGED).is_file()})
+    _write_list(config, videos, folders, np.array([counts.get(folder, 0) for folder in folders]))
 
 
 def _lost(folder: Path) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import tyro
 
 from dsm.datasets.catalog import find_videos, index_folder
 from dsm.datasets.classes import CLASSES, read_classes, write_classes
-from dsm.datasets.lists import write_list
+from dsm.datasets.folders import find_parts
+from dsm.datasets.lists import ENDINGS, write_list
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_file
+from dsm.notes import some
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class IndexConfig:
     folder: tyro.conf.Positional[Path]
     """Where the videos are; sub-folders are searched."""
     out: Path
-    """List to write."""
+    """List to write; of folders train and val (or test) with those of the classes, OUT_train, OUT_val."""
     unlabelled: bool = False
     """Leave labels out; otherwise the first sub-folder is a video's class."""
     overwrite: bool = False
@@ -29,7 +32,10 @@ class IndexConfig:
 
 
 def index(config: IndexConfig) -> None:
-    """Write the list and, with labels, ``classes.txt`` beside it; say what was left out."""
+    """Write the list and, with labels, ``classes.txt`` beside it; say what was left out.
+
+    Folders train and val (or test) with those of the classes in them make a list each.
+    """
     claim_file(config.out, overwrite=config.overwrite)
     beside = config.out.parent
     beside.mkdir(parents=True, exist_ok=True)
@@ -38,16 +44,32 @@ def index(config: IndexConfig) -> None:
     if classes:
         console.print(f"labels as in {beside / CLASSES}")
     found = find_videos(config.folder)
+    parts = {} if config.unlabelled else find_parts(config.folder, found)
+    ending = config.out.suffix if config.out.suffix in ENDINGS else ""
+    stem = config.out.name.removesuffix(ending)
+    files = {name: config.out.with_name(f"{stem}_{part}{ending}") for name, part in parts.items()}
+    for file in files.values():
+        claim_file(file, overwrite=config.overwrite)
     with progress("looking into videos", len(found)) as bar:
         result = index_folder(
             config.folder, found, beside,
-            labelled=not config.unlabelled, classes=classes, on_progress=bar.update,
+            labelled=not config.unlabelled, classes=classes, level=1 if parts else 0, on_progress=bar.update,
         )  # fmt: skip
-    write_list(config.out, result.videos)
-    if result.classes:
-        write_classes(beside, result.classes)
     for reason in result.left_out:
         console.print(f"left out: {reason}", style="yellow")
+    if result.empty:
+        console.print(f"folders without a video that can be read: {some(result.empty)}", style="yellow")
+    if result.classes:
+        write_classes(beside, result.classes)
     kinds = f", {len(result.classes)} classes" if result.classes else ", unlabelled"
     left = f", {len(result.left_out)} left out" if result.left_out else ""
-    console.print(f"{config.out}: {len(result.videos)} videos{kinds}{left}")
+    if parts:
+        console.print(f"{config.folder}: {some(list(parts))} are parts of one data set; a list of each:")
+    for name, file in (files or {"": config.out}).items():
+        inside = [not name or path.relative_to(config.folder).parts[0] == name for path in result.found]
+        if not any(inside):
+            console.print(f"{config.folder / name}: holds no video that can be read", style="yellow")
+            continue
+        videos = result.videos.part(np.flatnonzero(inside), beside)
+        write_list(file, videos)
+        console.print(f"{file}: {len(videos)} videos{kinds}{left}")

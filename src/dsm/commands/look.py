@@ -18,6 +18,7 @@ from dsm.analyse.overlay import FORMATS, Colours, Looked, write_look
 from dsm.analyse.probes import PROBES, ProbeName, make_probe
 from dsm.commands.loading import LoadSettings
 from dsm.commands.look_score import score_list
+from dsm.datasets.lists import ENDINGS
 from dsm.datasets.reading import ClipChanges
 from dsm.engine.device import best_device
 from dsm.engine.progress import console
@@ -26,8 +27,6 @@ from dsm.errors import UserError
 from dsm.evaluate.results import seed_of
 from dsm.models.heads import Embedder
 from dsm.models.weights import load_weights
-
-LISTS = (".txt", ".csv", ".tsv")
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ class LookConfig:
                 )
         elif self.out.suffix not in FORMATS:
             raise UserError(f"{self.out}: --out must end in one of {', '.join(FORMATS)}.")
-        elif self.video.suffix.lower() in LISTS:
+        elif self.video.suffix.lower() in ENDINGS:
             raise UserError(f"{self.video}: is a list; give --score to measure it, or one of its videos.")
 
     @property

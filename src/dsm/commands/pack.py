@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,8 +17,10 @@ from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, lasting
 from dsm.engine.side_by_side import side_by_side
 from dsm.errors import UserError
-from dsm.video.frames import place_of
-from dsm.video.pack import SHARD, damaged_in, find_member, write_shard
+from dsm.video.frames import places_of
+from dsm.video.pack import SHARD, damaged_in, find_member
+from dsm.video.packing import write_shard
+from dsm.video.segments import file_of
 from dsm.video.source import VideoError
 
 LIST = "list.txt"
@@ -57,29 +58,30 @@ def pack(config: PackConfig) -> None:
     videos = read_list(config.videos, config.root)
     _claim(config, videos)
     carry_classes(videos, config.out)
-    names = [place_of(path).as_posix() for path in videos.paths]
-    name, count = Counter(names).most_common(1)[0]
-    if count > 1:
-        raise UserError(f"{videos.source}: {count} videos would all be called {name} in the pack.")
-    starts = range(0, len(videos), config.shard_videos)
+    names = [place.as_posix() for place in places_of(videos.paths)]
+    # A video that is listed twice is packed once, and listed twice.
+    first: dict[str, int] = {}
+    for place, name in enumerate(names):
+        first.setdefault(name, place)
+    once = list(first.values())
+    starts = range(0, len(once), config.shard_videos)
     shards = [config.out / f"shard-{number:05d}{SHARD}" for number in range(len(starts))]
-    parts = [list(range(start, min(start + config.shard_videos, len(videos)))) for start in starts]
+    parts = [once[start : start + config.shard_videos] for start in starts]
     jobs = {
         shard: (shard, [(names[i], videos.file(i)) for i in part], config.short_side, config.square)
         for shard, part in zip(shards, parts, strict=True)
         if not shard.with_suffix(".json").exists()
     }
-    done = len(videos) - sum(len(members) for _, members, *_ in jobs.values())
-    with progress("packing videos", len(videos), start=done) as bar:
+    done = len(once) - sum(len(members) for _, members, *_ in jobs.values())
+    with progress("packing videos", len(once), start=done) as bar:
         for shard, written in side_by_side(write_shard, jobs, config.workers):
             for reason in written.result().values():
                 console.print(f"left out: {reason}", style="yellow")
             done += len(jobs[shard][1])
             bar.update(done)
     tell_damaged({f"{shard}/{name}": told for shard in shards for name, told in damaged_in(shard).items()})
-    _write_list(
-        config, videos, [(shard, names[i]) for shard, part in zip(shards, parts, strict=True) for i in part]
-    )
+    shard_of = {names[i]: shard for shard, part in zip(shards, parts, strict=True) for i in part}
+    _write_list(config, videos, [(shard_of[name], name) for name in names])
 
 
 def _claim(config: PackConfig, videos: VideoList) -> None:
@@ -106,7 +108,8 @@ def _write_list(config: PackConfig, videos: VideoList, places: list[tuple[Path, 
     part = replace(videos.part(np.array(kept), config.out), paths=paths, frames=np.array(counts))
     write_list(config.out / LIST, part)
     size = sum(file.stat().st_size for file in config.out.glob(f"*{SHARD}")) / 2**20
-    before = sum(videos.file(index).stat().st_size for index in kept if videos.file(index).is_file()) / 2**20
+    files = {file_of(videos.file(index)) for index in kept}
+    before = sum(file.stat().st_size for file in files if file.is_file()) / 2**20
     times = f", {size / before:.1f} times the videos' own {before:.0f} MB" if before else ""
     console.print(f"{config.out / LIST}: {len(kept)} videos, {sum(counts)} frames, {size:.0f} MB{times}")
     if left := len(videos) - len(kept):

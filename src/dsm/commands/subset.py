@@ -17,6 +17,7 @@ from dsm.datasets.splits import subset
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError
+from dsm.video.segments import without_segment
 
 SHOWN = 10
 
@@ -67,7 +68,7 @@ class SplitConfig:
     """About how much is for testing, of the whole and of each class."""
     groups: Path | None = None
     """Table (.tsv, .csv: a header, path first, group last) of which videos belong together; they are never
-    parted. Left out, each video stands alone."""
+    parted. Left out, each file stands alone, with its segments."""
     group_regex: str = ""
     """The same by an expression that finds the group in a path."""
     seed: int = 0
@@ -86,7 +87,8 @@ def split_command(config: SplitConfig) -> None:
         claim_file(file, overwrite=config.overwrite)
     videos = read_list(config.videos, config.root)
     found = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
-    groups = list(videos.paths) if found is None else found
+    # Segments of one file show one place; a video that is listed twice is one.
+    groups = [without_segment(path) for path in videos.paths] if found is None else found
     test = split_by_group(groups, config.test_share, config.seed, videos.labels)
     carry_classes(videos, config.out)
     for file, chosen in zip(files, (~test, test), strict=True):

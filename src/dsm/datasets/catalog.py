@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from dsm.datasets.folders import NotTaken, sub_folders, walk_with_links
 from dsm.datasets.lists import UNKNOWN, UNLABELLED, VideoList, listable, read_list
 from dsm.errors import UserError
+from dsm.files import is_hidden, one_spelling
 from dsm.video.decode import probe
+from dsm.video.flow import PAIRS
 from dsm.video.folder import is_folder
-from dsm.video.series import PICTURE, pattern_of, series_in, the_one
+from dsm.video.segments import segment_of
+from dsm.video.series import PICTURE, Series, pattern_of, series_in, the_one
 from dsm.video.source import EXTENSIONS, VideoError, open_video
 
 # What lies beside videos and is none.
@@ -34,30 +38,24 @@ class Index:
     """Names of the labels; empty where unlabelled."""
     left_out: list[str]
     """A sentence for each file that looks like a video and is none."""
+    found: list[Path]
+    """Where the videos of the list were found."""
+    empty: list[str]
+    """Folders of classes without a video that can be read; they are no classes."""
 
 
 def are_frames(names: Sequence[str]) -> bool:
     """Whether a folder that holds these files is a video: numbered pictures, and no video beside them."""
-    pictures = sum(not name.startswith(".") and PICTURE.fullmatch(name) is not None for name in names)
+    pictures = sum(PICTURE.fullmatch(name) is not None for name in names)
     return pictures > 1 and not any(Path(name).suffix.lower() in EXTENSIONS - {".gif"} for name in names)
-
-
-def walk_with_links(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """As `os.walk`, through links to folders too, into each folder once."""
-    seen: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        yield place, folders, files
 
 
 def find_videos(folder: str | Path, *, only_by_name: bool = True) -> list[Path]:
     """All videos below a folder, sorted: files by their ending or content, and folders of frames.
 
     Of a folder that holds frames of several clips each is a video of its own, ``FOLDER/PREFIX*.jpg``.
+
+    Hidden and system files and folders are passed by; what is not taken is counted and told.
 
     Args:
         only_by_name: whether files whose ending says nothing must be such that FFmpeg can open.
@@ -69,18 +67,24 @@ def find_videos(folder: str | Path, *, only_by_name: bool = True) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder.")
     found = []
-    for place, folders, files in walk_with_links(folder):
+    not_taken = NotTaken(folder)
+    for place, folders, files in walk_with_links(folder, not_taken):
         if not folders and Path(place) != folder and are_frames(files):
-            found += _clips_in(Path(place), files)
+            clips, others = _clips_in(Path(place), files)
+            found += clips
+            not_taken.others.update(Path(name).suffix.lower() for name in others)
             continue
         for name in files:
             path = Path(place, name)
             suffix = path.suffix.lower()
             looks = suffix in EXTENSIONS
-            if not looks and suffix not in _OTHERS and not name.startswith("."):
+            if not looks and suffix not in _OTHERS:
                 looks = _opens(path) if only_by_name or not suffix else True
             if looks and path.is_file():
                 found.append(path)
+            else:
+                not_taken.others[suffix] += 1
+    not_taken.tell()
     if not found:
         endings = " ".join(sorted(EXTENSIONS))
         raise UserError(
@@ -90,10 +94,21 @@ def find_videos(folder: str | Path, *, only_by_name: bool = True) -> list[Path]:
     return sorted(found)
 
 
-def _clips_in(folder: Path, names: Sequence[str]) -> list[Path]:
-    """The videos in a folder of frames: the folder, or each of several clips in it by its own name."""
-    clips = the_one(series_in(names))
-    return [folder] if len(clips) == 1 else [folder / pattern_of(one) for one in clips]
+def _clips_in(folder: Path, names: Sequence[str]) -> tuple[list[Path], set[str]]:
+    """The videos in a folder of frames: the folder, or each of several clips in it by its own name.
+
+    Returns:
+        These, and the files there that are of none of them.
+    """
+    series = series_in(names)
+    clips = the_one(series)
+    taken = {name for one in series if one in clips or _is_flow(one) for name in one.names}
+    return [folder] if len(clips) == 1 else [folder / pattern_of(one) for one in clips], {*names} - taken
+
+
+def _is_flow(series: Series) -> bool:
+    """Whether it is saved flow, which is read beside colours."""
+    return any(series.prefix in pair for pair in PAIRS)
 
 
 def _opens(path: Path) -> bool:
@@ -128,14 +143,17 @@ def find_list(source: str | Path, root: str | Path | None = None) -> VideoList:
     source = Path(source)
     is_frames = False
     if source.is_dir():
-        children = list(source.iterdir())
+        children = [child for child in source.iterdir() if not is_hidden(child.name)]
         names = [child.name for child in children]
         is_frames = are_frames(names) and not any(child.is_dir() for child in children)
     if source.is_dir() and not is_frames:
         found, folder = find_videos(source), source
     elif is_frames:
-        found, folder = _clips_in(source, names), source.parent
-    elif source.suffix.lower() in EXTENSIONS or is_folder(source) or _binary(source):
+        not_taken = NotTaken(source)
+        (found, others), folder = _clips_in(source, names), source.parent
+        not_taken.others.update(Path(name).suffix.lower() for name in others)
+        not_taken.tell()
+    elif source.suffix.lower() in EXTENSIONS or segment_of(source) or is_folder(source) or _binary(source):
         found, folder = [source], source.parent
     else:
         return read_list(source, root)
@@ -151,6 +169,7 @@ def index_folder(
     *,
     labelled: bool = True,
     classes: Sequence[str] = (),
+    level: int = 0,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Index:
     """Make a list of videos, with their frames counted and labels from the first sub-folder.
@@ -158,30 +177,23 @@ def index_folder(
     Args:
         found: what :func:`find_videos` found in ``folder``.
         list_folder: where the list will lie; paths are written relative to it where they can be.
-        classes: the order that labels count in; empty for the sub-folders in order.
+        classes: the order that labels count in; empty for the sub-folders with a video that can be read.
+        level: which folder of a path is the class: 0 the first below ``folder``, 1 the one in that.
 
     Raises:
         UserError: labels are wanted and a video lies in no sub-folder, or in one
             that is none of ``classes``; or no file can be read.
     """
     folder, list_folder = Path(folder), Path(list_folder).absolute()
-    class_of = {path: path.relative_to(folder).parts[0] for path in found} if labelled else {}
-    if labelled:
-        bare = [path for path in found if path.parent == folder]
-        if bare:
-            raise UserError(
-                f"{bare[0]} lies in no sub-folder, so it has no label; sort the videos into one folder "
-                "a class, or use --unlabelled."
-            )
-    there = sorted(set(class_of.values()))
-    unknown = [name for name in there if classes and name not in classes]
-    if unknown:
+    # Of a name there are two spellings in bytes where letters have accents; it is one class.
+    known = [one_spelling(name) for name in classes]
+    class_of = {path: _class_of(path, folder, level) for path in found} if labelled else {}
+    if classes and (other := [path for path in found if class_of.get(path, known[0]) not in known]):
         raise UserError(
-            f"{folder / unknown[0]}: '{unknown[0]}' is none of the {len(classes)} known classes; where "
+            f"{other[0]}: '{class_of[other[0]]}' is none of the {len(classes)} known classes; where "
             "labels are to be numbered anew, remove classes.txt beside the list."
         )
-    classes = classes or there
-    paths, labels, frames, left_out = [], [], [], []
+    kept, paths, frames, left_out = [], [], [], []
     for done, path in enumerate(found, start=1):
         try:
             info = probe(path)
@@ -194,13 +206,39 @@ def index_folder(
         except UserError as error:
             left_out.append(str(error))
         else:
+            kept.append(path)
             paths.append(name)
-            labels.append(classes.index(class_of[path]) if labelled else UNLABELLED)
             frames.append(info.frames if labelled else UNKNOWN)  # unlabelled lists are bare paths
         on_progress(done)
     if not paths:
         raise UserError(
             f"{folder}: none of its {len(found)} video files can be read; the first: {left_out[0]}"
         )
+    there = {class_of[path] for path in kept} if labelled else set()
+    known = known or sorted(there)
+    labels = [known.index(class_of[path]) if labelled else UNLABELLED for path in kept]
     videos = VideoList(paths, np.array(labels, np.int64), np.array(frames, np.int64), root=list_folder)
-    return Index(videos, list(classes), left_out)
+    return Index(videos, list(classes) or known, left_out, kept, _empty_classes(folder, level, there))
+
+
+def _class_of(path: Path, folder: Path, level: int) -> str:
+    above = path.relative_to(folder).parts[:-1]
+    if len(above) <= level:
+        raise UserError(
+            f"{path} lies in no sub-folder, so it has no label; sort the videos into one folder "
+            "a class, or use --unlabelled."
+        )
+    return one_spelling(above[level])
+
+
+def _empty_classes(folder: Path, level: int, there: set[str]) -> list[str]:
+    """Folders of classes of which no video can be read."""
+    if not there:
+        return []
+    above = [folder / name for name in sub_folders(folder)] if level else [folder]
+    return [
+        str((place / name).relative_to(folder))
+        for place in above
+        for name in sub_folders(place)
+        if one_spelling(name) not in there
+    ]

@@ -35,13 +35,18 @@ def write_classes(folder: Path, names: Iterable[str]) -> None:
     write_text(folder / CLASSES, "".join(f"{name}\n" for name in names))
 
 
+def names_of(videos: VideoList) -> list[str]:
+    """What the labels of a list are called: by the list itself, or by ``classes.txt`` beside it."""
+    return list(videos.classes) or read_classes(Path(videos.source).parent)
+
+
 def carry_classes(videos: VideoList, folder: Path) -> None:
     """Take what a list's labels are called along to ``folder``, before a list of them is written there.
 
     Raises:
         UserError: other names lie there.
     """
-    names, there = read_classes(Path(videos.source).parent), read_classes(folder)
+    names, there = names_of(videos), read_classes(folder)
     if names and not there:
         write_classes(folder, names)
     elif names != there and videos.labelled:
@@ -51,10 +56,10 @@ def carry_classes(videos: VideoList, folder: Path) -> None:
         )
 
 
-def class_names(folder: Path | None, count: int) -> list[str]:
-    """Of labels 0 to ``count`` - 1: the names in a folder's ``classes.txt``, where it is known and has as
-    many; else the numbers."""
-    names = read_classes(folder) if folder else []
+def class_names(of: VideoList | Path | None, count: int) -> list[str]:
+    """Of labels 0 to ``count`` - 1: the names of a list, or in a folder's ``classes.txt``, where it is known
+    and has as many; else the numbers."""
+    names = names_of(of) if isinstance(of, VideoList) else read_classes(of) if of else []
     return names[:count] if len(names) >= count else [str(number) for number in range(count)]
 
 
@@ -67,7 +72,7 @@ def check_class_names(videos: VideoList, names: Sequence[str], of: str) -> None:
     Raises:
         UserError: ``classes.txt`` beside the list calls one of its labels otherwise.
     """
-    there = read_classes(Path(videos.source).parent)
+    there = names_of(videos)
     if list(names) == [str(number) for number in range(len(names))]:
         return  # it was trained on labels without names
     for label in np.unique(videos.labels).tolist():

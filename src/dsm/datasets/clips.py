@@ -66,7 +66,7 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
     ) -> None:
         self.videos, self.clip, self.augment, self.views, self.seed = videos, clip, augment, views, seed
         self.state = ReadingState(workers, len(videos))
-        self._reader = Reader(videos, clip, cache_mb, seconds, decoder)
+        self.reader = Reader(videos, clip, cache_mb, seconds, decoder)
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -105,10 +105,10 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
         """
         frames, stride = self.clip.frames_to_read, self.clip.stride
         # Nothing reaches over a gap in time: all that is drawn is drawn of one part.
-        begin, stop = random_part(self._reader.video(index), frames, stride, rng)
+        begin, stop = random_part(self.reader.video(index), frames, stride, rng)
         window = random_window(stop - begin, frames, stride, rng)
         draws = draw_views(self.views, self.augment, window, stop - begin, rng)
-        read = self._reader.read(index, [begin + draw.indices for draw in draws])
+        read = self.reader.read(index, [begin + draw.indices for draw in draws])
         clips = {
             view.name: at_pace(torch.from_numpy(crop(frames, self.clip.size, draw.corner)), draw.scale)
             for view, draw, frames in zip(self.views, draws, read, strict=True)
@@ -119,7 +119,7 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
         }
         return {
             "clips": clips, "parameters": parameters, "label": int(self.videos.labels[index]),
-            "damaged": self.state.damage(index, self._reader.damage(index)),
+            "damaged": self.state.damage(index, self.reader.damage(index)),
         }  # fmt: skip
 
 

@@ -15,6 +15,8 @@ _NEWLINE, _HASH, _MINUS, _ZERO = b"\n#-0"
 _BETWEEN = b" \t"
 _ENDS = b" \t\r"
 _DIGITS = 11
+MOST = 2**31 - 1
+"""The largest number of a list."""
 
 
 class Names(Sequence[str]):
@@ -26,6 +28,22 @@ class Names(Sequence[str]):
 
     def __init__(self, content: Bytes, starts: Places, stops: Places) -> None:
         self._content, self._starts, self._stops = content, starts, stops
+
+    @classmethod
+    def of(cls, strings: Sequence[str]) -> Names:
+        """Strings put into one buffer."""
+        texts = [string.encode() for string in strings]
+        stops = np.cumsum([len(text) for text in texts], dtype=np.int64)
+        content = np.frombuffer(b"".join(texts), np.uint8)
+        return cls(content, np.concatenate([[0], stops[:-1]]).astype(np.int64), stops)
+
+    def holding(self, character: str) -> list[int]:
+        """Places of strings that may hold an ASCII character; none of the others does."""
+        there = np.flatnonzero(self._content == ord(character))
+        if not len(there):
+            return []
+        places = np.searchsorted(self._starts, there, side="right") - 1
+        return np.unique(places[places >= 0]).tolist()
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -118,3 +136,27 @@ def last_integers(content: Bytes, starts: Places, stops: Places) -> Integers:
     plain &= (places > starts) & _is_one_of(content, places - 1, _BETWEEN)
     before = _trimmed(content, starts, places, _BETWEEN)
     return Integers(plain & (before > starts), values, before)
+
+
+def _last_number(text: str, *, signed: bool) -> tuple[str, int] | None:
+    """A text that ends in a field that is a whole number: what stands before it, and the number."""
+    before = text.rstrip("0123456789")
+    digits = text[len(before) :]
+    minus = "-" if signed and before.endswith("-") else ""
+    field = before.removesuffix(minus) if minus else before
+    name = field.rstrip(" \t")
+    if not digits or not name or name == field:
+        return None
+    return name, int(minus + digits) if len(digits) < 20 else MOST + 1
+
+
+def full(line: str) -> tuple[str, int, int] | None:
+    """`path label frames`, where a line is that."""
+    if (last := _last_number(line, signed=False)) and (label := _last_number(last[0], signed=True)):
+        return (*label, last[1])
+    return None
+
+
+def labelled(line: str) -> tuple[str, int] | None:
+    """`path label`, where a line is that; or more."""
+    return _last_number(line, signed=True)

@@ -62,7 +62,7 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         self.videos, self.clip, self.windows, self.corners = videos, clip, windows, CORNERS[crops]
         self.every, self.timed = every, timed or every > 0
         self.state, self.seconds = ReadingState(workers, len(videos)), seconds
-        self._reader = Reader(videos, clip, seconds=seconds)
+        self.reader = Reader(videos, clip, seconds=seconds)
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -86,8 +86,8 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
             VideoError: the video cannot be read.
         """
         clip = self.clip
-        video = self._reader.video(index)
-        times = self._reader.times(index) if self.timed else None
+        video = self.reader.video(index)
+        times = self.reader.times(index) if self.timed else None
         if self.every and times is not None:
             step = max(self.every, shown_seconds(video, times) / MOST_CLIPS)
             windows = timed_windows(video, clip.frames_to_read, clip.stride, times, step)
@@ -97,7 +97,7 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
             windows = uniform_windows(video, clip.frames_to_read, clip.stride, self.windows)
         seconds = np.repeat(_seconds(windows, times), len(self.corners), axis=0)
         clips = self._cut(index, windows)
-        damaged = self.state.damage(index, self._reader.damage(index))
+        damaged = self.state.damage(index, self.reader.damage(index))
         return {"index": index, "clips": clips, "seconds": seconds, "bad": [], "damaged": damaged}
 
     def around(self, index: int, moment: float) -> Tensor:
@@ -107,13 +107,13 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
             VideoError: the video cannot be read. UserError: it ends before, or does not say when.
         """
         file, clip = self.videos.file(index), self.clip
-        times = self._reader.times(index)
+        times = self.reader.times(index)
         if times is None:
             raise UserError(f"{file}: does not say when its frames are shown; leave --time out.")
         if not 0 <= moment <= times[-1]:
             raise UserError(f"{file}: has no second {moment:g}; --time is from 0 to {times[-1]:.1f}.")
         reach = span(clip.frames_to_read, clip.stride)
-        video = self._reader.video(index)
+        video = self.reader.video(index)
         middle = int(np.searchsorted(times, moment))
         parts = [(0, video)] if isinstance(video, int) else video
         # In a gap, the clip that ends before it or that begins after it, whichever frame is nearer.
@@ -128,7 +128,7 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         cut = []
         for first in range(0, len(windows), CLIPS_A_PASS):
             with self.state.noted(index):  # anew: a long video may take long
-                read = self._reader.read(index, list(windows[first : first + CLIPS_A_PASS]))
+                read = self.reader.read(index, list(windows[first : first + CLIPS_A_PASS]))
             cropped = [crop(frames, self.clip.size, corner) for frames in read for corner in self.corners]
             cut.append(torch.from_numpy(np.stack(cropped)))
         return torch.cat(cut) if len(cut) > 1 else cut[0]

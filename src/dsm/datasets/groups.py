@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dsm.errors import UserError
+from dsm.files import one_spelling
+from dsm.video.segments import without_segment
 
 UCF101_GROUP = r"v_(\w+_g\d+)_c\d+"
 """In UCF101, clips of one group show the same people in the same place."""
@@ -50,14 +52,18 @@ def read_groups(file: str | Path, paths: Sequence[str]) -> list[str]:
             rows = list(csv.reader(opened, delimiter="," if file.suffix.lower() == ".csv" else "\t"))
     except (UnicodeDecodeError, csv.Error):
         raise UserError(f"{file}: is no UTF-8 table of paths and groups.") from None
-    group_of = {row[0]: row[-1] for row in rows[1:] if len(row) > 1}
-    missing = [path for path in paths if path not in group_of]
+    # A table saved on another system may spell é otherwise.
+    group_of = {one_spelling(row[0]): row[-1] for row in rows[1:] if len(row) > 1}
+    # Segments belong where their file belongs.
+    named = [one_spelling(path) for path in paths]
+    named = [path if path in group_of else without_segment(path) for path in named]
+    missing = [path for path in named if path not in group_of]
     if missing:
         raise UserError(
             f"{file}: names no group for {missing[0]} (and {len(missing) - 1} others); "
             "its first column must hold the paths as the list writes them."
         )
-    return [group_of[path] for path in paths]
+    return [group_of[path] for path in named]
 
 
 def find_groups(paths: Sequence[str], *, file: Path | None, regex: str) -> list[str] | None:

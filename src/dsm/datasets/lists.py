@@ -2,7 +2,8 @@
 
 Fields are read from the right, so paths may hold spaces; a tab separates too. A line
 that begins with ``#`` is a comment; CRLF line ends and a BOM are accepted. Every line of a list
-has the same fields.
+has the same fields. A path may be a segment, ``FILE#START-END`` in seconds. Lists of other forms are
+recognised (``list_forms.py``).
 """
 
 from __future__ import annotations
@@ -16,15 +17,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.datasets.columns import Names, find_lines, last_integers
+from dsm.datasets.columns import MOST, Names, find_lines, last_integers
+from dsm.datasets.columns import full as _full
+from dsm.datasets.columns import labelled as _labelled
+from dsm.datasets.list_disk import ODD, Disk, names_video
+from dsm.datasets.list_forms import MARK, find_form
+from dsm.datasets.list_rows import read_rows, slashed, tell_odd
 from dsm.errors import UserError, has_control
-from dsm.files import write_text
-from dsm.video.source import EXTENSIONS
+from dsm.files import as_spelled, write_text
+from dsm.video.segments import file_of
 
 UNLABELLED = -1
 UNKNOWN = -1
-MOST = 2**31 - 1
 
+ENDINGS = (".txt", ".csv", ".tsv", ".lst", ".list", ".json", ".jsonl")
+"""What names of lists end in; whatever else follows a dot belongs to the name."""
 _COLUMNS = {3: "path label frames", 2: "path label", 1: "path"}
 _LONGEST = 8192
 """Bytes of a line: no path is longer, and blanks at its ends cost a look at all lines each."""
@@ -47,18 +54,20 @@ class VideoList:
     """Put before relative paths."""
     source: str = ""
     """The file it was read from, for messages."""
+    classes: tuple[str, ...] = ()
+    """What labels are called, where the list has names in their place; else ``classes.txt`` says."""
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def file(self, index: int) -> Path:
-        return self.root / self.paths[index]
+        return as_spelled(self.root / self.paths[index])
 
     def part(self, chosen: NDArray[np.int64], folder: Path) -> VideoList:
         """Some of the videos, for a list in ``folder``: there, paths mean what they mean here."""
         same_place = folder.absolute() == self.root.absolute()
         paths = [self.paths[place] if same_place else str(self.file(place).absolute()) for place in chosen]
-        return VideoList(paths, self.labels[chosen], self.frames[chosen], folder)
+        return VideoList(paths, self.labels[chosen], self.frames[chosen], folder, classes=self.classes)
 
     def digest(self, *, rooted: bool = True) -> str:
         """A fingerprint: of its folder, unless not ``rooted``, its paths, labels and frames."""
@@ -82,7 +91,7 @@ def needed(*read: VideoList | Path | None) -> Iterator[Path]:
     for one in read:
         if isinstance(one, VideoList):
             yield Path(one.source)
-            yield from map(one.file, range(len(one)))
+            yield from (file_of(one.file(place)) for place in range(len(one)))
         elif one is not None:
             yield one
 
@@ -92,36 +101,14 @@ def only_video(path: Path) -> VideoList:
     return VideoList([str(path)], np.array([UNLABELLED]), np.array([UNKNOWN]), Path(), source=str(path))
 
 
-def _last_number(text: str, *, signed: bool) -> tuple[str, int] | None:
-    """A text that ends in a field that is a whole number: what stands before it, and the number."""
-    before = text.rstrip("0123456789")
-    digits = text[len(before) :]
-    minus = "-" if signed and before.endswith("-") else ""
-    field = before.removesuffix(minus) if minus else before
-    name = field.rstrip(" \t")
-    if not digits or not name or name == field:
-        return None
-    return name, int(minus + digits) if len(digits) < 20 else MOST + 1
-
-
-def _full(line: str) -> tuple[str, int, int] | None:
-    """`path label frames`, where a line is that."""
-    if (last := _last_number(line, signed=False)) and (label := _last_number(last[0], signed=True)):
-        return (*label, last[1])
-    return None
-
-
-def _labelled(line: str) -> tuple[str, int] | None:
-    """`path label`, where a line is that; or more."""
-    return _last_number(line, signed=True)
-
-
 def _fields(line: str, columns: int, where: str) -> tuple[str, int, int]:
     """Path, label and frames of one line; ``where`` it stands is told when it is wrong."""
     full, labelled = _full(line), _labelled(line)
     # Read with so few columns, numbers would become part of the path.
     more = full if columns == 2 else full or labelled
-    wrong = bool(columns < 3 and more and _names_video(more[0]))
+    wrong = bool(columns < 3 and more and names_video(more[0]))
+    if columns == 3 and full and (more := _labelled(full[0])):
+        wrong = names_video(more[0])
     name, label, count = line, UNLABELLED, UNKNOWN
     if columns == 3 and full:
         name, label, count = full
@@ -133,43 +120,81 @@ def _fields(line: str, columns: int, where: str) -> tuple[str, int, int]:
         raise UserError(f"{where}: expected `{_COLUMNS[columns]}`, like the lines before, found `{line}`.")
     if has_control(name):
         raise UserError(f"{where}: the path holds a control character: {name!r}.")
-    if label < UNLABELLED:
-        raise UserError(f"{where}: the label {label} is below 0 (-1 means unlabelled).")
-    if label >= MOST_CLASSES or count > MOST:
-        raise UserError(f"{where}: a label is above {MOST_CLASSES - 1}, or a frame count above {MOST}.")
-    if columns == 3 and count < 1:
-        raise UserError(f"{where}: the video has {count} frames; remove the line.")
+    _check(label, count, where)
     return name, label, count
 
 
-def _names_video(text: str) -> bool:
-    return Path(text).suffix.lower() in EXTENSIONS
-
-
-def read_list(path: str | Path, root: str | Path | None = None) -> VideoList:
+def read_list(
+    path: str | Path,
+    root: str | Path | None = None,
+    columns: Sequence[str] = (),
+    names: Sequence[str] | None = None,
+) -> VideoList:
     """Read a list; its first line decides how many fields every line has.
+
+    A list of another form is read where only one reading fits, and it is told which.
 
     Args:
         path: the list file.
         root: folder put before relative paths; None for the list's own folder.
+        columns: what each of its columns means (``list_forms.COLUMNS``); empty to find out.
+        names: of the classes, where the list has names for labels; None for ``classes.txt`` beside it.
 
     Raises:
-        UserError: no such file, not one video in it, or a line that does not fit, by number.
+        UserError: no such file, not one video in it, a line that does not fit, by number, or a list that
+            can be read in two ways.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such list file. `dsm data index FOLDER --out LIST` makes one.")
     if root is not None and not Path(root).is_dir():
         raise UserError(f"{root}: no such folder, to put before the list's relative paths.")
-    # A BOM would be part of the first path.
+    text = _utf8(path)
+    folder, source = Path(root) if root is not None else path.parent, str(path)
+    disk = Disk(folder)
+    beside = path.parent / "classes.txt"
+    if names is None:
+        names = _stripped(beside.read_text("utf-8", "replace").split("\n")) if beside.is_file() else []
+    form = find_form(text, columns, disk, source)
+    if form is None:
+        found, labels, frames = _read_lines(text, source)
+        if not text.startswith(MARK.encode()):
+            found = slashed(found, disk, source)
+        videos = VideoList(found, labels, frames, folder, source)
+    else:
+        rows = read_rows(text.decode(), form, disk, source, names)
+        for label, count, number in zip(rows.labels, rows.frames, rows.numbers, strict=True):
+            _check(int(label), int(count), f"{source}, line {number}")
+        videos = VideoList(rows.paths, rows.labels, rows.frames, folder, source, tuple(rows.classes))
+    tell_odd(videos, disk, len(names), form)
+    return videos
+
+
+def _stripped(lines: list[str]) -> list[str]:
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _utf8(path: Path) -> bytes:
+    """A text file's content in UTF-8, without a BOM, which would be part of the first path."""
     text = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     try:
+        if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # as PowerShell writes
+            wide = text.decode("utf-16")
+            if any(character.isascii() for character in wide):
+                return wide.encode()
         text.decode()
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not a UTF-8 text file; a list names one video a line.") from None
-    names, labels, frames = _read_lines(text, str(path))
-    folder = Path(root) if root is not None else path.parent
-    return VideoList(names, labels, frames, folder, source=str(path))
+    return text
+
+
+def _check(label: int, count: int, where: str) -> None:
+    if label < UNLABELLED:
+        raise UserError(f"{where}: the label {label} is below 0 (-1 means unlabelled).")
+    if label >= MOST_CLASSES or count > MOST:
+        raise UserError(f"{where}: a label is above {MOST_CLASSES - 1}, or a frame count above {MOST}.")
+    if count < 1 and count != UNKNOWN:
+        raise UserError(f"{where}: the video has {count} frames; remove the line.")
 
 
 def _read_lines(text: bytes, source: str) -> tuple[Names, NDArray[np.int64], NDArray[np.int64]]:
@@ -202,7 +227,7 @@ def _read_lines(text: bytes, source: str) -> tuple[Names, NDArray[np.int64], NDA
     if columns > 1:
         labels, stops = field.values, field.before
         plain &= (labels >= UNLABELLED) & (labels < MOST_CLASSES)
-    if columns == 2:
+    if columns > 1:
         plain &= ~last_integers(content, lines.starts, stops).plain
     plain &= not _holds_control(text)
     # The others are looked at one by one; most of them are wrong.
@@ -244,7 +269,9 @@ def write_list(path: str | Path, videos: VideoList) -> None:
     # A path that ends in a number would be read as a label; said outright, there is none.
     labelled = bool((videos.labels != UNLABELLED).any())
     say_label = labelled or counted or any(map(_labelled, videos.paths))
-    lines = []
+    # What another form might be read into is said to be ours.
+    odd = any(ODD & set(name) or (not say_label and not names_video(name)) for name in videos.paths)
+    lines = [f"{MARK}\n"] if odd else []
     for name, label, count in zip(videos.paths, videos.labels, videos.frames, strict=True):
         fields = [listable(name)]
         if say_label:

@@ -68,6 +68,12 @@ class Batches:
         Raises:
             UserError: no readable video is found for a sample, or a worker is killed from outside.
         """
+        try:
+            yield from self._batches()
+        finally:
+            self.clips.reader.tell_counts()
+
+    def _batches(self) -> Iterator[dict[str, Any]]:
         lost: list[BadVideo] = []
         while self.order.start < self.order.stop:
             batches = _iterate(self._loader())

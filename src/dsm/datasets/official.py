@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from dsm.datasets.lists import UNKNOWN, UNLABELLED
 from dsm.errors import UserError
+from dsm.notes import note, some
 
 
 class Entry(NamedTuple):
@@ -44,6 +45,7 @@ PUBLISHED: dict[str, dict[str, int]] = {
     "hmdb51": {"train1": 3570, "test1": 1530, "train2": 3570, "test2": 1530, "train3": 3570, "test3": 1530,
                "classes": 51},
     "something-something-v1": {"train": 86017, "val": 11522, "test": 10930, "classes": 174},
+    "something-something-v2": {"train": 168913, "val": 24777, "test": 27157, "classes": 174},
     "diving48": {"train": 15027, "test": 1970, "classes": 48},
 }  # fmt: skip
 """How many videos each list is known to have. Kinetics' depend on when it was downloaded."""
@@ -59,15 +61,19 @@ def ucf101(folder: Path) -> Official:
         raise UserError(f"{folder / 'classInd.txt'}: expected `number name` a line.")
     classes = [fields[1] for fields in named]
     label_of = {name: label for label, name in enumerate(classes)}
-    lists = {}
+    lists, lacking = {}, []
     for split in (1, 2, 3):
         for kind in ("train", "test"):
             file = folder / f"{kind}list{split:02}.txt"
+            if not file.is_file():
+                lacking.append(file.name)
+                continue
             # A path ends with .avi; what follows is the label.
             paths = [line.split(".avi")[0] + ".avi" for line in _lines(file)]
             lists[f"{kind}{split}"] = [
                 Entry(path, _known(path.split("/")[0], label_of, file)) for path in paths
             ]
+    _tell_lacking(folder, lacking, lists)
     return Official(classes, lists, PUBLISHED["ucf101"])
 
 
@@ -92,6 +98,9 @@ def hmdb51(folder: Path) -> Official:
                 kind = "train" if part == "1" else "test"
                 path = f"{match[1]}/{name.strip()}"
                 lists[f"{kind}{match[2]}"].append(Entry(path, classes.index(match[1])))
+    lacking = [f"CLASS_test_split{split}.txt" for split in (1, 2, 3) if not lists[f"train{split}"]]
+    lists = {name: entries for name, entries in lists.items() if entries}
+    _tell_lacking(folder, lacking, lists)
     return Official(classes, lists, PUBLISHED["hmdb51"])
 
 
@@ -103,14 +112,14 @@ def kinetics(folder: Path) -> Official:
     """
     rows = []
     for file in sorted(folder.glob("*.csv")):
-        for row in _table(file, ("label", "youtube_id", "time_start", "time_end")):
+        for row in _table(file, ("youtube_id", "time_start", "time_end")):
             split = row.get("split") or file.stem.split("_")[-1]
             if not re.fullmatch(r"\w[\w-]*", split) or split in ("classes", "absent"):
                 raise UserError(f"{file}: '{split}' is no name of a split (train, validate, test).")
             rows.append((split, row))
     if not rows:
         raise UserError(f"{folder}: holds no csv file of Kinetics (train.csv, val.csv).")
-    classes = sorted({row["label"] for _, row in rows if row["label"]})
+    classes = sorted({row["label"] for _, row in rows if row.get("label")})
     label_of = {name: label for label, name in enumerate(classes)}
     lists: dict[str, list[Entry]] = {}
     for split, row in rows:
@@ -121,8 +130,9 @@ def kinetics(folder: Path) -> Official:
                 f"{folder}: time_start and time_end of {row['youtube_id']} are no numbers."
             ) from None
         name = f"{row['youtube_id']}_{start:06d}_{end:06d}.mp4"
-        label = label_of.get(row["label"], UNLABELLED)
-        place = row["label"].replace(" ", "_") if row["label"] else "unlabelled"
+        named = row.get("label") or ""  # the test's csv has no such column
+        label = label_of.get(named, UNLABELLED)
+        place = named.replace(" ", "_") if named else "unlabelled"
         lists.setdefault(split, []).append(Entry(f"{place}/{name}", label))
     known = min((400, 600, 700), key=lambda size: abs(size - len(classes)))
     return Official(classes, lists, {"classes": known})
@@ -136,24 +146,72 @@ def something_something_v1(folder: Path) -> Official:
     prefix = "something-something-v1"
     classes = _lines(folder / f"{prefix}-labels.csv")
     label_of = {name: label for label, name in enumerate(classes)}
-    lists = {}
+    lists, lacking = {}, []
     for name in ("train", "validation", "test"):
         file = folder / f"{prefix}-{name}.csv"
-        if name == "test" and not file.is_file():
+        if not file.is_file():
+            lacking.append(file.name)
             continue
         entries = []
         for line in _lines(file):
             number, _, text = line.partition(";")
             entries.append(Entry(number, _known(text, label_of, file) if text else UNLABELLED))
         lists["val" if name == "validation" else name] = entries
+    _tell_lacking(folder, lacking, lists)
     return Official(classes, lists, PUBLISHED["something-something-v1"])
+
+
+def something_something_v2(folder: Path) -> Official:
+    """Something-Something v2 (Mahdisoltani et al. 2018): ``labels.json`` (name -> number), ``train.json``,
+    ``validation.json``, ``test.json``: entries of ``id`` and ``template``; those of the test have no label.
+
+    A label is an entry's ``template``, whose brackets ``labels.json`` leaves out. Videos are ``ID.webm``.
+    Files are also found by the names that later downloads have, ``something-something-v2-train.json``;
+    ``test-answers.csv`` (a line ``ID;LABEL``) labels the test.
+    """
+
+    def official(name: str) -> Path:
+        files = [folder / f"{prefix}{name}" for prefix in ("", "something-something-v2-")]
+        return next((file for file in files if file.is_file()), files[0])
+
+    numbers = _json(official("labels.json"), dict)
+    try:
+        named = sorted((int(number), name) for name, number in numbers.items())
+    except (TypeError, ValueError):
+        named = []
+    if [number for number, _ in named] != list(range(len(named))) or not named:
+        raise UserError(f"{official('labels.json')}: expected names of labels with their numbers, from 0 on.")
+    classes = [name for _, name in named]
+    label_of = {name: label for label, name in named}
+    answers = official("test-answers.csv")
+    told = dict(line.split(";", 1) for line in _lines(answers) if ";" in line) if answers.is_file() else {}
+    lists, lacking = {}, []
+    for name in ("train", "validation", "test"):
+        file = official(f"{name}.json")
+        if not file.is_file():
+            lacking.append(file.name)
+            continue
+        entries = []
+        for row in _json(file):
+            if not isinstance(row, dict) or "id" not in row:
+                raise UserError(f"{file}: expected entries with id and template.")
+            text = row.get("template") or told.get(str(row["id"]), "")
+            label = _known(re.sub(r"[\[\]]", "", str(text)), label_of, file) if text else UNLABELLED
+            entries.append(Entry(f"{row['id']}.webm", label))
+        lists["val" if name == "validation" else name] = entries
+    _tell_lacking(folder, lacking, lists)
+    return Official(classes, lists, PUBLISHED["something-something-v2"])
 
 
 def diving48(folder: Path) -> Official:
     """Diving48 V2 (Li et al. 2018): ``Diving48_V2_train.json``, ``…_test.json``, ``Diving48_vocab.json``."""
     lists = {}
+    lacking = []
     for name in ("train", "test"):
         file = folder / f"Diving48_V2_{name}.json"
+        if not file.is_file():
+            lacking.append(file.name)
+            continue
         try:
             lists[name] = [
                 Entry(f"{row['vid_name']}.mp4", int(row["label"]), int(row["end_frame"]) or UNKNOWN)
@@ -161,6 +219,7 @@ def diving48(folder: Path) -> Official:
             ]
         except (KeyError, TypeError, ValueError):
             raise UserError(f"{file}: expected entries with vid_name, label, end_frame.") from None
+    _tell_lacking(folder, lacking, lists)
     if not any(lists.values()):
         raise UserError(f"{folder}: the annotation files of Diving48 name no video.")
     vocabulary = folder / "Diving48_vocab.json"
@@ -177,6 +236,7 @@ OFFICIAL: dict[str, Callable[[Path], Official]] = {
     "hmdb51": hmdb51,
     "kinetics": kinetics,
     "something-something-v1": something_something_v1,
+    "something-something-v2": something_something_v2,
     "diving48": diving48,
 }
 """What reads the annotation files of a data set, by name."""
@@ -203,14 +263,26 @@ def _table(file: Path, columns: Iterable[str]) -> Iterator[dict[str, str]]:
         yield row
 
 
-def _json(file: Path) -> list[Any]:
+def _json(file: Path, kind: type = list) -> Any:
     try:
         rows = json.loads(_text(file))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file}: is no JSON ({error}).") from None
-    if not isinstance(rows, list):
-        raise UserError(f"{file}: expected a JSON list.")
+    if not isinstance(rows, kind):
+        raise UserError(f"{file}: expected a JSON {'list' if kind is list else 'object'}.")
     return rows
+
+
+def _tell_lacking(folder: Path, lacking: list[str], lists: dict[str, list[Entry]]) -> None:
+    """What is there is converted, what is not is told.
+
+    Raises:
+        UserError: nothing is there.
+    """
+    if not lists:
+        raise UserError(f"{folder / lacking[0]}: no such annotation file, nor {some(lacking[1:])}.")
+    if lacking:
+        note(f"{folder}: not there, so not converted: {some(lacking, 6)}")
 
 
 def _known(name: str, label_of: dict[str, int], file: Path) -> int:

@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 from dsm.datasets.lists import UNKNOWN, VideoList
 from dsm.errors import UserError
 from dsm.modality import MODALITIES, ModalityName
+from dsm.notes import note
 from dsm.video.cache import FrameCache
 from dsm.video.clock import Part
 from dsm.video.damage import noted
-from dsm.video.decode import Decoder, continuous_parts, frame_times, probe
+from dsm.video.decode import Decoder, known_frames, probe
 from dsm.video.flow import compute_flow, read_saved_flow, saved_flow
 from dsm.video.folder import is_folder
 from dsm.video.sampling import Indices, Resampled, Video, at_rate
+from dsm.video.segments import segment_of
 from dsm.video.source import Deadline, VideoError
+from dsm.video.times import continuous_parts, frame_times
 
 Frames = NDArray[Any]
 LARGEST = 65536
@@ -119,8 +122,8 @@ class Reader:
     ) -> None:
         self._videos, self._clip, self._seconds = videos, clip, seconds
         self._cache = FrameCache(cache_mb, seconds, decoder)
-        # Of videos of which the list says nothing, 0 before they are counted: seen from all loader processes,
-        # as to count one its whole file is read.
+        # Of the files, 0 before they are counted: seen from all loader processes, as to count one its whole
+        # file is read where the list says nothing.
         self._counts = torch.zeros(len(videos), dtype=torch.int32)
         self._counts.share_memory_()  # type: ignore[no-untyped-call]
         # So too which videos are known to have no gap in time; the parts of those that have are few.
@@ -185,8 +188,23 @@ class Reader:
         in_file = self._places(index)[wanted] if self._clip.fps else wanted
         last = int(self._places(index)[-1]) + 1 if self._clip.fps else self.total(index)
         frames = self._cache.read(file, in_file, self._clip.resize, last)
+        if not self._counts[index] and self._videos.frames[index] != UNKNOWN:
+            self._counts[index] = known_frames(file)
         read = [frames[place] for place in np.split(places, len(clips))]
         return [compute_flow(one).transpose(0, 2, 3, 1) for one in read] if flow else read
+
+    def tell_counts(self) -> None:
+        """Say of how many of the videos that were read the list has another count than their files."""
+        said, there = self._videos.frames, self._counts.numpy()
+        wrong = np.flatnonzero((said != UNKNOWN) & (there > 0) & (abs(said - there) > 1))
+        if len(wrong):
+            first = wrong[0]
+            note(
+                f"{self._videos.source}: {len(wrong)} of the {(there > 0).sum()} videos that were read "
+                f"have another number of frames than the list says: {self._videos.paths[first]} has "
+                f"{there[first]}, not {said[first]}; `dsm data check LIST --clean NEW.txt` counts them anew",
+                about=f"frames of {self._videos.source}",
+            )
 
     def times(self, index: int) -> NDArray[np.float64] | None:
         """When each of a video's frames is shown, in seconds from the first; None where it does not say."""
@@ -208,7 +226,8 @@ class Reader:
 def _at_rate(path: Path, fps: float) -> Resampled:
     times = frame_times(path)
     try:
-        return at_rate(times, fps)
+        # A segment's own times may be too few to tell what is a gap in its file's.
+        return at_rate(times, fps, continuous_parts(path) if segment_of(path) else None)
     except VideoError as error:  # which does not know the file
         raise VideoError(f"{path}: {error}") from None
 

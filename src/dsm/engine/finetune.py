@@ -92,7 +92,7 @@ def build_trainer(config: FinetuneConfig) -> Trainer:
         "method": "linear-probe" if config.head.linear_probe else "finetune",
         **about,
         "clip": plain(config.clip),
-        "classes": class_names(config.data.train.parent, len(counts)),
+        "classes": class_names(videos, len(counts)),
     }
     watch = None
     if tests is not None:
@@ -122,7 +122,7 @@ def read_lists(data: FinetuneData) -> tuple[VideoList, VideoList | None]:
         return videos, None
     tests, classes = read_list(data.test, data.root), int(videos.labels.max()) + 1
     check_labels(tests, classes)
-    check_class_names(tests, class_names(data.train.parent, classes), str(data.train))
+    check_class_names(tests, class_names(videos, classes), str(data.train))
     return videos, tests
 
 

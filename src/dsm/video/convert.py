@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -10,7 +9,6 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from dsm.video.in_order import every_frame
 from dsm.video.source import MAX_PIXELS, video_stream
 
 if TYPE_CHECKING:
@@ -71,8 +69,3 @@ def converter(container: InputContainer, short_side: int | None, *, square: bool
     """What turns the frames of an open video to RGB of one size."""
     codec = video_stream(container).codec_context
     return Converter(short_side, codec.width, codec.height, square=square)
-
-
-def frames_until_broken(container: InputContainer) -> Iterator[VideoFrame]:
-    """A picture for every number, up to where nothing more can be decoded (:func:`every_frame`)."""
-    yield from every_frame(container)

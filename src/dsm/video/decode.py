@@ -7,37 +7,24 @@ whichever way it is reached: from a keyframe (``keyframes.py``), or by decoding 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsm.errors import UserError
-from dsm.video.clock import Part, parts_of, seconds_of
 from dsm.video.convert import Converter, converter
 from dsm.video.damage import Damage, note
 from dsm.video.folder import frame_files, is_folder, read_pictures
 from dsm.video.in_order import every_frame
 from dsm.video.kept_open import kept_open
-from dsm.video.keyframes import Untrusted, frames_by_keyframes, timeline
-from dsm.video.pack import find_member, in_pack, packed_times, read_packed
-from dsm.video.source import (
-    Deadline,
-    MissingVideoError,
-    Source,
-    VideoError,
-    name_of,
-    open_video,
-    read_packets,
-    video_stream,
-)
+from dsm.video.keyframes import Untrusted, counted, frames_by_keyframes
+from dsm.video.pack import find_member, in_pack, read_packed
+from dsm.video.segments import segment_of
+from dsm.video.source import Deadline, Source, VideoError, name_of, open_video, video_stream
+from dsm.video.times import segment_frames, shown_packets
 from dsm.video.torchcodec import read_by_torchcodec
-
-if TYPE_CHECKING:
-    from av.container import InputContainer
-
 
 Decoder = Literal["pyav", "torchcodec", "torchcodec-cuda"]
 
@@ -59,6 +46,8 @@ def probe(source: Source) -> VideoInfo:
     Raises:
         VideoError: the video is missing, is none, or cannot be read.
     """
+    if part := segment_of(source):
+        return replace(probe(part.file), frames=len(segment_frames(part)))
     if is_folder(source):
         files = frame_files(source)
         height, width = read_pictures(files[:1], None, Deadline(source, None))[0].shape[:2]
@@ -68,7 +57,9 @@ def probe(source: Source) -> VideoInfo:
         return VideoInfo(member.frames, member.width, member.height, member.fps)
     with open_video(source) as container:
         stream = video_stream(container)
-        return VideoInfo(len(_shown(container)), stream.width, stream.height, float(stream.average_rate or 0))
+        return VideoInfo(
+            len(shown_packets(container)), stream.width, stream.height, float(stream.average_rate or 0)
+        )
 
 
 def read_frames(
@@ -81,7 +72,8 @@ def read_frames(
     """Decode the frames with the given numbers.
 
     Args:
-        source: a video file, the content of one, a folder of frames, or a video in a pack.
+        source: a video file, the content of one, a folder of frames, a video in a pack, or a segment
+            (``FILE#START-END``, in seconds) of one.
         indices: frame numbers >= 0, in any order, repeats allowed. A number past the end counts
             on from the beginning, as if the video played in a loop: headers promise more frames
             than there are, and short videos must fill a clip.
@@ -95,46 +87,65 @@ def read_frames(
     Raises:
         VideoError: the file is missing, holds no video, no frame of it can be decoded, or not in time.
     """
-    wanted = sorted({int(index) for index in indices})
-    if not wanted or wanted[0] < 0:
+    numbers = np.asarray(indices, np.int64)
+    if not len(numbers) or numbers.min() < 0:
         raise ValueError("indices must be one frame number >= 0 or more.")
+    file, inside = source, None
+    if part := segment_of(source):
+        file, inside = part.file, segment_frames(part)
+        numbers = inside.start + numbers % len(inside)
     deadline = Deadline(source, seconds)
-    if is_folder(source):
-        files = frame_files(source)
-        places, back = np.unique(np.asarray(indices) % len(files), return_inverse=True)
+    if is_folder(file):
+        files = frame_files(file)
+        places, back = np.unique(numbers % len(files), return_inverse=True)
         return np.stack(read_pictures([files[place] for place in places], short_side, deadline))[back]
-    if packed := in_pack(source):
-        return read_packed(*packed, np.asarray(indices), short_side)
+    if packed := in_pack(file):
+        return read_packed(*packed, numbers, short_side)
     if decoder != "pyav":
-        with open_video(source):  # refuses what is not to be opened, and says why
+        with open_video(file):  # refuses what is not to be opened, and says why
             pass
-        return read_by_torchcodec(source, np.asarray(indices), short_side, cuda=decoder == "torchcodec-cuda")
+        return read_by_torchcodec(file, numbers, short_side, cuda=decoder == "torchcodec-cuda")
     images: dict[int, NDArray[np.uint8]] = {}
-    total = None
+    wanted = np.unique(numbers).tolist()
     try:
-        with kept_open(source) as video:
+        with kept_open(file) as video:
             convert = Converter(short_side, *video.size)
-            for number, frame in frames_by_keyframes(video, source, wanted, deadline):
+            for number, frame in frames_by_keyframes(video, file, wanted, deadline):
                 images[number] = convert(frame)
     except Untrusted:
-        images, total = _decode_in_order(source, set(wanted), short_side, deadline)
+        images, total = _decode_in_order(source, file, inside, set(wanted), short_side, deadline)
         if total is not None:  # the video ended before the last wanted frame
-            missing = {index % total for index in wanted} - images.keys()
+            begin, stop = (inside.start, min(inside.stop, total)) if inside else (0, total)
+            if stop <= begin:
+                raise VideoError(
+                    f"{name_of(source)}: its file can be decoded up to frame {total} only."
+                ) from None
+            numbers = begin + (numbers - begin) % (stop - begin)
+            missing = set(numbers.tolist()) - images.keys()
             if missing:
-                more, _ = _decode_in_order(source, missing, short_side, deadline)
+                more, _ = _decode_in_order(source, file, inside, missing, short_side, deadline)
                 images |= more
-    return np.stack([images[int(index) if total is None else int(index) % total] for index in indices])
+    return np.stack([images[number] for number in numbers.tolist()])
 
 
 def _decode_in_order(
-    source: Source, wanted: set[int], short_side: int | None, deadline: Deadline
+    source: Source,
+    file: Source,
+    inside: range | None,
+    wanted: set[int],
+    short_side: int | None,
+    deadline: Deadline,
 ) -> tuple[dict[int, NDArray[np.uint8]], int | None]:
-    """Wanted frames by number, and how many there are, if the end was reached first."""
+    """Wanted frames by number, and how many there are, if the end was reached first.
+
+    Args:
+        source: what is read. file: where it lies. inside: the numbers of a segment there.
+    """
     images: dict[int, NDArray[np.uint8]] = {}
     last = max(wanted)
     count = 0
     damage = Damage()
-    with open_video(source) as container:
+    with open_video(file) as container:
         convert = converter(container, short_side)
         for count, frame in enumerate(every_frame(container, damage), start=1):
             deadline.check()
@@ -142,65 +153,22 @@ def _decode_in_order(
                 images[count - 1] = convert(frame)
             if count > last:
                 break
-    note(source, damage, "the first " if count > last else "")
+    whole = count <= last or (inside is not None and count >= inside.stop)
+    note(source, damage.inside(inside) if inside else damage, "" if whole else "the first ")
     if count == 0:
         raise VideoError(f"{name_of(source)}: not one frame can be decoded.")
     return images, None if count > last else count
 
 
-def _shown(container: InputContainer) -> list[int | None]:
-    """When each packet that gives a frame is shown, in the order of the file and its ticks."""
-    packets = read_packets(container, lambda error: None)
-    found = [(packet.pts, packet.dts) for packet in packets if not packet.is_discard]
-    # An avi says only when frames are decoded.
-    by_dts = any(pts is None for pts, _ in found)
-    return [dts if by_dts else pts for pts, dts in found]
-
-
-def frame_times(source: Source) -> NDArray[np.float64]:
-    """When each frame is shown, in seconds from the first: (frames,), rising.
-
-    Frames of which the file does not say so are spread evenly by its mean rate.
-
-    Raises:
-        VideoError: as :func:`probe`; or it is a folder of frames, or says nothing of its rate.
-    """
+def known_frames(source: Source) -> int:
+    """How many frames a video has that was read, where that takes no other look into its file; else 0."""
+    if part := segment_of(source):
+        return len(segment_frames(part))
     if is_folder(source):
-        raise VideoError(f"{name_of(source)}: a folder of frames does not say how fast they follow.")
+        return len(frame_files(source))
     if packed := in_pack(source):
-        return packed_times(*packed)
-    with open_video(source) as container:
-        stream = video_stream(container)
-        shown = _shown(container)
-        if not shown:
-            raise VideoError(f"{name_of(source)}: holds no frame.")
-        found = seconds_of(shown, float(stream.time_base or 0), float(stream.average_rate or 0))
-        if found is None:
-            raise VideoError(f"{name_of(source)}: does not say how fast its frames follow.")
-        return found
-
-
-def continuous_parts(source: Source) -> list[Part] | None:
-    """The parts of a video between gaps in its time, by frame numbers; None where there is no gap.
-
-    A video that says nothing of time has none.
-
-    Raises:
-        VideoError: as :func:`probe`.
-    """
-    if is_folder(source):
-        return None
-    if not in_pack(source):
-        with suppress(Untrusted), kept_open(source, reads=False) as video:
-            if timeline(video.container, source).steady:
-                return None
-    try:
-        found = parts_of(frame_times(source))
-    except MissingVideoError:
-        raise
-    except VideoError:  # which is told when it is read
-        return None
-    return found if len(found) > 1 else None
+        return find_member(*packed).frames
+    return counted(source)
 
 
 def read_clip(

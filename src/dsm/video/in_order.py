@@ -53,9 +53,8 @@ def frames_in_order(
                 numbers.fail()
             continue
         for frame in frames:
-            before = numbers.last
             number = numbers.next(frame)
-            damage.decoded(frame, number - before - 1, late=packet is None)
+            damage.decoded(frame, number, late=packet is None)
             yield number, frame
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dsm.video.segments import file_of
 from dsm.video.source import Source, open_video, video_stream
 
 if TYPE_CHECKING:
@@ -90,12 +91,14 @@ def close_kept(down_to: int = 0) -> None:
 def facts_of(source: Source) -> Facts | None:
     """Path, process, size and time of change; None for a video in memory, and where no file is.
 
+    Of a segment its own name, and what else its file has.
+
     The process, because after a fork two would share their place in an open file.
     """
     if isinstance(source, bytes):
         return None
     try:
-        found = Path(source).stat()
+        found = file_of(Path(source)).stat()
     except OSError:
         return None
     return os.path.abspath(source), os.getpid(), found.st_size, found.st_mtime_ns

@@ -107,6 +107,12 @@ def _find(container: InputContainer, source: Source, facts: Facts | None) -> Tim
     return _scan(source) if container.format.name in _SCANNED and facts else None
 
 
+def counted(source: Source) -> int:
+    """Frames of a file whose keyframes were found; 0 where they were not."""
+    found = _timelines.get(facts_of(source))
+    return found.packets if found else 0
+
+
 def _scan(source: Source) -> Timeline | None:
     """A look at all packets."""
     errors: list[Exception] = []

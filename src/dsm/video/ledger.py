@@ -11,7 +11,8 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from pebble import ProcessExpired, ProcessPool
@@ -24,6 +25,7 @@ from dsm.video.decode import probe, read_frames
 from dsm.video.folder import frame_files, is_folder, read_pictures
 from dsm.video.in_order import every_frame
 from dsm.video.pack import in_pack
+from dsm.video.segments import file_of, segment_of
 from dsm.video.source import (
     READING_TIME,
     Deadline,
@@ -34,6 +36,7 @@ from dsm.video.source import (
     open_video,
     video_stream,
 )
+from dsm.video.times import changed, segment_frames
 
 USABLE: tuple[VerdictName, ...] = ("ok", "short", "truncated", "damaged")
 """Those of which frames can be had."""
@@ -66,9 +69,8 @@ def judge(path: str | Path, clip_frames: int = 1) -> Verdict:
         clip_frames: frames below which a video is short.
     """
     begun = time.monotonic()
-    look = _judge_folder if is_folder(path) else _judge_packed if in_pack(path) else _judge_file
     try:
-        found = look(Path(path))
+        found = _judge_segment(Path(path)) if segment_of(path) else _decode_all(Path(path))[0]
     except VideoError as error:
         found = Verdict("", error.verdict, reason=str(error).removeprefix(f"{path}: "))
     return _finished(found, str(path), clip_frames, time.monotonic() - begun)
@@ -82,7 +84,11 @@ def _finished(found: Verdict, path: str, clip_frames: int, seconds: float) -> Ve
     return Verdict(**facts)
 
 
-def _judge_file(path: Path) -> Verdict:
+def _decode_all(path: Path) -> tuple[Verdict, Damage]:
+    """Of a video that is no segment: how it is judged, and what is damaged."""
+    if is_folder(path) or in_pack(path):
+        found = _judge_folder(path) if is_folder(path) else _judge_packed(path)
+        return found, Damage(frames=found.frames, count=found.frames)
     damage = Damage()
     count = 0
     with open_video(path) as container:
@@ -105,9 +111,45 @@ def _judge_file(path: Path) -> Verdict:
     verdict: VerdictName = "damaged" if damage.found else "truncated" if reasons else "ok"
     if not reasons and promised != count and promised:
         reasons.append(f"its header says {promised} frames")
-    return Verdict(
+    found = Verdict(
         "", verdict, damage.frames, header, width, height, fps, reason="; ".join(reasons), numbers=count
     )
+    return found, damage
+
+
+def _judge_segment(path: Path) -> Verdict:
+    """Of a segment counts what is its own of what is found in its file."""
+    part = segment_of(path)
+    assert part is not None
+    file, damage = _decode_once(part.file, changed(part.file))
+    if file.verdict not in USABLE:
+        return file
+    inside = segment_frames(part)
+    own = damage.inside(inside)
+    if own.frames < 1:
+        why = own.told() or f"its file can be decoded up to frame {damage.count} only"
+        raise VideoError(f"{path}: not one frame can be decoded: {why}.")
+    reasons = [own.told()] if own.found else []
+    if own.breaks_off or len(inside) - own.count > 1:
+        reasons.append(f"its file breaks off after frame {damage.count}")
+    verdict: VerdictName = "damaged" if own.found else "truncated" if reasons else "ok"
+    return replace(
+        file,
+        verdict=verdict,
+        frames=own.frames,
+        header_frames=len(inside),
+        reason="; ".join(reasons),
+        numbers=own.count,
+    )
+
+
+@lru_cache(maxsize=64)
+def _decode_once(file: Path, when: int) -> tuple[Verdict, Damage]:
+    """As :func:`_decode_all`, once for all segments of a file; what cannot be read is judged too."""
+    try:
+        return _decode_all(file)
+    except VideoError as error:
+        return Verdict("", error.verdict, reason=str(error).removeprefix(f"{file}: ")), Damage()
 
 
 def _judge_folder(path: Path) -> Verdict:
@@ -187,7 +229,7 @@ def judge_all(
 def _size(path: str | Path) -> int:
     """Bytes of a video file; 0 of what is none."""
     try:
-        return Path(path).stat().st_size
+        return file_of(Path(path)).stat().st_size
     except (OSError, ValueError):
         return 0
 

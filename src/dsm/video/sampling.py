@@ -50,13 +50,13 @@ class Resampled(NamedTuple):
     """Its parts between gaps in time, by new numbers."""
 
 
-def at_rate(times: Times, fps: float) -> Resampled:
-    """As :func:`resample`, with times and parts."""
+def at_rate(times: Times, fps: float, known: Sequence[Part] | None = None) -> Resampled:
+    """As :func:`resample`, with times and parts; ``known``: the parts between gaps, where these are known."""
     pieces: list[Indices] = []
     moments: list[Times] = []
     parts: list[Part] = []
     done = 0
-    for begin, stop in parts_of(times):
+    for begin, stop in known or parts_of(times):
         shown = times[begin:stop] - times[begin]
         # The last frame stays as long as the mean one.
         length = shown[-1] * len(shown) / max(len(shown) - 1, 1)

@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from dsm.files import is_hidden
+
 PICTURE = re.compile(r"(.*?)(\d+)\.(jpe?g|png|webp|bmp|tiff?)", re.IGNORECASE)
 """A numbered picture: what stands before its number, the number, the ending."""
 # A time at the end of a name: of the day, with or without the date, seconds since 1970, or whole seconds.
@@ -45,7 +47,7 @@ def series_in(names: Iterable[str]) -> list[Series]:
     """All series among the names of files, in the order of their prefixes."""
     groups: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for name in names:
-        if not name.startswith(".") and (match := PICTURE.fullmatch(name)):
+        if not is_hidden(name) and (match := PICTURE.fullmatch(name)):
             groups.setdefault((match[1], match[3].lower()), []).append((int(match[2]), name))
     timed: dict[tuple[str, str], list[tuple[float, list[str]]]] = {}
     found: list[Series] = []

@@ -1,0 +1,128 @@
+"""When the frames of a video are shown: of files, packs and segments of them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from dsm.video.clock import Part, Times, parts_of, seconds_of
+from dsm.video.folder import is_folder
+from dsm.video.kept_open import kept_open
+from dsm.video.keyframes import Untrusted, timeline
+from dsm.video.pack import in_pack, packed_times
+from dsm.video.segments import Segment, frames_between, segment_of
+from dsm.video.source import (
+    MissingVideoError,
+    Source,
+    VideoError,
+    name_of,
+    open_video,
+    read_packets,
+    video_stream,
+)
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+
+def shown_packets(container: InputContainer) -> list[int | None]:
+    """When each packet that gives a frame is shown, in the order of the file and its ticks."""
+    packets = read_packets(container, lambda error: None)
+    found = [(packet.pts, packet.dts) for packet in packets if not packet.is_discard]
+    # An avi says only when frames are decoded.
+    by_dts = any(pts is None for pts, _ in found)
+    return [dts if by_dts else pts for pts, dts in found]
+
+
+def frame_times(source: Source) -> Times:
+    """When each frame is shown, in seconds from the first: (frames,), rising.
+
+    Frames of which the file does not say so are spread evenly by its mean rate.
+
+    Raises:
+        VideoError: as :func:`probe`; or it is a folder of frames, or says nothing of its rate.
+    """
+    if part := segment_of(source):
+        inside = segment_frames(part)
+        times = _known_times(part.file, changed(part.file))
+        return times[inside.start : inside.stop] - times[inside.start]
+    if is_folder(source):
+        raise VideoError(f"{name_of(source)}: a folder of frames does not say how fast they follow.")
+    if packed := in_pack(source):
+        return packed_times(*packed)
+    with open_video(source) as container:
+        stream = video_stream(container)
+        shown = shown_packets(container)
+        if not shown:
+            raise VideoError(f"{name_of(source)}: holds no frame.")
+        found = seconds_of(shown, float(stream.time_base or 0), float(stream.average_rate or 0))
+        if found is None:
+            raise VideoError(f"{name_of(source)}: does not say how fast its frames follow.")
+        return found
+
+
+def continuous_parts(source: Source) -> list[Part] | None:
+    """The parts of a video between gaps in its time, by frame numbers; None where there is no gap.
+
+    A video that says nothing of time has none.
+
+    Raises:
+        VideoError: as :func:`probe`.
+    """
+    if part := segment_of(source):
+        cut = _known_segment(part, changed(part.file)).parts
+        return cut if len(cut) > 1 else None
+    if is_folder(source):
+        return None
+    if not in_pack(source):
+        with suppress(Untrusted), kept_open(source, reads=False) as video:
+            if timeline(video.container, source).steady:
+                return None
+    try:
+        found = parts_of(frame_times(source))
+    except MissingVideoError:
+        raise
+    except VideoError:  # which is told when it is read
+        return None
+    return found if len(found) > 1 else None
+
+
+def segment_frames(part: Segment) -> range:
+    """The numbers of a segment's frames in its file.
+
+    Raises:
+        VideoError: as :func:`frame_times`; or the file has none in these seconds.
+    """
+    return _known_segment(part, changed(part.file)).frames
+
+
+def changed(file: Path) -> int:
+    """When a file was changed; 0 of a video in a pack, which has no file of its own."""
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+class _Known(NamedTuple):
+    frames: range
+    parts: list[Part]
+    """Between gaps in time, which only the times of the whole file tell; numbers of the segment."""
+
+
+# A list may name many segments of few long videos, and to find out the times of one, it is read through.
+@lru_cache(maxsize=2**16)
+def _known_segment(part: Segment, when: int) -> _Known:
+    times = _known_times(part.file, when)
+    inside = frames_between(times, part)
+    parts = [(max(begin, inside.start), min(stop, inside.stop)) for begin, stop in parts_of(times)]
+    return _Known(
+        inside, [(begin - inside.start, stop - inside.start) for begin, stop in parts if begin < stop]
+    )
+
+
+@lru_cache(maxsize=8)
+def _known_times(file: Path, when: int) -> Times:
+    return frame_times(file)

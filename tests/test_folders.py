@@ -1,0 +1,168 @@
+"""Folders as people have them: what is hidden, what is a part, what is a class."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import numbered_frames
+
+from dsm import cli, notes
+from dsm.datasets.catalog import find_list, find_videos
+from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.datasets.official import OFFICIAL
+from dsm.errors import UserError
+from dsm.files import is_hidden
+from dsm.video.frames import place_of, places_of
+from dsm.video.write import write_video
+
+
+@pytest.fixture(autouse=True)
+def _all_is_said_again() -> None:
+    notes._said.clear()
+
+
+def films(folder: Path, *names: str) -> None:
+    for name in names:
+        write_video(folder / name, numbered_frames(12))
+
+
+def index(folder: Path, out: Path, *more: str) -> VideoList:
+    cli.run(["data", "index", str(folder), "--out", str(out), *more])
+    return read_list(out)
+
+
+def test_hidden_and_system_folders_are_no_data_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "archive"
+    films(folder, "fight/a.mp4", "noFight/b.mp4", ".Trash-1000/files/gone.mp4", "$RECYCLE.BIN/x.mp4")
+    for odd in (
+        "__MACOSX/fight/._a.mp4",
+        "fight/._a.mp4",
+        ".DS_Store",
+        "noFight/Thumbs.db",
+        "fight/notes.txt",
+    ):
+        (folder / odd).parent.mkdir(parents=True, exist_ok=True)
+        (folder / odd).write_bytes(b"Mac OS X")
+    videos = index(folder, tmp_path / "o" / "list.txt")
+    assert sorted(Path(path).name for path in videos.paths) == ["a.mp4", "b.mp4"]
+    assert (tmp_path / "o" / "classes.txt").read_text() == "fight\nnoFight\n"
+    told = capsys.readouterr().err
+    assert "left out 6 hidden or system files and folders" in told
+    assert ".Trash-1000" in told
+    assert "left out 1 files that are no videos: 1 .txt" in told
+    assert len(find_list(folder)) == 2
+
+
+def test_a_folder_of_frames_with_a_hidden_folder_in_it_is_one(tmp_path: Path) -> None:
+    frames = tmp_path / "videos" / "walk"
+    (frames / ".ipynb_checkpoints").mkdir(parents=True)
+    for number in range(3):
+        (frames / f"img_{number:05d}.jpg").touch()
+    assert find_videos(tmp_path / "videos") == [frames]
+    assert not is_hidden("fight")
+
+
+def test_classes_are_named_after_what_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "videos"
+    films(folder, "run/a.mp4", "walk/b.mp4")
+    (folder / "broken").mkdir()
+    (folder / "broken" / "c.mp4").write_bytes(b"rubbish")
+    (folder / "empty").mkdir()
+    assert index(folder, tmp_path / "o" / "list.txt").labels.tolist() == [0, 1]
+    assert (tmp_path / "o" / "classes.txt").read_text() == "run\nwalk\n"
+    assert "folders without a video that can be read: broken, empty" in capsys.readouterr().err
+
+
+def test_train_and_val_folders_are_two_lists_of_the_same_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "set"
+    films(folder, "train/archery/1.mp4", "train/bowling/1.mp4", "Validation/bowling/2.mp4")
+    cli.run(["data", "index", str(folder), "--out", str(tmp_path / "o" / "list.txt")])
+    assert read_list(tmp_path / "o" / "list_train.txt").labels.tolist() == [0, 1]
+    assert read_list(tmp_path / "o" / "list_val.txt").labels.tolist() == [1]
+    assert (tmp_path / "o" / "classes.txt").read_text() == "archery\nbowling\n"
+    assert not (tmp_path / "o" / "list.txt").exists()
+    assert "parts of one data set" in capsys.readouterr().err
+
+
+def test_a_part_among_classes_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    films(tmp_path / "set", "train/archery/1.mp4", "extra/archery/1.mp4")
+    assert len(index(tmp_path / "set", tmp_path / "list.txt")) == 2
+    assert "may be parts of a data set" in capsys.readouterr().err
+
+
+def test_endings_are_taken_off_files_alone_and_only_known_ones() -> None:
+    assert [place_of(path) for path in ("walk_0.5", "a/x.MP4", "v1.2.avi")] == [
+        Path("walk_0.5"), Path("a/x"), Path("v1.2"),
+    ]  # fmt: skip
+    both = ["walk_0.5", "walk_0.7", "x.mp4", "x.avi", "walk_0.5"]
+    assert [str(place) for place in places_of(both)] == ["walk_0.5", "walk_0.7", "x.mp4", "x.avi", "walk_0.5"]
+    with pytest.raises(UserError, match=r"would go to a/x\.mp4"):
+        places_of(["../a/x.mp4", "a/x.mp4"])
+
+
+def test_a_video_listed_twice_is_packed_and_cut_once_and_listed_twice(tmp_path: Path) -> None:
+    films(tmp_path, "a.mp4", "b.mp4")
+    names = ["a.mp4", "b.mp4", "b.mp4"]
+    write_list(tmp_path / "l.txt", VideoList(names, np.array([0, 1, 1]), np.full(3, 12), tmp_path))
+    for verb in ("pack", "frames"):
+        cli.run(["data", verb, str(tmp_path / "l.txt"), "--out", str(tmp_path / verb), "--workers", "1"])
+        made = read_list(tmp_path / verb / "list.txt")
+        assert made.frames.tolist() == [12, 12, 12]
+        assert Counter(Counter(made.paths).values()) == {1: 1, 2: 1}
+
+
+def test_a_name_with_accents_is_found_however_they_are_spelled(tmp_path: Path) -> None:
+    name = "café à vélo.mp4"
+    films(tmp_path / unicodedata.normalize("NFD", "été"), unicodedata.normalize("NFD", name))
+    (tmp_path / "l.txt").write_text(f"été/{name} 0 12\n", encoding="utf-8")
+    assert read_list(tmp_path / "l.txt").file(0).is_file()
+    films(tmp_path, "été2/" + name)
+    (tmp_path / "l.txt").write_text(unicodedata.normalize("NFD", f"été2/{name} 0 12\n"), encoding="utf-8")
+    assert read_list(tmp_path / "l.txt").file(0).is_file()
+
+
+def test_of_ucf101_what_is_there_is_converted_and_what_is_not_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "classInd.txt").write_text("1 ApplyEyeMakeup\n2 Archery\n")
+    (tmp_path / "trainlist01.txt").write_text("ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1\n")
+    (tmp_path / "testlist01.txt").write_text("Archery/v_Archery_g01_c01.avi\n")
+    official = OFFICIAL["ucf101"](tmp_path)
+    assert list(official.lists) == ["train1", "test1"]
+    assert "not there, so not converted: trainlist02.txt" in capsys.readouterr().err
+
+
+def test_the_test_of_kinetics_has_no_labels(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text(
+        "label,youtube_id,time_start,time_end,split\nabseiling,xyz,1,11,train\n"
+    )
+    (tmp_path / "test.csv").write_text("youtube_id,time_start,time_end,split\nabc,1,11,test\n")
+    lists = OFFICIAL["kinetics"](tmp_path).lists
+    assert lists["test"][0].label == -1
+    assert lists["train"][0].label == 0
+
+
+def test_something_something_v2_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entry = {
+        "id": "78687", "label": "holding potato next to vicks", "placeholders": ["potato", "vicks"],
+        "template": "Holding [something] next to [something]",
+    }  # fmt: skip
+    labels = {"Approaching something with your camera": "1", "Holding something next to something": "0"}
+    for name, content in (("labels", labels), ("train", [entry]), ("test", [{"id": "1420"}])):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    official = OFFICIAL["something-something-v2"](tmp_path)
+    assert official.classes == [
+        "Holding something next to something",
+        "Approaching something with your camera",
+    ]
+    assert official.lists == {"train": [("78687.webm", 0, -1)], "test": [("1420.webm", -1, -1)]}
+    assert "validation.json" in capsys.readouterr().err

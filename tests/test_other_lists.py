@@ -1,0 +1,198 @@
+"""Lists as people have them are read where one reading fits, and asked about where two do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import numbered_frames
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsm import cli, notes
+from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.datasets.reading import ClipConfig, Reader
+from dsm.engine.finetune import FinetuneData, read_lists
+from dsm.errors import UserError
+from dsm.video.write import write_video
+
+
+@pytest.fixture(autouse=True)
+def _all_is_said_again() -> None:
+    notes._said.clear()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with v/a.mp4 and v/b.mp4 of 50 frames, and the like with spaces in their names."""
+    folder = tmp_path_factory.mktemp("place")
+    for name in ("v/a.mp4", "v/b.mp4", "my films/c d.mp4", "my films/e, f.mp4"):
+        write_video(folder / name, numbered_frames(50, 32, 32) // 8)
+    return folder
+
+
+def read(place: Path, text: str, name: str = "l.txt", **more: object) -> VideoList:
+    (place / name).write_bytes(text.encode())
+    return read_list(place / name, **more)  # type: ignore[arg-type]
+
+
+FORMS = {
+    "commas": "v/a.mp4,0\nv/b.mp4,1\n",
+    "commas and spaces": "v/a.mp4, 0\r\nv/b.mp4, 1\r\n",
+    "a header": "path,label\nv/a.mp4,0\nv/b.mp4,1\n",
+    "pandas' header": ",Label,File Name,split\n0,0,v/a.mp4,train\n1,1,v/b.mp4,train\n",
+    "an unknown header": "clip_id,what\nv/a.mp4,0\nv/b.mp4,1\n",
+    "a header of words": "video label\nv/a.mp4 0\nv/b.mp4 1\n",
+    "floats": "path,label\nv/a.mp4,0.0\nv/b.mp4,1.0\n",
+    "quotes": '"v/a.mp4" 0\n"v/b.mp4" 1\n',
+    "other quotes": "'v/a.mp4' 0\n'v/b.mp4' 1\n",
+    "quotes and commas": '"v/a.mp4","0"\n"v/b.mp4","1"\n',
+    "semicolons": "v/a.mp4;0\nv/b.mp4;1\n",
+    "backslashes": "v\\a.mp4 0\nv\\b.mp4 1\n",
+    "backslashes and commas": "v\\a.mp4,0\nv\\b.mp4,1\n",
+    "lines of JSON": '{"video": "v/a.mp4", "label": 0}\n{"video": "v/b.mp4", "label": 1}\n',
+    "JSON": '[{"label": [0], "path": "v/a.mp4"},\n {"label": [1], "path": "v/b.mp4", "x": 3}]\n',
+    "class names": "v/a.mp4 fight\nv/b.mp4 noFight\n",
+    "class names of words": "v/a.mp4 air drumming\nv/b.mp4 zumba\n",
+    "class names and numbers": "v/a.mp4,fight,0\nv/b.mp4,noFight,1\n",
+    "the label first": "0 v/a.mp4\n1 v/b.mp4\n",
+    "frames before labels, from 0": "v/a.mp4 50 0\nv/b.mp4 50 1\n",
+    "frames before labels, commas": "v/a.mp4,50,0\nv/b.mp4,48,1\n",
+    "frames behind labels, commas": "v/a.mp4,0,50\nv/b.mp4,1,48\n",
+    "frames and class names": "v/a.mp4 50 fight\nv/b.mp4 50 noFight\n",
+    "tabs": "v/a.mp4\tfight\nv/b.mp4\tno fight\n",
+}
+
+
+@pytest.mark.parametrize("text", FORMS.values(), ids=FORMS)
+def test_what_people_have_is_read_and_told(
+    place: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    videos = read(place, text)
+    assert list(videos.paths) == ["v/a.mp4", "v/b.mp4"]
+    assert videos.labels.tolist() == [0, 1]
+    assert "l.txt: taken for " in capsys.readouterr().err
+
+
+def test_a_header_above_paths_alone_is_no_video(place: Path) -> None:
+    assert list(read(place, "video\nv/a.mp4\n").paths) == ["v/a.mp4"]
+
+
+def test_powershell_writes_wide_characters(place: Path) -> None:
+    (place / "wide.txt").write_bytes("v/a.mp4 0\r\nv/b.mp4 1\r\n".encode("utf-16"))
+    assert read_list(place / "wide.txt").labels.tolist() == [0, 1]
+
+
+def test_our_own_form_is_ours(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "my films/c d.mp4 0 50\nmy films/e, f.mp4 1 50\n"
+    assert list(read(place, text).paths) == ["my films/c d.mp4", "my films/e, f.mp4"]
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("v/a.mp4,50\nv/b.mp4,50\n", "may be the frames or the label.*--columns path,frames --out NEW.txt"),
+        ("v/a.mp4 50\nv/b.mp4 50\n", "may be the frames or the label"),
+        ("v/a.mp4 1 3 5\nv/b.mp4 0 2 4\n", "several labels a line"),
+        ("v/a.mp4 1 3 5\nv/b.mp4 0 2\n", "several labels a line"),
+        ('v/a.mp4,"1,3"\nv/b.mp4,"2,4"\n', "several labels a line"),
+        ('{"path": "v/a.mp4", "label": [1, 2]}\n', "several labels a line"),
+        ("x/a.mp4 50 0\nx/b.mp4 50 1\n", "--columns path,frames,label"),
+        ("x/a.mp4,30,3\nx/b.mp4,40,2\n", "two numbers a line.*--columns path,label,frames"),
+        ("label,youtube_id,time_start\nx,v/a.mp4,3\n", "header does not say.*--columns label,path,start "),
+        ("video,start_frame,end_frame\nv/a.mp4,0,9\n", "in seconds"),
+        ("path,label\nv/a.mp4,0\nv/b.mp4,x\n", "line 3: the label 'x' is no whole number"),
+        ("path,label\nv/a.mp4,0\nv/b.mp4\n", "line 3: expected `path,label`"),
+        ('{"path": "v/a.mp4"}\n{"file": "v/b.mp4"}\n', "line 2: expected a JSON object with path"),
+    ],
+)
+def test_where_two_readings_fit_none_is_taken(place: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=f"(?s){message}"):
+        read(place, text)
+
+
+def test_the_list_s_frames_are_held_against_the_files(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    videos = read(place, "v/a.mp4 50 1\nv/b.mp4 40 2\n")
+    assert videos.labels.tolist() == [1, 2]
+    assert videos.frames.tolist() == [50, 40]
+    told = capsys.readouterr().err
+    assert "taken for path,frames,label" in told
+    assert "of 2 videos looked into, 1 have another number of frames" in told
+    assert "v/b.mp4 has 50, not 40" in told
+    notes._said.clear()
+    reader = Reader(videos, ClipConfig(frames=4, stride=1, resize=32, size=32))
+    for index in range(2):
+        reader.read(index, [np.arange(4)])
+    reader.tell_counts()
+    assert "1 of the 2 videos that were read have another number of frames" in capsys.readouterr().err
+    read_list(videos.source)
+    assert "looked into" not in capsys.readouterr().err  # once
+
+
+def test_labels_from_1_are_told_with_the_remedy(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "v/a.mp4 1 50\nv/b.mp4 2 50\n"
+    assert read(place, text, "one.txt").labels.tolist() == [1, 2]
+    told = capsys.readouterr().err
+    assert "class 0 has no video" in told
+    words = told[told.index("`dsm ") + 5 : told.rindex("`")].replace("NEW.txt", str(place / "new" / "n.txt"))
+    cli.run(words.split())
+    again = read_list(place / "new" / "n.txt")
+    assert again.labels.tolist() == [0, 1]
+    assert again.frames.tolist() == [50, 50]
+    (place / "half.txt").write_text("v/a.mp4 1 50\n")
+    capsys.readouterr()
+    read_list(place / "half.txt")
+    assert not capsys.readouterr().err
+
+
+def test_classes_by_name_mean_the_same_in_train_and_test(place: Path, tmp_path: Path) -> None:
+    read(place, "v/a.mp4 fight\nv/b.mp4 noFight\n", "train.csv")
+    read(place, "v/b.mp4 noFight\n", "test.csv")
+    for name in ("train", "test"):
+        cli.run(["data", "convert", str(place / f"{name}.csv"), "--out", str(tmp_path / f"{name}.txt")])
+    assert (tmp_path / "classes.txt").read_text() == "fight\nnoFight\n"
+    assert read_list(tmp_path / "test.txt").labels.tolist() == [1]
+    read(place, "v/b.mp4 dance\n", "odd.csv")
+    with pytest.raises(UserError, match="line 1: 'dance' is none of the 2 classes"):
+        cli.run(["data", "convert", str(place / "odd.csv"), "--out", str(tmp_path / "odd.txt")])
+    with pytest.raises(UserError, match=r"its class 0 is 'noFight'.*but 'fight' in"):  # not converted
+        read_lists(FinetuneData(place / "train.csv", test=place / "test.csv"))
+
+
+def test_columns_are_said_where_they_cannot_be_found(place: Path, tmp_path: Path) -> None:
+    read_from = place / "odd.txt"
+    read_from.write_text("7 v/a.mp4 50 3\n8 v/b.mp4 50 4\n")
+    words = ["data", "convert", str(read_from), "--out", str(tmp_path / "n.txt"), "--overwrite"]
+    cli.run([*words, "--columns", "_,path,frames,label"])
+    videos = read_list(tmp_path / "n.txt")
+    assert [videos.file(index) for index in range(2)] == [place / "v" / "a.mp4", place / "v" / "b.mp4"]
+    assert videos.labels.tolist() == [3, 4]
+    for wrong in ("path,labels", "label", "path,path", "path,start", "path,label,class"):
+        with pytest.raises(UserError, match="--columns: "):
+            cli.run([*words, "--columns", wrong])
+
+
+_NAMES = st.text(st.sampled_from("ab ,;|\"'\\{[#.5"), min_size=1, max_size=12).map(lambda text: f"v{text}w")
+
+
+@given(st.lists(_NAMES, min_size=1, max_size=4), st.booleans(), st.booleans())
+def test_what_we_write_is_never_taken_for_another_form(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str], labelled: bool, counted: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("lists")
+    ours = np.arange(len(names)) if labelled else np.full(len(names), -1)
+    frames = np.full(len(names), 9 if counted else -1)
+    write_list(folder / "l.txt", VideoList(names, ours, frames, folder))
+    again = read_list(folder / "l.txt")
+    assert list(again.paths) == names
+    assert again.labels.tolist() == ours.tolist()
+
+
+def test_json_that_is_none_is_told(place: Path) -> None:
+    with pytest.raises(UserError, match=r"is no JSON|expected"):
+        read(place, json.dumps({"path": "v/a.mp4"}) + "\n{half\n")
