@@ -1,8 +1,9 @@
 """The docs' pictures, and what their pages measure of them: python studies/pictures.py --out runs/pictures
 
 All of it is of one demo (``--demo FOLDER``, made where it is missing): clips as they are trained on, where
-`dsm` looks and how much of that is on what moves, and the embeddings of `moco` and `dsm`. Writes the
-pictures, ``look.md`` and ``embedding.md``. What is done is not done again.
+`dsm` looks and how much of that is on what moves, and the embeddings of `moco` and `dsm`. Beside it,
+frames of MotionScenes' worlds (``--worlds`` draws these alone). Writes the pictures, ``look.md`` and
+``embedding.md``. What is done is not done again.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from begin import begin
 from command import dsm_command
 from PIL import Image
 from tables import interval
 
 from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.datasets.motionscenes import MotionScenesConfig, plan_split, render
+from dsm.datasets.worlds import WORLDS
 from dsm.demo import CLIP, DemoConfig, demo
 from dsm.engine.progress import console
 from dsm.evaluate.results import RESULTS, Row, read_results
@@ -25,6 +29,8 @@ from dsm.files import write_text
 WEIGHTS = ("random", "moco", "dsm")
 LAYERS = {"": "last layer (4x3x3)", "stages.stage2": "`stages.stage2` (4x6x6)"}
 """Where maps are taken, and what the table calls it."""
+WORLDS_SHOWN = {"scenes": (2, 4), "dots": (3, 17), "walkers": (0, 16), "drone": (4, 13)}
+"""Two training videos of each world, by their numbers."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,8 @@ class Options:
     """Folder of a demo that is there; left out, `out`/demo, which is made."""
     videos: int = 300
     """Of the free test, how many are looked at."""
+    worlds: bool = False
+    """Only `worlds.png`, in seconds."""
     quick: bool = False
     """Few videos and steps: numbers that mean nothing, by the same way."""
 
@@ -61,6 +69,20 @@ class Made:
     def test(self) -> str:
         """The list of what is looked at, and its root, as flags."""
         return f"{self.out}/test.txt --root {self.scenes}"
+
+
+def draw_worlds(out: Path) -> None:
+    """A row for each world of MotionScenes: five frames of each of two videos, a sixth of a second apart."""
+    rows = []
+    for world in WORLDS:
+        config = MotionScenesConfig(world=world)
+        plans = plan_split(config, "train")
+        videos = [render(config, plans[index])[:20:4] for index in WORLDS_SHOWN[world]]
+        gap = np.full((config.size, 6, 3), 255, np.uint8)
+        row = np.concatenate([*videos[0], gap, *videos[1]], 1)
+        rows += [row, np.full((4, row.shape[1], 3), 255, np.uint8)]
+    sheet = Image.fromarray(np.concatenate(rows[:-1]))
+    sheet.quantize(256, dither=Image.Dither.NONE).save(out / "worlds.png", optimize=True)
 
 
 def cut_test(made: Made, count: int) -> None:
@@ -140,6 +162,11 @@ def embedding_table(made: Made) -> str:
 
 
 def main(options: Options) -> None:
+    options.out.mkdir(parents=True, exist_ok=True)
+    draw_worlds(options.out)
+    if options.worlds:
+        console.print(f"{options.out}: worlds.png")
+        return
     folder = options.demo or options.out / "demo"
     config = DemoConfig(folder)
     if options.quick:
@@ -147,12 +174,11 @@ def main(options: Options) -> None:
     if options.demo is None:
         demo(config)
     made = Made(folder, options.out, config.seeds[0])
-    options.out.mkdir(parents=True, exist_ok=True)
     cut_test(made, 40 if options.quick else options.videos)
     draw_clips(made)
     write_text(options.out / "look.md", look_table(made))
     write_text(options.out / "embedding.md", embedding_table(made))
-    console.print(f"{options.out}: views.png, look.jpg, embedding.png, look.md, embedding.md")
+    console.print(f"{options.out}: worlds.png, views.png, look.jpg, embedding.png, look.md, embedding.md")
 
 
 if __name__ == "__main__":
