@@ -65,7 +65,7 @@ def random_person(rng: np.random.Generator) -> Person:
     return Person(
         thigh=rng.uniform(0.23, 0.26), shin=rng.uniform(0.22, 0.25), trunk=rng.uniform(0.27, 0.32),
         upper_arm=rng.uniform(0.16, 0.19), forearm=rng.uniform(0.16, 0.19), head=rng.uniform(0.075, 0.095),
-        shoulders=rng.uniform(0.10, 0.14), hips=rng.uniform(0.05, 0.075), limb=rng.uniform(0.034, 0.046),
+        shoulders=rng.uniform(0.10, 0.14), hips=rng.uniform(0.05, 0.075), limb=rng.uniform(0.045, 0.058),
         skin=hsv(rng.uniform(0.04, 0.09), rng.uniform(0.3, 0.6), rng.uniform(0.35, 0.95)),
         hair=hsv(rng.uniform(0.0, 0.12), rng.uniform(0.2, 0.8), rng.uniform(0.05, 0.6)),
         shirt=colour(shirt), trousers=colour(trousers), shoes=colour((0.05, 0.9)),

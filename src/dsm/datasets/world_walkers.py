@@ -16,6 +16,13 @@ from dsm.datasets.motions import TAU
 from dsm.datasets.people import Joints, draw_figure, figure, random_person
 from dsm.datasets.world import Array, Shot, World, cycles, expose, steady
 
+# Chosen by training a small network with labels, motion and scene untied: with people of half the frame
+# in loud places it learned next to nothing (17 % of a test), with these 81 %.
+TALL = 2.8
+"""A person's height in radii of an actor."""
+CALM = 0.5
+"""Share of the contrast that places keep: a limb is a few pixels wide."""
+
 
 def _sin(t: Array, shift: float = 0.0) -> Array:
     return np.sin(TAU * (t + shift))
@@ -102,18 +109,18 @@ SIDEWAYS = ("walk", "walk-backwards", "squat", "kick", "bow")
 
 def render(shot: Shot, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Draw one video: uint8 RGB, shape (frames, size, size, 3)."""
-    scene, floor = paint_place(shot.family, shot.size, shot.contrast, rng)
+    scene, floor = paint_place(shot.family, shot.size, CALM * shot.contrast, rng)
     frames, shake = steady(scene, shot, rng)
     time = cycles(shot.frames, rng)
     joints = ACTIONS[shot.motion](time)
     side = shot.motion in SIDEWAYS
-    person, height = random_person(rng), 2.5 * rng.uniform(*shot.radius)
+    person, height = random_person(rng), TALL * rng.uniform(*shot.radius)
     facing = -1.0 if side and rng.random() < 0.5 else 1.0
     # Whoever goes somewhere is in the middle halfway.
     ahead = joints.ahead + np.zeros(shot.frames)
     middle = float(ahead.mean())
     x = rng.uniform(-0.08, 0.08) - facing * height * middle - shake[:, 0]
-    y = floor + rng.uniform(-0.02, 0.02) - shake[:, 1]
+    y = floor + 0.06 + rng.uniform(-0.02, 0.02) - shake[:, 1]
     draw_figure(frames, figure(person, joints, shot.frames, side), x, y, height, facing)
     return expose(frames, rng)
 
