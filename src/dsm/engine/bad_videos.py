@@ -8,9 +8,9 @@ from pathlib import Path
 
 from dsm.datasets.lists import VideoList
 from dsm.datasets.reading_state import BadVideo, ReadingState
-from dsm.engine.progress import console
 from dsm.errors import UserError
 from dsm.files import write_text
+from dsm.notes import note
 from dsm.video.ledger import Verdict, ledger_json, read_ledger
 
 LEDGER = "ledger.json"
@@ -155,9 +155,9 @@ def told_of_left_out(folder: Path) -> list[str]:
 def tell_damaged(found: Mapping[str, str]) -> None:
     """Say of which videos pictures are lost, and that all others of theirs are used: key -> sentence."""
     for told in list(found.values())[:SHOWN]:
-        console.print(f"damaged: {told}; what can be decoded is used", style="yellow", markup=False)
+        note(f"damaged: {told}; what can be decoded is used")
     if len(found) > SHOWN:
-        console.print(f"… and {len(found) - SHOWN} more that are damaged", style="yellow")
+        note(f"… and {len(found) - SHOWN} more that are damaged")
 
 
 def verdict_of(video: BadVideo, videos: VideoList) -> Verdict:

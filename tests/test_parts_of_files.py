@@ -1,0 +1,188 @@
+"""Segments of files that are damaged, cut off or have gaps in time: what is theirs of that, and no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_damaged import COUNT, LOST, wreck
+from test_decode import KINDS, encode, moving_frames
+
+from dsm import cli
+from dsm.augment import Augment
+from dsm.datasets.catalog import find_videos
+from dsm.datasets.clips import TrainingClips
+from dsm.datasets.lists import VideoList, read_list
+from dsm.datasets.reading import ClipConfig, Reader
+from dsm.disturb.views import View
+from dsm.video.damage import noted
+from dsm.video.decode import probe, read_frames
+from dsm.video.frames import places_of
+from dsm.video.ledger import judge
+from dsm.video.source import VideoError
+from dsm.video.times import continuous_parts, frame_times
+
+BEFORE, AROUND, AFTER = "#0-1", "#1-1.6", "#1.6-9"
+NUMBERS = {BEFORE: range(25), AROUND: range(25, 40), AFTER: range(40, COUNT)}
+PAUSE = 7200_000
+TIMES = [*range(0, 1200, 40), *range(PAUSE, PAUSE + 2400, 40)]
+
+
+@pytest.mark.parametrize("kind", ["h264 gop 12", "h264 mkv", "mpeg4 avi", "mjpeg"])
+def test_of_a_damaged_file_a_segment_has_its_own_frames_and_its_own_damage(kind: str, tmp_path: Path) -> None:
+    name, codec, options = KINDS[kind]
+    path = wreck(encode(tmp_path / name, codec, moving_frames(COUNT), **options))
+    whole = judge(path)
+    everything = read_frames(path, range(whole.numbers), 32)
+    lost = 0
+    for segment, numbers in NUMBERS.items():
+        found = judge(f"{path}{segment}")
+        assert (found.numbers, found.header_frames) == (len(numbers), len(numbers))
+        assert found.verdict == (whole.verdict if segment == AROUND else "ok")
+        lost += found.numbers - found.frames
+        read = read_frames(f"{path}{segment}", range(len(numbers)), 32)
+        assert np.array_equal(read, everything[numbers.start : numbers.stop])
+        assert bool(noted(f"{path}{segment}")) == (found.verdict == "damaged")
+    assert lost == whole.numbers - whole.frames
+    assert whole.verdict == "damaged" or kind == "mpeg4 avi"  # a decoder may hide what is lost
+
+
+def test_of_a_segment_of_a_damaged_file_is_written_what_is_left_and_what_is_lost_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = wreck(encode(tmp_path / "a.mp4", "libx264", moving_frames(COUNT), bf="0"))
+    whole = read_frames(path, range(COUNT), 32)
+    found = judge(f"{path}{AROUND}")
+    assert (found.verdict, found.frames) == ("damaged", 14)
+    (tmp_path / "l.txt").write_text("".join(f"{path.name}{segment} 0\n" for segment in NUMBERS))
+    for verb in ("pack", "frames"):
+        cli.run(["data", verb, str(tmp_path / "l.txt"), "--short-side", "32", "--out", str(tmp_path / verb)])
+        made = read_list(tmp_path / verb / "list.txt")
+        assert made.frames.tolist() == [25, 14, 20]
+        told = capsys.readouterr().err
+        assert told.count("damaged: ") == 1
+        assert "1 of 15 pictures lost" in told
+        kept = [number for number in NUMBERS[AROUND] if number != LOST]
+        read = read_frames(made.file(1), range(14), 32).astype(int)
+        # JPEG and 4:2:0 change colours, but not which of the frames is nearest.
+        off = np.abs(read[:, None] - whole[None]).mean((2, 3, 4))
+        assert off.argmin(1).tolist() == kept
+    packed = read_list(tmp_path / "pack" / "list.txt")
+    expected = np.delete(np.arange(15) / 25, LOST - 25)
+    assert frame_times(packed.file(1)) == pytest.approx(expected, abs=2e-3)
+
+
+def test_a_segment_that_its_file_breaks_off_in_plays_in_a_loop_of_its_own(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mkv", "libx264", moving_frames(COUNT), bf="0")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 3 // 4])
+    count = judge(path).frames
+    assert 30 < count < 55
+    crossing = f"{path}#{count / 25 - 0.2}-{COUNT / 25}"
+    length = probe(crossing).frames
+    read = read_frames(crossing, range(2 * length), 32)
+    own = read_frames(path, range(count - length, count), 32)
+    assert np.array_equal(read, np.concatenate([own, own]))
+    with pytest.raises(VideoError, match="has no second"):
+        read_frames(f"{path}#{(count + 5) / 25}-9", [0])
+
+
+def test_what_a_header_promises_after_the_end_is_no_frame_of_a_segment(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4", "libx264", moving_frames(COUNT), bf="0", movflags="faststart")
+    for packet in range(50, COUNT):
+        path = wreck(path, packet).replace(tmp_path / "a.mp4")
+    assert judge(path).verdict == "truncated"
+    crossing = judge(f"{path}#1.8-9")
+    assert (crossing.verdict, crossing.frames) == ("truncated", 5)
+    assert "breaks off after frame 50" in crossing.reason
+    assert np.array_equal(
+        read_frames(f"{path}#1.8-9", range(15), 32),
+        np.tile(read_frames(path, range(45, 50), 32), (3, 1, 1, 1)),
+    )
+    assert judge(f"{path}#1-1.8").verdict == "ok"
+    assert judge(f"{path}#2.1-9").verdict == "undecodable"
+    with pytest.raises(VideoError, match="decoded up to frame 50 only"):
+        read_frames(f"{path}#2.1-9", [0])
+
+
+@pytest.fixture(params=["a.mkv", "a.mp4", "a.ts"])
+def paused(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """30 frames and, two hours later, 60."""
+    return encode(tmp_path / request.param, "libx264", moving_frames(90), TIMES, gop="10")
+
+
+def test_a_segment_with_a_gap_in_time_has_parts_and_one_in_a_gap_is_told(
+    paused: Path, tmp_path: Path
+) -> None:
+    name = f"{paused}#0.8-7200.4"
+    assert probe(name).frames == 20
+    expected = np.array(TIMES[20:40]) / 1000 - TIMES[20] / 1000
+    assert frame_times(name) == pytest.approx(expected, abs=2e-3)
+    assert continuous_parts(name) == [(0, 10), (10, 20)]
+    assert continuous_parts(f"{paused}#0-1") is None
+    with pytest.raises(VideoError, match=r"has no second 100, .* a gap there, from 1\.16 to 7200\.00"):
+        probe(f"{paused}#100-200")
+    with pytest.raises(VideoError, match=r"has no second 7300, .* it ends at 7202"):
+        probe(f"{paused}#7300-7301")
+    # Of so few frames it is not to be seen what is a gap.
+    few = f"{paused}#1.15-7200.06"
+    assert continuous_parts(few) == [(0, 1), (1, 3)]
+    reader = Reader(
+        VideoList([few], np.array([-1]), np.array([-1]), Path()), ClipConfig(frames=2, stride=1, fps=25)
+    )
+    assert reader.video(0) == [(0, 1), (1, 3)]
+    (tmp_path / "l.txt").write_text(f"{paused.name}#0.8-7200.4\n")
+    cli.run(["data", "pack", str(tmp_path / "l.txt"), "--short-side", "32", "--out", str(tmp_path / "p")])
+    packed = read_list(tmp_path / "p" / "list.txt").file(0)
+    assert frame_times(packed) == pytest.approx(expected, abs=2e-3)
+    assert continuous_parts(packed) == [(0, 10), (10, 20)]
+
+
+@pytest.mark.parametrize("fps", [0.0, 20.0])
+def test_no_clip_of_a_segment_spans_a_gap(paused: Path, fps: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    videos = VideoList([f"{paused}#0.8-7200.4"], np.array([-1]), np.array([-1]), Path())
+    clip = ClipConfig(frames=4, stride=2, fps=fps, resize=32, size=32)
+    clips = TrainingClips(videos, clip, Augment(), (View("anchor"),), seed=0)
+    read, seen = Reader.read, []
+    monkeypatch.setattr(
+        Reader, "read", lambda self, index, some: seen.extend(some) or read(self, index, some)
+    )
+    for epoch in range(30):
+        assert isinstance(clips[epoch, 0], dict)
+    cut = clips.reader.video(0)[0][1]
+    sides = [{int(number >= cut) for number in one} for one in seen]
+    assert all(len(one) == 1 for one in sides)
+    assert {side for one in sides for side in one} == {0, 1}
+
+
+def test_clips_of_a_folder_segments_and_twins_have_places_of_their_own() -> None:
+    names = [
+        "d/a_*.png",
+        "d/b*.png",
+        "d/*.jpg",
+        "d/a.mp4#1-2",
+        "x.mp4",
+        "x.avi",
+        "x.mp4#1-2",
+        "d/c_*.png",
+        "d/c*.png",
+    ]
+    assert [str(place) for place in places_of(names)] == [
+        "d/a", "d/b", "d/frames", "d/a_1-2", "x.mp4", "x.avi", "x_1-2", "d/c_frames.png", "d/cframes.png",
+    ]  # fmt: skip
+
+
+def test_pictures_that_are_of_no_clip_are_counted_and_flow_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "data" / "walk"
+    folder.mkdir(parents=True)
+    for prefix in ("img_", "depth_", "flow_x_", "flow_y_"):
+        for number in range(3):
+            (folder / f"{prefix}{number:05}.jpg").touch()
+    (folder / "._img_00001.jpg").touch()
+    assert find_videos(tmp_path / "data") == [folder]
+    told = capsys.readouterr().err
+    assert "files that are no videos: 3 .jpg" in told
+    assert "left out 1 hidden or system files and folders: walk/._img_00001.jpg" in told
