@@ -59,9 +59,9 @@ def judge_after(folder: Path, *lines: str) -> None:
     body = "".join(f"    {line}\n" for line in lines)
     (folder / "sitecustomize.py").write_text(
         "import os, time, dsm.video.ledger as ledger\n"
-        "look = ledger._judge_file\n"
+        "look = ledger._decode_all\n"
         f"def judge(path):\n{body}    return look(path)\n"
-        "ledger._judge_file = judge\n"
+        "ledger._decode_all = judge\n"
     )
 
 
