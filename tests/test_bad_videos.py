@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from conftest import judge_after, numbered_frames
+from conftest import frame_numbers, judge_after, numbered_frames
 
 from dsm.augment import Augment
 from dsm.datasets import reading
@@ -30,8 +30,11 @@ from dsm.engine.bad_videos import LEDGER, BadVideos
 from dsm.engine.pretrain import PretrainConfig, pretrain
 from dsm.engine.run import DataConfig
 from dsm.errors import UserError
-from dsm.video.decode import probe
+from dsm.video.damage import noted
+from dsm.video.decode import probe, read_frames
 from dsm.video.ledger import judge, judge_all, read_ledger
+from dsm.video.pack import damaged_in
+from dsm.video.packing import write_shard
 from dsm.video.source import VideoError
 from dsm.video.times import frame_times
 from dsm.video.write import write_video
@@ -57,14 +60,37 @@ def test_each_kind_of_file_gets_its_verdict(tmp_path: Path) -> None:
     assert content == (tmp_path / "good.mp4").read_bytes()
 
 
-def test_a_broken_off_folder_of_frames_is_usable_up_to_there(tmp_path: Path) -> None:
+def folder_of_frames(folder: Path, broken: Sequence[int]) -> Path:
     from matplotlib.image import imsave
 
+    folder.mkdir()
     for number, frame in enumerate(numbered_frames(6)):
-        imsave(tmp_path / f"img_{number:05}.png", frame)
-    (tmp_path / "img_00004.png").write_bytes(b"")
-    found = judge(tmp_path)
-    assert (found.verdict, found.frames, found.header_frames) == ("truncated", 4, 6)
+        imsave(folder / f"img_{number:05}.png", frame)
+    for number in broken:
+        file = folder / f"img_{number:05}.png"
+        file.write_bytes(file.read_bytes()[:30] if number % 2 else b"")
+    return folder
+
+
+def test_a_broken_picture_in_a_folder_of_frames_ends_nothing(tmp_path: Path) -> None:
+    folder = folder_of_frames(tmp_path / "frames", [0, 3])
+    found = judge(folder)
+    facts = (found.verdict, found.frames, found.header_frames, found.numbers)
+    assert facts == ("damaged", 4, 6, 6)
+    assert found.reason == "2 pictures lost, the first img_00000.png"
+    # A broken picture is shown as the one before it, and the first as the one after it.
+    assert frame_numbers(read_frames(folder, range(6))) == [1, 1, 2, 2, 4, 5]
+    assert noted(folder) == "2 pictures lost, the first img_00000.png"
+    write_shard(tmp_path / "a.tar", [("frames", folder)], 32)
+    assert frame_numbers(read_frames(tmp_path / "a.tar/frames", range(4))) == [1, 2, 4, 5]
+    assert "2 pictures lost" in damaged_in(tmp_path / "a.tar")["frames"]
+
+
+def test_a_folder_of_frames_whose_end_is_broken_is_truncated(tmp_path: Path) -> None:
+    found = judge(folder_of_frames(tmp_path / "frames", [4, 5]))
+    assert (found.verdict, found.frames, found.header_frames, found.numbers) == ("truncated", 4, 6, 0)
+    nothing = judge(folder_of_frames(tmp_path / "nothing", range(6)))
+    assert nothing.verdict == "undecodable"
 
 
 def test_a_decoder_that_hangs_or_crashes_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

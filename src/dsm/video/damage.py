@@ -109,8 +109,14 @@ _MOST = 10_000
 
 def note(source: Source, damage: Damage, of: str = "") -> None:
     """Keep what was found in a video, for this process; ``of`` as in :meth:`Damage.told`."""
-    if damage.found and (facts := facts_of(source)) and len(_noted) < _MOST:
-        _noted.setdefault(facts, damage.told(of))
+    if damage.found:
+        note_text(source, damage.told(of))
+
+
+def note_text(source: Source, text: str) -> None:
+    """Keep what was found in a video, in words, for this process."""
+    if (facts := facts_of(source)) and len(_noted) < _MOST:
+        _noted.setdefault(facts, text)
 
 
 def noted(source: Source) -> str | None:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from dsm.errors import UserError
 from dsm.video.convert import Converter, converter
-from dsm.video.damage import Damage, note
-from dsm.video.folder import frame_files, is_folder, read_pictures
+from dsm.video.damage import Damage, note, note_text
+from dsm.video.folder import frame_files, is_folder, read_series, told_broken
 from dsm.video.in_order import every_frame
 from dsm.video.kept_open import kept_open
 from dsm.video.keyframes import Untrusted, counted, frames_by_keyframes
@@ -50,7 +50,7 @@ def probe(source: Source) -> VideoInfo:
         return replace(probe(part.file), frames=len(segment_frames(part)))
     if is_folder(source):
         files = frame_files(source)
-        height, width = read_pictures(files[:1], None, Deadline(source, None))[0].shape[:2]
+        height, width = read_series(files, [0], None, Deadline(source, None))[0][0].shape[:2]
         return VideoInfo(len(files), width, height, 0.0)
     if packed := in_pack(source):
         member = find_member(*packed)
@@ -98,7 +98,10 @@ def read_frames(
     if is_folder(file):
         files = frame_files(file)
         places, back = np.unique(numbers % len(files), return_inverse=True)
-        return np.stack(read_pictures([files[place] for place in places], short_side, deadline))[back]
+        pictures, broken = read_series(files, places.tolist(), short_side, deadline)
+        if broken:
+            note_text(file, told_broken(files, broken))
+        return np.stack(pictures)[back]
     if packed := in_pack(file):
         return read_packed(*packed, numbers, short_side)
     if decoder != "pyav":

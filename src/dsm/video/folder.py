@@ -10,7 +10,7 @@ on its way to RGB: on one core faster than libjpeg-turbo and a resize after it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -115,16 +115,65 @@ def read_pictures(
     Raises:
         VideoError: one cannot be read; the sentence names it.
     """
-    images: list[NDArray[np.uint8]] = []
     convert = Converter(short_side, form=form, square=square)
-    for file in files:
-        deadline.check()
-        frame = _decode(file)
-        try:
-            images.append(convert(frame))
-        except (av.FFmpegError, ValueError) as error:
-            raise VideoError(f"{file}: cannot be resized ({said(error)}).") from None
-    return images
+    return [_read(file, convert, deadline) for file in files]
+
+
+class BrokenPictureError(VideoError):
+    """The bytes of a picture cannot be decoded; other errors may be of the disk."""
+
+
+def read_series(
+    files: Sequence[Path],
+    places: Sequence[int],
+    short_side: int | None,
+    deadline: Deadline,
+    *,
+    square: bool = False,
+) -> tuple[list[NDArray[np.uint8]], dict[int, VideoError]]:
+    """Decode pictures of a folder of frames; a broken one is shown as the one before it.
+
+    Where none before it can be decoded, the next one is shown.
+
+    Args:
+        files: all pictures in their order. places: which of them, each in [0, len(files)).
+
+    Returns:
+        A picture a place, all of the size of the first, and what is broken, by place.
+
+    Raises:
+        VideoError: not one picture can be decoded, or one cannot be read from the disk.
+    """
+    convert = Converter(short_side, square=square)
+    images: list[NDArray[np.uint8]] = []
+    broken: dict[int, VideoError] = {}
+    for place in places:
+        for one in (*range(place, -1, -1), *range(place + 1, len(files))):
+            if one in broken:
+                continue
+            try:
+                images.append(_read(files[one], convert, deadline))
+                break
+            except BrokenPictureError as error:
+                broken[one] = error
+        else:
+            raise broken[place]
+    return images, broken
+
+
+def told_broken(files: Sequence[Path], broken: Mapping[int, VideoError]) -> str:
+    """In words: '2 pictures lost, the first img_00004.png'."""
+    many = "1 picture" if len(broken) == 1 else f"{len(broken)} pictures"
+    return f"{many} lost, the first {files[min(broken)].name}"
+
+
+def _read(file: Path, convert: Converter, deadline: Deadline) -> NDArray[np.uint8]:
+    deadline.check()
+    frame = _decode(file)
+    try:
+        return convert(frame)
+    except (av.FFmpegError, ValueError) as error:
+        raise BrokenPictureError(f"{file}: cannot be resized ({said(error)}).") from None
 
 
 def _decode(file: Path) -> VideoFrame:
@@ -141,7 +190,7 @@ def _decode(file: Path) -> VideoFrame:
     try:
         frames = codec.decode(av.Packet(content)) if content else []
     except (av.FFmpegError, ValueError) as error:
-        raise VideoError(f"{file}: cannot be decoded ({said(error)}).") from None
+        raise BrokenPictureError(f"{file}: cannot be decoded ({said(error)}).") from None
     if not frames:
-        raise VideoError(f"{file}: {'holds no picture' if content else 'is empty'}.")
+        raise BrokenPictureError(f"{file}: {'holds no picture' if content else 'is empty'}.")
     return frames[0]

@@ -22,7 +22,7 @@ from dsm.files import json_text
 from dsm.signals import ignore_warnings
 from dsm.video.damage import Damage
 from dsm.video.decode import probe, read_frames
-from dsm.video.folder import frame_files, is_folder, read_pictures
+from dsm.video.folder import BrokenPictureError, frame_files, is_folder, read_pictures, told_broken
 from dsm.video.in_order import every_frame
 from dsm.video.pack import in_pack
 from dsm.video.segments import file_of, segment_of
@@ -159,18 +159,29 @@ def _judge_folder(path: Path) -> Verdict:
         if path.is_dir() and not any(path.iterdir()):
             raise EmptyVideoError(f"{path}: an empty folder.") from None
         raise
-    sizes = set()
-    for count, file in enumerate(files):
+    sizes: list[tuple[int, ...]] = []
+    broken: dict[int, VideoError] = {}
+    for place, file in enumerate(files):
         try:
-            sizes.add(read_pictures([file], None, Deadline(path, None))[0].shape)
-        except VideoError as error:
-            if not count:
-                raise
-            height, width = next(iter(sizes))[:2]
-            return Verdict("", "truncated", count, len(files), width, height, reason=str(error))
-    height, width = next(iter(sizes))[:2]
-    reason = "its pictures differ in size" if len(sizes) > 1 else ""
-    return Verdict("", "ok", len(files), len(files), width, height, reason=reason)
+            sizes.append(read_pictures([file], None, Deadline(path, None))[0].shape)
+        except BrokenPictureError as error:
+            broken[place] = error
+    if not sizes:
+        raise broken[0]
+    height, width = sizes[0][:2]
+    reasons = [told_broken(files, broken)] if broken else []
+    reasons += ["its pictures differ in size"] if len(set(sizes)) > 1 else []
+    cut_off = bool(broken) and min(broken) == len(sizes)  # all broken ones are at the end
+    return Verdict(
+        "",
+        "truncated" if cut_off else "damaged" if broken else "ok",
+        len(sizes),
+        len(files),
+        width,
+        height,
+        reason="; ".join(reasons),
+        numbers=len(files) if broken and not cut_off else 0,
+    )
 
 
 def _judge_packed(path: Path) -> Verdict:

@@ -18,7 +18,7 @@ from dsm.video.clock import seconds_of
 from dsm.video.convert import converter
 from dsm.video.damage import Damage
 from dsm.video.flow import saved_flow
-from dsm.video.folder import frame_files, is_folder, read_pictures
+from dsm.video.folder import frame_files, is_folder, read_series, told_broken
 from dsm.video.pack import FORMAT, Member
 from dsm.video.segments import file_of
 from dsm.video.source import Deadline, VideoError, name_of, open_video, video_stream
@@ -78,8 +78,12 @@ def _decode(
     if is_folder(file):
         if saved_flow(file):
             raise VideoError(f"{file}: holds flow, which a pack does not keep.")
-        pictures = read_pictures(frame_files(file), short_side, Deadline(file, None), square=square)
-        return np.stack([_planes(picture) for picture in pictures]), 0.0, (), ""  # a folder knows no times
+        files = frame_files(file)
+        every, deadline = range(len(files)), Deadline(file, None)
+        pictures, broken = read_series(files, every, short_side, deadline, square=square)
+        kept = [_planes(picture) for place, picture in enumerate(pictures) if place not in broken]
+        # A folder knows no times.
+        return np.stack(kept), 0.0, (), told_broken(files, broken) if broken else ""
     planes, shown = [], []
     damage = Damage()
     with open_video(file_of(file)) as container:
