@@ -50,6 +50,22 @@ def test_groups_stay_together_in_cross_validation() -> None:
     assert max(together.accuracy.values()) < 0.8
 
 
+def test_a_class_of_one_video_does_not_stop_cross_validation(capsys: pytest.CaptureFixture[str]) -> None:
+    many = made(60, 0, classes=2)
+    one = Features(np.full((1, 10), 9, np.float32), np.array([2]), ["alone.mp4"])
+    both = Features(
+        np.concatenate([many.features, one.features]),
+        np.concatenate([many.labels, one.labels]),
+        many.paths + one.paths,
+    )
+    with_it, without = choose_strength(both).accuracy, choose_strength(many).accuracy
+    # The class is asked about in no fold: its one video, far from the others, changes few of their answers.
+    assert max(abs(with_it[strength] - without[strength]) for strength in without) < 0.15
+    assert "1 of 3 classes have a single video each" in capsys.readouterr().err
+    with pytest.raises(UserError, match="at least two videos of a class"):
+        choose_strength(both.part(np.array([0, int(np.flatnonzero(many.labels != many.labels[0])[0])])))
+
+
 def test_a_probe_sees_a_small_dimension_beside_a_large_one() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 200)

@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from dsm.errors import UserError
 from dsm.evaluate.features import Features, same_dimensions
 from dsm.evaluate.nearest import Ids, nearest
+from dsm.notes import note
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Inverse regularisations that cross-validation chooses from."""
@@ -70,18 +71,26 @@ def choose_strength(train: Features, groups: Sequence[str] | None = None, folds:
         UserError: too few videos of a class, or too few groups, for two folds.
     """
     need_classes(train)
-    most = (
-        len(set(groups)) if groups is not None else int(np.unique(train.labels, return_counts=True)[1].min())
-    )
+    classes, counts = np.unique(train.labels, return_counts=True)
+    # A class of one video cannot be both trained on and asked about: it is in the training of every fold.
+    alone = np.isin(train.labels, classes[counts < 2]) if groups is None else np.zeros(len(train), bool)
+    shared = np.flatnonzero(~alone)
+    most = len(set(groups)) if groups is not None else int(counts[counts > 1].min(initial=len(train)))
     folds = min(folds, most)
-    if folds < 2:
-        what = "groups" if groups is not None else "videos of each class"
+    if folds < 2 or not len(shared):
+        what = "groups" if groups is not None else "videos of a class"
         raise UserError(f"cross-validation needs at least two {what} in the training features.")
+    if alone.any():
+        note(
+            f"{int(alone.sum())} of {len(classes)} classes have a single video each: cross-validation does "
+            "not ask about them."
+        )
     split: Any = (
         GroupKFold(folds) if groups is not None else StratifiedKFold(folds, shuffle=True, random_state=0)
     )
     hits: dict[float, list[float]] = {strength: [] for strength in STRENGTHS}
-    for inside, outside in split.split(train.features, train.labels, groups):
+    for taught, asked in split.split(train.features[shared], train.labels[shared], groups):
+        inside, outside = np.append(shared[taught], np.flatnonzero(alone)), shared[asked]
         if len(np.unique(train.labels[inside])) < 2:
             raise UserError("the groups leave a fold of cross-validation with one class only.")
         for strength, found in hits.items():
