@@ -37,8 +37,11 @@ repository_pages = {
 # Every reference leads somewhere, or the build fails; what other libraries own is not looked up.
 nitpicky = True
 _ELSEWHERE = r"(torch|nn|numpy|np|npt|sklearn|tyro|pathlib|collections|argparse|lightning\w*|av)\..*"
-_SHORTENED = r"Path|Tensor|Module|NDArray.*|InputContainer|Lightning\w*"
-_ALIASES = r"Precision|Pooling|HeadKind|NegativeLook|Decoder|(typing\.)?Literal\[.*|Annotated\[.*|dict\[str"
+_SHORTENED = r"Path|Packet|VideoStream|Tensor|Module|NDArray.*|InputContainer|Lightning\w*"
+_ALIASES = (
+    r"Indices|Part|Times|Precision|Pooling|HeadKind|NegativeLook|Decoder|(typing\.)?Literal\[.*|"
+    r"Annotated\[.*|dict\[str"
+)
 _INSIDE = r".*\._\w+|dsm\.engine\.(run\.Config|progress\.Clock|parts\.Extracted)"
 nitpick_ignore_regex = [("py:.*", "|".join((_ELSEWHERE, _SHORTENED, _ALIASES, _INSIDE)))]
 myst_heading_anchors = 3

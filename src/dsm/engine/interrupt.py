@@ -51,7 +51,7 @@ class StopFlag:
 
 @contextmanager
 def stop_flag() -> Iterator[StopFlag]:
-    """Within, the first of :data:`STOPS` only raises the flag; a second SIGINT or SIGTERM acts at once.
+    """Within, the first of ``STOPS`` only raises the flag; a second SIGINT or SIGTERM acts at once.
 
     One that comes within a second of the first is the same wish: Ctrl-C reaches a process from the terminal
     and once more from whoever began it. After a warning SIGTERM is the first: it ends the time warned of.

@@ -77,7 +77,7 @@ def find_encoder(places: Mapping[str, dict[str, Tensor]], choice: str = "") -> M
     A wrapper is whatever stands in front of names that fit an encoder's, called as it may be.
 
     Args:
-        places: see :func:`find_places`.
+        places: see :func:`dsm.models.places.find_places`.
         choice: what the place or the wrapper is called, where only some are meant: ``target_network``.
     """
     best: list[Match] = []

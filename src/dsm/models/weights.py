@@ -61,7 +61,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint of this project.
 
     Raises:
-        UserError: as :func:`read_file`; or it is another's, or of another format.
+        UserError: as :func:`dsm.models.checkpoint_file.read_file`; or it is another's, or of another format.
     """
     state = read_file(path)
     if not is_ours(state):
@@ -131,7 +131,7 @@ def load_weights(
 
 
 def recognise_in(state: Any, choice: str = "") -> Match | None:
-    """The encoder in what :func:`read_file` gave of another's file; see
+    """The encoder in what :func:`dsm.models.checkpoint_file.read_file` gave of another's file; see
     :func:`~dsm.models.foreign.find_encoder`."""
     skipped = state.skipped if isinstance(state, Foreign) else []
     match = find_encoder(find_places(state.state if isinstance(state, Foreign) else state), choice)

@@ -39,7 +39,7 @@ def write_shard(
 
     Returns:
         Why the videos that are not in it could not be read. Those that are in it but for lost pictures:
-        :func:`damaged_in`.
+        :func:`dsm.video.pack.damaged_in`.
     """
     members: dict[str, Sequence[Any]] = {}
     left_out: dict[str, str] = {}

@@ -42,7 +42,7 @@ def frame_times(source: Source) -> Times:
     Frames of which the file does not say so are spread evenly by its mean rate.
 
     Raises:
-        VideoError: as :func:`probe`; or it is a folder of frames, or says nothing of its rate.
+        VideoError: as :func:`dsm.video.decode.probe`; or it is a folder of frames, or tells no rate.
     """
     if part := segment_of(source):
         inside = segment_frames(part)
@@ -69,7 +69,7 @@ def continuous_parts(source: Source) -> list[Part] | None:
     A video that says nothing of time has none.
 
     Raises:
-        VideoError: as :func:`probe`.
+        VideoError: as :func:`dsm.video.decode.probe`.
     """
     if part := segment_of(source):
         cut = _known_segment(part, changed(part.file)).parts
