@@ -104,7 +104,7 @@ def test_a_split_of_a_table_is_no_path(tmp_path: Path, split: str) -> None:
     notes.mkdir()
     (notes / "train.csv").write_text(f"label,youtube_id,time_start,time_end,split\ndance,abc,1,2,{split}\n")
     with pytest.raises(UserError, match="is no name of a split"):
-        convert(ConvertConfig("kinetics", notes, tmp_path / "a" / "b" / "lists"))
+        convert(ConvertConfig("kinetics", out=tmp_path / "a" / "b" / "lists", annotations=notes))
     assert not list(tmp_path.rglob("*.txt"))
 
 
