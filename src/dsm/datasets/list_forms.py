@@ -51,7 +51,11 @@ class Form:
 def cells_of(line: str, split: str, columns: Sequence[str] | None = None) -> list[str]:
     """The fields of one line; ``columns`` say where among blanks the path is, which may hold some itself."""
     if split != " ":
-        return [cell.strip() for cell in next(csv.reader([line], delimiter=split, skipinitialspace=True), [])]
+        try:
+            cells = next(csv.reader([line], delimiter=split, skipinitialspace=True), [])
+        except csv.Error:  # a control character, or a field of megabytes: no table
+            return [line]
+        return [cell.strip() for cell in cells]
     at = list(columns).index("path") if columns else 0
     before = line.split(None, at)
     line, front = (before[-1], before[:-1]) if len(before) > at else (line, [])
