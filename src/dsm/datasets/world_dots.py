@@ -19,8 +19,19 @@ from dsm.datasets.world import MARGIN, Array, Shot, World, cycles, expose, wande
 
 ACTORS = ("disc", "ellipse", "box", "triangle", "pentagon", "star", "flower", "drop")
 """Of all shapes, those that are broad enough to hold dots."""
-REDRAWN = 0.04
+REDRAWN = 0.01
 """Share of the dots that are somewhere else in each frame, by chance."""
+# The four below, and the share above, were chosen by training a small network with labels, motion and scene
+# untied: with finer dots, smaller actors and faster motions it learned nothing, with these `tiny3d` is right
+# about 89 % of a test of free scenes.
+COARSE = 1.7
+"""Times a family's dots."""
+BROAD = 1.35
+"""Times the radius of an actor, so that it holds enough dots."""
+SLOW = 1.7
+"""Times as long a cycle: a dot that passes its neighbour between two frames cannot be followed."""
+STEADY = 0.2
+"""Share of the camera's shake: where all dots shake, those that move are hidden among them."""
 
 
 @dataclass(frozen=True)
@@ -154,11 +165,11 @@ def place_dots(shot: Shot, family: Family, dot: float, rng: np.random.Generator)
     """Dots of radius ``dot`` (in units of the frame) for every frame of a video."""
     total = shot.frames
     shape = SHAPES[str(rng.choice(ACTORS))]
-    radius, turn = rng.uniform(*shot.radius), rng.uniform(0, TAU)
-    pose = MOTIONS[shot.motion](cycles(total, rng))
+    radius, turn = BROAD * rng.uniform(*shot.radius), rng.uniform(0, TAU)
+    pose = MOTIONS[shot.motion](cycles(total, rng) / SLOW)
     reach, depth = rng.uniform(0.17, 0.23), rng.uniform(0.85, 1.15)
     home = rng.uniform(-0.06, 0.06, 2)
-    camera = np.clip(wander(total, rng, 2) * shot.shake, -MARGIN, MARGIN)
+    camera = np.clip(wander(total, rng, 2) * STEADY * shot.shake, -MARGIN, MARGIN)
     still = np.zeros(total)
     x = (home[0] + reach * pose.x - camera[:, 0] + still)[:, None]
     y = (home[1] + reach * pose.y - camera[:, 1] + still)[:, None]
@@ -193,7 +204,7 @@ def place_dots(shot: Shot, family: Family, dot: float, rng: np.random.Generator)
 def render(shot: Shot, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Draw one video: uint8 RGB, shape (frames, size, size, 3)."""
     family = FAMILIES[shot.family]
-    dot = family.radius * rng.uniform(0.92, 1.08)
+    dot = COARSE * family.radius * rng.uniform(0.92, 1.08)
     cast = place_dots(shot, family, dot, rng)
     tint = rng.normal(0, 0.03)
     hue, saturation, value = family.ground

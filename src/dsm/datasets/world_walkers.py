@@ -16,8 +16,8 @@ from dsm.datasets.motions import TAU
 from dsm.datasets.people import Joints, draw_figure, figure, random_person
 from dsm.datasets.world import Array, Shot, World, cycles, expose, steady
 
-# Chosen by training a small network with labels, motion and scene untied: with people of half the frame
-# in loud places it learned next to nothing (17 % of a test), with these 81 %.
+# Chosen by training a small network with labels, motion and scene untied: with people half the frame high
+# in loud places it was right about 19 % of a test of free scenes, with these about 76 %.
 TALL = 2.8
 """A person's height in radii of an actor."""
 CALM = 0.5
