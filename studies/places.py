@@ -27,6 +27,7 @@ from tables import by_seed, caption, table
 from trial import Trial
 from trials import is_done, run_all, study_command, write_all
 
+from dsm.commands.pack import LIST
 from dsm.datasets.motionscenes import MotionScenesConfig, write_motionscenes
 from dsm.datasets.worlds import WORLDS
 from dsm.demo import TESTS, DemoConfig, pretrain_config
@@ -90,7 +91,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The videos of one place and seed."""
+    """The videos of one place, and of a made one of one seed."""
 
     train: Path
     """What is pretrained on, without labels."""
@@ -103,13 +104,16 @@ class Prepared:
     """Lists for training and testing a probe, in which the scene gives the class away, wrongly."""
 
 
-def prepare(options: Options, place: str, seed: int) -> Prepared:
-    """Say where the videos of a place are. Real ones are packed; made ones are written when wanted."""
-    if place in WORLDS:
-        folder = options.out / place / f"videos-{seed}"
-        word = json.dumps(plain(scenes_config(options, place, seed)))
-        tests = tuple(folder / f"{test}.txt" for test in TESTS)
-        return Prepared(folder / "train.txt", tests, ("features", "curve"), word)
+def prepare_made(options: Options, place: str, seed: int) -> Prepared:
+    """Say where the videos of a made place are; they are written when wanted."""
+    folder = options.out / place / f"videos-{seed}"
+    word = json.dumps(plain(scenes_config(options, place, seed)))
+    tests = tuple(folder / f"{test}.txt" for test in TESTS)
+    return Prepared(folder / "train.txt", tests, ("features", "curve"), word)
+
+
+def prepare_real(options: Options, place: str) -> Prepared:
+    """Pack the videos of a real place, once for all seeds."""
     source, folder = options.real(place), options.out / place / "videos"
     if source is None:
         raise UserError(f"{place}: give its folder, --{place} DIR, or leave it out of --places.")
@@ -120,7 +124,7 @@ def prepare(options: Options, place: str, seed: int) -> Prepared:
         if (source / part).is_file():
             write_part(packed, source / part, source, folder / part)
             confounded.append(folder / part)
-    train, groups = folder.absolute() / "list.txt", folder.absolute() / GROUPS
+    train, groups = folder.absolute() / LIST, folder.absolute() / GROUPS
     measures = ("other_groups", "curve", *(["confounded"] if confounded else []))
     return Prepared(train, (train,), measures, packed.word, groups, tuple(confounded))
 
@@ -164,11 +168,13 @@ def trial(options: Options, place: str, name: str, seed: int, prepared: Prepared
         keep=CHECKPOINTS,
     )
     random = name == "random"
+    # A search asks how good an encoder is in the end, not how it got there.
+    without_curve = random or options.search
     return Trial(
         name,
         config,
         prepared.tests,
-        tuple(measure for measure in prepared.measures if measure != "curve" or not random),
+        tuple(measure for measure in prepared.measures if measure != "curve" or not without_curve),
         windows=1 if place in WORLDS else 3,
         groups=prepared.groups,
         suffix=f"@{place}",
@@ -210,7 +216,7 @@ def search_tables(rows: Sequence[Row], places: Sequence[str], asked: Sequence[st
         for metric, title in METRICS.items():
             text += f"\n`{family}`. {title}:\n\n" + table(rows, metric, runs=names, tests=tuple(places))
         text += f"\n| left out | chosen for `{family}` |\n|---|---|\n"
-        for place in places:
+        for place in places if len(places) > 1 else ():
             text += f"| {place} | {chosen_without(rows, place, places, names)} |\n"
         text += f"| none | {chosen_without(rows, '', places, names)} |\n"
     return text
@@ -227,7 +233,7 @@ def result_tables(rows: Sequence[Row], options: Options, places: Sequence[str]) 
         text += table(rows, metric, runs=options.methods, tests=tuple(places), against=AGAINST)
     text += "\n*Motion* a third of the way through the training, in %:\n\n"
     text += table(rows, "motion_at_third", runs=("dsm",), tests=tuple(places))
-    text += "\nOf the training of `dsm`, the share after which it had reached the final R@1 of `moco`:\n\n"
+    text += "\nWhen `dsm` reaches the final R@1 of `moco`, mean over the seeds that reach it:\n\n"
     text += cost_table(rows, places)
     if any(row.metric == "confounded_R@1" for row in rows):
         for metric in ("confounded_R@1", "confounded_linear_probe"):
@@ -271,10 +277,11 @@ def main(options: Options) -> None:
     known = read_measured(options.known)
     trials = []
     for place in places:
+        real = None if place in WORLDS else prepare_real(options, place)
         for seed in options.seeds:
-            prepared = prepare(options, place, seed)
+            prepared = real or prepare_made(options, place, seed)
             some = [trial(options, place, name, seed, prepared) for name in names]
-            if place in WORLDS and not all(is_done(one, known) for one in some):
+            if real is None and not all(is_done(one, known) for one in some):
                 write_scenes(options, place, seed)
             trials += some
     rows = write_all(options.out, run_all(trials, options.jobs, known), options.name)

@@ -110,7 +110,7 @@ def _held(path: Path) -> str:
         else:
             with zipfile.ZipFile(path) as archive:
                 names = [name.removesuffix(".npy") for name in archive.namelist()]
-    except Exception:
+    except Exception:  # a stranger's bytes can make the reader fail in any way; the caller says that
         return ""
     return f"; it holds {without_control(', '.join(names[:10]))}"
 
@@ -212,7 +212,12 @@ def _at_most(chunks: Iterable[NDArray[np.float32]], rows: int) -> Iterator[NDArr
             yield chunk[first : first + rows]
 
 
-def _read_parquet(path: Path) -> Features:
+def parquet_table(path: Path) -> Any:
+    """A file of Parquet as pyarrow has it, unless it would take far more memory than its size.
+
+    Raises:
+        ValueError: it would. And what pyarrow raises.
+    """
     arrow = _pyarrow()
     about = arrow.parquet.read_metadata(path)
     groups = [about.row_group(number) for number in range(about.num_row_groups)]
@@ -221,7 +226,11 @@ def _read_parquet(path: Path) -> Features:
     held = sum(max(8 * one.num_values, one.total_uncompressed_size) for one in columns)
     if held > MOST_PACKED * max(path.stat().st_size, 2**20):
         raise ValueError("holds far more than its size")
-    table = arrow.parquet.read_table(path)
+    return arrow.parquet.read_table(path)
+
+
+def _read_parquet(path: Path) -> Features:
+    table = parquet_table(path)
     column = table["feature"].combine_chunks()
     features = column.flatten().to_numpy().reshape(len(column), -1).astype(np.float32, copy=False)
     times = None

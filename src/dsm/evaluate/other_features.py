@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dsm.datasets.lists import MOST_CLASSES, UNLABELLED
 from dsm.errors import UserError, has_control, without_control
-from dsm.evaluate.feature_files import MOST_PACKED
+from dsm.evaluate.feature_files import MOST_PACKED, parquet_table
 from dsm.evaluate.features import Features
 from dsm.extras import load_extra
 
@@ -93,15 +93,7 @@ def _hdf5(path: Path) -> dict[str, Array]:
 
 
 def _parquet(path: Path) -> dict[str, Array]:
-    import pyarrow.parquet
-
-    about = pyarrow.parquet.read_metadata(path)
-    groups = [about.row_group(number) for number in range(about.num_row_groups)]
-    columns = [group.column(number) for group in groups for number in range(group.num_columns)]
-    held = sum(max(8 * one.num_values, one.total_uncompressed_size) for one in columns)
-    if held > MOST_PACKED * max(path.stat().st_size, 2**20):
-        raise ValueError("it holds far more than its size")
-    table = pyarrow.parquet.read_table(path)
+    table = parquet_table(path)
     found: dict[str, Array] = {}
     for name in table.column_names:
         column = table[name].combine_chunks()
