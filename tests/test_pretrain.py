@@ -365,6 +365,7 @@ def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_warning_is_heard_once_and_the_end_of_time_after_it_is_the_first() -> None:
+    before = signal.getsignal(signal.SIGUSR1)  # the default, or what a command of another test set
     with interrupt.stop_flag() as flag:
         signal.raise_signal(signal.SIGUSR1)
         signal.raise_signal(signal.SIGUSR1)
@@ -373,7 +374,7 @@ def test_a_warning_is_heard_once_and_the_end_of_time_after_it_is_the_first() -> 
         assert flag.signal == signal.SIGTERM
         signal.raise_signal(signal.SIGUSR2)
         assert flag.signal == signal.SIGTERM
-    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGUSR1) == before
 
 
 def test_a_warning_that_another_waits_for_stays_his() -> None:
