@@ -2,8 +2,8 @@
 
 Places are data sets as different as possible: the worlds of MotionScenes, each by another renderer, whose
 videos are drawn anew by seed; and real video: hand gestures before many backdrops, fights before surveillance
-cameras. Every method trains in every place with the same settings, those of `dsm demo`, and is asked for R@1
-and a linear probe among scenes that it has no label of.
+cameras. Every method trains in every place with the same settings, those of `dsm demo` but for the backbone,
+and is asked for R@1 and a linear probe among scenes that it has no label of.
 
 ``--search`` trains the candidates of each method on other seeds, and chooses among them for each place by
 the *other* places alone (leave one place out): no method is reported where its settings were chosen.
@@ -39,6 +39,8 @@ from dsm.files import write_text
 from dsm.models.precision import Precision
 
 QUICK_STEPS = 12
+BACKBONE = "tiny3d"
+"""Its first layer looks at three frames: a single frame of `dots` shows nothing, labels or not."""
 FREE = "test_free"
 """The test of a made place that is reported: scene families that training never showed."""
 METRICS = {
@@ -158,6 +160,7 @@ def trial(options: Options, place: str, name: str, seed: int, prepared: Prepared
     steps = QUICK_STEPS if options.quick else round(options.steps * candidate.longer)
     config = replace(
         base,
+        backbone=BACKBONE,
         data=replace(base.data, train=prepared.train, cache_mb=1500),
         out=options.out / place / f"{name}-{seed}",
         settings=candidate.settings,
