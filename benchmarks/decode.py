@@ -36,7 +36,7 @@ from videos import LENGTH, VIDEOS, make_video
 
 from dsm.video.decode import read_frames
 from dsm.video.kept_open import close_kept
-from dsm.video.packing import write_shard
+from dsm.video.write import write_shard
 
 FRAMES, STRIDE, SHORT = 16, 4, 128
 SPAN = (FRAMES - 1) * STRIDE + 1

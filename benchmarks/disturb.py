@@ -24,8 +24,8 @@ import tyro
 from torch import Tensor
 
 from dsm.disturb import LocalWarp, SmoothWarp, ThinPlate, local_warp_exact, scale_motion
-from dsm.disturb.motion_scale import MotionScale
 from dsm.disturb.spatial import control_points
+from dsm.disturb.temporal import MotionScale
 from dsm.video.flow import compute_flow
 
 SIZES = ((8, 112), (4, 224))

@@ -21,13 +21,13 @@ import torch
 import tyro
 from videos import VIDEOS, make_video
 
-from dsm.cores import usable_cores
-from dsm.datasets.evaluation_clips import EvaluationClips
-from dsm.datasets.lists import VideoList, read_list, write_list
-from dsm.datasets.reading import ClipConfig
+from dsm.data.clips import EvaluationClips
+from dsm.data.lists import VideoList, read_list, write_list
+from dsm.data.reading import ClipConfig
 from dsm.evaluate.extract import encode, to_input
 from dsm.models.precision import channels_last
 from dsm.models.zoo import create_model
+from dsm.workers import usable_cores
 
 
 @dataclass(frozen=True)

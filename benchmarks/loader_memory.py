@@ -19,15 +19,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 
-from dsm.augment import Augment
-from dsm.datasets.clips import EpochBatches, TrainingClips
-from dsm.datasets.lists import VideoList, read_list, write_list
-from dsm.datasets.loading import Batches
-from dsm.datasets.motionscenes import MotionScenesConfig, write_motionscenes
-from dsm.datasets.reading import ClipConfig
+from dsm.data.clips import EpochBatches, TrainingClips
+from dsm.data.lists import VideoList, read_list, write_list
+from dsm.data.loading import Batches
+from dsm.data.reading import ClipConfig
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
-from dsm.disturb.views import View
+from dsm.synthetic.motionscenes import MotionScenesConfig, write_motionscenes
+from dsm.views import Augment, View
 
 BATCH = 16
 

@@ -35,16 +35,16 @@ import torch
 import tyro
 from videos import VIDEOS, make_video
 
-from dsm.commands.frames import FramesConfig, frames
-from dsm.datasets.clips import collate
-from dsm.datasets.lists import VideoList, write_list
-from dsm.disturb.views import View, render_view
-from dsm.engine.optim import OptimConfig
-from dsm.engine.pretrain import PretrainConfig, build_trainer
-from dsm.engine.progress import Clock
-from dsm.engine.run import DataConfig
-from dsm.engine.trainer import Trainer
+from dsm.data.clips import collate
+from dsm.data.lists import VideoList, write_list
 from dsm.models.precision import Precision, compute_in, fast_in_bf16
+from dsm.terminal import Clock
+from dsm.train.config import DataConfig
+from dsm.train.optim import OptimConfig
+from dsm.train.pretrain import PretrainConfig, build_trainer
+from dsm.train.trainer import Trainer
+from dsm.verbs.frames import FramesConfig, frames
+from dsm.views import View, render_view
 
 # Without instructions for bfloat16 it is many times slower, and nobody takes it.
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16") if fast_in_bf16("cpu") else ("fp32",)

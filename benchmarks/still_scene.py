@@ -19,10 +19,10 @@ import tyro
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dsm.datasets.motions import MOTIONS
-from dsm.datasets.motionscenes import MotionScenesConfig, VideoPlan, render
-from dsm.datasets.scenery import TRAINING_FAMILIES
 from dsm.disturb.scene import moving_mask, still_scene, temporal_median
+from dsm.synthetic.motions import MOTIONS
+from dsm.synthetic.motionscenes import MotionScenesConfig, VideoPlan, render
+from dsm.synthetic.scenery import TRAINING_FAMILIES
 
 COVERS = 0.08
 """Change of a colour by which a pixel counts as covered by the actor."""
@@ -42,7 +42,7 @@ def rendered(motion: int, number: int) -> tuple[Tensor, Tensor]:
         VideoPlan("test", 100 * motion + number, motion, family),
     )
     whole = render(config, plan)
-    with mock.patch("dsm.datasets.scenery.draw_actor"):
+    with mock.patch("dsm.synthetic.scenery.draw_actor"):
         empty = render(config, plan)
     one, two = (torch.from_numpy(video).permute(3, 0, 1, 2)[None].float() / 255 for video in (whole, empty))
     return one, two

@@ -42,7 +42,7 @@ _ALIASES = (
     r"Indices|Part|Times|Precision|Pooling|HeadKind|NegativeLook|Decoder|(typing\.)?Literal\[.*|"
     r"Annotated\[.*|dict\[str"
 )
-_INSIDE = r".*\._\w+|dsm\.engine\.(run\.Config|progress\.Clock|parts\.Extracted)"
+_INSIDE = r".*\._\w+|dsm\.(train\.config\.Config|terminal\.Clock|evaluate\.extraction\.Extracted)"
 nitpick_ignore_regex = [("py:.*", "|".join((_ELSEWHERE, _SHORTENED, _ALIASES, _INSIDE)))]
 myst_heading_anchors = 3
 

@@ -13,8 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from dsm.datasets.catalog import find_list
-from dsm.datasets.reading import ClipConfig
+from dsm.data.catalog import find_list
+from dsm.data.reading import ClipConfig
 from dsm.evaluate.extract import extract_features
 from dsm.models.weights import load_weights
 

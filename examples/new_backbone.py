@@ -14,11 +14,11 @@ import tyro
 from torch import Tensor, nn
 
 import dsm
-from dsm.datasets.reading import ClipConfig
-from dsm.engine.pretrain import PretrainConfig, pretrain
-from dsm.engine.run import DataConfig
+from dsm.data.reading import ClipConfig
 from dsm.models.pooling import Pooling, pool, pooled_dim
 from dsm.models.zoo import MODELS
+from dsm.train.config import DataConfig
+from dsm.train.pretrain import PretrainConfig, pretrain
 
 
 def lend(x: Tensor) -> Tensor:

@@ -13,15 +13,15 @@ import tyro
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from dsm.commands.preview import PreviewConfig, preview
-from dsm.datasets.reading import ClipConfig
+from dsm.data.reading import ClipConfig
 from dsm.disturb import SpatialMix, TemporalMix, spatial_mix, temporal
 from dsm.disturb.spatial import Draw, Warp
 from dsm.disturb.temporal import Indices
-from dsm.engine.pretrain import PretrainConfig, pretrain
-from dsm.engine.run import DataConfig
 from dsm.methods import MethodSettings
 from dsm.methods.dsm import DsmConfig
+from dsm.train.config import DataConfig
+from dsm.train.pretrain import PretrainConfig, pretrain
+from dsm.verbs.preview import PreviewConfig, preview
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,15 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from dsm.datasets.reading import ClipConfig
+from dsm.data.reading import ClipConfig
 from dsm.disturb import SpatialMix, TemporalMix
-from dsm.disturb.views import View, broken_motion
-from dsm.engine.pretrain import PretrainConfig, pretrain
-from dsm.engine.run import DataConfig
 from dsm.methods import METHODS, MethodSettings
 from dsm.methods.gather import gather
 from dsm.methods.step import StepOutput
 from dsm.models.heads import Embedder
+from dsm.train.config import DataConfig
+from dsm.train.pretrain import PretrainConfig, pretrain
+from dsm.views import View, broken_motion
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ import tyro
 from torch import nn
 
 import dsm
-from dsm.datasets.catalog import find_videos
+from dsm.data.catalog import find_videos
 from dsm.disturb import SpatialMix, TemporalMix
-from dsm.methods.contrast import triplet
-from dsm.normalization import normalize
+from dsm.methods.losses import triplet
 from dsm.video.decode import probe
+from dsm.views import normalize
 
 
 @dataclass(frozen=True)

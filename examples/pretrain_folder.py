@@ -10,12 +10,12 @@ from pathlib import Path
 
 import tyro
 
-from dsm.datasets.catalog import find_list
-from dsm.datasets.lists import write_list
-from dsm.datasets.reading import ClipConfig
-from dsm.engine.pretrain import PretrainConfig, pretrain
-from dsm.engine.run import DataConfig
+from dsm.data.catalog import find_list
+from dsm.data.lists import write_list
+from dsm.data.reading import ClipConfig
 from dsm.models.checkpoint_file import list_checkpoints
+from dsm.train.config import DataConfig
+from dsm.train.pretrain import PretrainConfig, pretrain
 
 
 @dataclass(frozen=True)

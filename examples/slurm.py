@@ -29,7 +29,7 @@ class Pretrain:
     """Whether it was submitted again, so that what lies in --out is its own."""
 
     def __call__(self) -> None:
-        from dsm.cli import run
+        from dsm.cli.main import run
         from dsm.models.checkpoint_file import list_checkpoints
 
         # Tells each process who it is, as torchrun would: RANK, WORLD_SIZE, MASTER_ADDR and so on.

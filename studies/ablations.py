@@ -25,11 +25,11 @@ from trials import study_command
 from dsm.demo import AUGMENT, SLD, TESTS
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
-from dsm.engine.progress import console
 from dsm.errors import UserError
-from dsm.evaluate.results import Row
 from dsm.files import write_text
 from dsm.methods.dsm import PLUS, DsmConfig
+from dsm.runs.results import Row
+from dsm.terminal import console
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ from tables import by_seed, caption, mean_of, paired
 from trial import Trial
 from trials import study_command
 
-from dsm.analyse.figures import COLOURS
 from dsm.demo import BATCH, CLIP, TESTS
-from dsm.engine.progress import console
-from dsm.evaluate.results import Row
 from dsm.files import write_text
+from dsm.pages.figures import COLOURS
+from dsm.runs.results import Row
+from dsm.terminal import console
 
 METHODS = ("moco", "dsm")
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from dsm.augment import Augment
 from dsm.demo import AUGMENT
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.methods import MethodSettings
 from dsm.methods.dsm import PLUS, DsmConfig
 from dsm.methods.moco import MocoConfig
+from dsm.views import Augment
 
 
 @dataclass(frozen=True)

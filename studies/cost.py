@@ -19,14 +19,14 @@ from begin import begin
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dsm.datasets.official import PUBLISHED
-from dsm.datasets.reading import ClipConfig
-from dsm.engine.progress import console
-from dsm.engine.run import RunConfig
+from dsm.data.official import PUBLISHED
+from dsm.data.reading import ClipConfig
 from dsm.files import write_text
 from dsm.methods import MethodSettings, create_method
 from dsm.models.zoo import create_model
 from dsm.recipes import OWN, RECIPES, Recipe
+from dsm.terminal import console
+from dsm.train.config import RunConfig
 
 CLIPS = 2
 WINDOWS = 10

@@ -14,9 +14,9 @@ from begin import begin
 from tables import by_seed, paired
 
 from dsm.demo import RUNS, TESTS, DemoConfig, demo
-from dsm.engine.progress import console
-from dsm.evaluate.results import RESULTS, Row, mean_and_spread, read_results
 from dsm.files import write_text
+from dsm.runs.results import RESULTS, Row, mean_and_spread, read_results
+from dsm.terminal import console
 
 
 @dataclass(frozen=True)

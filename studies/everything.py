@@ -16,9 +16,9 @@ from pathlib import Path
 
 from begin import begin
 
-from dsm.engine.progress import console
 from dsm.errors import UserError
 from dsm.models.precision import Precision
+from dsm.terminal import console
 
 HOUSE = Path(__file__).parent.parent
 

@@ -19,10 +19,10 @@ from tables import by_seed
 from torch import Tensor, nn
 from trial import Trial
 
-from dsm.datasets.lists import read_list
+from dsm.data.lists import read_list
 from dsm.evaluate.extract import extract_by_all
-from dsm.evaluate.results import Row
 from dsm.models.weights import load_weights
+from dsm.runs.results import Row
 
 METRIC = "light_r2"
 BORDER = 4

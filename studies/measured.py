@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from dsm.errors import UserError
-from dsm.evaluate.results import Row
 from dsm.files import write_text
+from dsm.runs.results import Row
 
 
 @dataclass(frozen=True)

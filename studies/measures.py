@@ -13,22 +13,21 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit
 from trial import Trial
 
-from dsm.commands.bias import BiasConfig, BiasData, bias
-from dsm.commands.loading import LoadSettings
-from dsm.commands.look import LookConfig, look
-from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
-from dsm.datasets.groups import find_groups
-from dsm.datasets.lists import read_list
-from dsm.engine.finetune import finetune
-from dsm.engine.run import train_once
-from dsm.evaluate.bootstrap import mean_interval
+from dsm.data.groups import find_groups
+from dsm.data.lists import read_list
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.features import Features
 from dsm.evaluate.probe import linear_probe
-from dsm.evaluate.results import RESULTS, Row, read_results, row_of, share
 from dsm.evaluate.retrieval import kept_apart, recall_rows, retrieve
+from dsm.intervals import mean_interval
 from dsm.models.checkpoint_file import list_checkpoints
-from dsm.models.weights import load_weights
+from dsm.models.weights import LoadSettings, load_weights
+from dsm.runs.results import RESULTS, Row, read_results, row_of, share
+from dsm.train.config import train_once
+from dsm.train.finetune import finetune
+from dsm.verbs.bias import BiasConfig, BiasData, bias
+from dsm.verbs.look import LookConfig, look
+from dsm.verbs.video_test import VideoTestConfig, VideoTestData, video_test
 
 
 def measure_features(trial: Trial) -> list[Row]:

@@ -18,13 +18,12 @@ from command import dsm_command
 from PIL import Image
 from tables import interval
 
-from dsm.datasets.lists import VideoList, read_list, write_list
-from dsm.datasets.motionscenes import MotionScenesConfig, plan_split, render
-from dsm.datasets.worlds import WORLDS
+from dsm.data.lists import VideoList, read_list, write_list
 from dsm.demo import CLIP, DemoConfig, demo
-from dsm.engine.progress import console
-from dsm.evaluate.results import RESULTS, Row, read_results
 from dsm.files import write_text
+from dsm.runs.results import RESULTS, Row, read_results
+from dsm.synthetic.motionscenes import WORLDS, MotionScenesConfig, plan_split, render
+from dsm.terminal import console
 
 WEIGHTS = ("random", "moco", "dsm")
 LAYERS = {"": "last layer (4x3x3)", "stages.stage2": "`stages.stage2` (4x6x6)"}

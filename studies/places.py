@@ -27,16 +27,15 @@ from tables import by_seed, caption, table
 from trial import Trial
 from trials import is_done, run_all, study_command, write_all
 
-from dsm.commands.pack import LIST
-from dsm.datasets.motionscenes import MotionScenesConfig, write_motionscenes
-from dsm.datasets.worlds import WORLDS
 from dsm.demo import TESTS, DemoConfig, pretrain_config
-from dsm.engine.progress import console, progress
-from dsm.engine.runfolder import plain
 from dsm.errors import UserError
-from dsm.evaluate.results import Row
 from dsm.files import write_text
 from dsm.models.precision import Precision
+from dsm.runs.folder import plain
+from dsm.runs.results import Row
+from dsm.synthetic.motionscenes import WORLDS, MotionScenesConfig, write_motionscenes
+from dsm.terminal import console, progress
+from dsm.verbs.pack import LIST
 
 QUICK_STEPS = 12
 BACKBONE = "tiny3d"

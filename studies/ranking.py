@@ -23,21 +23,21 @@ from ranking_tables import draw, headline, write_tables
 from trial import Trial
 from trials import is_done, run_all, write_all
 
-from dsm.datasets.motionscenes import MotionScenesConfig, write_motionscenes
 from dsm.demo import SLD, TESTS, TLD, DemoConfig, pretrain_config
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
-from dsm.engine.finetune import FinetuneConfig, FinetuneData
-from dsm.engine.optim import OptimConfig
-from dsm.engine.pretrain import PretrainConfig
-from dsm.engine.progress import console, progress
-from dsm.engine.runfolder import plain
-from dsm.evaluate.results import Row
 from dsm.files import write_text
 from dsm.methods import MethodSettings
 from dsm.methods.classify import ClassifyConfig
 from dsm.methods.dsm import PLUS, DsmConfig
-from dsm.methods.dsm_triplet import DsmTripletConfig
+from dsm.methods.triplet import DsmTripletConfig
+from dsm.runs.folder import plain
+from dsm.runs.results import Row
+from dsm.synthetic.motionscenes import MotionScenesConfig, write_motionscenes
+from dsm.terminal import console, progress
+from dsm.train.finetune import FinetuneConfig, FinetuneData
+from dsm.train.optim import OptimConfig
+from dsm.train.pretrain import PretrainConfig
 
 PAPER = DsmConfig(sld=SpatialMix.only("local"), tld=TemporalMix.only("shift"), look="own")
 """`dsm-paper`: the local warp, and one shifted window of its own look, as in the paper's scripts."""

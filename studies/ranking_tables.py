@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from tables import by_seed, caption, mean_of, paired, seeds_of, table
 from trials import study_command
 
-from dsm.analyse.figures import looks_of
 from dsm.demo import TESTS
-from dsm.evaluate.results import Row
+from dsm.pages.figures import looks_of
+from dsm.runs.results import Row
 
 SHOWN = {
     "R@1": "R@1, the nearest training video",

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from measured import digest
 
-from dsm.commands.pack import LIST, PackConfig, pack
-from dsm.datasets.groups import find_groups
-from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.data.groups import find_groups
+from dsm.data.lists import VideoList, read_list, write_list
 from dsm.files import csv_text, write_text
-from dsm.video.frames import place_of
+from dsm.verbs.pack import LIST, PackConfig, pack
 from dsm.video.pack import SHARD
+from dsm.video.write import place_of
 
 GROUPS = "groups.tsv"
 """In the pack's folder: ``path group``, paths as the pack's list has them."""

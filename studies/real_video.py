@@ -25,16 +25,16 @@ from tables import by_seed, caption, mean_of, paired, table
 from trial import Trial
 from trials import run_all, study_command, write_all
 
-from dsm.commands.pack import LIST
-from dsm.datasets.grouped import split_by_group
-from dsm.datasets.lists import write_list
-from dsm.engine.finetune import FinetuneConfig
-from dsm.engine.pretrain import PretrainConfig
-from dsm.engine.progress import console
-from dsm.evaluate.results import Row
+from dsm.data.lists import write_list
+from dsm.data.splits import split_by_group
 from dsm.files import write_text
 from dsm.models.precision import Precision
 from dsm.recipes import find_recipe
+from dsm.runs.results import Row
+from dsm.terminal import console
+from dsm.train.finetune import FinetuneConfig
+from dsm.train.pretrain import PretrainConfig
+from dsm.verbs.pack import LIST
 
 SHOWN = {
     "R@1": "R@1 among videos of other sources",

@@ -22,11 +22,11 @@ from tables import interval
 from trials import study_command
 
 import dsm
-from dsm.datasets.lists import VideoList, read_list, write_list
-from dsm.engine.progress import console
-from dsm.evaluate.results import RESULTS, Row, read_results
+from dsm.data.lists import VideoList, read_list, write_list
 from dsm.files import write_text
 from dsm.models.checkpoint_file import checkpoint_of
+from dsm.runs.results import RESULTS, Row, read_results
+from dsm.terminal import console
 from dsm.video.write import write_video
 
 CORRELATIONS = ("0", "0.5", "0.9")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from dsm.evaluate.results import Row
+from dsm.runs.results import Row
 
 Key = tuple[str, str, str]  # run, test, metric
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dsm.engine.finetune import FinetuneConfig
-from dsm.engine.pretrain import PretrainConfig
+from dsm.train.finetune import FinetuneConfig
+from dsm.train.pretrain import PretrainConfig
 
 
 @dataclass(frozen=True)

@@ -17,17 +17,16 @@ from measured import Known, Measured, digest, read_measured, revisions, write_me
 from measures import MEASURES
 from trial import Trial, settings_of
 
-from dsm.cores import usable_cores
-from dsm.engine.pretrain import pretrain
-from dsm.engine.progress import console, progress
-from dsm.engine.run import train_once
-from dsm.engine.runfolder import git_revision
-from dsm.engine.side_by_side import make_pool
 from dsm.errors import UserError
-from dsm.evaluate.results import Row, write_results
 from dsm.files import write_text
 from dsm.models.export import save_safetensors
 from dsm.models.zoo import create_model
+from dsm.runs.folder import git_revision
+from dsm.runs.results import Row, write_results
+from dsm.terminal import console, progress
+from dsm.train.config import train_once
+from dsm.train.pretrain import pretrain
+from dsm.workers import make_pool, usable_cores
 
 
 def measured_already(trial: Trial, known: Known) -> dict[str, Measured]:

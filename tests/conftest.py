@@ -12,8 +12,8 @@ import torch
 from hypothesis import settings
 from runs import runs_to_compare
 
-from dsm.datasets.lists import VideoList, write_list
-from dsm.datasets.motionscenes import MotionScenesConfig, write_motionscenes
+from dsm.data.lists import VideoList, write_list
+from dsm.synthetic.motionscenes import MotionScenesConfig, write_motionscenes
 from dsm.video.write import write_video
 
 SHARED = Path(os.environ.get("DSM_SHARED", Path(__file__).parents[2] / "shared"))

@@ -83,7 +83,7 @@ def write_videos(folder: Path) -> None:
     """Videos of two classes, and lists and folders of them under the names that the docs use."""
     import numpy as np
 
-    from dsm.datasets.motionscenes import MotionScenesConfig, write_motionscenes
+    from dsm.synthetic.motionscenes import MotionScenesConfig, write_motionscenes
     from dsm.video.decode import read_clip
     from dsm.video.write import write_video
 

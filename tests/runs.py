@@ -7,15 +7,15 @@ from pathlib import Path
 
 import torch
 
-from dsm.datasets.reading import ClipConfig
-from dsm.engine.finetune import FinetuneConfig, FinetuneData, finetune
-from dsm.engine.optim import OptimConfig
-from dsm.engine.pretrain import PretrainConfig, pretrain
-from dsm.engine.run import DataConfig
+from dsm.data.reading import ClipConfig
 from dsm.methods import MethodSettings
 from dsm.methods.dsm import DsmConfig
 from dsm.methods.moco import MocoConfig
 from dsm.models.weights import read_checkpoint
+from dsm.train.config import DataConfig
+from dsm.train.finetune import FinetuneConfig, FinetuneData, finetune
+from dsm.train.optim import OptimConfig
+from dsm.train.pretrain import PretrainConfig, pretrain
 
 CLIP = ClipConfig(frames=4, stride=3, resize=40, size=32)
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 from runs import small_run
 
-from dsm.commands.extract import ExtractConfig, extract
-from dsm.datasets.reading import ClipChanges, ClipConfig
-from dsm.engine.pretrain import pretrain
+from dsm.data.reading import ClipChanges, ClipConfig
 from dsm.errors import UserError
 from dsm.models.adapters import TRANSFORMERS
 from dsm.models.foreign import recognise
 from dsm.models.precision import channels_last, encode
 from dsm.models.zoo import create_model
+from dsm.train.pretrain import pretrain
+from dsm.verbs.extract import ExtractConfig, extract
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 TINY: dict[str, dict[str, Any]] = {

@@ -17,27 +17,24 @@ import pytest
 import torch
 from conftest import frame_numbers, judge_after, numbered_frames
 
-from dsm.augment import Augment
-from dsm.datasets import reading
-from dsm.datasets.clips import EpochBatches, TrainingClips
-from dsm.datasets.evaluation_clips import EvaluationClips
-from dsm.datasets.lists import VideoList, read_list, write_list
-from dsm.datasets.loading import Batches, load_clips
-from dsm.datasets.reading import ClipConfig
-from dsm.datasets.reading_state import BadVideo, ReadingState
-from dsm.disturb.views import View
-from dsm.engine.bad_videos import LEDGER, BadVideos
-from dsm.engine.pretrain import PretrainConfig, pretrain
-from dsm.engine.run import DataConfig
+from dsm.data import reading
+from dsm.data.clips import EpochBatches, EvaluationClips, TrainingClips
+from dsm.data.lists import VideoList, read_list, write_list
+from dsm.data.loading import Batches, load_clips
+from dsm.data.reading import ClipConfig
+from dsm.data.reading_state import BadVideo, ReadingState
 from dsm.errors import UserError
+from dsm.runs.bad_videos import LEDGER, BadVideos
+from dsm.train.config import DataConfig
+from dsm.train.pretrain import PretrainConfig, pretrain
 from dsm.video.damage import noted
 from dsm.video.decode import probe, read_frames
 from dsm.video.ledger import judge, judge_all, read_ledger
 from dsm.video.pack import damaged_in
-from dsm.video.packing import write_shard
 from dsm.video.source import VideoError
 from dsm.video.times import frame_times
-from dsm.video.write import write_video
+from dsm.video.write import write_shard, write_video
+from dsm.views import Augment, View
 
 CLIP = ClipConfig(frames=4, stride=2, resize=32, size=32)
 

@@ -14,16 +14,15 @@ import pytest
 from runs import CLIP
 from test_adapters import save_small_transformer
 
-from dsm import cli
-from dsm.commands.bias import BiasConfig, BiasData, bias
-from dsm.commands.bias_checks import names_of
-from dsm.commands.loading import LoadSettings
-from dsm.datasets.lists import read_list, write_list
-from dsm.datasets.reading import ClipChanges
-from dsm.engine.finetune import FinetuneConfig, FinetuneData, finetune
+from dsm.cli.main import main
+from dsm.data.lists import read_list, write_list
+from dsm.data.reading import ClipChanges
 from dsm.errors import UserError
-from dsm.evaluate.results import read_results
 from dsm.evaluate.variants import VARIANTS
+from dsm.models.weights import LoadSettings
+from dsm.runs.results import read_results
+from dsm.train.finetune import FinetuneConfig, FinetuneData, finetune
+from dsm.verbs.bias import BiasConfig, BiasData, bias, names_of
 from dsm.video.ledger import read_ledger
 
 
@@ -41,7 +40,7 @@ def report_config(scenes: Path, out: Path, **changes: Any) -> BiasConfig:
 @pytest.fixture(scope="session")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MotionScenes of which every test has each class twice."""
-    from dsm.datasets.motionscenes import MotionScenesConfig, write_motionscenes
+    from dsm.synthetic.motionscenes import MotionScenesConfig, write_motionscenes
 
     out = tmp_path_factory.mktemp("pairs")
     write_motionscenes(MotionScenesConfig(motions=4, train=24, test=8, frames=24, size=40), out)
@@ -180,7 +179,7 @@ def test_a_small_transformer_goes_through_the_command(pairs: Path, tmp_path: Pat
         "--windows",
         "1",
     )
-    cli.run(list(map(str, words)))
+    main.run(list(map(str, words)))
     rows = read_results(tmp_path / "out" / "results.json")
     assert {row.run for row in rows} == {"videomae"}
     assert {row.metric for row in rows} >= {f"acc_{variant}" for variant in VARIANTS}

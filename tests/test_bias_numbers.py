@@ -11,7 +11,9 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from dsm.analyse.bias import (
+from dsm.data.lists import VideoList, read_list, write_list
+from dsm.data.reading import ClipConfig
+from dsm.evaluate.bias import (
     SKILLS,
     Judged,
     accuracy,
@@ -22,12 +24,10 @@ from dsm.analyse.bias import (
     skill_lost,
     skilled,
 )
-from dsm.analyse.label_places import overlap, place_labels
-from dsm.datasets.lists import VideoList, read_list, write_list
-from dsm.datasets.reading import ClipConfig
 from dsm.evaluate.variants import VARIANTS, features_of_variants
-from dsm.normalization import MEAN, STD
+from dsm.pages.figures import overlap, place_labels
 from dsm.video.write import write_video
+from dsm.views import MEAN, STD
 
 SIDE = 32
 SCENE_COLOURS = np.array([[60, 60, 130], [130, 60, 60], [60, 130, 60], [120, 120, 40]])

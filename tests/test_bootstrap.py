@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dsm.datasets.groups import find_groups, read_groups
+from dsm.data.groups import find_groups, read_groups
 from dsm.errors import UserError
-from dsm.evaluate.bootstrap import bootstrap, class_mean_interval, mean_interval
-from dsm.evaluate.results import share
+from dsm.intervals import bootstrap, class_mean_interval, mean_interval
+from dsm.runs.results import share
 
 
 def test_the_interval_of_a_mean_is_that_of_its_standard_error() -> None:

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from test_adapters import TINY, needs_torchvision
 from torch import Tensor, nn
 
-from dsm.analyse.cam import (
+from dsm.errors import UserError
+from dsm.evaluate.cam import (
     Layer,
     MapKind,
     activation_map,
@@ -22,7 +23,6 @@ from dsm.analyse.cam import (
     similarity_score,
     to_unit,
 )
-from dsm.errors import UserError
 from dsm.models.adapters import TRANSFORMERS
 from dsm.models.foreign import Renormalized
 from dsm.models.heads import Classifier

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 from conftest import numbered_frames
 
-from dsm.cli import main
-from dsm.datasets.classes import class_names
-from dsm.datasets.lists import read_list
+from dsm.cli.commands import VERBS
+from dsm.cli.main import main
+from dsm.data.classes import class_names
+from dsm.data.lists import read_list
 from dsm.errors import UserError
-from dsm.evaluate.feature_files import load_features, save_features
-from dsm.evaluate.features import Features
-from dsm.verbs import VERBS
+from dsm.evaluate.features import Features, load_features, save_features
 from dsm.video.decode import probe
 from dsm.video.write import write_video
 
@@ -25,7 +24,7 @@ from dsm.video.write import write_video
 def dsm(*words: object) -> subprocess.CompletedProcess[str]:
     """Run the command as a user would, in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-c", "from dsm.cli import main; main()", *map(str, words)],
+        [sys.executable, "-c", "from dsm.cli.main import main; main()", *map(str, words)],
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dsm.analyse.embedding_figure import LOOKS, MOST_NAMES, RIGHT_WRONG, look_of
-from dsm.analyse.figures import COLOURS, NEAR, TONES, looks_of
+from dsm.pages.embedding import LOOKS, MOST_NAMES, RIGHT_WRONG, look_of
+from dsm.pages.figures import COLOURS, NEAR, TONES, looks_of
 
 # Machado, Oliveira & Fernandes, A Physiologically-based Model for Simulation of Color Vision Deficiency,
 # 2009, at severity 1: linear RGB to linear RGB.

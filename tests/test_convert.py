@@ -9,8 +9,8 @@ import pytest
 from test_cli import dsm
 from test_data_verbs import told
 
-from dsm.datasets.lists import read_list
-from dsm.datasets.official import OFFICIAL
+from dsm.data.lists import read_list
+from dsm.data.official import OFFICIAL
 from dsm.errors import UserError
 
 

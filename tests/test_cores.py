@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from dsm import cores
-from dsm.cores import usable_cores
+from dsm import workers
+from dsm.workers import usable_cores
 
-ROOT = Path(cores.__file__).parent
+ROOT = Path(workers.__file__).parent
 
 
 def group(tmp_path: Path, own: str, files: dict[str, str]) -> tuple[Path, Path]:
@@ -45,13 +45,13 @@ def group(tmp_path: Path, own: str, files: dict[str, str]) -> tuple[Path, Path]:
 def test_quotas_of_control_groups(
     own: str, files: dict[str, str], expected: float | None, tmp_path: Path
 ) -> None:
-    assert cores._quota(*group(tmp_path, own, files)) == expected
+    assert workers._quota(*group(tmp_path, own, files)) == expected
 
 
 def test_a_quota_bounds_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     for quota, expected in ((None, 64), (1.5, 2), (0.2, 1), (100.0, 64)):
-        monkeypatch.setattr(cores, "_quota", lambda *_, quota=quota: quota)
+        monkeypatch.setattr(workers, "_quota", lambda *_, quota=quota: quota)
         assert usable_cores() == expected
 
 
@@ -59,7 +59,7 @@ def test_a_quota_bounds_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_affinity_is_kept_to() -> None:
     code = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
-        "from dsm.cores import usable_cores; print(usable_cores())"
+        "from dsm.workers import usable_cores; print(usable_cores())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
@@ -67,4 +67,4 @@ def test_affinity_is_kept_to() -> None:
 
 def test_nobody_counts_the_machines_cores_himself() -> None:
     counting = [file.name for file in ROOT.rglob("*.py") if "cpu_count" in file.read_text(encoding="utf-8")]
-    assert counting == ["cores.py"]
+    assert counting == ["workers.py"]

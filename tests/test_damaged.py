@@ -14,14 +14,12 @@ from test_cli import dsm
 from test_data_verbs import told
 from test_decode import KINDS, damaged, encode, moving_frames
 
-from dsm.augment import Augment
-from dsm.datasets.clips import EpochBatches, TrainingClips
-from dsm.datasets.lists import VideoList, read_list, write_list
-from dsm.datasets.loading import Batches
-from dsm.datasets.reading import ClipConfig
-from dsm.datasets.reading_state import ReadingState
-from dsm.disturb.views import View
-from dsm.engine.bad_videos import LEDGER, BadVideos
+from dsm.data.clips import EpochBatches, TrainingClips
+from dsm.data.lists import VideoList, read_list, write_list
+from dsm.data.loading import Batches
+from dsm.data.reading import ClipConfig
+from dsm.data.reading_state import ReadingState
+from dsm.runs.bad_videos import LEDGER, BadVideos
 from dsm.video.convert import converter
 from dsm.video.decode import read_frames
 from dsm.video.kept_open import close_kept
@@ -29,6 +27,7 @@ from dsm.video.ledger import judge, read_ledger
 from dsm.video.pack import find_member
 from dsm.video.source import VideoError, open_video, video_stream
 from dsm.video.times import frame_times
+from dsm.views import Augment, View
 
 COUNT, LOST = 60, 30
 

@@ -15,15 +15,14 @@ import pytest
 from conftest import frame_numbers, judge_after, numbered_frames
 from test_cli import dsm
 
-from dsm import cli
-from dsm.commands.check import CheckConfig, check
-from dsm.datasets.catalog import find_list
-from dsm.datasets.lists import read_list
+from dsm.cli.main import main
+from dsm.data.catalog import find_list
+from dsm.data.lists import read_list
 from dsm.errors import UserError
 from dsm.files import written_aside, written_aside_folder
+from dsm.verbs.check import CheckConfig, check
 from dsm.video.decode import read_frames
-from dsm.video.frames import place_of
-from dsm.video.write import write_video
+from dsm.video.write import place_of, write_video
 
 
 def told(result: subprocess.CompletedProcess[str]) -> str:
@@ -77,9 +76,9 @@ def test_files_that_were_mended_are_checked_again(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("a.mp4\n")
     words = ["data", "check", str(tmp_path / "list.txt"), "--clean", str(tmp_path / "clean.txt")]
     with pytest.raises(UserError, match="not one"):
-        cli.run(words)
+        main.run(words)
     write_video(tmp_path / "a.mp4", numbered_frames(8))
-    cli.run(words)
+    main.run(words)
     assert read_list(tmp_path / "clean.txt").frames.tolist() == [8]
 
 
@@ -176,7 +175,7 @@ def test_what_is_made_of_a_list_knows_what_its_labels_are_called(
     monkeypatch.chdir(tmp_path)
     Path("there").mkdir()
     verb, *options = words
-    cli.run(["data", verb, str(small_list), *options])
+    main.run(["data", verb, str(small_list), *options])
     assert Path("there/classes.txt").read_text(encoding="utf-8") == "walk\nwave\n"
 
 

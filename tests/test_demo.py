@@ -17,7 +17,7 @@ from dsm.evaluate.retrieval import KS
 def run_demo(out: Path, *more: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [
-            sys.executable, "-c", "from dsm.cli import main; main()", "demo", "--out", str(out),
+            sys.executable, "-c", "from dsm.cli.main import main; main()", "demo", "--out", str(out),
             "--steps", "4", "--videos", "64", "--tests", "20", *map(str, more),
         ],
         capture_output=True, text=True, timeout=600,

@@ -10,13 +10,12 @@ from browser import opened
 from sklearn.metrics import silhouette_score
 from test_cli import refused
 
-from dsm.analyse.embedding import apart, nearest_others, plane
-from dsm.analyse.embedding_figure import MARKS
-from dsm.cli import run
+from dsm.cli.main import run
 from dsm.errors import UserError
-from dsm.evaluate.feature_files import save_features
-from dsm.evaluate.features import Features
-from dsm.evaluate.results import Row, read_results
+from dsm.evaluate.embedding import apart, nearest_others, plane
+from dsm.evaluate.features import Features, save_features
+from dsm.pages.embedding import MARKS
+from dsm.runs.results import Row, read_results
 from dsm.video.write import write_video
 
 NAMED = ("dsm", 0, "test")

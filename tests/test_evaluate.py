@@ -11,16 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from dsm.datasets.lists import read_list
-from dsm.datasets.reading import ClipConfig
+from dsm.data.lists import read_list
+from dsm.data.reading import ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_features
-from dsm.evaluate.feature_files import load_features, save_features
-from dsm.evaluate.features import Features
+from dsm.evaluate.features import Features, load_features, save_features
 from dsm.evaluate.probe import linear_probe
-from dsm.evaluate.results import mean_and_spread, share
 from dsm.evaluate.retrieval import retrieve
 from dsm.models.zoo import create_model
+from dsm.runs.results import mean_and_spread, share
 
 
 def made_features(count: int, dim: int = 6, classes: int = 4, seed: int = 0) -> Features:

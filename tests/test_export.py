@@ -17,11 +17,9 @@ import torch
 from test_adapters import save_small_transformer
 from torch import Tensor, nn
 
-from dsm.cli import main
-from dsm.commands.export import NORMALISATION
-from dsm.engine.checkpoint import save_checkpoint
+from dsm.cli.main import main
 from dsm.errors import UserError
-from dsm.modality import MODALITIES, to_network
+from dsm.models.checkpoint_file import KEY
 from dsm.models.export import (
     TOLERANCE,
     build_encoder,
@@ -35,9 +33,11 @@ from dsm.models.export import (
 from dsm.models.foreign import Renormalized
 from dsm.models.heads import Embedder
 from dsm.models.sources import Normalization
-from dsm.models.tensor_file import KEY
 from dsm.models.weights import load_weights
 from dsm.models.zoo import MODELS, create_model
+from dsm.runs.checkpoint import save_checkpoint
+from dsm.verbs.export import NORMALISATION
+from dsm.views import MODALITIES, to_network
 
 ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 needs_onnx = pytest.mark.skipif(not ONNX, reason="needs dsm-video[export]")

@@ -18,21 +18,21 @@ import torch
 from conftest import numbered_frames
 from PIL import Image
 
-from dsm import cli
-from dsm.commands.extract import ExtractConfig, extract
-from dsm.commands.loading import LoadSettings
-from dsm.datasets import evaluation_clips
-from dsm.datasets.catalog import find_list
-from dsm.datasets.evaluation_clips import EvaluationClips
-from dsm.datasets.lists import only_video, read_list, write_list
-from dsm.datasets.reading import ClipChanges, ClipConfig
-from dsm.engine import parts
-from dsm.engine.extraction import ExtractSettings
+from dsm.cli.main import main
+from dsm.data import clips
+from dsm.data.catalog import find_list
+from dsm.data.clips import EvaluationClips
+from dsm.data.lists import only_video, read_list, write_list
+from dsm.data.reading import ClipChanges, ClipConfig
 from dsm.errors import UserError
+from dsm.evaluate import extraction
 from dsm.evaluate.extract import extract_features
-from dsm.evaluate.feature_files import load_features
-from dsm.evaluate.results import read_results
+from dsm.evaluate.extraction import ExtractSettings
+from dsm.evaluate.features import load_features
+from dsm.models.weights import LoadSettings
 from dsm.models.zoo import create_model
+from dsm.runs.results import read_results
+from dsm.verbs.extract import ExtractConfig, extract
 
 CLIP = ("--frames", "4", "--stride", "3", "--resize", "40", "--size", "32")
 
@@ -84,7 +84,7 @@ def test_numbers_made_of_features_have_the_seed_of_the_run_that_trained(scenes: 
             ("embed", [str(file), "--clips", "0"]),
         ):
             out = tmp_path / run / name
-            cli.run([name, *words, "--out", str(out)])
+            main.run([name, *words, "--out", str(out)])
             assert {(row.run, row.seed) for row in read_results(out / "results.json")} == {(run, seed)}
 
 
@@ -95,7 +95,7 @@ def test_stopped_in_the_middle_it_goes_on_to_the_same_file(
     out, parts = tmp_path / "f.npz", tmp_path / "f.npz.parts"
     subprocess.run(command(scenes / "train.txt", tmp_path / "whole.npz"), check=True, capture_output=True)
     process = subprocess.Popen(command(scenes / "train.txt", out), stderr=subprocess.PIPE, text=True)
-    while not list(parts.glob("0*.npz")):
+    while not list(extraction.glob("0*.npz")):
         assert process.poll() is None, "ended before it could be stopped"
         time.sleep(0.005)
     process.send_signal(signals)
@@ -170,7 +170,7 @@ def test_many_clips_of_a_video_are_read_some_at_a_time(video: Path, monkeypatch:
     """So that the time that reading may take, and the memory, are those of some, however long the video."""
     clips = EvaluationClips(only_video(video), ClipConfig(frames=4, stride=1, resize=40, size=32), 7, 3)
     at_once = clips.sample(0)["clips"]
-    monkeypatch.setattr(evaluation_clips, "CLIPS_A_PASS", 3)
+    monkeypatch.setattr(clips, "CLIPS_A_PASS", 3)
     passes, read = [], clips.reader.read
     monkeypatch.setattr(
         clips.reader, "read", lambda index, some: passes.append(len(some)) or read(index, some)
@@ -182,7 +182,7 @@ def test_many_clips_of_a_video_are_read_some_at_a_time(video: Path, monkeypatch:
 def test_clips_further_apart_than_asked_are_told(
     video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for module in (evaluation_clips, parts):
+    for module in (clips, extraction):
         monkeypatch.setattr(module, "MOST_CLIPS", 5)
     folder = tmp_path / "frames"
     folder.mkdir()
@@ -254,7 +254,7 @@ def test_an_extraction_that_replaces_a_file_goes_on_too(scenes: Path, tmp_path: 
     out, parts = tmp_path / "f.npz", tmp_path / "f.npz.parts"
     out.write_bytes(b"an older one")
     process = subprocess.Popen(command(scenes / "train.txt", out, "--overwrite"), stderr=subprocess.DEVNULL)
-    while not list(parts.glob("0*.npz")):
+    while not list(extraction.glob("0*.npz")):
         assert process.poll() is None, "ended before it could be stopped"
         time.sleep(0.005)
     process.kill()

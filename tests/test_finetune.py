@@ -14,22 +14,22 @@ import torch
 from runs import CLIP, equal, small_run, weights_of
 from torch import nn
 
-from dsm.augment import Augment
-from dsm.commands.video_test import VideoTestConfig, VideoTestData, video_test
-from dsm.datasets.lists import read_list
-from dsm.datasets.reading import ClipConfig
-from dsm.engine.finetune import FinetuneConfig, FinetuneData, build_trainer, finetune
-from dsm.engine.optim import OptimConfig
-from dsm.engine.pretrain import pretrain
-from dsm.engine.runfolder import read_metrics
-from dsm.engine.sync_norm import synchronise_norms
+from dsm.data.lists import read_list
+from dsm.data.reading import ClipConfig
+from dsm.distributed import synchronise_norms
 from dsm.errors import UserError
-from dsm.evaluate.results import read_results
 from dsm.evaluate.video_test import Predictions, predict
 from dsm.methods.classify import Classify, ClassifyConfig
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.weights import load_classifier, load_encoder, load_weights
 from dsm.models.zoo import create_model
+from dsm.runs.folder import read_metrics
+from dsm.runs.results import read_results
+from dsm.train.finetune import FinetuneConfig, FinetuneData, build_trainer, finetune
+from dsm.train.optim import OptimConfig
+from dsm.train.pretrain import pretrain
+from dsm.verbs.video_test import VideoTestConfig, VideoTestData, video_test
+from dsm.views import Augment
 
 
 def config(scenes: Path, out: Path, **changes: object) -> FinetuneConfig:
@@ -227,9 +227,9 @@ def test_predictions_by_hand() -> None:
 
 def test_views_are_averaged_as_probabilities(scenes: Path) -> None:
     """Against a loop over windows and crops."""
-    from dsm.datasets.evaluation_clips import EvaluationClips
-    from dsm.modality import to_network
+    from dsm.data.clips import EvaluationClips
     from dsm.models.heads import Classifier
+    from dsm.views import to_network
 
     torch.manual_seed(0)
     clip = ClipConfig(frames=4, stride=3, resize=40, size=32)

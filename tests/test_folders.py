@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 from conftest import numbered_frames
 
-from dsm import cli, notes
-from dsm.datasets.catalog import find_list, find_videos
-from dsm.datasets.lists import VideoList, read_list, write_list
-from dsm.datasets.official import OFFICIAL
+from dsm import terminal
+from dsm.cli.main import main
+from dsm.data.catalog import find_list, find_videos
+from dsm.data.lists import VideoList, read_list, write_list
+from dsm.data.official import OFFICIAL
 from dsm.errors import UserError
 from dsm.files import is_hidden
-from dsm.video.frames import place_of, places_of
-from dsm.video.write import write_video
+from dsm.video.write import place_of, places_of, write_video
 
 
 @pytest.fixture(autouse=True)
 def _all_is_said_again() -> None:
-    notes._said.clear()
+    terminal._said.clear()
 
 
 def films(folder: Path, *names: str) -> None:
@@ -32,7 +32,7 @@ def films(folder: Path, *names: str) -> None:
 
 
 def index(folder: Path, out: Path, *more: str) -> VideoList:
-    cli.run(["data", "index", str(folder), "--out", str(out), *more])
+    main.run(["data", "index", str(folder), "--out", str(out), *more])
     return read_list(out)
 
 
@@ -46,7 +46,7 @@ def test_hidden_and_system_folders_are_no_data_and_told(
         "fight/._a.mp4",
         ".DS_Store",
         "noFight/Thumbs.db",
-        "fight/notes.txt",
+        "fight/terminal.txt",
     ):
         (folder / odd).parent.mkdir(parents=True, exist_ok=True)
         (folder / odd).write_bytes(b"Mac OS X")
@@ -85,7 +85,7 @@ def test_train_and_val_folders_are_two_lists_of_the_same_classes(
 ) -> None:
     folder = tmp_path / "set"
     films(folder, "train/archery/1.mp4", "train/bowling/1.mp4", "Validation/bowling/2.mp4")
-    cli.run(["data", "index", str(folder), "--out", str(tmp_path / "o" / "list.txt")])
+    main.run(["data", "index", str(folder), "--out", str(tmp_path / "o" / "list.txt")])
     assert read_list(tmp_path / "o" / "list_train.txt").labels.tolist() == [0, 1]
     assert read_list(tmp_path / "o" / "list_val.txt").labels.tolist() == [1]
     assert (tmp_path / "o" / "classes.txt").read_text() == "archery\nbowling\n"
@@ -114,7 +114,7 @@ def test_a_video_listed_twice_is_packed_and_cut_once_and_listed_twice(tmp_path: 
     names = ["a.mp4", "b.mp4", "b.mp4"]
     write_list(tmp_path / "l.txt", VideoList(names, np.array([0, 1, 1]), np.full(3, 12), tmp_path))
     for verb in ("pack", "frames"):
-        cli.run(["data", verb, str(tmp_path / "l.txt"), "--out", str(tmp_path / verb), "--workers", "1"])
+        main.run(["data", verb, str(tmp_path / "l.txt"), "--out", str(tmp_path / verb), "--workers", "1"])
         made = read_list(tmp_path / verb / "list.txt")
         assert made.frames.tolist() == [12, 12, 12]
         assert Counter(Counter(made.paths).values()) == {1: 1, 2: 1}

@@ -17,18 +17,17 @@ from runs import CLIP
 from torch import Tensor
 
 import dsm
-from dsm import cli
-from dsm.commands.export import ExportConfig, export
-from dsm.commands.loading import LoadSettings
-from dsm.datasets.reading import ClipChanges
-from dsm.engine.finetune import FinetuneConfig, FinetuneData, finetune
+from dsm.cli.main import main
+from dsm.data.reading import ClipChanges
 from dsm.errors import UserError
 from dsm.methods.classify import ClassifyConfig
 from dsm.models.foreign import Renormalized, build, recognise
-from dsm.models.places import find_tensors
+from dsm.models.inert import find_tensors
 from dsm.models.sources import SOURCES
-from dsm.models.weights import load_weights
+from dsm.models.weights import LoadSettings, load_weights
 from dsm.models.zoo import create_model
+from dsm.train.finetune import FinetuneConfig, FinetuneData, finetune
+from dsm.verbs.export import ExportConfig, export
 
 ORIGINAL = {
     "i3d": "i3d",
@@ -235,7 +234,7 @@ def test_inspect_tells_what_is_loaded_left_and_missing(
     state.pop("layer3.1.conv2.weight")
     state["fc.weight"] = torch.zeros(400, 512)
     torch.save({"state_dict": state}, tmp_path / "theirs.pth")
-    cli.run(["weights", "inspect", str(tmp_path / "theirs.pth")])
+    main.run(["weights", "inspect", str(tmp_path / "theirs.pth")])
     told = capsys.readouterr().out
     for words in (
         "r3d18",
@@ -246,10 +245,10 @@ def test_inspect_tells_what_is_loaded_left_and_missing(
     ):
         assert words.replace(" 512", " 256") in told
     torch.save({"a.b": torch.zeros(3)}, tmp_path / "other.pth")
-    cli.run(["weights", "inspect", str(tmp_path / "other.pth")])
+    main.run(["weights", "inspect", str(tmp_path / "other.pth")])
     assert "no encoder that dsm knows" in capsys.readouterr().out
     torch.save({"red\x1b[31m.[/b]": torch.zeros(3)}, tmp_path / "[b]a.pth")
-    cli.run(["weights", "inspect", str(tmp_path / "[b]a.pth")])
+    main.run(["weights", "inspect", str(tmp_path / "[b]a.pth")])
     told = capsys.readouterr().out
     assert "[b]a.pth: 1 tensors" in told
     assert "red\\x1b[31m.[/b] (3,)" in told
@@ -270,7 +269,7 @@ def test_features_are_extracted_by_anothers_encoder(
     small_list: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save({"state_dict": random_state("r3d18", {}, as_hara)}, tmp_path / "theirs.pth")
-    cli.run(
+    main.run(
         ["extract", "--weights", str(tmp_path / "theirs.pth"), "--data", str(small_list),
          "--out", str(tmp_path / "a.npy"), "--frames", "4", "--resize", "48", "--size", "48",
          "--workers", "0"]

@@ -15,8 +15,8 @@ from test_cli import dsm
 from test_data_verbs import told
 from test_decode import check_against_everything, encode, moving_frames
 
-from dsm.datasets.catalog import find_list, find_videos
-from dsm.datasets.lists import read_list
+from dsm.data.catalog import find_list, find_videos
+from dsm.data.lists import read_list
 from dsm.video.decode import probe, read_frames
 from dsm.video.ledger import judge
 from dsm.video.source import FORMATS, NoVideoError, VideoError, open_video

@@ -12,18 +12,17 @@ import numpy as np
 import pytest
 from runs import CLIP, equal, small_run, weights_of
 
-from dsm.analyse.fractions import fractions_figure
-from dsm.commands.finetune import finetune_command
-from dsm.commands.fractions import FractionsConfig, as_run, finetune_or_sweep, plainly
-from dsm.datasets.lists import read_list, write_list
-from dsm.engine import trainer
-from dsm.engine.finetune import FinetuneData
-from dsm.engine.interrupt import Interrupted
-from dsm.engine.optim import OptimConfig
-from dsm.engine.pretrain import pretrain
+from dsm.data.lists import read_list, write_list
 from dsm.errors import UserError
-from dsm.evaluate.results import Row
 from dsm.models.checkpoint_file import list_checkpoints
+from dsm.pages.run_figures import fractions_figure
+from dsm.runs.results import Row
+from dsm.signals import Interrupted
+from dsm.train import trainer
+from dsm.train.finetune import FinetuneData
+from dsm.train.optim import OptimConfig
+from dsm.train.pretrain import pretrain
+from dsm.verbs.train import FractionsConfig, as_run, finetune_command, finetune_or_sweep, plainly
 
 
 def sweep_config(scenes: Path, out: Path, **changes: object) -> FractionsConfig:

@@ -10,16 +10,14 @@ from test_cli import dsm
 from test_data_verbs import told
 from test_decode import encode, moving_frames
 
-from dsm.augment import Augment
-from dsm.datasets.clips import TrainingClips
-from dsm.datasets.evaluation_clips import EvaluationClips
-from dsm.datasets.lists import VideoList
-from dsm.datasets.reading import ClipConfig, Reader
+from dsm.data.clips import EvaluationClips, TrainingClips
+from dsm.data.lists import VideoList
+from dsm.data.reading import ClipConfig, Reader
 from dsm.disturb.temporal import TemporalMix
-from dsm.disturb.views import View
 from dsm.video.clock import parts_of, seconds_of
 from dsm.video.sampling import at_rate, random_window, timed_windows, uniform_windows
 from dsm.video.times import continuous_parts, frame_times
+from dsm.views import Augment, View
 
 PAUSE = 7200_000
 TIMES = [*range(0, 1200, 40), *range(PAUSE, PAUSE + 2400, 40)]

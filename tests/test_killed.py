@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from runs import equal, weights_of
 
-from dsm.engine.runfolder import read_metrics
 from dsm.models.checkpoint_file import list_checkpoints
+from dsm.runs.folder import read_metrics
 
 STEPS = 60
 

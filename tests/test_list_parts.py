@@ -11,12 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_cli import dsm
 
-from dsm.commands.subset import SplitConfig, SubsetConfig, split_command, subset_command
-from dsm.datasets.grouped import split_by_group
-from dsm.datasets.groups import groups_of
-from dsm.datasets.lists import VideoList, read_list, write_list
-from dsm.datasets.splits import subset
+from dsm.data.groups import groups_of
+from dsm.data.lists import VideoList, read_list, write_list
+from dsm.data.splits import split_by_group, subset
 from dsm.errors import UserError
+from dsm.verbs.subset import SplitConfig, SubsetConfig, split_command, subset_command
 
 
 @pytest.mark.parametrize("verb", [["subset", "--fraction", "0.5"], ["split"]])

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsm.datasets import lists
-from dsm.datasets.lists import UNKNOWN, UNLABELLED, VideoList, read_list, write_list
+from dsm.data import lists
+from dsm.data.lists import UNKNOWN, UNLABELLED, VideoList, read_list, write_list
 from dsm.errors import UserError
 
 

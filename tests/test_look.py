@@ -14,7 +14,7 @@ from conftest import moving_square
 from PIL import Image
 from test_adapters import save_small_transformer
 
-from dsm import cli
+from dsm.cli.main import main
 from dsm.errors import UserError
 from dsm.models.heads import Classifier
 from dsm.models.zoo import create_model
@@ -23,7 +23,7 @@ from dsm.video.write import write_video
 
 
 def run(*words: object) -> None:
-    cli.run(["look", *map(str, words)])
+    main.run(["look", *map(str, words)])
 
 
 SMALL = ("--weights", "none", "--backbone", "tiny", "--frames", "6", "--stride", "2", "--resize", "48",
@@ -68,8 +68,8 @@ def test_a_video_shorter_than_the_clip_is_looped_in_every_probe(small_list: Path
 def test_networks_of_change_and_of_flow_are_shown_over_colours(
     square: Path, tmp_path: Path, modality: Any
 ) -> None:
-    from dsm.analyse.look import Looker, read_frames_of
-    from dsm.datasets.reading import ClipConfig
+    from dsm.data.reading import ClipConfig
+    from dsm.evaluate.look import Looker, read_frames_of
 
     if modality == "flow":
         pytest.importorskip("cv2")

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from dsm.methods import MethodSettings, create_method
 from dsm.methods.be import BeConfig
 from dsm.methods.classify import Classify, ClassifyConfig
-from dsm.methods.contrast import info_nce, temporal_consistency, triplet
 from dsm.methods.dsm import DsmConfig
-from dsm.methods.dsm_triplet import DsmTripletConfig
+from dsm.methods.losses import info_nce, temporal_consistency, triplet
 from dsm.methods.moco import MocoConfig
+from dsm.methods.triplet import DsmTripletConfig
 from dsm.models.zoo import create_model
 
 

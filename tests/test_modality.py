@@ -12,20 +12,18 @@ import torch
 from test_decode import encode, moving_frames
 from test_pretrain import config
 
-from dsm.commands.frames import FramesConfig, frames
-from dsm.datasets.lists import VideoList, read_list, write_list
-from dsm.datasets.reading import ClipConfig, Reader
+from dsm.data.lists import VideoList, read_list, write_list
+from dsm.data.reading import ClipConfig, Reader
 from dsm.disturb.spatial_mix import SpatialMix
-from dsm.disturb.views import View, disturb_view
-from dsm.engine.pretrain import pretrain
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_features
 from dsm.methods import MethodSettings
 from dsm.methods.dsm import DsmConfig
-from dsm.modality import to_network
 from dsm.models.weights import load_weights
-from dsm.normalization import STD
+from dsm.train.pretrain import pretrain
+from dsm.verbs.frames import FramesConfig, frames
 from dsm.video.flow import BOUND, bytes_to_flow, compute_flow, flow_to_bytes
+from dsm.views import STD, View, disturb_view, to_network
 
 needs_flow = pytest.mark.skipif(
     importlib.util.find_spec("cv2") is None, reason="OpenCV is not installed (extra `flow`)"

@@ -11,15 +11,15 @@ import torch
 from runs import small_run
 
 import dsm
-from dsm.commands.card import CardConfig, card
-from dsm.commands.export import ExportConfig, export
-from dsm.commands.loading import LoadSettings
-from dsm.engine.finetune import FinetuneConfig, FinetuneData, finetune
-from dsm.engine.model_card import CARD, card_text, code, fenced, is_untouched, write_card
-from dsm.engine.pretrain import pretrain
 from dsm.errors import UserError
-from dsm.evaluate.results import Row, write_results
 from dsm.models.checkpoint_file import list_checkpoints
+from dsm.models.weights import LoadSettings
+from dsm.runs.card import CARD, card_text, code, fenced, is_untouched, write_card
+from dsm.runs.results import Row, write_results
+from dsm.train.finetune import FinetuneConfig, FinetuneData, finetune
+from dsm.train.pretrain import pretrain
+from dsm.verbs.card import CardConfig, card
+from dsm.verbs.export import ExportConfig, export
 
 
 @pytest.fixture(scope="module")

@@ -16,21 +16,21 @@ import torch
 from runs import equal, small_run, weights_of
 from torch import nn
 
-from dsm.analyse.run_figures import draw_run
-from dsm.datasets.evaluation_clips import EvaluationClips
-from dsm.datasets.lists import read_list, write_list
-from dsm.datasets.loading import load_clips
-from dsm.engine import progress
-from dsm.engine.health import PATIENCE, Health
-from dsm.engine.monitor import MonitorConfig, look
-from dsm.engine.pretrain import pretrain
-from dsm.engine.runfolder import read_gradients, read_metrics
+from dsm import terminal
+from dsm.data.clips import EvaluationClips
+from dsm.data.lists import read_list, write_list
+from dsm.data.loading import load_clips
 from dsm.errors import UserError
-from dsm.evaluate.results import read_results
 from dsm.methods.health import alignment, effective_rank, spread, uniformity
 from dsm.methods.step import StepOutput
 from dsm.models.weights import load_encoder
 from dsm.models.zoo import create_model
+from dsm.pages.run_figures import draw_run
+from dsm.runs.folder import read_gradients, read_metrics
+from dsm.runs.results import read_results
+from dsm.train.health import PATIENCE, Health
+from dsm.train.monitor import MonitorConfig, look
+from dsm.train.pretrain import pretrain
 
 
 def test_health_by_hand() -> None:
@@ -127,7 +127,7 @@ def test_a_look_that_ends_the_run_costs_no_training(
         raise MemoryError
 
     monitor, out = MonitorConfig(scenes / "test_free.txt", every=1), tmp_path / "run"
-    monkeypatch.setattr("dsm.engine.pretrain.look", crash)
+    monkeypatch.setattr("dsm.train.pretrain.look", crash)
     with pytest.raises(MemoryError):
         pretrain(small_run(scenes, out, monitor=monitor, steps=7, save_every=100))
     monkeypatch.undo()
@@ -177,7 +177,7 @@ def test_a_run_is_drawn(scenes: Path, tmp_path: Path) -> None:
 def test_a_monitored_video_that_cannot_be_read_is_left_out_and_named(
     scenes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr(terminal, "SECONDS_BETWEEN_LINES", 0)
     videos = read_list(scenes / "test_free.txt").part(np.arange(8), tmp_path)
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     videos.paths[2] = "broken.mp4"  # type: ignore[index]

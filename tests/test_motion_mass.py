@@ -8,9 +8,19 @@ import numpy as np
 import pytest
 from conftest import moving_square, numbered_frames
 
-from dsm.analyse.motion_mass import MassMeter, mass_on, moving_area, preference, speed_of
-from dsm.analyse.overlay import overlay
-from dsm.analyse.probes import ACTOR, frozen, make_probe, mixed, pasted
+from dsm.evaluate.motion_mass import (
+    ACTOR,
+    MassMeter,
+    frozen,
+    make_probe,
+    mass_on,
+    mixed,
+    moving_area,
+    pasted,
+    preference,
+    speed_of,
+)
+from dsm.pages.film import overlay
 
 
 @pytest.mark.parametrize("kind", ["difference", "flow"])

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dsm.datasets import scenery
-from dsm.datasets.lists import read_list
-from dsm.datasets.motions import MOTIONS
-from dsm.datasets.motionscenes import (
+from dsm.data.lists import read_list
+from dsm.errors import UserError
+from dsm.synthetic import scenery
+from dsm.synthetic.motions import MOTIONS
+from dsm.synthetic.motionscenes import (
     PRESETS,
     SPLITS,
     MotionScenesConfig,
@@ -20,7 +21,6 @@ from dsm.datasets.motionscenes import (
     render,
     write_motionscenes,
 )
-from dsm.errors import UserError
 from dsm.video.decode import probe
 
 

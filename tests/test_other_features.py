@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dsm import cli
+from dsm.cli.main import main
 from dsm.errors import UserError
-from dsm.evaluate.feature_files import load_features
+from dsm.evaluate.features import load_features
 
 RNG = np.random.default_rng(0)
 FEATS, LABELS = RNG.normal(size=(61, 8)).astype(np.float32), np.arange(61) % 3
@@ -21,7 +21,7 @@ NAMES = np.array([f"v{i}.mp4" for i in range(61)])
 
 def take(file: Path, *words: object) -> Any:
     out = file.parent / "out.npz"
-    cli.run(["data", "features", str(file), "--out", str(out), "--overwrite", *map(str, words)])
+    main.run(["data", "features", str(file), "--out", str(out), "--overwrite", *map(str, words)])
     return load_features(out)
 
 
@@ -52,7 +52,7 @@ def test_every_verb_takes_what_came_in(verb: str, tmp_path: Path) -> None:
         "search": ["--index", ours, "--duplicates", "--out", f"{out}.tsv"],
         "embed": [ours, "--out", out, "--clips", "0"],
     }[verb]
-    cli.run([verb, *words])
+    main.run([verb, *words])
 
 
 def test_the_sentence_says_what_there_is_and_which_command(tmp_path: Path) -> None:

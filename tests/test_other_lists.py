@@ -11,17 +11,18 @@ from conftest import numbered_frames
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsm import cli, notes
-from dsm.datasets.lists import VideoList, read_list, write_list
-from dsm.datasets.reading import ClipConfig, Reader
-from dsm.engine.finetune import FinetuneData, read_lists
+from dsm import terminal
+from dsm.cli.main import main
+from dsm.data.lists import VideoList, read_list, write_list
+from dsm.data.reading import ClipConfig, Reader
 from dsm.errors import UserError
+from dsm.train.finetune import FinetuneData, read_lists
 from dsm.video.write import write_video
 
 
 @pytest.fixture(autouse=True)
 def _all_is_said_again() -> None:
-    notes._said.clear()
+    terminal._said.clear()
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +125,7 @@ def test_the_list_s_frames_are_held_against_the_files(
     assert "taken for path,frames,label" in told
     assert "of 2 videos looked into, 1 have another number of frames" in told
     assert "v/b.mp4 has 50, not 40" in told
-    notes._said.clear()
+    terminal._said.clear()
     reader = Reader(videos, ClipConfig(frames=4, stride=1, resize=32, size=32))
     for index in range(2):
         reader.read(index, [np.arange(4)])
@@ -140,7 +141,7 @@ def test_labels_from_1_are_told_with_the_remedy(place: Path, capsys: pytest.Capt
     told = capsys.readouterr().err
     assert "class 0 has no video" in told
     words = told[told.index("`dsm ") + 5 : told.rindex("`")].replace("NEW.txt", str(place / "new" / "n.txt"))
-    cli.run(words.split())
+    main.run(words.split())
     again = read_list(place / "new" / "n.txt")
     assert again.labels.tolist() == [0, 1]
     assert again.frames.tolist() == [50, 50]
@@ -154,12 +155,12 @@ def test_classes_by_name_mean_the_same_in_train_and_test(place: Path, tmp_path: 
     read(place, "v/a.mp4 fight\nv/b.mp4 noFight\n", "train.csv")
     read(place, "v/b.mp4 noFight\n", "test.csv")
     for name in ("train", "test"):
-        cli.run(["data", "convert", str(place / f"{name}.csv"), "--out", str(tmp_path / f"{name}.txt")])
+        main.run(["data", "convert", str(place / f"{name}.csv"), "--out", str(tmp_path / f"{name}.txt")])
     assert (tmp_path / "classes.txt").read_text() == "fight\nnoFight\n"
     assert read_list(tmp_path / "test.txt").labels.tolist() == [1]
     read(place, "v/b.mp4 dance\n", "odd.csv")
     with pytest.raises(UserError, match="line 1: 'dance' is none of the 2 classes"):
-        cli.run(["data", "convert", str(place / "odd.csv"), "--out", str(tmp_path / "odd.txt")])
+        main.run(["data", "convert", str(place / "odd.csv"), "--out", str(tmp_path / "odd.txt")])
     with pytest.raises(UserError, match=r"its class 0 is 'noFight'.*but 'fight' in"):  # not converted
         read_lists(FinetuneData(place / "train.csv", test=place / "test.csv"))
 
@@ -168,13 +169,13 @@ def test_columns_are_said_where_they_cannot_be_found(place: Path, tmp_path: Path
     read_from = place / "odd.txt"
     read_from.write_text("7 v/a.mp4 50 3\n8 v/b.mp4 50 4\n")
     words = ["data", "convert", str(read_from), "--out", str(tmp_path / "n.txt"), "--overwrite"]
-    cli.run([*words, "--columns", "_,path,frames,label"])
+    main.run([*words, "--columns", "_,path,frames,label"])
     videos = read_list(tmp_path / "n.txt")
     assert [videos.file(index) for index in range(2)] == [place / "v" / "a.mp4", place / "v" / "b.mp4"]
     assert videos.labels.tolist() == [3, 4]
     for wrong in ("path,labels", "label", "path,path", "path,start", "path,label,class"):
         with pytest.raises(UserError, match="--columns: "):
-            cli.run([*words, "--columns", wrong])
+            main.run([*words, "--columns", wrong])
 
 
 _NAMES = st.text(st.sampled_from("ab ,;|\"'\\{[#.5"), min_size=1, max_size=12).map(lambda text: f"v{text}w")

@@ -14,16 +14,16 @@ from test_cli import dsm
 from test_data_verbs import told
 from test_decode import encode, moving_frames
 
-from dsm.augment import LUMA
-from dsm.datasets.evaluation_clips import EvaluationClips
-from dsm.datasets.lists import VideoList, read_list, write_list
-from dsm.datasets.reading import ClipConfig
+from dsm.data.clips import EvaluationClips
+from dsm.data.lists import VideoList, read_list, write_list
+from dsm.data.reading import ClipConfig
 from dsm.video.decode import probe, read_frames
 from dsm.video.ledger import judge
 from dsm.video.pack import find_member, in_pack
-from dsm.video.packing import write_shard
 from dsm.video.source import MissingVideoError, VideoError
 from dsm.video.times import frame_times
+from dsm.video.write import write_shard
+from dsm.views import LUMA
 
 
 @pytest.fixture

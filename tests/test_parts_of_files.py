@@ -9,19 +9,18 @@ import pytest
 from test_damaged import COUNT, LOST, wreck
 from test_decode import KINDS, encode, moving_frames
 
-from dsm import cli
-from dsm.augment import Augment
-from dsm.datasets.catalog import find_videos
-from dsm.datasets.clips import TrainingClips
-from dsm.datasets.lists import VideoList, read_list
-from dsm.datasets.reading import ClipConfig, Reader
-from dsm.disturb.views import View
+from dsm.cli.main import main
+from dsm.data.catalog import find_videos
+from dsm.data.clips import TrainingClips
+from dsm.data.lists import VideoList, read_list
+from dsm.data.reading import ClipConfig, Reader
 from dsm.video.damage import noted
 from dsm.video.decode import probe, read_frames
-from dsm.video.frames import places_of
 from dsm.video.ledger import judge
 from dsm.video.source import VideoError
 from dsm.video.times import continuous_parts, frame_times
+from dsm.video.write import places_of
+from dsm.views import Augment, View
 
 BEFORE, AROUND, AFTER = "#0-1", "#1-1.6", "#1.6-9"
 NUMBERS = {BEFORE: range(25), AROUND: range(25, 40), AFTER: range(40, COUNT)}
@@ -57,7 +56,7 @@ def test_of_a_segment_of_a_damaged_file_is_written_what_is_left_and_what_is_lost
     assert (found.verdict, found.frames) == ("damaged", 14)
     (tmp_path / "l.txt").write_text("".join(f"{path.name}{segment} 0\n" for segment in NUMBERS))
     for verb in ("pack", "frames"):
-        cli.run(["data", verb, str(tmp_path / "l.txt"), "--short-side", "32", "--out", str(tmp_path / verb)])
+        main.run(["data", verb, str(tmp_path / "l.txt"), "--short-side", "32", "--out", str(tmp_path / verb)])
         made = read_list(tmp_path / verb / "list.txt")
         assert made.frames.tolist() == [25, 14, 20]
         told = capsys.readouterr().err
@@ -133,7 +132,7 @@ def test_a_segment_with_a_gap_in_time_has_parts_and_one_in_a_gap_is_told(
     )
     assert reader.video(0) == [(0, 1), (1, 3)]
     (tmp_path / "l.txt").write_text(f"{paused.name}#0.8-7200.4\n")
-    cli.run(["data", "pack", str(tmp_path / "l.txt"), "--short-side", "32", "--out", str(tmp_path / "p")])
+    main.run(["data", "pack", str(tmp_path / "l.txt"), "--short-side", "32", "--out", str(tmp_path / "p")])
     packed = read_list(tmp_path / "p" / "list.txt").file(0)
     assert frame_times(packed) == pytest.approx(expected, abs=2e-3)
     assert continuous_parts(packed) == [(0, 10), (10, 20)]

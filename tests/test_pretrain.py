@@ -17,22 +17,22 @@ import torch
 from runs import CLIP, equal, weights_of
 from runs import small_run as config
 
-from dsm.augment import Augment
-from dsm.datasets.clips import EpochBatches, TrainingClips
-from dsm.datasets.lists import read_list
-from dsm.datasets.loading import Batches
-from dsm.engine import interrupt
-from dsm.engine.optim import OptimConfig, learning_rate
-from dsm.engine.pretrain import pretrain
-from dsm.engine.processes import trains_on_cpu
-from dsm.engine.run import DataConfig, train_once
-from dsm.engine.runfolder import read_metrics
+from dsm import signals
+from dsm.data.clips import EpochBatches, TrainingClips
+from dsm.data.lists import read_list
+from dsm.data.loading import Batches
+from dsm.distributed import trains_on_cpu
 from dsm.errors import UserError
 from dsm.methods import METHODS, MethodSettings, create_method
 from dsm.methods.dsm import DsmConfig
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.weights import load_encoder
 from dsm.models.zoo import create_model
+from dsm.runs.folder import read_metrics
+from dsm.train.config import DataConfig, train_once
+from dsm.train.optim import OptimConfig, learning_rate
+from dsm.train.pretrain import pretrain
+from dsm.views import Augment
 
 
 def batches(scenes: Path, workers: int) -> list[dict]:
@@ -330,7 +330,7 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
 ) -> None:
     def command(out: Path) -> list[str]:
         return [
-            sys.executable, "-c", "from dsm.cli import main; main()", "pretrain",
+            sys.executable, "-c", "from dsm.cli.main import main; main()", "pretrain",
             "--data.train", str(scenes / "train.txt"), "--data.batch-size", "8", "--data.workers", "1",
             "--backbone", "tiny", "--steps", "60", "--log-every", "1", "--out", str(out),
             "--clip.frames", "4", "--clip.resize", "40", "--clip.size", "32", "--dsm.queue", "16",
@@ -356,8 +356,8 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
 
 def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is stuck in a step can be stopped."""
-    monkeypatch.setattr(interrupt, "SAME_WISH", 0)
-    with interrupt.stop_flag() as flag:
+    monkeypatch.setattr(signals, "SAME_WISH", 0)
+    with signals.stop_flag() as flag:
         signal.raise_signal(signal.SIGINT)
         assert flag.signal == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
@@ -366,7 +366,7 @@ def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_warning_is_heard_once_and_the_end_of_time_after_it_is_the_first() -> None:
     before = signal.getsignal(signal.SIGUSR1)  # the default, or what a command of another test set
-    with interrupt.stop_flag() as flag:
+    with signals.stop_flag() as flag:
         signal.raise_signal(signal.SIGUSR1)
         signal.raise_signal(signal.SIGUSR1)
         assert flag.signal == signal.SIGUSR1
@@ -382,7 +382,7 @@ def test_a_warning_that_another_waits_for_stays_his() -> None:
     heard: list[int] = []
     before = signal.signal(signal.SIGUSR2, lambda number, _: heard.append(number))
     try:
-        with interrupt.stop_flag() as flag:
+        with signals.stop_flag() as flag:
             signal.raise_signal(signal.SIGUSR2)
         assert (heard, flag.signal) == ([signal.SIGUSR2], 0)
     finally:

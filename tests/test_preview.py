@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dsm import cli
-from dsm.analyse.change import flow_picture, motion_change, scene_change, seen_through, similarity
+from dsm.cli.main import main
 from dsm.disturb import identity_grid
 from dsm.errors import UserError
+from dsm.evaluate.preview import flow_picture, motion_change, scene_change, seen_through, similarity
 from dsm.video.decode import probe
 
 
@@ -89,7 +89,7 @@ def listed(scenes: Path) -> Path:
 
 
 def run(*words: str) -> None:
-    cli.run(["data", "preview", *words])
+    main.run(["data", "preview", *words])
 
 
 SMALL = ("--clip.frames", "6", "--clip.stride", "2", "--clip.resize", "48", "--clip.size", "48")

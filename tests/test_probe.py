@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from dsm.cli import run
+from dsm.cli.main import run
 from dsm.errors import UserError
-from dsm.evaluate.feature_files import save_features
-from dsm.evaluate.features import Features
+from dsm.evaluate.features import Features, save_features
 from dsm.evaluate.probe import choose_strength, fit_probe, knn_probe, linear_probe
 
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 from runs import small_run, weights_of
 
-from dsm.engine.runfolder import read_metrics
 from dsm.models.checkpoint_file import list_checkpoints
+from dsm.runs.folder import read_metrics
 
 HERE = str(Path(__file__).parent)
 
@@ -24,8 +24,8 @@ import sys
 sys.path.insert(0, {here!r})
 from pathlib import Path
 from runs import small_run
-from dsm.engine.optim import OptimConfig
-from dsm.engine.pretrain import pretrain
+from dsm.train.optim import OptimConfig
+from dsm.train.pretrain import pretrain
 {more}
 if __name__ == "__main__":
     pretrain(small_run(
@@ -39,7 +39,7 @@ if __name__ == "__main__":
 # differs, so do the losses in single precision. In double precision only a mistake would show.
 DOUBLE = """
 import torch
-from dsm.engine.trainer import Trainer
+from dsm.train.trainer import Trainer
 torch.set_default_dtype(torch.float64)
 render = Trainer.render
 Trainer.render = lambda self, batch: {name: clip.double() for name, clip in render(self, batch).items()}
@@ -137,7 +137,7 @@ def test_what_is_wrong_in_every_process_is_told_once(scenes: Path, tmp_path: Pat
 def test_an_error_that_nobody_foresaw_is_not_swallowed(tmp_path: Path) -> None:
     script = tmp_path / "fails.py"
     script.write_text(
-        "from dsm.engine.processes import in_processes\n"
+        "from dsm.distributed import in_processes\n"
         "def fails(what):\n"
         "    raise what\n"
         "if __name__ == '__main__':\n"
@@ -187,7 +187,7 @@ def test_a_signal_saves_in_all_processes_at_the_same_step(
 # Longer than torch waits for processes that are told to stop, if it is not asked to be patient.
 LONG_STEP = """
 import time
-from dsm.engine.trainer import Trainer
+from dsm.train.trainer import Trainer
 step = Trainer.train_step
 def long(self, *args):
     if self.step == 3:
@@ -210,7 +210,7 @@ def test_a_signal_waits_for_a_long_step_and_saves(scenes: Path, tmp_path: Path) 
 
 DRAWS = """
 import torch
-from dsm.engine.trainer import Trainer
+from dsm.train.trainer import Trainer
 render = Trainer.render
 def told(self, batch):
     with (self.config.out / f"drawn-{self.fabric.global_rank}.txt").open("a") as file:

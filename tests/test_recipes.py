@@ -13,8 +13,17 @@ import pytest
 import tyro
 from runs import small_run
 
-from dsm import cli
-from dsm.commands.run_recipe import (
+from dsm.cli.main import main
+from dsm.errors import UserError
+from dsm.models.checkpoint_file import list_checkpoints
+from dsm.models.weights import load_weights
+from dsm.recipes import OWN, RECIPES, find_recipe
+from dsm.runs.card import as_flag
+from dsm.signals import Interrupted
+from dsm.train import trainer
+from dsm.train.optim import learning_rate
+from dsm.train.pretrain import PretrainConfig, pretrain
+from dsm.verbs.run_recipe import (
     Changes,
     RecipeData,
     RecipesConfig,
@@ -24,15 +33,6 @@ from dsm.commands.run_recipe import (
     recipes_command,
     run_recipe,
 )
-from dsm.engine import trainer
-from dsm.engine.flags import as_flag
-from dsm.engine.interrupt import Interrupted
-from dsm.engine.optim import learning_rate
-from dsm.engine.pretrain import PretrainConfig, pretrain
-from dsm.errors import UserError
-from dsm.models.checkpoint_file import list_checkpoints
-from dsm.models.weights import load_weights
-from dsm.recipes import OWN, RECIPES, find_recipe
 
 ROOT = Path(__file__).parents[1]
 SMALL = Changes(steps=4, batch_size=8, frames=4, stride=3, size=32)
@@ -206,18 +206,18 @@ def test_a_stopped_verb_says_how_it_itself_goes_on(
     words += ["--backbone", "tiny", "--devices", "1", "--precision", "fp32", "--pretrain.steps", "4"]
     words += ["--pretrain.batch-size", "8", "--pretrain.frames", "4", "--pretrain.size", "32"]
     with pytest.raises(Interrupted, match="stopped at step 2 of 4 and saved; the same command goes on"):
-        cli.run(words)
+        main.run(words)
     alone = ["pretrain", "--data.train", data, "--data.workers", "0", "--out", str(tmp_path / "alone")]
     alone += ["--backbone", "tiny", "--steps", "4", "--data.batch-size", "8"]
     alone += ["--clip.frames", "4", "--clip.size", "32", "--clip.resize", "40"]
     for more, how in (([], "with --resume"), (["--overwrite"], "with --resume in place of --overwrite")):
         with pytest.raises(Interrupted, match=f"and saved; the same command {how} goes on"):
-            cli.run([*alone, *more])
+            main.run([*alone, *more])
     monkeypatch.undo()
     data_workers = words.index("--data.workers") + 1
     fewer = [*words[:data_workers], "1", *words[data_workers + 1 :]]
     for again in (fewer, [*alone, "--resume"]):  # how fast videos are read is nothing that must stay
-        cli.run(again)
+        main.run(again)
     for run in (out / "pretrain", tmp_path / "alone"):
         assert list_checkpoints(run)[-1].name == "step_00000004.pt"
 

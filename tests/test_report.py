@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from runs import BOLD
 
-from dsm.analyse.alt_texts import picture_told
-from dsm.analyse.figures import COLOURS, looks_of, write_film_strip
-from dsm.analyse.result_tables import Cell, result_tables, seed_tables
-from dsm.analyse.run_record import differences, over_seeds, read_run, short_names
-from dsm.commands.report import ReportConfig, read_given, report, told_apart
-from dsm.engine.runfolder import read_gradients
 from dsm.errors import UserError
-from dsm.evaluate.results import Row, write_results
+from dsm.pages.figures import COLOURS, looks_of, write_film_strip
+from dsm.pages.run_pictures import picture_told
+from dsm.pages.tables import Cell, result_tables, seed_tables
+from dsm.runs.folder import read_gradients
+from dsm.runs.record import differences, over_seeds, read_run, short_names
+from dsm.runs.results import Row, write_results
+from dsm.verbs.report import ReportConfig, read_given, report, told_apart
 
 
 def test_a_page_holds_every_run_and_in_what_they_differ(runs: Path, tmp_path: Path) -> None:

@@ -14,12 +14,11 @@ from browser import opened
 from runs import BOLD
 from test_cli import refused
 
-from dsm.analyse.result_tables import result_tables
-from dsm.commands.report import ReportConfig, ReportData, report
-from dsm.commands.report_measure import MEASURES
-from dsm.datasets.lists import VideoList, read_list, write_list
+from dsm.data.lists import VideoList, read_list, write_list
 from dsm.errors import UserError
-from dsm.evaluate.results import read_results
+from dsm.pages.tables import result_tables
+from dsm.runs.results import read_results
+from dsm.verbs.report import MEASURES, ReportConfig, ReportData, report
 
 
 @pytest.fixture(scope="session")

@@ -17,21 +17,19 @@ import pytest
 import torch
 from runs import CLIP
 
-from dsm.analyse.film import label
-from dsm.analyse.search_page import make_server
-from dsm.cli import run
-from dsm.commands.extract import ExtractConfig, extract
-from dsm.commands.loading import LoadSettings
-from dsm.commands.pack import PackConfig, pack
-from dsm.datasets.reading import ClipChanges
-from dsm.engine.extraction import ExtractSettings
-from dsm.engine.query import QueryEncoder
+from dsm.cli.main import run
+from dsm.data.reading import ClipChanges
 from dsm.errors import UserError
-from dsm.evaluate.feature_files import load_features
-from dsm.evaluate.features import Features
-from dsm.evaluate.results import read_results
-from dsm.evaluate.search import ArchiveIndex, find_duplicates
+from dsm.evaluate.extraction import ExtractSettings
+from dsm.evaluate.features import Features, load_features
+from dsm.evaluate.search import ArchiveIndex, QueryEncoder, find_duplicates
+from dsm.models.weights import LoadSettings
 from dsm.models.zoo import create_model
+from dsm.pages.film import label
+from dsm.pages.search_page import make_server
+from dsm.runs.results import read_results
+from dsm.verbs.extract import ExtractConfig, extract
+from dsm.verbs.pack import PackConfig, pack
 
 
 @pytest.fixture(scope="module")

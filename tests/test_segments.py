@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 from conftest import frame_numbers, numbered_frames
 
-from dsm import cli
-from dsm.datasets.groups import read_groups
-from dsm.datasets.lists import needed, read_list
-from dsm.datasets.reading import ClipConfig, Reader
+from dsm.cli.main import main
+from dsm.data.groups import read_groups
+from dsm.data.lists import needed, read_list
+from dsm.data.reading import ClipConfig, Reader
 from dsm.errors import UserError
 from dsm.video.decode import probe, read_frames
-from dsm.video.frames import places_of
 from dsm.video.ledger import judge
 from dsm.video.segments import frames_between, segment_name, segment_of
 from dsm.video.source import VideoError
 from dsm.video.times import frame_times
-from dsm.video.write import write_video
+from dsm.video.write import places_of, write_video
 
 
 @pytest.fixture
@@ -72,14 +71,14 @@ def test_at_least_the_frame_on_screen_belongs_to_a_segment() -> None:
 
 def test_segments_are_packed_cut_and_checked(long: Path, tmp_path: Path) -> None:
     for verb in ("pack", "frames"):
-        cli.run(["data", verb, str(long), "--out", str(tmp_path / verb), "--workers", "1"])
+        main.run(["data", verb, str(long), "--out", str(tmp_path / verb), "--workers", "1"])
         made = read_list(tmp_path / verb / "list.txt")
         assert made.frames.tolist() == [10, 10, 8]
         assert made.labels.tolist() == [0, 1, 1]
         assert "long_2-3" in made.paths[1]
         assert frame_numbers(read_frames(made.file(1), [0, 9])) == [20, 29]
     words = ["data", "check", str(long), "--json", str(tmp_path / "l.json"), "--workers", "1"]
-    cli.run([*words, "--frames", "9", "--clean", str(tmp_path / "clean.txt")])
+    main.run([*words, "--frames", "9", "--clean", str(tmp_path / "clean.txt")])
     told = json.loads((tmp_path / "l.json").read_text())["files"]
     assert [one["verdict"] for one in told] == ["ok", "ok", "short"]
     clean = read_list(tmp_path / "clean.txt")
@@ -115,7 +114,7 @@ def test_a_segment_has_a_place_of_its_own() -> None:
 def test_segments_are_extracted_under_their_names(long: Path, tmp_path: Path) -> None:
     small = ["--weights", "none", "--backbone", "tiny", "--frames", "4", "--stride", "1"]
     small += ["--resize", "32", "--size", "32", "--workers", "0"]
-    cli.run(["extract", *small, "--data", str(long), "--out", str(tmp_path / "f.npz")])
+    main.run(["extract", *small, "--data", str(long), "--out", str(tmp_path / "f.npz")])
     found = np.load(tmp_path / "f.npz")
     assert found["paths"].tolist() == list(read_list(long).paths)
     assert len(np.unique(found["features"], axis=0)) == 3
@@ -124,7 +123,7 @@ def test_segments_are_extracted_under_their_names(long: Path, tmp_path: Path) ->
 def test_segments_of_a_file_are_never_parted(tmp_path: Path) -> None:
     lines = [f"v/{file}.mp4#{start}-{start + 1} 0" for file in "abcd" for start in range(5)]
     (tmp_path / "l.txt").write_text("\n".join(lines))
-    cli.run(["data", "split", str(tmp_path / "l.txt"), "--out", str(tmp_path / "lists")])
+    main.run(["data", "split", str(tmp_path / "l.txt"), "--out", str(tmp_path / "lists")])
     parts = [
         {path.split("#")[0] for path in read_list(tmp_path / "lists" / f"{part}.txt").paths}
         for part in ("train", "test")

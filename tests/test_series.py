@@ -10,14 +10,13 @@ from PIL import Image
 from test_cli import dsm
 from test_data_verbs import told
 
-from dsm.datasets.catalog import find_list, find_videos
-from dsm.datasets.lists import read_list
+from dsm.data.catalog import find_list, find_videos
+from dsm.data.lists import read_list
 from dsm.video.decode import probe, read_frames
-from dsm.video.folder import frame_files
-from dsm.video.frames import place_of
+from dsm.video.frame_folder import frame_files, pattern_of, series_in, the_one
 from dsm.video.ledger import judge
-from dsm.video.series import pattern_of, series_in, the_one
 from dsm.video.source import VideoError
+from dsm.video.write import place_of
 
 ONE_VIDEO = {
     "a clock and a counter": [f"cam_2024-05-01_12-00-{s:02}_{n}.jpg" for s in range(3) for n in range(11)],

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from dsm.engine.side_by_side import side_by_side
 from dsm.errors import UserError
+from dsm.workers import side_by_side
 
 PARENT = """
 import time
-from dsm.engine.side_by_side import side_by_side
+from dsm.workers import side_by_side
 
 if __name__ == "__main__":
     for _ in side_by_side(print, {"it": ("begun",)}, 1):

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsm.analyse.change import motion_change, seen_through
 from dsm.disturb import (
     AddBackground,
     Affine,
@@ -30,6 +29,7 @@ from dsm.disturb import (
 from dsm.disturb.appearance import moving_part
 from dsm.disturb.spatial_mix import KINDS
 from dsm.errors import UserError
+from dsm.evaluate.preview import motion_change, seen_through
 from dsm.video.flow import compute_flow
 
 EVERY = sorted(KINDS)

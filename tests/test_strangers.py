@@ -18,23 +18,22 @@ import numpy as np
 import pytest
 import torch
 
-from dsm import cli
-from dsm.commands.convert import ConvertConfig, convert
-from dsm.commands.frames import FramesConfig, frames
-from dsm.commands.pack import PackConfig, pack
-from dsm.commands.report import read_given
-from dsm.datasets.classes import read_classes
-from dsm.datasets.lists import listable, read_list
-from dsm.datasets.reading import clip_of
-from dsm.engine.finetune import FinetuneData, read_lists
-from dsm.engine.runfolder import RunLog, read_gradients, read_metrics
+from dsm.cli.main import main
+from dsm.data.classes import read_classes
+from dsm.data.lists import listable, read_list
+from dsm.data.reading import clip_of
 from dsm.errors import UserError
-from dsm.evaluate.feature_files import load_features, save_features
-from dsm.evaluate.features import Features
-from dsm.evaluate.results import Row, write_results
+from dsm.evaluate.features import Features, load_features, save_features
 from dsm.models.export import save_safetensors
 from dsm.models.weights import load_weights
 from dsm.models.zoo import create_model
+from dsm.runs.folder import RunLog, read_gradients, read_metrics
+from dsm.runs.results import Row, write_results
+from dsm.train.finetune import FinetuneData, read_lists
+from dsm.verbs.convert import ConvertConfig, convert
+from dsm.verbs.frames import FramesConfig, frames
+from dsm.verbs.pack import PackConfig, pack
+from dsm.verbs.report import read_given
 from dsm.video.decode import read_frames
 from dsm.video.ledger import judge_all
 from dsm.video.sampling import resample
@@ -85,7 +84,7 @@ def test_overwrite_spares_the_lists_that_a_verb_reads(
     meant = {"TRAIN": scenes / "train.txt", "LIST": listed, "ROOT": scenes, "RUN": runs / "tuned"}
     named = [str(meant.get(word, word)) for word in words.split()]
     with pytest.raises(UserError, match="lies in --out, which --overwrite empties"):
-        cli.run([*named, "--out", str(out), "--overwrite"])
+        main.run([*named, "--out", str(out), "--overwrite"])
     assert listed.exists()
 
 
@@ -271,7 +270,7 @@ def test_a_board_that_cannot_be_written_ends_no_run(tmp_path: Path) -> None:
     code = f"""
 import resource, signal
 from pathlib import Path
-from dsm.engine.runfolder import RunLog
+from dsm.runs.folder import RunLog
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 log = RunLog(Path({str(tmp_path)!r}))
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))

@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 
 from dsm.errors import UserError
-from dsm.evaluate.results import Row
+from dsm.runs.results import Row
 
 ROOT = Path(__file__).parents[1]
 

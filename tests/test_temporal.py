@@ -9,17 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from dsm.analyse.change import motion_change, scene_change
-from dsm.augment import Augment
-from dsm.datasets.clips import TrainingClips
-from dsm.datasets.lists import VideoList
-from dsm.datasets.reading import ClipConfig
+from dsm.data.clips import TrainingClips
+from dsm.data.lists import VideoList
+from dsm.data.reading import ClipConfig
 from dsm.disturb import MotionScale, TemporalMix, scale_motion
-from dsm.disturb.motion_scale import FACTORS, at_pace, draw_motion_scale
-from dsm.disturb.temporal import KINDS
-from dsm.disturb.views import View
+from dsm.disturb.temporal import FACTORS, KINDS, at_pace, draw_motion_scale
+from dsm.evaluate.preview import motion_change, scene_change
 from dsm.video.flow import compute_flow
 from dsm.video.write import write_video
+from dsm.views import Augment, View
 
 EVERY = [*KINDS, "flow"]
 WINDOW = 10 + 2 * np.arange(10)

@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from dsm.augment import Augment
-from dsm.datasets.clips import collate
-from dsm.datasets.motionscenes import MotionScenesConfig, write_motionscenes
+from dsm.data.clips import collate
 from dsm.demo import CLIP, SLD, TLD
-from dsm.engine.optim import OptimConfig
-from dsm.engine.pretrain import PretrainConfig, build_trainer
-from dsm.engine.run import DataConfig
-from dsm.engine.trainer import Trainer
 from dsm.methods import MethodSettings
 from dsm.methods.dsm import DsmConfig
-from dsm.methods.dsm_triplet import DsmTripletConfig
+from dsm.methods.triplet import DsmTripletConfig
+from dsm.synthetic.motionscenes import MotionScenesConfig, write_motionscenes
+from dsm.train.config import DataConfig
+from dsm.train.optim import OptimConfig
+from dsm.train.pretrain import PretrainConfig, build_trainer
+from dsm.train.trainer import Trainer
+from dsm.views import Augment
 
 VIDEOS, STEPS = 64, 300
 

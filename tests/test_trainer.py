@@ -18,24 +18,23 @@ import torch
 from runs import equal, small_run, weights_of
 from torch import nn
 
-from dsm.analyse.run_figures import draw_run
-from dsm.datasets.clips import EpochBatches
-from dsm.engine.guard import first_bad_gradient, first_bad_layer
-from dsm.engine.interrupt import Interrupted
-from dsm.engine.lars import Lars
-from dsm.engine.optim import OptimConfig, build_optimizer, learning_rate
-from dsm.engine.pretrain import build_trainer, pretrain
-from dsm.engine.run import train_once
-from dsm.engine.runfolder import read_gradients, read_metrics
-from dsm.engine.trainer import Trainer
+from dsm.data.clips import EpochBatches
 from dsm.errors import UserError
-from dsm.evaluate.results import read_results
 from dsm.methods import MethodSettings
 from dsm.methods.moco import MocoConfig
 from dsm.models.checkpoint_file import list_checkpoints
-from dsm.models.recompute import recompute_stages
 from dsm.models.weights import load_encoder
 from dsm.models.zoo import create_model
+from dsm.pages.run_figures import draw_run
+from dsm.runs.folder import read_gradients, read_metrics
+from dsm.runs.results import read_results
+from dsm.signals import Interrupted
+from dsm.train.config import train_once
+from dsm.train.health import first_bad_gradient, first_bad_layer
+from dsm.train.optim import Lars, OptimConfig, build_optimizer, learning_rate
+from dsm.train.prepare import recompute_stages
+from dsm.train.pretrain import build_trainer, pretrain
+from dsm.train.trainer import Trainer
 
 NO_NORM = MethodSettings(moco=MocoConfig(queue=16, in_batch=False, momentum=0.9, head="linear"))
 
@@ -126,7 +125,7 @@ def test_a_run_that_decays_all_goes_on_so_bit_for_bit(
     with monkeypatch.context() as patch:
         old = {"param_groups": [{"weight_decay": 0.5}]}
         patch.setattr(
-            "dsm.engine.trainer.build_optimizer",
+            "dsm.train.trainer.build_optimizer",
             lambda config, method, _: build_optimizer(config, method, old),
         )
         whole = pretrain(small_run(scenes, tmp_path / "whole", optim=optim))
@@ -376,8 +375,8 @@ import resource, signal, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from runs import small_run
-from dsm.engine import trainer
-from dsm.engine.pretrain import pretrain
+from dsm.train import trainer
+from dsm.train.pretrain import pretrain
 from dsm.errors import UserError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 step = trainer.Trainer.train_step

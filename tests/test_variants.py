@@ -11,24 +11,16 @@ from conftest import moving_square
 from runs import CLIP
 from torch import Tensor
 
-from dsm.datasets.lists import VideoList, read_list
-from dsm.datasets.motions import MOTIONS
-from dsm.datasets.motionscenes import MotionScenesConfig, VideoPlan, render
-from dsm.datasets.reading import ClipConfig
-from dsm.datasets.scenery import TRAINING_FAMILIES
-from dsm.disturb.scene import (
-    fill,
-    moving_mask,
-    still_scene,
-    stripes,
-    swap_scene,
-    temporal_median,
-)
+from dsm.data.lists import VideoList, read_list
+from dsm.data.reading import ClipConfig
+from dsm.disturb.scene import fill, moving_mask, still_scene, stripes, swap_scene, temporal_median
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
-from dsm.evaluate.other_scenes import SCENES, OtherScenes, draw_order
-from dsm.evaluate.variants import VARIANTS, Seen, features_of_variants
+from dsm.evaluate.variants import SCENES, VARIANTS, OtherScenes, Seen, draw_order, features_of_variants
 from dsm.models.zoo import create_model
+from dsm.synthetic.motions import MOTIONS
+from dsm.synthetic.motionscenes import MotionScenesConfig, VideoPlan, render
+from dsm.synthetic.scenery import TRAINING_FAMILIES
 from dsm.video.source import VideoError
 from dsm.video.write import write_video
 
@@ -73,7 +65,7 @@ def rendered(motion: int, number: int) -> tuple[Tensor, Tensor]:
     config = MotionScenesConfig(motions=len(MOTIONS))
     with pytest.MonkeyPatch.context() as patch:
         whole = render(config, plan)
-        patch.setattr("dsm.datasets.scenery.draw_actor", lambda *_, **__: None)
+        patch.setattr("dsm.synthetic.scenery.draw_actor", lambda *_, **__: None)
         empty = render(config, plan)
     one, two = (torch.from_numpy(video).permute(3, 0, 1, 2)[None].float() / 255 for video in (whole, empty))
     return one, two

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from conftest import frame_numbers, numbered_frames
 
-from dsm.video import cache as cache_module
-from dsm.video.cache import FrameCache
+from dsm.data import reading as cache_module
+from dsm.data.reading import FrameCache
 from dsm.video.convert import fit_short_side
 from dsm.video.decode import probe, read_clip, read_frames
 from dsm.video.sampling import random_window, uniform_windows

@@ -15,16 +15,14 @@ import numpy as np
 import pytest
 from runs import CLIP
 
-from dsm.analyse.confusion import draw_confusion
-from dsm.analyse.confusion_page import MATRIX_UP_TO, write_confusion_page
-from dsm.commands.video_test import VideoTestConfig, VideoTestData, answers_of, rows_of, video_test
-from dsm.datasets.lists import VideoList, read_list, write_list
-from dsm.engine.finetune import FinetuneConfig, FinetuneData, finetune
-from dsm.engine.optim import OptimConfig
+from dsm.data.lists import VideoList, read_list, write_list
 from dsm.errors import UserError
-from dsm.evaluate.bootstrap import class_mean_interval, mean_interval
-from dsm.evaluate.disagreement import Answers, compare, disagreements_csv, read_answers
-from dsm.evaluate.video_test import Predictions
+from dsm.evaluate.video_test import Answers, Predictions, compare, disagreements_csv, read_answers
+from dsm.intervals import class_mean_interval, mean_interval
+from dsm.pages.confusion import MATRIX_UP_TO, draw_confusion, write_confusion_page
+from dsm.train.finetune import FinetuneConfig, FinetuneData, finetune
+from dsm.train.optim import OptimConfig
+from dsm.verbs.video_test import VideoTestConfig, VideoTestData, answers_of, rows_of, video_test
 
 
 def predictions(seed: int, count: int = 60, classes: int = 3, skill: float = 1.0) -> Predictions:

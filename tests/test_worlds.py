@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dsm.datasets import people, world_dots, world_drone, world_walkers
-from dsm.datasets.motions import MOTIONS
-from dsm.datasets.motionscenes import (
+from dsm.errors import UserError
+from dsm.synthetic import dots, drone, walkers
+from dsm.synthetic.motions import MOTIONS
+from dsm.synthetic.motionscenes import (
     MARKER,
+    WORLDS,
     MotionScenesConfig,
     VideoPlan,
     holds_others,
@@ -24,9 +26,7 @@ from dsm.datasets.motionscenes import (
     with_overrides,
     write_motionscenes,
 )
-from dsm.datasets.world import Shot
-from dsm.datasets.worlds import WORLDS
-from dsm.errors import UserError
+from dsm.synthetic.world import Shot
 
 NEW = [name for name in WORLDS if name != "scenes"]
 TINY = MotionScenesConfig(motions=2, train=2, test=2, size=32, frames=4)
@@ -123,11 +123,9 @@ def test_what_a_world_does_not_have_is_refused() -> None:
 # --- dots -------------------------------------------------------------------------------
 
 
-def cast(motion: str, family: str, seed: int, **changes: object) -> world_dots.Cast:
-    kind = world_dots.FAMILIES[family]
-    return world_dots.place_dots(
-        shot(motion, family, **changes), kind, kind.radius, np.random.default_rng(seed)
-    )
+def cast(motion: str, family: str, seed: int, **changes: object) -> dots.Cast:
+    kind = dots.FAMILIES[family]
+    return dots.place_dots(shot(motion, family, **changes), kind, kind.radius, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("motion", ["figure-eight", "spin-clockwise", "pulse"])
@@ -135,10 +133,10 @@ def test_dots_lie_as_close_inside_the_actor_as_outside(motion: str) -> None:
     own = covered = 0
     small, large = [], []
     for seed in range(300):
-        dots = cast(motion, list(world_dots.FAMILIES)[seed % 15], seed, frames=8)
-        shown = dots.shown & (np.abs(dots.x) < 0.5) & (np.abs(dots.y) < 0.5)
-        hidden = ~dots.shown & (np.abs(dots.x) < 0.5) & (np.abs(dots.y) < 0.5)
-        counts = shown[:, dots.actor].sum(1), hidden[:, ~dots.actor].sum(1)
+        placed = cast(motion, list(dots.FAMILIES)[seed % 15], seed, frames=8)
+        shown = placed.shown & (np.abs(placed.x) < 0.5) & (np.abs(placed.y) < 0.5)
+        hidden = ~placed.shown & (np.abs(placed.x) < 0.5) & (np.abs(placed.y) < 0.5)
+        counts = shown[:, placed.actor].sum(1), hidden[:, ~placed.actor].sum(1)
         own, covered = own + counts[0].sum(), covered + counts[1].sum()
         order = counts[1].argsort()
         small.append([count[order[0]] for count in counts])
@@ -151,22 +149,22 @@ def test_dots_lie_as_close_inside_the_actor_as_outside(motion: str) -> None:
 
 
 def test_a_frame_of_dots_does_not_tell_the_actor_but_two_frames_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world_dots, "REDRAWN", 0.0)
+    monkeypatch.setattr(dots, "REDRAWN", 0.0)
     loud: dict[bool, list[float]] = {True: [], False: []}
     moved: dict[bool, list[float]] = {True: [], False: []}
-    place = world_dots.place_dots
-    for seed, family in enumerate(world_dots.FAMILIES):
-        kept: list[world_dots.Cast] = []
-        monkeypatch.setattr(world_dots, "place_dots", lambda *a, k=kept: k.append(place(*a)) or k[0])
+    place = dots.place_dots
+    for seed, family in enumerate(dots.FAMILIES):
+        kept: list[dots.Cast] = []
+        monkeypatch.setattr(dots, "place_dots", lambda *a, k=kept: k.append(place(*a)) or k[0])
         asked = shot("circle-clockwise", family, shake=0.0, frames=4)
-        frames = world_dots.render(asked, np.random.default_rng(seed)).astype(float)
-        dots = kept[0]
+        frames = dots.render(asked, np.random.default_rng(seed)).astype(float)
+        placed = kept[0]
         change = np.abs(frames[3] - frames[0]).mean(-1)  # as far apart as the frames of a clip
         from_ground = np.abs(frames - np.median(frames, (1, 2), keepdims=True)).mean(-1)
-        row, column = (np.floor((part + 0.5) * 72).astype(int) for part in (dots.y, dots.x))
-        within = dots.shown & (row >= 0) & (row < 72) & (column >= 0) & (column < 72)
+        row, column = (np.floor((part + 0.5) * 72).astype(int) for part in (placed.y, placed.x))
+        within = placed.shown & (row >= 0) & (row < 72) & (column >= 0) & (column < 72)
         for is_actor in (True, False):
-            some = within[0] & (dots.actor == is_actor)
+            some = within[0] & (placed.actor == is_actor)
             loud[is_actor].append(from_ground[0, row[0, some], column[0, some]].mean())
             moved[is_actor].append(change[row[0, some], column[0, some]].mean())
     assert np.mean(loud[True]) == pytest.approx(np.mean(loud[False]), rel=0.08)
@@ -178,7 +176,7 @@ def test_a_frame_of_dots_does_not_tell_the_actor_but_two_frames_do(monkeypatch: 
 
 def joints(action: str, time: NDArray[np.float64]) -> NDArray[np.float64]:
     """All joint angles, shape (T, angles)."""
-    pose = world_walkers.ACTIONS[action](time)
+    pose = walkers.ACTIONS[action](time)
     return np.stack([np.zeros(len(time)) + getattr(pose, f.name) for f in fields(pose)], 1)
 
 
@@ -193,9 +191,9 @@ def test_an_action_backwards_is_the_other_one(action: str, reverse: str) -> None
 
 def points(action: str, time: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
     """Where the ends of all parts of a figure are, shape (T, parts, 2, 2)."""
-    person = people.random_person(np.random.default_rng(seed))
-    side = action in world_walkers.SIDEWAYS
-    parts = people.figure(person, world_walkers.ACTIONS[action](time), len(time), side)
+    person = walkers.random_person(np.random.default_rng(seed))
+    side = action in walkers.SIDEWAYS
+    parts = walkers.figure(person, walkers.ACTIONS[action](time), len(time), side)
     return np.stack([np.stack([part.start, part.end], 1) for part in parts], 1)
 
 
@@ -211,10 +209,10 @@ def test_waving_left_is_waving_right_in_the_mirror() -> None:
 
 def test_figures_stand_on_the_ground_and_hold_together() -> None:
     time = np.linspace(0, 1, 24)
-    for action in world_walkers.ACTIONS:
+    for action in walkers.ACTIONS:
         ends = points(action, time)
         lowest = ends[..., 1].max((1, 2))
-        lift = np.zeros(24) + world_walkers.ACTIONS[action](time).lift
+        lift = np.zeros(24) + walkers.ACTIONS[action](time).lift
         assert np.abs(lowest + lift).max() < 0.12, action  # y points down; the ground is at 0
         lengths = np.linalg.norm(ends[:, :, 1] - ends[:, :, 0], axis=-1)
         limbs = [part for part in range(ends.shape[1]) if lengths[:, part].min() > 0.15]
@@ -237,12 +235,12 @@ def shift(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 
 def test_the_drone_s_ground_moves_and_the_walkers_does_not() -> None:
     moved, stayed = [], []
-    for seed, family in enumerate(world_drone.GROUNDS):
+    for seed, family in enumerate(drone.GROUNDS):
         asked = shot("rock", family)
-        frames = world_drone.fly(family, asked, np.random.default_rng(seed))
+        frames = drone.fly(family, asked, np.random.default_rng(seed))
         moved.append(shift(frames[10], frames[16]))
     for seed, family in enumerate(WORLDS["walkers"].training_families):
-        whole = world_walkers.render(shot("bow", family), np.random.default_rng(seed)).astype(np.float32)
+        whole = walkers.render(shot("bow", family), np.random.default_rng(seed)).astype(np.float32)
         stayed.append(shift(whole[10], whole[16]))
     # 0.3 to 1 sides of 72 pixels in 40 frames: 3 to 11 pixels in six.
     assert np.median(moved) >= 3
@@ -253,7 +251,7 @@ def test_the_drone_s_ground_moves_and_the_walkers_does_not() -> None:
 
 CLIP = np.arange(8) * 3 / 24
 """The times of eight frames of stride 3, in cycles of 24 frames."""
-AHEAD = [field.name for field in fields(people.Joints)].index("ahead")
+AHEAD = [field.name for field in fields(walkers.Joints)].index("ahead")
 
 
 def seen(world: str, motion: str, time: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -261,7 +259,7 @@ def seen(world: str, motion: str, time: NDArray[np.float64]) -> NDArray[np.float
     if world == "walkers":
         angles = joints(motion, time)
         angles[:, AHEAD] -= angles[0, AHEAD]
-        side = np.full(len(time), motion in world_walkers.SIDEWAYS)
+        side = np.full(len(time), motion in walkers.SIDEWAYS)
         return np.column_stack([np.cos(angles), np.sin(angles), side])
     pose = MOTIONS[motion](time.astype(np.float32))
     angle = np.zeros(len(time)) + pose.angle

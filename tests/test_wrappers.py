@@ -21,10 +21,9 @@ import torch
 from test_foreign import as_hara, random_state
 from torch import Tensor, nn
 
-from dsm import cli
+from dsm.cli.main import main
 from dsm.errors import UserError
-from dsm.models.inert import Foreign, read_inert
-from dsm.models.places import find_tensors
+from dsm.models.inert import Foreign, find_tensors, read_inert
 from dsm.models.weights import load_weights
 from dsm.models.zoo import create_model
 
@@ -86,7 +85,7 @@ def test_of_two_that_fit_one_is_taken_and_the_other_is_told(
     torch.save(behind("target_network.", other) | behind("online_network.", state), file)
     assert filled(file, state).others == ["target_network"]
     assert len(filled(f"{file}::target_network", other).left) == len(state)
-    cli.run(["weights", "inspect", str(file)])
+    main.run(["weights", "inspect", str(file)])
     assert f"fits as well: target_network, which --weights {file}::target_network takes" in (
         capsys.readouterr().out
     )

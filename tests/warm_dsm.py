@@ -33,7 +33,7 @@ def ask(words: list[str]) -> int:
 
 def serve(address: str) -> None:
     """Wait for commands and fork for each, until killed."""
-    from dsm.verbs import VERBS
+    from dsm.cli.commands import VERBS
 
     for module in (*(verb.module for verb in VERBS.values()), *BESIDES):
         importlib.import_module(module)
@@ -69,7 +69,7 @@ def run(told: dict[str, Any], streams: list[int]) -> None:
     """Be the command, in a fork; it ends as the command ends."""
     import runpy
 
-    from dsm.cli import main
+    from dsm.cli.main import main
 
     for number, stream in enumerate(streams):
         os.dup2(stream, number)

@@ -1,6 +1,6 @@
 """``python -m dsm``: the ``dsm`` command."""
 
-from dsm.cli import main
+from dsm.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -18,26 +18,25 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from dsm.analyse.demo_report import Evidence, write_report
-from dsm.augment import Augment
-from dsm.datasets.lists import read_list
-from dsm.datasets.motionscenes import PRESETS, MotionScenesConfig, write_motionscenes
-from dsm.datasets.reading import ClipConfig
-from dsm.engine.optim import OptimConfig
-from dsm.engine.pretrain import PretrainConfig, pretrain
-from dsm.engine.progress import console, progress
-from dsm.engine.run import DataConfig, train_once
-from dsm.engine.runfolder import claim_by_settings, git_revision, lasting, plain
+from dsm.data.lists import read_list
+from dsm.data.reading import ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
-from dsm.evaluate.feature_files import load_features, save_features
-from dsm.evaluate.features import Features
+from dsm.evaluate.features import Features, load_features, save_features
 from dsm.evaluate.probe import linear_probe
-from dsm.evaluate.results import RESULTS, Row, mean_and_spread, share, write_results
 from dsm.evaluate.retrieval import recall_rows, retrieve
 from dsm.methods import MethodSettings
 from dsm.methods.dsm import PLUS
 from dsm.models.weights import load_weights
+from dsm.pages.demo_report import Evidence, write_report
+from dsm.runs.folder import claim_by_settings, git_revision, lasting, plain
+from dsm.runs.results import RESULTS, Row, mean_and_spread, share, write_results
+from dsm.synthetic.motionscenes import PRESETS, MotionScenesConfig, write_motionscenes
+from dsm.terminal import console, progress
+from dsm.train.config import DataConfig, train_once
+from dsm.train.optim import OptimConfig
+from dsm.train.pretrain import PretrainConfig, pretrain
+from dsm.views import Augment
 
 MARKER = "demo.json"
 FORMAT = 1

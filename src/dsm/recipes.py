@@ -11,20 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dsm.augment import Augment
-from dsm.datasets.reading import ClipConfig
+from dsm.data.reading import ClipConfig
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
-from dsm.engine.finetune import FinetuneConfig, FinetuneData
-from dsm.engine.optim import OptimConfig
-from dsm.engine.pretrain import PretrainConfig
-from dsm.engine.run import DataConfig
 from dsm.errors import UserError, nearest
 from dsm.methods import MethodSettings
 from dsm.methods.classify import ClassifyConfig
 from dsm.methods.dsm import PLUS, DsmConfig
-from dsm.methods.dsm_triplet import DsmTripletConfig
 from dsm.methods.moco import MocoConfig
+from dsm.methods.triplet import DsmTripletConfig
+from dsm.train.config import DataConfig
+from dsm.train.finetune import FinetuneConfig, FinetuneData
+from dsm.train.optim import OptimConfig
+from dsm.train.pretrain import PretrainConfig
+from dsm.views import Augment
 
 NOWHERE = Path()
 """Stands where the data and the folder of a run come in."""

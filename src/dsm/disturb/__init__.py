@@ -1,12 +1,12 @@
 """Spatial and temporal local disturbance, for any pipeline, and the views that methods make with them."""
 
+from __future__ import annotations
+
 from dsm.disturb import spatial, temporal
 from dsm.disturb.appearance import AddBackground, ExchangeScene, ReplaceBackground
-from dsm.disturb.local_warp import LocalWarp, local_warp_exact
-from dsm.disturb.motion_scale import MotionScale, scale_motion
-from dsm.disturb.spatial import Affine, SmoothWarp, ThinPlate, thin_plate_spline
+from dsm.disturb.spatial import Affine, LocalWarp, SmoothWarp, ThinPlate, local_warp_exact, thin_plate_spline
 from dsm.disturb.spatial_mix import SpatialMix
-from dsm.disturb.temporal import TemporalMix
+from dsm.disturb.temporal import MotionScale, TemporalMix, scale_motion
 from dsm.disturb.warp import identity_grid, inside, warp
 
 __all__ = [

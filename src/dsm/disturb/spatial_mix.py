@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from dsm.disturb.appearance import AddBackground, Appearance, ExchangeScene, ReplaceBackground, Source
-from dsm.disturb.local_warp import LocalWarp
-from dsm.disturb.spatial import Affine, Disturbance, Draw, Seed, SmoothWarp, ThinPlate, Warp
+from dsm.disturb.spatial import Affine, Disturbance, Draw, LocalWarp, Seed, SmoothWarp, ThinPlate, Warp
 from dsm.disturb.warp import Padding, from_unit, identity_grid, to_unit, warp
 from dsm.errors import UserError
 

@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dsm.datasets.evaluation_clips import EvaluationClips
-from dsm.datasets.lists import VideoList
-from dsm.datasets.loading import load_clips
-from dsm.datasets.reading import ClipConfig
-from dsm.datasets.reading_state import BadVideo
+from dsm.data.clips import EvaluationClips
+from dsm.data.lists import VideoList
+from dsm.data.loading import load_clips
+from dsm.data.reading import ClipConfig
+from dsm.data.reading_state import BadVideo
 from dsm.errors import UserError
 from dsm.evaluate.features import Features
-from dsm.modality import ModalityName, to_network
 from dsm.models.precision import channels_last
 from dsm.video.source import READING_TIME
+from dsm.views import ModalityName, to_network
 
 
 def extract_features(

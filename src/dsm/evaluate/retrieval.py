@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dsm.evaluate.features import Features, same_dimensions
 from dsm.evaluate.nearest import Ids, cosines, nearest, unit_rows
-from dsm.evaluate.results import Row, share
+from dsm.runs.results import Row, share
 
 KS = (1, 5, 10, 20, 50)
 """The field's numbers of neighbours."""

@@ -1,11 +1,13 @@
-"""Variants of videos that keep the scene or the motion, and what encoders make of each.
+"""Variants of videos that keep only the scene or only the motion, and their features.
 
-Every video is decoded once, and all its variants are made of its clips where the encoders lie. A variant is
-a function of one video: :data:`VARIANTS` lists them.
+Every video is decoded once; all its variants are made from its clips, on the device of the encoders. A
+variant is a function of one video (:data:`VARIANTS`); some put its motion in front of other videos'
+scenes.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,19 +16,71 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dsm.datasets.evaluation_clips import EvaluationClips
-from dsm.datasets.lists import VideoList
-from dsm.datasets.loading import load_clips
-from dsm.datasets.reading import ClipConfig
-from dsm.datasets.reading_state import BadVideo
+from dsm.data.clips import EvaluationClips
+from dsm.data.lists import VideoList
+from dsm.data.loading import load_clips
+from dsm.data.reading import ClipConfig
+from dsm.data.reading_state import BadVideo
 from dsm.disturb import temporal
 from dsm.disturb.scene import moving_mask, still_scene, stripes, swap_scene
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.errors import UserError
-from dsm.evaluate.other_scenes import OtherScenes, draw_order
-from dsm.modality import to_network
 from dsm.models.precision import channels_last
+from dsm.views import to_network
+
+SCENES = 3
+"""Scenes that each video's motion is put before."""
+
+
+def draw_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """An order to go through videos (n,) in, so that each finds scenes of other labels behind it.
+
+    Returns:
+        (n + 1,): a random order, behind one video that comes first only to give its scene to the second.
+
+    Raises:
+        UserError: all videos have one label.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    unlike = np.flatnonzero(labels[order] != labels[order[0]])
+    if not len(unlike):
+        raise UserError("to swap backgrounds, videos of two classes at least are needed.")
+    return np.concatenate([order[unlike[:1]], order])
+
+
+class OtherScenes:
+    """The scenes of the videos that came last: as few as give every label its :data:`SCENES` others."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[int, int, Tensor]] = []  # video, label, scene; the last first
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def behind(self, label: int) -> tuple[list[int], list[Tensor]] | None:
+        """The last :data:`SCENES` videos of other labels and their scenes, the last first.
+
+        Where there are fewer they come again; None where there is none.
+        """
+        other = [(video, scene) for video, its, scene in self._kept if its != label][:SCENES]
+        if not other:
+            return None
+        other = [other[place % len(other)] for place in range(SCENES)]
+        return [video for video, _ in other], [scene for _, scene in other]
+
+    def add(self, video: int, label: int, scene: Tensor) -> None:
+        """Take in the scene of a video, and let go of those that came too long ago for any label."""
+        kept: list[tuple[int, int, Tensor]] = []
+        of_label: Counter[int] = Counter()
+        for each in [(video, label, scene), *self._kept]:
+            others = (count for its, count in of_label.items() if its != each[1])
+            # Of those after it, fewest are of other labels for the most frequent label among them.
+            if len(kept) - max(others, default=0) < SCENES:
+                kept.append(each)
+                of_label[each[1]] += 1
+        self._kept = kept
+
 
 ALONE = 4
 """Frames of a clip that ``static`` shows, each alone."""

@@ -9,9 +9,9 @@ from torch import nn
 
 from dsm.methods.be import Be, BeConfig
 from dsm.methods.dsm import Dsm, DsmConfig
-from dsm.methods.dsm_triplet import DsmTriplet, DsmTripletConfig
 from dsm.methods.moco import Moco, MocoConfig
 from dsm.methods.simclr import Simclr, SimclrConfig
+from dsm.methods.triplet import DsmTriplet, DsmTripletConfig
 
 METHODS: dict[str, type[Any]] = {
     "dsm": Dsm,

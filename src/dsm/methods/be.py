@@ -14,11 +14,11 @@ from typing import cast
 from torch import Tensor, nn
 
 from dsm.disturb.spatial_mix import SpatialMix
-from dsm.disturb.views import View
 from dsm.errors import UserError
-from dsm.methods.contrast import temporal_consistency
+from dsm.methods.losses import temporal_consistency
 from dsm.methods.moco import Moco, MocoConfig
 from dsm.methods.step import StepOutput
+from dsm.views import View
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsm.disturb.views import View
 from dsm.errors import UserError, nearest
 from dsm.methods.step import StepOutput
 from dsm.models.heads import Classifier
+from dsm.views import View
 
 
 @dataclass(frozen=True)

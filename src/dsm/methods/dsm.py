@@ -15,8 +15,8 @@ from torch import nn
 
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
-from dsm.disturb.views import View
 from dsm.methods.moco import Moco, MocoConfig
+from dsm.views import View
 
 
 @dataclass(frozen=True)

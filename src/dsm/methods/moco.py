@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from dsm.disturb.temporal import TemporalMix
-from dsm.disturb.views import NegativeLook, View, broken_motion
 from dsm.errors import UserError
-from dsm.methods.contrast import info_nce, motion_loss
 from dsm.methods.gather import gather, rows_of_others
+from dsm.methods.losses import info_nce, motion_loss
 from dsm.methods.momentum import MomentumTwin, Queue, ramped
 from dsm.methods.step import StepOutput
 from dsm.models.heads import Embedder, HeadKind
+from dsm.views import NegativeLook, View, broken_motion
 
 ANCHOR, POSITIVE = View("anchor"), View("positive")
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dsm.disturb.views import View
 from dsm.errors import UserError
-from dsm.methods.contrast import nt_xent
 from dsm.methods.gather import gather, own_rows
+from dsm.methods.losses import nt_xent
 from dsm.methods.step import StepOutput
 from dsm.models.heads import Embedder, HeadKind
+from dsm.views import View
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from dsm.disturb.views import View
 from dsm.models.heads import Classifier, Embedder
+from dsm.views import View
 
 
 class StepOutput(NamedTuple):

@@ -1,11 +1,11 @@
-"""An encoder as a file for other places: safetensors, ONNX, or a program of torch.export."""
+"""An encoder as a file for other programs: safetensors, ONNX, or a torch.export program."""
 
 from __future__ import annotations
 
 import importlib
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,40 @@ from torch import Tensor, nn
 from dsm.errors import UserError, first_line
 from dsm.extras import load_extra
 from dsm.files import written_aside
-from dsm.models.filling import build_filled
+from dsm.models.checkpoint_file import read_tensors, write_tensors
 from dsm.models.foreign import Renormalized
 from dsm.models.heads import Embedder
 from dsm.models.sources import Normalization
-from dsm.models.tensor_file import read_tensors, write_tensors
-from dsm.models.zoo import create_model
+from dsm.models.zoo import MODELS, create_model
+
+
+def build_filled(
+    build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], about: Mapping[str, Any]
+) -> nn.Module:
+    """What ``build`` makes, with these weights, in evaluation mode.
+
+    A backbone of our own is first built without memory: a stranger's file may speak of a module a thousand
+    times as large as itself.
+
+    Args:
+        about: what the file says; its ``backbone``.
+
+    Raises:
+        RuntimeError: the weights do not fit the module.
+    """
+    if about["backbone"] in MODELS:
+        with torch.device("meta"):
+            wanted = build().state_dict()
+        for name, tensor in wanted.items():
+            if name in tensors and tensors[name].shape != tensor.shape:
+                shapes = f"{tuple(tensors[name].shape)}, not {tuple(tensor.shape)}"
+                raise RuntimeError(f"its {name} is of shape {shapes}")
+        if odd := sorted(wanted.keys() ^ tensors.keys()):
+            raise RuntimeError(f"{odd[0]} is not in {'it' if odd[0] in wanted else 'such an encoder'}")
+    module = build()
+    module.load_state_dict(tensors)
+    return module.eval()
+
 
 FORMAT = 1
 BATCH = torch.export.Dim("batch")

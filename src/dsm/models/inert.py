@@ -1,11 +1,12 @@
-"""Checkpoints that hold other things beside tensors: read by a reader that builds nothing but tensors.
+"""Reading checkpoints that hold other objects besides tensors, without building anything but tensors.
 
-People save settings, numbers and whole objects with their weights (``argparse.Namespace``, numpy's numbers,
-OmegaConf, a scheduler), which ``torch.load`` refuses. Here every name that a file asks for, but those of
-tensors, stands for an empty object that does nothing when it is called, filled or changed: no code of
-the file's choice is found, imported or run. What was left so is named, for the user to see.
+People save settings, numbers and whole objects with their weights (``argparse.Namespace``, numpy scalars,
+OmegaConf, a scheduler), which ``torch.load`` refuses. Here every name in a file, apart from those of tensors,
+becomes an empty object that does nothing when it is called, filled or changed: no code that the file names is
+looked up, imported or run. The names of what was skipped are kept for the user. Tensors are found under
+whatever keys the trainer used.
 
-Only files in torch's zip format (since 1.6) are read. No more memory is taken than the file is large.
+Only torch's zip format (since 1.6) is read, and never more memory is used than the file is large.
 """
 
 from __future__ import annotations
@@ -22,6 +23,42 @@ import torch
 from torch import Tensor
 
 from dsm.errors import without_control
+from dsm.models.foreign import label_of
+
+# How deep, and in how many places, for a stranger's may be endless.
+_DEEPEST, _MOST_PLACES = 6, 256
+
+
+def find_places(state: Any) -> dict[str, dict[str, Tensor]]:
+    """The tensors of a checkpoint by where they lie, wherever its trainer keeps them.
+
+    Returns:
+        By the keys that lead there, joined by dots (empty for the top): tensors by name.
+    """
+    places: dict[str, dict[str, Tensor]] = {}
+    seen: set[int] = set()
+    todo: list[tuple[str, Any, int]] = [("", state, 0)]
+    for nest, inside, depth in todo:
+        if id(inside) in seen or depth > _DEEPEST or len(places) >= _MOST_PLACES:  # one may hold itself
+            continue
+        seen.add(id(inside))
+        if isinstance(inside, Inert):
+            tensors = module_tensors(inside)
+        elif isinstance(inside, Mapping):
+            tensors = {str(name): value for name, value in inside.items() if isinstance(value, Tensor)}
+            more = [(label_of(nest, str(key)), value, depth + 1) for key, value in inside.items()]
+            todo += [one for one in more if isinstance(one[1], (Mapping, Inert))][:_MOST_PLACES]
+        else:
+            continue
+        if tensors:
+            places[nest] = tensors
+    return places
+
+
+def find_tensors(state: Any) -> dict[str, Tensor]:
+    """The tensors at the place of a checkpoint that has most of them; empty if there are none."""
+    return max(find_places(state).values(), key=len, default={})
+
 
 _DTYPES = {
     "FloatStorage": torch.float32,

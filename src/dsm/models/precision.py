@@ -1,11 +1,11 @@
-"""How precisely encoders compute: float32, or bfloat16 where bfloat16 is right.
+"""How precisely encoders compute: float32, or bfloat16 where bfloat16 is correct.
 
-oneDNN, which computes PyTorch's convolutions on CPU, has a fault: in bfloat16 the weight gradient
-of a padded 3-D convolution is garbage, and memory beside it may be overwritten, when the input is
-smaller than the kernel. Networks for 16 frames end at a depth of 2, so it meets I3D and R3D.
-Without padding all is well. :func:`compute_in` therefore writes the zeros out, where they matter,
-and convolves without padding: the same numbers, and still in bfloat16. On processors with AMX there is
-another: with strides along the width even the output may be garbage. Those few are computed in float32.
+oneDNN, which computes PyTorch's convolutions on CPU, has a fault: in bfloat16 the weight gradient of a padded
+3-D convolution is garbage, and memory next to it may be overwritten, when the input is smaller than the
+kernel. Networks for 16 frames end at a depth of 2, so I3D and R3D are affected. Without padding the result is
+correct. :func:`compute_in` therefore writes the zeros out where this matters and convolves without padding:
+the same numbers, still in bfloat16. On processors with AMX there is a second fault: with strides along the
+width even the output may be garbage. Those few convolutions are computed in float32.
 """
 
 from __future__ import annotations

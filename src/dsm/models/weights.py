@@ -8,18 +8,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import torch
 from torch import nn
 
+from dsm.distributed import is_first
 from dsm.errors import UserError, first_line, has_control
 from dsm.models.checkpoint_file import Exported, chosen_in, read_file
-from dsm.models.export import build_encoder, check_format
-from dsm.models.filling import build_filled
-from dsm.models.foreign import Match, build, find_encoder
+from dsm.models.export import build_encoder, build_filled, check_format
+from dsm.models.foreign import LoadReport, Match, build, find_encoder
 from dsm.models.heads import Classifier, Embedder
-from dsm.models.inert import Foreign
-from dsm.models.load_report import LoadReport
-from dsm.models.places import find_places
+from dsm.models.inert import Foreign, find_places
 from dsm.models.zoo import create_model, initialise_xavier
+from dsm.terminal import console
 
 RANDOM = "none"
 Init = Literal["own", "xavier"]
@@ -211,3 +211,38 @@ def load_encoder(weights: str | Path, head: Literal["projection"] | None = None)
     if head not in (None, "projection"):
         raise UserError(f"head must be None or 'projection', not {head!r}.")
     return load_weights(weights, head=head).module
+
+
+@dataclass(frozen=True)
+class LoadSettings:
+    """What weights do not say of themselves."""
+
+    backbone: str = "i3d"
+    """What to build for `--weights none`."""
+    seed: int = 0
+    """Seeds random weights, and what else is random."""
+    init: Init = "own"
+    """How random weights are drawn: as the backbone's paper has it, or `xavier`, as DSM's published code."""
+    partial: bool = False
+    """Be content with another's checkpoint that fills only part of the encoder."""
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UserError("seed must not be below 0.")
+
+    def load(self, weights: str, head: Head | None = None) -> LoadedEncoder:
+        """Load, and say what of another's checkpoint was taken.
+
+        Args:
+            weights, head: see :func:`dsm.models.weights.load_weights`.
+
+        Raises:
+            UserError: the weights cannot be read or do not fit.
+        """
+        torch.manual_seed(self.seed)
+        loaded = load_weights(
+            weights, head=head, backbone=self.backbone, partial=self.partial, init=self.init
+        )
+        if loaded.report and is_first():
+            console.print(f"{weights}: {loaded.report}")
+        return loaded

@@ -1,14 +1,15 @@
-"""Every backbone by name."""
+"""Every backbone by name, and which clips it accepts: some need one size, or one number of frames."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from dsm.errors import UserError, nearest
+from dsm.errors import UserError, first_line, nearest
 from dsm.models.adapters import ADAPTERS
 from dsm.models.c3d import C3D
 from dsm.models.i3d import I3D
@@ -66,3 +67,42 @@ def check_name(name: str) -> None:
     """Raise UserError, with the nearest names, where no backbone is called so."""
     if name not in MODELS and name.rpartition(":")[0] not in ADAPTERS:
         raise UserError(f"unknown backbone '{name}'{nearest(name, MODELS)}")
+
+
+REFUSALS = (RuntimeError, ValueError, IndexError, AssertionError)
+"""What networks raise for clips that they do not take."""
+
+
+def check_takes(network: nn.Module, shape: Sequence[int]) -> Tensor:
+    """Show a network one clip of zeros.
+
+    Args:
+        shape: of the clip, (C, T, H, W).
+
+    Returns:
+        What it says of it: (1, D).
+
+    Raises:
+        UserError: it does not take such clips.
+    """
+    was_training = network.training
+    clip = torch.zeros(1, *shape, device=next(network.parameters()).device)
+    try:
+        with torch.no_grad():
+            said: Tensor = network.eval()(clip)
+            return said
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except REFUSALS as error:
+        raise refusal(shape, error) from None
+    finally:
+        network.train(was_training)
+
+
+def refusal(shape: Sequence[int], error: Exception) -> UserError:
+    """The sentence for what a network said of a clip of a shape (C, T, H, W)."""
+    size = "x".join(str(side) for side in shape)
+    return UserError(
+        f"the network does not take clips of {size} ({first_line(error)}); see the flags of clips "
+        "that end in frames and size."
+    )

@@ -1,30 +1,79 @@
 """Reading frames of videos: files, their content in memory, folders of frames, packs.
 
-Frames are counted in the order they are shown, from 0. The same number gives the same picture
-whichever way it is reached: from a keyframe (``keyframes.py``), or by decoding in order.
+Frames are numbered from 0 in the order they are shown. A number gives the same picture whether it is reached
+from a keyframe (``keyframes.py``) or by decoding in order. torchcodec is an optional second backend; it needs
+FFmpeg installed on the system.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+import torch
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
+from torch.utils.data import get_worker_info
 
 from dsm.errors import UserError
+from dsm.extras import load_extra
 from dsm.video.convert import Converter, converter
 from dsm.video.damage import Damage, note, note_text
-from dsm.video.folder import frame_files, is_folder, read_series, told_broken
+from dsm.video.frame_folder import frame_files, is_folder, read_series, told_broken
 from dsm.video.in_order import every_frame
 from dsm.video.kept_open import kept_open
 from dsm.video.keyframes import Untrusted, counted, frames_by_keyframes
 from dsm.video.pack import find_member, in_pack, read_packed
 from dsm.video.segments import segment_of
-from dsm.video.source import Deadline, Source, VideoError, name_of, open_video, video_stream
+from dsm.video.source import Deadline, Source, VideoError, name_of, open_video, said, video_stream
 from dsm.video.times import segment_frames, shown_packets
-from dsm.video.torchcodec import read_by_torchcodec
+
+
+def read_by_torchcodec(
+    source: Source, indices: NDArray[np.int64], short_side: int | None, *, cuda: bool = False
+) -> NDArray[np.uint8]:
+    """As :func:`dsm.video.decode.read_frames`, but with no limit of time: a read cannot be broken off.
+
+    Args:
+        cuda: decode on the GPU, by its own decoder; frames come back to the CPU, where they are resized.
+
+    Raises:
+        UserError: torchcodec cannot be imported, or there is no GPU here.
+        VideoError: the file cannot be decoded.
+    """
+    if cuda and (not torch.cuda.is_available() or get_worker_info()):
+        raise UserError("decoding on the GPU needs CUDA, and --data.workers 0: a worker process has none.")
+    try:
+        decoder = _decoder_class()(
+            source if isinstance(source, bytes) else Path(source),
+            dimension_order="NHWC",
+            num_ffmpeg_threads=1,
+            device="cuda" if cuda else "cpu",
+            seek_mode="exact",
+        )
+        total = len(decoder)
+        wanted, back = np.unique(np.asarray(indices) % max(total, 1), return_inverse=True)
+        frames = decoder.get_frames_at(wanted.tolist()).data.cpu().numpy()
+    except (RuntimeError, ValueError, IndexError, OSError) as error:
+        raise VideoError(f"{name_of(source)}: cannot be decoded by torchcodec ({said(error)}).") from None
+    convert = Converter(short_side)
+    images = [convert(VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")) for frame in frames]
+    return np.stack(images)[back]
+
+
+def _decoder_class() -> Any:
+    return load_extra(
+        "torchcodec.decoders",
+        "torchcodec",
+        package="torchcodec",
+        name="VideoDecoder",
+        wanted_by="--data.decoder torchcodec",
+        hint=", in the version that fits torch, and FFmpeg; or leave --data.decoder at pyav",
+    )
+
 
 Decoder = Literal["pyav", "torchcodec", "torchcodec-cuda"]
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.extras import load_extra
-from dsm.video.folder import frame_files, read_pictures
+from dsm.video.frame_folder import frame_files, read_pictures
 from dsm.video.source import Deadline, VideoError
 
 BOUND = 20.0

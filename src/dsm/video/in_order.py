@@ -1,9 +1,8 @@
-"""Decoding a video in order, on past whatever is damaged in it.
+"""Decoding a video from its first frame to its last, continuing past damage.
 
-A packet that cannot be decoded is a lost picture, and no end: what can be decoded after it is. Frames
-keep their numbers whatever is lost before them, so that a number means the same picture whether a file is
-decoded in order or from a keyframe (``keyframes.py``): in files whose packets are frames, the packets are
-counted, in others what is decoded.
+A packet that cannot be decoded loses one picture; decoding continues after it. Frames keep their numbers
+whatever is lost before them, so a number means the same picture whether a file is decoded in order or from a
+keyframe (``keyframes.py``). Where every packet is a frame, packets are counted; otherwise decoded frames are.
 """
 
 from __future__ import annotations
@@ -11,14 +10,18 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import av
 from av.video.frame import VideoFrame
 
 from dsm.video.damage import Damage
-from dsm.video.keyframes import Untrusted, timeline
-from dsm.video.source import read_packets, video_stream
+from dsm.video.kept_open import kept_open
+from dsm.video.keyframes import Untrusted, frames_by_keyframes, timeline
+from dsm.video.segments import segment_of
+from dsm.video.source import Deadline, read_packets, video_stream
+from dsm.video.times import segment_frames
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -111,3 +114,40 @@ class _Numbers:
             self._failed = 0
         self.last = max(number, self.last + 1)
         return self.last
+
+
+def frames_of(source: Path, container: InputContainer, damage: Damage) -> Iterator[VideoFrame]:
+    """All frames of a video that can be decoded; of a segment those that are shown in its seconds.
+
+    Args:
+        container: its file, opened.
+        damage: told what is wrong in what is read of the file; :func:`own` says what of that is in the video.
+
+    Raises:
+        VideoError: as :func:`dsm.video.times.segment_frames`.
+    """
+    part = segment_of(source)
+    if part is None:
+        yield from (frame for _, frame in frames_in_order(container, damage))
+        return
+    inside = segment_frames(part)
+    after = inside.start
+    try:
+        with kept_open(part.file) as video:
+            for number, frame in frames_by_keyframes(video, part.file, inside, Deadline(part.file, None)):
+                yield frame
+                after = number + 1
+        return
+    except Untrusted:
+        pass
+    for number, frame in frames_in_order(container, damage):
+        if number >= inside.stop:
+            return
+        if number >= after:
+            yield frame
+
+
+def own(source: Path, damage: Damage) -> Damage:
+    """What of the damage of a video's file is in the video: all, or what is in its segment."""
+    part = segment_of(source)
+    return damage.inside(segment_frames(part)) if part else damage

@@ -21,6 +21,7 @@ from dsm.video.source import Source, open_video, video_stream
 if TYPE_CHECKING:
     from av.container import InputContainer
 
+
 KEPT = 4
 """Videos that a thread keeps open."""
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     VideoPacket = Packet[VideoStream]
 
+
 # In these a packet gives one frame. (VP8 has packets that are not shown.)
 _CODECS = frozenset(
     ("h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "msmpeg4v3", "vp9", "av1", "libdav1d", "mjpeg")

@@ -22,7 +22,7 @@ from dsm.files import json_text
 from dsm.signals import ignore_warnings
 from dsm.video.damage import Damage
 from dsm.video.decode import probe, read_frames
-from dsm.video.folder import BrokenPictureError, frame_files, is_folder, read_pictures, told_broken
+from dsm.video.frame_folder import BrokenPictureError, frame_files, is_folder, read_pictures, told_broken
 from dsm.video.in_order import every_frame
 from dsm.video.pack import in_pack
 from dsm.video.segments import file_of, segment_of

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from dsm.video.clock import Part, Times, parts_of, seconds_of
-from dsm.video.folder import is_folder
+from dsm.video.frame_folder import is_folder
 from dsm.video.kept_open import kept_open
 from dsm.video.keyframes import Untrusted, timeline
 from dsm.video.pack import in_pack, packed_times

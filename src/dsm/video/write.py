@@ -1,16 +1,35 @@
-"""Writing clips: H.264 mp4 files, and the same into memory for reports."""
+"""Writing videos: H.264 files, clips in memory for pages, folders of jpg frames or optical flow, and packs.
+
+A pack (``pack.py``) holds videos, or segments of them, decoded once at training size.
+"""
 
 from __future__ import annotations
 
 import io
+import itertools
+import json
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import av
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from dsm.files import written_aside
+from dsm.errors import UserError
+from dsm.files import write_text, written_aside, written_aside_folder
+from dsm.video.clock import seconds_of
+from dsm.video.convert import converter
+from dsm.video.damage import Damage
+from dsm.video.flow import PAIRS, compute_flow, flow_to_bytes, saved_flow
+from dsm.video.frame_folder import frame_files, is_folder, read_series, told_broken
+from dsm.video.in_order import frames_of, own
+from dsm.video.pack import FORMAT, Member
+from dsm.video.segments import SEGMENT, file_of
+from dsm.video.source import EXTENSIONS, Deadline, VideoError, name_of, open_video, video_stream
 
 
 def _encode(target: str | IO[bytes], frames: NDArray[np.uint8], fps: int, crf: int, gop: int) -> None:
@@ -55,3 +74,189 @@ def mp4_bytes(frames: NDArray[np.uint8], *, fps: int = 12, crf: int = 26) -> byt
     buffer = io.BytesIO()
     _encode(buffer, frames, fps, crf, gop=len(frames))
     return buffer.getvalue()
+
+
+DAMAGED = "damaged.txt"
+"""In a folder of frames: what is lost of the video, in words."""
+
+
+def write_frames(
+    video: Path,
+    folder: Path,
+    short_side: int | None,
+    quality: int,
+    *,
+    square: bool = False,
+    flow: bool = False,
+) -> int:
+    """Decode a video to its end and write ``img_00001.jpg`` … into a folder, whole or not at all.
+
+    What is lost of a damaged video is told in ``damaged.txt`` beside them.
+
+    Args:
+        short_side: pixels of the shorter side; None keeps the size. square: and of the longer one.
+        quality: of the JPEGs, 1 to 95.
+        flow: write ``flow_x_00001.jpg`` and ``flow_y_00001.jpg`` … instead, from each frame to its next.
+
+    Returns:
+        How many there are; where the folder is there already, nothing is done but counting.
+
+    Raises:
+        VideoError: not one frame can be decoded, or no two for flow.
+    """
+    first = "flow_x_" if flow else "img_"
+    if folder.is_dir():
+        return sum(1 for _ in folder.glob(f"{first}*.jpg"))
+    count = 0
+    damage = Damage()
+    with open_video(file_of(video)) as container, written_aside_folder(folder) as aside:
+        convert = converter(container, short_side, square=square)
+        images = (convert(frame) for frame in frames_of(video, container, damage))
+        for count, named in enumerate(
+            _flows(images) if flow else ({first: image} for image in images), start=1
+        ):
+            for prefix, image in named.items():
+                picture = Image.fromarray(np.ascontiguousarray(image))
+                picture.save(aside / f"{prefix}{count:05d}.jpg", quality=quality)
+        if not count:
+            raise VideoError(f"{video}: not {'two frames' if flow else 'one frame'} can be decoded.")
+        if told := own(video, damage).told():
+            write_text(aside / DAMAGED, f"{told}\n")
+    return count
+
+
+def _flows(images: Iterable[NDArray[np.uint8]]) -> Iterator[dict[str, NDArray[np.uint8]]]:
+    for pair in itertools.pairwise(images):
+        x, y = flow_to_bytes(compute_flow(np.stack(pair))[0])
+        yield dict(zip(PAIRS[0], (x, y), strict=True))
+
+
+def without_ending(path: str) -> str:
+    """A path without the ending of a video file: ``.mp4`` goes, but not the ``.5`` of ``walk_0.5``."""
+    before, dot, ending = path.rpartition(".")
+    return before if f"{dot}{ending.lower()}" in EXTENSIONS and Path(before).name else path
+
+
+def place_of(path: str) -> Path:
+    """Where a video's frames go below a folder: its path without ending and without ways out of it.
+
+    Those of a segment, ``a.mp4#1-2``, go to ``a_1-2``; of a clip among others in one folder of frames,
+    ``a/b_*.jpg``, to ``a/b``.
+    """
+    inside = _inside(path)
+    if "*." in inside.name:
+        return inside.with_name(inside.name.partition("*")[0].rstrip("_-. ") or "frames")
+    if segment := SEGMENT.fullmatch(str(inside)):
+        return Path(f"{without_ending(segment[1])}_{segment[2]}-{segment[3]}")
+    return Path(without_ending(str(inside))) if inside.name else Path("video")
+
+
+def places_of(paths: Sequence[str]) -> list[Path]:
+    """:func:`place_of` each; of ``x.mp4`` and ``x.avi``, which would go to one place, both keep their ending.
+
+    A path that comes twice has one place.
+
+    Raises:
+        UserError: two videos would go to one place all the same.
+    """
+    places = {path: place_of(path) for path in paths}
+    shared = Counter(places.values())
+    places = {
+        path: place
+        if shared[place] == 1
+        else Path(str(_inside(path)).replace("#", "_").replace("*", "frames"))
+        for path, place in places.items()
+    }
+    first: dict[Path, str] = {}
+    for path, place in places.items():
+        if first.setdefault(place, path) != path:
+            raise UserError(f"{first[place]} and {path}: what is made of both would go to {place}.")
+    return [places[path] for path in paths]
+
+
+def _inside(path: str) -> Path:
+    return Path(*(part for part in Path(path).parts if part not in (Path(path).anchor, "..")))
+
+
+_EVEN = 2e-3
+"""Seconds that frames may be beside an even rate: files round their times to milliseconds."""
+
+
+def write_shard(
+    shard: Path, videos: Iterable[tuple[str, Path]], short_side: int, square: bool = False
+) -> dict[str, str]:
+    """Decode videos into a shard, whole or not at all.
+
+    Args:
+        videos: name in the shard, and file, of each.
+        short_side: pixels of the shorter side; sides are made even. square: and of the longer one.
+
+    Returns:
+        Why the videos that are not in it could not be read. Those that are in it but for lost pictures:
+        :func:`dsm.video.pack.damaged_in`.
+    """
+    members: dict[str, Sequence[Any]] = {}
+    left_out: dict[str, str] = {}
+    damaged: dict[str, str] = {}
+    with written_aside(shard) as aside, tarfile.open(aside, "w", format=tarfile.GNU_FORMAT) as tar:
+        for number, (name, file) in enumerate(videos):
+            try:
+                array, fps, times, told = _decode(file, short_side, square)
+            except VideoError as error:
+                left_out[name] = str(error)
+                continue
+            if told:
+                damaged[name] = f"{file}: {told}"
+            content = io.BytesIO()
+            np.save(content, array)
+            entry = tarfile.TarInfo(f"{number:06d}.npy")
+            entry.size = content.tell()
+            content.seek(0)
+            begin = tar.fileobj.tell() + tarfile.BLOCKSIZE
+            tar.addfile(entry, content)
+            member = Member(begin + entry.size - array.nbytes, *_shape(array), fps, times)
+            members[name] = member if times else member[:5]
+    index = {"format": FORMAT, "members": members} | ({"damaged": damaged} if damaged else {})
+    write_text(shard.with_suffix(".json"), json.dumps(index) + "\n")
+    return left_out
+
+
+def _shape(array: NDArray[np.uint8]) -> tuple[int, int, int]:
+    return array.shape[0], array.shape[1] * 2 // 3, array.shape[2]
+
+
+def _decode(
+    file: Path, short_side: int, square: bool
+) -> tuple[NDArray[np.uint8], float, tuple[float, ...], str]:
+    """Planes, frames a second, the frames' times where these are not even, and what is damaged, in words."""
+    if is_folder(file):
+        if saved_flow(file):
+            raise VideoError(f"{file}: holds flow, which a pack does not keep.")
+        files = frame_files(file)
+        every, deadline = range(len(files)), Deadline(file, None)
+        pictures, broken = read_series(files, every, short_side, deadline, square=square)
+        kept = [_planes(picture) for place, picture in enumerate(pictures) if place not in broken]
+        # A folder knows no times.
+        return np.stack(kept), 0.0, (), told_broken(files, broken) if broken else ""
+    planes, shown = [], []
+    damage = Damage()
+    with open_video(file_of(file)) as container:
+        convert = converter(container, short_side, square=square)
+        for frame in frames_of(file, container, damage):
+            planes.append(_planes(convert(frame)))
+            shown.append(frame.pts)
+        stream = video_stream(container)
+        fps = float(stream.average_rate or 0)
+        seconds = seconds_of(shown, float(stream.time_base or 0), fps)
+    if not planes:
+        raise VideoError(f"{name_of(file)}: not one frame can be decoded.")
+    even = seconds is None or (fps > 0 and np.abs(seconds - np.arange(len(planes)) / fps).max() < _EVEN)
+    times = () if even or seconds is None else tuple(np.round(seconds, 6).tolist())
+    return np.stack(planes), fps, times, own(file, damage).told()
+
+
+def _planes(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture (H, W, 3), its sides made even, as the planes of yuv420p: (3 H / 2, W)."""
+    height, width = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
+    even = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), "rgb24")
+    return np.asarray(even.reformat(format="yuv420p", threads=1).to_ndarray(), np.uint8)

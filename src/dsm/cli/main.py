@@ -1,0 +1,110 @@
+"""The ``dsm`` command: verb -> config -> function, nothing else.
+
+Modules are imported when their verb is called, so that help comes at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dsm.cli.commands import GROUPS, VERBS
+from dsm.errors import USER_ERROR, UserError, nearest, sentence
+from dsm.signals import Interrupted, leave_by_exception
+from dsm.version import __version__
+
+
+def print_overview() -> None:
+    console = Console(highlight=False)
+    console.print(f"[bold]dsm {__version__}[/]: motion-aware video encoders from unlabelled video\n")
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for name, verb in VERBS.items():
+        table.add_row(f"dsm {name}", verb.summary)
+    console.print(table)
+    console.print("\n`dsm VERB --help` tells a verb's settings. Begin with: dsm demo --out runs/demo")
+
+
+def find_verb(words: list[str]) -> tuple[str, list[str]]:
+    """The verb that the command line begins with, and the rest.
+
+    Raises:
+        UserError: there is no such verb.
+    """
+    for length in (2, 1):
+        name = " ".join(words[:length])
+        if name in VERBS:
+            return name, words[length:]
+    given = " ".join(words[:2] if words[0] in GROUPS else words[:1])
+    raise UserError(f"unknown command 'dsm {given}'{nearest(given, VERBS)}")
+
+
+def run(words: list[str]) -> None:
+    """Run one command line, without ``dsm``.
+
+    Raises:
+        Interrupted: it was stopped and saved; the message says how this verb goes on.
+    """
+    import tyro
+
+    name, rest = find_verb(words)
+    verb = VERBS[name]
+    module = importlib.import_module(verb.module)
+    examples = "\n".join(f"  {line}" for line in verb.examples)
+    config = tyro.cli(
+        getattr(module, verb.config),
+        prog=f"dsm {name}",
+        args=rest,
+        description=f"{verb.summary[0].upper()}{verb.summary[1:]}.\n\nExamples:\n{examples}",
+    )
+    try:
+        getattr(module, verb.function)(config)
+    except Interrupted as stopped:
+        how = ""
+        if hasattr(config, "resume") and not getattr(config, "fractions", ()):
+            how = "with --resume in place of --overwrite " if config.overwrite else "with --resume "
+        raise Interrupted(f"{stopped}; the same command {how}goes on.", stopped.signal) from None
+
+
+def main() -> None:
+    """The entry point: mistakes a user can mend end with one sentence and exit code 2."""
+    words = sys.argv[1:]
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    if (
+        not words
+        or words[0] in ("-h", "--help", "help")
+        or (words[0] in GROUPS and words[1:] in ([], ["-h"], ["--help"]))
+    ):
+        print_overview()
+        return
+    if words[0] == "--version":
+        print(__version__)
+        return
+    leave_by_exception()
+    try:
+        run(words)
+    except KeyboardInterrupt:
+        errors.print("[bold]dsm:[/] stopped.")
+        sys.exit(130)
+    except BrokenPipeError:
+        os._exit(0)  # the reader of our output has gone (`| head`): nobody is left to tell
+    except Interrupted as stopped:
+        errors.print(f"[bold]dsm:[/] {stopped}")
+        sys.exit(stopped.exit_code)
+    except Exception as error:
+        said = sentence(error)
+        if said is None:
+            raise
+        errors.print(f"[bold red]dsm:[/] {escape(said)}")
+        sys.exit(USER_ERROR)
+    if "torch.distributed" in sys.modules:
+        from dsm.distributed import begun_from_outside, leave
+
+        if begun_from_outside():
+            sys.stdout.flush()
+            # Threads of torch's own outlive the work, and now and then abort an interpreter that ends.
+            leave(0)

@@ -1,1 +1,0 @@
-"""What the smaller verbs of the command line say and do; the work is done on the floors below."""

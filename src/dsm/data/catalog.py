@@ -1,0 +1,337 @@
+"""From folders as people have them to lists: which files are data, and how the folder is laid out."""
+
+from __future__ import annotations
+
+import codecs
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from dsm.data.lists import UNKNOWN, UNLABELLED, VideoList, listable, read_list
+from dsm.errors import UserError
+from dsm.files import is_hidden, one_spelling
+from dsm.terminal import note, some
+from dsm.video.decode import probe
+from dsm.video.flow import PAIRS
+from dsm.video.frame_folder import PICTURE, Series, is_folder, pattern_of, series_in, the_one
+from dsm.video.segments import segment_of
+from dsm.video.source import EXTENSIONS, VideoError, open_video
+
+PARTS = {
+    "train": ("train", "training", "trainset", "train_set"),
+    "val": ("val", "valid", "validation", "validate", "dev"),
+    "test": ("test", "testing", "testset", "test_set"),
+}
+"""What folders are called that are parts of a data set, and no classes."""
+
+
+@dataclass
+class NotTaken:
+    """What of a folder is not taken, counted as it is met."""
+
+    folder: Path
+    hidden: list[str] = field(default_factory=list)
+    """Files and folders, relative to the folder; of a folder not what it holds."""
+    others: Counter[str] = field(default_factory=Counter)
+    """Files by their ending."""
+
+    def tell(self) -> None:
+        """Say how much that is."""
+        if self.hidden:
+            note(
+                f"{self.folder}: left out {len(self.hidden)} hidden or system files and folders: "
+                f"{some(sorted(self.hidden))}"
+            )
+        if self.others:
+            kinds = [f"{count} {ending or 'without ending'}" for ending, count in self.others.most_common()]
+            note(f"{self.folder}: left out {self.others.total()} files that are no videos: {some(kinds, 8)}")
+
+
+def walk_with_links(
+    folder: Path, not_taken: NotTaken | None = None
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As `os.walk`, through links to folders too, into each folder once, past what is hidden."""
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        hidden = [name for name in (*folders, *files) if is_hidden(name)]
+        if hidden:
+            if not_taken:
+                inside = Path(place).relative_to(folder)
+                not_taken.hidden += [str(inside / name) for name in hidden]
+            folders[:] = [name for name in folders if not is_hidden(name)]
+            files = [name for name in files if not is_hidden(name)]
+        yield place, folders, files
+
+
+def sub_folders(folder: Path) -> list[str]:
+    """Names of the folders in a folder that are not hidden, sorted."""
+    return sorted(child.name for child in folder.iterdir() if child.is_dir() and not is_hidden(child.name))
+
+
+def part_of(name: str) -> str | None:
+    """``train``, ``val`` or ``test``, where a folder is called so, or like it."""
+    return next((part for part, names in PARTS.items() if name.lower() in names), None)
+
+
+def find_parts(folder: Path, found: Sequence[Path]) -> dict[str, str]:
+    """The first sub-folders of videos by the part that each is, where all are parts with folders in them.
+
+    Where only some are called so, or such folders lie in those of classes, that is told.
+    """
+    tops = sorted({path.relative_to(folder).parts[0] for path in found if path.parent != folder})
+    parts = {name: part for name in tops if (part := part_of(name))}
+    deep = all(len(path.relative_to(folder).parts) > 2 for path in found)
+    if parts and len(parts) == len(tops) == len(set(parts.values())) and deep:
+        return parts
+    if parts:
+        note(
+            f"{folder}: {some(list(parts))} may be parts of a data set rather than classes; where they are, "
+            f"make a list of each: `dsm data index {folder / next(iter(parts))} --out …`"
+        )
+    elif tops:
+        inner = {
+            path.relative_to(folder).parts[1] for path in found if len(path.relative_to(folder).parts) > 2
+        }
+        if inner and all(map(part_of, inner)) and deep:
+            note(
+                f"{folder}: its classes hold {some(sorted(inner))}, which are all in this one list; "
+                f"`dsm data split LIST --group-regex '/({'|'.join(sorted(inner))})/'` keeps them apart."
+            )
+        elif len(tops) == 1 and len(inner) > 1 and deep:
+            note(
+                f"{folder}: has but one class, '{tops[0]}'; where the classes are the folders in it, "
+                f"index {folder / tops[0]}."
+            )
+    return {}
+
+
+# What lies beside videos and is none.
+_OTHERS = frozenset(
+    (".txt", ".tsv", ".csv", ".json", ".jsonl", ".md", ".html", ".pdf", ".npz", ".npy", ".pt", ".pth",
+     ".zip", ".tar", ".gz", ".jpg", ".jpeg", ".png", ".srt", ".vtt", ".xml", ".yaml", ".yml", ".py", ".sh",
+     ".log")
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Index:
+    """What a folder holds."""
+
+    videos: VideoList
+    classes: list[str]
+    """Names of the labels; empty where unlabelled."""
+    left_out: list[str]
+    """A sentence for each file that looks like a video and is none."""
+    found: list[Path]
+    """Where the videos of the list were found."""
+    empty: list[str]
+    """Folders of classes without a video that can be read; they are no classes."""
+
+
+def are_frames(names: Sequence[str]) -> bool:
+    """Whether a folder that holds these files is a video: numbered pictures, and no video beside them."""
+    pictures = sum(PICTURE.fullmatch(name) is not None for name in names)
+    return pictures > 1 and not any(Path(name).suffix.lower() in EXTENSIONS - {".gif"} for name in names)
+
+
+def find_videos(folder: str | Path, *, only_by_name: bool = True) -> list[Path]:
+    """All videos below a folder, sorted: files by their ending or content, and folders of frames.
+
+    Of a folder that holds frames of several clips each is a video of its own, ``FOLDER/PREFIX*.jpg``.
+
+    Hidden and system files and folders are passed by; what is not taken is counted and told.
+
+    Args:
+        only_by_name: whether files whose ending says nothing must be such that FFmpeg can open.
+
+    Raises:
+        UserError: no such folder, or not one video in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder.")
+    found = []
+    not_taken = NotTaken(folder)
+    for place, folders, files in walk_with_links(folder, not_taken):
+        if not folders and Path(place) != folder and are_frames(files):
+            clips, others = _clips_in(Path(place), files)
+            found += clips
+            not_taken.others.update(Path(name).suffix.lower() for name in others)
+            continue
+        for name in files:
+            path = Path(place, name)
+            suffix = path.suffix.lower()
+            looks = suffix in EXTENSIONS
+            if not looks and suffix not in _OTHERS:
+                looks = _opens(path) if only_by_name or not suffix else True
+            if looks and path.is_file():
+                found.append(path)
+            else:
+                not_taken.others[suffix] += 1
+    not_taken.tell()
+    if not found:
+        endings = " ".join(sorted(EXTENSIONS))
+        raise UserError(
+            f"{folder}: holds no video; looked for files that end in {endings}, for others that FFmpeg "
+            "can open, and for folders of frames."
+        )
+    return sorted(found)
+
+
+def _clips_in(folder: Path, names: Sequence[str]) -> tuple[list[Path], set[str]]:
+    """The videos in a folder of frames: the folder, or each of several clips in it by its own name.
+
+    Returns:
+        These, and the files there that are of none of them.
+    """
+    series = series_in(names)
+    clips = the_one(series)
+    taken = {name for one in series if one in clips or _is_flow(one) for name in one.names}
+    return [folder] if len(clips) == 1 else [folder / pattern_of(one) for one in clips], {*names} - taken
+
+
+def _is_flow(series: Series) -> bool:
+    """Whether it is saved flow, which is read beside colours."""
+    return any(series.prefix in pair for pair in PAIRS)
+
+
+def _opens(path: Path) -> bool:
+    """Whether a file is a video by its content."""
+    try:
+        with open_video(path):
+            return True
+    except VideoError:
+        return False
+
+
+def _binary(path: Path) -> bool:
+    """Whether a file is none of text, as lists are."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(4096)
+    except OSError:
+        return False
+    text = begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF8))
+    return b"\0" in begin and not text
+
+
+def find_list(source: str | Path, root: str | Path | None = None) -> VideoList:
+    """The videos of a list, of a folder and those below it, or of one video; only lists have labels.
+
+    Args:
+        root: put before the relative paths of a list; None for the list's own folder.
+
+    Raises:
+        UserError: there is none, or one has a name that no file of features could hold.
+    """
+    source = Path(source)
+    is_frames = False
+    if source.is_dir():
+        children = [child for child in source.iterdir() if not is_hidden(child.name)]
+        names = [child.name for child in children]
+        is_frames = are_frames(names) and not any(child.is_dir() for child in children)
+    if source.is_dir() and not is_frames:
+        found, folder = find_videos(source), source
+    elif is_frames:
+        not_taken = NotTaken(source)
+        (found, others), folder = _clips_in(source, names), source.parent
+        not_taken.others.update(Path(name).suffix.lower() for name in others)
+        not_taken.tell()
+    elif source.suffix.lower() in EXTENSIONS or segment_of(source) or is_folder(source) or _binary(source):
+        found, folder = [source], source.parent
+    else:
+        return read_list(source, root)
+    unknown = np.full(len(found), UNKNOWN)
+    paths = [listable(str(path.relative_to(folder))) for path in found]
+    return VideoList(paths, np.full(len(found), UNLABELLED), unknown, folder, source=str(source))
+
+
+def index_folder(
+    folder: str | Path,
+    found: list[Path],
+    list_folder: str | Path,
+    *,
+    labelled: bool = True,
+    classes: Sequence[str] = (),
+    level: int = 0,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Index:
+    """Make a list of videos, with their frames counted and labels from the first sub-folder.
+
+    Args:
+        found: what :func:`find_videos` found in ``folder``.
+        list_folder: where the list will lie; paths are written relative to it where they can be.
+        classes: the order that labels count in; empty for the sub-folders with a video that can be read.
+        level: which folder of a path is the class: 0 the first below ``folder``, 1 the one in that.
+
+    Raises:
+        UserError: labels are wanted and a video lies in no sub-folder, or in one
+            that is none of ``classes``; or no file can be read.
+    """
+    folder, list_folder = Path(folder), Path(list_folder).absolute()
+    # Of a name there are two spellings in bytes where letters have accents; it is one class.
+    known = [one_spelling(name) for name in classes]
+    class_of = {path: _class_of(path, folder, level) for path in found} if labelled else {}
+    if classes and (other := [path for path in found if class_of.get(path, known[0]) not in known]):
+        raise UserError(
+            f"{other[0]}: '{class_of[other[0]]}' is none of the {len(classes)} known classes; where "
+            "labels are to be numbered anew, remove classes.txt beside the list."
+        )
+    kept, paths, frames, left_out = [], [], [], []
+    for done, path in enumerate(found, start=1):
+        try:
+            info = probe(path)
+            if info.frames == 0:
+                raise VideoError(f"{path}: holds no frame.")
+            # Not resolved: what a link is called and where it stands is what the user meant.
+            full = Path(os.path.abspath(path))
+            inside = full.is_relative_to(list_folder)
+            name = listable(str(full.relative_to(list_folder)) if inside else str(full))
+        except UserError as error:
+            left_out.append(str(error))
+        else:
+            kept.append(path)
+            paths.append(name)
+            frames.append(info.frames if labelled else UNKNOWN)  # unlabelled lists are bare paths
+        on_progress(done)
+    if not paths:
+        raise UserError(
+            f"{folder}: none of its {len(found)} video files can be read; the first: {left_out[0]}"
+        )
+    there = {class_of[path] for path in kept} if labelled else set()
+    known = known or sorted(there)
+    labels = [known.index(class_of[path]) if labelled else UNLABELLED for path in kept]
+    videos = VideoList(paths, np.array(labels, np.int64), np.array(frames, np.int64), root=list_folder)
+    return Index(videos, list(classes) or known, left_out, kept, _empty_classes(folder, level, there))
+
+
+def _class_of(path: Path, folder: Path, level: int) -> str:
+    above = path.relative_to(folder).parts[:-1]
+    if len(above) <= level:
+        raise UserError(
+            f"{path} lies in no sub-folder, so it has no label; sort the videos into one folder "
+            "a class, or use --unlabelled."
+        )
+    return one_spelling(above[level])
+
+
+def _empty_classes(folder: Path, level: int, there: set[str]) -> list[str]:
+    """Folders of classes of which no video can be read."""
+    if not there:
+        return []
+    above = [folder / name for name in sub_folders(folder)] if level else [folder]
+    return [
+        str((place / name).relative_to(folder))
+        for place in above
+        for name in sub_folders(place)
+        if one_spelling(name) not in there
+    ]

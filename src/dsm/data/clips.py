@@ -1,0 +1,329 @@
+"""Clips of a list's videos: random ones for training, always the same ones for evaluation.
+
+Training clips are decoded when they are needed. Evaluation clips are spread evenly over each video.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler, default_collate
+
+from dsm.data.lists import VideoList
+from dsm.data.reading import ClipConfig, Reader, crop
+from dsm.data.reading_state import BadVideo, ReadingState
+from dsm.disturb.temporal import at_pace
+from dsm.errors import UserError
+from dsm.video.decode import Decoder
+from dsm.video.sampling import (
+    Indices,
+    clips_from,
+    random_part,
+    random_window,
+    shown_seconds,
+    span,
+    timed_windows,
+    uniform_windows,
+)
+from dsm.video.source import READING_TIME, VideoError
+from dsm.views import Augment, View, draw_views
+
+ATTEMPTS = 10
+"""Videos tried for one sample before the data set is given up."""
+
+
+def collate(samples: list[Any]) -> Any:
+    """Stack samples to a batch, join its ``bad`` and ``damaged`` videos; an error becomes the batch.
+
+    An exception that leaves a worker process arrives as a page of traceback. Handed over as a value it
+    arrives as it is, and is raised where the batch is wanted.
+    """
+    for sample in samples:
+        if isinstance(sample, UserError):
+            return sample
+    if not isinstance(samples[0], dict):
+        return default_collate(samples)
+    told = {name: [video for sample in samples for video in sample.pop(name)] for name in ("bad", "damaged")}
+    return {**default_collate(samples), **told}
+
+
+class TrainingClips(Dataset[dict[str, Any] | UserError]):
+    """For each (epoch, index): the views of a video that a method asks for, not yet rendered.
+
+    Everything random comes from a generator seeded by (seed, epoch, index), so that a sample is
+    the same whatever the number of workers, the batch, or the run it is part of.
+
+    A sample is a dict: ``clips`` (view name -> (T, S, S, C) as read), ``parameters`` (view name -> the
+    draws that ``disturb.views.render_view`` applies on the device), ``label`` (-1 unlabelled), ``bad``
+    (a list of :class:`~dsm.data.reading_state.BadVideo`) and ``damaged`` (the same, of videos that are
+    read but for lost pictures; each is told once by each process). In place of a video that cannot be read
+    comes another, drawn by the sample.
+    """
+
+    def __init__(
+        self,
+        videos: VideoList,
+        clip: ClipConfig,
+        augment: Augment,
+        views: Sequence[View],
+        seed: int,
+        cache_mb: int = 0,
+        seconds: float | None = None,
+        workers: int = 0,
+        decoder: Decoder = "pyav",
+    ) -> None:
+        self.videos, self.clip, self.augment, self.views, self.seed = videos, clip, augment, views, seed
+        self.state = ReadingState(workers, len(videos))
+        self.reader = Reader(videos, clip, cache_mb, seconds, decoder)
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any] | UserError:
+        epoch, index = key
+        bad: list[BadVideo] = []
+        for attempt in range(ATTEMPTS):
+            # Each attempt has its own: what comes must not hang on how far the one before got.
+            rng = self.generator(epoch, key[1], attempt)
+            if attempt:
+                index = int(rng.integers(len(self.videos)))
+            known = self.state.find(index)
+            if known is None:
+                try:
+                    with self.state.noted(index):
+                        return {**self.sample(index, rng), "bad": bad}
+                except VideoError as error:
+                    known = self.state.bad[index] = BadVideo(index, error.verdict, str(error))
+                except UserError as error:
+                    return error
+            bad.append(known)
+        # Mostly the list is looked for in the wrong place.
+        remedy = " Is --data.root right?" if all(one.verdict == "missing" for one in bad) else ""
+        return UserError(f"{ATTEMPTS} videos in a row cannot be read, the first: {bad[0].reason}{remedy}")
+
+    def generator(self, epoch: int, index: int, attempt: int = 0) -> np.random.Generator:
+        """What draws everything random about a sample, or about a replacement for it."""
+        return np.random.default_rng([self.seed, epoch, index, *([attempt] if attempt else [])])
+
+    def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+        """One video's clips and parameters.
+
+        Raises:
+            VideoError: it cannot be read.
+        """
+        frames, stride = self.clip.frames_to_read, self.clip.stride
+        # Nothing reaches over a gap in time: all that is drawn is drawn of one part.
+        begin, stop = random_part(self.reader.video(index), frames, stride, rng)
+        window = random_window(stop - begin, frames, stride, rng)
+        draws = draw_views(self.views, self.augment, window, stop - begin, rng)
+        read = self.reader.read(index, [begin + draw.indices for draw in draws])
+        clips = {
+            view.name: at_pace(torch.from_numpy(crop(frames, self.clip.size, draw.corner)), draw.scale)
+            for view, draw, frames in zip(self.views, draws, read, strict=True)
+        }
+        parameters = {
+            view.name: {name: torch.from_numpy(value) for name, value in draw.parameters.items()}
+            for view, draw in zip(self.views, draws, strict=True)
+        }
+        return {
+            "clips": clips, "parameters": parameters, "label": int(self.videos.labels[index]),
+            "damaged": self.state.damage(index, self.reader.damage(index)),
+        }  # fmt: skip
+
+
+class EpochBatches(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index) through all epochs, each a new order; the last short one is dropped.
+
+    Being one long sequence, it can begin anywhere: a resumed run starts at its next batch. A batch may be
+    worked on in parts, one after the other, and each part by several processes: the videos of a batch are
+    the same however it is divided, and so is their order, parts and processes put together.
+
+    Args:
+        batch_size: of all parts and processes together, which divide it.
+        start, stop: counted in parts.
+        rank, world: which process this is, of how many.
+    """
+
+    def __init__(
+        self,
+        videos: int,
+        batch_size: int,
+        seed: int,
+        start: int,
+        stop: int,
+        *,
+        parts: int = 1,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.videos, self.batch_size, self.seed = videos, batch_size, seed
+        self.start, self.stop = start, stop
+        self.parts, self.rank, self.world = parts, rank, world
+        self.per_epoch = videos // batch_size
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order_of = -1
+        share = self.batch_size // (self.parts * self.world)
+        for number in range(self.start, self.stop):
+            batch, part = divmod(number, self.parts)
+            epoch, place = divmod(batch, self.per_epoch)
+            if epoch != order_of:
+                order = np.random.default_rng([self.seed, epoch]).permutation(self.videos)
+                order_of = epoch
+            first = place * self.batch_size + (part * self.world + self.rank) * share
+            yield [(epoch, int(index)) for index in order[first : first + share]]
+
+
+CORNERS: dict[int, tuple[tuple[float, float], ...]] = {
+    1: ((0.5, 0.5),),
+    3: ((0.0, 0.0), (0.5, 0.5), (1.0, 1.0)),
+}
+"""Where the crops of a clip lie: in the middle; or also at both ends of its longer side."""
+
+MOST_CLIPS = 4096
+"""Of one video, so that a long one fits into memory."""
+
+CLIPS_A_PASS = 128
+"""Of one video that are read in one pass: its whole frames take several times the memory of the crops."""
+
+
+class EvaluationClips(Dataset[dict[str, Any] | UserError]):
+    """For each video its clips, each cropped in as many places.
+
+    A sample is a dict: ``index``; ``clips`` (windows * crops, T, S, S, C), or None where the video cannot be
+    read; ``seconds`` (windows * crops, 2), when a clip begins and ends, NaN where that is not asked for
+    or the video does not say; ``bad``, a list of at most one :class:`~dsm.data.reading_state.BadVideo`;
+    ``damaged``, the same, of a video that is read but for lost pictures.
+
+    Args:
+        windows: clips a video.
+        crops: of each clip, 1 in the middle or 3 along its longer side.
+        every: a clip begins every so many seconds, however many those are; 0 for ``windows``.
+        timed: whether ``seconds`` are asked for, which takes another look into the file.
+        seconds: how long a video, or each 128 clips of one, may take to read; None for as long as it takes.
+        workers: how many processes will read.
+    """
+
+    def __init__(
+        self,
+        videos: VideoList,
+        clip: ClipConfig,
+        windows: int,
+        crops: int = 1,
+        *,
+        every: float = 0,
+        timed: bool = False,
+        seconds: float | None = READING_TIME,
+        workers: int = 0,
+    ) -> None:
+        self.videos, self.clip, self.windows, self.corners = videos, clip, windows, CORNERS[crops]
+        self.every, self.timed = every, timed or every > 0
+        self.state, self.seconds = ReadingState(workers, len(videos)), seconds
+        self.reader = Reader(videos, clip, seconds=seconds)
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> dict[str, Any] | UserError:
+        known = self.state.find(index)
+        if known is None:
+            try:
+                with self.state.noted(index):
+                    return self.sample(index)
+            except VideoError as error:
+                known = self.state.bad[index] = BadVideo(index, error.verdict, str(error))
+            except UserError as error:
+                return error
+        return {"index": index, "clips": None, "seconds": None, "bad": [known], "damaged": []}
+
+    def sample(self, index: int) -> dict[str, Any]:
+        """As by index; a video that cannot be read is an error here.
+
+        Raises:
+            VideoError: the video cannot be read.
+        """
+        clip = self.clip
+        video = self.reader.video(index)
+        times = self.reader.times(index) if self.timed else None
+        if self.every and times is not None:
+            step = max(self.every, shown_seconds(video, times) / MOST_CLIPS)
+            windows = timed_windows(video, clip.frames_to_read, clip.stride, times, step)
+            if len(windows) > MOST_CLIPS:  # each part has one at least, and there may be very many
+                windows = windows[np.linspace(0, len(windows) - 1, MOST_CLIPS).astype(np.int64)]
+        else:
+            windows = uniform_windows(video, clip.frames_to_read, clip.stride, self.windows)
+        seconds = np.repeat(_seconds(windows, times), len(self.corners), axis=0)
+        clips = self._cut(index, windows)
+        damaged = self.state.damage(index, self.reader.damage(index))
+        return {"index": index, "clips": clips, "seconds": seconds, "bad": [], "damaged": damaged}
+
+    def around(self, index: int, moment: float) -> Tensor:
+        """The clip of a video around a moment, in seconds from its first frame: (crops, T, S, S, C).
+
+        Raises:
+            VideoError: the video cannot be read. UserError: it ends before, or does not say when.
+        """
+        file, clip = self.videos.file(index), self.clip
+        times = self.reader.times(index)
+        if times is None:
+            raise UserError(f"{file}: does not say when its frames are shown; leave --time out.")
+        if not 0 <= moment <= times[-1]:
+            raise UserError(f"{file}: has no second {moment:g}; --time is from 0 to {times[-1]:.1f}.")
+        reach = span(clip.frames_to_read, clip.stride)
+        video = self.reader.video(index)
+        middle = int(np.searchsorted(times, moment))
+        parts = [(0, video)] if isinstance(video, int) else video
+        # In a gap, the clip that ends before it or that begins after it, whichever frame is nearer.
+        if 0 < middle < len(times) and moment - times[middle - 1] < times[middle] - moment and len(parts) > 1:
+            middle -= 1
+        begin, stop = next((part for part in parts if part[0] <= middle < part[1]), parts[-1])
+        start = np.array([min(max(middle - reach // 2, begin), max(stop - reach, begin))])
+        return self._cut(index, clips_from(start, video, clip.frames_to_read, clip.stride))
+
+    def _cut(self, index: int, windows: Indices) -> Tensor:
+        """Clips by the numbers of their frames, (windows, frames): (windows * crops, T, S, S, C)."""
+        cut = []
+        for first in range(0, len(windows), CLIPS_A_PASS):
+            with self.state.noted(index):  # anew: a long video may take long
+                read = self.reader.read(index, list(windows[first : first + CLIPS_A_PASS]))
+            cropped = [crop(frames, self.clip.size, corner) for frames in read for corner in self.corners]
+            cut.append(torch.from_numpy(np.stack(cropped)))
+        return torch.cat(cut) if len(cut) > 1 else cut[0]
+
+
+def _seconds(windows: Indices, times: NDArray[np.float64] | None) -> NDArray[np.float32]:
+    """When the clips of (windows, frames) numbers begin and end: (windows, 2)."""
+    if times is None:
+        return np.full((len(windows), 2), np.nan, np.float32)
+    numbers = np.minimum(windows, len(times) - 1)  # lists may promise more frames than there are
+    return np.stack([times[numbers[:, 0]], times[numbers.max(1)]], axis=1).astype(np.float32)
+
+
+def collate_clips(samples: list[Any]) -> Any:
+    """Join the clips of videos: they need not have equally many.
+
+    Returns:
+        A dict: ``index`` and ``counts``, lists of the videos that were read and how many clips each has;
+        ``clips`` (sum of counts, T, S, S, C) or None without any; ``seconds``; ``bad`` and ``damaged``
+        of all. Or the first error that is no matter of a single video.
+    """
+    for sample in samples:
+        if isinstance(sample, UserError):
+            return sample
+    read = [sample for sample in samples if sample["clips"] is not None]
+    return {
+        "index": [sample["index"] for sample in read],
+        "counts": [len(sample["clips"]) for sample in read],
+        "clips": torch.cat([sample["clips"] for sample in read]) if read else None,
+        "seconds": np.concatenate([sample["seconds"] for sample in read]) if read else None,
+        "bad": [video for sample in samples for video in sample["bad"]],
+        "damaged": [video for sample in samples for video in sample["damaged"]],
+    }

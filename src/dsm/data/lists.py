@@ -1,0 +1,281 @@
+"""Lists: text files that name videos, one a line: ``path label frames``, ``path label`` or ``path``.
+
+Fields are read from the right, so paths may hold spaces; a tab separates too. A line
+that begins with ``#`` is a comment; CRLF line ends and a BOM are accepted. Every line of a list
+has the same fields. A path may be a segment, ``FILE#START-END`` in seconds. Lists of other forms are
+recognised (``list_forms.py``).
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsm.data.list_columns import ODD, Disk, names_video
+from dsm.data.list_forms import MARK, find_form, read_rows, slashed, tell_odd
+from dsm.data.list_lines import MOST, Names, find_lines, last_integers
+from dsm.data.list_lines import full as _full
+from dsm.data.list_lines import labelled as _labelled
+from dsm.errors import UserError, has_control
+from dsm.files import as_spelled, write_text
+from dsm.video.segments import file_of
+
+UNLABELLED = -1
+UNKNOWN = -1
+
+ENDINGS = (".txt", ".csv", ".tsv", ".lst", ".list", ".json", ".jsonl")
+"""What names of lists end in; whatever else follows a dot belongs to the name."""
+_COLUMNS = {3: "path label frames", 2: "path label", 1: "path"}
+_LONGEST = 8192
+"""Bytes of a line: no path is longer, and blanks at its ends cost a look at all lines each."""
+_CONTROLS = bytes({*range(32), 127} - set(b"\t\n"))
+MOST_CLASSES = 1_000_000
+"""Tables of classes are made by the largest label."""
+
+
+@dataclass(frozen=True)
+class VideoList:
+    """The videos of a list, in its order."""
+
+    paths: Sequence[str]
+    """As the list writes them."""
+    labels: NDArray[np.int64]
+    """(n,), -1 where the list is unlabelled."""
+    frames: NDArray[np.int64]
+    """(n,), how many frames each has, -1 where the list does not say."""
+    root: Path
+    """Put before relative paths."""
+    source: str = ""
+    """The file it was read from, for messages."""
+    classes: tuple[str, ...] = ()
+    """What labels are called, where the list has names in their place; else ``classes.txt`` says."""
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def file(self, index: int) -> Path:
+        return as_spelled(self.root / self.paths[index])
+
+    def part(self, chosen: NDArray[np.int64], folder: Path) -> VideoList:
+        """Some of the videos, for a list in ``folder``: there, paths mean what they mean here."""
+        same_place = folder.absolute() == self.root.absolute()
+        paths = [self.paths[place] if same_place else str(self.file(place).absolute()) for place in chosen]
+        return VideoList(paths, self.labels[chosen], self.frames[chosen], folder, classes=self.classes)
+
+    def digest(self, *, rooted: bool = True) -> str:
+        """A fingerprint: of its folder, unless not ``rooted``, its paths, labels and frames."""
+        found = hashlib.sha256(str(self.root.absolute()).encode() if rooted else b"")
+        for line in zip(self.paths, self.labels.tolist(), self.frames.tolist(), strict=True):
+            found.update(repr(line).encode())
+        return found.hexdigest()
+
+    @property
+    def labelled(self) -> bool:
+        return bool((self.labels != UNLABELLED).all())
+
+    def need_classes(self, who: str) -> None:
+        """Raise UserError, which names ``who`` wants it, unless all have labels, and not all the same."""
+        if not self.labelled or len(set(self.labels.tolist())) < 2:
+            raise UserError(f"{self.source}: {who} wants labelled videos, of two classes at least.")
+
+
+def needed(*read: VideoList | Path | None) -> Iterator[Path]:
+    """Lists and their videos, and other files: what must not go while it is worked on."""
+    for one in read:
+        if isinstance(one, VideoList):
+            yield Path(one.source)
+            yield from (file_of(one.file(place)) for place in range(len(one)))
+        elif one is not None:
+            yield one
+
+
+def only_video(path: Path) -> VideoList:
+    """A list of one video, whatever its name ends in."""
+    return VideoList([str(path)], np.array([UNLABELLED]), np.array([UNKNOWN]), Path(), source=str(path))
+
+
+def _fields(line: str, columns: int, where: str) -> tuple[str, int, int]:
+    """Path, label and frames of one line; ``where`` it stands is told when it is wrong."""
+    full, labelled = _full(line), _labelled(line)
+    # Read with so few columns, numbers would become part of the path.
+    more = full if columns == 2 else full or labelled
+    wrong = bool(columns < 3 and more and names_video(more[0]))
+    if columns == 3 and full and (more := _labelled(full[0])):
+        wrong = names_video(more[0])
+    name, label, count = line, UNLABELLED, UNKNOWN
+    if columns == 3 and full:
+        name, label, count = full
+    elif columns == 2 and labelled:
+        name, label = labelled
+    elif columns > 1:
+        wrong = True
+    if wrong:
+        raise UserError(f"{where}: expected `{_COLUMNS[columns]}`, like the lines before, found `{line}`.")
+    if has_control(name):
+        raise UserError(f"{where}: the path holds a control character: {name!r}.")
+    _check(label, count, where)
+    return name, label, count
+
+
+def read_list(
+    path: str | Path,
+    root: str | Path | None = None,
+    columns: Sequence[str] = (),
+    names: Sequence[str] | None = None,
+) -> VideoList:
+    """Read a list; its first line decides how many fields every line has.
+
+    A list of another form is read where only one reading fits, and it is told which.
+
+    Args:
+        path: the list file.
+        root: folder put before relative paths; None for the list's own folder.
+        columns: what each of its columns means (``list_forms.COLUMNS``); empty to find out.
+        names: of the classes, where the list has names for labels; None for ``classes.txt`` beside it.
+
+    Raises:
+        UserError: no such file, not one video in it, a line that does not fit, by number, or a list that
+            can be read in two ways.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such list file. `dsm data index FOLDER --out LIST` makes one.")
+    if root is not None and not Path(root).is_dir():
+        raise UserError(f"{root}: no such folder, to put before the list's relative paths.")
+    text = _utf8(path)
+    folder, source = Path(root) if root is not None else path.parent, str(path)
+    disk = Disk(folder)
+    beside = path.parent / "classes.txt"
+    if names is None:
+        names = _stripped(beside.read_text("utf-8", "replace").split("\n")) if beside.is_file() else []
+    form = find_form(text, columns, disk, source)
+    if form is None:
+        found, labels, frames = _read_lines(text, source)
+        if not text.startswith(MARK.encode()):
+            found = slashed(found, disk, source)
+        videos = VideoList(found, labels, frames, folder, source)
+    else:
+        rows = read_rows(text.decode(), form, disk, source, names)
+        for label, count, number in zip(rows.labels, rows.frames, rows.numbers, strict=True):
+            _check(int(label), int(count), f"{source}, line {number}")
+        videos = VideoList(rows.paths, rows.labels, rows.frames, folder, source, tuple(rows.classes))
+    tell_odd(videos, disk, len(names), form)
+    return videos
+
+
+def _stripped(lines: list[str]) -> list[str]:
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _utf8(path: Path) -> bytes:
+    """A text file's content in UTF-8, without a BOM, which would be part of the first path."""
+    text = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    try:
+        if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # as PowerShell writes
+            wide = text.decode("utf-16")
+            if any(character.isascii() for character in wide):
+                return wide.encode()
+        text.decode()
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not a UTF-8 text file; a list names one video a line.") from None
+    return text
+
+
+def _check(label: int, count: int, where: str) -> None:
+    if label < UNLABELLED:
+        raise UserError(f"{where}: the label {label} is below 0 (-1 means unlabelled).")
+    if label >= MOST_CLASSES or count > MOST:
+        raise UserError(f"{where}: a label is above {MOST_CLASSES - 1}, or a frame count above {MOST}.")
+    if count < 1 and count != UNKNOWN:
+        raise UserError(f"{where}: the video has {count} frames; remove the line.")
+
+
+def _read_lines(text: bytes, source: str) -> tuple[Names, NDArray[np.int64], NDArray[np.int64]]:
+    """Paths, labels and frames of all lines."""
+    content = np.frombuffer(text, np.uint8)
+    newlines = np.concatenate([[-1], np.flatnonzero(content == ord("\n")), [len(content)]])
+    lengths = np.diff(newlines)
+    if lengths.max() > _LONGEST:
+        longest = int(lengths.argmax())
+        raise UserError(
+            f"{source}, line {longest + 1}: is longer than any path; a list names one video a line."
+        )
+    lines = find_lines(content)
+    if not len(lines.numbers):
+        raise UserError(f"{source}: the list names no video.")
+
+    def line(place: int) -> str:
+        return text[lines.starts[place] : lines.stops[place]].decode()
+
+    columns = 3 if _full(line(0)) else 2 if _labelled(line(0)) else 1
+    labels, frames = np.full((2, len(lines.numbers)), UNKNOWN)
+    stops = lines.stops.copy()
+    # The plain lines are read all at once; one with a field more or less than it should have is not plain.
+    field = last_integers(content, lines.starts, stops)
+    plain = field.plain if columns > 1 else ~field.plain
+    if columns == 3:
+        frames, stops = field.values, field.before
+        field = last_integers(content, lines.starts, stops)
+        plain &= field.plain & (frames > 0) & (frames <= MOST)
+    if columns > 1:
+        labels, stops = field.values, field.before
+        plain &= (labels >= UNLABELLED) & (labels < MOST_CLASSES)
+    if columns > 1:
+        plain &= ~last_integers(content, lines.starts, stops).plain
+    plain &= not _holds_control(text)
+    # The others are looked at one by one; most of them are wrong.
+    for place in np.flatnonzero(~plain).tolist():
+        where = f"{source}, line {lines.numbers[place]}"
+        name, labels[place], frames[place] = _fields(line(place), columns, where)
+        stops[place] = lines.starts[place] + len(name.encode())
+    return Names(content, lines.starts, stops), labels, frames
+
+
+def _holds_control(text: bytes) -> bool:
+    """:func:`has_control` of whole lists, at the speed at which they are read."""
+    text = text.replace(b"\r\n", b"\n") if b"\r" in text else text
+    if len(text.translate(None, _CONTROLS)) < len(text):
+        return True
+    return b"\xc2" in text and has_control(text.decode())
+
+
+def listable(name: str) -> str:
+    """A path as a list can hold it.
+
+    Raises:
+        UserError: it holds a line end or another control character, or bytes that are no UTF-8.
+    """
+    if "\n" in name or has_control(name):
+        raise UserError(
+            f"{name!r}: a list cannot hold a name with a line end or another control character; "
+            "rename the file."
+        )
+    if name.encode("utf-8", "ignore").decode("utf-8") != name:
+        raise UserError(f"{name!r}: a list cannot hold a name that is no UTF-8; rename the file.")
+    # What would look like a comment or an indent is a file here all the same.
+    return f"./{name}" if name.startswith(("#", " ", "\t", "\ufeff")) else name
+
+
+def write_list(path: str | Path, videos: VideoList) -> None:
+    """Write a list that :func:`read_list` reads back: no label and no frames where unknown."""
+    counted = bool((videos.frames != UNKNOWN).all())
+    # A path that ends in a number would be read as a label; said outright, there is none.
+    labelled = bool((videos.labels != UNLABELLED).any())
+    say_label = labelled or counted or any(map(_labelled, videos.paths))
+    # What another form might be read into is said to be ours.
+    odd = any(ODD & set(name) or (not say_label and not names_video(name)) for name in videos.paths)
+    lines = [f"{MARK}\n"] if odd else []
+    for name, label, count in zip(videos.paths, videos.labels, videos.frames, strict=True):
+        fields = [listable(name)]
+        if say_label:
+            fields.append(str(label))
+        if counted:
+            fields.append(str(count))
+        lines.append(" ".join(fields) + "\n")
+    write_text(path, "".join(lines))

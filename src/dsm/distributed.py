@@ -1,0 +1,302 @@
+"""Devices, and one run in several processes, started here or by torchrun, SLURM or another launcher.
+
+Launchers describe each process in torchrun's environment variables: RANK, WORLD_SIZE, LOCAL_RANK,
+LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT. BatchNorm is computed over
+the batch of all processes; PyTorch's own SyncBatchNorm works on GPUs only and is used there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from types import FrameType
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import TorchElasticEnvironment
+from lightning_fabric.strategies import DDPStrategy
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from dsm.errors import USER_ERROR, UserError, sentence
+from dsm.signals import WARNINGS, Interrupted, leave_by_exception
+from dsm.terminal import console
+from dsm.workers import usable_cores
+
+
+def best_device() -> torch.device:
+    """CUDA, then Apple's MPS, then the CPU: the first that is there."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    keep_to_cores()
+    return torch.device("cpu")
+
+
+def keep_to_cores(processes: int = 1) -> None:
+    """Let torch take its share of the cores there are, where ``OMP_NUM_THREADS`` does not say how many.
+
+    Threads beyond them, as where a container has a quota of two cores on a machine of 64, or processes that
+    each take all, are many times slower.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        share = max(1, usable_cores() // processes)
+        torch.set_num_threads(share if processes > 1 else min(share, torch.get_num_threads()))
+
+
+class _Sum(torch.autograd.Function):
+    """The sum of a tensor over all processes; so is its gradient, as all their losses hang on it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        gradient = gradients[0].clone()
+        dist.all_reduce(gradient)
+        return gradient
+
+
+def _sum(x: Tensor) -> Tensor:
+    return cast(Tensor, _Sum.apply(x))  # type: ignore[no-untyped-call]
+
+
+class SyncBatchNorm(_BatchNorm):
+    """``nn.BatchNorm1d``, 2d and 3d whose batch is that of all processes, which must be of one size."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Any: (B, C) or (B, C, ...)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        x = input.to(torch.promote_types(input.dtype, torch.float32))
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        shape = [1, -1] + [1] * (x.ndim - 2)
+        count = x.numel() // x.shape[1] * dist.get_world_size()
+        mean = _sum(x.sum(axes)) / count  # (C,)
+        centred = x - mean.view(shape)
+        variance = _sum(centred.square().sum(axes)) / count
+        self._remember(mean.detach(), variance.detach() * count / (count - 1))
+        scale = torch.rsqrt(variance + self.eps) * self.weight
+        return (centred * scale.view(shape) + self.bias.view(shape)).to(input.dtype)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+        if not self.track_running_stats:
+            return
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance, share)
+
+
+def synchronise_norms(module: nn.Module, device: torch.device) -> nn.Module:
+    """Replace every BatchNorm by one over all processes; weights and their names stay."""
+    if device.type == "cuda":
+        return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(module))  # type: ignore[no-untyped-call]
+    for name, child in module.named_children():
+        if isinstance(child, _BatchNorm):
+            new = SyncBatchNorm(
+                child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
+            )
+            new._parameters, new._buffers, new.training = child._parameters, child._buffers, child.training
+            setattr(module, name, new)
+        else:
+            synchronise_norms(child, device)
+    return module
+
+
+Config = TypeVar("Config")
+GOES_ON = "The same command goes on from what was saved; `dsm pretrain` and `dsm finetune` with --resume."
+
+
+LONGEST_STEP = 600
+"""Seconds that processes which are stopped have to finish a step and to save; then they are killed."""
+LONGEST_TELLING = 10
+"""Seconds for another to say what is wrong; it may be killed meanwhile."""
+LONGEST_WAIT = timedelta(hours=6)
+"""For another process; while one looks at a list (``--monitor.list``, ``--data.test``) the others wait."""
+
+
+def begun_from_outside() -> bool:
+    """Whether this is one of several processes already."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes and tells for all."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def make_fabric() -> Fabric:
+    """Devices and distribution, by what the environment says: one process, or one of many."""
+    if not begun_from_outside():
+        keep_to_cores()
+        return Fabric(accelerator="auto", devices=1)
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    world = int(os.environ["WORLD_SIZE"])
+    if torch.cuda.is_available() and torch.cuda.device_count() < local:
+        raise UserError(
+            f"{local} processes on a machine of {torch.cuda.device_count()} GPUs; one process a GPU, please."
+        )
+    if not torch.cuda.is_available():
+        keep_to_cores(local)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    fabric = Fabric(
+        accelerator="cuda" if torch.cuda.is_available() else "cpu",
+        devices=local,
+        num_nodes=world // local,
+        # Buffers need no broadcast: statistics are computed over all processes, the queue gathers from all.
+        strategy=DDPStrategy(
+            cluster_environment=TorchElasticEnvironment(), broadcast_buffers=False, timeout=LONGEST_WAIT
+        ),
+    )
+    fabric.launch()
+    return fabric
+
+
+def trains_on_cpu() -> bool:
+    """Whether :func:`make_fabric` will find nothing but the processor."""
+    alone = not begun_from_outside() and torch.backends.mps.is_available()
+    return not (torch.cuda.is_available() or alone)
+
+
+def greatest(fabric: Fabric, *numbers: int) -> list[int]:
+    """The greatest that any process gives of each number; all processes must ask."""
+    if fabric.world_size == 1:
+        return list(numbers)
+    tensor = torch.tensor(numbers, device=fabric.device)
+    dist.all_reduce(tensor, dist.ReduceOp.MAX)
+    return tensor.tolist()
+
+
+def mean(fabric: Fabric, number: float) -> float:
+    """The mean of what the processes give; all must ask."""
+    if fabric.world_size == 1:
+        return number
+    tensor = torch.tensor(number, dtype=torch.float64, device=fabric.device)
+    dist.all_reduce(tensor)
+    return float(tensor) / fabric.world_size
+
+
+def joined(fabric: Fabric, items: list[Any]) -> list[Any]:
+    """The lists of all processes, one after the other; all processes must ask."""
+    if fabric.world_size == 1:
+        return items
+    lists: list[Any] = [None] * fabric.world_size
+    dist.all_gather_object(lists, items)
+    return [item for one in lists for item in one]
+
+
+def in_processes(count: int, function: Callable[[Config], Any], config: Config) -> None:
+    """Call ``function(config)`` in so many processes of this machine; when one fails, all are ended.
+
+    Raises:
+        SystemExit: one ended with an error, which it has told.
+        UserError: one was killed.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    for name in ("torch.distributed", "torch.multiprocessing"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # we tell it in a sentence
+    # torch before 2.10 or so knows no such setting, and kills them after half a minute.
+    patient: Any = {"shutdown_timeout": LONGEST_STEP} if hasattr(LaunchConfig, "shutdown_timeout") else {}
+    launch = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=count, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
+        local_addr="localhost", max_restarts=0, start_method="spawn", run_id=str(os.getpid()), **patient,
+    )  # fmt: skip
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    warned: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        """torch hands SIGTERM on to the processes, and waits for them; warnings it does not know."""
+        warned.append(number)
+        signal.raise_signal(signal.SIGTERM)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in WARNINGS:
+            if before[number] in (signal.SIG_DFL, signal.getsignal(signal.SIGTERM)):
+                signal.signal(number, pass_on)
+    told = torch.multiprocessing.get_context("spawn").Value("b", False)
+    try:
+        elastic_launch(launch, _child)(function, config, told)
+    except ChildFailedError as error:
+        # One that was killed is the cause, though another may have noticed before we did.
+        rank, failure = min(
+            error.failures.items(), key=lambda item: (item[1].exitcode > 0, item[1].timestamp)
+        )
+        if failure.exitcode > 0:
+            raise SystemExit(failure.exitcode) from None
+        name = signal.Signals(-failure.exitcode).name
+        raise UserError(
+            f"process {rank} of {count} was killed by {name}"
+            f"{', perhaps for want of memory' if name == 'SIGKILL' else ''}; the others were ended. "
+            f"{GOES_ON}"
+        ) from None
+    except Exception as error:
+        if type(error).__name__ != "SignalException":
+            raise
+        number = warned[0] if warned else int(error.sigval)  # type: ignore[attr-defined]
+        raise SystemExit(128 + number) from None
+    finally:  # torch leaves its own handlers behind
+        for number, handler in before.items():
+            if signal.getsignal(number) != handler and threading.current_thread() is threading.main_thread():
+                signal.signal(number, handler)
+
+
+def _child(function: Callable[[Config], Any], config: Config, told: Any) -> None:
+    """What each process runs: an error ends it, and is told by the first that meets one.
+
+    ``told`` is a flag that the processes share: what is wrong in one is often wrong in all.
+    """
+    leave_by_exception()
+    try:
+        function(config)
+    except Interrupted as stopped:
+        if is_first():
+            console.print(f"dsm: {stopped}.")
+        leave(stopped.exit_code)
+    except Exception as error:
+        if lost_contact(error):  # who has gone is told by who began us, and must be seen to have gone first
+            raise
+        said = sentence(error)
+        # Held while it is told: the first to leave has the others ended.
+        held = told.get_lock().acquire(timeout=LONGEST_TELLING)
+        if not told.get_obj().value:
+            told.get_obj().value = True
+            if said is None:
+                traceback.print_exc()  # who began this process is not told it
+            else:
+                console.print(f"dsm: {said}", style="red")
+        if held:
+            told.get_lock().release()
+        leave(1 if said is None else USER_ERROR)
+
+
+def lost_contact(error: Exception) -> bool:
+    """Whether an error says that another process has gone."""
+    text = str(error)
+    return any(words in text for words in ("Connection closed by peer", "Connection reset", "Broken pipe"))
+
+
+def leave(code: int) -> None:
+    """End this process without waiting for others, which may wait for it."""
+    sys.stderr.flush()
+    os._exit(code)

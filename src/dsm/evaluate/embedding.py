@@ -1,0 +1,150 @@
+"""An embedding, seen and measured: a map of the videos in the plane, and how well labels lie apart in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.manifold import TSNE
+from sklearn.metrics import silhouette_samples
+
+from dsm.errors import UserError
+from dsm.evaluate.features import Features
+from dsm.evaluate.nearest import nearest, unit_rows
+from dsm.extras import load_extra
+from dsm.intervals import mean_interval
+from dsm.methods.health import effective_rank
+from dsm.runs.results import Row, row_of
+
+MapName = Literal["tsne", "umap"]
+LEAST = 5
+"""Videos that a map takes at least."""
+NEIGHBOURS = 5
+SAME = 1e-6
+"""Unit features that nowhere differ by more differ by rounding only."""
+
+
+def plane(features: NDArray[np.float32], name: MapName, *, seed: int = 0) -> NDArray[np.float32]:
+    """Features (n, d) in the plane, (n, 2), each axis in [0, 1]; near ones, by cosine, stay near.
+
+    t-SNE (van der Maaten & Hinton 2008, begun from the first two principal components) or UMAP (McInnes et
+    al. 2018). Distances between far groups, their sizes and densities mean nothing in either.
+
+    Raises:
+        UserError: too few videos, all of one feature, or UMAP is not installed.
+    """
+    if len(features) < LEAST:
+        raise UserError(f"{len(features)} videos are too few for a map; at least {LEAST} are needed.")
+    need_spread(features, "the features")
+    rows = unit_rows(features)
+    if name == "tsne":
+        perplexity = min(30.0, (len(rows) - 1) / 3)
+        found = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(rows)
+    else:
+        found = _umap(rows, seed)
+    low, high = found.min(0), found.max(0)
+    return ((found - low) / np.maximum(high - low, 1e-9)).astype(np.float32)
+
+
+def need_spread(features: NDArray[np.float32], name: str) -> None:
+    """Raise UserError where features (n, d) all point one way or are zero; ``name`` says of what.
+
+    There is nothing to map then, and t-SNE's native code ends the process over it.
+    """
+    if len(features) > 1 and float(np.ptp(unit_rows(features), axis=0).max()) < SAME:
+        raise UserError(
+            f"{name}: all {len(features)} videos have the same feature (the encoder has collapsed), so there "
+            "is nothing to map."
+        )
+
+
+def _umap(rows: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    umap = load_extra(
+        "umap", "umap", package="umap-learn", name="UMAP", wanted_by="--map umap", hint="; or take --map tsne"
+    )
+    near = min(15, len(rows) - 1)
+    return np.asarray(umap(n_neighbors=near, random_state=seed, n_jobs=1).fit_transform(rows))
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The videos of one features file on its maps."""
+
+    run: str
+    maps: Mapping[MapName, NDArray[np.float32]]
+    """By name, (n, 2) in [0, 1]."""
+    colourings: Mapping[str, list[str]]
+    """By name, what each video is: its label, its scene, whether its neighbour is right."""
+    neighbours: NDArray[np.int64]
+    """(n, k), the nearest others by cosine, nearest first."""
+    paths: list[str]
+
+
+def numbers_of(
+    features: Features,
+    namings: Mapping[str, Sequence[str]],
+    *,
+    named: tuple[str, int, str],
+    groups: Sequence[str] | None = None,
+) -> list[Row]:
+    """Effective rank, and for each way to name videos how they lie by it; see :func:`apart`.
+
+    Args:
+        namings: by what it is (``label``, ``scene``), a name for each video.
+        named: run, seed and test, for the rows.
+    """
+    rank = float(effective_rank(torch.from_numpy(unit_rows(features.features))))
+    rows = [Row(*named, "effective_rank", rank, None, None, len(features))]
+    for name, names in namings.items():
+        rows += apart(features, names, name=name, named=named, groups=groups)
+    return rows
+
+
+def apart(
+    features: Features,
+    names: Sequence[str],
+    *,
+    name: str,
+    named: tuple[str, int, str],
+    groups: Sequence[str] | None = None,
+) -> list[Row]:
+    """How well videos of different names lie apart, by cosine distance.
+
+    ``agreement``: share of videos whose nearest other has the same name; ``…_chance``: if names were dealt
+    anew. ``silhouette`` (Rousseeuw 1987): mean of (b - a) / max(a, b), with a the mean distance to videos of
+    the same name and b that to those of the nearest other name; from -1 to 1, 0 without order.
+    ``scatter``: share of the squared spread of the unit features that lies between the names' means, with
+    its expectation if names were dealt anew, (K - 1) / (n - 1), as ``…_chance``.
+
+    Raises:
+        UserError: all have one name.
+    """
+    ids = np.unique(np.asarray(names), return_inverse=True)[1]
+    count, kinds = len(ids), int(ids.max()) + 1
+    if kinds < 2:
+        raise UserError(f"all videos have the {name} {names[0]}: there is nothing to be apart.")
+    rows = unit_rows(features.features)
+    hits = ids[nearest_others(rows, 1)[:, 0]] == ids
+    found = [row_of(*named, f"{name}_agreement", mean_interval(hits, groups=groups), count)]
+    sizes = np.bincount(ids)
+    dealt = float((sizes * (sizes - 1)).sum() / (count * (count - 1)))
+    found.append(Row(*named, f"{name}_agreement_chance", dealt, None, None, count))
+    if kinds < count:
+        each = silhouette_samples(rows, ids, metric="cosine")
+        found.append(row_of(*named, f"{name}_silhouette", mean_interval(each, groups=groups), count))
+    means = np.stack([rows[ids == kind].mean(0) for kind in range(kinds)])
+    between = (sizes * np.square(means - rows.mean(0)).sum(1)).sum()
+    share = float(between / max(np.square(rows - rows.mean(0)).sum(), 1e-12))
+    found.append(Row(*named, f"{name}_scatter", share, None, None, count))
+    found.append(Row(*named, f"{name}_scatter_chance", (kinds - 1) / (count - 1), None, None, count))
+    return found
+
+
+def nearest_others(rows: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """(n, k): the nearest other rows by cosine, nearest first."""
+    own = np.arange(len(rows))
+    return nearest(rows, rows, min(k, len(rows) - 1), apart=(own, own)).places

@@ -1,0 +1,306 @@
+"""Extraction of features from a list of any size: it can be stopped and resumed, and shared by processes.
+
+A list is cut into parts of a few videos. Each finished part is a small file in ``OUT.parts``; at the end the
+parts are joined into one file, row by row, and removed. The result does not depend on which process or which
+run computed a part: the same videos always go through the network together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from dsm.data.clips import MOST_CLIPS, EvaluationClips, collate_clips
+from dsm.data.lists import VideoList, needed
+from dsm.data.loading import Batches, InTurn, batched
+from dsm.data.reading import ClipConfig
+from dsm.data.reading_state import BadVideo
+from dsm.distributed import is_first, make_fabric
+from dsm.errors import UserError
+from dsm.evaluate.extract import encode, means, to_input
+from dsm.evaluate.features import Features, check_suffix, write_features
+from dsm.files import written_aside
+from dsm.models.precision import channels_last
+from dsm.models.zoo import check_takes
+from dsm.runs.bad_videos import LEFT_OUT, save_left_out, verdict_of
+from dsm.runs.folder import claim_by_settings, lasting
+from dsm.terminal import progress
+from dsm.video.ledger import Verdict
+from dsm.video.source import READING_TIME
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of some videos that follow one another in a list."""
+
+    features: NDArray[np.float32]
+    """(rows, D)."""
+    index: NDArray[np.int64]
+    """(rows,): which video of the list each is of."""
+    seconds: NDArray[np.float32] | None
+    """(rows, 2), of clips; None where rows are videos."""
+    bad: list[BadVideo]
+    """That cannot be read; and those of which pictures are lost, with the verdict ``damaged``."""
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What came out."""
+
+    rows: int
+    dim: int
+    bad: list[Verdict]
+    untimed: int = 0
+    """Videos that do not say when their frames are shown, where clips have rows."""
+    cut_short: int = 0
+    """Videos of which there are as many clips as are taken of one."""
+    damaged: Sequence[Verdict] = ()
+    """Videos of which pictures are lost; what can be decoded of them is in."""
+
+
+def together(parts: Sequence[Part]) -> Part:
+    """One part of several."""
+    full = [part for part in parts if len(part.index)] or parts[:1]
+    seconds = [part.seconds for part in full if part.seconds is not None]
+    return Part(
+        np.concatenate([part.features for part in full]),
+        np.concatenate([part.index for part in full]),
+        np.concatenate(seconds) if seconds else None,
+        [video for part in parts for video in part.bad],
+    )
+
+
+def save_part(file: Path, part: Part) -> None:
+    """Write a part, whole or not at all."""
+    arrays: dict[str, Any] = {"features": part.features, "index": part.index}
+    if part.seconds is not None:
+        arrays["seconds"] = part.seconds
+    bad = np.array(json.dumps([asdict(video) for video in part.bad]))
+    with written_aside(file) as aside, aside.open("wb") as opened:
+        np.savez(opened, **arrays, bad=bad)
+
+
+def join(out: Path, files: Sequence[Path], size: int, videos: VideoList, meta: dict[str, Any]) -> Extracted:
+    """Write one file of all parts, and beside it a ledger of the bad videos, where there are any.
+
+    Args:
+        out: rows are those of the videos that could be read; of a bare ``.npy`` those of the list, NaN
+            where a video could not be read.
+        size: videos a part.
+
+    Raises:
+        UserError: not one video could be read.
+    """
+    indices, seconds, bad, dim = [], [], [], 0
+    for file in files:
+        with np.load(file, allow_pickle=False) as part:
+            indices.append(part["index"])
+            if "seconds" in part.files:
+                seconds.append(part["seconds"])
+            bad += [BadVideo(**video) for video in json.loads(str(part["bad"]))]
+            dim = max(dim, part["features"].shape[1])
+    index = np.concatenate(indices)
+    damaged = [verdict_of(video, videos) for video in bad if video.verdict == "damaged"]
+    bad = [video for video in bad if video.verdict != "damaged"]
+    if not len(index):
+        raise UserError(f"{videos.source}: not one video can be read; the first: {bad[0].reason}")
+    times = np.concatenate(seconds) if seconds else None
+    bare = out.suffix == ".npy" and times is None
+    rows = len(videos) if bare else len(index)
+    shape = np.broadcast_to(np.float32(0), (rows, dim))  # takes no memory
+    about = Features(shape, videos.labels[index], [videos.paths[place] for place in index], meta, times)
+    write_features(out, about, _rows(files, size, len(videos), dim) if bare else _read(files))
+    verdicts = [verdict_of(video, videos) for video in bad]
+    save_left_out(out.with_name(out.name + LEFT_OUT), verdicts)
+    untimed = len(np.unique(index[np.isnan(times[:, 0])])) if times is not None else 0
+    cut_short = int(np.sum(np.unique(index, return_counts=True)[1] >= MOST_CLIPS))
+    return Extracted(rows, dim, verdicts, untimed, cut_short, damaged)
+
+
+def _read(files: Sequence[Path]) -> Iterator[NDArray[np.float32]]:
+    for file in files:
+        with np.load(file, allow_pickle=False) as part:
+            if len(part["index"]):
+                yield part["features"]
+
+
+def _rows(files: Sequence[Path], size: int, videos: int, dim: int) -> Iterator[NDArray[np.float32]]:
+    """A row for every video, read or not."""
+    for number, file in enumerate(files):
+        first = number * size
+        rows = np.full((min(size, videos - first), dim), np.nan, np.float32)
+        with np.load(file, allow_pickle=False) as part:
+            if len(part["index"]):
+                rows[part["index"] - first] = part["features"]
+        yield rows
+
+
+BATCHES_A_PART = 8
+LOOK_EVERY = 0.5
+"""Seconds between two looks for parts that other processes do."""
+
+
+@dataclass(frozen=True)
+class ExtractSettings:
+    """How videos become rows."""
+
+    windows: int = 3
+    """Clips a video, evenly spread; their features are averaged, unless `per-clip`."""
+    per_clip: bool = False
+    """A row for each clip, with its times, instead of one for each video."""
+    every: float = 0
+    """A clip begins every so many seconds (0: `windows`, however long the video); best with `per-clip`."""
+    crops: int = 1
+    """Crops of each clip: 1 in the middle, or 3 along its longer side."""
+    batch_size: int = 8
+    """Videos at a time."""
+    workers: int = 1
+    """Processes that decode."""
+    timeout: float = READING_TIME
+    """Seconds a video may take to read; of a long one, each 128 clips."""
+
+    def __post_init__(self) -> None:
+        if min(self.windows, self.batch_size) < 1:
+            raise UserError("windows and batch-size must be at least 1.")
+        if self.workers < 0 or not 0 <= self.every < float("inf"):
+            raise UserError("workers and every must not be below 0.")
+        if self.crops not in (1, 3):
+            raise UserError(f"crops must be 1 or 3, not {self.crops}.")
+        if not self.timeout > 0:
+            raise UserError("timeout must be above 0.")
+
+
+def extract_to_file(
+    out: Path,
+    encoder: nn.Module,
+    videos: VideoList,
+    clip: ClipConfig,
+    settings: ExtractSettings,
+    meta: dict[str, Any],
+    *,
+    title: str = "",
+    overwrite: bool = False,
+) -> Extracted | None:
+    """Extract a list's features into a file; videos that cannot be read are left out and told.
+
+    In a bare ``.npy``, whose rows are those of the list, their rows are NaN.
+
+    ``title``: what the progress bar calls the work.
+
+    Returns:
+        What came out; None in a process that is not the first: what it did is in the first one's file.
+
+    Raises:
+        UserError: the network takes no such clips; not one video can be read; or ``OUT.parts``
+            holds an extraction of other settings.
+    """
+    check_suffix(out)
+    check_takes(encoder, clip.input_shape)
+    folder = out.with_name(f"{out.name}.parts")
+    # By what is in it, not by its name: a run goes on training.
+    made_by = {"encoder": digest(encoder), "list": videos.digest(), "clip": asdict(clip)}
+    fabric = make_fabric()
+    if fabric.is_global_zero:
+        claim_by_settings(
+            folder, "extraction.json", made_by | lasting(settings), what="an extraction",
+            overwrite=overwrite, needed=needed(videos),
+        )  # fmt: skip
+    fabric.barrier()
+    size = settings.batch_size * BATCHES_A_PART
+    files = [folder / f"{part:06d}.npz" for part in range(-(-len(videos) // size))]
+    mine = [part for part in range(len(files)) if part % fabric.world_size == fabric.global_rank]
+    left = [part for part in mine if not files[part].exists()]
+    done, bad = len(videos) - _videos_in(files, size, len(videos)), 0
+    title = title or f"features by {meta.get('run', 'encoder')}"
+    with progress(title, len(videos), start=done, shown=is_first()) as bar:
+        parts = batched(range(len(videos)), size)
+        batches = {part: batched(parts[part], settings.batch_size) for part in left}
+        work = _work(encoder, videos, clip, settings, InTurn(list(chain(*batches.values()))), fabric.device)
+        for part in left:
+            found: list[Part] = []
+            for rows in islice(work, len(batches[part])):
+                found.append(rows)
+                bad += sum(video.verdict != "damaged" for video in rows.bad)
+                done += settings.batch_size * fabric.world_size  # the others are about as far
+                bar.update(min(done, len(videos)), f"  {bad} cannot be read" if bad else "")
+            save_part(files[part], together(found))
+        if not fabric.is_global_zero:
+            return None
+        while missing := _videos_in(files, size, len(videos)):
+            bar.update(len(videos) - missing, "  waiting for other processes")
+            time.sleep(LOOK_EVERY)
+    try:
+        extracted = join(out, files, size, videos, meta | {"encoder": made_by["encoder"]})
+    except UserError:
+        shutil.rmtree(folder)  # not one video: a disk may not have been there, so the next call looks anew
+        raise
+    shutil.rmtree(folder)
+    return extracted
+
+
+def _videos_in(files: list[Path], size: int, videos: int) -> int:
+    """How many videos are in parts that are not done."""
+    return sum(min(size, videos - part * size) for part, file in enumerate(files) if not file.exists())
+
+
+def _work(
+    encoder: nn.Module,
+    videos: VideoList,
+    clip: ClipConfig,
+    settings: ExtractSettings,
+    order: InTurn,
+    device: torch.device,
+) -> Iterator[Part]:
+    """What comes of each batch."""
+    encoder = channels_last(encoder.to(device).eval())
+    clips = EvaluationClips(
+        videos, clip, settings.windows, settings.crops,
+        every=settings.every, timed=settings.per_clip, seconds=settings.timeout, workers=settings.workers,
+    )  # fmt: skip
+    batches = Batches(
+        clips, order, settings.workers, settings.timeout,
+        pin_memory=device.type == "cuda", collate=collate_clips,
+    )  # fmt: skip
+    at_once = settings.batch_size * settings.windows * settings.crops
+    for batch in batches:
+        yield _part_of(encoder, batch, clip, settings, at_once)
+
+
+def _part_of(
+    encoder: nn.Module, batch: dict[str, Any], clip: ClipConfig, settings: ExtractSettings, at_once: int
+) -> Part:
+    index, counts = np.array(batch["index"], np.int64), batch["counts"]
+    if not len(index):
+        return Part(np.empty((0, 0), np.float32), index, None, batch["bad"] + batch["damaged"])
+    device = next(encoder.parameters()).device
+    rows = np.concatenate(
+        [encode(encoder, to_input(some, clip.modality, device)) for some in batch["clips"].split(at_once)]
+    )
+    seconds = batch["seconds"]
+    if settings.crops > 1:  # crops of one clip are one row
+        rows = rows.reshape(-1, settings.crops, rows.shape[1]).mean(1)
+        seconds, counts = seconds[:: settings.crops], [count // settings.crops for count in counts]
+    if settings.per_clip:
+        return Part(rows, np.repeat(index, counts), seconds, batch["bad"] + batch["damaged"])
+    return Part(means(rows, counts), index, None, batch["bad"] + batch["damaged"])
+
+
+def digest(encoder: nn.Module) -> str:
+    """A fingerprint of an encoder's tensors."""
+    found = hashlib.sha256()
+    for name, tensor in encoder.state_dict().items():
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()

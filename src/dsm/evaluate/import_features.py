@@ -1,0 +1,211 @@
+"""Features of other tools: arrays under any names, in ``.npz``, ``.npy``, ``.h5`` or ``.parquet``."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsm.data.lists import MOST_CLASSES, UNLABELLED
+from dsm.errors import UserError, has_control, without_control
+from dsm.evaluate.features import MOST_PACKED, Features, parquet_table
+from dsm.extras import load_extra
+
+HDF5 = (".h5", ".hdf5", ".hdf")
+READ = (".npz", ".npy", ".parquet", *HDF5)
+Array = NDArray[Any]
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What arrays are called in a file; None is found where but one array can be it."""
+
+    features: str | None = None
+    """(n, d) numbers; in a Parquet file a column of lists."""
+    labels: str | None = None
+    """(n,) whole numbers, or names of classes."""
+    paths: str | None = None
+    """(n,) texts."""
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Every array of a file, by its name; of an ``.npy`` one, called ``array``. Nothing is unpickled.
+
+    Raises:
+        UserError: no such file, of another kind, or it cannot be read.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file.")
+    kind = path.suffix.lower()
+    if kind not in READ:
+        raise UserError(f"{path}: features of other tools are read from {', '.join(READ)}.")
+    if kind in HDF5:
+        load_extra("h5py", "hdf5", package="h5py", wanted_by=f"{path}:")
+    if kind == ".parquet":
+        load_extra("pyarrow.parquet", "parquet", package="pyarrow", wanted_by=f"{path}:")
+    try:
+        if kind == ".npy":
+            return {"array": np.lib.format.open_memmap(path, mode="r")}
+        return {".npz": _npz, ".parquet": _parquet}.get(kind, _hdf5)(path)
+    except UserError:
+        raise
+    except Exception as error:  # a stranger's bytes can make the reader fail in any way
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: cannot be read as {kind} ({without_control(said)[:200]}).") from None
+
+
+def _npz(path: Path) -> dict[str, Array]:
+    with zipfile.ZipFile(path) as archive:
+        held = sum(one.file_size for one in archive.infolist())
+    if held > MOST_PACKED * max(path.stat().st_size, 2**20):
+        raise ValueError("it holds far more than its size")
+    found = {}
+    with np.load(path, allow_pickle=False) as arrays:
+        for name in arrays.files:
+            try:
+                found[name] = arrays[name]
+            except ValueError:  # of Python's objects, which would have to be unpickled
+                found[name] = np.empty(0, object)
+    return found
+
+
+def _hdf5(path: Path) -> dict[str, Array]:
+    import h5py
+
+    found: dict[str, Array] = {}
+    with h5py.File(path, "r") as file:
+
+        def take(name: str, one: Any) -> None:
+            if isinstance(one, h5py.Dataset) and not one.external and one.dtype.kind != "V":
+                if one.nbytes > MOST_PACKED * max(path.stat().st_size, 2**20):
+                    raise UserError(f"{path}: {without_control(name)} is far larger than the file.")
+                found[name] = one.asstr()[...] if h5py.check_string_dtype(one.dtype) else one[...]
+
+        file.visititems(take)
+    return found
+
+
+def _parquet(path: Path) -> dict[str, Array]:
+    table = parquet_table(path)
+    found: dict[str, Array] = {}
+    for name in table.column_names:
+        column = table[name].combine_chunks()
+        if "list" in str(column.type):
+            flat = column.flatten().to_numpy(zero_copy_only=False)
+            even = len(column) and len(flat) % len(column) == 0 and not column.null_count
+            lengths = (
+                set(column.value_lengths().to_pylist()) if even and "fixed" not in str(column.type) else {0}
+            )
+            found[name] = flat.reshape(len(column), -1) if even and len(lengths) == 1 else np.empty(0, object)
+        else:
+            array = column.to_numpy(zero_copy_only=False)
+            found[name] = array.astype(np.str_) if array.dtype == object else array
+    return found
+
+
+def features_of(
+    path: Path, arrays: Mapping[str, Array], keys: Keys, classes: Sequence[str] | None = None
+) -> tuple[Features, Keys]:
+    """Arrays as features.
+
+    Args:
+        keys: what is to be taken as what.
+        classes: names of classes in order, where labels are names.
+
+    Returns:
+        The features, with paths `row 0` and so on and labels -1 where the file has none; and what was taken.
+
+    Raises:
+        UserError: nothing, or more than one, can be what is wanted; the sentence says what there is.
+    """
+    taken = _taken(path, arrays, keys)
+    assert taken.features is not None
+    features = np.ascontiguousarray(arrays[taken.features], np.float32)
+    count = len(features)
+    if not np.isfinite(features).all():
+        raise UserError(f"{path}: some of {taken.features} are not finite numbers.")
+    labels = np.full(count, UNLABELLED, np.int64)
+    if taken.labels is not None:
+        labels = _labels(path, taken.labels, arrays[taken.labels], classes)
+    names = [f"row {row}" for row in range(count)]
+    if taken.paths is not None:
+        names = [_text(one) for one in arrays[taken.paths].tolist()]
+    if has_control("".join(names)):
+        raise UserError(f"{path}: a name in {taken.paths} holds a control character.")
+    return Features(features, labels, names), taken
+
+
+def _taken(path: Path, arrays: Mapping[str, Array], keys: Keys) -> Keys:
+    rows = _named(
+        path, arrays, "features", keys.features, lambda one: one.ndim == 2 and one.dtype.kind in "fiu"
+    )
+    if rows is None:
+        raise UserError(f"{path}: holds no features: numbers (n, d). {_there(arrays)}")
+    count = len(arrays[rows])
+
+    def in_line(kinds: str) -> Any:
+        return lambda one: one.ndim == 1 and len(one) == count and one.dtype.kind in kinds
+
+    labels = _named(path, arrays, "labels", keys.labels, in_line("iu"), in_line("iufbUSO"))
+    paths = _named(path, arrays, "paths", keys.paths, in_line("US"), in_line("USO"))
+    return Keys(rows, labels, paths)
+
+
+def _named(
+    path: Path, arrays: Mapping[str, Array], what: str, asked: str | None, fits: Any, allowed: Any = None
+) -> str | None:
+    """The name of the array that is asked for, or of the only one that fits; None where none does."""
+    if asked is not None:
+        if asked not in arrays:
+            raise UserError(f"{path}: holds no {asked} (--{what}). {_there(arrays)}")
+        if not (allowed or fits)(arrays[asked]):
+            shape = "(n, d), numbers" if what == "features" else "(n,), one for each row of the features"
+            raise UserError(f"{path}: {asked} (--{what}) is not {shape}. {_there(arrays)}")
+        return asked
+    found = [name for name, one in arrays.items() if fits(one)]
+    if len(found) > 1:
+        raise UserError(
+            f"{path}: {' and '.join(map(without_control, found[:5]))} may all be the {what}; say which by "
+            f"--{what}. {_there(arrays)}"
+        )
+    return found[0] if found else None
+
+
+def _there(arrays: Mapping[str, Array]) -> str:
+    told = [
+        f"{without_control(name)} {one.dtype} {'x'.join(map(str, one.shape)) or '()'}"
+        for name, one in list(arrays.items())[:_SHOWN]
+    ]
+    return f"It holds: {', '.join(told) or 'nothing'}{', …' if len(arrays) > _SHOWN else ''}."
+
+
+def _labels(path: Path, name: str, values: Array, classes: Sequence[str] | None) -> NDArray[np.int64]:
+    if values.dtype.kind in "USO":
+        texts = [_text(one) for one in values.tolist()]
+        if classes is None:
+            example = without_control(texts[0] if texts else "")
+            raise UserError(
+                f"{path}: its labels {name} are names, as {example}; give --classes, a file of all names, "
+                "one a line, the same for every file, so that a class has one number in all."
+            )
+        numbers = {one: number for number, one in enumerate(classes)}
+        unknown = next((text for text in texts if text not in numbers), None)
+        if unknown is not None:
+            raise UserError(f"{path}: the class '{without_control(unknown)}' is not in --classes.")
+        return np.array([numbers[text] for text in texts], np.int64)
+    labels = values.astype(np.int64)
+    if not np.array_equal(labels, values):
+        raise UserError(f"{path}: its labels {name} are not whole numbers.")
+    if len(labels) and not UNLABELLED <= labels.min() <= labels.max() < MOST_CLASSES:
+        raise UserError(f"{path}: its labels {name} must be from {UNLABELLED} to {MOST_CLASSES - 1}.")
+    return labels
+
+
+def _text(one: Any) -> str:
+    return one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one)

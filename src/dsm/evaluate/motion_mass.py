@@ -1,0 +1,268 @@
+"""How much of an activation map's mass lies where things move, against chance; and clips that test it.
+
+Chance is the share of the clip that moves, which is what a uniform map scores. A map that only prefers the
+middle of the picture, where people point cameras, scores better than that on every video. So the map of
+*another* video of the list is also scored on this video's motion (the control of Tatler et al. 2005 for the
+centre bias of gaze).
+
+A probe clip (after Wang et al. 2021) keeps or enriches the scene while what moves is gone (``frozen``),
+has a still rival (``pasted``), or is seen through a still picture (``mixed``). An encoder that relies on
+motion still looks at what moves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import gaussian_filter, uniform_filter
+
+from dsm.disturb.appearance import AddBackground
+from dsm.video.flow import compute_flow
+from dsm.views import LUMA, to_frames
+
+MotionKind = Literal["difference", "flow"]
+Frames = NDArray[np.uint8]
+Area = NDArray[np.bool_]
+Maps = NDArray[np.float32]
+
+# What moves is faster than this share of the clip's fast motion (its 98th percentile): so a shaking
+# camera and the noise of a sensor are no motion beside an actor's, and slow videos are as good as quick.
+SHARE_OF_FAST, FAST = 0.25, 98.0
+# Below these nothing moves: lightness in [0, 1], pixels of flow.
+LEAST = {"difference": 0.02, "flow": 0.25}
+# Spread of the smoothing of frame differences, as a share of the shorter side: a plain coat differs at its
+# edges alone.
+SMOOTH = 1 / 40
+# Smaller pictures are enlarged before their flow is computed: its patches are of a fixed size.
+FLOW_SIDE = 192
+
+
+def speed_of(frames: Frames, kind: MotionKind = "difference") -> NDArray[np.float32]:
+    """How fast each place moves in each frame.
+
+    ``difference``: how much the lightness of a place changes, to the frame before or after, whichever is
+    more, so that a place counts that is left or entered. ``flow``: pixels to the next frame (of the last, to
+    the one before), less the picture's median, which is the camera's.
+
+    Args:
+        frames: (T, H, W, 3) with T >= 2.
+
+    Returns:
+        (T, H, W), lightness in [0, 1] or pixels.
+
+    Raises:
+        UserError: flow is wanted, and OpenCV is not installed.
+    """
+    if kind == "flow":
+        return _flow_speed(frames)
+    light = (frames / np.float32(255)) @ np.array(LUMA, np.float32)
+    change = np.abs(np.diff(light, axis=0))
+    change = np.maximum(np.concatenate([change[:1], change]), np.concatenate([change, change[-1:]]))
+    spread = SMOOTH * min(light.shape[1:])
+    return np.asarray(gaussian_filter(change, (0, spread, spread)), np.float32)
+
+
+def _flow_speed(frames: Frames) -> NDArray[np.float32]:
+    count, height, width = frames.shape[:3]
+    times = max(-(-FLOW_SIDE // min(height, width)), 1)
+    large = frames
+    if times > 1:
+        size = width * times, height * times
+        large = np.stack(
+            [np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BICUBIC)) for one in frames]
+        )
+    flow = np.concatenate([compute_flow(large), compute_flow(large[:-3:-1])])
+    flow -= np.median(flow, axis=(2, 3), keepdims=True)
+    speed = np.linalg.norm(flow, axis=1) / times
+    return np.asarray(speed.reshape(count, height, times, width, times).mean((2, 4)), np.float32)
+
+
+def moving_area(frames: Frames, kind: MotionKind = "difference") -> Area:
+    """Which places move: (T, H, W); all False where nothing does.
+
+    Args:
+        frames: (T, H, W, 3) with T >= 2.
+    """
+    speed = speed_of(frames, kind)
+    return np.asarray(speed > max(LEAST[kind], SHARE_OF_FAST * float(np.percentile(speed, FAST))))
+
+
+def mass_on(maps: Maps, area: Area) -> float:
+    """The share of a map's mass on an area, both (T, H, W); NaN for a map without mass."""
+    total = float(maps.sum(dtype=np.float64))
+    return float(maps[area].sum(dtype=np.float64)) / total if total > 0 else float("nan")
+
+
+def preference(maps: Maps, moving: Area, still: Area) -> float:
+    """How much a map prefers what moves to a still rival: 1 wholly, 0.5 not at all, 0 the rival wholly.
+
+    The mean of the map on the one, as a share of its means on both, so that their sizes do not matter; NaN
+    where one is missing or both are dark. All are (T, H, W).
+    """
+    if not moving.any() or not still.any():
+        return float("nan")
+    one, two = float(maps[moving].mean()), float(maps[still].mean())
+    return one / (one + two) if one + two > 0 else float("nan")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one video, means over its clips."""
+
+    path: str
+    mass: float
+    """Share of the map's mass where things move; NaN: see ``reason``."""
+    area: float
+    """Share of the clip that moves: the mass of a map that is the same everywhere."""
+    other: float = float("nan")
+    """What the map of another video of the list has there."""
+    prefers: float = float("nan")
+    """Where a still actor was pasted in: see :func:`preference`."""
+    reason: str = ""
+    """Why it is left out, where it is."""
+
+
+class MassMeter:
+    """Measures video after video; each one's area also under the maps of the video before it."""
+
+    def __init__(self) -> None:
+        self.found: list[Measured] = []
+        self._first: tuple[int, list[Area]] | None = None
+        self._before: list[Maps] | None = None
+
+    def leave_out(self, path: str, reason: str) -> None:
+        nan = float("nan")
+        self.found.append(Measured(path, nan, nan, reason=reason))
+
+    def add(self, path: str, maps: list[Maps], areas: list[Area], still: list[Area] | None = None) -> None:
+        """Measure a video: for each of its clips a map and what moves, (T, H, W) each.
+
+        ``still``: where a still actor was pasted in.
+        """
+        moving = [place for place, area in enumerate(areas) if area.any()]
+        if not moving:
+            return self.leave_out(path, "nothing moves in it")
+        masses = [mass_on(maps[place], areas[place]) for place in moving]
+        if not np.isfinite(masses).any():
+            return self.leave_out(path, "nothing in it raises the score: its map is empty")
+        kept = [areas[place] for place in moving]
+        area = float(np.mean([one.mean() for one in kept]))
+        other = float("nan") if self._before is None else _crossed(self._before, kept)
+        if self._before is None:
+            self._first = len(self.found), kept
+        liked = [preference(maps[place], areas[place], still[place]) for place in moving] if still else []
+        prefers = _mean_of(liked)
+        self.found.append(Measured(path, float(np.nanmean(masses)), area, other, prefers))
+        self._before = maps
+        return None
+
+    def finish(self) -> list[Measured]:
+        """All videos in order; the first is compared with the last one's maps."""
+        if self._first and self._before is not None and sum(not one.reason for one in self.found) > 1:
+            place, areas = self._first
+            one = self.found[place]
+            self.found[place] = replace(one, other=_crossed(self._before, areas))
+        return self.found
+
+
+def _crossed(maps: list[Maps], areas: list[Area]) -> float:
+    """The mean mass of one video's maps on another's areas."""
+    masses = [mass_on(maps[place % len(maps)], area) for place, area in enumerate(areas)]
+    return _mean_of(masses)
+
+
+def _mean_of(values: list[float]) -> float:
+    """Of those that are numbers; NaN where none is."""
+    return float(np.mean([value for value in values if np.isfinite(value)] or [float("nan")]))
+
+
+ProbeName = Literal["clip", "frozen", "pasted", "mixed"]
+PROBES: tuple[ProbeName, ...] = get_args(ProbeName)
+
+# The side of the square cut out around an actor, as a share of the clip's shorter side; its soft edge, as a
+# share of the square's.
+ACTOR, EDGE = 0.4, 0.08
+
+
+def frozen(frames: Frames) -> Frames:
+    """The middle frame throughout: the scene without any motion. (T, H, W, 3) -> the same."""
+    return np.repeat(frames[len(frames) // 2][None], len(frames), axis=0)
+
+
+def pasted(frames: Frames, source: Frames, at: tuple[float, float] | None = None) -> Frames:
+    """A still actor pasted into every frame.
+
+    The square around the place that moves most in the middle frame of ``source`` is cut out and laid, with a
+    soft edge, on the clip.
+
+    Args:
+        frames, source: (T, H, W, 3) with T >= 2, of one size; of the clip itself, or of another video.
+        at: where its centre comes, as shares of width and height; left out, the corner where the clip moves
+            least.
+    """
+    height, width = frames.shape[1:3]
+    side = round(ACTOR * min(height, width))
+    middle = len(source) // 2
+    actor = source[middle][_square(_busiest(source, side), side, height, width)]
+    centre = _calmest_corner(frames, side) if at is None else (at[1] * height, at[0] * width)
+    there = _square(centre, side, height, width)
+    ramp = np.minimum(np.arange(side) + 1, np.arange(side)[::-1] + 1) / (max(EDGE * side, 1) + 1)
+    soft = np.clip(np.minimum(ramp[:, None], ramp), 0, 1)[..., None]
+    result = frames.copy()
+    result[:, there[0], there[1]] = np.rint(soft * actor + (1 - soft) * frames[:, there[0], there[1]])
+    return result
+
+
+def mixed(frames: Frames, source: Frames, share: float = 0.5) -> Frames:
+    """The middle frame of ``source`` mixed over every frame: clip * (1 - share) + frame * share.
+
+    Args:
+        frames, source: (T, H, W, 3), of one size.
+    """
+    pair = torch.from_numpy(np.stack([frames, source])).permute(0, 4, 1, 2, 3).float() / 255
+    draws = torch.tensor([[share, 0.5], [share, 0.5]])  # which frame: the one in the middle
+    # A clip of the batch gets the frame of the one before it, the first that of the last.
+    return to_frames(AddBackground(source="batch").mix(pair, draws, pair)[0])
+
+
+def make_probe(
+    name: ProbeName,
+    frames: Frames,
+    other: Frames,
+    *,
+    share: float = 0.5,
+    at: tuple[float, float] | None = None,
+) -> Frames:
+    """A probe by its name; ``other`` is where the still actor and the still frame come from."""
+    if name == "frozen":
+        return frozen(frames)
+    if name == "pasted":
+        return pasted(frames, other, at)
+    return mixed(frames, other, share) if name == "mixed" else frames
+
+
+def _busiest(frames: Frames, side: int) -> tuple[float, float]:
+    """Row and column about which a square of the middle frame moves most."""
+    speed = uniform_filter(speed_of(frames, "difference")[len(frames) // 2], side, mode="constant")
+    row, column = np.unravel_index(int(speed.argmax()), speed.shape)
+    return float(row), float(column)
+
+
+def _calmest_corner(frames: Frames, side: int) -> tuple[float, float]:
+    """Centre of the square in that corner in which the clip moves least."""
+    speed = speed_of(frames, "difference").mean(0)
+    height, width = speed.shape
+    corners = [(y, x) for y in (side / 2, height - side / 2) for x in (side / 2, width - side / 2)]
+    return min(corners, key=lambda centre: float(speed[_square(centre, side, height, width)].mean()))
+
+
+def _square(centre: tuple[float, float], side: int, height: int, width: int) -> tuple[slice, slice]:
+    """A square about a centre, moved so that it lies in the picture."""
+    top = min(max(round(centre[0] - side / 2), 0), height - side)
+    left = min(max(round(centre[1] - side / 2), 0), width - side)
+    return slice(top, top + side), slice(left, left + side)

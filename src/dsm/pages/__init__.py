@@ -1,0 +1,1 @@
+"""Pages and pictures: figures, film strips, galleries, reports."""

@@ -1,0 +1,227 @@
+"""A bias report: its rows, tables, text and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dsm.evaluate.bias import (
+    NUMBERS,
+    ClassShare,
+    Judged,
+    accuracy,
+    class_shares,
+    fit_line,
+    four_numbers,
+    skilled,
+)
+from dsm.evaluate.variants import Pictures
+from dsm.files import csv_text
+from dsm.pages.figures import literal, looks_of, place_labels, save_figure, write_film_strip
+from dsm.runs.results import Row, row_of
+
+ACCURACY = "acc_"
+"""Before a variant's name, in the names of metrics."""
+
+
+def rows_of(judged: Mapping[str, Judged], *, test: str, seeds: Mapping[str, int]) -> list[Row]:
+    """Accuracies of all variants there are and, where all are there, the four numbers.
+
+    A number that cannot be told (:func:`dsm.evaluate.bias.four_numbers`) has no row.
+    """
+    rows = []
+    for run, one in judged.items():
+        found = {ACCURACY + variant: accuracy(one, variant) for variant in one.probabilities}
+        if len(one.probabilities) > 1:
+            numbers = four_numbers(one)
+            found |= {name: value for name, value in numbers.items() if value is not None}
+        rows += [row_of(run, seeds[run], test, name, value, len(one.labels)) for name, value in found.items()]
+    return rows
+
+
+def classes_csv(judged: Mapping[str, Judged], names: Sequence[str]) -> str:
+    """A line for each of the weights and each class: videos, accuracy in each variant, relative gain."""
+    lines: list[list[str]] = []
+    for run, one in judged.items():
+        for share in class_shares(one):
+            each = [f"{value:.4f}" for value in share.accuracy.values()]
+            lines.append([run, names[share.label], str(share.videos), *each, f"{share.gain:.4f}"])
+    variants = next(iter(judged.values())).probabilities
+    header = ["weights", "class", "videos", *(ACCURACY + name for name in variants), "relative_gain"]
+    return csv_text([header, *lines])
+
+
+def predictions_csv(
+    judged: Mapping[str, Judged], paths: Mapping[str, Sequence[str]], names: Sequence[str]
+) -> str:
+    """A line for each of the weights and each video: its class, whose scene came behind it, what was said.
+
+    ``paths``: of the videos that each of the weights was asked about.
+    """
+    lines: list[list[str]] = []
+    for run, one in judged.items():
+        said = [one.said(variant) for variant in one.probabilities]
+        for place, path in enumerate(paths[run]):
+            its = [names[labels[place, 0]] for labels in said]
+            lines.append([run, path, names[one.labels[place]], paths[run][one.others[place, 0]], *its])
+    variants = next(iter(judged.values())).probabilities
+    return csv_text([["weights", "path", "class", "background_of", *variants], *lines])
+
+
+def print_table(rows: Sequence[Row], judged: Mapping[str, Judged], *, test: str) -> None:
+    """A column for each of the weights: accuracies, then the four numbers, with their intervals."""
+    of = {(row.run, row.test, row.metric): row for row in rows}
+    table = Table(title=escape(f"{test}: {len(next(iter(judged.values())).labels)} videos"))
+    table.add_column("")
+    for run in judged:
+        table.add_column(escape(run), justify="right")
+
+    def add(name: str, test: str, metric: str) -> None:
+        table.add_row(name, *(_cell(of.get((run, test, metric))) for run in judged))
+
+    for variant in next(iter(judged.values())).probabilities:
+        add(variant, test, ACCURACY + variant)
+        if variant == "clip":
+            for other in dict.fromkeys(row.test for row in rows if row.test != test):
+                add(f"clip of {other}", other, ACCURACY + variant)
+    table.add_row("chance", *(f"{one.chance:.1%}" for one in judged.values()), end_section=True)
+    for number in NUMBERS:
+        add(number.replace("_", " "), test, number)
+    console = Console()
+    console.print(table)
+    for run, one in judged.items():
+        if not skilled(one):
+            console.print(
+                escape(f"{run}: not clearly better than chance, so there is no skill to share out.")
+            )
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return "–"
+    if row.low is None or row.high is None:
+        return f"{row.value:.1%}"
+    return f"{row.value:.1%} \\[{row.low:.0%}, {row.high:.0%}]"
+
+
+FRAMES_SHOWN = 8
+
+
+def draw_bars(judged: Mapping[str, Judged], path: Path) -> None:
+    """Accuracy in each variant with its 95 % interval, weights side by side, a line at chance."""
+    variants = list(next(iter(judged.values())).probabilities)
+    figure = Figure(figsize=(max(7.0, 1.1 * len(variants)), 3.6), layout="constrained")
+    axis = figure.subplots()
+    width = 0.8 / len(judged)
+    for place, ((run, one), look) in enumerate(zip(judged.items(), looks_of(list(judged)), strict=True)):
+        found = np.array([accuracy(one, variant) for variant in variants]) * 100  # (variants, 3)
+        x = np.arange(len(variants)) + (place - (len(judged) - 1) / 2) * width
+        reach = np.abs(found[:, 1:] - found[:, :1]).T
+        axis.bar(
+            x, found[:, 0], width * 0.92,
+            color=look.colour, hatch=look.hatch, edgecolor="white", linewidth=0, label=literal(run),
+        )  # fmt: skip
+        axis.errorbar(x, found[:, 0], reach, fmt="none", ecolor="#444444", elinewidth=1, capsize=2)
+        axis.axhline(100 * one.chance, color="#444444", linewidth=0.8, linestyle=":", zorder=0)
+    axis.annotate(
+        "chance", (1, 100 * one.chance), xycoords=("axes fraction", "data"), xytext=(3, 0),
+        textcoords="offset points", va="center", fontsize=8,
+    )  # fmt: skip
+    axis.set_xticks(range(len(variants)), [name.replace("_", "\n") for name in variants])
+    axis.set_ylabel("accuracy, mean over classes, %")
+    axis.set_ylim(0, 100)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(ncols=min(len(judged), 5), frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
+    save_figure(figure, path)
+
+
+def draw_classes(judged: Mapping[str, Judged], names: Sequence[str], path: Path) -> None:
+    """Each class: how well single frames tell it, and how many times better the clip does, with a line.
+
+    One chart for each of the weights, side by side, on the same axes. The line is a least-squares fit of the
+    ratio's logarithm, the band its 95 % confidence band.
+    """
+    columns = len(judged) if len(judged) <= 3 else -(-len(judged) // 2)
+    rows = -(-len(judged) // columns)
+    figure = Figure(figsize=(6.2 * columns, 5.4 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    every = [class_shares(one) for one in judged.values()]
+    ratios = np.log2(1 + np.array([share.gain for shares in every for share in shares]))
+    bounds = min(ratios.min(), -0.5) - 0.35, max(ratios.max(), 0.5) + 0.35
+    for axis, run, look, shares in zip(axes.flat, judged, looks_of(list(judged)), every, strict=False):
+        colour = look.colour
+        x = np.array([100 * share.accuracy["static"] for share in shares])
+        y = np.log2(1 + np.array([share.gain for share in shares]))
+        axis.axhline(0, color="#888888", linewidth=0.8, linestyle=":")
+        line = fit_line(x, y)
+        if line:
+            along = np.linspace(x.min(), x.max(), 200)
+            middle, half = line.at(along), line.half_band(along)
+            axis.fill_between(along, middle - half, middle + half, color=colour, alpha=0.15, linewidth=0)
+            axis.plot(along, middle, color=colour, linewidth=1.5)
+        axis.plot(x, y, "o", color=colour, markersize=5)
+        axis.set_title(literal(run), loc="left")
+        axis.set_xlabel("accuracy of single frames, %")
+        axis.spines[["top", "right"]].set_visible(False)
+    for axis in axes.flat[len(judged) :]:
+        axis.set_visible(False)
+    axes.flat[0].set_xlim(-6, 106)
+    axes.flat[0].set_ylim(*bounds)
+    ticks = np.arange(np.ceil(bounds[0]), np.floor(bounds[1]) + 1)
+    axes.flat[0].set_yticks(ticks, [f"x {2.0**tick:g}" for tick in ticks])
+    for axis in axes[:, 0]:
+        axis.set_ylabel("accuracy of the clip / of single frames (1 + relative gain)")
+    figure.draw_without_rendering()  # the layout is settled: names can be measured
+    figure.set_layout_engine("none")
+    for axis, shares in zip(axes.flat, every, strict=False):
+        _name_classes(axis, shares, names)
+    save_figure(figure, path)
+
+
+def _name_classes(axis: Axes, shares: Sequence[ClassShare], names: Sequence[str]) -> None:
+    """Write the names of classes beside their points; say how many found no place."""
+    points = np.array([(100 * share.accuracy["static"], np.log2(1 + share.gain)) for share in shares])
+    pixels = axis.transData.transform(points)
+    size = 8.5 if len(shares) <= 40 else 6.5
+    texts = [axis.text(0, 0, literal(names[share.label]), fontsize=size) for share in shares]
+    extents = [text.get_window_extent() for text in texts]
+    sizes = np.array([(extent.width + 2, extent.height + 1) for extent in extents])
+    frame = axis.get_window_extent()
+    boxes = place_labels(pixels, sizes, (frame.x0 + 4, frame.y0 + 2, frame.x1, frame.y1 - 2), gap=7)
+    back = axis.transData.inverted()
+    for text, box, point, pixel in zip(texts, boxes, points, pixels, strict=True):
+        if box is None:
+            text.remove()
+            continue
+        text.set_position(tuple(back.transform(box[:2])))
+        text.set_verticalalignment("bottom")
+        nearest = np.clip(pixel, box[:2], box[2:])
+        if np.linalg.norm(nearest - pixel) > 14:
+            end = back.transform(nearest)
+            axis.plot(*zip(point, end, strict=True), color="#888888", linewidth=0.6, zorder=0)
+    left = sum(box is None for box in boxes)
+    if left:
+        axis.text(
+            1,
+            1.01,
+            f"{left} names without room: see classes.csv",
+            transform=axis.transAxes,
+            ha="right",
+            fontsize=7,
+        )
+
+
+def draw_variants(pictures: Pictures, path: Path) -> None:
+    """One video in every variant: is it disturbed as meant, on videos like these?"""
+    rows = []
+    for name, frames in pictures.items():
+        chosen = np.rint(np.linspace(0, len(frames) - 1, min(len(frames), FRAMES_SHOWN))).astype(int)
+        rows.append((name, frames[chosen]))
+    write_film_strip(path, rows)

@@ -1,0 +1,72 @@
+"""The confusion matrix, as a picture and as ``confusion.html``, a page of tables to sort and search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from dsm.evaluate.video_test import Predictions
+from dsm.pages.figures import literal, save_figure
+from dsm.pages.template import write_page
+
+NUMBERED = 25
+"""Classes up to which the cells say their numbers."""
+
+
+def draw_confusion(table: NDArray[np.int64], names: Sequence[str], path: Path) -> None:
+    """Write a picture of ``table`` (classes, classes): rows are classes, columns what they are taken for."""
+    totals = table.sum(1, keepdims=True)
+    shares = table / np.maximum(totals, 1)
+    names, count = list(map(literal, names)), len(names)
+    side = min(max(4.5, 0.32 * count + 2), 24)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axis = figure.subplots()
+    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    size = 9 if count <= 15 else 7 if count <= 40 else 4
+    axis.set_xticks(range(count), names, rotation=90, fontsize=size)
+    axis.set_yticks(range(count), names, fontsize=size)
+    axis.set_xlabel("taken for")
+    axis.set_ylabel("is")
+    if count <= NUMBERED:
+        for row, column in np.argwhere(table):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axis.text(column, row, table[row, column], ha="center", va="center", fontsize=size, color=colour)
+    figure.colorbar(image, ax=axis, shrink=0.7, label="share of the row")
+    save_figure(figure, path)
+
+
+MATRIX_UP_TO = 60
+"""Classes up to which the whole matrix is shown."""
+
+
+def write_confusion_page(path: Path, found: Predictions, names: Sequence[str], *, title: str) -> None:
+    """Write a page of its own: a table of classes, and the confusion matrix where it can be read.
+
+    Args:
+        names: of all classes.
+        title: what was tested on what.
+    """
+    taken = found.most_often_taken_for()
+    classes = []
+    for label, (accuracy, count) in found.class_accuracy().items():
+        wrong, times = taken[label] or (None, 0)
+        taken_for = "" if wrong is None else names[wrong]
+        line = {"name": names[label], "videos": count, "top1": accuracy}
+        classes.append({**line, "taken_for": taken_for, "times": times})
+    matrix = []
+    if len(names) <= MATRIX_UP_TO:
+        for label, row in enumerate(found.confusion().tolist()):
+            total = max(sum(row), 1)
+            cells = [
+                {"count": count, "share": round(100 * count / total), "right": column == label}
+                for column, count in enumerate(row)
+            ]
+            matrix.append({"name": names[label], "cells": cells})
+    write_page(
+        path, "confusion.html", title=title, videos=len(found.labels), top1=float(found.top(1).mean()),
+        classes=classes, names=list(names), matrix=matrix,
+    )  # fmt: skip

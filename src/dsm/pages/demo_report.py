@@ -1,0 +1,292 @@
+"""The page that ``dsm demo`` ends with: numbers, views, curves, neighbours."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dsm.data.clips import TrainingClips
+from dsm.data.lists import read_list
+from dsm.evaluate.features import Features
+from dsm.evaluate.retrieval import retrieve
+from dsm.methods import create_method
+from dsm.models.zoo import create_model
+from dsm.pages import figures
+from dsm.pages.gallery import ShownClip, ShownQuery, neighbours
+from dsm.pages.tables import Cell
+from dsm.pages.template import clip_uri, write_page
+from dsm.runs.folder import git_revision, plain, read_metrics, versions
+from dsm.runs.results import Row, command_line, mean_and_spread
+from dsm.synthetic.motionscenes import MotionScenesConfig, motion_names
+from dsm.train.pretrain import PretrainConfig
+from dsm.video.decode import read_frames
+from dsm.views import disturb_view, to_frames
+
+NEIGHBOURS = 4
+QUERIES = (("test_free", 3), ("test_conflict", 3))
+SAMPLES = 3
+"""Videos that the page shows as they are trained on."""
+SEEN = 16
+"""Videos of which the picture shows the one that tells most."""
+FPS = 8
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the demo found, for the report to show."""
+
+    rows: list[Row]
+    runs: tuple[str, ...]
+    trained: tuple[str, ...]
+    tests: tuple[str, ...]
+    seeds: tuple[int, ...]
+    scenes: MotionScenesConfig
+    scenes_folder: Path
+    run_folders: dict[tuple[str, int], Path]
+    configs: dict[str, PretrainConfig]
+    features: dict[tuple[str, int, str], Features]
+
+    def values(self, run: str, test: str, metric: str) -> list[float]:
+        """One share in [0, 1] a seed."""
+        return [row.value for row in self.rows if (row.run, row.test, row.metric) == (run, test, metric)]
+
+    def mean(self, run: str, test: str, metric: str) -> float:
+        return float(np.mean(self.values(run, test, metric)))
+
+
+def write_report(path: Path, evidence: Evidence) -> None:
+    """Write the page, everything inside, and beside it the same views as a picture."""
+    samples = training_views(evidence, SEEN)
+    figures.write_film_strip(
+        path.parent / "figures" / "views.png",
+        [(view.name, view.frames) for view in _most_told(samples)],
+    )
+    write_page(
+        path,
+        "demo.html",
+        title="dsm demo",
+        headline=_headline(evidence),
+        steps=evidence.configs["dsm"].steps,
+        correlation=f"{evidence.scenes.scene_correlation:.0%}",
+        seeds_text=_seeds_text(evidence),
+        chance=f"{1 / evidence.scenes.motions:.0%}",
+        tests=evidence.tests,
+        tables=[
+            _table(evidence, "R@1", "Retrieval: does the nearest training video show the same motion? (R@1)"),
+            _table(evidence, "linear_probe", "Linear probe: motion read from frozen features"),
+        ],
+        charts=[_chart(evidence, "R@1", "R@1"), _chart(evidence, "linear_probe", "Linear probe")],
+        samples=samples[:SAMPLES],
+        curves=_curves(evidence),
+        first_seed=evidence.seeds[0],
+        gallery=_gallery(evidence),
+        command=command_line(),
+        made=_made(),
+        settings=json.dumps(plain(evidence.configs["dsm"]), indent=2),
+    )
+
+
+def _most_told(samples: list[list[ShownView]]) -> list[ShownView]:
+    """The one whose anchor and negatives are least alike: a hop, reversed, is a hop."""
+
+    def least(row: list[ShownView]) -> float:
+        clips = [view.frames.astype(int) for view in row if view.name in ("anchor", "negative")]
+        return float(min(np.abs(one - two).mean() for one, two in combinations(clips, 2)))
+
+    return max(samples, key=least)
+
+
+def _headline(evidence: Evidence) -> str:
+    gains = {
+        test: 100 * (evidence.mean("dsm", test, "R@1") - evidence.mean("moco", test, "R@1"))
+        for test in ("test_free", "test_conflict")
+    }
+    told = [f"{abs(g):.1f} points {'more' if g > 0 else 'less'}" for g in gains.values()]
+    return (
+        f"On scenes never seen in training, the nearest neighbour shows the right motion for "
+        f"{evidence.mean('dsm', 'test_free', 'R@1'):.0%} of the videos with dsm, "
+        f"{evidence.mean('moco', 'test_free', 'R@1'):.0%} with moco and "
+        f"{evidence.mean('random', 'test_free', 'R@1'):.0%} with random weights: "
+        f"dsm finds {told[0]} than moco. "
+        f"Where the scene misleads, it finds {told[1]}."
+    )
+
+
+def _seeds_text(evidence: Evidence) -> str:
+    if len(evidence.seeds) > 1:
+        return (
+            f"Mean ± standard deviation over the seeds {', '.join(map(str, evidence.seeds))}, in %; "
+            "a dot in the figure is a seed."
+        )
+    n = evidence.rows[0].n
+    return (
+        f"One seed ({evidence.seeds[0]}), in %, with 95 % bootstrap intervals over {n} videos a test. "
+        "Seeds differ by several points: dsm demo with --seeds 0 1 2 in the same folder adds two more "
+        "and gives mean and spread."
+    )
+
+
+def _table(evidence: Evidence, metric: str, title: str) -> dict[str, Any]:
+    best = {t: max(evidence.mean(run, t, metric) for run in evidence.runs) for t in evidence.tests}
+    lines = []
+    for run in evidence.runs:
+        cells = []
+        for test in evidence.tests:
+            value, _, spread = (
+                mean_and_spread(evidence.values(run, test, metric)).removesuffix(" %").partition(" ")
+            )
+            row = next(r for r in evidence.rows if (r.run, r.test, r.metric) == (run, test, metric))
+            if not spread and row.low is not None and row.high is not None:
+                spread = f"{100 * row.low:.0f}–{100 * row.high:.0f}"
+            is_best = evidence.mean(run, test, metric) == best[test]
+            cells.append(Cell(value, spread, is_best))
+        lines.append((run, "", cells))
+    return {"title": title, "lines": lines}
+
+
+def _chart(evidence: Evidence, metric: str, title: str) -> str:
+    values = {
+        (run, test): evidence.values(run, test, metric) for run in evidence.runs for test in evidence.tests
+    }
+    told = "; ".join(
+        f"{run} on {test}: {mean_and_spread(values[run, test])}"
+        for run in evidence.runs
+        for test in evidence.tests
+    )
+    return figures.bar_chart(
+        evidence.tests, evidence.runs, values,
+        title=title, chance=1 / evidence.scenes.motions, description=f"{title}. {told}.",
+    )  # fmt: skip
+
+
+def _curves(evidence: Evidence) -> list[str]:
+    metrics = {(m, s): read_metrics(folder) for (m, s), folder in evidence.run_folders.items()}
+    loss, cosine, motion = [], [], []
+    for (method, seed), lines in metrics.items():
+        first = seed == evidence.seeds[0]
+        if not first:
+            continue
+        colour = figures.COLOURS[method]
+        steps = [line["step"] for line in lines]
+        loss.append((method, colour, steps, figures.smooth([line["loss"] for line in lines])))
+        cosine.append(
+            (
+                f"{method}: anchor–positive",
+                colour,
+                steps,
+                figures.smooth([line["positive"] for line in lines]),
+            )
+        )
+        if "motion" in lines[0]:
+            far = figures.smooth([line["negative"] for line in lines])
+            cosine.append((f"{method}: anchor–negative", figures.COLOURS["dsm-triplet"], steps, far))
+            share = figures.smooth([100 * line["motion"] for line in lines])
+            motion.append((method, colour, steps, share))
+    return [
+        figures.line_chart(
+            loss, title="Loss", y_label="InfoNCE", description="Loss of each method over training."
+        ),
+        figures.line_chart(
+            motion, title="Anchor nearer to positive than to its negative", y_label="% of clips",
+            y_range=(0, 102),
+            description="Share of clips whose positive is nearer than their motion-broken negative.",
+        ),
+        figures.line_chart(
+            cosine, title="The margin between positive and negative", y_label="cosine",
+            description="Cosine of anchor and positive, and of anchor and negative, over training.",
+        ),
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ShownView:
+    """One view of a sample, as the training sees it."""
+
+    name: str
+    text: str
+    frames: NDArray[np.uint8]
+
+    @property
+    def uri(self) -> str:
+        return clip_uri(self.frames, fps=FPS)
+
+
+def training_views(evidence: Evidence, count: int) -> list[list[ShownView]]:
+    """Some training videos, each with the anchor, positive and negatives of the first epoch."""
+    config = evidence.configs["dsm"]
+    videos = read_list(config.data.train, config.data.root)
+    method = create_method("dsm", create_model(config.backbone), config.settings)
+    dataset = TrainingClips(videos, config.clip, config.augment, method.views, config.seed)
+    names = motion_names(evidence.scenes)
+    texts = {"anchor": "scene broken, motion kept", "positive": "scene and motion intact"}
+    rows = []
+    for index in np.random.default_rng(0).choice(len(videos), min(count, len(videos)), replace=False):
+        sample = dataset.sample(int(index), dataset.generator(0, int(index)))
+        original = read_frames(videos.file(index), config.clip.stride * np.arange(config.clip.frames))
+        clips = {name: clip[None] for name, clip in sample["clips"].items()}
+        row = [ShownView("video", names[videos.labels[index]], original)]
+        for view in method.views:
+            parameters = {name: value[None] for name, value in sample["parameters"][view.name].items()}
+            clip = disturb_view(view, clips, parameters)
+            name = view.name.rstrip("0123456789")
+            row.append(
+                ShownView(name, texts.get(name, "the anchor's scene, motion broken"), to_frames(clip[0]))
+            )
+        rows.append(row)
+    return rows
+
+
+def _gallery(evidence: Evidence) -> list[ShownQuery]:
+    seed = evidence.seeds[0]
+    names = motion_names(evidence.scenes)
+    rng = np.random.default_rng(0)
+    shown = []
+    clips: dict[str, str] = {}
+
+    def uri(relative: str) -> str:
+        if relative not in clips:
+            stride = evidence.configs["dsm"].clip.stride
+            count = evidence.scenes.frames // stride
+            clips[relative] = clip_uri(
+                read_frames(evidence.scenes_folder / relative, stride * np.arange(count)), fps=FPS
+            )
+        return clips[relative]
+
+    gallery = evidence.features[evidence.trained[0], seed, "train"]
+    for test, count in QUERIES:
+        queries = evidence.features[evidence.trained[0], seed, test]
+        found = {
+            run: retrieve(
+                evidence.features[run, seed, "train"], evidence.features[run, seed, test], NEIGHBOURS
+            )
+            for run in evidence.trained
+        }
+        for place in rng.choice(len(queries), min(count, len(queries)), replace=False):
+            motion = names[queries.labels[place]]
+            runs = [
+                (
+                    run,
+                    neighbours(
+                        found[run], int(place), lambda near: uri(gallery.paths[near]),
+                        lambda near, _: names[gallery.labels[near]], most=NEIGHBOURS,
+                    ),
+                )
+                for run in evidence.trained
+            ]  # fmt: skip
+            query = ShownClip(uri(queries.paths[place]), "query", motion)
+            shown.append(ShownQuery(f"{test}: {motion}", query, runs))
+    return shown
+
+
+def _made() -> str:
+    told = ", ".join(f"{name} {version}" for name, version in versions().items())
+    revision = git_revision()
+    threads = torch.get_num_threads()
+    return f"{told}{f', revision {revision}' if revision else ''}; {threads} threads."

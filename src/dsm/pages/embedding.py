@@ -1,0 +1,165 @@
+"""Maps of embeddings: a picture of several encoders, and a page where the clip under a dot plays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from dsm.errors import UserError
+from dsm.evaluate.embedding import Embedded, MapName
+from dsm.evaluate.features import Features
+from dsm.pages.figures import TONES, literal, save_figure
+from dsm.pages.gallery import clip_of
+from dsm.pages.tables import Cell
+from dsm.pages.template import clip_uri, render_page, write_page
+from dsm.runs.results import Row, command_line
+
+MARKS = "osD^vPX*"
+LOOKS = tuple(
+    (colour, MARKS[2 * turn + (place >= 4)])  # the last two tones are near to some of the first four
+    for turn in range(len(MARKS) // 2)
+    for place, colour in enumerate(TONES)
+)
+"""Colours and marks of 24 names; whoever is colour-blind can tell them apart too, on white and on black."""
+MOST_NAMES = 24
+RIGHT, WRONG = "right", "wrong"
+RIGHT_WRONG = {RIGHT: ("#009e73", "o"), WRONG: ("#d55e00", "^")}
+
+
+def look_of(place: int, name: str) -> tuple[str, str]:
+    """Colour and mark of the so manieth name; right and wrong always have theirs."""
+    return RIGHT_WRONG.get(name) or LOOKS[place % len(LOOKS)]
+
+
+def draw_embeddings(embedded: Sequence[Embedded], file: Path, *, which: MapName) -> None:
+    """Draw the map ``which`` of all, coloured in every way there is; the suffix says the format."""
+    ways = list(embedded[0].colourings)
+    shown = max(len(set(embedded[-1].colourings[way])) for way in ways)
+    legend = 0.3 + 0.17 * (-(-min(shown, MOST_NAMES) // 2))  # in two columns
+    figure = Figure(figsize=(3.4 * len(ways), 3.1 * len(embedded) + legend), layout="constrained")
+    panels = figure.subplots(len(embedded), len(ways), squeeze=False)
+    for one, line in zip(embedded, panels, strict=True):
+        for way, panel in zip(ways, line, strict=True):
+            names = sorted(set(one.colourings[way]))
+            for place, name in enumerate(names):
+                rows = [row for row, its in enumerate(one.colourings[way]) if its == name]
+                colour, mark = look_of(place, name)
+                label = literal(name) if place < MOST_NAMES else "_"  # without a line in the legend
+                x, y = one.maps[which][rows].T
+                panel.plot(x, y, mark, color=colour, markersize=4, alpha=0.8, markeredgewidth=0, label=label)
+            panel.set_xticks([])
+            panel.set_yticks([])
+            panel.set_title(literal(f"{one.run}, by {way}"), fontsize=10)
+            if one is embedded[-1]:
+                more = len(names) - MOST_NAMES
+                panel.legend(
+                    loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=2, fontsize=7, frameon=False,
+                    title=f"the first {MOST_NAMES} names; {more} more look like them" if more > 0 else None,
+                    title_fontsize=7,
+                )  # fmt: skip
+    save_figure(figure, file)
+
+
+FPS = 8
+MEANINGS = {
+    "rank": "how many dimensions the features spread along",
+    "agreement": "the nearest other video has the same name",
+    "silhouette": "from -1 to 1, 0 without order",
+    "scatter": "share of the spread that lies between names",
+}
+"""By the last word of a metric's name."""
+TITLES = {"tsne": "t-SNE", "umap": "UMAP"}
+
+
+def embedding_section(embedded: Sequence[Embedded], clips: Mapping[int, str], *, name: str = "map") -> Markup:
+    """Style, markup and script of the maps of one or more encoders, of the same videos; escaped.
+
+    Args:
+        clips: by row, the clip as a data URI; a row without one shows its words alone.
+        name: of this section; two sections of one page need two.
+    """
+    first = embedded[0]
+    data = {
+        "runs": [one.run for one in embedded],
+        "maps": {which: [np.round(one.maps[which], 4).tolist() for one in embedded] for which in first.maps},
+        "colourings": {how: [one.colourings[how] for one in embedded] for how in first.colourings},
+        "near": [one.neighbours.tolist() for one in embedded],
+        "paths": first.paths,
+        "clips": {str(row): uri for row, uri in clips.items()},
+        "looks": LOOKS,
+        "judged": RIGHT_WRONG,
+    }
+    maps = [(which, TITLES[which]) for which in first.maps]
+    return Markup(
+        render_page(
+            "_embedding.html", name=name, data=data, maps=maps, colourings=list(first.colourings),
+            runs=data["runs"], count=len(first.paths),
+        )
+    )  # fmt: skip
+
+
+def write_embedding_page(
+    path: Path, embedded: Sequence[Embedded], clips: Mapping[int, str], rows: Sequence[Row]
+) -> None:
+    """The section on a page of its own, over a table of the numbers."""
+    write_page(
+        path, "embedding.html", title="Embedding", section=embedding_section(embedded, clips),
+        lines=number_lines(rows, [one.run for one in embedded]), runs=[one.run for one in embedded],
+        command=command_line(),
+    )  # fmt: skip
+
+
+def number_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """A line a metric, a cell a run: its value, its interval, and what chance would give."""
+    chances = {
+        (row.run, row.metric.removesuffix("_chance")): row.value for row in rows if "_chance" in row.metric
+    }
+    lines: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if row.metric.endswith("_chance"):
+            continue
+        line = lines.setdefault(row.metric, {"metric": row.metric.replace("_", " "), "cells": {}})
+        plain = row.metric == "effective_rank"
+        interval = "" if row.low is None or row.high is None else f"{row.low:.2f} to {row.high:.2f}"
+        chance = chances.get((row.run, row.metric))
+        line["cells"][row.run] = {
+            "value": f"{row.value:.1f}" if plain else f"{row.value:.3f}",
+            "interval": interval,
+            "chance": "" if chance is None else f"chance {chance:.2f}",
+        }
+    return list(lines.values())
+
+
+def number_lines(rows: Sequence[Row], runs: Sequence[str]) -> list[tuple[str, str, list[Cell | None]]]:
+    """The same for a table of a page."""
+    lines = []
+    for line in number_table(rows):
+        cells = [line["cells"].get(run) for run in runs]
+        lines.append(
+            (
+                line["metric"],
+                MEANINGS.get(line["metric"].split()[-1], ""),
+                [
+                    cell and Cell(cell["value"], f"{cell['interval']} {cell['chance']}".strip(), False)
+                    for cell in cells
+                ],
+            )
+        )
+    return lines
+
+
+def clips_of(features: Features, most: int, seed: int = 0) -> dict[int, str]:
+    """Playing clips of at most so many videos, drawn at random; one that cannot be read has none."""
+    drawn = np.random.default_rng(seed).permutation(len(features))[:most]
+    found = {}
+    for row in sorted(drawn.tolist()):
+        try:
+            found[row] = clip_uri(clip_of(features, row), fps=FPS)
+        except UserError:
+            continue
+    return found

@@ -1,0 +1,286 @@
+"""Figures as SVG that take the page's text colour, so they can be read in light and dark mode.
+
+Names of points are placed so that no name covers another name or a point.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from dsm.files import written_aside
+
+Box = tuple[float, float, float, float]
+"""Left, bottom, right, top."""
+
+# Directions tried at each distance: beside first, then above and below.
+_ANGLES = np.radians([0, 180, 90, 270, 45, 135, 315, 225, 22, 158, 338, 202, 68, 112, 292, 248])
+_DISTANCES = (1.0, 2.0, 3.5, 5.0, 7.0, 10.0, 14.0, 19.0, 25.0)
+"""From the point to the name, in gaps."""
+
+
+def place_labels(
+    points: NDArray[np.float64], sizes: NDArray[np.float64], frame: Box, gap: float
+) -> list[Box | None]:
+    """A box for each name, none over another, over a point, or beyond the frame; the nearest that is free.
+
+    Args:
+        points: (n, 2), in the unit of everything here.
+        sizes: (n, 2), width and height of each name.
+        gap: from a point to its name at the least, and what is kept free around every point.
+
+    Returns:
+        For each its box, or None where no free place is near.
+    """
+    taken: list[Box] = [(x - gap / 2, y - gap / 2, x + gap / 2, y + gap / 2) for x, y in points]
+    found: list[Box | None] = [None] * len(points)
+    # Points with many neighbours have the least choice: they choose first.
+    near = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    for place in np.argsort(np.sort(near, axis=1)[:, 1 : min(4, len(points))].sum(1), kind="stable"):
+        (x, y), (width, height) = points[place], sizes[place]
+        for distance in _DISTANCES:
+            box = next(
+                (
+                    box
+                    for angle in _ANGLES
+                    if _within(box := _beside(x, y, width, height, angle, distance * gap), frame)
+                    and not any(overlap(box, other) for other in taken)
+                ),
+                None,
+            )
+            if box is not None:
+                found[place] = box
+                taken.append(box)
+                break
+    return found
+
+
+def overlap(one: Box, other: Box) -> bool:
+    """Do two boxes share any area?"""
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _beside(x: float, y: float, width: float, height: float, angle: float, distance: float) -> Box:
+    """The box whose edge or corner lies so far from a point, in that direction."""
+    right, up = float(np.cos(angle)), float(np.sin(angle))
+    centre = x + right * (distance + width / 2), y + up * (distance + height / 2)
+    return (
+        centre[0] - width / 2, centre[1] - height / 2, centre[0] + width / 2, centre[1] + height / 2
+    )  # fmt: skip
+
+
+def _within(box: Box, frame: Box) -> bool:
+    return box[0] >= frame[0] and box[1] >= frame[1] and box[2] <= frame[2] and box[3] <= frame[3]
+
+
+# Drawn in this colour, then replaced by the page's own.
+_INK = "#010203"
+_BLUE, _VERMILLION, _PURPLE, _SKY = "#0072b2", "#d55e00", "#cc79a7", "#56b4e9"
+_GREEN, _ORANGE, _GREY = "#009e73", "#e69f00", "#8c8c8c"
+TONES = (_BLUE, _VERMILLION, _PURPLE, _SKY, _GREEN, _ORANGE)
+"""The palette of Okabe & Ito (2008) without yellow and black, hardly seen on white or on black."""
+NEAR = frozenset(
+    map(frozenset, (
+        (_BLUE, _GREEN), (_VERMILLION, _ORANGE), (_GREEN, _PURPLE), (_GREEN, _SKY), (_PURPLE, _ORANGE),
+        (_GREY, _GREEN), (_GREY, _PURPLE),
+    ))
+)  # fmt: skip
+"""Pairs that some colour-blind people see closer than a distance of 20 in CIELAB: what has such colours has
+other dashes or marks too."""
+COLOURS = {"random": _GREY, "moco": _VERMILLION, "dsm": _BLUE, "dsm-triplet": _GREEN}
+"""Of methods, in every figure."""
+DOTS = 110
+"""An inch of a figure that is written as a picture."""
+
+_DASHES = ("", "6 3", "2 2", "8 2 2 2", "12 4", "5 2 1 2 1 2")
+# Of bars, which have no line that could be dashed.
+_HATCHES = ("", "//", "..", "xx", "--", "oo")
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "dsm",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the line of a run looks."""
+
+    colour: str
+    dashes: str
+    """Lengths of strokes and gaps, as SVG has them; nothing for a line without gaps."""
+
+    @property
+    def line_style(self) -> Any:
+        """The same for matplotlib."""
+        return (0, [float(length) for length in self.dashes.split()]) if self.dashes else "-"
+
+    @property
+    def hatch(self) -> str:
+        """For matplotlib, what a bar has in place of dashes."""
+        return _HATCHES[_DASHES.index(self.dashes)]
+
+
+def looks_of(names: Sequence[str]) -> list[Look]:
+    """Of runs of these names, 18 of which can be told apart, by the colour-blind too.
+
+    Those that begin with the name of a method of :data:`COLOURS` have its colour, as everywhere.
+    """
+    methods = [method_in(name) for name in names]
+    taken = {COLOURS[method] for method in methods if method}
+    free = [tone for tone in TONES if tone not in taken] or list(TONES)
+    looks: list[Look] = []
+    others = itertools.count()
+    for method in methods:
+        colour = COLOURS[method] if method else free[next(others) % len(free)]
+        # How many lines there are with these dashes that could be taken for this one.
+        alike = {
+            dashes: sum(
+                look.dashes == dashes and (look.colour == colour or {look.colour, colour} in NEAR)
+                for look in looks
+            )
+            for dashes in _DASHES
+        }
+        looks.append(Look(colour, min(_DASHES, key=lambda dashes: alike[dashes])))
+    return looks
+
+
+def method_in(name: str) -> str | None:
+    """The method that a run's name begins with: of ``dsm-triplet-seed0`` it is ``dsm-triplet``."""
+    found = [method for method in COLOURS if re.match(rf"{re.escape(method)}(?![a-z0-9])", name)]
+    return max(found, key=len, default=None)
+
+
+def literal(text: str) -> str:
+    """A name as matplotlib is to write it: no formula between dollars, and no line without a legend."""
+    return ("\N{THIN SPACE}" if text.startswith("_") else "") + text.replace("$", r"\$")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure whole or not at all, as the ending of the name says: .png, .pdf or .svg."""
+    with written_aside(path) as aside:
+        figure.savefig(aside, dpi=DOTS, format=path.suffix[1:])
+
+
+def to_svg(figure: Figure, description: str) -> str:
+    """An SVG element to put into a page, with a text for those who cannot see it."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    label = description.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+
+
+def bar_chart(
+    groups: Sequence[str],
+    runs: Sequence[str],
+    values: Mapping[tuple[str, str], Sequence[float]],
+    *,
+    title: str,
+    chance: float,
+    description: str,
+) -> str:
+    """Bars by group and run: the mean over seeds, a dot for each seed, a line at chance.
+
+    Args:
+        values: (run, group) -> one share in [0, 1] a seed.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(5.4, 3.0))
+        axes: Axes = figure.subplots()
+        width = 0.8 / len(runs)
+        for place, run in enumerate(runs):
+            for spot, group in enumerate(groups):
+                shares = [100 * value for value in values[run, group]]
+                mean = sum(shares) / len(shares)
+                x = spot + (place - (len(runs) - 1) / 2) * width
+                axes.bar(x, mean, width * 0.92, color=COLOURS[run], label=run if spot == 0 else None)
+                axes.annotate(
+                    f"{mean:.0f}", (x, max([mean, *shares])), xytext=(0, 3), textcoords="offset points",
+                    ha="center", fontsize=9,
+                )  # fmt: skip
+                if len(shares) > 1:
+                    axes.plot([x] * len(shares), shares, ".", color=_INK, markersize=4, alpha=0.7)
+        axes.axhline(100 * chance, color=_INK, linewidth=0.8, linestyle=":")
+        axes.annotate("chance", (len(groups) - 0.52, 100 * chance + 1), ha="right", fontsize=8)
+        axes.set_xticks(range(len(groups)), groups)
+        axes.set_ylabel("%")
+        axes.set_ylim(0, 100)
+        axes.set_title(title, fontsize=11, loc="left")
+        axes.legend(ncols=len(runs), fontsize=9, loc="upper right", bbox_to_anchor=(1, 1.16))
+        return to_svg(figure, description)
+
+
+def line_chart(
+    lines: Sequence[tuple[str, str | Look, Sequence[float], Sequence[float]]],
+    *,
+    title: str,
+    y_label: str,
+    description: str,
+    y_range: tuple[float, float] | None = None,
+) -> str:
+    """Curves over training steps.
+
+    Args:
+        lines: (label, colour or look, xs, ys); a label that begins with ``_`` is not in the legend.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(5.4, 2.8))
+        axes: Axes = figure.subplots()
+        for label, colour, xs, ys in lines:
+            look = colour if isinstance(colour, Look) else Look(colour, "")
+            axes.plot(
+                xs, ys, color=look.colour or _INK, linestyle=look.line_style, label=label, linewidth=1.6
+            )
+        if y_range:
+            axes.set_ylim(*y_range)
+        axes.set_xlabel("step")
+        axes.set_ylabel(y_label)
+        axes.set_title(title, fontsize=11, loc="left")
+        if any(not label.startswith("_") for label, *_ in lines):
+            axes.legend(fontsize=9)
+        return to_svg(figure, description)
+
+
+def smooth(values: Sequence[float], window: int = 5) -> list[float]:
+    """A running mean over the last ``window`` values, as long as the input."""
+    return [
+        sum(values[max(0, i - window + 1) : i + 1]) / len(values[max(0, i - window + 1) : i + 1])
+        for i in range(len(values))
+    ]
+
+
+def write_film_strip(path: Path, rows: Sequence[tuple[str, NDArray[np.uint8]]]) -> None:
+    """Write a PNG with a row of frames for each clip: (label, uint8 (T, H, W, 3)), all equally long."""
+    count = len(rows[0][1])
+    figure = Figure(figsize=(0.8 * count + 1.6, 0.84 * len(rows)), facecolor="white")
+    for row, (label, frames) in enumerate(rows):
+        for column, frame in enumerate(frames):
+            left, bottom = (1.5 + 0.8 * column) / (0.8 * count + 1.6), 1 - (row + 1) / len(rows)
+            axes = figure.add_axes((left, bottom, 0.78 / (0.8 * count + 1.6), 0.95 / len(rows)))
+            axes.imshow(frame)
+            axes.axis("off")
+        figure.text(1.42 / (0.8 * count + 1.6), 1 - (row + 0.52) / len(rows), label, ha="right", va="center")
+    save_figure(figure, path)

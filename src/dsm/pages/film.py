@@ -1,0 +1,206 @@
+"""Pictures that play or stand still, made of frames with captions; and maps drawn over their clips."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from dsm.files import written_aside
+from dsm.video.write import write_video
+from dsm.views import LUMA
+
+Frames = NDArray[np.uint8]
+GAP, LABEL, INK = 4, 18, 30
+LETTER = 7
+"""Pixels of a letter, rather more than it mostly has."""
+FONT = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+"""It knows more letters than Pillow's own."""
+COLUMNS = 8
+"""Frames of a clip in a still picture, evenly spread."""
+
+
+def label(text: str, width: int) -> NDArray[np.uint8]:
+    """A line of text, dark on white: (LABEL, width, 3)."""
+    image = Image.new("RGB", (width, LABEL), "white")
+    ImageDraw.Draw(image).text((2, 2), text, fill=(INK,) * 3, font=ImageFont.truetype(FONT, 11))
+    return np.asarray(image)
+
+
+def paragraph(text: str, width: int, lines: int = 1) -> NDArray[np.uint8]:
+    """As :func:`label`, broken into as many lines as it needs, and ``lines`` at least."""
+    wrapped = textwrap.wrap(text, max(width // LETTER, 1))
+    return np.concatenate([label(line, width) for line in wrapped + [""] * (lines - len(wrapped))])
+
+
+def white(*shape: int) -> NDArray[np.uint8]:
+    """Empty space of this height and width, or so many frames of it."""
+    return np.full((*shape, 3), 255, np.uint8)
+
+
+def strip(frames: Frames) -> NDArray[np.uint8]:
+    """Frames (T, H, W, 3) side by side, each with a gap behind it."""
+    gap = white(frames.shape[1], GAP)
+    return np.concatenate([part for frame in frames for part in (frame, gap)], axis=1)
+
+
+def spread(count: int) -> NDArray[np.int64]:
+    """Which of so many frames a still picture shows."""
+    return np.linspace(0, count - 1, min(COLUMNS, count)).round().astype(np.int64)
+
+
+def write_still(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write a picture as .jpg, a fifth of the size, or else as PNG."""
+    with written_aside(path) as aside:
+        if path.suffix == ".jpg":
+            Image.fromarray(picture).save(aside, "JPEG", quality=85, optimize=True)
+        else:
+            Image.fromarray(picture).save(aside, "PNG", optimize=True)
+
+
+def write_playing(path: Path, frames: Frames, fps: int) -> None:
+    """Write frames as an endless .gif, or else as H.264."""
+    if path.suffix == ".gif":
+        # A palette that reaches all colours; the usual one has few for what is rare, such as a map's peak.
+        method = Image.Quantize.MAXCOVERAGE
+        first, *rest = (Image.fromarray(frame).quantize(256, method) for frame in frames)
+        with written_aside(path) as aside:
+            first.save(aside, "GIF", save_all=True, append_images=rest, duration=1000 // fps, loop=0)
+    else:
+        write_video(path, even(frames), fps=fps)
+
+
+def even(frames: Frames) -> Frames:
+    """Cut to even sides, which H.264 needs."""
+    return frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
+
+
+Colours = Literal["inferno", "magma", "viridis", "cividis"]
+"""Colour maps of matplotlib whose lightness rises evenly: they read in grey and to the colour-blind."""
+
+FORMATS = (".png", ".jpg", ".gif", ".mp4")
+FPS = 8
+SMALLEST = 176
+"""Pixels of a frame's side in the pictures, at least; smaller clips are enlarged."""
+# How much of the colours is laid over the grey frame where the map is 0, and where it is 1.
+LEAST_COVER, MOST_COVER = 0.3, 0.8
+BAR = 12
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A clip and its map."""
+
+    name: str
+    frames: Frames
+    """(T, H, W, 3)."""
+    map: NDArray[np.float32]
+    """(T, H, W) in [0, 1]."""
+    note: str = ""
+    """What is to be said of it in a few words."""
+
+
+def overlay(frames: Frames, maps: NDArray[np.float32], colours: Colours = "inferno") -> Frames:
+    """A map in colours over the clip in grey, so that all colour is the map's.
+
+    Args:
+        frames: (T, H, W, 3). maps: (T, H, W) in [0, 1].
+
+    Returns:
+        (T, H, W, 3).
+    """
+    grey = (frames / 255 @ np.array(LUMA))[..., None]
+    cover = (LEAST_COVER + (MOST_COVER - LEAST_COVER) * maps)[..., None]
+    coloured = mpl.colormaps[colours](maps)[..., :3]
+    return np.rint(255 * ((1 - cover) * grey + cover * coloured)).astype(np.uint8)
+
+
+def write_look(
+    path: Path, looks: Sequence[Looked], *, title: str, scale: str, colours: Colours = "inferno"
+) -> None:
+    """Write what the ending of ``path`` says.
+
+    Args:
+        looks: clips of one size, one beneath the other in a film strip, side by side when they play.
+        title: the line on top. scale: what the colours mean: "raises the similarity".
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    looks = [enlarged(one) for one in looks]
+    if path.suffix in (".png", ".jpg"):
+        write_still(path, film_strip(looks, title=title, scale=scale, colours=colours))
+    else:
+        write_playing(path, playing(looks, title=title, scale=scale, colours=colours), FPS)
+
+
+def film_strip(looks: Sequence[Looked], *, title: str, scale: str, colours: Colours) -> NDArray[np.uint8]:
+    """(H, W, 3): of each clip its frames, and beneath them the same with the map."""
+    bands = []
+    for one in looks:
+        places = spread(len(one.frames))
+        row = strip(one.frames[places])
+        bands += [
+            paragraph(_caption(one), row.shape[1]),
+            row,
+            white(GAP, row.shape[1]),
+            strip(overlay(one.frames, one.map, colours)[places]),
+            white(GAP, row.shape[1]),
+        ]
+    width = bands[0].shape[1]
+    return np.concatenate([paragraph(title, width), *bands, _legend(width, scale, colours)])
+
+
+def playing(looks: Sequence[Looked], *, title: str, scale: str, colours: Colours) -> Frames:
+    """(T, H, W, 3): a column a clip, it over the same with its map; of one clip the two are side by side."""
+    across = 2 if len(looks) == 1 else 1
+    columns = []
+    lines = max(len(paragraph(_caption(one), one.frames.shape[2])) // LABEL for one in looks)
+    for one in looks:
+        count, height, width = one.frames.shape[:3]
+        gap = white(count, height, GAP) if across == 2 else white(count, GAP, width)
+        pair = np.concatenate([one.frames, gap, overlay(one.frames, one.map, colours)], axis=across)
+        words = paragraph(_caption(one), pair.shape[2], lines)
+        columns += [np.concatenate([_still(words, count), pair], axis=1)]
+        columns += [white(count, columns[-1].shape[1], GAP)]
+    body = np.concatenate(columns, axis=2)
+    top = paragraph(title, body.shape[2])
+    bottom = _legend(body.shape[2], scale, colours)
+    return np.concatenate([_still(top, len(body)), body, _still(bottom, len(body))], axis=1)
+
+
+def _still(picture: NDArray[np.uint8], count: int) -> Frames:
+    return np.broadcast_to(picture, (count, *picture.shape))
+
+
+def _caption(one: Looked) -> str:
+    return f"{one.name}: {one.note}" if one.note else one.name
+
+
+def _legend(width: int, scale: str, colours: Colours) -> NDArray[np.uint8]:
+    """The colours as they look over middle grey, and what they mean: (H, width, 3)."""
+    long = min(width - 2 * GAP, 240)
+    ramp = np.broadcast_to(np.linspace(0, 1, long, dtype=np.float32), (1, BAR, long))
+    bar = overlay(np.full((1, BAR, long, 3), 128, np.uint8), ramp, colours)[0]
+    band = white(BAR + GAP, width)
+    band[GAP:, GAP : GAP + long] = bar
+    return np.concatenate([band, paragraph(f"0 … 1 of the strongest place: {scale}", width)])
+
+
+def enlarged(one: Looked) -> Looked:
+    """The same at a size at which things can be made out."""
+    height, width = one.frames.shape[1:3]
+    times = -(-SMALLEST // min(height, width))
+    if times <= 1:
+        return one
+    size = width * times, height * times
+    frames = np.stack(
+        [np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BICUBIC)) for f in one.frames]
+    )
+    maps = np.stack([np.asarray(Image.fromarray(m).resize(size, Image.Resampling.BILINEAR)) for m in one.map])
+    return Looked(one.name, frames, maps.clip(0, 1), one.note)

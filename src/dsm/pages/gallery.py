@@ -1,0 +1,186 @@
+"""Queries and their neighbours as playing clips, right and wrong marked; and a page of one retrieval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsm.errors import UserError
+from dsm.evaluate.features import Features
+from dsm.evaluate.retrieval import Retrieval, retrieve
+from dsm.files import as_spelled
+from dsm.pages.template import clip_uri, write_page
+from dsm.runs.results import command_line
+from dsm.video.decode import probe, read_frames
+from dsm.video.source import VideoError
+from dsm.video.times import frame_times
+
+FRAMES, SHORT_SIDE, SECONDS = 16, 112, 20.0
+"""Of a clip to look at: its frames, their shorter side in pixels; and how long reading it may take."""
+
+
+def file_of(features: Features, row: int) -> Path:
+    """The video of a row.
+
+    Raises:
+        UserError: the file of features does not say in which folder its videos lie.
+    """
+    if "root" not in features.meta:
+        raise UserError("the features do not say where their videos lie (meta.root); extract them again.")
+    return as_spelled(Path(str(features.meta["root"])) / features.paths[row])
+
+
+def clip_of(features: Features, row: int) -> NDArray[np.uint8]:
+    """Frames of a row's clip, or of its whole video: uint8 (T, H, W, 3), H and W even.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    file = file_of(features, row)
+    info = probe(file)
+    first, last = 0, max(info.frames - 1, 0)
+    if features.times is not None and np.isfinite(features.times[row]).all():
+        with suppress(VideoError):  # it says nothing of times after all
+            first, last = (int(i) for i in np.searchsorted(frame_times(file), features.times[row] - 1e-3))
+    numbers = np.linspace(first, max(first, last), FRAMES).round().astype(np.int64)
+    frames = read_frames(file, numbers, SHORT_SIDE, SECONDS)
+    return frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
+
+
+def told(features: Features, row: int) -> str:
+    """A row in words: its path, and its times where it is a clip."""
+    if features.times is None or not np.isfinite(features.times[row]).all():
+        return features.paths[row]
+    begin, end = features.times[row]
+    return f"{features.paths[row]} {begin:.1f}–{end:.1f} s"
+
+
+NEIGHBOURS = 5
+FPS = 8
+
+
+@dataclass(frozen=True)
+class ShownClip:
+    """A playing clip and its words; ``right`` is None where it is nobody's neighbour."""
+
+    uri: str
+    caption: str
+    told: str = ""
+    right: bool | None = None
+
+
+@dataclass(frozen=True)
+class ShownQuery:
+    """A clip, and by run what belongs to it."""
+
+    title: str
+    query: ShownClip
+    runs: list[tuple[str, list[ShownClip]]]
+
+
+def neighbours(
+    found: Retrieval,
+    query: int,
+    uri: Callable[[int], str],
+    caption: Callable[[int, float], str],
+    told: Callable[[int], str] = lambda _: "",
+    *,
+    most: int = NEIGHBOURS,
+) -> list[ShownClip]:
+    """The nearest of one query. Of a place in the gallery, ``uri`` gives its clip, the others its words."""
+    return [
+        ShownClip(
+            uri(int(place)),
+            caption(int(place), float(found.similarities[query, rank])),
+            told(int(place)),
+            bool(found.right[query, rank]),
+        )
+        for rank, place in enumerate(found.neighbours[query, :most])
+        if place >= 0
+    ]
+
+
+def write_gallery(path: Path, gallery: Features, queries: Features, found: Retrieval, shown: int) -> None:
+    """Write the page, of ``shown`` queries drawn at random, the same ones every time.
+
+    Raises:
+        UserError: a video cannot be read.
+    """
+
+    @lru_cache(maxsize=256)
+    def uri(row: int) -> str:
+        return clip_uri(clip_of(gallery, row), fps=FPS)
+
+    rows = []
+    for query in drawn(len(queries), shown):
+        near = neighbours(
+            found, query, uri,
+            lambda place, cosine: f"{gallery.labels[place]}, cosine {cosine:.2f}",
+            lambda place: told(gallery, place),
+        )  # fmt: skip
+        own = clip_uri(clip_of(queries, query), fps=FPS)
+        itself = ShownClip(own, f"query, {queries.labels[query]}", told(queries, query))
+        rows.append(ShownQuery("", itself, [("", near)]))
+    write_page(
+        path, "gallery.html", title="Neighbours", rows=rows, command=command_line(),
+        count=len(gallery), recall=f"{found.recall(1).mean():.1%}", queries=len(queries),
+    )  # fmt: skip
+
+
+def compared(
+    runs: Mapping[str, tuple[Features, Features]], names: Sequence[str], shown: int, room: float
+) -> list[ShownQuery]:
+    """The same queries in the features of several runs.
+
+    Args:
+        runs: by name, the features to search in and those to search for, of the same lists.
+        names: of the classes.
+        shown: queries, drawn at random, the same ones every time.
+        room: characters that all clips may take together; what has no room is left out, and so is a query of
+            which a clip cannot be read.
+    """
+    queries = next(iter(runs.values()))[1]
+    found = {run: retrieve(*pair, NEIGHBOURS) for run, pair in runs.items()}
+    clips: dict[str, str] = {}
+
+    def near(run: str, path: str) -> list[ShownClip]:
+        gallery, own = runs[run]
+        if path not in own.paths:  # it could not be read
+            return []
+
+        def uri(place: int) -> str:
+            name = gallery.paths[place]
+            if name not in clips:
+                clips[name] = clip_uri(clip_of(gallery, place), fps=FPS)
+            return clips[name]
+
+        return neighbours(
+            found[run], own.paths.index(path), uri,
+            lambda place, cosine: f"{names[gallery.labels[place]]}, cosine {cosine:.2f}",
+        )  # fmt: skip
+
+    rows: list[ShownQuery] = []
+    for query in drawn(len(queries), shown):
+        path, name = queries.paths[query], names[queries.labels[query]]
+        try:
+            itself = ShownClip(clip_uri(clip_of(queries, query), fps=FPS), f"query: {name}")
+            one = ShownQuery(f"{name}: {path}", itself, [(run, near(run, path)) for run in runs])
+        except UserError:  # one that cannot be read now does not cost the page
+            continue
+        room -= sum(len(clip.uri) for _, some in one.runs for clip in (itself, *some))
+        if room < 0:
+            break
+        rows.append(one)
+    return rows
+
+
+def drawn(count: int, shown: int) -> list[int]:
+    """Some of so many places, drawn at random, the same ones every time."""
+    places: list[int] = np.random.default_rng(0).permutation(count)[:shown].tolist()
+    return sorted(places)

@@ -1,0 +1,87 @@
+"""The pictures of ``dsm data preview``: still, moving, or a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsm.evaluate.preview import Frames, Shown
+from dsm.pages.film import GAP, LABEL, even, label, spread, strip, white, write_playing, write_still
+from dsm.pages.template import clip_uri, write_page
+
+FORMATS = (".png", ".gif", ".mp4", ".html")
+FPS = 8
+
+Row = tuple[str, str, str, str]
+
+
+def write_preview(path: Path, clips: Sequence[list[Shown]], rows: Sequence[Row], *, measured: int) -> None:
+    """Write what the ending of ``path`` says.
+
+    Args:
+        clips: for each clip its versions, the first as it is.
+        rows: name of a version, of what it is compared with, change of scene, change of motion.
+        measured: clips over which these are means.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".html":
+        shown = [
+            [
+                {
+                    "name": one.name,
+                    "uri": clip_uri(even(_over_flow(one, longest)), fps=FPS),
+                    "scene": f"{one.scene:.0%}" if place else "",
+                    "motion": f"{one.motion:.0%}" if place else "",
+                }
+                for place, one in enumerate(versions)
+            ]
+            for versions in clips
+            for longest in [_longest(versions)]
+        ]
+        write_page(path, "preview.html", title="Disturbances", clips=shown, rows=rows, measured=measured)
+    elif path.suffix == ".png":
+        write_still(path, _still(clips))
+    else:
+        write_playing(path, _moving(clips), FPS)
+
+
+def _longest(versions: Sequence[Shown]) -> float:
+    """The motion that gets full colour: what all but one in fifty pixels of the clip as it is stay below."""
+    return max(float(np.percentile(np.hypot(versions[0].flow[:, 0], versions[0].flow[:, 1]), 98)), 0.5)
+
+
+def _over_flow(one: Shown, longest: float) -> Frames:
+    """(T, 2 S + 4, S, 3): the clip over its flow."""
+    gap = white(len(one.frames), GAP, one.frames.shape[2])
+    return np.concatenate([one.frames, gap, one.flow_frames(longest)], axis=1)
+
+
+def _still(clips: Sequence[list[Shown]]) -> NDArray[np.uint8]:
+    """A band for each version of each clip: its name, its frames, and beneath them its flow."""
+    bands = []
+    for versions in clips:
+        longest = _longest(versions)
+        for one in versions:
+            tall = _over_flow(one, longest)
+            frames = strip(tall[spread(len(tall))])
+            bands += [label(one.name, frames.shape[1]), frames]
+        bands.append(white(3 * GAP, bands[-1].shape[1]))
+    return np.concatenate(bands)
+
+
+def _moving(clips: Sequence[list[Shown]]) -> Frames:
+    """A row for each clip and a column for each version, playing."""
+    rows = []
+    for versions in clips:
+        longest = _longest(versions)
+        columns = []
+        for one in versions:
+            tall = _over_flow(one, longest)
+            name = np.broadcast_to(label(one.name, tall.shape[2]), (len(tall), LABEL, tall.shape[2], 3))
+            gap = white(len(tall), tall.shape[1] + LABEL, GAP)
+            columns += [np.concatenate([name, tall], axis=1), gap]
+        rows.append(np.concatenate(columns, axis=2))
+    return np.concatenate(rows, axis=1)

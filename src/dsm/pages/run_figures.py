@@ -1,0 +1,227 @@
+"""Figures of runs: curves, health, the gradient in each layer, and accuracy over the number of labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from dsm.errors import UserError
+from dsm.pages.figures import line_chart, literal, looks_of, save_figure
+from dsm.runs.folder import read_gradients, read_metrics
+from dsm.runs.results import Row
+
+
+def draw_fractions(counts: Sequence[int], rows: Sequence[Row], path: Path) -> None:
+    """Draw a share with its 95 % interval for each number of labelled videos, and write the picture.
+
+    Args:
+        counts: labelled videos, rising, one for each row.
+        rows: of one metric.
+    """
+    save_figure(fractions_figure(counts, rows), path)
+
+
+def fractions_figure(counts: Sequence[int], rows: Sequence[Row]) -> Figure:
+    """As :func:`draw_fractions`, not written yet."""
+    values = 100 * np.array([row.value for row in rows])
+    lows = 100 * np.array([row.value if row.low is None else row.low for row in rows])
+    highs = 100 * np.array([row.value if row.high is None else row.high for row in rows])
+    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
+    axis = figure.subplots()
+    # A percentile interval need not hold the value itself; a bar has no negative length.
+    errors = np.maximum([values - lows, highs - values], 0)
+    axis.errorbar(counts, values, yerr=errors, color="#1f5a8c", marker="o", capsize=4, linewidth=1.8)
+    axis.set_xscale("log")
+    shown = np.unique(counts)
+    axis.xaxis.set_major_locator(FixedLocator(shown.tolist()))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xticks(shown, [f"{count:,}" for count in shown])
+    axis.set_ylim(0, 100)
+    axis.set_xlabel("labelled videos")
+    axis.set_ylabel("top-1 in %, with 95 % interval")
+    axis.set_title(
+        f"{rows[0].run.rpartition('@')[0]}, tested on {rows[0].test}",
+        parse_math=False,
+        fontsize=11,
+        loc="left",
+    )
+    axis.grid(axis="y", alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+HEALTH = (
+    ("loss", "loss", "lower is better"),
+    ("motion", "positive nearer than negative", "where it begins, motion is not seen"),
+    ("lr", "learning rate", ""),
+    ("alignment", "alignment", "0: the two versions of a clip agree"),
+    ("uniformity", "uniformity", "0: all clips one point; -4: spread out"),
+    ("effective_rank", "effective rank", "1: collapsed to a line"),
+    ("spread", "spread", "0: collapsed; 1 at the most"),
+    ("grad_norm", "norm of the gradient", ""),
+    ("queue_age", "age of the oldest key of the queue, in steps", ""),
+    ("data_wait", "share of time waiting for data", "above 0.05: more workers, or a pack"),
+    ("monitor/knn", "knn on the monitor's list", ""),
+    ("top1", "top-1 on the training batches", ""),
+    ("monitor/top1", "top-1 on the test list", ""),
+)
+"""Names in ``metrics.jsonl``, what they are called, and how to read them."""
+CURVES = ("loss", "motion", "lr", "monitor/knn", "top1", "monitor/top1")
+"""Those of them that tell how the training went; the others tell the health of a run."""
+POINTS = 300
+"""Of a line in a page, at most: a run of months must not fill it."""
+
+Metrics = Sequence[Mapping[str, float]]
+
+
+def draw_run(run: Path) -> list[Path]:
+    """Write ``figures/health.png`` and ``figures/gradients.png`` of a run; those it has numbers for."""
+    drawn = []
+    for name, draw in (("health", draw_health), ("gradients", draw_gradients)):
+        figure = draw(run)
+        if figure is None:
+            continue
+        path = run / "figures" / f"{name}.png"
+        save_figure(figure, path)
+        drawn.append(path)
+    return drawn
+
+
+def draw_health(run: Path) -> Any | None:
+    """:func:`draw_curves` of one run."""
+    return draw_curves({run.name: read_metrics(run)})
+
+
+def draw_curves(runs: Mapping[str, Metrics]) -> Figure | None:
+    """A small chart for each figure of :data:`HEALTH` that was logged, with a line for each run.
+
+    None where nothing was logged.
+    """
+    shown = [one for one in HEALTH if any(_series(lines, one[0])[0] for lines in runs.values())]
+    if not shown:
+        return None
+    columns, looks = 3, looks_of(list(runs))
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(11, 2.5 * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis, (name, title, hint) in zip(axes.flat, shown, strict=False):
+        for look, lines in zip(looks, runs.values(), strict=True):
+            steps, values = _series(lines, name)
+            if not steps:
+                continue
+            axis.plot(steps, values, color=look.colour, linewidth=0.8, alpha=0.35)
+            axis.plot(steps, _smooth(values), color=look.colour, linestyle=look.line_style, linewidth=1.8)
+        axis.set_title(title, fontsize=10, loc="left")
+        axis.set_xlabel(f"step{f'; {hint}' if hint else ''}", fontsize=8)
+        axis.tick_params(labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+    for axis in axes.flat[len(shown) :]:
+        axis.axis("off")
+    if len(runs) == 1:
+        figure.suptitle(literal(next(iter(runs))), fontsize=11)
+    else:
+        handles = [Line2D([], [], color=one.colour, linestyle=one.line_style) for one in looks]
+        figure.legend(
+            handles, list(map(literal, runs)), ncols=4, fontsize=9, frameon=False, loc="outside upper left"
+        )
+    return figure
+
+
+def save_curves(path: Path, runs: Mapping[str, Metrics]) -> None:
+    """Write :func:`draw_curves` as the ending of the name says: .png, .pdf or .svg.
+
+    Raises:
+        UserError: nothing was logged.
+    """
+    figure = draw_curves(runs)
+    if figure is None:
+        raise UserError(f"{path}: the runs logged nothing that could be drawn.")
+    save_figure(figure, path)
+
+
+def curve_charts(runs: Mapping[str, Metrics], names: Collection[str]) -> list[str]:
+    """The same for a page: an SVG for each figure of these names that was logged."""
+    charts, looks = [], looks_of(list(runs))
+    for name, title, hint in HEALTH:
+        lines, ends = [], []
+        for place, (run, logged) in enumerate(runs.items()):
+            steps, values = _series(logged, name)
+            if steps and name in names:
+                kept = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), POINTS)).round().astype(int))
+                smooth = _smooth(values)
+                lines.append((f"_{place}", looks[place], [steps[i] for i in kept], list(smooth[kept])))
+                ends.append(f"{run}: {smooth[0]:.3g} to {smooth[-1]:.3g}")
+        if lines:
+            charts.append(
+                line_chart(
+                    lines, title=title[0].upper() + title[1:], y_label=hint,
+                    description=f"{title} over training, from the first logged step to the last. "
+                    f"{'; '.join(ends)}.",
+                )
+            )  # fmt: skip
+    return charts
+
+
+def _series(lines: Metrics, name: str) -> tuple[list[float], list[float]]:
+    """Steps at which a figure was logged as a finite number, and the numbers."""
+    found = [(line["step"], line[name]) for line in lines if isinstance(line.get(name), (int, float))]
+    known = [(step, value) for step, value in found if math.isfinite(value)]
+    return [step for step, _ in known], [value for _, value in known]
+
+
+def draw_gradients(run: Path, name: str | None = None) -> Figure | None:
+    """The size of the gradient layer by layer, from the first steps (pale) to the last (dark).
+
+    None where it was not logged. ``name``: what to call the run; left out, as its folder.
+    """
+    records = read_gradients(run)
+    if not records or not records[-1]["layers"]:
+        return None
+    names = list(records[-1]["layers"])
+    chosen = [records[int(i)] for i in np.unique(np.linspace(0, len(records) - 1, 6).round())]
+    figure = Figure(figsize=(max(8, 0.16 * len(names) + 2), 7), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    colours = mpl.colormaps["viridis_r"](np.linspace(0.1, 1, len(chosen)))
+    for record, colour in zip(chosen, colours, strict=True):
+        rows = np.array([record["layers"].get(name, [np.nan] * 3) for name in names], float)
+        label = f"step {record['step']}"
+        above.plot(_positive(rows[:, 0]), color=colour, label=label, linewidth=1.4)
+        above.plot(_positive(rows[:, 1]), color=colour, linewidth=0.7, linestyle=":")
+        below.plot(_positive(rows[:, 2]), color=colour, linewidth=1.4)
+    above.set_ylabel("size of the gradient\n(mean; dotted: greatest)")
+    below.set_ylabel("its norm over the weights'")
+    for axis in (above, below):
+        if any(np.isfinite(line.get_ydata()).any() for line in axis.lines):  # else there is nothing to scale
+            axis.set_yscale("log")
+        axis.grid(axis="y", alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    above.legend(fontsize=8, ncols=3)
+    below.set_xticks(range(len(names)), _short(names), rotation=90, fontsize=6)
+    figure.suptitle(
+        f"{literal(name or run.name)}: the gradient from the first layer to the last", fontsize=11
+    )
+    return figure
+
+
+def _smooth(values: Sequence[float]) -> np.ndarray:
+    """A running mean over a twentieth of the points."""
+    width = max(len(values) // 20, 1)
+    padded = np.pad(values, (width // 2, width - 1 - width // 2), mode="edge")
+    return np.convolve(padded, np.full(width, 1 / width), mode="valid")
+
+
+def _positive(values: np.ndarray) -> np.ndarray:
+    """What a logarithmic axis can show: a gradient of zero, or of no finite number, leaves a gap."""
+    return np.where((values > 0) & np.isfinite(values), values, np.nan)
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    return [name.removeprefix("encoder.").removeprefix("stages.") for name in names]

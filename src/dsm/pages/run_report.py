@@ -1,0 +1,215 @@
+"""The page of ``dsm report``: one run, or several side by side: what they logged, what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from dsm.evaluate.features import Features
+from dsm.evaluate.retrieval import chance, kept_apart
+from dsm.pages.embedding import clips_of, embedding_section, number_lines
+from dsm.pages.figures import looks_of
+from dsm.pages.film import FPS, Looked, enlarged, even, overlay
+from dsm.pages.gallery import ShownClip, compared
+from dsm.pages.run_figures import CURVES, HEALTH, curve_charts
+from dsm.pages.run_pictures import (
+    ROOM,
+    Embedding,
+    Measured,
+    ReportContent,
+    bias_pictures,
+    given_pictures,
+    gradients_picture,
+)
+from dsm.pages.tables import ResultTable, by_subject, result_tables, seed_tables
+from dsm.pages.template import clip_uri, write_page
+from dsm.runs.folder import git_revision, versions
+from dsm.runs.record import RunRecord, differences, over_seeds
+from dsm.runs.results import Row, command_line
+
+MOST = 25_000_000
+"""Bytes of a page."""
+DOTS = 80
+"""Videos of the embedding whose clips play."""
+MOST_BAD = 20
+
+
+def write_run_report(path: Path, content: ReportContent) -> None:
+    """Write the page.
+
+    Raises:
+        UserError: a video of the gallery cannot be read.
+    """
+    runs, names = content.runs, [run.name for run in content.runs]
+    measured = [content.measured.get(name, Measured()) for name in names]
+    rows = [row for run, found in zip(runs, measured, strict=True) for row in (*run.rows, *found.rows)]
+    rows += [row for given in content.given for row in given.rows]
+    features = {name: found.features for name, found in zip(names, measured, strict=True) if found.features}
+    gallery = compared(features, content.classes, content.shown, ROOM["neighbours"]) if features else []
+    maps = _maps(dict(zip(names, measured, strict=True)))
+    metrics = {run.name: run.metrics for run in runs}
+    health = {name for name, _, _ in HEALTH} - set(CURVES)
+    good, looked, scene = by_subject(rows)
+    groups = over_seeds(runs)
+
+    def tables(some: list[Row]) -> dict[str, list[ResultTable]]:
+        return {"tables": result_tables(some), "over_seeds": seed_tables(some, groups)}
+
+    parts: dict[str, Any] = {
+        "numbers": good,
+        "trained": runs,
+        "curves": curve_charts(metrics, CURVES),
+        "health": curve_charts(metrics, health),
+        "gradients": [(run.name, *found) for run in runs if (found := gradients_picture(run))],
+        "neighbours": gallery,
+        "maps": maps or looked,
+        "bias": scene,
+        "embedding": content.embedding and content.embedding.embedded,
+    }
+    left_out = [
+        f"{name}: {told}" for name, found in zip(names, measured, strict=True) for told in found.left_out
+    ] + list(content.left_out)
+    given = given_pictures(content.given)
+    shown, left = bias_pictures(dict(zip(names, measured, strict=True)))
+    left_out += left
+    sections = [(key, SECTIONS[key]) for key, part in parts.items() if part]
+    sections += [("left", "Left out")] if left_out else []
+    sections += [(f"given{place}", one["name"]) for place, one in enumerate(given, start=1)]
+    title = names[0] if len(names) == 1 else f"{len(names)} runs side by side"
+    write_page(
+        path,
+        "report.html",
+        title=f"{title} – dsm report",
+        heading=title,
+        headline=_headline(runs),
+        sections=sections,
+        has_clips=bool(gallery or maps or content.embedding),
+        numbers=tables(good),
+        looked=tables(looked),
+        biased=tables(scene),
+        by_groups=" over groups of videos" if content.by_groups else "",
+        chance=_chance(features),
+        runs=runs,
+        names=names,
+        about=about(runs),
+        differences=[(name, "", values) for name, values in differences(runs)] if len(runs) > 1 else [],
+        most_bad=MOST_BAD,
+        looks=list(zip(names, looks_of(names), strict=True)),
+        watched=any("motion" in line for lines in metrics.values() for line in lines),
+        curves=parts["curves"],
+        health=parts["health"],
+        gradients=parts["gradients"],
+        gallery=gallery,
+        maps=maps,
+        raised=next((found.maps.raised for found in measured if found.maps), ""),
+        bias=shown,
+        embedding=content.embedding and _embedding(content.embedding),
+        embedding_lines=content.embedding and number_lines(content.embedding.rows, names),
+        left_out=left_out,
+        given=given,
+        command=command_line(),
+        made=_made(),
+    )
+
+
+SECTIONS = {
+    "numbers": "Numbers",
+    "trained": "What was trained",
+    "curves": "Training",
+    "health": "Health",
+    "gradients": "Gradient",
+    "neighbours": "Neighbours",
+    "maps": "Where they look",
+    "bias": "How much is scene",
+    "embedding": "Embedding",
+}
+
+
+def about(runs: Sequence[RunRecord]) -> list[tuple[str, str, list[str]]]:
+    """What was trained on what: name, a note, and the words of each run."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        settings = run.settings
+        clip = {name: settings.get(f"clip.{name}", "?") for name in ("frames", "stride", "size", "modality")}
+        planned = settings.get("steps") or f"{settings.get('epochs', '?')} epochs"
+        words = {
+            "method": run.method,
+            "backbone": settings.get("backbone", "?"),
+            "begun from": "random weights" if settings.get("weights") == "none" else settings.get("weights"),
+            "training list": settings.get("data.train", "?"),
+            "test list": settings.get("data.test"),
+            "clips": "{frames} frames, stride {stride}, {size}² pixels, {modality}".format(**clip),
+            "batch": settings.get("data.batch-size", "?"),
+            "steps": f"{run.metrics[-1]['step']} of {planned}",
+            "seed": settings.get("seed", "?"),
+            "unreadable videos": len(run.bad),
+            "versions": ", ".join(f"{name} {version}" for name, version in run.versions.items()),
+            "revision": run.revision or "–",
+        }
+        for name, word in words.items():
+            found.setdefault(name, []).append("–" if word is None else str(word))
+    return [(name, "", words) for name, words in found.items() if set(words) != {"–"}]
+
+
+def _headline(runs: Sequence[RunRecord]) -> str:
+    told = []
+    for run in runs[:8]:
+        last = run.metrics[-1]
+        loss = f", loss {last['loss']:.3f}" if "loss" in last else ""
+        motion = f", motion {last['motion']:.0%}" if "motion" in last else ""
+        told.append(f"{run.name}: {run.method}, {last['step']} steps{loss}{motion}")
+    more = f" And {len(runs) - 8} more." if len(runs) > 8 else ""
+    return f"{'; '.join(told)}.{more}"
+
+
+def _chance(features: Mapping[str, tuple[Features, Features]]) -> str:
+    for gallery, queries in features.values():
+        by_chance = chance(gallery, queries, kept_apart(gallery, queries), 1)
+        most = np.bincount(queries.labels).max() / len(queries)
+        return (
+            f"Neighbours drawn at random have R@1 {by_chance:.1%}; the most frequent class is "
+            f"{most:.1%} of the test."
+        )
+    return ""
+
+
+def _maps(measured: Mapping[str, Measured]) -> list[tuple[str, list[ShownClip]]]:
+    """Of each video: itself, and it under the map of each run."""
+    of = {name: found.maps for name, found in measured.items() if found.maps}
+    room = ROOM["maps"]
+    shown = []
+    for path in dict.fromkeys(path for maps in of.values() for path in maps.paths):
+        clips: list[ShownClip] = []
+        for name, maps in of.items():
+            if path not in maps.paths:
+                continue
+            frames, its = (some[maps.paths.index(path)] for some in (maps.frames, maps.maps))
+            look = enlarged(Looked(name, frames, its))
+            if not clips:
+                clips.append(ShownClip(clip_uri(even(look.frames), fps=FPS), "the clip"))
+            clips.append(ShownClip(clip_uri(even(overlay(look.frames, look.map)), fps=FPS), name))
+        room -= sum(len(clip.uri) for clip in clips)
+        if room < 0:
+            break
+        shown.append((path, clips))
+    return shown
+
+
+def _embedding(found: Embedding) -> Markup:
+    room = ROOM["embedding"]
+    clips = {}
+    for row, uri in clips_of(found.features, DOTS).items():
+        room -= len(uri)
+        if room > 0:
+            clips[row] = uri
+    return embedding_section(found.embedded, clips, name="dots")
+
+
+def _made() -> str:
+    told = ", ".join(f"{name} {version}" for name, version in versions().items())
+    revision = git_revision()
+    return f"{told}{f', revision {revision}' if revision else ''}."

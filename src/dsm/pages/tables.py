@@ -1,0 +1,102 @@
+"""Rows of results as tables for a page: a table a test, a line a metric, a column a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from dsm.evaluate.bias import NUMBERS
+from dsm.pages.bias import ACCURACY
+from dsm.runs.results import Row, mean_and_spread
+
+MEANINGS = {
+    "R@1": "the nearest training video is of the same class",
+    "R@5": "one of the 5 nearest is",
+    "mAP": "mean average precision",
+    "linear_probe": "a linear classifier on frozen features",
+    "knn": "a vote of the nearest training videos",
+    "top1": "the classifier's answer is right",
+    "top5": "one of its five first answers is right",
+    "map_mass_on_motion": "share of the map where things move",
+    "map_mass_above_other_map": "the same, above another video's map",
+    "scene_reliance": "0: motion decides; 1: the scene",
+    "motion_gain": "share of the skill that single frames lack",
+    "order_sensitivity": "share of the skill lost when shuffled",
+    "direction_sensitivity": "share of the skill lost backwards",
+    "acc_clip": "accuracy, mean over classes",
+    "acc_static": "of single frames",
+    "acc_no_foreground": "of the scene alone",
+}
+NO_SHARES = ("effective_rank", "train/loss", "monitor/unread")
+"""Metrics that are not told in %."""
+# Of which more is better, so that the best may be marked.
+_MORE = ("R@", "mAP", "linear_probe", "knn", "top", "acc_clip")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number, mostly in %, and how sure it is."""
+
+    value: str
+    spread: str
+    best: bool
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """The numbers of one test."""
+
+    test: str
+    """What it is called, and of how many videos it is."""
+    runs: list[str]
+    lines: list[tuple[str, str, list[Cell | None]]]
+    """Metric, what it means, and a cell for each run."""
+
+
+def result_tables(rows: Sequence[Row]) -> list[ResultTable]:
+    """A table for each test, in the order in which they come."""
+    tables = []
+    for test in dict.fromkeys(row.test for row in rows):
+        # What two files tell of one run is one number, and no spread.
+        told = {(row.run, row.seed, row.metric, row.value): row for row in rows if row.test == test}
+        own = list(told.values())
+        runs = list(dict.fromkeys(row.run for row in own))
+        lines = []
+        for metric in dict.fromkeys(row.metric for row in own):
+            of = [[row for row in own if (row.run, row.metric) == (run, metric)] for run in runs]
+            means = [sum(row.value for row in some) / len(some) if some else None for some in of]
+            known = [mean for mean in means if mean is not None]
+            marked = metric.startswith(_MORE) and len(known) > 1 and max(known) > min(known)
+            cells = [_cell(some, marked and mean == max(known)) for some, mean in zip(of, means, strict=True)]
+            lines.append((metric, MEANINGS.get(metric, ""), cells))
+        counts = sorted({row.n for row in own})
+        videos = f"{counts[0]} videos" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} videos"
+        tables.append(ResultTable(f"{test}, {videos}", runs, lines))
+    return tables
+
+
+def by_subject(rows: Sequence[Row]) -> tuple[list[Row], list[Row], list[Row]]:
+    """How good it is; where it looks; how much of it is scene."""
+    found: tuple[list[Row], list[Row], list[Row]] = [], [], []
+    for row in rows:
+        looks = "map_mass" in row.metric or row.metric in ("motion_area", "prefers_motion_to_still")
+        scene = row.metric.startswith(ACCURACY) or row.metric in NUMBERS
+        found[1 if looks else 2 if scene else 0].append(row)
+    return found
+
+
+def seed_tables(rows: Sequence[Row], groups: Mapping[str, str]) -> list[ResultTable]:
+    """The same over seeds: runs of one group are one column. Groups: run -> group."""
+    return result_tables([replace(row, run=groups[row.run]) for row in rows if row.run in groups])
+
+
+def _cell(rows: Sequence[Row], best: bool) -> Cell | None:
+    if not rows:
+        return None
+    if rows[0].metric in NO_SHARES:
+        return Cell(f"{sum(row.value for row in rows) / len(rows):.1f}", "", best)
+    value, _, spread = mean_and_spread([row.value for row in rows]).removesuffix(" %").partition(" ")
+    low, high = rows[0].low, rows[0].high
+    if not spread and low is not None and high is not None:
+        spread = f"{100 * low:.0f}–{100 * high:.0f}"
+    return Cell(value, spread, best)

@@ -1,0 +1,96 @@
+"""Checkpoints: everything a run needs to go on, and a user needs to load its encoder.
+
+A file is written aside and renamed, so there is never half a checkpoint. It holds tensors, numbers
+and text only, and is read with ``weights_only=True``: nothing in it is executed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dsm.errors import UserError
+from dsm.files import written_aside
+from dsm.models.checkpoint_file import NoCheckpointError, checkpoint_of, list_checkpoints
+from dsm.models.weights import FORMAT, read_checkpoint
+from dsm.terminal import console
+
+BEST = "best.pt"
+UNREADABLE = ".unreadable"
+
+
+def save_checkpoint(run: Path, step: int, state: dict[str, Any], *, keep: int) -> Path:
+    """Write ``checkpoints/step_NNNNNNNN.pt`` and remove all but the newest ``keep``.
+
+    Raises:
+        UserError: it cannot be written, as where the disk is full. The checkpoints there were stay.
+    """
+    path = checkpoint_of(run, step)
+    try:
+        with written_aside(path) as aside:
+            torch.save({"format": FORMAT, "step": step, **state}, aside)
+    except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "the disk may be full"
+        free = shutil.disk_usage(run).free / 1e6
+        kept = list_checkpoints(run)
+        newest = f"the newest is {kept[-1].name}" if kept else "there is none yet"
+        raise UserError(
+            f"{path}: cannot be written ({reason}; {free:,.0f} MB free); the checkpoints there were stay, "
+            f"{newest}."
+        ) from None
+    for old in list_checkpoints(run)[:-keep]:
+        old.unlink()
+    return path
+
+
+def keep_best(path: Path) -> None:
+    """Keep a checkpoint as ``checkpoints/best.pt``, when newer ones push it out too."""
+    with written_aside(path.with_name(BEST)) as aside:
+        try:
+            aside.hardlink_to(path)  # takes no room
+        except OSError:
+            shutil.copyfile(path, aside)
+
+
+def newest_good(
+    run: Path, settings: dict[str, Any], defaults: dict[str, Any], *, rename: bool = True
+) -> dict[str, Any]:
+    """The newest checkpoint of a run that can be read; those that cannot are set aside.
+
+    Args:
+        settings: those that a run must not change, by the names of their flags.
+        defaults: what those are where nobody says.
+        rename: whether this process may rename files.
+
+    Raises:
+        UserError: none can be read, or not now, or not by this version; or the run had other settings.
+    """
+    for path in reversed(list_checkpoints(run)):
+        if not path.is_file():  # another process has just set it aside
+            continue
+        try:
+            state = read_checkpoint(path)
+        except NoCheckpointError as error:
+            if rename:
+                console.print(f"{error} It is set aside; trying the one before.", style="yellow")
+                path.rename(path.with_suffix(UNREADABLE))
+            continue
+        _same_settings(path, json.loads(state["config"]).get("settings", {}), settings, defaults)
+        return state
+    raise UserError(f"{run}: none of its checkpoints can be read; begin anew with --overwrite.")
+
+
+def _same_settings(path: Path, was: dict[str, Any], now: dict[str, Any], defaults: dict[str, Any]) -> None:
+    was = {name.removeprefix("head."): value for name, value in was.items()}  # as older checkpoints have it
+    # A setting that is newer than the run was at its default; one without (a method's own) is not asked.
+    was = {name: defaults[name] for name in defaults.keys() & now.keys()} | was
+    for name in now:  # in their order: a number of videos says more than their list
+        if name in was and was[name] != now[name]:
+            raise UserError(
+                f"{path}: was trained with {name} {was[name]}, not {now[name]}; "
+                "--resume needs the same settings."
+            )

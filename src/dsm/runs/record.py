@@ -1,0 +1,151 @@
+"""What a run folder says of itself, and in what several runs differ."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dsm.errors import UserError
+from dsm.runs.bad_videos import LEDGER
+from dsm.runs.folder import METRICS, flat, read_metrics, read_record
+from dsm.runs.results import RESULTS, Row, read_results
+from dsm.video.ledger import Verdict, read_ledger
+
+NOTHING_LEARNED = frozenset(
+    ("out", "resume", "overwrite", "log-every", "save-every", "keep", "devices", "compile", "recompute",
+     "data.workers", "data.cache-mb", "data.decoder", "data.timeout", "data.root")
+)  # fmt: skip
+"""Settings in which runs may differ and be the same experiment."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as its folder has it."""
+
+    name: str
+    """What the report calls it."""
+    folder: Path
+    command: str
+    versions: dict[str, str]
+    revision: str | None
+    config: dict[str, Any]
+    metrics: list[dict[str, float]]
+    bad: list[Verdict]
+    rows: list[Row]
+    """Of a ``results.json`` in it."""
+
+    @property
+    def method(self) -> str:
+        """What trained it: a method of pretraining, or ``finetune``."""
+        return str(self.config.get("method", "finetune"))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """By the names of their flags; of the methods' settings only those of the one that trained.
+
+        These begin with ``METHOD``, so that those of two methods can be compared.
+        """
+        config = dict(self.config)
+        methods = config.pop("settings", None)
+        if isinstance(methods, dict):
+            config["METHOD"] = methods.get(self.method.replace("-", "_"), {})
+        return flat(config)
+
+    @property
+    def written(self) -> str:
+        """All settings to be read, a line each."""
+        return "\n".join(f"{name} {_told(value)}" for name, value in self.settings.items())
+
+
+def read_run(folder: Path, name: str) -> RunRecord:
+    """Read a run folder.
+
+    Raises:
+        UserError: it is no run of this project, or has logged nothing yet.
+    """
+    record = read_record(folder)
+    if record is None:
+        what = "is no run of dsm (it has no config.json of one)" if folder.is_dir() else "no such folder"
+        raise UserError(f"{folder}: {what}; give folders that `dsm pretrain` or `dsm finetune` wrote.")
+    metrics = read_metrics(folder)
+    if not metrics:
+        raise UserError(
+            f"{folder}: has logged no step in {METRICS} yet, so there is nothing to show; "
+            "`dsm pretrain --resume` goes on with it."
+        )
+    ledger, results = folder / LEDGER, folder / RESULTS
+    rows = read_results(results) if results.is_file() else []
+    if len({row.run for row in rows}) == 1:
+        rows = [replace(row, run=name) for row in rows]
+    return RunRecord(
+        name=name,
+        folder=folder,
+        command=str(record.get("command", "")),
+        versions={str(key): str(value) for key, value in record["versions"].items()},
+        revision=record["revision"] and str(record["revision"]),
+        config=record["config"],
+        metrics=metrics,
+        bad=read_ledger(ledger) if ledger.is_file() else [],
+        rows=rows,
+    )
+
+
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """What to call runs: their folders' names, with as many folders before them as tell all apart.
+
+    Raises:
+        UserError: one is given twice.
+    """
+    parts = [Path(os.path.abspath(folder)).parts for folder in folders]
+    if len(set(parts)) < len(parts):
+        twice = Counter(parts).most_common(1)[0][0]
+        raise UserError(f"{Path(*twice)}: is given twice.")
+    length = 1
+    while len({path[-length:] for path in parts}) < len(parts):
+        length += 1
+    tails = [path[-length:] for path in parts]
+    while length > 1 and len({path[-1] for path in tails}) == 1:  # …/moco/run, …/dsm/run: moco and dsm
+        tails = [path[:-1] for path in tails]
+        length -= 1
+    return ["/".join(path) for path in tails]
+
+
+def differences(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
+    """Settings that are not the same in all runs: their flag, and the value of each run."""
+    every = [run.settings for run in runs]
+    found = []
+    for name in dict.fromkeys(name for settings in every for name in settings):
+        values = [_told(settings[name]) if name in settings else "–" for settings in every]
+        if len(set(values)) > 1 and name != "out":
+            found.append((name, values))
+    return found
+
+
+def over_seeds(runs: Sequence[RunRecord]) -> dict[str, str]:
+    """Runs that differ in nothing but their seed: the name of each, and that of its group.
+
+    Runs alone are not in it.
+    """
+    kinds = {}
+    for run in runs:
+        lasting = {k: v for k, v in run.settings.items() if k != "seed" and k not in NOTHING_LEARNED}
+        kinds[run.name] = json.dumps([run.method, lasting], sort_keys=True)
+    names: dict[str, str] = {}
+    counts = Counter(kinds.values())
+    for run in runs:
+        kind = kinds[run.name]
+        if counts[kind] < 2 or kind in names:
+            continue
+        name = f"{run.method}, {counts[kind]} seeds"
+        taken = sum(other.startswith(name) for other in names.values())
+        names[kind] = f"{name} ({run.name} …)" if taken else name
+    return {name: names[kind] for name, kind in kinds.items() if kind in names}
+
+
+def _told(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,207 @@
+"""``results.json``: final numbers in one format for every verb, and the final numbers of a training run."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsm.data.lists import VideoList
+from dsm.errors import UserError
+from dsm.files import json_text, write_text
+from dsm.intervals import DRAWS, Interval, mean_interval
+from dsm.runs.folder import git_revision, read_metrics
+from dsm.version import __version__
+
+RESULTS = "results.json"
+"""The file's name, in every folder that holds one."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number: how a run did on a test. Most are shares in [0, 1]; losses and ranks are not."""
+
+    run: str
+    seed: int
+    test: str
+    metric: str
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+def share(
+    run: str,
+    seed: int,
+    test: str,
+    metric: str,
+    hits: NDArray[np.bool_],
+    *,
+    groups: Sequence[str] | None = None,
+) -> Row:
+    """The share of hits with its 95 % bootstrap interval.
+
+    Args:
+        hits: (n,), one for each video.
+        groups: of each video, drawn whole; None draws videos.
+    """
+    if groups is not None or len(hits) == 1:
+        return row_of(run, seed, test, metric, mean_interval(hits, groups=groups), len(hits))
+    # Of videos drawn one by one, the number of hits is binomial: no need to draw each.
+    sampled = np.random.default_rng(0).binomial(len(hits), hits.mean(), DRAWS) / len(hits)
+    low, high = np.quantile(sampled, [0.025, 0.975])
+    return Row(run, seed, test, metric, float(hits.mean()), float(low), float(high), len(hits))
+
+
+def row_of(run: str, seed: int, test: str, metric: str, found: Interval, n: int) -> Row:
+    """An interval as a row of the results; low and high are None where there is none."""
+    value, low, high = found
+    known = not math.isnan(low)
+    return Row(run, seed, test, metric, value, low if known else None, high if known else None, n)
+
+
+def run_and_seed(meta: Mapping[str, Any]) -> tuple[str, int]:
+    """By what weights features were made: their name and seed, for rows."""
+    seed = meta.get("seed")
+    return str(meta.get("run", "?")), seed if isinstance(seed, int) else 0
+
+
+def run_name(about: Mapping[str, Any]) -> str:
+    """What rows call a run, by what its checkpoint says of it: the method it was pretrained with, as `dsm`.
+
+    A classifier is called by what it began with; on a frozen encoder, `dsm-linear-probe`.
+    """
+    begun_with, method = about.get("begun_with"), str(about["method"])
+    if "classes" not in about or begun_with is None:  # an older checkpoint does not say
+        return method
+    return f"{begun_with}-{method}" if method == "linear-probe" else str(begun_with)
+
+
+def seed_of(about: Mapping[str, Any], drawn: int = 0) -> int:
+    """The seed of the run that trained a checkpoint, by what the checkpoint says of it.
+
+    ``drawn``: by which seed weights were drawn of which nothing is said, as they are random ones.
+    """
+    if not about:
+        return drawn
+    settings = about.get("settings")
+    seed = settings.get("seed", 0) if isinstance(settings, dict) else 0
+    return seed if isinstance(seed, int) else 0
+
+
+def print_rows(rows: Sequence[Row]) -> None:
+    """A line a number, with its interval."""
+    for row in rows:
+        interval = "" if row.low is None or row.high is None else f"  [{row.low:.1%}, {row.high:.1%}]"
+        print(f"{row.metric:24s} {row.value:6.1%}{interval}")
+
+
+def command_line() -> str:
+    """The command that is running, as one would type it."""
+    return shlex.join(["dsm", *sys.argv[1:]])
+
+
+def write_results(
+    path: Path, rows: list[Row], *, command: str | None = None, revision: str | None = None
+) -> None:
+    """Write ``results.json``; the command defaults to the one that is running."""
+    record = {
+        "command": command or command_line(),
+        "version": __version__,
+        "revision": revision,
+        "rows": [asdict(row) for row in rows],
+    }
+    write_text(path, json_text(record, indent=2) + "\n")
+
+
+def read_results(path: Path) -> list[Row]:
+    """The rows that :func:`write_results` wrote.
+
+    Raises:
+        UserError: there is no such file, or it holds something else.
+    """
+    return read_told_results(path).rows
+
+
+class ToldResults(NamedTuple):
+    """What a verb found, and by which command."""
+
+    command: str
+    rows: list[Row]
+
+
+def read_told_results(path: Path) -> ToldResults:
+    """The command and the rows that :func:`write_results` wrote.
+
+    Raises:
+        UserError: there is no such file, or it holds something else.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file of results.")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        rows = [Row(**row) for row in record["rows"]]
+        for row in rows:
+            numbers = (row.value, row.n, row.seed, *(end for end in (row.low, row.high) if end is not None))
+            if not all(isinstance(number, (int, float)) and abs(number) < 1e15 for number in numbers):
+                raise TypeError
+            if not all(isinstance(name, str) for name in (row.run, row.test, row.metric)):
+                raise TypeError
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UserError(f"{path}: holds no results as dsm writes them.") from None
+    return ToldResults(str(record.get("command", "")), rows)
+
+
+def mean_and_spread(values: list[float]) -> str:
+    """Shares over seeds as a person reads them: '71.2 ± 3.4 %' (sample standard deviation), or '71.2 %'."""
+    mean = 100 * float(np.mean(values))
+    if len(values) < 2:
+        return f"{mean:.1f} %"
+    return f"{mean:.1f} ± {100 * float(np.std(values, ddof=1)):.1f} %"
+
+
+TRAINED = ("loss", "motion", "top1")
+"""What is logged of how good a batch was; see docs/training.md."""
+
+
+def last_logged(run: Path) -> dict[str, float]:
+    """The newest of what a run has logged of how good it is: of its last batch, and of its last look.
+
+    A step that was skipped may have logged what is no number; the one before counts then.
+    """
+    newest: dict[str, float] = {}
+    for line in read_metrics(run):
+        newest |= {name: value for name, value in line.items() if abs(value) < math.inf}
+    names = [*TRAINED, *(name for name in newest if name.startswith("monitor/"))]
+    return {name: newest[name] for name in names if name in newest}
+
+
+def write_run_results(
+    run: Path, about: Mapping[str, Any], videos: VideoList, watched: VideoList | None
+) -> None:
+    """Write what a run logged last as rows: ``train/loss`` and others of its last batch, on the training
+    list; ``monitor/knn`` and others of its last look, on the list that is watched.
+
+    Args:
+        about: what the run's checkpoints say of it.
+        videos: the training list.
+        watched: the list that is watched, if any.
+    """
+    rows = []
+    for name, value in last_logged(run).items():
+        looked = name.startswith("monitor/")
+        of = watched if looked and watched is not None else videos
+        metric = name if looked else f"train/{name}"
+        rows.append(
+            Row(run_name(about), seed_of(about), Path(of.source).stem, metric, value, None, None, len(of))
+        )
+    write_results(run / RESULTS, rows, revision=git_revision())

@@ -1,0 +1,1 @@
+"""MotionScenes: made videos in which what moves and where it happens are known apart."""

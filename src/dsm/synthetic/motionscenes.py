@@ -1,0 +1,265 @@
+"""MotionScenes: made videos in which what moves and where it happens are known separately.
+
+The label of a video is its *motion*. Each motion has a *scene family* of its own, and appears there in a
+share ``scene_correlation`` of the training videos; a network can learn the label from the scene, and one can
+measure whether it did:
+
+- ``train.txt``, ``test.txt``      tied: motion and family agree as often as the correlation says
+- ``test_conflict.txt``            every motion in a family that belongs to another motion
+- ``test_free.txt``                families that no training video shows
+
+Files are H.264 mp4, lists are ``path label frames``; ``scenes.tsv`` names each video's family.
+The same settings and seed give the same videos. A *world* (:data:`WORLDS`) paints the motions and scenes.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsm.data.classes import write_classes
+from dsm.errors import UserError
+from dsm.files import read_object, write_text
+from dsm.signals import ignore_warnings
+from dsm.synthetic.dots import DOTS
+from dsm.synthetic.drone import DRONE
+from dsm.synthetic.scenes import SCENES
+from dsm.synthetic.walkers import WALKERS
+from dsm.synthetic.world import Shot, World
+from dsm.video.write import write_video
+from dsm.workers import usable_cores
+
+WorldName = Literal["scenes", "dots", "walkers", "drone"]
+WORLDS: dict[WorldName, World] = {"scenes": SCENES, "dots": DOTS, "walkers": WALKERS, "drone": DRONE}
+"""By the name that ``dsm data synth --world`` takes."""
+
+SPLITS = ("train", "test", "test_conflict", "test_free")
+FORMAT = 1
+MARKER = "motionscenes.json"
+
+
+@dataclass(frozen=True)
+class MotionScenesConfig:
+    """What a MotionScenes folder holds. The presets are in :data:`PRESETS`."""
+
+    world: WorldName = "scenes"
+    """What actors and scenes are, and how they are drawn."""
+    motions: int = 10
+    """How many motion classes, from the first of the table on."""
+    train: int = 1000
+    """Training videos."""
+    test: int = 500
+    """Videos of each of the three test lists."""
+    size: int = 72
+    """Side of the (square) frame in pixels; even."""
+    frames: int = 40
+    """Frames a video."""
+    scene_correlation: float = 0.9
+    """How often a motion is seen on its own scene family, in `train` and `test` (0 to 1)."""
+    radius: tuple[float, float] = (0.2, 0.275)
+    """Smallest and largest radius of the actor, as a share of the frame's side."""
+    contrast: float = 0.65
+    """How loud the scenes' patterns are (0 to 1)."""
+    shake: float = 0.012
+    """Camera shake, as a share of the frame's side."""
+    bystanders: int = 0
+    """Smaller actors that drift straight through the picture and say nothing about the label."""
+    seed: int = 0
+    """Same seed and settings, same videos."""
+
+    def __post_init__(self) -> None:
+        if self.world not in WORLDS:
+            raise UserError(f"world must be one of {', '.join(WORLDS)}, not {self.world}.")
+        world = WORLDS[self.world]
+        if not 2 <= self.motions <= len(world.motions):
+            raise UserError(f"motions must be 2 to {len(world.motions)}, not {self.motions}.")
+        if self.bystanders and not world.bystanders:
+            raise UserError(f"The world {self.world} has no bystanders; set bystanders to 0.")
+        if not 0 <= self.scene_correlation <= 1:
+            raise UserError(f"scene-correlation must be 0 to 1, not {self.scene_correlation}.")
+        if self.size % 2 or self.size < 16:
+            raise UserError(f"size must be an even number from 16 on, not {self.size}.")
+        if min(self.train, self.test, self.frames) < 1 or self.seed < 0:
+            raise UserError("train, test and frames must be at least 1, and seed at least 0.")
+
+
+PRESETS: dict[str, MotionScenesConfig] = {
+    "demo": MotionScenesConfig(),
+    "full": MotionScenesConfig(
+        motions=16, train=8000, test=1000, size=128, frames=64, radius=(0.1, 0.2), contrast=0.9,
+        shake=0.03, bystanders=2,
+    ),
+}  # fmt: skip
+"""Folders of a known size, by name."""
+Preset = Literal["demo", "full"]
+
+
+@dataclass(frozen=True)
+class VideoPlan:
+    """What one video shows; everything else about it follows from its seed."""
+
+    split: str
+    index: int
+    motion: int
+    family: str
+
+    @property
+    def path(self) -> str:
+        return f"videos/{self.split}/{self.index:05d}.mp4"
+
+
+def motion_names(config: MotionScenesConfig) -> list[str]:
+    """The names of its motions, by label."""
+    return list(WORLDS[config.world].motions[: config.motions])
+
+
+def plan_split(config: MotionScenesConfig, split: str) -> list[VideoPlan]:
+    """Which motion on which scene family, video by video; motions in equal numbers."""
+    world = WORLDS[config.world]
+    families = world.training_families
+    tie = np.random.default_rng([config.seed, 99]).permutation(len(families))
+    owned = {families[place] for place in tie[: config.motions]}
+    rng = np.random.default_rng([config.seed, 100 + SPLITS.index(split)])
+    plans = []
+    for index in range(config.train if split == "train" else config.test):
+        motion = index % config.motions
+        own = families[tie[motion % len(families)]]
+        others = [family for family in families if family != own and family in owned]
+        if split == "test_free":
+            family = str(rng.choice(world.free_families))
+        elif split == "test_conflict" or rng.random() >= config.scene_correlation:
+            family = str(rng.choice(others))
+        else:
+            family = own
+        plans.append(VideoPlan(split, index, motion, family))
+    return plans
+
+
+def render(config: MotionScenesConfig, plan: VideoPlan) -> NDArray[np.uint8]:
+    """Draw one video: uint8 RGB, shape (frames, size, size, 3)."""
+    world = WORLDS[config.world]
+    shot = Shot(
+        motion=world.motions[plan.motion],
+        family=plan.family,
+        frames=config.frames,
+        size=config.size,
+        radius=config.radius,
+        contrast=config.contrast,
+        shake=config.shake,
+        bystanders=config.bystanders,
+    )
+    return world.render(shot, np.random.default_rng([config.seed, SPLITS.index(plan.split), plan.index]))
+
+
+def _write_one(config: MotionScenesConfig, out: str, plan: VideoPlan) -> None:
+    path = Path(out, plan.path)
+    if not path.exists():
+        write_video(path, render(config, plan))
+
+
+def _write_chunk(args: tuple[MotionScenesConfig, str, list[VideoPlan]]) -> int:
+    config, out, plans = args
+    for plan in plans:
+        _write_one(config, out, plan)
+    return len(plans)
+
+
+def _chunks(plans: list[VideoPlan], length: int) -> Iterator[list[VideoPlan]]:
+    for start in range(0, len(plans), length):
+        yield plans[start : start + length]
+
+
+def write_motionscenes(
+    config: MotionScenesConfig,
+    out: str | Path,
+    *,
+    workers: int | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Path:
+    """Write the videos and lists; what an earlier call left unfinished is finished.
+
+    Args:
+        config: what to write.
+        out: folder; made where it is missing.
+        workers: processes; None for one a core.
+        on_progress: called with the number of videos done.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: the folder holds MotionScenes of other settings, or something else.
+    """
+    out = Path(out)
+    marker = out / MARKER
+    if workers is not None and workers < 1:
+        raise UserError(f"workers must be at least 1, not {workers}.")
+    settings = _told(config)
+    found = _read_marker(marker)
+    if holds_others(out, config):
+        raise UserError(f"{out} holds MotionScenes of other settings; choose another folder or --overwrite.")
+    if found is None and out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty and not MotionScenes; choose another folder.")
+    write_text(marker, json.dumps(settings, indent=2) + "\n")
+
+    plans = {split: plan_split(config, split) for split in SPLITS}
+    everything = [plan for split in SPLITS for plan in plans[split]]
+    workers = workers or usable_cores()
+    jobs = [(config, str(out), chunk) for chunk in _chunks(everything, 20)]
+    done = 0
+    # Spawned, not forked: the caller may hold threads (torch, a progress bar).
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=ignore_warnings) as pool:
+        for count in pool.map(_write_chunk, jobs):
+            done += count
+            on_progress(done)
+
+    names = motion_names(config)
+    write_classes(out, names)
+    for split in SPLITS:
+        lines = [f"{plan.path} {plan.motion} {config.frames}\n" for plan in plans[split]]
+        write_text(out / f"{split}.txt", "".join(lines))
+    table = ["path\tmotion\tfamily\n"]
+    table += [f"{plan.path}\t{names[plan.motion]}\t{plan.family}\n" for plan in everything]
+    write_text(out / "scenes.tsv", "".join(table))
+    return out
+
+
+def holds_others(out: Path, config: MotionScenesConfig) -> bool:
+    """Whether a folder holds MotionScenes of other settings."""
+    found = _read_marker(out / MARKER)
+    return found is not None and found != _told(config)
+
+
+def _told(config: MotionScenesConfig) -> dict[str, Any]:
+    """What a marker says: the settings. Folders from before there were worlds name none, and are `scenes`."""
+    settings = json.loads(json.dumps(asdict(config)))
+    if config.world == "scenes":
+        del settings["world"]
+    return {"format": FORMAT, **settings}
+
+
+def _read_marker(marker: Path) -> dict[str, Any] | None:
+    """What a marker says; None where there is none, or something else has its name."""
+    found = read_object(marker)
+    return found if found and "format" in found else None
+
+
+def with_overrides(preset: Preset, **changes: object) -> MotionScenesConfig:
+    """A preset with some of its settings changed; None leaves one as it is.
+
+    Raises:
+        UserError: settings that make no sense, or a preset that a world does not have.
+    """
+    world = changes.get("world") or "scenes"
+    if preset == "full" and world != "scenes":
+        raise UserError(f"The preset full is of the world scenes; change settings of demo for {world}.")
+    return replace(PRESETS[preset], **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]

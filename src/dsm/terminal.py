@@ -1,0 +1,150 @@
+"""What appears on the terminal: progress bars, or plain lines where output goes to a file, and notes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from dsm.errors import without_control
+
+_said: set[str] = set()
+
+
+def note(text: str, about: str = "") -> None:
+    """Say a sentence on stderr, unless it, or another ``about`` the same matter, was said before."""
+    text = without_control(text)
+    if (about or text) in _said or os.environ.get("RANK", "0") != "0":
+        return
+    _said.add(about or text)
+    print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr, flush=True)
+
+
+def some(names: list[str], most: int = 5) -> str:
+    """The first of many names, for a sentence."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+# Without a terminal, a line so often: enough to see that it lives, too little to flood a log.
+SECONDS_BETWEEN_LINES = 15.0
+
+
+class Reporter:
+    """Told how far the work is, shows it."""
+
+    def __init__(
+        self, title: str, total: int, start: int, bar: Progress | None, *, shown: bool = True
+    ) -> None:
+        self.title, self.total, self._bar, self._shown = title, total, bar, shown
+        self._task = bar.add_task(title, total=total, completed=start, note="") if bar else None
+        self._begun = self._last_line = time.monotonic()
+        self._begun_at = start
+
+    def update(self, done: int, note: str = "") -> None:
+        """``done`` of ``total`` units are done; ``note`` says how it goes."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, note=note)
+            return
+        now = time.monotonic()
+        if not self._shown or (done < self.total and now - self._last_line < SECONDS_BETWEEN_LINES):
+            return
+        self._last_line = now
+        rate = (done - self._begun_at) / max(now - self._begun, 1e-9)
+        left = f", {_clock((self.total - done) / rate)} left" if rate and done < self.total else ""
+        console.print(f"{self.title}: {done}/{self.total}{left}  {note}".rstrip())
+
+    def aside(self, note: str) -> None:
+        """Say how far something else is, for which the work waits."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, note=note)
+        elif self._shown and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            console.print(f"{self.title}: {note}")
+
+    def beyond(self, before: int) -> Callable[[int], None]:
+        """An ``update`` for a part of the work that begins when ``before`` units are done."""
+        return lambda done: self.update(before + done)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+@contextmanager
+def progress(title: str, total: int, *, start: int = 0, shown: bool = True) -> Iterator[Reporter]:
+    """A progress display for ``total`` units of work, of which ``start`` are done already.
+
+    ``shown``: of several processes but one shows it.
+    """
+    if not console.is_terminal or not shown:
+        yield Reporter(title, total, start, None, shown=shown)
+        return
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    ) as bar:
+        yield Reporter(title, total, start, bar)
+
+
+class Clock:
+    """Where the time goes: waiting for data, and working."""
+
+    def __init__(self) -> None:
+        self._at = time.perf_counter()
+        self._sums = {"wait": 0.0, "work": 0.0}
+        self._steps = 0
+
+    def step_done(self) -> None:
+        self._steps += 1
+
+    def lap(self, kind: str) -> None:
+        """What was done since the last lap was waiting, or was work."""
+        now = time.perf_counter()
+        self._sums[kind] += now - self._at
+        self._at = now
+
+    def restart(self) -> None:
+        """What was done since the last lap (logging, saving) is neither waiting nor working."""
+        self._at = time.perf_counter()
+
+    def read(self, batch_size: int) -> dict[str, float]:
+        """Since the last reading: clips a second, seconds a step of each kind, and the share of waiting."""
+        wait, work = self._sums["wait"], self._sums["work"]
+        steps = max(self._steps, 1)
+        reading = {
+            "clips_per_second": steps * batch_size / max(wait + work, 1e-9),
+            "wait_seconds": wait / steps,
+            "work_seconds": work / steps,
+            "data_wait": wait / max(wait + work, 1e-9),
+        }
+        self._sums = dict.fromkeys(self._sums, 0.0)
+        self._steps = 0
+        return reading
+
+
+def step_note(metrics: dict[str, float], health: dict[str, float], timing: dict[str, float]) -> str:
+    """What a progress bar says of a step of training."""
+    motion = "".join(f"  {name} {health[name]:.0%}" for name in ("motion", "top1") if name in health)
+    speed = "  {clips_per_second:.1f} clips/s  waiting {data_wait:.0%}".format(**timing)
+    return f"loss {metrics['loss']:.3f}{motion}  lr {metrics['lr']:.1e}{speed}"

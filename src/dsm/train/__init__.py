@@ -1,0 +1,1 @@
+"""Training: settings, the loop, optimisers, what is watched while it goes."""

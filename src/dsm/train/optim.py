@@ -1,0 +1,145 @@
+"""Optimisers and learning-rate schedules. LARS (You et al. 2017) is for batches of thousands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from dsm.errors import UserError
+
+
+class Lars(torch.optim.Optimizer):
+    """SGD with momentum whose step of a layer goes with the layer's norm (You et al. 2017, algorithm 1).
+
+    Biases and the weights of norms are stepped as by plain SGD and do not decay, as in SimCLR and BYOL.
+
+    Args:
+        trust: the share of a layer's norm that one step of rate 1 moves it by.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        *,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust: float = 0.001,
+    ) -> None:
+        super().__init__(
+            parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
+        )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, parameter.grad, group)
+
+    def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        if parameter.ndim > 1:
+            decay = group["weight_decay"]
+            size, slope = parameter.norm(), gradient.norm()
+            ratio = group["trust"] * size / (slope + decay * size)
+            # A layer that is all zeros, or has no gradient, goes by the plain rate.
+            ratio = torch.where((size > 0) & (slope > 0), ratio, torch.ones_like(ratio))
+            gradient = (gradient + decay * parameter) * ratio
+        state = self.state[parameter]
+        velocity = state.get("momentum_buffer")
+        if velocity is None:
+            velocity = state["momentum_buffer"] = torch.zeros_like(parameter)
+        velocity.mul_(group["momentum"]).add_(gradient, alpha=group["lr"])
+        parameter.sub_(velocity)
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How weights are updated; the paper's long recipe is sgd, lr 0.003, weight decay 1e-4, step."""
+
+    name: Literal["sgd", "adamw", "lars"] = "adamw"
+    """lars is for batches of thousands."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    lr_batch: int | None = None
+    """The batch that `lr` is meant for: another batch has its rate in proportion (Goyal et al. 2017)."""
+    momentum: float = 0.9
+    """Momentum of sgd and lars."""
+    weight_decay: float = 0.05
+    """adamw and lars leave out norms and biases; sgd, as the paper has it, does not."""
+    schedule: Literal["step", "cosine"] = "cosine"
+    """`cosine` falls to 0; `step` multiplies by `decay` at each milestone."""
+    milestones: tuple[float, ...] = (0.5, 2 / 3, 5 / 6)
+    """Where `step` decays, as shares of the training (the paper: epochs 120, 160, 200 of 240); none of them
+    is a constant rate."""
+    decay: float = 0.1
+    warmup: int = 20
+    """Steps over which the learning rate rises to its peak."""
+    clip: float | None = None
+    """The norm that the gradient of all weights together is cut down to."""
+    accumulate: int = 1
+    """Parts that a batch is worked on in, one after the other: as many times less memory. BatchNorm and
+    in-batch negatives see but their part."""
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0 or min(self.weight_decay, self.momentum, self.decay, self.warmup) < 0:
+            raise UserError("optim: lr must be above 0; the other numbers must not be below 0.")
+        if self.accumulate < 1 or min(self.clip or 1, self.lr_batch or 1) <= 0:
+            raise UserError("optim: accumulate must be at least 1, clip and lr-batch above 0.")
+
+
+def build_optimizer(
+    config: OptimConfig, method: nn.Module, saved: dict[str, Any] | None = None
+) -> torch.optim.Optimizer:
+    """An optimiser of what is trained; where ``method.rate(name)`` says so, some of it at another rate.
+
+    AdamW shrinks what multiplies, as weights of convolutions do, and leaves norms and biases, which have one
+    dimension or none: pulling those to 0 regularises nothing (Loshchilov & Hutter leave it open; timm,
+    MAE and V-JEPA do so).
+
+    Args:
+        saved: the state of one that is to go on; see :func:`decays_all`.
+    """
+    rate: Callable[[str], float] = getattr(method, "rate", lambda name: 1.0)
+    decays = saved is not None and decays_all(config, saved)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in method.named_parameters():
+        if parameter.requires_grad:
+            spared = config.name == "adamw" and parameter.ndim < 2 and not decays
+            decay = 0.0 if spared else config.weight_decay
+            groups.setdefault((rate(name), decay), []).append(parameter)
+    trained: Any = [
+        {"params": group, "scale": scale, "weight_decay": decay} for (scale, decay), group in groups.items()
+    ]
+    if config.name == "lars":
+        return Lars(trained, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+    if config.name == "sgd":
+        return torch.optim.SGD(
+            trained, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+        )
+    return torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay)
+
+
+def decays_all(config: OptimConfig, saved: dict[str, Any]) -> bool:
+    """Whether an optimiser's state is of an AdamW that decays norms and biases too, as dsm's once did.
+
+    Such a run goes on as it began, or it would be another one.
+    """
+    groups = saved.get("param_groups", [])
+    return config.name == "adamw" and all(group.get("weight_decay") for group in groups)
+
+
+def learning_rate(config: OptimConfig, step: int, total: int, batch_size: int) -> float:
+    """The rate of step ``step`` (from 0) of ``total``: a pure function, so resuming needs no state."""
+    lr = config.lr * batch_size / config.lr_batch if config.lr_batch else config.lr
+    warm = min((step + 1) / config.warmup, 1.0) if config.warmup else 1.0
+    progress = step / total
+    if config.schedule == "cosine":
+        return lr * warm * 0.5 * (1 + math.cos(math.pi * progress))
+    passed = sum(progress >= milestone for milestone in config.milestones)
+    return float(lr * warm * config.decay**passed)

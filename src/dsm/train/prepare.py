@@ -1,0 +1,85 @@
+"""Preparing a method for its devices: memory layout, synchronised norms, recomputation, compilation.
+
+Recomputation (activation checkpointing; Chen et al. 2016, Training Deep Nets with Sublinear Memory Cost)
+drops what a stage computed after the forward pass and computes it again in the backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from dsm.distributed import synchronise_norms
+from dsm.models.precision import Precision, channels_last, compute_in, fast_in_bf16
+from dsm.terminal import console
+from dsm.train.config import RunConfig
+
+
+def recompute_stages(encoder: nn.Module, precision: Precision, device_type: str) -> nn.Module:
+    """Make the stages of an encoder forget their activations, in place; the numbers stay the same.
+
+    A stage is a child of the encoder, or of the only child it has.
+    """
+    stages = list(encoder.children())
+    if len(stages) == 1:
+        stages = list(stages[0].children())
+    for stage in stages:
+        if any(True for _ in stage.parameters()):
+            _forget(stage, precision, device_type)
+    return encoder
+
+
+def _forget(stage: nn.Module, precision: Precision, device_type: str) -> None:
+    plain: Callable[..., Any] = stage.forward
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _second_time(stage, precision, device_type)
+
+    def forward(*inputs: Any) -> Any:
+        return checkpoint(plain, *inputs, use_reentrant=False, context_fn=contexts)
+
+    stage.forward = forward
+
+
+@contextmanager
+def _second_time(stage: nn.Module, precision: Precision, device_type: str) -> Iterator[None]:
+    """In the precision of the first time, and without BatchNorm counting the batch twice."""
+    norms = [module for module in stage.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    counts = [norm.num_batches_tracked for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0  # the running statistics are left as they are
+        norm.num_batches_tracked = (
+            None if norm.num_batches_tracked is None else torch.zeros_like(norm.num_batches_tracked)
+        )
+    try:
+        with compute_in(precision, device_type):
+            yield
+    finally:
+        for norm, momentum, count in zip(norms, momenta, counts, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
+
+
+def prepare(method: Any, config: RunConfig, fabric: Fabric) -> None:
+    """Change a method in place, as a run's settings and processes want it; the numbers stay the same."""
+    device = fabric.device.type
+    if config.precision == "bf16" and fabric.is_global_zero and not fast_in_bf16(device):
+        console.print(
+            f"this {device} has no instructions for bfloat16 and is many times slower in it; "
+            "--precision fp32 is the fast one here.",
+            style="bold yellow",
+        )
+    channels_last(method)
+    if fabric.world_size > 1:
+        synchronise_norms(method, fabric.device)
+    if config.recompute:
+        recompute_stages(method.query.encoder, config.precision, device)
+    if config.compile:
+        method.query.encoder.compile()

@@ -1,0 +1,295 @@
+"""The loop of every training: batches in, checkpoints and metrics out, on one process or many."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dsm.data.clips import EpochBatches, TrainingClips
+from dsm.data.lists import VideoList
+from dsm.data.loading import Batches
+from dsm.distributed import greatest, joined, make_fabric, mean
+from dsm.errors import UserError
+from dsm.methods.momentum import queue_age
+from dsm.methods.step import StepOutput
+from dsm.models.precision import compute_in
+from dsm.runs.bad_videos import BadVideos
+from dsm.runs.card import write_end
+from dsm.runs.checkpoint import keep_best, newest_good, save_checkpoint
+from dsm.runs.folder import RunLog
+from dsm.runs.results import RESULTS
+from dsm.signals import Interrupted, stop_flag
+from dsm.terminal import Clock, Reporter, console, progress, step_note
+from dsm.train.config import RunConfig, write_record
+from dsm.train.health import Health, where_broken
+from dsm.train.monitor import Watch
+from dsm.train.optim import build_optimizer, learning_rate
+from dsm.train.prepare import prepare
+from dsm.train.resuming import check_length, default_settings, lasting_settings, steps_of
+from dsm.views import render_view
+
+SKIPS = 10
+"""Steps in a row that may be skipped for numbers that are not finite."""
+
+
+class Trainer:
+    """One run: what is set up once, and the loop."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        videos: VideoList,
+        method: Any,
+        about: dict[str, Any],
+        watch: Watch | None = None,
+    ) -> None:
+        """Set a run up; from its newest checkpoint, if it is to be resumed.
+
+        Args:
+            method: see :class:`dsm.methods.step.Method`.
+            about: what checkpoints say of the method, so that its encoder can be built again.
+        """
+        self.config, self.method, self.videos, self.watch = config, method, videos, watch
+        self.fabric = make_fabric()
+        first, device = self.fabric.is_global_zero, self.fabric.device.type
+        prepare(method, config, self.fabric)
+        settings = lasting_settings(config, videos)
+        state: dict[str, Any] = {}
+        if config.resume:
+            state = newest_good(config.out, settings, default_settings(config, videos), rename=first)
+            ramped = bool(getattr(getattr(method, "config", None), "ramp", False))
+            check_length(config, videos, state.get("total"), int(state["step"]), ramped=ramped)
+        optimizer = build_optimizer(config.optim, method, state.get("optimizer"))
+        self.module, self.optimizer = self.fabric.setup(method, optimizer)
+        self.scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
+        self.total = steps_of(config.steps, config.epochs, len(videos), config.data.batch_size)
+        self.step, self.skipped, self.skipped_in_a_row = 0, 0, 0
+        self.best, self.watched = -math.inf, watch and watch.digest
+        self.saved_config = {**about, "settings": settings}
+        self.title = f"{about['method']} on {about['backbone']}"
+        if state:
+            self._load(state)
+        self.batches = self._build_batches(videos)
+        reading = self.batches.clips.state
+        self.bad = BadVideos(config.out, videos, config.data.max_bad, reading, write=first)
+        self.health = Health(self.step)
+
+    def _build_batches(self, videos: VideoList) -> Batches:
+        c, d, parts = self.config, self.config.data, self.config.optim.accumulate
+        clips = TrainingClips(
+            videos, c.clip, c.augment, self.method.views, c.seed, d.cache_mb, d.timeout, d.workers, d.decoder
+        )
+        order = EpochBatches(
+            len(videos), d.batch_size, c.seed, self.step * parts, self.total * parts,
+            parts=parts, rank=self.fabric.global_rank, world=self.fabric.world_size,
+        )  # fmt: skip
+        return Batches(clips, order, d.workers, d.timeout, pin_memory=self.fabric.device.type == "cuda")
+
+    def run(self) -> None:
+        c, first, begun = self.config, self.fabric.is_global_zero, self.step
+        log = RunLog(c.out, keep_steps=self.step) if first else None
+        if first and begun:
+            write_record(c, self.videos)
+        if first and self.step < self.total:
+            (c.out / RESULTS).unlink(missing_ok=True)  # of a shorter run, which goes on
+        batches = iter(self.batches)
+        self.module.train()
+        with stop_flag() as stop, progress(self.title, self.total, start=self.step, shown=first) as bar:
+            try:
+                clock, note, signal = Clock(), "", 0
+                while self.step < self.total:
+                    output, metrics, bad = self.train_step(batches, clock)
+                    self.step += 1
+                    self.health.add(output)
+                    signal, any_bad = greatest(self.fabric, stop.signal, len(bad))
+                    if any_bad:
+                        self.bad.add(joined(self.fabric, bad))
+                    last = self.step == self.total
+                    if self.step % c.log_every == 0 or last:
+                        metrics["loss"] = mean(self.fabric, metrics["loss"])
+                        timing = clock.read(c.data.batch_size)
+                        if log:
+                            age = queue_age(self.method, c.data.batch_size)
+                            health = self.health.read(output, self.step)
+                            log.write(self.step, {**metrics, **health, **age, **timing})
+                            note = step_note(metrics, health, timing)
+                    told = note or f"loss {metrics['loss']:.3f}"
+                    skips = f"  {self.skipped} skipped" if self.skipped else ""
+                    bar.update(self.step, told + self.bad.note() + skips)
+                    if log and (self.step == 1 or self.step % c.save_every == 0 or last):
+                        log.write_gradients(self.step, self.method.query)
+                    self._save_and_look(log, bar, stopping=bool(signal))
+                    if signal:
+                        break
+                    clock.restart()
+            finally:
+                if log:
+                    log.close()
+            # A run that was killed after its last checkpoint has trained all and written nothing of it.
+            if first and self.step == self.total and (self.step > begun or not (c.out / RESULTS).is_file()):
+                self._end(done=True)
+        signal = signal or stop.signal  # of any process; or of this one, in the last step or after it
+        if signal:
+            raise Interrupted(f"stopped at step {self.step} of {self.total} and saved", signal)
+
+    def train_step(self, batches: Any, clock: Clock) -> tuple[StepOutput, dict[str, float], list[Any]]:
+        """One step over all parts of a batch; the output is the last part's.
+
+        Returns:
+            The output, what is to be logged, and the bad videos that were met.
+        """
+        c, parts = self.config, self.config.optim.accumulate
+        self._seed()
+        lr = learning_rate(c.optim, self.step, self.total, c.data.batch_size)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * group["scale"]
+        before = self._buffers() if c.nonfinite == "skip" else None
+        bad: list[Any] = []
+        loss, keys, broken = 0.0, [], None
+        self.optimizer.zero_grad()
+        for part in range(parts):
+            batch = next(batches)
+            clock.lap("wait")
+            bad += batch.pop("bad") + batch.pop("damaged")
+            views = self.render(self.fabric.to_device(batch))
+            with self.fabric.no_backward_sync(self.module, enabled=part < parts - 1):
+                with compute_in(c.precision, self.fabric.device.type):
+                    output: StepOutput = self.module(views)
+                self.fabric.backward(self.scaler.scale(output.loss / parts if parts > 1 else output.loss))
+            loss += float(output.loss.detach()) / parts
+            if broken is None and not math.isfinite(loss):
+                broken = views  # of the parts of a batch, the first
+            keys += [output.keys] if output.keys is not None else []
+            clock.lap("work")
+        self.scaler.unscale_(self.optimizer)
+        trained = [p for p in self.method.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(p.grad for p in trained if p.grad is not None)
+        if self._sound(float(norm), loss, before, views if broken is None else broken):
+            if c.optim.clip:
+                torch.nn.utils.clip_grads_with_norm_(trained, c.optim.clip, norm)
+            self.scaler.step(self.optimizer)
+            together = torch.cat(keys) if keys else None
+            self.method.after_step(together, progress=(self.step + 1) / self.total)
+        self.scaler.update()
+        clock.lap("work")
+        clock.step_done()
+        return output, {"loss": loss, "lr": lr, "grad_norm": float(norm), "skipped": self.skipped}, bad
+
+    def render(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """The views of a batch, (B, C, T, H, W) each, as the network takes them, and its labels."""
+        views = {
+            view.name: render_view(
+                view, batch["clips"], batch["parameters"][view.name], self.config.clip.modality
+            ).contiguous(memory_format=torch.channels_last_3d)
+            for view in self.method.views
+        }
+        return {**views, "label": batch["label"]}
+
+    def _sound(self, norm: float, loss: float, before: list[Tensor] | None, views: dict[str, Tensor]) -> bool:
+        """Whether the step may be made: its gradient is finite. In fp16 a scale too high is no fault.
+
+        Raises:
+            UserError: it is not, and skipping is not wished or does not help.
+        """
+        if math.isfinite(norm):
+            self.skipped_in_a_row = 0
+            return True
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+        if before is not None:
+            for buffer, value in zip(self.method.buffers(), before, strict=True):
+                buffer.copy_(value)
+        in_scaling = self.scaler.is_enabled() and math.isfinite(loss)
+        if self.skipped_in_a_row < SKIPS and (in_scaling or self.config.nonfinite == "skip"):
+            return False
+        self._seed()
+        where = where_broken(
+            self.method, views, precision=self.config.precision, device_type=self.fabric.device.type,
+            alone=self.fabric.world_size == 1,
+        )  # fmt: skip
+        raise UserError(
+            f"step {self.step + 1}: numbers that are not finite, {where} (loss {loss:.3g}); try a lower "
+            f"--optim.lr, --optim.clip 1 or --precision fp32, or --nonfinite skip to leave such steps out. "
+            f"The checkpoints in {self.config.out} are from before."
+        )
+
+    def _seed(self) -> None:
+        """Dropout and the like hang on nothing else: who resumes, or looks meanwhile, draws the same, on a
+        CPU or a GPU; and each process something else."""
+        about = np.random.SeedSequence((self.config.seed, self.step, self.fabric.global_rank))
+        torch.manual_seed(int(about.generate_state(1)[0]))
+
+    def _buffers(self) -> list[Tensor]:
+        return [buffer.clone() for buffer in self.method.buffers()]
+
+    def _save_and_look(self, log: RunLog | None, bar: Reporter, *, stopping: bool) -> None:
+        """Write a checkpoint and ask the monitor, where it is time to; the first process does it for all.
+
+        The checkpoint is written first: a look that ends the run, by a video that it cannot survive, costs no
+        training, and a resumed run is past it.
+        """
+        c = self.config
+        last = self.step == self.total
+        looking = self.watch is not None and (last or self.step % self.watch.every == 0)
+        saving = last or stopping or self.step % c.save_every == 0
+        if log is None or not (looking or saving):
+            return
+        path = self._save(must=last or stopping)
+        if looking and self.watch and self._look(self.watch, log, bar):
+            path = self._save(must=last or stopping)  # it says what the best was
+            if path:
+                keep_best(path)
+        if stopping and not last:
+            self._end(done=False)
+
+    def _look(self, watch: Watch, log: RunLog, bar: Reporter) -> bool:
+        """Ask the monitor, and tell; whether it was never better."""
+        scores = watch.ask_aside(self.method, bar.aside)
+        log.write(self.step, {f"monitor/{name}": value for name, value in scores.items()})
+        told = ", ".join(f"{name} {value:.3g}" for name, value in scores.items())
+        console.print(f"step {self.step}: {told}")
+        score = scores[watch.best]
+        better, self.best = score > self.best, max(self.best, score)
+        return better
+
+    def _save(self, *, must: bool) -> Path | None:
+        """Write a checkpoint; where it cannot be and must not, that is told and None."""
+        c = self.config
+        state = {
+            "config": json.dumps(self.saved_config),
+            "method": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "best": self.best,
+            "watched": self.watched,
+            "skipped": self.skipped,
+            "total": self.total,
+        }
+        try:
+            return save_checkpoint(c.out, self.step, state, keep=c.keep)
+        except UserError as error:
+            if must:
+                raise
+            console.print(f"{error} The run goes on, and tries again.", style="bold yellow")
+            return None
+
+    def _end(self, *, done: bool) -> None:
+        watched = self.watch.videos if self.watch else None
+        write_end(self.config.out, self.saved_config, self.videos, watched, self.step, done=done)
+
+    def _load(self, state: dict[str, Any]) -> None:
+        self.method.load_state_dict(state["method"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
+        self.step = int(state["step"])
+        watched = state.get("watched")
+        if self.watched in (None, watched) or watched is None:  # of another list, scores are others
+            self.best, self.watched = float(state.get("best", -math.inf)), self.watched or watched
+        self.skipped = int(state.get("skipped", 0))

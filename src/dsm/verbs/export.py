@@ -1,0 +1,148 @@
+"""``dsm export``: an encoder -> a file for other places."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+
+from dsm.data.reading import ClipConfig, clip_of
+from dsm.errors import UserError
+from dsm.models.export import export_onnx, export_program, export_safetensors
+from dsm.models.foreign import Renormalized
+from dsm.models.heads import Embedder
+from dsm.models.weights import LoadedEncoder, LoadSettings
+from dsm.models.zoo import check_takes
+from dsm.runs.card import card_text, code, results_in, write_card
+from dsm.runs.folder import claim_file, read_record
+from dsm.terminal import console
+from dsm.video.flow import BOUND
+from dsm.views import MEAN, MODALITIES, STD, ModalityName
+
+ENDINGS = (".safetensors", ".onnx", ".pt2")
+# What dsm.views.to_network does, in numbers: (x - mean) / std, where x is RGB in [0, 1], its change, or
+# flow in pixels.
+NORMALISATION: dict[ModalityName, tuple[float, float]] = {
+    "rgb": (MEAN, STD),
+    "rgbdiff": (0.0, STD),
+    "flow": (0.0, BOUND),
+}
+
+UNITS: dict[ModalityName, str] = {
+    "rgb": "RGB in [0, 1]",
+    "rgbdiff": "the change of RGB in [0, 1] from frame to frame",
+    "flow": "optical flow in pixels",
+}
+LOAD = {
+    ".safetensors": "import dsm\n\nencoder = dsm.load_encoder({})",
+    ".onnx": "import onnxruntime\n\nsession = onnxruntime.InferenceSession({})\n"
+    'features = session.run(None, {{"clip": clip}})[0]  # clip: float32',
+    ".pt2": "import torch\n\nencoder = torch.export.load({}).module()",
+}
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Settings of `dsm export`."""
+
+    weights: str
+    """A run folder, a checkpoint, or `none` for random weights."""
+    out: Path
+    """File to write: .safetensors (to load here again), .onnx, or .pt2 (torch.export)."""
+    head: Literal["none", "projection"] = "none"
+    """`projection` adds the head that pretraining compares clips behind."""
+    frames: int | None = None
+    """Frames a clip; left out, as the weights were trained."""
+    size: int | None = None
+    """Side of the crop; left out, as the weights were trained."""
+    loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
+    overwrite: bool = False
+    """Replace an existing file."""
+
+
+def export(config: ExportConfig) -> None:
+    """Export, compare with the encoder in PyTorch, and say what came out."""
+    if config.out.suffix not in ENDINGS:
+        raise UserError(f"{config.out}: --out must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}.")
+    claim_file(config.out, overwrite=config.overwrite)
+    head: Literal["projection"] | None = None if config.head == "none" else config.head
+    loaded = config.loading.load(config.weights, head)
+    clip = _clip(config, loaded)
+    example = torch.randn(1, MODALITIES[clip.modality].channels, clip.frames, clip.size, clip.size)
+    dim = check_takes(loaded.module, example.shape[1:]).shape[1]
+    found: float | None
+    if config.out.suffix == ".safetensors":
+        found = export_safetensors(config.out, loaded.module, _about(config, loaded, clip), example)
+    elif config.out.suffix == ".onnx":
+        found = export_onnx(config.out, loaded.module, example)
+    else:
+        found = export_program(config.out, loaded.module, example)
+    compared = (
+        "not compared with PyTorch, as onnxruntime is not installed"
+        if found is None
+        else f"largest difference to PyTorch {found:.1e} of the largest value"
+    )
+    shape = ", ".join(str(side) for side in example.shape[1:])
+    megabytes = config.out.stat().st_size / 1e6
+    console.print(f"{config.out}: {megabytes:.1f} MB, clips (B, {shape}) -> (B, {dim}); {compared}")
+    card = config.out.with_name(f"{config.out.name}.md")
+    if write_card(card, _card(config, loaded, clip, shape, dim)):
+        console.print(f"{card}: its model card")
+    else:
+        console.print(f"{card}: is edited, or not of dsm, and stays as it is.")
+
+
+def _card(config: ExportConfig, loaded: LoadedEncoder, clip: ClipConfig, shape: str, dim: int) -> str:
+    settings = loaded.config.get("settings")
+    about = {**_about(config, loaded, clip), "settings": settings if isinstance(settings, dict) else {}}
+    if loaded.report or loaded.name == "random":
+        del about["method"]
+    weights = Path(config.weights).absolute()
+    run = weights if weights.is_dir() else weights.parent.parent  # of RUN/checkpoints/best.pt
+    is_of_run = weights == run or (weights.parent.name == "checkpoints" and not loaded.report)
+    record = (read_record(run) if is_of_run else None) or {}
+    made = "Its weights are random, of no training. " if loaded.name == "random" else ""
+    source = f", read as weights of {loaded.report.source}" if loaded.report else ""
+    gaps = len(loaded.report.missing) + len(loaded.report.unfit) if loaded.report else 0
+    if gaps:
+        made = f"{gaps} of its tensors are random: the file that it is from has none that fit. "
+    behind = " behind its projection head, vectors of length 1" if config.head == "projection" else ""
+    note = (
+        f"{made}Exported from {code(weights.name)}{source}: clips (B, {shape}) -> features (B, {dim})"
+        f"{behind}. It takes (x - {about['mean']}) / {about['std']}, where x is {UNITS[clip.modality]}."
+    )
+    load = LOAD[config.out.suffix].format(json.dumps(config.out.name, ensure_ascii=False))
+    results = results_in(run) if record else ()
+    return card_text(about, load=load, record=record, step=loaded.step, results=results, note=note)
+
+
+def _clip(config: ExportConfig, loaded: LoadedEncoder) -> ClipConfig:
+    clip = clip_of(loaded.config.get("clip", {}))
+    size = clip.size if config.size is None else config.size
+    # A crop needs frames at least as large.
+    return replace(
+        clip,
+        frames=clip.frames if config.frames is None else config.frames,
+        size=size,
+        resize=max(clip.resize, size),
+    )
+
+
+def _about(config: ExportConfig, loaded: LoadedEncoder, clip: ClipConfig) -> dict[str, Any]:
+    mean, std = NORMALISATION[clip.modality]
+    encoder = loaded.module.encoder if isinstance(loaded.module, Embedder) else loaded.module
+    pictures = encoder.normalization if isinstance(encoder, Renormalized) else None
+    return {
+        "backbone": loaded.config.get("backbone", config.loading.backbone),
+        "model": loaded.config.get("model", {}),
+        "head": loaded.module.spec if isinstance(loaded.module, Embedder) else None,
+        "pictures": asdict(pictures) if pictures else None,
+        "clip": asdict(clip),
+        "method": loaded.name,
+        "mean": mean,
+        "std": std,
+    }

@@ -1,0 +1,84 @@
+"""``dsm probe``: what simple classifiers find in features, in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dsm.errors import UserError
+from dsm.evaluate.features import load_features
+from dsm.evaluate.probe import choose_strength, knn_probe, linear_probe, need_classes
+from dsm.intervals import class_mean_interval
+from dsm.runs.folder import claim_file, git_revision
+from dsm.runs.results import RESULTS, print_rows, row_of, run_and_seed, share, write_results
+from dsm.terminal import console
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """Settings of `dsm probe`."""
+
+    train: Path
+    """Features with labels to learn from."""
+    test: Path
+    """Features with labels to test on."""
+    out: Path
+    """Folder for results.json."""
+    groups: Path | None = None
+    """Table (.tsv, .csv: a header, path first, group last) of which videos are alike: no group is in two
+    folds, and intervals are over groups; left out, the clips of a video are."""
+    group_regex: str = ""
+    """The same by an expression that finds the group in a path."""
+    k: int = 20
+    """Neighbours that vote."""
+    temperature: float = 0.07
+    """A neighbour's vote counts exp(cosine / temperature)."""
+    folds: int = 5
+    """Of the cross-validation that chooses the regularisation."""
+    overwrite: bool = False
+    """Replace the results in `out`."""
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or self.folds < 2 or not self.temperature > 0:
+            raise UserError("k must be at least 1, folds at least 2, temperature above 0.")
+
+
+def probe_command(config: ProbeConfig) -> None:
+    """Probe, print, write."""
+    file = config.out / RESULTS
+    claim_file(file, overwrite=config.overwrite)
+    train, test = load_features(config.train), load_features(config.test)
+    need_classes(train)
+    test.need_labels("test features")
+    inside = train.groups(file=config.groups, regex=config.group_regex)
+    groups = test.groups(file=config.groups, regex=config.group_regex)
+    unseen = np.setdiff1d(test.labels, train.labels)
+    if len(unseen):
+        console.print(f"{len(unseen)} classes of the test are not among those of training.", style="yellow")
+    by = "groups" if config.groups or config.group_regex else "videos"
+    try:
+        chosen = choose_strength(train, inside, config.folds)
+        found = max(chosen.accuracy.values())
+        strength, how = chosen.strength, f"by {by} in cross-validation ({found:.1%} there)"
+    except UserError:
+        if inside is None or by == "groups":
+            raise
+        strength, how = 1.0, "as there are too few videos to choose it by clips of others"
+    (linear,) = linear_probe(train, [test], strength=strength)
+    knn = knn_probe(train, test, k=config.k, temperature=config.temperature)
+    run, seed = run_and_seed(test.meta)
+    name = str(test.meta.get("list", "test"))
+    rows = []
+    for metric, hits in (("linear_probe", linear), ("knn", knn)):
+        rows.append(share(run, seed, name, metric, hits, groups=groups))
+        mean = class_mean_interval(hits, test.labels, groups=groups)
+        rows.append(row_of(run, seed, name, f"{metric}_mean_class", mean, len(hits)))
+    write_results(file, rows, revision=git_revision())
+    print_rows(rows)
+    most = np.bincount(test.labels).max() / len(test)
+    console.print(
+        f"regularisation C = {strength:g}, {how}; the most frequent class is {most:.1%} of the test"
+    )
+    console.print(f"written: {file}")

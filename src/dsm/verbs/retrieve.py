@@ -1,0 +1,160 @@
+"""``dsm retrieve``: recall of queries in a gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dsm.errors import UserError
+from dsm.evaluate.features import Features, load_features
+from dsm.evaluate.retrieval import KS, Retrieval, average_precision, chance, kept_apart, recall_rows, retrieve
+from dsm.files import csv_text, write_text
+from dsm.intervals import mean_interval
+from dsm.runs.folder import claim_file, git_revision
+from dsm.runs.results import RESULTS, Row, row_of, run_and_seed, write_results
+from dsm.terminal import console
+
+FILES = (RESULTS, "neighbours.tsv", "classes.csv", "gallery.html")
+LISTED = 10
+"""Neighbours of each query that are written down."""
+MOST_RANKED = 10**9
+"""Similarities that are ranked for the mean average precision: some minutes."""
+
+
+@dataclass(frozen=True)
+class RetrieveConfig:
+    """Settings of `dsm retrieve`."""
+
+    gallery: Path
+    """Features to search in (usually the training videos)."""
+    queries: Path
+    """Features to search for (usually the test videos)."""
+    out: Path
+    """Folder for results.json, neighbours.tsv, classes.csv and gallery.html."""
+    groups: Path | None = None
+    """Table (.tsv, .csv: a header, path first, group last) of which videos are alike: intervals are over
+    groups of queries, and left out, of clips over their videos."""
+    group_regex: str = ""
+    """The same by an expression that finds the group in a path."""
+    across_groups: bool = False
+    """Count neighbours of other groups only."""
+    shown: int = 12
+    """Queries in gallery.html, with their neighbours, as playing clips; 0 leaves it out."""
+    overwrite: bool = False
+    """Replace the results in `out`."""
+
+    def __post_init__(self) -> None:
+        if self.shown < 0:
+            raise UserError("shown must not be below 0.")
+        if self.across_groups and not (self.groups or self.group_regex):
+            raise UserError("--across-groups needs --groups or --group-regex, which say what the groups are.")
+
+
+def retrieve_command(config: RetrieveConfig) -> list[Row]:
+    """Search, print recall beside chance, write the numbers, every query's neighbours, and clips of some."""
+    files = [config.out / name for name in FILES]
+    for file in files:
+        claim_file(file, overwrite=config.overwrite)
+    gallery = load_features(config.gallery)
+    same = config.queries.exists() and config.queries.samefile(config.gallery)
+    queries = gallery if same else load_features(config.queries)
+    groups = queries.groups(file=config.groups, regex=config.group_regex)
+    across = None
+    if config.across_groups:
+        theirs = gallery.groups(file=config.groups, regex=config.group_regex)
+        across = (theirs, groups) if theirs and groups else None
+    apart = kept_apart(gallery, queries, across)
+    found = retrieve(gallery, queries, apart=apart)
+
+    run, seed = run_and_seed(queries.meta)
+    test = str(queries.meta.get("list", "queries"))
+    rows = recall_rows(run, seed, test, found, groups=groups)
+    precision = None
+    if len(gallery) * len(queries) <= MOST_RANKED:
+        precision = average_precision(gallery, queries, apart)
+        known = np.flatnonzero(np.isfinite(precision))
+        if len(known):
+            of_known = [groups[place] for place in known] if groups else None
+            rows.append(
+                row_of(run, seed, test, "mAP", mean_interval(precision[known], groups=of_known), len(known))
+            )
+    else:
+        console.print("no mAP: it ranks the whole gallery for every query, here too much.", style="yellow")
+    write_results(files[0], rows, revision=git_revision())
+    write_text(files[1], _neighbours_tsv(gallery, queries, found))
+    write_text(files[2], _classes_csv(gallery, queries, found, precision))
+    Console().print(
+        _table(
+            rows,
+            [chance(gallery, queries, apart, k) for k in KS],
+            f"{run}: {len(queries)} queries in {len(gallery)} videos",
+        )
+    )
+    if apart is not None and not across:
+        console.print("a video is not counted among its own neighbours")
+    written = files
+    if not config.shown or not _draw_gallery(files[3], gallery, queries, found, config.shown):
+        files[3].unlink(missing_ok=True)  # of earlier results
+        written = files[:3]
+    console.print(f"written: {', '.join(map(str, written))}")
+    return rows
+
+
+def _draw_gallery(file: Path, gallery: Features, queries: Features, found: Retrieval, shown: int) -> bool:
+    from dsm.pages.gallery import write_gallery
+
+    try:
+        write_gallery(file, gallery, queries, found, shown)
+    except UserError as error:
+        console.print(f"no gallery of clips: {error}", style="yellow")
+        return False
+    return True
+
+
+def _table(rows: Sequence[Row], by_chance: Sequence[float], title: str) -> Table:
+    table = Table(title=escape(title))
+    for name in ("", *(row.metric for row in rows)):
+        table.add_column(name, justify="right")
+    table.add_row("found", *(f"{row.value:.1%}" for row in rows))
+    table.add_row("95 %", *(_interval(row) for row in rows))
+    table.add_row("chance", *(f"{value:.1%}" for value in by_chance))
+    return table
+
+
+def _interval(row: Row) -> str:
+    return "" if row.low is None or row.high is None else f"{100 * row.low:.0f}–{row.high:.0%}"
+
+
+def _neighbours_tsv(gallery: Features, queries: Features, found: Retrieval) -> str:
+    lines = ["query\tlabel\tneighbours (path:label:cosine), nearest first\n"]
+    for row, path in enumerate(queries.paths):
+        near = (
+            f"{gallery.paths[place]}:{gallery.labels[place]}:{cosine:.4f}"
+            for place, cosine in zip(
+                found.neighbours[row, :LISTED], found.similarities[row, :LISTED], strict=True
+            )
+            if place >= 0
+        )
+        lines.append(f"{path}\t{queries.labels[row]}\t" + "\t".join(near) + "\n")
+    return "".join(lines)
+
+
+def _classes_csv(
+    gallery: Features, queries: Features, found: Retrieval, precision: NDArray[np.float64] | None
+) -> str:
+    """A line a class: its queries, its gallery videos, R@1, R@5 and mean average precision."""
+    lines = [["label", "queries", "in gallery", "R@1", "R@5", "mAP"]]
+    for label in np.unique(queries.labels):
+        own = queries.labels == label
+        known = precision is not None and np.isfinite(precision[own]).any()
+        mean = f"{np.nanmean(precision[own]):.4f}" if precision is not None and known else ""
+        recalls = (f"{found.recall(k)[own].mean():.4f}" for k in (1, 5))
+        lines.append([str(label), str(own.sum()), str((gallery.labels == label).sum()), *recalls, mean])
+    return csv_text(lines)

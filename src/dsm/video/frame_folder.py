@@ -1,0 +1,315 @@
+"""Folders of frames: a video as numbered pictures (jpg, png, webp, bmp or tif).
+
+Names are grouped by what stands before their number: ``img_00001.jpg`` belongs to the series ``img_``,
+``Abuse001_x264_10.png`` to ``Abuse001_x264_``. A time in the name orders the frames by that time:
+``cam_2024-05-01_12-00-00_3.jpg``, ``1305031102.100012.png``. Frames are numbered from 0 in the natural order
+of their names. When a folder holds several videos, one of them is called ``FOLDER/PREFIX*.jpg``.
+
+FFmpeg's picture codecs decode the files, because they shrink a JPEG while converting it to RGB: on one core
+this is faster than libjpeg-turbo followed by a resize.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import av
+import numpy as np
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from dsm.files import is_dir, is_hidden
+from dsm.video.convert import Converter
+from dsm.video.source import MAX_PIXELS, Deadline, MissingVideoError, NoVideoError, Source, VideoError, said
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
+
+
+PICTURE = re.compile(r"(.*?)(\d+)\.(jpe?g|png|webp|bmp|tiff?)", re.IGNORECASE)
+"""A numbered picture: what stands before its number, the number, the ending."""
+# A time at the end of a name: of the day, with or without the date, seconds since 1970, or whole seconds.
+_DAY = r"(?P<year>(?:19|20)\d\d)[-_.]?(?P<month>[01]\d)[-_.]?(?P<day>[0-3]\d)"
+_CLOCK = r"(?P<hour>[0-2]\d)[-_.h]?(?P<minute>[0-5]\d)[-_.m]?(?P<second>[0-5]\d)"
+_TIME = re.compile(
+    rf"(?:^|(?<=\D))(?:{_DAY}[-_. T]*{_CLOCK}|(?P<epoch>1\d{{9}})|(?P<whole>\d+)(?=\.$)|"
+    r"(?P<hour2>[0-2]\d)[-_.h](?P<minute2>[0-5]\d)[-_.m](?P<second2>[0-5]\d))[-_.s]*$"
+)
+# Where a folder holds several series: the usual names of colour frames, and of what is none.
+_COLOUR = re.compile(r"(img|image|frame|rgb)?[_-]?", re.IGNORECASE)
+_NO_COLOUR = re.compile(r".*(flow|depth|mask)[_-]?[xyuv]?[_-]?|(.*[_-])?[xyuv][_-]?", re.IGNORECASE)
+MOST_SECONDS = 5.0
+"""Between two times in the names of one video: those further apart are names of recordings."""
+
+
+@dataclass
+class Series:
+    """The pictures of one video."""
+
+    prefix: str
+    """What their names have before the number, or before the time."""
+    ending: str
+    """Of the files, in lower case and without dot."""
+    names: list[str] = field(default_factory=list)
+    """In their order."""
+
+
+def series_in(names: Iterable[str]) -> list[Series]:
+    """All series among the names of files, in the order of their prefixes."""
+    groups: dict[tuple[str, str], list[tuple[int, str]]] = {}
+    for name in names:
+        if not is_hidden(name) and (match := PICTURE.fullmatch(name)):
+            groups.setdefault((match[1], match[3].lower()), []).append((int(match[2]), name))
+    timed: dict[tuple[str, str], list[tuple[float, list[str]]]] = {}
+    found: list[Series] = []
+    alone: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for (prefix, ending), numbered in groups.items():
+        names_in_order = [name for _, name in sorted(numbered)]
+        # The number may be the last of a time, as in 12-00-00.jpg, or stand behind one.
+        whole = _time_in(names_in_order[0].rpartition(".")[0], last=True)
+        if whole:
+            for name in names_in_order:
+                start, seconds = _time_in(name.rpartition(".")[0], last=True) or whole
+                timed.setdefault((start, ending), []).append((seconds, [name]))
+        elif time := _time_in(prefix):
+            timed.setdefault((time[0], ending), []).append((time[1], names_in_order))
+        elif len(numbered) == 1:  # perhaps a number before it counts: frame_00012_of_00300.jpg
+            alone.setdefault((re.sub(r"\d+", "#", prefix), ending), []).append((prefix, names_in_order[0]))
+        else:
+            found.append(Series(prefix, ending, names_in_order))
+    for (prefix, ending), times in timed.items():
+        found += _recordings(prefix, ending, sorted(times))
+    for (_, ending), pictures in alone.items():
+        prefix = os.path.commonprefix([prefix for prefix, _ in pictures])  # noqa: RUF071
+        prefix = prefix.rstrip("0123456789") if len(pictures) > 1 else prefix
+        found.append(Series(prefix, ending, sorted((name for _, name in pictures), key=natural)))
+    return sorted(found, key=lambda one: (natural(one.prefix), one.ending))
+
+
+def _recordings(prefix: str, ending: str, times: list[tuple[float, list[str]]]) -> list[Series]:
+    """Pictures named by times: one series, or one for each time at which many begin, if these lie apart."""
+    runs = [[times[0]]]
+    for before, one in itertools.pairwise(times):
+        if one[0] - before[0] > MOST_SECONDS and len(before[1]) > 1:
+            runs.append([])
+        runs[-1].append(one)
+    found = []
+    for run in runs:
+        names = [name for _, some in run for name in some]
+        # A recording of its own is called by the time at which it began.
+        begun = PICTURE.fullmatch(names[0])
+        found.append(Series(prefix if len(runs) == 1 or not begun else begun[1], ending, names))
+    return found
+
+
+def _time_in(text: str, *, last: bool = False) -> tuple[str, float] | None:
+    """What stands before a time at the end of a text, and the time in seconds from some day.
+
+    Args:
+        last: whether nothing comes after it, and it must have more than one number.
+    """
+    match = _TIME.search(text)
+    if match is None or (last and not text[-1:].isdecimal()):
+        return None
+    said = {name.rstrip("2"): int(digits) for name, digits in match.groupdict().items() if digits}
+    if "hour" not in said:
+        seconds = float(said.get("epoch", said.get("whole", 0)))
+        return None if last else (text[: match.start()], seconds)
+    days = said.get("year", 0) * 372 + said.get("month", 0) * 31 + said.get("day", 0)
+    return text[: match.start()], ((days * 24.0 + said["hour"]) * 60 + said["minute"]) * 60 + said["second"]
+
+
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """A key that sorts texts as people do: 9 before 10."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text)]
+
+
+def pattern_of(series: Series) -> str:
+    """What a series is called in its folder: a star stands for the number or the time."""
+    return f"{series.prefix}*.{series.ending}"
+
+
+def the_one(series: list[Series]) -> list[Series]:
+    """The series that is a folder's video; several where these look like clips of their own.
+
+    Flow, depth and masks beside colours are none, nor is a lone picture beside series; of the
+    same frames in two formats the longer series is taken.
+    """
+    best = max(_likeness_to_colour(one.prefix) for one in series)
+    alike = [one for one in series if _likeness_to_colour(one.prefix) == best]
+    longest = max(len(one.names) for one in alike)
+    alike = [one for one in alike if len(one.names) > 1 or longest == 1]
+    if best == 2 or longest == 1 or len({one.prefix for one in alike}) == 1:
+        return [max(alike, key=lambda one: (len(one.names), one.prefix, one.ending))]
+    return alike
+
+
+def _likeness_to_colour(prefix: str) -> int:
+    return 2 if _COLOUR.fullmatch(prefix) else 0 if _NO_COLOUR.fullmatch(prefix) else 1
+
+
+_CODECS = {
+    "jpg": "mjpeg", "jpeg": "mjpeg", "png": "png", "webp": "webp", "bmp": "bmp", "tif": "tiff",
+    "tiff": "tiff",
+}  # fmt: skip
+# What a picture is by its first bytes, whatever its name says.
+_CONTENTS = (
+    (b"\xff\xd8", "mjpeg"), (b"\x89PNG", "png"), (b"RIFF", "webp"), (b"BM", "bmp"), (b"II", "tiff"),
+    (b"MM", "tiff"),
+)  # fmt: skip
+
+
+def is_folder(source: Source) -> TypeGuard[str | Path]:
+    """Whether a video is a folder of frames, or one clip of a folder: ``FOLDER/PREFIX*.jpg``."""
+    if isinstance(source, bytes):
+        return False
+    return is_dir(source) or ("*" in os.path.basename(source) and _clip_in(Path(source)) is not None)  # noqa: PTH119
+
+
+def _clip_in(path: Path) -> tuple[Path, str] | None:
+    """The folder and the pattern, where a path names a clip in a folder."""
+    if path.name.count("*") == 1 and not os.path.lexists(path) and is_dir(path.parent):
+        return path.parent, path.name
+    return None
+
+
+def frame_files(folder: str | Path, prefix: str | None = None) -> list[Path]:
+    """The pictures of a video in a folder, in their order.
+
+    Args:
+        folder: the folder, or one clip in it (``FOLDER/PREFIX*.jpg``).
+        prefix: what the series' names have before the number; None for the one that looks like colour
+            frames.
+
+    Raises:
+        VideoError: no such folder, no numbered picture in it, or those of several clips.
+    """
+    folder, pattern = _clip_in(Path(folder)) or (Path(folder), None)
+    if not is_dir(folder):
+        raise MissingVideoError(f"{folder}: no such folder of frames.")
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.is_file()]
+    except OSError as error:
+        raise VideoError(f"{folder}: cannot be read ({error.strerror}).") from None
+    series = series_in(names)
+    if pattern is not None:
+        series = [one for one in series if pattern_of(one) == pattern]
+    if prefix is not None:
+        series = [one for one in series if one.prefix == prefix]
+    if not series:
+        before = f" {pattern or f'{prefix}…'}" if pattern or prefix else ""
+        raise NoVideoError(f"{folder}: holds no numbered jpg or png picture{before} (nor webp, bmp or tif).")
+    found = the_one(series)
+    if len(found) > 1:
+        first, second = (pattern_of(one) for one in found[:2])
+        raise VideoError(
+            f"{folder}: holds the frames of {len(found)} clips, as {first} and {second}; name each as a "
+            f"video, as {folder / first} (`dsm data index` does)."
+        )
+    return [folder / name for name in found[0].names]
+
+
+def read_pictures(
+    files: Iterable[Path],
+    short_side: int | None,
+    deadline: Deadline,
+    form: str = "rgb24",
+    *,
+    square: bool = False,
+) -> list[NDArray[np.uint8]]:
+    """Decode pictures, all to the size of the first.
+
+    Args:
+        short_side: pixels of the shorter side; None keeps the size. square: and of the longer one.
+        form: FFmpeg's name of the pixel format.
+
+    Raises:
+        VideoError: one cannot be read; the sentence names it.
+    """
+    convert = Converter(short_side, form=form, square=square)
+    return [_read(file, convert, deadline) for file in files]
+
+
+class BrokenPictureError(VideoError):
+    """The bytes of a picture cannot be decoded; other errors may be of the disk."""
+
+
+def read_series(
+    files: Sequence[Path],
+    places: Sequence[int],
+    short_side: int | None,
+    deadline: Deadline,
+    *,
+    square: bool = False,
+) -> tuple[list[NDArray[np.uint8]], dict[int, VideoError]]:
+    """Decode pictures of a folder of frames; a broken one is shown as the one before it.
+
+    Where none before it can be decoded, the next one is shown.
+
+    Args:
+        files: all pictures in their order. places: which of them, each in [0, len(files)).
+
+    Returns:
+        A picture a place, all of the size of the first, and what is broken, by place.
+
+    Raises:
+        VideoError: not one picture can be decoded, or one cannot be read from the disk.
+    """
+    convert = Converter(short_side, square=square)
+    images: list[NDArray[np.uint8]] = []
+    broken: dict[int, VideoError] = {}
+    for place in places:
+        for one in (*range(place, -1, -1), *range(place + 1, len(files))):
+            if one in broken:
+                continue
+            try:
+                images.append(_read(files[one], convert, deadline))
+                break
+            except BrokenPictureError as error:
+                broken[one] = error
+        else:
+            raise broken[place]
+    return images, broken
+
+
+def told_broken(files: Sequence[Path], broken: Mapping[int, VideoError]) -> str:
+    """In words: '2 pictures lost, the first img_00004.png'."""
+    many = "1 picture" if len(broken) == 1 else f"{len(broken)} pictures"
+    return f"{many} lost, the first {files[min(broken)].name}"
+
+
+def _read(file: Path, convert: Converter, deadline: Deadline) -> NDArray[np.uint8]:
+    deadline.check()
+    frame = _decode(file)
+    try:
+        return convert(frame)
+    except (av.FFmpegError, ValueError) as error:
+        raise BrokenPictureError(f"{file}: cannot be resized ({said(error)}).") from None
+
+
+def _decode(file: Path) -> VideoFrame:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise VideoError(f"{file}: cannot be read ({error.strerror}).") from None
+    named = _CODECS.get(file.suffix[1:].lower(), "mjpeg")
+    name = next((codec for begin, codec in _CONTENTS if content.startswith(begin)), named)
+    # A decoder for each picture: a second PNG would be taken for the difference to the first.
+    codec = cast("VideoCodecContext", av.CodecContext.create(name, "r"))
+    codec.thread_count = 1
+    codec.options = {"max_pixels": str(MAX_PIXELS)}
+    try:
+        frames = codec.decode(av.Packet(content)) if content else []
+    except (av.FFmpegError, ValueError) as error:
+        raise BrokenPictureError(f"{file}: cannot be decoded ({said(error)}).") from None
+    if not frames:
+        raise BrokenPictureError(f"{file}: {'holds no picture' if content else 'is empty'}.")
+    return frames[0]

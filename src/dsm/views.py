@@ -1,0 +1,301 @@
+"""Views: the versions of one video that a method compares, how they are augmented, drawn and rendered.
+
+A method describes its views as :class:`View`. For each view, everything random (frames, crop, parameters of
+augmentation and disturbance) is drawn in the data loader from the sample's own generator. The pixels are
+computed for a whole batch at a time, on the device where the batch is. Rotation, zoom and SLD are joined into
+one resampling of the picture, so it is blurred only once. A :class:`Modality` says what the network sees:
+colours, their change over time, or optical flow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dsm.disturb.spatial_mix import SpatialMix
+from dsm.disturb.temporal import Broken, Indices, MotionScale, TemporalMix
+from dsm.disturb.warp import identity_grid, warp
+from dsm.errors import UserError
+from dsm.video.flow import BOUND
+
+# One mean and spread for all channels, so that colour jitter and warps commute with it and flow
+# or grey video need no numbers of their own.
+MEAN, STD = 0.45, 0.225
+
+
+def normalize(clip: Tensor) -> Tensor:
+    """A clip in [0, 1] to about zero mean and unit spread."""
+    return (clip - MEAN) / STD
+
+
+ModalityName = Literal["rgb", "rgbdiff", "flow"]
+
+
+@dataclass(frozen=True)
+class Modality:
+    """How a clip of T frames is made."""
+
+    channels: int
+    more_frames: int
+    """Read besides the T: a change needs a frame after the last."""
+
+
+MODALITIES: dict[ModalityName, Modality] = {
+    "rgb": Modality(channels=3, more_frames=0),
+    "rgbdiff": Modality(channels=3, more_frames=1),
+    "flow": Modality(channels=2, more_frames=1),
+}
+
+
+def to_network(clip: Tensor, modality: ModalityName) -> Tensor:
+    """Clips as they are read, or disturbed, to what a network takes.
+
+    Args:
+        clip: (B, 3, T or T+1, H, W) RGB in [0, 1], or (B, 2, T, H, W) flow in pixels.
+
+    Returns:
+        (B, C, T, H, W): RGB to about zero mean and unit spread; its difference from frame to frame in the
+        same unit; flow cut off at 20 pixels and brought to [-1, 1] (I3D, Carreira & Zisserman 2017).
+    """
+    if modality == "rgbdiff":
+        return (clip[:, :, 1:] - clip[:, :, :-1]) / STD
+    if modality == "flow":
+        return clip.clamp(-BOUND, BOUND) / BOUND
+    return normalize(clip)
+
+
+# ITU-R BT.601 weights of red, green and blue in lightness.
+LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class Augment:
+    """The strengths of the standard augmentation; the defaults are the paper's."""
+
+    rotate: float = 10.0
+    """Largest turn, degrees."""
+    zoom: float = 0.0
+    """Largest change of size: factors from 1/(1+zoom) to 1+zoom."""
+    brightness: float = 0.5
+    contrast: float = 0.5
+    saturation: float = 0.25
+    hue: float = 0.5
+    """Largest turn of the hue, as a share of the colour circle (0.5: any hue)."""
+    jitter: float = 1.0
+    """Share of clips whose colour is jittered at all (0.8 in SimCLR and MoCo v2)."""
+    light: float = 0.0
+    """How far the light of a clip wanders over its frames, at most: 0.2 is to 0.8 or 1.2 times as bright."""
+
+    def __post_init__(self) -> None:
+        for name in ("rotate", "zoom", "brightness", "contrast", "saturation", "hue"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"augment.{name} must be 0 or more, not {getattr(self, name):g}.")
+        if not 0 <= self.light < 1:
+            raise UserError(f"augment.light must be from 0 to below 1, not {self.light:g}.")
+        if not 0 <= self.jitter <= 1:
+            raise UserError(f"augment.jitter is a share of clips, from 0 to 1, not {self.jitter:g}.")
+
+    def draw_affine(self, rng: np.random.Generator) -> NDArray[np.float32]:
+        """A matrix (2, 2) that turns and zooms the sampling grid about the centre."""
+        angle = math.radians(rng.uniform(-self.rotate, self.rotate))
+        factor = (1 + self.zoom) ** rng.uniform(-1, 1)
+        c, s = math.cos(angle) / factor, math.sin(angle) / factor
+        return np.array([[c, -s], [s, c]], np.float32)
+
+    def draw_colour(self, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Brightness, contrast, saturation and hue as one affine map of RGB.
+
+        Returns:
+            (3, 4): columns 0-2 are a matrix on RGB; column 3 is the share of the clip's mean
+            lightness to add, for contrast pivots there.
+        """
+        # No number is drawn where none decides, so that a seed keeps its draws.
+        if self.jitter < 1 and rng.random() >= self.jitter:
+            return np.eye(3, 4, dtype=np.float32)
+        brightness, contrast, saturation = (
+            rng.uniform(max(0.0, 1 - s), 1 + s) for s in (self.brightness, self.contrast, self.saturation)
+        )
+        angle = math.tau * rng.uniform(-self.hue, self.hue)
+        luma = np.array(LUMA)
+        grey = np.tile(luma, (3, 1))
+        # Saturation blends with grey; hue turns chroma in YIQ, which leaves lightness alone.
+        to_yiq = np.array([luma, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+        c, s = math.cos(angle), math.sin(angle)
+        turn = np.linalg.inv(to_yiq) @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]]) @ to_yiq
+        matrix = turn @ (saturation * np.eye(3) + (1 - saturation) * grey) * brightness * contrast
+        pivot = (1 - contrast) * brightness
+        return np.concatenate([matrix, np.full((3, 1), pivot)], axis=1).astype(np.float32)
+
+    def draw_light(self, frames: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """How bright each frame of a clip is to be, as a factor (T,): a smooth curve of three waves.
+
+        Real light wanders, and tells one video from another without a motion. What anchor and positive have
+        each of their own tells nothing.
+        """
+        t = np.arange(frames) / frames
+        # Half a wave a clip is a drift, four are a flicker.
+        waves = [np.sin(math.tau * (rng.uniform(0.5, 4) * t + rng.random())) for _ in range(3)]
+        curve = np.sum(waves, axis=0)
+        return (1 + rng.uniform(0, self.light) * curve / np.abs(curve).max()).astype(np.float32)
+
+
+def jitter_colour(clip: Tensor, colour: Tensor) -> Tensor:
+    """Apply :meth:`Augment.draw_colour` to clips.
+
+    Args:
+        clip: (B, 3, T, H, W) RGB in [0, 1].
+        colour: (B, 3, 4).
+
+    Returns:
+        (B, 3, T, H, W), clamped to [0, 1].
+    """
+    b, _, t, h, w = clip.shape
+    luma = torch.tensor(LUMA, dtype=clip.dtype, device=clip.device)
+    mean = torch.einsum("c,bc->b", luma, clip.mean((2, 3, 4)))
+    offset = colour[:, :, 3] * mean[:, None]
+    out = torch.baddbmm(offset[:, :, None], colour[:, :, :3], clip.reshape(b, 3, -1))
+    return out.clamp_(0, 1).reshape(b, 3, t, h, w)
+
+
+def change_light(clip: Tensor, light: Tensor) -> Tensor:
+    """Apply :meth:`Augment.draw_light` to clips.
+
+    Args:
+        clip: (B, 3, T, H, W) RGB in [0, 1].
+        light: (B, T).
+
+    Returns:
+        (B, 3, T, H, W), clamped to [0, 1].
+    """
+    return (clip * light[:, None, :, None, None]).clamp_(0, 1)
+
+
+Clips = Mapping[str, Tensor]
+# Before the names of the draws of SLD, among the parameters of a view.
+SLD = "sld_"
+
+
+@dataclass(frozen=True)
+class View:
+    """One view of a video that a method wants."""
+
+    name: str
+    spatial: SpatialMix | None = None
+    """SLD: the scene is broken, the motion kept."""
+    temporal: TemporalMix | None = None
+    """TLD: the scene is kept, the motion broken."""
+    look_of: str | None = None
+    """An earlier view whose crop, turn, colours and SLD this one shares, to the pixel."""
+
+
+NegativeLook = Literal["anchor", "own", "redrawn"]
+"""Whose crop, colours and SLD a motion-broken negative has: the anchor's to the pixel; its own crop and
+colours, and no SLD; or all of them its own, SLD included."""
+
+
+def broken_motion(name: str, anchor: View, tld: TemporalMix, look: NegativeLook) -> View:
+    """The negative of an anchor.
+
+    With the anchor's look it is nearer to the anchor than the positive is in all but the motion, so an
+    encoder that relies on looks is wrong every time. With a look of its own it is as far as the positive.
+    Where anchor and positive both have SLD, a negative without it is told by that alone: ``redrawn`` gives it
+    one.
+    """
+    if look == "anchor":
+        return View(name, spatial=anchor.spatial, temporal=tld, look_of=anchor.name)
+    return View(name, spatial=anchor.spatial if look == "redrawn" else None, temporal=tld)
+
+
+@dataclass(frozen=True)
+class ViewDraw:
+    """The random choices for one view of one sample."""
+
+    indices: Indices
+    """(T,) frames of the video."""
+    corner: tuple[float, float]
+    """Where the crop lies, as shares (x, y) of the room there is."""
+    scale: MotionScale | None
+    """At another pace for a while, to be made of these frames; None as they are."""
+    parameters: dict[str, NDArray[np.float32]]
+    """``affine``, ``colour``, ``light`` where it wanders and, with SLD, ``sld_…`` for each of its kinds;
+    to be stacked over a batch."""
+
+
+def draw_views(
+    views: Sequence[View], augment: Augment, window: Indices, total: int, rng: np.random.Generator
+) -> list[ViewDraw]:
+    """Choose everything random about the views of one sample.
+
+    Args:
+        window: (T,) frame indices of the anchor.
+        total: frames of the video.
+        rng: the sample's generator.
+    """
+    draws: dict[str, ViewDraw] = {}
+    for view in views:
+        broken = view.temporal.draw(window, total, rng) if view.temporal else Broken(window)
+        if view.look_of:
+            draws[view.name] = replace(draws[view.look_of], indices=broken.indices, scale=broken.scale)
+            continue
+        corner = (float(rng.random()), float(rng.random()))
+        parameters = {"affine": augment.draw_affine(rng), "colour": augment.draw_colour(rng)}
+        if augment.light:
+            parameters["light"] = augment.draw_light(len(window), rng)
+        if view.spatial:
+            parameters |= {SLD + name: draw for name, draw in view.spatial.draw(rng).items()}
+        draws[view.name] = ViewDraw(broken.indices, corner, broken.scale, parameters)
+    return list(draws.values())
+
+
+def render_view(
+    view: View, clips: Clips, parameters: dict[str, Tensor], modality: ModalityName = "rgb"
+) -> Tensor:
+    """Make a view of a batch of cropped clips.
+
+    Args:
+        clips: of all views by name: uint8 (B, T, H, W, 3), or flow in pixels, float (B, T, H, W, 2).
+        parameters: what :func:`draw_views` drew for this view, stacked, on the clips' device.
+
+    Returns:
+        float32 (B, C, T, H, W), as a network takes it.
+    """
+    return to_network(disturb_view(view, clips, parameters), modality)
+
+
+def disturb_view(view: View, clips: Clips, parameters: dict[str, Tensor]) -> Tensor:
+    """As :func:`render_view`, but RGB in [0, 1] or flow in pixels: what a person would look at."""
+    clip = clips[view.name]
+    affine = parameters["affine"]
+    if clip.dtype == torch.uint8:
+        x = _coloured(clip, parameters)
+    else:
+        # The picture is sampled at `affine @ p`, so what moves in it moves by the inverse.
+        x = torch.einsum("bij,bthwj->bithw", affine.inverse(), clip.float())
+    grid = identity_grid(x.shape[-2], x.shape[-1], x).expand(len(x), -1, -1, -1)
+    if view.spatial:
+        draws = {name.removeprefix(SLD): p for name, p in parameters.items() if name.startswith(SLD)}
+        if clip.dtype == torch.uint8:
+            # A picture that is mixed in, and where, is part of a look: both are those of the look's own clip.
+            other = view.look_of if view.spatial.mixes else None
+            x = view.spatial.mix(x, draws, _coloured(clips[other], parameters) if other else None)
+        grid = view.spatial.field(draws, grid)
+    grid = torch.einsum("bij,bhwj->bhwi", affine, grid)
+    return warp(x, grid, view.spatial.padding if view.spatial else "reflection")
+
+
+def _coloured(clip: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+    """RGB (B, 3, T, H, W) in [0, 1] of uint8 (B, T, H, W, 3), in the view's colours and light."""
+    x = jitter_colour(clip.permute(0, 4, 1, 2, 3).float() / 255, parameters["colour"])
+    return change_light(x, parameters["light"]) if "light" in parameters else x
+
+
+def to_frames(clip: Tensor) -> NDArray[np.uint8]:
+    """(3, T, H, W) in [0, 1] to frames, uint8 (T, H, W, 3)."""
+    return (clip.clamp(0, 1) * 255).round().byte().permute(1, 2, 3, 0).contiguous().numpy()

@@ -1,0 +1,138 @@
+"""How many cores this process may use, and jobs that run side by side in worker processes.
+
+In a container or on a cluster node a process may often use only some of the machine's cores.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dsm.errors import UserError
+from dsm.signals import ignore_warnings
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN = Path("/proc/self/cgroup")
+
+
+def usable_cores() -> int:
+    """Cores by affinity (taskset, SLURM) and the quota of control groups (Docker, Kubernetes); at least 1."""
+    try:
+        allowed = len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # no Linux
+        allowed = os.cpu_count() or 1
+    quota = _quota(_OWN, _CGROUPS)
+    return max(1, allowed if quota is None else min(allowed, math.ceil(quota)))
+
+
+def _quota(own: Path, mounted: Path) -> float | None:
+    """Cores' worth of time that control groups allow, the least of this group and those above it; None: all.
+
+    Args:
+        own: the file that says which groups this process is in, a line ``number:controllers:/path`` each.
+        mounted: where groups are seen as folders. In a container its own group is the root there.
+    """
+    try:
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return None
+    limits: list[float] = []
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if not controllers:
+            roots, read = [mounted, mounted / "unified"], _of_second
+        elif "cpu" in controllers.split(","):
+            roots, read = [mounted / "cpu", mounted / controllers, mounted], _of_first
+        else:
+            continue
+        group = Path(path.lstrip("/"))
+        if ".." in group.parts:  # of a group outside the container
+            group = Path()
+        for root in roots:
+            limits += [found for one in (group, *group.parents) if (found := read(root / one)) is not None]
+    return min(limits, default=None)
+
+
+def _of_second(folder: Path) -> float | None:
+    """Of version 2: ``cpu.max`` holds ``quota period``, or ``max period``."""
+    words = _words(folder / "cpu.max")
+    return _share(words[0], words[1]) if len(words) == 2 else None
+
+
+def _of_first(folder: Path) -> float | None:
+    """Of version 1: two files, and a quota of -1 is none."""
+    quota, period = (_words(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+    return _share(quota[0], period[0]) if quota and period else None
+
+
+def _share(quota: str, period: str) -> float | None:
+    try:
+        cores = int(quota) / int(period)
+    except (ValueError, ZeroDivisionError):  # "max"
+        return None
+    return cores if cores > 0 else None
+
+
+def _words(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        return []
+
+
+Key = TypeVar("Key")
+Result = TypeVar("Result")
+
+
+def make_pool(workers: int) -> ProcessPoolExecutor:
+    """So many processes, which end with the one that asked for them, however that ends."""
+    # spawn: a fork of a process with threads (torch, a progress bar) may hang.
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin_worker)
+
+
+def _begin_worker() -> None:
+    """A worker ends when its parent does, and not before: it would wait for its next job for ever."""
+    ignore_warnings()
+
+    def watch() -> None:
+        if parent := multiprocessing.parent_process():
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def side_by_side(
+    function: Callable[..., Result], jobs: Mapping[Key, tuple[Any, ...]], workers: int
+) -> Iterator[tuple[Key, Future[Result]]]:
+    """Yield each job's key and outcome as it is done; when the caller stops, no more are begun.
+
+    Args:
+        function: one that can be pickled, as are its arguments.
+        jobs: the arguments of each call.
+        workers: processes.
+
+    Raises:
+        UserError: a process was killed.
+    """
+    pool = make_pool(workers)
+    try:
+        work = {pool.submit(function, *arguments): key for key, arguments in jobs.items()}
+        for future in as_completed(work):
+            if isinstance(future.exception(), BrokenProcessPool):
+                raise UserError(
+                    "a process that decoded was killed, perhaps for want of memory or by a file that crashes "
+                    "the decoder; try fewer --workers, and `dsm data check` to find such files."
+                )
+            yield work[future], future
+    finally:
+        pool.shutdown(cancel_futures=True)
