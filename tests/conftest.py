@@ -14,12 +14,16 @@ from runs import runs_to_compare
 
 from dsm.data.lists import VideoList, write_list
 from dsm.synthetic.motionscenes import MotionScenesConfig, write_motionscenes
+from dsm.terminal import show_progress
 from dsm.video.write import write_video
 
 SHARED = Path(os.environ.get("DSM_SHARED", Path(__file__).parents[2] / "shared"))
 
 # A shell has what it begins in the background ignore Ctrl-C, and so would all that the tests begin.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# As the command line does; tests/test_python.py asks that the library prints nothing by itself.
+show_progress()
 
 # The same examples in every run, however slow the machine is just now.
 settings.register_profile("suite", deadline=None, derandomize=True)

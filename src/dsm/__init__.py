@@ -1,7 +1,12 @@
 """dsm: motion-aware video encoders from unlabelled video.
 
-``dsm.load_encoder``, ``dsm.read_clip`` and ``dsm.create_model`` are the way in from Python; they are
-imported when first used, so that ``import dsm`` costs nothing.
+Every verb of the command line is a function here, with the same settings::
+
+    dsm.extract(weights="runs/mine", data="test.txt", out="test.npz")
+
+It returns a :class:`~dsm.verbs.result.Result`. Verbs on lists are in ``dsm.data``. Functions are imported
+when they are first used, so ``import dsm`` costs nothing. The library prints nothing;
+:func:`show_progress` shows progress bars and notes on stderr.
 """
 
 from __future__ import annotations
@@ -12,23 +17,63 @@ from typing import TYPE_CHECKING, Any
 from dsm.version import __version__
 
 if TYPE_CHECKING:
-    from dsm import disturb
+    from dsm import data, disturb
+    from dsm.evaluate.features import load_features
     from dsm.models.weights import load_encoder
     from dsm.models.zoo import create_model
+    from dsm.terminal import show_progress
+    from dsm.verbs.bias import bias
+    from dsm.verbs.card import card
+    from dsm.verbs.embed import embed
+    from dsm.verbs.export import export
+    from dsm.verbs.extract import extract
+    from dsm.verbs.look import look
+    from dsm.verbs.probe import probe
+    from dsm.verbs.report import report
+    from dsm.verbs.retrieve import retrieve
+    from dsm.verbs.run_recipe import run
+    from dsm.verbs.search import search
+    from dsm.verbs.train import finetune, pretrain
+    from dsm.verbs.video_test import test
     from dsm.video.decode import read_clip
 
-_PLACES = {
+_HOMES = {
+    "bias": "dsm.verbs.bias",
+    "card": "dsm.verbs.card",
     "create_model": "dsm.models.zoo",
+    "embed": "dsm.verbs.embed",
+    "export": "dsm.verbs.export",
+    "extract": "dsm.verbs.extract",
+    "finetune": "dsm.verbs.train",
     "load_encoder": "dsm.models.weights",
+    "load_features": "dsm.evaluate.features",
+    "look": "dsm.verbs.look",
+    "pretrain": "dsm.verbs.train",
+    "probe": "dsm.verbs.probe",
     "read_clip": "dsm.video.decode",
+    "report": "dsm.verbs.report",
+    "retrieve": "dsm.verbs.retrieve",
+    "run": "dsm.verbs.run_recipe",
+    "search": "dsm.verbs.search",
+    "show_progress": "dsm.terminal",
+    "test": "dsm.verbs.video_test",
 }
+"""The module of each function."""
 
-__all__ = ["__version__", "create_model", "disturb", "load_encoder", "read_clip"]
+__all__ = [
+    "__version__", "bias", "card", "create_model", "data", "disturb", "embed", "export", "extract",
+    "finetune", "load_encoder", "load_features", "look", "pretrain", "probe", "read_clip", "report",
+    "retrieve", "run", "search", "show_progress", "test",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PLACES:
-        return getattr(importlib.import_module(_PLACES[name]), name)
-    if name == "disturb":
-        return importlib.import_module("dsm.disturb")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in ("data", "disturb"):
+        return importlib.import_module(f"dsm.{name}")
     raise AttributeError(f"module 'dsm' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]

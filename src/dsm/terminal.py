@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -20,24 +21,51 @@ from rich.progress import (
 
 from dsm.errors import without_control
 
+SHOWN = "DSM_SHOW_PROGRESS"
+"""Environment variable: 1 shows progress and notes. Processes that this one starts inherit it."""
+
+console = Console(
+    stderr=True, highlight=False, soft_wrap=True, markup=False, quiet=os.environ.get(SHOWN) != "1"
+)
 _said: set[str] = set()
 
 
+def show_progress(shown: bool = True) -> None:
+    """Show progress bars and notes on stderr, as the command line does.
+
+    Called from Python, the library prints nothing; what a user must know arrives as a warning (``warnings``).
+    """
+    console.quiet = not shown
+    os.environ[SHOWN] = "1" if shown else "0"
+
+
+def warn(text: str) -> None:
+    """Tell the user about something that did not go as asked, though the work goes on."""
+    if console.quiet:
+        warnings.warn(without_control(text), UserWarning, stacklevel=3)
+    else:
+        console.print(text, style="yellow")
+
+
 def note(text: str, about: str = "") -> None:
-    """Say a sentence on stderr, unless it, or another ``about`` the same matter, was said before."""
+    """Tell the user a fact once: not again if it, or another note about the same matter, was told before.
+
+    Of several processes only the first tells it.
+    """
     text = without_control(text)
     if (about or text) in _said or os.environ.get("RANK", "0") != "0":
         return
     _said.add(about or text)
-    print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr, flush=True)
+    if console.quiet:
+        warnings.warn(text, UserWarning, stacklevel=3)
+    else:
+        print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr, flush=True)
 
 
 def some(names: list[str], most: int = 5) -> str:
     """The first of many names, for a sentence."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
-
-console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 # Without a terminal, a line so often: enough to see that it lives, too little to flood a log.
 SECONDS_BETWEEN_LINES = 15.0
@@ -92,8 +120,8 @@ def progress(title: str, total: int, *, start: int = 0, shown: bool = True) -> I
 
     ``shown``: of several processes but one shows it.
     """
-    if not console.is_terminal or not shown:
-        yield Reporter(title, total, start, None, shown=shown)
+    if not console.is_terminal or not shown or console.quiet:
+        yield Reporter(title, total, start, None, shown=shown and not console.quiet)
         return
     with Progress(
         TextColumn("{task.description}", markup=False),

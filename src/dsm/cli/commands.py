@@ -140,7 +140,7 @@ VERBS = {
         ),
     ),
     "retrieve": Verb(
-        "dsm.verbs.retrieve", "RetrieveConfig", "retrieve_command",
+        "dsm.verbs.retrieve", "RetrieveConfig", "retrieve",
         "recall at 1, 5, 10, 20, 50 of one features file in another",
         (
             "dsm retrieve --gallery train.npz --queries test.npz --out results/retrieval",
@@ -157,7 +157,7 @@ VERBS = {
         ),
     ),
     "probe": Verb(
-        "dsm.verbs.probe", "ProbeConfig", "probe_command",
+        "dsm.verbs.probe", "ProbeConfig", "probe",
         "what a linear classifier and a vote of neighbours find in features, in seconds",
         (
             "dsm probe --train train.npz --test test.npz --out results/probe",

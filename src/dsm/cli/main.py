@@ -1,4 +1,4 @@
-"""The ``dsm`` command: verb -> config -> function, nothing else.
+"""The ``dsm`` command: parse the settings of a verb, call its function, print its result.
 
 Modules are imported when their verb is called, so that help comes at once.
 """
@@ -16,6 +16,7 @@ from rich.table import Table
 from dsm.cli.commands import GROUPS, VERBS
 from dsm.errors import USER_ERROR, UserError, nearest, sentence
 from dsm.signals import Interrupted, leave_by_exception
+from dsm.terminal import console, show_progress
 from dsm.version import __version__
 
 
@@ -61,13 +62,19 @@ def run(words: list[str]) -> None:
         args=rest,
         description=f"{verb.summary[0].upper()}{verb.summary[1:]}.\n\nExamples:\n{examples}",
     )
+    show_progress()
     try:
-        getattr(module, verb.function)(config)
+        result = getattr(module, verb.function)(config)
     except Interrupted as stopped:
         how = ""
         if hasattr(config, "resume") and not getattr(config, "fractions", ()):
             how = "with --resume in place of --overwrite " if config.overwrite else "with --resume "
         raise Interrupted(f"{stopped}; the same command {how}goes on.", stopped.signal) from None
+    if result is not None:
+        for table in result.tables:
+            Console(highlight=False).print(table)
+        for line in result.lines:
+            console.print(line)
 
 
 def main() -> None:

@@ -1,1 +1,32 @@
-"""Lists of videos and the clips drawn from them."""
+"""Lists of videos, the clips drawn from them, and the verbs that make, check, split and convert them.
+
+``dsm.data.index(folder="videos", out="train.txt")`` does what ``dsm data index`` does.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_VERBS = {
+    "check": "check",
+    "convert": "convert",
+    "features": "features",
+    "frames": "frames",
+    "index": "index",
+    "leaks": "subset",
+    "pack": "pack",
+    "preview": "preview",
+    "split": "subset",
+    "subset": "subset",
+    "synth": "synth",
+}
+"""The file in ``dsm/verbs`` of each verb. Verbs stand above this room: they are imported when used."""
+
+__all__ = list(_VERBS)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _VERBS:
+        return getattr(importlib.import_module(f"dsm.verbs.{_VERBS[name]}"), name)
+    raise AttributeError(f"module 'dsm.data' has no attribute '{name}'")

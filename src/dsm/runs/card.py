@@ -27,7 +27,7 @@ from dsm.methods import METHODS
 from dsm.models.weights import RANDOM
 from dsm.runs.folder import read_record
 from dsm.runs.results import RESULTS, last_logged, read_told_results, write_run_results
-from dsm.terminal import console
+from dsm.terminal import console, warn
 from dsm.version import __version__
 
 
@@ -252,4 +252,4 @@ def write_end(
         if not write_run_card(run, dict(about), step):
             console.print(f"{run / CARD}: is edited, and stays as it is.")
     except (OSError, UserError) as error:
-        console.print(f"{run}: {RESULTS} or {CARD} cannot be written ({error}).", style="yellow")
+        warn(f"{run}: {RESULTS} or {CARD} cannot be written ({error}).")

@@ -17,7 +17,7 @@ from dsm.errors import UserError
 from dsm.files import written_aside
 from dsm.models.checkpoint_file import NoCheckpointError, checkpoint_of, list_checkpoints
 from dsm.models.weights import FORMAT, read_checkpoint
-from dsm.terminal import console
+from dsm.terminal import warn
 
 BEST = "best.pt"
 UNREADABLE = ".unreadable"
@@ -76,7 +76,7 @@ def newest_good(
             state = read_checkpoint(path)
         except NoCheckpointError as error:
             if rename:
-                console.print(f"{error} It is set aside; trying the one before.", style="yellow")
+                warn(f"{error} It is set aside; trying the one before.")
                 path.rename(path.with_suffix(UNREADABLE))
             continue
         _same_settings(path, json.loads(state["config"]).get("settings", {}), settings, defaults)

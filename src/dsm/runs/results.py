@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.markup import escape
+from rich.table import Table
 
 from dsm.data.lists import VideoList
 from dsm.errors import UserError
@@ -98,11 +100,15 @@ def seed_of(about: Mapping[str, Any], drawn: int = 0) -> int:
     return seed if isinstance(seed, int) else 0
 
 
-def print_rows(rows: Sequence[Row]) -> None:
-    """A line a number, with its interval."""
+def rows_table(rows: Sequence[Row]) -> Table:
+    """A line for each number, with its interval."""
+    table = Table(box=None, show_header=False)
+    for justify in ("left", "right", "left"):
+        table.add_column(justify=justify)
     for row in rows:
-        interval = "" if row.low is None or row.high is None else f"  [{row.low:.1%}, {row.high:.1%}]"
-        print(f"{row.metric:24s} {row.value:6.1%}{interval}")
+        interval = "" if row.low is None or row.high is None else f"[{row.low:.1%}, {row.high:.1%}]"
+        table.add_row(escape(row.metric), f"{row.value:.1%}", escape(interval))
+    return table
 
 
 def command_line() -> str:

@@ -12,7 +12,7 @@ from dsm.errors import UserError
 from dsm.models.foreign import Renormalized
 from dsm.models.weights import RANDOM, load_weights
 from dsm.models.zoo import check_takes, create_model
-from dsm.terminal import console
+from dsm.terminal import console, warn
 from dsm.train.config import RunConfig
 from dsm.views import MODALITIES
 
@@ -51,10 +51,7 @@ def starting_encoder(
         _tell_of_other_clips(config.clip, weights, trained_on)
     backbone, settings = str(loaded.config["backbone"]), {**loaded.config["model"], **pooling}
     if config.backbone not in (backbone, RunConfig.backbone) and is_first():
-        console.print(
-            f"{weights} is a {backbone}, and goes on as one, not as the {config.backbone} that is asked for.",
-            style="yellow",
-        )
+        warn(f"{weights} is a {backbone} and stays one; --backbone {config.backbone} is ignored.")
     if settings.get("in_channels", 3) != channels:
         raise UserError(f"{weights}: was not trained on clips of --clip.modality {config.clip.modality}.")
     if frozen and isinstance(loaded.module, Renormalized):
@@ -78,4 +75,4 @@ def _tell_of_other_clips(clip: ClipConfig, weights: str, trained_on: dict[str, A
     other = [name for name in asked if trained_on.get(name, getattr(clip, name)) != getattr(clip, name)]
     if other:
         same = " ".join(f"--clip.{name} {trained_on[name]}" for name in other)
-        console.print(f"{weights} was trained on other clips than these; on the same: {same}", style="yellow")
+        warn(f"{weights} was trained on other clips than these; on the same: {same}")

@@ -9,7 +9,7 @@ from dsm.data.lists import VideoList
 from dsm.distributed import is_first
 from dsm.errors import UserError
 from dsm.runs.folder import flat, plain, read_record
-from dsm.terminal import console
+from dsm.terminal import warn
 from dsm.train.config import DataConfig, RunConfig
 from dsm.train.optim import learning_rate
 
@@ -86,8 +86,7 @@ def check_length(config: RunConfig, videos: VideoList, began: int | None, done: 
             f"such a run (at step {done} {now:.3g}, not {before:.3g})."
         )
     if is_first():
-        console.print(
+        warn(
             f"the run was to have {began} steps and goes on to {total}: the learning rate is that of such a "
-            f"run, {now:.3g} at step {done}, not {before:.3g}.",
-            style="yellow",
+            f"run, {now:.3g} at step {done}, not {before:.3g}."
         )

@@ -36,7 +36,7 @@ from dsm.pages.bias import (
 from dsm.runs.bad_videos import LEFT_OUT, LeftOut
 from dsm.runs.folder import claim_by_settings, git_revision, lasting
 from dsm.runs.results import RESULTS, Row, seed_of, write_results
-from dsm.terminal import console, progress
+from dsm.terminal import console, progress, warn
 from dsm.verbs.extract import tell_left_out
 
 LEAST = 2
@@ -224,10 +224,8 @@ def bias(config: BiasConfig) -> list[Row]:
         tell_left_out(config.out / name, one.verdicts)
     for name, share in swapped.items():
         if share < SWAPPED_ENOUGH:
-            console.print(
-                f"{name}: only {share:.0%} of the picture could be exchanged (does the camera move?); "
-                "its scene reliance is too low. See variants.png.", style="yellow",
-            )  # fmt: skip
+            warn(f"{name}: only {share:.0%} of the picture could be exchanged (does the camera move?); "
+                "its scene reliance is too low. See variants.png.")  # fmt: skip
     files = "results.json, classes.csv, predictions.csv, bias.png, bars.png and variants.png"
     console.print(f"{config.out}: {files}")
     return rows

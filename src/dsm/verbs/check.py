@@ -21,7 +21,7 @@ from dsm.data.lists import VideoList, listable, needed, read_list, write_list
 from dsm.errors import UserError
 from dsm.files import printable, write_text
 from dsm.runs.folder import claim_by_settings, claim_file
-from dsm.terminal import console, progress
+from dsm.terminal import console, progress, warn
 from dsm.video.ledger import USABLE, Verdict, judge_all, ledger_json
 from dsm.video.source import READING_TIME
 from dsm.workers import usable_cores
@@ -183,7 +183,7 @@ def _write_clean(file: Path, videos: VideoList, verdicts: list[Verdict]) -> None
             try:
                 listable(one.path)
             except UserError as error:
-                console.print(f"left out: {error}", style="yellow", markup=False)
+                warn(f"left out: {error}")
             else:
                 kept.append(index)
     if not kept:

@@ -32,7 +32,7 @@ from dsm.pages.embedding import RIGHT, WRONG, clips_of, draw_embeddings, number_
 from dsm.runs.bad_videos import LEFT_OUT
 from dsm.runs.folder import claim_file, git_revision
 from dsm.runs.results import RESULTS, Row, run_and_seed, write_results
-from dsm.terminal import console, progress
+from dsm.terminal import console, progress, warn
 from dsm.video.ledger import read_ledger
 
 FILES = (RESULTS, "embedding.html", "embedding.png")
@@ -92,14 +92,14 @@ def embed(config: EmbedConfig) -> list[Row]:
         clips = clips_of(features, config.clips, config.seed)
         bar.update(1)
     if config.clips and not clips:
-        console.print("no clips in the page: the videos cannot be read where they were.", style="yellow")
+        warn("no clips in the page: the videos cannot be read where they were.")
     elif unread := min(config.clips, len(features)) - len(clips):
-        console.print(f"{unread} videos without a clip in the page: they cannot be read.", style="yellow")
+        warn(f"{unread} videos without a clip in the page: they cannot be read.")
     for file in config.features:
         ledger = file.with_name(file.name + LEFT_OUT)
         if ledger.exists():
             bad = len(read_ledger(ledger))
-            console.print(f"{file}: {bad} videos of its list could not be read; see {ledger}", style="yellow")
+            warn(f"{file}: {bad} videos of its list could not be read; see {ledger}")
     write_embedding_page(files[1], embedded, clips, rows)
     draw_embeddings(embedded, files[2], which=config.map[0])
     Console().print(_table(rows, runs))

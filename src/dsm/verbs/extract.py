@@ -15,12 +15,14 @@ from dsm.data.reading import ClipChanges
 from dsm.distributed import begun_from_outside, in_processes, is_first
 from dsm.errors import UserError
 from dsm.evaluate.extraction import Extracted, ExtractSettings, extract_to_file
-from dsm.evaluate.features import check_suffix
+from dsm.evaluate.features import check_suffix, load_features
 from dsm.models.weights import RANDOM, LoadSettings
 from dsm.runs.bad_videos import LEFT_OUT, SHOWN, tell_damaged
 from dsm.runs.folder import claim_file
 from dsm.runs.results import seed_of
-from dsm.terminal import console
+from dsm.settings import takes_settings
+from dsm.terminal import console, warn
+from dsm.verbs.result import Result
 from dsm.video.ledger import Verdict
 
 
@@ -49,14 +51,22 @@ class ExtractConfig:
             raise UserError("devices must be at least 1.")
 
 
-def extract(config: ExtractConfig) -> None:
-    """Extract and write; say what came out. The same command goes on where one was stopped."""
+@takes_settings(ExtractConfig)
+def extract(config: ExtractConfig) -> Result:
+    """Write the features of a list's videos; an extraction that was stopped goes on where it was."""
     claim_file(config.out, overwrite=config.overwrite)
     check_suffix(config.out)
     if config.devices > 1 and not begun_from_outside():
         in_processes(config.devices, _extract, config)
     else:
         _extract(config)
+    if not is_first():
+        return Result()
+    features = load_features(config.out)
+    what = "clips" if config.settings.per_clip else "videos"
+    return Result(
+        files=[config.out], lines=[f"{config.out}: {len(features)} {what} x {features.dim} dimensions"]
+    )
 
 
 def _extract(config: ExtractConfig) -> None:
@@ -90,29 +100,25 @@ def _extract(config: ExtractConfig) -> None:
     tell_damaged({one.path: f"{one.path}: {one.reason}" for one in extracted.damaged})
     if config.settings.every:
         tell_spread(extracted, config.settings.windows)
-    what = "clips" if config.settings.per_clip else "videos"
-    console.print(f"{config.out}: {extracted.rows} {what} x {extracted.dim} dimensions")
 
 
 def tell_spread(extracted: Extracted, windows: int) -> None:
     """Say where the clips of a video are not as far apart as `--every` asks."""
     if extracted.untimed:
-        console.print(
+        warn(
             "videos that do not say when their frames are shown, as folders of frames never do: "
-            f"{extracted.untimed}; of each --windows {windows} clips.",
-            style="yellow",
+            f"{extracted.untimed}; of each --windows {windows} clips."
         )
     if extracted.cut_short:
-        console.print(
+        warn(
             f"videos of which there are {MOST_CLIPS} clips, the most that are taken of one: "
-            f"{extracted.cut_short}; cut them into shorter ones if these lie too far apart.",
-            style="yellow",
+            f"{extracted.cut_short}; cut them into shorter ones if these lie too far apart."
         )
 
 
 def tell_left_out(out: Path, bad: Sequence[Verdict]) -> None:
     """Say which videos of an extraction could not be read."""
     for video in bad[:SHOWN]:
-        console.print(f"left out: {video.path}: {video.reason}", style="yellow")
+        warn(f"left out: {video.path}: {video.reason}")
     if bad:
-        console.print(f"{out}{LEFT_OUT}: all {len(bad)} that cannot be read", style="yellow")
+        warn(f"{out}{LEFT_OUT}: all {len(bad)} that cannot be read")

@@ -13,7 +13,7 @@ from dsm.errors import UserError
 from dsm.evaluate.features import check_suffix, save_features
 from dsm.evaluate.import_features import Keys, features_of, read_arrays
 from dsm.runs.folder import claim_file
-from dsm.terminal import console
+from dsm.terminal import console, warn
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,11 @@ def features(config: FeaturesConfig) -> None:
     lacking = [what for what in ("labels", "paths") if told[what] is None]
     if lacking:
         instead = {"labels": "unlabelled", "paths": "called by their number"}
-        console.print(
-            f"no {' and no '.join(lacking)} in it: rows are {' and '.join(instead[one] for one in lacking)}; "
-            "--videos LIST of the same videos in the same order has them.",
-            style="yellow",
+        missing = " and ".join(instead[one] for one in lacking)
+        warn(
+            f"no {' and no '.join(lacking)} in it: rows are {missing}; "
+            "--videos LIST of the same videos in the same order has them."
         )
     known = np.unique(found.labels[found.labels >= 0])
     if len(known) and known[0] == 1 and len(known) == known[-1]:
-        console.print(f"labels are from 1 to {known[-1]}, and stay so.", style="yellow")
+        warn(f"labels are from 1 to {known[-1]}, and stay so.")

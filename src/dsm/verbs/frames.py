@@ -14,7 +14,7 @@ from dsm.data.lists import VideoList, needed, read_list, write_list
 from dsm.errors import UserError
 from dsm.runs.bad_videos import tell_damaged
 from dsm.runs.folder import claim_by_settings, lasting
-from dsm.terminal import console, progress
+from dsm.terminal import console, progress, warn
 from dsm.video.source import VideoError
 from dsm.video.write import DAMAGED, places_of, write_frames
 from dsm.workers import side_by_side, usable_cores
@@ -83,7 +83,7 @@ def frames(config: FramesConfig) -> None:
             try:
                 counts[folder] = written.result()
             except VideoError as error:
-                console.print(f"left out: {error}", style="yellow")
+                warn(f"left out: {error}")
             bar.update(done)
     tell_damaged({str(folder): _lost(folder) for folder in first if (folder / DAMAGED).is_file()})
     _write_list(config, videos, folders, np.array([counts.get(folder, 0) for folder in folders]))

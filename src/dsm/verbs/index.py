@@ -12,7 +12,7 @@ from dsm.data.catalog import find_parts, find_videos, index_folder
 from dsm.data.classes import CLASSES, read_classes, write_classes
 from dsm.data.lists import ENDINGS, write_list
 from dsm.runs.folder import claim_file
-from dsm.terminal import console, progress, some
+from dsm.terminal import console, progress, some, warn
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ def index(config: IndexConfig) -> None:
             labelled=not config.unlabelled, classes=classes, level=1 if parts else 0, on_progress=bar.update,
         )  # fmt: skip
     for reason in result.left_out:
-        console.print(f"left out: {reason}", style="yellow")
+        warn(f"left out: {reason}")
     if result.empty:
-        console.print(f"folders without a video that can be read: {some(result.empty)}", style="yellow")
+        warn(f"folders without a video that can be read: {some(result.empty)}")
     if result.classes:
         write_classes(beside, result.classes)
     kinds = f", {len(result.classes)} classes" if result.classes else ", unlabelled"
@@ -66,7 +66,7 @@ def index(config: IndexConfig) -> None:
     for name, file in (files or {"": config.out}).items():
         inside = [not name or path.relative_to(config.folder).parts[0] == name for path in result.found]
         if not any(inside):
-            console.print(f"{config.folder / name}: holds no video that can be read", style="yellow")
+            warn(f"{config.folder / name}: holds no video that can be read")
             continue
         videos = result.videos.part(np.flatnonzero(inside), beside)
         write_list(file, videos)

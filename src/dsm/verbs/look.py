@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
+from rich.console import Console
 from torch import nn
 
 from dsm.data.clips import EvaluationClips
@@ -38,8 +39,8 @@ from dsm.models.heads import Embedder
 from dsm.models.weights import LoadSettings, load_weights
 from dsm.pages.film import FORMATS, Colours, Looked, write_look
 from dsm.runs.folder import claim_by_settings, claim_file, git_revision, lasting
-from dsm.runs.results import RESULTS, Row, print_rows, row_of, seed_of, write_results
-from dsm.terminal import console, progress
+from dsm.runs.results import RESULTS, Row, row_of, rows_table, seed_of, write_results
+from dsm.terminal import console, progress, warn
 
 
 def score_list(config: LookConfig, looker: Looker, *, run: str, seed: int) -> list[Row]:
@@ -84,13 +85,13 @@ def score_list(config: LookConfig, looker: Looker, *, run: str, seed: int) -> li
             else:
                 meter.leave_out(path, read["bad"][0].reason)
             if meter.found[-1].reason:
-                console.print(f"left out: {path}: {meter.found[-1].reason}", style="yellow")
+                warn(f"left out: {path}: {meter.found[-1].reason}")
             bar.update(place + 1)
     found = meter.finish()
     rows = rows_of(found, groups, run=run, seed=seed, test=config.video.stem)
     write_results(config.out / RESULTS, rows, revision=git_revision())
     write_text(config.out / "look.csv", to_csv(found))
-    print_rows(rows)
+    Console().print(rows_table(rows))
     left = sum(1 for one in found if one.reason)
     console.print(f"{config.out}: results.json and look.csv; {len(found) - left} videos, {left} left out")
     return rows

@@ -14,7 +14,7 @@ from dsm.data.lists import VideoList, needed, read_list, write_list
 from dsm.errors import UserError
 from dsm.runs.bad_videos import tell_damaged
 from dsm.runs.folder import claim_by_settings, lasting
-from dsm.terminal import console, progress
+from dsm.terminal import console, progress, warn
 from dsm.video.pack import SHARD, damaged_in, find_member
 from dsm.video.segments import file_of
 from dsm.video.source import VideoError
@@ -74,7 +74,7 @@ def pack(config: PackConfig) -> None:
     with progress("packing videos", len(once), start=done) as bar:
         for shard, written in side_by_side(write_shard, jobs, config.workers):
             for reason in written.result().values():
-                console.print(f"left out: {reason}", style="yellow")
+                warn(f"left out: {reason}")
             done += len(jobs[shard][1])
             bar.update(done)
     tell_damaged({f"{shard}/{name}": told for shard in shards for name, told in damaged_in(shard).items()})

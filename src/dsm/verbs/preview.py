@@ -23,7 +23,7 @@ from dsm.files import write_text
 from dsm.pages.preview import FORMATS, write_preview
 from dsm.runs.folder import claim_file
 from dsm.runs.results import mean_and_spread
-from dsm.terminal import console, progress
+from dsm.terminal import console, progress, warn
 from dsm.video.source import VideoError
 
 TEMPORAL = tuple(kind.name for kind in fields(TemporalMix))
@@ -92,7 +92,7 @@ def preview(config: PreviewConfig) -> None:
             try:
                 shown = previewer.show(int(index), int(order[(place + 1) % len(order)]))
             except VideoError as error:
-                console.print(f"left out: {error}", style="yellow")
+                warn(f"left out: {error}")
                 continue
             if len(pictures) < config.show:
                 pictures.append(shown)

@@ -12,8 +12,10 @@ from dsm.evaluate.features import load_features
 from dsm.evaluate.probe import choose_strength, knn_probe, linear_probe, need_classes
 from dsm.intervals import class_mean_interval
 from dsm.runs.folder import claim_file, git_revision
-from dsm.runs.results import RESULTS, print_rows, row_of, run_and_seed, share, write_results
-from dsm.terminal import console
+from dsm.runs.results import RESULTS, row_of, rows_table, run_and_seed, share, write_results
+from dsm.settings import takes_settings
+from dsm.terminal import warn
+from dsm.verbs.result import Result
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,9 @@ class ProbeConfig:
             raise UserError("k must be at least 1, folds at least 2, temperature above 0.")
 
 
-def probe_command(config: ProbeConfig) -> None:
-    """Probe, print, write."""
+@takes_settings(ProbeConfig)
+def probe(config: ProbeConfig) -> Result:
+    """Fit a linear classifier and a vote of neighbours on training features; write their test accuracy."""
     file = config.out / RESULTS
     claim_file(file, overwrite=config.overwrite)
     train, test = load_features(config.train), load_features(config.test)
@@ -56,7 +59,7 @@ def probe_command(config: ProbeConfig) -> None:
     groups = test.groups(file=config.groups, regex=config.group_regex)
     unseen = np.setdiff1d(test.labels, train.labels)
     if len(unseen):
-        console.print(f"{len(unseen)} classes of the test are not among those of training.", style="yellow")
+        warn(f"{len(unseen)} classes of the test are not among those of training.")
     by = "groups" if config.groups or config.group_regex else "videos"
     try:
         chosen = choose_strength(train, inside, config.folds)
@@ -76,9 +79,9 @@ def probe_command(config: ProbeConfig) -> None:
         mean = class_mean_interval(hits, test.labels, groups=groups)
         rows.append(row_of(run, seed, name, f"{metric}_mean_class", mean, len(hits)))
     write_results(file, rows, revision=git_revision())
-    print_rows(rows)
     most = np.bincount(test.labels).max() / len(test)
-    console.print(
-        f"regularisation C = {strength:g}, {how}; the most frequent class is {most:.1%} of the test"
-    )
-    console.print(f"written: {file}")
+    lines = [
+        f"regularisation C = {strength:g}, {how}; the most frequent class is {most:.1%} of the test",
+        f"written: {file}",
+    ]
+    return Result(rows, [file], [rows_table(rows)], lines)

@@ -33,13 +33,13 @@ from dsm.runs.bad_videos import told_of_left_out
 from dsm.runs.folder import claim_by_settings, claim_file
 from dsm.runs.record import RunRecord, read_run, short_names
 from dsm.runs.results import RESULTS, read_results, read_told_results
-from dsm.terminal import console
+from dsm.terminal import console, warn
 from dsm.verbs.bias import BiasConfig, BiasData, bias
 from dsm.verbs.embed import EmbedConfig, examine
 from dsm.verbs.extract import ExtractConfig, extract
 from dsm.verbs.look import LookConfig, build_looker, look, take_aim
-from dsm.verbs.probe import ProbeConfig, probe_command
-from dsm.verbs.retrieve import RetrieveConfig, retrieve_command
+from dsm.verbs.probe import ProbeConfig, probe
+from dsm.verbs.retrieve import RetrieveConfig, retrieve
 from dsm.verbs.video_test import VideoTestConfig, VideoTestData, video_test
 
 Measure = Literal["retrieval", "probe", "test", "look", "bias", "embedding"]
@@ -134,8 +134,8 @@ def measure(run: RunRecord, folder: Path, lists: Lists, settings: MeasureSetting
     bias_data = BiasData(lists.test_file, lists.train_file, root=lists.root, workers=workers)
     test_data = VideoTestData(lists.test_file, lists.root, workers)
     parts: dict[Measure, Callable[[Path], object]] = {
-        "retrieval": lambda out: retrieve_command(RetrieveConfig(train, test, out, shown=0, **grouped)),
-        "probe": lambda out: probe_command(ProbeConfig(train, test, out, **grouped)),
+        "retrieval": lambda out: retrieve(RetrieveConfig(train, test, out, shown=0, **grouped)),
+        "probe": lambda out: probe(ProbeConfig(train, test, out, **grouped)),
         "test": lambda out: video_test(VideoTestConfig(weights, test_data, out, windows=windows, **grouped)),
         "look": lambda _: look(looking),
         "bias": lambda out: bias(
@@ -157,7 +157,7 @@ def measure(run: RunRecord, folder: Path, lists: Lists, settings: MeasureSetting
             found = read_results(out / RESULTS)
         except UserError as error:
             left_out.append(f"{name}: {error}")
-            console.print(f"{run.name}: {left_out[-1]}", style="yellow")
+            warn(f"{run.name}: {left_out[-1]}")
             continue
         rows += [replace(row, run=run.name, seed=seed if isinstance(seed, int) else 0) for row in found]
     shown = [folder / "bias" / name for name in BIAS_PICTURES if "bias" in settings.measures]
@@ -209,7 +209,7 @@ def _maps(
             maps.append(looker.look(clip[None]).maps[0])
             paths.append(videos.paths[place])
     except UserError as error:  # a network without a map; a video that cannot be read
-        console.print(f"{looking.weights}: no maps: {error}", style="yellow")
+        warn(f"{looking.weights}: no maps: {error}")
         return None
     with written_aside(file) as aside, aside.open("wb") as opened:
         np.savez_compressed(
@@ -322,7 +322,7 @@ def report(config: ReportConfig) -> None:
                 embedding = embed_runs(names, folders, settings)
             except UserError as error:
                 left_out.append(f"embedding: {error}")
-                console.print(left_out[-1], style="yellow")
+                warn(left_out[-1])
     content = ReportContent(
         runs, measured, given, classes, config.shown, bool(config.groups or config.group_regex),
         embedding, left_out,
@@ -396,7 +396,4 @@ def _tell(config: ReportConfig, runs: Sequence[RunRecord]) -> None:
     size = config.out.stat().st_size
     console.print(f"{config.out}: {len(runs)} run{'s' if len(runs) > 1 else ''}, {size / 1e6:.1f} MB")
     if size > MOST:
-        console.print(
-            f"the page is larger than {MOST / 1e6:.0f} MB; fewer runs, --shown or --maps make it smaller.",
-            style="yellow",
-        )
+        warn(f"the page is larger than {MOST / 1e6:.0f} MB; fewer runs, --shown or --maps make it smaller.")

@@ -8,18 +8,20 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from dsm.errors import UserError
 from dsm.evaluate.features import Features, load_features
-from dsm.evaluate.retrieval import KS, Retrieval, average_precision, chance, kept_apart, recall_rows, retrieve
+from dsm.evaluate.retrieval import KS, Retrieval, average_precision, chance, kept_apart, recall_rows
+from dsm.evaluate.retrieval import retrieve as nearest_of_each
 from dsm.files import csv_text, write_text
 from dsm.intervals import mean_interval
 from dsm.runs.folder import claim_file, git_revision
 from dsm.runs.results import RESULTS, Row, row_of, run_and_seed, write_results
-from dsm.terminal import console
+from dsm.settings import takes_settings
+from dsm.terminal import warn
+from dsm.verbs.result import Result
 
 FILES = (RESULTS, "neighbours.tsv", "classes.csv", "gallery.html")
 LISTED = 10
@@ -57,8 +59,9 @@ class RetrieveConfig:
             raise UserError("--across-groups needs --groups or --group-regex, which say what the groups are.")
 
 
-def retrieve_command(config: RetrieveConfig) -> list[Row]:
-    """Search, print recall beside chance, write the numbers, every query's neighbours, and clips of some."""
+@takes_settings(RetrieveConfig)
+def retrieve(config: RetrieveConfig) -> Result:
+    """Search for each query in the gallery; write recall, every query's neighbours, and clips of some."""
     files = [config.out / name for name in FILES]
     for file in files:
         claim_file(file, overwrite=config.overwrite)
@@ -71,7 +74,7 @@ def retrieve_command(config: RetrieveConfig) -> list[Row]:
         theirs = gallery.groups(file=config.groups, regex=config.group_regex)
         across = (theirs, groups) if theirs and groups else None
     apart = kept_apart(gallery, queries, across)
-    found = retrieve(gallery, queries, apart=apart)
+    found = nearest_of_each(gallery, queries, apart=apart)
 
     run, seed = run_and_seed(queries.meta)
     test = str(queries.meta.get("list", "queries"))
@@ -86,25 +89,21 @@ def retrieve_command(config: RetrieveConfig) -> list[Row]:
                 row_of(run, seed, test, "mAP", mean_interval(precision[known], groups=of_known), len(known))
             )
     else:
-        console.print("no mAP: it ranks the whole gallery for every query, here too much.", style="yellow")
+        warn("no mAP: it ranks the whole gallery for every query, here too much.")
     write_results(files[0], rows, revision=git_revision())
     write_text(files[1], _neighbours_tsv(gallery, queries, found))
     write_text(files[2], _classes_csv(gallery, queries, found, precision))
-    Console().print(
-        _table(
-            rows,
-            [chance(gallery, queries, apart, k) for k in KS],
-            f"{run}: {len(queries)} queries in {len(gallery)} videos",
-        )
+    table = _table(
+        rows,
+        [chance(gallery, queries, apart, k) for k in KS],
+        f"{run}: {len(queries)} queries in {len(gallery)} videos",
     )
-    if apart is not None and not across:
-        console.print("a video is not counted among its own neighbours")
+    alone = ["a video is not counted among its own neighbours"] if apart is not None and not across else []
     written = files
     if not config.shown or not _draw_gallery(files[3], gallery, queries, found, config.shown):
         files[3].unlink(missing_ok=True)  # of earlier results
         written = files[:3]
-    console.print(f"written: {', '.join(map(str, written))}")
-    return rows
+    return Result(rows, written, [table], [*alone, f"written: {', '.join(map(str, written))}"])
 
 
 def _draw_gallery(file: Path, gallery: Features, queries: Features, found: Retrieval, shown: int) -> bool:
@@ -113,7 +112,7 @@ def _draw_gallery(file: Path, gallery: Features, queries: Features, found: Retri
     try:
         write_gallery(file, gallery, queries, found, shown)
     except UserError as error:
-        console.print(f"no gallery of clips: {error}", style="yellow")
+        warn(f"no gallery of clips: {error}")
         return False
     return True
 

@@ -30,7 +30,7 @@ from dsm.train.finetune import FinetuneConfig
 from dsm.train.pretrain import PretrainConfig
 from dsm.verbs.card import renew_card
 from dsm.verbs.extract import ExtractConfig, extract
-from dsm.verbs.retrieve import RetrieveConfig, retrieve_command
+from dsm.verbs.retrieve import RetrieveConfig, retrieve
 from dsm.verbs.train import finetune_command, pretrain_command
 from dsm.verbs.video_test import VideoTestConfig, VideoTestData, video_test
 
@@ -260,9 +260,8 @@ def _retrieve(config: RunRecipeConfig, made: FinetuneConfig, weights: str) -> li
                 loading=LoadSettings(made.backbone, config.seed), settings=settings,
             )
         )  # fmt: skip
-    return retrieve_command(
-        RetrieveConfig(files["train"], files["test"], config.out / "retrieve", overwrite=True)
-    )
+    found = retrieve(RetrieveConfig(files["train"], files["test"], config.out / "retrieve", overwrite=True))
+    return list(found.rows)
 
 
 def _report(config: RunRecipeConfig, recipe: Recipe, rows: Sequence[Row]) -> None:

@@ -14,7 +14,7 @@ from dsm.files import csv_text, write_text
 from dsm.pages.film import label, spread, strip, write_still
 from dsm.pages.gallery import clip_of, told
 from dsm.runs.folder import claim_file
-from dsm.terminal import console
+from dsm.terminal import console, warn
 from dsm.video.source import VideoError
 
 SHOWN = 20
@@ -97,7 +97,7 @@ def _contact_sheet(out: Path, features: Features, hits: list[Hit]) -> None:
         try:
             frames = clip_of(features, hit.row)
         except VideoError as error:
-            console.print(f"not drawn: {error}", style="yellow")
+            warn(f"not drawn: {error}")
             continue
         picture = strip(frames[spread(len(frames))])
         rows.append(
@@ -138,7 +138,7 @@ def _serve(config: SearchConfig, index: ArchiveIndex) -> None:
     try:
         encode = QueryEncoder(index.features, config.weights)
     except UserError as error:
-        console.print(f"no videos of your own can be sent: {error}", style="yellow")
+        warn(f"no videos of your own can be sent: {error}")
     server = make_server(index, encode, config.port)
     console.print(f"http://{HOST}:{server.server_address[1]} (Ctrl-C ends it)")
     with server:

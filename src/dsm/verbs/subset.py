@@ -15,7 +15,7 @@ from dsm.data.lists import read_list, write_list
 from dsm.data.splits import NEAR, split_by_group, subset
 from dsm.errors import UserError
 from dsm.runs.folder import claim_file
-from dsm.terminal import console
+from dsm.terminal import console, warn
 from dsm.video.segments import without_segment
 
 SHOWN = 10
@@ -103,18 +103,14 @@ def _tell_split(labels: NDArray[np.int64], test: NDArray[np.bool_], wish: float)
     """Say where groups do not allow what was wished."""
     share = float(test.mean())
     if abs(share - wish) > NEAR:
-        console.print(
-            f"{share:.0%} of the videos are for testing, not {wish:.0%}: the groups allow nothing nearer.",
-            style="yellow",
-        )
+        warn(f"{share:.0%} of the videos are for testing, not {wish:.0%}: the groups allow nothing nearer.")
     for inside, outside, name in ((~test, test, "train.txt"), (test, ~test, "test.txt")):
         only = np.setdiff1d(labels[inside], labels[outside])
         if len(only):
             named = ", ".join(map(str, only[:SHOWN])) + (", …" if len(only) > SHOWN else "")
-            console.print(
+            warn(
                 f"{len(only)} classes are in {name} only, as they are of one group or the groups allow no "
-                f"other split: {named}.",
-                style="yellow",
+                f"other split: {named}."
             )
 
 

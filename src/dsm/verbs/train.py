@@ -24,7 +24,7 @@ from dsm.pages.run_figures import draw_fractions
 from dsm.runs.folder import claim_by_settings, flat, git_revision, lasting
 from dsm.runs.results import RESULTS, Row, read_results, write_results
 from dsm.signals import STOPS, Interrupted
-from dsm.terminal import console
+from dsm.terminal import console, warn
 from dsm.train.config import train_once
 from dsm.train.finetune import FinetuneConfig, classified_encoder, finetune, read_lists
 from dsm.train.pretrain import PretrainConfig, pretrain
@@ -68,7 +68,7 @@ def _draw(out: Path) -> list[str]:
     try:
         return [str(path) for path in draw_run(out)]
     except OSError as error:
-        console.print(f"pictures cannot be written: {error.strerror}.", style="yellow")
+        warn(f"pictures cannot be written: {error.strerror}.")
         return []
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 from torch import nn
 
 from dsm.data.classes import check_class_names
@@ -35,7 +36,7 @@ from dsm.models.weights import load_classifier
 from dsm.pages.confusion import draw_confusion, write_confusion_page
 from dsm.runs.bad_videos import tell_damaged
 from dsm.runs.folder import claim_by_settings, git_revision, lasting
-from dsm.runs.results import RESULTS, Row, print_rows, row_of, run_name, seed_of, share, write_results
+from dsm.runs.results import RESULTS, Row, row_of, rows_table, run_name, seed_of, share, write_results
 from dsm.terminal import console
 from dsm.verbs.extract import tell_left_out
 
@@ -129,7 +130,7 @@ def video_test(config: VideoTestConfig) -> list[Row]:
     title = f"{config.weights} tested on {test}"
     write_confusion_page(config.out / "confusion.html", found, names, title=title)
     write_results(config.out / RESULTS, rows, revision=git_revision())  # last: the test is done
-    print_rows(rows)
+    Console().print(rows_table(rows))
     console.print(
         f"{config.out}: results.json, predictions.csv, classes.csv, confusion.html, confusion.png, "
         f"{PROBABILITIES}"

@@ -1,0 +1,57 @@
+"""What a verb returns: numbers, the files it wrote, and tables and sentences for people."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from dsm.errors import UserError, nearest
+from dsm.runs.results import Row
+
+WIDTH = 120
+"""Columns of a result printed as text or shown in a notebook."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a verb did. ``print(result)`` shows it; a notebook shows it as a table."""
+
+    rows: Sequence[Row] = ()
+    """The numbers, as results.json holds them."""
+    files: Sequence[Path] = ()
+    """Files and folders that were written."""
+    tables: Sequence[Table] = ()
+    """The numbers for people; the command line prints them on stdout."""
+    lines: Sequence[str] = ()
+    """What else there is to say, a sentence each; the command line prints them on stderr."""
+
+    def value(self, metric: str, *, run: str | None = None, test: str | None = None) -> float:
+        """One number: the first row with this metric, and with this run and test where they are given.
+
+        Raises:
+            UserError: there is none.
+        """
+        for row in self.rows:
+            if row.metric == metric and run in (None, row.run) and test in (None, row.test):
+                return row.value
+        raise UserError(f"no {metric!r} in this result{nearest(metric, {row.metric for row in self.rows})}")
+
+    def __rich__(self) -> RenderableType:
+        return Group(*self.tables, *(Text(line) for line in self.lines))
+
+    def __str__(self) -> str:
+        console = Console(file=io.StringIO(), width=WIDTH, highlight=False, color_system=None)
+        with console.capture() as capture:
+            console.print(self)
+        return capture.get().rstrip("\n")
+
+    def _repr_html_(self) -> str:
+        console = Console(file=io.StringIO(), width=WIDTH, record=True, highlight=False)
+        console.print(self)
+        return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
