@@ -30,6 +30,7 @@ FLOORS = [
     {"distributed"},
     {"workers"},
     {"extras", "intervals", "terminal"},
+    {"settings"},
     {"errors", "files", "signals", "version"},
 ]
 FLOOR_OF = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
