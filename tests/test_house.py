@@ -28,8 +28,8 @@ FLOORS = [
     {"disturb"},
     {"video"},
     {"distributed"},
-    {"workers"},
-    {"extras", "intervals", "terminal"},
+    {"intervals", "workers"},
+    {"extras", "terminal"},
     {"settings"},
     {"errors", "files", "signals", "version"},
 ]

@@ -26,6 +26,7 @@ from dsm.evaluate.variants import Pictures
 from dsm.files import csv_text
 from dsm.pages.figures import literal, looks_of, place_labels, save_figure, write_film_strip
 from dsm.runs.results import Row, row_of
+from dsm.terminal import many
 
 ACCURACY = "acc_"
 """Before a variant's name, in the names of metrics."""
@@ -78,7 +79,7 @@ def predictions_csv(
 def print_table(rows: Sequence[Row], judged: Mapping[str, Judged], *, test: str) -> None:
     """A column for each of the weights: accuracies, then the four numbers, with their intervals."""
     of = {(row.run, row.test, row.metric): row for row in rows}
-    table = Table(title=escape(f"{test}: {len(next(iter(judged.values())).labels)} videos"))
+    table = Table(title=escape(f"{test}: {many(len(next(iter(judged.values())).labels), 'video')}"))
     table.add_column("")
     for run in judged:
         table.add_column(escape(run), justify="right")
@@ -211,7 +212,7 @@ def _name_classes(axis: Axes, shares: Sequence[ClassShare], names: Sequence[str]
         axis.text(
             1,
             1.01,
-            f"{left} names without room: see classes.csv",
+            f"{many(left, 'name')} without room: see classes.csv",
             transform=axis.transAxes,
             ha="right",
             fontsize=7,

@@ -10,7 +10,8 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from dsm.data.classes import check_class_names, class_names
+from dsm.data.classes import check_class_names, class_names, named
+from dsm.data.classes import names_of as class_names_of
 from dsm.data.groups import find_groups
 from dsm.data.lists import VideoList, needed, read_list
 from dsm.data.reading import ClipChanges, ClipConfig
@@ -43,13 +44,13 @@ LEAST = 2
 """Videos that each class of a test needs."""
 
 
-def labelled(path: Path, root: Path | None, *, least: int = 1) -> VideoList:
-    """A list of which every video has a label.
+def labelled(path: Path, root: Path | None, *, least: int = 1, like: VideoList | None = None) -> VideoList:
+    """A list of which every video has a label; classes by name are numbered as those of ``like``.
 
     Raises:
         UserError: it has not, or has but one class, or a class of fewer than ``least`` videos.
     """
-    videos = read_list(path, root)
+    videos = read_list(path, root, like=named(class_names_of(like), like.source) if like else None)
     if not videos.labelled:
         raise UserError(
             f"{path}: {int((videos.labels < 0).sum())} of its videos have no label; `dsm bias` compares "
@@ -159,9 +160,10 @@ class BiasConfig:
 
 def bias(config: BiasConfig) -> list[Row]:
     """Examine all weights, write everything down, print the table."""
-    tests = labelled(config.data.test, config.data.root, least=LEAST)
-    conflict = labelled(config.data.conflict, config.data.root) if config.data.conflict else None
     train = labelled(config.data.train, config.data.root) if config.data.train else None
+    tests = labelled(config.data.test, config.data.root, least=LEAST, like=train)
+    data = config.data
+    conflict = labelled(data.conflict, data.root, like=train or tests) if data.conflict else None
     groups = _groups(config, tests)
     elsewhere_groups = _groups(config, conflict) if conflict else None
     asked = {"test": tests, "train": train, "conflict": conflict}

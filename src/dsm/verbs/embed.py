@@ -26,13 +26,13 @@ from dsm.evaluate.embedding import (
     numbers_of,
     plane,
 )
-from dsm.evaluate.features import Features, load_features, same_dimensions
+from dsm.evaluate.features import Features, load_features, numbered_alike, same_dimensions
 from dsm.evaluate.retrieval import retrieve
 from dsm.pages.embedding import RIGHT, WRONG, clips_of, draw_embeddings, number_table, write_embedding_page
 from dsm.runs.bad_videos import LEFT_OUT
 from dsm.runs.folder import claim_file, git_revision
 from dsm.runs.results import RESULTS, Row, run_and_seed, write_results
-from dsm.terminal import console, progress, warn
+from dsm.terminal import console, many, progress, warn
 from dsm.video.ledger import read_ledger
 
 FILES = (RESULTS, "embedding.html", "embedding.png")
@@ -94,12 +94,12 @@ def embed(config: EmbedConfig) -> list[Row]:
     if config.clips and not clips:
         warn("no clips in the page: the videos cannot be read where they were.")
     elif unread := min(config.clips, len(features)) - len(clips):
-        warn(f"{unread} videos without a clip in the page: they cannot be read.")
+        warn(f"{many(unread, 'video')} without a clip in the page: unreadable.")
     for file in config.features:
         ledger = file.with_name(file.name + LEFT_OUT)
         if ledger.exists():
             bad = len(read_ledger(ledger))
-            warn(f"{file}: {bad} videos of its list could not be read; see {ledger}")
+            warn(f"{file}: {many(bad, 'video')} of its list could not be read; see {ledger}")
     write_embedding_page(files[1], embedded, clips, rows)
     draw_embeddings(embedded, files[2], which=config.map[0])
     Console().print(_table(rows, runs))
@@ -136,6 +136,7 @@ def examine(
             named = run, run_and_seed(one.meta)[1], str(one.meta.get("list", "videos"))
             rows += numbers_of(one, namings, named=named, groups=groups)
             gallery = load_features(config.gallery[place]) if config.gallery else one
+            gallery = numbered_alike(one, gallery, (run, "its gallery"))
             same_dimensions(one, gallery, ("the videos", "the gallery"))
             right = retrieve(gallery, one, 1).recall(1)
             ways = {**namings, "nearest": [RIGHT if hit else WRONG for hit in right]}

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
 
+from dsm.data.classes import names_of
 from dsm.data.lists import UNLABELLED, read_list
 from dsm.errors import UserError
 from dsm.evaluate.features import check_suffix, save_features
 from dsm.evaluate.import_features import Keys, features_of, read_arrays
 from dsm.runs.folder import claim_file
-from dsm.terminal import console, warn
+from dsm.terminal import console, many, warn
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def features(config: FeaturesConfig) -> None:
         videos = read_list(config.videos, config.root)
         if len(videos) != len(found):
             raise UserError(
-                f"{config.videos}: has {len(videos)} videos, and {config.file} {len(found)} rows; they must "
+                f"{config.videos}: has {many(len(videos), 'video')}, and {config.file} "
+                f"{many(len(found), 'row')}; they must "
                 "be the same in the same order."
             )
         root = videos.root
@@ -70,12 +73,23 @@ def features(config: FeaturesConfig) -> None:
             found, told["paths"] = replace(found, paths=list(videos.paths)), str(config.videos)
         if taken.labels is None and (videos.labels != UNLABELLED).any():
             found, told["labels"] = replace(found, labels=videos.labels), str(config.videos)
-    meta = {"run": config.run or config.file.stem, "list": config.file.stem, "weights": None, "seed": 0}
+            classes = names_of(videos)
+    meta: dict[str, Any] = {
+        "run": config.run or config.file.stem,
+        "list": config.file.stem,
+        "weights": None,
+        "seed": 0,
+    }
+    if classes:
+        meta["classes"] = classes
     if root is not None:
         meta["root"] = str(root.absolute())
     save_features(config.out, replace(found, meta=meta))
     taken_for = ", ".join(f"{what} from {name}" for what, name in told.items() if name is not None)
-    console.print(f"{config.out}: {len(found)} rows x {found.dim} dimensions; {taken_for}", highlight=False)
+    console.print(
+        f"{config.out}: {many(len(found), 'row')} x {many(found.dim, 'dimension')}; {taken_for}",
+        highlight=False,
+    )
     lacking = [what for what in ("labels", "paths") if told[what] is None]
     if lacking:
         instead = {"labels": "unlabelled", "paths": "called by their number"}

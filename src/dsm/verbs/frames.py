@@ -14,7 +14,7 @@ from dsm.data.lists import VideoList, needed, read_list, write_list
 from dsm.errors import UserError
 from dsm.runs.bad_videos import tell_damaged
 from dsm.runs.folder import claim_by_settings, lasting
-from dsm.terminal import console, progress, warn
+from dsm.terminal import console, many, progress, warn
 from dsm.video.source import VideoError
 from dsm.video.write import DAMAGED, places_of, write_frames
 from dsm.workers import side_by_side, usable_cores
@@ -100,6 +100,6 @@ def _write_list(config: FramesConfig, videos: VideoList, folders: list[Path], co
     names = [str(folders[place].relative_to(config.out)) for place in kept]
     part = replace(videos.part(kept, config.out), paths=names, frames=counts[kept])
     write_list(config.out / LIST, part)
-    what = "pairs of flow" if config.flow else "frames"
+    what = many(counts.sum(), "pair of flow", "pairs of flow") if config.flow else many(counts.sum(), "frame")
     lost = f", {len(videos) - len(kept)} left out" if len(kept) < len(videos) else ""
-    console.print(f"{config.out / LIST}: {len(kept)} folders, {counts.sum()} {what}{lost}")
+    console.print(f"{config.out / LIST}: {many(len(kept), 'folder')}, {what}{lost}")

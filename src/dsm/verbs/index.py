@@ -11,8 +11,10 @@ import tyro
 from dsm.data.catalog import find_parts, find_videos, index_folder
 from dsm.data.classes import CLASSES, read_classes, write_classes
 from dsm.data.lists import ENDINGS, write_list
+from dsm.errors import UserError
 from dsm.runs.folder import claim_file
-from dsm.terminal import console, progress, some, warn
+from dsm.terminal import console, many, progress, some, warn
+from dsm.workers import usable_cores
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,14 @@ class IndexConfig:
     """List to write; of folders train and val (or test) with those of the classes, OUT_train, OUT_val."""
     unlabelled: bool = False
     """Leave labels out; otherwise the first sub-folder is a video's class."""
+    workers: int = usable_cores()
+    """Processes that count frames, where there are many videos."""
     overwrite: bool = False
     """Replace an existing list."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise UserError("workers must be at least 1.")
 
 
 def index(config: IndexConfig) -> None:
@@ -51,7 +59,8 @@ def index(config: IndexConfig) -> None:
     with progress("looking into videos", len(found)) as bar:
         result = index_folder(
             config.folder, found, beside,
-            labelled=not config.unlabelled, classes=classes, level=1 if parts else 0, on_progress=bar.update,
+            labelled=not config.unlabelled, classes=classes, level=1 if parts else 0, workers=config.workers,
+            on_progress=bar.update,
         )  # fmt: skip
     for reason in result.left_out:
         warn(f"left out: {reason}")
@@ -59,7 +68,7 @@ def index(config: IndexConfig) -> None:
         warn(f"folders without a video that can be read: {some(result.empty)}")
     if result.classes:
         write_classes(beside, result.classes)
-    kinds = f", {len(result.classes)} classes" if result.classes else ", unlabelled"
+    kinds = f", {many(len(result.classes), 'class', 'classes')}" if result.classes else ", unlabelled"
     left = f", {len(result.left_out)} left out" if result.left_out else ""
     if parts:
         console.print(f"{config.folder}: {some(list(parts))} are parts of one data set; a list of each:")
@@ -70,4 +79,4 @@ def index(config: IndexConfig) -> None:
             continue
         videos = result.videos.part(np.flatnonzero(inside), beside)
         write_list(file, videos)
-        console.print(f"{file}: {len(videos)} videos{kinds}{left}")
+        console.print(f"{file}: {many(len(videos), 'video')}{kinds}{left}")

@@ -40,7 +40,7 @@ from dsm.models.weights import LoadSettings, load_weights
 from dsm.pages.film import FORMATS, Colours, Looked, write_look
 from dsm.runs.folder import claim_by_settings, claim_file, git_revision, lasting
 from dsm.runs.results import RESULTS, Row, row_of, rows_table, seed_of, write_results
-from dsm.terminal import console, progress, warn
+from dsm.terminal import console, many, progress, warn
 
 
 def score_list(config: LookConfig, looker: Looker, *, run: str, seed: int) -> list[Row]:
@@ -93,7 +93,9 @@ def score_list(config: LookConfig, looker: Looker, *, run: str, seed: int) -> li
     write_text(config.out / "look.csv", to_csv(found))
     Console().print(rows_table(rows))
     left = sum(1 for one in found if one.reason)
-    console.print(f"{config.out}: results.json and look.csv; {len(found) - left} videos, {left} left out")
+    console.print(
+        f"{config.out}: results.json and look.csv; {many(len(found) - left, 'video')}, {left} left out"
+    )
     return rows
 
 

@@ -20,7 +20,7 @@ from dsm.errors import UserError
 from dsm.models.precision import channels_last, fast_in_bf16
 from dsm.models.zoo import MODELS, create_model
 from dsm.runs.folder import versions
-from dsm.terminal import progress
+from dsm.terminal import many, progress
 from dsm.workers import usable_cores
 
 
@@ -34,7 +34,9 @@ def doctor(config: DoctorConfig) -> None:
     table = Table(show_header=False)
     for name, version in versions().items():
         table.add_row(name, version)
-    table.add_row("machine", f"{platform.system()} {platform.machine()}, {usable_cores()} cores to use")
+    table.add_row(
+        "machine", f"{platform.system()} {platform.machine()}, {many(usable_cores(), 'core')} to use"
+    )
     table.add_row("torch threads", str(torch.get_num_threads()))
     device = best_device()
     table.add_row("device", torch.cuda.get_device_name(device) if device.type == "cuda" else device.type)

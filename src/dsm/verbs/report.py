@@ -16,8 +16,9 @@ from typing import Annotated, Any, Literal, get_args
 import numpy as np
 import tyro
 
-from dsm.data.classes import class_names
+from dsm.data.classes import class_names, named, names_of
 from dsm.data.groups import find_groups
+from dsm.data.list_forms import Named
 from dsm.data.lists import VideoList, needed, read_list
 from dsm.errors import UserError
 from dsm.evaluate.extraction import ExtractSettings
@@ -342,14 +343,15 @@ def read_lists(config: ReportConfig) -> Lists | None:
     """
     if config.data.train is None or config.data.test is None:
         return None
-    train, test = (_labelled(path, config.data.root) for path in (config.data.train, config.data.test))
+    train = _labelled(config.data.train, config.data.root)
+    test = _labelled(config.data.test, config.data.root, named(names_of(train), config.data.train))
     for videos in (train, test):
         find_groups(videos.paths, file=config.groups, regex=config.group_regex)  # wrong ones are told now
     return Lists(config.data.train, config.data.test, config.data.root, train, test)
 
 
-def _labelled(path: Path, root: Path | None) -> VideoList:
-    videos = read_list(path, root)
+def _labelled(path: Path, root: Path | None, like: Named | None = None) -> VideoList:
+    videos = read_list(path, root, like=like)
     if not videos.labelled:
         raise UserError(
             f"{path}: {int((videos.labels < 0).sum())} of its videos have no label; measuring runs needs "

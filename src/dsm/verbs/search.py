@@ -14,7 +14,7 @@ from dsm.files import csv_text, write_text
 from dsm.pages.film import label, spread, strip, write_still
 from dsm.pages.gallery import clip_of, told
 from dsm.runs.folder import claim_file
-from dsm.terminal import console, warn
+from dsm.terminal import console, many, warn
 from dsm.video.source import VideoError
 
 SHOWN = 20
@@ -127,7 +127,9 @@ def _duplicates(config: SearchConfig, features: Features) -> None:
     count = len(lines)
     where = "; --out FILE.tsv writes all" if count > SHOWN else ""
     where = f"; all are in {config.out}" if config.out else where
-    console.print(f"{count} pairs of different videos with a cosine of {config.threshold:g} or more{where}")
+    console.print(
+        f"{many(count, 'pair')} of different videos with a cosine of {config.threshold:g} or more{where}"
+    )
 
 
 def _serve(config: SearchConfig, index: ArchiveIndex) -> None:

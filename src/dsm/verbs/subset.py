@@ -15,7 +15,7 @@ from dsm.data.lists import read_list, write_list
 from dsm.data.splits import NEAR, split_by_group, subset
 from dsm.errors import UserError
 from dsm.runs.folder import claim_file
-from dsm.terminal import console, warn
+from dsm.terminal import console, many, warn
 from dsm.video.segments import without_segment
 
 SHOWN = 10
@@ -50,7 +50,8 @@ def subset_command(config: SubsetConfig) -> None:
     carry_classes(videos, config.out.parent)
     write_list(config.out, videos.part(chosen, config.out.parent))
     classes = len(np.unique(videos.labels[chosen]))
-    console.print(f"{config.out}: {len(chosen)} of {len(videos)} videos, {classes} classes")
+    counted = many(classes, "class", "classes")
+    console.print(f"{config.out}: {len(chosen)} of {many(len(videos), 'video')}, {counted}")
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ def split_command(config: SplitConfig) -> None:
         write_list(file, part)
         among = {groups[place] for place in np.flatnonzero(chosen)}
         classes = len(np.unique(part.labels))
-        console.print(f"{file}: {len(part)} videos, {len(among)} groups, {classes} classes")
+        counted = many(classes, "class", "classes")
+        console.print(f"{file}: {many(len(part), 'video')}, {many(len(among), 'group')}, {counted}")
     _tell_split(videos.labels, test, config.test_share)
 
 
@@ -109,8 +111,8 @@ def _tell_split(labels: NDArray[np.int64], test: NDArray[np.bool_], wish: float)
         if len(only):
             named = ", ".join(map(str, only[:SHOWN])) + (", …" if len(only) > SHOWN else "")
             warn(
-                f"{len(only)} classes are in {name} only, as they are of one group or the groups allow no "
-                f"other split: {named}."
+                f"{many(len(only), 'class is', 'classes are')} in {name} only, being of one "
+                f"group or the groups allow no other split: {named}."
             )
 
 
@@ -142,7 +144,9 @@ def leaks_command(config: LeaksConfig) -> None:
     shared = sorted(one & two)
     if shared:
         named = ", ".join(shared[:SHOWN]) + (", …" if len(shared) > SHOWN else "")
-        raise UserError(f"{len(shared)} groups are in both {config.one} and {config.two}: {named}")
+        raise UserError(
+            f"{many(len(shared), 'group is', 'groups are')} in both {config.one} and {config.two}: {named}"
+        )
     console.print("no group is in both lists")
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dsm.data.classes import class_names, write_classes
+from dsm.data.classes import class_names, named, names_of, write_classes
 from dsm.data.lists import VideoList, needed, read_list, write_list
 from dsm.data.splits import subset
 from dsm.distributed import begun_from_outside, is_first
@@ -24,7 +24,7 @@ from dsm.pages.run_figures import draw_fractions
 from dsm.runs.folder import claim_by_settings, flat, git_revision, lasting
 from dsm.runs.results import RESULTS, Row, read_results, write_results
 from dsm.signals import STOPS, Interrupted
-from dsm.terminal import console, warn
+from dsm.terminal import console, many, warn
 from dsm.train.config import train_once
 from dsm.train.finetune import FinetuneConfig, classified_encoder, finetune, read_lists
 from dsm.train.pretrain import PretrainConfig, pretrain
@@ -155,7 +155,9 @@ def sweep(config: FractionsConfig) -> list[Row]:
     rows: list[Row] = []
     for fraction, part in parts.items():
         label = plainly(fraction)
-        console.print(f"{label} of {videos.source}: {len(part)} videos", style="bold", highlight=False)
+        console.print(
+            f"{label} of {videos.source}: {many(len(part), 'video')}", style="bold", highlight=False
+        )
         data = replace(config.data, train=_written(part, config.out / f"{label}.txt"))
         run = as_run(config, data=data, out=config.out / label)
         train_once(run, finetune_command)
@@ -182,7 +184,8 @@ def _chosen(config: FractionsConfig, videos: VideoList, fraction: float) -> np.n
     chosen = subset(videos.labels, fraction, config.seed)
     if len(chosen) < config.data.batch_size:
         raise UserError(
-            f"--fractions {plainly(fraction)}: leaves {len(chosen)} videos of {videos.source}, too few for a "
+            f"--fractions {plainly(fraction)}: leaves {many(len(chosen), 'video')} of "
+            f"{videos.source}, too few for a "
             f"batch of {config.data.batch_size}; set --data.batch-size {len(chosen)}, or leave it out."
         )
     return chosen
@@ -204,7 +207,8 @@ def _written(part: VideoList, file: Path) -> Path:
 def _tested(run: FinetuneConfig, test: Path) -> Sequence[Row]:
     """The test of a finished run, done once, and anew where the list holds something else."""
     out = run.out / "test"
-    if is_tested(out, read_list(test, run.data.root)):
+    like = named(names_of(read_list(run.data.train, run.data.root)), run.data.train)
+    if is_tested(out, read_list(test, run.data.root, like=like)):
         return read_results(out / RESULTS)
     data = VideoTestData(test, run.data.root, run.data.workers)
     rows = video_test(VideoTestConfig(str(run.out), data, out, overwrite=True))

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from torch import nn
 
-from dsm.data.classes import check_class_names
+from dsm.data.classes import check_class_names, named
 from dsm.data.groups import find_groups
 from dsm.data.lists import VideoList, needed, read_list
 from dsm.data.reading import ClipConfig, clip_of
@@ -37,7 +37,7 @@ from dsm.pages.confusion import draw_confusion, write_confusion_page
 from dsm.runs.bad_videos import tell_damaged
 from dsm.runs.folder import claim_by_settings, git_revision, lasting
 from dsm.runs.results import RESULTS, Row, row_of, rows_table, run_name, seed_of, share, write_results
-from dsm.terminal import console
+from dsm.terminal import console, many
 from dsm.verbs.extract import tell_left_out
 
 PROBABILITIES = "probabilities.npz"
@@ -100,10 +100,10 @@ def video_test(config: VideoTestConfig) -> list[Row]:
     """Test, write everything down, print the table."""
     if begun_from_outside():
         raise UserError("dsm test runs in one process; leave torchrun out.")
-    videos = read_list(config.data.test, config.data.root)
-    groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
     classifier, about = load_classifier(config.weights)
     names = [str(name) for name in about["classes"]]
+    videos = read_list(config.data.test, config.data.root, like=named(names, config.weights))
+    groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
     check_labels(videos, len(names))
     check_class_names(videos, names, config.weights)
     other = None
@@ -189,7 +189,7 @@ def _tell_against(
     """Write where the two differ, and print who is right how often."""
     write_text(out / "disagreements.csv", disagreements_csv(this, other))
     counts = compare(this, other, groups=groups)
-    print(f"against {folder}, of {len(this.paths)} videos:")
+    print(f"against {folder}, of {many(len(this.paths), 'video')}:")
     for words, count in (
         ("both right", counts.both), ("only this one", counts.only_this),
         ("only the other", counts.only_other), ("both wrong", counts.neither),
