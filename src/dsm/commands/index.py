@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from dsm.cores import usable_cores
 from dsm.datasets.catalog import find_videos, index_folder
 from dsm.datasets.classes import CLASSES, read_classes, write_classes
 from dsm.datasets.folders import find_parts
 from dsm.datasets.lists import ENDINGS, write_list
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_file
+from dsm.errors import UserError
 from dsm.notes import some
 
 
@@ -27,8 +29,14 @@ class IndexConfig:
     """List to write; of folders train and val (or test) with those of the classes, OUT_train, OUT_val."""
     unlabelled: bool = False
     """Leave labels out; otherwise the first sub-folder is a video's class."""
+    workers: int = usable_cores()
+    """Processes that count frames, where there are many videos."""
     overwrite: bool = False
     """Replace an existing list."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise UserError("workers must be at least 1.")
 
 
 def index(config: IndexConfig) -> None:
@@ -53,7 +61,8 @@ def index(config: IndexConfig) -> None:
     with progress("looking into videos", len(found)) as bar:
         result = index_folder(
             config.folder, found, beside,
-            labelled=not config.unlabelled, classes=classes, level=1 if parts else 0, on_progress=bar.update,
+            labelled=not config.unlabelled, classes=classes, level=1 if parts else 0, workers=config.workers,
+            on_progress=bar.update,
         )  # fmt: skip
     for reason in result.left_out:
         console.print(f"left out: {reason}", style="yellow")

@@ -14,7 +14,7 @@ from dsm.datasets.folders import NotTaken, sub_folders, walk_with_links
 from dsm.datasets.lists import UNKNOWN, UNLABELLED, VideoList, listable, read_list
 from dsm.errors import UserError
 from dsm.files import is_hidden, one_spelling
-from dsm.video.decode import probe
+from dsm.video.counting import count_all
 from dsm.video.flow import PAIRS
 from dsm.video.folder import is_folder
 from dsm.video.segments import segment_of
@@ -170,6 +170,7 @@ def index_folder(
     labelled: bool = True,
     classes: Sequence[str] = (),
     level: int = 0,
+    workers: int = 1,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Index:
     """Make a list of videos, with their frames counted and labels from the first sub-folder.
@@ -179,6 +180,7 @@ def index_folder(
         list_folder: where the list will lie; paths are written relative to it where they can be.
         classes: the order that labels count in; empty for the sub-folders with a video that can be read.
         level: which folder of a path is the class: 0 the first below ``folder``, 1 the one in that.
+        workers: processes that count frames, where there are many videos.
 
     Raises:
         UserError: labels are wanted and a video lies in no sub-folder, or in one
@@ -194,22 +196,21 @@ def index_folder(
             "labels are to be numbered anew, remove classes.txt beside the list."
         )
     kept, paths, frames, left_out = [], [], [], []
-    for done, path in enumerate(found, start=1):
+    counted = count_all(found, workers=workers, on_progress=on_progress)
+    # Not resolved: what a link is called and where it stands is what the user meant.
+    top = f"{list_folder}{'' if list_folder == list_folder.parent else os.sep}"
+    for path, count in zip(found, counted, strict=True):
+        if isinstance(count, str):
+            left_out.append(count)
+            continue
         try:
-            info = probe(path)
-            if info.frames == 0:
-                raise VideoError(f"{path}: holds no frame.")
-            # Not resolved: what a link is called and where it stands is what the user meant.
-            full = Path(os.path.abspath(path))
-            inside = full.is_relative_to(list_folder)
-            name = listable(str(full.relative_to(list_folder)) if inside else str(full))
+            name = listable(os.path.abspath(path).removeprefix(top))
         except UserError as error:
             left_out.append(str(error))
-        else:
-            kept.append(path)
-            paths.append(name)
-            frames.append(info.frames if labelled else UNKNOWN)  # unlabelled lists are bare paths
-        on_progress(done)
+            continue
+        kept.append(path)
+        paths.append(name)
+        frames.append(count if labelled else UNKNOWN)  # unlabelled lists are bare paths
     if not paths:
         raise UserError(
             f"{folder}: none of its {len(found)} video files can be read; the first: {left_out[0]}"

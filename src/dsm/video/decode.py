@@ -23,7 +23,7 @@ from dsm.video.keyframes import Untrusted, counted, frames_by_keyframes
 from dsm.video.pack import find_member, in_pack, read_packed
 from dsm.video.segments import segment_of
 from dsm.video.source import Deadline, Source, VideoError, name_of, open_video, video_stream
-from dsm.video.times import segment_frames, shown_packets
+from dsm.video.times import count_packets, segment_frames
 from dsm.video.torchcodec import read_by_torchcodec
 
 Decoder = Literal["pyav", "torchcodec", "torchcodec-cuda"]
@@ -58,7 +58,7 @@ def probe(source: Source) -> VideoInfo:
     with open_video(source) as container:
         stream = video_stream(container)
         return VideoInfo(
-            len(shown_packets(container)), stream.width, stream.height, float(stream.average_rate or 0)
+            count_packets(container), stream.width, stream.height, float(stream.average_rate or 0)
         )
 
 
