@@ -91,9 +91,10 @@ class BiasConfig:
 
 def bias(config: BiasConfig) -> list[Row]:
     """Examine all weights, write everything down, print the table."""
-    tests = labelled(config.data.test, config.data.root, least=LEAST)
-    conflict = labelled(config.data.conflict, config.data.root) if config.data.conflict else None
     train = labelled(config.data.train, config.data.root) if config.data.train else None
+    tests = labelled(config.data.test, config.data.root, least=LEAST, like=train)
+    data = config.data
+    conflict = labelled(data.conflict, data.root, like=train or tests) if data.conflict else None
     groups = _groups(config, tests)
     elsewhere_groups = _groups(config, conflict) if conflict else None
     asked = {"test": tests, "train": train, "conflict": conflict}

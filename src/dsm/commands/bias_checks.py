@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dsm.datasets.classes import check_class_names
+from dsm.datasets.classes import check_class_names, named
+from dsm.datasets.classes import names_of as class_names_of
 from dsm.datasets.lists import VideoList, read_list
 from dsm.errors import UserError
 from dsm.evaluate.subject import Subject
@@ -17,13 +18,13 @@ LEAST = 2
 """Videos that each class of a test needs."""
 
 
-def labelled(path: Path, root: Path | None, *, least: int = 1) -> VideoList:
-    """A list of which every video has a label.
+def labelled(path: Path, root: Path | None, *, least: int = 1, like: VideoList | None = None) -> VideoList:
+    """A list of which every video has a label; classes by name are numbered as those of ``like``.
 
     Raises:
         UserError: it has not, or has but one class, or a class of fewer than ``least`` videos.
     """
-    videos = read_list(path, root)
+    videos = read_list(path, root, like=named(class_names_of(like), like.source) if like else None)
     if not videos.labelled:
         raise UserError(
             f"{path}: {int((videos.labels < 0).sum())} of its videos have no label; `dsm bias` compares "

@@ -32,7 +32,7 @@ from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_file, git_revision
 from dsm.errors import UserError
 from dsm.evaluate.feature_files import load_features
-from dsm.evaluate.features import Features, same_dimensions
+from dsm.evaluate.features import Features, numbered_alike, same_dimensions
 from dsm.evaluate.results import RESULTS, Row, run_and_seed, write_results
 from dsm.evaluate.retrieval import retrieve
 from dsm.video.ledger import read_ledger
@@ -138,6 +138,7 @@ def examine(
             named = run, run_and_seed(one.meta)[1], str(one.meta.get("list", "videos"))
             rows += numbers_of(one, namings, named=named, groups=groups)
             gallery = load_features(config.gallery[place]) if config.gallery else one
+            gallery = numbered_alike(one, gallery, (run, "its gallery"))
             same_dimensions(one, gallery, ("the videos", "the gallery"))
             right = retrieve(gallery, one, 1).recall(1)
             ways = {**namings, "nearest": [RIGHT if hit else WRONG for hit in right]}

@@ -11,6 +11,7 @@ import tyro
 
 from dsm.commands.loading import LoadSettings
 from dsm.datasets.catalog import find_list
+from dsm.datasets.classes import names_of
 from dsm.datasets.evaluation_clips import MOST_CLIPS
 from dsm.datasets.reading import ClipChanges
 from dsm.engine.bad_videos import LEFT_OUT, SHOWN, tell_damaged
@@ -78,6 +79,8 @@ def _extract(config: ExtractConfig) -> None:
         "crops": config.settings.crops,
         "every": config.settings.every,
     }
+    if videos.labelled and (names := names_of(videos)):
+        meta["classes"] = names  # two lists with names may number them otherwise
     try:
         extracted = extract_to_file(
             config.out, loaded.module, videos, clip, config.settings, meta, overwrite=config.overwrite

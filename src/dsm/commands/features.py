@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
 
+from dsm.datasets.classes import names_of
 from dsm.datasets.lists import UNLABELLED, read_list
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file
@@ -70,7 +72,15 @@ def features(config: FeaturesConfig) -> None:
             found, told["paths"] = replace(found, paths=list(videos.paths)), str(config.videos)
         if taken.labels is None and (videos.labels != UNLABELLED).any():
             found, told["labels"] = replace(found, labels=videos.labels), str(config.videos)
-    meta = {"run": config.run or config.file.stem, "list": config.file.stem, "weights": None, "seed": 0}
+            classes = names_of(videos)
+    meta: dict[str, Any] = {
+        "run": config.run or config.file.stem,
+        "list": config.file.stem,
+        "weights": None,
+        "seed": 0,
+    }
+    if classes:
+        meta["classes"] = classes
     if root is not None:
         meta["root"] = str(root.absolute())
     save_features(config.out, replace(found, meta=meta))

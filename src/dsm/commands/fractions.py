@@ -20,7 +20,7 @@ from dsm.commands.card import renew_card
 from dsm.commands.finetune import finetune_command
 from dsm.commands.train import say_next
 from dsm.commands.video_test import VideoTestConfig, VideoTestData, is_tested, video_test
-from dsm.datasets.classes import class_names, write_classes
+from dsm.datasets.classes import class_names, named, names_of, write_classes
 from dsm.datasets.lists import VideoList, needed, read_list, write_list
 from dsm.datasets.splits import subset
 from dsm.engine.finetune import FinetuneConfig, classified_encoder, read_lists
@@ -137,7 +137,8 @@ def _written(part: VideoList, file: Path) -> Path:
 def _tested(run: FinetuneConfig, test: Path) -> Sequence[Row]:
     """The test of a finished run, done once, and anew where the list holds something else."""
     out = run.out / "test"
-    if is_tested(out, read_list(test, run.data.root)):
+    like = named(names_of(read_list(run.data.train, run.data.root)), run.data.train)
+    if is_tested(out, read_list(test, run.data.root, like=like)):
         return read_results(out / RESULTS)
     data = VideoTestData(test, run.data.root, run.data.workers)
     rows = video_test(VideoTestConfig(str(run.out), data, out, overwrite=True))

@@ -12,6 +12,7 @@ from dsm.engine.runfolder import claim_file, git_revision
 from dsm.errors import UserError
 from dsm.evaluate.bootstrap import class_mean_interval
 from dsm.evaluate.feature_files import load_features
+from dsm.evaluate.features import numbered_alike
 from dsm.evaluate.probe import choose_strength, knn_probe, linear_probe, need_classes
 from dsm.evaluate.results import RESULTS, print_rows, row_of, run_and_seed, share, write_results
 
@@ -50,6 +51,7 @@ def probe_command(config: ProbeConfig) -> None:
     file = config.out / RESULTS
     claim_file(file, overwrite=config.overwrite)
     train, test = load_features(config.train), load_features(config.test)
+    test = numbered_alike(train, test, (str(config.train), str(config.test)))
     need_classes(train)
     test.need_labels("test features")
     inside = train.groups(file=config.groups, regex=config.group_regex)

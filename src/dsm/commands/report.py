@@ -17,8 +17,9 @@ from dsm.analyse.report_pictures import KINDS
 from dsm.analyse.run_figures import save_curves
 from dsm.analyse.run_record import RunRecord, read_run, short_names
 from dsm.commands.report_measure import MEASURES, Lists, Measure, MeasureSettings, claim, embed_runs, measure
-from dsm.datasets.classes import class_names
+from dsm.datasets.classes import class_names, named, names_of
 from dsm.datasets.groups import find_groups
+from dsm.datasets.list_rows import Named
 from dsm.datasets.lists import VideoList, read_list
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file
@@ -140,14 +141,15 @@ def read_lists(config: ReportConfig) -> Lists | None:
     """
     if config.data.train is None or config.data.test is None:
         return None
-    train, test = (_labelled(path, config.data.root) for path in (config.data.train, config.data.test))
+    train = _labelled(config.data.train, config.data.root)
+    test = _labelled(config.data.test, config.data.root, named(names_of(train), config.data.train))
     for videos in (train, test):
         find_groups(videos.paths, file=config.groups, regex=config.group_regex)  # wrong ones are told now
     return Lists(config.data.train, config.data.test, config.data.root, train, test)
 
 
-def _labelled(path: Path, root: Path | None) -> VideoList:
-    videos = read_list(path, root)
+def _labelled(path: Path, root: Path | None, like: Named | None = None) -> VideoList:
+    videos = read_list(path, root, like=like)
     if not videos.labelled:
         raise UserError(
             f"{path}: {int((videos.labels < 0).sum())} of its videos have no label; measuring runs needs "

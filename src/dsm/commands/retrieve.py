@@ -17,7 +17,7 @@ from dsm.engine.runfolder import claim_file, git_revision
 from dsm.errors import UserError
 from dsm.evaluate.bootstrap import mean_interval
 from dsm.evaluate.feature_files import load_features
-from dsm.evaluate.features import Features
+from dsm.evaluate.features import Features, numbered_alike
 from dsm.evaluate.results import RESULTS, Row, row_of, run_and_seed, write_results
 from dsm.evaluate.retrieval import (
     KS,
@@ -74,6 +74,7 @@ def retrieve_command(config: RetrieveConfig) -> list[Row]:
     gallery = load_features(config.gallery)
     same = config.queries.exists() and config.queries.samefile(config.gallery)
     queries = gallery if same else load_features(config.queries)
+    queries = numbered_alike(gallery, queries, (str(config.gallery), str(config.queries)))
     groups = queries.groups(file=config.groups, regex=config.group_regex)
     across = None
     if config.across_groups:

@@ -13,7 +13,7 @@ from torch import nn
 from dsm.analyse.confusion import draw_confusion
 from dsm.analyse.confusion_page import write_confusion_page
 from dsm.commands.extract import tell_left_out
-from dsm.datasets.classes import check_class_names
+from dsm.datasets.classes import check_class_names, named
 from dsm.datasets.groups import find_groups
 from dsm.datasets.lists import VideoList, needed, read_list
 from dsm.datasets.reading import ClipConfig, clip_of
@@ -98,10 +98,10 @@ def video_test(config: VideoTestConfig) -> list[Row]:
     """Test, write everything down, print the table."""
     if begun_from_outside():
         raise UserError("dsm test runs in one process; leave torchrun out.")
-    videos = read_list(config.data.test, config.data.root)
-    groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
     classifier, about = load_classifier(config.weights)
     names = [str(name) for name in about["classes"]]
+    videos = read_list(config.data.test, config.data.root, like=named(names, config.weights))
+    groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
     check_labels(videos, len(names))
     check_class_names(videos, names, config.weights)
     other = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,6 +24,15 @@ NOTHING = -1
 """For a label or a number of frames that is not said."""
 
 
+class Named(NamedTuple):
+    """Classes by name."""
+
+    names: tuple[str, ...]
+    """In the order in which they count; none where they are not known."""
+    of: str
+    """Where they stand."""
+
+
 class Rows(NamedTuple):
     """What the rows say."""
 
@@ -36,11 +45,11 @@ class Rows(NamedTuple):
     """What the labels are called, where the list has names in their place."""
 
 
-def read_rows(text: str, form: Form, disk: Disk, source: str, known: Sequence[str] = ()) -> Rows:
+def read_rows(text: str, form: Form, disk: Disk, source: str, known: Named) -> Rows:
     """Read a list of another form.
 
     Args:
-        known: names of classes in the order in which they count; empty for those of the list, sorted.
+        known: classes; without names those of the list are taken, sorted.
 
     Raises:
         UserError: a line that does not fit, by number.
@@ -99,20 +108,22 @@ def _whole(rows: list[tuple[int, list[str]]], column: int, what: str, source: st
 
 
 def _numbered(
-    words: list[str], numbers: list[int], source: str, known: Sequence[str]
+    words: list[str], numbers: list[int], source: str, known: Named
 ) -> tuple[NDArray[np.int64], list[str]]:
     """Classes by name: numbered as known, or in the order of their names."""
     words = [one_spelling(word) for word in words]
-    names = [one_spelling(name) for name in known] or sorted({word for word in words if word})
+    names = [one_spelling(name) for name in known.names] or sorted({word for word in words if word})
     place = {name: label for label, name in enumerate(names)}
     if other := [where for where, word in enumerate(words) if word and word not in place]:
+        own = known.of == "classes.txt"
+        anew = ", or remove classes.txt to have the classes numbered anew" if own else ""
         raise UserError(
             f"{source}, line {numbers[other[0]]}: '{words[other[0]]}' is none of the {len(names)} classes in "
-            "classes.txt; mend either, or remove classes.txt to have the classes numbered anew."
+            f"{known.of}; mend either{anew}."
         )
     if names:
         told = some([f"{label} {name}" for name, label in place.items()], 8)
-        how = "as in classes.txt" if known else "in the order of their names"
+        how = f"as in {known.of}" if known.names else "in the order of their names"
         note(f"{source}: classes are numbered {how}: {told}")
     return np.array([place.get(word, NOTHING) for word in words], np.int64), names
 

@@ -22,7 +22,7 @@ from dsm.datasets.columns import full as _full
 from dsm.datasets.columns import labelled as _labelled
 from dsm.datasets.list_disk import ODD, Disk, names_video
 from dsm.datasets.list_forms import MARK, find_form
-from dsm.datasets.list_rows import read_rows, slashed, tell_odd
+from dsm.datasets.list_rows import Named, read_rows, slashed, tell_odd
 from dsm.errors import UserError, has_control
 from dsm.files import as_spelled, write_text
 from dsm.video.segments import file_of
@@ -129,6 +129,7 @@ def read_list(
     root: str | Path | None = None,
     columns: Sequence[str] = (),
     names: Sequence[str] | None = None,
+    like: Named | None = None,
 ) -> VideoList:
     """Read a list; its first line decides how many fields every line has.
 
@@ -139,6 +140,8 @@ def read_list(
         root: folder put before relative paths; None for the list's own folder.
         columns: what each of its columns means (``list_forms.COLUMNS``); empty to find out.
         names: of the classes, where the list has names for labels; None for ``classes.txt`` beside it.
+        like: the classes of another list, or of a classifier, that this one is used with: where names stand
+            for labels and no ``classes.txt`` lies beside, they are numbered alike.
 
     Raises:
         UserError: no such file, not one video in it, a line that does not fit, by number, or a list that
@@ -155,6 +158,7 @@ def read_list(
     beside = path.parent / "classes.txt"
     if names is None:
         names = _stripped(beside.read_text("utf-8", "replace").split("\n")) if beside.is_file() else []
+    known = Named(tuple(names), beside.name) if names or like is None else like
     form = find_form(text, columns, disk, source)
     if form is None:
         found, labels, frames = _read_lines(text, source)
@@ -162,7 +166,7 @@ def read_list(
             found = slashed(found, disk, source)
         videos = VideoList(found, labels, frames, folder, source)
     else:
-        rows = read_rows(text.decode(), form, disk, source, names)
+        rows = read_rows(text.decode(), form, disk, source, known)
         for label, count, number in zip(rows.labels, rows.frames, rows.numbers, strict=True):
             _check(int(label), int(count), f"{source}, line {number}")
         videos = VideoList(rows.paths, rows.labels, rows.frames, folder, source, tuple(rows.classes))

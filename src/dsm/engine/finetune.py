@@ -12,7 +12,7 @@ import torch
 import tyro
 from torch import nn
 
-from dsm.datasets.classes import check_class_names, class_names
+from dsm.datasets.classes import check_class_names, class_names, named, names_of
 from dsm.datasets.lists import VideoList, read_list
 from dsm.engine.encoder import starting_encoder
 from dsm.engine.optim import OptimConfig
@@ -120,7 +120,8 @@ def read_lists(data: FinetuneData) -> tuple[VideoList, VideoList | None]:
         )
     if data.test is None:
         return videos, None
-    tests, classes = read_list(data.test, data.root), int(videos.labels.max()) + 1
+    classes = int(videos.labels.max()) + 1
+    tests = read_list(data.test, data.root, like=named(names_of(videos), data.train))
     check_labels(tests, classes)
     check_class_names(tests, class_names(videos, classes), str(data.train))
     return videos, tests
