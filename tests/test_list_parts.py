@@ -109,8 +109,8 @@ def test_what_groups_do_not_allow_is_told(tmp_path: Path, capsys: pytest.Capture
     split_command(SplitConfig(tmp_path / "all.txt", tmp_path / "out", group_regex="^[ab]"))
     told = " ".join(capsys.readouterr().err.split())
     assert "10% of the videos are for testing, not 30%: the groups allow nothing nearer" in told
-    assert "1 classes are in train.txt only" in told
-    assert "1 classes are in test.txt only" in told
+    assert "1 class is in train.txt only" in told
+    assert "1 class is in test.txt only" in told
 
 
 def test_split_and_leaks_agree(tmp_path: Path) -> None:

@@ -22,3 +22,12 @@ def note(text: str, about: str = "") -> None:
 def some(names: list[str], most: int = 5) -> str:
     """The first of many names, for a sentence."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def many(count: int, one: str, more: str = "") -> str:
+    """A count and what is counted, for a sentence: `1 file`, `3 files`.
+
+    Args:
+        one: what one is called. more: what several are called; empty for ``one`` with an s.
+    """
+    return f"{count} {one if count == 1 else more or f'{one}s'}"

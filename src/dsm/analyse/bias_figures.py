@@ -13,6 +13,7 @@ from dsm.analyse.bias import ClassShare, Judged, accuracy, class_shares, fit_lin
 from dsm.analyse.figures import literal, looks_of, save_figure, write_film_strip
 from dsm.analyse.label_places import place_labels
 from dsm.evaluate.variants import Pictures
+from dsm.notes import many
 
 FRAMES_SHOWN = 8
 
@@ -114,7 +115,7 @@ def _name_classes(axis: Axes, shares: Sequence[ClassShare], names: Sequence[str]
         axis.text(
             1,
             1.01,
-            f"{left} names without room: see classes.csv",
+            f"{many(left, 'name')} without room: see classes.csv",
             transform=axis.transAxes,
             ha="right",
             fontsize=7,

@@ -11,6 +11,7 @@ from rich.table import Table
 from dsm.analyse.bias import NUMBERS, Judged, accuracy, class_shares, four_numbers, skilled
 from dsm.evaluate.results import Row, row_of
 from dsm.files import csv_text
+from dsm.notes import many
 
 ACCURACY = "acc_"
 """Before a variant's name, in the names of metrics."""
@@ -63,7 +64,7 @@ def predictions_csv(
 def print_table(rows: Sequence[Row], judged: Mapping[str, Judged], *, test: str) -> None:
     """A column for each of the weights: accuracies, then the four numbers, with their intervals."""
     of = {(row.run, row.test, row.metric): row for row in rows}
-    table = Table(title=escape(f"{test}: {len(next(iter(judged.values())).labels)} videos"))
+    table = Table(title=escape(f"{test}: {many(len(next(iter(judged.values())).labels), 'video')}"))
     table.add_column("")
     for run in judged:
         table.add_column(escape(run), justify="right")

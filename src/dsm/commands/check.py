@@ -23,6 +23,7 @@ from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, claim_file
 from dsm.errors import UserError
 from dsm.files import printable, write_text
+from dsm.notes import many
 from dsm.video.ledger import USABLE, Verdict, judge_all, ledger_json
 from dsm.video.source import READING_TIME
 
@@ -160,7 +161,7 @@ def _tell(verdicts: list[Verdict]) -> None:
     out = Console(highlight=False, soft_wrap=True)
     wrong = [one for one in verdicts if one.verdict != "ok"]
     for one in wrong[:SHOWN]:
-        usable = f", {one.frames} frames usable" if one.verdict in ("truncated", "damaged") else ""
+        usable = f", {many(one.frames, 'frame')} usable" if one.verdict in ("truncated", "damaged") else ""
         told = escape(printable(f"{one.path}: {one.reason}"))
         out.print(f"[yellow]{one.verdict:12}[/] {told}{usable}")
     if len(wrong) > SHOWN:
@@ -192,4 +193,4 @@ def _write_clean(file: Path, videos: VideoList, verdicts: list[Verdict]) -> None
     counts = np.array([max(verdicts[place].frames, verdicts[place].numbers) for place in kept])
     clean = replace(videos.part(np.array(kept), file.parent), frames=counts)
     write_list(file, clean)
-    console.print(f"{file}: the {len(kept)} usable videos of {len(videos)}, with their frames")
+    console.print(f"{file}: {many(len(kept), 'usable video')} of {len(videos)}, with the frames")

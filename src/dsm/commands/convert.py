@@ -17,6 +17,7 @@ from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError, nearest
 from dsm.files import one_spelling, write_text
+from dsm.notes import many
 from dsm.video.frames import without_ending
 from dsm.video.source import EXTENSIONS
 
@@ -109,8 +110,8 @@ def _convert_list(config: ConvertConfig) -> None:
     carry_classes(videos, out.parent)
     write_list(out, videos.part(np.arange(len(videos)), out.parent))
     labelled = videos.labels[videos.labels != UNLABELLED]
-    kinds = f"{len(np.unique(labelled))} classes" if len(labelled) else "unlabelled"
-    console.print(f"{out}: {len(videos)} videos, {kinds}")
+    kinds = many(len(np.unique(labelled)), "class", "classes") if len(labelled) else "unlabelled"
+    console.print(f"{out}: {many(len(videos), 'video')}, {kinds}")
 
 
 def _convert_official(config: ConvertConfig) -> None:
@@ -128,7 +129,8 @@ def _convert_official(config: ConvertConfig) -> None:
     }
     if absent and not any(found.values()):
         raise UserError(
-            f"{config.videos}: none of the {len(set(absent))} videos that the annotations name lies there; "
+            f"{config.videos}: none of the {many(len(set(absent)), 'video')} that the annotations "
+            "name lies there; "
             "is it the folder of the videos (--videos)?"
         )
     _count("classes", len(official.classes), official.published)
@@ -195,4 +197,7 @@ def _tell_absent(config: ConvertConfig, absent: list[str]) -> None:
     unique = list(dict.fromkeys(absent))
     write_text(config.out / ABSENT, "".join(f"{path}\n" for path in unique))
     shown = ", ".join(unique[:SHOWN]) + (", …" if len(unique) > SHOWN else "")
-    console.print(f"{len(unique)} videos are listed but absent: {shown} ({config.out / ABSENT} names all)")
+    console.print(
+        f"{many(len(unique), 'video is', 'videos are')} listed but absent: {shown} "
+        f"({config.out / ABSENT} names all)"
+    )

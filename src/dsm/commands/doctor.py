@@ -14,6 +14,7 @@ from dsm.cores import usable_cores
 from dsm.engine.device import best_device
 from dsm.engine.runfolder import versions
 from dsm.models.precision import fast_in_bf16
+from dsm.notes import many
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,9 @@ def doctor(config: DoctorConfig) -> None:
     table = Table(show_header=False)
     for name, version in versions().items():
         table.add_row(name, version)
-    table.add_row("machine", f"{platform.system()} {platform.machine()}, {usable_cores()} cores to use")
+    table.add_row(
+        "machine", f"{platform.system()} {platform.machine()}, {many(usable_cores(), 'core')} to use"
+    )
     table.add_row("torch threads", str(torch.get_num_threads()))
     device = best_device()
     table.add_row("device", torch.cuda.get_device_name(device) if device.type == "cuda" else device.type)

@@ -35,6 +35,7 @@ from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.features import Features, numbered_alike, same_dimensions
 from dsm.evaluate.results import RESULTS, Row, run_and_seed, write_results
 from dsm.evaluate.retrieval import retrieve
+from dsm.notes import many
 from dsm.video.ledger import read_ledger
 
 FILES = (RESULTS, "embedding.html", "embedding.png")
@@ -96,12 +97,14 @@ def embed(config: EmbedConfig) -> list[Row]:
     if config.clips and not clips:
         console.print("no clips in the page: the videos cannot be read where they were.", style="yellow")
     elif unread := min(config.clips, len(features)) - len(clips):
-        console.print(f"{unread} videos without a clip in the page: they cannot be read.", style="yellow")
+        console.print(f"{many(unread, 'video')} without a clip in the page: unreadable.", style="yellow")
     for file in config.features:
         ledger = file.with_name(file.name + LEFT_OUT)
         if ledger.exists():
             bad = len(read_ledger(ledger))
-            console.print(f"{file}: {bad} videos of its list could not be read; see {ledger}", style="yellow")
+            console.print(
+                f"{file}: {many(bad, 'video')} of its list could not be read; see {ledger}", style="yellow"
+            )
     write_embedding_page(files[1], embedded, clips, rows)
     draw_embeddings(embedded, files[2], which=config.map[0])
     Console().print(_table(rows, runs))

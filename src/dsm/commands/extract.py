@@ -24,6 +24,7 @@ from dsm.errors import UserError
 from dsm.evaluate.feature_files import check_suffix
 from dsm.evaluate.results import seed_of
 from dsm.models.weights import RANDOM
+from dsm.notes import many
 from dsm.video.ledger import Verdict
 
 
@@ -95,8 +96,8 @@ def _extract(config: ExtractConfig) -> None:
     tell_damaged({one.path: f"{one.path}: {one.reason}" for one in extracted.damaged})
     if config.settings.every:
         tell_spread(extracted, config.settings.windows)
-    what = "clips" if config.settings.per_clip else "videos"
-    console.print(f"{config.out}: {extracted.rows} {what} x {extracted.dim} dimensions")
+    what = many(extracted.rows, "clip" if config.settings.per_clip else "video")
+    console.print(f"{config.out}: {what} x {many(extracted.dim, 'dimension')}")
 
 
 def tell_spread(extracted: Extracted, windows: int) -> None:

@@ -16,6 +16,7 @@ from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError
 from dsm.evaluate.feature_files import check_suffix, save_features
 from dsm.evaluate.other_features import Keys, features_of, read_arrays
+from dsm.notes import many
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def features(config: FeaturesConfig) -> None:
         videos = read_list(config.videos, config.root)
         if len(videos) != len(found):
             raise UserError(
-                f"{config.videos}: has {len(videos)} videos, and {config.file} {len(found)} rows; they must "
+                f"{config.videos}: has {many(len(videos), 'video')}, and {config.file} "
+                f"{many(len(found), 'row')}; they must "
                 "be the same in the same order."
             )
         root = videos.root
@@ -85,7 +87,10 @@ def features(config: FeaturesConfig) -> None:
         meta["root"] = str(root.absolute())
     save_features(config.out, replace(found, meta=meta))
     taken_for = ", ".join(f"{what} from {name}" for what, name in told.items() if name is not None)
-    console.print(f"{config.out}: {len(found)} rows x {found.dim} dimensions; {taken_for}", highlight=False)
+    console.print(
+        f"{config.out}: {many(len(found), 'row')} x {many(found.dim, 'dimension')}; {taken_for}",
+        highlight=False,
+    )
     lacking = [what for what in ("labels", "paths") if told[what] is None]
     if lacking:
         instead = {"labels": "unlabelled", "paths": "called by their number"}

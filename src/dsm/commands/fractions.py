@@ -31,6 +31,7 @@ from dsm.engine.runfolder import claim_by_settings, git_revision, lasting
 from dsm.errors import UserError
 from dsm.evaluate.results import RESULTS, Row, read_results, write_results
 from dsm.models.weights import RANDOM, load_weights
+from dsm.notes import many
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,9 @@ def sweep(config: FractionsConfig) -> list[Row]:
     rows: list[Row] = []
     for fraction, part in parts.items():
         label = plainly(fraction)
-        console.print(f"{label} of {videos.source}: {len(part)} videos", style="bold", highlight=False)
+        console.print(
+            f"{label} of {videos.source}: {many(len(part), 'video')}", style="bold", highlight=False
+        )
         data = replace(config.data, train=_written(part, config.out / f"{label}.txt"))
         run = as_run(config, data=data, out=config.out / label)
         train_once(run, finetune_command)
@@ -115,7 +118,8 @@ def _chosen(config: FractionsConfig, videos: VideoList, fraction: float) -> np.n
     chosen = subset(videos.labels, fraction, config.seed)
     if len(chosen) < config.data.batch_size:
         raise UserError(
-            f"--fractions {plainly(fraction)}: leaves {len(chosen)} videos of {videos.source}, too few for a "
+            f"--fractions {plainly(fraction)}: leaves {many(len(chosen), 'video')} of "
+            f"{videos.source}, too few for a "
             f"batch of {config.data.batch_size}; set --data.batch-size {len(chosen)}, or leave it out."
         )
     return chosen

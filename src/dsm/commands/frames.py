@@ -17,6 +17,7 @@ from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, lasting
 from dsm.engine.side_by_side import side_by_side
 from dsm.errors import UserError
+from dsm.notes import many
 from dsm.video.frames import DAMAGED, places_of, write_frames
 from dsm.video.source import VideoError
 
@@ -101,6 +102,6 @@ def _write_list(config: FramesConfig, videos: VideoList, folders: list[Path], co
     names = [str(folders[place].relative_to(config.out)) for place in kept]
     part = replace(videos.part(kept, config.out), paths=names, frames=counts[kept])
     write_list(config.out / LIST, part)
-    what = "pairs of flow" if config.flow else "frames"
+    what = many(counts.sum(), "pair of flow", "pairs of flow") if config.flow else many(counts.sum(), "frame")
     lost = f", {len(videos) - len(kept)} left out" if len(kept) < len(videos) else ""
-    console.print(f"{config.out / LIST}: {len(kept)} folders, {counts.sum()} {what}{lost}")
+    console.print(f"{config.out / LIST}: {many(len(kept), 'folder')}, {what}{lost}")

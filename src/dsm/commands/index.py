@@ -16,7 +16,7 @@ from dsm.datasets.lists import ENDINGS, write_list
 from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError
-from dsm.notes import some
+from dsm.notes import many, some
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def index(config: IndexConfig) -> None:
         console.print(f"folders without a video that can be read: {some(result.empty)}", style="yellow")
     if result.classes:
         write_classes(beside, result.classes)
-    kinds = f", {len(result.classes)} classes" if result.classes else ", unlabelled"
+    kinds = f", {many(len(result.classes), 'class', 'classes')}" if result.classes else ", unlabelled"
     left = f", {len(result.left_out)} left out" if result.left_out else ""
     if parts:
         console.print(f"{config.folder}: {some(list(parts))} are parts of one data set; a list of each:")
@@ -81,4 +81,4 @@ def index(config: IndexConfig) -> None:
             continue
         videos = result.videos.part(np.flatnonzero(inside), beside)
         write_list(file, videos)
-        console.print(f"{file}: {len(videos)} videos{kinds}{left}")
+        console.print(f"{file}: {many(len(videos), 'video')}{kinds}{left}")

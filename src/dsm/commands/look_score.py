@@ -23,6 +23,7 @@ from dsm.errors import UserError
 from dsm.evaluate.bootstrap import mean_interval
 from dsm.evaluate.results import RESULTS, Row, print_rows, row_of, write_results
 from dsm.files import csv_text, write_text
+from dsm.notes import many
 
 if TYPE_CHECKING:
     from dsm.commands.look import LookConfig
@@ -78,7 +79,9 @@ def score_list(config: LookConfig, looker: Looker, *, run: str, seed: int) -> li
     write_text(config.out / "look.csv", to_csv(found))
     print_rows(rows)
     left = sum(1 for one in found if one.reason)
-    console.print(f"{config.out}: results.json and look.csv; {len(found) - left} videos, {left} left out")
+    console.print(
+        f"{config.out}: results.json and look.csv; {many(len(found) - left, 'video')}, {left} left out"
+    )
     return rows
 
 

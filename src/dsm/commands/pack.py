@@ -17,6 +17,7 @@ from dsm.engine.progress import console, progress
 from dsm.engine.runfolder import claim_by_settings, lasting
 from dsm.engine.side_by_side import side_by_side
 from dsm.errors import UserError
+from dsm.notes import many
 from dsm.video.frames import places_of
 from dsm.video.pack import SHARD, damaged_in, find_member
 from dsm.video.packing import write_shard
@@ -110,7 +111,8 @@ def _write_list(config: PackConfig, videos: VideoList, places: list[tuple[Path, 
     size = sum(file.stat().st_size for file in config.out.glob(f"*{SHARD}")) / 2**20
     files = {file_of(videos.file(index)) for index in kept}
     before = sum(file.stat().st_size for file in files if file.is_file()) / 2**20
+    frames = many(sum(counts), "frame")
     times = f", {size / before:.1f} times the videos' own {before:.0f} MB" if before else ""
-    console.print(f"{config.out / LIST}: {len(kept)} videos, {sum(counts)} frames, {size:.0f} MB{times}")
+    console.print(f"{config.out / LIST}: {many(len(kept), 'video')}, {frames}, {size:.0f} MB{times}")
     if left := len(videos) - len(kept):
-        console.print(f"{left} videos could not be read, or are not in their shard, and are left out.")
+        console.print(f"left out {many(left, 'video')} that could not be read, or whose shard lacks it.")

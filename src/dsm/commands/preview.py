@@ -25,6 +25,7 @@ from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError, nearest
 from dsm.evaluate.results import mean_and_spread
 from dsm.files import write_text
+from dsm.notes import many
 from dsm.video.source import VideoError
 
 TEMPORAL = tuple(kind.name for kind in fields(TemporalMix))
@@ -113,7 +114,7 @@ def preview(config: PreviewConfig) -> None:
         ]
         write_text(config.json, json.dumps({"clips": clips}, indent=1) + "\n")
     _print(rows, len(found))
-    console.print(f"{config.out}: {len(pictures)} clips shown, {len(found)} measured")
+    console.print(f"{config.out}: {many(len(pictures), 'clip')} shown, {len(found)} measured")
 
 
 def _versions(config: PreviewConfig) -> list[Version]:
@@ -142,7 +143,7 @@ def _rows(versions: list[Version], found: list[list[Shown]]) -> list[tuple[str, 
 
 
 def _print(rows: list[tuple[str, str, str, str]], clips: int) -> None:
-    table = Table(title=f"change, mean of {clips} clips", title_justify="left")
+    table = Table(title=f"change, mean of {many(clips, 'clip')}", title_justify="left")
     for name in ("", "compared with", "scene", "motion"):
         table.add_column(name, justify="right" if name in ("scene", "motion") else "left")
     for row in rows:

@@ -15,6 +15,7 @@ from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.features import numbered_alike
 from dsm.evaluate.probe import choose_strength, knn_probe, linear_probe, need_classes
 from dsm.evaluate.results import RESULTS, print_rows, row_of, run_and_seed, share, write_results
+from dsm.notes import many
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,11 @@ def probe_command(config: ProbeConfig) -> None:
     groups = test.groups(file=config.groups, regex=config.group_regex)
     unseen = np.setdiff1d(test.labels, train.labels)
     if len(unseen):
-        console.print(f"{len(unseen)} classes of the test are not among those of training.", style="yellow")
+        console.print(
+            f"{many(len(unseen), 'class of the test is', 'classes of the test are')} not among "
+            "those of training.",
+            style="yellow",
+        )
     by = "groups" if config.groups or config.group_regex else "videos"
     try:
         chosen = choose_strength(train, inside, config.folds)

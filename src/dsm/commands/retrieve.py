@@ -29,6 +29,7 @@ from dsm.evaluate.retrieval import (
     retrieve,
 )
 from dsm.files import csv_text, write_text
+from dsm.notes import many
 
 FILES = (RESULTS, "neighbours.tsv", "classes.csv", "gallery.html")
 LISTED = 10
@@ -104,7 +105,7 @@ def retrieve_command(config: RetrieveConfig) -> list[Row]:
         _table(
             rows,
             [chance(gallery, queries, apart, k) for k in KS],
-            f"{run}: {len(queries)} queries in {len(gallery)} videos",
+            f"{run}: {many(len(queries), 'query', 'queries')} in {many(len(gallery), 'video')}",
         )
     )
     if apart is not None and not across:

@@ -16,6 +16,7 @@ from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.features import Features
 from dsm.evaluate.search import ArchiveIndex, Hit, find_duplicates
 from dsm.files import csv_text, write_text
+from dsm.notes import many
 from dsm.video.source import VideoError
 
 SHOWN = 20
@@ -128,7 +129,9 @@ def _duplicates(config: SearchConfig, features: Features) -> None:
     count = len(lines)
     where = "; --out FILE.tsv writes all" if count > SHOWN else ""
     where = f"; all are in {config.out}" if config.out else where
-    console.print(f"{count} pairs of different videos with a cosine of {config.threshold:g} or more{where}")
+    console.print(
+        f"{many(count, 'pair')} of different videos with a cosine of {config.threshold:g} or more{where}"
+    )
 
 
 def _serve(config: SearchConfig, index: ArchiveIndex) -> None:

@@ -17,6 +17,7 @@ from dsm.datasets.splits import subset
 from dsm.engine.progress import console
 from dsm.engine.runfolder import claim_file
 from dsm.errors import UserError
+from dsm.notes import many
 from dsm.video.segments import without_segment
 
 SHOWN = 10
@@ -51,7 +52,8 @@ def subset_command(config: SubsetConfig) -> None:
     carry_classes(videos, config.out.parent)
     write_list(config.out, videos.part(chosen, config.out.parent))
     classes = len(np.unique(videos.labels[chosen]))
-    console.print(f"{config.out}: {len(chosen)} of {len(videos)} videos, {classes} classes")
+    counted = many(classes, "class", "classes")
+    console.print(f"{config.out}: {len(chosen)} of {many(len(videos), 'video')}, {counted}")
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ def split_command(config: SplitConfig) -> None:
         write_list(file, part)
         among = {groups[place] for place in np.flatnonzero(chosen)}
         classes = len(np.unique(part.labels))
-        console.print(f"{file}: {len(part)} videos, {len(among)} groups, {classes} classes")
+        counted = many(classes, "class", "classes")
+        console.print(f"{file}: {many(len(part), 'video')}, {many(len(among), 'group')}, {counted}")
     _tell_split(videos.labels, test, config.test_share)
 
 
@@ -113,7 +116,8 @@ def _tell_split(labels: NDArray[np.int64], test: NDArray[np.bool_], wish: float)
         if len(only):
             named = ", ".join(map(str, only[:SHOWN])) + (", …" if len(only) > SHOWN else "")
             console.print(
-                f"{len(only)} classes are in {name} only, as they are of one group or the groups allow no "
+                f"{many(len(only), 'class is', 'classes are')} in {name} only, being of one group "
+                "or the groups allow no "
                 f"other split: {named}.",
                 style="yellow",
             )
@@ -147,7 +151,9 @@ def leaks_command(config: LeaksConfig) -> None:
     shared = sorted(one & two)
     if shared:
         named = ", ".join(shared[:SHOWN]) + (", …" if len(shared) > SHOWN else "")
-        raise UserError(f"{len(shared)} groups are in both {config.one} and {config.two}: {named}")
+        raise UserError(
+            f"{many(len(shared), 'group is', 'groups are')} in both {config.one} and {config.two}: {named}"
+        )
     console.print("no group is in both lists")
 
 

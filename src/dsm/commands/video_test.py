@@ -37,6 +37,7 @@ from dsm.evaluate.results import RESULTS, Row, print_rows, row_of, run_name, see
 from dsm.evaluate.video_test import Predictions, check_labels, probabilities_of
 from dsm.files import csv_text, read_object, write_text
 from dsm.models.weights import load_classifier
+from dsm.notes import many
 
 PROBABILITIES = "probabilities.npz"
 MARKER = "test.json"
@@ -187,7 +188,7 @@ def _tell_against(
     """Write where the two differ, and print who is right how often."""
     write_text(out / "disagreements.csv", disagreements_csv(this, other))
     counts = compare(this, other, groups=groups)
-    print(f"against {folder}, of {len(this.paths)} videos:")
+    print(f"against {folder}, of {many(len(this.paths), 'video')}:")
     for words, count in (
         ("both right", counts.both), ("only this one", counts.only_this),
         ("only the other", counts.only_other), ("both wrong", counts.neither),

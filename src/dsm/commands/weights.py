@@ -15,6 +15,7 @@ from dsm.models.inert import Foreign
 from dsm.models.load_report import CHOICE, LoadReport
 from dsm.models.places import find_tensors
 from dsm.models.weights import is_ours, load_weights, recognise_in
+from dsm.notes import many
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def inspect(config: InspectConfig) -> None:
         raise UserError(f"{config.file}: holds no tensors by name.")
     match = recognise_in(state, choice)
     if match is None:
-        tell(f"{config.file}: {len(tensors)} tensors of no encoder that dsm knows")
+        tell(f"{config.file}: {many(len(tensors), 'tensor')} of no encoder that dsm knows")
         _list(tell, "tensors", [f"{n} {tuple(t.shape)}" for n, t in tensors.items()], config.names)
         return
     report = match.report
@@ -65,7 +66,7 @@ def inspect(config: InspectConfig) -> None:
     if report.skipped:
         tell(f"not built, as they are no tensors: {', '.join(report.skipped)}")
     head = ", and a projection head" if match.head else ""
-    tell(f"fills {report.share:.1%} of the encoder: {len(report.loaded)} tensors{head}")
+    tell(f"fills {report.share:.1%} of the encoder: {many(len(report.loaded), 'tensor')}{head}")
     tell(_pictures(report))
     _list(tell, "missing", report.missing, config.names)
     _list(tell, "of another shape", report.unfit, config.names)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dsm.files import is_hidden
-from dsm.notes import note, some
+from dsm.notes import many, note, some
 
 PARTS = {
     "train": ("train", "training", "trainset", "train_set"),
@@ -32,13 +32,16 @@ class NotTaken:
     def tell(self) -> None:
         """Say how much that is."""
         if self.hidden:
+            several = "hidden or system files and folders"
             note(
-                f"{self.folder}: left out {len(self.hidden)} hidden or system files and folders: "
+                f"{self.folder}: left out "
+                f"{many(len(self.hidden), 'hidden or system file or folder', several)}: "
                 f"{some(sorted(self.hidden))}"
             )
         if self.others:
             kinds = [f"{count} {ending or 'without ending'}" for ending, count in self.others.most_common()]
-            note(f"{self.folder}: left out {self.others.total()} files that are no videos: {some(kinds, 8)}")
+            what = many(self.others.total(), "file that is no video", "files that are no videos")
+            note(f"{self.folder}: left out {what}: {some(kinds, 8)}")
 
 
 def walk_with_links(

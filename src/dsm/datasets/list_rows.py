@@ -14,7 +14,7 @@ from dsm.datasets.list_disk import Disk, spread
 from dsm.datasets.list_forms import Form, rows_of
 from dsm.errors import UserError, has_control
 from dsm.files import one_spelling
-from dsm.notes import note, some
+from dsm.notes import many, note, some
 from dsm.video.segments import segment_name
 
 if TYPE_CHECKING:
@@ -118,7 +118,8 @@ def _numbered(
         own = known.of == "classes.txt"
         anew = ", or remove classes.txt to have the classes numbered anew" if own else ""
         raise UserError(
-            f"{source}, line {numbers[other[0]]}: '{words[other[0]]}' is none of the {len(names)} classes in "
+            f"{source}, line {numbers[other[0]]}: '{words[other[0]]}' is none of the "
+            f"{many(len(names), 'class', 'classes')} in "
             f"{known.of}; mend either{anew}."
         )
     if names:
@@ -133,7 +134,7 @@ def slashed(paths: Names, disk: Disk, source: str) -> Names:
     odd = [place for place in paths.holding("\\") if "\\" in paths[place]]
     if not odd or any(disk.has(paths[odd[place]]) for place in spread(len(odd), 8)):
         return paths
-    note(f"{source}: {len(odd)} paths have backslashes, which are read as slashes")
+    note(f"{source}: {many(len(odd), 'path has', 'paths have')} backslashes, which are read as slashes")
     return Names.of([path.replace("\\", "/") for path in paths])
 
 
@@ -146,7 +147,8 @@ def tell_odd(videos: VideoList, disk: Disk, names: int, form: Form | None) -> No
     if wrong:
         place, (said, there) = next(iter(wrong.items()))
         note(
-            f"{source}: of {len(counts)} videos looked into, {len(wrong)} have another number of frames than "
+            f"{source}: of {many(len(counts), 'video')} looked into, "
+            f"{many(len(wrong), 'has', 'have')} another number of frames than "
             f"the list says: {paths[place]} has {there}, not {said}; "
             f"`dsm data check {source} --clean NEW.txt` counts them anew",
             about=f"frames of {source}",

@@ -25,6 +25,7 @@ from dsm.datasets.list_forms import MARK, find_form
 from dsm.datasets.list_rows import Named, read_rows, slashed, tell_odd
 from dsm.errors import UserError, has_control
 from dsm.files import as_spelled, write_text
+from dsm.notes import many
 from dsm.video.segments import file_of
 
 UNLABELLED = -1
@@ -198,7 +199,7 @@ def _check(label: int, count: int, where: str) -> None:
     if label >= MOST_CLASSES or count > MOST:
         raise UserError(f"{where}: a label is above {MOST_CLASSES - 1}, or a frame count above {MOST}.")
     if count < 1 and count != UNKNOWN:
-        raise UserError(f"{where}: the video has {count} frames; remove the line.")
+        raise UserError(f"{where}: the video has {many(count, 'frame')}; remove the line.")
 
 
 def _read_lines(text: bytes, source: str) -> tuple[Names, NDArray[np.int64], NDArray[np.int64]]:

@@ -17,6 +17,7 @@ from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.probe import knn_probe
 from dsm.evaluate.retrieval import kept_apart, retrieve
+from dsm.notes import many
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def look(
     )  # fmt: skip
     if bad:
         console.print(
-            f"{len(bad)} videos of --monitor.list cannot be read; the first: {bad[0].reason}", style="yellow"
+            f"{many(len(bad), 'video')} of --monitor.list cannot be read; the first: {bad[0].reason}",
+            style="yellow",
         )
     apart = kept_apart(features, features)
     found = retrieve(features, features, 1, apart=apart)

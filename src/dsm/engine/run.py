@@ -34,6 +34,7 @@ from dsm.models.pooling import Pooling
 from dsm.models.precision import Precision
 from dsm.models.weights import RANDOM
 from dsm.models.zoo import check_name
+from dsm.notes import many
 from dsm.video.decode import Decoder
 from dsm.video.source import READING_TIME
 
@@ -158,7 +159,7 @@ def train_once(config: Config, train: Callable[[Config], object]) -> None:
     found = list_checkpoints(config.out)
     if found and (config.out / RESULTS).is_file():
         steps = int(found[-1].stem.removeprefix("step_"))
-        console.print(f"{config.out}: is done ({steps} steps).")
+        console.print(f"{config.out}: is done ({many(steps, 'step')}).")
         return
     if not found and list((config.out / "checkpoints").glob(f"*{UNREADABLE}")):
         raise UserError(
@@ -193,7 +194,10 @@ def begin(config: RunConfig, videos: VideoList, watched: VideoList | None) -> No
     batch = config.data.batch_size
     if len(videos) < batch:
         remedy = f"set --data.batch-size {len(videos)}." if len(videos) > 1 else "at least two are needed."
-        raise UserError(f"{videos.source}: {len(videos)} videos are too few for a batch of {batch}; {remedy}")
+        raise UserError(
+            f"{videos.source}: {many(len(videos), 'video is', 'videos are')} too few for a batch "
+            f"of {batch}; {remedy}"
+        )
     if config.resume and not list_checkpoints(config.out):
         raise UserError(f"{config.out}: holds no checkpoint to resume from; leave --resume out to begin.")
     if config.resume or not is_first():

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.errors import UserError
+from dsm.notes import many
 
 DRAWS = 2000
 # Weights held at a time.
@@ -54,7 +55,7 @@ def bootstrap(
     if count < 1:
         raise UserError("an interval needs at least one video.")
     if groups is not None and len(groups) != count:
-        raise UserError(f"{len(groups)} groups for {count} videos; each video needs one.")
+        raise UserError(f"{many(len(groups), 'group')} for {many(count, 'video')}; each video needs one.")
     members = np.unique(np.asarray(groups), return_inverse=True)[1] if groups is not None else None
     units = count if members is None else int(members.max()) + 1
     value = float(statistic(np.ones((1, count)))[0])

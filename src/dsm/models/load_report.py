@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dsm.models.sources import Normalization
+from dsm.notes import many
 
 CHOICE = "::"
 """Between a file's name and what in it is to be taken: ``byol.ckpt::target_network``."""
@@ -45,9 +46,8 @@ class LoadReport:
         gaps = len(self.missing) + len(self.unfit)
         lacking = f", {gaps} stay random ({(self.unfit + self.missing)[0]}, …)" if gaps else ""
         behind = f" behind '{self.prefix}'" if self.prefix else ""
-        told = (
-            f"{name}{behind}: {len(self.loaded)} tensors loaded{lacking}, {len(self.left)} left in the file"
-        )
+        loaded = f"{many(len(self.loaded), 'tensor')} loaded"
+        told = f"{name}{behind}: {loaded}{lacking}, {len(self.left)} left in the file"
         if self.others:
             told += (
                 f"; {' and '.join(self.others[:3])} fit{'s' if len(self.others) == 1 else ''} as well as "

@@ -21,6 +21,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from dsm.files import is_dir
+from dsm.notes import many
 from dsm.video.convert import Converter
 from dsm.video.series import pattern_of, series_in, the_one
 from dsm.video.source import (
@@ -163,8 +164,8 @@ def read_series(
 
 def told_broken(files: Sequence[Path], broken: Mapping[int, VideoError]) -> str:
     """In words: '2 pictures lost, the first img_00004.png'."""
-    many = "1 picture" if len(broken) == 1 else f"{len(broken)} pictures"
-    return f"{many} lost, the first {files[min(broken)].name}"
+    lost = many(len(broken), "picture")
+    return f"{lost} lost, the first {files[min(broken)].name}"
 
 
 def _read(file: Path, convert: Converter, deadline: Deadline) -> NDArray[np.uint8]:

@@ -15,12 +15,13 @@ from pathlib import Path
 
 from dsm.errors import UserError
 from dsm.files import json_text
+from dsm.notes import many
 from dsm.video.damage import Damage
 from dsm.video.decode import probe, read_frames
 from dsm.video.folder import BrokenPictureError, frame_files, is_folder, read_pictures, told_broken
 from dsm.video.guarded import Failed, Job, call_guarded, time_for
 from dsm.video.in_order import every_frame
-from dsm.video.pack import in_pack
+from dsm.video.pack import damaged_in, in_pack
 from dsm.video.segments import segment_of
 from dsm.video.source import (
     READING_TIME,
@@ -75,7 +76,7 @@ def judge(path: str | Path, clip_frames: int = 1) -> Verdict:
 def _finished(found: Verdict, path: str, clip_frames: int, seconds: float) -> Verdict:
     verdict, reason = found.verdict, found.reason
     if verdict == "ok" and found.frames < clip_frames:
-        verdict, reason = "short", f"{found.frames} frames, a clip has {clip_frames}"
+        verdict, reason = "short", f"{many(found.frames, 'frame')}, a clip has {clip_frames}"
     facts = {**vars(found), "path": path, "verdict": verdict, "reason": reason, "seconds": round(seconds, 3)}
     return Verdict(**facts)
 
@@ -103,10 +104,13 @@ def _decode_all(path: Path) -> tuple[Verdict, Damage]:
         why = f" ({damage.reason})" if damage.reason else ": its last picture is cut off"
         reasons.append(f"breaks off after frame {count}{why}")
     elif short:
-        reasons.append(f"{promised - count} of the {promised} frames in its header are not there")
+        reasons.append(
+            f"{promised - count} of the {many(promised, 'frame')} in its header "
+            f"{'is' if promised - count == 1 else 'are'} not there"
+        )
     verdict: VerdictName = "damaged" if damage.found else "truncated" if reasons else "ok"
     if not reasons and promised != count and promised:
-        reasons.append(f"its header says {promised} frames")
+        reasons.append(f"its header says {many(promised, 'frame')}")
     found = Verdict(
         "", verdict, damage.frames, header, width, height, fps, reason="; ".join(reasons), numbers=count
     )
@@ -183,7 +187,11 @@ def _judge_folder(path: Path) -> Verdict:
 def _judge_packed(path: Path) -> Verdict:
     info = probe(path)
     read_frames(path, range(info.frames))
-    return Verdict("", "ok", info.frames, info.frames, info.width, info.height, info.fps)
+    # The pack holds what could be decoded, and says of which videos that is not all.
+    packed = in_pack(path)
+    reason = damaged_in(packed[0]).get(packed[1], "") if packed else ""
+    verdict: VerdictName = "damaged" if reason else "ok"
+    return Verdict("", verdict, info.frames, info.frames, info.width, info.height, info.fps, reason=reason)
 
 
 def judge_all(
