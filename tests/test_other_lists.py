@@ -122,7 +122,7 @@ def test_the_list_s_frames_are_held_against_the_files(
     assert videos.frames.tolist() == [50, 40]
     told = capsys.readouterr().err
     assert "taken for path,frames,label" in told
-    assert "of 2 videos looked into, 1 have another number of frames" in told
+    assert "of 2 videos looked into, 1 has another number of frames" in told
     assert "v/b.mp4 has 50, not 40" in told
     notes._said.clear()
     reader = Reader(videos, ClipConfig(frames=4, stride=1, resize=32, size=32))
@@ -163,6 +163,34 @@ def test_classes_by_name_mean_the_same_in_train_and_test(place: Path, tmp_path: 
     _, test = read_lists(FinetuneData(place / "train.csv", test=place / "test.csv"))  # not converted
     assert test is not None
     assert test.labels.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("v/gone.mp4 0 5 9\nv/lost.mp4 1 2 7\n", "--columns path,label,start,end --out NEW.txt"),
+        ("v/a.mp4 0 5 9\nv/b.mp4 1 2 7\n", "--columns path,label,start,end --out NEW.txt"),
+        ("id1,v/a.mp4,3,x,0.1\nid2,v/b.mp4,4,y,0.2\n", "--columns label,path,_,_,_ --out NEW.txt"),
+    ],
+)
+def test_what_is_not_recognised_names_the_command_that_converts_it(
+    place: Path, text: str, right: str
+) -> None:
+    listed = place / "odd.csv"
+    listed.write_text(text)
+    with pytest.raises(UserError, match=f"`dsm data convert {listed} {right}`"):
+        read_list(listed)
+
+
+def test_columns_that_are_passed_by_are_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    listed = place / "acts.csv"
+    listed.write_text("clip,from,to,act\nv/a.mp4,0,1,run\nv/b.mp4,0,1,walk\n")
+    assert not read_list(listed).labelled
+    told = capsys.readouterr().err
+    assert "3 columns are not used" in told
+    assert f"`dsm data convert {listed} --columns path,_,_,_ --out NEW.txt`" in told
+    assert read_list(listed, columns=("path", "start", "end", "class")).labels.tolist() == [0, 1]
+    assert "not used" not in capsys.readouterr().err
 
 
 def test_columns_are_said_where_they_cannot_be_found(place: Path, tmp_path: Path) -> None:

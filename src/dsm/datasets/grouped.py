@@ -2,8 +2,12 @@
 
 Groups are of any size and any mixture of classes, so that the best split is a hard problem. With few groups
 all splits are looked at. With more, groups are taken in random order as long as that helps, and then moved
-and swapped while it gets better, from several beginnings. scikit-learn's ``StratifiedGroupKFold`` has folds
-of equal size only, and of skewed groups it left a class out where there was no need.
+and swapped while it gets better, from several beginnings.
+
+scikit-learn's ``StratifiedGroupKFold`` makes folds of equal size, whose shares are not what is wished where
+groups are skewed. Of 200 lists of 25 such groups, one of its three folds was over 10 points from a wish of
+30 % in 155 (shares 26 to 56 %), and lacked a class in 70 of the 160 in which that can be avoided; this search
+did neither in any (shares 20 to 40 %). ``-m slow tests/test_list_parts.py`` measures both.
 """
 
 from __future__ import annotations

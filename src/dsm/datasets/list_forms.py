@@ -19,7 +19,7 @@ from dsm.datasets.columns import full, labelled
 from dsm.datasets.list_columns import HEADERS, ask, by_header, is_header, kind_of, meanings, several, shown
 from dsm.datasets.list_disk import LOOKED_AT, NEAR, ODD, Disk, names_video, spread
 from dsm.errors import UserError
-from dsm.notes import note
+from dsm.notes import many, note
 from dsm.video.source import EXTENSIONS
 
 MARK = "# dsm list"
@@ -210,7 +210,7 @@ def find_form(text: bytes, columns: Sequence[str], disk: Disk, source: str) -> F
     start = part.decode(errors="ignore")
     lines = [line.strip(" \t") for _, line in itertools.islice(_lines(start), 200)]
     if columns and lines:
-        return _told(by_columns(lines, columns, disk), source)
+        return _told(by_columns(lines, columns, disk), source, unused=False)
     if not lines or start.startswith(MARK):
         return None
     first = lines[0]
@@ -243,10 +243,22 @@ def _refuse_several(lines: list[str], source: str) -> None:
         several(source, max(lines, key=lambda line: len(line.split())))
 
 
-def _told(form: Form | None, source: str) -> Form | None:
+def _told(form: Form | None, source: str, *, unused: bool = True) -> Form | None:
     if form:
-        note(f"{source}: taken for {form}")
+        note(f"{source}: taken for {form}{_unused(form, source) if unused else ''}")
     return form
+
+
+def _unused(form: Form, source: str) -> str:
+    """What to do about columns that are passed by, which may be the labels or the seconds of segments."""
+    count = form.columns.count("")
+    if not count or {"label", "class", "start"} & set(form.columns):
+        return ""
+    what = many(count, "column is", "columns are")
+    return (
+        f"; {what} not used; say what they are (`_`: of no use): "
+        f"`dsm data convert {source} --columns {shown(form.columns)} --out NEW.txt`"
+    )
 
 
 def _in_order(rows: list[list[str]], line: str, disk: Disk, source: str) -> Form | None:

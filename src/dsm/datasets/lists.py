@@ -118,7 +118,11 @@ def _fields(line: str, columns: int, where: str) -> tuple[str, int, int]:
     elif columns > 1:
         wrong = True
     if wrong:
-        raise UserError(f"{where}: expected `{_COLUMNS[columns]}`, like the lines before, found `{line}`.")
+        source = where.rpartition(", line ")[0]
+        raise UserError(
+            f"{where}: expected `{_COLUMNS[columns]}`, like the lines before, found `{line}`; where columns "
+            f"are others: `dsm data convert {source} --columns path,label,start,end --out NEW.txt`."
+        )
     if has_control(name):
         raise UserError(f"{where}: the path holds a control character: {name!r}.")
     _check(label, count, where)

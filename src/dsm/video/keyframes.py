@@ -128,11 +128,7 @@ def _scan(source: Source) -> Timeline | None:
 
 
 def _from_flags(flags: list[tuple[int, bool, bool]], tick: float, inside: int) -> Timeline | None:
-    """From (time, keyframe, hidden) of each packet.
-
-    Args:
-        tick: seconds a unit of time. inside: how many of them lie in the file.
-    """
+    """From (time, keyframe, hidden) of each packet; ``tick``: seconds a unit of time."""
     keys = [number for number, (_, key, _) in enumerate(flags) if key]
     times = [flags[number][0] for number in keys]
     if not keys or keys[0] != 0 or len(set(times)) < len(times) or any(hidden for *_, hidden in flags):
