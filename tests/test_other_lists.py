@@ -129,7 +129,7 @@ def test_the_list_s_frames_are_held_against_the_files(
     for index in range(2):
         reader.read(index, [np.arange(4)])
     reader.tell_counts()
-    assert "1 of the 2 videos that were read have another number of frames" in capsys.readouterr().err
+    assert "1 of the 2 videos that were read has another number of frames" in capsys.readouterr().err
     read_list(videos.source)
     assert "looked into" not in capsys.readouterr().err  # once
 
