@@ -33,12 +33,15 @@ def lists(tmp_path: Path) -> tuple[Path, Path]:
     return train, test
 
 
-def test_what_is_trained_and_what_is_watched_number_classes_alike(lists: tuple[Path, Path]) -> None:
+def test_what_is_trained_and_what_is_watched_number_classes_alike(
+    lists: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     train, test = read_lists(FinetuneData(lists[0], test=lists[1]))
     assert test is not None
     assert train.labels.tolist() == [0, 1, 2, 2]
     assert test.labels.tolist() == [2, 1]
     assert names_of(test) == names_of(train) == ["jump", "walk", "wave"]
+    assert "count from 1" not in capsys.readouterr().err  # the first class has but no video in the second
     assert read_list(lists[1]).labels.tolist() == [1, 0]  # by itself
 
 

@@ -154,7 +154,7 @@ def tell_odd(videos: VideoList, disk: Disk, names: int, form: Form | None) -> No
             about=f"frames of {source}",
         )
     labels = videos.labels[videos.labels >= 0]
-    if not len(labels) or labels.min() != 1:
+    if videos.classes or not len(labels) or labels.min() != 1:  # what has names was not numbered by the list
         return
     most = int(labels.max())
     if 1 < most == len(np.unique(labels)) and names <= most:
