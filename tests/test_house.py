@@ -14,8 +14,9 @@ ROOT = Path(dsm.__file__).parent
 FLOORS = [
     {"__main__"},
     {"cli"},
+    {"demo"},
     {"verbs"},
-    {"recipes", "demo"},
+    {"recipes"},
     {"pages"},
     {"train"},
     {"evaluate"},
@@ -30,6 +31,7 @@ FLOORS = [
     {"distributed"},
     {"workers"},
     {"extras", "intervals", "terminal"},
+    {"settings"},
     {"errors", "files", "signals", "version"},
 ]
 FLOOR_OF = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}

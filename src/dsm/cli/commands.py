@@ -88,7 +88,7 @@ VERBS = {
         ),
     ),
     "pretrain": Verb(
-        "dsm.verbs.train", "PretrainConfig", "pretrain_as_typed",
+        "dsm.verbs.train", "PretrainConfig", "pretrain",
         "train an encoder on unlabelled videos",
         (
             "dsm pretrain --data.train train.txt --method dsm --backbone i3d --out runs/mine",
@@ -98,7 +98,7 @@ VERBS = {
         ),
     ),
     "finetune": Verb(
-        "dsm.verbs.train", "FractionsConfig", "finetune_or_sweep",
+        "dsm.verbs.train", "FractionsConfig", "finetune",
         "train a classifier on an encoder, or with --linear-probe on its features",
         (
             "dsm finetune --weights runs/mine --data.train train.txt --data.test test.txt --out runs/tuned",
@@ -118,12 +118,12 @@ VERBS = {
         ),
     ),
     "recipes": Verb(
-        "dsm.verbs.run_recipe", "RecipesConfig", "recipes_command",
+        "dsm.verbs.run_recipe", "RecipesConfig", "recipes",
         "named experiments: the paper's scripts with their true settings, and two for small data",
         ("dsm recipes", "dsm recipes table-ucf101-i3d-dsm"),
     ),
     "run": Verb(
-        "dsm.verbs.run_recipe", "RunRecipeConfig", "run_recipe",
+        "dsm.verbs.run_recipe", "RunRecipeConfig", "run",
         "pretrain, fine-tune and test in one go, from a named recipe",
         (
             "dsm run table-ucf101-i3d-dsm --data.root UCF-101 --data.train lists/ucf101/train1.txt "
@@ -219,7 +219,7 @@ VERBS = {
         ("dsm weights inspect r3d_18.pth", "dsm weights inspect runs/mine"),
     ),
     "models": Verb(
-        "dsm.verbs.machine", "ModelsConfig", "models", "the backbones there are", ("dsm models",)
+        "dsm.verbs.machine", "ModelsConfig", "models", "the available backbones", ("dsm models",)
     ),
     "doctor": Verb(
         "dsm.verbs.machine", "DoctorConfig", "doctor",

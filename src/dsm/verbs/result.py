@@ -26,8 +26,8 @@ class Result:
     """The numbers, as results.json holds them."""
     files: Sequence[Path] = ()
     """Files and folders that were written."""
-    tables: Sequence[Table] = ()
-    """The numbers for people; the command line prints them on stdout."""
+    tables: Sequence[Table | Text] = ()
+    """The numbers for people; the command line prints them on stdout. A text is printed unwrapped."""
     lines: Sequence[str] = ()
     """What else there is to say, a sentence each; the command line prints them on stderr."""
 
