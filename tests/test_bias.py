@@ -14,7 +14,7 @@ import pytest
 from runs import CLIP
 from test_adapters import save_small_transformer
 
-from dsm.cli.main import main
+from dsm.cli import main
 from dsm.data.lists import read_list, write_list
 from dsm.data.reading import ClipChanges
 from dsm.errors import UserError

@@ -14,7 +14,7 @@ from conftest import moving_square
 from PIL import Image
 from test_adapters import save_small_transformer
 
-from dsm.cli.main import main
+from dsm.cli import main
 from dsm.errors import UserError
 from dsm.models.heads import Classifier
 from dsm.models.zoo import create_model

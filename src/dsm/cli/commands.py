@@ -109,7 +109,7 @@ VERBS = {
         ),
     ),
     "test": Verb(
-        "dsm.verbs.video_test", "VideoTestConfig", "video_test",
+        "dsm.verbs.video_test", "VideoTestConfig", "test",
         "video-level test of a classifier: top-1, top-5, per class, confusion matrix",
         (
             "dsm test --weights runs/tuned --data.test test.txt --out results/tuned",

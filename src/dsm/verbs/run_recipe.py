@@ -32,7 +32,8 @@ from dsm.verbs.card import renew_card
 from dsm.verbs.extract import ExtractConfig, extract
 from dsm.verbs.retrieve import RetrieveConfig, retrieve
 from dsm.verbs.train import finetune_command, pretrain_command
-from dsm.verbs.video_test import VideoTestConfig, VideoTestData, video_test
+from dsm.verbs.video_test import VideoTestConfig, VideoTestData
+from dsm.verbs.video_test import test as test_videos
 
 
 @dataclass(frozen=True)
@@ -169,9 +170,10 @@ def run_recipe(config: RunRecipeConfig) -> None:
             weights = str(tuned.out)
         elif stage == "test" and config.data.test and weights:
             data = VideoTestData(config.data.test, config.data.root, _workers(config, recipe.finetune))
-            rows = video_test(
+            tested = test_videos(
                 VideoTestConfig(weights, data, config.out / "test", windows=config.windows, overwrite=True)
             )
+            rows = list(tested.rows)
             if "finetune" in recipe.stages:
                 renew_card(Path(weights), [config.out / "test" / RESULTS])
         elif stage == "retrieve" and recipe.finetune and weights:

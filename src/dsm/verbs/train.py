@@ -29,7 +29,8 @@ from dsm.train.config import train_once
 from dsm.train.finetune import FinetuneConfig, classified_encoder, finetune, read_lists
 from dsm.train.pretrain import PretrainConfig, pretrain
 from dsm.verbs.card import renew_card
-from dsm.verbs.video_test import VideoTestConfig, VideoTestData, is_tested, video_test
+from dsm.verbs.video_test import VideoTestConfig, VideoTestData, is_tested
+from dsm.verbs.video_test import test as test_videos
 
 STOPPED = tuple(128 + number for number in STOPS)
 """What processes end with that were stopped by a signal, and have saved."""
@@ -207,9 +208,9 @@ def _tested(run: FinetuneConfig, test: Path) -> Sequence[Row]:
     if is_tested(out, read_list(test, run.data.root)):
         return read_results(out / RESULTS)
     data = VideoTestData(test, run.data.root, run.data.workers)
-    rows = video_test(VideoTestConfig(str(run.out), data, out, overwrite=True))
+    tested = test_videos(VideoTestConfig(str(run.out), data, out, overwrite=True))
     renew_card(run.out, ())
-    return rows
+    return tested.rows
 
 
 def _tell(name: str, counts: Sequence[int], rows: Sequence[Row]) -> None:
