@@ -173,7 +173,7 @@ VERBS = {
         ),
     ),
     "search": Verb(
-        "dsm.verbs.search", "SearchConfig", "search_command",
+        "dsm.verbs.search", "SearchConfig", "search",
         "the nearest videos of an archive to one; near-duplicates; a local page to search with",
         (
             "dsm extract --weights runs/mine --data archive --per-clip --out archive.npz",
