@@ -159,7 +159,7 @@ def measure_finetuned(trial: Trial) -> list[Row]:
         raise ValueError(f"{trial.name} does not say how it is fine-tuned")
     config = replace(trial.tuned, weights=trial.weights, out=trial.folder / "tuned", seed=trial.config.seed)
     train_once(config, finetune)
-    rows = []
+    rows: list[Row] = []
     for file in trial.tests if trial.labelled is None else trial.tests[-1:]:
         data = VideoTestData(file, root=trial.config.data.root, workers=0)
         out = trial.folder / "tested" / file.stem
