@@ -109,7 +109,7 @@ VERBS = {
         ),
     ),
     "test": Verb(
-        "dsm.verbs.video_test", "VideoTestConfig", "video_test",
+        "dsm.verbs.video_test", "VideoTestConfig", "test",
         "video-level test of a classifier: top-1, top-5, per class, confusion matrix",
         (
             "dsm test --weights runs/tuned --data.test test.txt --out results/tuned",
@@ -173,7 +173,7 @@ VERBS = {
         ),
     ),
     "search": Verb(
-        "dsm.verbs.search", "SearchConfig", "search_command",
+        "dsm.verbs.search", "SearchConfig", "search",
         "the nearest videos of an archive to one; near-duplicates; a local page to search with",
         (
             "dsm extract --weights runs/mine --data archive --per-clip --out archive.npz",

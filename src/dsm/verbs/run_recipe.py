@@ -34,7 +34,8 @@ from dsm.verbs.extract import ExtractConfig, extract
 from dsm.verbs.result import Result
 from dsm.verbs.retrieve import RetrieveConfig, retrieve
 from dsm.verbs.train import train_stage
-from dsm.verbs.video_test import VideoTestConfig, VideoTestData, test
+from dsm.verbs.video_test import VideoTestConfig, VideoTestData
+from dsm.verbs.video_test import test as test_videos
 
 PIPED_WIDTH = 140
 """Columns of the list of recipes where it is not written to a terminal."""
@@ -194,7 +195,7 @@ def run(config: RunRecipeConfig) -> Result:
             weights = str(classifier.out)
         elif stage == "test" and config.data.test and weights:
             data = VideoTestData(config.data.test, config.data.root, _workers(config, recipe.finetune))
-            result = test(
+            result = test_videos(
                 VideoTestConfig(weights, data, config.out / "test", windows=config.windows, overwrite=True)
             )
             if "finetune" in recipe.stages:
