@@ -29,7 +29,7 @@ FLOORS = [
     {"video"},
     {"distributed"},
     {"workers"},
-    {"extras", "intervals", "terminal"},
+    {"extras", "intervals", "settings", "terminal"},
     {"errors", "files", "signals", "version"},
 ]
 FLOOR_OF = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}

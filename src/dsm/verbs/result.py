@@ -11,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from dsm.data.lists import VideoList
 from dsm.errors import UserError, nearest
 from dsm.runs.results import Row
 
@@ -26,8 +27,8 @@ class Result:
     """The numbers, as results.json holds them."""
     files: Sequence[Path] = ()
     """Files and folders that were written."""
-    tables: Sequence[Table] = ()
-    """The numbers for people; the command line prints them on stdout."""
+    tables: Sequence[Table | Text] = ()
+    """The numbers for people; the command line prints them on stdout. A text is printed unwrapped."""
     lines: Sequence[str] = ()
     """What else there is to say, a sentence each; the command line prints them on stderr."""
 
@@ -55,3 +56,22 @@ class Result:
         console = Console(file=io.StringIO(), width=WIDTH, record=True, highlight=False)
         console.print(self)
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+
+@dataclass(frozen=True)
+class ListResult(Result):
+    """Lists of videos that a verb wrote."""
+
+    lists: Sequence[VideoList] = ()
+    """The lists; their files come first in `files`, in the same order."""
+
+    @property
+    def videos(self) -> VideoList:
+        """The list, where exactly one was written.
+
+        Raises:
+            UserError: none or several were.
+        """
+        if len(self.lists) != 1:
+            raise UserError(f"{len(self.lists)} lists were written; take one from `lists`.")
+        return self.lists[0]
