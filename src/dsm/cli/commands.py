@@ -50,17 +50,17 @@ VERBS = {
         ),
     ),
     "data subset": Verb(
-        "dsm.verbs.subset", "SubsetConfig", "subset_command",
+        "dsm.verbs.subset", "SubsetConfig", "subset",
         "a class-balanced part of a list; the 1 % is inside the 10 %",
         ("dsm data subset train.txt --fraction 0.1 --out train10.txt",),
     ),
     "data split": Verb(
-        "dsm.verbs.subset", "SplitConfig", "split_command",
+        "dsm.verbs.subset", "SplitConfig", "split",
         "a list -> train.txt and test.txt, groups never parted",
         ("dsm data split all.txt --group-regex 'camera[0-9]+' --out lists",),
     ),
     "data leaks": Verb(
-        "dsm.verbs.subset", "LeaksConfig", "leaks_command",
+        "dsm.verbs.subset", "LeaksConfig", "leaks",
         "do two lists share a group of videos?",
         ("dsm data leaks train.txt test.txt --group-regex 'camera[0-9]+'",),
     ),

@@ -12,6 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from dsm.data.lists import VideoList
 from dsm.errors import UserError, nearest
 from dsm.runs.results import Row
 
@@ -58,6 +59,25 @@ class Result:
         console = Console(file=io.StringIO(), width=WIDTH, record=True, highlight=False)
         console.print(self, crop=False)
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+
+@dataclass(frozen=True)
+class ListResult(Result):
+    """Lists of videos that a verb wrote."""
+
+    lists: Sequence[VideoList] = ()
+    """The lists; their files come first in `files`, in the same order."""
+
+    @property
+    def videos(self) -> VideoList:
+        """The list, where exactly one was written.
+
+        Raises:
+            UserError: none or several were.
+        """
+        if len(self.lists) != 1:
+            raise UserError(f"{len(self.lists)} lists were written; take one from `lists`.")
+        return self.lists[0]
 
 
 def plain_table(rows: Iterable[Sequence[str]]) -> Table:
