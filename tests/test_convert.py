@@ -77,7 +77,7 @@ def test_kinetics_lists_what_was_downloaded_and_names_the_rest(tmp_path: Path) -
         "--out", tmp_path / "none",
     )  # fmt: skip
     assert out.returncode == 2
-    assert "elsewhere: none of the 4 videos that the annotations name lies there" in told(out)
+    assert "elsewhere: contains none of the 4 videos that the annotations name" in told(out)
     assert not (tmp_path / "none").exists()
 
 

@@ -18,7 +18,7 @@ from conftest import frame_numbers, judge_after, numbered_frames
 from test_cli import dsm
 from test_decode import encode, moving_frames
 
-from dsm.cli.main import main
+from dsm.cli import main
 from dsm.data.catalog import find_list
 from dsm.data.clips import EvaluationClips
 from dsm.data.lists import read_list
@@ -143,7 +143,7 @@ def test_frames_of_a_video_do_not_go_into_those_of_another(scenes: Path, tmp_pat
     (tmp_path / "list.txt").write_text("day1/cam2.mp4\nday1.mp4\n")
     out = dsm("data", "frames", tmp_path / "list.txt", "--out", tmp_path / "frames")
     assert out.returncode == 2, told(out)
-    assert "frames of the one would go into the other's" in out.stderr
+    assert "frames of the first would be written into the folder of the second" in out.stderr
     assert not (tmp_path / "frames").exists()
 
 

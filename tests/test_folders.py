@@ -12,7 +12,7 @@ import pytest
 from conftest import numbered_frames
 
 from dsm import terminal
-from dsm.cli.main import main
+from dsm.cli import main
 from dsm.data.catalog import find_list, find_videos
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.official import OFFICIAL
@@ -78,7 +78,7 @@ def test_classes_are_named_after_what_can_be_read(tmp_path: Path, capsys: pytest
     (folder / "empty").mkdir()
     assert index(folder, tmp_path / "o" / "list.txt").labels.tolist() == [0, 1]
     assert (tmp_path / "o" / "classes.txt").read_text() == "run\nwalk\n"
-    assert "folders without a video that can be read: broken, empty" in capsys.readouterr().err
+    assert "folders without a readable video: broken, empty" in capsys.readouterr().err
 
 
 def test_train_and_val_folders_are_two_lists_of_the_same_classes(

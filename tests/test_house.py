@@ -14,8 +14,9 @@ ROOT = Path(dsm.__file__).parent
 FLOORS = [
     {"__main__"},
     {"cli"},
+    {"demo"},
     {"verbs"},
-    {"recipes", "demo"},
+    {"recipes"},
     {"pages"},
     {"train"},
     {"evaluate"},

@@ -14,9 +14,10 @@ from test_cli import dsm
 
 from dsm.data.groups import groups_of
 from dsm.data.lists import VideoList, read_list, write_list
-from dsm.data.splits import split_by_group, subset
+from dsm.data.splits import split_by_group
+from dsm.data.splits import subset as class_balanced
 from dsm.errors import UserError
-from dsm.verbs.subset import SplitConfig, SubsetConfig, split_command, subset_command
+from dsm.verbs.subset import SplitConfig, SubsetConfig, split, subset
 
 
 @pytest.mark.parametrize("verb", [["subset", "--fraction", "0.5"], ["split"]])
@@ -29,7 +30,7 @@ def test_a_seed_below_zero_is_told(verb: list[str], small_list: Path, tmp_path: 
 @given(st.lists(st.integers(-1, 4), min_size=1, max_size=300), st.integers(0, 5))
 def test_subsets_are_balanced_and_nested(labels: list[int], seed: int) -> None:
     array = np.array(labels)
-    parts = [set(subset(array, fraction, seed).tolist()) for fraction in (0.01, 0.1, 0.5, 1.0)]
+    parts = [set(class_balanced(array, fraction, seed).tolist()) for fraction in (0.01, 0.1, 0.5, 1.0)]
     for small, large in itertools.pairwise(parts):
         assert small <= large
     assert parts[-1] == set(range(len(labels)))
@@ -78,7 +79,7 @@ def every_split(counts: np.ndarray, share: float) -> tuple[bool, bool, bool]:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The least populated class")
 def test_folds_of_equal_size_do_not_split_skewed_groups_by_a_share() -> None:
-    """Why the search is our own: the numbers in the docstring of ``grouped.py``."""
+    """Why the search is our own: the numbers in the docstring of ``splits.py``."""
     far, missing, whole = np.zeros(2, int), np.zeros(2, int), 0
     for seed in range(200):
         names, labels = skewed(seed, 25)
@@ -127,9 +128,9 @@ def test_what_groups_do_not_allow_is_told(tmp_path: Path, capsys: pytest.Capture
     groups = ["a"] * 18 + ["b"] * 2
     names, labels = [f"{group}/{i}.mp4" for i, group in enumerate(groups)], np.array([0] * 18 + [1] * 2)
     write_list(tmp_path / "all.txt", VideoList(names, labels, np.full(20, -1), tmp_path))
-    split_command(SplitConfig(tmp_path / "all.txt", tmp_path / "out", group_regex="^[ab]"))
+    split(SplitConfig(tmp_path / "all.txt", tmp_path / "out", group_regex="^[ab]"))
     told = " ".join(capsys.readouterr().err.split())
-    assert "10% of the videos are for testing, not 30%: the groups allow nothing nearer" in told
+    assert "10% of the videos are for testing, not 30%: the groups allow nothing closer" in told
     assert "1 class is in train.txt only" in told
     assert "1 class is in test.txt only" in told
 
@@ -165,8 +166,8 @@ def test_parts_of_a_list_whose_videos_lie_elsewhere_find_them(small_list: Path, 
     folder, lists = small_list.parent, tmp_path / "lists"
     lists.mkdir()
     moved = small_list.rename(lists / "list.txt")
-    split_command(SplitConfig(moved, tmp_path / "parts", root=folder, test_share=0.5))
-    subset_command(SubsetConfig(moved, 0.5, tmp_path / "half" / "list.txt", root=folder))
+    split(SplitConfig(moved, tmp_path / "parts", root=folder, test_share=0.5))
+    subset(SubsetConfig(moved, 0.5, tmp_path / "half" / "list.txt", root=folder))
     for name in ("parts/train.txt", "parts/test.txt", "half/list.txt"):
         part = read_list(tmp_path / name)
         assert all(part.file(place).is_file() for place in range(len(part)))
@@ -175,17 +176,17 @@ def test_parts_of_a_list_whose_videos_lie_elsewhere_find_them(small_list: Path, 
 def test_parts_of_a_list_know_what_its_labels_are_called(small_list: Path, tmp_path: Path) -> None:
     (small_list.parent / "classes.txt").write_text("walk\nwave\n", encoding="utf-8")
     parts = tmp_path / "parts"
-    split_command(SplitConfig(small_list, parts, test_share=0.5))
+    split(SplitConfig(small_list, parts, test_share=0.5))
     assert (parts / "classes.txt").read_text(encoding="utf-8") == "walk\nwave\n"
     assert read_list(parts / "train.txt").file(0).is_file()
     (parts / "classes.txt").write_text("mine\n", encoding="utf-8")
     with pytest.raises(UserError, match="names other classes"):
-        subset_command(SubsetConfig(small_list, 0.5, parts / "half.txt"))
+        subset(SubsetConfig(small_list, 0.5, parts / "half.txt"))
     assert (parts / "classes.txt").read_text(encoding="utf-8") == "mine\n", "what lies there stays"
     assert not (parts / "half.txt").exists()
     (small_list.parent / "classes.txt").unlink()
     with pytest.raises(UserError, match="and none lie beside"):
-        subset_command(SubsetConfig(small_list, 0.5, parts / "half.txt"))
+        subset(SubsetConfig(small_list, 0.5, parts / "half.txt"))
 
 
 def test_groups_may_be_found_by_alternatives() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dsm.cli.main import main
+from dsm.cli import main
 from dsm.errors import UserError
 from dsm.evaluate.features import load_features
 
@@ -83,7 +83,7 @@ def test_a_bare_array_gets_its_names_from_a_list(tmp_path: Path, capsys: pytest.
     file, listed = tmp_path / "theirs.npy", tmp_path / "list.txt"
     np.save(file, FEATS)
     assert take(file).paths[:2] == ["row 0", "row 1"]
-    assert "no labels and no paths in it" in " ".join(capsys.readouterr().err.split())
+    assert "no labels and no paths in" in " ".join(capsys.readouterr().err.split())
     listed.write_text("".join(f"{name} {label}\n" for name, label in zip(NAMES, LABELS, strict=True)))
     found = take(file, "--videos", listed)
     assert found.paths == NAMES.tolist()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsm import terminal
-from dsm.cli.main import main
+from dsm.cli import main
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.reading import ClipConfig, Reader
 from dsm.errors import UserError

@@ -9,7 +9,7 @@ import pytest
 from test_damaged import COUNT, LOST, wreck
 from test_decode import KINDS, encode, moving_frames
 
-from dsm.cli.main import main
+from dsm.cli import main
 from dsm.data.catalog import find_videos
 from dsm.data.clips import TrainingClips
 from dsm.data.lists import VideoList, read_list

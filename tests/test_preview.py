@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dsm.cli.main import main
+from dsm.cli import main
 from dsm.disturb import identity_grid
 from dsm.errors import UserError
 from dsm.evaluate.preview import flow_picture, motion_change, scene_change, seen_through, similarity

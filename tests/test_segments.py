@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import frame_numbers, numbered_frames
 
-from dsm.cli.main import main
+from dsm.cli import main
 from dsm.data.groups import read_groups
 from dsm.data.lists import needed, read_list
 from dsm.data.reading import ClipConfig, Reader

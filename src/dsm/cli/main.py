@@ -12,6 +12,7 @@ import sys
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from dsm.cli.commands import GROUPS, VERBS
 from dsm.errors import USER_ERROR, UserError, nearest, sentence
@@ -72,7 +73,7 @@ def run(words: list[str]) -> None:
         raise Interrupted(f"{stopped}; the same command {how}goes on.", stopped.signal) from None
     if result is not None:
         for table in result.tables:
-            Console(highlight=False).print(table)
+            Console(highlight=False).print(table, soft_wrap=isinstance(table, Text), crop=False)
         for line in result.lines:
             console.print(line)
 

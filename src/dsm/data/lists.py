@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -271,8 +271,12 @@ def listable(name: str) -> str:
     return f"./{name}" if name.startswith(("#", " ", "\t", "\ufeff")) else name
 
 
-def write_list(path: str | Path, videos: VideoList) -> None:
-    """Write a list that :func:`read_list` reads back: no label and no frames where unknown."""
+def write_list(path: str | Path, videos: VideoList) -> VideoList:
+    """Write a list that :func:`read_list` reads back: no label and no frames where unknown.
+
+    Returns:
+        The videos, with the file as their source.
+    """
     counted = bool((videos.frames != UNKNOWN).all())
     # A path that ends in a number would be read as a label; said outright, there is none.
     labelled = bool((videos.labels != UNLABELLED).any())
@@ -288,3 +292,4 @@ def write_list(path: str | Path, videos: VideoList) -> None:
             fields.append(str(count))
         lines.append(" ".join(fields) + "\n")
     write_text(path, "".join(lines))
+    return replace(videos, source=str(path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -219,6 +219,25 @@ class Previewer:
                 scene, motion = scene_change(frames, base.frames), motion_change(flow, expected, valid)
             shown.append(Shown(version.name, frames, flow, scene, motion))
         return shown
+
+    def clips(self, count: int, *, on_bad: Callable[[VideoError], None]) -> Iterator[tuple[str, list[Shown]]]:
+        """Paths of up to ``count`` videos in random order, with all versions of a clip of each.
+
+        Args:
+            on_bad: called with the reason for each video that cannot be read.
+        """
+        order = np.random.default_rng(self.seed).permutation(len(self._videos))
+        shown = 0
+        for place, index in enumerate(order):
+            if shown == count:
+                return
+            try:
+                versions = self.show(int(index), int(order[(place + 1) % len(order)]))
+            except VideoError as error:
+                on_bad(error)
+                continue
+            shown += 1
+            yield self._videos.paths[index], versions
 
     def _partner(self, index: int, other: int) -> Frames | None:
         """The clip of the other video where it is wanted; of the same, where the other cannot be read."""

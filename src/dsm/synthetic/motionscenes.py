@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.data.classes import write_classes
-from dsm.errors import UserError
+from dsm.errors import UserError, nearest
 from dsm.files import read_object, write_text
 from dsm.signals import ignore_warnings
 from dsm.synthetic.dots import DOTS
@@ -259,6 +259,8 @@ def with_overrides(preset: Preset, **changes: object) -> MotionScenesConfig:
     Raises:
         UserError: settings that make no sense, or a preset that a world does not have.
     """
+    if preset not in PRESETS:
+        raise UserError(f"unknown preset '{preset}'{nearest(preset, PRESETS)}")
     world = changes.get("world") or "scenes"
     if preset == "full" and world != "scenes":
         raise UserError(f"The preset full is of the world scenes; change settings of demo for {world}.")

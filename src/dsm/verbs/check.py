@@ -1,19 +1,19 @@
-"""``dsm data check``: the ledger of a list or a folder."""
+"""``dsm data check``: decode every video of a list or a folder and judge it."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import tyro
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from dsm.data.catalog import find_videos
 from dsm.data.classes import carry_classes
@@ -21,22 +21,25 @@ from dsm.data.lists import VideoList, listable, needed, read_list, write_list
 from dsm.errors import UserError
 from dsm.files import printable, write_text
 from dsm.runs.folder import claim_by_settings, claim_file
+from dsm.settings import takes_settings
 from dsm.terminal import console, many, progress, warn
+from dsm.verbs.result import ListResult
 from dsm.video.ledger import USABLE, Verdict, judge_all, ledger_json
 from dsm.video.source import READING_TIME
 from dsm.workers import usable_cores
 
 SHOWN = 40
+"""Faulty videos that are listed one by one."""
 MEANING = {
     "ok": "decoded to the end",
     "short": "fewer frames than a clip; plays in a loop",
-    "truncated": "fewer frames than its header says, or breaks off; usable up to there",
-    "damaged": "pictures inside are lost, or shown with faults; the others are usable",
-    "undecodable": "not one frame can be decoded",
+    "truncated": "ends early; usable up to there",
+    "damaged": "some frames are lost or faulty; the others are usable",
+    "undecodable": "no frame can be decoded",
     "no-video": "holds no moving pictures",
     "missing": "no such file",
-    "empty": "nothing in it",
-    "timeout": "the decoder was killed when its time was over",
+    "empty": "contains nothing",
+    "timeout": "the decoder was killed at the time limit",
 }
 
 
@@ -45,19 +48,19 @@ class CheckConfig:
     """Settings of `dsm data check`."""
 
     videos: tyro.conf.Positional[Path]
-    """A list, or a folder, of which every file is looked at that could be a video."""
+    """A list, or a folder, in which every file that could be a video is checked."""
     root: Path | None = None
-    """Folder put before relative paths of a list; left out, the list's own."""
+    """Folder that relative paths of a list start from; by default the list's own."""
     json: Path | None = None
-    """Write all verdicts to this file."""
+    """File to write all verdicts to."""
     clean: Path | None = None
-    """Write a list of the usable videos, with the frames that can be decoded, to this file."""
+    """List to write of the usable videos, with the number of frames that can be decoded."""
     frames: int = 16
-    """Frames of a clip: videos with fewer are `short`."""
+    """Frames in a clip; a video with fewer is `short`."""
     timeout: float = READING_TIME
-    """Seconds for each video, and one more for each 2 MB of it, after which its decoder is killed."""
+    """Seconds allowed for each video, plus one for every 2 MB; then its decoder is killed."""
     workers: int = usable_cores()
-    """Videos decoded side by side."""
+    """Videos decoded at the same time."""
     overwrite: bool = False
     """Replace existing files."""
 
@@ -66,8 +69,24 @@ class CheckConfig:
             raise UserError("frames and workers must be at least 1, timeout above 0 seconds.")
 
 
-def check(config: CheckConfig) -> None:
-    """Judge every video, print the counts and what is wrong, write what is asked for."""
+@dataclass(frozen=True)
+class CheckResult(ListResult):
+    """The verdict on every video; `videos` is the list of usable ones, where `clean` asked for it."""
+
+    verdicts: Sequence[Verdict] = ()
+    """One for each video, in the order of the list."""
+
+    def counts(self) -> dict[str, int]:
+        """How many videos got each verdict."""
+        return dict(Counter(one.verdict for one in self.verdicts))
+
+
+@takes_settings(CheckConfig)
+def check(config: CheckConfig) -> CheckResult:
+    """Decode every video to its end and judge it: ``ok``, ``truncated``, ``undecodable``, ...
+
+    ``json`` writes the verdicts to a file, ``clean`` a list of the usable videos.
+    """
     for file in (config.json, config.clean):
         if file:
             claim_file(file, overwrite=config.overwrite)
@@ -85,50 +104,60 @@ def check(config: CheckConfig) -> None:
         verdicts = _judge(config, videos, parts / "verdicts.jsonl" if parts else None)
     except KeyboardInterrupt:
         if parts:
-            console.print(f"{parts}: what is judged so far; the same command goes on.")
+            console.print(f"{parts}: the verdicts so far; the same command goes on.")
         raise
     if config.json:
         write_text(config.json, ledger_json(verdicts))
-    _tell(verdicts)
-    if config.json:
-        console.print(f"{config.json}: all verdicts")
+    lines = [f"{config.json}: all verdicts"] if config.json else []
+    lists = []
     try:
         if config.clean:
-            _write_clean(config.clean, videos, verdicts)
-    except UserError:  # not one is usable: mended files are to be looked at again
+            clean = _usable(config.clean, videos, verdicts)
+            lists.append(write_list(config.clean, clean))
+            lines.append(
+                f"{config.clean}: {many(len(clean), 'usable video')} of {len(videos)}, with the frames"
+            )
+    except UserError:  # no video is usable: files must be checked again once they are repaired
         if parts:
             shutil.rmtree(parts)
         raise
     if parts:
         shutil.rmtree(parts)
+    return CheckResult(
+        files=[file for file in (config.clean, config.json) if file],
+        tables=[*_faults(verdicts), _counts_table(verdicts)],
+        lines=lines,
+        lists=lists,
+        verdicts=verdicts,
+    )
 
 
 def _judge(config: CheckConfig, videos: VideoList, kept: Path | None) -> list[Verdict]:
-    """Judge what was not judged before: ``kept`` has a line for each video that was."""
-    found = _read_kept(kept) if kept else {}
-    left = [place for place in range(len(videos)) if place not in found]
-    if kept:  # anew, as its last line may be half a line
-        write_text(kept, "".join(_line(place, one) for place, one in found.items()))
+    """Judge every video that has no verdict in ``kept`` yet, and add its verdict there."""
+    verdicts = _read_kept(kept) if kept else {}
+    left = [place for place in range(len(videos)) if place not in verdicts]
+    if kept:  # write it again, since its last line may be incomplete
+        write_text(kept, "".join(_line(place, one) for place, one in verdicts.items()))
     waiting = iter(left)
     with (
-        progress("decoding videos", len(videos), start=len(found)) as bar,
+        progress("decoding videos", len(videos), start=len(verdicts)) as bar,
         kept.open("a", encoding="utf-8") if kept else nullcontext() as file,
     ):
 
         def keep(verdict: Verdict) -> None:
             place = next(waiting)
-            # In the ledger a video is called what the list calls it.
-            found[place] = replace(verdict, path=videos.paths[place])
+            # The ledger names a video as the list does.
+            verdicts[place] = replace(verdict, path=videos.paths[place])
             if file:
-                file.write(_line(place, found[place]))
+                file.write(_line(place, verdicts[place]))
                 file.flush()
-            bar.update(len(found))
+            bar.update(len(verdicts))
 
         judge_all(
             [videos.file(place) for place in left], clip_frames=config.frames, seconds=config.timeout,
             workers=config.workers, on_verdict=keep,
         )  # fmt: skip
-    return [found[place] for place in range(len(videos))]
+    return [verdicts[place] for place in range(len(videos))]
 
 
 def _line(place: int, verdict: Verdict) -> str:
@@ -136,35 +165,40 @@ def _line(place: int, verdict: Verdict) -> str:
 
 
 def _read_kept(file: Path) -> dict[int, Verdict]:
-    """Verdicts by their place in the list, but those that another look may change."""
-    found = {}
-    with suppress(OSError, ValueError, TypeError):  # half a line, after which there is none
+    """Verdicts by their place in the list, except those that may change when the video is tried again."""
+    verdicts = {}
+    with suppress(OSError, ValueError, TypeError):  # no file yet, or an incomplete last line
         for line in file.read_text(encoding="utf-8").splitlines():
             place, entry = json.loads(line)
             verdict = Verdict(**entry)
             if verdict.verdict not in ("missing", "timeout"):
-                found[int(place)] = verdict
-    return found
+                verdicts[int(place)] = verdict
+    return verdicts
 
 
 def _videos(config: CheckConfig) -> VideoList:
     if not config.videos.is_dir():
         return read_list(config.videos, config.root)
-    found = find_videos(config.videos, only_by_name=False)
-    nobody = np.full(len(found), -1)
-    names = [str(path.relative_to(config.videos)) for path in found]
-    return VideoList(names, nobody, nobody, config.videos, str(config.videos))
+    files = find_videos(config.videos, only_by_name=False)
+    unknown = np.full(len(files), -1)
+    names = [str(path.relative_to(config.videos)) for path in files]
+    return VideoList(names, unknown, unknown, config.videos, str(config.videos))
 
 
-def _tell(verdicts: list[Verdict]) -> None:
-    out = Console(highlight=False, soft_wrap=True)
-    wrong = [one for one in verdicts if one.verdict != "ok"]
-    for one in wrong[:SHOWN]:
+def _faults(verdicts: Sequence[Verdict]) -> list[Text]:
+    """One line for each video that is not ok, up to a limit."""
+    faulty = [one for one in verdicts if one.verdict != "ok"]
+    lines = []
+    for one in faulty[:SHOWN]:
         usable = f", {many(one.frames, 'frame')} usable" if one.verdict in ("truncated", "damaged") else ""
-        told = escape(printable(f"{one.path}: {one.reason}"))
-        out.print(f"[yellow]{one.verdict:12}[/] {told}{usable}")
-    if len(wrong) > SHOWN:
-        out.print(f"… and {len(wrong) - SHOWN} more; --json names them all")
+        reason = printable(f"{one.path}: {one.reason}")
+        lines.append(Text.assemble((f"{one.verdict:12}", "yellow"), f" {reason}{usable}"))
+    if len(faulty) > SHOWN:
+        lines.append(Text(f"… and {len(faulty) - SHOWN} more; --json lists them all"))
+    return lines
+
+
+def _counts_table(verdicts: Sequence[Verdict]) -> Table:
     table = Table(box=None, padding=(0, 2))
     table.add_column("verdict")
     table.add_column("videos", justify="right")
@@ -173,23 +207,28 @@ def _tell(verdicts: list[Verdict]) -> None:
     for verdict, meaning in MEANING.items():
         if counts[verdict]:
             table.add_row(verdict, str(counts[verdict]), meaning)
-    out.print(table)
+    return table
 
 
-def _write_clean(file: Path, videos: VideoList, verdicts: list[Verdict]) -> None:
+def _usable(file: Path, videos: VideoList, verdicts: Sequence[Verdict]) -> VideoList:
+    """The usable videos with their frames, for a list at ``file``.
+
+    Raises:
+        UserError: no video is usable; the faults are told as warnings.
+    """
     kept = []
-    for index, one in enumerate(verdicts):
+    for place, one in enumerate(verdicts):
         if one.verdict in USABLE:
             try:
                 listable(one.path)
             except UserError as error:
                 warn(f"left out: {error}")
             else:
-                kept.append(index)
+                kept.append(place)
     if not kept:
+        for line in _faults(verdicts):
+            warn(line.plain)
         raise UserError(f"{videos.source}: not one video is usable; {file} was not written.")
-    # As many as there are numbers: else what comes after a lost picture would be cut off.
+    # A video with lost frames still needs all its frame numbers, or its end would be cut off.
     counts = np.array([max(verdicts[place].frames, verdicts[place].numbers) for place in kept])
-    clean = replace(videos.part(np.array(kept), file.parent), frames=counts)
-    write_list(file, clean)
-    console.print(f"{file}: {many(len(kept), 'usable video')} of {len(videos)}, with the frames")
+    return replace(videos.part(np.array(kept), file.parent), frames=counts)

@@ -1,8 +1,8 @@
-"""``dsm data convert``: official annotation files, and lists of other tools -> lists and classes.txt."""
+"""``dsm data convert``: lists of other tools and official annotation files -> lists and classes.txt."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +16,16 @@ from dsm.data.official import OFFICIAL, Entry
 from dsm.errors import UserError, nearest
 from dsm.files import one_spelling, write_text
 from dsm.runs.folder import claim_file
-from dsm.terminal import console, many
+from dsm.settings import takes_settings
+from dsm.terminal import many
+from dsm.verbs.result import ListResult
 from dsm.video.source import EXTENSIONS
 from dsm.video.write import without_ending
 
 SHOWN = 5
+"""Absent videos that are named."""
 ABSENT = "absent.txt"
+"""File that names all absent videos."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +33,21 @@ class ConvertConfig:
     """Settings of `dsm data convert`."""
 
     dataset: tyro.conf.Positional[str]
-    """A list of another form; or the data set whose official files are to be read: ucf101, hmdb51, kinetics,
+    """A list written by another tool, or a data set with official annotation files: ucf101, hmdb51, kinetics,
     something-something-v1, something-something-v2 or diving48."""
     out: Path
-    """Folder to write lists and classes.txt to; of a list also the list to write (.txt)."""
+    """Folder for the lists and classes.txt. When a list is converted, it can also be the list to write
+    (.txt)."""
     annotations: Path | None = None
     """Folder of the official annotation files."""
     columns: str = ""
-    """What the columns of a list are, as path,label,start,end: path, label (label1 where they count from 1),
-    class (a name), frames, start and end (of a segment, in seconds), _ (not used). Left out, it is found by
-    looking."""
+    """Meaning of a list's columns, for example path,label,start,end. Known: path, label (label1 if labels
+    count from 1), class (a name), frames, start and end (of a segment, in seconds), _ (ignored). By default
+    detected from the content."""
     root: Path | None = None
-    """Folder put before relative paths of a list; left out, the list's own."""
+    """Folder that relative paths of a list start from; by default the list's own."""
     videos: Path | None = None
-    """Folder of the videos: those that are not there are named, and left out of the lists."""
+    """Folder of the videos. Videos that are absent are named and left out of the lists."""
     overwrite: bool = False
     """Replace existing lists."""
 
@@ -50,18 +55,18 @@ class ConvertConfig:
         if self.of_list:
             if self.annotations or self.videos:
                 raise UserError(
-                    "--annotations and --videos are for data sets; a list is converted by itself."
+                    "--annotations and --videos are for data sets; a list is converted without them."
                 )
             check_columns(self.columns)
         elif self.dataset not in OFFICIAL:
             raise UserError(
-                f"'{self.dataset}' is no list that is there, and no known data set"
-                f"{nearest(self.dataset, OFFICIAL)}"
+                f"'{self.dataset}' is neither a list file nor a known data set"
+                f"{nearest(str(self.dataset), OFFICIAL)}"
             )
         elif self.annotations is None:
-            raise UserError(f"--annotations: say where the official files of {self.dataset} are.")
+            raise UserError(f"--annotations: give the folder of the official files of {self.dataset}.")
         elif self.columns or self.root:
-            raise UserError("--columns and --root are for lists; the columns of official files are known.")
+            raise UserError("--columns and --root are for lists, not for official annotation files.")
         for folder in (self.annotations, self.videos):
             if folder and not folder.is_dir():
                 raise UserError(f"{folder}: no such folder.")
@@ -72,78 +77,84 @@ class ConvertConfig:
 
 
 def check_columns(text: str) -> tuple[str, ...]:
-    """The columns that are said, '' for those that are not used.
+    """Names of the columns, '' for those to ignore.
 
     Raises:
-        UserError: they are not to be understood.
+        UserError: a name is unknown, or the columns contradict each other.
     """
     columns = tuple(name.strip().lower() for name in text.split(",")) if text else ()
     columns = tuple("" if name == "_" else name for name in columns)
-    if odd := [name for name in columns if name and name not in COLUMNS]:
-        raise UserError(f"--columns: '{odd[0]}' is none of {', '.join(COLUMNS)} and _ (not used).")
+    if unknown := [name for name in columns if name and name not in COLUMNS]:
+        raise UserError(f"--columns: '{unknown[0]}' is none of {', '.join(COLUMNS)} and _ (ignored).")
     used = [name for name in columns if name]
     if columns and ("path" not in used or len(set(used)) < len(used) or ("start" in used) != ("end" in used)):
-        raise UserError("--columns: wants path, each name once at most, and start and end together.")
+        raise UserError("--columns: give path, each name at most once, and start and end together.")
     if len({"label", "label1", "class"} & set(used)) > 1:
-        raise UserError("--columns: label, label1 and class say the same; give one, and _ for the others.")
+        raise UserError("--columns: give only one of label, label1 and class, and _ for the others.")
     return columns
 
 
-def convert(config: ConvertConfig) -> None:
-    """Convert a list, or the annotation files of a data set."""
-    if config.of_list:
-        _convert_list(config)
-    else:
-        _convert_official(config)
+@takes_settings(ConvertConfig)
+def convert(config: ConvertConfig) -> ListResult:
+    """Convert a list of another tool, or the official annotation files of a data set."""
+    return _convert_list(config) if config.of_list else _convert_official(config)
 
 
-def _convert_list(config: ConvertConfig) -> None:
-    listed = Path(config.dataset)
-    out = config.out if config.out.suffix in ENDINGS else config.out / f"{listed.stem}.txt"
+def _convert_list(config: ConvertConfig) -> ListResult:
+    source = Path(config.dataset)
+    out = config.out if config.out.suffix in ENDINGS else config.out / f"{source.stem}.txt"
     claim_file(out, overwrite=config.overwrite)
-    if out.absolute() == listed.absolute():
-        raise UserError(f"{out}: is the list that is read; write to another.")
+    if out.absolute() == source.absolute():
+        raise UserError(f"{out}: this is the list to convert; write to another file.")
     # A second list beside the first (test beside train) must mean the same by a label.
-    there = read_classes(out.parent)
-    videos = read_list(listed, config.root, check_columns(config.columns), there or None)
+    classes = read_classes(out.parent)
+    videos = read_list(source, config.root, check_columns(config.columns), classes or None)
     carry_classes(videos, out.parent)
-    write_list(out, videos.part(np.arange(len(videos)), out.parent))
+    written = write_list(out, videos.part(np.arange(len(videos)), out.parent))
     labelled = videos.labels[videos.labels != UNLABELLED]
     kinds = many(len(np.unique(labelled)), "class", "classes") if len(labelled) else "unlabelled"
-    console.print(f"{out}: {many(len(videos), 'video')}, {kinds}")
+    return ListResult(files=[out], lines=[f"{out}: {many(len(videos), 'video')}, {kinds}"], lists=[written])
 
 
-def _convert_official(config: ConvertConfig) -> None:
-    """Write the lists, tell their counts beside the published ones, name what is absent."""
+def _convert_official(config: ConvertConfig) -> ListResult:
+    """Write the lists; compare their counts with the published ones, and name absent videos."""
     assert config.annotations is not None
     official = OFFICIAL[config.dataset](config.annotations)
     files = {name: config.out / f"{name}.txt" for name in official.lists}
     for file in (*files.values(), config.out / CLASSES, config.out / ABSENT):
         claim_file(file, overwrite=config.overwrite)
-    there = _by_name(config.videos) if config.videos else None
+    places = _by_name(config.videos) if config.videos else None
     absent: list[str] = []
-    found = {
-        name: entries if there is None else _found(entries, there, absent)
+    present = {
+        name: entries if places is None else _present(entries, places, absent)
         for name, entries in official.lists.items()
     }
-    if absent and not any(found.values()):
+    if absent and not any(present.values()):
         raise UserError(
-            f"{config.videos}: none of the {many(len(set(absent)), 'video')} that the annotations "
-            "name lies there; "
+            f"{config.videos}: contains none of the {many(len(set(absent)), 'video')} that the "
+            "annotations name; "
             "is it the folder of the videos (--videos)?"
         )
-    _count("classes", len(official.classes), official.published)
-    for name, kept in found.items():
-        named = len(official.lists[name])
-        _count(name, named, official.published, lost=named - len(kept))
-        if kept:
-            write_list(files[name], _as_list(kept, config.out))
+    lines = [_counted("classes", len(official.classes), official.published)]
+    lists = []
+    for name, entries in present.items():
+        listed = len(official.lists[name])
+        lines.append(_counted(name, listed, official.published, absent=listed - len(entries)))
+        if entries:
+            written = write_list(files[name], _as_list(entries, config.out))
+            lists.append(replace(written, root=config.videos) if config.videos else written)
         else:
-            files[name].unlink(missing_ok=True)  # of an earlier call, when there were some
+            files[name].unlink(missing_ok=True)  # from an earlier call, when some were present
     write_classes(config.out, official.classes)
+    written_files = [*(Path(one.source) for one in lists), config.out / CLASSES]
     if config.videos:
-        _tell_absent(config, absent)
-        console.print(f"use the lists with --data.root {config.videos}")
+        if absent:
+            written_files.append(config.out / ABSENT)
+            lines.append(_write_absent(config.out / ABSENT, absent))
+        else:
+            (config.out / ABSENT).unlink(missing_ok=True)  # from an earlier call
+        lines.append(f"use the lists with --data.root {config.videos}")
+    return ListResult(files=written_files, lines=lines, lists=lists)
 
 
 def _as_list(entries: list[Entry], root: Path) -> VideoList:
@@ -152,51 +163,50 @@ def _as_list(entries: list[Entry], root: Path) -> VideoList:
 
 
 def _by_name(folder: Path) -> dict[str, list[str]]:
-    """Where the videos and lowest folders below ``folder`` are, by their name without ending."""
-    there: dict[str, list[str]] = {}
+    """Paths of the videos and lowest folders below ``folder``, by their name without ending."""
+    paths: dict[str, list[str]] = {}
     for place, folders, files in walk_with_links(folder):
         inside = Path(place).relative_to(folder)
         if not folders and place != str(folder):
-            there.setdefault(one_spelling(inside.name), []).append(inside.as_posix())
-        # What lies beside a video under its name (subtitles, poses, a thumbnail) is none.
+            paths.setdefault(one_spelling(inside.name), []).append(inside.as_posix())
+        # Other files of the same name (subtitles, poses, a thumbnail) are no videos.
         for name in files:
             if Path(name).suffix.lower() in EXTENSIONS:
                 key = one_spelling(without_ending(name))
-                there.setdefault(key, []).append((inside / name).as_posix())
-    return there
+                paths.setdefault(key, []).append((inside / name).as_posix())
+    return paths
 
 
-def _found(entries: list[Entry], there: dict[str, list[str]], absent: list[str]) -> list[Entry]:
-    """Those whose video is there, called as it lies there; the paths of the others go to ``absent``."""
-    found = []
+def _present(entries: list[Entry], places: dict[str, list[str]], absent: list[str]) -> list[Entry]:
+    """The entries whose video exists, with its path in the folder; paths of the others go to ``absent``."""
+    present = []
     for entry in entries:
         path = Path(one_spelling(entry.path))
         # A folder of frames has the name of its video without the ending.
-        places = there.get(without_ending(path.name)) or there.get(path.name)
-        if places is None:
+        candidates = places.get(without_ending(path.name)) or places.get(path.name)
+        if candidates is None:
             absent.append(entry.path)
-        else:  # of several of the name, the one in the folder that the data set says
-            best = max(reversed(places), key=lambda place: Path(place).parent.name == path.parent.name)
-            found.append(entry._replace(path=best))
-    return found
+        else:  # if several have the name, the one in the folder that the annotations give
+            best = max(reversed(candidates), key=lambda place: Path(place).parent.name == path.parent.name)
+            present.append(entry._replace(path=best))
+    return present
 
 
-def _count(name: str, count: int, published: dict[str, int], lost: int = 0) -> None:
-    told = f"{name}: {count}"
+def _counted(name: str, count: int, published: dict[str, int], absent: int = 0) -> str:
+    line = f"{name}: {count}"
     if name in published:
         same = published[name] == count
-        told += ", as published" if same else f", but {published[name]} are published"
-    console.print(f"{told}{f', of which {lost} are absent' if lost else ''}")
+        line += ", as published" if same else f", but {published[name]} are published"
+    return line + (f", of which {absent} are absent" if absent else "")
 
 
-def _tell_absent(config: ConvertConfig, absent: list[str]) -> None:
-    if not absent:
-        (config.out / ABSENT).unlink(missing_ok=True)  # of an earlier call
-        return
+def _write_absent(file: Path, absent: list[str]) -> str:
+    """Write the paths of absent videos.
+
+    Returns:
+        A sentence with the first of them.
+    """
     unique = list(dict.fromkeys(absent))
-    write_text(config.out / ABSENT, "".join(f"{path}\n" for path in unique))
+    write_text(file, "".join(f"{path}\n" for path in unique))
     shown = ", ".join(unique[:SHOWN]) + (", …" if len(unique) > SHOWN else "")
-    console.print(
-        f"{many(len(unique), 'video is', 'videos are')} listed but absent: {shown} "
-        f"({config.out / ABSENT} names all)"
-    )
+    return f"{many(len(unique), 'video is', 'videos are')} listed but absent: {shown} ({file} names all)"

@@ -1,4 +1,4 @@
-"""``dsm data features``: features that another tool made -> a file for retrieve, probe, search and embed."""
+"""``dsm data features``: features of another tool -> a file for retrieve, probe, search and embed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from dsm.errors import UserError
 from dsm.evaluate.features import check_suffix, save_features
 from dsm.evaluate.import_features import Keys, features_of, read_arrays
 from dsm.runs.folder import claim_file
-from dsm.terminal import console, many, warn
+from dsm.settings import takes_settings
+from dsm.terminal import many, warn
+from dsm.verbs.result import Result
 
 
 @dataclass(frozen=True)
@@ -23,33 +25,34 @@ class FeaturesConfig:
     """Settings of `dsm data features`."""
 
     file: tyro.conf.Positional[Path]
-    """An .npz, .npy, .h5 or .parquet (the last two are extras: hdf5, parquet)."""
+    """File to read: .npz, .npy, .h5 or .parquet (the last two need the extras hdf5 and parquet)."""
     out: Path
-    """File to write: .npz or .parquet, for `dsm retrieve`, `probe`, `search` and `embed`."""
+    """File to write for `dsm retrieve`, `probe`, `search` and `embed`: .npz or .parquet."""
     features: str | None = None
-    """What the features, (n, d) numbers, are called in it; left out, the only ones there are."""
+    """Name of the features array, (n, d) numbers; may be left out if only one array fits."""
     labels: str | None = None
-    """What the labels, (n,), are called; left out, the only whole numbers there are, one a row."""
+    """Name of the labels array, (n,); may be left out if only one array of whole numbers fits."""
     paths: str | None = None
-    """What the videos' names, (n,), are called; left out, the only texts there are, one a row."""
+    """Name of the array of video names, (n,); may be left out if only one array of texts fits."""
     videos: Path | None = None
-    """A list of the same videos in the same order, for paths and labels that the file has not."""
+    """List of the same videos in the same order, for paths and labels that the file lacks."""
     classes: Path | None = None
-    """Names of all classes in order, one a line, where the labels are names."""
+    """Names of all classes in order, one per line; needed if the labels are names."""
     root: Path | None = None
-    """Folder that paths count from, for clips in pages, and to know a video that is in two files."""
+    """Folder that paths are relative to; needed to show clips, and to recognise a video in two files."""
     run: str | None = None
-    """What to call these features in tables; left out, the file's name."""
+    """Name of these features in tables; by default the file's name."""
     overwrite: bool = False
     """Replace an existing file."""
 
 
-def features(config: FeaturesConfig) -> None:
-    """Read, check, say what was taken for what, write."""
+@takes_settings(FeaturesConfig)
+def features(config: FeaturesConfig) -> Result:
+    """Read features that another tool wrote, and write them for retrieve, probe, search and embed."""
     claim_file(config.out, overwrite=config.overwrite)
     check_suffix(config.out)
     if config.out.suffix == ".npy":
-        raise UserError(f"{config.out}: a bare array has neither paths nor labels; write .npz or .parquet.")
+        raise UserError(f"{config.out}: .npy holds neither paths nor labels; write .npz or .parquet.")
     classes = None
     if config.classes is not None:
         if not config.classes.is_file():
@@ -57,22 +60,22 @@ def features(config: FeaturesConfig) -> None:
         classes = config.classes.read_text(encoding="utf-8").split("\n")
         classes = [name.strip() for name in classes if name.strip()]
     keys = Keys(config.features, config.labels, config.paths)
-    found, taken = features_of(config.file, read_arrays(config.file), keys, classes)
-    told = {"features": taken.features, "labels": taken.labels, "paths": taken.paths}
+    imported, taken = features_of(config.file, read_arrays(config.file), keys, classes)
+    sources = {"features": taken.features, "labels": taken.labels, "paths": taken.paths}
     root = config.root
     if config.videos is not None:
         videos = read_list(config.videos, config.root)
-        if len(videos) != len(found):
+        if len(videos) != len(imported):
             raise UserError(
-                f"{config.videos}: has {many(len(videos), 'video')}, and {config.file} "
-                f"{many(len(found), 'row')}; they must "
-                "be the same in the same order."
+                f"{config.videos} has {many(len(videos), 'video')}, but {config.file} has "
+                f"{many(len(imported), 'row')}; they "
+                "must be the same videos in the same order."
             )
         root = videos.root
         if taken.paths is None:
-            found, told["paths"] = replace(found, paths=list(videos.paths)), str(config.videos)
+            imported, sources["paths"] = replace(imported, paths=list(videos.paths)), str(config.videos)
         if taken.labels is None and (videos.labels != UNLABELLED).any():
-            found, told["labels"] = replace(found, labels=videos.labels), str(config.videos)
+            imported, sources["labels"] = replace(imported, labels=videos.labels), str(config.videos)
             classes = names_of(videos)
     meta: dict[str, Any] = {
         "run": config.run or config.file.stem,
@@ -84,20 +87,18 @@ def features(config: FeaturesConfig) -> None:
         meta["classes"] = classes
     if root is not None:
         meta["root"] = str(root.absolute())
-    save_features(config.out, replace(found, meta=meta))
-    taken_for = ", ".join(f"{what} from {name}" for what, name in told.items() if name is not None)
-    console.print(
-        f"{config.out}: {many(len(found), 'row')} x {many(found.dim, 'dimension')}; {taken_for}",
-        highlight=False,
-    )
-    lacking = [what for what in ("labels", "paths") if told[what] is None]
+    save_features(config.out, replace(imported, meta=meta))
+    lacking = [what for what in ("labels", "paths") if sources[what] is None]
     if lacking:
-        instead = {"labels": "unlabelled", "paths": "called by their number"}
-        missing = " and ".join(instead[one] for one in lacking)
+        instead = {"labels": "unlabelled", "paths": "named by their number"}
         warn(
-            f"no {' and no '.join(lacking)} in it: rows are {missing}; "
-            "--videos LIST of the same videos in the same order has them."
+            f"no {' and no '.join(lacking)} in {config.file}: rows are "
+            f"{' and '.join(instead[what] for what in lacking)}; "
+            "--videos LIST of the same videos in the same order provides them."
         )
-    known = np.unique(found.labels[found.labels >= 0])
+    known = np.unique(imported.labels[imported.labels >= 0])
     if len(known) and known[0] == 1 and len(known) == known[-1]:
-        warn(f"labels are from 1 to {known[-1]}, and stay so.")
+        warn(f"labels count from 1 to {known[-1]}; they were left unchanged.")
+    taken_from = ", ".join(f"{what} from {name}" for what, name in sources.items() if name is not None)
+    line = f"{config.out}: {many(len(imported), 'row')} x {many(imported.dim, 'dimension')}; {taken_from}"
+    return Result(files=[config.out], lines=[line])

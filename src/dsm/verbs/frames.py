@@ -1,4 +1,4 @@
-"""``dsm data frames``: videos -> folders of jpg frames."""
+"""``dsm data frames``: videos -> folders of JPEG frames, and a list of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from dsm.data.lists import VideoList, needed, read_list, write_list
 from dsm.errors import UserError
 from dsm.runs.bad_videos import tell_damaged
 from dsm.runs.folder import claim_by_settings, lasting
-from dsm.terminal import console, many, progress, warn
+from dsm.settings import takes_settings
+from dsm.terminal import many, progress, warn
+from dsm.verbs.result import ListResult
 from dsm.video.source import VideoError
 from dsm.video.write import DAMAGED, places_of, write_frames
 from dsm.workers import side_by_side, usable_cores
@@ -30,39 +32,44 @@ class FramesConfig:
     videos: tyro.conf.Positional[Path]
     """List of the videos."""
     out: Path
-    """Folder for a folder of frames a video, and list.txt. What is there already is not done again; one that
-    was stopped goes on."""
+    """Folder for list.txt and one folder of frames per video. Videos that are already done are skipped, so
+    an interrupted command can simply be run again."""
     root: Path | None = None
-    """Folder put before relative paths; left out, the list's own."""
+    """Folder that relative paths start from; by default the list's own."""
     short_side: int | None = None
-    """Pixels of the frames' shorter side; left out, the videos' own."""
+    """Shorter side of the frames, in pixels; by default that of the videos."""
     square: bool = False
     """Squeeze frames to a square, so that crops reach the sides of wide footage; shapes are squeezed too."""
     flow: bool = False
-    """Write optical flow from frame to frame instead, as pairs of pictures (needs OpenCV)."""
+    """Write the optical flow between frames instead, as pairs of pictures (needs OpenCV)."""
     quality: int = 90
-    """Of the JPEGs, 1 to 95."""
+    """JPEG quality, 1 to 95."""
     workers: int = usable_cores()
-    """Videos decoded side by side."""
+    """Videos decoded at the same time."""
     overwrite: bool = False
-    """Replace frames of other settings."""
+    """Replace frames with other settings."""
 
     def __post_init__(self) -> None:
         if self.workers < 1 or not 1 <= self.quality <= 95 or (self.short_side or 16) < 16:
             raise UserError("workers must be at least 1, quality 1 to 95, short-side at least 16.")
 
 
-def frames(config: FramesConfig) -> None:
-    """Write the frames of all videos, and a list of the folders; say what could not be read."""
+@takes_settings(FramesConfig)
+def frames(config: FramesConfig) -> ListResult:
+    """Write the frames of every video to a folder of its own, and a list of these folders.
+
+    Videos that cannot be read are named and left out.
+    """
     videos = read_list(config.videos, config.root)
     folders = [config.out / place for place in places_of(videos.paths)]
     first = dict(zip(folders, videos.paths, strict=True))
     for folder, path in first.items():
         if above := next((one for one in folder.parents if one in first), None):
             raise UserError(
-                f"{path} and {first[above]}: frames of the one would go into the other's, {above}."
+                f"{path} and {first[above]}: frames of the first would be written into the folder of the "
+                f"second, {above}."
             )
-    # A folder of another size or of flow would be taken for the one that was asked for.
+    # Frames of another size, or of flow, must not pass for the ones asked for.
     claim_by_settings(
         config.out, MARKER, lasting(config), what="a folder of frames", overwrite=config.overwrite,
         needed=needed(videos),
@@ -76,7 +83,7 @@ def frames(config: FramesConfig) -> None:
         square=config.square,
         flow=config.flow,
     )
-    # A video that is listed twice is written once.
+    # A video listed twice is written once.
     jobs = {folder: (videos.file(place), folder) for place, folder in enumerate(folders)}
     with progress("writing frames", len(jobs)) as bar:
         for done, (folder, written) in enumerate(side_by_side(write, jobs, config.workers), start=1):
@@ -86,20 +93,23 @@ def frames(config: FramesConfig) -> None:
                 warn(f"left out: {error}")
             bar.update(done)
     tell_damaged({str(folder): _lost(folder) for folder in first if (folder / DAMAGED).is_file()})
-    _write_list(config, videos, folders, np.array([counts.get(folder, 0) for folder in folders]))
+    return _write_list(config, videos, folders, np.array([counts.get(folder, 0) for folder in folders]))
 
 
 def _lost(folder: Path) -> str:
     return f"{folder}: {(folder / DAMAGED).read_text(encoding='utf-8').strip()}"
 
 
-def _write_list(config: FramesConfig, videos: VideoList, folders: list[Path], counts: np.ndarray) -> None:
+def _write_list(
+    config: FramesConfig, videos: VideoList, folders: list[Path], counts: np.ndarray
+) -> ListResult:
     kept = np.flatnonzero(counts)
     if not len(kept):
         raise UserError(f"{videos.source}: not one of its videos could be read.")
     names = [str(folders[place].relative_to(config.out)) for place in kept]
-    part = replace(videos.part(kept, config.out), paths=names, frames=counts[kept])
-    write_list(config.out / LIST, part)
-    what = many(counts.sum(), "pair of flow", "pairs of flow") if config.flow else many(counts.sum(), "frame")
-    lost = f", {len(videos) - len(kept)} left out" if len(kept) < len(videos) else ""
-    console.print(f"{config.out / LIST}: {many(len(kept), 'folder')}, {what}{lost}")
+    file = config.out / LIST
+    written = write_list(file, replace(videos.part(kept, config.out), paths=names, frames=counts[kept]))
+    pair = ("pair of flow", "pairs of flow") if config.flow else ("frame",)
+    left_out = f", {len(videos) - len(kept)} left out" if len(kept) < len(videos) else ""
+    line = f"{file}: {many(len(kept), 'folder')}, {many(counts.sum(), *pair)}{left_out}"
+    return ListResult(files=[file], lines=[line], lists=[written])

@@ -13,7 +13,9 @@ from dsm.data.classes import CLASSES, read_classes, write_classes
 from dsm.data.lists import ENDINGS, write_list
 from dsm.errors import UserError
 from dsm.runs.folder import claim_file
-from dsm.terminal import console, many, progress, some, warn
+from dsm.settings import takes_settings
+from dsm.terminal import many, progress, some, warn
+from dsm.verbs.result import ListResult
 from dsm.workers import usable_cores
 
 
@@ -22,13 +24,14 @@ class IndexConfig:
     """Settings of `dsm data index`."""
 
     folder: tyro.conf.Positional[Path]
-    """Where the videos are; sub-folders are searched."""
+    """Folder of the videos; its sub-folders are searched too."""
     out: Path
-    """List to write; of folders train and val (or test) with those of the classes, OUT_train, OUT_val."""
+    """List to write. If the folder consists of train and val (or test) with class folders inside, each gets
+    its own list: OUT_train, OUT_val."""
     unlabelled: bool = False
-    """Leave labels out; otherwise the first sub-folder is a video's class."""
+    """Write no labels. Otherwise a video's label is its first sub-folder."""
     workers: int = usable_cores()
-    """Processes that count frames, where there are many videos."""
+    """Processes that count frames, if there are many videos."""
     overwrite: bool = False
     """Replace an existing list."""
 
@@ -37,46 +40,54 @@ class IndexConfig:
             raise UserError("workers must be at least 1.")
 
 
-def index(config: IndexConfig) -> None:
-    """Write the list and, with labels, ``classes.txt`` beside it; say what was left out.
+@takes_settings(IndexConfig)
+def index(config: IndexConfig) -> ListResult:
+    """Write a list of the videos in a folder and, with labels, ``classes.txt`` beside it.
 
-    Folders train and val (or test) with those of the classes in them make a list each.
+    Videos that cannot be read are named and left out. If the folder consists of train and val (or test) with
+    class folders inside, each gets its own list.
     """
     claim_file(config.out, overwrite=config.overwrite)
-    beside = config.out.parent
-    beside.mkdir(parents=True, exist_ok=True)
+    list_folder = config.out.parent
+    list_folder.mkdir(parents=True, exist_ok=True)
+    lines = []
     # A second list beside the first (test beside train) must mean the same by a label.
-    classes = [] if config.unlabelled else read_classes(beside)
+    classes = [] if config.unlabelled else read_classes(list_folder)
     if classes:
-        console.print(f"labels as in {beside / CLASSES}")
-    found = find_videos(config.folder)
-    parts = {} if config.unlabelled else find_parts(config.folder, found)
+        lines.append(f"labels as in {list_folder / CLASSES}")
+    paths = find_videos(config.folder)
+    parts = {} if config.unlabelled else find_parts(config.folder, paths)
     ending = config.out.suffix if config.out.suffix in ENDINGS else ""
     stem = config.out.name.removesuffix(ending)
     files = {name: config.out.with_name(f"{stem}_{part}{ending}") for name, part in parts.items()}
     for file in files.values():
         claim_file(file, overwrite=config.overwrite)
-    with progress("looking into videos", len(found)) as bar:
-        result = index_folder(
-            config.folder, found, beside,
+    with progress("looking into videos", len(paths)) as bar:
+        indexed = index_folder(
+            config.folder, paths, list_folder,
             labelled=not config.unlabelled, classes=classes, level=1 if parts else 0, workers=config.workers,
             on_progress=bar.update,
         )  # fmt: skip
-    for reason in result.left_out:
+    for reason in indexed.left_out:
         warn(f"left out: {reason}")
-    if result.empty:
-        warn(f"folders without a video that can be read: {some(result.empty)}")
-    if result.classes:
-        write_classes(beside, result.classes)
-    kinds = f", {many(len(result.classes), 'class', 'classes')}" if result.classes else ", unlabelled"
-    left = f", {len(result.left_out)} left out" if result.left_out else ""
+    if indexed.empty:
+        warn(f"folders without a readable video: {some(indexed.empty)}")
+    if indexed.classes:
+        write_classes(list_folder, indexed.classes)
     if parts:
-        console.print(f"{config.folder}: {some(list(parts))} are parts of one data set; a list of each:")
+        lines.append(f"{config.folder}: {some(list(parts))} are parts of one data set; one list for each:")
+    kinds = f", {many(len(indexed.classes), 'class', 'classes')}" if indexed.classes else ", unlabelled"
+    left_out = f", {len(indexed.left_out)} left out" if indexed.left_out else ""
+    lists = []
     for name, file in (files or {"": config.out}).items():
-        inside = [not name or path.relative_to(config.folder).parts[0] == name for path in result.found]
+        inside = [not name or path.relative_to(config.folder).parts[0] == name for path in indexed.found]
         if not any(inside):
-            warn(f"{config.folder / name}: holds no video that can be read")
+            warn(f"{config.folder / name}: holds no readable video")
             continue
-        videos = result.videos.part(np.flatnonzero(inside), beside)
-        write_list(file, videos)
-        console.print(f"{file}: {many(len(videos), 'video')}{kinds}{left}")
+        videos = indexed.videos.part(np.flatnonzero(inside), list_folder)
+        lists.append(write_list(file, videos))
+        lines.append(f"{file}: {many(len(videos), 'video')}{kinds}{left_out}")
+    written = [Path(videos.source) for videos in lists]
+    if indexed.classes:
+        written.append(list_folder / CLASSES)
+    return ListResult(files=written, lines=lines, lists=lists)

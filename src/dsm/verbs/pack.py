@@ -14,7 +14,9 @@ from dsm.data.lists import VideoList, needed, read_list, write_list
 from dsm.errors import UserError
 from dsm.runs.bad_videos import tell_damaged
 from dsm.runs.folder import claim_by_settings, lasting
-from dsm.terminal import console, many, progress, warn
+from dsm.settings import takes_settings
+from dsm.terminal import many, progress, warn
+from dsm.verbs.result import ListResult
 from dsm.video.pack import SHARD, damaged_in, find_member
 from dsm.video.segments import file_of
 from dsm.video.source import VideoError
@@ -32,32 +34,36 @@ class PackConfig:
     videos: tyro.conf.Positional[Path]
     """List of the videos."""
     out: Path
-    """Folder for the shards and list.txt. A pack that was stopped goes on."""
+    """Folder for the shards and list.txt. If packing was interrupted, the same command finishes it."""
     root: Path | None = None
-    """Folder put before relative paths; left out, the list's own."""
+    """Folder that relative paths start from; by default the list's own."""
     short_side: int = 128
-    """Pixels of the shorter side: that at which it will be trained (--clip.resize)."""
+    """Shorter side of the frames, in pixels: the size used in training (--clip.resize)."""
     square: bool = False
     """Squeeze frames to a square, so that crops reach the sides of wide footage; shapes are squeezed too."""
     shard_videos: int = 100
-    """Videos a shard."""
+    """Videos in each shard."""
     workers: int = usable_cores()
-    """Shards written side by side."""
+    """Shards written at the same time."""
     overwrite: bool = False
-    """Replace a pack of other settings."""
+    """Replace a pack with other settings."""
 
     def __post_init__(self) -> None:
         if min(self.workers, self.shard_videos) < 1 or self.short_side < 16:
             raise UserError("workers and shard-videos must be at least 1, short-side at least 16.")
 
 
-def pack(config: PackConfig) -> None:
-    """Write what shards are missing, and the list; say what could not be read and what it takes."""
+@takes_settings(PackConfig)
+def pack(config: PackConfig) -> ListResult:
+    """Pack videos at training size into a few large files, read many times faster; write their list.
+
+    Videos that cannot be read are named and left out. Shards that are already written are kept.
+    """
     videos = read_list(config.videos, config.root)
     _claim(config, videos)
     carry_classes(videos, config.out)
     names = [place.as_posix() for place in places_of(videos.paths)]
-    # A video that is listed twice is packed once, and listed twice.
+    # A video listed twice is packed once, and listed twice.
     first: dict[str, int] = {}
     for place, name in enumerate(names):
         first.setdefault(name, place)
@@ -77,22 +83,24 @@ def pack(config: PackConfig) -> None:
                 warn(f"left out: {reason}")
             done += len(jobs[shard][1])
             bar.update(done)
-    tell_damaged({f"{shard}/{name}": told for shard in shards for name, told in damaged_in(shard).items()})
+    tell_damaged(
+        {f"{shard}/{name}": reason for shard in shards for name, reason in damaged_in(shard).items()}
+    )
     shard_of = {names[i]: shard for shard, part in zip(shards, parts, strict=True) for i in part}
-    _write_list(config, videos, [(shard_of[name], name) for name in names])
+    return _write_list(config, videos, [(shard_of[name], name) for name in names])
 
 
 def _claim(config: PackConfig, videos: VideoList) -> None:
-    """Take the folder: a pack of the same settings is gone on with."""
+    """Take the folder; a pack with the same settings is continued."""
     settings = lasting(config)
-    # By what is in the list: the shards of another would be taken for its own.
+    # The content of the list counts too: shards of another list must not pass for its own.
     settings["list"] = hashlib.sha256("\n".join(videos.paths).encode("utf-8", "replace")).hexdigest()
     claim_by_settings(
         config.out, MARKER, settings, what="a pack", overwrite=config.overwrite, needed=needed(videos)
     )
 
 
-def _write_list(config: PackConfig, videos: VideoList, places: list[tuple[Path, str]]) -> None:
+def _write_list(config: PackConfig, videos: VideoList, places: list[tuple[Path, str]]) -> ListResult:
     kept, counts = [], []
     for index, (shard, name) in enumerate(places):
         try:
@@ -104,12 +112,14 @@ def _write_list(config: PackConfig, videos: VideoList, places: list[tuple[Path, 
         raise UserError(f"{videos.source}: not one of its videos could be read.")
     paths = [f"{places[index][0].name}/{places[index][1]}" for index in kept]
     part = replace(videos.part(np.array(kept), config.out), paths=paths, frames=np.array(counts))
-    write_list(config.out / LIST, part)
-    size = sum(file.stat().st_size for file in config.out.glob(f"*{SHARD}")) / 2**20
-    files = {file_of(videos.file(index)) for index in kept}
-    before = sum(file.stat().st_size for file in files if file.is_file()) / 2**20
-    frames = many(sum(counts), "frame")
+    file = config.out / LIST
+    written = write_list(file, part)
+    shards = sorted(config.out.glob(f"*{SHARD}"))
+    size = sum(shard.stat().st_size for shard in shards) / 2**20
+    sources = {file_of(videos.file(index)) for index in kept}
+    before = sum(source.stat().st_size for source in sources if source.is_file()) / 2**20
     times = f", {size / before:.1f} times the videos' own {before:.0f} MB" if before else ""
-    console.print(f"{config.out / LIST}: {many(len(kept), 'video')}, {frames}, {size:.0f} MB{times}")
-    if left := len(videos) - len(kept):
-        console.print(f"left out {many(left, 'video')} that could not be read, or whose shard lacks it.")
+    lines = [f"{file}: {many(len(kept), 'video')}, {many(sum(counts), 'frame')}, {size:.0f} MB{times}"]
+    if left_out := len(videos) - len(kept):
+        lines.append(f"left out {many(left_out, 'video')} that could not be read, or whose shard lacks it.")
+    return ListResult(files=[file, *shards], lines=lines, lists=[written])

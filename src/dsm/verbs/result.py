@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from dsm.data.lists import VideoList
 from dsm.errors import UserError, nearest
 from dsm.runs.results import Row
 
 WIDTH = 120
 """Columns of a result printed as text or shown in a notebook."""
+GAP = 2
+"""Spaces between the columns of a plain table."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,8 @@ class Result:
     """The numbers, as results.json holds them."""
     files: Sequence[Path] = ()
     """Files and folders that were written."""
-    tables: Sequence[Table] = ()
-    """The numbers for people; the command line prints them on stdout."""
+    tables: Sequence[Table | Text] = ()
+    """The numbers for people; the command line prints them on stdout. A text is printed unwrapped."""
     lines: Sequence[str] = ()
     """What else there is to say, a sentence each; the command line prints them on stderr."""
 
@@ -48,10 +52,44 @@ class Result:
     def __str__(self) -> str:
         console = Console(file=io.StringIO(), width=WIDTH, highlight=False, color_system=None)
         with console.capture() as capture:
-            console.print(self)
+            console.print(self, crop=False)
         return capture.get().rstrip("\n")
 
     def _repr_html_(self) -> str:
         console = Console(file=io.StringIO(), width=WIDTH, record=True, highlight=False)
-        console.print(self)
+        console.print(self, crop=False)
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+
+@dataclass(frozen=True)
+class ListResult(Result):
+    """Lists of videos that a verb wrote."""
+
+    lists: Sequence[VideoList] = ()
+    """The lists; their files come first in `files`, in the same order."""
+
+    @property
+    def videos(self) -> VideoList:
+        """The list, where exactly one was written.
+
+        Raises:
+            UserError: none or several were.
+        """
+        if len(self.lists) != 1:
+            raise UserError(f"{len(self.lists)} lists were written; take one from `lists`.")
+        return self.lists[0]
+
+
+def plain_table(rows: Iterable[Sequence[str]]) -> Table:
+    """Columns without rules or heading. Lines are never folded, so that a pipe gets paths in one piece."""
+    lines = [list(row) for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    table = Table(
+        box=None, show_header=False, pad_edge=False, padding=(0, GAP, 0, 0),
+        width=sum(widths) + GAP * (len(widths) - 1),
+    )  # fmt: skip
+    for _ in widths:
+        table.add_column(no_wrap=True)
+    for line in lines:
+        table.add_row(*map(Text, line))
+    return table

@@ -12,13 +12,17 @@ from numpy.typing import NDArray
 from dsm.data.classes import carry_classes
 from dsm.data.groups import UCF101_GROUP, find_groups
 from dsm.data.lists import read_list, write_list
-from dsm.data.splits import NEAR, split_by_group, subset
+from dsm.data.splits import NEAR, split_by_group
+from dsm.data.splits import subset as class_balanced
 from dsm.errors import UserError
 from dsm.runs.folder import claim_file
-from dsm.terminal import console, many, warn
+from dsm.settings import takes_settings
+from dsm.terminal import many, warn
+from dsm.verbs.result import ListResult, Result
 from dsm.video.segments import without_segment
 
 SHOWN = 10
+"""Classes or groups that a message names."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +32,14 @@ class SubsetConfig:
     videos: tyro.conf.Positional[Path]
     """The list to take from."""
     fraction: float
-    """How much of each class: 0.01 for 1 %. Subsets of one seed are nested."""
+    """Share of each class to take: 0.01 for 1 %. With the same seed, a smaller subset lies inside a larger
+    one."""
     out: Path
     """List to write."""
     root: Path | None = None
-    """Folder put before relative paths; left out, the list's own."""
+    """Folder that relative paths start from; by default the list's own."""
     seed: int = 0
-    """Another seed, other videos."""
+    """Another seed takes other videos."""
     overwrite: bool = False
     """Replace an existing list."""
 
@@ -42,16 +47,17 @@ class SubsetConfig:
         _check_seed(self.seed)
 
 
-def subset_command(config: SubsetConfig) -> None:
-    """Write a class-balanced part of a list."""
+@takes_settings(SubsetConfig)
+def subset(config: SubsetConfig) -> ListResult:
+    """Write a class-balanced part of a list; the 1 % lies inside the 10 %."""
     claim_file(config.out, overwrite=config.overwrite)
     videos = read_list(config.videos, config.root)
-    chosen = subset(videos.labels, config.fraction, config.seed)
+    chosen = class_balanced(videos.labels, config.fraction, config.seed)
     carry_classes(videos, config.out.parent)
-    write_list(config.out, videos.part(chosen, config.out.parent))
-    classes = len(np.unique(videos.labels[chosen]))
-    counted = many(classes, "class", "classes")
-    console.print(f"{config.out}: {len(chosen)} of {many(len(videos), 'video')}, {counted}")
+    part = write_list(config.out, videos.part(chosen, config.out.parent))
+    classes = len(np.unique(part.labels))
+    line = f"{config.out}: {len(part)} of {many(len(videos), 'video')}, {many(classes, 'class', 'classes')}"
+    return ListResult(files=[config.out], lines=[line], lists=[part])
 
 
 @dataclass(frozen=True)
@@ -63,16 +69,16 @@ class SplitConfig:
     out: Path
     """Folder for train.txt and test.txt."""
     root: Path | None = None
-    """Folder put before relative paths; left out, the list's own."""
+    """Folder that relative paths start from; by default the list's own."""
     test_share: float = 0.3
-    """About how much is for testing, of the whole and of each class."""
+    """Approximate share of the videos to test on, overall and in each class."""
     groups: Path | None = None
-    """Table (.tsv, .csv: a header, path first, group last) of which videos belong together; they are never
-    parted. Left out, each file stands alone, with its segments."""
+    """Table (.tsv or .csv with a header; path first, group last) of videos that belong together. A group
+    goes into one list as a whole. By default the segments of a file are a group."""
     group_regex: str = ""
-    """The same by an expression that finds the group in a path."""
+    """Regular expression that finds the group in a path, instead of a table."""
     seed: int = 0
-    """Another seed, another split."""
+    """Another seed gives another split."""
     overwrite: bool = False
     """Replace existing lists."""
 
@@ -80,39 +86,59 @@ class SplitConfig:
         _check_seed(self.seed)
 
 
-def split_command(config: SplitConfig) -> None:
-    """Write train.txt and test.txt whose groups do not cross, each class in proportion if groups allow it."""
+class SplitResult(ListResult):
+    """Two lists without a common group."""
+
+    @property
+    def train(self) -> Path:
+        """The list to train on."""
+        return self.files[0]
+
+    @property
+    def test(self) -> Path:
+        """The list to test on."""
+        return self.files[1]
+
+
+@takes_settings(SplitConfig)
+def split(config: SplitConfig) -> SplitResult:
+    """Split a list into train.txt and test.txt without dividing a group.
+
+    Each class is split in proportion as far as the groups allow.
+    """
     files = config.out / "train.txt", config.out / "test.txt"
     for file in files:
         claim_file(file, overwrite=config.overwrite)
     videos = read_list(config.videos, config.root)
-    found = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
-    # Segments of one file show one place; a video that is listed twice is one.
-    groups = [without_segment(path) for path in videos.paths] if found is None else found
+    groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
+    if groups is None:  # segments of one file show the same place; a video listed twice is one video
+        groups = [without_segment(path) for path in videos.paths]
     test = split_by_group(groups, config.test_share, config.seed, videos.labels)
     carry_classes(videos, config.out)
+    lists, lines = [], []
     for file, chosen in zip(files, (~test, test), strict=True):
-        part = videos.part(np.flatnonzero(chosen), file.parent)
-        write_list(file, part)
-        among = {groups[place] for place in np.flatnonzero(chosen)}
+        part = write_list(file, videos.part(np.flatnonzero(chosen), file.parent))
+        lists.append(part)
+        own_groups = {groups[place] for place in np.flatnonzero(chosen)}
         classes = len(np.unique(part.labels))
         counted = many(classes, "class", "classes")
-        console.print(f"{file}: {many(len(part), 'video')}, {many(len(among), 'group')}, {counted}")
-    _tell_split(videos.labels, test, config.test_share)
+        lines.append(f"{file}: {many(len(part), 'video')}, {many(len(own_groups), 'group')}, {counted}")
+    _warn_of_split(videos.labels, test, config.test_share)
+    return SplitResult(files=files, lines=lines, lists=lists)
 
 
-def _tell_split(labels: NDArray[np.int64], test: NDArray[np.bool_], wish: float) -> None:
-    """Say where groups do not allow what was wished."""
+def _warn_of_split(labels: NDArray[np.int64], test: NDArray[np.bool_], wish: float) -> None:
+    """Say where the groups do not allow the split that was asked for."""
     share = float(test.mean())
     if abs(share - wish) > NEAR:
-        warn(f"{share:.0%} of the videos are for testing, not {wish:.0%}: the groups allow nothing nearer.")
+        warn(f"{share:.0%} of the videos are for testing, not {wish:.0%}: the groups allow nothing closer.")
     for inside, outside, name in ((~test, test, "train.txt"), (test, ~test, "test.txt")):
         only = np.setdiff1d(labels[inside], labels[outside])
         if len(only):
             named = ", ".join(map(str, only[:SHOWN])) + (", …" if len(only) > SHOWN else "")
             warn(
-                f"{many(len(only), 'class is', 'classes are')} in {name} only, being of one "
-                f"group or the groups allow no other split: {named}."
+                f"{many(len(only), 'class is', 'classes are')} in {name} only, because each is in one "
+                f"group or groups allow no other split: {named}."
             )
 
 
@@ -125,16 +151,18 @@ class LeaksConfig:
     two: tyro.conf.Positional[Path]
     """A list to test on."""
     groups: Path | None = None
-    """Table (.tsv, .csv: a header, path first, group last) of which videos of both belong together."""
+    """Table (.tsv or .csv with a header; path first, group last) of videos that belong together, for both
+    lists."""
     group_regex: str | None = None
-    """The same by an expression that finds the group in a path; left out, UCF101's."""
+    """Regular expression that finds the group in a path, instead of a table; by default UCF101's."""
 
 
-def leaks_command(config: LeaksConfig) -> None:
-    """Tell which groups have videos in both lists.
+@takes_settings(LeaksConfig)
+def leaks(config: LeaksConfig) -> Result:
+    """Check that no group has videos in both lists.
 
     Raises:
-        UserError: there are such groups.
+        UserError: some groups do; the message names them.
     """
     regex = config.group_regex or ("" if config.groups else UCF101_GROUP)
     one, two = (
@@ -147,7 +175,7 @@ def leaks_command(config: LeaksConfig) -> None:
         raise UserError(
             f"{many(len(shared), 'group is', 'groups are')} in both {config.one} and {config.two}: {named}"
         )
-    console.print("no group is in both lists")
+    return Result(lines=["no group is in both lists"])
 
 
 def _check_seed(seed: int) -> None:
