@@ -150,7 +150,7 @@ def test_an_odd_checkpoint_is_told(copy: Path) -> None:
     state = torch.load(file, weights_only=True)
     for odd in ("no json", json.dumps({"method": "dsm"})):
         torch.save({**state, "config": odd}, file)
-        with pytest.raises(UserError, match="does not fit together"):
+        with pytest.raises(UserError, match="contradicts itself"):
             card(CardConfig(copy))
 
 

@@ -13,7 +13,7 @@ import pytest
 import tyro
 from runs import small_run
 
-from dsm.cli.main import main
+from dsm.cli import main
 from dsm.errors import UserError
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.weights import load_weights
@@ -248,7 +248,7 @@ def test_stages_are_not_begun_from_outside(
 ) -> None:
     for name, value in (("WORLD_SIZE", "2"), ("RANK", "0"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match="leave torchrun out"):
+    with pytest.raises(UserError, match="start it without torchrun"):
         run(run_config(scenes, tmp_path / "run", "table-ucf101-i3d-dsm"))
 
 
