@@ -36,10 +36,10 @@ repository_pages = {
 
 # Every reference leads somewhere, or the build fails; what other libraries own is not looked up.
 nitpicky = True
-_ELSEWHERE = r"(torch|nn|numpy|np|npt|sklearn|tyro|pathlib|collections|argparse|lightning\w*|av)\..*"
+_ELSEWHERE = r"(torch|nn|numpy|np|npt|sklearn|tyro|pathlib|collections|argparse|rich|lightning\w*|av)\..*"
 _SHORTENED = r"Path|Packet|VideoStream|Tensor|Module|NDArray.*|InputContainer|Lightning\w*"
 _ALIASES = (
-    r"Indices|Part|Times|Precision|Pooling|HeadKind|NegativeLook|Decoder|(typing\.)?Literal\[.*|"
+    r"Indices|Part|Times|Precision|Pooling|HeadKind|NegativeLook|Decoder|Named|(typing\.)?Literal\[.*|"
     r"Annotated\[.*|dict\[str"
 )
 _INSIDE = r".*\._\w+|dsm\.(train\.config\.Config|terminal\.Clock|evaluate\.extraction\.Extracted)"

@@ -22,12 +22,13 @@ from dsm.evaluate.retrieval import kept_apart, recall_rows, retrieve
 from dsm.intervals import mean_interval
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.weights import LoadSettings, load_weights
-from dsm.runs.results import RESULTS, Row, read_results, row_of, share
+from dsm.runs.results import Row, row_of, share
 from dsm.train.config import train_once
 from dsm.train.finetune import finetune
 from dsm.verbs.bias import BiasConfig, BiasData, bias
 from dsm.verbs.look import LookConfig, look
-from dsm.verbs.video_test import VideoTestConfig, VideoTestData, video_test
+from dsm.verbs.video_test import VideoTestConfig, VideoTestData
+from dsm.verbs.video_test import test as test_videos
 
 
 def measure_features(trial: Trial) -> list[Row]:
@@ -132,21 +133,22 @@ def measure_bias(trial: Trial) -> list[Row]:
     """Scene reliance and the other numbers of ``dsm bias``, on the last test."""
     train = trial.labelled or trial.config.data.train
     data = BiasData(test=trial.tests[-1], train=train, root=trial.config.data.root, workers=0)
-    return bias(
+    reported = bias(
         BiasConfig((trial.weights,), data, trial.folder / "bias", names=(trial.name,), groups=trial.groups,
                    loading=LoadSettings(seed=trial.config.seed), windows=trial.windows, batch_size=16,
                    overwrite=True)
     )  # fmt: skip
+    return list(reported.rows)
 
 
 def measure_look(trial: Trial) -> list[Row]:
     """Map mass on motion, on the first test."""
-    out = trial.folder / "look"
-    look(
-        LookConfig(trial.tests[0], trial.weights, out, score=True, root=trial.config.data.root, workers=0,
-                   groups=trial.groups, loading=LoadSettings(seed=trial.config.seed), overwrite=True)
+    scored = look(
+        LookConfig(trial.tests[0], trial.weights, trial.folder / "look", score=True, workers=0,
+                   root=trial.config.data.root, groups=trial.groups,
+                   loading=LoadSettings(seed=trial.config.seed), overwrite=True)
     )  # fmt: skip
-    return read_results(out / RESULTS)
+    return list(scored.rows)
 
 
 def measure_finetuned(trial: Trial) -> list[Row]:
@@ -157,14 +159,14 @@ def measure_finetuned(trial: Trial) -> list[Row]:
         raise ValueError(f"{trial.name} does not say how it is fine-tuned")
     config = replace(trial.tuned, weights=trial.weights, out=trial.folder / "tuned", seed=trial.config.seed)
     train_once(config, finetune)
-    rows = []
+    rows: list[Row] = []
     for file in trial.tests if trial.labelled is None else trial.tests[-1:]:
         data = VideoTestData(file, root=trial.config.data.root, workers=0)
         out = trial.folder / "tested" / file.stem
-        rows += video_test(
+        rows += test_videos(
             VideoTestConfig(str(config.out), data, out, windows=trial.windows, batch_size=16,
                             groups=trial.groups, overwrite=True)
-        )  # fmt: skip
+        ).rows  # fmt: skip
     return [replace(row, metric=f"finetuned_{row.metric}") for row in rows]
 
 

@@ -14,7 +14,7 @@ import pytest
 from runs import CLIP
 from test_adapters import save_small_transformer
 
-from dsm.cli.main import main
+from dsm.cli import main
 from dsm.data.lists import read_list, write_list
 from dsm.data.reading import ClipChanges
 from dsm.errors import UserError
@@ -56,7 +56,7 @@ def test_the_report_of_a_classifier_beside_random_weights(pairs: Path, tmp_path:
     )  # fmt: skip
     out = tmp_path / "report"
     config = report_config(pairs, out, weights=(str(run), "none"), loading=LoadSettings("tiny", seed=5))
-    rows = bias(config)
+    rows = bias(config).rows
     found = json.loads((out / "results.json").read_text())["rows"]
     assert len(found) == len(rows)
     assert {(row["run"], row["seed"]) for row in found} == {("tuned", 0), ("random", 5)}
@@ -88,7 +88,7 @@ def test_the_report_of_a_classifier_beside_random_weights(pairs: Path, tmp_path:
 
 def test_groups_are_drawn_whole(pairs: Path, tmp_path: Path) -> None:
     alone, together = (
-        bias(report_config(pairs, tmp_path / name, group_regex=regex))
+        bias(report_config(pairs, tmp_path / name, group_regex=regex)).rows
         for name, regex in (("alone", ""), ("together", "videos"))
     )
     assert {(row.low, row.high) for row in together} == {(None, None)}  # one group says nothing of others
@@ -98,17 +98,17 @@ def test_groups_are_drawn_whole(pairs: Path, tmp_path: Path) -> None:
 
 
 def test_a_conflict_of_the_same_name_stands_beside_the_test_with_its_own_groups(
-    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pairs: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "conflict").mkdir()
     conflict = tmp_path / "conflict" / "test.txt"
     shutil.copy(pairs / "test_conflict.txt", conflict)
     config = report_config(pairs, tmp_path / "out", group_regex=r"test_conflict|\d+\.mp4")
-    rows = bias(replace(config, data=replace(config.data, conflict=conflict, root=pairs)))
-    of = {row.test: row for row in rows if row.metric == "acc_clip"}
+    result = bias(replace(config, data=replace(config.data, conflict=conflict, root=pairs)))
+    of = {row.test: row for row in result.rows if row.metric == "acc_clip"}
     assert of["test"].low is not None
     assert of["test (conflict)"].low is None  # all are of one group
-    assert "clip of test (conflict)" in capsys.readouterr().out
+    assert "clip of test (conflict)" in str(result)
 
 
 def test_a_report_goes_on_past_bad_videos_and_names_them(
@@ -214,7 +214,7 @@ def test_wrong_inputs_are_told_in_a_sentence(pairs: Path, tmp_path: Path) -> Non
     told("8 of its videos have no label", {"test": listed(np.full(8, -1))})
     told("all its videos are of class 2", {"test": listed(np.full(8, 2))})
     told("class 3 has a single video", {"test": listed(videos.labels, np.array([0, 1, 2, 3, 4, 5, 6]))})
-    told("class 9 is none of the 4", {"test": listed(np.where(videos.labels == 3, 9, videos.labels))})
+    told("class 9 is not one of the 4", {"test": listed(np.where(videos.labels == 3, 9, videos.labels))})
     told("needs --data.train", {"train": None})
     told("no such checkpoint", weights=("nowhere.pt",))
     told("the same weights twice", weights=("none", "none"))

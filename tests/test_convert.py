@@ -111,7 +111,7 @@ def test_diving48_knows_its_frames(tmp_path: Path) -> None:
         (
             "ucf101",
             {"classInd.txt": "1 A\n", "trainlist01.txt": "B/v.avi 1\n"},
-            "'B' is none of the 1 classes",
+            "'B' is none of the 1 class",
         ),
         ("ucf101", {"classInd.txt": "Archery\n"}, "expected `number name` a line"),
         (

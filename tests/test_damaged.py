@@ -143,6 +143,11 @@ def test_check_pack_and_frames_count_what_is_lost(tmp_path: Path) -> None:
         assert result.returncode == 0, told(result)
         assert f"damaged.mp4: 1 of {COUNT} pictures lost" in told(result) or "damaged: 1 of" in told(result)
         assert read_list(tmp_path / verb / "list.txt").frames.tolist() == [COUNT - 1, COUNT]
+    result = dsm("data", "check", tmp_path / "pack" / "list.txt", "--json", tmp_path / "p.json")
+    assert result.returncode == 0, told(result)
+    one, two = read_ledger(tmp_path / "p.json")
+    assert (one.verdict, one.frames, two.verdict, two.reason) == ("damaged", COUNT - 1, "ok", "")
+    assert f"1 of {COUNT} pictures lost" in one.reason
     times = frame_times(tmp_path / "pack" / "shard-00000.tar" / "damaged")
     steps = np.diff(times)
     assert np.sum(np.isclose(steps, 0.08)) == 1  # the lost one's time is not given to another

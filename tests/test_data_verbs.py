@@ -9,15 +9,21 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import av
 import pytest
 from conftest import frame_numbers, judge_after, numbered_frames
 from test_cli import dsm
+from test_decode import encode, moving_frames
 
 from dsm.cli import main
 from dsm.data.catalog import find_list
+from dsm.data.clips import EvaluationClips
 from dsm.data.lists import read_list
+from dsm.data.loading import load_clips
+from dsm.data.reading import ClipConfig
 from dsm.errors import UserError
 from dsm.files import written_aside, written_aside_folder
 from dsm.verbs.check import CheckConfig, check
@@ -259,3 +265,33 @@ def test_of_a_full_disk_the_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space") as caught, written_aside_folder(tmp_path / "frames"):
         raise OSError(28, "No space left on device")
     assert caught.value.filename == str(tmp_path / "frames")
+
+
+def test_no_list_that_check_wrote_is_told_to_disagree_where_a_file_is_cut_off(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An mp4 has its table in front, which promises all frames still."""
+    encoded = encode(tmp_path / "whole.mp4", "libx264", moving_frames(90))
+    with (
+        av.open(str(encoded)) as source,
+        av.open(str(tmp_path / "front.mp4"), "w", options={"movflags": "faststart"}) as target,
+    ):
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    content = (tmp_path / "front.mp4").read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+    (tmp_path / "cut.mp4").write_bytes(content[: len(content) // 2])
+    (tmp_path / "list.txt").write_text("cut.mp4\nwhole.mp4\n")
+    check(CheckConfig(tmp_path / "list.txt", clean=tmp_path / "clean.txt", workers=1))
+    videos = read_list(tmp_path / "clean.txt")
+    assert 10 < videos.frames[0] < 80
+    clips = EvaluationClips(videos, ClipConfig(frames=4, stride=1, resize=32, size=32), windows=3, workers=0)
+    list(load_clips(clips, 1, workers=0))
+    assert "another number of frames" not in capsys.readouterr().err
+    wrong = replace(videos, frames=videos.frames + 20)
+    clips = EvaluationClips(wrong, ClipConfig(frames=4, stride=1, resize=32, size=32), windows=3, workers=0)
+    list(load_clips(clips, 1, workers=0))
+    assert "another number of frames" in capsys.readouterr().err

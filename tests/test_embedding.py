@@ -155,10 +155,10 @@ def test_the_numbers_of_each_run(files: Path, tmp_path: Path) -> None:
         (["unlabelled.npz"], "labelled videos"),
         (["one.npz"], "are too few for a map"),
         (["alike.npz"], "all videos have the label 0"),
-        (["dsm.npz", "one.npz"], "is of other videos than"),
+        (["dsm.npz", "one.npz"], "holds other videos than"),
         (["dsm.npz", "--gallery", "narrow.npz"], "dimensions"),
-        (["dsm.npz", "--colour", "places.tsv"], "is not of the form NAME=TABLE"),
-        (["dsm.npz", "--gallery", "dsm.npz", "dsm.npz"], "each needs its own"),
+        (["dsm.npz", "--colour", "places.tsv"], "must have the form NAME=TABLE"),
+        (["dsm.npz", "--gallery", "dsm.npz", "dsm.npz"], "each file needs its own"),
     ],
 )
 def test_wrong_input_is_one_sentence(files: Path, tmp_path: Path, flags: list[str], said: str) -> None:

@@ -28,7 +28,8 @@ from dsm.runs.results import read_results
 from dsm.train.finetune import FinetuneConfig, FinetuneData, build_trainer, finetune
 from dsm.train.optim import OptimConfig
 from dsm.train.pretrain import pretrain
-from dsm.verbs.video_test import VideoTestConfig, VideoTestData, video_test
+from dsm.verbs.video_test import VideoTestConfig, VideoTestData
+from dsm.verbs.video_test import test as video_test
 from dsm.views import Augment
 
 
@@ -58,7 +59,7 @@ def test_fine_tuning_learns_its_training_videos_and_is_tested(scenes: Path, tmp_
     assert (run / "checkpoints" / "best.pt").is_file()
     out = tmp_path / "results"
     data = VideoTestData(scenes / "train.txt", workers=0)
-    rows = video_test(VideoTestConfig(str(run), data, out, windows=2))
+    rows = video_test(VideoTestConfig(str(run), data, out, windows=2)).rows
     by_metric = {row.metric: row for row in rows}
     assert by_metric["top1"].value > 0.8  # on what it has learned
     assert by_metric["top5"].value >= by_metric["top1"].value
@@ -93,7 +94,7 @@ def test_a_run_says_what_it_is_and_what_it_began_with(
     scratch = finetune(config(scenes, tmp_path / "scratch", steps=1))
     assert load_weights(scratch).config["begun_with"] == "random"
     data = VideoTestData(scenes / "train.txt", workers=0)
-    rows = video_test(VideoTestConfig(str(again), data, tmp_path / "tested", windows=1))
+    rows = video_test(VideoTestConfig(str(again), data, tmp_path / "tested", windows=1)).rows
     assert {row.run for row in rows} == {"dsm"}
     assert {row.run for row in read_results(again / "results.json")} == {"dsm"}
     assert {row.run for row in read_results(scratch / "results.json")} == {"random"}

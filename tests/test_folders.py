@@ -18,6 +18,7 @@ from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.official import OFFICIAL
 from dsm.errors import UserError
 from dsm.files import is_hidden
+from dsm.terminal import many
 from dsm.video.write import place_of, places_of, write_video
 
 
@@ -56,7 +57,7 @@ def test_hidden_and_system_folders_are_no_data_and_told(
     told = capsys.readouterr().err
     assert "left out 6 hidden or system files and folders" in told
     assert ".Trash-1000" in told
-    assert "left out 1 files that are no videos: 1 .txt" in told
+    assert "left out 1 file that is no video: 1 .txt" in told
     assert len(find_list(folder)) == 2
 
 
@@ -166,3 +167,19 @@ def test_something_something_v2_is_converted(tmp_path: Path, capsys: pytest.Capt
     ]
     assert official.lists == {"train": [("78687.webm", 0, -1)], "test": [("1420.webm", -1, -1)]}
     assert "validation.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("count", "words", "told"),
+    [
+        (1, ("file",), "1 file"),
+        (0, ("file",), "0 files"),
+        (3, ("file",), "3 files"),
+        (1, ("class", "classes"), "1 class"),
+        (2, ("class", "classes"), "2 classes"),
+    ],
+)
+def test_what_is_counted_is_called_by_how_many_there_are(
+    count: int, words: tuple[str, ...], told: str
+) -> None:
+    assert many(count, *words) == told

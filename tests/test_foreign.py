@@ -250,7 +250,7 @@ def test_inspect_tells_what_is_loaded_left_and_missing(
     torch.save({"red\x1b[31m.[/b]": torch.zeros(3)}, tmp_path / "[b]a.pth")
     main.run(["weights", "inspect", str(tmp_path / "[b]a.pth")])
     told = capsys.readouterr().out
-    assert "[b]a.pth: 1 tensors" in told
+    assert "[b]a.pth: 1 tensor" in told
     assert "red\\x1b[31m.[/b] (3,)" in told
 
 

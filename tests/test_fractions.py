@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from dsm.train import trainer
 from dsm.train.finetune import FinetuneData
 from dsm.train.optim import OptimConfig
 from dsm.train.pretrain import pretrain
-from dsm.verbs.train import FractionsConfig, as_run, finetune_command, finetune_or_sweep, plainly
+from dsm.verbs.train import FractionsConfig, finetune, plainly
 
 
 def sweep_config(scenes: Path, out: Path, **changes: object) -> FractionsConfig:
@@ -44,7 +44,7 @@ def test_every_fraction_is_trained_and_tested_once(
     first = pretrain(small_run(scenes, tmp_path / "first", steps=2))
     out = tmp_path / "few"
     config = sweep_config(scenes, out, weights=str(first), fractions=(1, 0.3))
-    finetune_or_sweep(config)
+    result = finetune(config)
     few, every = read_list(out / "0.3.txt"), read_list(out / "1.txt")
     whole = read_list(scenes / "train.txt")
     assert set(few.paths) < set(every.paths)
@@ -59,18 +59,21 @@ def test_every_fraction_is_trained_and_tested_once(
     assert {row["test"] for row in rows} == {"test_free"}
     tested = json.loads((out / "1" / "test" / "results.json").read_text())["rows"]
     assert [row["value"] for row in rows[3:]] == [row["value"] for row in tested]
+    assert [asdict(row) for row in result.rows] == rows
+    assert result.files[-2:] == [out / "results.json", out / "fractions.png"]
+    assert result.tables[-1].title == "dsm: top-1 on test_free"
     assert (out / "fractions.png").read_bytes()[:4] == b"\x89PNG"
     names = (scenes / "classes.txt").read_text().split()
     assert (out / "classes.txt").read_text().split() == names  # predictions speak of classes by name
 
     capsys.readouterr()
     before = {path: path.stat().st_mtime_ns for path in out.rglob("step_*.pt")}
-    finetune_or_sweep(config)
+    finetune(config)
     assert capsys.readouterr().err.count("is done (4 steps)") == 2
     assert {path: path.stat().st_mtime_ns for path in out.rglob("step_*.pt")} == before
     assert written_rows(out) == rows
 
-    finetune_or_sweep(replace(config, fractions=(0.3, 0.5)))  # one more, none anew
+    finetune(replace(config, fractions=(0.3, 0.5)))  # one more, none anew
     assert {row["run"] for row in written_rows(out)} == {"dsm@0.3", "dsm@0.5"}
     assert before.items() <= {path: path.stat().st_mtime_ns for path in out.rglob("step_*.pt")}.items()
 
@@ -82,7 +85,7 @@ def test_a_test_list_that_was_changed_is_tested_anew(scenes: Path, tmp_path: Pat
     videos = read_list(scenes / "test_free.txt")
     for count in (len(videos), 10):
         write_list(test, videos.part(np.arange(count), scenes))
-        finetune_or_sweep(config)
+        finetune(config)
         assert {row["n"] for row in written_rows(config.out)} == {count}
 
 
@@ -101,27 +104,28 @@ def test_a_stopped_sweep_goes_on_where_it_was(
 
     monkeypatch.setattr(trainer.Trainer, "train_step", stopped_in_the_second)
     with pytest.raises(Interrupted, match="stopped at step 2 of 4 and saved"):
-        finetune_or_sweep(config)
+        finetune(config)
     monkeypatch.undo()
     assert [row["run"] for row in written_rows(out)] == ["random@0.3"] * 3
     assert not (out / "1" / "done").exists()
     assert list_checkpoints(out / "1")[-1].name == "step_00000002.pt"
-    finetune_or_sweep(replace(config, resume=True))  # which is said, and which it does anyhow
+    finetune(replace(config, resume=True))  # which is said, and which it does anyhow
     assert [row["run"] for row in written_rows(out)] == ["random@0.3"] * 3 + ["random@1"] * 3
     data = replace(config.data, train=out / "1.txt")
-    finetune_command(as_run(config, data=data, out=tmp_path / "whole"))
+    finetune(replace(config, data=data, out=tmp_path / "whole", fractions=()))
     assert equal(weights_of(out / "1"), weights_of(tmp_path / "whole"))
 
 
 def test_without_a_test_list_the_runs_are_there(scenes: Path, tmp_path: Path) -> None:
     data = FinetuneData(scenes / "train.txt", batch_size=8, workers=0)
-    finetune_or_sweep(sweep_config(scenes, tmp_path / "few", data=data, fractions=(0.3,), steps=1))
+    result = finetune(sweep_config(scenes, tmp_path / "few", data=data, fractions=(0.3,), steps=1))
+    assert "not tested" in result.lines[0]
     assert list_checkpoints(tmp_path / "few" / "0.3")
     assert not (tmp_path / "few" / "results.json").exists()
 
 
 def test_without_fractions_it_is_one_run_as_ever(scenes: Path, tmp_path: Path) -> None:
-    finetune_or_sweep(sweep_config(scenes, tmp_path / "run", fractions=(), steps=1))
+    finetune(sweep_config(scenes, tmp_path / "run", fractions=(), steps=1))
     record = json.loads((tmp_path / "run" / "config.json").read_text())
     assert "fractions" not in record["config"]
     assert list_checkpoints(tmp_path / "run")
@@ -145,9 +149,9 @@ def test_what_cannot_be_is_told_before_anything_is_written(scenes: Path, tmp_pat
     out = tmp_path / "few"
     data = FinetuneData(scenes / "train.txt", batch_size=20, workers=0)
     with pytest.raises(UserError, match=r"--fractions 0.3: leaves 10 videos .* --data.batch-size 10"):
-        finetune_or_sweep(sweep_config(scenes, out, data=data, fractions=(0.3, 1)))
+        finetune(sweep_config(scenes, out, data=data, fractions=(0.3, 1)))
     with pytest.raises(UserError, match="no such checkpoint or run folder"):
-        finetune_or_sweep(sweep_config(scenes, out, weights=str(tmp_path / "none")))
+        finetune(sweep_config(scenes, out, weights=str(tmp_path / "none")))
     assert not out.exists()
 
 
@@ -157,12 +161,12 @@ def test_a_sweep_is_not_mixed_with_another(scenes: Path, tmp_path: Path) -> None
     write_list(train, whole.part(np.arange(len(whole)), tmp_path))
     data = FinetuneData(train, batch_size=8, workers=0)
     config = sweep_config(scenes, out, data=data, fractions=(0.3,), steps=1)
-    finetune_or_sweep(config)
+    finetune(config)
     with pytest.raises(UserError, match="a sweep of other settings"):
-        finetune_or_sweep(replace(config, seed=1))
+        finetune(replace(config, seed=1))
     write_list(train, whole.part(np.arange(len(whole))[::-1].copy(), tmp_path))
     with pytest.raises(UserError, match="other videos than the training list gives now"):
-        finetune_or_sweep(config)
+        finetune(config)
 
 
 def test_fractions_are_named_as_one_writes_them() -> None:

@@ -14,8 +14,9 @@ ROOT = Path(dsm.__file__).parent
 FLOORS = [
     {"__main__"},
     {"cli"},
+    {"demo"},
     {"verbs"},
-    {"recipes", "demo"},
+    {"recipes"},
     {"pages"},
     {"train"},
     {"evaluate"},
@@ -28,8 +29,9 @@ FLOORS = [
     {"disturb"},
     {"video"},
     {"distributed"},
-    {"workers"},
-    {"extras", "intervals", "settings", "terminal"},
+    {"intervals", "workers"},
+    {"extras", "terminal"},
+    {"settings"},
     {"errors", "files", "signals", "version"},
 ]
 FLOOR_OF = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}

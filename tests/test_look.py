@@ -14,7 +14,7 @@ from conftest import moving_square
 from PIL import Image
 from test_adapters import save_small_transformer
 
-from dsm.cli.main import main
+from dsm.cli import main
 from dsm.errors import UserError
 from dsm.models.heads import Classifier
 from dsm.models.zoo import create_model
@@ -220,7 +220,7 @@ def test_intervals_draw_whole_groups_where_they_are_given(scenes: Path, tmp_path
     ("words", "said"),
     [
         (("square.mp4", "--out", "a.jpeg"), "must end in one of .png, .jpg, .gif, .mp4"),
-        (("list.txt", "--out", "a.png"), "is a list; give --score"),
+        (("list.txt", "--out", "a.png"), "is a list; add --score"),
         (("list.txt", "--score", "--out", "a.png"), "--out is a folder"),
         (("square.mp4", "--score", "--out", "out"), "is not a UTF-8 text file"),
         (("list.txt", "--score", "--out", "out", "--probe", "all"), "takes one --probe"),
@@ -230,7 +230,7 @@ def test_intervals_draw_whole_groups_where_they_are_given(scenes: Path, tmp_path
         (("square.mp4", "--out", "a.png", "--target", "one.mp4"), "one.mp4: has one frame"),
         (("square.mp4", "--out", "a.png", "--target-class", "wave"), "encoder without labels"),
         (("square.mp4", "--out", "a.png", "--frames", "1"), "clips of one frame"),
-        (("square.mp4", "--out", "a.png", "--mix", "1.5"), "are shares"),
+        (("square.mp4", "--out", "a.png", "--mix", "1.5"), "must be shares"),
         (("square.mp4", "--out", "a.png", "--layer", "stages.stage4"), "did you mean 'stages.stage3'"),
         (("square.mp4", "--out", "a.png", "--size", "2", "--resize", "2"), "try a larger --size"),
         (("square.mp4", "--out", "a.png", "--head", "projection"), "no projection head"),
@@ -252,7 +252,7 @@ def test_wrong_settings_are_one_sentence(
     [
         (("--target-class", "wavee"), "no class is called 'wavee'; did you mean 'wave'"),
         (("--target-class", "2"), "the classes are numbered 0 to 1"),
-        (("--target", "square.mp4"), "asked for a --target-class"),
+        (("--target", "square.mp4"), "a classifier takes --target-class"),
     ],
 )
 def test_wrong_questions_to_a_classifier_are_one_sentence(

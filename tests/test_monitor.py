@@ -186,5 +186,5 @@ def test_a_monitored_video_that_cannot_be_read_is_left_out_and_named(
     run = pretrain(small_run(scenes, tmp_path / "run", monitor=monitor, steps=3))
     assert any("monitor/knn" in line for line in read_metrics(run))
     told = capfd.readouterr().err
-    assert "1 videos of --monitor.list cannot be read" in told
+    assert "1 video of --monitor.list cannot be read" in told
     assert re.search(r"dsm on tiny: looking at .*watched.txt: 8/8\n", told)

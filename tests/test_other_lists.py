@@ -123,14 +123,14 @@ def test_the_list_s_frames_are_held_against_the_files(
     assert videos.frames.tolist() == [50, 40]
     told = capsys.readouterr().err
     assert "taken for path,frames,label" in told
-    assert "of 2 videos looked into, 1 have another number of frames" in told
+    assert "of 2 videos looked into, 1 has another number of frames" in told
     assert "v/b.mp4 has 50, not 40" in told
     terminal._said.clear()
     reader = Reader(videos, ClipConfig(frames=4, stride=1, resize=32, size=32))
     for index in range(2):
         reader.read(index, [np.arange(4)])
     reader.tell_counts()
-    assert "1 of the 2 videos that were read have another number of frames" in capsys.readouterr().err
+    assert "1 of the 2 videos that were read has another number of frames" in capsys.readouterr().err
     read_list(videos.source)
     assert "looked into" not in capsys.readouterr().err  # once
 
@@ -161,8 +161,37 @@ def test_classes_by_name_mean_the_same_in_train_and_test(place: Path, tmp_path: 
     read(place, "v/b.mp4 dance\n", "odd.csv")
     with pytest.raises(UserError, match="line 1: 'dance' is none of the 2 classes"):
         main.run(["data", "convert", str(place / "odd.csv"), "--out", str(tmp_path / "odd.txt")])
-    with pytest.raises(UserError, match=r"its class 0 is 'noFight'.*but 'fight' in"):  # not converted
-        read_lists(FinetuneData(place / "train.csv", test=place / "test.csv"))
+    _, test = read_lists(FinetuneData(place / "train.csv", test=place / "test.csv"))  # not converted
+    assert test is not None
+    assert test.labels.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("v/gone.mp4 0 5 9\nv/lost.mp4 1 2 7\n", "--columns path,label,start,end --out NEW.txt"),
+        ("v/a.mp4 0 5 9\nv/b.mp4 1 2 7\n", "--columns path,label,start,end --out NEW.txt"),
+        ("id1,v/a.mp4,3,x,0.1\nid2,v/b.mp4,4,y,0.2\n", "--columns label,path,_,_,_ --out NEW.txt"),
+    ],
+)
+def test_what_is_not_recognised_names_the_command_that_converts_it(
+    place: Path, text: str, right: str
+) -> None:
+    listed = place / "odd.csv"
+    listed.write_text(text)
+    with pytest.raises(UserError, match=f"`dsm data convert {listed} {right}`"):
+        read_list(listed)
+
+
+def test_columns_that_are_passed_by_are_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    listed = place / "acts.csv"
+    listed.write_text("clip,from,to,act\nv/a.mp4,0,1,run\nv/b.mp4,0,1,walk\n")
+    assert not read_list(listed).labelled
+    told = capsys.readouterr().err
+    assert "3 columns are not used" in told
+    assert f"`dsm data convert {listed} --columns path,_,_,_ --out NEW.txt`" in told
+    assert read_list(listed, columns=("path", "start", "end", "class")).labels.tolist() == [0, 1]
+    assert "not used" not in capsys.readouterr().err
 
 
 def test_columns_are_said_where_they_cannot_be_found(place: Path, tmp_path: Path) -> None:

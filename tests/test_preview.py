@@ -127,7 +127,7 @@ def test_all_kinds_and_more_clips_measured_than_shown(
     run(str(listed), "--out", str(out), "--kinds", "all", "--show", "1", "--measure", "3",
         *SMALL)  # fmt: skip
     told = capsys.readouterr()
-    assert "1 clips shown, 3 measured" in told.err
+    assert "1 clip shown, 3 measured" in told.err
     for kind in ("smooth", "local", "tps", "affine", "background", "replace", "shift", "delete", "flow"):
         assert kind in told.out
 
@@ -166,5 +166,5 @@ def test_a_video_beside_one_that_cannot_be_read_is_shown(
     small_list.write_text(f"{lines[0]}\nmissing.mp4 0 12\n")
     run(str(small_list), "--out", str(tmp_path / "a.png"), "--kinds", kind, *SMALL)
     told = capsys.readouterr().err
-    assert "1 clips shown" in told
+    assert "1 clip shown" in told
     assert told.count("missing.mp4") <= 1

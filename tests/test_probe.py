@@ -60,7 +60,7 @@ def test_a_class_of_one_video_does_not_stop_cross_validation(capsys: pytest.Capt
     with_it, without = choose_strength(both).accuracy, choose_strength(many).accuracy
     # The class is asked about in no fold: its one video, far from the others, changes few of their answers.
     assert max(abs(with_it[strength] - without[strength]) for strength in without) < 0.15
-    assert "1 of 3 classes have a single video each" in capsys.readouterr().err
+    assert "1 of 3 classes has a single video" in capsys.readouterr().err
     with pytest.raises(UserError, match="at least two videos of a class"):
         choose_strength(both.part(np.array([0, int(np.flatnonzero(many.labels != many.labels[0])[0])])))
 

@@ -188,8 +188,8 @@ def test_weights_that_changed_are_told(archive: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "one of --query"),
-        (["--duplicates", "--serve"], "one of --query"),
+        ([], "exactly one of --query"),
+        (["--duplicates", "--serve"], "exactly one of --query"),
         (["--query", "none.mp4"], "no such video"),
         (["--duplicates", "--out", "pairs.png"], r"must end in \.tsv"),
     ],

@@ -24,7 +24,7 @@ if __name__ == "__main__":
 
 
 def test_a_process_that_is_killed_is_told() -> None:
-    with pytest.raises(UserError, match="a process that decoded was killed"):
+    with pytest.raises(UserError, match="a decoding process was killed"):
         list(side_by_side(os._exit, {"it": (1,)}, 1))
 
 

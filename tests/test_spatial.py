@@ -246,7 +246,7 @@ def test_a_background_is_mixed_in_by_its_share() -> None:
     clip = clips(2)
     kind = AddBackground(share=(0.2, 0.2))
     draws = kind.draw_batch(2, 0, clip)
-    frame = clip[[1, 0], :, (draws[[1, 0], 1] * 4).long()]
+    frame = clip[[1, 0], :, (draws[:, 1] * 4).long()]
     assert torch.allclose(kind.mix(clip, draws, clip), clip * 0.8 + frame[:, :, None] * 0.2, atol=1e-6)
 
 
@@ -264,9 +264,25 @@ def test_what_moves_is_kept_and_what_is_behind_it_comes_from_the_other_clip() ->
 
 def test_an_exchanged_scene_is_the_other_clips_and_the_motion_stays() -> None:
     clip = 0.4 + 0.2 * clips(3)  # far from black and white, where it would be cut off
-    found = ExchangeScene(whole=1)(clip, seed=0)
-    assert torch.allclose(found.mean(2), clip.mean(2).roll(1, dims=0), atol=1e-6)
+    kind = ExchangeScene(whole=1)
+    draws = kind.draw_batch(3, 0, clip)
+    found = kind.mix(clip, draws, clip)
+    for place in range(3):
+        partner = (place + 1 + int(draws[place, 2] * 2)) % 3
+        assert torch.allclose(found[place].mean(1), clip[partner].mean(1), atol=1e-6)
     assert torch.allclose(found.diff(dim=2), clip.diff(dim=2), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["background", "replace", "exchange"])
+def test_two_views_of_a_batch_take_their_pictures_from_different_clips(name: str) -> None:
+    """Were it always the next clip, anchor and positive would share a new scene, and be matched by it."""
+    kind = KINDS[name]()
+    one, two = (kind.partners(kind.draw_batch(32, seed, clips())) for seed in (0, 1))
+    places = torch.arange(32)
+    assert not (one == places).any()
+    assert not (two == places).any()
+    assert (one != two).float().mean() > 0.8
+    assert len(one.unique()) > 12  # drawn for each clip, not once for the batch
 
 
 def test_a_scene_is_exchanged_in_part_as_its_share_says() -> None:

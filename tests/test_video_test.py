@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from runs import CLIP
 
+from dsm.cli import main
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.errors import UserError
 from dsm.evaluate.video_test import Answers, Predictions, compare, disagreements_csv, read_answers
@@ -22,7 +23,8 @@ from dsm.intervals import class_mean_interval, mean_interval
 from dsm.pages.confusion import MATRIX_UP_TO, draw_confusion, write_confusion_page
 from dsm.train.finetune import FinetuneConfig, FinetuneData, finetune
 from dsm.train.optim import OptimConfig
-from dsm.verbs.video_test import VideoTestConfig, VideoTestData, answers_of, rows_of, video_test
+from dsm.verbs.video_test import VideoTestConfig, VideoTestData, answers_of, rows_of
+from dsm.verbs.video_test import test as video_test
 
 
 def predictions(seed: int, count: int = 60, classes: int = 3, skill: float = 1.0) -> Predictions:
@@ -39,7 +41,7 @@ def test_several_processes_are_refused_before_any_work(
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     data = VideoTestData(tmp_path / "none.txt")
-    with pytest.raises(UserError, match="leave torchrun out"):
+    with pytest.raises(UserError, match="start it without torchrun"):
         video_test(VideoTestConfig("none", data, tmp_path / "out"))
 
 
@@ -66,8 +68,13 @@ def test_against_another_test_it_tells_who_is_right(
     video_test(config(two_runs[1], scenes, two))
     video_test(config(two_runs[0], scenes, one))
     capsys.readouterr()
-    rows = video_test(config(two_runs[0], scenes, one, against=two))  # afterwards, in the same folder
+    main.run(
+        ["test", "--weights", str(two_runs[0]), "--data.test", str(scenes / "train.txt"),
+         "--data.workers", "0", "--windows", "1", "--out", str(one), "--against", str(two)]
+    )  # fmt: skip
     told = capsys.readouterr().out
+    again = video_test(config(two_runs[0], scenes, one, against=two))  # afterwards, in the same folder
+    rows, comparison = again.rows, again.comparison
 
     this, other = (
         {row["path"]: row for row in csv.DictReader((out / "predictions.csv").open())} for out in (one, two)
@@ -82,6 +89,14 @@ def test_against_another_test_it_tells_who_is_right(
             differ[path] = "this" if a else "other" if b else "neither"
     for name, count in counts.items():
         assert re.search(rf"{name} +{count}\n", told), told
+    assert f"against {two}, of 40 videos:\n" in told, "a long path is not folded"
+    assert comparison is not None
+    assert list(counts.values()) == [
+        comparison.both, comparison.only_this, comparison.only_other, comparison.neither,
+    ]  # fmt: skip
+    assert comparison.difference.value == pytest.approx(
+        (counts["only this one"] - counts["only the other"]) / len(this)
+    )
     difference = (counts["only this one"] - counts["only the other"]) / len(this)
     assert f"{difference:+.1%}" in told
     assert difference != 0  # which of them has learned more is another matter
@@ -104,7 +119,7 @@ def test_a_test_that_cannot_be_compared_with(two_runs: list[Path], scenes: Path,
     out, run = tmp_path / "out", two_runs[0]
     with pytest.raises(UserError, match=r"holds no predictions.csv"):
         video_test(config(run, scenes, out, against=tmp_path))
-    with pytest.raises(UserError, match="folder of another test"):
+    with pytest.raises(UserError, match="needs the folder of another test"):
         config(run, scenes, out, against=out)
     videos = read_list(scenes / "train.txt")
     elsewhere = tmp_path / "elsewhere"
@@ -145,7 +160,7 @@ def test_a_video_that_cannot_be_read_is_left_out_and_told(
 
     rows = video_test(
         config(two_runs[0], scenes, tmp_path / "one", data=VideoTestData(holed, workers=0), groups=groups)
-    )
+    ).rows
     told = " ".join(capsys.readouterr().err.split())
     assert "left out: broken.mp4" in told
     assert "all 1 that cannot be read" in told
@@ -154,7 +169,8 @@ def test_a_video_that_cannot_be_read_is_left_out_and_told(
     assert [line["path"] for line in lines] == paths
     assert [line["predicted1"] == "" for line in lines] == [path == "broken.mp4" for path in paths]
 
-    full = video_test(config(two_runs[0], scenes, tmp_path / "full", data=VideoTestData(whole, workers=0)))
+    data = VideoTestData(whole, workers=0)
+    full = video_test(config(two_runs[0], scenes, tmp_path / "full", data=data)).rows
     hits = [
         line["predicted1"] == line["class"]
         for line in csv.DictReader((tmp_path / "full" / "predictions.csv").open())
@@ -163,8 +179,7 @@ def test_a_video_that_cannot_be_read_is_left_out_and_told(
     assert rows[0].value == pytest.approx(np.mean(hits[:2] + hits[3:]))
 
     two = config(two_runs[1], scenes, tmp_path / "two", data=VideoTestData(holed, workers=0))
-    video_test(replace(two, against=tmp_path / "one", groups=groups))
-    told = capsys.readouterr().out
+    told = str(video_test(replace(two, against=tmp_path / "one", groups=groups)))
     assert sum(int(count) for count in re.findall(r"^  (?:both|only) .*?(\d+)$", told, re.MULTILINE)) == 7
 
 
@@ -193,8 +208,8 @@ def test_results_of_the_same_settings_are_those_of_the_same_weights_and_videos(
     write_list(tmp_path / "test.txt", videos)
     data = VideoTestData(tmp_path / "test.txt", root=scenes, workers=0)
     config = VideoTestConfig(str(run), data, tmp_path / "tested", windows=1)
-    before = video_test(config)
-    assert video_test(config) == before
+    before = video_test(config).rows
+    assert video_test(config).rows == before
     write_list(tmp_path / "test.txt", videos.part(np.arange(5), scenes))
     with pytest.raises(UserError, match="a test of other settings"):
         video_test(config)
@@ -211,7 +226,7 @@ def test_with_groups_every_interval_draws_them_whole(
     videos = read_list(scenes / "train.txt")
     table = tmp_path / "groups.tsv"
     table.write_text("path\tgroup\n" + "".join(f"{p}\t{i % 4}\n" for i, p in enumerate(videos.paths)))
-    rows = video_test(config(two_runs[0], scenes, tmp_path / "out", groups=table))
+    rows = video_test(config(two_runs[0], scenes, tmp_path / "out", groups=table)).rows
     names = [str(i % 4) for i in range(len(videos))]
     listed = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
     right = np.array([line["class"] == line["predicted1"] for line in listed])
@@ -237,7 +252,8 @@ def test_labels_that_mean_something_else_to_the_classifier_are_refused(
             video_test(config(two_runs[1], scenes, tmp_path / "out", data=data))
     assert not (tmp_path / "out").exists()
     (tmp_path / "classes.txt").write_text("\n".join([*names[:2], "another", *names[3:], "more"]))
-    assert video_test(config(two_runs[1], scenes, tmp_path / "out", data=data))  # those it holds are the same
+    # The names of the classes that the list holds are the same.
+    assert video_test(config(two_runs[1], scenes, tmp_path / "out", data=data)).rows
 
 
 def test_the_mean_over_classes_has_an_interval() -> None:

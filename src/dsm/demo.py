@@ -1,21 +1,20 @@
-"""``dsm demo``: the main job end to end, on videos it makes itself.
+"""``dsm demo``: the main job from end to end, on videos it makes itself.
 
 It writes MotionScenes, pretrains ``moco`` and ``dsm`` with the same backbone, clips, steps and seed,
-and evaluates random weights, moco and dsm on the three tests. What an earlier call finished is not
-done again, so a demo that was stopped goes on, and a finished one is shown at once.
+and evaluates random weights, moco and dsm on the three tests. It skips what an earlier call finished: an
+interrupted demo continues, and a finished one is shown at once.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from dsm.data.lists import read_list
@@ -31,11 +30,13 @@ from dsm.models.weights import load_weights
 from dsm.pages.demo_report import Evidence, write_report
 from dsm.runs.folder import claim_by_settings, git_revision, lasting, plain
 from dsm.runs.results import RESULTS, Row, mean_and_spread, share, write_results
+from dsm.settings import takes_settings
 from dsm.synthetic.motionscenes import PRESETS, MotionScenesConfig, write_motionscenes
-from dsm.terminal import console, progress
+from dsm.terminal import progress
 from dsm.train.config import DataConfig, train_once
 from dsm.train.optim import OptimConfig
 from dsm.train.pretrain import PretrainConfig, pretrain
+from dsm.verbs.result import Result
 from dsm.views import Augment
 
 MARKER = "demo.json"
@@ -46,11 +47,11 @@ TESTS = ("test_free", "test_conflict", "test")
 
 BATCH = 32
 CACHE_MB = 600
-# Eight frames, every third: about one cycle of a motion.
+# Eight frames, every third: about one period of a motion.
 CLIP = ClipConfig(frames=8, stride=3, resize=62, size=48)
-# The paper's augmentation, on two clips of five: with more, dsm takes hundreds of steps to begin. And light
-# that wanders in each view on its own: by that of the video, which they share, clips are told apart without
-# a look at the motion (docs/rankings.md).
+# The paper's colour jitter on two clips of five: with more, dsm needs hundreds of steps before it starts to
+# learn. The light of each view varies separately: views share the light of their video, which tells videos
+# apart without looking at the motion (docs/rankings.md).
 AUGMENT = Augment(jitter=0.4, light=0.3)
 SLD, TLD = PLUS.sld, PLUS.tld
 
@@ -62,15 +63,15 @@ class DemoConfig:
     out: Path
     """Folder for videos, runs, results.json and report.html."""
     seeds: Annotated[tuple[int, ...], tyro.conf.arg(aliases=["--seed"])] = (0,)
-    """Train and evaluate once for each; with several the report gives mean and spread."""
+    """Train and evaluate once per seed; with several, the report gives mean and standard deviation."""
     steps: int = 900
-    """Training steps of each method; `dsm` begins late: with 600, on some seeds, too late."""
+    """Training steps of each method. `dsm` learns late: for some seeds, 600 steps are too few."""
     videos: int = PRESETS["demo"].train
-    """Training videos."""
+    """Number of training videos."""
     tests: int = PRESETS["demo"].test
-    """Videos of each of the three tests."""
+    """Number of videos in each of the three tests."""
     workers: int = 1
-    """Processes that decode."""
+    """Processes that decode videos."""
     overwrite: bool = False
     """Replace a demo of other settings in `out`."""
 
@@ -78,7 +79,7 @@ class DemoConfig:
         if not self.seeds or self.steps < 1:
             raise UserError("the demo needs at least one seed and one step.")
         if self.videos < BATCH:
-            raise UserError(f"the demo needs at least {BATCH} videos, a batch; {self.videos} are too few.")
+            raise UserError(f"the demo needs at least {BATCH} videos (one batch), not {self.videos}.")
         if min(*self.seeds, self.workers) < 0:
             raise UserError("seeds and workers must not be below 0.")
 
@@ -88,7 +89,7 @@ def scenes_config(config: DemoConfig) -> MotionScenesConfig:
 
 
 def pretrain_config(config: DemoConfig, method: str, seed: int) -> PretrainConfig:
-    """What `dsm pretrain` is given; the two methods differ in nothing but their name."""
+    """The settings of `dsm pretrain`; those of the two methods differ only in the method's name."""
     return PretrainConfig(
         data=DataConfig(
             config.out / "scenes" / "train.txt", batch_size=BATCH, workers=config.workers, cache_mb=CACHE_MB
@@ -111,9 +112,10 @@ def run_folder(config: DemoConfig, method: str, seed: int) -> Path:
     return config.out / "runs" / f"{method}-seed{seed}"
 
 
-def demo(config: DemoConfig) -> None:
-    """Do it all, print the table, write ``results.json`` and ``report.html``."""
-    begun = time.monotonic()
+@takes_settings(DemoConfig)
+def demo(config: DemoConfig) -> Result:
+    """Make videos, pretrain and evaluate; write ``results.json`` and ``report.html``."""
+    start = time.monotonic()
     _claim(config)
     scenes = scenes_config(config)
     total = scenes.train + len(TESTS) * scenes.test
@@ -125,12 +127,13 @@ def demo(config: DemoConfig) -> None:
     for seed in config.seeds:
         for method in TRAINED:
             train_once(pretrain_config(config, method, seed), pretrain)
-        found = _features_once(config, seed)
+        of_run = _features_once(config, seed)
         for run in RUNS:
-            rows += _evaluate(run, seed, found[run])
-            features |= {(run, seed, split): value for split, value in found[run].items()}
+            rows += _evaluate(run, seed, of_run[run])
+            features |= {(run, seed, split): value for split, value in of_run[run].items()}
 
-    write_results(config.out / RESULTS, rows, revision=git_revision())
+    results, report = config.out / RESULTS, config.out / "report.html"
+    write_results(results, rows, revision=git_revision())
     evidence = Evidence(
         rows=rows,
         runs=RUNS,
@@ -143,24 +146,26 @@ def demo(config: DemoConfig) -> None:
         configs={m: pretrain_config(config, m, config.seeds[0]) for m in TRAINED},
         features=features,
     )
-    write_report(config.out / "report.html", evidence)
-    print_table(rows, chance=1 / scenes.motions)
-    minutes = (time.monotonic() - begun) / 60
-    console.print(
-        f"{minutes:.1f} minutes. Open {config.out / 'report.html'}; numbers in {config.out / 'results.json'}"
+    write_report(report, evidence)
+    minutes = (time.monotonic() - start) / 60
+    return Result(
+        rows,
+        [report, results],
+        _tables(rows, chance=1 / scenes.motions),
+        [f"{minutes:.1f} minutes. Open {report}; the numbers are in {results}"],
     )
 
 
 def _claim(config: DemoConfig) -> None:
-    """Take the folder: a demo of the same settings is gone on with, anything else is left alone."""
-    # Seeds may be added and workers changed: both leave what is there as it is.
+    """Take the folder: continue a demo of the same settings, and refuse any other contents."""
+    # Seeds may be added and workers changed: neither affects earlier results.
     training = lasting(pretrain_config(config, TRAINED[0], 0), but=("data",))
     settings = {"format": FORMAT, "scenes": plain(scenes_config(config)), "training": training}
     claim_by_settings(config.out, MARKER, settings, what="a demo", overwrite=config.overwrite, needed=())
 
 
 def _features_once(config: DemoConfig, seed: int) -> dict[str, dict[str, Features]]:
-    """The features of all runs and lists, from an earlier call where it got so far."""
+    """The features of all runs and lists, from an earlier call if it got that far."""
 
     def file(run: str, split: str) -> Path:
         return config.out / "features" / f"{run}-seed{seed}" / f"{split}.npz"
@@ -175,11 +180,11 @@ def _features_once(config: DemoConfig, seed: int) -> dict[str, dict[str, Feature
     with progress("features of all", sum(map(len, videos.values()))) as bar:
         for split, listed in videos.items():
             if not all(file(run, split).exists() for run in RUNS):
-                found = extract_by_all(
+                of_encoders = extract_by_all(
                     encoders, listed, CLIP, batch_size=32, workers=config.workers,
                     on_progress=bar.beyond(done),
                 )  # fmt: skip
-                for run, one in zip(RUNS, found, strict=True):
+                for run, one in zip(RUNS, of_encoders, strict=True):
                     meta = {"run": run, "seed": seed, "list": split}
                     save_features(file(run, split), replace(one, meta=meta))
             done += len(listed)
@@ -196,17 +201,19 @@ def _evaluate(run: str, seed: int, features: dict[str, Features]) -> Iterator[Ro
         yield share(run, seed, test, "linear_probe", right)
 
 
-def print_table(rows: list[Row], chance: float) -> None:
-    """R@1 and linear probe of each run on each test: mean over seeds, and their spread."""
+def _tables(rows: list[Row], chance: float) -> Sequence[Table]:
+    """R@1 and the linear probe of each run on each test: the mean over seeds, and the standard deviation."""
+    tables = []
     for metric, title in (("R@1", "R@1, nearest training video"), ("linear_probe", "linear probe")):
         table = Table(title=f"{title} (chance {chance:.0%})", title_justify="left")
         table.add_column("")
         for test in TESTS:
             table.add_column(test, justify="right")
         for run in RUNS:
-            found = {
+            values = {
                 test: [r.value for r in rows if (r.run, r.test, r.metric) == (run, test, metric)]
                 for test in TESTS
             }
-            table.add_row(run, *(mean_and_spread(found[test]) for test in TESTS))
-        Console().print(table)
+            table.add_row(run, *(mean_and_spread(values[test]) for test in TESTS))
+        tables.append(table)
+    return tables

@@ -1,8 +1,8 @@
 """Devices, and one run in several processes, started here or by torchrun, SLURM or another launcher.
 
 Launchers describe each process in torchrun's environment variables: RANK, WORLD_SIZE, LOCAL_RANK,
-LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT. BatchNorm is computed over
-the batch of all processes; PyTorch's own SyncBatchNorm works on GPUs only and is used there.
+LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT. BatchNorm is computed over the batch of all processes;
+PyTorch's own SyncBatchNorm works on GPUs only and is used there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from dsm.workers import usable_cores
 
 
 def best_device() -> torch.device:
-    """CUDA, then Apple's MPS, then the CPU: the first that is there."""
+    """The first that is available of CUDA, Apple's MPS and the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():
@@ -43,10 +43,10 @@ def best_device() -> torch.device:
 
 
 def keep_to_cores(processes: int = 1) -> None:
-    """Let torch take its share of the cores there are, where ``OMP_NUM_THREADS`` does not say how many.
+    """Limit torch to its share of the usable cores, unless ``OMP_NUM_THREADS`` sets the number of threads.
 
-    Threads beyond them, as where a container has a quota of two cores on a machine of 64, or processes that
-    each take all, are many times slower.
+    With more threads than cores (a container limited to two cores of a 64-core machine, or several processes
+    that each use all cores) torch is many times slower.
     """
     if "OMP_NUM_THREADS" not in os.environ:
         share = max(1, usable_cores() // processes)
@@ -54,7 +54,7 @@ def keep_to_cores(processes: int = 1) -> None:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum of a tensor over all processes; so is its gradient, as all their losses hang on it."""
+    """The sum of a tensor over all processes; so is its gradient, as all losses depend on it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ def _sum(x: Tensor) -> Tensor:
 
 
 class SyncBatchNorm(_BatchNorm):
-    """``nn.BatchNorm1d``, 2d and 3d whose batch is that of all processes, which must be of one size."""
+    """``nn.BatchNorm1d``, 2d and 3d over the batch of all processes, which must have equal sizes."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Any: (B, C) or (B, C, ...)."""
@@ -107,7 +107,7 @@ class SyncBatchNorm(_BatchNorm):
 
 
 def synchronise_norms(module: nn.Module, device: torch.device) -> nn.Module:
-    """Replace every BatchNorm by one over all processes; weights and their names stay."""
+    """Replace every BatchNorm by one over all processes; weights keep their names."""
     if device.type == "cuda":
         return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(module))  # type: ignore[no-untyped-call]
     for name, child in module.named_children():
@@ -123,29 +123,29 @@ def synchronise_norms(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 Config = TypeVar("Config")
-GOES_ON = "The same command goes on from what was saved; `dsm pretrain` and `dsm finetune` with --resume."
+GOES_ON = "Run the same command again to continue; add --resume to `dsm pretrain` and `dsm finetune`."
 
 
 LONGEST_STEP = 600
-"""Seconds that processes which are stopped have to finish a step and to save; then they are killed."""
+"""Seconds that stopped processes have to finish a step and save, before they are killed."""
 LONGEST_TELLING = 10
-"""Seconds for another to say what is wrong; it may be killed meanwhile."""
+"""Seconds to wait for another process to report an error; it may be killed meanwhile."""
 LONGEST_WAIT = timedelta(hours=6)
-"""For another process; while one looks at a list (``--monitor.list``, ``--data.test``) the others wait."""
+"""For another process: the others wait while one evaluates a list (``--monitor.list``, ``--data.test``)."""
 
 
 def begun_from_outside() -> bool:
-    """Whether this is one of several processes already."""
+    """Whether a launcher has already started this as one of several processes."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes and tells for all."""
+    """Whether this is the process that writes files and messages for all of them."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def make_fabric() -> Fabric:
-    """Devices and distribution, by what the environment says: one process, or one of many."""
+    """Set up devices and distribution from the environment: a single process, or one of many."""
     if not begun_from_outside():
         keep_to_cores()
         return Fabric(accelerator="auto", devices=1)
@@ -153,7 +153,7 @@ def make_fabric() -> Fabric:
     world = int(os.environ["WORLD_SIZE"])
     if torch.cuda.is_available() and torch.cuda.device_count() < local:
         raise UserError(
-            f"{local} processes on a machine of {torch.cuda.device_count()} GPUs; one process a GPU, please."
+            f"{local} processes for {torch.cuda.device_count()} GPUs; use at most one process per GPU."
         )
     if not torch.cuda.is_available():
         keep_to_cores(local)
@@ -172,13 +172,13 @@ def make_fabric() -> Fabric:
 
 
 def trains_on_cpu() -> bool:
-    """Whether :func:`make_fabric` will find nothing but the processor."""
+    """Whether :func:`make_fabric` will use the CPU."""
     alone = not begun_from_outside() and torch.backends.mps.is_available()
     return not (torch.cuda.is_available() or alone)
 
 
 def greatest(fabric: Fabric, *numbers: int) -> list[int]:
-    """The greatest that any process gives of each number; all processes must ask."""
+    """The maximum of each number over all processes; every process must call this."""
     if fabric.world_size == 1:
         return list(numbers)
     tensor = torch.tensor(numbers, device=fabric.device)
@@ -187,7 +187,7 @@ def greatest(fabric: Fabric, *numbers: int) -> list[int]:
 
 
 def mean(fabric: Fabric, number: float) -> float:
-    """The mean of what the processes give; all must ask."""
+    """The mean of a number over all processes; every process must call this."""
     if fabric.world_size == 1:
         return number
     tensor = torch.tensor(number, dtype=torch.float64, device=fabric.device)
@@ -196,7 +196,7 @@ def mean(fabric: Fabric, number: float) -> float:
 
 
 def joined(fabric: Fabric, items: list[Any]) -> list[Any]:
-    """The lists of all processes, one after the other; all processes must ask."""
+    """The lists of all processes, concatenated; every process must call this."""
     if fabric.world_size == 1:
         return items
     lists: list[Any] = [None] * fabric.world_size
@@ -205,18 +205,18 @@ def joined(fabric: Fabric, items: list[Any]) -> list[Any]:
 
 
 def in_processes(count: int, function: Callable[[Config], Any], config: Config) -> None:
-    """Call ``function(config)`` in so many processes of this machine; when one fails, all are ended.
+    """Call ``function(config)`` in ``count`` processes on this machine; if one fails, all are ended.
 
     Raises:
-        SystemExit: one ended with an error, which it has told.
-        UserError: one was killed.
+        SystemExit: a process ended with an error, which it has reported.
+        UserError: a process was killed.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     for name in ("torch.distributed", "torch.multiprocessing"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # we tell it in a sentence
-    # torch before 2.10 or so knows no such setting, and kills them after half a minute.
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # we report it in one sentence
+    # Older versions of torch (before about 2.10) lack this setting and kill processes after 30 seconds.
     patient: Any = {"shutdown_timeout": LONGEST_STEP} if hasattr(LaunchConfig, "shutdown_timeout") else {}
     launch = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=count, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
@@ -226,7 +226,7 @@ def in_processes(count: int, function: Callable[[Config], Any], config: Config) 
     warned: list[int] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        """torch hands SIGTERM on to the processes, and waits for them; warnings it does not know."""
+        """torch passes SIGTERM on to the processes and waits for them, but does not handle warnings."""
         warned.append(number)
         signal.raise_signal(signal.SIGTERM)
 
@@ -238,7 +238,7 @@ def in_processes(count: int, function: Callable[[Config], Any], config: Config) 
     try:
         elastic_launch(launch, _child)(function, config, told)
     except ChildFailedError as error:
-        # One that was killed is the cause, though another may have noticed before we did.
+        # A killed process is the cause, even if another one failed visibly before.
         rank, failure = min(
             error.failures.items(), key=lambda item: (item[1].exitcode > 0, item[1].timestamp)
         )
@@ -247,7 +247,7 @@ def in_processes(count: int, function: Callable[[Config], Any], config: Config) 
         name = signal.Signals(-failure.exitcode).name
         raise UserError(
             f"process {rank} of {count} was killed by {name}"
-            f"{', perhaps for want of memory' if name == 'SIGKILL' else ''}; the others were ended. "
+            f"{', perhaps because memory ran out' if name == 'SIGKILL' else ''}; the others were ended. "
             f"{GOES_ON}"
         ) from None
     except Exception as error:
@@ -255,16 +255,16 @@ def in_processes(count: int, function: Callable[[Config], Any], config: Config) 
             raise
         number = warned[0] if warned else int(error.sigval)  # type: ignore[attr-defined]
         raise SystemExit(128 + number) from None
-    finally:  # torch leaves its own handlers behind
+    finally:  # torch does not restore the handlers
         for number, handler in before.items():
             if signal.getsignal(number) != handler and threading.current_thread() is threading.main_thread():
                 signal.signal(number, handler)
 
 
 def _child(function: Callable[[Config], Any], config: Config, told: Any) -> None:
-    """What each process runs: an error ends it, and is told by the first that meets one.
+    """What each process runs. An error ends it; the first process with an error reports it.
 
-    ``told`` is a flag that the processes share: what is wrong in one is often wrong in all.
+    ``told`` is a flag shared by the processes, because they often all fail for the same reason.
     """
     leave_by_exception()
     try:
@@ -274,15 +274,15 @@ def _child(function: Callable[[Config], Any], config: Config, told: Any) -> None
             console.print(f"dsm: {stopped}.")
         leave(stopped.exit_code)
     except Exception as error:
-        if lost_contact(error):  # who has gone is told by who began us, and must be seen to have gone first
+        if lost_contact(error):  # the parent must see that the other process failed first
             raise
         said = sentence(error)
-        # Held while it is told: the first to leave has the others ended.
+        # Hold the lock while reporting: when the first process leaves, the others are killed.
         held = told.get_lock().acquire(timeout=LONGEST_TELLING)
         if not told.get_obj().value:
             told.get_obj().value = True
             if said is None:
-                traceback.print_exc()  # who began this process is not told it
+                traceback.print_exc()  # the parent process does not receive it
             else:
                 console.print(f"dsm: {said}", style="red")
         if held:
@@ -291,12 +291,12 @@ def _child(function: Callable[[Config], Any], config: Config, told: Any) -> None
 
 
 def lost_contact(error: Exception) -> bool:
-    """Whether an error says that another process has gone."""
+    """Whether an error means that another process has ended."""
     text = str(error)
     return any(words in text for words in ("Connection closed by peer", "Connection reset", "Broken pipe"))
 
 
 def leave(code: int) -> None:
-    """End this process without waiting for others, which may wait for it."""
+    """End this process at once, without waiting for others that may be waiting for it."""
     sys.stderr.flush()
     os._exit(code)

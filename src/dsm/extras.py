@@ -1,4 +1,4 @@
-"""Packages that not every user wants, each behind an extra: loaded where they are needed, or asked for."""
+"""Optional packages, one extra each: imported when needed; if missing, the error says what to install."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from dsm.errors import UserError, first_line
 def load_extra(
     module: str, extra: str, *, package: str, wanted_by: str, name: str = "", hint: str = ""
 ) -> Any:
-    """Import a module of an extra, or a ``name`` in it.
+    """Import a module that belongs to an extra, or a ``name`` in it.
 
     Args:
-        module: as it is imported.
+        module: its import name.
         extra: as in ``pip install 'dsm-video[extra]'``.
-        package: what its users call it.
-        wanted_by: the beginning of the sentence that asks for it, as "optical flow".
-        hint: the end of that sentence, as "; or leave it out".
+        package: its name on the package index.
+        wanted_by: the start of the error message, as "optical flow".
+        hint: the end of the error message, as "; or leave it out".
 
     Raises:
-        UserError: it is not installed, or cannot be loaded.
+        UserError: it is not installed or cannot be loaded.
     """
     try:
         found = importlib.import_module(module)
         return getattr(found, name) if name else found
-    # A library that was built for another torch raises any of them.
+    # A library built for another version of torch can raise any of these.
     except (ImportError, AttributeError, RuntimeError, OSError) as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]
         why = "is not installed" if missing else f"cannot be used here ({first_line(error)})"

@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, and folders that are emptied with care."""
+"""Writing files so that they are complete or absent, and the names of files and folders."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typing import Any
 
 @contextmanager
 def written_aside(path: str | Path) -> Iterator[Path]:
-    """A path to write to, in the same folder, that is renamed to ``path`` at the end.
+    """Yield a temporary path in the same folder, and rename it to ``path`` at the end.
 
-    An error or a stop in the middle leaves ``path`` as it was, and nothing else behind.
+    After an error or an interruption ``path`` is as it was before, and the temporary file is gone.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def written_aside(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def written_aside_folder(folder: Path) -> Iterator[Path]:
-    """As :func:`written_aside`, for a folder that is not there yet."""
+    """Like :func:`written_aside`, for a folder that does not exist yet."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(aside, ignore_errors=True)
@@ -52,19 +52,19 @@ def written_aside_folder(folder: Path) -> Iterator[Path]:
 
 
 def _name(error: OSError, aside: Path, meant: Path) -> None:
-    """Of a full disk an error does not say where; and nobody knows the name aside."""
+    """Put the real name into an error: a full disk gives none, and users do not know the temporary one."""
     if error.filename in (None, str(aside)):
         error.filename = str(meant)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a UTF-8 text file whole or not at all."""
+    """Write a UTF-8 text file, completely or not at all."""
     with written_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
 def read_object(file: Path) -> dict[str, Any] | None:
-    """What a JSON file holds by name; None where there is no such file, or something else has its place."""
+    """Read a JSON object from a file; None if the file is missing or holds something else."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -73,7 +73,7 @@ def read_object(file: Path) -> dict[str, Any] | None:
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    """JSON that every reader takes: numbers that are not finite, which it does not have, are null."""
+    """JSON that every reader accepts: NaN and infinity, which JSON does not have, become null."""
     try:
         return json.dumps(value, indent=indent, allow_nan=False)
     except ValueError:
@@ -89,19 +89,19 @@ def _finite(value: Any) -> Any:
 
 
 def csv_text(lines: Sequence[Sequence[str]], delimiter: str = ",") -> str:
-    """Lines of cells as comma-separated values, quoted where they must be."""
+    """Rows of cells as comma-separated values, quoted where necessary."""
     text = io.StringIO()
     csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(lines)
     return text.getvalue()
 
 
 def is_dir(path: str | Path) -> bool:
-    """Whether there is a folder; no, where one may not look or the name is too long (Path.is_dir raises)."""
+    """Whether the folder exists; False (not an error) if access is denied or the name is too long."""
     return os.path.isdir(path)  # noqa: PTH112
 
 
 def is_file(path: str | Path) -> bool:
-    """As :func:`is_dir`, of a file."""
+    """Like :func:`is_dir`, for a file."""
     return os.path.isfile(path)  # noqa: PTH113
 
 
@@ -110,23 +110,23 @@ _SYSTEM = frozenset(
      "@recycle", "@recently-snapshot", "thumbs.db", "ehthumbs.db", "desktop.ini", "recycler",
      "found.000", "__pycache__", "icon\r")
 )  # fmt: skip
-"""What systems, shared disks and tools leave in folders, in lower case; and whatever begins with a dot."""
+"""Names, in lower case, that operating systems, network drives and tools leave in folders."""
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is never data."""
+    """Whether a file or folder of this name is never data; names that begin with a dot never are."""
     return name.startswith(".") or name.lower() in _SYSTEM
 
 
 def one_spelling(name: str) -> str:
-    """A name with its accents composed: e and an accent, or one letter, is the same to who reads it."""
+    """A name with composed accents: one letter é rather than e and an accent, which look the same."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def as_spelled(path: Path) -> Path:
-    """A path as the disk spells it: é is one letter on one system, and e with an accent on another.
+    """A path as the disk spells it: some systems store é as one character, others as e and an accent.
 
-    What is not there in any spelling comes back as it is.
+    A path that exists in neither spelling is returned unchanged.
     """
     if str(path).isascii() or os.path.lexists(path):
         return path
@@ -141,12 +141,12 @@ def as_spelled(path: Path) -> Path:
 
 
 def printable(name: str) -> str:
-    """A file's name as any terminal can show it, also one that is no UTF-8."""
+    """A file name that any terminal can show, even if it is not valid UTF-8."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def empty_folder(folder: Path) -> None:
-    """Remove what is in a folder; the folder stays, as it may be a link to another disk."""
+    """Remove everything in a folder but keep the folder itself, which may be a link to another disk."""
     for child in folder.iterdir():
         if child.is_dir() and not child.is_symlink():
             shutil.rmtree(child)

@@ -1,7 +1,7 @@
-"""95 % intervals by the bootstrap: over videos, or over groups of videos that are alike.
+"""95 % bootstrap intervals over videos, or over groups of similar videos.
 
-Videos of one source, camera or person are alike, so that an interval over videos is too narrow: where groups
-are given, whole groups are drawn (the cluster bootstrap; Davison & Hinkley 1997, section 3.8).
+Videos from one source, camera or person are similar, so an interval over single videos is too narrow.
+If groups are given, whole groups are drawn (the cluster bootstrap; Davison & Hinkley 1997, section 3.8).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.errors import UserError
+from dsm.terminal import many
 
 DRAWS = 2000
 # Weights held at a time.
@@ -23,7 +24,7 @@ Weights = NDArray[np.float64]
 
 
 class Interval(NamedTuple):
-    """A number with its 95 % percentile interval, which is NaN where it cannot be told."""
+    """A number with its 95 % percentile interval; NaN if there is none."""
 
     value: float
     low: float
@@ -38,23 +39,23 @@ def bootstrap(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Interval:
-    """The interval of any statistic of weighted videos.
+    """The interval of a statistic of weighted videos.
 
     Args:
-        statistic: weights (m, count) -> (m,), one number a draw; all ones is the sample itself. A draw
-            for which it has no number (NaN) does not count.
-        groups: of each video; drawn whole. None draws videos.
+        statistic: weights (m, count) -> (m,), one number per draw; weights of one give the sample itself.
+            Draws for which it returns NaN are ignored.
+        groups: the group of each video; groups are drawn whole. None draws single videos.
 
     Returns:
-        The sample's own number; of a single video, or of videos that are all of one group, without interval.
+        The sample's number with its interval; the interval is NaN if there is a single video or group.
 
     Raises:
-        UserError: there is no video, or not one group a video.
+        UserError: there is no video, or the number of groups differs from the number of videos.
     """
     if count < 1:
         raise UserError("an interval needs at least one video.")
     if groups is not None and len(groups) != count:
-        raise UserError(f"{len(groups)} groups for {count} videos; each video needs one.")
+        raise UserError(f"{many(len(groups), 'group')} for {many(count, 'video')}; give one group per video.")
     members = np.unique(np.asarray(groups), return_inverse=True)[1] if groups is not None else None
     units = count if members is None else int(members.max()) + 1
     value = float(statistic(np.ones((1, count)))[0])
@@ -71,7 +72,7 @@ def bootstrap(
 
 
 def mean_interval(values: NDArray[Any], *, groups: Sequence[str] | None = None) -> Interval:
-    """The mean of (n,) values; of differences of the same videos, a paired interval."""
+    """The mean of (n,) values; for differences on the same videos, a paired interval."""
     values = np.asarray(values, float)
     return bootstrap(lambda weights: weights @ values / weights.sum(1), len(values), groups=groups)
 
@@ -79,14 +80,14 @@ def mean_interval(values: NDArray[Any], *, groups: Sequence[str] | None = None) 
 def class_mean_interval(
     values: NDArray[Any], labels: NDArray[np.int64], *, groups: Sequence[str] | None = None
 ) -> Interval:
-    """The mean over classes of their means; a class that a draw misses does not count in it."""
+    """The mean over classes of the class means; a class missing from a draw does not count in that draw."""
     return bootstrap(mean_of_classes(values, labels), len(values), groups=groups)
 
 
 def mean_of_classes(
     values: NDArray[Any], labels: NDArray[np.int64]
 ) -> Callable[[Weights], NDArray[np.float64]]:
-    """The mean over classes of the means of (n,) values, as a statistic of weights."""
+    """The mean over classes of the class means of (n,) values, as a statistic of weights."""
     values = np.asarray(values, float)
     member = (labels[:, None] == np.unique(labels)).astype(float)  # (n, classes)
 

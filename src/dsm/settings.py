@@ -2,8 +2,8 @@
 
 ``dsm.extract(weights="runs/mine", data="test.txt", out="test.npz")`` means the same as
 ``dsm.extract(ExtractConfig("runs/mine", Path("test.txt"), Path("test.npz")))``. Fields of nested configs are
-given by their own names (``windows=3``), or, where two nested configs share a name, as a dictionary
-(``data={"train": "train.txt"}``).
+given by their own names (``windows=3``). Where several nested configs share a name, the setting goes into a
+dictionary (``monitor={"root": "videos"}``); ``help`` and the error message say which.
 """
 
 from __future__ import annotations
@@ -11,17 +11,29 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import itertools
+import numbers
+import os
+import sys
 import textwrap
 import types
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
 
 from dsm.errors import UserError, nearest
 
 Config = TypeVar("Config")
 Returned = TypeVar("Returned")
+Names = tuple[str, ...]
+
+MOST_MEANINGS = 6
+"""Meanings of an ambiguous name that an error message lists."""
+WIDTH = 100
+"""Columns of the list of settings in a docstring."""
 
 
 def takes_settings(
@@ -56,159 +68,302 @@ def takes_settings(
 def make_config(config_type: type[Config], settings: Mapping[str, Any], *, called: str = "") -> Config:
     """Build a config from plain values: strings for paths, lists for tuples, dictionaries for nested configs.
 
+    A nested config that is given in part keeps the defaults of the field that holds it.
+
     Args:
-        called: what errors call the function.
+        called: what error messages call the function.
 
     Raises:
-        UserError: a setting is unknown, ambiguous or missing; the config's own checks raise it too.
+        UserError: a setting is unknown, ambiguous, missing, given twice or of the wrong type; the config's
+            own checks raise it too.
     """
     called = called or config_type.__name__
-    values: dict[str, Any] = {}
-    nested: dict[str, dict[str, Any]] = {}
-    direct = {one.name: hint for one, hint in _fields(config_type)}
-    for name, value in settings.items():
-        if name in direct:
-            values[name] = value
-            continue
-        homes = [one for one, hint in direct.items() if name in _names(_dataclass_in(hint))]
-        if len(homes) > 1:
-            ways = " or ".join(f"{home}={{{name!r}: …}}" for home in homes)
-            raise UserError(f"{called}: {name} can mean two settings; write {ways}.")
-        if not homes:
-            known = [*direct, *(one for hint in direct.values() for one in _names(_dataclass_in(hint)))]
-            raise UserError(f"{called}: unknown setting {name!r}{nearest(name, known)}")
-        nested.setdefault(homes[0], {})[name] = value
-    for name, inner in nested.items():
-        given = values.get(name, {})
-        if not isinstance(given, Mapping):
-            raise UserError(f"{called}: {next(iter(inner))} is a field of {name}, which is given too.")
-        values[name] = {**given, **inner}
-    missing = [
-        one.name
-        for one, hint in _fields(config_type)
-        if one.name not in values and _required(one) and not _optional_inside(hint)
-    ]
+    values = _resolved(config_type, settings, called)
+    missing = [_written(_address(config_type, path)) for path in _missing(config_type, None, values)]
     if missing:
         raise UserError(f"{called}: give {', '.join(missing)}.")
-    for name, hint in direct.items():
-        inner_type = _dataclass_in(hint)
-        if inner_type is not None and isinstance(values.get(name), Mapping):
-            values[name] = make_config(inner_type, values[name], called=called)
-        elif name in values:
-            values[name] = _converted(values[name], hint)
-    return config_type(**values)
+    config: Config = _built(config_type, None, values, called)
+    return config
 
 
-def _fields(config_type: Any) -> Iterator[tuple[Field[Any], Any]]:
-    hints = get_type_hints(config_type, include_extras=False)
+@dataclass(frozen=True)
+class _Setting:
+    """A field of a config, or of one nested in it."""
+
+    path: Names
+    """The names of the fields that lead to it; its own is last."""
+    hint: Any
+    """Its type."""
+    owner: Any
+    """The config type that declares it."""
+    default: Any
+    """MISSING where a value must be given."""
+
+    @property
+    def name(self) -> str:
+        return self.path[-1]
+
+    @property
+    def nested(self) -> Any:
+        """The config type that it holds, or None."""
+        return _dataclass_in(self.hint)
+
+
+def _own(config_type: Any, base: Any = None, before: Names = ()) -> Iterator[_Setting]:
+    """The fields of a config. Their defaults are the values of ``base`` where there is one."""
+    hints = _hints(config_type)
     for one in fields(config_type):
-        if one.init:
-            yield one, hints[one.name]
+        if not one.init:
+            continue
+        default = one.default if one.default_factory is MISSING else one.default_factory()
+        if base is not None:
+            default = getattr(base, one.name)
+        yield _Setting((*before, one.name), hints[one.name], config_type, default)
 
 
-def _required(one: Field[Any]) -> bool:
-    return one.default is MISSING and one.default_factory is MISSING
+def _leaves(config_type: Any, base: Any = None, before: Names = ()) -> Iterator[_Setting]:
+    """Every field that is not a config itself, at any depth."""
+    for one in _own(config_type, base, before):
+        if one.nested is None:
+            yield one
+        else:
+            inner = one.default if is_dataclass(one.default) else None
+            yield from _leaves(one.nested, inner, one.path)
 
 
-def _optional_inside(hint: Any) -> bool:
-    """Whether a required field is a config that can be built without any value."""
-    inner = _dataclass_in(hint)
-    return inner is not None and not any(_required(one) for one, _ in _fields(inner))
+@functools.cache
+def _hints(config_type: Any) -> dict[str, Any]:
+    return get_type_hints(config_type, include_extras=False)
 
 
 def _dataclass_in(hint: Any) -> Any:
     """The dataclass that a field holds, or None."""
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    found = [option for option in options if is_dataclass(option)]
-    return found[0] if len(found) == 1 else None
+    configs = [option for option in options if is_dataclass(option)]
+    return configs[0] if len(configs) == 1 else None
 
 
-def _names(config_type: Any) -> list[str]:
-    """Names of all fields of a config, at any depth."""
-    if config_type is None:
-        return []
-    names = []
-    for one, hint in _fields(config_type):
-        names += [one.name, *_names(_dataclass_in(hint))]
-    return names
+@functools.cache
+def _meanings(config_type: Any) -> dict[str, list[Names]]:
+    """The paths that each name can mean. A field of the config itself comes before any nested one."""
+    meanings: dict[str, list[Names]] = {}
+
+    def collect(inner_type: Any, before: Names) -> None:
+        for one in _own(inner_type, None, before):
+            meanings.setdefault(one.name, []).append(one.path)
+            if one.nested is not None:
+                collect(one.nested, one.path)
+
+    collect(config_type, ())
+    own = {one.name: [one.path] for one in _own(config_type)}
+    return {**meanings, **own}
 
 
-def _converted(value: Any, hint: Any) -> Any:
-    """A plain value as the field's type wants it."""
+def _address(config_type: Any, path: Names) -> Names:
+    """The shortest end of a path whose first name has one meaning."""
+    meanings = _meanings(config_type)
+    for start in reversed(range(len(path))):
+        if meanings[path[start]] == [path[: start + 1]]:
+            return path[start:]
+    return path
+
+
+def _written(address: Names) -> str:
+    """A setting as a caller writes it: ``windows``, or ``monitor={"root": …}``."""
+    if len(address) == 1:
+        return address[0]
+    value = "…"
+    for name in reversed(address[1:]):
+        value = f'{{"{name}": {value}}}'
+    return f"{address[0]}={value}"
+
+
+def _resolved(config_type: Any, settings: Mapping[str, Any], called: str) -> dict[str, Any]:
+    """The settings as nested dictionaries, each at the place of its field."""
+    meanings = _meanings(config_type)
+    values: dict[str, Any] = {}
+    for name, value in settings.items():
+        paths = meanings.get(name, [])
+        if not paths:
+            raise UserError(f"{called}: unknown setting {name!r}{nearest(name, meanings)}")
+        if len(paths) > 1:
+            ways = [_written(_address(config_type, path)) for path in paths[:MOST_MEANINGS]]
+            raise UserError(
+                f"{called}: {name} can mean {len(paths)} settings; write {' or '.join(ways)}"
+                f"{' or others' if len(paths) > MOST_MEANINGS else ''}."
+            )
+        _put(values, paths[0], value, called)
+    for one in _own(config_type):
+        if one.nested is not None and isinstance(values.get(one.name), Mapping):
+            values[one.name] = _resolved(one.nested, values[one.name], called)
+    return values
+
+
+def _put(values: dict[str, Any], path: Names, value: Any, called: str) -> None:
+    """Put a value at its place. What is given in part at several places is joined."""
+    *groups, name = path
+    inside = values
+    for group in groups:
+        given = inside.get(group, {})
+        if not isinstance(given, Mapping):
+            raise UserError(f"{called}: {name} is a setting of {group}, which is given as a whole.")
+        inside[group] = inside = dict(given)
+    if name not in inside:
+        inside[name] = value
+    elif isinstance(inside[name], Mapping) and isinstance(value, Mapping):
+        for inner, inner_value in value.items():
+            _put(inside, (name, inner), inner_value, called)
+    elif isinstance(inside[name], Mapping):
+        raise UserError(
+            f"{called}: {next(iter(inside[name]))} is a setting of {name}, which is given as a whole."
+        )
+    else:
+        raise UserError(f"{called}: {name} is given twice.")
+
+
+def _missing(config_type: Any, base: Any, values: Mapping[str, Any], before: Names = ()) -> Iterator[Names]:
+    """The paths of settings that must be given and are not."""
+    for one in _own(config_type, base, before):
+        given = values.get(one.name, {} if one.default is MISSING else one.default)
+        if one.nested is not None and isinstance(given, Mapping):
+            inner = None if one.default is MISSING else one.default
+            yield from _missing(one.nested, inner, given, one.path)
+        elif one.default is MISSING and one.name not in values:
+            yield one.path
+
+
+def _built(config_type: Any, base: Any, values: Mapping[str, Any], called: str) -> Any:
+    """A config of resolved values; ``base`` has those that are not given."""
+    made: dict[str, Any] = {}
+    for one in _own(config_type, base):
+        if one.name not in values and (one.nested is None or one.default is not MISSING):
+            continue
+        value = values.get(one.name, {})
+        if one.nested is None:
+            made[one.name] = _converted(value, one.hint, f"{called}: {one.name}")
+        elif isinstance(value, Mapping):
+            inner = None if one.default is MISSING else one.default
+            made[one.name] = _built(one.nested, inner, value, called)
+        elif isinstance(value, one.nested) or (value is None and type(None) in get_args(one.hint)):
+            made[one.name] = value
+        else:
+            raise UserError(
+                f"{called}: {one.name} is a group of settings; give a dictionary or a {one.nested.__name__}, "
+                f"not {value!r}."
+            )
+    return config_type(**made) if base is None else replace(base, **made)
+
+
+def _converted(value: Any, hint: Any, named: str) -> Any:
+    """A plain value as the field's type wants it.
+
+    Raises:
+        UserError: it is of another type.
+    """
     origin = get_origin(hint)
-    if origin is Annotated:
-        return _converted(value, get_args(hint)[0])
     if origin in (Union, types.UnionType):
-        options = [option for option in get_args(hint) if option is not type(None)]
-        return value if value is None or len(options) != 1 else _converted(value, options[0])
+        return _converted_to_one(value, get_args(hint), named)
+    if origin is Literal:
+        if value not in get_args(hint):
+            raise UserError(f"{named} must be {_either(map(repr, get_args(hint)))}, not {value!r}.")
+        return value
     if origin is tuple:
-        inner = get_args(hint)
-        if isinstance(value, (str, Path)):
-            value = (value,)
-        if len(inner) == 2 and inner[1] is Ellipsis:
-            return tuple(_converted(one, inner[0]) for one in value)
-        return tuple(value)
-    if hint is Path and isinstance(value, str):
+        return _converted_tuple(value, get_args(hint), named)
+    if hint is Path and isinstance(value, (str, os.PathLike)):
         return Path(value)
+    if hint is str and isinstance(value, (str, os.PathLike)):
+        return os.fspath(value)
+    if hint is bool and isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if hint is int and _is(value, numbers.Integral):
+        return int(value)
+    if hint is float and _is(value, numbers.Real):
+        return float(value)
+    if hint in _KINDS:
+        raise UserError(f"{named} must be {_KINDS[hint]}, not {value!r}.")
     return value
 
 
-def _flat(config_type: Any) -> Iterator[tuple[Field[Any], Any, Any]]:
-    """Every field that is no config itself, at any depth, with its type and the config it belongs to."""
-    for one, hint in _fields(config_type):
-        inner = _dataclass_in(hint)
-        if inner is None:
-            yield one, hint, config_type
-        else:
-            yield from _flat(inner)
+def _is(value: Any, kind: type[Any]) -> bool:
+    """Whether it is a number of this kind; True and False are not."""
+    return isinstance(value, kind) and not isinstance(value, (bool, np.bool_))
+
+
+_KINDS = {Path: "a path", str: "a string", bool: "True or False", int: "a whole number", float: "a number"}
+
+
+def _converted_to_one(value: Any, options: tuple[Any, ...], named: str) -> Any:
+    """A value of a union: as the first type that takes it."""
+    if value is None and type(None) in options:
+        return None
+    refused: UserError | None = None
+    for option in options:
+        if option is not type(None):
+            try:
+                return _converted(value, option, named)
+            except UserError as error:
+                refused = refused or error
+    assert refused is not None
+    raise refused
+
+
+def _converted_tuple(value: Any, types_inside: tuple[Any, ...], named: str) -> tuple[Any, ...]:
+    """A tuple from any sequence; a single value is a tuple of one."""
+    single = isinstance(value, (str, os.PathLike)) or not isinstance(value, Iterable)
+    items = [value] if single else list(value)
+    if len(types_inside) == 2 and types_inside[1] is Ellipsis:
+        return tuple(_converted(item, types_inside[0], named) for item in items)
+    if len(items) != len(types_inside):
+        raise UserError(f"{named} must be {len(types_inside)} values, not {value!r}.")
+    return tuple(_converted(item, kind, named) for item, kind in zip(items, types_inside, strict=True))
+
+
+def _either(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _signature(config_type: Any, function: Callable[..., Any]) -> inspect.Signature:
-    config = inspect.Parameter("config", inspect.Parameter.POSITIONAL_ONLY, default=None)
-    known: dict[str, inspect.Parameter] = {}
-    for one, hint, _ in _flat(config_type):
-        default = inspect.Parameter.empty if _required(one) else one.default
-        if one.default_factory is not MISSING:
-            default = one.default_factory()
-        known.setdefault(
-            one.name,
-            inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint),
+    """The config, then every setting by the first name of its address."""
+    parameters: dict[str, inspect.Parameter] = {}
+    for one in _leaves(config_type):
+        first, *inside = _address(config_type, one.path)
+        # A group has no default of its own here: its settings each have one.
+        default = None if inside else inspect.Parameter.empty if one.default is MISSING else one.default
+        annotation = dict[str, Any] if inside else one.hint
+        parameters.setdefault(
+            first,
+            inspect.Parameter(first, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation),
         )
+    config = inspect.Parameter("config", inspect.Parameter.POSITIONAL_ONLY, default=None)
     returned = inspect.signature(function).return_annotation
-    return inspect.Signature([config, *known.values()], return_annotation=returned)
+    return inspect.Signature([config, *parameters.values()], return_annotation=returned)
 
 
 def _described(config_type: Any) -> str:
-    """The settings with what is written under each in the source."""
+    """Every setting with what is written under it in the source."""
     lines = ["Args:", f"    config: a {config_type.__name__}, instead of the settings below."]
-    texts: dict[Any, dict[str, str]] = {}
-    seen: set[str] = set()
-    for one, _, owner in _flat(config_type):
-        if owner not in texts:
-            texts[owner] = _field_texts(owner)
-        text = " ".join(texts[owner].get(one.name, "").split())
-        if one.name not in seen:
-            seen.add(one.name)
-            lines += textwrap.wrap(
-                f"{one.name}: {text}" if text else one.name,
-                100,
-                initial_indent="    ",
-                subsequent_indent="        ",
-            )
+    for one in _leaves(config_type):
+        text = " ".join(_field_texts(one.owner).get(one.name, "").split())
+        setting = _written(_address(config_type, one.path))
+        lines += textwrap.wrap(
+            f"{setting}: {text}" if text else setting,
+            WIDTH,
+            initial_indent="    ",
+            subsequent_indent="        ",
+        )
     return "\n".join(lines)
 
 
+@functools.cache
 def _field_texts(config_type: Any) -> dict[str, str]:
     """Docstrings of fields, which Python itself does not keep."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     bases: list[Any] = [base for base in reversed(config_type.__mro__) if is_dataclass(base)]
     for base in bases:
-        try:
-            (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
-        except (OSError, TypeError, SyntaxError, ValueError):  # no source at hand: names must do
-            continue
-        assert isinstance(tree, ast.ClassDef)
-        for before, node in zip(tree.body, tree.body[1:], strict=False):
+        tree = _classes(base.__module__).get(base.__name__)
+        body = tree.body if tree is not None else []
+        for before, node in itertools.pairwise(body):
             if (
                 isinstance(before, ast.AnnAssign)
                 and isinstance(before.target, ast.Name)
@@ -216,5 +371,15 @@ def _field_texts(config_type: Any) -> dict[str, str]:
                 and isinstance(node.value, ast.Constant)
                 and isinstance(node.value.value, str)
             ):
-                found[before.target.id] = node.value.value
-    return found
+                texts[before.target.id] = node.value.value
+    return texts
+
+
+@functools.cache
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    """The classes in a module's source, by name; none where there is no source."""
+    try:
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+    except (OSError, TypeError, SyntaxError, KeyError):
+        return {}
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}

@@ -14,24 +14,24 @@ from contextlib import contextmanager
 from types import FrameType
 
 WARNINGS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
-"""Which it is, is for the user to choose: ``sbatch --signal=USR1@120``. Windows has none."""
+"""The user chooses which one to send: ``sbatch --signal=USR1@120``. Windows has neither."""
 
 
 def ignore_warnings() -> None:
-    """In a worker: all processes of a job are warned, and whoever began the worker is to end it."""
+    """For a worker: the scheduler warns every process of a job, but the worker's parent ends the worker."""
     for number in WARNINGS:
         signal.signal(number, signal.SIG_IGN)
 
 
 STOPS = (signal.SIGINT, signal.SIGTERM, *WARNINGS)
 SAME_WISH = 1.0
-"""Seconds."""
+"""Seconds within which a repeated signal counts as the same request."""
 
 
 def leave_by_exception() -> None:
-    """From now on signals to end are exceptions: workers are stopped, half-written files removed.
+    """From now on, signals that end the process raise exceptions, so that workers and files are cleaned up.
 
-    SIGINT is one already. A warning that somebody else waits for, as submitit does, stays his.
+    SIGINT already raises one. A warning signal that other code handles, as submitit does, is left to it.
     """
     for number in (signal.SIGTERM, *WARNINGS):
         if number == signal.SIGTERM or signal.getsignal(number) == signal.SIG_DFL:
@@ -43,9 +43,9 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 class Interrupted(Exception):
-    """The work was stopped from outside and saved; the command exits with 128 + the signal.
+    """The work was stopped from outside and saved; the command exits with 128 + the signal number.
 
-    The message says where it stopped; how to go on is for the verb to say (``cli.py``).
+    The message says where it stopped; the command line adds how to continue.
     """
 
     def __init__(self, message: str, signal_number: int) -> None:
@@ -55,24 +55,24 @@ class Interrupted(Exception):
 
 
 class StopFlag:
-    """``signal`` is the number of the first signal that came, or 0."""
+    """``signal`` is the number of the first signal received, or 0."""
 
     signal = 0
 
 
 @contextmanager
 def stop_flag() -> Iterator[StopFlag]:
-    """Within, the first of ``STOPS`` only raises the flag; a second SIGINT or SIGTERM acts at once.
+    """Inside the block, the first of ``STOPS`` only sets the flag; a second SIGINT or SIGTERM acts at once.
 
-    One that comes within a second of the first is the same wish: Ctrl-C reaches a process from the terminal
-    and once more from whoever began it. After a warning SIGTERM is the first: it ends the time warned of.
+    A signal within a second of the first counts as the same request, because Ctrl-C reaches a process both
+    from the terminal and from its parent. After a warning, the SIGTERM that follows it counts as the first.
     """
     flag = StopFlag()
     if threading.current_thread() is not threading.main_thread():
-        yield flag  # signals are the main thread's business
+        yield flag  # only the main thread can handle signals
         return
     before = {number: signal.getsignal(number) for number in STOPS}
-    for number in WARNINGS:  # one that somebody else waits for stays his
+    for number in WARNINGS:  # handled by other code: left to it
         if before[number] not in (signal.SIG_DFL, _leave):
             del before[number]
 

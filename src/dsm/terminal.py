@@ -67,6 +67,15 @@ def some(names: list[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def many(count: int, one: str, more: str = "") -> str:
+    """A count and what is counted, for a sentence: `1 file`, `3 files`.
+
+    Args:
+        one: the singular. more: the plural; left out, ``one`` with an s.
+    """
+    return f"{count} {one if count == 1 else more or f'{one}s'}"
+
+
 # Without a terminal, a line so often: enough to see that it lives, too little to flood a log.
 SECONDS_BETWEEN_LINES = 15.0
 

@@ -1,4 +1,4 @@
-"""How many cores this process may use, and jobs that run side by side in worker processes.
+"""How many cores this process may use, and jobs that run in parallel worker processes.
 
 In a container or on a cluster node a process may often use only some of the machine's cores.
 """
@@ -23,21 +23,21 @@ _OWN = Path("/proc/self/cgroup")
 
 
 def usable_cores() -> int:
-    """Cores by affinity (taskset, SLURM) and the quota of control groups (Docker, Kubernetes); at least 1."""
+    """Cores allowed by CPU affinity (taskset, SLURM) and cgroup quotas (Docker, Kubernetes); at least 1."""
     try:
         allowed = len(os.sched_getaffinity(0))
-    except (AttributeError, OSError):  # no Linux
+    except (AttributeError, OSError):  # not Linux
         allowed = os.cpu_count() or 1
     quota = _quota(_OWN, _CGROUPS)
     return max(1, allowed if quota is None else min(allowed, math.ceil(quota)))
 
 
 def _quota(own: Path, mounted: Path) -> float | None:
-    """Cores' worth of time that control groups allow, the least of this group and those above it; None: all.
+    """The smallest CPU quota, in cores, of this process's cgroup and the groups above it; None if unlimited.
 
     Args:
-        own: the file that says which groups this process is in, a line ``number:controllers:/path`` each.
-        mounted: where groups are seen as folders. In a container its own group is the root there.
+        own: the file that lists the groups of this process, one line ``number:controllers:/path`` each.
+        mounted: the folder in which groups appear as folders. A container sees its own group as the root.
     """
     try:
         lines = own.read_text(encoding="utf-8").splitlines()
@@ -54,7 +54,7 @@ def _quota(own: Path, mounted: Path) -> float | None:
         else:
             continue
         group = Path(path.lstrip("/"))
-        if ".." in group.parts:  # of a group outside the container
+        if ".." in group.parts:  # a group outside the container
             group = Path()
         for root in roots:
             limits += [found for one in (group, *group.parents) if (found := read(root / one)) is not None]
@@ -62,13 +62,13 @@ def _quota(own: Path, mounted: Path) -> float | None:
 
 
 def _of_second(folder: Path) -> float | None:
-    """Of version 2: ``cpu.max`` holds ``quota period``, or ``max period``."""
+    """cgroup version 2: ``cpu.max`` holds ``quota period`` or ``max period``."""
     words = _words(folder / "cpu.max")
     return _share(words[0], words[1]) if len(words) == 2 else None
 
 
 def _of_first(folder: Path) -> float | None:
-    """Of version 1: two files, and a quota of -1 is none."""
+    """cgroup version 1: two files; a quota of -1 means unlimited."""
     quota, period = (_words(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
     return _share(quota[0], period[0]) if quota and period else None
 
@@ -93,14 +93,14 @@ Result = TypeVar("Result")
 
 
 def make_pool(workers: int) -> ProcessPoolExecutor:
-    """So many processes, which end with the one that asked for them, however that ends."""
-    # spawn: a fork of a process with threads (torch, a progress bar) may hang.
+    """A pool of worker processes that end when this process ends, however it ends."""
+    # spawn, because forking a process that has threads (torch, a progress bar) can hang.
     spawn = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin_worker)
 
 
 def _begin_worker() -> None:
-    """A worker ends when its parent does, and not before: it would wait for its next job for ever."""
+    """End this worker when its parent ends; otherwise it would wait for its next job forever."""
     ignore_warnings()
 
     def watch() -> None:
@@ -114,12 +114,12 @@ def _begin_worker() -> None:
 def side_by_side(
     function: Callable[..., Result], jobs: Mapping[Key, tuple[Any, ...]], workers: int
 ) -> Iterator[tuple[Key, Future[Result]]]:
-    """Yield each job's key and outcome as it is done; when the caller stops, no more are begun.
+    """Yield each job's key and outcome as it finishes; if the caller stops iterating, no new job starts.
 
     Args:
-        function: one that can be pickled, as are its arguments.
+        function: must be picklable, and so must its arguments.
         jobs: the arguments of each call.
-        workers: processes.
+        workers: number of processes.
 
     Raises:
         UserError: a process was killed.
@@ -130,8 +130,8 @@ def side_by_side(
         for future in as_completed(work):
             if isinstance(future.exception(), BrokenProcessPool):
                 raise UserError(
-                    "a process that decoded was killed, perhaps for want of memory or by a file that crashes "
-                    "the decoder; try fewer --workers, and `dsm data check` to find such files."
+                    "a decoding process was killed, perhaps because memory ran out or a file crashed the "
+                    "decoder; try fewer --workers, or find such files with `dsm data check`."
                 )
             yield work[future], future
     finally:

@@ -88,7 +88,7 @@ VERBS = {
         ),
     ),
     "pretrain": Verb(
-        "dsm.verbs.train", "PretrainConfig", "pretrain_as_typed",
+        "dsm.verbs.train", "PretrainConfig", "pretrain",
         "train an encoder on unlabelled videos",
         (
             "dsm pretrain --data.train train.txt --method dsm --backbone i3d --out runs/mine",
@@ -98,7 +98,7 @@ VERBS = {
         ),
     ),
     "finetune": Verb(
-        "dsm.verbs.train", "FractionsConfig", "finetune_or_sweep",
+        "dsm.verbs.train", "FractionsConfig", "finetune",
         "train a classifier on an encoder, or with --linear-probe on its features",
         (
             "dsm finetune --weights runs/mine --data.train train.txt --data.test test.txt --out runs/tuned",
@@ -109,7 +109,7 @@ VERBS = {
         ),
     ),
     "test": Verb(
-        "dsm.verbs.video_test", "VideoTestConfig", "video_test",
+        "dsm.verbs.video_test", "VideoTestConfig", "test",
         "video-level test of a classifier: top-1, top-5, per class, confusion matrix",
         (
             "dsm test --weights runs/tuned --data.test test.txt --out results/tuned",
@@ -118,12 +118,12 @@ VERBS = {
         ),
     ),
     "recipes": Verb(
-        "dsm.verbs.run_recipe", "RecipesConfig", "recipes_command",
+        "dsm.verbs.run_recipe", "RecipesConfig", "recipes",
         "named experiments: the paper's scripts with their true settings, and two for small data",
         ("dsm recipes", "dsm recipes table-ucf101-i3d-dsm"),
     ),
     "run": Verb(
-        "dsm.verbs.run_recipe", "RunRecipeConfig", "run_recipe",
+        "dsm.verbs.run_recipe", "RunRecipeConfig", "run",
         "pretrain, fine-tune and test in one go, from a named recipe",
         (
             "dsm run table-ucf101-i3d-dsm --data.root UCF-101 --data.train lists/ucf101/train1.txt "
@@ -173,7 +173,7 @@ VERBS = {
         ),
     ),
     "search": Verb(
-        "dsm.verbs.search", "SearchConfig", "search_command",
+        "dsm.verbs.search", "SearchConfig", "search",
         "the nearest videos of an archive to one; near-duplicates; a local page to search with",
         (
             "dsm extract --weights runs/mine --data archive --per-clip --out archive.npz",
@@ -219,7 +219,7 @@ VERBS = {
         ("dsm weights inspect r3d_18.pth", "dsm weights inspect runs/mine"),
     ),
     "models": Verb(
-        "dsm.verbs.machine", "ModelsConfig", "models", "the backbones there are", ("dsm models",)
+        "dsm.verbs.machine", "ModelsConfig", "models", "the available backbones", ("dsm models",)
     ),
     "doctor": Verb(
         "dsm.verbs.machine", "DoctorConfig", "doctor",

@@ -73,7 +73,7 @@ def run(words: list[str]) -> None:
         raise Interrupted(f"{stopped}; the same command {how}goes on.", stopped.signal) from None
     if result is not None:
         for table in result.tables:
-            Console(highlight=False).print(table, soft_wrap=isinstance(table, Text))
+            Console(highlight=False).print(table, soft_wrap=isinstance(table, Text), crop=False)
         for line in result.lines:
             console.print(line)
 

@@ -14,8 +14,8 @@ import numpy as np
 from dsm.data.lists import UNKNOWN, UNLABELLED, VideoList, listable, read_list
 from dsm.errors import UserError
 from dsm.files import is_hidden, one_spelling
-from dsm.terminal import note, some
-from dsm.video.decode import probe
+from dsm.terminal import many, note, some
+from dsm.video.counting import count_all
 from dsm.video.flow import PAIRS
 from dsm.video.frame_folder import PICTURE, Series, is_folder, pattern_of, series_in, the_one
 from dsm.video.segments import segment_of
@@ -42,13 +42,16 @@ class NotTaken:
     def tell(self) -> None:
         """Say how much that is."""
         if self.hidden:
+            several = "hidden or system files and folders"
             note(
-                f"{self.folder}: left out {len(self.hidden)} hidden or system files and folders: "
+                f"{self.folder}: left out "
+                f"{many(len(self.hidden), 'hidden or system file or folder', several)}: "
                 f"{some(sorted(self.hidden))}"
             )
         if self.others:
             kinds = [f"{count} {ending or 'without ending'}" for ending, count in self.others.most_common()]
-            note(f"{self.folder}: left out {self.others.total()} files that are no videos: {some(kinds, 8)}")
+            what = many(self.others.total(), "file that is no video", "files that are no videos")
+            note(f"{self.folder}: left out {what}: {some(kinds, 8)}")
 
 
 def walk_with_links(
@@ -263,6 +266,7 @@ def index_folder(
     labelled: bool = True,
     classes: Sequence[str] = (),
     level: int = 0,
+    workers: int = 1,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Index:
     """Make a list of videos, with their frames counted and labels from the first sub-folder.
@@ -272,6 +276,7 @@ def index_folder(
         list_folder: where the list will lie; paths are written relative to it where they can be.
         classes: the order that labels count in; empty for the sub-folders with a video that can be read.
         level: which folder of a path is the class: 0 the first below ``folder``, 1 the one in that.
+        workers: processes that count frames, where there are many videos.
 
     Raises:
         UserError: labels are wanted and a video lies in no sub-folder, or in one
@@ -287,22 +292,21 @@ def index_folder(
             "labels are to be numbered anew, remove classes.txt beside the list."
         )
     kept, paths, frames, left_out = [], [], [], []
-    for done, path in enumerate(found, start=1):
+    counted = count_all(found, workers=workers, on_progress=on_progress)
+    # Not resolved: what a link is called and where it stands is what the user meant.
+    top = f"{list_folder}{'' if list_folder == list_folder.parent else os.sep}"
+    for path, count in zip(found, counted, strict=True):
+        if isinstance(count, str):
+            left_out.append(count)
+            continue
         try:
-            info = probe(path)
-            if info.frames == 0:
-                raise VideoError(f"{path}: holds no frame.")
-            # Not resolved: what a link is called and where it stands is what the user meant.
-            full = Path(os.path.abspath(path))
-            inside = full.is_relative_to(list_folder)
-            name = listable(str(full.relative_to(list_folder)) if inside else str(full))
+            name = listable(os.path.abspath(path).removeprefix(top))
         except UserError as error:
             left_out.append(str(error))
-        else:
-            kept.append(path)
-            paths.append(name)
-            frames.append(info.frames if labelled else UNKNOWN)  # unlabelled lists are bare paths
-        on_progress(done)
+            continue
+        kept.append(path)
+        paths.append(name)
+        frames.append(count if labelled else UNKNOWN)  # unlabelled lists are bare paths
     if not paths:
         raise UserError(
             f"{folder}: none of its {len(found)} video files can be read; the first: {left_out[0]}"

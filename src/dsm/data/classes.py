@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dsm.data.list_forms import Named
 from dsm.data.lists import VideoList
 from dsm.errors import UserError, has_control
 from dsm.files import write_text
@@ -38,6 +39,16 @@ def write_classes(folder: Path, names: Iterable[str]) -> None:
 def names_of(videos: VideoList) -> list[str]:
     """What the labels of a list are called: by the list itself, or by ``classes.txt`` beside it."""
     return list(videos.classes) or read_classes(Path(videos.source).parent)
+
+
+def named(names: Sequence[str], of: str | Path) -> Named | None:
+    """Classes as :func:`read_list` takes them for ``like``; None where they have no names.
+
+    Args:
+        of: what they are the classes of: a list, or a classifier.
+    """
+    numbers = [str(number) for number in range(len(names))]
+    return None if list(names) == numbers else Named(tuple(names), str(of))
 
 
 def carry_classes(videos: VideoList, folder: Path) -> None:
@@ -75,7 +86,7 @@ def check_class_names(videos: VideoList, names: Sequence[str], of: str) -> None:
     there = names_of(videos)
     if list(names) == [str(number) for number in range(len(names))]:
         return  # it was trained on labels without names
-    for label in np.unique(videos.labels).tolist():
+    for label in np.unique(videos.labels[videos.labels >= 0]).tolist():
         if label < min(len(there), len(names)) and there[label] != names[label]:
             raise UserError(
                 f"{videos.source}: its class {label} is '{there[label]}' by the {CLASSES} beside it, but "

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dsm.errors import UserError
 from dsm.files import one_spelling
+from dsm.terminal import many
 from dsm.video.segments import without_segment
 
 UCF101_GROUP = r"v_(\w+_g\d+)_c\d+"
@@ -60,7 +61,7 @@ def read_groups(file: str | Path, paths: Sequence[str]) -> list[str]:
     missing = [path for path in named if path not in group_of]
     if missing:
         raise UserError(
-            f"{file}: names no group for {missing[0]} (and {len(missing) - 1} others); "
+            f"{file}: names no group for {missing[0]} (and {many(len(missing) - 1, 'other')}); "
             "its first column must hold the paths as the list writes them."
         )
     return [group_of[path] for path in named]

@@ -39,7 +39,7 @@ from dsm.data.list_columns import (
 from dsm.data.list_lines import Names, full, labelled
 from dsm.errors import UserError, has_control
 from dsm.files import one_spelling
-from dsm.terminal import note, some
+from dsm.terminal import many, note, some
 from dsm.video.segments import segment_name
 from dsm.video.source import EXTENSIONS
 
@@ -235,7 +235,7 @@ def find_form(text: bytes, columns: Sequence[str], disk: Disk, source: str) -> F
     start = part.decode(errors="ignore")
     lines = [line.strip(" \t") for _, line in itertools.islice(_lines(start), 200)]
     if columns and lines:
-        return _told(by_columns(lines, columns, disk), source)
+        return _told(by_columns(lines, columns, disk), source, unused=False)
     if not lines or start.startswith(MARK):
         return None
     first = lines[0]
@@ -268,10 +268,22 @@ def _refuse_several(lines: list[str], source: str) -> None:
         several(source, max(lines, key=lambda line: len(line.split())))
 
 
-def _told(form: Form | None, source: str) -> Form | None:
+def _told(form: Form | None, source: str, *, unused: bool = True) -> Form | None:
     if form:
-        note(f"{source}: taken for {form}")
+        note(f"{source}: taken for {form}{_unused(form, source) if unused else ''}")
     return form
+
+
+def _unused(form: Form, source: str) -> str:
+    """What to do about columns that are passed by, which may be the labels or the seconds of segments."""
+    count = form.columns.count("")
+    if not count or {"label", "class", "start"} & set(form.columns):
+        return ""
+    what = many(count, "column is", "columns are")
+    return (
+        f"; {what} not used; say what they are (`_`: of no use): "
+        f"`dsm data convert {source} --columns {shown(form.columns)} --out NEW.txt`"
+    )
 
 
 def _in_order(rows: list[list[str]], line: str, disk: Disk, source: str) -> Form | None:
@@ -303,6 +315,15 @@ NOTHING = -1
 """For a label or a number of frames that is not said."""
 
 
+class Named(NamedTuple):
+    """Classes by name."""
+
+    names: tuple[str, ...]
+    """In the order in which they count; none where they are not known."""
+    of: str
+    """Where they stand."""
+
+
 class Rows(NamedTuple):
     """What the rows say."""
 
@@ -315,11 +336,11 @@ class Rows(NamedTuple):
     """What the labels are called, where the list has names in their place."""
 
 
-def read_rows(text: str, form: Form, disk: Disk, source: str, known: Sequence[str] = ()) -> Rows:
+def read_rows(text: str, form: Form, disk: Disk, source: str, known: Named) -> Rows:
     """Read a list of another form.
 
     Args:
-        known: names of classes in the order in which they count; empty for those of the list, sorted.
+        known: classes; without names those of the list are taken, sorted.
 
     Raises:
         UserError: a line that does not fit, by number.
@@ -378,20 +399,23 @@ def _whole(rows: list[tuple[int, list[str]]], column: int, what: str, source: st
 
 
 def _numbered(
-    words: list[str], numbers: list[int], source: str, known: Sequence[str]
+    words: list[str], numbers: list[int], source: str, known: Named
 ) -> tuple[NDArray[np.int64], list[str]]:
     """Classes by name: numbered as known, or in the order of their names."""
     words = [one_spelling(word) for word in words]
-    names = [one_spelling(name) for name in known] or sorted({word for word in words if word})
+    names = [one_spelling(name) for name in known.names] or sorted({word for word in words if word})
     place = {name: label for label, name in enumerate(names)}
     if other := [where for where, word in enumerate(words) if word and word not in place]:
+        own = known.of == "classes.txt"
+        anew = ", or remove classes.txt to have the classes numbered anew" if own else ""
         raise UserError(
-            f"{source}, line {numbers[other[0]]}: '{words[other[0]]}' is none of the {len(names)} classes in "
-            "classes.txt; mend either, or remove classes.txt to have the classes numbered anew."
+            f"{source}, line {numbers[other[0]]}: '{words[other[0]]}' is none of the "
+            f"{many(len(names), 'class', 'classes')} in "
+            f"{known.of}; mend either{anew}."
         )
     if names:
         told = some([f"{label} {name}" for name, label in place.items()], 8)
-        how = "as in classes.txt" if known else "in the order of their names"
+        how = f"as in {known.of}" if known.names else "in the order of their names"
         note(f"{source}: classes are numbered {how}: {told}")
     return np.array([place.get(word, NOTHING) for word in words], np.int64), names
 
@@ -401,7 +425,7 @@ def slashed(paths: Names, disk: Disk, source: str) -> Names:
     odd = [place for place in paths.holding("\\") if "\\" in paths[place]]
     if not odd or any(disk.has(paths[odd[place]]) for place in spread(len(odd), 8)):
         return paths
-    note(f"{source}: {len(odd)} paths have backslashes, which are read as slashes")
+    note(f"{source}: {many(len(odd), 'path has', 'paths have')} backslashes, which are read as slashes")
     return Names.of([path.replace("\\", "/") for path in paths])
 
 
@@ -414,13 +438,14 @@ def tell_odd(videos: VideoList, disk: Disk, names: int, form: Form | None) -> No
     if wrong:
         place, (said, there) = next(iter(wrong.items()))
         note(
-            f"{source}: of {len(counts)} videos looked into, {len(wrong)} have another number of frames than "
+            f"{source}: of {many(len(counts), 'video')} looked into, "
+            f"{many(len(wrong), 'has', 'have')} another number of frames than "
             f"the list says: {paths[place]} has {there}, not {said}; "
             f"`dsm data check {source} --clean NEW.txt` counts them anew",
             about=f"frames of {source}",
         )
     labels = videos.labels[videos.labels >= 0]
-    if not len(labels) or labels.min() != 1:
+    if videos.classes or not len(labels) or labels.min() != 1:  # what has names was not numbered by the list
         return
     most = int(labels.max())
     if 1 < most == len(np.unique(labels)) and names <= most:

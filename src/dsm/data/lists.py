@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.data.list_columns import ODD, Disk, names_video
-from dsm.data.list_forms import MARK, find_form, read_rows, slashed, tell_odd
+from dsm.data.list_forms import MARK, Named, find_form, read_rows, slashed, tell_odd
 from dsm.data.list_lines import MOST, Names, find_lines, last_integers
 from dsm.data.list_lines import full as _full
 from dsm.data.list_lines import labelled as _labelled
 from dsm.errors import UserError, has_control
 from dsm.files import as_spelled, write_text
+from dsm.terminal import many
 from dsm.video.segments import file_of
 
 UNLABELLED = -1
@@ -121,7 +122,11 @@ def _fields(line: str, columns: int, where: str, *, ours: bool = False) -> tuple
     elif columns > 1:
         wrong = True
     if wrong:
-        raise UserError(f"{where}: expected `{_COLUMNS[columns]}`, like the lines before, found `{line}`.")
+        source = where.rpartition(", line ")[0]
+        raise UserError(
+            f"{where}: expected `{_COLUMNS[columns]}`, like the lines before, found `{line}`; where columns "
+            f"are others: `dsm data convert {source} --columns path,label,start,end --out NEW.txt`."
+        )
     if has_control(name):
         raise UserError(f"{where}: the path holds a control character: {name!r}.")
     _check(label, count, where)
@@ -133,6 +138,7 @@ def read_list(
     root: str | Path | None = None,
     columns: Sequence[str] = (),
     names: Sequence[str] | None = None,
+    like: Named | None = None,
 ) -> VideoList:
     """Read a list; its first line decides how many fields every line has.
 
@@ -143,6 +149,8 @@ def read_list(
         root: folder put before relative paths; None for the list's own folder.
         columns: what each of its columns means (``list_forms.COLUMNS``); empty to find out.
         names: of the classes, where the list has names for labels; None for ``classes.txt`` beside it.
+        like: the classes of another list, or of a classifier, that this one is used with: where names stand
+            for labels and no ``classes.txt`` lies beside, they are numbered alike.
 
     Raises:
         UserError: no such file, not one video in it, a line that does not fit, by number, or a list that
@@ -159,6 +167,7 @@ def read_list(
     beside = path.parent / "classes.txt"
     if names is None:
         names = _stripped(beside.read_text("utf-8", "replace").split("\n")) if beside.is_file() else []
+    known = Named(tuple(names), beside.name) if names or like is None else like
     form = find_form(text, columns, disk, source)
     if form is None:
         found, labels, frames = _read_lines(text, source)
@@ -166,7 +175,7 @@ def read_list(
             found = slashed(found, disk, source)
         videos = VideoList(found, labels, frames, folder, source)
     else:
-        rows = read_rows(text.decode(), form, disk, source, names)
+        rows = read_rows(text.decode(), form, disk, source, known)
         for label, count, number in zip(rows.labels, rows.frames, rows.numbers, strict=True):
             _check(int(label), int(count), f"{source}, line {number}")
         videos = VideoList(rows.paths, rows.labels, rows.frames, folder, source, tuple(rows.classes))
@@ -198,7 +207,7 @@ def _check(label: int, count: int, where: str) -> None:
     if label >= MOST_CLASSES or count > MOST:
         raise UserError(f"{where}: a label is above {MOST_CLASSES - 1}, or a frame count above {MOST}.")
     if count < 1 and count != UNKNOWN:
-        raise UserError(f"{where}: the video has {count} frames; remove the line.")
+        raise UserError(f"{where}: the video has {many(count, 'frame')}; remove the line.")
 
 
 def _read_lines(text: bytes, source: str) -> tuple[Names, NDArray[np.int64], NDArray[np.int64]]:

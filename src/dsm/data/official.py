@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from dsm.data.lists import UNKNOWN, UNLABELLED
 from dsm.errors import UserError
-from dsm.terminal import note, some
+from dsm.terminal import many, note, some
 
 
 class Entry(NamedTuple):
@@ -287,5 +287,5 @@ def _tell_lacking(folder: Path, lacking: list[str], lists: dict[str, list[Entry]
 
 def _known(name: str, label_of: dict[str, int], file: Path) -> int:
     if name not in label_of:
-        raise UserError(f"{file}: '{name}' is none of the {len(label_of)} classes.")
+        raise UserError(f"{file}: '{name}' is none of the {many(len(label_of), 'class', 'classes')}.")
     return label_of[name]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dsm.data.lists import UNKNOWN, VideoList
 from dsm.errors import UserError
-from dsm.terminal import note
+from dsm.terminal import many, note
 from dsm.video.clock import Part
 from dsm.video.damage import noted
 from dsm.video.decode import Decoder, known_frames, probe, read_frames
@@ -244,8 +244,10 @@ class Reader:
         if len(wrong):
             first = wrong[0]
             note(
-                f"{self._videos.source}: {len(wrong)} of the {(there > 0).sum()} videos that were read "
-                f"have another number of frames than the list says: {self._videos.paths[first]} has "
+                f"{self._videos.source}: {len(wrong)} of the "
+                f"{many((there > 0).sum(), 'video that was', 'videos that were')} "
+                f"read {'has' if len(wrong) == 1 else 'have'} another number of frames than the "
+                f"list says: {self._videos.paths[first]} has "
                 f"{there[first]}, not {said[first]}; `dsm data check LIST --clean NEW.txt` counts them anew",
                 about=f"frames of {self._videos.source}",
             )

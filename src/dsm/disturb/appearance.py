@@ -1,7 +1,7 @@
 """SLD by appearance: change what the scene looks like, and leave where everything is.
 
-A bent scene is the same scene to an encoder that goes by colours and texture. These mix another picture
-in, the same for all frames, so that nothing new moves.
+To an encoder that relies on colours and texture, a bent scene is still the same scene. These kinds mix in
+another picture, the same one for all frames, so that nothing new moves.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from dsm.disturb.warp import from_unit, to_unit
 from dsm.errors import UserError
 
 Source = Literal["clip", "batch"]
-"""Whose frame is mixed in: one of the clip itself, or of the next clip of the batch. Of several processes
-each takes the next of its own part, so that pictures need not travel."""
+"""Whose picture is mixed in: the clip's own, or that of another clip of the batch, drawn for each clip and
+view. Of several processes each draws from its own part of the batch, so no pictures travel."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,17 @@ class Appearance(Disturbance):
     """A kind of SLD that mixes a picture in. Its subclasses say how."""
 
     source: Source = "batch"
-    """Whose frame it is; a batch of one has but its own."""
+    """Whose picture it is; in a batch of one, the clip's own."""
 
     @abstractmethod
     def mix(self, clip: Tensor, draws: Tensor, seen: Tensor) -> Tensor:
         """Mix pictures into clips (B, C, T, H, W) in [0, 1].
 
         Args:
-            draws: (B, 2): how much of the picture is mixed in, and which frame it is, as a share of the clip.
-            seen: (B, C, T, H, W): the clips that pictures are taken from, and what moves is seen in. The same
-                as ``clip``, but for a clip that is to have the look of another: that other.
+            draws: (B, 3) in [0, 1]: the share of the picture that is mixed in, which frame it is, as a share
+                of the clip, and which other clip of the batch it comes from, as a share of the batch.
+            seen: (B, C, T, H, W): the clips that pictures are taken from, and in which motion is found. The
+                same as ``clip``, except for a clip that has the look of another one: then that one.
         """
 
     def __call__(self, clip: Tensor, seed: Seed = None) -> Tensor:
@@ -51,8 +52,24 @@ class Appearance(Disturbance):
         """The frames to mix in: (B, C, 1, H, W)."""
         frames = clip.shape[2]
         chosen = (draws[:, 1] * frames).long().clamp(max=frames - 1)
-        pictures = clip[torch.arange(len(clip), device=clip.device), :, chosen, None]
-        return pictures.roll(1, dims=0) if self.source == "batch" else pictures
+        return clip[self.partners(draws), :, chosen, None]
+
+    def partners(self, draws: Tensor) -> Tensor:
+        """The place in the batch of the clip that each clip takes its picture from: (B,).
+
+        Two views of one clip draw apart. If both always took the next clip's picture, they would show the
+        same new scene, and an encoder could match them by it.
+        """
+        places = torch.arange(len(draws), device=draws.device)
+        if self.source == "clip" or len(draws) == 1:
+            return places
+        others = len(draws) - 1
+        return (places + 1 + (draws[:, 2] * others).long().clamp(max=others - 1)) % len(draws)
+
+    def _draw(self, share: float, rng: np.random.Generator) -> Draw:
+        frame = rng.random()
+        partner = rng.random() if self.source == "batch" else 0.0
+        return np.array([share, frame, partner], np.float32)
 
 
 @dataclass(frozen=True)
@@ -69,7 +86,7 @@ class AddBackground(Appearance):
 
     def draw(self, rng: np.random.Generator) -> Draw:
         share = min(rng.uniform(*self.share) * self.strength, 1.0)
-        return np.array([share, rng.random()], np.float32)
+        return self._draw(share, rng)
 
     def mix(self, clip: Tensor, draws: Tensor, seen: Tensor) -> Tensor:
         share = draws[:, 0, None, None, None, None].to(clip)
@@ -94,7 +111,7 @@ class ReplaceBackground(Appearance):
             )
 
     def draw(self, rng: np.random.Generator) -> Draw:
-        return np.array([min(self.strength, 1.0), rng.random()], np.float32)
+        return self._draw(min(self.strength, 1.0), rng)
 
     def mix(self, clip: Tensor, draws: Tensor, seen: Tensor) -> Tensor:
         share = draws[:, 0, None, None, None, None].to(clip)
@@ -121,12 +138,12 @@ class ExchangeScene(Appearance):
 
     def draw(self, rng: np.random.Generator) -> Draw:
         share = 1.0 if rng.random() < self.whole else rng.random()
-        return np.array([share * min(self.strength, 1.0), rng.random()], np.float32)
+        return self._draw(share * min(self.strength, 1.0), rng)
 
     def mix(self, clip: Tensor, draws: Tensor, seen: Tensor) -> Tensor:
         share = draws[:, 0, None, None, None, None].to(clip)
         scene = seen.mean(2, keepdim=True)
-        other = scene.roll(1, dims=0) if self.source == "batch" else self.picture(seen, draws)
+        other = scene[self.partners(draws)] if self.source == "batch" else self.picture(seen, draws)
         return (clip + share * (other - scene)).clamp(0, 1)
 
 

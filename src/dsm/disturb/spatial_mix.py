@@ -47,7 +47,7 @@ class SpatialMix:
     strength: float = 1.0
     """Of every kind: 0 is the identity, 1 the kind's own strength."""
     source: Source = "batch"
-    """Whose frame is mixed in: the clip's own, or the next clip's in the batch."""
+    """Whose picture is mixed in: the clip's own, or another clip's of the batch."""
     padding: Padding = "reflection"
     """What lies beyond the border of a bent picture."""
 

@@ -19,6 +19,7 @@ from dsm.extras import load_extra
 from dsm.intervals import mean_interval
 from dsm.methods.health import effective_rank
 from dsm.runs.results import Row, row_of
+from dsm.terminal import many
 
 MapName = Literal["tsne", "umap"]
 LEAST = 5
@@ -38,7 +39,9 @@ def plane(features: NDArray[np.float32], name: MapName, *, seed: int = 0) -> NDA
         UserError: too few videos, all of one feature, or UMAP is not installed.
     """
     if len(features) < LEAST:
-        raise UserError(f"{len(features)} videos are too few for a map; at least {LEAST} are needed.")
+        raise UserError(
+            f"{many(len(features), 'video is', 'videos are')} too few for a map; at least {LEAST} are needed."
+        )
     need_spread(features, "the features")
     rows = unit_rows(features)
     if name == "tsne":

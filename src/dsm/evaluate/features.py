@@ -22,6 +22,7 @@ from dsm.data.lists import MOST_CLASSES, UNLABELLED
 from dsm.errors import UserError, has_control, without_control
 from dsm.extras import load_extra
 from dsm.files import written_aside
+from dsm.terminal import note
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Features:
     paths: list[str]
     """n; of clips, the video's."""
     meta: dict[str, Any] = field(default_factory=dict)
-    """Where they come from: weights, list, clip, windows."""
+    """Where they come from: weights, list, clip, windows; ``classes``: what the labels are called."""
     times: NDArray[np.float32] | None = None
     """(n, 2), seconds: when each clip begins and ends, NaN where its video does not say; None for videos."""
 
@@ -73,6 +74,38 @@ class Features:
         """Raise UserError where a label is missing; ``name`` says of what."""
         if len(self) == 0 or (self.labels < 0).any():
             raise UserError(f"the {name} must hold labelled videos; lists with `path label` give labels.")
+
+
+def numbered_alike(one: Features, two: Features, names: tuple[str, str]) -> Features:
+    """The second with its labels numbered as in the first, where both say what their labels are called.
+
+    Each may be of a list with names of classes, which numbers them for itself. Classes that the first has
+    not get numbers above its own. What was numbered otherwise is told.
+
+    Args:
+        names: what to call both.
+    """
+    first, second = _classes(one), _classes(two)
+    shared = min(len(first), len(second))
+    if not shared or first[:shared] == second[:shared] or two.labels.max(initial=-1) >= len(second):
+        return two
+    known = {name: label for label, name in enumerate(first)}
+    most = max(len(first), int(one.labels.max(initial=-1)) + 1)
+    for name in second:
+        known.setdefault(name, max(most, len(known)))
+        most = max(most, known[name] + 1)
+    note(f"{names[1]}: its classes are numbered otherwise than those of {names[0]}; they are matched by name")
+    told = np.array([*(known[name] for name in second), -1], np.int64)  # -1 picks the last: unlabelled
+    classes = sorted(known, key=lambda name: known[name])
+    meta = {**two.meta, "classes": classes if len(classes) == most else []}
+    return replace(two, labels=told[two.labels], meta=meta)
+
+
+def _classes(features: Features) -> list[str]:
+    """What the labels are called; empty where the file does not say, or not for each of its own a name."""
+    found = features.meta.get("classes")
+    names = [str(name) for name in found] if isinstance(found, list) else []
+    return names if len(set(names)) == len(names) else []
 
 
 def same_dimensions(one: Features, two: Features, names: tuple[str, str]) -> None:

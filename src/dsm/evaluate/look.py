@@ -1,4 +1,4 @@
-"""Where a network looks in clips of videos: from frames to its input, to its answer and its map."""
+"""Where a network looks in clips of videos: from frames to its input, its output and its map."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dsm.data.lists import only_video
+from dsm.data.clips import EvaluationClips
+from dsm.data.lists import VideoList, only_video
+from dsm.data.loading import load_clips
 from dsm.data.reading import ClipConfig, Reader, crop
 from dsm.errors import UserError, nearest
 from dsm.evaluate.cam import (
@@ -27,7 +29,12 @@ from dsm.evaluate.cam import (
     similarity_score,
     to_unit,
 )
+from dsm.evaluate.motion_mass import MassMeter, Measured, MotionKind, ProbeName, make_probe, moving_area
+from dsm.files import csv_text
+from dsm.intervals import mean_interval
 from dsm.models.zoo import REFUSALS, refusal
+from dsm.runs.results import Row, row_of
+from dsm.terminal import progress, warn
 from dsm.video.flow import compute_flow
 from dsm.video.sampling import clips_from, span, uniform_windows
 from dsm.views import to_network
@@ -172,3 +179,96 @@ def cosine(one: Tensor, two: Tensor) -> float:
 
 def _device_of(module: Any) -> torch.device:
     return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+
+
+def mass_of_list(
+    looker: Looker,
+    videos: VideoList,
+    *,
+    title: str,
+    probe: ProbeName = "clip",
+    share: float = 0.5,
+    at: tuple[float, float] | None = None,
+    windows: int = 1,
+    motion: MotionKind = "difference",
+    workers: int = 1,
+) -> list[Measured]:
+    """Measure the share of the map on what moves, video by video; unreadable videos are left out.
+
+    The still actor or still frame of a probe comes from the previous video (for the first, from itself).
+
+    Args:
+        title: of the progress bar.
+        probe, share, at: see :func:`dsm.evaluate.motion_mass.make_probe`.
+        windows: clips per video, evenly spaced.
+    """
+    meter, shown = MassMeter(), looker.clip.frames
+    previous: NDArray[np.uint8] | None = None  # clips of the last video that could be read
+    clips_of_list = EvaluationClips(videos, in_colour(looker.clip), windows, workers=workers)
+    with progress(title, len(videos)) as bar:
+        for place, sample in enumerate(load_clips(clips_of_list, 1, workers=workers, past_bad=True)):
+            path = videos.paths[place]
+            if sample["bad"]:
+                meter.leave_out(path, sample["bad"][0].reason)
+            else:
+                clips = sample["clips"].numpy()
+                others = clips if previous is None else previous
+                frames = np.stack(
+                    [
+                        make_probe(probe, clip, other, share=share, at=at)
+                        for clip, other in zip(clips, others, strict=True)
+                    ]
+                )
+                areas = [moving_area(clip, motion)[:shown] for clip in frames]
+                still = None
+                if probe == "pasted":
+                    pasted = (frames != clips).any(-1).any(1, keepdims=True)  # (clips, 1, S, S)
+                    still = [one & ~area for one, area in zip(pasted, areas, strict=True)]
+                meter.add(path, list(looker.look(frames).maps), areas, still)
+                previous = clips
+            if meter.found[-1].reason:
+                warn(f"left out: {path}: {meter.found[-1].reason}")
+            bar.update(place + 1)
+    return meter.finish()
+
+
+def mass_rows(
+    measured: Sequence[Measured], groups: Sequence[str] | None, *, run: str, seed: int, test: str
+) -> list[Row]:
+    """The mean mass, both kinds of chance, and the paired difference from each.
+
+    Raises:
+        UserError: no video could be measured.
+    """
+    kept = [place for place, one in enumerate(measured) if not one.reason]
+    if not kept:
+        raise UserError(
+            f"none of the {len(measured)} videos could be measured; the first: {measured[0].reason}"
+        )
+    mass, area, other = (
+        np.array([getattr(measured[place], name) for place in kept]) for name in ("mass", "area", "other")
+    )
+    values = {"map_mass_on_motion": mass, "motion_area": area, "map_mass_above_area": mass - area}
+    if np.isfinite(other).any():
+        values |= {"other_map_mass_on_motion": other, "map_mass_above_other_map": mass - other}
+    prefers = np.array([measured[place].prefers for place in kept])
+    if np.isfinite(prefers).any():
+        values["prefers_motion_to_still"] = prefers
+    rows = []
+    for metric, numbers in values.items():
+        known = np.flatnonzero(np.isfinite(numbers))
+        of_known = None if groups is None else [groups[kept[place]] for place in known]
+        interval = mean_interval(numbers[known], groups=of_known)
+        rows.append(row_of(run, seed, test, metric, interval, len(known)))
+    return rows
+
+
+def mass_csv(measured: Sequence[Measured]) -> str:
+    """One line per video."""
+    names = ("map_mass_on_motion", "motion_area", "other_map_mass_on_motion", "prefers_motion_to_still")
+    lines = [["path", *names, "left_out"]]
+    for one in measured:
+        values = one.mass, one.area, one.other, one.prefers
+        numbers = ("" if np.isnan(value) else f"{value:.5f}" for value in values)
+        lines.append([one.path, *numbers, one.reason])
+    return csv_text(lines)

@@ -84,7 +84,8 @@ def choose_strength(train: Features, groups: Sequence[str] | None = None, folds:
         raise UserError(f"cross-validation needs at least two {what} in the training features.")
     if alone.any():
         note(
-            f"{int(alone.sum())} of {len(classes)} classes have a single video each: cross-validation does "
+            f"{int(alone.sum())} of {len(classes)} classes {'has' if alone.sum() == 1 else 'have'} "
+            "a single video: cross-validation does "
             "not ask about them."
         )
     split: Any = (

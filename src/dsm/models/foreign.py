@@ -15,6 +15,7 @@ from dsm.errors import UserError
 from dsm.models.heads import Embedder
 from dsm.models.sources import SOURCES, Normalization, Source
 from dsm.models.zoo import create_model
+from dsm.terminal import many
 from dsm.views import MEAN, STD
 
 CHOICE = "::"
@@ -56,9 +57,8 @@ class LoadReport:
         gaps = len(self.missing) + len(self.unfit)
         lacking = f", {gaps} stay random ({(self.unfit + self.missing)[0]}, …)" if gaps else ""
         behind = f" behind '{self.prefix}'" if self.prefix else ""
-        told = (
-            f"{name}{behind}: {len(self.loaded)} tensors loaded{lacking}, {len(self.left)} left in the file"
-        )
+        loaded = f"{many(len(self.loaded), 'tensor')} loaded"
+        told = f"{name}{behind}: {loaded}{lacking}, {len(self.left)} left in the file"
         if self.others:
             told += (
                 f"; {' and '.join(self.others[:3])} fit{'s' if len(self.others) == 1 else ''} as well as "

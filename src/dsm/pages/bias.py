@@ -1,4 +1,4 @@
-"""A bias report: its rows, tables, text and pictures."""
+"""A bias report: its rows, tables and pictures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -26,28 +25,31 @@ from dsm.evaluate.variants import Pictures
 from dsm.files import csv_text
 from dsm.pages.figures import literal, looks_of, place_labels, save_figure, write_film_strip
 from dsm.runs.results import Row, row_of
+from dsm.terminal import many
 
 ACCURACY = "acc_"
 """Before a variant's name, in the names of metrics."""
 
 
 def rows_of(judged: Mapping[str, Judged], *, test: str, seeds: Mapping[str, int]) -> list[Row]:
-    """Accuracies of all variants there are and, where all are there, the four numbers.
+    """Accuracies of all variants and, where every variant was tested, the four numbers.
 
-    A number that cannot be told (:func:`dsm.evaluate.bias.four_numbers`) has no row.
+    A number that cannot be measured (:func:`dsm.evaluate.bias.four_numbers`) has no row.
     """
     rows = []
     for run, one in judged.items():
-        found = {ACCURACY + variant: accuracy(one, variant) for variant in one.probabilities}
+        values = {ACCURACY + variant: accuracy(one, variant) for variant in one.probabilities}
         if len(one.probabilities) > 1:
             numbers = four_numbers(one)
-            found |= {name: value for name, value in numbers.items() if value is not None}
-        rows += [row_of(run, seeds[run], test, name, value, len(one.labels)) for name, value in found.items()]
+            values |= {name: value for name, value in numbers.items() if value is not None}
+        rows += [
+            row_of(run, seeds[run], test, name, value, len(one.labels)) for name, value in values.items()
+        ]
     return rows
 
 
 def classes_csv(judged: Mapping[str, Judged], names: Sequence[str]) -> str:
-    """A line for each of the weights and each class: videos, accuracy in each variant, relative gain."""
+    """One line per model and class: videos, accuracy in each variant, relative gain."""
     lines: list[list[str]] = []
     for run, one in judged.items():
         for share in class_shares(one):
@@ -61,24 +63,24 @@ def classes_csv(judged: Mapping[str, Judged], names: Sequence[str]) -> str:
 def predictions_csv(
     judged: Mapping[str, Judged], paths: Mapping[str, Sequence[str]], names: Sequence[str]
 ) -> str:
-    """A line for each of the weights and each video: its class, whose scene came behind it, what was said.
+    """One line per model and video: its class, the video that lent the background, the predictions.
 
-    ``paths``: of the videos that each of the weights was asked about.
+    ``paths``: the videos that each model was tested on.
     """
     lines: list[list[str]] = []
     for run, one in judged.items():
-        said = [one.said(variant) for variant in one.probabilities]
+        predicted = [one.said(variant) for variant in one.probabilities]
         for place, path in enumerate(paths[run]):
-            its = [names[labels[place, 0]] for labels in said]
-            lines.append([run, path, names[one.labels[place]], paths[run][one.others[place, 0]], *its])
+            own = [names[labels[place, 0]] for labels in predicted]
+            lines.append([run, path, names[one.labels[place]], paths[run][one.others[place, 0]], *own])
     variants = next(iter(judged.values())).probabilities
     return csv_text([["weights", "path", "class", "background_of", *variants], *lines])
 
 
-def print_table(rows: Sequence[Row], judged: Mapping[str, Judged], *, test: str) -> None:
-    """A column for each of the weights: accuracies, then the four numbers, with their intervals."""
+def bias_table(rows: Sequence[Row], judged: Mapping[str, Judged], *, test: str) -> Table:
+    """One column per model: accuracies, then the four numbers, with their intervals."""
     of = {(row.run, row.test, row.metric): row for row in rows}
-    table = Table(title=escape(f"{test}: {len(next(iter(judged.values())).labels)} videos"))
+    table = Table(title=escape(f"{test}: {many(len(next(iter(judged.values())).labels), 'video')}"))
     table.add_column("")
     for run in judged:
         table.add_column(escape(run), justify="right")
@@ -94,13 +96,16 @@ def print_table(rows: Sequence[Row], judged: Mapping[str, Judged], *, test: str)
     table.add_row("chance", *(f"{one.chance:.1%}" for one in judged.values()), end_section=True)
     for number in NUMBERS:
         add(number.replace("_", " "), test, number)
-    console = Console()
-    console.print(table)
-    for run, one in judged.items():
-        if not skilled(one):
-            console.print(
-                escape(f"{run}: not clearly better than chance, so there is no skill to share out.")
-            )
+    return table
+
+
+def unskilled_lines(judged: Mapping[str, Judged]) -> list[str]:
+    """A sentence for each model that is too weak for the four numbers."""
+    return [
+        f"{run}: not clearly better than chance, so there is no skill to share out."
+        for run, one in judged.items()
+        if not skilled(one)
+    ]
 
 
 def _cell(row: Row | None) -> str:
@@ -115,20 +120,20 @@ FRAMES_SHOWN = 8
 
 
 def draw_bars(judged: Mapping[str, Judged], path: Path) -> None:
-    """Accuracy in each variant with its 95 % interval, weights side by side, a line at chance."""
+    """Accuracy in each variant with its 95 % interval, models side by side, and a line at chance."""
     variants = list(next(iter(judged.values())).probabilities)
     figure = Figure(figsize=(max(7.0, 1.1 * len(variants)), 3.6), layout="constrained")
     axis = figure.subplots()
     width = 0.8 / len(judged)
     for place, ((run, one), look) in enumerate(zip(judged.items(), looks_of(list(judged)), strict=True)):
-        found = np.array([accuracy(one, variant) for variant in variants]) * 100  # (variants, 3)
+        bars = np.array([accuracy(one, variant) for variant in variants]) * 100  # (variants, 3)
         x = np.arange(len(variants)) + (place - (len(judged) - 1) / 2) * width
-        reach = np.abs(found[:, 1:] - found[:, :1]).T
+        reach = np.abs(bars[:, 1:] - bars[:, :1]).T
         axis.bar(
-            x, found[:, 0], width * 0.92,
+            x, bars[:, 0], width * 0.92,
             color=look.colour, hatch=look.hatch, edgecolor="white", linewidth=0, label=literal(run),
         )  # fmt: skip
-        axis.errorbar(x, found[:, 0], reach, fmt="none", ecolor="#444444", elinewidth=1, capsize=2)
+        axis.errorbar(x, bars[:, 0], reach, fmt="none", ecolor="#444444", elinewidth=1, capsize=2)
         axis.axhline(100 * one.chance, color="#444444", linewidth=0.8, linestyle=":", zorder=0)
     axis.annotate(
         "chance", (1, 100 * one.chance), xycoords=("axes fraction", "data"), xytext=(3, 0),
@@ -143,10 +148,10 @@ def draw_bars(judged: Mapping[str, Judged], path: Path) -> None:
 
 
 def draw_classes(judged: Mapping[str, Judged], names: Sequence[str], path: Path) -> None:
-    """Each class: how well single frames tell it, and how many times better the clip does, with a line.
+    """Per class: accuracy on single frames against how many times better the whole clip does.
 
-    One chart for each of the weights, side by side, on the same axes. The line is a least-squares fit of the
-    ratio's logarithm, the band its 95 % confidence band.
+    One chart per model, side by side, on the same axes. The line is a least-squares fit of the ratio's
+    logarithm, the band its 95 % confidence band.
     """
     columns = len(judged) if len(judged) <= 3 else -(-len(judged) // 2)
     rows = -(-len(judged) // columns)
@@ -186,7 +191,7 @@ def draw_classes(judged: Mapping[str, Judged], names: Sequence[str], path: Path)
 
 
 def _name_classes(axis: Axes, shares: Sequence[ClassShare], names: Sequence[str]) -> None:
-    """Write the names of classes beside their points; say how many found no place."""
+    """Write class names beside their points, and how many names did not fit."""
     points = np.array([(100 * share.accuracy["static"], np.log2(1 + share.gain)) for share in shares])
     pixels = axis.transData.transform(points)
     size = 8.5 if len(shares) <= 40 else 6.5
@@ -211,7 +216,7 @@ def _name_classes(axis: Axes, shares: Sequence[ClassShare], names: Sequence[str]
         axis.text(
             1,
             1.01,
-            f"{left} names without room: see classes.csv",
+            f"{many(left, 'name')} without room: see classes.csv",
             transform=axis.transAxes,
             ha="right",
             fontsize=7,
@@ -219,7 +224,7 @@ def _name_classes(axis: Axes, shares: Sequence[ClassShare], names: Sequence[str]
 
 
 def draw_variants(pictures: Pictures, path: Path) -> None:
-    """One video in every variant: is it disturbed as meant, on videos like these?"""
+    """Draw one video in every variant, to check that the variants work on these videos."""
     rows = []
     for name, frames in pictures.items():
         chosen = np.rint(np.linspace(0, len(frames) - 1, min(len(frames), FRAMES_SHOWN))).astype(int)

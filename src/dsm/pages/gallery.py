@@ -53,8 +53,8 @@ def clip_of(features: Features, row: int) -> NDArray[np.uint8]:
     return frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
 
 
-def told(features: Features, row: int) -> str:
-    """A row in words: its path, and its times where it is a clip."""
+def row_text(features: Features, row: int) -> str:
+    """The path of a row, with its times if it is a clip."""
     if features.times is None or not np.isfinite(features.times[row]).all():
         return features.paths[row]
     begin, end = features.times[row]
@@ -122,10 +122,10 @@ def write_gallery(path: Path, gallery: Features, queries: Features, found: Retri
         near = neighbours(
             found, query, uri,
             lambda place, cosine: f"{gallery.labels[place]}, cosine {cosine:.2f}",
-            lambda place: told(gallery, place),
+            lambda place: row_text(gallery, place),
         )  # fmt: skip
         own = clip_uri(clip_of(queries, query), fps=FPS)
-        itself = ShownClip(own, f"query, {queries.labels[query]}", told(queries, query))
+        itself = ShownClip(own, f"query, {queries.labels[query]}", row_text(queries, query))
         rows.append(ShownQuery("", itself, [("", near)]))
     write_page(
         path, "gallery.html", title="Neighbours", rows=rows, command=command_line(),

@@ -30,6 +30,7 @@ from dsm.pages.template import clip_uri, write_page
 from dsm.runs.folder import git_revision, versions
 from dsm.runs.record import RunRecord, differences, over_seeds
 from dsm.runs.results import Row, command_line
+from dsm.terminal import many
 
 MOST = 25_000_000
 """Bytes of a page."""
@@ -161,7 +162,7 @@ def _headline(runs: Sequence[RunRecord]) -> str:
         last = run.metrics[-1]
         loss = f", loss {last['loss']:.3f}" if "loss" in last else ""
         motion = f", motion {last['motion']:.0%}" if "motion" in last else ""
-        told.append(f"{run.name}: {run.method}, {last['step']} steps{loss}{motion}")
+        told.append(f"{run.name}: {run.method}, {many(int(last['step']), 'step')}{loss}{motion}")
     more = f" And {len(runs) - 8} more." if len(runs) > 8 else ""
     return f"{'; '.join(told)}.{more}"
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from dsm.errors import UserError
 from dsm.evaluate.search import ArchiveIndex, Hit
 from dsm.files import json_text
-from dsm.pages.gallery import clip_of, told
+from dsm.pages.gallery import clip_of, row_text
 from dsm.pages.template import render_page
 from dsm.video.source import VideoError
 from dsm.video.write import mp4_bytes
@@ -57,7 +57,8 @@ def make_server(
 
     def described(hits: list[Hit]) -> list[dict[str, object]]:
         return [
-            {"row": hit.row, "told": told(features, hit.row), "cosine": round(hit.cosine, 3)} for hit in hits
+            {"row": hit.row, "told": row_text(features, hit.row), "cosine": round(hit.cosine, 3)}
+            for hit in hits
         ]
 
     class Handler(BaseHTTPRequestHandler):
@@ -92,7 +93,7 @@ def make_server(
                 rows = np.random.default_rng(0).permutation(len(features))[:SHOWN]
                 page = render_page(
                     "search.html", title="Search by example", count=len(features), upload=encode is not None,
-                    rows=[{"row": int(row), "told": told(features, int(row))} for row in sorted(rows)],
+                    rows=[{"row": int(row), "told": row_text(features, int(row))} for row in sorted(rows)],
                 )  # fmt: skip
                 return "text/html; charset=utf-8", page.encode()
             row = _row(parse_qs(asked.query).get("row", [""])[0], len(features))
@@ -101,7 +102,7 @@ def make_server(
                     return "video/mp4", clip(row)
             if asked.path == "/near":
                 hits = index.search(np.array(features.features[row]), SHOWN, but=row)
-                found = {"query": {"row": row, "told": told(features, row)}, "hits": described(hits)}
+                found = {"query": {"row": row, "told": row_text(features, row)}, "hits": described(hits)}
                 return "application/json", json_text(found).encode()
             raise UserError("there is no such page.")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from dsm.evaluate.bias import NUMBERS
 from dsm.pages.bias import ACCURACY
 from dsm.runs.results import Row, mean_and_spread
+from dsm.terminal import many
 
 MEANINGS = {
     "R@1": "the nearest training video is of the same class",
@@ -70,7 +71,7 @@ def result_tables(rows: Sequence[Row]) -> list[ResultTable]:
             cells = [_cell(some, marked and mean == max(known)) for some, mean in zip(of, means, strict=True)]
             lines.append((metric, MEANINGS.get(metric, ""), cells))
         counts = sorted({row.n for row in own})
-        videos = f"{counts[0]} videos" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} videos"
+        videos = many(counts[0], "video") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} videos"
         tables.append(ResultTable(f"{test}, {videos}", runs, lines))
     return tables
 

@@ -10,7 +10,7 @@ from dsm.data.lists import VideoList
 from dsm.data.reading_state import BadVideo, ReadingState
 from dsm.errors import UserError
 from dsm.files import write_text
-from dsm.terminal import note
+from dsm.terminal import many, note
 from dsm.video.ledger import Verdict, ledger_json, read_ledger
 
 LEDGER = "ledger.json"
@@ -69,7 +69,8 @@ class BadVideos:
             kinds = ", ".join(f"{count} {verdict}" for verdict, count in counts)
             first = next(iter(self._found.values()))
             raise UserError(
-                f"{self._videos.source}: {len(self._found)} of {len(self._videos)} videos cannot be read "
+                f"{self._videos.source}: {len(self._found)} of {many(len(self._videos), 'video')} "
+                "cannot be read "
                 f"({kinds}), more than --data.max-bad {self._most:g} allows. The first is {first.path}: "
                 f"{first.reason} All are named in {self._file}; `dsm data check` writes a list without them."
             )

@@ -167,7 +167,7 @@ def _render(**facts: Any) -> str:
         autoescape=False, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters |= {"code": code, "fenced": fenced}
-    template = resources.files("dsm.train").joinpath("templates", "card.md").read_text(encoding="utf-8")
+    template = resources.files("dsm.runs").joinpath("templates", "card.md").read_text(encoding="utf-8")
     return environment.from_string(template).render(**facts)
 
 

@@ -24,7 +24,7 @@ from dsm.runs.card import about_videos
 from dsm.runs.checkpoint import UNREADABLE
 from dsm.runs.folder import claim_folder, git_revision, plain, versions
 from dsm.runs.results import RESULTS, command_line
-from dsm.terminal import console
+from dsm.terminal import console, many
 from dsm.train.optim import OptimConfig
 from dsm.video.decode import Decoder
 from dsm.video.source import READING_TIME
@@ -151,7 +151,7 @@ def train_once(config: Config, train: Callable[[Config], object]) -> None:
     found = list_checkpoints(config.out)
     if found and (config.out / RESULTS).is_file():
         steps = int(found[-1].stem.removeprefix("step_"))
-        console.print(f"{config.out}: is done ({steps} steps).")
+        console.print(f"{config.out}: is done ({many(steps, 'step')}).")
         return
     if not found and list((config.out / "checkpoints").glob(f"*{UNREADABLE}")):
         raise UserError(
@@ -186,7 +186,10 @@ def begin(config: RunConfig, videos: VideoList, watched: VideoList | None) -> No
     batch = config.data.batch_size
     if len(videos) < batch:
         remedy = f"set --data.batch-size {len(videos)}." if len(videos) > 1 else "at least two are needed."
-        raise UserError(f"{videos.source}: {len(videos)} videos are too few for a batch of {batch}; {remedy}")
+        raise UserError(
+            f"{videos.source}: {many(len(videos), 'video is', 'videos are')} too few for a batch "
+            f"of {batch}; {remedy}"
+        )
     if config.resume and not list_checkpoints(config.out):
         raise UserError(f"{config.out}: holds no checkpoint to resume from; leave --resume out to begin.")
     if config.resume or not is_first():

@@ -12,7 +12,7 @@ import torch
 import tyro
 from torch import nn
 
-from dsm.data.classes import check_class_names, class_names
+from dsm.data.classes import check_class_names, class_names, named, names_of
 from dsm.data.lists import VideoList, read_list
 from dsm.errors import UserError
 from dsm.evaluate.video_test import check_labels, predict
@@ -120,7 +120,8 @@ def read_lists(data: FinetuneData) -> tuple[VideoList, VideoList | None]:
         )
     if data.test is None:
         return videos, None
-    tests, classes = read_list(data.test, data.root), int(videos.labels.max()) + 1
+    classes = int(videos.labels.max()) + 1
+    tests = read_list(data.test, data.root, like=named(names_of(videos), data.train))
     check_labels(tests, classes)
     check_class_names(tests, class_names(videos, classes), str(data.train))
     return videos, tests

@@ -15,7 +15,7 @@ from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.probe import knn_probe
 from dsm.evaluate.retrieval import kept_apart, retrieve
-from dsm.terminal import warn
+from dsm.terminal import many, warn
 from dsm.video.decode import probe
 from dsm.video.source import VideoError
 
@@ -117,7 +117,7 @@ def look(
         on_progress=on_progress, on_bad=bad.append,
     )  # fmt: skip
     if bad:
-        warn(f"{len(bad)} videos of --monitor.list cannot be read; the first: {bad[0].reason}")
+        warn(f"{many(len(bad), 'video')} of --monitor.list cannot be read; the first: {bad[0].reason}")
     apart = kept_apart(features, features)
     found = retrieve(features, features, 1, apart=apart)
     votes = knn_probe(features, features, apart=apart)

@@ -1,4 +1,4 @@
-"""``dsm bias``: how much of what weights know is scene."""
+"""``dsm bias``: how much a model relies on the scene rather than on motion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from dsm.data.classes import check_class_names, class_names
+from dsm.data.classes import check_class_names, class_names, named
+from dsm.data.classes import names_of as class_names_of
 from dsm.data.groups import find_groups
 from dsm.data.lists import VideoList, needed, read_list
 from dsm.data.reading import ClipChanges, ClipConfig
@@ -25,49 +26,55 @@ from dsm.files import write_text
 from dsm.models.weights import LoadSettings, weights_name
 from dsm.models.zoo import check_takes
 from dsm.pages.bias import (
+    bias_table,
     classes_csv,
     draw_bars,
     draw_classes,
     draw_variants,
     predictions_csv,
-    print_table,
     rows_of,
+    unskilled_lines,
 )
 from dsm.runs.bad_videos import LEFT_OUT, LeftOut
 from dsm.runs.folder import claim_by_settings, git_revision, lasting
-from dsm.runs.results import RESULTS, Row, seed_of, write_results
-from dsm.terminal import console, progress, warn
+from dsm.runs.results import RESULTS, seed_of, write_results
+from dsm.settings import takes_settings
+from dsm.terminal import progress, warn
 from dsm.verbs.extract import tell_left_out
+from dsm.verbs.result import Result
 
+FILES = (RESULTS, "classes.csv", "predictions.csv", "bias.png", "bars.png", "variants.png")
 LEAST = 2
 """Videos that each class of a test needs."""
 
 
-def labelled(path: Path, root: Path | None, *, least: int = 1) -> VideoList:
-    """A list of which every video has a label.
+def labelled(path: Path, root: Path | None, *, least: int = 1, like: VideoList | None = None) -> VideoList:
+    """Read a list in which every video has a label; class names are numbered as in the list ``like``.
 
     Raises:
-        UserError: it has not, or has but one class, or a class of fewer than ``least`` videos.
+        UserError: a video has no label, there is only one class, or a class has fewer than ``least`` videos.
     """
-    videos = read_list(path, root)
+    videos = read_list(path, root, like=named(class_names_of(like), like.source) if like else None)
     if not videos.labelled:
         raise UserError(
             f"{path}: {int((videos.labels < 0).sum())} of its videos have no label; `dsm bias` compares "
-            "accuracies, which need `path label` on every line."
+            "accuracies, so every line must be `path label`."
         )
     labels, counts = np.unique(videos.labels, return_counts=True)
     if len(labels) < 2:
-        raise UserError(f"{path}: all its videos are of class {labels[0]}; `dsm bias` needs two at least.")
+        raise UserError(
+            f"{path}: all its videos are of class {labels[0]}; `dsm bias` needs at least two classes."
+        )
     if counts.min() < least:
         raise UserError(
-            f"{path}: class {labels[counts.argmin()]} has a single video, of which no share can be told; "
-            "add some of it, or take it out."
+            f"{path}: class {labels[counts.argmin()]} has a single video, too few for an accuracy; "
+            "add more, or remove the class."
         )
     return videos
 
 
 def names_of(weights: tuple[str, ...]) -> list[str]:
-    """By folder or file; the whole path where two would be called the same.
+    """Names by folder or file; the whole path where two would have the same name.
 
     Raises:
         UserError: the same weights are given twice.
@@ -81,26 +88,30 @@ def names_of(weights: tuple[str, ...]) -> list[str]:
 
 
 def check_classes(subjects: dict[str, Subject], train: VideoList | None, lists: list[VideoList]) -> None:
-    """Every class of the lists must be one that all can say, and be called as a classifier calls it.
+    """Check that every model can predict every class of the lists, under the same name.
 
     Raises:
-        UserError: one is not, or there is nothing to learn classes from.
+        UserError: a model cannot, or there is no training list to learn the classes from.
     """
     for name, subject in subjects.items():
         if subject.names is None and train is None:
-            raise UserError(f"{name}: holds no classifier; a probe needs --data.train, a labelled list.")
+            raise UserError(
+                f"{name}: is not a classifier; training a probe needs --data.train, a labelled list."
+            )
         known = subject.known if subject.names is not None or train is None else np.unique(train.labels)
-        of = name if subject.names is not None or train is None else train.source
+        source = name if subject.names is not None or train is None else train.source
         for videos in lists:
             unknown = np.setdiff1d(videos.labels, known)
             if len(unknown):
-                raise UserError(f"{videos.source}: class {unknown[0]} is none of the {len(known)} of {of}.")
+                raise UserError(
+                    f"{videos.source}: class {unknown[0]} is not one of the {len(known)} of {source}."
+                )
             if subject.names is not None:
                 check_class_names(videos, subject.names, name)
 
 
 SWAPPED_ENOUGH = 0.5
-"""Where less of the picture is exchanged, the camera moves, and the scene of a mixture is hardly another."""
+"""Share of the picture below which the background was hardly replaced, usually because the camera moves."""
 
 
 @dataclass(frozen=True)
@@ -108,15 +119,15 @@ class BiasData:
     """Labelled lists."""
 
     test: Path
-    """Videos whose variants are made."""
+    """Videos to test on, in every variant."""
     train: Path | None = None
-    """Videos that a probe is trained on; weights that are classifiers need none."""
+    """Videos to train a linear probe on; classifiers do not need it."""
     conflict: Path | None = None
-    """Another test, whose accuracy is put beside: of MotionScenes, test_conflict.txt."""
+    """A second test list, whose accuracy is shown beside the first; for MotionScenes, test_conflict.txt."""
     root: Path | None = None
-    """Folder put before relative paths; left out, each list's own."""
+    """Folder that relative paths start from; by default each list's own."""
     workers: int = 1
-    """Processes that decode."""
+    """Processes that decode videos."""
 
 
 @dataclass(frozen=True)
@@ -124,25 +135,25 @@ class BiasConfig:
     """Settings of `dsm bias`."""
 
     weights: tuple[str, ...]
-    """One or more: runs, checkpoints, others' checkpoints, or `none`. A run of `dsm finetune` is asked as it
-    is, of others a linear probe on their features."""
+    """Runs, checkpoints (other tools' too), or `none` for random weights. A run of `dsm finetune` is tested
+    as it is; for an encoder, a linear probe is trained on its features."""
     data: BiasData
     out: Path
     """Folder for results.json, classes.csv, predictions.csv and the pictures."""
     names: tuple[str, ...] = ()
-    """What to call the weights; left out, by their folders or files."""
+    """Names for the models; by default those of their folders or files."""
     groups: Path | None = None
-    """Table whose last column says which tested videos belong together; intervals then draw whole groups."""
+    """Table with the group of each test video; confidence intervals then resample whole groups."""
     group_regex: str = ""
-    """The same, found in their paths."""
+    """Regular expression that finds the group in a path, instead of a table."""
     loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
     windows: int = 3
-    """Clips a video, evenly spread; features or probabilities are averaged over them."""
+    """Clips per video, evenly spaced; features or probabilities are averaged over them."""
     clip: Annotated[ClipChanges, tyro.conf.arg(name="")] = field(default_factory=ClipChanges)
     batch_size: int = 4
-    """Videos at a time."""
+    """Videos per batch."""
     overwrite: bool = False
-    """Replace another report in `out`."""
+    """Replace a report of other settings in `out`."""
 
     def __post_init__(self) -> None:
         if min(self.windows, self.batch_size) < 1:
@@ -150,24 +161,26 @@ class BiasConfig:
         if self.data.workers < 0:
             raise UserError("data.workers must not be below 0.")
         if not self.weights:
-            raise UserError("--weights names nothing; give one or more.")
+            raise UserError("give at least one of --weights.")
         if self.names and len(self.names) != len(self.weights):
             raise UserError(f"{len(self.names)} --names for {len(self.weights)} --weights; each needs one.")
         if len(set(self.names)) < len(self.names):
             raise UserError("two of --names are the same.")
 
 
-def bias(config: BiasConfig) -> list[Row]:
-    """Examine all weights, write everything down, print the table."""
-    tests = labelled(config.data.test, config.data.root, least=LEAST)
-    conflict = labelled(config.data.conflict, config.data.root) if config.data.conflict else None
-    train = labelled(config.data.train, config.data.root) if config.data.train else None
+@takes_settings(BiasConfig)
+def bias(config: BiasConfig) -> Result:
+    """Test models on variants of videos without motion or scene; write accuracies and the four numbers."""
+    data = config.data
+    train = labelled(data.train, data.root) if data.train else None
+    tests = labelled(data.test, data.root, least=LEAST, like=train)
+    conflict = labelled(data.conflict, data.root, like=train or tests) if data.conflict else None
     groups = _groups(config, tests)
-    elsewhere_groups = _groups(config, conflict) if conflict else None
-    asked = {"test": tests, "train": train, "conflict": conflict}
+    conflict_groups = _groups(config, conflict) if conflict else None
+    lists = {"test": tests, "train": train, "conflict": conflict}
     left_out = {
         name: LeftOut(videos, least=LEAST if name == "test" else 1)
-        for name, videos in asked.items()
+        for name, videos in lists.items()
         if videos is not None
     }
     subjects = _load(config)
@@ -175,15 +188,15 @@ def bias(config: BiasConfig) -> list[Row]:
     by_clip = _by_clip(config, subjects)
     settings = lasting(config) | {
         "weights_digests": {name: digest(subject.module) for name, subject in subjects.items()},
-        "list_digests": {name: videos.digest(rooted=False) for name, videos in asked.items() if videos},
+        "list_digests": {name: videos.digest(rooted=False) for name, videos in lists.items() if videos},
     }
     claim_by_settings(
         config.out, "bias.json", settings, what="a bias report",
-        overwrite=config.overwrite, needed=needed(*asked.values(), *map(Path, config.weights), config.groups),
+        overwrite=config.overwrite, needed=needed(*lists.values(), *map(Path, config.weights), config.groups),
     )  # fmt: skip
 
     judged: dict[str, Judged] = {}
-    elsewhere: dict[str, Judged] = {}
+    judged_on_conflict: dict[str, Judged] = {}
     swapped: dict[str, float] = {}
     paths: dict[str, list[str]] = {}
     pictures: Pictures = {}
@@ -191,15 +204,15 @@ def bias(config: BiasConfig) -> list[Row]:
         alike = {name: subjects[name] for name in names}
         if train is not None:
             _train_probes(config, clip, alike, train, left_out["train"])
-        found, made = _judge(config, clip, alike, tests, tuple(VARIANTS), groups, left_out["test"])
-        judged |= found
-        read = [tests.paths[place] for place in made.places]
-        paths |= dict.fromkeys(names, read)
-        swapped |= dict.fromkeys(names, float(made.swapped.mean()))
-        pictures = made.pictures
+        judgements, variants = _judge(config, clip, alike, tests, tuple(VARIANTS), groups, left_out["test"])
+        judged |= judgements
+        readable = [tests.paths[place] for place in variants.places]
+        paths |= dict.fromkeys(names, readable)
+        swapped |= dict.fromkeys(names, float(variants.swapped.mean()))
+        pictures = variants.pictures
         if conflict is not None:
-            elsewhere |= _judge(
-                config, clip, alike, conflict, ("clip",), elsewhere_groups, left_out["conflict"]
+            judged_on_conflict |= _judge(
+                config, clip, alike, conflict, ("clip",), conflict_groups, left_out["conflict"]
             )[0]
 
     judged = {name: judged[name] for name in subjects}
@@ -208,8 +221,9 @@ def bias(config: BiasConfig) -> list[Row]:
     rows = rows_of(judged, test=test, seeds=seeds)
     if config.data.conflict:
         other = config.data.conflict.stem
-        # Lists of two folders may have one name.
-        rows += rows_of(elsewhere, test=other if other != test else f"{other} (conflict)", seeds=seeds)
+        # Lists in different folders may have the same name.
+        name = other if other != test else f"{other} (conflict)"
+        rows += rows_of(judged_on_conflict, test=name, seeds=seeds)
     labels = _class_names(config, subjects)
     write_results(config.out / RESULTS, rows, revision=git_revision())
     write_text(config.out / "classes.csv", classes_csv(judged, labels))
@@ -219,16 +233,21 @@ def bias(config: BiasConfig) -> list[Row]:
     draw_classes(judged, labels, config.out / "bias.png")
     draw_bars(judged, config.out / "bars.png")
     draw_variants(pictures, config.out / "variants.png")
-    print_table(rows, judged, test=test)
     for name, one in left_out.items():
         tell_left_out(config.out / name, one.verdicts)
     for name, share in swapped.items():
         if share < SWAPPED_ENOUGH:
-            warn(f"{name}: only {share:.0%} of the picture could be exchanged (does the camera move?); "
-                "its scene reliance is too low. See variants.png.")  # fmt: skip
-    files = "results.json, classes.csv, predictions.csv, bias.png, bars.png and variants.png"
-    console.print(f"{config.out}: {files}")
-    return rows
+            warn(
+                f"{name}: only {share:.0%} of the picture could be replaced (does the camera move?); "
+                "its scene reliance is underestimated. See variants.png."
+            )
+    written = f"{config.out}: {', '.join(FILES[:-1])} and {FILES[-1]}"
+    return Result(
+        rows,
+        [config.out / name for name in FILES],
+        [bias_table(rows, judged, test=test)],
+        [*unskilled_lines(judged), written],
+    )
 
 
 def _groups(config: BiasConfig, videos: VideoList) -> list[str] | None:
@@ -236,7 +255,7 @@ def _groups(config: BiasConfig, videos: VideoList) -> list[str] | None:
 
 
 def _load(config: BiasConfig) -> dict[str, Subject]:
-    """The weights, by the name each is called by."""
+    """Load the models, by name."""
     subjects = {}
     for name, weights in zip(config.names or names_of(config.weights), config.weights, strict=True):
         subject = subject_of(config.loading.load(weights, "classifier"))
@@ -246,19 +265,19 @@ def _load(config: BiasConfig) -> dict[str, Subject]:
 
 
 def _by_clip(config: BiasConfig, subjects: dict[str, Subject]) -> dict[ClipConfig, list[str]]:
-    """Which weights look at the same clips: those share one pass over the videos.
+    """Group models that take the same clips: they share one pass over the videos.
 
     Raises:
-        UserError: some look at optical flow, in which there is no scene to change, or take no such clips.
+        UserError: a model takes optical flow, which has no scene to change, or does not take such clips.
     """
-    found: dict[ClipConfig, list[str]] = {}
+    names: dict[ClipConfig, list[str]] = {}
     for name, subject in subjects.items():
         clip = config.clip.of(subject.config)
         if clip.modality == "flow":
-            raise UserError(f"{name}: looks at optical flow; variants are made of pictures.")
+            raise UserError(f"{name}: takes optical flow; `dsm bias` changes pictures.")
         check_takes(subject.module, clip.input_shape)
-        found.setdefault(clip, []).append(name)
-    return found
+        names.setdefault(clip, []).append(name)
+    return names
 
 
 def _train_probes(
@@ -273,8 +292,8 @@ def _train_probes(
             batch_size=config.batch_size, workers=config.data.workers,
             on_progress=lambda done: bar.update(done, left_out.note()), on_bad=left_out.add,
         )  # fmt: skip
-    for subject, found in zip(encoders, features, strict=True):
-        subject.learn(found)
+    for subject, its_features in zip(encoders, features, strict=True):
+        subject.learn(its_features)
 
 
 def _judge(
@@ -286,25 +305,25 @@ def _judge(
     groups: list[str] | None,
     left_out: LeftOut,
 ) -> tuple[dict[str, Judged], VariantFeatures]:
-    """What each says of all variants of the videos that can be read; and what that is made of."""
+    """Each model's probabilities for every variant of the readable videos; and the variants' features."""
     with progress(f"variants of {Path(videos.source).name}", len(videos)) as bar:
-        found = features_of_variants(
+        variants = features_of_variants(
             [subject.module for subject in subjects.values()], videos, clip,
             {kind: VARIANTS[kind] for kind in kinds}, windows=config.windows, batch_size=config.batch_size,
             workers=config.data.workers, seed=config.loading.seed,
             on_progress=lambda done: bar.update(done, left_out.note()), on_bad=left_out.add,
         )  # fmt: skip
-    labels = videos.labels[found.places]
-    its_groups = groups and [groups[place] for place in found.places]
+    labels = videos.labels[variants.places]
+    readable_groups = groups and [groups[place] for place in variants.places]
     judged = {}
-    for (name, subject), features in zip(subjects.items(), found.features, strict=True):
-        said = {kind: subject.judge(values) for kind, values in features.items()}
-        judged[name] = Judged(said, subject.known, labels, found.others, its_groups)
-    return judged, found
+    for (name, subject), features in zip(subjects.items(), variants.features, strict=True):
+        probabilities = {kind: subject.judge(values) for kind, values in features.items()}
+        judged[name] = Judged(probabilities, subject.known, labels, variants.others, readable_groups)
+    return judged, variants
 
 
 def _class_names(config: BiasConfig, subjects: dict[str, Subject]) -> list[str]:
-    """Names of the classes by label: a classifier's own, else of ``classes.txt`` beside a list."""
+    """Class names by label: a classifier's own, or those of ``classes.txt`` beside a list."""
     for subject in subjects.values():
         if subject.names is not None:
             return subject.names

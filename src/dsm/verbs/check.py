@@ -22,7 +22,7 @@ from dsm.errors import UserError
 from dsm.files import printable, write_text
 from dsm.runs.folder import claim_by_settings, claim_file
 from dsm.settings import takes_settings
-from dsm.terminal import console, progress, warn
+from dsm.terminal import console, many, progress, warn
 from dsm.verbs.result import ListResult
 from dsm.video.ledger import USABLE, Verdict, judge_all, ledger_json
 from dsm.video.source import READING_TIME
@@ -115,7 +115,7 @@ def check(config: CheckConfig) -> CheckResult:
             clean = _usable(config.clean, videos, verdicts)
             lists.append(write_list(config.clean, clean))
             lines.append(
-                f"{config.clean}: the {len(clean)} usable videos of {len(videos)}, with their frames"
+                f"{config.clean}: {many(len(clean), 'usable video')} of {len(videos)}, with the frames"
             )
     except UserError:  # no video is usable: files must be checked again once they are repaired
         if parts:
@@ -190,7 +190,7 @@ def _faults(verdicts: Sequence[Verdict]) -> list[Text]:
     faulty = [one for one in verdicts if one.verdict != "ok"]
     lines = []
     for one in faulty[:SHOWN]:
-        usable = f", {one.frames} frames usable" if one.verdict in ("truncated", "damaged") else ""
+        usable = f", {many(one.frames, 'frame')} usable" if one.verdict in ("truncated", "damaged") else ""
         reason = printable(f"{one.path}: {one.reason}")
         lines.append(Text.assemble((f"{one.verdict:12}", "yellow"), f" {reason}{usable}"))
     if len(faulty) > SHOWN:

@@ -17,6 +17,7 @@ from dsm.errors import UserError, nearest
 from dsm.files import one_spelling, write_text
 from dsm.runs.folder import claim_file
 from dsm.settings import takes_settings
+from dsm.terminal import many
 from dsm.verbs.result import ListResult
 from dsm.video.source import EXTENSIONS
 from dsm.video.write import without_ending
@@ -111,8 +112,8 @@ def _convert_list(config: ConvertConfig) -> ListResult:
     carry_classes(videos, out.parent)
     written = write_list(out, videos.part(np.arange(len(videos)), out.parent))
     labelled = videos.labels[videos.labels != UNLABELLED]
-    kinds = f"{len(np.unique(labelled))} classes" if len(labelled) else "unlabelled"
-    return ListResult(files=[out], lines=[f"{out}: {len(videos)} videos, {kinds}"], lists=[written])
+    kinds = many(len(np.unique(labelled)), "class", "classes") if len(labelled) else "unlabelled"
+    return ListResult(files=[out], lines=[f"{out}: {many(len(videos), 'video')}, {kinds}"], lists=[written])
 
 
 def _convert_official(config: ConvertConfig) -> ListResult:
@@ -130,7 +131,8 @@ def _convert_official(config: ConvertConfig) -> ListResult:
     }
     if absent and not any(present.values()):
         raise UserError(
-            f"{config.videos}: contains none of the {len(set(absent))} videos that the annotations name; "
+            f"{config.videos}: contains none of the {many(len(set(absent)), 'video')} that the "
+            "annotations name; "
             "is it the folder of the videos (--videos)?"
         )
     lines = [_counted("classes", len(official.classes), official.published)]
@@ -207,4 +209,4 @@ def _write_absent(file: Path, absent: list[str]) -> str:
     unique = list(dict.fromkeys(absent))
     write_text(file, "".join(f"{path}\n" for path in unique))
     shown = ", ".join(unique[:SHOWN]) + (", …" if len(unique) > SHOWN else "")
-    return f"{len(unique)} videos are listed but absent: {shown} ({file} names all)"
+    return f"{many(len(unique), 'video is', 'videos are')} listed but absent: {shown} ({file} names all)"

@@ -1,4 +1,4 @@
-"""``dsm embed``: a map of the videos by their features, and how well labels lie apart in them."""
+"""``dsm embed``: a map of the videos by their features, and how well the features separate labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Annotated
 import numpy as np
 import tyro
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -26,18 +25,20 @@ from dsm.evaluate.embedding import (
     numbers_of,
     plane,
 )
-from dsm.evaluate.features import Features, load_features, same_dimensions
+from dsm.evaluate.features import Features, load_features, numbered_alike, same_dimensions
 from dsm.evaluate.retrieval import retrieve
 from dsm.pages.embedding import RIGHT, WRONG, clips_of, draw_embeddings, number_table, write_embedding_page
 from dsm.runs.bad_videos import LEFT_OUT
 from dsm.runs.folder import claim_file, git_revision
 from dsm.runs.results import RESULTS, Row, run_and_seed, write_results
-from dsm.terminal import console, progress, warn
+from dsm.settings import takes_settings
+from dsm.terminal import console, many, progress, warn
+from dsm.verbs.result import Result
 from dsm.video.ledger import read_ledger
 
 FILES = (RESULTS, "embedding.html", "embedding.png")
 SCENES = "scenes.tsv"
-"""What MotionScenes writes beside its lists: each video's scene family."""
+"""Table that MotionScenes writes beside its lists: the scene family of each video."""
 
 
 @dataclass(frozen=True)
@@ -45,43 +46,44 @@ class EmbedConfig:
     """Settings of `dsm embed`."""
 
     features: tyro.conf.Positional[tuple[Path, ...]]
-    """One or more files of features, of the same labelled videos by different weights."""
+    """One or more feature files: the same labelled videos, encoded by different models."""
     out: Path
     """Folder for embedding.html, embedding.png and results.json."""
     gallery: tuple[Path, ...] = ()
-    """For each file, features (of the training videos, by the same weights) among which a video's nearest is
-    looked for to call it right or wrong; left out, among the other videos."""
+    """For each file, features to search for a video's nearest neighbour, which decides whether it is drawn as
+    right or wrong (usually the training videos, same model); by default the other videos of the file."""
     colour: tuple[str, ...] = ()
-    """More ways to colour, as NAME=TABLE (.tsv, .csv: a header, path first, the name last), such as
-    `place=places.tsv`; MotionScenes' scenes are found by themselves."""
+    """More colourings, as NAME=TABLE (.tsv or .csv with a header; path first, name last), such as
+    `place=places.tsv`. The scenes of MotionScenes are added automatically."""
     map: tuple[MapName, ...] = ("tsne",)
     """`tsne`, `umap` (an extra: pip install 'dsm-video[umap]'), or both."""
     groups: Path | None = None
-    """Table of which videos are alike: intervals draw whole groups."""
+    """Table with the group of each video; confidence intervals then resample whole groups."""
     group_regex: str = ""
-    """The same by an expression that finds the group in a path."""
+    """Regular expression that finds the group in a path, instead of a table."""
     most: Annotated[int, tyro.conf.arg(metavar="VIDEOS")] = 2000
-    """Of more videos so many are drawn at random."""
+    """Use at most this many videos, drawn at random."""
     clips: int = 150
-    """Videos whose clips are put into the page; of the others it shows the words."""
+    """Videos that play in the page; the others are shown as text."""
     seed: int = 0
-    """Seeds the maps and what is drawn."""
+    """Seed of the maps and of random choices."""
     overwrite: bool = False
-    """Replace the files in `out`."""
+    """Overwrite the files in `out`."""
 
     def __post_init__(self) -> None:
         if not self.features:
-            raise UserError("give one or more files of features; `dsm extract` makes them.")
+            raise UserError("give one or more feature files, as written by `dsm extract`.")
         if self.gallery and len(self.gallery) != len(self.features):
             raise UserError(
-                f"{len(self.gallery)} of --gallery for {len(self.features)} files; each needs its own."
+                f"{len(self.gallery)} of --gallery for {len(self.features)} files; each file needs its own."
             )
         if min(self.clips, self.seed) < 0 or self.most < 1 or not self.map:
-            raise UserError("clips and seed must not be below 0; most at least 1; map names one at least.")
+            raise UserError("clips and seed must not be negative; most must be at least 1; give a map.")
 
 
-def embed(config: EmbedConfig) -> list[Row]:
-    """Map, measure, draw; print the numbers."""
+@takes_settings(EmbedConfig)
+def embed(config: EmbedConfig) -> Result:
+    """Map videos to the plane by their features, and measure how well the features separate labels."""
     files = [config.out / name for name in FILES]
     for file in files:
         claim_file(file, overwrite=config.overwrite)
@@ -92,34 +94,32 @@ def embed(config: EmbedConfig) -> list[Row]:
         clips = clips_of(features, config.clips, config.seed)
         bar.update(1)
     if config.clips and not clips:
-        warn("no clips in the page: the videos cannot be read where they were.")
+        warn("no clips in the page: none of the videos can be read any more.")
     elif unread := min(config.clips, len(features)) - len(clips):
-        warn(f"{unread} videos without a clip in the page: they cannot be read.")
+        warn(f"{unread} videos have no clip in the page: they cannot be read.")
     for file in config.features:
         ledger = file.with_name(file.name + LEFT_OUT)
         if ledger.exists():
             bad = len(read_ledger(ledger))
-            warn(f"{file}: {bad} videos of its list could not be read; see {ledger}")
+            warn(f"{file}: {many(bad, 'video')} of its list could not be read; see {ledger}")
     write_embedding_page(files[1], embedded, clips, rows)
     draw_embeddings(embedded, files[2], which=config.map[0])
-    Console().print(_table(rows, runs))
-    console.print(f"written: {', '.join(map(str, files))}")
-    return rows
+    return Result(rows, files, [_table(rows, runs)], [f"written: {', '.join(map(str, files))}"])
 
 
 def examine(
     config: EmbedConfig, names: Sequence[str] | None = None
 ) -> tuple[list[Row], list[Embedded], Features]:
-    """Map and measure, and write nothing.
+    """Map and measure without writing anything.
 
     Args:
-        names: what to call the files' weights; left out, as the features say.
+        names: names for the models; by default those that the features give.
 
     Returns:
-        The numbers, the maps, and of the first file the videos that are on them.
+        The numbers, the maps, and the features of the first file, of the videos on the maps.
 
     Raises:
-        UserError: a file holds no features of labelled videos, or those of others than the first.
+        UserError: a file holds no features of labelled videos, or other videos than the first.
     """
     loaded = [_load(path) for path in config.features]
     kept = _some(loaded, config)
@@ -136,6 +136,7 @@ def examine(
             named = run, run_and_seed(one.meta)[1], str(one.meta.get("list", "videos"))
             rows += numbers_of(one, namings, named=named, groups=groups)
             gallery = load_features(config.gallery[place]) if config.gallery else one
+            gallery = numbered_alike(one, gallery, (run, "its gallery"))
             same_dimensions(one, gallery, ("the videos", "the gallery"))
             right = retrieve(gallery, one, 1).recall(1)
             ways = {**namings, "nearest": [RIGHT if hit else WRONG for hit in right]}
@@ -161,20 +162,22 @@ def _load(path: Path) -> Features:
     features = load_features(path)
     features.need_labels(str(path))
     if features.times is not None:
-        raise UserError(f"{path}: holds features of clips; the map is of videos: extract without --per-clip.")
+        raise UserError(
+            f"{path}: holds features of clips; a map needs those of videos: extract without --per-clip."
+        )
     return features
 
 
 def _some(loaded: Sequence[Features], config: EmbedConfig) -> NDArray[np.int64]:
-    """The rows that are shown.
+    """The rows to show.
 
     Raises:
-        UserError: the files are not of the same videos.
+        UserError: the files do not hold the same videos.
     """
     for path, one in zip(config.features, loaded, strict=True):
         if one.paths != loaded[0].paths:
             raise UserError(
-                f"{path}: is of other videos than {config.features[0]}; side by side must be the same."
+                f"{path}: holds other videos than {config.features[0]}; maps side by side need the same."
             )
     count = len(loaded[0])
     if count <= config.most:
@@ -184,25 +187,25 @@ def _some(loaded: Sequence[Features], config: EmbedConfig) -> NDArray[np.int64]:
 
 
 def _namings(config: EmbedConfig, features: Features) -> dict[str, list[str]]:
-    """What each video is called: its label by name, its scene where it is known, what tables say."""
-    said = features.meta.get("root")
-    root = Path(str(said)) if said else None
-    names = class_names(root, int(features.labels.max()) + 1)
-    found = {"label": [names[label] for label in features.labels]}
+    """Names for each video by colouring: its label, its scene if known, and the names from tables."""
+    recorded = features.meta.get("root")
+    root = Path(str(recorded)) if recorded else None
+    classes = class_names(root, int(features.labels.max()) + 1)
+    namings = {"label": [classes[label] for label in features.labels]}
     if root and (root / SCENES).is_file():
-        found["scene"] = read_groups(root / SCENES, features.paths)
+        namings["scene"] = read_groups(root / SCENES, features.paths)
     for given in config.colour:
         name, mark, file = given.partition("=")
         if not mark or not name:
-            raise UserError(f"--colour {given}: is not of the form NAME=TABLE, as in place=places.tsv.")
+            raise UserError(f"--colour {given}: must have the form NAME=TABLE, as in place=places.tsv.")
         if name in ("label", "nearest"):
-            raise UserError(f"--colour {given}: there is a colouring {name} already; call it otherwise.")
-        found[name] = read_groups(file, features.paths)
-    return found
+            raise UserError(f"--colour {given}: the colouring {name} already exists; choose another name.")
+        namings[name] = read_groups(file, features.paths)
+    return namings
 
 
 def _run_names(config: EmbedConfig, features: Sequence[Features]) -> list[str]:
-    """Of the weights; where two are called the same, by their files."""
+    """Names of the models; of their files where two models have the same name."""
     runs = [run_and_seed(one.meta)[0] for one in features]
     if len(set(runs)) < len(runs):
         runs = [path.stem for path in config.features]

@@ -1,4 +1,4 @@
-"""``dsm export``: an encoder -> a file for other places."""
+"""``dsm export``: write an encoder to a file for use elsewhere."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from dsm.models.weights import LoadedEncoder, LoadSettings
 from dsm.models.zoo import check_takes
 from dsm.runs.card import card_text, code, results_in, write_card
 from dsm.runs.folder import claim_file, read_record
-from dsm.terminal import console
+from dsm.settings import takes_settings
+from dsm.verbs.result import Result
 from dsm.video.flow import BOUND
 from dsm.views import MEAN, MODALITIES, STD, ModalityName
 
 ENDINGS = (".safetensors", ".onnx", ".pt2")
-# What dsm.views.to_network does, in numbers: (x - mean) / std, where x is RGB in [0, 1], its change, or
-# flow in pixels.
+# The mean and std of dsm.views.to_network, (x - mean) / std, where x is RGB in [0, 1], its change, or flow in
+# pixels.
 NORMALISATION: dict[ModalityName, tuple[float, float]] = {
     "rgb": (MEAN, STD),
     "rgbdiff": (0.0, STD),
@@ -52,20 +53,21 @@ class ExportConfig:
     weights: str
     """A run folder, a checkpoint, or `none` for random weights."""
     out: Path
-    """File to write: .safetensors (to load here again), .onnx, or .pt2 (torch.export)."""
+    """File to write: .safetensors (dsm can load it again), .onnx, or .pt2 (torch.export)."""
     head: Literal["none", "projection"] = "none"
-    """`projection` adds the head that pretraining compares clips behind."""
+    """`projection` adds the projection head of pretraining."""
     frames: int | None = None
-    """Frames a clip; left out, as the weights were trained."""
+    """Frames per clip; by default as in training."""
     size: int | None = None
-    """Side of the crop; left out, as the weights were trained."""
+    """Side of the crop in pixels; by default as in training."""
     loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
     overwrite: bool = False
     """Replace an existing file."""
 
 
-def export(config: ExportConfig) -> None:
-    """Export, compare with the encoder in PyTorch, and say what came out."""
+@takes_settings(ExportConfig)
+def export(config: ExportConfig) -> Result:
+    """Write an encoder to a file and compare the file's output with PyTorch; write a model card beside it."""
     if config.out.suffix not in ENDINGS:
         raise UserError(f"{config.out}: --out must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}.")
     claim_file(config.out, overwrite=config.overwrite)
@@ -74,26 +76,32 @@ def export(config: ExportConfig) -> None:
     clip = _clip(config, loaded)
     example = torch.randn(1, MODALITIES[clip.modality].channels, clip.frames, clip.size, clip.size)
     dim = check_takes(loaded.module, example.shape[1:]).shape[1]
-    found: float | None
+    difference: float | None
     if config.out.suffix == ".safetensors":
-        found = export_safetensors(config.out, loaded.module, _about(config, loaded, clip), example)
+        difference = export_safetensors(config.out, loaded.module, _about(config, loaded, clip), example)
     elif config.out.suffix == ".onnx":
-        found = export_onnx(config.out, loaded.module, example)
+        difference = export_onnx(config.out, loaded.module, example)
     else:
-        found = export_program(config.out, loaded.module, example)
+        difference = export_program(config.out, loaded.module, example)
     compared = (
-        "not compared with PyTorch, as onnxruntime is not installed"
-        if found is None
-        else f"largest difference to PyTorch {found:.1e} of the largest value"
+        "not compared with PyTorch, because onnxruntime is not installed"
+        if difference is None
+        else f"largest difference from PyTorch {difference:.1e} of the largest value"
     )
     shape = ", ".join(str(side) for side in example.shape[1:])
     megabytes = config.out.stat().st_size / 1e6
-    console.print(f"{config.out}: {megabytes:.1f} MB, clips (B, {shape}) -> (B, {dim}); {compared}")
     card = config.out.with_name(f"{config.out.name}.md")
-    if write_card(card, _card(config, loaded, clip, shape, dim)):
-        console.print(f"{card}: its model card")
-    else:
-        console.print(f"{card}: is edited, or not of dsm, and stays as it is.")
+    written = write_card(card, _card(config, loaded, clip, shape, dim))
+    about_card = (
+        "its model card" if written else "was edited by hand, or is not a card of dsm; left unchanged"
+    )
+    return Result(
+        files=[config.out, *([card] if written else [])],
+        lines=[
+            f"{config.out}: {megabytes:.1f} MB, clips (B, {shape}) -> (B, {dim}); {compared}",
+            f"{card}: {about_card}",
+        ],
+    )
 
 
 def _card(config: ExportConfig, loaded: LoadedEncoder, clip: ClipConfig, shape: str, dim: int) -> str:
@@ -105,11 +113,11 @@ def _card(config: ExportConfig, loaded: LoadedEncoder, clip: ClipConfig, shape: 
     run = weights if weights.is_dir() else weights.parent.parent  # of RUN/checkpoints/best.pt
     is_of_run = weights == run or (weights.parent.name == "checkpoints" and not loaded.report)
     record = (read_record(run) if is_of_run else None) or {}
-    made = "Its weights are random, of no training. " if loaded.name == "random" else ""
+    made = "Its weights are random, not trained. " if loaded.name == "random" else ""
     source = f", read as weights of {loaded.report.source}" if loaded.report else ""
     gaps = len(loaded.report.missing) + len(loaded.report.unfit) if loaded.report else 0
     if gaps:
-        made = f"{gaps} of its tensors are random: the file that it is from has none that fit. "
+        made = f"{gaps} of its tensors are random: the file that it comes from has none that fit. "
     behind = " behind its projection head, vectors of length 1" if config.head == "projection" else ""
     note = (
         f"{made}Exported from {code(weights.name)}{source}: clips (B, {shape}) -> features (B, {dim})"
@@ -123,7 +131,7 @@ def _card(config: ExportConfig, loaded: LoadedEncoder, clip: ClipConfig, shape: 
 def _clip(config: ExportConfig, loaded: LoadedEncoder) -> ClipConfig:
     clip = clip_of(loaded.config.get("clip", {}))
     size = clip.size if config.size is None else config.size
-    # A crop needs frames at least as large.
+    # Frames must be at least as large as the crop.
     return replace(
         clip,
         frames=clip.frames if config.frames is None else config.frames,

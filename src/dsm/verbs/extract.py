@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from dsm.data.catalog import find_list
+from dsm.data.classes import names_of
 from dsm.data.clips import MOST_CLIPS
 from dsm.data.reading import ClipChanges
 from dsm.distributed import begun_from_outside, in_processes, is_first
@@ -21,7 +22,7 @@ from dsm.runs.bad_videos import LEFT_OUT, SHOWN, tell_damaged
 from dsm.runs.folder import claim_file
 from dsm.runs.results import seed_of
 from dsm.settings import takes_settings
-from dsm.terminal import console, warn
+from dsm.terminal import console, many, warn
 from dsm.verbs.result import Result
 from dsm.video.ledger import Verdict
 
@@ -63,10 +64,8 @@ def extract(config: ExtractConfig) -> Result:
     if not is_first():
         return Result()
     features = load_features(config.out)
-    what = "clips" if config.settings.per_clip else "videos"
-    return Result(
-        files=[config.out], lines=[f"{config.out}: {len(features)} {what} x {features.dim} dimensions"]
-    )
+    rows = many(len(features), "clip" if config.settings.per_clip else "video")
+    return Result(files=[config.out], lines=[f"{config.out}: {rows} x {many(features.dim, 'dimension')}"])
 
 
 def _extract(config: ExtractConfig) -> None:
@@ -86,6 +85,8 @@ def _extract(config: ExtractConfig) -> None:
         "crops": config.settings.crops,
         "every": config.settings.every,
     }
+    if videos.labelled and (names := names_of(videos)):
+        meta["classes"] = names  # two lists with names may number them otherwise
     try:
         extracted = extract_to_file(
             config.out, loaded.module, videos, clip, config.settings, meta, overwrite=config.overwrite

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
 
+from dsm.data.classes import names_of
 from dsm.data.lists import UNLABELLED, read_list
 from dsm.errors import UserError
 from dsm.evaluate.features import check_suffix, save_features
 from dsm.evaluate.import_features import Keys, features_of, read_arrays
 from dsm.runs.folder import claim_file
 from dsm.settings import takes_settings
-from dsm.terminal import warn
+from dsm.terminal import many, warn
 from dsm.verbs.result import Result
 
 
@@ -65,7 +67,8 @@ def features(config: FeaturesConfig) -> Result:
         videos = read_list(config.videos, config.root)
         if len(videos) != len(imported):
             raise UserError(
-                f"{config.videos} has {len(videos)} videos, but {config.file} has {len(imported)} rows; they "
+                f"{config.videos} has {many(len(videos), 'video')}, but {config.file} has "
+                f"{many(len(imported), 'row')}; they "
                 "must be the same videos in the same order."
             )
         root = videos.root
@@ -73,7 +76,15 @@ def features(config: FeaturesConfig) -> Result:
             imported, sources["paths"] = replace(imported, paths=list(videos.paths)), str(config.videos)
         if taken.labels is None and (videos.labels != UNLABELLED).any():
             imported, sources["labels"] = replace(imported, labels=videos.labels), str(config.videos)
-    meta = {"run": config.run or config.file.stem, "list": config.file.stem, "weights": None, "seed": 0}
+            classes = names_of(videos)
+    meta: dict[str, Any] = {
+        "run": config.run or config.file.stem,
+        "list": config.file.stem,
+        "weights": None,
+        "seed": 0,
+    }
+    if classes:
+        meta["classes"] = classes
     if root is not None:
         meta["root"] = str(root.absolute())
     save_features(config.out, replace(imported, meta=meta))
@@ -89,5 +100,5 @@ def features(config: FeaturesConfig) -> Result:
     if len(known) and known[0] == 1 and len(known) == known[-1]:
         warn(f"labels count from 1 to {known[-1]}; they were left unchanged.")
     taken_from = ", ".join(f"{what} from {name}" for what, name in sources.items() if name is not None)
-    line = f"{config.out}: {len(imported)} rows x {imported.dim} dimensions; {taken_from}"
+    line = f"{config.out}: {many(len(imported), 'row')} x {many(imported.dim, 'dimension')}; {taken_from}"
     return Result(files=[config.out], lines=[line])

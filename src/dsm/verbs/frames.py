@@ -15,7 +15,7 @@ from dsm.errors import UserError
 from dsm.runs.bad_videos import tell_damaged
 from dsm.runs.folder import claim_by_settings, lasting
 from dsm.settings import takes_settings
-from dsm.terminal import progress, warn
+from dsm.terminal import many, progress, warn
 from dsm.verbs.result import ListResult
 from dsm.video.source import VideoError
 from dsm.video.write import DAMAGED, places_of, write_frames
@@ -109,7 +109,7 @@ def _write_list(
     names = [str(folders[place].relative_to(config.out)) for place in kept]
     file = config.out / LIST
     written = write_list(file, replace(videos.part(kept, config.out), paths=names, frames=counts[kept]))
-    what = "pairs of flow" if config.flow else "frames"
+    pair = ("pair of flow", "pairs of flow") if config.flow else ("frame",)
     left_out = f", {len(videos) - len(kept)} left out" if len(kept) < len(videos) else ""
-    line = f"{file}: {len(kept)} folders, {counts.sum()} {what}{left_out}"
+    line = f"{file}: {many(len(kept), 'folder')}, {many(counts.sum(), *pair)}{left_out}"
     return ListResult(files=[file], lines=[line], lists=[written])

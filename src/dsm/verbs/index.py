@@ -11,10 +11,12 @@ import tyro
 from dsm.data.catalog import find_parts, find_videos, index_folder
 from dsm.data.classes import CLASSES, read_classes, write_classes
 from dsm.data.lists import ENDINGS, write_list
+from dsm.errors import UserError
 from dsm.runs.folder import claim_file
 from dsm.settings import takes_settings
-from dsm.terminal import progress, some, warn
+from dsm.terminal import many, progress, some, warn
 from dsm.verbs.result import ListResult
+from dsm.workers import usable_cores
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,14 @@ class IndexConfig:
     its own list: OUT_train, OUT_val."""
     unlabelled: bool = False
     """Write no labels. Otherwise a video's label is its first sub-folder."""
+    workers: int = usable_cores()
+    """Processes that count frames, if there are many videos."""
     overwrite: bool = False
     """Replace an existing list."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise UserError("workers must be at least 1.")
 
 
 @takes_settings(IndexConfig)
@@ -57,7 +65,8 @@ def index(config: IndexConfig) -> ListResult:
     with progress("looking into videos", len(paths)) as bar:
         indexed = index_folder(
             config.folder, paths, list_folder,
-            labelled=not config.unlabelled, classes=classes, level=1 if parts else 0, on_progress=bar.update,
+            labelled=not config.unlabelled, classes=classes, level=1 if parts else 0, workers=config.workers,
+            on_progress=bar.update,
         )  # fmt: skip
     for reason in indexed.left_out:
         warn(f"left out: {reason}")
@@ -67,7 +76,7 @@ def index(config: IndexConfig) -> ListResult:
         write_classes(list_folder, indexed.classes)
     if parts:
         lines.append(f"{config.folder}: {some(list(parts))} are parts of one data set; one list for each:")
-    kinds = f", {len(indexed.classes)} classes" if indexed.classes else ", unlabelled"
+    kinds = f", {many(len(indexed.classes), 'class', 'classes')}" if indexed.classes else ", unlabelled"
     left_out = f", {len(indexed.left_out)} left out" if indexed.left_out else ""
     lists = []
     for name, file in (files or {"": config.out}).items():
@@ -77,7 +86,7 @@ def index(config: IndexConfig) -> ListResult:
             continue
         videos = indexed.videos.part(np.flatnonzero(inside), list_folder)
         lists.append(write_list(file, videos))
-        lines.append(f"{file}: {len(videos)} videos{kinds}{left_out}")
+        lines.append(f"{file}: {many(len(videos), 'video')}{kinds}{left_out}")
     written = [Path(videos.source) for videos in lists]
     if indexed.classes:
         written.append(list_folder / CLASSES)

@@ -1,4 +1,4 @@
-"""``dsm doctor`` and ``dsm models``: is this machine ready, and how fast are the backbones on it?"""
+"""``dsm doctor`` checks this machine; ``dsm models`` lists the backbones and measures their speed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 
 import av
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -20,7 +19,9 @@ from dsm.errors import UserError
 from dsm.models.precision import channels_last, fast_in_bf16
 from dsm.models.zoo import MODELS, create_model
 from dsm.runs.folder import versions
-from dsm.terminal import progress
+from dsm.settings import takes_settings
+from dsm.terminal import many, progress
+from dsm.verbs.result import Result
 from dsm.workers import usable_cores
 
 
@@ -29,24 +30,28 @@ class DoctorConfig:
     """`dsm doctor` has no settings."""
 
 
-def doctor(config: DoctorConfig) -> None:
-    """Print versions, cores, the device that training would use, and the codecs needed."""
+@takes_settings(DoctorConfig)
+def doctor(config: DoctorConfig) -> Result:
+    """Show versions, cores, the device that training would use, and the codecs that are needed."""
     table = Table(show_header=False)
     for name, version in versions().items():
         table.add_row(name, version)
-    table.add_row("machine", f"{platform.system()} {platform.machine()}, {usable_cores()} cores to use")
+    table.add_row(
+        "machine", f"{platform.system()} {platform.machine()}, {many(usable_cores(), 'usable core')}"
+    )
     table.add_row("torch threads", str(torch.get_num_threads()))
     device = best_device()
     table.add_row("device", torch.cuda.get_device_name(device) if device.type == "cuda" else device.type)
     fast = fast_in_bf16(device.type)
-    table.add_row("bfloat16", "fast: --precision bf16" if fast else "slow: stay with --precision fp32")
+    table.add_row("bfloat16", "fast: --precision bf16" if fast else "slow: keep --precision fp32")
     for codec, mode in (("h264", "r"), ("libx264", "w")):
-        there = codec in av.codecs_available
-        table.add_row(f"{codec} ({'reads' if mode == 'r' else 'writes'} mp4)", "yes" if there else "MISSING")
-    Console().print(table)
+        available = "yes" if codec in av.codecs_available else "MISSING"
+        table.add_row(f"{codec} ({'reads' if mode == 'r' else 'writes'} mp4)", available)
+    return Result(tables=[table])
 
 
 ROUNDS = 3
+"""Timed forward passes; the fastest counts."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +59,24 @@ class ModelsConfig:
     """Settings of `dsm models`."""
 
     measure: bool = False
-    """Time the forward pass of each on this machine, on the CPU."""
+    """Time the forward pass of each backbone on this machine's CPU."""
     frames: int = 16
-    """Frames of the clip that is counted and timed."""
+    """Frames of the clip that GFLOPs and time are measured on."""
     size: int = 112
-    """Its side."""
+    """Side of that clip in pixels."""
 
     def __post_init__(self) -> None:
         if self.frames < 1 or self.size < 16:
-            raise UserError("frames must be at least 1, size at least 16.")
+            raise UserError("frames must be at least 1, and size at least 16.")
 
 
-def models(config: ModelsConfig) -> None:
-    """Print name, parameters, GFLOPs, feature dimensions and what each is."""
+@takes_settings(ModelsConfig)
+def models(config: ModelsConfig) -> Result:
+    """List the backbones: name, parameters, GFLOPs, feature dimensions and a description."""
     columns = ["parameters", "GFLOPs", "features", *(["clips/s"] if config.measure else [])]
-    table = Table(caption=f"GFLOPs: of one clip of {config.frames} x {config.size}², two a multiply-add")
+    table = Table(
+        caption=f"GFLOPs for one clip of {config.frames} x {config.size}²; a multiply-add counts as two"
+    )
     table.add_column("name")
     for column in columns:
         table.add_column(column, justify="right")
@@ -80,8 +88,10 @@ def models(config: ModelsConfig) -> None:
             bar.update(done)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
-    Console().print("and tv:NAME of torchvision, hf:NAME of transformers, where these are installed")
+    return Result(
+        tables=[table],
+        lines=["also tv:NAME of torchvision and hf:NAME of transformers, if these are installed"],
+    )
 
 
 def _row(name: str, config: ModelsConfig) -> list[str]:
@@ -95,23 +105,23 @@ def _row(name: str, config: ModelsConfig) -> list[str]:
     row = [name, f"{size / 1e6:.2f} M", f"{counter.get_total_flops() / 1e9:.1f}", str(model.feature_dim)]
     if config.measure:
         row.append(f"{_clips_per_second(create_model(name).eval(), shape):.1f}")
-    return [*row, _told(name)]
+    return [*row, _description(name)]
 
 
 def _clips_per_second(model: Any, shape: tuple[int, ...]) -> float:
     clip = torch.rand(shape).contiguous(memory_format=torch.channels_last_3d)
     channels_last(model)
-    taken = []
+    seconds = []
     with torch.inference_mode():
-        for _ in range(ROUNDS + 1):  # the first makes ready
-            begun = time.perf_counter()
+        for _ in range(ROUNDS + 1):  # the first is a warm-up
+            start = time.perf_counter()
             model(clip)
-            taken.append(time.perf_counter() - begun)
-    return 1 / min(taken[1:])
+            seconds.append(time.perf_counter() - start)
+    return 1 / min(seconds[1:])
 
 
-def _told(name: str) -> str:
-    """What the first line of a model's module says of it."""
+def _description(name: str) -> str:
+    """The first line of the docstring of a model's module."""
     builder = MODELS[name]
     owner = builder.func if isinstance(builder, partial) else builder
     text = sys.modules[owner.__module__].__doc__ or ""

@@ -15,7 +15,7 @@ from dsm.errors import UserError
 from dsm.runs.bad_videos import tell_damaged
 from dsm.runs.folder import claim_by_settings, lasting
 from dsm.settings import takes_settings
-from dsm.terminal import progress, warn
+from dsm.terminal import many, progress, warn
 from dsm.verbs.result import ListResult
 from dsm.video.pack import SHARD, damaged_in, find_member
 from dsm.video.segments import file_of
@@ -119,9 +119,7 @@ def _write_list(config: PackConfig, videos: VideoList, places: list[tuple[Path, 
     sources = {file_of(videos.file(index)) for index in kept}
     before = sum(source.stat().st_size for source in sources if source.is_file()) / 2**20
     times = f", {size / before:.1f} times the videos' own {before:.0f} MB" if before else ""
-    lines = [f"{file}: {len(kept)} videos, {sum(counts)} frames, {size:.0f} MB{times}"]
+    lines = [f"{file}: {many(len(kept), 'video')}, {many(sum(counts), 'frame')}, {size:.0f} MB{times}"]
     if left_out := len(videos) - len(kept):
-        lines.append(
-            f"{left_out} videos were left out: they could not be read or are missing in their shard."
-        )
+        lines.append(f"left out {many(left_out, 'video')} that could not be read, or whose shard lacks it.")
     return ListResult(files=[file, *shards], lines=lines, lists=[written])

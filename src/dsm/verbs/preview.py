@@ -24,7 +24,7 @@ from dsm.pages.preview import FORMATS, write_preview
 from dsm.runs.folder import claim_file
 from dsm.runs.results import mean_and_spread
 from dsm.settings import takes_settings
-from dsm.terminal import progress, warn
+from dsm.terminal import many, progress, warn
 from dsm.verbs.result import Result
 
 TEMPORAL = tuple(kind.name for kind in fields(TemporalMix))
@@ -128,7 +128,7 @@ def preview(config: PreviewConfig) -> PreviewResult:
     return PreviewResult(
         files=[file for file in (config.out, config.json) if file],
         tables=[_table(rows, measured)],
-        lines=[f"{config.out}: {len(pictures)} clips shown, {measured} measured"],
+        lines=[f"{config.out}: {many(len(pictures), 'clip')} shown, {measured} measured"],
         changes=changes,
     )
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from dsm.errors import UserError
-from dsm.evaluate.features import load_features
+from dsm.evaluate.features import load_features, numbered_alike
 from dsm.evaluate.probe import choose_strength, knn_probe, linear_probe, need_classes
 from dsm.intervals import class_mean_interval
 from dsm.runs.folder import claim_file, git_revision
 from dsm.runs.results import RESULTS, row_of, rows_table, run_and_seed, share, write_results
 from dsm.settings import takes_settings
-from dsm.terminal import warn
+from dsm.terminal import many, warn
 from dsm.verbs.result import Result
 
 
@@ -53,13 +53,17 @@ def probe(config: ProbeConfig) -> Result:
     file = config.out / RESULTS
     claim_file(file, overwrite=config.overwrite)
     train, test = load_features(config.train), load_features(config.test)
+    test = numbered_alike(train, test, (str(config.train), str(config.test)))
     need_classes(train)
     test.need_labels("test features")
     inside = train.groups(file=config.groups, regex=config.group_regex)
     groups = test.groups(file=config.groups, regex=config.group_regex)
     unseen = np.setdiff1d(test.labels, train.labels)
     if len(unseen):
-        warn(f"{len(unseen)} classes of the test are not among those of training.")
+        warn(
+            f"{many(len(unseen), 'class of the test is', 'classes of the test are')} not among "
+            "those of training."
+        )
     by = "groups" if config.groups or config.group_regex else "videos"
     try:
         chosen = choose_strength(train, inside, config.folds)

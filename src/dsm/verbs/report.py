@@ -1,6 +1,6 @@
-"""``dsm report``: one page about one or more runs, from what they logged and, with lists, what is measured.
+"""``dsm report``: one page about one or more runs: what they logged and, with lists, measurements.
 
-Measurements are made by the other verbs; each result is kept for the next call.
+Other verbs make the measurements; the next call reuses each result.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Annotated, Any, Literal, get_args
 import numpy as np
 import tyro
 
-from dsm.data.classes import class_names
+from dsm.data.classes import class_names, named, names_of
 from dsm.data.groups import find_groups
+from dsm.data.list_forms import Named
 from dsm.data.lists import VideoList, needed, read_list
 from dsm.errors import UserError
 from dsm.evaluate.extraction import ExtractSettings
@@ -32,15 +33,18 @@ from dsm.pages.run_report import MOST, write_run_report
 from dsm.runs.bad_videos import told_of_left_out
 from dsm.runs.folder import claim_by_settings, claim_file
 from dsm.runs.record import RunRecord, read_run, short_names
-from dsm.runs.results import RESULTS, read_results, read_told_results
+from dsm.runs.results import RESULTS, Row, read_results, read_told_results
+from dsm.settings import takes_settings
 from dsm.terminal import console, warn
 from dsm.verbs.bias import BiasConfig, BiasData, bias
 from dsm.verbs.embed import EmbedConfig, examine
 from dsm.verbs.extract import ExtractConfig, extract
 from dsm.verbs.look import LookConfig, build_looker, look, take_aim
 from dsm.verbs.probe import ProbeConfig, probe
+from dsm.verbs.result import Result
 from dsm.verbs.retrieve import RetrieveConfig, retrieve
-from dsm.verbs.video_test import VideoTestConfig, VideoTestData, video_test
+from dsm.verbs.video_test import VideoTestConfig, VideoTestData
+from dsm.verbs.video_test import test as test_videos
 
 Measure = Literal["retrieval", "probe", "test", "look", "bias", "embedding"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
@@ -51,14 +55,14 @@ WRITTEN_LAST = {
     "look": "look.csv",
     "bias": "variants.png",
 }
-"""By what a measurement is known to have come to its end."""
+"""The file that each measurement writes last: where it exists, the measurement is complete."""
 
 BIAS_PICTURES = ("bias.png", "bars.png", "variants.png")
 
 
 @dataclass(frozen=True)
 class Lists:
-    """The labelled lists that runs are measured on."""
+    """The labelled lists to measure runs on."""
 
     train_file: Path
     test_file: Path
@@ -69,7 +73,7 @@ class Lists:
 
 @dataclass(frozen=True)
 class MeasureSettings:
-    """What is measured, and how."""
+    """What to measure, and how."""
 
     measures: tuple[Measure, ...]
     groups: Path | None
@@ -82,10 +86,10 @@ class MeasureSettings:
 def claim(
     base: Path, runs: Sequence[RunRecord], lists: Lists, settings: MeasureSettings, *, overwrite: bool
 ) -> list[Path]:
-    """Take a folder under ``base`` for each run; measurements of the same weights and lists stay in it.
+    """Claim a folder under ``base`` for each run; measurements of the same weights and lists are kept.
 
     Raises:
-        UserError: a run has no weights; or a folder holds something else, and may not be overwritten.
+        UserError: a run has no checkpoint, or a folder holds something else and ``overwrite`` is off.
     """
     what = "what a report measured"
     claim_by_settings(base, "report.json", {"format": 1}, what=what, overwrite=False, needed=())
@@ -95,18 +99,18 @@ def claim(
         "groups": [_digest(settings.groups) if settings.groups else "None", settings.group_regex],
         "windows": settings.windows,
     }
-    every = []
+    run_settings = []
     for run in runs:
         checkpoints = list_checkpoints(run.folder)
         if not checkpoints:
             raise UserError(
-                f"{run.folder}: holds no checkpoint to measure; leave --data.train and --data.test out."
+                f"{run.folder}: has no checkpoint to measure; leave out --data.train and --data.test."
             )
-        every.append(made_by | {"weights": _digest(checkpoints[-1])})
+        run_settings.append(made_by | {"weights": _digest(checkpoints[-1])})
     folders = [base / run.name.replace("/", "_") for run in runs]
-    for folder, settings_of in zip(folders, every, strict=True):
+    for folder, wanted in zip(folders, run_settings, strict=True):
         claim_by_settings(
-            folder, "measured.json", settings_of, what="measurements",
+            folder, "measured.json", wanted, what="measurements",
             overwrite=overwrite,
             needed=needed(lists.train, lists.test, settings.groups, *(run.folder for run in runs)),
         )  # fmt: skip
@@ -114,10 +118,12 @@ def claim(
 
 
 def measure(run: RunRecord, folder: Path, lists: Lists, settings: MeasureSettings) -> Measured:
-    """Measure a run; what an earlier call did in ``folder`` is taken from there.
+    """Measure a run; measurements that ``folder`` holds already are reused.
+
+    Anything else that cannot be measured is left out, with a warning.
 
     Raises:
-        UserError: no features can be extracted. What else cannot be measured is left out, and told.
+        UserError: no features can be extracted.
     """
     weights, workers, windows = str(run.folder), settings.workers, settings.windows
     grouped: dict[str, Any] = {"groups": settings.groups, "group_regex": settings.group_regex}
@@ -136,7 +142,7 @@ def measure(run: RunRecord, folder: Path, lists: Lists, settings: MeasureSetting
     parts: dict[Measure, Callable[[Path], object]] = {
         "retrieval": lambda out: retrieve(RetrieveConfig(train, test, out, shown=0, **grouped)),
         "probe": lambda out: probe(ProbeConfig(train, test, out, **grouped)),
-        "test": lambda out: video_test(VideoTestConfig(weights, test_data, out, windows=windows, **grouped)),
+        "test": lambda out: test_videos(VideoTestConfig(weights, test_data, out, windows=windows, **grouped)),
         "look": lambda _: look(looking),
         "bias": lambda out: bias(
             BiasConfig((weights,), bias_data, out, names=(run.name,), windows=windows, **grouped)
@@ -152,31 +158,31 @@ def measure(run: RunRecord, folder: Path, lists: Lists, settings: MeasureSetting
         try:
             if not (out / WRITTEN_LAST[name]).exists():
                 console.print(f"{run.name}: {name}", style="bold")
-                shutil.rmtree(out, ignore_errors=True)  # broken off; they begin from the start
+                shutil.rmtree(out, ignore_errors=True)  # interrupted: these verbs do not resume
                 parts[name](out)
-            found = read_results(out / RESULTS)
+            measured = read_results(out / RESULTS)
         except UserError as error:
             left_out.append(f"{name}: {error}")
             warn(f"{run.name}: {left_out[-1]}")
             continue
-        rows += [replace(row, run=run.name, seed=seed if isinstance(seed, int) else 0) for row in found]
-    shown = [folder / "bias" / name for name in BIAS_PICTURES if "bias" in settings.measures]
+        rows += [replace(row, run=run.name, seed=seed if isinstance(seed, int) else 0) for row in measured]
+    pictures = [folder / "bias" / name for name in BIAS_PICTURES if "bias" in settings.measures]
     return Measured(
         rows=rows,
         features=features if "retrieval" in settings.measures else None,
         maps=_maps(folder / "maps.npz", looking, lists.test, features[1].paths, settings.maps)
         if settings.maps
         else None,
-        bias=[(path, picture_told(path, rows)) for path in shown if path.exists()],
+        bias=[(path, picture_told(path, rows)) for path in pictures if path.exists()],
         left_out=left_out + told_of_left_out(folder),
     )
 
 
 def embed_runs(names: Sequence[str], folders: Sequence[Path], settings: MeasureSettings) -> Embedding:
-    """The maps of all runs; they take seconds, and are made anew each time.
+    """The maps of all runs; they take seconds, so they are not kept.
 
     Raises:
-        UserError: there is nothing that could be mapped, or not the same in all runs.
+        UserError: the features cannot be mapped, or differ in their videos.
     """
     rows, embedded, features = examine(
         EmbedConfig(
@@ -192,7 +198,7 @@ def embed_runs(names: Sequence[str], folders: Sequence[Path], settings: MeasureS
 def _maps(
     file: Path, looking: LookConfig, videos: VideoList, readable: Sequence[str], count: int
 ) -> Maps | None:
-    """Where a run looks in some of these videos; from the file where an earlier call looked at the same."""
+    """Where a run looks in some of these videos; from ``file`` if it holds the same videos."""
     places = [videos.paths.index(readable[at]) for at in drawn(len(readable), count)]
     if file.exists():
         with np.load(file, allow_pickle=False) as kept:
@@ -208,7 +214,7 @@ def _maps(
             frames.append(looker.shown(clip))
             maps.append(looker.look(clip[None]).maps[0])
             paths.append(videos.paths[place])
-    except UserError as error:  # a network without a map; a video that cannot be read
+    except UserError as error:  # the network has no feature map, or a video cannot be read
         warn(f"{looking.weights}: no maps: {error}")
         return None
     with written_aside(file) as aside, aside.open("wb") as opened:
@@ -221,10 +227,10 @@ def _maps(
 
 def _digest(file: Path) -> str:
     with file.open("rb") as opened:
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         while block := opened.read(2**20):
-            found.update(block)
-    return found.hexdigest()
+            digest.update(block)
+    return digest.hexdigest()
 
 
 CURVES = (".png", ".pdf", ".svg")
@@ -232,16 +238,16 @@ CURVES = (".png", ".pdf", ".svg")
 
 @dataclass(frozen=True)
 class ReportData:
-    """Labelled lists that the runs are measured on; left out, nothing is measured."""
+    """Labelled lists to measure the runs on; without them, nothing is measured."""
 
     train: Path | None = None
-    """Videos to search in and to train probes on."""
+    """Videos to search in, and to train linear probes on."""
     test: Path | None = None
     """Videos to test on."""
     root: Path | None = None
-    """Folder put before relative paths; left out, each list's own."""
+    """Folder that relative paths start from; by default each list's own."""
     workers: int = 1
-    """Processes that decode."""
+    """Processes that decode videos."""
 
 
 @dataclass(frozen=True)
@@ -251,55 +257,58 @@ class ReportConfig:
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Run folders of `dsm pretrain` and `dsm finetune`."""
     out: Path
-    """Page to write, .html. What is measured is kept beside it, in the folder of this name without .html."""
+    """Page to write (.html). Measurements are kept beside it, in a folder of the same name without .html."""
     data: ReportData = field(default_factory=ReportData)
     results: tuple[Path, ...] = ()
-    """Folders with a results.json of any verb: their rows and pictures are taken too."""
+    """Folders with a results.json of any verb, whose rows and pictures are added to the page."""
     names: tuple[str, ...] = ()
-    """What to call the runs; left out, by their folders."""
+    """Names for the runs; by default those of their folders."""
     curves: Path | None = None
-    """The curves of all runs in one figure besides: .png, .pdf or .svg."""
+    """Figure to write with the curves of all runs: .png, .pdf or .svg."""
     measures: Annotated[tuple[Measure, ...], tyro.conf.arg(name="measure")] = MEASURES
-    """What is measured."""
+    """What to measure."""
     groups: Path | None = None
-    """Table whose last column says which videos belong together; intervals then draw whole groups."""
+    """Table with the group of each video; confidence intervals then resample whole groups."""
     group_regex: str = ""
-    """The same, found in their paths."""
+    """Regular expression that finds the group in a path, instead of a table."""
     windows: int = 3
-    """Clips a video, evenly spread."""
+    """Clips per video, evenly spaced."""
     shown: int = 6
-    """Test videos whose neighbours are shown."""
+    """Test videos to show with their nearest neighbours."""
     maps: int = 3
-    """Test videos in which it is shown where the runs look."""
+    """Test videos to show with maps of where the runs look."""
     overwrite: bool = False
-    """Replace the page and, where they are of other weights or lists, the measurements."""
+    """Replace the page, and measurements of other weights or lists."""
 
     def __post_init__(self) -> None:
         if not self.runs:
             raise UserError("give one run folder or more: dsm report RUN… --out report.html")
         if self.out.suffix.lower() not in (".html", ".htm"):
-            raise UserError(f"{self.out}: the report is a page; let --out end in .html.")
+            raise UserError(f"{self.out}: the report is a web page; --out must end in .html.")
         if self.curves and self.curves.suffix.lower() not in CURVES:
             raise UserError(f"{self.curves}: --curves must end in one of {', '.join(CURVES)}.")
         if (self.data.train is None) != (self.data.test is None):
-            raise UserError("measuring takes both --data.train and --data.test; without both, neither.")
+            raise UserError("measuring takes both --data.train and --data.test; give both or neither.")
         if self.names and len(self.names) != len(self.runs):
             raise UserError(f"{len(self.names)} --names for {len(self.runs)} runs; each needs one.")
         if len(set(self.names)) < len(self.names):
             raise UserError("two of --names are the same.")
         if self.windows < 1 or min(self.shown, self.maps, self.data.workers) < 0:
-            raise UserError("windows must be at least 1; shown, maps and data.workers not below 0.")
+            raise UserError("windows must be at least 1; shown, maps and data.workers must not be negative.")
 
 
-def report(config: ReportConfig) -> None:
-    """Read the runs, measure what is asked for and not there yet, write the page."""
+@takes_settings(ReportConfig)
+def report(config: ReportConfig) -> Result:
+    """Put runs on one page: settings, curves and, with lists, measurements; finished ones are reused."""
     claim_file(config.out, overwrite=config.overwrite)
     if config.curves:
         claim_file(config.curves, overwrite=config.overwrite)
     names = config.names or tuple(short_names(config.runs))
     runs = [read_run(folder, name) for folder, name in zip(config.runs, names, strict=True)]
     given = told_apart(config.results, [read_given(folder) for folder in config.results])
-    measured, classes, embedding = {}, [], None
+    measured: dict[str, Measured] = {}
+    classes: list[str] = []
+    embedding = None
     left_out: list[str] = []
     lists = read_lists(config)
     if lists:
@@ -328,55 +337,64 @@ def report(config: ReportConfig) -> None:
         embedding, left_out,
     )  # fmt: skip
     write_run_report(config.out, content)
+    files, lines = [config.out], []
     if config.curves:
         save_curves(config.curves, {run.name: run.metrics for run in runs})
-        console.print(f"{config.curves}: the curves of all runs")
-    _tell(config, runs)
+        files.append(config.curves)
+        lines.append(f"{config.curves}: the curves of all runs")
+    size = config.out.stat().st_size
+    lines.append(f"{config.out}: {len(runs)} run{'s' if len(runs) > 1 else ''}, {size / 1e6:.1f} MB")
+    if size > MOST:
+        warn(f"the page is larger than {MOST / 1e6:.0f} MB; fewer runs, --shown or --maps make it smaller.")
+    rows: list[Row] = [row for one in measured.values() for row in one.rows]
+    rows += embedding.rows if embedding else []
+    return Result([*rows, *(row for one in given for row in one.rows)], files, lines=lines)
 
 
 def read_lists(config: ReportConfig) -> Lists | None:
-    """The lists that are measured on.
+    """The lists to measure on; None without ``--data``.
 
     Raises:
-        UserError: one cannot be read, or holds videos without labels.
+        UserError: a list cannot be read, or holds videos without labels.
     """
     if config.data.train is None or config.data.test is None:
         return None
-    train, test = (_labelled(path, config.data.root) for path in (config.data.train, config.data.test))
+    train = _labelled(config.data.train, config.data.root)
+    test = _labelled(config.data.test, config.data.root, named(names_of(train), config.data.train))
     for videos in (train, test):
-        find_groups(videos.paths, file=config.groups, regex=config.group_regex)  # wrong ones are told now
+        find_groups(videos.paths, file=config.groups, regex=config.group_regex)  # fail now, not after hours
     return Lists(config.data.train, config.data.test, config.data.root, train, test)
 
 
-def _labelled(path: Path, root: Path | None) -> VideoList:
-    videos = read_list(path, root)
+def _labelled(path: Path, root: Path | None, like: Named | None = None) -> VideoList:
+    videos = read_list(path, root, like=like)
     if not videos.labelled:
         raise UserError(
-            f"{path}: {int((videos.labels < 0).sum())} of its videos have no label; measuring runs needs "
-            "`path label` on every line. Without lists, `dsm report` shows what the runs logged."
+            f"{path}: {int((videos.labels < 0).sum())} of its videos have no label; to measure runs, every "
+            "line must be `path label`. Without lists, `dsm report` shows what the runs logged."
         )
     return videos
 
 
 def _is_picture(path: Path) -> bool:
-    # A link could lead to anything, and the page is sent to others.
+    # A link could point to any file, and the page may be shared.
     return path.suffix.lower() in KINDS and path.is_file() and not path.is_symlink()
 
 
 def read_given(folder: Path) -> Given:
-    """The rows, the command and the pictures of a folder of results.
+    """The rows, command and pictures of a results folder.
 
     Raises:
-        UserError: it has no results.json of dsm.
+        UserError: it has no results.json written by dsm.
     """
     command, rows = read_told_results(folder / RESULTS)
     pictures = sorted(path for path in folder.iterdir() if _is_picture(path))
-    told = [(path, picture_told(path, rows)) for path in pictures]
-    return Given(folder.absolute().name, command, rows, told)
+    described = [(path, picture_told(path, rows)) for path in pictures]
+    return Given(folder.absolute().name, command, rows, described)
 
 
 def told_apart(folders: Sequence[Path], given: Sequence[Given]) -> list[Given]:
-    """Numbers of the same name and seed from several folders are of several runs: named by the folder too."""
+    """Add the folder to a run's name where several folders hold numbers of the same name and seed."""
 
     def names(one: Given) -> set[tuple[str, int, str, str]]:
         return {(row.run, row.seed, row.test, row.metric) for row in one.rows}
@@ -386,14 +404,7 @@ def told_apart(folders: Sequence[Path], given: Sequence[Given]) -> list[Given]:
     alike = len({one.name for one in given}) < len(given)
     apart = []
     for folder, one in zip(folders, given, strict=True):
-        place = "/".join(folder.absolute().parts[-2:]) if alike else one.name
-        rows = [replace(row, run=f"{row.run} ({place})") if row.run in shared else row for row in one.rows]
+        name = "/".join(folder.absolute().parts[-2:]) if alike else one.name
+        rows = [replace(row, run=f"{row.run} ({name})") if row.run in shared else row for row in one.rows]
         apart.append(replace(one, rows=rows))
     return apart
-
-
-def _tell(config: ReportConfig, runs: Sequence[RunRecord]) -> None:
-    size = config.out.stat().st_size
-    console.print(f"{config.out}: {len(runs)} run{'s' if len(runs) > 1 else ''}, {size / 1e6:.1f} MB")
-    if size > MOST:
-        warn(f"the page is larger than {MOST / 1e6:.0f} MB; fewer runs, --shown or --maps make it smaller.")

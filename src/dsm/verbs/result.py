@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +18,8 @@ from dsm.runs.results import Row
 
 WIDTH = 120
 """Columns of a result printed as text or shown in a notebook."""
+GAP = 2
+"""Spaces between the columns of a plain table."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,12 @@ class Result:
     def __str__(self) -> str:
         console = Console(file=io.StringIO(), width=WIDTH, highlight=False, color_system=None)
         with console.capture() as capture:
-            console.print(self)
+            console.print(self, crop=False)
         return capture.get().rstrip("\n")
 
     def _repr_html_(self) -> str:
         console = Console(file=io.StringIO(), width=WIDTH, record=True, highlight=False)
-        console.print(self)
+        console.print(self, crop=False)
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
 
@@ -75,3 +78,18 @@ class ListResult(Result):
         if len(self.lists) != 1:
             raise UserError(f"{len(self.lists)} lists were written; take one from `lists`.")
         return self.lists[0]
+
+
+def plain_table(rows: Iterable[Sequence[str]]) -> Table:
+    """Columns without rules or heading. Lines are never folded, so that a pipe gets paths in one piece."""
+    lines = [list(row) for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    table = Table(
+        box=None, show_header=False, pad_edge=False, padding=(0, GAP, 0, 0),
+        width=sum(widths) + GAP * (len(widths) - 1),
+    )  # fmt: skip
+    for _ in widths:
+        table.add_column(no_wrap=True)
+    for line in lines:
+        table.add_row(*map(Text, line))
+    return table

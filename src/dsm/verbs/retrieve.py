@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dsm.errors import UserError
-from dsm.evaluate.features import Features, load_features
+from dsm.evaluate.features import Features, load_features, numbered_alike
 from dsm.evaluate.retrieval import KS, Retrieval, average_precision, chance, kept_apart, recall_rows
 from dsm.evaluate.retrieval import retrieve as nearest_of_each
 from dsm.files import csv_text, write_text
@@ -20,7 +20,7 @@ from dsm.intervals import mean_interval
 from dsm.runs.folder import claim_file, git_revision
 from dsm.runs.results import RESULTS, Row, row_of, run_and_seed, write_results
 from dsm.settings import takes_settings
-from dsm.terminal import warn
+from dsm.terminal import many, warn
 from dsm.verbs.result import Result
 
 FILES = (RESULTS, "neighbours.tsv", "classes.csv", "gallery.html")
@@ -68,6 +68,7 @@ def retrieve(config: RetrieveConfig) -> Result:
     gallery = load_features(config.gallery)
     same = config.queries.exists() and config.queries.samefile(config.gallery)
     queries = gallery if same else load_features(config.queries)
+    queries = numbered_alike(gallery, queries, (str(config.gallery), str(config.queries)))
     groups = queries.groups(file=config.groups, regex=config.group_regex)
     across = None
     if config.across_groups:
@@ -96,7 +97,7 @@ def retrieve(config: RetrieveConfig) -> Result:
     table = _table(
         rows,
         [chance(gallery, queries, apart, k) for k in KS],
-        f"{run}: {len(queries)} queries in {len(gallery)} videos",
+        f"{run}: {many(len(queries), 'query', 'queries')} in {many(len(gallery), 'video')}",
     )
     alone = ["a video is not counted among its own neighbours"] if apart is not None and not across else []
     written = files

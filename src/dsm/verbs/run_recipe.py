@@ -1,16 +1,16 @@
-"""``dsm recipes`` and ``dsm run``: named experiments, listed and done."""
+"""``dsm recipes`` lists named experiments; ``dsm run`` runs one."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dsm.data.lists import VideoList, needed, read_list
 from dsm.data.reading import ClipChanges
@@ -23,16 +23,22 @@ from dsm.models.zoo import check_takes, create_model
 from dsm.recipes import RECIPES, Recipe, find_recipe
 from dsm.runs.card import as_flag
 from dsm.runs.folder import claim_by_settings, flat, git_revision, lasting, plain
-from dsm.runs.results import RESULTS, Row, write_results
+from dsm.runs.results import RESULTS, write_results
+from dsm.settings import takes_settings
 from dsm.terminal import console
-from dsm.train.config import RunConfig, train_once
+from dsm.train.config import RunConfig
 from dsm.train.finetune import FinetuneConfig
 from dsm.train.pretrain import PretrainConfig
 from dsm.verbs.card import renew_card
 from dsm.verbs.extract import ExtractConfig, extract
+from dsm.verbs.result import Result
 from dsm.verbs.retrieve import RetrieveConfig, retrieve
-from dsm.verbs.train import finetune_command, pretrain_command
-from dsm.verbs.video_test import VideoTestConfig, VideoTestData, video_test
+from dsm.verbs.train import train_stage
+from dsm.verbs.video_test import VideoTestConfig, VideoTestData
+from dsm.verbs.video_test import test as test_videos
+
+PIPED_WIDTH = 140
+"""Columns of the list of recipes where it is not written to a terminal."""
 
 
 @dataclass(frozen=True)
@@ -40,40 +46,41 @@ class RecipesConfig:
     """Settings of `dsm recipes`."""
 
     name: Annotated[str | None, tyro.conf.Positional] = None
-    """Show all settings of this one."""
+    """Show all settings of this recipe."""
 
 
-def recipes_command(config: RecipesConfig) -> None:
-    """List the recipes, or tell everything about one."""
+@takes_settings(RecipesConfig)
+def recipes(config: RecipesConfig) -> Result:
+    """List the recipes, or show all settings of one."""
     if config.name:
-        _tell(find_recipe(config.name))
-        return
-    table = Table(box=None, padding=(0, 2, 0, 0))
+        return Result(tables=[Text("\n".join(_lines(find_recipe(config.name))))])
+    table = Table(box=None, padding=(0, 2, 0, 0), width=None if sys.stdout.isatty() else PIPED_WIDTH)
     table.add_column("recipe", no_wrap=True, min_width=max(map(len, RECIPES)))
     for column in ("does", "method", "backbone", "GPUs", "paper", "what it is"):
         table.add_column(column)
     for recipe in RECIPES.values():
         reported = f"{recipe.reported:.1%}" if recipe.reported is not None else ""
         method = recipe.pretrain.method if recipe.pretrain else ""
-        some = recipe.pretrain or recipe.finetune
+        stage = recipe.pretrain or recipe.finetune
         table.add_row(
-            recipe.name, ", ".join(recipe.stages), method, some.backbone if some else "",
+            recipe.name, ", ".join(recipe.stages), method, stage.backbone if stage else "",
             str(recipe.devices), reported, recipe.summary,
         )  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    return Result(tables=[table])
 
 
-def _tell(recipe: Recipe) -> None:
-    print(f"{recipe.name}: {recipe.summary}; {' → '.join(recipe.stages)}")
+def _lines(recipe: Recipe) -> Iterator[str]:
+    yield f"{recipe.name}: {recipe.summary}; {' → '.join(recipe.stages)}"
     if recipe.script:
-        print(f"the release's script {recipe.script}")
+        yield f"the release's script {recipe.script}"
     for note in recipe.notes:
-        print(f"note: {note}")
+        yield f"note: {note}"
     for title, part in (("pretrain", recipe.pretrain), ("finetune", recipe.finetune)):
         if part is not None and (title in recipe.stages or not recipe.pretrain):
-            print(f"\n{title}")
+            yield ""
+            yield title
             for name, value in _settings(part):
-                print(f"  {as_flag(name, value)}")
+                yield f"  {as_flag(name, value)}"
 
 
 def _settings(config: RunConfig) -> list[tuple[str, Any]]:
@@ -83,39 +90,48 @@ def _settings(config: RunConfig) -> list[tuple[str, Any]]:
         chosen = settings["method"].replace("-", "_")
         settings[settings["method"]] = method[chosen]
     settings |= settings.pop("head", {})
-    left_out = {"data.train", "out", "data.test", "monitor.list", "data.root"}
-    return [(n, v) for n, v in flat(settings).items() if n not in left_out and v is not None]
+    of_the_user = {"data.train", "out", "data.test", "monitor.list", "data.root"}
+    return [
+        (name, value)
+        for name, value in flat(settings).items()
+        if name not in of_the_user and value is not None
+    ]
 
 
 @dataclass(frozen=True)
 class RecipeData:
-    """Lists, as `dsm data convert` and `dsm data index` write them."""
+    """Lists, as written by `dsm data convert` and `dsm data index`."""
 
     train: Path
-    """Labelled training videos; what is pretrained on too, where nothing else is given."""
+    """Labelled training videos. Pretraining uses them too, unless `pretrain` is given."""
     test: Path | None = None
-    """Labelled test videos; needed by recipes that test."""
+    """Labelled test videos; recipes that test need them."""
     root: Path | None = None
-    """Folder put before relative paths; left out, the lists' own."""
+    """Folder that relative paths start from; by default the folder of each list."""
     pretrain: Path | None = None
-    """Videos to pretrain on; labels are not looked at."""
+    """Videos to pretrain on; their labels are ignored."""
     pretrain_root: Path | None = None
-    """Folder put before their relative paths; left out, `root`."""
+    """Folder that their relative paths start from; by default `root`."""
     workers: int | None = None
-    """Processes that decode; left out, the recipe's."""
+    """Processes that decode videos; by default as in the recipe."""
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What of a recipe is to be otherwise; left out, as it is."""
+    """Changes to a stage of a recipe; by default there are none."""
 
     epochs: int | None = None
+    """Passes over the videos."""
     steps: int | None = None
+    """Training steps, instead of epochs."""
     batch_size: int | None = None
+    """Videos per step."""
     frames: int | None = None
+    """Frames per clip."""
     stride: int | None = None
+    """Take every so many frames of the video."""
     size: int | None = None
-    """Side of the crop; the video's shorter side goes with it."""
+    """Side of the crop in pixels; the size at which videos are read scales with it."""
 
 
 @dataclass(frozen=True)
@@ -123,31 +139,38 @@ class RunRecipeConfig:
     """Settings of `dsm run`."""
 
     recipe: Annotated[str, tyro.conf.Positional]
-    """`dsm recipes` lists them."""
+    """Name of the recipe; `dsm recipes` lists them."""
     data: RecipeData
     out: Path
-    """Folder for the runs and their results; the same command goes on where it was stopped."""
+    """Folder for the runs and their results. The same command continues an interrupted recipe."""
     weights: str | None = None
-    """What the first stage begins with, where not with random weights."""
+    """Weights that the first stage starts from; by default as in the recipe, mostly random."""
     backbone: str | None = None
-    """Another backbone than the recipe's."""
+    """Backbone; by default the recipe's."""
     devices: int | None = None
-    """Another number of processes than the recipe's."""
+    """Number of processes; by default the recipe's."""
     precision: Precision | None = None
-    """Another precision than the recipe's."""
+    """Precision; by default the recipe's."""
     seed: int = 0
+    """Seeds the weights, the order of the videos and every random draw."""
     pretrain: Changes = field(default_factory=Changes)
     finetune: Changes = field(default_factory=Changes)
     windows: int = 10
-    """Clips a video in the test."""
+    """Clips per video in the test."""
     overwrite: bool = False
-    """Replace what another recipe or other settings left in `out`."""
+    """Replace results of another recipe or of other settings in `out`."""
 
 
-def run_recipe(config: RunRecipeConfig) -> None:
-    """Do all stages of a recipe that are not done yet; print its number beside the paper's."""
+@takes_settings(RunRecipeConfig)
+def run(config: RunRecipeConfig) -> Result:
+    """Run all stages of a recipe that are not done yet; compare its result with the paper's.
+
+    Raises:
+        UserError: a mistake that the user can fix, found before anything is written where possible.
+        Interrupted: stopped by a signal; a checkpoint was written, and the same settings continue.
+    """
     if begun_from_outside():
-        raise UserError("dsm run does one stage after another: leave torchrun out, and give --devices.")
+        raise UserError("dsm run does one stage after another: start it without torchrun, and use --devices.")
     recipe = find_recipe(config.recipe)
     lists = _check(config, recipe)
     claim_by_settings(
@@ -156,35 +179,38 @@ def run_recipe(config: RunRecipeConfig) -> None:
     )  # fmt: skip
     for note in recipe.notes:
         console.print(f"note: {note}", style="dim")
-    weights, rows = config.weights, []
+    weights, result = config.weights, Result()
+    runs: list[Path] = []
     for stage in recipe.stages:
         console.print(f"{recipe.name}: {stage}", style="bold")
         if stage == "pretrain" and recipe.pretrain:
-            made = pretraining(config, recipe.pretrain)
-            train_once(made, pretrain_command)
-            weights = str(made.out)
+            encoder = pretraining(config, recipe.pretrain)
+            train_stage(encoder)
+            runs.append(encoder.out)
+            weights = str(encoder.out)
         elif stage == "finetune" and recipe.finetune:
-            tuned = finetuning(config, recipe.finetune, weights)
-            train_once(tuned, finetune_command)
-            weights = str(tuned.out)
+            classifier = finetuning(config, recipe.finetune, weights)
+            train_stage(classifier)
+            runs.append(classifier.out)
+            weights = str(classifier.out)
         elif stage == "test" and config.data.test and weights:
             data = VideoTestData(config.data.test, config.data.root, _workers(config, recipe.finetune))
-            rows = video_test(
+            result = test_videos(
                 VideoTestConfig(weights, data, config.out / "test", windows=config.windows, overwrite=True)
             )
             if "finetune" in recipe.stages:
                 renew_card(Path(weights), [config.out / "test" / RESULTS])
         elif stage == "retrieve" and recipe.finetune and weights:
-            rows = _retrieve(config, finetuning(config, recipe.finetune, weights), weights)
-    _report(config, recipe, rows)
+            result = _retrieve(config, finetuning(config, recipe.finetune, weights), weights)
+    return _summed_up(config, recipe, runs, result)
 
 
 def _check(config: RunRecipeConfig, recipe: Recipe) -> list[VideoList]:
-    """Find out what is wrong now, not after days of pretraining; the lists."""
+    """Find mistakes now, not after days of pretraining; return the lists."""
     if {"test", "retrieve"} & set(recipe.stages) and config.data.test is None:
-        raise UserError(f"{recipe.name}: tests what it trained; give --data.test LIST.")
+        raise UserError(f"{recipe.name} ends with a test; give --data.test LIST.")
     if recipe.stages[0] in ("test", "retrieve") and config.weights is None:
-        raise UserError(f"{recipe.name}: trains nothing; give --weights RUN.")
+        raise UserError(f"{recipe.name} trains nothing; give --weights RUN.")
     named = (
         (config.data.train, config.data.root),
         (config.data.test, config.data.root),
@@ -204,7 +230,7 @@ def _check(config: RunRecipeConfig, recipe: Recipe) -> list[VideoList]:
 
 
 def pretraining(config: RunRecipeConfig, recipe: PretrainConfig) -> PretrainConfig:
-    """The recipe's pretraining on this data."""
+    """The settings of the recipe's pretraining on this data."""
     data = replace(
         recipe.data,
         train=config.data.pretrain or config.data.train,
@@ -216,7 +242,7 @@ def pretraining(config: RunRecipeConfig, recipe: PretrainConfig) -> PretrainConf
 
 
 def finetuning(config: RunRecipeConfig, recipe: FinetuneConfig, weights: str | None) -> FinetuneConfig:
-    """The recipe's fine-tuning on this data."""
+    """The settings of the recipe's fine-tuning on this data."""
     d = config.data
     data = replace(recipe.data, train=d.train, test=d.test, root=d.root)
     changed: FinetuneConfig = _changed(config, replace(recipe, data=data), config.finetune)
@@ -237,7 +263,7 @@ def _changed(config: RunRecipeConfig, part: Any, changes: Changes) -> Any:
     clip = replace(clip, frames=changes.frames or clip.frames, stride=changes.stride or clip.stride)
     batch_size = changes.batch_size or part.data.batch_size
     data = replace(part.data, batch_size=batch_size, workers=_workers(config, part))
-    # Where a recipe counts in steps, these would win over the epochs that are asked for.
+    # A recipe's own steps would override the epochs that are asked for.
     steps = changes.steps or (None if changes.epochs else part.steps)
     return replace(
         part, clip=clip, data=data, epochs=changes.epochs or part.epochs, steps=steps,
@@ -246,37 +272,42 @@ def _changed(config: RunRecipeConfig, part: Any, changes: Changes) -> Any:
     )  # fmt: skip
 
 
-def _retrieve(config: RunRecipeConfig, made: FinetuneConfig, weights: str) -> list[Row]:
+def _retrieve(config: RunRecipeConfig, made: FinetuneConfig, weights: str) -> Result:
     clip = ClipChanges(made.clip.frames, made.clip.stride, made.clip.resize, made.clip.size)
     settings = ExtractSettings(config.windows, batch_size=1, workers=made.data.workers)
     files = {}
-    for name, listed in (("train", config.data.train), ("test", config.data.test)):
-        assert listed is not None
+    for name, list_file in (("train", config.data.train), ("test", config.data.test)):
+        assert list_file is not None
         files[name] = config.out / "features" / f"{name}.npz"
         files[name].unlink(missing_ok=True)  # the weights may have changed
-        extract(
+        extracted = extract(
             ExtractConfig(
-                weights, listed, files[name], root=config.data.root, clip=clip,
+                weights, list_file, files[name], root=config.data.root, clip=clip,
                 loading=LoadSettings(made.backbone, config.seed), settings=settings,
             )
         )  # fmt: skip
-    found = retrieve(RetrieveConfig(files["train"], files["test"], config.out / "retrieve", overwrite=True))
-    return list(found.rows)
+        for line in extracted.lines:
+            console.print(line)
+    return retrieve(RetrieveConfig(files["train"], files["test"], config.out / "retrieve", overwrite=True))
 
 
-def _report(config: RunRecipeConfig, recipe: Recipe, rows: Sequence[Row]) -> None:
-    if not rows:
-        console.print(f"{config.out}: done; nothing of it is tested.")
-        return
-    write_results(config.out / RESULTS, list(rows), revision=git_revision())
+def _summed_up(config: RunRecipeConfig, recipe: Recipe, runs: Sequence[Path], result: Result) -> Result:
+    """The result of the last stage, beside the paper's."""
+    if not result.rows:
+        return Result(files=runs, lines=[f"{config.out}: done; this recipe has no test."])
+    file = config.out / RESULTS
+    write_results(file, list(result.rows), revision=git_revision())
     table = Table(title=recipe.name)
     for column in ("metric", "here", "95 % interval", "the paper"):
         table.add_column(column, justify="right")
-    for place, row in enumerate(rows):
+    for place, row in enumerate(result.rows):
         interval = "" if row.low is None or row.high is None else f"{row.low:.1%} to {row.high:.1%}"
         reported = f"{recipe.reported:.1%}" if place == 0 and recipe.reported is not None else ""
         table.add_row(row.metric, f"{row.value:.1%}", interval, reported)
-    Console().print(table)
-    if recipe.reported is None:
-        console.print("The paper has no number for this.")
-    console.print(f"{config.out / 'results.json'}: the numbers")
+    none_reported = ["The paper reports no number for this."] if recipe.reported is None else []
+    return Result(
+        result.rows,
+        [*runs, *result.files, file],
+        [*result.tables, table],
+        [*result.lines, *none_reported, f"{file}: the numbers"],
+    )

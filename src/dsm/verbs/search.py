@@ -1,7 +1,8 @@
-"""``dsm search``: the nearest videos of an archive to one, near-duplicates, or a page."""
+"""``dsm search``: find the videos of an archive nearest to a query, near-duplicates, or serve a page."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,16 +10,21 @@ import numpy as np
 
 from dsm.errors import UserError
 from dsm.evaluate.features import Features, load_features
-from dsm.evaluate.search import ArchiveIndex, Hit, find_duplicates
+from dsm.evaluate.search import ArchiveIndex, Hit, QueryEncoder, find_duplicates
 from dsm.files import csv_text, write_text
 from dsm.pages.film import label, spread, strip, write_still
-from dsm.pages.gallery import clip_of, told
+from dsm.pages.gallery import clip_of, row_text
+from dsm.pages.search_page import HOST, make_server
 from dsm.runs.folder import claim_file
-from dsm.terminal import console, warn
+from dsm.settings import takes_settings
+from dsm.terminal import console, many, warn
+from dsm.verbs.result import Result, plain_table
 from dsm.video.source import VideoError
 
 SHOWN = 20
+"""Pairs that are shown where no file takes them all."""
 MOST_PAIRS = 1_000_000
+Times = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -26,72 +32,131 @@ class SearchConfig:
     """Settings of `dsm search`."""
 
     index: Path
-    """Features of the archive, from `dsm extract` (best with `--per-clip`)."""
+    """Features of the archive, written by `dsm extract` (preferably with `--per-clip`)."""
     query: Path | None = None
     """A video to search for."""
     time: float | None = None
-    """Search for the clip around this second of the query; left out, for its windows' mean."""
+    """Search with the clip around this second of the query; by default with the mean over its windows."""
     k: int = 10
-    """Videos to find."""
+    """Number of videos to find."""
     out: Path | None = None
-    """Contact sheet of what is found (.png, .jpg); of duplicates a table (.tsv)."""
+    """File to write: a contact sheet of the hits (.png, .jpg), or a table of duplicates (.tsv)."""
     duplicates: bool = False
-    """Instead of a query: pairs of videos in the index that are nearly the same."""
+    """Instead of a query: find pairs of videos in the index that are nearly the same."""
     threshold: float = 0.99
-    """Cosine from which two are."""
+    """Smallest cosine of two duplicates."""
     serve: bool = False
-    """Instead of a query: a page to search with, on this machine only."""
+    """Instead of a query: serve a search page, reachable from this machine only, until stopped."""
     port: int = 8077
-    """Where the page is."""
+    """Port of the page; 0 picks a free one."""
     weights: str | None = None
-    """Where the weights lie now, if not where they lay when the index was extracted."""
+    """Where the weights are now, if they have moved since the index was extracted."""
     root: Path | None = None
-    """Where the videos lie now, if not where they lay."""
+    """Where the videos are now, if they have moved since then."""
     faiss: bool = False
-    """Search by FAISS (an extra); beyond a million rows faster and not exact."""
+    """Search with FAISS (an extra): beyond a million rows faster, but approximate."""
     overwrite: bool = False
-    """Replace an existing `out`."""
+    """Overwrite `out` if it exists."""
 
     def __post_init__(self) -> None:
         if (self.query is not None) + self.duplicates + self.serve != 1:
-            raise UserError("give one of --query VIDEO, --duplicates and --serve.")
+            raise UserError("give exactly one of --query VIDEO, --duplicates and --serve.")
         if self.k < 1 or not -1 <= self.threshold <= 1 or not 0 <= self.port < 65536:
-            raise UserError("k must be at least 1, threshold a cosine, port from 0 to 65535.")
+            raise UserError("k must be at least 1, threshold from -1 to 1, port from 0 to 65535.")
         if self.time is not None and self.query is None:
-            raise UserError("--time wants a --query VIDEO.")
+            raise UserError("--time needs --query VIDEO.")
         endings = (".tsv",) if self.duplicates else (".png", ".jpg")
         if self.out is not None and self.out.suffix not in endings:
             raise UserError(f"{self.out}: --out must end in {' or '.join(endings)}.")
 
 
-def search_command(config: SearchConfig) -> None:
-    """Search, print, draw."""
+@dataclass(frozen=True)
+class FoundVideo:
+    """A video of the archive, found by its nearest clip."""
+
+    path: str
+    """As in the list that the index was extracted from."""
+    label: int
+    """-1 if the list has no label for it."""
+    times: Times | None
+    """First and last second of the clip; None if the index holds whole videos."""
+    cosine: float
+    """Similarity to the query."""
+    row: int
+    """Its row in the index."""
+
+
+@dataclass(frozen=True)
+class DuplicatePair:
+    """Two rows of the index, of different videos, that are nearly the same."""
+
+    one: str
+    other: str
+    cosine: float
+    times: tuple[Times | None, Times | None]
+    """First and last second of each clip; None if the index holds whole videos."""
+    rows: tuple[int, int]
+    """Their rows in the index."""
+
+
+@dataclass(frozen=True)
+class SearchResult(Result):
+    """The videos found, nearest first; or the pairs of duplicates."""
+
+    hits: Sequence[FoundVideo] = ()
+    duplicates: Sequence[DuplicatePair] = ()
+
+
+@takes_settings(SearchConfig)
+def search(config: SearchConfig) -> SearchResult:
+    """Find the videos nearest to a query, or near-duplicates; or serve a search page until stopped."""
     if config.out is not None:
         claim_file(config.out, overwrite=config.overwrite)
     features = load_features(config.index)
     if config.root is not None:
         features = replace(features, meta=features.meta | {"root": str(config.root.absolute())})
     if config.duplicates:
-        _duplicates(config, features)
-        return
+        return _duplicates(config, features)
     index = ArchiveIndex(features, faiss=config.faiss)
-    if config.serve:
+    if config.query is None:
         _serve(config, index)
-        return
-    from dsm.evaluate.search import QueryEncoder
-
-    assert config.query is not None
+        return SearchResult()
     query = QueryEncoder(features, config.weights)(config.query, config.time)
     hits = index.search(query, config.k)
-    for rank, hit in enumerate(hits, start=1):
-        print(f"{rank:3d}  {hit.cosine:6.3f}  {told(features, hit.row)}")
+    ranked = [
+        (f"{rank:3d}", f"{hit.cosine:6.3f}", row_text(features, hit.row))
+        for rank, hit in enumerate(hits, start=1)
+    ]
+    files, lines = [], []
     if config.out is not None:
         _contact_sheet(config.out, features, hits)
-        console.print(f"{config.out}: their frames")
+        files, lines = [config.out], [f"{config.out}: their frames"]
+    return SearchResult(
+        files=files,
+        tables=[plain_table(ranked)],
+        lines=lines,
+        hits=[
+            FoundVideo(
+                features.paths[hit.row],
+                int(features.labels[hit.row]),
+                _times_of(features, hit.row),
+                hit.cosine,
+                hit.row,
+            )
+            for hit in hits
+        ],
+    )
+
+
+def _times_of(features: Features, row: int) -> Times | None:
+    if features.times is None or not np.isfinite(features.times[row]).all():
+        return None
+    begin, end = features.times[row].tolist()
+    return begin, end
 
 
 def _contact_sheet(out: Path, features: Features, hits: list[Hit]) -> None:
-    """A row of frames for each hit."""
+    """Write a picture with one row of frames per hit."""
     rows = []
     for rank, hit in enumerate(hits, start=1):
         try:
@@ -101,10 +166,10 @@ def _contact_sheet(out: Path, features: Features, hits: list[Hit]) -> None:
             continue
         picture = strip(frames[spread(len(frames))])
         rows.append(
-            [label(f"{rank}  {hit.cosine:.3f}  {told(features, hit.row)}", picture.shape[1]), picture]
+            [label(f"{rank}  {hit.cosine:.3f}  {row_text(features, hit.row)}", picture.shape[1]), picture]
         )
     if not rows:
-        raise UserError("none of the videos found can be read; --root says where they lie now.")
+        raise UserError("none of the videos found can be read; give --root if they have moved.")
     width = max(picture.shape[1] for _, picture in rows)
     wide = [
         np.pad(part, ((0, 0), (0, width - part.shape[1]), (0, 0)), constant_values=255)
@@ -114,32 +179,37 @@ def _contact_sheet(out: Path, features: Features, hits: list[Hit]) -> None:
     write_still(out, np.concatenate(wide))
 
 
-def _duplicates(config: SearchConfig, features: Features) -> None:
-    lines: list[list[str]] = []
-    for one, two, cosine in find_duplicates(features, config.threshold):
-        if len(lines) == MOST_PAIRS:
+def _duplicates(config: SearchConfig, features: Features) -> SearchResult:
+    pairs: list[DuplicatePair] = []
+    for one, other, cosine in find_duplicates(features, config.threshold):
+        if len(pairs) == MOST_PAIRS:
             raise UserError(f"more than {MOST_PAIRS} pairs; raise --threshold.")
-        lines.append([f"{cosine:.4f}", told(features, one), told(features, two)])
-        if config.out is None and len(lines) <= SHOWN:
-            print("  ".join(lines[-1]))
+        times = _times_of(features, one), _times_of(features, other)
+        pairs.append(DuplicatePair(features.paths[one], features.paths[other], cosine, times, (one, other)))
+
+    def cells(some: Iterable[DuplicatePair]) -> list[tuple[str, ...]]:
+        return [(f"{pair.cosine:.4f}", *(row_text(features, row) for row in pair.rows)) for pair in some]
+
+    where, files, tables = "", [], []
     if config.out is not None:
-        write_text(config.out, csv_text([["cosine", "one", "other"], *lines], delimiter="\t"))
-    count = len(lines)
-    where = "; --out FILE.tsv writes all" if count > SHOWN else ""
-    where = f"; all are in {config.out}" if config.out else where
-    console.print(f"{count} pairs of different videos with a cosine of {config.threshold:g} or more{where}")
+        write_text(config.out, csv_text([["cosine", "one", "other"], *cells(pairs)], delimiter="\t"))
+        where, files = f"; all are in {config.out}", [config.out]
+    elif pairs:
+        tables = [plain_table(cells(pairs[:SHOWN]))]
+        where = "; --out FILE.tsv writes all" if len(pairs) > SHOWN else ""
+    count = (
+        f"{many(len(pairs), 'pair')} of different videos with a cosine of {config.threshold:g} or more{where}"
+    )
+    return SearchResult(files=files, tables=tables, lines=[count], duplicates=pairs)
 
 
 def _serve(config: SearchConfig, index: ArchiveIndex) -> None:
-    from dsm.evaluate.search import QueryEncoder
-    from dsm.pages.search_page import HOST, make_server
-
     encode = None
     try:
         encode = QueryEncoder(index.features, config.weights)
     except UserError as error:
-        warn(f"no videos of your own can be sent: {error}")
+        warn(f"the page cannot take videos of your own: {error}")
     server = make_server(index, encode, config.port)
-    console.print(f"http://{HOST}:{server.server_address[1]} (Ctrl-C ends it)")
+    console.print(f"http://{HOST}:{server.server_address[1]} (press Ctrl-C to stop)")
     with server:
         server.serve_forever()

@@ -17,7 +17,7 @@ from dsm.data.splits import subset as class_balanced
 from dsm.errors import UserError
 from dsm.runs.folder import claim_file
 from dsm.settings import takes_settings
-from dsm.terminal import warn
+from dsm.terminal import many, warn
 from dsm.verbs.result import ListResult, Result
 from dsm.video.segments import without_segment
 
@@ -56,7 +56,7 @@ def subset(config: SubsetConfig) -> ListResult:
     carry_classes(videos, config.out.parent)
     part = write_list(config.out, videos.part(chosen, config.out.parent))
     classes = len(np.unique(part.labels))
-    line = f"{config.out}: {len(part)} of {len(videos)} videos, {classes} classes"
+    line = f"{config.out}: {len(part)} of {many(len(videos), 'video')}, {many(classes, 'class', 'classes')}"
     return ListResult(files=[config.out], lines=[line], lists=[part])
 
 
@@ -121,7 +121,8 @@ def split(config: SplitConfig) -> SplitResult:
         lists.append(part)
         own_groups = {groups[place] for place in np.flatnonzero(chosen)}
         classes = len(np.unique(part.labels))
-        lines.append(f"{file}: {len(part)} videos, {len(own_groups)} groups, {classes} classes")
+        counted = many(classes, "class", "classes")
+        lines.append(f"{file}: {many(len(part), 'video')}, {many(len(own_groups), 'group')}, {counted}")
     _warn_of_split(videos.labels, test, config.test_share)
     return SplitResult(files=files, lines=lines, lists=lists)
 
@@ -136,8 +137,8 @@ def _warn_of_split(labels: NDArray[np.int64], test: NDArray[np.bool_], wish: flo
         if len(only):
             named = ", ".join(map(str, only[:SHOWN])) + (", …" if len(only) > SHOWN else "")
             warn(
-                f"{len(only)} classes are in {name} only, because each is in one group or groups allow no "
-                f"other split: {named}."
+                f"{many(len(only), 'class is', 'classes are')} in {name} only, because each is in one "
+                f"group or groups allow no other split: {named}."
             )
 
 
@@ -171,7 +172,9 @@ def leaks(config: LeaksConfig) -> Result:
     shared = sorted(one & two)
     if shared:
         named = ", ".join(shared[:SHOWN]) + (", …" if len(shared) > SHOWN else "")
-        raise UserError(f"{len(shared)} groups are in both {config.one} and {config.two}: {named}")
+        raise UserError(
+            f"{many(len(shared), 'group is', 'groups are')} in both {config.one} and {config.two}: {named}"
+        )
     return Result(lines=["no group is in both lists"])
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from dsm.data.classes import class_names, write_classes
+from dsm.data.classes import class_names, named, names_of, write_classes
 from dsm.data.lists import VideoList, needed, read_list, write_list
 from dsm.data.splits import subset
 from dsm.distributed import begun_from_outside, is_first
@@ -20,84 +20,48 @@ from dsm.errors import UserError
 from dsm.methods import MethodSettings
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.weights import RANDOM, load_weights
-from dsm.pages.run_figures import draw_fractions
+from dsm.pages.run_figures import draw_fractions, draw_run
 from dsm.runs.folder import claim_by_settings, flat, git_revision, lasting
 from dsm.runs.results import RESULTS, Row, read_results, write_results
+from dsm.settings import takes_settings
 from dsm.signals import STOPS, Interrupted
-from dsm.terminal import console, warn
-from dsm.train.config import train_once
-from dsm.train.finetune import FinetuneConfig, classified_encoder, finetune, read_lists
-from dsm.train.pretrain import PretrainConfig, pretrain
+from dsm.terminal import console, many, warn
+from dsm.train.config import RunConfig, train_once
+from dsm.train.finetune import FinetuneConfig, classified_encoder, read_lists
+from dsm.train.finetune import finetune as train_classifier
+from dsm.train.pretrain import PretrainConfig
+from dsm.train.pretrain import pretrain as train_encoder
 from dsm.verbs.card import renew_card
-from dsm.verbs.video_test import VideoTestConfig, VideoTestData, is_tested, video_test
+from dsm.verbs.result import Result
+from dsm.verbs.video_test import VideoTestConfig, VideoTestData, is_tested
+from dsm.verbs.video_test import test as test_videos
 
 STOPPED = tuple(128 + number for number in STOPS)
-"""What processes end with that were stopped by a signal, and have saved."""
+"""Exit codes of processes that a signal stopped, after saving."""
 
 
-def train_and_draw(out: Path, train: Callable[[], object]) -> None:
-    """Train; draw what there is also when stopped; say where everything is."""
-    try:
-        train()
-    except Interrupted:
-        _draw(out)
-        raise
-    except SystemExit as ended:  # of processes, which have told why
-        _draw(out)
-        if isinstance(ended.code, int) and ended.code in STOPPED and list_checkpoints(out):
-            raise Interrupted("stopped", int(ended.code) - 128) from None
-        raise
-    if not is_first():
-        return
-    pictures = _draw(out)
-    console.print(f"{out}: the run; how it went: {' and '.join(pictures)}.")
+@takes_settings(PretrainConfig)
+def pretrain(config: PretrainConfig) -> Result:
+    """Train an encoder on unlabelled videos; write its run folder and plot its curves.
 
-
-def say_next(command: str) -> None:
-    """What one would type next; for a run that was asked for alone, not as a stage of something."""
-    if is_first():
-        console.print(f"Next: {command}", highlight=False)
-
-
-def _draw(out: Path) -> list[str]:
-    """Pictures must not cost a run its end."""
-    from dsm.pages.run_figures import draw_run
-
-    if not is_first() or not out.is_dir():
-        return []
-    try:
-        return [str(path) for path in draw_run(out)]
-    except OSError as error:
-        warn(f"pictures cannot be written: {error.strerror}.")
-        return []
-
-
-def pretrain_as_typed(config: PretrainConfig) -> None:
-    """Pretrain, as somebody asked for it on the command line, and say what comes next.
+    Ctrl-C lets the current step finish, saves, and raises :class:`dsm.signals.Interrupted`; ``resume=True``
+    continues from there.
 
     Raises:
-        UserError: besides what :func:`pretrain` raises, a setting is of a method that is not chosen.
+        UserError: a mistake that the user can fix, found before anything is written where possible; also a
+            setting of a method that is not chosen.
+        Interrupted: stopped by a signal; a checkpoint was written.
     """
-    asked, default = flat(asdict(config.settings)), flat(asdict(MethodSettings()))
-    for name, value in asked.items():
+    given, default = flat(asdict(config.settings)), flat(asdict(MethodSettings()))
+    for name, value in given.items():
         method, _, setting = name.partition(".")
         if method != config.method and value != default[name]:
             raise UserError(
-                f"--{name} is a setting of --method {method}, which {config.method} does not look at; leave "
-                f"it out, or see whether there is a --{config.method}.{setting}."
+                f"--{name} is a setting of --method {method}, and has no effect on {config.method}; remove "
+                f"it, or check whether there is a --{config.method}.{setting}."
             )
-    pretrain_command(config)
-    say_next(f"dsm extract --weights {config.out} --data LIST --out FEATURES.npz")
-
-
-def pretrain_command(config: PretrainConfig) -> None:
-    """Pretrain, and draw how it went."""
-    train_and_draw(config.out, lambda: pretrain(config))
-
-
-def finetune_command(config: FinetuneConfig) -> None:
-    """Fine-tune, and draw how it went."""
-    train_and_draw(config.out, lambda: finetune(config))
+    result = _train(config)
+    return _with_next(result, f"dsm extract --weights {config.out} --data LIST --out FEATURES.npz")
 
 
 @dataclass(frozen=True)
@@ -105,8 +69,8 @@ class FractionsConfig(FinetuneConfig):
     """Settings of `dsm finetune`; the paper's are sgd, lr 0.001, 45 epochs of 64 frames, batch 4."""
 
     fractions: tuple[float, ...] = ()
-    """Train a run on each of these shares of every class (0.01 for 1 %; smaller ones lie inside larger ones)
-    and test it on `data.test`, if that is given; the same command goes on where it was stopped."""
+    """Train one run on each of these shares of every class (0.01 for 1 %; smaller shares are parts of larger
+    ones) and, if `data.test` is given, test it. The same command continues an interrupted sweep."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -114,16 +78,72 @@ class FractionsConfig(FinetuneConfig):
         if wrong:
             raise UserError(f"fractions must be above 0 and at most 1 (0.01 is 1 %), not {wrong[0]:g}.")
         if len(set(self.fractions)) < len(self.fractions):
-            raise UserError("fractions: the same one stands there twice; give each once.")
+            raise UserError("fractions: one is given twice; give each once.")
 
 
-def finetune_or_sweep(config: FractionsConfig) -> None:
-    """One run on the whole list, or one on each fraction of it."""
+@takes_settings(FractionsConfig)
+def finetune(config: FractionsConfig) -> Result:
+    """Train a classifier on an encoder, or one on each fraction of the labels; write its run folder.
+
+    With ``fractions``, the result holds the test accuracies, which are also written and plotted.
+
+    Raises:
+        UserError: a mistake that the user can fix, found before anything is written where possible.
+        Interrupted: stopped by a signal; a checkpoint was written. With ``fractions`` the same settings
+            continue, without them ``resume=True`` does.
+    """
     if config.fractions:
-        sweep(config)
-    else:
-        finetune_command(as_run(config))
-        say_next(f"dsm test --weights {config.out} --data.test LIST --out RESULTS")
+        return _sweep(config)
+    result = _train(as_run(config))
+    return _with_next(result, f"dsm test --weights {config.out} --data.test LIST --out RESULTS")
+
+
+def train_stage(config: RunConfig) -> None:
+    """Train a run that is part of larger work, unless it is finished; say where it is."""
+
+    def train(stage: RunConfig) -> None:
+        for line in _train(stage).lines:
+            console.print(line)
+
+    train_once(config, train)
+
+
+def _train(config: RunConfig) -> Result:
+    """Train one run and plot its curves, even if it is stopped."""
+    train: Callable[[Any], object] = train_encoder if isinstance(config, PretrainConfig) else train_classifier
+    try:
+        train(config)
+    except Interrupted:
+        _draw(config.out)
+        raise
+    except SystemExit as ended:  # of several processes, which have said why
+        _draw(config.out)
+        if isinstance(ended.code, int) and ended.code in STOPPED and list_checkpoints(config.out):
+            raise Interrupted("stopped", int(ended.code) - 128) from None
+        raise
+    if not is_first():
+        return Result()
+    figures = _draw(config.out)
+    results = config.out / RESULTS
+    rows = read_results(results) if results.is_file() else []
+    curves = f"; its curves are in {' and '.join(map(str, figures))}" if figures else ""
+    return Result(rows, [config.out, *figures], lines=[f"{config.out}: the run{curves}."])
+
+
+def _draw(out: Path) -> list[Path]:
+    """Plot a run's curves. A run must not fail at its end because they cannot be written."""
+    if not is_first() or not out.is_dir():
+        return []
+    try:
+        return draw_run(out)
+    except OSError as error:
+        warn(f"cannot write figures: {error.strerror}.")
+        return []
+
+
+def _with_next(result: Result, command: str) -> Result:
+    """A result that also names the next command; that of the first process only."""
+    return replace(result, lines=[*result.lines, f"Next: {command}"]) if result.lines else result
 
 
 def as_run(config: FractionsConfig, **changes: Any) -> FinetuneConfig:
@@ -132,20 +152,17 @@ def as_run(config: FractionsConfig, **changes: Any) -> FinetuneConfig:
     return FinetuneConfig(**{**own, **changes})
 
 
-def sweep(config: FractionsConfig) -> list[Row]:
-    """Train and test what is not done yet, the smallest fraction first; write and draw the numbers.
-
-    Raises:
-        UserError: found before anything is written, where it does not lie in the videos themselves.
-        Interrupted: stopped by a signal; the same settings go on.
-    """
+def _sweep(config: FractionsConfig) -> Result:
+    """Train and test what is not done yet, the smallest fraction first; write and plot the accuracies."""
     if begun_from_outside():
-        raise UserError("--fractions trains one run after another: leave torchrun out, and give --devices.")
+        raise UserError(
+            "--fractions trains one run after another: start it without torchrun, and use --devices."
+        )
     videos, tests = read_lists(config.data)
     parts = {one: videos.part(_chosen(config, videos, one), config.out) for one in sorted(config.fractions)}
-    classified_encoder(config)  # weights that do not fit are found out now
+    classified_encoder(config)  # fails now, before anything is written, if the weights do not fit
     name = "random" if config.weights == RANDOM else load_weights(config.weights).name
-    settings = lasting(config, but=("fractions",))  # the same sweep may have others the next time
+    settings = lasting(config, but=("fractions",))  # a later call may ask for other fractions
     claim_by_settings(
         config.out, "fractions.json", settings, what="a sweep",
         overwrite=config.overwrite, needed=needed(videos, tests, Path(config.weights)),
@@ -153,28 +170,42 @@ def sweep(config: FractionsConfig) -> list[Row]:
     write_classes(config.out, class_names(videos, int(videos.labels.max()) + 1))
 
     rows: list[Row] = []
+    tables: list[Table | Text] = []
+    runs: list[Path] = []
     for fraction, part in parts.items():
         label = plainly(fraction)
-        console.print(f"{label} of {videos.source}: {len(part)} videos", style="bold", highlight=False)
+        console.print(
+            f"{label} of {videos.source}: {many(len(part), 'video')}", style="bold", highlight=False
+        )
         data = replace(config.data, train=_written(part, config.out / f"{label}.txt"))
         run = as_run(config, data=data, out=config.out / label)
-        train_once(run, finetune_command)
+        train_stage(run)
+        runs.append(run.out)
         if config.data.test is not None:
-            rows += [replace(row, run=f"{name}@{label}") for row in _tested(run, config.data.test)]
+            tested = _tested(run, config.data.test)
+            rows += [replace(row, run=f"{name}@{label}") for row in tested.rows]
+            tables += tested.tables
+            for line in tested.lines:
+                console.print(line)
             write_results(config.out / RESULTS, rows, revision=git_revision())
     if not rows:
-        console.print(f"{config.out}: the runs; nothing is tested, as --data.test is not given.")
-        return rows
-    shown = [row for row in rows if row.metric == "top1"]
+        return Result(
+            files=runs, lines=[f"{config.out}: the runs; they were not tested, as --data.test is not given."]
+        )
+    top1 = [row for row in rows if row.metric == "top1"]
     counts = [len(part) for part in parts.values()]
-    draw_fractions(counts, shown, config.out / "fractions.png")
-    _tell(name, counts, shown)
-    console.print(f"{config.out}: the runs, results.json and fractions.png")
-    return rows
+    figure = config.out / "fractions.png"
+    draw_fractions(counts, top1, figure)
+    return Result(
+        rows,
+        [*runs, config.out / RESULTS, figure],
+        [*tables, _table(name, counts, top1)],
+        [f"{config.out}: the runs, {RESULTS} and {figure.name}"],
+    )
 
 
 def plainly(fraction: float) -> str:
-    """As one would write it: 0.01, 1; never 1e-05, and never two fractions alike."""
+    """A fraction in positional notation: 0.01, 1, never 1e-05. Different fractions get different text."""
     return np.format_float_positional(fraction, trim="-")
 
 
@@ -182,41 +213,43 @@ def _chosen(config: FractionsConfig, videos: VideoList, fraction: float) -> np.n
     chosen = subset(videos.labels, fraction, config.seed)
     if len(chosen) < config.data.batch_size:
         raise UserError(
-            f"--fractions {plainly(fraction)}: leaves {len(chosen)} videos of {videos.source}, too few for a "
-            f"batch of {config.data.batch_size}; set --data.batch-size {len(chosen)}, or leave it out."
+            f"--fractions {plainly(fraction)}: leaves {many(len(chosen), 'video')} of {videos.source}, too "
+            f"few for a batch of {config.data.batch_size}; set --data.batch-size {len(chosen)}, or drop "
+            "this fraction."
         )
     return chosen
 
 
 def _written(part: VideoList, file: Path) -> Path:
-    """The list of a fraction; a run that was begun goes on only with the videos it was begun with."""
+    """Write the list of a fraction. A run that has begun continues only with the same videos."""
     if file.is_file():
         before = read_list(file)
         if list(before.paths) != list(part.paths) or not np.array_equal(before.labels, part.labels):
             raise UserError(
                 f"{file}: holds other videos than the training list gives now; choose another --out, "
-                f"or remove {file.parent} to begin anew."
+                f"or remove {file.parent} to start over."
             )
     write_list(file, part)
     return file
 
 
-def _tested(run: FinetuneConfig, test: Path) -> Sequence[Row]:
-    """The test of a finished run, done once, and anew where the list holds something else."""
+def _tested(run: FinetuneConfig, test: Path) -> Result:
+    """The test of a finished run. It is done once, and repeated if the list has changed."""
     out = run.out / "test"
-    if is_tested(out, read_list(test, run.data.root)):
-        return read_results(out / RESULTS)
+    like = named(names_of(read_list(run.data.train, run.data.root)), run.data.train)
+    if is_tested(out, read_list(test, run.data.root, like=like)):
+        return Result(read_results(out / RESULTS))
     data = VideoTestData(test, run.data.root, run.data.workers)
-    rows = video_test(VideoTestConfig(str(run.out), data, out, overwrite=True))
+    result = test_videos(VideoTestConfig(str(run.out), data, out, overwrite=True))
     renew_card(run.out, ())
-    return rows
+    return result
 
 
-def _tell(name: str, counts: Sequence[int], rows: Sequence[Row]) -> None:
+def _table(name: str, counts: Sequence[int], rows: Sequence[Row]) -> Table:
     table = Table(title=escape(f"{name}: top-1 on {rows[0].test}"))
     for column in ("fraction", "videos", "top-1", "95 % interval"):
         table.add_column(column, justify="right")
     for count, row in zip(counts, rows, strict=True):
         interval = "" if row.low is None or row.high is None else f"{row.low:.1%} to {row.high:.1%}"
         table.add_row(row.run.rpartition("@")[2], str(count), f"{row.value:.1%}", interval)
-    Console().print(table)
+    return table

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
+from rich.table import Table
 from torch import nn
 
-from dsm.data.classes import check_class_names
+from dsm.data.classes import check_class_names, named
 from dsm.data.groups import find_groups
 from dsm.data.lists import VideoList, needed, read_list
 from dsm.data.reading import ClipConfig, clip_of
@@ -22,6 +22,7 @@ from dsm.evaluate.features import load_features
 from dsm.evaluate.video_test import (
     PREDICTIONS,
     Answers,
+    Comparison,
     Predictions,
     check_labels,
     check_same_list,
@@ -37,24 +38,28 @@ from dsm.pages.confusion import draw_confusion, write_confusion_page
 from dsm.runs.bad_videos import tell_damaged
 from dsm.runs.folder import claim_by_settings, git_revision, lasting
 from dsm.runs.results import RESULTS, Row, row_of, rows_table, run_name, seed_of, share, write_results
-from dsm.terminal import console
+from dsm.settings import takes_settings
+from dsm.terminal import many
 from dsm.verbs.extract import tell_left_out
+from dsm.verbs.result import Result, plain_table
 
 PROBABILITIES = "probabilities.npz"
+FILES = (RESULTS, PREDICTIONS, "classes.csv", "confusion.html", "confusion.png", PROBABILITIES)
+DISAGREEMENTS = "disagreements.csv"
 MARKER = "test.json"
 LIST = "list_digest"
 
 
 @dataclass(frozen=True)
 class VideoTestData:
-    """What is tested on."""
+    """The videos to test on."""
 
     test: Path
     """List of labelled videos."""
     root: Path | None = None
-    """Folder put before relative paths; left out, the list's own."""
+    """Folder that relative paths start from; by default the list's own."""
     workers: int = 1
-    """Processes that decode."""
+    """Processes that decode videos."""
 
 
 @dataclass(frozen=True)
@@ -65,21 +70,21 @@ class VideoTestConfig:
     """A run of `dsm finetune`, or one of its checkpoints."""
     data: VideoTestData
     out: Path
-    """Folder for results.json, predictions.csv, classes.csv, probabilities.npz and the confusions."""
+    """Folder for results.json, predictions.csv, classes.csv, probabilities.npz and the confusion matrix."""
     windows: int = 10
-    """Clips a video, evenly spread; their probabilities are averaged."""
+    """Clips per video, evenly spaced; their probabilities are averaged."""
     crops: int = 1
-    """Crops of each clip: 1 in the middle, or 3 along its longer side."""
+    """Crops per clip: 1 in the middle, or 3 along its longer side."""
     batch_size: int = 4
-    """Videos at a time."""
+    """Videos per batch."""
     groups: Path | None = None
-    """Table of the group of each video; intervals then draw whole groups."""
+    """Table with the group of each video; confidence intervals then resample whole groups."""
     group_regex: str = ""
-    """The same by a regular expression on the path."""
+    """Regular expression that finds the group in a path, instead of a table."""
     against: Path | None = None
-    """Folder of another `dsm test` on the same list; writes disagreements.csv and tells who is right."""
+    """Output folder of another `dsm test` on the same list: compares the two and writes disagreements.csv."""
     overwrite: bool = False
-    """Replace other results in `out`."""
+    """Replace results of other settings in `out`."""
 
     def __post_init__(self) -> None:
         if min(self.windows, self.batch_size) < 1 or self.data.workers < 0:
@@ -87,23 +92,36 @@ class VideoTestConfig:
         if self.crops not in (1, 3):
             raise UserError(f"crops must be 1 or 3, not {self.crops}.")
         if self.against is not None and self.against.absolute() == self.out.absolute():
-            raise UserError(f"{self.out}: --against wants the folder of another test than --out.")
+            raise UserError(f"{self.out}: --against needs the folder of another test, not --out itself.")
+
+
+@dataclass(frozen=True)
+class VideoTestResult(Result):
+    """Accuracies (``rows``), and what the classifier predicts for each video."""
+
+    predictions: Predictions | None = None
+    """Probabilities and labels of the videos that could be read."""
+    classes: Sequence[str] = ()
+    """Class names, by label."""
+    comparison: Comparison | None = None
+    """With ``against``: which of the two classifiers is right, and how often."""
 
 
 def is_tested(out: Path, videos: VideoList) -> bool:
-    """Whether a test of this very list came to its end in a folder."""
+    """Whether a folder holds a finished test of this list."""
     made_by = read_object(out / MARKER) or {}
     return (out / RESULTS).is_file() and made_by.get(LIST) == videos.digest(rooted=False)
 
 
-def video_test(config: VideoTestConfig) -> list[Row]:
-    """Test, write everything down, print the table."""
+@takes_settings(VideoTestConfig)
+def test(config: VideoTestConfig) -> VideoTestResult:
+    """Test a classifier on whole videos; write accuracies, predictions and the confusion matrix."""
     if begun_from_outside():
-        raise UserError("dsm test runs in one process; leave torchrun out.")
-    videos = read_list(config.data.test, config.data.root)
-    groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
+        raise UserError("dsm test runs in one process; start it without torchrun.")
     classifier, about = load_classifier(config.weights)
     names = [str(name) for name in about["classes"]]
+    videos = read_list(config.data.test, config.data.root, like=named(names, config.weights))
+    groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
     check_labels(videos, len(names))
     check_class_names(videos, names, config.weights)
     other = None
@@ -111,7 +129,7 @@ def video_test(config: VideoTestConfig) -> list[Row]:
         other = read_answers(config.against)
         labels = [names[label] for label in videos.labels]
         check_same_list(config.against, other, videos.paths, labels)
-    # Whom a test is compared with changes nothing in it; another list or encoder under the same name does.
+    # `against` does not change the test itself; another list or other weights under the same name do.
     made_by = {LIST: videos.digest(rooted=False), "weights_digest": digest(classifier)}
     settings = lasting(config, but=("against",)) | made_by
     claim_by_settings(
@@ -119,32 +137,36 @@ def video_test(config: VideoTestConfig) -> list[Row]:
         overwrite=config.overwrite,
         needed=needed(videos, Path(config.weights), config.groups, config.against),
     )  # fmt: skip
-    found = _predict(config, classifier, videos, clip_of(about["clip"]))
-    test = config.data.test.stem
+    predictions = _predict(config, classifier, videos, clip_of(about["clip"]))
+    list_name = config.data.test.stem
     group_of = dict(zip(videos.paths, groups, strict=True)) if groups is not None else None
-    read = [group_of[path] for path in found.paths] if group_of else None
-    rows = rows_of(found, run=run_name(about), test=test, seed=seed_of(about), groups=read)
-    write_text(config.out / PREDICTIONS, predictions_csv(found, names, videos))
-    write_text(config.out / "classes.csv", classes_csv(found, names))
-    draw_confusion(found.confusion(), names, config.out / "confusion.png")
-    title = f"{config.weights} tested on {test}"
-    write_confusion_page(config.out / "confusion.html", found, names, title=title)
-    write_results(config.out / RESULTS, rows, revision=git_revision())  # last: the test is done
-    Console().print(rows_table(rows))
-    console.print(
-        f"{config.out}: results.json, predictions.csv, classes.csv, confusion.html, confusion.png, "
-        f"{PROBABILITIES}"
-    )
+    read_groups = [group_of[path] for path in predictions.paths] if group_of else None
+    rows = rows_of(predictions, run=run_name(about), test=list_name, seed=seed_of(about), groups=read_groups)
+    write_text(config.out / PREDICTIONS, predictions_csv(predictions, names, videos))
+    write_text(config.out / "classes.csv", classes_csv(predictions, names))
+    draw_confusion(predictions.confusion(), names, config.out / "confusion.png")
+    title = f"{config.weights} tested on {list_name}"
+    write_confusion_page(config.out / "confusion.html", predictions, names, title=title)
+    write_results(config.out / RESULTS, rows, revision=git_revision())  # last: marks the test as finished
+    files = [config.out / name for name in FILES]
+    tables, lines, comparison = [rows_table(rows)], [f"{config.out}: {', '.join(FILES)}"], None
     if other is not None and config.against is not None:
-        answers = answers_of(found, names, videos)
-        _tell_against(config.out, config.against, answers, other, groups)
-    return rows
+        answers = answers_of(predictions, names, videos)
+        comparison = compare(answers, other, groups=groups)
+        files.append(config.out / DISAGREEMENTS)
+        write_text(files[-1], disagreements_csv(answers, other))
+        tables += _comparison_tables(comparison, config.against, len(answers.paths))
+        lines.append(f"{files[-1]}: where the two differ")
+    return VideoTestResult(rows, files, tables, lines, predictions, names, comparison)
+
+
+test.__test__ = False  # type: ignore[attr-defined]  # pytest must not collect it
 
 
 def _predict(
     config: VideoTestConfig, classifier: nn.Module, videos: VideoList, clip: ClipConfig
 ) -> Predictions:
-    """Probabilities of the videos that can be read; a test that was stopped goes on where it was."""
+    """Probabilities for the videos that can be read; an interrupted test continues where it stopped."""
     settings = ExtractSettings(
         config.windows, crops=config.crops, batch_size=config.batch_size, workers=config.data.workers
     )
@@ -154,59 +176,61 @@ def _predict(
         file, probabilities_of(classifier), videos, clip, settings, meta,
         title="test", overwrite=config.overwrite,
     )  # fmt: skip
-    assert extracted is not None, "it runs in one process"
+    assert extracted is not None, "a test runs in one process"
     tell_left_out(file, extracted.bad)
     tell_damaged({one.path: f"{one.path}: {one.reason}" for one in extracted.damaged})
-    found = load_features(file)
-    return Predictions(found.features, found.labels, found.paths, len(extracted.bad))
+    probabilities = load_features(file)
+    return Predictions(probabilities.features, probabilities.labels, probabilities.paths, len(extracted.bad))
 
 
 def rows_of(
-    found: Predictions, *, run: str, test: str, seed: int, groups: Sequence[str] | None = None
+    predictions: Predictions, *, run: str, test: str, seed: int, groups: Sequence[str] | None = None
 ) -> list[Row]:
-    """Top-1, top-5 and the mean over classes of their top-1, with intervals over videos or groups of them."""
-    rows = [share(run, seed, test, f"top{k}", found.top(k), groups=groups) for k in (1, 5)]
-    classes = class_mean_interval(found.top(1), found.labels, groups=groups)
-    return [*rows, row_of(run, seed, test, "mean_class_top1", classes, len(found.labels))]
+    """Top-1, top-5 and top-1 averaged over classes, with intervals over videos or groups of videos."""
+    rows = [share(run, seed, test, f"top{k}", predictions.top(k), groups=groups) for k in (1, 5)]
+    classes = class_mean_interval(predictions.top(1), predictions.labels, groups=groups)
+    return [*rows, row_of(run, seed, test, "mean_class_top1", classes, len(predictions.labels))]
 
 
-def answers_of(found: Predictions, names: Sequence[str], videos: VideoList) -> Answers:
-    """The most probable class of each video of the list, by name; none of those that could not be read."""
-    row_of_path = {path: row for row, path in enumerate(found.paths)}
+def answers_of(predictions: Predictions, names: Sequence[str], videos: VideoList) -> Answers:
+    """The predicted class of each video in the list, by name; empty where the video could not be read."""
+    row_of_path = {path: row for row, path in enumerate(predictions.paths)}
     rows = [row_of_path.get(path) for path in videos.paths]
-    best = found.probabilities.argmax(1)
+    best = predictions.probabilities.argmax(1)
     return Answers(
         videos.paths,
         [names[label] for label in videos.labels],
         ["" if row is None else names[best[row]] for row in rows],
-        [float("nan") if row is None else float(found.probabilities[row, best[row]]) for row in rows],
+        [float("nan") if row is None else float(predictions.probabilities[row, best[row]]) for row in rows],
     )
 
 
-def _tell_against(
-    out: Path, folder: Path, this: Answers, other: Answers, groups: Sequence[str] | None
-) -> None:
-    """Write where the two differ, and print who is right how often."""
-    write_text(out / "disagreements.csv", disagreements_csv(this, other))
-    counts = compare(this, other, groups=groups)
-    print(f"against {folder}, of {len(this.paths)} videos:")
-    for words, count in (
-        ("both right", counts.both), ("only this one", counts.only_this),
-        ("only the other", counts.only_other), ("both wrong", counts.neither),
-    ):  # fmt: skip
-        print(f"  {words:18s} {count:6d}")
-    value, low, high = counts.difference
-    interval = "" if math.isnan(low) else f"  [{low:+.1%}, {high:+.1%}]"
-    print(f"{'top1 less its top1':20s} {value:+6.1%}{interval}")
-    console.print(f"{out / 'disagreements.csv'}: where the two differ")
+def _comparison_tables(comparison: Comparison, folder: Path, videos: int) -> list[Table]:
+    """Which of two classifiers is right, and how often; and the difference of their top-1."""
+    counts = {
+        "both right": comparison.both,
+        "only this one": comparison.only_this,
+        "only the other": comparison.only_other,
+        "both wrong": comparison.neither,
+    }
+    value, low, high = comparison.difference
+    interval = "" if math.isnan(low) else f"[{low:+.1%}, {high:+.1%}]"
+    return [
+        plain_table([(f"against {folder}, of {many(videos, 'video')}:",)]),
+        plain_table([(f"  {words}", f"{count:6d}") for words, count in counts.items()]),
+        plain_table([("top1 less its top1", f"{value:+6.1%}", interval)]),
+    ]
 
 
-def predictions_csv(found: Predictions, names: list[str], videos: VideoList) -> str:
-    """A line a video: path, class, the three most probable classes with their probabilities, or nothing."""
-    best = np.argsort(-found.probabilities, axis=1, kind="stable")[:, :3]
+def predictions_csv(predictions: Predictions, names: list[str], videos: VideoList) -> str:
+    """One line per video: path, class, and the three most probable classes with their probabilities.
+
+    Predictions are empty where the video could not be read.
+    """
+    best = np.argsort(-predictions.probabilities, axis=1, kind="stable")[:, :3]
     cells = {
         path: [cell for k in order for cell in (names[k], f"{row[k]:.4f}")]
-        for path, order, row in zip(found.paths, best, found.probabilities, strict=True)
+        for path, order, row in zip(predictions.paths, best, predictions.probabilities, strict=True)
     }
     unread = [""] * 2 * best.shape[1]
     lines = [
@@ -217,11 +241,11 @@ def predictions_csv(found: Predictions, names: list[str], videos: VideoList) -> 
     return csv_text([["path", "class", *header], *lines])
 
 
-def classes_csv(found: Predictions, names: list[str]) -> str:
-    """A line a class: its videos, its accuracy, and what it is most often taken for."""
-    taken_for = found.most_often_taken_for()
+def classes_csv(predictions: Predictions, names: list[str]) -> str:
+    """One line per class: its videos, its accuracy, and the class it is most often mistaken for."""
+    mistaken_for = predictions.most_often_taken_for()
     lines = []
-    for label, (accuracy, count) in found.class_accuracy().items():
-        taken = taken_for[label]
-        lines.append([names[label], str(count), f"{accuracy:.4f}", names[taken[0]] if taken else ""])
+    for label, (accuracy, count) in predictions.class_accuracy().items():
+        mistake = mistaken_for[label]
+        lines.append([names[label], str(count), f"{accuracy:.4f}", names[mistake[0]] if mistake else ""])
     return csv_text([["class", "videos", "top1", "most often taken for"], *lines])

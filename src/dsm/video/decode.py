@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
-from torch.utils.data import get_worker_info
 
 from dsm.errors import UserError
 from dsm.extras import load_extra
@@ -29,7 +27,7 @@ from dsm.video.keyframes import Untrusted, counted, frames_by_keyframes
 from dsm.video.pack import find_member, in_pack, read_packed
 from dsm.video.segments import segment_of
 from dsm.video.source import Deadline, Source, VideoError, name_of, open_video, said, video_stream
-from dsm.video.times import segment_frames, shown_packets
+from dsm.video.times import count_packets, segment_frames
 
 
 def read_by_torchcodec(
@@ -44,7 +42,7 @@ def read_by_torchcodec(
         UserError: torchcodec cannot be imported, or there is no GPU here.
         VideoError: the file cannot be decoded.
     """
-    if cuda and (not torch.cuda.is_available() or get_worker_info()):
+    if cuda and not _may_use_cuda():
         raise UserError("decoding on the GPU needs CUDA, and --data.workers 0: a worker process has none.")
     try:
         decoder = _decoder_class()(
@@ -62,6 +60,14 @@ def read_by_torchcodec(
     convert = Converter(short_side)
     images = [convert(VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")) for frame in frames]
     return np.stack(images)[back]
+
+
+def _may_use_cuda() -> bool:
+    # Imported here: it takes a second, which each process that only counts or checks would pay.
+    import torch
+    from torch.utils.data import get_worker_info
+
+    return torch.cuda.is_available() and get_worker_info() is None
 
 
 def _decoder_class() -> Any:
@@ -107,7 +113,7 @@ def probe(source: Source) -> VideoInfo:
     with open_video(source) as container:
         stream = video_stream(container)
         return VideoInfo(
-            len(shown_packets(container)), stream.width, stream.height, float(stream.average_rate or 0)
+            count_packets(container), stream.width, stream.height, float(stream.average_rate or 0)
         )
 
 

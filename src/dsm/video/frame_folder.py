@@ -26,6 +26,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from dsm.files import is_dir, is_hidden
+from dsm.terminal import many
 from dsm.video.convert import Converter
 from dsm.video.source import MAX_PIXELS, Deadline, MissingVideoError, NoVideoError, Source, VideoError, said
 
@@ -282,8 +283,8 @@ def read_series(
 
 def told_broken(files: Sequence[Path], broken: Mapping[int, VideoError]) -> str:
     """In words: '2 pictures lost, the first img_00004.png'."""
-    many = "1 picture" if len(broken) == 1 else f"{len(broken)} pictures"
-    return f"{many} lost, the first {files[min(broken)].name}"
+    lost = many(len(broken), "picture")
+    return f"{lost} lost, the first {files[min(broken)].name}"
 
 
 def _read(file: Path, convert: Converter, deadline: Deadline) -> NDArray[np.uint8]:

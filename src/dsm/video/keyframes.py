@@ -63,6 +63,8 @@ class Timeline:
     """Their timestamps, by which they are found again, in the stream's time base."""
     packets: int
     """Packets in all: frames, where the file keeps the rules."""
+    inside: int
+    """Those that lie in the file: one that is cut off holds fewer than its table promises."""
     steady: bool
     """Whether the packets follow one another without a gap in time."""
 
@@ -104,14 +106,15 @@ def _find(container: InputContainer, source: Source, facts: Facts | None) -> Tim
         if facts and len(entries) > facts[2]:  # a table may promise more packets than the file has bytes
             raise VideoError(f"{name_of(source)}: promises more frames than it can hold.")
         flags = [(one.timestamp, one.is_keyframe, one.is_discard or not one.size) for one in entries]
-        return _from_flags(flags, float(stream.time_base or 0))
+        inside = sum(one.pos + one.size <= facts[2] for one in entries) if facts else len(entries)
+        return _from_flags(flags, float(stream.time_base or 0), inside)
     return _scan(source) if container.format.name in _SCANNED and facts else None
 
 
 def counted(source: Source) -> int:
-    """Frames of a file whose keyframes were found; 0 where they were not."""
+    """Frames that are in a file whose keyframes were found; 0 where they were not."""
     found = _timelines.get(facts_of(source))
-    return found.packets if found else 0
+    return found.inside if found else 0
 
 
 def _scan(source: Source) -> Timeline | None:
@@ -122,17 +125,17 @@ def _scan(source: Source) -> Timeline | None:
         packets = [(p.pts, p.is_keyframe, p.is_discard) for p in read_packets(container, errors.append)]
     if errors or any(time is None for time, *_ in packets):
         return None
-    return _from_flags([(time or 0, key, hidden) for time, key, hidden in packets], tick)
+    return _from_flags([(time or 0, key, hidden) for time, key, hidden in packets], tick, len(packets))
 
 
-def _from_flags(flags: list[tuple[int, bool, bool]], tick: float) -> Timeline | None:
+def _from_flags(flags: list[tuple[int, bool, bool]], tick: float, inside: int) -> Timeline | None:
     """From (time, keyframe, hidden) of each packet; ``tick``: seconds a unit of time."""
     keys = [number for number, (_, key, _) in enumerate(flags) if key]
     times = [flags[number][0] for number in keys]
     if not keys or keys[0] != 0 or len(set(times)) < len(times) or any(hidden for *_, hidden in flags):
         return None
     told = np.sort(np.array([time for time, *_ in flags], np.float64)) * tick
-    return Timeline(keys, times, len(flags), steady=len(parts_of(told)) == 1)
+    return Timeline(keys, times, len(flags), inside, steady=len(parts_of(told)) == 1)
 
 
 def frames_by_keyframes(

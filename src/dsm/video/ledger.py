@@ -7,25 +7,22 @@ kind that is killed when its time is over.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from pebble import ProcessExpired, ProcessPool
-
 from dsm.errors import UserError
 from dsm.files import json_text
-from dsm.signals import ignore_warnings
+from dsm.terminal import many
 from dsm.video.damage import Damage
 from dsm.video.decode import probe, read_frames
 from dsm.video.frame_folder import BrokenPictureError, frame_files, is_folder, read_pictures, told_broken
+from dsm.video.guarded import Failed, Job, call_guarded, time_for
 from dsm.video.in_order import every_frame
-from dsm.video.pack import in_pack
-from dsm.video.segments import file_of, segment_of
+from dsm.video.pack import damaged_in, in_pack
+from dsm.video.segments import segment_of
 from dsm.video.source import (
     READING_TIME,
     Deadline,
@@ -79,7 +76,7 @@ def judge(path: str | Path, clip_frames: int = 1) -> Verdict:
 def _finished(found: Verdict, path: str, clip_frames: int, seconds: float) -> Verdict:
     verdict, reason = found.verdict, found.reason
     if verdict == "ok" and found.frames < clip_frames:
-        verdict, reason = "short", f"{found.frames} frames, a clip has {clip_frames}"
+        verdict, reason = "short", f"{many(found.frames, 'frame')}, a clip has {clip_frames}"
     facts = {**vars(found), "path": path, "verdict": verdict, "reason": reason, "seconds": round(seconds, 3)}
     return Verdict(**facts)
 
@@ -107,10 +104,13 @@ def _decode_all(path: Path) -> tuple[Verdict, Damage]:
         why = f" ({damage.reason})" if damage.reason else ": its last picture is cut off"
         reasons.append(f"breaks off after frame {count}{why}")
     elif short:
-        reasons.append(f"{promised - count} of the {promised} frames in its header are not there")
+        reasons.append(
+            f"{promised - count} of the {many(promised, 'frame')} in its header "
+            f"{'is' if promised - count == 1 else 'are'} not there"
+        )
     verdict: VerdictName = "damaged" if damage.found else "truncated" if reasons else "ok"
     if not reasons and promised != count and promised:
-        reasons.append(f"its header says {promised} frames")
+        reasons.append(f"its header says {many(promised, 'frame')}")
     found = Verdict(
         "", verdict, damage.frames, header, width, height, fps, reason="; ".join(reasons), numbers=count
     )
@@ -187,11 +187,11 @@ def _judge_folder(path: Path) -> Verdict:
 def _judge_packed(path: Path) -> Verdict:
     info = probe(path)
     read_frames(path, range(info.frames))
-    return Verdict("", "ok", info.frames, info.frames, info.width, info.height, info.fps)
-
-
-BYTES_A_SECOND = 2_000_000
-"""Of video a busy core decodes at least; an hour of 1080p takes minutes, and is no hang."""
+    # The pack holds what could be decoded, and says of which videos that is not all.
+    packed = in_pack(path)
+    reason = damaged_in(packed[0]).get(packed[1], "") if packed else ""
+    verdict: VerdictName = "damaged" if reason else "ok"
+    return Verdict("", verdict, info.frames, info.frames, info.width, info.height, info.fps, reason=reason)
 
 
 def judge_all(
@@ -208,41 +208,19 @@ def judge_all(
         seconds: after which a decoder is killed, for each file; a second more for each 2 MB of a file.
         on_verdict: called with each, in their order, as soon as it is known.
     """
+    limits = [time_for(path, seconds) for path in paths]
+    jobs = [Job(judge, (path, clip_frames), limit) for path, limit in zip(paths, limits, strict=True)]
     verdicts: list[Verdict] = []
-    # spawn: a fork of a process with threads may hang.
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPool(max_workers=workers, context=spawn, initializer=ignore_warnings)
-    try:
-        limits = [seconds + _size(path) / BYTES_A_SECOND for path in paths]
-        judged = [
-            pool.schedule(judge, (path,), {"clip_frames": clip_frames}, timeout=limit)
-            for path, limit in zip(paths, limits, strict=True)
-        ]
-        for path, limit, one in zip(paths, limits, judged, strict=True):
-            try:
-                verdicts.append(one.result())
-            except FutureTimeoutError:
-                reason = f"not decoded within {limit:.0f} s"
-                verdicts.append(Verdict(str(path), "timeout", seconds=limit, reason=reason))
-            except ProcessExpired as error:
-                reason = f"crashes the decoder ({error})"
-                verdicts.append(Verdict(str(path), "undecodable", reason=reason))
-            except Exception as error:  # one file of a stranger must not cost the verdicts of the others
-                reason = f"cannot be decoded ({type(error).__name__})"
-                verdicts.append(Verdict(str(path), "undecodable", reason=reason))
-            on_verdict(verdicts[-1])
-    finally:  # also when stopped in the middle: what is left is not waited for
-        pool.stop()  # type: ignore[no-untyped-call]
-        pool.join()
+    outcomes = call_guarded(jobs, workers)
+    for path, limit, outcome in zip(paths, limits, outcomes, strict=True):
+        if not isinstance(outcome, Failed):
+            verdicts.append(outcome)
+        elif outcome.timeout:
+            verdicts.append(Verdict(str(path), "timeout", seconds=limit, reason=outcome.reason))
+        else:
+            verdicts.append(Verdict(str(path), "undecodable", reason=outcome.reason))
+        on_verdict(verdicts[-1])
     return verdicts
-
-
-def _size(path: str | Path) -> int:
-    """Bytes of a video file; 0 of what is none."""
-    try:
-        return file_of(Path(path)).stat().st_size
-    except (OSError, ValueError):
-        return 0
 
 
 def ledger_json(verdicts: Iterable[Verdict]) -> str:

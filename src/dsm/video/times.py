@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 
+def count_packets(container: InputContainer) -> int:
+    """How many packets give a frame."""
+    return sum(not packet.is_discard for packet in read_packets(container, lambda error: None))
+
+
 def shown_packets(container: InputContainer) -> list[int | None]:
     """When each packet that gives a frame is shown, in the order of the file and its ticks."""
     packets = read_packets(container, lambda error: None)

@@ -1,0 +1,72 @@
+"""Frames of many videos, counted side by side."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import numbered_frames
+
+from dsm.verbs.index import IndexConfig, index
+from dsm.video import counting
+from dsm.video.counting import count_all, count_frames
+from dsm.video.write import write_video
+
+
+@pytest.fixture
+def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Seven files of 3 to 8 frames, the fourth of them rubbish; enough for processes."""
+    monkeypatch.setattr(counting, "FEW", 2)
+    paths = [tmp_path / "videos" / f"v{number}.mp4" for number in range(7)]
+    for number, path in enumerate(paths):
+        write_video(path, numbered_frames(3 + number if number < 6 else 3))
+    paths[3].write_bytes(b"rubbish")
+    return paths
+
+
+def test_processes_find_what_one_finds_in_the_same_order(many: list[Path]) -> None:
+    done: list[int] = []
+    found = count_all(many, workers=2, on_progress=done.append)
+    assert found == [count_frames(path) for path in many]
+    assert [found[place] for place in (0, 1, 2, 4, 5, 6)] == [3, 4, 5, 7, 8, 3]
+    assert "v3.mp4: cannot be decoded" in str(found[3])
+    assert done == sorted(done)
+    assert done[-1] == len(many)
+
+
+def test_a_file_that_crashes_or_hangs_its_process_costs_no_other(
+    many: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, time, dsm.video.counting as counting\n"
+        "look = counting.probe\n"
+        "def probe(path):\n"
+        "    if path.name == 'v1.mp4': os.abort()\n"
+        "    if path.name == 'v5.mp4': time.sleep(600)\n"
+        "    return look(path)\n"
+        "counting.probe = probe\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setattr(counting, "_BATCHES", 1)  # batches of four
+    found = count_all(many, workers=2, seconds=3.0)
+    assert [found[place] for place in (0, 2, 4, 6)] == [3, 5, 7, 3]
+    assert str(found[1]).startswith(f"{many[1]}: crashes the decoder")
+    assert "rubbish" not in str(found[3])
+    assert "cannot be decoded" in str(found[3])
+    assert str(found[5]) == f"{many[5]}: not decoded within 3 s."
+
+
+def test_an_index_made_by_processes_is_the_same_list(many: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "classes"
+    for number, path in enumerate(many):
+        (folder / f"c{number % 2}").mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / f"c{number % 2}" / path.name)
+    for workers in (1, 2):
+        index(IndexConfig(folder, tmp_path / f"o{workers}" / "list.txt", workers=workers))
+    one, two = (Path(tmp_path / f"o{workers}" / "list.txt").read_text() for workers in (1, 2))
+    assert one == two
+    assert [line.split()[1:] for line in two.splitlines()] == [
+        ["0", "3"], ["0", "5"], ["0", "7"], ["0", "3"], ["1", "4"], ["1", "8"],
+    ]  # fmt: skip
