@@ -115,7 +115,7 @@ def test_check_returns_verdicts_and_the_usable_videos(small_list: Path, tmp_path
     shown = str(result)
     assert f"undecodable  {broken}: " in shown
     assert "decoded to the end" in shown
-    assert shown.endswith(f"{clean}: the 3 usable videos of 4, with their frames")
+    assert shown.endswith(f"{clean}: 3 usable videos of 4, with the frames")
     assert len(json.loads(ledger.read_text())["files"]) == 4
     nothing_written = dsm.data.check(videos=small_list.parent / "wave", frames=4, workers=1)
     assert nothing_written.files == []
@@ -247,7 +247,7 @@ def test_preview_returns_the_changes_of_every_clip(small_list: Path, tmp_path: P
     assert json.loads(numbers.read_text())["clips"] == [vars(one) for one in result.changes]
     anchors = [one.scene_change for one in result.changes if one.version == "anchor"]
     assert f"{100 * np.mean(anchors):.1f} ±" in str(result)
-    assert result.lines == [f"{tmp_path / 'a.png'}: 1 clips shown, 3 measured"]
+    assert result.lines == [f"{tmp_path / 'a.png'}: 1 clip shown, 3 measured"]
 
 
 def test_synth_returns_its_four_lists(tmp_path: Path) -> None:
