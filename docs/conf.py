@@ -42,7 +42,10 @@ _ALIASES = (
     r"Indices|Part|Times|Precision|Pooling|HeadKind|NegativeLook|Decoder|Named|(typing\.)?Literal\[.*|"
     r"Annotated\[.*|dict\[str"
 )
-_INSIDE = r".*\._\w+|dsm\.(train\.config\.Config|terminal\.Clock|evaluate\.extraction\.Extracted)"
+_INSIDE = (
+    r".*\._\w+|dsm\.(train\.config\.Config|terminal\.Clock|evaluate\.extraction\.Extracted|"
+    r"settings\.(Config|Returned)|data\.list_forms\.Named|verbs\.\w+\.\w+(Config|Result))"
+)
 nitpick_ignore_regex = [("py:.*", "|".join((_ELSEWHERE, _SHORTENED, _ALIASES, _INSIDE)))]
 myst_heading_anchors = 3
 

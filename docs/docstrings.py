@@ -12,6 +12,7 @@ from sphinx.application import Sphinx
 
 _SECTION = re.compile(r"(Args|Returns|Raises):")
 _ENTRY = re.compile(r"([\w*][\w*, ]*): (.*)")
+_SETTING = re.compile(r"(\w+(?:=\{[^…]*…\}+)?)(?:: (.*))?")
 _ARRAY = re.compile(r"[~\w.]*ndarray\[.*?dtype\[([~\w.]+)\]\]")
 _FIELDS = {"Args": "param", "Raises": "raises"}
 
@@ -35,8 +36,23 @@ def as_fields(lines: list[str]) -> list[str]:
     return done
 
 
+def as_bullets(lines: list[str]) -> list[str]:
+    """The docstring of a verb: its settings, whose names may be nested, as a list with a point for each."""
+    start = lines.index("Args:") if "Args:" in lines else len(lines)
+    done = lines[:start]
+    for line in lines[start + 1 :]:
+        if line.startswith("        "):
+            done.append("  " + line.strip())
+        elif line.strip():
+            if match := _SETTING.fullmatch(line.strip()):
+                done.append(f"* ``{match[1]}`` {match[2] or ''}".rstrip())
+        else:
+            done.append("")
+    return done
+
+
 def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    lines[:] = as_fields(lines)
+    lines[:] = as_bullets(lines) if hasattr(obj, "takes_settings") else as_fields(lines)
 
 
 def skip(app: Sphinx, what: str, name: str, obj: Any, skipped: bool, options: Any) -> bool | None:

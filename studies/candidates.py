@@ -30,7 +30,7 @@ class Candidate:
     """Times the steps of the others."""
 
 
-SLD = SpatialMix(smooth=1, exchange=1, strength=0.75)
+SLD = SpatialMix(smooth=1, exchange=1, strength=0.5, mixing_strength=1.0, together=True)
 MIXED = DsmConfig(
     joint=True,
     sld=SLD,
@@ -40,7 +40,7 @@ MIXED = DsmConfig(
     negatives=1,
     motion_weight=1.0,
 )
-"""The scene bent or exchanged in both clips, and a loss of their own for clips whose motion is broken."""
+"""The scene bent and exchanged in both clips, and a separate loss for clips whose motion is broken."""
 JOINT = MocoConfig(joint=True)
 PASSES, JOINT_PASSES, TWIN_PASSES = 9, 6, 4
 """Of `dsm`; of `moco` with both views in one batch; and with a momentum encoder, which needs no gradient."""
@@ -68,6 +68,7 @@ DSM = {
     "dsm": _dsm(),
     "dsm-bend": _dsm(replace(MIXED, sld=SpatialMix(strength=0.5), sld_on="anchor", look="own")),
     "dsm-exchange": _dsm(replace(MIXED, sld=SpatialMix.only("exchange"))),
+    "dsm-either": _dsm(replace(MIXED, sld=SpatialMix(smooth=1, exchange=1, strength=0.75))),
     "dsm-one-softmax": _dsm(replace(MIXED, motion_weight=0.0)),
     "dsm-plain": _dsm(jitter=0.0),
 }

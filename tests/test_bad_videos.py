@@ -22,7 +22,7 @@ from dsm.data.clips import EpochBatches, EvaluationClips, TrainingClips
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.loading import Batches, load_clips
 from dsm.data.reading import ClipConfig
-from dsm.data.reading_state import BadVideo, ReadingState
+from dsm.data.reading_state import ReadingState
 from dsm.errors import UserError
 from dsm.runs.bad_videos import LEDGER, BadVideos
 from dsm.train.config import DataConfig
@@ -31,7 +31,7 @@ from dsm.video.damage import noted
 from dsm.video.decode import probe, read_frames
 from dsm.video.ledger import judge, judge_all, read_ledger
 from dsm.video.pack import damaged_in
-from dsm.video.source import VideoError
+from dsm.video.source import BadVideo, VideoError
 from dsm.video.times import frame_times
 from dsm.video.write import write_shard, write_video
 from dsm.views import Augment, View

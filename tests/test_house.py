@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,10 @@ def test_a_file_can_be_read_in_one_sitting(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 500
     assert ast.get_docstring(ast.parse(text)), "a file says first what it is"
+
+
+def test_verbs_on_lists_do_without_torch() -> None:
+    """It takes seconds to import, and they would take as long to begin."""
+    names = ("check", "convert", "features", "frames", "index", "pack", "subset", "synth")
+    lines = [*(f"import dsm.verbs.{name}" for name in names), "import sys; assert 'torch' not in sys.modules"]
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, timeout=120)

@@ -183,3 +183,13 @@ def test_a_list_with_some_labels_keeps_them(tmp_path: Path) -> None:
     some = VideoList(["a.mp4", "b.mp4", "c.mp4"], np.array([2, -1, 0]), np.array([-1, -1, -1]), tmp_path)
     write_list(tmp_path / "some.txt", some)
     assert read_list(tmp_path / "some.txt").labels.tolist() == [2, -1, 0]
+
+
+def test_a_packed_video_whose_name_ends_in_a_number_is_read_back(tmp_path: Path) -> None:
+    """The number is no label, though what stands before it looks like a whole path."""
+    names = ["shard-00000.tar/walk/clip 0", "shard-00000.tar/walk/clip 1"]
+    write_list(tmp_path / "list.txt", VideoList(names, np.array([0, 1]), np.array([12, 13]), tmp_path))
+    videos = read_list(tmp_path / "list.txt")
+    assert list(videos.paths) == names
+    assert videos.labels.tolist() == [0, 1]
+    assert videos.frames.tolist() == [12, 13]

@@ -90,7 +90,7 @@ def test_a_bare_array_gets_its_names_from_a_list(tmp_path: Path, capsys: pytest.
     assert found.labels.tolist() == LABELS.tolist()
     assert found.meta["root"] == str(tmp_path)
     listed.write_text("a.mp4 0\n")
-    with pytest.raises(UserError, match=r"has 1 video, and .* 61 rows"):
+    with pytest.raises(UserError, match=r"has 1 video, but .* 61 rows"):
         take(file, "--videos", listed)
 
 

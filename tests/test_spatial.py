@@ -314,6 +314,36 @@ def test_a_mix_is_for_each_sample_one_of_its_kinds(weights: list[float], seed: i
     assert sum(bool(np.any(draw)) for draw in draws.values()) == 1
 
 
+def test_together_a_sample_gets_a_kind_that_bends_and_one_that_mixes_a_picture_in() -> None:
+    mix = SpatialMix(smooth=1, tps=2, background=1, exchange=1, together=True)
+    rng = np.random.default_rng(0)
+    counts = dict.fromkeys(("smooth", "tps", "background", "exchange"), 0)
+    for _ in range(300):
+        draws = mix.draw(rng)
+        assert draws["smooth"].any() != draws["tps"].any()
+        assert draws["background"].any() != draws["exchange"].any()
+        for name, draw in draws.items():
+            counts[name] += bool(draw.any())
+    assert counts["tps"] == pytest.approx(200, abs=30)
+    assert counts["exchange"] == pytest.approx(150, abs=30)
+
+
+def test_pictures_are_mixed_in_by_a_strength_of_their_own() -> None:
+    clip = 0.4 + 0.2 * clips(3, height=32)
+    both = SpatialMix(smooth=1, exchange=1, strength=0.5, mixing_strength=1.0, together=True)
+    draws = both.draw_batch(3, 5, clip)
+    grid = identity_grid(clip.shape[-2], clip.shape[-1], clip)
+    mixed = ExchangeScene().mix(clip, draws["exchange"], clip)
+    expected = warp(mixed, grid + SmoothWarp(strength=0.5).field(draws["smooth"], *clip.shape[-2:]))
+    assert torch.allclose(both(clip, seed=5), expected, atol=1e-5)
+    assert torch.equal(SpatialMix(strength=0)(clip, seed=5), clip)
+    assert not torch.equal(
+        SpatialMix(exchange=1, strength=0, mixing_strength=1, together=True)(clip, 5), clip
+    )
+    with pytest.raises(UserError, match="0 or more"):
+        SpatialMix(mixing_strength=-1)
+
+
 def test_a_mix_of_one_kind_is_that_kind() -> None:
     clip = clips()
     for name in EVERY:

@@ -59,6 +59,7 @@ def takes_settings(
             return function(config)
 
         call.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\n{_described(config_type)}"
+        call.takes_settings = config_type  # type: ignore[attr-defined]
         call.__signature__ = _signature(config_type, function)  # type: ignore[attr-defined]
         return call
 

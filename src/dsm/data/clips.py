@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, Sampler, default_collate
 
 from dsm.data.lists import VideoList
 from dsm.data.reading import ClipConfig, Reader, crop
-from dsm.data.reading_state import BadVideo, ReadingState
+from dsm.data.reading_state import ReadingState
 from dsm.disturb.temporal import at_pace
 from dsm.errors import UserError
 from dsm.video.decode import Decoder
@@ -30,7 +30,7 @@ from dsm.video.sampling import (
     timed_windows,
     uniform_windows,
 )
-from dsm.video.source import READING_TIME, VideoError
+from dsm.video.source import READING_TIME, BadVideo, VideoError
 from dsm.views import Augment, View, draw_views
 
 ATTEMPTS = 10

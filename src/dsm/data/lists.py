@@ -101,13 +101,18 @@ def only_video(path: Path) -> VideoList:
     return VideoList([str(path)], np.array([UNLABELLED]), np.array([UNKNOWN]), Path(), source=str(path))
 
 
-def _fields(line: str, columns: int, where: str) -> tuple[str, int, int]:
-    """Path, label and frames of one line; ``where`` it stands is told when it is wrong."""
+def _fields(line: str, columns: int, where: str, *, ours: bool = False) -> tuple[str, int, int]:
+    """Path, label and frames of one line.
+
+    Args:
+        where: named in errors.
+        ours: the list is of our own form, so a path that ends in a number is no mistake.
+    """
     full, labelled = _full(line), _labelled(line)
     # Read with so few columns, numbers would become part of the path.
     more = full if columns == 2 else full or labelled
-    wrong = bool(columns < 3 and more and names_video(more[0]))
-    if columns == 3 and full and (more := _labelled(full[0])):
+    wrong = bool(not ours and columns < 3 and more and names_video(more[0]))
+    if not ours and columns == 3 and full and (more := _labelled(full[0])):
         wrong = names_video(more[0])
     name, label, count = line, UNLABELLED, UNKNOWN
     if columns == 3 and full:
@@ -239,9 +244,10 @@ def _read_lines(text: bytes, source: str) -> tuple[Names, NDArray[np.int64], NDA
         plain &= ~last_integers(content, lines.starts, stops).plain
     plain &= not _holds_control(text)
     # The others are looked at one by one; most of them are wrong.
+    ours = text.startswith(MARK.encode())
     for place in np.flatnonzero(~plain).tolist():
         where = f"{source}, line {lines.numbers[place]}"
-        name, labels[place], frames[place] = _fields(line(place), columns, where)
+        name, labels[place], frames[place] = _fields(line(place), columns, where, ours=ours)
         stops[place] = lines.starts[place] + len(name.encode())
     return Names(content, lines.starts, stops), labels, frames
 
@@ -271,6 +277,12 @@ def listable(name: str) -> str:
     return f"./{name}" if name.startswith(("#", " ", "\t", "\ufeff")) else name
 
 
+def _ends_in_number(name: str) -> bool:
+    """Whether a path looks like that of a video with a label after it, as `shard-00000.tar/clip 3` does."""
+    shorter = _labelled(name)
+    return shorter is not None and names_video(shorter[0])
+
+
 def write_list(path: str | Path, videos: VideoList) -> VideoList:
     """Write a list that :func:`read_list` reads back: no label and no frames where unknown.
 
@@ -282,7 +294,10 @@ def write_list(path: str | Path, videos: VideoList) -> VideoList:
     labelled = bool((videos.labels != UNLABELLED).any())
     say_label = labelled or counted or any(map(_labelled, videos.paths))
     # What another form might be read into is said to be ours.
-    odd = any(ODD & set(name) or (not say_label and not names_video(name)) for name in videos.paths)
+    odd = any(
+        ODD & set(name) or _ends_in_number(name) or (not say_label and not names_video(name))
+        for name in videos.paths
+    )
     lines = [f"{MARK}\n"] if odd else []
     for name, label, count in zip(videos.paths, videos.labels, videos.frames, strict=True):
         fields = [listable(name)]

@@ -22,9 +22,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from dsm.data.clips import EvaluationClips, TrainingClips, collate, collate_clips
-from dsm.data.reading_state import IDLE, BadVideo
+from dsm.data.reading_state import IDLE
 from dsm.errors import UserError
 from dsm.signals import ignore_warnings
+from dsm.video.source import BadVideo
 
 PATIENCE = 2.0
 """A worker hangs when it is at one video for so many times the seconds a video may take."""

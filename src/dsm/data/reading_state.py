@@ -5,31 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import get_args
 
 import torch
 from torch.utils.data import get_worker_info
 
-from dsm.video.source import VerdictName, VideoError
+from dsm.video.source import BadVideo, VerdictName
 
 IDLE = -1.0
 VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
-
-
-@dataclass(frozen=True)
-class BadVideo:
-    """A video of a list that cannot be read."""
-
-    index: int
-    verdict: VerdictName
-    reason: str
-
-    def error(self) -> VideoError:
-        """As an error, for whoever does not go on without it."""
-        error = VideoError(self.reason)
-        error.verdict = self.verdict
-        return error
 
 
 class ReadingState:

@@ -4,10 +4,10 @@ Groups may have any size and any mixture of classes, so finding the best split i
 groups all splits are tried. With more, groups are taken in random order as long as that helps, then moved and
 swapped while the split improves, from several starting points.
 
-scikit-learn's ``StratifiedGroupKFold`` makes folds of equal size, which miss the wanted share where groups are
-skewed. In 200 lists of 25 such groups, one of its three folds was more than 10 points from a wanted share of
-30 % in 155 lists (26 to 56 %), and lacked a class in 70 of the 160 lists where that is avoidable. This search
-never did either (20 to 40 %). ``pytest -m slow tests/test_list_parts.py`` measures both.
+scikit-learn's ``StratifiedGroupKFold`` makes folds of equal size, which miss the wanted share where groups
+are skewed. In 200 lists of 25 such groups, one of its three folds was more than 10 points from a wanted
+share of 30 % in 155 lists (26 to 56 %), and lacked a class in 70 of the 160 lists where that is avoidable.
+This search never did either (20 to 40 %). ``pytest -m slow tests/test_list_parts.py`` measures both.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ KINDS: dict[str, type[Any]] = {
 
 @dataclass(frozen=True)
 class SpatialMix:
-    """How often each kind of SLD is drawn, as weights; they need not sum to one. A sample gets one kind."""
+    """How often each kind of SLD is drawn, as weights; they need not sum to one. A sample gets one kind, or
+    with ``together`` one that bends the picture and one that mixes another picture in."""
 
     smooth: float = 1.0
     """A smooth random field."""
@@ -46,6 +47,10 @@ class SpatialMix:
     """What stays, taken away; what stays in another clip, put in its place."""
     strength: float = 1.0
     """Of every kind: 0 is the identity, 1 the kind's own strength."""
+    mixing_strength: float | None = None
+    """Strength of `background`, `replace` and `exchange`, which mix a picture in; by default `strength`."""
+    together: bool = False
+    """Give each sample both a kind that bends the picture and a kind that mixes a picture in."""
     source: Source = "batch"
     """Whose picture is mixed in: the clip's own, or another clip's of the batch."""
     padding: Padding = "reflection"
@@ -55,8 +60,9 @@ class SpatialMix:
         weights = self.weights().values()
         if min(weights) < 0 or not 0 < sum(weights) < float("inf"):
             raise UserError("the weights of sld must be 0 or more, and one of them above 0.")
-        if not 0 <= self.strength < float("inf"):
-            raise UserError(f"the strength of sld must be 0 or more, not {self.strength}.")
+        for strength in (self.strength, self.mixing_strength):
+            if strength is not None and not 0 <= strength < float("inf"):
+                raise UserError(f"the strength of sld must be 0 or more, not {strength}.")
 
     @classmethod
     def only(cls, kind: str, strength: float = 1.0) -> SpatialMix:
@@ -73,21 +79,27 @@ class SpatialMix:
         """Those with a weight, by name."""
         found: dict[str, Disturbance] = {}
         for name, weight in self.weights().items():
-            if weight:
-                more = {"source": self.source} if issubclass(KINDS[name], Appearance) else {}
-                found[name] = KINDS[name](strength=self.strength, **more)
+            if weight and issubclass(KINDS[name], Appearance):
+                strength = self.strength if self.mixing_strength is None else self.mixing_strength
+                found[name] = KINDS[name](strength=strength, source=self.source)
+            elif weight:
+                found[name] = KINDS[name](strength=self.strength)
         return found
 
     def draw(self, rng: np.random.Generator) -> dict[str, Draw]:
-        """One sample's draws for each kind with a weight: all zeros, but for the one that was chosen."""
+        """One sample's draws for each kind with a weight: zeros, except for the kinds that were chosen."""
         kinds = self.kinds()
-        weights = np.array([getattr(self, name) for name in kinds])
-        chosen = int(rng.choice(len(kinds), p=weights / weights.sum())) if len(kinds) > 1 else 0
+        groups = [list(kinds)]
+        if self.together:
+            mixing = [name for name, kind in kinds.items() if isinstance(kind, Appearance)]
+            groups = [[name for name in kinds if name not in mixing], mixing]
+        chosen = [self._choose(group, rng) for group in groups if group]
         draws = {name: kind.draw(rng) for name, kind in kinds.items()}
-        return {
-            name: draw if place == chosen else np.zeros_like(draw)
-            for place, (name, draw) in enumerate(draws.items())
-        }
+        return {name: draw if name in chosen else np.zeros_like(draw) for name, draw in draws.items()}
+
+    def _choose(self, names: list[str], rng: np.random.Generator) -> str:
+        weights = np.array([getattr(self, name) for name in names])
+        return names[int(rng.choice(len(names), p=weights / weights.sum()))] if len(names) > 1 else names[0]
 
     def draw_batch(self, count: int, seed: Seed, like: Tensor) -> dict[str, Tensor]:
         """Draws of so many samples, stacked, on the device of ``like``."""
@@ -127,7 +139,7 @@ class SpatialMix:
 
     def __call__(self, clip: Tensor, seed: Seed = None) -> Tensor:
         """Disturb clips (B, C, T, H, W), each in its own way; of the same shape, type and range."""
-        if self.strength == 0:
+        if self.strength == 0 and not self.mixing_strength:
             return clip
         draws = self.draw_batch(len(clip), seed, clip)
         x = self.mix(to_unit(clip), draws)

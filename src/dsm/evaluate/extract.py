@@ -15,11 +15,10 @@ from dsm.data.clips import EvaluationClips
 from dsm.data.lists import VideoList
 from dsm.data.loading import load_clips
 from dsm.data.reading import ClipConfig
-from dsm.data.reading_state import BadVideo
 from dsm.errors import UserError
 from dsm.evaluate.features import Features
 from dsm.models.precision import channels_last
-from dsm.video.source import READING_TIME
+from dsm.video.source import READING_TIME, BadVideo
 from dsm.views import ModalityName, to_network
 
 

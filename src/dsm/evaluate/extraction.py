@@ -26,7 +26,6 @@ from dsm.data.clips import MOST_CLIPS, EvaluationClips, collate_clips
 from dsm.data.lists import VideoList, needed
 from dsm.data.loading import Batches, InTurn, batched
 from dsm.data.reading import ClipConfig
-from dsm.data.reading_state import BadVideo
 from dsm.distributed import is_first, make_fabric
 from dsm.errors import UserError
 from dsm.evaluate.extract import encode, means, to_input
@@ -38,7 +37,7 @@ from dsm.runs.bad_videos import LEFT_OUT, save_left_out, verdict_of
 from dsm.runs.folder import claim_by_settings, lasting
 from dsm.terminal import progress
 from dsm.video.ledger import Verdict
-from dsm.video.source import READING_TIME
+from dsm.video.source import READING_TIME, BadVideo
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dsm.data.lists import VideoList
-from dsm.data.reading_state import BadVideo, ReadingState
 from dsm.errors import UserError
 from dsm.files import write_text
 from dsm.terminal import many, note
 from dsm.video.ledger import Verdict, ledger_json, read_ledger
+from dsm.video.source import BadVideo
+
+if TYPE_CHECKING:
+    from dsm.data.reading_state import ReadingState  # needs torch, which verbs on lists do without
 
 LEDGER = "ledger.json"
 LEFT_OUT = ".bad.json"

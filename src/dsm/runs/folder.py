@@ -14,15 +14,16 @@ import platform
 import subprocess
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any, TextIO
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, TextIO
 
 from dsm.errors import UserError
 from dsm.files import empty_folder, json_text, read_object, write_text
 from dsm.runs.bad_videos import LEDGER
 from dsm.terminal import console
 from dsm.version import __version__
+
+if TYPE_CHECKING:
+    from torch import nn  # torch takes seconds to import, and verbs on lists do without it
 
 MARKER = "config.json"
 METRICS, GRADIENTS = "metrics.jsonl", "gradients.jsonl"

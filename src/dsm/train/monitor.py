@@ -10,14 +10,13 @@ from torch import nn
 
 from dsm.data.lists import VideoList, read_list
 from dsm.data.reading import ClipConfig
-from dsm.data.reading_state import BadVideo
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.probe import knn_probe
 from dsm.evaluate.retrieval import kept_apart, retrieve
 from dsm.terminal import many, warn
 from dsm.video.decode import probe
-from dsm.video.source import VideoError
+from dsm.video.source import BadVideo, VideoError
 
 LOOKED_INTO = 8
 

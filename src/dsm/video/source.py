@@ -13,6 +13,7 @@ import stat
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -74,6 +75,21 @@ class VideoError(UserError):
     """A video that is missing or cannot be read; the sentence names the file."""
 
     verdict: VerdictName = "undecodable"
+
+
+@dataclass(frozen=True)
+class BadVideo:
+    """A video of a list that cannot be read."""
+
+    index: int
+    verdict: VerdictName
+    reason: str
+
+    def error(self) -> VideoError:
+        """The error to raise where the work cannot continue without the video."""
+        error = VideoError(self.reason)
+        error.verdict = self.verdict
+        return error
 
 
 class MissingVideoError(VideoError):
