@@ -82,7 +82,9 @@ def test_the_report_of_a_classifier_beside_random_weights(pairs: Path, tmp_path:
     other = replace(
         config, out=tmp_path / "o", data=replace(config.data, test=tmp_path / "test.txt", root=pairs)
     )
-    with pytest.raises(UserError, match=f"its class 0 is '{names[-1]}' by .* but '{names[0]}' in tuned"):
+    with pytest.raises(
+        UserError, match=f"its class 0 is '{names[-1]}' according to .* but '{names[0]}' in tuned"
+    ):
         bias(other)
 
 

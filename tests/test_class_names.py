@@ -47,7 +47,7 @@ def test_what_is_trained_and_what_is_watched_number_classes_alike(
 def test_a_class_that_is_not_trained_is_told(lists: tuple[Path, Path]) -> None:
     lists[1].write_text("e.mp4,wave\nf.mp4,run\n")
     with pytest.raises(
-        UserError, match=r"line 2: 'run' is none of the 3 classes in .*train.csv; mend either\.$"
+        UserError, match=r"line 2: 'run' is not one of the 3 classes in .*train.csv; correct one of them\.$"
     ):
         read_lists(FinetuneData(lists[0], test=lists[1]))
 

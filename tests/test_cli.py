@@ -232,7 +232,7 @@ def test_a_second_list_beside_the_first_means_the_same_by_a_label(folder_of_vide
     write_video(folder_of_videos / "new" / "jump" / "0.mp4", numbered_frames(5))
     third = dsm("data", "index", folder_of_videos / "new", "--out", folder_of_videos / "third.txt")
     assert third.returncode == 2
-    assert "'jump' is none of the 2 known classes" in third.stderr
+    assert "'jump' is not one of the 2 known classes" in third.stderr
 
 
 def test_strange_names_and_links_are_indexed_as_they_are(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_diving48_knows_its_frames(tmp_path: Path) -> None:
         (
             "ucf101",
             {"classInd.txt": "1 A\n", "trainlist01.txt": "B/v.avi 1\n"},
-            "'B' is none of the 1 class",
+            "'B' is not one of the 1 class",
         ),
         ("ucf101", {"classInd.txt": "Archery\n"}, "expected `number name` a line"),
         (
@@ -125,7 +125,7 @@ def test_diving48_knows_its_frames(tmp_path: Path) -> None:
         ("ucf101", {"classInd.txt": "1 A\n"}, "trainlist01.txt: no such annotation file"),
         ("something-something-v2", {"labels.json": "[]"}, "expected a JSON object"),
         ("something-something-v2", {"labels.json": '{"a": "1"}'}, "numbers, from 0 on"),
-        ("diving48", {"Diving48_V2_train.json": "{"}, "is no JSON"),
+        ("diving48", {"Diving48_V2_train.json": "{"}, "not valid JSON"),
         ("diving48", {"Diving48_V2_train.json": "[1]"}, "expected entries with vid_name"),
     ],
 )

@@ -254,7 +254,7 @@ def test_what_cannot_be_is_told(scenes: Path, tmp_path: Path) -> None:
     unlabelled = tmp_path / "unlabelled.txt"
     unlabelled.write_text("".join(f"{videos.file(i)}\n" for i in range(len(videos))))
     data = FinetuneData(unlabelled, batch_size=8, workers=0)
-    with pytest.raises(UserError, match="wants labelled videos"):
+    with pytest.raises(UserError, match="needs labelled videos"):
         finetune(config(scenes, tmp_path / "run", data=data))
     more = tmp_path / "more.txt"
     more.write_text(f"{videos.file(0)} 10\n")

@@ -57,7 +57,7 @@ def test_hidden_and_system_folders_are_no_data_and_told(
     told = capsys.readouterr().err
     assert "left out 6 hidden or system files and folders" in told
     assert ".Trash-1000" in told
-    assert "left out 1 file that is no video: 1 .txt" in told
+    assert "left out 1 file that is not a video: 1 .txt" in told
     assert len(find_list(folder)) == 2
 
 
@@ -139,7 +139,7 @@ def test_of_ucf101_what_is_there_is_converted_and_what_is_not_is_told(
     (tmp_path / "testlist01.txt").write_text("Archery/v_Archery_g01_c01.avi\n")
     official = OFFICIAL["ucf101"](tmp_path)
     assert list(official.lists) == ["train1", "test1"]
-    assert "not there, so not converted: trainlist02.txt" in capsys.readouterr().err
+    assert "missing, so not converted: trainlist02.txt" in capsys.readouterr().err
 
 
 def test_the_test_of_kinetics_has_no_labels(tmp_path: Path) -> None:

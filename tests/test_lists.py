@@ -49,7 +49,7 @@ def test_reads_paths_alone(tmp_path: Path) -> None:
     [
         (
             "a.mp4 0 10\nb.mp4 zero 10\n",
-            r"line 2: expected `path label frames`, like the lines before, found `b.mp4 zero 10`",
+            r"line 2: expected `path label frames` as on the lines before, found `b.mp4 zero 10`",
         ),
         ("# head\na.mp4 0\nb.mp4\n", "line 3: expected `path label`"),
         ("a.mp4 0 0\n", "line 1: the video has 0 frames"),
@@ -69,7 +69,7 @@ def test_a_line_with_more_fields_than_the_first_is_named(tmp_path: Path, text: s
 
 
 def test_numbers_beyond_all_bounds_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="line 1: a label is above 999999, or a frame count above"):
+    with pytest.raises(UserError, match="line 1: the label is above 999999 or the frame count above"):
         read_list(write(tmp_path / "l.txt", f"a.mp4 {10**20} 5\n"))
 
 
@@ -85,7 +85,7 @@ def test_unlabelled_folders_that_end_in_numbers_are_read_back(tmp_path: Path) ->
 def test_a_missing_list_and_a_missing_root_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such list file"):
         read_list(tmp_path / "none.txt")
-    with pytest.raises(UserError, match="no such folder, to put before the list's relative paths"):
+    with pytest.raises(UserError, match="no such folder; the list's relative paths start from it"):
         read_list(write(tmp_path / "l.txt", "a.mp4\n"), tmp_path / "none")
 
 

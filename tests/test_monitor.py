@@ -104,7 +104,7 @@ def test_a_monitor_wants_labels(scenes: Path, tmp_path: Path) -> None:
     videos = read_list(scenes / "test_free.txt")
     unlabelled = tmp_path / "unlabelled.txt"
     unlabelled.write_text("".join(f"{videos.file(i)}\n" for i in range(len(videos))))
-    with pytest.raises(UserError, match="wants labelled videos"):
+    with pytest.raises(UserError, match="needs labelled videos"):
         pretrain(small_run(scenes, tmp_path / "run", monitor=MonitorConfig(unlabelled)))
     assert not (tmp_path / "run").exists()
 

@@ -74,7 +74,7 @@ def test_what_people_have_is_read_and_told(
     videos = read(place, text)
     assert list(videos.paths) == ["v/a.mp4", "v/b.mp4"]
     assert videos.labels.tolist() == [0, 1]
-    assert "l.txt: taken for " in capsys.readouterr().err
+    assert "l.txt: read as " in capsys.readouterr().err
 
 
 def test_a_header_above_paths_alone_is_no_video(place: Path) -> None:
@@ -95,17 +95,20 @@ def test_our_own_form_is_ours(place: Path, capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("v/a.mp4,50\nv/b.mp4,50\n", "may be the frames or the label.*--columns path,frames --out NEW.txt"),
-        ("v/a.mp4 50\nv/b.mp4 50\n", "may be the frames or the label"),
-        ("v/a.mp4 1 3 5\nv/b.mp4 0 2 4\n", "several labels a line"),
-        ("v/a.mp4 1 3 5\nv/b.mp4 0 2\n", "several labels a line"),
-        ('v/a.mp4,"1,3"\nv/b.mp4,"2,4"\n', "several labels a line"),
-        ('{"path": "v/a.mp4", "label": [1, 2]}\n', "several labels a line"),
+        (
+            "v/a.mp4,50\nv/b.mp4,50\n",
+            "may be the frame count or the label.*--columns path,frames --out NEW.txt",
+        ),
+        ("v/a.mp4 50\nv/b.mp4 50\n", "may be the frame count or the label"),
+        ("v/a.mp4 1 3 5\nv/b.mp4 0 2 4\n", "several labels per line"),
+        ("v/a.mp4 1 3 5\nv/b.mp4 0 2\n", "several labels per line"),
+        ('v/a.mp4,"1,3"\nv/b.mp4,"2,4"\n', "several labels per line"),
+        ('{"path": "v/a.mp4", "label": [1, 2]}\n', "several labels per line"),
         ("x/a.mp4 50 0\nx/b.mp4 50 1\n", "--columns path,frames,label"),
-        ("x/a.mp4,30,3\nx/b.mp4,40,2\n", "two numbers a line.*--columns path,label,frames"),
+        ("x/a.mp4,30,3\nx/b.mp4,40,2\n", "two numbers per line.*--columns path,label,frames"),
         ("label,youtube_id,time_start\nx,v/a.mp4,3\n", "header does not say.*--columns label,path,start "),
         ("video,start_frame,end_frame\nv/a.mp4,0,9\n", "in seconds"),
-        ("path,label\nv/a.mp4,0\nv/b.mp4,x\n", "line 3: the label 'x' is no whole number"),
+        ("path,label\nv/a.mp4,0\nv/b.mp4,x\n", "line 3: the label 'x' is not a whole number"),
         ("path,label\nv/a.mp4,0\nv/b.mp4\n", "line 3: expected `path,label`"),
         ('{"path": "v/a.mp4"}\n{"file": "v/b.mp4"}\n', "line 2: expected a JSON object with path"),
     ],
@@ -122,17 +125,17 @@ def test_the_list_s_frames_are_held_against_the_files(
     assert videos.labels.tolist() == [1, 2]
     assert videos.frames.tolist() == [50, 40]
     told = capsys.readouterr().err
-    assert "taken for path,frames,label" in told
-    assert "of 2 videos looked into, 1 has another number of frames" in told
+    assert "read as path,frames,label" in told
+    assert "of 2 videos opened, 1 has a different number of frames" in told
     assert "v/b.mp4 has 50, not 40" in told
     terminal._said.clear()
     reader = Reader(videos, ClipConfig(frames=4, stride=1, resize=32, size=32))
     for index in range(2):
         reader.read(index, [np.arange(4)])
     reader.tell_counts()
-    assert "1 of the 2 videos that were read has another number of frames" in capsys.readouterr().err
+    assert "1 of the 2 videos that were read has a different number of frames" in capsys.readouterr().err
     read_list(videos.source)
-    assert "looked into" not in capsys.readouterr().err  # once
+    assert "videos opened" not in capsys.readouterr().err  # once
 
 
 def test_labels_from_1_are_told_with_the_remedy(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,7 +162,7 @@ def test_classes_by_name_mean_the_same_in_train_and_test(place: Path, tmp_path: 
     assert (tmp_path / "classes.txt").read_text() == "fight\nnoFight\n"
     assert read_list(tmp_path / "test.txt").labels.tolist() == [1]
     read(place, "v/b.mp4 dance\n", "odd.csv")
-    with pytest.raises(UserError, match="line 1: 'dance' is none of the 2 classes"):
+    with pytest.raises(UserError, match="line 1: 'dance' is not one of the 2 classes"):
         main.run(["data", "convert", str(place / "odd.csv"), "--out", str(tmp_path / "odd.txt")])
     _, test = read_lists(FinetuneData(place / "train.csv", test=place / "test.csv"))  # not converted
     assert test is not None
@@ -224,5 +227,5 @@ def test_what_we_write_is_never_taken_for_another_form(
 
 
 def test_json_that_is_none_is_told(place: Path) -> None:
-    with pytest.raises(UserError, match=r"is no JSON|expected"):
+    with pytest.raises(UserError, match=r"not JSON|expected"):
         read(place, json.dumps({"path": "v/a.mp4"}) + "\n{half\n")

@@ -183,5 +183,5 @@ def test_pictures_that_are_of_no_clip_are_counted_and_flow_is_not(
     (folder / "._img_00001.jpg").touch()
     assert find_videos(tmp_path / "data") == [folder]
     told = capsys.readouterr().err
-    assert "files that are no videos: 3 .jpg" in told
+    assert "files that are not videos: 3 .jpg" in told
     assert "left out 1 hidden or system file or folder: walk/._img_00001.jpg" in told

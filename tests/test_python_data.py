@@ -138,7 +138,7 @@ def test_convert_returns_the_list_it_made_of_another(folder_of_videos: Path, tmp
     theirs = folder_of_videos / "theirs.csv"
     theirs.write_text("".join(f"walk/clip {i}.mp4,{i}\n" for i in range(2)))
     out = tmp_path / "ours.txt"
-    with pytest.warns(UserWarning, match="taken for path,label between commas"):
+    with pytest.warns(UserWarning, match="read as path,label between commas"):
         result = dsm.data.convert(dataset=str(theirs), columns="path,label", out=out)
     assert same(result.videos, read_list(out))
     assert result.videos.labels.tolist() == [0, 1]

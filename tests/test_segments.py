@@ -102,7 +102,7 @@ def test_segments_come_in_any_form(long: Path) -> None:
     assert read_list(first).labels.tolist() == [1, 0]
     wrong = long.with_name("wrong.csv")
     wrong.write_text("video,start,end\nv/long.mp4,3,2\n")
-    with pytest.raises(UserError, match="line 2: no segment goes from '3' to '2' seconds"):
+    with pytest.raises(UserError, match="line 2: a segment cannot go from '3' to '2' seconds"):
         read_list(wrong)
 
 

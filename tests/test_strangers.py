@@ -102,7 +102,7 @@ def test_a_split_of_a_table_is_no_path(tmp_path: Path, split: str) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()
     (notes / "train.csv").write_text(f"label,youtube_id,time_start,time_end,split\ndance,abc,1,2,{split}\n")
-    with pytest.raises(UserError, match="is no name of a split"):
+    with pytest.raises(UserError, match="is not the name of a split"):
         convert(ConvertConfig("kinetics", out=tmp_path / "a" / "b" / "lists", annotations=notes))
     assert not list(tmp_path.rglob("*.txt"))
 
@@ -180,7 +180,7 @@ def test_lists_of_blanks_and_of_giants_are_read_at_once(tmp_path: Path) -> None:
     assert len(read_list(tmp_path / "list.txt")) == 201
     assert time.process_time() - began < 20  # it took the square of a line: minutes
     (tmp_path / "list.txt").write_text("a.mp4 0\nb.mp4 2147483647\n")
-    with pytest.raises(UserError, match="line 2: a label is above"):
+    with pytest.raises(UserError, match="line 2: the label is above"):
         read_list(tmp_path / "list.txt")
     (tmp_path / "list.txt").write_text("a.mp4 0\nb.mp4 400000\n")
     with pytest.raises(UserError, match="its labels go up to 400000"):
@@ -294,7 +294,7 @@ def test_results_with_numbers_beyond_all_bounds(tmp_path: Path) -> None:
 @pytest.mark.parametrize("odd", ["\x1b]0;x\x07", "\x9b2J", "\x7f", "a\rb", "\0"])
 def test_no_name_tells_the_terminal_what_to_do(tmp_path: Path, odd: str) -> None:
     (tmp_path / "l.txt").write_bytes(f"fine.mp4 0\n{odd}.mp4 1\n".encode())
-    with pytest.raises(UserError, match=r"line 2: the path holds a control character") as told:
+    with pytest.raises(UserError, match=r"line 2: the path contains a control character") as told:
         read_list(tmp_path / "l.txt")
     assert odd not in str(told.value)
     with pytest.raises(UserError, match="rename the file"):
@@ -302,7 +302,7 @@ def test_no_name_tells_the_terminal_what_to_do(tmp_path: Path, odd: str) -> None
     (tmp_path / "classes.txt").write_text(
         f"run\n{odd}\n" if odd != "a\rb" else "run\n\x1b\n", encoding="utf-8"
     )
-    with pytest.raises(UserError, match="a name holds a control character"):
+    with pytest.raises(UserError, match="a name contains a control character"):
         read_classes(tmp_path)
     features = Features(np.ones((1, 2), np.float32), np.zeros(1, np.int64), [f"{odd}x"], {})
     save_features(tmp_path / "f.npz", features)

@@ -232,7 +232,7 @@ def test_with_groups_every_interval_draws_them_whole(
     right = np.array([line["class"] == line["predicted1"] for line in listed])
     assert (rows[0].low, rows[0].high) == mean_interval(right, groups=names)[1:]
     assert (rows[2].low, rows[2].high) == class_mean_interval(right, videos.labels, groups=names)[1:]
-    with pytest.raises(UserError, match="give one"):
+    with pytest.raises(UserError, match="give only one"):
         video_test(config(two_runs[0], scenes, tmp_path / "o", groups=table, group_regex="x"))
     with pytest.raises(UserError, match="finds no group"):
         video_test(config(two_runs[0], scenes, tmp_path / "o", group_regex="nowhere"))
@@ -247,7 +247,7 @@ def test_labels_that_mean_something_else_to_the_classifier_are_refused(
     data = VideoTestData(tmp_path / "some.txt", workers=0)
     for others in ([names[1], names[0], *names[2:]], ["walk", "run"]):
         (tmp_path / "classes.txt").write_text("\n".join(others))
-        told = rf"some\.txt: its class 0 is '{others[0]}' by .* but '{names[0]}' in "
+        told = rf"some\.txt: its class 0 is '{others[0]}' according to .* but '{names[0]}' in "
         with pytest.raises(UserError, match=told):
             video_test(config(two_runs[1], scenes, tmp_path / "out", data=data))
     assert not (tmp_path / "out").exists()

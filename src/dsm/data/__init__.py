@@ -1,4 +1,4 @@
-"""Lists of videos, the clips drawn from them, and the verbs that make, check, split and convert them.
+"""Lists of videos, the clips taken from them, and the verbs that make, check, split and convert lists.
 
 ``dsm.data.index(folder="videos", out="train.txt")`` does what ``dsm data index`` does.
 """
@@ -21,7 +21,7 @@ _VERBS = {
     "subset": "subset",
     "synth": "synth",
 }
-"""The file in ``dsm/verbs`` of each verb. Verbs stand above this room: they are imported when used."""
+"""The module in ``dsm/verbs`` of each verb, imported on use because it imports this package."""
 
 __all__ = list(_VERBS)
 

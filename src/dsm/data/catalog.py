@@ -1,4 +1,4 @@
-"""From folders as people have them to lists: which files are data, and how the folder is laid out."""
+"""Makes lists from folders of videos: finds which files are data and how the folder is laid out."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ PARTS = {
     "val": ("val", "valid", "validation", "validate", "dev"),
     "test": ("test", "testing", "testset", "test_set"),
 }
-"""What folders are called that are parts of a data set, and no classes."""
+"""Names of folders that are parts of a data set, not classes."""
 
 
 @dataclass
 class NotTaken:
-    """What of a folder is not taken, counted as it is met."""
+    """Counts the contents of a folder that are not used."""
 
     folder: Path
     hidden: list[str] = field(default_factory=list)
-    """Files and folders, relative to the folder; of a folder not what it holds."""
+    """Files and folders, relative to the folder; the contents of a hidden folder are not included."""
     others: Counter[str] = field(default_factory=Counter)
-    """Files by their ending."""
+    """Counts of other files by ending."""
 
     def tell(self) -> None:
-        """Say how much that is."""
+        """Print the counts as notes."""
         if self.hidden:
             several = "hidden or system files and folders"
             note(
@@ -50,21 +50,21 @@ class NotTaken:
             )
         if self.others:
             kinds = [f"{count} {ending or 'without ending'}" for ending, count in self.others.most_common()]
-            what = many(self.others.total(), "file that is no video", "files that are no videos")
+            what = many(self.others.total(), "file that is not a video", "files that are not videos")
             note(f"{self.folder}: left out {what}: {some(kinds, 8)}")
 
 
 def walk_with_links(
     folder: Path, not_taken: NotTaken | None = None
 ) -> Iterator[tuple[str, list[str], list[str]]]:
-    """As `os.walk`, through links to folders too, into each folder once, past what is hidden."""
-    seen: set[str] = set()
+    """Like `os.walk`, but follows links to folders, enters each folder once and skips hidden names."""
+    entered: set[str] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        if real in seen:
+        if real in entered:
             folders.clear()
             continue
-        seen.add(real)
+        entered.add(real)
         hidden = [name for name in (*folders, *files) if is_hidden(name)]
         if hidden:
             if not_taken:
@@ -81,14 +81,14 @@ def sub_folders(folder: Path) -> list[str]:
 
 
 def part_of(name: str) -> str | None:
-    """``train``, ``val`` or ``test``, where a folder is called so, or like it."""
+    """``train``, ``val`` or ``test`` if a folder has such a name, as in :data:`PARTS`; otherwise None."""
     return next((part for part, names in PARTS.items() if name.lower() in names), None)
 
 
 def find_parts(folder: Path, found: Sequence[Path]) -> dict[str, str]:
-    """The first sub-folders of videos by the part that each is, where all are parts with folders in them.
+    """The part that each first sub-folder is, if all are parts and have folders in them; otherwise empty.
 
-    Where only some are called so, or such folders lie in those of classes, that is told.
+    If only some have names of parts, or class folders contain such folders, a note says so.
     """
     tops = sorted({path.relative_to(folder).parts[0] for path in found if path.parent != folder})
     parts = {name: part for name in tops if (part := part_of(name))}
@@ -97,7 +97,7 @@ def find_parts(folder: Path, found: Sequence[Path]) -> dict[str, str]:
         return parts
     if parts:
         note(
-            f"{folder}: {some(list(parts))} may be parts of a data set rather than classes; where they are, "
+            f"{folder}: {some(list(parts))} may be parts of a data set rather than classes; if so, "
             f"make a list of each: `dsm data index {folder / next(iter(parts))} --out …`"
         )
     elif tops:
@@ -106,18 +106,18 @@ def find_parts(folder: Path, found: Sequence[Path]) -> dict[str, str]:
         }
         if inner and all(map(part_of, inner)) and deep:
             note(
-                f"{folder}: its classes hold {some(sorted(inner))}, which are all in this one list; "
+                f"{folder}: its classes contain {some(sorted(inner))}, which are all in this one list; "
                 f"`dsm data split LIST --group-regex '/({'|'.join(sorted(inner))})/'` keeps them apart."
             )
         elif len(tops) == 1 and len(inner) > 1 and deep:
             note(
-                f"{folder}: has but one class, '{tops[0]}'; where the classes are the folders in it, "
+                f"{folder}: has only one class, '{tops[0]}'; if the classes are the folders in it, "
                 f"index {folder / tops[0]}."
             )
     return {}
 
 
-# What lies beside videos and is none.
+# Endings of files that often lie beside videos.
 _OTHERS = frozenset(
     (".txt", ".tsv", ".csv", ".json", ".jsonl", ".md", ".html", ".pdf", ".npz", ".npy", ".pt", ".pth",
      ".zip", ".tar", ".gz", ".jpg", ".jpeg", ".png", ".srt", ".vtt", ".xml", ".yaml", ".yml", ".py", ".sh",
@@ -127,21 +127,21 @@ _OTHERS = frozenset(
 
 @dataclass(frozen=True)
 class Index:
-    """What a folder holds."""
+    """The list and classes made from a folder."""
 
     videos: VideoList
     classes: list[str]
-    """Names of the labels; empty where unlabelled."""
+    """Names by label; empty if unlabelled."""
     left_out: list[str]
-    """A sentence for each file that looks like a video and is none."""
+    """A sentence for each file that looks like a video but is not usable."""
     found: list[Path]
-    """Where the videos of the list were found."""
+    """Paths of the list's videos, as found."""
     empty: list[str]
-    """Folders of classes without a video that can be read; they are no classes."""
+    """Class folders without a readable video; they are not counted as classes."""
 
 
 def are_frames(names: Sequence[str]) -> bool:
-    """Whether a folder that holds these files is a video: numbered pictures, and no video beside them."""
+    """Whether a folder with these files is itself a video: pictures of frames, and no video beside them."""
     pictures = sum(PICTURE.fullmatch(name) is not None for name in names)
     return pictures > 1 and not any(Path(name).suffix.lower() in EXTENSIONS - {".gif"} for name in names)
 
@@ -149,15 +149,15 @@ def are_frames(names: Sequence[str]) -> bool:
 def find_videos(folder: str | Path, *, only_by_name: bool = True) -> list[Path]:
     """All videos below a folder, sorted: files by their ending or content, and folders of frames.
 
-    Of a folder that holds frames of several clips each is a video of its own, ``FOLDER/PREFIX*.jpg``.
+    If a folder has frames of several clips, each clip is a video, ``FOLDER/PREFIX*.jpg``.
 
-    Hidden and system files and folders are passed by; what is not taken is counted and told.
+    Hidden and system files and folders are skipped; a note counts what is not used.
 
     Args:
-        only_by_name: whether files whose ending says nothing must be such that FFmpeg can open.
+        only_by_name: whether files with an unknown ending count only if FFmpeg can open them.
 
     Raises:
-        UserError: no such folder, or not one video in it.
+        UserError: the folder does not exist or contains no video.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -184,17 +184,17 @@ def find_videos(folder: str | Path, *, only_by_name: bool = True) -> list[Path]:
     if not found:
         endings = " ".join(sorted(EXTENSIONS))
         raise UserError(
-            f"{folder}: holds no video; looked for files that end in {endings}, for others that FFmpeg "
-            "can open, and for folders of frames."
+            f"{folder}: contains no video; looked for files ending in {endings}, other files that FFmpeg "
+            "can open, and folders of frames."
         )
     return sorted(found)
 
 
 def _clips_in(folder: Path, names: Sequence[str]) -> tuple[list[Path], set[str]]:
-    """The videos in a folder of frames: the folder, or each of several clips in it by its own name.
+    """The videos in a folder of frames: the folder itself, or a pattern for each of several clips.
 
     Returns:
-        These, and the files there that are of none of them.
+        The videos, and the files that belong to none of them.
     """
     series = series_in(names)
     clips = the_one(series)
@@ -203,12 +203,12 @@ def _clips_in(folder: Path, names: Sequence[str]) -> tuple[list[Path], set[str]]
 
 
 def _is_flow(series: Series) -> bool:
-    """Whether it is saved flow, which is read beside colours."""
+    """Whether the pictures are saved flow, which is read along with the colours."""
     return any(series.prefix in pair for pair in PAIRS)
 
 
 def _opens(path: Path) -> bool:
-    """Whether a file is a video by its content."""
+    """Whether a file can be opened as a video."""
     try:
         with open_video(path):
             return True
@@ -217,7 +217,7 @@ def _opens(path: Path) -> bool:
 
 
 def _binary(path: Path) -> bool:
-    """Whether a file is none of text, as lists are."""
+    """Whether a file is binary, unlike a list."""
     try:
         with path.open("rb") as file:
             begin = file.read(4096)
@@ -228,13 +228,13 @@ def _binary(path: Path) -> bool:
 
 
 def find_list(source: str | Path, root: str | Path | None = None) -> VideoList:
-    """The videos of a list, of a folder and those below it, or of one video; only lists have labels.
+    """The videos of a list, of a folder and its sub-folders, or a single video; only lists have labels.
 
     Args:
-        root: put before the relative paths of a list; None for the list's own folder.
+        root: folder that a list's relative paths start from; None for the list's own folder.
 
     Raises:
-        UserError: there is none, or one has a name that no file of features could hold.
+        UserError: there is no video, or one has a name that a list cannot store.
     """
     source = Path(source)
     is_frames = False
@@ -272,28 +272,28 @@ def index_folder(
     """Make a list of videos, with their frames counted and labels from the first sub-folder.
 
     Args:
-        found: what :func:`find_videos` found in ``folder``.
-        list_folder: where the list will lie; paths are written relative to it where they can be.
-        classes: the order that labels count in; empty for the sub-folders with a video that can be read.
+        found: the videos from :func:`find_videos` in ``folder``.
+        list_folder: the list's folder; paths below it are written relative to it.
+        classes: names by label; empty to use the sub-folders that have a readable video, sorted.
         level: which folder of a path is the class: 0 the first below ``folder``, 1 the one in that.
-        workers: processes that count frames, where there are many videos.
+        workers: processes that count frames, if there are many videos.
 
     Raises:
-        UserError: labels are wanted and a video lies in no sub-folder, or in one
-            that is none of ``classes``; or no file can be read.
+        UserError: no file can be read; or, with ``labelled``, a video is in no sub-folder or in one
+            that is not in ``classes``.
     """
     folder, list_folder = Path(folder), Path(list_folder).absolute()
-    # Of a name there are two spellings in bytes where letters have accents; it is one class.
+    # A name with accents can be encoded in two ways; both are the same class.
     known = [one_spelling(name) for name in classes]
     class_of = {path: _class_of(path, folder, level) for path in found} if labelled else {}
     if classes and (other := [path for path in found if class_of.get(path, known[0]) not in known]):
         raise UserError(
-            f"{other[0]}: '{class_of[other[0]]}' is none of the {len(classes)} known classes; where "
-            "labels are to be numbered anew, remove classes.txt beside the list."
+            f"{other[0]}: '{class_of[other[0]]}' is not one of the {len(classes)} known classes; "
+            "to number the labels anew, remove classes.txt beside the list."
         )
     kept, paths, frames, left_out = [], [], [], []
     counted = count_all(found, workers=workers, on_progress=on_progress)
-    # Not resolved: what a link is called and where it stands is what the user meant.
+    # Links are not resolved: the user meant the link's own name and place.
     top = f"{list_folder}{'' if list_folder == list_folder.parent else os.sep}"
     for path, count in zip(found, counted, strict=True):
         if isinstance(count, str):
@@ -309,33 +309,33 @@ def index_folder(
         frames.append(count if labelled else UNKNOWN)  # unlabelled lists are bare paths
     if not paths:
         raise UserError(
-            f"{folder}: none of its {len(found)} video files can be read; the first: {left_out[0]}"
+            f"{folder}: none of its {len(found)} video files can be read; the first error: {left_out[0]}"
         )
-    there = {class_of[path] for path in kept} if labelled else set()
-    known = known or sorted(there)
+    used = {class_of[path] for path in kept} if labelled else set()
+    known = known or sorted(used)
     labels = [known.index(class_of[path]) if labelled else UNLABELLED for path in kept]
     videos = VideoList(paths, np.array(labels, np.int64), np.array(frames, np.int64), root=list_folder)
-    return Index(videos, list(classes) or known, left_out, kept, _empty_classes(folder, level, there))
+    return Index(videos, list(classes) or known, left_out, kept, _empty_classes(folder, level, used))
 
 
 def _class_of(path: Path, folder: Path, level: int) -> str:
     above = path.relative_to(folder).parts[:-1]
     if len(above) <= level:
         raise UserError(
-            f"{path} lies in no sub-folder, so it has no label; sort the videos into one folder "
-            "a class, or use --unlabelled."
+            f"{path} is in no sub-folder, so it has no label; sort the videos into one folder "
+            "per class, or use --unlabelled."
         )
     return one_spelling(above[level])
 
 
-def _empty_classes(folder: Path, level: int, there: set[str]) -> list[str]:
-    """Folders of classes of which no video can be read."""
-    if not there:
+def _empty_classes(folder: Path, level: int, used: set[str]) -> list[str]:
+    """Class folders without a readable video."""
+    if not used:
         return []
     above = [folder / name for name in sub_folders(folder)] if level else [folder]
     return [
         str((place / name).relative_to(folder))
         for place in above
         for name in sub_folders(place)
-        if one_spelling(name) not in there
+        if one_spelling(name) not in used
     ]

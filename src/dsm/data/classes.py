@@ -1,4 +1,4 @@
-"""``classes.txt``: what the labels of the lists beside it are called, a name a line, from label 0 on."""
+"""Reads and writes ``classes.txt``: the class names of the lists beside it, one per line from label 0 on."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ CLASSES = "classes.txt"
 
 
 def read_classes(folder: Path) -> list[str]:
-    """The names in a folder's ``classes.txt``; none where there is no such file.
+    """The names in a folder's ``classes.txt``; empty if there is no such file.
 
     Raises:
-        UserError: one holds a control character.
+        UserError: a name contains a control character.
     """
     file = folder / CLASSES
     if not file.is_file():
@@ -27,7 +27,7 @@ def read_classes(folder: Path) -> list[str]:
     lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
     names = [line.strip() for line in lines if line.strip()]
     if odd := [name for name in names if has_control(name)]:
-        raise UserError(f"{file}: a name holds a control character: {odd[0]!r}.")
+        raise UserError(f"{file}: a name contains a control character: {odd[0]!r}.")
     return names
 
 
@@ -37,58 +37,58 @@ def write_classes(folder: Path, names: Iterable[str]) -> None:
 
 
 def names_of(videos: VideoList) -> list[str]:
-    """What the labels of a list are called: by the list itself, or by ``classes.txt`` beside it."""
+    """The class names of a list: its own, or those in ``classes.txt`` beside it."""
     return list(videos.classes) or read_classes(Path(videos.source).parent)
 
 
 def named(names: Sequence[str], of: str | Path) -> Named | None:
-    """Classes as :func:`read_list` takes them for ``like``; None where they have no names.
+    """Classes in the form of :func:`read_list`'s ``like``; None if they have no names.
 
     Args:
-        of: what they are the classes of: a list, or a classifier.
+        of: the list or classifier that the classes belong to.
     """
     numbers = [str(number) for number in range(len(names))]
     return None if list(names) == numbers else Named(tuple(names), str(of))
 
 
 def carry_classes(videos: VideoList, folder: Path) -> None:
-    """Take what a list's labels are called along to ``folder``, before a list of them is written there.
+    """Copy a list's class names to ``folder``, before a list with its labels is written there.
 
     Raises:
-        UserError: other names lie there.
+        UserError: the folder has other class names.
     """
-    names, there = names_of(videos), read_classes(folder)
-    if names and not there:
+    names, names_there = names_of(videos), read_classes(folder)
+    if names and not names_there:
         write_classes(folder, names)
-    elif names != there and videos.labelled:
-        beside = f"not those beside {videos.source}" if names else f"and none lie beside {videos.source}"
+    elif names != names_there and videos.labelled:
+        beside = f"not those of {videos.source}" if names else f"and {videos.source} has none"
         raise UserError(
-            f"{folder / CLASSES}: names other classes, {beside}; write to a folder of its own, or remove it."
+            f"{folder / CLASSES}: names other classes, {beside}; write to another folder, or remove the file."
         )
 
 
 def class_names(of: VideoList | Path | None, count: int) -> list[str]:
-    """Of labels 0 to ``count`` - 1: the names of a list, or in a folder's ``classes.txt``, where it is known
-    and has as many; else the numbers."""
+    """Names of labels 0 to ``count`` - 1: those of a list, or in a folder's ``classes.txt``, if there are
+    enough; otherwise the numbers."""
     names = names_of(of) if isinstance(of, VideoList) else read_classes(of) if of else []
     return names[:count] if len(names) >= count else [str(number) for number in range(count)]
 
 
 def check_class_names(videos: VideoList, names: Sequence[str], of: str) -> None:
-    """The labels of a list must mean what a classifier means by them, where both have names.
+    """Check that a list's labels have the same names as a classifier's, if both have names.
 
     Args:
-        names: of the classifier's classes by label. of: what it is called.
+        names: the classifier's class names, by label. of: the classifier's name.
 
     Raises:
-        UserError: ``classes.txt`` beside the list calls one of its labels otherwise.
+        UserError: the list has another name for one of its labels.
     """
-    there = names_of(videos)
+    own = names_of(videos)
     if list(names) == [str(number) for number in range(len(names))]:
         return  # it was trained on labels without names
     for label in np.unique(videos.labels[videos.labels >= 0]).tolist():
-        if label < min(len(there), len(names)) and there[label] != names[label]:
+        if label < min(len(own), len(names)) and own[label] != names[label]:
             raise UserError(
-                f"{videos.source}: its class {label} is '{there[label]}' by the {CLASSES} beside it, but "
-                f"'{names[label]}' in {of}; number the list's labels as {of} does, or mend {CLASSES}."
+                f"{videos.source}: its class {label} is '{own[label]}' according to {CLASSES} beside it, but "
+                f"'{names[label]}' in {of}; number the list's labels as {of} does, or correct {CLASSES}."
             )

@@ -1,4 +1,4 @@
-"""Clips of a list's videos: random ones for training, always the same ones for evaluation.
+"""Clips from a list's videos: random ones for training, always the same ones for evaluation.
 
 Training clips are decoded when they are needed. Evaluation clips are spread evenly over each video.
 """
@@ -34,35 +34,37 @@ from dsm.video.source import READING_TIME, BadVideo, VideoError
 from dsm.views import Augment, View, draw_views
 
 ATTEMPTS = 10
-"""Videos tried for one sample before the data set is given up."""
+"""Videos tried for one sample before loading fails."""
 
 
 def collate(samples: list[Any]) -> Any:
-    """Stack samples to a batch, join its ``bad`` and ``damaged`` videos; an error becomes the batch.
+    """Stack samples to a batch and join their ``bad`` and ``damaged`` videos; return an error instead if any.
 
-    An exception that leaves a worker process arrives as a page of traceback. Handed over as a value it
-    arrives as it is, and is raised where the batch is wanted.
+    An exception raised in a worker process arrives as a page of traceback. Passed as a value, it arrives
+    unchanged and is raised where the batch is used.
     """
     for sample in samples:
         if isinstance(sample, UserError):
             return sample
     if not isinstance(samples[0], dict):
         return default_collate(samples)
-    told = {name: [video for sample in samples for video in sample.pop(name)] for name in ("bad", "damaged")}
-    return {**default_collate(samples), **told}
+    joined = {
+        name: [video for sample in samples for video in sample.pop(name)] for name in ("bad", "damaged")
+    }
+    return {**default_collate(samples), **joined}
 
 
 class TrainingClips(Dataset[dict[str, Any] | UserError]):
-    """For each (epoch, index): the views of a video that a method asks for, not yet rendered.
+    """For each (epoch, index): the views of a video that a method needs, not yet rendered.
 
-    Everything random comes from a generator seeded by (seed, epoch, index), so that a sample is
-    the same whatever the number of workers, the batch, or the run it is part of.
+    Everything random comes from a generator seeded by (seed, epoch, index), so a sample does not depend
+    on the number of workers, the batch or the run.
 
     A sample is a dict: ``clips`` (view name -> (T, S, S, C) as read), ``parameters`` (view name -> the
-    draws that ``disturb.views.render_view`` applies on the device), ``label`` (-1 unlabelled), ``bad``
-    (a list of :class:`~dsm.data.reading_state.BadVideo`) and ``damaged`` (the same, of videos that are
-    read but for lost pictures; each is told once by each process). In place of a video that cannot be read
-    comes another, drawn by the sample.
+    draws that ``views.render_view`` applies on the device), ``label`` (-1 unlabelled), ``bad``
+    (a list of :class:`~dsm.data.reading_state.BadVideo`) and ``damaged`` (the same, for videos read with
+    frames missing; each process reports each once). A video that cannot be read is replaced by another,
+    drawn by the sample's generator.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
         epoch, index = key
         bad: list[BadVideo] = []
         for attempt in range(ATTEMPTS):
-            # Each attempt has its own: what comes must not hang on how far the one before got.
+            # Each attempt has its own generator: the result must not depend on how far the last one got.
             rng = self.generator(epoch, key[1], attempt)
             if attempt:
                 index = int(rng.integers(len(self.videos)))
@@ -102,12 +104,12 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
                 except UserError as error:
                     return error
             bad.append(known)
-        # Mostly the list is looked for in the wrong place.
-        remedy = " Is --data.root right?" if all(one.verdict == "missing" for one in bad) else ""
+        # The usual cause is a wrong root.
+        remedy = " Is --data.root right?" if all(video.verdict == "missing" for video in bad) else ""
         return UserError(f"{ATTEMPTS} videos in a row cannot be read, the first: {bad[0].reason}{remedy}")
 
     def generator(self, epoch: int, index: int, attempt: int = 0) -> np.random.Generator:
-        """What draws everything random about a sample, or about a replacement for it."""
+        """The generator for everything random in a sample, or in a replacement for it."""
         return np.random.default_rng([self.seed, epoch, index, *([attempt] if attempt else [])])
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
@@ -117,7 +119,7 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
             VideoError: it cannot be read.
         """
         frames, stride = self.clip.frames_to_read, self.clip.stride
-        # Nothing reaches over a gap in time: all that is drawn is drawn of one part.
+        # All draws come from one part of the video, so no clip crosses a gap in time.
         begin, stop = random_part(self.reader.video(index), frames, stride, rng)
         window = random_window(stop - begin, frames, stride, rng)
         draws = draw_views(self.views, self.augment, window, stop - begin, rng)
@@ -137,16 +139,16 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index) through all epochs, each a new order; the last short one is dropped.
+    """Batches of (epoch, index) for all epochs, each in a new order; an epoch's last, short batch is dropped.
 
-    Being one long sequence, it can begin anywhere: a resumed run starts at its next batch. A batch may be
-    worked on in parts, one after the other, and each part by several processes: the videos of a batch are
-    the same however it is divided, and so is their order, parts and processes put together.
+    It is one long sequence that can begin anywhere: a resumed run starts at its next batch. A batch may be
+    processed in parts, one after the other, and each part by several processes. The videos of a batch and
+    their order over all parts and processes do not depend on how it is divided.
 
     Args:
-        batch_size: of all parts and processes together, which divide it.
+        batch_size: over all parts and processes; a multiple of their product.
         start, stop: counted in parts.
-        rank, world: which process this is, of how many.
+        rank, world: this process's number, and the number of processes.
     """
 
     def __init__(
@@ -186,30 +188,30 @@ CORNERS: dict[int, tuple[tuple[float, float], ...]] = {
     1: ((0.5, 0.5),),
     3: ((0.0, 0.0), (0.5, 0.5), (1.0, 1.0)),
 }
-"""Where the crops of a clip lie: in the middle; or also at both ends of its longer side."""
+"""Positions of a clip's crops: in the middle, or also at both ends of its longer side."""
 
 MOST_CLIPS = 4096
-"""Of one video, so that a long one fits into memory."""
+"""Maximum clips per video, so that a long one fits into memory."""
 
 CLIPS_A_PASS = 128
-"""Of one video that are read in one pass: its whole frames take several times the memory of the crops."""
+"""Clips of one video read per pass: whole frames take several times the memory of the crops."""
 
 
 class EvaluationClips(Dataset[dict[str, Any] | UserError]):
-    """For each video its clips, each cropped in as many places.
+    """The evenly spread clips of each video, each cropped in one or several places.
 
-    A sample is a dict: ``index``; ``clips`` (windows * crops, T, S, S, C), or None where the video cannot be
-    read; ``seconds`` (windows * crops, 2), when a clip begins and ends, NaN where that is not asked for
-    or the video does not say; ``bad``, a list of at most one :class:`~dsm.data.reading_state.BadVideo`;
-    ``damaged``, the same, of a video that is read but for lost pictures.
+    A sample is a dict: ``index``; ``clips`` (windows * crops, T, S, S, C), or None if the video cannot be
+    read; ``seconds`` (windows * crops, 2), when a clip begins and ends, NaN if not requested or if the
+    video has no times; ``bad``, a list of at most one :class:`~dsm.data.reading_state.BadVideo`;
+    ``damaged``, the same, for a video read with frames missing.
 
     Args:
-        windows: clips a video.
-        crops: of each clip, 1 in the middle or 3 along its longer side.
-        every: a clip begins every so many seconds, however many those are; 0 for ``windows``.
-        timed: whether ``seconds`` are asked for, which takes another look into the file.
-        seconds: how long a video, or each 128 clips of one, may take to read; None for as long as it takes.
-        workers: how many processes will read.
+        windows: clips per video.
+        crops: crops per clip: 1 in the middle or 3 along its longer side.
+        every: seconds between the starts of clips, whatever their number; 0 for ``windows`` clips.
+        timed: whether to return ``seconds``, which requires opening the file once more.
+        seconds: time limit for reading a video, or each 128 clips of one; None for no limit.
+        workers: number of processes that will read.
     """
 
     def __init__(
@@ -245,7 +247,7 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         return {"index": index, "clips": None, "seconds": None, "bad": [known], "damaged": []}
 
     def sample(self, index: int) -> dict[str, Any]:
-        """As by index; a video that cannot be read is an error here.
+        """The sample of a video, as by index, but a video that cannot be read raises an error.
 
         Raises:
             VideoError: the video cannot be read.
@@ -256,7 +258,7 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         if self.every and times is not None:
             step = max(self.every, shown_seconds(video, times) / MOST_CLIPS)
             windows = timed_windows(video, clip.frames_to_read, clip.stride, times, step)
-            if len(windows) > MOST_CLIPS:  # each part has one at least, and there may be very many
+            if len(windows) > MOST_CLIPS:  # each part has at least one, and there may be very many parts
                 windows = windows[np.linspace(0, len(windows) - 1, MOST_CLIPS).astype(np.int64)]
         else:
             windows = uniform_windows(video, clip.frames_to_read, clip.stride, self.windows)
@@ -269,19 +271,19 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         """The clip of a video around a moment, in seconds from its first frame: (crops, T, S, S, C).
 
         Raises:
-            VideoError: the video cannot be read. UserError: it ends before, or does not say when.
+            VideoError: the video cannot be read. UserError: it ends earlier, or has no frame times.
         """
         file, clip = self.videos.file(index), self.clip
         times = self.reader.times(index)
         if times is None:
-            raise UserError(f"{file}: does not say when its frames are shown; leave --time out.")
+            raise UserError(f"{file}: has no frame times; omit --time.")
         if not 0 <= moment <= times[-1]:
-            raise UserError(f"{file}: has no second {moment:g}; --time is from 0 to {times[-1]:.1f}.")
+            raise UserError(f"{file}: has no second {moment:g}; --time must be 0 to {times[-1]:.1f}.")
         reach = span(clip.frames_to_read, clip.stride)
         video = self.reader.video(index)
         middle = int(np.searchsorted(times, moment))
         parts = [(0, video)] if isinstance(video, int) else video
-        # In a gap, the clip that ends before it or that begins after it, whichever frame is nearer.
+        # In a gap, take the clip that ends before it or begins after it, whichever frame is nearer.
         if 0 < middle < len(times) and moment - times[middle - 1] < times[middle] - moment and len(parts) > 1:
             middle -= 1
         begin, stop = next((part for part in parts if part[0] <= middle < part[1]), parts[-1])
@@ -289,10 +291,10 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         return self._cut(index, clips_from(start, video, clip.frames_to_read, clip.stride))
 
     def _cut(self, index: int, windows: Indices) -> Tensor:
-        """Clips by the numbers of their frames, (windows, frames): (windows * crops, T, S, S, C)."""
+        """Read and crop clips by frame numbers, (windows, frames): (windows * crops, T, S, S, C)."""
         cut = []
         for first in range(0, len(windows), CLIPS_A_PASS):
-            with self.state.noted(index):  # anew: a long video may take long
+            with self.state.noted(index):  # restarts the time limit for each pass
                 read = self.reader.read(index, list(windows[first : first + CLIPS_A_PASS]))
             cropped = [crop(frames, self.clip.size, corner) for frames in read for corner in self.corners]
             cut.append(torch.from_numpy(np.stack(cropped)))
@@ -300,20 +302,20 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
 
 
 def _seconds(windows: Indices, times: NDArray[np.float64] | None) -> NDArray[np.float32]:
-    """When the clips of (windows, frames) numbers begin and end: (windows, 2)."""
+    """When clips begin and end, from frame numbers (windows, frames): (windows, 2)."""
     if times is None:
         return np.full((len(windows), 2), np.nan, np.float32)
-    numbers = np.minimum(windows, len(times) - 1)  # lists may promise more frames than there are
+    numbers = np.minimum(windows, len(times) - 1)  # a list may claim more frames than the file has
     return np.stack([times[numbers[:, 0]], times[numbers.max(1)]], axis=1).astype(np.float32)
 
 
 def collate_clips(samples: list[Any]) -> Any:
-    """Join the clips of videos: they need not have equally many.
+    """Join the clips of videos, which may differ in number.
 
     Returns:
         A dict: ``index`` and ``counts``, lists of the videos that were read and how many clips each has;
-        ``clips`` (sum of counts, T, S, S, C) or None without any; ``seconds``; ``bad`` and ``damaged``
-        of all. Or the first error that is no matter of a single video.
+        ``clips`` (sum of counts, T, S, S, C) or None if none were read; ``seconds``; ``bad`` and
+        ``damaged`` of all. Or the first error that concerns more than one video.
     """
     for sample in samples:
         if isinstance(sample, UserError):

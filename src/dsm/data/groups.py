@@ -1,4 +1,4 @@
-"""Groups: which videos of a list are alike (one source, camera, person) and must not be parted."""
+"""Groups: videos of a list that belong together (one source, camera, person) and must not be separated."""
 
 from __future__ import annotations
 
@@ -17,60 +17,60 @@ UCF101_GROUP = r"v_(\w+_g\d+)_c\d+"
 
 
 def groups_of(paths: Sequence[str], regex: str) -> list[str]:
-    """The group of each video: what the expression's first parentheses that match (or all of it) find.
+    """The group of each video: the text in the expression's first matching parentheses, or the whole match.
 
     Raises:
-        UserError: it is no regular expression, or it matches not in every path.
+        UserError: the expression is invalid, or does not match some path.
     """
     try:
         pattern = re.compile(regex)
     except re.error as error:
-        raise UserError(f"--group-regex {regex!r}: is no regular expression ({error}).") from None
-    found = []
+        raise UserError(f"--group-regex {regex!r}: not a valid regular expression ({error}).") from None
+    groups = []
     for path in paths:
         match = pattern.search(path)
         if not match:
             raise UserError(f"{path}: --group-regex {regex!r} finds no group in it.")
-        # Of alternatives, cam(\d+)|site(\d+), the parentheses that matched.
-        found.append(next((group for group in match.groups() if group is not None), match[0]))
-    return found
+        # In cam(\d+)|site(\d+), only the parentheses of the matching alternative have a value.
+        groups.append(next((group for group in match.groups() if group is not None), match[0]))
+    return groups
 
 
 def read_groups(file: str | Path, paths: Sequence[str]) -> list[str]:
-    """The group of each video, from a table: a header, then a line a video, its path first, its group last.
+    """The group of each video, from a table: a header, then one line per video, path first, group last.
 
     Args:
         file: ``.tsv`` (tabs) or ``.csv`` (commas), UTF-8.
 
     Raises:
-        UserError: no such file, not such a table, or a video is missing in it.
+        UserError: the file is missing or is not such a table, or a video is not in it.
     """
     file = Path(file)
     if not file.is_file():
-        raise UserError(f"{file}: no such file of groups (a header, then `path <tab> group` a line).")
+        raise UserError(f"{file}: no such table of groups (a header, then lines of `path <tab> group`).")
     try:
         with file.open(encoding="utf-8-sig", newline="") as opened:
             rows = list(csv.reader(opened, delimiter="," if file.suffix.lower() == ".csv" else "\t"))
     except (UnicodeDecodeError, csv.Error):
-        raise UserError(f"{file}: is no UTF-8 table of paths and groups.") from None
-    # A table saved on another system may spell é otherwise.
+        raise UserError(f"{file}: not a UTF-8 table of paths and groups.") from None
+    # A table saved on another system may encode é differently.
     group_of = {one_spelling(row[0]): row[-1] for row in rows[1:] if len(row) > 1}
-    # Segments belong where their file belongs.
+    # A segment without its own line belongs to its file's group.
     named = [one_spelling(path) for path in paths]
     named = [path if path in group_of else without_segment(path) for path in named]
     missing = [path for path in named if path not in group_of]
     if missing:
         raise UserError(
             f"{file}: names no group for {missing[0]} (and {many(len(missing) - 1, 'other')}); "
-            "its first column must hold the paths as the list writes them."
+            "its first column must contain the paths exactly as in the list."
         )
     return [group_of[path] for path in named]
 
 
 def find_groups(paths: Sequence[str], *, file: Path | None, regex: str) -> list[str] | None:
-    """Groups from a table, or by a regular expression; None where neither is given."""
+    """Groups from a table or by a regular expression; None if neither is given."""
     if file is not None and regex:
-        raise UserError("--groups and --group-regex both say what belongs together; give one.")
+        raise UserError("--groups and --group-regex both define groups; give only one.")
     if file is not None:
         return read_groups(file, paths)
     return groups_of(paths, regex) if regex else None

@@ -1,4 +1,4 @@
-"""What the columns of a list mean: by its header, by the cells, and by which paths exist on disk."""
+"""Finds what the columns of a list mean: from its header, its cells, and which paths exist on disk."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from dsm.video.segments import segment_of
 from dsm.video.source import EXTENSIONS, VideoError
 
 ODD = frozenset(",;|\"'\\{[")
-"""Characters for which a path may be taken for more than that."""
+"""Characters that can make a path look like several fields."""
 LOOKED_AT = 8
 LOOKED_INTO = 4
 NEAR = math.log(1.5)
-"""How far a list's frames may be from a file's, as the logarithm of a ratio."""
+"""Maximum difference between a list's and a file's frame counts, as the logarithm of their ratio."""
 
 
 def names_video(text: str) -> bool:
-    """Whether a path is one of a video by its looks."""
+    """Whether a path looks like that of a video."""
     segment = segment_of(text)
     text = str(segment.file) if segment else text
-    name = Path(text).name  # or that of a clip among others in one folder of frames
+    name = Path(text).name  # may be a pattern, for one of several clips in a folder of frames
     return Path(name).suffix.lower() in EXTENSIONS or "*." in name or in_pack(text) is not None
 
 
 @dataclass
 class Disk:
-    """What is known of a list's paths by looking."""
+    """Answers, from the disk, which of a list's paths exist and how many frames they have."""
 
     folder: Path
     _frames: dict[str, int] = field(default_factory=dict)
@@ -51,15 +51,15 @@ class Disk:
             return False
 
     def known(self, path: str) -> int:
-        """Frames of a file that was looked into; else 0."""
+        """Frames of a file that was already opened; otherwise 0."""
         return self._frames.get(path, 0)
 
     def places(self, count: int) -> list[int]:
-        """Of so many paths those that may have been looked into."""
+        """Places, among ``count`` paths, whose files may have been opened."""
         return [*range(min(count, 200)), count - 1] if self._frames else []
 
     def frames(self, path: str) -> int:
-        """0 where it cannot be read."""
+        """Frames of a file; 0 if it cannot be read."""
         if path not in self._frames:
             try:
                 self._frames[path] = probe(as_spelled(self.folder / path)).frames
@@ -68,7 +68,7 @@ class Disk:
         return self._frames[path]
 
     def distance(self, paths: Sequence[str], numbers: Sequence[str]) -> float | None:
-        """How far numbers are from the frames of the files; None where no file can be read."""
+        """Difference of numbers to files' frame counts, as in :data:`NEAR`; None if no file is readable."""
         off = []
         for place in spread(len(paths), LOOKED_INTO):
             if self.has(paths[place]) and (frames := self.frames(paths[place])):
@@ -78,7 +78,7 @@ class Disk:
 
 
 def spread(count: int, most: int) -> list[int]:
-    """Some of so many places, evenly spread, the first and the last among them."""
+    """At most ``most`` of ``count`` places, evenly spread, with the first and the last."""
     taken = min(count, most)
     return [place * (count - 1) // max(taken - 1, 1) for place in range(taken)]
 
@@ -92,9 +92,9 @@ HEADERS = {
     "start": "start start_time time_start t_start start_sec start_seconds begin t_begin",
     "end": "end end_time time_end t_end end_sec end_seconds stop",
 }
-"""What columns are called, by what they mean."""
+"""Header names by column meaning."""
 COLUMNS = ("path", "label", "label1", "class", "frames", "start", "end")
-"""What columns can be said to be; ``label1`` counts from 1, ``class`` is a name."""
+"""Meanings that ``--columns`` accepts; ``label1`` counts from 1, ``class`` is a name."""
 _MEANING = {name: meaning for meaning, names in HEADERS.items() for name in names.split()}
 _CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)")
 _SEVERAL = re.compile(r"\[?\s*\d+(\s*[,;|/+]\s*\d+)+\s*\]?")
@@ -105,28 +105,30 @@ def shown(columns: Iterable[str]) -> str:
 
 
 def ask(source: str, line: str, choices: Sequence[Sequence[str]], why: str) -> NoReturn:
-    """Refuse to guess."""
-    ways = " or ".join(f"`dsm data convert {source} --columns {shown(one)} --out NEW.txt`" for one in choices)
-    raise UserError(f"{source}: {why}, as in `{line[:200]}`; say what the columns are: {ways}.")
+    """Raise an error that asks the user to choose between readings of the columns."""
+    commands = " or ".join(
+        f"`dsm data convert {source} --columns {shown(columns)} --out NEW.txt`" for columns in choices
+    )
+    raise UserError(f"{source}: {why}, as in `{line[:200]}`; say what the columns are: {commands}.")
 
 
 def several(source: str, line: str) -> NoReturn:
     raise UserError(
-        f"{source}: has several labels a line, as in `{line[:200]}`; dsm takes one a video: keep one, "
-        f"or, where they are something else, say what: `dsm data convert {source} --columns "
+        f"{source}: has several labels per line, as in `{line[:200]}`; dsm takes one per video: keep one, "
+        f"or, if they are something else, name the columns: `dsm data convert {source} --columns "
         "path,label,start,end --out NEW.txt`."
     )
 
 
 def by_header(names: Sequence[str], source: str, line: str) -> tuple[str, ...]:
-    """What columns mean by their names."""
+    """Column meanings from the header's names."""
     words = [re.sub(r"[^a-z0-9]+", "_", name.strip().lower()).strip("_") for name in names]
     columns = [_MEANING.get(word, "") for word in words]
     if "label" in columns:
         columns = ["" if meaning == "class" else meaning for meaning in columns]
     if odd := [word for word in words if word in ("start_frame", "end_frame", "frame_start", "frame_end")]:
         raise UserError(
-            f"{source}: says in frames ({odd[0]}) where a segment lies; write start and end in seconds."
+            f"{source}: gives segments in frames (column {odd[0]}); write start and end in seconds."
         )
     doubled = {meaning for meaning in columns if meaning and columns.count(meaning) > 1}
     if columns.count("path") != 1 or doubled or ("start" in columns) != ("end" in columns):
@@ -138,8 +140,8 @@ def by_header(names: Sequence[str], source: str, line: str) -> tuple[str, ...]:
 
 
 def is_header(cells: Sequence[str], disk: Disk) -> bool:
-    """Whether a first line names columns: none of its fields is a video, and half of them are known, or one
-    of several words."""
+    """Whether a first line names columns: no field is a video, and half are known names, or one is and all
+    of three or more are words."""
     words = [re.sub(r"[^a-z0-9]+", "_", cell.strip().lower()).strip("_") for cell in cells]
     known = sum(word in _MEANING for word in words)
     enough = known * 2 >= len(words) or (len(words) > 2 and all(kind_of([cell]) == "t" for cell in cells))
@@ -149,14 +151,14 @@ def is_header(cells: Sequence[str], disk: Disk) -> bool:
 
 
 def kind_of(cells: Sequence[str]) -> str:
-    """Whole numbers, numbers, or text: i, f, t."""
+    """The kind of some cells: i for whole numbers, f for other numbers, t for text."""
     if all(re.fullmatch(r"-?\d{1,18}", cell) for cell in cells):
         return "i"
     return "f" if all(seconds_of(cell) is not None for cell in cells) else "t"
 
 
 def seconds_of(text: str) -> float | None:
-    """A number, or a clock's 1:02:03.5, in seconds."""
+    """Seconds, from a number or a clock time such as 1:02:03.5; None for anything else."""
     if clock := _CLOCK.fullmatch(text):
         return int(clock[1] or 0) * 3600 + int(clock[2]) * 60 + float(clock[3])
     try:
@@ -167,7 +169,7 @@ def seconds_of(text: str) -> float | None:
 
 
 def meanings(rows: list[list[str]], at: int, disk: Disk, source: str, line: str) -> tuple[str, ...]:
-    """What the columns without a header mean, of which the one ``at`` is the path."""
+    """What the columns of a list without header mean; column ``at`` is the path."""
     rest = [place for place in range(len(rows[0])) if place != at]
     cells = {place: [row[place] for row in rows] for place in rest}
     kinds = "".join(kind_of(cells[place]) for place in rest)
@@ -189,7 +191,12 @@ def meanings(rows: list[list[str]], at: int, disk: Disk, source: str, line: str)
     fits = [place for place, far in off.items() if far is not None and far < NEAR]
     if kinds == "i":
         if fits and off[rest[0]] < 0.03 and int(min(cells[rest[0]], key=int)) >= LOOKED_AT:  # type: ignore[operator]
-            ask(source, line, [named("frames"), named("label")], "its number may be the frames or the label")
+            ask(
+                source,
+                line,
+                [named("frames"), named("label")],
+                "its number may be the frame count or the label",
+            )
         return named("label")
     if kinds == "t":
         if any(map(_SEVERAL.fullmatch, cells[rest[0]])):
@@ -198,7 +205,7 @@ def meanings(rows: list[list[str]], at: int, disk: Disk, source: str, line: str)
     if kinds == "ii":
         if len(fits) == 1:
             return named("frames", "label") if fits[0] == rest[0] else named("label", "frames")
-        ask(source, line, [named("label", "frames"), named("frames", "label")], "has two numbers a line")
+        ask(source, line, [named("label", "frames"), named("frames", "label")], "has two numbers per line")
     if kinds in ("it", "ti"):
         number, word = rest if kinds == "it" else rest[::-1]
         pairs = set(zip(cells[number], cells[word], strict=True))
@@ -211,7 +218,7 @@ def meanings(rows: list[list[str]], at: int, disk: Disk, source: str, line: str)
             return frames
         if not fits and one_to_one:
             return label
-        ask(source, line, [label, frames], "has a number and a word a line")
+        ask(source, line, [label, frames], "has a number and a word per line")
     last = kinds[-2:] in ("ff", "if", "fi") and rising(-2, -1)
     first = kinds[:2] in ("ff", "if", "fi") and rising(0, 1)
     if len(kinds) == 2 and last:

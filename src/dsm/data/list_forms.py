@@ -1,9 +1,9 @@
-"""Lists as other tools write them: which format a text is in, and the rows in it.
+"""Reads lists that other tools wrote: detects the format and returns the rows.
 
 Cells are separated by commas, semicolons, tabs, bars or blanks, with or without a header and quotes; or the
-list is JSON. A header says what each column means, or else the cells and the files do. If two readings fit,
-neither is taken: the error names the command that says which one is meant. Rows hold videos, labels, frame
-counts and segments.
+list is JSON. Column meanings come from the header, otherwise from the cells and the files. If two readings
+fit, an error names the commands that choose between them. Rows contain videos, labels, frame counts and
+segments.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ if TYPE_CHECKING:
 
 
 MARK = "# dsm list"
-"""A first line that says that a list is of our own form, whatever its paths look like."""
+"""A first line that marks a list as dsm's own format, whatever its paths look like."""
 HEAD = 2**16
-"""Bytes of a text by which it is judged."""
+"""Bytes at the start of a list from which the format is detected."""
 SEPARATORS = {
     ",": " between commas", ";": " between semicolons", "\t": " between tabs", "|": " between bars",
     " ": "", "json": " in JSON",
@@ -61,11 +61,11 @@ _QUOTED = re.compile(r"""(["'])(.*?)\1\s*(.*)""")
 
 @dataclass(frozen=True)
 class Form:
-    """How a list is written."""
+    """The format of a list."""
 
     split: str
     columns: tuple[str, ...]
-    """What each means; '' for one that is not used."""
+    """What each column means; '' for an unused one."""
     header: bool = False
 
     def __str__(self) -> str:
@@ -74,11 +74,11 @@ class Form:
 
 
 def cells_of(line: str, split: str, columns: Sequence[str] | None = None) -> list[str]:
-    """The fields of one line; ``columns`` say where among blanks the path is, which may hold some itself."""
+    """The fields of one line; between blanks, ``columns`` locate the path, which may contain blanks."""
     if split != " ":
         try:
             cells = next(csv.reader([line], delimiter=split, skipinitialspace=True), [])
-        except csv.Error:  # a control character, or a field of megabytes: no table
+        except csv.Error:  # a control character or a huge field: not a table
             return [line]
         return [cell.strip() for cell in cells]
     at = list(columns).index("path") if columns else 0
@@ -91,18 +91,18 @@ def cells_of(line: str, split: str, columns: Sequence[str] | None = None) -> lis
     else:
         parts = line.rsplit(None, len(columns) - at - 1) if columns else [line]
         return [*front, *parts]
-    # A class may be called by several words.
-    one = rest.strip().strip("\"'")
-    if columns and len(columns) - at == 2 and one:
-        return [*front, path, one]
+    # A class name may have several words.
+    name = rest.strip().strip("\"'")
+    if columns and len(columns) - at == 2 and name:
+        return [*front, path, name]
     return [*front, path, *rest.split()]
 
 
 def rows_of(text: str, form: Form, source: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a list, each with the number of its line.
+    """The rows of a list, each with its line number.
 
     Raises:
-        UserError: a line has more or fewer fields.
+        UserError: a line has too many or too few fields.
     """
     if form.split == "json":
         yield from _objects(text, source)
@@ -128,21 +128,21 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _objects(text: str, source: str) -> Iterator[tuple[int, list[str]]]:
-    """The objects of a JSON list, or of lines of JSON: what they hold, by the names that the first has."""
+    """The values of each object in a JSON list or JSON lines, by the first object's keys."""
     names: list[str] = []
     try:
         whole = json.loads(text) if text.lstrip().startswith("[") else None
-        found = enumerate(whole, start=1) if whole is not None else (
+        objects = enumerate(whole, start=1) if whole is not None else (
             (number, json.loads(line)) for number, line in _lines(text)
         )  # fmt: skip
-        for number, one in found:
-            # Another key more is no matter; one less is.
+        for number, one in objects:
+            # Additional keys are ignored; missing ones are an error.
             if not isinstance(one, dict) or (names and not set(names) <= set(one)):
                 raise UserError(f"{source}, line {number}: expected a JSON object with {', '.join(names)}.")
             names = names or list(one)
             yield number, [_plain(one[name], source) for name in names]
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{source}: is no JSON, a video a line ({error}).") from None
+        raise UserError(f"{source}: not JSON with one video per line ({error}).") from None
 
 
 def _plain(value: Any, source: str) -> str:
@@ -154,7 +154,7 @@ def _plain(value: Any, source: str) -> str:
 
 
 def json_form(text: str, source: str) -> Form | None:
-    """A list of JSON objects."""
+    """The form of a list of JSON objects; None for other texts."""
     start = text.lstrip()[:1]
     if start not in ("{", "["):
         return None
@@ -168,7 +168,7 @@ def json_form(text: str, source: str) -> Form | None:
 
 
 def by_columns(lines: list[str], columns: Sequence[str], disk: Disk) -> Form:
-    """The form of a text whose columns are said."""
+    """The form of a text whose columns the user named."""
     for split in (",", ";", "\t", "|"):
         if all(len(cells_of(line, split)) == len(columns) for line in lines) and len(columns) > 1:
             return Form(split, tuple(columns), is_header(cells_of(lines[0], split), disk))
@@ -176,10 +176,10 @@ def by_columns(lines: list[str], columns: Sequence[str], disk: Disk) -> Form:
 
 
 def other_form(lines: list[str], disk: Disk, source: str, *, on_disk: bool) -> Form | None:
-    """What else than a list of ours a text is; None where nothing fits.
+    """The form of a text that is not in dsm's own format; None if nothing fits.
 
     Args:
-        lines: the first ones. on_disk: take only what names files that are there.
+        lines: the first ones. on_disk: accept a path column only if its files exist.
     """
     good: Callable[[str], bool] = disk.has if on_disk else names_video
     for split in (",", ";", "\t", "|", " "):
@@ -199,12 +199,12 @@ def other_form(lines: list[str], disk: Disk, source: str, *, on_disk: bool) -> F
         width = len(rows[0]) if rows else 0
         if width < 2 or any(len(row) != width for row in rows):
             continue
-        some = [rows[place] for place in spread(len(rows), LOOKED_AT)]
-        fits = [sum(good(row[at].replace("\\", "/")) for row in some) for at in range(width)]
+        sample = [rows[place] for place in spread(len(rows), LOOKED_AT)]
+        fits = [sum(good(row[at].replace("\\", "/")) for row in sample) for at in range(width)]
         if max(fits):
             at = fits.index(max(fits))
-            # A first line whose path is none, above others that are, is a header that says nothing.
-            header = max(fits) == len(some) - 1 > 0 and not any(map(names_video, rows[0]))
+            # A first line without a path, above lines that all have one, is a header with unknown names.
+            header = max(fits) == len(sample) - 1 > 0 and not any(map(names_video, rows[0]))
             rows = rows[1:] if header else rows
             return Form(split, meanings(rows, at, disk, source, body[-1]), header)
     return None
@@ -213,7 +213,7 @@ def other_form(lines: list[str], disk: Disk, source: str, *, on_disk: bool) -> F
 def _blank_rows(lines: list[str], rows: list[list[str]], good: Callable[[str], bool]) -> list[list[str]]:
     tails = [row[1:] for row in rows]
     widths = {len(tail) for tail in tails}
-    if 0 in widths:  # no known ending in some line: by what is there
+    if 0 in widths:  # a line without a known ending: split by which files exist
         for after in range(1, 5):
             cut = [line.rsplit(None, after) for line in lines]
             if all(len(row) == after + 1 for row in cut) and all(good(row[0]) for row in cut[:LOOKED_AT]):
@@ -226,7 +226,7 @@ def _blank_rows(lines: list[str], rows: list[list[str]], good: Callable[[str], b
 
 
 def find_form(text: bytes, columns: Sequence[str], disk: Disk, source: str) -> Form | None:
-    """What a text is taken for; None where it is of our own form.
+    """The form of a text; None if it is in dsm's own format.
 
     Raises:
         UserError: two readings fit.
@@ -235,59 +235,59 @@ def find_form(text: bytes, columns: Sequence[str], disk: Disk, source: str) -> F
     start = part.decode(errors="ignore")
     lines = [line.strip(" \t") for _, line in itertools.islice(_lines(start), 200)]
     if columns and lines:
-        return _told(by_columns(lines, columns, disk), source, unused=False)
+        return _noted(by_columns(lines, columns, disk), source, unused=False)
     if not lines or start.startswith(MARK):
         return None
     first = lines[0]
     if len(lines) > 1 and first.lower() in HEADERS["path"].split() and not disk.has(first):
-        return _told(Form(" ", ("path",), header=True), source)
+        return _noted(Form(" ", ("path",), header=True), source)
     _refuse_several(lines, source)
     count = 3 if full(first) else 2 if labelled(first) else 1
     cut = [(full(line) if count == 3 else labelled(line) if count == 2 else (line,)) for line in lines]
     rows = [[str(cell) for cell in row] for row in cut if row]
-    there = any(disk.has(rows[place][0]) for place in spread(len(rows), LOOKED_AT))
-    looks = names_video(rows[0][0]) and not ODD & set(rows[0][0])
-    if disk.has(rows[0][0]) or (there and looks):
+    exists = any(disk.has(rows[place][0]) for place in spread(len(rows), LOOKED_AT))
+    like_video = names_video(rows[0][0]) and not ODD & set(rows[0][0])
+    if disk.has(rows[0][0]) or (exists and like_video):
         return _in_order(rows, first, disk, source)
-    found = json_form(text.decode(), source) or other_form(lines, disk, source, on_disk=True)
-    if found:
-        return _told(found, source)
+    form = json_form(text.decode(), source) or other_form(lines, disk, source, on_disk=True)
+    if form:
+        return _noted(form, source)
     plain = not any(ODD & set(row[0]) for row in rows)
-    if there or looks or (plain and count > 1 and len(rows) == len(lines)):
+    if exists or like_video or (plain and count > 1 and len(rows) == len(lines)):
         return _in_order(rows, first, disk, source)
-    return _told(other_form(lines, disk, source, on_disk=False), source)
+    return _noted(other_form(lines, disk, source, on_disk=False), source)
 
 
 def _refuse_several(lines: list[str], source: str) -> None:
-    """Refuse lines of a path and whole numbers, more of them than two and not always as many."""
-    found = [_ENDING.match(line) for line in lines]
-    tails = [line[one.end() :].split() for line, one in zip(lines, found, strict=True) if one]
+    """Refuse lines of a path and whole numbers if the count of numbers varies and exceeds two."""
+    paths = [_ENDING.match(line) for line in lines]
+    tails = [line[path.end() :].split() for line, path in zip(lines, paths, strict=True) if path]
     widths = {len(tail) for tail in tails}
     whole = all(cell.isdigit() for tail in tails for cell in tail)
     if len(tails) == len(lines) and len(widths) > 1 and max(widths) > 2 and whole:
         several(source, max(lines, key=lambda line: len(line.split())))
 
 
-def _told(form: Form | None, source: str, *, unused: bool = True) -> Form | None:
+def _noted(form: Form | None, source: str, *, unused: bool = True) -> Form | None:
     if form:
-        note(f"{source}: taken for {form}{_unused(form, source) if unused else ''}")
+        note(f"{source}: read as {form}{_unused(form, source) if unused else ''}")
     return form
 
 
 def _unused(form: Form, source: str) -> str:
-    """What to do about columns that are passed by, which may be the labels or the seconds of segments."""
+    """What to do about unused columns, which may be the labels or the times of segments."""
     count = form.columns.count("")
     if not count or {"label", "class", "start"} & set(form.columns):
         return ""
     what = many(count, "column is", "columns are")
     return (
-        f"; {what} not used; say what they are (`_`: of no use): "
+        f"; {what} not used; name the columns (`_` for one to ignore): "
         f"`dsm data convert {source} --columns {shown(form.columns)} --out NEW.txt`"
     )
 
 
 def _in_order(rows: list[list[str]], line: str, disk: Disk, source: str) -> Form | None:
-    """None for `path label frames` and shorter; of `path frames label` the form, told by the files."""
+    """None for `path label frames` and shorter; the form if the files show it to be `path frames label`."""
     if len(rows[0]) < 2:
         return None
     paths, numbers = [row[0] for row in rows], [row[1:] for row in rows]
@@ -299,48 +299,48 @@ def _in_order(rows: list[list[str]], line: str, disk: Disk, source: str) -> Form
                 source,
                 line,
                 [("path", "frames"), ("path", "label")],
-                "its number may be the frames or the label",
+                "its number may be the frame count or the label",
             )
         return None
     if far[0] is not None and far[1] is not None and far[0] < NEAR <= far[1]:
-        return _told(Form(" ", ("path", "frames", "label")), source)
-    # What no frame is of cannot be a number of frames.
+        return _noted(Form(" ", ("path", "frames", "label")), source)
+    # A zero cannot be a frame count.
     if far[1] is None and any(row[1] == "0" for row in numbers) and all(int(row[0]) > 0 for row in numbers):
         two = [("path", "frames", "label"), ("path", "label", "frames")]
-        ask(source, line, two, "has two numbers a line, the last of them 0")
+        ask(source, line, two, "has two numbers per line, and the last is sometimes 0")
     return None
 
 
 NOTHING = -1
-"""For a label or a number of frames that is not said."""
+"""Stands for a missing label or frame count."""
 
 
 class Named(NamedTuple):
     """Classes by name."""
 
     names: tuple[str, ...]
-    """In the order in which they count; none where they are not known."""
+    """By label; empty if unknown."""
     of: str
-    """Where they stand."""
+    """The file or classifier they come from."""
 
 
 class Rows(NamedTuple):
-    """What the rows say."""
+    """The contents of a list's rows."""
 
     numbers: list[int]
-    """Of their lines, from 1."""
+    """Line numbers, from 1."""
     paths: Names
     labels: NDArray[np.int64]
     frames: NDArray[np.int64]
     classes: list[str]
-    """What the labels are called, where the list has names in their place."""
+    """Class names by label, if the list has names instead of labels."""
 
 
 def read_rows(text: str, form: Form, disk: Disk, source: str, known: Named) -> Rows:
-    """Read a list of another form.
+    """Read a list that is not in dsm's own format.
 
     Args:
-        known: classes; without names those of the list are taken, sorted.
+        known: classes; if it has no names, those of the list are used, sorted.
 
     Raises:
         UserError: a line that does not fit, by number.
@@ -379,7 +379,7 @@ def _segment(cells: list[str], number: int, at: dict[str, int], source: str) -> 
         return path
     begins, ends = seconds_of(start), seconds_of(end)
     if begins is None or ends is None or not 0 <= begins < ends < 1e9:
-        raise UserError(f"{source}, line {number}: no segment goes from {start!r} to {end!r} seconds.")
+        raise UserError(f"{source}, line {number}: a segment cannot go from {start!r} to {end!r} seconds.")
     return segment_name(path, begins, ends)
 
 
@@ -394,65 +394,65 @@ def _whole(rows: list[tuple[int, list[str]]], column: int, what: str, source: st
     for number, cells in rows:
         value = _number(cells[column]) if cells[column] else NOTHING
         if value is None:
-            raise UserError(f"{source}, line {number}: the {what} {cells[column]!r} is no whole number.")
+            raise UserError(f"{source}, line {number}: the {what} {cells[column]!r} is not a whole number.")
         yield value
 
 
 def _numbered(
     words: list[str], numbers: list[int], source: str, known: Named
 ) -> tuple[NDArray[np.int64], list[str]]:
-    """Classes by name: numbered as known, or in the order of their names."""
+    """Labels and names of classes: numbered as in ``known``, otherwise in alphabetical order."""
     words = [one_spelling(word) for word in words]
     names = [one_spelling(name) for name in known.names] or sorted({word for word in words if word})
     place = {name: label for label, name in enumerate(names)}
     if other := [where for where, word in enumerate(words) if word and word not in place]:
         own = known.of == "classes.txt"
-        anew = ", or remove classes.txt to have the classes numbered anew" if own else ""
+        renumber = ", or remove classes.txt to number the classes anew" if own else ""
         raise UserError(
-            f"{source}, line {numbers[other[0]]}: '{words[other[0]]}' is none of the "
+            f"{source}, line {numbers[other[0]]}: '{words[other[0]]}' is not one of the "
             f"{many(len(names), 'class', 'classes')} in "
-            f"{known.of}; mend either{anew}."
+            f"{known.of}; correct one of them{renumber}."
         )
     if names:
-        told = some([f"{label} {name}" for name, label in place.items()], 8)
-        how = f"as in {known.of}" if known.names else "in the order of their names"
-        note(f"{source}: classes are numbered {how}: {told}")
+        numbering = some([f"{label} {name}" for name, label in place.items()], 8)
+        how = f"as in {known.of}" if known.names else "in alphabetical order"
+        note(f"{source}: classes are numbered {how}: {numbering}")
     return np.array([place.get(word, NOTHING) for word in words], np.int64), names
 
 
 def slashed(paths: Names, disk: Disk, source: str) -> Names:
-    """Paths with a slash for each backslash, as Windows writes them; not where a file is called so."""
+    """Paths with Windows backslashes turned into slashes, unless files have backslashes in their names."""
     odd = [place for place in paths.holding("\\") if "\\" in paths[place]]
     if not odd or any(disk.has(paths[odd[place]]) for place in spread(len(odd), 8)):
         return paths
-    note(f"{source}: {many(len(odd), 'path has', 'paths have')} backslashes, which are read as slashes")
+    note(f"{source}: {many(len(odd), 'path has', 'paths have')} backslashes, read as slashes")
     return Names.of([path.replace("\\", "/") for path in paths])
 
 
 def tell_odd(videos: VideoList, disk: Disk, names: int, form: Form | None) -> None:
-    """Say what may not be known of a list: counts that are not its files', labels that count from 1."""
+    """Note likely mistakes in a list: frame counts that differ from the files', labels that count from 1."""
     paths, source = videos.paths, videos.source
-    looked = {place: disk.known(paths[place]) for place in disk.places(len(paths))}
-    counts = {place: (int(videos.frames[place]), there) for place, there in looked.items() if there}
+    opened = {place: disk.known(paths[place]) for place in disk.places(len(paths))}
+    counts = {place: (int(videos.frames[place]), actual) for place, actual in opened.items() if actual}
     wrong = {place: pair for place, pair in counts.items() if pair[0] >= 0 and abs(pair[0] - pair[1]) > 1}
     if wrong:
-        place, (said, there) = next(iter(wrong.items()))
+        place, (listed, actual) = next(iter(wrong.items()))
         note(
-            f"{source}: of {many(len(counts), 'video')} looked into, "
-            f"{many(len(wrong), 'has', 'have')} another number of frames than "
-            f"the list says: {paths[place]} has {there}, not {said}; "
-            f"`dsm data check {source} --clean NEW.txt` counts them anew",
+            f"{source}: of {many(len(counts), 'video')} opened, "
+            f"{many(len(wrong), 'has', 'have')} a different number of frames than "
+            f"the list says: {paths[place]} has {actual}, not {listed}; "
+            f"`dsm data check {source} --clean NEW.txt` counts them again",
             about=f"frames of {source}",
         )
     labels = videos.labels[videos.labels >= 0]
-    if videos.classes or not len(labels) or labels.min() != 1:  # what has names was not numbered by the list
+    if videos.classes or not len(labels) or labels.min() != 1:  # names in the list are numbered from 0
         return
     most = int(labels.max())
     if 1 < most == len(np.unique(labels)) and names <= most:
         shape = ["path", "label", *(["frames"] if (videos.frames >= 0).any() else [])]
         columns = list(form.columns) if form else shape
-        told = shown("label1" if one == "label" else one for one in columns)
+        corrected = shown("label1" if name == "label" else name for name in columns)
         note(
             f"{source}: its labels go from 1 to {most}, so class 0 has no video; if they "
-            f"count from 1: `dsm data convert {source} --columns {told} --out NEW.txt`"
+            f"count from 1: `dsm data convert {source} --columns {corrected} --out NEW.txt`"
         )

@@ -1,4 +1,4 @@
-"""The lines of a list, all at once: a million in less than a second, and their names in one buffer."""
+"""Parses all lines of a list at once: a million in less than a second, with all names in one buffer."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _BETWEEN = b" \t"
 _ENDS = b" \t\r"
 _DIGITS = 11
 MOST = 2**31 - 1
-"""The largest number of a list."""
+"""The largest number that a list may contain."""
 
 
 class Names(Sequence[str]):
-    """Many strings in one buffer, which processes share because nobody writes to it.
+    """Many strings in one buffer, which processes share because nothing writes to it.
 
-    A list of a million Python strings would be copied into each loader worker little by little, by the
-    mere counting of references.
+    A list of a million Python strings would gradually be copied into each loader worker, because counting
+    references writes to memory.
     """
 
     def __init__(self, content: Bytes, starts: Places, stops: Places) -> None:
@@ -38,11 +38,11 @@ class Names(Sequence[str]):
         return cls(content, np.concatenate([[0], stops[:-1]]).astype(np.int64), stops)
 
     def holding(self, character: str) -> list[int]:
-        """Places of strings that may hold an ASCII character; none of the others does."""
-        there = np.flatnonzero(self._content == ord(character))
-        if not len(there):
+        """Places of strings that may contain an ASCII character; the others do not."""
+        positions = np.flatnonzero(self._content == ord(character))
+        if not len(positions):
             return []
-        places = np.searchsorted(self._starts, there, side="right") - 1
+        places = np.searchsorted(self._starts, positions, side="right") - 1
         return np.unique(places[places >= 0]).tolist()
 
     def __len__(self) -> int:
@@ -68,7 +68,7 @@ class Names(Sequence[str]):
 
 
 class Lines(NamedTuple):
-    """Where the lines of a text are: without blank ones, comments and white space at either end."""
+    """Where the lines of a text are: without blank lines, comments, and white space at either end."""
 
     numbers: Places
     """(n,), from 1."""
@@ -90,7 +90,7 @@ def find_lines(content: Bytes) -> Lines:
 
 
 def _trimmed(content: Bytes, starts: Places, stops: Places, characters: bytes) -> Places:
-    """``stops`` moved to before such characters at the ends of the texts."""
+    """``stops`` moved left past ``characters`` at the ends of the texts."""
     stops = stops.copy()
     while (blank := (starts < stops) & _is_one_of(content, stops - 1, characters)).any():
         stops[blank] -= 1
@@ -100,18 +100,18 @@ def _trimmed(content: Bytes, starts: Places, stops: Places, characters: bytes) -
 def _is_one_of(content: Bytes, places: Places, characters: bytes) -> NDArray[np.bool_]:
     if not len(content):
         return np.zeros(len(places), bool)
-    there = content[np.clip(places, 0, len(content) - 1)]
-    found = there == characters[0]
+    values = content[np.clip(places, 0, len(content) - 1)]
+    matches = values == characters[0]
     for character in characters[1:]:
-        found |= there == character
-    return found
+        matches |= values == character
+    return matches
 
 
 class Integers(NamedTuple):
     """The last field of each of many texts, read as a whole number."""
 
     plain: NDArray[np.bool_]
-    """(n,), whether it is one of few digits, with white space and another field before it."""
+    """(n,), whether the field is a short whole number, with white space and another field before it."""
     values: Places
     before: Places
     """Where the field before it stops."""
@@ -123,11 +123,11 @@ def last_integers(content: Bytes, starts: Places, stops: Places) -> Integers:
     values = np.zeros(len(stops), np.int64)
     going = np.ones(len(stops), bool)
     for power in range(_DIGITS):
-        there = content[np.maximum(places - 1, 0)]
-        going &= (places > starts) & (there >= _ZERO) & (there < _ZERO + 10)
+        digits = content[np.maximum(places - 1, 0)]
+        going &= (places > starts) & (digits >= _ZERO) & (digits < _ZERO + 10)
         if not going.any():
             break
-        values[going] += (there[going].astype(np.int64) - _ZERO) * 10**power
+        values[going] += (digits[going].astype(np.int64) - _ZERO) * 10**power
         places[going] -= 1
     plain = places < stops
     negative = (places > starts) & (content[np.maximum(places - 1, 0)] == _MINUS)
@@ -139,7 +139,7 @@ def last_integers(content: Bytes, starts: Places, stops: Places) -> Integers:
 
 
 def _last_number(text: str, *, signed: bool) -> tuple[str, int] | None:
-    """A text that ends in a field that is a whole number: what stands before it, and the number."""
+    """The whole number in a text's last field, and the text before it; None if there is no such field."""
     before = text.rstrip("0123456789")
     digits = text[len(before) :]
     minus = "-" if signed and before.endswith("-") else ""
@@ -151,12 +151,12 @@ def _last_number(text: str, *, signed: bool) -> tuple[str, int] | None:
 
 
 def full(line: str) -> tuple[str, int, int] | None:
-    """`path label frames`, where a line is that."""
+    """`path label frames` of a line; None if it does not have these fields."""
     if (last := _last_number(line, signed=False)) and (label := _last_number(last[0], signed=True)):
         return (*label, last[1])
     return None
 
 
 def labelled(line: str) -> tuple[str, int] | None:
-    """`path label`, where a line is that; or more."""
+    """`path label` of a line; None if it does not end in a number. Of more numbers, the last."""
     return _last_number(line, signed=True)

@@ -1,8 +1,8 @@
-"""Lists: text files that name videos, one a line: ``path label frames``, ``path label`` or ``path``.
+"""Video lists: text files with one video per line: ``path label frames``, ``path label`` or ``path``.
 
-Fields are read from the right, so paths may hold spaces; a tab separates too. A line
+Fields are read from the right, so paths may contain spaces; tabs also separate fields. A line
 that begins with ``#`` is a comment; CRLF line ends and a BOM are accepted. Every line of a list
-has the same fields. A path may be a segment, ``FILE#START-END`` in seconds. Lists of other forms are
+has the same fields. A path may be a segment, ``FILE#START-END`` in seconds. Lists in other formats are
 recognised (``list_forms.py``).
 """
 
@@ -31,13 +31,13 @@ UNLABELLED = -1
 UNKNOWN = -1
 
 ENDINGS = (".txt", ".csv", ".tsv", ".lst", ".list", ".json", ".jsonl")
-"""What names of lists end in; whatever else follows a dot belongs to the name."""
+"""File endings of lists; anything else after a dot is part of the name."""
 _COLUMNS = {3: "path label frames", 2: "path label", 1: "path"}
 _LONGEST = 8192
-"""Bytes of a line: no path is longer, and blanks at its ends cost a look at all lines each."""
+"""Maximum bytes per line: no path is longer, and each blank at a line's ends costs a pass over all lines."""
 _CONTROLS = bytes({*range(32), 127} - set(b"\t\n"))
 MOST_CLASSES = 1_000_000
-"""Tables of classes are made by the largest label."""
+"""Limits labels, since the largest one sets the size of class tables."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,17 @@ class VideoList:
     """The videos of a list, in its order."""
 
     paths: Sequence[str]
-    """As the list writes them."""
+    """As written in the list."""
     labels: NDArray[np.int64]
-    """(n,), -1 where the list is unlabelled."""
+    """(n,), -1 for unlabelled videos."""
     frames: NDArray[np.int64]
-    """(n,), how many frames each has, -1 where the list does not say."""
+    """(n,), frame counts, -1 where the list gives none."""
     root: Path
-    """Put before relative paths."""
+    """Folder that relative paths start from."""
     source: str = ""
     """The file it was read from, for messages."""
     classes: tuple[str, ...] = ()
-    """What labels are called, where the list has names in their place; else ``classes.txt`` says."""
+    """Class names by label, if the list has names instead of labels; otherwise see ``classes.txt``."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -64,40 +64,40 @@ class VideoList:
         return as_spelled(self.root / self.paths[index])
 
     def part(self, chosen: NDArray[np.int64], folder: Path) -> VideoList:
-        """Some of the videos, for a list in ``folder``: there, paths mean what they mean here."""
-        same_place = folder.absolute() == self.root.absolute()
-        paths = [self.paths[place] if same_place else str(self.file(place).absolute()) for place in chosen]
+        """The chosen videos, for a list in ``folder``; paths become absolute unless it is the same folder."""
+        same_folder = folder.absolute() == self.root.absolute()
+        paths = [self.paths[place] if same_folder else str(self.file(place).absolute()) for place in chosen]
         return VideoList(paths, self.labels[chosen], self.frames[chosen], folder, classes=self.classes)
 
     def digest(self, *, rooted: bool = True) -> str:
-        """A fingerprint: of its folder, unless not ``rooted``, its paths, labels and frames."""
-        found = hashlib.sha256(str(self.root.absolute()).encode() if rooted else b"")
+        """A fingerprint of the paths, labels and frames and, if ``rooted``, of the root folder."""
+        fingerprint = hashlib.sha256(str(self.root.absolute()).encode() if rooted else b"")
         for line in zip(self.paths, self.labels.tolist(), self.frames.tolist(), strict=True):
-            found.update(repr(line).encode())
-        return found.hexdigest()
+            fingerprint.update(repr(line).encode())
+        return fingerprint.hexdigest()
 
     @property
     def labelled(self) -> bool:
         return bool((self.labels != UNLABELLED).all())
 
     def need_classes(self, who: str) -> None:
-        """Raise UserError, which names ``who`` wants it, unless all have labels, and not all the same."""
+        """Raise UserError unless all videos have labels, of two or more classes; ``who`` needs them."""
         if not self.labelled or len(set(self.labels.tolist())) < 2:
-            raise UserError(f"{self.source}: {who} wants labelled videos, of two classes at least.")
+            raise UserError(f"{self.source}: {who} needs labelled videos from at least two classes.")
 
 
 def needed(*read: VideoList | Path | None) -> Iterator[Path]:
-    """Lists and their videos, and other files: what must not go while it is worked on."""
-    for one in read:
-        if isinstance(one, VideoList):
-            yield Path(one.source)
-            yield from (file_of(one.file(place)) for place in range(len(one)))
-        elif one is not None:
-            yield one
+    """Input files that a command must not overwrite or delete: lists, their videos, and other files."""
+    for item in read:
+        if isinstance(item, VideoList):
+            yield Path(item.source)
+            yield from (file_of(item.file(place)) for place in range(len(item)))
+        elif item is not None:
+            yield item
 
 
 def only_video(path: Path) -> VideoList:
-    """A list of one video, whatever its name ends in."""
+    """A list of one video, whatever its file ending."""
     return VideoList([str(path)], np.array([UNLABELLED]), np.array([UNKNOWN]), Path(), source=str(path))
 
 
@@ -105,11 +105,11 @@ def _fields(line: str, columns: int, where: str, *, ours: bool = False) -> tuple
     """Path, label and frames of one line.
 
     Args:
-        where: named in errors.
-        ours: the list is of our own form, so a path that ends in a number is no mistake.
+        where: file and line, for errors.
+        ours: whether the list is marked as dsm's own format, in which a path may end in a number.
     """
     full, labelled = _full(line), _labelled(line)
-    # Read with so few columns, numbers would become part of the path.
+    # With fewer columns than fields, numbers would become part of the path.
     more = full if columns == 2 else full or labelled
     wrong = bool(not ours and columns < 3 and more and names_video(more[0]))
     if not ours and columns == 3 and full and (more := _labelled(full[0])):
@@ -124,11 +124,11 @@ def _fields(line: str, columns: int, where: str, *, ours: bool = False) -> tuple
     if wrong:
         source = where.rpartition(", line ")[0]
         raise UserError(
-            f"{where}: expected `{_COLUMNS[columns]}`, like the lines before, found `{line}`; where columns "
-            f"are others: `dsm data convert {source} --columns path,label,start,end --out NEW.txt`."
+            f"{where}: expected `{_COLUMNS[columns]}` as on the lines before, found `{line}`; if the columns "
+            f"differ, name them: `dsm data convert {source} --columns path,label,start,end --out NEW.txt`."
         )
     if has_control(name):
-        raise UserError(f"{where}: the path holds a control character: {name!r}.")
+        raise UserError(f"{where}: the path contains a control character: {name!r}.")
     _check(label, count, where)
     return name, label, count
 
@@ -142,25 +142,25 @@ def read_list(
 ) -> VideoList:
     """Read a list; its first line decides how many fields every line has.
 
-    A list of another form is read where only one reading fits, and it is told which.
+    A list in another format is read if exactly one interpretation fits; a note says which.
 
     Args:
         path: the list file.
-        root: folder put before relative paths; None for the list's own folder.
-        columns: what each of its columns means (``list_forms.COLUMNS``); empty to find out.
-        names: of the classes, where the list has names for labels; None for ``classes.txt`` beside it.
-        like: the classes of another list, or of a classifier, that this one is used with: where names stand
-            for labels and no ``classes.txt`` lies beside, they are numbered alike.
+        root: folder that relative paths start from; None for the list's own folder.
+        columns: what each column means (``list_columns.COLUMNS``); empty to detect it.
+        names: class names, for a list with names instead of labels; None for ``classes.txt`` beside it.
+        like: the classes of another list, or of a classifier, that this list is used with: if it has names
+            instead of labels and no ``classes.txt`` beside it, they are numbered in the same way.
 
     Raises:
-        UserError: no such file, not one video in it, a line that does not fit, by number, or a list that
-            can be read in two ways.
+        UserError: the file is missing, names no video, has a malformed line (the message gives its number)
+            or can be read in two ways.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such list file. `dsm data index FOLDER --out LIST` makes one.")
     if root is not None and not Path(root).is_dir():
-        raise UserError(f"{root}: no such folder, to put before the list's relative paths.")
+        raise UserError(f"{root}: no such folder; the list's relative paths start from it.")
     text = _utf8(path)
     folder, source = Path(root) if root is not None else path.parent, str(path)
     disk = Disk(folder)
@@ -170,10 +170,10 @@ def read_list(
     known = Named(tuple(names), beside.name) if names or like is None else like
     form = find_form(text, columns, disk, source)
     if form is None:
-        found, labels, frames = _read_lines(text, source)
+        paths, labels, frames = _read_lines(text, source)
         if not text.startswith(MARK.encode()):
-            found = slashed(found, disk, source)
-        videos = VideoList(found, labels, frames, folder, source)
+            paths = slashed(paths, disk, source)
+        videos = VideoList(paths, labels, frames, folder, source)
     else:
         rows = read_rows(text.decode(), form, disk, source, known)
         for label, count, number in zip(rows.labels, rows.frames, rows.numbers, strict=True):
@@ -188,16 +188,16 @@ def _stripped(lines: list[str]) -> list[str]:
 
 
 def _utf8(path: Path) -> bytes:
-    """A text file's content in UTF-8, without a BOM, which would be part of the first path."""
+    """A text file's content as UTF-8, without the BOM, which would become part of the first path."""
     text = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     try:
-        if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # as PowerShell writes
-            wide = text.decode("utf-16")
-            if any(character.isascii() for character in wide):
-                return wide.encode()
+        if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # PowerShell writes UTF-16
+            decoded = text.decode("utf-16")
+            if any(character.isascii() for character in decoded):
+                return decoded.encode()
         text.decode()
     except UnicodeDecodeError:
-        raise UserError(f"{path}: is not a UTF-8 text file; a list names one video a line.") from None
+        raise UserError(f"{path}: not a UTF-8 text file; a list names one video per line.") from None
     return text
 
 
@@ -205,7 +205,7 @@ def _check(label: int, count: int, where: str) -> None:
     if label < UNLABELLED:
         raise UserError(f"{where}: the label {label} is below 0 (-1 means unlabelled).")
     if label >= MOST_CLASSES or count > MOST:
-        raise UserError(f"{where}: a label is above {MOST_CLASSES - 1}, or a frame count above {MOST}.")
+        raise UserError(f"{where}: the label is above {MOST_CLASSES - 1} or the frame count above {MOST}.")
     if count < 1 and count != UNKNOWN:
         raise UserError(f"{where}: the video has {many(count, 'frame')}; remove the line.")
 
@@ -218,7 +218,7 @@ def _read_lines(text: bytes, source: str) -> tuple[Names, NDArray[np.int64], NDA
     if lengths.max() > _LONGEST:
         longest = int(lengths.argmax())
         raise UserError(
-            f"{source}, line {longest + 1}: is longer than any path; a list names one video a line."
+            f"{source}, line {longest + 1}: the line is longer than any path; lists name one video per line."
         )
     lines = find_lines(content)
     if not len(lines.numbers):
@@ -230,7 +230,7 @@ def _read_lines(text: bytes, source: str) -> tuple[Names, NDArray[np.int64], NDA
     columns = 3 if _full(line(0)) else 2 if _labelled(line(0)) else 1
     labels, frames = np.full((2, len(lines.numbers)), UNKNOWN)
     stops = lines.stops.copy()
-    # The plain lines are read all at once; one with a field more or less than it should have is not plain.
+    # Plain lines are parsed all at once; a line with too many or too few fields is not plain.
     field = last_integers(content, lines.starts, stops)
     plain = field.plain if columns > 1 else ~field.plain
     if columns == 3:
@@ -243,7 +243,7 @@ def _read_lines(text: bytes, source: str) -> tuple[Names, NDArray[np.int64], NDA
     if columns > 1:
         plain &= ~last_integers(content, lines.starts, stops).plain
     plain &= not _holds_control(text)
-    # The others are looked at one by one; most of them are wrong.
+    # The others are parsed one by one; most of them are errors.
     ours = text.startswith(MARK.encode())
     for place in np.flatnonzero(~plain).tolist():
         where = f"{source}, line {lines.numbers[place]}"
@@ -253,7 +253,7 @@ def _read_lines(text: bytes, source: str) -> tuple[Names, NDArray[np.int64], NDA
 
 
 def _holds_control(text: bytes) -> bool:
-    """:func:`has_control` of whole lists, at the speed at which they are read."""
+    """:func:`has_control` for a whole list, as fast as the list is parsed."""
     text = text.replace(b"\r\n", b"\n") if b"\r" in text else text
     if len(text.translate(None, _CONTROLS)) < len(text):
         return True
@@ -261,39 +261,39 @@ def _holds_control(text: bytes) -> bool:
 
 
 def listable(name: str) -> str:
-    """A path as a list can hold it.
+    """A path as a list can store it.
 
     Raises:
-        UserError: it holds a line end or another control character, or bytes that are no UTF-8.
+        UserError: it contains a line end, another control character, or bytes that are not UTF-8.
     """
     if "\n" in name or has_control(name):
         raise UserError(
-            f"{name!r}: a list cannot hold a name with a line end or another control character; "
+            f"{name!r}: a list cannot contain a name with a line end or another control character; "
             "rename the file."
         )
     if name.encode("utf-8", "ignore").decode("utf-8") != name:
-        raise UserError(f"{name!r}: a list cannot hold a name that is no UTF-8; rename the file.")
-    # What would look like a comment or an indent is a file here all the same.
+        raise UserError(f"{name!r}: a list cannot contain a name that is not UTF-8; rename the file.")
+    # A name that starts like a comment or an indent must still be read as a file.
     return f"./{name}" if name.startswith(("#", " ", "\t", "\ufeff")) else name
 
 
 def _ends_in_number(name: str) -> bool:
-    """Whether a path looks like that of a video with a label after it, as `shard-00000.tar/clip 3` does."""
+    """Whether a path looks like a video followed by a label, e.g. `shard-00000.tar/clip 3`."""
     shorter = _labelled(name)
     return shorter is not None and names_video(shorter[0])
 
 
 def write_list(path: str | Path, videos: VideoList) -> VideoList:
-    """Write a list that :func:`read_list` reads back: no label and no frames where unknown.
+    """Write a list that :func:`read_list` reads back; unknown labels and frames are omitted.
 
     Returns:
         The videos, with the file as their source.
     """
     counted = bool((videos.frames != UNKNOWN).all())
-    # A path that ends in a number would be read as a label; said outright, there is none.
+    # The number at the end of a path would be read as a label; an explicit -1 prevents that.
     labelled = bool((videos.labels != UNLABELLED).any())
     say_label = labelled or counted or any(map(_labelled, videos.paths))
-    # What another form might be read into is said to be ours.
+    # A list that could be mistaken for another format is marked as ours.
     odd = any(
         ODD & set(name) or _ends_in_number(name) or (not say_label and not names_video(name))
         for name in videos.paths

@@ -1,8 +1,8 @@
-"""Batches from worker processes, whatever happens to a worker.
+"""Loads batches in worker processes and recovers when a worker crashes or hangs.
 
-A broken video is an error that the data set deals with. A decoder that crashes takes its process with
-it, and one that hangs never gives it back: the video is then noted as bad, the workers are
-replaced, and loading goes on at the batch it had come to.
+The data set itself handles a broken video. A decoder that crashes ends its worker, and one that hangs
+blocks it: the video is then recorded as bad, the workers are replaced, and loading continues with the
+same batch.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from dsm.signals import ignore_warnings
 from dsm.video.source import BadVideo
 
 PATIENCE = 2.0
-"""A worker hangs when it is at one video for so many times the seconds a video may take."""
+"""A worker counts as hung after this many times the seconds that a video may take."""
 
 LOOK_EVERY = 2.0
-"""Seconds without a batch after which the workers are looked at."""
+"""Seconds without a batch after which the workers are checked."""
 
 
 class Order(Protocol):
-    """A sequence of batches that can begin anywhere: what is left of it lies between start and stop."""
+    """A sequence of batches that can begin anywhere; those from start to stop remain."""
 
     start: int
     stop: int
@@ -45,7 +45,7 @@ class Order(Protocol):
 
 
 class Batches:
-    """The batches of a data set of clips in an order, each by ``collate``."""
+    """The batches of a data set of clips, in a given order, each joined by ``collate``."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Batches:
         """Yield batches.
 
         Raises:
-            UserError: no readable video is found for a sample, or a worker is killed from outside.
+            UserError: no readable video was found for a sample, or a worker was killed from outside.
         """
         try:
             yield from self._batches()
@@ -104,20 +104,22 @@ class Batches:
             timeout=LOOK_EVERY if self._workers else 0,
             worker_init_fn=self._register,
             pin_memory=self._pin_memory,
-            generator=torch.Generator().manual_seed(self.order.seed),  # else it draws from the run's own
+            generator=torch.Generator().manual_seed(
+                self.order.seed
+            ),  # otherwise it draws from the run's global generator
         )
 
     def _register(self, worker: int) -> None:
         self._pids[worker] = os.getpid()
         ignore_warnings()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches them too; the run saves and ends them
-        sys.excepthook = _tell_unless_left
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # workers get Ctrl-C too; the run saves and ends them
+        sys.excepthook = _print_unless_disconnected
 
     def _lost(self, error: RuntimeError) -> list[BadVideo]:
-        """The videos that workers crashed or hang on; none where a batch merely takes its time."""
+        """The videos on which workers crashed or hang; none if a batch is merely slow."""
         alive = {child.pid for child in multiprocessing.active_children()}
-        found = []
+        lost = []
         dead = False
         for pid, (index, since) in zip(self._pids.tolist(), self.clips.state.reading.tolist(), strict=False):
             crashed = bool(pid) and pid not in alive
@@ -126,12 +128,12 @@ class Batches:
             if index != IDLE and (crashed or hangs):
                 path = self.clips.videos.file(int(index))
                 reason = f"{path}: {'crashes' if crashed else 'hangs'} the decoder."
-                found.append(BadVideo(int(index), "undecodable" if crashed else "timeout", reason))
-        if found:
-            return found
+                lost.append(BadVideo(int(index), "undecodable" if crashed else "timeout", reason))
+        if lost:
+            return lost
         if dead:
             raise UserError(
-                "a loader worker was killed, perhaps for want of memory; try fewer --data.workers, "
+                "a loader worker was killed, perhaps because memory ran out; try fewer --data.workers, "
                 "a smaller --data.batch-size or --data.cache-mb."
             ) from error
         if "timed out" not in str(error):
@@ -145,14 +147,16 @@ class Batches:
                 child.join()
 
 
-def _tell_unless_left(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Of a worker's threads: one that hands over a batch is left alone with it when the run is stopped."""
+def _print_unless_disconnected(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print a worker's exceptions, except those of sending a batch after the run has stopped."""
     if not isinstance(error, (ConnectionError, EOFError)):
         sys.__excepthook__(kind, error, trace)
 
 
 def _iterate(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Begin to load, without the handler by which torch raises, wherever we are, when a worker dies."""
+    """Begin to load, without torch's signal handler, which raises at any point when a worker dies."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
         return iter(loader)
     before = signal.getsignal(signal.SIGCHLD)
@@ -162,7 +166,7 @@ def _iterate(loader: DataLoader[Any]) -> Iterator[Any]:
 
 
 class InTurn:
-    """Given batches of places in a list, one after the other."""
+    """An order of given batches of places in a list."""
 
     seed = 0
 
@@ -175,7 +179,7 @@ class InTurn:
 
 
 def batched(places: Sequence[int], size: int) -> list[list[int]]:
-    """Cut places into batches of so many; the last may have fewer."""
+    """Cut places into batches of ``size``; the last may be smaller."""
     return [list(places[start : start + size]) for start in range(0, len(places), size)]
 
 
@@ -188,13 +192,13 @@ def load_clips(
     pin_memory: bool = False,
     past_bad: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Batches of so many videos, as :func:`~dsm.data.clips.collate_clips` joins them.
+    """Batches of ``batch_size`` videos, joined by :func:`~dsm.data.clips.collate_clips`.
 
     Args:
-        workers: as many as ``clips`` were told.
-        order: which videos, one after the other; None for all as they are listed.
-        past_bad: whether to go on after a video that cannot be read, or on which a worker crashes or hangs;
-            it is among the batch's ``bad``.
+        workers: the same number as in ``clips``.
+        order: places of the videos to load; None for all in the list's order.
+        past_bad: whether to continue after a video that cannot be read, or on which a worker crashes or
+            hangs; the batch's ``bad`` contains it.
 
     Raises:
         VideoError: a video cannot be read. UserError: something else is wrong.

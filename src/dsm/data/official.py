@@ -1,7 +1,7 @@
-"""Official annotation files of the field's data sets -> lists and class names.
+"""Converts the official annotation files of well-known data sets to lists and class names.
 
-Each data set is one function from the folder of its annotation files to :class:`Official`; paths are
-what the data set calls its videos, relative to the folder that holds them.
+Each data set has a function from the folder of its annotation files to :class:`Official`; paths are
+the data set's own names of videos, relative to the folder of videos.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Official:
-    """What annotation files say."""
+    """The contents of annotation files."""
 
     classes: list[str]
-    """Names of the labels, in their order."""
+    """Names by label."""
     lists: dict[str, list[Entry]]
-    """By the name of the list: ``train1``, ``test1``, ``val``…"""
+    """Entries by list name: ``train1``, ``test1``, ``val``…"""
     published: dict[str, int] = field(default_factory=dict)
-    """How many videos each list is known to have, and ``classes``."""
+    """The published number of videos in each list, and of ``classes``."""
 
 
 PUBLISHED: dict[str, dict[str, int]] = {
@@ -48,7 +48,7 @@ PUBLISHED: dict[str, dict[str, int]] = {
     "something-something-v2": {"train": 168913, "val": 24777, "test": 27157, "classes": 174},
     "diving48": {"train": 15027, "test": 1970, "classes": 48},
 }  # fmt: skip
-"""How many videos each list is known to have. Kinetics' depend on when it was downloaded."""
+"""The published number of videos in each list. For Kinetics it depends on when it was downloaded."""
 
 
 def ucf101(folder: Path) -> Official:
@@ -58,7 +58,7 @@ def ucf101(folder: Path) -> Official:
     """
     named = [line.split(maxsplit=1) for line in _lines(folder / "classInd.txt")]
     if not all(len(fields) == 2 for fields in named):
-        raise UserError(f"{folder / 'classInd.txt'}: expected `number name` a line.")
+        raise UserError(f"{folder / 'classInd.txt'}: expected `number name` on each line.")
     classes = [fields[1] for fields in named]
     label_of = {name: label for label, name in enumerate(classes)}
     lists, lacking = {}, []
@@ -78,7 +78,7 @@ def ucf101(folder: Path) -> Official:
 
 
 def hmdb51(folder: Path) -> Official:
-    """HMDB51 (Kuehne et al. 2011): ``CLASS_test_splitN.txt``, a line ``NAME 1|2|0``: train, test, unused."""
+    """HMDB51 (Kuehne et al. 2011): ``CLASS_test_splitN.txt``, lines ``NAME 1|2|0``: train, test, unused."""
     lists: dict[str, list[Entry]] = {
         f"{kind}{split}": [] for split in (1, 2, 3) for kind in ("train", "test")
     }
@@ -86,7 +86,9 @@ def hmdb51(folder: Path) -> Official:
     for file in sorted(folder.glob("*_test_split[123].txt")):
         named[file] = re.fullmatch(r"(.+)_test_split([123])\.txt", file.name)
     if not named:
-        raise UserError(f"{folder}: holds no CLASS_test_split1.txt; give the folder of the official splits.")
+        raise UserError(
+            f"{folder}: contains no CLASS_test_split1.txt; give the folder of the official splits."
+        )
     classes = sorted({match[1] for match in named.values() if match})
     for file, match in named.items():
         assert match is not None
@@ -107,18 +109,18 @@ def hmdb51(folder: Path) -> Official:
 def kinetics(folder: Path) -> Official:
     """Kinetics (Kay et al. 2017): csv files with ``label, youtube_id, time_start, time_end, split``.
 
-    A clip is ``ID_000012_000022.mp4`` in a folder named by its class, as the usual downloaders have it.
-    How many clips there are depends on when they were downloaded; only the classes are checked.
+    A clip is ``ID_000012_000022.mp4`` in a folder named after its class, the layout of the usual downloaders.
+    The number of clips depends on when they were downloaded; only the classes are checked.
     """
     rows = []
     for file in sorted(folder.glob("*.csv")):
         for row in _table(file, ("youtube_id", "time_start", "time_end")):
             split = row.get("split") or file.stem.split("_")[-1]
             if not re.fullmatch(r"\w[\w-]*", split) or split in ("classes", "absent"):
-                raise UserError(f"{file}: '{split}' is no name of a split (train, validate, test).")
+                raise UserError(f"{file}: '{split}' is not the name of a split (train, validate, test).")
             rows.append((split, row))
     if not rows:
-        raise UserError(f"{folder}: holds no csv file of Kinetics (train.csv, val.csv).")
+        raise UserError(f"{folder}: contains no csv file of Kinetics (train.csv, val.csv).")
     classes = sorted({row["label"] for _, row in rows if row.get("label")})
     label_of = {name: label for label, name in enumerate(classes)}
     lists: dict[str, list[Entry]] = {}
@@ -127,7 +129,7 @@ def kinetics(folder: Path) -> Official:
             start, end = round(float(row["time_start"])), round(float(row["time_end"]))
         except (ValueError, OverflowError):
             raise UserError(
-                f"{folder}: time_start and time_end of {row['youtube_id']} are no numbers."
+                f"{folder}: time_start and time_end of {row['youtube_id']} are not numbers."
             ) from None
         name = f"{row['youtube_id']}_{start:06d}_{end:06d}.mp4"
         named = row.get("label") or ""  # the test's csv has no such column
@@ -139,9 +141,9 @@ def kinetics(folder: Path) -> Official:
 
 
 def something_something_v1(folder: Path) -> Official:
-    """Something-Something v1 (Goyal et al. 2017): ``something-something-v1-*.csv``; a line ``ID;LABEL``.
+    """Something-Something v1 (Goyal et al. 2017): ``something-something-v1-*.csv``; lines ``ID;LABEL``.
 
-    Videos are folders of frames named by their number.
+    Videos are folders of frames, named by the ID.
     """
     prefix = "something-something-v1"
     classes = _lines(folder / f"{prefix}-labels.csv")
@@ -163,11 +165,11 @@ def something_something_v1(folder: Path) -> Official:
 
 def something_something_v2(folder: Path) -> Official:
     """Something-Something v2 (Mahdisoltani et al. 2018): ``labels.json`` (name -> number), ``train.json``,
-    ``validation.json``, ``test.json``: entries of ``id`` and ``template``; those of the test have no label.
+    ``validation.json``, ``test.json``: entries with ``id`` and ``template``; test entries have no label.
 
-    A label is an entry's ``template``, whose brackets ``labels.json`` leaves out. Videos are ``ID.webm``.
-    Files are also found by the names that later downloads have, ``something-something-v2-train.json``;
-    ``test-answers.csv`` (a line ``ID;LABEL``) labels the test.
+    A label is an entry's ``template`` without the brackets, which ``labels.json`` omits. Videos are
+    ``ID.webm``. Files may also have the names of later downloads, ``something-something-v2-train.json``;
+    ``test-answers.csv`` (lines ``ID;LABEL``) labels the test.
     """
 
     def official(name: str) -> Path:
@@ -180,11 +182,11 @@ def something_something_v2(folder: Path) -> Official:
     except (TypeError, ValueError):
         named = []
     if [number for number, _ in named] != list(range(len(named))) or not named:
-        raise UserError(f"{official('labels.json')}: expected names of labels with their numbers, from 0 on.")
+        raise UserError(f"{official('labels.json')}: expected label names with their numbers, from 0 on.")
     classes = [name for _, name in named]
     label_of = {name: label for label, name in named}
     answers = official("test-answers.csv")
-    told = dict(line.split(";", 1) for line in _lines(answers) if ";" in line) if answers.is_file() else {}
+    answer = dict(line.split(";", 1) for line in _lines(answers) if ";" in line) if answers.is_file() else {}
     lists, lacking = {}, []
     for name in ("train", "validation", "test"):
         file = official(f"{name}.json")
@@ -195,7 +197,7 @@ def something_something_v2(folder: Path) -> Official:
         for row in _json(file):
             if not isinstance(row, dict) or "id" not in row:
                 raise UserError(f"{file}: expected entries with id and template.")
-            text = row.get("template") or told.get(str(row["id"]), "")
+            text = row.get("template") or answer.get(str(row["id"]), "")
             label = _known(re.sub(r"[\[\]]", "", str(text)), label_of, file) if text else UNLABELLED
             entries.append(Entry(f"{row['id']}.webm", label))
         lists["val" if name == "validation" else name] = entries
@@ -239,7 +241,7 @@ OFFICIAL: dict[str, Callable[[Path], Official]] = {
     "something-something-v2": something_something_v2,
     "diving48": diving48,
 }
-"""What reads the annotation files of a data set, by name."""
+"""Readers of annotation files, by the name of the data set."""
 
 
 def _text(file: Path) -> str:
@@ -267,25 +269,25 @@ def _json(file: Path, kind: type = list) -> Any:
     try:
         rows = json.loads(_text(file))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: is no JSON ({error}).") from None
+        raise UserError(f"{file}: not valid JSON ({error}).") from None
     if not isinstance(rows, kind):
         raise UserError(f"{file}: expected a JSON {'list' if kind is list else 'object'}.")
     return rows
 
 
 def _tell_lacking(folder: Path, lacking: list[str], lists: dict[str, list[Entry]]) -> None:
-    """What is there is converted, what is not is told.
+    """Note which annotation files are missing.
 
     Raises:
-        UserError: nothing is there.
+        UserError: all are missing.
     """
     if not lists:
         raise UserError(f"{folder / lacking[0]}: no such annotation file, nor {some(lacking[1:])}.")
     if lacking:
-        note(f"{folder}: not there, so not converted: {some(lacking, 6)}")
+        note(f"{folder}: missing, so not converted: {some(lacking, 6)}")
 
 
 def _known(name: str, label_of: dict[str, int], file: Path) -> int:
     if name not in label_of:
-        raise UserError(f"{file}: '{name}' is none of the {many(len(label_of), 'class', 'classes')}.")
+        raise UserError(f"{file}: '{name}' is not one of the {many(len(label_of), 'class', 'classes')}.")
     return label_of[name]

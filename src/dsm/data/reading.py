@@ -1,4 +1,4 @@
-"""The frames of a list's videos, by number: at a wanted frame rate, from memory, as colours or as flow.
+"""Reads frames of a list's videos by number: at a given frame rate, from a cache, as colours or as flow.
 
 Data sets that fit into memory are decoded in the first epoch only.
 """
@@ -31,19 +31,19 @@ from dsm.views import MODALITIES, ModalityName
 
 
 class FrameCache:
-    """Keeps whole decoded videos while there is room, first come, first kept.
+    """Keeps whole decoded videos in memory until it is full.
 
-    Nothing makes way for another: in training every video comes once an epoch, so the one thrown out
-    would be wanted again before the one let in.
+    No video is ever evicted: in training every video is read once per epoch, so an evicted video would be
+    needed before the one that replaced it.
     """
 
     def __init__(self, megabytes: int, seconds: float | None = None, decoder: Decoder = "pyav") -> None:
-        """``seconds`` and ``decoder`` are those of :func:`dsm.video.decode.read_frames`."""
+        """``seconds`` and ``decoder`` are as for :func:`dsm.video.decode.read_frames`."""
         self._room = megabytes * 2**20
         self._seconds, self._decoder = seconds, decoder
         self._kept: dict[tuple[str, int], NDArray[np.uint8]] = {}
         self._too_large: set[tuple[str, int]] = set()
-        """Videos that were seen to have no room, which only shrinks."""
+        """Videos that did not fit; the free room only shrinks."""
 
     def read(
         self,
@@ -52,10 +52,10 @@ class FrameCache:
         short_side: int,
         total: int,
     ) -> NDArray[np.uint8]:
-        """As :func:`dsm.video.decode.read_frames`, from memory where the video is kept.
+        """Like :func:`dsm.video.decode.read_frames`, but from memory if the video is kept.
 
         Args:
-            total: frames of the video; says whether it is worth a try to keep it.
+            total: frames of the video; tells whether it might fit into memory.
         """
         key = (str(path), short_side)
         if key not in self._kept:
@@ -73,7 +73,7 @@ class FrameCache:
 
 Frames = NDArray[Any]
 LARGEST = 65536
-"""Frames of a clip, or pixels of a side, that no network sees."""
+"""Upper limit for a clip's frames and pixels per side, above what any network takes."""
 
 
 @dataclass(frozen=True)
@@ -81,15 +81,15 @@ class ClipConfig:
     """The shape of a clip."""
 
     frames: int = 16
-    """Frames a clip."""
+    """Frames per clip."""
     stride: int = 4
-    """Of the video's frames one in so many; 1 takes all."""
+    """Step between the frames of a clip, in frames of the video; 1 takes every frame."""
     fps: float = 0.0
-    """Frames a second that a video is taken to have, by the times of its frames; 0 takes all frames."""
+    """Resample videos to this many frames per second, by their frame times; 0 keeps all frames."""
     resize: int = 128
-    """Pixels of the video's shorter side when it is read."""
+    """Pixels of the video's shorter side after resizing."""
     size: int = 112
-    """Side of the square crop that the network sees."""
+    """Side of the square crop that the network sees, in pixels."""
     modality: ModalityName = "rgb"
     """Colours, their change from frame to frame, or optical flow (computed, or saved as pictures)."""
 
@@ -97,13 +97,13 @@ class ClipConfig:
         if min(self.frames, self.stride, self.size) < 1:
             raise UserError("frames, stride and size of a clip must be at least 1.")
         if not 0 <= self.fps < float("inf"):
-            raise UserError(f"fps of a clip must be above 0, or 0 for the video's own, not {self.fps}.")
+            raise UserError(f"fps of a clip must be above 0, or 0 for the video's own rate, not {self.fps}.")
         if self.resize < self.size:
             raise UserError(f"resize ({self.resize}) must not be smaller than size ({self.size}).")
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
-        """What a network is shown: (C, T, S, S)."""
+        """Shape of a network's input: (C, T, S, S)."""
         return MODALITIES[self.modality].channels, self.frames, self.size, self.size
 
     @property
@@ -111,43 +111,43 @@ class ClipConfig:
         return self.frames + MODALITIES[self.modality].more_frames
 
 
-def clip_of(said: Any) -> ClipConfig:
-    """Clips as a file says them, which may be a stranger's.
+def clip_of(settings: Any) -> ClipConfig:
+    """The clip settings stored in a file, which is not trusted.
 
     Raises:
-        UserError: it says anything else.
+        UserError: they are not valid clip settings.
     """
     numbers: dict[str, Any] = {"frames": int, "stride": int, "resize": int, "size": int, "fps": (int, float)}
-    if not isinstance(said, Mapping):
-        raise UserError("the clips that the file speaks of are none of dsm.")
-    for name, value in said.items():
+    if not isinstance(settings, Mapping):
+        raise UserError("the file's clip settings are not in the form that dsm writes.")
+    for name, value in settings.items():
         if name == "modality":
             good = isinstance(value, str) and value in MODALITIES
         else:
             good = isinstance(value, numbers.get(name, ())) and value < LARGEST
         if not good:
-            raise UserError(f"the file speaks of clips of {name} {value!r}, which this dsm does not know.")
-    return ClipConfig(**said)
+            raise UserError(f"the file has clips of {name} {value!r}, which this dsm does not support.")
+    return ClipConfig(**settings)
 
 
 @dataclass(frozen=True)
 class ClipChanges:
-    """In what clips differ from those that weights were trained on."""
+    """Changes to the clips that weights were trained on."""
 
     frames: int | None = None
-    """Frames a clip; left out, as the weights were trained."""
+    """Frames per clip; by default as in training."""
     stride: int | None = None
-    """Of the video's frames one in so many; left out, as the weights were trained."""
+    """Step between the frames of a clip, in frames of the video; by default as in training."""
     resize: int | None = None
-    """Pixels of the shorter side; left out, as the weights were trained."""
+    """Pixels of the video's shorter side after resizing; by default as in training."""
     size: int | None = None
-    """Side of the crop; left out, as the weights were trained."""
+    """Side of the square crop, in pixels; by default as in training."""
 
     def of(self, about: Mapping[str, Any]) -> ClipConfig:
-        """The clips that weights are to see, by what their checkpoint says of them.
+        """The clips for some weights: those of their checkpoint, with these changes.
 
         Raises:
-            UserError: there are no such clips.
+            UserError: the clip settings are invalid.
         """
         changed = {name: value for name, value in asdict(self).items() if value is not None}
         return replace(clip_of(about.get("clip", {})), **changed)
@@ -166,17 +166,17 @@ class Reader:
     ) -> None:
         self._videos, self._clip, self._seconds = videos, clip, seconds
         self._cache = FrameCache(cache_mb, seconds, decoder)
-        # Of the files, 0 before they are counted: seen from all loader processes, as to count one its whole
-        # file is read where the list says nothing.
+        # Frame counts of the files, 0 until counted. Loader processes share them: if the list has no count,
+        # counting reads the whole file.
         self._counts = torch.zeros(len(videos), dtype=torch.int32)
         self._counts.share_memory_()  # type: ignore[no-untyped-call]
-        # So too which videos are known to have no gap in time; the parts of those that have are few.
+        # Shared too: which videos are known to have no gap in time. Few have gaps, so parts are not shared.
         self._steady = torch.zeros(len(videos), dtype=torch.uint8)
         self._steady.share_memory_()  # type: ignore[no-untyped-call]
         self._parts: dict[int, list[Part]] = {}
 
     def total(self, index: int) -> int:
-        """Frames of a video: from the list, or by looking, once; at the wanted rate, where there is one."""
+        """Frames of a video, at ``fps`` if set: from the list, or counted in the file once."""
         if self._clip.fps:
             return len(self._places(index))
         count = int(self._videos.frames[index])
@@ -187,7 +187,7 @@ class Reader:
         return int(self._counts[index])
 
     def video(self, index: int) -> Video:
-        """What clips can be taken of: how many frames a video has, or its parts where time has gaps.
+        """The frames to take clips from: a video's frame count, or its parts if there are gaps in time.
 
         Raises:
             VideoError: the video cannot be read.
@@ -197,17 +197,17 @@ class Reader:
             return total
         if index not in self._parts:
             file = self._videos.file(index)
-            found = self._at_rate(index).parts if self._clip.fps else continuous_parts(file) or []
-            # A list may say that only the first frames are to be used.
-            found = [(begin, min(stop, total)) for begin, stop in found if begin < total]
-            if len(found) < 2:
+            parts = self._at_rate(index).parts if self._clip.fps else continuous_parts(file) or []
+            # A list may limit a video to its first frames.
+            parts = [(begin, min(stop, total)) for begin, stop in parts if begin < total]
+            if len(parts) < 2:
                 self._steady[index] = 1
                 return total
-            self._parts[index] = found
+            self._parts[index] = parts
         return self._parts[index]
 
     def damage(self, index: int) -> str | None:
-        """What reads of this process found damaged in a video, in words; None where it is whole, so far."""
+        """The damage that this process has met in a video, in words; None if none so far."""
         return noted(self._videos.file(index))
 
     def read(self, index: int, clips: Sequence[Indices]) -> list[Frames]:
@@ -226,8 +226,8 @@ class Reader:
         flow = self._clip.modality == "flow"
         if flow and is_folder(file) and (saved := saved_flow(file)):
             deadline = Deadline(file, self._seconds)
-            found = [read_saved_flow(saved, one, self._clip.resize, deadline) for one in clips]
-            return [one.transpose(0, 2, 3, 1) for one in found]
+            flows = [read_saved_flow(saved, numbers, self._clip.resize, deadline) for numbers in clips]
+            return [clip.transpose(0, 2, 3, 1) for clip in flows]
         wanted, places = np.unique(np.concatenate(clips), return_inverse=True)
         in_file = self._places(index)[wanted] if self._clip.fps else wanted
         last = int(self._places(index)[-1]) + 1 if self._clip.fps else self.total(index)
@@ -238,27 +238,27 @@ class Reader:
         return [compute_flow(one).transpose(0, 2, 3, 1) for one in read] if flow else read
 
     def tell_counts(self) -> None:
-        """Say of how many of the videos that were read the list has another count than their files."""
-        said, there = self._videos.frames, self._counts.numpy()
-        wrong = np.flatnonzero((said != UNKNOWN) & (there > 0) & (abs(said - there) > 1))
+        """Note how many of the videos that were read have a different frame count in the list."""
+        listed, counted = self._videos.frames, self._counts.numpy()
+        wrong = np.flatnonzero((listed != UNKNOWN) & (counted > 0) & (abs(listed - counted) > 1))
         if len(wrong):
             first = wrong[0]
             note(
                 f"{self._videos.source}: {len(wrong)} of the "
-                f"{many((there > 0).sum(), 'video that was', 'videos that were')} "
-                f"read {'has' if len(wrong) == 1 else 'have'} another number of frames than the "
-                f"list says: {self._videos.paths[first]} has "
-                f"{there[first]}, not {said[first]}; `dsm data check LIST --clean NEW.txt` counts them anew",
+                f"{many((counted > 0).sum(), 'video that was', 'videos that were')} "
+                f"read {'has' if len(wrong) == 1 else 'have'} a different number of frames than the "
+                f"list says: {self._videos.paths[first]} has {counted[first]}, not {listed[first]}; "
+                "`dsm data check LIST --clean NEW.txt` counts them again",
                 about=f"frames of {self._videos.source}",
             )
 
     def times(self, index: int) -> NDArray[np.float64] | None:
-        """When each of a video's frames is shown, in seconds from the first; None where it does not say."""
+        """When each of a video's frames is shown, in seconds from the first; None if it has no times."""
         if self._clip.fps:
             return self._at_rate(index).times
         try:
             return frame_times(self._videos.file(index))
-        except VideoError:  # one that is broken will be told when it is read
+        except VideoError:  # a broken video is reported when it is read
             return None
 
     def _places(self, index: int) -> Indices:
@@ -272,9 +272,9 @@ class Reader:
 def _at_rate(path: Path, fps: float) -> Resampled:
     times = frame_times(path)
     try:
-        # A segment's own times may be too few to tell what is a gap in its file's.
+        # A segment may have too few frames to tell what is a gap, so the whole file's parts are used.
         return at_rate(times, fps, continuous_parts(path) if segment_of(path) else None)
-    except VideoError as error:  # which does not know the file
+    except VideoError as error:  # add the file's name
         raise VideoError(f"{path}: {error}") from None
 
 

@@ -1,4 +1,4 @@
-"""Which video each loader process is reading, seen from outside: a decoder may crash, or never come back."""
+"""Tracks which video each loader process is reading, since a decoder may crash or hang."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
 
 
 class ReadingState:
-    """What a data set and whoever loads it know of its videos."""
+    """What a data set and its loader know about its videos."""
 
     def __init__(self, workers: int, videos: int) -> None:
         self._damaged: set[int] = set()
         self.bad: dict[int, BadVideo] = {}
         """Videos that this process knows to be bad."""
-        self._told = torch.zeros(videos, dtype=torch.uint8)
-        """(videos,), seen from all processes: of those told to be bad 1 + the place of the verdict."""
-        self._told.share_memory_()  # type: ignore[no-untyped-call]
+        self._verdicts = torch.zeros(videos, dtype=torch.uint8)
+        """(videos,), shared by all processes: 1 + the verdict's place for bad videos, otherwise 0."""
+        self._verdicts.share_memory_()  # type: ignore[no-untyped-call]
         self.reading = torch.full((workers, 2), IDLE, dtype=torch.float64)
-        """(workers, 2), seen from all processes: which video a worker is at, and since when."""
+        """(workers, 2), shared by all processes: the video that a worker is reading, and since when."""
         self.reading.share_memory_()  # type: ignore[no-untyped-call]
 
     def find(self, index: int) -> BadVideo | None:
-        """What is known to be bad is not tried again, whoever found it."""
-        if index not in self.bad and (told := int(self._told[index])):
-            return BadVideo(index, VERDICTS[told - 1], f"video {index} could not be read by another process.")
+        """A video that this or another process found bad, so that it is not tried again; otherwise None."""
+        if index not in self.bad and (code := int(self._verdicts[index])):
+            return BadVideo(index, VERDICTS[code - 1], f"video {index} could not be read by another process.")
         return self.bad.get(index)
 
     def tell(self, bad: Iterable[BadVideo]) -> None:
-        """Let all loader processes know."""
+        """Report bad videos to all loader processes."""
         for video in bad:
-            self._told[video.index] = 1 + VERDICTS.index(video.verdict)
+            self._verdicts[video.index] = 1 + VERDICTS.index(video.verdict)
 
-    def damage(self, index: int, told: str | None) -> list[BadVideo]:
-        """A video that is read but for lost pictures, the first time that this process comes to it."""
-        if told is None or index in self._damaged:
+    def damage(self, index: int, reason: str | None) -> list[BadVideo]:
+        """A video that was read with frames missing, the first time that this process reports it."""
+        if reason is None or index in self._damaged:
             return []
         self._damaged.add(index)
-        return [BadVideo(index, "damaged", told)]
+        return [BadVideo(index, "damaged", reason)]
 
     @contextmanager
     def noted(self, index: int) -> Iterator[None]:
-        """Within, other processes can see which video is being read."""
+        """Let other processes see, within this context, which video is being read."""
         worker = get_worker_info()
         if worker is None:
             yield

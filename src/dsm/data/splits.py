@@ -21,16 +21,16 @@ from dsm.errors import UserError
 
 
 def subset(labels: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.int64]:
-    """Places of a part of a list that has every class in proportion, at least one of each.
+    """Places of a random part of a list that has every class in proportion, at least one video of each.
 
-    Subsets of one seed are nested: those of the 1 % are all among the 10 %.
+    Subsets with the same seed are nested: the 10 % subset contains the 1 % subset.
 
     Args:
         labels: (n,); -1 for unlabelled counts as a class.
         fraction: in (0, 1].
 
     Returns:
-        Rising places in the list.
+        Places in the list, in increasing order.
     """
     if not 0 < fraction <= 1:
         raise UserError(f"fraction must be above 0 and at most 1, not {fraction}.")
@@ -43,15 +43,16 @@ def subset(labels: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.
 
 
 NEAR = 0.1
-"""How far the share may be from the wish before it counts as much as a class that is missing."""
+"""Distance from the wanted share at which a split starts to cost as much as one with a missing class."""
 _FEW = 14
-"""Groups of which all splits are looked at."""
+"""Up to this many groups, all splits are tried."""
 _GOOD = 0.005
-"""Near enough: shares that are 10 points off, in the mean. Better ones are fewer, and another seed finds the
-same."""
+"""A cost that is good enough: shares about 10 points off on average. Fewer splits are better than this, so
+that different seeds would find the same one."""
 _BEGINNINGS, _SWAPS, _ROUNDS = 12, 512, 400
 _MOST = 4_000_000
-"""Groups times classes that are moved; of more each is so small a part that taking them in turn is enough."""
+"""Largest groups * classes for which groups are moved; with more, each group is so small a part that taking
+them in turn is enough."""
 
 Counts = NDArray[np.int64]
 
@@ -59,14 +60,14 @@ Counts = NDArray[np.int64]
 def split_by_group(
     groups: Sequence[str], test_share: float, seed: int, labels: NDArray[np.int64] | None = None
 ) -> NDArray[np.bool_]:
-    """Which videos are for testing: whole groups, near the share, and near it in each class.
+    """Which videos are for testing: whole groups, near the wanted share overall and in each class.
 
-    A class that no split has on both sides, since it is of one group, is in either.
+    A class with only one group is on one side only.
 
     Args:
         groups: (n,) the group of each video.
         test_share: in (0, 1).
-        labels: (n,), -1 for unlabelled counts as a class; None: there are none.
+        labels: (n,), -1 for unlabelled counts as a class; None without labels.
 
     Raises:
         UserError: there are fewer than two groups.
@@ -75,7 +76,7 @@ def split_by_group(
     if len(names) < 2:
         raise UserError("a split needs at least two groups.")
     if not 0 < test_share < 1:
-        raise UserError(f"the share for testing must lie between 0 and 1, not {test_share}.")
+        raise UserError(f"the share for testing must be between 0 and 1, not {test_share}.")
     known = np.zeros(len(members), np.int64) if labels is None else labels
     classes, which = np.unique(known, return_inverse=True)
     rng = np.random.default_rng(seed)
@@ -88,11 +89,11 @@ def split_by_group(
 
 
 def _costs(test: Counts, sizes: Counts, share: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How bad splits are, from how many videos of each class (..., classes) they test.
+    """The costs of splits, from the number of test videos of each class (..., classes).
 
     Returns:
-        What is to be mended first, classes missing and a share too far off; and that with how far all shares
-        are from the wish, which together are less than 1 in the first.
+        The main cost, for missing classes and a share too far off; and the full cost, which adds less than 1
+        for the distance of all shares from the wanted one.
     """
     missing = ((test == 0) | (test == sizes)).sum(-1)
     off = np.abs(test.sum(-1) / sizes.sum() - share)
@@ -103,7 +104,7 @@ def _costs(test: Counts, sizes: Counts, share: float) -> tuple[NDArray[np.float6
 
 
 def _all_splits(counts: Counts, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Of all splits one of the best."""
+    """One of the best of all splits, at random."""
     few = len(counts)
     splits = (np.arange(2**few)[:, None] >> np.arange(few)) & 1
     first, cost = _costs(splits @ counts, counts.sum(0), share)
@@ -113,20 +114,20 @@ def _all_splits(counts: Counts, share: float, rng: np.random.Generator) -> NDArr
 
 
 def _better_and_better(counts: Counts, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    found, least = np.zeros(len(counts), bool), np.inf
+    chosen, least = np.zeros(len(counts), bool), np.inf
     members, which = (np.repeat(place, counts.ravel()) for place in np.indices(counts.shape).reshape(2, -1))
     for _ in range(_BEGINNINGS):
         split = _in_turn(members, which, share, rng)
         first, cost = _moved(split, counts, share, rng)
         if cost < least:
-            found, least = split, cost
+            chosen, least = split, cost
         if first == 0:
             break
-    return found
+    return chosen
 
 
 def _in_turn(members: Counts, which: Counts, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Groups in random order, each taken where it brings the shares nearer to the wish.
+    """Go through groups in random order and take each that brings the shares nearer to the wanted one.
 
     Args:
         members, which: group and class of each video.
@@ -155,7 +156,7 @@ def _in_turn(members: Counts, which: Counts, share: float, rng: np.random.Genera
 def _moved(
     split: NDArray[np.bool_], counts: Counts, share: float, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Move groups to the other side, or swap two, while it gets better; in place.
+    """Move groups to the other side, or swap two, while the split improves; in place.
 
     Returns:
         The costs at the end.
