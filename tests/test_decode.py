@@ -164,7 +164,7 @@ def test_the_second_backend_gives_the_same_frames(tmp_path: Path) -> None:
     try:
         import torchcodec.decoders  # noqa: F401
     except (ImportError, RuntimeError, OSError):
-        with pytest.raises(UserError, match=r"leave --data\.decoder at pyav"):
+        with pytest.raises(UserError, match=r"use --data\.decoder pyav"):
             read_frames(path, wanted, decoder="torchcodec")
         pytest.skip("torchcodec cannot be imported here")
     theirs = read_frames(path, wanted, decoder="torchcodec")

@@ -106,7 +106,7 @@ def test_endings_are_taken_off_files_alone_and_only_known_ones() -> None:
     ]  # fmt: skip
     both = ["walk_0.5", "walk_0.7", "x.mp4", "x.avi", "walk_0.5"]
     assert [str(place) for place in places_of(both)] == ["walk_0.5", "walk_0.7", "x.mp4", "x.avi", "walk_0.5"]
-    with pytest.raises(UserError, match=r"would go to a/x\.mp4"):
+    with pytest.raises(UserError, match=r"would be written to a/x\.mp4"):
         places_of(["../a/x.mp4", "a/x.mp4"])
 
 

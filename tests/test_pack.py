@@ -60,7 +60,7 @@ def test_a_folder_of_flow_is_not_packed_as_pictures(tmp_path: Path) -> None:
     for axis in "xy":
         Image.fromarray(np.zeros((48, 48), np.uint8)).save(tmp_path / f"flow_{axis}_00001.jpg")
     left_out = write_shard(tmp_path / "shard.tar", [("flow", tmp_path)], 48)
-    assert "holds flow, which a pack does not keep" in left_out["flow"]
+    assert "holds optical flow, which a pack cannot store" in left_out["flow"]
 
 
 def test_a_pack_is_read_like_its_videos(five: Path, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_what_leads_out_of_a_shard_is_refused(five: Path, tmp_path: Path) -> Non
     for row in wrong:
         good["members"][name] = row
         index.write_text(json.dumps(good))
-        with pytest.raises(VideoError, match="is no index of a pack"):
+        with pytest.raises(VideoError, match="is not the index of a pack"):
             read_frames(packed.file(0), [0])
     with pytest.raises(MissingVideoError, match="holds no video"):
         find_member(tmp_path / "pack" / "shard-00001.tar", "none")

@@ -101,7 +101,7 @@ def test_what_a_header_promises_after_the_end_is_no_frame_of_a_segment(tmp_path:
     )
     assert judge(f"{path}#1-1.8").verdict == "ok"
     assert judge(f"{path}#2.1-9").verdict == "undecodable"
-    with pytest.raises(VideoError, match="decoded up to frame 50 only"):
+    with pytest.raises(VideoError, match="only be decoded up to frame 50"):
         read_frames(f"{path}#2.1-9", [0])
 
 
@@ -120,9 +120,9 @@ def test_a_segment_with_a_gap_in_time_has_parts_and_one_in_a_gap_is_told(
     assert frame_times(name) == pytest.approx(expected, abs=2e-3)
     assert continuous_parts(name) == [(0, 10), (10, 20)]
     assert continuous_parts(f"{paused}#0-1") is None
-    with pytest.raises(VideoError, match=r"has no second 100, .* a gap there, from 1\.16 to 7200\.00"):
+    with pytest.raises(VideoError, match=r"has no second 100 .* a gap in time from 1\.16 to 7200\.00"):
         probe(f"{paused}#100-200")
-    with pytest.raises(VideoError, match=r"has no second 7300, .* it ends at 7202"):
+    with pytest.raises(VideoError, match=r"has no second 7300 .* the file ends at 7202"):
         probe(f"{paused}#7300-7301")
     # Of so few frames it is not to be seen what is a gap.
     few = f"{paused}#1.15-7200.06"

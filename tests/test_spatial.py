@@ -305,7 +305,7 @@ def test_a_scene_is_exchanged_in_part_as_its_share_says() -> None:
 def test_a_mix_is_for_each_sample_one_of_its_kinds(weights: list[float], seed: int) -> None:
     chosen = dict(zip(KINDS, weights, strict=True))
     if not any(weights):
-        with pytest.raises(UserError, match="one of them above 0"):
+        with pytest.raises(UserError, match="at least one above 0"):
             SpatialMix(**chosen)
         return
     mix = SpatialMix(**chosen)

@@ -1,8 +1,8 @@
-"""Views: the versions of one video that a method compares, how they are augmented, drawn and rendered.
+"""Views: the versions of one video that a method compares, and how they are drawn, augmented and rendered.
 
 A method describes its views as :class:`View`. For each view, everything random (frames, crop, parameters of
 augmentation and disturbance) is drawn in the data loader from the sample's own generator. The pixels are
-computed for a whole batch at a time, on the device where the batch is. Rotation, zoom and SLD are joined into
+computed for a whole batch at a time, on the device of the batch. Rotation, zoom and SLD are combined into
 one resampling of the picture, so it is blurred only once. A :class:`Modality` says what the network sees:
 colours, their change over time, or optical flow.
 """
@@ -25,13 +25,13 @@ from dsm.disturb.warp import identity_grid, warp
 from dsm.errors import UserError
 from dsm.video.flow import BOUND
 
-# One mean and spread for all channels, so that colour jitter and warps commute with it and flow
-# or grey video need no numbers of their own.
+# One mean and spread for all channels, so that colour jitter and warps commute with normalisation, and flow
+# or grey video need no values of their own.
 MEAN, STD = 0.45, 0.225
 
 
 def normalize(clip: Tensor) -> Tensor:
-    """A clip in [0, 1] to about zero mean and unit spread."""
+    """Normalise a clip in [0, 1] to about zero mean and unit spread."""
     return (clip - MEAN) / STD
 
 
@@ -40,11 +40,11 @@ ModalityName = Literal["rgb", "rgbdiff", "flow"]
 
 @dataclass(frozen=True)
 class Modality:
-    """How a clip of T frames is made."""
+    """The channels of a clip, and the frames to read for it."""
 
     channels: int
     more_frames: int
-    """Read besides the T: a change needs a frame after the last."""
+    """Frames to read beyond those of the clip: a change needs a frame after the last."""
 
 
 MODALITIES: dict[ModalityName, Modality] = {
@@ -55,14 +55,14 @@ MODALITIES: dict[ModalityName, Modality] = {
 
 
 def to_network(clip: Tensor, modality: ModalityName) -> Tensor:
-    """Clips as they are read, or disturbed, to what a network takes.
+    """Convert clips, as read or disturbed, to the input of a network.
 
     Args:
         clip: (B, 3, T or T+1, H, W) RGB in [0, 1], or (B, 2, T, H, W) flow in pixels.
 
     Returns:
-        (B, C, T, H, W): RGB to about zero mean and unit spread; its difference from frame to frame in the
-        same unit; flow cut off at 20 pixels and brought to [-1, 1] (I3D, Carreira & Zisserman 2017).
+        (B, C, T, H, W): RGB with about zero mean and unit spread; its difference from frame to frame in the
+        same unit; or flow, clipped at 20 pixels and scaled to [-1, 1] (I3D, Carreira & Zisserman 2017).
     """
     if modality == "rgbdiff":
         return (clip[:, :, 1:] - clip[:, :, :-1]) / STD
@@ -80,25 +80,25 @@ class Augment:
     """The strengths of the standard augmentation; the defaults are the paper's."""
 
     rotate: float = 10.0
-    """Largest turn, degrees."""
+    """Largest rotation, in degrees."""
     zoom: float = 0.0
-    """Largest change of size: factors from 1/(1+zoom) to 1+zoom."""
+    """Largest zoom: factors from 1/(1+zoom) to 1+zoom."""
     brightness: float = 0.5
     contrast: float = 0.5
     saturation: float = 0.25
     hue: float = 0.5
-    """Largest turn of the hue, as a share of the colour circle (0.5: any hue)."""
+    """Largest shift of the hue, as a share of the colour circle (0.5: any hue)."""
     jitter: float = 1.0
-    """Share of clips whose colour is jittered at all (0.8 in SimCLR and MoCo v2)."""
+    """Share of clips whose colours are jittered (0.8 in SimCLR and MoCo v2)."""
     light: float = 0.0
-    """How far the light of a clip wanders over its frames, at most: 0.2 is to 0.8 or 1.2 times as bright."""
+    """Largest change of brightness over the frames of a clip: 0.2 allows factors from 0.8 to 1.2."""
 
     def __post_init__(self) -> None:
         for name in ("rotate", "zoom", "brightness", "contrast", "saturation", "hue"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"augment.{name} must be 0 or more, not {getattr(self, name):g}.")
         if not 0 <= self.light < 1:
-            raise UserError(f"augment.light must be from 0 to below 1, not {self.light:g}.")
+            raise UserError(f"augment.light must be at least 0 and below 1, not {self.light:g}.")
         if not 0 <= self.jitter <= 1:
             raise UserError(f"augment.jitter is a share of clips, from 0 to 1, not {self.jitter:g}.")
 
@@ -114,9 +114,9 @@ class Augment:
 
         Returns:
             (3, 4): columns 0-2 are a matrix on RGB; column 3 is the share of the clip's mean
-            lightness to add, for contrast pivots there.
+            lightness to add, as contrast pivots there.
         """
-        # No number is drawn where none decides, so that a seed keeps its draws.
+        # With jitter 1, no number is drawn here, so that a seed keeps its other draws.
         if self.jitter < 1 and rng.random() >= self.jitter:
             return np.eye(3, 4, dtype=np.float32)
         brightness, contrast, saturation = (
@@ -125,7 +125,7 @@ class Augment:
         angle = math.tau * rng.uniform(-self.hue, self.hue)
         luma = np.array(LUMA)
         grey = np.tile(luma, (3, 1))
-        # Saturation blends with grey; hue turns chroma in YIQ, which leaves lightness alone.
+        # Saturation blends with grey; hue rotates chroma in YIQ, which does not change lightness.
         to_yiq = np.array([luma, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
         c, s = math.cos(angle), math.sin(angle)
         turn = np.linalg.inv(to_yiq) @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]]) @ to_yiq
@@ -134,13 +134,13 @@ class Augment:
         return np.concatenate([matrix, np.full((3, 1), pivot)], axis=1).astype(np.float32)
 
     def draw_light(self, frames: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        """How bright each frame of a clip is to be, as a factor (T,): a smooth curve of three waves.
+        """The brightness factor of each frame of a clip, (T,): a smooth curve, the sum of three waves.
 
-        Real light wanders, and tells one video from another without a motion. What anchor and positive have
-        each of their own tells nothing.
+        Real light varies over time, so it can tell videos apart without any motion. Changes drawn separately
+        for anchor and positive carry no such information.
         """
         t = np.arange(frames) / frames
-        # Half a wave a clip is a drift, four are a flicker.
+        # Half a wave per clip is a drift, four are a flicker.
         waves = [np.sin(math.tau * (rng.uniform(0.5, 4) * t + rng.random())) for _ in range(3)]
         curve = np.sum(waves, axis=0)
         return (1 + rng.uniform(0, self.light) * curve / np.abs(curve).max()).astype(np.float32)
@@ -178,35 +178,35 @@ def change_light(clip: Tensor, light: Tensor) -> Tensor:
 
 
 Clips = Mapping[str, Tensor]
-# Before the names of the draws of SLD, among the parameters of a view.
+# Prefix of the SLD draws among the parameters of a view.
 SLD = "sld_"
 
 
 @dataclass(frozen=True)
 class View:
-    """One view of a video that a method wants."""
+    """One view of a video that a method uses."""
 
     name: str
     spatial: SpatialMix | None = None
-    """SLD: the scene is broken, the motion kept."""
+    """SLD: breaks the scene, keeps the motion."""
     temporal: TemporalMix | None = None
-    """TLD: the scene is kept, the motion broken."""
+    """TLD: keeps the scene, breaks the motion."""
     look_of: str | None = None
-    """An earlier view whose crop, turn, colours and SLD this one shares, to the pixel."""
+    """An earlier view whose crop, rotation, colours and SLD this one shares exactly."""
 
 
 NegativeLook = Literal["anchor", "own", "redrawn"]
-"""Whose crop, colours and SLD a motion-broken negative has: the anchor's to the pixel; its own crop and
-colours, and no SLD; or all of them its own, SLD included."""
+"""The look of a motion-broken negative: exactly the crop, colours and SLD of the anchor; its own crop and
+colours without SLD; or its own crop, colours and SLD."""
 
 
 def broken_motion(name: str, anchor: View, tld: TemporalMix, look: NegativeLook) -> View:
-    """The negative of an anchor.
+    """The negative of an anchor: its scene with broken motion.
 
-    With the anchor's look it is nearer to the anchor than the positive is in all but the motion, so an
-    encoder that relies on looks is wrong every time. With a look of its own it is as far as the positive.
-    Where anchor and positive both have SLD, a negative without it is told by that alone: ``redrawn`` gives it
-    one.
+    With the anchor's look, it is closer to the anchor than the positive in everything but the motion, so an
+    encoder that relies on looks is always wrong. With its own look, it is as far away as the positive.
+    If anchor and positive both have SLD, a negative without it could be recognised by that alone;
+    ``redrawn`` gives it SLD too.
     """
     if look == "anchor":
         return View(name, spatial=anchor.spatial, temporal=tld, look_of=anchor.name)
@@ -220,18 +220,18 @@ class ViewDraw:
     indices: Indices
     """(T,) frames of the video."""
     corner: tuple[float, float]
-    """Where the crop lies, as shares (x, y) of the room there is."""
+    """The position of the crop, as shares (x, y) of the free space."""
     scale: MotionScale | None
-    """At another pace for a while, to be made of these frames; None as they are."""
+    """A change of pace to apply to these frames, or None."""
     parameters: dict[str, NDArray[np.float32]]
-    """``affine``, ``colour``, ``light`` where it wanders and, with SLD, ``sld_…`` for each of its kinds;
-    to be stacked over a batch."""
+    """``affine``, ``colour``, ``light`` if it varies and, with SLD, ``sld_…`` for each of its kinds;
+    stacked later over a batch."""
 
 
 def draw_views(
     views: Sequence[View], augment: Augment, window: Indices, total: int, rng: np.random.Generator
 ) -> list[ViewDraw]:
-    """Choose everything random about the views of one sample.
+    """Draw everything random about the views of one sample.
 
     Args:
         window: (T,) frame indices of the anchor.
@@ -257,20 +257,20 @@ def draw_views(
 def render_view(
     view: View, clips: Clips, parameters: dict[str, Tensor], modality: ModalityName = "rgb"
 ) -> Tensor:
-    """Make a view of a batch of cropped clips.
+    """Render a view for a batch of cropped clips.
 
     Args:
         clips: of all views by name: uint8 (B, T, H, W, 3), or flow in pixels, float (B, T, H, W, 2).
         parameters: what :func:`draw_views` drew for this view, stacked, on the clips' device.
 
     Returns:
-        float32 (B, C, T, H, W), as a network takes it.
+        float32 (B, C, T, H, W), the input of a network.
     """
     return to_network(disturb_view(view, clips, parameters), modality)
 
 
 def disturb_view(view: View, clips: Clips, parameters: dict[str, Tensor]) -> Tensor:
-    """As :func:`render_view`, but RGB in [0, 1] or flow in pixels: what a person would look at."""
+    """As :func:`render_view`, but RGB in [0, 1] or flow in pixels, for people to look at."""
     clip = clips[view.name]
     affine = parameters["affine"]
     if clip.dtype == torch.uint8:
@@ -282,7 +282,7 @@ def disturb_view(view: View, clips: Clips, parameters: dict[str, Tensor]) -> Ten
     if view.spatial:
         draws = {name.removeprefix(SLD): p for name, p in parameters.items() if name.startswith(SLD)}
         if clip.dtype == torch.uint8:
-            # A picture that is mixed in, and where, is part of a look: both are those of the look's own clip.
+            # The mixed-in picture and its position belong to the look, so both come from the look's clip.
             other = view.look_of if view.spatial.mixes else None
             x = view.spatial.mix(x, draws, _coloured(clips[other], parameters) if other else None)
         grid = view.spatial.field(draws, grid)
@@ -291,11 +291,11 @@ def disturb_view(view: View, clips: Clips, parameters: dict[str, Tensor]) -> Ten
 
 
 def _coloured(clip: Tensor, parameters: dict[str, Tensor]) -> Tensor:
-    """RGB (B, 3, T, H, W) in [0, 1] of uint8 (B, T, H, W, 3), in the view's colours and light."""
+    """RGB (B, 3, T, H, W) in [0, 1] from uint8 (B, T, H, W, 3), with the colours and light of the view."""
     x = jitter_colour(clip.permute(0, 4, 1, 2, 3).float() / 255, parameters["colour"])
     return change_light(x, parameters["light"]) if "light" in parameters else x
 
 
 def to_frames(clip: Tensor) -> NDArray[np.uint8]:
-    """(3, T, H, W) in [0, 1] to frames, uint8 (T, H, W, 3)."""
+    """Convert a clip (3, T, H, W) in [0, 1] to frames, uint8 (T, H, W, 3)."""
     return (clip.clamp(0, 1) * 255).round().byte().permute(1, 2, 3, 0).contiguous().numpy()

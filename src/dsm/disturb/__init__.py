@@ -1,4 +1,4 @@
-"""Spatial and temporal local disturbance, for any pipeline, and the views that methods make with them."""
+"""Spatial and temporal local disturbance (SLD and TLD), for any pipeline."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""SLD by appearance: change what the scene looks like, and leave where everything is.
+"""SLD by appearance: change how the scene looks, but not where things are.
 
-To an encoder that relies on colours and texture, a bent scene is still the same scene. These kinds mix in
+To an encoder that relies on colours and texture, a warped scene is still the same scene. These kinds mix in
 another picture, the same one for all frames, so that nothing new moves.
 """
 
@@ -20,16 +20,16 @@ from dsm.disturb.warp import from_unit, to_unit
 from dsm.errors import UserError
 
 Source = Literal["clip", "batch"]
-"""Whose picture is mixed in: the clip's own, or that of another clip of the batch, drawn for each clip and
-view. Of several processes each draws from its own part of the batch, so no pictures travel."""
+"""Where the picture comes from: the clip itself, or another clip of the batch, drawn for each clip and view.
+With several processes, each draws from its own part of the batch, so no pictures are transferred."""
 
 
 @dataclass(frozen=True)
 class Appearance(Disturbance):
-    """A kind of SLD that mixes a picture in. Its subclasses say how."""
+    """A kind of SLD that mixes in a picture; subclasses define how."""
 
     source: Source = "batch"
-    """Whose picture it is; in a batch of one, the clip's own."""
+    """Where the picture comes from; in a batch of one, always from the clip itself."""
 
     @abstractmethod
     def mix(self, clip: Tensor, draws: Tensor, seen: Tensor) -> Tensor:
@@ -38,12 +38,12 @@ class Appearance(Disturbance):
         Args:
             draws: (B, 3) in [0, 1]: the share of the picture that is mixed in, which frame it is, as a share
                 of the clip, and which other clip of the batch it comes from, as a share of the batch.
-            seen: (B, C, T, H, W): the clips that pictures are taken from, and in which motion is found. The
-                same as ``clip``, except for a clip that has the look of another one: then that one.
+            seen: (B, C, T, H, W): the clips to take pictures from and to detect motion in. The same as
+                ``clip``, unless a clip shares the look of another clip: then the other clip.
         """
 
     def __call__(self, clip: Tensor, seed: Seed = None) -> Tensor:
-        """Mix a picture into each of the clips (B, C, T, H, W); of the same shape, type and range."""
+        """Mix a picture into each of the clips (B, C, T, H, W); keeps shape, type and range."""
         draws = self.draw_batch(len(clip), seed, clip)
         x = to_unit(clip)
         return from_unit(self.mix(x, draws, x), clip)
@@ -55,10 +55,10 @@ class Appearance(Disturbance):
         return clip[self.partners(draws), :, chosen, None]
 
     def partners(self, draws: Tensor) -> Tensor:
-        """The place in the batch of the clip that each clip takes its picture from: (B,).
+        """The position in the batch of the clip that each clip takes its picture from: (B,).
 
-        Two views of one clip draw apart. If both always took the next clip's picture, they would show the
-        same new scene, and an encoder could match them by it.
+        Two views of one clip draw independently. If both always took the picture of the next clip, they
+        would show the same new scene, and an encoder could match them by it.
         """
         places = torch.arange(len(draws), device=draws.device)
         if self.source == "clip" or len(draws) == 1:
@@ -77,12 +77,12 @@ class AddBackground(Appearance):
     """Mix a frame into all frames: "background adding" (Wang et al., Removing the Background, CVPR 2021)."""
 
     share: tuple[float, float] = (0.1, 0.3)
-    """At strength 1, the least and the greatest share of the frame that is mixed in."""
+    """Smallest and largest share of the frame that is mixed in, at strength 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.share[0] <= self.share[1] <= 1:
-            raise UserError(f"sld: share must be two numbers from 0 to 1, rising, not {self.share}.")
+            raise UserError(f"sld: share must be two rising numbers from 0 to 1, not {self.share}.")
 
     def draw(self, rng: np.random.Generator) -> Draw:
         share = min(rng.uniform(*self.share) * self.strength, 1.0)
@@ -95,13 +95,13 @@ class AddBackground(Appearance):
 
 @dataclass(frozen=True)
 class ReplaceBackground(Appearance):
-    """Keep what moves and put a frame of another clip behind it (after FAME, Ding et al., CVPR 2022).
+    """Keep the moving part and put a frame of another clip behind it (after FAME, Ding et al., CVPR 2022).
 
-    What moves is the half of the picture whose lightness changes most from frame to frame, made smooth.
+    The moving part is the half of the picture that changes most from frame to frame, smoothed.
     """
 
     foreground: float = 0.5
-    """Share of the picture that is kept as what moves."""
+    """Share of the picture that is kept as the moving part."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -121,15 +121,15 @@ class ReplaceBackground(Appearance):
 
 @dataclass(frozen=True)
 class ExchangeScene(Appearance):
-    """Take away what stays and put what stays in another clip in its place.
+    """Replace the static scene of a clip by that of another clip.
 
-    What stays is the mean over time, m. A clip x becomes ``x + a (m' - m)``, m' being another clip's mean.
-    With a = 1 only the difference of each frame from the mean is the clip's own: what moves, and no scene.
-    It needs neither masks nor a still camera: what moves with the camera is in no mean.
+    The static scene is the mean over time, m. A clip x becomes ``x + a (m' - m)``, where m' is the mean of
+    another clip. With a = 1 a clip keeps only the difference of each frame from the mean: the motion, but no
+    scene. This needs neither masks nor a still camera: what moves with the camera is not in the mean.
     """
 
     whole: float = 0.5
-    """Share of clips whose scene is exchanged as a whole (a = 1); the others' a is drawn from 0 to 1."""
+    """Share of clips whose scene is exchanged completely (a = 1); for the others, a is drawn from 0 to 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -148,9 +148,9 @@ class ExchangeScene(Appearance):
 
 
 def moving_part(clip: Tensor, share: float) -> Tensor:
-    """How surely each pixel belongs to what moves: (B, H, W) in [0, 1], above one half on ``share`` of them.
+    """How surely each pixel is part of what moves: (B, H, W) in [0, 1], above 0.5 for ``share`` of them.
 
-    Where nothing moves it is 0 throughout.
+    If nothing moves, all values are 0.
 
     Args:
         clip: (B, C, T, H, W).
@@ -160,9 +160,9 @@ def moving_part(clip: Tensor, share: float) -> Tensor:
     change = clip.diff(dim=2).abs().mean((1, 2))  # (B, H, W)
     side = max(min(clip.shape[-2:]) // 16 * 2 + 1, 3)
     smooth = change[:, None]
-    for _ in range(2):  # two boxes: nearly a Gaussian
+    for _ in range(2):  # two box filters approximate a Gaussian
         smooth = F.avg_pool2d(smooth, side, 1, side // 2, count_include_pad=False)
     flat = smooth.flatten(1)
     middle = flat.quantile(1 - share, dim=1, keepdim=True)
-    # From 0 at half the limit to 1 at one and a half times it.
+    # From 0 at half the quantile to 1 at 1.5 times it.
     return (flat / middle.clamp(min=1e-6) - 0.5).clamp(0, 1).reshape(change.shape)

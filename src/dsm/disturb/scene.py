@@ -1,10 +1,10 @@
-"""The scene of a clip and what moves before it, told apart without masks: to ask what a network goes by.
+"""Separating the scene of a clip from what moves in it, without masks: to test what a network relies on.
 
-The scene is the temporal median: what is seen at a pixel most of the time (background subtraction by the
-median; McFarlane & Schofield 1995). Who stays in place, turning on the spot, would be in it, so
-:func:`still_scene` fills what the median is not sure of from around it. What differs from the scene moves.
-All this wants a camera that stands still or nearly so; :func:`moving_mask` of a moving one is 1 nearly
-everywhere.
+The scene is the temporal median: what a pixel shows most of the time (background subtraction by the
+median; McFarlane & Schofield 1995). A person who turns on the spot would be part of it, so
+:func:`still_scene` fills areas where the median is unsure from their surroundings. What differs from the
+scene moves. This needs a camera that stands still or nearly so; with a moving camera, :func:`moving_mask` is
+1 nearly everywhere.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Changes of lightness below the first are taken for noise, above the second for movement, in units of
-# the whole range. What half of a frame shows at the least, as by a flickering light, is none of it.
+# Changes below the first threshold count as noise, above the second as motion, in units of the whole range.
+# A change common to at least half of a frame, such as flickering light, is subtracted first.
 QUIET, LOUD = 0.06, 0.14
-# Half the width of the box that a change is averaged over, as a share of the picture's side.
+# Half the width of the box that changes are averaged over, as a share of the picture's side.
 NEAR = 1 / 40
-# The median is not sure of a pixel that differs from it in this share of the frames.
+# The median is unsure of a pixel that differs from it in at least this share of the frames.
 UNSURE = 0.25
-# Radii, as shares of the picture's side: thinner strips, as edges in a trembling camera, are none; narrower
-# gaps between what is unsure are closed; so far around it nothing is trusted.
+# Radii, as shares of the picture's side. THIN: thinner unsure strips, such as edges with a shaky camera, are
+# ignored. GAP: narrower gaps between unsure areas are closed. AROUND: unsure areas grow by this much.
 THIN, GAP, AROUND = 1 / 72, 1 / 24, 1 / 36
-# Where more of the picture is unsure there is too little around to fill it from.
+# If more of the picture is unsure, too little is left to fill it from.
 MOST_UNSURE = 0.8
-# Of the frames, so many at the least must be like the filled scene for their median to be taken.
+# At least this share of the frames must match the filled scene for their median to be used.
 SEEN = 0.15
-# How what is filled is smoothed: so often, with a box of this share of the picture's side.
+# Smoothing of filled areas: number of passes, and box size as a share of the picture's side.
 SMOOTHED, BLUR = 12, 1 / 12
 
 
 def temporal_median(clip: Tensor) -> Tensor:
-    """The scene: clips (B, C, T, H, W) -> (B, C, 1, H, W); of an even number of frames, the lower middle."""
+    """The scene: clips (B, C, T, H, W) -> (B, C, 1, H, W); for an even number of frames, the lower median."""
     return clip.median(dim=2, keepdim=True).values
 
 
 def still_scene(clip: Tensor) -> Tensor:
-    """The scene without what moves, even if that stays in place: (B, C, T, H, W) -> (B, C, 1, H, W).
+    """The scene without moving things, even those that stay in place: (B, C, T, H, W) -> (B, C, 1, H, W).
 
-    It is the :func:`temporal_median` but where that is not sure, :func:`unsure`: there it is filled from
-    around, and where some of the frames (15 %) are like that, their median is taken. Where nearly all of a
-    picture is unsure, as with a moving camera, the median is what is left.
+    This is the :func:`temporal_median`, except where it is :func:`unsure`. There it is filled from the
+    surroundings, or, if at least 15 % of the frames match that filling, it is the median of those frames. If
+    nearly all of a picture is unsure, as with a moving camera, the median is used everywhere.
     """
     median = temporal_median(clip)
     unknown = unsure(clip, median)
@@ -50,16 +50,16 @@ def still_scene(clip: Tensor) -> Tensor:
     if not unknown.any():
         return median
     filled = fill(median[:, :, 0], unknown)[:, :, None]
-    like = moving_mask(clip, filled) < 0.5  # (B, 1, T, H, W)
-    seen = clip.masked_fill(~like, torch.nan).nanmedian(dim=2, keepdim=True).values
-    enough = like.float().mean(2, keepdim=True) >= SEEN
-    return torch.where(unknown[:, :, None], torch.where(enough, seen, filled), median)
+    matches = moving_mask(clip, filled) < 0.5  # (B, 1, T, H, W)
+    visible = clip.masked_fill(~matches, torch.nan).nanmedian(dim=2, keepdim=True).values
+    enough = matches.float().mean(2, keepdim=True) >= SEEN
+    return torch.where(unknown[:, :, None], torch.where(enough, visible, filled), median)
 
 
 def unsure(clip: Tensor, median: Tensor) -> Tensor:
-    """Where a median may show what moves: what often differs from it, and all that is enclosed by such.
+    """Where a median may show moving things: pixels that often differ from it, and all they enclose.
 
-    What turns, swells or rocks in its place is its own median within, and often differs along its edge.
+    Something that turns, swells or rocks in place equals the median inside but often differs along its edge.
 
     Args:
         clip: (B, C, T, H, W) in [0, 1].
@@ -72,16 +72,16 @@ def unsure(clip: Tensor, median: Tensor) -> Tensor:
     side = min(clip.shape[-2:])
     thin, gap, around = (round(side * share) for share in (THIN, GAP, AROUND))
     often = _grown(-_grown(-often, thin), thin)
-    wide = F.pad(often, (2 * gap,) * 4)  # the picture's edge closes nothing
+    wide = F.pad(often, (2 * gap,) * 4)  # the picture's edge must not close gaps
     often = F.pad(-_grown(-_grown(wide, gap), gap), (-2 * gap,) * 4)
     return _grown(_without_holes(often), around) > 0
 
 
 def fill(picture: Tensor, unknown: Tensor) -> Tensor:
-    """Fill what is unknown from around it, by blurring what is known into it again and again, then smoothly.
+    """Fill unknown pixels by repeatedly blurring known ones into them, then smooth what was filled.
 
     Args:
-        picture: (B, C, H, W). unknown: (B, 1, H, W), bool; a picture of which nothing is known stays.
+        picture: (B, C, H, W). unknown: (B, 1, H, W), bool; a picture with no known pixel stays unchanged.
     """
     filled, known = picture * ~unknown, (~unknown).float()
     while True:
@@ -100,12 +100,12 @@ def fill(picture: Tensor, unknown: Tensor) -> Tensor:
 
 
 def _grown(mask: Tensor, radius: int) -> Tensor:
-    """The greatest value within a square around each place."""
+    """The largest value within a square around each pixel."""
     return F.max_pool2d(mask, 2 * radius + 1, 1, radius)
 
 
 def _without_holes(mask: Tensor) -> Tensor:
-    """A mask (B, 1, H, W) of 0 and 1 with all that cannot be reached from the picture's edge."""
+    """Fill the holes of a mask (B, 1, H, W) of 0 and 1: zeros not reachable from the picture's edge."""
     free = 1 - mask
     reached = torch.zeros_like(mask)
     for edge in (np.s_[..., :1, :], np.s_[..., -1:, :], np.s_[..., :1], np.s_[..., -1:]):
@@ -118,10 +118,10 @@ def _without_holes(mask: Tensor) -> Tensor:
 
 
 def moving_mask(clip: Tensor, scene: Tensor) -> Tensor:
-    """How surely each pixel belongs to what moves: (B, 1, T, H, W) in [0, 1].
+    """How surely each pixel is part of what moves: (B, 1, T, H, W) in [0, 1].
 
-    The largest change of a colour against the scene, averaged over a small box; 0 up to a threshold, 1 from
-    a second on, linear between. What half of the pixels of a frame show at the least is taken off first.
+    The largest colour difference to the scene, averaged over a small box and mapped linearly from 0 at one
+    threshold to 1 at another. The median difference of each frame is subtracted first.
 
     Args:
         clip: (B, C, T, H, W) in [0, 1].
@@ -135,7 +135,7 @@ def moving_mask(clip: Tensor, scene: Tensor) -> Tensor:
 
 
 def swap_scene(clip: Tensor, moving: Tensor, other: Tensor) -> Tensor:
-    """What moves in a clip, before another scene.
+    """Put the moving part of a clip in front of another scene.
 
     Args:
         clip: (B, C, T, H, W). moving: (B, 1, T, H, W) in [0, 1]. other: (B or 1, C, 1, H, W).
@@ -146,8 +146,8 @@ def swap_scene(clip: Tensor, moving: Tensor, other: Tensor) -> Tensor:
 def stripes(channels: int, height: int, width: int, rng: np.random.Generator) -> Tensor:
     """A scene that no video shows: sinusoidal stripes between two random colours, (1, C, 1, H, W) in [0, 1].
 
-    As the sinusoids of SCUBA (Li et al., Mitigating and Evaluating Static Bias of Action Representations in
-    the Background and the Foreground, ICCV 2023): of random direction, two to eight across the picture.
+    Like the sinusoids of SCUBA (Li et al., Mitigating and Evaluating Static Bias of Action Representations in
+    the Background and the Foreground, ICCV 2023): random direction, two to eight across the picture.
     """
     angle, turns, phase = rng.uniform(0, np.pi), rng.uniform(2, 8), rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[:height, :width] / max(height, width)

@@ -1,11 +1,11 @@
 """Spatial Local Disturbance (SLD): break the scene, keep the motion (DSM, section 3.2).
 
-All frames of a sample get the same disturbance: what stands still is changed and stays still, what moves
-keeps moving. This file holds the kinds that bend the picture, among them the local warp of DSM's published
+All frames of a sample get the same disturbance: still things look different but stay still, and moving things
+keep moving. This file holds the kinds that warp the picture, including the local warp of DSM's published
 code, which pulls the picture aside around one to three points. ``appearance.py`` holds the kinds that
-change what the picture shows; ``spatial_mix.py`` draws among all of them by weight.
+change the content of the picture; ``spatial_mix.py`` draws from all of them by weight.
 
-``draw`` chooses what is random about one sample, as a small array; the rest works on a whole batch of such
+``draw`` draws the random parameters of one sample as a small array; everything else works on a batch of such
 arrays, stacked, on any device. Calling a kind with clips does both::
 
     bent = SmoothWarp(strength=0.5)(clips, seed=0)  # (B, C, T, H, W)
@@ -33,10 +33,10 @@ Seed = np.random.Generator | int | None
 
 @dataclass(frozen=True)
 class Disturbance(ABC):
-    """A kind of SLD. Its subclasses say how."""
+    """A kind of SLD; subclasses define how it disturbs."""
 
     strength: float = 1.0
-    """0 is the identity, 1 the strength of the source; more is more."""
+    """0 changes nothing, 1 is the strength in the source, larger is stronger."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength < float("inf"):
@@ -44,24 +44,24 @@ class Disturbance(ABC):
 
     @abstractmethod
     def draw(self, rng: np.random.Generator) -> Draw:
-        """What is random about one sample; of one shape, and all zeros where it is the identity."""
+        """Draw the random parameters of one sample: always the same shape, and all zeros for the identity."""
 
     def draw_batch(self, count: int, seed: Seed, like: Tensor) -> Tensor:
-        """Draws of so many samples, stacked, on the device of ``like``."""
+        """Draws of ``count`` samples, stacked, on the device of ``like``."""
         rng = np.random.default_rng(seed)
         return torch.from_numpy(np.stack([self.draw(rng) for _ in range(count)])).to(like.device)
 
 
 @dataclass(frozen=True)
 class Warp(Disturbance):
-    """A kind that bends the picture."""
+    """A kind that warps the picture."""
 
     @abstractmethod
     def field(self, draws: Tensor, height: int, width: int) -> Tensor:
-        """Draws of a batch, stacked (B, …), to displacements (B, H, W, 2), normalised, x first."""
+        """Displacements (B, H, W, 2), normalised, x first, from the stacked draws (B, …) of a batch."""
 
     def __call__(self, clip: Tensor, seed: Seed = None, padding: Padding = "reflection") -> Tensor:
-        """Bend clips (B, C, T, H, W), each in its own way; of the same shape, type and range."""
+        """Warp each of the clips (B, C, T, H, W) differently; keeps shape, type and range."""
         if self.strength == 0:
             return clip
         draws = self.draw_batch(len(clip), seed, clip)
@@ -71,10 +71,10 @@ class Warp(Disturbance):
 
 @dataclass(frozen=True)
 class SmoothWarp(Warp):
-    """A smooth random field: random displacements at a coarse grid of points, cubic between."""
+    """A smooth random field: random displacements on a coarse grid of points, with cubic interpolation."""
 
     spread: float = 0.2
-    """At strength 1, standard deviation of a displacement, as a share of half the picture's side."""
+    """Standard deviation of a displacement at strength 1, as a share of half the picture's side."""
     points: int = 4
     """Control points along each side."""
 
@@ -95,10 +95,10 @@ class SmoothWarp(Warp):
 
 @dataclass(frozen=True)
 class ThinPlate(Warp):
-    """A thin-plate spline through a grid of control points, each moved at random (Bookstein 1989)."""
+    """A thin-plate spline through a grid of control points, each moved randomly (Bookstein 1989)."""
 
     reach: float = 0.1
-    """At strength 1, the farthest a point is moved along x and y, as a share of half the side."""
+    """Largest shift of a point along x and y at strength 1, as a share of half the side."""
     points: int = 5
     """Control points along each side."""
 
@@ -124,17 +124,17 @@ def control_points(points: int) -> Tensor:
 
 
 def thin_plate_spline(control: Tensor, values: Tensor, places: Tensor) -> Tensor:
-    """Values (N, K) at control points (N, 2) to values (P, K) at places (P, 2).
+    """Interpolate values (N, K) at control points (N, 2) to values (P, K) at places (P, 2).
 
-    A weighted sum of r² log r, r the distance to each control point, and of an affine map: of all functions
-    through these values the one that bends least (Bookstein 1989). It is worked out in the type of the
-    control points; in float32 its values are right to about 1e-5.
+    The spline is a weighted sum of r² log r, where r is the distance to each control point, plus an affine
+    map: of all functions through these values, the one that bends least (Bookstein 1989). It is computed in
+    the type of the control points; in float32 its values are accurate to about 1e-5.
     """
     count = len(control)
     system = control.new_zeros(count + 3, count + 3)
     system[:count] = _basis(control, control)
     system[count:, :count] = system[:count, count:].T
-    # The inverse, as in the golden file: solving in float32 errs by as much to another side.
+    # The inverse, as in the golden file: solving in float32 is no more accurate, but rounds differently.
     weights = torch.linalg.inv(system) @ torch.cat([values, values.new_zeros(3, values.shape[1])])
     return _basis(places, control) @ weights
 
@@ -147,7 +147,7 @@ def _basis(places: Tensor, control: Tensor) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _pixel_spline(points: int, height: int, width: int) -> Tensor:
-    """The matrix (H W, points²) that takes values at the control points to values at all pixels."""
+    """The matrix (H W, points²) that interpolates values at the control points to all pixels."""
     control = control_points(points)
     pixels = identity_grid(height, width, control).reshape(-1, 2)
     return thin_plate_spline(control, torch.eye(len(control), dtype=torch.float64), pixels).float()
@@ -155,21 +155,21 @@ def _pixel_spline(points: int, height: int, width: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Affine(Warp):
-    """Scale, turn, shear and shift the whole picture; the published code's is the scale alone."""
+    """Scale, turn, shear and shift the whole picture; the published code only scales."""
 
     scale: float = 0.15
-    """At strength 1, the largest change of size, as a share."""
+    """Largest change of size at strength 1, as a share."""
     rotate: float = 20.0
-    """Largest turn, degrees."""
+    """Largest rotation, in degrees."""
     shear: float = 0.2
-    """Largest shear: sideways, per unit of height."""
+    """Largest shear: sideways shift per unit of height."""
     shift: float = 0.1
     """Largest shift, as a share of half the side."""
     reflect: float = 0.0
-    """Share of clips that are mirrored; what moves to the left then moves to the right."""
+    """Share of clips that are mirrored; motion to the left becomes motion to the right."""
 
     def draw(self, rng: np.random.Generator) -> Draw:
-        """(2, 3): the matrix on (x, y, 1), less the identity."""
+        """(2, 3): the matrix on (x, y, 1), minus the identity."""
         scale, turn, shear, x, y = rng.uniform(-1, 1, 5) * self.strength
         mirrored = self.strength > 0 and rng.random() < self.reflect
         c, s = math.cos(angle := math.radians(self.rotate) * turn), math.sin(angle)
@@ -186,12 +186,13 @@ class Affine(Warp):
 class LocalWarp(Warp):
     """Pull the picture aside around one to three points: the local warp of DSM's published code.
 
-    There, on a picture of 224 pixels, p in [60, 140)² and s in [10, 20)², and a pixel x within 3 s of p comes
-    from ``x - h s``, with ``h = 0.5 / (3 (|x - (p + s)| / |s|)⁴ + 1)``. Here the same in shares of the sides.
+    In that code, on a picture of 224 pixels, p is in [60, 140)² and s in [10, 20)², and a pixel x within 3 s
+    of p comes from ``x - h s``, with ``h = 0.5 / (3 (|x - (p + s)| / |s|)⁴ + 1)``. Here p and s are shares of
+    the sides.
     """
 
     most: int = 3
-    """Points at most; one after the other."""
+    """Largest number of points; their warps are applied one after the other."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -199,7 +200,7 @@ class LocalWarp(Warp):
             raise UserError("sld: most, the number of points, must be at least 1.")
 
     def draw(self, rng: np.random.Generator) -> Draw:
-        """(most, 5): rows (py, px, sy, sx) in shares of the sides, and the strength; 0 for one not used."""
+        """(most, 5): rows (py, px, sy, sx) in shares of the sides, and the strength; 0 for unused points."""
         place = rng.uniform(60 / 224, 140 / 224, (self.most, 2))
         shift = rng.uniform(10 / 224, 20 / 224, (self.most, 2))
         used = np.arange(self.most) < rng.integers(1, self.most + 1)
@@ -212,14 +213,14 @@ class LocalWarp(Warp):
 
     def _source(self, place: Tensor, draws: Tensor, sides: Tensor) -> Tensor:
         """Where pixels (1, h, w, 2) come from, for each sample: (B, h, w, 2), y first."""
-        # The last warp is the first that a pixel is led back through.
+        # A pixel is traced back through the warps, starting with the last one.
         for row in range(draws.shape[1] - 1, -1, -1):
             point, shift = (draws[:, row, i : i + 2][:, None, None] * sides for i in (0, 2))
             place = place - draws[:, row, 4, None, None, None] * local_pull(place, point, shift)
         return place
 
     def __call__(self, clip: Tensor, seed: Seed = None, padding: Padding = "reflection") -> Tensor:
-        """As of any warp, but only the part of each clip that is pulled at all is sampled."""
+        """As :meth:`Warp.__call__`, but samples only the part of each clip that is pulled."""
         draws = self.draw_batch(len(clip), seed, clip)
         height, width = clip.shape[-2:]
         grid = identity_grid(height, width, clip)
@@ -236,10 +237,10 @@ class LocalWarp(Warp):
 
 
 def local_pull(place: Tensor, point: Tensor, shift: Tensor) -> Tensor:
-    """h s of :class:`LocalWarp`: how far each place is pulled; none more than 3 s from the point.
+    """h s of :class:`LocalWarp`: how far each place is pulled; 0 beyond 3 s from the point.
 
     Args:
-        place: (…, 2) pixels. point, shift: to be broadcast with it; the shift is above 0.
+        place: (…, 2) pixels. point, shift: broadcast with it; the shift is above 0.
     """
     within = ((place >= point - 3 * shift) & (place < point + 3 * shift)).all(-1, keepdim=True)
     ratio = (place - point - shift).square().sum(-1, keepdim=True) / shift.square().sum(-1, keepdim=True)
@@ -247,7 +248,7 @@ def local_pull(place: Tensor, point: Tensor, shift: Tensor) -> Tensor:
 
 
 def local_warp_exact(clip: Tensor, points: Tensor) -> Tensor:
-    """The local warp to the pixel as DSM's published code has it: displacements cut to whole pixels.
+    """The local warp exactly as in DSM's published code: displacements truncated to whole pixels.
 
     Args:
         clip: (B, C, T, H, W) of any type.
@@ -262,14 +263,14 @@ def local_warp_exact(clip: Tensor, points: Tensor) -> Tensor:
         place = torch.stack(torch.meshgrid(*places, indexing="ij"), dim=-1)  # y first
         source = place + torch.trunc(-local_pull(place.double(), point, shift)).long()
         flat = source[..., 0].clamp(0, height - 1) * width + source[..., 1].clamp(0, width - 1)
-        # Five times as fast as by two indices.
+        # Five times as fast as indexing by row and column.
         pulled = out.flatten(-2).index_select(-1, flat.flatten().to(clip.device))
         out[..., rows, columns] = pulled.reshape(*clip.shape[:-2], *flat.shape)
     return out
 
 
 def _window(points: Tensor, shifts: Tensor) -> tuple[slice, slice]:
-    """Rows and columns that points (N, 2) with shifts (N, 2), in pixels, have any say in."""
+    """Rows and columns affected by points (N, 2) with shifts (N, 2), in pixels."""
     first = (points - 3 * shifts).amin(0).floor().clamp(min=0).int().tolist()
     last = (points + 3 * shifts).amax(0).ceil().clamp(min=0).int().tolist()
     return slice(first[0], last[0] + 1), slice(first[1], last[1] + 1)

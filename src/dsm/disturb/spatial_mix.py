@@ -1,4 +1,4 @@
-"""Kinds of SLD, mixed by weight."""
+"""A weighted mix of the kinds of SLD."""
 
 from __future__ import annotations
 
@@ -28,63 +28,63 @@ KINDS: dict[str, type[Any]] = {
 
 @dataclass(frozen=True)
 class SpatialMix:
-    """How often each kind of SLD is drawn, as weights; they need not sum to one. A sample gets one kind, or
-    with ``together`` one that bends the picture and one that mixes another picture in."""
+    """Weights of the kinds of SLD; they need not sum to one. Each sample gets one kind, drawn by weight, or
+    with ``together`` one kind that bends the picture and one that mixes another picture in."""
 
     smooth: float = 1.0
-    """A smooth random field."""
+    """Weight of a smooth random warp."""
     local: float = 0.0
-    """The local warp of the paper's code, around one to three points."""
+    """Weight of the local warp of the paper's code, around one to three points."""
     tps: float = 0.0
-    """A thin-plate spline."""
+    """Weight of a random thin-plate spline warp."""
     affine: float = 0.0
-    """Scale, turn, shear and shift."""
+    """Weight of a random scaling, rotation, shear and shift."""
     background: float = 0.0
-    """A frame mixed into all."""
+    """Weight of mixing one frame into all frames."""
     replace: float = 0.0
-    """A frame behind what moves."""
+    """Weight of putting one frame behind the moving foreground."""
     exchange: float = 0.0
-    """What stays, taken away; what stays in another clip, put in its place."""
+    """Weight of replacing the static scene (the mean over time) by that of another clip."""
     strength: float = 1.0
-    """Of every kind: 0 is the identity, 1 the kind's own strength."""
+    """Strength of every kind: 0 changes nothing, 1 is the default strength of the kind."""
     mixing_strength: float | None = None
     """Strength of `background`, `replace` and `exchange`, which mix a picture in; by default `strength`."""
     together: bool = False
     """Give each sample both a kind that bends the picture and a kind that mixes a picture in."""
     source: Source = "batch"
-    """Whose picture is mixed in: the clip's own, or another clip's of the batch."""
+    """Where mixed-in pictures come from: the clip itself, or another clip of the batch."""
     padding: Padding = "reflection"
-    """What lies beyond the border of a bent picture."""
+    """What fills the area beyond the border of a warped picture."""
 
     def __post_init__(self) -> None:
         weights = self.weights().values()
         if min(weights) < 0 or not 0 < sum(weights) < float("inf"):
-            raise UserError("the weights of sld must be 0 or more, and one of them above 0.")
+            raise UserError("the weights of sld must be 0 or more, and at least one above 0.")
         for strength in (self.strength, self.mixing_strength):
             if strength is not None and not 0 <= strength < float("inf"):
                 raise UserError(f"the strength of sld must be 0 or more, not {strength}.")
 
     @classmethod
     def only(cls, kind: str, strength: float = 1.0) -> SpatialMix:
-        """A mix of this one kind."""
+        """A mix of this kind alone."""
         names = [one.name for one in fields(cls) if one.name in KINDS]
         weights: dict[str, Any] = {name: float(name == kind) for name in names}
         return cls(**weights, strength=strength)
 
     def weights(self) -> dict[str, float]:
-        """The weight of each kind: of the fields those that are kinds, so that a subclass may have more."""
+        """The weight of each kind. Fields that are not kinds are ignored, so a subclass may add fields."""
         return {one.name: getattr(self, one.name) for one in fields(self) if one.name in KINDS}
 
     def kinds(self) -> dict[str, Disturbance]:
-        """Those with a weight, by name."""
-        found: dict[str, Disturbance] = {}
+        """The kinds with a weight above 0, by name."""
+        kinds: dict[str, Disturbance] = {}
         for name, weight in self.weights().items():
             if weight and issubclass(KINDS[name], Appearance):
                 strength = self.strength if self.mixing_strength is None else self.mixing_strength
-                found[name] = KINDS[name](strength=strength, source=self.source)
+                kinds[name] = KINDS[name](strength=strength, source=self.source)
             elif weight:
-                found[name] = KINDS[name](strength=self.strength)
-        return found
+                kinds[name] = KINDS[name](strength=self.strength)
+        return kinds
 
     def draw(self, rng: np.random.Generator) -> dict[str, Draw]:
         """One sample's draws for each kind with a weight: zeros, except for the kinds that were chosen."""
@@ -102,7 +102,7 @@ class SpatialMix:
         return names[int(rng.choice(len(names), p=weights / weights.sum()))] if len(names) > 1 else names[0]
 
     def draw_batch(self, count: int, seed: Seed, like: Tensor) -> dict[str, Tensor]:
-        """Draws of so many samples, stacked, on the device of ``like``."""
+        """Draws of ``count`` samples, stacked, on the device of ``like``."""
         rng = np.random.default_rng(seed)
         rows = [self.draw(rng) for _ in range(count)]
         return {
@@ -111,14 +111,14 @@ class SpatialMix:
 
     @property
     def mixes(self) -> bool:
-        """Whether a kind with a weight changes what clips show, beyond bending it."""
+        """Whether a kind with a weight changes the content of clips and does not just warp it."""
         return any(isinstance(kind, Appearance) for kind in self.kinds().values())
 
     def mix(self, clip: Tensor, draws: dict[str, Tensor], seen: Tensor | None = None) -> Tensor:
-        """Change what clips (B, C, T, H, W) in [0, 1] show, by the kinds that do so.
+        """Apply the kinds that change the content of clips (B, C, T, H, W) in [0, 1].
 
         Args:
-            seen: see :meth:`dsm.disturb.appearance.Appearance.mix`; left out, the clips themselves.
+            seen: see :meth:`dsm.disturb.appearance.Appearance.mix`; by default, the clips themselves.
         """
         seen = clip if seen is None else seen
         for name, kind in self._drawn(draws):
@@ -127,7 +127,7 @@ class SpatialMix:
         return clip
 
     def field(self, draws: dict[str, Tensor], grid: Tensor) -> Tensor:
-        """A grid (1 or B, H, W, 2), bent by the kinds that do so: (B, H, W, 2)."""
+        """Apply the kinds that warp to a grid (1 or B, H, W, 2); returns (B, H, W, 2)."""
         height, width = grid.shape[1:3]
         for name, kind in self._drawn(draws):
             if isinstance(kind, Warp):

@@ -1,15 +1,15 @@
 """Temporal Local Disturbance (TLD): keep the scene, break the motion (DSM, section 3.3).
 
 Most kinds take the frame indices of an anchor clip and return the indices of another clip of the same video
-and length, in which the scene is the same and the movement is not. Working on indices means that only the
-frames that are needed get decoded.
+and length, with the same scene but a different motion. Because they work on indices, only the frames that are
+needed get decoded.
 
 :class:`MotionScale` works on pixels, because it makes frames that are not in the video: over a random
 interval everything moves at another pace. The paper scales the flow between neighbouring frames by a
 random factor and warps the frames along it. Warping each frame by its own scaled flow, as the published
-code does, leaves a steady motion unchanged apart from an offset. Here the flow is added up from the first
-frame of the interval, and that frame is moved along the scaled sum: each frame is a plausible picture of
-the same scene, and what moves is soon somewhere else. After the interval the video continues unchanged.
+code does, leaves a steady motion unchanged apart from an offset. Here the flow is summed from the first
+frame of the interval, and that frame is warped along the scaled sum: each frame is a plausible picture of
+the same scene, and moving objects soon end up elsewhere. After the interval the video continues unchanged.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from dsm.errors import UserError
 from dsm.video.flow import compute_flow
 
 FACTORS = (0.01, 10.0)
-"""Least and greatest factor, as in the paper's code; drawn evenly on a logarithmic scale."""
+"""Smallest and largest factor, as in the paper's code; drawn uniformly on a logarithmic scale."""
 NEAR_ONE = 1.6
-"""Factors from 1/1.6 to 1.6 are not drawn: the motion would hardly be another."""
+"""Factors from 1/1.6 to 1.6 are not drawn: they would hardly change the motion."""
 FARTHEST = 0.25
-"""Nothing is moved farther than this share of the picture's side; where it would, all is moved less."""
+"""Largest displacement, as a share of the picture's side; larger ones are scaled down, with all others."""
 SMOOTH = 1 / 8
-"""Ways are made smooth over this share of the picture's side at most."""
-# Times that the way back is looked for, each time half the way on: where what moves covers what stands there
-# are two ways back, and a full step jumps between them, which looks torn.
+"""Displacements are smoothed over at most this share of the picture's side."""
+# Iterations that invert the displacements, each a half step: where a moving object covers the background
+# there are two solutions, and full steps would jump between them, which looks torn.
 ROUNDS = 8
 
 
 @dataclass(frozen=True)
 class MotionScale:
-    """The pace of a clip from frame ``start`` to frame ``stop``, which is the last that is changed."""
+    """A change of pace in a clip from frame ``start`` to frame ``stop``, the last frame changed."""
 
     factor: float
     start: int
@@ -50,10 +50,10 @@ class MotionScale:
 
 
 def draw_motion_scale(frames: int, rng: np.random.Generator) -> MotionScale:
-    """A factor and an interval of half the clip at least.
+    """Draw a factor and an interval of at least half the clip.
 
     Args:
-        frames: of the clip, 3 at least.
+        frames: length of the clip, at least 3.
     """
     while True:
         factor = float(np.exp(rng.uniform(*np.log(FACTORS))))
@@ -65,49 +65,49 @@ def draw_motion_scale(frames: int, rng: np.random.Generator) -> MotionScale:
 
 
 def scale_motion(clip: Tensor, flow: Tensor, scale: MotionScale) -> Tensor:
-    """Let what a clip shows move at another pace for a while.
+    """Change the pace of the motion in a clip for a while.
 
     Args:
         clip: (C, T, H, W), of any type.
         flow: (T-1, 2, H, W), pixels, x first: from each frame to the next.
 
     Returns:
-        (C, T, H, W), of the clip's type; frames outside the interval are as they were.
+        (C, T, H, W), of the clip's type; frames outside the interval are unchanged.
     """
     height, width = clip.shape[-2:]
     first = clip[None, :, scale.start].to(working_dtype(clip))
     identity = identity_grid(height, width, first)
-    way = first.new_zeros(1, 2, height, width)  # pixels
+    moved = first.new_zeros(1, 2, height, width)  # pixels
     out = clip.clone()
     for frame in range(scale.start + 1, scale.stop + 1):
-        # Where the content of each pixel of the first frame has come to, and goes from there.
-        way = way + _sample(flow[frame - 1, None].to(first), identity + _units(way))
-        scaled = _bounded(way * scale.factor)
-        # A pixel shows what has come to it: its place less the way of what comes there.
+        # How far the content of each pixel of the first frame has moved by this frame.
+        moved = moved + _sample(flow[frame - 1, None].to(first), identity + _units(moved))
+        scaled = _bounded(moved * scale.factor)
+        # A pixel shows the content that moved to it, so its displacement must be inverted.
         back = scaled
         for _ in range(ROUNDS):
             back = torch.lerp(back, _sample(scaled, identity - _units(back)), 0.5)
-        moved = _sample(first, identity - _units(back))[0]
-        out[:, frame] = (moved if clip.dtype.is_floating_point else moved.round()).to(clip.dtype)
+        warped = _sample(first, identity - _units(back))[0]
+        out[:, frame] = (warped if clip.dtype.is_floating_point else warped.round()).to(clip.dtype)
     return out
 
 
-def _bounded(way: Tensor) -> Tensor:
-    """Ways (1, 2, H, W) in pixels, none too long, and the smoother the longer they are."""
-    side = min(way.shape[-2:])
-    longest = float(way.norm(dim=1).max())
-    way = way * min(1.0, FARTHEST * side / max(longest, 1e-6))
+def _bounded(moved: Tensor) -> Tensor:
+    """Limit displacements (1, 2, H, W) in pixels, and smooth them more the longer they are."""
+    side = min(moved.shape[-2:])
+    longest = float(moved.norm(dim=1).max())
+    moved = moved * min(1.0, FARTHEST * side / max(longest, 1e-6))
     window = int(min(longest, SMOOTH * side)) // 2 * 2 + 1
     for kernel in ((window, 1), (1, window)):
         padding = (kernel[0] // 2, kernel[1] // 2)
-        way = F.avg_pool2d(way, kernel, 1, padding, count_include_pad=False)
-    return way
+        moved = F.avg_pool2d(moved, kernel, 1, padding, count_include_pad=False)
+    return moved
 
 
-def _units(way: Tensor) -> Tensor:
-    """(1, 2, H, W) in pixels to a field (1, H, W, 2) in normalised units."""
-    height, width = way.shape[-2:]
-    return way.permute(0, 2, 3, 1) * way.new_tensor([2 / width, 2 / height])
+def _units(moved: Tensor) -> Tensor:
+    """Displacements (1, 2, H, W) in pixels to a field (1, H, W, 2) in normalised units."""
+    height, width = moved.shape[-2:]
+    return moved.permute(0, 2, 3, 1) * moved.new_tensor([2 / width, 2 / height])
 
 
 def _sample(picture: Tensor, grid: Tensor) -> Tensor:
@@ -115,10 +115,10 @@ def _sample(picture: Tensor, grid: Tensor) -> Tensor:
 
 
 def at_pace(clip: Tensor, scale: MotionScale | None) -> Tensor:
-    """A clip as it is read, uint8 (T, H, W, 3) or flow (T-1, H, W, 2), with its motion scaled; or as it is.
+    """Scale the motion of a clip as read, uint8 (T, H, W, 3) or flow (T-1, H, W, 2); None changes nothing.
 
     Raises:
-        UserError: OpenCV, which computes the flow of colours, is not installed.
+        UserError: OpenCV, which computes flow from RGB, is not installed.
     """
     if scale is None:
         return clip
@@ -134,7 +134,7 @@ Indices = NDArray[np.int64]
 
 
 def _looped(indices: Indices) -> bool:
-    """Does the clip begin anew in the middle, the video being too short for it?"""
+    """Does the clip wrap around because the video is too short?"""
     return bool((np.diff(indices) < 0).any())
 
 
@@ -156,7 +156,7 @@ def shuffle(indices: Indices, total: int, rng: np.random.Generator) -> Indices |
     while True:
         order = rng.permutation(len(indices))
         steps = np.diff(order)
-        if not ((steps == 1).all() or (steps == -1).all()):  # neither as it was nor reversed
+        if not ((steps == 1).all() or (steps == -1).all()):  # neither the original order nor its reverse
             return indices[order]
 
 
@@ -166,12 +166,12 @@ def reverse(indices: Indices, total: int, rng: np.random.Generator) -> Indices |
 
 
 def freeze(indices: Indices, total: int, rng: np.random.Generator) -> Indices | None:
-    """One of the frames throughout."""
+    """One of the frames, repeated."""
     return np.full_like(indices, rng.choice(indices)) if len(indices) > 1 else None
 
 
 def speed(indices: Indices, total: int, rng: np.random.Generator) -> Indices | None:
-    """About the same place at another pace: from three times slower to three times faster."""
+    """About the same moment at another pace: up to three times slower or faster."""
     length = len(indices)
     if length < 3 or indices[-1] == indices[0] or _looped(indices):
         return None
@@ -186,7 +186,7 @@ def speed(indices: Indices, total: int, rng: np.random.Generator) -> Indices | N
 
 
 EDITS = 0.2
-"""Share of a clip's frames that the local edits touch: one in ten, in two rounds, in the paper's code."""
+"""Share of frames that swap, insert and delete edit; the paper's code edits one in ten, in two rounds."""
 
 
 def _edits(indices: Indices) -> int:
@@ -194,7 +194,7 @@ def _edits(indices: Indices) -> int:
 
 
 def swap(indices: Indices, total: int, rng: np.random.Generator) -> Indices | None:
-    """A few pairs of frames change places."""
+    """The same frames with a few pairs swapped."""
     places = np.arange(len(indices))
     if len(places) < 2:
         return None
@@ -203,12 +203,12 @@ def swap(indices: Indices, total: int, rng: np.random.Generator) -> Indices | No
         for _ in range(_edits(indices)):
             one, two = rng.choice(len(order), 2, replace=False)
             order[[one, two]] = order[[two, one]]
-        if (order != places).any():  # one pair may undo the other
+        if (order != places).any():  # one swap may undo another
             return indices[order]
 
 
 def insert(indices: Indices, total: int, rng: np.random.Generator) -> Indices | None:
-    """A few frames of the clip come in once more where they do not belong; as many fall off its end."""
+    """The clip with a few of its frames repeated at random places; as many drop off its end."""
     places = np.arange(len(indices))
     if len(places) < 2:
         return None
@@ -217,19 +217,21 @@ def insert(indices: Indices, total: int, rng: np.random.Generator) -> Indices | 
         for _ in range(_edits(indices)):
             order = np.insert(order, rng.integers(len(places)), rng.choice(places))
         order = order[: len(places)]
-        if (order != places).any():  # the last frame once more falls off again
+        if (order != places).any():  # a repeated last frame drops off again
             return indices[order]
 
 
 def delete(indices: Indices, total: int, rng: np.random.Generator) -> Indices | None:
-    """A few frames are left out, and what follows the clip moves up; its last frame, where the video ends."""
+    """The clip without a few frames, filled up with what follows it, or the last frame of the video."""
     length = len(indices)
     if length < 2:
         return None
-    gone = rng.choice(length - 1, min(_edits(indices), length - 1), replace=False)
+    deleted = rng.choice(length - 1, min(_edits(indices), length - 1), replace=False)
     stride = max(int(indices[-1] - indices[-2]), 1)
-    after = np.minimum(indices[-1] + stride * np.arange(1, len(gone) + 1), max(total - 1, int(indices[-1])))
-    return np.concatenate([np.delete(indices, gone), after])
+    after = np.minimum(
+        indices[-1] + stride * np.arange(1, len(deleted) + 1), max(total - 1, int(indices[-1]))
+    )
+    return np.concatenate([np.delete(indices, deleted), after])
 
 
 KINDS: dict[str, Callable[[Indices, int, np.random.Generator], Indices | None]] = {
@@ -246,16 +248,16 @@ KINDS: dict[str, Callable[[Indices, int, np.random.Generator], Indices | None]] 
 
 @dataclass(frozen=True)
 class Broken:
-    """A clip whose motion is to be broken: which frames to read, and what to do with them."""
+    """A clip with broken motion: which frames to read, and how to change them."""
 
     indices: Indices
-    """(T,)."""
+    """(T,) frames to read."""
     scale: MotionScale | None = None
 
 
 @dataclass(frozen=True)
 class TemporalMix:
-    """How often each kind of TLD is drawn, as weights; they need not sum to one."""
+    """Weights of the kinds of TLD; they need not sum to one."""
 
     shift: float = 1.0
     shuffle: float = 1.0
@@ -266,28 +268,27 @@ class TemporalMix:
     insert: float = 0.0
     delete: float = 0.0
     flow: float = 0.0
-    """Motion along the optical flow, slowed or hastened for a while: frames are computed (needs OpenCV)."""
+    """Weight of changing the pace of the motion for a while, by warping along optical flow (needs OpenCV)."""
 
     def __post_init__(self) -> None:
         weights = [getattr(self, kind.name) for kind in fields(self)]
         if min(weights) < 0 or not 0 < sum(weights) < float("inf"):
-            raise UserError("the weights of tld must be 0 or more, and one of them above 0.")
+            raise UserError("the weights of tld must be 0 or more, and at least one above 0.")
 
     @classmethod
     def only(cls, kind: str) -> TemporalMix:
-        """A mix of this one kind."""
+        """A mix of this kind alone."""
         return cls(**{field.name: float(field.name == kind) for field in fields(cls)})
 
     def draw(self, indices: Indices, total: int, rng: np.random.Generator) -> Broken:
-        """Break the motion by a kind drawn by weight; one that this video allows not, or that changes nothing
-        in it, is drawn anew.
+        """Break the motion by a kind drawn by weight; draw again if it is impossible or changes nothing.
 
         Args:
             indices: (T,) frames of the anchor. total: frames of the video.
 
         Returns:
-            The frames of the negative; where no kind with a weight is possible, reversed, or, where that is
-            the same, turned by one place. Only of a single frame throughout there is no other clip.
+            The frames of the negative. If no kind with a weight works, the anchor is reversed, or, if that
+            changes nothing, rotated by one frame. A clip that repeats a single frame stays the same.
         """
         names = [kind.name for kind in fields(self)]
         weights = np.array([getattr(self, name) for name in names], float)
@@ -298,7 +299,7 @@ class TemporalMix:
                     return Broken(indices, draw_motion_scale(len(indices), rng))
             else:
                 broken = KINDS[names[choice]](indices, total, rng)
-                # Of a short video that plays in a loop, other places may hold the same frames.
+                # In a short video that plays in a loop, other positions may hold the same frames.
                 if broken is not None and not np.array_equal(broken, indices):
                     return Broken(broken)
             weights[choice] = 0
@@ -306,10 +307,10 @@ class TemporalMix:
         return Broken(np.roll(indices, 1) if np.array_equal(backwards, indices) else backwards)
 
     def __call__(self, clip: Tensor, seed: np.random.Generator | int | None = None) -> Tensor:
-        """Break the motion of clips (B, C, T, H, W), each in its own way, by their own frames.
+        """Break the motion of each of the clips (B, C, T, H, W) differently, using only its own frames.
 
-        Of the same shape, type and range (uint8, or floating point in [0, 1]). What lies beyond a clip is not
-        there to be shifted to; `dsm pretrain` draws from the whole video.
+        Keeps shape, type and range (uint8, or floating point in [0, 1]). Shifts cannot reach beyond a clip;
+        `dsm pretrain` draws from the whole video.
         """
         rng = np.random.default_rng(seed)
         length = clip.shape[2]
@@ -317,8 +318,8 @@ class TemporalMix:
         for one in clip:
             broken = self.draw(np.arange(length), length, rng)
             if broken.scale:
-                seen = one if one.dtype == torch.uint8 else (one * 255).round().byte()
-                flow = compute_flow(seen.permute(1, 2, 3, 0).cpu().numpy())
+                pixels = one if one.dtype == torch.uint8 else (one * 255).round().byte()
+                flow = compute_flow(pixels.permute(1, 2, 3, 0).cpu().numpy())
                 rows.append(scale_motion(one, torch.from_numpy(flow), broken.scale))
             else:
                 rows.append(one[:, torch.from_numpy(broken.indices).to(one.device)])

@@ -1,7 +1,7 @@
-"""The disturbances as transforms of a torchvision-v2-style pipeline, and on batches on any device.
+"""The disturbances as transforms for a torchvision-v2 pipeline, or for batches on any device.
 
-There a video is (…, T, C, H, W), a tensor or a ``tv_tensors.Video``, and chance comes from torch's global
-generator, so that ``torch.manual_seed`` and the seeds of loader workers govern it::
+A video is (…, T, C, H, W), a tensor or a ``tv_tensors.Video``. Random numbers come from torch's global
+generator, so ``torch.manual_seed`` and the seeds of loader workers control them::
 
     from torchvision.transforms import v2
     from dsm.disturb import SmoothWarp
@@ -22,12 +22,12 @@ class Disturb(nn.Module):
     """Apply a kind of SLD or a mix, or a mix of TLD, to videos (…, T, C, H, W)."""
 
     def __init__(self, kind: Callable[[Tensor, int], Tensor]) -> None:
-        """``kind``: anything of ``dsm.disturb`` that is called with clips (B, C, T, H, W) and a seed."""
+        """``kind``: anything in ``dsm.disturb`` that takes clips (B, C, T, H, W) and a seed."""
         super().__init__()
         self.kind = kind
 
     def forward(self, video: Tensor) -> Tensor:
-        """Disturb each video in its own way; of the same shape, type, range and device.
+        """Disturb each video differently; keeps shape, type, range and device.
 
         Args:
             video: (…, T, C, H, W), uint8 or floating point in [0, 1].
@@ -43,7 +43,7 @@ class Disturb(nn.Module):
 
 
 def _like(out: Tensor, video: Tensor) -> Tensor:
-    """Again a ``tv_tensors.Video``, where one was given."""
+    """Wrap the output as a ``tv_tensors.Video`` if the input was one."""
     if type(video) is Tensor:
         return out
     from torchvision import tv_tensors

@@ -1,7 +1,7 @@
-"""Sampling every frame of a clip at the same places.
+"""Sampling every frame of a clip at the same positions.
 
-A grid says where each pixel comes from, x first, in normalised units: the picture spans [-1, 1], pixel
-centres lie half a pixel inside (``align_corners=False``). A field is what a grid adds to the identity.
+A grid says where each pixel comes from, x first, in normalised units: the picture spans [-1, 1], and pixel
+centres lie half a pixel inside (``align_corners=False``). A field is a grid minus the identity.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Padding = Literal["reflection", "border", "zeros"]
-"""What lies beyond the border: the picture mirrored, its outermost pixels, or black."""
+"""What fills the area beyond the border: the mirrored picture, its outermost pixels, or black."""
 
 
 def identity_grid(height: int, width: int, like: Tensor) -> Tensor:
@@ -25,34 +25,34 @@ def identity_grid(height: int, width: int, like: Tensor) -> Tensor:
 
 
 def working_dtype(like: Tensor) -> torch.dtype:
-    """Places need float32 at least: bfloat16 tells but 256 of them apart."""
+    """The type for positions, at least float32: bfloat16 can tell only 256 of them apart."""
     return torch.float64 if like.dtype == torch.float64 else torch.float32
 
 
 def to_unit(clip: Tensor) -> Tensor:
-    """Clips in [0, 1] as what :func:`working_dtype` says; uint8 is divided by 255."""
+    """Clips in [0, 1], in the type of :func:`working_dtype`; uint8 is divided by 255."""
     x = clip.to(working_dtype(clip))
     return x if clip.dtype.is_floating_point else x / 255
 
 
 def from_unit(x: Tensor, like: Tensor) -> Tensor:
-    """What :func:`to_unit` took, in the type and range it had."""
+    """Undo :func:`to_unit`: back to the type and range of ``like``."""
     return (x if like.dtype.is_floating_point else (x * 255).round_()).to(like.dtype)
 
 
 def warp(clip: Tensor, grid: Tensor, padding: Padding = "reflection") -> Tensor:
-    """Sample every frame of a clip at the same places, bilinear.
+    """Sample every frame of a clip at the same positions, with bilinear interpolation.
 
     Args:
-        clip: (B, C, T, H, W), of any type; uint8 is rounded back.
+        clip: (B, C, T, H, W), of any type; results are rounded for integer types.
         grid: (B, H', W', 2), or (1, H', W', 2) for all.
 
     Returns:
-        (B, C, T, H', W'), of the clip's type and, for whole numbers, range.
+        (B, C, T, H', W'), of the clip's type; integers keep their range.
     """
     b, c, t, h, w = clip.shape
     dtype = working_dtype(clip)
-    # Time rides along as channels: one field a sample, and about twice as fast as (B*T, C, H, W).
+    # Frames become channels: one field per sample, and about twice as fast as (B*T, C, H, W).
     out = F.grid_sample(
         clip.reshape(b, c * t, h, w).to(dtype),
         grid.to(dtype).expand(b, -1, -1, -1),
@@ -66,5 +66,5 @@ def warp(clip: Tensor, grid: Tensor, padding: Padding = "reflection") -> Tensor:
 
 
 def inside(grid: Tensor) -> Tensor:
-    """Which pixels come from within the picture: (B, H', W') bool; a loss may leave the others out."""
+    """Which pixels come from inside the picture: (B, H', W') bool; a loss may ignore the others."""
     return (grid.abs() <= 1).all(-1)

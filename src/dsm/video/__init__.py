@@ -1,1 +1,1 @@
-"""Video files in and out: decoding, sampling of frames, writing. Knows no learning."""
+"""Video files in and out: decoding, sampling frames, writing. Nothing here depends on learning."""

@@ -1,8 +1,8 @@
-"""When frames are shown: what the packets of a file say, as seconds that rise; and where time makes a jump.
+"""When frames are shown: packet times as rising seconds, and the gaps where the clock jumps.
 
-A camera that waits for motion, a film joined of pieces, a recorder that lost its stream: their clocks
-jump, by seconds or by hours. Such a jump is a gap. The frames between two gaps are a part,
-and nothing that is sampled lies in a gap or reaches over one.
+The clock of a file jumps, by seconds or hours, when a camera waits for motion, a film is joined from pieces
+or a recorder loses its stream. Such a jump is a gap. The frames between two gaps are a part;
+no sampled clip lies in a gap or crosses one.
 """
 
 from __future__ import annotations
@@ -14,58 +14,58 @@ from numpy.typing import NDArray
 
 Times = NDArray[np.float64]
 Part = tuple[int, int]
-"""The first frame of a part, and the one after its last."""
+"""The first frame of a part, and the frame after its last."""
 
 GAP_SECONDS = 1.0
 GAP_STEPS = 10.0
-"""A step between two frames is a gap where it is longer than a second and than so many usual steps (the
-median): a slow camera has no gaps, nor has a file of varying rate."""
+"""A step between two frames is a gap if it is longer than a second and than ten median steps, so slow cameras
+and files with a variable rate have no gaps."""
 
 
 def seconds_of(packets: Sequence[int | None], tick: float, rate: float) -> Times | None:
-    """When frames are shown, of their packets' times.
+    """Compute when frames are shown from the times of their packets.
 
     Args:
-        packets: times in the order of the file, in ticks; None where one has none.
-        tick: seconds a tick.
-        rate: frames a second, where the times say nothing.
+        packets: times in file order, in ticks; None for a packet without a time.
+        tick: seconds per tick.
+        rate: frames per second, used where the times are unusable.
 
     Returns:
-        (frames,) seconds from the first, in the order in which they are shown, rising; None where nothing is
-        said. A clock that jumps back is taken to go on after a gap.
+        (frames,) seconds from the first frame, in display order, rising; None without usable times and
+        without a rate. A clock that jumps back is taken to continue after a gap.
     """
-    told = np.array([time for time in packets if time is not None], np.float64) * tick
-    if len(told) == len(packets) and tick:
-        rising = _rising(told)
+    seconds = np.array([time for time in packets if time is not None], np.float64) * tick
+    if len(seconds) == len(packets) and tick:
+        rising = _rising(seconds)
         if len(np.unique(rising)) > len(rising) // 2:
             return rising
     return np.arange(len(packets)) / rate if rate else None
 
 
-def _rising(told: Times) -> Times:
-    """Times in the order of the file to those in the order in which frames are shown."""
-    gap = _gap(np.abs(np.diff(told)))
-    # Frames are decoded a few steps before they are shown. What lies further back was another clock.
+def _rising(seconds: Times) -> Times:
+    """Sort times from file order into display order."""
+    gap = _gap(np.abs(np.diff(seconds)))
+    # Frames are decoded a few steps before they are shown. A time further back comes from another clock.
     cuts = [0]
-    latest = told[0]
-    if (np.maximum.accumulate(told) - told).max() > gap:
-        for place in range(1, len(told)):
-            if latest - told[place] > gap:
+    latest = seconds[0]
+    if (np.maximum.accumulate(seconds) - seconds).max() > gap:
+        for place in range(1, len(seconds)):
+            if latest - seconds[place] > gap:
                 cuts.append(place)
-                latest = told[place]
-            latest = max(latest, told[place])
-    found = []
+                latest = seconds[place]
+            latest = max(latest, seconds[place])
+    pieces = []
     end = 0.0
-    for begin, stop in zip(cuts, [*cuts[1:], len(told)], strict=True):
-        piece = np.sort(told[begin:stop])
+    for begin, stop in zip(cuts, [*cuts[1:], len(seconds)], strict=True):
+        piece = np.sort(seconds[begin:stop])
         piece += (end + 2 * gap if begin else 0.0) - piece[0]
-        found.append(piece)
+        pieces.append(piece)
         end = piece[-1]
-    return np.concatenate(found)
+    return np.concatenate(pieces)
 
 
 def parts_of(times: Times) -> list[Part]:
-    """The parts of a video between the gaps in its time: at least one.
+    """The parts of a video between gaps in time: at least one.
 
     Args:
         times: (frames,) in seconds, rising.

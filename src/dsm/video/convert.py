@@ -1,4 +1,4 @@
-"""From an open video to arrays of one size."""
+"""Convert decoded frames to arrays of one size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def fit_short_side(width: int, height: int, short_side: int | None, square: bool = False) -> tuple[int, int]:
     """(width, height) scaled so that the shorter one is ``short_side``, or unchanged for None.
 
-    ``square``: both are as the shorter one then, whatever becomes of shapes.
+    ``square``: make both as long as the shorter one, whatever the aspect ratio.
     """
     if square:
         return (short_side or min(width, height),) * 2
@@ -29,10 +29,10 @@ def fit_short_side(width: int, height: int, short_side: int | None, square: bool
 
 
 class Converter:
-    """Frames to RGB, resized on the way inside swscale, and turned as the file asks for.
+    """Converts frames to RGB; swscale also resizes them, and they are rotated as the file specifies.
 
-    All get one size, whatever sizes a file changes to on its way: that of ``width`` and ``height``,
-    or of the first frame where these are 0.
+    All frames get the same size, even if the file changes size midway: that of ``width`` and ``height``,
+    or of the first frame if these are 0.
     """
 
     def __init__(
@@ -49,15 +49,17 @@ class Converter:
         self._size = fit_short_side(width, height, short_side, square) if width and height else None
 
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """uint8 (H, W, 3), or (H, W) where the format is of one plane."""
+        """uint8 (H, W, 3), or (H, W) for a format with one plane."""
         self._size = self._size or fit_short_side(frame.width, frame.height, self._short_side, self._square)
         width, height = self._size
-        if width * height > MAX_PIXELS:  # a line of pixels, brought to a shorter side of many, is huge
+        if (
+            width * height > MAX_PIXELS
+        ):  # a single line of pixels becomes huge when its shorter side is scaled up
             raise ValueError(f"{frame.width} x {frame.height} pixels would become {width} x {height}")
         form = self._form
         if form == "rgb24" and (width, height) != (frame.width, frame.height):
-            form = "gbrp"  # the same picture, but in one plane a colour swscale is twice as fast
-        # threads=1: swscale would otherwise start a thread pool for every frame, six times as slow.
+            form = "gbrp"  # the same picture, but swscale is twice as fast with one plane per colour
+        # threads=1: otherwise swscale starts a thread pool for every frame, which is six times slower.
         picture = self._reformatter.reformat(
             frame, width=width, height=height, format=form, interpolation="BILINEAR", threads=1
         )
@@ -66,6 +68,6 @@ class Converter:
 
 
 def converter(container: InputContainer, short_side: int | None, *, square: bool = False) -> Converter:
-    """What turns the frames of an open video to RGB of one size."""
+    """A converter for the frames of an open video."""
     codec = video_stream(container).codec_context
     return Converter(short_side, codec.width, codec.height, square=square)

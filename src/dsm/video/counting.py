@@ -1,4 +1,4 @@
-"""Counting the frames of many videos: side by side where there are many, past what crashes or hangs."""
+"""Counting the frames of many videos: in parallel if there are many, surviving decoder crashes and hangs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from dsm.video.guarded import Failed, Job, call_guarded, time_for
 from dsm.video.source import READING_TIME, VideoError
 
 FEW = 500
-"""Files that are counted sooner than processes are begun for them."""
+"""Below this many files, counting is faster than starting processes."""
 _MOST_TOGETHER = 500
-"""Files that a process is given at once: to hand over each would take longer than to count it."""
+"""Most files per batch: handing over each file separately would take longer than counting it."""
 _BATCHES = 20
-"""That each process is given at least, so that none waits long for another at the end."""
+"""Fewest batches per process, so that none waits long for another at the end."""
 
 Counted = int | str
-"""Frames of a video, at least 1; or a sentence that says why it has none."""
+"""Number of frames, at least 1; or a sentence that says why there are none."""
 
 
 def count_frames(path: Path) -> Counted:
@@ -27,7 +27,7 @@ def count_frames(path: Path) -> Counted:
     try:
         frames = probe(path).frames
         if frames == 0:
-            raise VideoError(f"{path}: holds no frame.")
+            raise VideoError(f"{path}: contains no frames.")
     except UserError as error:
         return str(error)
     return frames
@@ -40,30 +40,31 @@ def count_all(
     seconds: float = READING_TIME,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> list[Counted]:
-    """:func:`count_frames` of each, in their order.
+    """Apply :func:`count_frames` to each path; results come in the same order.
 
-    With more than one worker and 500 videos or more, neither a crash nor a hang of the decoder does harm.
+    With more than one worker and at least 500 videos, the decoder runs in separate processes,
+    so a crash or a hang does no harm.
 
     Args:
-        workers: processes.
-        seconds: after which a process is killed, for each file; a second more for each 2 MB of a file.
-        on_progress: told how many are done.
+        workers: number of processes.
+        seconds: time limit per file, plus one second for each 2 MB; then its process is killed.
+        on_progress: called with the number of files done.
     """
-    found: list[Counted] = []
+    counts: list[Counted] = []
     if workers == 1 or len(paths) < FEW:
         for done, path in enumerate(paths, start=1):
-            found.append(count_frames(path))
+            counts.append(count_frames(path))
             on_progress(done)
-        return found
+        return counts
     together = min(math.ceil(len(paths) / workers / _BATCHES), _MOST_TOGETHER)
     batches = [paths[begin : begin + together] for begin in range(0, len(paths), together)]
-    # A batch has the patience for one slow file; where more are slow, each gets its own time below.
+    # The time limit of a batch allows for one slow file; if more are slow, each gets its own limit below.
     jobs = [Job(_count_batch, (batch,), _time_for_all(batch, seconds)) for batch in batches]
     outcomes = call_guarded(jobs, workers)
     for batch, outcome in zip(batches, outcomes, strict=True):
-        found += _count_singly(batch, workers, seconds) if isinstance(outcome, Failed) else outcome
-        on_progress(len(found))
-    return found
+        counts += _count_singly(batch, workers, seconds) if isinstance(outcome, Failed) else outcome
+        on_progress(len(counts))
+    return counts
 
 
 def _count_batch(paths: Sequence[Path]) -> list[Counted]:
@@ -75,7 +76,7 @@ def _time_for_all(paths: Sequence[Path], seconds: float) -> float:
 
 
 def _count_singly(paths: Sequence[Path], workers: int, seconds: float) -> list[Counted]:
-    """Where one of a batch crashed its process or hung, the others are counted all the same."""
+    """Count the files of a batch in which one crashed or hung, each in a call of its own."""
     jobs = [Job(count_frames, (path,), time_for(path, seconds)) for path in paths]
     outcomes = call_guarded(jobs, workers)
     return [

@@ -1,4 +1,4 @@
-"""What is found to be damaged while a video is decoded, so that it can be told."""
+"""Damage found while decoding a video, kept so that it can be reported."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from dsm.video.source import Source, said
 
 @dataclass
 class Damage:
-    """What was found to be wrong while a video was decoded in order."""
+    """Damage found while a video was decoded in order."""
 
     packets: int = 0
-    """That hold something and are not hidden: frames, in files that keep the rules."""
+    """Packets that are neither empty nor hidden; in well-formed files, each is a frame."""
     hidden: int = 0
-    """That the file itself says are not to be shown, as an edit list does."""
+    """Packets that the file itself hides, for example with an edit list."""
     frames: int = 0
-    """That were decoded."""
+    """Frames decoded."""
     count: int = 0
-    """Numbers that frames have: one more than the last."""
+    """One more than the number of the last frame."""
     numbered: bool = False
-    """Whether frames have the numbers of their packets."""
+    """Whether frames are numbered by their packets."""
     reason: str = ""
-    """What FFmpeg said first."""
+    """The first error message from FFmpeg."""
     _gaps: list[tuple[int, int]] = field(default_factory=list)
-    """(number, how many) of each frame before which numbers are left out, or packets could not be decoded."""
+    """(frame number, pictures lost just before it): numbers skipped, or packets that could not be decoded."""
     _faulty: list[int] = field(default_factory=list)
-    """Numbers of frames that the decoder says are wrong in part, and after which a whole one came."""
+    """Numbers of frames that the decoder marks as corrupt and that an intact frame follows."""
     _failed_since: int = 0
     _faulty_since: list[int] = field(default_factory=list)
 
     @property
     def lost(self) -> int:
-        """Pictures lost before the last frame; 0 where nothing went wrong."""
+        """Pictures lost before the last frame; 0 if nothing went wrong."""
         wrong = not self.numbered or bool(self.reason or self._corrupt)
-        return sum(many for _, many in self._gaps) if wrong else 0
+        return sum(lost for _, lost in self._gaps) if wrong else 0
 
     @property
     def corrupt(self) -> int:
-        """Frames that are wrong in part; the last one alone is but cut off where the file ends."""
+        """Corrupt frames; a single one at the end does not count: it is cut off by the end of the file."""
         return len(self._corrupt)
 
     @property
@@ -50,16 +50,16 @@ class Damage:
 
     @property
     def breaks_off(self) -> bool:
-        """Whether packets at the end cannot be decoded, or read."""
+        """Whether packets at the end cannot be read or decoded."""
         return self._failed_since > 0 or len(self._faulty_since) == 1
 
     @property
     def found(self) -> bool:
-        """Whether pictures are lost, or wrong, before the last one."""
+        """Whether pictures before the last one are lost or corrupt."""
         return self.lost > 0 or self.corrupt > 0
 
     def told(self, of: str = "") -> str:
-        """In words; empty where there is none. ``of``: put before the number of pictures, as 'the first '."""
+        """The damage in words; empty if none. ``of``: put before the total, such as 'the first '."""
         total = self.frames + self.lost
         lost = f"{self.lost} of {of}{total} pictures lost" if self.lost else ""
         wrong = f"{self.corrupt} of {of}{total} shown with faults" if self.corrupt else ""
@@ -67,14 +67,14 @@ class Damage:
         return f"{', '.join(filter(None, (lost, wrong)))}{why}" if self.found else ""
 
     def inside(self, numbers: range) -> Damage:
-        """What of it is of the frames with these numbers, which count from 0 then."""
+        """The damage among the frames with these numbers, renumbered from 0."""
         begin, stop = numbers.start, numbers.stop
         own = Damage(count=max(min(self.count, stop) - begin, 0), numbered=self.numbered)
-        for number, many in self._gaps if self.lost else []:
-            left_out = len(range(max(number - many, begin), min(number, stop)))
-            if many := left_out if self.numbered else many * (number in numbers):
-                own._gaps.append((number - begin, many))
-        own.frames = own.count - (sum(many for _, many in own._gaps) if self.numbered else 0)
+        for number, lost in self._gaps if self.lost else []:
+            skipped = len(range(max(number - lost, begin), min(number, stop)))
+            if lost_inside := skipped if self.numbered else lost * (number in numbers):
+                own._gaps.append((number - begin, lost_inside))
+        own.frames = own.count - (sum(lost for _, lost in own._gaps) if self.numbered else 0)
         own._faulty = [number - begin for number in self._corrupt if number in numbers]
         if self.count < stop:
             own._failed_since = self._failed_since
@@ -85,15 +85,16 @@ class Damage:
         return own
 
     def broken(self, error: Exception) -> None:
+        """Record a packet that could not be read or decoded."""
         self.reason = self.reason or said(error)
         self._failed_since += 1
 
     def decoded(self, frame: VideoFrame, number: int, *, late: bool) -> None:
-        """``number``: above all before it. ``late``: when all packets were through the decoder."""
+        """Record a frame. ``number``: above all before. ``late``: it came after the last packet."""
         self.frames += 1
         failed = 0 if late else self._failed_since
-        if many := number - self.count if self.numbered else failed:
-            self._gaps.append((number, many))
+        if lost := number - self.count if self.numbered else failed:
+            self._gaps.append((number, lost))
         self.count = number + 1
         if frame.is_corrupt:
             self._faulty_since.append(number)
@@ -108,19 +109,19 @@ _MOST = 10_000
 
 
 def note(source: Source, damage: Damage, of: str = "") -> None:
-    """Keep what was found in a video, for this process; ``of`` as in :meth:`Damage.told`."""
+    """Remember the damage of a video in this process; ``of`` as in :meth:`Damage.told`."""
     if damage.found:
         note_text(source, damage.told(of))
 
 
 def note_text(source: Source, text: str) -> None:
-    """Keep what was found in a video, in words, for this process."""
+    """Remember the damage of a video, in words, in this process."""
     if (facts := facts_of(source)) and len(_noted) < _MOST:
         _noted.setdefault(facts, text)
 
 
 def noted(source: Source) -> str | None:
-    """What reads of this process have found in a video, in words; None where nothing was found."""
+    """The damage that this process has found in a video, in words; None if it found none."""
     if not _noted:
         return None
     facts = facts_of(source)

@@ -1,6 +1,6 @@
-"""Reading frames of videos: files, their content in memory, folders of frames, packs.
+"""Reading frames from video files, their content in memory, folders of frames, and packs.
 
-Frames are numbered from 0 in the order they are shown. A number gives the same picture whether it is reached
+Frames are numbered from 0 in display order. A number gives the same picture whether it is reached
 from a keyframe (``keyframes.py``) or by decoding in order. torchcodec is an optional second backend; it needs
 FFmpeg installed on the system.
 """
@@ -33,17 +33,19 @@ from dsm.video.times import count_packets, segment_frames
 def read_by_torchcodec(
     source: Source, indices: NDArray[np.int64], short_side: int | None, *, cuda: bool = False
 ) -> NDArray[np.uint8]:
-    """As :func:`dsm.video.decode.read_frames`, but with no limit of time: a read cannot be broken off.
+    """As :func:`dsm.video.decode.read_frames`, but without a time limit: a read cannot be interrupted.
 
     Args:
-        cuda: decode on the GPU, by its own decoder; frames come back to the CPU, where they are resized.
+        cuda: decode with the GPU's own decoder; frames are copied to the CPU and resized there.
 
     Raises:
-        UserError: torchcodec cannot be imported, or there is no GPU here.
+        UserError: torchcodec cannot be imported, or this process has no GPU.
         VideoError: the file cannot be decoded.
     """
     if cuda and not _may_use_cuda():
-        raise UserError("decoding on the GPU needs CUDA, and --data.workers 0: a worker process has none.")
+        raise UserError(
+            "decoding on the GPU needs CUDA, and --data.workers 0, as worker processes cannot use CUDA."
+        )
     try:
         decoder = _decoder_class()(
             source if isinstance(source, bytes) else Path(source),
@@ -63,7 +65,7 @@ def read_by_torchcodec(
 
 
 def _may_use_cuda() -> bool:
-    # Imported here: it takes a second, which each process that only counts or checks would pay.
+    # Imported here: it takes a second, which processes that only count or check videos need not spend.
     import torch
     from torch.utils.data import get_worker_info
 
@@ -77,7 +79,7 @@ def _decoder_class() -> Any:
         package="torchcodec",
         name="VideoDecoder",
         wanted_by="--data.decoder torchcodec",
-        hint=", in the version that fits torch, and FFmpeg; or leave --data.decoder at pyav",
+        hint=", in the version that fits torch, and FFmpeg; or use --data.decoder pyav",
     )
 
 
@@ -86,20 +88,20 @@ Decoder = Literal["pyav", "torchcodec", "torchcodec-cuda"]
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a look at a video tells, without decoding it."""
+    """Facts about a video that need no decoding."""
 
     frames: int
     width: int
     height: int
     fps: float
-    """Frames a second; 0 where the file does not say."""
+    """Frames per second; 0 if the file does not say."""
 
 
 def probe(source: Source) -> VideoInfo:
     """Count a video's packets (headers are often wrong) and read its size and rate.
 
     Raises:
-        VideoError: the video is missing, is none, or cannot be read.
+        VideoError: the file is missing, is no video, or cannot be read.
     """
     if part := segment_of(source):
         return replace(probe(part.file), frames=len(segment_frames(part)))
@@ -129,22 +131,23 @@ def read_frames(
     Args:
         source: a video file, the content of one, a folder of frames, a video in a pack, or a segment
             (``FILE#START-END``, in seconds) of one.
-        indices: frame numbers >= 0, in any order, repeats allowed. A number past the end counts
-            on from the beginning, as if the video played in a loop: headers promise more frames
-            than there are, and short videos must fill a clip.
-        short_side: resize so that the shorter side has so many pixels; None keeps the size.
-        seconds: how long it may take; None for as long as it takes.
-        decoder: what decodes files: the same frames, to a rounding of colours, of all files but some old avi.
+        indices: frame numbers >= 0, in any order, repeats allowed. A number past the end wraps
+            around, as if the video played in a loop, because headers promise more frames than
+            there are, and short videos must fill a clip.
+        short_side: resize the shorter side to this many pixels; None keeps the size.
+        seconds: time limit; None for no limit.
+        decoder: which library decodes files. All give the same frames, up to colour rounding, except for
+            some old avi files.
 
     Returns:
         uint8 RGB, shape (len(indices), H, W, 3).
 
     Raises:
-        VideoError: the file is missing, holds no video, no frame of it can be decoded, or not in time.
+        VideoError: the file is missing, holds no video, cannot be decoded at all, or not in time.
     """
     numbers = np.asarray(indices, np.int64)
     if not len(numbers) or numbers.min() < 0:
-        raise ValueError("indices must be one frame number >= 0 or more.")
+        raise ValueError("indices must hold at least one frame number, and none below 0.")
     file, inside = source, None
     if part := segment_of(source):
         file, inside = part.file, segment_frames(part)
@@ -160,7 +163,7 @@ def read_frames(
     if packed := in_pack(file):
         return read_packed(*packed, numbers, short_side)
     if decoder != "pyav":
-        with open_video(file):  # refuses what is not to be opened, and says why
+        with open_video(file):  # raises an error for files that must not be opened
             pass
         return read_by_torchcodec(file, numbers, short_side, cuda=decoder == "torchcodec-cuda")
     images: dict[int, NDArray[np.uint8]] = {}
@@ -176,7 +179,7 @@ def read_frames(
             begin, stop = (inside.start, min(inside.stop, total)) if inside else (0, total)
             if stop <= begin:
                 raise VideoError(
-                    f"{name_of(source)}: its file can be decoded up to frame {total} only."
+                    f"{name_of(source)}: its file can only be decoded up to frame {total}."
                 ) from None
             numbers = begin + (numbers - begin) % (stop - begin)
             missing = set(numbers.tolist()) - images.keys()
@@ -194,10 +197,10 @@ def _decode_in_order(
     short_side: int | None,
     deadline: Deadline,
 ) -> tuple[dict[int, NDArray[np.uint8]], int | None]:
-    """Wanted frames by number, and how many there are, if the end was reached first.
+    """The wanted frames by number, and the frame count if the file ended before the last wanted frame.
 
     Args:
-        source: what is read. file: where it lies. inside: the numbers of a segment there.
+        source: the video. file: the file it is in. inside: the frame numbers of a segment in that file.
     """
     images: dict[int, NDArray[np.uint8]] = {}
     last = max(wanted)
@@ -214,12 +217,12 @@ def _decode_in_order(
     whole = count <= last or (inside is not None and count >= inside.stop)
     note(source, damage.inside(inside) if inside else damage, "" if whole else "the first ")
     if count == 0:
-        raise VideoError(f"{name_of(source)}: not one frame can be decoded.")
+        raise VideoError(f"{name_of(source)}: no frame can be decoded.")
     return images, None if count > last else count
 
 
 def known_frames(source: Source) -> int:
-    """How many frames a video has that was read, where that takes no other look into its file; else 0."""
+    """How many frames a video has that was read before; 0 if finding out means opening its file again."""
     if part := segment_of(source):
         return len(segment_frames(part))
     if is_folder(source):
@@ -236,8 +239,8 @@ def read_clip(
 
     Args:
         source: a file, its bytes, a folder of frames, or a video in a pack (``shard-00000.tar/name``).
-        start: counted from 0; what would lie past the end goes on from the beginning.
-        size: pixels of the shorter side; None keeps the video's.
+        start: counted from 0; frames past the end wrap around to the beginning.
+        size: pixels of the shorter side; None keeps the size of the video.
 
     Returns:
         uint8 RGB, shape (T, H, W, C).
@@ -247,5 +250,5 @@ def read_clip(
         VideoError: the video cannot be read.
     """
     if min(frames, stride, size or 1) < 1 or size == 0 or start < 0:
-        raise UserError("frames, stride and size of a clip must be at least 1, and start at least 0.")
+        raise UserError("a clip needs frames, stride and size of at least 1, and a start of at least 0.")
     return read_frames(source, start + stride * np.arange(frames), size)

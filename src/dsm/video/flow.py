@@ -1,7 +1,7 @@
 """Optical flow between frames: computed, or read from saved pictures.
 
-Flow is (…, 2, H, W) in pixels, x first: where the content of a pixel is in the next frame. It is saved as
-two grey pictures a pair of frames, as the two-stream networks did (Simonyan & Zisserman 2014):
+Flow is (…, 2, H, W) in pixels, x first: how far the content of a pixel moves to the next frame. It is saved
+as two grey pictures per pair of frames, as for two-stream networks (Simonyan & Zisserman 2014):
 ``flow_x_00001.jpg`` and ``flow_y_00001.jpg``, 0 to 255 for -20 to 20 pixels.
 """
 
@@ -19,8 +19,8 @@ from dsm.video.frame_folder import frame_files, read_pictures
 from dsm.video.source import Deadline, VideoError
 
 BOUND = 20.0
-"""Pixels at which saved flow is cut off."""
-# What the two pictures of a pair are called before their number.
+"""Saved flow is clipped to this many pixels."""
+# Prefixes of the two pictures of a pair.
 PAIRS = (("flow_x_", "flow_y_"), ("flow_u_", "flow_v_"), ("x_", "y_"), ("u_", "v_"))
 
 
@@ -28,7 +28,7 @@ def compute_flow(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Flow between neighbouring frames, by dense inverse search (DIS, Kroeger et al. 2016, in OpenCV).
 
     Args:
-        frames: (T, H, W, 3) RGB, of at least 16 pixels a side.
+        frames: (T, H, W, 3) RGB, at least 16 pixels on each side.
 
     Returns:
         (T-1, 2, H, W) in pixels, x first.
@@ -39,18 +39,18 @@ def compute_flow(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
     cv2 = _opencv()
     grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in frames]
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    # It cannot work on very small pictures.
+    # DIS cannot work on very small pictures.
     scale = max(1.0, 32 / min(grey[0].shape))
     if scale > 1:
         grey = [cv2.resize(one, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR) for one in grey]
     height, width = frames.shape[1:3]
-    found = np.empty((len(frames) - 1, 2, height, width), np.float32)
+    flows = np.empty((len(frames) - 1, 2, height, width), np.float32)
     for place, (one, two) in enumerate(itertools.pairwise(grey)):
         flow = search.calc(one, two, None)
         if scale > 1:
             flow = cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA) / scale
-        found[place] = flow.transpose(2, 0, 1)
-    return found
+        flows[place] = flow.transpose(2, 0, 1)
+    return flows
 
 
 def _opencv() -> Any:
@@ -60,22 +60,22 @@ def _opencv() -> Any:
 
 
 def flow_to_bytes(flow: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Flow in pixels to what is saved; the error is at most 0.16 pixels within the bound."""
+    """Flow in pixels to saved bytes; the rounding error is at most 0.16 pixels within the bound."""
     return np.rint((np.clip(flow / BOUND, -1, 1) + 1) * 127.5).astype(np.uint8)
 
 
 def bytes_to_flow(saved: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What was saved to flow in pixels; 127 and 128 are both no motion."""
+    """Saved bytes to flow in pixels; 127 and 128 both mean no motion."""
     flow = (saved.astype(np.float32) / 127.5 - 1) * np.float32(BOUND)
     flow[(saved == 127) | (saved == 128)] = 0
     return flow
 
 
 def saved_flow(folder: str | Path) -> tuple[list[Path], list[Path]] | None:
-    """The pictures of saved flow in a folder, along x and along y; None where there are none.
+    """The pictures of saved flow in a folder, along x and along y; None if there are none.
 
     Raises:
-        VideoError: there are not as many of one as of the other.
+        VideoError: their numbers differ.
     """
     for x, y in PAIRS:
         try:
@@ -83,7 +83,9 @@ def saved_flow(folder: str | Path) -> tuple[list[Path], list[Path]] | None:
         except VideoError:
             continue
         if len(pair[0]) != len(pair[1]):
-            raise VideoError(f"{folder}: holds {len(pair[0])} pictures {x}… and {len(pair[1])} {y}….")
+            raise VideoError(
+                f"{folder}: holds {len(pair[0])} pictures {x}… but {len(pair[1])} {y}…; counts must match."
+            )
         return pair
     return None
 
@@ -94,16 +96,16 @@ def read_saved_flow(
     short_side: int | None,
     deadline: Deadline,
 ) -> NDArray[np.float32]:
-    """Flow from each frame of a clip to its next, of what was saved for neighbouring frames.
+    """Flow from each frame of a clip to its next, from flow saved for neighbouring frames.
 
-    To first order, motion over several frames is so many times that over one, the way back its negative, and
-    none between a frame and itself; so a clip whose motion is broken has broken flow.
+    To first order, the motion over n frames is n times that over one, the motion backwards is its negative,
+    and a frame repeated has none; so a clip with broken motion gets broken flow.
 
     Args:
         indices: (T+1,) frames of the clip.
 
     Returns:
-        (T, 2, H, W), in pixels of that size.
+        (T, 2, H, W), in pixels of the resized picture.
     """
     total = len(files[0])
     steps = np.diff(indices)
@@ -114,6 +116,6 @@ def read_saved_flow(
     for axis in files:
         height = read_pictures([axis[wanted[0]]], None, deadline, "gray")[0].shape[0]
         pictures = np.stack(read_pictures([axis[place] for place in wanted], short_side, deadline, "gray"))
-        # A smaller picture has smaller motion.
+        # Motion shrinks with the picture.
         planes.append(bytes_to_flow(pictures) * np.float32(pictures.shape[1] / height))
     return np.stack(planes, axis=1)[back] * factors[:, None, None, None]

@@ -1,12 +1,12 @@
 """Folders of frames: a video as numbered pictures (jpg, png, webp, bmp or tif).
 
-Names are grouped by what stands before their number: ``img_00001.jpg`` belongs to the series ``img_``,
-``Abuse001_x264_10.png`` to ``Abuse001_x264_``. A time in the name orders the frames by that time:
+Names are grouped by the text before their number: ``img_00001.jpg`` belongs to the series ``img_``,
+``Abuse001_x264_10.png`` to ``Abuse001_x264_``. Names that contain a time are ordered by that time:
 ``cam_2024-05-01_12-00-00_3.jpg``, ``1305031102.100012.png``. Frames are numbered from 0 in the natural order
 of their names. When a folder holds several videos, one of them is called ``FOLDER/PREFIX*.jpg``.
 
-FFmpeg's picture codecs decode the files, because they shrink a JPEG while converting it to RGB: on one core
-this is faster than libjpeg-turbo followed by a resize.
+FFmpeg's picture codecs decode the files and shrink a JPEG while converting it to RGB: on one core this is
+faster than libjpeg-turbo followed by a resize.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
 
 
 PICTURE = re.compile(r"(.*?)(\d+)\.(jpe?g|png|webp|bmp|tiff?)", re.IGNORECASE)
-"""A numbered picture: what stands before its number, the number, the ending."""
-# A time at the end of a name: of the day, with or without the date, seconds since 1970, or whole seconds.
+"""A numbered picture: prefix, number, file ending."""
+# A time at the end of a name: a clock time with or without a date, seconds since 1970, or whole seconds.
 _DAY = r"(?P<year>(?:19|20)\d\d)[-_.]?(?P<month>[01]\d)[-_.]?(?P<day>[0-3]\d)"
 _CLOCK = r"(?P<hour>[0-2]\d)[-_.h]?(?P<minute>[0-5]\d)[-_.m]?(?P<second>[0-5]\d)"
 _TIME = re.compile(
     rf"(?:^|(?<=\D))(?:{_DAY}[-_. T]*{_CLOCK}|(?P<epoch>1\d{{9}})|(?P<whole>\d+)(?=\.$)|"
     r"(?P<hour2>[0-2]\d)[-_.h](?P<minute2>[0-5]\d)[-_.m](?P<second2>[0-5]\d))[-_.s]*$"
 )
-# Where a folder holds several series: the usual names of colour frames, and of what is none.
+# For folders with several series: the usual names of colour frames, and of pictures that are not.
 _COLOUR = re.compile(r"(img|image|frame|rgb)?[_-]?", re.IGNORECASE)
 _NO_COLOUR = re.compile(r".*(flow|depth|mask)[_-]?[xyuv]?[_-]?|(.*[_-])?[xyuv][_-]?", re.IGNORECASE)
 MOST_SECONDS = 5.0
-"""Between two times in the names of one video: those further apart are names of recordings."""
+"""Largest step between two times in the names of one video; a longer one begins a new recording."""
 
 
 @dataclass
@@ -55,25 +55,25 @@ class Series:
     """The pictures of one video."""
 
     prefix: str
-    """What their names have before the number, or before the time."""
+    """The start of their names, up to the number or the time."""
     ending: str
-    """Of the files, in lower case and without dot."""
+    """File ending, in lower case and without the dot."""
     names: list[str] = field(default_factory=list)
-    """In their order."""
+    """File names, in frame order."""
 
 
 def series_in(names: Iterable[str]) -> list[Series]:
-    """All series among the names of files, in the order of their prefixes."""
+    """All series among these file names, ordered by prefix."""
     groups: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for name in names:
         if not is_hidden(name) and (match := PICTURE.fullmatch(name)):
             groups.setdefault((match[1], match[3].lower()), []).append((int(match[2]), name))
     timed: dict[tuple[str, str], list[tuple[float, list[str]]]] = {}
-    found: list[Series] = []
+    series: list[Series] = []
     alone: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for (prefix, ending), numbered in groups.items():
         names_in_order = [name for _, name in sorted(numbered)]
-        # The number may be the last of a time, as in 12-00-00.jpg, or stand behind one.
+        # The number may be the end of a time, as in 12-00-00.jpg, or come after a time.
         whole = _time_in(names_in_order[0].rpartition(".")[0], last=True)
         if whole:
             for name in names_in_order:
@@ -81,50 +81,52 @@ def series_in(names: Iterable[str]) -> list[Series]:
                 timed.setdefault((start, ending), []).append((seconds, [name]))
         elif time := _time_in(prefix):
             timed.setdefault((time[0], ending), []).append((time[1], names_in_order))
-        elif len(numbered) == 1:  # perhaps a number before it counts: frame_00012_of_00300.jpg
+        elif len(numbered) == 1:  # perhaps an earlier number is the counter: frame_00012_of_00300.jpg
             alone.setdefault((re.sub(r"\d+", "#", prefix), ending), []).append((prefix, names_in_order[0]))
         else:
-            found.append(Series(prefix, ending, names_in_order))
+            series.append(Series(prefix, ending, names_in_order))
     for (prefix, ending), times in timed.items():
-        found += _recordings(prefix, ending, sorted(times))
+        series += _recordings(prefix, ending, sorted(times))
     for (_, ending), pictures in alone.items():
         prefix = os.path.commonprefix([prefix for prefix, _ in pictures])  # noqa: RUF071
         prefix = prefix.rstrip("0123456789") if len(pictures) > 1 else prefix
-        found.append(Series(prefix, ending, sorted((name for _, name in pictures), key=natural)))
-    return sorted(found, key=lambda one: (natural(one.prefix), one.ending))
+        series.append(Series(prefix, ending, sorted((name for _, name in pictures), key=natural)))
+    return sorted(series, key=lambda one: (natural(one.prefix), one.ending))
 
 
 def _recordings(prefix: str, ending: str, times: list[tuple[float, list[str]]]) -> list[Series]:
-    """Pictures named by times: one series, or one for each time at which many begin, if these lie apart."""
+    """Pictures named by times: one series, or, if long breaks separate several recordings, one for each."""
     runs = [[times[0]]]
     for before, one in itertools.pairwise(times):
         if one[0] - before[0] > MOST_SECONDS and len(before[1]) > 1:
             runs.append([])
         runs[-1].append(one)
-    found = []
+    series = []
     for run in runs:
         names = [name for _, some in run for name in some]
-        # A recording of its own is called by the time at which it began.
-        begun = PICTURE.fullmatch(names[0])
-        found.append(Series(prefix if len(runs) == 1 or not begun else begun[1], ending, names))
-    return found
+        # If there are several recordings, each is named after its start time.
+        first = PICTURE.fullmatch(names[0])
+        series.append(Series(prefix if len(runs) == 1 or not first else first[1], ending, names))
+    return series
 
 
 def _time_in(text: str, *, last: bool = False) -> tuple[str, float] | None:
-    """What stands before a time at the end of a text, and the time in seconds from some day.
+    """Find a time at the end of a text: the text before it, and the time in seconds from an arbitrary day.
 
     Args:
-        last: whether nothing comes after it, and it must have more than one number.
+        last: the text must end with the time, and the time must have more than one number.
     """
     match = _TIME.search(text)
     if match is None or (last and not text[-1:].isdecimal()):
         return None
-    said = {name.rstrip("2"): int(digits) for name, digits in match.groupdict().items() if digits}
-    if "hour" not in said:
-        seconds = float(said.get("epoch", said.get("whole", 0)))
+    fields = {name.rstrip("2"): int(digits) for name, digits in match.groupdict().items() if digits}
+    if "hour" not in fields:
+        seconds = float(fields.get("epoch", fields.get("whole", 0)))
         return None if last else (text[: match.start()], seconds)
-    days = said.get("year", 0) * 372 + said.get("month", 0) * 31 + said.get("day", 0)
-    return text[: match.start()], ((days * 24.0 + said["hour"]) * 60 + said["minute"]) * 60 + said["second"]
+    days = fields.get("year", 0) * 372 + fields.get("month", 0) * 31 + fields.get("day", 0)
+    return text[: match.start()], ((days * 24.0 + fields["hour"]) * 60 + fields["minute"]) * 60 + fields[
+        "second"
+    ]
 
 
 def natural(text: str) -> list[tuple[int, int, str]]:
@@ -133,15 +135,15 @@ def natural(text: str) -> list[tuple[int, int, str]]:
 
 
 def pattern_of(series: Series) -> str:
-    """What a series is called in its folder: a star stands for the number or the time."""
+    """The name of a series in its folder; a star replaces the number or the time."""
     return f"{series.prefix}*.{series.ending}"
 
 
 def the_one(series: list[Series]) -> list[Series]:
-    """The series that is a folder's video; several where these look like clips of their own.
+    """The series that is the video of a folder; several if they look like separate clips.
 
-    Flow, depth and masks beside colours are none, nor is a lone picture beside series; of the
-    same frames in two formats the longer series is taken.
+    Ignores flow, depth and masks beside colour frames, and single pictures beside longer series. If the
+    same frames exist in two formats, takes the longer series.
     """
     best = max(_likeness_to_colour(one.prefix) for one in series)
     alike = [one for one in series if _likeness_to_colour(one.prefix) == best]
@@ -160,7 +162,7 @@ _CODECS = {
     "jpg": "mjpeg", "jpeg": "mjpeg", "png": "png", "webp": "webp", "bmp": "bmp", "tif": "tiff",
     "tiff": "tiff",
 }  # fmt: skip
-# What a picture is by its first bytes, whatever its name says.
+# Codecs by the first bytes of a file, whatever its name.
 _CONTENTS = (
     (b"\xff\xd8", "mjpeg"), (b"\x89PNG", "png"), (b"RIFF", "webp"), (b"BM", "bmp"), (b"II", "tiff"),
     (b"MM", "tiff"),
@@ -175,22 +177,21 @@ def is_folder(source: Source) -> TypeGuard[str | Path]:
 
 
 def _clip_in(path: Path) -> tuple[Path, str] | None:
-    """The folder and the pattern, where a path names a clip in a folder."""
+    """The folder and the pattern, if a path names a clip in a folder."""
     if path.name.count("*") == 1 and not os.path.lexists(path) and is_dir(path.parent):
         return path.parent, path.name
     return None
 
 
 def frame_files(folder: str | Path, prefix: str | None = None) -> list[Path]:
-    """The pictures of a video in a folder, in their order.
+    """The pictures of a video in a folder, in frame order.
 
     Args:
         folder: the folder, or one clip in it (``FOLDER/PREFIX*.jpg``).
-        prefix: what the series' names have before the number; None for the one that looks like colour
-            frames.
+        prefix: of the series; None for the series that looks like colour frames.
 
     Raises:
-        VideoError: no such folder, no numbered picture in it, or those of several clips.
+        VideoError: there is no such folder, no numbered picture in it, or it holds several clips.
     """
     folder, pattern = _clip_in(Path(folder)) or (Path(folder), None)
     if not is_dir(folder):
@@ -206,16 +207,16 @@ def frame_files(folder: str | Path, prefix: str | None = None) -> list[Path]:
     if prefix is not None:
         series = [one for one in series if one.prefix == prefix]
     if not series:
-        before = f" {pattern or f'{prefix}…'}" if pattern or prefix else ""
-        raise NoVideoError(f"{folder}: holds no numbered jpg or png picture{before} (nor webp, bmp or tif).")
-    found = the_one(series)
-    if len(found) > 1:
-        first, second = (pattern_of(one) for one in found[:2])
+        wanted = f" {pattern or f'{prefix}…'}" if pattern or prefix else ""
+        raise NoVideoError(f"{folder}: holds no numbered picture{wanted} (jpg, png, webp, bmp or tif).")
+    clips = the_one(series)
+    if len(clips) > 1:
+        first, second = (pattern_of(one) for one in clips[:2])
         raise VideoError(
-            f"{folder}: holds the frames of {len(found)} clips, as {first} and {second}; name each as a "
-            f"video, as {folder / first} (`dsm data index` does)."
+            f"{folder}: holds the frames of {len(clips)} clips, such as {first} and {second}; list each as a "
+            f"video, such as {folder / first} (`dsm data index` does this)."
         )
-    return [folder / name for name in found[0].names]
+    return [folder / name for name in clips[0].names]
 
 
 def read_pictures(
@@ -226,21 +227,21 @@ def read_pictures(
     *,
     square: bool = False,
 ) -> list[NDArray[np.uint8]]:
-    """Decode pictures, all to the size of the first.
+    """Decode pictures and resize all to the size of the first.
 
     Args:
-        short_side: pixels of the shorter side; None keeps the size. square: and of the longer one.
+        short_side: pixels of the shorter side; None keeps the size. square: of the longer side too.
         form: FFmpeg's name of the pixel format.
 
     Raises:
-        VideoError: one cannot be read; the sentence names it.
+        VideoError: a picture cannot be read; the message names it.
     """
     convert = Converter(short_side, form=form, square=square)
     return [_read(file, convert, deadline) for file in files]
 
 
 class BrokenPictureError(VideoError):
-    """The bytes of a picture cannot be decoded; other errors may be of the disk."""
+    """The bytes of a picture cannot be decoded. Any other error may come from the disk."""
 
 
 def read_series(
@@ -251,18 +252,18 @@ def read_series(
     *,
     square: bool = False,
 ) -> tuple[list[NDArray[np.uint8]], dict[int, VideoError]]:
-    """Decode pictures of a folder of frames; a broken one is shown as the one before it.
+    """Decode pictures of a folder of frames, replacing a broken picture by the one before it.
 
-    Where none before it can be decoded, the next one is shown.
+    If no earlier picture can be decoded, the next one takes its place.
 
     Args:
-        files: all pictures in their order. places: which of them, each in [0, len(files)).
+        files: all pictures in order. places: which of them to read, each in [0, len(files)).
 
     Returns:
-        A picture a place, all of the size of the first, and what is broken, by place.
+        One picture per place, all of the size of the first, and the errors of broken pictures, by place.
 
     Raises:
-        VideoError: not one picture can be decoded, or one cannot be read from the disk.
+        VideoError: no picture can be decoded, or one cannot be read from the disk.
     """
     convert = Converter(short_side, square=square)
     images: list[NDArray[np.uint8]] = []
@@ -282,7 +283,7 @@ def read_series(
 
 
 def told_broken(files: Sequence[Path], broken: Mapping[int, VideoError]) -> str:
-    """In words: '2 pictures lost, the first img_00004.png'."""
+    """The broken pictures in words: '2 pictures lost, the first img_00004.png'."""
     lost = many(len(broken), "picture")
     return f"{lost} lost, the first {files[min(broken)].name}"
 
@@ -301,9 +302,9 @@ def _decode(file: Path) -> VideoFrame:
         content = file.read_bytes()
     except OSError as error:
         raise VideoError(f"{file}: cannot be read ({error.strerror}).") from None
-    named = _CODECS.get(file.suffix[1:].lower(), "mjpeg")
-    name = next((codec for begin, codec in _CONTENTS if content.startswith(begin)), named)
-    # A decoder for each picture: a second PNG would be taken for the difference to the first.
+    codec_by_name = _CODECS.get(file.suffix[1:].lower(), "mjpeg")
+    name = next((codec for begin, codec in _CONTENTS if content.startswith(begin)), codec_by_name)
+    # One decoder per picture: a decoder would read a second PNG as the difference to the first.
     codec = cast("VideoCodecContext", av.CodecContext.create(name, "r"))
     codec.thread_count = 1
     codec.options = {"max_pixels": str(MAX_PIXELS)}
@@ -312,5 +313,5 @@ def _decode(file: Path) -> VideoFrame:
     except (av.FFmpegError, ValueError) as error:
         raise BrokenPictureError(f"{file}: cannot be decoded ({said(error)}).") from None
     if not frames:
-        raise BrokenPictureError(f"{file}: {'holds no picture' if content else 'is empty'}.")
+        raise BrokenPictureError(f"{file}: {'contains no picture' if content else 'is empty'}.")
     return frames[0]

@@ -1,4 +1,4 @@
-"""Calls in processes of their own: a file may crash the decoder, or keep it busy for ever."""
+"""Calls in separate processes, as a file may crash the decoder or hang it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dsm.video.segments import file_of
 Result = TypeVar("Result")
 
 BYTES_A_SECOND = 2_000_000
-"""Of video a busy core decodes at least; an hour of 1080p takes minutes, and is no hang."""
+"""Bytes of video that even a busy core decodes per second; an hour of 1080p takes minutes without a hang."""
 
 
 @dataclass(frozen=True)
@@ -25,57 +25,57 @@ class Job(Generic[Result]):
     """One call."""
 
     function: Callable[..., Result]
-    """One that can be pickled, as are its arguments."""
+    """Must be picklable, as must its arguments."""
     arguments: tuple[Any, ...]
     seconds: float
-    """After which its process is killed."""
+    """Time limit; then its process is killed."""
 
 
 @dataclass(frozen=True)
 class Failed:
-    """What became of a call that gave no result."""
+    """The outcome of a call that gave no result."""
 
     timeout: bool
-    """Whether its time was over."""
+    """Whether it exceeded its time limit."""
     reason: str
 
 
 def call_guarded(jobs: Iterable[Job[Result]], workers: int) -> Iterator[Result | Failed]:
-    """Yield the outcome of each call in their order, as soon as it is known.
+    """Yield the outcome of each call, in order, as soon as it is known.
 
-    When the caller stops, the processes are killed.
+    When the caller stops iterating, the processes are killed.
 
     Args:
-        workers: processes side by side.
+        workers: number of parallel processes.
     """
-    # spawn: a fork of a process with threads may hang.
+    # spawn: forking a process that has threads may hang.
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPool(max_workers=workers, context=spawn, initializer=ignore_warnings)
     try:
-        begun = [(job, pool.schedule(job.function, job.arguments, timeout=job.seconds)) for job in jobs]
-        for job, one in begun:
+        futures = [(job, pool.schedule(job.function, job.arguments, timeout=job.seconds)) for job in jobs]
+        for job, future in futures:
             outcome: Result | Failed
             try:
-                outcome = one.result()
+                outcome = future.result()
             except FutureTimeoutError:
                 outcome = Failed(timeout=True, reason=f"not decoded within {job.seconds:.0f} s")
             except ProcessExpired as error:
                 outcome = Failed(timeout=False, reason=f"crashes the decoder ({error})")
-            except Exception as error:  # one file of a stranger must not cost the results of the others
+            except Exception as error:  # one bad file must not cost the results of the others
                 outcome = Failed(timeout=False, reason=f"cannot be decoded ({type(error).__name__})")
             yield outcome
-    finally:  # also when stopped in the middle: what is left is not waited for
+    finally:  # also when stopped midway: does not wait for the remaining calls
         pool.stop()  # type: ignore[no-untyped-call]
         pool.join()
 
 
 def time_for(path: str | Path, seconds: float) -> float:
-    """``seconds``, and one more for each 2 MB of a video file."""
+    """``seconds``, plus one second for each 2 MB of a video file."""
     return seconds + _size(path) / BYTES_A_SECOND
 
 
 def _size(path: str | Path) -> int:
-    """Bytes of a video file; 0 of what is none."""
+    """Size of a video file in bytes; 0 if there is no such file."""
     try:
         return file_of(Path(path)).stat().st_size
     except (OSError, ValueError):

@@ -1,8 +1,8 @@
 """Decoding a video from its first frame to its last, continuing past damage.
 
-A packet that cannot be decoded loses one picture; decoding continues after it. Frames keep their numbers
-whatever is lost before them, so a number means the same picture whether a file is decoded in order or from a
-keyframe (``keyframes.py``). Where every packet is a frame, packets are counted; otherwise decoded frames are.
+A packet that cannot be decoded loses one picture; decoding continues after it. Losses do not change the
+numbers of later frames, so a number means the same picture whether a file is decoded in order or from a
+keyframe (``keyframes.py``). If every packet is a frame, packets are counted; otherwise decoded frames are.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 def frames_in_order(
     container: InputContainer, damage: Damage | None = None
 ) -> Iterator[tuple[int, VideoFrame]]:
-    """All frames that can be decoded, with their numbers, which rise; where one is lost there is a gap.
+    """All decodable frames with their numbers, which rise; a lost frame leaves a gap.
 
     Args:
-        damage: told what is wrong.
+        damage: records what is wrong.
     """
     damage = damage or Damage()
     numbers = _Numbers(_way_to_count(container))
@@ -62,7 +62,7 @@ def frames_in_order(
 
 
 def every_frame(container: InputContainer, damage: Damage | None = None) -> Iterator[VideoFrame]:
-    """A picture for every number, from 0 on: in place of a lost one that before it, as on a screen."""
+    """A picture for every number from 0: a lost picture is replaced by the one before it, as on a screen."""
     shown = -1
     held: VideoFrame | None = None
     for number, frame in frames_in_order(container, damage):
@@ -79,12 +79,12 @@ def _way_to_count(container: InputContainer) -> Literal["frames", "times", "plac
         return "frames"
     if container.format.name != "avi":
         return "times"
-    # An avi's packets have no times. Those of MPEG-4 may come in another order than they are shown.
+    # Packets of an avi have no times. Those of MPEG-4 may not be in display order.
     return "failures" if video_stream(container).codec_context.name == "mpeg4" else "places"
 
 
 class _Numbers:
-    """Gives frames their numbers as they are decoded."""
+    """Numbers frames as they are decoded."""
 
     def __init__(self, way: Literal["frames", "times", "places", "failures"]) -> None:
         self.way, self.last = way, -1
@@ -92,21 +92,21 @@ class _Numbers:
         self._failed = 0
 
     def see(self, time: int | None) -> None:
-        """A packet that is about to be decoded."""
+        """Register a packet before it is decoded."""
         if self.way == "times" and time is not None:
             bisect.insort(self._times, time)
 
     def fail(self) -> None:
-        """It could not be decoded."""
+        """Register that the packet could not be decoded."""
         self._failed += self.way == "failures"
 
     def next(self, frame: VideoFrame) -> int:
-        """The number of the next frame: above all before it."""
+        """The number of the next frame, higher than all before."""
         number = 0
         if self.way == "times" and frame.pts is not None:
             number = bisect.bisect_left(self._times, frame.pts)
             if number == len(self._times) or self._times[number] != frame.pts:
-                number = 0  # a time that no packet has says nothing
+                number = 0  # ignore a time that no packet has
         elif self.way == "places" and isinstance(frame.opaque, int):
             number = frame.opaque
         elif self.way == "failures":
@@ -117,11 +117,11 @@ class _Numbers:
 
 
 def frames_of(source: Path, container: InputContainer, damage: Damage) -> Iterator[VideoFrame]:
-    """All frames of a video that can be decoded; of a segment those that are shown in its seconds.
+    """All decodable frames of a video; for a segment, those shown within its seconds.
 
     Args:
-        container: its file, opened.
-        damage: told what is wrong in what is read of the file; :func:`own` says what of that is in the video.
+        container: its open file.
+        damage: records damage in the part of the file that is read; :func:`own` limits it to the segment.
 
     Raises:
         VideoError: as :func:`dsm.video.times.segment_frames`.
@@ -148,6 +148,6 @@ def frames_of(source: Path, container: InputContainer, damage: Damage) -> Iterat
 
 
 def own(source: Path, damage: Damage) -> Damage:
-    """What of the damage of a video's file is in the video: all, or what is in its segment."""
+    """The damage of a file that affects a video: all of it, or the part inside its segment."""
     part = segment_of(source)
     return damage.inside(segment_frames(part)) if part else damage

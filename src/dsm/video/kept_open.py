@@ -1,7 +1,7 @@
 """Videos kept open between reads.
 
-To open a video takes as long as to decode a frame of it, and of an hour-long one to read its index and
-find the keyframes takes much longer. So the last few are kept, each with its keyframes.
+Opening a video takes as long as decoding one of its frames; reading the index of an hour-long video and
+finding its keyframes takes much longer. So the last few videos stay open, each with its keyframes.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 KEPT = 4
-"""Videos that a thread keeps open."""
+"""Videos that each thread keeps open."""
 
 MAX_PIXELS = 1280 * 720
-"""Of a kept video's picture: a decoder holds some twenty pictures."""
+"""Largest picture of a video that is kept open: a decoder holds some twenty pictures."""
 
 Facts = tuple[str, int, int, int]
-"""What tells a file from any other, and from its successor of the same name."""
+"""Identifies a file, also after it is replaced under the same name: see :func:`facts_of`."""
 
 
 @dataclass
@@ -39,7 +39,7 @@ class OpenVideo:
     container: InputContainer
     closing: AbstractContextManager[InputContainer]
     size: tuple[int, int]
-    """(width, height) as opened: it may change on the way."""
+    """(width, height) when opened; may change later in the file."""
     used: bool = False
 
 
@@ -53,9 +53,9 @@ _shelf = _Shelf()
 
 @contextmanager
 def kept_open(source: Source, *, reads: bool = True) -> Iterator[OpenVideo]:
-    """As :func:`open_video`, but closed only when others were opened after it, or when a read went wrong.
+    """As :func:`open_video`, but close it only after other videos were opened or a read failed.
 
-    One that was kept stands where its last reader left it.
+    A video that was kept open is positioned where its last reader left it.
 
     Args:
         reads: whether packets are read in the block.
@@ -70,7 +70,7 @@ def kept_open(source: Source, *, reads: bool = True) -> Iterator[OpenVideo]:
     try:
         yield video
     except BaseException:
-        if not video.closing.__exit__(*sys.exc_info()):  # which tells the error in its own words
+        if not video.closing.__exit__(*sys.exc_info()):  # raises its own error message
             raise
         return
     width, height = video.size
@@ -83,23 +83,23 @@ def kept_open(source: Source, *, reads: bool = True) -> Iterator[OpenVideo]:
 
 
 def close_kept(down_to: int = 0) -> None:
-    """Close those that this thread has not read for longest, until so many are left."""
+    """Close the least recently read videos of this thread until ``down_to`` are left."""
     while len(_shelf.videos) > down_to:
         oldest = _shelf.videos.pop(next(iter(_shelf.videos)))
         oldest.closing.__exit__(None, None, None)
 
 
 def facts_of(source: Source) -> Facts | None:
-    """Path, process, size and time of change; None for a video in memory, and where no file is.
+    """Path, process, size and modification time; None for a video in memory or a missing file.
 
-    Of a segment its own name, and what else its file has.
+    For a segment: the path of the segment, with the size and time of its file.
 
-    The process, because after a fork two would share their place in an open file.
+    The process is included because after a fork two processes would share the position in an open file.
     """
     if isinstance(source, bytes):
         return None
     try:
-        found = file_of(Path(source)).stat()
+        status = file_of(Path(source)).stat()
     except OSError:
         return None
-    return os.path.abspath(source), os.getpid(), found.st_size, found.st_mtime_ns
+    return os.path.abspath(source), os.getpid(), status.st_size, status.st_mtime_ns

@@ -1,12 +1,12 @@
 """Decoding some frames of a video without decoding all: from keyframe to keyframe.
 
-A keyframe and the packets up to the next one make a group. A group whose packets are all shown after
-its keyframe is decoded by itself, and gives the frames that a decode of the whole file gives. Inside
-it, frames that no wanted frame is built on are skipped by the decoder.
+A keyframe and the packets up to the next one make a group. If all its packets are shown after its keyframe,
+a group can be decoded alone and gives the same frames as decoding the whole file. Inside a group, the
+decoder skips frames that no wanted frame depends on.
 
-Many files do not keep to the rules this rests on: packets without a time, packets that give no
-frame, edit lists that hide frames, keyframes that are none. Each rule is checked while
-reading; where one is broken :class:`Untrusted` is raised, and the file is decoded in order instead.
+Many files break the rules this relies on: they have packets without a time, packets that give no frame, edit
+lists that hide frames, or false keyframes. Each rule is checked while reading; if one is broken,
+:class:`Untrusted` is raised, and the file is decoded in order instead.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ if TYPE_CHECKING:
     VideoPacket = Packet[VideoStream]
 
 
-# In these a packet gives one frame. (VP8 has packets that are not shown.)
+# In these codecs each packet gives one frame. (VP8 has packets that are not shown.)
 _CODECS = frozenset(
     ("h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "msmpeg4v3", "vp9", "av1", "libdav1d", "mjpeg")
 )
-# These hold the whole list of packets in their header.
+# These containers list all packets in their header.
 _INDEXED = frozenset(("mov,mp4,m4a,3gp,3g2,mj2", "avi"))
 _SCANNED = frozenset(("matroska,webm",))
 # No codec shows a frame more than 16 frames after it was decoded.
 _REORDER = 16
-# The start code of a picture in MPEG-4, its type, and how small one is that is left out.
+# The start code of a picture in MPEG-4, the type of a B-frame, and the size below which a picture is skipped.
 _VOP, _B_FRAME, _LEFT_OUT = b"\0\0\1\xb6", 2, 12
-# Reading on over so many packets is cheaper than a seek.
+# Reading over up to this many packets is cheaper than a seek.
 _NEAR = 120
 
 
 class Untrusted(Exception):
-    """This file does not keep the rules; decode it in order."""
+    """This file breaks the rules; decode it in order."""
 
 
 @dataclass(frozen=True)
@@ -58,27 +58,27 @@ class Timeline:
     """Where the keyframes of a file are."""
 
     numbers: list[int]
-    """Of the packets that are keyframes, in the order of the file."""
+    """Packet numbers of the keyframes, in file order."""
     times: list[int]
-    """Their timestamps, by which they are found again, in the stream's time base."""
+    """Timestamps of the keyframes, for seeking, in the time base of the stream."""
     packets: int
-    """Packets in all: frames, where the file keeps the rules."""
+    """Total packets; in a file that follows the rules, also frames."""
     inside: int
-    """Those that lie in the file: one that is cut off holds fewer than its table promises."""
+    """Packets inside the file; a file that was cut off has fewer than its table promises."""
     steady: bool
-    """Whether the packets follow one another without a gap in time."""
+    """Whether there is no gap in time between packets."""
 
 
 _timelines: dict[Facts | None, Timeline | None] = {}
-"""None of a file that breaks the rules."""
+"""None for a file that breaks the rules."""
 _MAX_TIMELINES = 1024
 
 
 def timeline(container: InputContainer, source: Source) -> Timeline:
-    """Find the keyframes, from the header where it has them, else by a look at all packets.
+    """Find the keyframes, from the header if it lists them, else by scanning all packets.
 
     Raises:
-        Untrusted: the file is of a kind whose frames cannot be counted by packets.
+        Untrusted: frames of this kind of file cannot be counted by packets.
     """
     facts = facts_of(source)
     if facts in _timelines:
@@ -97,14 +97,14 @@ def timeline(container: InputContainer, source: Source) -> Timeline:
 def _find(container: InputContainer, source: Source, facts: Facts | None) -> Timeline | None:
     stream = video_stream(container)
     codec = stream.codec_context
-    # An avi says when a frame is decoded, not when it is shown; of MPEG-4 the packets say it.
-    shown_otherwise = container.format.name == "avi" and codec.has_b_frames and codec.name != "mpeg4"
-    if codec.name not in _CODECS or shown_otherwise:
+    # An avi stores when a frame is decoded, not when it is shown; only MPEG-4 packets tell the display order.
+    order_unknown = container.format.name == "avi" and codec.has_b_frames and codec.name != "mpeg4"
+    if codec.name not in _CODECS or order_unknown:
         return None
     if container.format.name in _INDEXED:
         entries = stream.index_entries
-        if facts and len(entries) > facts[2]:  # a table may promise more packets than the file has bytes
-            raise VideoError(f"{name_of(source)}: promises more frames than it can hold.")
+        if facts and len(entries) > facts[2]:  # a table may list more packets than the file has bytes
+            raise VideoError(f"{name_of(source)}: its header lists more frames than the file can hold.")
         flags = [(one.timestamp, one.is_keyframe, one.is_discard or not one.size) for one in entries]
         inside = sum(one.pos + one.size <= facts[2] for one in entries) if facts else len(entries)
         return _from_flags(flags, float(stream.time_base or 0), inside)
@@ -112,13 +112,13 @@ def _find(container: InputContainer, source: Source, facts: Facts | None) -> Tim
 
 
 def counted(source: Source) -> int:
-    """Frames that are in a file whose keyframes were found; 0 where they were not."""
-    found = _timelines.get(facts_of(source))
-    return found.inside if found else 0
+    """Number of frames in a file whose keyframes were found before; otherwise 0."""
+    known = _timelines.get(facts_of(source))
+    return known.inside if known else 0
 
 
 def _scan(source: Source) -> Timeline | None:
-    """A look at all packets."""
+    """Find the keyframes by reading all packets."""
     errors: list[Exception] = []
     with open_video(source) as container:
         tick = float(video_stream(container).time_base or 0)
@@ -129,25 +129,25 @@ def _scan(source: Source) -> Timeline | None:
 
 
 def _from_flags(flags: list[tuple[int, bool, bool]], tick: float, inside: int) -> Timeline | None:
-    """From (time, keyframe, hidden) of each packet; ``tick``: seconds a unit of time."""
+    """Build a timeline from (time, keyframe, hidden) of each packet; ``tick``: seconds per unit of time."""
     keys = [number for number, (_, key, _) in enumerate(flags) if key]
     times = [flags[number][0] for number in keys]
     if not keys or keys[0] != 0 or len(set(times)) < len(times) or any(hidden for *_, hidden in flags):
         return None
-    told = np.sort(np.array([time for time, *_ in flags], np.float64)) * tick
-    return Timeline(keys, times, len(flags), inside, steady=len(parts_of(told)) == 1)
+    seconds = np.sort(np.array([time for time, *_ in flags], np.float64)) * tick
+    return Timeline(keys, times, len(flags), inside, steady=len(parts_of(seconds)) == 1)
 
 
 def frames_by_keyframes(
     video: OpenVideo, source: Source, wanted: Sequence[int], deadline: Deadline
 ) -> Iterator[tuple[int, VideoFrame]]:
-    """Decode the frames with the given numbers; each comes with its number.
+    """Decode the frames with the given numbers; yield each with its number.
 
     Args:
         wanted: frame numbers, rising.
 
     Raises:
-        Untrusted: the file breaks a rule, or has not so many frames; some may have come before.
+        Untrusted: the file breaks a rule or has too few frames; some frames may have been yielded before.
     """
     container = video.container
     line = timeline(container, source)
@@ -159,7 +159,7 @@ def frames_by_keyframes(
     by_dts = container.format.name in _INDEXED
     codec = video_stream(container).codec_context
     avi = container.format.name == "avi"
-    codec.copy_opaque = avi  # a frame of MPEG-4 then says which packet it is from
+    codec.copy_opaque = avi  # a frame of MPEG-4 then tells which packet it came from
     with closing(_Cursor(container, by_dts, at=None if video.used else 0)) as cursor:
         for group, numbers in groups.items():
             begin = line.numbers[group]
@@ -180,10 +180,10 @@ def _wanted_frames(
     avi: bool,
     deadline: Deadline,
 ) -> Iterator[tuple[int, VideoFrame]]:
-    """Decode those frames of a group that are waited for.
+    """Decode the wanted frames of a group.
 
     Args:
-        order: places of the packets, as they are shown.
+        order: places of the packets, in display order.
         waiting: place of a wanted packet -> number of its frame.
     """
     rank = {place: shown for shown, place in enumerate(order)}
@@ -191,12 +191,12 @@ def _wanted_frames(
     latest = -1
     for place, packet in enumerate([*packets[: max(waiting) + 1], None]):
         deadline.check()
-        # The decoder may skip what is neither wanted nor built upon.
+        # The decoder may skip frames that are neither wanted nor referenced.
         codec.skip_frame = "DEFAULT" if packet is None or place in waiting else "NONREF"
         if packet is not None and avi:
             packet.opaque = place
         for frame in _frames(codec, packet):
-            if frame.is_corrupt:  # by what came before it, too
+            if frame.is_corrupt:  # damage in earlier frames counts too
                 raise Untrusted
             source_of = frame.opaque if avi else place_of.get(frame.pts)
             shown = rank[source_of] if isinstance(source_of, int) else -1
@@ -217,7 +217,7 @@ def _frames(codec: av.VideoCodecContext, packet: VideoPacket | None) -> list[Vid
 
 
 def _order_of_times(packets: list[VideoPacket]) -> list[int]:
-    """Places of a group's packets as they are shown; the keyframe must come first, and no time twice."""
+    """Places of a group's packets in display order; the keyframe must come first, and times must differ."""
     times = [packet.pts for packet in packets if packet.pts is not None]
     if (
         len(set(times)) < len(packets)
@@ -229,11 +229,11 @@ def _order_of_times(packets: list[VideoPacket]) -> list[int]:
 
 
 def _order_of_vops(packets: list[VideoPacket]) -> list[int]:
-    """As :func:`_order_of_times`, for MPEG-4 whose packets have no time: by the types of its pictures.
+    """As :func:`_order_of_times`, for MPEG-4 packets without times: by picture type.
 
-    A B-frame is shown at once, any other when the next that is none comes (ISO 14496-2, 6.2.5: the type is
-    the two bits after the start code of a VOP). Packets of two pictures, as DivX packed them, and pictures
-    left out, which are only a few bytes, follow no such order.
+    A B-frame is shown at once, any other frame when the next non-B-frame arrives (ISO 14496-2, 6.2.5: the
+    type is the two bits after the start code of a VOP). This fails for packets of two pictures, as DivX
+    packed them, and for skipped pictures, which take only a few bytes.
     """
     order: list[int] = []
     held: int | None = None
@@ -256,16 +256,16 @@ def _order_of_vops(packets: list[VideoPacket]) -> list[int]:
 
 
 class _Cursor:
-    """Reads groups of packets in rising order, seeking where much lies between."""
+    """Reads groups of packets in rising order, seeking over long distances."""
 
     def __init__(self, container: InputContainer, by_dts: bool, at: int | None) -> None:
-        """``at``: the number of the packet that comes next, if it is known."""
+        """``at``: the number of the next packet, if known."""
         self._container, self._by_dts, self._at = container, by_dts, at
         self._stream = video_stream(container)
         self._begin()
 
     def group(self, number: int, time: int, length: int) -> list[VideoPacket]:
-        """``length`` packets from the keyframe with this packet number and timestamp on."""
+        """Read ``length`` packets, starting at the keyframe with this packet number and timestamp."""
         first: VideoPacket | None = None
         if self._at is None or number - self._at > _NEAR:
             self._container.seek(time, stream=self._stream)
@@ -287,7 +287,7 @@ class _Cursor:
         return packets
 
     def close(self) -> None:
-        """Each read would else leave a packet behind: PyAV frees it when told to, not when forgotten."""
+        """Close the demuxer; otherwise each read would leak a packet, as PyAV frees it only on close."""
         self._demuxer.close()
 
     def _begin(self) -> None:

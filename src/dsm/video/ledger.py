@@ -1,7 +1,7 @@
-"""The ledger: every video opened, decoded to its end, and judged.
+"""The ledger: every video is opened, decoded to its end, and judged.
 
-A file may crash the decoder or keep it busy for ever, so each is decoded in a process of its own
-kind that is killed when its time is over.
+A file may crash the decoder or hang it, so files are decoded in separate processes, which are killed when
+their time is over.
 """
 
 from __future__ import annotations
@@ -36,56 +36,56 @@ from dsm.video.source import (
 from dsm.video.times import changed, segment_frames
 
 USABLE: tuple[VerdictName, ...] = ("ok", "short", "truncated", "damaged")
-"""Those of which frames can be had."""
+"""Verdicts on videos that still give frames."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found out about one video."""
+    """The result of decoding one video."""
 
     path: str
     verdict: VerdictName
     frames: int = 0
-    """That can be decoded."""
+    """Frames that can be decoded."""
     header_frames: int = 0
-    """That the header promises; 0 where it does not say."""
+    """Frames that the header promises; 0 if it does not say."""
     width: int = 0
     height: int = 0
     fps: float = 0.0
     seconds: float = 0.0
-    """That the look took."""
+    """Time taken to judge it."""
     reason: str = ""
     numbers: int = 0
-    """By which its frames are read, from 0: more than frames where some inside are lost; 0 where as many."""
+    """Count of frame numbers, from 0: more than ``frames`` if some in between are lost; 0 if equal."""
 
 
 def judge(path: str | Path, clip_frames: int = 1) -> Verdict:
     """Decode a video, or a folder of frames, to its end.
 
     Args:
-        clip_frames: frames below which a video is short.
+        clip_frames: a video with fewer frames is short.
     """
     begun = time.monotonic()
     try:
-        found = _judge_segment(Path(path)) if segment_of(path) else _decode_all(Path(path))[0]
+        judged = _judge_segment(Path(path)) if segment_of(path) else _decode_all(Path(path))[0]
     except VideoError as error:
-        found = Verdict("", error.verdict, reason=str(error).removeprefix(f"{path}: "))
-    return _finished(found, str(path), clip_frames, time.monotonic() - begun)
+        judged = Verdict("", error.verdict, reason=str(error).removeprefix(f"{path}: "))
+    return _finished(judged, str(path), clip_frames, time.monotonic() - begun)
 
 
-def _finished(found: Verdict, path: str, clip_frames: int, seconds: float) -> Verdict:
-    verdict, reason = found.verdict, found.reason
-    if verdict == "ok" and found.frames < clip_frames:
-        verdict, reason = "short", f"{many(found.frames, 'frame')}, a clip has {clip_frames}"
-    facts = {**vars(found), "path": path, "verdict": verdict, "reason": reason, "seconds": round(seconds, 3)}
+def _finished(judged: Verdict, path: str, clip_frames: int, seconds: float) -> Verdict:
+    verdict, reason = judged.verdict, judged.reason
+    if verdict == "ok" and judged.frames < clip_frames:
+        verdict, reason = "short", f"{many(judged.frames, 'frame')}, but a clip needs {clip_frames}"
+    facts = {**vars(judged), "path": path, "verdict": verdict, "reason": reason, "seconds": round(seconds, 3)}
     return Verdict(**facts)
 
 
 def _decode_all(path: Path) -> tuple[Verdict, Damage]:
-    """Of a video that is no segment: how it is judged, and what is damaged."""
+    """Judge a video that is not a segment; also return its damage."""
     if is_folder(path) or in_pack(path):
-        found = _judge_folder(path) if is_folder(path) else _judge_packed(path)
-        return found, Damage(frames=found.frames, count=found.frames)
+        judged = _judge_folder(path) if is_folder(path) else _judge_packed(path)
+        return judged, Damage(frames=judged.frames, count=judged.frames)
     damage = Damage()
     count = 0
     with open_video(path) as container:
@@ -95,30 +95,30 @@ def _decode_all(path: Path) -> tuple[Verdict, Damage]:
         header = max(stream.frames, 0)
         width, height, fps = stream.width, stream.height, float(stream.average_rate or 0)
     if count == 0:
-        raise VideoError(f"{path}: not one frame can be decoded.")
-    # What an edit list hides is there, and not to be shown.
+        raise VideoError(f"{path}: no frame can be decoded.")
+    # Frames hidden by an edit list are in the file but must not be shown.
     promised = max(header - damage.hidden, 0)
     reasons = [damage.told()] if damage.found else []
-    short = promised - count > 1  # one too many is a common slip of the header
+    short = promised - count > 1  # headers are often too high by one
     if damage.breaks_off:
         why = f" ({damage.reason})" if damage.reason else ": its last picture is cut off"
         reasons.append(f"breaks off after frame {count}{why}")
     elif short:
         reasons.append(
             f"{promised - count} of the {many(promised, 'frame')} in its header "
-            f"{'is' if promised - count == 1 else 'are'} not there"
+            f"{'is' if promised - count == 1 else 'are'} missing"
         )
     verdict: VerdictName = "damaged" if damage.found else "truncated" if reasons else "ok"
     if not reasons and promised != count and promised:
         reasons.append(f"its header says {many(promised, 'frame')}")
-    found = Verdict(
+    judged = Verdict(
         "", verdict, damage.frames, header, width, height, fps, reason="; ".join(reasons), numbers=count
     )
-    return found, damage
+    return judged, damage
 
 
 def _judge_segment(path: Path) -> Verdict:
-    """Of a segment counts what is its own of what is found in its file."""
+    """Judge a segment by the part of its file that it covers."""
     part = segment_of(path)
     assert part is not None
     file, damage = _decode_once(part.file, changed(part.file))
@@ -127,8 +127,8 @@ def _judge_segment(path: Path) -> Verdict:
     inside = segment_frames(part)
     own = damage.inside(inside)
     if own.frames < 1:
-        why = own.told() or f"its file can be decoded up to frame {damage.count} only"
-        raise VideoError(f"{path}: not one frame can be decoded: {why}.")
+        why = own.told() or f"its file can only be decoded up to frame {damage.count}"
+        raise VideoError(f"{path}: no frame can be decoded: {why}.")
     reasons = [own.told()] if own.found else []
     if own.breaks_off or len(inside) - own.count > 1:
         reasons.append(f"its file breaks off after frame {damage.count}")
@@ -145,7 +145,7 @@ def _judge_segment(path: Path) -> Verdict:
 
 @lru_cache(maxsize=64)
 def _decode_once(file: Path, when: int) -> tuple[Verdict, Damage]:
-    """As :func:`_decode_all`, once for all segments of a file; what cannot be read is judged too."""
+    """As :func:`_decode_all`, once for all segments of a file; an unreadable file also gets a verdict."""
     try:
         return _decode_all(file)
     except VideoError as error:
@@ -157,7 +157,7 @@ def _judge_folder(path: Path) -> Verdict:
         files = frame_files(path)
     except NoVideoError:
         if path.is_dir() and not any(path.iterdir()):
-            raise EmptyVideoError(f"{path}: an empty folder.") from None
+            raise EmptyVideoError(f"{path}: is an empty folder.") from None
         raise
     sizes: list[tuple[int, ...]] = []
     broken: dict[int, VideoError] = {}
@@ -171,7 +171,7 @@ def _judge_folder(path: Path) -> Verdict:
     height, width = sizes[0][:2]
     reasons = [told_broken(files, broken)] if broken else []
     reasons += ["its pictures differ in size"] if len(set(sizes)) > 1 else []
-    cut_off = bool(broken) and min(broken) == len(sizes)  # all broken ones are at the end
+    cut_off = bool(broken) and min(broken) == len(sizes)  # all broken pictures are at the end
     return Verdict(
         "",
         "truncated" if cut_off else "damaged" if broken else "ok",
@@ -187,7 +187,7 @@ def _judge_folder(path: Path) -> Verdict:
 def _judge_packed(path: Path) -> Verdict:
     info = probe(path)
     read_frames(path, range(info.frames))
-    # The pack holds what could be decoded, and says of which videos that is not all.
+    # The pack holds what could be decoded, and records which videos are incomplete.
     packed = in_pack(path)
     reason = damaged_in(packed[0]).get(packed[1], "") if packed else ""
     verdict: VerdictName = "damaged" if reason else "ok"
@@ -202,11 +202,11 @@ def judge_all(
     workers: int = 2,
     on_verdict: Callable[[Verdict], None] = lambda verdict: None,
 ) -> list[Verdict]:
-    """Judge many videos, side by side; neither a crash nor a hang of the decoder does harm.
+    """Judge many videos in parallel; a crash or hang of the decoder does no harm.
 
     Args:
-        seconds: after which a decoder is killed, for each file; a second more for each 2 MB of a file.
-        on_verdict: called with each, in their order, as soon as it is known.
+        seconds: time limit per file, plus one second for each 2 MB; then its decoder is killed.
+        on_verdict: called with each verdict, in order, as soon as it is known.
     """
     limits = [time_for(path, seconds) for path in paths]
     jobs = [Job(judge, (path, clip_frames), limit) for path, limit in zip(paths, limits, strict=True)]
@@ -232,9 +232,9 @@ def read_ledger(path: str | Path) -> list[Verdict]:
     """Read what :func:`ledger_json` wrote.
 
     Raises:
-        UserError: it is no ledger.
+        UserError: the file is not a ledger.
     """
     try:
         return [Verdict(**entry) for entry in json.loads(Path(path).read_text(encoding="utf-8"))["files"]]
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: is no ledger (`dsm data check --json` writes one).") from None
+        raise UserError(f"{path}: is not a ledger (`dsm data check --json` writes one).") from None

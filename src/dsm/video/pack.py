@@ -1,11 +1,11 @@
-"""Packs: videos decoded once and kept at training size, for runs that decoding would hold up.
+"""Packs: videos decoded once and stored at training size, for runs that decoding would slow down.
 
-A pack is a folder of shards. A shard is an uncompressed tar of ``.npy`` files, one a video, as WebDataset
-and others read them, and beside it ``.json``, which says where each array begins: any frame of any video
-is one range of bytes away, in a file as in object storage. An array is uint8 (frames, H * 3/2, W): planes
-Y, U, V of 4:2:0, half of what RGB takes.
+A pack is a folder of shards. A shard is an uncompressed tar of ``.npy`` files, one per video, which
+WebDataset and others can read, with a ``.json`` file that says where each array begins, so any frame of any
+video is one range of bytes, on disk or in object storage. An array is uint8 (frames, H * 3/2, W): planes
+Y, U, V of 4:2:0, half the size of RGB.
 
-A video in a pack is called ``SHARD.tar/NAME``, and is read like a file of that name.
+A video in a pack is named ``SHARD.tar/NAME`` and is read like a file of that name.
 ``packing.py`` writes packs.
 """
 
@@ -31,20 +31,20 @@ FORMAT = 1
 
 
 class Member(NamedTuple):
-    """Where a video is in its shard."""
+    """The position and shape of a video in its shard."""
 
     offset: int
-    """Of the first frame's first byte."""
+    """Position of the first byte of the first frame."""
     frames: int
     height: int
     width: int
     fps: float
     times: tuple[float, ...] = ()
-    """When each frame is shown, in seconds from the first, where they do not follow evenly."""
+    """When each frame is shown, in seconds from the first; empty if frames are evenly spaced."""
 
 
 def in_pack(source: Source) -> tuple[Path, str] | None:
-    """The shard and the name in it, where a path leads into one; a folder called ``x.tar`` is none."""
+    """The shard and the name in it, if a path leads into a shard; a folder called ``x.tar`` is no shard."""
     if isinstance(source, bytes) or f"{SHARD}/" not in (text := Path(source).as_posix()):
         return None
     end = text.find(f"{SHARD}/")
@@ -57,27 +57,27 @@ def in_pack(source: Source) -> tuple[Path, str] | None:
 
 
 def find_member(shard: Path, name: str) -> Member:
-    """Look a video up.
+    """Look up a video.
 
     Raises:
-        MissingVideoError: there is no such shard, or no such video in it. VideoError: its index is broken.
+        MissingVideoError: there is no such shard, or no such video in it. VideoError: the index is broken.
     """
     index = shard.with_suffix(".json")
     if not is_file(shard) or not is_file(index):
-        raise MissingVideoError(f"{shard}: no such shard of a pack, or none of its index {index.name}.")
+        raise MissingVideoError(f"{shard}: no such shard of a pack, or its index {index.name} is missing.")
     members = _members(index, index.stat().st_mtime_ns, shard.stat().st_size)
     if name not in members:
-        raise MissingVideoError(f"{shard}: holds no video {name}.")
+        raise MissingVideoError(f"{shard}: holds no video called {name}.")
     return members[name]
 
 
 @lru_cache(maxsize=4096)  # all shards of the largest data sets
 def _members(index: Path, changed: int, size: int) -> dict[str, Member]:
-    """The index of a shard of so many bytes; nothing it says leads out of the shard."""
+    """Read the index of a shard of ``size`` bytes; reject entries that lie outside the shard."""
     try:
-        read = json.loads(index.read_text(encoding="utf-8"))
-        members = {name: _member(*row) for name, row in read["members"].items()}
-        good = read["format"] == FORMAT and all(
+        content = json.loads(index.read_text(encoding="utf-8"))
+        members = {name: _member(*row) for name, row in content["members"].items()}
+        valid = content["format"] == FORMAT and all(
             min(one.offset, one.frames - 1, one.height - 2, one.width - 2) >= 0
             and (one.fps == 0 or 1e-3 <= one.fps <= 1e6)
             and one.height % 2 == one.width % 2 == 0
@@ -87,9 +87,9 @@ def _members(index: Path, changed: int, size: int) -> dict[str, Member]:
             for one in members.values()
         )
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
-        good = False
-    if not good:
-        raise VideoError(f"{index}: is no index of a pack, or does not fit its shard.")
+        valid = False
+    if not valid:
+        raise VideoError(f"{index}: is not the index of a pack, or does not match its shard.")
     return members
 
 
@@ -101,32 +101,32 @@ def packed_times(shard: Path, name: str) -> Times:
     """When each frame is shown, in seconds from the first: (frames,), rising.
 
     Raises:
-        VideoError: as :func:`find_member`; or the pack says nothing of it.
+        VideoError: as :func:`find_member`; or the pack stores neither times nor a frame rate.
     """
     member = find_member(shard, name)
     if member.times:
         return np.array(member.times)
     if not member.fps > 0:
-        raise VideoError(f"{shard}/{name}: the pack does not say how fast its frames follow.")
+        raise VideoError(f"{shard}/{name}: the pack stores no frame rate for this video.")
     return np.arange(member.frames) / member.fps
 
 
 def damaged_in(shard: Path) -> dict[str, str]:
-    """Which videos of a shard were found damaged when it was written: name -> what is lost, in words.
+    """Videos that were damaged when the shard was written: name -> what is lost, in words.
 
-    What could be decoded of them is there.
+    The shard holds the frames that could be decoded.
     """
-    found = read_object(shard.with_suffix(".json")) or {}
-    damaged = found.get("damaged", {})
-    return {str(name): str(told) for name, told in damaged.items()} if isinstance(damaged, dict) else {}
+    index = read_object(shard.with_suffix(".json")) or {}
+    damaged = index.get("damaged", {})
+    return {str(name): str(text) for name, text in damaged.items()} if isinstance(damaged, dict) else {}
 
 
 def read_packed(
     shard: Path, name: str, indices: NDArray[np.int64], short_side: int | None
 ) -> NDArray[np.uint8]:
-    """Frames by number, as :func:`dsm.video.decode.read_frames` gives them; a video plays in a loop."""
+    """Read frames by number, as :func:`dsm.video.decode.read_frames`; numbers past the end wrap around."""
     member = find_member(shard, name)
-    # Mapped for this read only: a map that stays would count what is read as memory of the process.
+    # Mapped for this read only: pages read through a lasting map would count as memory of the process.
     try:
         array = np.memmap(
             shard, np.uint8, "r", member.offset, (member.frames, member.height * 3 // 2, member.width)
@@ -135,7 +135,7 @@ def read_packed(
         raise VideoError(f"{shard}: cannot be read ({error.strerror}).") from None
     convert = Converter(short_side, member.width, member.height)
     wanted, back = np.unique(np.asarray(indices) % member.frames, return_inverse=True)
-    # One to spare: swscale takes steps of many pixels, the last beyond the end.
+    # One spare plane: swscale reads blocks of many pixels, past the end of the last plane.
     planes = np.empty((len(wanted) + 1, *array.shape[1:]), np.uint8)
     np.take(array, wanted, axis=0, out=planes[:-1])
     try:

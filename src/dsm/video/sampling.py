@@ -1,4 +1,4 @@
-"""Which frames of a video make a clip."""
+"""Choosing the frames of a video that form a clip."""
 
 from __future__ import annotations
 
@@ -14,56 +14,56 @@ from dsm.video.source import VideoError
 
 Indices = NDArray[np.int64]
 Video = int | Sequence[Part]
-"""A video as sampling sees it: how many frames it has, or its parts between gaps in time."""
+"""A video as sampling sees it: its number of frames, or its parts between gaps in time."""
 MOST = 20_000_000
-"""Frames at a rate that is asked for: four days at 60 a second."""
+"""Most frames of a resampled video: four days at 60 frames per second."""
 
 
 def span(frames: int, stride: int) -> int:
-    """How many frames of a video a clip reaches over."""
+    """How many frames of a video a clip spans."""
     return (frames - 1) * stride + 1
 
 
 def resample(times: Times, fps: float) -> Indices:
-    """Frame numbers of a video shown at another rate: at each moment the frame that is on screen.
+    """Frame numbers of a video at another frame rate: at each moment, the frame that is on screen.
 
     Args:
         times: (frames,) when each frame is shown, in seconds, rising from 0.
 
     Returns:
-        (new frames,), at least one; none in a gap in time.
+        (new frames,), at least one; none lies in a gap in time.
 
     Raises:
-        VideoError: they are more than any video has.
+        VideoError: there would be more frames than in any real video.
     """
     return at_rate(times, fps).numbers
 
 
 class Resampled(NamedTuple):
-    """A video at another rate."""
+    """A video at another frame rate."""
 
     numbers: Indices
-    """(new frames,): which frame of the file each is."""
+    """(new frames,): the frame number in the file."""
     times: Times
     """(new frames,): when each is shown, in seconds."""
     parts: list[Part]
-    """Its parts between gaps in time, by new numbers."""
+    """Its parts between gaps in time, in new frame numbers."""
 
 
 def at_rate(times: Times, fps: float, known: Sequence[Part] | None = None) -> Resampled:
-    """As :func:`resample`, with times and parts; ``known``: the parts between gaps, where these are known."""
+    """As :func:`resample`, with times and parts; ``known``: the parts between gaps, if already known."""
     pieces: list[Indices] = []
     moments: list[Times] = []
     parts: list[Part] = []
     done = 0
     for begin, stop in known or parts_of(times):
         shown = times[begin:stop] - times[begin]
-        # The last frame stays as long as the mean one.
+        # The last frame lasts as long as the average frame.
         length = shown[-1] * len(shown) / max(len(shown) - 1, 1)
         count = length * fps
-        if not done + count < MOST:  # a broken file may say anything
+        if not done + count < MOST:  # a broken file may claim any length
             raise VideoError(
-                f"says that it is {length:.3g} seconds long: too many frames at {fps:g} a second."
+                f"claims to be {length:.3g} seconds long: too many frames at {fps:g} per second."
             )
         new = np.arange(max(int(count + 1e-6), 1)) / fps
         pieces.append(begin + np.maximum(np.searchsorted(shown, new + 1e-6, side="right") - 1, 0))
@@ -74,9 +74,9 @@ def at_rate(times: Times, fps: float, known: Sequence[Part] | None = None) -> Re
 
 
 def random_part(video: Video, frames: int, stride: int, rng: np.random.Generator) -> Part:
-    """The part of a video that a random clip is taken of, each as often as it has room for clips.
+    """Draw the part of a video to take a random clip from, weighted by the number of clips that fit.
 
-    Those too short for a clip are taken where all are. Of a video without gaps nothing is drawn.
+    Parts too short for a clip are used only if all are. For a video without gaps nothing is drawn.
     """
     parts, room = _room(video, frames, stride)
     if len(parts) == 1:
@@ -87,7 +87,7 @@ def random_part(video: Video, frames: int, stride: int, rng: np.random.Generator
 def random_window(video: Video, frames: int, stride: int, rng: np.random.Generator) -> Indices:
     """A clip at a random place: (frames,) indices.
 
-    A video, or a part of one, that is shorter than the clip is looped: indices are wrapped at its end.
+    A video, or part, that is shorter than the clip is looped: indices wrap around at its end.
     """
     begin, stop = random_part(video, frames, stride, rng)
     last_start = stop - begin - span(frames, stride)
@@ -96,7 +96,7 @@ def random_window(video: Video, frames: int, stride: int, rng: np.random.Generat
 
 
 def clips_from(starts: NDArray[Any], video: Video, frames: int, stride: int) -> Indices:
-    """Clips by the numbers of their first frames: (clips, frames) indices, wrapped at their part's end."""
+    """Clips that start at these frame numbers: (clips, frames) indices, wrapped at the end of their part."""
     parts = np.array(_parts(video), np.int64)
     starts = starts.astype(np.int64)
     of = np.maximum(np.searchsorted(parts[:, 0], starts, side="right") - 1, 0)
@@ -106,13 +106,13 @@ def clips_from(starts: NDArray[Any], video: Video, frames: int, stride: int) -> 
 
 
 def uniform_windows(video: Video, frames: int, stride: int, windows: int) -> Indices:
-    """Clips spread evenly over a video, the first at its start, the last at its end, none over a gap.
+    """Clips spread evenly over a video, the first at its start, the last at its end, none across a gap.
 
     Returns:
         (windows, frames) indices; short videos are looped as in :func:`random_window`.
     """
     parts, room = _room(video, frames, stride)
-    last = int(room.sum()) - 1  # of all places where a clip can begin
+    last = int(room.sum()) - 1  # of all positions where a clip can start
     places = np.linspace(0, last, windows) if windows > 1 else np.array([last / 2])
     ends = np.cumsum(room)
     chosen = np.rint(places).astype(np.int64)
@@ -122,7 +122,7 @@ def uniform_windows(video: Video, frames: int, stride: int, windows: int) -> Ind
 
 
 def timed_windows(video: Video, frames: int, stride: int, times: Times, every: float) -> Indices:
-    """Clips that begin every so many seconds; those that would end after a part of the video end with it.
+    """Clips that start every ``every`` seconds; one that would end after its part is moved to end with it.
 
     Args:
         times: (total,) when each frame is shown, in seconds from the first.
@@ -140,7 +140,7 @@ def timed_windows(video: Video, frames: int, stride: int, times: Times, every: f
 
 
 def shown_seconds(video: Video, times: Times) -> float:
-    """How long a video is, without the gaps in it."""
+    """The length of a video without its gaps, in seconds."""
     return float(sum(times[stop - 1] - times[begin] for begin, stop in _parts(video)))
 
 
@@ -149,7 +149,7 @@ def _parts(video: Video) -> list[Part]:
 
 
 def _room(video: Video, frames: int, stride: int) -> tuple[list[Part], Indices]:
-    """The parts that clips are taken of, and in how many places of each one can begin."""
+    """The parts that clips are taken from, and in how many positions a clip can start in each."""
     parts = _parts(video)
     reach = span(frames, stride)
     long = [part for part in parts if part[1] - part[0] >= reach]

@@ -1,7 +1,7 @@
-"""Segments: parts of long videos, called ``FILE#START-END``, in seconds from the file's first frame.
+"""Segments: parts of long videos, named ``FILE#START-END``, in seconds from the first frame of the file.
 
-A segment is read like a file of that name: its frames count from 0, it plays in a loop, its times are counted
-from its own first frame. What really is called so on the disk is no segment.
+A segment is read like a file of that name: its frame numbers and times start from its own first frame, and it
+plays in a loop. If a file or folder of that name exists, the name means that file, not a segment.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Segment(NamedTuple):
 
 
 def segment_name(path: str, start: float, end: float) -> str:
-    """What the part of a video is called."""
+    """The name of a part of a video."""
     return f"{path}#{_number(start)}-{_number(end)}"
 
 
@@ -41,7 +41,7 @@ def _number(seconds: float) -> str:
 
 
 def segment_of(source: Source) -> Segment | None:
-    """The file and the seconds that a path names, where it names a segment."""
+    """The file and the seconds that a path names, if it names a segment."""
     if isinstance(source, bytes) or "#" not in (text := str(source)):
         return None
     named = SEGMENT.fullmatch(text)
@@ -51,42 +51,42 @@ def segment_of(source: Source) -> Segment | None:
 
 
 def without_segment(path: str) -> str:
-    """What a list calls the file of a segment, whose segments all show one scene; other paths as they are."""
+    """The file in a segment name, as spelled; other paths unchanged. Segments of a file share a scene."""
     named = SEGMENT.fullmatch(path)
     return named[1] if named else path
 
 
 def file_of(source: Path) -> Path:
-    """The file that is opened for a video."""
+    """The file to open for a video or segment."""
     segment = segment_of(source)
     return segment.file if segment else source
 
 
 def frames_between(times: NDArray[np.float64], segment: Segment) -> range:
-    """The numbers of the frames that are first shown from start to before end; at least the one on screen.
+    """The frames that appear from start until before end; if there are none, the frame on screen.
 
-    In a gap in time (``clock.py``) none is on screen.
+    In a gap in time (``clock.py``) no frame is on screen.
 
     Args:
         times: (frames,) when each frame is shown, in seconds from the first, rising.
 
     Raises:
-        VideoError: the file ends before, or has nothing but a gap there.
+        VideoError: the file ends before the segment, or has only a gap there.
     """
     first, stop = np.searchsorted(times, [segment.start - 1e-6, segment.end - 1e-6]).tolist()
     if stop > first:
         return range(first, stop)
     before = max(first - 1, 0)
     begin, stop = next(part for part in parts_of(times) if before < part[1])
-    # The last frame of a part stays as long as the mean one.
-    stays = (times[stop - 1] - times[begin]) / max(stop - begin - 1, 1)
-    if before == stop - 1 and segment.start > max(times[before] + stays - 1e-6, 0):
+    # The last frame of a part lasts as long as the average frame.
+    lasts = (times[stop - 1] - times[begin]) / max(stop - begin - 1, 1)
+    if before == stop - 1 and segment.start > max(times[before] + lasts - 1e-6, 0):
         where = (
-            f"it ends at {math.ceil(times[-1] * 100) / 100:g}"
+            f"the file ends at {math.ceil(times[-1] * 100) / 100:g}"
             if stop == len(times)
-            else f"its time has a gap there, from {times[before]:.2f} to {times[stop]:.2f}"
+            else f"there is a gap in time from {times[before]:.2f} to {times[stop]:.2f}"
         )
         raise VideoError(
-            f"{segment.file}: has no second {segment.start:g}, where its segment begins; {where}."
+            f"{segment.file}: has no second {segment.start:g} for the segment to start at: {where}."
         )
     return range(before, before + 1)

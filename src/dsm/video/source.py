@@ -1,8 +1,8 @@
-"""Opening a video that is not to be trusted.
+"""Opening untrusted video files.
 
-A file is read on one thread, so that many loader workers do not fight for the cores. It may be
-broken, no video at all, or made to do harm: only regular files are opened, only as containers of
-video (a playlist would make FFmpeg fetch what it names), and pictures have a largest size.
+A file is read on one thread, so that many loader workers do not compete for the cores. It may be
+broken, no video at all, or malicious: only regular files are opened, only as video containers
+(FFmpeg would fetch whatever a playlist names), and the size of pictures is limited.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ EXTENSIONS = frozenset(
      ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm",
      ".wmv", ".y4m")
 )  # fmt: skip
-"""What names of videos mostly end in: a hint, no more. What a file is, is told by its content."""
-# FFmpeg's readers of such files; whatever the name of a file, none but these is tried on it. Each reads the
-# one file it is given: none plays what a list names, opens devices or the network, or makes pictures of text.
+"""The usual file endings of videos: only a hint. The content decides what a file is."""
+# The FFmpeg demuxers that may be tried on a file, whatever its name. Each reads only the file it is given:
+# none follows playlists, opens devices or the network, or renders text.
 _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,flv,live_flv,kux,ogg,asf,asf_o,wtv,rm,nut,nuv,nsv,"
     "dv,mxf,swf,pmp,gxf,lxf,lmlm4,pva,ty,vivo,psp,dhav,hxvs,ifv,mtv,r3d,cine,ser,mlv,xmv,yop,rpl,avs"
@@ -49,30 +49,30 @@ _GAMES = (
     "4xm,bethsoftvid,bfi,bink,c93,cdxl,dfa,dxa,ea,film_cpk,filmstrip,flic,frm,hnm,idcin,ipmovie,iv8,jv,mm,mods,"
     "moflex,msnwctcp,mv,mvi,paf,psxstr,roq,smk,smush,thp,tiertexseq,tmv,usm,vmd,wc3movie,xa,amv,anm,argo_brp"
 )
-# Sound is among them so that it is told apart from rubbish.
+# Sound formats are included so that sound files are recognised and not taken for garbage.
 _SOUND = "wav,w64,mp3,flac,aac,ac3,eac3,aiff,amr,au,caf,ape,wv,tta,dts,truehd"
 FORMATS = ",".join((_CONTAINERS, _STREAMS, _GAMES, _SOUND))
 MAX_PIXELS = 2**26
-"""Pixels of the largest picture that is decoded: 8192 x 8192."""
+"""Pixels of the largest picture that is decoded: as many as 8192 x 8192."""
 
 READING_TIME = 60.0
-"""Seconds that a video may take, where nobody says otherwise: a decoder may never come back."""
+"""Default time limit for a video, in seconds: a decoder may hang."""
 
-# A file that gives no packet after so many tries has come to its end.
+# After this many tries without a packet, a file is taken to be at its end.
 _TRIES = 8
 
 Source = str | Path | bytes
-"""A video file by its path, or its content."""
+"""The path of a video, or the content of a video file."""
 
 
 VerdictName = Literal[
     "ok", "short", "truncated", "damaged", "undecodable", "no-video", "missing", "empty", "timeout"
 ]
-"""What a video can be found to be."""
+"""The possible verdicts on a video."""
 
 
 class VideoError(UserError):
-    """A video that is missing or cannot be read; the sentence names the file."""
+    """A video is missing or cannot be read; the message names the file."""
 
     verdict: VerdictName = "undecodable"
 
@@ -99,65 +99,65 @@ class MissingVideoError(VideoError):
 
 
 class EmptyVideoError(VideoError):
-    """There is a file, with nothing in it."""
+    """The file is empty."""
 
     verdict = "empty"
 
 
 class NoVideoError(VideoError):
-    """The file can be opened, and holds no pictures that move."""
+    """The file can be opened, but holds no moving pictures."""
 
     verdict = "no-video"
 
 
 class SlowVideoError(VideoError):
-    """A video that took longer than it was given."""
+    """Reading a video exceeded its time limit."""
 
     verdict = "timeout"
 
 
 class Deadline:
-    """A time by which a read must be done, looked at between frames."""
+    """A time limit for a read, checked between frames."""
 
     def __init__(self, source: Source, seconds: float | None) -> None:
         self._source, self._seconds = source, seconds
         self._end = time.monotonic() + seconds if seconds is not None else None
 
     def check(self) -> None:
-        """Raise SlowVideoError when the time is over."""
+        """Raise SlowVideoError if the time limit is exceeded."""
         if self._end is not None and time.monotonic() > self._end:
             raise SlowVideoError(f"{name_of(self._source)}: not read within {self._seconds:g} s.")
 
 
 def name_of(source: Source) -> str:
-    """What messages call a video."""
+    """The name of a video in messages."""
     return "video in memory" if isinstance(source, bytes) else str(source)
 
 
 @contextmanager
 def open_video(source: Source) -> Iterator[InputContainer]:
-    """Open a video; whatever FFmpeg finds wrong in the block is a VideoError too.
+    """Open a video; FFmpeg errors inside the block become VideoErrors too.
 
     Raises:
-        MissingVideoError: no file is there. VideoError: it is no regular file, holds no video stream,
-            or cannot be decoded.
+        MissingVideoError: the file does not exist. VideoError: it is not a regular file, holds no video
+            stream, or cannot be decoded.
     """
-    # An absolute path: FFmpeg would take what stands before a colon for a protocol.
+    # An absolute path: FFmpeg would take text before a colon for a protocol.
     file = io.BytesIO(source) if isinstance(source, bytes) else os.path.abspath(_regular(Path(source)))
     try:
         with av.open(
             file,
             mode="r",
-            metadata_errors="replace",  # some avi files hold metadata that is no UTF-8
+            metadata_errors="replace",  # some avi files hold metadata that is not UTF-8
             options={"format_whitelist": FORMATS, "protocol_whitelist": "file"},
         ) as container:
             if not container.streams.video:
                 raise NoVideoError(f"{name_of(source)}: holds no video stream.")
             if all(map(_is_cover, container.streams.video)):
-                raise NoVideoError(f"{name_of(source)}: holds no video stream but a cover picture.")
+                raise NoVideoError(f"{name_of(source)}: holds no video stream, only a cover picture.")
             codec = video_stream(container).codec_context
             if codec is None:
-                raise VideoError(f"{name_of(source)}: its codec is not known to FFmpeg.")
+                raise VideoError(f"{name_of(source)}: FFmpeg does not know its codec.")
             if codec.width * codec.height > MAX_PIXELS:
                 raise VideoError(f"{name_of(source)}: {codec.width} x {codec.height} pixels are too many.")
             codec.thread_count = 1
@@ -168,7 +168,7 @@ def open_video(source: Source) -> Iterator[InputContainer]:
 
 
 def video_stream(container: InputContainer) -> VideoStream:
-    """The stream that is read of an open video: what FFmpeg takes for the best, but no cover picture."""
+    """The video stream to read: the best according to FFmpeg, but never a cover picture."""
     moving = [stream for stream in container.streams.video if not _is_cover(stream)]
     if len(moving) < 2:
         return moving[0]
@@ -180,16 +180,16 @@ def video_stream(container: InputContainer) -> VideoStream:
 def read_packets(
     container: InputContainer, on_error: Callable[[Exception], None]
 ) -> Iterator[Packet[VideoStream]]:
-    """The packets of the stream that is read that hold something, on past errors of the container.
+    """The non-empty packets of the video stream; reading continues after container errors.
 
     Args:
-        on_error: told of each.
+        on_error: called with each error.
     """
     stream = video_stream(container)
     tries = 0
     while tries < _TRIES:
         try:
-            # Closed, else PyAV leaves a packet behind.
+            # Closed, because otherwise PyAV leaks a packet.
             with closing(cast("Generator[Packet[VideoStream]]", container.demux(stream))) as packets:
                 for packet in packets:
                     if packet.size:
@@ -204,12 +204,12 @@ def read_packets(
 
 
 def _is_cover(stream: VideoStream) -> bool:
-    """Whether it is a picture beside sound or video, as players show it in their lists."""
+    """Whether a stream is a cover or thumbnail picture that accompanies sound or video."""
     return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
 
 
 def said(error: Exception) -> str:
-    """What FFmpeg says is wrong, without its repetition of the path."""
+    """The error message of FFmpeg, without the path that it repeats."""
     return getattr(error, "strerror", None) or str(error)
 
 
@@ -217,15 +217,15 @@ def _regular(path: Path) -> Path:
     try:
         facts = path.stat()
     except ValueError:
-        raise MissingVideoError(f"{path!r}: is no name of a file.") from None
+        raise MissingVideoError(f"{path!r}: is not a valid file name.") from None
     except OSError as error:
         if isinstance(error, PermissionError):
-            raise VideoError(f"{path}: may not be read ({error.strerror}).") from None
+            raise VideoError(f"{path}: cannot be read ({error.strerror}).") from None
         raise MissingVideoError(f"{path}: no such file.") from None
     if stat.S_ISDIR(facts.st_mode):
         raise VideoError(f"{path}: is a folder, not a video file.")
-    if not stat.S_ISREG(facts.st_mode):  # a pipe would be waited for
-        raise VideoError(f"{path}: is no regular file.")
+    if not stat.S_ISREG(facts.st_mode):  # reading a pipe would block
+        raise VideoError(f"{path}: is not a regular file.")
     if facts.st_size == 0:
         raise EmptyVideoError(f"{path}: is empty.")
     return path

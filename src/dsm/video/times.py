@@ -1,4 +1,4 @@
-"""When the frames of a video are shown: of files, packs and segments of them."""
+"""When the frames of a video are shown: for files, packs and segments."""
 
 from __future__ import annotations
 
@@ -33,45 +33,45 @@ def count_packets(container: InputContainer) -> int:
 
 
 def shown_packets(container: InputContainer) -> list[int | None]:
-    """When each packet that gives a frame is shown, in the order of the file and its ticks."""
+    """When each packet that gives a frame is shown, in file order, in ticks of the file."""
     packets = read_packets(container, lambda error: None)
-    found = [(packet.pts, packet.dts) for packet in packets if not packet.is_discard]
-    # An avi says only when frames are decoded.
-    by_dts = any(pts is None for pts, _ in found)
-    return [dts if by_dts else pts for pts, dts in found]
+    times = [(packet.pts, packet.dts) for packet in packets if not packet.is_discard]
+    # An avi stores only decoding times.
+    by_dts = any(pts is None for pts, _ in times)
+    return [dts if by_dts else pts for pts, dts in times]
 
 
 def frame_times(source: Source) -> Times:
     """When each frame is shown, in seconds from the first: (frames,), rising.
 
-    Frames of which the file does not say so are spread evenly by its mean rate.
+    If the file does not say, frames are spread evenly at its average rate.
 
     Raises:
-        VideoError: as :func:`dsm.video.decode.probe`; or it is a folder of frames, or tells no rate.
+        VideoError: as :func:`dsm.video.decode.probe`; or it is a folder of frames, or has no frame rate.
     """
     if part := segment_of(source):
         inside = segment_frames(part)
         times = _known_times(part.file, changed(part.file))
         return times[inside.start : inside.stop] - times[inside.start]
     if is_folder(source):
-        raise VideoError(f"{name_of(source)}: a folder of frames does not say how fast they follow.")
+        raise VideoError(f"{name_of(source)}: a folder of frames has no frame rate.")
     if packed := in_pack(source):
         return packed_times(*packed)
     with open_video(source) as container:
         stream = video_stream(container)
         shown = shown_packets(container)
         if not shown:
-            raise VideoError(f"{name_of(source)}: holds no frame.")
-        found = seconds_of(shown, float(stream.time_base or 0), float(stream.average_rate or 0))
-        if found is None:
-            raise VideoError(f"{name_of(source)}: does not say how fast its frames follow.")
-        return found
+            raise VideoError(f"{name_of(source)}: contains no frames.")
+        times = seconds_of(shown, float(stream.time_base or 0), float(stream.average_rate or 0))
+        if times is None:
+            raise VideoError(f"{name_of(source)}: stores neither frame times nor a frame rate.")
+        return times
 
 
 def continuous_parts(source: Source) -> list[Part] | None:
-    """The parts of a video between gaps in its time, by frame numbers; None where there is no gap.
+    """The parts of a video between gaps in time, in frame numbers; None if there is no gap.
 
-    A video that says nothing of time has none.
+    A video without times has no gaps.
 
     Raises:
         VideoError: as :func:`dsm.video.decode.probe`.
@@ -86,25 +86,25 @@ def continuous_parts(source: Source) -> list[Part] | None:
             if timeline(video.container, source).steady:
                 return None
     try:
-        found = parts_of(frame_times(source))
+        parts = parts_of(frame_times(source))
     except MissingVideoError:
         raise
-    except VideoError:  # which is told when it is read
+    except VideoError:  # reported when the video is read
         return None
-    return found if len(found) > 1 else None
+    return parts if len(parts) > 1 else None
 
 
 def segment_frames(part: Segment) -> range:
     """The numbers of a segment's frames in its file.
 
     Raises:
-        VideoError: as :func:`frame_times`; or the file has none in these seconds.
+        VideoError: as :func:`frame_times`; or the file has no frame in these seconds.
     """
     return _known_segment(part, changed(part.file)).frames
 
 
 def changed(file: Path) -> int:
-    """When a file was changed; 0 of a video in a pack, which has no file of its own."""
+    """When a file was last modified; 0 for a video in a pack, which has no file of its own."""
     try:
         return file.stat().st_mtime_ns
     except OSError:
@@ -114,10 +114,10 @@ def changed(file: Path) -> int:
 class _Known(NamedTuple):
     frames: range
     parts: list[Part]
-    """Between gaps in time, which only the times of the whole file tell; numbers of the segment."""
+    """Parts between gaps in time, in frame numbers of the segment; the times of the whole file are needed."""
 
 
-# A list may name many segments of few long videos, and to find out the times of one, it is read through.
+# A list may name many segments of a few long videos, and finding the times of a video means reading it all.
 @lru_cache(maxsize=2**16)
 def _known_segment(part: Segment, when: int) -> _Known:
     times = _known_times(part.file, when)

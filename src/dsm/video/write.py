@@ -40,9 +40,9 @@ def _encode(target: str | IO[bytes], frames: NDArray[np.uint8], fps: int, crf: i
         stream.gop_size = gop
         # One thread, so that the same frames give the same bytes on every machine.
         stream.codec_context.thread_count = 1
-        # Written once, read every epoch: a quarter cheaper to decode, and a quarter larger.
-        # And no macroblock tree: on processors with AVX-512 x264 reads memory there that nobody has
-        # written, so that now and then the same frames were encoded otherwise.
+        # Written once, read every epoch: files are a quarter cheaper to decode, and a quarter larger.
+        # No macroblock tree: on processors with AVX-512 its code in x264 reads uninitialised memory, so
+        # the same frames were sometimes encoded differently.
         stream.options = {
             "crf": str(crf), "preset": "veryfast", "tune": "fastdecode", "bf": "0", "x264-params": "mbtree=0",
         }  # fmt: skip
@@ -58,26 +58,26 @@ def write_video(
     """Write a clip as an H.264 mp4 file, whole or not at all (written aside, then renamed).
 
     Args:
-        path: where to; its folder is made where it is missing.
+        path: the file to write; a missing folder is created.
         frames: uint8 RGB, shape (T, H, W, 3), with T >= 1 and H, W even (4:2:0 colour needs it).
-        fps: frames a second.
+        fps: frames per second.
         crf: x264's quality: 0 lossless, 18 hard to tell from the original, 28 coarse.
-        gop: the most frames between two keyframes.
+        gop: largest distance between two keyframes, in frames.
     """
     with written_aside(path) as aside:
-        # An absolute path: FFmpeg would take what stands before a colon for a protocol.
+        # An absolute path: FFmpeg would take text before a colon for a protocol.
         _encode(str(aside.absolute()), frames, fps, crf, gop)
 
 
 def mp4_bytes(frames: NDArray[np.uint8], *, fps: int = 12, crf: int = 26) -> bytes:
-    """The same as :func:`write_video` into memory, small enough to embed in a page."""
+    """As :func:`write_video`, but in memory and small enough to embed in a page."""
     buffer = io.BytesIO()
     _encode(buffer, frames, fps, crf, gop=len(frames))
     return buffer.getvalue()
 
 
 DAMAGED = "damaged.txt"
-"""In a folder of frames: what is lost of the video, in words."""
+"""The file in a folder of frames that says, in words, what is lost of the video."""
 
 
 def write_frames(
@@ -91,18 +91,18 @@ def write_frames(
 ) -> int:
     """Decode a video to its end and write ``img_00001.jpg`` … into a folder, whole or not at all.
 
-    What is lost of a damaged video is told in ``damaged.txt`` beside them.
+    For a damaged video, ``damaged.txt`` beside them says what is lost.
 
     Args:
-        short_side: pixels of the shorter side; None keeps the size. square: and of the longer one.
+        short_side: pixels of the shorter side; None keeps the size. square: of the longer side too.
         quality: of the JPEGs, 1 to 95.
         flow: write ``flow_x_00001.jpg`` and ``flow_y_00001.jpg`` … instead, from each frame to its next.
 
     Returns:
-        How many there are; where the folder is there already, nothing is done but counting.
+        The number of frames or flow pairs; if the folder exists already, those in it are only counted.
 
     Raises:
-        VideoError: not one frame can be decoded, or no two for flow.
+        VideoError: no frame can be decoded, or fewer than two for flow.
     """
     first = "flow_x_" if flow else "img_"
     if folder.is_dir():
@@ -119,9 +119,9 @@ def write_frames(
                 picture = Image.fromarray(np.ascontiguousarray(image))
                 picture.save(aside / f"{prefix}{count:05d}.jpg", quality=quality)
         if not count:
-            raise VideoError(f"{video}: not {'two frames' if flow else 'one frame'} can be decoded.")
-        if told := own(video, damage).told():
-            write_text(aside / DAMAGED, f"{told}\n")
+            raise VideoError(f"{video}: {'fewer than two frames' if flow else 'no frame'} can be decoded.")
+        if lost := own(video, damage).told():
+            write_text(aside / DAMAGED, f"{lost}\n")
     return count
 
 
@@ -132,16 +132,16 @@ def _flows(images: Iterable[NDArray[np.uint8]]) -> Iterator[dict[str, NDArray[np
 
 
 def without_ending(path: str) -> str:
-    """A path without the ending of a video file: ``.mp4`` goes, but not the ``.5`` of ``walk_0.5``."""
+    """A path without its video file ending: drops ``.mp4``, but not the ``.5`` of ``walk_0.5``."""
     before, dot, ending = path.rpartition(".")
     return before if f"{dot}{ending.lower()}" in EXTENSIONS and Path(before).name else path
 
 
 def place_of(path: str) -> Path:
-    """Where a video's frames go below a folder: its path without ending and without ways out of it.
+    """Where the frames of a video go below a folder: its path without ending, root and ``..``.
 
-    Those of a segment, ``a.mp4#1-2``, go to ``a_1-2``; of a clip among others in one folder of frames,
-    ``a/b_*.jpg``, to ``a/b``.
+    A segment ``a.mp4#1-2`` goes to ``a_1-2``; ``a/b_*.jpg``, one of several clips in a folder of frames, goes
+    to ``a/b``.
     """
     inside = _inside(path)
     if "*." in inside.name:
@@ -152,12 +152,12 @@ def place_of(path: str) -> Path:
 
 
 def places_of(paths: Sequence[str]) -> list[Path]:
-    """:func:`place_of` each; of ``x.mp4`` and ``x.avi``, which would go to one place, both keep their ending.
+    """:func:`place_of` each path; ``x.mp4`` and ``x.avi``, which would share a place, keep their endings.
 
-    A path that comes twice has one place.
+    A path that occurs twice has one place.
 
     Raises:
-        UserError: two videos would go to one place all the same.
+        UserError: two videos would still share a place.
     """
     places = {path: place_of(path) for path in paths}
     shared = Counter(places.values())
@@ -170,7 +170,7 @@ def places_of(paths: Sequence[str]) -> list[Path]:
     first: dict[Path, str] = {}
     for path, place in places.items():
         if first.setdefault(place, path) != path:
-            raise UserError(f"{first[place]} and {path}: what is made of both would go to {place}.")
+            raise UserError(f"{first[place]} and {path}: both would be written to {place}; rename one.")
     return [places[path] for path in paths]
 
 
@@ -179,7 +179,7 @@ def _inside(path: str) -> Path:
 
 
 _EVEN = 2e-3
-"""Seconds that frames may be beside an even rate: files round their times to milliseconds."""
+"""Tolerance for evenly spaced frames, in seconds: files round their times to milliseconds."""
 
 
 def write_shard(
@@ -188,12 +188,12 @@ def write_shard(
     """Decode videos into a shard, whole or not at all.
 
     Args:
-        videos: name in the shard, and file, of each.
-        short_side: pixels of the shorter side; sides are made even. square: and of the longer one.
+        videos: name in the shard, and file, of each video.
+        short_side: pixels of the shorter side; sides are made even. square: of the longer side too.
 
     Returns:
-        Why the videos that are not in it could not be read. Those that are in it but for lost pictures:
-        :func:`dsm.video.pack.damaged_in`.
+        Name -> error message of each video that could not be read and is not in the shard.
+        :func:`dsm.video.pack.damaged_in` gives those that are in it with pictures lost.
     """
     members: dict[str, Sequence[Any]] = {}
     left_out: dict[str, str] = {}
@@ -201,12 +201,12 @@ def write_shard(
     with written_aside(shard) as aside, tarfile.open(aside, "w", format=tarfile.GNU_FORMAT) as tar:
         for number, (name, file) in enumerate(videos):
             try:
-                array, fps, times, told = _decode(file, short_side, square)
+                array, fps, times, lost = _decode(file, short_side, square)
             except VideoError as error:
                 left_out[name] = str(error)
                 continue
-            if told:
-                damaged[name] = f"{file}: {told}"
+            if lost:
+                damaged[name] = f"{file}: {lost}"
             content = io.BytesIO()
             np.save(content, array)
             entry = tarfile.TarInfo(f"{number:06d}.npy")
@@ -228,15 +228,15 @@ def _shape(array: NDArray[np.uint8]) -> tuple[int, int, int]:
 def _decode(
     file: Path, short_side: int, square: bool
 ) -> tuple[NDArray[np.uint8], float, tuple[float, ...], str]:
-    """Planes, frames a second, the frames' times where these are not even, and what is damaged, in words."""
+    """Planes, frames per second, frame times if these are uneven, and the damage in words."""
     if is_folder(file):
         if saved_flow(file):
-            raise VideoError(f"{file}: holds flow, which a pack does not keep.")
+            raise VideoError(f"{file}: holds optical flow, which a pack cannot store.")
         files = frame_files(file)
         every, deadline = range(len(files)), Deadline(file, None)
         pictures, broken = read_series(files, every, short_side, deadline, square=square)
         kept = [_planes(picture) for place, picture in enumerate(pictures) if place not in broken]
-        # A folder knows no times.
+        # A folder of frames has no times.
         return np.stack(kept), 0.0, (), told_broken(files, broken) if broken else ""
     planes, shown = [], []
     damage = Damage()
@@ -249,7 +249,7 @@ def _decode(
         fps = float(stream.average_rate or 0)
         seconds = seconds_of(shown, float(stream.time_base or 0), fps)
     if not planes:
-        raise VideoError(f"{name_of(file)}: not one frame can be decoded.")
+        raise VideoError(f"{name_of(file)}: no frame can be decoded.")
     even = seconds is None or (fps > 0 and np.abs(seconds - np.arange(len(planes)) / fps).max() < _EVEN)
     times = () if even or seconds is None else tuple(np.round(seconds, 6).tolist())
     return np.stack(planes), fps, times, own(file, damage).told()
