@@ -151,7 +151,7 @@ def test_larger_work_does_not_empty_a_run_whose_checkpoints_are_broken(scenes: P
     (run / "results.json").unlink()  # as if stopped before its end
     for path in list_checkpoints(run):
         path.write_bytes(path.read_bytes()[:1000])
-    for told in ("none of its checkpoints can be read", "remove this folder to train it anew"):
+    for told in ("none of its checkpoints can be read", "remove this folder to train again"):
         with pytest.raises(UserError, match=told):
             train_once(config(scenes, run), pretrain)
     assert list((run / "checkpoints").glob("*.unreadable"))
@@ -418,6 +418,6 @@ def test_a_run_is_not_emptied_for_one_that_cannot_be(
     run = pretrain(config(scenes, tmp_path / "run", steps=2))
     held = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
     changed = {name: str(run) if value == "itself" else value for name, value in wrong.items()}
-    with pytest.raises(UserError, match=r"no such checkpoint|wants a GPU|choose another --out"):
+    with pytest.raises(UserError, match=r"no such checkpoint|needs a GPU|choose another --out"):
         pretrain(config(scenes, run, overwrite=True, **changed))
     assert held == {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}

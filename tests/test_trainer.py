@@ -399,7 +399,7 @@ pretrain(small_run(Path({str(scenes)!r}), Path({str(tmp_path / "run")!r}), save_
 def test_half_precision_is_refused_where_it_cannot_be(scenes: Path, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    with pytest.raises(UserError, match="wants a GPU"):
+    with pytest.raises(UserError, match="needs a GPU"):
         pretrain(small_run(scenes, tmp_path / "run", precision="fp16"))
 
 
