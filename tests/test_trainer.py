@@ -234,7 +234,7 @@ def test_the_layer_is_looked_for_in_the_precision_that_failed(scenes: Path, tmp_
 
     layer.forward = narrow  # type: ignore[method-assign]
     with pytest.raises(
-        UserError, match=rf"first in what the layer query\.encoder\.stages\.stage2\.{name} gives"
+        UserError, match=rf"first in the output of the layer query\.encoder\.stages\.stage2\.{name} \("
     ):
         trainer.run()
 
