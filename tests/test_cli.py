@@ -101,7 +101,10 @@ def test_every_verb_has_help_with_an_example(
         (["retrieve", "--gallery", "no.npz", "--queries", "no.npz", "--out", "OUT"], "no such features file"),
         (["pretrain", "--data.train", "LIST", "--out", "OUT", "--seed", "-1"], "seed at least 0"),
         (["pretrain", "--data.train", "LIST", "--out", "OUT", "--data.batch-size", "1"], "at least 2"),
-        (["pretrain", "--data.train", "LIST", "--out", "OUT", "--optim.warmup", "-5"], "must not be below 0"),
+        (
+            ["pretrain", "--data.train", "LIST", "--out", "OUT", "--optim.warmup", "-5"],
+            "warmup must be at least 0",
+        ),
         (["pretrain", "--data.train", "LIST", "--out", "OUT", "--moco.queue", "-1"], "queue at least 0"),
         (["pretrain", "--data.train", "LIST", "--out", "OUT", "--dsm.tld.shift", "-1"], "weights of tld"),
         (["data", "synth", "OUT", "--workers", "-1"], "workers must be at least 1"),

@@ -156,7 +156,7 @@ class Forgetful(nn.Module):
 @pytest.mark.parametrize("ending", ["pt2", pytest.param("onnx", marks=needs_onnx)])
 def test_a_file_that_differs_is_not_written(ending: str, tmp_path: Path) -> None:
     write = export_onnx if ending == "onnx" else export_program
-    with pytest.raises(UserError, match=r"not written, the exported encoder is 5.0e-01 off"):
+    with pytest.raises(UserError, match=r"not written, as the exported encoder's output is 5.0e-01 off"):
         write(tmp_path / f"x.{ending}", Forgetful(), torch.randn(1, 3, 4, 8, 8))
     assert not list(tmp_path.iterdir())
 
@@ -289,7 +289,7 @@ def test_no_card_tells_of_a_run_that_trained_other_weights(
         (["--weights", "none", "--backbone", "tinny", "--out", "x.pt2"], "did you mean 'tiny'"),
         (["--weights", "none", "--backbone", "tiny", "--head", "projection", "--out", "x.pt2"], "head"),
         (["--weights", "none", "--backbone", "tiny", "--frames", "0", "--out", "x.pt2"], "at least 1"),
-        (["--weights", "none", "--seed", "-1", "--out", "x.pt2"], "seed must not be below 0"),
+        (["--weights", "none", "--seed", "-1", "--out", "x.pt2"], "seed must be at least 0"),
     ],
 )
 def test_mistakes_end_with_one_sentence(

@@ -287,7 +287,7 @@ def test_what_is_used_to_other_pictures_is_not_frozen(scenes: Path, tmp_path: Pa
     data = FinetuneData(scenes / "train.txt", batch_size=8, workers=0)
     for head in (ClassifyConfig(linear_probe=True), ClassifyConfig(train_from="layer4")):
         run = FinetuneConfig(data, tmp_path / "run", weights=str(path), clip=CLIP, head=head)
-        with pytest.raises(UserError, match="what is frozen cannot get used to ours"):
+        with pytest.raises(UserError, match="frozen layers cannot adapt to ours"):
             finetune(run)
     assert not (tmp_path / "run").exists()
 

@@ -114,7 +114,7 @@ def test_a_wrong_root_of_the_monitored_list_is_told_at_once_and_the_right_one_is
 ) -> None:
     shutil.copy(scenes / "test_free.txt", tmp_path / "list.txt")
     wrong = MonitorConfig(tmp_path / "list.txt", tmp_path)
-    with pytest.raises(UserError, match="not one of its first videos can be read"):
+    with pytest.raises(UserError, match="none of its first videos can be read"):
         pretrain(small_run(scenes, tmp_path / "run", monitor=wrong))
     assert not (tmp_path / "run").exists()
     assert MonitorConfig(tmp_path / "list.txt").read(root=scenes)
@@ -187,4 +187,4 @@ def test_a_monitored_video_that_cannot_be_read_is_left_out_and_named(
     assert any("monitor/knn" in line for line in read_metrics(run))
     told = capfd.readouterr().err
     assert "1 video of --monitor.list cannot be read" in told
-    assert re.search(r"dsm on tiny: looking at .*watched.txt: 8/8\n", told)
+    assert re.search(r"dsm on tiny: evaluating on .*watched.txt: 8/8\n", told)

@@ -151,7 +151,7 @@ def test_larger_work_does_not_empty_a_run_whose_checkpoints_are_broken(scenes: P
     (run / "results.json").unlink()  # as if stopped before its end
     for path in list_checkpoints(run):
         path.write_bytes(path.read_bytes()[:1000])
-    for told in ("none of its checkpoints can be read", "remove this folder to train it anew"):
+    for told in ("none of its checkpoints can be read", "remove this folder to train again"):
         with pytest.raises(UserError, match=told):
             train_once(config(scenes, run), pretrain)
     assert list((run / "checkpoints").glob("*.unreadable"))
@@ -267,10 +267,12 @@ def test_another_length_is_another_schedule_and_wants_to_be_meant(
     scenes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out = pretrain(config(scenes, tmp_path / "run", steps=2))
-    refusal = r"was to have 2 steps, not 4, .*--steps 2 goes on as it began, --extend goes on .*not 0\)"
+    refusal = (
+        r"was planned for 2 steps, not 4, .*--steps 2 continues as planned, --extend continues .*not 0\)"
+    )
     with pytest.raises(UserError, match=refusal):
         pretrain(config(scenes, out, steps=4, resume=True))
-    with pytest.raises(UserError, match="was to have 2 steps, not 10"):
+    with pytest.raises(UserError, match="was planned for 2 steps, not 10"):
         pretrain(config(scenes, out, steps=None, epochs=2, resume=True))
     (file,) = list_checkpoints(out)
     state = torch.load(file, weights_only=True)
@@ -279,7 +281,7 @@ def test_another_length_is_another_schedule_and_wants_to_be_meant(
     with pytest.raises(UserError, match=refusal):
         pretrain(config(scenes, out, steps=4, resume=True))
     pretrain(config(scenes, out, steps=4, resume=True, extend=True))
-    assert "was to have 2 steps and goes on to 4" in " ".join(capfd.readouterr().err.split())
+    assert "was planned for 2 steps and continues to 4" in " ".join(capfd.readouterr().err.split())
     pretrain(config(scenes, out, steps=4, resume=True))  # which it now is to have
     assert list_checkpoints(out)[-1].name == "step_00000004.pt"
 
@@ -292,7 +294,7 @@ def test_a_run_of_constant_rate_may_have_any_length(scenes: Path, tmp_path: Path
     pretrain(config(scenes, part, steps=4, resume=True, **own))
     assert equal(weights_of(whole), weights_of(part))
     rising = pretrain(config(scenes, tmp_path / "rising", steps=2, optim=steady))  # the momentum's schedule
-    with pytest.raises(UserError, match="was to have 2 steps, not 4, and its schedules go by that"):
+    with pytest.raises(UserError, match="was planned for 2 steps, not 4, and its schedules depend on that"):
         pretrain(config(scenes, rising, steps=4, resume=True, optim=steady))
 
 
@@ -418,6 +420,6 @@ def test_a_run_is_not_emptied_for_one_that_cannot_be(
     run = pretrain(config(scenes, tmp_path / "run", steps=2))
     held = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
     changed = {name: str(run) if value == "itself" else value for name, value in wrong.items()}
-    with pytest.raises(UserError, match=r"no such checkpoint|wants a GPU|choose another --out"):
+    with pytest.raises(UserError, match=r"no such checkpoint|needs a GPU|choose another --out"):
         pretrain(config(scenes, run, overwrite=True, **changed))
     assert held == {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}

@@ -234,7 +234,7 @@ def test_the_layer_is_looked_for_in_the_precision_that_failed(scenes: Path, tmp_
 
     layer.forward = narrow  # type: ignore[method-assign]
     with pytest.raises(
-        UserError, match=rf"first in what the layer query\.encoder\.stages\.stage2\.{name} gives"
+        UserError, match=rf"first in the output of the layer query\.encoder\.stages\.stage2\.{name} \("
     ):
         trainer.run()
 
@@ -399,7 +399,7 @@ pretrain(small_run(Path({str(scenes)!r}), Path({str(tmp_path / "run")!r}), save_
 def test_half_precision_is_refused_where_it_cannot_be(scenes: Path, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    with pytest.raises(UserError, match="wants a GPU"):
+    with pytest.raises(UserError, match="needs a GPU"):
         pretrain(small_run(scenes, tmp_path / "run", precision="fp16"))
 
 

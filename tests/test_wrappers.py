@@ -80,7 +80,7 @@ def test_of_two_that_fit_one_is_taken_and_the_other_is_told(
     file = tmp_path / "two.pth"
     torch.save({"ema": other, "model": state}, file)
     report = filled(file, state)
-    assert "; ema fits as well as model, which was taken: --weights FILE::ema takes the other" in str(report)
+    assert "; ema fits as well as model, which was loaded: --weights FILE::ema loads the other" in str(report)
     filled(f"{file}::ema", other)
     torch.save(behind("target_network.", other) | behind("online_network.", state), file)
     assert filled(file, state).others == ["target_network"]
@@ -138,7 +138,7 @@ def test_what_lies_beside_the_tensors_is_left_alone_and_named(
     torch.save({"args": beside, "state_dict": state, "more": [beside]}, tmp_path / "theirs.pth")
     report = filled(tmp_path / "theirs.pth", state)
     assert any(called in name for name in report.skipped)
-    assert "not built, as they are no tensors" in str(report)
+    assert "skipped, because they are not tensors" in str(report)
 
 
 def test_a_model_that_was_saved_whole_is_read(tmp_path: Path) -> None:

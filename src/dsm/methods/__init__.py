@@ -1,4 +1,4 @@
-"""Training methods, one file each. This page lists them; nothing else knows their names."""
+"""Training methods, one file each. Only this module lists them by name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ METHODS: dict[str, type[Any]] = {
 
 @dataclass(frozen=True)
 class MethodSettings:
-    """The settings of every method; a run uses those of the one it names."""
+    """The settings of all methods; a run uses those of its own method."""
 
     dsm: DsmConfig = field(default_factory=DsmConfig)
     dsm_triplet: DsmTripletConfig = field(default_factory=DsmTripletConfig)
@@ -35,5 +35,5 @@ class MethodSettings:
 
 
 def create_method(name: str, encoder: nn.Module, settings: MethodSettings) -> Any:
-    """Build a method around an encoder, with its own part of the settings."""
+    """Build a method around an encoder, with that method's settings."""
     return METHODS[name](encoder, getattr(settings, name.replace("-", "_")))

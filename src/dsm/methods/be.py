@@ -1,8 +1,7 @@
 """``be``: background erasing (Wang et al., Removing the Background by Adding the Background, CVPR 2021).
 
-A still frame of the clip itself is mixed into all its frames: that clip is the positive of the clip as it
-is, so the scene at rest cannot be what the two have in common. Momentum encoder, queue and loss are those
-of ``moco``.
+The positive of a clip is the same clip with one of its own frames mixed into all frames, so the static scene
+cannot be what the two have in common. Momentum encoder, queue and loss are those of ``moco``.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from dsm.views import View
 
 @dataclass(frozen=True)
 class BeConfig(MocoConfig):
-    """Settings of the method `be`: those of `moco`, and the frame that is mixed in."""
+    """Settings of the method `be`: those of `moco`, plus the frame that is mixed in."""
 
     strength: float = 1.0
-    """How much of the frame: at 1 its share is drawn from 0.1 to 0.3."""
+    """How much of the frame is mixed in: at 1 its share is drawn from 0.1 to 0.3."""
     consistency: float = 0.0
-    """Weight of the temporal term of the paper's first version: the map of the positive played backwards is
-    to be that of the anchor, turned round. For RGB; it costs two more passes."""
+    """Weight of the temporal term of the paper's first version: the feature map of the positive played
+    backwards should equal the anchor's, reversed in time. For RGB; costs two more passes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,7 +37,7 @@ class BeConfig(MocoConfig):
 
 
 class Be(Moco):
-    """See the module's text."""
+    """See the module docstring."""
 
     config: BeConfig
 
@@ -47,7 +46,7 @@ class Be(Moco):
         super().__init__(encoder, config, positive=View("positive", spatial=still))
         if config.consistency and not hasattr(encoder, "feature_map"):
             raise UserError(
-                "be: consistency wants a backbone with a feature_map, and this one has none; set it to 0."
+                "be: consistency needs a backbone with a feature_map, but this one has none; set it to 0."
             )
 
     def forward(self, views: dict[str, Tensor]) -> StepOutput:
@@ -55,5 +54,5 @@ class Be(Moco):
         if not self.config.consistency:
             return output
         feature_map = cast("Callable[[Tensor], Tensor]", self.query.encoder.feature_map)
-        apart = temporal_consistency(feature_map(views["anchor"]), feature_map(views["positive"].flip(2)))
-        return output._replace(loss=output.loss + self.config.consistency * apart)
+        distance = temporal_consistency(feature_map(views["anchor"]), feature_map(views["positive"].flip(2)))
+        return output._replace(loss=output.loss + self.config.consistency * distance)

@@ -1,7 +1,7 @@
-"""Embeddings of all processes, where there are several: a batch spread over them is one batch still.
+"""Gathering of embeddings from all processes, so that a batch spread over them counts as one batch.
 
-Every process must call these as often as the others, with tensors of the same shape. With one process,
-or none of ``torch.distributed``, they give back what they got.
+All processes must call these functions equally often, with tensors of the same shape. With one process, or
+without ``torch.distributed``, the functions return their input.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def gather(x: Tensor) -> Tensor:
 
 
 def own_rows(gathered: Tensor) -> slice:
-    """Where this process's rows are in what :func:`gather` gave."""
+    """Where this process's rows are in the output of :func:`gather`."""
     count = len(gathered) // processes()
     return slice(rank() * count, (rank() + 1) * count)
 
 
 def rows_of_others(gathered: Tensor) -> Tensor | None:
-    """What :func:`gather` gave less this process's own rows; None where there is but one process."""
+    """The output of :func:`gather` without this process's own rows; None if there is only one process."""
     if processes() == 1:
         return None
     own = own_rows(gathered)
@@ -51,5 +51,5 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (gradient,) = gradients
         gradient = gradient.contiguous().clone()
-        dist.all_reduce(gradient)  # each process's loss has its part in the gradient of these rows
+        dist.all_reduce(gradient)  # the loss of every process depends on these rows
         return gradient[own_rows(gradient)]

@@ -1,6 +1,6 @@
-"""What embeddings tell, without labels, about whether a training goes well.
+"""Figures of embeddings that show, without labels, whether training goes well.
 
-All take unit vectors. B clips, D dimensions, N negatives a clip.
+All take unit vectors. Shapes: B clips, D dimensions, N negatives per clip.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from torch import Tensor
 
 @torch.no_grad()
 def margins(anchor: Tensor, positive: Tensor, negatives: Tensor | None) -> dict[str, Tensor]:
-    """How the three lie: mean cosines, and how often the positive is nearer than a negative.
+    """Mean cosines of the three, and how often the positive is nearer than a negative.
 
     Args:
         anchor, positive: (B, D). negatives: (B, N, D) or None.
 
     Returns:
         ``positive`` and, with negatives, ``negative`` (cosines in [-1, 1]) and ``motion``, the
-        share of pairs in [0, 1]: while it stays where it began (near 0 where the negative shares the
-        anchor's look, 0.5 where not), motion is not seen.
+        share of pairs in [0, 1]: as long as it stays at its initial value (near 0 if the negative shares the
+        anchor's look, else 0.5), the encoder does not see motion.
     """
     near = (anchor * positive).sum(1)
     if negatives is None:
@@ -34,7 +34,7 @@ def margins(anchor: Tensor, positive: Tensor, negatives: Tensor | None) -> dict[
 
 @torch.no_grad()
 def alignment(anchor: Tensor, positive: Tensor) -> Tensor:
-    """Mean squared distance of the two versions of a clip, in [0, 4] (Wang & Isola 2020, eq. 1, α = 2)."""
+    """Mean squared distance between two versions of a clip, in [0, 4] (Wang & Isola 2020, eq. 1, α = 2)."""
     return (anchor - positive).square().sum(1).mean()
 
 
@@ -42,19 +42,19 @@ def alignment(anchor: Tensor, positive: Tensor) -> Tensor:
 def uniformity(embeddings: Tensor) -> Tensor:
     """How evenly embeddings (n, D), n > 1, fill the sphere (Wang & Isola 2020, eq. 2, t = 2).
 
-    From 0, where all are one point, to about -4, where they are spread as evenly as can be.
+    From 0, if all are one point, to about -4, if they are spread as evenly as possible.
     """
     squared = (2 - 2 * embeddings @ embeddings.T).clamp(min=0)
-    apart = ~torch.eye(len(embeddings), dtype=torch.bool, device=embeddings.device)
-    return squared[apart].mul(-2).exp().mean().log()
+    pairs = ~torch.eye(len(embeddings), dtype=torch.bool, device=embeddings.device)
+    return squared[pairs].mul(-2).exp().mean().log()
 
 
 @torch.no_grad()
 def effective_rank(embeddings: Tensor) -> Tensor:
-    """How many dimensions embeddings (n, D) spread along about their mean (Roy & Vetterli 2007).
+    """Number of dimensions in which embeddings (n, D) vary about their mean (Roy & Vetterli 2007).
 
-    The exponential of the entropy of the singular values' shares: from 1 to the lesser of n - 1 and D.
-    Where all embeddings are the same it is 0.
+    The exponential of the entropy of the normalised singular values: from 1 to min(n - 1, D), and 0 if all
+    embeddings are the same.
     """
     values = torch.linalg.svdvals(embeddings.float() - embeddings.float().mean(0))
     total = values.sum()
@@ -66,5 +66,5 @@ def effective_rank(embeddings: Tensor) -> Tensor:
 
 @torch.no_grad()
 def spread(embeddings: Tensor) -> Tensor:
-    """Variance of embeddings (n, D) about their mean, summed over dimensions: 0 collapsed, 1 at the most."""
+    """Variance of embeddings (n, D), summed over dimensions: 0 if collapsed, at most 1."""
     return embeddings.var(dim=0, correction=0).sum()

@@ -1,6 +1,6 @@
 """Contrastive losses as pure functions of embeddings.
 
-Shapes: B clips, D dimensions, K keys in a queue, N negatives a clip. Embeddings are unit
+Shapes: B clips, D dimensions, K keys in a queue, N negatives per clip. Embeddings are unit
 vectors, so a dot product is a cosine.
 """
 
@@ -19,11 +19,11 @@ from dsm.models.precision import compute_exactly
 Arguments = ParamSpec("Arguments")
 Loss = TypeVar("Loss")
 EPSILON = 1e-7
-"""Keeps the published code's NCE from a division by zero."""
+"""Prevents a division by zero in the NCE, as in the published code."""
 
 
 def _exactly(loss: Callable[Arguments, Loss]) -> Callable[Arguments, Loss]:
-    """Compute a loss as exactly as its embeddings are, whatever precision the encoder computes in."""
+    """Compute a loss in the precision of its embeddings, whatever the precision of the encoder."""
 
     @wraps(loss)
     def computed(*embeddings: Arguments.args, **settings: Arguments.kwargs) -> Loss:
@@ -52,7 +52,7 @@ def info_nce(
         query: (B, D). key: (B, D), the positive of each.
         temperature: > 0.
         queue: (K, D) keys of earlier clips.
-        in_batch: whether the other clips' keys are negatives too.
+        in_batch: whether the other clips' keys are also negatives.
         negatives: (B, N, D), each query's own, such as its motion-broken versions.
 
     Returns:
@@ -74,10 +74,10 @@ def info_nce(
 
 @_exactly
 def motion_loss(query: Tensor, key: Tensor, negatives: Tensor, *, temperature: float) -> Tensor:
-    """Is the positive nearer than each of the query's own negatives? A logistic loss of each such pair.
+    """Logistic loss of whether the positive is nearer than each of the query's own negatives.
 
-    ``log(1 + exp((q·n - q·k) / t))``, meaned: it falls to 0 by itself as pairs are told apart, whatever the
-    number of other videos, whose softmax is left to tell videos apart.
+    The mean of ``log(1 + exp((q·n - q·k) / t))``. It falls to 0 once the pairs are told apart, whatever the
+    number of other videos; the softmax over other videos then only tells videos apart.
 
     Args:
         query: (B, D). key: (B, D), the positive of each. negatives: (B, N, D), each query's own.
@@ -95,20 +95,20 @@ def nt_xent(one: Tensor, two: Tensor, *, temperature: float, rows: slice = slice
     Args:
         one, two: (B, D), two versions of each clip.
         temperature: > 0.
-        rows: of which clips the loss is meaned; those of this process, where ``one`` and ``two`` hold all.
+        rows: the clips to average the loss over: this process's own if ``one`` and ``two`` hold those of all.
     """
     count = len(one)
     both = torch.cat([one, two])  # (2B, D)
-    mine = torch.arange(count, device=one.device)[rows]
-    asked, target = torch.cat([mine, mine + count]), torch.cat([mine + count, mine])
-    logits = both[asked] @ both.T / temperature
-    itself = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, asked[:, None], True)
+    own = torch.arange(count, device=one.device)[rows]
+    queries, target = torch.cat([own, own + count]), torch.cat([own + count, own])
+    logits = both[queries] @ both.T / temperature
+    itself = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, queries[:, None], True)
     return F.cross_entropy(logits.masked_fill(itself, -torch.inf), target)
 
 
 @_exactly
 def triplet(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
-    """Triplet loss on Euclidean distances (DSM, eq. 4): max(0, d(a, p) - d(a, n) + margin), meaned.
+    """Mean triplet loss on Euclidean distances (DSM, eq. 4): max(0, d(a, p) - d(a, n) + margin).
 
     Args:
         anchor, positive, negative: (B, D).
@@ -132,9 +132,9 @@ def nce(
         query: (B, D). key: (B, D), the positive of each.
         temperature: > 0.
         negatives: (B, M, D), or (M, D) for all queries.
-        videos: of the data set; the noise draws each of them with the same probability.
-        constant: Z, by which scores are divided; None estimates it from these scores, as is done with the
-            first batch of a training.
+        videos: number of videos in the data set; the noise draws each with the same probability.
+        constant: Z, by which scores are divided; None estimates it from these scores, as for the first batch
+            of a training.
 
     Returns:
         The mean loss, and the constant.
@@ -147,15 +147,15 @@ def nce(
         constant = float(scores.detach().mean()) * videos
     probabilities = scores / constant
     noise = negatives.shape[1] / videos
-    right = probabilities[:, 0] / (probabilities[:, 0] + noise + EPSILON)
-    wrong = noise / (probabilities[:, 1:] + noise + EPSILON)
-    return -(right.log().sum() + wrong.log().sum()) / len(query), constant
+    positive = probabilities[:, 0] / (probabilities[:, 0] + noise + EPSILON)
+    negative = noise / (probabilities[:, 1:] + noise + EPSILON)
+    return -(positive.log().sum() + negative.log().sum()) / len(query), constant
 
 
 def temporal_consistency(feature_map: Tensor, of_reversed: Tensor) -> Tensor:
-    """How far the map of a clip is from that of the clip played backwards, turned round (DSM's code).
+    """Distance of a clip's feature map from the time-reversed map of the clip played backwards (DSM's code).
 
     Args:
-        feature_map, of_reversed: (B, C, T, H, W), of which the means over space are compared.
+        feature_map, of_reversed: (B, C, T, H, W); their means over space are compared.
     """
     return F.mse_loss(feature_map.mean((3, 4)), of_reversed.mean((3, 4)).flip(2))

@@ -1,9 +1,9 @@
 """``moco``: the baseline. Standard augmentation, no disturbance, no intra-video negative.
 
-A clip is pulled towards the same frames augmented anew, seen by a momentum encoder, and pushed
-from other videos: a queue of earlier keys, the rest of the batch, or both (MoCo, He et al. 2020).
-Clips of the same video with their motion broken may be pushed from too; the published baseline did so
-unasked, here it is a setting, and off.
+The loss pulls a clip towards another augmentation of the same frames, encoded by a momentum encoder, and
+pushes it away from other videos: a queue of earlier keys, the rest of the batch, or both (MoCo, He et al.
+2020). Optionally it also pushes from clips of the same video with broken motion, which the published baseline
+always did; here this is off by default.
 """
 
 from __future__ import annotations
@@ -30,36 +30,37 @@ class MocoConfig:
     """Settings of the method `moco`."""
 
     temperature: float = 0.1
-    """What the cosines are divided by (the paper: 0.07)."""
+    """Temperature of the softmax: cosines are divided by it (the paper: 0.07)."""
     momentum: float = 0.5
-    """How slowly the key encoder follows (the paper: 0.999, which needs a long schedule)."""
+    """Momentum of the key encoder: higher follows more slowly (the paper: 0.999, for long schedules)."""
     ramp: bool = True
-    """Let the momentum rise to 1 over the training, along a cosine."""
+    """Raise the momentum to 1 over the training, along a cosine."""
     dim: int = 128
-    """Dimensions of the space in which clips are compared."""
+    """Dimensions of the embedding in which clips are compared."""
     head: HeadKind = "mlp"
     """The projection head: `linear` as in the paper, or `mlp` with BatchNorm."""
     queue: int = 0
-    """Keys of earlier clips to push from; stale keys need a high momentum (the paper: 3569 or 16384)."""
+    """Number of keys of earlier clips used as negatives; old keys need a high momentum (the paper: 3569 or
+    16384)."""
     in_batch: bool = True
-    """Push from the other clips of the batch."""
+    """Use the other clips of the batch as negatives."""
     symmetric: bool = False
-    """Also pull the positive, seen by the encoder in training, towards the anchor's key; a third dearer."""
+    """Also pull the positive, encoded by the trained encoder, towards the anchor's key; a third more work."""
     joint: bool = False
-    """Show all views to the encoder itself in one batch, with gradients, as SimCLR does; the momentum encoder
-    is not used. BatchNorm then sees whole and broken motion side by side: small motions are learned sooner.
-    Dearer."""
+    """Encode all views in one batch with the trained encoder, with gradients, as SimCLR does, instead of the
+    momentum encoder. BatchNorm then sees intact and broken motion together, so small motions are learned
+    sooner. Costs more."""
     negatives: int = 0
-    """Motion-broken negatives a clip."""
+    """Motion-broken negatives per clip."""
     tld: TemporalMix = field(default_factory=TemporalMix)
     """How the negatives' motion is broken: the weight of each kind."""
     motion_weight: float = 0.0
-    """Weight of a loss in which a clip's motion-broken negatives stand alone: is the positive nearer than
-    each of them? 0 puts them among the other videos, in one softmax, as the paper does: there they drown what
-    is learned from other videos while motion is not yet seen."""
+    """Weight of a separate loss that asks whether the positive is nearer than each motion-broken negative. 0
+    puts these negatives into one softmax with the other videos, as the paper does; until the encoder sees
+    motion, they then drown out what it learns from other videos."""
     look: NegativeLook = "anchor"
-    """A negative's crop, colours and SLD: its anchor's, so that nothing but the motion sets the two apart;
-    or, as in the paper's code, its `own` crop and colours, and no SLD."""
+    """A negative's crop, colours and SLD: `anchor` copies its anchor's, so that the two differ only in
+    motion; `own`, as in the paper's code, draws its own crop and colours, without SLD."""
 
     def __post_init__(self) -> None:
         if min(self.dim, self.queue + 1) < 1 or self.temperature <= 0 or not 0 <= self.momentum <= 1:
@@ -71,11 +72,13 @@ class MocoConfig:
                 f"negatives ({self.negatives}) and motion_weight ({self.motion_weight}) must be at least 0."
             )
         if self.queue == 0 and not self.in_batch and not self.negatives:
-            raise UserError("queue 0, no in-batch and negatives 0: nothing to push from; allow one of them.")
+            raise UserError(
+                "queue 0, no in-batch and negatives 0 leave nothing to push from; set one of them."
+            )
 
 
 class Moco(nn.Module):
-    """See the module's text. Methods that see the clips in another way give other views."""
+    """See the module docstring. Subclasses pass other views."""
 
     def __init__(
         self,
@@ -99,45 +102,45 @@ class Moco(nn.Module):
         if c.joint:
             return self._forward_jointly(views)
         anchor = self.query(views["anchor"])  # (B, D)
-        # One batch for all keys: with statistics of their own, BatchNorm would level out what sets the
-        # negatives apart. No gradient flows here.
-        seen = [views[view.name] for view in self.views[0 if c.symmetric else 1 :]]
-        keys = list(self.key(torch.cat(seen)).chunk(len(seen)))  # (B, D) each
+        # One batch for all keys: with separate statistics, BatchNorm would remove what distinguishes the
+        # negatives. No gradient flows here.
+        clips = [views[view.name] for view in self.views[0 if c.symmetric else 1 :]]
+        keys = list(self.key(torch.cat(clips)).chunk(len(clips)))  # (B, D) each
         anchor_key = keys.pop(0) if c.symmetric else None
         positive, *broken = keys
         negatives = torch.stack(broken, dim=1) if broken else None  # (B, N, D)
-        everyone = gather(positive)  # (P B, D)
-        loss = self._loss(anchor, positive, everyone, negatives)
+        all_keys = gather(positive)  # (P B, D)
+        loss = self._loss(anchor, positive, all_keys, negatives)
         if anchor_key is not None:
             back = self._loss(self.query(views["positive"]), anchor_key, gather(anchor_key), negatives)
             loss = (loss + back) / 2
-        return StepOutput(loss, anchor.detach(), positive, negatives, keys=everyone)
+        return StepOutput(loss, anchor.detach(), positive, negatives, keys=all_keys)
 
     def _forward_jointly(self, views: dict[str, Tensor]) -> StepOutput:
-        seen = [views[view.name] for view in self.views]
-        anchor, positive, *broken = self.query(torch.cat(seen)).chunk(len(seen))  # (B, D) each
+        clips = [views[view.name] for view in self.views]
+        anchor, positive, *broken = self.query(torch.cat(clips)).chunk(len(clips))  # (B, D) each
         negatives = torch.stack(broken, dim=1) if broken else None  # (B, N, D)
-        everyone = gather(positive)  # (P B, D)
-        loss = self._loss(anchor, positive, everyone, negatives)
+        all_keys = gather(positive)  # (P B, D)
+        loss = self._loss(anchor, positive, all_keys, negatives)
         if self.config.symmetric:
             loss = (loss + self._loss(positive, anchor, gather(anchor), negatives)) / 2
-        told = negatives.detach() if negatives is not None else None
-        return StepOutput(loss, anchor.detach(), positive.detach(), told, keys=everyone.detach())
+        detached = negatives.detach() if negatives is not None else None
+        return StepOutput(loss, anchor.detach(), positive.detach(), detached, keys=all_keys.detach())
 
-    def _loss(self, query: Tensor, key: Tensor, everyone: Tensor, negatives: Tensor | None) -> Tensor:
+    def _loss(self, query: Tensor, key: Tensor, all_keys: Tensor, negatives: Tensor | None) -> Tensor:
         c = self.config
-        more = [self.queue.current(), rows_of_others(everyone) if c.in_batch else None]
-        there = [keys for keys in more if keys is not None]
-        apart = negatives is not None and c.motion_weight > 0
+        sources = [self.queue.current(), rows_of_others(all_keys) if c.in_batch else None]
+        other_keys = [keys for keys in sources if keys is not None]
+        separate = negatives is not None and c.motion_weight > 0
         loss = info_nce(
             query,
             key,
             temperature=c.temperature,
-            queue=torch.cat(there) if there else None,
+            queue=torch.cat(other_keys) if other_keys else None,
             in_batch=c.in_batch,
-            negatives=None if apart else negatives,
+            negatives=None if separate else negatives,
         )
-        if negatives is None or not apart:
+        if negatives is None or not separate:
             return loss
         return loss + c.motion_weight * motion_loss(query, key, negatives, temperature=c.temperature)
 

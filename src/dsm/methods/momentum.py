@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 
 class MomentumTwin(nn.Module):
-    """A copy of a network that follows it slowly and takes no gradient.
+    """A copy of a network that follows it slowly, without gradients.
 
-    It runs in training mode, so its BatchNorms keep running statistics of their own.
+    It runs in training mode, so its BatchNorms keep their own running statistics.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -27,8 +27,8 @@ class MomentumTwin(nn.Module):
     @torch.no_grad()
     def follow(self, network: nn.Module, momentum: float) -> None:
         """key <- momentum * key + (1 - momentum) * query (He et al. 2020, eq. 2)."""
-        for mine, theirs in zip(self.network.parameters(), network.parameters(), strict=True):
-            mine.lerp_(theirs, 1 - momentum)
+        for key, query in zip(self.network.parameters(), network.parameters(), strict=True):
+            key.lerp_(query, 1 - momentum)
 
 
 def ramped(momentum: float, progress: float) -> float:
@@ -50,12 +50,12 @@ class Queue(nn.Module):
         self.register_buffer("filled", torch.zeros((), dtype=torch.long))
 
     def current(self) -> Tensor | None:
-        """The keys there are so far, (K, D), or None: an empty place is no negative."""
+        """The keys pushed so far, (K, D), or None; unfilled places are not negatives."""
         return self.keys[: int(self.filled)] if int(self.filled) else None
 
     @torch.no_grad()
     def push(self, keys: Tensor) -> None:
-        """Put keys (B, D) in place of the oldest; any B, also one longer than the queue."""
+        """Replace the oldest keys by ``keys`` (B, D); B may exceed the length of the queue."""
         length = len(self.keys)
         if not length:
             return
@@ -68,7 +68,7 @@ class Queue(nn.Module):
 
 
 def queue_age(method: nn.Module, batch_size: int) -> dict[str, float]:
-    """``queue_age``: steps since the oldest key of a method's queue was made; nothing where there is none."""
+    """``queue_age``: age in steps of the oldest key in a method's queue; empty if there is none."""
     queue = getattr(method, "queue", None)
     if not isinstance(queue, Queue) or not int(queue.filled):
         return {}

@@ -1,6 +1,6 @@
 """``simclr``: two augmented versions of the same frames against the rest of the batch (Chen et al. 2020).
 
-One encoder, neither queue nor momentum: the batch must be large.
+There is one encoder, no queue and no momentum encoder, so the batch must be large.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class SimclrConfig:
     """Settings of the method `simclr`."""
 
     temperature: float = 0.1
-    """What the cosines are divided by."""
+    """Temperature of the softmax: cosines are divided by it."""
     dim: int = 128
-    """Dimensions of the space in which clips are compared."""
+    """Dimensions of the embedding in which clips are compared."""
     head: HeadKind = "mlp"
-    """The projection head."""
+    """The projection head: `linear`, or `mlp` with BatchNorm."""
 
     def __post_init__(self) -> None:
         if self.dim < 1 or self.temperature <= 0:
@@ -35,7 +35,7 @@ class SimclrConfig:
 
 
 class Simclr(nn.Module):
-    """See the module's text."""
+    """See the module docstring."""
 
     views = (View("anchor"), View("positive"))
 
@@ -52,4 +52,4 @@ class Simclr(nn.Module):
         return StepOutput(loss, anchor.detach(), positive.detach())
 
     def after_step(self, keys: Tensor | None, progress: float) -> None:
-        """Nothing follows: there is neither queue nor momentum encoder."""
+        """Do nothing: there is neither queue nor momentum encoder."""

@@ -1,4 +1,4 @@
-"""What every method gives back, and what the engine asks of it."""
+"""The interface between methods and the trainer: a step's output, and what a method provides."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dsm.views import View
 
 
 class StepOutput(NamedTuple):
-    """The outcome of one step.
+    """The result of one step.
 
-    Embeddings are unit vectors, without gradient, of this process's clips; without positives there are none.
+    Embeddings are unit vectors, without gradient, of this process's clips; None without positives.
     """
 
     loss: Tensor
@@ -23,30 +23,30 @@ class StepOutput(NamedTuple):
     positive: Tensor | None = None
     """(B, D)."""
     negatives: Tensor | None = None
-    """(B, N, D): the clip's own, with the motion broken."""
+    """(B, N, D): versions of the clip with broken motion."""
     keys: Tensor | None = None
-    """(P B, D), of all P processes, to be pushed on a queue."""
+    """(P B, D), of all P processes, to push on a queue."""
     metrics: dict[str, Tensor] | None = None
-    """Scalars to be logged, without gradient."""
+    """Scalars to log, without gradient."""
 
 
 class Method(Protocol):
-    """A training method: an ``nn.Module`` with these attributes besides."""
+    """A training method: an ``nn.Module`` with these additional attributes."""
 
     views: tuple[View, ...]
-    """What it wants to see of each video."""
+    """The views of each video that it takes."""
     query: Embedder | Classifier
-    """The encoder it trains with its head; checkpoints are read by this name."""
+    """The encoder and its head; loading a checkpoint relies on this name."""
 
     def __call__(self, views: dict[str, Tensor]) -> StepOutput:
-        """Views by name, each (B, C, T, H, W), to the loss; ``label`` (B,) holds classes, -1 unknown."""
+        """Compute the loss from views by name, each (B, C, T, H, W); ``label`` (B,) is the class, or -1."""
         ...
 
     def after_step(self, keys: Tensor | None, progress: float) -> None:
-        """Update queue and momentum encoder, once the optimiser has made its step.
+        """Update queue and momentum encoder after the optimiser's step.
 
         Args:
-            keys: those of the step's outputs, all its parts put together, or None where it gives none.
+            keys: the keys of the step's outputs, all parts joined, or None if there are none.
             progress: from 0 to 1 over training.
         """
         ...

@@ -1,7 +1,7 @@
 """``dsm-triplet``: DSM with a triplet loss instead of InfoNCE (Wang et al. 2021, eq. 4).
 
-One encoder sees anchor, positive and negative. The intra-video triplet pushes from the clip's own
-motion-broken version, the inter-video one from the next clip of the batch.
+One encoder encodes anchor, positive and negative. The intra-video triplet takes the clip's own motion-broken
+version as negative, the inter-video triplet the next clip of the batch.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class DsmTripletConfig:
     """Settings of the method `dsm-triplet`."""
 
     margin: float = 0.5
-    """By how much the negative must be farther than the positive."""
+    """How much farther than the positive the negative must be."""
     dim: int = 128
-    """Dimensions of the space in which clips are compared."""
+    """Dimensions of the embedding in which clips are compared."""
     head: HeadKind = "mlp"
     """The projection head: `linear` as in the paper, or `mlp` with BatchNorm."""
     sld: SpatialMix = field(default_factory=SpatialMix)
@@ -35,12 +35,12 @@ class DsmTripletConfig:
     tld: TemporalMix = field(default_factory=TemporalMix)
     """How the negative's motion is broken: the weight of each kind."""
     look: NegativeLook = "anchor"
-    """A negative's crop, colours and SLD: its anchor's, so that nothing but the motion sets the two apart;
-    or, as in the paper's code, its `own` crop and colours, and no SLD."""
+    """A negative's crop, colours and SLD: `anchor` copies its anchor's, so that the two differ only in
+    motion; `own`, as in the paper's code, draws its own crop and colours, without SLD."""
     intra: float = 1.0
     """Weight of the triplet with the clip's own motion-broken version."""
     inter: float = 1.0
-    """Weight of the triplet with another video's."""
+    """Weight of the triplet with another video's version."""
 
     def __post_init__(self) -> None:
         if self.margin < 0 or self.dim < 1 or min(self.intra, self.inter) < 0 or not self.intra + self.inter:
@@ -50,7 +50,7 @@ class DsmTripletConfig:
 
 
 class DsmTriplet(nn.Module):
-    """See the module's text."""
+    """See the module docstring."""
 
     def __init__(self, encoder: nn.Module, config: DsmTripletConfig) -> None:
         super().__init__()
@@ -68,8 +68,8 @@ class DsmTriplet(nn.Module):
         anchor, positive, negative = (
             self.query(views[name]) for name in ("anchor", "positive", "negative")
         )  # (B, D) each
-        everyone = gather(negative)  # (P B, D)
-        other = everyone.roll(1, dims=0)[own_rows(everyone)]  # another video's, never the clip's own
+        negatives = gather(negative)  # (P B, D)
+        other = negatives.roll(1, dims=0)[own_rows(negatives)]  # another video's, never the clip's own
         intra = triplet(anchor, positive, negative, c.margin)
         inter = triplet(anchor, positive, other, c.margin)
         return StepOutput(
@@ -80,4 +80,4 @@ class DsmTriplet(nn.Module):
         )
 
     def after_step(self, keys: Tensor | None, progress: float) -> None:
-        """Nothing follows: there is neither queue nor momentum encoder."""
+        """Do nothing: there is neither queue nor momentum encoder."""

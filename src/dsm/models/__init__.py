@@ -1,1 +1,1 @@
-"""Encoders, their heads and their weights. Knows no files of videos and no training."""
+"""Encoders, their heads and their weights; independent of video files and training."""

@@ -1,7 +1,7 @@
 """Video models of torchvision and transformers, as encoders of this project.
 
-``tv:NAME`` is a model of ``torchvision.models.video`` without its classifier, ``hf:NAME`` one of transformers
-whose tokens are averaged. Both libraries are extras; nothing is downloaded, the weights are random.
+``tv:NAME`` is a model of ``torchvision.models.video`` without its classifier; ``hf:NAME`` is one of
+transformers, with its tokens averaged. Both libraries are extras. Nothing is downloaded: weights are random.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from torch import Tensor, nn
 from dsm.errors import UserError, first_line, nearest
 from dsm.extras import load_extra
 
-# name -> (its config's and its model's class, how it calls its pictures, what more its forward wants)
+# name -> (config class, model class, name of the clip argument, further arguments of forward)
 TRANSFORMERS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "timesformer": ("TimesformerConfig", "TimesformerModel", "pixel_values", {}),
     "videomae": ("VideoMAEConfig", "VideoMAEModel", "pixel_values", {}),
     "vivit": ("VivitConfig", "VivitModel", "pixel_values", {}),
     "vjepa2": ("VJEPA2Config", "VJEPA2Model", "pixel_values_videos", {"skip_predictor": True}),
 }
-# Whose tokens of one place, at all times, stand side by side; the others' of one time do.
+# Models whose token order has time innermost; in the others time is outermost.
 _TIME_LAST = ("timesformer",)
-# Parts that stand behind the tokens: no gradient reaches them, and several processes would wait for it.
+# Parts after the tokens: no gradient reaches them, and several processes would wait for one.
 _UNUSED = ("pooler", "predictor")
-# Under these names torchvision's models keep their classifier.
+# Attribute names of the classifier in torchvision's models.
 _CLASSIFIERS = ("fc", "classifier", "head")
 
 
 class TokenMap(nn.Module):
-    """Tokens (B, N, D) -> (B, D, T, H, W), one a place. A module of its own so that hooks find the map."""
+    """Tokens (B, N, D) -> (B, D, T, H, W). A separate module, so that hooks find the map."""
 
     def forward(self, tokens: Tensor, sides: tuple[int, int, int], *, time_last: bool) -> Tensor:
         t, h, w = sides
@@ -42,7 +42,7 @@ class TokenMap(nn.Module):
 
 
 class TokenEncoder(nn.Module):
-    """A transformer over tokens: clips (B, C, T, H, W) -> (B, D), the mean of its last tokens."""
+    """A transformer over tokens: clips (B, C, T, H, W) -> (B, D), the mean of the last layer's tokens."""
 
     def __init__(self, model: nn.Module, pictures: str, more: dict[str, Any]) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class TokenEncoder(nn.Module):
         output = self.model(**{self._pictures: clip.transpose(1, 2)}, **self._more)
         tokens: Tensor = output.last_hidden_state
         sides = self._sides(clip)
-        first = tokens.shape[1] - sides[0] * sides[1] * sides[2]  # a class token stands before the others
+        first = tokens.shape[1] - sides[0] * sides[1] * sides[2]  # a class token comes first
         places = self.token_map(tokens[:, first:], sides, time_last=self._time_last)
         return torch.cat([tokens[:, :first], places.flatten(2).transpose(1, 2)], 1).mean(1)
 
@@ -80,8 +80,8 @@ class HeadlessEncoder(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         name = next(name for name in _CLASSIFIERS if hasattr(model, name))
-        found = [one for one in getattr(model, name).modules() if isinstance(one, nn.Linear | nn.Conv3d)]
-        self.feature_dim = found[-1].weight.shape[1]
+        layers = [one for one in getattr(model, name).modules() if isinstance(one, nn.Linear | nn.Conv3d)]
+        self.feature_dim = layers[-1].weight.shape[1]
         setattr(model, name, nn.Identity())
         self.model = model
 
@@ -94,7 +94,7 @@ def create_torchvision(name: str, **settings: Any) -> nn.Module:
     """A model of ``torchvision.models.video``, by the name of its function.
 
     Raises:
-        UserError: torchvision is not there, or has no such model, or not with these settings.
+        UserError: torchvision is not installed, has no such model, or rejects these settings.
     """
     library = _library("torchvision.models", "torchvision")
     video = importlib.import_module("torchvision.models.video")
@@ -110,7 +110,7 @@ def create_transformers(name: str, **settings: Any) -> nn.Module:
     """A video model of transformers, with its config's settings.
 
     Raises:
-        UserError: transformers is not there, or the model is not known, or not with these settings.
+        UserError: transformers is not installed, the model is unknown, or it rejects these settings.
     """
     if name not in TRANSFORMERS:
         raise UserError(f"no adapter for the transformers model '{name}'{nearest(name, TRANSFORMERS)}")
@@ -119,7 +119,7 @@ def create_transformers(name: str, **settings: Any) -> nn.Module:
     if "in_channels" in settings:
         settings["in_chans" if name == "vjepa2" else "num_channels"] = settings.pop("in_channels")
     make = getattr(library, config)
-    # A config takes names that it has not too, and by some, as of an implementation, code is fetched and run.
+    # A config also accepts unknown names, and some, such as an implementation, make it fetch and run code.
     known = {one for one in make().to_dict() if not one.startswith("_") and "implementation" not in one}
     for one in settings.keys() - known:
         raise UserError(f"hf:{name} has no setting '{one}'{nearest(one, known)}")
@@ -131,8 +131,8 @@ ADAPTERS: dict[str, Callable[..., nn.Module]] = {"tv": create_torchvision, "hf":
 
 
 def _library(module: str, package: str) -> Any:
-    fitting = ", in the version that fits torch"
-    return load_extra(module, package, package=package, wanted_by="this backbone", hint=fitting)
+    hint = ", in the version that fits torch"
+    return load_extra(module, package, package=package, wanted_by="this backbone", hint=hint)
 
 
 def _built(name: str, build: Callable[[], nn.Module]) -> nn.Module:

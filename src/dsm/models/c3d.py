@@ -1,6 +1,6 @@
 """``c3d``: eight 3x3x3 convolutions (Tran et al. 2015, figure 3), with BatchNorm.
 
-Of its fully connected layers nothing is left: the last feature map is pooled, so that any clip fits.
+The fully connected layers are removed: the last feature map is pooled, so that clips of any size fit.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Unit(nn.Sequential):
 
 
 class C3D(nn.Module):
-    """See the module's text. ``forward`` (B, C, T, H, W) -> (B, 512)."""
+    """See the module docstring. ``forward`` (B, C, T, H, W) -> (B, 512)."""
 
     def __init__(self, in_channels: int = 3, pooling: Pooling = "avg") -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Checkpoint files: those of a run folder, and the tensors in a file; nothing in a file is executed."""
+"""Checkpoint files: finding those of a run folder, and reading them without executing anything in them."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ KEY = "dsm"
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """Write tensors, and what JSON can hold about them, whole or not at all."""
-    # Copies: the format refuses tensors that share memory or do not lie in order.
+    """Write tensors and JSON data about them, completely or not at all."""
+    # Copies: the format refuses tensors that share memory or are not contiguous.
     copies = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }
     with written_aside(path) as aside:
-        # Not save_file: its files can be read by their owner only.
+        # Not save_file: only their owner can read its files.
         aside.write_bytes(safetensors.torch.save(copies, {KEY: json.dumps(about)}))
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors by name, and what :func:`write_tensors` was told about them; of another's file nothing.
+    """The tensors by name, and ``about`` as given to :func:`write_tensors`, empty for foreign files.
 
     Raises:
-        UserError: no such file, or none of safetensors.
+        UserError: no such file, or not a safetensors file.
     """
     path = Path(path)
     if not path.is_file():
@@ -64,14 +64,14 @@ _NAME = re.compile(r"step_\d+\.pt")
 
 @dataclass(frozen=True)
 class Exported:
-    """What a file of ``dsm export`` holds, and what it says about that."""
+    """The tensors in a file of ``dsm export``, and what it records about them."""
 
     tensors: dict[str, torch.Tensor]
     about: dict[str, Any]
 
 
 def checkpoint_of(run: Path, step: int) -> Path:
-    """Where a run folder has its checkpoint of a step."""
+    """Path of a run folder's checkpoint of a step."""
     return run / "checkpoints" / f"step_{step:08d}.pt"
 
 
@@ -81,11 +81,11 @@ def list_checkpoints(run: Path) -> list[Path]:
 
 
 class NoCheckpointError(UserError):
-    """The bytes of a file are no checkpoint, whoever reads them; other errors may be of the disk."""
+    """The content of a file is not a checkpoint; other errors may come from the disk."""
 
 
 def chosen_in(weights: str | Path) -> tuple[Path, str]:
-    """A file, and what in it is to be taken: ``byol.ckpt::target_network``; empty where nothing is said."""
+    """The file, and the part of it to load: ``byol.ckpt::target_network``; empty if none is named."""
     path = Path(weights)
     if CHOICE not in path.name or path.exists():
         return path, ""
@@ -94,42 +94,42 @@ def chosen_in(weights: str | Path) -> tuple[Path, str]:
 
 
 def read_file(path: str | Path) -> Any:
-    """What a checkpoint holds: of a run folder its newest. Nothing in the file is executed.
+    """The content of a checkpoint, or of a run folder's newest one. Nothing in the file is executed.
 
-    Of another's that holds objects beside its tensors, a :class:`~dsm.models.inert.Foreign`.
+    A foreign checkpoint that holds objects besides tensors gives a :class:`~dsm.models.inert.Foreign`.
 
     Raises:
-        NoCheckpointError: what is in the file cannot be read safely.
+        NoCheckpointError: the content of the file cannot be read safely.
         UserError: no such file, or it cannot be read now.
     """
     path = Path(path)
     if path.is_dir():
-        found = list_checkpoints(path)
-        if not found:
-            raise UserError(f"{path}: holds no checkpoint (checkpoints/step_*.pt); is it a run?")
-        path = found[-1]
+        checkpoints = list_checkpoints(path)
+        if not checkpoints:
+            raise UserError(f"{path}: holds no checkpoint (checkpoints/step_*.pt); is it a run folder?")
+        path = checkpoints[-1]
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint or run folder (--weights).")
     if path.suffix == ".safetensors":
         tensors, about = read_tensors(path)
         return Exported(tensors, about) if about else tensors
     try:
-        if _is_swollen(path):
-            raise ValueError("what it holds is far larger than it")
+        if _may_exhaust_memory(path):
+            raise ValueError("its content may be far larger than the file")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a stranger's bytes can make the reader fail in any way
+    except Exception as error:  # foreign bytes can make the reader fail in any way
         if _is_of_the_machine(error):
             reason = error.strerror if isinstance(error, OSError) else "not enough memory"
             raise UserError(f"{path}: cannot be read now ({reason}).") from None
         remedy = ""
-        if isinstance(error, pickle.UnpicklingError):  # of objects that are not to be built
+        if isinstance(error, pickle.UnpicklingError):  # it holds objects that must not be built
             with contextlib.suppress(Exception):
                 foreign = read_inert(path)
                 if foreign.skipped and find_places(foreign.state):
                     return foreign
             remedy = (
-                " If you trust who made it, for reading it so runs what is in it, these two lines write its "
-                f"tensors alone:\n  s = torch.load({str(path)!r}, map_location='cpu', weights_only=False)\n"
+                " If you trust its author, since this runs code in the file, these two lines save only its "
+                f"tensors:\n  s = torch.load({str(path)!r}, map_location='cpu', weights_only=False)\n"
                 "  torch.save({k: v for k, v in s.get('state_dict', s).items() if torch.is_tensor(v)}, "
                 "'new.pth')"
             )
@@ -139,18 +139,18 @@ def read_file(path: str | Path) -> Any:
 
 
 def _is_of_the_machine(error: Exception) -> bool:
-    """Whether the disk or the memory is at fault, and not what is in the file."""
-    if isinstance(error, OSError):  # torch's reader calls some broken zips an invalid argument
+    """Whether the disk or the memory is at fault, not the content of the file."""
+    if isinstance(error, OSError):  # torch's reader reports some broken zips as an invalid argument
         return error.errno not in (None, errno.EINVAL)
-    # torch tells of memory that it does not get in a RuntimeError.
+    # torch reports failed allocations as RuntimeError.
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error))
 
 
-def _is_swollen(path: Path) -> bool:
-    """Whether a zip holds what torch never writes there: packed entries, or a call that takes memory."""
+def _may_exhaust_memory(path: Path) -> bool:
+    """Whether a zip holds what torch never writes: compressed entries, or a call that allocates memory."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
-        packed = any(one.compress_type != zipfile.ZIP_STORED for one in archive.infolist())
+        compressed = any(one.compress_type != zipfile.ZIP_STORED for one in archive.infolist())
         tables = [one for one in archive.infolist() if one.filename.endswith("data.pkl")]
-        return packed or any(b"bytearray" in archive.read(one) for one in tables)
+        return compressed or any(b"bytearray" in archive.read(one) for one in tables)

@@ -1,4 +1,4 @@
-"""An encoder as a file for other programs: safetensors, ONNX, or a torch.export program."""
+"""Export of an encoder for other programs: safetensors, ONNX, or a torch.export program."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from dsm.models.zoo import MODELS, create_model
 def build_filled(
     build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], about: Mapping[str, Any]
 ) -> nn.Module:
-    """What ``build`` makes, with these weights, in evaluation mode.
+    """The module that ``build`` makes, with these weights, in evaluation mode.
 
-    A backbone of our own is first built without memory: a stranger's file may speak of a module a thousand
-    times as large as itself.
+    Our own backbones are first built without memory: a foreign file may name a module a thousand times as
+    large as the file.
 
     Args:
-        about: what the file says; its ``backbone``.
+        about: what the file records; only ``backbone`` is used.
 
     Raises:
         RuntimeError: the weights do not fit the module.
@@ -54,16 +54,16 @@ def build_filled(
 FORMAT = 1
 BATCH = torch.export.Dim("batch")
 TOLERANCE = 1e-4
-"""How far an exported encoder may be from the PyTorch one, in units of the largest value."""
+"""Largest difference from the PyTorch encoder that an export may have, in units of the largest value."""
 
 
 def save_safetensors(path: str | Path, module: nn.Module, about: dict[str, Any]) -> None:
-    """Write a module's tensors, and what is needed to build it again, to one file.
+    """Write a module's tensors, and what is needed to rebuild it, to one file.
 
     Args:
-        about: what JSON can hold. :func:`build_encoder` needs ``backbone`` (its name), ``model`` (settings of
+        about: JSON data. :func:`build_encoder` needs ``backbone`` (its name), ``model`` (settings of
             ``create_model``) and ``head`` (``dim`` and ``kind`` of a projection head, or None); and
-            ``pictures``, the ``mean`` and ``std`` it was trained with, where these are not the project's.
+            ``pictures``, the ``mean`` and ``std`` it was trained with, if these are not the project's.
     """
     write_tensors(path, module.state_dict(), {"format": FORMAT, **about})
 
@@ -75,7 +75,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any
         The tensors by name, and ``about``.
 
     Raises:
-        UserError: no such file, or not one that this version reads.
+        UserError: no such file, or this version cannot read it.
     """
     tensors, about = read_tensors(path)
     check_format(path, about)
@@ -83,7 +83,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any
 
 
 def check_format(path: str | Path, about: dict[str, Any]) -> None:
-    """Raise UserError where a file does not say which encoder it holds, or not in a way that is read here."""
+    """Raise UserError if a file does not say which encoder it holds, or is in an unsupported format."""
     if "format" not in about:
         raise UserError(f"{path}: does not say which encoder it holds; was it written by dsm?")
     if about["format"] != FORMAT:
@@ -91,10 +91,10 @@ def check_format(path: str | Path, about: dict[str, Any]) -> None:
 
 
 def build_encoder(tensors: dict[str, Tensor], about: dict[str, Any]) -> nn.Module:
-    """The module that :func:`read_safetensors` read, in evaluation mode.
+    """Build the module that :func:`read_safetensors` read, in evaluation mode.
 
     Raises:
-        UserError: the tensors do not fit what ``about`` says.
+        UserError: the tensors do not fit ``about``.
     """
 
     def build() -> nn.Module:
@@ -112,13 +112,13 @@ def build_encoder(tensors: dict[str, Tensor], about: dict[str, Any]) -> nn.Modul
 
 
 def export_safetensors(path: str | Path, module: nn.Module, about: dict[str, Any], example: Tensor) -> float:
-    """:func:`save_safetensors`, built again from the file and compared.
+    """:func:`save_safetensors`, then rebuild the encoder from the file and compare the outputs.
 
     Returns:
-        The largest difference of the built encoder's output, in units of the largest value.
+        The largest difference of the rebuilt encoder's output, in units of the largest value.
 
     Raises:
-        UserError: ``about`` does not tell how to build the module; nothing is written.
+        UserError: the module cannot be rebuilt from ``about``; nothing is written.
     """
     with written_aside(path) as aside:
         save_safetensors(aside, module, about)
@@ -128,15 +128,15 @@ def export_safetensors(path: str | Path, module: nn.Module, about: dict[str, Any
 def export_onnx(path: str | Path, module: nn.Module, example: Tensor) -> float | None:
     """Write a module as ONNX: ``clip`` (batch, C, T, H, W) -> ``features`` (batch, D).
 
-    The batch may be of any size, the other sides are those of the example.
+    The batch may have any size; the other dimensions are those of the example.
 
     Args:
         module: in evaluation mode, on the CPU.
         example: clips (B, C, T, H, W).
 
     Returns:
-        The largest difference of onnxruntime's output to PyTorch's, in units of the largest value;
-        None where onnxruntime is not installed.
+        The largest difference of onnxruntime's output from PyTorch's, in units of the largest value;
+        None if onnxruntime is not installed.
 
     Raises:
         UserError: onnx or onnxscript is not installed, or the outputs differ.
@@ -153,7 +153,7 @@ def export_onnx(path: str | Path, module: nn.Module, example: Tensor) -> float |
                 dynamo=True,
                 verbose=False,
             )
-        assert program is not None  # so it is with dynamo
+        assert program is not None  # always with dynamo
         program.save(str(aside), external_data=False)
         try:
             runtime = importlib.import_module("onnxruntime")
@@ -170,14 +170,14 @@ def export_onnx(path: str | Path, module: nn.Module, example: Tensor) -> float |
 def export_program(path: str | Path, module: nn.Module, example: Tensor) -> float:
     """Write a module as a program of torch.export, which runs without the code of this package.
 
-    Arguments and errors as for :func:`export_onnx`; no more than PyTorch is needed.
+    Arguments and errors as for :func:`export_onnx`; only PyTorch is needed.
 
     Returns:
         The largest difference of the loaded program's output, in units of the largest value.
     """
     with written_aside(path) as aside:
         with _quiet():
-            # As open files: with a path, the ending must be .pt2.
+            # As open files: a path would have to end in .pt2.
             with aside.open("wb") as file:
                 torch.export.save(_program(module, example), file)
             with aside.open("rb") as file:
@@ -186,27 +186,29 @@ def export_program(path: str | Path, module: nn.Module, example: Tensor) -> floa
 
 
 def difference(forward: Callable[[Tensor], Tensor], module: nn.Module, example: Tensor) -> float:
-    """The largest difference of two outputs in units of the largest value, for two sizes of batch."""
-    found = torch.zeros(2)
+    """The largest difference of two outputs in units of the largest value, over two batch sizes."""
+    differences = torch.zeros(2)
     with torch.inference_mode():
         for i, clip in enumerate((example[:1], torch.cat([example, example, example[:1]]))):
             expected = module(clip)
             scale = expected.abs().max().clamp(min=torch.finfo(expected.dtype).tiny)
-            found[i] = (forward(clip) - expected).abs().max() / scale
-    return float(found.max())  # NaN, if there is one
+            differences[i] = (forward(clip) - expected).abs().max() / scale
+    return float(differences.max())  # NaN, if there is one
 
 
 def _compare(
     forward: Callable[[Tensor], Tensor], module: nn.Module, example: Tensor, path: str | Path
 ) -> float:
-    found = difference(forward, module, example)
-    if not found <= TOLERANCE:  # so put, NaN is refused
-        raise UserError(f"{path}: not written, the exported encoder is {found:.1e} off the PyTorch one.")
-    return found
+    largest = difference(forward, module, example)
+    if not largest <= TOLERANCE:  # this form also refuses NaN
+        raise UserError(
+            f"{path}: not written, as the exported encoder's output is {largest:.1e} off PyTorch's."
+        )
+    return largest
 
 
 def _program(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
-    # Two, for a batch of 1 would be taken for a constant; and zeros, for a program holds its example.
+    # Two clips, as a batch of 1 would become a constant; zeros, as a program contains its example.
     batch = example.new_zeros((2, *example.shape[1:]))
     with torch.no_grad():
         program = torch.export.export(module, (batch,), dynamic_shapes=({0: BATCH},))
@@ -217,7 +219,7 @@ def _program(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """PyTorch's exporters tell of things that only their authors can change."""
+    """Silence PyTorch's exporters, which warn about things that only their authors can change."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

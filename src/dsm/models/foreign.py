@@ -1,4 +1,4 @@
-"""Checkpoints that others wrote: recognise what a file holds, rename its tensors, report what was loaded."""
+"""Checkpoints of other projects: recognise the encoder, rename its tensors, report what was loaded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dsm.terminal import many
 from dsm.views import MEAN, STD
 
 CHOICE = "::"
-"""Between a file's name and what in it is to be taken: ``byol.ckpt::target_network``."""
+"""Separates a file's name from the part of it to load: ``byol.ckpt::target_network``."""
 
 
 @dataclass(frozen=True)
@@ -27,46 +27,46 @@ class LoadReport:
     """What became of a file's tensors."""
 
     source: str
-    """Who writes so."""
+    """The project whose naming the file follows."""
     backbone: str
     prefix: str
-    """What stood in front of the encoder's names."""
+    """The prefix of the encoder's tensor names in the file."""
     loaded: list[str]
-    """Our names."""
+    """Our names of the loaded tensors."""
     missing: list[str] = field(default_factory=list)
-    """Our names with their shapes, for which the file has nothing."""
+    """Our names and shapes of tensors that the file lacks."""
     unfit: list[str] = field(default_factory=list)
-    """Our names with both shapes, where these differ."""
+    """Our names of tensors with another shape in the file, with both shapes."""
     left: list[str] = field(default_factory=list)
-    """The file's names with their shapes that are no part of the encoder."""
+    """The file's names and shapes of tensors that are not part of the encoder."""
     normalization: Normalization | None = None
     filled: int = 0
-    """Numbers of the encoder that the file holds."""
+    """How many of the encoder's numbers the file holds."""
     wanted: int = 0
-    """Numbers that the encoder has."""
+    """How many numbers the encoder has."""
     nest: str = ""
-    """Under which keys of the file the tensors lie, such as ``state_dict``."""
+    """Keys of the file that lead to the tensors, such as ``state_dict``."""
     others: list[str] = field(default_factory=list)
-    """What else in the file fits as well: copies that follow the trained encoder, and the like."""
+    """Other places in the file that fit equally well, such as moving averages of the trained encoder."""
     skipped: list[str] = field(default_factory=list)
-    """What lies in the file beside tensors and was not built: ``argparse.Namespace``."""
+    """Types of other objects in the file, which were not built: ``argparse.Namespace``."""
 
     def __str__(self) -> str:
-        """One line for a person."""
+        """A readable one-line summary."""
         name = f"{self.backbone} as {self.source} writes it"
         gaps = len(self.missing) + len(self.unfit)
         lacking = f", {gaps} stay random ({(self.unfit + self.missing)[0]}, …)" if gaps else ""
         behind = f" behind '{self.prefix}'" if self.prefix else ""
         loaded = f"{many(len(self.loaded), 'tensor')} loaded"
-        told = f"{name}{behind}: {loaded}{lacking}, {len(self.left)} left in the file"
+        summary = f"{name}{behind}: {loaded}{lacking}, {len(self.left)} left in the file"
         if self.others:
-            told += (
+            summary += (
                 f"; {' and '.join(self.others[:3])} fit{'s' if len(self.others) == 1 else ''} as well as "
-                f"{self.place}, which was taken: --weights FILE{CHOICE}{self.others[0]} takes the other"
+                f"{self.place}, which was loaded: --weights FILE{CHOICE}{self.others[0]} loads the other"
             )
         if self.skipped:
-            told += f"; not built, as they are no tensors: {', '.join(self.skipped[:5])}"
-        return told
+            summary += f"; skipped, because they are not tensors: {', '.join(self.skipped[:5])}"
+        return summary
 
     @property
     def place(self) -> str:
@@ -75,21 +75,21 @@ class LoadReport:
 
     @property
     def share(self) -> float:
-        """Of the encoder's numbers, those that were filled."""
+        """Share of the encoder's numbers that the file holds."""
         return self.filled / max(self.wanted, 1)
 
     @property
     def random_layers(self) -> list[str]:
-        """Layers with weights that would stay random, by :attr:`missing` and :attr:`unfit`: convolutions,
-        and norms of which nothing was found."""
+        """Entries of :attr:`missing` and :attr:`unfit` whose layers would stay random: convolutions, and
+        norms without any tensor in the file."""
         filled = {name.rpartition(".")[0] for name in self.loaded}
-        found = []
+        random = []
         for gap in self.unfit + self.missing:
             name, _, shape = gap.partition(" ")
             layer, _, kind = name.rpartition(".")
             if (kind == "weight" and "x" in shape) or layer not in filled:
-                found.append(gap)
-        return found
+                random.append(gap)
+        return random
 
 
 def label_of(nest: str, prefix: str) -> str:
@@ -98,19 +98,19 @@ def label_of(nest: str, prefix: str) -> str:
 
 
 ENOUGH = 0.9
-"""Share of an encoder's numbers that a file must fill, unless part of it is asked for."""
+"""Share of an encoder's numbers that a file must fill, unless partial loading is requested."""
 
 _MOST_PREFIXES = 64
-_MOST_CHANNELS = 16  # of what a first layer takes; others are of blocks inside
-# Of two wrappers that fit alike, copies that follow the trained one come last.
+_MOST_CHANNELS = 16  # input channels of a first layer; inner layers have more
+# Among wrappers that fit equally well, copies that follow the trained one come last.
 _FOLLOWERS = re.compile(r"(^|[._])(ema|swa|momentum|target|student|key|k|teacher_ema)([._]|$)|averaged")
-# A count of batches, which old versions of torch did not keep; no forward pass uses it.
+# A count of batches, which old versions of torch did not save; no forward pass uses it.
 _UNIMPORTANT = "num_batches_tracked"
 _STEM = re.compile(r"stages\.conv1\.(.*\.)?weight$")
 
 
 class Renormalized(nn.Module):
-    """An encoder that was trained on pictures of another normalisation; takes those of this project."""
+    """An encoder trained with another image normalisation; takes clips normalised as in this project."""
 
     def __init__(self, encoder: nn.Module, normalization: Normalization) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class Renormalized(nn.Module):
         self.register_buffer("shift", (MEAN - mean) / std, persistent=False)
 
     def feature_map(self, clip: Tensor) -> Tensor:
-        """As the encoder's."""
+        """The encoder's feature map."""
         return cast("Tensor", cast("Any", self.encoder).feature_map(clip * self.scale + self.shift))
 
     def forward(self, clip: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ class Renormalized(nn.Module):
 
 @dataclass(frozen=True)
 class Match:
-    """An encoder that a file fills."""
+    """An encoder that a file can fill."""
 
     source: Source
     settings: dict[str, Any]
@@ -142,24 +142,24 @@ class Match:
     report: LoadReport
     head: tuple[Tensor, Tensor] | None
     likeness: float
-    """Tensors that both have, as a share of those that either has."""
+    """Tensors in both file and encoder, as a share of those in either."""
 
 
 def recognise(tensors: Mapping[str, Tensor]) -> Match | None:
-    """As :func:`find_encoder`, of tensors that lie in one place."""
+    """:func:`find_encoder` for tensors that are all in one place."""
     return find_encoder({"": dict(tensors)})
 
 
 def find_encoder(places: Mapping[str, dict[str, Tensor]], choice: str = "") -> Match | None:
-    """Of all places, wrappers and known sources, that which fills most of its encoder; None if nothing fits.
+    """The best match over all places, wrappers and known sources; None if nothing fits.
 
-    A wrapper is whatever stands in front of names that fit an encoder's, called as it may be.
+    A wrapper is any prefix of names that fit an encoder's.
 
     Args:
         places: see :func:`dsm.models.inert.find_places`.
-        choice: what the place or the wrapper is called, where only some are meant: ``target_network``.
+        choice: name of a place or wrapper to restrict the search to: ``target_network``.
     """
-    best: list[Match] = []
+    matches: list[Match] = []
     for nest, tensors in places.items():
         for source in SOURCES:
             for prefix in _prefixes(tensors, source):
@@ -168,24 +168,24 @@ def find_encoder(places: Mapping[str, dict[str, Tensor]], choice: str = "") -> M
                 inner = _without_wrappers(
                     {name.removeprefix(prefix): name for name in tensors if name.startswith(prefix)}
                 )
-                found = _match(source, nest, prefix, inner, tensors)
-                if found and found.report.loaded:
-                    best.append(found)
-    if not best:
+                match = _match(source, nest, prefix, inner, tensors)
+                if match and match.report.loaded:
+                    matches.append(match)
+    if not matches:
         return None
-    # The first of those that fit best, as they stand in the file; of followers the one they follow.
-    taken = max(best, key=_rank)
-    alike = [one for one in best if _rank(one) == _rank(taken)]
-    alike.sort(key=lambda one: bool(_FOLLOWERS.search(one.report.place)))
-    others = [one.report.place for one in alike[1:] if one.report.place != alike[0].report.place]
-    return replace(alike[0], report=replace(alike[0].report, others=list(dict.fromkeys(others))))
+    # Of the best matches the first in the file, but a trained encoder before copies that follow it.
+    best = max(matches, key=_rank)
+    equal = [one for one in matches if _rank(one) == _rank(best)]
+    equal.sort(key=lambda one: bool(_FOLLOWERS.search(one.report.place)))
+    others = [one.report.place for one in equal[1:] if one.report.place != equal[0].report.place]
+    return replace(equal[0], report=replace(equal[0].report, others=list(dict.fromkeys(others))))
 
 
 def build(match: Match, *, partial: bool, head: bool, name: str) -> nn.Module:
-    """The encoder, filled; what the file does not hold stays random.
+    """Build the encoder and fill it from the file; tensors that the file lacks stay random.
 
     Raises:
-        UserError: too little of the encoder is in the file, or it has no projection head and one is wanted.
+        UserError: the file holds too little of the encoder, or not the requested projection head.
     """
     report = match.report
     random = report.random_layers
@@ -193,7 +193,7 @@ def build(match: Match, *, partial: bool, head: bool, name: str) -> nn.Module:
         gaps = (random or report.unfit + report.missing)[:3]
         raise UserError(
             f"{name}: looks like {report.backbone} of {report.source}, but fills only {report.share:.1%} of "
-            f"it (not {', '.join(gaps)}), and the rest would be random; --partial loads what there is."
+            f"it (not {', '.join(gaps)}), and the rest would stay random; --partial loads it anyway."
         )
     encoder = create_model(match.source.backbone, **match.settings)
     encoder.load_state_dict(match.tensors, strict=False)
@@ -202,12 +202,12 @@ def build(match: Match, *, partial: bool, head: bool, name: str) -> nn.Module:
     if not head:
         return encoder
     if match.head is None:
-        raise UserError(f"{name}: holds no projection head; leave head out.")
+        raise UserError(f"{name}: holds no projection head; omit head.")
     weight, bias = match.head
     if weight.shape != (len(bias), encoder.feature_dim):
         raise UserError(
             f"{name}: its projection head of {_shape(weight)} does not fit features of {encoder.feature_dim} "
-            "numbers; leave head out."
+            "numbers; omit head."
         )
     embedder = Embedder(encoder, len(weight), "linear")
     embedder.head.load_state_dict({"weight": weight, "bias": bias})
@@ -215,8 +215,8 @@ def build(match: Match, *, partial: bool, head: bool, name: str) -> nn.Module:
 
 
 def _prefixes(tensors: Mapping[str, Tensor], source: Source) -> list[str]:
-    """What may stand in front of a source's names: whatever leaves the name of its first layer behind it."""
-    found: dict[str, None] = {}
+    """Possible prefixes of a source's names: those after which the name of its first layer remains."""
+    prefixes: dict[str, None] = {}
     for name, tensor in tensors.items():
         if tensor.dim() != 5 or tensor.shape[1] > _MOST_CHANNELS:
             continue
@@ -224,14 +224,14 @@ def _prefixes(tensors: Mapping[str, Tensor], source: Source) -> list[str]:
         for start in range(min(len(parts) - 1, 12)):
             rest = ".".join(part for part in parts[start:] if not part.startswith("_"))
             if not parts[start].startswith("_") and _STEM.match(_renamed(rest, source)):
-                found[".".join(parts[:start]) + "." if start else ""] = None
-        if len(found) >= _MOST_PREFIXES:
+                prefixes[".".join(parts[:start]) + "." if start else ""] = None
+        if len(prefixes) >= _MOST_PREFIXES:
             break
-    return list(found)
+    return list(prefixes)
 
 
 def _without_wrappers(names: dict[str, str]) -> dict[str, str]:
-    """Names without what wraps single layers, as ``_orig_mod`` and ``_fsdp_wrapped_module`` do."""
+    """Names without wrappers of single layers, such as ``_orig_mod`` and ``_fsdp_wrapped_module``."""
     short = {
         ".".join(part for part in name.split(".") if not part.startswith("_")): whole
         for name, whole in names.items()
@@ -242,10 +242,10 @@ def _without_wrappers(names: dict[str, str]) -> dict[str, str]:
 def _match(
     source: Source, nest: str, prefix: str, names: dict[str, str], tensors: Mapping[str, Tensor]
 ) -> Match | None:
-    """How an encoder of a source is filled.
+    """Match tensors of a file to the encoder of a source; None if the first layer is missing.
 
     Args:
-        names: those behind the prefix, and what the file calls them, of ``tensors``.
+        names: names without the prefix -> full names in ``tensors``.
     """
     inner = {name: tensors[whole] for name, whole in names.items()}
     theirs = {_renamed(name, source): name for name in inner if not _is_head(name, source)}
@@ -280,7 +280,7 @@ def _match(
     )
     weight, bias = (inner.get(f"{source.head}.{part}") for part in ("weight", "bias"))
     head = (weight, bias) if weight is not None and bias is not None else None
-    # Not the share alone: a network of 18 layers is wholly inside one of 34.
+    # Not the filled share alone: a network of 34 layers contains all tensors of one of 18.
     either = len(report.loaded) + len(missing) + len(unfit)
     either += sum(not n.endswith(_UNIMPORTANT) and n not in ours for n in theirs)
     return Match(source, settings, fits, report, head, likeness=len(report.loaded) / max(either, 1))
@@ -294,7 +294,7 @@ def _blank_state(backbone: str, settings: tuple[tuple[str, Any], ...]) -> dict[s
 
 
 def _rank(match: Match) -> tuple[float, bool, bool]:
-    """Better matches are greater. Of two that fit alike: the one whose head is there, or that has none."""
+    """Sort key: better matches are greater; ties go to sources whose head is found or that have none."""
     return match.likeness, match.head is not None, match.source.head is None
 
 

@@ -1,4 +1,4 @@
-"""Projection heads, and an encoder joined with one."""
+"""Projection heads, and encoders with a projection head or a classifier."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HeadKind = Literal["linear", "mlp"]
 
 
 def projection_head(inputs: int, outputs: int, kind: HeadKind) -> nn.Module:
-    """A map from features to the space in which clips are compared.
+    """A map from features to the embedding in which clips are compared.
 
     ``linear`` is the paper's; ``mlp`` has a hidden layer with BatchNorm (Chen et al. 2020),
     which short schedules need.
@@ -37,8 +37,8 @@ class Classifier(nn.Module):
         self.encoder = encoder
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(cast(int, encoder.feature_dim), classes)
-        # All classes are about as likely at first, however large the features are (Goyal et al. 2017,
-        # section 5.1): a head that is sure of what it does not know would undo what the encoder has learned.
+        # All classes start about equally likely, whatever the scale of the features (Goyal et al. 2017,
+        # section 5.1): a head that starts overconfident would undo what the encoder has learned.
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
 
@@ -59,7 +59,7 @@ class Embedder(nn.Module):
 
     def forward(self, clip: Tensor) -> Tensor:
         features = self.encoder(clip)
-        # The encoder may compute in bfloat16; cosines are to be told apart more finely.
-        finely = features.float() if torch.is_autocast_enabled(features.device.type) else features
+        # The encoder may compute in bfloat16, which is too coarse to compare cosines.
+        precise = features.float() if torch.is_autocast_enabled(features.device.type) else features
         with compute_exactly(features.device.type):
-            return F.normalize(self.head(finely), dim=1)
+            return F.normalize(self.head(precise), dim=1)

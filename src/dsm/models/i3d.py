@@ -1,7 +1,7 @@
 """``i3d``: the Inflated 3-D Inception-v1 (Carreira & Zisserman 2017, figure 3).
 
-Padding is TensorFlow's "SAME": as much as makes ceil(n / stride) outputs, the odd one at the
-end, so that weights trained with it mean the same here.
+Padding is TensorFlow's "SAME", so that weights trained with it give the same results here: enough zeros for
+ceil(n / stride) outputs, an odd one at the end.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from dsm.models.pooling import Pooling, Triple, pool, pooled_dim
 
 
 def same_padding(x: Tensor, kernel: Triple, stride: Triple) -> list[int]:
-    """How many zeros time, height and width want for a kernel to give ceil(n / stride) outputs along each."""
+    """Number of zeros along time, height and width that give ceil(n / stride) outputs each."""
     axes = zip(x.shape[2:], kernel, stride, strict=True)
     return [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in axes]
 
 
 def pad_same(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
-    """Those zeros around (B, C, T, H, W), the odd one at the end."""
+    """Pad (B, C, T, H, W) with these zeros, an odd one at the end."""
     pads: list[int] = []
     for total in reversed(same_padding(x, kernel, stride)):
         pads += [total // 2, total - total // 2]
@@ -35,7 +35,7 @@ class Unit(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
         self.kernel, self.stride = (kernel,) * 3, (stride,) * 3
-        # With stride 1 "SAME" is symmetric, and the convolution can do it without a copy.
+        # With stride 1 "SAME" is symmetric, so the convolution can pad without a copy.
         self.symmetric = stride == 1
         self.conv = nn.Conv3d(
             inputs, outputs, kernel, stride, padding=kernel // 2 if self.symmetric else 0, bias=False
@@ -49,10 +49,10 @@ class Unit(nn.Module):
 
 
 class MaxPool(nn.Module):
-    """Max pooling with "SAME" padding, of what comes out of a ReLU: zeros around it would change nothing.
+    """Max pooling with "SAME" padding, for outputs of a ReLU only, as zeros do not change their maximum.
 
-    So none are written, which would cost a copy of the largest maps there are: where one would be odd, the
-    last window is cut off (``ceil_mode``; right for odd kernels and for those as wide as their stride).
+    No zeros are written, which would copy the largest maps. Where one side needs an odd number, the last
+    window is cut off instead (``ceil_mode``; correct for odd kernels and for those as wide as their stride).
     """
 
     def __init__(self, kernel: Triple, stride: Triple) -> None:
@@ -61,8 +61,8 @@ class MaxPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         totals = same_padding(x, self.kernel, self.stride)
-        low, odd = [total // 2 for total in totals], any(total % 2 for total in totals)
-        return F.max_pool3d(x, self.kernel, self.stride, low, ceil_mode=odd)
+        pads, odd = [total // 2 for total in totals], any(total % 2 for total in totals)
+        return F.max_pool3d(x, self.kernel, self.stride, pads, ceil_mode=odd)
 
 
 class Mixed(nn.Module):
@@ -81,7 +81,7 @@ class Mixed(nn.Module):
 
 
 class I3D(nn.Module):
-    """See the module's text. ``forward`` (B, C, T, H, W) -> (B, 1024)."""
+    """See the module docstring. ``forward`` (B, C, T, H, W) -> (B, 1024)."""
 
     def __init__(self, in_channels: int = 3, pooling: Pooling = "avg", norm_eps: float = 1e-5) -> None:
         super().__init__()

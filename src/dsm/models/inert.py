@@ -1,12 +1,12 @@
-"""Reading checkpoints that hold other objects besides tensors, without building anything but tensors.
+"""Safe reading of checkpoints that hold other objects besides tensors: only the tensors are built.
 
 People save settings, numbers and whole objects with their weights (``argparse.Namespace``, numpy scalars,
 OmegaConf, a scheduler), which ``torch.load`` refuses. Here every name in a file, apart from those of tensors,
 becomes an empty object that does nothing when it is called, filled or changed: no code that the file names is
-looked up, imported or run. The names of what was skipped are kept for the user. Tensors are found under
-whatever keys the trainer used.
+looked up, imported or run. The names of skipped objects are kept for the user. Tensors are found under
+any keys.
 
-Only torch's zip format (since 1.6) is read, and never more memory is used than the file is large.
+Only torch's zip format (since 1.6) is read, and memory use never exceeds the size of the file.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ from torch import Tensor
 from dsm.errors import without_control
 from dsm.models.foreign import label_of
 
-# How deep, and in how many places, for a stranger's may be endless.
+# Limits on depth and number of places, as a foreign file may nest endlessly.
 _DEEPEST, _MOST_PLACES = 6, 256
 
 
 def find_places(state: Any) -> dict[str, dict[str, Tensor]]:
-    """The tensors of a checkpoint by where they lie, wherever its trainer keeps them.
+    """The tensors of a checkpoint, grouped by their place in it.
 
     Returns:
-        By the keys that lead there, joined by dots (empty for the top): tensors by name.
+        Keys that lead to a place, joined by dots (empty for the top) -> its tensors by name.
     """
     places: dict[str, dict[str, Tensor]] = {}
-    seen: set[int] = set()
+    visited: set[int] = set()
     todo: list[tuple[str, Any, int]] = [("", state, 0)]
     for nest, inside, depth in todo:
-        if id(inside) in seen or depth > _DEEPEST or len(places) >= _MOST_PLACES:  # one may hold itself
+        # An object may contain itself.
+        if id(inside) in visited or depth > _DEEPEST or len(places) >= _MOST_PLACES:
             continue
-        seen.add(id(inside))
+        visited.add(id(inside))
         if isinstance(inside, Inert):
             tensors = module_tensors(inside)
         elif isinstance(inside, Mapping):
@@ -56,7 +57,7 @@ def find_places(state: Any) -> dict[str, dict[str, Tensor]]:
 
 
 def find_tensors(state: Any) -> dict[str, Tensor]:
-    """The tensors at the place of a checkpoint that has most of them; empty if there are none."""
+    """The tensors at the place of a checkpoint with the most tensors; empty if there are none."""
     return max(find_places(state).values(), key=len, default={})
 
 
@@ -73,8 +74,8 @@ _DTYPES = {
     "BoolStorage": torch.bool,
 }
 _MOST_TABLE = 2**27
-"""Bytes of the pickle that says what the tensors are called."""
-# Instructions that ask for memory before they show what is to fill it, or lead outside the file.
+"""Largest size in bytes of the pickle that names the tensors."""
+# Instructions that allocate memory before the data to fill it is read, or that refer outside the file.
 _REFUSED = (
     pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER, pickle.EXT1, pickle.EXT2, pickle.EXT4,
     pickle.PERSID,
@@ -83,23 +84,23 @@ _REFUSED = (
 
 @dataclass(frozen=True)
 class Foreign:
-    """What a file holds beside objects that were not built."""
+    """The content of a file without the objects that were not built."""
 
     state: Any
     skipped: list[str] = field(default_factory=list)
-    """What these are called: ``argparse.Namespace``."""
+    """Types of these objects: ``argparse.Namespace``."""
 
 
 class Inert:
-    """Stands for an object of any class: takes everything, keeps nothing but the tensors of a module."""
+    """Stands in for an object of any class: accepts everything and keeps only a module's tensors."""
 
     __slots__ = ("held",)
     held: Any
 
     def __new__(cls, *_: Any, **__: Any) -> Inert:
-        made = object.__new__(cls)
-        made.held = None
-        return made
+        instance = object.__new__(cls)
+        instance.held = None
+        return instance
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
@@ -124,11 +125,11 @@ class Inert:
         pass
 
     def __reduce_ex__(self, _: Any) -> Any:
-        raise TypeError("an inert object is not to be saved")
+        raise TypeError("an inert object cannot be saved")
 
 
 class _Dict(dict[Any, Any]):
-    """An ordered dict whose attributes cannot be set: nothing of it can be put in another's place."""
+    """An ordered dict whose attributes cannot be set, so that a file cannot replace its methods."""
 
     __slots__ = ()
 
@@ -137,7 +138,7 @@ class _Dict(dict[Any, Any]):
 
 
 class _Maker:
-    """One of the few functions that make tensors; ours, so that a file cannot change torch's."""
+    """Wraps one of our few functions that make tensors, so that a file cannot change torch's."""
 
     __slots__ = ("_make",)
     _make: Callable[..., Any]
@@ -157,7 +158,7 @@ class _Maker:
 
 @dataclass(frozen=True, slots=True)
 class _Storage:
-    """Numbers of one type, as they lie in the file."""
+    """Numbers of one type, as stored in the file."""
 
     numbers: Tensor
 
@@ -174,18 +175,18 @@ class _Kind:
 
 
 def _tensor(storage: Any = None, offset: Any = 0, size: Any = (), stride: Any = (), *_: Any) -> Any:
-    """A tensor over a storage, if it lies wholly inside; a number shown many times takes no more room."""
+    """A view of a storage, which must contain it entirely; repeated numbers take no extra memory."""
     if not isinstance(storage, _Storage):
         return Inert()
     places = [offset, *size, *stride]
     if len(size) != len(stride) or not all(type(one) is int and 0 <= one < 2**48 for one in places):
-        raise pickle.UnpicklingError("a tensor of impossible shape")
+        raise pickle.UnpicklingError("a tensor with an impossible shape")
     count = 1
     for side in size:
         count *= side
     last = offset + sum((side - 1) * step for side, step in zip(size, stride, strict=True))
     if count and last >= len(storage.numbers):
-        raise pickle.UnpicklingError("a tensor larger than what is stored of it")
+        raise pickle.UnpicklingError("a tensor larger than its storage")
     if not count:
         return storage.numbers.new_empty(size)
     return torch.as_strided(storage.numbers, size, stride, offset)
@@ -196,7 +197,7 @@ def _parameter(data: Any = None, *_: Any) -> Any:
 
 
 def _from_type(function: Any = None, _kind: Any = None, arguments: Any = (), *_: Any) -> Any:
-    """A tensor that was saved with attributes of its own, without these."""
+    """A tensor that was saved with extra attributes, without them."""
     return function(*arguments) if isinstance(function, _Maker) and isinstance(arguments, tuple) else Inert()
 
 
@@ -209,7 +210,7 @@ _MAKERS: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-# Python's own, not C's: that takes memory by the numbers a file gives its entries.
+# Python's unpickler, not C's, which allocates memory by the index numbers in a file.
 class _Reader(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Any]] = {
         code: call
@@ -223,7 +224,7 @@ class _Reader(pickle._Unpickler):
         self._storage = storage
 
     def find_class(self, module: str, name: str) -> Any:
-        """What stands for a name. Nothing is looked up, let alone imported."""
+        """The stand-in for a name; nothing is looked up or imported."""
         if (module, name) in _MAKERS:
             return _Maker(_MAKERS[module, name])
         if (module, name) == ("collections", "OrderedDict"):
@@ -235,7 +236,7 @@ class _Reader(pickle._Unpickler):
 
     def persistent_load(self, about: Any) -> Any:
         if not (isinstance(about, tuple) and len(about) == 5 and about[0] == "storage"):
-            raise pickle.UnpicklingError("a reference to what is no storage")
+            raise pickle.UnpicklingError("a reference that is not to a storage")
         kind, key = about[1], about[2]
         if not isinstance(kind, _Kind) or not isinstance(key, str):
             return Inert()
@@ -243,23 +244,23 @@ class _Reader(pickle._Unpickler):
 
 
 def read_inert(path: Path) -> Foreign:
-    """Read a file of ``torch.save``; whatever in it is no tensor, number, text or container is inert.
+    """Read a file of ``torch.save``; anything but tensors, numbers, text and containers becomes inert.
 
     Raises:
-        Exception: of many kinds, where it is broken or is not meant well.
+        Exception: of many kinds, if the file is broken or malicious.
     """
     with zipfile.ZipFile(path) as archive:
         if any(one.compress_type != zipfile.ZIP_STORED for one in archive.infolist()):
-            raise ValueError("it is packed")
+            raise ValueError("it is compressed")
         if sum(one.file_size for one in archive.infolist()) > path.stat().st_size:
             raise ValueError("its parts overlap")
         (table,) = (one for one in archive.infolist() if one.filename.split("/")[1:] == ["data.pkl"])
         folder = table.filename.split("/")[0]
         if table.file_size > _MOST_TABLE:
-            raise ValueError("too long a table")
+            raise ValueError("its table is too long")
         order = f"{folder}/byteorder"
         if order in archive.namelist() and archive.read(order) != b"little":
-            raise ValueError("of a machine of another byte order")
+            raise ValueError("it has another byte order")
         stored: dict[tuple[str, torch.dtype], Tensor] = {}
 
         def storage(key: str, dtype: torch.dtype) -> Tensor:
@@ -275,18 +276,18 @@ def read_inert(path: Path) -> Foreign:
 
 
 def module_tensors(module: Inert, prefix: str = "", depth: int = 0) -> dict[str, Tensor]:
-    """The state dict of a module that was saved whole (``torch.save(model, …)``), from what it held."""
+    """The state dict of a module that was saved whole (``torch.save(model, …)``)."""
     held = module.held
     if not isinstance(held, dict) or depth > 32:
         return {}
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for kind in ("_parameters", "_buffers"):
         values = held.get(kind)
         if isinstance(values, Mapping):
-            found |= {f"{prefix}{name}": one for name, one in values.items() if isinstance(one, Tensor)}
-    inside = held.get("_modules")
-    if isinstance(inside, Mapping):
-        for name, one in inside.items():
-            if isinstance(one, Inert) and len(found) < 100_000:
-                found |= module_tensors(one, f"{prefix}{name}.", depth + 1)
-    return found
+            tensors |= {f"{prefix}{name}": one for name, one in values.items() if isinstance(one, Tensor)}
+    children = held.get("_modules")
+    if isinstance(children, Mapping):
+        for name, one in children.items():
+            if isinstance(one, Inert) and len(tensors) < 100_000:
+                tensors |= module_tensors(one, f"{prefix}{name}.", depth + 1)
+    return tensors

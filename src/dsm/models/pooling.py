@@ -1,4 +1,4 @@
-"""From a feature map to one vector a clip; and max pooling that fits any clip."""
+"""Pooling of a feature map to one vector per clip, and max pooling that fits clips of any size."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def pool(feature_map: Tensor, pooling: Pooling) -> Tensor:
 
 
 def pooled_dim(channels: int, pooling: Pooling) -> int:
-    """Dimensions of :func:`pool` of a map with so many channels."""
+    """Output dimensions of :func:`pool` for a map with ``channels`` channels."""
     return channels * (2 if pooling == "avgmax" else 1)
 
 
 class MaxPool(nn.Module):
-    """Max pooling whose window is never larger than the clip, so that short and small ones pass too."""
+    """Max pooling whose window is never larger than the clip, so that short and small clips fit too."""
 
     def __init__(self, kernel: Triple, stride: Triple | None = None, padding: Triple = (0, 0, 0)) -> None:
         super().__init__()

@@ -1,11 +1,11 @@
-"""How precisely encoders compute: float32, or bfloat16 where bfloat16 is correct.
+"""Numeric precision of encoders: float32, float16, or bfloat16 with workarounds for its faults on CPUs.
 
 oneDNN, which computes PyTorch's convolutions on CPU, has a fault: in bfloat16 the weight gradient of a padded
 3-D convolution is garbage, and memory next to it may be overwritten, when the input is smaller than the
 kernel. Networks for 16 frames end at a depth of 2, so I3D and R3D are affected. Without padding the result is
-correct. :func:`compute_in` therefore writes the zeros out where this matters and convolves without padding:
-the same numbers, still in bfloat16. On processors with AMX there is a second fault: with strides along the
-width even the output may be garbage. Those few convolutions are computed in float32.
+correct, so :func:`compute_in` writes the zeros explicitly where this matters and convolves without padding:
+the same numbers, still in bfloat16. Processors with AMX have a second fault: with strides along the width
+even the output may be garbage. Those few convolutions are computed in float32.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 @contextmanager
 def compute_in(precision: Precision, device_type: str) -> Iterator[None]:
-    """Forward passes inside compute in this precision, and so do their backward passes anywhere.
+    """Forward passes inside use this precision, and so do their backward passes, even outside.
 
-    Nothing is changed in a module: it may be copied, saved and loaded as ever. What it returns
-    may be bfloat16; a loss wants ``.float()``. Activations that are recomputed
-    (``torch.utils.checkpoint``) want it around the second forward pass too: see ``recompute.py``.
+    Modules are not changed: they can be copied, saved and loaded as usual. Their output may be bfloat16; call
+    ``.float()`` before a loss. If activations are recomputed (``torch.utils.checkpoint``), the second forward
+    pass needs this context too: see ``train/prepare.py``.
 
     Args:
-        precision: ``fp32`` leaves everything as it is; ``fp16`` wants a GPU, and a scaled loss.
-        device_type: ``cpu``, ``cuda``: where the module is. Only the CPU needs the guard.
+        precision: ``fp32`` changes nothing; ``fp16`` needs a GPU and a scaled loss.
+        device_type: device of the module, ``cpu`` or ``cuda``. Only the CPU needs the guard.
     """
     if precision == "fp32":
         yield
@@ -48,8 +48,8 @@ def compute_in(precision: Precision, device_type: str) -> Iterator[None]:
 
 @contextmanager
 def compute_exactly(device_type: str) -> Iterator[None]:
-    """What is computed inside is as exact as its tensors are, whatever :func:`compute_in` says outside."""
-    # There is no autocast on `meta`, where operations are only counted.
+    """Computations inside use the precision of their tensors, even within :func:`compute_in`."""
+    # `meta`, where operations are only counted, has no autocast.
     if not (torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)):
         yield
         return
@@ -58,32 +58,32 @@ def compute_exactly(device_type: str) -> Iterator[None]:
 
 
 def fast_in_bf16(device_type: str) -> bool:
-    """Whether a device has instructions for bfloat16; a CPU without is many times slower in it."""
+    """Whether a device has instructions for bfloat16; a CPU without them is many times slower with it."""
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device_type != "cpu":
         return True
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    asked = [getattr(torch.cpu, name, lambda: False)() for name in names]
+    supported = [getattr(torch.cpu, name, lambda: False)() for name in names]
     if platform.machine() in ("x86_64", "AMD64"):
-        return any(asked)
+        return any(supported)
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def channels_last(module: nn.Module) -> nn.Module:
-    """Lay the weights of 3-D convolutions with channels last, twice as fast on CPU if the clips lie so too.
+    """Store weights of 3-D convolutions with channels last: twice as fast on CPU if the clips are too.
 
-    ``module.to(memory_format=torch.channels_last_3d)`` would refuse a module that has 2-D ones besides.
+    ``module.to(memory_format=torch.channels_last_3d)`` would refuse a module that also has 2-D convolutions.
     """
     for parameter in module.parameters():
         if parameter.ndim == 5:
-            # Not contiguous(): it would leave kernels of size 1, which lie either way, as they are.
+            # Not contiguous(): it would leave kernels of size 1 unchanged, as they satisfy both layouts.
             parameter.data = parameter.data.to(memory_format=torch.channels_last_3d)
     return module
 
 
 def encode(encoder: nn.Module, clips: Tensor, precision: Precision) -> Tensor:
-    """Clips (B, C, T, H, W) -> features (B, D) in float32, the encoder's own work in ``precision``."""
+    """Clips (B, C, T, H, W) -> features (B, D) in float32; the encoder computes in ``precision``."""
     with compute_in(precision, clips.device.type):
         features: Tensor = encoder(clips)
     return features if precision == "fp32" else features.float()
@@ -95,22 +95,22 @@ def may_be_wrong(
     stride: Sequence[int],
     padding: Sequence[int],
 ) -> bool:
-    """Whether a bfloat16 convolution of an input of this depth, height and width is not to be trusted.
+    """Whether a bfloat16 convolution of an input of this depth, height and width may give wrong gradients.
 
     Found by trying kernels 2 to 7, strides 1 to 3, all usual paddings and sizes 1 to 12 along each
-    axis: all that failed had a padded axis shorter than the kernel or the stride. Not all such
-    convolutions fail, nor always: it depends on the threads and on what memory held before.
+    axis: every failure had a padded axis shorter than the kernel or the stride. Not all such convolutions
+    fail, and not every time: it depends on the threads and on the previous content of memory.
     """
     axes = zip(size, kernel, stride, padding, strict=True)
     return any(p > 0 and n < max(k, s) for n, k, s, p in axes)
 
 
 def stride_may_be_wrong(size: int, kernel: int, stride: int, padding: int) -> bool:
-    """Whether the output of a bfloat16 convolution is not to be trusted on a processor with AMX.
+    """Whether the output of a bfloat16 convolution may be wrong on a processor with AMX.
 
-    The numbers are those along the width. Found by trying some 20,000 shapes in two and three dimensions: all
-    that failed had a kernel wider than 1, and a stride, and either one output across or a stride of 3 or
-    more. Networks for video have strides of 2; the tokens of a transformer (16) are the exception.
+    The arguments are those along the width. Found by trying some 20,000 shapes in two and three dimensions:
+    every failure had a kernel wider than 1, a stride above 1, and either one output across or a stride of 3
+    or more. Networks for video have strides of 2; the patches of a transformer (16) are the exception.
     """
     return kernel > 1 and stride > 1 and (stride > 2 or (size + 2 * padding - kernel) // stride == 0)
 
@@ -124,10 +124,10 @@ def _strided(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> bool:
-    """Whether a convolution is one of those; autocast leaves double precision alone."""
-    wide = (weight.shape[-1] - 1) * _last(dilation) + 1
-    around = 0 if isinstance(padding, str) else _last(padding)  # "same" takes no strides
-    return input.dtype != torch.float64 and stride_may_be_wrong(input.shape[-1], wide, _last(stride), around)
+    """:func:`stride_may_be_wrong` of a convolution; autocast does not change double precision."""
+    kernel = (weight.shape[-1] - 1) * _last(dilation) + 1
+    pad = 0 if isinstance(padding, str) else _last(padding)  # "same" allows no strides
+    return input.dtype != torch.float64 and stride_may_be_wrong(input.shape[-1], kernel, _last(stride), pad)
 
 
 def _last(value: int | Sequence[int]) -> int:
@@ -135,16 +135,16 @@ def _last(value: int | Sequence[int]) -> int:
 
 
 def _to_float32(value: Any) -> Any:
-    """Tensors in float32, alone or in a tuple of arguments; all else as it is."""
+    """Convert tensors to float32, single or in a tuple of arguments; leave everything else unchanged."""
     if isinstance(value, tuple):
         return tuple(_to_float32(one) for one in value)
     return value.float() if isinstance(value, Tensor) else value
 
 
 class _Guard(TorchFunctionMode):
-    """Sends each convolution in bfloat16 the right way; all but max pooling besides passes through.
+    """Replaces bfloat16 convolutions that may be wrong and keeps max pooling in bfloat16.
 
-    Of max pooling autocast would make float32, there and back: a tenth of I3D's time, for the same numbers.
+    Autocast would convert max pooling to float32 and back: a tenth of I3D's time, for the same numbers.
     """
 
     def __torch_function__(
@@ -178,10 +178,10 @@ def _conv3d(
 ) -> Tensor:
     """``torch.conv3d`` under autocast to bfloat16 on CPU."""
     if input.ndim == 5:
-        # In the other format bfloat16 is ten times as slow; a copy only where it lies so.
+        # In the other layout bfloat16 takes ten times as long; copies only if needed.
         input = input.contiguous(memory_format=torch.channels_last_3d)
     kernel = weight.shape[2:]
-    if padding == "same":  # as PyTorch has it: the odd zero at the end
+    if padding == "same":  # as in PyTorch: an odd zero goes to the end
         totals = [d * (k - 1) for k, d in zip(kernel, _triple(dilation), strict=True)]
         pads = [(total // 2, total - total // 2) for total in totals]
     else:

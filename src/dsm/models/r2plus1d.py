@@ -1,8 +1,8 @@
 """``r2plus1d18``, ``34``, ``10``: convolutions over space, then over time (Tran et al. 2018).
 
-Each 3x3x3 convolution of a residual network becomes a 1x3x3 and a 3x1x1, with BatchNorm and ReLU between and
-as many channels there as give the same number of parameters. ``r2plus1d10`` is what DSM's published code has
-under this name: one block a layer, a split stem with that same number of channels, split shortcuts.
+Each 3x3x3 convolution of a residual network becomes a 1x3x3 and a 3x1x1 with BatchNorm and ReLU between; the
+number of channels between keeps the number of parameters. ``r2plus1d10`` follows DSM's published code: one
+block per layer, a split stem with its channels chosen by the same rule, and split shortcuts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dsm.models.pooling import Pooling, Triple, pool, pooled_dim
 
 
 def middle_channels(inputs: int, outputs: int, kernel: Triple) -> int:
-    """Channels between the two that give the parameters of the whole convolution (section 3.5)."""
+    """Channels between the two that keep the parameters of the full convolution (section 3.5)."""
     t, h, w = kernel
     return (t * h * w * inputs * outputs) // (h * w * inputs + t * outputs)
 
@@ -45,7 +45,7 @@ class Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, *, published: bool) -> None:
         super().__init__()
         strides = (stride, stride, stride)
-        # The paper's authors give both the channels of the first; DSM's code does not.
+        # The paper's authors use the first convolution's channels for both; DSM's code does not.
         middle = None if published else middle_channels(inputs, outputs, (3, 3, 3))
         self.conv1 = SplitConv(inputs, outputs, (3, 3, 3), strides, middle)
         self.norm1 = nn.BatchNorm3d(outputs)
@@ -64,7 +64,7 @@ class Block(nn.Module):
 
 
 class R2Plus1D(nn.Module):
-    """See the module's text. ``forward`` (B, C, T, H, W) -> (B, 512)."""
+    """See the module docstring. ``forward`` (B, C, T, H, W) -> (B, 512)."""
 
     def __init__(
         self,

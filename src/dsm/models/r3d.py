@@ -1,7 +1,7 @@
 """``r3d18``, ``r3d34``, ``r3d50``: residual networks in 3-D (Hara et al. 2018; Tran et al. 2018).
 
-The two papers differ in the stem: Hara's is 7x7x7 with a max pooling, as in two dimensions; Tran's, and
-torchvision's, is 3x7x7 without (``stem="3x7x7"``).
+The two papers differ in the stem: Hara's is 7x7x7 with max pooling, as in two dimensions; Tran's and
+torchvision's is 3x7x7 without pooling (``stem="3x7x7"``).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Shortcut = Literal["A", "B"]
 
 
 class PadShortcut(nn.Module):
-    """Shortcut A of He et al. 2016: every second place, and zeros for the channels that are new."""
+    """Shortcut A of He et al. 2016: subsamples by the stride and fills new channels with zeros."""
 
     def __init__(self, outputs: int, stride: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class PadShortcut(nn.Module):
 
 
 def make_shortcut(inputs: int, outputs: int, stride: int, kind: Shortcut) -> nn.Module:
-    """The identity where shapes agree, else what makes them agree; B is a convolution of kernel 1."""
+    """The identity if shapes agree, else a shortcut of this kind; B is a convolution with kernel 1."""
     if inputs == outputs and stride == 1:
         return nn.Identity()
     if kind == "A":
@@ -83,7 +83,7 @@ class Bottleneck(nn.Module):
 
 
 class R3D(nn.Module):
-    """See the module's text. ``forward`` (B, C, T, H, W) -> (B, 512), of ``r3d50`` (B, 2048)."""
+    """See the module docstring. ``forward`` (B, C, T, H, W) -> (B, 512), for ``r3d50`` (B, 2048)."""
 
     def __init__(
         self,

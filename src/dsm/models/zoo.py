@@ -1,4 +1,4 @@
-"""Every backbone by name, and which clips it accepts: some need one size, or one number of frames."""
+"""Backbones by name, and a check of the clips they accept: some need a fixed size or number of frames."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "tiny": Tiny,
     "tiny3d": partial(Tiny, stem_frames=3),
 }
-"""What builds each backbone, by name."""
+"""The function or class that builds each backbone, by name."""
 
 
 def create_model(name: str, **settings: Any) -> nn.Module:
     """Build an encoder: clips (B, C, T, H, W) -> features (B, ``feature_dim``).
 
     Args:
-        name: a key of :data:`~dsm.models.zoo.MODELS`; ``tv:`` and ``hf:`` before the name of a video model of
+        name: a key of :data:`~dsm.models.zoo.MODELS`, or ``tv:`` or ``hf:`` and the name of a video model of
             torchvision or transformers.
         settings: the model's own, such as ``in_channels=3`` or ``pooling="avg"``.
 
     Raises:
-        UserError: no model has that name; the nearest names are given.
+        UserError: no model has that name; the message suggests the nearest names.
     """
     check_name(name)
     library, _, inner = name.rpartition(":")
@@ -52,9 +52,9 @@ def create_model(name: str, **settings: Any) -> nn.Module:
 
 
 def initialise_xavier(module: nn.Module) -> None:
-    """Draw convolutions and linear maps anew as DSM's published code does (Glorot & Bengio 2010).
+    """Redraw convolutions and linear layers as DSM's published code does (Glorot & Bengio 2010).
 
-    Left alone, each backbone is drawn as its own paper has it.
+    By default each backbone is initialised as in its own paper.
     """
     for one in module.modules():
         if isinstance(one, nn.Conv3d | nn.Linear):
@@ -64,33 +64,33 @@ def initialise_xavier(module: nn.Module) -> None:
 
 
 def check_name(name: str) -> None:
-    """Raise UserError, with the nearest names, where no backbone is called so."""
+    """Raise UserError, with the nearest names, if there is no such backbone."""
     if name not in MODELS and name.rpartition(":")[0] not in ADAPTERS:
         raise UserError(f"unknown backbone '{name}'{nearest(name, MODELS)}")
 
 
 REFUSALS = (RuntimeError, ValueError, IndexError, AssertionError)
-"""What networks raise for clips that they do not take."""
+"""Errors that networks raise for clips that they do not accept."""
 
 
 def check_takes(network: nn.Module, shape: Sequence[int]) -> Tensor:
-    """Show a network one clip of zeros.
+    """Run a network on one clip of zeros.
 
     Args:
         shape: of the clip, (C, T, H, W).
 
     Returns:
-        What it says of it: (1, D).
+        Its output: (1, D).
 
     Raises:
-        UserError: it does not take such clips.
+        UserError: it does not accept such clips.
     """
     was_training = network.training
     clip = torch.zeros(1, *shape, device=next(network.parameters()).device)
     try:
         with torch.no_grad():
-            said: Tensor = network.eval()(clip)
-            return said
+            output: Tensor = network.eval()(clip)
+            return output
     except torch.cuda.OutOfMemoryError:
         raise
     except REFUSALS as error:
@@ -100,9 +100,9 @@ def check_takes(network: nn.Module, shape: Sequence[int]) -> Tensor:
 
 
 def refusal(shape: Sequence[int], error: Exception) -> UserError:
-    """The sentence for what a network said of a clip of a shape (C, T, H, W)."""
+    """The error to raise when a network failed on a clip of a shape (C, T, H, W)."""
     size = "x".join(str(side) for side in shape)
     return UserError(
-        f"the network does not take clips of {size} ({first_line(error)}); see the flags of clips "
-        "that end in frames and size."
+        f"the network does not take clips of {size} ({first_line(error)}); change the clip flags "
+        "that end in frames or size."
     )

@@ -1,1 +1,1 @@
-"""Training: settings, the loop, optimisers, what is watched while it goes."""
+"""Training: settings, the loop, optimisers and monitoring."""

@@ -1,4 +1,4 @@
-"""What every training has in common: its settings, its processes, its folder."""
+"""Settings, processes and the run folder shared by all training."""
 
 from __future__ import annotations
 
@@ -33,76 +33,78 @@ from dsm.views import Augment
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which videos, and how they reach the network."""
+    """Which videos to train on, and how to read them."""
 
     train: Path
     """List of training videos."""
     root: Path | None = None
-    """Folder put before relative paths; left out, the list's own."""
+    """Folder that relative paths start from; by default the list's own folder."""
     batch_size: int = 16
-    """Videos a step, of all processes and parts (`--optim.accumulate`) together."""
+    """Videos per step, over all processes and all `--optim.accumulate` parts."""
     workers: int = 1
-    """Processes that decode, for each that trains; 0 decodes in between. The batches are always the same."""
+    """Decoding processes per training process; 0 decodes in the training process itself. The batches do not
+    depend on it."""
     cache_mb: int = 0
-    """Memory in MB, of each worker, to keep decoded videos in. With one worker or none each is decoded once;
-    every other worker keeps videos of its own, so that with many `dsm data pack` is better."""
+    """MB of memory in which each worker keeps decoded videos. With at most one worker each video is decoded
+    once; several workers each keep their own copies, so prefer `dsm data pack` then."""
     decoder: Decoder = "pyav"
-    """What decodes files; torchcodec is an extra, and torchcodec-cuda wants a GPU and `--data.workers 0`."""
+    """What decodes files. torchcodec is an extra; torchcodec-cuda needs a GPU and `--data.workers 0`."""
     max_bad: float = 0.05
-    """Share of the videos that may turn out to be unreadable; others are taken in their place."""
+    """Share of the videos that may be unreadable before the run stops; others replace them."""
     timeout: float = READING_TIME
-    """Seconds that reading one video may take; a worker that hangs on one longer is replaced."""
+    """Seconds that reading one video may take; a worker that takes longer is replaced."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Settings of any training run."""
+    """Settings common to all training runs."""
 
     data: DataConfig
     out: Path
     """Run folder to write."""
     backbone: str = "i3d"
-    """What to train; `dsm models` lists them."""
+    """Network to train; `dsm models` lists them."""
     pooling: Pooling | None = None
-    """How a feature map becomes one vector; left out, the backbone's own way."""
+    """How a feature map becomes one vector; by default as the backbone defines it."""
     epochs: int = 240
-    """How often every video is seen."""
+    """Passes over all videos."""
     steps: int | None = None
-    """Stop after so many steps instead."""
+    """Number of steps; replaces `epochs`."""
     clip: ClipConfig = field(default_factory=ClipConfig)
     augment: Augment = field(default_factory=Augment)
     optim: OptimConfig = field(default_factory=OptimConfig)
     precision: Precision = "fp32"
-    """What the encoder computes in: bf16 is twice as fast where the machine has instructions for it; fp16 is
-    for older GPUs, and its loss is scaled."""
+    """Number format of the encoder's computation. bf16 is twice as fast on machines with bf16 instructions;
+    fp16, with loss scaling, is for older GPUs."""
     recompute: bool = False
-    """Compute activations anew in the backward pass: half the memory or less, for a second forward pass."""
+    """Recompute activations in the backward pass: at most half the memory, but a second forward pass."""
     compile: bool = False
-    """Compile the encoder (torch.compile): slower to begin, faster on GPUs; nothing gained on CPUs."""
+    """Compile the encoder (torch.compile): starts slower, then runs faster on GPUs; no gain on CPUs."""
     devices: int = 1
-    """Processes on this machine, one a GPU, or sharing the cores; for several machines there is torchrun."""
+    """Processes on this machine: at most one per GPU, or sharing the CPU cores. For several machines use
+    torchrun."""
     nonfinite: Literal["stop", "skip"] = "stop"
-    """What to do at a step whose numbers are not finite: stop, or leave it out and count it."""
+    """What to do when a step's loss or gradient is not finite: stop, or skip the step and count it."""
     seed: int = 0
-    """Seeds the weights, the order and every draw of every sample."""
+    """Seed of the weights, the order of the videos and all random sampling."""
     log_every: int = 10
-    """Steps between logged lines."""
+    """Steps between log lines."""
     save_every: int = 200
-    """Steps between checkpoints; there is one at the end in any case."""
+    """Steps between checkpoints; the last step always writes one."""
     keep: int = 2
-    """How many of the newest checkpoints stay."""
+    """Number of newest checkpoints to keep."""
     resume: bool = False
-    """Go on from the newest good checkpoint in `out`."""
+    """Continue from the newest intact checkpoint in `out`."""
     extend: bool = False
-    """With `resume`: go on to other `steps` or `epochs` than the run had; from there on the learning rate is
-    that of the new schedule."""
+    """With `resume`: allow `steps` or `epochs` to differ from the run's; the learning rate then follows the
+    new schedule."""
     overwrite: bool = False
     """Replace the run in `out`."""
 
     def __post_init__(self) -> None:
         check_name(self.backbone)
         if self.resume and self.overwrite:
-            raise UserError("--resume and --overwrite exclude each other: go on, or begin anew?")
+            raise UserError("--resume and --overwrite exclude each other: continue the run, or replace it?")
         if min(self.epochs, self.log_every, self.save_every, self.keep, self.devices) < 1:
             raise UserError("epochs, log-every, save-every, keep and devices must be at least 1.")
         if self.data.batch_size < 2 or min(self.data.workers, self.data.cache_mb, self.seed) < 0:
@@ -119,10 +121,10 @@ Config = TypeVar("Config", bound=RunConfig)
 
 
 def in_its_processes(config: Config, function: Callable[[Config], Any]) -> None:
-    """Call ``function(config)`` in as many processes as the run is to have.
+    """Call ``function(config)`` in each of the run's processes.
 
     Raises:
-        UserError: what the function raises; or one of many processes has gone.
+        UserError: raised by the function; or one of several processes died.
     """
     if config.devices > 1 and not begun_from_outside():
         check_batch(config, config.devices)
@@ -133,37 +135,37 @@ def in_its_processes(config: Config, function: Callable[[Config], Any]) -> None:
     except RuntimeError as error:
         if not begun_from_outside() or not lost_contact(error):
             raise
-        time.sleep(2)  # whoever began the processes is to see first which of them has gone
+        time.sleep(2)  # the launcher should notice first which process died
         raise UserError(
-            f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} has lost another one: it ended, "
-            f"was killed, or its machine is gone. {GOES_ON}"
+            f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} lost contact with another process, "
+            f"which ended, was killed, or lost its machine. {GOES_ON}"
         ) from None
 
 
 def train_once(config: Config, train: Callable[[Config], object]) -> None:
-    """Begin a run that is a part of larger work, go on with it, or see that it is done.
+    """Start or resume a run that is one part of a larger job; skip it if it is done.
 
     Args:
-        config: of the run; its folder belongs to the larger work, which has seen that the settings are the
-            same as before.
-        train: what trains; it returns only from a run that has come to its end.
+        config: settings of the run. Its folder belongs to the job, which has checked that the settings have
+            not changed.
+        train: trains; returns only when the run is complete.
     """
-    found = list_checkpoints(config.out)
-    if found and (config.out / RESULTS).is_file():
-        steps = int(found[-1].stem.removeprefix("step_"))
+    checkpoints = list_checkpoints(config.out)
+    if checkpoints and (config.out / RESULTS).is_file():
+        steps = int(checkpoints[-1].stem.removeprefix("step_"))
         console.print(f"{config.out}: is done ({many(steps, 'step')}).")
         return
-    if not found and list((config.out / "checkpoints").glob(f"*{UNREADABLE}")):
+    if not checkpoints and list((config.out / "checkpoints").glob(f"*{UNREADABLE}")):
         raise UserError(
             f"{config.out}: none of its checkpoints can be read (checkpoints/*{UNREADABLE}); remove this "
-            "folder to train it anew, or give one that is sound its old name."
+            f"folder to train again, or remove {UNREADABLE} from the name of an intact one."
         )
-    # Without a checkpoint there is at most a run that has not got so far.
-    train(replace(config, resume=bool(found), overwrite=not found))
+    # Without a checkpoint the folder holds at most a run that stopped before its first one.
+    train(replace(config, resume=bool(checkpoints), overwrite=not checkpoints))
 
 
 def check_batch(config: RunConfig, world: int) -> None:
-    """Raise UserError where the batch cannot be divided among the processes and parts."""
+    """Raise UserError if the batch cannot be divided among the processes and parts."""
     batch, parts = config.data.batch_size, world * config.optim.accumulate
     if batch % parts or batch // parts < 2:
         raise UserError(
@@ -173,25 +175,27 @@ def check_batch(config: RunConfig, world: int) -> None:
 
 
 def begin(config: RunConfig, videos: VideoList, watched: VideoList | None) -> None:
-    """See that the run can be, take its folder and write down what it is.
+    """Check the settings, claim the run folder and record the run in it.
 
-    What else could be wrong (weights, the method) is found before: ``--overwrite`` empties the folder here.
+    Check everything else (weights, the method) before: ``--overwrite`` empties the folder here.
 
     Raises:
-        UserError: too few videos, a batch that cannot be divided, a folder that is not to be written to.
+        UserError: too few videos, a batch that cannot be divided, a folder that must not be overwritten.
     """
     if config.precision == "fp16" and trains_on_cpu():
-        raise UserError("--precision fp16 wants a GPU; on the CPU bf16 is the fast one.")
+        raise UserError("--precision fp16 needs a GPU; on the CPU use bf16.")
     check_batch(config, int(os.environ.get("WORLD_SIZE", "1")))
     batch = config.data.batch_size
     if len(videos) < batch:
-        remedy = f"set --data.batch-size {len(videos)}." if len(videos) > 1 else "at least two are needed."
+        remedy = f"set --data.batch-size {len(videos)}." if len(videos) > 1 else "use at least two."
         raise UserError(
             f"{videos.source}: {many(len(videos), 'video is', 'videos are')} too few for a batch "
             f"of {batch}; {remedy}"
         )
     if config.resume and not list_checkpoints(config.out):
-        raise UserError(f"{config.out}: holds no checkpoint to resume from; leave --resume out to begin.")
+        raise UserError(
+            f"{config.out}: holds no checkpoint to resume from; drop --resume to start a new run."
+        )
     if config.resume or not is_first():
         return
     weights = Path(getattr(config, "weights", RANDOM))
@@ -200,9 +204,9 @@ def begin(config: RunConfig, videos: VideoList, watched: VideoList | None) -> No
 
 
 def write_record(config: RunConfig, videos: VideoList) -> None:
-    """Write down what a run is: when it begins, and when it goes on, since some settings may be others then.
+    """Record the run in ``config.json`` when it starts and when it resumes: settings may have changed.
 
-    The command is one that makes the whole run anew.
+    The recorded command repeats the whole run from the start.
     """
     words = [word for word in shlex.split(command_line()) if word not in ("--resume", "--extend")]
     record = {

@@ -1,4 +1,4 @@
-"""The encoder that a training begins with."""
+"""The encoder that training starts from."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from dsm.views import MODALITIES
 def starting_encoder(
     config: RunConfig, weights: str, *, frozen: bool = False
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Build the encoder of ``weights``, or for ``none`` that of the settings with random weights.
+    """Build the encoder of ``weights`` or, for ``none``, the one in the settings with random weights.
 
     Args:
         frozen: whether a part of it will not be trained.
 
     Returns:
-        The encoder, and what a checkpoint says of it: ``backbone``; ``model``, its settings; ``begun_with``,
-        the name of the weights.
+        The encoder, and what checkpoints record about it: ``backbone``; ``model``, its settings;
+        ``begun_with``, the name of the weights.
 
     Raises:
-        UserError: the weights cannot be read, or the network takes no such clips; or are
-            used to other pictures, and frozen.
+        UserError: the weights cannot be read, the network does not accept such clips, or frozen weights
+            expect another normalisation.
     """
     channels = MODALITIES[config.clip.modality].channels
     pooling = {"pooling": config.pooling} if config.pooling else {}
@@ -44,23 +44,23 @@ def starting_encoder(
         return encoder, {"backbone": config.backbone, "model": settings, "begun_with": "random"}
     loaded = load_weights(weights)
     trained_on = loaded.config.get("clip", {})
-    clip_of(trained_on)  # a stranger's file may say anything
+    clip_of(trained_on)  # checks it: a foreign file may say anything
     if is_first():
         if loaded.report:
             console.print(f"{weights}: {loaded.report}")
-        _tell_of_other_clips(config.clip, weights, trained_on)
+        _warn_of_other_clips(config.clip, weights, trained_on)
     backbone, settings = str(loaded.config["backbone"]), {**loaded.config["model"], **pooling}
     if config.backbone not in (backbone, RunConfig.backbone) and is_first():
-        warn(f"{weights} is a {backbone} and stays one; --backbone {config.backbone} is ignored.")
+        warn(f"{weights} holds the backbone {backbone}; --backbone {config.backbone} is ignored.")
     if settings.get("in_channels", 3) != channels:
         raise UserError(f"{weights}: was not trained on clips of --clip.modality {config.clip.modality}.")
     if frozen and isinstance(loaded.module, Renormalized):
         raise UserError(
-            f"{weights}: is used to pictures of another normalisation, and what is frozen cannot get used to "
-            "ours; train all of it, or take `dsm extract` and `dsm probe`, which show it its own."
+            f"{weights}: was trained with another image normalisation, and frozen layers cannot adapt to "
+            "ours; train the whole encoder, or use `dsm extract` and `dsm probe`, which apply its own."
         )
     encoder = create_model(backbone, **settings)
-    # Weights trained on pictures of another normalisation get used to ours.
+    # In training, weights with another image normalisation adapt to ours.
     inner: Any = getattr(loaded.module, "encoder", loaded.module)
     encoder.load_state_dict(inner.state_dict())
     check_takes(encoder, config.clip.input_shape)
@@ -69,10 +69,10 @@ def starting_encoder(
     return encoder, {"backbone": backbone, "model": settings, "begun_with": begun_with}
 
 
-def _tell_of_other_clips(clip: ClipConfig, weights: str, trained_on: dict[str, Any]) -> None:
-    """Clips unlike those that weights are used to may be meant; mostly they were forgotten, and cost time."""
-    asked = ("frames", "stride", "fps", "resize", "size")
-    other = [name for name in asked if trained_on.get(name, getattr(clip, name)) != getattr(clip, name)]
-    if other:
-        same = " ".join(f"--clip.{name} {trained_on[name]}" for name in other)
-        warn(f"{weights} was trained on other clips than these; on the same: {same}")
+def _warn_of_other_clips(clip: ClipConfig, weights: str, trained_on: dict[str, Any]) -> None:
+    """Warn if clip settings differ from those of the weights, mostly a mistake that costs training."""
+    names = ("frames", "stride", "fps", "resize", "size")
+    different = [name for name in names if trained_on.get(name, getattr(clip, name)) != getattr(clip, name)]
+    if different:
+        flags = " ".join(f"--clip.{name} {trained_on[name]}" for name in different)
+        warn(f"{weights} was trained on different clips; to use the same, set {flags}")

@@ -1,4 +1,4 @@
-"""Supervised training on an encoder: fine-tuning, a linear probe, or from scratch."""
+"""Supervised training of a classifier: fine-tuning, a linear probe, or training from scratch."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from dsm.train.trainer import Trainer
 
 @dataclass(frozen=True)
 class FinetuneData(DataConfig):
-    """Labelled videos to train on, and to look at as the training goes."""
+    """Labelled videos to train on, and to test on during training."""
 
     test: Path | None = None
-    """Labelled list by which the run is watched and its best checkpoint kept; it trains nothing."""
+    """Labelled list to test on during training and to select the best checkpoint by; it is not trained on."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,16 @@ class FinetuneConfig(RunConfig):
 
     data: FinetuneData
     weights: str = RANDOM
-    """What the encoder begins with, whose backbone it is: a run folder or a checkpoint; `none` trains from
-    scratch."""
+    """Run folder or checkpoint whose encoder and backbone to start from; `none` trains from scratch."""
     epochs: int = 45
-    """How often every video is seen."""
-    # SGD, the paper's, is for long schedules; its recipes have it.
+    """Passes over all videos."""
+    # The paper's SGD needs long schedules; the paper's recipes set it.
     optim: OptimConfig = field(default_factory=lambda: OptimConfig("adamw", lr=1e-3, weight_decay=1e-4))
     head: Annotated[ClassifyConfig, tyro.conf.arg(name="")] = field(default_factory=ClassifyConfig)
     test_every: int = 5
-    """Epochs between two looks at `data.test`; there is one at the end in any case."""
+    """Epochs between tests on `data.test`; the last step always tests."""
     test_windows: int = 3
-    """Clips a video when it is looked at; `dsm test` takes ten."""
+    """Clips per video in these tests; `dsm test` uses ten."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,7 +61,7 @@ def finetune(config: FinetuneConfig) -> Path:
     """Train a classifier and write its run folder.
 
     Raises:
-        UserError: something the user can mend; found before anything is written where possible.
+        UserError: the user can fix it; raised before anything is written where possible.
         Interrupted: stopped by a signal; a checkpoint was written.
     """
     in_its_processes(config, _finetune)
@@ -74,18 +73,18 @@ def _finetune(config: FinetuneConfig) -> None:
 
 
 def classified_encoder(config: FinetuneConfig) -> tuple[nn.Module, dict[str, Any]]:
-    """The encoder that is begun with (see ``train/encoder.py``); of some settings a part of it is frozen."""
+    """The encoder to start from (see ``train/encoder.py``); some settings freeze part of it."""
     frozen = config.head.linear_probe or config.head.train_from is not None
     return starting_encoder(config, config.weights, frozen=frozen)
 
 
 def build_trainer(config: FinetuneConfig) -> Trainer:
-    """What a run is made of, in this process; its folder is taken."""
+    """Build the trainer of this process and claim the run folder."""
     videos, tests = read_lists(config.data)
     counts = torch.from_numpy(np.bincount(videos.labels))
     torch.manual_seed(config.seed)
     encoder, about = classified_encoder(config)
-    config = replace(config, backbone=about["backbone"])  # what is written down is what is trained
+    config = replace(config, backbone=about["backbone"])  # record the backbone that is trained
     method = Classify(encoder, config.head, counts)
     begin(config, videos, tests)
     saved = {
@@ -102,21 +101,21 @@ def build_trainer(config: FinetuneConfig) -> Trainer:
 
 
 MOST_TRAINED = 100_000
-"""Classes of a classifier: more are a slip in a list, and would take all memory."""
+"""Most classes of a classifier: more mean a mistake in the list, and would take all memory."""
 
 
 def read_lists(data: FinetuneData) -> tuple[VideoList, VideoList | None]:
-    """The videos to train on and, where given, to look at.
+    """The videos to train on and, if given, to test on.
 
     Raises:
-        UserError: a list cannot be read, is unlabelled, or is labelled with classes that are not trained.
+        UserError: a list cannot be read, has no labels, or has classes that are not trained.
     """
     videos = read_list(data.train, data.root)
     videos.need_classes("fine-tuning")
     if videos.labels.max() >= MOST_TRAINED:
         raise UserError(
-            f"{videos.source}: its labels go up to {videos.labels.max()}, and each number up to there is a "
-            "class that is trained; number them from 0 on."
+            f"{videos.source}: its labels go up to {videos.labels.max()}, but the limit is "
+            f"{MOST_TRAINED - 1}; number the classes from 0."
         )
     if data.test is None:
         return videos, None
@@ -129,12 +128,13 @@ def read_lists(data: FinetuneData) -> tuple[VideoList, VideoList | None]:
 
 def _watch(config: FinetuneConfig, tests: VideoList, classes: int, steps_an_epoch: int) -> Watch:
     def ask(method: nn.Module, on_progress: Callable[[int], None]) -> dict[str, float]:
-        found = predict(
+        predictions = predict(
             method.query, tests, config.clip,  # type: ignore[arg-type]
             classes=classes, windows=config.test_windows, workers=config.data.workers,
             seconds=config.data.timeout, on_progress=on_progress,
         )  # fmt: skip
-        unread = {"unread": float(found.unread)} if found.unread else {}
-        return {"top1": float(found.top(1).mean()), "top5": float(found.top(5).mean()), **unread}
+        unread = {"unread": float(predictions.unread)} if predictions.unread else {}
+        top1, top5 = float(predictions.top(1).mean()), float(predictions.top(5).mean())
+        return {"top1": top1, "top5": top5, **unread}
 
     return Watch(ask, every=config.test_every * max(steps_an_epoch, 1), best="top1", videos=tests)

@@ -1,4 +1,4 @@
-"""Watching a run: embeddings that collapse, and numbers that are not finite, traced to their source."""
+"""Health of a run: detects collapsed embeddings and traces numbers that are not finite to their source."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from dsm.terminal import console
 def where_broken(
     method: nn.Module, views: dict[str, Tensor], *, precision: Precision, device_type: str, alone: bool
 ) -> str:
-    """In words: in which weight, view, layer or gradient numbers first were not finite.
+    """Say in which weight, view, layer or gradient numbers first were not finite.
 
     Args:
-        method: after a backward pass of ``views`` that went wrong.
-        precision, device_type: what the pass was computed in, and where: in another nothing may be wrong.
-        alone: whether this is the only process; the forward pass is then made once more, to look at layers.
+        method: after the failed backward pass of ``views``.
+        precision, device_type: those of the failed pass; with others the fault may not appear.
+        alone: whether this is the only process; the forward pass is then repeated to inspect the layers.
     """
     weight = first_bad_weight(method)
     if weight:
@@ -37,22 +37,22 @@ def where_broken(
 
     layer = first_bad_layer(method, again) if alone else None
     if layer:
-        return f"first in what the layer {layer} gives"
+        return f"first in the output of the layer {layer}"
     return f"first in the gradient of {first_bad_gradient(method)}"
 
 
 def first_bad_layer(module: nn.Module, call: Callable[[], Any]) -> str | None:
-    """The first layer whose output is not finite while its input is, when ``call`` runs the module once.
+    """The first layer with a finite input and an output that is not, when ``call`` runs the module once.
 
     Returns:
-        Its name; None where all layers' outputs are finite, so that it is the loss itself.
+        Its name; None if all layers' outputs are finite, so that the fault is in the loss itself.
     """
-    found: list[str] = []
+    bad: list[str] = []
 
     def look(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
         def hook(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            if not found and _finite(inputs) and not _finite((output,)):
-                found.append(name)
+            if not bad and _finite(inputs) and not _finite((output,)):
+                bad.append(name)
 
         return hook
 
@@ -65,7 +65,7 @@ def first_bad_layer(module: nn.Module, call: Callable[[], Any]) -> str | None:
     finally:
         for hook in hooks:
             hook.remove()
-    return found[0] if found else None
+    return bad[0] if bad else None
 
 
 def first_bad_gradient(module: nn.Module) -> str | None:
@@ -89,35 +89,35 @@ def _finite(values: tuple[Any, ...]) -> bool:
 
 
 WINDOW = 256
-"""Embeddings looked at together. A batch may be too small to tell a rank by."""
+"""Number of embeddings assessed together, as one batch may be too small to estimate a rank."""
 
 COLLAPSED_SPREAD = 0.01
-"""Below it the mean cosine of two clips is above 0.99."""
+"""Below this spread the mean cosine of two clips is above 0.99."""
 
 COLLAPSED_RANK = 1.5
 
 PATIENCE = 100
-"""Steps that embeddings may lie on one spot before it is said: many runs begin with that."""
+"""Steps of collapse before the warning: many runs start collapsed."""
 
 
 class Health:
-    """Gathers what the steps give; reads it when a line is logged."""
+    """Collects the steps' embeddings and computes their figures when a line is logged."""
 
     def __init__(self, step: int = 0) -> None:
         self._newest: list[Tensor] = []
-        self._sound = step
+        self._last_healthy = step
         """The last step at which the embeddings were not collapsed."""
-        self._told = False
+        self._warned = False
 
     def add(self, output: StepOutput) -> None:
-        """Take up one step's embeddings, and forget the oldest; what is not finite tells nothing."""
+        """Add one step's embeddings, if finite, and drop the oldest."""
         if output.anchor is not None and torch.isfinite(output.anchor).all():
             self._newest.append(output.anchor)
         while len(self._newest) > 1 and sum(map(len, self._newest[1:])) >= WINDOW:
             del self._newest[0]
 
     def read(self, output: StepOutput, step: int) -> dict[str, float]:
-        """The figures of a step, by the names they are logged under; a collapse is announced."""
+        """The figures of a step by their log names; warns of a collapse."""
         tensors = dict(output.metrics or {})
         if output.anchor is None or output.positive is None:
             return {name: float(value) for name, value in tensors.items()}
@@ -140,16 +140,16 @@ class Health:
     def _announce(self, figures: dict[str, float], count: int, step: int) -> None:
         rank, width = figures["effective_rank"], figures["spread"]
         if width >= COLLAPSED_SPREAD and (rank >= COLLAPSED_RANK or count < 8):
-            if self._told:
+            if self._warned:
                 console.print(f"step {step}: the embeddings spread again.", style="green")
-            self._sound, self._told = step, False
+            self._last_healthy, self._warned = step, False
             return
-        if step - self._sound < PATIENCE or self._told:
+        if step - self._last_healthy < PATIENCE or self._warned:
             return
-        self._told = True
+        self._warned = True
         console.print(
-            f"step {step}: for {step - self._sound} steps all clips have looked nearly the same to the "
-            f"encoder (spread {width:.4f} of at most 1, effective rank {rank:.1f}): it has "
+            f"step {step}: for {step - self._last_healthy} steps the encoder has given nearly the same "
+            f"embedding for all clips (spread {width:.4f} of at most 1, effective rank {rank:.1f}): it has "
             "collapsed. If this lasts, stop, and try a lower --optim.lr, a longer --optim.warmup, a larger "
             "--data.batch-size or temperature, or a head with BatchNorm (`mlp`).",
             style="bold yellow",

@@ -1,4 +1,4 @@
-"""How good a run is on data that it does not train on: a labelled list, evaluated every few epochs."""
+"""Monitoring of a run: every few epochs it is evaluated on a labelled list that it does not train on."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ LOOKED_INTO = 8
 
 
 def check_readable(videos: VideoList) -> None:
-    """Look into the first videos of a list: a wrong root shows at once, and not after hours.
+    """Open the first videos of a list, so that a wrong root shows at once and not after hours.
 
     Raises:
-        UserError: not one of them can be read.
+        UserError: none of them can be read.
     """
     reasons = []
     for place in range(min(len(videos), LOOKED_INTO)):
@@ -35,31 +35,31 @@ def check_readable(videos: VideoList) -> None:
             reasons.append(str(error))
         else:
             return
-    raise UserError(f"{videos.source}: not one of its first videos can be read; the first: {reasons[0]}")
+    raise UserError(f"{videos.source}: none of its first videos can be read; the first error: {reasons[0]}")
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Asks how good the training is, by what it does not see."""
+    """Evaluates the training on videos that it does not train on."""
 
     ask: Callable[[nn.Module, Callable[[int], None]], dict[str, float]]
-    """The method to scores, telling how many videos are done; it may draw random numbers and leave the method
-    in evaluation mode."""
+    """Maps the method to its scores and reports how many videos are done. May draw random numbers and leave
+    the method in evaluation mode."""
     every: int
-    """Steps between two looks; there is one at the end in any case."""
+    """Steps between evaluations; the last step always evaluates."""
     best: str
-    """The score by which the best checkpoint is kept."""
+    """The score that selects the best checkpoint."""
     videos: VideoList
-    """What is watched."""
+    """The videos to evaluate on."""
 
     @property
     def digest(self) -> str:
-        """Of another list, scores are others."""
+        """Identifies the list, since scores on different lists cannot be compared."""
         return self.videos.digest(rooted=False)
 
     def ask_aside(self, method: nn.Module, note: Callable[[str], None]) -> dict[str, float]:
-        """Ask, saying how far that is, and leave the method in training mode, as it was."""
-        title, total = f"looking at {self.videos.source}", len(self.videos)
+        """Evaluate, report the progress, and put the method back into training mode."""
+        title, total = f"evaluating on {self.videos.source}", len(self.videos)
         scores = self.ask(method, lambda done: note(f"{title}: {done}/{total}"))
         method.train()
         return scores
@@ -67,26 +67,26 @@ class Watch:
 
 @dataclass(frozen=True)
 class MonitorConfig:
-    """A labelled list by which a run is watched; its labels train nothing."""
+    """A labelled list to evaluate a run on during training; its labels are not trained on."""
 
     list: Path | None = None
-    """Labelled videos; each is looked for among the others. The best checkpoint is kept as `best.pt`."""
+    """Labelled videos, each compared with all others. The best checkpoint is kept as `best.pt`."""
     root: Path | None = None
-    """Folder put before its relative paths; left out, `--data.root`, and without that the list's own."""
+    """Folder that its relative paths start from; by default `--data.root`, else the list's own folder."""
     every: int = 10
-    """Epochs between two looks; there is one at the end in any case."""
+    """Epochs between evaluations; the last step always evaluates."""
     windows: int = 1
-    """Clips a video."""
+    """Clips per video."""
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.windows < 1:
             raise UserError("monitor.every and monitor.windows must be at least 1.")
 
     def read(self, root: Path | None = None) -> VideoList | None:
-        """The list, if there is one; ``root`` stands in for one of its own.
+        """The list, if there is one; ``root`` is used if the settings name none.
 
         Raises:
-            UserError: it or its first videos cannot be read, or it has no labels, or all the same.
+            UserError: the list or its first videos cannot be read, or it has no labels or only one class.
         """
         if self.list is None:
             return None
@@ -106,9 +106,9 @@ def look(
     seconds: float | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, float]:
-    """R@1 and the vote of ``dsm probe``, each video against the others, in [0, 1].
+    """R@1 and the nearest-neighbour accuracy of ``dsm probe``, each video against the others, in [0, 1].
 
-    ``seconds``: how long a video may take to read. ``on_progress``: told how many videos are done.
+    ``seconds``: how long reading one video may take. ``on_progress``: called with the number of videos done.
     """
     bad: list[BadVideo] = []
     (features,) = extract_by_all(
@@ -116,8 +116,8 @@ def look(
         on_progress=on_progress, on_bad=bad.append,
     )  # fmt: skip
     if bad:
-        warn(f"{many(len(bad), 'video')} of --monitor.list cannot be read; the first: {bad[0].reason}")
+        warn(f"{many(len(bad), 'video')} of --monitor.list cannot be read; the first error: {bad[0].reason}")
     apart = kept_apart(features, features)
-    found = retrieve(features, features, 1, apart=apart)
+    neighbours = retrieve(features, features, 1, apart=apart)
     votes = knn_probe(features, features, apart=apart)
-    return {"knn": float(votes.mean()), "R@1": float(found.recall(1).mean())}
+    return {"knn": float(votes.mean()), "R@1": float(neighbours.recall(1).mean())}

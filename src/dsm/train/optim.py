@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules. LARS (You et al. 2017) is for batches of thousands."""
+"""Optimisers and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from dsm.errors import UserError
 
 
 class Lars(torch.optim.Optimizer):
-    """SGD with momentum whose step of a layer goes with the layer's norm (You et al. 2017, algorithm 1).
+    """SGD with momentum that scales each layer's step by the layer's norm (You et al. 2017, algorithm 1).
 
-    Biases and the weights of norms are stepped as by plain SGD and do not decay, as in SimCLR and BYOL.
+    Biases and norm weights take plain SGD steps and do not decay, as in SimCLR and BYOL.
 
     Args:
-        trust: the share of a layer's norm that one step of rate 1 moves it by.
+        trust: length of a step at learning rate 1, as a share of the layer's norm.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Lars(torch.optim.Optimizer):
             decay = group["weight_decay"]
             size, slope = parameter.norm(), gradient.norm()
             ratio = group["trust"] * size / (slope + decay * size)
-            # A layer that is all zeros, or has no gradient, goes by the plain rate.
+            # A layer that is all zeros, or has no gradient, uses the plain rate.
             ratio = torch.where((size > 0) & (slope > 0), ratio, torch.ones_like(ratio))
             gradient = (gradient + decay * parameter) * ratio
         state = self.state[parameter]
@@ -60,35 +60,37 @@ class Lars(torch.optim.Optimizer):
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """How weights are updated; the paper's long recipe is sgd, lr 0.003, weight decay 1e-4, step."""
+    """How weights are updated. The paper's long recipe: sgd, lr 0.003, weight decay 1e-4, step schedule."""
 
     name: Literal["sgd", "adamw", "lars"] = "adamw"
     """lars is for batches of thousands."""
     lr: float = 1e-3
     """Peak learning rate."""
     lr_batch: int | None = None
-    """The batch that `lr` is meant for: another batch has its rate in proportion (Goyal et al. 2017)."""
+    """Batch size that `lr` is meant for: the rate scales with the actual batch size (Goyal et al. 2017)."""
     momentum: float = 0.9
     """Momentum of sgd and lars."""
     weight_decay: float = 0.05
-    """adamw and lars leave out norms and biases; sgd, as the paper has it, does not."""
+    """adamw and lars do not decay norms and biases; sgd does, as in the paper."""
     schedule: Literal["step", "cosine"] = "cosine"
     """`cosine` falls to 0; `step` multiplies by `decay` at each milestone."""
     milestones: tuple[float, ...] = (0.5, 2 / 3, 5 / 6)
-    """Where `step` decays, as shares of the training (the paper: epochs 120, 160, 200 of 240); none of them
-    is a constant rate."""
+    """When `step` decays the rate, as fractions of the training (the paper: epochs 120, 160, 200 of 240); an
+    empty list keeps it constant."""
     decay: float = 0.1
     warmup: int = 20
     """Steps over which the learning rate rises to its peak."""
     clip: float | None = None
-    """The norm that the gradient of all weights together is cut down to."""
+    """Largest norm of the whole gradient; larger gradients are scaled down to it."""
     accumulate: int = 1
-    """Parts that a batch is worked on in, one after the other: as many times less memory. BatchNorm and
-    in-batch negatives see but their part."""
+    """Parts that a batch is processed in, one after the other, which divides the memory by as much. BatchNorm
+    and in-batch negatives see only their own part."""
 
     def __post_init__(self) -> None:
         if self.lr <= 0 or min(self.weight_decay, self.momentum, self.decay, self.warmup) < 0:
-            raise UserError("optim: lr must be above 0; the other numbers must not be below 0.")
+            raise UserError(
+                "optim: lr must be above 0; weight-decay, momentum, decay and warmup must be at least 0."
+            )
         if self.accumulate < 1 or min(self.clip or 1, self.lr_batch or 1) <= 0:
             raise UserError("optim: accumulate must be at least 1, clip and lr-batch above 0.")
 
@@ -96,14 +98,13 @@ class OptimConfig:
 def build_optimizer(
     config: OptimConfig, method: nn.Module, saved: dict[str, Any] | None = None
 ) -> torch.optim.Optimizer:
-    """An optimiser of what is trained; where ``method.rate(name)`` says so, some of it at another rate.
+    """An optimiser of the trainable parameters, each at ``method.rate(name)`` of the rate if that exists.
 
-    AdamW shrinks what multiplies, as weights of convolutions do, and leaves norms and biases, which have one
-    dimension or none: pulling those to 0 regularises nothing (Loshchilov & Hutter leave it open; timm,
-    MAE and V-JEPA do so).
+    AdamW decays weights with two or more dimensions, but not norms and biases: pulling those to 0 regularises
+    nothing (Loshchilov & Hutter leave it open; timm, MAE and V-JEPA do the same).
 
     Args:
-        saved: the state of one that is to go on; see :func:`decays_all`.
+        saved: the optimiser state of a resumed run; see :func:`decays_all`.
     """
     rate: Callable[[str], float] = getattr(method, "rate", lambda name: 1.0)
     decays = saved is not None and decays_all(config, saved)
@@ -126,9 +127,9 @@ def build_optimizer(
 
 
 def decays_all(config: OptimConfig, saved: dict[str, Any]) -> bool:
-    """Whether an optimiser's state is of an AdamW that decays norms and biases too, as dsm's once did.
+    """Whether an optimiser state is from an AdamW that also decays norms and biases, as dsm once did.
 
-    Such a run goes on as it began, or it would be another one.
+    A run that began so continues so; otherwise it would become a different run.
     """
     groups = saved.get("param_groups", [])
     return config.name == "adamw" and all(group.get("weight_decay") for group in groups)

@@ -1,7 +1,7 @@
 """Preparing a method for its devices: memory layout, synchronised norms, recomputation, compilation.
 
 Recomputation (activation checkpointing; Chen et al. 2016, Training Deep Nets with Sublinear Memory Cost)
-drops what a stage computed after the forward pass and computes it again in the backward pass.
+drops a stage's activations after the forward pass and computes them again in the backward pass.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from dsm.train.config import RunConfig
 
 
 def recompute_stages(encoder: nn.Module, precision: Precision, device_type: str) -> nn.Module:
-    """Make the stages of an encoder forget their activations, in place; the numbers stay the same.
+    """Make the stages of an encoder recompute their activations, in place; the results stay the same.
 
-    A stage is a child of the encoder, or of the only child it has.
+    A stage is a child of the encoder, or of its only child.
     """
     stages = list(encoder.children())
     if len(stages) == 1:
         stages = list(stages[0].children())
     for stage in stages:
         if any(True for _ in stage.parameters()):
-            _forget(stage, precision, device_type)
+            _recompute(stage, precision, device_type)
     return encoder
 
 
-def _forget(stage: nn.Module, precision: Precision, device_type: str) -> None:
+def _recompute(stage: nn.Module, precision: Precision, device_type: str) -> None:
     plain: Callable[..., Any] = stage.forward
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
@@ -50,12 +50,12 @@ def _forget(stage: nn.Module, precision: Precision, device_type: str) -> None:
 
 @contextmanager
 def _second_time(stage: nn.Module, precision: Precision, device_type: str) -> Iterator[None]:
-    """In the precision of the first time, and without BatchNorm counting the batch twice."""
+    """Context of the second forward pass: same precision, and BatchNorm does not count the batch twice."""
     norms = [module for module in stage.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     counts = [norm.num_batches_tracked for norm in norms]
     for norm in norms:
-        norm.momentum = 0.0  # the running statistics are left as they are
+        norm.momentum = 0.0  # keeps the running statistics unchanged
         norm.num_batches_tracked = (
             None if norm.num_batches_tracked is None else torch.zeros_like(norm.num_batches_tracked)
         )
@@ -68,12 +68,12 @@ def _second_time(stage: nn.Module, precision: Precision, device_type: str) -> It
 
 
 def prepare(method: Any, config: RunConfig, fabric: Fabric) -> None:
-    """Change a method in place, as a run's settings and processes want it; the numbers stay the same."""
+    """Adapt a method in place to a run's settings and processes; the results stay the same."""
     device = fabric.device.type
     if config.precision == "bf16" and fabric.is_global_zero and not fast_in_bf16(device):
         console.print(
-            f"this {device} has no instructions for bfloat16 and is many times slower in it; "
-            "--precision fp32 is the fast one here.",
+            f"this {device} has no instructions for bfloat16 and is many times slower with it; "
+            "use --precision fp32 here.",
             style="bold yellow",
         )
     channels_last(method)

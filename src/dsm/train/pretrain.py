@@ -24,13 +24,13 @@ from dsm.train.trainer import Trainer
 
 @dataclass(frozen=True)
 class PretrainConfig(RunConfig):
-    """Settings of one pretraining run. Labels are not needed and not looked at."""
+    """Settings of one pretraining run. Labels are neither needed nor used."""
 
     method: str = "dsm"
-    """dsm, dsm-triplet, moco, be or simclr; each has settings of its own below."""
+    """dsm, dsm-triplet, moco, be or simclr; each has its own settings below."""
     settings: Annotated[MethodSettings, tyro.conf.arg(name="")] = field(default_factory=MethodSettings)
     weights: str = RANDOM
-    """Go on from the encoder of another run or checkpoint, whose backbone it is; `none` begins anew."""
+    """Run or checkpoint whose encoder and backbone to start from; `none` starts from random weights."""
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
 
     def __post_init__(self) -> None:
@@ -46,7 +46,7 @@ def pretrain(config: PretrainConfig) -> Path:
         The run folder.
 
     Raises:
-        UserError: something the user can mend; found before anything is written where possible.
+        UserError: the user can fix it; raised before anything is written where possible.
         Interrupted: stopped by a signal; a checkpoint was written.
     """
     in_its_processes(config, _pretrain)
@@ -58,17 +58,17 @@ def _pretrain(config: PretrainConfig) -> None:
 
 
 def build_trainer(config: PretrainConfig) -> Trainer:
-    """What a run is made of, in this process; its folder is taken."""
+    """Build the trainer of this process and claim the run folder."""
     videos = read_list(config.data.train, config.data.root)
     watch = _watch(config, len(videos) // config.data.batch_size)
     torch.manual_seed(config.seed)
     encoder, made = starting_encoder(config, config.weights)
-    config = replace(config, backbone=made["backbone"])  # what is written down is what is trained
+    config = replace(config, backbone=made["backbone"])  # record the backbone that is trained
     method = create_method(config.method, encoder, config.settings)
     if config.clip.modality == "flow" and any(view.spatial and view.spatial.mixes for view in method.views):
         raise UserError(
-            f"{config.method}: its SLD mixes pictures in (replace, background), and optical flow has "
-            "none; give those kinds weight 0, or --clip.modality rgb."
+            f"{config.method}: its SLD mixes in pictures (replace, background), which optical flow does not "
+            "have; set the weight of those kinds to 0, or use --clip.modality rgb."
         )
     begin(config, videos, watch.videos if watch else None)
     about = {

@@ -1,4 +1,4 @@
-"""What must stay as it was for a run to go on: its settings, and how long it is to be."""
+"""Checks for resuming a run: the settings and the length that must not have changed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ FREE = frozenset(
     ("out", "epochs", "steps", "log_every", "save_every", "keep", "resume", "extend", "overwrite", "devices",
      "monitor", "compile", "recompute", "nonfinite")
 )  # fmt: skip
-"""Settings that a resumed run may change: they do not touch the numbers, but for epochs and steps, of which
-:func:`check_length` has its own say."""
+"""Settings that a resumed run may change: they do not affect the numbers, except epochs and steps, which
+:func:`check_length` checks."""
 WITHOUT_PREFIX = ("settings", "head")
-"""Parts whose settings stand on the command line without the part's name."""
+"""Parts whose flags do not carry the part's name."""
 
 
 def lasting_settings(config: RunConfig, videos: VideoList) -> dict[str, Any]:
-    """What must stay as it was for a run to go on as if never stopped, by the names of its flags."""
+    """The settings, by flag, that must not change for a run to resume as if it had never stopped."""
     settings = {name: value for name, value in plain(config).items() if name not in FREE}
     listed = f"list {videos.digest(rooted=False)[:12]} (paths, labels, frames)"
     settings["data"] = {
@@ -39,33 +39,33 @@ def lasting_settings(config: RunConfig, videos: VideoList) -> dict[str, Any]:
 
 
 def default_settings(config: RunConfig, videos: VideoList) -> dict[str, Any]:
-    """As :func:`lasting_settings`, of the same method, where nobody says anything.
+    """:func:`lasting_settings` of the same method with default settings.
 
-    Checkpoints once did not say what decoded; the run's own record does.
+    Old checkpoints do not record the decoder; the run's own record does.
     """
-    plain_ = {one.name: one.default for one in fields(config) if one.default is not MISSING}
+    values = {one.name: one.default for one in fields(config) if one.default is not MISSING}
     made = {one.name: one.default_factory() for one in fields(config) if one.default_factory is not MISSING}
-    chosen = {"method": config.method} if hasattr(config, "method") else {}
-    settings = lasting_settings(replace(config, **{**plain_, **made, **chosen}), videos)
+    method = {"method": config.method} if hasattr(config, "method") else {}
+    settings = lasting_settings(replace(config, **{**values, **made, **method}), videos)
     recorded = ((read_record(config.out) or {}).get("config", {}).get("data") or {}).get("decoder")
     return {**settings, "data.decoder": recorded or DataConfig.decoder}
 
 
 def steps_of(steps: int | None, epochs: int, videos: int, batch_size: int) -> int:
-    """How long a training is: so many steps, or so many times all videos."""
+    """Length of a training in steps, from ``steps`` or else ``epochs``."""
     return steps or epochs * (videos // batch_size)
 
 
 def check_length(config: RunConfig, videos: VideoList, began: int | None, done: int, *, ramped: bool) -> None:
-    """See that a resumed run is as long as it was to be: learning rate and momentum go by its length.
+    """Check that a resumed run has its planned length, on which learning rate and momentum depend.
 
     Args:
-        began: steps it was to have, by its checkpoint; None in one of older versions, whose record tells.
-        done: steps it has made.
-        ramped: whether the method changes something over the training's length too.
+        began: planned steps by its checkpoint; None in checkpoints of older versions, whose run record says.
+        done: steps already trained.
+        ramped: whether the method also changes something over the training's length.
 
     Raises:
-        UserError: it was to be of another length, and ``--extend`` does not say that this is meant.
+        UserError: the length differs, and ``--extend`` is not set.
     """
     batch = config.data.batch_size
     total = steps_of(config.steps, config.epochs, len(videos), batch)
@@ -81,12 +81,12 @@ def check_length(config: RunConfig, videos: VideoList, began: int | None, done: 
     )
     if not config.extend:
         raise UserError(
-            f"{config.out}: was to have {began} steps, not {total}, and its schedules go by that; "
-            f"--steps {began} goes on as it began, --extend goes on to step {total} by the learning rate of "
-            f"such a run (at step {done} {now:.3g}, not {before:.3g})."
+            f"{config.out}: was planned for {began} steps, not {total}, and its schedules depend on that; "
+            f"--steps {began} continues as planned, --extend continues to step {total} with the learning "
+            f"rate of a run of that length (at step {done} {now:.3g}, not {before:.3g})."
         )
     if is_first():
         warn(
-            f"the run was to have {began} steps and goes on to {total}: the learning rate is that of such a "
-            f"run, {now:.3g} at step {done}, not {before:.3g}."
+            f"the run was planned for {began} steps and continues to {total}: the learning rate is that of a "
+            f"run of that length, {now:.3g} at step {done}, not {before:.3g}."
         )

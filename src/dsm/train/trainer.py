@@ -1,4 +1,4 @@
-"""The loop of every training: batches in, checkpoints and metrics out, on one process or many."""
+"""The training loop: batches in, checkpoints and metrics out, in one process or many."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from dsm.train.resuming import check_length, default_settings, lasting_settings,
 from dsm.views import render_view
 
 SKIPS = 10
-"""Steps in a row that may be skipped for numbers that are not finite."""
+"""Steps in a row that may be skipped because numbers are not finite."""
 
 
 class Trainer:
-    """One run: what is set up once, and the loop."""
+    """One training run: its setup and its loop."""
 
     def __init__(
         self,
@@ -49,11 +49,11 @@ class Trainer:
         about: dict[str, Any],
         watch: Watch | None = None,
     ) -> None:
-        """Set a run up; from its newest checkpoint, if it is to be resumed.
+        """Set up a run, from its newest checkpoint if it resumes.
 
         Args:
             method: see :class:`dsm.methods.step.Method`.
-            about: what checkpoints say of the method, so that its encoder can be built again.
+            about: what checkpoints record about the method, so that its encoder can be rebuilt.
         """
         self.config, self.method, self.videos, self.watch = config, method, videos, watch
         self.fabric = make_fabric()
@@ -97,7 +97,7 @@ class Trainer:
         if first and begun:
             write_record(c, self.videos)
         if first and self.step < self.total:
-            (c.out / RESULTS).unlink(missing_ok=True)  # of a shorter run, which goes on
+            (c.out / RESULTS).unlink(missing_ok=True)  # results of a shorter run that is now extended
         batches = iter(self.batches)
         self.module.train()
         with stop_flag() as stop, progress(self.title, self.total, start=self.step, shown=first) as bar:
@@ -119,9 +119,9 @@ class Trainer:
                             health = self.health.read(output, self.step)
                             log.write(self.step, {**metrics, **health, **age, **timing})
                             note = step_note(metrics, health, timing)
-                    told = note or f"loss {metrics['loss']:.3f}"
+                    status = note or f"loss {metrics['loss']:.3f}"
                     skips = f"  {self.skipped} skipped" if self.skipped else ""
-                    bar.update(self.step, told + self.bad.note() + skips)
+                    bar.update(self.step, status + self.bad.note() + skips)
                     if log and (self.step == 1 or self.step % c.save_every == 0 or last):
                         log.write_gradients(self.step, self.method.query)
                     self._save_and_look(log, bar, stopping=bool(signal))
@@ -131,10 +131,10 @@ class Trainer:
             finally:
                 if log:
                     log.close()
-            # A run that was killed after its last checkpoint has trained all and written nothing of it.
+            # A run killed after its last checkpoint has finished training but not written its results.
             if first and self.step == self.total and (self.step > begun or not (c.out / RESULTS).is_file()):
                 self._end(done=True)
-        signal = signal or stop.signal  # of any process; or of this one, in the last step or after it
+        signal = signal or stop.signal  # received by any process; or by this one in or after the last step
         if signal:
             raise Interrupted(f"stopped at step {self.step} of {self.total} and saved", signal)
 
@@ -142,7 +142,7 @@ class Trainer:
         """One step over all parts of a batch; the output is the last part's.
 
         Returns:
-            The output, what is to be logged, and the bad videos that were met.
+            The output, the metrics to log, and the bad videos of this batch.
         """
         c, parts = self.config, self.config.optim.accumulate
         self._seed()
@@ -164,25 +164,25 @@ class Trainer:
                 self.fabric.backward(self.scaler.scale(output.loss / parts if parts > 1 else output.loss))
             loss += float(output.loss.detach()) / parts
             if broken is None and not math.isfinite(loss):
-                broken = views  # of the parts of a batch, the first
+                broken = views  # of the first bad part
             keys += [output.keys] if output.keys is not None else []
             clock.lap("work")
         self.scaler.unscale_(self.optimizer)
         trained = [p for p in self.method.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(p.grad for p in trained if p.grad is not None)
-        if self._sound(float(norm), loss, before, views if broken is None else broken):
+        if self._is_finite(float(norm), loss, before, views if broken is None else broken):
             if c.optim.clip:
                 torch.nn.utils.clip_grads_with_norm_(trained, c.optim.clip, norm)
             self.scaler.step(self.optimizer)
-            together = torch.cat(keys) if keys else None
-            self.method.after_step(together, progress=(self.step + 1) / self.total)
+            all_keys = torch.cat(keys) if keys else None
+            self.method.after_step(all_keys, progress=(self.step + 1) / self.total)
         self.scaler.update()
         clock.lap("work")
         clock.step_done()
         return output, {"loss": loss, "lr": lr, "grad_norm": float(norm), "skipped": self.skipped}, bad
 
     def render(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """The views of a batch, (B, C, T, H, W) each, as the network takes them, and its labels."""
+        """The views of a batch, (B, C, T, H, W) each, ready for the network, and its labels."""
         views = {
             view.name: render_view(
                 view, batch["clips"], batch["parameters"][view.name], self.config.clip.modality
@@ -191,11 +191,13 @@ class Trainer:
         }
         return {**views, "label": batch["label"]}
 
-    def _sound(self, norm: float, loss: float, before: list[Tensor] | None, views: dict[str, Tensor]) -> bool:
-        """Whether the step may be made: its gradient is finite. In fp16 a scale too high is no fault.
+    def _is_finite(
+        self, norm: float, loss: float, before: list[Tensor] | None, views: dict[str, Tensor]
+    ) -> bool:
+        """Whether the gradient is finite, so that the step can be taken; fp16 skips to lower its loss scale.
 
         Raises:
-            UserError: it is not, and skipping is not wished or does not help.
+            UserError: it is not finite, and skipping is off or does not help.
         """
         if math.isfinite(norm):
             self.skipped_in_a_row = 0
@@ -205,8 +207,8 @@ class Trainer:
         if before is not None:
             for buffer, value in zip(self.method.buffers(), before, strict=True):
                 buffer.copy_(value)
-        in_scaling = self.scaler.is_enabled() and math.isfinite(loss)
-        if self.skipped_in_a_row < SKIPS and (in_scaling or self.config.nonfinite == "skip"):
+        scale_too_high = self.scaler.is_enabled() and math.isfinite(loss)
+        if self.skipped_in_a_row < SKIPS and (scale_too_high or self.config.nonfinite == "skip"):
             return False
         self._seed()
         where = where_broken(
@@ -215,24 +217,24 @@ class Trainer:
         )  # fmt: skip
         raise UserError(
             f"step {self.step + 1}: numbers that are not finite, {where} (loss {loss:.3g}); try a lower "
-            f"--optim.lr, --optim.clip 1 or --precision fp32, or --nonfinite skip to leave such steps out. "
-            f"The checkpoints in {self.config.out} are from before."
+            f"--optim.lr, --optim.clip 1 or --precision fp32, or skip such steps with --nonfinite skip. "
+            f"The checkpoints in {self.config.out} are from earlier steps."
         )
 
     def _seed(self) -> None:
-        """Dropout and the like hang on nothing else: who resumes, or looks meanwhile, draws the same, on a
-        CPU or a GPU; and each process something else."""
-        about = np.random.SeedSequence((self.config.seed, self.step, self.fabric.global_rank))
-        torch.manual_seed(int(about.generate_state(1)[0]))
+        """Seed dropout and the like from the run's seed, the step and the process alone, so that neither
+        resuming nor monitoring changes what is drawn, on a CPU or a GPU."""
+        sequence = np.random.SeedSequence((self.config.seed, self.step, self.fabric.global_rank))
+        torch.manual_seed(int(sequence.generate_state(1)[0]))
 
     def _buffers(self) -> list[Tensor]:
         return [buffer.clone() for buffer in self.method.buffers()]
 
     def _save_and_look(self, log: RunLog | None, bar: Reporter, *, stopping: bool) -> None:
-        """Write a checkpoint and ask the monitor, where it is time to; the first process does it for all.
+        """Write a checkpoint and run the monitor when due; only the first process does so.
 
-        The checkpoint is written first: a look that ends the run, by a video that it cannot survive, costs no
-        training, and a resumed run is past it.
+        The checkpoint is written first: if a video crashes the monitor, no training is lost, and the resumed
+        run skips this evaluation.
         """
         c = self.config
         last = self.step == self.total
@@ -242,24 +244,24 @@ class Trainer:
             return
         path = self._save(must=last or stopping)
         if looking and self.watch and self._look(self.watch, log, bar):
-            path = self._save(must=last or stopping)  # it says what the best was
+            path = self._save(must=last or stopping)  # again: it records the best score
             if path:
                 keep_best(path)
         if stopping and not last:
             self._end(done=False)
 
     def _look(self, watch: Watch, log: RunLog, bar: Reporter) -> bool:
-        """Ask the monitor, and tell; whether it was never better."""
+        """Run the monitor and print its scores; return whether the score is the best so far."""
         scores = watch.ask_aside(self.method, bar.aside)
         log.write(self.step, {f"monitor/{name}": value for name, value in scores.items()})
-        told = ", ".join(f"{name} {value:.3g}" for name, value in scores.items())
-        console.print(f"step {self.step}: {told}")
+        listed = ", ".join(f"{name} {value:.3g}" for name, value in scores.items())
+        console.print(f"step {self.step}: {listed}")
         score = scores[watch.best]
         better, self.best = score > self.best, max(self.best, score)
         return better
 
     def _save(self, *, must: bool) -> Path | None:
-        """Write a checkpoint; where it cannot be and must not, that is told and None."""
+        """Write a checkpoint. If that fails, raise if it ``must`` be written, else print the error."""
         c = self.config
         state = {
             "config": json.dumps(self.saved_config),
@@ -276,7 +278,7 @@ class Trainer:
         except UserError as error:
             if must:
                 raise
-            console.print(f"{error} The run goes on, and tries again.", style="bold yellow")
+            console.print(f"{error} The run continues and will try again.", style="bold yellow")
             return None
 
     def _end(self, *, done: bool) -> None:
@@ -290,6 +292,6 @@ class Trainer:
             self.scaler.load_state_dict(state["scaler"])
         self.step = int(state["step"])
         watched = state.get("watched")
-        if self.watched in (None, watched) or watched is None:  # of another list, scores are others
+        if self.watched in (None, watched) or watched is None:  # scores on another list are not comparable
             self.best, self.watched = float(state.get("best", -math.inf)), self.watched or watched
         self.skipped = int(state.get("skipped", 0))
