@@ -62,10 +62,10 @@ def frame_times(source: Source) -> Times:
         shown = shown_packets(container)
         if not shown:
             raise VideoError(f"{name_of(source)}: contains no frames.")
-        times = seconds_of(shown, float(stream.time_base or 0), float(stream.average_rate or 0))
-        if times is None:
+        seconds = seconds_of(shown, float(stream.time_base or 0), float(stream.average_rate or 0))
+        if seconds is None:
             raise VideoError(f"{name_of(source)}: stores neither frame times nor a frame rate.")
-        return times
+        return seconds
 
 
 def continuous_parts(source: Source) -> list[Part] | None:
