@@ -18,7 +18,7 @@ import torch
 from conftest import numbered_frames
 from PIL import Image
 
-from dsm.cli.main import main
+from dsm.cli import main
 from dsm.data import clips
 from dsm.data.catalog import find_list
 from dsm.data.clips import EvaluationClips

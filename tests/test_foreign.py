@@ -17,7 +17,7 @@ from runs import CLIP
 from torch import Tensor
 
 import dsm
-from dsm.cli.main import main
+from dsm.cli import main
 from dsm.data.reading import ClipChanges
 from dsm.errors import UserError
 from dsm.methods.classify import ClassifyConfig

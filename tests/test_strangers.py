@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from dsm.cli.main import main
+from dsm.cli import main
 from dsm.data.classes import read_classes
 from dsm.data.lists import listable, read_list
 from dsm.data.reading import clip_of

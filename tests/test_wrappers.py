@@ -21,7 +21,7 @@ import torch
 from test_foreign import as_hara, random_state
 from torch import Tensor, nn
 
-from dsm.cli.main import main
+from dsm.cli import main
 from dsm.errors import UserError
 from dsm.models.inert import Foreign, find_tensors, read_inert
 from dsm.models.weights import load_weights
