@@ -89,7 +89,7 @@ def test_every_verb_has_help_with_an_example(
         (["data", "index", "EMPTY", "--out", "OUT"], "holds no video"),
         (["data", "index", "VIDEOS", "--out", "LIST"], "already exists"),
         (["data", "index", "VIDEOS", "--out", "FULL", "--overwrite"], "is a folder, not a file"),
-        (["data", "synth", "FULL"], "not empty and not MotionScenes"),
+        (["data", "synth", "FULL"], "not empty and does not contain MotionScenes"),
         (["data", "synth", "OUT", "--scene-correlation", "2"], "scene-correlation must be 0 to 1"),
         (["extract", "--weights", "none.pt", "--data", "LIST", "--out", "f.npz"], "no such checkpoint"),
         (["extract", "--weights", "LIST", "--data", "LIST", "--out", "f.npz"], "not a checkpoint"),

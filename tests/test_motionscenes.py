@@ -121,7 +121,7 @@ def test_other_settings_and_other_peoples_folders_are_left_alone(scenes: Path, t
     with pytest.raises(UserError, match="other settings"):
         write_motionscenes(MotionScenesConfig(train=40, test=10, seed=1), scenes)
     (tmp_path / "holiday.jpg").touch()
-    with pytest.raises(UserError, match="not empty and not MotionScenes"):
+    with pytest.raises(UserError, match="not empty and does not contain MotionScenes"):
         write_motionscenes(MotionScenesConfig(), tmp_path)
 
 

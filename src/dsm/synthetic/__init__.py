@@ -1,1 +1,1 @@
-"""MotionScenes: made videos in which what moves and where it happens are known apart."""
+"""MotionScenes: synthetic videos with separate labels for the motion and for the scene behind it."""

@@ -1,4 +1,4 @@
-"""The places of the world `walkers`: rooms and streets of overlapping rectangles."""
+"""Draws the scenes of the world `walkers`: rooms and streets made from overlapping rectangles."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from dsm.synthetic.world import MARGIN, Array
 
 @dataclass(frozen=True)
 class Place:
-    """A kind of place: its colours, and what stands in it. Lengths are in units of the frame's side."""
+    """A scene family: its colours and objects. Lengths are in units of the frame's side."""
 
     wall: tuple[float, float, float]
-    """Hue, saturation and value of the wall, or sky."""
+    """Hue, saturation and value of the wall or sky."""
     floor: tuple[float, float, float]
-    """Of the floor."""
+    """Hue, saturation and value of the floor."""
     things: tuple[float, float, float]
-    """Of what stands there; each thing's own differs."""
+    """Hue, saturation and value of the objects; each object's own differ from them."""
     count: int
-    """Things that stand on the floor."""
+    """Number of objects on the floor."""
     width: tuple[float, float]
-    """Theirs."""
+    """Range of the objects' widths."""
     height: tuple[float, float]
-    """Theirs."""
+    """Range of the objects' heights."""
     panes: tuple[int, int] = (0, 0)
-    """Windows a row and rows in every thing."""
+    """Windows per row, and rows, in every object."""
     hung: int = 0
-    """Things that hang on the wall."""
+    """Number of objects on the wall."""
     boards: int = 0
-    """Boards of the floor, or lanes of the street."""
+    """Approximate number of floor boards or street lanes; 0 for none."""
     glow: float = 0.15
-    """How much lighter the wall is at the floor than above; negative the other way."""
+    """How much lighter the wall is at the bottom than at the top; negative if darker."""
 
 
 FAMILIES: dict[str, Place] = {
@@ -184,19 +184,19 @@ FAMILIES: dict[str, Place] = {
         hung=2,
     ),
 }
-"""The first ten make the training families; the rest are only ever seen in ``test_free``."""
+"""The first ten are the training families; the rest appear only in ``test_free``."""
 
 
 def paint_place(family: str, size: int, contrast: float, rng: np.random.Generator) -> tuple[Array, float]:
-    """One place of a family.
+    """Draw one random scene of a family.
 
     Args:
         family: a key of :data:`FAMILIES`. size: the frame's side in pixels.
-        contrast: how loud it is (0 to 1).
+        contrast: contrast of the scene (0 to 1).
 
     Returns:
-        float32 RGB in [0, 1], shape (S, S, 3) with S = size + 2 * round(MARGIN * size), and where on the
-        floor to stand: y in units of the frame, in [-0.5, 0.5].
+        float32 RGB in [0, 1], shape (S, S, 3) with S = size + 2 * round(MARGIN * size), and y of a place to
+        stand on the floor, in units of the frame, in [-0.5, 0.5].
     """
     place = FAMILIES[family]
     border = round(MARGIN * size)
@@ -219,7 +219,7 @@ def paint_place(family: str, size: int, contrast: float, rng: np.random.Generato
     ground = colour(place.floor)
 
     def block(x: float, top: float, width: float, height: float, paint: Array) -> tuple[slice, slice]:
-        """A rectangle by its left upper corner, lit from one side."""
+        """Paint a rectangle, given by its upper left corner and lit from one side."""
         low, high = (np.clip([x, x + width], -0.6, 0.6) + 0.5) * size + border
         up, down = (np.clip([top, top + height], -0.6, 0.6) + 0.5) * size + border
         area = slice(round(up), round(down)), slice(max(round(low), 0), round(high))
@@ -248,7 +248,7 @@ def paint_place(family: str, size: int, contrast: float, rng: np.random.Generato
                         block(*corner, 0.5 * across, 0.5 * down, pane)
     picture[edge:] = ground * np.linspace(0.8, 1.15, side - edge, dtype=np.float32)[:, None, None]
     if place.boards:
-        # Joints run towards a point far behind the floor.
+        # Joints run towards a vanishing point.
         axis = (np.arange(side, dtype=np.float32) - border) / size - 0.5
         depth = (axis[edge:, None] - horizon) + 0.25
         joint = np.abs((axis[None] * 0.4 / depth * place.boards + rng.random()) % 1 - 0.5) > 0.44

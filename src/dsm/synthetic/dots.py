@@ -1,9 +1,9 @@
-"""The world `dots`: actor and scene are made of the same dots, so that only motion tells them apart.
+"""Draws the world `dots`: actor and scene consist of the same dots, so only motion tells them apart.
 
-Scene dots stay where they are. The actor's dots move with it, inside its shape; the scene dots that it
-covers are hidden. A dot is there or not by its centre, and drawn whole: no rim is seen. Where the actor
-grows it shows more of its dots, so that they lie equally close at every size. No single frame tells where
-the actor is.
+Scene dots stay in place. The actor's dots move with it, inside its shape; the scene dots that it covers
+are hidden. A dot's centre decides whether it is drawn, and dots are drawn whole, so no outline is visible.
+A growing actor shows more of its dots, which keeps their density constant. No single frame shows where the
+actor is.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ from dsm.synthetic.scenery import SHAPES, hsv
 from dsm.synthetic.world import MARGIN, Array, Shot, World, cycles, expose, wander
 
 ACTORS = ("disc", "ellipse", "box", "triangle", "pentagon", "star", "flower", "drop")
-"""Of all shapes, those that are broad enough to hold dots."""
+"""The shapes that are broad enough for dots."""
 REDRAWN = 0.01
-"""Share of the dots that are somewhere else in each frame, by chance."""
-# The four below, and the share above, were chosen by training a small network with labels, motion and scene
-# untied: with finer dots, smaller actors and faster motions it learned nothing, with these `tiny3d` is right
-# about 89 % of a test of free scenes.
+"""Share of the dots that jump to a random position in each frame."""
+# The four below, and the share above, were chosen by training a small network on labels, with motion and
+# scene untied: with finer dots, smaller actors and faster motions it learned nothing; with these, `tiny3d`
+# is right on about 89 % of a test with free scenes.
 COARSE = 1.7
-"""Times a family's dots."""
+"""Factor on a family's dot radius."""
 BROAD = 1.35
-"""Times the radius of an actor, so that it holds enough dots."""
+"""Factor on the actor's radius, so that it has enough dots."""
 SLOW = 1.7
-"""Times as long a cycle: a dot that passes its neighbour between two frames cannot be followed."""
+"""Factor on a cycle's length: a dot that passes its neighbour between two frames cannot be followed."""
 STEADY = 0.2
-"""Share of the camera's shake: where all dots shake, those that move are hidden among them."""
+"""Factor on the camera's shake: if all dots shake, the moving ones cannot be seen."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """Dots of one kind."""
+    """A scene family: dots of one kind."""
 
     radius: float
-    """Of a dot, as a share of the frame's side."""
+    """Radius of a dot, as a share of the frame's side."""
     cover: float
     """The dots' area, as a share of the picture's (they may overlap)."""
     ground: tuple[float, float, float]
-    """Hue, saturation and value between the dots."""
+    """Hue, saturation and value of the background."""
     hues: tuple[float, ...]
     """The dots' hues."""
     value: float
     """How bright dots are."""
     group: int = 1
-    """Dots that lie together."""
+    """Dots per group."""
     spread: float = 0.0
-    """How far apart they lie, as a share of the frame's side."""
+    """Spread of the dots in a group, as a share of the frame's side."""
     jitter: float = 0.0
-    """0: groups lie anywhere; else on a grid, moved by up to this share of its step."""
+    """0 for groups at random positions; otherwise they lie on a grid, displaced by a share of its step."""
 
 
 FAMILIES: dict[str, Family] = {
@@ -76,15 +76,15 @@ FAMILIES: dict[str, Family] = {
 
 
 def scatter(family: Family, half: float, density: float, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Dots of a family over a square.
+    """Place dots of a family over a square.
 
     Args:
         half: half the square's side, in units of the frame's side.
-        density: dots in a square of the frame's side.
+        density: dots per square of the frame's size.
 
     Returns:
-        Centres, shape (N, 2), in [-half, half] but for groups at the rim; and for each dot a number in
-        [0, 1] that its group shares: to show the dots below q is to show a share q of all groups.
+        Centres, shape (N, 2), in [-half, half] except for groups at the edge; and for each dot a number in
+        [0, 1], the same for its whole group: the dots below q are a share q of all groups.
     """
     wanted = density * (2 * half) ** 2 / family.group
     if family.jitter:
@@ -105,11 +105,11 @@ def scatter(family: Family, half: float, density: float, rng: np.random.Generato
 def draw_dots(
     x: Array, y: Array, shown: NDArray[np.bool_], colours: Array, ground: Array, radius: float, size: int
 ) -> NDArray[np.float32]:
-    """Discs with a soft edge one pixel wide; where they overlap, their colours mix.
+    """Draw discs with a soft edge one pixel wide; where they overlap, their colours mix.
 
     Args:
         x, y: centres in units of the frame, in [-0.5, 0.5] inside it, shape (T, N).
-        shown: which of them are there, (T, N).
+        shown: which dots are visible, (T, N).
         colours: RGB, (N, 3). ground: RGB between the dots, (3,).
         radius: in units of the frame. size: side of the frame in pixels.
 
@@ -118,7 +118,7 @@ def draw_dots(
     """
     total = len(x)
     reach = int(np.ceil(radius * size + 0.5))
-    side = size + 2 * reach  # with a border: dots at the rim need no care
+    side = size + 2 * reach  # with a border, so that dots at the edge need no special case
     near = shown & (np.abs(x) < 0.5 + radius) & (np.abs(y) < 0.5 + radius)
     frame, dot = np.nonzero(near)
     px = ((x[near] + 0.5) * size - 0.5).astype(np.float32)
@@ -154,9 +154,9 @@ class Cast:
     x: Array
     """Centres in units of the frame, shape (T, N)."""
     y: Array
-    """As ``x``."""
+    """Like ``x``."""
     shown: NDArray[np.bool_]
-    """Which dots are there, (T, N): of the scene's, those that the actor does not cover."""
+    """Which dots are visible, (T, N): the actor hides the scene's dots that it covers."""
     actor: NDArray[np.bool_]
     """Which dots are the actor's, (N,)."""
 
@@ -183,7 +183,7 @@ def place_dots(shot: Shot, family: Family, dot: float, rng: np.random.Generator)
     du, dv = (sx - x) / (radius * scale), (sy - y) / (radius * scale)
     covered = np.asarray(shape(c * du + s * dv, -s * du + c * dv) < 0)
 
-    # As many as the largest actor holds; a smaller one shows a share of them.
+    # Enough for the actor at its largest; a smaller one shows a share of them.
     largest = float(scale.max())
     own, rank = scatter(family, 1.35 * radius, density * largest**2, rng)
     within = np.asarray(shape(own[:, 0] / radius, own[:, 1] / radius) < 0)
@@ -209,7 +209,7 @@ def render(shot: Shot, rng: np.random.Generator) -> NDArray[np.uint8]:
     tint = rng.normal(0, 0.03)
     hue, saturation, value = family.ground
     ground = hsv((hue + tint) % 1, saturation * rng.uniform(0.8, 1), min(1, value * rng.uniform(0.85, 1.1)))
-    # A colour is white or grey at no saturation, and pure at full; between them it is a mixture.
+    # Colours mix grey of the same value (no saturation) with the pure hue (full saturation).
     pure = np.stack([hsv((hue + tint) % 1, 1, family.value) for hue in family.hues])
     pick = rng.integers(len(pure), size=len(cast.actor))
     strength = np.clip(rng.uniform(0.45, 0.9) + rng.uniform(-0.1, 0.1, (len(pick), 1)), 0, 1)

@@ -1,7 +1,7 @@
-"""The world `drone`: a vehicle seen from above by a camera that follows it over textured ground.
+"""Draws the world `drone`: a vehicle seen from above by a camera that follows it over textured ground.
 
-The ground drifts, turns and grows under the camera, in ways that say nothing about the label. The
-vehicle's motion in the picture is the label.
+The ground drifts, turns and changes size under the camera, independently of the label. The label is the
+vehicle's motion in the picture.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from dsm.synthetic.world import Array, Shot, World, cycles, expose, wander
 
 @dataclass(frozen=True)
 class Ground:
-    """A kind of ground: a pattern over rough earth, in two colours."""
+    """A scene family: a pattern over rough earth, in two colours."""
 
     pattern: str
     """``noise``, ``fields``, ``roads``, ``tiles``, ``furrows``, ``trees`` or ``cracks``."""
     low: tuple[float, float, float]
-    """Hue, saturation and value of what lies low."""
+    """Hue, saturation and value of the pattern's low values."""
     high: tuple[float, float, float]
-    """Of what lies high."""
+    """Hue, saturation and value of its high values."""
     cell: float
     """Size of the pattern's parts, in units of the frame's side."""
     rough: float
-    """How much of the picture is rough earth, the rest being pattern (0 to 1)."""
+    """Weight of the rough earth (0 to 1); the pattern has the rest."""
 
 
 GROUNDS: dict[str, Ground] = {
@@ -69,7 +69,7 @@ def _noise(side: int, cell: float, rng: np.random.Generator, octaves: int = 4) -
 
 
 def _seeded(side: int, cell: float, rng: np.random.Generator) -> tuple[Array, Array, Array]:
-    """Cells around jittered seeds: the two smallest distances, in cells, and the nearest cell's tone."""
+    """Cells around jittered seeds: distances to the two nearest seeds, in cells, and the nearest's tone."""
     count = int(side / cell) + 3
     axis = (np.arange(side, dtype=np.float32) + 0.5) / cell + 1
     u, v = np.meshgrid(axis, axis)
@@ -90,7 +90,7 @@ def _seeded(side: int, cell: float, rng: np.random.Generator) -> tuple[Array, Ar
 
 
 def _pattern(name: str, side: int, cell: float, rng: np.random.Generator) -> Array:
-    """A pattern in [0, 1], shape (side, side), of parts about ``cell`` pixels wide."""
+    """A pattern in [0, 1], shape (side, side), with parts about ``cell`` pixels wide."""
     axis = np.arange(side, dtype=np.float32) / cell
     u, v = np.meshgrid(axis, axis)
     turn = rng.uniform(0, TAU)
@@ -116,7 +116,7 @@ def _pattern(name: str, side: int, cell: float, rng: np.random.Generator) -> Arr
 
 
 def paint_ground(family: str, side: int, size: int, contrast: float, rng: np.random.Generator) -> Array:
-    """Ground from above: RGB in [0, 1], shape (side, side, 3), of which a frame sees ``size`` pixels."""
+    """Ground from above: RGB in [0, 1], shape (side, side, 3); a frame shows ``size`` pixels of a side."""
     ground = GROUNDS[family]
     cell = ground.cell * size * rng.uniform(0.85, 1.2)
     tone = _pattern(ground.pattern, side, cell, rng)
@@ -132,9 +132,9 @@ def paint_ground(family: str, side: int, size: int, contrast: float, rng: np.ran
 
 
 def fly(family: str, shot: Shot, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Ground under a camera that drifts, turns and changes its height: float32 (T, size, size, 3)."""
+    """Ground under a camera that drifts, turns and changes height: float32 (T, size, size, 3)."""
     total, size = shot.frames, shot.size
-    # 0.3 to 1 frame sides in 40 frames, on a path that bends.
+    # 0.3 to 1 frame sides in 40 frames, on a curved path.
     speed = rng.uniform(0.3, 1.0) / 40
     heading = rng.uniform(0, TAU) + 0.7 * wander(total, rng, 1)[:, 0]
     path = speed * np.cumsum(np.stack([np.cos(heading), np.sin(heading)], 1), 0)
@@ -157,7 +157,7 @@ def fly(family: str, shot: Shot, rng: np.random.Generator) -> NDArray[np.float32
 
 
 def _box(u: Array, v: Array, length: float, width: float, corner: float) -> Array:
-    """Signed distance to a box with round corners, half as long as ``length`` and ``width`` say."""
+    """Signed distance to a box with round corners; ``length`` and ``width`` are half its sides."""
     across, along = np.abs(v) - width + corner, np.abs(u) - length + corner
     return (
         np.hypot(np.maximum(along, 0), np.maximum(across, 0))
@@ -172,28 +172,28 @@ def draw_vehicle(
 ) -> None:  # fmt: skip
     """Paint a vehicle with its shadow over frames, in place.
 
-    It is a body with round corners; a dark windscreen near its front, two lights and a roof tell its
-    front from its back.
+    The body has round corners; a dark windscreen near the front, two lights and a roof show which end is
+    the front.
 
     Args:
         frames: (T, S, S, 3) in [0, 1].
-        radius: half its length, in units of the frame.
-        x, y: centre in units of the frame, (T,). scale: factor on its size, (T,).
-        angle: radians, clockwise on screen, (T,); at 0 its front is on the right.
+        radius: half the vehicle's length, in units of the frame.
+        x, y: centre in units of the frame, (T,). scale: factor on the size, (T,).
+        angle: radians, clockwise on screen, (T,); at 0 the front is on the right.
     """
     size = frames.shape[1]
     x, y, angle = (np.asarray(curve, np.float32) for curve in (x, y, angle))
     length = (np.float32(radius) * np.asarray(scale, np.float32))[:, None, None]
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
     px, py = np.broadcast_arrays(axis - x[:, None, None], axis[:, None] - y[:, None, None])
-    near = np.hypot(px, py) < 1.5 * length  # all of it and of its shadow is there
+    near = np.hypot(px, py) < 1.5 * length  # contains the vehicle and its shadow
     px, py, length = (np.broadcast_to(part, near.shape)[near] for part in (px, py, length))
     c, s = (np.broadcast_to(part[:, None, None], near.shape)[near] for part in (np.cos(angle), np.sin(angle)))
     px, py = px / length, py / length
     width, corner = rng.uniform(0.5, 0.62), rng.uniform(0.15, 0.4)
     pixel = 1 / (length * size)
     paint = frames[near]
-    # The sun stands still: a shadow falls the same way whatever the vehicle's angle.
+    # The sun is fixed: the shadow's direction does not depend on the vehicle's angle.
     sun = rng.uniform(0, TAU)
     dx, dy = np.float32(0.16 * np.cos(sun)), np.float32(0.16 * np.sin(sun))
     shade = _box(c * (px - dx) + s * (py - dy), c * (py - dy) - s * (px - dx), 1, width, corner)

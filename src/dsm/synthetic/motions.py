@@ -1,7 +1,7 @@
-"""The motions of MotionScenes: the labels.
+"""Defines the motions of MotionScenes, which are the labels.
 
-Time is counted in cycles, so a motion is written without caring about frame rates. Coordinates are in
-units of the motion's reach: x to the right and y downwards.
+Time is counted in cycles, so motions do not depend on frame rates. Coordinates are in units of the
+motion's reach: x to the right and y downwards.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _cos(t: Array) -> Array:
 
 
 def _triangle(t: Array) -> Array:
-    """A wave of straight lines between -1 and 1, in step with the sine."""
+    """A triangle wave between -1 and 1, in phase with the sine."""
     return (2 / np.pi * np.arcsin(np.clip(_sin(t), -1, 1))).astype(np.float32)
 
 
@@ -61,9 +61,9 @@ def _square_path(t: Array) -> Pose:
     return Pose(x=x.astype(np.float32), y=y.astype(np.float32))
 
 
-# The order is part of the format: a label is a place in this table. Ten motions make the
-# demo; all of them make ``--preset full``. Mirrored pairs and pairs that are each other
-# played backwards are there on purpose: direction and order have to be seen.
+# The order is part of the format: a label is a place in this table. The demo has the first ten
+# motions, ``--preset full`` has all. Pairs that mirror or reverse each other are intended: telling
+# them apart requires seeing direction and order.
 MOTIONS: dict[str, Callable[[Array], Pose]] = {
     "swing-sideways": lambda t: Pose(x=_sin(t)),
     "swing-upright": lambda t: Pose(y=_sin(t)),

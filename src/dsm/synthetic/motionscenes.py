@@ -1,15 +1,15 @@
-"""MotionScenes: made videos in which what moves and where it happens are known separately.
+"""MotionScenes: synthetic videos in which the motion and the scene are known separately.
 
-The label of a video is its *motion*. Each motion has a *scene family* of its own, and appears there in a
-share ``scene_correlation`` of the training videos; a network can learn the label from the scene, and one can
-measure whether it did:
+The label of a video is its *motion*. Each motion has its own *scene family*, in which it appears in a
+share ``scene_correlation`` of the training videos. A network can therefore learn the label from the scene,
+and the test lists measure whether it did:
 
-- ``train.txt``, ``test.txt``      tied: motion and family agree as often as the correlation says
+- ``train.txt``, ``test.txt``      tied: motion and family agree in a share ``scene_correlation``
 - ``test_conflict.txt``            every motion in a family that belongs to another motion
 - ``test_free.txt``                families that no training video shows
 
-Files are H.264 mp4, lists are ``path label frames``; ``scenes.tsv`` names each video's family.
-The same settings and seed give the same videos. A *world* (:data:`WORLDS`) paints the motions and scenes.
+Files are H.264 mp4, lists are ``path label frames``; ``scenes.tsv`` gives each video's family.
+The same settings and seed give the same videos. A *world* (:data:`WORLDS`) draws the motions and scenes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from dsm.workers import usable_cores
 
 WorldName = Literal["scenes", "dots", "walkers", "drone"]
 WORLDS: dict[WorldName, World] = {"scenes": SCENES, "dots": DOTS, "walkers": WALKERS, "drone": DRONE}
-"""By the name that ``dsm data synth --world`` takes."""
+"""Worlds by their names in ``dsm data synth --world``."""
 
 SPLITS = ("train", "test", "test_conflict", "test_free")
 FORMAT = 1
@@ -48,32 +48,32 @@ MARKER = "motionscenes.json"
 
 @dataclass(frozen=True)
 class MotionScenesConfig:
-    """What a MotionScenes folder holds. The presets are in :data:`PRESETS`."""
+    """Settings of a MotionScenes folder. The presets are in :data:`PRESETS`."""
 
     world: WorldName = "scenes"
-    """What actors and scenes are, and how they are drawn."""
+    """Kind of actors and scenes, and how they are drawn."""
     motions: int = 10
-    """How many motion classes, from the first of the table on."""
+    """Number of motion classes: the first ones of the world's list."""
     train: int = 1000
-    """Training videos."""
+    """Number of training videos."""
     test: int = 500
-    """Videos of each of the three test lists."""
+    """Number of videos in each of the three test lists."""
     size: int = 72
     """Side of the (square) frame in pixels; even."""
     frames: int = 40
-    """Frames a video."""
+    """Frames per video."""
     scene_correlation: float = 0.9
-    """How often a motion is seen on its own scene family, in `train` and `test` (0 to 1)."""
+    """Share of the videos in `train` and `test` that show a motion in its own scene family (0 to 1)."""
     radius: tuple[float, float] = (0.2, 0.275)
     """Smallest and largest radius of the actor, as a share of the frame's side."""
     contrast: float = 0.65
-    """How loud the scenes' patterns are (0 to 1)."""
+    """Contrast of the scenes' patterns (0 to 1)."""
     shake: float = 0.012
     """Camera shake, as a share of the frame's side."""
     bystanders: int = 0
-    """Smaller actors that drift straight through the picture and say nothing about the label."""
+    """Number of smaller actors that drift straight through the picture, unrelated to the label."""
     seed: int = 0
-    """Same seed and settings, same videos."""
+    """The same seed and settings give the same videos."""
 
     def __post_init__(self) -> None:
         if self.world not in WORLDS:
@@ -86,7 +86,7 @@ class MotionScenesConfig:
         if not 0 <= self.scene_correlation <= 1:
             raise UserError(f"scene-correlation must be 0 to 1, not {self.scene_correlation}.")
         if self.size % 2 or self.size < 16:
-            raise UserError(f"size must be an even number from 16 on, not {self.size}.")
+            raise UserError(f"size must be an even number, at least 16, not {self.size}.")
         if min(self.train, self.test, self.frames) < 1 or self.seed < 0:
             raise UserError("train, test and frames must be at least 1, and seed at least 0.")
 
@@ -98,13 +98,13 @@ PRESETS: dict[str, MotionScenesConfig] = {
         shake=0.03, bystanders=2,
     ),
 }  # fmt: skip
-"""Folders of a known size, by name."""
+"""Preset settings by name."""
 Preset = Literal["demo", "full"]
 
 
 @dataclass(frozen=True)
 class VideoPlan:
-    """What one video shows; everything else about it follows from its seed."""
+    """What one video shows; its seed decides everything else."""
 
     split: str
     index: int
@@ -117,21 +117,21 @@ class VideoPlan:
 
 
 def motion_names(config: MotionScenesConfig) -> list[str]:
-    """The names of its motions, by label."""
+    """The names of the motions, by label."""
     return list(WORLDS[config.world].motions[: config.motions])
 
 
 def plan_split(config: MotionScenesConfig, split: str) -> list[VideoPlan]:
-    """Which motion on which scene family, video by video; motions in equal numbers."""
+    """The motion and scene family of each video of a split; all motions are equally frequent."""
     world = WORLDS[config.world]
     families = world.training_families
-    tie = np.random.default_rng([config.seed, 99]).permutation(len(families))
-    owned = {families[place] for place in tie[: config.motions]}
+    order = np.random.default_rng([config.seed, 99]).permutation(len(families))
+    owned = {families[place] for place in order[: config.motions]}
     rng = np.random.default_rng([config.seed, 100 + SPLITS.index(split)])
     plans = []
     for index in range(config.train if split == "train" else config.test):
         motion = index % config.motions
-        own = families[tie[motion % len(families)]]
+        own = families[order[motion % len(families)]]
         others = [family for family in families if family != own and family in owned]
         if split == "test_free":
             family = str(rng.choice(world.free_families))
@@ -184,30 +184,32 @@ def write_motionscenes(
     workers: int | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Path:
-    """Write the videos and lists; what an earlier call left unfinished is finished.
+    """Write the videos and lists, or finish what an interrupted call began.
 
     Args:
         config: what to write.
-        out: folder; made where it is missing.
-        workers: processes; None for one a core.
+        out: folder; created if missing.
+        workers: number of processes; None for one per core.
         on_progress: called with the number of videos done.
 
     Returns:
         The folder.
 
     Raises:
-        UserError: the folder holds MotionScenes of other settings, or something else.
+        UserError: the folder contains MotionScenes with other settings, or other files.
     """
     out = Path(out)
     marker = out / MARKER
     if workers is not None and workers < 1:
         raise UserError(f"workers must be at least 1, not {workers}.")
-    settings = _told(config)
-    found = _read_marker(marker)
+    settings = _marker_content(config)
+    earlier = _read_marker(marker)
     if holds_others(out, config):
-        raise UserError(f"{out} holds MotionScenes of other settings; choose another folder or --overwrite.")
-    if found is None and out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty and not MotionScenes; choose another folder.")
+        raise UserError(
+            f"{out} contains MotionScenes with other settings; choose another folder or use --overwrite."
+        )
+    if earlier is None and out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty and does not contain MotionScenes; choose another folder.")
     write_text(marker, json.dumps(settings, indent=2) + "\n")
 
     plans = {split: plan_split(config, split) for split in SPLITS}
@@ -215,7 +217,7 @@ def write_motionscenes(
     workers = workers or usable_cores()
     jobs = [(config, str(out), chunk) for chunk in _chunks(everything, 20)]
     done = 0
-    # Spawned, not forked: the caller may hold threads (torch, a progress bar).
+    # Spawned, not forked: the caller may have threads (torch, a progress bar).
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawn, initializer=ignore_warnings) as pool:
         for count in pool.map(_write_chunk, jobs):
@@ -234,13 +236,13 @@ def write_motionscenes(
 
 
 def holds_others(out: Path, config: MotionScenesConfig) -> bool:
-    """Whether a folder holds MotionScenes of other settings."""
-    found = _read_marker(out / MARKER)
-    return found is not None and found != _told(config)
+    """Whether a folder contains MotionScenes with other settings."""
+    earlier = _read_marker(out / MARKER)
+    return earlier is not None and earlier != _marker_content(config)
 
 
-def _told(config: MotionScenesConfig) -> dict[str, Any]:
-    """What a marker says: the settings. Folders from before there were worlds name none, and are `scenes`."""
+def _marker_content(config: MotionScenesConfig) -> dict[str, Any]:
+    """The settings to store in a marker. Older folders, which are all `scenes`, have no `world` entry."""
     settings = json.loads(json.dumps(asdict(config)))
     if config.world == "scenes":
         del settings["world"]
@@ -248,20 +250,22 @@ def _told(config: MotionScenesConfig) -> dict[str, Any]:
 
 
 def _read_marker(marker: Path) -> dict[str, Any] | None:
-    """What a marker says; None where there is none, or something else has its name."""
-    found = read_object(marker)
-    return found if found and "format" in found else None
+    """A marker's content; None if it is missing or another kind of file."""
+    content = read_object(marker)
+    return content if content and "format" in content else None
 
 
 def with_overrides(preset: Preset, **changes: object) -> MotionScenesConfig:
-    """A preset with some of its settings changed; None leaves one as it is.
+    """A preset with some settings changed; None keeps the preset's value.
 
     Raises:
-        UserError: settings that make no sense, or a preset that a world does not have.
+        UserError: the settings are invalid, or the world does not have the preset.
     """
     if preset not in PRESETS:
         raise UserError(f"unknown preset '{preset}'{nearest(preset, PRESETS)}")
     world = changes.get("world") or "scenes"
     if preset == "full" and world != "scenes":
-        raise UserError(f"The preset full is of the world scenes; change settings of demo for {world}.")
+        raise UserError(
+            f"Only the world scenes has the preset full; for {world}, use demo and change settings."
+        )
     return replace(PRESETS[preset], **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]

@@ -1,8 +1,8 @@
-"""What MotionScenes videos are drawn with: actors and scene families.
+"""Draws the actors and scene families of the world `scenes`.
 
 Everything here is a pure function of numpy arrays and a generator. Coordinates are in
 units of the frame's side: x to the right and y downwards, both in [-0.5, 0.5] inside the
-frame. ``motionscenes.py`` decides what goes into which video and writes the files.
+frame. ``motionscenes.py`` decides what each video shows and writes the files.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def _polygon(corners: int, u: Array, v: Array) -> Array:
 
 
 def _wavy(lobes: int, depth: float, u: Array, v: Array) -> Array:
-    """A disc whose rim waves in and out: stars, flowers, gears."""
+    """A disc with a wavy outline: stars, flowers, gears."""
     return np.hypot(u, v) - (0.85 + depth * np.cos(lobes * np.arctan2(v, u)))
 
 
 def _step(x: Array) -> Array:
-    """The logistic function, which cannot overflow in this form."""
+    """The logistic function, in a form that cannot overflow."""
     return 0.5 + 0.5 * np.tanh(0.5 * x)
 
 
@@ -53,7 +53,7 @@ SHAPES: dict[str, Callable[[Array, Array], Array]] = {
     "moon": lambda u, v: np.maximum(np.hypot(u, v) - 0.9, 0.6 - np.hypot(u - 0.55, v)),
 }
 
-# What is painted on an actor, in [0, 1]. None looks the same at every angle: a spin shows.
+# Patterns on an actor, in [0, 1]. None looks the same at every angle, so a spin is visible.
 COATS: dict[str, Callable[[Array, Array], Array]] = {
     "halves": lambda u, v: _step(12 * u),
     "stripes": lambda u, v: 0.5 + 0.5 * np.sin(5.5 * u + 1.2 * v),
@@ -76,7 +76,7 @@ def _clouds(u: Array, v: Array, rng: np.random.Generator) -> Array:
 
 
 def _cells(u: Array, v: Array, rng: np.random.Generator, count: int, edges: bool) -> Array:
-    """A mosaic of the cells nearest to random seeds; with ``edges``, the joints between."""
+    """A mosaic of cells around random seeds; with ``edges``, only the joints between them."""
     seeds = rng.uniform(-0.8, 0.8, (count, 2)).astype(np.float32)
     distance = np.hypot(u[..., None] - seeds[:, 0], v[..., None] - seeds[:, 1])
     if edges:
@@ -111,7 +111,7 @@ def _room(u: Array, v: Array, rng: np.random.Generator) -> Array:
 
 
 # The pattern of a scene family: coordinates and a generator to values around [0, 1]. The
-# first ten make the training families; the rest are only ever seen in ``test_free``.
+# first ten are the training families; the rest appear only in ``test_free``.
 PATTERNS: dict[str, Callable[[Array, Array, np.random.Generator], Array]] = {
     "stripes": lambda u, v, r: 0.5 + 0.5 * np.sin(TAU * r.uniform(3, 5) * u),
     "clouds": _clouds,
@@ -143,7 +143,7 @@ FREE_FAMILIES = tuple(PATTERNS)[10:]
 
 
 def hsv(hue: float, saturation: float, value: float) -> Array:
-    """One colour from hue, saturation and value (each in [0, 1]) to RGB in [0, 1], shape (3,)."""
+    """Convert one colour from hue, saturation and value (each in [0, 1]) to RGB in [0, 1], shape (3,)."""
     k = (np.array([5.0, 3.0, 1.0]) + hue * 6) % 6
     return (value - value * saturation * np.clip(np.minimum(k, 4 - k), 0, 1)).astype(np.float32)
 
@@ -151,13 +151,13 @@ def hsv(hue: float, saturation: float, value: float) -> Array:
 def paint_scene(
     family: str, size: int, margin: float, contrast: float, rng: np.random.Generator, hue_spread: float = 0.12
 ) -> Array:
-    """A still background with room around it for camera shake.
+    """Draw a still background, with a border for camera shake.
 
     Args:
-        family: a key of :data:`PATTERNS`; it fixes pattern and palette, the generator all else.
+        family: a key of :data:`PATTERNS`; it sets pattern and palette, the generator everything else.
         size: the frame's side in pixels.
         margin: extra border on each side, as a share of the frame's side.
-        contrast: how loud the pattern is, 0 (flat colour) to 1.
+        contrast: contrast of the pattern, 0 (flat colour) to 1.
 
     Returns:
         float32 RGB in [0, 1], shape (S, S, 3) with S = size + 2 * round(margin * size).
@@ -166,7 +166,7 @@ def paint_scene(
     side = size + 2 * border
     axis = ((np.arange(side, dtype=np.float32) + 0.5 - border) / size) - 0.5
     u, v = np.meshgrid(axis, axis)
-    # Every video has a view of its own: turned, shifted, and lit in its own way.
+    # Every video shows the pattern turned, shifted and lit differently.
     turn = rng.normal(0, 0.25)
     dx, dy = rng.uniform(-0.2, 0.2, 2)
     u, v = np.cos(turn) * u - np.sin(turn) * v + dx, np.sin(turn) * u + np.cos(turn) * v + dy
@@ -183,7 +183,7 @@ def paint_scene(
 
 @dataclass(frozen=True)
 class Actor:
-    """A moving thing: a shape in a coat of two colours, of a radius in units of the frame."""
+    """A moving shape with a two-coloured pattern; its radius is in units of the frame."""
 
     shape: str
     coat: str

@@ -1,4 +1,4 @@
-"""The world `scenes`: a flat shape in a two-coloured coat before a still pattern."""
+"""Draws the world `scenes`: a flat, two-coloured shape in front of a still pattern."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The world `walkers`: people built of capsules who move, in rooms and streets of rectangles.
+"""Draws the world `walkers`: moving people built from capsules, in rooms and streets built from rectangles.
 
-An action is a set of joint angles over one cycle. Some actions are pairs: one is the other played backwards,
-or in a mirror.
+An action is a set of joint angles over one cycle. Some actions are pairs: one is the other reversed or
+mirrored.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from dsm.synthetic.world import Array, Shot, World, cycles, expose, steady
 class Joints:
     """Angles in radians, each a scalar or an array over time.
 
-    Seen from the side, a limb's angle is 0 hanging down and grows forwards; from the front it grows
-    outwards. ``left`` is on the picture's left; from the side it is the far one. An elbow bends the forearm
-    on in the same sense; a knee bends the shin backwards (from the front: inwards). ``lean`` tips the trunk
-    forwards. ``lift`` and ``ahead`` are a jump and a way ahead, in units of the figure's height.
+    A limb's angle is 0 when it hangs down; it grows forwards in a side view and outwards in a front view.
+    ``left`` is on the picture's left; in a side view it is the far side. An elbow bends the forearm further
+    in the same direction; a knee bends the shin backwards (front view: inwards). ``lean`` tips the trunk
+    forwards. ``lift`` and ``ahead`` are the distances upwards and forwards, in units of the figure's height.
     """
 
     arm_left: Array | float = 0.12
@@ -89,16 +89,16 @@ class Capsule:
     end: Array
     """Shape (T, 2)."""
     thickness: float
-    """Half of it."""
+    """Half the stroke's width."""
     colour: Array
 
 
 def figure(person: Person, joints: Joints, frames: int, side: bool) -> list[Capsule]:
-    """The parts of a person, from back to front. Seen from the side, it looks to the right."""
+    """The parts of a person, from back to front. In a side view, the person faces right."""
     j = {f.name: np.zeros(frames) + getattr(joints, f.name) for f in fields(joints)}
 
     def along(angle: Array, length: float) -> Array:
-        """A way of a length, at an angle from downwards to the right."""
+        """A vector of a given length; angles turn from down towards the right."""
         return np.stack([np.sin(angle), np.cos(angle)], 1) * length
 
     def across(x: float) -> Array:
@@ -152,19 +152,19 @@ def figure(person: Person, joints: Joints, frames: int, side: bool) -> list[Caps
     ]
     if side:
         return parts["left"] + middle + skull + parts["right"]
-    # An arm in front of the trunk, so that all of its circle is seen.
+    # Arms are drawn in front of the trunk, so that their whole circle is visible.
     return parts["left"][:3] + parts["right"][:3] + middle + skull + parts["left"][3:] + parts["right"][3:]
 
 
 def draw_figure(
     frames: NDArray[np.float32], parts: list[Capsule], x: Array, y: Array, height: float, facing: float
 ) -> None:
-    """Paint a figure over frames, in place, with a soft edge one pixel wide and a darker rim.
+    """Paint a figure over frames, in place, with a soft edge one pixel wide and a darker outline.
 
     Args:
         frames: (T, S, S, 3) in [0, 1].
         x, y: where it stands, in units of the frame, (T,). height: its height, in units of the frame.
-        facing: 1 as it is, -1 in the mirror.
+        facing: 1 to keep the figure's direction, -1 to mirror it.
     """
     size = frames.shape[1]
     place = np.stack([x, y], 1)[:, None]
@@ -174,7 +174,7 @@ def draw_figure(
     for index, part in enumerate(parts):
         start, end = ends[:, index, 0], ends[:, index, 1]
         radius = np.float32(part.thickness * height * size)
-        # Only the box that the part is ever in.
+        # Only the box that contains the part in all frames.
         low = np.floor(np.minimum(start, end).min(0) - radius - 1).astype(int).clip(0, size)
         high = np.ceil(np.maximum(start, end).max(0) + radius + 1).astype(int).clip(0, size)
         if (low >= high).any():
@@ -192,12 +192,12 @@ def draw_figure(
         box += cover * (colour - box)
 
 
-# Chosen by training a small network with labels, motion and scene untied: with people half the frame high
-# in loud places it was right about 19 % of a test of free scenes, with these about 76 %.
+# Chosen by training a small network on labels, with motion and scene untied: with people half the frame
+# high and full contrast it was right on about 19 % of a test with free scenes, with these on about 76 %.
 TALL = 2.8
-"""A person's height in radii of an actor."""
+"""A person's height, in units of the actor's radius."""
 CALM = 0.5
-"""Share of the contrast that places keep: a limb is a few pixels wide."""
+"""Factor on the scenes' contrast, since limbs are only a few pixels wide."""
 
 
 def _sin(t: Array, shift: float = 0.0) -> Array:
@@ -205,12 +205,12 @@ def _sin(t: Array, shift: float = 0.0) -> Array:
 
 
 def _rise(t: Array) -> Array:
-    """From 0 to 1 and back, smoothly, once a cycle."""
+    """From 0 to 1 and back, smoothly, once per cycle."""
     return 0.5 - 0.5 * np.cos(TAU * t)
 
 
 def _walk(t: Array) -> Joints:
-    # The leg that swings forwards is bent, the one that pushes back is straight: that tells the ways apart.
+    # The leg swinging forwards is bent, the one pushing back is straight: this shows the direction.
     swing, bend = 0.6 * _sin(t), 1.1 * np.maximum(_sin(t, 0.25), 0)
     other = 1.1 * np.maximum(_sin(t, 0.75), 0)
     return Joints(
@@ -226,7 +226,7 @@ def _jack(t: Array) -> Joints:
 
 
 def _wave(t: Array) -> tuple[Array, Array]:
-    """A raised arm and its elbow."""
+    """Angles of a waving arm and its elbow."""
     return 2.1 + 0.25 * _sin(t), 0.35 + 0.85 * _sin(t)
 
 
@@ -251,7 +251,7 @@ def _squat(t: Array) -> Joints:
 
 
 def _kick(t: Array) -> Joints:
-    """Up in the first third of the cycle, slowly down after it."""
+    """Up in the first 30 % of the cycle, then slowly down."""
     u = t % 1.0
     up = np.where(u < 0.3, 0.5 - 0.5 * np.cos(np.pi * u / 0.3), 0.5 + 0.5 * np.cos(np.pi * (u - 0.3) / 0.7))
     return Joints(
@@ -280,7 +280,7 @@ ACTIONS: dict[str, Callable[[Array], Joints]] = {
 }
 """Time is counted in cycles. The order is part of the format: a label is a place in this table."""
 SIDEWAYS = ("walk", "walk-backwards", "squat", "kick", "bow")
-"""Actions that are seen from the side, from the left or the right; others from the front."""
+"""Actions shown from the side, facing left or right; the others are shown from the front."""
 
 
 def render(shot: Shot, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -292,7 +292,7 @@ def render(shot: Shot, rng: np.random.Generator) -> NDArray[np.uint8]:
     side = shot.motion in SIDEWAYS
     person, height = random_person(rng), TALL * rng.uniform(*shot.radius)
     facing = -1.0 if side and rng.random() < 0.5 else 1.0
-    # Whoever goes somewhere is in the middle halfway.
+    # A person who walks is near the middle halfway through.
     ahead = joints.ahead + np.zeros(shot.frames)
     middle = float(ahead.mean())
     x = rng.uniform(-0.08, 0.08) - facing * height * middle - shake[:, 0]

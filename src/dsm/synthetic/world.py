@@ -1,7 +1,7 @@
-"""What a world of MotionScenes is: names, and a painter of videos; and what all painters share.
+"""Defines a world of MotionScenes, and the functions that all worlds share to draw videos.
 
-A world has motions (the labels), scene families for training and others that only ``test_free``
-shows, and draws one video of them. ``worlds.py`` lists the worlds there are.
+A world has motions (the labels), scene families for training and others for ``test_free`` only, and a
+function that draws one video. ``motionscenes.py`` lists all worlds.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from dsm.synthetic.motions import TAU
 
 Array = NDArray[np.floating[Any]]
 MARGIN = 0.08
-"""How far a camera may shake, as a share of the frame's side."""
+"""Largest camera shake, as a share of the frame's side."""
 
 
 @dataclass(frozen=True)
 class Shot:
-    """What a painter is asked for. Everything it leaves open, the generator decides."""
+    """What a world should draw. The generator decides everything else."""
 
     motion: str
     """One of the world's motions."""
@@ -35,11 +35,11 @@ class Shot:
     radius: tuple[float, float]
     """Smallest and largest radius of the actor, as a share of the frame's side."""
     contrast: float
-    """How loud the scene is (0 to 1)."""
+    """Contrast of the scene (0 to 1)."""
     shake: float
     """Camera shake, as a share of the frame's side."""
     bystanders: int = 0
-    """Smaller actors that say nothing about the label."""
+    """Number of smaller actors, unrelated to the label."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,15 @@ class World:
     """One way of drawing MotionScenes."""
 
     motions: tuple[str, ...]
-    """The labels' names; a label is a place in this table."""
+    """Class names; a label is a place in this table."""
     training_families: tuple[str, ...]
-    """Scene families of ``train``, ``test`` and ``test_conflict``; at least as many as motions it is shown
-    with, or motions share them."""
+    """Scene families of ``train``, ``test`` and ``test_conflict``; motions share families if there are more
+    motions."""
     free_families: tuple[str, ...]
     """Scene families of ``test_free`` only."""
     render: Callable[[Shot, np.random.Generator], NDArray[np.uint8]]
-    """Draws one video: uint8 RGB, shape (frames, size, size, 3). Same shot and generator, same video."""
+    """Draws one video: uint8 RGB, shape (frames, size, size, 3). The same shot and generator state give the
+    same video."""
     bystanders: bool = False
     """Whether it can draw bystanders."""
 
@@ -69,20 +70,20 @@ def wander(frames: int, rng: np.random.Generator, channels: int) -> NDArray[np.f
 
 
 def cycles(frames: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """The time of each frame, in cycles of the motion, shape (T,): a cycle takes 20 to 28 frames."""
+    """The time of each frame in cycles of the motion, shape (T,); a cycle takes 20 to 28 frames."""
     period = rng.uniform(20, 28)
     return (np.arange(frames, dtype=np.float32) / period + rng.random()).astype(np.float32)
 
 
 def steady(scene: Array, shot: Shot, rng: np.random.Generator) -> tuple[NDArray[np.float32], Array]:
-    """A still scene before a camera that shakes a little.
+    """Film a still scene with a camera that shakes a little.
 
     Args:
         scene: RGB, shape (S, S, 3), with a border of round(MARGIN * size) pixels on each side.
 
     Returns:
-        Frames, shape (T, size, size, 3), and where the camera looks, shape (T, 2), in units of the frame's
-        side: everything in the picture moves against it.
+        Frames, shape (T, size, size, 3), and the camera's offset, shape (T, 2), in units of the frame's
+        side: everything in the picture moves the opposite way.
     """
     size, border = shot.size, round(MARGIN * shot.size)
     offsets = np.clip(np.rint(wander(shot.frames, rng, 2) * shot.shake * size), -border, border).astype(int)
@@ -93,7 +94,7 @@ def steady(scene: Array, shot: Shot, rng: np.random.Generator) -> tuple[NDArray[
 
 
 def expose(frames: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Light that wanders, and a camera's noise. Frames are float32 in [0, 1], and are changed."""
+    """Add varying light and camera noise, then convert to uint8. Changes ``frames``, float32 in [0, 1]."""
     light = 1 + rng.uniform(0, 0.12) * wander(len(frames), rng, 1)[:, :, None, None]
     frames *= light.astype(np.float32)
     frames += np.float32(0.012) * rng.standard_normal(frames.shape, dtype=np.float32)
