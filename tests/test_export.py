@@ -220,7 +220,7 @@ def test_the_verb_writes_all_that_a_reader_needs(
     dim = 128 if head == "none" else 16
     assert re.search(
         rf"mine.safetensors: \d.\d MB, clips \(B, 2, 4, 48, 48\) -> \(B, {dim}\); "
-        r"largest difference to PyTorch 0.0e\+00",
+        r"largest difference from PyTorch 0.0e\+00",
         told,
     )
     tensors, about = read_safetensors(out)
@@ -244,7 +244,7 @@ def test_the_verb_writes_a_program(
     assert "already exists" in export(capsys, monkeypatch, "--weights", run, "--out", out, code=2)
     assert out.read_text() == "old"
     told = export(capsys, monkeypatch, "--weights", run, "--out", out, "--overwrite")
-    assert "clips (B, 2, 4, 32, 32) -> (B, 128); largest difference to PyTorch" in told
+    assert "clips (B, 2, 4, 32, 32) -> (B, 128); largest difference from PyTorch" in told
     clip = torch.randn(3, 2, 4, 32, 32)
     assert difference(torch.export.load(out).module(), load_weights(run).module, clip) <= TOLERANCE
 

@@ -95,7 +95,7 @@ def test_stopped_in_the_middle_it_goes_on_to_the_same_file(
     out, parts = tmp_path / "f.npz", tmp_path / "f.npz.parts"
     subprocess.run(command(scenes / "train.txt", tmp_path / "whole.npz"), check=True, capture_output=True)
     process = subprocess.Popen(command(scenes / "train.txt", out), stderr=subprocess.PIPE, text=True)
-    while not list(extraction.glob("0*.npz")):
+    while not list(parts.glob("0*.npz")):
         assert process.poll() is None, "ended before it could be stopped"
         time.sleep(0.005)
     process.send_signal(signals)
@@ -254,7 +254,7 @@ def test_an_extraction_that_replaces_a_file_goes_on_too(scenes: Path, tmp_path: 
     out, parts = tmp_path / "f.npz", tmp_path / "f.npz.parts"
     out.write_bytes(b"an older one")
     process = subprocess.Popen(command(scenes / "train.txt", out, "--overwrite"), stderr=subprocess.DEVNULL)
-    while not list(extraction.glob("0*.npz")):
+    while not list(parts.glob("0*.npz")):
         assert process.poll() is None, "ended before it could be stopped"
         time.sleep(0.005)
     process.kill()

@@ -225,8 +225,8 @@ def mixed(frames: Frames, source: Frames, share: float = 0.5) -> Frames:
         frames, source: (T, H, W, 3), of one size.
     """
     pair = torch.from_numpy(np.stack([frames, source])).permute(0, 4, 1, 2, 3).float() / 255
-    draws = torch.tensor([[share, 0.5], [share, 0.5]])  # which frame: the one in the middle
-    # A clip of the batch gets the frame of the one before it, the first that of the last.
+    # How much, which frame (the middle one), and whose: in a batch of two there is one other clip.
+    draws = torch.tensor([[share, 0.5, 0.0], [share, 0.5, 0.0]])
     return to_frames(AddBackground(source="batch").mix(pair, draws, pair)[0])
 
 
