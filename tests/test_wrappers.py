@@ -86,7 +86,7 @@ def test_of_two_that_fit_one_is_taken_and_the_other_is_told(
     assert filled(file, state).others == ["target_network"]
     assert len(filled(f"{file}::target_network", other).left) == len(state)
     main.run(["weights", "inspect", str(file)])
-    assert f"fits as well: target_network, which --weights {file}::target_network takes" in (
+    assert f"fits as well: target_network; load it with --weights {file}::target_network" in (
         capsys.readouterr().out
     )
     with pytest.raises(UserError, match="no encoder that dsm knows"):
