@@ -343,7 +343,7 @@ def read_rows(text: str, form: Form, disk: Disk, source: str, known: Named) -> R
         known: classes; if it has no names, those of the list are used, sorted.
 
     Raises:
-        UserError: a line that does not fit, by number.
+        UserError: a line does not fit; the message gives its number.
     """
     rows = list(rows_of(text, form, source))
     if not rows:
@@ -354,13 +354,12 @@ def read_rows(text: str, form: Form, disk: Disk, source: str, known: Named) -> R
         paths = [_segment(cells, number, at, source) for number, cells in rows]
     for (number, _), path in zip(rows, paths, strict=True):
         if not path or has_control(path) or "\n" in path:
-            raise UserError(
-                f"{source}, line {number}: {'holds no path' if not path else f'odd path {path!r}'}."
-            )
+            problem = f"the path contains a control character: {path!r}" if path else "has no path"
+            raise UserError(f"{source}, line {number}: {problem}.")
     numbers = [number for number, _ in rows]
     frames = np.full(len(rows), NOTHING)
     if "frames" in at:
-        frames = np.array(list(_whole(rows, at["frames"], "frames", source)), np.int64)
+        frames = np.array(list(_whole(rows, at["frames"], "frame count", source)), np.int64)
     labels, classes = np.full(len(rows), NOTHING), list[str]()
     column = next((at[name] for name in ("label", "label1", "class") if name in at), None)
     if column is not None:

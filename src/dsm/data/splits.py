@@ -1,4 +1,4 @@
-"""Parts of a list: nested class-balanced subsets, and random splits that keep groups together.
+"""Chooses parts of a list: nested class-balanced subsets, and random splits that keep groups together.
 
 Groups may have any size and any mixture of classes, so finding the best split is a hard problem. With few
 groups all splits are tried. With more, groups are taken in random order as long as that helps, then moved and
