@@ -155,7 +155,7 @@ def test_a_report_goes_on_past_bad_videos_and_names_them(
         (root / videos.paths[place]).unlink()
     config = report_config(pairs, tmp_path / "few")
     few = BiasData(listed("few.txt", ()), train=pairs / "train.txt", root=root, workers=0)
-    with pytest.raises(UserError, match=r"few\.txt: of class 1 only 1 can be read, 2 are needed"):
+    with pytest.raises(UserError, match=r"few\.txt: only 1 video of class 1 can be read, 2 needed"):
         bias(
             replace(
                 config,

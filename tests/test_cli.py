@@ -78,7 +78,7 @@ def test_every_verb_has_help_with_an_example(
         (["pretrain", "--data.train", "LIST", "--data.root", "none", "--out", "OUT"], "none: no such folder"),
         (
             ["pretrain", "--data.train", "LIST", "--out", "FULL", "--data.batch-size", "4"],
-            "holds no run of dsm",
+            "is not a run of dsm",
         ),
         (
             ["pretrain", "--data.train", "LIST", "--out", "OUT", "--resume", "--data.batch-size", "4"],
@@ -110,7 +110,7 @@ def test_every_verb_has_help_with_an_example(
         (["data", "synth", "OUT", "--workers", "-1"], "workers must be at least 1"),
         (["data", "index", "VIDEOS", "--out", "FULL/thesis.tex/x.txt"], "thesis.tex"),
         (["demo", "--out", "OUT", "--videos", "10"], "at least 32 videos"),
-        (["demo", "--out", "FULL"], "not empty and not a demo"),
+        (["demo", "--out", "FULL"], "not empty and is not a demo"),
         (["pretrain", "--out", "OUT", "--no-such-flag", "1"], "no-such-flag"),
     ],
 )

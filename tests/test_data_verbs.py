@@ -126,7 +126,7 @@ def test_frames_become_folders_that_are_read_like_their_videos(small_list: Path,
     ]
     out = dsm(*other)
     assert out.returncode == 2, told(out)
-    assert "holds a folder of frames of other settings" in out.stderr
+    assert "holds a folder of frames with other settings" in out.stderr
     assert dsm(*other, "--overwrite").returncode == 0
     assert min(read_frames(frames.file(0), [0])[0].shape[:2]) == 24
     picture = next((tmp_path / "frames").rglob("*.jpg"))

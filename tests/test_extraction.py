@@ -215,7 +215,7 @@ def test_settings_that_changed_do_not_mix(scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.npz"
     (tmp_path / "f.npz.parts").mkdir()
     (tmp_path / "f.npz.parts" / "extraction.json").write_text('{"made_by": "dsm"}')
-    with pytest.raises(UserError, match="an extraction of other settings"):
+    with pytest.raises(UserError, match="an extraction with other settings"):
         extract(config(scenes / "test.txt", out))
     extract(config(scenes / "test.txt", out, overwrite=True))
     with pytest.raises(UserError, match="already exists"):

@@ -162,7 +162,7 @@ def test_a_sweep_is_not_mixed_with_another(scenes: Path, tmp_path: Path) -> None
     data = FinetuneData(train, batch_size=8, workers=0)
     config = sweep_config(scenes, out, data=data, fractions=(0.3,), steps=1)
     finetune(config)
-    with pytest.raises(UserError, match="a sweep of other settings"):
+    with pytest.raises(UserError, match="a sweep with other settings"):
         finetune(replace(config, seed=1))
     write_list(train, whole.part(np.arange(len(whole))[::-1].copy(), tmp_path))
     with pytest.raises(UserError, match="other videos than the training list gives now"):

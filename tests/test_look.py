@@ -130,7 +130,7 @@ def test_a_classifier_over_a_list_is_named_with_its_seed(
     run(*words, "--target-class", "walk")
     rows = json.loads((tmp_path / "a" / "results.json").read_text())["rows"]
     assert {(row["run"], row["seed"], row["test"]) for row in rows} == {("finetune", 3, "test")}
-    with pytest.raises(UserError, match="holds a look of other settings"):
+    with pytest.raises(UserError, match="holds a look with other settings"):
         run(*words, "--target-class", "wave")
 
 

@@ -62,7 +62,7 @@ def test_a_run_says_what_it_is(run: Path) -> None:
 
 def test_the_frames_of_the_list_are_told_in_hours(run: Path, scenes: Path) -> None:
     frames = sum(int(line.split()[-1]) for line in (scenes / "train.txt").read_text().splitlines())
-    assert f"| frames | {frames} ({frames / 25 / 3600:.1f} hours, if at 25 a second) |" in (
+    assert f"| frames | {frames} ({frames / 25 / 3600:.1f} hours at 25 frames per second) |" in (
         run / CARD
     ).read_text(encoding="utf-8")
 
@@ -85,9 +85,9 @@ def test_a_classifier_names_its_classes(scenes: Path, run: Path, tmp_path: Path)
     )  # fmt: skip
     text = (out / CARD).read_text(encoding="utf-8")
     first = (scenes / "classes.txt").read_text(encoding="utf-8").splitlines()[0]
-    assert f"Meant to tell `{first}`, " in text
+    assert f"Meant to distinguish `{first}`, " in text
     assert "load_classifier" in code_of(text)
-    assert f"| begun with | `{run}` |" in text
+    assert f"| started from | `{run}` |" in text
 
 
 def test_an_edited_card_stays(copy: Path, scenes: Path) -> None:
@@ -141,7 +141,7 @@ def test_wrong_folders_are_told(copy: Path, tmp_path: Path) -> None:
     (copy / "tested").mkdir()
     for wrong in ({"rows": [3]}, {"rows": [row]}):
         (copy / "tested" / "results.json").write_text(json.dumps(wrong), encoding="utf-8")
-        with pytest.raises(UserError, match="holds no results"):
+        with pytest.raises(UserError, match="is not a results file"):
             card(CardConfig(copy))
 
 

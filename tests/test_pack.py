@@ -93,7 +93,7 @@ def test_squeezed_to_a_square_nothing_is_cut_off(five: Path, tmp_path: Path) -> 
     assert np.abs(found @ LUMA - wide[:, columns] @ LUMA).mean() < 12
     other = dsm("data", "pack", five, "--out", tmp_path / "pack", "--short-side", "48", "--shard-videos", "2")
     assert other.returncode == 2  # the same pack, not squeezed
-    assert "of other settings" in other.stderr
+    assert "with other settings" in other.stderr
     result = dsm("data", "frames", five, "--out", tmp_path / "frames", "--short-side", "48", "--square")
     assert result.returncode == 0, told(result)
     assert read_frames(read_list(tmp_path / "frames" / "list.txt").file(0), [3]).shape == (1, 48, 48, 3)
@@ -122,7 +122,7 @@ def test_a_stopped_pack_goes_on_and_another_is_refused(five: Path, tmp_path: Pat
     assert shards[1].exists()
     other = dsm("data", "pack", five, "--out", out, "--short-side", "32")
     assert other.returncode == 2
-    assert "of other settings" in told(other)
+    assert "with other settings" in told(other)
 
 
 def test_what_leads_out_of_a_shard_is_refused(five: Path, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_pack_of_another_list_of_as_many_videos_is_refused(five: Path, tmp_pat
     write_list(five, videos.part(np.array([4, 0, 1, 2, 3]), tmp_path))
     other = dsm("data", "pack", five, "--out", tmp_path / "pack", "--short-side", "48", "--shard-videos", "2")
     assert other.returncode == 2
-    assert "of other settings" in told(other)
+    assert "with other settings" in told(other)
 
 
 def test_a_folder_called_as_a_shard_is_none(five: Path, tmp_path: Path) -> None:

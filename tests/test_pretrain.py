@@ -181,21 +181,21 @@ def test_what_lies_beside_a_run_that_never_began_is_not_emptied(scenes: Path, tm
     assert list_checkpoints(out / "good")
     inside = replace(data, train=out / "train.txt", root=scenes)
     (out / "train.txt").write_text(videos)
-    with pytest.raises(UserError, match=r"train.txt: lies in --out"):
+    with pytest.raises(UserError, match=r"train.txt: is in --out"):
         pretrain(config(scenes, out, data=inside, overwrite=True))
     assert list_checkpoints(out / "good")
 
 
 def test_a_folder_of_something_else_is_not_emptied_even_with_overwrite(scenes: Path, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").touch()
-    with pytest.raises(UserError, match="holds no run of dsm"):
+    with pytest.raises(UserError, match="is not a run of dsm"):
         pretrain(config(scenes, tmp_path, overwrite=True))
     assert (tmp_path / "photo.jpg").exists()
 
 
 def test_somebody_elses_config_json_makes_no_run_of_ours(scenes: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(UserError, match="holds no run of dsm"):
+    with pytest.raises(UserError, match="is not a run of dsm"):
         pretrain(config(scenes, tmp_path, overwrite=True))
     assert (tmp_path / "config.json").exists()
 
@@ -348,7 +348,7 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
     process.send_signal(name)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 128 + name, told
-    assert "--resume goes on" in told
+    assert "--resume continues" in told
     assert "Traceback" not in told
     for line in ([*command(tmp_path / "run"), "--resume"], command(tmp_path / "whole")):
         done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=300)

@@ -174,7 +174,7 @@ def test_a_signal_saves_in_all_processes_at_the_same_step(
     _, told = process.communicate(timeout=90)
     assert process.returncode == 128 + number, told
     assert re.search(r"stopped at step \d+ of 100000 and saved", told)
-    assert "stopped; the same command with --resume goes on" in told
+    assert "stopped; the same command with --resume continues" in told
     assert "Traceback" not in told
     saved = torch.load(next((tmp_path / "run" / "checkpoints").glob("step_*.pt")), weights_only=True)
     assert saved["step"] == read_metrics(tmp_path / "run")[-1]["step"]

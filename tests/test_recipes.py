@@ -128,7 +128,7 @@ def test_a_recipe_pretrains_fine_tunes_and_tests(
     again = capsys.readouterr()
     assert again.err.count("is done (4 steps)") == 2
     assert json.loads((tmp_path / "run" / "results.json").read_text())["rows"] == rows
-    with pytest.raises(UserError, match="of other settings"):
+    with pytest.raises(UserError, match="with other settings"):
         run(run_config(scenes, tmp_path / "run", "table-ucf101-i3d-moco"))
 
 
@@ -166,7 +166,7 @@ def test_overwrite_spares_the_weights_that_are_begun_with(scenes: Path, tmp_path
     first = pretrain(small_run(scenes, tmp_path / "run" / "pretrain", steps=1))
     config = run_config(scenes, tmp_path / "run", "small-own", weights=str(first), overwrite=True)
     (tmp_path / "run" / "recipe.json").write_text('{"made_by": "dsm"}')  # of other settings
-    with pytest.raises(UserError, match="lies in --out, which --overwrite empties"):
+    with pytest.raises(UserError, match="is in --out, which --overwrite empties"):
         run(config)
     assert list_checkpoints(first)
 
@@ -208,13 +208,13 @@ def test_a_stopped_verb_says_how_it_itself_goes_on(
     words = ["run", "ucf101-i3d-pretrain", "--data.train", data, "--data.workers", "0", "--out", str(out)]
     words += ["--backbone", "tiny", "--devices", "1", "--precision", "fp32", "--pretrain.steps", "4"]
     words += ["--pretrain.batch-size", "8", "--pretrain.frames", "4", "--pretrain.size", "32"]
-    with pytest.raises(Interrupted, match="stopped at step 2 of 4 and saved; the same command goes on"):
+    with pytest.raises(Interrupted, match="stopped at step 2 of 4 and saved; the same command continues"):
         main.run(words)
     alone = ["pretrain", "--data.train", data, "--data.workers", "0", "--out", str(tmp_path / "alone")]
     alone += ["--backbone", "tiny", "--steps", "4", "--data.batch-size", "8"]
     alone += ["--clip.frames", "4", "--clip.size", "32", "--clip.resize", "40"]
     for more, how in (([], "with --resume"), (["--overwrite"], "with --resume in place of --overwrite")):
-        with pytest.raises(Interrupted, match=f"and saved; the same command {how} goes on"):
+        with pytest.raises(Interrupted, match=f"and saved; the same command {how} continues"):
             main.run([*alone, *more])
     monkeypatch.undo()
     data_workers = words.index("--data.workers") + 1

@@ -172,7 +172,7 @@ def test_measurements_of_other_weights_are_not_taken(
         measured, runs=(runs / "moco",), names=(BOLD,), out=tmp_path / "report.html",
         measures=("retrieval",), maps=0,
     )  # fmt: skip
-    with pytest.raises(UserError, match="measurements of other settings"):
+    with pytest.raises(UserError, match="measurements with other settings"):
         report(config)
     theirs = read_results(base / BOLD / "retrieval" / "results.json")
     report(replace(config, overwrite=True))
@@ -210,7 +210,7 @@ def test_mistakes_are_told_in_one_sentence(
         return refused(capsys, monkeypatch, "report", *words, "--out", tmp_path / "report.html")
 
     (tmp_path / "photographs").mkdir()
-    assert "is no run of dsm" in told(tmp_path / "photographs")
+    assert "is not a run of dsm" in told(tmp_path / "photographs")
     assert "no such folder" in told(tmp_path / "nothing")
     silent = shutil.copytree(runs / "moco", tmp_path / "silent")
     (silent / "metrics.jsonl").unlink()
@@ -222,7 +222,7 @@ def test_mistakes_are_told_in_one_sentence(
     lists = ("--data.train", data.train, "--data.root", data.root)
     assert "have no label" in told(runs / "moco", *lists, "--data.test", tmp_path / "bare.txt")
     assert "takes both" in told(runs / "moco", *lists)
-    assert "holds no results" in _with_results(tmp_path, {"rows": [{"run": 3}]}, told, runs / "moco")
+    assert "is not a results file" in _with_results(tmp_path, {"rows": [{"run": 3}]}, told, runs / "moco")
     assert "one run folder or more" in told()
     assert not (tmp_path / "report.html").exists()
     assert not (tmp_path / "report").exists()

@@ -46,7 +46,7 @@ def test_overwrite_empties_only_what_dsm_made(small_list: Path, tmp_path: Path, 
     photos.mkdir()
     (photos / "holiday.jpg").write_text("irreplaceable")
     (photos / "pack.json").write_text(marker)
-    with pytest.raises(UserError, match="is not empty and not a pack"):
+    with pytest.raises(UserError, match="is not empty and is not a pack"):
         pack(PackConfig(small_list, photos, overwrite=True))
     assert (photos / "holiday.jpg").read_text() == "irreplaceable"
 
@@ -55,7 +55,7 @@ def test_overwrite_does_not_empty_what_it_reads(small_list: Path, tmp_path: Path
     out = tmp_path / "frames"
     frames(FramesConfig(small_list, out, short_side=64, workers=1))
     before = sorted(out.rglob("*.jpg"))
-    with pytest.raises(UserError, match="lies in --out, which --overwrite empties"):
+    with pytest.raises(UserError, match="is in --out, which --overwrite empties"):
         frames(FramesConfig(out / "list.txt", out, short_side=32, workers=1, overwrite=True))
     assert sorted(out.rglob("*.jpg")) == before
 
@@ -83,7 +83,7 @@ def test_overwrite_spares_the_lists_that_a_verb_reads(
     listed.write_bytes((scenes / "train.txt").read_bytes())
     meant = {"TRAIN": scenes / "train.txt", "LIST": listed, "ROOT": scenes, "RUN": runs / "tuned"}
     named = [str(meant.get(word, word)) for word in words.split()]
-    with pytest.raises(UserError, match="lies in --out, which --overwrite empties"):
+    with pytest.raises(UserError, match="is in --out, which --overwrite empties"):
         main.run([*named, "--out", str(out), "--overwrite"])
     assert listed.exists()
 
@@ -287,7 +287,7 @@ print("went on")
 def test_results_with_numbers_beyond_all_bounds(tmp_path: Path) -> None:
     row = {"run": "a", "seed": 0, "test": "t", "metric": "m", "low": None, "high": None, "n": 1}
     (tmp_path / "results.json").write_text(json.dumps({"rows": [{**row, "value": 10**400}]}))
-    with pytest.raises(UserError, match="holds no results"):
+    with pytest.raises(UserError, match="is not a results file"):
         read_given(tmp_path)
 
 

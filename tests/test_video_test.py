@@ -211,12 +211,12 @@ def test_results_of_the_same_settings_are_those_of_the_same_weights_and_videos(
     before = video_test(config).rows
     assert video_test(config).rows == before
     write_list(tmp_path / "test.txt", videos.part(np.arange(5), scenes))
-    with pytest.raises(UserError, match="a test of other settings"):
+    with pytest.raises(UserError, match="a test with other settings"):
         video_test(config)
     write_list(tmp_path / "test.txt", videos)
     shutil.rmtree(run)
     shutil.copytree(two_runs[1], run)
-    with pytest.raises(UserError, match="a test of other settings"):
+    with pytest.raises(UserError, match="a test with other settings"):
         video_test(config)
 
 

@@ -1,4 +1,4 @@
-"""The verbs of the ``dsm`` command: a new one is a line here and a file in ``verbs/``."""
+"""The verbs of the ``dsm`` command; a new verb needs an entry here and a file in ``verbs/``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Verb:
-    """Where a verb's config and function are, and how it is used."""
+    """A verb's module, config class and function, its summary and example commands."""
 
     module: str
     config: str
@@ -19,22 +19,22 @@ class Verb:
 VERBS = {
     "demo": Verb(
         "dsm.demo", "DemoConfig", "demo",
-        "the main job end to end on videos it makes itself: a table and report.html",
+        "try dsm end to end on generated videos; prints a table, writes report.html",
         ("dsm demo --out runs/demo", "dsm demo --out runs/demo --seeds 0 1 2"),
     ),
     "data synth": Verb(
         "dsm.verbs.synth", "SynthConfig", "synth",
-        "write MotionScenes: made videos in which motion and scene are known apart",
+        "write MotionScenes: generated videos with known motion and known scene",
         ("dsm data synth scenes", "dsm data synth scenes-full --preset full --scene-correlation 0.5"),
     ),
     "data index": Verb(
         "dsm.verbs.index", "IndexConfig", "index",
-        "a folder of videos -> a list (labels from sub-folders, or --unlabelled)",
+        "make a list from a folder of videos (labels from sub-folders, or --unlabelled)",
         ("dsm data index videos --out train.txt", "dsm data index footage --out all.txt --unlabelled"),
     ),
     "data check": Verb(
         "dsm.verbs.check", "CheckConfig", "check",
-        "the ledger: every video of a list or folder decoded and judged",
+        "decode every video of a list or folder, and report the bad ones",
         (
             "dsm data check train.txt",
             "dsm data check footage --json ledger.json --clean usable.txt",
@@ -42,7 +42,7 @@ VERBS = {
     ),
     "data convert": Verb(
         "dsm.verbs.convert", "ConvertConfig", "convert",
-        "lists of other tools, official annotation files of UCF101, HMDB51, Kinetics… -> lists",
+        "make lists from other tools' lists or the annotation files of UCF101, HMDB51, Kinetics…",
         (
             "dsm data convert theirs.csv --columns path,label,start,end --out ours.txt",
             "dsm data convert ucf101 --annotations ucfTrainTestlist --videos UCF-101 --out lists/ucf101",
@@ -51,37 +51,37 @@ VERBS = {
     ),
     "data subset": Verb(
         "dsm.verbs.subset", "SubsetConfig", "subset",
-        "a class-balanced part of a list; the 1 % is inside the 10 %",
+        "take a class-balanced part of a list; the 1 % is contained in the 10 %",
         ("dsm data subset train.txt --fraction 0.1 --out train10.txt",),
     ),
     "data split": Verb(
         "dsm.verbs.subset", "SplitConfig", "split",
-        "a list -> train.txt and test.txt, groups never parted",
+        "split a list into train.txt and test.txt, keeping groups together",
         ("dsm data split all.txt --group-regex 'camera[0-9]+' --out lists",),
     ),
     "data leaks": Verb(
         "dsm.verbs.subset", "LeaksConfig", "leaks",
-        "do two lists share a group of videos?",
+        "check whether two lists share a group of videos",
         ("dsm data leaks train.txt test.txt --group-regex 'camera[0-9]+'",),
     ),
     "data features": Verb(
         "dsm.verbs.features", "FeaturesConfig", "features",
-        "features that another tool made -> a file for retrieve, probe, search and embed",
+        "import another tool's features for retrieve, probe, search and embed",
         ("dsm data features theirs.npz --features feats --labels label --paths names --out test.npz",),
     ),
     "data frames": Verb(
         "dsm.verbs.frames", "FramesConfig", "frames",
-        "videos -> folders of jpg frames, and a list of them",
+        "write videos as folders of jpg frames, and a list of them",
         ("dsm data frames train.txt --out frames --short-side 128",),
     ),
     "data pack": Verb(
         "dsm.verbs.pack", "PackConfig", "pack",
-        "videos -> a pack at training size, read many times as fast as they are decoded",
+        "write videos at training size into a pack, which reads much faster than decoding",
         ("dsm data pack train.txt --out packs/train --short-side 128",),
     ),
     "data preview": Verb(
         "dsm.verbs.preview", "PreviewConfig", "preview",
-        "what the disturbances make of a list's videos, over their optical flow",
+        "show how the disturbances change a list's videos and their optical flow",
         (
             "dsm data preview train.txt --out preview.html",
             "dsm data preview train.txt --kinds all --measure 50 --out kinds.html --json kinds.json",
@@ -99,7 +99,7 @@ VERBS = {
     ),
     "finetune": Verb(
         "dsm.verbs.train", "FractionsConfig", "finetune",
-        "train a classifier on an encoder, or with --linear-probe on its features",
+        "train an encoder with a classifier, or with --linear-probe only the classifier",
         (
             "dsm finetune --weights runs/mine --data.train train.txt --data.test test.txt --out runs/tuned",
             "dsm finetune --weights none --backbone r3d18 --data.train train.txt --out runs/scratch",
@@ -110,7 +110,7 @@ VERBS = {
     ),
     "test": Verb(
         "dsm.verbs.video_test", "VideoTestConfig", "test",
-        "video-level test of a classifier: top-1, top-5, per class, confusion matrix",
+        "test a classifier on whole videos: top-1, top-5, per class, confusion matrix",
         (
             "dsm test --weights runs/tuned --data.test test.txt --out results/tuned",
             "dsm test --weights runs/tuned/checkpoints/best.pt --data.test test.txt --crops 3 --out best",
@@ -119,12 +119,12 @@ VERBS = {
     ),
     "recipes": Verb(
         "dsm.verbs.run_recipe", "RecipesConfig", "recipes",
-        "named experiments: the paper's scripts with their true settings, and two for small data",
+        "list named experiments: the paper's scripts with their actual settings, and two for small data",
         ("dsm recipes", "dsm recipes table-ucf101-i3d-dsm"),
     ),
     "run": Verb(
         "dsm.verbs.run_recipe", "RunRecipeConfig", "run",
-        "pretrain, fine-tune and test in one go, from a named recipe",
+        "run a recipe: pretrain, fine-tune and test in one command",
         (
             "dsm run table-ucf101-i3d-dsm --data.root UCF-101 --data.train lists/ucf101/train1.txt "
             "--data.test lists/ucf101/test1.txt --out runs/table",
@@ -133,7 +133,7 @@ VERBS = {
     ),
     "extract": Verb(
         "dsm.verbs.extract", "ExtractConfig", "extract",
-        "videos -> features [videos, dim] with paths and labels",
+        "compute features [videos, dim] of videos, with paths and labels",
         (
             "dsm extract --weights runs/mine --data test.txt --out test.npz",
             "dsm extract --weights runs/mine --data archive --per-clip --every 2 --out archive.parquet",
@@ -141,7 +141,7 @@ VERBS = {
     ),
     "retrieve": Verb(
         "dsm.verbs.retrieve", "RetrieveConfig", "retrieve",
-        "recall at 1, 5, 10, 20, 50 of one features file in another",
+        "search one features file for the videos of another: recall at 1, 5, 10, 20, 50",
         (
             "dsm retrieve --gallery train.npz --queries test.npz --out results/retrieval",
             "dsm retrieve --gallery all.npz --queries all.npz --groups groups.tsv --across-groups --out r",
@@ -149,7 +149,7 @@ VERBS = {
     ),
     "look": Verb(
         "dsm.verbs.look", "LookConfig", "look",
-        "where a network looks: maps over a video, or over a list how much of them is on what moves",
+        "map where a network looks in a video, or measure over a list how much falls on motion",
         (
             "dsm look --weights runs/mine video.mp4 --out look.gif",
             "dsm look --weights runs/tuned video.mp4 --target-class fight --out look.png --probe all",
@@ -158,7 +158,7 @@ VERBS = {
     ),
     "probe": Verb(
         "dsm.verbs.probe", "ProbeConfig", "probe",
-        "what a linear classifier and a vote of neighbours find in features, in seconds",
+        "test features in seconds with a linear classifier and a nearest-neighbour vote",
         (
             "dsm probe --train train.npz --test test.npz --out results/probe",
             "dsm probe --train train.npz --test test.npz --groups groups.tsv --out results/probe",
@@ -166,7 +166,7 @@ VERBS = {
     ),
     "embed": Verb(
         "dsm.verbs.embed", "EmbedConfig", "embed",
-        "a map of the videos to look into, and how well labels lie apart",
+        "draw an interactive map of videos, and measure how well features separate labels",
         (
             "dsm embed test.npz --gallery train.npz --out results/embedding",
             "dsm embed moco.npz dsm.npz --colour place=places.tsv --map tsne umap --out results/two",
@@ -174,7 +174,7 @@ VERBS = {
     ),
     "search": Verb(
         "dsm.verbs.search", "SearchConfig", "search",
-        "the nearest videos of an archive to one; near-duplicates; a local page to search with",
+        "find an archive's nearest videos to a query, or near-duplicates, or serve a local search page",
         (
             "dsm extract --weights runs/mine --data archive --per-clip --out archive.npz",
             "dsm search --index archive.npz --query clip.mp4 --time 12.5 --out found.png",
@@ -184,7 +184,7 @@ VERBS = {
     ),
     "bias": Verb(
         "dsm.verbs.bias", "BiasConfig", "bias",
-        "how much of what weights know is scene: variants of a test, four numbers, pictures",
+        "measure how much weights rely on the scene: test variants, four numbers, pictures",
         (
             "dsm bias --weights runs/tuned --data.test test.txt --out results/bias",
             "dsm bias --weights runs/moco runs/dsm none --backbone i3d --data.train train.txt "
@@ -193,7 +193,7 @@ VERBS = {
     ),
     "report": Verb(
         "dsm.verbs.report", "ReportConfig", "report",
-        "one run or several on one page that opens anywhere: settings, curves, health; with lists, measured",
+        "write one self-contained page about one or more runs; given lists, measure them too",
         (
             "dsm report runs/mine --out report.html",
             "dsm report runs/moco runs/dsm --out report.html --data.train train.txt --data.test test.txt",
@@ -202,7 +202,7 @@ VERBS = {
     ),
     "export": Verb(
         "dsm.verbs.export", "ExportConfig", "export",
-        "an encoder -> safetensors, ONNX or a program of torch.export",
+        "export an encoder as safetensors, ONNX or a torch.export program",
         (
             "dsm export --weights runs/mine --out mine.safetensors",
             "dsm export --weights runs/mine --out mine.onnx --head projection",
@@ -210,23 +210,23 @@ VERBS = {
     ),
     "card": Verb(
         "dsm.verbs.card", "CardConfig", "card",
-        "the model card of a run, written anew with the numbers of tests and probes",
+        "rewrite a run's model card with the numbers of tests and probes",
         ("dsm card runs/tuned --results results/tuned results/bias",),
     ),
     "weights inspect": Verb(
         "dsm.verbs.weights", "InspectConfig", "inspect",
-        "what a checkpoint holds, whoever wrote it, and what would be loaded of it",
+        "show what a checkpoint of any tool holds, and what dsm would load from it",
         ("dsm weights inspect r3d_18.pth", "dsm weights inspect runs/mine"),
     ),
     "models": Verb(
-        "dsm.verbs.machine", "ModelsConfig", "models", "the available backbones", ("dsm models",)
+        "dsm.verbs.machine", "ModelsConfig", "models", "list the available backbones", ("dsm models",)
     ),
     "doctor": Verb(
         "dsm.verbs.machine", "DoctorConfig", "doctor",
-        "is this machine ready: versions, cores, devices, codecs", ("dsm doctor",),
+        "check this machine: versions, cores, devices, codecs", ("dsm doctor",),
     ),
 }  # fmt: skip
 
 
 GROUPS = {name.split()[0] for name in VERBS if " " in name}
-"""First words of verbs that have two."""
+"""First words of two-word verbs."""

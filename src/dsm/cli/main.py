@@ -1,6 +1,6 @@
 """The ``dsm`` command: parse the settings of a verb, call its function, print its result.
 
-Modules are imported when their verb is called, so that help comes at once.
+A verb's modules are imported only when it is called, so that help appears at once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def print_overview() -> None:
     for name, verb in VERBS.items():
         table.add_row(f"dsm {name}", verb.summary)
     console.print(table)
-    console.print("\n`dsm VERB --help` tells a verb's settings. Begin with: dsm demo --out runs/demo")
+    console.print("\n`dsm VERB --help` lists a verb's settings. Begin with: dsm demo --out runs/demo")
 
 
 def find_verb(words: list[str]) -> tuple[str, list[str]]:
@@ -49,7 +49,7 @@ def run(words: list[str]) -> None:
     """Run one command line, without ``dsm``.
 
     Raises:
-        Interrupted: it was stopped and saved; the message says how this verb goes on.
+        Interrupted: it was stopped and saved; the message says how to continue it.
     """
     import tyro
 
@@ -70,7 +70,7 @@ def run(words: list[str]) -> None:
         how = ""
         if hasattr(config, "resume") and not getattr(config, "fractions", ()):
             how = "with --resume in place of --overwrite " if config.overwrite else "with --resume "
-        raise Interrupted(f"{stopped}; the same command {how}goes on.", stopped.signal) from None
+        raise Interrupted(f"{stopped}; the same command {how}continues.", stopped.signal) from None
     if result is not None:
         for table in result.tables:
             Console(highlight=False).print(table, soft_wrap=isinstance(table, Text), crop=False)
@@ -79,7 +79,7 @@ def run(words: list[str]) -> None:
 
 
 def main() -> None:
-    """The entry point: mistakes a user can mend end with one sentence and exit code 2."""
+    """The entry point: a mistake that the user can fix ends with one sentence and exit code 2."""
     words = sys.argv[1:]
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     if (
@@ -99,20 +99,20 @@ def main() -> None:
         errors.print("[bold]dsm:[/] stopped.")
         sys.exit(130)
     except BrokenPipeError:
-        os._exit(0)  # the reader of our output has gone (`| head`): nobody is left to tell
+        os._exit(0)  # the reader of our output has closed it (`| head`)
     except Interrupted as stopped:
         errors.print(f"[bold]dsm:[/] {stopped}")
         sys.exit(stopped.exit_code)
     except Exception as error:
-        said = sentence(error)
-        if said is None:
+        message = sentence(error)
+        if message is None:
             raise
-        errors.print(f"[bold red]dsm:[/] {escape(said)}")
+        errors.print(f"[bold red]dsm:[/] {escape(message)}")
         sys.exit(USER_ERROR)
     if "torch.distributed" in sys.modules:
         from dsm.distributed import begun_from_outside, leave
 
         if begun_from_outside():
             sys.stdout.flush()
-            # Threads of torch's own outlive the work, and now and then abort an interpreter that ends.
+            # Torch's own threads outlive the work, and sometimes abort the interpreter at exit.
             leave(0)

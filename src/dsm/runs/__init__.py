@@ -1,1 +1,1 @@
-"""Run folders: who owns the disk. Settings, logs, checkpoints, results, records and cards."""
+"""Run folders: settings, logs, checkpoints, results, records and cards."""

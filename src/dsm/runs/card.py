@@ -1,9 +1,8 @@
-"""Model cards describe weights to whoever finds them: ``README.md`` of a run, ``NAME.md`` of an export.
+"""Model cards, which describe weights: ``README.md`` of a run, ``NAME.md`` of an export.
 
-Everything in a card comes from what the run has written: its checkpoint, ``config.json``, metrics and
-results. The text is in ``templates/card.md``. The last line holds a hash of the text above it, so a card
-that somebody has edited is recognised and never replaced. The end of a run writes its results and its
-card.
+A card is filled from the run's files: its checkpoint, ``config.json``, metrics and results. The text is in
+``templates/card.md``. The last line holds a hash of the text above it, so a card that was edited by hand is
+recognised and kept. A run writes its results and its card when it ends.
 """
 
 from __future__ import annotations
@@ -42,14 +41,14 @@ def as_flag(name: str, value: Any) -> str:
 
 CARD = "README.md"
 RATE = 25
-"""Frames a second by which hours are told: lists know frames, not times."""
+"""Frames per second assumed for the number of hours: lists know frames, not times."""
 MOST = 10
-"""Classes that are named."""
+"""At most this many classes are named."""
 _SEAL = re.compile(r"\n<!-- Written by dsm \S+; sha256 of the text above: ([0-9a-f]{64})\. [^\n]* -->\s*\Z")
 
 
 def about_videos(videos: VideoList) -> dict[str, Any]:
-    """What a run's ``config.json`` says of its training list."""
+    """The description of a training list for a run's ``config.json``."""
     known = len(videos) > 0 and bool((videos.frames != UNKNOWN).all())
     frames = int(videos.frames.sum()) if known else None
     return {"list": Path(videos.source).name, "videos": len(videos), "frames": frames}
@@ -67,18 +66,18 @@ def card_text(
     """A card, in Markdown.
 
     Args:
-        about: what a checkpoint says of itself: ``backbone``, and as far as known ``method``, ``clip``,
-            ``classes``, ``settings``.
-        load: Python that loads the weights.
+        about: the metadata of a checkpoint: ``backbone``, and where known ``method``, ``clip``, ``classes``,
+            ``settings``.
+        load: Python code that loads the weights.
         record: a run's ``config.json``.
         step: steps trained.
-        results: files ``results.json`` whose rows go in.
-        note: said after the first sentence.
+        results: ``results.json`` files whose rows the card lists.
+        note: text that follows the first sentence.
 
     Raises:
-        UserError: a file of results is none.
+        UserError: a results file is missing or invalid.
     """
-    told = [read_told_results(file) for file in results]
+    measured = [read_told_results(file) for file in results]
     names = [code(name) for name in about.get("classes", [])]
     method = str(about.get("method", ""))
     what = f"A video {'classifier' if names else 'encoder'}"
@@ -91,25 +90,25 @@ def card_text(
         clips=_clips(about.get("clip")),
         made=_made(about, record or {}, step),
         settings="\n".join(_settings(about)),
-        results=[row for one in told for row in one.rows],
-        commands=list(dict.fromkeys(one.command for one in told)),
+        results=[row for one in measured for row in one.rows],
+        commands=list(dict.fromkeys(one.command for one in measured)),
         classes=", ".join(names[:MOST]) + (", …" if len(names) > MOST else ""),
         cite=_cite(method),
     )
 
 
 def write_card(file: Path, text: str, *, overwrite: bool = False) -> bool:
-    """Write a card, sealed; False, and nothing is written, where one lies that is not as it was written."""
+    """Write a card and its seal; leave an edited card unchanged and return False."""
     if file.exists() and not overwrite and not is_untouched(file):
         return False
     text = f"{text.rstrip()}\n"
     seal = f"<!-- Written by dsm {__version__}; sha256 of the text above: {_hash(text)}. "
-    write_text(file, f"{text}\n{seal}An edited card stays. -->\n")
+    write_text(file, f"{text}\n{seal}Edited cards are kept. -->\n")
     return True
 
 
 def is_untouched(file: Path) -> bool:
-    """Whether a card is as :func:`write_card` wrote it."""
+    """Whether a card is unchanged since :func:`write_card` wrote it."""
     text = file.read_text(encoding="utf-8", errors="replace")
     seal = _SEAL.search(text)
     return seal is not None and _hash(text[: seal.start()]) == seal[1]
@@ -118,8 +117,8 @@ def is_untouched(file: Path) -> bool:
 def write_run_card(
     run: Path, about: Mapping[str, Any], step: int, results: Iterable[Path] = (), *, overwrite: bool = False
 ) -> bool:
-    """Write the card of a run into its folder, with what has been measured inside the folder and these
-    ``results``; see :func:`write_card`."""
+    """Write a run's card into its folder, with the results inside the folder and these ``results``; see
+    :func:`write_card`."""
     name = json.dumps(run.absolute().name, ensure_ascii=False)
     load = f"import dsm\n\nencoder = dsm.load_encoder({name})  # this folder; (B, C, T, H, W) -> (B, D)"
     if "classes" in about:
@@ -127,19 +126,19 @@ def write_run_card(
             "from dsm.models.weights import load_classifier\n\n"
             f'classifier, about = load_classifier({name})  # this folder; about["classes"] names the logits'
         )
-    found = dict.fromkeys([*results_in(run), *results])
+    files = dict.fromkeys([*results_in(run), *results])
     record = {**(read_record(run) or {}), "last": last_logged(run)}
-    text = card_text(about, load=load, record=record, step=step, results=found)
+    text = card_text(about, load=load, record=record, step=step, results=files)
     return write_card(run / CARD, text, overwrite=overwrite)
 
 
 def results_in(run: Path) -> list[Path]:
-    """What has been measured inside a run's folder, beside what the run says of itself."""
+    """The results files in subfolders of a run, without the run's own."""
     return sorted(file for file in run.rglob(RESULTS) if file.parent != run)
 
 
 def code(text: object) -> str:
-    """Any text as code in a line or table of Markdown, where nothing in it means anything."""
+    """Any text as inline code for Markdown text or tables, with nothing in it interpreted."""
     plain = " ".join(str(text).split()).replace("|", "\\|")
     fence = "`" * (_longest_run(plain) + 1)
     space = " " if plain.startswith("`") or plain.endswith("`") else ""
@@ -157,7 +156,7 @@ def _longest_run(text: str) -> int:
 
 
 def _hash(text: str) -> str:
-    """Of the text, whatever its line ends and the spaces at its end."""
+    """Hash of a text, independent of its line endings and trailing whitespace."""
     lines = text.replace("\r\n", "\n").rstrip()
     return hashlib.sha256(lines.encode("utf-8")).hexdigest()
 
@@ -173,12 +172,12 @@ def _render(**facts: Any) -> str:
 
 def _clips(clip: Mapping[str, Any] | None) -> str:
     if not clip:
-        return "What clips it was trained on is not known."
+        return "The shape of its training clips is not known."
     of = clip_of(clip)
-    rate = f"at {of.fps:g} a second" if of.fps else f"every {_nth(of.stride)} of the video"
+    rate = f"at {of.fps:g} per second" if of.fps else f"every {_nth(of.stride)} of the video"
     return (
-        f"Clips are {of.frames} frames, {rate}, the shorter side brought to {of.resize} pixels, a "
-        f"crop of {of.size} x {of.size}, as `{of.modality}` through `dsm.views.to_network`."
+        f"Clips have {of.frames} frames, {rate}, the shorter side scaled to {of.resize} pixels and a "
+        f"{of.size} x {of.size} crop; `dsm.views.to_network` converts them to `{of.modality}`."
     )
 
 
@@ -187,20 +186,20 @@ def _nth(number: int) -> str:
 
 
 def _made(about: Mapping[str, Any], record: Mapping[str, Any], step: int | None) -> dict[str, str]:
-    """Rows of the table, those that are known."""
+    """The known rows of the table."""
     settings, config = about.get("settings", {}), record.get("config", {})
     data = record.get("data") or {"videos": settings.get("data.videos")}
     videos = data.get("videos") or ""
-    begun = config.get("weights", "")
+    start = config.get("weights", "")
     rows = {
         "method": code(about.get("method", "")),
         "backbone": code(about["backbone"]),
-        "begun with": "random weights" if begun == RANDOM else code(begun),
+        "started from": "random weights" if start == RANDOM else code(start),
         "list": code(data.get("list", "")),
         "videos": str(videos) if isinstance(videos, int) else code(videos),
     }
     if frames := data.get("frames"):
-        rows["frames"] = f"{frames} ({frames / RATE / 3600:.1f} hours, if at {RATE} a second)"
+        rows["frames"] = f"{frames} ({frames / RATE / 3600:.1f} hours at {RATE} frames per second)"
     rows |= {f"last {code(name)}": f"{value:.4g}" for name, value in record.get("last", {}).items()}
     rows["batch"] = str(settings.get("data.batch-size", ""))
     rows["steps"] = "" if step is None else str(step)
@@ -211,22 +210,22 @@ def _made(about: Mapping[str, Any], record: Mapping[str, Any], step: int | None)
 
 
 def _settings(about: Mapping[str, Any]) -> list[str]:
-    """As flags, without those of methods that were not used and of what is said elsewhere."""
+    """Settings as flags, without those of unused methods and those that the card gives elsewhere."""
     unused = tuple(f"{name}." for name in METHODS if name != about.get("method"))
-    said = ("data.videos", "data.train", "method", "backbone", "weights")
+    elsewhere = ("data.videos", "data.train", "method", "backbone", "weights")
     return [
         as_flag(name, value)
         for name, value in about.get("settings", {}).items()
-        if value is not None and name not in said and not name.startswith(unused)
+        if value is not None and name not in elsewhere and not name.startswith(unused)
     ]
 
 
 def _cite(method: str) -> str:
-    """The method by the first words of its file, and the software."""
+    """The first paragraph of the method's file, and what the software implements."""
     known = METHODS.get(method)
     first = (sys.modules[known.__module__].__doc__ or "").split("\n\n")[0] if known else ""
-    told = f"The method is {' '.join(first.split())} " if first else ""
-    return f"{told}The software is an independent implementation of:"
+    sentence = f"The method is {' '.join(first.split())} " if first else ""
+    return f"{sentence}The software is an independent implementation of:"
 
 
 def write_end(
@@ -238,18 +237,18 @@ def write_end(
     *,
     done: bool,
 ) -> None:
-    """Results, of a run that is done, and card; what can be written anew must not cost a run its end.
+    """Write a run's card and, if it is done, its results; a failure only warns, since both can be rewritten.
 
     Args:
-        about: what the run's checkpoints say of it.
+        about: the metadata of the run's checkpoints.
         videos: the training list.
-        watched: the list that is watched, if any.
-        step: how far it has come.
+        watched: the monitored list, if any.
+        step: the last step trained.
     """
     try:
         if done:
             write_run_results(run, about, videos, watched)
         if not write_run_card(run, dict(about), step):
-            console.print(f"{run / CARD}: is edited, and stays as it is.")
+            console.print(f"{run / CARD}: was edited by hand; left unchanged.")
     except (OSError, UserError) as error:
         warn(f"{run}: {RESULTS} or {CARD} cannot be written ({error}).")

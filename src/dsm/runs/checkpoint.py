@@ -1,7 +1,7 @@
-"""Checkpoints: everything a run needs to go on, and a user needs to load its encoder.
+"""Checkpoints: everything that resuming a run and loading its encoder need.
 
-A file is written aside and renamed, so there is never half a checkpoint. It holds tensors, numbers
-and text only, and is read with ``weights_only=True``: nothing in it is executed.
+A file is written under another name and then renamed, so there is never half a checkpoint. It holds only
+tensors, numbers and text, and is read with ``weights_only=True``: nothing in it is executed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def save_checkpoint(run: Path, step: int, state: dict[str, Any], *, keep: int) -
     """Write ``checkpoints/step_NNNNNNNN.pt`` and remove all but the newest ``keep``.
 
     Raises:
-        UserError: it cannot be written, as where the disk is full. The checkpoints there were stay.
+        UserError: it cannot be written, for example to a full disk. Earlier checkpoints are kept.
     """
     path = checkpoint_of(run, step)
     try:
@@ -39,7 +39,7 @@ def save_checkpoint(run: Path, step: int, state: dict[str, Any], *, keep: int) -
         kept = list_checkpoints(run)
         newest = f"the newest is {kept[-1].name}" if kept else "there is none yet"
         raise UserError(
-            f"{path}: cannot be written ({reason}; {free:,.0f} MB free); the checkpoints there were stay, "
+            f"{path}: cannot be written ({reason}; {free:,.0f} MB free). Earlier checkpoints are kept; "
             f"{newest}."
         ) from None
     for old in list_checkpoints(run)[:-keep]:
@@ -48,7 +48,7 @@ def save_checkpoint(run: Path, step: int, state: dict[str, Any], *, keep: int) -
 
 
 def keep_best(path: Path) -> None:
-    """Keep a checkpoint as ``checkpoints/best.pt``, when newer ones push it out too."""
+    """Keep a checkpoint as ``checkpoints/best.pt``, even when newer ones replace the original."""
     with written_aside(path.with_name(BEST)) as aside:
         try:
             aside.hardlink_to(path)  # takes no room
@@ -59,15 +59,15 @@ def keep_best(path: Path) -> None:
 def newest_good(
     run: Path, settings: dict[str, Any], defaults: dict[str, Any], *, rename: bool = True
 ) -> dict[str, Any]:
-    """The newest checkpoint of a run that can be read; those that cannot are set aside.
+    """The newest readable checkpoint of a run; unreadable ones are set aside.
 
     Args:
-        settings: those that a run must not change, by the names of their flags.
-        defaults: what those are where nobody says.
+        settings: settings that a run must not change, by the names of their flags.
+        defaults: the defaults of those settings.
         rename: whether this process may rename files.
 
     Raises:
-        UserError: none can be read, or not now, or not by this version; or the run had other settings.
+        UserError: no checkpoint can be read now or by this version, or the run had other settings.
     """
     for path in reversed(list_checkpoints(run)):
         if not path.is_file():  # another process has just set it aside
@@ -76,19 +76,19 @@ def newest_good(
             state = read_checkpoint(path)
         except NoCheckpointError as error:
             if rename:
-                warn(f"{error} It is set aside; trying the one before.")
+                warn(f"{error} It is set aside; trying the previous one.")
                 path.rename(path.with_suffix(UNREADABLE))
             continue
         _same_settings(path, json.loads(state["config"]).get("settings", {}), settings, defaults)
         return state
-    raise UserError(f"{run}: none of its checkpoints can be read; begin anew with --overwrite.")
+    raise UserError(f"{run}: none of its checkpoints can be read; start again with --overwrite.")
 
 
 def _same_settings(path: Path, was: dict[str, Any], now: dict[str, Any], defaults: dict[str, Any]) -> None:
-    was = {name.removeprefix("head."): value for name, value in was.items()}  # as older checkpoints have it
-    # A setting that is newer than the run was at its default; one without (a method's own) is not asked.
+    was = {name.removeprefix("head."): value for name, value in was.items()}  # for older checkpoints
+    # A setting newer than the run had its default value; one without a default (a method's) is not compared.
     was = {name: defaults[name] for name in defaults.keys() & now.keys()} | was
-    for name in now:  # in their order: a number of videos says more than their list
+    for name in now:  # in their order: a number of videos tells more than the name of their list
         if name in was and was[name] != now[name]:
             raise UserError(
                 f"{path}: was trained with {name} {was[name]}, not {now[name]}; "

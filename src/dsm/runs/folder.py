@@ -1,7 +1,7 @@
-"""The folder of a run: config, metrics, TensorBoard, checkpoints, results.
+"""The folder of a run: claiming it, and reading and writing its settings and logs.
 
-``config.json``, ``metrics.jsonl`` (a line a logged step), ``gradients.jsonl``, TensorBoard events,
-``checkpoints/``.
+It holds ``config.json``, ``metrics.jsonl`` (one line per logged step), ``gradients.jsonl``, TensorBoard
+events and ``checkpoints/``.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from dsm.terminal import console
 from dsm.version import __version__
 
 if TYPE_CHECKING:
-    from torch import nn  # torch takes seconds to import, and verbs on lists do without it
+    from torch import nn  # torch takes seconds to import, and verbs on lists do not need it
 
 MARKER = "config.json"
 METRICS, GRADIENTS = "metrics.jsonl", "gradients.jsonl"
 
 
 def git_revision() -> str | None:
-    """The revision of the checkout this package lies in; None where it is installed without one."""
+    """The git revision of the checkout that contains this package; None outside a checkout."""
     here = Path(__file__).parent
     try:
         inside = subprocess.run(
@@ -63,7 +63,7 @@ def versions() -> dict[str, str]:
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses, paths and tuples as what JSON has."""
+    """Dataclasses, paths and tuples as JSON types."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
@@ -74,17 +74,17 @@ def plain(value: Any) -> Any:
 
 
 MADE_BY = "made_by"
-"""What a marker says besides settings, so that nobody else's file of its name is taken for one."""
+"""Key of a marker that identifies it as this project's; other tools may write files of the same name."""
 NEVER_LASTING = frozenset(("out", "overwrite", "resume", "devices", "workers", "timeout", "cache_mb"))
-"""Names of settings that say where work goes and how fast it is done, not what comes out."""
+"""Names of settings that affect where output goes and how fast, but not the result."""
 
 
 def lasting(config: Any, *, but: Collection[str] = ()) -> dict[str, Any]:
-    """Settings that must stay as they were for work to go on, as what JSON has.
+    """Settings that must not change if work is to continue, as JSON types.
 
     Args:
-        config: a dataclass; those in it lose the names of :data:`NEVER_LASTING` too.
-        but: more names to leave out, of its own fields.
+        config: a dataclass; the names in :data:`NEVER_LASTING` are removed from it and nested dataclasses.
+        but: further fields of ``config`` to leave out.
     """
     settings = {name: value for name, value in plain(config).items() if name not in but}
     return _without_passing(settings)
@@ -108,9 +108,9 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def read_record(out: Path) -> dict[str, Any] | None:
-    """What a run wrote down of itself: ``command``, ``config``, ``versions``, ``revision``.
+    """A run's ``config.json``: ``command``, ``config``, ``versions``, ``revision``.
 
-    None where this project did not write the folder: others have a ``config.json`` too.
+    None where this project did not write the folder: other tools write a ``config.json`` too.
     """
     record = read_object(out / MARKER) or {}
     ours = {"config", "versions", "revision"} <= record.keys()
@@ -120,11 +120,11 @@ def read_record(out: Path) -> dict[str, Any] | None:
 def claim_folder(out: Path, *, overwrite: bool, needed: Iterable[Path]) -> None:
     """Make sure a run may be written to a folder, before any work is done.
 
-    A folder that holds something is left alone, unless it may be overwritten, or its run ended before its
-    first step; then only a folder that one of our runs made is emptied, never somebody's photographs.
+    A folder that is not empty is refused unless ``overwrite`` is set or its run ended before its first step.
+    Even then only a folder that a run of this project made is emptied, never other files.
 
     Args:
-        needed: files that the run reads, which may not lie in a folder that is emptied.
+        needed: files that the run reads; they must not be in a folder that is emptied.
 
     Raises:
         UserError: the folder holds a run and may not be overwritten, or holds something else.
@@ -133,16 +133,18 @@ def claim_folder(out: Path, *, overwrite: bool, needed: Iterable[Path]) -> None:
         raise UserError(f"{out} is a file, not a folder; choose another --out.")
     if out.is_dir() and any(out.iterdir()):
         if read_record(out) is None:
-            raise UserError(f"{out} is not empty and holds no run of dsm; choose another --out.")
+            raise UserError(f"{out} is not empty and is not a run of dsm; choose another --out.")
         if not overwrite and _has_begun(out):
-            raise UserError(f"{out} already holds a run; choose another --out, or --overwrite to replace it.")
+            raise UserError(
+                f"{out} already holds a run; choose another --out, or use --overwrite to replace it."
+            )
         check_outside(needed, out)
         empty_folder(out)
     out.mkdir(parents=True, exist_ok=True)
 
 
 def _has_begun(run: Path) -> bool:
-    """Whether there is something to be lost: a run that found no videos leaves its own empty files."""
+    """Whether emptying the folder would lose anything: a run that failed early leaves only empty files."""
     log, own = run / METRICS, (MARKER, METRICS, GRADIENTS, LEDGER, "checkpoints")
     others = [path for path in run.iterdir() if path.name not in own and ".tfevents." not in path.name]
     return bool(others) or any((run / "checkpoints").glob("*")) or (log.is_file() and log.stat().st_size > 0)
@@ -157,18 +159,18 @@ def claim_by_settings(
     overwrite: bool,
     needed: Iterable[Path],
 ) -> None:
-    """Take a folder for work that goes on where it was stopped, if its settings are the same.
+    """Take a folder for work that continues where it stopped, if its settings are the same.
 
-    ``overwrite`` empties a folder of other settings alone: the command that began with it goes on too. Only a
-    folder whose marker this project wrote is emptied.
+    ``overwrite`` empties the folder only if its settings differ, so that a command with ``--overwrite`` can
+    be continued too. Only a folder whose marker this project wrote is emptied.
 
     Args:
-        marker: the file in it that holds the settings.
-        what: what the folder is called in messages: "a demo".
-        needed: files that the work reads, which may not lie in a folder that is emptied.
+        marker: the name of the file that holds the settings.
+        what: what messages call the folder: "a demo".
+        needed: files that the work reads; they must not be in a folder that is emptied.
 
     Raises:
-        UserError: it holds work of other settings and may not be overwritten, or something else.
+        UserError: it holds work with other settings and may not be overwritten, or something else.
     """
     settings = {MADE_BY: "dsm", **settings}
     file = out / marker
@@ -177,12 +179,12 @@ def claim_by_settings(
     if out.is_dir() and any(out.iterdir()):
         found = read_object(file)
         if found is None or found.get(MADE_BY) != "dsm":
-            raise UserError(f"{out} is not empty and not {what}; choose another --out.")
+            raise UserError(f"{out} is not empty and is not {what}; choose another --out.")
         if found != settings:
             if not overwrite:
                 raise UserError(
-                    f"{out} holds {what} of other settings; choose another --out, or --overwrite to replace "
-                    "it."
+                    f"{out} holds {what} with other settings; choose another --out, or use --overwrite to "
+                    "replace it."
                 )
             check_outside(needed, out)
             empty_folder(out)
@@ -190,11 +192,11 @@ def claim_by_settings(
 
 
 def check_outside(needed: Iterable[Path], out: Path) -> None:
-    """Raise UserError where ``--overwrite`` would take what is read: by its name or behind links."""
+    """Raise UserError where ``--overwrite`` would delete a needed file, directly or through links."""
     named, real = out.absolute(), out.resolve()
     for path in needed:
         if path.absolute().is_relative_to(named) or path.resolve().is_relative_to(real):
-            raise UserError(f"{path}: lies in --out, which --overwrite empties; choose another --out.")
+            raise UserError(f"{path}: is in --out, which --overwrite empties; choose another --out.")
 
 
 def claim_file(path: Path, *, overwrite: bool) -> None:
@@ -206,14 +208,14 @@ def claim_file(path: Path, *, overwrite: bool) -> None:
     if path.is_dir():
         raise UserError(f"{path} is a folder, not a file; name a file to write.")
     if path.exists() and not overwrite:
-        raise UserError(f"{path} already exists; choose another name, or --overwrite to replace it.")
+        raise UserError(f"{path} already exists; choose another name, or use --overwrite to replace it.")
 
 
 class RunLog:
     """Appends metrics to ``metrics.jsonl`` and TensorBoard, gradients to ``gradients.jsonl``."""
 
     def __init__(self, out: Path, *, keep_steps: int = 0) -> None:
-        """``keep_steps``: drop what an earlier run logged after this step; its checkpoint did not hold it."""
+        """``keep_steps``: drop what an earlier run logged after this step, the step of its checkpoint."""
         from torch.utils.tensorboard.writer import SummaryWriter
 
         self._metrics, self._gradients = (_append(out / name, keep_steps) for name in (METRICS, GRADIENTS))
@@ -225,13 +227,13 @@ class RunLog:
         try:
             for name, value in metrics.items():
                 self._board.add_scalar(name, value, step)
-        except OSError as error:  # its thread that writes has ended, as on a full disk, and says so for ever
+        except OSError as error:  # its writing thread has ended, as on a full disk; every call fails now
             if not self._board_told:
                 console.print(f"TensorBoard's file cannot be written ({error}).", style="bold yellow")
             self._board_told = True
 
     def write_gradients(self, step: int, module: nn.Module) -> None:
-        """Of each layer: the mean and the greatest size of its gradient, and its norm over the weights'."""
+        """Log for each layer the mean and maximum absolute gradient, and its norm over the weights' norm."""
         layers = {
             name.removesuffix(".weight"): [
                 float(weight.grad.abs().mean()),
@@ -245,7 +247,7 @@ class RunLog:
 
     def close(self) -> None:
         for one in (self._metrics, self._gradients, self._board):
-            with contextlib.suppress(OSError):  # of a full disk was told where a line could not be written
+            with contextlib.suppress(OSError):  # a full disk was reported when a line could not be written
                 one.close()
 
 
@@ -257,7 +259,7 @@ def _append(path: Path, keep_steps: int) -> TextIO:
 
 
 def _write_line(file: TextIO, record: dict[str, Any]) -> None:
-    """A log that cannot be written, as on a full disk, is no reason to end the training."""
+    """Write a line of a log; a failure, such as a full disk, must not end the training."""
     try:
         file.write(json_text(record) + "\n")
         file.flush()
@@ -266,7 +268,7 @@ def _write_line(file: TextIO, record: dict[str, Any]) -> None:
 
 
 def read_metrics(out: Path) -> list[dict[str, float]]:
-    """The logged steps of a run, in order; what is not logged at a step is not in it, null is NaN."""
+    """The logged steps of a run, in order; each holds only the metrics logged at it, null is NaN."""
     return [
         {
             name: math.nan if value is None else value
@@ -292,7 +294,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
         return []
     found = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        # A run that goes on, or was killed, may have written half of a line.
+        # A running or killed run may have written half a line.
         with contextlib.suppress(ValueError, RecursionError):
             record = json.loads(line)
             if isinstance(record, dict) and isinstance(record.get("step"), int):

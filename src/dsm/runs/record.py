@@ -1,4 +1,4 @@
-"""What a run folder says of itself, and in what several runs differ."""
+"""Reading run folders, and finding the settings in which runs differ."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ NOTHING_LEARNED = frozenset(
     ("out", "resume", "overwrite", "log-every", "save-every", "keep", "devices", "compile", "recompute",
      "data.workers", "data.cache-mb", "data.decoder", "data.timeout", "data.root")
 )  # fmt: skip
-"""Settings in which runs may differ and be the same experiment."""
+"""Settings in which runs of the same experiment may differ."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as its folder has it."""
+    """The contents of a run folder."""
 
     name: str
-    """What the report calls it."""
+    """The run's name in the report."""
     folder: Path
     command: str
     versions: dict[str, str]
@@ -37,18 +37,18 @@ class RunRecord:
     metrics: list[dict[str, float]]
     bad: list[Verdict]
     rows: list[Row]
-    """Of a ``results.json`` in it."""
+    """The rows of its ``results.json``, if any."""
 
     @property
     def method(self) -> str:
-        """What trained it: a method of pretraining, or ``finetune``."""
+        """The pretraining method, or ``finetune``."""
         return str(self.config.get("method", "finetune"))
 
     @property
     def settings(self) -> dict[str, Any]:
-        """By the names of their flags; of the methods' settings only those of the one that trained.
+        """Settings by the names of their flags; of the methods' settings only those of the run's own method.
 
-        These begin with ``METHOD``, so that those of two methods can be compared.
+        The names of a method's settings begin with ``METHOD``, so that two methods can be compared.
         """
         config = dict(self.config)
         methods = config.pop("settings", None)
@@ -58,25 +58,25 @@ class RunRecord:
 
     @property
     def written(self) -> str:
-        """All settings to be read, a line each."""
-        return "\n".join(f"{name} {_told(value)}" for name, value in self.settings.items())
+        """All settings as text, one per line."""
+        return "\n".join(f"{name} {_as_text(value)}" for name, value in self.settings.items())
 
 
 def read_run(folder: Path, name: str) -> RunRecord:
     """Read a run folder.
 
     Raises:
-        UserError: it is no run of this project, or has logged nothing yet.
+        UserError: it is not a run of this project, or has logged nothing yet.
     """
     record = read_record(folder)
     if record is None:
-        what = "is no run of dsm (it has no config.json of one)" if folder.is_dir() else "no such folder"
+        what = "is not a run of dsm (no config.json of a run)" if folder.is_dir() else "no such folder"
         raise UserError(f"{folder}: {what}; give folders that `dsm pretrain` or `dsm finetune` wrote.")
     metrics = read_metrics(folder)
     if not metrics:
         raise UserError(
             f"{folder}: has logged no step in {METRICS} yet, so there is nothing to show; "
-            "`dsm pretrain --resume` goes on with it."
+            "continue it with `dsm pretrain --resume`."
         )
     ledger, results = folder / LEDGER, folder / RESULTS
     rows = read_results(results) if results.is_file() else []
@@ -96,10 +96,10 @@ def read_run(folder: Path, name: str) -> RunRecord:
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
-    """What to call runs: their folders' names, with as many folders before them as tell all apart.
+    """Names for runs: their folders' names, with as many parent folders as make them unique.
 
     Raises:
-        UserError: one is given twice.
+        UserError: a folder is given twice.
     """
     parts = [Path(os.path.abspath(folder)).parts for folder in folders]
     if len(set(parts)) < len(parts):
@@ -116,20 +116,20 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 
 
 def differences(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
-    """Settings that are not the same in all runs: their flag, and the value of each run."""
+    """Settings that differ between runs: the flag, and each run's value."""
     every = [run.settings for run in runs]
-    found = []
+    differing = []
     for name in dict.fromkeys(name for settings in every for name in settings):
-        values = [_told(settings[name]) if name in settings else "–" for settings in every]
+        values = [_as_text(settings[name]) if name in settings else "–" for settings in every]
         if len(set(values)) > 1 and name != "out":
-            found.append((name, values))
-    return found
+            differing.append((name, values))
+    return differing
 
 
 def over_seeds(runs: Sequence[RunRecord]) -> dict[str, str]:
-    """Runs that differ in nothing but their seed: the name of each, and that of its group.
+    """Groups of runs that differ only in their seed: run name -> group name.
 
-    Runs alone are not in it.
+    Runs without such a partner are left out.
     """
     kinds = {}
     for run in runs:
@@ -147,5 +147,5 @@ def over_seeds(runs: Sequence[RunRecord]) -> dict[str, str]:
     return {name: names[kind] for name, kind in kinds.items() if kind in names}
 
 
-def _told(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)

@@ -29,7 +29,7 @@ RESULTS = "results.json"
 
 @dataclass(frozen=True)
 class Row:
-    """One number: how a run did on a test. Most are shares in [0, 1]; losses and ranks are not."""
+    """One number of a run on a test. Most are shares in [0, 1]; losses and ranks are not."""
 
     run: str
     seed: int
@@ -53,12 +53,12 @@ def share(
     """The share of hits with its 95 % bootstrap interval.
 
     Args:
-        hits: (n,), one for each video.
-        groups: of each video, drawn whole; None draws videos.
+        hits: (n,), one per video.
+        groups: the group of each video; the bootstrap draws whole groups. None draws videos.
     """
     if groups is not None or len(hits) == 1:
         return row_of(run, seed, test, metric, mean_interval(hits, groups=groups), len(hits))
-    # Of videos drawn one by one, the number of hits is binomial: no need to draw each.
+    # When videos are drawn one by one, the number of hits is binomial: no need to draw each.
     sampled = np.random.default_rng(0).binomial(len(hits), hits.mean(), DRAWS) / len(hits)
     low, high = np.quantile(sampled, [0.025, 0.975])
     return Row(run, seed, test, metric, float(hits.mean()), float(low), float(high), len(hits))
@@ -72,15 +72,15 @@ def row_of(run: str, seed: int, test: str, metric: str, found: Interval, n: int)
 
 
 def run_and_seed(meta: Mapping[str, Any]) -> tuple[str, int]:
-    """By what weights features were made: their name and seed, for rows."""
+    """The name and seed, for rows, of the weights that made features."""
     seed = meta.get("seed")
     return str(meta.get("run", "?")), seed if isinstance(seed, int) else 0
 
 
 def run_name(about: Mapping[str, Any]) -> str:
-    """What rows call a run, by what its checkpoint says of it: the method it was pretrained with, as `dsm`.
+    """A run's name in rows, from its checkpoint's metadata: its pretraining method, such as `dsm`.
 
-    A classifier is called by what it began with; on a frozen encoder, `dsm-linear-probe`.
+    A classifier is named after its starting weights; on a frozen encoder, `dsm-linear-probe`.
     """
     begun_with, method = about.get("begun_with"), str(about["method"])
     if "classes" not in about or begun_with is None:  # an older checkpoint does not say
@@ -89,9 +89,9 @@ def run_name(about: Mapping[str, Any]) -> str:
 
 
 def seed_of(about: Mapping[str, Any], drawn: int = 0) -> int:
-    """The seed of the run that trained a checkpoint, by what the checkpoint says of it.
+    """The seed of the run that trained a checkpoint, from its metadata.
 
-    ``drawn``: by which seed weights were drawn of which nothing is said, as they are random ones.
+    ``drawn``: the seed of random weights, which have no metadata.
     """
     if not about:
         return drawn
@@ -101,7 +101,7 @@ def seed_of(about: Mapping[str, Any], drawn: int = 0) -> int:
 
 
 def rows_table(rows: Sequence[Row]) -> Table:
-    """A line for each number, with its interval."""
+    """One line per number, with its interval."""
     table = Table(box=None, show_header=False)
     for justify in ("left", "right", "left"):
         table.add_column(justify=justify)
@@ -139,7 +139,7 @@ def read_results(path: Path) -> list[Row]:
 
 
 class ToldResults(NamedTuple):
-    """What a verb found, and by which command."""
+    """A verb's results, and its command."""
 
     command: str
     rows: list[Row]
@@ -152,7 +152,7 @@ def read_told_results(path: Path) -> ToldResults:
         UserError: there is no such file, or it holds something else.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file of results.")
+        raise UserError(f"{path}: no such results file.")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         rows = [Row(**row) for row in record["rows"]]
@@ -163,12 +163,12 @@ def read_told_results(path: Path) -> ToldResults:
             if not all(isinstance(name, str) for name in (row.run, row.test, row.metric)):
                 raise TypeError
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise UserError(f"{path}: holds no results as dsm writes them.") from None
+        raise UserError(f"{path}: is not a results file of dsm.") from None
     return ToldResults(str(record.get("command", "")), rows)
 
 
 def mean_and_spread(values: list[float]) -> str:
-    """Shares over seeds as a person reads them: '71.2 ± 3.4 %' (sample standard deviation), or '71.2 %'."""
+    """Shares over seeds as text: '71.2 ± 3.4 %' (sample standard deviation), or '71.2 %' for one seed."""
     mean = 100 * float(np.mean(values))
     if len(values) < 2:
         return f"{mean:.1f} %"
@@ -176,13 +176,13 @@ def mean_and_spread(values: list[float]) -> str:
 
 
 TRAINED = ("loss", "motion", "top1")
-"""What is logged of how good a batch was; see docs/training.md."""
+"""Logged metrics of how good a batch was; see docs/training.md."""
 
 
 def last_logged(run: Path) -> dict[str, float]:
-    """The newest of what a run has logged of how good it is: of its last batch, and of its last look.
+    """The newest quality metrics that a run logged: of its last batch, and of its last monitoring.
 
-    A step that was skipped may have logged what is no number; the one before counts then.
+    A skipped step may have logged NaN or infinity; the last finite value counts then.
     """
     newest: dict[str, float] = {}
     for line in read_metrics(run):
@@ -194,19 +194,19 @@ def last_logged(run: Path) -> dict[str, float]:
 def write_run_results(
     run: Path, about: Mapping[str, Any], videos: VideoList, watched: VideoList | None
 ) -> None:
-    """Write what a run logged last as rows: ``train/loss`` and others of its last batch, on the training
-    list; ``monitor/knn`` and others of its last look, on the list that is watched.
+    """Write a run's last logged metrics as rows: ``train/loss`` and others of its last batch, on the training
+    list; ``monitor/knn`` and others of its last monitoring, on the monitored list.
 
     Args:
-        about: what the run's checkpoints say of it.
+        about: the metadata of the run's checkpoints.
         videos: the training list.
-        watched: the list that is watched, if any.
+        watched: the monitored list, if any.
     """
     rows = []
     for name, value in last_logged(run).items():
-        looked = name.startswith("monitor/")
-        of = watched if looked and watched is not None else videos
-        metric = name if looked else f"train/{name}"
+        monitored = name.startswith("monitor/")
+        of = watched if monitored and watched is not None else videos
+        metric = name if monitored else f"train/{name}"
         rows.append(
             Row(run_name(about), seed_of(about), Path(of.source).stem, metric, value, None, None, len(of))
         )
