@@ -95,7 +95,7 @@ def test_a_query_may_lie_in_a_pack(scenes: Path, tmp_path: Path, capsys: pytest.
     index = load_features(out)
     run(["search", "--index", str(out), "--query", str(tmp_path / "pack" / index.paths[3]), "--k", "1"])
     assert index.paths[3] in capsys.readouterr().out.splitlines()[0]
-    with pytest.raises(UserError, match="holds no video nothing"):
+    with pytest.raises(UserError, match="holds no video called nothing"):
         QueryEncoder(index)(tmp_path / "pack" / "shard-00000.tar" / "nothing")
 
 
