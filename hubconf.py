@@ -1,4 +1,4 @@
-"""Entry points of torch.hub: one a backbone, and ``encoder`` for weights of one's own.
+"""Entry points of torch.hub: one per backbone, and ``encoder`` for your own weights.
 
 ``torch.hub.load(repository, "i3d", in_channels=2)`` builds an encoder with random weights.
 """

@@ -75,7 +75,7 @@ def test_features_of_two_lists_are_matched_by_name(lists: tuple[Path, Path], tmp
         assert result.returncode == 0, result.stderr
     found = dsm("retrieve", "--gallery", out[0], "--queries", out[1], "--out", tmp_path / "r")
     assert found.returncode == 0, found.stderr
-    assert "they are matched by name" in found.stderr
+    assert "; matched by name" in found.stderr
     rows = (tmp_path / "r" / "neighbours.tsv").read_text().splitlines()[1:]
     assert [row.split("\t")[1] for row in rows] == ["2", "1"]
     probed = dsm("probe", "--train", out[0], "--test", out[1], "--out", tmp_path / "p")

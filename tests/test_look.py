@@ -60,7 +60,7 @@ def test_a_look_in_every_format(
 def test_a_video_shorter_than_the_clip_is_looped_in_every_probe(small_list: Path, tmp_path: Path) -> None:
     short = small_list.parent / "walk" / "clip 0.mp4"
     run(*SMALL, short, "--out", tmp_path / "a.png", "--probe", "all", "--stride", "4", "--start", "0")
-    with pytest.raises(UserError, match="has 12 frames; a clip that reaches over 21 cannot begin"):
+    with pytest.raises(UserError, match="has 12 frames; a clip that spans 21 cannot begin"):
         run(*SMALL, short, "--out", tmp_path / "b.png", "--stride", "4", "--start", "1")
 
 

@@ -109,7 +109,7 @@ def test_networks_get_differences_and_bounded_flow() -> None:
 def test_no_picture_is_mixed_into_flow_in_silence(scenes: Path, tmp_path: Path, method: str) -> None:
     mixed = MethodSettings(dsm=DsmConfig(sld=SpatialMix(smooth=0, background=1)))
     settings = config(scenes, tmp_path / "run", method=method, settings=mixed)
-    with pytest.raises(UserError, match="optical flow has none"):
+    with pytest.raises(UserError, match="optical flow does not have"):
         pretrain(replace(settings, clip=replace(settings.clip, modality="flow")))
     assert not (tmp_path / "run").exists()
 

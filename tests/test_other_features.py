@@ -68,7 +68,7 @@ def test_the_sentence_says_what_there_is_and_which_command(tmp_path: Path) -> No
     with pytest.raises(UserError, match=re.escape("label (--features) is not (n, d), numbers")):
         take(file, "--features", "label")
     np.savez(file, a=FEATS, b=FEATS)
-    with pytest.raises(UserError, match="a and b may all be the features; say which by --features"):
+    with pytest.raises(UserError, match="a and b may all be the features; choose one with --features"):
         take(file)
     np.savez(file, x=LABELS)
     with pytest.raises(UserError, match=r"holds no features: numbers \(n, d\)\. It holds: x int64 61"):
@@ -97,13 +97,13 @@ def test_a_bare_array_gets_its_names_from_a_list(tmp_path: Path, capsys: pytest.
 def test_classes_by_name_have_one_number_in_all_files(tmp_path: Path) -> None:
     file, classes = tmp_path / "theirs.npz", tmp_path / "classes.txt"
     np.savez(file, feats=FEATS[:2], y=np.array(["wave", "run"]), names=NAMES[:2])
-    with pytest.raises(UserError, match="its labels y are names, as wave; give --classes"):
+    with pytest.raises(UserError, match="its labels y are names, such as wave; give --classes"):
         take(file, "--labels", "y", "--paths", "names")
     classes.write_text("jump\nrun\nwave\n")
     words = ["--labels", "y", "--paths", "names", "--classes", classes]
     assert take(file, *words).labels.tolist() == [2, 1]
     classes.write_text("run\n")
-    with pytest.raises(UserError, match="the class 'wave' is not in --classes"):
+    with pytest.raises(UserError, match="its class 'wave' is not in --classes"):
         take(file, *words)
 
 

@@ -85,15 +85,15 @@ def test_pictures_are_told_by_their_numbers(tmp_path: Path) -> None:
         "dsm,walk,4,1,0.25,3.5\ndsm,run,4,0.5,0.5,0\ndsm,swim,4,1,1,-0.1\n"
     )
     assert picture_told(tmp_path / "bias.png", rows) == (
-        "Each class by single frames and by the clip. dsm: of 3 classes, single frames tell 25% (walk) to "
-        "100% (swim), and the clip does 0.9 (swim) to 4.5 (walk) times as well"
+        "Each class by single frames and by the clip. dsm: 3 classes; single frames reach an accuracy of 25% "
+        "(walk) to 100% (swim), and the clip does 0.9 (swim) to 4.5 (walk) times as well"
     )
     assert picture_told(tmp_path / "confusion.png", rows).startswith("confusion.png of")  # not of dsm test
     (tmp_path / "classes.csv").write_text(
         "class,videos,top1,most often taken for\nwalk,4,0.25,run\nrun,4,1.0,\n"
     )
     assert picture_told(tmp_path / "confusion.png", rows) == (
-        "Which class is taken for which: of 2, best is run (100% right), worst walk (25% right, most often "
+        "Confusion matrix of 2 classes: best is run (100% right), worst walk (25% right, most often "
         "taken for run)"
     )
     for strange in (b"class,top1,most often taken for\nwalk\n", "class\n\xe9".encode("latin-1")):

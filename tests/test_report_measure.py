@@ -109,7 +109,7 @@ def test_all_that_was_asked_for_is_measured(measured: ReportConfig) -> None:
             row for row in read_results(base / run / "bias" / "results.json") if row.metric == "acc_clip"
         ]
         assert f"clip {clip.value:.0%}, static" in told
-    assert all("of 3 classes, single frames tell" in told for told in classes)
+    assert all("3 classes; single frames reach" in told for told in classes)
     assert len(classes) == 2
 
 

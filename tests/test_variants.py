@@ -220,7 +220,7 @@ def test_a_video_that_cannot_be_read_is_left_out_and_lends_no_scene(
 def test_where_one_class_can_be_read_there_is_no_other_scene(broken: VideoList) -> None:
     for place in (0, 1):
         write_video(broken.file(place), moving_square(16, 64))
-    with pytest.raises(UserError, match=r"six\.txt: not two classes are left"):
+    with pytest.raises(UserError, match=r"six\.txt: its readable videos have only one class"):
         features_of_variants(
             [create_model("tiny").eval()], broken, CLIP, {"clip": VARIANTS["clip"]}, workers=0,
             on_bad=lambda video: None,

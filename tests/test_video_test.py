@@ -136,10 +136,10 @@ def test_a_test_that_cannot_be_compared_with(two_runs: list[Path], scenes: Path,
     with pytest.raises(UserError, match="is of class"):
         video_test(config(run, scenes, out, data=data, against=elsewhere))
     (elsewhere / "predictions.csv").write_text("path,class\na,b\n")
-    with pytest.raises(UserError, match="no table of predictions"):
+    with pytest.raises(UserError, match="is not a table of predictions"):
         video_test(config(run, scenes, out, against=elsewhere))
     (elsewhere / "predictions.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="no table of predictions"):
+    with pytest.raises(UserError, match="is not a table of predictions"):
         read_answers(elsewhere)
     assert not out.exists()
 

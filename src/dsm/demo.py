@@ -1,4 +1,4 @@
-"""``dsm demo``: the main job from end to end, on videos it makes itself.
+"""``dsm demo``: generates videos, and pretrains and evaluates on them from end to end.
 
 It writes MotionScenes, pretrains ``moco`` and ``dsm`` with the same backbone, clips, steps and seed,
 and evaluates random weights, moco and dsm on the three tests. It skips what an earlier call finished: an
@@ -73,7 +73,7 @@ class DemoConfig:
     workers: int = 1
     """Processes that decode videos."""
     overwrite: bool = False
-    """Replace a demo of other settings in `out`."""
+    """Replace a demo with other settings in `out`."""
 
     def __post_init__(self) -> None:
         if not self.seeds or self.steps < 1:
@@ -89,7 +89,7 @@ def scenes_config(config: DemoConfig) -> MotionScenesConfig:
 
 
 def pretrain_config(config: DemoConfig, method: str, seed: int) -> PretrainConfig:
-    """The settings of `dsm pretrain`; those of the two methods differ only in the method's name."""
+    """The settings of a run of `dsm pretrain`; the two methods differ only in the method's name."""
     return PretrainConfig(
         data=DataConfig(
             config.out / "scenes" / "train.txt", batch_size=BATCH, workers=config.workers, cache_mb=CACHE_MB
@@ -152,7 +152,7 @@ def demo(config: DemoConfig) -> Result:
         rows,
         [report, results],
         _tables(rows, chance=1 / scenes.motions),
-        [f"{minutes:.1f} minutes. Open {report}; the numbers are in {results}"],
+        [f"{minutes:.1f} minutes. Open {report}; the numbers are in {results}."],
     )
 
 
@@ -165,7 +165,7 @@ def _claim(config: DemoConfig) -> None:
 
 
 def _features_once(config: DemoConfig, seed: int) -> dict[str, dict[str, Features]]:
-    """The features of all runs and lists, from an earlier call if it got that far."""
+    """The features of all runs and lists, computed unless an earlier call saved them."""
 
     def file(run: str, split: str) -> Path:
         return config.out / "features" / f"{run}-seed{seed}" / f"{split}.npz"

@@ -1,8 +1,8 @@
-"""Named experiments: every script of the paper's release, with its true settings, and two for small data.
+"""Named experiments: every script of the paper's release, with its actual settings, and two for small data.
 
-The release's mistakes are not repeated, so a recipe is what its script was meant to do: the MoCo baseline has
-no negative of the clip's own video, Kinetics is pretrained on its training list, jitter applies all four of
-its changes, an interrupted run goes on with its queue. What cannot be known is told in a recipe's notes.
+A recipe does what its script was meant to do, without the release's mistakes: the MoCo baseline has no
+negative from the clip's own video, Kinetics is pretrained on its training list, jitter applies all four of
+its changes, and a resumed run keeps its queue. A recipe's notes name what is uncertain.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from dsm.train.pretrain import PretrainConfig
 from dsm.views import Augment
 
 NOWHERE = Path()
-"""Stands where the data and the folder of a run come in."""
+"""Placeholder for the data and the folder of a run."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is done, one stage after the other; without ``finetune`` nothing is tested."""
+    """The stages of an experiment; without ``finetune`` nothing is tested."""
 
     name: str
     summary: str
@@ -40,26 +40,26 @@ class Recipe:
     finetune: FinetuneConfig | None
     devices: int = 1
     reported: float | None = None
-    """The paper's top-1 for it, a share."""
+    """The paper's top-1, a share in [0, 1]."""
     retrieves: bool = False
-    """Features and recall at k instead of fine-tuning; ``reported`` is then R@1."""
+    """Compute features and recall at k instead of fine-tuning; ``reported`` is then R@1."""
     only_tests: bool = False
-    """Nothing is trained: a classifier is given."""
+    """Train nothing: test a given classifier."""
     script: str = ""
-    """The script of the release that it is, if it is one."""
+    """The release's script that the recipe follows, if any."""
     notes: tuple[str, ...] = ()
 
     @property
     def stages(self) -> list[str]:
-        """What is done: of ``pretrain``, ``finetune``, ``test``, ``retrieve``."""
-        found = ["pretrain"] if self.pretrain else []
+        """The names of the stages: of ``pretrain``, ``finetune``, ``test``, ``retrieve``."""
+        names = ["pretrain"] if self.pretrain else []
         if self.finetune:
-            found += ["retrieve"] if self.retrieves else ["test"] if self.only_tests else ["finetune", "test"]
-        return found
+            names += ["retrieve"] if self.retrieves else ["test"] if self.only_tests else ["finetune", "test"]
+        return names
 
 
 def paper_method() -> MethodSettings:
-    """The losses' settings of the paper, and the disturbances that its scripts use."""
+    """The paper's settings of the losses, and the disturbances that its scripts use."""
     contrast = {"temperature": 0.07, "momentum": 0.999, "ramp": False, "head": "linear", "queue": 3569}
     sld, tld = SpatialMix.only("local"), TemporalMix.only("shift")
     return MethodSettings(
@@ -93,7 +93,7 @@ def paper_finetune(
     decays: Sequence[int] = (10, 20, 25, 30, 35, 40),
     devices: int = 1,
 ) -> FinetuneConfig:
-    """Fine-tuning as in the paper's scripts: 64 frames in a row at 224², SGD 0.001."""
+    """Fine-tuning as in the paper's scripts: 64 consecutive frames at 224², SGD 0.001."""
     return FinetuneConfig(
         data=FinetuneData(NOWHERE, batch_size=batch, workers=4), out=NOWHERE,
         backbone=backbone, epochs=epochs,
@@ -107,19 +107,20 @@ def paper_finetune(
 
 
 SOMETHING = (
-    "For the negative the release takes another video of Something-Something; those of the queue are that. "
-    "Here it is another window of the same, as for the other data sets.",
+    "The release's negative for Something-Something comes from another video, as those in the queue do. "
+    "Here it is another window of the same video, as for the other data sets.",
 )
-SHORT = ("Its schedule ends long before the first decay of the rate, at epoch 120.",)
+SHORT = ("Training ends long before the first decay of the learning rate, at epoch 120.",)
 LIST = ("The release's script read the validation list; here give the training list.",)
 ABSENT = (
-    "The release's README names it, but it is not there: the schedule is the paper's, the batch a guess.",
+    "The release's README names this script but does not include it: the schedule is the paper's, the batch "
+    "size a guess.",
 )
-QUEUE = ("With so small a batch the queue spans hundreds of steps: watch queue_age.",)
+QUEUE = ("With such a small batch the queue spans hundreds of steps: watch queue_age.",)
 
 
 def _scripts() -> list[Recipe]:
-    """The release's scripts, and those that its README names but that are not in it."""
+    """The release's scripts, and those that its README names but the release lacks."""
     r = Recipe
     i3d, r3d = "i3d", "r3d18"
     pt, ft = paper_pretrain, paper_finetune
@@ -132,13 +133,13 @@ def _scripts() -> list[Recipe]:
           script="Diving48/i3d_pt_and_ft_moco", notes=SHORT + QUEUE),
         r("ucf101-diving48-i3d-moco", "UCF101, then Diving48", pt("moco", i3d, batch=4, epochs=10),
           ft(i3d), script="Diving48/i3d_pt_and_ft_moco_ucf_to_diving48", notes=SHORT + QUEUE),
-        r("hmdb51-i3d-eval", "HMDB51, a test of given weights", None, ft(i3d),
+        r("hmdb51-i3d-eval", "HMDB51, test of given weights", None, ft(i3d),
           only_tests=True, script="evaluation/hmdb51_i3d_eval", reported=0.525),
-        r("ucf101-i3d-eval", "UCF101, a test of given weights", None, ft(i3d),
+        r("ucf101-i3d-eval", "UCF101, test of given weights", None, ft(i3d),
           only_tests=True, script="evaluation/ucf101_i3d_eval", reported=0.748),
-        r("hmdb51-c3d-retrieve", "HMDB51, features of given weights and recall", None, ft("c3d"),
+        r("hmdb51-c3d-retrieve", "HMDB51, retrieval by given weights", None, ft("c3d"),
           retrieves=True, script="feature_extract/hmdb51_extract", reported=0.082),
-        r("ucf101-c3d-retrieve", "UCF101, features of given weights and recall", None, ft("c3d"),
+        r("ucf101-c3d-retrieve", "UCF101, retrieval by given weights", None, ft("c3d"),
           retrieves=True, script="feature_extract/ucf101_extract", reported=0.168),
         r("hmdb51-i3d-ft", "HMDB51, fine-tuned from given weights", None, ft(i3d),
           script="hmdb51/ft", reported=0.525),
@@ -180,7 +181,7 @@ def _scripts() -> list[Recipe]:
     ]  # fmt: skip
 
 
-# Top-1 of I3D pretrained and fine-tuned, as the paper's table has it.
+# Top-1 of pretrained and fine-tuned I3D in the paper's table.
 REPORTED = {
     "ucf101": {"random": 0.479, "moco": 0.623, "dsm-triplet": 0.707, "dsm": 0.748},
     "hmdb51": {"random": 0.296, "moco": 0.365, "dsm-triplet": 0.485, "dsm": 0.525},
@@ -188,7 +189,7 @@ REPORTED = {
 
 
 def _tables() -> list[Recipe]:
-    """The paper's comparison: each method pretrained on UCF101 by its long schedule, and none at all."""
+    """The paper's comparison: no pretraining, and each method with its long schedule on UCF101."""
     recipes = []
     for data, numbers in REPORTED.items():
         for backbone in ("i3d", "r3d18", "c3d", "s3d"):
@@ -209,23 +210,23 @@ def _tables() -> list[Recipe]:
 
 
 def _plus() -> Recipe:
-    """The paper's recipe with the disturbances that proved better than its own (docs/rankings.md)."""
+    """The paper's recipe with disturbances that measured better than its own (docs/rankings.md)."""
     trained = paper_pretrain("dsm", "i3d", batch=8, epochs=240)
-    theirs = trained.settings.dsm
-    dsm = replace(theirs, sld=PLUS.sld, tld=PLUS.tld, negatives=PLUS.negatives, look=PLUS.look)
+    paper = trained.settings.dsm
+    dsm = replace(paper, sld=PLUS.sld, tld=PLUS.tld, negatives=PLUS.negatives, look=PLUS.look)
     return Recipe(
         "dsm-plus", "the paper's table with better disturbances: UCF101, then ucf101",
         replace(trained, settings=replace(trained.settings, dsm=dsm)), paper_finetune("i3d"),
         notes=(
-            "Its disturbances are those of `dsm demo`, measured against the paper's on MotionScenes alone:",
-            "docs/rankings.md. On UCF101 nobody has tried them yet; where motions are not periodic,",
-            "`dsm pretrain --dsm.tld.shift 1` brings the paper's own kind back.",
+            "Its disturbances are those of `dsm demo`, compared with the paper's only on MotionScenes",
+            "(docs/rankings.md) and not yet on UCF101. If motions are not periodic,",
+            "`dsm pretrain --dsm.tld.shift 1` restores the paper's motion disturbance.",
         ),
     )  # fmt: skip
 
 
 def _small() -> Recipe:
-    """For some hundreds of videos of one's own and one CPU or GPU: the settings that learn in hours."""
+    """For a few hundred of your own videos on one CPU or GPU: settings that train in hours."""
     clip = ClipConfig(frames=16, stride=2, resize=128, size=112)
     pretrain = PretrainConfig(
         data=DataConfig(NOWHERE, batch_size=16, workers=1), out=NOWHERE, backbone="r3d18", pooling="avgmax",
@@ -237,17 +238,17 @@ def _small() -> Recipe:
         augment=Augment(jitter=0.8), optim=OptimConfig("adamw", lr=3e-4), head=ClassifyConfig(dropout=0),
     )  # fmt: skip
     notes = (
-        "With --weights it goes on from another encoder; pack the videos first (`dsm data pack`);",
-        "--precision bf16 halves the time where `dsm doctor` says so. Nobody has measured what it comes to.",
+        "With --weights it starts from another encoder. Pack the videos first (`dsm data pack`).",
+        "--precision bf16 halves the time where `dsm doctor` says so. The recipe's accuracy is not measured.",
     )
     return Recipe(
-        "small-own", "small data of one's own: short schedule, strong SLD", pretrain, finetune, notes=notes
+        "small-own", "your own small data: short schedule, strong SLD", pretrain, finetune, notes=notes
     )
 
 
 def _still_camera() -> Recipe:
-    """For cameras that stay where they are; measured on such footage (docs/evidence.md)."""
-    # Colours stay as they are: the scene is told apart soon, and what is left to be learned is the motion.
+    """For fixed cameras; measured on such footage (docs/evidence.md)."""
+    # No jitter: with the true colours the scene is learned soon, and the motion remains to be learned.
     clip, augment = ClipConfig(frames=8, stride=2, resize=80, size=64), Augment(jitter=0)
     dsm = DsmConfig(joint=True, tld=PLUS.tld, look="own")
     pretrain = PretrainConfig(
@@ -261,11 +262,11 @@ def _still_camera() -> Recipe:
         head=ClassifyConfig(dropout=0),
     )  # fmt: skip
     notes = (
-        "It is for packs: `dsm data pack LIST --square --short-side 80 --out PACK` squeezes frames into",
-        "squares, so that nothing is cut off at the sides. A quarter of an hour on two cores.",
+        "Use it with a pack: `dsm data pack LIST --square --short-side 80 --out PACK` squeezes frames into",
+        "squares, so that the sides are not cut off. It takes a quarter of an hour on two cores.",
     )
     return Recipe(
-        "still-camera", "cameras that stay where they are: small and short", pretrain, finetune, notes=notes
+        "still-camera", "fixed cameras: small network, short schedule", pretrain, finetune, notes=notes
     )
 
 
@@ -273,17 +274,17 @@ _OWN = [_small(), _still_camera()]
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in [*_scripts(), *_tables(), _plus(), *_OWN]}
 """Every recipe, by name."""
 OWN = tuple(recipe.name for recipe in _OWN)
-"""Those for videos of one's own, of no data set that others have."""
+"""Recipes for your own videos rather than a public data set."""
 
 
 def find_recipe(name: str) -> Recipe:
-    """The recipe of a name.
+    """The recipe with a name.
 
     Raises:
-        UserError: there is none.
+        UserError: no recipe has that name.
     """
     if name not in RECIPES:
         near = nearest(name, RECIPES)
-        told = near if "did you mean" in near else "; `dsm recipes` lists those there are."
-        raise UserError(f"unknown recipe '{name}'{told}")
+        hint = near if "did you mean" in near else "; `dsm recipes` lists all."
+        raise UserError(f"unknown recipe '{name}'{hint}")
     return RECIPES[name]

@@ -133,7 +133,7 @@ VERBS = {
     ),
     "extract": Verb(
         "dsm.verbs.extract", "ExtractConfig", "extract",
-        "compute features [videos, dim] of videos, with paths and labels",
+        "compute one feature per video or clip, with paths and labels",
         (
             "dsm extract --weights runs/mine --data test.txt --out test.npz",
             "dsm extract --weights runs/mine --data archive --per-clip --every 2 --out archive.parquet",

@@ -1,8 +1,8 @@
-"""How much of a classifier is scene: four numbers, and shares for each class.
+"""How much a classifier relies on the scene: four numbers, and shares for each class.
 
-All are statistics of what the classifier says of the same videos in several variants
-(``evaluate.variants``), so that their intervals are paired. Accuracies are means over classes: a rare class
-counts as much as a common one, and who says one class whatever comes scores 1/K, chance, on any list.
+All are statistics of a classifier's predictions for the same videos in several variants
+(``evaluate.variants``), so their intervals are paired. Accuracies are means over classes: a rare class counts
+as much as a common one, and a classifier that always predicts one class scores 1/K, chance, on any list.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scipy import stats
 from dsm.intervals import Interval, Weights, bootstrap, mean_of_classes
 
 SKILLS = {"motion_gain": "static", "order_sensitivity": "shuffled", "direction_sensitivity": "reversed"}
-"""Numbers that are the share of the skill lost in a variant, and in which."""
+"""Numbers that are the share of the skill lost in a variant, and that variant."""
 NUMBERS = ("scene_reliance", *SKILLS)
 # Products of variances below this are rounding errors.
 NOTHING = 1e-12
@@ -25,22 +25,22 @@ NOTHING = 1e-12
 
 @dataclass(frozen=True)
 class Judged:
-    """What a classifier says of a list of videos."""
+    """A classifier's predictions for a list of videos."""
 
     probabilities: dict[str, NDArray[np.float32]]
-    """By variant: (n, parts, K); ``clip`` is the video as it is, the parts of ``background`` are scenes."""
+    """By variant: (n, parts, K); ``clip`` is the unchanged video, the parts of ``background`` are scenes."""
     known: NDArray[np.int64]
     """(K,): the labels among which the classifier chooses."""
     labels: NDArray[np.int64]
     """(n,)."""
     others: NDArray[np.int64]
-    """(n, parts of ``background``): the videos whose scenes each one was put before."""
+    """(n, parts of ``background``): the videos whose scenes replaced each video's own."""
     groups: Sequence[str] | None = None
-    """Of each video; intervals draw whole groups."""
+    """The group of each video; intervals draw whole groups."""
 
     @property
     def chance(self) -> float:
-        """What says the same class of every video: one of the classes that there are in the list."""
+        """Accuracy of predicting one class of the list for every video."""
         return 1 / len(np.unique(self.labels))
 
     def said(self, variant: str) -> NDArray[np.int64]:
@@ -48,56 +48,56 @@ class Judged:
         return self.known[self.probabilities[variant].argmax(-1)]
 
     def hits(self, variant: str) -> NDArray[np.float64]:
-        """(n,): the share of a video's parts whose label is found."""
+        """(n,): the share of a video's parts that are classified correctly."""
         return np.asarray((self.said(variant) == self.labels[:, None]).mean(1))
 
 
 def accuracy(judged: Judged, variant: str) -> Interval:
-    """Mean over classes of the share of their videos that is found, in a variant."""
+    """Mean over classes of the share of their videos that is classified correctly, in a variant."""
     return _interval(judged, _accuracy(judged, variant))
 
 
 def skilled(judged: Judged) -> bool:
-    """Is the classifier clearly better than chance on whole clips? Else there is no skill to share out.
+    """Is the classifier clearly better than chance on whole clips? Otherwise it has no skill to lose.
 
-    Where there is no interval, as of a single group, the number alone has to do.
+    Clearly means the interval's lower end, or, where there is no interval (a single group), the value itself.
     """
-    found = accuracy(judged, "clip")
-    return (found.value if np.isnan(found.low) else found.low) > judged.chance
+    interval = accuracy(judged, "clip")
+    return (interval.value if np.isnan(interval.low) else interval.low) > judged.chance
 
 
 def skill_lost(judged: Judged, variant: str) -> Interval:
     """The share of the skill that a variant takes away: (acc_clip - acc_variant) / (acc_clip - 1/K).
 
-    0 if it does not matter, 1 if what is left is chance. It may be below 0, and above 1: backwards, a motion
-    may be taken for another every time, which is worse than chance. Of
+    0 if nothing is lost, 1 if only chance is left. It may be below 0, and above 1: a reversed motion may
+    always be taken for another, which is worse than chance. Its names are, for
 
-    - ``static``: the *motion gain*, what more than one frame brings;
+    - ``static``: the *motion gain*, which more than one frame brings;
     - ``shuffled``: the *order sensitivity*;
     - ``reversed``: the *direction sensitivity*.
     """
     whole, broken = _accuracy(judged, "clip"), _accuracy(judged, variant)
 
     def share(weights: Weights) -> NDArray[np.float64]:
-        all_of_it = whole(weights)
-        skill = np.where(all_of_it > judged.chance, all_of_it - judged.chance, np.nan)
-        return np.asarray((all_of_it - broken(weights)) / skill)
+        complete = whole(weights)
+        skill = np.where(complete > judged.chance, complete - judged.chance, np.nan)
+        return np.asarray((complete - broken(weights)) / skill)
 
     return _interval(judged, share)
 
 
 def scene_reliance(judged: Judged) -> Interval | None:
-    """Which side decides when the motion of one video stands before the scene of another.
+    """Whether motion or scene decides when the motion of one video is shown before the scene of another.
 
-    Let p(v) be the K probabilities of a video as it is, and p(v, u) those of the mixture of what moves in v
+    Let p(v) be the K probabilities of an unchanged video, and p(v, u) those of the mixture of what moves in v
     and the scene of u. Least squares over all mixtures and classes, each about its mean, give m and s of ::
 
         p(v, u) = m p(v) + s p(u)          scene reliance = max(s, 0) / (max(m, 0) + max(s, 0))
 
-    1 if the scene decides, 0 if the motion does. What the mixtures have in common, such as being taken for
-    one class since they look odd, is in neither. Labels have no say in it, so it does not hang on how good or
-    how sure the classifier is. Where scene and motion of a video speak for different classes, p(v) holds
-    both, and the weaker side comes out weaker than it is: ask on a test like the training list.
+    1 if the scene decides, 0 if the motion does. Effects that all mixtures share, such as being taken for one
+    class because they look odd, count for neither. Labels are not used, so the number does not depend on how
+    good or how confident the classifier is. Where scene and motion of a video suggest different classes, p(v)
+    contains both, and the weaker side is underestimated: measure on a test like the training list.
 
     None where neither side has any weight.
     """
@@ -130,9 +130,9 @@ def scene_reliance(judged: Judged) -> Interval | None:
 
 
 def four_numbers(judged: Judged) -> dict[str, Interval | None]:
-    """Scene reliance, motion gain, order and direction sensitivity; None where there is nothing to measure.
+    """Scene reliance, motion gain, order and direction sensitivity; None for what cannot be measured.
 
-    Without skill (:func:`skilled`) no share of it can be lost.
+    The last three need a classifier with skill (:func:`skilled`).
     """
     able = skilled(judged)
     return {
@@ -151,7 +151,7 @@ def _interval(judged: Judged, statistic: Callable[[Weights], NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ClassShare:
-    """How a class fares."""
+    """The results of one class."""
 
     label: int
     videos: int
@@ -159,19 +159,19 @@ class ClassShare:
     """By variant."""
     gain: float
     """Relative gain of the clip over single frames: acc_clip / acc_static - 1, each accuracy with half a hit
-    and half a miss added, lest a class that no single frame tells have an infinite one."""
+    and half a miss added, so that a class that no single frame identifies has a finite gain."""
 
 
 def class_shares(judged: Judged) -> list[ClassShare]:
-    """Of each class that has videos, in the order of labels."""
-    found = []
+    """The results of each class that has videos, in the order of labels."""
+    shares = []
     for label in np.unique(judged.labels):
         its = judged.labels == label
         hits = {name: float(judged.hits(name)[its].sum()) for name in judged.probabilities}
         count = int(its.sum())
         gain = (hits["clip"] + 0.5) / (hits["static"] + 0.5) - 1
-        found.append(ClassShare(int(label), count, {name: hit / count for name, hit in hits.items()}, gain))
-    return found
+        shares.append(ClassShare(int(label), count, {name: hit / count for name, hit in hits.items()}, gain))
+    return shares
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class Line:
     spread_x: float
     """Sum of squared deviations of x from its mean."""
     error: float
-    """Standard deviation of the residuals, by n - 2."""
+    """Standard deviation of the residuals, with n - 2 degrees of freedom."""
     n: int
 
     def at(self, x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,16 +1,16 @@
 """Class activation maps: which places of a clip raise a score, for any network with a map of features.
 
-Both kinds begin at a feature map A (B, K, T', H', W') and the gradient G = ds/dA of a score s:
+Both kinds start from a feature map A (B, K, T', H', W') and the gradient G = ds/dA of a score s:
 
-``cam``: at each place the sum over channels of G * A. Behind A these networks pool and apply a linear
-map, and every pooling is homogeneous of degree 1, so by Euler's theorem these sums over all places add
-up to the score (without its bias): each is what its place contributes. With average pooling and a
-classifier this is the class activation map of Zhou et al. (CVPR 2016), the last layer's weights applied
-at every place; with max pooling a place gets what it holds the maximum of. For the similarity of
-embeddings it is the decomposition of Stylianou et al. (WACV 2019). Where more than a linear map follows
-(an ``mlp`` head) it is true to first order (HiResCAM, Draelos & Carin 2020).
+``cam``: at each place the sum over channels of G * A. After A these networks pool and apply a linear map,
+and every pooling is homogeneous of degree 1, so by Euler's theorem the sums at all places add up to the
+score (without its bias): each is the contribution of its place. With average pooling and a classifier this
+is the class activation map of Zhou et al. (CVPR 2016), the last layer's weights applied at every place;
+with max pooling a place gets the contribution of the channels whose maximum it holds. For the similarity of
+embeddings it is the decomposition of Stylianou et al. (WACV 2019). Where more than a linear map follows (an
+``mlp`` head) it holds to first order (HiResCAM, Draelos & Carin 2020).
 
-``grad-cam``: the gradient is averaged over places before it weighs the channels (Selvaraju et al., ICCV
+``grad-cam``: the gradient is averaged over places before it weights the channels (Selvaraju et al., ICCV
 2017).
 """
 
@@ -30,19 +30,19 @@ from dsm.errors import UserError, nearest
 
 MapKind = Literal["cam", "grad-cam"]
 Score = Callable[[Tensor], Tensor]
-"""What a network returns (B, D) -> one number a clip (B,)."""
+"""A network's output (B, D) -> one number per clip (B,)."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Where in a network there is a map of features."""
+    """A place in a network with a map of features."""
 
     name: str
-    """Of the module, as ``named_modules`` has it."""
+    """The module's name in ``named_modules``."""
     before: bool = False
-    """The map is what the module is given, not what it returns."""
+    """The map is the module's input, not its output."""
     sides: tuple[int, ...] = ()
-    """T', H', W' for the clip it was found with."""
+    """T', H', W' for the clip that the layer was found with."""
 
     def __str__(self) -> str:
         size = "x".join(str(side) for side in self.sides)
@@ -50,11 +50,11 @@ class Layer:
 
 
 TOKENS = Layer("tokens")
-"""In place of a layer: here a network is not a map of places but a row of tokens."""
+"""Stands for a layer whose output is a row of tokens instead of a map of places."""
 
 
 def class_score(label: int | None = None) -> Score:
-    """The logit of a class; None: of the class that the network holds most probable, clip by clip."""
+    """The logit of a class; None: of each clip's most probable class."""
 
     def score(logits: Tensor) -> Tensor:
         if label is not None:
@@ -65,10 +65,10 @@ def class_score(label: int | None = None) -> Score:
 
 
 def similarity_score(target: Tensor | None = None) -> Score:
-    """How far embeddings go in the direction of a target; None: each of itself.
+    """The length of embeddings in the direction of a target; None: each in its own direction.
 
-    The dot product with the unit target, not the cosine: of a clip with itself the cosine is at its
-    maximum, and its gradient is zero.
+    This is the dot product with the unit target, not the cosine: the cosine of a clip with itself is at its
+    maximum, so its gradient is zero.
 
     Args:
         target: (D,) or (1, D).
@@ -84,43 +84,43 @@ def similarity_score(target: Tensor | None = None) -> Score:
 def find_layer(module: nn.Module, clip: Tensor) -> Layer:
     """The last map of features in a network, found by running it once.
 
-    That is the last tensor (B, K, T', H', W') with more than one place in the picture which a module with
-    weights returns, or a global pooling is given.
+    It is the last tensor (B, K, T', H', W') with more than one place in the picture that a module with
+    weights returns, or that a global pooling receives.
 
     Args:
-        clip: (B, C, T, H, W), as the network takes it; its size decides how many places a map has.
+        clip: (B, C, T, H, W), as the network takes it; its size determines how many places a map has.
 
     Raises:
-        UserError: there is none, or tokens without known places come after it.
+        UserError: there is no such map, or tokens without known places come after it.
     """
-    found: list[Layer] = []
+    layers: list[Layer] = []
 
     def given(name: str, one: nn.Module, inputs: tuple[Any, ...]) -> None:
         if _is_map(inputs[0] if inputs else None) and isinstance(one, _GLOBAL_POOLS):
-            found.append(Layer(name, True, tuple(inputs[0].shape[2:])))
+            layers.append(Layer(name, True, tuple(inputs[0].shape[2:])))
 
     def returned(name: str, one: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if _is_map(output) and len(output) == 1 and not _only_shrinks(one, inputs, output):
-            found.append(Layer(name, False, tuple(output.shape[2:])))
+            layers.append(Layer(name, False, tuple(output.shape[2:])))
         elif _is_tokens(output) and any(True for _ in one.parameters()):
-            found.append(TOKENS)
+            layers.append(TOKENS)
 
     with ExitStack() as hooks, torch.no_grad():
         for name, one in module.named_modules():
             hooks.callback(one.register_forward_pre_hook(partial(given, name)).remove)
             hooks.callback(one.register_forward_hook(partial(returned, name)).remove)
         module(clip[:1])
-    if found and found[-1] is TOKENS:
+    if layers and layers[-1] is TOKENS:
         raise UserError(
-            "the network goes on with tokens (B, N, D) after its last map, and where they lie is not known; "
-            f"name a --layer that gives a map{nearest('', _mappers(module, clip))}"
+            "after its last map the network continues with tokens (B, N, D), whose places are not known; "
+            f"name a --layer that returns a map{nearest('', _mappers(module, clip))}"
         )
-    if not found:
+    if not layers:
         raise UserError(
-            "no layer of this network gives a map (B, K, T, H, W) with more than one place in the picture "
+            "no layer of this network returns a map (B, K, T, H, W) with more than one place in the picture "
             f"for clips of {'x'.join(map(str, clip.shape[2:]))}; try a larger --size, or name a --layer."
         )
-    return found[-1]
+    return layers[-1]
 
 
 def named_layer(module: nn.Module, name: str, clip: Tensor) -> Layer:
@@ -132,16 +132,16 @@ def named_layer(module: nn.Module, name: str, clip: Tensor) -> Layer:
     modules = dict(module.named_modules())
     if name not in modules:
         raise UserError(f"the network has no layer '{name}'{nearest(name, _mappers(module, clip))}")
-    seen: list[Any] = []
-    handle = modules[name].register_forward_hook(lambda m, i, o: seen.append(o))
+    outputs: list[Any] = []
+    handle = modules[name].register_forward_hook(lambda m, i, o: outputs.append(o))
     try:
         with torch.no_grad():
             module(clip[:1])
     finally:
         handle.remove()
-    if not seen or not isinstance(seen[-1], Tensor) or seen[-1].ndim != 5 or len(seen[-1]) != 1:
+    if not outputs or not isinstance(outputs[-1], Tensor) or outputs[-1].ndim != 5 or len(outputs[-1]) != 1:
         raise UserError(f"layer '{name}' returns no map{nearest(name, _mappers(module, clip))}")
-    return Layer(name, False, tuple(seen[-1].shape[2:]))
+    return Layer(name, False, tuple(outputs[-1].shape[2:]))
 
 
 def activation_map(
@@ -150,15 +150,16 @@ def activation_map(
     """Where a clip raises the score of its output.
 
     Args:
-        module: (B, C, T, H, W) -> (B, D); used in evaluation mode, where it lies.
+        module: (B, C, T, H, W) -> (B, D); used in evaluation mode, on its own device.
         clip: as the network takes it, (B, C, T, H, W).
-        layer: left out, :func:`find_layer`'s.
+        layer: by default that of :func:`find_layer`.
 
     Returns:
-        (B, T, H, W), at least 0: the map brought to the clip's size, trilinear. What lowers the score is 0.
+        (B, T, H, W), at least 0: the map scaled to the clip's size, trilinear. Places that lower the score
+        are 0.
 
     Raises:
-        UserError: there is no layer to begin at.
+        UserError: no suitable layer was found.
     """
     features, gradient = features_and_gradient(module, clip, score, layer)
     if kind == "grad-cam":
@@ -181,7 +182,7 @@ def features_and_gradient(
     kept: list[Tensor] = []
 
     def cut(features: Tensor) -> Tensor:
-        # The graph begins here. A copy goes on, for the next step may work in place.
+        # The graph begins here. The network continues with a copy, as its next step may work in place.
         kept.append(features.detach().requires_grad_())
         return kept[-1].clone()
 
@@ -210,14 +211,14 @@ def _is_map(value: Any) -> bool:
 
 
 def _only_shrinks(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> bool:
-    """Is it a pooling: without weights, and with fewer places after than before?"""
+    """Is it a pooling, without weights and with fewer places in its output than in its input?"""
     if any(True for _ in module.parameters()) or not inputs or not _is_map(inputs[0]):
         return False
     return cast(bool, output[0, 0].numel() < inputs[0][0, 0].numel())
 
 
 def _mappers(module: nn.Module, clip: Tensor) -> list[str]:
-    """Names of the modules that return a map; not of what is deep inside them."""
+    """Names of the outermost modules that return a map, and of those one level deeper."""
     names: list[str] = []
 
     def note(name: str, one: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -234,12 +235,12 @@ def _mappers(module: nn.Module, clip: Tensor) -> list[str]:
 
 @contextmanager
 def _weights_fixed(module: nn.Module) -> Iterator[None]:
-    """Without gradients of weights, nothing before the map is remembered for a backward pass."""
-    wanting = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    for parameter in wanting:
+    """Turn off the gradients of weights, so that nothing before the map is stored for the backward pass."""
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trainable:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in wanting:
+        for parameter in trainable:
             parameter.requires_grad_(True)

@@ -1,4 +1,4 @@
-"""An embedding, seen and measured: a map of the videos in the plane, and how well labels lie apart in it."""
+"""Embeddings: maps of the videos in the plane, and measures of how well features separate labels."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from dsm.terminal import many
 
 MapName = Literal["tsne", "umap"]
 LEAST = 5
-"""Videos that a map takes at least."""
+"""Least number of videos for a map."""
 NEIGHBOURS = 5
 SAME = 1e-6
-"""Unit features that nowhere differ by more differ by rounding only."""
+"""Unit features that differ by less in every dimension differ only by rounding."""
 
 
 def plane(features: NDArray[np.float32], name: MapName, *, seed: int = 0) -> NDArray[np.float32]:
-    """Features (n, d) in the plane, (n, 2), each axis in [0, 1]; near ones, by cosine, stay near.
+    """Map features (n, d) to the plane, (n, 2), each axis in [0, 1]; features near by cosine stay near.
 
-    t-SNE (van der Maaten & Hinton 2008, begun from the first two principal components) or UMAP (McInnes et
-    al. 2018). Distances between far groups, their sizes and densities mean nothing in either.
+    t-SNE (van der Maaten & Hinton 2008, initialised with the first two principal components) or UMAP (McInnes
+    et al. 2018). In both, distances between distant groups, their sizes and densities mean nothing.
 
     Raises:
-        UserError: too few videos, all of one feature, or UMAP is not installed.
+        UserError: there are too few videos, all have the same feature, or UMAP is not installed.
     """
     if len(features) < LEAST:
         raise UserError(
-            f"{many(len(features), 'video is', 'videos are')} too few for a map; at least {LEAST} are needed."
+            f"{many(len(features), 'video is', 'videos are')} too few for a map; give at least {LEAST}."
         )
     need_spread(features, "the features")
     rows = unit_rows(features)
@@ -54,9 +54,9 @@ def plane(features: NDArray[np.float32], name: MapName, *, seed: int = 0) -> NDA
 
 
 def need_spread(features: NDArray[np.float32], name: str) -> None:
-    """Raise UserError where features (n, d) all point one way or are zero; ``name`` says of what.
+    """Raise UserError where all features (n, d) have the same direction or are zero.
 
-    There is nothing to map then, and t-SNE's native code ends the process over it.
+    There is nothing to map then, and t-SNE's native code would end the process. ``name`` names the features.
     """
     if len(features) > 1 and float(np.ptp(unit_rows(features), axis=0).max()) < SAME:
         raise UserError(
@@ -75,13 +75,13 @@ def _umap(rows: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Embedded:
-    """The videos of one features file on its maps."""
+    """The maps of one features file."""
 
     run: str
     maps: Mapping[MapName, NDArray[np.float32]]
     """By name, (n, 2) in [0, 1]."""
     colourings: Mapping[str, list[str]]
-    """By name, what each video is: its label, its scene, whether its neighbour is right."""
+    """By name, a value for each video: its label, its scene, or whether its neighbour is right."""
     neighbours: NDArray[np.int64]
     """(n, k), the nearest others by cosine, nearest first."""
     paths: list[str]
@@ -94,10 +94,10 @@ def numbers_of(
     named: tuple[str, int, str],
     groups: Sequence[str] | None = None,
 ) -> list[Row]:
-    """Effective rank, and for each way to name videos how they lie by it; see :func:`apart`.
+    """Effective rank, and for each naming of the videos how well it separates them; see :func:`apart`.
 
     Args:
-        namings: by what it is (``label``, ``scene``), a name for each video.
+        namings: kind of name (``label``, ``scene``) -> the name of each video.
         named: run, seed and test, for the rows.
     """
     rank = float(effective_rank(torch.from_numpy(unit_rows(features.features))))
@@ -115,36 +115,36 @@ def apart(
     named: tuple[str, int, str],
     groups: Sequence[str] | None = None,
 ) -> list[Row]:
-    """How well videos of different names lie apart, by cosine distance.
+    """How well features separate videos of different names, by cosine distance.
 
-    ``agreement``: share of videos whose nearest other has the same name; ``…_chance``: if names were dealt
-    anew. ``silhouette`` (Rousseeuw 1987): mean of (b - a) / max(a, b), with a the mean distance to videos of
-    the same name and b that to those of the nearest other name; from -1 to 1, 0 without order.
-    ``scatter``: share of the squared spread of the unit features that lies between the names' means, with
-    its expectation if names were dealt anew, (K - 1) / (n - 1), as ``…_chance``.
+    ``agreement``: share of videos whose nearest other video has the same name; ``…_chance``: its expectation
+    for shuffled names. ``silhouette`` (Rousseeuw 1987): mean of (b - a) / max(a, b), with a the mean distance
+    to videos of the same name and b that to those of the nearest other name; from -1 to 1, 0 without
+    separation. ``scatter``: share of the squared spread of the unit features that lies between the names'
+    means; ``…_chance``: its expectation for shuffled names, (K - 1) / (n - 1).
 
     Raises:
-        UserError: all have one name.
+        UserError: all videos have the same name.
     """
     ids = np.unique(np.asarray(names), return_inverse=True)[1]
     count, kinds = len(ids), int(ids.max()) + 1
     if kinds < 2:
-        raise UserError(f"all videos have the {name} {names[0]}: there is nothing to be apart.")
+        raise UserError(f"all videos have the {name} {names[0]}; at least two different ones are needed.")
     rows = unit_rows(features.features)
     hits = ids[nearest_others(rows, 1)[:, 0]] == ids
-    found = [row_of(*named, f"{name}_agreement", mean_interval(hits, groups=groups), count)]
+    results = [row_of(*named, f"{name}_agreement", mean_interval(hits, groups=groups), count)]
     sizes = np.bincount(ids)
-    dealt = float((sizes * (sizes - 1)).sum() / (count * (count - 1)))
-    found.append(Row(*named, f"{name}_agreement_chance", dealt, None, None, count))
+    by_chance = float((sizes * (sizes - 1)).sum() / (count * (count - 1)))
+    results.append(Row(*named, f"{name}_agreement_chance", by_chance, None, None, count))
     if kinds < count:
         each = silhouette_samples(rows, ids, metric="cosine")
-        found.append(row_of(*named, f"{name}_silhouette", mean_interval(each, groups=groups), count))
+        results.append(row_of(*named, f"{name}_silhouette", mean_interval(each, groups=groups), count))
     means = np.stack([rows[ids == kind].mean(0) for kind in range(kinds)])
     between = (sizes * np.square(means - rows.mean(0)).sum(1)).sum()
     share = float(between / max(np.square(rows - rows.mean(0)).sum(), 1e-12))
-    found.append(Row(*named, f"{name}_scatter", share, None, None, count))
-    found.append(Row(*named, f"{name}_scatter_chance", (kinds - 1) / (count - 1), None, None, count))
-    return found
+    results.append(Row(*named, f"{name}_scatter", share, None, None, count))
+    results.append(Row(*named, f"{name}_scatter_chance", (kinds - 1) / (count - 1), None, None, count))
+    return results
 
 
 def nearest_others(rows: NDArray[np.float32], k: int) -> NDArray[np.int64]:

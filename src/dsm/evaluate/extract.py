@@ -1,4 +1,4 @@
-"""From clips to features, by one encoder or by several."""
+"""Computing features of videos with one or several encoders."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def extract_features(
     """Run an encoder over videos; a video's feature is the mean over its windows.
 
     Args:
-        encoder: normalised clips (B, C, T, H, W) -> (B, D); used in evaluation mode, where it lies.
-        windows: clips a video, evenly spread over its length.
-        batch_size: videos at a time.
+        encoder: normalised clips (B, C, T, H, W) -> (B, D); used in evaluation mode, on its own device.
+        windows: clips per video, evenly spread over its length.
+        batch_size: videos per batch.
         on_progress: called with the number of videos done.
 
     Raises:
@@ -64,16 +64,16 @@ def extract_by_all(
     on_progress: Callable[[int], None] = lambda done: None,
     on_bad: Callable[[BadVideo], None] | None = None,
 ) -> list[Features]:
-    """As :func:`extract_features` by each of several encoders; the videos are decoded but once.
+    """:func:`extract_features` for several encoders at once; each video is decoded only once.
 
     Args:
-        crops: of each clip, 1 in the middle or 3 along its longer side; a video's feature is the mean of all.
-        seconds: how long a video may take to read; None for as long as it takes.
-        on_bad: called with each video that cannot be read, which is left out; without it the first of them is
-            an error.
+        crops: crops per clip, 1 in the middle or 3 along its longer side; a video's feature is their mean.
+        seconds: time limit for reading a video; None for no limit.
+        on_bad: called with each unreadable video, which is left out; without it the first unreadable video
+            raises an error.
 
     Raises:
-        VideoError: a video cannot be read. UserError: of those left out none was read.
+        VideoError: a video cannot be read, without ``on_bad``. UserError: no video can be read.
     """
     encoders = [channels_last(one.eval()) for one in encoders]
     device = next(encoders[0].parameters()).device
@@ -100,13 +100,13 @@ def extract_by_all(
         for encoder, row in zip(encoders, rows, strict=True):
             row.append(means(encode(encoder, x), batch["counts"]))
     if not index:
-        raise UserError(f"{videos.source}: not one video can be read; `dsm data check` tells why.")
+        raise UserError(f"{videos.source}: not one video can be read; `dsm data check` shows why.")
     paths = [videos.paths[place] for place in index]
     return [Features(np.concatenate(row), videos.labels[index], paths) for row in rows]
 
 
 def to_input(clips: Tensor, modality: ModalityName, device: torch.device) -> Tensor:
-    """Clips as they are read (B, T, H, W, C) as a network wants them: (B, C, T, H, W), normalised."""
+    """Convert clips as read, (B, T, H, W, C), to a network's input: (B, C, T, H, W), normalised."""
     x = clips.to(device, non_blocking=True).permute(0, 4, 1, 2, 3)
     x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
     return to_network(x, modality).contiguous(memory_format=torch.channels_last_3d)

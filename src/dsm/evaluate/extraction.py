@@ -1,8 +1,8 @@
-"""Extraction of features from a list of any size: it can be stopped and resumed, and shared by processes.
+"""Resumable extraction of features from a list of any size, by one or several processes.
 
 A list is cut into parts of a few videos. Each finished part is a small file in ``OUT.parts``; at the end the
 parts are joined into one file, row by row, and removed. The result does not depend on which process or which
-run computed a part: the same videos always go through the network together.
+call computed a part: the same videos always go through the network together.
 """
 
 from __future__ import annotations
@@ -42,35 +42,35 @@ from dsm.video.source import READING_TIME, BadVideo
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of some videos that follow one another in a list."""
+    """Rows of consecutive videos of a list."""
 
     features: NDArray[np.float32]
     """(rows, D)."""
     index: NDArray[np.int64]
-    """(rows,): which video of the list each is of."""
+    """(rows,): the list index of each row's video."""
     seconds: NDArray[np.float32] | None
-    """(rows, 2), of clips; None where rows are videos."""
+    """(rows, 2): begin and end of each clip; None where rows are videos."""
     bad: list[BadVideo]
-    """That cannot be read; and those of which pictures are lost, with the verdict ``damaged``."""
+    """Unreadable videos, and those with lost frames, with the verdict ``damaged``."""
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """What came out."""
+    """A summary of an extraction."""
 
     rows: int
     dim: int
     bad: list[Verdict]
     untimed: int = 0
-    """Videos that do not say when their frames are shown, where clips have rows."""
+    """Number of videos without frame times, if rows are clips."""
     cut_short: int = 0
-    """Videos of which there are as many clips as are taken of one."""
+    """Number of videos with the maximum number of clips, whose end may be missing."""
     damaged: Sequence[Verdict] = ()
-    """Videos of which pictures are lost; what can be decoded of them is in."""
+    """Videos with lost frames; their features come from what can be decoded."""
 
 
 def together(parts: Sequence[Part]) -> Part:
-    """One part of several."""
+    """Join several parts into one."""
     full = [part for part in parts if len(part.index)] or parts[:1]
     seconds = [part.seconds for part in full if part.seconds is not None]
     return Part(
@@ -92,15 +92,15 @@ def save_part(file: Path, part: Part) -> None:
 
 
 def join(out: Path, files: Sequence[Path], size: int, videos: VideoList, meta: dict[str, Any]) -> Extracted:
-    """Write one file of all parts, and beside it a ledger of the bad videos, where there are any.
+    """Write one file of all parts, and beside it a ledger of the bad videos, if there are any.
 
     Args:
-        out: rows are those of the videos that could be read; of a bare ``.npy`` those of the list, NaN
-            where a video could not be read.
-        size: videos a part.
+        out: gets the rows of the readable videos; a bare ``.npy`` gets a row for every video of the list,
+            NaN for unreadable ones.
+        size: videos per part.
 
     Raises:
-        UserError: not one video could be read.
+        UserError: no video could be read.
     """
     indices, seconds, bad, dim = [], [], [], 0
     for file in files:
@@ -114,7 +114,7 @@ def join(out: Path, files: Sequence[Path], size: int, videos: VideoList, meta: d
     damaged = [verdict_of(video, videos) for video in bad if video.verdict == "damaged"]
     bad = [video for video in bad if video.verdict != "damaged"]
     if not len(index):
-        raise UserError(f"{videos.source}: not one video can be read; the first: {bad[0].reason}")
+        raise UserError(f"{videos.source}: not one video can be read. The first failure: {bad[0].reason}")
     times = np.concatenate(seconds) if seconds else None
     bare = out.suffix == ".npy" and times is None
     rows = len(videos) if bare else len(index)
@@ -136,7 +136,7 @@ def _read(files: Sequence[Path]) -> Iterator[NDArray[np.float32]]:
 
 
 def _rows(files: Sequence[Path], size: int, videos: int, dim: int) -> Iterator[NDArray[np.float32]]:
-    """A row for every video, read or not."""
+    """A row for every video, NaN for unreadable ones."""
     for number, file in enumerate(files):
         first = number * size
         rows = np.full((min(size, videos - first), dim), np.nan, np.float32)
@@ -148,7 +148,7 @@ def _rows(files: Sequence[Path], size: int, videos: int, dim: int) -> Iterator[N
 
 BATCHES_A_PART = 8
 LOOK_EVERY = 0.5
-"""Seconds between two looks for parts that other processes do."""
+"""Seconds between two checks for parts that other processes compute."""
 
 
 @dataclass(frozen=True)
@@ -156,19 +156,19 @@ class ExtractSettings:
     """How videos become rows."""
 
     windows: int = 3
-    """Clips a video, evenly spread; their features are averaged, unless `per-clip`."""
+    """Clips per video, evenly spread; their features are averaged, unless `per-clip`."""
     per_clip: bool = False
-    """A row for each clip, with its times, instead of one for each video."""
+    """Write one row per clip, with its times, instead of one per video."""
     every: float = 0
-    """A clip begins every so many seconds (0: `windows`, however long the video); best with `per-clip`."""
+    """Take a clip every so many seconds (0: `windows` clips per video); best with `per-clip`."""
     crops: int = 1
     """Crops of each clip: 1 in the middle, or 3 along its longer side."""
     batch_size: int = 8
-    """Videos at a time."""
+    """Videos per batch."""
     workers: int = 1
-    """Processes that decode."""
+    """Processes that decode videos."""
     timeout: float = READING_TIME
-    """Seconds a video may take to read; of a long one, each 128 clips."""
+    """Seconds that reading a video may take; for a long video, every 128 clips."""
 
     def __post_init__(self) -> None:
         if min(self.windows, self.batch_size) < 1:
@@ -192,23 +192,23 @@ def extract_to_file(
     title: str = "",
     overwrite: bool = False,
 ) -> Extracted | None:
-    """Extract a list's features into a file; videos that cannot be read are left out and told.
+    """Extract a list's features into a file; unreadable videos are left out and reported.
 
-    In a bare ``.npy``, whose rows are those of the list, their rows are NaN.
+    A bare ``.npy`` has a row for every video of the list; the rows of unreadable videos are NaN.
 
-    ``title``: what the progress bar calls the work.
+    ``title``: the label of the progress bar.
 
     Returns:
-        What came out; None in a process that is not the first: what it did is in the first one's file.
+        A summary; None in all processes but the first, which writes the file for all.
 
     Raises:
-        UserError: the network takes no such clips; not one video can be read; or ``OUT.parts``
-            holds an extraction of other settings.
+        UserError: the network does not take such clips; no video can be read; or ``OUT.parts`` holds an
+            extraction with other settings.
     """
     check_suffix(out)
     check_takes(encoder, clip.input_shape)
     folder = out.with_name(f"{out.name}.parts")
-    # By what is in it, not by its name: a run goes on training.
+    # Identified by its weights, not by its name: a run's weights change while it trains.
     made_by = {"encoder": digest(encoder), "list": videos.digest(), "clip": asdict(clip)}
     fabric = make_fabric()
     if fabric.is_global_zero:
@@ -228,13 +228,13 @@ def extract_to_file(
         batches = {part: batched(parts[part], settings.batch_size) for part in left}
         work = _work(encoder, videos, clip, settings, InTurn(list(chain(*batches.values()))), fabric.device)
         for part in left:
-            found: list[Part] = []
+            pieces: list[Part] = []
             for rows in islice(work, len(batches[part])):
-                found.append(rows)
+                pieces.append(rows)
                 bad += sum(video.verdict != "damaged" for video in rows.bad)
                 done += settings.batch_size * fabric.world_size  # the others are about as far
                 bar.update(min(done, len(videos)), f"  {bad} cannot be read" if bad else "")
-            save_part(files[part], together(found))
+            save_part(files[part], together(pieces))
         if not fabric.is_global_zero:
             return None
         while missing := _videos_in(files, size, len(videos)):
@@ -243,14 +243,14 @@ def extract_to_file(
     try:
         extracted = join(out, files, size, videos, meta | {"encoder": made_by["encoder"]})
     except UserError:
-        shutil.rmtree(folder)  # not one video: a disk may not have been there, so the next call looks anew
+        shutil.rmtree(folder)  # no video was read: the disk may have been missing, so the next call retries
         raise
     shutil.rmtree(folder)
     return extracted
 
 
 def _videos_in(files: list[Path], size: int, videos: int) -> int:
-    """How many videos are in parts that are not done."""
+    """The number of videos in unfinished parts."""
     return sum(min(size, videos - part * size) for part, file in enumerate(files) if not file.exists())
 
 
@@ -262,7 +262,7 @@ def _work(
     order: InTurn,
     device: torch.device,
 ) -> Iterator[Part]:
-    """What comes of each batch."""
+    """The features of each batch."""
     encoder = channels_last(encoder.to(device).eval())
     clips = EvaluationClips(
         videos, clip, settings.windows, settings.crops,
@@ -298,8 +298,8 @@ def _part_of(
 
 def digest(encoder: nn.Module) -> str:
     """A fingerprint of an encoder's tensors."""
-    found = hashlib.sha256()
+    sha = hashlib.sha256()
     for name, tensor in encoder.state_dict().items():
-        found.update(name.encode())
-        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
+        sha.update(name.encode())
+        sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()

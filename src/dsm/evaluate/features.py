@@ -1,7 +1,7 @@
 """Features: one vector per video or per clip, in memory and in ``.npz``, ``.npy`` and ``.parquet`` files.
 
-Files are written row by row, so a set need not fit into memory. Features in an ``.npz`` are memory-mapped:
-opening one takes no time, and no memory for rows that are not used.
+Files are written in chunks, so features need not fit into memory. Features in an ``.npz`` are memory-mapped:
+opening a file takes no time, and unused rows take no memory.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Features:
     labels: NDArray[np.int64]
     """(n,), -1 where unlabelled."""
     paths: list[str]
-    """n; of clips, the video's."""
+    """n; for a clip, the path of its video."""
     meta: dict[str, Any] = field(default_factory=dict)
-    """Where they come from: weights, list, clip, windows; ``classes``: what the labels are called."""
+    """Their origin: weights, list, clip, windows; ``classes``: the names of the labels."""
     times: NDArray[np.float32] | None = None
-    """(n, 2), seconds: when each clip begins and ends, NaN where its video does not say; None for videos."""
+    """(n, 2), seconds: begin and end of each clip, NaN where its video has no times; None for videos."""
 
     def __len__(self) -> int:
         return len(self.features)
@@ -48,7 +48,7 @@ class Features:
         return self.features.shape[1]
 
     def part(self, rows: NDArray[np.int64]) -> Features:
-        """Some of the rows, in the order given; copies, where the features are mapped from a file."""
+        """Copies of some rows, in the order given."""
         return replace(
             self,
             features=np.array(self.features[rows]),
@@ -58,32 +58,32 @@ class Features:
         )
 
     def identities(self) -> list[str]:
-        """What tells videos apart: the path, under the folder it counts from where that is known."""
+        """A unique name per video: its path, below the folder that it is relative to, where that is known."""
         root = str(self.meta.get("root", ""))
         return [f"{root}/{path}" for path in self.paths] if root else self.paths
 
     def groups(self, *, file: Path | None, regex: str) -> list[str] | None:
-        """Which rows belong together: as a table or an expression says, else the clips of a video.
+        """The group of each row: by a table or a regular expression, else the video of each clip.
 
-        None where every row stands alone.
+        None where every row is a group of its own.
         """
-        found = find_groups(self.paths, file=file, regex=regex)
-        return self.identities() if found is None and self.times is not None else found
+        groups = find_groups(self.paths, file=file, regex=regex)
+        return self.identities() if groups is None and self.times is not None else groups
 
     def need_labels(self, name: str) -> None:
-        """Raise UserError where a label is missing; ``name`` says of what."""
+        """Raise UserError where a label is missing; ``name`` names the features."""
         if len(self) == 0 or (self.labels < 0).any():
-            raise UserError(f"the {name} must hold labelled videos; lists with `path label` give labels.")
+            raise UserError(f"the {name} must hold labelled videos; extract from a list with `path label`.")
 
 
 def numbered_alike(one: Features, two: Features, names: tuple[str, str]) -> Features:
-    """The second with its labels numbered as in the first, where both say what their labels are called.
+    """Renumber the labels of ``two`` as in ``one``, where both have names for their labels.
 
-    Each may be of a list with names of classes, which numbers them for itself. Classes that the first has
-    not get numbers above its own. What was numbered otherwise is told.
+    Each may come from a list with class names, which has its own numbering. Classes that ``one`` lacks get
+    higher numbers. A note says when labels were renumbered.
 
     Args:
-        names: what to call both.
+        names: names of both for messages.
     """
     first, second = _classes(one), _classes(two)
     shared = min(len(first), len(second))
@@ -94,22 +94,22 @@ def numbered_alike(one: Features, two: Features, names: tuple[str, str]) -> Feat
     for name in second:
         known.setdefault(name, max(most, len(known)))
         most = max(most, known[name] + 1)
-    note(f"{names[1]}: its classes are numbered otherwise than those of {names[0]}; they are matched by name")
-    told = np.array([*(known[name] for name in second), -1], np.int64)  # -1 picks the last: unlabelled
+    note(f"{names[1]}: its classes are numbered differently from those of {names[0]}; matched by name")
+    numbers = np.array([*(known[name] for name in second), -1], np.int64)  # -1 picks the last: unlabelled
     classes = sorted(known, key=lambda name: known[name])
     meta = {**two.meta, "classes": classes if len(classes) == most else []}
-    return replace(two, labels=told[two.labels], meta=meta)
+    return replace(two, labels=numbers[two.labels], meta=meta)
 
 
 def _classes(features: Features) -> list[str]:
-    """What the labels are called; empty where the file does not say, or not for each of its own a name."""
-    found = features.meta.get("classes")
-    names = [str(name) for name in found] if isinstance(found, list) else []
+    """The names of the labels; empty where the file has none or some are equal."""
+    classes = features.meta.get("classes")
+    names = [str(name) for name in classes] if isinstance(classes, list) else []
     return names if len(set(names)) == len(names) else []
 
 
 def same_dimensions(one: Features, two: Features, names: tuple[str, str]) -> None:
-    """Raise UserError where two cannot be compared."""
+    """Raise UserError where features have different dimensions; ``names`` are used in the message."""
     if one.dim != two.dim:
         raise UserError(
             f"{names[0]} and {names[1]} have {one.dim} and {two.dim} dimensions; "
@@ -119,10 +119,10 @@ def same_dimensions(one: Features, two: Features, names: tuple[str, str]) -> Non
 
 SUFFIXES = (".npz", ".npy", ".parquet")
 MOST_PACKED = 100
-"""How many times its size a file may hold: features hardly pack."""
-# Rows looked at or written at a time.
+"""Most times its size that a file may unpack to: features hardly compress."""
+# Rows read or written at a time.
 ROWS = 65536
-# An extra field that does nothing but align what comes after it, by the number of Android's zip tools.
+# An extra field that only aligns what follows it, with the number that Android's zip tools use.
 _ALIGN, _TO = 0xD935, 64
 
 
@@ -130,14 +130,14 @@ def check_suffix(path: Path) -> None:
     """Raise UserError unless features can be written to a file of this name."""
     if path.suffix not in SUFFIXES:
         raise UserError(
-            f"{path}: features are written as .npz or .parquet (with labels and paths) or .npy (bare array)."
+            f"{path}: features are written as .npz or .parquet (with labels and paths) or .npy (array only)."
         )
     if path.suffix == ".parquet":
         _pyarrow()
 
 
 def save_features(path: str | Path, features: Features) -> None:
-    """Write features; the ending of the name says how."""
+    """Write features; the suffix sets the format."""
     write_features(path, features, [features.features])
 
 
@@ -145,9 +145,8 @@ def write_features(path: str | Path, about: Features, chunks: Iterable[NDArray[n
     """Write features that come in chunks.
 
     Args:
-        about: everything but the features: its ``features`` may be an empty (n, d) of which only the
-            shape counts.
-        chunks: (some, d) each, n rows together.
+        about: everything but the features; only the shape (n, d) of its ``features`` is used.
+        chunks: (some, d) each, n rows in total.
     """
     path = Path(path)
     check_suffix(path)
@@ -157,55 +156,55 @@ def write_features(path: str | Path, about: Features, chunks: Iterable[NDArray[n
 
 
 def load_features(path: str | Path) -> Features:
-    """Read an ``.npz`` or ``.parquet`` of features; pickled objects in it are refused.
+    """Read features from an ``.npz`` or ``.parquet`` file; pickled objects are refused.
 
     Returns:
-        Of an ``.npz`` the features are mapped from the file, and cannot be written to.
+        The features; those of an ``.npz`` are mapped from the file and read-only.
 
     Raises:
-        UserError: no such file, or not such a file.
+        UserError: there is no such file, or it is not a features file.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such features file. `dsm extract` makes one.")
+        raise UserError(f"{path}: no such features file. `dsm extract` writes one.")
     if path.suffix == ".npy":
         raise UserError(
-            f"{path}: a bare array has neither paths nor labels; extract to .npz or .parquet, or `dsm data "
-            f"features {path} --videos LIST --out NEW.npz` gives it those of a list."
+            f"{path}: a bare array has neither paths nor labels. Extract to .npz or .parquet, or add a "
+            f"list's with `dsm data features {path} --videos LIST --out NEW.npz`."
         )
     try:
-        found = _read_parquet(path) if path.suffix == ".parquet" else _read_npz(path)
+        loaded = _read_parquet(path) if path.suffix == ".parquet" else _read_npz(path)
     except UserError:
         raise
-    except Exception:  # a stranger's bytes can make the reader fail in any way
+    except Exception:  # an untrusted file can make the reader fail in any way
         raise UserError(
-            f"{path}: is not a features file (.npz with features, labels, paths and meta{_held(path)}). What "
-            f"another tool made, `dsm data features {path} --features NAME --labels NAME --paths NAME --out "
-            "NEW.npz` takes over."
+            f"{path}: is not a features file (.npz with features, labels, paths and meta{_held(path)}). "
+            f"Import another tool's file with `dsm data features {path} --features NAME --labels NAME "
+            "--paths NAME --out NEW.npz`."
         ) from None
-    shapes = (found.features.ndim, found.labels.ndim, len(found.labels), len(found.paths))
-    times = found.times is None or found.times.shape == (len(found.features), 2)
-    if shapes != (2, 1, len(found), len(found)) or not isinstance(found.meta, dict) or not times:
-        raise UserError(f"{path}: its features, labels and paths do not belong together.")
-    if len(found) and not UNLABELLED <= found.labels.min() <= found.labels.max() < MOST_CLASSES:
+    shapes = (loaded.features.ndim, loaded.labels.ndim, len(loaded.labels), len(loaded.paths))
+    times = loaded.times is None or loaded.times.shape == (len(loaded.features), 2)
+    if shapes != (2, 1, len(loaded), len(loaded)) or not isinstance(loaded.meta, dict) or not times:
+        raise UserError(f"{path}: the shapes of its features, labels and paths do not match.")
+    if len(loaded) and not UNLABELLED <= loaded.labels.min() <= loaded.labels.max() < MOST_CLASSES:
         raise UserError(f"{path}: labels must be from {UNLABELLED} to {MOST_CLASSES - 1}.")
-    if has_control("".join(found.paths)):
-        raise UserError(f"{path}: a path in it holds a control character.")
-    chunks = (found.features[first : first + ROWS] for first in range(0, len(found), ROWS))
+    if has_control("".join(loaded.paths)):
+        raise UserError(f"{path}: one of its paths holds a control character.")
+    chunks = (loaded.features[first : first + ROWS] for first in range(0, len(loaded), ROWS))
     if not all(np.isfinite(chunk).all() for chunk in chunks):
         raise UserError(f"{path}: some features are not finite numbers; extract them again.")
-    return found
+    return loaded
 
 
 def _held(path: Path) -> str:
-    """What a file holds in place of features, in words."""
+    """The names of the arrays that a file holds, in words; empty if it cannot be read."""
     try:
         if path.suffix == ".parquet":
             names = list(_pyarrow().parquet.read_schema(path).names)
         else:
             with zipfile.ZipFile(path) as archive:
                 names = [name.removesuffix(".npy") for name in archive.namelist()]
-    except Exception:  # a stranger's bytes can make the reader fail in any way; the caller says that
+    except Exception:  # an untrusted file can make the reader fail in any way; the caller reports that
         return ""
     return f"; it holds {without_control(', '.join(names[:10]))}"
 
@@ -225,7 +224,7 @@ def _stream(opened: Any, shape: tuple[int, ...], chunks: Iterable[NDArray[np.flo
 def _write_npz(file: Path, about: Features, chunks: Iterable[NDArray[np.float32]]) -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         entry = zipfile.ZipInfo("features.npy")
-        # Local header, name, the 20 bytes of a large file's sizes: what comes then lies at a round place.
+        # After the local header, the name and the 20 bytes of a large file's sizes, the data is aligned.
         filled = (-(30 + len(entry.filename) + 20 + 4)) % _TO
         entry.extra = struct.pack("<HH", _ALIGN, filled) + bytes(filled)
         with archive.open(entry, "w", force_zip64=True) as opened:
@@ -251,7 +250,7 @@ def _read_npz(path: Path) -> Features:
         features = np.ascontiguousarray(arrays["features"], np.float32) if mapped is None else mapped
         labels, named = arrays["labels"].astype(np.int64), arrays["paths"]
         if named.shape != (len(features),) or labels.shape != (len(features),):
-            raise ValueError("its arrays do not go together")
+            raise ValueError("the shapes of its arrays do not match")
         paths = named.tolist()
         times = arrays["times"].astype(np.float32) if "times" in arrays.files else None
         meta = json.loads(str(arrays["meta"]))
@@ -259,7 +258,7 @@ def _read_npz(path: Path) -> Features:
 
 
 def _mapped(path: Path, entry: zipfile.ZipInfo) -> NDArray[np.float32] | None:
-    """The array of an entry as it lies in the archive; None where it is compressed, or of another type."""
+    """The array of an entry, mapped from the archive; None where it is compressed or of another type."""
     if entry.compress_type != zipfile.ZIP_STORED:
         return None
     with path.open("rb") as opened:
@@ -308,16 +307,16 @@ def _at_most(chunks: Iterable[NDArray[np.float32]], rows: int) -> Iterator[NDArr
 
 
 def parquet_table(path: Path) -> Any:
-    """A file of Parquet as pyarrow has it, unless it would take far more memory than its size.
+    """Read a Parquet file as a table of pyarrow, unless it would take far more memory than its size.
 
     Raises:
-        ValueError: it would. And what pyarrow raises.
+        ValueError: it would take far more memory. And whatever pyarrow raises.
     """
     arrow = _pyarrow()
     about = arrow.parquet.read_metadata(path)
     groups = [about.row_group(number) for number in range(about.num_row_groups)]
     columns = [group.column(number) for group in groups for number in range(group.num_columns)]
-    # Equal values pack to nothing: both how many there are and how large they are.
+    # Equal values compress to almost nothing, so both their number and their size are checked.
     held = sum(max(8 * one.num_values, one.total_uncompressed_size) for one in columns)
     if held > MOST_PACKED * max(path.stat().st_size, 2**20):
         raise ValueError("holds far more than its size")
@@ -335,5 +334,5 @@ def _read_parquet(path: Path) -> Features:
     labels = table["label"].to_numpy().astype(np.int64)
     paths = table["path"].to_pylist()
     if not all(isinstance(one, str) for one in paths):
-        raise ValueError("paths that are none")
+        raise ValueError("some paths are not texts")
     return Features(features, labels, paths, meta, times)

@@ -1,4 +1,4 @@
-"""Features of other tools: arrays under any names, in ``.npz``, ``.npy``, ``.h5`` or ``.parquet``."""
+"""Import of other tools' features: arrays of any names, in ``.npz``, ``.npy``, ``.h5`` or ``.parquet``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class Keys:
-    """What arrays are called in a file; None is found where but one array can be it."""
+    """Names of the arrays in a file; None chooses the only array that fits."""
 
     features: str | None = None
     """(n, d) numbers; in a Parquet file a column of lists."""
@@ -35,16 +35,16 @@ class Keys:
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
-    """Every array of a file, by its name; of an ``.npy`` one, called ``array``. Nothing is unpickled.
+    """Every array of a file, by name; that of an ``.npy`` is called ``array``. Nothing is unpickled.
 
     Raises:
-        UserError: no such file, of another kind, or it cannot be read.
+        UserError: there is no such file, it has an unsupported suffix, or it cannot be read.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file.")
     kind = path.suffix.lower()
     if kind not in READ:
-        raise UserError(f"{path}: features of other tools are read from {', '.join(READ)}.")
+        raise UserError(f"{path}: cannot be imported; supported formats are {', '.join(READ)}.")
     if kind in HDF5:
         load_extra("h5py", "hdf5", package="h5py", wanted_by=f"{path}:")
     if kind == ".parquet":
@@ -55,9 +55,9 @@ def read_arrays(path: Path) -> dict[str, Array]:
         return {".npz": _npz, ".parquet": _parquet}.get(kind, _hdf5)(path)
     except UserError:
         raise
-    except Exception as error:  # a stranger's bytes can make the reader fail in any way
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: cannot be read as {kind} ({without_control(said)[:200]}).") from None
+    except Exception as error:  # an untrusted file can make the reader fail in any way
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: cannot be read as {kind} ({without_control(reason)[:200]}).") from None
 
 
 def _npz(path: Path) -> dict[str, Array]:
@@ -65,35 +65,35 @@ def _npz(path: Path) -> dict[str, Array]:
         held = sum(one.file_size for one in archive.infolist())
     if held > MOST_PACKED * max(path.stat().st_size, 2**20):
         raise ValueError("it holds far more than its size")
-    found = {}
+    by_name = {}
     with np.load(path, allow_pickle=False) as arrays:
         for name in arrays.files:
             try:
-                found[name] = arrays[name]
-            except ValueError:  # of Python's objects, which would have to be unpickled
-                found[name] = np.empty(0, object)
-    return found
+                by_name[name] = arrays[name]
+            except ValueError:  # an array of Python objects, which would have to be unpickled
+                by_name[name] = np.empty(0, object)
+    return by_name
 
 
 def _hdf5(path: Path) -> dict[str, Array]:
     import h5py
 
-    found: dict[str, Array] = {}
+    arrays: dict[str, Array] = {}
     with h5py.File(path, "r") as file:
 
         def take(name: str, one: Any) -> None:
             if isinstance(one, h5py.Dataset) and not one.external and one.dtype.kind != "V":
                 if one.nbytes > MOST_PACKED * max(path.stat().st_size, 2**20):
                     raise UserError(f"{path}: {without_control(name)} is far larger than the file.")
-                found[name] = one.asstr()[...] if h5py.check_string_dtype(one.dtype) else one[...]
+                arrays[name] = one.asstr()[...] if h5py.check_string_dtype(one.dtype) else one[...]
 
         file.visititems(take)
-    return found
+    return arrays
 
 
 def _parquet(path: Path) -> dict[str, Array]:
     table = parquet_table(path)
-    found: dict[str, Array] = {}
+    arrays: dict[str, Array] = {}
     for name in table.column_names:
         column = table[name].combine_chunks()
         if "list" in str(column.type):
@@ -102,34 +102,35 @@ def _parquet(path: Path) -> dict[str, Array]:
             lengths = (
                 set(column.value_lengths().to_pylist()) if even and "fixed" not in str(column.type) else {0}
             )
-            found[name] = flat.reshape(len(column), -1) if even and len(lengths) == 1 else np.empty(0, object)
+            alike = even and len(lengths) == 1
+            arrays[name] = flat.reshape(len(column), -1) if alike else np.empty(0, object)
         else:
             array = column.to_numpy(zero_copy_only=False)
-            found[name] = array.astype(np.str_) if array.dtype == object else array
-    return found
+            arrays[name] = array.astype(np.str_) if array.dtype == object else array
+    return arrays
 
 
 def features_of(
     path: Path, arrays: Mapping[str, Array], keys: Keys, classes: Sequence[str] | None = None
 ) -> tuple[Features, Keys]:
-    """Arrays as features.
+    """Convert arrays to features.
 
     Args:
-        keys: what is to be taken as what.
+        keys: names of the arrays to use.
         classes: names of classes in order, where labels are names.
 
     Returns:
-        The features, with paths `row 0` and so on and labels -1 where the file has none; and what was taken.
+        The features, with paths `row 0` and so on and labels -1 where the file has none; and the names used.
 
     Raises:
-        UserError: nothing, or more than one, can be what is wanted; the sentence says what there is.
+        UserError: no array, or more than one, fits; the message names the file's arrays.
     """
     taken = _taken(path, arrays, keys)
     assert taken.features is not None
     features = np.ascontiguousarray(arrays[taken.features], np.float32)
     count = len(features)
     if not np.isfinite(features).all():
-        raise UserError(f"{path}: some of {taken.features} are not finite numbers.")
+        raise UserError(f"{path}: {taken.features} holds numbers that are not finite.")
     labels = np.full(count, UNLABELLED, np.int64)
     if taken.labels is not None:
         labels = _labels(path, taken.labels, arrays[taken.labels], classes)
@@ -146,7 +147,7 @@ def _taken(path: Path, arrays: Mapping[str, Array], keys: Keys) -> Keys:
         path, arrays, "features", keys.features, lambda one: one.ndim == 2 and one.dtype.kind in "fiu"
     )
     if rows is None:
-        raise UserError(f"{path}: holds no features: numbers (n, d). {_there(arrays)}")
+        raise UserError(f"{path}: holds no features: numbers (n, d). {_contents(arrays)}")
     count = len(arrays[rows])
 
     def in_line(kinds: str) -> Any:
@@ -160,29 +161,30 @@ def _taken(path: Path, arrays: Mapping[str, Array], keys: Keys) -> Keys:
 def _named(
     path: Path, arrays: Mapping[str, Array], what: str, asked: str | None, fits: Any, allowed: Any = None
 ) -> str | None:
-    """The name of the array that is asked for, or of the only one that fits; None where none does."""
+    """The name ``asked`` for, or that of the only array that fits; None where none does."""
     if asked is not None:
         if asked not in arrays:
-            raise UserError(f"{path}: holds no {asked} (--{what}). {_there(arrays)}")
+            raise UserError(f"{path}: holds no {asked} (--{what}). {_contents(arrays)}")
         if not (allowed or fits)(arrays[asked]):
             shape = "(n, d), numbers" if what == "features" else "(n,), one for each row of the features"
-            raise UserError(f"{path}: {asked} (--{what}) is not {shape}. {_there(arrays)}")
+            raise UserError(f"{path}: {asked} (--{what}) is not {shape}. {_contents(arrays)}")
         return asked
-    found = [name for name, one in arrays.items() if fits(one)]
-    if len(found) > 1:
+    fitting = [name for name, one in arrays.items() if fits(one)]
+    if len(fitting) > 1:
         raise UserError(
-            f"{path}: {' and '.join(map(without_control, found[:5]))} may all be the {what}; say which by "
-            f"--{what}. {_there(arrays)}"
+            f"{path}: {' and '.join(map(without_control, fitting[:5]))} may all be the {what}; choose one "
+            f"with --{what}. {_contents(arrays)}"
         )
-    return found[0] if found else None
+    return fitting[0] if fitting else None
 
 
-def _there(arrays: Mapping[str, Array]) -> str:
-    told = [
+def _contents(arrays: Mapping[str, Array]) -> str:
+    """The name, type and shape of each array, in words."""
+    texts = [
         f"{without_control(name)} {one.dtype} {'x'.join(map(str, one.shape)) or '()'}"
         for name, one in list(arrays.items())[:_SHOWN]
     ]
-    return f"It holds: {', '.join(told) or 'nothing'}{', …' if len(arrays) > _SHOWN else ''}."
+    return f"It holds: {', '.join(texts) or 'nothing'}{', …' if len(arrays) > _SHOWN else ''}."
 
 
 def _labels(path: Path, name: str, values: Array, classes: Sequence[str] | None) -> NDArray[np.int64]:
@@ -191,13 +193,13 @@ def _labels(path: Path, name: str, values: Array, classes: Sequence[str] | None)
         if classes is None:
             example = without_control(texts[0] if texts else "")
             raise UserError(
-                f"{path}: its labels {name} are names, as {example}; give --classes, a file of all names, "
-                "one a line, the same for every file, so that a class has one number in all."
+                f"{path}: its labels {name} are names, such as {example}; give --classes, a file with one "
+                "name per line, and use it for every file, so that a class has the same number in all."
             )
         numbers = {one: number for number, one in enumerate(classes)}
         unknown = next((text for text in texts if text not in numbers), None)
         if unknown is not None:
-            raise UserError(f"{path}: the class '{without_control(unknown)}' is not in --classes.")
+            raise UserError(f"{path}: its class '{without_control(unknown)}' is not in --classes.")
         return np.array([numbers[text] for text in texts], np.int64)
     labels = values.astype(np.int64)
     if not np.array_equal(labels, values):

@@ -1,4 +1,4 @@
-"""Where a network looks in clips of videos: from frames to its input, its output and its map."""
+"""Where a network looks in clips: computes its input, output and activation map from frames."""
 
 from __future__ import annotations
 
@@ -44,28 +44,28 @@ Frames = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Answer:
-    """What a network makes of clips."""
+    """A network's maps and outputs for clips."""
 
     maps: NDArray[np.float32]
     """(N, T, H, W) in [0, 1]: 1 is the strongest place of each clip."""
     peaks: NDArray[np.float32]
-    """(N,): how strong that is, to compare clips of one network by."""
+    """(N,): the strength of that place, to compare clips of one network."""
     outputs: Tensor
     """(N, D): logits, or embeddings."""
 
 
 class Looker:
-    """A network, and the clips and the score it is looked at with.
+    """Maps where a network looks, for one kind of clips and one score.
 
     Args:
-        module: (B, C, T, H, W) -> (B, D), where it is to compute: logits, or embeddings before any scaling
-            to unit length.
-        clip: what it takes.
-        classes: the names of what it classifies; None for an encoder.
+        module: (B, C, T, H, W) -> (B, D), on the device to use: logits, or embeddings before any scaling to
+            unit length.
+        clip: the shape of the clips that the network takes.
+        classes: the names of a classifier's classes; None for an encoder.
         layer: a module's name; None finds one.
 
     Raises:
-        UserError: it does not take such clips, or has no map of features.
+        UserError: the network does not take such clips, or has no map of features.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Looker:
         layer: str | None = None,
     ) -> None:
         if clip.frames < 2:
-            raise UserError("where things move is not to be seen in clips of one frame; give more --frames.")
+            raise UserError("clips of one frame show no motion; give more --frames.")
         self.module, self.clip, self.classes, self.kind = module.eval(), clip, classes, kind
         self.target: Tensor | None = None
         self.label: int | None = None
@@ -86,7 +86,7 @@ class Looker:
         example = self._input(np.zeros((1, clip.frames_to_read, clip.size, clip.size, 3), np.uint8))
         try:
             find = find_layer(module, example) if layer is None else named_layer(module, layer, example)
-        except REFUSALS as error:  # transformers take but one size
+        except REFUSALS as error:  # transformers take only one size
             raise refusal(example.shape[1:], error) from None
         self.layer: Layer = find
 
@@ -101,16 +101,16 @@ class Looker:
         )
 
     def shown(self, frames: Frames) -> Frames:
-        """Of a clip (``clip.frames_to_read``, S, S, 3) the frames that its map belongs to: (T, S, S, 3)."""
+        """The frames (T, S, S, 3) of a clip (``clip.frames_to_read``, S, S, 3) that its map covers."""
         return frames[: self.clip.frames]
 
     def towards(self, target: Tensor) -> None:
-        """From now on: what raises the similarity to an embedding (D,)."""
+        """From now on map what raises the similarity to an embedding (D,)."""
         self.target = target
         self.score = similarity_score(target)
 
     def for_class(self, name: str) -> str:
-        """From now on: what raises the logit of a class, by its name or its number; its name is returned.
+        """From now on map what raises the logit of a class, given by name or number; return its name.
 
         Raises:
             UserError: there is no such class.
@@ -133,7 +133,7 @@ class Looker:
         return self.classes[number]
 
     def _input(self, frames: Frames) -> Tensor:
-        """Clips as the network takes them, (N, C, T, S, S), where it lies."""
+        """Clips as the network takes them, (N, C, T, S, S), on its device."""
         if self.clip.modality == "flow":
             read = torch.from_numpy(np.stack([compute_flow(one) for one in frames])).transpose(1, 2)
         else:
@@ -142,24 +142,24 @@ class Looker:
 
 
 def read_frames_of(path: Path, clip: ClipConfig, start: int | None = None) -> Frames:
-    """The frames of one clip of a video, in colour whatever the network takes: (frames to read, S, S, 3).
+    """The frames of one clip of a video, always in colour: (frames to read, S, S, 3).
 
     Args:
-        start: its first frame; left out, the clip is in the middle of the video.
+        start: the clip's first frame; by default the clip is in the middle of the video.
 
     Raises:
-        VideoError: it cannot be read. UserError: it has one frame, or none where the clip begins.
+        VideoError: it cannot be read. UserError: it has only one frame, or ends before the clip does.
     """
     reader = Reader(only_video(path), in_colour(clip))
     total = reader.total(0)
     if total < 2:
-        raise UserError(f"{path}: has one frame; nothing can move in it. Give a video.")
+        raise UserError(f"{path}: has one frame, so nothing moves in it. Give a longer video.")
     reach = span(clip.frames_to_read, clip.stride)
     if start is None:
         window = uniform_windows(reader.video(0), clip.frames_to_read, clip.stride, 1)[0]
     elif start > max(total - reach, 0):
         raise UserError(
-            f"{path}: has {total} frames; a clip that reaches over {reach} cannot begin at --start {start}."
+            f"{path}: has {total} frames; a clip that spans {reach} cannot begin at --start {start}."
         )
     else:  # a video that is shorter is looped
         window = clips_from(np.array([start]), reader.video(0), clip.frames_to_read, clip.stride)[0]
@@ -168,12 +168,12 @@ def read_frames_of(path: Path, clip: ClipConfig, start: int | None = None) -> Fr
 
 
 def in_colour(clip: ClipConfig) -> ClipConfig:
-    """The same clips as pictures, with the frames more that changes and flow need."""
+    """The same clips in colour, with the extra frames that differences and flow need."""
     return replace(clip, modality="rgb", frames=clip.frames_to_read)
 
 
 def cosine(one: Tensor, two: Tensor) -> float:
-    """Of two embeddings (D,)."""
+    """The cosine of two embeddings (D,)."""
     return float(F.cosine_similarity(one, two, dim=0))
 
 
@@ -243,7 +243,7 @@ def mass_rows(
     kept = [place for place, one in enumerate(measured) if not one.reason]
     if not kept:
         raise UserError(
-            f"none of the {len(measured)} videos could be measured; the first: {measured[0].reason}"
+            f"none of the {len(measured)} videos could be measured. The first failure: {measured[0].reason}"
         )
     mass, area, other = (
         np.array([getattr(measured[place], name) for place in kept]) for name in ("mass", "area", "other")

@@ -1,13 +1,13 @@
-"""How much of an activation map's mass lies where things move, against chance; and clips that test it.
+"""How much of an activation map's mass lies where things move, compared with chance; and probe clips.
 
-Chance is the share of the clip that moves, which is what a uniform map scores. A map that only prefers the
+Chance is the share of the clip that moves, which is the score of a uniform map. A map that only prefers the
 middle of the picture, where people point cameras, scores better than that on every video. So the map of
 *another* video of the list is also scored on this video's motion (the control of Tatler et al. 2005 for the
 centre bias of gaze).
 
-A probe clip (after Wang et al. 2021) keeps or enriches the scene while what moves is gone (``frozen``),
-has a still rival (``pasted``), or is seen through a still picture (``mixed``). An encoder that relies on
-motion still looks at what moves.
+A probe clip (after Wang et al. 2021) keeps or enriches the scene while what moves is frozen (``frozen``),
+competes with a still actor (``pasted``), or is overlaid by a still picture (``mixed``). An encoder that
+relies on motion still looks at what moves.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ Frames = NDArray[np.uint8]
 Area = NDArray[np.bool_]
 Maps = NDArray[np.float32]
 
-# What moves is faster than this share of the clip's fast motion (its 98th percentile): so a shaking
-# camera and the noise of a sensor are no motion beside an actor's, and slow videos are as good as quick.
+# A place moves if it is faster than this share of the clip's fast motion (its 98th percentile). So a shaking
+# camera and sensor noise do not count beside an actor's motion, and slow videos work like fast ones.
 SHARE_OF_FAST, FAST = 0.25, 98.0
-# Below these nothing moves: lightness in [0, 1], pixels of flow.
+# Slower places do not move: lightness in [0, 1], pixels of flow.
 LEAST = {"difference": 0.02, "flow": 0.25}
-# Spread of the smoothing of frame differences, as a share of the shorter side: a plain coat differs at its
-# edges alone.
+# Sigma of the smoothing of frame differences, as a share of the shorter side: a moving plain coat differs
+# only at its edges.
 SMOOTH = 1 / 40
-# Smaller pictures are enlarged before their flow is computed: its patches are of a fixed size.
+# Smaller pictures are enlarged before their flow is computed, because its patches have a fixed size.
 FLOW_SIDE = 192
 
 
 def speed_of(frames: Frames, kind: MotionKind = "difference") -> NDArray[np.float32]:
     """How fast each place moves in each frame.
 
-    ``difference``: how much the lightness of a place changes, to the frame before or after, whichever is
-    more, so that a place counts that is left or entered. ``flow``: pixels to the next frame (of the last, to
-    the one before), less the picture's median, which is the camera's.
+    ``difference``: change of a place's lightness from the frame before or to the frame after, whichever is
+    larger, so that a place counts when something leaves or enters it. ``flow``: pixels to the next frame (for
+    the last frame, to the one before), minus the picture's median, the motion of the camera.
 
     Args:
         frames: (T, H, W, 3) with T >= 2.
@@ -56,7 +56,7 @@ def speed_of(frames: Frames, kind: MotionKind = "difference") -> NDArray[np.floa
         (T, H, W), lightness in [0, 1] or pixels.
 
     Raises:
-        UserError: flow is wanted, and OpenCV is not installed.
+        UserError: ``kind`` is flow, and OpenCV is not installed.
     """
     if kind == "flow":
         return _flow_speed(frames)
@@ -99,10 +99,10 @@ def mass_on(maps: Maps, area: Area) -> float:
 
 
 def preference(maps: Maps, moving: Area, still: Area) -> float:
-    """How much a map prefers what moves to a still rival: 1 wholly, 0.5 not at all, 0 the rival wholly.
+    """How much a map prefers what moves to a still rival: 1 only what moves, 0.5 neither, 0 only the rival.
 
-    The mean of the map on the one, as a share of its means on both, so that their sizes do not matter; NaN
-    where one is missing or both are dark. All are (T, H, W).
+    The map's mean on what moves divided by the sum of its means on both, so that their sizes do not matter;
+    NaN where one is missing or the map is 0 on both. All are (T, H, W).
     """
     if not moving.any() or not still.any():
         return float("nan")
@@ -112,23 +112,23 @@ def preference(maps: Maps, moving: Area, still: Area) -> float:
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one video, means over its clips."""
+    """The numbers of one video, means over its clips."""
 
     path: str
     mass: float
     """Share of the map's mass where things move; NaN: see ``reason``."""
     area: float
-    """Share of the clip that moves: the mass of a map that is the same everywhere."""
+    """Share of the clip that moves, which is the score of a uniform map."""
     other: float = float("nan")
-    """What the map of another video of the list has there."""
+    """The mass of another video's map on this video's motion."""
     prefers: float = float("nan")
-    """Where a still actor was pasted in: see :func:`preference`."""
+    """With a pasted still actor, the :func:`preference` for what moves."""
     reason: str = ""
-    """Why it is left out, where it is."""
+    """Why the video is left out; empty if it is not."""
 
 
 class MassMeter:
-    """Measures video after video; each one's area also under the maps of the video before it."""
+    """Measures video after video; scores each video's motion also with the maps of the video before it."""
 
     def __init__(self) -> None:
         self.found: list[Measured] = []
@@ -140,9 +140,9 @@ class MassMeter:
         self.found.append(Measured(path, nan, nan, reason=reason))
 
     def add(self, path: str, maps: list[Maps], areas: list[Area], still: list[Area] | None = None) -> None:
-        """Measure a video: for each of its clips a map and what moves, (T, H, W) each.
+        """Measure a video from each clip's map and moving area, (T, H, W) each.
 
-        ``still``: where a still actor was pasted in.
+        ``still``: the areas of a pasted still actor.
         """
         moving = [place for place, area in enumerate(areas) if area.any()]
         if not moving:
@@ -162,7 +162,7 @@ class MassMeter:
         return None
 
     def finish(self) -> list[Measured]:
-        """All videos in order; the first is compared with the last one's maps."""
+        """The results of all videos in order; the first video's ``other`` comes from the last one's maps."""
         if self._first and self._before is not None and sum(not one.reason for one in self.found) > 1:
             place, areas = self._first
             one = self.found[place]
@@ -177,7 +177,7 @@ def _crossed(maps: list[Maps], areas: list[Area]) -> float:
 
 
 def _mean_of(values: list[float]) -> float:
-    """Of those that are numbers; NaN where none is."""
+    """The mean of the finite values; NaN where there is none."""
     return float(np.mean([value for value in values if np.isfinite(value)] or [float("nan")]))
 
 
@@ -190,31 +190,31 @@ ACTOR, EDGE = 0.4, 0.08
 
 
 def frozen(frames: Frames) -> Frames:
-    """The middle frame throughout: the scene without any motion. (T, H, W, 3) -> the same."""
+    """The middle frame repeated: the scene without motion. (T, H, W, 3) -> (T, H, W, 3)."""
     return np.repeat(frames[len(frames) // 2][None], len(frames), axis=0)
 
 
 def pasted(frames: Frames, source: Frames, at: tuple[float, float] | None = None) -> Frames:
     """A still actor pasted into every frame.
 
-    The square around the place that moves most in the middle frame of ``source`` is cut out and laid, with a
-    soft edge, on the clip.
+    The square around the place that moves most in the middle frame of ``source`` is cut out and pasted, with
+    a soft edge, onto the clip.
 
     Args:
-        frames, source: (T, H, W, 3) with T >= 2, of one size; of the clip itself, or of another video.
-        at: where its centre comes, as shares of width and height; left out, the corner where the clip moves
-            least.
+        frames, source: (T, H, W, 3) with T >= 2, of one size; ``source`` may be the clip itself.
+        at: the centre of the pasted square, as shares of width and height; by default the corner where the
+            clip moves least.
     """
     height, width = frames.shape[1:3]
     side = round(ACTOR * min(height, width))
     middle = len(source) // 2
     actor = source[middle][_square(_busiest(source, side), side, height, width)]
     centre = _calmest_corner(frames, side) if at is None else (at[1] * height, at[0] * width)
-    there = _square(centre, side, height, width)
+    rows, columns = _square(centre, side, height, width)
     ramp = np.minimum(np.arange(side) + 1, np.arange(side)[::-1] + 1) / (max(EDGE * side, 1) + 1)
     soft = np.clip(np.minimum(ramp[:, None], ramp), 0, 1)[..., None]
     result = frames.copy()
-    result[:, there[0], there[1]] = np.rint(soft * actor + (1 - soft) * frames[:, there[0], there[1]])
+    result[:, rows, columns] = np.rint(soft * actor + (1 - soft) * frames[:, rows, columns])
     return result
 
 
@@ -225,8 +225,13 @@ def mixed(frames: Frames, source: Frames, share: float = 0.5) -> Frames:
         frames, source: (T, H, W, 3), of one size.
     """
     pair = torch.from_numpy(np.stack([frames, source])).permute(0, 4, 1, 2, 3).float() / 255
+<<<<<<< HEAD
     # How much, which frame (the middle one), and whose: in a batch of two there is one other clip.
     draws = torch.tensor([[share, 0.5, 0.0], [share, 0.5, 0.0]])
+=======
+    draws = torch.tensor([[share, 0.5], [share, 0.5]])  # 0.5: the middle frame
+    # Each clip of the batch gets a frame of the clip before it, and the first clip one of the last.
+>>>>>>> 0cbb5d025527727a8652f8100c60d8c3cef0c738
     return to_frames(AddBackground(source="batch").mix(pair, draws, pair)[0])
 
 
@@ -238,7 +243,7 @@ def make_probe(
     share: float = 0.5,
     at: tuple[float, float] | None = None,
 ) -> Frames:
-    """A probe by its name; ``other`` is where the still actor and the still frame come from."""
+    """A probe by its name; the still actor or the still frame comes from ``other``."""
     if name == "frozen":
         return frozen(frames)
     if name == "pasted":
@@ -247,14 +252,14 @@ def make_probe(
 
 
 def _busiest(frames: Frames, side: int) -> tuple[float, float]:
-    """Row and column about which a square of the middle frame moves most."""
+    """Row and column of the centre of the square that moves most in the middle frame."""
     speed = uniform_filter(speed_of(frames, "difference")[len(frames) // 2], side, mode="constant")
     row, column = np.unravel_index(int(speed.argmax()), speed.shape)
     return float(row), float(column)
 
 
 def _calmest_corner(frames: Frames, side: int) -> tuple[float, float]:
-    """Centre of the square in that corner in which the clip moves least."""
+    """Centre of the square in the corner where the clip moves least."""
     speed = speed_of(frames, "difference").mean(0)
     height, width = speed.shape
     corners = [(y, x) for y in (side / 2, height - side / 2) for x in (side / 2, width - side / 2)]
@@ -262,7 +267,7 @@ def _calmest_corner(frames: Frames, side: int) -> tuple[float, float]:
 
 
 def _square(centre: tuple[float, float], side: int, height: int, width: int) -> tuple[slice, slice]:
-    """A square about a centre, moved so that it lies in the picture."""
+    """Rows and columns of a square around a centre, shifted to lie within the picture."""
     top = min(max(round(centre[0] - side / 2), 0), height - side)
     left = min(max(round(centre[1] - side / 2), 0), width - side)
     return slice(top, top + side), slice(left, left + side)

@@ -1,7 +1,7 @@
-"""Exact nearest neighbours by cosine, a chunk at a time: memory is bounded, whatever the size of the gallery.
+"""Exact nearest neighbours by cosine, chunk by chunk: memory is bounded, whatever the size of the gallery.
 
-Of a block of similarities only those are looked at that beat the worst neighbour so far, which are few after
-the first block: the time is that of the matrix product.
+In each block of similarities only those that beat the worst neighbour so far are examined. They are few after
+the first block, so the time is that of the matrix product.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ Ids = NDArray[np.int64]
 
 BASE, QUERIES, FEW = 16384, 1024, 2048
 """Rows of the gallery and of the queries in a block of similarities, and of the gallery for few queries."""
-# Products of large matrices round the same pair differently in different places; so many neighbours more
-# are kept, and all are compared once more in double precision. Where even the last of them is as near as
-# rounding can tell, all rows are compared.
+# Products of large matrices round the same pair differently in different places. So SPARE more neighbours
+# are kept, and all are compared again in double precision. Where rounding cannot separate even the last of
+# them from the k-th, all rows are compared.
 SPARE = 16
 DIGITS = 12
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Of each query, nearest first."""
+    """The neighbours of each query, nearest first."""
 
     places: Ids
     """(queries, k) rows of the gallery; -1 where a query has fewer."""
@@ -36,33 +36,34 @@ class Neighbours:
 
 
 def unit_rows(features: Matrix) -> Matrix:
-    """Rows (n, d) scaled to length 1; a row of zeros stays."""
+    """Rows (n, d) scaled to length 1; rows of zeros are unchanged."""
     length = np.linalg.norm(features, axis=1, keepdims=True)
     return features / np.maximum(length, np.finfo(np.float32).tiny)
 
 
 def cosines(base: Matrix, unit: Matrix) -> NDArray[np.float64]:
-    """Of rows (m, d) of length 1 with all of a base (n, d): (m, n), in double precision, to 12 digits.
+    """Cosines (m, n) of unit rows (m, d) with all rows of a base (n, d), in double precision, to 12 digits.
 
-    In single precision the order of a collapsed encoder's, which differ by 1e-6, is one of rounding. In more
-    digits copies of a row would not be alike.
+    A collapsed encoder's cosines differ by 1e-6, so in single precision rounding would order them. With more
+    digits, copies of a row would differ.
     """
-    found = np.empty((len(unit), len(base)))
+    result = np.empty((len(unit), len(base)))
     wide = unit.astype(np.float64)
     for first in range(0, len(base), BASE):
         part = np.asarray(base[first : first + BASE], np.float64)
         length = np.maximum(np.linalg.norm(part, axis=1), np.finfo(np.float32).tiny)
-        found[:, first : first + len(part)] = np.round((wide @ part.T) / length, DIGITS)
-    return found
+        result[:, first : first + len(part)] = np.round((wide @ part.T) / length, DIGITS)
+    return result
 
 
 def nearest(base: Matrix, queries: Matrix, k: int, *, apart: tuple[Ids, Ids] | None = None) -> Neighbours:
-    """Find the k rows of ``base`` with the greatest cosine to each query; of equals the earlier row.
+    """Find the k rows of ``base`` with the greatest cosine to each query; ties go to the earlier row.
 
     Args:
         base: (n, d). queries: (m, d).
         k: at most n are found.
-        apart: a number for each row of the base and of the queries; rows of one number are no neighbours.
+        apart: numbers for the rows of the base and of the queries; rows with the same number are never
+            neighbours.
     """
     k = min(k, len(base))
     keep = min(k + SPARE, len(base))
@@ -70,9 +71,9 @@ def nearest(base: Matrix, queries: Matrix, k: int, *, apart: tuple[Ids, Ids] | N
     ids = [torch.from_numpy(one) for one in _small_numbers(*apart)] if apart is not None else None
     best = np.full((len(wanted), keep), -np.inf, np.float32)
     places = np.full((len(wanted), keep), -1, np.int64)
-    few = len(wanted) < base.shape[1]  # then there are fewer similarities to scale than numbers in the rows
+    few = len(wanted) < base.shape[1]  # then scaling the similarities is cheaper than scaling the rows
     block = torch.empty(min(QUERIES, len(wanted)) * min(BASE, len(base)))
-    # Few queries pass twice over each row: so many rows as a processor's cache holds.
+    # With few queries each row is read twice: take as many rows as a processor's cache holds.
     step = min(BASE, FEW) if few else BASE
     for first in range(0, len(base), step):
         part, length = _block(base[first : first + step])
@@ -86,7 +87,7 @@ def nearest(base: Matrix, queries: Matrix, k: int, *, apart: tuple[Ids, Ids] | N
             if few:
                 scores /= length
             if ids is not None:
-                # A mask, as pairs would take memory by the square of a group.
+                # A mask, because a list of pairs would grow with the square of a group's size.
                 scores.masked_fill_(ids[1][rows, None] == ids[0][first : first + len(part)], -torch.inf)
             _update(best[rows], places[rows], scores, first)
     return _compared_again(base, wanted, best, places, k, apart)
@@ -95,13 +96,13 @@ def nearest(base: Matrix, queries: Matrix, k: int, *, apart: tuple[Ids, Ids] | N
 def _block(rows: Matrix) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows of the gallery and their lengths."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # mapped, and only read
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # it is only read
         part = torch.from_numpy(np.ascontiguousarray(rows))
     return part, torch.linalg.vector_norm(part, dim=1).clamp(min=np.finfo(np.float32).tiny)
 
 
 def _update(best: Matrix, places: Ids, scores: torch.Tensor, first: int) -> None:
-    """Put what beats the worst of ``best`` into it; sorted, of equals the earlier place first."""
+    """Insert the scores that beat the worst of ``best``; sorted, ties by the earlier place."""
     keep = best.shape[1]
     if first == 0 and scores.shape[1] > keep:
         worst = scores.topk(keep, dim=1).values[:, -1:]
@@ -128,7 +129,7 @@ def _update(best: Matrix, places: Ids, scores: torch.Tensor, first: int) -> None
 def _compared_again(
     base: Matrix, wanted: Matrix, best: Matrix, places: Ids, k: int, apart: tuple[Ids, Ids] | None
 ) -> Neighbours:
-    """The k nearest of those kept, by cosines of double precision; of all rows, where these are alike."""
+    """The k nearest by cosines in double precision: of the kept rows, or of all where rounding is unsure."""
     found = np.empty((len(wanted), k), np.int64)
     similarities = np.empty((len(wanted), k))
     at_once = max(1, 2**24 // max(places.shape[1] * wanted.shape[1], 1))
@@ -159,6 +160,6 @@ def _compared_again(
 
 
 def _small_numbers(*ids: Ids) -> list[NDArray[np.int32]]:
-    """The same numbers from 0 up, which are compared twice as fast."""
+    """The numbers replaced by int32 from 0 up, which compare twice as fast."""
     numbers = np.unique(np.concatenate(ids), return_inverse=True)[1].astype(np.int32)
     return np.split(numbers, np.cumsum([len(one) for one in ids])[:-1])

@@ -29,11 +29,11 @@ Flow = NDArray[np.float32]
 _C1, _C2 = 0.01**2, 0.03**2
 _SIGMA, _REACH = 1.5, 5
 LEAST_SIDE = 2 * _REACH + 1
-"""Pixels of a picture whose scene can be compared."""
+"""Least side, in pixels, of pictures whose scenes can be compared."""
 
 
 def scene_change(clip: Frames, other: Frames) -> float:
-    """1 - SSIM of the mean frames: 0 for the same scene, about 1 for one that has nothing in common.
+    """1 - SSIM of the mean frames: 0 for the same scene, about 1 for unrelated scenes.
 
     Args:
         clip, other: (T, H, W, 3) of one size, more than 10 pixels a side.
@@ -59,12 +59,12 @@ def similarity(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:
 
 
 def motion_change(flow: Flow, expected: Flow, valid: NDArray[np.bool_] | None = None) -> float:
-    """Mean end-point error between flows, as a share of the mean motion expected: 0 for the same motion.
+    """Mean end-point error between flows, as a share of the mean expected motion: 0 for the same motion.
 
-    Nothing moving where motion was expected gives 1, the way back 2.
+    No motion where motion was expected gives 1, the opposite motion 2.
 
     Args:
-        flow, expected: (T-1, 2, H, W), pixels. valid: (H, W), where to look; everywhere without.
+        flow, expected: (T-1, 2, H, W), pixels. valid: (H, W), the pixels to compare; None for all.
     """
     error = np.linalg.norm(flow - expected, axis=1).mean(0)
     motion = np.linalg.norm(expected, axis=1).mean(0)
@@ -76,14 +76,14 @@ def motion_change(flow: Flow, expected: Flow, valid: NDArray[np.bool_] | None = 
 def seen_through(flow: Flow, grid: Tensor) -> tuple[Flow, NDArray[np.bool_]]:
     """The flow of a clip after a warp of all its frames by one grid g, to first order.
 
-    A pixel p shows g(p), which moves by f(g(p)); what is there then is shown at p + J⁻¹ f(g(p)), with J the
+    A pixel p shows g(p), which moves by f(g(p)); the moved point is shown at p + J⁻¹ f(g(p)), with J the
     Jacobian of g.
 
     Args:
-        flow: (T-1, 2, H, W), pixels. grid: (1, H, W, 2), as ``disturb.warp`` has it.
+        flow: (T-1, 2, H, W), pixels. grid: (1, H, W, 2), in the format of ``disturb.warp``.
 
     Returns:
-        (T-1, 2, H, W), and where it holds: (H, W), the pixels that come from within the picture unfolded.
+        (T-1, 2, H, W), and where it is valid: (H, W), pixels from inside the picture where g does not fold.
     """
     height, width = flow.shape[-2:]
     units = grid.new_tensor([width / 2, height / 2])
@@ -106,7 +106,7 @@ def identity(frames: Frames) -> Tensor:
 
 
 def flow_picture(flow: Flow, longest: float) -> Frames:
-    """Flow in the usual colours: the direction as hue, the length as depth of colour; white is stillness.
+    """Flow in the usual colours: direction as hue, length as saturation; white is no motion.
 
     The wheel is that of Baker et al., A Database and Evaluation Methodology for Optical Flow (2011).
 
@@ -128,7 +128,7 @@ def flow_picture(flow: Flow, longest: float) -> Frames:
 
 
 def _colour_wheel() -> NDArray[np.float64]:
-    """Hues (55, 3) in [0, 1]: more steps where the eye tells more of them apart."""
+    """Hues (55, 3) in [0, 1], with more steps where the eye distinguishes more hues."""
     corners = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1], [1, 0, 1], [1, 0, 0]], float)
     steps = (15, 6, 4, 11, 13, 6)
     parts = [
@@ -140,13 +140,13 @@ def _colour_wheel() -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Version:
-    """One way in which every clip is shown."""
+    """A way to disturb every clip, or to leave it unchanged."""
 
     name: str
     sld: SpatialMix | None = None
     tld: TemporalMix | None = None
     against: int = 0
-    """Place of the version it is compared with; the first is the clip as it is."""
+    """Index of the version that it is compared with; the first is the unchanged clip."""
 
 
 @dataclass(frozen=True)
@@ -159,18 +159,18 @@ class Shown:
     flow: Flow
     """(T-1, 2, S, S), pixels."""
     scene: float
-    """How much of the scene is not that of what it is compared with: see :func:`scene_change`."""
+    """How much its scene differs from the version that it is compared with: see :func:`scene_change`."""
     motion: float
-    """The same of the motion: see :func:`motion_change`."""
+    """How much its motion differs: see :func:`motion_change`."""
 
     def flow_frames(self, longest: float) -> Frames:
-        """(T, S, S, 3): the flow in colours; the last is shown twice."""
+        """(T, S, S, 3): the flow in colours; the last frame is repeated."""
         pictures = flow_picture(self.flow, longest)
         return np.concatenate([pictures, pictures[-1:]])
 
 
 def as_trained(sld: SpatialMix, tld: TemporalMix) -> list[Version]:
-    """What `dsm` compares: the positive as it is, the anchor, and the negative with the anchor's look."""
+    """The views that `dsm` compares: the unchanged positive, the anchor, and the negative of its look."""
     return [
         Version("positive"),
         Version("anchor", sld=sld),
@@ -179,7 +179,7 @@ def as_trained(sld: SpatialMix, tld: TemporalMix) -> list[Version]:
 
 
 def each_kind(spatial: Sequence[str], temporal: Sequence[str], strength: float) -> list[Version]:
-    """The clip as it is, and as each of the kinds makes it."""
+    """The unchanged clip, and one version for each kind of disturbance."""
     return [
         Version("clip"),
         *(Version(name, sld=SpatialMix.only(name, strength)) for name in spatial),
@@ -188,7 +188,7 @@ def each_kind(spatial: Sequence[str], temporal: Sequence[str], strength: float) 
 
 
 class Previewer:
-    """Makes the versions of clips of a list: its ``index``-th, and for kinds that mix clips the next one."""
+    """Makes the versions of clips of a list."""
 
     def __init__(self, videos: VideoList, clip: ClipConfig, versions: Sequence[Version], seed: int) -> None:
         self.clip, self.versions, self.seed = clip, versions, seed
@@ -203,7 +203,7 @@ class Previewer:
         partner = self._partner(index, other)
         shown: list[Shown] = []
         for version in self.versions:
-            # The same for all versions, that they differ in nothing but the disturbance.
+            # The same for all versions, so that they differ only in the disturbance.
             rng = np.random.default_rng([self.seed, index])
             frames = self._read(index, version.tld, rng)
             grid = identity(frames)
@@ -240,7 +240,7 @@ class Previewer:
             yield self._videos.paths[index], versions
 
     def _partner(self, index: int, other: int) -> Frames | None:
-        """The clip of the other video where it is wanted; of the same, where the other cannot be read."""
+        """The other video's clip where a version mixes clips; the same video's if the other is unreadable."""
         if not any(version.sld and version.sld.mixes for version in self.versions):
             return None
         try:
@@ -260,7 +260,7 @@ class Previewer:
 def _disturbed(
     sld: SpatialMix, frames: Frames, partner: Frames | None, rng: np.random.Generator
 ) -> tuple[Frames, Tensor]:
-    """A clip with its scene broken, and the grid by which it was bent."""
+    """A clip with its scene broken, and the grid that warped it."""
     clips = np.stack([frames, frames if partner is None else partner])
     pair = torch.from_numpy(clips).permute(0, 4, 1, 2, 3).float() / 255
     draws = sld.draw_batch(2, rng, pair)

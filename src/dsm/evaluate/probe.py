@@ -1,4 +1,4 @@
-"""Probes: how many labels a simple classifier predicts from frozen features; weights that predict classes."""
+"""Probes: how many labels a simple classifier predicts from frozen features."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Chosen:
 
     strength: float
     accuracy: dict[float, float]
-    """Of each strength: the mean accuracy over the folds."""
+    """Strength -> mean accuracy over the folds."""
 
 
 def linear_probe(
@@ -42,10 +42,10 @@ def linear_probe(
         strength: inverse of the L2 regularisation (scikit-learn's C).
 
     Returns:
-        For each test, (n,): whether each video's label was found.
+        For each test, (n,): whether each video's label was predicted.
 
     Raises:
-        UserError: the training features have fewer than two labels, or none; or other dimensions.
+        UserError: the training features have fewer than two labels or unlabelled rows, or dimensions differ.
     """
     for test in tests:
         same_dimensions(train, test, ("train", "test"))
@@ -57,24 +57,24 @@ def fit_probe(train: Features, *, strength: float = 1.0) -> Pipeline:
     """Multinomial logistic regression on standardised features; ``predict`` (n, d) -> labels (n,).
 
     Raises:
-        UserError: the features have fewer than two labels, or none.
+        UserError: the features have fewer than two labels, or unlabelled rows.
     """
     need_classes(train)
     return _logistic(strength).fit(train.features, train.labels)
 
 
 def choose_strength(train: Features, groups: Sequence[str] | None = None, folds: int = 5) -> Chosen:
-    """Choose the regularisation by cross-validation on the training features; of equals the stronger.
+    """Choose the regularisation by cross-validation on the training features; ties go to the stronger one.
 
     Args:
-        groups: of each video; a group is never in two folds.
+        groups: the group of each video; a group is never split between folds.
 
     Raises:
         UserError: too few videos of a class, or too few groups, for two folds.
     """
     need_classes(train)
     classes, counts = np.unique(train.labels, return_counts=True)
-    # A class of one video cannot be both trained on and asked about: it is in the training of every fold.
+    # A class of one video cannot be both trained on and tested: every fold trains on it.
     alone = np.isin(train.labels, classes[counts < 2]) if groups is None else np.zeros(len(train), bool)
     shared = np.flatnonzero(~alone)
     most = len(set(groups)) if groups is not None else int(counts[counts > 1].min(initial=len(train)))
@@ -85,15 +85,14 @@ def choose_strength(train: Features, groups: Sequence[str] | None = None, folds:
     if alone.any():
         note(
             f"{int(alone.sum())} of {len(classes)} classes {'has' if alone.sum() == 1 else 'have'} "
-            "a single video: cross-validation does "
-            "not ask about them."
+            "a single video: cross-validation does not test on them."
         )
     split: Any = (
         GroupKFold(folds) if groups is not None else StratifiedKFold(folds, shuffle=True, random_state=0)
     )
     hits: dict[float, list[float]] = {strength: [] for strength in STRENGTHS}
-    for taught, asked in split.split(train.features[shared], train.labels[shared], groups):
-        inside, outside = np.append(shared[taught], np.flatnonzero(alone)), shared[asked]
+    for training, testing in split.split(train.features[shared], train.labels[shared], groups):
+        inside, outside = np.append(shared[training], np.flatnonzero(alone)), shared[testing]
         if len(np.unique(train.labels[inside])) < 2:
             raise UserError("the groups leave a fold of cross-validation with one class only.")
         for strength, found in hits.items():
@@ -111,31 +110,31 @@ def knn_probe(
     temperature: float = 0.07,
     apart: tuple[Ids, Ids] | None = None,
 ) -> NDArray[np.bool_]:
-    """A vote of the k nearest training videos, each weighed by exp(cosine / temperature).
+    """A vote of the k nearest training videos, each weighted by exp(cosine / temperature).
 
     Wu et al. 2018 (Instance Discrimination, section 3.4), with the k of DINO (Caron et al. 2021).
 
     Args:
-        apart: rows of one number are no neighbours, see :func:`dsm.evaluate.retrieval.kept_apart`.
+        apart: rows with the same number are never neighbours, see :func:`dsm.evaluate.retrieval.kept_apart`.
 
     Returns:
-        (n,): whether each test video's label got most; not where it has no neighbour.
+        (n,): whether each test video's label got the most votes; False where it has no neighbour.
     """
     train.need_labels("training features")
     same_dimensions(train, test, ("train", "test"))
     found = nearest(train.features, test.features, k, apart=apart)
-    there = found.places >= 0
+    exists = found.places >= 0
     classes = int(max(train.labels.max(), test.labels.max())) + 1
     votes = np.zeros((len(test), classes))
-    # Less the greatest, so that no weight overflows.
-    greatest = np.where(there, found.similarities, 0)[:, :1]
+    # Minus the greatest, so that no weight overflows.
+    greatest = np.where(exists, found.similarities, 0)[:, :1]
     weights = np.exp((found.similarities - greatest) / temperature)
     np.add.at(votes, (np.arange(len(test))[:, None], train.labels[found.places]), weights)
-    return np.asarray((votes.argmax(1) == test.labels) & there.any(1))
+    return np.asarray((votes.argmax(1) == test.labels) & exists.any(1))
 
 
 def need_classes(train: Features) -> None:
-    """Raise UserError unless the training features can teach a classifier."""
+    """Raise UserError unless the training features are labelled and have at least two classes."""
     if (train.labels < 0).any() or len(np.unique(train.labels)) < 2:
         raise UserError("a probe needs labelled training features of at least two classes.")
 
@@ -146,17 +145,17 @@ def _logistic(strength: float) -> Pipeline:
 
 @dataclass
 class Subject:
-    """Weights under examination."""
+    """Weights to test for bias: a classifier, or an encoder with a probe."""
 
     module: nn.Module
     """Normalised clips (B, C, T, H, W) -> probabilities (B, K) of a classifier, or features (B, D)."""
     config: dict[str, Any]
-    """What the checkpoint says of itself."""
+    """The checkpoint's metadata."""
     names: list[str] | None
-    """The classes of a classifier; None of an encoder, which needs a probe."""
+    """The classes of a classifier; None for an encoder, which needs a probe."""
     probe: Pipeline | None = field(default=None, init=False)
     known: NDArray[np.int64] = field(default_factory=lambda: np.arange(0), init=False)
-    """Labels among which it chooses."""
+    """The labels that it can predict."""
 
     def __post_init__(self) -> None:
         if self.names is not None:
@@ -168,14 +167,14 @@ class Subject:
         self.known = np.unique(train.labels)
 
     def judge(self, found: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What the module gave of videos, (n, parts, K or D) -> probabilities (n, parts, K) of ``known``."""
+        """The module's outputs (n, parts, K or D) -> probabilities (n, parts, K) of the labels ``known``."""
         if self.probe is None:
             return found
-        said = self.probe.predict_proba(found.reshape(-1, found.shape[-1]))
-        return np.asarray(said.reshape(*found.shape[:2], -1), np.float32)
+        probabilities = self.probe.predict_proba(found.reshape(-1, found.shape[-1]))
+        return np.asarray(probabilities.reshape(*found.shape[:2], -1), np.float32)
 
 
 def subject_of(loaded: LoadedEncoder) -> Subject:
-    """Weights that were loaded with their classifier, where they have one."""
+    """The subject for loaded weights, with their classifier if they have one."""
     module = nn.Sequential(loaded.module, nn.Softmax(dim=1)) if loaded.classes is not None else loaded.module
     return Subject(module, loaded.config, loaded.classes)

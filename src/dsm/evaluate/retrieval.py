@@ -1,8 +1,8 @@
 """Retrieval: does the nearest neighbour of a video show the same action?
 
-As the field does it (Xu et al. 2019, Clip Order Prediction, section 4.4): test videos are queries, training
-videos the gallery, cosine decides, and R@k is the share of queries with one of their class among the k
-nearest.
+The usual protocol (Xu et al. 2019, Clip Order Prediction, section 4.4): test videos are queries, training
+videos the gallery, neighbours are ranked by cosine, and R@k is the share of queries with a video of their
+class among the k nearest.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dsm.evaluate.nearest import Ids, cosines, nearest, unit_rows
 from dsm.runs.results import Row, share
 
 KS = (1, 5, 10, 20, 50)
-"""The field's numbers of neighbours."""
+"""The usual numbers of neighbours."""
 MOST_AT_ONCE = 2**23
 """Similarities ranked at a time, for average precision."""
 
@@ -35,7 +35,7 @@ class Retrieval:
     """(queries, K): the neighbour has the query's label."""
 
     def recall(self, k: int) -> NDArray[np.bool_]:
-        """(queries,): is any of the k nearest of the same label? A smaller gallery is used whole."""
+        """(queries,): does any of the k nearest have the same label? A smaller gallery is used whole."""
         return np.asarray(self.right[:, :k].any(axis=1))
 
 
@@ -45,7 +45,8 @@ def retrieve(
     """Find each query's nearest neighbours by cosine; ties go to the earlier gallery video.
 
     Args:
-        apart: rows of one number are no neighbours, see :func:`kept_apart`; None keeps a video from itself.
+        apart: rows with the same number are never neighbours, see :func:`kept_apart`; None excludes only a
+            query's own video.
 
     Raises:
         UserError: the two do not have the same dimensions, or one has no labels.
@@ -69,17 +70,17 @@ def recall_rows(
 def kept_apart(
     gallery: Features, queries: Features, groups: tuple[Sequence[str], Sequence[str]] | None = None
 ) -> tuple[Ids, Ids] | None:
-    """Numbers of rows that are not to be each other's neighbours: of one video, or of one group.
+    """Numbers for rows such that rows of the same video or group, which must not be neighbours, share one.
 
     Args:
-        groups: of the gallery and of the queries; None keeps only a video from itself, and its clips.
+        groups: the groups of the gallery's and of the queries' rows; None separates only rows of one video.
 
     Returns:
-        A number for each row of the gallery and of the queries; None where no two rows have the same.
+        A number for each row of the gallery and of the queries; None where no two rows share one.
     """
     if groups is None:
         known = queries is gallery or ("root" in gallery.meta and "root" in queries.meta)
-        if not known:  # equal names in two unknown places say nothing
+        if not known:  # equal names in unknown folders need not be the same video
             return None
         groups = gallery.identities(), queries.identities()
         if queries is not gallery and not set(groups[0]) & set(groups[1]):
@@ -89,7 +90,7 @@ def kept_apart(
 
 
 def chance(gallery: Features, queries: Features, apart: tuple[Ids, Ids] | None, k: int) -> float:
-    """R@k of neighbours drawn at random from those that a query may have, without replacement."""
+    """R@k of neighbours drawn at random, without replacement, from those that a query may have."""
     allowed = np.full(len(queries), len(gallery))
     counts = np.bincount(gallery.labels)
     right = np.append(counts, 0)[np.minimum(queries.labels, len(counts))]
@@ -97,7 +98,7 @@ def chance(gallery: Features, queries: Features, apart: tuple[Ids, Ids] | None, 
         ids = np.unique(np.concatenate(apart), return_inverse=True)[1]
         base, wanted = ids[: len(gallery)], ids[len(gallery) :]
         allowed = allowed - np.bincount(base, minlength=ids.max() + 1)[wanted]
-        # Those of one number and one label at once.
+        # Rows that share both the number and the label.
         classes = int(max(gallery.labels.max(), queries.labels.max())) + 1
         both, known = np.unique(base * classes + gallery.labels, return_counts=True)
         place = np.minimum(np.searchsorted(both, wanted * classes + queries.labels), len(both) - 1)
@@ -105,7 +106,7 @@ def chance(gallery: Features, queries: Features, apart: tuple[Ids, Ids] | None, 
     missed = np.ones(len(queries))
     for drawn in range(k):
         left = allowed - drawn
-        # Where none is left, none is drawn.
+        # Nothing is drawn where no row is left.
         missed *= np.where(left > 0, np.clip((left - right) / np.maximum(left, 1), 0, 1), 1)
     return float((1 - missed).mean())
 
@@ -113,13 +114,13 @@ def chance(gallery: Features, queries: Features, apart: tuple[Ids, Ids] | None, 
 def average_precision(
     gallery: Features, queries: Features, apart: tuple[Ids, Ids] | None = None
 ) -> NDArray[np.float64]:
-    """Of each query: the mean, over the gallery's videos of its label, of the precision at their rank.
+    """For each query, the mean precision at the ranks of the gallery's videos with its label.
 
-    A ranking of the whole gallery by the cosines that :func:`retrieve` ranks by, of double precision; ties to
-    the earlier video (as ``sklearn.metrics.average_precision_score`` where there are none).
+    The whole gallery is ranked by cosine in double precision, as in :func:`retrieve`; ties go to the earlier
+    video. Without ties the result equals ``sklearn.metrics.average_precision_score``.
 
     Returns:
-        (queries,), NaN where the gallery holds none of the label.
+        (queries,), NaN where the gallery holds no video of the label.
     """
     base, wanted = gallery.features, unit_rows(queries.features)
     found = np.empty(len(wanted))

@@ -30,28 +30,28 @@ from dsm.video.pack import in_pack
 
 BLOCK = 4096
 EXACT_UP_TO = 1_000_000
-"""Rows up to which FAISS searches exactly; beyond, in the nearest of its cells."""
+"""Up to this many rows FAISS searches exactly; beyond, only in the cells nearest to the query."""
 SEARCHED_CELLS = 32
 MORE = 4
-"""Rows looked for, for each video wanted, as many may be of one; and so many times more, where they were."""
+"""Rows requested per video wanted, since several may be of one video; also the factor for each retry."""
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A row that was found."""
+    """A row found by a search."""
 
     row: int
     cosine: float
 
 
 class ArchiveIndex:
-    """The rows of a features file, to be searched many times.
+    """The rows of a features file, prepared for many searches.
 
     Args:
-        faiss: whether FAISS searches (an extra): faster where there are very many rows, and then not exact.
+        faiss: search with FAISS (an extra): faster for very many rows, and then not exact.
 
     Raises:
-        UserError: there is no row; FAISS is wanted and not installed.
+        UserError: there is no row; or FAISS is requested but not installed.
     """
 
     def __init__(self, features: Features, *, faiss: bool = False) -> None:
@@ -62,26 +62,26 @@ class ArchiveIndex:
         self._faiss = _build_faiss(features) if faiss else None
 
     def search(self, query: NDArray[np.float32], k: int, *, but: int | None = None) -> list[Hit]:
-        """The k nearest videos to a feature (d,), by the nearest clip of each; ``but`` a row's own video.
+        """The k nearest videos to a feature (d,), by the nearest clip of each, without row ``but``'s video.
 
         Raises:
             UserError: the query has other dimensions.
         """
         if query.shape != (self.features.dim,):
             raise UserError(
-                f"the query has {query.size} dimensions and the index {self.features.dim}; "
-                "search with the weights that the index was extracted with."
+                f"the query has {query.size} dimensions but the index {self.features.dim}; "
+                "search with the weights that extracted the index."
             )
         wanted = MORE * (k + 1)
         while True:
             rows, cosines = self._rows(query[None], min(wanted, len(self.features)))
-            seen = set() if but is None else {int(self._videos[but])}
+            videos = set() if but is None else {int(self._videos[but])}
             hits: list[Hit] = []
             for row, cosine in zip(rows.tolist(), cosines.tolist(), strict=True):
-                if row >= 0 and len(hits) < k and (video := int(self._videos[row])) not in seen:
-                    seen.add(video)
+                if row >= 0 and len(hits) < k and (video := int(self._videos[row])) not in videos:
+                    videos.add(video)
                     hits.append(Hit(row, cosine))
-            # There are no more rows, or FAISS finds no more in the cells that it searches.
+            # Stop also if there are no more rows, or FAISS finds no more in the cells that it searches.
             if len(hits) == k or wanted >= len(self.features) or rows[-1] < 0:
                 return hits
             wanted *= MORE
@@ -110,13 +110,13 @@ def _build_faiss(features: Features) -> Any:
 
 
 ROUNDING = 1e-6
-"""How far the cosine of a row with its copy may fall short of 1."""
+"""How far rounding may lower the cosine of a row with its copy below 1."""
 
 
 def find_duplicates(features: Features, threshold: float) -> Iterator[tuple[int, int, float]]:
     """Pairs of rows of different videos whose cosine is at least a threshold: earlier row, later row, cosine.
 
-    Every row is compared with every other, a block at a time.
+    Every row is compared with every other, block by block.
     """
     videos = np.unique(features.identities(), return_inverse=True)[1]
     count = len(features)
@@ -137,45 +137,45 @@ Number = TypeVar("Number", int, float)
 
 
 class QueryEncoder:
-    """Turns videos into features like those of an index.
+    """Computes features of videos like those of an index.
 
     Args:
-        weights: where they lie now; None for where they lay.
+        weights: the path of the index's weights; None for the path that the index names.
 
     Raises:
-        UserError: the index does not say what made it, or the weights have changed since.
+        UserError: the index does not name its weights, or the weights have changed since.
     """
 
     def __init__(self, index: Features, weights: str | None = None) -> None:
         meta = index.meta
         if "weights" not in meta or "clip" not in meta:
-            raise UserError("the index does not say by what weights it was made; extract it again.")
+            raise UserError("the index does not name the weights that made it; extract it again.")
         chosen = weights or str(meta["weights"])
         torch.manual_seed(_number(meta, "seed", 0))
-        # Part of a file, or xavier's weights: whatever it was, the digest says whether it is the same.
+        # Partly loaded or initialised by xavier: the digest below checks that the weights are the same.
         loaded = load_weights(
             chosen, backbone=str(meta.get("backbone") or "tiny"), partial=True,
             init="xavier" if meta.get("init") == "xavier" else "own",
         )  # fmt: skip
         if meta.get("encoder") != digest(loaded.module):
-            other = " (random weights of another seed, or drawn another way)" if chosen == RANDOM else ""
+            other = " (random weights with another seed or initialisation)" if chosen == RANDOM else ""
             raise UserError(
-                f"{chosen}: are not the weights that the index was extracted with{other}; "
+                f"{chosen}: are not the weights that extracted the index{other}; "
                 "extract it again, or name the checkpoint with --weights."
             )
         self.clip = clip_of(meta["clip"])
         self.windows, self.crops = _number(meta, "windows", 1), _number(meta, "crops", 1)
-        # Where a row is a clip, those of its windows are enough of a whole video.
+        # If the index's rows are clips, a query video is represented by its windows only.
         self.every = _number(meta, "every", 0.0) if index.times is None else 0.0
         if self.crops not in CORNERS:
-            raise UserError(f"the index speaks of {self.crops} crops, which this dsm does not know.")
+            raise UserError(f"the index has crops {self.crops}, which this version of dsm does not support.")
         self._encoder = channels_last(loaded.module.to(best_device()).eval())
 
     def __call__(self, video: Path, seconds: float | None = None) -> NDArray[np.float32]:
-        """The feature (d,) of a video, the mean over its windows; or of the clip around a moment.
+        """The feature (d,) of a video, the mean over its windows; or of the clip around ``seconds``.
 
         Raises:
-            UserError: the video cannot be read, or ends before that moment.
+            UserError: the video cannot be read, or ends before ``seconds``.
         """
         if not video.exists() and not in_pack(video):
             raise UserError(f"{video}: no such video (--query).")
@@ -190,9 +190,9 @@ class QueryEncoder:
 
 
 def _number(meta: Mapping[str, Any], name: str, default: Number) -> Number:
-    """What an index, which may be a stranger's, says of itself: like the default, and not below it."""
+    """A number from an index's metadata, which is untrusted: of the default's type, and not below it."""
     value = meta.get(name, default)
     kinds = int if isinstance(default, int) else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not default <= value < MOST:
-        raise UserError(f"the index speaks of {name} {value!r}, which this dsm does not know.")
+        raise UserError(f"the index has {name} {value!r}, which this version of dsm does not support.")
     return type(default)(value)

@@ -1,8 +1,7 @@
 """Variants of videos that keep only the scene or only the motion, and their features.
 
-Every video is decoded once; all its variants are made from its clips, on the device of the encoders. A
-variant is a function of one video (:data:`VARIANTS`); some put its motion in front of other videos'
-scenes.
+Every video is decoded once; all its variants are made from its clips, on the encoders' device. A variant is
+a function of one video (:data:`VARIANTS`); some show its motion in front of other videos' scenes.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ from dsm.video.source import BadVideo
 from dsm.views import to_network
 
 SCENES = 3
-"""Scenes that each video's motion is put before."""
+"""Number of other scenes that each video's motion is shown before."""
 
 
 def draw_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """An order to go through videos (n,) in, so that each finds scenes of other labels behind it.
+    """An order to process videos (n,) in, such that scenes of other labels come before each.
 
     Returns:
-        (n + 1,): a random order, behind one video that comes first only to give its scene to the second.
+        (n + 1,): a random order, preceded by one extra video that provides a scene for the next one.
 
     Raises:
         UserError: all videos have one label.
@@ -45,12 +44,12 @@ def draw_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     order = np.random.default_rng(seed).permutation(len(labels))
     unlike = np.flatnonzero(labels[order] != labels[order[0]])
     if not len(unlike):
-        raise UserError("to swap backgrounds, videos of two classes at least are needed.")
+        raise UserError("swapping backgrounds needs videos of at least two classes.")
     return np.concatenate([order[unlike[:1]], order])
 
 
 class OtherScenes:
-    """The scenes of the videos that came last: as few as give every label its :data:`SCENES` others."""
+    """The scenes of the last videos, as few as give every label :data:`SCENES` scenes of other labels."""
 
     def __init__(self) -> None:
         self._kept: list[tuple[int, int, Tensor]] = []  # video, label, scene; the last first
@@ -61,7 +60,7 @@ class OtherScenes:
     def behind(self, label: int) -> tuple[list[int], list[Tensor]] | None:
         """The last :data:`SCENES` videos of other labels and their scenes, the last first.
 
-        Where there are fewer they come again; None where there is none.
+        If there are fewer, they repeat; None where there is none.
         """
         other = [(video, scene) for video, its, scene in self._kept if its != label][:SCENES]
         if not other:
@@ -70,12 +69,12 @@ class OtherScenes:
         return [video for video, _ in other], [scene for _, scene in other]
 
     def add(self, video: int, label: int, scene: Tensor) -> None:
-        """Take in the scene of a video, and let go of those that came too long ago for any label."""
+        """Add the scene of a video, and drop older scenes that no label needs any more."""
         kept: list[tuple[int, int, Tensor]] = []
         of_label: Counter[int] = Counter()
         for each in [(video, label, scene), *self._kept]:
             others = (count for its, count in of_label.items() if its != each[1])
-            # Of those after it, fewest are of other labels for the most frequent label among them.
+            # Among the newer scenes, the most frequent label has the fewest scenes of other labels.
             if len(kept) - max(others, default=0) < SCENES:
                 kept.append(each)
                 of_label[each[1]] += 1
@@ -83,37 +82,37 @@ class OtherScenes:
 
 
 ALONE = 4
-"""Frames of a clip that ``static`` shows, each alone."""
+"""Number of a clip's frames that ``static`` shows, each alone."""
 SCENE_FRAMES = 16
-"""Frames of a video, at the least, that its scene is found in."""
+"""Least number of a video's frames that its scene is computed from."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One video, and what its variants are made of. Colours are in [0, 1]."""
+    """One video and the inputs of its variants. Colours are in [0, 1]."""
 
     clips: Tensor
     """(W, C, T, H, W): its windows."""
     scene: Tensor
     """(1, C, 1, H, W): what is still in all windows."""
     moving: Tensor
-    """(W, 1, T, H, W): what moves before it."""
+    """(W, 1, T, H, W): the mask of what moves before the scene."""
     others: Tensor
-    """(SCENES, C, 1, H, W): the scenes of videos of other labels, SCENES as in ``other_scenes``."""
+    """(SCENES, C, 1, H, W): the scenes of videos of other labels."""
 
 
 Variant = Callable[[Seen, np.random.Generator], Tensor]
-"""A video -> (parts, views, C, T, H, W), as many for every video; an encoder's features are averaged over the
-views of a part. All variants have one part but ``background``, which has one for each of the scenes."""
+"""A video -> (parts, views, C, T, H, W), the same numbers for every video; an encoder's features are averaged
+over the views of a part. All variants have one part, except ``background``, which has one per scene."""
 
 
 def unchanged(seen: Seen, rng: np.random.Generator) -> Tensor:
-    """The clips as they are."""
+    """The unchanged clips."""
     return seen.clips[None]
 
 
 def static(seen: Seen, rng: np.random.Generator) -> Tensor:
-    """Single frames, each alone and repeated: :data:`ALONE` of each clip, evenly spread."""
+    """Single frames, each repeated for a whole clip: :data:`ALONE` of each clip, evenly spread."""
     length = seen.clips.shape[2]
     chosen = np.unique(np.rint(np.linspace(0, length - 1, min(ALONE, length))).astype(int))
     frames = [seen.clips[:, :, place, None].expand_as(seen.clips) for place in chosen]
@@ -124,7 +123,7 @@ def shuffled(seen: Seen, rng: np.random.Generator) -> Tensor:
     """Each clip's frames in another order."""
     length = seen.clips.shape[2]
     rows = [temporal.shuffle(np.arange(length), length, rng) for _ in seen.clips]
-    # Fewer than three frames have no other order but backwards.
+    # Fewer than three frames have no other order except backwards.
     views = torch.stack([
         clip if row is None else clip[:, torch.from_numpy(row).to(clip.device)]
         for clip, row in zip(seen.clips, rows, strict=True)
@@ -138,29 +137,29 @@ def backwards(seen: Seen, rng: np.random.Generator) -> Tensor:
 
 
 def background(seen: Seen, rng: np.random.Generator) -> Tensor:
-    """What moves, before the scenes of videos of other labels."""
+    """What moves, shown before the scenes of videos of other labels."""
     return torch.stack([swap_scene(seen.clips, seen.moving, other[None]) for other in seen.others])
 
 
 def striped(seen: Seen, rng: np.random.Generator) -> Tensor:
-    """What moves, before stripes."""
+    """What moves, shown before stripes."""
     channels, _, height, width = seen.clips.shape[1:]
     made = stripes(channels, height, width, rng).to(seen.clips)
     return swap_scene(seen.clips, seen.moving, made)[None]
 
 
 def no_foreground(seen: Seen, rng: np.random.Generator) -> Tensor:
-    """The scene alone, throughout one clip."""
+    """The scene alone, as one still clip."""
     return seen.scene.expand(-1, -1, seen.clips.shape[2], -1, -1)[None]
 
 
 def sld(seen: Seen, rng: np.random.Generator) -> Tensor:
-    """The scene bent, as `dsm pretrain` bends it by default."""
+    """The clips with the scene disturbed by the defaults of `dsm pretrain`."""
     return SpatialMix()(seen.clips, rng)[None]
 
 
 def tld(seen: Seen, rng: np.random.Generator) -> Tensor:
-    """The motion broken, as `dsm pretrain` breaks it by default, by the clip's own frames."""
+    """The clips with the motion disturbed by the defaults of `dsm pretrain`, from their own frames only."""
     return TemporalMix()(seen.clips, rng)[None]
 
 
@@ -184,18 +183,18 @@ Pictures = dict[str, NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class VariantFeatures:
-    """What encoders make of every variant of the n videos of a list that can be read, in the list's order."""
+    """Encoders' features of every variant of a list's n readable videos, in the list's order."""
 
     features: list[dict[str, NDArray[np.float32]]]
-    """Of each encoder, by variant: (n, parts, D), each the mean over a part's views."""
+    """For each encoder, by variant: (n, parts, D), each the mean over a part's views."""
     places: NDArray[np.int64]
-    """(n,): their places in the list."""
+    """(n,): the videos' places in the list."""
     others: NDArray[np.int64]
-    """(n, SCENES): the videos whose scenes each one was put before, as rows of these."""
+    """(n, SCENES): the videos whose scenes replaced each video's own, as rows of these arrays."""
     swapped: NDArray[np.float64]
-    """(n,): the share of the picture that was exchanged: 1 - the mean of what moves."""
+    """(n,): the share of the picture that was replaced: 1 - the mean of the moving mask."""
     pictures: Pictures
-    """One clip of one video in all variants, to look at."""
+    """One clip of one video in all variants, for display."""
 
 
 @torch.no_grad()
@@ -214,29 +213,29 @@ def features_of_variants(
 ) -> VariantFeatures:
     """Run encoders over variants of videos; a video's feature in a variant is the mean over its windows.
 
-    What is random about a video in a variant comes from the seed, the variant's name and the video's
-    place in the list; the batch has no say in it.
+    Randomness in a video's variant depends only on the seed, the variant's name and the video's place in the
+    list, not on the batch.
 
     Args:
-        encoders: normalised clips (B, C, T, H, W) -> (B, D); used in evaluation mode, where they lie.
+        encoders: normalised clips (B, C, T, H, W) -> (B, D); used in evaluation mode, on their own device.
         videos: labelled.
-        windows: clips a video, evenly spread over its length.
-        batch_size: videos at a time.
+        windows: clips per video, evenly spread over its length.
+        batch_size: videos per batch.
         on_progress: called with the number of videos done.
-        on_bad: called with each video that cannot be read, which is left out; without it the first of them is
-            an error.
+        on_bad: called with each unreadable video, which is left out; without it the first unreadable video
+            raises an error.
 
     Raises:
-        VideoError: a video cannot be read. UserError: all (that can be read) have one label, or the clips
-            are optical flow.
+        VideoError: a video cannot be read, without ``on_bad``. UserError: all readable videos have one label,
+            or the clips are optical flow.
     """
     if clip.modality == "flow":
-        raise UserError("variants are made of pictures; weights that look at optical flow have no such.")
+        raise UserError("variants need pictures; weights that take optical flow cannot be tested with them.")
     device = next(encoders[0].parameters()).device
     encoders = [channels_last(one.eval()) for one in encoders]
-    # A scene wants more frames than a short clip or two have: more are read than are encoded.
+    # A scene needs more frames than one or two short clips have, so more clips are read than encoded.
     read = max(windows, -(-SCENE_FRAMES // clip.frames_to_read))
-    read += windows == 1 and read % 2 == 0  # so that one is in the middle
+    read += windows == 1 and read % 2 == 0  # an odd number, so that one clip is in the middle
     shown_windows = np.rint(np.linspace(0, read - 1, windows)).astype(int) if windows > 1 else [read // 2]
     clips_of = EvaluationClips(videos, clip, read, workers=workers)
     rows: list[dict[str, list[NDArray[np.float32]]]] = [{name: [] for name in variants} for _ in encoders]
@@ -246,8 +245,8 @@ def features_of_variants(
     behind: list[list[int]] = []
     swapped: list[float] = []
     waiting = draw_order(videos.labels, seed).tolist()
-    # Those behind which no scene came yet wait until all have gone by: the one that comes first to give its
-    # scene, which then has had its turn, and who came behind it where it cannot be read.
+    # Videos that come before any scene of another label wait for a second pass: the extra first video, which
+    # still gets its own turn, and those after it if it cannot be read.
     for _ in range(2):
         batches = load_clips(
             clips_of, batch_size, workers=workers, order=waiting, pin_memory=device.type == "cuda",
@@ -293,7 +292,7 @@ def features_of_variants(
         if not waiting:
             break
     if not judged:
-        raise UserError(f"{videos.source}: not two classes are left of its videos that can be read.")
+        raise UserError(f"{videos.source}: its readable videos have only one class; two are needed.")
     places, back = np.sort(judged), np.argsort(judged)
     return VariantFeatures(
         [{name: np.concatenate(parts)[back] for name, parts in row.items()} for row in rows],
@@ -307,7 +306,7 @@ def features_of_variants(
 def _encode(
     encoder: nn.Module, views: Sequence[Tensor], clip: ClipConfig, windows: int
 ) -> NDArray[np.float32]:
-    """Of one variant of some videos, each (parts, views, C, T, H, W): (videos, parts, D)."""
+    """Features (videos, parts, D) of one variant of some videos, each (parts, views, C, T, H, W)."""
     parts, each = views[0].shape[:2]
     pieces = torch.chunk(torch.cat(list(views)).flatten(0, 1), max(parts * each // windows, 1))
     found = torch.cat([encoder(_to_network(piece, clip)).float() for piece in pieces])

@@ -21,7 +21,7 @@ from dsm.intervals import Interval, mean_interval
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a classifier says of each video."""
+    """A classifier's predictions for each video."""
 
     probabilities: NDArray[np.float32]
     """(n, classes)."""
@@ -29,10 +29,10 @@ class Predictions:
     """(n,)."""
     paths: list[str]
     unread: int = 0
-    """Videos of the list that cannot be read; they are not among these."""
+    """Number of the list's unreadable videos, which have no predictions."""
 
     def ranks(self) -> NDArray[np.int64]:
-        """(n,): how many classes are held more probable than the right one; of equals, the earlier class."""
+        """(n,): how many classes are more probable than the right one; ties rank by class number."""
         rows = np.arange(len(self.labels))
         right = self.probabilities[rows, self.labels][:, None]
         classes = np.arange(self.probabilities.shape[1])
@@ -46,7 +46,7 @@ class Predictions:
         return np.asarray(self.ranks() < k)
 
     def class_accuracy(self) -> dict[int, tuple[float, int]]:
-        """Of each class that has videos: the share that is classified rightly, and how many there are."""
+        """For each class that has videos: the share classified correctly, and the number of videos."""
         hits = self.top(1)
         return {
             int(label): (float(hits[self.labels == label].mean()), int((self.labels == label).sum()))
@@ -54,14 +54,14 @@ class Predictions:
         }
 
     def confusion(self) -> NDArray[np.int64]:
-        """(classes, classes): videos of the class of the row that are taken for the class of the column."""
+        """(classes, classes): number of videos of the row's class that are taken for the column's class."""
         classes = self.probabilities.shape[1]
         table = np.zeros((classes, classes), np.int64)
         np.add.at(table, (self.labels, self.probabilities.argmax(1)), 1)
         return table
 
     def most_often_taken_for(self) -> dict[int, tuple[int, int] | None]:
-        """Of each class that has videos: the wrong class it is taken for most often, and how often."""
+        """For each class that has videos: the wrong class it is most often taken for, and how often."""
         table = self.confusion()
         np.fill_diagonal(table, 0)
         return {
@@ -88,13 +88,13 @@ def predict(
     Args:
         classifier: normalised clips (B, C, T, H, W) -> logits (B, classes).
         windows: clips, evenly spread over the video.
-        crops: of each clip, 1 in the middle or 3 along its longer side.
-        seconds: how long a video may take to read; None for as long as it takes.
+        crops: crops per clip, 1 in the middle or 3 along its longer side.
+        seconds: time limit for reading a video; None for no limit.
 
-    Videos that cannot be read are left out, and counted.
+    Unreadable videos are left out and counted.
 
     Raises:
-        UserError: a video has no label, or one that the classifier does not know; or none can be read.
+        UserError: a video has no label, or one that the classifier does not know; or no video can be read.
     """
     check_labels(videos, classes)
     (found,) = extract_by_all(
@@ -113,7 +113,7 @@ def check_labels(videos: VideoList, classes: int) -> None:
     """Raise UserError where a video has no label, or one that the classifier does not know."""
     if (videos.labels < 0).any() or videos.labels.max() >= classes:
         raise UserError(
-            f"{videos.source}: every video needs a label from 0 to {classes - 1}, of the classes trained."
+            f"{videos.source}: every video needs a label from 0 to {classes - 1}, of a trained class."
         )
 
 
@@ -123,7 +123,7 @@ _COLUMNS = ("path", "class", "predicted1", "probability1")
 
 @dataclass(frozen=True)
 class Answers:
-    """What a classifier takes each video of a list for; classes by their names."""
+    """A classifier's top prediction for each video of a list; classes by their names."""
 
     paths: Sequence[str]
     classes: Sequence[str]
@@ -132,39 +132,39 @@ class Answers:
     probabilities: Sequence[float]
 
     def right(self) -> NDArray[np.bool_]:
-        """(n,): whether the video is of the class it is taken for."""
+        """(n,): whether the prediction is right."""
         return np.array([one == other for one, other in zip(self.predicted, self.classes, strict=True)])
 
 
 def read_answers(folder: Path) -> Answers:
-    """The predictions that a ``dsm test`` left in its folder.
+    """Read the predictions in the folder of a ``dsm test``.
 
     Raises:
-        UserError: there are none, or they are no such table.
+        UserError: there are no predictions, or the file is not a valid table.
     """
     file = folder / PREDICTIONS
     if not file.is_file():
-        raise UserError(f"{folder}: holds no {PREDICTIONS}; --against wants the --out of another `dsm test`.")
+        raise UserError(f"{folder}: holds no {PREDICTIONS}; --against needs the --out of another `dsm test`.")
     try:
         with file.open(encoding="utf-8", newline="") as opened:
             rows = [[row[name] for name in _COLUMNS] for row in csv.DictReader(opened)]
         paths, classes, predicted, shares = zip(*rows, strict=True)
         return Answers(paths, classes, predicted, [float(share or "nan") for share in shares])
     except (KeyError, TypeError, ValueError, csv.Error):  # a UnicodeDecodeError is a ValueError
-        raise UserError(f"{file}: is no table of predictions as `dsm test` writes it.") from None
+        raise UserError(f"{file}: is not a table of predictions of `dsm test`.") from None
 
 
 def check_same_list(folder: Path, other: Answers, paths: Sequence[str], classes: Sequence[str]) -> None:
-    """Raise UserError where the other test was of other videos, or calls their classes otherwise."""
+    """Raise UserError where the other test has other videos, or other classes for them."""
     if list(other.paths) != list(paths):
         raise UserError(
             f"{folder}: was a test of another list ({len(other.paths)} videos, here {len(paths)}; other "
-            "names, or another order); --against wants a test on the same --data.test."
+            "names, or another order); --against needs a test on the same --data.test."
         )
     for path, one, two in zip(paths, classes, other.classes, strict=True):
         if one != two:
             raise UserError(
-                f"{folder}: was a test of another list: {path} is of class {two} there, of {one} here; "
+                f"{folder}: was a test of another list: there {path} is of class {two}, here of {one}; "
                 "labels and classes.txt must be the same."
             )
 
@@ -178,15 +178,15 @@ class Comparison:
     only_other: int
     neither: int
     difference: Interval
-    """Top-1 of this one less that of the other: paired, over videos or groups of them."""
+    """Top-1 of this one minus that of the other: paired, over videos or groups of them."""
 
 
 def compare(this: Answers, other: Answers, *, groups: Sequence[str] | None = None) -> Comparison:
-    """Count who is right, and tell the difference of the two top-1, of the videos that both could read.
+    """Count where each is right, and the difference in top-1, over the videos that both could read.
 
     Args:
         this, other: of the same videos in the same order.
-        groups: of each video, drawn whole; None draws videos.
+        groups: the group of each video; the bootstrap draws whole groups. None draws videos.
     """
     read = np.array([bool(a and b) for a, b in zip(this.predicted, other.predicted, strict=True)])
     one, two = this.right()[read], other.right()[read]
@@ -200,7 +200,7 @@ def compare(this: Answers, other: Answers, *, groups: Sequence[str] | None = Non
 
 
 def disagreements_csv(this: Answers, other: Answers) -> str:
-    """A line for each video that the two take for different classes, in the order of the list."""
+    """One line per video for which the two predict different classes, in the order of the list."""
     lines = [["path", "class", "predicted", "probability", "other predicted", "other probability", "right"]]
     one, two = this.right(), other.right()
     for place in range(len(this.paths)):

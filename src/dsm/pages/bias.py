@@ -28,7 +28,7 @@ from dsm.runs.results import Row, row_of
 from dsm.terminal import many
 
 ACCURACY = "acc_"
-"""Before a variant's name, in the names of metrics."""
+"""Prefix of a variant's name in the names of metrics."""
 
 
 def rows_of(judged: Mapping[str, Judged], *, test: str, seeds: Mapping[str, int]) -> list[Row]:
@@ -102,7 +102,7 @@ def bias_table(rows: Sequence[Row], judged: Mapping[str, Judged], *, test: str) 
 def unskilled_lines(judged: Mapping[str, Judged]) -> list[str]:
     """A sentence for each model that is too weak for the four numbers."""
     return [
-        f"{run}: not clearly better than chance, so there is no skill to share out."
+        f"{run}: not clearly better than chance, so no loss of skill can be measured."
         for run, one in judged.items()
         if not skilled(one)
     ]
@@ -216,7 +216,7 @@ def _name_classes(axis: Axes, shares: Sequence[ClassShare], names: Sequence[str]
         axis.text(
             1,
             1.01,
-            f"{many(left, 'name')} without room: see classes.csv",
+            f"no room for {many(left, 'name')}: see classes.csv",
             transform=axis.transAxes,
             ha="right",
             fontsize=7,

@@ -14,11 +14,11 @@ from dsm.pages.figures import literal, save_figure
 from dsm.pages.template import write_page
 
 NUMBERED = 25
-"""Classes up to which the cells say their numbers."""
+"""Up to this many classes the cells show their numbers."""
 
 
 def draw_confusion(table: NDArray[np.int64], names: Sequence[str], path: Path) -> None:
-    """Write a picture of ``table`` (classes, classes): rows are classes, columns what they are taken for."""
+    """Write a picture of ``table`` (classes, classes): rows are true classes, columns predicted classes."""
     totals = table.sum(1, keepdims=True)
     shares = table / np.maximum(totals, 1)
     names, count = list(map(literal, names)), len(names)
@@ -29,8 +29,8 @@ def draw_confusion(table: NDArray[np.int64], names: Sequence[str], path: Path) -
     size = 9 if count <= 15 else 7 if count <= 40 else 4
     axis.set_xticks(range(count), names, rotation=90, fontsize=size)
     axis.set_yticks(range(count), names, fontsize=size)
-    axis.set_xlabel("taken for")
-    axis.set_ylabel("is")
+    axis.set_xlabel("predicted class")
+    axis.set_ylabel("true class")
     if count <= NUMBERED:
         for row, column in np.argwhere(table):
             colour = "white" if shares[row, column] > 0.5 else "black"
@@ -40,15 +40,15 @@ def draw_confusion(table: NDArray[np.int64], names: Sequence[str], path: Path) -
 
 
 MATRIX_UP_TO = 60
-"""Classes up to which the whole matrix is shown."""
+"""Up to this many classes the whole matrix is shown."""
 
 
 def write_confusion_page(path: Path, found: Predictions, names: Sequence[str], *, title: str) -> None:
-    """Write a page of its own: a table of classes, and the confusion matrix where it can be read.
+    """Write the page: a table of classes, and the confusion matrix if it is small enough to read.
 
     Args:
-        names: of all classes.
-        title: what was tested on what.
+        names: the names of all classes.
+        title: names the weights and the test.
     """
     taken = found.most_often_taken_for()
     classes = []

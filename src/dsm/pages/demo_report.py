@@ -1,4 +1,4 @@
-"""The page that ``dsm demo`` ends with: numbers, views, curves, neighbours."""
+"""The page that ``dsm demo`` writes: numbers, views, curves, neighbours."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from dsm.views import disturb_view, to_frames
 NEIGHBOURS = 4
 QUERIES = (("test_free", 3), ("test_conflict", 3))
 SAMPLES = 3
-"""Videos that the page shows as they are trained on."""
+"""Videos whose training views the page shows."""
 SEEN = 16
-"""Videos of which the picture shows the one that tells most."""
+"""Videos among which the picture shows the clearest example."""
 FPS = 8
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the demo found, for the report to show."""
+    """The demo's results and settings, which the report shows."""
 
     rows: list[Row]
     runs: tuple[str, ...]
@@ -54,7 +54,7 @@ class Evidence:
     features: dict[tuple[str, int, str], Features]
 
     def values(self, run: str, test: str, metric: str) -> list[float]:
-        """One share in [0, 1] a seed."""
+        """One share in [0, 1] per seed."""
         return [row.value for row in self.rows if (row.run, row.test, row.metric) == (run, test, metric)]
 
     def mean(self, run: str, test: str, metric: str) -> float:
@@ -62,11 +62,11 @@ class Evidence:
 
 
 def write_report(path: Path, evidence: Evidence) -> None:
-    """Write the page, everything inside, and beside it the same views as a picture."""
+    """Write the self-contained page, and beside it a picture of its training views."""
     samples = training_views(evidence, SEEN)
     figures.write_film_strip(
         path.parent / "figures" / "views.png",
-        [(view.name, view.frames) for view in _most_told(samples)],
+        [(view.name, view.frames) for view in _clearest(samples)],
     )
     write_page(
         path,
@@ -80,7 +80,9 @@ def write_report(path: Path, evidence: Evidence) -> None:
         tests=evidence.tests,
         tables=[
             _table(evidence, "R@1", "Retrieval: does the nearest training video show the same motion? (R@1)"),
-            _table(evidence, "linear_probe", "Linear probe: motion read from frozen features"),
+            _table(
+                evidence, "linear_probe", "Linear probe: a linear classifier of motions on frozen features"
+            ),
         ],
         charts=[_chart(evidence, "R@1", "R@1"), _chart(evidence, "linear_probe", "Linear probe")],
         samples=samples[:SAMPLES],
@@ -93,8 +95,8 @@ def write_report(path: Path, evidence: Evidence) -> None:
     )
 
 
-def _most_told(samples: list[list[ShownView]]) -> list[ShownView]:
-    """The one whose anchor and negatives are least alike: a hop, reversed, is a hop."""
+def _clearest(samples: list[list[ShownView]]) -> list[ShownView]:
+    """The sample whose anchor and negatives differ most: a hop, reversed, is still a hop."""
 
     def least(row: list[ShownView]) -> float:
         clips = [view.frames.astype(int) for view in row if view.name in ("anchor", "negative")]
@@ -108,14 +110,14 @@ def _headline(evidence: Evidence) -> str:
         test: 100 * (evidence.mean("dsm", test, "R@1") - evidence.mean("moco", test, "R@1"))
         for test in ("test_free", "test_conflict")
     }
-    told = [f"{abs(g):.1f} points {'more' if g > 0 else 'less'}" for g in gains.values()]
+    points = [f"{abs(g):.1f} points {'more' if g > 0 else 'fewer'}" for g in gains.values()]
     return (
         f"On scenes never seen in training, the nearest neighbour shows the right motion for "
         f"{evidence.mean('dsm', 'test_free', 'R@1'):.0%} of the videos with dsm, "
         f"{evidence.mean('moco', 'test_free', 'R@1'):.0%} with moco and "
         f"{evidence.mean('random', 'test_free', 'R@1'):.0%} with random weights: "
-        f"dsm finds {told[0]} than moco. "
-        f"Where the scene misleads, it finds {told[1]}."
+        f"dsm scores {points[0]} than moco. "
+        f"Where the scene is misleading, dsm scores {points[1]}."
     )
 
 
@@ -123,13 +125,13 @@ def _seeds_text(evidence: Evidence) -> str:
     if len(evidence.seeds) > 1:
         return (
             f"Mean ± standard deviation over the seeds {', '.join(map(str, evidence.seeds))}, in %; "
-            "a dot in the figure is a seed."
+            "each dot in the figures is one seed."
         )
     n = evidence.rows[0].n
     return (
-        f"One seed ({evidence.seeds[0]}), in %, with 95 % bootstrap intervals over {n} videos a test. "
-        "Seeds differ by several points: dsm demo with --seeds 0 1 2 in the same folder adds two more "
-        "and gives mean and spread."
+        f"One seed ({evidence.seeds[0]}), in %, with 95 % bootstrap intervals over {n} videos per test. "
+        "Seeds differ by several points: dsm demo with --seeds 0 1 2 and the same --out adds two more "
+        "and gives mean and standard deviation."
     )
 
 
@@ -155,14 +157,14 @@ def _chart(evidence: Evidence, metric: str, title: str) -> str:
     values = {
         (run, test): evidence.values(run, test, metric) for run in evidence.runs for test in evidence.tests
     }
-    told = "; ".join(
+    numbers = "; ".join(
         f"{run} on {test}: {mean_and_spread(values[run, test])}"
         for run in evidence.runs
         for test in evidence.tests
     )
     return figures.bar_chart(
         evidence.tests, evidence.runs, values,
-        title=title, chance=1 / evidence.scenes.motions, description=f"{title}. {told}.",
+        title=title, chance=1 / evidence.scenes.motions, description=f"{title}. {numbers}.",
     )  # fmt: skip
 
 
@@ -207,7 +209,7 @@ def _curves(evidence: Evidence) -> list[str]:
 
 @dataclass(frozen=True)
 class ShownView:
-    """One view of a sample, as the training sees it."""
+    """One view of a sample, as the network receives it in training."""
 
     name: str
     text: str
@@ -219,7 +221,7 @@ class ShownView:
 
 
 def training_views(evidence: Evidence, count: int) -> list[list[ShownView]]:
-    """Some training videos, each with the anchor, positive and negatives of the first epoch."""
+    """Random training videos, each with its anchor, positive and negatives of the first epoch."""
     config = evidence.configs["dsm"]
     videos = read_list(config.data.train, config.data.root)
     method = create_method("dsm", create_model(config.backbone), config.settings)
@@ -286,7 +288,7 @@ def _gallery(evidence: Evidence) -> list[ShownQuery]:
 
 
 def _made() -> str:
-    told = ", ".join(f"{name} {version}" for name, version in versions().items())
+    packages = ", ".join(f"{name} {version}" for name, version in versions().items())
     revision = git_revision()
     threads = torch.get_num_threads()
-    return f"{told}{f', revision {revision}' if revision else ''}; {threads} threads."
+    return f"{packages}{f', revision {revision}' if revision else ''}; {threads} threads."

@@ -21,23 +21,23 @@ from dsm.runs.results import Row, command_line
 
 MARKS = "osD^vPX*"
 LOOKS = tuple(
-    (colour, MARKS[2 * turn + (place >= 4)])  # the last two tones are near to some of the first four
+    (colour, MARKS[2 * turn + (place >= 4)])  # the last two tones resemble some of the first four
     for turn in range(len(MARKS) // 2)
     for place, colour in enumerate(TONES)
 )
-"""Colours and marks of 24 names; whoever is colour-blind can tell them apart too, on white and on black."""
+"""Colours and marks for 24 names, distinguishable by colour-blind people too, on white and on black."""
 MOST_NAMES = 24
 RIGHT, WRONG = "right", "wrong"
 RIGHT_WRONG = {RIGHT: ("#009e73", "o"), WRONG: ("#d55e00", "^")}
 
 
 def look_of(place: int, name: str) -> tuple[str, str]:
-    """Colour and mark of the so manieth name; right and wrong always have theirs."""
+    """Colour and mark of the name at a place; right and wrong have fixed ones."""
     return RIGHT_WRONG.get(name) or LOOKS[place % len(LOOKS)]
 
 
 def draw_embeddings(embedded: Sequence[Embedded], file: Path, *, which: MapName) -> None:
-    """Draw the map ``which`` of all, coloured in every way there is; the suffix says the format."""
+    """Draw the map ``which`` of all encoders, in every colouring; the suffix of ``file`` sets the format."""
     ways = list(embedded[0].colourings)
     shown = max(len(set(embedded[-1].colourings[way])) for way in ways)
     legend = 0.3 + 0.17 * (-(-min(shown, MOST_NAMES) // 2))  # in two columns
@@ -67,21 +67,21 @@ def draw_embeddings(embedded: Sequence[Embedded], file: Path, *, which: MapName)
 
 FPS = 8
 MEANINGS = {
-    "rank": "how many dimensions the features spread along",
-    "agreement": "the nearest other video has the same name",
-    "silhouette": "from -1 to 1, 0 without order",
-    "scatter": "share of the spread that lies between names",
+    "rank": "number of dimensions that the features use",
+    "agreement": "share whose nearest other video has the same name",
+    "silhouette": "from -1 to 1; 0: names do not separate",
+    "scatter": "share of the variance that lies between names",
 }
 """By the last word of a metric's name."""
 TITLES = {"tsne": "t-SNE", "umap": "UMAP"}
 
 
 def embedding_section(embedded: Sequence[Embedded], clips: Mapping[int, str], *, name: str = "map") -> Markup:
-    """Style, markup and script of the maps of one or more encoders, of the same videos; escaped.
+    """Escaped style, markup and script of one or more encoders' maps of the same videos.
 
     Args:
-        clips: by row, the clip as a data URI; a row without one shows its words alone.
-        name: of this section; two sections of one page need two.
+        clips: row -> clip as a data URI; a row without a clip shows only its text.
+        name: the section's id, unique on its page.
     """
     first = embedded[0]
     data = {
@@ -106,7 +106,7 @@ def embedding_section(embedded: Sequence[Embedded], clips: Mapping[int, str], *,
 def write_embedding_page(
     path: Path, embedded: Sequence[Embedded], clips: Mapping[int, str], rows: Sequence[Row]
 ) -> None:
-    """The section on a page of its own, over a table of the numbers."""
+    """Write a page with the section and a table of the numbers."""
     write_page(
         path, "embedding.html", title="Embedding", section=embedding_section(embedded, clips),
         lines=number_lines(rows, [one.run for one in embedded]), runs=[one.run for one in embedded],
@@ -115,7 +115,7 @@ def write_embedding_page(
 
 
 def number_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """A line a metric, a cell a run: its value, its interval, and what chance would give."""
+    """One line per metric with one cell per run: its value, its interval, and the value of chance."""
     chances = {
         (row.run, row.metric.removesuffix("_chance")): row.value for row in rows if "_chance" in row.metric
     }
@@ -136,7 +136,7 @@ def number_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def number_lines(rows: Sequence[Row], runs: Sequence[str]) -> list[tuple[str, str, list[Cell | None]]]:
-    """The same for a table of a page."""
+    """The lines of :func:`number_table` in the form that a page's table needs."""
     lines = []
     for line in number_table(rows):
         cells = [line["cells"].get(run) for run in runs]
@@ -154,12 +154,12 @@ def number_lines(rows: Sequence[Row], runs: Sequence[str]) -> list[tuple[str, st
 
 
 def clips_of(features: Features, most: int, seed: int = 0) -> dict[int, str]:
-    """Playing clips of at most so many videos, drawn at random; one that cannot be read has none."""
+    """Clips of up to ``most`` videos, drawn at random: row -> data URI. Unreadable ones are left out."""
     drawn = np.random.default_rng(seed).permutation(len(features))[:most]
-    found = {}
+    clips = {}
     for row in sorted(drawn.tolist()):
         try:
-            found[row] = clip_uri(clip_of(features, row), fps=FPS)
+            clips[row] = clip_uri(clip_of(features, row), fps=FPS)
         except UserError:
             continue
-    return found
+    return clips

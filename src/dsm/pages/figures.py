@@ -1,4 +1,4 @@
-"""Figures as SVG that take the page's text colour, so they can be read in light and dark mode.
+"""Figures as SVG in the page's text colour, readable in light and dark mode.
 
 Names of points are placed so that no name covers another name or a point.
 """
@@ -33,19 +33,19 @@ _DISTANCES = (1.0, 2.0, 3.5, 5.0, 7.0, 10.0, 14.0, 19.0, 25.0)
 def place_labels(
     points: NDArray[np.float64], sizes: NDArray[np.float64], frame: Box, gap: float
 ) -> list[Box | None]:
-    """A box for each name, none over another, over a point, or beyond the frame; the nearest that is free.
+    """Place each name in the nearest free box: inside the frame, over no other name and no point.
 
     Args:
-        points: (n, 2), in the unit of everything here.
+        points: (n, 2), in the same unit as all other lengths.
         sizes: (n, 2), width and height of each name.
-        gap: from a point to its name at the least, and what is kept free around every point.
+        gap: least distance from a point to its name, and side of the square kept free around every point.
 
     Returns:
-        For each its box, or None where no free place is near.
+        The box of each name, or None where no free place is near.
     """
     taken: list[Box] = [(x - gap / 2, y - gap / 2, x + gap / 2, y + gap / 2) for x, y in points]
-    found: list[Box | None] = [None] * len(points)
-    # Points with many neighbours have the least choice: they choose first.
+    boxes: list[Box | None] = [None] * len(points)
+    # Points in crowded places have the fewest free boxes, so they are placed first.
     near = np.linalg.norm(points[:, None] - points[None], axis=-1)
     for place in np.argsort(np.sort(near, axis=1)[:, 1 : min(4, len(points))].sum(1), kind="stable"):
         (x, y), (width, height) = points[place], sizes[place]
@@ -60,10 +60,10 @@ def place_labels(
                 None,
             )
             if box is not None:
-                found[place] = box
+                boxes[place] = box
                 taken.append(box)
                 break
-    return found
+    return boxes
 
 
 def overlap(one: Box, other: Box) -> bool:
@@ -72,7 +72,7 @@ def overlap(one: Box, other: Box) -> bool:
 
 
 def _beside(x: float, y: float, width: float, height: float, angle: float, distance: float) -> Box:
-    """The box whose edge or corner lies so far from a point, in that direction."""
+    """The box whose nearest edge or corner is ``distance`` from a point in direction ``angle``."""
     right, up = float(np.cos(angle)), float(np.sin(angle))
     centre = x + right * (distance + width / 2), y + up * (distance + height / 2)
     return (
@@ -89,22 +89,22 @@ _INK = "#010203"
 _BLUE, _VERMILLION, _PURPLE, _SKY = "#0072b2", "#d55e00", "#cc79a7", "#56b4e9"
 _GREEN, _ORANGE, _GREY = "#009e73", "#e69f00", "#8c8c8c"
 TONES = (_BLUE, _VERMILLION, _PURPLE, _SKY, _GREEN, _ORANGE)
-"""The palette of Okabe & Ito (2008) without yellow and black, hardly seen on white or on black."""
+"""The palette of Okabe & Ito (2008) without yellow and black, which hardly show on white or on black."""
 NEAR = frozenset(
     map(frozenset, (
         (_BLUE, _GREEN), (_VERMILLION, _ORANGE), (_GREEN, _PURPLE), (_GREEN, _SKY), (_PURPLE, _ORANGE),
         (_GREY, _GREEN), (_GREY, _PURPLE),
     ))
 )  # fmt: skip
-"""Pairs that some colour-blind people see closer than a distance of 20 in CIELAB: what has such colours has
-other dashes or marks too."""
+"""Pairs that some colour-blind people see closer than a distance of 20 in CIELAB; lines and points in such
+colours differ in dashes or marks too."""
 COLOURS = {"random": _GREY, "moco": _VERMILLION, "dsm": _BLUE, "dsm-triplet": _GREEN}
-"""Of methods, in every figure."""
+"""Colours of the methods, the same in every figure."""
 DOTS = 110
-"""An inch of a figure that is written as a picture."""
+"""Pixels per inch of figures written as PNG."""
 
 _DASHES = ("", "6 3", "2 2", "8 2 2 2", "12 4", "5 2 1 2 1 2")
-# Of bars, which have no line that could be dashed.
+# For bars, which have no line to dash.
 _HATCHES = ("", "//", "..", "xx", "--", "oo")
 
 _STYLE: dict[Any, Any] = {
@@ -125,27 +125,27 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Look:
-    """How the line of a run looks."""
+    """The colour and dashes of a run's line."""
 
     colour: str
     dashes: str
-    """Lengths of strokes and gaps, as SVG has them; nothing for a line without gaps."""
+    """Lengths of strokes and gaps in SVG's notation; empty for a solid line."""
 
     @property
     def line_style(self) -> Any:
-        """The same for matplotlib."""
+        """The dashes as a line style of matplotlib."""
         return (0, [float(length) for length in self.dashes.split()]) if self.dashes else "-"
 
     @property
     def hatch(self) -> str:
-        """For matplotlib, what a bar has in place of dashes."""
+        """The hatch of matplotlib that bars use instead of dashes."""
         return _HATCHES[_DASHES.index(self.dashes)]
 
 
 def looks_of(names: Sequence[str]) -> list[Look]:
-    """Of runs of these names, 18 of which can be told apart, by the colour-blind too.
+    """Looks for runs of these names; up to 18 are distinguishable, by colour-blind people too.
 
-    Those that begin with the name of a method of :data:`COLOURS` have its colour, as everywhere.
+    A name that begins with a method of :data:`COLOURS` gets that method's colour.
     """
     methods = [method_in(name) for name in names]
     taken = {COLOURS[method] for method in methods if method}
@@ -154,7 +154,7 @@ def looks_of(names: Sequence[str]) -> list[Look]:
     others = itertools.count()
     for method in methods:
         colour = COLOURS[method] if method else free[next(others) % len(free)]
-        # How many lines there are with these dashes that could be taken for this one.
+        # For each dash pattern, the number of earlier lines that could be confused with this one.
         alike = {
             dashes: sum(
                 look.dashes == dashes and (look.colour == colour or {look.colour, colour} in NEAR)
@@ -167,24 +167,24 @@ def looks_of(names: Sequence[str]) -> list[Look]:
 
 
 def method_in(name: str) -> str | None:
-    """The method that a run's name begins with: of ``dsm-triplet-seed0`` it is ``dsm-triplet``."""
-    found = [method for method in COLOURS if re.match(rf"{re.escape(method)}(?![a-z0-9])", name)]
-    return max(found, key=len, default=None)
+    """The method that a run's name begins with: ``dsm-triplet`` for ``dsm-triplet-seed0``."""
+    methods = [method for method in COLOURS if re.match(rf"{re.escape(method)}(?![a-z0-9])", name)]
+    return max(methods, key=len, default=None)
 
 
 def literal(text: str) -> str:
-    """A name as matplotlib is to write it: no formula between dollars, and no line without a legend."""
+    """Escape a name for matplotlib: no formula between dollars, and a legend despite a leading ``_``."""
     return ("\N{THIN SPACE}" if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure whole or not at all, as the ending of the name says: .png, .pdf or .svg."""
+    """Write a figure, whole or not at all; the suffix sets the format: .png, .pdf or .svg."""
     with written_aside(path) as aside:
         figure.savefig(aside, dpi=DOTS, format=path.suffix[1:])
 
 
 def to_svg(figure: Figure, description: str) -> str:
-    """An SVG element to put into a page, with a text for those who cannot see it."""
+    """An SVG element for a page, with a description for screen readers."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
     svg = buffer.getvalue()
@@ -205,7 +205,7 @@ def bar_chart(
     """Bars by group and run: the mean over seeds, a dot for each seed, a line at chance.
 
     Args:
-        values: (run, group) -> one share in [0, 1] a seed.
+        values: (run, group) -> one share in [0, 1] per seed.
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(5.4, 3.0))
@@ -265,7 +265,7 @@ def line_chart(
 
 
 def smooth(values: Sequence[float], window: int = 5) -> list[float]:
-    """A running mean over the last ``window`` values, as long as the input."""
+    """A running mean over the last ``window`` values, of the input's length."""
     return [
         sum(values[max(0, i - window + 1) : i + 1]) / len(values[max(0, i - window + 1) : i + 1])
         for i in range(len(values))
@@ -273,7 +273,7 @@ def smooth(values: Sequence[float], window: int = 5) -> list[float]:
 
 
 def write_film_strip(path: Path, rows: Sequence[tuple[str, NDArray[np.uint8]]]) -> None:
-    """Write a PNG with a row of frames for each clip: (label, uint8 (T, H, W, 3)), all equally long."""
+    """Write a PNG with one row of frames per clip: (label, uint8 (T, H, W, 3)), all with the same T."""
     count = len(rows[0][1])
     figure = Figure(figsize=(0.8 * count + 1.6, 0.84 * len(rows)), facecolor="white")
     for row, (label, frames) in enumerate(rows):

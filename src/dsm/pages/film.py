@@ -1,4 +1,4 @@
-"""Pictures that play or stand still, made of frames with captions; and maps drawn over their clips."""
+"""Still and animated pictures of captioned frames, and activation maps drawn over their clips."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from dsm.views import LUMA
 Frames = NDArray[np.uint8]
 GAP, LABEL, INK = 4, 18, 30
 LETTER = 7
-"""Pixels of a letter, rather more than it mostly has."""
+"""Assumed width of a letter in pixels; most are narrower."""
 FONT = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-"""It knows more letters than Pillow's own."""
+"""This font has more letters than Pillow's default."""
 COLUMNS = 8
 """Frames of a clip in a still picture, evenly spread."""
 
@@ -35,29 +35,29 @@ def label(text: str, width: int) -> NDArray[np.uint8]:
 
 
 def paragraph(text: str, width: int, lines: int = 1) -> NDArray[np.uint8]:
-    """As :func:`label`, broken into as many lines as it needs, and ``lines`` at least."""
+    """Text as by :func:`label`, wrapped to ``width`` and padded to at least ``lines`` lines."""
     wrapped = textwrap.wrap(text, max(width // LETTER, 1))
     return np.concatenate([label(line, width) for line in wrapped + [""] * (lines - len(wrapped))])
 
 
 def white(*shape: int) -> NDArray[np.uint8]:
-    """Empty space of this height and width, or so many frames of it."""
+    """White space of shape (height, width, 3) or (frames, height, width, 3)."""
     return np.full((*shape, 3), 255, np.uint8)
 
 
 def strip(frames: Frames) -> NDArray[np.uint8]:
-    """Frames (T, H, W, 3) side by side, each with a gap behind it."""
+    """Frames (T, H, W, 3) side by side, each followed by a gap."""
     gap = white(frames.shape[1], GAP)
     return np.concatenate([part for frame in frames for part in (frame, gap)], axis=1)
 
 
 def spread(count: int) -> NDArray[np.int64]:
-    """Which of so many frames a still picture shows."""
+    """The indices of the frames, of ``count``, that a still picture shows."""
     return np.linspace(0, count - 1, min(COLUMNS, count)).round().astype(np.int64)
 
 
 def write_still(path: Path, picture: NDArray[np.uint8]) -> None:
-    """Write a picture as .jpg, a fifth of the size, or else as PNG."""
+    """Write a picture as JPEG (about a fifth of the size) if the suffix is .jpg, else as PNG."""
     with written_aside(path) as aside:
         if path.suffix == ".jpg":
             Image.fromarray(picture).save(aside, "JPEG", quality=85, optimize=True)
@@ -66,9 +66,9 @@ def write_still(path: Path, picture: NDArray[np.uint8]) -> None:
 
 
 def write_playing(path: Path, frames: Frames, fps: int) -> None:
-    """Write frames as an endless .gif, or else as H.264."""
+    """Write frames as a looping GIF if the suffix is .gif, else as H.264."""
     if path.suffix == ".gif":
-        # A palette that reaches all colours; the usual one has few for what is rare, such as a map's peak.
+        # A palette that covers all colours; the default one has few for rare colours, such as a map's peak.
         method = Image.Quantize.MAXCOVERAGE
         first, *rest = (Image.fromarray(frame).quantize(256, method) for frame in frames)
         with written_aside(path) as aside:
@@ -83,13 +83,13 @@ def even(frames: Frames) -> Frames:
 
 
 Colours = Literal["inferno", "magma", "viridis", "cividis"]
-"""Colour maps of matplotlib whose lightness rises evenly: they read in grey and to the colour-blind."""
+"""Colour maps of matplotlib with evenly rising lightness: readable in grey and by colour-blind people."""
 
 FORMATS = (".png", ".jpg", ".gif", ".mp4")
 FPS = 8
 SMALLEST = 176
-"""Pixels of a frame's side in the pictures, at least; smaller clips are enlarged."""
-# How much of the colours is laid over the grey frame where the map is 0, and where it is 1.
+"""Least side of a frame in the pictures, in pixels; smaller clips are enlarged."""
+# Opacity of the colours over the grey frame where the map is 0, and where it is 1.
 LEAST_COVER, MOST_COVER = 0.3, 0.8
 BAR = 12
 
@@ -104,11 +104,11 @@ class Looked:
     map: NDArray[np.float32]
     """(T, H, W) in [0, 1]."""
     note: str = ""
-    """What is to be said of it in a few words."""
+    """A few words for the caption."""
 
 
 def overlay(frames: Frames, maps: NDArray[np.float32], colours: Colours = "inferno") -> Frames:
-    """A map in colours over the clip in grey, so that all colour is the map's.
+    """A coloured map over the clip in grey, so that all colour comes from the map.
 
     Args:
         frames: (T, H, W, 3). maps: (T, H, W) in [0, 1].
@@ -125,10 +125,10 @@ def overlay(frames: Frames, maps: NDArray[np.float32], colours: Colours = "infer
 def write_look(
     path: Path, looks: Sequence[Looked], *, title: str, scale: str, colours: Colours = "inferno"
 ) -> None:
-    """Write what the ending of ``path`` says.
+    """Write clips and their maps as a film strip or an animation; the suffix of ``path`` sets the format.
 
     Args:
-        looks: clips of one size, one beneath the other in a film strip, side by side when they play.
+        looks: clips of one size, stacked in a film strip, side by side in an animation.
         title: the line on top. scale: what the colours mean: "raises the similarity".
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ def write_look(
 
 
 def film_strip(looks: Sequence[Looked], *, title: str, scale: str, colours: Colours) -> NDArray[np.uint8]:
-    """(H, W, 3): of each clip its frames, and beneath them the same with the map."""
+    """(H, W, 3): each clip's frames, and below them the same frames with the map."""
     bands = []
     for one in looks:
         places = spread(len(one.frames))
@@ -157,7 +157,7 @@ def film_strip(looks: Sequence[Looked], *, title: str, scale: str, colours: Colo
 
 
 def playing(looks: Sequence[Looked], *, title: str, scale: str, colours: Colours) -> Frames:
-    """(T, H, W, 3): a column a clip, it over the same with its map; of one clip the two are side by side."""
+    """(T, H, W, 3): one column per clip, with the clip above its map; a single clip is beside its map."""
     across = 2 if len(looks) == 1 else 1
     columns = []
     lines = max(len(paragraph(_caption(one), one.frames.shape[2])) // LABEL for one in looks)
@@ -183,7 +183,7 @@ def _caption(one: Looked) -> str:
 
 
 def _legend(width: int, scale: str, colours: Colours) -> NDArray[np.uint8]:
-    """The colours as they look over middle grey, and what they mean: (H, width, 3)."""
+    """The colours over middle grey, and their meaning: (H, width, 3)."""
     long = min(width - 2 * GAP, 240)
     ramp = np.broadcast_to(np.linspace(0, 1, long, dtype=np.float32), (1, BAR, long))
     bar = overlay(np.full((1, BAR, long, 3), 128, np.uint8), ramp, colours)[0]
@@ -193,7 +193,7 @@ def _legend(width: int, scale: str, colours: Colours) -> NDArray[np.uint8]:
 
 
 def enlarged(one: Looked) -> Looked:
-    """The same at a size at which things can be made out."""
+    """The clip and its map, enlarged so that their shorter side is at least :data:`SMALLEST`."""
     height, width = one.frames.shape[1:3]
     times = -(-SMALLEST // min(height, width))
     if times <= 1:

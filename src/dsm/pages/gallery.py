@@ -1,4 +1,4 @@
-"""Queries and their neighbours as playing clips, right and wrong marked; and a page of one retrieval."""
+"""Queries and their neighbours as playing clips, marked right or wrong; and the page of one retrieval."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ from dsm.video.source import VideoError
 from dsm.video.times import frame_times
 
 FRAMES, SHORT_SIDE, SECONDS = 16, 112, 20.0
-"""Of a clip to look at: its frames, their shorter side in pixels; and how long reading it may take."""
+"""For a shown clip: number of frames, their shorter side in pixels, and the time limit for reading it."""
 
 
 def file_of(features: Features, row: int) -> Path:
     """The video of a row.
 
     Raises:
-        UserError: the file of features does not say in which folder its videos lie.
+        UserError: the features file does not name the folder of its videos.
     """
     if "root" not in features.meta:
-        raise UserError("the features do not say where their videos lie (meta.root); extract them again.")
+        raise UserError(
+            "the features do not name the folder of their videos (meta.root); extract them again."
+        )
     return as_spelled(Path(str(features.meta["root"])) / features.paths[row])
 
 
@@ -46,7 +48,7 @@ def clip_of(features: Features, row: int) -> NDArray[np.uint8]:
     info = probe(file)
     first, last = 0, max(info.frames - 1, 0)
     if features.times is not None and np.isfinite(features.times[row]).all():
-        with suppress(VideoError):  # it says nothing of times after all
+        with suppress(VideoError):  # the video has no frame times after all
             first, last = (int(i) for i in np.searchsorted(frame_times(file), features.times[row] - 1e-3))
     numbers = np.linspace(first, max(first, last), FRAMES).round().astype(np.int64)
     frames = read_frames(file, numbers, SHORT_SIDE, SECONDS)
@@ -67,7 +69,7 @@ FPS = 8
 
 @dataclass(frozen=True)
 class ShownClip:
-    """A playing clip and its words; ``right`` is None where it is nobody's neighbour."""
+    """A playing clip and its caption; ``right`` is None if it is not a neighbour."""
 
     uri: str
     caption: str
@@ -77,7 +79,7 @@ class ShownClip:
 
 @dataclass(frozen=True)
 class ShownQuery:
-    """A clip, and by run what belongs to it."""
+    """A query clip, and its neighbours by run."""
 
     title: str
     query: ShownClip
@@ -93,7 +95,7 @@ def neighbours(
     *,
     most: int = NEIGHBOURS,
 ) -> list[ShownClip]:
-    """The nearest of one query. Of a place in the gallery, ``uri`` gives its clip, the others its words."""
+    """One query's nearest neighbours; ``uri``, ``caption`` and ``told`` describe a row of the gallery."""
     return [
         ShownClip(
             uri(int(place)),
@@ -107,7 +109,7 @@ def neighbours(
 
 
 def write_gallery(path: Path, gallery: Features, queries: Features, found: Retrieval, shown: int) -> None:
-    """Write the page, of ``shown`` queries drawn at random, the same ones every time.
+    """Write the page of ``shown`` queries, drawn at random but the same every time.
 
     Raises:
         UserError: a video cannot be read.
@@ -136,14 +138,14 @@ def write_gallery(path: Path, gallery: Features, queries: Features, found: Retri
 def compared(
     runs: Mapping[str, tuple[Features, Features]], names: Sequence[str], shown: int, room: float
 ) -> list[ShownQuery]:
-    """The same queries in the features of several runs.
+    """The same queries and their neighbours in the features of several runs.
 
     Args:
-        runs: by name, the features to search in and those to search for, of the same lists.
-        names: of the classes.
-        shown: queries, drawn at random, the same ones every time.
-        room: characters that all clips may take together; what has no room is left out, and so is a query of
-            which a clip cannot be read.
+        runs: run name -> features of the gallery and of the queries; the same lists for all runs.
+        names: the names of the classes.
+        shown: number of queries, drawn at random but the same every time.
+        room: characters that all clips may take together; queries beyond that, and queries with an unreadable
+            clip, are left out.
     """
     queries = next(iter(runs.values()))[1]
     found = {run: retrieve(*pair, NEIGHBOURS) for run, pair in runs.items()}
@@ -171,7 +173,7 @@ def compared(
         try:
             itself = ShownClip(clip_uri(clip_of(queries, query), fps=FPS), f"query: {name}")
             one = ShownQuery(f"{name}: {path}", itself, [(run, near(run, path)) for run in runs])
-        except UserError:  # one that cannot be read now does not cost the page
+        except UserError:  # an unreadable clip must not prevent the page
             continue
         room -= sum(len(clip.uri) for _, some in one.runs for clip in (itself, *some))
         if room < 0:
@@ -181,6 +183,6 @@ def compared(
 
 
 def drawn(count: int, shown: int) -> list[int]:
-    """Some of so many places, drawn at random, the same ones every time."""
+    """Up to ``shown`` of ``count`` places, drawn at random but the same every time."""
     places: list[int] = np.random.default_rng(0).permutation(count)[:shown].tolist()
     return sorted(places)

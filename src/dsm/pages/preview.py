@@ -1,4 +1,4 @@
-"""The pictures of ``dsm data preview``: still, moving, or a page."""
+"""The output of ``dsm data preview``: a still picture, an animation or a page."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Row = tuple[str, str, str, str]
 
 
 def write_preview(path: Path, clips: Sequence[list[Shown]], rows: Sequence[Row], *, measured: int) -> None:
-    """Write what the ending of ``path`` says.
+    """Write the preview; the suffix of ``path`` sets the format.
 
     Args:
-        clips: for each clip its versions, the first as it is.
-        rows: name of a version, of what it is compared with, change of scene, change of motion.
-        measured: clips over which these are means.
+        clips: the versions of each clip; the first is the unchanged clip.
+        rows: name of a version, name of its baseline, change of scene, change of motion.
+        measured: the number of clips that these are means over.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".html":
@@ -49,18 +49,18 @@ def write_preview(path: Path, clips: Sequence[list[Shown]], rows: Sequence[Row],
 
 
 def _longest(versions: Sequence[Shown]) -> float:
-    """The motion that gets full colour: what all but one in fifty pixels of the clip as it is stay below."""
+    """The motion that gets full colour: the 98th percentile of the unchanged clip, at least 0.5 pixels."""
     return max(float(np.percentile(np.hypot(versions[0].flow[:, 0], versions[0].flow[:, 1]), 98)), 0.5)
 
 
 def _over_flow(one: Shown, longest: float) -> Frames:
-    """(T, 2 S + 4, S, 3): the clip over its flow."""
+    """(T, 2 S + 4, S, 3): the clip above its flow."""
     gap = white(len(one.frames), GAP, one.frames.shape[2])
     return np.concatenate([one.frames, gap, one.flow_frames(longest)], axis=1)
 
 
 def _still(clips: Sequence[list[Shown]]) -> NDArray[np.uint8]:
-    """A band for each version of each clip: its name, its frames, and beneath them its flow."""
+    """One band per version of each clip: its name, its frames, and below them its flow."""
     bands = []
     for versions in clips:
         longest = _longest(versions)
@@ -73,7 +73,7 @@ def _still(clips: Sequence[list[Shown]]) -> NDArray[np.uint8]:
 
 
 def _moving(clips: Sequence[list[Shown]]) -> Frames:
-    """A row for each clip and a column for each version, playing."""
+    """An animation with one row per clip and one column per version."""
     rows = []
     for versions in clips:
         longest = _longest(versions)

@@ -20,23 +20,23 @@ from dsm.runs.results import Row
 
 
 def draw_fractions(counts: Sequence[int], rows: Sequence[Row], path: Path) -> None:
-    """Draw a share with its 95 % interval for each number of labelled videos, and write the picture.
+    """Plot a share with its 95 % interval over the number of labelled videos, and write the picture.
 
     Args:
-        counts: labelled videos, rising, one for each row.
+        counts: the number of labelled videos of each row, rising.
         rows: of one metric.
     """
     save_figure(fractions_figure(counts, rows), path)
 
 
 def fractions_figure(counts: Sequence[int], rows: Sequence[Row]) -> Figure:
-    """As :func:`draw_fractions`, not written yet."""
+    """The figure of :func:`draw_fractions`."""
     values = 100 * np.array([row.value for row in rows])
     lows = 100 * np.array([row.value if row.low is None else row.low for row in rows])
     highs = 100 * np.array([row.value if row.high is None else row.high for row in rows])
     figure = Figure(figsize=(6.5, 4.2), layout="constrained")
     axis = figure.subplots()
-    # A percentile interval need not hold the value itself; a bar has no negative length.
+    # A percentile interval need not contain the value itself; error bars must not be negative.
     errors = np.maximum([values - lows, highs - values], 0)
     axis.errorbar(counts, values, yerr=errors, color="#1f5a8c", marker="o", capsize=4, linewidth=1.8)
     axis.set_xscale("log")
@@ -60,30 +60,30 @@ def fractions_figure(counts: Sequence[int], rows: Sequence[Row]) -> Figure:
 
 HEALTH = (
     ("loss", "loss", "lower is better"),
-    ("motion", "positive nearer than negative", "where it begins, motion is not seen"),
+    ("motion", "positive nearer than negative", "at its initial value: motion is not seen"),
     ("lr", "learning rate", ""),
     ("alignment", "alignment", "0: the two versions of a clip agree"),
-    ("uniformity", "uniformity", "0: all clips one point; -4: spread out"),
+    ("uniformity", "uniformity", "0: all clips at one point; -4: spread out"),
     ("effective_rank", "effective rank", "1: collapsed to a line"),
-    ("spread", "spread", "0: collapsed; 1 at the most"),
+    ("spread", "spread", "0: collapsed; 1: maximum"),
     ("grad_norm", "norm of the gradient", ""),
-    ("queue_age", "age of the oldest key of the queue, in steps", ""),
-    ("data_wait", "share of time waiting for data", "above 0.05: more workers, or a pack"),
-    ("monitor/knn", "knn on the monitor's list", ""),
+    ("queue_age", "age of the queue's oldest key, in steps", ""),
+    ("data_wait", "share of time waiting for data", "above 0.05: use more workers, or a pack"),
+    ("monitor/knn", "knn on the monitored list", ""),
     ("top1", "top-1 on the training batches", ""),
     ("monitor/top1", "top-1 on the test list", ""),
 )
-"""Names in ``metrics.jsonl``, what they are called, and how to read them."""
+"""Names in ``metrics.jsonl``, their titles, and how to read them."""
 CURVES = ("loss", "motion", "lr", "monitor/knn", "top1", "monitor/top1")
-"""Those of them that tell how the training went; the others tell the health of a run."""
+"""Metrics that show the progress of training; the others show the health of a run."""
 POINTS = 300
-"""Of a line in a page, at most: a run of months must not fill it."""
+"""Most points of a line in a page, so that a run of months does not fill it."""
 
 Metrics = Sequence[Mapping[str, float]]
 
 
 def draw_run(run: Path) -> list[Path]:
-    """Write ``figures/health.png`` and ``figures/gradients.png`` of a run; those it has numbers for."""
+    """Write ``figures/health.png`` and ``figures/gradients.png`` of a run, where it logged their numbers."""
     drawn = []
     for name, draw in (("health", draw_health), ("gradients", draw_gradients)):
         figure = draw(run)
@@ -96,12 +96,12 @@ def draw_run(run: Path) -> list[Path]:
 
 
 def draw_health(run: Path) -> Any | None:
-    """:func:`draw_curves` of one run."""
+    """:func:`draw_curves` for one run."""
     return draw_curves({run.name: read_metrics(run)})
 
 
 def draw_curves(runs: Mapping[str, Metrics]) -> Figure | None:
-    """A small chart for each figure of :data:`HEALTH` that was logged, with a line for each run.
+    """A small chart for each logged metric of :data:`HEALTH`, with one line per run.
 
     None where nothing was logged.
     """
@@ -136,19 +136,19 @@ def draw_curves(runs: Mapping[str, Metrics]) -> Figure | None:
 
 
 def save_curves(path: Path, runs: Mapping[str, Metrics]) -> None:
-    """Write :func:`draw_curves` as the ending of the name says: .png, .pdf or .svg.
+    """Write the figure of :func:`draw_curves`; the suffix sets the format: .png, .pdf or .svg.
 
     Raises:
         UserError: nothing was logged.
     """
     figure = draw_curves(runs)
     if figure is None:
-        raise UserError(f"{path}: the runs logged nothing that could be drawn.")
+        raise UserError(f"{path}: cannot be drawn, since the runs logged no metrics.")
     save_figure(figure, path)
 
 
 def curve_charts(runs: Mapping[str, Metrics], names: Collection[str]) -> list[str]:
-    """The same for a page: an SVG for each figure of these names that was logged."""
+    """An SVG for a page for each logged metric among ``names``."""
     charts, looks = [], looks_of(list(runs))
     for name, title, hint in HEALTH:
         lines, ends = [], []
@@ -171,16 +171,16 @@ def curve_charts(runs: Mapping[str, Metrics], names: Collection[str]) -> list[st
 
 
 def _series(lines: Metrics, name: str) -> tuple[list[float], list[float]]:
-    """Steps at which a figure was logged as a finite number, and the numbers."""
-    found = [(line["step"], line[name]) for line in lines if isinstance(line.get(name), (int, float))]
-    known = [(step, value) for step, value in found if math.isfinite(value)]
-    return [step for step, _ in known], [value for _, value in known]
+    """Steps at which a metric was logged as a finite number, and the numbers."""
+    points = [(line["step"], line[name]) for line in lines if isinstance(line.get(name), (int, float))]
+    finite = [(step, value) for step, value in points if math.isfinite(value)]
+    return [step for step, _ in finite], [value for _, value in finite]
 
 
 def draw_gradients(run: Path, name: str | None = None) -> Figure | None:
     """The size of the gradient layer by layer, from the first steps (pale) to the last (dark).
 
-    None where it was not logged. ``name``: what to call the run; left out, as its folder.
+    None where it was not logged. ``name``: the run's name; by default that of its folder.
     """
     records = read_gradients(run)
     if not records or not records[-1]["layers"]:
@@ -196,8 +196,8 @@ def draw_gradients(run: Path, name: str | None = None) -> Figure | None:
         above.plot(_positive(rows[:, 0]), color=colour, label=label, linewidth=1.4)
         above.plot(_positive(rows[:, 1]), color=colour, linewidth=0.7, linestyle=":")
         below.plot(_positive(rows[:, 2]), color=colour, linewidth=1.4)
-    above.set_ylabel("size of the gradient\n(mean; dotted: greatest)")
-    below.set_ylabel("its norm over the weights'")
+    above.set_ylabel("size of the gradient\n(mean; dotted: maximum)")
+    below.set_ylabel("gradient norm / weight norm")
     for axis in (above, below):
         if any(np.isfinite(line.get_ydata()).any() for line in axis.lines):  # else there is nothing to scale
             axis.set_yscale("log")
@@ -219,7 +219,7 @@ def _smooth(values: Sequence[float]) -> np.ndarray:
 
 
 def _positive(values: np.ndarray) -> np.ndarray:
-    """What a logarithmic axis can show: a gradient of zero, or of no finite number, leaves a gap."""
+    """Values for a logarithmic axis: zeros and infinite values become NaN, which leaves a gap."""
     return np.where((values > 0) & np.isfinite(values), values, np.nan)
 
 

@@ -1,4 +1,4 @@
-"""What goes into the page of ``dsm report``: its content, its pictures, and their descriptions in words."""
+"""The content of the page of ``dsm report``: its data, its pictures, and their descriptions."""
 
 from __future__ import annotations
 
@@ -24,43 +24,43 @@ from dsm.runs.record import RunRecord
 from dsm.runs.results import Row
 
 MOST = 12
-"""Numbers that a text tells at the most."""
+"""Most numbers in one description."""
 
 
 def picture_told(picture: Path, rows: Sequence[Row]) -> str:
-    """What a picture in a folder of results shows, by the results and ``classes.csv`` of that folder.
+    """A description of a picture in a results folder, from the results and ``classes.csv`` of that folder.
 
     Args:
         rows: the results.
     """
-    told = ""
+    text = ""
     if picture.name == "bars.png":
-        told = bars_told(rows)
+        text = bars_told(rows)
     elif picture.name == "bias.png":
-        told = classes_told(_table(picture.with_name("classes.csv")))
+        text = classes_told(_table(picture.with_name("classes.csv")))
     elif picture.name == "variants.png":
-        told = "One test video in all variants, a row of frames each"
+        text = "One test video in all variants, one row of frames each"
     elif picture.name == "confusion.png":
-        told = confusion_told(_table(picture.with_name("classes.csv")))
-    return told or f"{picture.name} of {picture.absolute().parent.name}{_results(rows)}"
+        text = confusion_told(_table(picture.with_name("classes.csv")))
+    return text or f"{picture.name} of {picture.absolute().parent.name}{_results(rows)}"
 
 
 def bars_told(rows: Sequence[Row]) -> str:
-    """Accuracies of the variants of a bias report."""
-    told = []
+    """The accuracies of a bias report's variants in words."""
+    parts = []
     bars = [row for row in rows if row.metric.startswith(ACCURACY)]
     for run in dict.fromkeys(row.run for row in bars):
-        # Of another test, put beside, there is no bar.
+        # The picture has no bars for a second test.
         test = next(row.test for row in bars if row.run == run)
         each = [row for row in bars if (row.run, row.test) == (run, test)]
         values = (f"{row.metric.removeprefix(ACCURACY).replace('_', ' ')} {row.value:.0%}" for row in each)
-        told.append(f"{run}: {', '.join(values)}")
-    return f"Accuracy by variant. {'; '.join(told)}" if told else ""
+        parts.append(f"{run}: {', '.join(values)}")
+    return f"Accuracy by variant. {'; '.join(parts)}" if parts else ""
 
 
 def classes_told(lines: Sequence[Mapping[str, str]]) -> str:
-    """Classes one by one: which single frames tell best and worst, and where the clip adds most and least."""
-    told = []
+    """The classes that single frames identify best and worst, and where the clip adds most and least."""
+    parts = []
     try:
         for run in dict.fromkeys(line["weights"] for line in lines):
             its = [line for line in lines if line["weights"] == run]
@@ -68,37 +68,37 @@ def classes_told(lines: Sequence[Mapping[str, str]]) -> str:
             ratio = {line["class"]: 1 + float(line["relative_gain"]) for line in its}
             worst, best = _ends(static)
             least, most = _ends(ratio)
-            told.append(
-                f"{run}: of {len(its)} classes, single frames tell {static[worst]:.0%} ({worst}) to "
-                f"{static[best]:.0%} ({best}), and the clip does {ratio[least]:.1f} ({least}) to "
-                f"{ratio[most]:.1f} ({most}) times as well"
+            parts.append(
+                f"{run}: {len(its)} classes; single frames reach an accuracy of {static[worst]:.0%} "
+                f"({worst}) to {static[best]:.0%} ({best}), and the clip does {ratio[least]:.1f} ({least}) "
+                f"to {ratio[most]:.1f} ({most}) times as well"
             )
     except (KeyError, ValueError):
         return ""
-    return f"Each class by single frames and by the clip. {'; '.join(told)}" if told else ""
+    return f"Each class by single frames and by the clip. {'; '.join(parts)}" if parts else ""
 
 
 def confusion_told(lines: Sequence[Mapping[str, str]]) -> str:
-    """Which classes a classifier tells best and worst, and what it takes the worst for."""
+    """The classes that a classifier identifies best and worst, and what it takes the worst for."""
     try:
-        found = {line["class"]: float(line["top1"]) for line in lines}
+        accuracy = {line["class"]: float(line["top1"]) for line in lines}
         taken = {line["class"]: line["most often taken for"] for line in lines}
     except (KeyError, ValueError):
         return ""
-    if not found:
+    if not accuracy:
         return ""
-    worst, best = _ends(found)
+    worst, best = _ends(accuracy)
     instead = f", most often taken for {taken[worst]}" if taken[worst] else ""
     return (
-        f"Which class is taken for which: of {len(found)}, best is {best} ({found[best]:.0%} right), worst "
-        f"{worst} ({found[worst]:.0%} right{instead})"
+        f"Confusion matrix of {len(accuracy)} classes: best is {best} ({accuracy[best]:.0%} right), worst "
+        f"{worst} ({accuracy[worst]:.0%} right{instead})"
     )
 
 
 def gradients_told(name: str, records: Sequence[Mapping[str, Any]]) -> str:
-    """The size of the gradient layer by layer, at the last step that was logged."""
+    """The mean size of the gradient in the layers at the last logged step, in words."""
     layers = records[-1]["layers"] if records else {}
-    sizes = {layer: float(found[0]) for layer, found in layers.items() if math.isfinite(found[0])}
+    sizes = {layer: float(values[0]) for layer, values in layers.items() if math.isfinite(values[0])}
     if not sizes:
         return f"The gradient of {name}, layer by layer: no finite number"
     least, most = _ends(sizes)
@@ -108,22 +108,22 @@ def gradients_told(name: str, records: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _ends(found: Mapping[str, float]) -> tuple[str, str]:
-    """The names of the least and of the greatest number."""
-    return min(found, key=lambda name: found[name]), max(found, key=lambda name: found[name])
+def _ends(values: Mapping[str, float]) -> tuple[str, str]:
+    """The names of the smallest and of the largest number."""
+    return min(values, key=lambda name: values[name]), max(values, key=lambda name: values[name])
 
 
 def _results(rows: Iterable[Row]) -> str:
     kept = list(rows)
     if not kept:
         return ""
-    told = (f"{row.run}, {row.test}: {row.metric} {row.value:.3g}" for row in kept[:MOST])
+    texts = (f"{row.run}, {row.test}: {row.metric} {row.value:.3g}" for row in kept[:MOST])
     more = f"; and {len(kept) - MOST} more" if len(kept) > MOST else ""
-    return f", whose results are {'; '.join(told)}{more}"
+    return f", whose results are {'; '.join(texts)}{more}"
 
 
 def _table(file: Path) -> list[dict[str, str]]:
-    """Its lines; none where it is no such table, which others may have written."""
+    """The lines of a CSV table; empty where the file is not a valid table, since other tools may write it."""
     try:
         with file.open(encoding="utf-8", newline="") as opened:
             lines = list(csv.DictReader(opened))
@@ -134,7 +134,7 @@ def _table(file: Path) -> list[dict[str, str]]:
 
 @dataclass(frozen=True)
 class Maps:
-    """Some videos, and where a run looks in them; clips of several runs may differ in size."""
+    """Videos, and where a run looks in them; the clip size may differ between runs."""
 
     paths: list[str]
     frames: NDArray[np.uint8]
@@ -142,32 +142,32 @@ class Maps:
     maps: NDArray[np.float32]
     """(N, T, S, S) in [0, 1]."""
     raised: str
-    """What is high where a map is bright, in words."""
+    """The score that bright places of a map raise, in words."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of a run; None for what was not, or could not be."""
+    """Measurements of a run; None for what was not measured."""
 
     rows: list[Row] = field(default_factory=list)
     features: tuple[Features, Features] | None = None
     """Of the training list and of the test list."""
     maps: Maps | None = None
     bias: list[tuple[Path, str]] = field(default_factory=list)
-    """The pictures of a bias report, each with what it shows in words; the variants come last."""
+    """The pictures of a bias report with their descriptions; the variants come last."""
     left_out: list[str] = field(default_factory=list)
     """What could not be measured, and why."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """Results that were there already."""
+    """Existing results, given with ``--results``."""
 
     name: str
     command: str
     rows: list[Row]
     pictures: list[tuple[Path, str]]
-    """Each with what it shows, in words."""
+    """Pictures with their descriptions."""
 
 
 @dataclass(frozen=True)
@@ -177,25 +177,25 @@ class Embedding:
     rows: list[Row]
     embedded: list[Embedded]
     features: Features
-    """The videos that are on them."""
+    """The features of the videos on the maps."""
 
 
 @dataclass(frozen=True)
 class ReportContent:
-    """All that goes into a page."""
+    """The content of a page."""
 
     runs: list[RunRecord]
     measured: Mapping[str, Measured] = field(default_factory=dict)
-    """By the name of the run."""
+    """Run name -> measurements."""
     given: Sequence[Given] = ()
     classes: Sequence[str] = ()
     """Names of the classes by label."""
     shown: int = 6
-    """Queries with their neighbours."""
+    """Number of queries shown with their neighbours."""
     by_groups: bool = False
     embedding: Embedding | None = None
     left_out: Sequence[str] = ()
-    """What could not be done, and why, besides what is told with a run."""
+    """What could not be done, and why, in addition to the runs' own ``left_out``."""
 
 
 ROOM = {
@@ -205,9 +205,9 @@ ROOM = {
     "bias": 2_000_000,
     "pictures": 4_000_000,
 }
-"""Characters that clips and pictures may take of them."""
+"""Most characters that the clips and pictures of each section may take."""
 KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
-"""Pictures that are taken to the page."""
+"""Formats of pictures that the page includes."""
 VARIANTS = "variants.png"
 
 
@@ -218,7 +218,7 @@ def picture_uri(path: Path) -> str:
 
 
 def gradients_picture(run: RunRecord) -> tuple[str, str] | None:
-    """The picture, and what it shows in words."""
+    """The picture of a run's gradients as a data URI, and its description."""
     figure = draw_gradients(run.folder, run.name)
     if figure is None:
         return None
@@ -231,20 +231,20 @@ def gradients_picture(run: RunRecord) -> tuple[str, str] | None:
 def bias_pictures(
     measured: Mapping[str, Measured],
 ) -> tuple[list[tuple[str, list[tuple[str, str]]]], list[str]]:
-    """Of each run its pictures of bias with their words, the variants but once; and what found no room."""
-    room, shown, left, seen = ROOM["bias"], [], [], False
+    """Each run's bias pictures with their descriptions, the variants only once; and notes on omitted ones."""
+    room, shown, left, has_variants = ROOM["bias"], [], [], False
     for name, found in measured.items():
         kept = []
         for path, told in found.bias:
             variants = path.name == VARIANTS
-            if variants and seen:
+            if variants and has_variants:
                 continue
             uri = picture_uri(path)
             if len(uri) > room:
-                left.append(f"{name}: no room for {path.name} of bias")
+                left.append(f"{name}: {path.name} of bias, because the page would grow too large")
                 continue
             room -= len(uri)
-            seen = seen or variants
+            has_variants = has_variants or variants
             kept.append((uri, told))
         if kept:
             shown.append((name, kept))
@@ -252,7 +252,7 @@ def bias_pictures(
 
 
 def given_pictures(every: Sequence[Given]) -> list[dict[str, Any]]:
-    """For the page; pictures that find no room are named."""
+    """The given results for the page's template; pictures that do not fit are named in ``too_large``."""
     room, shown = ROOM["pictures"], []
     for one in every:
         kept, left = [], []

@@ -1,4 +1,4 @@
-"""The page of ``dsm report``: one run, or several side by side: what they logged, what was measured."""
+"""The page of ``dsm report``: the logs and measurements of one run, or of several side by side."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from dsm.runs.results import Row, command_line
 from dsm.terminal import many
 
 MOST = 25_000_000
-"""Bytes of a page."""
+"""Most bytes of a page."""
 DOTS = 80
-"""Videos of the embedding whose clips play."""
+"""Number of the embedding's videos whose clips play."""
 MOST_BAD = 20
 
 
@@ -119,7 +119,7 @@ def write_run_report(path: Path, content: ReportContent) -> None:
 
 SECTIONS = {
     "numbers": "Numbers",
-    "trained": "What was trained",
+    "trained": "Training setup",
     "curves": "Training",
     "health": "Health",
     "gradients": "Gradient",
@@ -131,8 +131,8 @@ SECTIONS = {
 
 
 def about(runs: Sequence[RunRecord]) -> list[tuple[str, str, list[str]]]:
-    """What was trained on what: name, a note, and the words of each run."""
-    found: dict[str, list[str]] = {}
+    """Rows of the setup table: name, note (empty), and the text of each run."""
+    rows: dict[str, list[str]] = {}
     for run in runs:
         settings = run.settings
         clip = {name: settings.get(f"clip.{name}", "?") for name in ("frames", "stride", "size", "modality")}
@@ -140,7 +140,9 @@ def about(runs: Sequence[RunRecord]) -> list[tuple[str, str, list[str]]]:
         words = {
             "method": run.method,
             "backbone": settings.get("backbone", "?"),
-            "begun from": "random weights" if settings.get("weights") == "none" else settings.get("weights"),
+            "started from": "random weights"
+            if settings.get("weights") == "none"
+            else settings.get("weights"),
             "training list": settings.get("data.train", "?"),
             "test list": settings.get("data.test"),
             "clips": "{frames} frames, stride {stride}, {size}² pixels, {modality}".format(**clip),
@@ -152,19 +154,19 @@ def about(runs: Sequence[RunRecord]) -> list[tuple[str, str, list[str]]]:
             "revision": run.revision or "–",
         }
         for name, word in words.items():
-            found.setdefault(name, []).append("–" if word is None else str(word))
-    return [(name, "", words) for name, words in found.items() if set(words) != {"–"}]
+            rows.setdefault(name, []).append("–" if word is None else str(word))
+    return [(name, "", words) for name, words in rows.items() if set(words) != {"–"}]
 
 
 def _headline(runs: Sequence[RunRecord]) -> str:
-    told = []
+    summaries = []
     for run in runs[:8]:
         last = run.metrics[-1]
         loss = f", loss {last['loss']:.3f}" if "loss" in last else ""
         motion = f", motion {last['motion']:.0%}" if "motion" in last else ""
-        told.append(f"{run.name}: {run.method}, {many(int(last['step']), 'step')}{loss}{motion}")
+        summaries.append(f"{run.name}: {run.method}, {many(int(last['step']), 'step')}{loss}{motion}")
     more = f" And {len(runs) - 8} more." if len(runs) > 8 else ""
-    return f"{'; '.join(told)}.{more}"
+    return f"{'; '.join(summaries)}.{more}"
 
 
 def _chance(features: Mapping[str, tuple[Features, Features]]) -> str:
@@ -172,14 +174,13 @@ def _chance(features: Mapping[str, tuple[Features, Features]]) -> str:
         by_chance = chance(gallery, queries, kept_apart(gallery, queries), 1)
         most = np.bincount(queries.labels).max() / len(queries)
         return (
-            f"Neighbours drawn at random have R@1 {by_chance:.1%}; the most frequent class is "
-            f"{most:.1%} of the test."
+            f"Random neighbours give R@1 {by_chance:.1%}; the most frequent class is {most:.1%} of the test."
         )
     return ""
 
 
 def _maps(measured: Mapping[str, Measured]) -> list[tuple[str, list[ShownClip]]]:
-    """Of each video: itself, and it under the map of each run."""
+    """For each video: its path, its clip, and the clip with the map of each run."""
     of = {name: found.maps for name, found in measured.items() if found.maps}
     room = ROOM["maps"]
     shown = []
@@ -211,6 +212,6 @@ def _embedding(found: Embedding) -> Markup:
 
 
 def _made() -> str:
-    told = ", ".join(f"{name} {version}" for name, version in versions().items())
+    packages = ", ".join(f"{name} {version}" for name, version in versions().items())
     revision = git_revision()
-    return f"{told}{f', revision {revision}' if revision else ''}."
+    return f"{packages}{f', revision {revision}' if revision else ''}."

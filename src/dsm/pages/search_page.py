@@ -1,7 +1,7 @@
-"""A local page to search an archive by example: on loopback, and with nothing but the index's videos.
+"""A local page to search an archive by example, on loopback, limited to the index's videos.
 
-Videos are asked for by their row in the index, decoded here and sent as small mp4 clips: no path ever comes
-from the browser, and no file is sent as it is.
+The browser requests videos by their row in the index; the server decodes them and sends small mp4 clips. No
+path ever comes from the browser, and no file is sent unchanged.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from dsm.video.write import mp4_bytes
 HOST = "127.0.0.1"
 SHOWN = 24
 LARGEST = 256 * 2**20
-"""Bytes of a video that is sent as a query."""
+"""Most bytes of a video sent as a query."""
 FPS = 8
 PATIENCE = 60.0
-"""Seconds that a browser may be silent in the middle of a query."""
+"""Seconds that a browser may send nothing in the middle of a query."""
 MOST_DIGITS = 12
 
 
 def make_server(
     index: ArchiveIndex, encode: Callable[[Path], NDArray[np.float32]] | None, port: int
 ) -> ThreadingHTTPServer:
-    """A server of the page on this machine's loopback; ``port`` 0 takes a free one.
+    """A server of the page on this machine's loopback; ``port`` 0 takes a free port.
 
     Args:
-        encode: the feature of a video sent as a query; None where the weights are not at hand.
+        encode: computes the feature of a video sent as a query; None where the weights are not available.
 
     Raises:
-        UserError: the port is taken.
+        UserError: the port cannot be used.
     """
     features = index.features
     lock = threading.Lock()
@@ -73,7 +73,7 @@ def make_server(
             self._answer(self._post)
 
         def _answer(self, how: Callable[[], tuple[str, bytes]]) -> None:
-            # A page elsewhere must not reach us through a name that leads here (DNS rebinding).
+            # Another site must not reach this server through a name that resolves here (DNS rebinding).
             name = self.headers.get("Host", "").rsplit(":", 1)[0]
             if name not in (HOST, "localhost"):
                 self._send(403, "text/plain", b"only from this machine")
@@ -88,40 +88,40 @@ def make_server(
                 self._send(200, kind, body)
 
         def _get(self) -> tuple[str, bytes]:
-            asked = urlsplit(self.path)
-            if asked.path == "/":
+            url = urlsplit(self.path)
+            if url.path == "/":
                 rows = np.random.default_rng(0).permutation(len(features))[:SHOWN]
                 page = render_page(
                     "search.html", title="Search by example", count=len(features), upload=encode is not None,
                     rows=[{"row": int(row), "told": row_text(features, int(row))} for row in sorted(rows)],
                 )  # fmt: skip
                 return "text/html; charset=utf-8", page.encode()
-            row = _row(parse_qs(asked.query).get("row", [""])[0], len(features))
-            if asked.path == "/clip":
+            row = _row(parse_qs(url.query).get("row", [""])[0], len(features))
+            if url.path == "/clip":
                 with lock:
                     return "video/mp4", clip(row)
-            if asked.path == "/near":
+            if url.path == "/near":
                 hits = index.search(np.array(features.features[row]), SHOWN, but=row)
                 found = {"query": {"row": row, "told": row_text(features, row)}, "hits": described(hits)}
                 return "application/json", json_text(found).encode()
-            raise UserError("there is no such page.")
+            raise UserError("no such page.")
 
         def _post(self) -> tuple[str, bytes]:
             length = self.headers.get("Content-Length", "")
             if urlsplit(self.path).path != "/query" or encode is None or not _is_number(length):
-                raise UserError("a query is a video sent to /query.")
-            # Only a page of ours may send: others are not allowed to set this header.
+                raise UserError("send the query video to /query.")
+            # Only the search page may send queries: browsers do not let other sites set this header.
             if self.headers.get("X-Requested-With") != "dsm":
-                raise UserError("a query comes from the search page.")
+                raise UserError("queries must come from the search page.")
             if int(length) > LARGEST:
                 raise UserError(f"the video is larger than {LARGEST // 2**20} MB.")
-            content = self.rfile.read(int(length))  # which may take as long as they like
+            content = self.rfile.read(int(length))  # outside the lock: it may take long
             with lock:
                 feature = _encode_sent(content, encode)
             return "application/json", json_text({"hits": described(index.search(feature, SHOWN))}).encode()
 
         def _send(self, status: int, kind: str, body: bytes) -> None:
-            with suppress(ConnectionError, TimeoutError):  # a page that was left wants no answer
+            with suppress(ConnectionError, TimeoutError):  # the browser may have left the page
                 self._send_all(status, kind, body)
 
         def _send_all(self, status: int, kind: str, body: bytes) -> None:
@@ -136,7 +136,7 @@ def make_server(
             self.wfile.write(body)
 
         def log_message(self, format: str, *arguments: object) -> None:
-            """Quiet: the terminal is for what matters."""
+            """Log nothing: requests would clutter the terminal."""
 
     try:
         return ThreadingHTTPServer((HOST, port), Handler)
@@ -145,7 +145,7 @@ def make_server(
 
 
 def _encode_sent(content: bytes, encode: Callable[[Path], NDArray[np.float32]]) -> NDArray[np.float32]:
-    """The feature of a video that was sent, which lies in a file no longer than that takes."""
+    """The feature of a video sent as a query, written to a temporary file meanwhile."""
     with TemporaryDirectory(prefix="dsm-query-") as folder:
         file = Path(folder, "query")
         file.write_bytes(content)

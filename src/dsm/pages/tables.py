@@ -1,4 +1,4 @@
-"""Rows of results as tables for a page: a table a test, a line a metric, a column a run."""
+"""Tables of results for a page: one table per test, one line per metric, one column per run."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from dsm.terminal import many
 
 MEANINGS = {
     "R@1": "the nearest training video is of the same class",
-    "R@5": "one of the 5 nearest is",
+    "R@5": "one of the 5 nearest is of the same class",
     "mAP": "mean average precision",
     "linear_probe": "a linear classifier on frozen features",
     "knn": "a vote of the nearest training videos",
     "top1": "the classifier's answer is right",
-    "top5": "one of its five first answers is right",
+    "top5": "one of its first five answers is right",
     "map_mass_on_motion": "share of the map where things move",
-    "map_mass_above_other_map": "the same, above another video's map",
+    "map_mass_above_other_map": "the same, minus that of another video's map",
     "scene_reliance": "0: motion decides; 1: the scene",
     "motion_gain": "share of the skill that single frames lack",
     "order_sensitivity": "share of the skill lost when shuffled",
     "direction_sensitivity": "share of the skill lost backwards",
     "acc_clip": "accuracy, mean over classes",
-    "acc_static": "of single frames",
-    "acc_no_foreground": "of the scene alone",
+    "acc_static": "accuracy on single frames",
+    "acc_no_foreground": "accuracy on the scene alone",
 }
 NO_SHARES = ("effective_rank", "train/loss", "monitor/unread")
-"""Metrics that are not told in %."""
-# Of which more is better, so that the best may be marked.
+"""Metrics that are not in %."""
+# Metrics where higher is better, so that the best is marked.
 _MORE = ("R@", "mAP", "linear_probe", "knn", "top", "acc_clip")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A number, mostly in %, and how sure it is."""
+    """A number, usually in %, and its interval or spread."""
 
     value: str
     spread: str
@@ -48,19 +48,19 @@ class ResultTable:
     """The numbers of one test."""
 
     test: str
-    """What it is called, and of how many videos it is."""
+    """Its name and number of videos."""
     runs: list[str]
     lines: list[tuple[str, str, list[Cell | None]]]
-    """Metric, what it means, and a cell for each run."""
+    """Metric, its meaning, and one cell per run."""
 
 
 def result_tables(rows: Sequence[Row]) -> list[ResultTable]:
-    """A table for each test, in the order in which they come."""
+    """One table per test, in order of appearance."""
     tables = []
     for test in dict.fromkeys(row.test for row in rows):
-        # What two files tell of one run is one number, and no spread.
-        told = {(row.run, row.seed, row.metric, row.value): row for row in rows if row.test == test}
-        own = list(told.values())
+        # The same number of a run in two files counts once and makes no spread.
+        distinct = {(row.run, row.seed, row.metric, row.value): row for row in rows if row.test == test}
+        own = list(distinct.values())
         runs = list(dict.fromkeys(row.run for row in own))
         lines = []
         for metric in dict.fromkeys(row.metric for row in own):
@@ -77,17 +77,17 @@ def result_tables(rows: Sequence[Row]) -> list[ResultTable]:
 
 
 def by_subject(rows: Sequence[Row]) -> tuple[list[Row], list[Row], list[Row]]:
-    """How good it is; where it looks; how much of it is scene."""
-    found: tuple[list[Row], list[Row], list[Row]] = [], [], []
+    """Rows on quality, on where the network looks, and on reliance on the scene."""
+    subjects: tuple[list[Row], list[Row], list[Row]] = [], [], []
     for row in rows:
         looks = "map_mass" in row.metric or row.metric in ("motion_area", "prefers_motion_to_still")
         scene = row.metric.startswith(ACCURACY) or row.metric in NUMBERS
-        found[1 if looks else 2 if scene else 0].append(row)
-    return found
+        subjects[1 if looks else 2 if scene else 0].append(row)
+    return subjects
 
 
 def seed_tables(rows: Sequence[Row], groups: Mapping[str, str]) -> list[ResultTable]:
-    """The same over seeds: runs of one group are one column. Groups: run -> group."""
+    """Tables over seeds, with one column per group of runs. ``groups``: run name -> group name."""
     return result_tables([replace(row, run=groups[row.run]) for row in rows if row.run in groups])
 
 

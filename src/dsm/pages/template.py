@@ -21,12 +21,12 @@ def clip_uri(frames: NDArray[np.uint8], *, fps: int = 12) -> str:
 
 
 def write_page(path: str | Path, template: str, **content: Any) -> None:
-    """Fill a template of ``analyse/templates`` and write the page; text is escaped."""
+    """Fill a template of ``pages/templates`` and write the page; text is escaped."""
     write_text(path, render_page(template, **content))
 
 
 def render_page(template: str, **content: Any) -> str:
-    """The page of :func:`write_page`."""
+    """The filled template as text; see :func:`write_page`."""
     source = resources.files("dsm.pages").joinpath("templates")
     loader = jinja2.FunctionLoader(lambda name: source.joinpath(name).read_text(encoding="utf-8"))
     environment = jinja2.Environment(
