@@ -225,13 +225,8 @@ def mixed(frames: Frames, source: Frames, share: float = 0.5) -> Frames:
         frames, source: (T, H, W, 3), of one size.
     """
     pair = torch.from_numpy(np.stack([frames, source])).permute(0, 4, 1, 2, 3).float() / 255
-<<<<<<< HEAD
     # How much, which frame (the middle one), and whose: in a batch of two there is one other clip.
     draws = torch.tensor([[share, 0.5, 0.0], [share, 0.5, 0.0]])
-=======
-    draws = torch.tensor([[share, 0.5], [share, 0.5]])  # 0.5: the middle frame
-    # Each clip of the batch gets a frame of the clip before it, and the first clip one of the last.
->>>>>>> 0cbb5d025527727a8652f8100c60d8c3cef0c738
     return to_frames(AddBackground(source="batch").mix(pair, draws, pair)[0])
 
 
