@@ -86,7 +86,7 @@ def test_every_verb_has_help_with_an_example(
         ),
         (["pretrain", "--data.train", "LIST", "--out", "OUT", "--clip.size", "500"], "must not be smaller"),
         (["data", "index", "none", "--out", "OUT"], "none: no such folder"),
-        (["data", "index", "EMPTY", "--out", "OUT"], "holds no video"),
+        (["data", "index", "EMPTY", "--out", "OUT"], "contains no video"),
         (["data", "index", "VIDEOS", "--out", "LIST"], "already exists"),
         (["data", "index", "VIDEOS", "--out", "FULL", "--overwrite"], "is a folder, not a file"),
         (["data", "synth", "FULL"], "not empty and does not contain MotionScenes"),

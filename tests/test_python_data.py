@@ -259,5 +259,5 @@ def test_synth_returns_its_four_lists(tmp_path: Path) -> None:
     assert [len(videos) for videos in result.lists] == [8, 4, 4, 4]
     assert result.lists[0].file(0).is_file()
     assert result.lines == [f"8 videos to train and 3 x 4 to test, lists beside: {out}"]
-    with pytest.raises(UserError, match="unknown preset 'dmo'; did you mean 'demo'"):
+    with pytest.raises(UserError, match="preset must be 'demo' or 'full', not 'dmo'"):
         dsm.data.synth(out=out, preset="dmo")
