@@ -19,7 +19,7 @@ from conftest import numbered_frames
 from PIL import Image
 
 from dsm.cli import main
-from dsm.data import clips
+from dsm.data import clips as clips_module
 from dsm.data.catalog import find_list
 from dsm.data.clips import EvaluationClips
 from dsm.data.lists import only_video, read_list, write_list
@@ -170,7 +170,7 @@ def test_many_clips_of_a_video_are_read_some_at_a_time(video: Path, monkeypatch:
     """So that the time that reading may take, and the memory, are those of some, however long the video."""
     clips = EvaluationClips(only_video(video), ClipConfig(frames=4, stride=1, resize=40, size=32), 7, 3)
     at_once = clips.sample(0)["clips"]
-    monkeypatch.setattr(clips, "CLIPS_A_PASS", 3)
+    monkeypatch.setattr(clips_module, "CLIPS_A_PASS", 3)
     passes, read = [], clips.reader.read
     monkeypatch.setattr(
         clips.reader, "read", lambda index, some: passes.append(len(some)) or read(index, some)
@@ -182,7 +182,7 @@ def test_many_clips_of_a_video_are_read_some_at_a_time(video: Path, monkeypatch:
 def test_clips_further_apart_than_asked_are_told(
     video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for module in (clips, extraction):
+    for module in (clips_module, extraction):
         monkeypatch.setattr(module, "MOST_CLIPS", 5)
     folder = tmp_path / "frames"
     folder.mkdir()

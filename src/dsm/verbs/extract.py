@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 
 from dsm.data.catalog import find_list
@@ -63,9 +64,12 @@ def extract(config: ExtractConfig) -> Result:
         _extract(config)
     if not is_first():
         return Result()
-    features = load_features(config.out)
-    rows = many(len(features), "clip" if config.settings.per_clip else "video")
-    return Result(files=[config.out], lines=[f"{config.out}: {rows} x {many(features.dim, 'dimension')}"])
+    if config.out.suffix == ".npy":  # a bare array, which has no paths that make it features
+        count, dim = np.load(config.out, mmap_mode="r", allow_pickle=False).shape
+    else:
+        count, dim = load_features(config.out).features.shape
+    rows = many(count, "clip" if config.settings.per_clip else "video")
+    return Result(files=[config.out], lines=[f"{config.out}: {rows} x {many(dim, 'dimension')}"])
 
 
 def _extract(config: ExtractConfig) -> None:
