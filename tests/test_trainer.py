@@ -365,7 +365,7 @@ def test_clips_that_the_weights_are_not_used_to_are_told(
     build(scenes, tmp_path / "same", weights=str(first))
     assert "other clips" not in capfd.readouterr().err
     build(scenes, tmp_path / "other", weights=str(first), clip=replace(clip, frames=clip.frames + 1))
-    assert f"on the same: --clip.frames {clip.frames}\n" in capfd.readouterr().err
+    assert f"to use the same, set --clip.frames {clip.frames}\n" in capfd.readouterr().err
 
 
 def test_a_full_disk_ends_no_run_and_costs_no_checkpoint(scenes: Path, tmp_path: Path) -> None:
