@@ -39,7 +39,7 @@ def as_fields(lines: list[str]) -> list[str]:
 def as_bullets(lines: list[str]) -> list[str]:
     """The docstring of a verb: its settings, whose names may be nested, as a list with a point for each."""
     start = lines.index("Args:") if "Args:" in lines else len(lines)
-    done = lines[:start]
+    done = [*as_fields(lines[:start]), ""]
     for line in lines[start + 1 :]:
         if line.startswith("        "):
             done.append("  " + line.strip())

@@ -62,7 +62,7 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
 
     A sample is a dict: ``clips`` (view name -> (T, S, S, C) as read), ``parameters`` (view name -> the
     draws that ``views.render_view`` applies on the device), ``label`` (-1 unlabelled), ``bad``
-    (a list of :class:`~dsm.data.reading_state.BadVideo`) and ``damaged`` (the same, for videos read with
+    (a list of :class:`~dsm.video.source.BadVideo`) and ``damaged`` (the same, for videos read with
     frames missing; each process reports each once). A video that cannot be read is replaced by another,
     drawn by the sample's generator.
     """
@@ -202,7 +202,7 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
 
     A sample is a dict: ``index``; ``clips`` (windows * crops, T, S, S, C), or None if the video cannot be
     read; ``seconds`` (windows * crops, 2), when a clip begins and ends, NaN if not requested or if the
-    video has no times; ``bad``, a list of at most one :class:`~dsm.data.reading_state.BadVideo`;
+    video has no times; ``bad``, a list of at most one :class:`~dsm.video.source.BadVideo`;
     ``damaged``, the same, for a video read with frames missing.
 
     Args:
