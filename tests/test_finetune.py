@@ -87,7 +87,7 @@ def test_a_run_says_what_it_is_and_what_it_began_with(
 ) -> None:
     first = pretrain(small_run(scenes, tmp_path / "first", steps=1))
     out = finetune(config(scenes, tmp_path / "run", weights=str(first), backbone="r3d18", steps=1))
-    assert "is a tiny and stays one; --backbone r3d18 is ignored" in " ".join(capsys.readouterr().err.split())
+    assert "holds the backbone tiny; --backbone r3d18 is ignored" in " ".join(capsys.readouterr().err.split())
     assert json.loads((out / "config.json").read_text())["config"]["backbone"] == "tiny"
     again = finetune(config(scenes, tmp_path / "again", weights=str(out), steps=1))
     assert load_weights(again).config["begun_with"] == "dsm"

@@ -222,7 +222,7 @@ def test_intervals_draw_whole_groups_where_they_are_given(scenes: Path, tmp_path
         (("square.mp4", "--out", "a.jpeg"), "must end in one of .png, .jpg, .gif, .mp4"),
         (("list.txt", "--out", "a.png"), "is a list; add --score"),
         (("list.txt", "--score", "--out", "a.png"), "--out is a folder"),
-        (("square.mp4", "--score", "--out", "out"), "is not a UTF-8 text file"),
+        (("square.mp4", "--score", "--out", "out"), "not a UTF-8 text file"),
         (("list.txt", "--score", "--out", "out", "--probe", "all"), "takes one --probe"),
         (("missing.mp4", "--out", "a.png"), "no such file"),
         (("rubbish.mp4", "--out", "a.png"), "cannot be decoded"),

@@ -306,7 +306,7 @@ def test_no_name_tells_the_terminal_what_to_do(tmp_path: Path, odd: str) -> None
         read_classes(tmp_path)
     features = Features(np.ones((1, 2), np.float32), np.zeros(1, np.int64), [f"{odd}x"], {})
     save_features(tmp_path / "f.npz", features)
-    with pytest.raises(UserError, match="a path in it holds a control character"):
+    with pytest.raises(UserError, match="one of its paths holds a control character"):
         load_features(tmp_path / "f.npz")
     encoder = create_model("tiny")
     state = {f"query.encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
