@@ -76,9 +76,15 @@ class Options:
 def main(options: Options) -> None:
     clip = ClipConfig(frames=8, stride=2, resize=80, size=64)
     picture = options.out.with_suffix(".html")
-    preview(
-        PreviewConfig(
-            options.videos, picture, clip=clip, sld=Scenes.only("tiles"), tld=Motions.only("there_and_back")
+    print(
+        preview(
+            PreviewConfig(
+                options.videos,
+                picture,
+                clip=clip,
+                sld=Scenes.only("tiles"),
+                tld=Motions.only("there_and_back"),
+            )
         )
     )
     pretrain(
