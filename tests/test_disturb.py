@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -241,24 +242,46 @@ def stacked(draws: Sequence[ViewDraw]) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("kind", ["smooth", "background", "replace", "exchange"])
 @pytest.mark.parametrize("tld", ["reverse", "freeze"])
-def test_a_negative_with_its_anchors_look_differs_in_nothing_but_its_frames(kind: str, tld: str) -> None:
-    anchor = View("anchor", spatial=SpatialMix.only(kind, 1.5))
-    negative = broken_motion("negative", anchor, TemporalMix.only(tld), "anchor")
+@pytest.mark.parametrize("look", ["anchor", "positive"])
+def test_a_negative_with_another_views_look_differs_in_nothing_but_its_frames(
+    kind: str, tld: str, look: Literal["anchor", "positive"]
+) -> None:
+    anchor, positive = (View(name, spatial=SpatialMix.only(kind, 1.5)) for name in ("anchor", "positive"))
+    negative = broken_motion("negative", anchor, TemporalMix.only(tld), look, positive)
+    views = {view.name: view for view in (anchor, positive, negative)}
     drawn = [
-        draw_views([anchor, negative], Augment(jitter=0), np.arange(4), 10, np.random.default_rng(seed))
+        draw_views(list(views.values()), Augment(jitter=0), np.arange(4), 10, np.random.default_rng(seed))
         for seed in range(3)
     ]
-    assert all(one.corner == two.corner for one, two in drawn)
-    frames = np.stack([two.indices for _, two in drawn])
+    draws = dict(zip(views, zip(*drawn, strict=True), strict=True))
+    assert [draw.corner for draw in draws["negative"]] == [draw.corner for draw in draws[look]]
+    frames = np.stack([draw.indices for draw in draws["negative"]])
     clip = torch.randint(0, 256, (3, 4, 16, 16, 3), dtype=torch.uint8)
-    clips = {"anchor": clip, "negative": torch.stack([c[i] for c, i in zip(clip, frames, strict=True)])}
-    seen, broken = (
-        disturb_view(view, clips, stacked(some))
-        for view, some in zip((anchor, negative), zip(*drawn, strict=True), strict=True)
+    broken = torch.stack([one[i] for one, i in zip(clip, frames, strict=True)])
+    clips = {"anchor": clip, "positive": clip, "negative": broken}
+    shown = {name: disturb_view(view, clips, stacked(draws[name])) for name, view in views.items()}
+    expected = torch.stack([one[:, i] for one, i in zip(shown[look], frames, strict=True)])
+    assert torch.allclose(expected, shown["negative"], atol=1e-6)
+    assert not torch.allclose(shown[look], shown["negative"], atol=1e-2)
+    assert not torch.allclose(shown["anchor"], shown["positive"], atol=1e-2)
+
+
+def test_mixed_in_pictures_grow_over_the_ramp() -> None:
+    mix = SpatialMix(smooth=0, exchange=1, whole=1, ramp=0.5)
+    view = View("anchor", spatial=mix)
+    clip = torch.randint(100, 150, (3, 4, 16, 16, 3), dtype=torch.uint8)  # none is cut off at black or white
+    (draws,) = zip(
+        *(draw_views([view], Augment(jitter=0), np.arange(4), 10, np.random.default_rng(n)) for n in range(3)),
+        strict=True,
     )
-    expected = torch.stack([x[:, i] for x, i in zip(seen, frames, strict=True)])
-    assert torch.allclose(expected, broken, atol=1e-6)
-    assert not torch.allclose(seen, broken, atol=1e-2)
+    assert all(draw.parameters["sld_exchange"][0] == 1 for draw in draws)
+    at = {part: disturb_view(view, {"anchor": clip}, stacked(draws), part) for part in (0, 0.25, 0.5, 1)}
+    plain = disturb_view(View("anchor"), {"anchor": clip}, stacked(draws))
+    assert torch.allclose(at[0], plain, atol=1e-6)
+    assert torch.equal(at[0.5], at[1])
+    assert torch.allclose(at[0.25], (at[0] + at[1]) / 2, atol=1e-5)
+    with pytest.raises(UserError, match="the ramp of sld is a share of the training"):
+        SpatialMix(ramp=2)
 
 
 def test_a_negative_may_have_a_look_of_its_own() -> None:

@@ -22,6 +22,7 @@ from dsm.data.clips import EpochBatches, TrainingClips
 from dsm.data.lists import read_list
 from dsm.data.loading import Batches
 from dsm.distributed import trains_on_cpu
+from dsm.disturb.spatial_mix import SpatialMix
 from dsm.errors import UserError
 from dsm.methods import METHODS, MethodSettings, create_method
 from dsm.methods.dsm import DsmConfig
@@ -296,6 +297,11 @@ def test_a_run_of_constant_rate_may_have_any_length(scenes: Path, tmp_path: Path
     rising = pretrain(config(scenes, tmp_path / "rising", steps=2, optim=steady))  # the momentum's schedule
     with pytest.raises(UserError, match="was planned for 2 steps, not 4, and its schedules depend on that"):
         pretrain(config(scenes, rising, steps=4, resume=True, optim=steady))
+    ramp = DsmConfig(ramp=False, sld=SpatialMix(smooth=0, exchange=1, ramp=0.5))  # and SLD's
+    growing = {"optim": steady, "settings": MethodSettings(dsm=ramp)}
+    short = pretrain(config(scenes, tmp_path / "growing", steps=2, **growing))
+    with pytest.raises(UserError, match="was planned for 2 steps, not 4, and its schedules depend on that"):
+        pretrain(config(scenes, short, steps=4, resume=True, **growing))
 
 
 def test_what_decodes_may_not_change_unnoticed(scenes: Path, tmp_path: Path) -> None:

@@ -195,21 +195,30 @@ class View:
     """An earlier view whose crop, rotation, colours and SLD this one shares exactly."""
 
 
-NegativeLook = Literal["anchor", "own", "redrawn"]
-"""The look of a motion-broken negative: exactly the crop, colours and SLD of the anchor; its own crop and
-colours without SLD; or its own crop, colours and SLD."""
+ANCHOR, POSITIVE = View("anchor"), View("positive")
+"""The views of a method without SLD."""
 
 
-def broken_motion(name: str, anchor: View, tld: TemporalMix, look: NegativeLook) -> View:
+NegativeLook = Literal["anchor", "positive", "own", "redrawn"]
+"""The look of a motion-broken negative: exactly the crop, colours and SLD of the anchor, or of the positive;
+its own crop and colours without SLD; or its own crop, colours and SLD."""
+
+
+def broken_motion(
+    name: str, anchor: View, tld: TemporalMix, look: NegativeLook, positive: View = POSITIVE
+) -> View:
     """The negative of an anchor: its scene with broken motion.
 
     With the anchor's look, it is closer to the anchor than the positive in everything but the motion, so an
-    encoder that relies on looks is always wrong. With its own look, it is as far away as the positive.
-    If anchor and positive both have SLD, a negative without it could be recognised by that alone;
-    ``redrawn`` gives it SLD too.
+    encoder that relies on looks is always wrong. With the positive's look, it differs from the positive in
+    nothing but the motion, so no difference of looks hides the motion. With its own look, it is as far
+    away as the positive. If anchor and positive both have SLD, a negative without it could be recognised by
+    that alone; ``redrawn`` gives it SLD too.
     """
     if look == "anchor":
         return View(name, spatial=anchor.spatial, temporal=tld, look_of=anchor.name)
+    if look == "positive":
+        return View(name, spatial=positive.spatial, temporal=tld, look_of=positive.name)
     return View(name, spatial=anchor.spatial if look == "redrawn" else None, temporal=tld)
 
 
@@ -255,21 +264,26 @@ def draw_views(
 
 
 def render_view(
-    view: View, clips: Clips, parameters: dict[str, Tensor], modality: ModalityName = "rgb"
+    view: View,
+    clips: Clips,
+    parameters: dict[str, Tensor],
+    modality: ModalityName = "rgb",
+    progress: float = 1.0,
 ) -> Tensor:
     """Render a view for a batch of cropped clips.
 
     Args:
         clips: of all views by name: uint8 (B, T, H, W, 3), or flow in pixels, float (B, T, H, W, 2).
         parameters: what :func:`draw_views` drew for this view, stacked, on the clips' device.
+        progress: from 0 to 1 over the training; SLD with a ramp grows with it.
 
     Returns:
         float32 (B, C, T, H, W), the input of a network.
     """
-    return to_network(disturb_view(view, clips, parameters), modality)
+    return to_network(disturb_view(view, clips, parameters, progress), modality)
 
 
-def disturb_view(view: View, clips: Clips, parameters: dict[str, Tensor]) -> Tensor:
+def disturb_view(view: View, clips: Clips, parameters: dict[str, Tensor], progress: float = 1.0) -> Tensor:
     """As :func:`render_view`, but RGB in [0, 1] or flow in pixels, for people to look at."""
     clip = clips[view.name]
     affine = parameters["affine"]
@@ -284,7 +298,8 @@ def disturb_view(view: View, clips: Clips, parameters: dict[str, Tensor]) -> Ten
         if clip.dtype == torch.uint8:
             # The mixed-in picture and its position belong to the look, so both come from the look's clip.
             other = view.look_of if view.spatial.mixes else None
-            x = view.spatial.mix(x, draws, _coloured(clips[other], parameters) if other else None)
+            seen = _coloured(clips[other], parameters) if other else None
+            x = view.spatial.mix(x, draws, seen, progress)
         grid = view.spatial.field(draws, grid)
     grid = torch.einsum("bij,bhwj->bhwi", affine, grid)
     return warp(x, grid, view.spatial.padding if view.spatial else "reflection")

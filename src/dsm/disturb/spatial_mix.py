@@ -51,6 +51,12 @@ class SpatialMix:
     """Strength of `background`, `replace` and `exchange`, which mix a picture in; by default `strength`."""
     together: bool = False
     """Give each sample both a kind that bends the picture and a kind that mixes a picture in."""
+    whole: float = 0.5
+    """Share of clips in which `exchange` replaces the scene completely, apart from `mixing_strength`; in the
+    others, the share of the new scene is drawn from 0 to 1."""
+    ramp: float = 0.0
+    """Share of the training over which mixed-in pictures grow from nothing to their strength. Scenes tell
+    videos apart, and an encoder learns from that first; 0 breaks the scene from the first step."""
     source: Source = "batch"
     """Where mixed-in pictures come from: the clip itself, or another clip of the batch."""
     padding: Padding = "reflection"
@@ -63,6 +69,8 @@ class SpatialMix:
         for strength in (self.strength, self.mixing_strength):
             if strength is not None and not 0 <= strength < float("inf"):
                 raise UserError(f"the strength of sld must be 0 or more, not {strength}.")
+        if not 0 <= self.ramp <= 1:
+            raise UserError(f"the ramp of sld is a share of the training, from 0 to 1, not {self.ramp}.")
 
     @classmethod
     def only(cls, kind: str, strength: float = 1.0) -> SpatialMix:
@@ -81,7 +89,8 @@ class SpatialMix:
         for name, weight in self.weights().items():
             if weight and issubclass(KINDS[name], Appearance):
                 strength = self.strength if self.mixing_strength is None else self.mixing_strength
-                kinds[name] = KINDS[name](strength=strength, source=self.source)
+                whole = {"whole": self.whole} if name == "exchange" else {}
+                kinds[name] = KINDS[name](strength=strength, source=self.source, **whole)
             elif weight:
                 kinds[name] = KINDS[name](strength=self.strength)
         return kinds
@@ -114,16 +123,21 @@ class SpatialMix:
         """Whether a kind with a weight changes the content of clips and does not just warp it."""
         return any(isinstance(kind, Appearance) for kind in self.kinds().values())
 
-    def mix(self, clip: Tensor, draws: dict[str, Tensor], seen: Tensor | None = None) -> Tensor:
+    def mix(
+        self, clip: Tensor, draws: dict[str, Tensor], seen: Tensor | None = None, progress: float = 1.0
+    ) -> Tensor:
         """Apply the kinds that change the content of clips (B, C, T, H, W) in [0, 1].
 
         Args:
             seen: see :meth:`dsm.disturb.appearance.Appearance.mix`; by default, the clips themselves.
+            progress: from 0 to 1 over the training; during the ``ramp``, less is mixed in.
         """
         seen = clip if seen is None else seen
+        grown = min(progress / self.ramp, 1.0) if self.ramp else 1.0
         for name, kind in self._drawn(draws):
             if isinstance(kind, Appearance):
-                clip = kind.mix(clip, draws[name], seen)
+                share, rest = draws[name][:, :1] * grown, draws[name][:, 1:]
+                clip = kind.mix(clip, torch.cat([share, rest], dim=1), seen)
         return clip
 
     def field(self, draws: dict[str, Tensor], grid: Tensor) -> Tensor:

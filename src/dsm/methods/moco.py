@@ -20,9 +20,7 @@ from dsm.methods.losses import info_nce, motion_loss
 from dsm.methods.momentum import MomentumTwin, Queue, ramped
 from dsm.methods.step import StepOutput
 from dsm.models.heads import Embedder, HeadKind
-from dsm.views import NegativeLook, View, broken_motion
-
-ANCHOR, POSITIVE = View("anchor"), View("positive")
+from dsm.views import ANCHOR, POSITIVE, NegativeLook, View, broken_motion
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,9 @@ class MocoConfig:
     puts these negatives into one softmax with the other videos, as the paper does; until the encoder sees
     motion, they then drown out what it learns from other videos."""
     look: NegativeLook = "anchor"
-    """A negative's crop, colours and SLD: `anchor` copies its anchor's, so that the two differ only in
-    motion; `own`, as in the paper's code, draws its own crop and colours, without SLD."""
+    """A negative's crop, colours and SLD: `anchor` copies its anchor's, so that only the motion makes the
+    negative less like the anchor; `positive` copies the positive's, so that the two differ only in motion;
+    `own`, as in the paper's code, draws its own crop and colours, without SLD; `redrawn` draws SLD too."""
 
     def __post_init__(self) -> None:
         if min(self.dim, self.queue + 1) < 1 or self.temperature <= 0 or not 0 <= self.momentum <= 1:
@@ -93,7 +92,8 @@ class Moco(nn.Module):
         self.key = MomentumTwin(self.query)
         self.queue = Queue(config.queue, config.dim)
         broken = (
-            broken_motion(f"negative{i}", anchor, config.tld, config.look) for i in range(config.negatives)
+            broken_motion(f"negative{i}", anchor, config.tld, config.look, positive)
+            for i in range(config.negatives)
         )
         self.views = (anchor, positive, *broken)
 

@@ -35,8 +35,9 @@ class DsmTripletConfig:
     tld: TemporalMix = field(default_factory=TemporalMix)
     """How the negative's motion is broken: the weight of each kind."""
     look: NegativeLook = "anchor"
-    """A negative's crop, colours and SLD: `anchor` copies its anchor's, so that the two differ only in
-    motion; `own`, as in the paper's code, draws its own crop and colours, without SLD."""
+    """A negative's crop, colours and SLD: `anchor` copies its anchor's, so that only the motion makes the
+    negative less like the anchor; `positive` copies the positive's, so that the two differ only in motion;
+    `own`, as in the paper's code, draws its own crop and colours, without SLD; `redrawn` draws SLD too."""
     intra: float = 1.0
     """Weight of the triplet with the clip's own motion-broken version."""
     inter: float = 1.0

@@ -63,7 +63,9 @@ class Trainer:
         state: dict[str, Any] = {}
         if config.resume:
             state = newest_good(config.out, settings, default_settings(config, videos), rename=first)
-            ramped = bool(getattr(getattr(method, "config", None), "ramp", False))
+            ramped = bool(getattr(getattr(method, "config", None), "ramp", False)) or any(
+                view.spatial and view.spatial.ramp for view in method.views
+            )
             check_length(config, videos, state.get("total"), int(state["step"]), ramped=ramped)
         optimizer = build_optimizer(config.optim, method, state.get("optimizer"))
         self.module, self.optimizer = self.fabric.setup(method, optimizer)
@@ -185,7 +187,11 @@ class Trainer:
         """The views of a batch, (B, C, T, H, W) each, ready for the network, and its labels."""
         views = {
             view.name: render_view(
-                view, batch["clips"], batch["parameters"][view.name], self.config.clip.modality
+                view,
+                batch["clips"],
+                batch["parameters"][view.name],
+                self.config.clip.modality,
+                progress=self.step / self.total,
             ).contiguous(memory_format=torch.channels_last_3d)
             for view in self.method.views
         }
