@@ -30,17 +30,18 @@ class Candidate:
     """Times the steps of the others."""
 
 
-SLD = SpatialMix(smooth=1, exchange=1, strength=0.5, mixing_strength=1.0, together=True)
+SLD = SpatialMix(smooth=1, exchange=1, strength=0.5, mixing_strength=1.0, together=True, whole=1.0, ramp=0.5)
 MIXED = DsmConfig(
     joint=True,
     sld=SLD,
     sld_on="both",
     tld=TemporalMix(shift=0, speed=0),
-    look="redrawn",
+    look="positive",
     negatives=1,
     motion_weight=1.0,
 )
-"""The scene bent and exchanged in both clips, and a separate loss for clips whose motion is broken."""
+"""The scene of both clips is bent and, over half of the training, more and more exchanged; a separate loss
+pushes from a clip that differs from the positive in its broken motion alone."""
 JOINT = MocoConfig(joint=True)
 PASSES, JOINT_PASSES, TWIN_PASSES = 9, 6, 4
 """Of `dsm`; of `moco` with both views in one batch; and with a momentum encoder, which needs no gradient."""
@@ -66,11 +67,11 @@ MOCO = {
 }
 DSM = {
     "dsm": _dsm(),
+    "dsm-at-once": _dsm(replace(MIXED, sld=replace(SLD, ramp=0.0))),
+    "dsm-partly": _dsm(replace(MIXED, sld=replace(SLD, ramp=0.0, whole=0.5))),
+    "dsm-redrawn": _dsm(replace(MIXED, look="redrawn")),
     "dsm-bend": _dsm(replace(MIXED, sld=SpatialMix(strength=0.5), sld_on="anchor", look="own")),
-    "dsm-exchange": _dsm(replace(MIXED, sld=SpatialMix.only("exchange"))),
-    "dsm-either": _dsm(replace(MIXED, sld=SpatialMix(smooth=1, exchange=1, strength=0.75))),
     "dsm-one-softmax": _dsm(replace(MIXED, motion_weight=0.0)),
-    "dsm-plain": _dsm(jitter=0.0),
 }
 OTHERS = {
     "moco-steps": replace(MOCO["moco"], longer=1.0),
