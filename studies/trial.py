@@ -53,7 +53,7 @@ def settings_of(trial: Trial, measure: str | None = None) -> dict[str, Any]:
     """All that decides what is measured, as JSON has it; of a path its last two names.
 
     What is off (0, none, false, empty) is left out: a setting that is new and off makes no other trial. Nor
-    does a name: what two studies call differently is measured once.
+    does a name: what two studies call differently is measured once. Nor do settings of other methods.
 
     Args:
         measure: what is asked; left out, nothing yet. How an encoder is fine-tuned decides but "finetuned".
@@ -61,6 +61,8 @@ def settings_of(trial: Trial, measure: str | None = None) -> dict[str, Any]:
     tuned = trial.tuned if measure == "finetuned" else None
     bare = replace(trial, name="", measures=(), config=replace(trial.config, out=Path()), tuned=tuned)
     told: dict[str, Any] = _told(bare)
+    method = trial.config.method.replace("-", "_")
+    told["config"]["settings"] = {method: told["config"]["settings"].get(method, {})}
     return told
 
 

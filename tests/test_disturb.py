@@ -267,11 +267,14 @@ def test_a_negative_with_another_views_look_differs_in_nothing_but_its_frames(
 
 
 def test_mixed_in_pictures_grow_over_the_ramp() -> None:
-    mix = SpatialMix(smooth=0, exchange=1, whole=1, ramp=0.5)
+    mix = SpatialMix(smooth=0, exchange=1, ramp=0.5)
     view = View("anchor", spatial=mix)
     clip = torch.randint(100, 150, (3, 4, 16, 16, 3), dtype=torch.uint8)  # none is cut off at black or white
     (draws,) = zip(
-        *(draw_views([view], Augment(jitter=0), np.arange(4), 10, np.random.default_rng(n)) for n in range(3)),
+        *(
+            draw_views([view], Augment(jitter=0), np.arange(4), 10, np.random.default_rng(n))
+            for n in range(3)
+        ),
         strict=True,
     )
     assert all(draw.parameters["sld_exchange"][0] == 1 for draw in draws)

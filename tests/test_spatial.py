@@ -264,7 +264,7 @@ def test_what_moves_is_kept_and_what_is_behind_it_comes_from_the_other_clip() ->
 
 def test_an_exchanged_scene_is_the_other_clips_and_the_motion_stays() -> None:
     clip = 0.4 + 0.2 * clips(3)  # far from black and white, where it would be cut off
-    kind = ExchangeScene(whole=1)
+    kind = ExchangeScene()
     draws = kind.draw_batch(3, 0, clip)
     found = kind.mix(clip, draws, clip)
     for place in range(3):
@@ -287,15 +287,10 @@ def test_two_views_of_a_batch_take_their_pictures_from_different_clips(name: str
 
 def test_a_scene_is_exchanged_in_part_as_its_share_says() -> None:
     clip = 0.4 + 0.2 * clips(2)
-    kind = ExchangeScene(strength=0.5, whole=1)
+    kind = ExchangeScene(strength=0.5)
     scene = clip.mean(2, keepdim=True)
     expected = clip + 0.5 * (scene.flip(0) - scene)
     assert torch.allclose(kind(clip, seed=0), expected, atol=1e-6)
-    shares = ExchangeScene(whole=0.5).draw_batch(400, 0, clip)[:, 0]
-    assert (shares == 1).float().mean() == pytest.approx(0.5, abs=0.07)
-    assert shares[shares < 1].mean() == pytest.approx(0.5, abs=0.07)
-    with pytest.raises(UserError, match="whole is a share of clips"):
-        ExchangeScene(whole=1.2)
 
 
 @given(

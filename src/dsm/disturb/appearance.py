@@ -125,20 +125,12 @@ class ExchangeScene(Appearance):
 
     The static scene is the mean over time, m. A clip x becomes ``x + a (m' - m)``, where m' is the mean of
     another clip. With a = 1 a clip keeps only the difference of each frame from the mean: the motion, but no
-    scene. This needs neither masks nor a still camera: what moves with the camera is not in the mean.
+    scene. This needs neither masks nor a still camera: what moves with the camera is not in the mean. The
+    strength is a, at most 1.
     """
 
-    whole: float = 0.5
-    """Share of clips whose scene is exchanged completely (a = 1); for the others, a is drawn from 0 to 1."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.whole <= 1:
-            raise UserError(f"sld: whole is a share of clips, from 0 to 1, not {self.whole}.")
-
     def draw(self, rng: np.random.Generator) -> Draw:
-        share = 1.0 if rng.random() < self.whole else rng.random()
-        return self._draw(share * min(self.strength, 1.0), rng)
+        return self._draw(min(self.strength, 1.0), rng)
 
     def mix(self, clip: Tensor, draws: Tensor, seen: Tensor) -> Tensor:
         share = draws[:, 0, None, None, None, None].to(clip)

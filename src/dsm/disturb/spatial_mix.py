@@ -51,9 +51,6 @@ class SpatialMix:
     """Strength of `background`, `replace` and `exchange`, which mix a picture in; by default `strength`."""
     together: bool = False
     """Give each sample both a kind that bends the picture and a kind that mixes a picture in."""
-    whole: float = 0.5
-    """Share of clips in which `exchange` replaces the scene completely, apart from `mixing_strength`; in the
-    others, the share of the new scene is drawn from 0 to 1."""
     ramp: float = 0.0
     """Share of the training over which mixed-in pictures grow from nothing to their strength. Scenes tell
     videos apart, and an encoder learns from that first; 0 breaks the scene from the first step."""
@@ -89,8 +86,7 @@ class SpatialMix:
         for name, weight in self.weights().items():
             if weight and issubclass(KINDS[name], Appearance):
                 strength = self.strength if self.mixing_strength is None else self.mixing_strength
-                whole = {"whole": self.whole} if name == "exchange" else {}
-                kinds[name] = KINDS[name](strength=strength, source=self.source, **whole)
+                kinds[name] = KINDS[name](strength=strength, source=self.source)
             elif weight:
                 kinds[name] = KINDS[name](strength=self.strength)
         return kinds
