@@ -46,9 +46,9 @@ class SpatialMix:
     exchange: float = 0.0
     """Weight of replacing the static scene (the mean over time) by that of another clip."""
     strength: float = 1.0
-    """Strength of every kind: 0 changes nothing, 1 is the default strength of the kind."""
-    mixing_strength: float | None = None
-    """Strength of `background`, `replace` and `exchange`, which mix a picture in; by default `strength`."""
+    """Strength of the kinds that bend the picture: 0 changes nothing, 1 is the default strength of the kind."""
+    mixing_strength: float = 1.0
+    """Strength of `background`, `replace` and `exchange`, which mix a picture in, in the same way."""
     together: bool = False
     """Give each sample both a kind that bends the picture and a kind that mixes a picture in."""
     ramp: float = 0.0
@@ -64,7 +64,7 @@ class SpatialMix:
         if min(weights) < 0 or not 0 < sum(weights) < float("inf"):
             raise UserError("the weights of sld must be 0 or more, and at least one above 0.")
         for strength in (self.strength, self.mixing_strength):
-            if strength is not None and not 0 <= strength < float("inf"):
+            if not 0 <= strength < float("inf"):
                 raise UserError(f"the strength of sld must be 0 or more, not {strength}.")
         if not 0 <= self.ramp <= 1:
             raise UserError(f"the ramp of sld is a share of the training, from 0 to 1, not {self.ramp}.")
@@ -74,7 +74,7 @@ class SpatialMix:
         """A mix of this kind alone."""
         names = [one.name for one in fields(cls) if one.name in KINDS]
         weights: dict[str, Any] = {name: float(name == kind) for name in names}
-        return cls(**weights, strength=strength)
+        return cls(**weights, strength=strength, mixing_strength=strength)
 
     def weights(self) -> dict[str, float]:
         """The weight of each kind. Fields that are not kinds are ignored, so a subclass may add fields."""
@@ -85,8 +85,7 @@ class SpatialMix:
         kinds: dict[str, Disturbance] = {}
         for name, weight in self.weights().items():
             if weight and issubclass(KINDS[name], Appearance):
-                strength = self.strength if self.mixing_strength is None else self.mixing_strength
-                kinds[name] = KINDS[name](strength=strength, source=self.source)
+                kinds[name] = KINDS[name](strength=self.mixing_strength, source=self.source)
             elif weight:
                 kinds[name] = KINDS[name](strength=self.strength)
         return kinds
@@ -149,7 +148,7 @@ class SpatialMix:
 
     def __call__(self, clip: Tensor, seed: Seed = None) -> Tensor:
         """Disturb clips (B, C, T, H, W), each in its own way; of the same shape, type and range."""
-        if self.strength == 0 and not self.mixing_strength:
+        if not any(kind.strength for kind in self.kinds().values()):
             return clip
         draws = self.draw_batch(len(clip), seed, clip)
         x = self.mix(to_unit(clip), draws)

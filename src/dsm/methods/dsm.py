@@ -31,9 +31,7 @@ class DsmConfig(MocoConfig):
     """Encode all views in one batch with the trained encoder, with gradients, instead of the momentum
     encoder. BatchNorm then sees intact and broken motion together, so small motions are learned sooner."""
     sld: SpatialMix = field(
-        default_factory=lambda: SpatialMix(
-            smooth=1, exchange=1, together=True, strength=0.5, mixing_strength=1.0, ramp=0.5
-        )
+        default_factory=lambda: SpatialMix(smooth=1, exchange=1, together=True, strength=0.5, ramp=0.5)
     )
     """How the scene is broken: the weight of each kind. By default it is bent a little and, more and more
     over the first half of the training, exchanged for another. `--dsm.sld.strength 0
