@@ -22,12 +22,12 @@ from tables import by_seed, caption, mean_of, paired, table
 from trial import Trial
 from trials import study_command
 
-from dsm.demo import AUGMENT, TESTS
+from dsm.demo import AUGMENT, SLD, TESTS
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.errors import UserError
 from dsm.files import write_text
-from dsm.methods.dsm import DsmConfig
+from dsm.methods.dsm import PLUS, DsmConfig
 from dsm.runs.results import Row
 from dsm.terminal import console
 
@@ -36,18 +36,18 @@ from dsm.terminal import console
 class Change:
     """A training that is not the ranking's `dsm`."""
 
-    dsm: DsmConfig = ranking.EARLIER
+    dsm: DsmConfig = PLUS
     method: str = "dsm"
     light: float = AUGMENT.light
 
 
 def of(**settings: Any) -> Change:
     """The ranking's `dsm` with other settings of the method."""
-    return Change(replace(ranking.EARLIER, **settings))
+    return Change(replace(PLUS, **settings))
 
 
 def sld(kind: str) -> Change:
-    return of(sld=SpatialMix.only(kind, ranking.SLD.strength))
+    return of(sld=SpatialMix.only(kind, SLD.strength))
 
 
 def tld(kind: str) -> Change:
@@ -56,9 +56,9 @@ def tld(kind: str) -> Change:
 
 GROUPS: dict[str, dict[str, Change]] = {
     "parts": {
-        "neither": of(sld=replace(ranking.SLD, strength=0.0), negatives=0),
+        "neither": of(sld=replace(SLD, strength=0.0), negatives=0),
         "SLD alone": of(negatives=0),
-        "TLD alone": of(sld=replace(ranking.SLD, strength=0.0)),
+        "TLD alone": of(sld=replace(SLD, strength=0.0)),
     },
     "sld": {f"SLD {kind}": sld(kind) for kind in ("local", "tps", "affine", "background", "replace")},
     "tld": {
@@ -72,7 +72,7 @@ GROUPS: dict[str, dict[str, Change]] = {
         "queue of 256 and the batch": of(queue=256, momentum=0.9),
     },
     "strength": {
-        f"warp {s:g} times as strong": of(sld=replace(ranking.SLD, strength=s * ranking.SLD.strength))
+        f"warp {s:g} times as strong": of(sld=replace(SLD, strength=s * SLD.strength))
         for s in (0.5, 0.75, 1.5)
     },
     "where": {
@@ -106,7 +106,7 @@ TITLES = {
     "negatives": "Motion-broken negatives a clip (two)",
     "temperature": "Temperature (0.1)",
     "queue": "A queue of keys instead of the batch, or beside it",
-    "strength": f"Strength of the warp ({ranking.SLD.strength:g})",
+    "strength": f"Strength of the warp ({SLD.strength:g})",
     "where": "Whose scene is bent, and how a negative looks",
     "views": "How the views are encoded (the positive and the negatives by the momentum encoder)",
     "paper": "The disturbances of the paper's scripts: local warp, one shifted window of its own look",

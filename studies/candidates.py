@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ranking import EARLIER
-
 from dsm.demo import AUGMENT
 from dsm.disturb.spatial_mix import SpatialMix
+from dsm.disturb.temporal import TemporalMix
 from dsm.methods import MethodSettings
-from dsm.methods.dsm import DsmConfig
+from dsm.methods.dsm import PLUS, DsmConfig
 from dsm.methods.moco import MocoConfig
 from dsm.views import Augment
 
@@ -31,9 +30,18 @@ class Candidate:
     """Times the steps of the others."""
 
 
-MIXED = DsmConfig()
-"""The defaults, chosen here: the scene of both clips is bent and, over half of the training, more and more
-exchanged; a separate loss pushes from a clip that differs from the positive in its broken motion alone."""
+SLD = SpatialMix(smooth=1, exchange=1, together=True, strength=0.5, ramp=0.5)
+MIXED = DsmConfig(
+    joint=True,
+    sld=SLD,
+    sld_on="both",
+    tld=TemporalMix(shift=0, speed=0),
+    look="positive",
+    negatives=1,
+    motion_weight=1.0,
+)
+"""The scene of both clips is bent and, over half of the training, more and more exchanged; a separate loss
+pushes from a clip that differs from the positive in its broken motion alone."""
 JOINT = MocoConfig(joint=True)
 PASSES, JOINT_PASSES, TWIN_PASSES = 9, 6, 4
 """Of `dsm`; of `moco` with both views in one batch; and with a momentum encoder, which needs no gradient."""
@@ -59,8 +67,8 @@ MOCO = {
 }
 DSM = {
     "dsm": _dsm(),
-    "dsm-at-once": _dsm(replace(MIXED, sld=replace(MIXED.sld, ramp=0.0))),
-    "dsm-partly": _dsm(replace(MIXED, sld=replace(MIXED.sld, mixing_strength=0.7))),
+    "dsm-at-once": _dsm(replace(MIXED, sld=replace(SLD, ramp=0.0))),
+    "dsm-partly": _dsm(replace(MIXED, sld=replace(SLD, mixing_strength=0.7))),
     "dsm-redrawn": _dsm(replace(MIXED, look="redrawn")),
     "dsm-bend": _dsm(replace(MIXED, sld=SpatialMix(strength=0.5), sld_on="anchor", look="own")),
     "dsm-one-softmax": _dsm(replace(MIXED, motion_weight=0.0)),
@@ -68,7 +76,7 @@ DSM = {
 OTHERS = {
     "moco-steps": replace(MOCO["moco"], longer=1.0),
     "scene-only": _dsm(replace(MIXED, negatives=0)),
-    "dsm-earlier": _dsm(EARLIER),
+    "dsm-plus": _dsm(PLUS),
 }
 """Not chosen among: `moco` for as many steps as `dsm`; `dsm` without its motion-broken negatives; and the
 settings that were chosen on two of the places alone."""

@@ -23,13 +23,13 @@ from ranking_tables import draw, headline, write_tables
 from trial import Trial
 from trials import is_done, run_all, write_all
 
-from dsm.demo import TESTS, DemoConfig, pretrain_config
+from dsm.demo import SLD, TESTS, TLD, DemoConfig, pretrain_config
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.files import write_text
 from dsm.methods import MethodSettings
 from dsm.methods.classify import ClassifyConfig
-from dsm.methods.dsm import DsmConfig
+from dsm.methods.dsm import PLUS, DsmConfig
 from dsm.methods.triplet import DsmTripletConfig
 from dsm.runs.folder import plain
 from dsm.runs.results import Row
@@ -39,13 +39,7 @@ from dsm.train.finetune import FinetuneConfig, FinetuneData
 from dsm.train.optim import OptimConfig
 from dsm.train.pretrain import PretrainConfig
 
-SLD, TLD = SpatialMix(strength=1.25), TemporalMix(shift=0, speed=0)
-EARLIER = DsmConfig(
-    joint=False, sld=SLD, sld_on="anchor", tld=TLD, look="anchor", negatives=2, motion_weight=0
-)
-"""`dsm` in these tables: the paper's loss with other disturbances. They were the demo's settings before those
-of today, which ``places.py`` measures."""
-PAPER = replace(EARLIER, sld=SpatialMix.only("local"), tld=TemporalMix.only("shift"), look="own", negatives=1)
+PAPER = DsmConfig(sld=SpatialMix.only("local"), tld=TemporalMix.only("shift"), look="own")
 """`dsm-paper`: the local warp, and one shifted window of its own look, as in the paper's scripts."""
 QUICK_STEPS = 20
 QUICK_SEEDS = (0, 1)
@@ -90,7 +84,7 @@ def trial(options: Options, method: str, seed: int) -> Trial:
     scenes = folder / f"scenes-{seed}"
     base = replace(base, data=replace(base.data, train=scenes / "train.txt"))
     settings = MethodSettings(
-        dsm=PAPER if method == "dsm-paper" else EARLIER, dsm_triplet=DsmTripletConfig(sld=SLD, tld=TLD)
+        dsm=PAPER if method == "dsm-paper" else PLUS, dsm_triplet=DsmTripletConfig(sld=SLD, tld=TLD)
     )
     name = "dsm" if method in ("random", "dsm-paper") else method
     config = replace(base, method=name, settings=settings, out=folder / f"{method}-{seed}")

@@ -25,7 +25,7 @@ from dsm.evaluate.features import Features, load_features, save_features
 from dsm.evaluate.probe import linear_probe
 from dsm.evaluate.retrieval import recall_rows, retrieve
 from dsm.methods import MethodSettings
-from dsm.methods.moco import MocoConfig
+from dsm.methods.dsm import PLUS
 from dsm.models.weights import load_weights
 from dsm.pages.demo_report import Evidence, write_report
 from dsm.runs.folder import claim_by_settings, git_revision, lasting, plain
@@ -53,6 +53,7 @@ CLIP = ClipConfig(frames=8, stride=3, resize=62, size=48)
 # learn. The light of each view varies separately: views share the light of their video, which tells videos
 # apart without looking at the motion (docs/rankings.md).
 AUGMENT = Augment(jitter=0.4, light=0.3)
+SLD, TLD = PLUS.sld, PLUS.tld
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def pretrain_config(config: DemoConfig, method: str, seed: int) -> PretrainConfi
         clip=CLIP,
         augment=AUGMENT,
         optim=OptimConfig(lr=1e-3),
-        settings=MethodSettings(moco=MocoConfig(joint=True)),
+        settings=MethodSettings(dsm=PLUS),
         seed=seed,
         save_every=100,
         keep=1,
