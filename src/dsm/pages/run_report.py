@@ -125,7 +125,7 @@ SECTIONS = {
     "gradients": "Gradient",
     "neighbours": "Neighbours",
     "maps": "Where they look",
-    "bias": "How much is scene",
+    "bias": "Scene bias",
     "embedding": "Embedding",
 }
 
