@@ -6,8 +6,8 @@
         --optim.lr-batch 64 --precision bf16 --out runs/large
 
 The words after ``--`` are settings of `dsm pretrain`. One process per GPU starts on each machine. SLURM
-warns the job before its time is up; it is then submitted again and resumes. ``--cluster local`` tries the same
-on this machine without SLURM, and with ``--gpus 0`` without GPUs.
+warns the job before its time is up; it is then submitted again and resumes. ``--cluster local`` tries the
+same on this machine without SLURM, and with ``--gpus 0`` without GPUs.
 """
 
 from __future__ import annotations

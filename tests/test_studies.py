@@ -39,10 +39,10 @@ def test_a_difference_is_of_the_same_seeds(study: Callable[[str], ModuleType]) -
     tables = study("tables")
     rows = rows_of("dsm", {1: 0.5, 2: 0.7, 3: 0.9, 4: 1.0}) + rows_of("moco", {3: 0.6, 2: 0.5, 1: 0.4})
     text = tables.table(rows, "R@1", runs=["moco", "dsm"], tests=["test"], against=[("dsm", "moco")])
-    assert text.splitlines()[-1] == "| dsm less moco | +20.0 ± 24.8 |"
+    assert text.splitlines()[-1] == "| dsm minus moco | +20.0 ± 24.8 |"
     clear = rows_of("dsm", {1: 0.8, 2: 0.9, 3: 1.0}) + rows_of("moco", {1: 0.1, 2: 0.2, 3: 0.3})
     text = tables.table(clear, "R@1", runs=["dsm"], tests=["test"], against=[("dsm", "moco")])
-    assert text.splitlines()[-1] == "| dsm less moco | **+70.0 ± 0.0** |"
+    assert text.splitlines()[-1] == "| dsm minus moco | **+70.0 ± 0.0** |"
 
 
 def test_a_single_seed_is_told_with_the_interval_over_its_videos(study: Callable[[str], ModuleType]) -> None:
@@ -117,11 +117,11 @@ def test_what_is_known_is_not_measured_again_and_what_is_other_is_refused(
     trial.folder.mkdir(parents=True)
     trials._claim(trial)
     longer = replace(trial, config=replace(trial.config, steps=7))
-    with pytest.raises(UserError, match="holds a trial of other settings"):
+    with pytest.raises(UserError, match="holds a trial with other settings"):
         trials.run_trial(longer, {})
     measured.write_measured(trial.folder / "features.json", [one])
     assert trials.run_trial(trial, {}) == [one]
-    with pytest.raises(UserError, match="json: is of other settings"):
+    with pytest.raises(UserError, match="json: was measured with other settings"):
         trials.run_trial(longer, {})
     # An encoder that is trained may be fine-tuned in another way, where that was not measured yet.
     trials._claim(replace(trial, tuned=replace(trial.tuned, steps=7)))
