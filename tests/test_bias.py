@@ -47,7 +47,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_report_of_a_classifier_beside_random_weights(pairs: Path, tmp_path: Path) -> None:
+def test_bias_report_of_a_classifier_and_random_weights(pairs: Path, tmp_path: Path) -> None:
     run = finetune(
         FinetuneConfig(
             data=FinetuneData(pairs / "train.txt", batch_size=8, workers=0), out=tmp_path / "tuned",
@@ -99,9 +99,7 @@ def test_groups_are_drawn_whole(pairs: Path, tmp_path: Path) -> None:
     ]
 
 
-def test_a_conflict_of_the_same_name_stands_beside_the_test_with_its_own_groups(
-    pairs: Path, tmp_path: Path
-) -> None:
+def test_test_and_conflict_lists_of_the_same_name_keep_their_own_groups(pairs: Path, tmp_path: Path) -> None:
     (tmp_path / "conflict").mkdir()
     conflict = tmp_path / "conflict" / "test.txt"
     shutil.copy(pairs / "test_conflict.txt", conflict)
@@ -113,7 +111,7 @@ def test_a_conflict_of_the_same_name_stands_beside_the_test_with_its_own_groups(
     assert "clip of test (conflict)" in str(result)
 
 
-def test_a_report_goes_on_past_bad_videos_and_names_them(
+def test_bad_videos_are_left_out_of_the_report_and_named(
     pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     videos = read_list(pairs / "train.txt")  # six of each class
@@ -167,7 +165,7 @@ def test_a_report_goes_on_past_bad_videos_and_names_them(
         )
 
 
-def test_a_small_transformer_goes_through_the_command(pairs: Path, tmp_path: Path) -> None:
+def test_the_command_works_with_a_small_transformer(pairs: Path, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     save_small_transformer(tmp_path / "videomae.pt")
     lists = ("--data.train", pairs / "train.txt", "--data.test", pairs / "test.txt", "--data.workers", "0")
@@ -188,7 +186,7 @@ def test_a_small_transformer_goes_through_the_command(pairs: Path, tmp_path: Pat
     assert {row.n for row in rows} == {8}
 
 
-def test_weights_are_called_by_all_of_their_name(tmp_path: Path) -> None:
+def test_weights_keep_their_full_name(tmp_path: Path) -> None:
     for run in ("dsm0.5", "dsm0.25", "moco.pt"):
         (tmp_path / run).mkdir()
     files = ("r3d50_K_200ep.pth", "model.v1.pth.tar", "plain", "v1.5")
@@ -198,7 +196,7 @@ def test_weights_are_called_by_all_of_their_name(tmp_path: Path) -> None:
     assert names_of((f"{tmp_path}/dsm0.5/", f"{tmp_path}/moco.pt/../dsm0.25")) == ["dsm0.5", "dsm0.25"]
 
 
-def test_wrong_inputs_are_told_in_a_sentence(pairs: Path, tmp_path: Path) -> None:
+def test_wrong_inputs_raise_one_sentence(pairs: Path, tmp_path: Path) -> None:
     videos = read_list(pairs / "test.txt")
 
     def listed(labels: np.ndarray, places: np.ndarray | None = None) -> Path:

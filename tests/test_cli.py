@@ -168,7 +168,7 @@ def test_index_labels_by_folder_and_names_what_it_leaves_out(folder_of_videos: P
     assert (folder_of_videos / "classes.txt").read_text() == "walk\nwave\n"
 
 
-def test_names_of_classes_written_by_hand_are_read_alike_everywhere(folder_of_videos: Path) -> None:
+def test_handwritten_class_names_are_read_alike_everywhere(folder_of_videos: Path) -> None:
     """A blank line names no class, and what is no UTF-8 is no reason to stop."""
     (folder_of_videos / "classes.txt").write_bytes(b"walk\n\nwave\nd\xe9part\n")
     told = dsm("data", "index", folder_of_videos, "--out", folder_of_videos / "all.txt")
@@ -179,7 +179,7 @@ def test_names_of_classes_written_by_hand_are_read_alike_everywhere(folder_of_vi
     assert class_names(folder_of_videos, 4) == ["0", "1", "2", "3"]
 
 
-def test_index_of_a_plain_folder_is_unlabelled_and_found_from_elsewhere(tmp_path: Path) -> None:
+def test_index_of_a_plain_folder_is_unlabelled_and_works_from_another_folder(tmp_path: Path) -> None:
     for index in range(3):
         write_video(tmp_path / "footage" / f"{index}.mp4", numbered_frames(6))
     told = dsm("data", "index", tmp_path / "footage", "--out", tmp_path / "lists" / "all.txt", "--unlabelled")
@@ -192,7 +192,7 @@ def test_index_of_a_plain_folder_is_unlabelled_and_found_from_elsewhere(tmp_path
     assert "--unlabelled" in with_labels.stderr
 
 
-def test_the_verbs_work_together_on_videos_of_ones_own(small_list: Path, tmp_path: Path) -> None:
+def test_the_commands_work_together_on_a_folder_of_videos(small_list: Path, tmp_path: Path) -> None:
     shape = ["--clip.frames", 4, "--clip.stride", 2, "--clip.resize", 40, "--clip.size", 32]
     run = tmp_path / "run"
     trained = dsm(
@@ -225,7 +225,7 @@ def test_the_verbs_work_together_on_videos_of_ones_own(small_list: Path, tmp_pat
         ]
 
 
-def test_a_second_list_beside_the_first_means_the_same_by_a_label(folder_of_videos: Path) -> None:
+def test_two_lists_in_one_folder_share_their_class_numbers(folder_of_videos: Path) -> None:
     first = dsm("data", "index", folder_of_videos, "--out", folder_of_videos / "train.txt")
     assert first.returncode == 0, first.stderr
     write_video(folder_of_videos / "new" / "wave" / "0.mp4", numbered_frames(5))
@@ -238,7 +238,7 @@ def test_a_second_list_beside_the_first_means_the_same_by_a_label(folder_of_vide
     assert "'jump' is not one of the 2 known classes" in third.stderr
 
 
-def test_strange_names_and_links_are_indexed_as_they_are(tmp_path: Path) -> None:
+def test_unusual_names_and_links_are_indexed_unchanged(tmp_path: Path) -> None:
     videos, elsewhere = tmp_path / "videos", tmp_path / "elsewhere.mp4"
     write_video(elsewhere, numbered_frames(4))
     for name in ("#c/2020-01-01T12:30.mp4", " d/[b].mp4", "e/\u2028.mp4"):
@@ -255,15 +255,13 @@ def test_strange_names_and_links_are_indexed_as_they_are(tmp_path: Path) -> None
     assert sorted(found.labels.tolist()) == [0, 1, 2, 3]
 
 
-def test_a_name_with_a_colon_in_the_working_folder_is_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_name_with_a_colon_is_read_as_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_video("12:30.mp4", numbered_frames(4))
     assert probe("12:30.mp4").frames == 4
 
 
-def test_the_same_file_by_another_name_is_the_same_gallery(tmp_path: Path) -> None:
+def test_the_same_file_under_another_name_is_the_same_gallery(tmp_path: Path) -> None:
     features = Features(np.eye(4, dtype=np.float32), np.array([0, 0, 1, 1]), list("abcd"), {"run": "[/b]"})
     save_features(tmp_path / "f.npz", features)
     (tmp_path / "g.npz").symlink_to(tmp_path / "f.npz")
@@ -290,6 +288,6 @@ def test_features_that_cannot_be_read_are_refused(tmp_path: Path, content: bytes
         load_features(tmp_path / "bare.npy")
 
 
-def test_models_and_doctor_tell_what_there_is() -> None:
+def test_models_and_doctor_print_their_tables() -> None:
     assert all(name in dsm("models").stdout for name in ("i3d", "tiny"))
     assert "torch" in dsm("doctor").stdout

@@ -23,7 +23,7 @@ def test_official_splits_have_the_published_counts(name: str, shared: Path) -> N
         assert all(entry.path.split("/")[0] == official.classes[entry.label] for entry in entries)
 
 
-def test_kinetics_lists_what_was_downloaded_and_names_the_rest(tmp_path: Path) -> None:
+def test_kinetics_lists_downloaded_videos_and_names_missing_ones(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()
     (notes / "train.csv").write_text(
@@ -95,7 +95,7 @@ def test_something_something_names_folders_of_frames(tmp_path: Path) -> None:
     assert lists["test"] == [("9", -1, -1)]
 
 
-def test_diving48_knows_its_frames(tmp_path: Path) -> None:
+def test_diving48_lists_have_frame_counts(tmp_path: Path) -> None:
     row = {"vid_name": "_8Vy3dlHg2w_00000", "label": 12, "start_frame": 0, "end_frame": 133}
     for name in ("train", "test"):
         (tmp_path / f"Diving48_V2_{name}.json").write_text(json.dumps([row]))

@@ -42,13 +42,13 @@ def group(tmp_path: Path, own: str, files: dict[str, str]) -> tuple[Path, Path]:
         ("", {}, None),
     ],
 )
-def test_quotas_of_control_groups(
+def test_cgroup_quotas_are_read(
     own: str, files: dict[str, str], expected: float | None, tmp_path: Path
 ) -> None:
     assert workers._quota(*group(tmp_path, own, files)) == expected
 
 
-def test_a_quota_bounds_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quota_limits_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     for quota, expected in ((None, 64), (1.5, 2), (0.2, 1), (100.0, 64)):
         monkeypatch.setattr(workers, "_quota", lambda *_, quota=quota: quota)
@@ -56,7 +56,7 @@ def test_a_quota_bounds_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
-def test_affinity_is_kept_to() -> None:
+def test_affinity_limits_the_cores() -> None:
     code = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
         "from dsm.workers import usable_cores; print(usable_cores())"
@@ -65,6 +65,6 @@ def test_affinity_is_kept_to() -> None:
     assert done.stdout.strip() == "1"
 
 
-def test_nobody_counts_the_machines_cores_himself() -> None:
+def test_cores_are_counted_in_one_place_only() -> None:
     counting = [file.name for file in ROOT.rglob("*.py") if "cpu_count" in file.read_text(encoding="utf-8")]
     assert counting == ["workers.py"]

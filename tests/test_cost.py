@@ -65,7 +65,7 @@ def test_samples_are_whole_batches(cost: ModuleType) -> None:
     assert cost.samples(recipe.pretrain, 3570) == 10 * 892 * 4
 
 
-def test_recipes_know_their_data(cost: ModuleType) -> None:
+def test_recipes_know_their_data_sets(cost: ModuleType) -> None:
     told = {name: cost.data_sets(recipe) for name, recipe in RECIPES.items() if name not in OWN}
     assert told["ucf101-diving48-i3d-moco"] == ("ucf101", "diving48")
     assert told["table-hmdb51-i3d-dsm"] == ("ucf101", "hmdb51")

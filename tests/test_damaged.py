@@ -69,7 +69,7 @@ WRECKS = ["h264 gop 12", "h264 mkv", "mpeg4 avi", "mjpeg", "h264 ts"]
 
 
 @pytest.mark.parametrize("kind", WRECKS)
-def test_all_but_the_lost_picture_is_read_and_keeps_its_number(kind: str, tmp_path: Path) -> None:
+def test_frames_after_a_lost_one_keep_their_numbers(kind: str, tmp_path: Path) -> None:
     name, codec, options = KINDS[kind]
     whole = encode(tmp_path / name, codec, moving_frames(COUNT), **options)
     path = wreck(whole)
@@ -94,7 +94,7 @@ def test_all_but_the_lost_picture_is_read_and_keeps_its_number(kind: str, tmp_pa
         assert "pictures lost" in found.reason or "with faults" in found.reason
 
 
-def test_frames_of_damaged_files_are_those_of_reading_on(tmp_path: Path) -> None:
+def test_frames_of_damaged_files_equal_a_sequential_decode(tmp_path: Path) -> None:
     """The fuzz: by times, PyAV reading on past errors gives the same pictures, and no more."""
     rng = np.random.default_rng(3)
     compared = 0
@@ -121,7 +121,7 @@ def test_frames_of_damaged_files_are_those_of_reading_on(tmp_path: Path) -> None
     assert compared > 15
 
 
-def test_check_pack_and_frames_count_what_is_lost(tmp_path: Path) -> None:
+def test_check_pack_and_frames_count_lost_frames(tmp_path: Path) -> None:
     whole = encode(tmp_path / "whole.mp4", "libx264", moving_frames(COUNT))
     wreck(whole)
     write_list(
@@ -156,7 +156,7 @@ def test_check_pack_and_frames_count_what_is_lost(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_training_goes_on_with_a_damaged_video_and_tells_it_once(tmp_path: Path, workers: int) -> None:
+def test_training_uses_a_damaged_video_and_reports_it_once(tmp_path: Path, workers: int) -> None:
     wreck(encode(tmp_path / "a.mp4", "libx264", moving_frames(COUNT)))
     names = ["damaged.mp4"] * 2
     videos = VideoList(names, np.array([-1, -1]), np.array([-1, -1]), tmp_path)
@@ -200,7 +200,7 @@ def test_corrupt_frames_are_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["h264 gop 12", "h264 mkv", "h264 intra refresh", "h264 open gop", "hevc"])
-def test_nothing_is_called_damaged_that_is_whole(kind: str, tmp_path: Path) -> None:
+def test_intact_files_are_not_called_damaged(kind: str, tmp_path: Path) -> None:
     name, codec, options = KINDS[kind]
     if codec == "libx265":
         pytest.skip("x265 may crash here")
@@ -208,7 +208,7 @@ def test_nothing_is_called_damaged_that_is_whole(kind: str, tmp_path: Path) -> N
     assert (found.verdict, found.frames, found.numbers) == ("ok", 50, 50)
 
 
-def test_samples_that_an_edit_list_hides_are_no_truncation(shared: Path) -> None:
+def test_samples_hidden_by_an_edit_list_are_not_a_truncation(shared: Path) -> None:
     folder = shared / "data" / "awkward" / "fate"
     for name in ("h264_mov_neg_first_pts_discard.mp4", "h264_mov_stream_shorter_than_movie.mp4"):
         found = judge(folder / name)

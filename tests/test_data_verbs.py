@@ -51,7 +51,7 @@ def test_check_writes_a_ledger_and_a_clean_list(small_list: Path, tmp_path: Path
     assert clean.frames.tolist() == [12, 13]
 
 
-def test_a_check_that_is_stopped_goes_on_with_what_was_not_judged(small_list: Path, tmp_path: Path) -> None:
+def test_a_stopped_check_continues_with_the_remaining_videos(small_list: Path, tmp_path: Path) -> None:
     videos, clean = read_list(small_list), tmp_path / "clean.txt"
     judge_after(tmp_path, f"if str(path) == {str(videos.file(2))!r}: time.sleep(600)")
     words = [sys.executable, "-m", "dsm", "data", "check", str(small_list), "--clean", str(clean)]
@@ -76,7 +76,7 @@ def test_a_check_that_is_stopped_goes_on_with_what_was_not_judged(small_list: Pa
     assert not kept.parent.exists()
 
 
-def test_files_that_were_mended_are_checked_again(tmp_path: Path) -> None:
+def test_repaired_files_are_checked_again(tmp_path: Path) -> None:
     """Also where not one was usable before."""
     (tmp_path / "a.mp4").touch()
     (tmp_path / "list.txt").write_text("a.mp4\n")
@@ -88,7 +88,7 @@ def test_files_that_were_mended_are_checked_again(tmp_path: Path) -> None:
     assert read_list(tmp_path / "clean.txt").frames.tolist() == [8]
 
 
-def test_check_looks_at_every_file_of_a_folder_that_could_be_a_video(tmp_path: Path) -> None:
+def test_check_of_a_folder_covers_every_possible_video(tmp_path: Path) -> None:
     folder = tmp_path / "footage"
     write_video(folder / "a" / "good.mp4", numbered_frames(20))
     (folder / "sound.bin").write_bytes(b"\1\2\3")
@@ -102,7 +102,7 @@ def test_check_looks_at_every_file_of_a_folder_that_could_be_a_video(tmp_path: P
     }
 
 
-def test_frames_become_folders_that_are_read_like_their_videos(small_list: Path, tmp_path: Path) -> None:
+def test_frame_folders_read_like_their_videos(small_list: Path, tmp_path: Path) -> None:
     read_list(small_list).file(2).write_bytes(b"rubbish")
     for _ in range(2):  # the second time, nothing is left to do
         out = dsm("data", "frames", small_list, "--out", tmp_path / "frames", "--workers", "1")
@@ -135,7 +135,7 @@ def test_frames_become_folders_that_are_read_like_their_videos(small_list: Path,
     assert picture.stat().st_mtime_ns == written
 
 
-def test_frames_of_a_video_do_not_go_into_those_of_another(scenes: Path, tmp_path: Path) -> None:
+def test_frames_of_two_videos_do_not_mix(scenes: Path, tmp_path: Path) -> None:
     videos = read_list(scenes / "train.txt")
     for name, place in (("day1/cam2.mp4", 0), ("day1.mp4", 1)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -147,7 +147,7 @@ def test_frames_of_a_video_do_not_go_into_those_of_another(scenes: Path, tmp_pat
     assert not (tmp_path / "frames").exists()
 
 
-def test_synth_replaces_other_scenes_and_nothing_else(tmp_path: Path) -> None:
+def test_synth_replaces_only_its_own_files(tmp_path: Path) -> None:
     small = ("--train", "8", "--test", "8", "--frames", "8", "--size", "32", "--workers", "1")
     out = tmp_path / "scenes"
     assert dsm("data", "synth", out, *small).returncode == 0
@@ -174,7 +174,7 @@ def test_frames_stay_below_their_folder(path: str, tmp_path: Path) -> None:
     "words",
     [("frames", "--out", "there"), ("pack", "--out", "there"), ("check", "--clean", "there/clean.txt")],
 )
-def test_what_is_made_of_a_list_knows_what_its_labels_are_called(
+def test_lists_made_from_a_list_keep_its_class_names(
     words: tuple[str, ...], small_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (small_list.parent / "classes.txt").write_text("walk\nwave\n", encoding="utf-8")
@@ -185,7 +185,7 @@ def test_what_is_made_of_a_list_knows_what_its_labels_are_called(
     assert Path("there/classes.txt").read_text(encoding="utf-8") == "walk\nwave\n"
 
 
-def test_other_classes_beside_a_clean_list_are_told_before_hours_of_decoding(
+def test_a_conflicting_classes_txt_is_reported_before_decoding(
     small_list: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for folder, names in ((small_list.parent, "walk\nwave\n"), (tmp_path / "there", "wave\nwalk\n")):
@@ -220,7 +220,7 @@ def test_folders_behind_links_are_found_and_loops_end(tmp_path: Path) -> None:
     assert list(read_list(tmp_path / "all.txt").paths) == ["videos/walk/a.mp4"]
 
 
-def test_a_list_made_anew_means_the_same_by_a_label(folder_of_videos: Path, tmp_path: Path) -> None:
+def test_a_rewritten_list_keeps_its_class_numbers(folder_of_videos: Path, tmp_path: Path) -> None:
     lists = tmp_path / "lists"
     assert dsm("data", "index", folder_of_videos, "--out", lists / "train.txt").returncode == 0
     names = (lists / "classes.txt").read_text().split()
@@ -234,7 +234,7 @@ def test_a_list_made_anew_means_the_same_by_a_label(folder_of_videos: Path, tmp_
     assert (lists / "classes.txt").read_text().split() == names
 
 
-def test_check_survives_a_name_that_no_list_can_hold(tmp_path: Path) -> None:
+def test_check_continues_after_a_name_that_no_list_can_hold(tmp_path: Path) -> None:
     folder = tmp_path / "footage"
     write_video(folder / "good.mp4", numbered_frames(20))
     odd = os.fsencode(folder) + b"/caf\xe9.mp4"
@@ -252,7 +252,7 @@ def test_check_survives_a_name_that_no_list_can_hold(tmp_path: Path) -> None:
     assert [clean.file(place) for place in range(len(clean))] == [folder / "good.mp4"]
 
 
-def test_of_a_full_disk_the_file_is_named(tmp_path: Path) -> None:
+def test_a_full_disk_error_names_the_file(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     with (
@@ -267,7 +267,7 @@ def test_of_a_full_disk_the_file_is_named(tmp_path: Path) -> None:
     assert caught.value.filename == str(tmp_path / "frames")
 
 
-def test_no_list_that_check_wrote_is_told_to_disagree_where_a_file_is_cut_off(
+def test_frame_counts_written_by_check_agree_with_truncated_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An mp4 has its table in front, which promises all frames still."""

@@ -191,7 +191,7 @@ def test_rotation_is_applied(tmp_path: Path) -> None:
     assert np.array_equal(rotated, np.rot90(plain))
 
 
-def test_a_change_of_size_inside_a_file_gives_frames_of_one_size(tmp_path: Path) -> None:
+def test_frames_have_one_size_when_a_file_changes_its_size(tmp_path: Path) -> None:
     small = encode(tmp_path / "small.ts", "mpeg2video", moving_frames(10, 48, 64))
     large = encode(tmp_path / "large.ts", "mpeg2video", moving_frames(10, 96, 128))
     both = tmp_path / "both.ts"
@@ -223,7 +223,7 @@ def test_resampling_a_steady_rate_keeps_or_drops_evenly() -> None:
     assert resample(np.zeros(1), 25).tolist() == [0]
 
 
-def test_reading_ends_when_its_time_is_over(tmp_path: Path) -> None:
+def test_reading_stops_at_its_time_limit(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", "libx264", moving_frames())
     with pytest.raises(SlowVideoError, match="not read within 0 s"):
         read_frames(path, [40], seconds=0)
@@ -233,7 +233,7 @@ PATTERNS = ["img_{:05}.jpg", "frame{:06}.jpg", "image_{:05}.jpg", "{:05}.jpg", "
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_folders_of_frames_are_found_by_any_usual_name(pattern: str, tmp_path: Path) -> None:
+def test_frame_folders_are_found_with_any_usual_file_names(pattern: str, tmp_path: Path) -> None:
     from PIL import Image
 
     frames = moving_frames(12)
@@ -290,7 +290,7 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path, small_sources: list[P
 
 
 @pytest.mark.slow
-def test_no_damage_crashes_or_hangs_a_process(
+def test_damaged_files_never_crash_or_hang_a_process(
     tmp_path: Path, small_sources: list[Path], shared: Path
 ) -> None:
     """500 and more damaged files, real ones among them: a verdict each."""

@@ -59,14 +59,14 @@ def test_search_finds_the_video_itself(encoder: Path, scenes: Path) -> None:
     assert video.name in told.splitlines()[0]
 
 
-def test_a_loop_of_ones_own_learns(scenes: Path) -> None:
+def test_the_own_loop_example_learns(scenes: Path) -> None:
     told = run_example("own_loop.py", scenes / "videos" / "train", "--steps", 21, "--batch-size", 4)
     losses = [float(line.split("loss ")[1].split(",")[0]) for line in told.splitlines()]
     assert len(losses) == 3
     assert losses[-1] < losses[0]
 
 
-def test_a_new_method_trains_and_tells_of_motion(scenes: Path, tmp_path: Path) -> None:
+def test_a_new_method_trains_and_logs_motion(scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     run_example("new_method.py", scenes / "train.txt", out, "--steps", 3, "--batch-size", 8)
     last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
@@ -75,13 +75,13 @@ def test_a_new_method_trains_and_tells_of_motion(scenes: Path, tmp_path: Path) -
     assert '"redundancy": 0.01' in (out / "config.json").read_text()
 
 
-def test_a_new_backbone_trains_and_is_read_again(scenes: Path, tmp_path: Path) -> None:
+def test_a_new_backbone_trains_and_loads_again(scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     told = run_example("new_backbone.py", scenes / "train.txt", out, "--steps", 3, "--batch-size", 8)
     assert "features of 256 dimensions" in told
 
 
-def test_the_network_of_the_example_sees_the_order_of_frames(load_example: Loader) -> None:
+def test_the_example_network_is_sensitive_to_frame_order(load_example: Loader) -> None:
     example = load_example("new_backbone")
     encoder = example.ShiftNet().eval()
     clip = torch.rand(1, 3, 8, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -94,7 +94,7 @@ def test_the_network_of_the_example_sees_the_order_of_frames(load_example: Loade
     assert torch.equal(lent[2:], ramp[0, 2:, :, 0, 0])
 
 
-def test_new_disturbances_are_shown_and_trained_with(scenes: Path, tmp_path: Path) -> None:
+def test_new_disturbances_are_previewed_and_trained_with(scenes: Path, tmp_path: Path) -> None:
     pytest.importorskip("cv2")
     out = tmp_path / "run"
     told = run_example("new_disturbance.py", scenes / "train.txt", out, "--steps", 3, "--batch-size", 8)
@@ -104,7 +104,7 @@ def test_new_disturbances_are_shown_and_trained_with(scenes: Path, tmp_path: Pat
     assert settings["sld"]["tiles"] == settings["tld"]["there_and_back"] == 1
 
 
-def test_the_disturbances_of_the_example_do_what_they_say(load_example: Loader) -> None:
+def test_the_example_disturbances_do_what_they_document(load_example: Loader) -> None:
     example = load_example("new_disturbance")
     clip = torch.arange(9.0).reshape(1, 1, 1, 3, 3).repeat_interleave(8, 3).repeat_interleave(8, 4)
     tiled = example.Tiles()(clip.expand(2, 1, 4, 24, 24), seed=0, padding="border")
@@ -138,7 +138,7 @@ def load_example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loader]:
         table.update(old)
 
 
-def test_a_kind_more_changes_nothing_for_other_mixes(load_example: Loader) -> None:
+def test_an_added_kind_does_not_change_other_mixes(load_example: Loader) -> None:
     before = spatial_mix.SpatialMix(tps=1).draw(np.random.default_rng(0))
     load_example("new_disturbance")
     after = spatial_mix.SpatialMix(tps=1).draw(np.random.default_rng(0))
@@ -147,7 +147,7 @@ def test_a_kind_more_changes_nothing_for_other_mixes(load_example: Loader) -> No
 
 
 @pytest.mark.parametrize("name", NEW)
-def test_the_page_quotes_the_example_as_it_is(name: str) -> None:
+def test_the_page_quotes_the_example_verbatim(name: str) -> None:
     text = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
     shown = text.split("from __future__ import annotations\n")[1].split(
         "@dataclass(frozen=True)\nclass Options"

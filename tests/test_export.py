@@ -100,7 +100,7 @@ def export(
     return " ".join(capsys.readouterr().err.split())
 
 
-def test_safetensors_come_back_equal(tmp_path: Path) -> None:
+def test_safetensors_round_trip_is_exact(tmp_path: Path) -> None:
     module = settled(create_model("tiny", pooling="avgmax"), torch.randn(2, 3, 4, 32, 32))
     path = tmp_path / "new" / "tiny.safetensors"
     save_safetensors(path, module.to(memory_format=torch.channels_last_3d), ABOUT)
@@ -113,7 +113,7 @@ def test_safetensors_come_back_equal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoder", ["r3d18", "tiny with a head"], indirect=True)
-def test_a_program_gives_the_same_for_any_batch(encoder: tuple[nn.Module, Tensor], tmp_path: Path) -> None:
+def test_an_exported_program_takes_any_batch_size(encoder: tuple[nn.Module, Tensor], tmp_path: Path) -> None:
     module, clip = encoder
     assert export_program(tmp_path / "x.pt2", module, clip[:1]) <= TOLERANCE
     loaded = torch.export.load(tmp_path / "x.pt2").module()
@@ -126,7 +126,7 @@ def test_a_program_gives_the_same_for_any_batch(encoder: tuple[nn.Module, Tensor
 
 @needs_onnx
 @pytest.mark.parametrize("encoder", ["i3d", "tiny with a head"], indirect=True)
-def test_onnx_gives_the_same_for_any_batch(encoder: tuple[nn.Module, Tensor], tmp_path: Path) -> None:
+def test_onnx_takes_any_batch_size(encoder: tuple[nn.Module, Tensor], tmp_path: Path) -> None:
     import onnxruntime
 
     module, clip = encoder
@@ -154,7 +154,7 @@ class Forgetful(nn.Module):
 
 
 @pytest.mark.parametrize("ending", ["pt2", pytest.param("onnx", marks=needs_onnx)])
-def test_a_file_that_differs_is_not_written(ending: str, tmp_path: Path) -> None:
+def test_an_export_with_different_outputs_is_not_written(ending: str, tmp_path: Path) -> None:
     write = export_onnx if ending == "onnx" else export_program
     with pytest.raises(UserError, match=r"not written, as the exported encoder's output is 5.0e-01 off"):
         write(tmp_path / f"x.{ending}", Forgetful(), torch.randn(1, 3, 4, 8, 8))
@@ -185,7 +185,7 @@ def test_onnx_without_onnxruntime_is_not_compared(
     assert out.is_file()
 
 
-def test_a_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     with pytest.raises(UserError, match="no such file"):
         read_safetensors(path)
@@ -203,7 +203,7 @@ def test_a_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
         read_safetensors(path)
 
 
-def test_an_encoder_that_does_not_fit_its_description_is_not_written(tmp_path: Path) -> None:
+def test_an_encoder_that_contradicts_its_description_is_not_written(tmp_path: Path) -> None:
     clip = torch.randn(1, 3, 4, 32, 32)
     for about in ({}, {**ABOUT, "model": {"in_channels": 2}}, {**ABOUT, "head": HEAD}):
         with pytest.raises(UserError, match="does not fit its file"):
@@ -212,7 +212,7 @@ def test_an_encoder_that_does_not_fit_its_description_is_not_written(tmp_path: P
 
 
 @pytest.mark.parametrize("head", ["none", "projection"])
-def test_the_verb_writes_all_that_a_reader_needs(
+def test_export_writes_everything_a_reader_needs(
     head: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "mine.safetensors"
@@ -236,7 +236,7 @@ def test_the_verb_writes_all_that_a_reader_needs(
         assert difference(module, loaded, torch.randn(1, 2, 4, 32, 32)) == 0
 
 
-def test_the_verb_writes_a_program(
+def test_export_writes_a_program(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "mine.pt2"
@@ -249,7 +249,7 @@ def test_the_verb_writes_a_program(
     assert difference(torch.export.load(out).module(), load_weights(run).module, clip) <= TOLERANCE
 
 
-def test_random_weights_are_drawn_as_asked(
+def test_random_weights_follow_the_seed_and_initialisation(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {}
@@ -264,7 +264,7 @@ def test_random_weights_are_drawn_as_asked(
     assert any(not torch.equal(found["own"][name], tensor) for name, tensor in found["xavier"].items())
 
 
-def test_no_card_tells_of_a_run_that_trained_other_weights(
+def test_a_card_does_not_describe_a_run_that_trained_other_weights(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     about = {"command": "dsm pretrain --of-another-run", "config": {}, "versions": {}, "revision": None,
@@ -304,7 +304,7 @@ def test_mistakes_end_with_one_sentence(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_size_that_the_network_does_not_take_is_told(
+def test_a_size_that_the_network_cannot_take_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("transformers")
@@ -314,7 +314,7 @@ def test_a_size_that_the_network_does_not_take_is_told(
 
 
 @pytest.mark.parametrize("modality", sorted(MODALITIES))
-def test_the_normalisation_told_is_the_one_done(modality: str) -> None:
+def test_the_documented_normalisation_is_the_applied_one(modality: str) -> None:
     assert NORMALISATION.keys() == MODALITIES.keys()
     mean, std = NORMALISATION[modality]
     clip = torch.rand(1, 2 if modality == "flow" else 3, 5, 4, 4)
@@ -322,7 +322,7 @@ def test_the_normalisation_told_is_the_one_done(modality: str) -> None:
     assert torch.allclose(to_network(clip, modality), (before - mean) / std, atol=1e-6)
 
 
-def test_hub_has_every_backbone() -> None:
+def test_torch_hub_lists_every_backbone() -> None:
     for name in MODELS:
         with torch.device("meta"):  # no time is spent on weights
             module = torch.hub.load(str(REPOSITORY), name, source="local")
@@ -330,7 +330,7 @@ def test_hub_has_every_backbone() -> None:
         assert not module.training
 
 
-def test_hub_gives_working_encoders(run: Path) -> None:
+def test_torch_hub_returns_working_encoders(run: Path) -> None:
     hub = str(REPOSITORY)
     models = []
     for build in (create_model, partial(torch.hub.load, hub, source="local")):
@@ -342,7 +342,7 @@ def test_hub_gives_working_encoders(run: Path) -> None:
     assert difference(mine, expected, torch.randn(1, 2, 4, 32, 32)) == 0
 
 
-def test_anothers_encoder_is_exported_with_its_own_pictures(tmp_path: Path) -> None:
+def test_a_foreign_encoder_is_exported_with_its_own_normalisation(tmp_path: Path) -> None:
     encoder = create_model("tiny")
     module = Renormalized(encoder, Normalization((0.4, 0.5, 0.6), (0.2, 0.3, 0.4))).eval()
     about = {

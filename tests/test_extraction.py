@@ -51,7 +51,7 @@ def config(source: Path, out: Path, *, overwrite: bool = False, **settings: obje
     )  # fmt: skip
 
 
-def test_a_file_of_features_is_what_the_encoder_gives(scenes: Path, tmp_path: Path) -> None:
+def test_a_features_file_holds_the_encoders_outputs(scenes: Path, tmp_path: Path) -> None:
     extract(config(scenes / "train.txt", tmp_path / "f.npz"))
     found = load_features(tmp_path / "f.npz")
     torch.manual_seed(0)
@@ -63,7 +63,7 @@ def test_a_file_of_features_is_what_the_encoder_gives(scenes: Path, tmp_path: Pa
     assert not (tmp_path / "f.npz.parts").exists()
 
 
-def test_numbers_made_of_features_have_the_seed_of_the_run_that_trained(scenes: Path, tmp_path: Path) -> None:
+def test_results_from_features_have_the_seed_of_the_training_run(scenes: Path, tmp_path: Path) -> None:
     about = {
         "method": "moco", "backbone": "tiny", "model": {}, "settings": {"seed": 3},
         "clip": {"frames": 4, "stride": 3, "resize": 40, "size": 32},
@@ -89,7 +89,7 @@ def test_numbers_made_of_features_have_the_seed_of_the_run_that_trained(scenes: 
 
 
 @pytest.mark.parametrize("signals", [signal.SIGKILL, signal.SIGINT])
-def test_stopped_in_the_middle_it_goes_on_to_the_same_file(
+def test_a_stopped_extraction_continues_to_the_same_file(
     scenes: Path, tmp_path: Path, signals: signal.Signals
 ) -> None:
     out, parts = tmp_path / "f.npz", tmp_path / "f.npz.parts"
@@ -125,7 +125,7 @@ def test_processes_share_a_list_and_write_one_file(scenes: Path, tmp_path: Path)
     assert one.paths == two.paths
 
 
-def test_bad_files_are_left_out_and_told(scenes: Path, tmp_path: Path) -> None:
+def test_bad_files_are_left_out_and_reported(scenes: Path, tmp_path: Path) -> None:
     videos = read_list(scenes / "train.txt")
     part = videos.part(np.arange(6), tmp_path)
     broken = tmp_path / "broken.mp4"
@@ -166,7 +166,7 @@ def test_every_clip_can_have_a_row_with_its_times(video: Path, tmp_path: Path) -
     assert np.allclose(24 * every.times[:, 0], [0, 6, 12, 18, 20], atol=0.02)
 
 
-def test_many_clips_of_a_video_are_read_some_at_a_time(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_clips_of_a_video_are_read_in_parts(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the time that reading may take, and the memory, are those of some, however long the video."""
     clips = EvaluationClips(only_video(video), ClipConfig(frames=4, stride=1, resize=40, size=32), 7, 3)
     at_once = clips.sample(0)["clips"]
@@ -179,7 +179,7 @@ def test_many_clips_of_a_video_are_read_some_at_a_time(video: Path, monkeypatch:
     assert passes == [3, 3, 1]
 
 
-def test_clips_further_apart_than_asked_are_told(
+def test_missing_clip_times_and_a_capped_number_of_clips_are_reported(
     video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for module in (clips_module, extraction):
@@ -211,7 +211,7 @@ def test_parquet_holds_what_npz_holds(scenes: Path, tmp_path: Path) -> None:
     assert (one.paths, one.labels.tolist(), one.meta) == (two.paths, two.labels.tolist(), two.meta)
 
 
-def test_settings_that_changed_do_not_mix(scenes: Path, tmp_path: Path) -> None:
+def test_parts_of_other_settings_are_not_mixed_in(scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.npz"
     (tmp_path / "f.npz.parts").mkdir()
     (tmp_path / "f.npz.parts" / "extraction.json").write_text('{"made_by": "dsm"}')
@@ -222,7 +222,7 @@ def test_settings_that_changed_do_not_mix(scenes: Path, tmp_path: Path) -> None:
         extract(config(scenes / "test.txt", out))
 
 
-def test_a_folder_or_a_single_video_is_a_list_too(folder_of_videos: Path) -> None:
+def test_a_folder_or_a_single_video_works_as_a_list(folder_of_videos: Path) -> None:
     found = find_list(folder_of_videos)
     assert found.paths == [f"{name}/clip {index}.mp4" for name in ("walk", "wave") for index in (0, 1)]
     one = find_list(folder_of_videos / "walk" / "clip 1.mp4")
@@ -238,7 +238,7 @@ def test_a_folder_or_a_single_video_is_a_list_too(folder_of_videos: Path) -> Non
     assert sample["clips"].shape == (2, 4, 32, 32, 3)
 
 
-def test_an_extraction_that_found_nothing_looks_anew(scenes: Path, tmp_path: Path) -> None:
+def test_an_extraction_that_read_nothing_is_tried_again(scenes: Path, tmp_path: Path) -> None:
     videos = read_list(scenes / "train.txt")
     disk = tmp_path / "disk"
     write_list(tmp_path / "list.txt", replace(videos.part(np.arange(4), scenes), root=disk))
@@ -250,7 +250,7 @@ def test_an_extraction_that_found_nothing_looks_anew(scenes: Path, tmp_path: Pat
     assert len(load_features(tmp_path / "f.npz").paths) == 4
 
 
-def test_an_extraction_that_replaces_a_file_goes_on_too(scenes: Path, tmp_path: Path) -> None:
+def test_an_extraction_with_overwrite_continues_too(scenes: Path, tmp_path: Path) -> None:
     out, parts = tmp_path / "f.npz", tmp_path / "f.npz.parts"
     out.write_bytes(b"an older one")
     process = subprocess.Popen(command(scenes / "train.txt", out, "--overwrite"), stderr=subprocess.DEVNULL)

@@ -37,7 +37,7 @@ def index(folder: Path, out: Path, *more: str) -> VideoList:
     return read_list(out)
 
 
-def test_hidden_and_system_folders_are_no_data_and_told(
+def test_hidden_and_system_folders_are_ignored_and_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "archive"
@@ -61,7 +61,7 @@ def test_hidden_and_system_folders_are_no_data_and_told(
     assert len(find_list(folder)) == 2
 
 
-def test_a_folder_of_frames_with_a_hidden_folder_in_it_is_one(tmp_path: Path) -> None:
+def test_a_frame_folder_may_contain_a_hidden_folder(tmp_path: Path) -> None:
     frames = tmp_path / "videos" / "walk"
     (frames / ".ipynb_checkpoints").mkdir(parents=True)
     for number in range(3):
@@ -70,7 +70,9 @@ def test_a_folder_of_frames_with_a_hidden_folder_in_it_is_one(tmp_path: Path) ->
     assert not is_hidden("fight")
 
 
-def test_classes_are_named_after_what_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_folders_with_readable_videos_become_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "videos"
     films(folder, "run/a.mp4", "walk/b.mp4")
     (folder / "broken").mkdir()
@@ -81,7 +83,7 @@ def test_classes_are_named_after_what_can_be_read(tmp_path: Path, capsys: pytest
     assert "folders without a readable video: broken, empty" in capsys.readouterr().err
 
 
-def test_train_and_val_folders_are_two_lists_of_the_same_classes(
+def test_train_and_val_folders_become_two_lists_with_the_same_classes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "set"
@@ -94,13 +96,13 @@ def test_train_and_val_folders_are_two_lists_of_the_same_classes(
     assert "parts of one data set" in capsys.readouterr().err
 
 
-def test_a_part_among_classes_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folders_that_may_be_splits_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     films(tmp_path / "set", "train/archery/1.mp4", "extra/archery/1.mp4")
     assert len(index(tmp_path / "set", tmp_path / "list.txt")) == 2
     assert "may be parts of a data set" in capsys.readouterr().err
 
 
-def test_endings_are_taken_off_files_alone_and_only_known_ones() -> None:
+def test_only_known_extensions_are_removed_and_only_from_files() -> None:
     assert [place_of(path) for path in ("walk_0.5", "a/x.MP4", "v1.2.avi")] == [
         Path("walk_0.5"), Path("a/x"), Path("v1.2"),
     ]  # fmt: skip
@@ -110,7 +112,7 @@ def test_endings_are_taken_off_files_alone_and_only_known_ones() -> None:
         places_of(["../a/x.mp4", "a/x.mp4"])
 
 
-def test_a_video_listed_twice_is_packed_and_cut_once_and_listed_twice(tmp_path: Path) -> None:
+def test_a_video_listed_twice_is_written_once_and_listed_twice(tmp_path: Path) -> None:
     films(tmp_path, "a.mp4", "b.mp4")
     names = ["a.mp4", "b.mp4", "b.mp4"]
     write_list(tmp_path / "l.txt", VideoList(names, np.array([0, 1, 1]), np.full(3, 12), tmp_path))
@@ -121,7 +123,7 @@ def test_a_video_listed_twice_is_packed_and_cut_once_and_listed_twice(tmp_path: 
         assert Counter(Counter(made.paths).values()) == {1: 1, 2: 1}
 
 
-def test_a_name_with_accents_is_found_however_they_are_spelled(tmp_path: Path) -> None:
+def test_a_name_with_accents_is_found_in_any_unicode_form(tmp_path: Path) -> None:
     name = "café à vélo.mp4"
     films(tmp_path / unicodedata.normalize("NFD", "été"), unicodedata.normalize("NFD", name))
     (tmp_path / "l.txt").write_text(f"été/{name} 0 12\n", encoding="utf-8")
@@ -131,7 +133,7 @@ def test_a_name_with_accents_is_found_however_they_are_spelled(tmp_path: Path) -
     assert read_list(tmp_path / "l.txt").file(0).is_file()
 
 
-def test_of_ucf101_what_is_there_is_converted_and_what_is_not_is_told(
+def test_ucf101_converts_present_videos_and_names_missing_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "classInd.txt").write_text("1 ApplyEyeMakeup\n2 Archery\n")
@@ -142,7 +144,7 @@ def test_of_ucf101_what_is_there_is_converted_and_what_is_not_is_told(
     assert "missing, so not converted: trainlist02.txt" in capsys.readouterr().err
 
 
-def test_the_test_of_kinetics_has_no_labels(tmp_path: Path) -> None:
+def test_the_kinetics_test_list_has_no_labels(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text(
         "label,youtube_id,time_start,time_end,split\nabseiling,xyz,1,11,train\n"
     )
@@ -179,7 +181,5 @@ def test_something_something_v2_is_converted(tmp_path: Path, capsys: pytest.Capt
         (2, ("class", "classes"), "2 classes"),
     ],
 )
-def test_what_is_counted_is_called_by_how_many_there_are(
-    count: int, words: tuple[str, ...], told: str
-) -> None:
+def test_counts_have_singular_and_plural(count: int, words: tuple[str, ...], told: str) -> None:
     assert many(count, *words) == told

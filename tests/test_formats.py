@@ -24,7 +24,7 @@ from dsm.video.write import write_video
 
 
 @pytest.mark.parametrize("name", ["a.h264", "a.264", "a", "a.bin", "a.mp4"])
-def test_a_raw_stream_is_read_whatever_it_is_called(name: str, tmp_path: Path) -> None:
+def test_a_raw_stream_is_read_under_any_name(name: str, tmp_path: Path) -> None:
     encode(tmp_path / "raw.h264", "libx264", moving_frames()).rename(tmp_path / name)
     assert check_against_everything(tmp_path / name, trials=4) == 50
     assert judge(tmp_path / name).verdict == "ok"
@@ -55,7 +55,7 @@ def test_index_finds_videos_by_content(tmp_path: Path) -> None:
     ]
 
 
-def test_the_recorders_of_others_are_read(shared: Path) -> None:
+def test_files_of_common_recorders_are_read(shared: Path) -> None:
     folder = shared / "cases" / "06_recorder"
     if not folder.is_dir():
         pytest.skip("no cases here")
@@ -64,7 +64,7 @@ def test_the_recorders_of_others_are_read(shared: Path) -> None:
     assert [judge(path).frames for path in found] == [50] * 4
 
 
-def test_no_reader_is_let_in_that_opens_more_than_its_file() -> None:
+def test_demuxers_that_open_other_files_are_disabled() -> None:
     known = {name for names in av.formats_available for name in names.split(",")}
     allowed = set(FORMATS.split(","))
     assert allowed <= known, "a name that this FFmpeg does not know"
@@ -89,7 +89,7 @@ PLAYLISTS = {
 
 @pytest.mark.parametrize("kind", PLAYLISTS)
 @pytest.mark.parametrize("ending", ["mp4", "m3u8", "sdp", "ffconcat", "mpd", "x"])
-def test_playlists_are_never_played(kind: str, ending: str, tmp_path: Path) -> None:
+def test_playlists_are_refused(kind: str, ending: str, tmp_path: Path) -> None:
     write_video(tmp_path / "good.mp4", numbered_frames(8))
     path = tmp_path / f"list.{ending}"
     path.write_text(PLAYLISTS[kind].format("good.mp4"))
@@ -98,7 +98,7 @@ def test_playlists_are_never_played(kind: str, ending: str, tmp_path: Path) -> N
     assert path not in [one for one in find_videos(tmp_path) if one.suffix != ".mp4"]
 
 
-def test_a_pattern_of_names_opens_no_pictures(tmp_path: Path) -> None:
+def test_a_file_name_pattern_opens_no_pictures(tmp_path: Path) -> None:
     for name in ("img_%03d.jpg", "img_*.jpg", "concat:a.mp4|b.mp4"):
         with pytest.raises(VideoError):
             read_frames(tmp_path / name, [0])
@@ -152,7 +152,7 @@ def test_a_cover_picture_is_never_the_video(cover_first: bool, tmp_path: Path) -
     assert np.allclose(read_frames(path, [3]).mean(), 4 + 6 * 3, atol=2)
 
 
-def test_sound_with_a_cover_picture_is_no_video(tmp_path: Path) -> None:
+def test_audio_with_a_cover_picture_is_not_a_video(tmp_path: Path) -> None:
     path = with_cover(tmp_path / "sound.mp4", True, film=False)
     with pytest.raises(NoVideoError, match="cover picture"), open_video(path):
         pass

@@ -35,7 +35,7 @@ def part_of(frames: np.ndarray) -> set[int]:
     return {int(frame >= 30) for frame in np.ravel(frames)}
 
 
-def test_the_parts_of_a_video_are_found(paused: VideoList) -> None:
+def test_the_parts_between_gaps_are_found(paused: VideoList) -> None:
     path = paused.file(0)
     assert np.allclose(frame_times(path), np.array(TIMES) / 1000, atol=0.002)
     assert continuous_parts(path) == PARTS
@@ -98,7 +98,7 @@ def test_extract_and_pack_keep_the_times(paused: VideoList, tmp_path: Path) -> N
     assert continuous_parts(packed) == PARTS
 
 
-def test_windows_lie_in_parts() -> None:
+def test_windows_stay_inside_parts() -> None:
     rng = np.random.default_rng(0)
     starts = {int(random_window(PARTS, 8, 2, rng)[0]) for _ in range(600)}
     assert starts == {*range(16), *range(30, 76)}
@@ -111,7 +111,7 @@ def test_windows_lie_in_parts() -> None:
     assert found[:, 0].tolist() == [0, 15, 30, 55, 75]
 
 
-def test_a_clock_that_jumps_back_goes_on_after_a_gap() -> None:
+def test_a_clock_that_jumps_back_starts_a_new_part() -> None:
     # B-frames: decoded before they are shown.
     piece = [120 * third + step for third in range(20) for step in (0, 80, 40)]
     found = seconds_of([*piece, *piece], 0.001, 25)

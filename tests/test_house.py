@@ -68,7 +68,7 @@ def test_a_file_can_be_read_in_one_sitting(path: Path) -> None:
     assert ast.get_docstring(ast.parse(text)), "a file says first what it is"
 
 
-def test_verbs_on_lists_do_without_torch() -> None:
+def test_list_commands_do_not_import_torch() -> None:
     """It takes seconds to import, and they would take as long to begin."""
     names = ("check", "convert", "features", "frames", "index", "pack", "subset", "synth")
     lines = [*(f"import dsm.verbs.{name}" for name in names), "import sys; assert 'torch' not in sys.modules"]

@@ -37,7 +37,7 @@ def open_files(path: Path) -> int:
     return sum(os.path.realpath(link) == str(path.resolve()) for link in links.iterdir())
 
 
-def test_the_last_few_are_kept_and_closed_when_others_come(tmp_path: Path) -> None:
+def test_the_last_few_videos_are_kept_open_and_older_ones_closed(tmp_path: Path) -> None:
     close_kept()
     files = [a_video(tmp_path / f"{i}.mp4", i) for i in range(KEPT + 2)]
     for file in files:
@@ -51,7 +51,7 @@ def test_the_last_few_are_kept_and_closed_when_others_come(tmp_path: Path) -> No
     assert kept() == sum(open_files(file) for file in files) == 0
 
 
-def test_a_file_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
+def test_a_replaced_file_is_opened_again(tmp_path: Path) -> None:
     file = a_video(tmp_path / "a.mp4", 0)
     before = read_frames(file, [7])
     a_video(tmp_path / "b.mp4", 1).replace(file)
@@ -64,7 +64,7 @@ def test_a_file_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
         read_frames(file, [7])
 
 
-def test_large_and_broken_ones_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_and_broken_videos_are_not_kept_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     close_kept()
     file = a_video(tmp_path / "a.mp4")
     monkeypatch.setattr(kept_open, "MAX_PIXELS", 64 * 64 - 1)
@@ -81,7 +81,7 @@ def read_all(file: Path) -> list[np.ndarray]:
     return [read_frames(file, clip) for clip in CLIPS]
 
 
-def test_forked_processes_and_threads_do_not_share_their_place_in_a_file(tmp_path: Path) -> None:
+def test_forks_and_threads_do_not_share_a_file_position(tmp_path: Path) -> None:
     file = a_video(tmp_path / "a.mp4")
     read_frames(file, [9])  # open, before the fork
     with (
@@ -112,7 +112,7 @@ def bytes_in_use() -> int:
     return heap.uordblks + heap.hblkhd
 
 
-def test_reads_leave_nothing_behind_in_memory(tmp_path: Path) -> None:
+def test_reads_do_not_leak_memory(tmp_path: Path) -> None:
     """PyAV leaks a packet, 140 bytes, each time a reading is given up and not closed."""
     file = a_video(tmp_path / "a.mp4")
     memory = []

@@ -42,7 +42,7 @@ def environment() -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("changing_workers", [False, True])
-def test_killed_at_twenty_moments_and_resumed_each_time(
+def test_a_run_killed_twenty_times_and_resumed_ends_the_same(
     scenes: Path, tmp_path: Path, changing_workers: bool
 ) -> None:
     """kill -9, twenty times, from the beginning of a process to its end; half of them while it trains."""

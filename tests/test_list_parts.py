@@ -21,7 +21,7 @@ from dsm.verbs.subset import SplitConfig, SubsetConfig, split, subset
 
 
 @pytest.mark.parametrize("verb", [["subset", "--fraction", "0.5"], ["split"]])
-def test_a_seed_below_zero_is_told(verb: list[str], small_list: Path, tmp_path: Path) -> None:
+def test_a_negative_seed_is_refused(verb: list[str], small_list: Path, tmp_path: Path) -> None:
     out = dsm("data", verb[0], small_list, *verb[1:], "--out", tmp_path / "out", "--seed", "-1")
     assert out.returncode == 2
     assert "seed must not be below 0" in out.stderr
@@ -41,7 +41,7 @@ def test_subsets_are_balanced_and_nested(labels: list[int], seed: int) -> None:
 
 
 @given(st.lists(st.integers(0, 9), min_size=2, max_size=200), st.integers(0, 5), st.floats(0.1, 0.9))
-def test_groups_are_never_parted(groups: list[int], seed: int, share: float) -> None:
+def test_groups_are_never_split(groups: list[int], seed: int, share: float) -> None:
     names = [f"g{group}" for group in groups]
     if len(set(names)) < 2:
         return
@@ -78,7 +78,7 @@ def every_split(counts: np.ndarray, share: float) -> tuple[bool, bool, bool]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The least populated class")
-def test_folds_of_equal_size_do_not_split_skewed_groups_by_a_share() -> None:
+def test_skewed_groups_are_not_split_by_equal_folds() -> None:
     """Why the search is our own: the numbers in the docstring of ``splits.py``."""
     far, missing, whole = np.zeros(2, int), np.zeros(2, int), 0
     for seed in range(200):
@@ -97,7 +97,7 @@ def test_folds_of_equal_size_do_not_split_skewed_groups_by_a_share() -> None:
     assert missing[0] > 50  # 70
 
 
-def test_splits_of_skewed_groups_are_as_good_as_any_can_be() -> None:
+def test_splits_of_skewed_groups_are_optimal() -> None:
     for seed in range(30):
         names, labels = skewed(seed, 9)
         counts = np.zeros((9, 8), int)
@@ -112,7 +112,7 @@ def test_splits_of_skewed_groups_are_as_good_as_any_can_be() -> None:
         assert (is_near and is_whole) or not both
 
 
-def test_two_hundred_seeds_of_skewed_groups() -> None:
+def test_skewed_groups_split_well_for_two_hundred_seeds() -> None:
     """Of 40 groups, one with a third of the videos: each split is near the share and has every class."""
     names, labels = skewed(7, 40)
     assert all(len(set(names[labels == label])) > 1 for label in set(labels))
@@ -124,7 +124,9 @@ def test_two_hundred_seeds_of_skewed_groups() -> None:
     assert len({test.tobytes() for test in splits}) > 100, "another seed, another split"
 
 
-def test_what_groups_do_not_allow_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_splits_that_groups_do_not_allow_are_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     groups = ["a"] * 18 + ["b"] * 2
     names, labels = [f"{group}/{i}.mp4" for i, group in enumerate(groups)], np.array([0] * 18 + [1] * 2)
     write_list(tmp_path / "all.txt", VideoList(names, labels, np.full(20, -1), tmp_path))
@@ -162,7 +164,7 @@ def test_split_and_leaks_agree(tmp_path: Path) -> None:
     assert dsm("data", "leaks", tmp_path / "all.txt", test, *by_table).returncode == 2
 
 
-def test_parts_of_a_list_whose_videos_lie_elsewhere_find_them(small_list: Path, tmp_path: Path) -> None:
+def test_parts_of_a_list_with_another_root_find_their_videos(small_list: Path, tmp_path: Path) -> None:
     folder, lists = small_list.parent, tmp_path / "lists"
     lists.mkdir()
     moved = small_list.rename(lists / "list.txt")
@@ -173,7 +175,7 @@ def test_parts_of_a_list_whose_videos_lie_elsewhere_find_them(small_list: Path, 
         assert all(part.file(place).is_file() for place in range(len(part)))
 
 
-def test_parts_of_a_list_know_what_its_labels_are_called(small_list: Path, tmp_path: Path) -> None:
+def test_parts_of_a_list_keep_its_class_names(small_list: Path, tmp_path: Path) -> None:
     (small_list.parent / "classes.txt").write_text("walk\nwave\n", encoding="utf-8")
     parts = tmp_path / "parts"
     split(SplitConfig(small_list, parts, test_share=0.5))
@@ -189,6 +191,6 @@ def test_parts_of_a_list_know_what_its_labels_are_called(small_list: Path, tmp_p
         subset(SubsetConfig(small_list, 0.5, parts / "half.txt"))
 
 
-def test_groups_may_be_found_by_alternatives() -> None:
+def test_a_group_regex_may_have_alternatives() -> None:
     assert groups_of(["cam12/a.mp4", "site7/b.mp4"], r"cam(\d+)|site(\d+)") == ["12", "7"]
     assert groups_of(["cam12/a.mp4"], r"cam\d+") == ["cam12"]

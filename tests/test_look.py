@@ -38,7 +38,7 @@ def square(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".gif", ".mp4"])
-def test_a_look_in_every_format(
+def test_maps_are_written_in_every_format(
     square: Path, tmp_path: Path, ending: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "new" / f"look{ending}"
@@ -65,7 +65,7 @@ def test_a_video_shorter_than_the_clip_is_looped_in_every_probe(small_list: Path
 
 
 @pytest.mark.parametrize("modality", ["rgbdiff", "flow"])
-def test_networks_of_change_and_of_flow_are_shown_over_colours(
+def test_maps_of_difference_and_flow_networks_are_drawn_over_rgb(
     square: Path, tmp_path: Path, modality: Any
 ) -> None:
     from dsm.data.reading import ClipConfig
@@ -98,7 +98,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_classifier_is_asked_for_a_class_by_name_or_number(
+def test_a_target_class_is_given_by_name_or_number(
     classifier: Path, square: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pictures = []
@@ -114,9 +114,7 @@ def test_a_classifier_is_asked_for_a_class_by_name_or_number(
     assert "clip: w" in told
 
 
-def test_a_classifier_over_a_list_is_named_with_its_seed(
-    classifier: Path, scenes: Path, tmp_path: Path
-) -> None:
+def test_rows_of_a_classifier_have_its_name_and_seed(classifier: Path, scenes: Path, tmp_path: Path) -> None:
     words = (
         "--weights",
         classifier,
@@ -134,7 +132,7 @@ def test_a_classifier_over_a_list_is_named_with_its_seed(
         run(*words, "--target-class", "wave")
 
 
-def test_a_small_transformer_goes_through_the_command(square: Path, tmp_path: Path) -> None:
+def test_the_command_works_with_a_small_transformer(square: Path, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     weights = tmp_path / "videomae.pt"
     save_small_transformer(weights)
@@ -144,7 +142,7 @@ def test_a_small_transformer_goes_through_the_command(square: Path, tmp_path: Pa
         run("--weights", weights, square, "--out", tmp_path / "b.gif", "--resize", "48", "--size", "48")
 
 
-def test_the_score_of_a_list_goes_on_after_bad_files(
+def test_the_score_of_a_list_leaves_out_bad_files(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = (scenes / "test.txt").read_text().splitlines()[:5]
@@ -188,7 +186,7 @@ def test_a_single_video_has_no_interval(
     assert {(row["n"], row["low"], row["high"]) for row in rows} == {(1, None, None)}
 
 
-def test_a_still_actor_in_every_video_of_a_list(scenes: Path, tmp_path: Path) -> None:
+def test_the_pasted_probe_works_for_every_video_of_a_list(scenes: Path, tmp_path: Path) -> None:
     words = (*SMALL, scenes / "test.txt", "--score", "--workers", "0")
     for probe in ("pasted", "mixed"):
         run(*words, "--probe", probe, "--out", tmp_path / probe)
@@ -200,7 +198,7 @@ def test_a_still_actor_in_every_video_of_a_list(scenes: Path, tmp_path: Path) ->
     assert "prefers_motion_to_still" not in [row["metric"] for row in rows[1]]
 
 
-def test_intervals_draw_whole_groups_where_they_are_given(scenes: Path, tmp_path: Path) -> None:
+def test_intervals_draw_whole_groups(scenes: Path, tmp_path: Path) -> None:
     words = (*SMALL, scenes / "test.txt", "--score", "--workers", "0")
     run(*words, "--out", tmp_path / "videos")
     run(*words, "--out", tmp_path / "groups", "--group-regex", r"(\d)\.mp4")  # each its own
@@ -236,7 +234,7 @@ def test_intervals_draw_whole_groups_where_they_are_given(scenes: Path, tmp_path
         (("square.mp4", "--out", "a.png", "--head", "projection"), "no projection head"),
     ],
 )
-def test_wrong_settings_are_one_sentence(
+def test_wrong_settings_raise_one_sentence(
     square: Path, words: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(square.parent)
@@ -255,7 +253,7 @@ def test_wrong_settings_are_one_sentence(
         (("--target", "square.mp4"), "a classifier takes --target-class"),
     ],
 )
-def test_wrong_questions_to_a_classifier_are_one_sentence(
+def test_wrong_target_classes_raise_one_sentence(
     classifier: Path, square: Path, tmp_path: Path, words: tuple[str, ...], said: str
 ) -> None:
     with pytest.raises(UserError, match=said):

@@ -85,7 +85,7 @@ def test_a_pack_is_read_like_its_videos(five: Path, tmp_path: Path) -> None:
     assert EvaluationClips(packed, clip, 2)[3]["clips"].shape == (2, 4, 32, 32, 3)  # type: ignore[index]
 
 
-def test_squeezed_to_a_square_nothing_is_cut_off(five: Path, tmp_path: Path) -> None:
+def test_squeezing_to_a_square_cuts_nothing_off(five: Path, tmp_path: Path) -> None:
     packed, videos = pack(five, tmp_path / "pack", "--square"), read_list(five)
     found, wide = read_frames(packed.file(0), [3], 48)[0], read_frames(videos.file(0), [3], 48)[0]
     assert found.shape == (48, 48, 3)
@@ -99,7 +99,7 @@ def test_squeezed_to_a_square_nothing_is_cut_off(five: Path, tmp_path: Path) -> 
     assert read_frames(read_list(tmp_path / "frames" / "list.txt").file(0), [3]).shape == (1, 48, 48, 3)
 
 
-def test_others_can_read_a_shard(five: Path, tmp_path: Path) -> None:
+def test_a_shard_is_a_plain_tar_file(five: Path, tmp_path: Path) -> None:
     pack(five, tmp_path / "pack")
     with tarfile.open(tmp_path / "pack" / "shard-00000.tar") as tar:
         names = tar.getnames()
@@ -110,7 +110,7 @@ def test_others_can_read_a_shard(five: Path, tmp_path: Path) -> None:
     assert array.shape == (21, 72, 72)
 
 
-def test_a_stopped_pack_goes_on_and_another_is_refused(five: Path, tmp_path: Path) -> None:
+def test_a_stopped_pack_continues_and_another_is_refused(five: Path, tmp_path: Path) -> None:
     out = tmp_path / "pack"
     pack(five, out)
     shards = sorted(out.glob("*.tar"))
@@ -125,7 +125,7 @@ def test_a_stopped_pack_goes_on_and_another_is_refused(five: Path, tmp_path: Pat
     assert "with other settings" in told(other)
 
 
-def test_what_leads_out_of_a_shard_is_refused(five: Path, tmp_path: Path) -> None:
+def test_paths_out_of_a_shard_are_refused(five: Path, tmp_path: Path) -> None:
     packed = pack(five, tmp_path / "pack")
     index = tmp_path / "pack" / "shard-00000.json"
     good = json.loads(index.read_text())
@@ -152,7 +152,7 @@ def test_what_leads_out_of_a_shard_is_refused(five: Path, tmp_path: Path) -> Non
         read_frames(tmp_path / "none.tar" / "a", [0])
 
 
-def test_only_a_path_into_a_tar_is_a_path_into_a_pack() -> None:
+def test_only_a_path_into_a_tar_is_a_pack_path() -> None:
     assert in_pack("a/b.tar/c d/e") == (Path("a/b.tar"), "c d/e")
     assert in_pack("a/b.tar") is None
     assert in_pack(b"a/b.tar/c") is None
@@ -167,7 +167,7 @@ def test_a_pack_of_another_list_of_as_many_videos_is_refused(five: Path, tmp_pat
     assert "with other settings" in told(other)
 
 
-def test_a_folder_called_as_a_shard_is_none(five: Path, tmp_path: Path) -> None:
+def test_a_folder_named_like_a_shard_is_not_one(five: Path, tmp_path: Path) -> None:
     videos = read_list(five)
     inside = tmp_path / "unpacked.tar" / "v0.mp4"
     inside.parent.mkdir()

@@ -29,7 +29,7 @@ TIMES = [*range(0, 1200, 40), *range(PAUSE, PAUSE + 2400, 40)]
 
 
 @pytest.mark.parametrize("kind", ["h264 gop 12", "h264 mkv", "mpeg4 avi", "mjpeg"])
-def test_of_a_damaged_file_a_segment_has_its_own_frames_and_its_own_damage(kind: str, tmp_path: Path) -> None:
+def test_a_segment_of_a_damaged_file_has_its_own_frames_and_damage(kind: str, tmp_path: Path) -> None:
     name, codec, options = KINDS[kind]
     path = wreck(encode(tmp_path / name, codec, moving_frames(COUNT), **options))
     whole = judge(path)
@@ -47,7 +47,7 @@ def test_of_a_damaged_file_a_segment_has_its_own_frames_and_its_own_damage(kind:
     assert whole.verdict == "damaged" or kind == "mpeg4 avi"  # a decoder may hide what is lost
 
 
-def test_of_a_segment_of_a_damaged_file_is_written_what_is_left_and_what_is_lost_is_told(
+def test_a_segment_of_a_damaged_file_is_written_and_its_lost_frames_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = wreck(encode(tmp_path / "a.mp4", "libx264", moving_frames(COUNT), bf="0"))
@@ -72,7 +72,7 @@ def test_of_a_segment_of_a_damaged_file_is_written_what_is_left_and_what_is_lost
     assert frame_times(packed.file(1)) == pytest.approx(expected, abs=2e-3)
 
 
-def test_a_segment_that_its_file_breaks_off_in_plays_in_a_loop_of_its_own(tmp_path: Path) -> None:
+def test_a_segment_cut_off_by_its_files_end_loops(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mkv", "libx264", moving_frames(COUNT), bf="0")
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 3 // 4])
@@ -87,7 +87,7 @@ def test_a_segment_that_its_file_breaks_off_in_plays_in_a_loop_of_its_own(tmp_pa
         read_frames(f"{path}#{(count + 5) / 25}-9", [0])
 
 
-def test_what_a_header_promises_after_the_end_is_no_frame_of_a_segment(tmp_path: Path) -> None:
+def test_frames_only_promised_by_the_header_are_not_in_a_segment(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", "libx264", moving_frames(COUNT), bf="0", movflags="faststart")
     for packet in range(50, COUNT):
         path = wreck(path, packet).replace(tmp_path / "a.mp4")
@@ -111,7 +111,7 @@ def paused(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return encode(tmp_path / request.param, "libx264", moving_frames(90), TIMES, gop="10")
 
 
-def test_a_segment_with_a_gap_in_time_has_parts_and_one_in_a_gap_is_told(
+def test_a_segment_over_a_gap_has_parts_and_one_inside_a_gap_is_reported(
     paused: Path, tmp_path: Path
 ) -> None:
     name = f"{paused}#0.8-7200.4"
@@ -155,7 +155,7 @@ def test_no_clip_of_a_segment_spans_a_gap(paused: Path, fps: float, monkeypatch:
     assert {side for one in sides for side in one} == {0, 1}
 
 
-def test_clips_of_a_folder_segments_and_twins_have_places_of_their_own() -> None:
+def test_clips_segments_and_duplicates_get_separate_places() -> None:
     names = [
         "d/a_*.png",
         "d/b*.png",
@@ -172,7 +172,7 @@ def test_clips_of_a_folder_segments_and_twins_have_places_of_their_own() -> None
     ]  # fmt: skip
 
 
-def test_pictures_that_are_of_no_clip_are_counted_and_flow_is_not(
+def test_stray_pictures_are_counted_and_flow_is_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "data" / "walk"

@@ -114,7 +114,7 @@ def test_a_run_in_bfloat16_resumes_and_may_not_change_its_precision(scenes: Path
 
 
 @pytest.mark.parametrize("size", [1000, 12_288, 65_536])  # torch's reader fails in other ways for each
-def test_a_corrupt_newest_checkpoint_is_passed_over(scenes: Path, tmp_path: Path, size: int) -> None:
+def test_a_corrupt_newest_checkpoint_is_skipped(scenes: Path, tmp_path: Path, size: int) -> None:
     whole = pretrain(config(scenes, tmp_path / "whole"))
     part = pretrain(config(scenes, tmp_path / "part"))
     newest = list_checkpoints(part)[-1]
@@ -131,7 +131,7 @@ def test_a_corrupt_newest_checkpoint_is_passed_over(scenes: Path, tmp_path: Path
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), "not enough memory"),
     ],
 )
-def test_a_checkpoint_that_the_machine_does_not_give_stays_as_it_is(
+def test_an_unreadable_checkpoint_is_left_alone(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
     run = pretrain(config(scenes, tmp_path / "run"))
@@ -146,7 +146,7 @@ def test_a_checkpoint_that_the_machine_does_not_give_stays_as_it_is(
     assert list_checkpoints(run) == before
 
 
-def test_larger_work_does_not_empty_a_run_whose_checkpoints_are_broken(scenes: Path, tmp_path: Path) -> None:
+def test_train_once_does_not_empty_a_run_with_broken_checkpoints(scenes: Path, tmp_path: Path) -> None:
     run = pretrain(config(scenes, tmp_path / "run"))
     (run / "results.json").unlink()  # as if stopped before its end
     for path in list_checkpoints(run):
@@ -167,7 +167,7 @@ def test_an_existing_run_is_never_overwritten_by_accident(scenes: Path, tmp_path
     assert not equal(weights_of(out), before)
 
 
-def test_what_lies_beside_a_run_that_never_began_is_not_emptied(scenes: Path, tmp_path: Path) -> None:
+def test_other_files_beside_an_unstarted_run_are_kept(scenes: Path, tmp_path: Path) -> None:
     videos = (scenes / "train.txt").read_text()
     (tmp_path / "gone.txt").write_text("".join(f"gone/{line}\n" for line in videos.splitlines()))
     data = replace(config(scenes, tmp_path).data, train=tmp_path / "gone.txt")
@@ -186,14 +186,14 @@ def test_what_lies_beside_a_run_that_never_began_is_not_emptied(scenes: Path, tm
     assert list_checkpoints(out / "good")
 
 
-def test_a_folder_of_something_else_is_not_emptied_even_with_overwrite(scenes: Path, tmp_path: Path) -> None:
+def test_an_unrelated_folder_is_not_emptied_even_with_overwrite(scenes: Path, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").touch()
     with pytest.raises(UserError, match="is not a run of dsm"):
         pretrain(config(scenes, tmp_path, overwrite=True))
     assert (tmp_path / "photo.jpg").exists()
 
 
-def test_somebody_elses_config_json_makes_no_run_of_ours(scenes: Path, tmp_path: Path) -> None:
+def test_a_foreign_config_json_does_not_make_a_run(scenes: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(UserError, match="is not a run of dsm"):
         pretrain(config(scenes, tmp_path, overwrite=True))
@@ -208,7 +208,7 @@ def test_overwriting_a_run_behind_a_link_keeps_the_link(scenes: Path, tmp_path: 
     assert (tmp_path / "run").is_symlink()
 
 
-def test_too_few_videos_for_a_batch(scenes: Path, tmp_path: Path) -> None:
+def test_too_few_videos_for_a_batch_are_refused(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"40 videos are too few for a batch of 41.*--data.batch-size 40"):
         pretrain(config(scenes, tmp_path / "run", data=DataConfig(scenes / "train.txt", batch_size=41)))
     assert not (tmp_path / "run").exists()
@@ -232,7 +232,7 @@ def test_resuming_with_other_settings_names_the_first(
     assert named in str(told.value)
 
 
-def test_a_run_goes_on_with_its_own_list_wherever_that_lies_now(scenes: Path, tmp_path: Path) -> None:
+def test_a_run_resumes_with_its_moved_list(scenes: Path, tmp_path: Path) -> None:
     out = pretrain(config(scenes, tmp_path / "run", steps=1))
     lines = (scenes / "train.txt").read_text().splitlines(keepends=True)
     other, moved = tmp_path / "other.txt", tmp_path / "moved.txt"
@@ -249,9 +249,7 @@ def test_a_run_goes_on_with_its_own_list_wherever_that_lies_now(scenes: Path, tm
     )
 
 
-def test_a_setting_that_a_run_did_not_know_yet_is_no_other_when_it_is_resumed(
-    scenes: Path, tmp_path: Path
-) -> None:
+def test_a_run_from_before_a_setting_existed_resumes(scenes: Path, tmp_path: Path) -> None:
     out = pretrain(config(scenes, tmp_path / "run", steps=1))
     (file,) = list_checkpoints(out)
     state = torch.load(file, weights_only=True)
@@ -263,9 +261,7 @@ def test_a_setting_that_a_run_did_not_know_yet_is_no_other_when_it_is_resumed(
     pretrain(config(scenes, out, steps=2, resume=True, extend=True))
 
 
-def test_another_length_is_another_schedule_and_wants_to_be_meant(
-    scenes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_another_length_needs_extend(scenes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = pretrain(config(scenes, tmp_path / "run", steps=2))
     refusal = (
         r"was planned for 2 steps, not 4, .*--steps 2 continues as planned, --extend continues .*not 0\)"
@@ -286,7 +282,7 @@ def test_another_length_is_another_schedule_and_wants_to_be_meant(
     assert list_checkpoints(out)[-1].name == "step_00000004.pt"
 
 
-def test_a_run_of_constant_rate_may_have_any_length(scenes: Path, tmp_path: Path) -> None:
+def test_a_run_with_a_constant_rate_may_have_any_length(scenes: Path, tmp_path: Path) -> None:
     steady = OptimConfig("sgd", lr=1e-3, schedule="step", milestones=(), warmup=0)
     own = {"optim": steady, "settings": MethodSettings(dsm=DsmConfig(queue=32, momentum=0.9, ramp=False))}
     whole = pretrain(config(scenes, tmp_path / "whole", steps=4, **own))
@@ -298,7 +294,7 @@ def test_a_run_of_constant_rate_may_have_any_length(scenes: Path, tmp_path: Path
         pretrain(config(scenes, rising, steps=4, resume=True, optim=steady))
 
 
-def test_what_decodes_may_not_change_unnoticed(scenes: Path, tmp_path: Path) -> None:
+def test_a_changed_decoder_is_refused_on_resume(scenes: Path, tmp_path: Path) -> None:
     out = pretrain(config(scenes, tmp_path / "run", steps=2))
     other = DataConfig(scenes / "train.txt", batch_size=8, workers=0, decoder="torchcodec")
     with pytest.raises(UserError, match=r"with data\.decoder pyav, not torchcodec"):
@@ -321,13 +317,13 @@ def test_resuming_from_nothing_is_refused(scenes: Path, tmp_path: Path) -> None:
         pretrain(config(scenes, tmp_path / "none", resume=True))
 
 
-def test_a_diverging_run_stops_with_a_sentence(scenes: Path, tmp_path: Path) -> None:
+def test_a_diverging_run_stops_with_one_sentence(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="step 2: numbers that are not finite, first in"):
         pretrain(config(scenes, tmp_path / "run", optim=OptimConfig("sgd", lr=1e30)))
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
+def test_a_run_stopped_by_a_signal_resumes_to_the_same_end(
     scenes: Path, tmp_path: Path, name: signal.Signals
 ) -> None:
     def command(out: Path) -> list[str]:
@@ -366,7 +362,7 @@ def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             signal.raise_signal(signal.SIGINT)
 
 
-def test_a_warning_is_heard_once_and_the_end_of_time_after_it_is_the_first() -> None:
+def test_sigterm_after_a_warning_signal_counts_as_the_first() -> None:
     before = signal.getsignal(signal.SIGUSR1)  # the default, or what a command of another test set
     with signals.stop_flag() as flag:
         signal.raise_signal(signal.SIGUSR1)
@@ -379,7 +375,7 @@ def test_a_warning_is_heard_once_and_the_end_of_time_after_it_is_the_first() -> 
     assert signal.getsignal(signal.SIGUSR1) == before
 
 
-def test_a_warning_that_another_waits_for_stays_his() -> None:
+def test_an_existing_signal_handler_is_kept() -> None:
     """As submitit does, which submits the job again."""
     heard: list[int] = []
     before = signal.signal(signal.SIGUSR2, lambda number, _: heard.append(number))
@@ -412,7 +408,7 @@ def test_a_malicious_checkpoint_is_not_executed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"weights": "no/such.pt"}, {"precision": "fp16"}, {"weights": "itself"}])
-def test_a_run_is_not_emptied_for_one_that_cannot_be(
+def test_overwrite_with_impossible_settings_empties_nothing(
     scenes: Path, tmp_path: Path, wrong: dict[str, str]
 ) -> None:
     if wrong.get("precision") and not trains_on_cpu():

@@ -22,7 +22,7 @@ def made(count: int, seed: int, dim: int = 10, classes: int = 3) -> Features:
     return Features(rows.astype(np.float32), labels, [f"{seed}-{place}.mp4" for place in range(count)])
 
 
-def test_the_vote_of_neighbours_is_that_of_scikit_learn() -> None:
+def test_the_neighbour_vote_equals_scikit_learn() -> None:
     train, test = made(200, 0), made(100, 1)
     model = KNeighborsClassifier(
         20, metric="cosine", algorithm="brute", weights=lambda distance: np.exp((1 - distance) / 0.07)
@@ -65,7 +65,7 @@ def test_a_class_of_one_video_does_not_stop_cross_validation(capsys: pytest.Capt
         choose_strength(both.part(np.array([0, int(np.flatnonzero(many.labels != many.labels[0])[0])])))
 
 
-def test_a_probe_sees_a_small_dimension_beside_a_large_one() -> None:
+def test_a_probe_uses_small_dimensions_besides_large_ones() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 200)
     told, noise = 1e-3 * (labels + 0.3 * rng.normal(size=200)), 1e3 * rng.normal(size=200)
@@ -97,7 +97,7 @@ def test_probe_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[s
         linear_probe(made(30, 0), [made(30, 1, dim=4)])
 
 
-def test_clips_of_one_video_a_class_are_probed_without_a_choice(
+def test_a_probe_with_one_video_per_class_uses_the_default_c(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rng = np.random.default_rng(0)

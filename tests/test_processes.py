@@ -112,7 +112,7 @@ def wait_for_lines(run: Path, count: int) -> None:
         time.sleep(0.05)
 
 
-def test_a_process_that_dies_ends_the_others_with_a_sentence(scenes: Path, tmp_path: Path) -> None:
+def test_a_dying_process_ends_the_others_with_one_sentence(scenes: Path, tmp_path: Path) -> None:
     process = start(scenes, tmp_path / "run", method="dsm", devices=2, steps=100_000)
     wait_for_lines(tmp_path / "run", 3)
     workers = children(process)
@@ -125,7 +125,7 @@ def test_a_process_that_dies_ends_the_others_with_a_sentence(scenes: Path, tmp_p
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
 
 
-def test_what_is_wrong_in_every_process_is_told_once(scenes: Path, tmp_path: Path) -> None:
+def test_an_error_in_every_process_is_reported_once(scenes: Path, tmp_path: Path) -> None:
     words = ["--data.train", scenes / "train.txt", "--devices", 2, "--weights", tmp_path / "nowhere.pt"]
     command = [sys.executable, "-m", "dsm", "pretrain", *map(str, words), "--out", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -134,7 +134,7 @@ def test_what_is_wrong_in_every_process_is_told_once(scenes: Path, tmp_path: Pat
     assert "Traceback" not in done.stderr
 
 
-def test_an_error_that_nobody_foresaw_is_not_swallowed(tmp_path: Path) -> None:
+def test_an_unexpected_error_is_not_swallowed(tmp_path: Path) -> None:
     script = tmp_path / "fails.py"
     script.write_text(
         "from dsm.distributed import in_processes\n"
@@ -220,14 +220,14 @@ Trainer.render = told
 """
 
 
-def test_each_process_and_step_draws_its_own(scenes: Path, tmp_path: Path) -> None:
+def test_each_process_and_step_has_its_own_random_numbers(scenes: Path, tmp_path: Path) -> None:
     finish(start(scenes, tmp_path / "run", method="dsm", devices=2, steps=3, more=DRAWS))
     drawn = [(tmp_path / "run" / f"drawn-{rank}.txt").read_text().split() for rank in range(2)]
     assert [len(numbers) for numbers in drawn] == [3, 3]
     assert len({*drawn[0], *drawn[1]}) == 6
 
 
-def test_torchrun_from_outside(scenes: Path, tmp_path: Path) -> None:
+def test_torchrun_starts_a_run(scenes: Path, tmp_path: Path) -> None:
     """As on several machines: each process is told by the environment who it is."""
     config = small_run(scenes, tmp_path / "run")
     words = [
@@ -250,7 +250,7 @@ def test_torchrun_from_outside(scenes: Path, tmp_path: Path) -> None:
     assert "already holds a run" in again.stderr
 
 
-def test_the_slurm_example_on_this_machine(scenes: Path, tmp_path: Path) -> None:
+def test_the_slurm_example_runs_locally(scenes: Path, tmp_path: Path) -> None:
     """Two processes begun by submitit, as it begins them on a cluster; the second call resumes."""
     pytest.importorskip("submitit")
     example = Path(__file__).parents[1] / "examples" / "slurm.py"

@@ -22,7 +22,7 @@ from dsm.runs.results import Row, write_results
 from dsm.verbs.report import ReportConfig, read_given, report, told_apart
 
 
-def test_a_page_holds_every_run_and_in_what_they_differ(runs: Path, tmp_path: Path) -> None:
+def test_a_page_shows_every_run_and_their_differences(runs: Path, tmp_path: Path) -> None:
     config = ReportConfig((runs / BOLD, runs / "moco"), tmp_path / "report.html")
     report(config)
     page = config.out.read_text(encoding="utf-8")
@@ -44,14 +44,14 @@ def test_a_page_holds_every_run_and_in_what_they_differ(runs: Path, tmp_path: Pa
     assert page.count('<svg role="img" aria-label="') == page.count("<svg role")
 
 
-def test_curves_come_as_a_figure_too(runs: Path, tmp_path: Path) -> None:
+def test_curves_are_also_written_as_a_figure(runs: Path, tmp_path: Path) -> None:
     for name, begin in (("curves.pdf", b"%PDF"), ("curves.png", b"\x89PNG")):
         config = ReportConfig((runs / BOLD, runs / "moco"), tmp_path / f"{name}.html", curves=tmp_path / name)
         report(config)
         assert (tmp_path / name).read_bytes().startswith(begin)
 
 
-def test_results_that_are_there_are_shown(runs: Path, tmp_path: Path) -> None:
+def test_existing_results_are_shown(runs: Path, tmp_path: Path) -> None:
     folder = tmp_path / "earlier"
     write_results(
         folder / "results.json", [Row("<i>", 0, "unseen", "R@1", 0.625, 0.5, 0.75, 8)], command="dsm x"
@@ -66,7 +66,7 @@ def test_results_that_are_there_are_shown(runs: Path, tmp_path: Path) -> None:
     assert 'alt="strip.png of earlier, whose results are &lt;i&gt;, unseen: R@1 0.625"' in page
 
 
-def test_pictures_are_told_by_their_numbers(tmp_path: Path) -> None:
+def test_pictures_have_alt_text_with_their_numbers(tmp_path: Path) -> None:
     def row(run: str, test: str, metric: str, value: float) -> Row:
         return Row(run, 0, test, metric, value, None, None, 8)
 
@@ -101,7 +101,7 @@ def test_pictures_are_told_by_their_numbers(tmp_path: Path) -> None:
         assert picture_told(tmp_path / "confusion.png", []).startswith("confusion.png of")
 
 
-def test_a_run_that_is_being_written_can_be_shown(runs: Path, tmp_path: Path) -> None:
+def test_an_unfinished_run_can_be_shown(runs: Path, tmp_path: Path) -> None:
     run = shutil.copytree(runs / "moco", tmp_path / "moco")
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 14, "lo')
@@ -109,7 +109,7 @@ def test_a_run_that_is_being_written_can_be_shown(runs: Path, tmp_path: Path) ->
     assert "12 of 12" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_config_of_another_make_is_shown_as_it_is(runs: Path, tmp_path: Path) -> None:
+def test_a_foreign_config_is_shown_unchanged(runs: Path, tmp_path: Path) -> None:
     run = shutil.copytree(runs / "moco", tmp_path / "moco")
     record = {
         "command": "",
@@ -123,7 +123,7 @@ def test_a_config_of_another_make_is_shown_as_it_is(runs: Path, tmp_path: Path) 
     assert "clip 3" in config.out.read_text(encoding="utf-8")
 
 
-def test_names_tell_runs_apart(tmp_path: Path) -> None:
+def test_runs_get_distinct_names(tmp_path: Path) -> None:
     def named(*paths: str) -> list[str]:
         return short_names([tmp_path / path for path in paths])
 
@@ -134,7 +134,7 @@ def test_names_tell_runs_apart(tmp_path: Path) -> None:
         named("a", "b/../a")
 
 
-def test_seeds_of_one_experiment_are_told_together(runs: Path) -> None:
+def test_seeds_of_one_experiment_are_summarised(runs: Path) -> None:
     one = read_run(runs / "moco", "moco-1")
     two = replace(one, name="moco-2", config={**one.config, "seed": 2, "out": "elsewhere"})
     other = read_run(runs / BOLD, "dsm")
@@ -153,7 +153,7 @@ def test_seeds_of_one_experiment_are_told_together(runs: Path) -> None:
     assert table.lines[0][2] == [Cell("90.0", "0–100", False)]
 
 
-def test_a_method_has_its_colour_everywhere() -> None:
+def test_a_method_has_the_same_colour_everywhere() -> None:
     names = ["mine", "dsm-triplet-0", "moco", "dsm-seed1", "dsm-seed2", "dsmall", "random weights"]
     looks = dict(zip(names, looks_of(names), strict=True))
     for name, method in (("moco", "moco"), ("dsm-seed1", "dsm"), ("dsm-triplet-0", "dsm-triplet")):
@@ -164,7 +164,7 @@ def test_a_method_has_its_colour_everywhere() -> None:
     assert not {looks["mine"].colour, looks["dsmall"].colour} & set(COLOURS.values())
 
 
-def test_numbers_of_one_name_from_two_folders_are_of_two_runs(tmp_path: Path) -> None:
+def test_results_of_the_same_name_from_two_folders_are_two_runs(tmp_path: Path) -> None:
     folders = [tmp_path / "one" / "test", tmp_path / "two" / "test", tmp_path / "two" / "bias"]
     for folder, metric in zip(folders, ("top1", "top1", "scene_reliance"), strict=True):
         row = Row("dsm", 0, "test", metric, 0.5, None, None, 10)

@@ -44,7 +44,7 @@ def measured(runs: Path, data: ReportData, tmp_path_factory: pytest.TempPathFact
     return config
 
 
-def test_the_page_holds_everything_itself_and_a_name_is_only_a_name(measured: ReportConfig) -> None:
+def test_the_page_is_self_contained_and_escapes_names(measured: ReportConfig) -> None:
     page = measured.out.read_text(encoding="utf-8")
     assert "&lt;b&gt;" in page
     # In the head of a table, a summary, the caption of a clip: never as it is.
@@ -55,7 +55,9 @@ def test_the_page_holds_everything_itself_and_a_name_is_only_a_name(measured: Re
 
 
 @pytest.mark.parametrize("width", [390, 1200])
-def test_it_opens_in_a_browser_without_an_error(measured: ReportConfig, tmp_path: Path, width: int) -> None:
+def test_the_report_opens_in_a_browser_without_errors(
+    measured: ReportConfig, tmp_path: Path, width: int
+) -> None:
     page = measured.out.read_text(encoding="utf-8")
     # The page tells how wide it came out, so that a part that is too wide for a phone is seen.
     probe = tmp_path / "page.html"
@@ -68,7 +70,7 @@ def test_it_opens_in_a_browser_without_an_error(measured: ReportConfig, tmp_path
 
 
 @pytest.mark.parametrize("stopped", [True, False])
-def test_stopped_clips_stay_so_in_the_embedding_too(
+def test_stopped_clips_stay_stopped_in_the_embedding(
     measured: ReportConfig, tmp_path: Path, stopped: bool
 ) -> None:
     press = 'document.getElementById("still").click();' if stopped else ""
@@ -85,7 +87,7 @@ def test_stopped_clips_stay_so_in_the_embedding_too(
     assert f'data-dot="{str(not stopped).lower()}"' in found
 
 
-def test_all_that_was_asked_for_is_measured(measured: ReportConfig) -> None:
+def test_everything_requested_is_measured(measured: ReportConfig) -> None:
     page = measured.out.read_text(encoding="utf-8")
     base = measured.out.with_suffix("")
     assert sorted(path.name for path in (base / BOLD).iterdir() if path.is_dir()) == sorted(
@@ -113,7 +115,7 @@ def test_all_that_was_asked_for_is_measured(measured: ReportConfig) -> None:
     assert len(classes) == 2
 
 
-def test_what_cannot_be_read_is_left_out_of_every_part_and_named(
+def test_unreadable_videos_are_left_out_of_every_part_and_named(
     runs: Path, data: ReportData, tmp_path: Path
 ) -> None:
     assert data.test
@@ -143,7 +145,7 @@ def test_what_cannot_be_read_is_left_out_of_every_part_and_named(
     assert page.count('aria-label="the clip') == 11  # of all the others
 
 
-def test_a_second_call_takes_what_is_there_and_does_what_is_missing(measured: ReportConfig) -> None:
+def test_a_second_call_reuses_results_and_measures_the_rest(measured: ReportConfig) -> None:
     base = measured.out.with_suffix("")
     shutil.rmtree(base / BOLD / "probe")
     (base / "tuned" / "look" / "look.csv").unlink()  # as if stopped in the midst of it
@@ -163,7 +165,7 @@ def test_a_second_call_takes_what_is_there_and_does_what_is_missing(measured: Re
     assert before.keys() <= after.keys()
 
 
-def test_measurements_of_other_weights_are_not_taken(
+def test_measurements_of_other_weights_are_not_reused(
     measured: ReportConfig, runs: Path, tmp_path: Path
 ) -> None:
     base = tmp_path / "report"
@@ -180,7 +182,7 @@ def test_measurements_of_other_weights_are_not_taken(
     assert not (base / BOLD / "bias").exists()
 
 
-def test_measurements_of_other_groups_are_not_taken(runs: Path, data: ReportData, tmp_path: Path) -> None:
+def test_measurements_of_other_groups_are_not_reused(runs: Path, data: ReportData, tmp_path: Path) -> None:
     table = tmp_path / "groups.tsv"
     config = ReportConfig(
         (runs / "moco",), tmp_path / "report.html", data, groups=table, windows=1, shown=0, maps=0,
@@ -199,7 +201,7 @@ def test_measurements_of_other_groups_are_not_taken(runs: Path, data: ReportData
     assert intervals[0] != intervals[1]
 
 
-def test_mistakes_are_told_in_one_sentence(
+def test_mistakes_raise_one_sentence(
     runs: Path,
     data: ReportData,
     tmp_path: Path,

@@ -23,12 +23,12 @@ if __name__ == "__main__":
 """
 
 
-def test_a_process_that_is_killed_is_told() -> None:
+def test_a_killed_process_is_reported() -> None:
     with pytest.raises(UserError, match="a decoding process was killed"):
         list(side_by_side(os._exit, {"it": (1,)}, 1))
 
 
-def test_no_process_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
+def test_no_process_outlives_a_killed_parent(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(PARENT, encoding="utf-8")
     parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE)

@@ -34,7 +34,7 @@ def rows_of(run: str, values: dict[int, float]) -> list[Row]:
     return [Row(run, seed, "test", "R@1", value, None, None, 10) for seed, value in values.items()]
 
 
-def test_a_difference_is_of_the_same_seeds(study: Callable[[str], ModuleType]) -> None:
+def test_a_difference_pairs_the_same_seeds(study: Callable[[str], ModuleType]) -> None:
     """By hand: gains 10, 20 and 30 points; a t interval of three has a half of 4.303 * 10 / sqrt(3)."""
     tables = study("tables")
     rows = rows_of("dsm", {1: 0.5, 2: 0.7, 3: 0.9, 4: 1.0}) + rows_of("moco", {3: 0.6, 2: 0.5, 1: 0.4})
@@ -45,14 +45,14 @@ def test_a_difference_is_of_the_same_seeds(study: Callable[[str], ModuleType]) -
     assert text.splitlines()[-1] == "| dsm minus moco | **+70.0 ± 0.0** |"
 
 
-def test_a_single_seed_is_told_with_the_interval_over_its_videos(study: Callable[[str], ModuleType]) -> None:
+def test_a_single_seed_has_the_interval_over_its_videos(study: Callable[[str], ModuleType]) -> None:
     tables = study("tables")
     rows = [Row("dsm", 7, "test", "R@1", 0.5, 0.25, 0.75, 10)]
     assert "| dsm | 50.0 [25.0, 75.0] |" in tables.table(rows, "R@1", runs=["dsm"], tests=["test"])
     assert tables.caption(rows).startswith("Seed 7 alone,")
 
 
-def test_the_command_of_a_table_measures_all_of_it(
+def test_the_printed_command_measures_everything_again(
     study: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["--out", "o", "--known", "a.json", "b.json", "--jobs", "2", "--known", "c.json"]
@@ -60,7 +60,7 @@ def test_the_command_of_a_table_measures_all_of_it(
     assert study("trials").study_command() == "python studies/budget.py --out o --jobs 2"
 
 
-def test_measurements_travel(study: Callable[[str], ModuleType], tmp_path: Path) -> None:
+def test_measurements_are_read_back(study: Callable[[str], ModuleType], tmp_path: Path) -> None:
     measured = study("measured")
     one = measured.Measured("abc", "features", "r1", tuple(rows_of("dsm", {1: 0.5, 2: 0.25})))
     other = measured.Measured("def", "bias", None, (Row("x", 0, "t", "m", 0.1, 0.0, 0.2, 3),))
@@ -75,7 +75,7 @@ def test_measurements_travel(study: Callable[[str], ModuleType], tmp_path: Path)
         measured.read_measured([tmp_path / "none.json"])
 
 
-def test_settings_are_the_same_wherever_they_lie_and_others_for_another_seed(
+def test_the_digest_depends_on_settings_and_not_on_folders(
     study: Callable[[str], ModuleType], tmp_path: Path
 ) -> None:
     ranking, trial, measured = study("ranking"), study("trial"), study("measured")
@@ -99,7 +99,7 @@ def test_settings_are_the_same_wherever_they_lie_and_others_for_another_seed(
     assert len({here, *others}) == 4
 
 
-def test_what_is_known_is_not_measured_again_and_what_is_other_is_refused(
+def test_known_measurements_are_reused_and_other_settings_refused(
     study: Callable[[str], ModuleType], tmp_path: Path
 ) -> None:
     ranking, trials, measured = study("ranking"), study("trials"), study("measured")
@@ -127,7 +127,7 @@ def test_what_is_known_is_not_measured_again_and_what_is_other_is_refused(
     trials._claim(replace(trial, tuned=replace(trial.tuned, steps=7)))
 
 
-def test_blocks_are_filled_and_filled_again(study: Callable[[str], ModuleType], tmp_path: Path) -> None:
+def test_blocks_are_filled_repeatedly(study: Callable[[str], ModuleType], tmp_path: Path) -> None:
     fill = study("fill_docs").fill
     (tmp_path / "a.md").write_text("| 1 |\n")
     page = "Before\n<!-- from a.md -->\nold\n<!-- end -->\nbetween\n<!-- from b.md -->\nkept\n<!-- end -->\n"
@@ -146,7 +146,7 @@ def test_every_block_of_the_docs_is_written_by_a_study(study: Callable[[str], Mo
             assert said, f"{page.name}: nothing writes {name}"
 
 
-def test_a_quick_study_and_a_whole_one_keep_apart(study: Callable[[str], ModuleType]) -> None:
+def test_quick_and_full_studies_use_separate_folders(study: Callable[[str], ModuleType]) -> None:
     everything = study("everything")
     whole, quick = everything.Options(), everything.Options(quick=True)
     assert whole.folder != quick.folder
@@ -158,7 +158,7 @@ def test_a_quick_study_and_a_whole_one_keep_apart(study: Callable[[str], ModuleT
         everything.Options(real=Path("list.txt"))
 
 
-def test_the_studies_settings_can_be_made(study: Callable[[str], ModuleType], tmp_path: Path) -> None:
+def test_the_settings_of_studies_are_valid(study: Callable[[str], ModuleType], tmp_path: Path) -> None:
     ablations, budget = study("ablations"), study("budget")
     options = ablations.Options(tmp_path)
     trials = ablations.trials_of(options, 3)
@@ -170,7 +170,7 @@ def test_the_studies_settings_can_be_made(study: Callable[[str], ModuleType], tm
 
 
 @pytest.mark.slow
-def test_every_study_goes_its_quick_way(tmp_path: Path) -> None:
+def test_every_study_runs_with_quick(tmp_path: Path) -> None:
     line = [sys.executable, ROOT / "studies" / "everything.py", "--quick", "--out", tmp_path / "all"]
     subprocess.run(line, check=True, cwd=tmp_path)
     written = {file.name for file in (tmp_path / "all").glob("*/*.md")}

@@ -48,7 +48,7 @@ def place_of_disc(frame: np.ndarray, start: np.ndarray) -> int:
     return int(np.argmin(errors))
 
 
-def test_swaps_keep_the_frames_and_move_few() -> None:
+def test_swaps_keep_all_frames_and_move_few() -> None:
     for seed in range(30):
         broken = KINDS["swap"](WINDOW, 60, np.random.default_rng(seed))
         assert Counter(broken.tolist()) == Counter(WINDOW.tolist())
@@ -75,7 +75,7 @@ def test_no_negative_shows_the_clips_own_frames(kind: str, indices: list[int], t
 
 
 @pytest.mark.parametrize("kind", ["swap", "insert"])
-def test_no_edit_undoes_the_others(kind: str) -> None:
+def test_edits_do_not_undo_each_other(kind: str) -> None:
     window = np.arange(8)  # in a clip so short two swaps are of the same pair in every 28th draw
     draws = [KINDS[kind](window, 60, np.random.default_rng(seed)) for seed in range(400)]
     assert all((broken != window).any() for broken in draws)
@@ -98,7 +98,7 @@ def test_insertions_repeat_frames_and_deletions_leave_some_out() -> None:
         assert at_the_end[-2:].tolist() == [28, 28]
 
 
-def test_a_factor_is_far_from_one_and_the_interval_long() -> None:
+def test_the_scale_factor_is_far_from_one_over_a_long_interval() -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):
         scale = draw_motion_scale(8, rng)
@@ -109,7 +109,7 @@ def test_a_factor_is_far_from_one_and_the_interval_long() -> None:
 
 
 @pytest.mark.parametrize("factor", [0.01, 0.5, 1.0, 1.5])
-def test_what_moves_goes_so_many_times_as_far(factor: float) -> None:
+def test_scaled_motion_goes_the_factor_as_far(factor: float) -> None:
     frames = gliding()
     flow = torch.from_numpy(compute_flow(frames))
     scaled = scale_motion(as_clip(frames), flow, MotionScale(factor, 0, 8)).permute(1, 2, 3, 0).numpy()
@@ -156,7 +156,7 @@ def test_the_scene_is_kept_and_the_motion_is_broken(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", EVERY)
-def test_tensors_of_any_type_are_broken_by_their_own_frames(kind: str) -> None:
+def test_tensors_of_any_type_get_broken_motion(kind: str) -> None:
     clip = torch.stack([as_clip(gliding()), as_clip(gliding()).flip(-1)])
     mix = TemporalMix.only(kind)
     for one in (clip, clip.float() / 255, clip.double() / 255, clip.bfloat16() / 255):

@@ -57,7 +57,7 @@ def build(scenes: Path, out: Path, **changes: object) -> Trainer:
 
 
 @pytest.mark.parametrize(("parts", "world"), [(1, 1), (2, 1), (1, 4), (2, 2)])
-def test_a_batch_is_the_same_however_it_is_divided(parts: int, world: int) -> None:
+def test_a_batch_is_the_same_for_any_number_of_processes(parts: int, world: int) -> None:
     whole = list(EpochBatches(20, 8, seed=1, start=0, stop=5))
     ranks = [
         list(EpochBatches(20, 8, seed=1, start=0, stop=5 * parts, parts=parts, rank=rank, world=world))
@@ -102,7 +102,7 @@ def test_settings_reach_the_optimizer(name: Any) -> None:
 
 
 @pytest.mark.parametrize(("name", "spared"), [("adamw", True), ("sgd", False)])
-def test_adamw_pulls_no_norm_and_no_bias_to_nothing(name: Any, spared: bool) -> None:
+def test_adamw_does_not_decay_norms_and_biases(name: Any, spared: bool) -> None:
     net = nn.Sequential(nn.Conv3d(3, 4, 1), nn.BatchNorm3d(4), nn.Conv3d(4, 4, 1, bias=False))
     before = {key: value.detach().clone().fill_(2.0) for key, value in net.state_dict().items()}
     net.load_state_dict(before)
@@ -117,7 +117,7 @@ def test_adamw_pulls_no_norm_and_no_bias_to_nothing(name: Any, spared: bool) -> 
         ), key
 
 
-def test_a_run_that_decays_all_goes_on_so_bit_for_bit(
+def test_a_run_that_decays_everything_resumes_bit_for_bit(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Checkpoints of older versions, whose optimiser had one group for all."""
@@ -138,7 +138,7 @@ def test_a_run_that_decays_all_goes_on_so_bit_for_bit(
     assert not equal(weights_of(whole), weights_of(anew))
 
 
-def test_a_rate_goes_with_its_batch() -> None:
+def test_the_learning_rate_scales_with_the_batch() -> None:
     config = OptimConfig(lr=0.1, lr_batch=64, warmup=0)
     assert learning_rate(config, 0, 10, 256) == pytest.approx(0.4)
     assert learning_rate(config, 0, 10, 32) == pytest.approx(0.05)
@@ -207,7 +207,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(scenes: Path, tmp_path
     assert all(torch.isfinite(t).all() for t in weights_of(tmp_path / "run").values())
 
 
-def test_logs_are_json_that_everybody_reads(scenes: Path, tmp_path: Path) -> None:
+def test_logs_are_standard_json(scenes: Path, tmp_path: Path) -> None:
     trainer = poisoned(build(scenes, tmp_path / "run", nonfinite="skip", steps=4, save_every=2), {1, 2})
     trainer.run()
     for name in ("metrics.jsonl", "gradients.jsonl", "config.json", "results.json"):
@@ -222,7 +222,7 @@ def test_logs_are_json_that_everybody_reads(scenes: Path, tmp_path: Path) -> Non
     assert losses(tmp_path / "run")[1] == -math.inf
 
 
-def test_the_layer_is_looked_for_in_the_precision_that_failed(scenes: Path, tmp_path: Path) -> None:
+def test_the_broken_layer_is_searched_in_the_failing_precision(scenes: Path, tmp_path: Path) -> None:
     trainer = build(scenes, tmp_path / "run", precision="bf16")
     stage = trainer.method.query.encoder.stages.stage2
     name, layer = next((n, one) for n, one in stage.named_modules() if isinstance(one, nn.Conv3d))
@@ -239,7 +239,7 @@ def test_the_layer_is_looked_for_in_the_precision_that_failed(scenes: Path, tmp_
         trainer.run()
 
 
-def test_of_the_parts_of_a_batch_the_one_that_broke_is_looked_at(scenes: Path, tmp_path: Path) -> None:
+def test_the_broken_part_of_an_accumulated_batch_is_inspected(scenes: Path, tmp_path: Path) -> None:
     trainer = build(scenes, tmp_path / "run", optim=OptimConfig("sgd", lr=0.02, accumulate=2))
     render, parts = trainer.render, iter(range(100))
 
@@ -254,7 +254,7 @@ def test_of_the_parts_of_a_batch_the_one_that_broke_is_looked_at(scenes: Path, t
         trainer.run()
 
 
-def test_a_run_whose_last_step_is_skipped_has_results_and_pictures(scenes: Path, tmp_path: Path) -> None:
+def test_a_run_with_a_skipped_last_step_has_results_and_pictures(scenes: Path, tmp_path: Path) -> None:
     poisoned(build(scenes, tmp_path / "run", nonfinite="skip"), {11}).run()
     lines = [line["loss"] for line in read_metrics(tmp_path / "run") if "loss" in line]
     assert not np.isfinite(lines[-1])
@@ -267,7 +267,7 @@ def test_a_run_whose_last_step_is_skipped_has_results_and_pictures(scenes: Path,
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
-def test_a_signal_in_the_last_step_is_heard(scenes: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_in_the_last_step_is_handled(scenes: Path, tmp_path: Path, number: signal.Signals) -> None:
     trainer = build(scenes, tmp_path / "run")
     step = trainer.train_step
 
@@ -283,7 +283,7 @@ def test_a_signal_in_the_last_step_is_heard(scenes: Path, tmp_path: Path, number
     assert (tmp_path / "run" / "results.json").is_file()
 
 
-def test_skipping_on_and_on_ends_the_run(scenes: Path, tmp_path: Path) -> None:
+def test_too_many_skipped_steps_end_the_run(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"step 11: .*in the clips of the view anchor"):
         poisoned(build(scenes, tmp_path / "run", nonfinite="skip"), set(range(1, 12))).run()
 
@@ -293,7 +293,7 @@ def test_a_step_that_is_not_finite_stops_by_default(scenes: Path, tmp_path: Path
         poisoned(build(scenes, tmp_path / "run"), {3}).run()
 
 
-def test_a_run_killed_before_its_results_is_done_once_it_is_taken_up(
+def test_a_run_killed_before_its_results_finishes_when_resumed(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = small_run(scenes, tmp_path / "run", steps=2)
@@ -346,7 +346,7 @@ def test_recomputing_saves_memory() -> None:
     assert kept(recompute_stages(create_model("i3d"), "fp32", "cpu")) < kept(create_model("i3d")) / 2
 
 
-def test_a_run_goes_on_from_other_weights(scenes: Path, tmp_path: Path) -> None:
+def test_a_run_starts_from_other_weights(scenes: Path, tmp_path: Path) -> None:
     first = pretrain(small_run(scenes, tmp_path / "first"))
     second = build(scenes, tmp_path / "second", weights=str(first), backbone="i3d", method="moco")
     taken = second.method.query.encoder.state_dict()
@@ -357,7 +357,7 @@ def test_a_run_goes_on_from_other_weights(scenes: Path, tmp_path: Path) -> None:
         build(scenes, tmp_path / "third", weights=str(first), clip=flow)
 
 
-def test_clips_that_the_weights_are_not_used_to_are_told(
+def test_clips_unlike_those_of_the_weights_are_reported(
     scenes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first = pretrain(small_run(scenes, tmp_path / "first"))
@@ -368,7 +368,7 @@ def test_clips_that_the_weights_are_not_used_to_are_told(
     assert f"to use the same, set --clip.frames {clip.frames}\n" in capfd.readouterr().err
 
 
-def test_a_full_disk_ends_no_run_and_costs_no_checkpoint(scenes: Path, tmp_path: Path) -> None:
+def test_a_full_disk_stops_no_run_and_loses_no_checkpoint(scenes: Path, tmp_path: Path) -> None:
     """A limit on the size of files, from step 6 on: no checkpoint fits any more."""
     code = f"""
 import resource, signal, sys
@@ -396,13 +396,13 @@ pretrain(small_run(Path({str(scenes)!r}), Path({str(tmp_path / "run")!r}), save_
     assert not list((tmp_path / "run" / "checkpoints").glob(".*.part"))
 
 
-def test_half_precision_is_refused_where_it_cannot_be(scenes: Path, tmp_path: Path) -> None:
+def test_unsupported_half_precision_is_refused(scenes: Path, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(UserError, match="needs a GPU"):
         pretrain(small_run(scenes, tmp_path / "run", precision="fp16"))
 
 
-def test_a_batch_that_cannot_be_divided_is_refused(scenes: Path, tmp_path: Path) -> None:
+def test_an_indivisible_batch_is_refused(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must be a multiple of 3, and at least 6"):
         pretrain(small_run(scenes, tmp_path / "run", optim=OptimConfig(accumulate=3)))

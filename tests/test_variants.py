@@ -38,7 +38,7 @@ def a_video(seed: int = 0) -> tuple[Seen, Tensor]:
     return Seen(clips, found, moving_mask(clips, found), others), scene
 
 
-def test_the_scene_is_what_is_seen_most_and_what_moves_is_kept_before_another() -> None:
+def test_the_scene_is_the_median_and_what_moves_is_kept_on_another() -> None:
     seen, scene = a_video()
     assert torch.equal(seen.scene[0], scene)
     mixed = VARIANTS["background"](seen, np.random.default_rng(0))
@@ -81,7 +81,7 @@ def left_of_the_actor(found: Tensor, whole: Tensor, empty: Tensor) -> float:
 
 
 @pytest.mark.parametrize("motion", range(len(MOTIONS)), ids=list(MOTIONS))
-def test_the_still_scene_is_without_the_actor_whatever_its_motion(motion: int) -> None:
+def test_the_still_scene_has_no_actor_for_any_motion(motion: int) -> None:
     left, errors, kept = [], [], []
     for number in (0, 1, 2):
         whole, empty = rendered(motion, number)
@@ -99,7 +99,7 @@ def test_the_still_scene_is_without_the_actor_whatever_its_motion(motion: int) -
     assert np.mean(kept, axis=0)[1] > max(0.7, np.mean(kept, axis=0)[0] - 0.01)
 
 
-def test_where_no_actor_stays_the_still_scene_is_the_median(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_still_scene_is_the_median_if_no_actor_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     _, empty = rendered(0, 0)
     assert torch.equal(still_scene(empty), temporal_median(empty))
     alone = empty[:, :, :1]
@@ -113,7 +113,7 @@ def test_where_no_actor_stays_the_still_scene_is_the_median(monkeypatch: pytest.
     assert torch.equal(still_scene(whole), temporal_median(whole))
 
 
-def test_what_is_unknown_is_filled_from_around_it() -> None:
+def test_unknown_areas_are_filled_from_their_surroundings() -> None:
     slope = torch.linspace(0, 1, 48).expand(1, 3, 48, 48)
     unknown = torch.zeros(1, 1, 48, 48, dtype=torch.bool)
     unknown[..., 16:32, 16:32] = True
@@ -125,19 +125,19 @@ def test_what_is_unknown_is_filled_from_around_it() -> None:
     assert torch.isfinite(fill(slope, everything)).all()
 
 
-def test_a_flickering_light_is_no_movement() -> None:
+def test_flickering_light_does_not_count_as_motion() -> None:
     clip = torch.full((1, 3, 8, 24, 24), 0.5)
     clip[:, :, 4:] += 0.2
     assert moving_mask(clip, temporal_median(clip)).max() == 0
 
 
-def test_swapping_by_a_mask_is_a_mean_weighted_by_it() -> None:
+def test_swapping_is_a_mean_weighted_by_the_mask() -> None:
     clip, other = torch.rand(2, 3, 4, 8, 8), torch.rand(2, 3, 1, 8, 8)
     mask = torch.rand(2, 1, 4, 8, 8)
     torch.testing.assert_close(swap_scene(clip, mask, other), mask * clip + (1 - mask) * other)
 
 
-def test_stripes_stay_in_range_and_lie_between_two_colours() -> None:
+def test_stripes_stay_between_two_colours_in_range() -> None:
     made = stripes(3, 48, 64, np.random.default_rng(3))[0, :, 0].double()
     assert made.shape == (3, 48, 64)
     assert made.min() >= 0
@@ -148,7 +148,7 @@ def test_stripes_stay_in_range_and_lie_between_two_colours() -> None:
     assert spread[0] > 0
 
 
-def test_single_frames_orders_and_the_scene_alone_are_what_they_say() -> None:
+def test_static_reordered_and_scene_variants_follow_their_definitions() -> None:
     seen, scene = a_video()
     made = {name: variant(seen, np.random.default_rng(1)) for name, variant in VARIANTS.items()}
     assert torch.equal(made["clip"][0], seen.clips)
@@ -169,7 +169,7 @@ def test_single_frames_orders_and_the_scene_alone_are_what_they_say() -> None:
 
 
 @pytest.mark.parametrize("labels", [[0] * 30 + [1], [0, 1, 2] * 5, [1, 0], [2, 2, 1, 1, 0]])
-def test_every_video_finds_scenes_of_other_labels_behind_it(labels: list[int]) -> None:
+def test_every_video_gets_scenes_of_other_labels(labels: list[int]) -> None:
     of = np.array(labels)
     for seed in range(5):
         order, scenes = draw_order(of, seed), OtherScenes()
@@ -194,7 +194,7 @@ def broken(tmp_path: Path) -> VideoList:
 
 
 @pytest.mark.parametrize("missing", [(0,), (3,), (4,), (3, 0), (5, 4, 1)])
-def test_a_video_that_cannot_be_read_is_left_out_and_lends_no_scene(
+def test_an_unreadable_video_is_left_out_and_gives_no_scene(
     broken: VideoList, missing: tuple[int, ...]
 ) -> None:
     left = [place for place in range(6) if place not in missing]
@@ -217,7 +217,7 @@ def test_a_video_that_cannot_be_read_is_left_out_and_lends_no_scene(
         features_of_variants([encoder], broken, CLIP, variants, workers=0)
 
 
-def test_where_one_class_can_be_read_there_is_no_other_scene(broken: VideoList) -> None:
+def test_a_single_readable_class_is_refused(broken: VideoList) -> None:
     for place in (0, 1):
         write_video(broken.file(place), moving_square(16, 64))
     with pytest.raises(UserError, match=r"six\.txt: its readable videos have only one class"):
@@ -227,7 +227,7 @@ def test_where_one_class_can_be_read_there_is_no_other_scene(broken: VideoList) 
         )  # fmt: skip
 
 
-def test_encoders_see_the_clips_that_extraction_gives_them_whatever_the_batch(scenes: Path) -> None:
+def test_encoders_get_the_clips_of_extraction_for_any_batch_size(scenes: Path) -> None:
     torch.manual_seed(0)
     encoder = create_model("tiny").eval()
     videos = read_list(scenes / "test_free.txt")
@@ -242,7 +242,7 @@ def test_encoders_see_the_clips_that_extraction_gives_them_whatever_the_batch(sc
         np.testing.assert_allclose(found.features[0][name], alone.features[0][name], atol=1e-4)
 
 
-def test_single_frames_are_clips_too_and_changes_of_colour_can_be_asked(scenes: Path) -> None:
+def test_variants_work_for_single_frames_and_differences(scenes: Path) -> None:
     videos = read_list(scenes / "test_free.txt")
     encoder = create_model("tiny").eval()
     for clip in (
@@ -257,7 +257,7 @@ def test_single_frames_are_clips_too_and_changes_of_colour_can_be_asked(scenes: 
             assert np.ptp(found["static"], axis=0).max() == 0  # where nothing changes all look alike
 
 
-def test_others_models_pass_through(scenes: Path) -> None:
+def test_foreign_models_work(scenes: Path) -> None:
     pytest.importorskip("transformers")
     encoder = create_model(
         "hf:videomae", image_size=32, num_frames=4, hidden_size=32, num_hidden_layers=1,

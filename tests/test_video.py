@@ -24,7 +24,7 @@ def decode_everything(path: Path) -> np.ndarray:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
-def test_frames_come_in_the_order_asked_for_with_repeats(video: Path) -> None:
+def test_frames_are_returned_in_the_requested_order_with_repeats(video: Path) -> None:
     assert frame_numbers(read_frames(video, [7, 0, 29, 7])) == [7, 0, 29, 7]
 
 
@@ -43,7 +43,7 @@ def test_frames_of_real_videos_equal_a_full_decode(shared: Path) -> None:
         assert np.abs(found.astype(int) - everything[wanted].astype(int)).mean() < 1.5
 
 
-def test_a_short_video_plays_in_a_loop(video: Path) -> None:
+def test_a_short_video_loops(video: Path) -> None:
     assert frame_numbers(read_frames(video, [28, 29, 30, 31, 61])) == [28, 29, 0, 1, 1]
 
 
@@ -60,7 +60,7 @@ def test_probe_counts_frames(video: Path) -> None:
 
 
 @pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (b"no video", "cannot be decoded")])
-def test_a_broken_file_is_an_error_that_names_it(tmp_path: Path, content: bytes, message: str) -> None:
+def test_the_error_for_a_broken_file_names_it(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "broken.mp4"
     path.write_bytes(content)
     with pytest.raises(VideoError, match=rf"broken.mp4: {message}"):
@@ -74,7 +74,7 @@ def test_a_missing_file_is_never_called_corrupt(tmp_path: Path) -> None:
         read_frames(tmp_path, [0])
 
 
-def test_the_same_frames_give_the_same_bytes(tmp_path: Path) -> None:
+def test_equal_frames_are_encoded_to_equal_bytes(tmp_path: Path) -> None:
     frames = numbered_frames(5)
     write_video(tmp_path / "a.mp4", frames)
     write_video(tmp_path / "b.mp4", frames)
@@ -83,13 +83,13 @@ def test_the_same_frames_give_the_same_bytes(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))  # nothing left aside
 
 
-def test_the_short_side_is_met_whichever_it_is() -> None:
+def test_the_short_side_is_resized_in_either_orientation() -> None:
     assert fit_short_side(1920, 1080, 128) == (228, 128)
     assert fit_short_side(240, 320, 120) == (120, 160)
     assert fit_short_side(64, 48, None) == (64, 48)
 
 
-def test_windows_lie_inside_the_video_and_loop_when_it_is_short() -> None:
+def test_windows_stay_inside_the_video_or_loop_if_it_is_short() -> None:
     rng = np.random.default_rng(0)
     starts = {int(random_window(30, 8, 3, rng)[0]) for _ in range(300)}
     assert starts == set(range(9))  # 30 frames less a span of 22
@@ -99,7 +99,7 @@ def test_windows_lie_inside_the_video_and_loop_when_it_is_short() -> None:
     assert uniform_windows(1, 4, 2, 2).tolist() == [[0, 0, 0, 0]] * 2
 
 
-def test_the_cache_gives_the_frames_of_the_file_and_keeps_to_its_room(
+def test_the_cache_returns_the_files_frames_within_its_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in "ab":

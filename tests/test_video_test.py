@@ -61,7 +61,7 @@ def config(run: Path, scenes: Path, out: Path, **changes: object) -> VideoTestCo
     return replace(VideoTestConfig(str(run), data, out, windows=1), **changes)  # type: ignore[arg-type]
 
 
-def test_against_another_test_it_tells_who_is_right(
+def test_a_comparison_counts_which_test_is_right(
     two_runs: list[Path], scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
@@ -115,7 +115,7 @@ def test_against_another_test_it_tells_who_is_right(
         )  # fmt: skip
 
 
-def test_a_test_that_cannot_be_compared_with(two_runs: list[Path], scenes: Path, tmp_path: Path) -> None:
+def test_an_incomparable_test_is_refused(two_runs: list[Path], scenes: Path, tmp_path: Path) -> None:
     out, run = tmp_path / "out", two_runs[0]
     with pytest.raises(UserError, match=r"holds no predictions.csv"):
         video_test(config(run, scenes, out, against=tmp_path))
@@ -144,7 +144,7 @@ def test_a_test_that_cannot_be_compared_with(two_runs: list[Path], scenes: Path,
     assert not out.exists()
 
 
-def test_a_video_that_cannot_be_read_is_left_out_and_told(
+def test_an_unreadable_video_is_left_out_and_reported(
     two_runs: list[Path], scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     videos = read_list(scenes / "train.txt").part(np.arange(8), tmp_path)
@@ -199,7 +199,7 @@ def test_the_difference_is_paired_and_by_group() -> None:
     assert disagreements_csv(this, other).count("neither") == 25  # b and c are both wrong, and differ
 
 
-def test_results_of_the_same_settings_are_those_of_the_same_weights_and_videos(
+def test_results_are_reused_only_for_the_same_weights_and_videos(
     two_runs: list[Path], scenes: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -220,9 +220,7 @@ def test_results_of_the_same_settings_are_those_of_the_same_weights_and_videos(
         video_test(config)
 
 
-def test_with_groups_every_interval_draws_them_whole(
-    two_runs: list[Path], scenes: Path, tmp_path: Path
-) -> None:
+def test_every_interval_draws_whole_groups(two_runs: list[Path], scenes: Path, tmp_path: Path) -> None:
     videos = read_list(scenes / "train.txt")
     table = tmp_path / "groups.tsv"
     table.write_text("path\tgroup\n" + "".join(f"{p}\t{i % 4}\n" for i, p in enumerate(videos.paths)))
@@ -239,7 +237,7 @@ def test_with_groups_every_interval_draws_them_whole(
     assert not (tmp_path / "o").exists()
 
 
-def test_labels_that_mean_something_else_to_the_classifier_are_refused(
+def test_labels_with_another_meaning_for_the_classifier_are_refused(
     two_runs: list[Path], scenes: Path, tmp_path: Path
 ) -> None:
     videos, names = read_list(scenes / "train.txt"), (scenes / "classes.txt").read_text().splitlines()
@@ -266,7 +264,7 @@ def test_the_mean_over_classes_has_an_interval() -> None:
     assert row.low < row.value < row.high
 
 
-def test_what_a_class_is_taken_for_by_hand() -> None:
+def test_confusions_equal_a_hand_computation() -> None:
     chances = np.eye(4, dtype=np.float32)[[0, 1, 1, 2, 1, 2]]
     found = Predictions(chances, np.array([0, 0, 0, 0, 1, 3]), list("abcdef"))
     assert found.most_often_taken_for() == {0: (1, 2), 1: None, 3: (2, 1)}
@@ -308,7 +306,7 @@ class Page(html.parser.HTMLParser):
             self.tables[-1][-1][-1] += data
 
 
-def test_the_page_has_the_confusions_and_nothing_from_elsewhere(tmp_path: Path) -> None:
+def test_the_page_has_the_confusions_and_is_self_contained(tmp_path: Path) -> None:
     found, names = predictions(1), ["<b>run</b>", 'wave "hands"', "a & b"]
     write_confusion_page(tmp_path / "confusion.html", found, names, title="<script>x</script>")
     page = Page((tmp_path / "confusion.html").read_text())
@@ -327,12 +325,12 @@ def test_the_page_has_the_confusions_and_nothing_from_elsewhere(tmp_path: Path) 
     assert [[int(cell or 0) for cell in row[1:]] for row in matrix[1:]] == found.confusion().tolist()
 
 
-def test_names_are_no_formulas_in_pictures(tmp_path: Path) -> None:
+def test_names_are_not_rendered_as_formulas(tmp_path: Path) -> None:
     draw_confusion(predictions(1).confusion(), ["win $_$", "$\\frac$", "c"], tmp_path / "confusion.png")
     assert (tmp_path / "confusion.png").is_file()
 
 
-def test_a_matrix_too_large_to_read_is_left_to_the_picture(tmp_path: Path) -> None:
+def test_a_large_confusion_matrix_is_only_drawn_as_a_picture(tmp_path: Path) -> None:
     for classes, tables in ((MATRIX_UP_TO, 2), (MATRIX_UP_TO + 1, 1)):
         found = predictions(2, count=2 * classes, classes=classes, skill=5)
         names = [f"class {i}" for i in range(classes)]

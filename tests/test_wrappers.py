@@ -67,13 +67,13 @@ def filled(path: Path | str, state: State) -> Any:
 
 
 @pytest.mark.parametrize("case", WRAPPED)
-def test_wrappers_are_found_by_what_fits(case: str, state: State, tmp_path: Path) -> None:
+def test_the_wrapper_that_fits_is_found(case: str, state: State, tmp_path: Path) -> None:
     torch.save(WRAPPED[case](state), tmp_path / "theirs.pth")
     report = filled(tmp_path / "theirs.pth", state)
     assert (report.share, report.others, report.left) == (1.0, [], [])
 
 
-def test_of_two_that_fit_one_is_taken_and_the_other_is_told(
+def test_of_two_matching_encoders_one_is_used_and_the_other_named(
     state: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = {name: tensor + 1 for name, tensor in state.items()}
@@ -93,7 +93,7 @@ def test_of_two_that_fit_one_is_taken_and_the_other_is_told(
         load_weights(f"{file}::nowhere")
 
 
-def test_one_convolution_left_random_is_refused(state: State, tmp_path: Path) -> None:
+def test_a_convolution_left_random_is_refused(state: State, tmp_path: Path) -> None:
     """One of the smallest: 0.3 % of the numbers, and 99 % of the tensors are there."""
     few = {name: tensor for name, tensor in state.items() if name != "layer1.0.conv1.weight"}
     torch.save(few, tmp_path / "few.pth")
@@ -132,7 +132,7 @@ class Settings:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_lies_beside_the_tensors_is_left_alone_and_named(
+def test_other_contents_beside_tensors_are_ignored_and_named(
     beside: Any, called: str, state: State, tmp_path: Path
 ) -> None:
     torch.save({"args": beside, "state_dict": state, "more": [beside]}, tmp_path / "theirs.pth")
@@ -141,7 +141,7 @@ def test_what_lies_beside_the_tensors_is_left_alone_and_named(
     assert "skipped, because they are not tensors" in str(report)
 
 
-def test_a_model_that_was_saved_whole_is_read(tmp_path: Path) -> None:
+def test_a_pickled_model_is_read(tmp_path: Path) -> None:
     model = create_model("r3d18").eval()
     model.stages[0] = nn.Conv3d(3, 64, 7, 2, 3, bias=False)
     plain: Any = nn.Module()
@@ -155,7 +155,7 @@ def test_a_model_that_was_saved_whole_is_read(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, plain.state_dict()[name]) for name, tensor in found.items())
 
 
-def test_views_halves_and_shared_tensors_come_back_as_they_were(tmp_path: Path) -> None:
+def test_views_half_precision_and_shared_tensors_are_restored(tmp_path: Path) -> None:
     base = torch.arange(24.0)
     kinds = [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8, torch.bool]
     tensors = {
@@ -203,7 +203,7 @@ def traps() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("trap", traps())
-def test_nothing_that_a_file_asks_for_is_run(
+def test_code_in_a_file_is_never_run(
     trap: str, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -245,7 +245,7 @@ REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"
         b"",
     ],
 )
-def test_tables_that_ask_for_too_much_are_refused(table: bytes, tmp_path: Path) -> None:
+def test_pickles_that_need_too_much_are_refused(table: bytes, tmp_path: Path) -> None:
     path = packed(table, tmp_path / "evil.pth")
     with contextlib.suppress(Exception):
         assert not find_tensors(read_inert(path).state)
@@ -253,7 +253,7 @@ def test_tables_that_ask_for_too_much_are_refused(table: bytes, tmp_path: Path) 
         load_weights(path)
 
 
-def test_functions_of_torch_cannot_be_changed_by_a_file(tmp_path: Path) -> None:
+def test_a_file_cannot_change_functions_of_torch(tmp_path: Path) -> None:
     """``BUILD`` on a name sets its attributes, defaults among them, where the name is torch's own."""
     before = torch._utils._rebuild_tensor_v2.__defaults__, dict(vars(torch._utils._rebuild_tensor_v2))
     for name in (REBUILD, b"ccollections\nOrderedDict\n", b"ctorch\nFloatStorage\n", b"cos\nsystem\n"):
@@ -263,7 +263,7 @@ def test_functions_of_torch_cannot_be_changed_by_a_file(tmp_path: Path) -> None:
     assert collections.OrderedDict(a=1) == {"a": 1}
 
 
-def test_a_thousand_broken_tables_run_nothing_and_end_in_a_sentence(
+def test_a_thousand_broken_pickles_run_nothing_and_raise_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bytes changed at random, and names swapped for evil ones."""
@@ -288,7 +288,7 @@ def test_a_thousand_broken_tables_run_nothing_and_end_in_a_sentence(
 
 
 @pytest.mark.parametrize("name", ["compiled", "byol", "ema_only", "plain", "with_args", "with_numpy_number"])
-def test_the_shared_cases(name: str, shared: Path) -> None:
+def test_shared_checkpoints_are_read(name: str, shared: Path) -> None:
     files = [*(shared / "cases" / "05_checkpoints").glob(f"{name}.*")]
     if not files:
         pytest.skip("the cases are not here")
