@@ -1,4 +1,4 @@
-"""Other libraries' video models as encoders, in tiny random configurations; nothing is downloaded."""
+"""Video models of other libraries as encoders, in tiny random configurations; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_transformers_models_work_as_encoders(name: str, channels: int) -> None:
     features.square().sum().backward()
     trained = {name: p for name, p in encoder.named_parameters() if p.requires_grad}
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in trained.values())
-    # Several processes wait for the gradient of every weight that is trained.
+    # With several processes, every trained weight must get a gradient.
     assert [name for name, p in trained.items() if p.grad is None] == []
 
 

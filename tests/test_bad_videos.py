@@ -1,4 +1,4 @@
-"""Broken videos: each gets a verdict, and training goes on without them."""
+"""Broken videos: each gets a verdict, and training continues without them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_each_kind_of_file_gets_its_verdict(tmp_path: Path) -> None:
     content = (tmp_path / "good.mp4").read_bytes()
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "rubbish.mp4").write_bytes(b"no video at all" * 100)
-    (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:1,\ngood.mp4\n")  # FFmpeg would play what it names
+    (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:1,\ngood.mp4\n")  # FFmpeg would open it
     os.mkfifo(tmp_path / "pipe.mp4")
     write_video(tmp_path / "brief.mp4", numbered_frames(3))
     found = {path.name: judge(path, clip_frames=8) for path in (*tmp_path.iterdir(), tmp_path / "none.mp4")}
@@ -75,7 +75,7 @@ def test_a_broken_picture_in_a_frame_folder_does_not_stop_reading(tmp_path: Path
     facts = (found.verdict, found.frames, found.header_frames, found.numbers)
     assert facts == ("damaged", 4, 6, 6)
     assert found.reason == "2 pictures lost, the first img_00000.png"
-    # A broken picture is shown as the one before it, and the first as the one after it.
+    # A broken picture is replaced by the previous one, and the first by the next one.
     assert frame_numbers(read_frames(folder, range(6))) == [1, 1, 2, 2, 4, 5]
     assert noted(folder) == "2 pictures lost, the first img_00000.png"
     write_shard(tmp_path / "a.tar", [("frames", folder)], 32)
@@ -91,7 +91,7 @@ def test_a_frame_folder_with_a_broken_end_is_truncated(tmp_path: Path) -> None:
 
 
 def test_a_decoder_that_hangs_or_crashes_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # No file at hand hangs FFmpeg; a mount that does not answer would look like this.
+    # No known file hangs FFmpeg; an unresponsive mount would look like this.
     judge_after(
         tmp_path,
         "if path.name == 'hangs.mp4': time.sleep(600)",
@@ -121,7 +121,7 @@ def test_a_long_video_gets_more_time_in_the_check(tmp_path: Path, monkeypatch: p
 
 
 def broken_among(scenes: Path, folder: Path, share: float) -> tuple[Path, list[str]]:
-    """A list of 100 videos in which a share is broken, and the names of these."""
+    """A list of 100 videos of which a share is broken, and the names of the broken ones."""
     videos = read_list(scenes / "train.txt")
     names = [str(videos.file(index).absolute()) for index in range(len(videos))]
     broken = [str(folder / f"{number}.mp4") for number in range(round(100 * share))]
@@ -164,13 +164,13 @@ def test_a_run_stops_at_too_many_broken_videos(scenes: Path, tmp_path: Path) -> 
 def test_a_wrong_root_is_reported_at_once(scenes: Path, tmp_path: Path) -> None:
     names = [f"{number}.mp4" for number in range(100)]
     write_list(tmp_path / "list.txt", VideoList(names, np.full(100, -1), np.full(100, -1), tmp_path))
-    for _ in range(2):  # a run that made no step does not stand in the way of the next
+    for _ in range(2):  # a run without a step does not block the next
         with pytest.raises(UserError, match=r"10 videos in a row cannot be read.*no such file.*--data.root"):
             pretrain(run_config(tmp_path / "list.txt", tmp_path / "run", workers=1))
 
 
 class Harmful(TrainingClips):
-    """Does harm to its worker process when it comes to one video."""
+    """Harms its worker process when it reads one of the videos."""
 
     harm: tuple[int, Callable[[], object]]
 
@@ -206,7 +206,7 @@ def test_a_worker_that_crashes_or_hangs_is_replaced(
     found = []
     for batch in loaded:
         found.append(batch)
-        time.sleep(0.3)  # a worker may also be lost while this process is busy with something else
+        time.sleep(0.3)  # a worker may also die while this process is busy
     for one, two in zip(found, expected, strict=True):
         assert torch.equal(one["clips"]["anchor"], two["clips"]["anchor"])
         assert [video.index for video in one["bad"]] == [video.index for video in two["bad"]]

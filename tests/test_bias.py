@@ -39,7 +39,7 @@ def report_config(scenes: Path, out: Path, **changes: Any) -> BiasConfig:
 
 @pytest.fixture(scope="session")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MotionScenes of which every test has each class twice."""
+    """MotionScenes in which every test has each class twice."""
     from dsm.synthetic.motionscenes import MotionScenesConfig, write_motionscenes
 
     out = tmp_path_factory.mktemp("pairs")
@@ -93,7 +93,7 @@ def test_groups_are_drawn_whole(pairs: Path, tmp_path: Path) -> None:
         bias(report_config(pairs, tmp_path / name, group_regex=regex)).rows
         for name, regex in (("alone", ""), ("together", "videos"))
     )
-    assert {(row.low, row.high) for row in together} == {(None, None)}  # one group says nothing of others
+    assert {(row.low, row.high) for row in together} == {(None, None)}  # a single group has no interval
     assert [row.value for row in alone if row.metric == "acc_clip"] == [
         row.value for row in together if row.metric == "acc_clip"
     ]

@@ -1,4 +1,4 @@
-"""Intervals against formulas of the textbook, and groups that are drawn whole."""
+"""Intervals compared with textbook formulas, and groups that are drawn whole."""
 
 from __future__ import annotations
 

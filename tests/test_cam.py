@@ -1,4 +1,4 @@
-"""Maps of where a network looks: whose they are, what they add up to, which layer they come from."""
+"""Maps of where a network looks: their places, their sum, and their layer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from dsm.models.zoo import MODELS, create_model
 
 
 class Corner(nn.Module):
-    """Sees only the upper left eighth of the picture, along each side, and the first half of the time."""
+    """Sees only the upper left eighth of each side of the picture, and the first half of the time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ def test_the_map_of_an_encoder_that_sees_one_corner_is_there() -> None:
     for kind in kinds:
         maps = activation_map(Corner(), clip, similarity_score(), kind=kind)
         assert maps.shape == (2, 8, 64, 64)
-        # Bringing 8x8 places to 64x64 pixels smears a place into half of each of its neighbours.
+        # Resizing 8x8 places to 64x64 pixels smears a place into half of each neighbour.
         assert maps[:, :4, :12, :12].sum() == pytest.approx(float(maps.sum()), rel=1e-5)
         assert maps[:, :4, :8, :8].sum() > 0.6 * maps.sum()
         unit = to_unit(maps)
@@ -126,7 +126,7 @@ def test_computing_a_map_leaves_weights_and_statistics_unchanged() -> None:
 
 def test_the_map_for_a_target_is_high_where_the_clip_resembles_it() -> None:
     class Colours(nn.Module):
-        """How much red, green and blue there is."""
+        """The mean of red, green and blue."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -171,7 +171,7 @@ def test_a_layer_with_a_single_place_is_skipped() -> None:
 
 def test_with_channels_last_the_input_of_the_pooling_is_used() -> None:
     class Last(nn.Module):
-        """As video transformers of torchvision end: a norm over the last axis, then the map is turned."""
+        """Ends like torchvision's video transformers: a norm over the last axis, then a permutation."""
 
         def __init__(self) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""Two lists with names of classes, and no ``classes.txt``: a class is one number in both."""
+"""Two lists with class names and without ``classes.txt``: a class has the same number in both."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLIP = ("--weights", "none", "--backbone", "tiny", "--frames", "4", "--stride", 
 
 @pytest.fixture
 def lists(tmp_path: Path) -> tuple[Path, Path]:
-    """One of three classes, one of the last two of them."""
+    """A list of three classes, and one of the last two of them."""
     for name in "abcdef":
         write_video(tmp_path / f"{name}.mp4", numbered_frames(8))
     train, test = tmp_path / "train.csv", tmp_path / "test.csv"
@@ -40,8 +40,8 @@ def test_training_and_monitored_list_number_classes_alike(
     assert train.labels.tolist() == [0, 1, 2, 2]
     assert test.labels.tolist() == [2, 1]
     assert names_of(test) == names_of(train) == ["jump", "walk", "wave"]
-    assert "count from 1" not in capsys.readouterr().err  # the first class has but no video in the second
-    assert read_list(lists[1]).labels.tolist() == [1, 0]  # by itself
+    assert "count from 1" not in capsys.readouterr().err  # the second list only lacks class 0
+    assert read_list(lists[1]).labels.tolist() == [1, 0]  # read alone
 
 
 def test_a_class_missing_from_training_is_refused(lists: tuple[Path, Path]) -> None:
@@ -96,7 +96,7 @@ def features(labels: list[int], classes: list[str] | None) -> Features:
         (["a", "b"], [0, 1, -1], [0, 1, -1]),
         (["b", "d", "a", "e"], [1, 2, 3, 0], [3, 0, 4, 1]),
         (None, [0, 1, -1], [0, 1, -1]),
-        (["b"], [0, 1, -1], [0, 1, -1]),  # does not name all its labels
+        (["b"], [0, 1, -1], [0, 1, -1]),  # has labels without names
     ],
 )
 def test_labels_of_features_are_matched_by_name(

@@ -1,4 +1,4 @@
-"""The command line: help that helps, and one clear sentence with exit code 2 for every mistake."""
+"""The command line: help, and one clear sentence with exit code 2 for every mistake."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dsm.video.write import write_video
 
 
 def dsm(*words: object) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user would, in a process of its own."""
+    """Run the command as a user would, in a separate process."""
     return subprocess.run(
         [sys.executable, "-c", "from dsm.cli.main import main; main()", *map(str, words)],
         capture_output=True, text=True, timeout=300,
@@ -30,7 +30,7 @@ def dsm(*words: object) -> subprocess.CompletedProcess[str]:
 
 
 def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
-    """Run the command in this process (faster), and return the sentence it refuses with."""
+    """Run the command in this process (faster), and return its error message."""
     monkeypatch.setattr(sys, "argv", ["dsm", *map(str, words)])
     with pytest.raises(SystemExit) as stop:
         main()
@@ -169,7 +169,7 @@ def test_index_labels_by_folder_and_names_what_it_leaves_out(folder_of_videos: P
 
 
 def test_handwritten_class_names_are_read_alike_everywhere(folder_of_videos: Path) -> None:
-    """A blank line names no class, and what is no UTF-8 is no reason to stop."""
+    """A blank line names no class, and text that is not UTF-8 is no reason to stop."""
     (folder_of_videos / "classes.txt").write_bytes(b"walk\n\nwave\nd\xe9part\n")
     told = dsm("data", "index", folder_of_videos, "--out", folder_of_videos / "all.txt")
     assert told.returncode == 0, told.stderr
@@ -231,7 +231,7 @@ def test_two_lists_in_one_folder_share_their_class_numbers(folder_of_videos: Pat
     write_video(folder_of_videos / "new" / "wave" / "0.mp4", numbered_frames(5))
     second = dsm("data", "index", folder_of_videos / "new", "--out", folder_of_videos / "test.txt")
     assert second.returncode == 0, second.stderr
-    assert read_list(folder_of_videos / "test.txt").labels.tolist() == [1]  # wave, although it is alone
+    assert read_list(folder_of_videos / "test.txt").labels.tolist() == [1]  # wave
     write_video(folder_of_videos / "new" / "jump" / "0.mp4", numbered_frames(5))
     third = dsm("data", "index", folder_of_videos / "new", "--out", folder_of_videos / "third.txt")
     assert third.returncode == 2
@@ -271,7 +271,7 @@ def test_the_same_file_under_another_name_is_the_same_gallery(tmp_path: Path) ->
     found = dsm(*command)
     assert found.returncode == 0, found.stderr
     rows = json.loads((tmp_path / "r" / "results.json").read_text())["rows"]
-    assert rows[0]["value"] < 1  # nobody is their own neighbour
+    assert rows[0]["value"] < 1  # no video is its own neighbour
     assert "33.3%" in found.stdout  # chance: one other of three
     again = dsm(*command)
     assert again.returncode == 2

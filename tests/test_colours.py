@@ -27,7 +27,7 @@ SEEN_BY = {
     ]),
 }  # fmt: skip
 LEAST = 20
-"""Distance in CIELAB (CIE 1976) that two colours must have; 2.3 is just noticeable side by side."""
+"""Minimum distance of two colours in CIELAB (CIE 1976); 2.3 is just noticeable side by side."""
 
 
 def linear(colour: str) -> NDArray[np.float64]:
@@ -48,14 +48,14 @@ def lab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def apart(one: str, two: str) -> float:
-    """The distance of two colours to whom they are nearest."""
+    """The smallest distance of two colours over all kinds of colour vision."""
     return min(
         float(np.linalg.norm(lab(seen @ linear(one)) - lab(seen @ linear(two)))) for seen in SEEN_BY.values()
     )
 
 
 def least(looks: Sequence[tuple[str, str]]) -> float:
-    """The distance of the two nearest colours that share their second part, dashes or a mark."""
+    """The smallest distance of two colours with the same dashes or mark."""
     return min(apart(one[0], two[0]) for one, two in itertools.combinations(looks, 2) if one[1] == two[1])
 
 

@@ -39,7 +39,7 @@ def test_kinetics_lists_downloaded_videos_and_names_missing_ones(tmp_path: Path)
     ):
         (videos / place).parent.mkdir(parents=True, exist_ok=True)
         (videos / place).touch()
-    for ending in (".jpg", ".txt", ".zip"):  # what lies beside a video under its name is none
+    for ending in (".jpg", ".txt", ".zip"):  # other files with a video's name are not videos
         (videos / "zumba" / f"xyz_000000_000010{ending}").touch()
     convert = (
         "data",

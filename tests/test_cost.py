@@ -1,4 +1,4 @@
-"""What recipes cost: counts that follow from what a method does, and the page that shows them."""
+"""What recipes cost: counts that follow from a method's definition, and the page that shows them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def cost(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_a_method_costs_its_passes(cost: ModuleType) -> None:
-    """In the momentum encoder a clip goes forwards; in the encoder, backwards too, at twice the price."""
+    """A clip passes the momentum encoder forwards, and the encoder also backwards, at twice the cost."""
     settings = MethodSettings()
     forward = cost.testing("r3d18", CLIP).operations
     moco, dsm, simclr, triplet = (
@@ -39,14 +39,14 @@ def test_a_method_costs_its_passes(cost: ModuleType) -> None:
         for name in ("moco", "dsm", "simclr", "dsm-triplet")
     )
     both_ways = moco - forward
-    assert 2.5 * forward < both_ways < 3 * forward  # the first layer owes its input no gradient
+    assert 2.5 * forward < both_ways < 3 * forward  # the first layer needs no gradient of its input
     assert dsm - moco == pytest.approx(forward, rel=0.01)
     assert simclr == pytest.approx(2 * both_ways, rel=0.01)
     assert triplet == pytest.approx(3 * both_ways, rel=0.01)
 
 
 def test_memory_is_what_the_backward_pass_keeps(cost: ModuleType) -> None:
-    """Of a convolution, a BatchNorm and a ReLU in place: the clip, and the convolution's output twice."""
+    """For a convolution, a BatchNorm and an in-place ReLU: the clip, and the convolution's output twice."""
     from torch import nn
 
     block = nn.Sequential(

@@ -1,4 +1,4 @@
-"""Frames of many videos, counted side by side."""
+"""Frames of many videos, counted in parallel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dsm.video.write import write_video
 
 @pytest.fixture
 def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Seven files of 3 to 8 frames, the fourth of them rubbish; enough for processes."""
+    """Seven files of 3 to 8 frames, the fourth of them broken; enough for several processes."""
     monkeypatch.setattr(counting, "FEW", 2)
     paths = [tmp_path / "videos" / f"v{number}.mp4" for number in range(7)]
     for number, path in enumerate(paths):

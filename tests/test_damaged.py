@@ -1,4 +1,4 @@
-"""A damaged picture ends nothing: what can be decoded is read, numbers stay, and what is lost is told."""
+"""Damaged files: everything decodable is read, frame numbers stay, and lost frames are reported."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ COUNT, LOST = 60, 30
 
 
 def wreck(whole: Path, place: int = LOST) -> Path:
-    """A copy in which one packet is nothing but ones."""
+    """A copy in which one packet is overwritten with ones."""
     with av.open(str(whole)) as container:
         packet = next(p for n, p in enumerate(container.demux(video=0)) if n == place)
         content = bytearray(whole.read_bytes())
         at, size = content.find(bytes(packet)), packet.size
-        at = packet.pos if at < 0 else at  # in a ts it lies in pieces
+        at = packet.pos if at < 0 else at  # in a ts it is in pieces
     content[at : at + size] = b"\xff" * size
     path = whole.with_name(f"damaged{whole.suffix}")
     path.write_bytes(content)
@@ -46,7 +46,7 @@ def wreck(whole: Path, place: int = LOST) -> Path:
 
 
 def past_errors(path: Path, short_side: int | None = None) -> dict[int | None, np.ndarray]:
-    """The slow, obvious reference: PyAV reading on past errors: time -> picture."""
+    """The slow, obvious reference: PyAV continuing after errors; time -> picture."""
     found = {}
     with open_video(path) as container:
         convert = converter(container, short_side)
@@ -75,7 +75,7 @@ def test_frames_after_a_lost_one_keep_their_numbers(kind: str, tmp_path: Path) -
     path = wreck(whole)
     expected = list(past_errors(path, 32).values())
     found = judge(path)
-    assert found.verdict in ("damaged", "ok")  # some decoders hide what is lost, and show another picture
+    assert found.verdict in ("damaged", "ok")  # some decoders hide a lost picture and show another
     assert COUNT - 3 <= found.frames == len(expected)
     numbers = range(found.numbers)
     everything = read_frames(path, numbers, 32)
@@ -86,7 +86,7 @@ def test_frames_after_a_lost_one_keep_their_numbers(kind: str, tmp_path: Path) -
         alone = read_frames(path, [number], 32)[0]
         assert np.array_equal(alone, everything[number])
         assert np.array_equal(read_frames(path, [3, number, 31], 32)[1], alone)
-    if kind != "h264 ts":  # whose packets are not counted
+    if kind != "h264 ts":  # its packets are not counted
         assert found.numbers == COUNT
         clean = [number for number in range(COUNT) if number < 24 or number >= 36]
         assert np.array_equal(everything[clean], read_frames(whole, clean, 32))
@@ -95,7 +95,7 @@ def test_frames_after_a_lost_one_keep_their_numbers(kind: str, tmp_path: Path) -
 
 
 def test_frames_of_damaged_files_equal_a_sequential_decode(tmp_path: Path) -> None:
-    """The fuzz: by times, PyAV reading on past errors gives the same pictures, and no more."""
+    """Fuzz test: PyAV continuing after errors gives the same pictures at the same times."""
     rng = np.random.default_rng(3)
     compared = 0
     for kind in ("h264 gop 12", "h264 mkv", "mpeg4 avi", "vp8"):
@@ -136,7 +136,7 @@ def test_check_pack_and_frames_count_lost_frames(tmp_path: Path) -> None:
     assert f"{COUNT - 1} frames usable" in told(result)
     one, two = read_ledger(tmp_path / "l.json")
     assert (one.verdict, one.frames, one.numbers, two.verdict) == ("damaged", COUNT - 1, COUNT, "ok")
-    assert read_list(tmp_path / "c.txt").frames.tolist() == [COUNT, COUNT]  # none after it is cut off
+    assert read_list(tmp_path / "c.txt").frames.tolist() == [COUNT, COUNT]  # no later frame is cut off
     for verb in ("pack", "frames"):
         words = ("--short-side", "32", "--workers", "1")
         result = dsm("data", verb, tmp_path / "list.txt", "--out", tmp_path / verb, *words)
@@ -150,7 +150,7 @@ def test_check_pack_and_frames_count_lost_frames(tmp_path: Path) -> None:
     assert f"1 of {COUNT} pictures lost" in one.reason
     times = frame_times(tmp_path / "pack" / "shard-00000.tar" / "damaged")
     steps = np.diff(times)
-    assert np.sum(np.isclose(steps, 0.08)) == 1  # the lost one's time is not given to another
+    assert np.sum(np.isclose(steps, 0.08)) == 1  # no other frame gets the lost one's time
     assert np.sum(np.isclose(steps, 0.04)) == COUNT - 3
     assert not find_member(tmp_path / "pack" / "shard-00000.tar", "whole").times
 
@@ -169,7 +169,7 @@ def test_training_uses_a_damaged_video_and_reports_it_once(tmp_path: Path, worke
     assert {video.verdict for video in damaged_ones} == {"damaged"}
     assert len(damaged_ones) == 2
     bad = BadVideos(tmp_path, videos, 0.0, ReadingState(0, 2))
-    bad.add(damaged_ones)  # is none of those that end a run
+    bad.add(damaged_ones)  # does not count towards ending the run
     (entry,) = read_ledger(tmp_path / LEDGER)
     assert (entry.path, entry.verdict) == ("damaged.mp4", "damaged")
     assert "1 damaged" in bad.note()
@@ -194,7 +194,7 @@ def test_corrupt_frames_are_noticed(tmp_path: Path) -> None:
                 flagged += [f.is_corrupt for f in container.streams.video[0].codec_context.decode(one)]
             except (av.FFmpegError, EOFError):
                 flagged.append(True)
-    assert any(flagged), "the test's own damage is seen by the decoder"
+    assert any(flagged), "the decoder notices the test's own damage"
     assert judge(path).verdict == "damaged"
     assert judge(whole).verdict == "ok"
 
@@ -203,7 +203,7 @@ def test_corrupt_frames_are_noticed(tmp_path: Path) -> None:
 def test_intact_files_are_not_called_damaged(kind: str, tmp_path: Path) -> None:
     name, codec, options = KINDS[kind]
     if codec == "libx265":
-        pytest.skip("x265 may crash here")
+        pytest.skip("x265 may crash on this file")
     found = judge(encode(tmp_path / name, codec, moving_frames(), **options))
     assert (found.verdict, found.frames, found.numbers) == ("ok", 50, 50)
 

@@ -1,4 +1,4 @@
-"""The verbs that make and judge lists."""
+"""The commands that make and check lists."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_stopped_check_continues_with_the_remaining_videos(small_list: Path, t
     )
     kept = tmp_path / "clean.txt.parts" / "verdicts.jsonl"
     while not kept.is_file() or len(kept.read_text().splitlines()) < 2:
-        assert process.poll() is None, "ended before it could be stopped"
+        assert process.poll() is None, "finished before it could be stopped"
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate()
@@ -77,7 +77,7 @@ def test_a_stopped_check_continues_with_the_remaining_videos(small_list: Path, t
 
 
 def test_repaired_files_are_checked_again(tmp_path: Path) -> None:
-    """Also where not one was usable before."""
+    """Even if none was usable before."""
     (tmp_path / "a.mp4").touch()
     (tmp_path / "list.txt").write_text("a.mp4\n")
     words = ["data", "check", str(tmp_path / "list.txt"), "--clean", str(tmp_path / "clean.txt")]
@@ -104,7 +104,7 @@ def test_check_of_a_folder_covers_every_possible_video(tmp_path: Path) -> None:
 
 def test_frame_folders_read_like_their_videos(small_list: Path, tmp_path: Path) -> None:
     read_list(small_list).file(2).write_bytes(b"rubbish")
-    for _ in range(2):  # the second time, nothing is left to do
+    for _ in range(2):  # the second call has nothing left to do
         out = dsm("data", "frames", small_list, "--out", tmp_path / "frames", "--workers", "1")
         assert out.returncode == 0, told(out)
         assert "left out" in out.stderr
@@ -131,7 +131,7 @@ def test_frame_folders_read_like_their_videos(small_list: Path, tmp_path: Path) 
     assert min(read_frames(frames.file(0), [0])[0].shape[:2]) == 24
     picture = next((tmp_path / "frames").rglob("*.jpg"))
     written = picture.stat().st_mtime_ns
-    assert dsm(*other, "--overwrite").returncode == 0  # as after a stop: it goes on
+    assert dsm(*other, "--overwrite").returncode == 0  # as after a stop: it continues
     assert picture.stat().st_mtime_ns == written
 
 
@@ -204,7 +204,7 @@ def test_a_folder_with_pictures_and_videos_is_indexed_by_its_videos(tmp_path: Pa
     out = dsm("data", "index", tmp_path / "footage", "--unlabelled", "--out", tmp_path / "all.txt")
     assert out.returncode == 0, told(out)
     assert list(read_list(tmp_path / "all.txt").paths) == ["footage/100CANON/MVI_0003.mp4"]
-    # One picture at the top (a cover) makes no video of the archive.
+    # A single picture at the top (a cover) does not make the archive a video.
     (tmp_path / "footage" / "cover1.jpg").write_bytes(b"a picture")
     assert len(find_list(tmp_path / "footage")) == 1
     assert find_list(tmp_path / "footage").paths[0].endswith("MVI_0003.mp4")
@@ -270,7 +270,7 @@ def test_a_full_disk_error_names_the_file(tmp_path: Path) -> None:
 def test_frame_counts_written_by_check_agree_with_truncated_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An mp4 has its table in front, which promises all frames still."""
+    """An mp4 with its index in front still promises all frames."""
     encoded = encode(tmp_path / "whole.mp4", "libx264", moving_frames(90))
     with (
         av.open(str(encoded)) as source,

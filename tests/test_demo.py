@@ -1,4 +1,4 @@
-"""The demo, made small: it ends, it can be stopped and repeated, its page opens in a real browser."""
+"""A small demo: it finishes, can be stopped and repeated, and its page opens in a real browser."""
 
 from __future__ import annotations
 
@@ -89,5 +89,5 @@ def test_the_page_is_self_contained(finished: Path) -> None:
 
 def test_the_page_opens_in_a_browser_without_errors(finished: Path) -> None:
     document, errors = opened(finished / "report.html")
-    assert 'tabindex="0"' in document  # the page's script ran to its end
+    assert 'tabindex="0"' in document  # the page's script finished
     assert not errors

@@ -31,7 +31,7 @@ def control_of(kind: SmoothWarp, count: int, seed: int = 0) -> torch.Tensor:
 
 
 def warp_slowly(clip: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
-    """The slow, obvious reference: each output pixel by hand, bilinear, mirrored at the border."""
+    """The slow, obvious reference: each output pixel separately, bilinear, mirrored at the border."""
     _, frames, height, width = clip.shape
 
     def mirrored(position: float, length: int) -> float:
@@ -205,7 +205,7 @@ def test_drifting_light_differs_between_views_and_draws_nothing_when_off() -> No
     assert of_anchor.shape == (6,)
     assert np.array_equal(
         of_anchor, of_negative
-    )  # light that tells it from its anchor would be taken for motion
+    )  # light that differs from the anchor's would be taken for motion
     assert not np.allclose(of_anchor, of_positive)
     assert all(light.min() >= 0.6 and light.max() <= 1.4 for light in (of_anchor, of_positive))
     assert "light" not in draws(0)[0]

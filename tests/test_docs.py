@@ -1,4 +1,4 @@
-"""Every code block of README and the docs runs as it is written; the runner sees where one does not."""
+"""Every code block of README and the docs runs as written, and the runner reports one that fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BLOCKS = {page: blocks_of(page) for page in pages()}
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="the docs' commands are for a POSIX shell"),
-    pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the docs are run in a clone"),
+    pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the docs run only in a clone"),
 ]
 
 
@@ -45,7 +45,7 @@ def test_a_block_runs_as_written(block: Block, stage: Stage) -> None:
 
 @pytest.mark.slow
 def test_every_page_runs_in_a_fresh_clone_and_environment(tmp_path: Path) -> None:
-    """In a fresh clone and a fresh environment, every command begun anew."""
+    """Every command in its own process, in a fresh clone and environment."""
     clone, binaries = tmp_path / "clone", tmp_path / "environment" / "bin"
     subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
     subprocess.run([sys.executable, "-m", "venv", binaries.parent], check=True)

@@ -83,9 +83,7 @@ def test_a_map_keeps_neighbours_and_depends_on_its_seed() -> None:
     assert np.array_equal(one, again)
     assert one.min() == 0
     assert one.max() == 1
-    near = nearest_others(one - 0.5, 1)[
-        :, 0
-    ]  # by angle about the middle: three blobs lie in three directions
+    near = nearest_others(one - 0.5, 1)[:, 0]  # by angle around the centre: three blobs in three directions
     assert (features.labels[near] == features.labels).mean() > 0.8
 
 
@@ -96,7 +94,7 @@ def test_umap_keeps_neighbours() -> None:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Features of the same videos by two encoders; the first videos are there."""
+    """Features of the same videos by two encoders; only the first videos exist as files."""
     folder = tmp_path_factory.mktemp("embedding")
     for number in range(3):
         frames = np.random.default_rng(number).integers(0, 255, (8, 32, 32, 3), dtype=np.uint8)
@@ -193,7 +191,7 @@ def test_features_of_a_collapsed_encoder_are_refused(
 ) -> None:
     whole = blobs(0.1)
     lengths = np.random.default_rng(0).uniform(1, 9, (len(whole), 1))
-    same = replace(whole, features=(lengths * feature).astype(np.float32))  # one way, whatever their length
+    same = replace(whole, features=(lengths * feature).astype(np.float32))  # one direction
     save_features(files / "collapsed.npz", same)
     told = refused(
         capsys, monkeypatch, "embed", files / "dsm.npz", files / "collapsed.npz", "--out", tmp_path / "out"

@@ -1,4 +1,4 @@
-"""Retrieval and probe against slow loops; features files are read safely."""
+"""Retrieval and probe compared with slow loops; features files are read safely."""
 
 from __future__ import annotations
 

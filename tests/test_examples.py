@@ -71,7 +71,7 @@ def test_a_new_method_trains_and_logs_motion(scenes: Path, tmp_path: Path) -> No
     run_example("new_method.py", scenes / "train.txt", out, "--steps", 3, "--batch-size", 8)
     last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
     assert 0 <= last["motion"] <= 1
-    assert dsm.load_encoder(out).feature_dim == 128, "what it trained needs the example no longer"
+    assert dsm.load_encoder(out).feature_dim == 128, "its checkpoint loads without the example"
     assert '"redundancy": 0.01' in (out / "config.json").read_text()
 
 
@@ -109,9 +109,9 @@ def test_the_example_disturbances_do_what_they_document(load_example: Loader) ->
     clip = torch.arange(9.0).reshape(1, 1, 1, 3, 3).repeat_interleave(8, 3).repeat_interleave(8, 4)
     tiled = example.Tiles()(clip.expand(2, 1, 4, 24, 24), seed=0, padding="border")
     values = tiled[:, 0, :, 4::8, 4::8].reshape(2, 4, 9)
-    assert torch.equal(values, values[:, :1].expand_as(values)), "the same in all frames"
+    assert torch.equal(values, values[:, :1].expand_as(values)), "all frames are changed alike"
     assert values[0, 0].sort().values.tolist() == list(range(9)), "no tile is lost"
-    assert not torch.equal(values[0], values[1]), "each clip in its own way"
+    assert not torch.equal(values[0], values[1]), "each clip is changed differently"
     assert torch.equal(example.Tiles(strength=0)(clip, seed=0), clip)
     back = example.there_and_back(np.arange(10, 26, 2), 60, np.random.default_rng(0))
     assert back.tolist() == [10, 12, 14, 16, 16, 14, 12, 10]
@@ -119,7 +119,7 @@ def test_the_example_disturbances_do_what_they_document(load_example: Loader) ->
 
 @pytest.fixture
 def load_example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loader]:
-    """Import an example; what it enters in tables is taken out again at the end."""
+    """Import an example; its entries in tables are removed at the end."""
     tables: list[dict[str, Any]] = [METHODS, MODELS, spatial_mix.KINDS, temporal.KINDS]
     before = [dict(table) for table in tables]
 

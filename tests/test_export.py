@@ -1,4 +1,4 @@
-"""Export: what comes back is the encoder that went in, and mistakes end with one sentence."""
+"""Export: reading it back gives the same encoder, and mistakes end with one sentence."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ CLIP = {"frames": 4, "stride": 2, "resize": 40, "size": 32, "modality": "flow"}
 
 
 def settled(module: nn.Module, clip: Tensor) -> nn.Module:
-    """A module whose BatchNorm has seen something, so that its statistics matter."""
+    """A module whose BatchNorm has seen data, so that its statistics matter."""
     module.train()
     with torch.no_grad():
         module(torch.cat([clip, clip.flip(2)]))
@@ -57,7 +57,7 @@ def settled(module: nn.Module, clip: Tensor) -> nn.Module:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Small work on several threads is mostly waiting, where others use the machine too."""
+    """On a busy machine, small work on several threads is mostly waiting."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -89,7 +89,7 @@ def run(tmp_path: Path) -> Path:
 def export(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object, code: int = 0
 ) -> str:
-    """Run the verb, and return what it tells."""
+    """Run the command, and return its output."""
     monkeypatch.setattr(sys, "argv", ["dsm", "export", *map(str, words)])
     if code:
         with pytest.raises(SystemExit) as stop:
@@ -121,7 +121,7 @@ def test_an_exported_program_takes_any_batch_size(encoder: tuple[nn.Module, Tens
     assert [p.name for p in tmp_path.iterdir()] == ["x.pt2"]
     with zipfile.ZipFile(tmp_path / "x.pt2") as archive:
         held = b"".join(archive.read(name) for name in archive.namelist())
-    assert str(REPOSITORY).encode() not in held, "a file for others tells nothing of this machine"
+    assert str(REPOSITORY).encode() not in held, "an exported file holds no path of this machine"
 
 
 @needs_onnx
@@ -133,7 +133,7 @@ def test_onnx_takes_any_batch_size(encoder: tuple[nn.Module, Tensor], tmp_path: 
     found = export_onnx(tmp_path / "x.onnx", module, clip[:1])
     assert found is not None
     assert found <= TOLERANCE
-    assert [p.name for p in tmp_path.iterdir()] == ["x.onnx"], "one file, weights and all"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.onnx"], "one file with the weights inside"
     assert str(REPOSITORY).encode() not in (tmp_path / "x.onnx").read_bytes()
     session = onnxruntime.InferenceSession(str(tmp_path / "x.onnx"), providers=["CPUExecutionProvider"])
     (given,), (wanted,) = session.get_inputs(), session.get_outputs()
@@ -147,7 +147,7 @@ def test_onnx_takes_any_batch_size(encoder: tuple[nn.Module, Tensor], tmp_path: 
 
 
 class Forgetful(nn.Module):
-    """What PyTorch computes is not what was exported."""
+    """PyTorch computes something else than what was exported."""
 
     def forward(self, clip: Tensor) -> Tensor:
         return clip.mean((2, 3, 4)) * (1 if torch.compiler.is_compiling() else 2)
@@ -324,7 +324,7 @@ def test_the_documented_normalisation_is_the_applied_one(modality: str) -> None:
 
 def test_torch_hub_lists_every_backbone() -> None:
     for name in MODELS:
-        with torch.device("meta"):  # no time is spent on weights
+        with torch.device("meta"):  # saves the time for weights
             module = torch.hub.load(str(REPOSITORY), name, source="local")
             assert type(module) is type(create_model(name))
         assert not module.training

@@ -1,4 +1,4 @@
-"""Extraction: resumed, shared among processes, past bad files, in every format the same."""
+"""Extraction: resumed, in several processes, with bad files, the same in every format."""
 
 from __future__ import annotations
 
@@ -96,12 +96,12 @@ def test_a_stopped_extraction_continues_to_the_same_file(
     subprocess.run(command(scenes / "train.txt", tmp_path / "whole.npz"), check=True, capture_output=True)
     process = subprocess.Popen(command(scenes / "train.txt", out), stderr=subprocess.PIPE, text=True)
     while not list(parts.glob("0*.npz")):
-        assert process.poll() is None, "ended before it could be stopped"
+        assert process.poll() is None, "finished before it could be stopped"
         time.sleep(0.005)
     process.send_signal(signals)
     _, told = process.communicate()
     if process.returncode == 0:
-        pytest.skip("was done before the signal came")
+        pytest.skip("finished before the signal")
     assert not out.exists()
     if signals == signal.SIGINT:
         assert process.returncode == 130
@@ -148,7 +148,7 @@ def test_bad_files_are_left_out_and_reported(scenes: Path, tmp_path: Path) -> No
 
 
 def test_every_clip_can_have_a_row_with_its_times(video: Path, tmp_path: Path) -> None:
-    """30 frames at 24 a second; clips of 10 frames begin at 0, 10 and 20."""
+    """30 frames at 24 per second; clips of 10 frames begin at 0, 10 and 20."""
     extract(config(video, tmp_path / "f.npz", per_clip=True, windows=3))
     found = load_features(tmp_path / "f.npz")
     assert found.times is not None
@@ -161,13 +161,13 @@ def test_every_clip_can_have_a_row_with_its_times(video: Path, tmp_path: Path) -
     extract(config(video, tmp_path / "every.npz", per_clip=True, every=0.25))
     every = load_features(tmp_path / "every.npz")
     assert every.times is not None
-    assert len(every) == 5  # 1.21 s, one in each quarter that is begun
-    # The last would end after the video, and ends with it: 10 frames in 30.
+    assert len(every) == 5  # 1.21 s: one clip per quarter of a second
+    # The last clip would run over the end of the video, so it ends with it.
     assert np.allclose(24 * every.times[:, 0], [0, 6, 12, 18, 20], atol=0.02)
 
 
 def test_many_clips_of_a_video_are_read_in_parts(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that the time that reading may take, and the memory, are those of some, however long the video."""
+    """So time limit and memory are those of one part, however long the video is."""
     clips = EvaluationClips(only_video(video), ClipConfig(frames=4, stride=1, resize=40, size=32), 7, 3)
     at_once = clips.sample(0)["clips"]
     monkeypatch.setattr(clips_module, "CLIPS_A_PASS", 3)
@@ -255,7 +255,7 @@ def test_an_extraction_with_overwrite_continues_too(scenes: Path, tmp_path: Path
     out.write_bytes(b"an older one")
     process = subprocess.Popen(command(scenes / "train.txt", out, "--overwrite"), stderr=subprocess.DEVNULL)
     while not list(parts.glob("0*.npz")):
-        assert process.poll() is None, "ended before it could be stopped"
+        assert process.poll() is None, "finished before it could be stopped"
         time.sleep(0.005)
     process.kill()
     process.wait()

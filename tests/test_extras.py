@@ -1,4 +1,4 @@
-"""Packages of the extras: what is said where one is missing or broken."""
+"""Packages of the extras: the messages if one is missing or broken."""
 
 from __future__ import annotations
 

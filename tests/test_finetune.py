@@ -61,7 +61,7 @@ def test_fine_tuning_learns_its_training_videos_and_is_tested(scenes: Path, tmp_
     data = VideoTestData(scenes / "train.txt", workers=0)
     rows = video_test(VideoTestConfig(str(run), data, out, windows=2)).rows
     by_metric = {row.metric: row for row in rows}
-    assert by_metric["top1"].value > 0.8  # on what it has learned
+    assert by_metric["top1"].value > 0.8  # on its own training videos
     assert by_metric["top5"].value >= by_metric["top1"].value
     assert by_metric["top1"].low is not None
     written = json.loads((out / "results.json").read_text())["rows"]
@@ -149,7 +149,7 @@ def test_an_unknown_stage_is_refused(scenes: Path, tmp_path: Path) -> None:
     "head", [ClassifyConfig(), ClassifyConfig(mixup=0.4, label_smoothing=0.1, balanced=True)]
 )
 def test_it_resumes_bit_for_bit(scenes: Path, tmp_path: Path, head: ClassifyConfig) -> None:
-    """Dropout and mixup too: their draws come from the generator that checkpoints hold."""
+    """Dropout and mixup too: their random numbers come from the generator in checkpoints."""
     whole = finetune(config(scenes, tmp_path / "whole", head=head))
     part = finetune(config(scenes, tmp_path / "part", head=head))
     list_checkpoints(part)[-1].unlink()
@@ -179,11 +179,11 @@ def test_class_weights_equal_a_hand_computation() -> None:
     slowly = -sum(float(w) * float(chances[i, label[i]].log()) for i, w in enumerate(weights)) / len(weights)
     assert float(loss.detach()) == pytest.approx(slowly, rel=1e-5)
     parts = [method({"clip": clips[[i]], "label": label[[i]]}).loss.detach() for i in range(3)]
-    assert float(sum(parts)) / 3 == pytest.approx(slowly, rel=1e-5)  # of processes, or of parts of a batch
+    assert float(sum(parts)) / 3 == pytest.approx(slowly, rel=1e-5)  # as with processes, or parts of a batch
 
 
 def test_label_smoothing_respects_class_weights() -> None:
-    """With class weights inside the loss, the best answer to anything was the class that hardly occurs."""
+    """With class weights inside the loss, the rarest class used to be the best answer to everything."""
     counts = torch.tensor([300, 300, 0, 300])
     method = Classify(
         create_model("tiny"), ClassifyConfig(dropout=0, balanced=True, label_smoothing=0.1), counts
@@ -219,7 +219,7 @@ def test_predictions_equal_a_hand_computation() -> None:
         np.array([[0.7, 0.2, 0.1], [0.4, 0.4, 0.2], [0.1, 0.2, 0.7], [0.3, 0.4, 0.3]], np.float32),
         np.array([0, 1, 1, 2]), ["a", "b", "c", "d"],
     )  # fmt: skip
-    assert found.ranks().tolist() == [0, 1, 1, 2]  # of equals the earlier class goes first
+    assert found.ranks().tolist() == [0, 1, 1, 2]  # in a tie the earlier class comes first
     assert found.top(1).tolist() == [True, False, False, False]
     assert found.top(2).tolist() == [True, True, True, False]
     assert found.class_accuracy() == {0: (1.0, 1), 1: (0.0, 2), 2: (0.0, 1)}
@@ -227,7 +227,7 @@ def test_predictions_equal_a_hand_computation() -> None:
 
 
 def test_probabilities_are_averaged_over_views(scenes: Path) -> None:
-    """Against a loop over windows and crops."""
+    """Compared with a loop over windows and crops."""
     from dsm.data.clips import EvaluationClips
     from dsm.models.heads import Classifier
     from dsm.views import to_network
@@ -239,8 +239,8 @@ def test_probabilities_are_averaged_over_views(scenes: Path) -> None:
     found = predict(classifier, videos, clip, classes=10, windows=2, crops=3, workers=0)
     views = EvaluationClips(videos, clip, 2, 3)[4]["clips"]  # type: ignore[index]
     assert views.shape == (6, 4, 32, 32, 3)
-    assert not torch.equal(views[0], views[1])  # another place
-    assert not torch.equal(views[0], views[3])  # another time
+    assert not torch.equal(views[0], views[1])  # another crop
+    assert not torch.equal(views[0], views[3])  # another window
     with torch.no_grad():
         each = [
             classifier(to_network(view.permute(3, 0, 1, 2)[None] / 255, "rgb")).softmax(1)[0]

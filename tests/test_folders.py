@@ -1,4 +1,4 @@
-"""Folders as people have them: what is hidden, what is a part, what is a class."""
+"""Folders as people have them: hidden files, splits, classes."""
 
 from __future__ import annotations
 

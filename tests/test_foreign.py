@@ -1,4 +1,4 @@
-"""Everybody's checkpoints: exact against golden files, and names that others gave, mapped."""
+"""Checkpoints of other projects: exact by golden files, with their parameter names mapped."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ORIGINAL = {
 
 
 def formula(shapes: dict[str, list[int]]) -> dict[str, Tensor]:
-    """Tensors that are a function of their place and name, as those of the golden files."""
+    """Tensors computed from their index and name, like those of the golden files."""
     found = {}
     for place, (name, shape) in enumerate(shapes.items()):
         if not shape:
@@ -181,7 +181,7 @@ def test_a_file_that_fills_too_little_is_refused_unless_partial_is_set(tmp_path:
         load_weights(tmp_path / "half.pth")
     report = load_weights(tmp_path / "half.pth", partial=True).report
     assert report is not None
-    assert 0.1 < report.share < 0.3  # the last stage has most of the numbers
+    assert 0.1 < report.share < 0.3  # the last stage has most of the parameters
     assert any("layer4" in name for name in report.missing)
     exported = ExportConfig(str(tmp_path / "half.pth"), tmp_path / "half.safetensors", frames=4, size=32)
     with pytest.raises(UserError, match="fills only"):

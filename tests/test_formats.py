@@ -1,4 +1,4 @@
-"""What a file is, is told by its content: raw streams, recorders, covers, and what is never opened."""
+"""Files are recognised by content: raw streams, recorders, covers, and formats that are never opened."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_index_finds_videos_by_content(tmp_path: Path) -> None:
 def test_files_of_common_recorders_are_read(shared: Path) -> None:
     folder = shared / "cases" / "06_recorder"
     if not folder.is_dir():
-        pytest.skip("no cases here")
+        pytest.skip("the shared cases are missing")
     found = find_videos(folder)
     assert [path.name for path in found] == ["cam1.h264", "cam2.264", "cam3.mp4", "cam4.dav"]
     assert [judge(path).frames for path in found] == [50] * 4
@@ -67,7 +67,7 @@ def test_files_of_common_recorders_are_read(shared: Path) -> None:
 def test_demuxers_that_open_other_files_are_disabled() -> None:
     known = {name for names in av.formats_available for name in names.split(",")}
     allowed = set(FORMATS.split(","))
-    assert allowed <= known, "a name that this FFmpeg does not know"
+    assert allowed <= known, "this FFmpeg lacks one of the allowed names"
     never = {
         "hls", "dash", "concat", "sdp", "rtsp", "rtp", "sap", "image2", "image2pipe", "lavfi", "tee", "tty",
         "bin", "webm_dash_manifest", "vobsub", "fbdev", "alsa", "x11grab", "kmsgrab", "video4linux2",
@@ -105,7 +105,7 @@ def test_a_file_name_pattern_opens_no_pictures(tmp_path: Path) -> None:
 
 
 def with_cover(path: Path, cover_first: bool, film: bool = True) -> Path:
-    """A video, or nothing but sound, with a cover picture."""
+    """A video, or only sound, with a cover picture."""
     from PIL import Image
 
     picture = io.BytesIO()

@@ -1,4 +1,4 @@
-"""The low-shot sweep: one run a fraction of the labels, stopped and taken up again."""
+"""The low-shot sweep: one run per fraction of the labels, stopped and continued."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_every_fraction_is_trained_and_tested_once(
     whole = read_list(scenes / "train.txt")
     assert set(few.paths) < set(every.paths)
     assert [every.file(i) for i in range(len(every))] == [whole.file(i) for i in range(len(whole))]
-    # In proportion, and of every class at least one.
+    # In proportion, with at least one of every class.
     of_class = np.bincount(whole.labels)
     assert np.bincount(few.labels).tolist() == [max(round(0.3 * count), 1) for count in of_class]
     rows = written_rows(out)
@@ -64,7 +64,7 @@ def test_every_fraction_is_trained_and_tested_once(
     assert result.tables[-1].title == "dsm: top-1 on test_free"
     assert (out / "fractions.png").read_bytes()[:4] == b"\x89PNG"
     names = (scenes / "classes.txt").read_text().split()
-    assert (out / "classes.txt").read_text().split() == names  # predictions speak of classes by name
+    assert (out / "classes.txt").read_text().split() == names  # predictions name classes
 
     capsys.readouterr()
     before = {path: path.stat().st_mtime_ns for path in out.rglob("step_*.pt")}
@@ -73,7 +73,7 @@ def test_every_fraction_is_trained_and_tested_once(
     assert {path: path.stat().st_mtime_ns for path in out.rglob("step_*.pt")} == before
     assert written_rows(out) == rows
 
-    finetune(replace(config, fractions=(0.3, 0.5)))  # one more, none anew
+    finetune(replace(config, fractions=(0.3, 0.5)))  # one more; the others are not repeated
     assert {row["run"] for row in written_rows(out)} == {"dsm@0.3", "dsm@0.5"}
     assert before.items() <= {path: path.stat().st_mtime_ns for path in out.rglob("step_*.pt")}.items()
 
@@ -90,7 +90,7 @@ def test_a_changed_test_list_is_tested_again(scenes: Path, tmp_path: Path) -> No
 
 
 def test_a_stopped_sweep_continues(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C in the second run; in the end its weights are those of a run that was never stopped."""
+    """Ctrl-C in the second run; its final weights are those of a run that was never stopped."""
     out = tmp_path / "few"
     config = sweep_config(scenes, out)
     step = trainer.Trainer.train_step
@@ -107,7 +107,7 @@ def test_a_stopped_sweep_continues(scenes: Path, tmp_path: Path, monkeypatch: py
     assert [row["run"] for row in written_rows(out)] == ["random@0.3"] * 3
     assert not (out / "1" / "done").exists()
     assert list_checkpoints(out / "1")[-1].name == "step_00000002.pt"
-    finetune(replace(config, resume=True))  # which is said, and which it does anyhow
+    finetune(replace(config, resume=True))  # the default behaviour, requested explicitly
     assert [row["run"] for row in written_rows(out)] == ["random@0.3"] * 3 + ["random@1"] * 3
     data = replace(config.data, train=out / "1.txt")
     finetune(replace(config, data=data, out=tmp_path / "whole", fractions=()))

@@ -1,4 +1,4 @@
-"""Times are times: a gap in a video's time stays one, and no clip spans it or is sampled in it."""
+"""Gaps in a video's time stay gaps: no clip spans one or is sampled in one."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_no_clip_of_extraction_spans_a_gap(paused: VideoList, every: float) -> N
     assert np.allclose(found[:, 1] - found[:, 0], 0.56, atol=0.003)
     assert found[0, 0] == 0
     assert found[-1, 1] == pytest.approx(PAUSE / 1000 + 2.36, abs=0.003)
-    around = clips.around(0, 3000.0)  # in the gap: what ended before it
+    around = clips.around(0, 3000.0)  # in the gap: the clip that ended before it
     assert np.array_equal(around, clips.around(0, 1.16))
 
 
@@ -104,7 +104,7 @@ def test_windows_stay_inside_parts() -> None:
     assert starts == {*range(16), *range(30, 76)}
     assert uniform_windows(PARTS, 8, 2, 3)[:, 0].tolist() == [0, 44, 75]
     assert uniform_windows([(0, 90)], 8, 2, 3).tolist() == uniform_windows(90, 8, 2, 3).tolist()
-    short = uniform_windows([(0, 3), (3, 5)], 4, 1, 2)  # all too short: looped inside their parts
+    short = uniform_windows([(0, 3), (3, 5)], 4, 1, 2)  # too short parts loop within themselves
     assert short.tolist() == [[0, 1, 2, 0], [3, 4, 3, 4]]
     times = np.array(TIMES) / 1000
     found = timed_windows(PARTS, 8, 2, times, 1.0)

@@ -1,4 +1,4 @@
-"""Videos kept open between reads give the frames that a file holds now, in every process and thread."""
+"""Videos kept open between reads give the file's current frames, in every process and thread."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_last_few_videos_are_kept_open_and_older_ones_closed(tmp_path: Path)
         read_frames(file, [3])
     assert kept() == KEPT
     assert [open_files(file) for file in files] == [0, 0] + [1] * KEPT
-    read_frames(files[2], [0])  # now the newest, so that another goes
+    read_frames(files[2], [0])  # now the most recent, so that another is closed
     read_frames(files[0], [0])
     assert [open_files(file) for file in files] == [1, 0, 1, 0, 1, 1]
     close_kept()
@@ -97,7 +97,7 @@ def test_forks_and_threads_do_not_share_a_file_position(tmp_path: Path) -> None:
 
 
 def bytes_in_use() -> int:
-    """What has been taken from the C library's heap and not been given back."""
+    """Bytes allocated from the C library's heap and not freed."""
 
     class Heap(ctypes.Structure):
         names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
@@ -106,14 +106,14 @@ def bytes_in_use() -> int:
     try:
         tell = ctypes.CDLL("libc.so.6").mallinfo2
     except (OSError, AttributeError):
-        pytest.skip("only glibc tells what is in use")
+        pytest.skip("only glibc reports memory in use")
     tell.restype = Heap
     heap = tell()
     return heap.uordblks + heap.hblkhd
 
 
 def test_reads_do_not_leak_memory(tmp_path: Path) -> None:
-    """PyAV leaks a packet, 140 bytes, each time a reading is given up and not closed."""
+    """PyAV leaks a packet of 140 bytes each time that a decode is abandoned without closing."""
     file = a_video(tmp_path / "a.mp4")
     memory = []
     for count in range(1501):

@@ -1,4 +1,4 @@
-"""Killed without warning at any moment, and gone on: the run ends as if it had never been."""
+"""A run that is killed at any moment and resumed ends as if it had not been."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def environment() -> dict[str, str]:
 def test_a_run_killed_twenty_times_and_resumed_ends_the_same(
     scenes: Path, tmp_path: Path, changing_workers: bool
 ) -> None:
-    """kill -9, twenty times, from the beginning of a process to its end; half of them while it trains."""
+    """kill -9, twenty times, from the start of a process to its end, half of them during training."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(words(scenes, whole, 1))
     moments = random.Random(0)
@@ -60,7 +60,7 @@ def test_a_run_killed_twenty_times_and_resumed_ends_the_same(
         if moments.random() < 0.3:
             time.sleep(moments.uniform(0, 4))  # while it starts
         else:
-            # Some steps further, so that the run gets to its end in twenty lives, and then any moment.
+            # Some steps later, so that the run finishes in twenty attempts, and then at any moment.
             target = min(before + moments.randint(1, 5), STEPS)
             deadline = time.monotonic() + 60
             while reached(killed) < target and process.poll() is None and time.monotonic() < deadline:
@@ -81,7 +81,7 @@ def test_a_run_killed_twenty_times_and_resumed_ends_the_same(
 
 
 def reached(run: Path) -> int:
-    """The last step that a run has logged."""
+    """The last logged step of a run."""
     try:
         lines = (run / "metrics.jsonl").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Parts of lists: subsets, splits, groups, leaks; and what they know of their labels."""
+"""Parts of lists: subsets, splits, groups, leaks, and their class names."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_groups_are_never_split(groups: list[int], seed: int, share: float) -> N
 
 
 def skewed(seed: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
-    """Videos of groups of which one is large, each of a few classes; each class is in two groups at least."""
+    """Videos in groups, one of them large, each with a few classes; each class is in at least two groups."""
     rng = np.random.default_rng(seed)
     sizes = np.maximum(rng.pareto(1.0, groups) * 4, 1).astype(int).clip(max=60)
     sizes[0] = sizes[1:].sum() // 2
@@ -65,7 +65,7 @@ def skewed(seed: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def every_split(counts: np.ndarray, share: float) -> tuple[bool, bool, bool]:
-    """Slowly: whether any split is near the share, has every class on both sides, or does both."""
+    """Slow reference: does any split come near the share, have every class on both sides, or both?"""
     near = whole = both = False
     sizes = counts.sum(0)
     for chosen in itertools.product((False, True), repeat=len(counts)):
@@ -79,7 +79,7 @@ def every_split(counts: np.ndarray, share: float) -> tuple[bool, bool, bool]:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The least populated class")
 def test_skewed_groups_are_not_split_by_equal_folds() -> None:
-    """Why the search is our own: the numbers in the docstring of ``splits.py``."""
+    """Why dsm has its own search: the numbers in the docstring of ``splits.py``."""
     far, missing, whole = np.zeros(2, int), np.zeros(2, int), 0
     for seed in range(200):
         names, labels = skewed(seed, 25)
@@ -113,7 +113,7 @@ def test_splits_of_skewed_groups_are_optimal() -> None:
 
 
 def test_skewed_groups_split_well_for_two_hundred_seeds() -> None:
-    """Of 40 groups, one with a third of the videos: each split is near the share and has every class."""
+    """With 40 groups, one of a third of the videos, each split is near the share and has every class."""
     names, labels = skewed(7, 40)
     assert all(len(set(names[labels == label])) > 1 for label in set(labels))
     splits = [split_by_group([f"g{name}" for name in names], 0.3, seed, labels) for seed in range(200)]
@@ -121,7 +121,7 @@ def test_skewed_groups_split_well_for_two_hundred_seeds() -> None:
         assert abs(test.mean() - 0.3) <= 0.1
         assert set(labels[test]) == set(labels[~test]) == set(labels)
         assert not set(names[test]) & set(names[~test])
-    assert len({test.tobytes() for test in splits}) > 100, "another seed, another split"
+    assert len({test.tobytes() for test in splits}) > 100, "different seeds give different splits"
 
 
 def test_splits_that_groups_do_not_allow_are_reported(
@@ -184,7 +184,7 @@ def test_parts_of_a_list_keep_its_class_names(small_list: Path, tmp_path: Path) 
     (parts / "classes.txt").write_text("mine\n", encoding="utf-8")
     with pytest.raises(UserError, match="names other classes"):
         subset(SubsetConfig(small_list, 0.5, parts / "half.txt"))
-    assert (parts / "classes.txt").read_text(encoding="utf-8") == "mine\n", "what lies there stays"
+    assert (parts / "classes.txt").read_text(encoding="utf-8") == "mine\n", "existing files are kept"
     assert not (parts / "half.txt").exists()
     (small_list.parent / "classes.txt").unlink()
     with pytest.raises(UserError, match=r"and .*\.txt has none"):

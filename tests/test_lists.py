@@ -1,4 +1,4 @@
-"""Lists are read from the right, and a wrong line is named by its number."""
+"""Lists are read from the right, and an error names the line."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_a_list_with_some_labels_keeps_them(tmp_path: Path) -> None:
 
 
 def test_a_packed_video_whose_name_ends_in_a_number_is_read_back(tmp_path: Path) -> None:
-    """The number is no label, though what stands before it looks like a whole path."""
+    """The number is not a label, although the text before it looks like a whole path."""
     names = ["shard-00000.tar/walk/clip 0", "shard-00000.tar/walk/clip 1"]
     write_list(tmp_path / "list.txt", VideoList(names, np.array([0, 1]), np.array([12, 13]), tmp_path))
     videos = read_list(tmp_path / "list.txt")

@@ -201,8 +201,8 @@ def test_the_pasted_probe_works_for_every_video_of_a_list(scenes: Path, tmp_path
 def test_intervals_draw_whole_groups(scenes: Path, tmp_path: Path) -> None:
     words = (*SMALL, scenes / "test.txt", "--score", "--workers", "0")
     run(*words, "--out", tmp_path / "videos")
-    run(*words, "--out", tmp_path / "groups", "--group-regex", r"(\d)\.mp4")  # each its own
-    run(*words, "--out", tmp_path / "one", "--group-regex", "test")  # all together
+    run(*words, "--out", tmp_path / "groups", "--group-regex", r"(\d)\.mp4")  # one group per video
+    run(*words, "--out", tmp_path / "one", "--group-regex", "test")  # one group of all
     found = {
         name: json.loads((tmp_path / name / "results.json").read_text())["rows"][0]
         for name in ("videos", "groups", "one")

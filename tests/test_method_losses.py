@@ -1,4 +1,4 @@
-"""What the methods make of their losses, by hand: with an encoder that gives back what it is shown."""
+"""The methods' losses by hand, with an encoder that returns its input."""
 
 from __future__ import annotations
 

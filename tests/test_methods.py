@@ -158,7 +158,7 @@ def test_margins_count_nearer_pairs() -> None:
 
 
 def test_a_tie_with_the_negative_does_not_count_as_motion() -> None:
-    """As where all embeddings have become one."""
+    """As after a collapse of all embeddings."""
     same = torch.eye(2)
     assert float(margins(same, same, same[:, None])["motion"]) == 0
 
@@ -236,7 +236,7 @@ def test_a_loss_without_negatives_is_refused() -> None:
 
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_each_method_learns_and_those_with_negatives_learn_motion(name: str) -> None:
-    """Eight noisy clips; backwards, a clip has all of its frames, and nothing but the motion is another."""
+    """Eight noisy clips; a reversed clip has the same frames and only another motion."""
     torch.manual_seed(0)
     settings = MethodSettings(moco=MocoConfig(momentum=0.5), dsm=DsmConfig(momentum=0.5))
     method = create_method(name, create_model("tiny", widths=(4, 8, 8, 8)), settings)
@@ -269,7 +269,7 @@ def test_each_method_learns_and_those_with_negatives_learn_motion(name: str) -> 
 
 
 def test_losses_keep_the_precision_of_their_embeddings() -> None:
-    """Cosines near 1 that bfloat16 cannot tell apart."""
+    """Cosines near 1 that are equal in bfloat16."""
     torch.manual_seed(0)
     query, key, negative = F.normalize(1 + 0.05 * torch.randn(3, 8, 32), dim=2)
     losses = {

@@ -28,12 +28,12 @@ from dsm.views import STD, View, disturb_view, to_network
 needs_flow = pytest.mark.skipif(
     importlib.util.find_spec("cv2") is None, reason="OpenCV is not installed (extra `flow`)"
 )
-# What moving_frames moves by, from frame to frame: its content goes left and up.
+# The displacement of moving_frames per frame: its content moves left and up.
 X, Y = -3.0, -2.0
 
 
 def middle(flow: np.ndarray) -> list[float]:
-    """Median flow (x, y) over the middle, where nothing has come in from outside: (T, H, W, 2)."""
+    """Median flow (x, y) over the centre, which nothing has entered from outside: (T, H, W, 2)."""
     inside = flow[:, 16:-16, 16:-16]
     return [float(np.median(inside[..., axis])) for axis in (0, 1)]
 

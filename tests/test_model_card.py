@@ -1,4 +1,4 @@
-"""Model cards: what a run and an export write of themselves, and whose words are never lost."""
+"""Model cards of runs and exports; text that people wrote in them is kept."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(run: Path, tmp_path: Path) -> Path:
-    """The run in a folder of its own, to be spoiled."""
+    """A copy of the run that a test may break."""
     there = tmp_path / "copy"
     for file in (p for p in run.rglob("*") if p.is_file()):
         target = there / file.relative_to(run)
@@ -39,7 +39,7 @@ def copy(run: Path, tmp_path: Path) -> Path:
 
 
 def code_of(text: str) -> str:
-    """The first block of Python of a card."""
+    """The first Python block of a card."""
     return text.split("```python\n")[1].split("\n```")[0]
 
 
@@ -55,7 +55,7 @@ def test_a_card_describes_its_run(run: Path) -> None:
     assert "4 frames, every 3rd of the video" in text
     assert "\n--optim.warmup 2\n" in text
     assert "\n--dsm.head mlp\n" in text
-    assert "--moco." not in text, "settings of a method that was not used"
+    assert "--moco." not in text, "settings of an unused method"
     assert "Wang et al. 2021" in text
     assert is_untouched(run / CARD)
 
@@ -99,7 +99,7 @@ def test_an_edited_card_is_not_overwritten(copy: Path, scenes: Path) -> None:
     assert not is_untouched(file)
     with pytest.raises(UserError, match="edited"):
         card(CardConfig(copy))
-    pretrain(small_run(scenes, copy, steps=4, resume=True, extend=True))  # the run goes on; the words stay
+    pretrain(small_run(scenes, copy, steps=4, resume=True, extend=True))  # the run continues; the text stays
     assert file.read_text(encoding="utf-8") == edited
     card(CardConfig(copy, overwrite=True))
     assert "CC BY" not in file.read_text(encoding="utf-8")
@@ -184,7 +184,7 @@ def test_a_single_checkpoint_has_a_card_too(run: Path, tmp_path: Path) -> None:
     lone = tmp_path / "lone" / "weights.pt"
     lone.parent.mkdir()
     lone.write_bytes(next((run / "checkpoints").glob("step_*.pt")).read_bytes())
-    (tmp_path / "results.json").write_text("{", encoding="utf-8")  # of another's folder; not to be looked at
+    (tmp_path / "results.json").write_text("{", encoding="utf-8")  # must not be read
     export(ExportConfig(str(lone), tmp_path / "mine.safetensors"))
     text = (tmp_path / "mine.safetensors.md").read_text(encoding="utf-8")
     assert "trained by `dsm` for 2 steps" in text

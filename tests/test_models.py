@@ -96,7 +96,7 @@ def test_the_stem_of_tiny3d_sees_motion_and_that_of_tiny_does_not() -> None:
 
 @pytest.mark.parametrize(
     ("length", "kernel", "stride", "expected"),
-    # TensorFlow's documentation: ceil(n / stride) outputs, the odd zero at the end.
+    # TensorFlow's documentation: ceil(n / stride) outputs, with the odd zero at the end.
     [(112, 7, 2, (2, 3)), (113, 7, 2, (3, 3)), (7, 2, 2, (0, 1)), (8, 3, 1, (1, 1)), (4, 1, 2, (0, 0))],
 )
 def test_same_padding_equals_its_definition(
@@ -123,7 +123,7 @@ def test_max_pooling_pads_with_zeros(kernel: Triple, stride: Triple, size: Tripl
 
 
 def filled(index: int, name: str, shape: list[int]) -> torch.Tensor:
-    """The golden files' weights: a formula of the tensor's place and kind, in float64."""
+    """The golden files' weights: a formula of the tensor's index and kind, in float64."""
     b = np.sin(0.7391 * np.arange(int(np.prod(shape))) + 1.37 * index)
     if name.endswith("num_batches_tracked"):
         b = b * 0

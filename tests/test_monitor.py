@@ -1,4 +1,4 @@
-"""A run that is watched: health of what it learns, the monitor's votes, its pictures."""
+"""Monitoring of a run: health, the monitor's votes, and figures."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_run_is_monitored_and_its_best_checkpoint_kept(scenes: Path, tmp_path:
     monitor = MonitorConfig(scenes / "test_free.txt", every=1)
     run = pretrain(small_run(scenes, tmp_path / "run", monitor=monitor, steps=15))
     looks = [line for line in read_metrics(run) if "monitor/knn" in line]
-    assert [line["step"] for line in looks] == [5, 10, 15]  # 40 videos by 8: an epoch is 5 steps
+    assert [line["step"] for line in looks] == [5, 10, 15]  # 40 videos in batches of 8: an epoch is 5 steps
     best = max(looks, key=lambda line: (line["monitor/knn"], -line["step"]))
     state = torch.load(run / "checkpoints" / "best.pt", weights_only=True)
     assert state["step"] == best["step"]
@@ -82,19 +82,19 @@ def test_a_run_is_monitored_and_its_best_checkpoint_kept(scenes: Path, tmp_path:
     again = look(encoder, videos, small_run(scenes, run).clip, windows=1, workers=0)
     assert again["knn"] == pytest.approx(best["monitor/knn"])
     unwatched = pretrain(small_run(scenes, tmp_path / "unwatched", steps=15))
-    assert equal(weights_of(run), weights_of(unwatched))  # to look changes nothing
+    assert equal(weights_of(run), weights_of(unwatched))  # monitoring changes nothing
 
 
 def test_a_duplicate_in_a_monitored_list_is_not_its_own_neighbour(scenes: Path, tmp_path: Path) -> None:
     one, two = (str(read_list(scenes / "test_free.txt").file(place)) for place in range(2))
     listed, clip = tmp_path / "list.txt", small_run(scenes, tmp_path).clip
-    # Each has neighbours of the other label alone; the first or the last label may be what is missing.
+    # Each has only neighbours of the other label; the first or the last label may be missing.
     for labels in ((1, 0, 0, 0), (0, 1, 1, 1)):
         named = zip((one, two, two, two), labels, strict=True)
         listed.write_text("".join(f"{path} {label}\n" for path, label in named))
         found = look(create_model("tiny"), read_list(listed), clip, windows=1, workers=0)
         assert found == {"knn": 0, "R@1": 0}
-    listed.write_text(f"{one} 0\n{one} 0\n")  # not one neighbour
+    listed.write_text(f"{one} 0\n{one} 0\n")  # no neighbour at all
     assert look(create_model("tiny"), read_list(listed), clip, windows=1, workers=0)["knn"] == 0
 
 
@@ -142,7 +142,7 @@ def test_another_monitored_list_starts_a_new_best(scenes: Path, tmp_path: Path) 
     best = run / "checkpoints" / "best.pt"
     state = torch.load(best, weights_only=True)
     for file in (run / "checkpoints").glob("*.pt"):
-        torch.save({**torch.load(file, weights_only=True), "best": 2.0}, file)  # no other can be better
+        torch.save({**torch.load(file, weights_only=True), "best": 2.0}, file)  # so that no other is better
     same = MonitorConfig(scenes / "test_free.txt", every=1)
     pretrain(small_run(scenes, run, steps=15, resume=True, extend=True, monitor=same))
     assert torch.load(best, weights_only=True)["step"] == state["step"]

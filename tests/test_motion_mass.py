@@ -1,4 +1,4 @@
-"""How much of a map lies on motion; the probes and the overlay."""
+"""How much of a map is on motion; the probes and the overlay."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_probes_do_what_they_document() -> None:
 
     other = np.full_like(clip, 10)
     other[:, 30:42, 20:32] = 240
-    other[::2, 30:42, 20:32] = 200  # what changes in it
+    other[::2, 30:42, 20:32] = 200  # the part that changes
     result = pasted(clip, other, at=(0.25, 0.75))
     changed = (result != clip).any(3)
     assert (changed == changed[0]).all()
@@ -100,7 +100,7 @@ def test_probes_do_what_they_document() -> None:
     assert abs(rows.mean() - 36) < 2.5  # its centre, at three quarters of the height
     assert abs(columns.mean() - 12) < 2.5
     assert result[:, rows, columns].max() == 200  # the middle frame's actor, in every frame
-    assert not (pasted(clip, other) != clip).any(3)[:, :16].any()  # left to itself, away from what moves
+    assert not (pasted(clip, other) != clip).any(3)[:, :16].any()  # by default, away from what moves
 
     blend = mixed(clip, other, 0.25)
     expected = 0.75 * clip + 0.25 * other[4]

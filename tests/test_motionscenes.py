@@ -1,4 +1,4 @@
-"""MotionScenes is what it says: balanced, tied as asked, the same for the same seed."""
+"""MotionScenes is balanced, correlated as set, and the same for the same seed."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_every_motion_can_be_drawn_on_every_family(preset: str) -> None:
         for family in scenery.PATTERNS:
             frames = render(config, replace(plan, motion=motion, family=family))
             assert frames.shape == (12, 32, 32, 3)
-            # Something moves: more than noise and light alone would change.
+            # Something moves: it changes more than noise and light alone would.
             assert np.abs(np.diff(frames.astype(int), axis=0)).max() > 40
 
 

@@ -1,4 +1,4 @@
-"""Features of other tools come in by any names, and what cannot be is told by what the file holds."""
+"""Features of other tools are imported with any array names; an error lists what the file holds."""
 
 from __future__ import annotations
 

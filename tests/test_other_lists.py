@@ -1,4 +1,4 @@
-"""Lists as people have them are read where one reading fits, and asked about where two do."""
+"""Lists in other forms are read if one reading fits, and refused with a question if two do."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _all_is_said_again() -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with v/a.mp4 and v/b.mp4 of 50 frames, and the like with spaces in their names."""
+    """A folder with v/a.mp4 and v/b.mp4 of 50 frames, and others with spaces in their names."""
     folder = tmp_path_factory.mktemp("place")
     for name in ("v/a.mp4", "v/b.mp4", "my films/c d.mp4", "my films/e, f.mp4"):
         write_video(folder / name, numbered_frames(50, 32, 32) // 8)

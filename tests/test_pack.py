@@ -1,4 +1,4 @@
-"""A pack gives the frames of its videos, goes on where it was stopped, and is not trusted."""
+"""A pack gives the frames of its videos, continues after a stop, and is not trusted blindly."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_pack_is_read_like_its_videos(five: Path, tmp_path: Path) -> None:
         wanted = [17, 3, 3, packed.frames[place] + 1]
         found, expected = read_frames(file, wanted, 48), read_frames(videos.file(original), wanted, 48)
         assert found.shape == expected.shape == (4, 48, 72, 3)
-        # Colours are kept at half the size; lightness is what it was.
+        # Colours are stored at half the size; lightness is unchanged.
         assert np.abs(found @ LUMA - expected @ LUMA).mean() < 4
         assert probe(file).frames == packed.frames[place]
         assert np.allclose(frame_times(file), np.arange(packed.frames[place]) / 25)
@@ -175,6 +175,6 @@ def test_a_folder_named_like_a_shard_is_not_one(five: Path, tmp_path: Path) -> N
     assert in_pack(inside) is None
     assert probe(inside).frames == 20
     assert judge(inside).verdict == "ok"
-    packed = pack(five, tmp_path / "more.tar" / "pack.tar")  # a pack in such folders
+    packed = pack(five, tmp_path / "more.tar" / "pack.tar")  # a pack inside a folder named like a tar file
     assert [probe(packed.file(place)).frames for place in range(4)] == [20, 21, 22, 24]
     assert in_pack("nowhere/shard.tar/x.tar/name") == (Path("nowhere/shard.tar"), "x.tar/name")

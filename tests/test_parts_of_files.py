@@ -1,4 +1,4 @@
-"""Segments of files that are damaged, cut off or have gaps in time: what is theirs of that, and no more."""
+"""Segments of files that are damaged, truncated or have gaps in time."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_segment_over_a_gap_has_parts_and_one_inside_a_gap_is_reported(
         probe(f"{paused}#100-200")
     with pytest.raises(VideoError, match=r"has no second 7300 .* the file ends at 7202"):
         probe(f"{paused}#7300-7301")
-    # Of so few frames it is not to be seen what is a gap.
+    # With so few frames, gaps cannot be recognised.
     few = f"{paused}#1.15-7200.06"
     assert continuous_parts(few) == [(0, 1), (1, 3)]
     reader = Reader(

@@ -21,7 +21,7 @@ from dsm.models.precision import (
 )
 from dsm.models.zoo import create_model
 
-# (kernel, stride, padding, input): oneDNN alone was wrong at every one of these.
+# (kernel, stride, padding, input): oneDNN alone was wrong for each of these.
 RISKY = [
     ((3, 3, 3), (1, 1, 1), (1, 1, 1), (2, 7, 7)),
     ((3, 1, 1), (1, 1, 1), (1, 0, 0), (2, 4, 4)),
@@ -53,7 +53,7 @@ TRUSTED = [
 ]
 FORMATS = [torch.contiguous_format, torch.channels_last_3d]
 
-# Garbage is off by 1 and more. A CPU without instructions for bfloat16 also keeps its partial sums in it.
+# Garbage is off by 1 or more. A CPU without bfloat16 instructions also keeps partial sums in bfloat16.
 BOUND = 0.01 if fast_in_bf16("cpu") else 0.03
 
 
@@ -161,7 +161,7 @@ print("right" if (layer.weight.grad - right).norm() < 0.02 * right.norm() else "
 
 
 def test_the_guard_is_needed() -> None:
-    # In a process of its own: the fault may spoil memory. The variable fills what malloc gives.
+    # In a separate process, because the fault may corrupt memory. The variable fills what malloc returns.
     result = subprocess.run(
         [sys.executable, "-c", UNGUARDED],
         env={**os.environ, "MALLOC_PERTURB_": "128"},

@@ -1,4 +1,4 @@
-"""Pretraining: the same batches whatever the workers, the same run whether stopped or not."""
+"""Pretraining: the same batches for any number of workers, and the same run whether stopped or not."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_run_in_bfloat16_resumes_and_may_not_change_its_precision(scenes: Path
     assert equal(weights_of(whole), weights_of(part))
 
 
-@pytest.mark.parametrize("size", [1000, 12_288, 65_536])  # torch's reader fails in other ways for each
+@pytest.mark.parametrize("size", [1000, 12_288, 65_536])  # torch's reader fails differently for each
 def test_a_corrupt_newest_checkpoint_is_skipped(scenes: Path, tmp_path: Path, size: int) -> None:
     whole = pretrain(config(scenes, tmp_path / "whole"))
     part = pretrain(config(scenes, tmp_path / "part"))
@@ -278,7 +278,7 @@ def test_another_length_needs_extend(scenes: Path, tmp_path: Path, capfd: pytest
         pretrain(config(scenes, out, steps=4, resume=True))
     pretrain(config(scenes, out, steps=4, resume=True, extend=True))
     assert "was planned for 2 steps and continues to 4" in " ".join(capfd.readouterr().err.split())
-    pretrain(config(scenes, out, steps=4, resume=True))  # which it now is to have
+    pretrain(config(scenes, out, steps=4, resume=True))  # its new length
     assert list_checkpoints(out)[-1].name == "step_00000004.pt"
 
 
@@ -289,7 +289,7 @@ def test_a_run_with_a_constant_rate_may_have_any_length(scenes: Path, tmp_path: 
     part = pretrain(config(scenes, tmp_path / "part", steps=2, **own))
     pretrain(config(scenes, part, steps=4, resume=True, **own))
     assert equal(weights_of(whole), weights_of(part))
-    rising = pretrain(config(scenes, tmp_path / "rising", steps=2, optim=steady))  # the momentum's schedule
+    rising = pretrain(config(scenes, tmp_path / "rising", steps=2, optim=steady))  # of the momentum
     with pytest.raises(UserError, match="was planned for 2 steps, not 4, and its schedules depend on that"):
         pretrain(config(scenes, rising, steps=4, resume=True, optim=steady))
 
@@ -340,7 +340,7 @@ def test_a_run_stopped_by_a_signal_resumes_to_the_same_end(
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") >= 3):
         time.sleep(0.05)
-    assert process.poll() is None, "ended before it could be stopped"
+    assert process.poll() is None, "finished before it could be stopped"
     process.send_signal(name)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 128 + name, told
@@ -353,7 +353,7 @@ def test_a_run_stopped_by_a_signal_resumes_to_the_same_end(
 
 
 def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that is stuck in a step can be stopped."""
+    """A run that hangs in a step can be stopped."""
     monkeypatch.setattr(signals, "SAME_WISH", 0)
     with signals.stop_flag() as flag:
         signal.raise_signal(signal.SIGINT)
@@ -363,12 +363,12 @@ def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_sigterm_after_a_warning_signal_counts_as_the_first() -> None:
-    before = signal.getsignal(signal.SIGUSR1)  # the default, or what a command of another test set
+    before = signal.getsignal(signal.SIGUSR1)  # the default, or a handler that another test left
     with signals.stop_flag() as flag:
         signal.raise_signal(signal.SIGUSR1)
         signal.raise_signal(signal.SIGUSR1)
         assert flag.signal == signal.SIGUSR1
-        signal.raise_signal(signal.SIGTERM)  # would end the process at once
+        signal.raise_signal(signal.SIGTERM)  # a second stop signal would end the process at once
         assert flag.signal == signal.SIGTERM
         signal.raise_signal(signal.SIGUSR2)
         assert flag.signal == signal.SIGTERM
@@ -376,7 +376,7 @@ def test_sigterm_after_a_warning_signal_counts_as_the_first() -> None:
 
 
 def test_an_existing_signal_handler_is_kept() -> None:
-    """As submitit does, which submits the job again."""
+    """submitit has such a handler, which submits the job again."""
     heard: list[int] = []
     before = signal.signal(signal.SIGUSR2, lambda number, _: heard.append(number))
     try:
@@ -412,7 +412,7 @@ def test_overwrite_with_impossible_settings_empties_nothing(
     scenes: Path, tmp_path: Path, wrong: dict[str, str]
 ) -> None:
     if wrong.get("precision") and not trains_on_cpu():
-        pytest.skip("fp16 can be, on a GPU")
+        pytest.skip("fp16 works on a GPU")
     run = pretrain(config(scenes, tmp_path / "run", steps=2))
     held = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
     changed = {name: str(run) if value == "itself" else value for name, value in wrong.items()}

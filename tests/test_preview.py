@@ -62,7 +62,7 @@ def test_flow_follows_a_quarter_turn_and_a_zoom() -> None:
     flow = np.zeros((1, 2, 20, 20), np.float32)
     flow[:, 0] = 3.0  # to the right
     x, y = identity_grid(20, 20, torch.empty(0)).unbind(-1)
-    turned, valid = seen_through(flow, torch.stack([-y, x], -1))  # a pixel shows what is a quarter on
+    turned, valid = seen_through(flow, torch.stack([-y, x], -1))  # a pixel shows the point a quarter turn on
     assert valid.all()
     assert np.allclose(turned[0, :, 10, 10], [0, -3], atol=1e-4)
     near, _ = seen_through(flow, torch.stack([x, y], -1) / 2)  # twice as large, so twice as fast

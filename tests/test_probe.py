@@ -1,4 +1,4 @@
-"""Probes on files of features: their votes, their cross-validation, what they print and write."""
+"""Probes on features files: votes, cross-validation, output."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_neighbour_vote_equals_scikit_learn() -> None:
     ).fit(train.features, train.labels)
     expected = model.predict(test.features) == test.labels
     assert np.array_equal(knn_probe(train, test), expected)
-    # Each among the others.
+    # Each video among the others.
     for place in range(0, 200, 20):
         others = np.arange(200) != place
         model.fit(train.features[others], train.labels[others])
@@ -38,7 +38,7 @@ def test_the_neighbour_vote_equals_scikit_learn() -> None:
 
 
 def test_groups_stay_together_in_cross_validation() -> None:
-    """Features that tell the group and nothing of the class: only where groups are parted do they help."""
+    """Features that identify the group and not the class: they help only if a group is split."""
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(24), 8)
     labels = (groups % 2).astype(np.int64)
@@ -58,7 +58,7 @@ def test_a_class_of_one_video_does_not_stop_cross_validation(capsys: pytest.Capt
         many.paths + one.paths,
     )
     with_it, without = choose_strength(both).accuracy, choose_strength(many).accuracy
-    # The class is asked about in no fold: its one video, far from the others, changes few of their answers.
+    # No fold tests this class: its single video, far from the others, changes few of their answers.
     assert max(abs(with_it[strength] - without[strength]) for strength in without) < 0.15
     assert "1 of 3 classes has a single video" in capsys.readouterr().err
     with pytest.raises(UserError, match="at least two videos of a class"):

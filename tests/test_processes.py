@@ -1,4 +1,4 @@
-"""Several processes make one run: the same losses as one process, and an end together."""
+"""Several processes make one run: the same losses as one process, and a common end."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if __name__ == "__main__":
 """
 
 
-# Twenty steps of so small a batch multiply a difference by ten thousand: where the order of a sum
+# Twenty steps with so small a batch amplify a difference ten-thousandfold: where the order of a sum
 # differs, so do the losses in single precision. In double precision only a mistake would show.
 DOUBLE = """
 import torch
@@ -152,7 +152,7 @@ def test_an_unexpected_error_is_not_swallowed(tmp_path: Path) -> None:
     ):
         done = subprocess.run([sys.executable, script, kind], capture_output=True, text=True, timeout=120)
         assert done.returncode == code
-        assert done.stderr.count(said) == 1  # of both processes
+        assert done.stderr.count(said) == 1  # for both processes
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -184,7 +184,7 @@ def test_a_signal_saves_in_all_processes_at_the_same_step(
     assert read_metrics(tmp_path / "run")[-1]["step"] == steps
 
 
-# Longer than torch waits for processes that are told to stop, if it is not asked to be patient.
+# Longer than torch waits by default for processes that it stops.
 LONG_STEP = """
 import time
 from dsm.train.trainer import Trainer
@@ -228,7 +228,7 @@ def test_each_process_and_step_has_its_own_random_numbers(scenes: Path, tmp_path
 
 
 def test_torchrun_starts_a_run(scenes: Path, tmp_path: Path) -> None:
-    """As on several machines: each process is told by the environment who it is."""
+    """As on several machines: the environment gives each process its rank."""
     config = small_run(scenes, tmp_path / "run")
     words = [
         "pretrain", "--data.train", str(config.data.train), "--data.batch-size", "8", "--data.workers", "0",
@@ -251,7 +251,7 @@ def test_torchrun_starts_a_run(scenes: Path, tmp_path: Path) -> None:
 
 
 def test_the_slurm_example_runs_locally(scenes: Path, tmp_path: Path) -> None:
-    """Two processes begun by submitit, as it begins them on a cluster; the second call resumes."""
+    """Two processes started by submitit as on a cluster; the second call resumes."""
     pytest.importorskip("submitit")
     example = Path(__file__).parents[1] / "examples" / "slurm.py"
     out = tmp_path / "run"

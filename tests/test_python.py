@@ -27,7 +27,7 @@ SHORT = {"backbone": "tiny", "steps": 2, "batch_size": 8, "workers": 0, **CLIP}
 
 @pytest.fixture
 def silent(capfd: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[str]]:
-    """Progress is off, as it is for whoever imports the library."""
+    """Progress is off, as after a plain import of the library."""
     dsm.show_progress(False)
     capfd.readouterr()
     try:

@@ -1,4 +1,4 @@
-"""The verbs on lists, called from Python: plain keywords in, results out, nothing printed."""
+"""The commands on lists, called from Python: keywords in, results out, nothing printed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dsm.video.write import write_video
 
 @pytest.fixture(autouse=True)
 def _prints_nothing(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
-    """Every call in this file is made as from a notebook; an unexpected warning fails the test."""
+    """Calls run as in a notebook; an unexpected warning fails the test."""
     dsm.show_progress(False)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

@@ -1,4 +1,4 @@
-"""The quickstart notebook: its cells run in order, anywhere, without a network, and are few."""
+"""The quickstart notebook: few cells, which run in order in any folder without a network."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_notebooks_links_work(finished: Path) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which all cells were run."""
+    """The folder in which all cells ran."""
     folder = tmp_path_factory.mktemp("quickstart")
     done = subprocess.run(
         [sys.executable, "-c", RUN, json.dumps(cells("code"))],

@@ -1,4 +1,4 @@
-"""Named recipes: the scripts' true settings, and whole runs of them in small."""
+"""Named recipes: the scripts' actual settings, and complete small runs."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_every_script_of_the_release_has_a_recipe_with_its_settings(shared: Path
             wanted = tuple(int(row[name]) for name in ("epochs 2", "batch 2", "frames 2", "size 2"))
             assert found == wanted, row
             assert (tuned.optim.lr, tuned.head.dropout) == (float(row["lr"]), float(row["dropout"])), row
-            # The rate, epoch by epoch, as the script has it.
+            # The learning rate of the script, epoch by epoch.
             for epoch in range(tuned.epochs):
                 passed = sum(epoch >= int(at) for at in row["lr x0.3 at"].split())
                 rate = learning_rate(tuned.optim, epoch, tuned.epochs, tuned.data.batch_size)
@@ -120,11 +120,11 @@ def test_a_recipe_pretrains_fine_tunes_and_tests(
     assert "74.8%" in str(result)  # the paper's number beside ours
     assert not told.out
     assert told.err.count("its curves are in") == 2
-    assert "Next:" not in told.err  # what comes next, the recipe does itself
+    assert "Next:" not in told.err  # the recipe does the next step itself
     assert "Next:" not in str(result)
     rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
     assert [row["metric"] for row in rows] == ["top1", "top5", "mean_class_top1"]
-    run(config)  # again: nothing is trained anew
+    run(config)  # again: nothing is trained twice
     again = capsys.readouterr()
     assert again.err.count("is done (4 steps)") == 2
     assert json.loads((tmp_path / "run" / "results.json").read_text())["rows"] == rows
@@ -219,7 +219,7 @@ def test_a_stopped_command_says_how_to_continue(
     monkeypatch.undo()
     data_workers = words.index("--data.workers") + 1
     fewer = [*words[:data_workers], "1", *words[data_workers + 1 :]]
-    for again in (fewer, [*alone, "--resume"]):  # how fast videos are read is nothing that must stay
+    for again in (fewer, [*alone, "--resume"]):  # settings of reading speed may change
         main.run(again)
     for folder in (out / "pretrain", tmp_path / "alone"):
         assert list_checkpoints(folder)[-1].name == "step_00000004.pt"

@@ -147,7 +147,7 @@ def test_seeds_of_one_experiment_are_summarised(runs: Path) -> None:
     cell = table.lines[0][2][0]
     assert cell
     assert (cell.value, cell.spread) == ("60.0", "± 14.1")
-    (table,) = seed_tables([*rows, replace(rows[0], low=0.4)], groups)  # told by a second file
+    (table,) = seed_tables([*rows, replace(rows[0], low=0.4)], groups)  # from a second file
     assert table.lines[0][2][0] == cell
     (table,) = result_tables([rows[2], rows[2]])
     assert table.lines[0][2] == [Cell("90.0", "0–100", False)]

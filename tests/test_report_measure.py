@@ -47,7 +47,7 @@ def measured(runs: Path, data: ReportData, tmp_path_factory: pytest.TempPathFact
 def test_the_page_is_self_contained_and_escapes_names(measured: ReportConfig) -> None:
     page = measured.out.read_text(encoding="utf-8")
     assert "&lt;b&gt;" in page
-    # In the head of a table, a summary, the caption of a clip: never as it is.
+    # In a table's head, a summary, a clip's caption: always escaped.
     assert not re.search(r"(<th[^>]*>|<summary>|figcaption>|<h3>|</svg>)\s*<b>\s*</", page)
     assert page.count(BOLD) == page.count("<b>✓</b>") + page.count("<b>✗</b>")
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
@@ -59,7 +59,7 @@ def test_the_report_opens_in_a_browser_without_errors(
     measured: ReportConfig, tmp_path: Path, width: int
 ) -> None:
     page = measured.out.read_text(encoding="utf-8")
-    # The page tells how wide it came out, so that a part that is too wide for a phone is seen.
+    # The page reports its width, so that a part that is too wide for a phone is noticed.
     probe = tmp_path / "page.html"
     script = "document.body.dataset.reach = document.documentElement.scrollWidth <= innerWidth"
     probe.write_text(page.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
@@ -93,7 +93,7 @@ def test_everything_requested_is_measured(measured: ReportConfig) -> None:
     assert sorted(path.name for path in (base / BOLD).iterdir() if path.is_dir()) == sorted(
         name
         for name in MEASURES
-        if name not in ("test", "embedding")  # for classifiers; of all runs together
+        if name not in ("test", "embedding")  # for classifiers; for all runs together
     )
     assert (base / "tuned" / "test" / "results.json").exists()
     for metric in ("R@1", "linear_probe", "top1", "map_mass_on_motion", "scene_reliance"):
@@ -142,13 +142,13 @@ def test_unreadable_videos_are_left_out_of_every_part_and_named(
         ["tuned", "test.npz", "1 cannot be read"],
     ]
     assert '<h2 id="bias">' in page
-    assert page.count('aria-label="the clip') == 11  # of all the others
+    assert page.count('aria-label="the clip') == 11  # in the captions of all other videos
 
 
 def test_a_second_call_reuses_results_and_measures_the_rest(measured: ReportConfig) -> None:
     base = measured.out.with_suffix("")
     shutil.rmtree(base / BOLD / "probe")
-    (base / "tuned" / "look" / "look.csv").unlink()  # as if stopped in the midst of it
+    (base / "tuned" / "look" / "look.csv").unlink()  # as if stopped before it was finished
     with pytest.raises(UserError, match=r"report\.html already exists"):
         report(measured)
 

@@ -1,4 +1,4 @@
-"""Exact search and retrieval against slow loops and scikit-learn; ties, duplicates, videos kept apart."""
+"""Exact search and retrieval compared with slow loops and scikit-learn; ties, duplicates, groups."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_rows_with_the_same_id_are_not_neighbours(monkeypatch: pytest.MonkeyPatc
 
 
 def test_large_groups_do_not_need_quadratic_memory() -> None:
-    """4000 rows of 4 cameras are 4 million pairs, of which a list would take 190 MB."""
+    """4000 rows of 4 cameras are 4 million pairs; a list of them would take 190 MB."""
     features, camera = rows(4000), np.arange(4000) % 4
     tracemalloc.start()
     nearest(features, features, 10, apart=(camera, camera))
@@ -82,7 +82,7 @@ def test_a_video_in_both_sets_is_not_its_own_neighbour() -> None:
     found = retrieve(gallery, same)
     assert all(query not in near for query, near in enumerate(found.neighbours.tolist()))
     assert retrieve(gallery, elsewhere).neighbours[:, 0].tolist() == list(range(5))
-    # Clips of one video are none of each other's either.
+    # Clips of one video are not neighbours of each other either.
     clips = Features(rows(6), np.arange(6) % 2, ["a", "a", "b", "b", "c", "c"])
     found = retrieve(clips, clips)
     assert all(near // 2 != query // 2 for query, line in enumerate(found.neighbours) for near in line)
@@ -140,7 +140,7 @@ def test_chance_equals_random_neighbours(k: int) -> None:
         hits.append((gallery.labels[drawn] == queries.labels[query]).any())
     assert chance(gallery, queries, apart, k) == pytest.approx(np.mean(hits), abs=0.03)
     assert chance(gallery, queries, None, 24) == 1.0
-    half = replace(queries, labels=np.where(np.arange(10) < 5, queries.labels, 9))  # no such class there
+    half = replace(queries, labels=np.where(np.arange(10) < 5, queries.labels, 9))  # an unknown class
     assert chance(gallery, half, None, 50) == 0.5
     alone = [str(g) for g in range(24)], [str(g) for g in range(10)]
     assert (

@@ -145,7 +145,7 @@ def test_duplicates_are_pairs_of_different_videos() -> None:
 def test_clips_of_a_video_are_one_group_and_in_one_fold(
     archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As if a table of groups named the videos."""
+    """The same result as with a table of groups that names the videos."""
     index = load_features(archive)
     table = tmp_path / "groups.tsv"
     table.write_text("path\tgroup\n" + "".join(f"{path}\t{path}\n" for path in index.paths))
@@ -289,7 +289,7 @@ def test_a_gallery_page_and_classes_are_written(archive: Path, tmp_path: Path) -
     for line in lines:
         query, _, *near = line.split("\t")
         assert near
-        assert all(one.split(":")[0][-6] != query[-6] for one in near), "neighbours of other groups only"
+        assert all(one.split(":")[0][-6] != query[-6] for one in near), "only neighbours of other groups"
     classes = (tmp_path / "classes.csv").read_text().splitlines()
     assert len(classes) == 1 + len(set(index.labels.tolist()))
     metrics = [row["metric"] for row in json.loads((tmp_path / "results.json").read_text())["rows"]]

@@ -1,4 +1,4 @@
-"""Segments of long videos are videos: read, extracted, packed and checked, and no file is cut."""
+"""Segments of long videos are read, extracted, packed and checked like videos, without cutting files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames of a folder: in natural order whatever stands before the number, and which are of one video."""
+"""Frames of a folder: in natural order with any prefix, grouped into videos."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_picture_is_recognised_by_content(tmp_path: Path) -> None:
 
 @pytest.fixture
 def flat(tmp_path: Path) -> Path:
-    """A folder of a class with the frames of two clips."""
+    """A class folder with the frames of two clips."""
     for clip, count in ((1, 12), (2, 9)):
         for number in range(count):
             save(tmp_path / "data" / "Abuse" / f"Abuse{clip:03}_x264_{10 * number}.png", 20 * clip + number)

@@ -1,4 +1,4 @@
-"""Verbs called by plain keywords: which setting a name means, what it becomes, and what help says."""
+"""Commands called with keywords: the setting of a name, its conversion, and its help."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def test_help_lists_every_setting_as_a_caller_writes_it() -> None:
 
 
 def test_every_setting_in_help_is_accepted() -> None:
-    """What is written before the colon works as it stands."""
+    """The text before the colon works as a keyword argument."""
     text = inspect.getdoc(work) or ""
     for line in text.split("instead of the settings below.\n")[1].splitlines():
         written = line.strip().split(": ")[0] if "={" not in line else line.strip().split("}")[0] + "}"
@@ -255,9 +255,9 @@ def test_the_signature_has_names_types_and_defaults() -> None:
     parameters = signature.parameters
     assert list(parameters)[:4] == ["config", "train", "data", "workers"]
     assert parameters["train"].default is inspect.Parameter.empty
-    assert parameters["lr"].default == 0.5  # of the field, not of Optim
+    assert parameters["lr"].default == 0.5  # the field's default, not Optim's
     assert parameters["lr"].annotation is float
-    assert parameters["weights"].annotation is str  # without what tyro is told
+    assert parameters["weights"].annotation is str  # without tyro's annotations
     assert parameters["clip"].default == 3
     assert parameters["first"].kind is inspect.Parameter.KEYWORD_ONLY
     assert "queue" not in parameters

@@ -1,4 +1,4 @@
-"""Jobs in processes side by side, of which one is killed."""
+"""Jobs in parallel processes, one of which is killed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_no_process_outlives_a_killed_parent(tmp_path: Path) -> None:
     script.write_text(PARENT, encoding="utf-8")
     parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE)
     assert parent.stdout is not None
-    parent.stdout.readline()  # its worker waits for more now
+    parent.stdout.readline()  # its worker now waits for more
     parent.kill()
-    # What it printed to is open as long as one of them is there.
+    # The pipe stays open as long as one of the processes lives.
     parent.communicate(timeout=60)

@@ -1,4 +1,4 @@
-"""Every kind of SLD: exact where there is an exact answer, and what all of them promise."""
+"""Every kind of SLD: compared with exact answers where they exist, and by common properties."""
 
 from __future__ import annotations
 
@@ -70,16 +70,16 @@ def test_the_exact_local_warp_equals_the_formula_pixel_by_pixel() -> None:
 
 
 def test_the_smooth_local_warp_follows_the_exact_one() -> None:
-    """On a picture that rises by one a pixel, the two tell where each pixel came from, to a pixel's cut."""
+    """On a ramp of one per pixel, values show where each pixel came from, up to rounding to a pixel."""
     side, point = 224, np.array([100, 80, 20, 15])
     ramp = torch.arange(side, dtype=torch.float64).expand(1, 1, 1, side, side)
     exact = local_warp_exact(ramp, torch.from_numpy(point)[None])
     draw = torch.tensor([[[*point / side, 1.0]]], dtype=torch.float64)
     grid = identity_grid(side, side, ramp) + LocalWarp(most=1).field(draw, side, side)
     found = warp(ramp, grid, "border")
-    cut = (found - exact).abs()[..., :125]  # at 125, the window's edge, rounding says in or out
+    cut = (found - exact).abs()[..., :125]  # at 125, the window's edge, rounding decides
     assert cut.max() < 1
-    assert (found - ramp).abs().max().item() == pytest.approx(7.5)  # half of s, along the columns
+    assert (found - ramp).abs().max().item() == pytest.approx(7.5)  # half of the shift, along the columns
 
 
 def test_the_thin_plate_spline_equals_the_golden_file(shared: Path) -> None:
@@ -91,12 +91,12 @@ def test_the_thin_plate_spline_equals_the_golden_file(shared: Path) -> None:
     x, y = (torch.linspace(-1, 1, size, dtype=torch.float64) for size in (width, height))
     places = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 2)
     grid = thin_plate_spline(target, source, places).float().reshape(1, height, width, 2)
-    # The golden grid was worked out in float32, by an inverse; it errs by 5e-6 from that in double precision.
+    # The golden grid was computed in float32 with an inverse; it differs by 5e-6 from double precision.
     bound = 1e-5
     assert np.abs(grid.numpy() - golden["grid"]).max() < bound
     video = torch.from_numpy(golden["video"])
     found = F.grid_sample(video.flatten(1, 2), grid, align_corners=True).reshape(video.shape)
-    # Its pixels are noise: moved by a pixel, one may change by the whole range, along both axes.
+    # Its pixels are noise: a shift of one pixel may change a value by the whole range.
     pixels = bound * (width - 1) / 2 + bound * (height - 1) / 2
     assert np.abs(found.numpy() - golden["warped_align_corners_true"]).max() < pixels
 
@@ -113,7 +113,7 @@ def test_a_thin_plate_passes_through_its_points_and_keeps_affine_maps() -> None:
 
 def test_an_affine_field_equals_its_matrix() -> None:
     kind = Affine(rotate=90, scale=0, shear=0, shift=0)
-    draw = torch.tensor([[[-1.0, -1.0, 0.0], [1.0, -1.0, 0.0]]])  # a quarter turn, less the identity
+    draw = torch.tensor([[[-1.0, -1.0, 0.0], [1.0, -1.0, 0.0]]])  # a quarter turn minus the identity
     clip = clips(1, height=20, width=20)
     turned = warp(clip, identity_grid(20, 20, clip) + kind.field(draw, 20, 20))
     assert torch.allclose(turned, clip.rot90(1, (3, 4)), atol=1e-5)
@@ -204,7 +204,7 @@ def test_gradients_flow_to_the_clip_and_to_the_draws(name: str) -> None:
 
 def test_padding_and_the_mask_of_the_inside() -> None:
     clip = torch.ones(1, 1, 1, 10, 10)
-    grid = identity_grid(10, 10, clip) + torch.tensor([0.6, 0.0])  # three pixels from the right
+    grid = identity_grid(10, 10, clip) + torch.tensor([0.6, 0.0])  # reads three pixels further right
     mask = inside(grid)
     assert mask.shape == (1, 10, 10)
     assert mask[0, :, :7].all()
@@ -215,7 +215,7 @@ def test_padding_and_the_mask_of_the_inside() -> None:
 
 
 def moving_square(size: int = 96, frames: int = 6) -> np.ndarray:
-    """A textured square that moves over texture: (T, H, W, 3)."""
+    """A textured square that moves over a texture: (T, H, W, 3)."""
     rng = np.random.default_rng(0)
     ground = rng.integers(0, 255, (size // 4, size // 4, 3)).repeat(4, 0).repeat(4, 1)
     patch = rng.integers(0, 255, (10, 10, 3)).repeat(4, 0).repeat(4, 1)
@@ -239,7 +239,7 @@ def test_the_flow_of_a_bent_clip_is_the_bent_flow(name: str) -> None:
     found = compute_flow(bent)
     assert valid.mean() > 0.5
     assert motion_change(found, expected, valid) < 0.3
-    assert motion_change(compute_flow(bent[::-1].copy()), expected, valid) > 1.5  # and it could fail
+    assert motion_change(compute_flow(bent[::-1].copy()), expected, valid) > 1.5  # the test can fail
 
 
 def test_a_background_is_mixed_in_with_its_share() -> None:
@@ -263,7 +263,7 @@ def test_replace_keeps_what_moves_on_another_clips_scene() -> None:
 
 
 def test_exchange_takes_the_other_clips_scene_and_keeps_the_motion() -> None:
-    clip = 0.4 + 0.2 * clips(3)  # far from black and white, where it would be cut off
+    clip = 0.4 + 0.2 * clips(3)  # far from black and white, to avoid clamping
     kind = ExchangeScene(whole=1)
     draws = kind.draw_batch(3, 0, clip)
     found = kind.mix(clip, draws, clip)
@@ -275,7 +275,7 @@ def test_exchange_takes_the_other_clips_scene_and_keeps_the_motion() -> None:
 
 @pytest.mark.parametrize("name", ["background", "replace", "exchange"])
 def test_two_views_take_pictures_from_different_clips(name: str) -> None:
-    """Were it always the next clip, anchor and positive would share a new scene, and be matched by it."""
+    """If it were always the next clip, anchor and positive would share the new scene."""
     kind = KINDS[name]()
     one, two = (kind.partners(kind.draw_batch(32, seed, clips())) for seed in (0, 1))
     places = torch.arange(32)

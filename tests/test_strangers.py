@@ -1,4 +1,4 @@
-"""Files of strangers: what they hold is not believed, leads nowhere, and takes neither time nor memory."""
+"""Untrusted files: their contents are not believed, lead nowhere, and cost neither time nor memory."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_lists_of_blanks_and_of_huge_numbers_are_read_fast(tmp_path: Path) -> No
             read_list(tmp_path / "list.txt")
     (tmp_path / "list.txt").write_text("a.mp4 0\n" + ("b" + " " * 8000 + "c 1\n") * 200)
     assert len(read_list(tmp_path / "list.txt")) == 201
-    assert time.process_time() - began < 20  # it took the square of a line: minutes
+    assert time.process_time() - began < 20  # it was quadratic in the length of a line: minutes
     (tmp_path / "list.txt").write_text("a.mp4 0\nb.mp4 2147483647\n")
     with pytest.raises(UserError, match="line 2: the label is above"):
         read_list(tmp_path / "list.txt")
@@ -246,7 +246,7 @@ def test_foreign_logs_are_read_as_far_as_possible(tmp_path: Path) -> None:
     ]
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 5, "loss": 1.0}']))
     assert read_metrics(tmp_path) == [
-        {"step": 1, "motion": math.nan, "lr": 0.5},  # one object, or it would not be equal to itself
+        {"step": 1, "motion": math.nan, "lr": 0.5},  # a single nan object, so that it equals itself
         {"step": 5, "loss": 1.0},
     ]
     (tmp_path / "gradients.jsonl").write_text('x}\n{"step": 1}\n{"step": 2, "layers": {"a": [1, 2, 3]}}\n')
@@ -266,7 +266,7 @@ def test_a_full_disk_is_reported_once(tmp_path: Path) -> None:
 
 
 def test_a_failing_tensorboard_does_not_stop_a_run(tmp_path: Path) -> None:
-    """Of files that may have 20 kB; TensorBoard's thread fails, and its next line with it."""
+    """Files are limited to 20 kB; TensorBoard's thread fails, and so does its next line."""
     code = f"""
 import resource, signal
 from pathlib import Path

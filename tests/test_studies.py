@@ -1,4 +1,4 @@
-"""What the studies rest on: tables over seeds, measurements that travel, blocks of the docs, their order."""
+"""Shared parts of the studies: tables over seeds, reused measurements, blocks of the docs, their order."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from dsm.runs.results import Row
 
 ROOT = Path(__file__).parents[1]
 
-pytestmark = pytest.mark.skipif(not (ROOT / "studies").exists(), reason="the studies lie in a clone")
+pytestmark = pytest.mark.skipif(not (ROOT / "studies").exists(), reason="the studies are only in a clone")
 
 
 @pytest.fixture
 def study(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
-    """Imports a study as one that is run finds its neighbours; all of them are forgotten again."""
+    """Imports a study with its neighbours, as when it runs; removes them from sys.modules afterwards."""
     monkeypatch.syspath_prepend(ROOT / "studies")
     yield importlib.import_module
     for file in (ROOT / "studies").glob("*.py"):
@@ -91,8 +91,8 @@ def test_the_digest_depends_on_settings_and_not_on_folders(
     here = digest(tmp_path / "here")
     assert digest(tmp_path / "there") == here
     assert digest(Path("runs")) == here
-    assert digest(tmp_path, measures=("look",)) == here  # what is asked changes no weights
-    assert digest(tmp_path, tune=20) == here  # nor does what is fine-tuned later
+    assert digest(tmp_path, measures=("look",)) == here  # measures do not change the weights
+    assert digest(tmp_path, tune=20) == here  # nor does later fine-tuning
     assert digest(tmp_path, measure="finetuned", tune=20) != digest(tmp_path, measure="finetuned")
     assert digest(tmp_path, measure="bias", tune=20) == digest(tmp_path, measure="bias")
     others = [digest(tmp_path, seed=2), digest(tmp_path, steps=5), digest(tmp_path, correlation=0.5)]
@@ -123,7 +123,7 @@ def test_known_measurements_are_reused_and_other_settings_refused(
     assert trials.run_trial(trial, {}) == [one]
     with pytest.raises(UserError, match="json: was measured with other settings"):
         trials.run_trial(longer, {})
-    # An encoder that is trained may be fine-tuned in another way, where that was not measured yet.
+    # A trained encoder may be fine-tuned with other settings if that was not measured yet.
     trials._claim(replace(trial, tuned=replace(trial.tuned, steps=7)))
 
 

@@ -1,4 +1,4 @@
-"""The engine's loop: parts of a batch, numbers that are not finite, memory, other weights, full disks."""
+"""The training loop: parts of a batch, non-finite numbers, memory, other weights, full disks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def losses(run: Path) -> list[float]:
 
 
 def frozen_norms(trainer: Trainer) -> Trainer:
-    """BatchNorm by its running statistics, so that a part of a batch is treated as the whole is."""
+    """BatchNorm with running statistics, so that a part of a batch is treated like the whole."""
     for module in trainer.method.modules():
         if isinstance(module, nn.BatchNorm3d):
             module.eval()
@@ -75,7 +75,7 @@ def test_parts_of_a_batch_give_the_step_of_the_whole(scenes: Path, tmp_path: Pat
     for name, accumulate in (("whole", 1), ("parts", 4)):
         settings = {"optim": replace(optim, accumulate=accumulate), "method": "moco", "settings": NO_NORM}
         frozen_norms(build(scenes, tmp_path / name, **settings)).run()
-    assert max(losses(tmp_path / "whole")) > 0  # there is a queue to push from
+    assert max(losses(tmp_path / "whole")) > 0  # the queue has negatives
     assert losses(tmp_path / "parts") == pytest.approx(losses(tmp_path / "whole"), abs=2e-5)
     one, two = (weights_of(tmp_path / name) for name in ("whole", "parts"))
     assert torch.allclose(one["queue.keys"], two["queue.keys"], atol=1e-5)
@@ -108,7 +108,7 @@ def test_adamw_does_not_decay_norms_and_biases(name: Any, spared: bool) -> None:
     net.load_state_dict(before)
     optimizer = build_optimizer(OptimConfig(name, lr=0.5, momentum=0, weight_decay=0.1), net)
     for parameter in net.parameters():
-        parameter.grad = torch.zeros_like(parameter)  # what moves is moved by the decay alone
+        parameter.grad = torch.zeros_like(parameter)  # only weight decay changes parameters
     optimizer.step()
     for key, parameter in net.named_parameters():
         still = spared and key not in ("0.weight", "2.weight")
@@ -120,7 +120,7 @@ def test_adamw_does_not_decay_norms_and_biases(name: Any, spared: bool) -> None:
 def test_a_run_that_decays_everything_resumes_bit_for_bit(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Checkpoints of older versions, whose optimiser had one group for all."""
+    """Checkpoints of older versions, whose optimiser had a single parameter group."""
     optim = OptimConfig("adamw", lr=0.01, weight_decay=0.5, warmup=2)
     with monkeypatch.context() as patch:
         old = {"param_groups": [{"weight_decay": 0.5}]}
@@ -186,7 +186,7 @@ def test_the_layer_that_breaks_the_numbers_is_named() -> None:
 
 
 def poisoned(trainer: Trainer, at: set[int]) -> Trainer:
-    """A trainer that meets infinite pictures at some steps."""
+    """A trainer that gets infinite pictures at some steps."""
     render = trainer.render
 
     def spoilt(batch: dict) -> dict:
@@ -216,7 +216,7 @@ def test_logs_are_standard_json(scenes: Path, tmp_path: Path) -> None:
             json.loads(line, parse_constant=pytest.fail)  # called with NaN, Infinity and -Infinity
     assert "null" in (tmp_path / "run" / "metrics.jsonl").read_text()
     assert [math.isfinite(loss) for loss in losses(tmp_path / "run")] == [True, False, False, True]
-    old = tmp_path / "run" / "metrics.jsonl"  # as it was once written
+    old = tmp_path / "run" / "metrics.jsonl"  # as older versions wrote it
     old.write_text('{"step": 1, "loss": NaN, "lr": 1.0}\n{"step": 2, "loss": -Infinity}\n')
     assert math.isnan(losses(tmp_path / "run")[0])
     assert losses(tmp_path / "run")[1] == -math.inf
@@ -229,7 +229,7 @@ def test_the_broken_layer_is_searched_in_the_failing_precision(scenes: Path, tmp
     whole = layer.forward
 
     def narrow(x: torch.Tensor) -> torch.Tensor:
-        """A layer whose numbers are too large for half precision alone."""
+        """A layer whose numbers are too large only for half precision."""
         return whole(x) * (math.inf if torch.is_autocast_enabled("cpu") else 1)
 
     layer.forward = narrow  # type: ignore[method-assign]
@@ -308,7 +308,7 @@ def test_a_run_killed_before_its_results_finishes_when_resumed(
     train_once(config, pretrain)
     assert "is done (2 steps)" in capsys.readouterr().err
     results.write_text("of a done run")
-    pretrain(replace(config, resume=True))  # trains nothing, and writes nothing anew
+    pretrain(replace(config, resume=True))  # trains and rewrites nothing
     assert results.read_text() == "of a done run"
 
 
@@ -329,7 +329,7 @@ def test_recomputed_activations_give_the_same_gradients(precision: str) -> None:
 
 
 def test_recomputing_saves_memory() -> None:
-    """What is kept for the backward pass, counted by what autograd saves."""
+    """Bytes that autograd saves for the backward pass."""
     clips = torch.randn(2, 3, 8, 64, 64)
 
     def kept(model: nn.Module) -> int:
@@ -369,7 +369,7 @@ def test_clips_unlike_those_of_the_weights_are_reported(
 
 
 def test_a_full_disk_stops_no_run_and_loses_no_checkpoint(scenes: Path, tmp_path: Path) -> None:
-    """A limit on the size of files, from step 6 on: no checkpoint fits any more."""
+    """From step 6 on, a limit on file sizes, so that no checkpoint fits."""
     code = f"""
 import resource, signal, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})

@@ -1,4 +1,4 @@
-"""The disturbances in other people's pipelines."""
+"""The disturbances in other pipelines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Variants that keep the scene or the motion, and what encoders make of them, against slow references."""
+"""Variants that keep the scene or the motion, and their features, compared with slow references."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from dsm.video.write import write_video
 
 
 def a_video(seed: int = 0) -> tuple[Seen, Tensor]:
-    """Three windows of a grey disc that moves before a picture of noise, and the picture."""
+    """Three windows of a grey disc that moves in front of a noise picture, and that picture."""
     rng = np.random.default_rng(seed)
     scene = torch.from_numpy(rng.random((3, 1, 40, 40), np.float32) * 0.4)
     clips = scene.expand(3, 3, 5, 40, 40).clone()
@@ -60,7 +60,7 @@ def test_the_scene_is_the_median_and_what_moves_is_kept_on_another() -> None:
 
 
 def rendered(motion: int, number: int) -> tuple[Tensor, Tensor]:
-    """A video of MotionScenes with its actor, and the same without: (1, 3, T, H, W)."""
+    """A MotionScenes video with its actor, and the same without: (1, 3, T, H, W)."""
     plan = VideoPlan("test", number, motion, TRAINING_FAMILIES[(motion + 5 * number) % 10])
     config = MotionScenesConfig(motions=len(MOTIONS))
     with pytest.MonkeyPatch.context() as patch:
@@ -95,7 +95,7 @@ def test_the_still_scene_has_no_actor_for_any_motion(motion: int) -> None:
     before, after = np.mean(left, axis=0)
     assert after < max(0.5 * before, 0.1)
     assert np.mean(errors, axis=0)[1] < np.mean(errors, axis=0)[0]
-    # Of the actor, which `background` puts before other scenes.
+    # The part of the actor that `background` puts in front of other scenes.
     assert np.mean(kept, axis=0)[1] > max(0.7, np.mean(kept, axis=0)[0] - 0.01)
 
 
@@ -109,7 +109,7 @@ def test_the_still_scene_is_the_median_if_no_actor_stays(monkeypatch: pytest.Mon
     assert torch.equal(still_scene(passing), temporal_median(passing))
     whole, _ = rendered(list(MOTIONS).index("pulse"), 0)
     assert not torch.equal(still_scene(whole), temporal_median(whole))
-    monkeypatch.setattr("dsm.disturb.scene.MOST_UNSURE", 0.1)  # too much of it, as of a moving camera
+    monkeypatch.setattr("dsm.disturb.scene.MOST_UNSURE", 0.1)  # too much is unsure, as with a moving camera
     assert torch.equal(still_scene(whole), temporal_median(whole))
 
 
@@ -188,7 +188,7 @@ def test_every_video_gets_scenes_of_other_labels(labels: list[int]) -> None:
 
 @pytest.fixture
 def broken(tmp_path: Path) -> VideoList:
-    """Six moving squares of three labels, none of which is there."""
+    """A list of six moving squares with three labels; the files do not exist."""
     paths = [f"{place}.mp4" for place in range(6)]
     return VideoList(paths, np.array([0, 0, 0, 1, 2, 0]), np.full(6, -1), tmp_path, source="six.txt")
 
@@ -202,7 +202,7 @@ def test_an_unreadable_video_is_left_out_and_gives_no_scene(
         write_video(broken.file(place), moving_square(16, 64))
     variants = {name: VARIANTS[name] for name in ("clip", "background")}
     encoder = create_model("tiny").eval()
-    for seed in range(6):  # whichever comes first, and is to give the first scene
+    for seed in range(6):  # whichever video comes first and would give the first scene
         told: list[int] = []
         found = features_of_variants(
             [encoder], broken, CLIP, variants, workers=0, windows=1, batch_size=2, seed=seed,
@@ -254,7 +254,7 @@ def test_variants_work_for_single_frames_and_differences(scenes: Path) -> None:
         if clip.frames == 1:
             np.testing.assert_array_equal(found["clip"], found["static"])
         else:
-            assert np.ptp(found["static"], axis=0).max() == 0  # where nothing changes all look alike
+            assert np.ptp(found["static"], axis=0).max() == 0  # without change all clips are equal
 
 
 def test_foreign_models_work(scenes: Path) -> None:

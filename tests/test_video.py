@@ -1,4 +1,4 @@
-"""Decoding gives exactly the frames asked for."""
+"""Decoding gives exactly the requested frames."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_equal_frames_are_encoded_to_equal_bytes(tmp_path: Path) -> None:
     write_video(tmp_path / "b.mp4", frames)
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
     assert mp4_bytes(frames)[4:8] == b"ftyp"
-    assert not list(tmp_path.glob(".*"))  # nothing left aside
+    assert not list(tmp_path.glob(".*"))  # no temporary file is left
 
 
 def test_the_short_side_is_resized_in_either_orientation() -> None:
@@ -92,7 +92,7 @@ def test_the_short_side_is_resized_in_either_orientation() -> None:
 def test_windows_stay_inside_the_video_or_loop_if_it_is_short() -> None:
     rng = np.random.default_rng(0)
     starts = {int(random_window(30, 8, 3, rng)[0]) for _ in range(300)}
-    assert starts == set(range(9))  # 30 frames less a span of 22
+    assert starts == set(range(9))  # 30 frames minus a span of 22
     assert random_window(5, 4, 2, rng).tolist() == [0, 2, 4, 1]
     assert uniform_windows(30, 8, 3, 3)[:, 0].tolist() == [0, 4, 8]
     assert uniform_windows(30, 8, 3, 1)[:, 0].tolist() == [4]
@@ -116,7 +116,7 @@ def test_the_cache_returns_the_files_frames_within_its_size(
     frames_read: list[int] = []
     wall = np.zeros((3, 96, 96, 3), np.uint8)
     cache.read(tmp_path / "b.mp4", wanted, 96, 30)
-    assert frames_read == [3]  # not all of it, to be thrown away once more
+    assert frames_read == [3]  # not the whole video, which would not fit the cache
     monkeypatch.undo()
     (tmp_path / "a.mp4").unlink()
     assert frame_numbers(cache.read(tmp_path / "a.mp4", wanted, 96, 30)) == [3, 7, 8]

@@ -1,4 +1,4 @@
-"""What `dsm test` tells beside its numbers: intervals by group, another test, the page of confusions."""
+"""`dsm test` beyond accuracies: intervals by group, a comparison, the page of confusions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_several_processes_are_refused_before_any_work(
 
 @pytest.fixture(scope="module")
 def two_runs(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """A classifier after a little training, and one after next to none."""
+    """A classifier after a little training, and one after almost none."""
     out = tmp_path_factory.mktemp("runs")
     base = FinetuneConfig(
         data=FinetuneData(scenes / "train.txt", batch_size=8, workers=0), out=out / "one", backbone="tiny",
@@ -89,7 +89,7 @@ def test_a_comparison_counts_which_test_is_right(
             differ[path] = "this" if a else "other" if b else "neither"
     for name, count in counts.items():
         assert re.search(rf"{name} +{count}\n", told), told
-    assert f"against {two}, of 40 videos:\n" in told, "a long path is not folded"
+    assert f"against {two}, of 40 videos:\n" in told, "a long path is not wrapped"
     assert comparison is not None
     assert list(counts.values()) == [
         comparison.both, comparison.only_this, comparison.only_other, comparison.neither,
@@ -99,7 +99,7 @@ def test_a_comparison_counts_which_test_is_right(
     )
     difference = (counts["only this one"] - counts["only the other"]) / len(this)
     assert f"{difference:+.1%}" in told
-    assert difference != 0  # which of them has learned more is another matter
+    assert difference != 0  # whichever has learned more
     assert rows[0].value - difference == pytest.approx(
         json.loads((two / "results.json").read_text())["rows"][0]["value"]
     )
@@ -184,7 +184,8 @@ def test_an_unreadable_video_is_left_out_and_reported(
 
 
 def test_the_difference_is_paired_and_by_group() -> None:
-    """Two that are right on the same videos but one differ by less than their own intervals say."""
+    """If two classifiers are right on the same videos but one, they differ by less than their own
+    intervals."""
     classes = ["a"] * 50
     this = Answers(range(50), classes, ["a"] * 25 + ["b"] * 25, [0.9] * 50)  # type: ignore[arg-type]
     other = Answers(range(50), classes, ["a"] * 24 + ["c"] * 26, [0.8] * 50)  # type: ignore[arg-type]
@@ -195,8 +196,8 @@ def test_the_difference_is_paired_and_by_group() -> None:
     assert found.difference.high - found.difference.low < 0.5 * (alone.high - alone.low)
     whole = compare(this, other, groups=["all"] * 50).difference
     assert whole.value == pytest.approx(1 / 50)
-    assert math.isnan(whole.low)  # one group says nothing of others
-    assert disagreements_csv(this, other).count("neither") == 25  # b and c are both wrong, and differ
+    assert math.isnan(whole.low)  # a single group has no interval
+    assert disagreements_csv(this, other).count("neither") == 25  # b, c: wrong in different ways
 
 
 def test_results_are_reused_only_for_the_same_weights_and_videos(
@@ -250,7 +251,7 @@ def test_labels_with_another_meaning_for_the_classifier_are_refused(
             video_test(config(two_runs[1], scenes, tmp_path / "out", data=data))
     assert not (tmp_path / "out").exists()
     (tmp_path / "classes.txt").write_text("\n".join([*names[:2], "another", *names[3:], "more"]))
-    # The names of the classes that the list holds are the same.
+    # The classes of the list have the same names.
     assert video_test(config(two_runs[1], scenes, tmp_path / "out", data=data)).rows
 
 
@@ -276,7 +277,7 @@ def test_confusions_equal_a_hand_computation() -> None:
 
 
 class Page(html.parser.HTMLParser):
-    """The cells of every table, and whatever would be loaded from elsewhere."""
+    """The cells of every table, and all external resources."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -311,7 +312,7 @@ def test_the_page_has_the_confusions_and_is_self_contained(tmp_path: Path) -> No
     write_confusion_page(tmp_path / "confusion.html", found, names, title="<script>x</script>")
     page = Page((tmp_path / "confusion.html").read_text())
     assert page.links == []
-    assert "b" not in page.tags  # names are text
+    assert "b" not in page.tags  # names are escaped
     assert page.tags.count("script") == 2  # the page's own
     classes, matrix = page.tables
     assert [row[0] for row in classes[1:]] == names

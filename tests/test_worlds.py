@@ -1,4 +1,4 @@
-"""Every world of MotionScenes can be learnt by its motions, and only `scenes` is as it was."""
+"""Every world of MotionScenes can be learned by its motions, and `scenes` is unchanged."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ FIRST_BLOCKS = np.array([
     [101, 142, 106], [101, 143, 107], [101, 143, 107], [102, 143, 106], [98, 150, 107], [96, 151, 104],
     [102, 143, 105], [93, 151, 101], [92, 142, 94], [102, 145, 109], [102, 144, 107], [102, 144, 107],
 ])  # fmt: skip
-"""Mean colours of nine blocks of two frames of the first video, drawn before there were other worlds."""
+"""Mean colours of nine blocks of two frames of the first video, from before there were other worlds."""
 
 
 def shot(motion: str, family: str, **changes: object) -> Shot:
-    """What the demo asks of a world."""
+    """The demo's settings for a world."""
     whole = Shot(motion, family, DEMO.frames, DEMO.size, DEMO.radius, DEMO.contrast, DEMO.shake)
     return replace(whole, **changes)  # type: ignore[arg-type]
 
@@ -141,7 +141,7 @@ def test_dots_have_the_same_density_inside_and_outside_the_actor(motion: str) ->
         order = counts[1].argsort()
         small.append([count[order[0]] for count in counts])
         large.append([count[order[-1]] for count in counts])
-    # What the actor covers was as close as the rest of the scene.
+    # Dots under the actor were as dense as in the rest of the scene.
     assert own / covered == pytest.approx(1, abs=0.06)
     if motion == "pulse":  # at every size
         for sums in (np.sum(small, 0), np.sum(large, 0)):
@@ -190,7 +190,7 @@ def test_a_reversed_action_is_its_counterpart(action: str, reverse: str) -> None
 
 
 def points(action: str, time: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
-    """Where the ends of all parts of a figure are, shape (T, parts, 2, 2)."""
+    """The end points of all parts of a figure, shape (T, parts, 2, 2)."""
     person = walkers.random_person(np.random.default_rng(seed))
     side = action in walkers.SIDEWAYS
     parts = walkers.figure(person, walkers.ACTIONS[action](time), len(time), side)
@@ -263,13 +263,13 @@ def seen(world: str, motion: str, time: NDArray[np.float64]) -> NDArray[np.float
         return np.column_stack([np.cos(angles), np.sin(angles), side])
     pose = MOTIONS[motion](time.astype(np.float32))
     angle = np.zeros(len(time)) + pose.angle
-    angle -= angle[0]  # at rest an actor is turned in any way
+    angle -= angle[0]  # an actor at rest has a random rotation
     curves = [pose.x, pose.y, pose.scale, np.cos(angle), np.sin(angle)]
     return np.stack([np.zeros(len(time)) + curve for curve in curves], 1)
 
 
 def nearest(world: str, one: str, other: str, time: NDArray[np.float64]) -> float:
-    """The root mean square difference of two motions where they begin most alike."""
+    """The root mean square difference of two motions, from the start times that match best."""
     phases = np.arange(48) / 48
     a, b = (np.stack([seen(world, motion, time + phase) for phase in phases]) for motion in (one, other))
     return float(np.sqrt(((a[:, None] - b[None]) ** 2).mean((2, 3))).min())

@@ -1,4 +1,4 @@
-"""Checkpoints as people have them: behind any wrapper, with anything beside the tensors, and meant ill."""
+"""Checkpoints as people have them: in any wrapper, with other contents, and malicious ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def behind(prefix: str, state: State) -> State:
 
 
 def compiled_inside(state: State) -> State:
-    """As where each stage was compiled, or sharded."""
+    """As after compiling or sharding each stage."""
     return {f"{name.partition('.')[0]}._orig_mod.{name.partition('.')[2]}": t for name, t in state.items()}
 
 
@@ -57,7 +57,7 @@ WRAPPED: dict[str, Callable[[State], Any]] = {
 
 
 def filled(path: Path | str, state: State) -> Any:
-    """Load, and see that every tensor is the file's."""
+    """Load, and check that every tensor is the file's."""
     loaded = load_weights(path)
     encoder: Any = loaded.module
     found = {as_hara(name): tensor for name, tensor in encoder.encoder.state_dict().items()}
@@ -94,7 +94,7 @@ def test_of_two_matching_encoders_one_is_used_and_the_other_named(
 
 
 def test_a_convolution_left_random_is_refused(state: State, tmp_path: Path) -> None:
-    """One of the smallest: 0.3 % of the numbers, and 99 % of the tensors are there."""
+    """One of the smallest: the file still has 99 % of the tensors and lacks 0.3 % of the numbers."""
     few = {name: tensor for name, tensor in state.items() if name != "layer1.0.conv1.weight"}
     torch.save(few, tmp_path / "few.pth")
     with pytest.raises(UserError, match=r"fills only 99\.\d% of it \(not stages.layer1.0.conv1.weight"):
@@ -112,7 +112,7 @@ def test_a_convolution_left_random_is_refused(state: State, tmp_path: Path) -> N
 
 
 class Settings:
-    """Of the class's own module, which another machine does not have."""
+    """Pickled with its class's module, which another machine does not have."""
 
     def __init__(self) -> None:
         self.lr, self.inner = 0.1, argparse.Namespace(a=[1, {"b": 2}])
@@ -173,7 +173,7 @@ def test_views_half_precision_and_shared_tensors_are_restored(tmp_path: Path) ->
         assert torch.equal(read[name], tensor.detach()), name
 
 
-# --- what is meant ill
+# --- malicious files
 
 
 def bomb(call: Callable[..., Any], *arguments: Any) -> Any:
@@ -185,7 +185,7 @@ def bomb(call: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def traps() -> dict[str, Any]:
-    """Each would make the folder ``sprung``, if it were built."""
+    """Each would create the folder ``sprung`` if it were unpickled."""
     make = "__import__('os').mkdir('sprung')"
     return {
         "os.mkdir": bomb(os.mkdir, "sprung"),
@@ -231,14 +231,14 @@ REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"
     "table",
     [
         b"\x80\x02" + REBUILD + b"(" + STORAGE + b"K\0J\0\0\0\x40\x85K\x01\x85\x89N}tR.",  # a billion numbers
-        b"\x80\x02" + REBUILD + b"(" + STORAGE + b"K\x0fK\x02\x85K\x01\x85\x89N}tR.",  # one behind the end
+        b"\x80\x02" + REBUILD + b"(" + STORAGE + b"K\x0fK\x02\x85K\x01\x85\x89N}tR.",  # one past the end
         b"\x80\x02"
         + REBUILD
         + b"("
         + STORAGE
         + b"K\0J\0\0\0\x40\x85K\0\x85\x89N}tR.",  # one, a billion times
         b"\x80\x05\x96\0\0\0\0\x10\0\0\0.",  # a bytearray of 64 GB
-        b"\x80\x02Nr\xff\xff\xff\x7f.",  # a place far out in the memo
+        b"\x80\x02Nr\xff\xff\xff\x7f.",  # a huge index in the memo
         b"\x80\x02\x82\x01.",  # an extension
         b"Pelsewhere\n.",  # a reference
         b"\x80\x02" + b"(" * 200_000 + b".",
@@ -266,7 +266,7 @@ def test_a_file_cannot_change_functions_of_torch(tmp_path: Path) -> None:
 def test_a_thousand_broken_pickles_run_nothing_and_raise_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bytes changed at random, and names swapped for evil ones."""
+    """Random changes of bytes, and names replaced by malicious ones."""
     monkeypatch.chdir(tmp_path)
     whole = io.BytesIO()
     torch.save(
@@ -291,7 +291,7 @@ def test_a_thousand_broken_pickles_run_nothing_and_raise_one_sentence(
 def test_shared_checkpoints_are_read(name: str, shared: Path) -> None:
     files = [*(shared / "cases" / "05_checkpoints").glob(f"{name}.*")]
     if not files:
-        pytest.skip("the cases are not here")
+        pytest.skip("the shared cases are missing")
     report = load_weights(files[0]).report
     assert report is not None
     assert (report.backbone, report.share) == ("r3d18", 1.0)

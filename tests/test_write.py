@@ -1,4 +1,4 @@
-"""Written videos: what is read back, and the same bytes for the same frames."""
+"""Written videos: read back, and the same bytes for the same frames."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dsm.video.write import mp4_bytes, write_video
 
 
 def moving_blocks(frames: int = 24, size: int = 40) -> np.ndarray:
-    """Coloured blocks that slide to the right, three pixels a frame: (T, H, W, 3)."""
+    """Coloured blocks that slide to the right by three pixels per frame: (T, H, W, 3)."""
     blocks = np.random.default_rng(0).integers(0, 256, (size // 8, size // 8, 3)).astype(np.uint8)
     picture = blocks.repeat(8, axis=0).repeat(8, axis=1)
     return np.stack([np.roll(picture, 3 * t, axis=1) for t in range(frames)])
