@@ -96,10 +96,10 @@ def write_videos(folder: Path) -> None:
             path, label, frames = line.split()
             group = int(Path(path).stem) % 4 + (10 if split == "test" else 0)
             name = f"v_{CLASSES[int(label)]}_g{group:02}_c{Path(path).stem}_camera{group}.mp4"
-            there = folder / "videos" / split / CLASSES[int(label)] / name
-            there.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(made / path, there)
-            relative = there.relative_to(folder)
+            place = folder / "videos" / split / CLASSES[int(label)] / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(made / path, place)
+            relative = place.relative_to(folder)
             lines.append(f"{relative} {label} {frames}\n")
             groups.append(f"{relative}\tcamera{group}\n")
         (folder / f"{split}.txt").write_text("".join(lines))

@@ -116,11 +116,11 @@ def test_unsupported_clips_are_refused_before_anything_is_written(scenes: Path, 
     kept.parent.mkdir(parents=True)
     kept.touch()
     wrong = ClipConfig(frames=4, stride=1, resize=56, size=48)
-    told = "does not take clips of 3x4x48x48"
-    with pytest.raises(UserError, match=told):
+    message = "does not take clips of 3x4x48x48"
+    with pytest.raises(UserError, match=message):
         pretrain(small_run(scenes, tmp_path / "out", weights=str(tmp_path / "videomae.pt"), clip=wrong,
                            overwrite=True))  # fmt: skip
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         extract(ExtractConfig(str(tmp_path / "videomae.pt"), scenes / "train.txt", tmp_path / "f.npz",
                               clip=ClipChanges(frames=4, resize=56, size=48)))  # fmt: skip
     assert kept.exists()

@@ -134,15 +134,15 @@ def test_bad_videos_are_left_out_of_the_report_and_named(
         found[name] = {row.metric: row for row in read_results(tmp_path / name / "results.json")}
     assert found["all"]["acc_clip"] == replace(found["good"]["acc_clip"], test="all")
     assert found["all"]["acc_stripes"].n == 22
-    told = capsys.readouterr().err.replace("\n", "")
+    output = capsys.readouterr().err.replace("\n", "")
     for role in ("test", "train"):
         left = read_ledger(tmp_path / "all" / f"{role}.bad.json")
         assert {(one.path, one.verdict) for one in left} == {
             (videos.paths[cut], "undecodable"),
             (videos.paths[gone], "missing"),
         }
-        assert f"{role}.bad.json: all 2 that cannot be read" in told
-    assert f"left out: {videos.paths[gone]}: no such file" in told
+        assert f"{role}.bad.json: all 2 that cannot be read" in output
+    assert f"left out: {videos.paths[gone]}: no such file" in output
     assert not list((tmp_path / "good").glob("*.bad.json"))
     with (tmp_path / "all" / "predictions.csv").open() as file:
         lines = list(csv.DictReader(file))
@@ -205,20 +205,20 @@ def test_wrong_inputs_raise_one_sentence(pairs: Path, tmp_path: Path) -> None:
         write_list(path, part)
         return path
 
-    def told(match: str, data: dict[str, Any] | None = None, **changes: Any) -> None:
+    def refuses(match: str, data: dict[str, Any] | None = None, **changes: Any) -> None:
         config = report_config(pairs, tmp_path / "out", **changes)
         with pytest.raises(UserError, match=match):
             bias(replace(config, data=replace(config.data, **(data or {}))))
         assert not (tmp_path / "out").exists()
 
-    told("8 of its videos have no label", {"test": listed(np.full(8, -1))})
-    told("all its videos are of class 2", {"test": listed(np.full(8, 2))})
-    told("class 3 has a single video", {"test": listed(videos.labels, np.array([0, 1, 2, 3, 4, 5, 6]))})
-    told("class 9 is not one of the 4", {"test": listed(np.where(videos.labels == 3, 9, videos.labels))})
-    told("needs --data.train", {"train": None})
-    told("no such checkpoint", weights=("nowhere.pt",))
-    told("the same weights twice", weights=("none", "none"))
-    told("finds no group", group_regex="camera[0-9]")
-    told("no such list", {"conflict": pairs / "none.txt"})
+    refuses("8 of its videos have no label", {"test": listed(np.full(8, -1))})
+    refuses("all its videos are of class 2", {"test": listed(np.full(8, 2))})
+    refuses("class 3 has a single video", {"test": listed(videos.labels, np.array([0, 1, 2, 3, 4, 5, 6]))})
+    refuses("class 9 is not one of the 4", {"test": listed(np.where(videos.labels == 3, 9, videos.labels))})
+    refuses("needs --data.train", {"train": None})
+    refuses("no such checkpoint", weights=("nowhere.pt",))
+    refuses("the same weights twice", weights=("none", "none"))
+    refuses("finds no group", group_regex="camera[0-9]")
+    refuses("no such list", {"conflict": pairs / "none.txt"})
     with pytest.raises(UserError, match="1 --names for 2"):
         report_config(pairs, tmp_path, weights=("a", "b"), names=("one",))

@@ -209,8 +209,8 @@ def test_constant_mixtures_have_no_scene_reliance() -> None:
 
 def test_a_class_that_single_frames_never_recognise_has_a_finite_gain() -> None:
     labels = np.array([0, 0, 1, 1])
-    said = {"clip": certain(labels, 2), "static": certain(np.array([1, 1, 1, 0]), 2)}
-    first, second = class_shares(Judged(said, np.arange(2), labels, np.zeros((4, 1), int)))
+    probabilities = {"clip": certain(labels, 2), "static": certain(np.array([1, 1, 1, 0]), 2)}
+    first, second = class_shares(Judged(probabilities, np.arange(2), labels, np.zeros((4, 1), int)))
     assert (first.accuracy["static"], first.gain) == (0, pytest.approx(2.5 / 0.5 - 1))
     assert (second.accuracy["static"], second.gain) == (0.5, pytest.approx(2.5 / 1.5 - 1))
 

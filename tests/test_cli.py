@@ -34,16 +34,16 @@ def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(sys, "argv", ["dsm", *map(str, words)])
     with pytest.raises(SystemExit) as stop:
         main()
-    told = capsys.readouterr().err
-    assert stop.value.code == 2, told
-    assert "Traceback" not in told
-    return " ".join(told.split())
+    output = capsys.readouterr().err
+    assert stop.value.code == 2, output
+    assert "Traceback" not in output
+    return " ".join(output.split())
 
 
 def test_overview_names_every_verb() -> None:
-    told = dsm()
-    assert told.returncode == 0
-    assert all(f"dsm {verb}" in told.stdout for verb in VERBS)
+    output = dsm()
+    assert output.returncode == 0
+    assert all(f"dsm {verb}" in output.stdout for verb in VERBS)
     assert dsm("--version").stdout.strip().count(".") == 2
 
 
@@ -55,9 +55,9 @@ def test_every_verb_has_help_with_an_example(
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code == 0
-    told = capsys.readouterr().out
-    assert "Examples:" in told
-    assert VERBS[verb].examples[0] in " ".join(told.replace("│", " ").split())
+    output = capsys.readouterr().out
+    assert "Examples:" in output
+    assert VERBS[verb].examples[0] in " ".join(output.replace("│", " ").split())
 
 
 @pytest.mark.parametrize(
@@ -130,37 +130,37 @@ def test_mistakes_are_named(
         "EMPTY": tmp_path / "EMPTY", "FULL": tmp_path / "FULL",
     }  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    told = refused(capsys, monkeypatch, *(places.get(word, word) for word in words))
-    assert message.lower() in told.lower()
+    output = refused(capsys, monkeypatch, *(places.get(word, word) for word in words))
+    assert message.lower() in output.lower()
     assert not (tmp_path / "OUT").exists()
     assert (tmp_path / "FULL" / "thesis.tex").exists()
 
 
 def test_a_video_that_is_missing_ends_a_run_with_its_name(small_list: Path, tmp_path: Path) -> None:
     read_list(small_list).file(2).unlink()
-    told = dsm(
+    output = dsm(
         "pretrain", "--data.train", small_list, "--out", tmp_path / "run", "--backbone", "tiny",
         "--data.batch-size", 4, "--epochs", 1, "--clip.frames", 4, "--clip.resize", 40, "--clip.size", 32,
     )  # fmt: skip
-    assert told.returncode == 2, told.stderr
-    assert "no such file" in told.stderr
-    assert "Traceback" not in told.stderr
+    assert output.returncode == 2, output.stderr
+    assert "no such file" in output.stderr
+    assert "Traceback" not in output.stderr
 
 
 def test_a_setting_of_another_method_is_refused(small_list: Path, tmp_path: Path) -> None:
-    told = dsm("pretrain", "--method", "moco", "--dsm.temperature", "0.5", "--data.train", small_list,
+    output = dsm("pretrain", "--method", "moco", "--dsm.temperature", "0.5", "--data.train", small_list,
                "--out", tmp_path / "run")  # fmt: skip
-    assert told.returncode == 2
-    assert "a setting of --method dsm, and has no effect on moco" in " ".join(told.stderr.split())
+    assert output.returncode == 2
+    assert "a setting of --method dsm, and has no effect on moco" in " ".join(output.stderr.split())
     assert not (tmp_path / "run").exists()
 
 
 def test_index_labels_by_folder_and_names_what_it_leaves_out(folder_of_videos: Path) -> None:
     (folder_of_videos / "wave" / "broken.mp4").write_bytes(b"no video")
-    told = dsm("data", "index", folder_of_videos, "--out", folder_of_videos / "all.txt")
-    assert told.returncode == 0, told.stderr
-    assert "broken.mp4" in told.stderr
-    assert "1 left out" in told.stderr
+    output = dsm("data", "index", folder_of_videos, "--out", folder_of_videos / "all.txt")
+    assert output.returncode == 0, output.stderr
+    assert "broken.mp4" in output.stderr
+    assert "1 left out" in output.stderr
     videos = read_list(folder_of_videos / "all.txt")
     assert videos.paths == ["walk/clip 0.mp4", "walk/clip 1.mp4", "wave/clip 0.mp4", "wave/clip 1.mp4"]
     assert videos.labels.tolist() == [0, 0, 1, 1]
@@ -171,8 +171,8 @@ def test_index_labels_by_folder_and_names_what_it_leaves_out(folder_of_videos: P
 def test_handwritten_class_names_are_read_alike_everywhere(folder_of_videos: Path) -> None:
     """A blank line names no class, and text that is not UTF-8 is no reason to stop."""
     (folder_of_videos / "classes.txt").write_bytes(b"walk\n\nwave\nd\xe9part\n")
-    told = dsm("data", "index", folder_of_videos, "--out", folder_of_videos / "all.txt")
-    assert told.returncode == 0, told.stderr
+    output = dsm("data", "index", folder_of_videos, "--out", folder_of_videos / "all.txt")
+    assert output.returncode == 0, output.stderr
     videos = read_list(folder_of_videos / "all.txt")
     assert videos.labels.tolist() == [0, 0, 1, 1]
     assert class_names(folder_of_videos, 2) == ["walk", "wave"]
@@ -182,8 +182,10 @@ def test_handwritten_class_names_are_read_alike_everywhere(folder_of_videos: Pat
 def test_index_of_a_plain_folder_is_unlabelled_and_works_from_another_folder(tmp_path: Path) -> None:
     for index in range(3):
         write_video(tmp_path / "footage" / f"{index}.mp4", numbered_frames(6))
-    told = dsm("data", "index", tmp_path / "footage", "--out", tmp_path / "lists" / "all.txt", "--unlabelled")
-    assert told.returncode == 0, told.stderr
+    output = dsm(
+        "data", "index", tmp_path / "footage", "--out", tmp_path / "lists" / "all.txt", "--unlabelled"
+    )
+    assert output.returncode == 0, output.stderr
     videos = read_list(tmp_path / "lists" / "all.txt")
     assert not videos.labelled
     assert all(videos.file(index).is_file() for index in range(3))

@@ -50,7 +50,8 @@ def lab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
 def apart(one: str, two: str) -> float:
     """The smallest distance of two colours over all kinds of colour vision."""
     return min(
-        float(np.linalg.norm(lab(seen @ linear(one)) - lab(seen @ linear(two)))) for seen in SEEN_BY.values()
+        float(np.linalg.norm(lab(vision @ linear(one)) - lab(vision @ linear(two))))
+        for vision in SEEN_BY.values()
     )
 
 
@@ -62,8 +63,8 @@ def least(looks: Sequence[tuple[str, str]]) -> float:
 def test_the_simulation_agrees_with_known_confusions() -> None:
     np.testing.assert_allclose(lab(np.ones(3)), [100, 0, 0], atol=0.02)
     np.testing.assert_allclose(lab(linear("#ff0000")), [53.24, 80.09, 67.2], atol=0.05)
-    for seen in SEEN_BY.values():  # grey is grey to everyone
-        np.testing.assert_allclose(seen.sum(1), 1, atol=1e-5)
+    for vision in SEEN_BY.values():  # grey is grey to everyone
+        np.testing.assert_allclose(vision.sum(1), 1, atol=1e-5)
     assert apart("#1f8fd6", "#7a6fd0") < 10  # a blue and a violet of one lightness
     assert apart("#009e73", "#8c8c8c") < 10  # a green and a grey
 

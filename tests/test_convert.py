@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from test_cli import dsm
-from test_data_verbs import told
+from test_data_verbs import output_of
 
 from dsm.data.lists import read_list
 from dsm.data.official import OFFICIAL
@@ -53,7 +53,7 @@ def test_kinetics_lists_downloaded_videos_and_names_missing_ones(tmp_path: Path)
         tmp_path / "l",
     )
     out = dsm(*convert)
-    assert out.returncode == 0, told(out)
+    assert out.returncode == 0, output_of(out)
     assert "train: 3, of which 1 are absent" in out.stderr
     assert "gone_000005_000015.mp4" in (tmp_path / "l" / "absent.txt").read_text()
     train = read_list(tmp_path / "l" / "train.txt", videos)
@@ -65,11 +65,11 @@ def test_kinetics_lists_downloaded_videos_and_names_missing_ones(tmp_path: Path)
     assert (tmp_path / "l" / "classes.txt").read_text() == "air drumming\nzumba\n"
     (videos / "zumba" / "gone_000005_000015.mp4").touch()
     out = dsm(*convert, "--overwrite")
-    assert out.returncode == 0, told(out)
+    assert out.returncode == 0, output_of(out)
     assert not (tmp_path / "l" / "absent.txt").exists()
     (videos / "val1_000003_000013.mkv").unlink()
     out = dsm(*convert, "--overwrite")
-    assert out.returncode == 0, told(out)
+    assert out.returncode == 0, output_of(out)
     assert not (tmp_path / "l" / "val.txt").exists()
     (tmp_path / "elsewhere").mkdir()
     out = dsm(
@@ -77,7 +77,7 @@ def test_kinetics_lists_downloaded_videos_and_names_missing_ones(tmp_path: Path)
         "--out", tmp_path / "none",
     )  # fmt: skip
     assert out.returncode == 2
-    assert "elsewhere: contains none of the 4 videos that the annotations name" in told(out)
+    assert "elsewhere: contains none of the 4 videos that the annotations name" in output_of(out)
     assert not (tmp_path / "none").exists()
 
 

@@ -66,11 +66,11 @@ def test_samples_are_whole_batches(cost: ModuleType) -> None:
 
 
 def test_recipes_know_their_data_sets(cost: ModuleType) -> None:
-    told = {name: cost.data_sets(recipe) for name, recipe in RECIPES.items() if name not in OWN}
-    assert told["ucf101-diving48-i3d-moco"] == ("ucf101", "diving48")
-    assert told["table-hmdb51-i3d-dsm"] == ("ucf101", "hmdb51")
-    assert told["table-hmdb51-i3d-random"] == ("hmdb51", "hmdb51")
-    assert told["something-r3d-ft"][0] == "something-something-v1"
+    data_sets = {name: cost.data_sets(recipe) for name, recipe in RECIPES.items() if name not in OWN}
+    assert data_sets["ucf101-diving48-i3d-moco"] == ("ucf101", "diving48")
+    assert data_sets["table-hmdb51-i3d-dsm"] == ("ucf101", "hmdb51")
+    assert data_sets["table-hmdb51-i3d-random"] == ("hmdb51", "hmdb51")
+    assert data_sets["something-r3d-ft"][0] == "something-something-v1"
 
 
 @pytest.mark.parametrize("name", ["ucf101-i3d-eval", "hmdb51-i3d-ft", "table-ucf101-s3d-moco"])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from test_cli import dsm
-from test_data_verbs import told
+from test_data_verbs import output_of
 from test_decode import KINDS, damaged, encode, moving_frames
 
 from dsm.data.clips import EpochBatches, TrainingClips
@@ -113,8 +113,8 @@ def test_frames_of_damaged_files_equal_a_sequential_decode(tmp_path: Path) -> No
                 continue
             everything = read_frames(path, range(found.numbers), 32)
             assert found.frames >= len(expected)
-            seen = {one.tobytes() for one in everything}
-            assert {one.tobytes() for one in expected.values()} <= seen
+            decoded = {one.tobytes() for one in everything}
+            assert {one.tobytes() for one in expected.values()} <= decoded
             for one in rng.integers(0, found.numbers, 4):
                 assert np.array_equal(read_frames(path, [one], 32)[0], everything[one]), (path, one)
             compared += 1
@@ -131,20 +131,22 @@ def test_check_pack_and_frames_count_lost_frames(tmp_path: Path) -> None:
     result = dsm(
         "data", "check", tmp_path / "list.txt", "--json", tmp_path / "l.json", "--clean", tmp_path / "c.txt"
     )
-    assert result.returncode == 0, told(result)
-    assert "damaged" in told(result)
-    assert f"{COUNT - 1} frames usable" in told(result)
+    assert result.returncode == 0, output_of(result)
+    assert "damaged" in output_of(result)
+    assert f"{COUNT - 1} frames usable" in output_of(result)
     one, two = read_ledger(tmp_path / "l.json")
     assert (one.verdict, one.frames, one.numbers, two.verdict) == ("damaged", COUNT - 1, COUNT, "ok")
     assert read_list(tmp_path / "c.txt").frames.tolist() == [COUNT, COUNT]  # no later frame is cut off
     for verb in ("pack", "frames"):
         words = ("--short-side", "32", "--workers", "1")
         result = dsm("data", verb, tmp_path / "list.txt", "--out", tmp_path / verb, *words)
-        assert result.returncode == 0, told(result)
-        assert f"damaged.mp4: 1 of {COUNT} pictures lost" in told(result) or "damaged: 1 of" in told(result)
+        assert result.returncode == 0, output_of(result)
+        assert f"damaged.mp4: 1 of {COUNT} pictures lost" in output_of(
+            result
+        ) or "damaged: 1 of" in output_of(result)
         assert read_list(tmp_path / verb / "list.txt").frames.tolist() == [COUNT - 1, COUNT]
     result = dsm("data", "check", tmp_path / "pack" / "list.txt", "--json", tmp_path / "p.json")
-    assert result.returncode == 0, told(result)
+    assert result.returncode == 0, output_of(result)
     one, two = read_ledger(tmp_path / "p.json")
     assert (one.verdict, one.frames, two.verdict, two.reason) == ("damaged", COUNT - 1, "ok", "")
     assert f"1 of {COUNT} pictures lost" in one.reason

@@ -31,7 +31,7 @@ from dsm.video.decode import read_frames
 from dsm.video.write import place_of, write_video
 
 
-def told(result: subprocess.CompletedProcess[str]) -> str:
+def output_of(result: subprocess.CompletedProcess[str]) -> str:
     return result.stdout + result.stderr
 
 
@@ -40,7 +40,7 @@ def test_check_writes_a_ledger_and_a_clean_list(small_list: Path, tmp_path: Path
     videos.file(1).write_bytes(b"rubbish")
     videos.file(3).unlink()
     out = dsm("data", "check", small_list, "--json", tmp_path / "l.json", "--clean", tmp_path / "clean.txt")
-    assert out.returncode == 0, told(out)
+    assert out.returncode == 0, output_of(out)
     assert "no such file" in out.stdout
     entries = json.loads((tmp_path / "l.json").read_text())["files"]
     assert [entry["verdict"] for entry in entries] == ["short", "undecodable", "short", "missing"]
@@ -63,10 +63,10 @@ def test_a_stopped_check_continues_with_the_remaining_videos(small_list: Path, t
         assert process.poll() is None, "finished before it could be stopped"
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate()
-    assert process.returncode == 130, told
-    assert "the same command goes on" in told
-    assert "Traceback" not in told
+    _, output = process.communicate()
+    assert process.returncode == 130, output
+    assert "the same command goes on" in output
+    assert "Traceback" not in output
     with kept.open("a") as file:
         file.write('[2, {"path": "half a li')
     videos.file(0).write_bytes(b"rubbish, and not looked at again")
@@ -94,7 +94,7 @@ def test_check_of_a_folder_covers_every_possible_video(tmp_path: Path) -> None:
     (folder / "sound.bin").write_bytes(b"\1\2\3")
     (folder / "notes.txt").write_text("not a video")
     out = dsm("data", "check", folder, "--json", tmp_path / "l.json")
-    assert out.returncode == 0, told(out)
+    assert out.returncode == 0, output_of(out)
     entries = json.loads((tmp_path / "l.json").read_text())["files"]
     assert {entry["path"]: entry["verdict"] for entry in entries} == {
         "a/good.mp4": "ok",
@@ -106,7 +106,7 @@ def test_frame_folders_read_like_their_videos(small_list: Path, tmp_path: Path) 
     read_list(small_list).file(2).write_bytes(b"rubbish")
     for _ in range(2):  # the second call has nothing left to do
         out = dsm("data", "frames", small_list, "--out", tmp_path / "frames", "--workers", "1")
-        assert out.returncode == 0, told(out)
+        assert out.returncode == 0, output_of(out)
         assert "left out" in out.stderr
     frames = read_list(tmp_path / "frames" / "list.txt")
     assert frames.labels.tolist() == [0, 0, 1]
@@ -125,7 +125,7 @@ def test_frame_folders_read_like_their_videos(small_list: Path, tmp_path: Path) 
         "24",
     ]
     out = dsm(*other)
-    assert out.returncode == 2, told(out)
+    assert out.returncode == 2, output_of(out)
     assert "holds a folder of frames with other settings" in out.stderr
     assert dsm(*other, "--overwrite").returncode == 0
     assert min(read_frames(frames.file(0), [0])[0].shape[:2]) == 24
@@ -142,7 +142,7 @@ def test_frames_of_two_videos_do_not_mix(scenes: Path, tmp_path: Path) -> None:
         shutil.copy(videos.file(place), tmp_path / name)
     (tmp_path / "list.txt").write_text("day1/cam2.mp4\nday1.mp4\n")
     out = dsm("data", "frames", tmp_path / "list.txt", "--out", tmp_path / "frames")
-    assert out.returncode == 2, told(out)
+    assert out.returncode == 2, output_of(out)
     assert "frames of the first would be written into the folder of the second" in out.stderr
     assert not (tmp_path / "frames").exists()
 
@@ -202,7 +202,7 @@ def test_a_folder_with_pictures_and_videos_is_indexed_by_its_videos(tmp_path: Pa
     for number in (1, 2):
         (camera / f"IMG_000{number}.JPG").write_bytes(b"a picture")
     out = dsm("data", "index", tmp_path / "footage", "--unlabelled", "--out", tmp_path / "all.txt")
-    assert out.returncode == 0, told(out)
+    assert out.returncode == 0, output_of(out)
     assert list(read_list(tmp_path / "all.txt").paths) == ["footage/100CANON/MVI_0003.mp4"]
     # A single picture at the top (a cover) does not make the archive a video.
     (tmp_path / "footage" / "cover1.jpg").write_bytes(b"a picture")
@@ -216,7 +216,7 @@ def test_folders_behind_links_are_found_and_loops_end(tmp_path: Path) -> None:
     (tmp_path / "videos" / "walk").symlink_to(tmp_path / "disk")
     (tmp_path / "disk" / "again").symlink_to(tmp_path / "videos")
     out = dsm("data", "index", tmp_path / "videos", "--out", tmp_path / "all.txt")
-    assert out.returncode == 0, told(out)
+    assert out.returncode == 0, output_of(out)
     assert list(read_list(tmp_path / "all.txt").paths) == ["videos/walk/a.mp4"]
 
 
@@ -229,7 +229,7 @@ def test_a_rewritten_list_keeps_its_class_numbers(folder_of_videos: Path, tmp_pa
     part.symlink_to(folder_of_videos / names[-1])
     for more in ((), ("--overwrite",)):
         out = dsm("data", "index", part.parent, "--out", lists / "test.txt", *more)
-        assert out.returncode == 0, told(out)
+        assert out.returncode == 0, output_of(out)
         assert set(read_list(lists / "test.txt").labels.tolist()) == {len(names) - 1}
     assert (lists / "classes.txt").read_text().split() == names
 
@@ -246,7 +246,7 @@ def test_check_continues_after_a_name_that_no_list_can_hold(tmp_path: Path) -> N
     except OSError:
         pytest.skip("this file system holds UTF-8 names only")
     out = dsm("data", "check", folder, "--json", tmp_path / "l.json", "--clean", tmp_path / "clean.txt")
-    assert out.returncode == 0, told(out)
+    assert out.returncode == 0, output_of(out)
     assert len(json.loads((tmp_path / "l.json").read_text())["files"]) == 3
     clean = read_list(tmp_path / "clean.txt")
     assert [clean.file(place) for place in range(len(clean))] == [folder / "good.mp4"]

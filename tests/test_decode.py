@@ -103,10 +103,10 @@ def check_against_everything(path: Path, trials: int = 30) -> int:
     total = len(all_frames)
     for trial in range(trials):
         if trial % 2:
-            wanted = (rng.integers(total) + rng.integers(1, 6) * np.arange(6)) % total
+            numbers = (rng.integers(total) + rng.integers(1, 6) * np.arange(6)) % total
         else:
-            wanted = rng.integers(0, total, rng.integers(1, 6))
-        assert np.array_equal(read_frames(path, wanted, 32), all_frames[wanted]), wanted
+            numbers = rng.integers(0, total, rng.integers(1, 6))
+        assert np.array_equal(read_frames(path, numbers, 32), all_frames[numbers]), numbers
     return total
 
 
@@ -156,18 +156,18 @@ def test_content_in_memory_is_read_like_a_file(tmp_path: Path) -> None:
 
 def test_the_second_backend_gives_the_same_frames(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", "libx264", moving_frames())
-    wanted = [40, 3, 3, 17, 55]
-    ours = read_frames(path, wanted)
+    numbers = [40, 3, 3, 17, 55]
+    ours = read_frames(path, numbers)
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="needs CUDA"):
-            read_frames(path, wanted, decoder="torchcodec-cuda")
+            read_frames(path, numbers, decoder="torchcodec-cuda")
     try:
         import torchcodec.decoders  # noqa: F401
     except (ImportError, RuntimeError, OSError):
         with pytest.raises(UserError, match=r"use --data\.decoder pyav"):
-            read_frames(path, wanted, decoder="torchcodec")
+            read_frames(path, numbers, decoder="torchcodec")
         pytest.skip("torchcodec cannot be imported here")
-    theirs = read_frames(path, wanted, decoder="torchcodec")
+    theirs = read_frames(path, numbers, decoder="torchcodec")
     assert theirs.shape == ours.shape
     assert np.abs(theirs.astype(int) - ours).mean() < 4  # rounding and chroma interpolation differ
     with pytest.raises(MissingVideoError):
@@ -273,9 +273,9 @@ def damage(folder: Path, sources: list[Path], count: int) -> list[Path]:
     return made
 
 
-def read_or_refuse(path: Path, wanted: list[int]) -> np.ndarray | None:
+def read_or_refuse(path: Path, numbers: list[int]) -> np.ndarray | None:
     try:
-        return read_frames(path, wanted, 32)
+        return read_frames(path, numbers, 32)
     except VideoError:
         return None
 

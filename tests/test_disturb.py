@@ -252,13 +252,13 @@ def test_a_negative_with_its_anchors_look_differs_only_in_its_frames(kind: str, 
     frames = np.stack([two.indices for _, two in drawn])
     clip = torch.randint(0, 256, (3, 4, 16, 16, 3), dtype=torch.uint8)
     clips = {"anchor": clip, "negative": torch.stack([c[i] for c, i in zip(clip, frames, strict=True)])}
-    seen, broken = (
+    anchor_view, broken = (
         disturb_view(view, clips, stacked(some))
         for view, some in zip((anchor, negative), zip(*drawn, strict=True), strict=True)
     )
-    expected = torch.stack([x[:, i] for x, i in zip(seen, frames, strict=True)])
+    expected = torch.stack([x[:, i] for x, i in zip(anchor_view, frames, strict=True)])
     assert torch.allclose(expected, broken, atol=1e-6)
-    assert not torch.allclose(seen, broken, atol=1e-2)
+    assert not torch.allclose(anchor_view, broken, atol=1e-2)
 
 
 def test_a_negative_may_have_its_own_look() -> None:

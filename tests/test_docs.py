@@ -63,7 +63,7 @@ def test_a_page_is_finished(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "missing"),
     [
         ("# A\n\nSee:\n\nMOTION\n", ["the bare word MOTION"]),
         ("# A\n\nSee\nMOTION\nbelow.\n", ["the bare word MOTION"]),
@@ -76,8 +76,8 @@ def test_a_page_is_finished(page: Path) -> None:
         ("# A\n\n## B\n\n<!-- from a.md -->\nWith text.\n<!-- end -->\n\n## C\n\n```\ncode\n```\n", []),
     ],
 )
-def test_unfinished_parts_of_a_page_are_found(text: str, found: list[str]) -> None:
-    assert unfinished(text) == found
+def test_unfinished_parts_of_a_page_are_found(text: str, missing: list[str]) -> None:
+    assert unfinished(text) == missing
 
 
 def test_the_citation_names_this_version() -> None:
@@ -96,16 +96,16 @@ def test_console_output_is_not_a_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "message"),
     [
         ("$ dsm pretrain --data.train no-such-list.txt --out runs/new", "no such list file"),
         ("$ dsm extract --weights runs/mine --data train.txt --nonsense --out new.npz", "nonsense"),
         ("$ false\n$ true", "ended with 1"),
     ],
 )
-def test_a_failing_block_is_reported(command: str, said: str, tmp_path: Path, stage: Stage) -> None:
+def test_a_failing_block_is_reported(command: str, message: str, tmp_path: Path, stage: Stage) -> None:
     (block,) = blocks = page_with(tmp_path, f"```console\n{command}\n```\n")
-    with pytest.raises(AssertionError, match=said):
+    with pytest.raises(AssertionError, match=message):
         stage.run(block, blocks)
 
 

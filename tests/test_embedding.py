@@ -148,7 +148,7 @@ def test_each_run_has_its_numbers(files: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (["unlabelled.npz"], "labelled videos"),
         (["one.npz"], "are too few for a map"),
@@ -159,14 +159,14 @@ def test_each_run_has_its_numbers(files: Path, tmp_path: Path) -> None:
         (["dsm.npz", "--gallery", "dsm.npz", "dsm.npz"], "each file needs its own"),
     ],
 )
-def test_wrong_input_raises_one_sentence(files: Path, tmp_path: Path, flags: list[str], said: str) -> None:
+def test_wrong_input_raises_one_sentence(files: Path, tmp_path: Path, flags: list[str], message: str) -> None:
     whole = blobs(0.1)
     save_features(files / "unlabelled.npz", Features(whole.features, 0 * whole.labels - 1, whole.paths))
     save_features(files / "one.npz", Features(whole.features[:2], np.array([0, 1]), whole.paths[:2]))
     save_features(files / "alike.npz", Features(whole.features, 0 * whole.labels, whole.paths))
     save_features(files / "narrow.npz", Features(whole.features[:, :4].copy(), whole.labels, whole.paths))
     named = [str(files / flag) if flag.endswith(".npz") else flag for flag in flags]
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         run(["embed", *named, "--out", str(tmp_path / "out")])
 
 
@@ -193,9 +193,9 @@ def test_features_of_a_collapsed_encoder_are_refused(
     lengths = np.random.default_rng(0).uniform(1, 9, (len(whole), 1))
     same = replace(whole, features=(lengths * feature).astype(np.float32))  # one direction
     save_features(files / "collapsed.npz", same)
-    told = refused(
+    output = refused(
         capsys, monkeypatch, "embed", files / "dsm.npz", files / "collapsed.npz", "--out", tmp_path / "out"
     )
-    assert "collapsed.npz: all 36 videos have the same feature" in told
+    assert "collapsed.npz: all 36 videos have the same feature" in output
     with pytest.raises(UserError, match="the encoder has collapsed"):
         plane(same.features, "tsne")

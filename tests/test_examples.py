@@ -38,30 +38,30 @@ def run_example(name: str, *words: object) -> str:
 @pytest.fixture(scope="module")
 def encoder(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("example") / "run"
-    told = run_example(
+    output = run_example(
         "pretrain_folder.py", scenes / "videos" / "train", out, "--steps", 2, "--batch-size", 4
     )
-    assert "load_encoder" in told
+    assert "load_encoder" in output
     return out
 
 
 def test_classify_labels_every_video(encoder: Path, scenes: Path) -> None:
-    told = run_example("classify.py", encoder, scenes / "train.txt", scenes / "videos" / "test_free")
-    lines = told.splitlines()
+    output = run_example("classify.py", encoder, scenes / "train.txt", scenes / "videos" / "test_free")
+    lines = output.splitlines()
     assert len(lines) == 10
     assert all(0 <= int(line.split("\t")[1]) < 10 for line in lines)
 
 
 def test_search_finds_the_video_itself(encoder: Path, scenes: Path) -> None:
     video = sorted((scenes / "videos" / "train").rglob("*.mp4"))[3]
-    told = run_example("search.py", encoder, scenes / "videos" / "train", video, "--k", 2)
-    assert told.splitlines()[0].startswith("1.000")
-    assert video.name in told.splitlines()[0]
+    output = run_example("search.py", encoder, scenes / "videos" / "train", video, "--k", 2)
+    assert output.splitlines()[0].startswith("1.000")
+    assert video.name in output.splitlines()[0]
 
 
 def test_the_own_loop_example_learns(scenes: Path) -> None:
-    told = run_example("own_loop.py", scenes / "videos" / "train", "--steps", 21, "--batch-size", 4)
-    losses = [float(line.split("loss ")[1].split(",")[0]) for line in told.splitlines()]
+    output = run_example("own_loop.py", scenes / "videos" / "train", "--steps", 21, "--batch-size", 4)
+    losses = [float(line.split("loss ")[1].split(",")[0]) for line in output.splitlines()]
     assert len(losses) == 3
     assert losses[-1] < losses[0]
 
@@ -77,8 +77,8 @@ def test_a_new_method_trains_and_logs_motion(scenes: Path, tmp_path: Path) -> No
 
 def test_a_new_backbone_trains_and_loads_again(scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    told = run_example("new_backbone.py", scenes / "train.txt", out, "--steps", 3, "--batch-size", 8)
-    assert "features of 256 dimensions" in told
+    output = run_example("new_backbone.py", scenes / "train.txt", out, "--steps", 3, "--batch-size", 8)
+    assert "features of 256 dimensions" in output
 
 
 def test_the_example_network_is_sensitive_to_frame_order(load_example: Loader) -> None:
@@ -97,8 +97,8 @@ def test_the_example_network_is_sensitive_to_frame_order(load_example: Loader) -
 def test_new_disturbances_are_previewed_and_trained_with(scenes: Path, tmp_path: Path) -> None:
     pytest.importorskip("cv2")
     out = tmp_path / "run"
-    told = run_example("new_disturbance.py", scenes / "train.txt", out, "--steps", 3, "--batch-size", 8)
-    assert "negative" in told
+    output = run_example("new_disturbance.py", scenes / "train.txt", out, "--steps", 3, "--batch-size", 8)
+    assert "negative" in output
     assert (tmp_path / "run.html").stat().st_size > 10_000
     settings = json.loads((out / "config.json").read_text())["config"]["settings"]["dsm"]
     assert settings["sld"]["tiles"] == settings["tld"]["there_and_back"] == 1

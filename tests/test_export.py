@@ -136,9 +136,9 @@ def test_onnx_takes_any_batch_size(encoder: tuple[nn.Module, Tensor], tmp_path: 
     assert [p.name for p in tmp_path.iterdir()] == ["x.onnx"], "one file with the weights inside"
     assert str(REPOSITORY).encode() not in (tmp_path / "x.onnx").read_bytes()
     session = onnxruntime.InferenceSession(str(tmp_path / "x.onnx"), providers=["CPUExecutionProvider"])
-    (given,), (wanted,) = session.get_inputs(), session.get_outputs()
+    (given,), (returned,) = session.get_inputs(), session.get_outputs()
     assert (given.name, given.shape) == ("clip", ["batch", 3, 4, 33, 33])
-    assert (wanted.name, wanted.shape[0]) == ("features", "batch")
+    assert (returned.name, returned.shape[0]) == ("features", "batch")
     for size in (1, 2, 5):
         batch = torch.randn(size, *clip.shape[1:])
         features = session.run(None, {"clip": batch.numpy()})[0]
@@ -177,11 +177,11 @@ def test_onnx_without_onnxruntime_is_not_compared(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     out = tmp_path / "x.onnx"
-    told = export(
+    output = export(
         capsys, monkeypatch, "--weights", "none", "--backbone", "tiny", "--out", out,
         "--frames", 4, "--size", 32,
     )  # fmt: skip
-    assert "clips (B, 3, 4, 32, 32) -> (B, 128); not compared with PyTorch" in told
+    assert "clips (B, 3, 4, 32, 32) -> (B, 128); not compared with PyTorch" in output
     assert out.is_file()
 
 
@@ -216,12 +216,12 @@ def test_export_writes_everything_a_reader_needs(
     head: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "mine.safetensors"
-    told = export(capsys, monkeypatch, "--weights", run, "--out", out, "--head", head, "--size", 48)
+    output = export(capsys, monkeypatch, "--weights", run, "--out", out, "--head", head, "--size", 48)
     dim = 128 if head == "none" else 16
     assert re.search(
         rf"mine.safetensors: \d.\d MB, clips \(B, 2, 4, 48, 48\) -> \(B, {dim}\); "
         r"largest difference from PyTorch 0.0e\+00",
-        told,
+        output,
     )
     tensors, about = read_safetensors(out)
     assert about == {
@@ -243,8 +243,8 @@ def test_export_writes_a_program(
     out.write_text("old")
     assert "already exists" in export(capsys, monkeypatch, "--weights", run, "--out", out, code=2)
     assert out.read_text() == "old"
-    told = export(capsys, monkeypatch, "--weights", run, "--out", out, "--overwrite")
-    assert "clips (B, 2, 4, 32, 32) -> (B, 128); largest difference from PyTorch" in told
+    output = export(capsys, monkeypatch, "--weights", run, "--out", out, "--overwrite")
+    assert "clips (B, 2, 4, 32, 32) -> (B, 128); largest difference from PyTorch" in output
     clip = torch.randn(3, 2, 4, 32, 32)
     assert difference(torch.export.load(out).module(), load_weights(run).module, clip) <= TOLERANCE
 

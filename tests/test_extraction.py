@@ -99,14 +99,14 @@ def test_a_stopped_extraction_continues_to_the_same_file(
         assert process.poll() is None, "finished before it could be stopped"
         time.sleep(0.005)
     process.send_signal(signals)
-    _, told = process.communicate()
+    _, output = process.communicate()
     if process.returncode == 0:
         pytest.skip("finished before the signal")
     assert not out.exists()
     if signals == signal.SIGINT:
         assert process.returncode == 130
-        assert "the same command goes on" in told
-        assert "Traceback" not in told
+        assert "the same command goes on" in output
+        assert "Traceback" not in output
     assert (parts / "000000.npz").is_file()
     subprocess.run(command(scenes / "train.txt", out, "--workers", "2"), check=True, capture_output=True)
     assert out.read_bytes() == (tmp_path / "whole.npz").read_bytes()
@@ -135,8 +135,8 @@ def test_bad_files_are_left_out_and_reported(scenes: Path, tmp_path: Path) -> No
     extract(config(tmp_path / "list.txt", tmp_path / "f.npz"))
     found = load_features(tmp_path / "f.npz")
     assert found.paths == [*part.paths[:2], *part.paths[3:]]
-    told = json.loads((tmp_path / "f.npz.bad.json").read_text())["files"]
-    assert [entry["path"] for entry in told] == ["broken.mp4"]
+    entries = json.loads((tmp_path / "f.npz.bad.json").read_text())["files"]
+    assert [entry["path"] for entry in entries] == ["broken.mp4"]
     extract(config(tmp_path / "list.txt", tmp_path / "f.npy"))
     rows = np.load(tmp_path / "f.npy")
     assert np.isnan(rows).all(axis=1).tolist() == [False, False, True, False, False, False]
@@ -188,15 +188,18 @@ def test_missing_clip_times_and_a_capped_number_of_clips_are_reported(
     folder.mkdir()
     for number, picture in enumerate(numbered_frames(4)):
         Image.fromarray(picture).save(folder / f"{number:05d}.png")
-    for source, every, told in (
+    for source, every, expected in (
         (folder, 0.25, "frames never do: 1; of each --windows 3 clips"),
         (video, 0.4, ""),
         (video, 0.2, "the most that are taken of one: 1"),
     ):
         extract(config(source, tmp_path / f"{source.stem}{every}.npz", per_clip=True, every=every))
-        said = capsys.readouterr().err
-        assert told in said
-        assert ("never do" in said, "the most" in said) == ("never do" in told, "the most" in told)
+        output = capsys.readouterr().err
+        assert expected in output
+        assert ("never do" in output, "the most" in output) == (
+            "never do" in expected,
+            "the most" in expected,
+        )
 
 
 def test_parquet_holds_what_npz_holds(scenes: Path, tmp_path: Path) -> None:
@@ -260,12 +263,12 @@ def test_an_extraction_with_overwrite_continues_too(scenes: Path, tmp_path: Path
     process.kill()
     process.wait()
     first = (parts / "000000.npz").stat().st_mtime_ns
-    seen = []
+    times = []
     again = subprocess.Popen(command(scenes / "train.txt", out, "--overwrite"), stderr=subprocess.DEVNULL)
     while again.poll() is None:
         with contextlib.suppress(FileNotFoundError):
-            seen.append((parts / "000000.npz").stat().st_mtime_ns)
+            times.append((parts / "000000.npz").stat().st_mtime_ns)
         time.sleep(0.005)
     assert again.returncode == 0
-    assert set(seen) == {first}
+    assert set(times) == {first}
     assert len(load_features(out).paths) == len(read_list(scenes / "train.txt"))

@@ -24,7 +24,7 @@ from dsm.video.write import place_of, places_of, write_video
 
 @pytest.fixture(autouse=True)
 def _all_is_said_again() -> None:
-    terminal._said.clear()
+    terminal._noted.clear()
 
 
 def films(folder: Path, *names: str) -> None:
@@ -54,10 +54,10 @@ def test_hidden_and_system_folders_are_ignored_and_named(
     videos = index(folder, tmp_path / "o" / "list.txt")
     assert sorted(Path(path).name for path in videos.paths) == ["a.mp4", "b.mp4"]
     assert (tmp_path / "o" / "classes.txt").read_text() == "fight\nnoFight\n"
-    told = capsys.readouterr().err
-    assert "left out 6 hidden or system files and folders" in told
-    assert ".Trash-1000" in told
-    assert "left out 1 file that is not a video: 1 .txt" in told
+    output = capsys.readouterr().err
+    assert "left out 6 hidden or system files and folders" in output
+    assert ".Trash-1000" in output
+    assert "left out 1 file that is not a video: 1 .txt" in output
     assert len(find_list(folder)) == 2
 
 
@@ -172,7 +172,7 @@ def test_something_something_v2_is_converted(tmp_path: Path, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize(
-    ("count", "words", "told"),
+    ("count", "words", "text"),
     [
         (1, ("file",), "1 file"),
         (0, ("file",), "0 files"),
@@ -181,5 +181,5 @@ def test_something_something_v2_is_converted(tmp_path: Path, capsys: pytest.Capt
         (2, ("class", "classes"), "2 classes"),
     ],
 )
-def test_counts_have_singular_and_plural(count: int, words: tuple[str, ...], told: str) -> None:
-    assert many(count, *words) == told
+def test_counts_have_singular_and_plural(count: int, words: tuple[str, ...], text: str) -> None:
+    assert many(count, *words) == text

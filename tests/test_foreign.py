@@ -219,14 +219,14 @@ def test_malicious_broken_and_unrelated_files_are_refused(
         {"conv1.weight": torch.zeros(64, 3, 7, 7), "layer1.0.conv1.weight": torch.zeros(64, 64, 1, 1)},
         "2d.pth",
     )
-    for name, said in (
+    for name, message in (
         ("evil.pth", "cannot be read safely|not a checkpoint"),
         ("cut.pth", "not a checkpoint that can be read safely"),
         ("cut.safetensors", "not a safetensors file"),
         ("2d.pth", "no encoder that dsm knows"),
         ("none.pth", "no such checkpoint"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             load_weights(name)
     assert not Path("evil-was-here").exists()
 
@@ -239,7 +239,7 @@ def test_inspect_lists_loaded_ignored_and_missing_parameters(
     state["fc.weight"] = torch.zeros(400, 512)
     torch.save({"state_dict": state}, tmp_path / "theirs.pth")
     main.run(["weights", "inspect", str(tmp_path / "theirs.pth")])
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     for words in (
         "r3d18",
         "3D-ResNets-PyTorch",
@@ -247,15 +247,15 @@ def test_inspect_lists_loaded_ignored_and_missing_parameters(
         "stages.layer3.1.conv2.weight 512",
         "fc.weight 400x512",
     ):
-        assert words.replace(" 512", " 256") in told
+        assert words.replace(" 512", " 256") in output
     torch.save({"a.b": torch.zeros(3)}, tmp_path / "other.pth")
     main.run(["weights", "inspect", str(tmp_path / "other.pth")])
     assert "no encoder that dsm knows" in capsys.readouterr().out
     torch.save({"red\x1b[31m.[/b]": torch.zeros(3)}, tmp_path / "[b]a.pth")
     main.run(["weights", "inspect", str(tmp_path / "[b]a.pth")])
-    told = capsys.readouterr().out
-    assert "[b]a.pth: 1 tensor" in told
-    assert "red\\x1b[31m.[/b] (3,)" in told
+    output = capsys.readouterr().out
+    assert "[b]a.pth: 1 tensor" in output
+    assert "red\\x1b[31m.[/b] (3,)" in output
 
 
 def test_every_source_maps_to_an_existing_backbone() -> None:

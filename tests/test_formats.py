@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import numbered_frames
 from test_cli import dsm
-from test_data_verbs import told
+from test_data_verbs import output_of
 from test_decode import check_against_everything, encode, moving_frames
 
 from dsm.data.catalog import find_list, find_videos
@@ -49,7 +49,7 @@ def test_index_finds_videos_by_content(tmp_path: Path) -> None:
     (folder / "README").write_text("of these videos")
     (folder / "x.dat").write_bytes(bytes(1000))
     result = dsm("data", "index", folder, "--unlabelled", "--out", folder / "list.txt")
-    assert result.returncode == 0, told(result)
+    assert result.returncode == 0, output_of(result)
     assert [name.partition(".")[0] for name in read_list(folder / "list.txt").paths] == [
         f"cam{i}" for i in range(1, 8)
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_cli import dsm
-from test_data_verbs import told
+from test_data_verbs import output_of
 from test_decode import encode, moving_frames
 
 from dsm.data.clips import EvaluationClips, TrainingClips
@@ -50,15 +50,15 @@ def test_no_clip_of_training_spans_a_gap(
     clip = ClipConfig(frames=8, stride=2, fps=fps, resize=32, size=32)
     views = (View("anchor"), View("broken", temporal=TemporalMix()))
     clips = TrainingClips(paused, clip, Augment(), views, seed=0)
-    read, seen = Reader.read, []
+    read, numbers_read = Reader.read, []
     in_file = np.arange(90) if not fps else at_rate(frame_times(paused.file(0)), fps).numbers
     monkeypatch.setattr(
-        Reader, "read", lambda self, index, some: seen.extend(some) or read(self, index, some)
+        Reader, "read", lambda self, index, some: numbers_read.extend(some) or read(self, index, some)
     )
     for epoch in range(40):
         sample = clips[epoch, 0]
         assert isinstance(sample, dict), sample
-    numbers = [in_file[one] for one in seen]
+    numbers = [in_file[one] for one in numbers_read]
     assert len(numbers) == 80
     assert all(len(part_of(one)) == 1 for one in numbers)
     assert {part for one in numbers for part in part_of(one)} == {0, 1}
@@ -92,7 +92,7 @@ def test_a_rate_is_sampled_inside_the_parts(paused: VideoList) -> None:
 def test_extract_and_pack_keep_the_times(paused: VideoList, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text(f"{paused.paths[0]}\n")
     result = dsm("data", "pack", tmp_path / "list.txt", "--out", tmp_path / "pack", "--short-side", "32")
-    assert result.returncode == 0, told(result)
+    assert result.returncode == 0, output_of(result)
     packed = tmp_path / "pack" / "shard-00000.tar" / "a"
     assert np.allclose(frame_times(packed), np.array(TIMES) / 1000, atol=0.002)
     assert continuous_parts(packed) == PARTS

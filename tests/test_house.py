@@ -57,8 +57,8 @@ def test_floors_import_downwards_only(path: Path) -> None:
             names = [alias.name for alias in node.names]
         for name in names:
             if name.startswith("dsm."):
-                there = name.split(".")[1]
-                assert there == here or FLOOR_OF[there] > FLOOR_OF[here], f"{here} imports {name}"
+                other = name.split(".")[1]
+                assert other == here or FLOOR_OF[other] > FLOOR_OF[here], f"{here} imports {name}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

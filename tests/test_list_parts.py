@@ -48,7 +48,9 @@ def test_groups_are_never_split(groups: list[int], seed: int, share: float) -> N
     test = split_by_group(names, share, seed)
     assert 0 < test.sum() < len(test)
     for name in set(names):
-        assert len({bool(there) for there, group in zip(test, names, strict=True) if group == name}) == 1
+        assert (
+            len({bool(complete) for complete, group in zip(test, names, strict=True) if group == name}) == 1
+        )
     largest = max(names.count(name) for name in set(names))
     assert abs(test.sum() - share * len(names)) <= largest
 
@@ -71,8 +73,8 @@ def every_split(counts: np.ndarray, share: float) -> tuple[bool, bool, bool]:
     for chosen in itertools.product((False, True), repeat=len(counts)):
         test = counts[np.array(chosen)].sum(0)
         here = 0 < test.sum() < sizes.sum() and abs(test.sum() / sizes.sum() - share) <= 0.1
-        there = bool(((test > 0) & (test < sizes)).all())
-        near, whole, both = near or here, whole or there, both or (here and there)
+        complete = bool(((test > 0) & (test < sizes)).all())
+        near, whole, both = near or here, whole or complete, both or (here and complete)
     return near, whole, both
 
 
@@ -131,10 +133,10 @@ def test_splits_that_groups_do_not_allow_are_reported(
     names, labels = [f"{group}/{i}.mp4" for i, group in enumerate(groups)], np.array([0] * 18 + [1] * 2)
     write_list(tmp_path / "all.txt", VideoList(names, labels, np.full(20, -1), tmp_path))
     split(SplitConfig(tmp_path / "all.txt", tmp_path / "out", group_regex="^[ab]"))
-    told = " ".join(capsys.readouterr().err.split())
-    assert "10% of the videos are for testing, not 30%: the groups allow nothing closer" in told
-    assert "1 class is in train.txt only" in told
-    assert "1 class is in test.txt only" in told
+    output = " ".join(capsys.readouterr().err.split())
+    assert "10% of the videos are for testing, not 30%: the groups allow nothing closer" in output
+    assert "1 class is in train.txt only" in output
+    assert "1 class is in test.txt only" in output
 
 
 def test_split_and_leaks_agree(tmp_path: Path) -> None:

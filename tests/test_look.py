@@ -43,10 +43,10 @@ def test_maps_are_written_in_every_format(
 ) -> None:
     out = tmp_path / "new" / f"look{ending}"
     run(*SMALL, square, "--out", out, "--probe", "all", "--map", "grad-cam")
-    told = capsys.readouterr().err
-    assert "random: grad-cam at stages (3x3x3)" in told
+    output = capsys.readouterr().err
+    assert "random: grad-cam at stages (3x3x3)" in output
     for probe in ("frozen", "pasted", "mixed"):
-        assert f"{probe}: similarity to the clip" in told
+        assert f"{probe}: similarity to the clip" in output
     if ending == ".mp4":
         assert probe_video(out).frames == 6
     else:
@@ -109,9 +109,9 @@ def test_a_target_class_is_given_by_name_or_number(
         pictures.append(np.asarray(Image.open(out)))
     assert np.array_equal(pictures[0], pictures[1])
     assert not np.array_equal(pictures[0], pictures[2])
-    told = capsys.readouterr().err
-    assert "encoder.stages" in told
-    assert "clip: w" in told
+    output = capsys.readouterr().err
+    assert "encoder.stages" in output
+    assert "clip: w" in output
 
 
 def test_rows_of_a_classifier_have_its_name_and_seed(classifier: Path, scenes: Path, tmp_path: Path) -> None:
@@ -153,10 +153,10 @@ def test_the_score_of_a_list_leaves_out_bad_files(
     paths = [str(scenes / line.rsplit(" ", 2)[0]) for line in lines]
     listed.write_text("".join(f"{path}\n" for path in [*paths, "missing.mp4", str(one_frame), str(still)]))
     run(*SMALL, listed, "--score", "--out", tmp_path / "out", "--windows", "2", "--workers", "0")
-    told = capsys.readouterr()
-    assert "missing.mp4: no such file" in told.err.replace("\n", "")
-    assert told.err.count("nothing moves in it") == 2
-    assert "5 videos, 3 left out" in told.err
+    output = capsys.readouterr()
+    assert "missing.mp4: no such file" in output.err.replace("\n", "")
+    assert output.err.count("nothing moves in it") == 2
+    assert "5 videos, 3 left out" in output.err
     record = json.loads((tmp_path / "out" / "results.json").read_text())
     rows = {row["metric"]: row for row in record["rows"]}
     assert list(rows) == ["map_mass_on_motion", "motion_area", "map_mass_above_area",
@@ -179,9 +179,9 @@ def test_a_single_video_has_no_interval(
     video = (scenes / "test.txt").read_text().split()[0]
     (tmp_path / "one.txt").write_text(f"{scenes / video}\n")
     run(*SMALL, tmp_path / "one.txt", "--score", "--out", tmp_path / "out", "--workers", "0")
-    told = capsys.readouterr().out
-    assert "map_mass_on_motion" in told
-    assert "[" not in told
+    output = capsys.readouterr().out
+    assert "map_mass_on_motion" in output
+    assert "[" not in output
     rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
     assert {(row["n"], row["low"], row["high"]) for row in rows} == {(1, None, None)}
 
@@ -215,7 +215,7 @@ def test_intervals_draw_whole_groups(scenes: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("square.mp4", "--out", "a.jpeg"), "must end in one of .png, .jpg, .gif, .mp4"),
         (("list.txt", "--out", "a.png"), "is a list; add --score"),
@@ -235,18 +235,18 @@ def test_intervals_draw_whole_groups(scenes: Path, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_settings_raise_one_sentence(
-    square: Path, words: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
+    square: Path, words: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(square.parent)
     write_video("one.mp4", moving_square(1, 64))
     Path("rubbish.mp4").write_bytes(b"\x00\xff no video " * 100)
     Path("list.txt").write_text("square.mp4\n")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         run(*SMALL, *words)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--target-class", "wavee"), "no class is called 'wavee'; did you mean 'wave'"),
         (("--target-class", "2"), "the classes are numbered 0 to 1"),
@@ -254,7 +254,7 @@ def test_wrong_settings_raise_one_sentence(
     ],
 )
 def test_wrong_target_classes_raise_one_sentence(
-    classifier: Path, square: Path, tmp_path: Path, words: tuple[str, ...], said: str
+    classifier: Path, square: Path, tmp_path: Path, words: tuple[str, ...], message: str
 ) -> None:
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         run("--weights", classifier, square, "--out", tmp_path / "a.png", *words)

@@ -139,8 +139,10 @@ def test_mixup_mixes_labels_as_it_mixes_clips() -> None:
     torch.manual_seed(3)  # the same draws
     share, order = float(torch.distributions.Beta(0.4, 0.4).sample()), torch.randperm(5)
     assert abs(share - 0.5) > 0.05
-    told = method.query.head(share * clips + (1 - share) * clips[order]).log_softmax(1)
+    log_probabilities = method.query.head(share * clips + (1 - share) * clips[order]).log_softmax(1)
     slowly = -sum(
-        share * float(told[i, label[i]]) + (1 - share) * float(told[i, label[order[i]]]) for i in range(5)
+        share * float(log_probabilities[i, label[i]])
+        + (1 - share) * float(log_probabilities[i, label[order[i]]])
+        for i in range(5)
     ) / len(clips)
     assert float(found.detach()) == pytest.approx(slowly, rel=1e-5)

@@ -30,12 +30,12 @@ def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copy(run: Path, tmp_path: Path) -> Path:
     """A copy of the run that a test may break."""
-    there = tmp_path / "copy"
+    folder = tmp_path / "copy"
     for file in (p for p in run.rglob("*") if p.is_file()):
-        target = there / file.relative_to(run)
+        target = folder / file.relative_to(run)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(file.read_bytes())
-    return there
+    return folder
 
 
 def code_of(text: str) -> str:

@@ -60,9 +60,9 @@ def test_a_collapse_and_its_end_are_each_reported_once(capfd: pytest.CaptureFixt
     output = StepOutput(torch.zeros(()), apart, apart)
     health.add(output)
     health.read(output, 200)
-    told = capfd.readouterr().err
-    assert told.count("it has collapsed") == 1
-    assert told.count("the embeddings spread again") == 1
+    notes = capfd.readouterr().err
+    assert notes.count("it has collapsed") == 1
+    assert notes.count("the embeddings spread again") == 1
 
 
 def test_a_run_is_monitored_and_its_best_checkpoint_kept(scenes: Path, tmp_path: Path) -> None:
@@ -183,6 +183,6 @@ def test_a_monitored_video_that_cannot_be_read_is_left_out_and_named(
     monitor = MonitorConfig(tmp_path / "watched.txt", every=1)
     run = pretrain(small_run(scenes, tmp_path / "run", monitor=monitor, steps=3))
     assert any("monitor/knn" in line for line in read_metrics(run))
-    told = capfd.readouterr().err
-    assert "1 video of --monitor.list cannot be read" in told
-    assert re.search(r"dsm on tiny: evaluating on .*watched.txt: 8/8\n", told)
+    output = capfd.readouterr().err
+    assert "1 video of --monitor.list cannot be read" in output
+    assert re.search(r"dsm on tiny: evaluating on .*watched.txt: 8/8\n", output)

@@ -26,10 +26,10 @@ from dsm.video.decode import probe
 
 def own_family(config: MotionScenesConfig) -> dict[int, str]:
     """The scene family each motion is seen on most, in training."""
-    seen: dict[int, Counter[str]] = defaultdict(Counter)
+    counts: dict[int, Counter[str]] = defaultdict(Counter)
     for plan in plan_split(config, "train"):
-        seen[plan.motion][plan.family] += 1
-    return {motion: families.most_common(1)[0][0] for motion, families in seen.items()}
+        counts[plan.motion][plan.family] += 1
+    return {motion: families.most_common(1)[0][0] for motion, families in counts.items()}
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9, 1.0])

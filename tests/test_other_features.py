@@ -58,8 +58,10 @@ def test_every_command_takes_imported_features(verb: str, tmp_path: Path) -> Non
 def test_the_message_lists_the_arrays_and_the_command(tmp_path: Path) -> None:
     file = tmp_path / "theirs.npz"
     np.savez(file, feats=FEATS, label=LABELS, names=NAMES)
-    told = r"not a features file .*it holds feats, label, names\). .*`dsm data features .*npz --features NAME"
-    with pytest.raises(UserError, match=told):
+    message = (
+        r"not a features file .*it holds feats, label, names\). .*`dsm data features .*npz --features NAME"
+    )
+    with pytest.raises(UserError, match=message):
         load_features(file)
     with pytest.raises(
         UserError, match=re.escape("holds no emb (--features). It holds: feats float32 61x8,")

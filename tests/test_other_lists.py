@@ -22,7 +22,7 @@ from dsm.video.write import write_video
 
 @pytest.fixture(autouse=True)
 def _all_is_said_again() -> None:
-    terminal._said.clear()
+    terminal._noted.clear()
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +124,11 @@ def test_frame_counts_of_the_list_are_compared_with_the_files(
     videos = read(place, "v/a.mp4 50 1\nv/b.mp4 40 2\n")
     assert videos.labels.tolist() == [1, 2]
     assert videos.frames.tolist() == [50, 40]
-    told = capsys.readouterr().err
-    assert "read as path,frames,label" in told
-    assert "of 2 videos opened, 1 has a different number of frames" in told
-    assert "v/b.mp4 has 50, not 40" in told
-    terminal._said.clear()
+    output = capsys.readouterr().err
+    assert "read as path,frames,label" in output
+    assert "of 2 videos opened, 1 has a different number of frames" in output
+    assert "v/b.mp4 has 50, not 40" in output
+    terminal._noted.clear()
     reader = Reader(videos, ClipConfig(frames=4, stride=1, resize=32, size=32))
     for index in range(2):
         reader.read(index, [np.arange(4)])
@@ -143,9 +143,11 @@ def test_labels_that_start_at_1_are_reported_with_the_remedy(
 ) -> None:
     text = "v/a.mp4 1 50\nv/b.mp4 2 50\n"
     assert read(place, text, "one.txt").labels.tolist() == [1, 2]
-    told = capsys.readouterr().err
-    assert "class 0 has no video" in told
-    words = told[told.index("`dsm ") + 5 : told.rindex("`")].replace("NEW.txt", str(place / "new" / "n.txt"))
+    output = capsys.readouterr().err
+    assert "class 0 has no video" in output
+    words = output[output.index("`dsm ") + 5 : output.rindex("`")].replace(
+        "NEW.txt", str(place / "new" / "n.txt")
+    )
     main.run(words.split())
     again = read_list(place / "new" / "n.txt")
     assert again.labels.tolist() == [0, 1]
@@ -190,9 +192,9 @@ def test_ignored_columns_are_reported(place: Path, capsys: pytest.CaptureFixture
     listed = place / "acts.csv"
     listed.write_text("clip,from,to,act\nv/a.mp4,0,1,run\nv/b.mp4,0,1,walk\n")
     assert not read_list(listed).labelled
-    told = capsys.readouterr().err
-    assert "3 columns are not used" in told
-    assert f"`dsm data convert {listed} --columns path,_,_,_ --out NEW.txt`" in told
+    output = capsys.readouterr().err
+    assert "3 columns are not used" in output
+    assert f"`dsm data convert {listed} --columns path,_,_,_ --out NEW.txt`" in output
     assert read_list(listed, columns=("path", "start", "end", "class")).labels.tolist() == [0, 1]
     assert "not used" not in capsys.readouterr().err
 

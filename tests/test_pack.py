@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_cli import dsm
-from test_data_verbs import told
+from test_data_verbs import output_of
 from test_decode import encode, moving_frames
 
 from dsm.data.clips import EvaluationClips
@@ -41,13 +41,13 @@ def five(tmp_path: Path) -> Path:
 
 def pack(five: Path, out: Path, *words: object) -> VideoList:
     result = dsm("data", "pack", five, "--out", out, "--short-side", "48", "--shard-videos", "2", *words)
-    assert result.returncode == 0, told(result)
+    assert result.returncode == 0, output_of(result)
     return read_list(out / "list.txt")
 
 
 def test_folders_of_frames_are_packed_too(five: Path, tmp_path: Path) -> None:
     result = dsm("data", "frames", five, "--out", tmp_path / "frames", "--workers", "1")
-    assert result.returncode == 0, told(result)
+    assert result.returncode == 0, output_of(result)
     folders = read_list(tmp_path / "frames" / "list.txt")
     packed = pack(tmp_path / "frames" / "list.txt", tmp_path / "pack")
     assert packed.frames.tolist() == folders.frames.tolist() == [20, 21, 22, 24]
@@ -73,8 +73,8 @@ def test_a_pack_is_read_like_its_videos(five: Path, tmp_path: Path) -> None:
     assert packed.frames.tolist() == [20, 21, 22, 24]
     for place, original in enumerate((0, 1, 2, 4)):
         file = packed.file(place)
-        wanted = [17, 3, 3, packed.frames[place] + 1]
-        found, expected = read_frames(file, wanted, 48), read_frames(videos.file(original), wanted, 48)
+        numbers = [17, 3, 3, packed.frames[place] + 1]
+        found, expected = read_frames(file, numbers, 48), read_frames(videos.file(original), numbers, 48)
         assert found.shape == expected.shape == (4, 48, 72, 3)
         # Colours are stored at half the size; lightness is unchanged.
         assert np.abs(found @ LUMA - expected @ LUMA).mean() < 4
@@ -95,7 +95,7 @@ def test_squeezing_to_a_square_cuts_nothing_off(five: Path, tmp_path: Path) -> N
     assert other.returncode == 2  # the same pack, not squeezed
     assert "with other settings" in other.stderr
     result = dsm("data", "frames", five, "--out", tmp_path / "frames", "--short-side", "48", "--square")
-    assert result.returncode == 0, told(result)
+    assert result.returncode == 0, output_of(result)
     assert read_frames(read_list(tmp_path / "frames" / "list.txt").file(0), [3]).shape == (1, 48, 48, 3)
 
 
@@ -122,7 +122,7 @@ def test_a_stopped_pack_continues_and_another_is_refused(five: Path, tmp_path: P
     assert shards[1].exists()
     other = dsm("data", "pack", five, "--out", out, "--short-side", "32")
     assert other.returncode == 2
-    assert "with other settings" in told(other)
+    assert "with other settings" in output_of(other)
 
 
 def test_paths_out_of_a_shard_are_refused(five: Path, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_pack_of_another_list_of_as_many_videos_is_refused(five: Path, tmp_pat
     write_list(five, videos.part(np.array([4, 0, 1, 2, 3]), tmp_path))
     other = dsm("data", "pack", five, "--out", tmp_path / "pack", "--short-side", "48", "--shard-videos", "2")
     assert other.returncode == 2
-    assert "with other settings" in told(other)
+    assert "with other settings" in output_of(other)
 
 
 def test_a_folder_named_like_a_shard_is_not_one(five: Path, tmp_path: Path) -> None:

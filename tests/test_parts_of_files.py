@@ -59,9 +59,9 @@ def test_a_segment_of_a_damaged_file_is_written_and_its_lost_frames_reported(
         main.run(["data", verb, str(tmp_path / "l.txt"), "--short-side", "32", "--out", str(tmp_path / verb)])
         made = read_list(tmp_path / verb / "list.txt")
         assert made.frames.tolist() == [25, 14, 20]
-        told = capsys.readouterr().err
-        assert told.count("damaged: ") == 1
-        assert "1 of 15 pictures lost" in told
+        output = capsys.readouterr().err
+        assert output.count("damaged: ") == 1
+        assert "1 of 15 pictures lost" in output
         kept = [number for number in NUMBERS[AROUND] if number != LOST]
         read = read_frames(made.file(1), range(14), 32).astype(int)
         # JPEG and 4:2:0 change colours, but not which of the frames is nearest.
@@ -143,14 +143,14 @@ def test_no_clip_of_a_segment_spans_a_gap(paused: Path, fps: float, monkeypatch:
     videos = VideoList([f"{paused}#0.8-7200.4"], np.array([-1]), np.array([-1]), Path())
     clip = ClipConfig(frames=4, stride=2, fps=fps, resize=32, size=32)
     clips = TrainingClips(videos, clip, Augment(), (View("anchor"),), seed=0)
-    read, seen = Reader.read, []
+    read, numbers_read = Reader.read, []
     monkeypatch.setattr(
-        Reader, "read", lambda self, index, some: seen.extend(some) or read(self, index, some)
+        Reader, "read", lambda self, index, some: numbers_read.extend(some) or read(self, index, some)
     )
     for epoch in range(30):
         assert isinstance(clips[epoch, 0], dict)
     cut = clips.reader.video(0)[0][1]
-    sides = [{int(number >= cut) for number in one} for one in seen]
+    sides = [{int(number >= cut) for number in one} for one in numbers_read]
     assert all(len(one) == 1 for one in sides)
     assert {side for one in sides for side in one} == {0, 1}
 
@@ -182,6 +182,6 @@ def test_stray_pictures_are_counted_and_flow_is_not(
             (folder / f"{prefix}{number:05}.jpg").touch()
     (folder / "._img_00001.jpg").touch()
     assert find_videos(tmp_path / "data") == [folder]
-    told = capsys.readouterr().err
-    assert "files that are not videos: 3 .jpg" in told
-    assert "left out 1 hidden or system file or folder: walk/._img_00001.jpg" in told
+    output = capsys.readouterr().err
+    assert "files that are not videos: 3 .jpg" in output
+    assert "left out 1 hidden or system file or folder: walk/._img_00001.jpg" in output

@@ -125,14 +125,14 @@ def test_a_corrupt_newest_checkpoint_is_skipped(scenes: Path, tmp_path: Path, si
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (OSError(errno.EIO, "Input/output error"), "Input/output error"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), "not enough memory"),
     ],
 )
 def test_an_unreadable_checkpoint_is_left_alone(
-    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
     run = pretrain(config(scenes, tmp_path / "run"))
     before = list_checkpoints(run)
@@ -141,7 +141,7 @@ def test_an_unreadable_checkpoint_is_left_alone(
         raise error
 
     monkeypatch.setattr(torch, "load", fails)
-    with pytest.raises(UserError, match=rf"cannot be read now \({said}\)"):
+    with pytest.raises(UserError, match=rf"cannot be read now \({message}\)"):
         pretrain(config(scenes, run, resume=True))
     assert list_checkpoints(run) == before
 
@@ -151,8 +151,8 @@ def test_train_once_does_not_empty_a_run_with_broken_checkpoints(scenes: Path, t
     (run / "results.json").unlink()  # as if stopped before its end
     for path in list_checkpoints(run):
         path.write_bytes(path.read_bytes()[:1000])
-    for told in ("none of its checkpoints can be read", "remove this folder to train again"):
-        with pytest.raises(UserError, match=told):
+    for message in ("none of its checkpoints can be read", "remove this folder to train again"):
+        with pytest.raises(UserError, match=message):
             train_once(config(scenes, run), pretrain)
     assert list((run / "checkpoints").glob("*.unreadable"))
 
@@ -227,9 +227,9 @@ def test_resuming_with_other_settings_names_the_first(
     scenes: Path, tmp_path: Path, change: dict, named: str
 ) -> None:
     out = pretrain(config(scenes, tmp_path / "run", steps=1))
-    with pytest.raises(UserError, match="needs the same settings") as told:
+    with pytest.raises(UserError, match="needs the same settings") as raised:
         pretrain(config(scenes, out, resume=True, **change))
-    assert named in str(told.value)
+    assert named in str(raised.value)
 
 
 def test_a_run_resumes_with_its_moved_list(scenes: Path, tmp_path: Path) -> None:
@@ -342,10 +342,10 @@ def test_a_run_stopped_by_a_signal_resumes_to_the_same_end(
         time.sleep(0.05)
     assert process.poll() is None, "finished before it could be stopped"
     process.send_signal(name)
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 128 + name, told
-    assert "--resume continues" in told
-    assert "Traceback" not in told
+    _, output = process.communicate(timeout=120)
+    assert process.returncode == 128 + name, output
+    assert "--resume continues" in output
+    assert "Traceback" not in output
     for line in ([*command(tmp_path / "run"), "--resume"], command(tmp_path / "whole")):
         done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
@@ -377,12 +377,12 @@ def test_sigterm_after_a_warning_signal_counts_as_the_first() -> None:
 
 def test_an_existing_signal_handler_is_kept() -> None:
     """submitit has such a handler, which submits the job again."""
-    heard: list[int] = []
-    before = signal.signal(signal.SIGUSR2, lambda number, _: heard.append(number))
+    signals_received: list[int] = []
+    before = signal.signal(signal.SIGUSR2, lambda number, _: signals_received.append(number))
     try:
         with signals.stop_flag() as flag:
             signal.raise_signal(signal.SIGUSR2)
-        assert (heard, flag.signal) == ([signal.SIGUSR2], 0)
+        assert (signals_received, flag.signal) == ([signal.SIGUSR2], 0)
     finally:
         signal.signal(signal.SIGUSR2, before)
 

@@ -101,9 +101,9 @@ def test_a_preview_is_written_in_every_format(
 ) -> None:
     out, numbers = tmp_path / f"preview{ending}", tmp_path / "numbers.json"
     run(str(listed), "--out", str(out), "--json", str(numbers), "--show", "2", *SMALL)
-    told = capsys.readouterr()
-    assert "2 clips shown, 2 measured" in told.err
-    assert "anchor" in told.out
+    output = capsys.readouterr()
+    assert "2 clips shown, 2 measured" in output.err
+    assert "anchor" in output.out
     clips = json.loads(numbers.read_text())["clips"]
     assert [one["version"] for one in clips] == ["anchor", "negative"] * 2
     assert all(one["scene_change"] > 0.05 for one in clips if one["version"] == "anchor")
@@ -126,14 +126,14 @@ def test_a_preview_may_measure_more_clips_than_it_shows(
     out = tmp_path / "kinds.html"
     run(str(listed), "--out", str(out), "--kinds", "all", "--show", "1", "--measure", "3",
         *SMALL)  # fmt: skip
-    told = capsys.readouterr()
-    assert "1 clip shown, 3 measured" in told.err
+    output = capsys.readouterr()
+    assert "1 clip shown, 3 measured" in output.err
     for kind in ("smooth", "local", "tps", "affine", "background", "replace", "shift", "delete", "flow"):
-        assert kind in told.out
+        assert kind in output.out
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--out", "a.txt"), "must end in one of"),
         (("--out", "a.png", "--kinds", "smoth"), "did you mean"),
@@ -143,8 +143,8 @@ def test_a_preview_may_measure_more_clips_than_it_shows(
         (("--out", "a.png", "--clip.size", "10"), "at least 2 frames and 11 pixels"),
     ],
 )
-def test_wrong_settings_raise_one_sentence(listed: Path, words: tuple[str, ...], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_wrong_settings_raise_one_sentence(listed: Path, words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         run(str(listed), *words)
 
 
@@ -153,9 +153,9 @@ def test_unreadable_videos_are_named_and_left_out(
 ) -> None:
     small_list.write_text(small_list.read_text() + "missing.mp4 0 12\n")
     run(str(small_list), "--out", str(tmp_path / "a.png"), "--show", "50", *SMALL)
-    told = capsys.readouterr().err
-    assert "left out" in told
-    assert "missing.mp4" in told
+    output = capsys.readouterr().err
+    assert "left out" in output
+    assert "missing.mp4" in output
 
 
 @pytest.mark.parametrize("kind", ["local", "background"])
@@ -165,6 +165,6 @@ def test_a_preview_shows_readable_videos_despite_unreadable_ones(
     lines = small_list.read_text().splitlines()
     small_list.write_text(f"{lines[0]}\nmissing.mp4 0 12\n")
     run(str(small_list), "--out", str(tmp_path / "a.png"), "--kinds", kind, *SMALL)
-    told = capsys.readouterr().err
-    assert "1 clip shown" in told
-    assert told.count("missing.mp4") <= 1
+    output = capsys.readouterr().err
+    assert "1 clip shown" in output
+    assert output.count("missing.mp4") <= 1

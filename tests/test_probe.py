@@ -68,8 +68,8 @@ def test_a_class_of_one_video_does_not_stop_cross_validation(capsys: pytest.Capt
 def test_a_probe_uses_small_dimensions_besides_large_ones() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 200)
-    told, noise = 1e-3 * (labels + 0.3 * rng.normal(size=200)), 1e3 * rng.normal(size=200)
-    features = Features(np.column_stack([told, noise]).astype(np.float32), labels, [""] * 200)
+    signal, noise = 1e-3 * (labels + 0.3 * rng.normal(size=200)), 1e3 * rng.normal(size=200)
+    features = Features(np.column_stack([signal, noise]).astype(np.float32), labels, [""] * 200)
     assert (fit_probe(features).predict(features.features) == labels).mean() > 0.9
 
 

@@ -72,8 +72,8 @@ def start(
 
 
 def finish(process: subprocess.Popen[str]) -> None:
-    _, told = process.communicate(timeout=280)
-    assert process.returncode == 0, told
+    _, output = process.communicate(timeout=280)
+    assert process.returncode == 0, output
 
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("dsm-triplet", "simclr")]
@@ -119,9 +119,9 @@ def test_a_dying_process_ends_the_others_with_one_sentence(scenes: Path, tmp_pat
     assert len(workers) == 2
     os.kill(workers[1], signal.SIGKILL)
     begun = time.monotonic()
-    _, told = process.communicate(timeout=90)
+    _, output = process.communicate(timeout=90)
     assert time.monotonic() - begun < 60
-    assert "was killed by SIGKILL" in told
+    assert "was killed by SIGKILL" in output
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
 
 
@@ -146,13 +146,13 @@ def test_an_unexpected_error_is_not_swallowed(tmp_path: Path) -> None:
         "    errors = {'memory': RuntimeError('out of memory'), 'file': denied}\n"
         "    in_processes(2, fails, errors[sys.argv[1]])\n"
     )
-    for kind, code, said in (
+    for kind, code, message in (
         ("memory", 1, "RuntimeError: out of memory"),
         ("file", 2, "dsm: x.txt: Denied."),
     ):
         done = subprocess.run([sys.executable, script, kind], capture_output=True, text=True, timeout=120)
         assert done.returncode == code
-        assert done.stderr.count(said) == 1  # for both processes
+        assert done.stderr.count(message) == 1  # for both processes
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -171,11 +171,11 @@ def test_a_signal_saves_in_all_processes_at_the_same_step(
     )
     wait_for_lines(tmp_path / "run", 3)
     process.send_signal(number)
-    _, told = process.communicate(timeout=90)
-    assert process.returncode == 128 + number, told
-    assert re.search(r"stopped at step \d+ of 100000 and saved", told)
-    assert "stopped; the same command with --resume continues" in told
-    assert "Traceback" not in told
+    _, output = process.communicate(timeout=90)
+    assert process.returncode == 128 + number, output
+    assert re.search(r"stopped at step \d+ of 100000 and saved", output)
+    assert "stopped; the same command with --resume continues" in output
+    assert "Traceback" not in output
     saved = torch.load(next((tmp_path / "run" / "checkpoints").glob("step_*.pt")), weights_only=True)
     assert saved["step"] == read_metrics(tmp_path / "run")[-1]["step"]
     steps = saved["step"] + 2
@@ -203,8 +203,8 @@ def test_a_signal_waits_for_a_long_step_and_saves(scenes: Path, tmp_path: Path) 
     wait_for_lines(tmp_path / "run", 3)
     time.sleep(2)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGTERM, told
+    _, output = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, output
     assert list_checkpoints(tmp_path / "run")[-1].name == "step_00000004.pt"
 
 
@@ -212,11 +212,11 @@ DRAWS = """
 import torch
 from dsm.train.trainer import Trainer
 render = Trainer.render
-def told(self, batch):
+def counted(self, batch):
     with (self.config.out / f"drawn-{self.fabric.global_rank}.txt").open("a") as file:
         file.write(f"{torch.rand(1).item()}\\n")
     return render(self, batch)
-Trainer.render = told
+Trainer.render = counted
 """
 
 

@@ -64,8 +64,8 @@ def test_every_script_of_the_release_has_a_recipe_with_its_settings(shared: Path
             tuned = recipe.finetune
             assert tuned is not None
             found = (tuned.epochs, tuned.data.batch_size, tuned.clip.frames, tuned.clip.size)
-            wanted = tuple(int(row[name]) for name in ("epochs 2", "batch 2", "frames 2", "size 2"))
-            assert found == wanted, row
+            expected = tuple(int(row[name]) for name in ("epochs 2", "batch 2", "frames 2", "size 2"))
+            assert found == expected, row
             assert (tuned.optim.lr, tuned.head.dropout) == (float(row["lr"]), float(row["dropout"])), row
             # The learning rate of the script, epoch by epoch.
             for epoch in range(tuned.epochs):
@@ -93,11 +93,11 @@ def test_recipes_are_listed_and_printed(capsys: pytest.CaptureFixture[str]) -> N
     main.run(["recipes"])
     listed = capsys.readouterr().out
     assert all(name in listed for name in RECIPES)
-    told = str(recipes(RecipesConfig("kinetics-i3d-dsm-8gpu")))
+    output = str(recipes(RecipesConfig("kinetics-i3d-dsm-8gpu")))
     main.run(["recipes", "kinetics-i3d-dsm-8gpu"])
-    assert capsys.readouterr().out.split() == told.split()
-    assert "--dsm.queue 3569" in told
-    assert "give the training list" in told
+    assert capsys.readouterr().out.split() == output.split()
+    assert "--dsm.queue 3569" in output
+    assert "give the training list" in output
     with pytest.raises(UserError, match="did you mean"):
         find_recipe("kinetics-i3d-dsm-9gpu")
 
@@ -116,11 +116,11 @@ def test_a_recipe_pretrains_fine_tunes_and_tests(
 ) -> None:
     config = run_config(scenes, tmp_path / "run", "table-ucf101-i3d-dsm")
     result = run(config)
-    told = capsys.readouterr()
+    output = capsys.readouterr()
     assert "74.8%" in str(result)  # the paper's number beside ours
-    assert not told.out
-    assert told.err.count("its curves are in") == 2
-    assert "Next:" not in told.err  # the recipe does the next step itself
+    assert not output.out
+    assert output.err.count("its curves are in") == 2
+    assert "Next:" not in output.err  # the recipe does the next step itself
     assert "Next:" not in str(result)
     rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
     assert [row["metric"] for row in rows] == ["top1", "top5", "mean_class_top1"]
@@ -174,20 +174,20 @@ def test_overwrite_keeps_the_starting_weights(scenes: Path, tmp_path: Path) -> N
 def test_the_docs_command_has_the_settings_of_the_recipe() -> None:
     page = (ROOT / "docs" / "own-videos.md").read_text(encoding="utf-8").replace("\\\n", " ")
     (line,) = (line for line in page.splitlines() if line.startswith("$ dsm pretrain"))
-    there = tyro.cli(PretrainConfig, args=shlex.split(line)[3:])
+    config = tyro.cli(PretrainConfig, args=shlex.split(line)[3:])
     recipe = find_recipe("still-camera").pretrain
     assert recipe is not None
-    data = replace(recipe.data, train=there.data.train, cache_mb=0)
-    settings = replace(recipe.settings, moco=there.settings.moco)
-    assert replace(recipe, data=data, out=there.out, settings=settings) == there
+    data = replace(recipe.data, train=config.data.train, cache_mb=0)
+    settings = replace(recipe.settings, moco=config.settings.moco)
+    assert replace(recipe, data=data, out=config.out, settings=settings) == config
 
 
 def test_a_setting_is_printed_as_typed() -> None:
     config = find_recipe("table-ucf101-i3d-dsm").pretrain
     assert config is not None
-    told = [as_flag(name, value) for name, value in _settings(config)]
-    assert {"--no-recompute", "--dsm.no-joint", "--dsm.tld.shift 1.0"} <= set(told)
-    words = [word for flag in told for word in flag.split()]
+    flags = [as_flag(name, value) for name, value in _settings(config)]
+    assert {"--no-recompute", "--dsm.no-joint", "--dsm.tld.shift 1.0"} <= set(flags)
+    words = [word for flag in flags for word in flag.split()]
     again = tyro.cli(PretrainConfig, args=[*words, "--data.train", "list.txt", "--out", "out"])
     assert again.settings.dsm == config.settings.dsm
     assert replace(again, data=config.data, out=config.out, settings=config.settings) == config

@@ -14,12 +14,12 @@ from runs import BOLD
 
 from dsm.errors import UserError
 from dsm.pages.figures import COLOURS, looks_of, write_film_strip
-from dsm.pages.run_pictures import picture_told
+from dsm.pages.run_pictures import describe_picture
 from dsm.pages.tables import Cell, result_tables, seed_tables
 from dsm.runs.folder import read_gradients
 from dsm.runs.record import differences, over_seeds, read_run, short_names
 from dsm.runs.results import Row, write_results
-from dsm.verbs.report import ReportConfig, read_given, report, told_apart
+from dsm.verbs.report import ReportConfig, read_given, report, with_distinct_runs
 
 
 def test_a_page_shows_every_run_and_their_differences(runs: Path, tmp_path: Path) -> None:
@@ -28,14 +28,14 @@ def test_a_page_shows_every_run_and_their_differences(runs: Path, tmp_path: Path
     page = config.out.read_text(encoding="utf-8")
     assert "2 runs side by side" in page
     records = [read_run(folder, folder.name) for folder in config.runs]
-    told = dict(differences(records))
-    assert told["method"] == ["dsm", "moco"]
-    assert told["seed"] == ["0", "1"]
-    assert "backbone" not in told
-    assert all(f'<th scope="row">{name}' in page for name in told)
+    changed = dict(differences(records))
+    assert changed["method"] == ["dsm", "moco"]
+    assert changed["seed"] == ["0", "1"]
+    assert "backbone" not in changed
+    assert all(f'<th scope="row">{name}' in page for name in changed)
     assert page.count("<svg role") >= 8
-    told = re.findall(r'alt="The gradient of [^"]*"', page)
-    for run, line in zip((BOLD, "moco"), told, strict=True):
+    texts = re.findall(r'alt="The gradient of [^"]*"', page)
+    for run, line in zip((BOLD, "moco"), texts, strict=True):
         last = read_gradients(runs / run)[-1]
         sizes = {name: found[0] for name, found in last["layers"].items()}
         most, least = max(sizes, key=sizes.__getitem__), min(sizes, key=sizes.__getitem__)
@@ -77,28 +77,28 @@ def test_pictures_have_alt_text_with_their_numbers(tmp_path: Path) -> None:
         row("dsm", "test_conflict", "acc_clip", 0.5),
         row("moco", "test", "acc_clip", 0.7),
     ]
-    told = "Accuracy by variant. dsm: clip 80%, no foreground 25%; moco: clip 70%"
-    assert picture_told(tmp_path / "bars.png", rows) == told
-    assert "moco, test: acc_clip 0.7" in picture_told(tmp_path / "other.png", rows)
+    text = "Accuracy by variant. dsm: clip 80%, no foreground 25%; moco: clip 70%"
+    assert describe_picture(tmp_path / "bars.png", rows) == text
+    assert "moco, test: acc_clip 0.7" in describe_picture(tmp_path / "other.png", rows)
     (tmp_path / "classes.csv").write_text(
         "weights,class,videos,acc_clip,acc_static,relative_gain\n"
         "dsm,walk,4,1,0.25,3.5\ndsm,run,4,0.5,0.5,0\ndsm,swim,4,1,1,-0.1\n"
     )
-    assert picture_told(tmp_path / "bias.png", rows) == (
+    assert describe_picture(tmp_path / "bias.png", rows) == (
         "Each class by single frames and by the clip. dsm: 3 classes; single frames reach an accuracy of 25% "
         "(walk) to 100% (swim), and the clip does 0.9 (swim) to 4.5 (walk) times as well"
     )
-    assert picture_told(tmp_path / "confusion.png", rows).startswith("confusion.png of")  # not of dsm test
+    assert describe_picture(tmp_path / "confusion.png", rows).startswith("confusion.png of")
     (tmp_path / "classes.csv").write_text(
         "class,videos,top1,most often taken for\nwalk,4,0.25,run\nrun,4,1.0,\n"
     )
-    assert picture_told(tmp_path / "confusion.png", rows) == (
+    assert describe_picture(tmp_path / "confusion.png", rows) == (
         "Confusion matrix of 2 classes: best is run (100% right), worst walk (25% right, most often "
         "taken for run)"
     )
     for strange in (b"class,top1,most often taken for\nwalk\n", "class\n\xe9".encode("latin-1")):
         (tmp_path / "classes.csv").write_bytes(strange)
-        assert picture_told(tmp_path / "confusion.png", []).startswith("confusion.png of")
+        assert describe_picture(tmp_path / "confusion.png", []).startswith("confusion.png of")
 
 
 def test_an_unfinished_run_can_be_shown(runs: Path, tmp_path: Path) -> None:
@@ -169,9 +169,9 @@ def test_results_of_the_same_name_from_two_folders_are_two_runs(tmp_path: Path) 
     for folder, metric in zip(folders, ("top1", "top1", "scene_reliance"), strict=True):
         row = Row("dsm", 0, "test", metric, 0.5, None, None, 10)
         write_results(folder / "results.json", [row], command="x")
-    apart = told_apart(folders, [read_given(folder) for folder in folders])
+    apart = with_distinct_runs(folders, [read_given(folder) for folder in folders])
     assert [row.run for one in apart for row in one.rows] == [
         "dsm (one/test)", "dsm (two/test)", "dsm (two/bias)",
     ]  # fmt: skip
-    alone = told_apart(folders[1:], [read_given(folder) for folder in folders[1:]])
+    alone = with_distinct_runs(folders[1:], [read_given(folder) for folder in folders[1:]])
     assert [row.run for one in alone for row in one.rows] == ["dsm", "dsm"]

@@ -106,12 +106,12 @@ def test_everything_requested_is_measured(measured: ReportConfig) -> None:
     assert page.count("<video ") == 2 * 2 * 6 + 3  # queries with neighbours; a clip with two maps
     assert page.count('alt="One test video in all variants') == 1
     bars, classes = (re.findall(rf'alt="{words} [^"]*"', page) for words in ("Accuracy by", "Each class by"))
-    for run, told in zip((BOLD, "tuned"), bars, strict=True):
+    for run, alt in zip((BOLD, "tuned"), bars, strict=True):
         (clip,) = [
             row for row in read_results(base / run / "bias" / "results.json") if row.metric == "acc_clip"
         ]
-        assert f"clip {clip.value:.0%}, static" in told
-    assert all("3 classes; single frames reach" in told for told in classes)
+        assert f"clip {clip.value:.0%}, static" in alt
+    assert all("3 classes; single frames reach" in alt for alt in classes)
     assert len(classes) == 2
 
 
@@ -208,29 +208,31 @@ def test_mistakes_raise_one_sentence(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def told(*words: object) -> str:
+    def report_error(*words: object) -> str:
         return refused(capsys, monkeypatch, "report", *words, "--out", tmp_path / "report.html")
 
     (tmp_path / "photographs").mkdir()
-    assert "is not a run of dsm" in told(tmp_path / "photographs")
-    assert "no such folder" in told(tmp_path / "nothing")
+    assert "is not a run of dsm" in report_error(tmp_path / "photographs")
+    assert "no such folder" in report_error(tmp_path / "nothing")
     silent = shutil.copytree(runs / "moco", tmp_path / "silent")
     (silent / "metrics.jsonl").unlink()
-    assert "has logged no step" in told(silent)
+    assert "has logged no step" in report_error(silent)
     assert data.train
     assert data.root
     paths = read_list(data.train, data.root).paths
     (tmp_path / "bare.txt").write_text("".join(f"{path}\n" for path in paths))
     lists = ("--data.train", data.train, "--data.root", data.root)
-    assert "have no label" in told(runs / "moco", *lists, "--data.test", tmp_path / "bare.txt")
-    assert "takes both" in told(runs / "moco", *lists)
-    assert "is not a results file" in _with_results(tmp_path, {"rows": [{"run": 3}]}, told, runs / "moco")
-    assert "one run folder or more" in told()
+    assert "have no label" in report_error(runs / "moco", *lists, "--data.test", tmp_path / "bare.txt")
+    assert "takes both" in report_error(runs / "moco", *lists)
+    assert "is not a results file" in _with_results(
+        tmp_path, {"rows": [{"run": 3}]}, report_error, runs / "moco"
+    )
+    assert "one run folder or more" in report_error()
     assert not (tmp_path / "report.html").exists()
     assert not (tmp_path / "report").exists()
 
 
-def _with_results(folder: Path, content: object, told, run: Path) -> str:  # type: ignore[no-untyped-def]
+def _with_results(folder: Path, content: object, report_error, run: Path) -> str:  # type: ignore[no-untyped-def]
     (folder / "strange").mkdir()
     (folder / "strange" / "results.json").write_text(json.dumps(content))
-    return str(told(run, "--results", folder / "strange"))
+    return str(report_error(run, "--results", folder / "strange"))

@@ -79,8 +79,8 @@ def test_segments_are_packed_cut_and_checked(long: Path, tmp_path: Path) -> None
         assert frame_numbers(read_frames(made.file(1), [0, 9])) == [20, 29]
     words = ["data", "check", str(long), "--json", str(tmp_path / "l.json"), "--workers", "1"]
     main.run([*words, "--frames", "9", "--clean", str(tmp_path / "clean.txt")])
-    told = json.loads((tmp_path / "l.json").read_text())["files"]
-    assert [one["verdict"] for one in told] == ["ok", "ok", "short"]
+    entries = json.loads((tmp_path / "l.json").read_text())["files"]
+    assert [one["verdict"] for one in entries] == ["ok", "ok", "short"]
     clean = read_list(tmp_path / "clean.txt")
     assert list(clean.paths) == list(read_list(long).paths)
     assert clean.frames.tolist() == [10, 10, 8]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_cli import dsm
-from test_data_verbs import told
+from test_data_verbs import output_of
 
 from dsm.data.catalog import find_list, find_videos
 from dsm.data.lists import read_list
@@ -95,7 +95,7 @@ def flat(tmp_path: Path) -> Path:
 
 def test_clips_in_a_folder_are_indexed_read_and_packed_separately(flat: Path, tmp_path: Path) -> None:
     result = dsm("data", "index", flat, "--out", flat / "list.txt")
-    assert result.returncode == 0, told(result)
+    assert result.returncode == 0, output_of(result)
     videos = read_list(flat / "list.txt")
     assert list(videos.paths) == ["Abuse/Abuse001_x264_*.png", "Abuse/Abuse002_x264_*.png"]
     assert videos.frames.tolist() == [12, 9]
@@ -104,7 +104,7 @@ def test_clips_in_a_folder_are_indexed_read_and_packed_separately(flat: Path, tm
     assert list(find_list(flat / "Abuse").paths) == list(videos.paths)
     assert place_of(videos.paths[0]) == Path("Abuse/Abuse001_x264")
     result = dsm("data", "pack", flat / "list.txt", "--out", tmp_path / "pack", "--short-side", "32")
-    assert result.returncode == 0, told(result)
+    assert result.returncode == 0, output_of(result)
     assert read_list(tmp_path / "pack" / "list.txt").frames.tolist() == [12, 9]
 
 

@@ -220,7 +220,7 @@ def test_a_parquet_bomb_is_refused(
 
 
 @pytest.mark.parametrize(
-    "said",
+    "clip",
     [
         {"zoom": 2},
         {"frames": "16"},
@@ -231,9 +231,9 @@ def test_a_parquet_bomb_is_refused(
         {"fps": None},
     ],
 )
-def test_clip_settings_in_a_file_are_validated(said: object) -> None:
+def test_clip_settings_in_a_file_are_validated(clip: object) -> None:
     with pytest.raises(UserError):
-        clip_of(said)
+        clip_of(clip)
     assert clip_of({"frames": 8, "fps": 12.5, "modality": "flow"}).frames == 8
 
 
@@ -294,9 +294,9 @@ def test_results_with_numbers_out_of_range_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("odd", ["\x1b]0;x\x07", "\x9b2J", "\x7f", "a\rb", "\0"])
 def test_names_cannot_send_terminal_escapes(tmp_path: Path, odd: str) -> None:
     (tmp_path / "l.txt").write_bytes(f"fine.mp4 0\n{odd}.mp4 1\n".encode())
-    with pytest.raises(UserError, match=r"line 2: the path contains a control character") as told:
+    with pytest.raises(UserError, match=r"line 2: the path contains a control character") as raised:
         read_list(tmp_path / "l.txt")
-    assert odd not in str(told.value)
+    assert odd not in str(raised.value)
     with pytest.raises(UserError, match="rename the file"):
         listable(f"{odd}.mp4")
     (tmp_path / "classes.txt").write_text(

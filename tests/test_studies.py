@@ -142,8 +142,8 @@ def test_every_block_of_the_docs_is_written_by_a_study(study: Callable[[str], Mo
     studies = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "studies").glob("*.py"))
     for page in fill_docs.Options(()).pages:
         for _, name, _ in fill_docs.BLOCK.findall(page.read_text(encoding="utf-8")):
-            said = f'"{name}"' in studies or f'"{Path(name).stem}"' in studies
-            assert said, f"{page.name}: nothing writes {name}"
+            written = f'"{name}"' in studies or f'"{Path(name).stem}"' in studies
+            assert written, f"{page.name}: nothing writes {name}"
 
 
 def test_quick_and_full_studies_use_separate_folders(study: Callable[[str], ModuleType]) -> None:

@@ -277,9 +277,9 @@ def test_a_signal_in_the_last_step_is_handled(scenes: Path, tmp_path: Path, numb
         return step(*args)
 
     trainer.train_step = stopped  # type: ignore[method-assign]
-    with pytest.raises(Interrupted, match="stopped at step 12 of 12 and saved") as told:
+    with pytest.raises(Interrupted, match="stopped at step 12 of 12 and saved") as raised:
         trainer.run()
-    assert told.value.exit_code == 128 + number
+    assert raised.value.exit_code == 128 + number
     assert (tmp_path / "run" / "results.json").is_file()
 
 
@@ -333,15 +333,15 @@ def test_recomputing_saves_memory() -> None:
     clips = torch.randn(2, 3, 8, 64, 64)
 
     def kept(model: nn.Module) -> int:
-        seen: dict[int, int] = {}
+        storages: dict[int, int] = {}
 
         def note(tensor: torch.Tensor) -> torch.Tensor:
-            seen[tensor.data_ptr()] = tensor.numel()
+            storages[tensor.data_ptr()] = tensor.numel()
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             model(clips)
-        return sum(seen.values())
+        return sum(storages.values())
 
     assert kept(recompute_stages(create_model("i3d"), "fp32", "cpu")) < kept(create_model("i3d")) / 2
 

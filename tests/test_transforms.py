@@ -38,12 +38,12 @@ def test_a_tv_video_is_disturbed_like_a_tensor() -> None:
 
 def test_torchs_seed_determines_the_transform() -> None:
     transform = nn.Sequential(Disturb(SmoothWarp()), Disturb(TemporalMix()))
-    seen = []
+    results = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        seen.append(transform(videos(2)))
-    assert torch.equal(seen[0], seen[1])
-    assert not torch.equal(seen[0], seen[2])
+        results.append(transform(videos(2)))
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
     assert "SmoothWarp(strength=1.0" in repr(transform)
 
 

@@ -39,23 +39,23 @@ def a_video(seed: int = 0) -> tuple[Seen, Tensor]:
 
 
 def test_the_scene_is_the_median_and_what_moves_is_kept_on_another() -> None:
-    seen, scene = a_video()
-    assert torch.equal(seen.scene[0], scene)
-    mixed = VARIANTS["background"](seen, np.random.default_rng(0))
+    video, scene = a_video()
+    assert torch.equal(video.scene[0], scene)
+    mixed = VARIANTS["background"](video, np.random.default_rng(0))
     assert mixed.shape == (SCENES, 3, 3, 5, 40, 40)
     for window in range(3):
         for frame in range(5):
             y, x = 8 * window, 7 * frame
             inside = (slice(None), slice(y + 1, y + 6), slice(x + 1, x + 6))
-            assert seen.moving[window, 0, frame][inside[1:]].min() == 1
+            assert video.moving[window, 0, frame][inside[1:]].min() == 1
             far = torch.ones(40, 40, dtype=torch.bool)
             far[max(y - 2, 0) : y + 9, max(x - 2, 0) : x + 9] = False
-            assert seen.moving[window, 0, frame][far].max() == 0
+            assert video.moving[window, 0, frame][far].max() == 0
             for part in range(SCENES):
                 assert torch.equal(
-                    mixed[part, window, :, frame][inside], seen.clips[window, :, frame][inside]
+                    mixed[part, window, :, frame][inside], video.clips[window, :, frame][inside]
                 )
-                expected = seen.others[part, :, 0][:, far]
+                expected = video.others[part, :, 0][:, far]
                 assert torch.equal(mixed[part, window, :, frame][:, far], expected)
 
 
@@ -149,17 +149,17 @@ def test_stripes_stay_between_two_colours_in_range() -> None:
 
 
 def test_static_reordered_and_scene_variants_follow_their_definitions() -> None:
-    seen, scene = a_video()
-    made = {name: variant(seen, np.random.default_rng(1)) for name, variant in VARIANTS.items()}
-    assert torch.equal(made["clip"][0], seen.clips)
-    originals = [frame.tolist() for clip in seen.clips for frame in clip.transpose(0, 1)]
+    video, scene = a_video()
+    made = {name: variant(video, np.random.default_rng(1)) for name, variant in VARIANTS.items()}
+    assert torch.equal(made["clip"][0], video.clips)
+    originals = [frame.tolist() for clip in video.clips for frame in clip.transpose(0, 1)]
     for view in made["static"][0]:
         assert all(torch.equal(view[:, 0], view[:, frame]) for frame in range(5))
         assert view[:, 0].tolist() in originals
     assert made["static"].shape[:2] == (1, 12)
-    for before, after in zip(seen.clips, made["reversed"][0], strict=True):
+    for before, after in zip(video.clips, made["reversed"][0], strict=True):
         assert all(torch.equal(before[:, frame], after[:, 4 - frame]) for frame in range(5))
-    for before, after in zip(seen.clips, made["shuffled"][0], strict=True):
+    for before, after in zip(video.clips, made["shuffled"][0], strict=True):
         frames = [frame.tolist() for frame in before.transpose(0, 1)]
         order = [frames.index(frame.tolist()) for frame in after.transpose(0, 1)]
         assert sorted(order) == [0, 1, 2, 3, 4]
@@ -203,12 +203,12 @@ def test_an_unreadable_video_is_left_out_and_gives_no_scene(
     variants = {name: VARIANTS[name] for name in ("clip", "background")}
     encoder = create_model("tiny").eval()
     for seed in range(6):  # whichever video comes first and would give the first scene
-        told: list[int] = []
+        left_out: list[int] = []
         found = features_of_variants(
             [encoder], broken, CLIP, variants, workers=0, windows=1, batch_size=2, seed=seed,
-            on_bad=lambda video: told.append(video.index),  # noqa: B023
+            on_bad=lambda video: left_out.append(video.index),  # noqa: B023
         )  # fmt: skip
-        assert sorted(told) == sorted(missing)
+        assert sorted(left_out) == sorted(missing)
         assert found.places.tolist() == left
         labels = broken.labels[found.places]
         assert (labels[found.others] != labels[:, None]).all()

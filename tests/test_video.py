@@ -30,17 +30,17 @@ def test_frames_are_returned_in_the_requested_order_with_repeats(video: Path) ->
 
 def test_frames_equal_a_full_decode(video: Path) -> None:
     everything = decode_everything(video)
-    wanted = [3, 4, 11, 12, 28]
-    difference = np.abs(read_frames(video, wanted).astype(int) - everything[wanted].astype(int))
+    numbers = [3, 4, 11, 12, 28]
+    difference = np.abs(read_frames(video, numbers).astype(int) - everything[numbers].astype(int))
     assert difference.max() <= 1  # bilinear and bicubic chroma differ by rounding
 
 
 def test_frames_of_real_videos_equal_a_full_decode(shared: Path) -> None:
     for path in sorted((shared / "data" / "lipword_tiny" / "cat").glob("*.mp4"))[:3]:
         everything = decode_everything(path)
-        wanted = [len(everything) - 1, 0, len(everything) // 2]
-        found = read_frames(path, wanted)
-        assert np.abs(found.astype(int) - everything[wanted].astype(int)).mean() < 1.5
+        numbers = [len(everything) - 1, 0, len(everything) // 2]
+        found = read_frames(path, numbers)
+        assert np.abs(found.astype(int) - everything[numbers].astype(int)).mean() < 1.5
 
 
 def test_a_short_video_loops(video: Path) -> None:
@@ -105,21 +105,21 @@ def test_the_cache_returns_the_files_frames_within_its_size(
     for name in "ab":
         write_video(tmp_path / f"{name}.mp4", numbered_frames(30, 96, 128))
     cache = FrameCache(2)  # room for one of the two, and for the other if it were a square
-    wanted = np.array([3, 7, 8])
+    numbers = np.array([3, 7, 8])
     for _ in range(2):
         for name in "ab":
-            expected = read_frames(tmp_path / f"{name}.mp4", wanted, 96)
-            assert np.array_equal(cache.read(tmp_path / f"{name}.mp4", wanted, 96, 30), expected)
+            expected = read_frames(tmp_path / f"{name}.mp4", numbers, 96)
+            assert np.array_equal(cache.read(tmp_path / f"{name}.mp4", numbers, 96, 30), expected)
     monkeypatch.setattr(
         cache_module, "read_frames", lambda _, some, *__: frames_read.append(len(some)) or wall
     )
     frames_read: list[int] = []
     wall = np.zeros((3, 96, 96, 3), np.uint8)
-    cache.read(tmp_path / "b.mp4", wanted, 96, 30)
+    cache.read(tmp_path / "b.mp4", numbers, 96, 30)
     assert frames_read == [3]  # not the whole video, which would not fit the cache
     monkeypatch.undo()
     (tmp_path / "a.mp4").unlink()
-    assert frame_numbers(cache.read(tmp_path / "a.mp4", wanted, 96, 30)) == [3, 7, 8]
+    assert frame_numbers(cache.read(tmp_path / "a.mp4", numbers, 96, 30)) == [3, 7, 8]
     (tmp_path / "b.mp4").unlink()
     with pytest.raises(VideoError, match="no such file"):
-        cache.read(tmp_path / "b.mp4", wanted, 96, 30)
+        cache.read(tmp_path / "b.mp4", numbers, 96, 30)

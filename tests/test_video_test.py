@@ -72,7 +72,7 @@ def test_a_comparison_counts_which_test_is_right(
         ["test", "--weights", str(two_runs[0]), "--data.test", str(scenes / "train.txt"),
          "--data.workers", "0", "--windows", "1", "--out", str(one), "--against", str(two)]
     )  # fmt: skip
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     again = video_test(config(two_runs[0], scenes, one, against=two))  # afterwards, in the same folder
     rows, comparison = again.rows, again.comparison
 
@@ -88,8 +88,8 @@ def test_a_comparison_counts_which_test_is_right(
         if row["predicted1"] != other[path]["predicted1"]:
             differ[path] = "this" if a else "other" if b else "neither"
     for name, count in counts.items():
-        assert re.search(rf"{name} +{count}\n", told), told
-    assert f"against {two}, of 40 videos:\n" in told, "a long path is not wrapped"
+        assert re.search(rf"{name} +{count}\n", output), output
+    assert f"against {two}, of 40 videos:\n" in output, "a long path is not wrapped"
     assert comparison is not None
     assert list(counts.values()) == [
         comparison.both, comparison.only_this, comparison.only_other, comparison.neither,
@@ -98,7 +98,7 @@ def test_a_comparison_counts_which_test_is_right(
         (counts["only this one"] - counts["only the other"]) / len(this)
     )
     difference = (counts["only this one"] - counts["only the other"]) / len(this)
-    assert f"{difference:+.1%}" in told
+    assert f"{difference:+.1%}" in output
     assert difference != 0  # whichever has learned more
     assert rows[0].value - difference == pytest.approx(
         json.loads((two / "results.json").read_text())["rows"][0]["value"]
@@ -161,9 +161,9 @@ def test_an_unreadable_video_is_left_out_and_reported(
     rows = video_test(
         config(two_runs[0], scenes, tmp_path / "one", data=VideoTestData(holed, workers=0), groups=groups)
     ).rows
-    told = " ".join(capsys.readouterr().err.split())
-    assert "left out: broken.mp4" in told
-    assert "all 1 that cannot be read" in told
+    output = " ".join(capsys.readouterr().err.split())
+    assert "left out: broken.mp4" in output
+    assert "all 1 that cannot be read" in output
     assert [row.n for row in rows] == [7, 7, 7]
     lines = list(csv.DictReader((tmp_path / "one" / "predictions.csv").open()))
     assert [line["path"] for line in lines] == paths
@@ -179,8 +179,8 @@ def test_an_unreadable_video_is_left_out_and_reported(
     assert rows[0].value == pytest.approx(np.mean(hits[:2] + hits[3:]))
 
     two = config(two_runs[1], scenes, tmp_path / "two", data=VideoTestData(holed, workers=0))
-    told = str(video_test(replace(two, against=tmp_path / "one", groups=groups)))
-    assert sum(int(count) for count in re.findall(r"^  (?:both|only) .*?(\d+)$", told, re.MULTILINE)) == 7
+    output = str(video_test(replace(two, against=tmp_path / "one", groups=groups)))
+    assert sum(int(count) for count in re.findall(r"^  (?:both|only) .*?(\d+)$", output, re.MULTILINE)) == 7
 
 
 def test_the_difference_is_paired_and_by_group() -> None:
@@ -246,8 +246,8 @@ def test_labels_with_another_meaning_for_the_classifier_are_refused(
     data = VideoTestData(tmp_path / "some.txt", workers=0)
     for others in ([names[1], names[0], *names[2:]], ["walk", "run"]):
         (tmp_path / "classes.txt").write_text("\n".join(others))
-        told = rf"some\.txt: its class 0 is '{others[0]}' according to .* but '{names[0]}' in "
-        with pytest.raises(UserError, match=told):
+        message = rf"some\.txt: its class 0 is '{others[0]}' according to .* but '{names[0]}' in "
+        with pytest.raises(UserError, match=message):
             video_test(config(two_runs[1], scenes, tmp_path / "out", data=data))
     assert not (tmp_path / "out").exists()
     (tmp_path / "classes.txt").write_text("\n".join([*names[:2], "another", *names[3:], "more"]))

@@ -156,8 +156,8 @@ def test_the_actor_of_dots_shows_only_in_two_frames(monkeypatch: pytest.MonkeyPa
     for seed, family in enumerate(dots.FAMILIES):
         kept: list[dots.Cast] = []
         monkeypatch.setattr(dots, "place_dots", lambda *a, k=kept: k.append(place(*a)) or k[0])
-        asked = shot("circle-clockwise", family, shake=0.0, frames=4)
-        frames = dots.render(asked, np.random.default_rng(seed)).astype(float)
+        clip = shot("circle-clockwise", family, shake=0.0, frames=4)
+        frames = dots.render(clip, np.random.default_rng(seed)).astype(float)
         placed = kept[0]
         change = np.abs(frames[3] - frames[0]).mean(-1)  # as far apart as the frames of a clip
         from_ground = np.abs(frames - np.median(frames, (1, 2), keepdims=True)).mean(-1)
@@ -236,8 +236,8 @@ def shift(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 def test_the_ground_moves_for_drone_and_not_for_walkers() -> None:
     moved, stayed = [], []
     for seed, family in enumerate(drone.GROUNDS):
-        asked = shot("rock", family)
-        frames = drone.fly(family, asked, np.random.default_rng(seed))
+        clip = shot("rock", family)
+        frames = drone.fly(family, clip, np.random.default_rng(seed))
         moved.append(shift(frames[10], frames[16]))
     for seed, family in enumerate(WORLDS["walkers"].training_families):
         whole = walkers.render(shot("bow", family), np.random.default_rng(seed)).astype(np.float32)
@@ -254,7 +254,7 @@ CLIP = np.arange(8) * 3 / 24
 AHEAD = [field.name for field in fields(walkers.Joints)].index("ahead")
 
 
-def seen(world: str, motion: str, time: NDArray[np.float64]) -> NDArray[np.float64]:
+def true_pose(world: str, motion: str, time: NDArray[np.float64]) -> NDArray[np.float64]:
     """A clip as an oracle sees it: the actor's true pose, shape (T, numbers)."""
     if world == "walkers":
         angles = joints(motion, time)
@@ -271,7 +271,7 @@ def seen(world: str, motion: str, time: NDArray[np.float64]) -> NDArray[np.float
 def nearest(world: str, one: str, other: str, time: NDArray[np.float64]) -> float:
     """The root mean square difference of two motions, from the start times that match best."""
     phases = np.arange(48) / 48
-    a, b = (np.stack([seen(world, motion, time + phase) for phase in phases]) for motion in (one, other))
+    a, b = (np.stack([true_pose(world, motion, time + phase) for phase in phases]) for motion in (one, other))
     return float(np.sqrt(((a[:, None] - b[None]) ** 2).mean((2, 3))).min())
 
 
@@ -293,7 +293,7 @@ def test_clips_of_two_motions_differ_from_any_start(world: str) -> None:
 )
 def test_a_single_frame_does_not_separate_a_pair(world: str, one: str, other: str) -> None:
     assert nearest(world, one, other, CLIP) > 0.08
-    others = np.stack([seen(world, other, np.array([phase])) for phase in np.arange(240) / 240])
+    others = np.stack([true_pose(world, other, np.array([phase])) for phase in np.arange(240) / 240])
     for phase in np.arange(8) / 8:
-        first = seen(world, one, np.array([phase]))
+        first = true_pose(world, one, np.array([phase]))
         assert np.sqrt(((others - first) ** 2).mean((1, 2))).min() < 0.02

@@ -25,8 +25,8 @@ def ask(words: list[str]) -> int:
     """Ask the server to run ``dsm WORDS`` or ``python FILE WORDS`` in this folder; return the exit code."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(os.environ[SERVER])
-        told = json.dumps({"words": words, "folder": str(Path.cwd()), "environment": dict(os.environ)})
-        socket.send_fds(connection, [told.encode() + b"\n"], [0, 1, 2])
+        request = json.dumps({"words": words, "folder": str(Path.cwd()), "environment": dict(os.environ)})
+        socket.send_fds(connection, [request.encode() + b"\n"], [0, 1, 2])
         answer = connection.recv(1)
     return answer[0] if answer else 1
 
@@ -65,7 +65,7 @@ def serve(address: str) -> None:
         os._exit(0)
 
 
-def run(told: dict[str, Any], streams: list[int]) -> None:
+def run(request: dict[str, Any], streams: list[int]) -> None:
     """Run the command in a fork, and exit like it."""
     import runpy
 
@@ -73,10 +73,10 @@ def run(told: dict[str, Any], streams: list[int]) -> None:
 
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
-    os.chdir(told["folder"])
+    os.chdir(request["folder"])
     os.environ.clear()
-    os.environ.update(told["environment"])
-    words = told["words"]
+    os.environ.update(request["environment"])
+    words = request["words"]
     if words[0] == "python":
         sys.argv = words[1:]
         sys.path[0] = ""

@@ -19,7 +19,7 @@ from dsm.errors import UserError
 from dsm.evaluate.extraction import Extracted, ExtractSettings, extract_to_file
 from dsm.evaluate.features import check_suffix, load_features
 from dsm.models.weights import RANDOM, LoadSettings
-from dsm.runs.bad_videos import LEFT_OUT, SHOWN, tell_damaged
+from dsm.runs.bad_videos import LEFT_OUT, MAX_NAMED, tell_damaged
 from dsm.runs.folder import claim_file
 from dsm.runs.results import seed_of
 from dsm.settings import takes_settings
@@ -123,7 +123,7 @@ def tell_spread(extracted: Extracted, windows: int) -> None:
 
 def tell_left_out(out: Path, bad: Sequence[Verdict]) -> None:
     """Say which videos of an extraction could not be read."""
-    for video in bad[:SHOWN]:
+    for video in bad[:MAX_NAMED]:
         warn(f"left out: {video.path}: {video.reason}")
     if bad:
         warn(f"{out}{LEFT_OUT}: all {len(bad)} that cannot be read")
