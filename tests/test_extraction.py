@@ -105,7 +105,7 @@ def test_a_stopped_extraction_continues_to_the_same_file(
     assert not out.exists()
     if signals == signal.SIGINT:
         assert process.returncode == 130
-        assert "the same command goes on" in output
+        assert "the same command continues" in output
         assert "Traceback" not in output
     assert (parts / "000000.npz").is_file()
     subprocess.run(command(scenes / "train.txt", out, "--workers", "2"), check=True, capture_output=True)

@@ -40,7 +40,7 @@ def show_progress(shown: bool = True) -> None:
 
 
 def warn(text: str) -> None:
-    """Tell the user about something that did not go as asked, though the work goes on."""
+    """Tell the user about something that did not go as asked, although the work continues."""
     if console.quiet:
         warnings.warn(without_control(text), UserWarning, stacklevel=3)
     else:

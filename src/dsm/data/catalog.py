@@ -289,7 +289,7 @@ def index_folder(
     if classes and (other := [path for path in found if class_of.get(path, known[0]) not in known]):
         raise UserError(
             f"{other[0]}: '{class_of[other[0]]}' is not one of the {len(classes)} known classes; "
-            "to number the labels anew, remove classes.txt beside the list."
+            "to number the labels again, remove classes.txt beside the list."
         )
     kept, paths, frames, left_out = [], [], [], []
     counted = count_all(found, workers=workers, on_progress=on_progress)

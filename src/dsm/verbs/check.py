@@ -104,7 +104,7 @@ def check(config: CheckConfig) -> CheckResult:
         verdicts = _judge(config, videos, parts / "verdicts.jsonl" if parts else None)
     except KeyboardInterrupt:
         if parts:
-            console.print(f"{parts}: the verdicts so far; the same command goes on.")
+            console.print(f"{parts}: the verdicts so far; the same command continues.")
         raise
     if config.json:
         write_text(config.json, ledger_json(verdicts))

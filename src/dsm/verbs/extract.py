@@ -55,7 +55,7 @@ class ExtractConfig:
 
 @takes_settings(ExtractConfig)
 def extract(config: ExtractConfig) -> Result:
-    """Write the features of a list's videos; an extraction that was stopped goes on where it was."""
+    """Write the features of a list's videos; a stopped extraction continues."""
     claim_file(config.out, overwrite=config.overwrite)
     check_suffix(config.out)
     if config.devices > 1 and not begun_from_outside():
@@ -97,7 +97,7 @@ def _extract(config: ExtractConfig) -> None:
         )
     except KeyboardInterrupt:
         if is_first():
-            console.print(f"{config.out}: not done; the same command goes on.")
+            console.print(f"{config.out}: not done; the same command continues.")
         raise
     if extracted is None:
         return
