@@ -31,9 +31,7 @@ settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left_by_others(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test has the same random numbers, whatever ran before, and starts in an empty folder."""
     torch.manual_seed(0)
     monkeypatch.chdir(tmp_path_factory.getbasetemp())

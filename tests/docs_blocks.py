@@ -61,11 +61,11 @@ class Block:
     @property
     def why_not(self) -> str:
         """Why it cannot run here; empty if it can."""
-        missing = [name for name in self.needs if not there(name)]
+        missing = [name for name in self.needs if not can_use(name)]
         return self.not_run or (f"needs {', '.join(missing)}" if missing else "")
 
 
-def there(name: str) -> bool:
+def can_use(name: str) -> bool:
     return CONDITIONS[name]() if name in CONDITIONS else importlib.util.find_spec(name) is not None
 
 

@@ -32,7 +32,7 @@ from dsm.views import Augment, View
 COUNT, LOST = 60, 30
 
 
-def wreck(whole: Path, place: int = LOST) -> Path:
+def overwrite_packet(whole: Path, place: int = LOST) -> Path:
     """A copy in which one packet is overwritten with ones."""
     with av.open(str(whole)) as container:
         packet = next(p for n, p in enumerate(container.demux(video=0)) if n == place)
@@ -45,7 +45,7 @@ def wreck(whole: Path, place: int = LOST) -> Path:
     return path
 
 
-def past_errors(path: Path, short_side: int | None = None) -> dict[int | None, np.ndarray]:
+def decode_past_errors(path: Path, short_side: int | None = None) -> dict[int | None, np.ndarray]:
     """The slow, obvious reference: PyAV continuing after errors; time -> picture."""
     found = {}
     with open_video(path) as container:
@@ -72,8 +72,8 @@ WRECKS = ["h264 gop 12", "h264 mkv", "mpeg4 avi", "mjpeg", "h264 ts"]
 def test_frames_after_a_lost_one_keep_their_numbers(kind: str, tmp_path: Path) -> None:
     name, codec, options = KINDS[kind]
     whole = encode(tmp_path / name, codec, moving_frames(COUNT), **options)
-    path = wreck(whole)
-    expected = list(past_errors(path, 32).values())
+    path = overwrite_packet(whole)
+    expected = list(decode_past_errors(path, 32).values())
     found = judge(path)
     assert found.verdict in ("damaged", "ok")  # some decoders hide a lost picture and show another
     assert COUNT - 3 <= found.frames == len(expected)
@@ -105,7 +105,7 @@ def test_frames_of_damaged_files_equal_a_sequential_decode(tmp_path: Path) -> No
             path = tmp_path / f"{number}{name}"
             path.write_bytes(damaged(content, rng))
             try:
-                expected = past_errors(path, 32)
+                expected = decode_past_errors(path, 32)
                 found = judge(path)
             except (VideoError, OSError):
                 continue
@@ -123,7 +123,7 @@ def test_frames_of_damaged_files_equal_a_sequential_decode(tmp_path: Path) -> No
 
 def test_check_pack_and_frames_count_lost_frames(tmp_path: Path) -> None:
     whole = encode(tmp_path / "whole.mp4", "libx264", moving_frames(COUNT))
-    wreck(whole)
+    overwrite_packet(whole)
     write_list(
         tmp_path / "list.txt",
         VideoList(["damaged.mp4", "whole.mp4"], np.array([-1, -1]), np.array([-1, -1]), tmp_path),
@@ -159,7 +159,7 @@ def test_check_pack_and_frames_count_lost_frames(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_training_uses_a_damaged_video_and_reports_it_once(tmp_path: Path, workers: int) -> None:
-    wreck(encode(tmp_path / "a.mp4", "libx264", moving_frames(COUNT)))
+    overwrite_packet(encode(tmp_path / "a.mp4", "libx264", moving_frames(COUNT)))
     names = ["damaged.mp4"] * 2
     videos = VideoList(names, np.array([-1, -1]), np.array([-1, -1]), tmp_path)
     clip = ClipConfig(frames=16, stride=3, resize=32, size=32)

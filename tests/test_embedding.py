@@ -33,12 +33,12 @@ def values(rows: list[Row]) -> dict[str, float]:
     return {row.metric: row.value for row in rows}
 
 
-def measured(features: Features) -> dict[str, float]:
+def numbers_of(features: Features) -> dict[str, float]:
     return values(apart(features, [str(label) for label in features.labels], name="label", named=NAMED))
 
 
 def test_clusters_separate_and_noise_does_not() -> None:
-    clear, noise = measured(blobs(0.01)), measured(blobs(30.0))
+    clear, noise = numbers_of(blobs(0.01)), numbers_of(blobs(30.0))
     assert clear["label_agreement"] == 1
     assert clear["label_silhouette"] > 0.95
     assert clear["label_scatter"] > 0.99
@@ -48,7 +48,7 @@ def test_clusters_separate_and_noise_does_not() -> None:
 
 def test_the_numbers_equal_slow_references() -> None:
     features = blobs(0.5)
-    found = measured(features)
+    found = numbers_of(features)
     unit = features.features / np.linalg.norm(features.features, axis=1, keepdims=True)
     hits = []
     for row in range(len(unit)):

@@ -47,7 +47,7 @@ HEAD = {"dim": 16, "kind": "mlp"}
 CLIP = {"frames": 4, "stride": 2, "resize": 40, "size": 32, "modality": "flow"}
 
 
-def settled(module: nn.Module, clip: Tensor) -> nn.Module:
+def with_statistics(module: nn.Module, clip: Tensor) -> nn.Module:
     """A module whose BatchNorm has seen data, so that its statistics matter."""
     module.train()
     with torch.no_grad():
@@ -70,8 +70,8 @@ def encoder(request: pytest.FixtureRequest) -> tuple[nn.Module, Tensor]:
     torch.manual_seed(0)
     clip = torch.randn(2, 3, 4, 33, 33)
     if request.param == "tiny with a head":
-        return settled(Embedder(create_model("tiny"), **HEAD), clip), clip
-    return settled(create_model(request.param), clip), clip
+        return with_statistics(Embedder(create_model("tiny"), **HEAD), clip), clip
+    return with_statistics(create_model(request.param), clip), clip
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def run(tmp_path: Path) -> Path:
     """A run folder of an encoder of optical flow."""
     torch.manual_seed(0)
     model = {"in_channels": 2, "pooling": "avg"}
-    module = settled(Embedder(create_model("tiny", **model), **HEAD), torch.randn(2, 2, 4, 32, 32))
+    module = with_statistics(Embedder(create_model("tiny", **model), **HEAD), torch.randn(2, 2, 4, 32, 32))
     config = {"method": "moco", "backbone": "tiny", "model": model, "clip": CLIP, "head": HEAD}
     state = {f"query.{name}": tensor for name, tensor in module.state_dict().items()}
     save_checkpoint(tmp_path / "run", 1, {"config": json.dumps(config), "method": state}, keep=1)
@@ -101,7 +101,7 @@ def export(
 
 
 def test_safetensors_round_trip_is_exact(tmp_path: Path) -> None:
-    module = settled(create_model("tiny", pooling="avgmax"), torch.randn(2, 3, 4, 32, 32))
+    module = with_statistics(create_model("tiny", pooling="avgmax"), torch.randn(2, 3, 4, 32, 32))
     path = tmp_path / "new" / "tiny.safetensors"
     save_safetensors(path, module.to(memory_format=torch.channels_last_3d), ABOUT)
     tensors, about = read_safetensors(path)

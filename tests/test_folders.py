@@ -23,11 +23,11 @@ from dsm.video.write import place_of, places_of, write_video
 
 
 @pytest.fixture(autouse=True)
-def _all_is_said_again() -> None:
+def _forget_notes() -> None:
     terminal._noted.clear()
 
 
-def films(folder: Path, *names: str) -> None:
+def write_videos(folder: Path, *names: str) -> None:
     for name in names:
         write_video(folder / name, numbered_frames(12))
 
@@ -41,7 +41,7 @@ def test_hidden_and_system_folders_are_ignored_and_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "archive"
-    films(folder, "fight/a.mp4", "noFight/b.mp4", ".Trash-1000/files/gone.mp4", "$RECYCLE.BIN/x.mp4")
+    write_videos(folder, "fight/a.mp4", "noFight/b.mp4", ".Trash-1000/files/gone.mp4", "$RECYCLE.BIN/x.mp4")
     for odd in (
         "__MACOSX/fight/._a.mp4",
         "fight/._a.mp4",
@@ -74,7 +74,7 @@ def test_only_folders_with_readable_videos_become_classes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "videos"
-    films(folder, "run/a.mp4", "walk/b.mp4")
+    write_videos(folder, "run/a.mp4", "walk/b.mp4")
     (folder / "broken").mkdir()
     (folder / "broken" / "c.mp4").write_bytes(b"rubbish")
     (folder / "empty").mkdir()
@@ -87,7 +87,7 @@ def test_train_and_val_folders_become_two_lists_with_the_same_classes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "set"
-    films(folder, "train/archery/1.mp4", "train/bowling/1.mp4", "Validation/bowling/2.mp4")
+    write_videos(folder, "train/archery/1.mp4", "train/bowling/1.mp4", "Validation/bowling/2.mp4")
     main.run(["data", "index", str(folder), "--out", str(tmp_path / "o" / "list.txt")])
     assert read_list(tmp_path / "o" / "list_train.txt").labels.tolist() == [0, 1]
     assert read_list(tmp_path / "o" / "list_val.txt").labels.tolist() == [1]
@@ -97,7 +97,7 @@ def test_train_and_val_folders_become_two_lists_with_the_same_classes(
 
 
 def test_folders_that_may_be_splits_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    films(tmp_path / "set", "train/archery/1.mp4", "extra/archery/1.mp4")
+    write_videos(tmp_path / "set", "train/archery/1.mp4", "extra/archery/1.mp4")
     assert len(index(tmp_path / "set", tmp_path / "list.txt")) == 2
     assert "may be parts of a data set" in capsys.readouterr().err
 
@@ -113,7 +113,7 @@ def test_only_known_extensions_are_removed_and_only_from_files() -> None:
 
 
 def test_a_video_listed_twice_is_written_once_and_listed_twice(tmp_path: Path) -> None:
-    films(tmp_path, "a.mp4", "b.mp4")
+    write_videos(tmp_path, "a.mp4", "b.mp4")
     names = ["a.mp4", "b.mp4", "b.mp4"]
     write_list(tmp_path / "l.txt", VideoList(names, np.array([0, 1, 1]), np.full(3, 12), tmp_path))
     for verb in ("pack", "frames"):
@@ -125,10 +125,10 @@ def test_a_video_listed_twice_is_written_once_and_listed_twice(tmp_path: Path) -
 
 def test_a_name_with_accents_is_found_in_any_unicode_form(tmp_path: Path) -> None:
     name = "café à vélo.mp4"
-    films(tmp_path / unicodedata.normalize("NFD", "été"), unicodedata.normalize("NFD", name))
+    write_videos(tmp_path / unicodedata.normalize("NFD", "été"), unicodedata.normalize("NFD", name))
     (tmp_path / "l.txt").write_text(f"été/{name} 0 12\n", encoding="utf-8")
     assert read_list(tmp_path / "l.txt").file(0).is_file()
-    films(tmp_path, "été2/" + name)
+    write_videos(tmp_path, "été2/" + name)
     (tmp_path / "l.txt").write_text(unicodedata.normalize("NFD", f"été2/{name} 0 12\n"), encoding="utf-8")
     assert read_list(tmp_path / "l.txt").file(0).is_file()
 

@@ -25,7 +25,7 @@ PARTS = [(0, 30), (30, 90)]
 
 
 @pytest.fixture(params=["a.mkv", "a.mp4", "a.ts"])
-def paused(request: pytest.FixtureRequest, tmp_path: Path) -> VideoList:
+def video_with_gap(request: pytest.FixtureRequest, tmp_path: Path) -> VideoList:
     """A list of one video of 30 frames and, two hours later, 60."""
     path = encode(tmp_path / request.param, "libx264", moving_frames(90), TIMES, gop="10")
     return VideoList([path.name], np.array([-1]), np.array([90]), tmp_path)
@@ -35,8 +35,8 @@ def part_of(frames: np.ndarray) -> set[int]:
     return {int(frame >= 30) for frame in np.ravel(frames)}
 
 
-def test_the_parts_between_gaps_are_found(paused: VideoList) -> None:
-    path = paused.file(0)
+def test_the_parts_between_gaps_are_found(video_with_gap: VideoList) -> None:
+    path = video_with_gap.file(0)
     assert np.allclose(frame_times(path), np.array(TIMES) / 1000, atol=0.002)
     assert continuous_parts(path) == PARTS
     steady = encode(path.with_name(f"steady{path.suffix}"), "libx264", moving_frames(30))
@@ -45,13 +45,13 @@ def test_the_parts_between_gaps_are_found(paused: VideoList) -> None:
 
 @pytest.mark.parametrize("fps", [0.0, 20.0])
 def test_no_clip_of_training_spans_a_gap(
-    paused: VideoList, fps: float, monkeypatch: pytest.MonkeyPatch
+    video_with_gap: VideoList, fps: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = ClipConfig(frames=8, stride=2, fps=fps, resize=32, size=32)
     views = (View("anchor"), View("broken", temporal=TemporalMix()))
-    clips = TrainingClips(paused, clip, Augment(), views, seed=0)
+    clips = TrainingClips(video_with_gap, clip, Augment(), views, seed=0)
     read, numbers_read = Reader.read, []
-    in_file = np.arange(90) if not fps else at_rate(frame_times(paused.file(0)), fps).numbers
+    in_file = np.arange(90) if not fps else at_rate(frame_times(video_with_gap.file(0)), fps).numbers
     monkeypatch.setattr(
         Reader, "read", lambda self, index, some: numbers_read.extend(some) or read(self, index, some)
     )
@@ -66,9 +66,9 @@ def test_no_clip_of_training_spans_a_gap(
 
 
 @pytest.mark.parametrize("every", [0.0, 1.0])
-def test_no_clip_of_extraction_spans_a_gap(paused: VideoList, every: float) -> None:
+def test_no_clip_of_extraction_spans_a_gap(video_with_gap: VideoList, every: float) -> None:
     clip = ClipConfig(frames=8, stride=2, resize=32, size=32)
-    clips = EvaluationClips(paused, clip, 5, every=every, timed=True)
+    clips = EvaluationClips(video_with_gap, clip, 5, every=every, timed=True)
     found = clips[0]["seconds"]  # type: ignore[index]
     assert len(found) == 5
     assert np.allclose(found[:, 1] - found[:, 0], 0.56, atol=0.003)
@@ -78,9 +78,9 @@ def test_no_clip_of_extraction_spans_a_gap(paused: VideoList, every: float) -> N
     assert np.array_equal(around, clips.around(0, 1.16))
 
 
-def test_a_rate_is_sampled_inside_the_parts(paused: VideoList) -> None:
+def test_a_rate_is_sampled_inside_the_parts(video_with_gap: VideoList) -> None:
     clip = ClipConfig(frames=4, stride=1, fps=10, resize=32, size=32)
-    reader = Reader(paused, clip)
+    reader = Reader(video_with_gap, clip)
     assert reader.total(0) == 12 + 24
     assert reader.video(0) == [(0, 12), (12, 36)]
     times = reader.times(0)
@@ -89,8 +89,8 @@ def test_a_rate_is_sampled_inside_the_parts(paused: VideoList) -> None:
     assert times[12] == pytest.approx(PAUSE / 1000, abs=0.003)
 
 
-def test_extract_and_pack_keep_the_times(paused: VideoList, tmp_path: Path) -> None:
-    (tmp_path / "list.txt").write_text(f"{paused.paths[0]}\n")
+def test_extract_and_pack_keep_the_times(video_with_gap: VideoList, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(f"{video_with_gap.paths[0]}\n")
     result = dsm("data", "pack", tmp_path / "list.txt", "--out", tmp_path / "pack", "--short-side", "32")
     assert result.returncode == 0, output_of(result)
     packed = tmp_path / "pack" / "shard-00000.tar" / "a"

@@ -20,7 +20,7 @@ from dsm.video.write import write_video
 CLIPS = [np.arange(start, start + 8) for start in (40, 3, 25, 0, 31, 12)]
 
 
-def a_video(path: Path, seed: int = 0) -> Path:
+def write_test_video(path: Path, seed: int = 0) -> Path:
     frames = np.random.default_rng(seed).integers(0, 255, (50, 8, 8, 3), np.uint8)
     write_video(path, frames.repeat(8, axis=1).repeat(8, axis=2))
     return path
@@ -39,7 +39,7 @@ def open_files(path: Path) -> int:
 
 def test_the_last_few_videos_are_kept_open_and_older_ones_closed(tmp_path: Path) -> None:
     close_kept()
-    files = [a_video(tmp_path / f"{i}.mp4", i) for i in range(KEPT + 2)]
+    files = [write_test_video(tmp_path / f"{i}.mp4", i) for i in range(KEPT + 2)]
     for file in files:
         read_frames(file, [3])
     assert kept() == KEPT
@@ -52,9 +52,9 @@ def test_the_last_few_videos_are_kept_open_and_older_ones_closed(tmp_path: Path)
 
 
 def test_a_replaced_file_is_opened_again(tmp_path: Path) -> None:
-    file = a_video(tmp_path / "a.mp4", 0)
+    file = write_test_video(tmp_path / "a.mp4", 0)
     before = read_frames(file, [7])
-    a_video(tmp_path / "b.mp4", 1).replace(file)
+    write_test_video(tmp_path / "b.mp4", 1).replace(file)
     after = read_frames(file, [7])
     close_kept()
     assert np.array_equal(after, read_frames(file, [7]))
@@ -66,7 +66,7 @@ def test_a_replaced_file_is_opened_again(tmp_path: Path) -> None:
 
 def test_large_and_broken_videos_are_not_kept_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     close_kept()
-    file = a_video(tmp_path / "a.mp4")
+    file = write_test_video(tmp_path / "a.mp4")
     monkeypatch.setattr(kept_open, "MAX_PIXELS", 64 * 64 - 1)
     read_frames(file, [3])
     assert kept() == 0
@@ -82,7 +82,7 @@ def read_all(file: Path) -> list[np.ndarray]:
 
 
 def test_forks_and_threads_do_not_share_a_file_position(tmp_path: Path) -> None:
-    file = a_video(tmp_path / "a.mp4")
+    file = write_test_video(tmp_path / "a.mp4")
     read_frames(file, [9])  # open, before the fork
     with (
         ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as processes,
@@ -114,7 +114,7 @@ def bytes_in_use() -> int:
 
 def test_reads_do_not_leak_memory(tmp_path: Path) -> None:
     """PyAV leaks a packet of 140 bytes each time that a decode is abandoned without closing."""
-    file = a_video(tmp_path / "a.mp4")
+    file = write_test_video(tmp_path / "a.mp4")
     memory = []
     for count in range(1501):
         read_frames(file, [2, 5])

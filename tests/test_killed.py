@@ -53,7 +53,7 @@ def test_a_run_killed_twenty_times_and_resumed_ends_the_same(
     while kills < 20:
         workers = moments.choice([0, 1, 2]) if changing_workers else 1
         resume = ["--resume"] if list_checkpoints(killed) else ["--overwrite"] if killed.exists() else []
-        before = reached(killed)
+        before = last_step(killed)
         process = subprocess.Popen(
             [*words(scenes, killed, workers), *resume], env=environment(), stderr=subprocess.DEVNULL
         )
@@ -63,10 +63,10 @@ def test_a_run_killed_twenty_times_and_resumed_ends_the_same(
             # Some steps later, so that the run finishes in twenty attempts, and then at any moment.
             target = min(before + moments.randint(1, 5), STEPS)
             deadline = time.monotonic() + 60
-            while reached(killed) < target and process.poll() is None and time.monotonic() < deadline:
+            while last_step(killed) < target and process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.005)
             time.sleep(moments.uniform(0, 0.08))
-        began += reached(killed) > before
+        began += last_step(killed) > before
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
         process.wait()
@@ -80,7 +80,7 @@ def test_a_run_killed_twenty_times_and_resumed_ends_the_same(
     assert [step for step, _ in losses[0]] == list(range(1, STEPS + 1))
 
 
-def reached(run: Path) -> int:
+def last_step(run: Path) -> int:
     """The last logged step of a run."""
     try:
         lines = (run / "metrics.jsonl").read_text().splitlines()

@@ -21,7 +21,7 @@ from dsm.video.write import write_video
 
 
 @pytest.fixture(autouse=True)
-def _all_is_said_again() -> None:
+def _forget_notes() -> None:
     terminal._noted.clear()
 
 

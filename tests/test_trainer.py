@@ -185,7 +185,7 @@ def test_the_layer_that_breaks_the_numbers_is_named() -> None:
     assert first_bad_gradient(net) == "1.bias"
 
 
-def poisoned(trainer: Trainer, at: set[int]) -> Trainer:
+def trainer_with_infinities(trainer: Trainer, at: set[int]) -> Trainer:
     """A trainer that gets infinite pictures at some steps."""
     render = trainer.render
 
@@ -200,7 +200,7 @@ def poisoned(trainer: Trainer, at: set[int]) -> Trainer:
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_counted(scenes: Path, tmp_path: Path) -> None:
-    poisoned(build(scenes, tmp_path / "run", nonfinite="skip"), {3, 4}).run()
+    trainer_with_infinities(build(scenes, tmp_path / "run", nonfinite="skip"), {3, 4}).run()
     lines = read_metrics(tmp_path / "run")
     assert [int(line["skipped"]) for line in lines] == [0, 0, 0, 1] + [2] * 8
     assert np.isfinite([line["loss"] for line in lines[5:]]).all()
@@ -208,7 +208,9 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(scenes: Path, tmp_path
 
 
 def test_logs_are_standard_json(scenes: Path, tmp_path: Path) -> None:
-    trainer = poisoned(build(scenes, tmp_path / "run", nonfinite="skip", steps=4, save_every=2), {1, 2})
+    trainer = trainer_with_infinities(
+        build(scenes, tmp_path / "run", nonfinite="skip", steps=4, save_every=2), {1, 2}
+    )
     trainer.run()
     for name in ("metrics.jsonl", "gradients.jsonl", "config.json", "results.json"):
         text = (tmp_path / "run" / name).read_text()
@@ -255,7 +257,7 @@ def test_the_broken_part_of_an_accumulated_batch_is_inspected(scenes: Path, tmp_
 
 
 def test_a_run_with_a_skipped_last_step_has_results_and_pictures(scenes: Path, tmp_path: Path) -> None:
-    poisoned(build(scenes, tmp_path / "run", nonfinite="skip"), {11}).run()
+    trainer_with_infinities(build(scenes, tmp_path / "run", nonfinite="skip"), {11}).run()
     lines = [line["loss"] for line in read_metrics(tmp_path / "run") if "loss" in line]
     assert not np.isfinite(lines[-1])
     found = {row.metric: row.value for row in read_results(tmp_path / "run" / "results.json")}
@@ -285,12 +287,12 @@ def test_a_signal_in_the_last_step_is_handled(scenes: Path, tmp_path: Path, numb
 
 def test_too_many_skipped_steps_end_the_run(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"step 11: .*in the clips of the view anchor"):
-        poisoned(build(scenes, tmp_path / "run", nonfinite="skip"), set(range(1, 12))).run()
+        trainer_with_infinities(build(scenes, tmp_path / "run", nonfinite="skip"), set(range(1, 12))).run()
 
 
 def test_a_step_that_is_not_finite_stops_by_default(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"step 4: .*in the clips of the view anchor"):
-        poisoned(build(scenes, tmp_path / "run"), {3}).run()
+        trainer_with_infinities(build(scenes, tmp_path / "run"), {3}).run()
 
 
 def test_a_run_killed_before_its_results_finishes_when_resumed(

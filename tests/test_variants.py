@@ -25,7 +25,7 @@ from dsm.video.source import VideoError
 from dsm.video.write import write_video
 
 
-def a_video(seed: int = 0) -> tuple[Seen, Tensor]:
+def example_video(seed: int = 0) -> tuple[Seen, Tensor]:
     """Three windows of a grey disc that moves in front of a noise picture, and that picture."""
     rng = np.random.default_rng(seed)
     scene = torch.from_numpy(rng.random((3, 1, 40, 40), np.float32) * 0.4)
@@ -39,7 +39,7 @@ def a_video(seed: int = 0) -> tuple[Seen, Tensor]:
 
 
 def test_the_scene_is_the_median_and_what_moves_is_kept_on_another() -> None:
-    video, scene = a_video()
+    video, scene = example_video()
     assert torch.equal(video.scene[0], scene)
     mixed = VARIANTS["background"](video, np.random.default_rng(0))
     assert mixed.shape == (SCENES, 3, 3, 5, 40, 40)
@@ -149,7 +149,7 @@ def test_stripes_stay_between_two_colours_in_range() -> None:
 
 
 def test_static_reordered_and_scene_variants_follow_their_definitions() -> None:
-    video, scene = a_video()
+    video, scene = example_video()
     made = {name: variant(video, np.random.default_rng(1)) for name, variant in VARIANTS.items()}
     assert torch.equal(made["clip"][0], video.clips)
     originals = [frame.tolist() for clip in video.clips for frame in clip.transpose(0, 1)]

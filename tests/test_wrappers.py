@@ -56,7 +56,7 @@ WRAPPED: dict[str, Callable[[State], Any]] = {
 }
 
 
-def filled(path: Path | str, state: State) -> Any:
+def load_and_compare(path: Path | str, state: State) -> Any:
     """Load, and check that every tensor is the file's."""
     loaded = load_weights(path)
     encoder: Any = loaded.module
@@ -69,7 +69,7 @@ def filled(path: Path | str, state: State) -> Any:
 @pytest.mark.parametrize("case", WRAPPED)
 def test_the_wrapper_that_fits_is_found(case: str, state: State, tmp_path: Path) -> None:
     torch.save(WRAPPED[case](state), tmp_path / "theirs.pth")
-    report = filled(tmp_path / "theirs.pth", state)
+    report = load_and_compare(tmp_path / "theirs.pth", state)
     assert (report.share, report.others, report.left) == (1.0, [], [])
 
 
@@ -79,12 +79,12 @@ def test_of_two_matching_encoders_one_is_used_and_the_other_named(
     other = {name: tensor + 1 for name, tensor in state.items()}
     file = tmp_path / "two.pth"
     torch.save({"ema": other, "model": state}, file)
-    report = filled(file, state)
+    report = load_and_compare(file, state)
     assert "; ema fits as well as model, which was loaded: --weights FILE::ema loads the other" in str(report)
-    filled(f"{file}::ema", other)
+    load_and_compare(f"{file}::ema", other)
     torch.save(behind("target_network.", other) | behind("online_network.", state), file)
-    assert filled(file, state).others == ["target_network"]
-    assert len(filled(f"{file}::target_network", other).left) == len(state)
+    assert load_and_compare(file, state).others == ["target_network"]
+    assert len(load_and_compare(f"{file}::target_network", other).left) == len(state)
     main.run(["weights", "inspect", str(file)])
     assert f"fits as well: target_network; load it with --weights {file}::target_network" in (
         capsys.readouterr().out
@@ -136,7 +136,7 @@ def test_other_contents_beside_tensors_are_ignored_and_named(
     beside: Any, called: str, state: State, tmp_path: Path
 ) -> None:
     torch.save({"args": beside, "state_dict": state, "more": [beside]}, tmp_path / "theirs.pth")
-    report = filled(tmp_path / "theirs.pth", state)
+    report = load_and_compare(tmp_path / "theirs.pth", state)
     assert any(called in name for name in report.skipped)
     assert "skipped, because they are not tensors" in str(report)
 
@@ -208,7 +208,7 @@ def test_code_in_a_file_is_never_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"x": traps()[trap], "state_dict": state, "last": traps()[trap]}, "evil.pth")
-    report = filled("evil.pth", state)
+    report = load_and_compare("evil.pth", state)
     assert report.skipped
     torch.save({"state_dict": traps()[trap]}, "evil.pth")
     with pytest.raises(UserError, match="not a checkpoint that can be read safely"):
