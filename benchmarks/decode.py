@@ -1,17 +1,16 @@
-"""How fast clips are read: ours beside plain PyAV, OpenCV and FFmpeg's own limit, interleaved in one run.
+"""Reading speed of clips: ours, plain PyAV, OpenCV and FFmpeg's limit, interleaved in one run.
 
     python benchmarks/decode.py [--clips 40] [--rounds 7] [--json FILE]
 
-It makes its videos (320x240, 300 frames): H.264 with a keyframe every 12 and every 250 frames, MPEG-4 in
-avi without B-frames, as UCF101 has it, and with them and closed groups, as Xvid makes it. A clip is 16
-frames, every fourth, from a random place; read on one thread, its shorter side resized to 128. `ours` keeps
-a video open between reads; `opened anew` does not, which is what a video costs that is read once in a long
-time. `our pack` holds the same video decoded at that size. In each round every reader reads the same clips,
-one reader after the other, so that a slow moment of the machine meets them all; ratios are medians over
-rounds.
+It generates its videos (320x240, 300 frames): H.264 with a keyframe every 12 and every 250 frames, MPEG-4 in
+avi without B-frames like UCF101's, and with B-frames and closed groups like Xvid's. A clip is 16 frames,
+every fourth, from a random start, read on one thread, with the shorter side resized to 128. `ours` keeps a
+video open between reads. `opened anew` does not: that is the cost of a video that is rarely read. `our pack`
+holds the same video decoded at that size. In each round all readers read the same clips one after the other,
+so a slow moment of the machine affects all of them. Ratios are medians over rounds.
 
-`limit` is `ffmpeg -threads 1 -f null` over a whole file, its time for as many frames as a clip spans:
-it neither seeks nor converts to RGB.
+`limit` is the time of `ffmpeg -threads 1 -f null` on a whole file, for as many frames as a clip spans. It
+neither seeks nor converts to RGB.
 """
 
 from __future__ import annotations
@@ -46,10 +45,10 @@ SIZE = (171, 128)
 @dataclass(frozen=True)
 class Options:
     clips: int = 40
-    """Clips a reader and round."""
+    """Clips per reader and round."""
     rounds: int = 7
     json: Path | None = None
-    """Where the numbers are written, too."""
+    """Also write the numbers to this file."""
 
 
 def ours(path: Path, indices: np.ndarray) -> np.ndarray:
@@ -57,7 +56,7 @@ def ours(path: Path, indices: np.ndarray) -> np.ndarray:
 
 
 def ours_opened_anew(path: Path, indices: np.ndarray) -> np.ndarray:
-    """As each video's first clip is read: it is not among those kept open."""
+    """Read without videos kept open, like the first clip of each video."""
     close_kept()
     return read_frames(path, indices, SHORT)
 
@@ -68,8 +67,8 @@ def packed(path: Path, indices: np.ndarray) -> np.ndarray:
 
 
 def plain_pyav(path: Path, indices: np.ndarray) -> np.ndarray:
-    """Seek to the keyframe before, decode on, convert what is wanted."""
-    wanted = set(indices.tolist())
+    """Seek to the previous keyframe, decode from there, convert the frames in use."""
+    numbers = set(indices.tolist())
     images = {}
     reformatter = VideoReformatter()
     with av.open(str(path)) as container:
@@ -80,7 +79,7 @@ def plain_pyav(path: Path, indices: np.ndarray) -> np.ndarray:
         container.seek(start + int(seconds / stream.time_base), stream=stream)
         for frame in container.decode(stream):
             number = round(float((frame.pts - start) * stream.time_base) * float(stream.average_rate))
-            if number in wanted:
+            if number in numbers:
                 images[number] = reformatter.reformat(
                     frame, *SIZE, format="rgb24", interpolation="BILINEAR", threads=1
                 ).to_ndarray()
@@ -95,19 +94,19 @@ def opencv(path: Path, indices: np.ndarray) -> np.ndarray:
     cv2.setNumThreads(1)
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     capture.set(cv2.CAP_PROP_POS_FRAMES, int(indices[0]))
-    wanted = set(indices.tolist())
+    numbers = set(indices.tolist())
     images = []
     for number in range(int(indices[0]), int(indices[-1]) + 1):
         if not capture.grab():
             break
-        if number in wanted:
+        if number in numbers:
             images.append(cv2.cvtColor(cv2.resize(capture.retrieve()[1], SIZE), cv2.COLOR_BGR2RGB))
     capture.release()
     return np.stack(images)
 
 
 def ffmpeg_limit(path: Path) -> float:
-    """Seconds that FFmpeg takes for as many frames as a clip spans."""
+    """Seconds of FFmpeg for as many frames as a clip spans."""
     command = ["ffmpeg", "-v", "error", "-threads", "1", "-i", str(path), "-f", "null", "-"]
     begun = time.perf_counter()
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
@@ -115,18 +114,18 @@ def ffmpeg_limit(path: Path) -> float:
 
 
 def readers() -> dict[str, Callable[[Path, np.ndarray], np.ndarray]]:
-    found = {"ours": ours, "opened anew": ours_opened_anew, "our pack": packed, "plain PyAV": plain_pyav}
+    functions = {"ours": ours, "opened anew": ours_opened_anew, "our pack": packed, "plain PyAV": plain_pyav}
     try:
         import cv2  # noqa: F401
 
-        found["OpenCV"] = opencv
+        functions["OpenCV"] = opencv
     except ImportError:
-        print("OpenCV is not installed (pip install opencv-python-headless): left out")
-    return found
+        print("OpenCV is not installed (pip install opencv-python-headless); left out")
+    return functions
 
 
 def measure(path: Path, clips: int, rounds: int) -> dict[str, list[float]]:
-    """Clips a second of each reader in each round."""
+    """Clips per second, of each reader in each round."""
     rates: dict[str, list[float]] = {}
     rng = np.random.default_rng(0)
     for _ in range(rounds):
@@ -151,7 +150,7 @@ def main(options: Options) -> None:
             write_shard(path.with_suffix(".tar"), [(path.name, path)], SHORT)
             larger = path.with_suffix(".tar").stat().st_size / path.stat().st_size
             rates = measure(path, options.clips, options.rounds)
-            print(f"{name} ({path.stat().st_size / 2**20:.1f} MB; its pack {larger:.1f} times as much):")
+            print(f"{name} ({path.stat().st_size / 2**20:.1f} MB; its pack {larger:.1f} times as large):")
             for reader, values in rates.items():
                 ratios = np.array(rates["ours"]) / np.array(values)
                 print(

@@ -1,13 +1,13 @@
-"""How fast clips are disturbed: ours beside a loop over pixels and beside kornia, interleaved in one run.
+"""Speed of disturbances: ours, a loop over pixels, and kornia, interleaved in one run.
 
     python benchmarks/disturb.py [--rounds 7] [--threads 1] [--json FILE]
 
-Clips of 8x3x16x112x112 and 4x3x16x224x224, float32. The loop works out the local warp as DSM's published
-code does, pixel by pixel in Python (the slow reference of the tests): `one for all` is its own way, the same
-warp for the whole batch; `each its own` is what training wants. Both with two points, the mean of the code's
-one to three. kornia bends with 5x5 control points as its own `VideoSequential` does it, and, with more care
-than its documentation asks for, with all frames of a clip folded into channels. The motion scaled along the
-flow is timed apart from its flow (DIS, in OpenCV).
+Clips of 8x3x16x112x112 and 4x3x16x224x224, float32. The loop computes the local warp like DSM's published
+code, pixel by pixel in Python (the slow reference of the tests). `one for all` uses the same warp for the
+whole batch, as that code does; `each its own` has one per clip, as training needs. Both have two points, the
+mean of the code's one to three. kornia warps with 5x5 control points: once with its own `VideoSequential`,
+and once with all frames of a clip folded into channels, which its documentation does not suggest. Scaling the
+motion along the flow is timed separately from the flow (DIS, in OpenCV).
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Options:
     rounds: int = 7
     threads: int = 1
     json: Path | None = None
-    """Where the numbers are written, too."""
+    """Also write the numbers to this file."""
 
 
 def local_warp_loop(clip: Tensor, points: Tensor) -> Tensor:
-    """Each pixel of each window by itself, as the published code has it."""
+    """Every pixel of every window separately, as in the published code."""
     height, width = clip.shape[-2:]
     for *point, shift_y, shift_x in points.tolist():
         shift, norm = (shift_y, shift_x), float(np.hypot(shift_y, shift_x))
@@ -63,7 +63,7 @@ def kornia_ways(clip: Tensor) -> dict[str, Callable[[], Tensor]]:
         from kornia.augmentation import RandomThinPlateSpline, VideoSequential
         from kornia.geometry.transform import get_tps_transform, warp_image_tps
     except ImportError:
-        print("kornia is not installed (pip install kornia): left out")
+        print("kornia is not installed (pip install kornia); left out")
         return {}
     spline = RandomThinPlateSpline(scale=0.1, p=1.0)
     video = VideoSequential(spline, data_format="BCTHW", same_on_frame=True)
@@ -79,7 +79,7 @@ def kornia_ways(clip: Tensor) -> dict[str, Callable[[], Tensor]]:
 
 
 def ways(clip: Tensor) -> dict[str, Callable[[], Tensor]]:
-    """What is timed, by name."""
+    """The functions to time, by name."""
     side = clip.shape[-1]
     points = torch.tensor([[100, 80, 20, 15], [75, 120, 12, 18]]) * (side / 224)
     pictures = (clip[0] * 255).byte()
@@ -94,8 +94,8 @@ def ways(clip: Tensor) -> dict[str, Callable[[], Tensor]]:
         "thin plate, ours": lambda: ThinPlate()(clip, 0),
         **kornia_ways(clip),
         "smooth field, ours": lambda: SmoothWarp()(clip, 0),
-        "motion scaled, a clip": lambda: scale_motion(pictures, flow, scale),
-        "its flow, a clip": lambda: torch.from_numpy(compute_flow(frames)),
+        "motion scaled, one clip": lambda: scale_motion(pictures, flow, scale),
+        "its flow, one clip": lambda: torch.from_numpy(compute_flow(frames)),
     }
 
 
@@ -121,7 +121,7 @@ def main(options: Options) -> None:
         clip = moving_clip(batch, side)
         timed = ways(clip)
         seconds: dict[str, list[float]] = {name: [] for name in timed}
-        for run in timed.values():  # first calls make what is kept
+        for run in timed.values():  # first calls fill caches
             run()
         for _ in range(options.rounds):
             for name, run in timed.items():

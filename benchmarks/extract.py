@@ -1,9 +1,9 @@
-"""`dsm extract` against its parts: python benchmarks/extract.py
+"""`dsm extract` compared with its parts: python benchmarks/extract.py
 
-In turns, in one run: decoding alone and the encoder alone, each on one thread, and the whole command. What
-the parts allow is all cores at work all the time: cores / (seconds a video to decode + seconds a video to
-encode). Prints rates and their ratio to that; with `--memory 5000` instead the memory of the command and its
-workers while it goes through so many videos.
+It alternates, in one run, between decoding alone and the encoder alone, each on one thread, and the whole
+command. The parts allow the rate of all cores working all the time: cores / (seconds per video to decode +
+seconds per video to encode). Prints rates and their ratio to that. With `--memory 5000` it prints instead the
+memory of the command and its workers while it processes 5000 videos.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from dsm.workers import usable_cores
 class Options:
     backbone: str = "r3d18"
     videos: int = 48
-    """Of 320 x 240, H.264."""
+    """Number of videos (320x240, H.264)."""
     windows: int = 3
     batch_size: int = 8
     turns: int = 3
     memory: int = 0
-    """Go through so many videos (the same ones again and again) by `tiny` and print the memory."""
+    """Print the memory while `tiny` processes this many videos (the same ones repeatedly)."""
 
 
 def command(listed: Path, out: Path, options: Options) -> list[str]:
@@ -50,7 +50,7 @@ def command(listed: Path, out: Path, options: Options) -> list[str]:
 
 
 def parts(videos: VideoList, options: Options) -> tuple[float, float]:
-    """Seconds a video to decode, and to encode, each on one thread."""
+    """Seconds per video to decode, and to encode, each on one thread."""
     torch.set_num_threads(1)
     clips = EvaluationClips(videos, ClipConfig(), options.windows)
     begun = time.perf_counter()
@@ -68,14 +68,14 @@ def resident(pid: int) -> int:
     """MB of a process and its children."""
     listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
     children = listed.stdout.split()
-    found = 0
+    kilobytes = 0
     for one in (pid, *map(int, children)):
         try:
             text = Path(f"/proc/{one}/smaps_rollup").read_text()
         except OSError:
             continue
-        found += next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
-    return found // 1024
+        kilobytes += next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
+    return kilobytes // 1024
 
 
 def memory(listed: Path, folder: Path, options: Options) -> None:
@@ -112,9 +112,9 @@ def main(options: Options) -> None:
         for turn in range(options.turns):
             decode, forward = parts(read_list(listed), options)
             rates.setdefault("what the parts allow", []).append(cores / (decode + forward))
-            told = f"decode {1000 * decode:.0f} ms, encode {1000 * forward:.0f} ms a video"
-            print(f"turn {turn}: {told}", flush=True)
-            # Beginning and ending take the same for any number of videos, and are left out.
+            times = f"decode {1000 * decode:.0f} ms, encode {1000 * forward:.0f} ms per video"
+            print(f"turn {turn}: {times}", flush=True)
+            # The difference of two runs leaves out the time to start and to finish.
             seconds = []
             for count in (options.batch_size * 2, options.videos):
                 write_list(folder / "some.txt", read_list(listed).part(np.arange(count), folder))
@@ -125,8 +125,8 @@ def main(options: Options) -> None:
             rate = (options.videos - options.batch_size * 2) / (seconds[1] - seconds[0])
             rates.setdefault(title, []).append(rate)
         allowed = float(np.median(rates["what the parts allow"]))
-        for title, found in rates.items():
-            print(f"{title:26s} {np.median(found):6.2f} videos/s  {np.median(found) / allowed:.0%}")
+        for title, values in rates.items():
+            print(f"{title:26s} {np.median(values):6.2f} videos/s  {np.median(values) / allowed:.0%}")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python benchmarks/loader_memory.py [--clips 20000] [--workers 2] [--out loader_memory.png]
 
-It makes 200 short videos, names each of them a hundred times in a list, and reads training clips for `dsm`
-from it as a run does. RSS counts pages that processes share once for each, so the sum is an upper bound.
+It generates 200 short videos, lists each of them a hundred times, and reads training clips for `dsm` as a run
+does. RSS counts a shared page once for every process, so the sum is an upper bound.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Options:
 
 
 def resident() -> list[float]:
-    """MB of memory of this process, and of each of its workers."""
+    """Memory of this process, and of each of its workers, in MB."""
     workers = sorted(child.pid for child in multiprocessing.active_children() if child.pid)
     pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in [os.getpid(), *workers]]
     return [count * 4096 / 2**20 for count in pages]

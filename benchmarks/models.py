@@ -1,11 +1,11 @@
-"""How fast backbones train: float32, float32 in channels_last_3d and guarded bfloat16, interleaved.
+"""Training speed of backbones: float32, float32 in channels_last_3d and guarded bfloat16, interleaved.
 
     python benchmarks/models.py [--models i3d tiny] [--batch 8] [--rounds 5] [--threads 2] [--json FILE]
 
-One step is a forward and a backward pass over random clips, 16x112x112 if not told otherwise. In each
-round every way runs once, one after the other, so that a slow moment of the machine meets them all;
-rates are medians over rounds, and so are ratios, each to plain float32 in the same round. A first
-round, in which memory is set up, is not counted.
+One step is a forward and a backward pass over random clips, 16x112x112 by default. In each round every
+variant runs once, one after the other, so a slow moment of the machine affects all of them. Rates are medians
+over rounds, and so are ratios, each to plain float32 in the same round. A first round, which allocates
+memory, is not counted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor
 from dsm.models.precision import Precision, encode
 from dsm.models.zoo import MODELS, create_model
 
-WAYS: dict[str, tuple[Precision, torch.memory_format]] = {
+VARIANTS: dict[str, tuple[Precision, torch.memory_format]] = {
     "fp32": ("fp32", torch.contiguous_format),
     "fp32 channels last": ("fp32", torch.channels_last_3d),
     "bf16 guarded": ("bf16", torch.channels_last_3d),
@@ -35,17 +35,17 @@ WAYS: dict[str, tuple[Precision, torch.memory_format]] = {
 class Options:
     models: tuple[str, ...] = tuple(sorted(MODELS))
     batch: int = 8
-    """Smaller for heavy models."""
+    """Use a smaller one for large models."""
     frames: int = 16
     size: int = 112
     rounds: int = 5
     threads: int = 2
     json: Path | None = None
-    """Where the numbers are written, too."""
+    """Also write the numbers to this file."""
 
 
-def build_step(name: str, way: str, clips: Tensor) -> Callable[[], None]:
-    precision, memory_format = WAYS[way]
+def build_step(name: str, variant: str, clips: Tensor) -> Callable[[], None]:
+    precision, memory_format = VARIANTS[variant]
     model = create_model(name).to(memory_format=memory_format)
     clips = clips.contiguous(memory_format=memory_format)
 
@@ -57,15 +57,15 @@ def build_step(name: str, way: str, clips: Tensor) -> Callable[[], None]:
 
 
 def measure(name: str, clips: Tensor, rounds: int) -> dict[str, list[float]]:
-    """Clips a second of each way in each round."""
-    steps = {way: build_step(name, way, clips) for way in WAYS}
-    rates: dict[str, list[float]] = {way: [] for way in WAYS}
+    """Clips per second, of each variant in each round."""
+    steps = {variant: build_step(name, variant, clips) for variant in VARIANTS}
+    rates: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     for number in range(rounds + 1):
-        for way, step in steps.items():
+        for variant, step in steps.items():
             begun = time.perf_counter()
             step()
             if number:
-                rates[way].append(len(clips) / (time.perf_counter() - begun))
+                rates[variant].append(len(clips) / (time.perf_counter() - begun))
     return rates
 
 
@@ -79,10 +79,10 @@ def main(options: Options) -> None:
     results = {}
     for name in options.models:
         rates = measure(name, clips, options.rounds)
-        for way, values in rates.items():
+        for variant, values in rates.items():
             ratios = np.array(values) / np.array(rates["fp32"])
             print(
-                f"{name:12} {way:20} {np.median(values):8.1f}   "
+                f"{name:12} {variant:20} {np.median(values):8.1f}   "
                 f"{np.median(ratios):.2f}  ({ratios.min():.2f} to {ratios.max():.2f})",
                 flush=True,
             )

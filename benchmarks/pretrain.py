@@ -1,18 +1,18 @@
-"""How fast a run trains: whole iterations of `dsm` from videos, frame folders and memory, interleaved.
+"""Training speed of a run: whole iterations of `dsm` from videos, frame folders and memory, interleaved.
 
     python benchmarks/pretrain.py [--backbone i3d] [--batch 4] [--rounds 5] [--list NAME=LIST …] [--json FILE]
     python benchmarks/pretrain.py --memory 500
 
-It makes its videos: 320x240, 186 frames, as long and as large as UCF101's are; MPEG-4 in avi as UCF101's, and
-H.264 with a keyframe every twelve frames, which takes longer to decode. A clip is 16 frames,
-every fourth, 112x112 of 128; each iteration decodes anchor, positive and negative, augments and disturbs
-them, and makes a step of SGD. In each round every way trains for some steps, one way after the other, so that
-a slow moment of the machine meets them all; the first steps of a round, whose batches were made while
-another way trained, are not counted. Ratios are medians over rounds. `memory` is the same loop fed with
-batches that are there already.
+It generates its videos with the size and length of UCF101's (320x240, 186 frames): MPEG-4 in avi like
+UCF101's, and H.264 with a keyframe every twelve frames, which takes longer to decode. A clip is 16 frames,
+every fourth, 112x112 of 128. Each iteration decodes anchor, positive and negative, augments and disturbs
+them, and makes a step of SGD. In each round every variant trains for some steps, one after the other, so a
+slow moment of the machine affects all of them. The first steps of a round are not counted, because their
+batches were loaded while another variant trained. Ratios are medians over rounds. `memory` is the same loop
+with batches that are already in memory.
 
-The breakdown is measured apart, in one process, without a loader. With ``--memory`` it trains on and on
-instead, and prints the memory of the run and its loader.
+The breakdown is measured separately, in one process, without a loader. With ``--memory`` it trains for many
+steps instead, and prints the memory of the run and its loader.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from dsm.train.trainer import Trainer
 from dsm.verbs.frames import FramesConfig, frames
 from dsm.views import View, render_view
 
-# Without instructions for bfloat16 it is many times slower, and nobody takes it.
+# Without instructions for bfloat16 it is many times slower, so nobody uses it.
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16") if fast_in_bf16("cpu") else ("fp32",)
 UNCOUNTED = 2
 CODECS = {"videos, MPEG-4": "mpeg4-avi", "videos, H.264": "h264-gop12"}
@@ -60,18 +60,18 @@ class Options:
     batch: int = 4
     rounds: int = 5
     steps: int = 6
-    """Counted steps of a way in a round."""
+    """Counted steps per variant and round."""
     workers: int = 1
     list: tuple[str, ...] = ()
-    """Lists of your own, too: NAME=LIST."""
+    """Further lists to measure: NAME=LIST."""
     memory: int = 0
-    """Watch the memory over so many steps instead."""
+    """Print the memory over this many steps instead."""
     json: Path | None = None
-    """Where the numbers are written, too."""
+    """Also write the numbers to this file."""
 
 
 def make_data(folder: Path, count: int) -> dict[str, Path]:
-    """Lists of the same clips as video files of two codecs and as folders of frames."""
+    """Lists of the same clips, as video files of two codecs and as folders of frames."""
     lists = {title: make_videos(folder, name, count) for title, name in CODECS.items()}
     frames(FramesConfig(lists[next(iter(CODECS))], out=folder / "frames", short_side=128))
     return {**lists, "frame folders": next((folder / "frames").glob("*.txt"))}
@@ -84,9 +84,9 @@ def make_videos(folder: Path, name: str, count: int) -> Path:
     make_video(folder / files[0], codec, options, length=LENGTH)
     for other in files[1:]:
         shutil.copyfile(folder / files[0], folder / other)
-    made = folder / f"{name}.txt"
-    write_list(made, VideoList(files, np.full(count, -1), np.full(count, LENGTH), folder))
-    return made
+    listed = folder / f"{name}.txt"
+    write_list(listed, VideoList(files, np.full(count, -1), np.full(count, LENGTH), folder))
+    return listed
 
 
 def make_trainer(options: Options, out: Path, videos: Path, precision: Precision) -> Trainer:
@@ -100,9 +100,9 @@ def make_trainer(options: Options, out: Path, videos: Path, precision: Precision
 
 
 def from_memory(trainer: Trainer) -> Iterator[dict[str, Any]]:
-    """Batches that are there already, over and over."""
-    made = [make_batch(trainer, number) for number in range(4)]
-    for batch in itertools.cycle(made):
+    """Repeat batches that are already in memory."""
+    batches = [make_batch(trainer, number) for number in range(4)]
+    for batch in itertools.cycle(batches):
         yield copy.copy(batch)
 
 
@@ -112,34 +112,34 @@ def make_batch(trainer: Trainer, number: int) -> dict[str, Any]:
 
 
 def measure(options: Options, lists: dict[str, Path], folder: Path) -> dict[str, Any]:
-    """Samples a second and the share of waiting, of each way in each round."""
-    ways: dict[str, tuple[Trainer, Iterator[dict[str, Any]]]] = {}
+    """Samples per second and the share of waiting, of each variant in each round."""
+    variants: dict[str, tuple[Trainer, Iterator[dict[str, Any]]]] = {}
     for precision in PRECISIONS:
         for name, path in lists.items():
             trainer = make_trainer(options, folder / f"{name}-{precision}", path, precision)
-            ways[f"{name}, {precision}"] = trainer, iter(trainer.batches)
+            variants[f"{name}, {precision}"] = trainer, iter(trainer.batches)
         trainer = make_trainer(options, folder / f"memory-{precision}", lists[next(iter(CODECS))], precision)
-        ways[f"memory, {precision}"] = trainer, from_memory(trainer)
-    rates: dict[str, list[float]] = {way: [] for way in ways}
-    waits: dict[str, list[float]] = {way: [] for way in ways}
+        variants[f"memory, {precision}"] = trainer, from_memory(trainer)
+    rates: dict[str, list[float]] = {variant: [] for variant in variants}
+    waits: dict[str, list[float]] = {variant: [] for variant in variants}
     for number in range(options.rounds + 1):
         print(f"round {number} of {options.rounds}", flush=True)
-        for way, (trainer, batches) in ways.items():
+        for variant, (trainer, batches) in variants.items():
             clock = Clock()
             for step in range(UNCOUNTED + options.steps):
                 if step == UNCOUNTED:
                     clock = Clock()
                 trainer.train_step(batches, clock)
                 trainer.step += 1
-            if number:  # in the first round memory is set up
+            if number:  # the first round allocates memory
                 reading = clock.read(options.batch)
-                rates[way].append(reading["clips_per_second"])
-                waits[way].append(reading["data_wait"])
+                rates[variant].append(reading["clips_per_second"])
+                waits[variant].append(reading["data_wait"])
     return {"rates": rates, "waits": waits}
 
 
 def breakdown(options: Options, videos: Path, folder: Path) -> dict[str, dict[str, float]]:
-    """Milliseconds of one iteration by what is done, medians, everything in this process."""
+    """Median milliseconds of the parts of one iteration, all in this process."""
     table = {}
     for precision in PRECISIONS:
         trainer = make_trainer(options, folder / f"breakdown-{precision}", videos, precision)
@@ -169,7 +169,7 @@ def one_iteration(trainer: Trainer, number: int, precision: Precision) -> dict[s
     lap("augment")
     views = trainer.render(batch)
     lap("disturb")
-    spent["disturb"] -= spent["augment"]  # turn, zoom and SLD are one sampling: what SLD adds to it
+    spent["disturb"] -= spent["augment"]  # rotation, zoom and SLD are one resampling; this is what SLD adds
     with compute_in(precision, trainer.fabric.device.type):
         output = trainer.module(views)
     lap("forward")
@@ -193,25 +193,25 @@ def watch_memory(options: Options, videos: Path, folder: Path) -> None:
 
 
 def resident() -> float:
-    """MB of memory of this process and its workers."""
+    """Memory of this process and its workers, in MB."""
     pids = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
     return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids) * 4096 / 2**20
 
 
-def report(found: dict[str, Any], batch: int) -> None:
-    rates, waits = found["rates"], found["waits"]
-    print(f"\n{'samples a second':28s} {'median':>7s} {'of memory':>10s} {'waiting':>8s}")
-    for way, values in rates.items():
-        base = rates[f"memory, {way.rsplit(', ', 1)[1]}"]
+def report(results: dict[str, Any], batch: int) -> None:
+    rates, waits = results["rates"], results["waits"]
+    print(f"\n{'samples per second':28s} {'median':>7s} {'of memory':>10s} {'waiting':>8s}")
+    for variant, values in rates.items():
+        base = rates[f"memory, {variant.rsplit(', ', 1)[1]}"]
         share = np.median([one / other for one, other in zip(values, base, strict=True)])
-        print(f"{way:28s} {np.median(values):7.2f} {share:9.0%} {np.median(waits[way]):8.1%}")
-    for name in dict.fromkeys(way.rsplit(", ", 1)[0] for way in rates if "bf16" in PRECISIONS):
+        print(f"{variant:28s} {np.median(values):7.2f} {share:9.0%} {np.median(waits[variant]):8.1%}")
+    for name in dict.fromkeys(variant.rsplit(", ", 1)[0] for variant in rates if "bf16" in PRECISIONS):
         ratio = np.median(
             [b / a for a, b in zip(rates[f"{name}, fp32"], rates[f"{name}, bf16"], strict=True)]
         )
         print(f"bf16 / fp32, {name}: {ratio:.2f}")
-    print(f"\n{'ms an iteration':16s}" + "".join(f"{name:>10s}" for name in found["breakdown"]["fp32"]))
-    for precision, parts in found["breakdown"].items():
+    print(f"\n{'ms per iteration':16s}" + "".join(f"{name:>10s}" for name in results["breakdown"]["fp32"]))
+    for precision, parts in results["breakdown"].items():
         total = sum(parts.values())
         cells = "".join(f"{value:10.0f}" for value in parts.values())
         print(f"{precision:16s}{cells}   together {total:.0f}: {1e3 * batch / total:.2f} samples/s")
@@ -227,13 +227,13 @@ def main(options: Options) -> None:
         for given in options.list:
             title, _, path = given.partition("=")
             lists[title] = Path(path)
-        found = measure(options, lists, folder / "runs")
-        found["breakdown"] = breakdown(options, lists[next(iter(CODECS))], folder / "runs")
+        results = measure(options, lists, folder / "runs")
+        results["breakdown"] = breakdown(options, lists[next(iter(CODECS))], folder / "runs")
     threads = torch.get_num_threads()
     print(f"{options.backbone}, batch {options.batch}, {options.workers} worker, {threads} threads")
-    report(found, options.batch)
+    report(results, options.batch)
     if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
+        options.json.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

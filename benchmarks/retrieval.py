@@ -1,9 +1,8 @@
-"""Exact retrieval against the bare matrix product: python benchmarks/retrieval.py
+"""Exact retrieval compared with the bare matrix product: python benchmarks/retrieval.py
 
-Both go through the same queries in turns, in one run: the product alone, in the blocks that are fastest
-for it, and the search, which makes the product, keeps the neighbours and compares them once more. Then one
-query alone, as `dsm search` asks, against reading the features from the file. Prints rates, their ratio,
-and the peak of memory.
+Both alternate on the same queries, in one run: the product alone, in its fastest blocks, and the search,
+which computes the product, keeps the neighbours and compares them again. Then a single query, as in `dsm
+search`, is compared with reading the features from the file. Prints rates, their ratio, and the peak memory.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What is left of an actor in the scene that is found without masks, where the truth is known.
+"""How much of an actor remains in the scene that is found without masks, on videos with known scenes.
 
     python benchmarks/still_scene.py [--videos 5]
 
-Videos of MotionScenes (size and actors of the demo, all sixteen motions) are drawn with their actor and
-without. Of the scene by the temporal median and by `still_scene`: the area that looks more like the actor
-than like the empty scene, in areas of the actor; the mean error; how much of the actor counts as moving, and
-how much else does, in areas of the actor. The last lines are the means over motions and the greatest of them.
+Renders videos of MotionScenes (size and actors of the demo, all sixteen motions) with their actor and
+without. For the scene by the temporal median and by `still_scene`, it prints: the area that looks more like
+the actor than like the empty scene; the mean error; how much of the actor counts as moving; and how much else
+does. Areas are relative to the actor's. The last lines are the mean and the maximum over motions.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from dsm.synthetic.motionscenes import MotionScenesConfig, VideoPlan, render
 from dsm.synthetic.scenery import TRAINING_FAMILIES
 
 COVERS = 0.08
-"""Change of a colour by which a pixel counts as covered by the actor."""
+"""A pixel counts as covered by the actor if a colour changes by more than this."""
 
 
 @dataclass(frozen=True)
 class Options:
     videos: int = 5
-    """Of each motion."""
+    """Videos per motion."""
 
 
 def rendered(motion: int, number: int) -> tuple[Tensor, Tensor]:
-    """A video with its actor and without: (1, 3, T, H, W) in [0, 1]."""
+    """A video with its actor, and without: (1, 3, T, H, W) in [0, 1]."""
     family = TRAINING_FAMILIES[(motion + 5 * number) % len(TRAINING_FAMILIES)]
     config, plan = (
         MotionScenesConfig(motions=len(MOTIONS)),
@@ -48,17 +48,18 @@ def rendered(motion: int, number: int) -> tuple[Tensor, Tensor]:
     return one, two
 
 
-def measured(found: Tensor, whole: Tensor, empty: Tensor) -> list[float]:
-    """Of a scene (1, 3, 1, H, W): area left, error, share of the actor that moves, area else that moves."""
+def measures_of(estimate: Tensor, whole: Tensor, empty: Tensor) -> list[float]:
+    """For an estimated scene (1, 3, 1, H, W): area left, error, share of the actor that counts as moving,
+    other area that does."""
     covers = ((whole - empty).abs().amax(1, keepdim=True) > COVERS).float()
     area = covers.sum((3, 4)).mean()
     actor = (whole * covers).sum(2, keepdim=True) / covers.sum(2, keepdim=True).clamp(min=1)
     scene = empty.median(2, keepdim=True).values
-    nearer = (found - actor).abs().sum(1) < (found - scene).abs().sum(1)
+    nearer = (estimate - actor).abs().sum(1) < (estimate - scene).abs().sum(1)
     left = nearer & (covers.sum(2) > 2)
-    moving = moving_mask(whole, found)
+    moving = moving_mask(whole, estimate)
     kept, extra = (moving * covers).sum() / covers.sum(), (moving * (1 - covers)).sum() / covers.sum()
-    return [float(one) for one in (left.sum() / area, (found - scene).abs().mean(), kept, extra)]
+    return [float(one) for one in (left.sum() / area, (estimate - scene).abs().mean(), kept, extra)]
 
 
 def line(name: str, values: NDArray[np.float64]) -> None:
@@ -70,15 +71,15 @@ def main(options: Options) -> None:
     print(f"{'':22}", "  ".join(["left   error  kept  else "] * 2))
     every = []
     for motion, name in enumerate(MOTIONS):
-        found = []
+        values = []
         for number in range(options.videos):
             whole, empty = rendered(motion, number)
             scenes = temporal_median(whole), still_scene(whole)
-            found.append([measured(scene, whole, empty) for scene in scenes])
-        every.append(np.mean(found, axis=0))
+            values.append([measures_of(scene, whole, empty) for scene in scenes])
+        every.append(np.mean(values, axis=0))
         line(name, every[-1])
     line("mean", np.mean(every, axis=0))
-    line("greatest", np.max(every, axis=0))
+    line("maximum", np.max(every, axis=0))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Videos that benchmarks make for themselves: 320x240, as the codecs of the usual data sets have them."""
+"""Videos for benchmarks: 320x240, with the codecs of common data sets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VIDEOS: dict[str, tuple[str, str, dict[str, str]]] = {
 
 
 def make_video(path: Path, codec: str, options: dict[str, str], length: int = LENGTH) -> None:
-    """A textured picture that pans under a patch that swings: something for every kind of prediction."""
+    """A panning texture under a swinging patch, so that every kind of prediction is used."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 255, (60, 70, 3)).repeat(10, 0).repeat(10, 1)
     picture = np.clip(coarse + rng.normal(0, 12, coarse.shape), 0, 255).astype(np.uint8)

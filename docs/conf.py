@@ -1,4 +1,4 @@
-"""How Sphinx makes the site: ``make docs``. Pages are Markdown, for code hosts too; the frame is ``.rst``."""
+"""Sphinx settings of the site (``make docs``). Pages are Markdown, because code hosts show it too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from repository_files import source_line  # noqa: E402 (it lies beside this file)
+from repository_files import source_line  # noqa: E402 (it is beside this file)
 
 from dsm.version import __version__  # noqa: E402
 
@@ -26,7 +26,7 @@ extensions = [
     "repository_files",
 ]
 
-# Pages that show a file of the repository's other folders.
+# Pages that show a file from another folder of the repository.
 repository_pages = {
     "README.md": "index",
     "CONTRIBUTING.md": "contributing",
@@ -34,7 +34,7 @@ repository_pages = {
     "examples/README.md": "examples",
 }
 
-# Every reference leads somewhere, or the build fails; what other libraries own is not looked up.
+# A reference that leads nowhere fails the build; names of other libraries are not looked up.
 nitpicky = True
 _ELSEWHERE = r"(torch|nn|numpy|np|npt|sklearn|tyro|pathlib|collections|argparse|rich|lightning\w*|av)\..*"
 _SHORTENED = r"Path|Packet|VideoStream|Tensor|Module|NDArray.*|InputContainer|Lightning\w*"
@@ -57,10 +57,10 @@ autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 add_module_names = False
-default_role = "code"  # `so` in a docstring, which the command line prints as it is
+default_role = "code"  # `name` in a docstring, which the command line prints unchanged
 linkcode_resolve = source_line
 
-copybutton_prompt_text = "$ "  # of a console block its commands are copied, not what they print
+copybutton_prompt_text = "$ "  # copies the commands of a console block, not their output
 copybutton_line_continuation_character = "\\"
 copybutton_exclude = ".linenos, .gp"
 

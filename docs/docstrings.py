@@ -1,6 +1,6 @@
-"""The sections of docstrings, ``Args:``, ``Returns:`` and ``Raises:``, as lists on the site.
+"""Show the docstring sections ``Args:``, ``Returns:`` and ``Raises:`` as lists on the site.
 
-Napoleon, which Sphinx has for that, also takes what is before a colon in a sentence for a type.
+Sphinx has Napoleon for that, but it also takes any text before a colon for a type.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def as_fields(lines: list[str]) -> list[str]:
             section = match[1]
             done += ["", ":returns:"] if section == "Returns" else [""]
         elif section in _FIELDS and inside and (entry := _ENTRY.fullmatch(line[4:])):
-            names = entry[1].replace("*", "").replace(" ", "")  # of two words, one would be the other's type
+            names = entry[1].replace("*", "").replace(" ", "")  # a space would make the first name a type
             done.append(f":{_FIELDS[section]} {names}: {entry[2]}")
         else:
             if line and not inside:
@@ -37,7 +37,7 @@ def as_fields(lines: list[str]) -> list[str]:
 
 
 def as_bullets(lines: list[str]) -> list[str]:
-    """The docstring of a verb: its settings, whose names may be nested, as a list with a point for each."""
+    """The docstring of a verb, with one bullet per setting, whose names may be nested."""
     start = lines.index("Args:") if "Args:" in lines else len(lines)
     done = [*as_fields(lines[:start]), ""]
     for line in lines[start + 1 :]:
@@ -56,13 +56,13 @@ def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: li
 
 
 def skip(app: Sphinx, what: str, name: str, obj: Any, skipped: bool, options: Any) -> bool | None:
-    return True if name == "__new__" else None  # of named tuples; it says nothing that their fields do not
+    return True if name == "__new__" else None  # of named tuples, whose fields are shown anyway
 
 
 def short_arrays(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, arguments: str | None, returned: str | None
 ) -> tuple[str | None, str | None]:
-    """``NDArray[uint8]``, as the code has it, where Sphinx writes out what that stands for."""
+    """Replace Sphinx's expansion of ``NDArray[uint8]`` by that short form."""
     return tuple(text and _ARRAY.sub(r"NDArray[\1]", text) for text in (arguments, returned))  # type: ignore[return-value]
 
 

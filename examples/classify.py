@@ -1,6 +1,7 @@
 """Label videos from a few labelled ones: python examples/classify.py WEIGHTS LABELLED_LIST FOLDER
 
-Features of both, a linear classifier on those of the list, its word for every video of the folder.
+Extracts features of both, fits a linear classifier to those of the list, and prints its prediction for each
+video of the folder.
 """
 
 from __future__ import annotations

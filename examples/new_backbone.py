@@ -1,6 +1,6 @@
 """A backbone of your own: python examples/new_backbone.py LIST OUT
 
-A network of pictures that sees motion because frames lend each other channels (TSM, Lin et al. 2019).
+Convolves single frames, and sees motion because neighbouring frames exchange channels (TSM, Lin et al. 2019).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dsm.train.pretrain import PretrainConfig, pretrain
 
 
 def lend(x: Tensor) -> Tensor:
-    """(B, C, T, H, W), an eighth of the channels from the frame before, an eighth from the one after."""
+    """Take an eighth of the channels from the previous frame, an eighth from the next: (B, C, T, H, W)."""
     n = max(x.shape[1] // 8, 1)
     before, after = torch.zeros_like(x[:, :n]), torch.zeros_like(x[:, :n])
     before[:, :, 1:] = x[:, :n, :-1]

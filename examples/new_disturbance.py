@@ -1,6 +1,6 @@
 """Disturbances of your own: python examples/new_disturbance.py LIST OUT
 
-The scene is cut into tiles that change places; the motion goes half-way and back again.
+SLD permutes tiles of the scene; TLD plays the first half of a clip forwards, then backwards.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from dsm.verbs.preview import PreviewConfig, preview
 
 @dataclass(frozen=True)
 class Tiles(Warp):
-    """Of n x n tiles a share, all at strength 1, change places; the same in all frames of a clip."""
+    """Permute a share of n x n tiles (all at strength 1), alike in all frames of a clip."""
 
     tiles: int = 3
 
     def draw(self, rng: np.random.Generator) -> Draw:
-        """How far each tile looks, x first, where the picture goes from -1 to 1: (2, n, n)."""
+        """Where each tile is read from, relative to itself, x first, in a picture from -1 to 1: (2, n, n)."""
         n = self.tiles
         moved = rng.permutation(n * n)[: round(min(self.strength, 1) * n * n)]
         source = np.arange(n * n)
@@ -44,7 +44,7 @@ class Tiles(Warp):
 
 
 def there_and_back(indices: Indices, total: int, rng: np.random.Generator) -> Indices | None:
-    """The first half of the frames, then the same backwards; None where a clip is too short for it."""
+    """The first half of the frames, then the same backwards; None if the clip is too short."""
     if len(indices) < 4:
         return None
     half = indices[: (len(indices) + 1) // 2]

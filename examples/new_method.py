@@ -1,6 +1,6 @@
 """A training method of your own: python examples/new_method.py LIST OUT
 
-Barlow Twins (Zbontar et al. 2021) between a clip whose scene is broken and the clip as it is.
+Barlow Twins (Zbontar et al. 2021) between a clip with its scene broken and the unchanged clip.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Barlow(nn.Module):
 
     def forward(self, views: dict[str, Tensor]) -> StepOutput:
         anchor, positive = self.query(views["anchor"]), self.query(views["positive"])  # (B, D) each
-        with torch.no_grad():  # only looked at, so that the run can tell whether motion is seen
+        with torch.no_grad():  # for the log only: is motion learned?
             negatives = self.query(views["negative"])[:, None]  # (B, 1, D)
         a, b = (
             torch.nn.functional.batch_norm(gather(x), None, None, training=True) for x in (anchor, positive)
@@ -56,7 +56,7 @@ class Barlow(nn.Module):
         )
 
     def after_step(self, keys: Tensor | None, progress: float) -> None:
-        """Nothing follows the encoder here."""
+        """Nothing to update: no queue, no momentum encoder."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The disturbances in a training loop of your own: python examples/own_loop.py FOLDER
 
-An encoder learns, clip by clip, to tell a scene that was broken from a motion that was. What it needs of
-`dsm` is imported below: no engine, no config, no command.
+Trains an encoder to place a clip nearer to its scene-broken version than to its motion-broken one. It uses
+only the disturbances, a loss and the video reader of `dsm`: no trainer, no config, no command.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Options:
 
 
 def read_batch(files: list[Path], count: int, rng: np.random.Generator) -> torch.Tensor:
-    """Clips (B, 3, T, H, W) in [0, 1] of random videos, from random places."""
+    """Clips (B, 3, T, H, W) in [0, 1] of random videos, from random start frames."""
     clips = []
     for file in rng.choice(np.array(files, dtype=object), count):
         start = int(rng.integers(max(probe(file).frames - 16, 1)))
@@ -61,7 +61,8 @@ def main(options: Options) -> None:
         if step % 10 == 0:
             nearer = ((anchor * positive).sum(1) > (anchor * negative).sum(1)).float().mean()
             print(
-                f"step {step}: loss {loss.item():.3f}, the right one is nearer for {nearer:.0%}", flush=True
+                f"step {step}: loss {loss.item():.3f}, positive nearer than negative for {nearer:.0%}",
+                flush=True,
             )
 
 

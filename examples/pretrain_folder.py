@@ -1,6 +1,6 @@
 """Pretrain an encoder on a folder of unlabelled videos: python examples/pretrain_folder.py FOLDER OUT
 
-Ctrl-C stops it; the same command goes on.
+After Ctrl-C, the same command continues.
 """
 
 from __future__ import annotations

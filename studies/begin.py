@@ -1,4 +1,4 @@
-"""How a study begins: its settings from the command line, and errors that a user can mend in one sentence."""
+"""How a study starts: settings from the command line; an error that the user can fix is one sentence."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What more compute buys: the demo's methods at other lengths: python studies/budget.py --out runs/budget
+"""What more training gains, for the demo's methods: python studies/budget.py --out runs/budget
 
-Each length is a training of its own, with the whole cosine of its rate. Writes ``budget.json``, ``budget.md``
-and ``budget.png``: R@1 on free and conflicting scenes over the operations that were spent, which are
-counted as ``cost.py`` counts them. What is done is not done again.
+Each length is a separate training, with a full cosine schedule of the learning rate. Writes ``budget.json``,
+``budget.md`` and ``budget.png``: R@1 on free and conflicting scenes against the operations spent, counted as
+in ``cost.py``. Finished work is not repeated.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Options:
     seeds: tuple[int, ...] = (15, 16, 17)
     correlation: float = ranking.DEMO_TIE
     jobs: int = 2
-    """Encoders trained side by side; they share the cores."""
+    """Encoders to train at the same time; they share the cores."""
     known: tuple[Path, ...] = ()
-    """Files ``measured/*.json``: what they hold of the same settings is taken, not measured again."""
+    """Files ``measured/*.json``: measurements of the same settings are reused."""
     quick: bool = False
-    """Two seeds, 10 and 20 steps: numbers that mean nothing, by the same way."""
+    """Two seeds, 10 and 20 steps, to test the study; the numbers mean nothing."""
 
 
 def named(method: str, steps: int) -> str:
@@ -48,42 +48,42 @@ def named(method: str, steps: int) -> str:
 
 
 def trials_of(options: Options, seed: int) -> list[Trial]:
-    found = []
+    trials = []
     for steps in options.lengths:
         shared = ranking.features_only(options, steps)
         for method in METHODS:
             one = ranking.trial(shared, method, seed)
             folder = one.folder.with_name(f"{method}-{steps}-{seed}")
-            found.append(replace(one, name=named(method, steps), config=replace(one.config, out=folder)))
-    return found
+            trials.append(replace(one, name=named(method, steps), config=replace(one.config, out=folder)))
+    return trials
 
 
 def operations(method: str, trial: Trial) -> float:
-    """PFLOP of a step of the demo's batch."""
-    spent = cost.pretraining(method, trial.config.backbone, CLIP, trial.config.settings).operations
-    return spent * BATCH / 1e15
+    """PFLOP per step with the demo's batch."""
+    per_clip = cost.pretraining(method, trial.config.backbone, CLIP, trial.config.settings).operations
+    return per_clip * BATCH / 1e15
 
 
 def write_table(rows: Sequence[Row], spent: dict[str, float], options: Options) -> str:
-    """A line a length: what it costs, R@1 of both on free and conflicting scenes, and what dsm gains."""
-    found, tests = by_seed(rows), [f"{test}@{options.correlation:g}" for test in TESTS[:2]]
+    """One row per length: cost, R@1 of both methods on free and conflicting scenes, gain of `dsm`."""
+    values, tests = by_seed(rows), [f"{test}@{options.correlation:g}" for test in TESTS[:2]]
     lines = [f"`{study_command()}`\n", f"{caption(rows)}\n"]
     lines.append("| steps | PFLOP, moco / dsm | " + " | ".join(
-        f"`{test}`: moco | dsm | dsm less moco" for test in tests) + " |")  # fmt: skip
+        f"`{test}`: moco | dsm | dsm minus moco" for test in tests) + " |")  # fmt: skip
     lines.append("|---" * (2 + 3 * len(tests)) + "|")
     for steps in options.lengths:
         cells = [str(steps), " / ".join(f"{spent[method] * steps:.2g}" for method in METHODS)]
         for test in tests:
             keys = [(named(method, steps), test, "R@1") for method in METHODS]
-            cells += [mean_of(list(found[key].values())).told() for key in keys]
-            cells.append(mean_of(paired(found, keys[1], keys[0])).told(signed=True))
+            cells += [mean_of(list(values[key].values())).text() for key in keys]
+            cells.append(mean_of(paired(values, keys[1], keys[0])).text(signed=True))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def draw(rows: Sequence[Row], spent: dict[str, float], options: Options, file: Path) -> None:
-    """R@1 over operations, a panel a test, a dot a seed and a line through the means."""
-    found = by_seed(rows)
+    """R@1 against operations: one panel per test, one dot per seed, a line through the means."""
+    by_key = by_seed(rows)
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     for panel, test in zip(figure.subplots(1, 2, sharey=True), TESTS[:2], strict=True):
         for method, marker in zip(METHODS, "so", strict=True):
@@ -91,7 +91,7 @@ def draw(rows: Sequence[Row], spent: dict[str, float], options: Options, file: P
             keys = [
                 (named(method, steps), f"{test}@{options.correlation:g}", "R@1") for steps in options.lengths
             ]
-            values = [[100 * value for value in found[key].values()] for key in keys]
+            values = [[100 * value for value in by_key[key].values()] for key in keys]
             panel.plot(
                 at, [sum(v) / len(v) for v in values], f"-{marker}", color=COLOURS[method], label=method
             )

@@ -1,8 +1,8 @@
-"""What ``places.py`` trains: `moco` and `dsm` in the settings between which it chooses.
+"""The candidates of ``places.py``: settings of `moco` and `dsm` among which it chooses.
 
-Every candidate is a method with one setting for all places. Compute is counted in passes over a clip: a
-forward pass is one, a backward pass two. A step of `dsm` shows three views of each video to the encoder, with
-gradients: nine passes. A candidate for `moco` takes as many more steps as makes its passes the same.
+Every candidate has the same settings in all places. Compute is counted in passes over a clip: one for a
+forward pass, two for a backward pass. A step of `dsm` encodes three views of each video with gradients: nine
+passes. Candidates of `moco` train for more steps, so that their number of passes is the same.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Candidate:
     settings: MethodSettings = field(default_factory=MethodSettings)
     augment: Augment = AUGMENT
     longer: float = 1.0
-    """Times the steps of the others."""
+    """Number of steps, relative to a candidate of `dsm`."""
 
 
 SLD = SpatialMix(smooth=1, exchange=1, together=True, strength=0.5, ramp=0.5)
@@ -44,7 +44,8 @@ MIXED = DsmConfig(
 pushes from a clip that differs from the positive in its broken motion alone."""
 JOINT = MocoConfig(joint=True)
 PASSES, JOINT_PASSES, TWIN_PASSES = 9, 6, 4
-"""Of `dsm`; of `moco` with both views in one batch; and with a momentum encoder, which needs no gradient."""
+"""Per step: of `dsm`; of `moco` with both views in one batch; of `moco` with a momentum encoder, which needs
+no gradient."""
 
 
 def _moco(
@@ -78,8 +79,8 @@ OTHERS = {
     "scene-only": _dsm(replace(MIXED, negatives=0)),
     "dsm-plus": _dsm(PLUS),
 }
-"""Not chosen among: `moco` for as many steps as `dsm`; `dsm` without its motion-broken negatives; and the
-settings that were chosen on two of the places alone."""
+"""Not candidates of a search: `moco` for as many steps as `dsm`; `dsm` without motion-broken negatives; and
+the settings that were chosen on only two of the places."""
 CANDIDATES: Mapping[str, Candidate] = {**MOCO, **DSM, **OTHERS}
 FAMILIES: Mapping[str, Mapping[str, Candidate]] = {"moco": MOCO, "dsm": DSM}
-"""Of each method, the candidates that a search chooses among."""
+"""The candidates of a search, by method."""

@@ -1,4 +1,4 @@
-"""Studies that go the way users go: by the command line."""
+"""Run `dsm` on the command line, as users do."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ import sys
 
 
 def dsm_command(line: str) -> None:
-    """Run a command line of dsm, and say it."""
+    """Print a command line of dsm and run it."""
     print("$ dsm", line, flush=True)
     subprocess.run([sys.executable, "-m", "dsm", *shlex.split(line)], check=True)

@@ -1,8 +1,8 @@
 """What the recipes cost: python studies/cost.py --out runs/costs
 
-Writes ``costs.md``, a table. Operations are counted, not guessed: one step of each method on two clips,
-forward and backward, on PyTorch's meta device, which knows shapes and computes nothing. So is the memory that
-the backward pass needs. Hours follow from them by what a GPU is assumed to reach; that is an estimate.
+Writes ``costs.md``, a table. Operations, and the memory that the backward pass needs, are counted: one step
+of each method on two clips, forward and backward, on PyTorch's meta device, which knows shapes and computes
+nothing. Hours are an estimate: they follow from the operations and the assumed speed of a GPU.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ from dsm.train.config import RunConfig
 CLIPS = 2
 WINDOWS = 10
 BYTES = 4
-"""Of a number in single precision."""
+"""Per number, in single precision."""
 KEPT = 3
-"""Numbers for each weight that is trained: itself, its gradient, its momentum."""
+"""Numbers stored per trained weight: the weight, its gradient, its momentum."""
 
 
 @dataclass(frozen=True)
 class Options:
     out: Path = Path("runs/costs")
     peak: float = 156
-    """TFLOP/s that the GPU could do: an A100's tensor cores in TF32."""
+    """Peak TFLOP/s of the GPU: an A100's tensor cores in TF32."""
     share: float = 0.2
-    """What of it 3-D convolutions are assumed to reach."""
+    """Share of the peak that 3-D convolutions are assumed to reach."""
     kinetics: int = 240_000
-    """Training videos of Kinetics-400 that can be had; they become fewer."""
+    """Training videos of Kinetics-400 that are still available; their number shrinks."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one clip in training or testing."""
+    """Per clip, in training or testing."""
 
     operations: float
-    """FLOP, two a multiply-add."""
+    """FLOP, two per multiply-add."""
     activations: float = 0
     """Bytes kept for the backward pass."""
     weights: float = 0
@@ -61,12 +61,12 @@ class Cost:
 
 @lru_cache
 def pretraining(method_name: str, backbone: str, clip: ClipConfig, settings: MethodSettings) -> Cost:
-    """Of one clip with all its views."""
+    """The cost of one clip with all its views."""
     with torch.device("meta"):
         encoder = create_model(backbone)
     method: Any = create_method(method_name, encoder, settings)
-    # Without the normalisation of embeddings, which the meta device cannot do. A queue stays where it is:
-    # it must know how full it is.
+    # The meta device cannot normalise embeddings, so that is left out. A queue stays on its own device,
+    # because it reads how full it is.
     method.query = nn.Sequential(method.query.encoder, method.query.head).to("meta")
     if hasattr(method, "key"):
         method.key.network = nn.Sequential(method.key.network.encoder, method.key.network.head).to("meta")
@@ -76,7 +76,7 @@ def pretraining(method_name: str, backbone: str, clip: ClipConfig, settings: Met
 
 @lru_cache
 def finetuning(backbone: str, clip: ClipConfig) -> Cost:
-    """Of one clip; what the classifier adds to the encoder is next to nothing."""
+    """The cost of one clip, without the classifier, which adds next to nothing."""
     with torch.device("meta"):
         encoder = create_model(backbone)
     return _count(encoder, lambda: encoder(blank(clip)).sum())
@@ -107,10 +107,10 @@ def _count(method: nn.Module, loss: Any) -> Cost:
 
 @contextmanager
 def _saved(weights: list[nn.Parameter]) -> Iterator[dict[int, int]]:
-    """Bytes of each storage that is kept for the backward pass; weights are there anyway."""
+    """Bytes of each storage that is kept for the backward pass, except the weights'."""
     known = {weight.untyped_storage()._cdata for weight in weights}
     saved: dict[int, int] = {}
-    alive = []  # else an address would come again
+    alive = []  # keeps the storages, or an address would be reused
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -124,18 +124,18 @@ def _saved(weights: list[nn.Parameter]) -> Iterator[dict[int, int]]:
 
 
 def data_sets(recipe: Recipe) -> tuple[str, str]:
-    """What a recipe pretrains on and what it is fine-tuned and tested on, by its name."""
+    """The data sets of pretraining, and of fine-tuning and testing, read from the recipe's name."""
     names = {"kinetics": "kinetics", "something": "something-something-v1"} | {
         name: name for name in PUBLISHED
     }
-    found = [names[word] for word in recipe.name.split("-") if word in names] or ["ucf101"]  # of dsm-plus
+    sets = [names[word] for word in recipe.name.split("-") if word in names] or ["ucf101"]  # of dsm-plus
     if recipe.name.startswith("table-") and recipe.pretrain:
-        found.insert(0, "ucf101")  # the paper's table pretrains on it
-    return found[0], found[-1]
+        sets.insert(0, "ucf101")  # the paper's table pretrains on it
+    return sets[0], sets[-1]
 
 
 def videos(name: str, part: str, options: Options) -> int:
-    """Of split 1, where there are several."""
+    """Number of videos, in split 1 if there are several."""
     if name == "kinetics":
         return options.kinetics if part == "train" else 0
     counts = PUBLISHED[name]
@@ -144,13 +144,13 @@ def videos(name: str, part: str, options: Options) -> int:
 
 
 def samples(config: RunConfig, count: int) -> int:
-    """Clips that a training sees: whole batches of every epoch."""
+    """Number of clips seen in training: whole batches of every epoch."""
     batch = config.data.batch_size
     return (config.steps or config.epochs * (count // batch)) * batch
 
 
 def memory(cost: Cost, config: RunConfig, devices: int) -> float:
-    """GB on each GPU, without what libraries take besides."""
+    """GB per GPU, not counting what libraries need."""
     return (cost.weights + cost.activations * config.data.batch_size / devices) / 1e9
 
 
@@ -168,9 +168,9 @@ def row(recipe: Recipe, options: Options) -> str:
         spent["finetune"] = cost.operations * samples(ft, videos(last, "train", options))
         need = max(need, memory(cost, ft, recipe.devices))
     if ft and {"test", "retrieve"} & set(recipe.stages):
-        seen = videos(last, "test", options)
-        seen += videos(last, "train", options) if "retrieve" in recipe.stages else 0
-        spent["test"] = testing(ft.backbone, ft.clip).operations * seen * WINDOWS
+        count = videos(last, "test", options)
+        count += videos(last, "train", options) if "retrieve" in recipe.stages else 0
+        spent["test"] = testing(ft.backbone, ft.clip).operations * count * WINDOWS
     hours = sum(spent.values()) / (options.peak * 1e12 * options.share) / 3600
     cells = [f"`{recipe.name}`", first if first == last else f"{first}, {last}"]
     cells += [f"{value / 1e15:,.0f}" if value else "" for value in spent.values()]
@@ -184,7 +184,7 @@ COLUMNS = ("recipe", "data", "pretraining, PFLOP", "fine-tuning, PFLOP", "test, 
 
 
 def table(options: Options) -> str:
-    """The Markdown table: a line a recipe but those whose data are your own."""
+    """The Markdown table: one row per recipe, except those for the user's own data."""
     lines = [f"| {' | '.join(COLUMNS)} |", "|---|---" + "|---:" * (len(COLUMNS) - 2) + "|"]
     lines += [row(recipe, options) for recipe in RECIPES.values() if recipe.name not in OWN]
     return "\n".join(lines) + "\n"
@@ -193,7 +193,7 @@ def table(options: Options) -> str:
 def main(options: Options) -> None:
     write_text(options.out / "costs.md", table(options))
     console.print(
-        f"{options.out / 'costs.md'}: written; studies/fill_docs.py {options.out} puts it into the docs"
+        f"{options.out / 'costs.md'}: written; studies/fill_docs.py {options.out} inserts it into the docs"
     )
 
 

@@ -1,8 +1,8 @@
-"""Every number and figure of the docs from nothing: python studies/everything.py [--quick]
+"""Make every number and figure of the docs: python studies/everything.py [--quick]
 
-Runs the studies one after the other and puts what they write into the docs. A weekend on two
-cores; ``--quick`` goes the same way in minutes, writes numbers that mean nothing, and leaves the docs alone.
-What is done is not done again.
+Runs the studies one after the other and inserts their results into the docs. This takes a weekend on two
+cores. ``--quick`` does the same in minutes on little data; its numbers mean nothing, and it does not change
+the docs. Finished work is not repeated.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from dsm.errors import UserError
 from dsm.models.precision import Precision
 from dsm.terminal import console
 
-HOUSE = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
 class Options:
     out: Path | None = None
-    """Folder of all studies; left out, runs/evidence, and runs/evidence-quick with --quick."""
+    """Folder of all studies; default: runs/evidence, or runs/evidence-quick with --quick."""
     real: Path | None = None
-    """List of labelled real videos; left out, that study is not made."""
+    """List of labelled real videos; without it, that study is left out."""
     groups: Path | None = None
-    """Table of the group of each of them."""
+    """Table with the group of each of them."""
     root: Path | None = None
-    """Folder put before the list's relative paths; left out, the list's own."""
+    """Folder that the list's paths are relative to; default: the list's own."""
     precision: Precision = "fp32"
-    """What encoders of real video compute in."""
+    """Precision of training on real video."""
     jobs: int = 2
     known: tuple[Path, ...] = ()
-    """Files ``measured/*.json``: what they hold of the same settings is taken, not measured again."""
+    """Files ``measured/*.json``: measurements of the same settings are reused."""
     quick: bool = False
 
     def __post_init__(self) -> None:
@@ -50,13 +50,13 @@ class Options:
 
 
 def commands(options: Options) -> list[list[str]]:
-    """Each study with its flags, the shorter first; the last puts what they wrote into the docs."""
+    """Each study with its flags, the shorter first; the last command inserts the results into the docs."""
     out = {name: str(options.folder / name) for name in NAMES}
     quick = ["--quick"] * options.quick
     shared = ["--jobs", str(options.jobs), *quick]
     if options.known:
         shared += ["--known", *map(str, options.known)]
-    found = [
+    lines = [
         ["studies/cost.py", "--out", out["costs"]],
         ["studies/demo_table.py", "--out", out["demo"], *quick],
         ["studies/pictures.py", "--demo", f"{out['demo']}/demo", "--out", out["pictures"], *quick],
@@ -71,14 +71,14 @@ def commands(options: Options) -> list[list[str]]:
     if options.real and options.groups:
         real = [str(options.real), "--groups", str(options.groups), "--out", out["real"]]
         real += ["--precision", options.precision, *(["--root", str(options.root)] if options.root else [])]
-        found += [
+        lines += [
             ["studies/real_video.py", *real, "--name", name, *flags.split(), *shared]
             for name, flags in REAL.items()
         ]
     if not options.quick:
         made = [name for name in NAMES if name != "real" or options.real]
-        found.append(["studies/fill_docs.py", *(out[name] for name in made)])
-    return found
+        lines.append(["studies/fill_docs.py", *(out[name] for name in made)])
+    return lines
 
 
 SHORT = "--steps 600 --seeds 15 16 17 18 19"
@@ -91,25 +91,27 @@ RANKINGS = {
     "ranking_50": f"{SHORT} --methods random moco dsm --correlation 0.5 --measures features bias",
     "ranking_0": f"{SHORT} --methods random moco dsm --correlation 0 --measures features bias",
 }
-"""The paper's methods, trained as long as the demo; then shorter: more seeds, other methods, other ties."""
+"""The paper's methods, trained as long as the demo; then, trained for fewer steps, more seeds, other methods
+and other ties."""
 REAL = {
     "real_video": "",
     "real_jitter": "--methods random moco moco-jitter dsm --seeds 10 11 12 13 14 "
     "--measures other_groups finetuned",
 }
-"""Of real video: the paper's methods; then, is it that colours stay as they are what keeps `moco` down?"""
+"""On real video: the paper's methods; then, whether the missing colour jitter explains the results of
+`moco`."""
 NAMES = ("costs", "demo", "pictures", "reliance", "ranking", "budget", "ablations", "real")
 
 
 def main(options: Options) -> None:
     if find_spec("cv2") is None:
-        raise UserError("some of the studies want OpenCV: pip install 'dsm-video[flow]'.")
+        raise UserError("some of the studies need OpenCV: pip install 'dsm-video[flow]'.")
     for command in commands(options):
         console.print(f"python {' '.join(command)}", style="bold")
         begun = time.monotonic()
-        done = subprocess.run([sys.executable, HOUSE / command[0], *command[1:]], check=False)
-        if done.returncode:
-            raise SystemExit(done.returncode)
+        finished = subprocess.run([sys.executable, ROOT / command[0], *command[1:]], check=False)
+        if finished.returncode:
+            raise SystemExit(finished.returncode)
         console.print(f"{command[0]}: {(time.monotonic() - begun) / 60:.1f} minutes", style="bold")
 
 

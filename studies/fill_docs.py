@@ -1,8 +1,8 @@
-"""Put what the studies wrote into the docs: python studies/fill_docs.py runs/ranking runs/real
+"""Insert the results of studies into the docs: python studies/fill_docs.py runs/ranking runs/real
 
-In README.md and docs/*.md, what stands between ``<!-- from NAME -->`` and ``<!-- end -->`` becomes the file
-NAME of one of the folders; pictures that a page of docs shows, where a folder holds one of that name, are
-copied. What was measured (``FOLDER/measured/*.json``) goes to ``studies/measured``, for ``--known``.
+In README.md and docs/*.md, the text between ``<!-- from NAME -->`` and ``<!-- end -->`` is replaced by the
+file NAME of one of the folders. Pictures that the docs show are copied if a folder holds them. Measurements
+(``FOLDER/measured/*.json``) are copied to ``studies/measured``, for ``--known``.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from dsm.files import write_text
 
 BLOCK = re.compile(r"(<!-- from (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PICTURE = re.compile(r"!\[[^\]]*\]\((?:docs/)?([^)/]+\.(?:png|jpg))\)")
-HOUSE = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
 class Options:
     folders: tyro.conf.Positional[tuple[Path, ...]]
-    """What the studies wrote."""
-    pages: tuple[Path, ...] = (HOUSE / "README.md", *sorted((HOUSE / "docs").glob("*.md")))
+    """Output folders of studies."""
+    pages: tuple[Path, ...] = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 
 def fill(text: str, folders: tuple[Path, ...]) -> tuple[str, list[str]]:
-    """The page with its blocks filled, and the names of those that no folder holds."""
+    """The page with its blocks filled, and the names of the files that no folder holds."""
     missing = []
 
     def block(match: re.Match[str]) -> str:
-        found = [folder / match[2] for folder in folders if (folder / match[2]).is_file()]
-        if not found:
+        files = [folder / match[2] for folder in folders if (folder / match[2]).is_file()]
+        if not files:
             missing.append(match[2])
             return match[0]
-        return f"{match[1]}\n{found[0].read_text(encoding='utf-8').strip()}\n\n{match[3]}"
+        return f"{match[1]}\n{files[0].read_text(encoding='utf-8').strip()}\n\n{match[3]}"
 
     return BLOCK.sub(block, text), missing
 
@@ -47,7 +47,7 @@ def fill(text: str, folders: tuple[Path, ...]) -> tuple[str, list[str]]:
 def main(options: Options) -> None:
     for folder in options.folders:
         if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder of a study.")
+            raise UserError(f"{folder}: no such folder; give the output folders of studies.")
     for page in options.pages:
         text = page.read_text(encoding="utf-8")
         filled, missing = fill(text, options.folders)
@@ -55,15 +55,15 @@ def main(options: Options) -> None:
             write_text(page, filled)
             print(f"{page.name}: filled")
         for name in missing:
-            print(f"{page.name}: {name} is in none of the folders; left as it was")
-    shown = {name for page in options.pages for name in PICTURE.findall(page.read_text(encoding="utf-8"))}
+            print(f"{page.name}: {name} is in none of the folders; left unchanged")
+    pictures = {name for page in options.pages for name in PICTURE.findall(page.read_text(encoding="utf-8"))}
     for folder in options.folders:
-        for name in sorted(shown):
+        for name in sorted(pictures):
             if (folder / name).is_file():
-                shutil.copyfile(folder / name, HOUSE / "docs" / name)
+                shutil.copyfile(folder / name, ROOT / "docs" / name)
                 print(f"docs/{name}: copied")
         for file in sorted((folder / "measured").glob("*.json")):
-            target = HOUSE / "studies" / "measured" / file.name
+            target = ROOT / "studies" / "measured" / file.name
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(file, target)
             print(f"studies/measured/{file.name}: copied")

@@ -1,9 +1,9 @@
 """Do encoders tell videos apart by their light? A measure of the trials of ``ablations.py --only light``.
 
-In MotionScenes the light of each video wanders in its own way, which says nothing about its motion but is
-kept by SLD, broken by TLD, and shared by anchor and positive: a short cut. How well does a ridge regression
-find, in the features of one clip a video of the free test, the curve of the brightness of its border (the
-first three principal components; R² of five folds, their mean)?
+In MotionScenes the light of each video drifts in its own way. That says nothing about the motion, but SLD
+keeps it, TLD breaks it, and anchor and positive share it: a short cut. The measure takes the features of one
+clip per video of the free test. From them, a ridge regression predicts the brightness curve of the clip's
+border (its first three principal components). The result is R², the mean of five folds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dsm.runs.results import Row
 
 METRIC = "light_r2"
 BORDER = 4
-"""Pixels that actors hardly reach."""
+"""Width in pixels; actors hardly reach it."""
 COMPONENTS = 3
 
 
@@ -39,8 +39,8 @@ class BorderLight(nn.Module):
         return clips[..., ~inside].mean((1, 3))
 
 
-def found_in(features: NDArray[np.float32], curves: NDArray[np.float32]) -> float:
-    """R² of the curves' components, from features of length 1."""
+def light_r2(features: NDArray[np.float32], curves: NDArray[np.float32]) -> float:
+    """R² of predicting the curves' components from unit-length features."""
     centred = curves - curves.mean(1, keepdims=True)
     centred = centred - centred.mean(0)
     components = np.linalg.svd(centred, full_matrices=False)[0][:, :COMPONENTS]
@@ -51,26 +51,26 @@ def found_in(features: NDArray[np.float32], curves: NDArray[np.float32]) -> floa
 
 
 def measure_light(trial: Trial) -> list[Row]:
-    """R² of the light of the first test, in one clip of each of its videos."""
+    """R² for the light of the first test, one clip per video."""
     file = trial.tests[0]
     features, light = extract_by_all(
         [load_weights(trial.weights).module, BorderLight()], read_list(file), trial.config.clip, windows=1,
         batch_size=32, workers=0,
     )  # fmt: skip
-    found = found_in(features.features, light.features)
-    return [Row(trial.name, trial.config.seed, file.stem, METRIC, found, None, None, len(features))]
+    r2 = light_r2(features.features, light.features)
+    return [Row(trial.name, trial.config.seed, file.stem, METRIC, r2, None, None, len(features))]
 
 
 def light_table(rows: Sequence[Row], names: Sequence[str], test: str) -> str:
-    """A line a seed: R² of each trial and, in brackets, its R@1."""
-    found = by_seed(rows)
+    """One row per seed: R² of each trial and, in brackets, its R@1."""
+    values = by_seed(rows)
     lines = ["| seed | " + " | ".join(names) + " |", "|---" * (1 + len(names)) + "|"]
-    for seed in sorted(found[names[0], test, METRIC]):
-        told = [(found[name, test, METRIC][seed], found[name, test, "R@1"][seed]) for name in names]
-        cells = [f"{max(light, 0):.2f} ({100 * right:.0f} %)" for light, right in told]
+    for seed in sorted(values[names[0], test, METRIC]):
+        pairs = [(values[name, test, METRIC][seed], values[name, test, "R@1"][seed]) for name in names]
+        cells = [f"{max(light, 0):.2f} ({100 * right:.0f} %)" for light, right in pairs]
         lines.append(f"| {seed} | {' | '.join(cells)} |")
     return (
-        f"R² of the light's curve in the features and, in brackets, R@1 on `{test}`:\n\n"
+        f"R² of predicting the light's curve from the features and, in brackets, R@1 on `{test}`:\n\n"
         + "\n".join(lines)
         + "\n"
     )

@@ -1,7 +1,7 @@
-"""Measurements that travel: what one machine has measured, another need not measure again.
+"""Files of measurements, so that one machine can reuse those of another.
 
-A file holds for each trial and measure the settings as a digest, the revision of the code that measured, and
-the rows. A study that is given such a file (``--known``) takes from it what has the same settings.
+For each trial and measure, a file holds a digest of the settings, the revision of the code that measured, and
+the rows. A study that gets such a file (``--known``) reuses the measurements with the same settings.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dsm.runs.results import Row
 
 @dataclass(frozen=True)
 class Measured:
-    """What one measure said of one trial."""
+    """The result of one measure of one trial."""
 
     settings: str
     """See :func:`digest`."""
@@ -32,19 +32,19 @@ class Measured:
 
 ROW = tuple(Row.__dataclass_fields__)
 Known = dict[tuple[str, str], Measured]
-"""By settings and measure."""
+"""Measurements by settings (see :func:`digest`) and measure."""
 
 
 def digest(settings: Any) -> str:
-    """Settings as JSON has them -> 16 letters that are others for other settings."""
+    """16 hexadecimal digits that identify settings, given as JSON values."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_measured(files: Iterable[Path]) -> Known:
-    """What the files hold, the later before the earlier.
+    """Read files; a later one overrides an earlier one.
 
     Raises:
-        UserError: there is no such file, or it holds something else.
+        UserError: a file is missing, or holds something else.
     """
     known: Known = {}
     for file in files:
@@ -56,12 +56,12 @@ def read_measured(files: Iterable[Path]) -> Known:
         except FileNotFoundError:
             raise UserError(f"{file}: no such file of measurements.") from None
         except (ValueError, KeyError, TypeError, UnicodeDecodeError):
-            raise UserError(f"{file}: holds no measurements as a study writes them.") from None
+            raise UserError(f"{file}: holds no measurements of a study.") from None
     return known
 
 
 def write_measured(file: Path, measured: Sequence[Measured]) -> None:
-    """A line a row, so that a change is seen as one."""
+    """Write a file with one line per row, so that diffs are readable."""
     entries = []
     for one in measured:
         about = {name: value for name, value in asdict(one).items() if name != "rows"}
@@ -72,5 +72,5 @@ def write_measured(file: Path, measured: Sequence[Measured]) -> None:
 
 
 def revisions(measured: Iterable[Measured]) -> str:
-    """'1a2b3c, 4d5e6f': of the code that measured, for ``results.json``."""
+    """Revisions of the code that measured, such as '1a2b3c, 4d5e6f', for ``results.json``."""
     return ", ".join(sorted({one.revision or "unknown" for one in measured}))

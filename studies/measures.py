@@ -1,4 +1,4 @@
-"""What a study asks of an encoder once it is trained."""
+"""What a study measures of a trained encoder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from dsm.verbs.video_test import test as test_videos
 
 
 def measure_features(trial: Trial) -> list[Row]:
-    """Retrieval of each test in the training videos, and a linear probe trained on them."""
+    """Retrieval of each test's videos among the training videos, and a linear probe trained on these."""
     train, *tests = features_of(trial, trial.config.data.train, *trial.tests)
     rows = []
     probed = linear_probe(train, tests)
@@ -44,7 +44,7 @@ def measure_features(trial: Trial) -> list[Row]:
 
 
 def features_of(trial: Trial, *lists: Path, weights: str | None = None) -> list[Features]:
-    """Of the videos of each list, by the trial's encoder, or by other weights."""
+    """Features of each list's videos, by the trial's encoder or by ``weights``."""
     encoder = load_weights(weights or trial.weights).module
     return [
         extract_by_all([encoder], read_list(file, trial.config.data.root), trial.config.clip, batch_size=32,
@@ -56,38 +56,38 @@ def features_of(trial: Trial, *lists: Path, weights: str | None = None) -> list[
 def measure_other_groups(trial: Trial) -> list[Row]:
     """R@1 among the videos of other groups, and a linear probe tested on groups that it was not trained on.
 
-    The probe is trained and tested on :data:`SPLITS` splits, the same for every trial; a video's hit is the
-    share of them that found it.
+    The probe is trained and tested on :data:`SPLITS` splits, the same for every trial. A video's hit is the
+    share of its test splits in which it is classified correctly.
     """
     (all_,) = features_of(trial, trial.tests[0])
     named = trial.name, trial.config.seed, trial.tests[0].stem
     groups, hits = among_other_groups(all_, trial.groups)
     rows = [share(*named, "R@1", hits, groups=groups)]
-    asked, right = np.zeros(len(all_)), np.zeros(len(all_))
+    tested, right = np.zeros(len(all_)), np.zeros(len(all_))
     splits = GroupShuffleSplit(SPLITS, test_size=0.3, random_state=0)
     for train, test in splits.split(groups, groups=groups):
-        asked[test] += 1
+        tested[test] += 1
         right[test] += linear_probe(all_.part(train), [all_.part(test)])[0]
-    seen = asked > 0
-    drawn = [group for group, one in zip(groups, seen, strict=True) if one]
-    interval = mean_interval(right[seen] / asked[seen], groups=drawn)
-    return [*rows, row_of(*named, "linear_probe", interval, int(seen.sum()))]
+    used = tested > 0
+    groups_used = [group for group, one in zip(groups, used, strict=True) if one]
+    interval = mean_interval(right[used] / tested[used], groups=groups_used)
+    return [*rows, row_of(*named, "linear_probe", interval, int(used.sum()))]
 
 
 SPLITS = 20
 
 
 def among_other_groups(features: Features, table: Path | None) -> tuple[list[str], NDArray[np.bool_]]:
-    """The group of each video, and whether its nearest video of another group is of its class."""
+    """The group of each video, and whether its nearest video of another group has its class."""
     groups = find_groups(features.paths, file=table, regex="") or features.paths
-    found = retrieve(features, features, apart=kept_apart(features, features, (groups, groups)))
-    return groups, found.recall(1)
+    neighbours = retrieve(features, features, apart=kept_apart(features, features, (groups, groups)))
+    return groups, neighbours.recall(1)
 
 
 def measure_confounded(trial: Trial) -> list[Row]:
-    """R@1 and a probe where each scene shows one class in training and only others in the test.
+    """R@1 and a probe for scenes that show one class in training and only other classes in the test.
 
-    An encoder that remembers the scene scores 0. Intervals draw whole groups.
+    An encoder that only recognises the scene scores 0. Intervals draw whole groups.
     """
     train, test = features_of(trial, *trial.confounded)
     groups = find_groups(test.paths, file=trial.groups, regex="") or test.paths
@@ -100,7 +100,8 @@ def measure_confounded(trial: Trial) -> list[Row]:
 
 
 def measure_curve(trial: Trial) -> list[Row]:
-    """On the way: R@1 at each checkpoint, *motion* a third of the way, minutes a step; health at the end."""
+    """During training: R@1 at each checkpoint, *motion* after a third, minutes per step; health at the
+    end."""
     test, run = trial.tests[0], trial.folder / "run"
     named = trial.name, trial.config.seed, test.stem
     rows = []
@@ -109,21 +110,21 @@ def measure_curve(trial: Trial) -> list[Row]:
             (all_,) = features_of(trial, test, weights=str(checkpoint))
             hits = among_other_groups(all_, trial.groups)[1]
         else:
-            train, asked = features_of(trial, trial.config.data.train, test, weights=str(checkpoint))
-            hits = retrieve(train, asked).recall(1)
+            train, tested = features_of(trial, trial.config.data.train, test, weights=str(checkpoint))
+            hits = retrieve(train, tested).recall(1)
         rows.append(share(*named, f"R@1_at_{int(checkpoint.stem.removeprefix('step_'))}", hits))
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     steps = lines[-1]["step"]
     third = [line["motion"] for line in lines if "motion" in line and steps / 4 < line["step"] <= steps / 3]
     seconds = [line["wait_seconds"] + line["work_seconds"] for line in lines if "work_seconds" in line]
-    told = {"minutes_a_step": np.median(seconds) / 60}
+    numbers = {"minutes_a_step": np.median(seconds) / 60}
     if third:
-        told["motion_at_third"] = np.mean(third)
+        numbers["motion_at_third"] = np.mean(third)
     last = [line for line in lines if line["step"] > 0.9 * steps]
     for name in HEALTH:
         if values := [line[name] for line in last if line.get(name) is not None]:
-            told[f"health_{name}"] = np.mean(values)
-    return [*rows, *(Row(*named, name, float(value), None, None, 1) for name, value in told.items())]
+            numbers[f"health_{name}"] = np.mean(values)
+    return [*rows, *(Row(*named, name, float(value), None, None, 1) for name, value in numbers.items())]
 
 
 HEALTH = ("motion", "alignment", "uniformity", "effective_rank", "spread", "loss")
@@ -152,8 +153,9 @@ def measure_look(trial: Trial) -> list[Row]:
 
 
 def measure_finetuned(trial: Trial) -> list[Row]:
-    """Top-1, top-5 and mean over classes after fine-tuning: on each test, or where the trial says on which
-    list it is trained, on the last alone.
+    """Top-1, top-5 and mean over classes after fine-tuning.
+
+    On each test; if the trial names a list to fine-tune on (``labelled``), on the last test only.
     """
     if trial.tuned is None:
         raise ValueError(f"{trial.name} does not say how it is fine-tuned")

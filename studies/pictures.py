@@ -1,9 +1,9 @@
-"""The docs' pictures, and what their pages measure of them: python studies/pictures.py --out runs/pictures
+"""The docs' pictures, and the numbers beside them: python studies/pictures.py --out runs/pictures
 
-All of it is of one demo (``--demo FOLDER``, made where it is missing): clips as they are trained on, where
-`dsm` looks and how much of that is on what moves, and the embeddings of `moco` and `dsm`. Beside it,
-frames of MotionScenes' worlds (``--worlds`` draws these alone). Writes the pictures, ``look.md`` and
-``embedding.md``. What is done is not done again.
+All of them come from one demo (``--demo FOLDER``; without it, one is made): the training views, where `dsm`
+looks and how much of that is on moving things, and the embeddings of `moco` and `dsm`. It also draws frames
+of MotionScenes' worlds (``--worlds`` draws only these). Writes the pictures, ``look.md`` and
+``embedding.md``. Finished work is not repeated.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ from dsm.terminal import console
 
 WEIGHTS = ("random", "moco", "dsm")
 LAYERS = {"": "last layer (4x3x3)", "stages.stage2": "`stages.stage2` (4x6x6)"}
-"""Where maps are taken, and what the table calls it."""
+"""The layers of the maps, and their names in the table."""
 WORLDS_SHOWN = {"scenes": (2, 4), "dots": (3, 17), "walkers": (0, 16), "drone": (4, 13)}
-"""Two training videos of each world, by their numbers."""
+"""Numbers of two training videos of each world."""
 
 
 @dataclass(frozen=True)
 class Options:
     out: Path = Path("runs/pictures")
     demo: Path | None = None
-    """Folder of a demo that is there; left out, `out`/demo, which is made."""
+    """Folder of an existing demo; without it, one is made in `out`/demo."""
     videos: int = 300
-    """Of the free test, how many are looked at."""
+    """Number of videos of the free test to use."""
     worlds: bool = False
-    """Only `worlds.png`, in seconds."""
+    """Draw only `worlds.png`, in seconds."""
     quick: bool = False
-    """Few videos and steps: numbers that mean nothing, by the same way."""
+    """Few videos and steps, to test the study; the numbers mean nothing."""
 
 
 @dataclass(frozen=True)
-class Made:
-    """A demo that is there, and where its pictures go."""
+class DemoFolder:
+    """A finished demo, and the folder for its pictures."""
 
     demo: Path
     out: Path
     seed: int
 
     def weights(self, name: str) -> str:
-        """What `--weights` is given, and how random weights are built and shown clips."""
+        """Flags for `--weights`; for random weights, with their backbone, seed and clip."""
         if name == "random":
             clip = f"--frames {CLIP.frames} --stride {CLIP.stride} --resize {CLIP.resize} --size {CLIP.size}"
             return f"none --backbone tiny --seed {self.seed} {clip}"
@@ -66,12 +66,12 @@ class Made:
 
     @property
     def test(self) -> str:
-        """The list of what is looked at, and its root, as flags."""
+        """The list of test videos and its root, as flags."""
         return f"{self.out}/test.txt --root {self.scenes}"
 
 
 def draw_worlds(out: Path) -> None:
-    """A row for each world of MotionScenes: five frames of each of two videos, a sixth of a second apart."""
+    """One row per world of MotionScenes: five frames of each of two videos, a sixth of a second apart."""
     rows = []
     for world in WORLDS:
         config = MotionScenesConfig(world=world)
@@ -84,66 +84,66 @@ def draw_worlds(out: Path) -> None:
     sheet.quantize(256, dither=Image.Dither.NONE).save(out / "worlds.png", optimize=True)
 
 
-def cut_test(made: Made, count: int) -> None:
-    """The first videos of the free test."""
-    videos = read_list(made.scenes / "test_free.txt")
+def cut_test(demo_folder: DemoFolder, count: int) -> None:
+    """List the first ``count`` videos of the free test."""
+    videos = read_list(demo_folder.scenes / "test_free.txt")
     some = VideoList(videos.paths[:count], videos.labels[:count], videos.frames[:count], videos.root)
-    write_list(made.out / "test.txt", some)
-    shutil.copyfile(made.scenes / "classes.txt", made.out / "classes.txt")
+    write_list(demo_folder.out / "test.txt", some)
+    shutil.copyfile(demo_folder.scenes / "classes.txt", demo_folder.out / "classes.txt")
 
 
-def draw_clips(made: Made) -> None:
-    """What an encoder is trained on, and where it looks."""
-    with Image.open(made.demo / "figures" / "views.png") as views:
-        views.convert("RGB").quantize(128).save(made.out / "views.png", optimize=True)
-    videos = made.scenes / "videos" / "test_free"
+def draw_clips(demo_folder: DemoFolder) -> None:
+    """Draw the training views, and where `dsm` looks."""
+    with Image.open(demo_folder.demo / "figures" / "views.png") as views:
+        views.convert("RGB").quantize(128).save(demo_folder.out / "views.png", optimize=True)
+    videos = demo_folder.scenes / "videos" / "test_free"
     dsm_command(
-        f"look --weights {made.weights('dsm')} {videos}/00003.mp4 --other {videos}/00007.mp4 --probe all "
-        f"--layer stages.stage2 --out {made.out}/look.jpg --overwrite"
+        f"look --weights {demo_folder.weights('dsm')} {videos}/00003.mp4 --other {videos}/00007.mp4 "
+        f"--probe all --layer stages.stage2 --out {demo_folder.out}/look.jpg --overwrite"
     )
 
 
-def score(made: Made, name: str, layer: str, probe: str) -> dict[str, Row]:
-    """What `dsm look --score` measures."""
-    folder = made.out / "scores" / f"{name}-{layer or 'last'}-{probe}"
+def score(demo_folder: DemoFolder, name: str, layer: str, probe: str) -> dict[str, Row]:
+    """The rows of `dsm look --score`, by metric; measured if not done yet."""
+    folder = demo_folder.out / "scores" / f"{name}-{layer or 'last'}-{probe}"
     if not (folder / RESULTS).exists():
         where = f"--layer {layer}" if layer else ""
         dsm_command(
-            f"look --weights {made.weights(name)} {made.test} --score --probe {probe} {where} "
+            f"look --weights {demo_folder.weights(name)} {demo_folder.test} --score --probe {probe} {where} "
             f"--out {folder} --overwrite"
         )
     return {row.metric: row for row in read_results(folder / RESULTS)}
 
 
-def look_table(made: Made) -> str:
-    """A line for each weights and layer, in %."""
-    columns = ("on motion", "area", "another's map", "**above it**", "beside a still actor")
+def look_table(demo_folder: DemoFolder) -> str:
+    """One row per layer and weights, in %."""
+    columns = ("on motion", "area", "other video's map", "**above that map**", "against a still actor")
     lines = [f"| weights | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
-    for layer, told in LAYERS.items():
+    for layer, title in LAYERS.items():
         for name in WEIGHTS:
-            clip, pasted = (score(made, name, layer, probe) for probe in ("clip", "pasted"))
+            clip, pasted = (score(demo_folder, name, layer, probe) for probe in ("clip", "pasted"))
             cells = [
                 f"{100 * clip[metric].value:.1f}"
                 for metric in ("map_mass_on_motion", "motion_area", "other_map_mass_on_motion")
             ]
             cells += [interval(clip["map_mass_above_other_map"]), interval(pasted["prefers_motion_to_still"])]
-            lines.append(f"| {name}, {told} | {' | '.join(cells)} |")
+            lines.append(f"| {name}, {title} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def embedding_table(made: Made) -> str:
-    """Extract, draw, and a line for each number; shares in %."""
+def embedding_table(demo_folder: DemoFolder) -> str:
+    """Extract, draw, and return one row per metric; shares in %."""
     names = WEIGHTS[1:]
     for name in names:
         dsm_command(
-            f"extract --weights {made.weights(name)} --data {made.test} --out {made.out}/features/{name}.npz "
-            "--overwrite"
+            f"extract --weights {demo_folder.weights(name)} --data {demo_folder.test} "
+            f"--out {demo_folder.out}/features/{name}.npz --overwrite"
         )
-    files = " ".join(f"{made.out}/features/{name}.npz" for name in names)
-    dsm_command(f"embed {files} --out {made.out}/embedding --overwrite")
-    shutil.copyfile(made.out / "embedding" / "embedding.png", made.out / "embedding.png")
-    found = {(row.run, row.metric): row for row in read_results(made.out / "embedding" / RESULTS)}
-    runs = sorted({run for run, _ in found}, key=lambda run: [name in run for name in names], reverse=True)
+    files = " ".join(f"{demo_folder.out}/features/{name}.npz" for name in names)
+    dsm_command(f"embed {files} --out {demo_folder.out}/embedding --overwrite")
+    shutil.copyfile(demo_folder.out / "embedding" / "embedding.png", demo_folder.out / "embedding.png")
+    values = {(row.run, row.metric): row for row in read_results(demo_folder.out / "embedding" / RESULTS)}
+    runs = sorted({run for run, _ in values}, key=lambda run: [name in run for name in names], reverse=True)
     lines = [f"| | {' | '.join(names)} | chance |", "|---" * (2 + len(names)) + "|"]
     for metric in (
         "label_agreement",
@@ -152,11 +152,11 @@ def embedding_table(made: Made) -> str:
         "scene_agreement",
         "scene_scatter",
     ):
-        cells = [interval(found[run, metric]) for run in runs]
-        chance = found.get((runs[0], f"{metric}_chance"))
-        told = metric.replace("_", " ")
-        lines.append(f"| {told}, % | {' | '.join(cells)} | {interval(chance) if chance else '0'} |")
-    ranks = " | ".join(f"{found[run, 'effective_rank'].value:.1f}" for run in runs)
+        cells = [interval(values[run, metric]) for run in runs]
+        chance = values.get((runs[0], f"{metric}_chance"))
+        title = metric.replace("_", " ")
+        lines.append(f"| {title}, % | {' | '.join(cells)} | {interval(chance) if chance else '0'} |")
+    ranks = " | ".join(f"{values[run, 'effective_rank'].value:.1f}" for run in runs)
     return "\n".join([*lines, f"| effective rank of 128 | {ranks} | |"]) + "\n"
 
 
@@ -172,11 +172,11 @@ def main(options: Options) -> None:
         config = DemoConfig(folder, steps=5, videos=64, tests=40)
     if options.demo is None:
         demo(config)
-    made = Made(folder, options.out, config.seeds[0])
-    cut_test(made, 40 if options.quick else options.videos)
-    draw_clips(made)
-    write_text(options.out / "look.md", look_table(made))
-    write_text(options.out / "embedding.md", embedding_table(made))
+    demo_folder = DemoFolder(folder, options.out, config.seeds[0])
+    cut_test(demo_folder, 40 if options.quick else options.videos)
+    draw_clips(demo_folder)
+    write_text(options.out / "look.md", look_table(demo_folder))
+    write_text(options.out / "embedding.md", embedding_table(demo_folder))
     console.print(f"{options.out}: worlds.png, views.png, look.jpg, embedding.png, look.md, embedding.md")
 
 

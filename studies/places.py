@@ -1,14 +1,14 @@
-"""Who learns motion where nobody tuned it? python studies/places.py --gestures DIR --fights DIR
+"""Who learns motion on untuned data? python studies/places.py --gestures DIR --fights DIR
 
-Places are data sets as different as possible: the worlds of MotionScenes, each by another renderer, whose
-videos are drawn anew by seed; and real video: hand gestures before many backdrops, fights before surveillance
-cameras. Every method trains in every place with the same settings, those of `dsm demo` but for the backbone,
-and is asked for R@1 and a linear probe among scenes that it has no label of.
+Places are data sets that differ as much as possible: the worlds of MotionScenes, each with its own renderer,
+whose videos are drawn by seed; and real video, of hand gestures in front of many backdrops and of fights on
+surveillance cameras. Every method trains in every place with the same settings: those of `dsm demo`, except
+for the backbone. Measured are R@1 and a linear probe, on scenes without training labels.
 
-``--search`` trains the candidates of each method on other seeds, and chooses among them for each place by
-the *other* places alone (leave one place out): no method is reported where its settings were chosen.
-Writes ``places.json`` (a row a number) and ``places.md``. What is done is not done again; ``--quick`` shows
-in minutes that all of it works.
+``--search`` trains the candidates of each method on other seeds. For each place, it chooses among them by the
+*other* places only (leave one place out), so no method is reported where its settings were chosen. Writes
+``places.json`` (one row per number) and ``places.md``. Finished work is not repeated. ``--quick`` tests in
+minutes that everything works.
 """
 
 from __future__ import annotations
@@ -39,74 +39,75 @@ from dsm.verbs.pack import LIST
 
 QUICK_STEPS = 12
 BACKBONE = "tiny3d"
-"""Its first layer looks at three frames: a single frame of `dots` shows nothing, labels or not."""
+"""Its first layer sees three frames: a single frame of `dots` shows nothing, even to a model with labels."""
 FREE = "test_free"
-"""The test of a made place that is reported: scene families that training never showed."""
+"""The test to report for generated places: scene families that training never showed."""
 METRICS = {
-    "R@1": "R@1: is the nearest video of another scene of the same class?",
-    "linear_probe": "Linear probe, asked about scenes that it was not trained on",
+    "R@1": "R@1: does the nearest video of another scene have the same class?",
+    "linear_probe": "Linear probe, tested on scenes that it was not trained on",
 }
-"""Asked in every place."""
+"""Measured in every place, with the titles of their tables."""
 SEARCH_SEEDS = (90,)
 CHECKPOINTS = 6
-"""Evaluated along the way, to see when a method reaches what."""
+"""Number of evaluations during training, to see when a method reaches which result."""
 
 
 @dataclass(frozen=True)
 class Options:
     out: Path = Path("runs/places")
     methods: tuple[str, ...] = ("random", "moco-steps", "moco", "dsm")
-    """Names of candidates (studies/candidates.py). `moco` shows its encoder as many clips as `dsm`, in more
-    steps; `moco-steps` makes as many steps."""
+    """Names of candidates (studies/candidates.py). `moco` trains for as much compute as `dsm`, in more steps;
+    `moco-steps` for as many steps."""
     places: tuple[str, ...] = (*WORLDS, "gestures", "fights")
     candidates: tuple[str, ...] = tuple(name for family in FAMILIES.values() for name in family)
-    """What a search trains."""
+    """Candidates to train in a search."""
     seeds: tuple[int, ...] = (60, 61, 62, 63, 64)
-    """None on which a setting was chosen."""
+    """No setting was chosen on these."""
     search: bool = False
-    """Train all candidates on the seed of the search, and choose with one place left out."""
+    """Train all candidates on the search's seed, and choose among them with one place left out."""
     steps: int = 450
     """Training steps of `dsm`."""
     gestures: Path | None = None
-    """Folder of the gestures: all.txt, or train.txt and test.txt, and groups.tsv; if none is given, they are
+    """Folder of the gestures: all.txt, or train.txt and test.txt, and groups.tsv. Without it, this place is
     left out."""
     fights: Path | None = None
-    """Folder of the fights; the same."""
+    """Folder of the fights, with the same files."""
     precision: Precision = "bf16"
     jobs: int = 2
-    """Encoders trained side by side; they share the cores."""
+    """Encoders to train at the same time; they share the cores."""
     known: tuple[Path, ...] = ()
-    """Files ``measured/*.json``: what they hold of the same settings is taken, not measured again."""
+    """Files ``measured/*.json``: measurements of the same settings are reused."""
     quick: bool = False
-    """One seed, few videos and steps: numbers that mean nothing, by the same way."""
+    """One seed, few videos and steps, to test the study; the numbers mean nothing."""
 
     @property
     def name(self) -> str:
-        """Of the files that are written."""
+        """Name of the files to write."""
         return "places_search" if self.search else "places"
 
     def real(self, place: str) -> Path | None:
-        """The folder of a place of real video; None where there is none."""
+        """The folder of a place of real video, or None if it was not given."""
         return {"gestures": self.gestures, "fights": self.fights}[place]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The videos of one place, and of a made one of one seed."""
+    """The videos of one place; for a generated place, those of one seed."""
 
     train: Path
-    """What is pretrained on, without labels."""
+    """List for pretraining, without labels."""
     tests: tuple[Path, ...]
     measures: tuple[str, ...]
     videos: str
-    """A word for the videos."""
+    """Identifies the videos."""
     groups: Path | None = None
     confounded: tuple[Path, ...] = ()
-    """Lists for training and testing a probe, in which the scene gives the class away, wrongly."""
+    """Lists for training and testing a probe, in which the scene predicts the class, and does so wrongly in
+    the test."""
 
 
-def prepare_made(options: Options, place: str, seed: int) -> Prepared:
-    """Say where the videos of a made place are; they are written when wanted."""
+def prepare_generated(options: Options, place: str, seed: int) -> Prepared:
+    """Paths of the videos of a generated place; :func:`write_scenes` writes them."""
     folder = options.out / place / f"videos-{seed}"
     word = json.dumps(plain(scenes_config(options, place, seed)))
     tests = tuple(folder / f"{test}.txt" for test in TESTS)
@@ -117,7 +118,7 @@ def prepare_real(options: Options, place: str) -> Prepared:
     """Pack the videos of a real place, once for all seeds."""
     source, folder = options.real(place), options.out / place / "videos"
     if source is None:
-        raise UserError(f"{place}: give its folder, --{place} DIR, or leave it out of --places.")
+        raise UserError(f"{place}: give its folder, --{place} DIR, or remove it from --places.")
     side = pretrain_config(DemoConfig(out=folder), "dsm", 0).clip.resize
     packed = pack_real(whole_list(source, folder), source, source / "groups.tsv", folder, side)
     confounded = []
@@ -131,7 +132,7 @@ def prepare_real(options: Options, place: str) -> Prepared:
 
 
 def whole_list(source: Path, folder: Path) -> Path:
-    """all.txt of a folder; where there is none, its train.txt and test.txt joined, beside the pack."""
+    """The folder's all.txt; without one, its train.txt and test.txt joined, written beside the pack."""
     if (source / "all.txt").is_file():
         return source / "all.txt"
     joined = folder.with_suffix(".txt")
@@ -141,7 +142,7 @@ def whole_list(source: Path, folder: Path) -> Path:
 
 
 def scenes_config(options: Options, place: str, seed: int) -> MotionScenesConfig:
-    """The demo's videos, but of this world and seed."""
+    """The demo's videos with this world and seed."""
     whole = MotionScenesConfig(world=place, seed=seed)  # type: ignore[arg-type]
     return replace(whole, train=64, test=20) if options.quick else whole
 
@@ -153,7 +154,7 @@ def write_scenes(options: Options, place: str, seed: int) -> None:
 
 
 def trial(options: Options, place: str, name: str, seed: int, prepared: Prepared) -> Trial:
-    """One candidate in one place: all are trained alike, but for what makes the candidate."""
+    """One candidate in one place; all train alike except for the candidate's own settings."""
     candidate = CANDIDATES["dsm" if name == "random" else name]
     base = pretrain_config(DemoConfig(out=options.out / place, workers=0), candidate.method, seed)
     steps = QUICK_STEPS if options.quick else round(options.steps * candidate.longer)
@@ -170,7 +171,7 @@ def trial(options: Options, place: str, name: str, seed: int, prepared: Prepared
         keep=CHECKPOINTS,
     )
     random = name == "random"
-    # A search asks how good an encoder is in the end, not how it got there.
+    # A search needs only the final result.
     without_curve = random or options.search
     return Trial(
         name,
@@ -187,32 +188,32 @@ def trial(options: Options, place: str, name: str, seed: int, prepared: Prepared
 
 
 def reported(rows: Sequence[Row], place: str) -> list[Row]:
-    """What is asked in every place, under the place's name."""
+    """The rows to report for a place, with the place as their test."""
     test = f"{FREE if place in WORLDS else 'list'}@{place}"
     return [replace(row, test=place) for row in rows if row.test == test]
 
 
 def chosen_without(rows: Sequence[Row], place: str, places: Sequence[str], names: Sequence[str]) -> str:
-    """The candidate that loses least to the best of each *other* place, R@1 and probe together."""
-    found = by_seed(rows)
+    """The candidate that is least behind the best one of each *other* place, over R@1 and probe."""
+    values = by_seed(rows)
 
     def loss(name: str) -> float:
         """Mean points behind the best candidate."""
         behind = []
         for other in places:
             for metric in METRICS if other != place else ():
-                scores = {one: np.mean(list(found[one, other, metric].values())) for one in names}
+                scores = {one: np.mean(list(values[one, other, metric].values())) for one in names}
                 behind.append(max(scores.values()) - scores[name])
         return float(np.mean(behind))
 
     return min(names, key=loss)
 
 
-def search_tables(rows: Sequence[Row], places: Sequence[str], asked: Sequence[str]) -> str:
-    """What each candidate reached, and which is chosen where a place is left out, and where none is."""
+def search_tables(rows: Sequence[Row], places: Sequence[str], trained: Sequence[str]) -> str:
+    """The result of each candidate, and the choice with each place left out, and with none."""
     text = ""
     for family, candidates in FAMILIES.items():
-        names = tuple(name for name in candidates if name in asked)
+        names = tuple(name for name in candidates if name in trained)
         if not names:
             continue
         for metric, title in METRICS.items():
@@ -224,45 +225,45 @@ def search_tables(rows: Sequence[Row], places: Sequence[str], asked: Sequence[st
     return text
 
 
-AGAINST = (("dsm", "moco"), ("dsm", "moco-steps"), ("moco", "random"), ("dsm", "random"))
+DIFFERENCES = (("dsm", "moco"), ("dsm", "moco-steps"), ("moco", "random"), ("dsm", "random"))
 
 
 def result_tables(rows: Sequence[Row], options: Options, places: Sequence[str]) -> str:
-    """Every place's numbers, what was seen on the way, and the confounded test."""
+    """Every place's results, the course of training, and the confounded test."""
     text = ""
     for metric, title in METRICS.items():
         text += f"\n{title}:\n\n"
-        text += table(rows, metric, runs=options.methods, tests=tuple(places), against=AGAINST)
-    text += "\n*Motion* a third of the way through the training, in %:\n\n"
+        text += table(rows, metric, runs=options.methods, tests=tuple(places), against=DIFFERENCES)
+    text += "\n*motion* after a third of the training, in %:\n\n"
     text += table(rows, "motion_at_third", runs=("dsm",), tests=tuple(places))
-    text += "\nWhen `dsm` reaches the final R@1 of `moco`, mean over the seeds that reach it:\n\n"
+    text += "\nWhen `dsm` reaches the final R@1 of `moco` (mean over the seeds that reach it):\n\n"
     text += cost_table(rows, places)
     if any(row.metric == "confounded_R@1" for row in rows):
         for metric in ("confounded_R@1", "confounded_linear_probe"):
             text += f"\nGestures, {metric.replace('_', ' ')}:\n\n"
-            text += table(rows, metric, runs=options.methods, tests=("gestures",), against=AGAINST)
+            text += table(rows, metric, runs=options.methods, tests=("gestures",), against=DIFFERENCES)
     return text
 
 
 def cost_table(rows: Sequence[Row], places: Sequence[str]) -> str:
-    """Steps and minutes until `dsm` is where `moco` ends; a dash where it never is."""
-    found = by_seed(rows)
+    """Steps and minutes until `dsm` reaches the final result of `moco`; a dash if it never does."""
+    by_key = by_seed(rows)
     lines = ["| place | seeds that reach it | steps | minutes |", "|---|---|---|---|"]
     for place in places:
-        steps, minutes, asked = [], [], 0
-        for seed, wanted in found.get(("moco", place, "R@1"), {}).items():
+        steps, minutes, seeds = [], [], 0
+        for seed, final in by_key.get(("moco", place, "R@1"), {}).items():
             curve = sorted(
                 (int(metric.removeprefix("R@1_at_")), values[seed])
-                for (run, test, metric), values in found.items()
+                for (run, test, metric), values in by_key.items()
                 if run == "dsm" and test == place and metric.startswith("R@1_at_") and seed in values
             )
-            asked += 1
-            reached = next((step for step, value in curve if value >= wanted), None)
+            seeds += 1
+            reached = next((step for step, value in curve if value >= final), None)
             if reached is not None:
                 steps.append(reached)
-                minutes.append(reached * found["dsm", place, "minutes_a_step"][seed])
-        told = [f"{np.mean(steps):.0f}", f"{np.mean(minutes):.1f}"] if steps else ["–", "–"]
-        lines.append(f"| {place} | {len(steps)} of {asked} | {' | '.join(told)} |")
+                minutes.append(reached * by_key["dsm", place, "minutes_a_step"][seed])
+        cells = [f"{np.mean(steps):.0f}", f"{np.mean(minutes):.1f}"] if steps else ["–", "–"]
+        lines.append(f"| {place} | {len(steps)} of {seeds} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -281,7 +282,7 @@ def main(options: Options) -> None:
     for place in places:
         real = None if place in WORLDS else prepare_real(options, place)
         for seed in options.seeds:
-            prepared = real or prepare_made(options, place, seed)
+            prepared = real or prepare_generated(options, place, seed)
             some = [trial(options, place, name, seed, prepared) for name in names]
             if real is None and not all(is_done(one, known) for one in some):
                 write_scenes(options, place, seed)

@@ -1,12 +1,11 @@
 """Who learns motion? Methods ranked on MotionScenes over seeds: python studies/ranking.py --out runs/ranking
 
-For each method and each seed: the demo's training, on videos whose motion and scene agree as often as
-``--correlation`` says; then retrieval, a linear probe and fine-tuning on free,
-conflicting and tied scenes, scene reliance, and map mass on motion. A seed draws weights, samples *and
-videos*, so that intervals hold the luck of all three. Writes ``ranking.json`` (a row a number),
-``ranking.md`` (means over seeds with 95 % t intervals, and paired differences of the same seeds) and
-``ranking.png``. What is done is not done again, so it can be stopped at any time; ``--quick`` shows in
-minutes that all of it works.
+For each method and seed: the demo's training, on videos in which motion and scene agree in the share
+``--correlation``. Then retrieval, a linear probe and fine-tuning on free, conflicting and tied scenes, scene
+reliance, and map mass on motion. A seed draws weights, samples *and videos*, so intervals cover the variation
+of all three. Writes ``ranking.json`` (one row per number), ``ranking.md`` (means over seeds with 95 % t
+intervals, and paired differences of the same seeds) and ``ranking.png``. It can be stopped at any time;
+finished work is not repeated. ``--quick`` tests in minutes that everything works.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ from dsm.train.optim import OptimConfig
 from dsm.train.pretrain import PretrainConfig
 
 PAPER = DsmConfig(sld=SpatialMix.only("local"), tld=TemporalMix.only("shift"), look="own")
-"""`dsm-paper`: the local warp, and one shifted window of its own look, as in the paper's scripts."""
+"""`dsm-paper`: the local warp, and one shifted window with its own look, as in the paper's scripts."""
 QUICK_STEPS = 20
 QUICK_SEEDS = (0, 1)
-"""Of every ranking: what two of them ask for is trained once."""
+"""The same for every ranking, so that encoders that two rankings share are trained once."""
 DEMO_TIE = MotionScenesConfig().scene_correlation
 
 
@@ -51,33 +50,33 @@ DEMO_TIE = MotionScenesConfig().scene_correlation
 class Options:
     out: Path = Path("runs/ranking")
     name: str = "ranking"
-    """Of the files that are written: two rankings may share trained encoders in one folder."""
+    """Name of the files to write; two rankings can share trained encoders in one folder."""
     methods: tuple[str, ...] = ("random", "moco", "dsm-triplet", "dsm")
-    """`dsm-paper`, `be` and `simclr` are others."""
+    """Also available: `dsm-paper`, `be`, `simclr`."""
     seeds: tuple[int, ...] = tuple(range(25, 35))
-    """None of those that settings were chosen on (3 to 7; on 10 to 14 the light was found to be a short cut),
-    that the demo is shown with (0 to 2) or that were ranked before (15 to 24, two thirds as long)."""
+    """Not the seeds that settings were chosen on (3 to 7), on which the light was found to be a short cut
+    (10 to 14), of the demo (0 to 2), or of earlier, shorter rankings (15 to 24)."""
     correlation: float = DEMO_TIE
-    """How often motion and scene agree in training."""
+    """Share of training videos in which motion and scene agree."""
     measures: tuple[str, ...] = ("features", "finetuned", "bias", "look")
     tuned: tuple[int, ...] | None = None
-    """Seeds whose encoders are fine-tuned, which takes as long as everything else; left out, all."""
+    """Seeds whose encoders are fine-tuned, which takes as long as everything else; default: all."""
     steps: int = DemoConfig.steps
     jobs: int = 2
-    """Encoders trained side by side; they share the cores."""
+    """Encoders to train at the same time; they share the cores."""
     known: tuple[Path, ...] = ()
-    """Files ``measured/*.json``: what they hold of the same settings is taken, not measured again."""
+    """Files ``measured/*.json``: measurements of the same settings are reused."""
     quick: bool = False
-    """Two seeds, few videos and steps: numbers that mean nothing, by the same way."""
+    """Two seeds, few videos and steps, to test the study; the numbers mean nothing."""
 
     @property
     def tests(self) -> tuple[str, ...]:
-        """As tables call them."""
+        """Names of the tests in tables."""
         return tuple(f"{test}@{self.correlation:g}" for test in TESTS)
 
 
 def trial(options: Options, method: str, seed: int) -> Trial:
-    """What `dsm pretrain` is given: all methods but for their name alike."""
+    """One encoder; all methods train alike except for their own settings."""
     folder = options.out / f"r{options.correlation:g}"
     demo = DemoConfig(out=folder, steps=options.steps, workers=0)
     base = pretrain_config(demo, "dsm", seed)
@@ -103,10 +102,9 @@ def trial(options: Options, method: str, seed: int) -> Trial:
 
 
 def tuned_like(config: PretrainConfig, *, quick: bool) -> FinetuneConfig:
-    """Fine-tuning on clips that are cut and changed as in pretraining, ten times each.
+    """Fine-tuning with the clips and augmentation of pretraining, for about ten epochs.
 
-    Chosen on seeds 3 to 5: with colours that change in every clip, or with dropout, so few steps teach some
-    encoders nothing.
+    Chosen on seeds 3 to 5: with colour jitter or dropout, some encoders learn nothing in so few steps.
     """
     data = FinetuneData(config.data.train, batch_size=32, workers=0, cache_mb=config.data.cache_mb)
     return FinetuneConfig(
@@ -117,13 +115,13 @@ def tuned_like(config: PretrainConfig, *, quick: bool) -> FinetuneConfig:
 
 
 def scenes_config(options: Options, seed: int) -> MotionScenesConfig:
-    """The demo's videos, but of this seed, with motion and scene tied so often."""
+    """The demo's videos with this seed and correlation."""
     whole = MotionScenesConfig(scene_correlation=options.correlation, seed=seed)
     return replace(whole, train=96, test=40) if options.quick else whole
 
 
 def write_scenes(options: Options, seed: int) -> None:
-    """The videos of a seed."""
+    """Write the videos of a seed."""
     scenes = scenes_config(options, seed)
     with progress(f"videos, seed {seed}", scenes.train + len(TESTS) * scenes.test) as bar:
         folder = options.out / f"r{options.correlation:g}" / f"scenes-{seed}"
@@ -131,7 +129,7 @@ def write_scenes(options: Options, seed: int) -> None:
 
 
 class OfSeeds(Protocol):
-    """Options of a study that trains on videos of each seed."""
+    """Options of a study with separate videos for each seed."""
 
     @property
     def out(self) -> Path: ...
@@ -148,7 +146,7 @@ class OfSeeds(Protocol):
 
 
 def features_only(options: OfSeeds, steps: int) -> Options:
-    """What :func:`trial` wants of another study, which asks for features alone."""
+    """Options for :func:`trial`, for a study that measures only features."""
     return Options(
         options.out,
         correlation=options.correlation,
@@ -161,7 +159,7 @@ def features_only(options: OfSeeds, steps: int) -> Options:
 def measure_seeds(
     options: OfSeeds, trials_of: Callable[[int], list[Trial]], name: str
 ) -> tuple[list[Trial], list[Row]]:
-    """The trials of all seeds, each on videos of its seed, and what they measured, written to NAME.json."""
+    """Run the trials of all seeds, each on its seed's videos; write NAME.json; return trials and rows."""
     known = read_measured(options.known)
     shared = Options(options.out, correlation=options.correlation, quick=options.quick)
     trials = []

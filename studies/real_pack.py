@@ -1,4 +1,4 @@
-"""Real videos for a study: packed at training size, squeezed to squares, the group of each beside them."""
+"""Real videos for a study: packed at training size, squeezed to squares, with a table of groups."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from dsm.video.pack import SHARD
 from dsm.video.write import place_of
 
 GROUPS = "groups.tsv"
-"""In the pack's folder: ``path group``, paths as the pack's list has them."""
+"""File in the pack's folder: ``path group``, with the paths of the pack's list."""
 
 
 @dataclass(frozen=True)
 class RealPack:
-    """A pack and what is known of its videos."""
+    """A pack, and names and groups of its videos."""
 
     videos: VideoList
-    """Those that could be read, as the pack's list has them."""
+    """The videos that could be read: the pack's list."""
     names: list[str]
-    """Of each, its name in the list that was packed, without its ending."""
+    """The name of each in the list that was packed, without its extension."""
     groups: list[str]
-    """Of each, its source or backdrop."""
+    """The group (source or backdrop) of each."""
     word: str
-    """A word for these videos; other videos, labels or groups have another."""
+    """Digest of these videos, their labels and groups."""
 
 
 def pack_real(lists: Path, root: Path | None, groups: Path, folder: Path, side: int) -> RealPack:
-    """Pack the videos of a list into a folder, and write down the group of each.
+    """Pack the videos of a list into a folder, and write the table of their groups.
 
     Frames are squeezed to squares of ``side`` pixels, so that crops reach the sides of wide footage.
     """
     pack(PackConfig(lists, folder, root, short_side=side, square=True))
     paths = read_list(lists, root).paths
-    found = find_groups(paths, file=groups, regex="") or paths
-    group_of = {place_of(path).as_posix(): group for path, group in zip(paths, found, strict=True)}
+    groups_of_list = find_groups(paths, file=groups, regex="") or paths
+    group_of = {place_of(path).as_posix(): group for path, group in zip(paths, groups_of_list, strict=True)}
     packed = read_list(folder / LIST)
     names = [path.partition(f"{SHARD}/")[2] for path in packed.paths]
     kept = [group_of[name] for name in names]
@@ -52,8 +52,8 @@ def pack_real(lists: Path, root: Path | None, groups: Path, folder: Path, side: 
 
 
 def write_part(packed: RealPack, lists: Path, root: Path | None, file: Path) -> None:
-    """Write the videos of another list of the same folder as the pack has them."""
+    """Write another list of the same videos with the paths of the pack."""
     rows: Mapping[str, int] = {name: row for row, name in enumerate(packed.names)}
-    wanted: Sequence[str] = [place_of(path).as_posix() for path in read_list(lists, root).paths]
-    chosen = np.array([rows[name] for name in wanted if name in rows])
+    names: Sequence[str] = [place_of(path).as_posix() for path in read_list(lists, root).paths]
+    chosen = np.array([rows[name] for name in names if name in rows])
     write_list(file, packed.videos.part(chosen, file.parent))

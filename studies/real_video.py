@@ -1,11 +1,11 @@
-"""Real video, small: python studies/real_video.py LIST --groups TABLE --out runs/real
+"""A small study on real video: python studies/real_video.py LIST --groups TABLE --out runs/real
 
-Random weights, `moco` and `dsm` on a labelled list whose videos come in groups (one source, one camera),
-over seeds, with the settings of the recipe `still-camera`. Every encoder is pretrained on all videos, without
-labels, as one would with footage of one's own; then R@1 among videos of *other* groups, a linear probe and
-fine-tuning on groups it was not trained on, scene reliance, and map mass on motion. The videos are
-packed first, squeezed to squares, so that what happens at the sides of wide footage is not cut off. Writes
-``real_video.json``, ``real_video.md`` and the runs. What is done is not done again.
+Compares random weights, `moco` and `dsm` over seeds, with the settings of the recipe `still-camera`, on a
+labelled list whose videos come in groups (one source or camera each). Every encoder is pretrained on all
+videos without labels, as users would on their own footage. It measures R@1 among videos of *other* groups; a
+linear probe and fine-tuning, tested on groups they were not trained on; scene reliance; and map mass on
+motion. The videos are packed first, squeezed to squares, so that crops reach the sides of wide footage.
+Writes ``real_video.json``, ``real_video.md`` and the runs. Finished work is not repeated.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from dsm.train.finetune import FinetuneConfig
 from dsm.train.pretrain import PretrainConfig
 from dsm.verbs.pack import LIST
 
-SHOWN = {
+TITLES = {
     "R@1": "R@1 among videos of other sources",
-    "linear_probe": "Linear probe, sources it was not trained on",
-    "finetuned_top1": "Fine-tuned on the sources of a split and tested on the others, top-1",
+    "linear_probe": "Linear probe, tested on sources it was not trained on",
+    "finetuned_top1": "Fine-tuned, tested on sources it was not trained on, top-1",
     "finetuned_mean_class_top1": "The same, mean over the classes",
     "scene_reliance": "Scene reliance (`dsm bias`)",
     "motion_gain": "Motion gain (`dsm bias`)",
     "order_sensitivity": "Order sensitivity (`dsm bias`)",
-    "map_mass_above_other_map": "Map mass on motion above that of another video's map (`dsm look --score`)",
+    "map_mass_above_other_map": "Map mass on motion minus that of another video's map (`dsm look --score`)",
 }
 VIDEOS = "videos"
 JITTERED = "-jitter"
-"""Behind a method's name: the colours of every clip are jittered."""
-AGAINST = (
+"""Suffix of a method's name: with colour jitter."""
+DIFFERENCES = (
     ("dsm", "moco"),
     ("moco", "random"),
     ("dsm", "random"),
@@ -59,37 +59,37 @@ AGAINST = (
 )
 RECIPE = find_recipe("still-camera")
 PRETRAIN, FINETUNE = cast(PretrainConfig, RECIPE.pretrain), cast(FinetuneConfig, RECIPE.finetune)
-"""The settings of `dsm run still-camera` are measured here."""
+"""The settings to measure: those of `dsm run still-camera`."""
 
 
 @dataclass(frozen=True)
 class Options:
     list: tyro.conf.Positional[Path]
-    """Labelled videos."""
+    """List of labelled videos."""
     groups: Path
-    """Table of the group of each."""
+    """Table with the group of each video."""
     out: Path = Path("runs/real")
     root: Path | None = None
-    """Folder put before relative paths; left out, the list's own."""
+    """Folder that the list's paths are relative to; default: the list's own."""
     name: str = "real_video"
-    """Of the files that are written: two tables may share trained encoders in one folder."""
+    """Name of the files to write; two tables can share trained encoders in one folder."""
     methods: tuple[str, ...] = ("random", "moco", "dsm")
-    """`moco-jitter` and `dsm-jitter` are others."""
+    """Also available: `moco-jitter`, `dsm-jitter`."""
     seeds: tuple[int, ...] = (10, 11, 12, 13, 14, 35, 36, 37, 38, 39)
     steps: int = cast(int, PRETRAIN.steps)
     precision: Precision = "fp32"
-    """Of the training; bf16 is twice as fast where `dsm doctor` says it is fast."""
+    """Precision of training; bf16 takes half the time where `dsm doctor` says it is fast."""
     measures: tuple[str, ...] = ("other_groups", "finetuned", "bias", "look")
     jobs: int = 2
-    """Encoders trained side by side; they share the cores."""
+    """Encoders to train at the same time; they share the cores."""
     known: tuple[Path, ...] = ()
-    """Files ``measured/*.json``: what they hold of the same settings is taken, not measured again."""
+    """Files ``measured/*.json``: measurements of the same settings are reused."""
     quick: bool = False
-    """Two seeds, 20 steps: numbers that mean nothing, by the same way."""
+    """Two seeds, 20 steps, to test the study; the numbers mean nothing."""
 
 
 def trial(options: Options, method: str, seed: int, videos: str) -> Trial:
-    """``videos``: see :func:`prepare`."""
+    """One encoder; ``videos`` is the digest of :func:`prepare`."""
     root = (options.out / VIDEOS).absolute()
     config = replace(
         PRETRAIN,
@@ -128,16 +128,16 @@ def groups_file(options: Options) -> Path:
 
 
 def split_files(options: Options, seed: int) -> tuple[Path, Path]:
-    """What the probe of `dsm bias` learns from and is asked about: a split by groups for each seed."""
+    """Training and test list for fine-tuning and the probe of `dsm bias`: a split by groups per seed."""
     folder = options.out.absolute() / VIDEOS
     return folder / f"train-{seed}.txt", folder / f"test-{seed}.txt"
 
 
 def prepare(options: Options) -> str:
-    """Pack the videos, write down the groups of those in the pack, and split them by groups.
+    """Pack the videos, write the table of their groups, and split them by groups.
 
     Returns:
-        A word for these videos; other videos, labels or groups have another.
+        A digest of these videos, their labels and groups.
     """
     folder = options.out / VIDEOS
     packed = pack_real(options.list, options.root, options.groups, folder, PRETRAIN.clip.resize)
@@ -149,31 +149,34 @@ def prepare(options: Options) -> str:
 
 
 def headline(rows: Sequence[Row], steps: int) -> str:
-    """What README says: R@1 among other sources, top-1 after fine-tuning, and what `dsm` gains."""
-    found = by_seed(rows)
+    """README's paragraph: R@1 among other sources, top-1 after fine-tuning, and the gain of `dsm`."""
+    values = by_seed(rows)
 
     def means(metric: str) -> str:
         dsm, moco, random = (
-            mean_of(list(found[name, VIDEOS, metric].values())).told() for name in ("dsm", "moco", "random")
+            mean_of(list(values[name, VIDEOS, metric].values())).text() for name in ("dsm", "moco", "random")
         )
-        gain = mean_of(paired(found, ("dsm", VIDEOS, metric), ("moco", VIDEOS, metric))).told(signed=True)
-        return f"{dsm} % with `dsm`, {moco} % with `moco`, {random} % with random weights; {gain} points"
+        gain = mean_of(paired(values, ("dsm", VIDEOS, metric), ("moco", VIDEOS, metric))).text(signed=True)
+        return (
+            f"{dsm} % with `dsm`, {moco} % with `moco` and {random} % with random weights: "
+            f"{gain} points for `dsm` over `moco`"
+        )
 
-    seeds = len(found["dsm", VIDEOS, "R@1"])
+    seeds = len(values["dsm", VIDEOS, "R@1"])
     count = max(row.n for row in rows if row.metric == "R@1")
-    over = "for `dsm` over `moco`"
     text = (
-        f"On {count} clips of surveillance cameras, fights and none, with such settings ([docs/evidence.md]"
-        f"(docs/evidence.md#real-video); {seeds} seeds, pretrained on all clips for {steps} steps, without "
-        f"labels), the nearest clip of another source is of the right class for {means('R@1')} {over}. "
-        "Guessing is right for half (mean ± half a 95 % t interval over training seeds, on the same clips; "
-        "the settings of pretraining were found on these clips, which favours `dsm`)."
+        f"With these settings, encoders were pretrained on {count} clips of surveillance cameras, with and "
+        f"without fights: {steps} steps without labels, on {seeds} seeds "
+        "([docs/evidence.md](docs/evidence.md#real-video)). The nearest clip of another source has the right "
+        f"class for {means('R@1')}. Guessing is right for half. Values are means ± half a 95 % t interval "
+        "over training seeds, on the same clips. The settings of pretraining were chosen on these clips, "
+        "which favours `dsm`."
     )
     if any(row.metric == "finetuned_top1" for row in rows):
         keys = [(name, VIDEOS, "finetuned_top1") for name in ("dsm", "random")]
         text += (
-            f" Fine-tuned, and asked about sources it has no label of: {means('finetuned_top1')} {over}, "
-            f"{mean_of(paired(found, keys[0], keys[1])).told(signed=True)} over random weights."
+            f" After fine-tuning, top-1 on sources without training labels is {means('finetuned_top1')}, and "
+            f"{mean_of(paired(values, keys[0], keys[1])).text(signed=True)} over random weights."
         )
     return f"{text}\n"
 
@@ -183,14 +186,14 @@ def main(options: Options) -> None:
         options = replace(options, seeds=options.seeds[:2], steps=QUICK_STEPS)
     videos = prepare(options)
     trials = [trial(options, method, seed, videos) for seed in options.seeds for method in options.methods]
-    # Each seed has a split of its own; the videos are the same.
-    found = run_all(trials, options.jobs, read_measured(options.known))
-    rows = [replace(row, test=VIDEOS) for row in write_all(options.out, found, options.name)]
+    # Each seed has its own split of the same videos, so tests get one name.
+    measured = run_all(trials, options.jobs, read_measured(options.known))
+    rows = [replace(row, test=VIDEOS) for row in write_all(options.out, measured, options.name)]
     text = f"`{study_command()}`\n\n{caption(rows)}\n"
-    for metric, title in SHOWN.items():
+    for metric, title in TITLES.items():
         if any(row.metric == metric for row in rows):
             text += f"\n{title}:\n\n"
-            text += table(rows, metric, runs=options.methods, tests=(VIDEOS,), against=AGAINST)
+            text += table(rows, metric, runs=options.methods, tests=(VIDEOS,), against=DIFFERENCES)
     write_text(options.out / f"{options.name}.md", text)
     if {"random", "moco", "dsm"} <= set(options.methods) and options.name == Options.name:
         write_text(options.out / "real_headline.md", headline(rows, options.steps))

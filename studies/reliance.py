@@ -1,12 +1,12 @@
-"""Does `dsm bias` measure? Asked of classifiers whose scene reliance is known: python studies/reliance.py
+"""Does `dsm bias` measure what it should? Classifiers of known scene reliance: python studies/reliance.py
 
-Writes MotionScenes in which motion and scene family are tied in no, half and nine tenths of the videos,
-trains `tiny` on each with labels, and on nine tenths once more with every video frozen at its middle frame,
-so that nothing but the picture can be learned. All four are then asked about the same test, the one tied by
-nine tenths, in one report. Scene reliance must be near 0 for the first, near 1 for the last, and rise in
-between; beside it stands what only MotionScenes can tell: the share of the skill that is lost where every
-scene belongs to another motion (`test` against `test_conflict`). Writes ``reliance.md`` and the first seed's
-pictures. About eight minutes a seed on one core; what is there is not made again.
+Writes MotionScenes in which motion and scene family agree in no, half and nine tenths of the videos, and
+trains `tiny` on each with labels. A fourth classifier learns from the nine tenths with every video frozen at
+its middle frame, so it can learn only the picture. All four are tested on the same videos, those of nine
+tenths, in one report. Scene reliance must be near 0 for the first, near 1 for the last, and rise in between.
+The table adds a number that only MotionScenes can give: the share of the skill that is lost if every scene
+belongs to another motion (`test` against `test_conflict`). Writes ``reliance.md`` and the first seed's
+pictures. About eight minutes per seed on one core; finished work is not repeated.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from dsm.video.write import write_video
 
 CORRELATIONS = ("0", "0.5", "0.9")
 CHANCE = 0.1
-TOLD = {
+CLASSIFIERS = {
     "tied-0": "untied",
     "tied-0.5": "tied by half",
     "tied-0.9": "tied by nine tenths",
     "frozen": "nine tenths, frozen",
 }
-"""What the table calls the classifiers."""
+"""Names of the classifiers' runs, and in the table."""
 PICTURES = {
     "bars.png": "bias_bars.png",
     "bias.png": "bias_classes.png",
     "variants.png": "bias_variants.png",
 }
-"""Of the report, and what the docs call them."""
+"""Pictures of the report, and their names in the docs."""
 CLIP = "--clip.frames 8 --clip.stride 3 --clip.resize 62 --clip.size 48"
 RECIPE = (
     "--weights none --backbone tiny --data.batch-size 32 --data.workers 0 --data.cache-mb 800 "
@@ -52,7 +52,7 @@ RECIPE = (
 
 
 def freeze(scenes: Path) -> None:
-    """Write each training video once more, as its middle frame throughout: ``frozen.txt``."""
+    """Write each training video again as its repeated middle frame, with the list ``frozen.txt``."""
     if (scenes / "frozen.txt").exists():
         return
     videos = read_list(scenes / "train.txt")
@@ -74,15 +74,15 @@ class Options:
     """Videos of each test."""
     steps: int = 300
     quick: bool = False
-    """One seed, few videos and steps: numbers that mean nothing, by the same way."""
+    """One seed, few videos and steps, to test the study; the numbers mean nothing."""
 
 
-Found = dict[str, dict[str, Row]]
+Numbers = dict[str, dict[str, Row]]
 """Classifier -> metric -> number; the accuracy on ``test_conflict`` is ``conflict``."""
 
 
-def one_seed(folder: Path, seed: int, options: Options) -> Found:
-    """Make, train, report."""
+def one_seed(folder: Path, seed: int, options: Options) -> Numbers:
+    """Write the videos, train the classifiers, and report on them."""
     for tied in CORRELATIONS:
         dsm_command(
             f"data synth {folder}/scenes-{tied} --scene-correlation {tied} "
@@ -90,7 +90,7 @@ def one_seed(folder: Path, seed: int, options: Options) -> Found:
         )
     freeze(folder / "scenes-0.9")
     runs = {f"tied-{tied}": (f"scenes-{tied}/train.txt", options.steps) for tied in CORRELATIONS}
-    # The picture alone is learned sooner, and then by heart.
+    # Fewer steps: the picture alone is learned sooner, and then overfitted.
     runs["frozen"] = ("scenes-0.9/frozen.txt", options.steps * 2 // 5)
     for run, (train, steps) in runs.items():
         if not checkpoint_of(folder / run, steps).exists():
@@ -104,18 +104,18 @@ def one_seed(folder: Path, seed: int, options: Options) -> Found:
         f"--data.test {test}/test.txt --data.conflict {test}/test_conflict.txt --data.workers 0 "
         f"--batch-size 16 --out {folder}/report --overwrite"
     )
-    found: Found = {run: {} for run in runs}
+    numbers: Numbers = {run: {} for run in runs}
     for row in read_results(folder / "report" / RESULTS):
-        found[row.run]["conflict" if row.test == "test_conflict" else row.metric] = row
-    return found
+        numbers[row.run]["conflict" if row.test == "test_conflict" else row.metric] = row
+    return numbers
 
 
-def table(found: dict[int, Found]) -> str:
-    """A line a classifier and seed, in %; what cannot be told is left empty."""
+def table(by_seed: dict[int, Numbers]) -> str:
+    """One row per classifier and seed, in %; a number that cannot be determined is left empty."""
     columns = ("clip", "`test_conflict`", "lost there", "scene reliance", "motion gain", "order", "direction")
     lines = [f"| trained on | seed | {' | '.join(columns)} |", "|---" * (2 + len(columns)) + "|"]
-    for run, told in TOLD.items():
-        for place, (seed, runs) in enumerate(found.items()):
+    for run, title in CLASSIFIERS.items():
+        for place, (seed, runs) in enumerate(by_seed.items()):
             of = runs[run]
             skill = of["acc_clip"].value - CHANCE
             lost = (of["acc_clip"].value - of["conflict"].value) / skill if skill > 0 else float("nan")
@@ -124,15 +124,15 @@ def table(found: dict[int, Found]) -> str:
             cells.append(f"**{interval(of['scene_reliance'])}**" if "scene_reliance" in of else "")
             for name in ("motion_gain", "order_sensitivity", "direction_sensitivity"):
                 cells.append(f"{100 * of[name].value:.0f}" if name in of else "")
-            lines.append(f"| {told if place == 0 else ''} | {seed} | {' | '.join(cells)} |")
+            lines.append(f"| {title if place == 0 else ''} | {seed} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def main(options: Options) -> None:
     if options.quick:
         options = replace(options, seeds=options.seeds[:1], train=96, test=40, steps=20)
-    found = {seed: one_seed(options.out / f"seed-{seed}", seed, options) for seed in options.seeds}
-    write_text(options.out / "reliance.md", f"`{study_command()}`\n\n{table(found)}")
+    numbers = {seed: one_seed(options.out / f"seed-{seed}", seed, options) for seed in options.seeds}
+    write_text(options.out / "reliance.md", f"`{study_command()}`\n\n{table(numbers)}")
     report = options.out / f"seed-{options.seeds[0]}" / "report"
     for picture, name in PICTURES.items():
         if (report / picture).exists():

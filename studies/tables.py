@@ -1,4 +1,4 @@
-"""Results over seeds as a reader wants them: means with intervals, and differences of the same seeds."""
+"""Tables of results over seeds: means with intervals, and differences of the same seeds."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ Key = tuple[str, str, str]  # run, test, metric
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over seeds, in %, and the half width of its 95 % t interval (nan of a single seed)."""
+    """A mean over seeds, in %, and half the width of its 95 % t interval (nan for a single seed)."""
 
     value: float
     half: float
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval leaves zero out."""
+        """Whether the interval excludes zero."""
         return abs(self.value) > self.half
 
-    def told(self, *, signed: bool = False) -> str:
+    def text(self, *, signed: bool = False) -> str:
+        """'71.2 ± 3.4'; with a sign for a difference, bold if it is clear."""
         text = f"{self.value:{'+' if signed else ''}.1f}"
         if np.isfinite(self.half):
             text += f" ± {self.half:.1f}"
@@ -33,7 +34,7 @@ class Mean:
 
 
 def mean_of(values: Sequence[float]) -> Mean:
-    """Of shares, one a seed."""
+    """The mean of shares, one per seed."""
     numbers = 100 * np.asarray(values, float)
     if len(numbers) < 2:
         return Mean(float(numbers.mean()), float("nan"))
@@ -43,15 +44,15 @@ def mean_of(values: Sequence[float]) -> Mean:
 
 def by_seed(rows: Sequence[Row]) -> dict[Key, dict[int, float]]:
     """(run, test, metric) -> seed -> value."""
-    found: dict[Key, dict[int, float]] = {}
+    values: dict[Key, dict[int, float]] = {}
     for row in rows:
-        found.setdefault((row.run, row.test, row.metric), {})[row.seed] = row.value
-    return found
+        values.setdefault((row.run, row.test, row.metric), {})[row.seed] = row.value
+    return values
 
 
-def paired(found: Mapping[Key, Mapping[int, float]], one: Key, other: Key) -> list[float]:
+def paired(values: Mapping[Key, Mapping[int, float]], one: Key, other: Key) -> list[float]:
     """Differences one - other, for each seed that both have."""
-    a, b = found.get(one, {}), found.get(other, {})
+    a, b = values.get(one, {}), values.get(other, {})
     return [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
 
 
@@ -63,30 +64,30 @@ def table(
     tests: Sequence[str],
     against: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """A Markdown table: a line a run, then a line a difference, bold where its interval leaves zero out."""
-    found = by_seed(rows)
+    """A Markdown table: one row per run, then one per difference, bold where its interval excludes zero."""
+    values = by_seed(rows)
     lines = ["| | " + " | ".join(f"`{test}`" for test in tests) + " |", "|---" * (len(tests) + 1) + "|"]
     for run in runs:
         cells = [
             [row for row in rows if (row.run, row.test, row.metric) == (run, test, metric)] for test in tests
         ]
-        lines.append(f"| {run} | {' | '.join(map(told, cells))} |")
+        lines.append(f"| {run} | {' | '.join(map(cell, cells))} |")
     for one, two in against:
-        gains = [paired(found, (one, test, metric), (two, test, metric)) for test in tests]
+        gains = [paired(values, (one, test, metric), (two, test, metric)) for test in tests]
         if any(gains):
-            cells_ = [mean_of(g).told(signed=True) if g else "" for g in gains]
-            lines.append(f"| {one} less {two} | " + " | ".join(cells_) + " |")
+            differences = [mean_of(gain).text(signed=True) if gain else "" for gain in gains]
+            lines.append(f"| {one} minus {two} | " + " | ".join(differences) + " |")
     return "\n".join(lines) + "\n"
 
 
-def told(rows: Sequence[Row]) -> str:
-    """A cell: the mean over seeds with its interval; a single seed's number with its own."""
+def cell(rows: Sequence[Row]) -> str:
+    """The mean over seeds with its interval; for a single seed, its number with its own interval."""
     if not rows:
         return ""
     only = rows[0]
     if len(rows) == 1 and only.low is not None and only.high is not None:
         return f"{100 * only.value:.1f} [{100 * only.low:.1f}, {100 * only.high:.1f}]"
-    return mean_of([row.value for row in rows]).told()
+    return mean_of([row.value for row in rows]).text()
 
 
 def seeds_of(rows: Sequence[Row]) -> str:
@@ -96,17 +97,19 @@ def seeds_of(rows: Sequence[Row]) -> str:
 
 
 def caption(rows: Sequence[Row]) -> str:
-    """What the numbers of :func:`table` are."""
+    """Caption of :func:`table`."""
     if len({row.seed for row in rows}) == 1:
-        return f"Seed {seeds_of(rows)} alone, in %, with 95 % intervals over its videos; seeds differ more."
+        return (
+            f"Seed {seeds_of(rows)} alone, in %, with 95 % intervals over its videos. Seeds differ by more."
+        )
     return (
-        f"Means over seeds {seeds_of(rows)} in %, ± half a 95 % t interval; differences are of the same "
-        "seeds, bold where the interval leaves zero out."
+        f"Means over seeds {seeds_of(rows)} in %, ± half a 95 % t interval. Differences pair the same seeds; "
+        "they are bold where the interval excludes zero."
     )
 
 
 def interval(row: Row) -> str:
-    """A value in %, with its interval where it has one."""
+    """A value in %, with its interval if it has one."""
     if row.low is None or row.high is None:
         return f"{100 * row.value:.1f}"
     return f"{100 * row.value:.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]"

@@ -1,4 +1,4 @@
-"""One encoder of a study: how it is trained, and what is asked of it."""
+"""One encoder of a study: how it is trained and what is measured."""
 
 from __future__ import annotations
 
@@ -12,33 +12,34 @@ from dsm.train.pretrain import PretrainConfig
 
 @dataclass(frozen=True)
 class Trial:
-    """One encoder, how it is trained, and what is asked of it."""
+    """One encoder: how it is trained and what is measured."""
 
     name: str
-    """What tables call it."""
+    """Its name in tables."""
     config: PretrainConfig
     """How it is trained; its ``out`` is the trial's folder."""
     tests: tuple[Path, ...]
-    """Labelled lists; neighbours and probes are taken from the training list."""
+    """Labelled lists; neighbours come from the training list, and probes are trained on it."""
     measures: tuple[str, ...] = ("features",)
     """Names of :data:`measures.MEASURES`."""
     windows: int = 1
-    """Clips a video; MotionScenes are hardly longer than one."""
+    """Clips per video; MotionScenes are hardly longer than one clip."""
     groups: Path | None = None
-    """Table of the group of each video; intervals then draw whole groups."""
+    """Table with the group of each video; intervals then draw whole groups."""
     suffix: str = ""
-    """Put behind a test's name in the rows, as '@0.9'."""
+    """Appended to a test's name in the rows, such as '@0.9'."""
     random: bool = False
-    """Not trained at all."""
+    """Random weights: not trained at all."""
     labelled: Path | None = None
-    """What the probe of ``dsm bias`` is trained on, and fine-tuning, which then asks the last test alone;
-    left out, the list of pretraining."""
+    """List for fine-tuning and for the probe of ``dsm bias``; fine-tuning is then tested on the last test
+    only. Default: the list of pretraining."""
     tuned: FinetuneConfig | None = None
-    """How it is fine-tuned, where that is asked for."""
+    """How it is fine-tuned, if fine-tuning is measured."""
     videos: str = ""
-    """What the videos are, beyond the names of their lists."""
+    """Identifies the videos, beyond the names of their lists."""
     confounded: tuple[Path, ...] = ()
-    """Lists that train and test a probe, in which the scene gives the class away, wrongly."""
+    """Lists for training and testing a probe, in which the scene predicts the class, and does so wrongly in
+    the test."""
 
     @property
     def folder(self) -> Path:
@@ -50,26 +51,28 @@ class Trial:
 
 
 def settings_of(trial: Trial, measure: str | None = None) -> dict[str, Any]:
-    """All that decides what is measured, as JSON has it; of a path its last two names.
+    """All settings that a result depends on, as JSON values; of paths only the last two parts.
 
-    What is off (0, none, false, empty) is left out: a setting that is new and off makes no other trial. Nor
-    does a name: what two studies call differently is measured once. Nor do settings of other methods.
+    Settings that are off (0, none, false, empty) are left out, so that a new setting that is off does not
+    change the trial. The name is left out too, so that two studies can name a trial differently and share it,
+    and so are the settings of other methods.
 
     Args:
-        measure: what is asked; left out, nothing yet. How an encoder is fine-tuned decides but "finetuned".
+        measure: the measure that the settings are for; None: training alone. Only "finetuned" depends on how
+            an encoder is fine-tuned.
     """
     tuned = trial.tuned if measure == "finetuned" else None
     bare = replace(trial, name="", measures=(), config=replace(trial.config, out=Path()), tuned=tuned)
-    told: dict[str, Any] = _told(bare)
+    settings: dict[str, Any] = _plain(bare)
     method = trial.config.method.replace("-", "_")
-    told["config"]["settings"] = {method: told["config"]["settings"].get(method, {})}
-    return told
+    settings["config"]["settings"] = {method: settings["config"]["settings"].get(method, {})}
+    return settings
 
 
-def _told(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return "/".join(value.parts[-2:])
     if is_dataclass(value):
-        told = {one.name: _told(getattr(value, one.name)) for one in fields(value)}
-        return {name: one for name, one in told.items() if one}
-    return [_told(one) for one in value] if isinstance(value, tuple) else value
+        settings = {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+        return {name: one for name, one in settings.items() if one}
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value

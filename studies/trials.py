@@ -1,4 +1,4 @@
-"""Trials run: what is done is not done again, and several go side by side."""
+"""Run trials, several at a time, without repeating finished work."""
 
 from __future__ import annotations
 
@@ -30,22 +30,24 @@ from dsm.workers import make_pool, usable_cores
 
 
 def measured_already(trial: Trial, known: Known) -> dict[str, Measured]:
-    """What an earlier call, or whoever wrote ``known``, has measured of this trial, by measure.
+    """Finished measurements of this trial, by measure: from an earlier call, or from ``known``.
 
     Raises:
         UserError: an earlier call measured it with other settings.
     """
-    found = {}
+    measurements = {}
     for name in trial.measures:
         file, settings = trial.folder / f"{name}.json", digest(settings_of(trial, name))
         one = known.get((settings, name))
         if one is None and file.exists():
             one = read_measured([file]).get((settings, name))
             if one is None:
-                raise UserError(f"{file}: is of other settings; give another --out, or remove it.")
+                raise UserError(
+                    f"{file}: was measured with other settings; give another --out, or remove it."
+                )
         if one:
-            found[name] = replace(one, rows=tuple(replace(row, run=trial.name) for row in one.rows))
-    return found
+            measurements[name] = replace(one, rows=tuple(replace(row, run=trial.name) for row in one.rows))
+    return measurements
 
 
 def is_done(trial: Trial, known: Known) -> bool:
@@ -53,9 +55,9 @@ def is_done(trial: Trial, known: Known) -> bool:
 
 
 def run_trial(trial: Trial, known: Known) -> list[Measured]:
-    """Train and measure what is neither done nor known; what each of the trial's measures says."""
-    found = measured_already(trial, known)
-    missing = [name for name in trial.measures if name not in found]
+    """Train and measure whatever is missing; return the result of each measure."""
+    measurements = measured_already(trial, known)
+    missing = [name for name in trial.measures if name not in measurements]
     if missing:
         trial.folder.mkdir(parents=True, exist_ok=True)
         _claim(trial)
@@ -65,8 +67,8 @@ def run_trial(trial: Trial, known: Known) -> list[Measured]:
             else:
                 train_once(replace(trial.config, out=trial.folder / "run"), pretrain)
             for name in missing:
-                found[name] = _measure(trial, name)
-    return [found[name] for name in trial.measures]
+                measurements[name] = _measure(trial, name)
+    return [measurements[name] for name in trial.measures]
 
 
 def _measure(trial: Trial, name: str) -> Measured:
@@ -74,14 +76,14 @@ def _measure(trial: Trial, name: str) -> Measured:
         replace(row, run=trial.name, seed=trial.config.seed, test=row.test + trial.suffix)
         for row in MEASURES[name](trial)
     ]
-    found = Measured(digest(settings_of(trial, name)), name, git_revision(), tuple(rows))
-    write_measured(trial.folder / f"{name}.json", [found])
-    return found
+    measured = Measured(digest(settings_of(trial, name)), name, git_revision(), tuple(rows))
+    write_measured(trial.folder / f"{name}.json", [measured])
+    return measured
 
 
 @contextlib.contextmanager
 def _into(file: Path) -> Iterator[None]:
-    """What is printed goes to a file: several trials print at once."""
+    """Redirect output to a file, because several trials print at once."""
     with (
         file.open("a", encoding="utf-8") as log,
         contextlib.redirect_stdout(log),
@@ -91,7 +93,7 @@ def _into(file: Path) -> Iterator[None]:
 
 
 def _draw_weights(trial: Trial) -> None:
-    """Random weights as a file, which knows its clips and its pooling as a run does."""
+    """Write random weights to a file, with clip settings and pooling, as in a run."""
     config = trial.config
     settings = {"pooling": config.pooling} if config.pooling else {}
     torch.manual_seed(config.seed)
@@ -101,50 +103,52 @@ def _draw_weights(trial: Trial) -> None:
 
 
 def _claim(trial: Trial) -> None:
-    """What was trained in the folder must be of the same settings.
+    """Record the settings of the trial in its folder.
 
     Raises:
-        UserError: it is of others.
+        UserError: the folder holds a trial with other settings.
     """
     settings = json.dumps(settings_of(trial), sort_keys=True)
     file = trial.folder / "trial.json"
     if not file.exists():
         write_text(file, settings)
     elif file.read_text(encoding="utf-8") != settings:
-        raise UserError(f"{trial.folder}: holds a trial of other settings; give another --out, or remove it.")
+        raise UserError(
+            f"{trial.folder}: holds a trial with other settings; give another --out, or remove it."
+        )
 
 
 def run_all(trials: Sequence[Trial], jobs: int, known: Known) -> list[Measured]:
-    """Run all trials, ``jobs`` at a time, which share the cores; in the order given.
+    """Run all trials, ``jobs`` at a time, sharing the cores; results are in the order of ``trials``.
 
     Args:
-        known: measurements to take rather than to make, where the settings are the same.
+        known: measurements to reuse if the settings are the same.
 
     Raises:
         UserError: a trial cannot be run.
     """
-    # What a child computes with must be known before it imports torch.
+    # A child process must know its number of threads before it imports torch.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(usable_cores() // jobs, 1)))
-    found: dict[int, list[Measured]] = {}
+    measurements: dict[int, list[Measured]] = {}
     pool = make_pool(jobs)
     with progress("encoders", len(trials)) as bar:
         try:
             waiting = {pool.submit(run_trial, trial, known): n for n, trial in enumerate(trials)}
             for done, future in enumerate(as_completed(waiting), 1):
                 number = waiting[future]
-                found[number] = future.result()
+                measurements[number] = future.result()
                 trial = trials[number]
                 bar.update(done, f"{trial.name}, seed {trial.config.seed} {trial.suffix}")
         except KeyboardInterrupt:
-            console.print("stopped; the same command goes on.")
+            console.print("stopped; the same command continues.")
             raise SystemExit(130) from None
         finally:
             pool.shutdown(cancel_futures=True)
-    return [one for number in sorted(found) for one in found[number]]
+    return [one for number in sorted(measurements) for one in measurements[number]]
 
 
 def write_all(out: Path, measured: Sequence[Measured], name: str) -> list[Row]:
-    """Write ``NAME.json``, and ``measured/NAME.json``, which ``--known`` takes; returns the rows."""
+    """Write ``NAME.json``, and ``measured/NAME.json`` for ``--known``; return the rows."""
     rows = [row for one in measured for row in one.rows]
     write_results(out / f"{name}.json", rows, command=study_command(), revision=revisions(measured))
     write_measured(out / "measured" / f"{name}.json", measured)
@@ -152,7 +156,7 @@ def write_all(out: Path, measured: Sequence[Measured], name: str) -> list[Row]:
 
 
 def study_command() -> str:
-    """The command that is running, as one would type it in a clone to measure all of it anew."""
+    """The running command, as typed in a clone to measure everything again: without ``--known``."""
     words, known = [], False
     for word in sys.argv[1:]:
         known = word == "--known" or (known and not word.startswith("--"))

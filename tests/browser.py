@@ -13,7 +13,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def opened(page: Path, *, width: int = 1200) -> tuple[str, list[str]]:
-    """The document after its scripts ran, and the errors in its console; skips where there is no browser."""
+    """The document after its scripts ran, and its console errors; skips without a browser."""
     browser = next((found for name in NAMES if (found := shutil.which(name))), None)
     if browser is None:
         pytest.skip(f"none of {', '.join(NAMES)} is on the PATH")

@@ -1,4 +1,4 @@
-"""Small videos made by the tests themselves, and the folder of real data where there is one."""
+"""Fixtures: small generated videos, and the folder of real data if there is one."""
 
 from __future__ import annotations
 
@@ -19,22 +19,20 @@ from dsm.video.write import write_video
 
 SHARED = Path(os.environ.get("DSM_SHARED", Path(__file__).parents[2] / "shared"))
 
-# A shell has what it begins in the background ignore Ctrl-C, and so would all that the tests begin.
+# A shell makes background commands ignore Ctrl-C, and processes started by the tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# As the command line does; tests/test_python.py asks that the library prints nothing by itself.
+# As on the command line; tests/test_python.py checks that the library itself prints nothing.
 show_progress()
 
-# The same examples in every run, however slow the machine is just now.
+# The same examples in every run, even on a slow machine.
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left_by_others(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each test draws the same whichever ran before it, and begins where nothing lies."""
+def _isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test has the same random numbers, whatever ran before, and starts in an empty folder."""
     torch.manual_seed(0)
     monkeypatch.chdir(tmp_path_factory.getbasetemp())
 
@@ -48,7 +46,7 @@ def shared() -> Path:
 
 
 def numbered_frames(count: int, height: int = 48, width: int = 64) -> np.ndarray:
-    """Frames that say which they are: frame i is grey of level 4 + 6i, so decoding errors show."""
+    """Frames that identify themselves: frame i is grey of level 4 + 6i, so decoding errors show."""
     levels = (4 + 6 * np.arange(count)).astype(np.uint8)
     return np.broadcast_to(levels[:, None, None, None], (count, height, width, 3)).copy()
 
@@ -59,7 +57,7 @@ def frame_numbers(frames: np.ndarray) -> list[int]:
 
 
 def judge_after(folder: Path, *lines: str) -> None:
-    """Write what makes every process with ``folder`` in PYTHONPATH do this before it judges a ``path``."""
+    """Make every process with ``folder`` in PYTHONPATH do this before it checks a video named ``path``."""
     body = "".join(f"    {line}\n" for line in lines)
     (folder / "sitecustomize.py").write_text(
         "import os, time, dsm.video.ledger as ledger\n"
@@ -70,7 +68,7 @@ def judge_after(folder: Path, *lines: str) -> None:
 
 
 def moving_square(frames: int = 8, side: int = 48) -> np.ndarray:
-    """A bright square of 12 pixels that goes from left to right along the top of a wall with a pattern."""
+    """A bright square of 12 pixels that moves from left to right along the top of a patterned wall."""
     rng = np.random.default_rng(0)
     wall, coat = (np.kron(rng.integers(0, 60, (n, n, 1)), np.ones((3, 3, 3))) for n in (-(-side // 3), 4))
     clip = np.repeat(wall[None, :side, :side].astype(np.uint8), frames, axis=0)
@@ -89,7 +87,7 @@ def video(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small MotionScenes folder: 40 training videos, 10 a test."""
+    """A small MotionScenes folder: 40 training videos, 10 per test."""
     out = tmp_path_factory.mktemp("scenes")
     write_motionscenes(MotionScenesConfig(train=40, test=10), out)
     return out
@@ -119,7 +117,7 @@ def small_list(folder_of_videos: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def runs(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two pretrainings and a fine-tuning, to be told side by side."""
+    """Two pretraining runs and a fine-tuning run, for comparison."""
     out = tmp_path_factory.mktemp("runs")
     runs_to_compare(scenes, out)
     return out

@@ -33,7 +33,7 @@ _COMMENT = re.compile(r"\s*<!--.*?-->\s*", re.DOTALL)
 
 @dataclass(frozen=True)
 class Block:
-    """One block of a page, and what is remarked of it."""
+    """One block of a page, and the remarks about it."""
 
     page: Path
     line: int
@@ -48,7 +48,7 @@ class Block:
 
     @property
     def script(self) -> str:
-        """What a reader would run: of a console's block the commands, without what they print."""
+        """What a reader would run: the commands of a console block, without their output."""
         if self.language != "console":
             return self.text
         lines, goes_on = [], False
@@ -60,12 +60,12 @@ class Block:
 
     @property
     def why_not(self) -> str:
-        """Why it cannot be run here; empty where it can."""
-        missing = [name for name in self.needs if not there(name)]
+        """Why it cannot run here; empty if it can."""
+        missing = [name for name in self.needs if not can_use(name)]
         return self.not_run or (f"needs {', '.join(missing)}" if missing else "")
 
 
-def there(name: str) -> bool:
+def can_use(name: str) -> bool:
     return CONDITIONS[name]() if name in CONDITIONS else importlib.util.find_spec(name) is not None
 
 
@@ -93,7 +93,7 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 def read_remarks(comments: list[str]) -> dict[str, Any]:
-    """What the comments before a block say of it.
+    """Parse the comments before a block.
 
     Raises:
         ValueError: something that is not understood, so that no block is left out by a slip of the pen.
@@ -114,7 +114,8 @@ def read_remarks(comments: list[str]) -> dict[str, Any]:
 
 
 def unfinished(text: str) -> list[str]:
-    """What a page still waits for: a word in capitals that stands for text, a command's block, a section."""
+    """Unfinished parts of a page: a placeholder word in capitals, an empty generated block, an empty
+    section."""
     found = [f"nothing from {name}" for name, block in _FILLED.findall(text) if not block.strip()]
     tokens = MarkdownIt().parse(_FILLED.sub(r"\2", text))
     tokens = [

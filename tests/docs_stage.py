@@ -1,4 +1,4 @@
-"""Where the docs' blocks are run: a folder for each page, with small stand-ins under the names the docs use.
+"""Runs the docs' blocks: a folder for each page, with small stand-ins under the names that the docs use.
 
 A reader has videos, lists and trained runs; here they are some MotionScenes videos and runs of two steps.
 What the blocks of a page write themselves (``--out runs/mine``) is not laid there before.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 FAST, SLOW = 300, 3600
-"""Seconds that a block may take."""
+"""Time limit of a block, in seconds."""
 
 _CLIP = "--clip.frames 4 --clip.resize 40 --clip.size 32"
 _SEEN = "--frames 4 --resize 40 --size 32"
@@ -41,11 +41,11 @@ QUICK = {
         for part in ("pretrain", "finetune")
     ),
 }
-"""What is appended to the commands of a verb, so that they take seconds; all else is run as it is written."""
+"""Words appended to a command so that it takes seconds; everything else runs as written."""
 
 CLASSES = ("fight", "noFight")
 FROM_VIDEOS = ("own-videos",)
-"""Pages that begin with nothing but folders of videos: `videos`, a sub-folder a class, and `footage`."""
+"""Pages that start with only folders of videos: `videos`, with one sub-folder per class, and `footage`."""
 STAND_INS: dict[str, str | Callable[[Path], None]] = {
     "runs/mine": "dsm pretrain --data.train train.txt --backbone tiny --out runs/mine",
     "runs/dsm": "dsm pretrain --data.train train.txt --backbone tiny --out runs/dsm",
@@ -62,11 +62,11 @@ STAND_INS: dict[str, str | Callable[[Path], None]] = {
     "r3d_18.pth": lambda folder: write_torchvision_checkpoint(folder / "r3d_18.pth"),
     "theirs.npz": lambda folder: write_others_features(folder / "theirs.npz"),
 }
-"""What else a page may name, and how it is made; commands may name others."""
+"""Other files that a page may name, and how they are made."""
 
 
 def with_quick(words: list[str]) -> list[str]:
-    """A command with what makes it quick."""
+    """A command with the words that make it quick."""
     if words[0] != "dsm":
         return words
     verb = next((v for v in (" ".join(words[1:3]), " ".join(words[1:2])) if v in QUICK), "")
@@ -96,10 +96,10 @@ def write_videos(folder: Path) -> None:
             path, label, frames = line.split()
             group = int(Path(path).stem) % 4 + (10 if split == "test" else 0)
             name = f"v_{CLASSES[int(label)]}_g{group:02}_c{Path(path).stem}_camera{group}.mp4"
-            there = folder / "videos" / split / CLASSES[int(label)] / name
-            there.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(made / path, there)
-            relative = there.relative_to(folder)
+            place = folder / "videos" / split / CLASSES[int(label)] / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(made / path, place)
+            relative = place.relative_to(folder)
             lines.append(f"{relative} {label} {frames}\n")
             groups.append(f"{relative}\tcamera{group}\n")
         (folder / f"{split}.txt").write_text("".join(lines))
@@ -123,7 +123,7 @@ def write_videos(folder: Path) -> None:
 
 
 def write_torchvision_checkpoint(path: Path) -> None:
-    """An R3D-18 under the names that torchvision gives its tensors."""
+    """An R3D-18 with torchvision's parameter names."""
     import torch
 
     from dsm.models.zoo import create_model
@@ -146,10 +146,10 @@ class Stage:
     folder: Path
     environment: dict[str, str]
     pages: dict[tuple[Path, bool], list[Block]] = field(default_factory=dict)
-    """Of each page, fast or with its slow blocks: those that were run."""
+    """For each page, with or without its slow blocks: the blocks that ran."""
 
     def run(self, block: Block, page: list[Block]) -> None:
-        """Run a block where the page's earlier ones were; they are run first where that was not yet done."""
+        """Run a block in its page's folder, after the page's earlier blocks."""
         mine = [one for one in page if not one.why_not and (block.slow or not one.slow)]
         done = self.pages.get((block.page, block.slow))
         folder = self.folder / f"{block.page.stem}{'-slow' * block.slow}"
@@ -161,17 +161,17 @@ class Stage:
             self.execute(one, folder)
 
     def lay(self, folder: Path, blocks: list[Block]) -> None:
-        """A clone of the repository, the stand-ins beside it in the same folder."""
+        """A clone of the repository, with the stand-ins in the same folder."""
         self.shell(f"git clone --quiet {ROOT} {folder}", self.folder)
         for name in changed_files():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-        # A block may run the tests, which clone in turn: nothing that is laid here is the repository's.
+        # A block may run the tests, which clone again, so stand-ins must not count as the repository's files.
         (folder / ".git" / "info" / "exclude").write_text("*\n", encoding="utf-8")
         (folder / "dsm").symlink_to(".")  # `cd dsm`: your clone of this repository
         activate = folder / ".venv" / "bin" / "activate"
         activate.parent.mkdir(parents=True)
-        activate.touch()  # what make sets up; here `dsm` is there already
+        activate.touch()  # make sets it up; here `dsm` is already on the PATH
         text = "\n".join(block.script for block in blocks)
         written = set(re.findall(r"--out (\S+)", text))
         shelf = self.shelf()
@@ -189,7 +189,7 @@ class Stage:
                 copy(shelf / name, folder / name)
 
     def shelf(self) -> Path:
-        """The folder of all that is laid out, its videos written when it is first asked for."""
+        """The folder of all stand-ins; its videos are written at the first use."""
         shelf = self.folder / "shelf"
         if not shelf.exists():
             shelf.mkdir()
@@ -209,7 +209,7 @@ class Stage:
         self.shell(how, shelf)
 
     def execute(self, block: Block, folder: Path) -> None:
-        """Run one block in its page's folder; it fails where a command of it does."""
+        """Run one block in its page's folder; it fails if one of its commands fails."""
         limit = SLOW if block.slow else FAST
         if block.language != "python":
             self.shell(block.script, folder, limit)
@@ -227,7 +227,7 @@ class Stage:
 
 
 def changed_files() -> list[str]:
-    """What a clone of this repository would not have yet."""
+    """Files that a fresh clone of this repository would not have."""
     listed = subprocess.run(
         ["git", "ls-files", "--modified", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, text=True, check=True,
@@ -245,7 +245,7 @@ def copy(source: Path, target: Path) -> None:
 
 @contextmanager
 def open_stage(folder: Path, installed: Path | None = None) -> Iterator[Stage]:
-    """A stage whose commands are run by one warm process, which is ended with it.
+    """A stage whose commands are run by one warm process, which ends with it.
 
     Args:
         installed: the ``bin`` of an environment: its ``dsm`` is run instead, begun anew each time.
@@ -275,8 +275,8 @@ def open_stage(folder: Path, installed: Path | None = None) -> Iterator[Stage]:
     try:
         until = time.monotonic() + FAST
         while not Path(address).exists():
-            assert server.poll() is None, "the warm process did not begin"
-            assert time.monotonic() < until, "the warm process takes too long to begin"
+            assert server.poll() is None, "the warm process did not start"
+            assert time.monotonic() < until, "the warm process takes too long to start"
             time.sleep(0.1)
         yield Stage(folder, environment)
     finally:

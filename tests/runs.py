@@ -20,7 +20,7 @@ from dsm.train.pretrain import PretrainConfig, pretrain
 CLIP = ClipConfig(frames=4, stride=3, resize=40, size=32)
 
 BOLD = "<b>"
-"""The name of a run that is up to no good."""
+"""A malicious run name."""
 
 
 def small_run(scenes: Path, out: Path, **changes: object) -> PretrainConfig:

@@ -1,4 +1,4 @@
-"""Other libraries' video models as encoders, in tiny random configurations; nothing is downloaded."""
+"""Video models of other libraries as encoders, in tiny random configurations; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def save_small_transformer(path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(TRANSFORMERS))
 @pytest.mark.parametrize("channels", [3, 2])
-def test_transformers_are_encoders(name: str, channels: int) -> None:
+def test_transformers_models_work_as_encoders(name: str, channels: int) -> None:
     pytest.importorskip("transformers")
     encoder: Any = create_model(f"hf:{name}", in_channels=channels, **TINY[name])
     clip = torch.rand(2, channels, 4, 32, 32)
@@ -55,7 +55,7 @@ def test_transformers_are_encoders(name: str, channels: int) -> None:
     features.square().sum().backward()
     trained = {name: p for name, p in encoder.named_parameters() if p.requires_grad}
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in trained.values())
-    # Several processes wait for the gradient of every weight that is trained.
+    # With several processes, every trained weight must get a gradient.
     assert [name for name, p in trained.items() if p.grad is None] == []
 
 
@@ -68,7 +68,7 @@ def needs_torchvision() -> Any:
 
 
 @pytest.mark.parametrize("name", ["r3d_18", "mc3_18", "s3d"])
-def test_torchvisions_models_are_encoders(name: str) -> None:
+def test_torchvision_models_work_as_encoders(name: str) -> None:
     needs_torchvision()
     encoder: Any = create_model(f"tv:{name}", in_channels=3)
     with pytest.raises(UserError, match="takes clips of 3 channels"):
@@ -81,7 +81,7 @@ def test_torchvisions_models_are_encoders(name: str) -> None:
     ("theirs", "ours", "settings"),
     [("r3d_18", "r3d18", {"stem": "3x7x7"}), ("r2plus1d_18", "r2plus1d18", {}), ("s3d", "s3d", {})],
 )
-def test_torchvisions_weights_give_torchvisions_features(
+def test_torchvision_weights_give_the_features_of_torchvision(
     theirs: str, ours: str, settings: dict[str, Any]
 ) -> None:
     needs_torchvision()
@@ -103,33 +103,31 @@ def test_torchvisions_weights_give_torchvisions_features(
         assert (our(clip) - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
-def test_a_setting_that_fetches_code_is_no_setting() -> None:
+def test_a_setting_that_downloads_code_is_refused() -> None:
     pytest.importorskip("transformers")
     with pytest.raises(UserError, match="hf:videomae has no setting 'attn_implementation'"):
         create_model("hf:videomae", attn_implementation="somebody/kernel")
 
 
-def test_a_network_that_takes_no_such_clips_is_told_before_anything_is_written(
-    scenes: Path, tmp_path: Path
-) -> None:
+def test_unsupported_clips_are_refused_before_anything_is_written(scenes: Path, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     save_small_transformer(tmp_path / "videomae.pt")
     kept = tmp_path / "out" / "checkpoints" / "kept.txt"
     kept.parent.mkdir(parents=True)
     kept.touch()
     wrong = ClipConfig(frames=4, stride=1, resize=56, size=48)
-    told = "does not take clips of 3x4x48x48"
-    with pytest.raises(UserError, match=told):
+    message = "does not take clips of 3x4x48x48"
+    with pytest.raises(UserError, match=message):
         pretrain(small_run(scenes, tmp_path / "out", weights=str(tmp_path / "videomae.pt"), clip=wrong,
                            overwrite=True))  # fmt: skip
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         extract(ExtractConfig(str(tmp_path / "videomae.pt"), scenes / "train.txt", tmp_path / "f.npz",
                               clip=ClipChanges(frames=4, resize=56, size=48)))  # fmt: skip
     assert kept.exists()
     assert {path.name for path in tmp_path.iterdir()} == {"videomae.pt", "out"}
 
 
-def test_what_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_models_and_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="model 'videomea'; did you mean 'videomae'"):
         create_model("hf:videomea")
     with pytest.raises(UserError, match="unknown backbone 'xy:videomae'"):
@@ -144,7 +142,7 @@ def test_what_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         create_model("tv:r3d_18")
 
 
-def test_a_transformer_with_2d_convolutions_is_laid_out_and_computes_in_bf16() -> None:
+def test_a_transformer_with_2d_convolutions_computes_in_bf16() -> None:
     pytest.importorskip("transformers")
     settings = {**TINY["timesformer"], "in_channels": 3}
     encoder: Any = create_model("hf:timesformer", **settings)

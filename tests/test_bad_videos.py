@@ -1,4 +1,4 @@
-"""Broken videos: each gets a verdict, and training goes on without them."""
+"""Broken videos: each gets a verdict, and training continues without them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_each_kind_of_file_gets_its_verdict(tmp_path: Path) -> None:
     content = (tmp_path / "good.mp4").read_bytes()
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "rubbish.mp4").write_bytes(b"no video at all" * 100)
-    (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:1,\ngood.mp4\n")  # FFmpeg would play what it names
+    (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:1,\ngood.mp4\n")  # FFmpeg would open it
     os.mkfifo(tmp_path / "pipe.mp4")
     write_video(tmp_path / "brief.mp4", numbered_frames(3))
     found = {path.name: judge(path, clip_frames=8) for path in (*tmp_path.iterdir(), tmp_path / "none.mp4")}
@@ -69,13 +69,13 @@ def folder_of_frames(folder: Path, broken: Sequence[int]) -> Path:
     return folder
 
 
-def test_a_broken_picture_in_a_folder_of_frames_ends_nothing(tmp_path: Path) -> None:
+def test_a_broken_picture_in_a_frame_folder_does_not_stop_reading(tmp_path: Path) -> None:
     folder = folder_of_frames(tmp_path / "frames", [0, 3])
     found = judge(folder)
     facts = (found.verdict, found.frames, found.header_frames, found.numbers)
     assert facts == ("damaged", 4, 6, 6)
     assert found.reason == "2 pictures lost, the first img_00000.png"
-    # A broken picture is shown as the one before it, and the first as the one after it.
+    # A broken picture is replaced by the previous one, and the first by the next one.
     assert frame_numbers(read_frames(folder, range(6))) == [1, 1, 2, 2, 4, 5]
     assert noted(folder) == "2 pictures lost, the first img_00000.png"
     write_shard(tmp_path / "a.tar", [("frames", folder)], 32)
@@ -83,7 +83,7 @@ def test_a_broken_picture_in_a_folder_of_frames_ends_nothing(tmp_path: Path) -> 
     assert "2 pictures lost" in damaged_in(tmp_path / "a.tar")["frames"]
 
 
-def test_a_folder_of_frames_whose_end_is_broken_is_truncated(tmp_path: Path) -> None:
+def test_a_frame_folder_with_a_broken_end_is_truncated(tmp_path: Path) -> None:
     found = judge(folder_of_frames(tmp_path / "frames", [4, 5]))
     assert (found.verdict, found.frames, found.header_frames, found.numbers) == ("truncated", 4, 6, 0)
     nothing = judge(folder_of_frames(tmp_path / "nothing", range(6)))
@@ -91,7 +91,7 @@ def test_a_folder_of_frames_whose_end_is_broken_is_truncated(tmp_path: Path) -> 
 
 
 def test_a_decoder_that_hangs_or_crashes_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # No file at hand hangs FFmpeg; a mount that does not answer would look like this.
+    # No known file hangs FFmpeg; an unresponsive mount would look like this.
     judge_after(
         tmp_path,
         "if path.name == 'hangs.mp4': time.sleep(600)",
@@ -108,7 +108,7 @@ def test_a_decoder_that_hangs_or_crashes_is_killed(tmp_path: Path, monkeypatch: 
     assert time.monotonic() - begun < 60
 
 
-def test_a_long_video_has_more_time_to_be_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_video_gets_more_time_in_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """40 MB give it 20 seconds more than the short one, and both take 6."""
     judge_after(tmp_path, "time.sleep(6)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -121,7 +121,7 @@ def test_a_long_video_has_more_time_to_be_judged(tmp_path: Path, monkeypatch: py
 
 
 def broken_among(scenes: Path, folder: Path, share: float) -> tuple[Path, list[str]]:
-    """A list of 100 videos in which a share is broken, and the names of these."""
+    """A list of 100 videos of which a share is broken, and the names of the broken ones."""
     videos = read_list(scenes / "train.txt")
     names = [str(videos.file(index).absolute()) for index in range(len(videos))]
     broken = [str(folder / f"{number}.mp4") for number in range(round(100 * share))]
@@ -140,7 +140,7 @@ def run_config(train: Path, out: Path, **settings: Any) -> PretrainConfig:
 
 
 @pytest.mark.parametrize("devices", [1, 2])
-def test_a_run_ends_over_a_few_broken_videos_and_names_each(
+def test_a_run_finishes_despite_a_few_broken_videos_and_names_them(
     scenes: Path, tmp_path: Path, devices: int
 ) -> None:
     train, broken = broken_among(scenes, tmp_path, 0.03)
@@ -154,23 +154,23 @@ def test_a_run_ends_over_a_few_broken_videos_and_names_each(
     assert last["step"] == 10
 
 
-def test_a_run_stops_over_too_many_broken_videos(scenes: Path, tmp_path: Path) -> None:
+def test_a_run_stops_at_too_many_broken_videos(scenes: Path, tmp_path: Path) -> None:
     train, broken = broken_among(scenes, tmp_path, 0.1)
     with pytest.raises(UserError, match=r"6 of 100 videos cannot be read .*more than --data.max-bad 0.05"):
         pretrain(run_config(train, tmp_path / "run", workers=0))
     assert {entry.path for entry in read_ledger(tmp_path / "run" / "ledger.json")} <= set(broken)
 
 
-def test_a_wrong_root_is_told_at_once(scenes: Path, tmp_path: Path) -> None:
+def test_a_wrong_root_is_reported_at_once(scenes: Path, tmp_path: Path) -> None:
     names = [f"{number}.mp4" for number in range(100)]
     write_list(tmp_path / "list.txt", VideoList(names, np.full(100, -1), np.full(100, -1), tmp_path))
-    for _ in range(2):  # a run that made no step does not stand in the way of the next
+    for _ in range(2):  # a run without a step does not block the next
         with pytest.raises(UserError, match=r"10 videos in a row cannot be read.*no such file.*--data.root"):
             pretrain(run_config(tmp_path / "list.txt", tmp_path / "run", workers=1))
 
 
 class Harmful(TrainingClips):
-    """Does harm to its worker process when it comes to one video."""
+    """Harms its worker process when it reads one of the videos."""
 
     harm: tuple[int, Callable[[], object]]
 
@@ -206,7 +206,7 @@ def test_a_worker_that_crashes_or_hangs_is_replaced(
     found = []
     for batch in loaded:
         found.append(batch)
-        time.sleep(0.3)  # a worker may also be lost while this process is busy with something else
+        time.sleep(0.3)  # a worker may also die while this process is busy
     for one, two in zip(found, expected, strict=True):
         assert torch.equal(one["clips"]["anchor"], two["clips"]["anchor"])
         assert [video.index for video in one["bad"]] == [video.index for video in two["bad"]]
@@ -214,9 +214,7 @@ def test_a_worker_that_crashes_or_hangs_is_replaced(
     assert [(video.index, video.verdict) for video in bad] == [(7, verdict)]
 
 
-def test_a_video_known_to_be_bad_is_tried_by_no_worker_and_not_after_resuming(
-    scenes: Path, tmp_path: Path
-) -> None:
+def test_a_known_bad_video_is_not_read_again_even_after_resuming(scenes: Path, tmp_path: Path) -> None:
     loaded = batches(scenes, 2, Harmful)
     loaded.clips.harm = (7, kill_this_process)
     videos, state = loaded.clips.videos, loaded.clips.state
@@ -228,7 +226,7 @@ def test_a_video_known_to_be_bad_is_tried_by_no_worker_and_not_after_resuming(
     assert [entry.reason for entry in read_ledger(tmp_path / LEDGER)] == ["broken"]
 
 
-def test_what_was_away_or_slow_is_tried_anew_by_a_resumed_run(tmp_path: Path) -> None:
+def test_a_resumed_run_retries_missing_and_slow_videos(tmp_path: Path) -> None:
     videos = VideoList([f"{i}.mp4" for i in range(3)], np.zeros(3, int), np.full(3, 9), tmp_path)
     bad = [BadVideo(0, "missing", ""), BadVideo(1, "timeout", ""), BadVideo(2, "undecodable", "")]
     BadVideos(tmp_path, videos, 1, ReadingState(0, 3)).add(bad)
@@ -237,7 +235,7 @@ def test_what_was_away_or_slow_is_tried_anew_by_a_resumed_run(tmp_path: Path) ->
     assert [resumed.find(place) is None for place in range(3)] == [True, True, False]
 
 
-def test_a_video_is_counted_by_one_worker_for_all(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_worker_counts_a_videos_frames_for_all(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     videos = read_list(scenes / "train.txt")
     uncounted = replace(videos, frames=np.full(len(videos), -1))
     clips = EvaluationClips(uncounted, CLIP, 1, workers=2)
@@ -258,7 +256,7 @@ class HarmfulLook(EvaluationClips):
 
 
 @pytest.mark.parametrize(("harm", "verdict"), [(kill_this_process, "undecodable"), (hang, "timeout")])
-def test_evaluation_goes_on_past_a_worker_that_crashes_or_hangs(
+def test_evaluation_continues_after_a_worker_crashes_or_hangs(
     scenes: Path, harm: Callable[[], object], verdict: str
 ) -> None:
     videos = read_list(scenes / "train.txt")
@@ -270,7 +268,7 @@ def test_evaluation_goes_on_past_a_worker_that_crashes_or_hangs(
     assert [(video.index, video.verdict) for video in bad] == [(7, verdict)]
 
 
-def test_a_header_without_a_frame_and_a_name_beyond_all_bounds_are_bad_videos(tmp_path: Path) -> None:
+def test_a_video_without_frames_and_an_overlong_name_are_bad_videos(tmp_path: Path) -> None:
     whole = tmp_path / "whole.mp4"
     with av.open(str(whole), "w", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=12)

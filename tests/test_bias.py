@@ -39,7 +39,7 @@ def report_config(scenes: Path, out: Path, **changes: Any) -> BiasConfig:
 
 @pytest.fixture(scope="session")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MotionScenes of which every test has each class twice."""
+    """MotionScenes in which every test has each class twice."""
     from dsm.synthetic.motionscenes import MotionScenesConfig, write_motionscenes
 
     out = tmp_path_factory.mktemp("pairs")
@@ -47,7 +47,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_report_of_a_classifier_beside_random_weights(pairs: Path, tmp_path: Path) -> None:
+def test_bias_report_of_a_classifier_and_random_weights(pairs: Path, tmp_path: Path) -> None:
     run = finetune(
         FinetuneConfig(
             data=FinetuneData(pairs / "train.txt", batch_size=8, workers=0), out=tmp_path / "tuned",
@@ -93,15 +93,13 @@ def test_groups_are_drawn_whole(pairs: Path, tmp_path: Path) -> None:
         bias(report_config(pairs, tmp_path / name, group_regex=regex)).rows
         for name, regex in (("alone", ""), ("together", "videos"))
     )
-    assert {(row.low, row.high) for row in together} == {(None, None)}  # one group says nothing of others
+    assert {(row.low, row.high) for row in together} == {(None, None)}  # a single group has no interval
     assert [row.value for row in alone if row.metric == "acc_clip"] == [
         row.value for row in together if row.metric == "acc_clip"
     ]
 
 
-def test_a_conflict_of_the_same_name_stands_beside_the_test_with_its_own_groups(
-    pairs: Path, tmp_path: Path
-) -> None:
+def test_test_and_conflict_lists_of_the_same_name_keep_their_own_groups(pairs: Path, tmp_path: Path) -> None:
     (tmp_path / "conflict").mkdir()
     conflict = tmp_path / "conflict" / "test.txt"
     shutil.copy(pairs / "test_conflict.txt", conflict)
@@ -113,7 +111,7 @@ def test_a_conflict_of_the_same_name_stands_beside_the_test_with_its_own_groups(
     assert "clip of test (conflict)" in str(result)
 
 
-def test_a_report_goes_on_past_bad_videos_and_names_them(
+def test_bad_videos_are_left_out_of_the_report_and_named(
     pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     videos = read_list(pairs / "train.txt")  # six of each class
@@ -136,15 +134,15 @@ def test_a_report_goes_on_past_bad_videos_and_names_them(
         found[name] = {row.metric: row for row in read_results(tmp_path / name / "results.json")}
     assert found["all"]["acc_clip"] == replace(found["good"]["acc_clip"], test="all")
     assert found["all"]["acc_stripes"].n == 22
-    told = capsys.readouterr().err.replace("\n", "")
+    output = capsys.readouterr().err.replace("\n", "")
     for role in ("test", "train"):
         left = read_ledger(tmp_path / "all" / f"{role}.bad.json")
         assert {(one.path, one.verdict) for one in left} == {
             (videos.paths[cut], "undecodable"),
             (videos.paths[gone], "missing"),
         }
-        assert f"{role}.bad.json: all 2 that cannot be read" in told
-    assert f"left out: {videos.paths[gone]}: no such file" in told
+        assert f"{role}.bad.json: all 2 that cannot be read" in output
+    assert f"left out: {videos.paths[gone]}: no such file" in output
     assert not list((tmp_path / "good").glob("*.bad.json"))
     with (tmp_path / "all" / "predictions.csv").open() as file:
         lines = list(csv.DictReader(file))
@@ -167,7 +165,7 @@ def test_a_report_goes_on_past_bad_videos_and_names_them(
         )
 
 
-def test_a_small_transformer_goes_through_the_command(pairs: Path, tmp_path: Path) -> None:
+def test_the_command_works_with_a_small_transformer(pairs: Path, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     save_small_transformer(tmp_path / "videomae.pt")
     lists = ("--data.train", pairs / "train.txt", "--data.test", pairs / "test.txt", "--data.workers", "0")
@@ -188,7 +186,7 @@ def test_a_small_transformer_goes_through_the_command(pairs: Path, tmp_path: Pat
     assert {row.n for row in rows} == {8}
 
 
-def test_weights_are_called_by_all_of_their_name(tmp_path: Path) -> None:
+def test_weights_keep_their_full_name(tmp_path: Path) -> None:
     for run in ("dsm0.5", "dsm0.25", "moco.pt"):
         (tmp_path / run).mkdir()
     files = ("r3d50_K_200ep.pth", "model.v1.pth.tar", "plain", "v1.5")
@@ -198,7 +196,7 @@ def test_weights_are_called_by_all_of_their_name(tmp_path: Path) -> None:
     assert names_of((f"{tmp_path}/dsm0.5/", f"{tmp_path}/moco.pt/../dsm0.25")) == ["dsm0.5", "dsm0.25"]
 
 
-def test_wrong_inputs_are_told_in_a_sentence(pairs: Path, tmp_path: Path) -> None:
+def test_wrong_inputs_raise_one_sentence(pairs: Path, tmp_path: Path) -> None:
     videos = read_list(pairs / "test.txt")
 
     def listed(labels: np.ndarray, places: np.ndarray | None = None) -> Path:
@@ -207,20 +205,20 @@ def test_wrong_inputs_are_told_in_a_sentence(pairs: Path, tmp_path: Path) -> Non
         write_list(path, part)
         return path
 
-    def told(match: str, data: dict[str, Any] | None = None, **changes: Any) -> None:
+    def refuses(match: str, data: dict[str, Any] | None = None, **changes: Any) -> None:
         config = report_config(pairs, tmp_path / "out", **changes)
         with pytest.raises(UserError, match=match):
             bias(replace(config, data=replace(config.data, **(data or {}))))
         assert not (tmp_path / "out").exists()
 
-    told("8 of its videos have no label", {"test": listed(np.full(8, -1))})
-    told("all its videos are of class 2", {"test": listed(np.full(8, 2))})
-    told("class 3 has a single video", {"test": listed(videos.labels, np.array([0, 1, 2, 3, 4, 5, 6]))})
-    told("class 9 is not one of the 4", {"test": listed(np.where(videos.labels == 3, 9, videos.labels))})
-    told("needs --data.train", {"train": None})
-    told("no such checkpoint", weights=("nowhere.pt",))
-    told("the same weights twice", weights=("none", "none"))
-    told("finds no group", group_regex="camera[0-9]")
-    told("no such list", {"conflict": pairs / "none.txt"})
+    refuses("8 of its videos have no label", {"test": listed(np.full(8, -1))})
+    refuses("all its videos are of class 2", {"test": listed(np.full(8, 2))})
+    refuses("class 3 has a single video", {"test": listed(videos.labels, np.array([0, 1, 2, 3, 4, 5, 6]))})
+    refuses("class 9 is not one of the 4", {"test": listed(np.where(videos.labels == 3, 9, videos.labels))})
+    refuses("needs --data.train", {"train": None})
+    refuses("no such checkpoint", weights=("nowhere.pt",))
+    refuses("the same weights twice", weights=("none", "none"))
+    refuses("finds no group", group_regex="camera[0-9]")
+    refuses("no such list", {"conflict": pairs / "none.txt"})
     with pytest.raises(UserError, match="1 --names for 2"):
         report_config(pairs, tmp_path, weights=("a", "b"), names=("one",))

@@ -32,11 +32,11 @@ from dsm.views import MEAN, STD
 SIDE = 32
 SCENE_COLOURS = np.array([[60, 60, 130], [130, 60, 60], [60, 130, 60], [120, 120, 40]])
 DIRECTIONS = np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])
-"""(x, y) a class: each is another one played backwards."""
+"""Direction (x, y) per class; each is the reverse of another."""
 
 
 def moving_square(label: int, scene: int, rng: np.random.Generator, frames: int = 24) -> np.ndarray:
-    """A white square that goes one of four ways before a plain scene: uint8 (T, S, S, 3)."""
+    """A white square that moves in one of four directions on a plain scene: uint8 (T, S, S, 3)."""
     video = np.empty((frames, SIDE, SIDE, 3), np.uint8)
     video[:] = SCENE_COLOURS[scene] + rng.integers(-8, 9, 3)
     for number in range(frames):
@@ -47,7 +47,7 @@ def moving_square(label: int, scene: int, rng: np.random.Generator, frames: int 
 
 @pytest.fixture(scope="session")
 def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four motions, each before a scene of its own (``tied.txt``) and before another's (``crossed.txt``)."""
+    """Four motions, each on its own scene (``tied.txt``) and on another's (``crossed.txt``)."""
     out = tmp_path_factory.mktemp("squares")
     rng = np.random.default_rng(0)
     for name, shift in (("tied", 0), ("crossed", 1)):
@@ -63,7 +63,7 @@ SQUARE_CLIP = ClipConfig(frames=8, stride=3, resize=SIDE, size=SIDE)
 
 
 class Made(nn.Module):
-    """A classifier by rule; its parameter is there to say where it lies."""
+    """A rule-based classifier; its parameter only defines the device."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Made(nn.Module):
 
 
 class MeanColour(Made):
-    """Whose scene is nearest to the mean colour?"""
+    """Predicts the class whose scene is nearest to the mean colour."""
 
     def logits(self, clip: Tensor) -> Tensor:
         # The square takes a 28th of the picture, and its white is known.
@@ -86,7 +86,7 @@ class MeanColour(Made):
 
 
 class SquaresWay(Made):
-    """Which way does what is white go?"""
+    """Predicts the direction in which the white area moves."""
 
     def logits(self, clip: Tensor) -> Tensor:
         white = (clip.amin(1) > 0.75).float()
@@ -103,8 +103,8 @@ def judge(classifiers: list[nn.Module], videos: VideoList, **changes: Any) -> li
     return [Judged(one, np.arange(4), videos.labels, found.others) for one in found.features]
 
 
-def test_a_classifier_of_scenes_relies_on_them_wholly_and_one_of_motion_not_at_all(squares: Path) -> None:
-    for name in ("tied", "crossed"):  # the measure knows no labels
+def test_scene_reliance_is_one_for_a_scene_classifier_and_zero_for_a_motion_classifier(squares: Path) -> None:
+    for name in ("tied", "crossed"):  # the measure uses no labels
         by_colour, by_motion = judge([MeanColour(), SquaresWay()], read_list(squares / f"{name}.txt"))
         assert scene_reliance(by_colour).value == pytest.approx(1, abs=0.02)
         assert scene_reliance(by_motion).value == pytest.approx(0, abs=0.02)
@@ -121,7 +121,7 @@ def test_a_classifier_of_scenes_relies_on_them_wholly_and_one_of_motion_not_at_a
     assert 0.3 < numbers["order_sensitivity"].value < 1.4
 
 
-def test_scene_reliance_grows_with_the_weight_of_the_scene(squares: Path) -> None:
+def test_scene_reliance_rises_with_the_weight_of_the_scene(squares: Path) -> None:
     class Mixed(Made):
         def __init__(self, share: float) -> None:
             super().__init__()
@@ -139,7 +139,7 @@ def certain(labels: np.ndarray, classes: int) -> np.ndarray:
     return np.eye(classes, dtype=np.float32)[labels][:, None]
 
 
-def test_accuracies_weigh_classes_alike_and_who_is_no_better_than_chance_has_no_skill_to_lose() -> None:
+def test_accuracy_weighs_classes_equally_and_chance_level_has_no_skill_to_lose() -> None:
     labels = np.array([0] * 90 + [1] * 10)
     always = {name: certain(np.zeros(100, int), 2) for name in VARIANTS}
     judged = Judged(always, np.arange(2), labels, np.zeros((100, 1), int))
@@ -147,8 +147,8 @@ def test_accuracies_weigh_classes_alike_and_who_is_no_better_than_chance_has_no_
     assert list(four_numbers(judged).values()) == [None] * 4
 
 
-def test_chance_is_of_the_classes_that_are_asked_about() -> None:
-    """Of ten classes that it knows, two are in the test: who always says one of them is right for half."""
+def test_chance_counts_only_the_tested_classes() -> None:
+    """Two of the ten known classes are in the test, so a constant answer is right for half."""
     labels = np.repeat([3, 7], 20)
     always = {name: certain(np.full(40, 3), 10) for name in VARIANTS}
     judged = Judged(always, np.arange(10), labels, np.zeros((40, 1), int))
@@ -156,7 +156,7 @@ def test_chance_is_of_the_classes_that_are_asked_about() -> None:
     assert not skilled(judged)
 
 
-def test_of_one_group_the_number_itself_tells_of_skill() -> None:
+def test_with_a_single_group_the_accuracy_itself_decides_about_skill() -> None:
     labels = np.repeat([0, 1], 20)
     right = {name: certain(labels, 2) for name in VARIANTS}
     judged = Judged(right, np.arange(2), labels, np.zeros((40, 1), int), ["all"] * 40)
@@ -164,7 +164,7 @@ def test_of_one_group_the_number_itself_tells_of_skill() -> None:
     assert accuracy(judged, "clip").value == 1
 
 
-def test_the_skill_lost_is_its_formula() -> None:
+def test_the_lost_skill_follows_its_formula() -> None:
     labels = np.repeat(np.arange(4), 20)
     wrong = (labels + 1) % 4
     half = np.where(np.arange(80) % 2, labels, wrong)
@@ -185,7 +185,7 @@ def test_scene_reliance_is_least_squares_over_all_mixtures() -> None:
         {"clip": own[:, None], "background": mixed.astype(np.float32)},
         np.arange(5), rng.integers(0, 5, 60), others,
     )  # fmt: skip
-    # Each class about its mean: one column of ones a class.
+    # Each class is centred on its mean: one column of ones per class.
     rows = [
         (*np.eye(5)[k], own[i, k], own[others[i, part], k], mixed[i, part, k])
         for i in range(60) for part in range(3) for k in range(5)
@@ -197,7 +197,7 @@ def test_scene_reliance_is_least_squares_over_all_mixtures() -> None:
     assert found.low < 5 / 8 < found.high
 
 
-def test_mixtures_that_mean_nothing_have_no_reliance() -> None:
+def test_constant_mixtures_have_no_scene_reliance() -> None:
     own = np.random.default_rng(5).dirichlet(np.ones(3), 30).astype(np.float32)[:, None]
     odd = np.broadcast_to(np.float32([0.2, 0.7, 0.1]), (30, 2, 3))
     others = (np.arange(30)[:, None] + [1, 2]) % 30
@@ -207,15 +207,15 @@ def test_mixtures_that_mean_nothing_have_no_reliance() -> None:
     )
 
 
-def test_a_class_that_no_single_frame_tells_has_a_finite_gain() -> None:
+def test_a_class_that_single_frames_never_recognise_has_a_finite_gain() -> None:
     labels = np.array([0, 0, 1, 1])
-    said = {"clip": certain(labels, 2), "static": certain(np.array([1, 1, 1, 0]), 2)}
-    first, second = class_shares(Judged(said, np.arange(2), labels, np.zeros((4, 1), int)))
+    probabilities = {"clip": certain(labels, 2), "static": certain(np.array([1, 1, 1, 0]), 2)}
+    first, second = class_shares(Judged(probabilities, np.arange(2), labels, np.zeros((4, 1), int)))
     assert (first.accuracy["static"], first.gain) == (0, pytest.approx(2.5 / 0.5 - 1))
     assert (second.accuracy["static"], second.gain) == (0.5, pytest.approx(2.5 / 1.5 - 1))
 
 
-def test_the_band_of_a_line_is_the_textbooks() -> None:
+def test_the_confidence_band_follows_the_textbook() -> None:
     rng = np.random.default_rng(6)
     x = rng.random(17) * 100
     y = 3 - 0.02 * x + rng.normal(0, 0.4, 17)
@@ -239,10 +239,10 @@ def test_the_band_of_a_line_is_the_textbooks() -> None:
 
 
 @pytest.mark.parametrize("count", [10, 101])
-def test_names_lie_over_no_name_and_no_point(count: int) -> None:
+def test_labels_overlap_neither_labels_nor_points(count: int) -> None:
     rng = np.random.default_rng(count)
     points = rng.random((count, 2)) * [600, 450]
-    points[: count // 5] = points[0]  # several classes at one place
+    points[: count // 5] = points[0]  # several classes at the same point
     sizes = np.column_stack([rng.uniform(20, 100, count), np.full(count, 10.0)])
     boxes = place_labels(points, sizes, (0, 0, 700, 500), 6)
     placed = [box for box in boxes if box is not None]

@@ -1,4 +1,4 @@
-"""Intervals against formulas of the textbook, and groups that are drawn whole."""
+"""Intervals compared with textbook formulas, and groups that are drawn whole."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_the_interval_of_a_mean_is_that_of_its_standard_error() -> None:
     assert found.high == pytest.approx(values.mean() + 1.96 * error, abs=0.2 * error)
 
 
-def test_groups_of_equals_widen_the_interval_by_the_root_of_their_size() -> None:
+def test_groups_of_identical_videos_widen_the_interval_by_the_root_of_their_size() -> None:
     each = np.random.default_rng(2).normal(size=100)
     values, groups = np.repeat(each, 9), np.repeat(np.arange(100).astype(str), 9)
     alone, together = mean_interval(values), mean_interval(values, groups=list(groups))
@@ -39,7 +39,7 @@ def test_shares_by_group_and_by_video_agree_when_every_video_is_its_own_group() 
     assert one.high == pytest.approx(two.high, abs=0.01)
 
 
-def test_the_mean_of_classes_weighs_them_alike() -> None:
+def test_the_mean_over_classes_weighs_them_equally() -> None:
     labels = np.array([0] * 90 + [1] * 10)
     hits = np.array([1] * 90 + [0] * 10)
     found = class_mean_interval(hits, labels)
@@ -48,7 +48,7 @@ def test_the_mean_of_classes_weighs_them_alike() -> None:
     assert class_mean_interval(np.ones(5), np.zeros(5, np.int64)).value == 1
 
 
-def test_any_statistic_of_weights_can_be_drawn() -> None:
+def test_any_weighted_statistic_can_be_bootstrapped() -> None:
     x = np.random.default_rng(3).normal(5, 1, 300)
     found = bootstrap(lambda w: (w @ x) / (w @ (2 * x)), 300)
     assert found == (pytest.approx(0.5), pytest.approx(0.5), pytest.approx(0.5))
@@ -68,7 +68,7 @@ def test_groups_are_read_from_a_table_or_found_in_paths(tmp_path: Path) -> None:
         find_groups(["c.mp4"], file=table, regex="c")
 
 
-def test_wrong_counts_are_told() -> None:
+def test_wrong_counts_are_refused() -> None:
     with pytest.raises(UserError, match="3 groups for 2 videos"):
         mean_interval(np.zeros(2), groups=["a", "b", "c"])
     with pytest.raises(UserError, match="at least one video"):

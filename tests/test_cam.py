@@ -1,4 +1,4 @@
-"""Maps of where a network looks: whose they are, what they add up to, which layer they come from."""
+"""Maps of where a network looks: their places, their sum, and their layer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from dsm.models.zoo import MODELS, create_model
 
 
 class Corner(nn.Module):
-    """Sees only the upper left eighth of the picture, along each side, and the first half of the time."""
+    """Sees only the upper left eighth of each side of the picture, and the first half of the time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,13 +46,13 @@ class Corner(nn.Module):
         return features.mean((2, 3, 4))
 
 
-def test_an_encoder_that_sees_one_corner_looks_there() -> None:
+def test_the_map_of_an_encoder_that_sees_one_corner_is_there() -> None:
     clip = torch.rand(2, 3, 8, 64, 64)
     kinds: tuple[MapKind, ...] = ("cam", "grad-cam")
     for kind in kinds:
         maps = activation_map(Corner(), clip, similarity_score(), kind=kind)
         assert maps.shape == (2, 8, 64, 64)
-        # Bringing 8x8 places to 64x64 pixels smears a place into half of each of its neighbours.
+        # Resizing 8x8 places to 64x64 pixels smears a place into half of each neighbour.
         assert maps[:, :4, :12, :12].sum() == pytest.approx(float(maps.sum()), rel=1e-5)
         assert maps[:, :4, :8, :8].sum() > 0.6 * maps.sum()
         unit = to_unit(maps)
@@ -66,7 +66,7 @@ def tiny_classifier(pooling: str, classes: int = 5) -> Classifier:
     return model.eval()
 
 
-def test_cam_of_average_pooling_is_the_last_layers_weights_at_every_place() -> None:
+def test_cam_with_average_pooling_is_the_classic_class_activation_map() -> None:
     model, clip = tiny_classifier("avg"), torch.rand(2, 3, 4, 48, 48)
     with torch.no_grad():
         features = model.encoder.feature_map(clip)  # type: ignore[operator]
@@ -79,7 +79,7 @@ def test_cam_of_average_pooling_is_the_last_layers_weights_at_every_place() -> N
 
 
 @pytest.mark.parametrize("pooling", ["avg", "max", "avgmax", "gem"])
-def test_what_places_contribute_adds_up_to_the_score_whatever_the_pooling(pooling: str) -> None:
+def test_contributions_of_places_sum_to_the_score_for_any_pooling(pooling: str) -> None:
     model, clip = tiny_classifier(pooling), torch.rand(3, 3, 4, 48, 48)
     features, gradient = features_and_gradient(model, clip, class_score(2))
     with torch.no_grad():
@@ -93,7 +93,7 @@ def test_what_places_contribute_adds_up_to_the_score_whatever_the_pooling(poolin
 
 
 @pytest.mark.parametrize("pooling", ["avg", "avgmax"])
-def test_grad_cam_equals_a_slow_computation_by_differences(pooling: str) -> None:
+def test_grad_cam_equals_slow_finite_differences(pooling: str) -> None:
     model, clip = tiny_classifier(pooling).double(), torch.rand(1, 3, 4, 32, 32).double()
     encoder: Any = model.encoder
     with torch.no_grad():
@@ -116,7 +116,7 @@ def test_grad_cam_equals_a_slow_computation_by_differences(pooling: str) -> None
     assert torch.allclose(found, expected, atol=1e-5 * float(expected.max()))
 
 
-def test_looking_leaves_weights_and_statistics_as_they_are() -> None:
+def test_computing_a_map_leaves_weights_and_statistics_unchanged() -> None:
     model = create_model("tiny")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     activation_map(model, torch.rand(2, 3, 4, 32, 32), similarity_score())
@@ -124,9 +124,9 @@ def test_looking_leaves_weights_and_statistics_as_they_are() -> None:
     assert all(one.requires_grad and one.grad is None for one in model.parameters())
 
 
-def test_the_map_for_a_target_shows_what_is_like_it() -> None:
+def test_the_map_for_a_target_is_high_where_the_clip_resembles_it() -> None:
     class Colours(nn.Module):
-        """How much red, green and blue there is."""
+        """The mean of red, green and blue."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -146,7 +146,7 @@ def test_the_map_for_a_target_shows_what_is_like_it() -> None:
 
 
 @pytest.mark.parametrize("name", ["c3d", "i3d", "r3d18", "r2plus1d10", "s3dg", "tiny"])
-def test_every_backbone_finds_its_last_map(name: str) -> None:
+def test_the_last_feature_map_of_every_backbone_is_found(name: str) -> None:
     assert name in MODELS
     encoder: Any = create_model(name)
     clip = torch.rand(1, 3, 4, 64, 64)
@@ -162,16 +162,16 @@ def test_every_backbone_finds_its_last_map(name: str) -> None:
     assert maps.max() > 0
 
 
-def test_a_layer_with_one_place_is_passed_over_for_the_one_before() -> None:
+def test_a_layer_with_a_single_place_is_skipped() -> None:
     encoder = create_model("i3d").eval()
     layer = find_layer(encoder, torch.rand(1, 3, 8, 32, 32))
     assert layer.name.startswith("stages.mixed4")
     assert layer.sides[1:] == (2, 2)
 
 
-def test_of_a_network_with_channels_last_the_input_of_its_pooling_is_taken() -> None:
+def test_with_channels_last_the_input_of_the_pooling_is_used() -> None:
     class Last(nn.Module):
-        """As video transformers of torchvision end: a norm over the last axis, then the map is turned."""
+        """Ends like torchvision's video transformers: a norm over the last axis, then a permutation."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -187,7 +187,7 @@ def test_of_a_network_with_channels_last_the_input_of_its_pooling_is_taken() -> 
     assert activation_map(Last(), clip, similarity_score()).shape == (2, 4, 32, 32)
 
 
-def test_tokens_whose_places_are_not_known_are_no_map() -> None:
+def test_tokens_without_known_places_give_no_map() -> None:
     class Tokens(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -203,7 +203,7 @@ def test_tokens_whose_places_are_not_known_are_no_map() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(TRANSFORMERS))
-def test_tokens_of_transformers_lie_where_their_patches_lie(name: str) -> None:
+def test_transformer_tokens_are_placed_at_their_patches(name: str) -> None:
     pytest.importorskip("transformers")
     torch.manual_seed(0)
     encoder: Any = create_model(f"hf:{name}", **TINY[name]).eval()
@@ -228,7 +228,7 @@ def test_tokens_of_transformers_lie_where_their_patches_lie(name: str) -> None:
     assert activation_map(encoder, clip, similarity_score()).shape == (1, 4, 32, 32)
 
 
-def test_torchvisions_models_are_looked_into() -> None:
+def test_maps_work_for_torchvision_models() -> None:
     needs_torchvision()
     encoder = create_model("tv:r3d_18").eval()
     assert find_layer(encoder, torch.rand(1, 3, 4, 32, 32)).sides == (1, 2, 2)

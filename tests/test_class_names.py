@@ -1,4 +1,4 @@
-"""Two lists with names of classes, and no ``classes.txt``: a class is one number in both."""
+"""Two lists with class names and without ``classes.txt``: a class has the same number in both."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLIP = ("--weights", "none", "--backbone", "tiny", "--frames", "4", "--stride", 
 
 @pytest.fixture
 def lists(tmp_path: Path) -> tuple[Path, Path]:
-    """One of three classes, one of the last two of them."""
+    """A list of three classes, and one of the last two of them."""
     for name in "abcdef":
         write_video(tmp_path / f"{name}.mp4", numbered_frames(8))
     train, test = tmp_path / "train.csv", tmp_path / "test.csv"
@@ -32,7 +32,7 @@ def lists(tmp_path: Path) -> tuple[Path, Path]:
     return train, test
 
 
-def test_what_is_trained_and_what_is_watched_number_classes_alike(
+def test_training_and_monitored_list_number_classes_alike(
     lists: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     train, test = read_lists(FinetuneData(lists[0], test=lists[1]))
@@ -40,11 +40,11 @@ def test_what_is_trained_and_what_is_watched_number_classes_alike(
     assert train.labels.tolist() == [0, 1, 2, 2]
     assert test.labels.tolist() == [2, 1]
     assert names_of(test) == names_of(train) == ["jump", "walk", "wave"]
-    assert "count from 1" not in capsys.readouterr().err  # the first class has but no video in the second
-    assert read_list(lists[1]).labels.tolist() == [1, 0]  # by itself
+    assert "count from 1" not in capsys.readouterr().err  # the second list only lacks class 0
+    assert read_list(lists[1]).labels.tolist() == [1, 0]  # read alone
 
 
-def test_a_class_that_is_not_trained_is_told(lists: tuple[Path, Path]) -> None:
+def test_a_class_missing_from_training_is_refused(lists: tuple[Path, Path]) -> None:
     lists[1].write_text("e.mp4,wave\nf.mp4,run\n")
     with pytest.raises(
         UserError, match=r"line 2: 'run' is not one of the 3 classes in .*train.csv; correct one of them\.$"
@@ -52,18 +52,18 @@ def test_a_class_that_is_not_trained_is_told(lists: tuple[Path, Path]) -> None:
         read_lists(FinetuneData(lists[0], test=lists[1]))
 
 
-def test_classes_txt_beside_a_list_counts_before_another_list(lists: tuple[Path, Path]) -> None:
+def test_classes_txt_beside_a_list_has_priority(lists: tuple[Path, Path]) -> None:
     (lists[1].parent / "classes.txt").write_text("wave\nwalk\njump\n")
     like = named(["jump", "walk", "wave"], "train")
     assert read_list(lists[1], like=like).labels.tolist() == [0, 1]
 
 
-def test_bias_numbers_its_lists_alike(lists: tuple[Path, Path]) -> None:
+def test_bias_numbers_the_classes_of_its_lists_alike(lists: tuple[Path, Path]) -> None:
     train = labelled(lists[0], None)
     assert labelled(lists[1], None, like=train).labels.tolist() == [2, 1]
 
 
-def test_numbers_for_names_are_no_names() -> None:
+def test_numeric_class_names_are_not_names() -> None:
     assert named(["0", "1"], "x") is None
     assert named([], "x") is None
 
@@ -96,10 +96,12 @@ def features(labels: list[int], classes: list[str] | None) -> Features:
         (["a", "b"], [0, 1, -1], [0, 1, -1]),
         (["b", "d", "a", "e"], [1, 2, 3, 0], [3, 0, 4, 1]),
         (None, [0, 1, -1], [0, 1, -1]),
-        (["b"], [0, 1, -1], [0, 1, -1]),  # does not name all its labels
+        (["b"], [0, 1, -1], [0, 1, -1]),  # has labels without names
     ],
 )
-def test_labels_of_features_by_name(classes: list[str] | None, labels: list[int], right: list[int]) -> None:
+def test_labels_of_features_are_matched_by_name(
+    classes: list[str] | None, labels: list[int], right: list[int]
+) -> None:
     one = features([0, 1, 2], ["a", "b", "c"])
     two = numbered_alike(one, features(labels, classes), ("one", "two"))
     assert two.labels.tolist() == right
@@ -107,6 +109,6 @@ def test_labels_of_features_by_name(classes: list[str] | None, labels: list[int]
         assert two.meta["classes"] == ["a", "b", "c", "d", "e"]
 
 
-def test_labels_of_a_run_are_kept_in_the_file(lists: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_features_file_keeps_the_class_names_of_the_run(lists: tuple[Path, Path], tmp_path: Path) -> None:
     assert dsm("extract", *CLIP, "--data", lists[0], "--out", tmp_path / "f.npz").returncode == 0
     assert load_features(tmp_path / "f.npz").meta["classes"] == ["jump", "walk", "wave"]

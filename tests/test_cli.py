@@ -1,4 +1,4 @@
-"""The command line: help that helps, and one clear sentence with exit code 2 for every mistake."""
+"""The command line: help, and one clear sentence with exit code 2 for every mistake."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dsm.video.write import write_video
 
 
 def dsm(*words: object) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user would, in a process of its own."""
+    """Run the command as a user would, in a separate process."""
     return subprocess.run(
         [sys.executable, "-c", "from dsm.cli.main import main; main()", *map(str, words)],
         capture_output=True, text=True, timeout=300,
@@ -30,20 +30,20 @@ def dsm(*words: object) -> subprocess.CompletedProcess[str]:
 
 
 def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
-    """Run the command in this process (faster), and return the sentence it refuses with."""
+    """Run the command in this process (faster), and return its error message."""
     monkeypatch.setattr(sys, "argv", ["dsm", *map(str, words)])
     with pytest.raises(SystemExit) as stop:
         main()
-    told = capsys.readouterr().err
-    assert stop.value.code == 2, told
-    assert "Traceback" not in told
-    return " ".join(told.split())
+    output = capsys.readouterr().err
+    assert stop.value.code == 2, output
+    assert "Traceback" not in output
+    return " ".join(output.split())
 
 
 def test_overview_names_every_verb() -> None:
-    told = dsm()
-    assert told.returncode == 0
-    assert all(f"dsm {verb}" in told.stdout for verb in VERBS)
+    output = dsm()
+    assert output.returncode == 0
+    assert all(f"dsm {verb}" in output.stdout for verb in VERBS)
     assert dsm("--version").stdout.strip().count(".") == 2
 
 
@@ -55,9 +55,9 @@ def test_every_verb_has_help_with_an_example(
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code == 0
-    told = capsys.readouterr().out
-    assert "Examples:" in told
-    assert VERBS[verb].examples[0] in " ".join(told.replace("│", " ").split())
+    output = capsys.readouterr().out
+    assert "Examples:" in output
+    assert VERBS[verb].examples[0] in " ".join(output.replace("│", " ").split())
 
 
 @pytest.mark.parametrize(
@@ -130,37 +130,37 @@ def test_mistakes_are_named(
         "EMPTY": tmp_path / "EMPTY", "FULL": tmp_path / "FULL",
     }  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    told = refused(capsys, monkeypatch, *(places.get(word, word) for word in words))
-    assert message.lower() in told.lower()
+    output = refused(capsys, monkeypatch, *(places.get(word, word) for word in words))
+    assert message.lower() in output.lower()
     assert not (tmp_path / "OUT").exists()
     assert (tmp_path / "FULL" / "thesis.tex").exists()
 
 
 def test_a_video_that_is_missing_ends_a_run_with_its_name(small_list: Path, tmp_path: Path) -> None:
     read_list(small_list).file(2).unlink()
-    told = dsm(
+    output = dsm(
         "pretrain", "--data.train", small_list, "--out", tmp_path / "run", "--backbone", "tiny",
         "--data.batch-size", 4, "--epochs", 1, "--clip.frames", 4, "--clip.resize", 40, "--clip.size", 32,
     )  # fmt: skip
-    assert told.returncode == 2, told.stderr
-    assert "no such file" in told.stderr
-    assert "Traceback" not in told.stderr
+    assert output.returncode == 2, output.stderr
+    assert "no such file" in output.stderr
+    assert "Traceback" not in output.stderr
 
 
 def test_a_setting_of_another_method_is_refused(small_list: Path, tmp_path: Path) -> None:
-    told = dsm("pretrain", "--method", "moco", "--dsm.temperature", "0.5", "--data.train", small_list,
+    output = dsm("pretrain", "--method", "moco", "--dsm.temperature", "0.5", "--data.train", small_list,
                "--out", tmp_path / "run")  # fmt: skip
-    assert told.returncode == 2
-    assert "a setting of --method dsm, and has no effect on moco" in " ".join(told.stderr.split())
+    assert output.returncode == 2
+    assert "a setting of --method dsm, and has no effect on moco" in " ".join(output.stderr.split())
     assert not (tmp_path / "run").exists()
 
 
 def test_index_labels_by_folder_and_names_what_it_leaves_out(folder_of_videos: Path) -> None:
     (folder_of_videos / "wave" / "broken.mp4").write_bytes(b"no video")
-    told = dsm("data", "index", folder_of_videos, "--out", folder_of_videos / "all.txt")
-    assert told.returncode == 0, told.stderr
-    assert "broken.mp4" in told.stderr
-    assert "1 left out" in told.stderr
+    output = dsm("data", "index", folder_of_videos, "--out", folder_of_videos / "all.txt")
+    assert output.returncode == 0, output.stderr
+    assert "broken.mp4" in output.stderr
+    assert "1 left out" in output.stderr
     videos = read_list(folder_of_videos / "all.txt")
     assert videos.paths == ["walk/clip 0.mp4", "walk/clip 1.mp4", "wave/clip 0.mp4", "wave/clip 1.mp4"]
     assert videos.labels.tolist() == [0, 0, 1, 1]
@@ -168,22 +168,24 @@ def test_index_labels_by_folder_and_names_what_it_leaves_out(folder_of_videos: P
     assert (folder_of_videos / "classes.txt").read_text() == "walk\nwave\n"
 
 
-def test_names_of_classes_written_by_hand_are_read_alike_everywhere(folder_of_videos: Path) -> None:
-    """A blank line names no class, and what is no UTF-8 is no reason to stop."""
+def test_handwritten_class_names_are_read_alike_everywhere(folder_of_videos: Path) -> None:
+    """A blank line names no class, and text that is not UTF-8 is no reason to stop."""
     (folder_of_videos / "classes.txt").write_bytes(b"walk\n\nwave\nd\xe9part\n")
-    told = dsm("data", "index", folder_of_videos, "--out", folder_of_videos / "all.txt")
-    assert told.returncode == 0, told.stderr
+    output = dsm("data", "index", folder_of_videos, "--out", folder_of_videos / "all.txt")
+    assert output.returncode == 0, output.stderr
     videos = read_list(folder_of_videos / "all.txt")
     assert videos.labels.tolist() == [0, 0, 1, 1]
     assert class_names(folder_of_videos, 2) == ["walk", "wave"]
     assert class_names(folder_of_videos, 4) == ["0", "1", "2", "3"]
 
 
-def test_index_of_a_plain_folder_is_unlabelled_and_found_from_elsewhere(tmp_path: Path) -> None:
+def test_index_of_a_plain_folder_is_unlabelled_and_works_from_another_folder(tmp_path: Path) -> None:
     for index in range(3):
         write_video(tmp_path / "footage" / f"{index}.mp4", numbered_frames(6))
-    told = dsm("data", "index", tmp_path / "footage", "--out", tmp_path / "lists" / "all.txt", "--unlabelled")
-    assert told.returncode == 0, told.stderr
+    output = dsm(
+        "data", "index", tmp_path / "footage", "--out", tmp_path / "lists" / "all.txt", "--unlabelled"
+    )
+    assert output.returncode == 0, output.stderr
     videos = read_list(tmp_path / "lists" / "all.txt")
     assert not videos.labelled
     assert all(videos.file(index).is_file() for index in range(3))
@@ -192,7 +194,7 @@ def test_index_of_a_plain_folder_is_unlabelled_and_found_from_elsewhere(tmp_path
     assert "--unlabelled" in with_labels.stderr
 
 
-def test_the_verbs_work_together_on_videos_of_ones_own(small_list: Path, tmp_path: Path) -> None:
+def test_the_commands_work_together_on_a_folder_of_videos(small_list: Path, tmp_path: Path) -> None:
     shape = ["--clip.frames", 4, "--clip.stride", 2, "--clip.resize", 40, "--clip.size", 32]
     run = tmp_path / "run"
     trained = dsm(
@@ -225,20 +227,20 @@ def test_the_verbs_work_together_on_videos_of_ones_own(small_list: Path, tmp_pat
         ]
 
 
-def test_a_second_list_beside_the_first_means_the_same_by_a_label(folder_of_videos: Path) -> None:
+def test_two_lists_in_one_folder_share_their_class_numbers(folder_of_videos: Path) -> None:
     first = dsm("data", "index", folder_of_videos, "--out", folder_of_videos / "train.txt")
     assert first.returncode == 0, first.stderr
     write_video(folder_of_videos / "new" / "wave" / "0.mp4", numbered_frames(5))
     second = dsm("data", "index", folder_of_videos / "new", "--out", folder_of_videos / "test.txt")
     assert second.returncode == 0, second.stderr
-    assert read_list(folder_of_videos / "test.txt").labels.tolist() == [1]  # wave, although it is alone
+    assert read_list(folder_of_videos / "test.txt").labels.tolist() == [1]  # wave
     write_video(folder_of_videos / "new" / "jump" / "0.mp4", numbered_frames(5))
     third = dsm("data", "index", folder_of_videos / "new", "--out", folder_of_videos / "third.txt")
     assert third.returncode == 2
     assert "'jump' is not one of the 2 known classes" in third.stderr
 
 
-def test_strange_names_and_links_are_indexed_as_they_are(tmp_path: Path) -> None:
+def test_unusual_names_and_links_are_indexed_unchanged(tmp_path: Path) -> None:
     videos, elsewhere = tmp_path / "videos", tmp_path / "elsewhere.mp4"
     write_video(elsewhere, numbered_frames(4))
     for name in ("#c/2020-01-01T12:30.mp4", " d/[b].mp4", "e/\u2028.mp4"):
@@ -255,15 +257,13 @@ def test_strange_names_and_links_are_indexed_as_they_are(tmp_path: Path) -> None
     assert sorted(found.labels.tolist()) == [0, 1, 2, 3]
 
 
-def test_a_name_with_a_colon_in_the_working_folder_is_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_name_with_a_colon_is_read_as_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_video("12:30.mp4", numbered_frames(4))
     assert probe("12:30.mp4").frames == 4
 
 
-def test_the_same_file_by_another_name_is_the_same_gallery(tmp_path: Path) -> None:
+def test_the_same_file_under_another_name_is_the_same_gallery(tmp_path: Path) -> None:
     features = Features(np.eye(4, dtype=np.float32), np.array([0, 0, 1, 1]), list("abcd"), {"run": "[/b]"})
     save_features(tmp_path / "f.npz", features)
     (tmp_path / "g.npz").symlink_to(tmp_path / "f.npz")
@@ -273,7 +273,7 @@ def test_the_same_file_by_another_name_is_the_same_gallery(tmp_path: Path) -> No
     found = dsm(*command)
     assert found.returncode == 0, found.stderr
     rows = json.loads((tmp_path / "r" / "results.json").read_text())["rows"]
-    assert rows[0]["value"] < 1  # nobody is their own neighbour
+    assert rows[0]["value"] < 1  # no video is its own neighbour
     assert "33.3%" in found.stdout  # chance: one other of three
     again = dsm(*command)
     assert again.returncode == 2
@@ -290,6 +290,6 @@ def test_features_that_cannot_be_read_are_refused(tmp_path: Path, content: bytes
         load_features(tmp_path / "bare.npy")
 
 
-def test_models_and_doctor_tell_what_there_is() -> None:
+def test_models_and_doctor_print_their_tables() -> None:
     assert all(name in dsm("models").stdout for name in ("i3d", "tiny"))
     assert "torch" in dsm("doctor").stdout

@@ -27,7 +27,7 @@ SEEN_BY = {
     ]),
 }  # fmt: skip
 LEAST = 20
-"""Distance in CIELAB (CIE 1976) that two colours must have; 2.3 is just noticeable side by side."""
+"""Minimum distance of two colours in CIELAB (CIE 1976); 2.3 is just noticeable side by side."""
 
 
 def linear(colour: str) -> NDArray[np.float64]:
@@ -48,27 +48,28 @@ def lab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def apart(one: str, two: str) -> float:
-    """The distance of two colours to whom they are nearest."""
+    """The smallest distance of two colours over all kinds of colour vision."""
     return min(
-        float(np.linalg.norm(lab(seen @ linear(one)) - lab(seen @ linear(two)))) for seen in SEEN_BY.values()
+        float(np.linalg.norm(lab(vision @ linear(one)) - lab(vision @ linear(two))))
+        for vision in SEEN_BY.values()
     )
 
 
 def least(looks: Sequence[tuple[str, str]]) -> float:
-    """The distance of the two nearest colours that share their second part, dashes or a mark."""
+    """The smallest distance of two colours with the same dashes or mark."""
     return min(apart(one[0], two[0]) for one, two in itertools.combinations(looks, 2) if one[1] == two[1])
 
 
-def test_the_simulation_is_right_about_what_is_known() -> None:
+def test_the_simulation_agrees_with_known_confusions() -> None:
     np.testing.assert_allclose(lab(np.ones(3)), [100, 0, 0], atol=0.02)
     np.testing.assert_allclose(lab(linear("#ff0000")), [53.24, 80.09, 67.2], atol=0.05)
-    for seen in SEEN_BY.values():  # grey is grey to everyone
-        np.testing.assert_allclose(seen.sum(1), 1, atol=1e-5)
+    for vision in SEEN_BY.values():  # grey is grey to everyone
+        np.testing.assert_allclose(vision.sum(1), 1, atol=1e-5)
     assert apart("#1f8fd6", "#7a6fd0") < 10  # a blue and a violet of one lightness
     assert apart("#009e73", "#8c8c8c") < 10  # a green and a grey
 
 
-def test_near_are_those_that_someone_confuses_and_no_others() -> None:
+def test_only_colours_that_someone_confuses_count_as_near() -> None:
     every = {*TONES, *COLOURS.values()}
     assert {frozenset(pair) for pair in itertools.combinations(every, 2) if apart(*pair) < LEAST} == NEAR
 
@@ -82,14 +83,14 @@ def test_near_are_those_that_someone_confuses_and_no_others() -> None:
         ["random", "other", "dsm-triplet-0", "dsm-triplet-1", *(f"run {number}" for number in range(8))],
     ],
 )
-def test_lines_of_the_same_dashes_have_colours_that_everyone_tells_apart(names: list[str]) -> None:
+def test_lines_with_the_same_dashes_have_distinguishable_colours(names: list[str]) -> None:
     looks = [(look.colour, look.dashes) for look in looks_of(names)]
     assert len(set(looks)) == len(names)
     assert least(looks) >= LEAST
     assert least([(look.colour, look.hatch) for look in looks_of(names)]) >= LEAST
 
 
-def test_dots_of_the_same_mark_have_colours_that_everyone_tells_apart() -> None:
+def test_dots_with_the_same_mark_have_distinguishable_colours() -> None:
     looks = [look_of(place, str(place)) for place in range(MOST_NAMES)]
     assert len(set(looks)) == MOST_NAMES == len(LOOKS)
     assert least(looks) >= LEAST
@@ -98,6 +99,6 @@ def test_dots_of_the_same_mark_have_colours_that_everyone_tells_apart() -> None:
     assert apart(right, wrong) >= LEAST
 
 
-def test_bars_of_the_demo_are_told_apart_by_colour_alone() -> None:
+def test_bars_of_the_demo_have_distinguishable_colours() -> None:
     bars = [COLOURS[run] for run in ("random", "moco", "dsm")]
     assert min(apart(*pair) for pair in itertools.combinations(bars, 2)) >= LEAST

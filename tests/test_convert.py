@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from test_cli import dsm
-from test_data_verbs import told
+from test_data_verbs import output_of
 
 from dsm.data.lists import read_list
 from dsm.data.official import OFFICIAL
@@ -23,7 +23,7 @@ def test_official_splits_have_the_published_counts(name: str, shared: Path) -> N
         assert all(entry.path.split("/")[0] == official.classes[entry.label] for entry in entries)
 
 
-def test_kinetics_lists_what_was_downloaded_and_names_the_rest(tmp_path: Path) -> None:
+def test_kinetics_lists_downloaded_videos_and_names_missing_ones(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()
     (notes / "train.csv").write_text(
@@ -39,7 +39,7 @@ def test_kinetics_lists_what_was_downloaded_and_names_the_rest(tmp_path: Path) -
     ):
         (videos / place).parent.mkdir(parents=True, exist_ok=True)
         (videos / place).touch()
-    for ending in (".jpg", ".txt", ".zip"):  # what lies beside a video under its name is none
+    for ending in (".jpg", ".txt", ".zip"):  # other files with a video's name are not videos
         (videos / "zumba" / f"xyz_000000_000010{ending}").touch()
     convert = (
         "data",
@@ -53,7 +53,7 @@ def test_kinetics_lists_what_was_downloaded_and_names_the_rest(tmp_path: Path) -
         tmp_path / "l",
     )
     out = dsm(*convert)
-    assert out.returncode == 0, told(out)
+    assert out.returncode == 0, output_of(out)
     assert "train: 3, of which 1 are absent" in out.stderr
     assert "gone_000005_000015.mp4" in (tmp_path / "l" / "absent.txt").read_text()
     train = read_list(tmp_path / "l" / "train.txt", videos)
@@ -65,11 +65,11 @@ def test_kinetics_lists_what_was_downloaded_and_names_the_rest(tmp_path: Path) -
     assert (tmp_path / "l" / "classes.txt").read_text() == "air drumming\nzumba\n"
     (videos / "zumba" / "gone_000005_000015.mp4").touch()
     out = dsm(*convert, "--overwrite")
-    assert out.returncode == 0, told(out)
+    assert out.returncode == 0, output_of(out)
     assert not (tmp_path / "l" / "absent.txt").exists()
     (videos / "val1_000003_000013.mkv").unlink()
     out = dsm(*convert, "--overwrite")
-    assert out.returncode == 0, told(out)
+    assert out.returncode == 0, output_of(out)
     assert not (tmp_path / "l" / "val.txt").exists()
     (tmp_path / "elsewhere").mkdir()
     out = dsm(
@@ -77,7 +77,7 @@ def test_kinetics_lists_what_was_downloaded_and_names_the_rest(tmp_path: Path) -
         "--out", tmp_path / "none",
     )  # fmt: skip
     assert out.returncode == 2
-    assert "elsewhere: contains none of the 4 videos that the annotations name" in told(out)
+    assert "elsewhere: contains none of the 4 videos that the annotations name" in output_of(out)
     assert not (tmp_path / "none").exists()
 
 
@@ -95,7 +95,7 @@ def test_something_something_names_folders_of_frames(tmp_path: Path) -> None:
     assert lists["test"] == [("9", -1, -1)]
 
 
-def test_diving48_knows_its_frames(tmp_path: Path) -> None:
+def test_diving48_lists_have_frame_counts(tmp_path: Path) -> None:
     row = {"vid_name": "_8Vy3dlHg2w_00000", "label": 12, "start_frame": 0, "end_frame": 133}
     for name in ("train", "test"):
         (tmp_path / f"Diving48_V2_{name}.json").write_text(json.dumps([row]))

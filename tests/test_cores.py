@@ -1,4 +1,4 @@
-"""How many cores may be used: by affinity, and by the quotas of both versions of control groups."""
+"""The number of usable cores: by affinity, and by the quotas of both cgroup versions."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def group(tmp_path: Path, own: str, files: dict[str, str]) -> tuple[Path, Path]:
 @pytest.mark.parametrize(
     ("own", "files", "expected"),
     [
-        ("0::/\n", {"cpu.max": "150000 100000\n"}, 1.5),  # a container sees its own group as the root
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 1.5),  # a container sees its group as the root
         ("0::/\n", {"cpu.max": "max 100000\n"}, None),
         ("0::/a/b\n", {"a/b/cpu.max": "max 100000", "a/cpu.max": "200000 100000"}, 2.0),  # the one above
         ("0::/../../elsewhere\n", {"cpu.max": "300000 100000"}, 3.0),
         (
-            "3:cpu,cpuacct:/docker/x\n1:memory:/docker/x\n",  # the host's path, which a container lacks
+            "3:cpu,cpuacct:/docker/x\n1:memory:/docker/x\n",  # the host's path, absent in a container
             {"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"},
             4.0,
         ),
@@ -42,21 +42,21 @@ def group(tmp_path: Path, own: str, files: dict[str, str]) -> tuple[Path, Path]:
         ("", {}, None),
     ],
 )
-def test_quotas_of_control_groups(
+def test_cgroup_quotas_are_read(
     own: str, files: dict[str, str], expected: float | None, tmp_path: Path
 ) -> None:
     assert workers._quota(*group(tmp_path, own, files)) == expected
 
 
-def test_a_quota_bounds_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quota_limits_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     for quota, expected in ((None, 64), (1.5, 2), (0.2, 1), (100.0, 64)):
         monkeypatch.setattr(workers, "_quota", lambda *_, quota=quota: quota)
         assert usable_cores() == expected
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
-def test_affinity_is_kept_to() -> None:
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no CPU affinity on this system")
+def test_affinity_limits_the_cores() -> None:
     code = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
         "from dsm.workers import usable_cores; print(usable_cores())"
@@ -65,6 +65,6 @@ def test_affinity_is_kept_to() -> None:
     assert done.stdout.strip() == "1"
 
 
-def test_nobody_counts_the_machines_cores_himself() -> None:
+def test_cores_are_counted_in_one_place_only() -> None:
     counting = [file.name for file in ROOT.rglob("*.py") if "cpu_count" in file.read_text(encoding="utf-8")]
     assert counting == ["workers.py"]

@@ -1,4 +1,4 @@
-"""What recipes cost: counts that follow from what a method does, and the page that shows them."""
+"""What recipes cost: counts that follow from a method's definition, and the page that shows them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def cost(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_a_method_costs_its_passes(cost: ModuleType) -> None:
-    """In the momentum encoder a clip goes forwards; in the encoder, backwards too, at twice the price."""
+    """A clip passes the momentum encoder forwards, and the encoder also backwards, at twice the cost."""
     settings = MethodSettings()
     forward = cost.testing("r3d18", CLIP).operations
     moco, dsm, simclr, triplet = (
@@ -39,14 +39,14 @@ def test_a_method_costs_its_passes(cost: ModuleType) -> None:
         for name in ("moco", "dsm", "simclr", "dsm-triplet")
     )
     both_ways = moco - forward
-    assert 2.5 * forward < both_ways < 3 * forward  # the first layer owes its input no gradient
+    assert 2.5 * forward < both_ways < 3 * forward  # the first layer needs no gradient of its input
     assert dsm - moco == pytest.approx(forward, rel=0.01)
     assert simclr == pytest.approx(2 * both_ways, rel=0.01)
     assert triplet == pytest.approx(3 * both_ways, rel=0.01)
 
 
 def test_memory_is_what_the_backward_pass_keeps(cost: ModuleType) -> None:
-    """Of a convolution, a BatchNorm and a ReLU in place: the clip, and the convolution's output twice."""
+    """For a convolution, a BatchNorm and an in-place ReLU: the clip, and the convolution's output twice."""
     from torch import nn
 
     block = nn.Sequential(
@@ -65,12 +65,12 @@ def test_samples_are_whole_batches(cost: ModuleType) -> None:
     assert cost.samples(recipe.pretrain, 3570) == 10 * 892 * 4
 
 
-def test_recipes_know_their_data(cost: ModuleType) -> None:
-    told = {name: cost.data_sets(recipe) for name, recipe in RECIPES.items() if name not in OWN}
-    assert told["ucf101-diving48-i3d-moco"] == ("ucf101", "diving48")
-    assert told["table-hmdb51-i3d-dsm"] == ("ucf101", "hmdb51")
-    assert told["table-hmdb51-i3d-random"] == ("hmdb51", "hmdb51")
-    assert told["something-r3d-ft"][0] == "something-something-v1"
+def test_recipes_know_their_data_sets(cost: ModuleType) -> None:
+    data_sets = {name: cost.data_sets(recipe) for name, recipe in RECIPES.items() if name not in OWN}
+    assert data_sets["ucf101-diving48-i3d-moco"] == ("ucf101", "diving48")
+    assert data_sets["table-hmdb51-i3d-dsm"] == ("ucf101", "hmdb51")
+    assert data_sets["table-hmdb51-i3d-random"] == ("hmdb51", "hmdb51")
+    assert data_sets["something-r3d-ft"][0] == "something-something-v1"
 
 
 @pytest.mark.parametrize("name", ["ucf101-i3d-eval", "hmdb51-i3d-ft", "table-ucf101-s3d-moco"])

@@ -1,4 +1,4 @@
-"""Frames of many videos, counted side by side."""
+"""Frames of many videos, counted in parallel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dsm.video.write import write_video
 
 @pytest.fixture
 def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Seven files of 3 to 8 frames, the fourth of them rubbish; enough for processes."""
+    """Seven files of 3 to 8 frames, the fourth of them broken; enough for several processes."""
     monkeypatch.setattr(counting, "FEW", 2)
     paths = [tmp_path / "videos" / f"v{number}.mp4" for number in range(7)]
     for number, path in enumerate(paths):
@@ -26,7 +26,7 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return paths
 
 
-def test_processes_find_what_one_finds_in_the_same_order(many: list[Path]) -> None:
+def test_several_processes_give_the_results_of_one_in_the_same_order(many: list[Path]) -> None:
     done: list[int] = []
     found = count_all(many, workers=2, on_progress=done.append)
     assert found == [count_frames(path) for path in many]
@@ -36,7 +36,7 @@ def test_processes_find_what_one_finds_in_the_same_order(many: list[Path]) -> No
     assert done[-1] == len(many)
 
 
-def test_a_file_that_crashes_or_hangs_its_process_costs_no_other(
+def test_a_file_that_crashes_or_hangs_its_process_affects_no_other(
     many: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(
@@ -58,7 +58,7 @@ def test_a_file_that_crashes_or_hangs_its_process_costs_no_other(
     assert str(found[5]) == f"{many[5]}: not decoded within 3 s."
 
 
-def test_an_index_made_by_processes_is_the_same_list(many: list[Path], tmp_path: Path) -> None:
+def test_an_index_by_several_processes_is_the_same_list(many: list[Path], tmp_path: Path) -> None:
     folder = tmp_path / "classes"
     for number, path in enumerate(many):
         (folder / f"c{number % 2}").mkdir(parents=True, exist_ok=True)

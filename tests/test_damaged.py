@@ -1,4 +1,4 @@
-"""A damaged picture ends nothing: what can be decoded is read, numbers stay, and what is lost is told."""
+"""Damaged files: everything decodable is read, frame numbers stay, and lost frames are reported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from test_cli import dsm
-from test_data_verbs import told
+from test_data_verbs import output_of
 from test_decode import KINDS, damaged, encode, moving_frames
 
 from dsm.data.clips import EpochBatches, TrainingClips
@@ -32,21 +32,21 @@ from dsm.views import Augment, View
 COUNT, LOST = 60, 30
 
 
-def wreck(whole: Path, place: int = LOST) -> Path:
-    """A copy in which one packet is nothing but ones."""
+def overwrite_packet(whole: Path, place: int = LOST) -> Path:
+    """A copy in which one packet is overwritten with ones."""
     with av.open(str(whole)) as container:
         packet = next(p for n, p in enumerate(container.demux(video=0)) if n == place)
         content = bytearray(whole.read_bytes())
         at, size = content.find(bytes(packet)), packet.size
-        at = packet.pos if at < 0 else at  # in a ts it lies in pieces
+        at = packet.pos if at < 0 else at  # in a ts it is in pieces
     content[at : at + size] = b"\xff" * size
     path = whole.with_name(f"damaged{whole.suffix}")
     path.write_bytes(content)
     return path
 
 
-def past_errors(path: Path, short_side: int | None = None) -> dict[int | None, np.ndarray]:
-    """The slow, obvious reference: PyAV reading on past errors: time -> picture."""
+def decode_past_errors(path: Path, short_side: int | None = None) -> dict[int | None, np.ndarray]:
+    """The slow, obvious reference: PyAV continuing after errors; time -> picture."""
     found = {}
     with open_video(path) as container:
         convert = converter(container, short_side)
@@ -69,13 +69,13 @@ WRECKS = ["h264 gop 12", "h264 mkv", "mpeg4 avi", "mjpeg", "h264 ts"]
 
 
 @pytest.mark.parametrize("kind", WRECKS)
-def test_all_but_the_lost_picture_is_read_and_keeps_its_number(kind: str, tmp_path: Path) -> None:
+def test_frames_after_a_lost_one_keep_their_numbers(kind: str, tmp_path: Path) -> None:
     name, codec, options = KINDS[kind]
     whole = encode(tmp_path / name, codec, moving_frames(COUNT), **options)
-    path = wreck(whole)
-    expected = list(past_errors(path, 32).values())
+    path = overwrite_packet(whole)
+    expected = list(decode_past_errors(path, 32).values())
     found = judge(path)
-    assert found.verdict in ("damaged", "ok")  # some decoders hide what is lost, and show another picture
+    assert found.verdict in ("damaged", "ok")  # some decoders hide a lost picture and show another
     assert COUNT - 3 <= found.frames == len(expected)
     numbers = range(found.numbers)
     everything = read_frames(path, numbers, 32)
@@ -86,7 +86,7 @@ def test_all_but_the_lost_picture_is_read_and_keeps_its_number(kind: str, tmp_pa
         alone = read_frames(path, [number], 32)[0]
         assert np.array_equal(alone, everything[number])
         assert np.array_equal(read_frames(path, [3, number, 31], 32)[1], alone)
-    if kind != "h264 ts":  # whose packets are not counted
+    if kind != "h264 ts":  # its packets are not counted
         assert found.numbers == COUNT
         clean = [number for number in range(COUNT) if number < 24 or number >= 36]
         assert np.array_equal(everything[clean], read_frames(whole, clean, 32))
@@ -94,8 +94,8 @@ def test_all_but_the_lost_picture_is_read_and_keeps_its_number(kind: str, tmp_pa
         assert "pictures lost" in found.reason or "with faults" in found.reason
 
 
-def test_frames_of_damaged_files_are_those_of_reading_on(tmp_path: Path) -> None:
-    """The fuzz: by times, PyAV reading on past errors gives the same pictures, and no more."""
+def test_frames_of_damaged_files_equal_a_sequential_decode(tmp_path: Path) -> None:
+    """Fuzz test: PyAV continuing after errors gives the same pictures at the same times."""
     rng = np.random.default_rng(3)
     compared = 0
     for kind in ("h264 gop 12", "h264 mkv", "mpeg4 avi", "vp8"):
@@ -105,7 +105,7 @@ def test_frames_of_damaged_files_are_those_of_reading_on(tmp_path: Path) -> None
             path = tmp_path / f"{number}{name}"
             path.write_bytes(damaged(content, rng))
             try:
-                expected = past_errors(path, 32)
+                expected = decode_past_errors(path, 32)
                 found = judge(path)
             except (VideoError, OSError):
                 continue
@@ -113,17 +113,17 @@ def test_frames_of_damaged_files_are_those_of_reading_on(tmp_path: Path) -> None
                 continue
             everything = read_frames(path, range(found.numbers), 32)
             assert found.frames >= len(expected)
-            seen = {one.tobytes() for one in everything}
-            assert {one.tobytes() for one in expected.values()} <= seen
+            decoded = {one.tobytes() for one in everything}
+            assert {one.tobytes() for one in expected.values()} <= decoded
             for one in rng.integers(0, found.numbers, 4):
                 assert np.array_equal(read_frames(path, [one], 32)[0], everything[one]), (path, one)
             compared += 1
     assert compared > 15
 
 
-def test_check_pack_and_frames_count_what_is_lost(tmp_path: Path) -> None:
+def test_check_pack_and_frames_count_lost_frames(tmp_path: Path) -> None:
     whole = encode(tmp_path / "whole.mp4", "libx264", moving_frames(COUNT))
-    wreck(whole)
+    overwrite_packet(whole)
     write_list(
         tmp_path / "list.txt",
         VideoList(["damaged.mp4", "whole.mp4"], np.array([-1, -1]), np.array([-1, -1]), tmp_path),
@@ -131,33 +131,35 @@ def test_check_pack_and_frames_count_what_is_lost(tmp_path: Path) -> None:
     result = dsm(
         "data", "check", tmp_path / "list.txt", "--json", tmp_path / "l.json", "--clean", tmp_path / "c.txt"
     )
-    assert result.returncode == 0, told(result)
-    assert "damaged" in told(result)
-    assert f"{COUNT - 1} frames usable" in told(result)
+    assert result.returncode == 0, output_of(result)
+    assert "damaged" in output_of(result)
+    assert f"{COUNT - 1} frames usable" in output_of(result)
     one, two = read_ledger(tmp_path / "l.json")
     assert (one.verdict, one.frames, one.numbers, two.verdict) == ("damaged", COUNT - 1, COUNT, "ok")
-    assert read_list(tmp_path / "c.txt").frames.tolist() == [COUNT, COUNT]  # none after it is cut off
+    assert read_list(tmp_path / "c.txt").frames.tolist() == [COUNT, COUNT]  # no later frame is cut off
     for verb in ("pack", "frames"):
         words = ("--short-side", "32", "--workers", "1")
         result = dsm("data", verb, tmp_path / "list.txt", "--out", tmp_path / verb, *words)
-        assert result.returncode == 0, told(result)
-        assert f"damaged.mp4: 1 of {COUNT} pictures lost" in told(result) or "damaged: 1 of" in told(result)
+        assert result.returncode == 0, output_of(result)
+        assert f"damaged.mp4: 1 of {COUNT} pictures lost" in output_of(
+            result
+        ) or "damaged: 1 of" in output_of(result)
         assert read_list(tmp_path / verb / "list.txt").frames.tolist() == [COUNT - 1, COUNT]
     result = dsm("data", "check", tmp_path / "pack" / "list.txt", "--json", tmp_path / "p.json")
-    assert result.returncode == 0, told(result)
+    assert result.returncode == 0, output_of(result)
     one, two = read_ledger(tmp_path / "p.json")
     assert (one.verdict, one.frames, two.verdict, two.reason) == ("damaged", COUNT - 1, "ok", "")
     assert f"1 of {COUNT} pictures lost" in one.reason
     times = frame_times(tmp_path / "pack" / "shard-00000.tar" / "damaged")
     steps = np.diff(times)
-    assert np.sum(np.isclose(steps, 0.08)) == 1  # the lost one's time is not given to another
+    assert np.sum(np.isclose(steps, 0.08)) == 1  # no other frame gets the lost one's time
     assert np.sum(np.isclose(steps, 0.04)) == COUNT - 3
     assert not find_member(tmp_path / "pack" / "shard-00000.tar", "whole").times
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_training_goes_on_with_a_damaged_video_and_tells_it_once(tmp_path: Path, workers: int) -> None:
-    wreck(encode(tmp_path / "a.mp4", "libx264", moving_frames(COUNT)))
+def test_training_uses_a_damaged_video_and_reports_it_once(tmp_path: Path, workers: int) -> None:
+    overwrite_packet(encode(tmp_path / "a.mp4", "libx264", moving_frames(COUNT)))
     names = ["damaged.mp4"] * 2
     videos = VideoList(names, np.array([-1, -1]), np.array([-1, -1]), tmp_path)
     clip = ClipConfig(frames=16, stride=3, resize=32, size=32)
@@ -169,7 +171,7 @@ def test_training_goes_on_with_a_damaged_video_and_tells_it_once(tmp_path: Path,
     assert {video.verdict for video in damaged_ones} == {"damaged"}
     assert len(damaged_ones) == 2
     bad = BadVideos(tmp_path, videos, 0.0, ReadingState(0, 2))
-    bad.add(damaged_ones)  # is none of those that end a run
+    bad.add(damaged_ones)  # does not count towards ending the run
     (entry,) = read_ledger(tmp_path / LEDGER)
     assert (entry.path, entry.verdict) == ("damaged.mp4", "damaged")
     assert "1 damaged" in bad.note()
@@ -194,21 +196,21 @@ def test_corrupt_frames_are_noticed(tmp_path: Path) -> None:
                 flagged += [f.is_corrupt for f in container.streams.video[0].codec_context.decode(one)]
             except (av.FFmpegError, EOFError):
                 flagged.append(True)
-    assert any(flagged), "the test's own damage is seen by the decoder"
+    assert any(flagged), "the decoder notices the test's own damage"
     assert judge(path).verdict == "damaged"
     assert judge(whole).verdict == "ok"
 
 
 @pytest.mark.parametrize("kind", ["h264 gop 12", "h264 mkv", "h264 intra refresh", "h264 open gop", "hevc"])
-def test_nothing_is_called_damaged_that_is_whole(kind: str, tmp_path: Path) -> None:
+def test_intact_files_are_not_called_damaged(kind: str, tmp_path: Path) -> None:
     name, codec, options = KINDS[kind]
     if codec == "libx265":
-        pytest.skip("x265 may crash here")
+        pytest.skip("x265 may crash on this file")
     found = judge(encode(tmp_path / name, codec, moving_frames(), **options))
     assert (found.verdict, found.frames, found.numbers) == ("ok", 50, 50)
 
 
-def test_samples_that_an_edit_list_hides_are_no_truncation(shared: Path) -> None:
+def test_samples_hidden_by_an_edit_list_are_not_a_truncation(shared: Path) -> None:
     folder = shared / "data" / "awkward" / "fate"
     for name in ("h264_mov_neg_first_pts_discard.mp4", "h264_mov_stream_shorter_than_movie.mp4"):
         found = judge(folder / name)

@@ -1,4 +1,4 @@
-"""The verbs that make and judge lists."""
+"""The commands that make and check lists."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from dsm.video.decode import read_frames
 from dsm.video.write import place_of, write_video
 
 
-def told(result: subprocess.CompletedProcess[str]) -> str:
+def output_of(result: subprocess.CompletedProcess[str]) -> str:
     return result.stdout + result.stderr
 
 
@@ -40,7 +40,7 @@ def test_check_writes_a_ledger_and_a_clean_list(small_list: Path, tmp_path: Path
     videos.file(1).write_bytes(b"rubbish")
     videos.file(3).unlink()
     out = dsm("data", "check", small_list, "--json", tmp_path / "l.json", "--clean", tmp_path / "clean.txt")
-    assert out.returncode == 0, told(out)
+    assert out.returncode == 0, output_of(out)
     assert "no such file" in out.stdout
     entries = json.loads((tmp_path / "l.json").read_text())["files"]
     assert [entry["verdict"] for entry in entries] == ["short", "undecodable", "short", "missing"]
@@ -51,7 +51,7 @@ def test_check_writes_a_ledger_and_a_clean_list(small_list: Path, tmp_path: Path
     assert clean.frames.tolist() == [12, 13]
 
 
-def test_a_check_that_is_stopped_goes_on_with_what_was_not_judged(small_list: Path, tmp_path: Path) -> None:
+def test_a_stopped_check_continues_with_the_remaining_videos(small_list: Path, tmp_path: Path) -> None:
     videos, clean = read_list(small_list), tmp_path / "clean.txt"
     judge_after(tmp_path, f"if str(path) == {str(videos.file(2))!r}: time.sleep(600)")
     words = [sys.executable, "-m", "dsm", "data", "check", str(small_list), "--clean", str(clean)]
@@ -60,13 +60,13 @@ def test_a_check_that_is_stopped_goes_on_with_what_was_not_judged(small_list: Pa
     )
     kept = tmp_path / "clean.txt.parts" / "verdicts.jsonl"
     while not kept.is_file() or len(kept.read_text().splitlines()) < 2:
-        assert process.poll() is None, "ended before it could be stopped"
+        assert process.poll() is None, "finished before it could be stopped"
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate()
-    assert process.returncode == 130, told
-    assert "the same command goes on" in told
-    assert "Traceback" not in told
+    _, output = process.communicate()
+    assert process.returncode == 130, output
+    assert "the same command continues" in output
+    assert "Traceback" not in output
     with kept.open("a") as file:
         file.write('[2, {"path": "half a li')
     videos.file(0).write_bytes(b"rubbish, and not looked at again")
@@ -76,8 +76,8 @@ def test_a_check_that_is_stopped_goes_on_with_what_was_not_judged(small_list: Pa
     assert not kept.parent.exists()
 
 
-def test_files_that_were_mended_are_checked_again(tmp_path: Path) -> None:
-    """Also where not one was usable before."""
+def test_repaired_files_are_checked_again(tmp_path: Path) -> None:
+    """Even if none was usable before."""
     (tmp_path / "a.mp4").touch()
     (tmp_path / "list.txt").write_text("a.mp4\n")
     words = ["data", "check", str(tmp_path / "list.txt"), "--clean", str(tmp_path / "clean.txt")]
@@ -88,13 +88,13 @@ def test_files_that_were_mended_are_checked_again(tmp_path: Path) -> None:
     assert read_list(tmp_path / "clean.txt").frames.tolist() == [8]
 
 
-def test_check_looks_at_every_file_of_a_folder_that_could_be_a_video(tmp_path: Path) -> None:
+def test_check_of_a_folder_covers_every_possible_video(tmp_path: Path) -> None:
     folder = tmp_path / "footage"
     write_video(folder / "a" / "good.mp4", numbered_frames(20))
     (folder / "sound.bin").write_bytes(b"\1\2\3")
     (folder / "notes.txt").write_text("not a video")
     out = dsm("data", "check", folder, "--json", tmp_path / "l.json")
-    assert out.returncode == 0, told(out)
+    assert out.returncode == 0, output_of(out)
     entries = json.loads((tmp_path / "l.json").read_text())["files"]
     assert {entry["path"]: entry["verdict"] for entry in entries} == {
         "a/good.mp4": "ok",
@@ -102,11 +102,11 @@ def test_check_looks_at_every_file_of_a_folder_that_could_be_a_video(tmp_path: P
     }
 
 
-def test_frames_become_folders_that_are_read_like_their_videos(small_list: Path, tmp_path: Path) -> None:
+def test_frame_folders_read_like_their_videos(small_list: Path, tmp_path: Path) -> None:
     read_list(small_list).file(2).write_bytes(b"rubbish")
-    for _ in range(2):  # the second time, nothing is left to do
+    for _ in range(2):  # the second call has nothing left to do
         out = dsm("data", "frames", small_list, "--out", tmp_path / "frames", "--workers", "1")
-        assert out.returncode == 0, told(out)
+        assert out.returncode == 0, output_of(out)
         assert "left out" in out.stderr
     frames = read_list(tmp_path / "frames" / "list.txt")
     assert frames.labels.tolist() == [0, 0, 1]
@@ -125,29 +125,29 @@ def test_frames_become_folders_that_are_read_like_their_videos(small_list: Path,
         "24",
     ]
     out = dsm(*other)
-    assert out.returncode == 2, told(out)
+    assert out.returncode == 2, output_of(out)
     assert "holds a folder of frames with other settings" in out.stderr
     assert dsm(*other, "--overwrite").returncode == 0
     assert min(read_frames(frames.file(0), [0])[0].shape[:2]) == 24
     picture = next((tmp_path / "frames").rglob("*.jpg"))
     written = picture.stat().st_mtime_ns
-    assert dsm(*other, "--overwrite").returncode == 0  # as after a stop: it goes on
+    assert dsm(*other, "--overwrite").returncode == 0  # as after a stop: it continues
     assert picture.stat().st_mtime_ns == written
 
 
-def test_frames_of_a_video_do_not_go_into_those_of_another(scenes: Path, tmp_path: Path) -> None:
+def test_frames_of_two_videos_do_not_mix(scenes: Path, tmp_path: Path) -> None:
     videos = read_list(scenes / "train.txt")
     for name, place in (("day1/cam2.mp4", 0), ("day1.mp4", 1)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(videos.file(place), tmp_path / name)
     (tmp_path / "list.txt").write_text("day1/cam2.mp4\nday1.mp4\n")
     out = dsm("data", "frames", tmp_path / "list.txt", "--out", tmp_path / "frames")
-    assert out.returncode == 2, told(out)
+    assert out.returncode == 2, output_of(out)
     assert "frames of the first would be written into the folder of the second" in out.stderr
     assert not (tmp_path / "frames").exists()
 
 
-def test_synth_replaces_other_scenes_and_nothing_else(tmp_path: Path) -> None:
+def test_synth_replaces_only_its_own_files(tmp_path: Path) -> None:
     small = ("--train", "8", "--test", "8", "--frames", "8", "--size", "32", "--workers", "1")
     out = tmp_path / "scenes"
     assert dsm("data", "synth", out, *small).returncode == 0
@@ -174,7 +174,7 @@ def test_frames_stay_below_their_folder(path: str, tmp_path: Path) -> None:
     "words",
     [("frames", "--out", "there"), ("pack", "--out", "there"), ("check", "--clean", "there/clean.txt")],
 )
-def test_what_is_made_of_a_list_knows_what_its_labels_are_called(
+def test_lists_made_from_a_list_keep_its_class_names(
     words: tuple[str, ...], small_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (small_list.parent / "classes.txt").write_text("walk\nwave\n", encoding="utf-8")
@@ -185,7 +185,7 @@ def test_what_is_made_of_a_list_knows_what_its_labels_are_called(
     assert Path("there/classes.txt").read_text(encoding="utf-8") == "walk\nwave\n"
 
 
-def test_other_classes_beside_a_clean_list_are_told_before_hours_of_decoding(
+def test_a_conflicting_classes_txt_is_reported_before_decoding(
     small_list: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for folder, names in ((small_list.parent, "walk\nwave\n"), (tmp_path / "there", "wave\nwalk\n")):
@@ -202,9 +202,9 @@ def test_a_folder_with_pictures_and_videos_is_indexed_by_its_videos(tmp_path: Pa
     for number in (1, 2):
         (camera / f"IMG_000{number}.JPG").write_bytes(b"a picture")
     out = dsm("data", "index", tmp_path / "footage", "--unlabelled", "--out", tmp_path / "all.txt")
-    assert out.returncode == 0, told(out)
+    assert out.returncode == 0, output_of(out)
     assert list(read_list(tmp_path / "all.txt").paths) == ["footage/100CANON/MVI_0003.mp4"]
-    # One picture at the top (a cover) makes no video of the archive.
+    # A single picture at the top (a cover) does not make the archive a video.
     (tmp_path / "footage" / "cover1.jpg").write_bytes(b"a picture")
     assert len(find_list(tmp_path / "footage")) == 1
     assert find_list(tmp_path / "footage").paths[0].endswith("MVI_0003.mp4")
@@ -216,11 +216,11 @@ def test_folders_behind_links_are_found_and_loops_end(tmp_path: Path) -> None:
     (tmp_path / "videos" / "walk").symlink_to(tmp_path / "disk")
     (tmp_path / "disk" / "again").symlink_to(tmp_path / "videos")
     out = dsm("data", "index", tmp_path / "videos", "--out", tmp_path / "all.txt")
-    assert out.returncode == 0, told(out)
+    assert out.returncode == 0, output_of(out)
     assert list(read_list(tmp_path / "all.txt").paths) == ["videos/walk/a.mp4"]
 
 
-def test_a_list_made_anew_means_the_same_by_a_label(folder_of_videos: Path, tmp_path: Path) -> None:
+def test_a_rewritten_list_keeps_its_class_numbers(folder_of_videos: Path, tmp_path: Path) -> None:
     lists = tmp_path / "lists"
     assert dsm("data", "index", folder_of_videos, "--out", lists / "train.txt").returncode == 0
     names = (lists / "classes.txt").read_text().split()
@@ -229,12 +229,12 @@ def test_a_list_made_anew_means_the_same_by_a_label(folder_of_videos: Path, tmp_
     part.symlink_to(folder_of_videos / names[-1])
     for more in ((), ("--overwrite",)):
         out = dsm("data", "index", part.parent, "--out", lists / "test.txt", *more)
-        assert out.returncode == 0, told(out)
+        assert out.returncode == 0, output_of(out)
         assert set(read_list(lists / "test.txt").labels.tolist()) == {len(names) - 1}
     assert (lists / "classes.txt").read_text().split() == names
 
 
-def test_check_survives_a_name_that_no_list_can_hold(tmp_path: Path) -> None:
+def test_check_continues_after_a_name_that_no_list_can_hold(tmp_path: Path) -> None:
     folder = tmp_path / "footage"
     write_video(folder / "good.mp4", numbered_frames(20))
     odd = os.fsencode(folder) + b"/caf\xe9.mp4"
@@ -246,13 +246,13 @@ def test_check_survives_a_name_that_no_list_can_hold(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this file system holds UTF-8 names only")
     out = dsm("data", "check", folder, "--json", tmp_path / "l.json", "--clean", tmp_path / "clean.txt")
-    assert out.returncode == 0, told(out)
+    assert out.returncode == 0, output_of(out)
     assert len(json.loads((tmp_path / "l.json").read_text())["files"]) == 3
     clean = read_list(tmp_path / "clean.txt")
     assert [clean.file(place) for place in range(len(clean))] == [folder / "good.mp4"]
 
 
-def test_of_a_full_disk_the_file_is_named(tmp_path: Path) -> None:
+def test_a_full_disk_error_names_the_file(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     with (
@@ -267,10 +267,10 @@ def test_of_a_full_disk_the_file_is_named(tmp_path: Path) -> None:
     assert caught.value.filename == str(tmp_path / "frames")
 
 
-def test_no_list_that_check_wrote_is_told_to_disagree_where_a_file_is_cut_off(
+def test_frame_counts_written_by_check_agree_with_truncated_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An mp4 has its table in front, which promises all frames still."""
+    """An mp4 with its index in front still promises all frames."""
     encoded = encode(tmp_path / "whole.mp4", "libx264", moving_frames(90))
     with (
         av.open(str(encoded)) as source,

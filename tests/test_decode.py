@@ -1,4 +1,4 @@
-"""Frames by number are those of a decode of everything in order, however the file is made."""
+"""Frames by number equal a sequential decode of the whole file, for any kind of file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COUNT = 50
 
 
 def moving_frames(count: int = COUNT, height: int = 64, width: int = 96) -> np.ndarray:
-    """Texture that moves: no two frames alike, and enough in them for B-frames to pay."""
+    """Moving texture: all frames differ, with enough detail for B-frames to be used."""
     texture = np.random.default_rng(0).integers(0, 255, (height // 4 + 20, width // 4 + count + 20, 3))
     large = texture.repeat(4, axis=0).repeat(4, axis=1).astype(np.uint8)
     return np.stack([large[2 * i % 40 : 2 * i % 40 + height, 3 * i : 3 * i + width] for i in range(count)])
@@ -97,16 +97,16 @@ def everything(path: Path, short_side: int | None = None) -> np.ndarray:
 
 
 def check_against_everything(path: Path, trials: int = 30) -> int:
-    """How many frames there are, having compared clips and odd sets of frames."""
+    """Compare clips and unusual sets of frames; return the number of frames."""
     all_frames = everything(path, 32)
     rng = np.random.default_rng(1)
     total = len(all_frames)
     for trial in range(trials):
         if trial % 2:
-            wanted = (rng.integers(total) + rng.integers(1, 6) * np.arange(6)) % total
+            numbers = (rng.integers(total) + rng.integers(1, 6) * np.arange(6)) % total
         else:
-            wanted = rng.integers(0, total, rng.integers(1, 6))
-        assert np.array_equal(read_frames(path, wanted, 32), all_frames[wanted]), wanted
+            numbers = rng.integers(0, total, rng.integers(1, 6))
+        assert np.array_equal(read_frames(path, numbers, 32), all_frames[numbers]), numbers
     return total
 
 
@@ -156,20 +156,20 @@ def test_content_in_memory_is_read_like_a_file(tmp_path: Path) -> None:
 
 def test_the_second_backend_gives_the_same_frames(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", "libx264", moving_frames())
-    wanted = [40, 3, 3, 17, 55]
-    ours = read_frames(path, wanted)
+    numbers = [40, 3, 3, 17, 55]
+    ours = read_frames(path, numbers)
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="needs CUDA"):
-            read_frames(path, wanted, decoder="torchcodec-cuda")
+            read_frames(path, numbers, decoder="torchcodec-cuda")
     try:
         import torchcodec.decoders  # noqa: F401
     except (ImportError, RuntimeError, OSError):
         with pytest.raises(UserError, match=r"use --data\.decoder pyav"):
-            read_frames(path, wanted, decoder="torchcodec")
+            read_frames(path, numbers, decoder="torchcodec")
         pytest.skip("torchcodec cannot be imported here")
-    theirs = read_frames(path, wanted, decoder="torchcodec")
+    theirs = read_frames(path, numbers, decoder="torchcodec")
     assert theirs.shape == ours.shape
-    assert np.abs(theirs.astype(int) - ours).mean() < 4  # colours are rounded and chroma is spread otherwise
+    assert np.abs(theirs.astype(int) - ours).mean() < 4  # rounding and chroma interpolation differ
     with pytest.raises(MissingVideoError):
         read_frames(tmp_path / "none.mp4", [0], decoder="torchcodec")
 
@@ -187,11 +187,11 @@ def test_rotation_is_applied(tmp_path: Path) -> None:
                 target.mux(packet)
     plain, rotated = read_frames(upright, [3])[0], read_frames(turned, [3])[0]
     assert rotated.shape == (96, 64, 3)
-    # A player turns the picture anticlockwise by what the file asks for.
+    # A player rotates the picture anticlockwise by the angle in the file.
     assert np.array_equal(rotated, np.rot90(plain))
 
 
-def test_a_change_of_size_inside_a_file_gives_frames_of_one_size(tmp_path: Path) -> None:
+def test_frames_have_one_size_when_a_file_changes_its_size(tmp_path: Path) -> None:
     small = encode(tmp_path / "small.ts", "mpeg2video", moving_frames(10, 48, 64))
     large = encode(tmp_path / "large.ts", "mpeg2video", moving_frames(10, 96, 128))
     both = tmp_path / "both.ts"
@@ -206,7 +206,7 @@ def test_a_variable_rate_is_resampled_by_time(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mkv", "libx264", moving_frames(25), times)
     found = frame_times(path)
     assert np.allclose(found, np.array(times) / 1000, atol=0.002)
-    # The last frame stays as long as the mean one: there are 1.875 s.
+    # The last frame lasts as long as the average one, so there are 1.875 s.
     assert resample(found, 10).tolist() == [*range(0, 20, 2), 20, 20, 21, 21, 22, 22, 23, 23]
     videos = VideoList([path.name], np.array([-1]), np.array([25]), tmp_path)
     clips = EvaluationClips(videos, ClipConfig(frames=3, stride=8, resize=64, size=64, fps=10), windows=1)
@@ -223,7 +223,7 @@ def test_resampling_a_steady_rate_keeps_or_drops_evenly() -> None:
     assert resample(np.zeros(1), 25).tolist() == [0]
 
 
-def test_reading_ends_when_its_time_is_over(tmp_path: Path) -> None:
+def test_reading_stops_at_its_time_limit(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", "libx264", moving_frames())
     with pytest.raises(SlowVideoError, match="not read within 0 s"):
         read_frames(path, [40], seconds=0)
@@ -233,14 +233,14 @@ PATTERNS = ["img_{:05}.jpg", "frame{:06}.jpg", "image_{:05}.jpg", "{:05}.jpg", "
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_folders_of_frames_are_found_by_any_usual_name(pattern: str, tmp_path: Path) -> None:
+def test_frame_folders_are_found_with_any_usual_file_names(pattern: str, tmp_path: Path) -> None:
     from PIL import Image
 
     frames = moving_frames(12)
     for number, frame in enumerate(frames, start=1):
         Image.fromarray(frame).save(tmp_path / pattern.format(number))
     (tmp_path / "notes.txt").touch()
-    for axis in "xy":  # flow beside the frames is not the frames
+    for axis in "xy":  # flow beside the frames does not count as frames
         for number in range(1, 20):
             Image.fromarray(frames[0][..., 0]).save(tmp_path / f"flow_{axis}_{number:05}.jpg")
     assert probe(tmp_path).frames == 12
@@ -273,9 +273,9 @@ def damage(folder: Path, sources: list[Path], count: int) -> list[Path]:
     return made
 
 
-def read_or_refuse(path: Path, wanted: list[int]) -> np.ndarray | None:
+def read_or_refuse(path: Path, numbers: list[int]) -> np.ndarray | None:
     try:
-        return read_frames(path, wanted, 32)
+        return read_frames(path, numbers, 32)
     except VideoError:
         return None
 
@@ -290,10 +290,10 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path, small_sources: list[P
 
 
 @pytest.mark.slow
-def test_no_damage_crashes_or_hangs_a_process(
+def test_damaged_files_never_crash_or_hang_a_process(
     tmp_path: Path, small_sources: list[Path], shared: Path
 ) -> None:
-    """500 and more damaged files, real ones among them: a verdict each."""
+    """More than 500 damaged files, some of them real: each gets a verdict."""
     real = sorted((shared / "data" / "clips" / "standard").glob("*.*"))
     files = damage(tmp_path, [*small_sources, *(file for file in real if file.suffix in EXTENSIONS)], 520)
     found = judge_all(files, seconds=60, workers=2)

@@ -1,4 +1,4 @@
-"""The demo, made small: it ends, it can be stopped and repeated, its page opens in a real browser."""
+"""A small demo: it finishes, can be stopped and repeated, and its page opens in a real browser."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_two_demos_of_the_same_seed_are_equal_to_the_last_digit(finished: Path, 
     assert rows_of(tmp_path / "again") == rows_of(finished)
 
 
-def test_a_finished_demo_is_shown_again_and_another_seed_added(finished: Path) -> None:
+def test_a_finished_demo_is_reused_when_a_seed_is_added(finished: Path) -> None:
     checkpoint = next((finished / "runs" / "dsm-seed0" / "checkpoints").glob("*.pt"))
     written = checkpoint.stat().st_mtime_ns
     first = rows_of(finished)
@@ -71,7 +71,7 @@ def test_a_finished_demo_is_shown_again_and_another_seed_added(finished: Path) -
     assert "±" in done.stdout
 
 
-def test_a_demo_of_other_settings_is_not_overwritten(finished: Path) -> None:
+def test_a_demo_with_other_settings_is_not_overwritten(finished: Path) -> None:
     before = (finished / "results.json").read_bytes()
     done = run_demo(finished, "--videos", 96)
     assert done.returncode == 2
@@ -79,7 +79,7 @@ def test_a_demo_of_other_settings_is_not_overwritten(finished: Path) -> None:
     assert (finished / "results.json").read_bytes() == before
 
 
-def test_the_page_holds_everything_itself(finished: Path) -> None:
+def test_the_page_is_self_contained(finished: Path) -> None:
     page = (finished / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
     assert page.count("<video") > 20
@@ -87,7 +87,7 @@ def test_the_page_holds_everything_itself(finished: Path) -> None:
     assert len(page) < 25e6
 
 
-def test_the_page_opens_in_a_browser_without_an_error(finished: Path) -> None:
+def test_the_page_opens_in_a_browser_without_errors(finished: Path) -> None:
     document, errors = opened(finished / "report.html")
-    assert 'tabindex="0"' in document  # the page's script ran to its end
+    assert 'tabindex="0"' in document  # the page's script finished
     assert not errors

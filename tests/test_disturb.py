@@ -32,7 +32,7 @@ def control_of(kind: SmoothWarp, count: int, seed: int = 0) -> torch.Tensor:
 
 
 def warp_slowly(clip: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
-    """The slow, obvious reference: each output pixel by hand, bilinear, mirrored at the border."""
+    """The slow, obvious reference: each output pixel separately, bilinear, mirrored at the border."""
     _, frames, height, width = clip.shape
 
     def mirrored(position: float, length: int) -> float:
@@ -106,7 +106,7 @@ def test_shift_moves_the_window_far_enough_and_keeps_its_pace() -> None:
         assert np.diff(shifted).tolist() == [3] * 7
 
 
-def test_speed_changes_the_pace_and_stays_about_the_place() -> None:
+def test_speed_changes_the_pace_around_the_same_position() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
         paced = KINDS["speed"](WINDOW, 60, rng)
@@ -115,7 +115,7 @@ def test_speed_changes_the_pace_and_stays_about_the_place() -> None:
         assert (np.diff(paced) >= 0).all()
 
 
-def test_weights_say_how_often_a_kind_is_drawn() -> None:
+def test_kinds_are_drawn_in_proportion_to_their_weights() -> None:
     rng = np.random.default_rng(0)
     spatial = SpatialMix(smooth=3, affine=1)
     assert np.mean([np.any(spatial.draw(rng)["smooth"]) for _ in range(800)]) == pytest.approx(0.75, abs=0.05)
@@ -124,7 +124,7 @@ def test_weights_say_how_often_a_kind_is_drawn() -> None:
     assert np.mean(moving) == pytest.approx(0.75, abs=0.05)
 
 
-def test_turns_and_zooms_reach_as_far_as_they_may() -> None:
+def test_rotations_and_zooms_cover_their_range() -> None:
     rng = np.random.default_rng(0)
     drawn = [Augment(rotate=10, zoom=0.5).draw_affine(rng) for _ in range(400)]
     angles = np.degrees([np.arctan2(one[1, 0], one[0, 0]) for one in drawn])
@@ -135,13 +135,13 @@ def test_turns_and_zooms_reach_as_far_as_they_may() -> None:
     assert 1.4 < sizes.max() <= 1.5
 
 
-def test_two_views_are_cut_in_places_of_their_own() -> None:
+def test_two_views_have_independent_crops() -> None:
     rng = np.random.default_rng(0)
     one, two = draw_views([View("one"), View("two")], Augment(), np.arange(4), 10, rng)
     assert len({*one.corner, *two.corner}) == 4
 
 
-def test_a_kind_that_is_impossible_gives_way() -> None:
+def test_an_inapplicable_kind_is_replaced_by_another() -> None:
     only = TemporalMix(shift=0, shuffle=0, reverse=1, freeze=0, speed=0)
     rng = np.random.default_rng(0)
     assert only.draw(WINDOW, 60, rng).indices.tolist() == WINDOW[::-1].tolist()
@@ -150,7 +150,7 @@ def test_a_kind_that_is_impossible_gives_way() -> None:
     assert nowhere_to_shift.draw(window, 27, rng).indices.tolist() == window[::-1].tolist()
 
 
-def test_colour_jitter_equals_its_four_steps_one_after_another() -> None:
+def test_colour_jitter_equals_its_four_steps_in_sequence() -> None:
     """Saturation and hue after brightness and contrast, each written out, without clamping between."""
     augment = Augment(brightness=0.3, contrast=0.4, saturation=0.5, hue=0.0)
     rng = np.random.default_rng(3)
@@ -166,7 +166,7 @@ def test_colour_jitter_equals_its_four_steps_one_after_another() -> None:
     assert torch.allclose(jitter_colour(clip, colour)[0].double(), x.clamp(0, 1), atol=1e-5)
 
 
-def test_hue_leaves_lightness_and_greys_alone() -> None:
+def test_hue_changes_neither_lightness_nor_greys() -> None:
     augment = Augment(brightness=0, contrast=0, saturation=0, hue=0.5)
     colour = torch.from_numpy(augment.draw_colour(np.random.default_rng(1)))[None]
     grey = torch.full((1, 3, 1, 2, 2), 0.4)
@@ -175,7 +175,7 @@ def test_hue_leaves_lightness_and_greys_alone() -> None:
     assert (jitter_colour(red, colour) - red).abs().max() > 0.02
 
 
-def test_no_augmentation_and_no_disturbance_give_the_clip_itself() -> None:
+def test_without_augmentation_and_disturbance_the_clip_is_unchanged() -> None:
     plain = Augment(rotate=0, zoom=0, brightness=0, contrast=0, saturation=0, hue=0)
     (draw,) = draw_views([View("anchor")], plain, np.arange(4), 10, np.random.default_rng(0))
     clip = torch.randint(0, 256, (1, 4, 16, 16, 3), dtype=torch.uint8)
@@ -184,7 +184,7 @@ def test_no_augmentation_and_no_disturbance_give_the_clip_itself() -> None:
     assert torch.allclose(found, clip.permute(0, 4, 1, 2, 3) / 255, atol=1e-4)
 
 
-def test_the_share_of_clips_whose_colour_is_jittered_is_kept() -> None:
+def test_the_share_of_jittered_clips_is_as_set() -> None:
     rng = np.random.default_rng(0)
     colours = [Augment(jitter=0.8).draw_colour(rng) for _ in range(500)]
     plain = np.mean([np.array_equal(colour, np.eye(3, 4)) for colour in colours])
@@ -193,7 +193,7 @@ def test_the_share_of_clips_whose_colour_is_jittered_is_kept() -> None:
         Augment(jitter=1.5)
 
 
-def test_light_that_wanders_is_each_views_own_and_costs_no_draw_where_it_is_off() -> None:
+def test_drifting_light_differs_between_views_and_draws_nothing_when_off() -> None:
     anchor, positive = View("anchor"), View("positive")
     negative = View("negative", temporal=TemporalMix.only("freeze"), look_of="anchor")
 
@@ -206,7 +206,7 @@ def test_light_that_wanders_is_each_views_own_and_costs_no_draw_where_it_is_off(
     assert of_anchor.shape == (6,)
     assert np.array_equal(
         of_anchor, of_negative
-    )  # light that tells it from its anchor would be taken for motion
+    )  # light that differs from the anchor's would be taken for motion
     assert not np.allclose(of_anchor, of_positive)
     assert all(light.min() >= 0.6 and light.max() <= 1.4 for light in (of_anchor, of_positive))
     assert "light" not in draws(0)[0]
@@ -225,7 +225,7 @@ def test_light_that_wanders_is_each_views_own_and_costs_no_draw_where_it_is_off(
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_view_is_the_same_for_the_same_generator(seed: int) -> None:
+def test_a_view_depends_only_on_its_generator(seed: int) -> None:
     view = View("negative", spatial=SpatialMix(), temporal=TemporalMix())
     (one,), (two,) = (
         draw_views([view], Augment(), WINDOW, 60, np.random.default_rng(seed)) for _ in range(2)
@@ -287,7 +287,7 @@ def test_mixed_in_pictures_grow_over_the_ramp() -> None:
         SpatialMix(ramp=2)
 
 
-def test_a_negative_may_have_a_look_of_its_own() -> None:
+def test_a_negative_may_have_its_own_look() -> None:
     anchor = View("anchor", spatial=SpatialMix())
     reverse = TemporalMix.only("reverse")
     own = broken_motion("negative", anchor, reverse, "own")
@@ -300,6 +300,6 @@ def test_a_negative_may_have_a_look_of_its_own() -> None:
     assert not np.allclose(one.parameters["sld_smooth"], two.parameters["sld_smooth"])
 
 
-def test_disturbances_are_at_hand_from_dsm() -> None:
+def test_disturbances_are_importable_from_dsm() -> None:
     code = "import dsm; dsm.disturb.spatial.SmoothWarp; dsm.disturb.temporal.KINDS"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""Every code block of README and the docs runs as it is written; the runner sees where one does not."""
+"""Every code block of README and the docs runs as written, and the runner reports one that fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BLOCKS = {page: blocks_of(page) for page in pages()}
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="the docs' commands are for a POSIX shell"),
-    pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the docs are run in a clone"),
+    pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the docs run only in a clone"),
 ]
 
 
@@ -37,15 +37,15 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         for block in blocks
     ],
 )
-def test_a_block_runs_as_it_is_written(block: Block, stage: Stage) -> None:
+def test_a_block_runs_as_written(block: Block, stage: Stage) -> None:
     if block.why_not:
         pytest.skip(block.why_not)
     stage.run(block, BLOCKS[block.page])
 
 
 @pytest.mark.slow
-def test_a_newcomer_gets_through_every_page(tmp_path: Path) -> None:
-    """In a fresh clone and a fresh environment, every command begun anew."""
+def test_every_page_runs_in_a_fresh_clone_and_environment(tmp_path: Path) -> None:
+    """Every command in its own process, in a fresh clone and environment."""
     clone, binaries = tmp_path / "clone", tmp_path / "environment" / "bin"
     subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
     subprocess.run([sys.executable, "-m", "venv", binaries.parent], check=True)
@@ -63,7 +63,7 @@ def test_a_page_is_finished(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "missing"),
     [
         ("# A\n\nSee:\n\nMOTION\n", ["the bare word MOTION"]),
         ("# A\n\nSee\nMOTION\nbelow.\n", ["the bare word MOTION"]),
@@ -76,8 +76,8 @@ def test_a_page_is_finished(page: Path) -> None:
         ("# A\n\n## B\n\n<!-- from a.md -->\nWith text.\n<!-- end -->\n\n## C\n\n```\ncode\n```\n", []),
     ],
 )
-def test_what_is_missing_on_a_page_is_seen(text: str, found: list[str]) -> None:
-    assert unfinished(text) == found
+def test_unfinished_parts_of_a_page_are_found(text: str, missing: list[str]) -> None:
+    assert unfinished(text) == missing
 
 
 def test_the_citation_names_this_version() -> None:
@@ -90,32 +90,32 @@ def page_with(tmp_path: Path, text: str) -> list[Block]:
     return [replace(block, page=ROOT / "docs" / f"{tmp_path.name}.md") for block in blocks_of(page)]
 
 
-def test_what_a_console_prints_is_no_command(tmp_path: Path) -> None:
+def test_console_output_is_not_a_command(tmp_path: Path) -> None:
     (block,) = page_with(tmp_path, "```console\n$ echo one \\\n    two\none two\n$ true # three\n```\n")
     assert block.script == "echo one \\\n    two\ntrue # three\n"
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "message"),
     [
         ("$ dsm pretrain --data.train no-such-list.txt --out runs/new", "no such list file"),
         ("$ dsm extract --weights runs/mine --data train.txt --nonsense --out new.npz", "nonsense"),
         ("$ false\n$ true", "ended with 1"),
     ],
 )
-def test_a_block_that_does_not_run_fails(command: str, said: str, tmp_path: Path, stage: Stage) -> None:
+def test_a_failing_block_is_reported(command: str, message: str, tmp_path: Path, stage: Stage) -> None:
     (block,) = blocks = page_with(tmp_path, f"```console\n{command}\n```\n")
-    with pytest.raises(AssertionError, match=said):
+    with pytest.raises(AssertionError, match=message):
         stage.run(block, blocks)
 
 
-def test_a_block_of_python_that_does_not_run_fails(tmp_path: Path, stage: Stage) -> None:
+def test_a_failing_python_block_is_reported(tmp_path: Path, stage: Stage) -> None:
     (block,) = blocks = page_with(tmp_path, "```python\nimport dsm\n\ndsm.no_such_name\n```\n")
     with pytest.raises(AssertionError, match="no attribute 'no_such_name'"):
         stage.run(block, blocks)
 
 
 @pytest.mark.parametrize("remark", ["slwo", "needs: a-thing", "not run"])
-def test_a_remark_that_is_not_understood_is_an_error(remark: str, tmp_path: Path) -> None:
+def test_an_unknown_remark_is_an_error(remark: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is no remark"):
         page_with(tmp_path, f"<!-- {remark} -->\n```console\n$ true\n```\n")

@@ -33,12 +33,12 @@ def values(rows: list[Row]) -> dict[str, float]:
     return {row.metric: row.value for row in rows}
 
 
-def measured(features: Features) -> dict[str, float]:
+def numbers_of(features: Features) -> dict[str, float]:
     return values(apart(features, [str(label) for label in features.labels], name="label", named=NAMED))
 
 
-def test_clusters_are_apart_and_noise_is_not() -> None:
-    clear, noise = measured(blobs(0.01)), measured(blobs(30.0))
+def test_clusters_separate_and_noise_does_not() -> None:
+    clear, noise = numbers_of(blobs(0.01)), numbers_of(blobs(30.0))
     assert clear["label_agreement"] == 1
     assert clear["label_silhouette"] > 0.95
     assert clear["label_scatter"] > 0.99
@@ -46,9 +46,9 @@ def test_clusters_are_apart_and_noise_is_not() -> None:
     assert abs(noise["label_agreement"] - noise["label_agreement_chance"]) < 0.25
 
 
-def test_the_numbers_are_those_of_slow_references() -> None:
+def test_the_numbers_equal_slow_references() -> None:
     features = blobs(0.5)
-    found = measured(features)
+    found = numbers_of(features)
     unit = features.features / np.linalg.norm(features.features, axis=1, keepdims=True)
     hits = []
     for row in range(len(unit)):
@@ -66,7 +66,7 @@ def test_the_numbers_are_those_of_slow_references() -> None:
     )
 
 
-def test_chance_is_what_dealing_names_anew_gives() -> None:
+def test_chance_equals_shuffled_names() -> None:
     features, rng = blobs(0.3), np.random.default_rng(0)
     dealt = []
     for _ in range(300):
@@ -77,26 +77,24 @@ def test_chance_is_what_dealing_names_anew_gives() -> None:
         assert mean == pytest.approx(dealt[0][f"{metric}_chance"], abs=0.02)
 
 
-def test_a_map_keeps_neighbours_and_comes_from_its_seed() -> None:
+def test_a_map_keeps_neighbours_and_depends_on_its_seed() -> None:
     features = blobs(0.05)
     one, again = (plane(features.features, "tsne", seed=1) for _ in range(2))
     assert np.array_equal(one, again)
     assert one.min() == 0
     assert one.max() == 1
-    near = nearest_others(one - 0.5, 1)[
-        :, 0
-    ]  # by angle about the middle: three blobs lie in three directions
+    near = nearest_others(one - 0.5, 1)[:, 0]  # by angle around the centre: three blobs in three directions
     assert (features.labels[near] == features.labels).mean() > 0.8
 
 
-def test_umap_too() -> None:
+def test_umap_keeps_neighbours() -> None:
     pytest.importorskip("umap", reason="umap-learn, an extra, is not installed")
     assert plane(blobs(0.05).features, "umap").shape == (36, 2)
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Features of the same videos by two encoders; the first videos are there."""
+    """Features of the same videos by two encoders; only the first videos exist as files."""
     folder = tmp_path_factory.mktemp("embedding")
     for number in range(3):
         frames = np.random.default_rng(number).integers(0, 255, (8, 32, 32, 3), dtype=np.uint8)
@@ -113,7 +111,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("width", [390, 1200])
-def test_the_page_runs_in_a_browser(files: Path, tmp_path: Path, width: int) -> None:
+def test_the_page_works_in_a_browser(files: Path, tmp_path: Path, width: int) -> None:
     out = tmp_path / "out"
     run(["embed", str(files / "moco.npz"), str(files / "dsm.npz"), "--out", str(out)])
     page = out / "embedding.html"
@@ -138,7 +136,7 @@ def test_the_page_runs_in_a_browser(files: Path, tmp_path: Path, width: int) -> 
     assert (out / "embedding.png").stat().st_size > 5000
 
 
-def test_the_numbers_of_each_run(files: Path, tmp_path: Path) -> None:
+def test_each_run_has_its_numbers(files: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(["embed", str(files / "moco.npz"), str(files / "dsm.npz"), "--out", str(out), "--clips", "0"])
     rows = read_results(out / "results.json")
@@ -150,7 +148,7 @@ def test_the_numbers_of_each_run(files: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (["unlabelled.npz"], "labelled videos"),
         (["one.npz"], "are too few for a map"),
@@ -161,18 +159,18 @@ def test_the_numbers_of_each_run(files: Path, tmp_path: Path) -> None:
         (["dsm.npz", "--gallery", "dsm.npz", "dsm.npz"], "each file needs its own"),
     ],
 )
-def test_wrong_input_is_one_sentence(files: Path, tmp_path: Path, flags: list[str], said: str) -> None:
+def test_wrong_input_raises_one_sentence(files: Path, tmp_path: Path, flags: list[str], message: str) -> None:
     whole = blobs(0.1)
     save_features(files / "unlabelled.npz", Features(whole.features, 0 * whole.labels - 1, whole.paths))
     save_features(files / "one.npz", Features(whole.features[:2], np.array([0, 1]), whole.paths[:2]))
     save_features(files / "alike.npz", Features(whole.features, 0 * whole.labels, whole.paths))
     save_features(files / "narrow.npz", Features(whole.features[:, :4].copy(), whole.labels, whole.paths))
     named = [str(files / flag) if flag.endswith(".npz") else flag for flag in flags]
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         run(["embed", *named, "--out", str(tmp_path / "out")])
 
 
-def test_what_lies_here_says_nothing_of_features_from_nowhere(
+def test_local_class_names_are_not_used_for_features_without_a_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = blobs(0.1)
@@ -184,7 +182,7 @@ def test_what_lies_here_says_nothing_of_features_from_nowhere(
 
 
 @pytest.mark.parametrize("feature", [np.zeros(8), np.full(8, 0.3), np.arange(8)])
-def test_the_features_of_a_collapsed_encoder_are_refused_before_native_code_sees_them(
+def test_features_of_a_collapsed_encoder_are_refused(
     files: Path,
     tmp_path: Path,
     feature: np.ndarray,
@@ -193,11 +191,11 @@ def test_the_features_of_a_collapsed_encoder_are_refused_before_native_code_sees
 ) -> None:
     whole = blobs(0.1)
     lengths = np.random.default_rng(0).uniform(1, 9, (len(whole), 1))
-    same = replace(whole, features=(lengths * feature).astype(np.float32))  # one way, whatever their length
+    same = replace(whole, features=(lengths * feature).astype(np.float32))  # one direction
     save_features(files / "collapsed.npz", same)
-    told = refused(
+    output = refused(
         capsys, monkeypatch, "embed", files / "dsm.npz", files / "collapsed.npz", "--out", tmp_path / "out"
     )
-    assert "collapsed.npz: all 36 videos have the same feature" in told
+    assert "collapsed.npz: all 36 videos have the same feature" in output
     with pytest.raises(UserError, match="the encoder has collapsed"):
         plane(same.features, "tsne")

@@ -1,4 +1,4 @@
-"""Retrieval and probe against slow loops; features files are read safely."""
+"""Retrieval and probe compared with slow loops; features files are read safely."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_wrong_features_are_named() -> None:
         linear_probe(unlabelled, [])
 
 
-def test_a_probe_finds_what_is_linear_and_chance_in_noise() -> None:
+def test_a_probe_learns_linear_labels_and_stays_at_chance_on_noise() -> None:
     train, test = made_features(400, classes=4), made_features(400, classes=4, seed=1)
     rng = np.random.default_rng(0)
     noise = Features(rng.normal(size=(400, 6)).astype(np.float32), test.labels, test.paths)
@@ -127,7 +127,7 @@ def test_features_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
         load_features(tmp_path / "f.npz")
 
 
-def test_a_share_has_an_interval_that_holds_it() -> None:
+def test_the_interval_of_a_share_contains_it() -> None:
     row = share("dsm", 0, "test", "R@1", np.array([True] * 60 + [False] * 40))
     assert row.value == 0.6
     assert row.low is not None
@@ -137,6 +137,6 @@ def test_a_share_has_an_interval_that_holds_it() -> None:
     assert row.high == pytest.approx(0.6 + 0.096, abs=0.015)
 
 
-def test_mean_and_spread_are_those_of_the_sample() -> None:
+def test_mean_and_standard_deviation_are_those_of_the_sample() -> None:
     assert mean_and_spread([0.5]) == "50.0 %"
     assert mean_and_spread([0.4, 0.5, 0.6]) == "50.0 ± 10.0 %"

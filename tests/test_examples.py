@@ -38,50 +38,50 @@ def run_example(name: str, *words: object) -> str:
 @pytest.fixture(scope="module")
 def encoder(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("example") / "run"
-    told = run_example(
+    output = run_example(
         "pretrain_folder.py", scenes / "videos" / "train", out, "--steps", 2, "--batch-size", 4
     )
-    assert "load_encoder" in told
+    assert "load_encoder" in output
     return out
 
 
 def test_classify_labels_every_video(encoder: Path, scenes: Path) -> None:
-    told = run_example("classify.py", encoder, scenes / "train.txt", scenes / "videos" / "test_free")
-    lines = told.splitlines()
+    output = run_example("classify.py", encoder, scenes / "train.txt", scenes / "videos" / "test_free")
+    lines = output.splitlines()
     assert len(lines) == 10
     assert all(0 <= int(line.split("\t")[1]) < 10 for line in lines)
 
 
 def test_search_finds_the_video_itself(encoder: Path, scenes: Path) -> None:
     video = sorted((scenes / "videos" / "train").rglob("*.mp4"))[3]
-    told = run_example("search.py", encoder, scenes / "videos" / "train", video, "--k", 2)
-    assert told.splitlines()[0].startswith("1.000")
-    assert video.name in told.splitlines()[0]
+    output = run_example("search.py", encoder, scenes / "videos" / "train", video, "--k", 2)
+    assert output.splitlines()[0].startswith("1.000")
+    assert video.name in output.splitlines()[0]
 
 
-def test_a_loop_of_ones_own_learns(scenes: Path) -> None:
-    told = run_example("own_loop.py", scenes / "videos" / "train", "--steps", 21, "--batch-size", 4)
-    losses = [float(line.split("loss ")[1].split(",")[0]) for line in told.splitlines()]
+def test_the_own_loop_example_learns(scenes: Path) -> None:
+    output = run_example("own_loop.py", scenes / "videos" / "train", "--steps", 21, "--batch-size", 4)
+    losses = [float(line.split("loss ")[1].split(",")[0]) for line in output.splitlines()]
     assert len(losses) == 3
     assert losses[-1] < losses[0]
 
 
-def test_a_new_method_trains_and_tells_of_motion(scenes: Path, tmp_path: Path) -> None:
+def test_a_new_method_trains_and_logs_motion(scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     run_example("new_method.py", scenes / "train.txt", out, "--steps", 3, "--batch-size", 8)
     last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
     assert 0 <= last["motion"] <= 1
-    assert dsm.load_encoder(out).feature_dim == 128, "what it trained needs the example no longer"
+    assert dsm.load_encoder(out).feature_dim == 128, "its checkpoint loads without the example"
     assert '"redundancy": 0.01' in (out / "config.json").read_text()
 
 
-def test_a_new_backbone_trains_and_is_read_again(scenes: Path, tmp_path: Path) -> None:
+def test_a_new_backbone_trains_and_loads_again(scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    told = run_example("new_backbone.py", scenes / "train.txt", out, "--steps", 3, "--batch-size", 8)
-    assert "features of 256 dimensions" in told
+    output = run_example("new_backbone.py", scenes / "train.txt", out, "--steps", 3, "--batch-size", 8)
+    assert "features of 256 dimensions" in output
 
 
-def test_the_network_of_the_example_sees_the_order_of_frames(load_example: Loader) -> None:
+def test_the_example_network_is_sensitive_to_frame_order(load_example: Loader) -> None:
     example = load_example("new_backbone")
     encoder = example.ShiftNet().eval()
     clip = torch.rand(1, 3, 8, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -94,24 +94,24 @@ def test_the_network_of_the_example_sees_the_order_of_frames(load_example: Loade
     assert torch.equal(lent[2:], ramp[0, 2:, :, 0, 0])
 
 
-def test_new_disturbances_are_shown_and_trained_with(scenes: Path, tmp_path: Path) -> None:
+def test_new_disturbances_are_previewed_and_trained_with(scenes: Path, tmp_path: Path) -> None:
     pytest.importorskip("cv2")
     out = tmp_path / "run"
-    told = run_example("new_disturbance.py", scenes / "train.txt", out, "--steps", 3, "--batch-size", 8)
-    assert "negative" in told
+    output = run_example("new_disturbance.py", scenes / "train.txt", out, "--steps", 3, "--batch-size", 8)
+    assert "negative" in output
     assert (tmp_path / "run.html").stat().st_size > 10_000
     settings = json.loads((out / "config.json").read_text())["config"]["settings"]["dsm"]
     assert settings["sld"]["tiles"] == settings["tld"]["there_and_back"] == 1
 
 
-def test_the_disturbances_of_the_example_do_what_they_say(load_example: Loader) -> None:
+def test_the_example_disturbances_do_what_they_document(load_example: Loader) -> None:
     example = load_example("new_disturbance")
     clip = torch.arange(9.0).reshape(1, 1, 1, 3, 3).repeat_interleave(8, 3).repeat_interleave(8, 4)
     tiled = example.Tiles()(clip.expand(2, 1, 4, 24, 24), seed=0, padding="border")
     values = tiled[:, 0, :, 4::8, 4::8].reshape(2, 4, 9)
-    assert torch.equal(values, values[:, :1].expand_as(values)), "the same in all frames"
+    assert torch.equal(values, values[:, :1].expand_as(values)), "all frames are changed alike"
     assert values[0, 0].sort().values.tolist() == list(range(9)), "no tile is lost"
-    assert not torch.equal(values[0], values[1]), "each clip in its own way"
+    assert not torch.equal(values[0], values[1]), "each clip is changed differently"
     assert torch.equal(example.Tiles(strength=0)(clip, seed=0), clip)
     back = example.there_and_back(np.arange(10, 26, 2), 60, np.random.default_rng(0))
     assert back.tolist() == [10, 12, 14, 16, 16, 14, 12, 10]
@@ -119,7 +119,7 @@ def test_the_disturbances_of_the_example_do_what_they_say(load_example: Loader) 
 
 @pytest.fixture
 def load_example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loader]:
-    """Import an example; what it enters in tables is taken out again at the end."""
+    """Import an example; its entries in tables are removed at the end."""
     tables: list[dict[str, Any]] = [METHODS, MODELS, spatial_mix.KINDS, temporal.KINDS]
     before = [dict(table) for table in tables]
 
@@ -138,7 +138,7 @@ def load_example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loader]:
         table.update(old)
 
 
-def test_a_kind_more_changes_nothing_for_other_mixes(load_example: Loader) -> None:
+def test_an_added_kind_does_not_change_other_mixes(load_example: Loader) -> None:
     before = spatial_mix.SpatialMix(tps=1).draw(np.random.default_rng(0))
     load_example("new_disturbance")
     after = spatial_mix.SpatialMix(tps=1).draw(np.random.default_rng(0))
@@ -147,7 +147,7 @@ def test_a_kind_more_changes_nothing_for_other_mixes(load_example: Loader) -> No
 
 
 @pytest.mark.parametrize("name", NEW)
-def test_the_page_quotes_the_example_as_it_is(name: str) -> None:
+def test_the_page_quotes_the_example_verbatim(name: str) -> None:
     text = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
     shown = text.split("from __future__ import annotations\n")[1].split(
         "@dataclass(frozen=True)\nclass Options"

@@ -1,4 +1,4 @@
-"""Export: what comes back is the encoder that went in, and mistakes end with one sentence."""
+"""Export: reading it back gives the same encoder, and mistakes end with one sentence."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ HEAD = {"dim": 16, "kind": "mlp"}
 CLIP = {"frames": 4, "stride": 2, "resize": 40, "size": 32, "modality": "flow"}
 
 
-def settled(module: nn.Module, clip: Tensor) -> nn.Module:
-    """A module whose BatchNorm has seen something, so that its statistics matter."""
+def with_statistics(module: nn.Module, clip: Tensor) -> nn.Module:
+    """A module whose BatchNorm has seen data, so that its statistics matter."""
     module.train()
     with torch.no_grad():
         module(torch.cat([clip, clip.flip(2)]))
@@ -57,7 +57,7 @@ def settled(module: nn.Module, clip: Tensor) -> nn.Module:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Small work on several threads is mostly waiting, where others use the machine too."""
+    """On a busy machine, small work on several threads is mostly waiting."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -70,8 +70,8 @@ def encoder(request: pytest.FixtureRequest) -> tuple[nn.Module, Tensor]:
     torch.manual_seed(0)
     clip = torch.randn(2, 3, 4, 33, 33)
     if request.param == "tiny with a head":
-        return settled(Embedder(create_model("tiny"), **HEAD), clip), clip
-    return settled(create_model(request.param), clip), clip
+        return with_statistics(Embedder(create_model("tiny"), **HEAD), clip), clip
+    return with_statistics(create_model(request.param), clip), clip
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def run(tmp_path: Path) -> Path:
     """A run folder of an encoder of optical flow."""
     torch.manual_seed(0)
     model = {"in_channels": 2, "pooling": "avg"}
-    module = settled(Embedder(create_model("tiny", **model), **HEAD), torch.randn(2, 2, 4, 32, 32))
+    module = with_statistics(Embedder(create_model("tiny", **model), **HEAD), torch.randn(2, 2, 4, 32, 32))
     config = {"method": "moco", "backbone": "tiny", "model": model, "clip": CLIP, "head": HEAD}
     state = {f"query.{name}": tensor for name, tensor in module.state_dict().items()}
     save_checkpoint(tmp_path / "run", 1, {"config": json.dumps(config), "method": state}, keep=1)
@@ -89,7 +89,7 @@ def run(tmp_path: Path) -> Path:
 def export(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object, code: int = 0
 ) -> str:
-    """Run the verb, and return what it tells."""
+    """Run the command, and return its output."""
     monkeypatch.setattr(sys, "argv", ["dsm", "export", *map(str, words)])
     if code:
         with pytest.raises(SystemExit) as stop:
@@ -100,8 +100,8 @@ def export(
     return " ".join(capsys.readouterr().err.split())
 
 
-def test_safetensors_come_back_equal(tmp_path: Path) -> None:
-    module = settled(create_model("tiny", pooling="avgmax"), torch.randn(2, 3, 4, 32, 32))
+def test_safetensors_round_trip_is_exact(tmp_path: Path) -> None:
+    module = with_statistics(create_model("tiny", pooling="avgmax"), torch.randn(2, 3, 4, 32, 32))
     path = tmp_path / "new" / "tiny.safetensors"
     save_safetensors(path, module.to(memory_format=torch.channels_last_3d), ABOUT)
     tensors, about = read_safetensors(path)
@@ -113,7 +113,7 @@ def test_safetensors_come_back_equal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoder", ["r3d18", "tiny with a head"], indirect=True)
-def test_a_program_gives_the_same_for_any_batch(encoder: tuple[nn.Module, Tensor], tmp_path: Path) -> None:
+def test_an_exported_program_takes_any_batch_size(encoder: tuple[nn.Module, Tensor], tmp_path: Path) -> None:
     module, clip = encoder
     assert export_program(tmp_path / "x.pt2", module, clip[:1]) <= TOLERANCE
     loaded = torch.export.load(tmp_path / "x.pt2").module()
@@ -121,24 +121,24 @@ def test_a_program_gives_the_same_for_any_batch(encoder: tuple[nn.Module, Tensor
     assert [p.name for p in tmp_path.iterdir()] == ["x.pt2"]
     with zipfile.ZipFile(tmp_path / "x.pt2") as archive:
         held = b"".join(archive.read(name) for name in archive.namelist())
-    assert str(REPOSITORY).encode() not in held, "a file for others tells nothing of this machine"
+    assert str(REPOSITORY).encode() not in held, "an exported file holds no path of this machine"
 
 
 @needs_onnx
 @pytest.mark.parametrize("encoder", ["i3d", "tiny with a head"], indirect=True)
-def test_onnx_gives_the_same_for_any_batch(encoder: tuple[nn.Module, Tensor], tmp_path: Path) -> None:
+def test_onnx_takes_any_batch_size(encoder: tuple[nn.Module, Tensor], tmp_path: Path) -> None:
     import onnxruntime
 
     module, clip = encoder
     found = export_onnx(tmp_path / "x.onnx", module, clip[:1])
     assert found is not None
     assert found <= TOLERANCE
-    assert [p.name for p in tmp_path.iterdir()] == ["x.onnx"], "one file, weights and all"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.onnx"], "one file with the weights inside"
     assert str(REPOSITORY).encode() not in (tmp_path / "x.onnx").read_bytes()
     session = onnxruntime.InferenceSession(str(tmp_path / "x.onnx"), providers=["CPUExecutionProvider"])
-    (given,), (wanted,) = session.get_inputs(), session.get_outputs()
+    (given,), (returned,) = session.get_inputs(), session.get_outputs()
     assert (given.name, given.shape) == ("clip", ["batch", 3, 4, 33, 33])
-    assert (wanted.name, wanted.shape[0]) == ("features", "batch")
+    assert (returned.name, returned.shape[0]) == ("features", "batch")
     for size in (1, 2, 5):
         batch = torch.randn(size, *clip.shape[1:])
         features = session.run(None, {"clip": batch.numpy()})[0]
@@ -147,14 +147,14 @@ def test_onnx_gives_the_same_for_any_batch(encoder: tuple[nn.Module, Tensor], tm
 
 
 class Forgetful(nn.Module):
-    """What PyTorch computes is not what was exported."""
+    """PyTorch computes something else than what was exported."""
 
     def forward(self, clip: Tensor) -> Tensor:
         return clip.mean((2, 3, 4)) * (1 if torch.compiler.is_compiling() else 2)
 
 
 @pytest.mark.parametrize("ending", ["pt2", pytest.param("onnx", marks=needs_onnx)])
-def test_a_file_that_differs_is_not_written(ending: str, tmp_path: Path) -> None:
+def test_an_export_with_different_outputs_is_not_written(ending: str, tmp_path: Path) -> None:
     write = export_onnx if ending == "onnx" else export_program
     with pytest.raises(UserError, match=r"not written, as the exported encoder's output is 5.0e-01 off"):
         write(tmp_path / f"x.{ending}", Forgetful(), torch.randn(1, 3, 4, 8, 8))
@@ -177,15 +177,15 @@ def test_onnx_without_onnxruntime_is_not_compared(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     out = tmp_path / "x.onnx"
-    told = export(
+    output = export(
         capsys, monkeypatch, "--weights", "none", "--backbone", "tiny", "--out", out,
         "--frames", 4, "--size", 32,
     )  # fmt: skip
-    assert "clips (B, 3, 4, 32, 32) -> (B, 128); not compared with PyTorch" in told
+    assert "clips (B, 3, 4, 32, 32) -> (B, 128); not compared with PyTorch" in output
     assert out.is_file()
 
 
-def test_a_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     with pytest.raises(UserError, match="no such file"):
         read_safetensors(path)
@@ -203,7 +203,7 @@ def test_a_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
         read_safetensors(path)
 
 
-def test_an_encoder_that_does_not_fit_its_description_is_not_written(tmp_path: Path) -> None:
+def test_an_encoder_that_contradicts_its_description_is_not_written(tmp_path: Path) -> None:
     clip = torch.randn(1, 3, 4, 32, 32)
     for about in ({}, {**ABOUT, "model": {"in_channels": 2}}, {**ABOUT, "head": HEAD}):
         with pytest.raises(UserError, match="does not fit its file"):
@@ -212,16 +212,16 @@ def test_an_encoder_that_does_not_fit_its_description_is_not_written(tmp_path: P
 
 
 @pytest.mark.parametrize("head", ["none", "projection"])
-def test_the_verb_writes_all_that_a_reader_needs(
+def test_export_writes_everything_a_reader_needs(
     head: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "mine.safetensors"
-    told = export(capsys, monkeypatch, "--weights", run, "--out", out, "--head", head, "--size", 48)
+    output = export(capsys, monkeypatch, "--weights", run, "--out", out, "--head", head, "--size", 48)
     dim = 128 if head == "none" else 16
     assert re.search(
         rf"mine.safetensors: \d.\d MB, clips \(B, 2, 4, 48, 48\) -> \(B, {dim}\); "
         r"largest difference from PyTorch 0.0e\+00",
-        told,
+        output,
     )
     tensors, about = read_safetensors(out)
     assert about == {
@@ -236,20 +236,20 @@ def test_the_verb_writes_all_that_a_reader_needs(
         assert difference(module, loaded, torch.randn(1, 2, 4, 32, 32)) == 0
 
 
-def test_the_verb_writes_a_program(
+def test_export_writes_a_program(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "mine.pt2"
     out.write_text("old")
     assert "already exists" in export(capsys, monkeypatch, "--weights", run, "--out", out, code=2)
     assert out.read_text() == "old"
-    told = export(capsys, monkeypatch, "--weights", run, "--out", out, "--overwrite")
-    assert "clips (B, 2, 4, 32, 32) -> (B, 128); largest difference from PyTorch" in told
+    output = export(capsys, monkeypatch, "--weights", run, "--out", out, "--overwrite")
+    assert "clips (B, 2, 4, 32, 32) -> (B, 128); largest difference from PyTorch" in output
     clip = torch.randn(3, 2, 4, 32, 32)
     assert difference(torch.export.load(out).module(), load_weights(run).module, clip) <= TOLERANCE
 
 
-def test_random_weights_are_drawn_as_asked(
+def test_random_weights_follow_the_seed_and_initialisation(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {}
@@ -264,7 +264,7 @@ def test_random_weights_are_drawn_as_asked(
     assert any(not torch.equal(found["own"][name], tensor) for name, tensor in found["xavier"].items())
 
 
-def test_no_card_tells_of_a_run_that_trained_other_weights(
+def test_a_card_does_not_describe_a_run_that_trained_other_weights(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     about = {"command": "dsm pretrain --of-another-run", "config": {}, "versions": {}, "revision": None,
@@ -304,7 +304,7 @@ def test_mistakes_end_with_one_sentence(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_size_that_the_network_does_not_take_is_told(
+def test_a_size_that_the_network_cannot_take_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("transformers")
@@ -314,7 +314,7 @@ def test_a_size_that_the_network_does_not_take_is_told(
 
 
 @pytest.mark.parametrize("modality", sorted(MODALITIES))
-def test_the_normalisation_told_is_the_one_done(modality: str) -> None:
+def test_the_documented_normalisation_is_the_applied_one(modality: str) -> None:
     assert NORMALISATION.keys() == MODALITIES.keys()
     mean, std = NORMALISATION[modality]
     clip = torch.rand(1, 2 if modality == "flow" else 3, 5, 4, 4)
@@ -322,15 +322,15 @@ def test_the_normalisation_told_is_the_one_done(modality: str) -> None:
     assert torch.allclose(to_network(clip, modality), (before - mean) / std, atol=1e-6)
 
 
-def test_hub_has_every_backbone() -> None:
+def test_torch_hub_lists_every_backbone() -> None:
     for name in MODELS:
-        with torch.device("meta"):  # no time is spent on weights
+        with torch.device("meta"):  # saves the time for weights
             module = torch.hub.load(str(REPOSITORY), name, source="local")
             assert type(module) is type(create_model(name))
         assert not module.training
 
 
-def test_hub_gives_working_encoders(run: Path) -> None:
+def test_torch_hub_returns_working_encoders(run: Path) -> None:
     hub = str(REPOSITORY)
     models = []
     for build in (create_model, partial(torch.hub.load, hub, source="local")):
@@ -342,7 +342,7 @@ def test_hub_gives_working_encoders(run: Path) -> None:
     assert difference(mine, expected, torch.randn(1, 2, 4, 32, 32)) == 0
 
 
-def test_anothers_encoder_is_exported_with_its_own_pictures(tmp_path: Path) -> None:
+def test_a_foreign_encoder_is_exported_with_its_own_normalisation(tmp_path: Path) -> None:
     encoder = create_model("tiny")
     module = Renormalized(encoder, Normalization((0.4, 0.5, 0.6), (0.2, 0.3, 0.4))).eval()
     about = {

@@ -1,4 +1,4 @@
-"""Extraction: resumed, shared among processes, past bad files, in every format the same."""
+"""Extraction: resumed, in several processes, with bad files, the same in every format."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def config(source: Path, out: Path, *, overwrite: bool = False, **settings: obje
     )  # fmt: skip
 
 
-def test_a_file_of_features_is_what_the_encoder_gives(scenes: Path, tmp_path: Path) -> None:
+def test_a_features_file_holds_the_encoders_outputs(scenes: Path, tmp_path: Path) -> None:
     extract(config(scenes / "train.txt", tmp_path / "f.npz"))
     found = load_features(tmp_path / "f.npz")
     torch.manual_seed(0)
@@ -63,7 +63,7 @@ def test_a_file_of_features_is_what_the_encoder_gives(scenes: Path, tmp_path: Pa
     assert not (tmp_path / "f.npz.parts").exists()
 
 
-def test_numbers_made_of_features_have_the_seed_of_the_run_that_trained(scenes: Path, tmp_path: Path) -> None:
+def test_results_from_features_have_the_seed_of_the_training_run(scenes: Path, tmp_path: Path) -> None:
     about = {
         "method": "moco", "backbone": "tiny", "model": {}, "settings": {"seed": 3},
         "clip": {"frames": 4, "stride": 3, "resize": 40, "size": 32},
@@ -89,24 +89,24 @@ def test_numbers_made_of_features_have_the_seed_of_the_run_that_trained(scenes: 
 
 
 @pytest.mark.parametrize("signals", [signal.SIGKILL, signal.SIGINT])
-def test_stopped_in_the_middle_it_goes_on_to_the_same_file(
+def test_a_stopped_extraction_continues_to_the_same_file(
     scenes: Path, tmp_path: Path, signals: signal.Signals
 ) -> None:
     out, parts = tmp_path / "f.npz", tmp_path / "f.npz.parts"
     subprocess.run(command(scenes / "train.txt", tmp_path / "whole.npz"), check=True, capture_output=True)
     process = subprocess.Popen(command(scenes / "train.txt", out), stderr=subprocess.PIPE, text=True)
     while not list(parts.glob("0*.npz")):
-        assert process.poll() is None, "ended before it could be stopped"
+        assert process.poll() is None, "finished before it could be stopped"
         time.sleep(0.005)
     process.send_signal(signals)
-    _, told = process.communicate()
+    _, output = process.communicate()
     if process.returncode == 0:
-        pytest.skip("was done before the signal came")
+        pytest.skip("finished before the signal")
     assert not out.exists()
     if signals == signal.SIGINT:
         assert process.returncode == 130
-        assert "the same command goes on" in told
-        assert "Traceback" not in told
+        assert "the same command continues" in output
+        assert "Traceback" not in output
     assert (parts / "000000.npz").is_file()
     subprocess.run(command(scenes / "train.txt", out, "--workers", "2"), check=True, capture_output=True)
     assert out.read_bytes() == (tmp_path / "whole.npz").read_bytes()
@@ -125,7 +125,7 @@ def test_processes_share_a_list_and_write_one_file(scenes: Path, tmp_path: Path)
     assert one.paths == two.paths
 
 
-def test_bad_files_are_left_out_and_told(scenes: Path, tmp_path: Path) -> None:
+def test_bad_files_are_left_out_and_reported(scenes: Path, tmp_path: Path) -> None:
     videos = read_list(scenes / "train.txt")
     part = videos.part(np.arange(6), tmp_path)
     broken = tmp_path / "broken.mp4"
@@ -135,8 +135,8 @@ def test_bad_files_are_left_out_and_told(scenes: Path, tmp_path: Path) -> None:
     extract(config(tmp_path / "list.txt", tmp_path / "f.npz"))
     found = load_features(tmp_path / "f.npz")
     assert found.paths == [*part.paths[:2], *part.paths[3:]]
-    told = json.loads((tmp_path / "f.npz.bad.json").read_text())["files"]
-    assert [entry["path"] for entry in told] == ["broken.mp4"]
+    entries = json.loads((tmp_path / "f.npz.bad.json").read_text())["files"]
+    assert [entry["path"] for entry in entries] == ["broken.mp4"]
     extract(config(tmp_path / "list.txt", tmp_path / "f.npy"))
     rows = np.load(tmp_path / "f.npy")
     assert np.isnan(rows).all(axis=1).tolist() == [False, False, True, False, False, False]
@@ -148,7 +148,7 @@ def test_bad_files_are_left_out_and_told(scenes: Path, tmp_path: Path) -> None:
 
 
 def test_every_clip_can_have_a_row_with_its_times(video: Path, tmp_path: Path) -> None:
-    """30 frames at 24 a second; clips of 10 frames begin at 0, 10 and 20."""
+    """30 frames at 24 per second; clips of 10 frames begin at 0, 10 and 20."""
     extract(config(video, tmp_path / "f.npz", per_clip=True, windows=3))
     found = load_features(tmp_path / "f.npz")
     assert found.times is not None
@@ -161,13 +161,13 @@ def test_every_clip_can_have_a_row_with_its_times(video: Path, tmp_path: Path) -
     extract(config(video, tmp_path / "every.npz", per_clip=True, every=0.25))
     every = load_features(tmp_path / "every.npz")
     assert every.times is not None
-    assert len(every) == 5  # 1.21 s, one in each quarter that is begun
-    # The last would end after the video, and ends with it: 10 frames in 30.
+    assert len(every) == 5  # 1.21 s: one clip per quarter of a second
+    # The last clip would run over the end of the video, so it ends with it.
     assert np.allclose(24 * every.times[:, 0], [0, 6, 12, 18, 20], atol=0.02)
 
 
-def test_many_clips_of_a_video_are_read_some_at_a_time(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that the time that reading may take, and the memory, are those of some, however long the video."""
+def test_many_clips_of_a_video_are_read_in_parts(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So time limit and memory are those of one part, however long the video is."""
     clips = EvaluationClips(only_video(video), ClipConfig(frames=4, stride=1, resize=40, size=32), 7, 3)
     at_once = clips.sample(0)["clips"]
     monkeypatch.setattr(clips_module, "CLIPS_A_PASS", 3)
@@ -179,7 +179,7 @@ def test_many_clips_of_a_video_are_read_some_at_a_time(video: Path, monkeypatch:
     assert passes == [3, 3, 1]
 
 
-def test_clips_further_apart_than_asked_are_told(
+def test_missing_clip_times_and_a_capped_number_of_clips_are_reported(
     video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for module in (clips_module, extraction):
@@ -188,15 +188,18 @@ def test_clips_further_apart_than_asked_are_told(
     folder.mkdir()
     for number, picture in enumerate(numbered_frames(4)):
         Image.fromarray(picture).save(folder / f"{number:05d}.png")
-    for source, every, told in (
+    for source, every, expected in (
         (folder, 0.25, "frames never do: 1; of each --windows 3 clips"),
         (video, 0.4, ""),
         (video, 0.2, "the most that are taken of one: 1"),
     ):
         extract(config(source, tmp_path / f"{source.stem}{every}.npz", per_clip=True, every=every))
-        said = capsys.readouterr().err
-        assert told in said
-        assert ("never do" in said, "the most" in said) == ("never do" in told, "the most" in told)
+        output = capsys.readouterr().err
+        assert expected in output
+        assert ("never do" in output, "the most" in output) == (
+            "never do" in expected,
+            "the most" in expected,
+        )
 
 
 def test_parquet_holds_what_npz_holds(scenes: Path, tmp_path: Path) -> None:
@@ -211,7 +214,7 @@ def test_parquet_holds_what_npz_holds(scenes: Path, tmp_path: Path) -> None:
     assert (one.paths, one.labels.tolist(), one.meta) == (two.paths, two.labels.tolist(), two.meta)
 
 
-def test_settings_that_changed_do_not_mix(scenes: Path, tmp_path: Path) -> None:
+def test_parts_of_other_settings_are_not_mixed_in(scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.npz"
     (tmp_path / "f.npz.parts").mkdir()
     (tmp_path / "f.npz.parts" / "extraction.json").write_text('{"made_by": "dsm"}')
@@ -222,7 +225,7 @@ def test_settings_that_changed_do_not_mix(scenes: Path, tmp_path: Path) -> None:
         extract(config(scenes / "test.txt", out))
 
 
-def test_a_folder_or_a_single_video_is_a_list_too(folder_of_videos: Path) -> None:
+def test_a_folder_or_a_single_video_works_as_a_list(folder_of_videos: Path) -> None:
     found = find_list(folder_of_videos)
     assert found.paths == [f"{name}/clip {index}.mp4" for name in ("walk", "wave") for index in (0, 1)]
     one = find_list(folder_of_videos / "walk" / "clip 1.mp4")
@@ -238,7 +241,7 @@ def test_a_folder_or_a_single_video_is_a_list_too(folder_of_videos: Path) -> Non
     assert sample["clips"].shape == (2, 4, 32, 32, 3)
 
 
-def test_an_extraction_that_found_nothing_looks_anew(scenes: Path, tmp_path: Path) -> None:
+def test_an_extraction_that_read_nothing_is_tried_again(scenes: Path, tmp_path: Path) -> None:
     videos = read_list(scenes / "train.txt")
     disk = tmp_path / "disk"
     write_list(tmp_path / "list.txt", replace(videos.part(np.arange(4), scenes), root=disk))
@@ -250,22 +253,22 @@ def test_an_extraction_that_found_nothing_looks_anew(scenes: Path, tmp_path: Pat
     assert len(load_features(tmp_path / "f.npz").paths) == 4
 
 
-def test_an_extraction_that_replaces_a_file_goes_on_too(scenes: Path, tmp_path: Path) -> None:
+def test_an_extraction_with_overwrite_continues_too(scenes: Path, tmp_path: Path) -> None:
     out, parts = tmp_path / "f.npz", tmp_path / "f.npz.parts"
     out.write_bytes(b"an older one")
     process = subprocess.Popen(command(scenes / "train.txt", out, "--overwrite"), stderr=subprocess.DEVNULL)
     while not list(parts.glob("0*.npz")):
-        assert process.poll() is None, "ended before it could be stopped"
+        assert process.poll() is None, "finished before it could be stopped"
         time.sleep(0.005)
     process.kill()
     process.wait()
     first = (parts / "000000.npz").stat().st_mtime_ns
-    seen = []
+    times = []
     again = subprocess.Popen(command(scenes / "train.txt", out, "--overwrite"), stderr=subprocess.DEVNULL)
     while again.poll() is None:
         with contextlib.suppress(FileNotFoundError):
-            seen.append((parts / "000000.npz").stat().st_mtime_ns)
+            times.append((parts / "000000.npz").stat().st_mtime_ns)
         time.sleep(0.005)
     assert again.returncode == 0
-    assert set(seen) == {first}
+    assert set(times) == {first}
     assert len(load_features(out).paths) == len(read_list(scenes / "train.txt"))

@@ -1,4 +1,4 @@
-"""Packages of the extras: what is said where one is missing or broken."""
+"""Packages of the extras: the messages if one is missing or broken."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def ask(module: str) -> object:
     return load_extra(module, "flow", package="OpenCV", wanted_by="optical flow", hint="; or take rgb")
 
 
-def test_what_is_there_is_loaded() -> None:
+def test_an_installed_package_is_loaded() -> None:
     assert ask("json.decoder").__name__ == "json.decoder"
 
 
-def test_of_what_a_library_says_the_first_line_is_told() -> None:
+def test_only_the_first_line_of_a_librarys_error_is_shown() -> None:
     assert first_line(RuntimeError("no such layer\n  at conv1")) == "no such layer"
     assert first_line(ValueError()) == "ValueError"
 
 
-def test_what_is_missing_is_asked_for() -> None:
+def test_a_missing_package_is_named_with_its_extra() -> None:
     with pytest.raises(UserError, match=re.escape(
         "optical flow needs OpenCV, which is not installed: pip install 'dsm-video[flow]'; or take rgb."
     )):  # fmt: skip
@@ -35,7 +35,7 @@ def test_what_is_missing_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("code", ["raise RuntimeError('wrong\\ntorch')", "import no_such_package_of_anyone"])
-def test_what_is_broken_is_not_called_missing(
+def test_a_broken_package_is_not_called_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     (tmp_path / "broken_here.py").write_text(code)
@@ -44,7 +44,7 @@ def test_what_is_broken_is_not_called_missing(
         ask("broken_here")
 
 
-def test_every_extra_that_is_asked_for_is_one() -> None:
+def test_every_extra_in_messages_exists() -> None:
     metadata = (SOURCE.parent.parent / "pyproject.toml").read_text(encoding="utf-8")
     named = re.findall(r'load_extra\(\s*"[\w.]+",\s*"(\w+)"', "".join(
         file.read_text(encoding="utf-8") for file in sorted(SOURCE.rglob("*.py"))

@@ -61,7 +61,7 @@ def test_fine_tuning_learns_its_training_videos_and_is_tested(scenes: Path, tmp_
     data = VideoTestData(scenes / "train.txt", workers=0)
     rows = video_test(VideoTestConfig(str(run), data, out, windows=2)).rows
     by_metric = {row.metric: row for row in rows}
-    assert by_metric["top1"].value > 0.8  # on what it has learned
+    assert by_metric["top1"].value > 0.8  # on its own training videos
     assert by_metric["top5"].value >= by_metric["top1"].value
     assert by_metric["top1"].low is not None
     written = json.loads((out / "results.json").read_text())["rows"]
@@ -76,13 +76,13 @@ def test_fine_tuning_learns_its_training_videos_and_is_tested(scenes: Path, tmp_
     assert {line["class"] for line in csv.DictReader((out / "classes.csv").open())} <= set(names)
 
 
-def test_it_begins_with_the_weights_that_are_given(scenes: Path, tmp_path: Path) -> None:
+def test_it_starts_from_the_given_weights(scenes: Path, tmp_path: Path) -> None:
     first = pretrain(small_run(scenes, tmp_path / "first"))
     trainer = build_trainer(config(scenes, tmp_path / "run", weights=str(first)))
     assert equal(trainer.method.query.encoder.state_dict(), load_encoder(first).state_dict())
 
 
-def test_a_run_says_what_it_is_and_what_it_began_with(
+def test_a_run_records_its_kind_and_its_starting_weights(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = pretrain(small_run(scenes, tmp_path / "first", steps=1))
@@ -100,7 +100,7 @@ def test_a_run_says_what_it_is_and_what_it_began_with(
     assert {row.run for row in read_results(scratch / "results.json")} == {"random"}
 
 
-def test_a_linear_probe_leaves_the_encoder_as_it_is(scenes: Path, tmp_path: Path) -> None:
+def test_a_linear_probe_leaves_the_encoder_unchanged(scenes: Path, tmp_path: Path) -> None:
     first = pretrain(small_run(scenes, tmp_path / "first"))
     run = finetune(
         config(scenes, tmp_path / "run", weights=str(first), head=ClassifyConfig(linear_probe=True))
@@ -108,7 +108,7 @@ def test_a_linear_probe_leaves_the_encoder_as_it_is(scenes: Path, tmp_path: Path
     assert equal(load_encoder(run).state_dict(), load_encoder(first).state_dict())
 
 
-def test_only_the_last_stages_are_trained_and_each_at_its_rate(scenes: Path, tmp_path: Path) -> None:
+def test_only_the_last_stages_are_trained_each_at_its_learning_rate(scenes: Path, tmp_path: Path) -> None:
     head = ClassifyConfig(train_from="stage2", stage_decay=0.5)
     trainer = build_trainer(config(scenes, tmp_path / "run", head=head))
     before = {name: tensor.clone() for name, tensor in trainer.method.query.encoder.state_dict().items()}
@@ -122,7 +122,7 @@ def test_only_the_last_stages_are_trained_and_each_at_its_rate(scenes: Path, tmp
 
 
 @pytest.mark.parametrize("backbone", ["r3d18", "r2plus1d18", "i3d", "c3d", "s3d"])
-def test_pools_are_no_stages_and_a_norm_alone_goes_with_its_convolution(backbone: str) -> None:
+def test_pooling_is_not_a_stage_and_a_norm_belongs_to_its_convolution(backbone: str) -> None:
     with torch.device("meta"):
         method = Classify(create_model(backbone), ClassifyConfig(stage_decay=0.5), torch.tensor([1, 1]))
     inside = "query.encoder.stages."
@@ -139,7 +139,7 @@ def test_pools_are_no_stages_and_a_norm_alone_goes_with_its_convolution(backbone
         assert found == {name: 0.5**behind for name, behind in expected.items()}
 
 
-def test_a_stage_that_is_not_there(scenes: Path, tmp_path: Path) -> None:
+def test_an_unknown_stage_is_refused(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no stage 'stage9'; did you mean"):
         build_trainer(config(scenes, tmp_path / "run", head=ClassifyConfig(train_from="stage9")))
     assert not (tmp_path / "run").exists()
@@ -149,7 +149,7 @@ def test_a_stage_that_is_not_there(scenes: Path, tmp_path: Path) -> None:
     "head", [ClassifyConfig(), ClassifyConfig(mixup=0.4, label_smoothing=0.1, balanced=True)]
 )
 def test_it_resumes_bit_for_bit(scenes: Path, tmp_path: Path, head: ClassifyConfig) -> None:
-    """Dropout and mixup too: their draws come from the generator that checkpoints hold."""
+    """Dropout and mixup too: their random numbers come from the generator in checkpoints."""
     whole = finetune(config(scenes, tmp_path / "whole", head=head))
     part = finetune(config(scenes, tmp_path / "part", head=head))
     list_checkpoints(part)[-1].unlink()
@@ -157,7 +157,7 @@ def test_it_resumes_bit_for_bit(scenes: Path, tmp_path: Path, head: ClassifyConf
     assert equal(weights_of(whole), weights_of(part))
 
 
-def test_a_new_head_is_sure_of_nothing() -> None:
+def test_a_new_head_predicts_uniform_probabilities() -> None:
     torch.manual_seed(0)
     encoder = nn.Flatten()
     encoder.feature_dim = 256  # type: ignore[assignment]
@@ -166,7 +166,7 @@ def test_a_new_head_is_sure_of_nothing() -> None:
     assert float(method(views).loss.detach()) == pytest.approx(np.log(4), rel=0.1)  # PyTorch's head: 2.4
 
 
-def test_class_weights_by_hand() -> None:
+def test_class_weights_equal_a_hand_computation() -> None:
     torch.manual_seed(0)
     counts = torch.tensor([6, 2])
     method = Classify(create_model("tiny"), ClassifyConfig(dropout=0, balanced=True), counts).eval()
@@ -179,11 +179,11 @@ def test_class_weights_by_hand() -> None:
     slowly = -sum(float(w) * float(chances[i, label[i]].log()) for i, w in enumerate(weights)) / len(weights)
     assert float(loss.detach()) == pytest.approx(slowly, rel=1e-5)
     parts = [method({"clip": clips[[i]], "label": label[[i]]}).loss.detach() for i in range(3)]
-    assert float(sum(parts)) / 3 == pytest.approx(slowly, rel=1e-5)  # of processes, or of parts of a batch
+    assert float(sum(parts)) / 3 == pytest.approx(slowly, rel=1e-5)  # as with processes, or parts of a batch
 
 
-def test_smoothing_gives_no_rare_class_more_than_its_share() -> None:
-    """With class weights inside the loss, the best answer to anything was the class that hardly occurs."""
+def test_label_smoothing_respects_class_weights() -> None:
+    """With class weights inside the loss, the rarest class used to be the best answer to everything."""
     counts = torch.tensor([300, 300, 0, 300])
     method = Classify(
         create_model("tiny"), ClassifyConfig(dropout=0, balanced=True, label_smoothing=0.1), counts
@@ -197,7 +197,7 @@ def test_smoothing_gives_no_rare_class_more_than_its_share() -> None:
 
 
 @pytest.mark.parametrize("head", [ClassifyConfig(train_from="layer4"), ClassifyConfig(linear_probe=True)])
-def test_what_is_frozen_stays_so_when_norms_are_synchronised(head: ClassifyConfig) -> None:
+def test_frozen_layers_stay_frozen_with_synchronised_norms(head: ClassifyConfig) -> None:
     method = Classify(create_model("r3d18"), head, torch.tensor([1, 1]))
     synchronise_norms(method, torch.device("cpu"))
     method.train()
@@ -207,27 +207,27 @@ def test_what_is_frozen_stays_so_when_norms_are_synchronised(head: ClassifyConfi
     assert last.training is not head.linear_probe
 
 
-def test_an_encoder_without_stages_has_no_rate_by_stage() -> None:
+def test_stage_decay_needs_an_encoder_with_stages() -> None:
     encoder = nn.Identity()
     encoder.feature_dim = 4  # type: ignore[assignment]
     with pytest.raises(UserError, match="this encoder has no stages"):
         Classify(encoder, ClassifyConfig(stage_decay=0.5), torch.tensor([1, 1]))
 
 
-def test_predictions_by_hand() -> None:
+def test_predictions_equal_a_hand_computation() -> None:
     found = Predictions(
         np.array([[0.7, 0.2, 0.1], [0.4, 0.4, 0.2], [0.1, 0.2, 0.7], [0.3, 0.4, 0.3]], np.float32),
         np.array([0, 1, 1, 2]), ["a", "b", "c", "d"],
     )  # fmt: skip
-    assert found.ranks().tolist() == [0, 1, 1, 2]  # of equals the earlier class goes first
+    assert found.ranks().tolist() == [0, 1, 1, 2]  # in a tie the earlier class comes first
     assert found.top(1).tolist() == [True, False, False, False]
     assert found.top(2).tolist() == [True, True, True, False]
     assert found.class_accuracy() == {0: (1.0, 1), 1: (0.0, 2), 2: (0.0, 1)}
     assert found.confusion().tolist() == [[1, 0, 0], [1, 0, 1], [0, 1, 0]]
 
 
-def test_views_are_averaged_as_probabilities(scenes: Path) -> None:
-    """Against a loop over windows and crops."""
+def test_probabilities_are_averaged_over_views(scenes: Path) -> None:
+    """Compared with a loop over windows and crops."""
     from dsm.data.clips import EvaluationClips
     from dsm.models.heads import Classifier
     from dsm.views import to_network
@@ -239,8 +239,8 @@ def test_views_are_averaged_as_probabilities(scenes: Path) -> None:
     found = predict(classifier, videos, clip, classes=10, windows=2, crops=3, workers=0)
     views = EvaluationClips(videos, clip, 2, 3)[4]["clips"]  # type: ignore[index]
     assert views.shape == (6, 4, 32, 32, 3)
-    assert not torch.equal(views[0], views[1])  # another place
-    assert not torch.equal(views[0], views[3])  # another time
+    assert not torch.equal(views[0], views[1])  # another crop
+    assert not torch.equal(views[0], views[3])  # another window
     with torch.no_grad():
         each = [
             classifier(to_network(view.permute(3, 0, 1, 2)[None] / 255, "rgb")).softmax(1)[0]
@@ -249,7 +249,7 @@ def test_views_are_averaged_as_probabilities(scenes: Path) -> None:
     assert np.allclose(found.probabilities[4], torch.stack(each).mean(0), atol=1e-5)
 
 
-def test_what_cannot_be_is_told(scenes: Path, tmp_path: Path) -> None:
+def test_impossible_settings_are_refused(scenes: Path, tmp_path: Path) -> None:
     videos = read_list(scenes / "train.txt")
     unlabelled = tmp_path / "unlabelled.txt"
     unlabelled.write_text("".join(f"{videos.file(i)}\n" for i in range(len(videos))))

@@ -1,4 +1,4 @@
-"""Folders as people have them: what is hidden, what is a part, what is a class."""
+"""Folders as people have them: hidden files, splits, classes."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from dsm.video.write import place_of, places_of, write_video
 
 
 @pytest.fixture(autouse=True)
-def _all_is_said_again() -> None:
-    terminal._said.clear()
+def _forget_notes() -> None:
+    terminal._noted.clear()
 
 
-def films(folder: Path, *names: str) -> None:
+def write_videos(folder: Path, *names: str) -> None:
     for name in names:
         write_video(folder / name, numbered_frames(12))
 
@@ -37,11 +37,11 @@ def index(folder: Path, out: Path, *more: str) -> VideoList:
     return read_list(out)
 
 
-def test_hidden_and_system_folders_are_no_data_and_told(
+def test_hidden_and_system_folders_are_ignored_and_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "archive"
-    films(folder, "fight/a.mp4", "noFight/b.mp4", ".Trash-1000/files/gone.mp4", "$RECYCLE.BIN/x.mp4")
+    write_videos(folder, "fight/a.mp4", "noFight/b.mp4", ".Trash-1000/files/gone.mp4", "$RECYCLE.BIN/x.mp4")
     for odd in (
         "__MACOSX/fight/._a.mp4",
         "fight/._a.mp4",
@@ -54,14 +54,14 @@ def test_hidden_and_system_folders_are_no_data_and_told(
     videos = index(folder, tmp_path / "o" / "list.txt")
     assert sorted(Path(path).name for path in videos.paths) == ["a.mp4", "b.mp4"]
     assert (tmp_path / "o" / "classes.txt").read_text() == "fight\nnoFight\n"
-    told = capsys.readouterr().err
-    assert "left out 6 hidden or system files and folders" in told
-    assert ".Trash-1000" in told
-    assert "left out 1 file that is not a video: 1 .txt" in told
+    output = capsys.readouterr().err
+    assert "left out 6 hidden or system files and folders" in output
+    assert ".Trash-1000" in output
+    assert "left out 1 file that is not a video: 1 .txt" in output
     assert len(find_list(folder)) == 2
 
 
-def test_a_folder_of_frames_with_a_hidden_folder_in_it_is_one(tmp_path: Path) -> None:
+def test_a_frame_folder_may_contain_a_hidden_folder(tmp_path: Path) -> None:
     frames = tmp_path / "videos" / "walk"
     (frames / ".ipynb_checkpoints").mkdir(parents=True)
     for number in range(3):
@@ -70,9 +70,11 @@ def test_a_folder_of_frames_with_a_hidden_folder_in_it_is_one(tmp_path: Path) ->
     assert not is_hidden("fight")
 
 
-def test_classes_are_named_after_what_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_folders_with_readable_videos_become_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "videos"
-    films(folder, "run/a.mp4", "walk/b.mp4")
+    write_videos(folder, "run/a.mp4", "walk/b.mp4")
     (folder / "broken").mkdir()
     (folder / "broken" / "c.mp4").write_bytes(b"rubbish")
     (folder / "empty").mkdir()
@@ -81,11 +83,11 @@ def test_classes_are_named_after_what_can_be_read(tmp_path: Path, capsys: pytest
     assert "folders without a readable video: broken, empty" in capsys.readouterr().err
 
 
-def test_train_and_val_folders_are_two_lists_of_the_same_classes(
+def test_train_and_val_folders_become_two_lists_with_the_same_classes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "set"
-    films(folder, "train/archery/1.mp4", "train/bowling/1.mp4", "Validation/bowling/2.mp4")
+    write_videos(folder, "train/archery/1.mp4", "train/bowling/1.mp4", "Validation/bowling/2.mp4")
     main.run(["data", "index", str(folder), "--out", str(tmp_path / "o" / "list.txt")])
     assert read_list(tmp_path / "o" / "list_train.txt").labels.tolist() == [0, 1]
     assert read_list(tmp_path / "o" / "list_val.txt").labels.tolist() == [1]
@@ -94,13 +96,13 @@ def test_train_and_val_folders_are_two_lists_of_the_same_classes(
     assert "parts of one data set" in capsys.readouterr().err
 
 
-def test_a_part_among_classes_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    films(tmp_path / "set", "train/archery/1.mp4", "extra/archery/1.mp4")
+def test_folders_that_may_be_splits_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_videos(tmp_path / "set", "train/archery/1.mp4", "extra/archery/1.mp4")
     assert len(index(tmp_path / "set", tmp_path / "list.txt")) == 2
     assert "may be parts of a data set" in capsys.readouterr().err
 
 
-def test_endings_are_taken_off_files_alone_and_only_known_ones() -> None:
+def test_only_known_extensions_are_removed_and_only_from_files() -> None:
     assert [place_of(path) for path in ("walk_0.5", "a/x.MP4", "v1.2.avi")] == [
         Path("walk_0.5"), Path("a/x"), Path("v1.2"),
     ]  # fmt: skip
@@ -110,8 +112,8 @@ def test_endings_are_taken_off_files_alone_and_only_known_ones() -> None:
         places_of(["../a/x.mp4", "a/x.mp4"])
 
 
-def test_a_video_listed_twice_is_packed_and_cut_once_and_listed_twice(tmp_path: Path) -> None:
-    films(tmp_path, "a.mp4", "b.mp4")
+def test_a_video_listed_twice_is_written_once_and_listed_twice(tmp_path: Path) -> None:
+    write_videos(tmp_path, "a.mp4", "b.mp4")
     names = ["a.mp4", "b.mp4", "b.mp4"]
     write_list(tmp_path / "l.txt", VideoList(names, np.array([0, 1, 1]), np.full(3, 12), tmp_path))
     for verb in ("pack", "frames"):
@@ -121,17 +123,17 @@ def test_a_video_listed_twice_is_packed_and_cut_once_and_listed_twice(tmp_path: 
         assert Counter(Counter(made.paths).values()) == {1: 1, 2: 1}
 
 
-def test_a_name_with_accents_is_found_however_they_are_spelled(tmp_path: Path) -> None:
+def test_a_name_with_accents_is_found_in_any_unicode_form(tmp_path: Path) -> None:
     name = "café à vélo.mp4"
-    films(tmp_path / unicodedata.normalize("NFD", "été"), unicodedata.normalize("NFD", name))
+    write_videos(tmp_path / unicodedata.normalize("NFD", "été"), unicodedata.normalize("NFD", name))
     (tmp_path / "l.txt").write_text(f"été/{name} 0 12\n", encoding="utf-8")
     assert read_list(tmp_path / "l.txt").file(0).is_file()
-    films(tmp_path, "été2/" + name)
+    write_videos(tmp_path, "été2/" + name)
     (tmp_path / "l.txt").write_text(unicodedata.normalize("NFD", f"été2/{name} 0 12\n"), encoding="utf-8")
     assert read_list(tmp_path / "l.txt").file(0).is_file()
 
 
-def test_of_ucf101_what_is_there_is_converted_and_what_is_not_is_told(
+def test_ucf101_converts_present_videos_and_names_missing_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "classInd.txt").write_text("1 ApplyEyeMakeup\n2 Archery\n")
@@ -142,7 +144,7 @@ def test_of_ucf101_what_is_there_is_converted_and_what_is_not_is_told(
     assert "missing, so not converted: trainlist02.txt" in capsys.readouterr().err
 
 
-def test_the_test_of_kinetics_has_no_labels(tmp_path: Path) -> None:
+def test_the_kinetics_test_list_has_no_labels(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text(
         "label,youtube_id,time_start,time_end,split\nabseiling,xyz,1,11,train\n"
     )
@@ -170,7 +172,7 @@ def test_something_something_v2_is_converted(tmp_path: Path, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize(
-    ("count", "words", "told"),
+    ("count", "words", "text"),
     [
         (1, ("file",), "1 file"),
         (0, ("file",), "0 files"),
@@ -179,7 +181,5 @@ def test_something_something_v2_is_converted(tmp_path: Path, capsys: pytest.Capt
         (2, ("class", "classes"), "2 classes"),
     ],
 )
-def test_what_is_counted_is_called_by_how_many_there_are(
-    count: int, words: tuple[str, ...], told: str
-) -> None:
-    assert many(count, *words) == told
+def test_counts_have_singular_and_plural(count: int, words: tuple[str, ...], text: str) -> None:
+    assert many(count, *words) == text

@@ -1,4 +1,4 @@
-"""Everybody's checkpoints: exact against golden files, and names that others gave, mapped."""
+"""Checkpoints of other projects: exact by golden files, with their parameter names mapped."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ORIGINAL = {
 
 
 def formula(shapes: dict[str, list[int]]) -> dict[str, Tensor]:
-    """Tensors that are a function of their place and name, as those of the golden files."""
+    """Tensors computed from their index and name, like those of the golden files."""
     found = {}
     for place, (name, shape) in enumerate(shapes.items()):
         if not shape:
@@ -60,7 +60,9 @@ def formula(shapes: dict[str, list[int]]) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("arch", ORIGINAL)
-def test_the_published_codes_checkpoints_give_its_embeddings(arch: str, shared: Path, tmp_path: Path) -> None:
+def test_checkpoints_of_the_published_code_give_its_embeddings(
+    arch: str, shared: Path, tmp_path: Path
+) -> None:
     shapes = json.loads((shared / "golden" / "original_state_dicts.json").read_text())[arch]["keys"]
     golden = np.load(shared / "golden" / f"model_{arch}.npz")
     state = {f"module.{name}": tensor for name, tensor in formula(shapes).items()}
@@ -126,7 +128,9 @@ def random_state(backbone: str, settings: dict[str, Any], named: Callable[[str],
         *(("hara r3d18", prefix) for prefix in ("", "module.encoder_q.", "backbone.", "encoder_q.0.")),
     ],
 )
-def test_names_and_wrappers_of_others(case: str, prefix: str, tmp_path: Path) -> None:
+def test_parameter_names_and_wrappers_of_other_projects_are_read(
+    case: str, prefix: str, tmp_path: Path
+) -> None:
     backbone, settings, named = CASES[case]
     state = random_state(backbone, settings, named)
     extra = {"fc.weight": torch.zeros(400, 8), "fc.bias": torch.zeros(400)}
@@ -156,7 +160,7 @@ def test_names_and_wrappers_of_others(case: str, prefix: str, tmp_path: Path) ->
         assert torch.allclose(loaded.module(clip), ours(theirs), atol=1e-4)
 
 
-def test_safetensors_of_others(tmp_path: Path) -> None:
+def test_safetensors_of_other_projects_are_read(tmp_path: Path) -> None:
     state = random_state("r3d18", {}, as_hara)
     safetensors.torch.save_file(
         {name: t.contiguous() for name, t in state.items()}, tmp_path / "a.safetensors"
@@ -166,7 +170,7 @@ def test_safetensors_of_others(tmp_path: Path) -> None:
     assert (report.source, report.share) == ("3D-ResNets-PyTorch", 1.0)
 
 
-def test_a_file_that_fills_too_little_is_refused_unless_part_is_wanted(tmp_path: Path) -> None:
+def test_a_file_that_fills_too_little_is_refused_unless_partial_is_set(tmp_path: Path) -> None:
     state = random_state("r3d18", {}, as_hara)
     half = {name: t for name, t in state.items() if "layer4" not in name}
     half["layer1.0.conv1.weight"] = torch.zeros(8, 8, 3, 3, 3)
@@ -177,7 +181,7 @@ def test_a_file_that_fills_too_little_is_refused_unless_part_is_wanted(tmp_path:
         load_weights(tmp_path / "half.pth")
     report = load_weights(tmp_path / "half.pth", partial=True).report
     assert report is not None
-    assert 0.1 < report.share < 0.3  # the last stage has most of the numbers
+    assert 0.1 < report.share < 0.3  # the last stage has most of the parameters
     assert any("layer4" in name for name in report.missing)
     exported = ExportConfig(str(tmp_path / "half.pth"), tmp_path / "half.safetensors", frames=4, size=32)
     with pytest.raises(UserError, match="fills only"):
@@ -186,7 +190,7 @@ def test_a_file_that_fills_too_little_is_refused_unless_part_is_wanted(tmp_path:
     assert (tmp_path / "half.safetensors").is_file()
 
 
-def test_a_head_that_does_not_fit_is_told_and_a_file_that_holds_itself_is_left() -> None:
+def test_an_unfit_head_is_refused_and_a_self_referencing_file_holds_no_tensors() -> None:
     match = recognise(random_state("r3d18", {}, as_hara))
     assert match
     wrong = replace(match, head=(torch.zeros(128, 7), torch.zeros(128)))
@@ -202,7 +206,7 @@ class Evil:
         return os.mkdir, ("evil-was-here",)
 
 
-def test_what_is_evil_broken_or_of_no_encoder_is_refused(
+def test_malicious_broken_and_unrelated_files_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -215,19 +219,19 @@ def test_what_is_evil_broken_or_of_no_encoder_is_refused(
         {"conv1.weight": torch.zeros(64, 3, 7, 7), "layer1.0.conv1.weight": torch.zeros(64, 64, 1, 1)},
         "2d.pth",
     )
-    for name, said in (
+    for name, message in (
         ("evil.pth", "cannot be read safely|not a checkpoint"),
         ("cut.pth", "not a checkpoint that can be read safely"),
         ("cut.safetensors", "not a safetensors file"),
         ("2d.pth", "no encoder that dsm knows"),
         ("none.pth", "no such checkpoint"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             load_weights(name)
     assert not Path("evil-was-here").exists()
 
 
-def test_inspect_tells_what_is_loaded_left_and_missing(
+def test_inspect_lists_loaded_ignored_and_missing_parameters(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state = random_state("r3d18", {}, as_hara)
@@ -235,7 +239,7 @@ def test_inspect_tells_what_is_loaded_left_and_missing(
     state["fc.weight"] = torch.zeros(400, 512)
     torch.save({"state_dict": state}, tmp_path / "theirs.pth")
     main.run(["weights", "inspect", str(tmp_path / "theirs.pth")])
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     for words in (
         "r3d18",
         "3D-ResNets-PyTorch",
@@ -243,29 +247,29 @@ def test_inspect_tells_what_is_loaded_left_and_missing(
         "stages.layer3.1.conv2.weight 512",
         "fc.weight 400x512",
     ):
-        assert words.replace(" 512", " 256") in told
+        assert words.replace(" 512", " 256") in output
     torch.save({"a.b": torch.zeros(3)}, tmp_path / "other.pth")
     main.run(["weights", "inspect", str(tmp_path / "other.pth")])
     assert "no encoder that dsm knows" in capsys.readouterr().out
     torch.save({"red\x1b[31m.[/b]": torch.zeros(3)}, tmp_path / "[b]a.pth")
     main.run(["weights", "inspect", str(tmp_path / "[b]a.pth")])
-    told = capsys.readouterr().out
-    assert "[b]a.pth: 1 tensor" in told
-    assert "red\\x1b[31m.[/b] (3,)" in told
+    output = capsys.readouterr().out
+    assert "[b]a.pth: 1 tensor" in output
+    assert "red\\x1b[31m.[/b] (3,)" in output
 
 
-def test_every_source_maps_to_a_backbone_there_is() -> None:
+def test_every_source_maps_to_an_existing_backbone() -> None:
     for source in SOURCES:
         create_model(source.backbone, **source.settings)
 
 
-def test_nothing_is_found_where_nothing_is() -> None:
+def test_a_file_without_an_encoder_gives_none() -> None:
     assert find_tensors(3) == {}
     assert find_tensors({"state_dict": {"lr": 0.1}}) == {}
     assert recognise({}) is None
 
 
-def test_features_are_extracted_by_anothers_encoder(
+def test_features_are_extracted_with_a_foreign_encoder(
     small_list: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save({"state_dict": random_state("r3d18", {}, as_hara)}, tmp_path / "theirs.pth")
@@ -280,7 +284,7 @@ def test_features_are_extracted_by_anothers_encoder(
     assert np.isfinite(features).all()
 
 
-def test_what_is_used_to_other_pictures_is_not_frozen(scenes: Path, tmp_path: Path) -> None:
+def test_an_encoder_with_another_normalisation_is_not_frozen(scenes: Path, tmp_path: Path) -> None:
     path = tmp_path / "theirs.pth"
     torch.save(random_state("r3d18", {}, as_hara), path)
     assert isinstance(load_weights(path).module, Renormalized)
@@ -292,7 +296,7 @@ def test_what_is_used_to_other_pictures_is_not_frozen(scenes: Path, tmp_path: Pa
     assert not (tmp_path / "run").exists()
 
 
-def test_an_encoder_of_two_channels_is_shown_flow(tmp_path: Path) -> None:
+def test_an_encoder_with_two_input_channels_gets_flow(tmp_path: Path) -> None:
     path = tmp_path / "flow.pt"
     torch.save(random_state("i3d", {"in_channels": 2}, as_piergiaj), path)
     assert ClipChanges().of(load_weights(path).config).modality == "flow"

@@ -1,4 +1,4 @@
-"""What a file is, is told by its content: raw streams, recorders, covers, and what is never opened."""
+"""Files are recognised by content: raw streams, recorders, covers, and formats that are never opened."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import numbered_frames
 from test_cli import dsm
-from test_data_verbs import told
+from test_data_verbs import output_of
 from test_decode import check_against_everything, encode, moving_frames
 
 from dsm.data.catalog import find_list, find_videos
@@ -24,7 +24,7 @@ from dsm.video.write import write_video
 
 
 @pytest.mark.parametrize("name", ["a.h264", "a.264", "a", "a.bin", "a.mp4"])
-def test_a_raw_stream_is_read_whatever_it_is_called(name: str, tmp_path: Path) -> None:
+def test_a_raw_stream_is_read_under_any_name(name: str, tmp_path: Path) -> None:
     encode(tmp_path / "raw.h264", "libx264", moving_frames()).rename(tmp_path / name)
     assert check_against_everything(tmp_path / name, trials=4) == 50
     assert judge(tmp_path / name).verdict == "ok"
@@ -49,25 +49,25 @@ def test_index_finds_videos_by_content(tmp_path: Path) -> None:
     (folder / "README").write_text("of these videos")
     (folder / "x.dat").write_bytes(bytes(1000))
     result = dsm("data", "index", folder, "--unlabelled", "--out", folder / "list.txt")
-    assert result.returncode == 0, told(result)
+    assert result.returncode == 0, output_of(result)
     assert [name.partition(".")[0] for name in read_list(folder / "list.txt").paths] == [
         f"cam{i}" for i in range(1, 8)
     ]
 
 
-def test_the_recorders_of_others_are_read(shared: Path) -> None:
+def test_files_of_common_recorders_are_read(shared: Path) -> None:
     folder = shared / "cases" / "06_recorder"
     if not folder.is_dir():
-        pytest.skip("no cases here")
+        pytest.skip("the shared cases are missing")
     found = find_videos(folder)
     assert [path.name for path in found] == ["cam1.h264", "cam2.264", "cam3.mp4", "cam4.dav"]
     assert [judge(path).frames for path in found] == [50] * 4
 
 
-def test_no_reader_is_let_in_that_opens_more_than_its_file() -> None:
+def test_demuxers_that_open_other_files_are_disabled() -> None:
     known = {name for names in av.formats_available for name in names.split(",")}
     allowed = set(FORMATS.split(","))
-    assert allowed <= known, "a name that this FFmpeg does not know"
+    assert allowed <= known, "this FFmpeg lacks one of the allowed names"
     never = {
         "hls", "dash", "concat", "sdp", "rtsp", "rtp", "sap", "image2", "image2pipe", "lavfi", "tee", "tty",
         "bin", "webm_dash_manifest", "vobsub", "fbdev", "alsa", "x11grab", "kmsgrab", "video4linux2",
@@ -89,7 +89,7 @@ PLAYLISTS = {
 
 @pytest.mark.parametrize("kind", PLAYLISTS)
 @pytest.mark.parametrize("ending", ["mp4", "m3u8", "sdp", "ffconcat", "mpd", "x"])
-def test_playlists_are_never_played(kind: str, ending: str, tmp_path: Path) -> None:
+def test_playlists_are_refused(kind: str, ending: str, tmp_path: Path) -> None:
     write_video(tmp_path / "good.mp4", numbered_frames(8))
     path = tmp_path / f"list.{ending}"
     path.write_text(PLAYLISTS[kind].format("good.mp4"))
@@ -98,14 +98,14 @@ def test_playlists_are_never_played(kind: str, ending: str, tmp_path: Path) -> N
     assert path not in [one for one in find_videos(tmp_path) if one.suffix != ".mp4"]
 
 
-def test_a_pattern_of_names_opens_no_pictures(tmp_path: Path) -> None:
+def test_a_file_name_pattern_opens_no_pictures(tmp_path: Path) -> None:
     for name in ("img_%03d.jpg", "img_*.jpg", "concat:a.mp4|b.mp4"):
         with pytest.raises(VideoError):
             read_frames(tmp_path / name, [0])
 
 
 def with_cover(path: Path, cover_first: bool, film: bool = True) -> Path:
-    """A video, or nothing but sound, with a cover picture."""
+    """A video, or only sound, with a cover picture."""
     from PIL import Image
 
     picture = io.BytesIO()
@@ -152,7 +152,7 @@ def test_a_cover_picture_is_never_the_video(cover_first: bool, tmp_path: Path) -
     assert np.allclose(read_frames(path, [3]).mean(), 4 + 6 * 3, atol=2)
 
 
-def test_sound_with_a_cover_picture_is_no_video(tmp_path: Path) -> None:
+def test_audio_with_a_cover_picture_is_not_a_video(tmp_path: Path) -> None:
     path = with_cover(tmp_path / "sound.mp4", True, film=False)
     with pytest.raises(NoVideoError, match="cover picture"), open_video(path):
         pass

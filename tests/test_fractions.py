@@ -1,4 +1,4 @@
-"""The low-shot sweep: one run a fraction of the labels, stopped and taken up again."""
+"""The low-shot sweep: one run per fraction of the labels, stopped and continued."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_every_fraction_is_trained_and_tested_once(
     whole = read_list(scenes / "train.txt")
     assert set(few.paths) < set(every.paths)
     assert [every.file(i) for i in range(len(every))] == [whole.file(i) for i in range(len(whole))]
-    # In proportion, and of every class at least one.
+    # In proportion, with at least one of every class.
     of_class = np.bincount(whole.labels)
     assert np.bincount(few.labels).tolist() == [max(round(0.3 * count), 1) for count in of_class]
     rows = written_rows(out)
@@ -64,7 +64,7 @@ def test_every_fraction_is_trained_and_tested_once(
     assert result.tables[-1].title == "dsm: top-1 on test_free"
     assert (out / "fractions.png").read_bytes()[:4] == b"\x89PNG"
     names = (scenes / "classes.txt").read_text().split()
-    assert (out / "classes.txt").read_text().split() == names  # predictions speak of classes by name
+    assert (out / "classes.txt").read_text().split() == names  # predictions name classes
 
     capsys.readouterr()
     before = {path: path.stat().st_mtime_ns for path in out.rglob("step_*.pt")}
@@ -73,12 +73,12 @@ def test_every_fraction_is_trained_and_tested_once(
     assert {path: path.stat().st_mtime_ns for path in out.rglob("step_*.pt")} == before
     assert written_rows(out) == rows
 
-    finetune(replace(config, fractions=(0.3, 0.5)))  # one more, none anew
+    finetune(replace(config, fractions=(0.3, 0.5)))  # one more; the others are not repeated
     assert {row["run"] for row in written_rows(out)} == {"dsm@0.3", "dsm@0.5"}
     assert before.items() <= {path: path.stat().st_mtime_ns for path in out.rglob("step_*.pt")}.items()
 
 
-def test_a_test_list_that_was_changed_is_tested_anew(scenes: Path, tmp_path: Path) -> None:
+def test_a_changed_test_list_is_tested_again(scenes: Path, tmp_path: Path) -> None:
     test = tmp_path / "test.txt"
     config = sweep_config(scenes, tmp_path / "few", fractions=(1,))
     config = replace(config, data=replace(config.data, test=test, root=scenes))
@@ -89,10 +89,8 @@ def test_a_test_list_that_was_changed_is_tested_anew(scenes: Path, tmp_path: Pat
         assert {row["n"] for row in written_rows(config.out)} == {count}
 
 
-def test_a_stopped_sweep_goes_on_where_it_was(
-    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ctrl-C in the second run; in the end its weights are those of a run that was never stopped."""
+def test_a_stopped_sweep_continues(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the second run; its final weights are those of a run that was never stopped."""
     out = tmp_path / "few"
     config = sweep_config(scenes, out)
     step = trainer.Trainer.train_step
@@ -109,14 +107,14 @@ def test_a_stopped_sweep_goes_on_where_it_was(
     assert [row["run"] for row in written_rows(out)] == ["random@0.3"] * 3
     assert not (out / "1" / "done").exists()
     assert list_checkpoints(out / "1")[-1].name == "step_00000002.pt"
-    finetune(replace(config, resume=True))  # which is said, and which it does anyhow
+    finetune(replace(config, resume=True))  # the default behaviour, requested explicitly
     assert [row["run"] for row in written_rows(out)] == ["random@0.3"] * 3 + ["random@1"] * 3
     data = replace(config.data, train=out / "1.txt")
     finetune(replace(config, data=data, out=tmp_path / "whole", fractions=()))
     assert equal(weights_of(out / "1"), weights_of(tmp_path / "whole"))
 
 
-def test_without_a_test_list_the_runs_are_there(scenes: Path, tmp_path: Path) -> None:
+def test_without_a_test_list_the_runs_are_trained(scenes: Path, tmp_path: Path) -> None:
     data = FinetuneData(scenes / "train.txt", batch_size=8, workers=0)
     result = finetune(sweep_config(scenes, tmp_path / "few", data=data, fractions=(0.3,), steps=1))
     assert "not tested" in result.lines[0]
@@ -124,7 +122,7 @@ def test_without_a_test_list_the_runs_are_there(scenes: Path, tmp_path: Path) ->
     assert not (tmp_path / "few" / "results.json").exists()
 
 
-def test_without_fractions_it_is_one_run_as_ever(scenes: Path, tmp_path: Path) -> None:
+def test_without_fractions_it_is_a_single_run(scenes: Path, tmp_path: Path) -> None:
     finetune(sweep_config(scenes, tmp_path / "run", fractions=(), steps=1))
     record = json.loads((tmp_path / "run" / "config.json").read_text())
     assert "fractions" not in record["config"]
@@ -140,12 +138,12 @@ def test_without_fractions_it_is_one_run_as_ever(scenes: Path, tmp_path: Path) -
         ((0.1, 0.1), "twice"),
     ],
 )
-def test_wrong_fractions(scenes: Path, tmp_path: Path, fractions: tuple, message: str) -> None:
+def test_wrong_fractions_are_refused(scenes: Path, tmp_path: Path, fractions: tuple, message: str) -> None:
     with pytest.raises(UserError, match=message):
         sweep_config(scenes, tmp_path / "few", fractions=fractions)
 
 
-def test_what_cannot_be_is_told_before_anything_is_written(scenes: Path, tmp_path: Path) -> None:
+def test_impossible_settings_are_refused_before_anything_is_written(scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "few"
     data = FinetuneData(scenes / "train.txt", batch_size=20, workers=0)
     with pytest.raises(UserError, match=r"--fractions 0.3: leaves 10 videos .* --data.batch-size 10"):
@@ -155,7 +153,7 @@ def test_what_cannot_be_is_told_before_anything_is_written(scenes: Path, tmp_pat
     assert not out.exists()
 
 
-def test_a_sweep_is_not_mixed_with_another(scenes: Path, tmp_path: Path) -> None:
+def test_two_sweeps_are_not_mixed(scenes: Path, tmp_path: Path) -> None:
     out, train = tmp_path / "few", tmp_path / "train.txt"
     whole = read_list(scenes / "train.txt")
     write_list(train, whole.part(np.arange(len(whole)), tmp_path))
@@ -169,13 +167,13 @@ def test_a_sweep_is_not_mixed_with_another(scenes: Path, tmp_path: Path) -> None
         finetune(config)
 
 
-def test_fractions_are_named_as_one_writes_them() -> None:
+def test_fraction_folders_are_named_as_typed() -> None:
     assert [plainly(one) for one in (1, 1.0, 0.1, 0.01, 1e-5, 1 / 3)] == [
         "1", "1", "0.1", "0.01", "0.00001", "0.3333333333333333",
     ]  # fmt: skip
 
 
-def test_the_picture_has_the_numbers() -> None:
+def test_the_picture_shows_the_numbers() -> None:
     rows = [
         Row("dsm@0.1", 0, "test", "top1", 0.3, 0.2, 0.45, 50),
         Row("dsm@1", 0, "test", "top1", 0.6, 0.5, 0.7, 50),

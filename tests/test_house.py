@@ -1,4 +1,4 @@
-"""The house stands: floors import downwards only, files can be read in one sitting."""
+"""The structure of the package: modules import downwards only, and files can be read in one sitting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import dsm
 
 ROOT = Path(dsm.__file__).parent
-# From the roof to the ground. A module may import from floors below its own, and from its own room.
+# From top to bottom. A module may import from floors below its own, and from its own room.
 FLOORS = [
     {"__main__"},
     {"cli"},
@@ -57,19 +57,19 @@ def test_floors_import_downwards_only(path: Path) -> None:
             names = [alias.name for alias in node.names]
         for name in names:
             if name.startswith("dsm."):
-                there = name.split(".")[1]
-                assert there == here or FLOOR_OF[there] > FLOOR_OF[here], f"{here} imports {name}"
+                other = name.split(".")[1]
+                assert other == here or FLOOR_OF[other] > FLOOR_OF[here], f"{here} imports {name}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_file_can_be_read_in_one_sitting(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 500
-    assert ast.get_docstring(ast.parse(text)), "a file says first what it is"
+    assert ast.get_docstring(ast.parse(text)), "a file needs a docstring"
 
 
-def test_verbs_on_lists_do_without_torch() -> None:
-    """It takes seconds to import, and they would take as long to begin."""
+def test_list_commands_do_not_import_torch() -> None:
+    """Importing torch takes seconds, and so would their start."""
     names = ("check", "convert", "features", "frames", "index", "pack", "subset", "synth")
     lines = [*(f"import dsm.verbs.{name}" for name in names), "import sys; assert 'torch' not in sys.modules"]
     subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, timeout=120)

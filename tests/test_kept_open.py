@@ -1,4 +1,4 @@
-"""Videos kept open between reads give the frames that a file holds now, in every process and thread."""
+"""Videos kept open between reads give the file's current frames, in every process and thread."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dsm.video.write import write_video
 CLIPS = [np.arange(start, start + 8) for start in (40, 3, 25, 0, 31, 12)]
 
 
-def a_video(path: Path, seed: int = 0) -> Path:
+def write_test_video(path: Path, seed: int = 0) -> Path:
     frames = np.random.default_rng(seed).integers(0, 255, (50, 8, 8, 3), np.uint8)
     write_video(path, frames.repeat(8, axis=1).repeat(8, axis=2))
     return path
@@ -37,24 +37,24 @@ def open_files(path: Path) -> int:
     return sum(os.path.realpath(link) == str(path.resolve()) for link in links.iterdir())
 
 
-def test_the_last_few_are_kept_and_closed_when_others_come(tmp_path: Path) -> None:
+def test_the_last_few_videos_are_kept_open_and_older_ones_closed(tmp_path: Path) -> None:
     close_kept()
-    files = [a_video(tmp_path / f"{i}.mp4", i) for i in range(KEPT + 2)]
+    files = [write_test_video(tmp_path / f"{i}.mp4", i) for i in range(KEPT + 2)]
     for file in files:
         read_frames(file, [3])
     assert kept() == KEPT
     assert [open_files(file) for file in files] == [0, 0] + [1] * KEPT
-    read_frames(files[2], [0])  # now the newest, so that another goes
+    read_frames(files[2], [0])  # now the most recent, so that another is closed
     read_frames(files[0], [0])
     assert [open_files(file) for file in files] == [1, 0, 1, 0, 1, 1]
     close_kept()
     assert kept() == sum(open_files(file) for file in files) == 0
 
 
-def test_a_file_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
-    file = a_video(tmp_path / "a.mp4", 0)
+def test_a_replaced_file_is_opened_again(tmp_path: Path) -> None:
+    file = write_test_video(tmp_path / "a.mp4", 0)
     before = read_frames(file, [7])
-    a_video(tmp_path / "b.mp4", 1).replace(file)
+    write_test_video(tmp_path / "b.mp4", 1).replace(file)
     after = read_frames(file, [7])
     close_kept()
     assert np.array_equal(after, read_frames(file, [7]))
@@ -64,9 +64,9 @@ def test_a_file_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
         read_frames(file, [7])
 
 
-def test_large_and_broken_ones_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_and_broken_videos_are_not_kept_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     close_kept()
-    file = a_video(tmp_path / "a.mp4")
+    file = write_test_video(tmp_path / "a.mp4")
     monkeypatch.setattr(kept_open, "MAX_PIXELS", 64 * 64 - 1)
     read_frames(file, [3])
     assert kept() == 0
@@ -81,8 +81,8 @@ def read_all(file: Path) -> list[np.ndarray]:
     return [read_frames(file, clip) for clip in CLIPS]
 
 
-def test_forked_processes_and_threads_do_not_share_their_place_in_a_file(tmp_path: Path) -> None:
-    file = a_video(tmp_path / "a.mp4")
+def test_forks_and_threads_do_not_share_a_file_position(tmp_path: Path) -> None:
+    file = write_test_video(tmp_path / "a.mp4")
     read_frames(file, [9])  # open, before the fork
     with (
         ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as processes,
@@ -97,7 +97,7 @@ def test_forked_processes_and_threads_do_not_share_their_place_in_a_file(tmp_pat
 
 
 def bytes_in_use() -> int:
-    """What has been taken from the C library's heap and not been given back."""
+    """Bytes allocated from the C library's heap and not freed."""
 
     class Heap(ctypes.Structure):
         names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
@@ -106,15 +106,15 @@ def bytes_in_use() -> int:
     try:
         tell = ctypes.CDLL("libc.so.6").mallinfo2
     except (OSError, AttributeError):
-        pytest.skip("only glibc tells what is in use")
+        pytest.skip("only glibc reports memory in use")
     tell.restype = Heap
     heap = tell()
     return heap.uordblks + heap.hblkhd
 
 
-def test_reads_leave_nothing_behind_in_memory(tmp_path: Path) -> None:
-    """PyAV leaks a packet, 140 bytes, each time a reading is given up and not closed."""
-    file = a_video(tmp_path / "a.mp4")
+def test_reads_do_not_leak_memory(tmp_path: Path) -> None:
+    """PyAV leaks a packet of 140 bytes each time that a decode is abandoned without closing."""
+    file = write_test_video(tmp_path / "a.mp4")
     memory = []
     for count in range(1501):
         read_frames(file, [2, 5])

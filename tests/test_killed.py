@@ -1,4 +1,4 @@
-"""Killed without warning at any moment, and gone on: the run ends as if it had never been."""
+"""A run that is killed at any moment and resumed ends as if it had not been."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def environment() -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("changing_workers", [False, True])
-def test_killed_at_twenty_moments_and_resumed_each_time(
+def test_a_run_killed_twenty_times_and_resumed_ends_the_same(
     scenes: Path, tmp_path: Path, changing_workers: bool
 ) -> None:
-    """kill -9, twenty times, from the beginning of a process to its end; half of them while it trains."""
+    """kill -9, twenty times, from the start of a process to its end, half of them during training."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(words(scenes, whole, 1))
     moments = random.Random(0)
@@ -53,20 +53,20 @@ def test_killed_at_twenty_moments_and_resumed_each_time(
     while kills < 20:
         workers = moments.choice([0, 1, 2]) if changing_workers else 1
         resume = ["--resume"] if list_checkpoints(killed) else ["--overwrite"] if killed.exists() else []
-        before = reached(killed)
+        before = last_step(killed)
         process = subprocess.Popen(
             [*words(scenes, killed, workers), *resume], env=environment(), stderr=subprocess.DEVNULL
         )
         if moments.random() < 0.3:
             time.sleep(moments.uniform(0, 4))  # while it starts
         else:
-            # Some steps further, so that the run gets to its end in twenty lives, and then any moment.
+            # Some steps later, so that the run finishes in twenty attempts, and then at any moment.
             target = min(before + moments.randint(1, 5), STEPS)
             deadline = time.monotonic() + 60
-            while reached(killed) < target and process.poll() is None and time.monotonic() < deadline:
+            while last_step(killed) < target and process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.005)
             time.sleep(moments.uniform(0, 0.08))
-        began += reached(killed) > before
+        began += last_step(killed) > before
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
         process.wait()
@@ -80,8 +80,8 @@ def test_killed_at_twenty_moments_and_resumed_each_time(
     assert [step for step, _ in losses[0]] == list(range(1, STEPS + 1))
 
 
-def reached(run: Path) -> int:
-    """The last step that a run has logged."""
+def last_step(run: Path) -> int:
+    """The last logged step of a run."""
     try:
         lines = (run / "metrics.jsonl").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Parts of lists: subsets, splits, groups, leaks; and what they know of their labels."""
+"""Parts of lists: subsets, splits, groups, leaks, and their class names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dsm.verbs.subset import SplitConfig, SubsetConfig, split, subset
 
 
 @pytest.mark.parametrize("verb", [["subset", "--fraction", "0.5"], ["split"]])
-def test_a_seed_below_zero_is_told(verb: list[str], small_list: Path, tmp_path: Path) -> None:
+def test_a_negative_seed_is_refused(verb: list[str], small_list: Path, tmp_path: Path) -> None:
     out = dsm("data", verb[0], small_list, *verb[1:], "--out", tmp_path / "out", "--seed", "-1")
     assert out.returncode == 2
     assert "seed must not be below 0" in out.stderr
@@ -41,20 +41,22 @@ def test_subsets_are_balanced_and_nested(labels: list[int], seed: int) -> None:
 
 
 @given(st.lists(st.integers(0, 9), min_size=2, max_size=200), st.integers(0, 5), st.floats(0.1, 0.9))
-def test_groups_are_never_parted(groups: list[int], seed: int, share: float) -> None:
+def test_groups_are_never_split(groups: list[int], seed: int, share: float) -> None:
     names = [f"g{group}" for group in groups]
     if len(set(names)) < 2:
         return
     test = split_by_group(names, share, seed)
     assert 0 < test.sum() < len(test)
     for name in set(names):
-        assert len({bool(there) for there, group in zip(test, names, strict=True) if group == name}) == 1
+        assert (
+            len({bool(complete) for complete, group in zip(test, names, strict=True) if group == name}) == 1
+        )
     largest = max(names.count(name) for name in set(names))
     assert abs(test.sum() - share * len(names)) <= largest
 
 
 def skewed(seed: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
-    """Videos of groups of which one is large, each of a few classes; each class is in two groups at least."""
+    """Videos in groups, one of them large, each with a few classes; each class is in at least two groups."""
     rng = np.random.default_rng(seed)
     sizes = np.maximum(rng.pareto(1.0, groups) * 4, 1).astype(int).clip(max=60)
     sizes[0] = sizes[1:].sum() // 2
@@ -65,21 +67,21 @@ def skewed(seed: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def every_split(counts: np.ndarray, share: float) -> tuple[bool, bool, bool]:
-    """Slowly: whether any split is near the share, has every class on both sides, or does both."""
+    """Slow reference: does any split come near the share, have every class on both sides, or both?"""
     near = whole = both = False
     sizes = counts.sum(0)
     for chosen in itertools.product((False, True), repeat=len(counts)):
         test = counts[np.array(chosen)].sum(0)
         here = 0 < test.sum() < sizes.sum() and abs(test.sum() / sizes.sum() - share) <= 0.1
-        there = bool(((test > 0) & (test < sizes)).all())
-        near, whole, both = near or here, whole or there, both or (here and there)
+        complete = bool(((test > 0) & (test < sizes)).all())
+        near, whole, both = near or here, whole or complete, both or (here and complete)
     return near, whole, both
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The least populated class")
-def test_folds_of_equal_size_do_not_split_skewed_groups_by_a_share() -> None:
-    """Why the search is our own: the numbers in the docstring of ``splits.py``."""
+def test_skewed_groups_are_not_split_by_equal_folds() -> None:
+    """Why dsm has its own search: the numbers in the docstring of ``splits.py``."""
     far, missing, whole = np.zeros(2, int), np.zeros(2, int), 0
     for seed in range(200):
         names, labels = skewed(seed, 25)
@@ -97,7 +99,7 @@ def test_folds_of_equal_size_do_not_split_skewed_groups_by_a_share() -> None:
     assert missing[0] > 50  # 70
 
 
-def test_splits_of_skewed_groups_are_as_good_as_any_can_be() -> None:
+def test_splits_of_skewed_groups_are_optimal() -> None:
     for seed in range(30):
         names, labels = skewed(seed, 9)
         counts = np.zeros((9, 8), int)
@@ -112,8 +114,8 @@ def test_splits_of_skewed_groups_are_as_good_as_any_can_be() -> None:
         assert (is_near and is_whole) or not both
 
 
-def test_two_hundred_seeds_of_skewed_groups() -> None:
-    """Of 40 groups, one with a third of the videos: each split is near the share and has every class."""
+def test_skewed_groups_split_well_for_two_hundred_seeds() -> None:
+    """With 40 groups, one of a third of the videos, each split is near the share and has every class."""
     names, labels = skewed(7, 40)
     assert all(len(set(names[labels == label])) > 1 for label in set(labels))
     splits = [split_by_group([f"g{name}" for name in names], 0.3, seed, labels) for seed in range(200)]
@@ -121,18 +123,20 @@ def test_two_hundred_seeds_of_skewed_groups() -> None:
         assert abs(test.mean() - 0.3) <= 0.1
         assert set(labels[test]) == set(labels[~test]) == set(labels)
         assert not set(names[test]) & set(names[~test])
-    assert len({test.tobytes() for test in splits}) > 100, "another seed, another split"
+    assert len({test.tobytes() for test in splits}) > 100, "different seeds give different splits"
 
 
-def test_what_groups_do_not_allow_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_splits_that_groups_do_not_allow_are_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     groups = ["a"] * 18 + ["b"] * 2
     names, labels = [f"{group}/{i}.mp4" for i, group in enumerate(groups)], np.array([0] * 18 + [1] * 2)
     write_list(tmp_path / "all.txt", VideoList(names, labels, np.full(20, -1), tmp_path))
     split(SplitConfig(tmp_path / "all.txt", tmp_path / "out", group_regex="^[ab]"))
-    told = " ".join(capsys.readouterr().err.split())
-    assert "10% of the videos are for testing, not 30%: the groups allow nothing closer" in told
-    assert "1 class is in train.txt only" in told
-    assert "1 class is in test.txt only" in told
+    output = " ".join(capsys.readouterr().err.split())
+    assert "10% of the videos are for testing, not 30%: the groups allow nothing closer" in output
+    assert "1 class is in train.txt only" in output
+    assert "1 class is in test.txt only" in output
 
 
 def test_split_and_leaks_agree(tmp_path: Path) -> None:
@@ -162,7 +166,7 @@ def test_split_and_leaks_agree(tmp_path: Path) -> None:
     assert dsm("data", "leaks", tmp_path / "all.txt", test, *by_table).returncode == 2
 
 
-def test_parts_of_a_list_whose_videos_lie_elsewhere_find_them(small_list: Path, tmp_path: Path) -> None:
+def test_parts_of_a_list_with_another_root_find_their_videos(small_list: Path, tmp_path: Path) -> None:
     folder, lists = small_list.parent, tmp_path / "lists"
     lists.mkdir()
     moved = small_list.rename(lists / "list.txt")
@@ -173,7 +177,7 @@ def test_parts_of_a_list_whose_videos_lie_elsewhere_find_them(small_list: Path, 
         assert all(part.file(place).is_file() for place in range(len(part)))
 
 
-def test_parts_of_a_list_know_what_its_labels_are_called(small_list: Path, tmp_path: Path) -> None:
+def test_parts_of_a_list_keep_its_class_names(small_list: Path, tmp_path: Path) -> None:
     (small_list.parent / "classes.txt").write_text("walk\nwave\n", encoding="utf-8")
     parts = tmp_path / "parts"
     split(SplitConfig(small_list, parts, test_share=0.5))
@@ -182,13 +186,13 @@ def test_parts_of_a_list_know_what_its_labels_are_called(small_list: Path, tmp_p
     (parts / "classes.txt").write_text("mine\n", encoding="utf-8")
     with pytest.raises(UserError, match="names other classes"):
         subset(SubsetConfig(small_list, 0.5, parts / "half.txt"))
-    assert (parts / "classes.txt").read_text(encoding="utf-8") == "mine\n", "what lies there stays"
+    assert (parts / "classes.txt").read_text(encoding="utf-8") == "mine\n", "existing files are kept"
     assert not (parts / "half.txt").exists()
     (small_list.parent / "classes.txt").unlink()
     with pytest.raises(UserError, match=r"and .*\.txt has none"):
         subset(SubsetConfig(small_list, 0.5, parts / "half.txt"))
 
 
-def test_groups_may_be_found_by_alternatives() -> None:
+def test_a_group_regex_may_have_alternatives() -> None:
     assert groups_of(["cam12/a.mp4", "site7/b.mp4"], r"cam(\d+)|site(\d+)") == ["12", "7"]
     assert groups_of(["cam12/a.mp4"], r"cam\d+") == ["cam12"]

@@ -1,4 +1,4 @@
-"""Lists are read from the right, and a wrong line is named by its number."""
+"""Lists are read from the right, and an error names the line."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_line_with_more_fields_than_the_first_is_named(tmp_path: Path, text: s
         read_list(write(tmp_path / "l.txt", text))
 
 
-def test_numbers_beyond_all_bounds_are_named(tmp_path: Path) -> None:
+def test_numbers_out_of_range_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="line 1: the label is above 999999 or the frame count above"):
         read_list(write(tmp_path / "l.txt", f"a.mp4 {10**20} 5\n"))
 
@@ -82,14 +82,14 @@ def test_unlabelled_folders_that_end_in_numbers_are_read_back(tmp_path: Path) ->
     assert [again.file(i) for i in range(3)] == [tmp_path / name for name in names]
 
 
-def test_a_missing_list_and_a_missing_root_are_told_apart(tmp_path: Path) -> None:
+def test_a_missing_list_and_a_missing_root_have_different_messages(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such list file"):
         read_list(tmp_path / "none.txt")
     with pytest.raises(UserError, match="no such folder; the list's relative paths start from it"):
         read_list(write(tmp_path / "l.txt", "a.mp4\n"), tmp_path / "none")
 
 
-def test_a_binary_file_is_no_list(tmp_path: Path) -> None:
+def test_a_binary_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "l.txt").write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(UserError, match="not a UTF-8 text file"):
         read_list(tmp_path / "l.txt")
@@ -102,7 +102,7 @@ _PATHS = st.text(st.characters(exclude_categories=("Cs", "Cc")) | st.just("\t"),
 
 
 @given(st.lists(st.tuples(_PATHS, st.integers(0, 400), st.integers(1, 10**6)), min_size=1, max_size=8))
-def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, rows: list) -> None:
+def test_a_written_list_is_read_back(tmp_path_factory: pytest.TempPathFactory, rows: list) -> None:
     folder = tmp_path_factory.mktemp("lists")
     paths, labels, frames = zip(*rows, strict=True)
     videos = VideoList(list(paths), np.array(labels), np.array(frames), folder)
@@ -165,7 +165,7 @@ PIECES = [
 
 @settings(max_examples=1500, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
-def test_reading_all_lines_at_once_is_reading_one_by_one(text: str) -> None:
+def test_reading_all_lines_at_once_equals_reading_line_by_line(text: str) -> None:
     def outcome(read: Callable[[], object]) -> object:
         try:
             return read()
@@ -186,7 +186,7 @@ def test_a_list_with_some_labels_keeps_them(tmp_path: Path) -> None:
 
 
 def test_a_packed_video_whose_name_ends_in_a_number_is_read_back(tmp_path: Path) -> None:
-    """The number is no label, though what stands before it looks like a whole path."""
+    """The number is not a label, although the text before it looks like a whole path."""
     names = ["shard-00000.tar/walk/clip 0", "shard-00000.tar/walk/clip 1"]
     write_list(tmp_path / "list.txt", VideoList(names, np.array([0, 1]), np.array([12, 13]), tmp_path))
     videos = read_list(tmp_path / "list.txt")

@@ -38,15 +38,15 @@ def square(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".gif", ".mp4"])
-def test_a_look_in_every_format(
+def test_maps_are_written_in_every_format(
     square: Path, tmp_path: Path, ending: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "new" / f"look{ending}"
     run(*SMALL, square, "--out", out, "--probe", "all", "--map", "grad-cam")
-    told = capsys.readouterr().err
-    assert "random: grad-cam at stages (3x3x3)" in told
+    output = capsys.readouterr().err
+    assert "random: grad-cam at stages (3x3x3)" in output
     for probe in ("frozen", "pasted", "mixed"):
-        assert f"{probe}: similarity to the clip" in told
+        assert f"{probe}: similarity to the clip" in output
     if ending == ".mp4":
         assert probe_video(out).frames == 6
     else:
@@ -65,7 +65,7 @@ def test_a_video_shorter_than_the_clip_is_looped_in_every_probe(small_list: Path
 
 
 @pytest.mark.parametrize("modality", ["rgbdiff", "flow"])
-def test_networks_of_change_and_of_flow_are_shown_over_colours(
+def test_maps_of_difference_and_flow_networks_are_drawn_over_rgb(
     square: Path, tmp_path: Path, modality: Any
 ) -> None:
     from dsm.data.reading import ClipConfig
@@ -98,7 +98,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_classifier_is_asked_for_a_class_by_name_or_number(
+def test_a_target_class_is_given_by_name_or_number(
     classifier: Path, square: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pictures = []
@@ -109,14 +109,12 @@ def test_a_classifier_is_asked_for_a_class_by_name_or_number(
         pictures.append(np.asarray(Image.open(out)))
     assert np.array_equal(pictures[0], pictures[1])
     assert not np.array_equal(pictures[0], pictures[2])
-    told = capsys.readouterr().err
-    assert "encoder.stages" in told
-    assert "clip: w" in told
+    output = capsys.readouterr().err
+    assert "encoder.stages" in output
+    assert "clip: w" in output
 
 
-def test_a_classifier_over_a_list_is_named_with_its_seed(
-    classifier: Path, scenes: Path, tmp_path: Path
-) -> None:
+def test_rows_of_a_classifier_have_its_name_and_seed(classifier: Path, scenes: Path, tmp_path: Path) -> None:
     words = (
         "--weights",
         classifier,
@@ -134,7 +132,7 @@ def test_a_classifier_over_a_list_is_named_with_its_seed(
         run(*words, "--target-class", "wave")
 
 
-def test_a_small_transformer_goes_through_the_command(square: Path, tmp_path: Path) -> None:
+def test_the_command_works_with_a_small_transformer(square: Path, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     weights = tmp_path / "videomae.pt"
     save_small_transformer(weights)
@@ -144,7 +142,7 @@ def test_a_small_transformer_goes_through_the_command(square: Path, tmp_path: Pa
         run("--weights", weights, square, "--out", tmp_path / "b.gif", "--resize", "48", "--size", "48")
 
 
-def test_the_score_of_a_list_goes_on_after_bad_files(
+def test_the_score_of_a_list_leaves_out_bad_files(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = (scenes / "test.txt").read_text().splitlines()[:5]
@@ -155,10 +153,10 @@ def test_the_score_of_a_list_goes_on_after_bad_files(
     paths = [str(scenes / line.rsplit(" ", 2)[0]) for line in lines]
     listed.write_text("".join(f"{path}\n" for path in [*paths, "missing.mp4", str(one_frame), str(still)]))
     run(*SMALL, listed, "--score", "--out", tmp_path / "out", "--windows", "2", "--workers", "0")
-    told = capsys.readouterr()
-    assert "missing.mp4: no such file" in told.err.replace("\n", "")
-    assert told.err.count("nothing moves in it") == 2
-    assert "5 videos, 3 left out" in told.err
+    output = capsys.readouterr()
+    assert "missing.mp4: no such file" in output.err.replace("\n", "")
+    assert output.err.count("nothing moves in it") == 2
+    assert "5 videos, 3 left out" in output.err
     record = json.loads((tmp_path / "out" / "results.json").read_text())
     rows = {row["metric"]: row for row in record["rows"]}
     assert list(rows) == ["map_mass_on_motion", "motion_area", "map_mass_above_area",
@@ -181,14 +179,14 @@ def test_a_single_video_has_no_interval(
     video = (scenes / "test.txt").read_text().split()[0]
     (tmp_path / "one.txt").write_text(f"{scenes / video}\n")
     run(*SMALL, tmp_path / "one.txt", "--score", "--out", tmp_path / "out", "--workers", "0")
-    told = capsys.readouterr().out
-    assert "map_mass_on_motion" in told
-    assert "[" not in told
+    output = capsys.readouterr().out
+    assert "map_mass_on_motion" in output
+    assert "[" not in output
     rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
     assert {(row["n"], row["low"], row["high"]) for row in rows} == {(1, None, None)}
 
 
-def test_a_still_actor_in_every_video_of_a_list(scenes: Path, tmp_path: Path) -> None:
+def test_the_pasted_probe_works_for_every_video_of_a_list(scenes: Path, tmp_path: Path) -> None:
     words = (*SMALL, scenes / "test.txt", "--score", "--workers", "0")
     for probe in ("pasted", "mixed"):
         run(*words, "--probe", probe, "--out", tmp_path / probe)
@@ -200,11 +198,11 @@ def test_a_still_actor_in_every_video_of_a_list(scenes: Path, tmp_path: Path) ->
     assert "prefers_motion_to_still" not in [row["metric"] for row in rows[1]]
 
 
-def test_intervals_draw_whole_groups_where_they_are_given(scenes: Path, tmp_path: Path) -> None:
+def test_intervals_draw_whole_groups(scenes: Path, tmp_path: Path) -> None:
     words = (*SMALL, scenes / "test.txt", "--score", "--workers", "0")
     run(*words, "--out", tmp_path / "videos")
-    run(*words, "--out", tmp_path / "groups", "--group-regex", r"(\d)\.mp4")  # each its own
-    run(*words, "--out", tmp_path / "one", "--group-regex", "test")  # all together
+    run(*words, "--out", tmp_path / "groups", "--group-regex", r"(\d)\.mp4")  # one group per video
+    run(*words, "--out", tmp_path / "one", "--group-regex", "test")  # one group of all
     found = {
         name: json.loads((tmp_path / name / "results.json").read_text())["rows"][0]
         for name in ("videos", "groups", "one")
@@ -217,7 +215,7 @@ def test_intervals_draw_whole_groups_where_they_are_given(scenes: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("square.mp4", "--out", "a.jpeg"), "must end in one of .png, .jpg, .gif, .mp4"),
         (("list.txt", "--out", "a.png"), "is a list; add --score"),
@@ -236,27 +234,27 @@ def test_intervals_draw_whole_groups_where_they_are_given(scenes: Path, tmp_path
         (("square.mp4", "--out", "a.png", "--head", "projection"), "no projection head"),
     ],
 )
-def test_wrong_settings_are_one_sentence(
-    square: Path, words: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
+def test_wrong_settings_raise_one_sentence(
+    square: Path, words: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(square.parent)
     write_video("one.mp4", moving_square(1, 64))
     Path("rubbish.mp4").write_bytes(b"\x00\xff no video " * 100)
     Path("list.txt").write_text("square.mp4\n")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         run(*SMALL, *words)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--target-class", "wavee"), "no class is called 'wavee'; did you mean 'wave'"),
         (("--target-class", "2"), "the classes are numbered 0 to 1"),
         (("--target", "square.mp4"), "a classifier takes --target-class"),
     ],
 )
-def test_wrong_questions_to_a_classifier_are_one_sentence(
-    classifier: Path, square: Path, tmp_path: Path, words: tuple[str, ...], said: str
+def test_wrong_target_classes_raise_one_sentence(
+    classifier: Path, square: Path, tmp_path: Path, words: tuple[str, ...], message: str
 ) -> None:
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         run("--weights", classifier, square, "--out", tmp_path / "a.png", *words)

@@ -1,4 +1,4 @@
-"""What the methods make of their losses, by hand: with an encoder that gives back what it is shown."""
+"""The methods' losses by hand, with an encoder that returns its input."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_moco_pushes_from_its_queue_and_the_batch() -> None:
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_symmetric_is_the_mean_of_both_ways() -> None:
+def test_the_symmetric_loss_is_the_mean_of_both_directions() -> None:
     method = without_heads("moco", moco=MocoConfig(symmetric=True, dim=8))
     ways = [
         float(info_nce(one, two, temperature=0.1, in_batch=True))
@@ -71,7 +71,7 @@ def test_dsm_pushes_from_each_clips_own_negatives() -> None:
 
 
 @pytest.mark.parametrize("joint", [False, True])
-def test_with_a_weight_the_own_negatives_have_a_loss_of_their_own(joint: bool) -> None:
+def test_a_motion_weight_gives_motion_broken_negatives_a_separate_loss(joint: bool) -> None:
     config = DsmConfig(dim=8, negatives=2, motion_weight=3, joint=joint)
     own = torch.stack([NEGATIVE, vectors(5)], dim=1)
     pairs = [
@@ -86,12 +86,12 @@ def test_with_a_weight_the_own_negatives_have_a_loss_of_their_own(joint: bool) -
 
 
 @pytest.mark.parametrize(("on", "bent"), [("anchor", "10"), ("positive", "01"), ("both", "11")])
-def test_the_scene_is_broken_of_whom_it_is_said(on: Any, bent: str) -> None:
+def test_sld_applies_to_the_configured_views(on: Any, bent: str) -> None:
     method = without_heads("dsm", dsm=DsmConfig(sld_on=on, dim=8))
     assert [view.spatial is not None for view in method.views[:2]] == [one == "1" for one in bent]
 
 
-def test_dsm_triplet_weighs_its_own_negative_and_the_next_clips() -> None:
+def test_dsm_triplet_weighs_its_own_and_the_next_clips_negative() -> None:
     method = without_heads("dsm-triplet", dsm_triplet=DsmTripletConfig(dim=8, intra=2, inter=0.5))
     expected = 2 * triplet(ANCHOR, POSITIVE, NEGATIVE, 0.5)
     expected += 0.5 * triplet(ANCHOR, POSITIVE, NEGATIVE.roll(1, dims=0), 0.5)
@@ -100,7 +100,7 @@ def test_dsm_triplet_weighs_its_own_negative_and_the_next_clips() -> None:
 
 
 @pytest.mark.parametrize(("ramp", "progress", "share"), [(True, 1, 0), (False, 1, 0.5), (True, 0, 0.5)])
-def test_the_momentum_rises_where_it_is_asked_to(ramp: bool, progress: float, share: float) -> None:
+def test_the_momentum_rises_if_configured(ramp: bool, progress: float, share: float) -> None:
     encoder = nn.Linear(8, 8)
     encoder.feature_dim = 8  # type: ignore[assignment]
     config = MocoConfig(momentum=0.5, ramp=ramp, head="linear", dim=8)
@@ -112,7 +112,7 @@ def test_the_momentum_rises_where_it_is_asked_to(ramp: bool, progress: float, sh
     assert torch.allclose(method.key.network.encoder.weight, before + share)
 
 
-def test_be_adds_the_consistency_of_a_clip_and_itself_backwards() -> None:
+def test_be_adds_the_consistency_of_a_clip_and_its_reverse() -> None:
     generator = torch.Generator().manual_seed(0)
     views = {name: torch.randn(3, 3, 8, 32, 32, generator=generator) for name in ("anchor", "positive")}
     found = []
@@ -139,8 +139,10 @@ def test_mixup_mixes_labels_as_it_mixes_clips() -> None:
     torch.manual_seed(3)  # the same draws
     share, order = float(torch.distributions.Beta(0.4, 0.4).sample()), torch.randperm(5)
     assert abs(share - 0.5) > 0.05
-    told = method.query.head(share * clips + (1 - share) * clips[order]).log_softmax(1)
+    log_probabilities = method.query.head(share * clips + (1 - share) * clips[order]).log_softmax(1)
     slowly = -sum(
-        share * float(told[i, label[i]]) + (1 - share) * float(told[i, label[order[i]]]) for i in range(5)
+        share * float(log_probabilities[i, label[i]])
+        + (1 - share) * float(log_probabilities[i, label[order[i]]])
+        for i in range(5)
     ) / len(clips)
     assert float(found.detach()) == pytest.approx(slowly, rel=1e-5)

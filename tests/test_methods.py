@@ -130,7 +130,7 @@ def test_the_queue_is_in_the_state_dict() -> None:
     assert int(other.pointer) == 3
 
 
-def test_the_twin_follows_and_takes_no_gradient() -> None:
+def test_the_momentum_encoder_follows_without_gradients() -> None:
     network = torch.nn.Linear(2, 2)
     twin = MomentumTwin(network)
     before = twin.network.weight.clone()
@@ -147,7 +147,7 @@ def test_the_ramp_runs_from_the_momentum_to_one() -> None:
     assert 0.9 < ramped(0.9, 0.5) < 1.0
 
 
-def test_margins_count_who_is_nearer() -> None:
+def test_margins_count_nearer_pairs() -> None:
     anchor = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     positive = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     negatives = torch.tensor([[[0.0, 1.0]], [[0.0, 1.0]]])
@@ -157,8 +157,8 @@ def test_margins_count_who_is_nearer() -> None:
     }  # fmt: skip
 
 
-def test_who_is_as_near_as_its_negative_sees_no_motion() -> None:
-    """As where all embeddings have become one."""
+def test_a_tie_with_the_negative_does_not_count_as_motion() -> None:
+    """As after a collapse of all embeddings."""
     same = torch.eye(2)
     assert float(margins(same, same, same[:, None])["motion"]) == 0
 
@@ -183,7 +183,7 @@ def test_a_step_gives_every_trained_weight_a_finite_gradient(name: str) -> None:
     assert torch.isfinite(again.loss)
 
 
-def test_moco_has_no_disturbance_and_no_negative_of_its_own() -> None:
+def test_moco_has_no_disturbance_and_no_motion_broken_negative() -> None:
     method = create_method("moco", create_model("tiny"), SETTINGS)
     assert [view.name for view in method.views] == ["anchor", "positive"]
     assert all(view.spatial is None and view.temporal is None for view in method.views)
@@ -201,7 +201,7 @@ def test_dsm_breaks_the_anchors_scene_and_the_negatives_motion() -> None:
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
-def test_jointly_all_views_are_one_batch_of_the_encoder_itself(symmetric: bool) -> None:
+def test_joint_encodes_all_views_in_one_batch(symmetric: bool) -> None:
     torch.manual_seed(0)
     config = DsmConfig(joint=True, negatives=2, symmetric=symmetric)
     method = create_method("dsm", create_model("tiny"), MethodSettings(dsm=config))
@@ -228,15 +228,15 @@ def test_nt_xent_equals_the_slow_loop() -> None:
     assert float(nt_xent(one, two, temperature=0.2)) == pytest.approx(slowly, rel=1e-5)
 
 
-def test_nothing_to_push_from_is_refused() -> None:
+def test_a_loss_without_negatives_is_refused() -> None:
     for config in (MocoConfig, DsmConfig):
         with pytest.raises(UserError, match=r"nothing to push from|negatives"):
             config(queue=0, in_batch=False, **({"negatives": 0} if config is DsmConfig else {}))
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
-def test_each_method_learns_and_those_with_negatives_to_see_motion(name: str) -> None:
-    """Eight noisy clips; backwards, a clip has all of its frames, and nothing but the motion is another."""
+def test_each_method_learns_and_those_with_negatives_learn_motion(name: str) -> None:
+    """Eight noisy clips; a reversed clip has the same frames and only another motion."""
     torch.manual_seed(0)
     settings = MethodSettings(moco=MocoConfig(momentum=0.5), dsm=DsmConfig(momentum=0.5))
     method = create_method(name, create_model("tiny", widths=(4, 8, 8, 8)), settings)
@@ -268,8 +268,8 @@ def test_each_method_learns_and_those_with_negatives_to_see_motion(name: str) ->
         assert np.mean(motion[-5:]) > 0.9
 
 
-def test_losses_are_as_exact_as_their_embeddings() -> None:
-    """Cosines near 1 that bfloat16 cannot tell apart."""
+def test_losses_keep_the_precision_of_their_embeddings() -> None:
+    """Cosines near 1 that are equal in bfloat16."""
     torch.manual_seed(0)
     query, key, negative = F.normalize(1 + 0.05 * torch.randn(3, 8, 32), dim=2)
     losses = {

@@ -28,12 +28,12 @@ from dsm.views import STD, View, disturb_view, to_network
 needs_flow = pytest.mark.skipif(
     importlib.util.find_spec("cv2") is None, reason="OpenCV is not installed (extra `flow`)"
 )
-# What moving_frames moves by, from frame to frame: its content goes left and up.
+# The displacement of moving_frames per frame: its content moves left and up.
 X, Y = -3.0, -2.0
 
 
 def middle(flow: np.ndarray) -> list[float]:
-    """Median flow (x, y) over the middle, where nothing has come in from outside: (T, H, W, 2)."""
+    """Median flow (x, y) over the centre, which nothing has entered from outside: (T, H, W, 2)."""
     inside = flow[:, 16:-16, 16:-16]
     return [float(np.median(inside[..., axis])) for axis in (0, 1)]
 
@@ -47,7 +47,7 @@ def moving(tmp_path: Path) -> VideoList:
 
 
 @needs_flow
-def test_flow_says_where_things_go() -> None:
+def test_flow_points_where_things_move() -> None:
     flow = compute_flow(moving_frames(4)).transpose(0, 2, 3, 1)
     assert flow.shape == (3, 64, 96, 2)
     assert middle(flow) == pytest.approx([X, Y], abs=0.1)
@@ -56,14 +56,14 @@ def test_flow_says_where_things_go() -> None:
     )
 
 
-def test_saved_flow_is_what_was_flow() -> None:
+def test_saved_flow_is_read_back() -> None:
     flow = np.random.default_rng(0).uniform(-BOUND, BOUND, (3, 2, 8, 8)).astype(np.float32)
     assert np.abs(bytes_to_flow(flow_to_bytes(flow)) - flow).max() < 0.16
     assert (bytes_to_flow(flow_to_bytes(np.zeros((1, 2, 4, 4), np.float32))) == 0).all()
 
 
 @needs_flow
-def test_computed_and_saved_flow_agree_also_where_motion_is_broken(moving: VideoList, tmp_path: Path) -> None:
+def test_computed_and_saved_flow_agree_even_with_broken_motion(moving: VideoList, tmp_path: Path) -> None:
     clip = ClipConfig(frames=3, stride=2, resize=64, size=64, modality="flow")
     frames(FramesConfig(tmp_path / "list.txt", tmp_path / "flow", flow=True, workers=1, quality=95))
     saved = Reader(read_list(tmp_path / "flow" / "list.txt"), clip)
@@ -87,7 +87,7 @@ def test_saved_flow_shrinks_with_its_picture(moving: VideoList, tmp_path: Path) 
     assert middle(found) == pytest.approx([X * 0.75, Y * 0.75], abs=0.2)
 
 
-def test_a_turned_picture_has_turned_flow() -> None:
+def test_flow_rotates_with_its_picture() -> None:
     angle = np.pi / 2
     affine = torch.tensor([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]).float()[None]
     flow = torch.zeros(1, 2, 8, 8, 2)
@@ -97,7 +97,7 @@ def test_a_turned_picture_has_turned_flow() -> None:
     assert torch.allclose(turned[0, :, 0, 4, 4], torch.tensor([0.0, -3.0]), atol=1e-5)
 
 
-def test_networks_get_differences_and_bounded_flow() -> None:
+def test_networks_get_differences_and_clipped_flow() -> None:
     clip = torch.rand(2, 3, 5, 4, 4)
     assert torch.allclose(to_network(clip, "rgbdiff"), (clip[:, :, 1:] - clip[:, :, :-1]) / STD)
     assert to_network(clip, "rgb").shape == clip.shape
@@ -106,7 +106,7 @@ def test_networks_get_differences_and_bounded_flow() -> None:
 
 
 @pytest.mark.parametrize("method", ["be", "dsm"])
-def test_no_picture_is_mixed_into_flow_in_silence(scenes: Path, tmp_path: Path, method: str) -> None:
+def test_mixing_pictures_into_flow_is_refused(scenes: Path, tmp_path: Path, method: str) -> None:
     mixed = MethodSettings(dsm=DsmConfig(sld=SpatialMix(smooth=0, background=1)))
     settings = config(scenes, tmp_path / "run", method=method, settings=mixed)
     with pytest.raises(UserError, match="optical flow does not have"):
@@ -116,7 +116,7 @@ def test_no_picture_is_mixed_into_flow_in_silence(scenes: Path, tmp_path: Path, 
 
 @needs_flow
 @pytest.mark.parametrize("modality", ["rgbdiff", "flow"])
-def test_a_run_learns_from_it_and_its_weights_remember(scenes: Path, tmp_path: Path, modality: str) -> None:
+def test_a_run_trains_on_it_and_its_weights_record_it(scenes: Path, tmp_path: Path, modality: str) -> None:
     settings = config(scenes, tmp_path / "run", method="dsm")
     clip = replace(settings.clip, modality=modality)  # type: ignore[arg-type]
     out = pretrain(replace(settings, clip=clip))

@@ -1,4 +1,4 @@
-"""Model cards: what a run and an export write of themselves, and whose words are never lost."""
+"""Model cards of runs and exports; text that people wrote in them is kept."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(run: Path, tmp_path: Path) -> Path:
-    """The run in a folder of its own, to be spoiled."""
-    there = tmp_path / "copy"
+    """A copy of the run that a test may break."""
+    folder = tmp_path / "copy"
     for file in (p for p in run.rglob("*") if p.is_file()):
-        target = there / file.relative_to(run)
+        target = folder / file.relative_to(run)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(file.read_bytes())
-    return there
+    return folder
 
 
 def code_of(text: str) -> str:
-    """The first block of Python of a card."""
+    """The first Python block of a card."""
     return text.split("```python\n")[1].split("\n```")[0]
 
 
-def test_a_run_says_what_it_is(run: Path) -> None:
+def test_a_card_describes_its_run(run: Path) -> None:
     text = (run / CARD).read_text(encoding="utf-8")
     record = json.loads((run / "config.json").read_text(encoding="utf-8"))
     assert text.startswith("# `dsm` on `tiny`\n")
@@ -55,12 +55,12 @@ def test_a_run_says_what_it_is(run: Path) -> None:
     assert "4 frames, every 3rd of the video" in text
     assert "\n--optim.warmup 2\n" in text
     assert "\n--dsm.head mlp\n" in text
-    assert "--moco." not in text, "settings of a method that was not used"
+    assert "--moco." not in text, "settings of an unused method"
     assert "Wang et al. 2021" in text
     assert is_untouched(run / CARD)
 
 
-def test_the_frames_of_the_list_are_told_in_hours(run: Path, scenes: Path) -> None:
+def test_the_card_gives_the_length_of_the_list_in_hours(run: Path, scenes: Path) -> None:
     frames = sum(int(line.split()[-1]) for line in (scenes / "train.txt").read_text().splitlines())
     assert f"| frames | {frames} ({frames / 25 / 3600:.1f} hours at 25 frames per second) |" in (
         run / CARD
@@ -90,7 +90,7 @@ def test_a_classifier_names_its_classes(scenes: Path, run: Path, tmp_path: Path)
     assert f"| started from | `{run}` |" in text
 
 
-def test_an_edited_card_stays(copy: Path, scenes: Path) -> None:
+def test_an_edited_card_is_not_overwritten(copy: Path, scenes: Path) -> None:
     file = copy / CARD
     edited = file.read_text(encoding="utf-8").replace(
         "## Licence", "## Licence\n\nCC BY 4.0, by agreement.\n"
@@ -99,27 +99,27 @@ def test_an_edited_card_stays(copy: Path, scenes: Path) -> None:
     assert not is_untouched(file)
     with pytest.raises(UserError, match="edited"):
         card(CardConfig(copy))
-    pretrain(small_run(scenes, copy, steps=4, resume=True, extend=True))  # the run goes on; the words stay
+    pretrain(small_run(scenes, copy, steps=4, resume=True, extend=True))  # the run continues; the text stays
     assert file.read_text(encoding="utf-8") == edited
     card(CardConfig(copy, overwrite=True))
     assert "CC BY" not in file.read_text(encoding="utf-8")
     assert "for 4 steps" in file.read_text(encoding="utf-8")
 
 
-def test_a_card_is_not_edited_by_other_line_ends(copy: Path, scenes: Path) -> None:
+def test_other_line_endings_do_not_count_as_an_edit(copy: Path, scenes: Path) -> None:
     file = copy / CARD
     file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
     pretrain(small_run(scenes, copy, steps=3, resume=True, extend=True))
     assert "for 3 steps" in file.read_text(encoding="utf-8")
 
 
-def test_somebodys_own_readme_stays(tmp_path: Path) -> None:
+def test_an_existing_readme_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / CARD).write_text("My notes.\n", encoding="utf-8")
     assert not write_card(tmp_path / CARD, "# other")
     assert (tmp_path / CARD).read_text(encoding="utf-8") == "My notes.\n"
 
 
-def test_results_come_in_with_their_command(copy: Path, tmp_path: Path) -> None:
+def test_results_are_listed_with_their_command(copy: Path, tmp_path: Path) -> None:
     rows = [
         Row("dsm", 0, "test", "R@1", 0.4321, 0.4, 0.5, 84),
         Row("dsm", 0, "test", "mAP", 0.25, None, None, 84),
@@ -132,7 +132,7 @@ def test_results_come_in_with_their_command(copy: Path, tmp_path: Path) -> None:
     assert "\ndsm retrieve --gallery a|b.npz\n" in text
 
 
-def test_wrong_folders_are_told(copy: Path, tmp_path: Path) -> None:
+def test_wrong_folders_are_refused(copy: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such run"):
         card(CardConfig(tmp_path / "none"))
     with pytest.raises(UserError, match=r"holds no results\.json"):
@@ -145,7 +145,7 @@ def test_wrong_folders_are_told(copy: Path, tmp_path: Path) -> None:
             card(CardConfig(copy))
 
 
-def test_an_odd_checkpoint_is_told(copy: Path) -> None:
+def test_an_unknown_checkpoint_is_reported(copy: Path) -> None:
     file = list_checkpoints(copy)[-1]
     state = torch.load(file, weights_only=True)
     for odd in ("no json", json.dumps({"method": "dsm"})):
@@ -154,7 +154,7 @@ def test_an_odd_checkpoint_is_told(copy: Path) -> None:
             card(CardConfig(copy))
 
 
-def test_a_card_that_cannot_be_made_does_not_cost_the_run(
+def test_a_failing_card_does_not_stop_the_run(
     copy: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (copy / "tested").mkdir()
@@ -180,25 +180,25 @@ def test_an_export_has_a_card_beside_it(
     assert names["encoder"](torch.zeros(2, 3, 4, 32, 32)).shape == (2, 128)  # type: ignore[operator]
 
 
-def test_a_lone_checkpoint_has_a_card_too(run: Path, tmp_path: Path) -> None:
+def test_a_single_checkpoint_has_a_card_too(run: Path, tmp_path: Path) -> None:
     lone = tmp_path / "lone" / "weights.pt"
     lone.parent.mkdir()
     lone.write_bytes(next((run / "checkpoints").glob("step_*.pt")).read_bytes())
-    (tmp_path / "results.json").write_text("{", encoding="utf-8")  # of another's folder; not to be looked at
+    (tmp_path / "results.json").write_text("{", encoding="utf-8")  # must not be read
     export(ExportConfig(str(lone), tmp_path / "mine.safetensors"))
     text = (tmp_path / "mine.safetensors.md").read_text(encoding="utf-8")
     assert "trained by `dsm` for 2 steps" in text
     assert "| command |" not in text
 
 
-def test_random_weights_do_not_pass_for_trained_ones(tmp_path: Path) -> None:
+def test_the_card_of_random_weights_says_so(tmp_path: Path) -> None:
     export(ExportConfig("none", tmp_path / "r.safetensors", frames=4, size=32, loading=LoadSettings("tiny")))
     text = (tmp_path / "r.safetensors.md").read_text(encoding="utf-8")
     assert "Its weights are random" in text
     assert "trained by" not in text
 
 
-def test_nothing_that_a_stranger_wrote_is_markup() -> None:
+def test_text_from_files_is_escaped() -> None:
     nasty = "a | b`c``\n<script>alert(1)</script>\n# heading"
     about = {"backbone": "tiny", "method": nasty, "classes": [nasty]}
     text = card_text(about, load="pass", record={"command": nasty, "data": {"list": nasty}, "config": {}})

@@ -21,7 +21,7 @@ from dsm.models.zoo import MODELS, create_model
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 @pytest.mark.parametrize(("channels", "frames", "size"), [(3, 8, 64), (2, 16, 48), (3, 1, 16), (3, 5, 33)])
-def test_any_clip_gives_features(name: str, channels: int, frames: int, size: int) -> None:
+def test_any_clip_size_gives_features(name: str, channels: int, frames: int, size: int) -> None:
     model = create_model(name, in_channels=channels).eval()
     clip = torch.randn(1, channels, frames, size, size)
     with torch.no_grad():
@@ -65,7 +65,7 @@ def test_every_backbone_trains_a_step(
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
-def test_xavier_when_asked() -> None:
+def test_xavier_initialisation_is_optional() -> None:
     torch.manual_seed(0)
     module: Any = load_weights("none", backbone="r3d18", init="xavier").module
     weight = module.stages.layer2[0].conv2.weight
@@ -73,7 +73,7 @@ def test_xavier_when_asked() -> None:
 
 
 @pytest.mark.parametrize("pooling", ["avg", "max", "avgmax", "gem"])
-def test_pooling(pooling: str) -> None:
+def test_pooling_equals_its_definition(pooling: str) -> None:
     feature_map = torch.randn(2, 3, 2, 4, 4)
     flat = feature_map.flatten(2)
     expected = {
@@ -96,10 +96,12 @@ def test_the_stem_of_tiny3d_sees_motion_and_that_of_tiny_does_not() -> None:
 
 @pytest.mark.parametrize(
     ("length", "kernel", "stride", "expected"),
-    # TensorFlow's documentation: ceil(n / stride) outputs, the odd zero at the end.
+    # TensorFlow's documentation: ceil(n / stride) outputs, with the odd zero at the end.
     [(112, 7, 2, (2, 3)), (113, 7, 2, (3, 3)), (7, 2, 2, (0, 1)), (8, 3, 1, (1, 1)), (4, 1, 2, (0, 0))],
 )
-def test_same_padding(length: int, kernel: int, stride: int, expected: tuple[int, int]) -> None:
+def test_same_padding_equals_its_definition(
+    length: int, kernel: int, stride: int, expected: tuple[int, int]
+) -> None:
     x = torch.ones(1, 1, 1, 1, length)
     padded = pad_same(x, (1, 1, kernel), (1, 1, stride))
     before, after = expected
@@ -113,7 +115,7 @@ I3D_POOLS = [((1, 3, 3), (1, 2, 2)), ((3, 3, 3), (1, 1, 1)), ((3, 3, 3), (2, 2, 
 
 @pytest.mark.parametrize(("kernel", "stride"), I3D_POOLS)
 @pytest.mark.parametrize("size", [(1, 1, 2), (2, 3, 7), (4, 8, 5)])
-def test_max_pooling_is_that_of_zeros_around(kernel: Triple, stride: Triple, size: Triple) -> None:
+def test_max_pooling_pads_with_zeros(kernel: Triple, stride: Triple, size: Triple) -> None:
     x = torch.rand(2, 3, *size, requires_grad=True)
     ours, padded = MaxPool(kernel, stride)(x), F.max_pool3d(pad_same(x, kernel, stride), kernel, stride)
     assert torch.equal(ours, padded)
@@ -121,7 +123,7 @@ def test_max_pooling_is_that_of_zeros_around(kernel: Triple, stride: Triple, siz
 
 
 def filled(index: int, name: str, shape: list[int]) -> torch.Tensor:
-    """The golden files' weights: a formula of the tensor's place and kind, in float64."""
+    """The golden files' weights: a formula of the tensor's index and kind, in float64."""
     b = np.sin(0.7391 * np.arange(int(np.prod(shape))) + 1.37 * index)
     if name.endswith("num_batches_tracked"):
         b = b * 0
@@ -154,7 +156,7 @@ def test_i3d_gives_the_outputs_of_the_papers_code(shared: Path) -> None:
     assert np.allclose(embedding, golden["embedding"], atol=1e-6)
 
 
-def test_an_unknown_model_is_told_with_its_neighbours() -> None:
+def test_an_unknown_model_is_refused_with_similar_names() -> None:
     with pytest.raises(UserError, match=r"unknown backbone 'i3'; did you mean 'i3d'"):
         create_model("i3")
 
@@ -169,7 +171,7 @@ def test_random_weights_come_from_the_seed() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 cut short"])
-def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "w.pt").write_bytes(content)
     with pytest.raises(UserError, match=r"w.pt: is not a checkpoint"):
         load_encoder(tmp_path / "w.pt")

@@ -1,4 +1,4 @@
-"""A run that is watched: health of what it learns, the monitor's votes, its pictures."""
+"""Monitoring of a run: health, the monitor's votes, and figures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from dsm.train.monitor import MonitorConfig, look
 from dsm.train.pretrain import pretrain
 
 
-def test_health_by_hand() -> None:
+def test_health_equals_a_hand_computation() -> None:
     one, other = torch.eye(4)[:2], torch.eye(4)[2:]
     assert float(alignment(one, one)) == 0
     assert float(alignment(one, other)) == pytest.approx(2)
@@ -48,7 +48,7 @@ def test_health_by_hand() -> None:
     assert float(spread(line[:1].repeat(4, 1))) == pytest.approx(0)
 
 
-def test_a_collapse_is_told_once_and_so_is_its_end(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_collapse_and_its_end_are_each_reported_once(capfd: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(0)
     health = Health()
     same = nn.functional.normalize(torch.ones(16, 8) + 1e-3 * torch.randn(16, 8), dim=1)
@@ -60,16 +60,16 @@ def test_a_collapse_is_told_once_and_so_is_its_end(capfd: pytest.CaptureFixture[
     output = StepOutput(torch.zeros(()), apart, apart)
     health.add(output)
     health.read(output, 200)
-    told = capfd.readouterr().err
-    assert told.count("it has collapsed") == 1
-    assert told.count("the embeddings spread again") == 1
+    notes = capfd.readouterr().err
+    assert notes.count("it has collapsed") == 1
+    assert notes.count("the embeddings spread again") == 1
 
 
-def test_a_run_is_watched_and_its_best_kept(scenes: Path, tmp_path: Path) -> None:
+def test_a_run_is_monitored_and_its_best_checkpoint_kept(scenes: Path, tmp_path: Path) -> None:
     monitor = MonitorConfig(scenes / "test_free.txt", every=1)
     run = pretrain(small_run(scenes, tmp_path / "run", monitor=monitor, steps=15))
     looks = [line for line in read_metrics(run) if "monitor/knn" in line]
-    assert [line["step"] for line in looks] == [5, 10, 15]  # 40 videos by 8: an epoch is 5 steps
+    assert [line["step"] for line in looks] == [5, 10, 15]  # 40 videos in batches of 8: an epoch is 5 steps
     best = max(looks, key=lambda line: (line["monitor/knn"], -line["step"]))
     state = torch.load(run / "checkpoints" / "best.pt", weights_only=True)
     assert state["step"] == best["step"]
@@ -82,25 +82,23 @@ def test_a_run_is_watched_and_its_best_kept(scenes: Path, tmp_path: Path) -> Non
     again = look(encoder, videos, small_run(scenes, run).clip, windows=1, workers=0)
     assert again["knn"] == pytest.approx(best["monitor/knn"])
     unwatched = pretrain(small_run(scenes, tmp_path / "unwatched", steps=15))
-    assert equal(weights_of(run), weights_of(unwatched))  # to look changes nothing
+    assert equal(weights_of(run), weights_of(unwatched))  # monitoring changes nothing
 
 
-def test_a_video_that_a_monitored_list_names_again_gets_no_vote_of_its_own(
-    scenes: Path, tmp_path: Path
-) -> None:
+def test_a_duplicate_in_a_monitored_list_is_not_its_own_neighbour(scenes: Path, tmp_path: Path) -> None:
     one, two = (str(read_list(scenes / "test_free.txt").file(place)) for place in range(2))
     listed, clip = tmp_path / "list.txt", small_run(scenes, tmp_path).clip
-    # Each has neighbours of the other label alone; the first or the last label may be what is missing.
+    # Each has only neighbours of the other label; the first or the last label may be missing.
     for labels in ((1, 0, 0, 0), (0, 1, 1, 1)):
         named = zip((one, two, two, two), labels, strict=True)
         listed.write_text("".join(f"{path} {label}\n" for path, label in named))
         found = look(create_model("tiny"), read_list(listed), clip, windows=1, workers=0)
         assert found == {"knn": 0, "R@1": 0}
-    listed.write_text(f"{one} 0\n{one} 0\n")  # not one neighbour
+    listed.write_text(f"{one} 0\n{one} 0\n")  # no neighbour at all
     assert look(create_model("tiny"), read_list(listed), clip, windows=1, workers=0)["knn"] == 0
 
 
-def test_a_monitor_wants_labels(scenes: Path, tmp_path: Path) -> None:
+def test_a_monitored_list_needs_labels(scenes: Path, tmp_path: Path) -> None:
     videos = read_list(scenes / "test_free.txt")
     unlabelled = tmp_path / "unlabelled.txt"
     unlabelled.write_text("".join(f"{videos.file(i)}\n" for i in range(len(videos))))
@@ -109,7 +107,7 @@ def test_a_monitor_wants_labels(scenes: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_wrong_root_of_the_monitored_list_is_told_at_once_and_the_right_one_is_the_run_s(
+def test_a_monitored_list_uses_the_runs_root_and_a_wrong_one_is_reported_at_once(
     scenes: Path, tmp_path: Path
 ) -> None:
     shutil.copy(scenes / "test_free.txt", tmp_path / "list.txt")
@@ -120,7 +118,7 @@ def test_a_wrong_root_of_the_monitored_list_is_told_at_once_and_the_right_one_is
     assert MonitorConfig(tmp_path / "list.txt").read(root=scenes)
 
 
-def test_a_look_that_ends_the_run_costs_no_training(
+def test_a_crashing_monitor_loses_no_training(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def crash(*_: object, **__: object) -> None:
@@ -135,7 +133,7 @@ def test_a_look_that_ends_the_run_costs_no_training(
     assert [line["step"] for line in read_metrics(run) if "loss" in line] == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_the_best_of_another_list_is_found_anew(scenes: Path, tmp_path: Path) -> None:
+def test_another_monitored_list_starts_a_new_best(scenes: Path, tmp_path: Path) -> None:
     run = pretrain(
         small_run(
             scenes, tmp_path / "run", steps=10, monitor=MonitorConfig(scenes / "test_free.txt", every=1)
@@ -144,7 +142,7 @@ def test_the_best_of_another_list_is_found_anew(scenes: Path, tmp_path: Path) ->
     best = run / "checkpoints" / "best.pt"
     state = torch.load(best, weights_only=True)
     for file in (run / "checkpoints").glob("*.pt"):
-        torch.save({**torch.load(file, weights_only=True), "best": 2.0}, file)  # no other can be better
+        torch.save({**torch.load(file, weights_only=True), "best": 2.0}, file)  # so that no other is better
     same = MonitorConfig(scenes / "test_free.txt", every=1)
     pretrain(small_run(scenes, run, steps=15, resume=True, extend=True, monitor=same))
     assert torch.load(best, weights_only=True)["step"] == state["step"]
@@ -156,7 +154,7 @@ def test_the_best_of_another_list_is_found_anew(scenes: Path, tmp_path: Path) ->
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
-def test_ctrl_c_ends_no_process_that_reads_for_a_look(scenes: Path, tmp_path: Path) -> None:
+def test_ctrl_c_does_not_kill_the_monitors_readers(scenes: Path, tmp_path: Path) -> None:
     videos, clip = read_list(scenes / "test_free.txt"), small_run(scenes, tmp_path).clip
     batches = load_clips(EvaluationClips(videos, clip, 1, workers=1), 2, workers=1)
     count = len(next(batches)["index"])
@@ -165,7 +163,7 @@ def test_ctrl_c_ends_no_process_that_reads_for_a_look(scenes: Path, tmp_path: Pa
     assert count + sum(len(batch["index"]) for batch in batches) == len(videos)
 
 
-def test_a_run_is_drawn(scenes: Path, tmp_path: Path) -> None:
+def test_a_run_draws_its_figures(scenes: Path, tmp_path: Path) -> None:
     run = pretrain(small_run(scenes, tmp_path / "run"))
     steps = [record["step"] for record in read_gradients(run)]
     assert steps == [1, 5, 10, 12]
@@ -185,6 +183,6 @@ def test_a_monitored_video_that_cannot_be_read_is_left_out_and_named(
     monitor = MonitorConfig(tmp_path / "watched.txt", every=1)
     run = pretrain(small_run(scenes, tmp_path / "run", monitor=monitor, steps=3))
     assert any("monitor/knn" in line for line in read_metrics(run))
-    told = capfd.readouterr().err
-    assert "1 video of --monitor.list cannot be read" in told
-    assert re.search(r"dsm on tiny: evaluating on .*watched.txt: 8/8\n", told)
+    output = capfd.readouterr().err
+    assert "1 video of --monitor.list cannot be read" in output
+    assert re.search(r"dsm on tiny: evaluating on .*watched.txt: 8/8\n", output)

@@ -1,4 +1,4 @@
-"""How much of a map lies on motion; the probes and the overlay."""
+"""How much of a map is on motion; the probes and the overlay."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dsm.pages.film import overlay
 
 
 @pytest.mark.parametrize("kind", ["difference", "flow"])
-def test_the_moving_area_is_where_the_square_goes(kind: Any) -> None:
+def test_the_moving_area_follows_the_square(kind: Any) -> None:
     if kind == "flow":
         pytest.importorskip("cv2")
     clip = moving_square()
@@ -36,12 +36,12 @@ def test_the_moving_area_is_where_the_square_goes(kind: Any) -> None:
     assert not moving_area(frozen(clip), kind).any()
 
 
-def test_difference_is_that_to_the_frame_before_or_after() -> None:
+def test_difference_is_to_the_previous_or_next_frame() -> None:
     clip = numbered_frames(3, 32, 32)  # brighter by 6 of 255 each
     assert np.allclose(speed_of(clip), 6 / 255, atol=1e-5)
 
 
-def test_a_map_that_is_the_same_everywhere_scores_chance_exactly() -> None:
+def test_a_constant_map_scores_exactly_chance() -> None:
     rng = np.random.default_rng(0)
     area = rng.random((4, 8, 8)) < 0.3
     assert mass_on(np.full((4, 8, 8), 0.7, np.float32), area) == pytest.approx(area.mean(), abs=1e-12)
@@ -56,7 +56,7 @@ def test_a_map_that_is_the_same_everywhere_scores_chance_exactly() -> None:
     assert two.mass == pytest.approx(two.area) == pytest.approx(two.other)
 
 
-def test_preference_is_of_means_whatever_the_sizes() -> None:
+def test_preference_compares_means_independently_of_area() -> None:
     moving, still = np.zeros((2, 8, 8), bool), np.zeros((2, 8, 8), bool)
     moving[:, :2], still[:, 3:] = True, True
     even = np.ones((2, 8, 8), np.float32)
@@ -67,7 +67,7 @@ def test_preference_is_of_means_whatever_the_sizes() -> None:
     assert np.isnan(preference(even, moving, np.zeros_like(still)))
 
 
-def test_every_videos_motion_is_also_laid_under_another_videos_map() -> None:
+def test_every_videos_motion_is_compared_with_another_videos_map() -> None:
     shape = (2, 4, 4)
     areas = [np.zeros(shape, bool) for _ in range(3)]
     for place, area in enumerate(areas):
@@ -83,14 +83,14 @@ def test_every_videos_motion_is_also_laid_under_another_videos_map() -> None:
     assert np.isnan(alone.finish()[0].other)  # there is no other video
 
 
-def test_probes_do_what_they_say() -> None:
+def test_probes_do_what_they_document() -> None:
     clip = moving_square()
     still = frozen(clip)
     assert (still == clip[4]).all()
 
     other = np.full_like(clip, 10)
     other[:, 30:42, 20:32] = 240
-    other[::2, 30:42, 20:32] = 200  # what changes in it
+    other[::2, 30:42, 20:32] = 200  # the part that changes
     result = pasted(clip, other, at=(0.25, 0.75))
     changed = (result != clip).any(3)
     assert (changed == changed[0]).all()
@@ -100,7 +100,7 @@ def test_probes_do_what_they_say() -> None:
     assert abs(rows.mean() - 36) < 2.5  # its centre, at three quarters of the height
     assert abs(columns.mean() - 12) < 2.5
     assert result[:, rows, columns].max() == 200  # the middle frame's actor, in every frame
-    assert not (pasted(clip, other) != clip).any(3)[:, :16].any()  # left to itself, away from what moves
+    assert not (pasted(clip, other) != clip).any(3)[:, :16].any()  # by default, away from what moves
 
     blend = mixed(clip, other, 0.25)
     expected = 0.75 * clip + 0.25 * other[4]
@@ -108,7 +108,7 @@ def test_probes_do_what_they_say() -> None:
     assert make_probe("clip", clip, other) is clip
 
 
-def test_the_overlay_is_lighter_where_the_map_is_higher_and_colour_is_the_maps_alone() -> None:
+def test_the_overlay_is_lighter_where_the_map_is_higher_on_a_grey_video() -> None:
     clip = np.full((1, 4, 11, 3), (90, 120, 60), np.uint8)
     ramp = np.broadcast_to(np.linspace(0, 1, 11, dtype=np.float32), (1, 4, 11))
     for colours in ("inferno", "magma", "viridis", "cividis"):

@@ -1,4 +1,4 @@
-"""MotionScenes is what it says: balanced, tied as asked, the same for the same seed."""
+"""MotionScenes is balanced, correlated as set, and the same for the same seed."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from dsm.video.decode import probe
 
 def own_family(config: MotionScenesConfig) -> dict[int, str]:
     """The scene family each motion is seen on most, in training."""
-    seen: dict[int, Counter[str]] = defaultdict(Counter)
+    counts: dict[int, Counter[str]] = defaultdict(Counter)
     for plan in plan_split(config, "train"):
-        seen[plan.motion][plan.family] += 1
-    return {motion: families.most_common(1)[0][0] for motion, families in seen.items()}
+        counts[plan.motion][plan.family] += 1
+    return {motion: families.most_common(1)[0][0] for motion, families in counts.items()}
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9, 1.0])
-def test_motion_and_scene_are_tied_as_often_as_asked(correlation: float) -> None:
+def test_motion_and_scene_agree_at_the_set_correlation(correlation: float) -> None:
     config = MotionScenesConfig(train=5000, test=2000, scene_correlation=correlation)
     own = own_family(replace(config, scene_correlation=1.0))
     for split in ("train", "test"):
@@ -42,7 +42,7 @@ def test_motion_and_scene_are_tied_as_often_as_asked(correlation: float) -> None
         assert tied == pytest.approx(correlation, abs=0.03)
 
 
-def test_conflict_never_shows_a_motion_on_its_own_family_and_free_no_family_of_training() -> None:
+def test_conflict_avoids_a_motions_own_family_and_free_avoids_training_families() -> None:
     config = MotionScenesConfig(test=1000)
     own = own_family(config)
     training = {plan.family for plan in plan_split(config, "train")}
@@ -52,7 +52,7 @@ def test_conflict_never_shows_a_motion_on_its_own_family_and_free_no_family_of_t
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_motions_come_in_equal_numbers(split: str) -> None:
+def test_motions_are_balanced(split: str) -> None:
     counts = Counter(plan.motion for plan in plan_split(MotionScenesConfig(), split))
     assert len(set(counts.values())) == 1
     assert len(counts) == 10
@@ -67,14 +67,14 @@ def test_a_video_is_the_same_for_the_same_seed_and_differs_from_others() -> None
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
-def test_every_motion_on_every_family_can_be_drawn(preset: str) -> None:
+def test_every_motion_can_be_drawn_on_every_family(preset: str) -> None:
     config = replace(PRESETS[preset], size=32, frames=12)
     plan = plan_split(config, "train")[0]
     for motion in range(config.motions):
         for family in scenery.PATTERNS:
             frames = render(config, replace(plan, motion=motion, family=family))
             assert frames.shape == (12, 32, 32, 3)
-            # Something moves: more than noise and light alone would change.
+            # Something moves: it changes more than noise and light alone would.
             assert np.abs(np.diff(frames.astype(int), axis=0)).max() > 40
 
 
@@ -98,7 +98,7 @@ def test_shapes_have_an_inside_and_an_outside() -> None:
         assert not inside[0].any(), name
 
 
-def test_the_folder_holds_what_the_lists_say(scenes: Path) -> None:
+def test_the_folder_holds_the_listed_videos(scenes: Path) -> None:
     for split in SPLITS:
         videos = read_list(scenes / f"{split}.txt")
         assert len(videos) == (40 if split == "train" else 10)
@@ -108,7 +108,7 @@ def test_the_folder_holds_what_the_lists_say(scenes: Path) -> None:
     assert len(table) == 1 + 40 + 30
 
 
-def test_what_was_unfinished_is_finished_the_same(scenes: Path) -> None:
+def test_an_interrupted_data_set_is_completed_identically(scenes: Path) -> None:
     config = MotionScenesConfig(train=40, test=10)
     videos = read_list(scenes / "train.txt")
     before = videos.file(7).read_bytes()
@@ -117,7 +117,7 @@ def test_what_was_unfinished_is_finished_the_same(scenes: Path) -> None:
     assert videos.file(7).read_bytes() == before
 
 
-def test_other_settings_and_other_peoples_folders_are_left_alone(scenes: Path, tmp_path: Path) -> None:
+def test_folders_with_other_settings_or_contents_are_left_alone(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="other settings"):
         write_motionscenes(MotionScenesConfig(train=40, test=10, seed=1), scenes)
     (tmp_path / "holiday.jpg").touch()
@@ -135,6 +135,6 @@ def test_in_conflict_every_motion_is_on_a_family_of_another_motion() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"motions": 1}, {"motions": 99}, {"scene_correlation": 1.5}, {"size": 33}, {"frames": 0}]
 )
-def test_settings_that_make_no_sense_are_refused(wrong: dict) -> None:
+def test_meaningless_settings_are_refused(wrong: dict) -> None:
     with pytest.raises(UserError):
         MotionScenesConfig(**wrong)

@@ -1,4 +1,4 @@
-"""Features of other tools come in by any names, and what cannot be is told by what the file holds."""
+"""Features of other tools are imported with any array names; an error lists what the file holds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def take(file: Path, *words: object) -> Any:
     return load_features(out)
 
 
-def test_names_are_given_or_found_where_there_is_but_one(
+def test_array_names_are_given_or_inferred_if_unique(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "theirs.npz"
@@ -41,7 +41,7 @@ def test_names_are_given_or_found_where_there_is_but_one(
 
 
 @pytest.mark.parametrize("verb", ["retrieve", "probe", "search", "embed"])
-def test_every_verb_takes_what_came_in(verb: str, tmp_path: Path) -> None:
+def test_every_command_takes_imported_features(verb: str, tmp_path: Path) -> None:
     file, out = tmp_path / "theirs.npz", str(tmp_path / "results")
     np.savez(file, feats=FEATS, label=LABELS, names=NAMES)
     take(file)
@@ -55,11 +55,13 @@ def test_every_verb_takes_what_came_in(verb: str, tmp_path: Path) -> None:
     main.run([verb, *words])
 
 
-def test_the_sentence_says_what_there_is_and_which_command(tmp_path: Path) -> None:
+def test_the_message_lists_the_arrays_and_the_command(tmp_path: Path) -> None:
     file = tmp_path / "theirs.npz"
     np.savez(file, feats=FEATS, label=LABELS, names=NAMES)
-    told = r"not a features file .*it holds feats, label, names\). .*`dsm data features .*npz --features NAME"
-    with pytest.raises(UserError, match=told):
+    message = (
+        r"not a features file .*it holds feats, label, names\). .*`dsm data features .*npz --features NAME"
+    )
+    with pytest.raises(UserError, match=message):
         load_features(file)
     with pytest.raises(
         UserError, match=re.escape("holds no emb (--features). It holds: feats float32 61x8,")
@@ -94,7 +96,7 @@ def test_a_bare_array_gets_its_names_from_a_list(tmp_path: Path, capsys: pytest.
         take(file, "--videos", listed)
 
 
-def test_classes_by_name_have_one_number_in_all_files(tmp_path: Path) -> None:
+def test_named_classes_have_one_number_in_all_files(tmp_path: Path) -> None:
     file, classes = tmp_path / "theirs.npz", tmp_path / "classes.txt"
     np.savez(file, feats=FEATS[:2], y=np.array(["wave", "run"]), names=NAMES[:2])
     with pytest.raises(UserError, match="its labels y are names, such as wave; give --classes"):
@@ -107,7 +109,7 @@ def test_classes_by_name_have_one_number_in_all_files(tmp_path: Path) -> None:
         take(file, *words)
 
 
-def test_columns_of_parquet(tmp_path: Path) -> None:
+def test_parquet_columns_are_read(tmp_path: Path) -> None:
     arrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     table = arrow.table({"emb": FEATS.tolist(), "y": LABELS, "file": NAMES.tolist(), "note": ["x"] * 61})
@@ -117,7 +119,7 @@ def test_columns_of_parquet(tmp_path: Path) -> None:
     assert (found.labels.tolist(), found.paths) == (LABELS.tolist(), NAMES.tolist())
 
 
-def test_hdf5_is_read_or_asked_for(tmp_path: Path) -> None:
+def test_hdf5_is_read_or_its_extra_is_named(tmp_path: Path) -> None:
     file = tmp_path / "theirs.h5"
     if importlib.util.find_spec("h5py") is None:
         file.write_bytes(b"\x89HDF")
@@ -135,7 +137,7 @@ def test_hdf5_is_read_or_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rubbish", [b"", b"PK\x05\x06" + bytes(18), b"\x93NUMPY" + bytes(99), b"PAR1"])
 @pytest.mark.parametrize("ending", [".npz", ".npy", ".parquet"])
-def test_what_is_broken_ends_in_a_sentence(rubbish: bytes, ending: str, tmp_path: Path) -> None:
+def test_broken_files_raise_one_sentence(rubbish: bytes, ending: str, tmp_path: Path) -> None:
     file = tmp_path / f"theirs{ending}"
     file.write_bytes(rubbish)
     with pytest.raises(UserError):

@@ -1,4 +1,4 @@
-"""Lists as people have them are read where one reading fits, and asked about where two do."""
+"""Lists in other forms are read if one reading fits, and refused with a question if two do."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from dsm.video.write import write_video
 
 
 @pytest.fixture(autouse=True)
-def _all_is_said_again() -> None:
-    terminal._said.clear()
+def _forget_notes() -> None:
+    terminal._noted.clear()
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with v/a.mp4 and v/b.mp4 of 50 frames, and the like with spaces in their names."""
+    """A folder with v/a.mp4 and v/b.mp4 of 50 frames, and others with spaces in their names."""
     folder = tmp_path_factory.mktemp("place")
     for name in ("v/a.mp4", "v/b.mp4", "my films/c d.mp4", "my films/e, f.mp4"):
         write_video(folder / name, numbered_frames(50, 32, 32) // 8)
@@ -68,7 +68,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("text", FORMS.values(), ids=FORMS)
-def test_what_people_have_is_read_and_told(
+def test_common_list_forms_are_read_and_reported(
     place: Path, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     videos = read(place, text)
@@ -77,16 +77,16 @@ def test_what_people_have_is_read_and_told(
     assert "l.txt: read as " in capsys.readouterr().err
 
 
-def test_a_header_above_paths_alone_is_no_video(place: Path) -> None:
+def test_a_header_above_bare_paths_is_not_a_video(place: Path) -> None:
     assert list(read(place, "video\nv/a.mp4\n").paths) == ["v/a.mp4"]
 
 
-def test_powershell_writes_wide_characters(place: Path) -> None:
+def test_utf16_lists_of_powershell_are_read(place: Path) -> None:
     (place / "wide.txt").write_bytes("v/a.mp4 0\r\nv/b.mp4 1\r\n".encode("utf-16"))
     assert read_list(place / "wide.txt").labels.tolist() == [0, 1]
 
 
-def test_our_own_form_is_ours(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_our_own_form_is_recognised(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = "my films/c d.mp4 0 50\nmy films/e, f.mp4 1 50\n"
     assert list(read(place, text).paths) == ["my films/c d.mp4", "my films/e, f.mp4"]
     assert not capsys.readouterr().err
@@ -113,22 +113,22 @@ def test_our_own_form_is_ours(place: Path, capsys: pytest.CaptureFixture[str]) -
         ('{"path": "v/a.mp4"}\n{"file": "v/b.mp4"}\n', "line 2: expected a JSON object with path"),
     ],
 )
-def test_where_two_readings_fit_none_is_taken(place: Path, text: str, message: str) -> None:
+def test_an_ambiguous_list_is_refused(place: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=f"(?s){message}"):
         read(place, text)
 
 
-def test_the_list_s_frames_are_held_against_the_files(
+def test_frame_counts_of_the_list_are_compared_with_the_files(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     videos = read(place, "v/a.mp4 50 1\nv/b.mp4 40 2\n")
     assert videos.labels.tolist() == [1, 2]
     assert videos.frames.tolist() == [50, 40]
-    told = capsys.readouterr().err
-    assert "read as path,frames,label" in told
-    assert "of 2 videos opened, 1 has a different number of frames" in told
-    assert "v/b.mp4 has 50, not 40" in told
-    terminal._said.clear()
+    output = capsys.readouterr().err
+    assert "read as path,frames,label" in output
+    assert "of 2 videos opened, 1 has a different number of frames" in output
+    assert "v/b.mp4 has 50, not 40" in output
+    terminal._noted.clear()
     reader = Reader(videos, ClipConfig(frames=4, stride=1, resize=32, size=32))
     for index in range(2):
         reader.read(index, [np.arange(4)])
@@ -138,12 +138,16 @@ def test_the_list_s_frames_are_held_against_the_files(
     assert "videos opened" not in capsys.readouterr().err  # once
 
 
-def test_labels_from_1_are_told_with_the_remedy(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_labels_that_start_at_1_are_reported_with_the_remedy(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = "v/a.mp4 1 50\nv/b.mp4 2 50\n"
     assert read(place, text, "one.txt").labels.tolist() == [1, 2]
-    told = capsys.readouterr().err
-    assert "class 0 has no video" in told
-    words = told[told.index("`dsm ") + 5 : told.rindex("`")].replace("NEW.txt", str(place / "new" / "n.txt"))
+    output = capsys.readouterr().err
+    assert "class 0 has no video" in output
+    words = output[output.index("`dsm ") + 5 : output.rindex("`")].replace(
+        "NEW.txt", str(place / "new" / "n.txt")
+    )
     main.run(words.split())
     again = read_list(place / "new" / "n.txt")
     assert again.labels.tolist() == [0, 1]
@@ -154,7 +158,7 @@ def test_labels_from_1_are_told_with_the_remedy(place: Path, capsys: pytest.Capt
     assert not capsys.readouterr().err
 
 
-def test_classes_by_name_mean_the_same_in_train_and_test(place: Path, tmp_path: Path) -> None:
+def test_named_classes_have_the_same_numbers_in_train_and_test(place: Path, tmp_path: Path) -> None:
     read(place, "v/a.mp4 fight\nv/b.mp4 noFight\n", "train.csv")
     read(place, "v/b.mp4 noFight\n", "test.csv")
     for name in ("train", "test"):
@@ -177,27 +181,25 @@ def test_classes_by_name_mean_the_same_in_train_and_test(place: Path, tmp_path: 
         ("id1,v/a.mp4,3,x,0.1\nid2,v/b.mp4,4,y,0.2\n", "--columns label,path,_,_,_ --out NEW.txt"),
     ],
 )
-def test_what_is_not_recognised_names_the_command_that_converts_it(
-    place: Path, text: str, right: str
-) -> None:
+def test_an_unrecognised_list_names_the_command_that_converts_it(place: Path, text: str, right: str) -> None:
     listed = place / "odd.csv"
     listed.write_text(text)
     with pytest.raises(UserError, match=f"`dsm data convert {listed} {right}`"):
         read_list(listed)
 
 
-def test_columns_that_are_passed_by_are_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ignored_columns_are_reported(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     listed = place / "acts.csv"
     listed.write_text("clip,from,to,act\nv/a.mp4,0,1,run\nv/b.mp4,0,1,walk\n")
     assert not read_list(listed).labelled
-    told = capsys.readouterr().err
-    assert "3 columns are not used" in told
-    assert f"`dsm data convert {listed} --columns path,_,_,_ --out NEW.txt`" in told
+    output = capsys.readouterr().err
+    assert "3 columns are not used" in output
+    assert f"`dsm data convert {listed} --columns path,_,_,_ --out NEW.txt`" in output
     assert read_list(listed, columns=("path", "start", "end", "class")).labels.tolist() == [0, 1]
     assert "not used" not in capsys.readouterr().err
 
 
-def test_columns_are_said_where_they_cannot_be_found(place: Path, tmp_path: Path) -> None:
+def test_columns_can_be_named_by_a_flag(place: Path, tmp_path: Path) -> None:
     read_from = place / "odd.txt"
     read_from.write_text("7 v/a.mp4 50 3\n8 v/b.mp4 50 4\n")
     words = ["data", "convert", str(read_from), "--out", str(tmp_path / "n.txt"), "--overwrite"]
@@ -214,7 +216,7 @@ _NAMES = st.text(st.sampled_from("ab ,;|\"'\\{[#.5"), min_size=1, max_size=12).m
 
 
 @given(st.lists(_NAMES, min_size=1, max_size=4), st.booleans(), st.booleans())
-def test_what_we_write_is_never_taken_for_another_form(
+def test_our_lists_are_never_taken_for_another_form(
     tmp_path_factory: pytest.TempPathFactory, names: list[str], labelled: bool, counted: bool
 ) -> None:
     folder = tmp_path_factory.mktemp("lists")
@@ -226,6 +228,6 @@ def test_what_we_write_is_never_taken_for_another_form(
     assert again.labels.tolist() == ours.tolist()
 
 
-def test_json_that_is_none_is_told(place: Path) -> None:
+def test_broken_json_is_reported(place: Path) -> None:
     with pytest.raises(UserError, match=r"not JSON|expected"):
         read(place, json.dumps({"path": "v/a.mp4"}) + "\n{half\n")

@@ -1,4 +1,4 @@
-"""A pack gives the frames of its videos, goes on where it was stopped, and is not trusted."""
+"""A pack gives the frames of its videos, continues after a stop, and is not trusted blindly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_cli import dsm
-from test_data_verbs import told
+from test_data_verbs import output_of
 from test_decode import encode, moving_frames
 
 from dsm.data.clips import EvaluationClips
@@ -41,13 +41,13 @@ def five(tmp_path: Path) -> Path:
 
 def pack(five: Path, out: Path, *words: object) -> VideoList:
     result = dsm("data", "pack", five, "--out", out, "--short-side", "48", "--shard-videos", "2", *words)
-    assert result.returncode == 0, told(result)
+    assert result.returncode == 0, output_of(result)
     return read_list(out / "list.txt")
 
 
 def test_folders_of_frames_are_packed_too(five: Path, tmp_path: Path) -> None:
     result = dsm("data", "frames", five, "--out", tmp_path / "frames", "--workers", "1")
-    assert result.returncode == 0, told(result)
+    assert result.returncode == 0, output_of(result)
     folders = read_list(tmp_path / "frames" / "list.txt")
     packed = pack(tmp_path / "frames" / "list.txt", tmp_path / "pack")
     assert packed.frames.tolist() == folders.frames.tolist() == [20, 21, 22, 24]
@@ -73,10 +73,10 @@ def test_a_pack_is_read_like_its_videos(five: Path, tmp_path: Path) -> None:
     assert packed.frames.tolist() == [20, 21, 22, 24]
     for place, original in enumerate((0, 1, 2, 4)):
         file = packed.file(place)
-        wanted = [17, 3, 3, packed.frames[place] + 1]
-        found, expected = read_frames(file, wanted, 48), read_frames(videos.file(original), wanted, 48)
+        numbers = [17, 3, 3, packed.frames[place] + 1]
+        found, expected = read_frames(file, numbers, 48), read_frames(videos.file(original), numbers, 48)
         assert found.shape == expected.shape == (4, 48, 72, 3)
-        # Colours are kept at half the size; lightness is what it was.
+        # Colours are stored at half the size; lightness is unchanged.
         assert np.abs(found @ LUMA - expected @ LUMA).mean() < 4
         assert probe(file).frames == packed.frames[place]
         assert np.allclose(frame_times(file), np.arange(packed.frames[place]) / 25)
@@ -85,7 +85,7 @@ def test_a_pack_is_read_like_its_videos(five: Path, tmp_path: Path) -> None:
     assert EvaluationClips(packed, clip, 2)[3]["clips"].shape == (2, 4, 32, 32, 3)  # type: ignore[index]
 
 
-def test_squeezed_to_a_square_nothing_is_cut_off(five: Path, tmp_path: Path) -> None:
+def test_squeezing_to_a_square_cuts_nothing_off(five: Path, tmp_path: Path) -> None:
     packed, videos = pack(five, tmp_path / "pack", "--square"), read_list(five)
     found, wide = read_frames(packed.file(0), [3], 48)[0], read_frames(videos.file(0), [3], 48)[0]
     assert found.shape == (48, 48, 3)
@@ -95,11 +95,11 @@ def test_squeezed_to_a_square_nothing_is_cut_off(five: Path, tmp_path: Path) -> 
     assert other.returncode == 2  # the same pack, not squeezed
     assert "with other settings" in other.stderr
     result = dsm("data", "frames", five, "--out", tmp_path / "frames", "--short-side", "48", "--square")
-    assert result.returncode == 0, told(result)
+    assert result.returncode == 0, output_of(result)
     assert read_frames(read_list(tmp_path / "frames" / "list.txt").file(0), [3]).shape == (1, 48, 48, 3)
 
 
-def test_others_can_read_a_shard(five: Path, tmp_path: Path) -> None:
+def test_a_shard_is_a_plain_tar_file(five: Path, tmp_path: Path) -> None:
     pack(five, tmp_path / "pack")
     with tarfile.open(tmp_path / "pack" / "shard-00000.tar") as tar:
         names = tar.getnames()
@@ -110,7 +110,7 @@ def test_others_can_read_a_shard(five: Path, tmp_path: Path) -> None:
     assert array.shape == (21, 72, 72)
 
 
-def test_a_stopped_pack_goes_on_and_another_is_refused(five: Path, tmp_path: Path) -> None:
+def test_a_stopped_pack_continues_and_another_is_refused(five: Path, tmp_path: Path) -> None:
     out = tmp_path / "pack"
     pack(five, out)
     shards = sorted(out.glob("*.tar"))
@@ -122,10 +122,10 @@ def test_a_stopped_pack_goes_on_and_another_is_refused(five: Path, tmp_path: Pat
     assert shards[1].exists()
     other = dsm("data", "pack", five, "--out", out, "--short-side", "32")
     assert other.returncode == 2
-    assert "with other settings" in told(other)
+    assert "with other settings" in output_of(other)
 
 
-def test_what_leads_out_of_a_shard_is_refused(five: Path, tmp_path: Path) -> None:
+def test_paths_out_of_a_shard_are_refused(five: Path, tmp_path: Path) -> None:
     packed = pack(five, tmp_path / "pack")
     index = tmp_path / "pack" / "shard-00000.json"
     good = json.loads(index.read_text())
@@ -152,7 +152,7 @@ def test_what_leads_out_of_a_shard_is_refused(five: Path, tmp_path: Path) -> Non
         read_frames(tmp_path / "none.tar" / "a", [0])
 
 
-def test_only_a_path_into_a_tar_is_a_path_into_a_pack() -> None:
+def test_only_a_path_into_a_tar_is_a_pack_path() -> None:
     assert in_pack("a/b.tar/c d/e") == (Path("a/b.tar"), "c d/e")
     assert in_pack("a/b.tar") is None
     assert in_pack(b"a/b.tar/c") is None
@@ -164,10 +164,10 @@ def test_a_pack_of_another_list_of_as_many_videos_is_refused(five: Path, tmp_pat
     write_list(five, videos.part(np.array([4, 0, 1, 2, 3]), tmp_path))
     other = dsm("data", "pack", five, "--out", tmp_path / "pack", "--short-side", "48", "--shard-videos", "2")
     assert other.returncode == 2
-    assert "with other settings" in told(other)
+    assert "with other settings" in output_of(other)
 
 
-def test_a_folder_called_as_a_shard_is_none(five: Path, tmp_path: Path) -> None:
+def test_a_folder_named_like_a_shard_is_not_one(five: Path, tmp_path: Path) -> None:
     videos = read_list(five)
     inside = tmp_path / "unpacked.tar" / "v0.mp4"
     inside.parent.mkdir()
@@ -175,6 +175,6 @@ def test_a_folder_called_as_a_shard_is_none(five: Path, tmp_path: Path) -> None:
     assert in_pack(inside) is None
     assert probe(inside).frames == 20
     assert judge(inside).verdict == "ok"
-    packed = pack(five, tmp_path / "more.tar" / "pack.tar")  # a pack in such folders
+    packed = pack(five, tmp_path / "more.tar" / "pack.tar")  # a pack inside a folder named like a tar file
     assert [probe(packed.file(place)).frames for place in range(4)] == [20, 21, 22, 24]
     assert in_pack("nowhere/shard.tar/x.tar/name") == (Path("nowhere/shard.tar"), "x.tar/name")

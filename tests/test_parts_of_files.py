@@ -1,4 +1,4 @@
-"""Segments of files that are damaged, cut off or have gaps in time: what is theirs of that, and no more."""
+"""Segments of files that are damaged, truncated or have gaps in time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_damaged import COUNT, LOST, wreck
+from test_damaged import COUNT, LOST, overwrite_packet
 from test_decode import KINDS, encode, moving_frames
 
 from dsm.cli import main
@@ -29,9 +29,9 @@ TIMES = [*range(0, 1200, 40), *range(PAUSE, PAUSE + 2400, 40)]
 
 
 @pytest.mark.parametrize("kind", ["h264 gop 12", "h264 mkv", "mpeg4 avi", "mjpeg"])
-def test_of_a_damaged_file_a_segment_has_its_own_frames_and_its_own_damage(kind: str, tmp_path: Path) -> None:
+def test_a_segment_of_a_damaged_file_has_its_own_frames_and_damage(kind: str, tmp_path: Path) -> None:
     name, codec, options = KINDS[kind]
-    path = wreck(encode(tmp_path / name, codec, moving_frames(COUNT), **options))
+    path = overwrite_packet(encode(tmp_path / name, codec, moving_frames(COUNT), **options))
     whole = judge(path)
     everything = read_frames(path, range(whole.numbers), 32)
     lost = 0
@@ -47,10 +47,10 @@ def test_of_a_damaged_file_a_segment_has_its_own_frames_and_its_own_damage(kind:
     assert whole.verdict == "damaged" or kind == "mpeg4 avi"  # a decoder may hide what is lost
 
 
-def test_of_a_segment_of_a_damaged_file_is_written_what_is_left_and_what_is_lost_is_told(
+def test_a_segment_of_a_damaged_file_is_written_and_its_lost_frames_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = wreck(encode(tmp_path / "a.mp4", "libx264", moving_frames(COUNT), bf="0"))
+    path = overwrite_packet(encode(tmp_path / "a.mp4", "libx264", moving_frames(COUNT), bf="0"))
     whole = read_frames(path, range(COUNT), 32)
     found = judge(f"{path}{AROUND}")
     assert (found.verdict, found.frames) == ("damaged", 14)
@@ -59,9 +59,9 @@ def test_of_a_segment_of_a_damaged_file_is_written_what_is_left_and_what_is_lost
         main.run(["data", verb, str(tmp_path / "l.txt"), "--short-side", "32", "--out", str(tmp_path / verb)])
         made = read_list(tmp_path / verb / "list.txt")
         assert made.frames.tolist() == [25, 14, 20]
-        told = capsys.readouterr().err
-        assert told.count("damaged: ") == 1
-        assert "1 of 15 pictures lost" in told
+        output = capsys.readouterr().err
+        assert output.count("damaged: ") == 1
+        assert "1 of 15 pictures lost" in output
         kept = [number for number in NUMBERS[AROUND] if number != LOST]
         read = read_frames(made.file(1), range(14), 32).astype(int)
         # JPEG and 4:2:0 change colours, but not which of the frames is nearest.
@@ -72,7 +72,7 @@ def test_of_a_segment_of_a_damaged_file_is_written_what_is_left_and_what_is_lost
     assert frame_times(packed.file(1)) == pytest.approx(expected, abs=2e-3)
 
 
-def test_a_segment_that_its_file_breaks_off_in_plays_in_a_loop_of_its_own(tmp_path: Path) -> None:
+def test_a_segment_cut_off_by_its_files_end_loops(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mkv", "libx264", moving_frames(COUNT), bf="0")
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 3 // 4])
@@ -87,10 +87,10 @@ def test_a_segment_that_its_file_breaks_off_in_plays_in_a_loop_of_its_own(tmp_pa
         read_frames(f"{path}#{(count + 5) / 25}-9", [0])
 
 
-def test_what_a_header_promises_after_the_end_is_no_frame_of_a_segment(tmp_path: Path) -> None:
+def test_frames_only_promised_by_the_header_are_not_in_a_segment(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", "libx264", moving_frames(COUNT), bf="0", movflags="faststart")
     for packet in range(50, COUNT):
-        path = wreck(path, packet).replace(tmp_path / "a.mp4")
+        path = overwrite_packet(path, packet).replace(tmp_path / "a.mp4")
     assert judge(path).verdict == "truncated"
     crossing = judge(f"{path}#1.8-9")
     assert (crossing.verdict, crossing.frames) == ("truncated", 5)
@@ -106,32 +106,32 @@ def test_what_a_header_promises_after_the_end_is_no_frame_of_a_segment(tmp_path:
 
 
 @pytest.fixture(params=["a.mkv", "a.mp4", "a.ts"])
-def paused(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+def video_with_gap(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """30 frames and, two hours later, 60."""
     return encode(tmp_path / request.param, "libx264", moving_frames(90), TIMES, gop="10")
 
 
-def test_a_segment_with_a_gap_in_time_has_parts_and_one_in_a_gap_is_told(
-    paused: Path, tmp_path: Path
+def test_a_segment_over_a_gap_has_parts_and_one_inside_a_gap_is_reported(
+    video_with_gap: Path, tmp_path: Path
 ) -> None:
-    name = f"{paused}#0.8-7200.4"
+    name = f"{video_with_gap}#0.8-7200.4"
     assert probe(name).frames == 20
     expected = np.array(TIMES[20:40]) / 1000 - TIMES[20] / 1000
     assert frame_times(name) == pytest.approx(expected, abs=2e-3)
     assert continuous_parts(name) == [(0, 10), (10, 20)]
-    assert continuous_parts(f"{paused}#0-1") is None
+    assert continuous_parts(f"{video_with_gap}#0-1") is None
     with pytest.raises(VideoError, match=r"has no second 100 .* a gap in time from 1\.16 to 7200\.00"):
-        probe(f"{paused}#100-200")
+        probe(f"{video_with_gap}#100-200")
     with pytest.raises(VideoError, match=r"has no second 7300 .* the file ends at 7202"):
-        probe(f"{paused}#7300-7301")
-    # Of so few frames it is not to be seen what is a gap.
-    few = f"{paused}#1.15-7200.06"
+        probe(f"{video_with_gap}#7300-7301")
+    # With so few frames, gaps cannot be recognised.
+    few = f"{video_with_gap}#1.15-7200.06"
     assert continuous_parts(few) == [(0, 1), (1, 3)]
     reader = Reader(
         VideoList([few], np.array([-1]), np.array([-1]), Path()), ClipConfig(frames=2, stride=1, fps=25)
     )
     assert reader.video(0) == [(0, 1), (1, 3)]
-    (tmp_path / "l.txt").write_text(f"{paused.name}#0.8-7200.4\n")
+    (tmp_path / "l.txt").write_text(f"{video_with_gap.name}#0.8-7200.4\n")
     main.run(["data", "pack", str(tmp_path / "l.txt"), "--short-side", "32", "--out", str(tmp_path / "p")])
     packed = read_list(tmp_path / "p" / "list.txt").file(0)
     assert frame_times(packed) == pytest.approx(expected, abs=2e-3)
@@ -139,23 +139,25 @@ def test_a_segment_with_a_gap_in_time_has_parts_and_one_in_a_gap_is_told(
 
 
 @pytest.mark.parametrize("fps", [0.0, 20.0])
-def test_no_clip_of_a_segment_spans_a_gap(paused: Path, fps: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    videos = VideoList([f"{paused}#0.8-7200.4"], np.array([-1]), np.array([-1]), Path())
+def test_no_clip_of_a_segment_spans_a_gap(
+    video_with_gap: Path, fps: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    videos = VideoList([f"{video_with_gap}#0.8-7200.4"], np.array([-1]), np.array([-1]), Path())
     clip = ClipConfig(frames=4, stride=2, fps=fps, resize=32, size=32)
     clips = TrainingClips(videos, clip, Augment(), (View("anchor"),), seed=0)
-    read, seen = Reader.read, []
+    read, numbers_read = Reader.read, []
     monkeypatch.setattr(
-        Reader, "read", lambda self, index, some: seen.extend(some) or read(self, index, some)
+        Reader, "read", lambda self, index, some: numbers_read.extend(some) or read(self, index, some)
     )
     for epoch in range(30):
         assert isinstance(clips[epoch, 0], dict)
     cut = clips.reader.video(0)[0][1]
-    sides = [{int(number >= cut) for number in one} for one in seen]
+    sides = [{int(number >= cut) for number in one} for one in numbers_read]
     assert all(len(one) == 1 for one in sides)
     assert {side for one in sides for side in one} == {0, 1}
 
 
-def test_clips_of_a_folder_segments_and_twins_have_places_of_their_own() -> None:
+def test_clips_segments_and_duplicates_get_separate_places() -> None:
     names = [
         "d/a_*.png",
         "d/b*.png",
@@ -172,7 +174,7 @@ def test_clips_of_a_folder_segments_and_twins_have_places_of_their_own() -> None
     ]  # fmt: skip
 
 
-def test_pictures_that_are_of_no_clip_are_counted_and_flow_is_not(
+def test_stray_pictures_are_counted_and_flow_is_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "data" / "walk"
@@ -182,6 +184,6 @@ def test_pictures_that_are_of_no_clip_are_counted_and_flow_is_not(
             (folder / f"{prefix}{number:05}.jpg").touch()
     (folder / "._img_00001.jpg").touch()
     assert find_videos(tmp_path / "data") == [folder]
-    told = capsys.readouterr().err
-    assert "files that are not videos: 3 .jpg" in told
-    assert "left out 1 hidden or system file or folder: walk/._img_00001.jpg" in told
+    output = capsys.readouterr().err
+    assert "files that are not videos: 3 .jpg" in output
+    assert "left out 1 hidden or system file or folder: walk/._img_00001.jpg" in output

@@ -21,7 +21,7 @@ from dsm.models.precision import (
 )
 from dsm.models.zoo import create_model
 
-# (kernel, stride, padding, input): oneDNN alone was wrong at every one of these.
+# (kernel, stride, padding, input): oneDNN alone was wrong for each of these.
 RISKY = [
     ((3, 3, 3), (1, 1, 1), (1, 1, 1), (2, 7, 7)),
     ((3, 1, 1), (1, 1, 1), (1, 0, 0), (2, 4, 4)),
@@ -53,7 +53,7 @@ TRUSTED = [
 ]
 FORMATS = [torch.contiguous_format, torch.channels_last_3d]
 
-# Garbage is off by 1 and more. A CPU without instructions for bfloat16 also keeps its partial sums in it.
+# Garbage is off by 1 or more. A CPU without bfloat16 instructions also keeps partial sums in bfloat16.
 BOUND = 0.01 if fast_in_bf16("cpu") else 0.03
 
 
@@ -87,7 +87,7 @@ def test_a_layer_agrees_with_double_precision(kernel, stride, padding, size, mem
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding", "size"), STRIDED)
-def test_a_layer_in_the_plane_agrees_with_double_precision(kernel, stride, padding, size) -> None:
+def test_a_2d_layer_agrees_with_double_precision(kernel, stride, padding, size) -> None:
     torch.manual_seed(0)
     layer = nn.Conv2d(24, 36, kernel[1:], stride[1:], padding[1:])
     clip = torch.randn(2, 24, *size[1:])
@@ -127,7 +127,7 @@ def test_which_layers_are_guarded() -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore:Using padding=.same. with even kernel")
-def test_every_way_to_write_a_convolution(settings: dict) -> None:
+def test_every_form_of_convolution_agrees_with_double_precision(settings: dict) -> None:
     torch.manual_seed(0)
     layer = nn.Conv3d(16, 16, **{"kernel_size": 3, **settings})
     clip = torch.randn(2, 16, 2, 6, 6)
@@ -137,7 +137,7 @@ def test_every_way_to_write_a_convolution(settings: dict) -> None:
         assert apart(mine, true) < BOUND
 
 
-def test_a_clip_without_batch_and_double_precision_pass() -> None:
+def test_unbatched_and_double_precision_clips_pass() -> None:
     layer = nn.Conv3d(3, 4, 3, padding=1)
     with compute_in("bf16", "cpu"):
         assert layer(torch.randn(3, 2, 5, 5)).shape == (4, 2, 5, 5)
@@ -161,7 +161,7 @@ print("right" if (layer.weight.grad - right).norm() < 0.02 * right.norm() else "
 
 
 def test_the_guard_is_needed() -> None:
-    # In a process of its own: the fault may spoil memory. The variable fills what malloc gives.
+    # In a separate process, because the fault may corrupt memory. The variable fills what malloc returns.
     result = subprocess.run(
         [sys.executable, "-c", UNGUARDED],
         env={**os.environ, "MALLOC_PERTURB_": "128"},
@@ -194,7 +194,7 @@ def test_features_are_close_to_those_in_fp32() -> None:
         assert 0 < apart(encode(model, clips, "bf16"), exact) < 0.05
 
 
-def test_a_module_stays_as_it_was() -> None:
+def test_the_guard_leaves_a_module_unchanged() -> None:
     torch.manual_seed(0)
     model = create_model("tiny").eval()
     before = copy.deepcopy(model.state_dict())
@@ -217,7 +217,7 @@ def test_the_guard_ends_with_its_block_even_when_it_fails() -> None:
     assert nn.Conv3d(3, 4, 3, padding=1)(torch.randn(1, 3, 2, 5, 5)).dtype == torch.float32
 
 
-def test_channels_lie_last_as_torch_lays_them_and_2d_weights_are_left() -> None:
+def test_channels_last_equals_torch_and_leaves_2d_weights() -> None:
     module = nn.Sequential(nn.Conv3d(4, 6, 3), nn.Conv3d(6, 8, 1), nn.Conv2d(4, 6, 3))
     expected = copy.deepcopy(module[:2]).to(memory_format=torch.channels_last_3d)
     channels_last(module)

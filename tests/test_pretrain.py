@@ -1,4 +1,4 @@
-"""Pretraining: the same batches whatever the workers, the same run whether stopped or not."""
+"""Pretraining: the same batches for any number of workers, and the same run whether stopped or not."""
 
 from __future__ import annotations
 
@@ -114,8 +114,8 @@ def test_a_run_in_bfloat16_resumes_and_may_not_change_its_precision(scenes: Path
     assert equal(weights_of(whole), weights_of(part))
 
 
-@pytest.mark.parametrize("size", [1000, 12_288, 65_536])  # torch's reader fails in other ways for each
-def test_a_corrupt_newest_checkpoint_is_passed_over(scenes: Path, tmp_path: Path, size: int) -> None:
+@pytest.mark.parametrize("size", [1000, 12_288, 65_536])  # torch's reader fails differently for each
+def test_a_corrupt_newest_checkpoint_is_skipped(scenes: Path, tmp_path: Path, size: int) -> None:
     whole = pretrain(config(scenes, tmp_path / "whole"))
     part = pretrain(config(scenes, tmp_path / "part"))
     newest = list_checkpoints(part)[-1]
@@ -126,14 +126,14 @@ def test_a_corrupt_newest_checkpoint_is_passed_over(scenes: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (OSError(errno.EIO, "Input/output error"), "Input/output error"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), "not enough memory"),
     ],
 )
-def test_a_checkpoint_that_the_machine_does_not_give_stays_as_it_is(
-    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+def test_an_unreadable_checkpoint_is_left_alone(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
     run = pretrain(config(scenes, tmp_path / "run"))
     before = list_checkpoints(run)
@@ -142,18 +142,18 @@ def test_a_checkpoint_that_the_machine_does_not_give_stays_as_it_is(
         raise error
 
     monkeypatch.setattr(torch, "load", fails)
-    with pytest.raises(UserError, match=rf"cannot be read now \({said}\)"):
+    with pytest.raises(UserError, match=rf"cannot be read now \({message}\)"):
         pretrain(config(scenes, run, resume=True))
     assert list_checkpoints(run) == before
 
 
-def test_larger_work_does_not_empty_a_run_whose_checkpoints_are_broken(scenes: Path, tmp_path: Path) -> None:
+def test_train_once_does_not_empty_a_run_with_broken_checkpoints(scenes: Path, tmp_path: Path) -> None:
     run = pretrain(config(scenes, tmp_path / "run"))
     (run / "results.json").unlink()  # as if stopped before its end
     for path in list_checkpoints(run):
         path.write_bytes(path.read_bytes()[:1000])
-    for told in ("none of its checkpoints can be read", "remove this folder to train again"):
-        with pytest.raises(UserError, match=told):
+    for message in ("none of its checkpoints can be read", "remove this folder to train again"):
+        with pytest.raises(UserError, match=message):
             train_once(config(scenes, run), pretrain)
     assert list((run / "checkpoints").glob("*.unreadable"))
 
@@ -168,7 +168,7 @@ def test_an_existing_run_is_never_overwritten_by_accident(scenes: Path, tmp_path
     assert not equal(weights_of(out), before)
 
 
-def test_what_lies_beside_a_run_that_never_began_is_not_emptied(scenes: Path, tmp_path: Path) -> None:
+def test_other_files_beside_an_unstarted_run_are_kept(scenes: Path, tmp_path: Path) -> None:
     videos = (scenes / "train.txt").read_text()
     (tmp_path / "gone.txt").write_text("".join(f"gone/{line}\n" for line in videos.splitlines()))
     data = replace(config(scenes, tmp_path).data, train=tmp_path / "gone.txt")
@@ -187,14 +187,14 @@ def test_what_lies_beside_a_run_that_never_began_is_not_emptied(scenes: Path, tm
     assert list_checkpoints(out / "good")
 
 
-def test_a_folder_of_something_else_is_not_emptied_even_with_overwrite(scenes: Path, tmp_path: Path) -> None:
+def test_an_unrelated_folder_is_not_emptied_even_with_overwrite(scenes: Path, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").touch()
     with pytest.raises(UserError, match="is not a run of dsm"):
         pretrain(config(scenes, tmp_path, overwrite=True))
     assert (tmp_path / "photo.jpg").exists()
 
 
-def test_somebody_elses_config_json_makes_no_run_of_ours(scenes: Path, tmp_path: Path) -> None:
+def test_a_foreign_config_json_does_not_make_a_run(scenes: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(UserError, match="is not a run of dsm"):
         pretrain(config(scenes, tmp_path, overwrite=True))
@@ -209,7 +209,7 @@ def test_overwriting_a_run_behind_a_link_keeps_the_link(scenes: Path, tmp_path: 
     assert (tmp_path / "run").is_symlink()
 
 
-def test_too_few_videos_for_a_batch(scenes: Path, tmp_path: Path) -> None:
+def test_too_few_videos_for_a_batch_are_refused(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"40 videos are too few for a batch of 41.*--data.batch-size 40"):
         pretrain(config(scenes, tmp_path / "run", data=DataConfig(scenes / "train.txt", batch_size=41)))
     assert not (tmp_path / "run").exists()
@@ -228,12 +228,12 @@ def test_resuming_with_other_settings_names_the_first(
     scenes: Path, tmp_path: Path, change: dict, named: str
 ) -> None:
     out = pretrain(config(scenes, tmp_path / "run", steps=1))
-    with pytest.raises(UserError, match="needs the same settings") as told:
+    with pytest.raises(UserError, match="needs the same settings") as raised:
         pretrain(config(scenes, out, resume=True, **change))
-    assert named in str(told.value)
+    assert named in str(raised.value)
 
 
-def test_a_run_goes_on_with_its_own_list_wherever_that_lies_now(scenes: Path, tmp_path: Path) -> None:
+def test_a_run_resumes_with_its_moved_list(scenes: Path, tmp_path: Path) -> None:
     out = pretrain(config(scenes, tmp_path / "run", steps=1))
     lines = (scenes / "train.txt").read_text().splitlines(keepends=True)
     other, moved = tmp_path / "other.txt", tmp_path / "moved.txt"
@@ -250,9 +250,7 @@ def test_a_run_goes_on_with_its_own_list_wherever_that_lies_now(scenes: Path, tm
     )
 
 
-def test_a_setting_that_a_run_did_not_know_yet_is_no_other_when_it_is_resumed(
-    scenes: Path, tmp_path: Path
-) -> None:
+def test_a_run_from_before_a_setting_existed_resumes(scenes: Path, tmp_path: Path) -> None:
     out = pretrain(config(scenes, tmp_path / "run", steps=1))
     (file,) = list_checkpoints(out)
     state = torch.load(file, weights_only=True)
@@ -264,9 +262,7 @@ def test_a_setting_that_a_run_did_not_know_yet_is_no_other_when_it_is_resumed(
     pretrain(config(scenes, out, steps=2, resume=True, extend=True))
 
 
-def test_another_length_is_another_schedule_and_wants_to_be_meant(
-    scenes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_another_length_needs_extend(scenes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = pretrain(config(scenes, tmp_path / "run", steps=2))
     refusal = (
         r"was planned for 2 steps, not 4, .*--steps 2 continues as planned, --extend continues .*not 0\)"
@@ -283,18 +279,18 @@ def test_another_length_is_another_schedule_and_wants_to_be_meant(
         pretrain(config(scenes, out, steps=4, resume=True))
     pretrain(config(scenes, out, steps=4, resume=True, extend=True))
     assert "was planned for 2 steps and continues to 4" in " ".join(capfd.readouterr().err.split())
-    pretrain(config(scenes, out, steps=4, resume=True))  # which it now is to have
+    pretrain(config(scenes, out, steps=4, resume=True))  # its new length
     assert list_checkpoints(out)[-1].name == "step_00000004.pt"
 
 
-def test_a_run_of_constant_rate_may_have_any_length(scenes: Path, tmp_path: Path) -> None:
+def test_a_run_with_a_constant_rate_may_have_any_length(scenes: Path, tmp_path: Path) -> None:
     steady = OptimConfig("sgd", lr=1e-3, schedule="step", milestones=(), warmup=0)
     own = {"optim": steady, "settings": MethodSettings(dsm=DsmConfig(queue=32, momentum=0.9, ramp=False))}
     whole = pretrain(config(scenes, tmp_path / "whole", steps=4, **own))
     part = pretrain(config(scenes, tmp_path / "part", steps=2, **own))
     pretrain(config(scenes, part, steps=4, resume=True, **own))
     assert equal(weights_of(whole), weights_of(part))
-    rising = pretrain(config(scenes, tmp_path / "rising", steps=2, optim=steady))  # the momentum's schedule
+    rising = pretrain(config(scenes, tmp_path / "rising", steps=2, optim=steady))  # of the momentum
     with pytest.raises(UserError, match="was planned for 2 steps, not 4, and its schedules depend on that"):
         pretrain(config(scenes, rising, steps=4, resume=True, optim=steady))
     ramp = DsmConfig(ramp=False, sld=SpatialMix(smooth=0, exchange=1, ramp=0.5))  # and SLD's
@@ -304,7 +300,7 @@ def test_a_run_of_constant_rate_may_have_any_length(scenes: Path, tmp_path: Path
         pretrain(config(scenes, short, steps=4, resume=True, **growing))
 
 
-def test_what_decodes_may_not_change_unnoticed(scenes: Path, tmp_path: Path) -> None:
+def test_a_changed_decoder_is_refused_on_resume(scenes: Path, tmp_path: Path) -> None:
     out = pretrain(config(scenes, tmp_path / "run", steps=2))
     other = DataConfig(scenes / "train.txt", batch_size=8, workers=0, decoder="torchcodec")
     with pytest.raises(UserError, match=r"with data\.decoder pyav, not torchcodec"):
@@ -327,13 +323,13 @@ def test_resuming_from_nothing_is_refused(scenes: Path, tmp_path: Path) -> None:
         pretrain(config(scenes, tmp_path / "none", resume=True))
 
 
-def test_a_diverging_run_stops_with_a_sentence(scenes: Path, tmp_path: Path) -> None:
+def test_a_diverging_run_stops_with_one_sentence(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="step 2: numbers that are not finite, first in"):
         pretrain(config(scenes, tmp_path / "run", optim=OptimConfig("sgd", lr=1e30)))
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
+def test_a_run_stopped_by_a_signal_resumes_to_the_same_end(
     scenes: Path, tmp_path: Path, name: signal.Signals
 ) -> None:
     def command(out: Path) -> list[str]:
@@ -350,12 +346,12 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") >= 3):
         time.sleep(0.05)
-    assert process.poll() is None, "ended before it could be stopped"
+    assert process.poll() is None, "finished before it could be stopped"
     process.send_signal(name)
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 128 + name, told
-    assert "--resume continues" in told
-    assert "Traceback" not in told
+    _, output = process.communicate(timeout=120)
+    assert process.returncode == 128 + name, output
+    assert "--resume continues" in output
+    assert "Traceback" not in output
     for line in ([*command(tmp_path / "run"), "--resume"], command(tmp_path / "whole")):
         done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
@@ -363,7 +359,7 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
 
 
 def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that is stuck in a step can be stopped."""
+    """A run that hangs in a step can be stopped."""
     monkeypatch.setattr(signals, "SAME_WISH", 0)
     with signals.stop_flag() as flag:
         signal.raise_signal(signal.SIGINT)
@@ -372,27 +368,27 @@ def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             signal.raise_signal(signal.SIGINT)
 
 
-def test_a_warning_is_heard_once_and_the_end_of_time_after_it_is_the_first() -> None:
-    before = signal.getsignal(signal.SIGUSR1)  # the default, or what a command of another test set
+def test_sigterm_after_a_warning_signal_counts_as_the_first() -> None:
+    before = signal.getsignal(signal.SIGUSR1)  # the default, or a handler that another test left
     with signals.stop_flag() as flag:
         signal.raise_signal(signal.SIGUSR1)
         signal.raise_signal(signal.SIGUSR1)
         assert flag.signal == signal.SIGUSR1
-        signal.raise_signal(signal.SIGTERM)  # would end the process at once
+        signal.raise_signal(signal.SIGTERM)  # a second stop signal would end the process at once
         assert flag.signal == signal.SIGTERM
         signal.raise_signal(signal.SIGUSR2)
         assert flag.signal == signal.SIGTERM
     assert signal.getsignal(signal.SIGUSR1) == before
 
 
-def test_a_warning_that_another_waits_for_stays_his() -> None:
-    """As submitit does, which submits the job again."""
-    heard: list[int] = []
-    before = signal.signal(signal.SIGUSR2, lambda number, _: heard.append(number))
+def test_an_existing_signal_handler_is_kept() -> None:
+    """submitit has such a handler, which submits the job again."""
+    signals_received: list[int] = []
+    before = signal.signal(signal.SIGUSR2, lambda number, _: signals_received.append(number))
     try:
         with signals.stop_flag() as flag:
             signal.raise_signal(signal.SIGUSR2)
-        assert (heard, flag.signal) == ([signal.SIGUSR2], 0)
+        assert (signals_received, flag.signal) == ([signal.SIGUSR2], 0)
     finally:
         signal.signal(signal.SIGUSR2, before)
 
@@ -418,11 +414,11 @@ def test_a_malicious_checkpoint_is_not_executed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"weights": "no/such.pt"}, {"precision": "fp16"}, {"weights": "itself"}])
-def test_a_run_is_not_emptied_for_one_that_cannot_be(
+def test_overwrite_with_impossible_settings_empties_nothing(
     scenes: Path, tmp_path: Path, wrong: dict[str, str]
 ) -> None:
     if wrong.get("precision") and not trains_on_cpu():
-        pytest.skip("fp16 can be, on a GPU")
+        pytest.skip("fp16 works on a GPU")
     run = pretrain(config(scenes, tmp_path / "run", steps=2))
     held = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
     changed = {name: str(run) if value == "itself" else value for name, value in wrong.items()}

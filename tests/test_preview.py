@@ -45,24 +45,24 @@ def test_similarity_equals_its_definition() -> None:
     assert similarity(one, one) == pytest.approx(1)
 
 
-def test_the_scene_is_the_same_in_any_order_of_frames() -> None:
+def test_the_scene_measure_ignores_the_order_of_frames() -> None:
     clip = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
     assert scene_change(clip, clip[::-1]) == pytest.approx(0, abs=1e-12)
     assert scene_change(clip, 255 - clip) > 0.5
 
 
-def test_motion_change_of_none_all_and_the_way_back() -> None:
+def test_motion_change_of_equal_missing_and_reversed_motion() -> None:
     flow = np.random.default_rng(0).normal(0, 3, (5, 2, 8, 9)).astype(np.float32)
     assert motion_change(flow, flow) == 0
     assert motion_change(np.zeros_like(flow), flow) == pytest.approx(1)
     assert motion_change(-flow, flow) == pytest.approx(2, rel=1e-5)
 
 
-def test_a_flow_seen_through_a_quarter_turn_and_a_zoom() -> None:
+def test_flow_follows_a_quarter_turn_and_a_zoom() -> None:
     flow = np.zeros((1, 2, 20, 20), np.float32)
     flow[:, 0] = 3.0  # to the right
     x, y = identity_grid(20, 20, torch.empty(0)).unbind(-1)
-    turned, valid = seen_through(flow, torch.stack([-y, x], -1))  # a pixel shows what is a quarter on
+    turned, valid = seen_through(flow, torch.stack([-y, x], -1))  # a pixel shows the point a quarter turn on
     assert valid.all()
     assert np.allclose(turned[0, :, 10, 10], [0, -3], atol=1e-4)
     near, _ = seen_through(flow, torch.stack([x, y], -1) / 2)  # twice as large, so twice as fast
@@ -71,7 +71,7 @@ def test_a_flow_seen_through_a_quarter_turn_and_a_zoom() -> None:
     assert seen_through(flow, outside)[1].mean() == 0.5
 
 
-def test_colours_of_flow() -> None:
+def test_flow_colours_follow_direction_and_speed() -> None:
     flow = np.zeros((1, 2, 1, 5), np.float32)
     flow[0, :, 0] = np.array([[0, 4, -4, 0, 8], [0, 0, 0, 4, 0]])
     still, right, left, down, fast = flow_picture(flow, longest=4)[0, 0].astype(int)
@@ -96,14 +96,14 @@ SMALL = ("--clip.frames", "6", "--clip.stride", "2", "--clip.resize", "48", "--c
 
 
 @pytest.mark.parametrize("ending", [".png", ".gif", ".mp4", ".html"])
-def test_a_preview_in_every_format(
+def test_a_preview_is_written_in_every_format(
     listed: Path, tmp_path: Path, ending: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, numbers = tmp_path / f"preview{ending}", tmp_path / "numbers.json"
     run(str(listed), "--out", str(out), "--json", str(numbers), "--show", "2", *SMALL)
-    told = capsys.readouterr()
-    assert "2 clips shown, 2 measured" in told.err
-    assert "anchor" in told.out
+    output = capsys.readouterr()
+    assert "2 clips shown, 2 measured" in output.err
+    assert "anchor" in output.out
     clips = json.loads(numbers.read_text())["clips"]
     assert [one["version"] for one in clips] == ["anchor", "negative"] * 2
     assert all(one["scene_change"] > 0.05 for one in clips if one["version"] == "anchor")
@@ -120,20 +120,20 @@ def test_a_preview_in_every_format(
         run(str(listed), "--out", str(out), *SMALL)
 
 
-def test_all_kinds_and_more_clips_measured_than_shown(
+def test_a_preview_may_measure_more_clips_than_it_shows(
     listed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "kinds.html"
     run(str(listed), "--out", str(out), "--kinds", "all", "--show", "1", "--measure", "3",
         *SMALL)  # fmt: skip
-    told = capsys.readouterr()
-    assert "1 clip shown, 3 measured" in told.err
+    output = capsys.readouterr()
+    assert "1 clip shown, 3 measured" in output.err
     for kind in ("smooth", "local", "tps", "affine", "background", "replace", "shift", "delete", "flow"):
-        assert kind in told.out
+        assert kind in output.out
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--out", "a.txt"), "must end in one of"),
         (("--out", "a.png", "--kinds", "smoth"), "did you mean"),
@@ -143,28 +143,28 @@ def test_all_kinds_and_more_clips_measured_than_shown(
         (("--out", "a.png", "--clip.size", "10"), "at least 2 frames and 11 pixels"),
     ],
 )
-def test_wrong_settings_are_one_sentence(listed: Path, words: tuple[str, ...], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_wrong_settings_raise_one_sentence(listed: Path, words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         run(str(listed), *words)
 
 
-def test_videos_that_cannot_be_read_are_named_and_left_out(
+def test_unreadable_videos_are_named_and_left_out(
     small_list: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small_list.write_text(small_list.read_text() + "missing.mp4 0 12\n")
     run(str(small_list), "--out", str(tmp_path / "a.png"), "--show", "50", *SMALL)
-    told = capsys.readouterr().err
-    assert "left out" in told
-    assert "missing.mp4" in told
+    output = capsys.readouterr().err
+    assert "left out" in output
+    assert "missing.mp4" in output
 
 
 @pytest.mark.parametrize("kind", ["local", "background"])
-def test_a_video_beside_one_that_cannot_be_read_is_shown(
+def test_a_preview_shows_readable_videos_despite_unreadable_ones(
     small_list: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
     lines = small_list.read_text().splitlines()
     small_list.write_text(f"{lines[0]}\nmissing.mp4 0 12\n")
     run(str(small_list), "--out", str(tmp_path / "a.png"), "--kinds", kind, *SMALL)
-    told = capsys.readouterr().err
-    assert "1 clip shown" in told
-    assert told.count("missing.mp4") <= 1
+    output = capsys.readouterr().err
+    assert "1 clip shown" in output
+    assert output.count("missing.mp4") <= 1

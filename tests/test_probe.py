@@ -1,4 +1,4 @@
-"""Probes on files of features: their votes, their cross-validation, what they print and write."""
+"""Probes on features files: votes, cross-validation, output."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def made(count: int, seed: int, dim: int = 10, classes: int = 3) -> Features:
     return Features(rows.astype(np.float32), labels, [f"{seed}-{place}.mp4" for place in range(count)])
 
 
-def test_the_vote_of_neighbours_is_that_of_scikit_learn() -> None:
+def test_the_neighbour_vote_equals_scikit_learn() -> None:
     train, test = made(200, 0), made(100, 1)
     model = KNeighborsClassifier(
         20, metric="cosine", algorithm="brute", weights=lambda distance: np.exp((1 - distance) / 0.07)
     ).fit(train.features, train.labels)
     expected = model.predict(test.features) == test.labels
     assert np.array_equal(knn_probe(train, test), expected)
-    # Each among the others.
+    # Each video among the others.
     for place in range(0, 200, 20):
         others = np.arange(200) != place
         model.fit(train.features[others], train.labels[others])
@@ -38,7 +38,7 @@ def test_the_vote_of_neighbours_is_that_of_scikit_learn() -> None:
 
 
 def test_groups_stay_together_in_cross_validation() -> None:
-    """Features that tell the group and nothing of the class: only where groups are parted do they help."""
+    """Features that identify the group and not the class: they help only if a group is split."""
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(24), 8)
     labels = (groups % 2).astype(np.int64)
@@ -58,18 +58,18 @@ def test_a_class_of_one_video_does_not_stop_cross_validation(capsys: pytest.Capt
         many.paths + one.paths,
     )
     with_it, without = choose_strength(both).accuracy, choose_strength(many).accuracy
-    # The class is asked about in no fold: its one video, far from the others, changes few of their answers.
+    # No fold tests this class: its single video, far from the others, changes few of their answers.
     assert max(abs(with_it[strength] - without[strength]) for strength in without) < 0.15
     assert "1 of 3 classes has a single video" in capsys.readouterr().err
     with pytest.raises(UserError, match="at least two videos of a class"):
         choose_strength(both.part(np.array([0, int(np.flatnonzero(many.labels != many.labels[0])[0])])))
 
 
-def test_a_probe_sees_a_small_dimension_beside_a_large_one() -> None:
+def test_a_probe_uses_small_dimensions_besides_large_ones() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 200)
-    told, noise = 1e-3 * (labels + 0.3 * rng.normal(size=200)), 1e3 * rng.normal(size=200)
-    features = Features(np.column_stack([told, noise]).astype(np.float32), labels, [""] * 200)
+    signal, noise = 1e-3 * (labels + 0.3 * rng.normal(size=200)), 1e3 * rng.normal(size=200)
+    features = Features(np.column_stack([signal, noise]).astype(np.float32), labels, [""] * 200)
     assert (fit_probe(features).predict(features.features) == labels).mean() > 0.9
 
 
@@ -97,7 +97,7 @@ def test_probe_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[s
         linear_probe(made(30, 0), [made(30, 1, dim=4)])
 
 
-def test_clips_of_one_video_a_class_are_probed_without_a_choice(
+def test_a_probe_with_one_video_per_class_uses_the_default_c(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rng = np.random.default_rng(0)

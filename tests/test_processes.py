@@ -1,4 +1,4 @@
-"""Several processes make one run: the same losses as one process, and an end together."""
+"""Several processes make one run: the same losses as one process, and a common end."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if __name__ == "__main__":
 """
 
 
-# Twenty steps of so small a batch multiply a difference by ten thousand: where the order of a sum
+# Twenty steps with so small a batch amplify a difference ten-thousandfold: where the order of a sum
 # differs, so do the losses in single precision. In double precision only a mistake would show.
 DOUBLE = """
 import torch
@@ -72,8 +72,8 @@ def start(
 
 
 def finish(process: subprocess.Popen[str]) -> None:
-    _, told = process.communicate(timeout=280)
-    assert process.returncode == 0, told
+    _, output = process.communicate(timeout=280)
+    assert process.returncode == 0, output
 
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("dsm-triplet", "simclr")]
@@ -112,20 +112,20 @@ def wait_for_lines(run: Path, count: int) -> None:
         time.sleep(0.05)
 
 
-def test_a_process_that_dies_ends_the_others_with_a_sentence(scenes: Path, tmp_path: Path) -> None:
+def test_a_dying_process_ends_the_others_with_one_sentence(scenes: Path, tmp_path: Path) -> None:
     process = start(scenes, tmp_path / "run", method="dsm", devices=2, steps=100_000)
     wait_for_lines(tmp_path / "run", 3)
     workers = children(process)
     assert len(workers) == 2
     os.kill(workers[1], signal.SIGKILL)
     begun = time.monotonic()
-    _, told = process.communicate(timeout=90)
+    _, output = process.communicate(timeout=90)
     assert time.monotonic() - begun < 60
-    assert "was killed by SIGKILL" in told
+    assert "was killed by SIGKILL" in output
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
 
 
-def test_what_is_wrong_in_every_process_is_told_once(scenes: Path, tmp_path: Path) -> None:
+def test_an_error_in_every_process_is_reported_once(scenes: Path, tmp_path: Path) -> None:
     words = ["--data.train", scenes / "train.txt", "--devices", 2, "--weights", tmp_path / "nowhere.pt"]
     command = [sys.executable, "-m", "dsm", "pretrain", *map(str, words), "--out", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -134,7 +134,7 @@ def test_what_is_wrong_in_every_process_is_told_once(scenes: Path, tmp_path: Pat
     assert "Traceback" not in done.stderr
 
 
-def test_an_error_that_nobody_foresaw_is_not_swallowed(tmp_path: Path) -> None:
+def test_an_unexpected_error_is_not_swallowed(tmp_path: Path) -> None:
     script = tmp_path / "fails.py"
     script.write_text(
         "from dsm.distributed import in_processes\n"
@@ -146,13 +146,13 @@ def test_an_error_that_nobody_foresaw_is_not_swallowed(tmp_path: Path) -> None:
         "    errors = {'memory': RuntimeError('out of memory'), 'file': denied}\n"
         "    in_processes(2, fails, errors[sys.argv[1]])\n"
     )
-    for kind, code, said in (
+    for kind, code, message in (
         ("memory", 1, "RuntimeError: out of memory"),
         ("file", 2, "dsm: x.txt: Denied."),
     ):
         done = subprocess.run([sys.executable, script, kind], capture_output=True, text=True, timeout=120)
         assert done.returncode == code
-        assert done.stderr.count(said) == 1  # of both processes
+        assert done.stderr.count(message) == 1  # for both processes
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -171,11 +171,11 @@ def test_a_signal_saves_in_all_processes_at_the_same_step(
     )
     wait_for_lines(tmp_path / "run", 3)
     process.send_signal(number)
-    _, told = process.communicate(timeout=90)
-    assert process.returncode == 128 + number, told
-    assert re.search(r"stopped at step \d+ of 100000 and saved", told)
-    assert "stopped; the same command with --resume continues" in told
-    assert "Traceback" not in told
+    _, output = process.communicate(timeout=90)
+    assert process.returncode == 128 + number, output
+    assert re.search(r"stopped at step \d+ of 100000 and saved", output)
+    assert "stopped; the same command with --resume continues" in output
+    assert "Traceback" not in output
     saved = torch.load(next((tmp_path / "run" / "checkpoints").glob("step_*.pt")), weights_only=True)
     assert saved["step"] == read_metrics(tmp_path / "run")[-1]["step"]
     steps = saved["step"] + 2
@@ -184,7 +184,7 @@ def test_a_signal_saves_in_all_processes_at_the_same_step(
     assert read_metrics(tmp_path / "run")[-1]["step"] == steps
 
 
-# Longer than torch waits for processes that are told to stop, if it is not asked to be patient.
+# Longer than torch waits by default for processes that it stops.
 LONG_STEP = """
 import time
 from dsm.train.trainer import Trainer
@@ -203,8 +203,8 @@ def test_a_signal_waits_for_a_long_step_and_saves(scenes: Path, tmp_path: Path) 
     wait_for_lines(tmp_path / "run", 3)
     time.sleep(2)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGTERM, told
+    _, output = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, output
     assert list_checkpoints(tmp_path / "run")[-1].name == "step_00000004.pt"
 
 
@@ -212,23 +212,23 @@ DRAWS = """
 import torch
 from dsm.train.trainer import Trainer
 render = Trainer.render
-def told(self, batch):
+def counted(self, batch):
     with (self.config.out / f"drawn-{self.fabric.global_rank}.txt").open("a") as file:
         file.write(f"{torch.rand(1).item()}\\n")
     return render(self, batch)
-Trainer.render = told
+Trainer.render = counted
 """
 
 
-def test_each_process_and_step_draws_its_own(scenes: Path, tmp_path: Path) -> None:
+def test_each_process_and_step_has_its_own_random_numbers(scenes: Path, tmp_path: Path) -> None:
     finish(start(scenes, tmp_path / "run", method="dsm", devices=2, steps=3, more=DRAWS))
     drawn = [(tmp_path / "run" / f"drawn-{rank}.txt").read_text().split() for rank in range(2)]
     assert [len(numbers) for numbers in drawn] == [3, 3]
     assert len({*drawn[0], *drawn[1]}) == 6
 
 
-def test_torchrun_from_outside(scenes: Path, tmp_path: Path) -> None:
-    """As on several machines: each process is told by the environment who it is."""
+def test_torchrun_starts_a_run(scenes: Path, tmp_path: Path) -> None:
+    """As on several machines: the environment gives each process its rank."""
     config = small_run(scenes, tmp_path / "run")
     words = [
         "pretrain", "--data.train", str(config.data.train), "--data.batch-size", "8", "--data.workers", "0",
@@ -250,8 +250,8 @@ def test_torchrun_from_outside(scenes: Path, tmp_path: Path) -> None:
     assert "already holds a run" in again.stderr
 
 
-def test_the_slurm_example_on_this_machine(scenes: Path, tmp_path: Path) -> None:
-    """Two processes begun by submitit, as it begins them on a cluster; the second call resumes."""
+def test_the_slurm_example_runs_locally(scenes: Path, tmp_path: Path) -> None:
+    """Two processes started by submitit as on a cluster; the second call resumes."""
     pytest.importorskip("submitit")
     example = Path(__file__).parents[1] / "examples" / "slurm.py"
     out = tmp_path / "run"

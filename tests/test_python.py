@@ -27,7 +27,7 @@ SHORT = {"backbone": "tiny", "steps": 2, "batch_size": 8, "workers": 0, **CLIP}
 
 @pytest.fixture
 def silent(capfd: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[str]]:
-    """Progress is off, as it is for whoever imports the library."""
+    """Progress is off, as after a plain import of the library."""
     dsm.show_progress(False)
     capfd.readouterr()
     try:
@@ -36,7 +36,7 @@ def silent(capfd: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[
         dsm.show_progress()
 
 
-def test_every_name_is_there_when_it_is_used() -> None:
+def test_every_public_name_is_importable() -> None:
     for name in dsm.__all__:
         assert getattr(dsm, name) is not None, name
         assert name in dir(dsm)
@@ -46,7 +46,7 @@ def test_every_name_is_there_when_it_is_used() -> None:
         dsm.nothing  # noqa: B018
 
 
-def test_importing_it_imports_nothing_heavy() -> None:
+def test_import_dsm_imports_nothing_heavy() -> None:
     code = (
         "import sys, dsm; print(*(name for name in ('torch', 'numpy', 'av', 'tyro') if name in sys.modules))"
     )
@@ -111,7 +111,7 @@ def test_a_setting_of_another_method_is_refused(scenes: Path, tmp_path: Path) ->
     assert not (tmp_path / "run").exists()
 
 
-def test_an_interrupted_run_is_saved_and_goes_on(
+def test_an_interrupted_run_is_saved_and_resumes(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: pytest.CaptureFixture[str]
 ) -> None:
     step = trainer.Trainer.train_step
@@ -133,7 +133,7 @@ def test_an_interrupted_run_is_saved_and_goes_on(
     assert (printed.out, printed.err) == ("", "")
 
 
-def test_recipes_of_one_name_run_from_python(scenes: Path) -> None:
+def test_misspelt_and_ambiguous_recipe_settings_are_refused(scenes: Path) -> None:
     with pytest.raises(UserError, match="did you mean"):
         dsm.run(recipe="still-camra", train=scenes / "train.txt", out="run")
     with pytest.raises(UserError, match=r"size can mean 2 settings; write pretrain=.* or finetune="):
@@ -162,5 +162,5 @@ def test_help_lists_every_setting() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(dsm.__all__) - {"__version__", "data", "disturb"}))
-def test_every_function_says_what_it_does(name: str) -> None:
+def test_every_function_has_a_docstring(name: str) -> None:
     assert inspect.getdoc(getattr(dsm, name))

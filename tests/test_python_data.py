@@ -1,4 +1,4 @@
-"""The verbs on lists, called from Python: plain keywords in, results out, nothing printed."""
+"""The commands on lists, called from Python: keywords in, results out, nothing printed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dsm.video.write import write_video
 
 @pytest.fixture(autouse=True)
 def _prints_nothing(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
-    """Every call in this file is made as from a notebook; an unexpected warning fails the test."""
+    """Calls run as in a notebook; an unexpected warning fails the test."""
     dsm.show_progress(False)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
@@ -134,7 +134,7 @@ def test_check_without_a_usable_video_raises_and_warns_of_each(tmp_path: Path) -
     assert not (tmp_path / "clean.txt").exists()
 
 
-def test_convert_returns_the_list_it_made_of_another(folder_of_videos: Path, tmp_path: Path) -> None:
+def test_convert_returns_the_list_it_made(folder_of_videos: Path, tmp_path: Path) -> None:
     theirs = folder_of_videos / "theirs.csv"
     theirs.write_text("".join(f"walk/clip {i}.mp4,{i}\n" for i in range(2)))
     out = tmp_path / "ours.txt"
@@ -148,7 +148,7 @@ def test_convert_returns_the_list_it_made_of_another(folder_of_videos: Path, tmp
         dsm.data.convert(dataset="ucf102", out=tmp_path)
 
 
-def test_convert_returns_lists_of_official_files_whose_videos_are_found(tmp_path: Path) -> None:
+def test_convert_returns_the_lists_of_official_files(tmp_path: Path) -> None:
     notes, videos, out = tmp_path / "notes", tmp_path / "k400", tmp_path / "lists"
     notes.mkdir()
     head = "label,youtube_id,time_start,time_end,split\n"
@@ -174,7 +174,7 @@ def test_subset_returns_the_part(small_list: Path, tmp_path: Path) -> None:
     assert result.lines == [f"{out}: 2 of 4 videos, 2 classes"]
 
 
-def test_split_returns_both_files_and_leaks_finds_what_they_share(tmp_path: Path) -> None:
+def test_split_returns_both_lists_and_leaks_returns_shared_groups(tmp_path: Path) -> None:
     names, unknown = [f"camera{index % 7}/clip{index}.mp4" for index in range(70)], np.full(70, -1)
     write_list(tmp_path / "all.txt", VideoList(names, unknown, unknown, tmp_path))
     regex = "camera[0-9]+"
@@ -200,7 +200,7 @@ def test_split_warns_of_what_the_groups_do_not_allow(tmp_path: Path) -> None:
     assert "the groups allow nothing closer" in messages[0]
 
 
-def test_features_of_another_tool(tmp_path: Path) -> None:
+def test_features_imports_those_of_another_tool(tmp_path: Path) -> None:
     file, out = tmp_path / "theirs.npz", tmp_path / "ours.npz"
     numbers = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
     np.savez(file, feats=numbers, label=np.arange(6) % 2, names=[f"{i}.mp4" for i in range(6)])
@@ -216,7 +216,7 @@ def test_features_of_another_tool(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["frames", "pack"])
-def test_frames_and_pack_return_a_list_that_reads_like_the_videos(
+def test_frames_and_pack_return_lists_that_read_like_the_videos(
     verb: str, small_list: Path, tmp_path: Path
 ) -> None:
     broken, videos, out = break_video(small_list, 2), read_list(small_list), tmp_path / "out"

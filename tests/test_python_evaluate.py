@@ -1,4 +1,4 @@
-"""The verbs that measure, called from Python: keywords in, results out, nothing printed."""
+"""The commands that measure, called from Python: keywords in, results out, nothing printed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def features(videos: Path) -> dict[str, Path]:
 
 @pytest.fixture
 def quiet(classifier: Path, features: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
-    """Progress off, as it is for everyone who does not ask for it; afterwards nothing has been printed."""
+    """Progress is off by default; afterwards, nothing must have been printed."""
     dsm.show_progress(False)
     capfd.readouterr()
     yield

@@ -1,4 +1,4 @@
-"""The quickstart notebook: its cells run in order, anywhere, without a network, and are few."""
+"""The quickstart notebook: few cells, which run in order in any folder without a network."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def cells(kind: str) -> list[str]:
     return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == kind]
 
 
-def test_it_is_short_and_holds_no_outputs() -> None:
+def test_the_notebook_is_short_and_holds_no_outputs() -> None:
     lines = [line for cell in cells("code") for line in cell.splitlines() if line.strip()]
     assert len(lines) < MOST_LINES
     assert all(len(line) <= 110 for line in lines)
@@ -50,7 +50,7 @@ def test_it_is_short_and_holds_no_outputs() -> None:
         assert cell.get("execution_count") is None
 
 
-def test_its_links_lead_somewhere(finished: Path) -> None:
+def test_the_notebooks_links_work(finished: Path) -> None:
     links = [part.split(")")[0] for cell in cells("markdown") for part in cell.split("](")[1:]]
     assert len(links) > 4
     for link in links:
@@ -60,7 +60,7 @@ def test_its_links_lead_somewhere(finished: Path) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which all cells were run."""
+    """The folder in which all cells ran."""
     folder = tmp_path_factory.mktemp("quickstart")
     done = subprocess.run(
         [sys.executable, "-c", RUN, json.dumps(cells("code"))],
@@ -72,7 +72,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "."
 
 
-def test_its_cells_go_from_videos_to_a_bias_figure(finished: Path) -> None:
+def test_the_notebook_runs_from_videos_to_a_bias_figure(finished: Path) -> None:
     here = finished / "quickstart"
     train, test = read_list(here / "train.txt"), read_list(here / "test.txt")
     assert (len(train) + len(test), len(np.unique(train.labels))) == (36, 3)

@@ -1,4 +1,4 @@
-"""Named recipes: the scripts' true settings, and whole runs of them in small."""
+"""Named recipes: the scripts' actual settings, and complete small runs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def script_rows(shared: Path) -> list[dict[str, str]]:
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def test_every_script_of_the_release_has_its_recipe_and_its_settings(shared: Path) -> None:
+def test_every_script_of_the_release_has_a_recipe_with_its_settings(shared: Path) -> None:
     by_script = {recipe.script: recipe for recipe in RECIPES.values() if recipe.script}
     rows = script_rows(shared)
     assert len(rows) == 19
@@ -64,17 +64,17 @@ def test_every_script_of_the_release_has_its_recipe_and_its_settings(shared: Pat
             tuned = recipe.finetune
             assert tuned is not None
             found = (tuned.epochs, tuned.data.batch_size, tuned.clip.frames, tuned.clip.size)
-            wanted = tuple(int(row[name]) for name in ("epochs 2", "batch 2", "frames 2", "size 2"))
-            assert found == wanted, row
+            expected = tuple(int(row[name]) for name in ("epochs 2", "batch 2", "frames 2", "size 2"))
+            assert found == expected, row
             assert (tuned.optim.lr, tuned.head.dropout) == (float(row["lr"]), float(row["dropout"])), row
-            # The rate, epoch by epoch, as the script has it.
+            # The learning rate of the script, epoch by epoch.
             for epoch in range(tuned.epochs):
                 passed = sum(epoch >= int(at) for at in row["lr x0.3 at"].split())
                 rate = learning_rate(tuned.optim, epoch, tuned.epochs, tuned.data.batch_size)
                 assert rate == pytest.approx(float(row["lr"]) * 0.3**passed), (row, epoch)
 
 
-def test_the_papers_schedule_of_pretraining() -> None:
+def test_recipes_have_the_papers_pretraining_schedule() -> None:
     config = find_recipe("table-ucf101-i3d-dsm").pretrain
     assert config is not None
     rates = [learning_rate(config.optim, epoch, 240, 8) for epoch in (0, 119, 120, 159, 160, 199, 200)]
@@ -89,15 +89,15 @@ def test_no_baseline_has_the_clips_own_negative() -> None:
             assert recipe.pretrain.settings.moco.negatives == 0
 
 
-def test_recipes_are_listed_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_recipes_are_listed_and_printed(capsys: pytest.CaptureFixture[str]) -> None:
     main.run(["recipes"])
     listed = capsys.readouterr().out
     assert all(name in listed for name in RECIPES)
-    told = str(recipes(RecipesConfig("kinetics-i3d-dsm-8gpu")))
+    output = str(recipes(RecipesConfig("kinetics-i3d-dsm-8gpu")))
     main.run(["recipes", "kinetics-i3d-dsm-8gpu"])
-    assert capsys.readouterr().out.split() == told.split()
-    assert "--dsm.queue 3569" in told
-    assert "give the training list" in told
+    assert capsys.readouterr().out.split() == output.split()
+    assert "--dsm.queue 3569" in output
+    assert "give the training list" in output
     with pytest.raises(UserError, match="did you mean"):
         find_recipe("kinetics-i3d-dsm-9gpu")
 
@@ -116,15 +116,15 @@ def test_a_recipe_pretrains_fine_tunes_and_tests(
 ) -> None:
     config = run_config(scenes, tmp_path / "run", "table-ucf101-i3d-dsm")
     result = run(config)
-    told = capsys.readouterr()
+    output = capsys.readouterr()
     assert "74.8%" in str(result)  # the paper's number beside ours
-    assert not told.out
-    assert told.err.count("its curves are in") == 2
-    assert "Next:" not in told.err  # what comes next, the recipe does itself
+    assert not output.out
+    assert output.err.count("its curves are in") == 2
+    assert "Next:" not in output.err  # the recipe does the next step itself
     assert "Next:" not in str(result)
     rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
     assert [row["metric"] for row in rows] == ["top1", "top5", "mean_class_top1"]
-    run(config)  # again: nothing is trained anew
+    run(config)  # again: nothing is trained twice
     again = capsys.readouterr()
     assert again.err.count("is done (4 steps)") == 2
     assert json.loads((tmp_path / "run" / "results.json").read_text())["rows"] == rows
@@ -132,7 +132,7 @@ def test_a_recipe_pretrains_fine_tunes_and_tests(
         run(run_config(scenes, tmp_path / "run", "table-ucf101-i3d-moco"))
 
 
-def test_epochs_that_are_asked_for_count_where_a_recipe_has_steps(scenes: Path, tmp_path: Path) -> None:
+def test_given_epochs_replace_a_recipes_steps(scenes: Path, tmp_path: Path) -> None:
     recipe = find_recipe("still-camera").pretrain
     assert recipe is not None
     assert recipe.steps
@@ -143,7 +143,7 @@ def test_epochs_that_are_asked_for_count_where_a_recipe_has_steps(scenes: Path, 
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_small_data_of_ones_own_goes_on_from_weights(scenes: Path, tmp_path: Path, name: str) -> None:
+def test_recipes_for_own_data_start_from_weights(scenes: Path, tmp_path: Path, name: str) -> None:
     first = pretrain(small_run(scenes, tmp_path / "first"))
     config = run_config(scenes, tmp_path / "run", name, weights=str(first))
     run(config)
@@ -151,7 +151,7 @@ def test_small_data_of_ones_own_goes_on_from_weights(scenes: Path, tmp_path: Pat
     assert (about["backbone"], about["model"]["pooling"]) == ("tiny", "avgmax")
 
 
-def test_clips_that_a_stage_does_not_take_are_told_before_the_first(scenes: Path, tmp_path: Path) -> None:
+def test_unsupported_clips_are_refused_before_the_first_stage(scenes: Path, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     fits = Changes(steps=4, batch_size=8, frames=16, stride=1, size=224)
     config = run_config(
@@ -162,7 +162,7 @@ def test_clips_that_a_stage_does_not_take_are_told_before_the_first(scenes: Path
     assert not (tmp_path / "run").exists()
 
 
-def test_overwrite_spares_the_weights_that_are_begun_with(scenes: Path, tmp_path: Path) -> None:
+def test_overwrite_keeps_the_starting_weights(scenes: Path, tmp_path: Path) -> None:
     first = pretrain(small_run(scenes, tmp_path / "run" / "pretrain", steps=1))
     config = run_config(scenes, tmp_path / "run", "small-own", weights=str(first), overwrite=True)
     (tmp_path / "run" / "recipe.json").write_text('{"made_by": "dsm"}')  # of other settings
@@ -171,29 +171,29 @@ def test_overwrite_spares_the_weights_that_are_begun_with(scenes: Path, tmp_path
     assert list_checkpoints(first)
 
 
-def test_the_docs_train_on_ones_own_videos_as_the_recipe_does() -> None:
+def test_the_docs_command_has_the_settings_of_the_recipe() -> None:
     page = (ROOT / "docs" / "own-videos.md").read_text(encoding="utf-8").replace("\\\n", " ")
     (line,) = (line for line in page.splitlines() if line.startswith("$ dsm pretrain"))
-    there = tyro.cli(PretrainConfig, args=shlex.split(line)[3:])
+    config = tyro.cli(PretrainConfig, args=shlex.split(line)[3:])
     recipe = find_recipe("still-camera").pretrain
     assert recipe is not None
-    data = replace(recipe.data, train=there.data.train, cache_mb=0)
-    settings = replace(recipe.settings, moco=there.settings.moco)
-    assert replace(recipe, data=data, out=there.out, settings=settings) == there
+    data = replace(recipe.data, train=config.data.train, cache_mb=0)
+    settings = replace(recipe.settings, moco=config.settings.moco)
+    assert replace(recipe, data=data, out=config.out, settings=settings) == config
 
 
-def test_a_setting_is_told_as_one_types_it() -> None:
+def test_a_setting_is_printed_as_typed() -> None:
     config = find_recipe("table-ucf101-i3d-dsm").pretrain
     assert config is not None
-    told = [as_flag(name, value) for name, value in _settings(config)]
-    assert {"--no-recompute", "--dsm.no-joint", "--dsm.tld.shift 1.0"} <= set(told)
-    words = [word for flag in told for word in flag.split()]
+    flags = [as_flag(name, value) for name, value in _settings(config)]
+    assert {"--no-recompute", "--dsm.no-joint", "--dsm.tld.shift 1.0"} <= set(flags)
+    words = [word for flag in flags for word in flag.split()]
     again = tyro.cli(PretrainConfig, args=[*words, "--data.train", "list.txt", "--out", "out"])
     assert again.settings.dsm == config.settings.dsm
     assert replace(again, data=config.data, out=config.out, settings=config.settings) == config
 
 
-def test_a_stopped_verb_says_how_it_itself_goes_on(
+def test_a_stopped_command_says_how_to_continue(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = trainer.Trainer.train_step
@@ -219,13 +219,13 @@ def test_a_stopped_verb_says_how_it_itself_goes_on(
     monkeypatch.undo()
     data_workers = words.index("--data.workers") + 1
     fewer = [*words[:data_workers], "1", *words[data_workers + 1 :]]
-    for again in (fewer, [*alone, "--resume"]):  # how fast videos are read is nothing that must stay
+    for again in (fewer, [*alone, "--resume"]):  # settings of reading speed may change
         main.run(again)
     for folder in (out / "pretrain", tmp_path / "alone"):
         assert list_checkpoints(folder)[-1].name == "step_00000004.pt"
 
 
-def test_recipes_that_train_nothing(scenes: Path, tmp_path: Path) -> None:
+def test_recipes_without_training_run(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="give --weights"):
         run(run_config(scenes, tmp_path / "run", "ucf101-c3d-retrieve"))
     first = pretrain(small_run(scenes, tmp_path / "first"))
@@ -243,7 +243,7 @@ def test_recipes_that_train_nothing(scenes: Path, tmp_path: Path) -> None:
     assert [row.metric for row in tested.rows] == ["top1", "top5", "mean_class_top1"]
 
 
-def test_stages_are_not_begun_from_outside(
+def test_recipes_refuse_an_outer_launcher(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (("WORLD_SIZE", "2"), ("RANK", "0"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "2")):

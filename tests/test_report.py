@@ -14,28 +14,28 @@ from runs import BOLD
 
 from dsm.errors import UserError
 from dsm.pages.figures import COLOURS, looks_of, write_film_strip
-from dsm.pages.run_pictures import picture_told
+from dsm.pages.run_pictures import describe_picture
 from dsm.pages.tables import Cell, result_tables, seed_tables
 from dsm.runs.folder import read_gradients
 from dsm.runs.record import differences, over_seeds, read_run, short_names
 from dsm.runs.results import Row, write_results
-from dsm.verbs.report import ReportConfig, read_given, report, told_apart
+from dsm.verbs.report import ReportConfig, read_given, report, with_distinct_runs
 
 
-def test_a_page_holds_every_run_and_in_what_they_differ(runs: Path, tmp_path: Path) -> None:
+def test_a_page_shows_every_run_and_their_differences(runs: Path, tmp_path: Path) -> None:
     config = ReportConfig((runs / BOLD, runs / "moco"), tmp_path / "report.html")
     report(config)
     page = config.out.read_text(encoding="utf-8")
     assert "2 runs side by side" in page
     records = [read_run(folder, folder.name) for folder in config.runs]
-    told = dict(differences(records))
-    assert told["method"] == ["dsm", "moco"]
-    assert told["seed"] == ["0", "1"]
-    assert "backbone" not in told
-    assert all(f'<th scope="row">{name}' in page for name in told)
+    changed = dict(differences(records))
+    assert changed["method"] == ["dsm", "moco"]
+    assert changed["seed"] == ["0", "1"]
+    assert "backbone" not in changed
+    assert all(f'<th scope="row">{name}' in page for name in changed)
     assert page.count("<svg role") >= 8
-    told = re.findall(r'alt="The gradient of [^"]*"', page)
-    for run, line in zip((BOLD, "moco"), told, strict=True):
+    texts = re.findall(r'alt="The gradient of [^"]*"', page)
+    for run, line in zip((BOLD, "moco"), texts, strict=True):
         last = read_gradients(runs / run)[-1]
         sizes = {name: found[0] for name, found in last["layers"].items()}
         most, least = max(sizes, key=sizes.__getitem__), min(sizes, key=sizes.__getitem__)
@@ -44,14 +44,14 @@ def test_a_page_holds_every_run_and_in_what_they_differ(runs: Path, tmp_path: Pa
     assert page.count('<svg role="img" aria-label="') == page.count("<svg role")
 
 
-def test_curves_come_as_a_figure_too(runs: Path, tmp_path: Path) -> None:
+def test_curves_are_also_written_as_a_figure(runs: Path, tmp_path: Path) -> None:
     for name, begin in (("curves.pdf", b"%PDF"), ("curves.png", b"\x89PNG")):
         config = ReportConfig((runs / BOLD, runs / "moco"), tmp_path / f"{name}.html", curves=tmp_path / name)
         report(config)
         assert (tmp_path / name).read_bytes().startswith(begin)
 
 
-def test_results_that_are_there_are_shown(runs: Path, tmp_path: Path) -> None:
+def test_existing_results_are_shown(runs: Path, tmp_path: Path) -> None:
     folder = tmp_path / "earlier"
     write_results(
         folder / "results.json", [Row("<i>", 0, "unseen", "R@1", 0.625, 0.5, 0.75, 8)], command="dsm x"
@@ -66,7 +66,7 @@ def test_results_that_are_there_are_shown(runs: Path, tmp_path: Path) -> None:
     assert 'alt="strip.png of earlier, whose results are &lt;i&gt;, unseen: R@1 0.625"' in page
 
 
-def test_pictures_are_told_by_their_numbers(tmp_path: Path) -> None:
+def test_pictures_have_alt_text_with_their_numbers(tmp_path: Path) -> None:
     def row(run: str, test: str, metric: str, value: float) -> Row:
         return Row(run, 0, test, metric, value, None, None, 8)
 
@@ -77,31 +77,31 @@ def test_pictures_are_told_by_their_numbers(tmp_path: Path) -> None:
         row("dsm", "test_conflict", "acc_clip", 0.5),
         row("moco", "test", "acc_clip", 0.7),
     ]
-    told = "Accuracy by variant. dsm: clip 80%, no foreground 25%; moco: clip 70%"
-    assert picture_told(tmp_path / "bars.png", rows) == told
-    assert "moco, test: acc_clip 0.7" in picture_told(tmp_path / "other.png", rows)
+    text = "Accuracy by variant. dsm: clip 80%, no foreground 25%; moco: clip 70%"
+    assert describe_picture(tmp_path / "bars.png", rows) == text
+    assert "moco, test: acc_clip 0.7" in describe_picture(tmp_path / "other.png", rows)
     (tmp_path / "classes.csv").write_text(
         "weights,class,videos,acc_clip,acc_static,relative_gain\n"
         "dsm,walk,4,1,0.25,3.5\ndsm,run,4,0.5,0.5,0\ndsm,swim,4,1,1,-0.1\n"
     )
-    assert picture_told(tmp_path / "bias.png", rows) == (
+    assert describe_picture(tmp_path / "bias.png", rows) == (
         "Each class by single frames and by the clip. dsm: 3 classes; single frames reach an accuracy of 25% "
         "(walk) to 100% (swim), and the clip does 0.9 (swim) to 4.5 (walk) times as well"
     )
-    assert picture_told(tmp_path / "confusion.png", rows).startswith("confusion.png of")  # not of dsm test
+    assert describe_picture(tmp_path / "confusion.png", rows).startswith("confusion.png of")
     (tmp_path / "classes.csv").write_text(
         "class,videos,top1,most often taken for\nwalk,4,0.25,run\nrun,4,1.0,\n"
     )
-    assert picture_told(tmp_path / "confusion.png", rows) == (
+    assert describe_picture(tmp_path / "confusion.png", rows) == (
         "Confusion matrix of 2 classes: best is run (100% right), worst walk (25% right, most often "
         "taken for run)"
     )
     for strange in (b"class,top1,most often taken for\nwalk\n", "class\n\xe9".encode("latin-1")):
         (tmp_path / "classes.csv").write_bytes(strange)
-        assert picture_told(tmp_path / "confusion.png", []).startswith("confusion.png of")
+        assert describe_picture(tmp_path / "confusion.png", []).startswith("confusion.png of")
 
 
-def test_a_run_that_is_being_written_can_be_shown(runs: Path, tmp_path: Path) -> None:
+def test_an_unfinished_run_can_be_shown(runs: Path, tmp_path: Path) -> None:
     run = shutil.copytree(runs / "moco", tmp_path / "moco")
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 14, "lo')
@@ -109,7 +109,7 @@ def test_a_run_that_is_being_written_can_be_shown(runs: Path, tmp_path: Path) ->
     assert "12 of 12" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_config_of_another_make_is_shown_as_it_is(runs: Path, tmp_path: Path) -> None:
+def test_a_foreign_config_is_shown_unchanged(runs: Path, tmp_path: Path) -> None:
     run = shutil.copytree(runs / "moco", tmp_path / "moco")
     record = {
         "command": "",
@@ -123,7 +123,7 @@ def test_a_config_of_another_make_is_shown_as_it_is(runs: Path, tmp_path: Path) 
     assert "clip 3" in config.out.read_text(encoding="utf-8")
 
 
-def test_names_tell_runs_apart(tmp_path: Path) -> None:
+def test_runs_get_distinct_names(tmp_path: Path) -> None:
     def named(*paths: str) -> list[str]:
         return short_names([tmp_path / path for path in paths])
 
@@ -134,7 +134,7 @@ def test_names_tell_runs_apart(tmp_path: Path) -> None:
         named("a", "b/../a")
 
 
-def test_seeds_of_one_experiment_are_told_together(runs: Path) -> None:
+def test_seeds_of_one_experiment_are_summarised(runs: Path) -> None:
     one = read_run(runs / "moco", "moco-1")
     two = replace(one, name="moco-2", config={**one.config, "seed": 2, "out": "elsewhere"})
     other = read_run(runs / BOLD, "dsm")
@@ -147,13 +147,13 @@ def test_seeds_of_one_experiment_are_told_together(runs: Path) -> None:
     cell = table.lines[0][2][0]
     assert cell
     assert (cell.value, cell.spread) == ("60.0", "± 14.1")
-    (table,) = seed_tables([*rows, replace(rows[0], low=0.4)], groups)  # told by a second file
+    (table,) = seed_tables([*rows, replace(rows[0], low=0.4)], groups)  # from a second file
     assert table.lines[0][2][0] == cell
     (table,) = result_tables([rows[2], rows[2]])
     assert table.lines[0][2] == [Cell("90.0", "0–100", False)]
 
 
-def test_a_method_has_its_colour_everywhere() -> None:
+def test_a_method_has_the_same_colour_everywhere() -> None:
     names = ["mine", "dsm-triplet-0", "moco", "dsm-seed1", "dsm-seed2", "dsmall", "random weights"]
     looks = dict(zip(names, looks_of(names), strict=True))
     for name, method in (("moco", "moco"), ("dsm-seed1", "dsm"), ("dsm-triplet-0", "dsm-triplet")):
@@ -164,14 +164,14 @@ def test_a_method_has_its_colour_everywhere() -> None:
     assert not {looks["mine"].colour, looks["dsmall"].colour} & set(COLOURS.values())
 
 
-def test_numbers_of_one_name_from_two_folders_are_of_two_runs(tmp_path: Path) -> None:
+def test_results_of_the_same_name_from_two_folders_are_two_runs(tmp_path: Path) -> None:
     folders = [tmp_path / "one" / "test", tmp_path / "two" / "test", tmp_path / "two" / "bias"]
     for folder, metric in zip(folders, ("top1", "top1", "scene_reliance"), strict=True):
         row = Row("dsm", 0, "test", metric, 0.5, None, None, 10)
         write_results(folder / "results.json", [row], command="x")
-    apart = told_apart(folders, [read_given(folder) for folder in folders])
+    apart = with_distinct_runs(folders, [read_given(folder) for folder in folders])
     assert [row.run for one in apart for row in one.rows] == [
         "dsm (one/test)", "dsm (two/test)", "dsm (two/bias)",
     ]  # fmt: skip
-    alone = told_apart(folders[1:], [read_given(folder) for folder in folders[1:]])
+    alone = with_distinct_runs(folders[1:], [read_given(folder) for folder in folders[1:]])
     assert [row.run for one in alone for row in one.rows] == ["dsm", "dsm"]

@@ -44,10 +44,10 @@ def measured(runs: Path, data: ReportData, tmp_path_factory: pytest.TempPathFact
     return config
 
 
-def test_the_page_holds_everything_itself_and_a_name_is_only_a_name(measured: ReportConfig) -> None:
+def test_the_page_is_self_contained_and_escapes_names(measured: ReportConfig) -> None:
     page = measured.out.read_text(encoding="utf-8")
     assert "&lt;b&gt;" in page
-    # In the head of a table, a summary, the caption of a clip: never as it is.
+    # In a table's head, a summary, a clip's caption: always escaped.
     assert not re.search(r"(<th[^>]*>|<summary>|figcaption>|<h3>|</svg>)\s*<b>\s*</", page)
     assert page.count(BOLD) == page.count("<b>✓</b>") + page.count("<b>✗</b>")
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
@@ -55,9 +55,11 @@ def test_the_page_holds_everything_itself_and_a_name_is_only_a_name(measured: Re
 
 
 @pytest.mark.parametrize("width", [390, 1200])
-def test_it_opens_in_a_browser_without_an_error(measured: ReportConfig, tmp_path: Path, width: int) -> None:
+def test_the_report_opens_in_a_browser_without_errors(
+    measured: ReportConfig, tmp_path: Path, width: int
+) -> None:
     page = measured.out.read_text(encoding="utf-8")
-    # The page tells how wide it came out, so that a part that is too wide for a phone is seen.
+    # The page reports its width, so that a part that is too wide for a phone is noticed.
     probe = tmp_path / "page.html"
     script = "document.body.dataset.reach = document.documentElement.scrollWidth <= innerWidth"
     probe.write_text(page.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
@@ -68,7 +70,7 @@ def test_it_opens_in_a_browser_without_an_error(measured: ReportConfig, tmp_path
 
 
 @pytest.mark.parametrize("stopped", [True, False])
-def test_stopped_clips_stay_so_in_the_embedding_too(
+def test_stopped_clips_stay_stopped_in_the_embedding(
     measured: ReportConfig, tmp_path: Path, stopped: bool
 ) -> None:
     press = 'document.getElementById("still").click();' if stopped else ""
@@ -85,13 +87,13 @@ def test_stopped_clips_stay_so_in_the_embedding_too(
     assert f'data-dot="{str(not stopped).lower()}"' in found
 
 
-def test_all_that_was_asked_for_is_measured(measured: ReportConfig) -> None:
+def test_everything_requested_is_measured(measured: ReportConfig) -> None:
     page = measured.out.read_text(encoding="utf-8")
     base = measured.out.with_suffix("")
     assert sorted(path.name for path in (base / BOLD).iterdir() if path.is_dir()) == sorted(
         name
         for name in MEASURES
-        if name not in ("test", "embedding")  # for classifiers; of all runs together
+        if name not in ("test", "embedding")  # for classifiers; for all runs together
     )
     assert (base / "tuned" / "test" / "results.json").exists()
     for metric in ("R@1", "linear_probe", "top1", "map_mass_on_motion", "scene_reliance"):
@@ -104,16 +106,16 @@ def test_all_that_was_asked_for_is_measured(measured: ReportConfig) -> None:
     assert page.count("<video ") == 2 * 2 * 6 + 3  # queries with neighbours; a clip with two maps
     assert page.count('alt="One test video in all variants') == 1
     bars, classes = (re.findall(rf'alt="{words} [^"]*"', page) for words in ("Accuracy by", "Each class by"))
-    for run, told in zip((BOLD, "tuned"), bars, strict=True):
+    for run, alt in zip((BOLD, "tuned"), bars, strict=True):
         (clip,) = [
             row for row in read_results(base / run / "bias" / "results.json") if row.metric == "acc_clip"
         ]
-        assert f"clip {clip.value:.0%}, static" in told
-    assert all("3 classes; single frames reach" in told for told in classes)
+        assert f"clip {clip.value:.0%}, static" in alt
+    assert all("3 classes; single frames reach" in alt for alt in classes)
     assert len(classes) == 2
 
 
-def test_what_cannot_be_read_is_left_out_of_every_part_and_named(
+def test_unreadable_videos_are_left_out_of_every_part_and_named(
     runs: Path, data: ReportData, tmp_path: Path
 ) -> None:
     assert data.test
@@ -140,13 +142,13 @@ def test_what_cannot_be_read_is_left_out_of_every_part_and_named(
         ["tuned", "test.npz", "1 cannot be read"],
     ]
     assert '<h2 id="bias">' in page
-    assert page.count('aria-label="the clip') == 11  # of all the others
+    assert page.count('aria-label="the clip') == 11  # in the captions of all other videos
 
 
-def test_a_second_call_takes_what_is_there_and_does_what_is_missing(measured: ReportConfig) -> None:
+def test_a_second_call_reuses_results_and_measures_the_rest(measured: ReportConfig) -> None:
     base = measured.out.with_suffix("")
     shutil.rmtree(base / BOLD / "probe")
-    (base / "tuned" / "look" / "look.csv").unlink()  # as if stopped in the midst of it
+    (base / "tuned" / "look" / "look.csv").unlink()  # as if stopped before it was finished
     with pytest.raises(UserError, match=r"report\.html already exists"):
         report(measured)
 
@@ -163,7 +165,7 @@ def test_a_second_call_takes_what_is_there_and_does_what_is_missing(measured: Re
     assert before.keys() <= after.keys()
 
 
-def test_measurements_of_other_weights_are_not_taken(
+def test_measurements_of_other_weights_are_not_reused(
     measured: ReportConfig, runs: Path, tmp_path: Path
 ) -> None:
     base = tmp_path / "report"
@@ -180,7 +182,7 @@ def test_measurements_of_other_weights_are_not_taken(
     assert not (base / BOLD / "bias").exists()
 
 
-def test_measurements_of_other_groups_are_not_taken(runs: Path, data: ReportData, tmp_path: Path) -> None:
+def test_measurements_of_other_groups_are_not_reused(runs: Path, data: ReportData, tmp_path: Path) -> None:
     table = tmp_path / "groups.tsv"
     config = ReportConfig(
         (runs / "moco",), tmp_path / "report.html", data, groups=table, windows=1, shown=0, maps=0,
@@ -199,36 +201,38 @@ def test_measurements_of_other_groups_are_not_taken(runs: Path, data: ReportData
     assert intervals[0] != intervals[1]
 
 
-def test_mistakes_are_told_in_one_sentence(
+def test_mistakes_raise_one_sentence(
     runs: Path,
     data: ReportData,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def told(*words: object) -> str:
+    def report_error(*words: object) -> str:
         return refused(capsys, monkeypatch, "report", *words, "--out", tmp_path / "report.html")
 
     (tmp_path / "photographs").mkdir()
-    assert "is not a run of dsm" in told(tmp_path / "photographs")
-    assert "no such folder" in told(tmp_path / "nothing")
+    assert "is not a run of dsm" in report_error(tmp_path / "photographs")
+    assert "no such folder" in report_error(tmp_path / "nothing")
     silent = shutil.copytree(runs / "moco", tmp_path / "silent")
     (silent / "metrics.jsonl").unlink()
-    assert "has logged no step" in told(silent)
+    assert "has logged no step" in report_error(silent)
     assert data.train
     assert data.root
     paths = read_list(data.train, data.root).paths
     (tmp_path / "bare.txt").write_text("".join(f"{path}\n" for path in paths))
     lists = ("--data.train", data.train, "--data.root", data.root)
-    assert "have no label" in told(runs / "moco", *lists, "--data.test", tmp_path / "bare.txt")
-    assert "takes both" in told(runs / "moco", *lists)
-    assert "is not a results file" in _with_results(tmp_path, {"rows": [{"run": 3}]}, told, runs / "moco")
-    assert "one run folder or more" in told()
+    assert "have no label" in report_error(runs / "moco", *lists, "--data.test", tmp_path / "bare.txt")
+    assert "takes both" in report_error(runs / "moco", *lists)
+    assert "is not a results file" in _with_results(
+        tmp_path, {"rows": [{"run": 3}]}, report_error, runs / "moco"
+    )
+    assert "one run folder or more" in report_error()
     assert not (tmp_path / "report.html").exists()
     assert not (tmp_path / "report").exists()
 
 
-def _with_results(folder: Path, content: object, told, run: Path) -> str:  # type: ignore[no-untyped-def]
+def _with_results(folder: Path, content: object, report_error, run: Path) -> str:  # type: ignore[no-untyped-def]
     (folder / "strange").mkdir()
     (folder / "strange" / "results.json").write_text(json.dumps(content))
-    return str(told(run, "--results", folder / "strange"))
+    return str(report_error(run, "--results", folder / "strange"))

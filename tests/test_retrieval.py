@@ -1,4 +1,4 @@
-"""Exact search and retrieval against slow loops and scikit-learn; ties, duplicates, videos kept apart."""
+"""Exact search and retrieval compared with slow loops and scikit-learn; ties, duplicates, groups."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def labelled(count: int, seed: int = 0, classes: int = 5, **meta: str) -> Featur
 
 
 @pytest.mark.parametrize("k", [1, 7, 500])
-def test_the_nearest_are_those_of_scikit_learn(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nearest_neighbours_equal_scikit_learn(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks smaller than the sets, and a k larger than the gallery."""
     monkeypatch.setattr(nearest_module, "BASE", 64)
     monkeypatch.setattr(nearest_module, "QUERIES", 16)
@@ -38,7 +38,7 @@ def test_the_nearest_are_those_of_scikit_learn(k: int, monkeypatch: pytest.Monke
     assert np.allclose(found.similarities, 1 - distances, atol=1e-5)
 
 
-def test_of_equals_the_earlier_is_nearer_wherever_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_tie_the_earlier_row_is_nearer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nearest_module, "BASE", 64)
     base = rows(200, dim=33)
     copies = [3, 70, 71, 130, 199]
@@ -50,7 +50,7 @@ def test_of_equals_the_earlier_is_nearer_wherever_they_lie(monkeypatch: pytest.M
     assert everything.places[0].tolist() == list(range(150))
 
 
-def test_rows_of_one_number_are_no_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_with_the_same_id_are_not_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nearest_module, "BASE", 32)
     monkeypatch.setattr(nearest_module, "QUERIES", 8)
     base, queries = rows(90), rows(20, seed=1)
@@ -65,8 +65,8 @@ def test_rows_of_one_number_are_no_neighbours(monkeypatch: pytest.MonkeyPatch) -
         assert near.tolist() == allowed[np.argsort(-cosines)].tolist()
 
 
-def test_large_groups_take_no_memory_by_their_square() -> None:
-    """4000 rows of 4 cameras are 4 million pairs, of which a list would take 190 MB."""
+def test_large_groups_do_not_need_quadratic_memory() -> None:
+    """4000 rows of 4 cameras are 4 million pairs; a list of them would take 190 MB."""
     features, camera = rows(4000), np.arange(4000) % 4
     tracemalloc.start()
     nearest(features, features, 10, apart=(camera, camera))
@@ -82,13 +82,13 @@ def test_a_video_in_both_sets_is_not_its_own_neighbour() -> None:
     found = retrieve(gallery, same)
     assert all(query not in near for query, near in enumerate(found.neighbours.tolist()))
     assert retrieve(gallery, elsewhere).neighbours[:, 0].tolist() == list(range(5))
-    # Clips of one video are none of each other's either.
+    # Clips of one video are not neighbours of each other either.
     clips = Features(rows(6), np.arange(6) % 2, ["a", "a", "b", "b", "c", "c"])
     found = retrieve(clips, clips)
     assert all(near // 2 != query // 2 for query, line in enumerate(found.neighbours) for near in line)
 
 
-def test_average_precision_is_that_of_scikit_learn() -> None:
+def test_average_precision_equals_scikit_learn() -> None:
     gallery, queries = labelled(120), labelled(30, seed=1)
     found = average_precision(gallery, queries)
     for query in range(30):
@@ -127,7 +127,7 @@ def test_precision_and_recall_rank_alike_where_an_encoder_has_collapsed() -> Non
 
 
 @pytest.mark.parametrize("k", [1, 3])
-def test_chance_is_what_random_neighbours_find(k: int) -> None:
+def test_chance_equals_random_neighbours(k: int) -> None:
     gallery, queries = labelled(24, classes=4), labelled(10, seed=1, classes=4)
     rng = np.random.default_rng(5)
     groups = [str(g) for g in rng.integers(0, 3, 24)], [str(g) for g in rng.integers(0, 4, 10)]
@@ -140,7 +140,7 @@ def test_chance_is_what_random_neighbours_find(k: int) -> None:
         hits.append((gallery.labels[drawn] == queries.labels[query]).any())
     assert chance(gallery, queries, apart, k) == pytest.approx(np.mean(hits), abs=0.03)
     assert chance(gallery, queries, None, 24) == 1.0
-    half = replace(queries, labels=np.where(np.arange(10) < 5, queries.labels, 9))  # no such class there
+    half = replace(queries, labels=np.where(np.arange(10) < 5, queries.labels, 9))  # an unknown class
     assert chance(gallery, half, None, 50) == 0.5
     alone = [str(g) for g in range(24)], [str(g) for g in range(10)]
     assert (

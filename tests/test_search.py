@@ -46,7 +46,7 @@ def archive(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_a_video_of_the_archive_finds_itself_at_its_time(
+def test_a_query_from_the_archive_finds_itself_at_its_time(
     archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     index = load_features(archive)
@@ -65,7 +65,7 @@ def test_a_video_of_the_archive_finds_itself_at_its_time(
 
 
 @pytest.mark.parametrize("per_clip", [False, True])
-def test_a_query_is_read_at_the_rate_and_in_the_crops_of_the_index(
+def test_a_query_is_read_at_the_rate_and_crop_of_the_index(
     scenes: Path, tmp_path: Path, per_clip: bool
 ) -> None:
     encoder = create_model("tiny")
@@ -81,7 +81,7 @@ def test_a_query_is_read_at_the_rate_and_in_the_crops_of_the_index(
     np.testing.assert_allclose(QueryEncoder(index)(video, middle), index.features[0], rtol=1e-4, atol=1e-5)
 
 
-def test_a_query_may_lie_in_a_pack(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_query_may_be_in_a_pack(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pack(PackConfig(scenes / "test.txt", tmp_path / "pack", short_side=40, workers=1))
     settings = ExtractSettings(workers=0)
     clip = ClipChanges(frames=4, stride=3, resize=40, size=32)
@@ -113,7 +113,7 @@ def test_search_equals_sorting_and_faiss(archive: Path) -> None:
 
 
 @pytest.mark.parametrize("faiss", [False, True])
-def test_a_film_of_which_every_clip_is_near_hides_no_other_video(faiss: bool) -> None:
+def test_a_video_with_many_near_clips_does_not_hide_others(faiss: bool) -> None:
     if faiss:
         pytest.importorskip("faiss")
     rng = np.random.default_rng(0)
@@ -142,10 +142,10 @@ def test_duplicates_are_pairs_of_different_videos() -> None:
     assert [(one, two) for one, two, _ in found] == [(2, 40)]
 
 
-def test_clips_of_a_video_are_one_group_of_intervals_and_in_one_fold(
+def test_clips_of_a_video_are_one_group_and_in_one_fold(
     archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As if a table of groups named the videos."""
+    """The same result as with a table of groups that names the videos."""
     index = load_features(archive)
     table = tmp_path / "groups.tsv"
     table.write_text("path\tgroup\n" + "".join(f"{path}\t{path}\n" for path in index.paths))
@@ -163,7 +163,7 @@ def test_clips_of_a_video_are_one_group_of_intervals_and_in_one_fold(
         assert found[0] == found[1]
 
 
-def test_of_every_video_the_copy_is_found_at_a_threshold_of_one() -> None:
+def test_exact_copies_are_found_at_a_threshold_of_one() -> None:
     rows = np.random.default_rng(0).normal(size=(50, 256)).astype(np.float32)
     paths = [f"{place}.mp4" for place in range(100)]
     copies = Features(np.tile(rows, (2, 1)), np.zeros(100, np.int64), paths)
@@ -172,7 +172,7 @@ def test_of_every_video_the_copy_is_found_at_a_threshold_of_one() -> None:
     ]
 
 
-def test_weights_that_changed_are_told(archive: Path) -> None:
+def test_changed_weights_are_reported(archive: Path) -> None:
     index = load_features(archive)
     other = replace(index, meta=index.meta | {"seed": 1})
     with pytest.raises(UserError, match="are not the weights"):
@@ -194,7 +194,7 @@ def test_weights_that_changed_are_told(archive: Path) -> None:
         (["--duplicates", "--out", "pairs.png"], r"must end in \.tsv"),
     ],
 )
-def test_wrong_words_are_told(archive: Path, words: list[str], message: str) -> None:
+def test_wrong_settings_are_refused(archive: Path, words: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         run(["search", "--index", str(archive), *words])
 
@@ -219,7 +219,7 @@ def answer(
     return response.status, response.read()
 
 
-def test_the_page_plays_clips_and_finds_like_the_command(
+def test_the_page_plays_clips_and_searches_like_the_command(
     page: http.client.HTTPConnection, archive: Path
 ) -> None:
     index = load_features(archive)
@@ -249,13 +249,13 @@ def test_the_page_plays_clips_and_finds_like_the_command(
         f"/clip?row={'9' * 5000}",
     ],
 )
-def test_the_page_gives_nothing_but_rows(page: http.client.HTTPConnection, what: str) -> None:
+def test_the_page_serves_only_rows_of_the_index(page: http.client.HTTPConnection, what: str) -> None:
     status, body = answer(page, "GET", what)
     assert status == 400
     assert b"error" in body
 
 
-def test_a_query_that_does_not_come_keeps_nobody_waiting(page: http.client.HTTPConnection) -> None:
+def test_a_stalled_upload_does_not_block_others(page: http.client.HTTPConnection) -> None:
     with socket.create_connection((page.host, page.port)) as silent:
         head = f"POST /query HTTP/1.1\r\nHost: {page.host}\r\nX-Requested-With: dsm\r\nContent-Length: 9\r\n"
         silent.sendall(f"{head}\r\nabc".encode())
@@ -263,7 +263,7 @@ def test_a_query_that_does_not_come_keeps_nobody_waiting(page: http.client.HTTPC
         assert answer(page, "GET", "/clip?row=4")[0] == 200
 
 
-def test_a_query_of_no_length_is_refused(page: http.client.HTTPConnection) -> None:
+def test_a_query_without_a_length_is_refused(page: http.client.HTTPConnection) -> None:
     page.putrequest("POST", "/query")
     page.putheader("X-Requested-With", "dsm")
     page.putheader("Content-Length", "9" * 5000)
@@ -271,7 +271,7 @@ def test_a_query_of_no_length_is_refused(page: http.client.HTTPConnection) -> No
     assert page.getresponse().status == 400
 
 
-def test_the_page_answers_this_machine_and_itself_only(page: http.client.HTTPConnection) -> None:
+def test_the_page_answers_only_this_machine_and_itself(page: http.client.HTTPConnection) -> None:
     assert answer(page, "GET", "/", Host="evil.example")[0] == 403
     assert answer(page, "POST", "/query", b"x")[0] == 400
     status, body = answer(page, "POST", "/query", b"no video", X_Requested_With="dsm")
@@ -289,7 +289,7 @@ def test_a_gallery_page_and_classes_are_written(archive: Path, tmp_path: Path) -
     for line in lines:
         query, _, *near = line.split("\t")
         assert near
-        assert all(one.split(":")[0][-6] != query[-6] for one in near), "neighbours of other groups only"
+        assert all(one.split(":")[0][-6] != query[-6] for one in near), "only neighbours of other groups"
     classes = (tmp_path / "classes.csv").read_text().splitlines()
     assert len(classes) == 1 + len(set(index.labels.tolist()))
     metrics = [row["metric"] for row in json.loads((tmp_path / "results.json").read_text())["rows"]]
@@ -298,6 +298,6 @@ def test_a_gallery_page_and_classes_are_written(archive: Path, tmp_path: Path) -
     assert not (tmp_path / "gallery.html").exists()
 
 
-def test_what_stands_above_a_picture_is_written_in_letters_that_are_there() -> None:
+def test_captions_use_letters_that_the_font_has() -> None:
     unknown = label("\ufff0", 20)  # drawn as an empty box
     assert all((label(letter, 20) != unknown).any() for letter in "–äßжΩ→")

@@ -1,4 +1,4 @@
-"""Segments of long videos are videos: read, extracted, packed and checked, and no file is cut."""
+"""Segments of long videos are read, extracted, packed and checked like videos, without cutting files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def long(tmp_path: Path) -> Path:
     return tmp_path / "l.txt"
 
 
-def test_a_segment_has_a_name_of_its_own_and_is_read_like_a_file(long: Path) -> None:
+def test_a_segment_has_its_own_name_and_reads_like_a_file(long: Path) -> None:
     videos = read_list(long)
     assert list(videos.paths) == ["v/long.mp4#0.5-1.5", "v/long.mp4#2-3", "v/long.mp4#1.5-2.25"]
     assert videos.labels.tolist() == [0, 1, 1]
@@ -47,14 +47,14 @@ def test_a_segment_has_a_name_of_its_own_and_is_read_like_a_file(long: Path) -> 
     assert set(needed(videos)) == {long, long.parent / "v" / "long.mp4"}
 
 
-def test_what_is_really_called_so_is_no_segment(tmp_path: Path) -> None:
+def test_a_file_named_like_a_segment_is_not_one(tmp_path: Path) -> None:
     (tmp_path / "walk#1-2").mkdir()
     assert segment_of(tmp_path / "walk#1-2") is None
     assert segment_of("a.mp4#2-1") is None
     assert segment_of(segment_name("a#b.mp4", 0, 1 / 3)) == (Path("a#b.mp4"), 0, 0.333333)
 
 
-def test_at_least_the_frame_on_screen_belongs_to_a_segment() -> None:
+def test_a_segment_has_at_least_the_frame_on_screen() -> None:
     times = np.arange(20) / 10
 
     def numbers(name: str) -> range:
@@ -79,21 +79,21 @@ def test_segments_are_packed_cut_and_checked(long: Path, tmp_path: Path) -> None
         assert frame_numbers(read_frames(made.file(1), [0, 9])) == [20, 29]
     words = ["data", "check", str(long), "--json", str(tmp_path / "l.json"), "--workers", "1"]
     main.run([*words, "--frames", "9", "--clean", str(tmp_path / "clean.txt")])
-    told = json.loads((tmp_path / "l.json").read_text())["files"]
-    assert [one["verdict"] for one in told] == ["ok", "ok", "short"]
+    entries = json.loads((tmp_path / "l.json").read_text())["files"]
+    assert [one["verdict"] for one in entries] == ["ok", "ok", "short"]
     clean = read_list(tmp_path / "clean.txt")
     assert list(clean.paths) == list(read_list(long).paths)
     assert clean.frames.tolist() == [10, 10, 8]
 
 
-def test_a_segment_beyond_the_end_of_its_file_is_told(long: Path) -> None:
+def test_a_segment_beyond_the_end_of_its_file_is_reported(long: Path) -> None:
     assert judge(f"{long.parent}/v/long.mp4#7-8").verdict == "undecodable"
     with pytest.raises(VideoError, match="has no second 7"):
         read_frames(f"{long.parent}/v/long.mp4#7-8", [0])
     assert judge(f"{long.parent}/v/none.mp4#7-8").verdict == "missing"
 
 
-def test_segments_come_in_any_form(long: Path) -> None:
+def test_segments_are_read_in_any_list_form(long: Path) -> None:
     header = long.with_name("h.csv")
     header.write_text("video,start,end,label\nv/long.mp4,0:00.5,0:01.5,0\nv/long.mp4,,,1\n")
     assert list(read_list(header).paths) == ["v/long.mp4#0.5-1.5", "v/long.mp4"]
@@ -106,7 +106,7 @@ def test_segments_come_in_any_form(long: Path) -> None:
         read_list(wrong)
 
 
-def test_a_segment_has_a_place_of_its_own() -> None:
+def test_a_segment_has_its_own_place() -> None:
     names = ["v/a.mp4#1-2", "v/a.mp4", "/x/a.mp4#2-3.5"]
     assert [str(place) for place in places_of(names)] == ["v/a_1-2", "v/a", "x/a_2-3.5"]
 
@@ -120,7 +120,7 @@ def test_segments_are_extracted_under_their_names(long: Path, tmp_path: Path) ->
     assert len(np.unique(found["features"], axis=0)) == 3
 
 
-def test_segments_of_a_file_are_never_parted(tmp_path: Path) -> None:
+def test_segments_of_a_file_stay_in_one_split(tmp_path: Path) -> None:
     lines = [f"v/{file}.mp4#{start}-{start + 1} 0" for file in "abcd" for start in range(5)]
     (tmp_path / "l.txt").write_text("\n".join(lines))
     main.run(["data", "split", str(tmp_path / "l.txt"), "--out", str(tmp_path / "lists")])

@@ -1,4 +1,4 @@
-"""Frames of a folder: in natural order whatever stands before the number, and which are of one video."""
+"""Frames of a folder: in natural order with any prefix, grouped into videos."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_cli import dsm
-from test_data_verbs import told
+from test_data_verbs import output_of
 
 from dsm.data.catalog import find_list, find_videos
 from dsm.data.lists import read_list
@@ -32,14 +32,14 @@ ONE_VIDEO = {
 
 
 @pytest.mark.parametrize("kind", ONE_VIDEO)
-def test_frames_of_one_video_come_in_natural_order(kind: str) -> None:
+def test_frames_are_sorted_in_natural_order(kind: str) -> None:
     names = ONE_VIDEO[kind]
     shuffled = np.random.default_rng(0).permutation(names).tolist()
     (found,) = series_in([*shuffled, "._" + names[0], "notes.txt"])
     assert found.names == names
 
 
-def test_clips_in_one_folder_are_told_apart() -> None:
+def test_clips_in_one_folder_are_separated() -> None:
     names = [f"Abuse{clip:03}_x264_{n}.png" for clip in (1, 2, 10) for n in (0, 9, 10, 100)]
     found = the_one(series_in(reversed(names)))
     assert [pattern_of(one) for one in found] == [f"Abuse{clip:03}_x264_*.png" for clip in (1, 2, 10)]
@@ -48,7 +48,7 @@ def test_clips_in_one_folder_are_told_apart() -> None:
     assert [len(one.names) for one in series_in(recordings)] == [40, 40]
 
 
-def test_flow_and_a_lone_picture_are_no_clips_of_their_own() -> None:
+def test_flow_and_single_pictures_are_not_clips() -> None:
     frames = [f"shot-{n:03}.jpg" for n in range(4)]
     other = [f"flow_{axis}_{n:05}.jpg" for axis in "xy" for n in range(9)]
     (found,) = the_one(series_in([*frames, *other, "thumbnail1.jpg"]))
@@ -77,7 +77,7 @@ def test_pictures_of_every_format_are_read(ending: str, tmp_path: Path) -> None:
     assert find_videos(tmp_path) == [tmp_path / "v"]
 
 
-def test_a_picture_is_what_it_holds_whatever_its_name_ends_in(tmp_path: Path) -> None:
+def test_a_picture_is_recognised_by_content(tmp_path: Path) -> None:
     for number in range(2):
         save(tmp_path / f"{number}.png", 100)
         (tmp_path / f"{number}.png").rename(tmp_path / f"{number}.jpg")
@@ -86,16 +86,16 @@ def test_a_picture_is_what_it_holds_whatever_its_name_ends_in(tmp_path: Path) ->
 
 @pytest.fixture
 def flat(tmp_path: Path) -> Path:
-    """A folder of a class with the frames of two clips."""
+    """A class folder with the frames of two clips."""
     for clip, count in ((1, 12), (2, 9)):
         for number in range(count):
             save(tmp_path / "data" / "Abuse" / f"Abuse{clip:03}_x264_{10 * number}.png", 20 * clip + number)
     return tmp_path / "data"
 
 
-def test_clips_in_a_folder_are_indexed_read_and_packed_one_by_one(flat: Path, tmp_path: Path) -> None:
+def test_clips_in_a_folder_are_indexed_read_and_packed_separately(flat: Path, tmp_path: Path) -> None:
     result = dsm("data", "index", flat, "--out", flat / "list.txt")
-    assert result.returncode == 0, told(result)
+    assert result.returncode == 0, output_of(result)
     videos = read_list(flat / "list.txt")
     assert list(videos.paths) == ["Abuse/Abuse001_x264_*.png", "Abuse/Abuse002_x264_*.png"]
     assert videos.frames.tolist() == [12, 9]
@@ -104,7 +104,7 @@ def test_clips_in_a_folder_are_indexed_read_and_packed_one_by_one(flat: Path, tm
     assert list(find_list(flat / "Abuse").paths) == list(videos.paths)
     assert place_of(videos.paths[0]) == Path("Abuse/Abuse001_x264")
     result = dsm("data", "pack", flat / "list.txt", "--out", tmp_path / "pack", "--short-side", "32")
-    assert result.returncode == 0, told(result)
+    assert result.returncode == 0, output_of(result)
     assert read_list(tmp_path / "pack" / "list.txt").frames.tolist() == [12, 9]
 
 

@@ -1,4 +1,4 @@
-"""Verbs called by plain keywords: which setting a name means, what it becomes, and what help says."""
+"""Commands called with keywords: the setting of a name, its conversion, and its help."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def refused(**settings: object) -> str:
     return str(error.value)
 
 
-def test_settings_find_their_place_at_any_depth() -> None:
+def test_settings_reach_nested_fields() -> None:
     config = make(workers=3, lr=0.25, strength=2.0, every=1)
     assert config.data == Data(Path("train.txt"), workers=3)
     assert config.out == Path("runs/a")
@@ -117,7 +117,7 @@ def test_a_group_given_in_part_keeps_the_defaults_of_its_field() -> None:
     assert make(optim=Optim(lr=0.25)).optim == Optim("sgd", 0.25)
 
 
-def test_groups_are_joined_in_any_order() -> None:
+def test_nested_groups_are_merged_in_any_order() -> None:
     for settings in (
         {"data": {"root": "a"}, "train": "t", "out": "o"},
         {"train": "t", "out": "o", "data": {"root": "a"}},
@@ -128,12 +128,12 @@ def test_groups_are_joined_in_any_order() -> None:
     assert given == {"root": "a"}  # the caller's own dictionary
 
 
-def test_a_field_of_the_config_comes_before_a_nested_one() -> None:
+def test_a_field_of_the_config_has_priority_over_a_nested_one() -> None:
     assert make(clip=4).clip == 4
     assert make(optim={"clip": 4}).optim.clip == 4.0
 
 
-def test_values_become_what_the_field_holds() -> None:
+def test_values_are_converted_to_the_fields_type() -> None:
     config = make(seeds=[1, np.int64(2)], pair=[np.int32(3), 4], files="a.txt", weights=Path("runs/b"))
     assert config.seeds == (1, 2)
     assert config.pair == (3, 4.0)
@@ -223,8 +223,8 @@ def test_help_lists_every_setting_as_a_caller_writes_it() -> None:
     assert "made" not in lines
 
 
-def test_every_setting_that_help_names_is_taken() -> None:
-    """What is written before the colon works as it stands."""
+def test_every_setting_in_help_is_accepted() -> None:
+    """The text before the colon works as a keyword argument."""
     text = inspect.getdoc(work) or ""
     for line in text.split("instead of the settings below.\n")[1].splitlines():
         written = line.strip().split(": ")[0] if "={" not in line else line.strip().split("}")[0] + "}"
@@ -255,9 +255,9 @@ def test_the_signature_has_names_types_and_defaults() -> None:
     parameters = signature.parameters
     assert list(parameters)[:4] == ["config", "train", "data", "workers"]
     assert parameters["train"].default is inspect.Parameter.empty
-    assert parameters["lr"].default == 0.5  # of the field, not of Optim
+    assert parameters["lr"].default == 0.5  # the field's default, not Optim's
     assert parameters["lr"].annotation is float
-    assert parameters["weights"].annotation is str  # without what tyro is told
+    assert parameters["weights"].annotation is str  # without tyro's annotations
     assert parameters["clip"].default == 3
     assert parameters["first"].kind is inspect.Parameter.KEYWORD_ONLY
     assert "queue" not in parameters

@@ -1,4 +1,4 @@
-"""Jobs in processes side by side, of which one is killed."""
+"""Jobs in parallel processes, one of which is killed."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if __name__ == "__main__":
 """
 
 
-def test_a_process_that_is_killed_is_told() -> None:
+def test_a_killed_process_is_reported() -> None:
     with pytest.raises(UserError, match="a decoding process was killed"):
         list(side_by_side(os._exit, {"it": (1,)}, 1))
 
 
-def test_no_process_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
+def test_no_process_outlives_a_killed_parent(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(PARENT, encoding="utf-8")
     parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE)
     assert parent.stdout is not None
-    parent.stdout.readline()  # its worker waits for more now
+    parent.stdout.readline()  # its worker now waits for more
     parent.kill()
-    # What it printed to is open as long as one of them is there.
+    # The pipe stays open as long as one of the processes lives.
     parent.communicate(timeout=60)

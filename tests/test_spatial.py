@@ -1,4 +1,4 @@
-"""Every kind of SLD: exact where there is an exact answer, and what all of them promise."""
+"""Every kind of SLD: compared with exact answers where they exist, and by common properties."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def local_warp_slowly(clip: np.ndarray, point: np.ndarray) -> np.ndarray:
     return out
 
 
-def test_the_exact_local_warp_is_the_published_one(shared: Path) -> None:
+def test_the_exact_local_warp_equals_the_published_one(shared: Path) -> None:
     golden = np.load(shared / "golden" / "local_warp.npz")
     clip = torch.from_numpy(golden["clip"])
     for point, expected in zip(golden["points"], golden["warped"], strict=True):
@@ -70,19 +70,19 @@ def test_the_exact_local_warp_equals_the_formula_pixel_by_pixel() -> None:
 
 
 def test_the_smooth_local_warp_follows_the_exact_one() -> None:
-    """On a picture that rises by one a pixel, the two tell where each pixel came from, to a pixel's cut."""
+    """On a ramp of one per pixel, values show where each pixel came from, up to rounding to a pixel."""
     side, point = 224, np.array([100, 80, 20, 15])
     ramp = torch.arange(side, dtype=torch.float64).expand(1, 1, 1, side, side)
     exact = local_warp_exact(ramp, torch.from_numpy(point)[None])
     draw = torch.tensor([[[*point / side, 1.0]]], dtype=torch.float64)
     grid = identity_grid(side, side, ramp) + LocalWarp(most=1).field(draw, side, side)
     found = warp(ramp, grid, "border")
-    cut = (found - exact).abs()[..., :125]  # at 125, the window's edge, rounding says in or out
+    cut = (found - exact).abs()[..., :125]  # at 125, the window's edge, rounding decides
     assert cut.max() < 1
-    assert (found - ramp).abs().max().item() == pytest.approx(7.5)  # half of s, along the columns
+    assert (found - ramp).abs().max().item() == pytest.approx(7.5)  # half of the shift, along the columns
 
 
-def test_the_thin_plate_spline_is_that_of_the_golden_file(shared: Path) -> None:
+def test_the_thin_plate_spline_equals_the_golden_file(shared: Path) -> None:
     golden = np.load(shared / "golden" / "tps_warp.npz")
     target, source = (
         torch.from_numpy(golden[f"{name}_control_points"]).double() for name in ("target", "source")
@@ -91,17 +91,17 @@ def test_the_thin_plate_spline_is_that_of_the_golden_file(shared: Path) -> None:
     x, y = (torch.linspace(-1, 1, size, dtype=torch.float64) for size in (width, height))
     places = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 2)
     grid = thin_plate_spline(target, source, places).float().reshape(1, height, width, 2)
-    # The golden grid was worked out in float32, by an inverse; it errs by 5e-6 from that in double precision.
+    # The golden grid was computed in float32 with an inverse; it differs by 5e-6 from double precision.
     bound = 1e-5
     assert np.abs(grid.numpy() - golden["grid"]).max() < bound
     video = torch.from_numpy(golden["video"])
     found = F.grid_sample(video.flatten(1, 2), grid, align_corners=True).reshape(video.shape)
-    # Its pixels are noise: moved by a pixel, one may change by the whole range, along both axes.
+    # Its pixels are noise: a shift of one pixel may change a value by the whole range.
     pixels = bound * (width - 1) / 2 + bound * (height - 1) / 2
     assert np.abs(found.numpy() - golden["warped_align_corners_true"]).max() < pixels
 
 
-def test_a_thin_plate_goes_through_its_points_and_keeps_straight_what_is_moved_straight() -> None:
+def test_a_thin_plate_passes_through_its_points_and_keeps_affine_maps() -> None:
     rng = np.random.default_rng(0)
     control = torch.from_numpy(rng.uniform(-1, 1, (9, 2)))
     values = torch.from_numpy(rng.uniform(-1, 1, (9, 2)))
@@ -111,9 +111,9 @@ def test_a_thin_plate_goes_through_its_points_and_keeps_straight_what_is_moved_s
     assert torch.allclose(thin_plate_spline(control, control @ matrix + 0.1, places), places @ matrix + 0.1)
 
 
-def test_an_affine_field_is_its_matrix() -> None:
+def test_an_affine_field_equals_its_matrix() -> None:
     kind = Affine(rotate=90, scale=0, shear=0, shift=0)
-    draw = torch.tensor([[[-1.0, -1.0, 0.0], [1.0, -1.0, 0.0]]])  # a quarter turn, less the identity
+    draw = torch.tensor([[[-1.0, -1.0, 0.0], [1.0, -1.0, 0.0]]])  # a quarter turn minus the identity
     clip = clips(1, height=20, width=20)
     turned = warp(clip, identity_grid(20, 20, clip) + kind.field(draw, 20, 20))
     assert torch.allclose(turned, clip.rot90(1, (3, 4)), atol=1e-5)
@@ -156,7 +156,7 @@ def test_a_batch_of_one_equals_a_row_of_a_batch(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["background", "replace", "exchange"])
-def test_what_is_mixed_into_a_clip_does_not_hang_on_the_others_when_it_is_its_own(name: str) -> None:
+def test_source_clip_does_not_depend_on_the_batch(name: str) -> None:
     kind = KINDS[name](source="clip")
     draws = kind.draw_batch(3, 0, clips(3))
     whole = kind.mix(clips(3), draws, clips(3))
@@ -179,7 +179,7 @@ def test_types_and_ranges_are_kept(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_the_same_seed_gives_the_same_and_another_another(name: str) -> None:
+def test_results_depend_on_the_seed(name: str) -> None:
     kind, clip = KINDS[name](), clips()
     assert torch.equal(kind(clip, seed=1), kind(clip, seed=1))
     assert not torch.equal(kind(clip, seed=1), kind(clip, seed=2))
@@ -202,9 +202,9 @@ def test_gradients_flow_to_the_clip_and_to_the_draws(name: str) -> None:
         assert draws.grad.abs().sum() > 0
 
 
-def test_padding_and_the_mask_of_what_lies_inside() -> None:
+def test_padding_and_the_mask_of_the_inside() -> None:
     clip = torch.ones(1, 1, 1, 10, 10)
-    grid = identity_grid(10, 10, clip) + torch.tensor([0.6, 0.0])  # three pixels from the right
+    grid = identity_grid(10, 10, clip) + torch.tensor([0.6, 0.0])  # reads three pixels further right
     mask = inside(grid)
     assert mask.shape == (1, 10, 10)
     assert mask[0, :, :7].all()
@@ -215,7 +215,7 @@ def test_padding_and_the_mask_of_what_lies_inside() -> None:
 
 
 def moving_square(size: int = 96, frames: int = 6) -> np.ndarray:
-    """A textured square that moves over texture: (T, H, W, 3)."""
+    """A textured square that moves over a texture: (T, H, W, 3)."""
     rng = np.random.default_rng(0)
     ground = rng.integers(0, 255, (size // 4, size // 4, 3)).repeat(4, 0).repeat(4, 1)
     patch = rng.integers(0, 255, (10, 10, 3)).repeat(4, 0).repeat(4, 1)
@@ -239,10 +239,10 @@ def test_the_flow_of_a_bent_clip_is_the_bent_flow(name: str) -> None:
     found = compute_flow(bent)
     assert valid.mean() > 0.5
     assert motion_change(found, expected, valid) < 0.3
-    assert motion_change(compute_flow(bent[::-1].copy()), expected, valid) > 1.5  # and it could fail
+    assert motion_change(compute_flow(bent[::-1].copy()), expected, valid) > 1.5  # the test can fail
 
 
-def test_a_background_is_mixed_in_by_its_share() -> None:
+def test_a_background_is_mixed_in_with_its_share() -> None:
     clip = clips(2)
     kind = AddBackground(share=(0.2, 0.2))
     draws = kind.draw_batch(2, 0, clip)
@@ -250,7 +250,7 @@ def test_a_background_is_mixed_in_by_its_share() -> None:
     assert torch.allclose(kind.mix(clip, draws, clip), clip * 0.8 + frame[:, :, None] * 0.2, atol=1e-6)
 
 
-def test_what_moves_is_kept_and_what_is_behind_it_comes_from_the_other_clip() -> None:
+def test_replace_keeps_what_moves_on_another_clips_scene() -> None:
     clip = torch.full((2, 3, 6, 96, 96), 0.5)
     clip[0] = torch.from_numpy(moving_square()).permute(3, 0, 1, 2) / 255
     moving = moving_part(clip, 0.5)
@@ -262,8 +262,8 @@ def test_what_moves_is_kept_and_what_is_behind_it_comes_from_the_other_clip() ->
     assert (found[0, :, :, 85:, 5:30] - 0.5).abs().mean() < 0.05
 
 
-def test_an_exchanged_scene_is_the_other_clips_and_the_motion_stays() -> None:
-    clip = 0.4 + 0.2 * clips(3)  # far from black and white, where it would be cut off
+def test_exchange_takes_the_other_clips_scene_and_keeps_the_motion() -> None:
+    clip = 0.4 + 0.2 * clips(3)  # far from black and white, to avoid clamping
     kind = ExchangeScene()
     draws = kind.draw_batch(3, 0, clip)
     found = kind.mix(clip, draws, clip)
@@ -274,8 +274,8 @@ def test_an_exchanged_scene_is_the_other_clips_and_the_motion_stays() -> None:
 
 
 @pytest.mark.parametrize("name", ["background", "replace", "exchange"])
-def test_two_views_of_a_batch_take_their_pictures_from_different_clips(name: str) -> None:
-    """Were it always the next clip, anchor and positive would share a new scene, and be matched by it."""
+def test_two_views_take_pictures_from_different_clips(name: str) -> None:
+    """If it were always the next clip, anchor and positive would share the new scene."""
     kind = KINDS[name]()
     one, two = (kind.partners(kind.draw_batch(32, seed, clips())) for seed in (0, 1))
     places = torch.arange(32)
@@ -285,7 +285,7 @@ def test_two_views_of_a_batch_take_their_pictures_from_different_clips(name: str
     assert len(one.unique()) > 12  # drawn for each clip, not once for the batch
 
 
-def test_a_scene_is_exchanged_in_part_as_its_share_says() -> None:
+def test_a_scene_is_exchanged_by_its_share() -> None:
     clip = 0.4 + 0.2 * clips(2)
     kind = ExchangeScene(strength=0.5)
     scene = clip.mean(2, keepdim=True)
@@ -297,7 +297,7 @@ def test_a_scene_is_exchanged_in_part_as_its_share_says() -> None:
     st.lists(st.sampled_from([0.0, 0.5, 2.0]), min_size=len(KINDS), max_size=len(KINDS)), st.integers(0, 1000)
 )
 @settings(max_examples=40, deadline=None)
-def test_a_mix_is_for_each_sample_one_of_its_kinds(weights: list[float], seed: int) -> None:
+def test_a_mix_applies_one_of_its_kinds_to_each_sample(weights: list[float], seed: int) -> None:
     chosen = dict(zip(KINDS, weights, strict=True))
     if not any(weights):
         with pytest.raises(UserError, match="at least one above 0"):
@@ -309,7 +309,7 @@ def test_a_mix_is_for_each_sample_one_of_its_kinds(weights: list[float], seed: i
     assert sum(bool(np.any(draw)) for draw in draws.values()) == 1
 
 
-def test_together_a_sample_gets_a_kind_that_bends_and_one_that_mixes_a_picture_in() -> None:
+def test_together_applies_a_warp_and_a_picture() -> None:
     mix = SpatialMix(smooth=1, tps=2, background=1, exchange=1, together=True)
     rng = np.random.default_rng(0)
     counts = dict.fromkeys(("smooth", "tps", "background", "exchange"), 0)
@@ -323,7 +323,7 @@ def test_together_a_sample_gets_a_kind_that_bends_and_one_that_mixes_a_picture_i
     assert counts["exchange"] == pytest.approx(150, abs=30)
 
 
-def test_pictures_are_mixed_in_by_a_strength_of_their_own() -> None:
+def test_pictures_have_their_own_mixing_strength() -> None:
     clip = 0.4 + 0.2 * clips(3, height=32)
     both = SpatialMix(smooth=1, exchange=1, strength=0.5, mixing_strength=1.0, together=True)
     draws = both.draw_batch(3, 5, clip)
@@ -346,6 +346,6 @@ def test_a_mix_of_one_kind_is_that_kind() -> None:
 
 
 @pytest.mark.parametrize("kind", [SmoothWarp, LocalWarp, ThinPlate, Affine, AddBackground, SpatialMix])
-def test_a_strength_below_zero_is_refused(kind: type) -> None:
+def test_a_negative_strength_is_refused(kind: type) -> None:
     with pytest.raises(UserError, match="0 or more"):
         kind(strength=-1)

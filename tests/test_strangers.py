@@ -1,4 +1,4 @@
-"""Files of strangers: what they hold is not believed, leads nowhere, and takes neither time nor memory."""
+"""Untrusted files: their contents are not believed, lead nowhere, and cost neither time nor memory."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from dsm.video.source import VideoError
 
 
 @pytest.mark.parametrize("marker", ['{"my": "own"}', '{"videos": "list.txt"}', "no json", "[" * 200_000])
-def test_overwrite_empties_only_what_dsm_made(small_list: Path, tmp_path: Path, marker: str) -> None:
+def test_overwrite_empties_only_folders_that_dsm_made(small_list: Path, tmp_path: Path, marker: str) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "holiday.jpg").write_text("irreplaceable")
@@ -72,7 +72,7 @@ def test_overwrite_does_not_empty_what_it_reads(small_list: Path, tmp_path: Path
         ("recipe.json", "run still-camera --data.train TRAIN --data.test LIST --data.root ROOT"),
     ],
 )
-def test_overwrite_spares_the_lists_that_a_verb_reads(
+def test_overwrite_keeps_the_input_lists(
     marker: str, words: str, scenes: Path, runs: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -88,7 +88,7 @@ def test_overwrite_spares_the_lists_that_a_verb_reads(
     assert listed.exists()
 
 
-def test_a_link_among_results_is_no_picture(tmp_path: Path) -> None:
+def test_a_link_among_results_is_not_shown_as_a_picture(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("a secret")
     folder = tmp_path / "results"
     write_results(folder / "results.json", [Row("dsm", 0, "test", "R@1", 0.5, None, None, 2)], command="x")
@@ -98,7 +98,7 @@ def test_a_link_among_results_is_no_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("split", ["../../escaped", "/tmp/escaped", "absent"])
-def test_a_split_of_a_table_is_no_path(tmp_path: Path, split: str) -> None:
+def test_a_split_name_in_a_table_is_not_a_path(tmp_path: Path, split: str) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()
     (notes / "train.csv").write_text(f"label,youtube_id,time_start,time_end,split\ndance,abc,1,2,{split}\n")
@@ -107,7 +107,7 @@ def test_a_split_of_a_table_is_no_path(tmp_path: Path, split: str) -> None:
     assert not list(tmp_path.rglob("*.txt"))
 
 
-def test_a_checkpoint_that_swells_is_refused(tmp_path: Path) -> None:
+def test_a_decompression_bomb_checkpoint_is_refused(tmp_path: Path) -> None:
     plain, packed, call = tmp_path / "plain.pt", tmp_path / "packed.pt", tmp_path / "call.pt"
     torch.save({"a": torch.zeros(1000)}, plain)
     with zipfile.ZipFile(plain) as whole, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as other:
@@ -123,7 +123,7 @@ def test_a_checkpoint_that_swells_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("head", [None, "projection"])
-def test_weights_that_speak_of_a_giant_take_no_memory(
+def test_weights_with_a_giant_declared_shape_take_no_memory(
     tmp_path: Path, head: Literal["projection"] | None
 ) -> None:
     module = create_model("tiny").eval()
@@ -143,7 +143,7 @@ def test_weights_that_speak_of_a_giant_take_no_memory(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KB
 
 
-def test_a_line_of_pixels_is_not_blown_up(tmp_path: Path) -> None:
+def test_a_one_pixel_high_video_is_not_enlarged(tmp_path: Path) -> None:
     thin = tmp_path / "thin.gif"
     with av.open(str(thin), "w") as container:
         stream = container.add_stream("gif", rate=10)
@@ -156,13 +156,13 @@ def test_a_line_of_pixels_is_not_blown_up(tmp_path: Path) -> None:
         read_frames(thin, np.arange(2), short_side=128)
 
 
-def test_a_video_that_says_it_lasts_for_years(tmp_path: Path) -> None:
+def test_a_video_with_an_absurd_duration_is_refused(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="too many frames"):
         resample(np.array([0.0, 0.1, 1e9]), 12.0)
     assert len(resample(np.array([0.0, 0.1, 0.2]), 10.0)) == 3
 
 
-def test_an_index_of_brackets_costs_one_verdict(small_list: Path, tmp_path: Path) -> None:
+def test_deeply_nested_json_costs_one_verdict(small_list: Path, tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(bytes(1024))
     (tmp_path / "x.json").write_text("[" * 200_000)
     good = read_list(small_list).file(0)
@@ -170,7 +170,7 @@ def test_an_index_of_brackets_costs_one_verdict(small_list: Path, tmp_path: Path
     assert [one.verdict for one in verdicts] == ["undecodable", "ok"]
 
 
-def test_lists_of_blanks_and_of_giants_are_read_at_once(tmp_path: Path) -> None:
+def test_lists_of_blanks_and_of_huge_numbers_are_read_fast(tmp_path: Path) -> None:
     began = time.process_time()
     for text in ("a.mp4 0\n" + "a" + " " * 40_000 + "b\n", "a.mp4 0\n" * 1000 + " " * 100_000 + "x\n"):
         (tmp_path / "list.txt").write_text(text)
@@ -178,7 +178,7 @@ def test_lists_of_blanks_and_of_giants_are_read_at_once(tmp_path: Path) -> None:
             read_list(tmp_path / "list.txt")
     (tmp_path / "list.txt").write_text("a.mp4 0\n" + ("b" + " " * 8000 + "c 1\n") * 200)
     assert len(read_list(tmp_path / "list.txt")) == 201
-    assert time.process_time() - began < 20  # it took the square of a line: minutes
+    assert time.process_time() - began < 20  # it was quadratic in the length of a line: minutes
     (tmp_path / "list.txt").write_text("a.mp4 0\nb.mp4 2147483647\n")
     with pytest.raises(UserError, match="line 2: the label is above"):
         read_list(tmp_path / "list.txt")
@@ -187,7 +187,7 @@ def test_lists_of_blanks_and_of_giants_are_read_at_once(tmp_path: Path) -> None:
         read_lists(FinetuneData(tmp_path / "list.txt"))
 
 
-def test_features_that_swell_or_have_giant_labels(tmp_path: Path) -> None:
+def test_features_with_bombs_or_giant_labels_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "f.npz"
     arrays = {"features": np.ones((2, 3), np.float32), "labels": np.array([0, 1]), "meta": np.array("{}")}
     np.savez(file, **arrays, paths=np.array(["a", "b"]))
@@ -205,7 +205,7 @@ def test_features_that_swell_or_have_giant_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("rows", "length"), [(20_000_000, 1), (2, 2 * 10**8)])
-def test_a_parquet_that_swells(
+def test_a_parquet_bomb_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, length: int
 ) -> None:
     arrow = pytest.importorskip("pyarrow")
@@ -220,7 +220,7 @@ def test_a_parquet_that_swells(
 
 
 @pytest.mark.parametrize(
-    "said",
+    "clip",
     [
         {"zoom": 2},
         {"frames": "16"},
@@ -231,13 +231,13 @@ def test_a_parquet_that_swells(
         {"fps": None},
     ],
 )
-def test_clips_that_a_file_speaks_of(said: object) -> None:
+def test_clip_settings_in_a_file_are_validated(clip: object) -> None:
     with pytest.raises(UserError):
-        clip_of(said)
+        clip_of(clip)
     assert clip_of({"frames": 8, "fps": 12.5, "modality": "flow"}).frames == 8
 
 
-def test_logs_of_strangers_are_read_as_far_as_they_make_sense(tmp_path: Path) -> None:
+def test_foreign_logs_are_read_as_far_as_possible(tmp_path: Path) -> None:
     lines = [
         '{"step": 1, "loss": "x", "motion": null, "lr": 0.5}',
         '{"step": 3, "lo{"step": 4}',
@@ -246,14 +246,14 @@ def test_logs_of_strangers_are_read_as_far_as_they_make_sense(tmp_path: Path) ->
     ]
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 5, "loss": 1.0}']))
     assert read_metrics(tmp_path) == [
-        {"step": 1, "motion": math.nan, "lr": 0.5},  # one object, or it would not be equal to itself
+        {"step": 1, "motion": math.nan, "lr": 0.5},  # a single nan object, so that it equals itself
         {"step": 5, "loss": 1.0},
     ]
     (tmp_path / "gradients.jsonl").write_text('x}\n{"step": 1}\n{"step": 2, "layers": {"a": [1, 2, 3]}}\n')
     assert [line["step"] for line in read_gradients(tmp_path)] == [2]
 
 
-def test_a_full_disk_is_told_once(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_once(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full here")
     log = RunLog(tmp_path)
@@ -265,8 +265,8 @@ def test_a_full_disk_is_told_once(tmp_path: Path) -> None:
         log.close()
 
 
-def test_a_board_that_cannot_be_written_ends_no_run(tmp_path: Path) -> None:
-    """Of files that may have 20 kB; TensorBoard's thread fails, and its next line with it."""
+def test_a_failing_tensorboard_does_not_stop_a_run(tmp_path: Path) -> None:
+    """Files are limited to 20 kB; TensorBoard's thread fails, and so does its next line."""
     code = f"""
 import resource, signal
 from pathlib import Path
@@ -284,7 +284,7 @@ print("went on")
     assert done.stderr.count("TensorBoard's file cannot be written") == 1
 
 
-def test_results_with_numbers_beyond_all_bounds(tmp_path: Path) -> None:
+def test_results_with_numbers_out_of_range_are_refused(tmp_path: Path) -> None:
     row = {"run": "a", "seed": 0, "test": "t", "metric": "m", "low": None, "high": None, "n": 1}
     (tmp_path / "results.json").write_text(json.dumps({"rows": [{**row, "value": 10**400}]}))
     with pytest.raises(UserError, match="is not a results file"):
@@ -292,11 +292,11 @@ def test_results_with_numbers_beyond_all_bounds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("odd", ["\x1b]0;x\x07", "\x9b2J", "\x7f", "a\rb", "\0"])
-def test_no_name_tells_the_terminal_what_to_do(tmp_path: Path, odd: str) -> None:
+def test_names_cannot_send_terminal_escapes(tmp_path: Path, odd: str) -> None:
     (tmp_path / "l.txt").write_bytes(f"fine.mp4 0\n{odd}.mp4 1\n".encode())
-    with pytest.raises(UserError, match=r"line 2: the path contains a control character") as told:
+    with pytest.raises(UserError, match=r"line 2: the path contains a control character") as raised:
         read_list(tmp_path / "l.txt")
-    assert odd not in str(told.value)
+    assert odd not in str(raised.value)
     with pytest.raises(UserError, match="rename the file"):
         listable(f"{odd}.mp4")
     (tmp_path / "classes.txt").write_text(

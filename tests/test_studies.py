@@ -1,4 +1,4 @@
-"""What the studies rest on: tables over seeds, measurements that travel, blocks of the docs, their order."""
+"""Shared parts of the studies: tables over seeds, reused measurements, blocks of the docs, their order."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from dsm.runs.results import Row
 
 ROOT = Path(__file__).parents[1]
 
-pytestmark = pytest.mark.skipif(not (ROOT / "studies").exists(), reason="the studies lie in a clone")
+pytestmark = pytest.mark.skipif(not (ROOT / "studies").exists(), reason="the studies are only in a clone")
 
 
 @pytest.fixture
 def study(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
-    """Imports a study as one that is run finds its neighbours; all of them are forgotten again."""
+    """Imports a study with its neighbours, as when it runs; removes them from sys.modules afterwards."""
     monkeypatch.syspath_prepend(ROOT / "studies")
     yield importlib.import_module
     for file in (ROOT / "studies").glob("*.py"):
@@ -34,25 +34,25 @@ def rows_of(run: str, values: dict[int, float]) -> list[Row]:
     return [Row(run, seed, "test", "R@1", value, None, None, 10) for seed, value in values.items()]
 
 
-def test_a_difference_is_of_the_same_seeds(study: Callable[[str], ModuleType]) -> None:
+def test_a_difference_pairs_the_same_seeds(study: Callable[[str], ModuleType]) -> None:
     """By hand: gains 10, 20 and 30 points; a t interval of three has a half of 4.303 * 10 / sqrt(3)."""
     tables = study("tables")
     rows = rows_of("dsm", {1: 0.5, 2: 0.7, 3: 0.9, 4: 1.0}) + rows_of("moco", {3: 0.6, 2: 0.5, 1: 0.4})
     text = tables.table(rows, "R@1", runs=["moco", "dsm"], tests=["test"], against=[("dsm", "moco")])
-    assert text.splitlines()[-1] == "| dsm less moco | +20.0 ± 24.8 |"
+    assert text.splitlines()[-1] == "| dsm minus moco | +20.0 ± 24.8 |"
     clear = rows_of("dsm", {1: 0.8, 2: 0.9, 3: 1.0}) + rows_of("moco", {1: 0.1, 2: 0.2, 3: 0.3})
     text = tables.table(clear, "R@1", runs=["dsm"], tests=["test"], against=[("dsm", "moco")])
-    assert text.splitlines()[-1] == "| dsm less moco | **+70.0 ± 0.0** |"
+    assert text.splitlines()[-1] == "| dsm minus moco | **+70.0 ± 0.0** |"
 
 
-def test_a_single_seed_is_told_with_the_interval_over_its_videos(study: Callable[[str], ModuleType]) -> None:
+def test_a_single_seed_has_the_interval_over_its_videos(study: Callable[[str], ModuleType]) -> None:
     tables = study("tables")
     rows = [Row("dsm", 7, "test", "R@1", 0.5, 0.25, 0.75, 10)]
     assert "| dsm | 50.0 [25.0, 75.0] |" in tables.table(rows, "R@1", runs=["dsm"], tests=["test"])
     assert tables.caption(rows).startswith("Seed 7 alone,")
 
 
-def test_the_command_of_a_table_measures_all_of_it(
+def test_the_printed_command_measures_everything_again(
     study: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["--out", "o", "--known", "a.json", "b.json", "--jobs", "2", "--known", "c.json"]
@@ -60,7 +60,7 @@ def test_the_command_of_a_table_measures_all_of_it(
     assert study("trials").study_command() == "python studies/budget.py --out o --jobs 2"
 
 
-def test_measurements_travel(study: Callable[[str], ModuleType], tmp_path: Path) -> None:
+def test_measurements_are_read_back(study: Callable[[str], ModuleType], tmp_path: Path) -> None:
     measured = study("measured")
     one = measured.Measured("abc", "features", "r1", tuple(rows_of("dsm", {1: 0.5, 2: 0.25})))
     other = measured.Measured("def", "bias", None, (Row("x", 0, "t", "m", 0.1, 0.0, 0.2, 3),))
@@ -75,7 +75,7 @@ def test_measurements_travel(study: Callable[[str], ModuleType], tmp_path: Path)
         measured.read_measured([tmp_path / "none.json"])
 
 
-def test_settings_are_the_same_wherever_they_lie_and_others_for_another_seed(
+def test_the_digest_depends_on_settings_and_not_on_folders(
     study: Callable[[str], ModuleType], tmp_path: Path
 ) -> None:
     ranking, trial, measured = study("ranking"), study("trial"), study("measured")
@@ -91,15 +91,15 @@ def test_settings_are_the_same_wherever_they_lie_and_others_for_another_seed(
     here = digest(tmp_path / "here")
     assert digest(tmp_path / "there") == here
     assert digest(Path("runs")) == here
-    assert digest(tmp_path, measures=("look",)) == here  # what is asked changes no weights
-    assert digest(tmp_path, tune=20) == here  # nor does what is fine-tuned later
+    assert digest(tmp_path, measures=("look",)) == here  # measures do not change the weights
+    assert digest(tmp_path, tune=20) == here  # nor does later fine-tuning
     assert digest(tmp_path, measure="finetuned", tune=20) != digest(tmp_path, measure="finetuned")
     assert digest(tmp_path, measure="bias", tune=20) == digest(tmp_path, measure="bias")
     others = [digest(tmp_path, seed=2), digest(tmp_path, steps=5), digest(tmp_path, correlation=0.5)]
     assert len({here, *others}) == 4
 
 
-def test_what_is_known_is_not_measured_again_and_what_is_other_is_refused(
+def test_known_measurements_are_reused_and_other_settings_refused(
     study: Callable[[str], ModuleType], tmp_path: Path
 ) -> None:
     ranking, trials, measured = study("ranking"), study("trials"), study("measured")
@@ -117,17 +117,17 @@ def test_what_is_known_is_not_measured_again_and_what_is_other_is_refused(
     trial.folder.mkdir(parents=True)
     trials._claim(trial)
     longer = replace(trial, config=replace(trial.config, steps=7))
-    with pytest.raises(UserError, match="holds a trial of other settings"):
+    with pytest.raises(UserError, match="holds a trial with other settings"):
         trials.run_trial(longer, {})
     measured.write_measured(trial.folder / "features.json", [one])
     assert trials.run_trial(trial, {}) == [one]
-    with pytest.raises(UserError, match="json: is of other settings"):
+    with pytest.raises(UserError, match="json: was measured with other settings"):
         trials.run_trial(longer, {})
-    # An encoder that is trained may be fine-tuned in another way, where that was not measured yet.
+    # A trained encoder may be fine-tuned with other settings if that was not measured yet.
     trials._claim(replace(trial, tuned=replace(trial.tuned, steps=7)))
 
 
-def test_blocks_are_filled_and_filled_again(study: Callable[[str], ModuleType], tmp_path: Path) -> None:
+def test_blocks_are_filled_repeatedly(study: Callable[[str], ModuleType], tmp_path: Path) -> None:
     fill = study("fill_docs").fill
     (tmp_path / "a.md").write_text("| 1 |\n")
     page = "Before\n<!-- from a.md -->\nold\n<!-- end -->\nbetween\n<!-- from b.md -->\nkept\n<!-- end -->\n"
@@ -142,11 +142,11 @@ def test_every_block_of_the_docs_is_written_by_a_study(study: Callable[[str], Mo
     studies = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "studies").glob("*.py"))
     for page in fill_docs.Options(()).pages:
         for _, name, _ in fill_docs.BLOCK.findall(page.read_text(encoding="utf-8")):
-            said = f'"{name}"' in studies or f'"{Path(name).stem}"' in studies
-            assert said, f"{page.name}: nothing writes {name}"
+            written = f'"{name}"' in studies or f'"{Path(name).stem}"' in studies
+            assert written, f"{page.name}: nothing writes {name}"
 
 
-def test_a_quick_study_and_a_whole_one_keep_apart(study: Callable[[str], ModuleType]) -> None:
+def test_quick_and_full_studies_use_separate_folders(study: Callable[[str], ModuleType]) -> None:
     everything = study("everything")
     whole, quick = everything.Options(), everything.Options(quick=True)
     assert whole.folder != quick.folder
@@ -158,7 +158,7 @@ def test_a_quick_study_and_a_whole_one_keep_apart(study: Callable[[str], ModuleT
         everything.Options(real=Path("list.txt"))
 
 
-def test_the_studies_settings_can_be_made(study: Callable[[str], ModuleType], tmp_path: Path) -> None:
+def test_the_settings_of_studies_are_valid(study: Callable[[str], ModuleType], tmp_path: Path) -> None:
     ablations, budget = study("ablations"), study("budget")
     options = ablations.Options(tmp_path)
     trials = ablations.trials_of(options, 3)
@@ -170,7 +170,7 @@ def test_the_studies_settings_can_be_made(study: Callable[[str], ModuleType], tm
 
 
 @pytest.mark.slow
-def test_every_study_goes_its_quick_way(tmp_path: Path) -> None:
+def test_every_study_runs_with_quick(tmp_path: Path) -> None:
     line = [sys.executable, ROOT / "studies" / "everything.py", "--quick", "--out", tmp_path / "all"]
     subprocess.run(line, check=True, cwd=tmp_path)
     written = {file.name for file in (tmp_path / "all").glob("*/*.md")}

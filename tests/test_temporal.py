@@ -1,4 +1,4 @@
-"""The local edits and the motion scaled along the flow; what all kinds of TLD promise on real frames."""
+"""Local edits, motion scaled along the flow, and common properties of all TLD on real frames."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WINDOW = 10 + 2 * np.arange(10)
 
 
 def gliding(frames: int = 10, size: int = 96, pace: int = 2) -> np.ndarray:
-    """A soft textured disc that goes to the right over a still ground: (T, H, W, 3)."""
+    """A soft textured disc that moves to the right over a still ground: (T, H, W, 3)."""
     rng = np.random.default_rng(0)
     ground = np.kron(rng.integers(60, 190, (size // 8, size // 8, 3)), np.ones((8, 8, 1)))
     patch = np.kron(rng.integers(0, 255, (12, 12, 3)), np.ones((3, 3, 1)))
@@ -42,13 +42,13 @@ def as_clip(frames: np.ndarray) -> torch.Tensor:
 
 
 def place_of_disc(frame: np.ndarray, start: np.ndarray) -> int:
-    """By how many pixels the first frame's disc has gone to the right: where it fits best."""
+    """How many pixels the first frame's disc has moved to the right, by the best match."""
     patch = start[38:58, 18:38].astype(float)
     errors = [np.abs(frame[38:58, 18 + shift : 38 + shift] - patch).mean() for shift in range(55)]
     return int(np.argmin(errors))
 
 
-def test_swaps_keep_the_frames_and_move_few() -> None:
+def test_swaps_keep_all_frames_and_move_few() -> None:
     for seed in range(30):
         broken = KINDS["swap"](WINDOW, 60, np.random.default_rng(seed))
         assert Counter(broken.tolist()) == Counter(WINDOW.tolist())
@@ -67,7 +67,7 @@ def test_swaps_keep_the_frames_and_move_few() -> None:
     ],
 )
 def test_no_negative_shows_the_clips_own_frames(kind: str, indices: list[int], total: int) -> None:
-    """Other places of a video that plays in a loop may hold the same frames."""
+    """Other positions of a looped video may hold the same frames."""
     clip = np.array(indices)
     for seed in range(300):
         broken = TemporalMix.only(kind).draw(clip, total, np.random.default_rng(seed))
@@ -75,12 +75,12 @@ def test_no_negative_shows_the_clips_own_frames(kind: str, indices: list[int], t
 
 
 @pytest.mark.parametrize("kind", ["swap", "insert"])
-def test_no_edit_undoes_the_others(kind: str) -> None:
+def test_edits_do_not_undo_each_other(kind: str) -> None:
     window = np.arange(8)  # in a clip so short two swaps are of the same pair in every 28th draw
     draws = [KINDS[kind](window, 60, np.random.default_rng(seed)) for seed in range(400)]
     assert all((broken != window).any() for broken in draws)
     still = KINDS[kind](np.zeros(8, int), 1, np.random.default_rng(0))
-    assert still.tolist() == [0] * 8  # of a video of one frame there is no other, and no end of looking
+    assert still.tolist() == [0] * 8  # a one-frame video has no other frame; the search must still end
 
 
 def test_insertions_repeat_frames_and_deletions_leave_some_out() -> None:
@@ -92,13 +92,13 @@ def test_insertions_repeat_frames_and_deletions_leave_some_out() -> None:
         assert len(set(inserted)) in (8, 9)
         deleted = KINDS["delete"](WINDOW, 60, rng)
         assert len(set(WINDOW) - set(deleted)) == 2
-        assert deleted[-2:].tolist() == [30, 32]  # the video goes on
+        assert deleted[-2:].tolist() == [30, 32]  # the video continues
         assert (np.diff(deleted) > 0).all()
         at_the_end = KINDS["delete"](WINDOW, 29, rng)
         assert at_the_end[-2:].tolist() == [28, 28]
 
 
-def test_a_factor_is_far_from_one_and_the_interval_long() -> None:
+def test_the_scale_factor_is_far_from_one_over_a_long_interval() -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):
         scale = draw_motion_scale(8, rng)
@@ -109,7 +109,7 @@ def test_a_factor_is_far_from_one_and_the_interval_long() -> None:
 
 
 @pytest.mark.parametrize("factor", [0.01, 0.5, 1.0, 1.5])
-def test_what_moves_goes_so_many_times_as_far(factor: float) -> None:
+def test_scaled_motion_goes_the_factor_as_far(factor: float) -> None:
     frames = gliding()
     flow = torch.from_numpy(compute_flow(frames))
     scaled = scale_motion(as_clip(frames), flow, MotionScale(factor, 0, 8)).permute(1, 2, 3, 0).numpy()
@@ -121,7 +121,7 @@ def test_what_moves_goes_so_many_times_as_far(factor: float) -> None:
 
 
 def test_frames_stay_plausible_however_large_the_factor() -> None:
-    """No tearing: a frame is as smooth as the one it is made of."""
+    """No tearing: a frame is as smooth as its source."""
     frames = gliding()
     flow = torch.from_numpy(compute_flow(frames))
     scaled = scale_motion(as_clip(frames), flow, MotionScale(10.0, 0, 9))
@@ -140,7 +140,7 @@ def test_flow_itself_is_scaled_by_its_factor() -> None:
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_the_scene_is_kept_and_the_motion_is_broken(kind: str) -> None:
-    """By frames of a video whose disc goes and comes: (kind drawn with the whole video to choose from)."""
+    """Frames of a video whose disc moves back and forth."""
     video = np.concatenate([gliding(24, pace=2), gliding(24, pace=2)[::-1], gliding(24, pace=1)])
     window = 4 + 2 * np.arange(8)
     frames = video[window]
@@ -156,7 +156,7 @@ def test_the_scene_is_kept_and_the_motion_is_broken(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", EVERY)
-def test_tensors_of_any_type_are_broken_by_their_own_frames(kind: str) -> None:
+def test_tensors_of_any_type_get_broken_motion(kind: str) -> None:
     clip = torch.stack([as_clip(gliding()), as_clip(gliding()).flip(-1)])
     mix = TemporalMix.only(kind)
     for one in (clip, clip.float() / 255, clip.double() / 255, clip.bfloat16() / 255):

@@ -46,7 +46,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_tiny_problem_is_driven_to_its_margin(
     method: str, videos_apart: float, motion_apart: float | None, videos: Path, tmp_path: Path
 ) -> None:
-    """Cosines, of views drawn anew: how much nearer a clip is to its positive than to another video's, and
+    """Cosines of newly drawn views: how much nearer a clip is to its positive than to another video's, and
     than to itself with the motion broken."""
     trainer = build_trainer(
         PretrainConfig(
@@ -75,7 +75,7 @@ def test_a_tiny_problem_is_driven_to_its_margin(
 
 @torch.no_grad()
 def margins(trainer: Trainer) -> dict[str, float]:
-    """Of all videos, in a batch, in the epoch after the last."""
+    """All videos in one batch, in the epoch after the last."""
     clips = trainer.batches.clips
     views = trainer.render(collate([clips[STEPS, index] for index in range(VIDEOS)]))  # type: ignore[index]
     output = trainer.module(views)

@@ -1,4 +1,4 @@
-"""The engine's loop: parts of a batch, numbers that are not finite, memory, other weights, full disks."""
+"""The training loop: parts of a batch, non-finite numbers, memory, other weights, full disks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def losses(run: Path) -> list[float]:
 
 
 def frozen_norms(trainer: Trainer) -> Trainer:
-    """BatchNorm by its running statistics, so that a part of a batch is treated as the whole is."""
+    """BatchNorm with running statistics, so that a part of a batch is treated like the whole."""
     for module in trainer.method.modules():
         if isinstance(module, nn.BatchNorm3d):
             module.eval()
@@ -57,7 +57,7 @@ def build(scenes: Path, out: Path, **changes: object) -> Trainer:
 
 
 @pytest.mark.parametrize(("parts", "world"), [(1, 1), (2, 1), (1, 4), (2, 2)])
-def test_a_batch_is_the_same_however_it_is_divided(parts: int, world: int) -> None:
+def test_a_batch_is_the_same_for_any_number_of_processes(parts: int, world: int) -> None:
     whole = list(EpochBatches(20, 8, seed=1, start=0, stop=5))
     ranks = [
         list(EpochBatches(20, 8, seed=1, start=0, stop=5 * parts, parts=parts, rank=rank, world=world))
@@ -75,7 +75,7 @@ def test_parts_of_a_batch_give_the_step_of_the_whole(scenes: Path, tmp_path: Pat
     for name, accumulate in (("whole", 1), ("parts", 4)):
         settings = {"optim": replace(optim, accumulate=accumulate), "method": "moco", "settings": NO_NORM}
         frozen_norms(build(scenes, tmp_path / name, **settings)).run()
-    assert max(losses(tmp_path / "whole")) > 0  # there is a queue to push from
+    assert max(losses(tmp_path / "whole")) > 0  # the queue has negatives
     assert losses(tmp_path / "parts") == pytest.approx(losses(tmp_path / "whole"), abs=2e-5)
     one, two = (weights_of(tmp_path / name) for name in ("whole", "parts"))
     assert torch.allclose(one["queue.keys"], two["queue.keys"], atol=1e-5)
@@ -102,13 +102,13 @@ def test_settings_reach_the_optimizer(name: Any) -> None:
 
 
 @pytest.mark.parametrize(("name", "spared"), [("adamw", True), ("sgd", False)])
-def test_adamw_pulls_no_norm_and_no_bias_to_nothing(name: Any, spared: bool) -> None:
+def test_adamw_does_not_decay_norms_and_biases(name: Any, spared: bool) -> None:
     net = nn.Sequential(nn.Conv3d(3, 4, 1), nn.BatchNorm3d(4), nn.Conv3d(4, 4, 1, bias=False))
     before = {key: value.detach().clone().fill_(2.0) for key, value in net.state_dict().items()}
     net.load_state_dict(before)
     optimizer = build_optimizer(OptimConfig(name, lr=0.5, momentum=0, weight_decay=0.1), net)
     for parameter in net.parameters():
-        parameter.grad = torch.zeros_like(parameter)  # what moves is moved by the decay alone
+        parameter.grad = torch.zeros_like(parameter)  # only weight decay changes parameters
     optimizer.step()
     for key, parameter in net.named_parameters():
         still = spared and key not in ("0.weight", "2.weight")
@@ -117,10 +117,10 @@ def test_adamw_pulls_no_norm_and_no_bias_to_nothing(name: Any, spared: bool) -> 
         ), key
 
 
-def test_a_run_that_decays_all_goes_on_so_bit_for_bit(
+def test_a_run_that_decays_everything_resumes_bit_for_bit(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Checkpoints of older versions, whose optimiser had one group for all."""
+    """Checkpoints of older versions, whose optimiser had a single parameter group."""
     optim = OptimConfig("adamw", lr=0.01, weight_decay=0.5, warmup=2)
     with monkeypatch.context() as patch:
         old = {"param_groups": [{"weight_decay": 0.5}]}
@@ -138,7 +138,7 @@ def test_a_run_that_decays_all_goes_on_so_bit_for_bit(
     assert not equal(weights_of(whole), weights_of(anew))
 
 
-def test_a_rate_goes_with_its_batch() -> None:
+def test_the_learning_rate_scales_with_the_batch() -> None:
     config = OptimConfig(lr=0.1, lr_batch=64, warmup=0)
     assert learning_rate(config, 0, 10, 256) == pytest.approx(0.4)
     assert learning_rate(config, 0, 10, 32) == pytest.approx(0.05)
@@ -185,8 +185,8 @@ def test_the_layer_that_breaks_the_numbers_is_named() -> None:
     assert first_bad_gradient(net) == "1.bias"
 
 
-def poisoned(trainer: Trainer, at: set[int]) -> Trainer:
-    """A trainer that meets infinite pictures at some steps."""
+def trainer_with_infinities(trainer: Trainer, at: set[int]) -> Trainer:
+    """A trainer that gets infinite pictures at some steps."""
     render = trainer.render
 
     def spoilt(batch: dict) -> dict:
@@ -200,15 +200,17 @@ def poisoned(trainer: Trainer, at: set[int]) -> Trainer:
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_counted(scenes: Path, tmp_path: Path) -> None:
-    poisoned(build(scenes, tmp_path / "run", nonfinite="skip"), {3, 4}).run()
+    trainer_with_infinities(build(scenes, tmp_path / "run", nonfinite="skip"), {3, 4}).run()
     lines = read_metrics(tmp_path / "run")
     assert [int(line["skipped"]) for line in lines] == [0, 0, 0, 1] + [2] * 8
     assert np.isfinite([line["loss"] for line in lines[5:]]).all()
     assert all(torch.isfinite(t).all() for t in weights_of(tmp_path / "run").values())
 
 
-def test_logs_are_json_that_everybody_reads(scenes: Path, tmp_path: Path) -> None:
-    trainer = poisoned(build(scenes, tmp_path / "run", nonfinite="skip", steps=4, save_every=2), {1, 2})
+def test_logs_are_standard_json(scenes: Path, tmp_path: Path) -> None:
+    trainer = trainer_with_infinities(
+        build(scenes, tmp_path / "run", nonfinite="skip", steps=4, save_every=2), {1, 2}
+    )
     trainer.run()
     for name in ("metrics.jsonl", "gradients.jsonl", "config.json", "results.json"):
         text = (tmp_path / "run" / name).read_text()
@@ -216,20 +218,20 @@ def test_logs_are_json_that_everybody_reads(scenes: Path, tmp_path: Path) -> Non
             json.loads(line, parse_constant=pytest.fail)  # called with NaN, Infinity and -Infinity
     assert "null" in (tmp_path / "run" / "metrics.jsonl").read_text()
     assert [math.isfinite(loss) for loss in losses(tmp_path / "run")] == [True, False, False, True]
-    old = tmp_path / "run" / "metrics.jsonl"  # as it was once written
+    old = tmp_path / "run" / "metrics.jsonl"  # as older versions wrote it
     old.write_text('{"step": 1, "loss": NaN, "lr": 1.0}\n{"step": 2, "loss": -Infinity}\n')
     assert math.isnan(losses(tmp_path / "run")[0])
     assert losses(tmp_path / "run")[1] == -math.inf
 
 
-def test_the_layer_is_looked_for_in_the_precision_that_failed(scenes: Path, tmp_path: Path) -> None:
+def test_the_broken_layer_is_searched_in_the_failing_precision(scenes: Path, tmp_path: Path) -> None:
     trainer = build(scenes, tmp_path / "run", precision="bf16")
     stage = trainer.method.query.encoder.stages.stage2
     name, layer = next((n, one) for n, one in stage.named_modules() if isinstance(one, nn.Conv3d))
     whole = layer.forward
 
     def narrow(x: torch.Tensor) -> torch.Tensor:
-        """A layer whose numbers are too large for half precision alone."""
+        """A layer whose numbers are too large only for half precision."""
         return whole(x) * (math.inf if torch.is_autocast_enabled("cpu") else 1)
 
     layer.forward = narrow  # type: ignore[method-assign]
@@ -239,7 +241,7 @@ def test_the_layer_is_looked_for_in_the_precision_that_failed(scenes: Path, tmp_
         trainer.run()
 
 
-def test_of_the_parts_of_a_batch_the_one_that_broke_is_looked_at(scenes: Path, tmp_path: Path) -> None:
+def test_the_broken_part_of_an_accumulated_batch_is_inspected(scenes: Path, tmp_path: Path) -> None:
     trainer = build(scenes, tmp_path / "run", optim=OptimConfig("sgd", lr=0.02, accumulate=2))
     render, parts = trainer.render, iter(range(100))
 
@@ -254,8 +256,8 @@ def test_of_the_parts_of_a_batch_the_one_that_broke_is_looked_at(scenes: Path, t
         trainer.run()
 
 
-def test_a_run_whose_last_step_is_skipped_has_results_and_pictures(scenes: Path, tmp_path: Path) -> None:
-    poisoned(build(scenes, tmp_path / "run", nonfinite="skip"), {11}).run()
+def test_a_run_with_a_skipped_last_step_has_results_and_pictures(scenes: Path, tmp_path: Path) -> None:
+    trainer_with_infinities(build(scenes, tmp_path / "run", nonfinite="skip"), {11}).run()
     lines = [line["loss"] for line in read_metrics(tmp_path / "run") if "loss" in line]
     assert not np.isfinite(lines[-1])
     found = {row.metric: row.value for row in read_results(tmp_path / "run" / "results.json")}
@@ -267,7 +269,7 @@ def test_a_run_whose_last_step_is_skipped_has_results_and_pictures(scenes: Path,
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
-def test_a_signal_in_the_last_step_is_heard(scenes: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_in_the_last_step_is_handled(scenes: Path, tmp_path: Path, number: signal.Signals) -> None:
     trainer = build(scenes, tmp_path / "run")
     step = trainer.train_step
 
@@ -277,23 +279,23 @@ def test_a_signal_in_the_last_step_is_heard(scenes: Path, tmp_path: Path, number
         return step(*args)
 
     trainer.train_step = stopped  # type: ignore[method-assign]
-    with pytest.raises(Interrupted, match="stopped at step 12 of 12 and saved") as told:
+    with pytest.raises(Interrupted, match="stopped at step 12 of 12 and saved") as raised:
         trainer.run()
-    assert told.value.exit_code == 128 + number
+    assert raised.value.exit_code == 128 + number
     assert (tmp_path / "run" / "results.json").is_file()
 
 
-def test_skipping_on_and_on_ends_the_run(scenes: Path, tmp_path: Path) -> None:
+def test_too_many_skipped_steps_end_the_run(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"step 11: .*in the clips of the view anchor"):
-        poisoned(build(scenes, tmp_path / "run", nonfinite="skip"), set(range(1, 12))).run()
+        trainer_with_infinities(build(scenes, tmp_path / "run", nonfinite="skip"), set(range(1, 12))).run()
 
 
 def test_a_step_that_is_not_finite_stops_by_default(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"step 4: .*in the clips of the view anchor"):
-        poisoned(build(scenes, tmp_path / "run"), {3}).run()
+        trainer_with_infinities(build(scenes, tmp_path / "run"), {3}).run()
 
 
-def test_a_run_killed_before_its_results_is_done_once_it_is_taken_up(
+def test_a_run_killed_before_its_results_finishes_when_resumed(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = small_run(scenes, tmp_path / "run", steps=2)
@@ -308,7 +310,7 @@ def test_a_run_killed_before_its_results_is_done_once_it_is_taken_up(
     train_once(config, pretrain)
     assert "is done (2 steps)" in capsys.readouterr().err
     results.write_text("of a done run")
-    pretrain(replace(config, resume=True))  # trains nothing, and writes nothing anew
+    pretrain(replace(config, resume=True))  # trains and rewrites nothing
     assert results.read_text() == "of a done run"
 
 
@@ -329,24 +331,24 @@ def test_recomputed_activations_give_the_same_gradients(precision: str) -> None:
 
 
 def test_recomputing_saves_memory() -> None:
-    """What is kept for the backward pass, counted by what autograd saves."""
+    """Bytes that autograd saves for the backward pass."""
     clips = torch.randn(2, 3, 8, 64, 64)
 
     def kept(model: nn.Module) -> int:
-        seen: dict[int, int] = {}
+        storages: dict[int, int] = {}
 
         def note(tensor: torch.Tensor) -> torch.Tensor:
-            seen[tensor.data_ptr()] = tensor.numel()
+            storages[tensor.data_ptr()] = tensor.numel()
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             model(clips)
-        return sum(seen.values())
+        return sum(storages.values())
 
     assert kept(recompute_stages(create_model("i3d"), "fp32", "cpu")) < kept(create_model("i3d")) / 2
 
 
-def test_a_run_goes_on_from_other_weights(scenes: Path, tmp_path: Path) -> None:
+def test_a_run_starts_from_other_weights(scenes: Path, tmp_path: Path) -> None:
     first = pretrain(small_run(scenes, tmp_path / "first"))
     second = build(scenes, tmp_path / "second", weights=str(first), backbone="i3d", method="moco")
     taken = second.method.query.encoder.state_dict()
@@ -357,7 +359,7 @@ def test_a_run_goes_on_from_other_weights(scenes: Path, tmp_path: Path) -> None:
         build(scenes, tmp_path / "third", weights=str(first), clip=flow)
 
 
-def test_clips_that_the_weights_are_not_used_to_are_told(
+def test_clips_unlike_those_of_the_weights_are_reported(
     scenes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first = pretrain(small_run(scenes, tmp_path / "first"))
@@ -368,8 +370,8 @@ def test_clips_that_the_weights_are_not_used_to_are_told(
     assert f"to use the same, set --clip.frames {clip.frames}\n" in capfd.readouterr().err
 
 
-def test_a_full_disk_ends_no_run_and_costs_no_checkpoint(scenes: Path, tmp_path: Path) -> None:
-    """A limit on the size of files, from step 6 on: no checkpoint fits any more."""
+def test_a_full_disk_stops_no_run_and_loses_no_checkpoint(scenes: Path, tmp_path: Path) -> None:
+    """From step 6 on, a limit on file sizes, so that no checkpoint fits."""
     code = f"""
 import resource, signal, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -396,13 +398,13 @@ pretrain(small_run(Path({str(scenes)!r}), Path({str(tmp_path / "run")!r}), save_
     assert not list((tmp_path / "run" / "checkpoints").glob(".*.part"))
 
 
-def test_half_precision_is_refused_where_it_cannot_be(scenes: Path, tmp_path: Path) -> None:
+def test_unsupported_half_precision_is_refused(scenes: Path, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(UserError, match="needs a GPU"):
         pretrain(small_run(scenes, tmp_path / "run", precision="fp16"))
 
 
-def test_a_batch_that_cannot_be_divided_is_refused(scenes: Path, tmp_path: Path) -> None:
+def test_an_indivisible_batch_is_refused(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must be a multiple of 3, and at least 6"):
         pretrain(small_run(scenes, tmp_path / "run", optim=OptimConfig(accumulate=3)))

@@ -1,4 +1,4 @@
-"""The disturbances in other people's pipelines."""
+"""The disturbances in other pipelines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def videos(*lead: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("lead", [(), (3,), (2, 2)])
-def test_videos_with_any_leading_dimensions(lead: tuple[int, ...]) -> None:
+def test_videos_may_have_any_leading_dimensions(lead: tuple[int, ...]) -> None:
     video = videos(*lead)
     for kind in (SmoothWarp(), LocalWarp(), SpatialMix(), TemporalMix(shift=0, freeze=0, speed=0)):
         found = Disturb(kind)(video)
@@ -27,7 +27,7 @@ def test_videos_with_any_leading_dimensions(lead: tuple[int, ...]) -> None:
         assert not torch.equal(found, video)
 
 
-def test_a_video_is_disturbed_as_its_clip_is() -> None:
+def test_a_tv_video_is_disturbed_like_a_tensor() -> None:
     torch.manual_seed(4)
     found = Disturb(SmoothWarp())(videos())
     torch.manual_seed(4)
@@ -36,18 +36,18 @@ def test_a_video_is_disturbed_as_its_clip_is() -> None:
     assert torch.equal(found, expected[0].transpose(0, 1))
 
 
-def test_torch_seeds_it() -> None:
+def test_torchs_seed_determines_the_transform() -> None:
     transform = nn.Sequential(Disturb(SmoothWarp()), Disturb(TemporalMix()))
-    seen = []
+    results = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        seen.append(transform(videos(2)))
-    assert torch.equal(seen[0], seen[1])
-    assert not torch.equal(seen[0], seen[2])
+        results.append(transform(videos(2)))
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
     assert "SmoothWarp(strength=1.0" in repr(transform)
 
 
-def test_in_a_pipeline_of_torchvision() -> None:
+def test_it_works_in_a_torchvision_pipeline() -> None:
     try:
         from torchvision import tv_tensors
         from torchvision.transforms import v2

@@ -1,4 +1,4 @@
-"""Variants that keep the scene or the motion, and what encoders make of them, against slow references."""
+"""Variants that keep the scene or the motion, and their features, compared with slow references."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from dsm.video.source import VideoError
 from dsm.video.write import write_video
 
 
-def a_video(seed: int = 0) -> tuple[Seen, Tensor]:
-    """Three windows of a grey disc that moves before a picture of noise, and the picture."""
+def example_video(seed: int = 0) -> tuple[Seen, Tensor]:
+    """Three windows of a grey disc that moves in front of a noise picture, and that picture."""
     rng = np.random.default_rng(seed)
     scene = torch.from_numpy(rng.random((3, 1, 40, 40), np.float32) * 0.4)
     clips = scene.expand(3, 3, 5, 40, 40).clone()
@@ -38,29 +38,29 @@ def a_video(seed: int = 0) -> tuple[Seen, Tensor]:
     return Seen(clips, found, moving_mask(clips, found), others), scene
 
 
-def test_the_scene_is_what_is_seen_most_and_what_moves_is_kept_before_another() -> None:
-    seen, scene = a_video()
-    assert torch.equal(seen.scene[0], scene)
-    mixed = VARIANTS["background"](seen, np.random.default_rng(0))
+def test_the_scene_is_the_median_and_what_moves_is_kept_on_another() -> None:
+    video, scene = example_video()
+    assert torch.equal(video.scene[0], scene)
+    mixed = VARIANTS["background"](video, np.random.default_rng(0))
     assert mixed.shape == (SCENES, 3, 3, 5, 40, 40)
     for window in range(3):
         for frame in range(5):
             y, x = 8 * window, 7 * frame
             inside = (slice(None), slice(y + 1, y + 6), slice(x + 1, x + 6))
-            assert seen.moving[window, 0, frame][inside[1:]].min() == 1
+            assert video.moving[window, 0, frame][inside[1:]].min() == 1
             far = torch.ones(40, 40, dtype=torch.bool)
             far[max(y - 2, 0) : y + 9, max(x - 2, 0) : x + 9] = False
-            assert seen.moving[window, 0, frame][far].max() == 0
+            assert video.moving[window, 0, frame][far].max() == 0
             for part in range(SCENES):
                 assert torch.equal(
-                    mixed[part, window, :, frame][inside], seen.clips[window, :, frame][inside]
+                    mixed[part, window, :, frame][inside], video.clips[window, :, frame][inside]
                 )
-                expected = seen.others[part, :, 0][:, far]
+                expected = video.others[part, :, 0][:, far]
                 assert torch.equal(mixed[part, window, :, frame][:, far], expected)
 
 
 def rendered(motion: int, number: int) -> tuple[Tensor, Tensor]:
-    """A video of MotionScenes with its actor, and the same without: (1, 3, T, H, W)."""
+    """A MotionScenes video with its actor, and the same without: (1, 3, T, H, W)."""
     plan = VideoPlan("test", number, motion, TRAINING_FAMILIES[(motion + 5 * number) % 10])
     config = MotionScenesConfig(motions=len(MOTIONS))
     with pytest.MonkeyPatch.context() as patch:
@@ -81,7 +81,7 @@ def left_of_the_actor(found: Tensor, whole: Tensor, empty: Tensor) -> float:
 
 
 @pytest.mark.parametrize("motion", range(len(MOTIONS)), ids=list(MOTIONS))
-def test_the_still_scene_is_without_the_actor_whatever_its_motion(motion: int) -> None:
+def test_the_still_scene_has_no_actor_for_any_motion(motion: int) -> None:
     left, errors, kept = [], [], []
     for number in (0, 1, 2):
         whole, empty = rendered(motion, number)
@@ -95,11 +95,11 @@ def test_the_still_scene_is_without_the_actor_whatever_its_motion(motion: int) -
     before, after = np.mean(left, axis=0)
     assert after < max(0.5 * before, 0.1)
     assert np.mean(errors, axis=0)[1] < np.mean(errors, axis=0)[0]
-    # Of the actor, which `background` puts before other scenes.
+    # The part of the actor that `background` puts in front of other scenes.
     assert np.mean(kept, axis=0)[1] > max(0.7, np.mean(kept, axis=0)[0] - 0.01)
 
 
-def test_where_no_actor_stays_the_still_scene_is_the_median(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_still_scene_is_the_median_if_no_actor_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     _, empty = rendered(0, 0)
     assert torch.equal(still_scene(empty), temporal_median(empty))
     alone = empty[:, :, :1]
@@ -109,11 +109,11 @@ def test_where_no_actor_stays_the_still_scene_is_the_median(monkeypatch: pytest.
     assert torch.equal(still_scene(passing), temporal_median(passing))
     whole, _ = rendered(list(MOTIONS).index("pulse"), 0)
     assert not torch.equal(still_scene(whole), temporal_median(whole))
-    monkeypatch.setattr("dsm.disturb.scene.MOST_UNSURE", 0.1)  # too much of it, as of a moving camera
+    monkeypatch.setattr("dsm.disturb.scene.MOST_UNSURE", 0.1)  # too much is unsure, as with a moving camera
     assert torch.equal(still_scene(whole), temporal_median(whole))
 
 
-def test_what_is_unknown_is_filled_from_around_it() -> None:
+def test_unknown_areas_are_filled_from_their_surroundings() -> None:
     slope = torch.linspace(0, 1, 48).expand(1, 3, 48, 48)
     unknown = torch.zeros(1, 1, 48, 48, dtype=torch.bool)
     unknown[..., 16:32, 16:32] = True
@@ -125,19 +125,19 @@ def test_what_is_unknown_is_filled_from_around_it() -> None:
     assert torch.isfinite(fill(slope, everything)).all()
 
 
-def test_a_flickering_light_is_no_movement() -> None:
+def test_flickering_light_does_not_count_as_motion() -> None:
     clip = torch.full((1, 3, 8, 24, 24), 0.5)
     clip[:, :, 4:] += 0.2
     assert moving_mask(clip, temporal_median(clip)).max() == 0
 
 
-def test_swapping_by_a_mask_is_a_mean_weighted_by_it() -> None:
+def test_swapping_is_a_mean_weighted_by_the_mask() -> None:
     clip, other = torch.rand(2, 3, 4, 8, 8), torch.rand(2, 3, 1, 8, 8)
     mask = torch.rand(2, 1, 4, 8, 8)
     torch.testing.assert_close(swap_scene(clip, mask, other), mask * clip + (1 - mask) * other)
 
 
-def test_stripes_stay_in_range_and_lie_between_two_colours() -> None:
+def test_stripes_stay_between_two_colours_in_range() -> None:
     made = stripes(3, 48, 64, np.random.default_rng(3))[0, :, 0].double()
     assert made.shape == (3, 48, 64)
     assert made.min() >= 0
@@ -148,18 +148,18 @@ def test_stripes_stay_in_range_and_lie_between_two_colours() -> None:
     assert spread[0] > 0
 
 
-def test_single_frames_orders_and_the_scene_alone_are_what_they_say() -> None:
-    seen, scene = a_video()
-    made = {name: variant(seen, np.random.default_rng(1)) for name, variant in VARIANTS.items()}
-    assert torch.equal(made["clip"][0], seen.clips)
-    originals = [frame.tolist() for clip in seen.clips for frame in clip.transpose(0, 1)]
+def test_static_reordered_and_scene_variants_follow_their_definitions() -> None:
+    video, scene = example_video()
+    made = {name: variant(video, np.random.default_rng(1)) for name, variant in VARIANTS.items()}
+    assert torch.equal(made["clip"][0], video.clips)
+    originals = [frame.tolist() for clip in video.clips for frame in clip.transpose(0, 1)]
     for view in made["static"][0]:
         assert all(torch.equal(view[:, 0], view[:, frame]) for frame in range(5))
         assert view[:, 0].tolist() in originals
     assert made["static"].shape[:2] == (1, 12)
-    for before, after in zip(seen.clips, made["reversed"][0], strict=True):
+    for before, after in zip(video.clips, made["reversed"][0], strict=True):
         assert all(torch.equal(before[:, frame], after[:, 4 - frame]) for frame in range(5))
-    for before, after in zip(seen.clips, made["shuffled"][0], strict=True):
+    for before, after in zip(video.clips, made["shuffled"][0], strict=True):
         frames = [frame.tolist() for frame in before.transpose(0, 1)]
         order = [frames.index(frame.tolist()) for frame in after.transpose(0, 1)]
         assert sorted(order) == [0, 1, 2, 3, 4]
@@ -169,7 +169,7 @@ def test_single_frames_orders_and_the_scene_alone_are_what_they_say() -> None:
 
 
 @pytest.mark.parametrize("labels", [[0] * 30 + [1], [0, 1, 2] * 5, [1, 0], [2, 2, 1, 1, 0]])
-def test_every_video_finds_scenes_of_other_labels_behind_it(labels: list[int]) -> None:
+def test_every_video_gets_scenes_of_other_labels(labels: list[int]) -> None:
     of = np.array(labels)
     for seed in range(5):
         order, scenes = draw_order(of, seed), OtherScenes()
@@ -188,13 +188,13 @@ def test_every_video_finds_scenes_of_other_labels_behind_it(labels: list[int]) -
 
 @pytest.fixture
 def broken(tmp_path: Path) -> VideoList:
-    """Six moving squares of three labels, none of which is there."""
+    """A list of six moving squares with three labels; the files do not exist."""
     paths = [f"{place}.mp4" for place in range(6)]
     return VideoList(paths, np.array([0, 0, 0, 1, 2, 0]), np.full(6, -1), tmp_path, source="six.txt")
 
 
 @pytest.mark.parametrize("missing", [(0,), (3,), (4,), (3, 0), (5, 4, 1)])
-def test_a_video_that_cannot_be_read_is_left_out_and_lends_no_scene(
+def test_an_unreadable_video_is_left_out_and_gives_no_scene(
     broken: VideoList, missing: tuple[int, ...]
 ) -> None:
     left = [place for place in range(6) if place not in missing]
@@ -202,13 +202,13 @@ def test_a_video_that_cannot_be_read_is_left_out_and_lends_no_scene(
         write_video(broken.file(place), moving_square(16, 64))
     variants = {name: VARIANTS[name] for name in ("clip", "background")}
     encoder = create_model("tiny").eval()
-    for seed in range(6):  # whichever comes first, and is to give the first scene
-        told: list[int] = []
+    for seed in range(6):  # whichever video comes first and would give the first scene
+        left_out: list[int] = []
         found = features_of_variants(
             [encoder], broken, CLIP, variants, workers=0, windows=1, batch_size=2, seed=seed,
-            on_bad=lambda video: told.append(video.index),  # noqa: B023
+            on_bad=lambda video: left_out.append(video.index),  # noqa: B023
         )  # fmt: skip
-        assert sorted(told) == sorted(missing)
+        assert sorted(left_out) == sorted(missing)
         assert found.places.tolist() == left
         labels = broken.labels[found.places]
         assert (labels[found.others] != labels[:, None]).all()
@@ -217,7 +217,7 @@ def test_a_video_that_cannot_be_read_is_left_out_and_lends_no_scene(
         features_of_variants([encoder], broken, CLIP, variants, workers=0)
 
 
-def test_where_one_class_can_be_read_there_is_no_other_scene(broken: VideoList) -> None:
+def test_a_single_readable_class_is_refused(broken: VideoList) -> None:
     for place in (0, 1):
         write_video(broken.file(place), moving_square(16, 64))
     with pytest.raises(UserError, match=r"six\.txt: its readable videos have only one class"):
@@ -227,7 +227,7 @@ def test_where_one_class_can_be_read_there_is_no_other_scene(broken: VideoList) 
         )  # fmt: skip
 
 
-def test_encoders_see_the_clips_that_extraction_gives_them_whatever_the_batch(scenes: Path) -> None:
+def test_encoders_get_the_clips_of_extraction_for_any_batch_size(scenes: Path) -> None:
     torch.manual_seed(0)
     encoder = create_model("tiny").eval()
     videos = read_list(scenes / "test_free.txt")
@@ -242,7 +242,7 @@ def test_encoders_see_the_clips_that_extraction_gives_them_whatever_the_batch(sc
         np.testing.assert_allclose(found.features[0][name], alone.features[0][name], atol=1e-4)
 
 
-def test_single_frames_are_clips_too_and_changes_of_colour_can_be_asked(scenes: Path) -> None:
+def test_variants_work_for_single_frames_and_differences(scenes: Path) -> None:
     videos = read_list(scenes / "test_free.txt")
     encoder = create_model("tiny").eval()
     for clip in (
@@ -254,10 +254,10 @@ def test_single_frames_are_clips_too_and_changes_of_colour_can_be_asked(scenes: 
         if clip.frames == 1:
             np.testing.assert_array_equal(found["clip"], found["static"])
         else:
-            assert np.ptp(found["static"], axis=0).max() == 0  # where nothing changes all look alike
+            assert np.ptp(found["static"], axis=0).max() == 0  # without change all clips are equal
 
 
-def test_others_models_pass_through(scenes: Path) -> None:
+def test_foreign_models_work(scenes: Path) -> None:
     pytest.importorskip("transformers")
     encoder = create_model(
         "hf:videomae", image_size=32, num_frames=4, hidden_size=32, num_hidden_layers=1,

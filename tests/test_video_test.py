@@ -1,4 +1,4 @@
-"""What `dsm test` tells beside its numbers: intervals by group, another test, the page of confusions."""
+"""`dsm test` beyond accuracies: intervals by group, a comparison, the page of confusions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_several_processes_are_refused_before_any_work(
 
 @pytest.fixture(scope="module")
 def two_runs(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """A classifier after a little training, and one after next to none."""
+    """A classifier after a little training, and one after almost none."""
     out = tmp_path_factory.mktemp("runs")
     base = FinetuneConfig(
         data=FinetuneData(scenes / "train.txt", batch_size=8, workers=0), out=out / "one", backbone="tiny",
@@ -61,7 +61,7 @@ def config(run: Path, scenes: Path, out: Path, **changes: object) -> VideoTestCo
     return replace(VideoTestConfig(str(run), data, out, windows=1), **changes)  # type: ignore[arg-type]
 
 
-def test_against_another_test_it_tells_who_is_right(
+def test_a_comparison_counts_which_test_is_right(
     two_runs: list[Path], scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
@@ -72,7 +72,7 @@ def test_against_another_test_it_tells_who_is_right(
         ["test", "--weights", str(two_runs[0]), "--data.test", str(scenes / "train.txt"),
          "--data.workers", "0", "--windows", "1", "--out", str(one), "--against", str(two)]
     )  # fmt: skip
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     again = video_test(config(two_runs[0], scenes, one, against=two))  # afterwards, in the same folder
     rows, comparison = again.rows, again.comparison
 
@@ -88,8 +88,8 @@ def test_against_another_test_it_tells_who_is_right(
         if row["predicted1"] != other[path]["predicted1"]:
             differ[path] = "this" if a else "other" if b else "neither"
     for name, count in counts.items():
-        assert re.search(rf"{name} +{count}\n", told), told
-    assert f"against {two}, of 40 videos:\n" in told, "a long path is not folded"
+        assert re.search(rf"{name} +{count}\n", output), output
+    assert f"against {two}, of 40 videos:\n" in output, "a long path is not wrapped"
     assert comparison is not None
     assert list(counts.values()) == [
         comparison.both, comparison.only_this, comparison.only_other, comparison.neither,
@@ -98,8 +98,8 @@ def test_against_another_test_it_tells_who_is_right(
         (counts["only this one"] - counts["only the other"]) / len(this)
     )
     difference = (counts["only this one"] - counts["only the other"]) / len(this)
-    assert f"{difference:+.1%}" in told
-    assert difference != 0  # which of them has learned more is another matter
+    assert f"{difference:+.1%}" in output
+    assert difference != 0  # whichever has learned more
     assert rows[0].value - difference == pytest.approx(
         json.loads((two / "results.json").read_text())["rows"][0]["value"]
     )
@@ -115,7 +115,7 @@ def test_against_another_test_it_tells_who_is_right(
         )  # fmt: skip
 
 
-def test_a_test_that_cannot_be_compared_with(two_runs: list[Path], scenes: Path, tmp_path: Path) -> None:
+def test_an_incomparable_test_is_refused(two_runs: list[Path], scenes: Path, tmp_path: Path) -> None:
     out, run = tmp_path / "out", two_runs[0]
     with pytest.raises(UserError, match=r"holds no predictions.csv"):
         video_test(config(run, scenes, out, against=tmp_path))
@@ -144,7 +144,7 @@ def test_a_test_that_cannot_be_compared_with(two_runs: list[Path], scenes: Path,
     assert not out.exists()
 
 
-def test_a_video_that_cannot_be_read_is_left_out_and_told(
+def test_an_unreadable_video_is_left_out_and_reported(
     two_runs: list[Path], scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     videos = read_list(scenes / "train.txt").part(np.arange(8), tmp_path)
@@ -161,9 +161,9 @@ def test_a_video_that_cannot_be_read_is_left_out_and_told(
     rows = video_test(
         config(two_runs[0], scenes, tmp_path / "one", data=VideoTestData(holed, workers=0), groups=groups)
     ).rows
-    told = " ".join(capsys.readouterr().err.split())
-    assert "left out: broken.mp4" in told
-    assert "all 1 that cannot be read" in told
+    output = " ".join(capsys.readouterr().err.split())
+    assert "left out: broken.mp4" in output
+    assert "all 1 that cannot be read" in output
     assert [row.n for row in rows] == [7, 7, 7]
     lines = list(csv.DictReader((tmp_path / "one" / "predictions.csv").open()))
     assert [line["path"] for line in lines] == paths
@@ -179,12 +179,13 @@ def test_a_video_that_cannot_be_read_is_left_out_and_told(
     assert rows[0].value == pytest.approx(np.mean(hits[:2] + hits[3:]))
 
     two = config(two_runs[1], scenes, tmp_path / "two", data=VideoTestData(holed, workers=0))
-    told = str(video_test(replace(two, against=tmp_path / "one", groups=groups)))
-    assert sum(int(count) for count in re.findall(r"^  (?:both|only) .*?(\d+)$", told, re.MULTILINE)) == 7
+    output = str(video_test(replace(two, against=tmp_path / "one", groups=groups)))
+    assert sum(int(count) for count in re.findall(r"^  (?:both|only) .*?(\d+)$", output, re.MULTILINE)) == 7
 
 
 def test_the_difference_is_paired_and_by_group() -> None:
-    """Two that are right on the same videos but one differ by less than their own intervals say."""
+    """If two classifiers are right on the same videos but one, they differ by less than their own
+    intervals."""
     classes = ["a"] * 50
     this = Answers(range(50), classes, ["a"] * 25 + ["b"] * 25, [0.9] * 50)  # type: ignore[arg-type]
     other = Answers(range(50), classes, ["a"] * 24 + ["c"] * 26, [0.8] * 50)  # type: ignore[arg-type]
@@ -195,11 +196,11 @@ def test_the_difference_is_paired_and_by_group() -> None:
     assert found.difference.high - found.difference.low < 0.5 * (alone.high - alone.low)
     whole = compare(this, other, groups=["all"] * 50).difference
     assert whole.value == pytest.approx(1 / 50)
-    assert math.isnan(whole.low)  # one group says nothing of others
-    assert disagreements_csv(this, other).count("neither") == 25  # b and c are both wrong, and differ
+    assert math.isnan(whole.low)  # a single group has no interval
+    assert disagreements_csv(this, other).count("neither") == 25  # b, c: wrong in different ways
 
 
-def test_results_of_the_same_settings_are_those_of_the_same_weights_and_videos(
+def test_results_are_reused_only_for_the_same_weights_and_videos(
     two_runs: list[Path], scenes: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -220,9 +221,7 @@ def test_results_of_the_same_settings_are_those_of_the_same_weights_and_videos(
         video_test(config)
 
 
-def test_with_groups_every_interval_draws_them_whole(
-    two_runs: list[Path], scenes: Path, tmp_path: Path
-) -> None:
+def test_every_interval_draws_whole_groups(two_runs: list[Path], scenes: Path, tmp_path: Path) -> None:
     videos = read_list(scenes / "train.txt")
     table = tmp_path / "groups.tsv"
     table.write_text("path\tgroup\n" + "".join(f"{p}\t{i % 4}\n" for i, p in enumerate(videos.paths)))
@@ -239,7 +238,7 @@ def test_with_groups_every_interval_draws_them_whole(
     assert not (tmp_path / "o").exists()
 
 
-def test_labels_that_mean_something_else_to_the_classifier_are_refused(
+def test_labels_with_another_meaning_for_the_classifier_are_refused(
     two_runs: list[Path], scenes: Path, tmp_path: Path
 ) -> None:
     videos, names = read_list(scenes / "train.txt"), (scenes / "classes.txt").read_text().splitlines()
@@ -247,12 +246,12 @@ def test_labels_that_mean_something_else_to_the_classifier_are_refused(
     data = VideoTestData(tmp_path / "some.txt", workers=0)
     for others in ([names[1], names[0], *names[2:]], ["walk", "run"]):
         (tmp_path / "classes.txt").write_text("\n".join(others))
-        told = rf"some\.txt: its class 0 is '{others[0]}' according to .* but '{names[0]}' in "
-        with pytest.raises(UserError, match=told):
+        message = rf"some\.txt: its class 0 is '{others[0]}' according to .* but '{names[0]}' in "
+        with pytest.raises(UserError, match=message):
             video_test(config(two_runs[1], scenes, tmp_path / "out", data=data))
     assert not (tmp_path / "out").exists()
     (tmp_path / "classes.txt").write_text("\n".join([*names[:2], "another", *names[3:], "more"]))
-    # The names of the classes that the list holds are the same.
+    # The classes of the list have the same names.
     assert video_test(config(two_runs[1], scenes, tmp_path / "out", data=data)).rows
 
 
@@ -266,7 +265,7 @@ def test_the_mean_over_classes_has_an_interval() -> None:
     assert row.low < row.value < row.high
 
 
-def test_what_a_class_is_taken_for_by_hand() -> None:
+def test_confusions_equal_a_hand_computation() -> None:
     chances = np.eye(4, dtype=np.float32)[[0, 1, 1, 2, 1, 2]]
     found = Predictions(chances, np.array([0, 0, 0, 0, 1, 3]), list("abcdef"))
     assert found.most_often_taken_for() == {0: (1, 2), 1: None, 3: (2, 1)}
@@ -278,7 +277,7 @@ def test_what_a_class_is_taken_for_by_hand() -> None:
 
 
 class Page(html.parser.HTMLParser):
-    """The cells of every table, and whatever would be loaded from elsewhere."""
+    """The cells of every table, and all external resources."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -308,12 +307,12 @@ class Page(html.parser.HTMLParser):
             self.tables[-1][-1][-1] += data
 
 
-def test_the_page_has_the_confusions_and_nothing_from_elsewhere(tmp_path: Path) -> None:
+def test_the_page_has_the_confusions_and_is_self_contained(tmp_path: Path) -> None:
     found, names = predictions(1), ["<b>run</b>", 'wave "hands"', "a & b"]
     write_confusion_page(tmp_path / "confusion.html", found, names, title="<script>x</script>")
     page = Page((tmp_path / "confusion.html").read_text())
     assert page.links == []
-    assert "b" not in page.tags  # names are text
+    assert "b" not in page.tags  # names are escaped
     assert page.tags.count("script") == 2  # the page's own
     classes, matrix = page.tables
     assert [row[0] for row in classes[1:]] == names
@@ -327,12 +326,12 @@ def test_the_page_has_the_confusions_and_nothing_from_elsewhere(tmp_path: Path) 
     assert [[int(cell or 0) for cell in row[1:]] for row in matrix[1:]] == found.confusion().tolist()
 
 
-def test_names_are_no_formulas_in_pictures(tmp_path: Path) -> None:
+def test_names_are_not_rendered_as_formulas(tmp_path: Path) -> None:
     draw_confusion(predictions(1).confusion(), ["win $_$", "$\\frac$", "c"], tmp_path / "confusion.png")
     assert (tmp_path / "confusion.png").is_file()
 
 
-def test_a_matrix_too_large_to_read_is_left_to_the_picture(tmp_path: Path) -> None:
+def test_a_large_confusion_matrix_is_only_drawn_as_a_picture(tmp_path: Path) -> None:
     for classes, tables in ((MATRIX_UP_TO, 2), (MATRIX_UP_TO + 1, 1)):
         found = predictions(2, count=2 * classes, classes=classes, skill=5)
         names = [f"class {i}" for i in range(classes)]

@@ -1,4 +1,4 @@
-"""Every world of MotionScenes can be learnt by its motions, and only `scenes` is as it was."""
+"""Every world of MotionScenes can be learned by its motions, and `scenes` is unchanged."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ FIRST_BLOCKS = np.array([
     [101, 142, 106], [101, 143, 107], [101, 143, 107], [102, 143, 106], [98, 150, 107], [96, 151, 104],
     [102, 143, 105], [93, 151, 101], [92, 142, 94], [102, 145, 109], [102, 144, 107], [102, 144, 107],
 ])  # fmt: skip
-"""Mean colours of nine blocks of two frames of the first video, drawn before there were other worlds."""
+"""Mean colours of nine blocks of two frames of the first video, from before there were other worlds."""
 
 
 def shot(motion: str, family: str, **changes: object) -> Shot:
-    """What the demo asks of a world."""
+    """The demo's settings for a world."""
     whole = Shot(motion, family, DEMO.frames, DEMO.size, DEMO.radius, DEMO.contrast, DEMO.shake)
     return replace(whole, **changes)  # type: ignore[arg-type]
 
@@ -62,7 +62,7 @@ def test_every_motion_and_every_family_can_be_drawn_and_moves(world: str) -> Non
 
 
 @pytest.mark.parametrize("world", WORLDS)
-def test_conflict_never_shows_a_motion_on_its_own_family_and_free_no_family_of_training(world: str) -> None:
+def test_conflict_avoids_a_motions_own_family_and_free_avoids_training_families(world: str) -> None:
     config = MotionScenesConfig(world=world, test=300, scene_correlation=1.0)  # type: ignore[arg-type]
     own = {plan.motion: plan.family for plan in plan_split(config, "train")}
     assert len(set(own.values())) == len(own) == config.motions
@@ -72,7 +72,7 @@ def test_conflict_never_shows_a_motion_on_its_own_family_and_free_no_family_of_t
     assert not free & set(own.values())
 
 
-def test_worlds_share_no_family_and_names_are_the_world_s_own() -> None:
+def test_worlds_have_separate_families_and_names() -> None:
     families = [f for world in WORLDS.values() for f in world.training_families + world.free_families]
     assert "walk-backwards" in motion_names(MotionScenesConfig(world="walkers"))
     assert motion_names(MotionScenesConfig()) == list(MOTIONS)[:10]
@@ -82,7 +82,7 @@ def test_worlds_share_no_family_and_names_are_the_world_s_own() -> None:
     assert len(set(families)) >= len(families) - 3  # dots, bricks and the like may be named twice
 
 
-def test_scenes_are_what_they_were() -> None:
+def test_the_scenes_world_is_unchanged() -> None:
     config = MotionScenesConfig()
     first = [(plan.motion, plan.family) for plan in plan_split(config, "train")[:4]]
     assert first == FIRST_PLANS
@@ -91,7 +91,7 @@ def test_scenes_are_what_they_were() -> None:
     assert np.allclose(blocks.reshape(-1, 3), FIRST_BLOCKS, atol=0.6)
 
 
-def test_a_folder_from_before_there_were_worlds_is_known_again(tmp_path: Path) -> None:
+def test_a_folder_from_before_worlds_is_recognised(tmp_path: Path) -> None:
     write_motionscenes(TINY, tmp_path, workers=1)
     assert "world" not in json.loads((tmp_path / MARKER).read_text())
     assert not holds_others(tmp_path, TINY)
@@ -101,7 +101,7 @@ def test_a_folder_from_before_there_were_worlds_is_known_again(tmp_path: Path) -
         write_motionscenes(dots, tmp_path)
 
 
-def test_a_world_s_folder_says_so(tmp_path: Path) -> None:
+def test_a_folder_records_its_world(tmp_path: Path) -> None:
     config = replace(TINY, world="walkers")
     write_motionscenes(config, tmp_path, workers=1)
     assert json.loads((tmp_path / MARKER).read_text())["world"] == "walkers"
@@ -109,7 +109,7 @@ def test_a_world_s_folder_says_so(tmp_path: Path) -> None:
     assert not holds_others(tmp_path, config)
 
 
-def test_what_a_world_does_not_have_is_refused() -> None:
+def test_settings_that_a_world_lacks_are_refused() -> None:
     with pytest.raises(UserError, match="no bystanders"):
         MotionScenesConfig(world="dots", bystanders=1)
     with pytest.raises(UserError, match="2 to 10"):
@@ -129,7 +129,7 @@ def cast(motion: str, family: str, seed: int, **changes: object) -> dots.Cast:
 
 
 @pytest.mark.parametrize("motion", ["figure-eight", "spin-clockwise", "pulse"])
-def test_dots_lie_as_close_inside_the_actor_as_outside(motion: str) -> None:
+def test_dots_have_the_same_density_inside_and_outside_the_actor(motion: str) -> None:
     own = covered = 0
     small, large = [], []
     for seed in range(300):
@@ -141,14 +141,14 @@ def test_dots_lie_as_close_inside_the_actor_as_outside(motion: str) -> None:
         order = counts[1].argsort()
         small.append([count[order[0]] for count in counts])
         large.append([count[order[-1]] for count in counts])
-    # What the actor covers was as close as the rest of the scene.
+    # Dots under the actor were as dense as in the rest of the scene.
     assert own / covered == pytest.approx(1, abs=0.06)
     if motion == "pulse":  # at every size
         for sums in (np.sum(small, 0), np.sum(large, 0)):
             assert sums[0] / sums[1] == pytest.approx(1, abs=0.12)
 
 
-def test_a_frame_of_dots_does_not_tell_the_actor_but_two_frames_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_actor_of_dots_shows_only_in_two_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dots, "REDRAWN", 0.0)
     loud: dict[bool, list[float]] = {True: [], False: []}
     moved: dict[bool, list[float]] = {True: [], False: []}
@@ -156,8 +156,8 @@ def test_a_frame_of_dots_does_not_tell_the_actor_but_two_frames_do(monkeypatch: 
     for seed, family in enumerate(dots.FAMILIES):
         kept: list[dots.Cast] = []
         monkeypatch.setattr(dots, "place_dots", lambda *a, k=kept: k.append(place(*a)) or k[0])
-        asked = shot("circle-clockwise", family, shake=0.0, frames=4)
-        frames = dots.render(asked, np.random.default_rng(seed)).astype(float)
+        clip = shot("circle-clockwise", family, shake=0.0, frames=4)
+        frames = dots.render(clip, np.random.default_rng(seed)).astype(float)
         placed = kept[0]
         change = np.abs(frames[3] - frames[0]).mean(-1)  # as far apart as the frames of a clip
         from_ground = np.abs(frames - np.median(frames, (1, 2), keepdims=True)).mean(-1)
@@ -183,21 +183,21 @@ def joints(action: str, time: NDArray[np.float64]) -> NDArray[np.float64]:
 @pytest.mark.parametrize(
     ("action", "reverse"), [("walk", "walk-backwards"), ("arms-circle-up", "arms-circle-down")]
 )
-def test_an_action_backwards_is_the_other_one(action: str, reverse: str) -> None:
+def test_a_reversed_action_is_its_counterpart(action: str, reverse: str) -> None:
     time = np.linspace(-1, 1, 49)
     assert np.allclose(joints(action, time)[::-1], joints(reverse, time))
     assert not np.allclose(joints(action, time), joints(reverse, time), atol=0.1)
 
 
 def points(action: str, time: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
-    """Where the ends of all parts of a figure are, shape (T, parts, 2, 2)."""
+    """The end points of all parts of a figure, shape (T, parts, 2, 2)."""
     person = walkers.random_person(np.random.default_rng(seed))
     side = action in walkers.SIDEWAYS
     parts = walkers.figure(person, walkers.ACTIONS[action](time), len(time), side)
     return np.stack([np.stack([part.start, part.end], 1) for part in parts], 1)
 
 
-def test_waving_left_is_waving_right_in_the_mirror() -> None:
+def test_waving_left_mirrored_is_waving_right() -> None:
     time = np.linspace(0, 1, 24)
     left, right = points("wave-left", time), points("wave-right", time)
     mirrored = left * np.array([-1, 1])
@@ -207,7 +207,7 @@ def test_waving_left_is_waving_right_in_the_mirror() -> None:
     assert not np.allclose(np.sort(left[0].reshape(-1, 2), 0), np.sort(right[0].reshape(-1, 2), 0))
 
 
-def test_figures_stand_on_the_ground_and_hold_together() -> None:
+def test_figures_stand_on_the_ground_and_stay_connected() -> None:
     time = np.linspace(0, 1, 24)
     for action in walkers.ACTIONS:
         ends = points(action, time)
@@ -233,11 +233,11 @@ def shift(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float(np.hypot(*((place + size // 2) % size - size // 2)))
 
 
-def test_the_drone_s_ground_moves_and_the_walkers_does_not() -> None:
+def test_the_ground_moves_for_drone_and_not_for_walkers() -> None:
     moved, stayed = [], []
     for seed, family in enumerate(drone.GROUNDS):
-        asked = shot("rock", family)
-        frames = drone.fly(family, asked, np.random.default_rng(seed))
+        clip = shot("rock", family)
+        frames = drone.fly(family, clip, np.random.default_rng(seed))
         moved.append(shift(frames[10], frames[16]))
     for seed, family in enumerate(WORLDS["walkers"].training_families):
         whole = walkers.render(shot("bow", family), np.random.default_rng(seed)).astype(np.float32)
@@ -254,7 +254,7 @@ CLIP = np.arange(8) * 3 / 24
 AHEAD = [field.name for field in fields(walkers.Joints)].index("ahead")
 
 
-def seen(world: str, motion: str, time: NDArray[np.float64]) -> NDArray[np.float64]:
+def true_pose(world: str, motion: str, time: NDArray[np.float64]) -> NDArray[np.float64]:
     """A clip as an oracle sees it: the actor's true pose, shape (T, numbers)."""
     if world == "walkers":
         angles = joints(motion, time)
@@ -263,20 +263,20 @@ def seen(world: str, motion: str, time: NDArray[np.float64]) -> NDArray[np.float
         return np.column_stack([np.cos(angles), np.sin(angles), side])
     pose = MOTIONS[motion](time.astype(np.float32))
     angle = np.zeros(len(time)) + pose.angle
-    angle -= angle[0]  # at rest an actor is turned in any way
+    angle -= angle[0]  # an actor at rest has a random rotation
     curves = [pose.x, pose.y, pose.scale, np.cos(angle), np.sin(angle)]
     return np.stack([np.zeros(len(time)) + curve for curve in curves], 1)
 
 
 def nearest(world: str, one: str, other: str, time: NDArray[np.float64]) -> float:
-    """The root mean square difference of two motions where they begin most alike."""
+    """The root mean square difference of two motions, from the start times that match best."""
     phases = np.arange(48) / 48
-    a, b = (np.stack([seen(world, motion, time + phase) for phase in phases]) for motion in (one, other))
+    a, b = (np.stack([true_pose(world, motion, time + phase) for phase in phases]) for motion in (one, other))
     return float(np.sqrt(((a[:, None] - b[None]) ** 2).mean((2, 3))).min())
 
 
 @pytest.mark.parametrize("world", NEW)
-def test_clips_of_two_motions_differ_whenever_they_begin(world: str) -> None:
+def test_clips_of_two_motions_differ_from_any_start(world: str) -> None:
     for one, other in combinations(WORLDS[world].motions, 2):  # type: ignore[index]
         assert nearest(world, one, other, CLIP) > 0.08, (one, other)
 
@@ -291,9 +291,9 @@ def test_clips_of_two_motions_differ_whenever_they_begin(world: str) -> None:
         ("drone", "spin-clockwise", "spin-anticlockwise"),
     ],
 )
-def test_one_frame_of_a_pair_tells_nothing(world: str, one: str, other: str) -> None:
+def test_a_single_frame_does_not_separate_a_pair(world: str, one: str, other: str) -> None:
     assert nearest(world, one, other, CLIP) > 0.08
-    others = np.stack([seen(world, other, np.array([phase])) for phase in np.arange(240) / 240])
+    others = np.stack([true_pose(world, other, np.array([phase])) for phase in np.arange(240) / 240])
     for phase in np.arange(8) / 8:
-        first = seen(world, one, np.array([phase]))
+        first = true_pose(world, one, np.array([phase]))
         assert np.sqrt(((others - first) ** 2).mean((1, 2))).min() < 0.02

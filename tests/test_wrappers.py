@@ -1,4 +1,4 @@
-"""Checkpoints as people have them: behind any wrapper, with anything beside the tensors, and meant ill."""
+"""Checkpoints as people have them: in any wrapper, with other contents, and malicious ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def behind(prefix: str, state: State) -> State:
 
 
 def compiled_inside(state: State) -> State:
-    """As where each stage was compiled, or sharded."""
+    """As after compiling or sharding each stage."""
     return {f"{name.partition('.')[0]}._orig_mod.{name.partition('.')[2]}": t for name, t in state.items()}
 
 
@@ -56,8 +56,8 @@ WRAPPED: dict[str, Callable[[State], Any]] = {
 }
 
 
-def filled(path: Path | str, state: State) -> Any:
-    """Load, and see that every tensor is the file's."""
+def load_and_compare(path: Path | str, state: State) -> Any:
+    """Load, and check that every tensor is the file's."""
     loaded = load_weights(path)
     encoder: Any = loaded.module
     found = {as_hara(name): tensor for name, tensor in encoder.encoder.state_dict().items()}
@@ -67,24 +67,24 @@ def filled(path: Path | str, state: State) -> Any:
 
 
 @pytest.mark.parametrize("case", WRAPPED)
-def test_wrappers_are_found_by_what_fits(case: str, state: State, tmp_path: Path) -> None:
+def test_the_wrapper_that_fits_is_found(case: str, state: State, tmp_path: Path) -> None:
     torch.save(WRAPPED[case](state), tmp_path / "theirs.pth")
-    report = filled(tmp_path / "theirs.pth", state)
+    report = load_and_compare(tmp_path / "theirs.pth", state)
     assert (report.share, report.others, report.left) == (1.0, [], [])
 
 
-def test_of_two_that_fit_one_is_taken_and_the_other_is_told(
+def test_of_two_matching_encoders_one_is_used_and_the_other_named(
     state: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = {name: tensor + 1 for name, tensor in state.items()}
     file = tmp_path / "two.pth"
     torch.save({"ema": other, "model": state}, file)
-    report = filled(file, state)
+    report = load_and_compare(file, state)
     assert "; ema fits as well as model, which was loaded: --weights FILE::ema loads the other" in str(report)
-    filled(f"{file}::ema", other)
+    load_and_compare(f"{file}::ema", other)
     torch.save(behind("target_network.", other) | behind("online_network.", state), file)
-    assert filled(file, state).others == ["target_network"]
-    assert len(filled(f"{file}::target_network", other).left) == len(state)
+    assert load_and_compare(file, state).others == ["target_network"]
+    assert len(load_and_compare(f"{file}::target_network", other).left) == len(state)
     main.run(["weights", "inspect", str(file)])
     assert f"fits as well: target_network; load it with --weights {file}::target_network" in (
         capsys.readouterr().out
@@ -93,8 +93,8 @@ def test_of_two_that_fit_one_is_taken_and_the_other_is_told(
         load_weights(f"{file}::nowhere")
 
 
-def test_one_convolution_left_random_is_refused(state: State, tmp_path: Path) -> None:
-    """One of the smallest: 0.3 % of the numbers, and 99 % of the tensors are there."""
+def test_a_convolution_left_random_is_refused(state: State, tmp_path: Path) -> None:
+    """One of the smallest: the file still has 99 % of the tensors and lacks 0.3 % of the numbers."""
     few = {name: tensor for name, tensor in state.items() if name != "layer1.0.conv1.weight"}
     torch.save(few, tmp_path / "few.pth")
     with pytest.raises(UserError, match=r"fills only 99\.\d% of it \(not stages.layer1.0.conv1.weight"):
@@ -112,7 +112,7 @@ def test_one_convolution_left_random_is_refused(state: State, tmp_path: Path) ->
 
 
 class Settings:
-    """Of the class's own module, which another machine does not have."""
+    """Pickled with its class's module, which another machine does not have."""
 
     def __init__(self) -> None:
         self.lr, self.inner = 0.1, argparse.Namespace(a=[1, {"b": 2}])
@@ -132,16 +132,16 @@ class Settings:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_lies_beside_the_tensors_is_left_alone_and_named(
+def test_other_contents_beside_tensors_are_ignored_and_named(
     beside: Any, called: str, state: State, tmp_path: Path
 ) -> None:
     torch.save({"args": beside, "state_dict": state, "more": [beside]}, tmp_path / "theirs.pth")
-    report = filled(tmp_path / "theirs.pth", state)
+    report = load_and_compare(tmp_path / "theirs.pth", state)
     assert any(called in name for name in report.skipped)
     assert "skipped, because they are not tensors" in str(report)
 
 
-def test_a_model_that_was_saved_whole_is_read(tmp_path: Path) -> None:
+def test_a_pickled_model_is_read(tmp_path: Path) -> None:
     model = create_model("r3d18").eval()
     model.stages[0] = nn.Conv3d(3, 64, 7, 2, 3, bias=False)
     plain: Any = nn.Module()
@@ -155,7 +155,7 @@ def test_a_model_that_was_saved_whole_is_read(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, plain.state_dict()[name]) for name, tensor in found.items())
 
 
-def test_views_halves_and_shared_tensors_come_back_as_they_were(tmp_path: Path) -> None:
+def test_views_half_precision_and_shared_tensors_are_restored(tmp_path: Path) -> None:
     base = torch.arange(24.0)
     kinds = [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8, torch.bool]
     tensors = {
@@ -173,7 +173,7 @@ def test_views_halves_and_shared_tensors_come_back_as_they_were(tmp_path: Path) 
         assert torch.equal(read[name], tensor.detach()), name
 
 
-# --- what is meant ill
+# --- malicious files
 
 
 def bomb(call: Callable[..., Any], *arguments: Any) -> Any:
@@ -185,7 +185,7 @@ def bomb(call: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def traps() -> dict[str, Any]:
-    """Each would make the folder ``sprung``, if it were built."""
+    """Each would create the folder ``sprung`` if it were unpickled."""
     make = "__import__('os').mkdir('sprung')"
     return {
         "os.mkdir": bomb(os.mkdir, "sprung"),
@@ -203,12 +203,12 @@ def traps() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("trap", traps())
-def test_nothing_that_a_file_asks_for_is_run(
+def test_code_in_a_file_is_never_run(
     trap: str, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"x": traps()[trap], "state_dict": state, "last": traps()[trap]}, "evil.pth")
-    report = filled("evil.pth", state)
+    report = load_and_compare("evil.pth", state)
     assert report.skipped
     torch.save({"state_dict": traps()[trap]}, "evil.pth")
     with pytest.raises(UserError, match="not a checkpoint that can be read safely"):
@@ -231,21 +231,21 @@ REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"
     "table",
     [
         b"\x80\x02" + REBUILD + b"(" + STORAGE + b"K\0J\0\0\0\x40\x85K\x01\x85\x89N}tR.",  # a billion numbers
-        b"\x80\x02" + REBUILD + b"(" + STORAGE + b"K\x0fK\x02\x85K\x01\x85\x89N}tR.",  # one behind the end
+        b"\x80\x02" + REBUILD + b"(" + STORAGE + b"K\x0fK\x02\x85K\x01\x85\x89N}tR.",  # one past the end
         b"\x80\x02"
         + REBUILD
         + b"("
         + STORAGE
         + b"K\0J\0\0\0\x40\x85K\0\x85\x89N}tR.",  # one, a billion times
         b"\x80\x05\x96\0\0\0\0\x10\0\0\0.",  # a bytearray of 64 GB
-        b"\x80\x02Nr\xff\xff\xff\x7f.",  # a place far out in the memo
+        b"\x80\x02Nr\xff\xff\xff\x7f.",  # a huge index in the memo
         b"\x80\x02\x82\x01.",  # an extension
         b"Pelsewhere\n.",  # a reference
         b"\x80\x02" + b"(" * 200_000 + b".",
         b"",
     ],
 )
-def test_tables_that_ask_for_too_much_are_refused(table: bytes, tmp_path: Path) -> None:
+def test_pickles_that_need_too_much_are_refused(table: bytes, tmp_path: Path) -> None:
     path = packed(table, tmp_path / "evil.pth")
     with contextlib.suppress(Exception):
         assert not find_tensors(read_inert(path).state)
@@ -253,7 +253,7 @@ def test_tables_that_ask_for_too_much_are_refused(table: bytes, tmp_path: Path) 
         load_weights(path)
 
 
-def test_functions_of_torch_cannot_be_changed_by_a_file(tmp_path: Path) -> None:
+def test_a_file_cannot_change_functions_of_torch(tmp_path: Path) -> None:
     """``BUILD`` on a name sets its attributes, defaults among them, where the name is torch's own."""
     before = torch._utils._rebuild_tensor_v2.__defaults__, dict(vars(torch._utils._rebuild_tensor_v2))
     for name in (REBUILD, b"ccollections\nOrderedDict\n", b"ctorch\nFloatStorage\n", b"cos\nsystem\n"):
@@ -263,10 +263,10 @@ def test_functions_of_torch_cannot_be_changed_by_a_file(tmp_path: Path) -> None:
     assert collections.OrderedDict(a=1) == {"a": 1}
 
 
-def test_a_thousand_broken_tables_run_nothing_and_end_in_a_sentence(
+def test_a_thousand_broken_pickles_run_nothing_and_raise_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bytes changed at random, and names swapped for evil ones."""
+    """Random changes of bytes, and names replaced by malicious ones."""
     monkeypatch.chdir(tmp_path)
     whole = io.BytesIO()
     torch.save(
@@ -288,10 +288,10 @@ def test_a_thousand_broken_tables_run_nothing_and_end_in_a_sentence(
 
 
 @pytest.mark.parametrize("name", ["compiled", "byol", "ema_only", "plain", "with_args", "with_numpy_number"])
-def test_the_shared_cases(name: str, shared: Path) -> None:
+def test_shared_checkpoints_are_read(name: str, shared: Path) -> None:
     files = [*(shared / "cases" / "05_checkpoints").glob(f"{name}.*")]
     if not files:
-        pytest.skip("the cases are not here")
+        pytest.skip("the shared cases are missing")
     report = load_weights(files[0]).report
     assert report is not None
     assert (report.backbone, report.share) == ("r3d18", 1.0)

@@ -1,4 +1,4 @@
-"""``dsm`` without its start, for the many small commands of the docs: a process that has imported it, forked.
+"""``dsm`` without its start-up time, for the docs' many small commands: forks of a process that imported it.
 
 A Python process takes seconds to import torch. ``serve`` imports it once and forks for each command; this
 file, run as a script, is the ``dsm`` of the docs: it hands over its words, folder, environment and streams,
@@ -22,11 +22,11 @@ SERVER, PROGRAMS = "DSM_SERVER", "DSM_PROGRAMS"
 
 
 def ask(words: list[str]) -> int:
-    """Have the server run ``dsm WORDS``, or ``python FILE WORDS``, here; its exit code."""
+    """Ask the server to run ``dsm WORDS`` or ``python FILE WORDS`` in this folder; return the exit code."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(os.environ[SERVER])
-        told = json.dumps({"words": words, "folder": str(Path.cwd()), "environment": dict(os.environ)})
-        socket.send_fds(connection, [told.encode() + b"\n"], [0, 1, 2])
+        request = json.dumps({"words": words, "folder": str(Path.cwd()), "environment": dict(os.environ)})
+        socket.send_fds(connection, [request.encode() + b"\n"], [0, 1, 2])
         answer = connection.recv(1)
     return answer[0] if answer else 1
 
@@ -37,12 +37,12 @@ def serve(address: str) -> None:
 
     for module in (*(verb.module for verb in VERBS.values()), *BESIDES):
         importlib.import_module(module)
-    gc.freeze()  # else a fork's collector writes in every page that it shares
+    gc.freeze()  # or a fork's garbage collector writes to every shared page
 
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks that attend
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the serving forks
     while True:
         connection, _ = listener.accept()
         if os.fork():
@@ -65,18 +65,18 @@ def serve(address: str) -> None:
         os._exit(0)
 
 
-def run(told: dict[str, Any], streams: list[int]) -> None:
-    """Be the command, in a fork; it ends as the command ends."""
+def run(request: dict[str, Any], streams: list[int]) -> None:
+    """Run the command in a fork, and exit like it."""
     import runpy
 
     from dsm.cli.main import main
 
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
-    os.chdir(told["folder"])
+    os.chdir(request["folder"])
     os.environ.clear()
-    os.environ.update(told["environment"])
-    words = told["words"]
+    os.environ.update(request["environment"])
+    words = request["words"]
     if words[0] == "python":
         sys.argv = words[1:]
         sys.path[0] = ""

@@ -234,9 +234,9 @@ def in_processes(count: int, function: Callable[[Config], Any], config: Config) 
         for number in WARNINGS:
             if before[number] in (signal.SIG_DFL, signal.getsignal(signal.SIGTERM)):
                 signal.signal(number, pass_on)
-    told = torch.multiprocessing.get_context("spawn").Value("b", False)
+    reported = torch.multiprocessing.get_context("spawn").Value("b", False)
     try:
-        elastic_launch(launch, _child)(function, config, told)
+        elastic_launch(launch, _child)(function, config, reported)
     except ChildFailedError as error:
         # A killed process is the cause, even if another one failed visibly before.
         rank, failure = min(
@@ -261,10 +261,10 @@ def in_processes(count: int, function: Callable[[Config], Any], config: Config) 
                 signal.signal(number, handler)
 
 
-def _child(function: Callable[[Config], Any], config: Config, told: Any) -> None:
+def _child(function: Callable[[Config], Any], config: Config, reported: Any) -> None:
     """What each process runs. An error ends it; the first process with an error reports it.
 
-    ``told`` is a flag shared by the processes, because they often all fail for the same reason.
+    ``reported`` is a flag shared by the processes, because they often all fail for the same reason.
     """
     leave_by_exception()
     try:
@@ -276,18 +276,18 @@ def _child(function: Callable[[Config], Any], config: Config, told: Any) -> None
     except Exception as error:
         if lost_contact(error):  # the parent must see that the other process failed first
             raise
-        said = sentence(error)
+        message = sentence(error)
         # Hold the lock while reporting: when the first process leaves, the others are killed.
-        held = told.get_lock().acquire(timeout=LONGEST_TELLING)
-        if not told.get_obj().value:
-            told.get_obj().value = True
-            if said is None:
+        held = reported.get_lock().acquire(timeout=LONGEST_TELLING)
+        if not reported.get_obj().value:
+            reported.get_obj().value = True
+            if message is None:
                 traceback.print_exc()  # the parent process does not receive it
             else:
-                console.print(f"dsm: {said}", style="red")
+                console.print(f"dsm: {message}", style="red")
         if held:
-            told.get_lock().release()
-        leave(1 if said is None else USER_ERROR)
+            reported.get_lock().release()
+        leave(1 if message is None else USER_ERROR)
 
 
 def lost_contact(error: Exception) -> bool:

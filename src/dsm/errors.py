@@ -36,7 +36,7 @@ def first_line(error: Exception) -> str:
 
 def without_control(text: str) -> str:
     """A stranger's text for a terminal, which obeys what it is sent: control characters are escaped."""
-    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
 
 
 def has_control(text: str) -> bool:

@@ -24,8 +24,8 @@ def load_extra(
         UserError: it is not installed or cannot be loaded.
     """
     try:
-        found = importlib.import_module(module)
-        return getattr(found, name) if name else found
+        loaded = importlib.import_module(module)
+        return getattr(loaded, name) if name else loaded
     # A library built for another version of torch can raise any of these.
     except (ImportError, AttributeError, RuntimeError, OSError) as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]

@@ -66,10 +66,10 @@ def write_text(path: str | Path, text: str) -> None:
 def read_object(file: Path) -> dict[str, Any] | None:
     """Read a JSON object from a file; None if the file is missing or holds something else."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
@@ -130,14 +130,14 @@ def as_spelled(path: Path) -> Path:
     """
     if str(path).isascii() or os.path.lexists(path):
         return path
-    found = Path(path.anchor)
+    spelled = Path(path.anchor)
     for part in path.parts[1:] if path.anchor else path.parts:
         spellings = (part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD")))
-        there = next((one for one in spellings if os.path.lexists(found / one)), None)
-        if there is None:
+        existing = next((one for one in spellings if os.path.lexists(spelled / one)), None)
+        if existing is None:
             return path
-        found /= there
-    return found
+        spelled /= existing
+    return spelled
 
 
 def printable(name: str) -> str:

@@ -17,7 +17,7 @@ from dsm.terminal import many
 
 DRAWS = 2000
 # Weights held at a time.
-MOST = 20_000_000
+MAX_NUMBERS_AT_ONCE = 20_000_000
 
 Weights = NDArray[np.float64]
 """(draws, n): how often each video was drawn."""
@@ -62,12 +62,12 @@ def bootstrap(
     if units == 1:
         return Interval(value, float("nan"), float("nan"))
     rng = np.random.default_rng(seed)
-    found = []
-    at_once = max(1, MOST // max(units, count))
+    values = []
+    at_once = max(1, MAX_NUMBERS_AT_ONCE // max(units, count))
     for first in range(0, draws, at_once):
         drawn = rng.multinomial(units, np.full(units, 1 / units), min(at_once, draws - first)).astype(float)
-        found.append(statistic(drawn if members is None else drawn[:, members]))
-    low, high = np.nanquantile(np.concatenate(found), [0.025, 0.975])
+        values.append(statistic(drawn if members is None else drawn[:, members]))
+    low, high = np.nanquantile(np.concatenate(values), [0.025, 0.975])
     return Interval(value, float(low), float(high))
 
 

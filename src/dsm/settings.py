@@ -256,7 +256,7 @@ def _built(config_type: Any, base: Any, values: Mapping[str, Any], called: str) 
 
 
 def _converted(value: Any, hint: Any, named: str) -> Any:
-    """A plain value as the field's type wants it.
+    """Convert a plain value to the field's type.
 
     Raises:
         UserError: it is of another type.

@@ -21,13 +21,13 @@ from rich.progress import (
 
 from dsm.errors import without_control
 
-SHOWN = "DSM_SHOW_PROGRESS"
+PROGRESS_VARIABLE = "DSM_SHOW_PROGRESS"
 """Environment variable: 1 shows progress and notes. Processes that this one starts inherit it."""
 
 console = Console(
-    stderr=True, highlight=False, soft_wrap=True, markup=False, quiet=os.environ.get(SHOWN) != "1"
+    stderr=True, highlight=False, soft_wrap=True, markup=False, quiet=os.environ.get(PROGRESS_VARIABLE) != "1"
 )
-_said: set[str] = set()
+_noted: set[str] = set()
 
 
 def show_progress(shown: bool = True) -> None:
@@ -36,11 +36,11 @@ def show_progress(shown: bool = True) -> None:
     Called from Python, the library prints nothing; what a user must know arrives as a warning (``warnings``).
     """
     console.quiet = not shown
-    os.environ[SHOWN] = "1" if shown else "0"
+    os.environ[PROGRESS_VARIABLE] = "1" if shown else "0"
 
 
 def warn(text: str) -> None:
-    """Tell the user about something that did not go as asked, though the work goes on."""
+    """Tell the user about something that did not go as asked, although the work continues."""
     if console.quiet:
         warnings.warn(without_control(text), UserWarning, stacklevel=3)
     else:
@@ -53,9 +53,9 @@ def note(text: str, about: str = "") -> None:
     Of several processes only the first tells it.
     """
     text = without_control(text)
-    if (about or text) in _said or os.environ.get("RANK", "0") != "0":
+    if (about or text) in _noted or os.environ.get("RANK", "0") != "0":
         return
-    _said.add(about or text)
+    _noted.add(about or text)
     if console.quiet:
         warnings.warn(text, UserWarning, stacklevel=3)
     else:

@@ -85,14 +85,14 @@ def part_of(name: str) -> str | None:
     return next((part for part, names in PARTS.items() if name.lower() in names), None)
 
 
-def find_parts(folder: Path, found: Sequence[Path]) -> dict[str, str]:
+def find_parts(folder: Path, videos: Sequence[Path]) -> dict[str, str]:
     """The part that each first sub-folder is, if all are parts and have folders in them; otherwise empty.
 
     If only some have names of parts, or class folders contain such folders, a note says so.
     """
-    tops = sorted({path.relative_to(folder).parts[0] for path in found if path.parent != folder})
+    tops = sorted({path.relative_to(folder).parts[0] for path in videos if path.parent != folder})
     parts = {name: part for name in tops if (part := part_of(name))}
-    deep = all(len(path.relative_to(folder).parts) > 2 for path in found)
+    deep = all(len(path.relative_to(folder).parts) > 2 for path in videos)
     if parts and len(parts) == len(tops) == len(set(parts.values())) and deep:
         return parts
     if parts:
@@ -102,7 +102,7 @@ def find_parts(folder: Path, found: Sequence[Path]) -> dict[str, str]:
         )
     elif tops:
         inner = {
-            path.relative_to(folder).parts[1] for path in found if len(path.relative_to(folder).parts) > 2
+            path.relative_to(folder).parts[1] for path in videos if len(path.relative_to(folder).parts) > 2
         }
         if inner and all(map(part_of, inner)) and deep:
             note(
@@ -162,12 +162,12 @@ def find_videos(folder: str | Path, *, only_by_name: bool = True) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder.")
-    found = []
+    videos = []
     not_taken = NotTaken(folder)
     for place, folders, files in walk_with_links(folder, not_taken):
         if not folders and Path(place) != folder and are_frames(files):
             clips, others = _clips_in(Path(place), files)
-            found += clips
+            videos += clips
             not_taken.others.update(Path(name).suffix.lower() for name in others)
             continue
         for name in files:
@@ -177,17 +177,17 @@ def find_videos(folder: str | Path, *, only_by_name: bool = True) -> list[Path]:
             if not looks and suffix not in _OTHERS:
                 looks = _opens(path) if only_by_name or not suffix else True
             if looks and path.is_file():
-                found.append(path)
+                videos.append(path)
             else:
                 not_taken.others[suffix] += 1
     not_taken.tell()
-    if not found:
+    if not videos:
         endings = " ".join(sorted(EXTENSIONS))
         raise UserError(
             f"{folder}: contains no video; looked for files ending in {endings}, other files that FFmpeg "
             "can open, and folders of frames."
         )
-    return sorted(found)
+    return sorted(videos)
 
 
 def _clips_in(folder: Path, names: Sequence[str]) -> tuple[list[Path], set[str]]:
@@ -243,19 +243,19 @@ def find_list(source: str | Path, root: str | Path | None = None) -> VideoList:
         names = [child.name for child in children]
         is_frames = are_frames(names) and not any(child.is_dir() for child in children)
     if source.is_dir() and not is_frames:
-        found, folder = find_videos(source), source
+        videos, folder = find_videos(source), source
     elif is_frames:
         not_taken = NotTaken(source)
-        (found, others), folder = _clips_in(source, names), source.parent
+        (videos, others), folder = _clips_in(source, names), source.parent
         not_taken.others.update(Path(name).suffix.lower() for name in others)
         not_taken.tell()
     elif source.suffix.lower() in EXTENSIONS or segment_of(source) or is_folder(source) or _binary(source):
-        found, folder = [source], source.parent
+        videos, folder = [source], source.parent
     else:
         return read_list(source, root)
-    unknown = np.full(len(found), UNKNOWN)
-    paths = [listable(str(path.relative_to(folder))) for path in found]
-    return VideoList(paths, np.full(len(found), UNLABELLED), unknown, folder, source=str(source))
+    unknown = np.full(len(videos), UNKNOWN)
+    paths = [listable(str(path.relative_to(folder))) for path in videos]
+    return VideoList(paths, np.full(len(videos), UNLABELLED), unknown, folder, source=str(source))
 
 
 def index_folder(
@@ -289,7 +289,7 @@ def index_folder(
     if classes and (other := [path for path in found if class_of.get(path, known[0]) not in known]):
         raise UserError(
             f"{other[0]}: '{class_of[other[0]]}' is not one of the {len(classes)} known classes; "
-            "to number the labels anew, remove classes.txt beside the list."
+            "to number the labels again, remove classes.txt beside the list."
         )
     kept, paths, frames, left_out = [], [], [], []
     counted = count_all(found, workers=workers, on_progress=on_progress)

@@ -406,7 +406,7 @@ def _numbered(
     place = {name: label for label, name in enumerate(names)}
     if other := [where for where, word in enumerate(words) if word and word not in place]:
         own = known.of == "classes.txt"
-        renumber = ", or remove classes.txt to number the classes anew" if own else ""
+        renumber = ", or remove classes.txt to number the classes again" if own else ""
         raise UserError(
             f"{source}, line {numbers[other[0]]}: '{words[other[0]]}' is not one of the "
             f"{many(len(names), 'class', 'classes')} in "

@@ -15,7 +15,7 @@ _NEWLINE, _HASH, _MINUS, _ZERO = b"\n#-0"
 _BETWEEN = b" \t"
 _ENDS = b" \t\r"
 _DIGITS = 11
-MOST = 2**31 - 1
+MAX_NUMBER = 2**31 - 1
 """The largest number that a list may contain."""
 
 
@@ -147,7 +147,7 @@ def _last_number(text: str, *, signed: bool) -> tuple[str, int] | None:
     name = field.rstrip(" \t")
     if not digits or not name or name == field:
         return None
-    return name, int(minus + digits) if len(digits) < 20 else MOST + 1
+    return name, int(minus + digits) if len(digits) < 20 else MAX_NUMBER + 1
 
 
 def full(line: str) -> tuple[str, int, int] | None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from dsm.data.list_columns import ODD, Disk, names_video
 from dsm.data.list_forms import MARK, Named, find_form, read_rows, slashed, tell_odd
-from dsm.data.list_lines import MOST, Names, find_lines, last_integers
+from dsm.data.list_lines import MAX_NUMBER, Names, find_lines, last_integers
 from dsm.data.list_lines import full as _full
 from dsm.data.list_lines import labelled as _labelled
 from dsm.errors import UserError, has_control
@@ -204,8 +204,10 @@ def _utf8(path: Path) -> bytes:
 def _check(label: int, count: int, where: str) -> None:
     if label < UNLABELLED:
         raise UserError(f"{where}: the label {label} is below 0 (-1 means unlabelled).")
-    if label >= MOST_CLASSES or count > MOST:
-        raise UserError(f"{where}: the label is above {MOST_CLASSES - 1} or the frame count above {MOST}.")
+    if label >= MOST_CLASSES or count > MAX_NUMBER:
+        raise UserError(
+            f"{where}: the label is above {MOST_CLASSES - 1} or the frame count above {MAX_NUMBER}."
+        )
     if count < 1 and count != UNKNOWN:
         raise UserError(f"{where}: the video has {many(count, 'frame')}; remove the line.")
 
@@ -236,7 +238,7 @@ def _read_lines(text: bytes, source: str) -> tuple[Names, NDArray[np.int64], NDA
     if columns == 3:
         frames, stops = field.values, field.before
         field = last_integers(content, lines.starts, stops)
-        plain &= field.plain & (frames > 0) & (frames <= MOST)
+        plain &= field.plain & (frames > 0) & (frames <= MAX_NUMBER)
     if columns > 1:
         labels, stops = field.values, field.before
         plain &= (labels >= UNLABELLED) & (labels < MOST_CLASSES)

@@ -50,7 +50,7 @@ _GOOD = 0.005
 """A cost that is good enough: shares about 10 points off on average. Fewer splits are better than this, so
 that different seeds would find the same one."""
 _BEGINNINGS, _SWAPS, _ROUNDS = 12, 512, 400
-_MOST = 4_000_000
+_MAX_CELLS = 4_000_000
 """Largest groups * classes for which groups are moved; with more, each group is so small a part that taking
 them in turn is enough."""
 
@@ -80,7 +80,7 @@ def split_by_group(
     known = np.zeros(len(members), np.int64) if labels is None else labels
     classes, which = np.unique(known, return_inverse=True)
     rng = np.random.default_rng(seed)
-    if len(names) * len(classes) > _MOST:
+    if len(names) * len(classes) > _MAX_CELLS:
         return np.isin(members, np.flatnonzero(_in_turn(members, which, test_share, rng)))
     counts = np.zeros((len(names), len(classes)), np.int64)
     np.add.at(counts, (members, which), 1)

@@ -43,13 +43,13 @@ class Judged:
         """Accuracy of predicting one class of the list for every video."""
         return 1 / len(np.unique(self.labels))
 
-    def said(self, variant: str) -> NDArray[np.int64]:
+    def predicted(self, variant: str) -> NDArray[np.int64]:
         """(n, parts): the most probable labels."""
         return self.known[self.probabilities[variant].argmax(-1)]
 
     def hits(self, variant: str) -> NDArray[np.float64]:
         """(n,): the share of a video's parts that are classified correctly."""
-        return np.asarray((self.said(variant) == self.labels[:, None]).mean(1))
+        return np.asarray((self.predicted(variant) == self.labels[:, None]).mean(1))
 
 
 def accuracy(judged: Judged, variant: str) -> Interval:

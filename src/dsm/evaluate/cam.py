@@ -75,8 +75,8 @@ def similarity_score(target: Tensor | None = None) -> Score:
     """
 
     def score(embedding: Tensor) -> Tensor:
-        wanted = embedding if target is None else target.reshape(1, -1)
-        return (embedding * F.normalize(wanted.detach(), dim=1)).sum(1)
+        direction = embedding if target is None else target.reshape(1, -1)
+        return (embedding * F.normalize(direction.detach(), dim=1)).sum(1)
 
     return score
 

@@ -19,7 +19,7 @@ from dsm.extras import load_extra
 HDF5 = (".h5", ".hdf5", ".hdf")
 READ = (".npz", ".npy", ".parquet", *HDF5)
 Array = NDArray[Any]
-_SHOWN = 20
+_MAX_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -159,16 +159,16 @@ def _taken(path: Path, arrays: Mapping[str, Array], keys: Keys) -> Keys:
 
 
 def _named(
-    path: Path, arrays: Mapping[str, Array], what: str, asked: str | None, fits: Any, allowed: Any = None
+    path: Path, arrays: Mapping[str, Array], what: str, name: str | None, fits: Any, allowed: Any = None
 ) -> str | None:
-    """The name ``asked`` for, or that of the only array that fits; None where none does."""
-    if asked is not None:
-        if asked not in arrays:
-            raise UserError(f"{path}: holds no {asked} (--{what}). {_contents(arrays)}")
-        if not (allowed or fits)(arrays[asked]):
+    """The given ``name``, or that of the only array that fits; None if none does."""
+    if name is not None:
+        if name not in arrays:
+            raise UserError(f"{path}: holds no {name} (--{what}). {_contents(arrays)}")
+        if not (allowed or fits)(arrays[name]):
             shape = "(n, d), numbers" if what == "features" else "(n,), one for each row of the features"
-            raise UserError(f"{path}: {asked} (--{what}) is not {shape}. {_contents(arrays)}")
-        return asked
+            raise UserError(f"{path}: {name} (--{what}) is not {shape}. {_contents(arrays)}")
+        return name
     fitting = [name for name, one in arrays.items() if fits(one)]
     if len(fitting) > 1:
         raise UserError(
@@ -182,9 +182,9 @@ def _contents(arrays: Mapping[str, Array]) -> str:
     """The name, type and shape of each array, in words."""
     texts = [
         f"{without_control(name)} {one.dtype} {'x'.join(map(str, one.shape)) or '()'}"
-        for name, one in list(arrays.items())[:_SHOWN]
+        for name, one in list(arrays.items())[:_MAX_LISTED]
     ]
-    return f"It holds: {', '.join(texts) or 'nothing'}{', …' if len(arrays) > _SHOWN else ''}."
+    return f"It holds: {', '.join(texts) or 'nothing'}{', …' if len(arrays) > _MAX_LISTED else ''}."
 
 
 def _labels(path: Path, name: str, values: Array, classes: Sequence[str] | None) -> NDArray[np.int64]:

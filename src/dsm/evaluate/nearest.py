@@ -67,21 +67,21 @@ def nearest(base: Matrix, queries: Matrix, k: int, *, apart: tuple[Ids, Ids] | N
     """
     k = min(k, len(base))
     keep = min(k + SPARE, len(base))
-    wanted = unit_rows(queries)
+    unit = unit_rows(queries)
     ids = [torch.from_numpy(one) for one in _small_numbers(*apart)] if apart is not None else None
-    best = np.full((len(wanted), keep), -np.inf, np.float32)
-    places = np.full((len(wanted), keep), -1, np.int64)
-    few = len(wanted) < base.shape[1]  # then scaling the similarities is cheaper than scaling the rows
-    block = torch.empty(min(QUERIES, len(wanted)) * min(BASE, len(base)))
+    best = np.full((len(unit), keep), -np.inf, np.float32)
+    places = np.full((len(unit), keep), -1, np.int64)
+    few = len(unit) < base.shape[1]  # then scaling the similarities is cheaper than scaling the rows
+    block = torch.empty(min(QUERIES, len(unit)) * min(BASE, len(base)))
     # With few queries each row is read twice: take as many rows as a processor's cache holds.
     step = min(BASE, FEW) if few else BASE
     for first in range(0, len(base), step):
         part, length = _block(base[first : first + step])
         if not few:
             part = part / length[:, None]
-        for start in range(0, len(wanted), QUERIES):
-            rows = slice(start, min(start + QUERIES, len(wanted)))
-            some = torch.from_numpy(wanted[rows])
+        for start in range(0, len(unit), QUERIES):
+            rows = slice(start, min(start + QUERIES, len(unit)))
+            some = torch.from_numpy(unit[rows])
             scores = block[: len(some) * len(part)].view(len(some), len(part))
             torch.mm(some, part.T, out=scores)
             if few:
@@ -90,7 +90,7 @@ def nearest(base: Matrix, queries: Matrix, k: int, *, apart: tuple[Ids, Ids] | N
                 # A mask, because a list of pairs would grow with the square of a group's size.
                 scores.masked_fill_(ids[1][rows, None] == ids[0][first : first + len(part)], -torch.inf)
             _update(best[rows], places[rows], scores, first)
-    return _compared_again(base, wanted, best, places, k, apart)
+    return _compared_again(base, unit, best, places, k, apart)
 
 
 def _block(rows: Matrix) -> tuple[torch.Tensor, torch.Tensor]:
@@ -127,36 +127,36 @@ def _update(best: Matrix, places: Ids, scores: torch.Tensor, first: int) -> None
 
 
 def _compared_again(
-    base: Matrix, wanted: Matrix, best: Matrix, places: Ids, k: int, apart: tuple[Ids, Ids] | None
+    base: Matrix, unit: Matrix, best: Matrix, places: Ids, k: int, apart: tuple[Ids, Ids] | None
 ) -> Neighbours:
     """The k nearest by cosines in double precision: of the kept rows, or of all where rounding is unsure."""
-    found = np.empty((len(wanted), k), np.int64)
-    similarities = np.empty((len(wanted), k))
-    at_once = max(1, 2**24 // max(places.shape[1] * wanted.shape[1], 1))
-    for start in range(0, len(wanted), at_once):
+    nearest_places = np.empty((len(unit), k), np.int64)
+    similarities = np.empty((len(unit), k))
+    at_once = max(1, 2**24 // max(places.shape[1] * unit.shape[1], 1))
+    for start in range(0, len(unit), at_once):
         rows = slice(start, start + at_once)
         near = np.asarray(base[places[rows]], np.float64)  # (some, keep, d)
         length = np.maximum(np.linalg.norm(near, axis=2), np.finfo(np.float32).tiny)
-        exact = np.einsum("qkd,qd->qk", near, wanted[rows].astype(np.float64)) / length
+        exact = np.einsum("qkd,qd->qk", near, unit[rows].astype(np.float64)) / length
         exact = np.round(exact, DIGITS)
         exact[best[rows] == -np.inf] = -np.inf
         order = np.lexsort((places[rows], -exact))[:, :k]
-        found[rows] = np.take_along_axis(places[rows], order, 1)
+        nearest_places[rows] = np.take_along_axis(places[rows], order, 1)
         similarities[rows] = np.take_along_axis(exact, order, 1)
     if best.shape[1] < len(base):
-        error = 2 * np.finfo(np.float32).eps * np.sqrt(wanted.shape[1])
+        error = 2 * np.finfo(np.float32).eps * np.sqrt(unit.shape[1])
         unsure = np.flatnonzero((best[:, -1] > -np.inf) & (best[:, -1] + error >= similarities[:, -1]))
         at_once = max(1, 2**23 // len(base))
         for start in range(0, len(unsure), at_once):
             some = unsure[start : start + at_once]
-            exact = cosines(base, wanted[some])
+            exact = cosines(base, unit[some])
             if apart is not None:
                 exact[apart[1][some, None] == apart[0]] = -np.inf
             order = np.argsort(-exact, axis=1, kind="stable")[:, :k]
-            found[some], similarities[some] = order, np.take_along_axis(exact, order, 1)
-    found[similarities == -np.inf] = -1
-    some_found = (found >= 0).any(axis=0)
-    return Neighbours(found[:, some_found], similarities[:, some_found].astype(np.float32))
+            nearest_places[some], similarities[some] = order, np.take_along_axis(exact, order, 1)
+    nearest_places[similarities == -np.inf] = -1
+    exists = (nearest_places >= 0).any(axis=0)
+    return Neighbours(nearest_places[:, exists], similarities[:, exists].astype(np.float32))
 
 
 def _small_numbers(*ids: Ids) -> list[NDArray[np.int32]]:

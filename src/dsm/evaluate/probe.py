@@ -95,10 +95,10 @@ def choose_strength(train: Features, groups: Sequence[str] | None = None, folds:
         inside, outside = np.append(shared[training], np.flatnonzero(alone)), shared[testing]
         if len(np.unique(train.labels[inside])) < 2:
             raise UserError("the groups leave a fold of cross-validation with one class only.")
-        for strength, found in hits.items():
+        for strength, shares in hits.items():
             model = _logistic(strength).fit(train.features[inside], train.labels[inside])
-            found.append(float((model.predict(train.features[outside]) == train.labels[outside]).mean()))
-    accuracy = {strength: float(np.mean(found)) for strength, found in hits.items()}
+            shares.append(float((model.predict(train.features[outside]) == train.labels[outside]).mean()))
+    accuracy = {strength: float(np.mean(shares)) for strength, shares in hits.items()}
     return Chosen(max(STRENGTHS, key=lambda strength: (accuracy[strength], -strength)), accuracy)
 
 
@@ -122,14 +122,14 @@ def knn_probe(
     """
     train.need_labels("training features")
     same_dimensions(train, test, ("train", "test"))
-    found = nearest(train.features, test.features, k, apart=apart)
-    exists = found.places >= 0
+    near = nearest(train.features, test.features, k, apart=apart)
+    exists = near.places >= 0
     classes = int(max(train.labels.max(), test.labels.max())) + 1
     votes = np.zeros((len(test), classes))
     # Minus the greatest, so that no weight overflows.
-    greatest = np.where(exists, found.similarities, 0)[:, :1]
-    weights = np.exp((found.similarities - greatest) / temperature)
-    np.add.at(votes, (np.arange(len(test))[:, None], train.labels[found.places]), weights)
+    greatest = np.where(exists, near.similarities, 0)[:, :1]
+    weights = np.exp((near.similarities - greatest) / temperature)
+    np.add.at(votes, (np.arange(len(test))[:, None], train.labels[near.places]), weights)
     return np.asarray((votes.argmax(1) == test.labels) & exists.any(1))
 
 
@@ -166,12 +166,12 @@ class Subject:
         self.probe = fit_probe(train)
         self.known = np.unique(train.labels)
 
-    def judge(self, found: NDArray[np.float32]) -> NDArray[np.float32]:
+    def judge(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """The module's outputs (n, parts, K or D) -> probabilities (n, parts, K) of the labels ``known``."""
         if self.probe is None:
-            return found
-        probabilities = self.probe.predict_proba(found.reshape(-1, found.shape[-1]))
-        return np.asarray(probabilities.reshape(*found.shape[:2], -1), np.float32)
+            return outputs
+        probabilities = self.probe.predict_proba(outputs.reshape(-1, outputs.shape[-1]))
+        return np.asarray(probabilities.reshape(*outputs.shape[:2], -1), np.float32)
 
 
 def subject_of(loaded: LoadedEncoder) -> Subject:

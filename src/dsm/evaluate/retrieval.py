@@ -55,9 +55,9 @@ def retrieve(
     gallery.need_labels("gallery")
     queries.need_labels("queries")
     apart = kept_apart(gallery, queries) if apart is None else apart
-    found = nearest(gallery.features, queries.features, k, apart=apart)
-    right = gallery.labels[found.places] == queries.labels[:, None]
-    return Retrieval(found.places, found.similarities, right & (found.places >= 0))
+    near = nearest(gallery.features, queries.features, k, apart=apart)
+    right = gallery.labels[near.places] == queries.labels[:, None]
+    return Retrieval(near.places, near.similarities, right & (near.places >= 0))
 
 
 def recall_rows(
@@ -96,13 +96,13 @@ def chance(gallery: Features, queries: Features, apart: tuple[Ids, Ids] | None, 
     right = np.append(counts, 0)[np.minimum(queries.labels, len(counts))]
     if apart is not None:
         ids = np.unique(np.concatenate(apart), return_inverse=True)[1]
-        base, wanted = ids[: len(gallery)], ids[len(gallery) :]
-        allowed = allowed - np.bincount(base, minlength=ids.max() + 1)[wanted]
+        base, own = ids[: len(gallery)], ids[len(gallery) :]
+        allowed = allowed - np.bincount(base, minlength=ids.max() + 1)[own]
         # Rows that share both the number and the label.
         classes = int(max(gallery.labels.max(), queries.labels.max())) + 1
         both, known = np.unique(base * classes + gallery.labels, return_counts=True)
-        place = np.minimum(np.searchsorted(both, wanted * classes + queries.labels), len(both) - 1)
-        right = right - np.where(both[place] == wanted * classes + queries.labels, known[place], 0)
+        place = np.minimum(np.searchsorted(both, own * classes + queries.labels), len(both) - 1)
+        right = right - np.where(both[place] == own * classes + queries.labels, known[place], 0)
     missed = np.ones(len(queries))
     for drawn in range(k):
         left = allowed - drawn
@@ -122,13 +122,13 @@ def average_precision(
     Returns:
         (queries,), NaN where the gallery holds no video of the label.
     """
-    base, wanted = gallery.features, unit_rows(queries.features)
-    found = np.empty(len(wanted))
+    base, unit = gallery.features, unit_rows(queries.features)
+    precision = np.empty(len(unit))
     at_once = max(1, MOST_AT_ONCE // len(base))
     ranks = np.arange(1, len(base) + 1)
-    for first in range(0, len(wanted), at_once):
+    for first in range(0, len(unit), at_once):
         rows = slice(first, first + at_once)
-        scores = cosines(base, wanted[rows])
+        scores = cosines(base, unit[rows])
         never = np.zeros(scores.shape, bool)
         if apart is not None:
             never = apart[1][rows, None] == apart[0]
@@ -137,5 +137,5 @@ def average_precision(
         relevant = (gallery.labels == queries.labels[rows, None]) & ~never
         right = np.take_along_axis(relevant, order, 1)
         with np.errstate(invalid="ignore"):
-            found[rows] = (right * np.cumsum(right, 1) / ranks).sum(1) / right.sum(1)
-    return found
+            precision[rows] = (right * np.cumsum(right, 1) / ranks).sum(1) / right.sum(1)
+    return precision

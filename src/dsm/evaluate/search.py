@@ -72,9 +72,9 @@ class ArchiveIndex:
                 f"the query has {query.size} dimensions but the index {self.features.dim}; "
                 "search with the weights that extracted the index."
             )
-        wanted = MORE * (k + 1)
+        rows_needed = MORE * (k + 1)
         while True:
-            rows, cosines = self._rows(query[None], min(wanted, len(self.features)))
+            rows, cosines = self._rows(query[None], min(rows_needed, len(self.features)))
             videos = set() if but is None else {int(self._videos[but])}
             hits: list[Hit] = []
             for row, cosine in zip(rows.tolist(), cosines.tolist(), strict=True):
@@ -82,14 +82,14 @@ class ArchiveIndex:
                     videos.add(video)
                     hits.append(Hit(row, cosine))
             # Stop also if there are no more rows, or FAISS finds no more in the cells that it searches.
-            if len(hits) == k or wanted >= len(self.features) or rows[-1] < 0:
+            if len(hits) == k or rows_needed >= len(self.features) or rows[-1] < 0:
                 return hits
-            wanted *= MORE
+            rows_needed *= MORE
 
     def _rows(self, query: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         if self._faiss is None:
-            found = nearest(self.features.features, query, k)
-            return found.places[0], found.similarities[0]
+            near = nearest(self.features.features, query, k)
+            return near.places[0], near.similarities[0]
         cosines, rows = self._faiss.search(unit_rows(query), k)
         return rows[0], cosines[0]
 
@@ -132,7 +132,7 @@ def find_duplicates(features: Features, threshold: float) -> Iterator[tuple[int,
                     yield a, b, float(cosines[row, column])
 
 
-MOST = 2**32
+MAX_SETTING = 2**32
 Number = TypeVar("Number", int, float)
 
 
@@ -193,6 +193,6 @@ def _number(meta: Mapping[str, Any], name: str, default: Number) -> Number:
     """A number from an index's metadata, which is untrusted: of the default's type, and not below it."""
     value = meta.get(name, default)
     kinds = int if isinstance(default, int) else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not default <= value < MOST:
+    if isinstance(value, bool) or not isinstance(value, kinds) or not default <= value < MAX_SETTING:
         raise UserError(f"the index has {name} {value!r}, which this version of dsm does not support.")
     return type(default)(value)

@@ -309,8 +309,8 @@ def _encode(
     """Features (videos, parts, D) of one variant of some videos, each (parts, views, C, T, H, W)."""
     parts, each = views[0].shape[:2]
     pieces = torch.chunk(torch.cat(list(views)).flatten(0, 1), max(parts * each // windows, 1))
-    found = torch.cat([encoder(_to_network(piece, clip)).float() for piece in pieces])
-    return found.reshape(len(views), parts, each, found.shape[-1]).mean(2).cpu().numpy()
+    features = torch.cat([encoder(_to_network(piece, clip)).float() for piece in pieces])
+    return features.reshape(len(views), parts, each, features.shape[-1]).mean(2).cpu().numpy()
 
 
 def _to_look_at(clip: Tensor) -> NDArray[np.uint8]:

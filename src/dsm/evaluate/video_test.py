@@ -97,11 +97,11 @@ def predict(
         UserError: a video has no label, or one that the classifier does not know; or no video can be read.
     """
     check_labels(videos, classes)
-    (found,) = extract_by_all(
+    (features,) = extract_by_all(
         [probabilities_of(classifier)], videos, clip, windows=windows, crops=crops, batch_size=batch_size,
         workers=workers, seconds=seconds, on_progress=on_progress, on_bad=lambda _: None,
     )  # fmt: skip
-    return Predictions(found.features, found.labels, found.paths, len(videos) - len(found))
+    return Predictions(features.features, features.labels, features.paths, len(videos) - len(features))
 
 
 def probabilities_of(classifier: nn.Module) -> nn.Module:

@@ -69,7 +69,7 @@ def predictions_csv(
     """
     lines: list[list[str]] = []
     for run, one in judged.items():
-        predicted = [one.said(variant) for variant in one.probabilities]
+        predicted = [one.predicted(variant) for variant in one.probabilities]
         for place, path in enumerate(paths[run]):
             own = [names[labels[place, 0]] for labels in predicted]
             lines.append([run, path, names[one.labels[place]], paths[run][one.others[place, 0]], *own])

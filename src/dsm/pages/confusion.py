@@ -43,23 +43,23 @@ MATRIX_UP_TO = 60
 """Up to this many classes the whole matrix is shown."""
 
 
-def write_confusion_page(path: Path, found: Predictions, names: Sequence[str], *, title: str) -> None:
+def write_confusion_page(path: Path, predictions: Predictions, names: Sequence[str], *, title: str) -> None:
     """Write the page: a table of classes, and the confusion matrix if it is small enough to read.
 
     Args:
         names: the names of all classes.
         title: names the weights and the test.
     """
-    taken = found.most_often_taken_for()
+    taken = predictions.most_often_taken_for()
     classes = []
-    for label, (accuracy, count) in found.class_accuracy().items():
+    for label, (accuracy, count) in predictions.class_accuracy().items():
         wrong, times = taken[label] or (None, 0)
         taken_for = "" if wrong is None else names[wrong]
         line = {"name": names[label], "videos": count, "top1": accuracy}
         classes.append({**line, "taken_for": taken_for, "times": times})
     matrix = []
     if len(names) <= MATRIX_UP_TO:
-        for label, row in enumerate(found.confusion().tolist()):
+        for label, row in enumerate(predictions.confusion().tolist()):
             total = max(sum(row), 1)
             cells = [
                 {"count": count, "share": round(100 * count / total), "right": column == label}
@@ -67,6 +67,6 @@ def write_confusion_page(path: Path, found: Predictions, names: Sequence[str], *
             ]
             matrix.append({"name": names[label], "cells": cells})
     write_page(
-        path, "confusion.html", title=title, videos=len(found.labels), top1=float(found.top(1).mean()),
-        classes=classes, names=list(names), matrix=matrix,
+        path, "confusion.html", title=title, videos=len(predictions.labels),
+        top1=float(predictions.top(1).mean()), classes=classes, names=list(names), matrix=matrix,
     )  # fmt: skip

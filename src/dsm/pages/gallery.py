@@ -73,7 +73,7 @@ class ShownClip:
 
     uri: str
     caption: str
-    told: str = ""
+    text: str = ""
     right: bool | None = None
 
 
@@ -87,28 +87,28 @@ class ShownQuery:
 
 
 def neighbours(
-    found: Retrieval,
+    retrieval: Retrieval,
     query: int,
     uri: Callable[[int], str],
     caption: Callable[[int, float], str],
-    told: Callable[[int], str] = lambda _: "",
+    text: Callable[[int], str] = lambda _: "",
     *,
     most: int = NEIGHBOURS,
 ) -> list[ShownClip]:
-    """One query's nearest neighbours; ``uri``, ``caption`` and ``told`` describe a row of the gallery."""
+    """One query's nearest neighbours; ``uri``, ``caption`` and ``text`` describe a row of the gallery."""
     return [
         ShownClip(
             uri(int(place)),
-            caption(int(place), float(found.similarities[query, rank])),
-            told(int(place)),
-            bool(found.right[query, rank]),
+            caption(int(place), float(retrieval.similarities[query, rank])),
+            text(int(place)),
+            bool(retrieval.right[query, rank]),
         )
-        for rank, place in enumerate(found.neighbours[query, :most])
+        for rank, place in enumerate(retrieval.neighbours[query, :most])
         if place >= 0
     ]
 
 
-def write_gallery(path: Path, gallery: Features, queries: Features, found: Retrieval, shown: int) -> None:
+def write_gallery(path: Path, gallery: Features, queries: Features, retrieval: Retrieval, shown: int) -> None:
     """Write the page of ``shown`` queries, drawn at random but the same every time.
 
     Raises:
@@ -122,7 +122,7 @@ def write_gallery(path: Path, gallery: Features, queries: Features, found: Retri
     rows = []
     for query in drawn(len(queries), shown):
         near = neighbours(
-            found, query, uri,
+            retrieval, query, uri,
             lambda place, cosine: f"{gallery.labels[place]}, cosine {cosine:.2f}",
             lambda place: row_text(gallery, place),
         )  # fmt: skip
@@ -131,7 +131,7 @@ def write_gallery(path: Path, gallery: Features, queries: Features, found: Retri
         rows.append(ShownQuery("", itself, [("", near)]))
     write_page(
         path, "gallery.html", title="Neighbours", rows=rows, command=command_line(),
-        count=len(gallery), recall=f"{found.recall(1).mean():.1%}", queries=len(queries),
+        count=len(gallery), recall=f"{retrieval.recall(1).mean():.1%}", queries=len(queries),
     )  # fmt: skip
 
 
@@ -148,7 +148,7 @@ def compared(
             clip, are left out.
     """
     queries = next(iter(runs.values()))[1]
-    found = {run: retrieve(*pair, NEIGHBOURS) for run, pair in runs.items()}
+    retrievals = {run: retrieve(*pair, NEIGHBOURS) for run, pair in runs.items()}
     clips: dict[str, str] = {}
 
     def near(run: str, path: str) -> list[ShownClip]:
@@ -163,7 +163,7 @@ def compared(
             return clips[name]
 
         return neighbours(
-            found[run], own.paths.index(path), uri,
+            retrievals[run], own.paths.index(path), uri,
             lambda place, cosine: f"{names[gallery.labels[place]]}, cosine {cosine:.2f}",
         )  # fmt: skip
 

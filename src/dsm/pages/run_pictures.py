@@ -23,11 +23,11 @@ from dsm.runs.folder import read_gradients
 from dsm.runs.record import RunRecord
 from dsm.runs.results import Row
 
-MOST = 12
+MAX_NUMBERS = 12
 """Most numbers in one description."""
 
 
-def picture_told(picture: Path, rows: Sequence[Row]) -> str:
+def describe_picture(picture: Path, rows: Sequence[Row]) -> str:
     """A description of a picture in a results folder, from the results and ``classes.csv`` of that folder.
 
     Args:
@@ -35,17 +35,17 @@ def picture_told(picture: Path, rows: Sequence[Row]) -> str:
     """
     text = ""
     if picture.name == "bars.png":
-        text = bars_told(rows)
+        text = describe_bars(rows)
     elif picture.name == "bias.png":
-        text = classes_told(_table(picture.with_name("classes.csv")))
+        text = describe_classes(_table(picture.with_name("classes.csv")))
     elif picture.name == "variants.png":
         text = "One test video in all variants, one row of frames each"
     elif picture.name == "confusion.png":
-        text = confusion_told(_table(picture.with_name("classes.csv")))
+        text = describe_confusion(_table(picture.with_name("classes.csv")))
     return text or f"{picture.name} of {picture.absolute().parent.name}{_results(rows)}"
 
 
-def bars_told(rows: Sequence[Row]) -> str:
+def describe_bars(rows: Sequence[Row]) -> str:
     """The accuracies of a bias report's variants in words."""
     parts = []
     bars = [row for row in rows if row.metric.startswith(ACCURACY)]
@@ -58,7 +58,7 @@ def bars_told(rows: Sequence[Row]) -> str:
     return f"Accuracy by variant. {'; '.join(parts)}" if parts else ""
 
 
-def classes_told(lines: Sequence[Mapping[str, str]]) -> str:
+def describe_classes(lines: Sequence[Mapping[str, str]]) -> str:
     """The classes that single frames identify best and worst, and where the clip adds most and least."""
     parts = []
     try:
@@ -78,7 +78,7 @@ def classes_told(lines: Sequence[Mapping[str, str]]) -> str:
     return f"Each class by single frames and by the clip. {'; '.join(parts)}" if parts else ""
 
 
-def confusion_told(lines: Sequence[Mapping[str, str]]) -> str:
+def describe_confusion(lines: Sequence[Mapping[str, str]]) -> str:
     """The classes that a classifier identifies best and worst, and what it takes the worst for."""
     try:
         accuracy = {line["class"]: float(line["top1"]) for line in lines}
@@ -95,7 +95,7 @@ def confusion_told(lines: Sequence[Mapping[str, str]]) -> str:
     )
 
 
-def gradients_told(name: str, records: Sequence[Mapping[str, Any]]) -> str:
+def describe_gradients(name: str, records: Sequence[Mapping[str, Any]]) -> str:
     """The mean size of the gradient in the layers at the last logged step, in words."""
     layers = records[-1]["layers"] if records else {}
     sizes = {layer: float(values[0]) for layer, values in layers.items() if math.isfinite(values[0])}
@@ -117,8 +117,8 @@ def _results(rows: Iterable[Row]) -> str:
     kept = list(rows)
     if not kept:
         return ""
-    texts = (f"{row.run}, {row.test}: {row.metric} {row.value:.3g}" for row in kept[:MOST])
-    more = f"; and {len(kept) - MOST} more" if len(kept) > MOST else ""
+    texts = (f"{row.run}, {row.test}: {row.metric} {row.value:.3g}" for row in kept[:MAX_NUMBERS])
+    more = f"; and {len(kept) - MAX_NUMBERS} more" if len(kept) > MAX_NUMBERS else ""
     return f", whose results are {'; '.join(texts)}{more}"
 
 
@@ -225,7 +225,7 @@ def gradients_picture(run: RunRecord) -> tuple[str, str] | None:
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=DOTS, format="png")
     uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-    return uri, gradients_told(run.name, read_gradients(run.folder))
+    return uri, describe_gradients(run.name, read_gradients(run.folder))
 
 
 def bias_pictures(
@@ -233,9 +233,9 @@ def bias_pictures(
 ) -> tuple[list[tuple[str, list[tuple[str, str]]]], list[str]]:
     """Each run's bias pictures with their descriptions, the variants only once; and notes on omitted ones."""
     room, shown, left, has_variants = ROOM["bias"], [], [], False
-    for name, found in measured.items():
+    for name, results in measured.items():
         kept = []
-        for path, told in found.bias:
+        for path, description in results.bias:
             variants = path.name == VARIANTS
             if variants and has_variants:
                 continue
@@ -245,7 +245,7 @@ def bias_pictures(
                 continue
             room -= len(uri)
             has_variants = has_variants or variants
-            kept.append((uri, told))
+            kept.append((uri, description))
         if kept:
             shown.append((name, kept))
     return shown, left
@@ -256,13 +256,13 @@ def given_pictures(every: Sequence[Given]) -> list[dict[str, Any]]:
     room, shown = ROOM["pictures"], []
     for one in every:
         kept, left = [], []
-        for path, told in one.pictures:
+        for path, description in one.pictures:
             uri = picture_uri(path)
             if len(uri) > room:
                 left.append(path.name)
                 continue
             room -= len(uri)
-            kept.append((path.name, uri, told))
+            kept.append((path.name, uri, description))
         shown.append(
             {"name": one.name, "command": one.command, "pictures": kept, "too_large": ", ".join(left)}
         )

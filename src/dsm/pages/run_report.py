@@ -32,7 +32,7 @@ from dsm.runs.record import RunRecord, differences, over_seeds
 from dsm.runs.results import Row, command_line
 from dsm.terminal import many
 
-MOST = 25_000_000
+MAX_BYTES = 25_000_000
 """Most bytes of a page."""
 DOTS = 80
 """Number of the embedding's videos whose clips play."""
@@ -125,7 +125,7 @@ SECTIONS = {
     "gradients": "Gradient",
     "neighbours": "Neighbours",
     "maps": "Where they look",
-    "bias": "How much is scene",
+    "bias": "Scene bias",
     "embedding": "Embedding",
 }
 
@@ -181,7 +181,7 @@ def _chance(features: Mapping[str, tuple[Features, Features]]) -> str:
 
 def _maps(measured: Mapping[str, Measured]) -> list[tuple[str, list[ShownClip]]]:
     """For each video: its path, its clip, and the clip with the map of each run."""
-    of = {name: found.maps for name, found in measured.items() if found.maps}
+    of = {name: results.maps for name, results in measured.items() if results.maps}
     room = ROOM["maps"]
     shown = []
     for path in dict.fromkeys(path for maps in of.values() for path in maps.paths):
@@ -201,14 +201,14 @@ def _maps(measured: Mapping[str, Measured]) -> list[tuple[str, list[ShownClip]]]
     return shown
 
 
-def _embedding(found: Embedding) -> Markup:
+def _embedding(embedding: Embedding) -> Markup:
     room = ROOM["embedding"]
     clips = {}
-    for row, uri in clips_of(found.features, DOTS).items():
+    for row, uri in clips_of(embedding.features, DOTS).items():
         room -= len(uri)
         if room > 0:
             clips[row] = uri
-    return embedding_section(found.embedded, clips, name="dots")
+    return embedding_section(embedding.embedded, clips, name="dots")
 
 
 def _made() -> str:

@@ -28,7 +28,7 @@ from dsm.video.source import VideoError
 from dsm.video.write import mp4_bytes
 
 HOST = "127.0.0.1"
-SHOWN = 24
+CLIPS_SHOWN = 24
 LARGEST = 256 * 2**20
 """Most bytes of a video sent as a query."""
 FPS = 8
@@ -90,7 +90,7 @@ def make_server(
         def _get(self) -> tuple[str, bytes]:
             url = urlsplit(self.path)
             if url.path == "/":
-                rows = np.random.default_rng(0).permutation(len(features))[:SHOWN]
+                rows = np.random.default_rng(0).permutation(len(features))[:CLIPS_SHOWN]
                 page = render_page(
                     "search.html", title="Search by example", count=len(features), upload=encode is not None,
                     rows=[{"row": int(row), "told": row_text(features, int(row))} for row in sorted(rows)],
@@ -101,7 +101,7 @@ def make_server(
                 with lock:
                     return "video/mp4", clip(row)
             if url.path == "/near":
-                hits = index.search(np.array(features.features[row]), SHOWN, but=row)
+                hits = index.search(np.array(features.features[row]), CLIPS_SHOWN, but=row)
                 found = {"query": {"row": row, "told": row_text(features, row)}, "hits": described(hits)}
                 return "application/json", json_text(found).encode()
             raise UserError("no such page.")
@@ -118,7 +118,9 @@ def make_server(
             content = self.rfile.read(int(length))  # outside the lock: it may take long
             with lock:
                 feature = _encode_sent(content, encode)
-            return "application/json", json_text({"hits": described(index.search(feature, SHOWN))}).encode()
+            return "application/json", json_text(
+                {"hits": described(index.search(feature, CLIPS_SHOWN))}
+            ).encode()
 
         def _send(self, status: int, kind: str, body: bytes) -> None:
             with suppress(ConnectionError, TimeoutError):  # the browser may have left the page

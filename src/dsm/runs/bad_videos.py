@@ -22,7 +22,7 @@ LEFT_OUT = ".bad.json"
 """Ending of the name of a ledger of left out videos."""
 PASSING = ("missing", "timeout")
 """Verdicts that an unavailable or slow disk may cause: a resumed run tries such videos again."""
-SHOWN = 10
+MAX_NAMED = 10
 """At most this many left out videos are named; all are counted."""
 
 
@@ -145,24 +145,24 @@ def save_left_out(file: Path, verdicts: Sequence[Verdict]) -> None:
         write_text(file, ledger_json(verdicts))
 
 
-def told_of_left_out(folder: Path) -> list[str]:
+def left_out_sentences(folder: Path) -> list[str]:
     """One sentence per ledger of left out videos in a folder: their number, the first of them, and why."""
     sentences = []
     for file in sorted(folder.rglob(f"*{LEFT_OUT}")):
         entries = read_ledger(file)
-        first = "; ".join(f"{one.path}: {one.reason}" for one in entries[:SHOWN])
-        more = f"; and {len(entries) - SHOWN} more" if len(entries) > SHOWN else ""
+        first = "; ".join(f"{one.path}: {one.reason}" for one in entries[:MAX_NAMED])
+        more = f"; and {len(entries) - MAX_NAMED} more" if len(entries) > MAX_NAMED else ""
         name = file.relative_to(folder).as_posix().removesuffix(LEFT_OUT)
         sentences.append(f"{name}: {len(entries)} cannot be read: {first}{more} (all: {file.name})")
     return sentences
 
 
-def tell_damaged(found: Mapping[str, str]) -> None:
+def tell_damaged(damaged: Mapping[str, str]) -> None:
     """Note which videos have lost frames and that their other frames are used: key -> sentence."""
-    for sentence in list(found.values())[:SHOWN]:
+    for sentence in list(damaged.values())[:MAX_NAMED]:
         note(f"damaged: {sentence}; what can be decoded is used")
-    if len(found) > SHOWN:
-        note(f"… and {len(found) - SHOWN} more that are damaged")
+    if len(damaged) > MAX_NAMED:
+        note(f"… and {len(damaged) - MAX_NAMED} more that are damaged")
 
 
 def verdict_of(video: BadVideo, videos: VideoList) -> Verdict:

@@ -25,7 +25,7 @@ from dsm.files import write_text
 from dsm.methods import METHODS
 from dsm.models.weights import RANDOM
 from dsm.runs.folder import read_record
-from dsm.runs.results import RESULTS, last_logged, read_told_results, write_run_results
+from dsm.runs.results import RESULTS, last_logged, read_recorded_results, write_run_results
 from dsm.terminal import console, warn
 from dsm.version import __version__
 
@@ -42,7 +42,7 @@ def as_flag(name: str, value: Any) -> str:
 CARD = "README.md"
 RATE = 25
 """Frames per second assumed for the number of hours: lists know frames, not times."""
-MOST = 10
+MAX_CLASSES_NAMED = 10
 """At most this many classes are named."""
 _SEAL = re.compile(r"\n<!-- Written by dsm \S+; sha256 of the text above: ([0-9a-f]{64})\. [^\n]* -->\s*\Z")
 
@@ -77,7 +77,7 @@ def card_text(
     Raises:
         UserError: a results file is missing or invalid.
     """
-    measured = [read_told_results(file) for file in results]
+    measured = [read_recorded_results(file) for file in results]
     names = [code(name) for name in about.get("classes", [])]
     method = str(about.get("method", ""))
     what = f"A video {'classifier' if names else 'encoder'}"
@@ -92,7 +92,7 @@ def card_text(
         settings="\n".join(_settings(about)),
         results=[row for one in measured for row in one.rows],
         commands=list(dict.fromkeys(one.command for one in measured)),
-        classes=", ".join(names[:MOST]) + (", …" if len(names) > MOST else ""),
+        classes=", ".join(names[:MAX_CLASSES_NAMED]) + (", …" if len(names) > MAX_CLASSES_NAMED else ""),
         cite=_cite(method),
     )
 

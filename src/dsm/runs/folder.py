@@ -177,10 +177,10 @@ def claim_by_settings(
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file, not a folder; choose another --out.")
     if out.is_dir() and any(out.iterdir()):
-        found = read_object(file)
-        if found is None or found.get(MADE_BY) != "dsm":
+        earlier = read_object(file)
+        if earlier is None or earlier.get(MADE_BY) != "dsm":
             raise UserError(f"{out} is not empty and is not {what}; choose another --out.")
-        if found != settings:
+        if earlier != settings:
             if not overwrite:
                 raise UserError(
                     f"{out} holds {what} with other settings; choose another --out, or use --overwrite to "
@@ -220,7 +220,7 @@ class RunLog:
 
         self._metrics, self._gradients = (_append(out / name, keep_steps) for name in (METRICS, GRADIENTS))
         self._board = SummaryWriter(str(out), purge_step=keep_steps + 1)
-        self._board_told = False
+        self._board_failed = False
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         _write_line(self._metrics, {"step": step, **metrics})
@@ -228,9 +228,9 @@ class RunLog:
             for name, value in metrics.items():
                 self._board.add_scalar(name, value, step)
         except OSError as error:  # its writing thread has ended, as on a full disk; every call fails now
-            if not self._board_told:
+            if not self._board_failed:
                 console.print(f"TensorBoard's file cannot be written ({error}).", style="bold yellow")
-            self._board_told = True
+            self._board_failed = True
 
     def write_gradients(self, step: int, module: nn.Module) -> None:
         """Log for each layer the mean and maximum absolute gradient, and its norm over the weights' norm."""
@@ -292,11 +292,11 @@ def read_gradients(out: Path) -> list[dict[str, Any]]:
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
-    found = []
+    records = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         # A running or killed run may have written half a line.
         with contextlib.suppress(ValueError, RecursionError):
             record = json.loads(line)
             if isinstance(record, dict) and isinstance(record.get("step"), int):
-                found.append(record)
-    return found
+                records.append(record)
+    return records

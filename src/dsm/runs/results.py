@@ -64,9 +64,9 @@ def share(
     return Row(run, seed, test, metric, float(hits.mean()), float(low), float(high), len(hits))
 
 
-def row_of(run: str, seed: int, test: str, metric: str, found: Interval, n: int) -> Row:
+def row_of(run: str, seed: int, test: str, metric: str, interval: Interval, n: int) -> Row:
     """An interval as a row of the results; low and high are None where there is none."""
-    value, low, high = found
+    value, low, high = interval
     known = not math.isnan(low)
     return Row(run, seed, test, metric, value, low if known else None, high if known else None, n)
 
@@ -135,17 +135,17 @@ def read_results(path: Path) -> list[Row]:
     Raises:
         UserError: there is no such file, or it holds something else.
     """
-    return read_told_results(path).rows
+    return read_recorded_results(path).rows
 
 
-class ToldResults(NamedTuple):
+class RecordedResults(NamedTuple):
     """A verb's results, and its command."""
 
     command: str
     rows: list[Row]
 
 
-def read_told_results(path: Path) -> ToldResults:
+def read_recorded_results(path: Path) -> RecordedResults:
     """The command and the rows that :func:`write_results` wrote.
 
     Raises:
@@ -164,7 +164,7 @@ def read_told_results(path: Path) -> ToldResults:
                 raise TypeError
     except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"{path}: is not a results file of dsm.") from None
-    return ToldResults(str(record.get("command", "")), rows)
+    return RecordedResults(str(record.get("command", "")), rows)
 
 
 def mean_and_spread(values: list[float]) -> str:

@@ -28,7 +28,7 @@ from dsm.video.ledger import USABLE, Verdict, judge_all, ledger_json
 from dsm.video.source import READING_TIME
 from dsm.workers import usable_cores
 
-SHOWN = 40
+MAX_FAULTS_LISTED = 40
 """Faulty videos that are listed one by one."""
 MEANING = {
     "ok": "decoded to the end",
@@ -104,7 +104,7 @@ def check(config: CheckConfig) -> CheckResult:
         verdicts = _judge(config, videos, parts / "verdicts.jsonl" if parts else None)
     except KeyboardInterrupt:
         if parts:
-            console.print(f"{parts}: the verdicts so far; the same command goes on.")
+            console.print(f"{parts}: the verdicts so far; the same command continues.")
         raise
     if config.json:
         write_text(config.json, ledger_json(verdicts))
@@ -189,12 +189,12 @@ def _faults(verdicts: Sequence[Verdict]) -> list[Text]:
     """One line for each video that is not ok, up to a limit."""
     faulty = [one for one in verdicts if one.verdict != "ok"]
     lines = []
-    for one in faulty[:SHOWN]:
+    for one in faulty[:MAX_FAULTS_LISTED]:
         usable = f", {many(one.frames, 'frame')} usable" if one.verdict in ("truncated", "damaged") else ""
         reason = printable(f"{one.path}: {one.reason}")
         lines.append(Text.assemble((f"{one.verdict:12}", "yellow"), f" {reason}{usable}"))
-    if len(faulty) > SHOWN:
-        lines.append(Text(f"… and {len(faulty) - SHOWN} more; --json lists them all"))
+    if len(faulty) > MAX_FAULTS_LISTED:
+        lines.append(Text(f"… and {len(faulty) - MAX_FAULTS_LISTED} more; --json lists them all"))
     return lines
 
 

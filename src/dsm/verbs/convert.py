@@ -22,7 +22,7 @@ from dsm.verbs.result import ListResult
 from dsm.video.source import EXTENSIONS
 from dsm.video.write import without_ending
 
-SHOWN = 5
+MAX_NAMED = 5
 """Absent videos that are named."""
 ABSENT = "absent.txt"
 """File that names all absent videos."""
@@ -208,5 +208,5 @@ def _write_absent(file: Path, absent: list[str]) -> str:
     """
     unique = list(dict.fromkeys(absent))
     write_text(file, "".join(f"{path}\n" for path in unique))
-    shown = ", ".join(unique[:SHOWN]) + (", …" if len(unique) > SHOWN else "")
+    shown = ", ".join(unique[:MAX_NAMED]) + (", …" if len(unique) > MAX_NAMED else "")
     return f"{many(len(unique), 'video is', 'videos are')} listed but absent: {shown} ({file} names all)"

@@ -19,7 +19,7 @@ from dsm.errors import UserError
 from dsm.evaluate.extraction import Extracted, ExtractSettings, extract_to_file
 from dsm.evaluate.features import check_suffix, load_features
 from dsm.models.weights import RANDOM, LoadSettings
-from dsm.runs.bad_videos import LEFT_OUT, SHOWN, tell_damaged
+from dsm.runs.bad_videos import LEFT_OUT, MAX_NAMED, tell_damaged
 from dsm.runs.folder import claim_file
 from dsm.runs.results import seed_of
 from dsm.settings import takes_settings
@@ -55,7 +55,7 @@ class ExtractConfig:
 
 @takes_settings(ExtractConfig)
 def extract(config: ExtractConfig) -> Result:
-    """Write the features of a list's videos; an extraction that was stopped goes on where it was."""
+    """Write the features of a list's videos; a stopped extraction continues."""
     claim_file(config.out, overwrite=config.overwrite)
     check_suffix(config.out)
     if config.devices > 1 and not begun_from_outside():
@@ -97,7 +97,7 @@ def _extract(config: ExtractConfig) -> None:
         )
     except KeyboardInterrupt:
         if is_first():
-            console.print(f"{config.out}: not done; the same command goes on.")
+            console.print(f"{config.out}: not done; the same command continues.")
         raise
     if extracted is None:
         return
@@ -123,7 +123,7 @@ def tell_spread(extracted: Extracted, windows: int) -> None:
 
 def tell_left_out(out: Path, bad: Sequence[Verdict]) -> None:
     """Say which videos of an extraction could not be read."""
-    for video in bad[:SHOWN]:
+    for video in bad[:MAX_NAMED]:
         warn(f"left out: {video.path}: {video.reason}")
     if bad:
         warn(f"{out}{LEFT_OUT}: all {len(bad)} that cannot be read")

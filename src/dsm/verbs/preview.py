@@ -136,10 +136,10 @@ def preview(config: PreviewConfig) -> PreviewResult:
 def _versions(config: PreviewConfig) -> list[Version]:
     if not config.kinds:
         return as_trained(config.sld, config.tld)
-    wanted = (*SPATIAL, *TEMPORAL) if "all" in config.kinds else config.kinds
+    kinds = (*SPATIAL, *TEMPORAL) if "all" in config.kinds else config.kinds
     return each_kind(
-        [kind for kind in wanted if kind in SPATIAL],
-        [kind for kind in wanted if kind in TEMPORAL],
+        [kind for kind in kinds if kind in SPATIAL],
+        [kind for kind in kinds if kind in TEMPORAL],
         config.sld.strength,
     )
 

@@ -67,8 +67,8 @@ def probe(config: ProbeConfig) -> Result:
     by = "groups" if config.groups or config.group_regex else "videos"
     try:
         chosen = choose_strength(train, inside, config.folds)
-        found = max(chosen.accuracy.values())
-        strength, how = chosen.strength, f"by {by} in cross-validation ({found:.1%} there)"
+        best = max(chosen.accuracy.values())
+        strength, how = chosen.strength, f"by {by} in cross-validation ({best:.1%} there)"
     except UserError:
         if inside is None or by == "groups":
             raise

@@ -28,12 +28,12 @@ from dsm.files import written_aside
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.pages.gallery import drawn
 from dsm.pages.run_figures import save_curves
-from dsm.pages.run_pictures import KINDS, Embedding, Given, Maps, Measured, ReportContent, picture_told
-from dsm.pages.run_report import MOST, write_run_report
-from dsm.runs.bad_videos import told_of_left_out
+from dsm.pages.run_pictures import KINDS, Embedding, Given, Maps, Measured, ReportContent, describe_picture
+from dsm.pages.run_report import MAX_BYTES, write_run_report
+from dsm.runs.bad_videos import left_out_sentences
 from dsm.runs.folder import claim_by_settings, claim_file
 from dsm.runs.record import RunRecord, read_run, short_names
-from dsm.runs.results import RESULTS, Row, read_results, read_told_results
+from dsm.runs.results import RESULTS, Row, read_recorded_results, read_results
 from dsm.settings import takes_settings
 from dsm.terminal import console, warn
 from dsm.verbs.bias import BiasConfig, BiasData, bias
@@ -173,8 +173,8 @@ def measure(run: RunRecord, folder: Path, lists: Lists, settings: MeasureSetting
         maps=_maps(folder / "maps.npz", looking, lists.test, features[1].paths, settings.maps)
         if settings.maps
         else None,
-        bias=[(path, picture_told(path, rows)) for path in pictures if path.exists()],
-        left_out=left_out + told_of_left_out(folder),
+        bias=[(path, describe_picture(path, rows)) for path in pictures if path.exists()],
+        left_out=left_out + left_out_sentences(folder),
     )
 
 
@@ -305,7 +305,7 @@ def report(config: ReportConfig) -> Result:
         claim_file(config.curves, overwrite=config.overwrite)
     names = config.names or tuple(short_names(config.runs))
     runs = [read_run(folder, name) for folder, name in zip(config.runs, names, strict=True)]
-    given = told_apart(config.results, [read_given(folder) for folder in config.results])
+    given = with_distinct_runs(config.results, [read_given(folder) for folder in config.results])
     measured: dict[str, Measured] = {}
     classes: list[str] = []
     embedding = None
@@ -344,8 +344,9 @@ def report(config: ReportConfig) -> Result:
         lines.append(f"{config.curves}: the curves of all runs")
     size = config.out.stat().st_size
     lines.append(f"{config.out}: {len(runs)} run{'s' if len(runs) > 1 else ''}, {size / 1e6:.1f} MB")
-    if size > MOST:
-        warn(f"the page is larger than {MOST / 1e6:.0f} MB; fewer runs, --shown or --maps make it smaller.")
+    if size > MAX_BYTES:
+        limit = f"{MAX_BYTES / 1e6:.0f} MB"
+        warn(f"the page is larger than {limit}; fewer runs, --shown or --maps make it smaller.")
     rows: list[Row] = [row for one in measured.values() for row in one.rows]
     rows += embedding.rows if embedding else []
     return Result([*rows, *(row for one in given for row in one.rows)], files, lines=lines)
@@ -387,13 +388,13 @@ def read_given(folder: Path) -> Given:
     Raises:
         UserError: it has no results.json written by dsm.
     """
-    command, rows = read_told_results(folder / RESULTS)
+    command, rows = read_recorded_results(folder / RESULTS)
     pictures = sorted(path for path in folder.iterdir() if _is_picture(path))
-    described = [(path, picture_told(path, rows)) for path in pictures]
+    described = [(path, describe_picture(path, rows)) for path in pictures]
     return Given(folder.absolute().name, command, rows, described)
 
 
-def told_apart(folders: Sequence[Path], given: Sequence[Given]) -> list[Given]:
+def with_distinct_runs(folders: Sequence[Path], given: Sequence[Given]) -> list[Given]:
     """Add the folder to a run's name where several folders hold numbers of the same name and seed."""
 
     def names(one: Given) -> set[tuple[str, int, str, str]]:

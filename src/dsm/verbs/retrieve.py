@@ -75,11 +75,11 @@ def retrieve(config: RetrieveConfig) -> Result:
         theirs = gallery.groups(file=config.groups, regex=config.group_regex)
         across = (theirs, groups) if theirs and groups else None
     apart = kept_apart(gallery, queries, across)
-    found = nearest_of_each(gallery, queries, apart=apart)
+    retrieval = nearest_of_each(gallery, queries, apart=apart)
 
     run, seed = run_and_seed(queries.meta)
     test = str(queries.meta.get("list", "queries"))
-    rows = recall_rows(run, seed, test, found, groups=groups)
+    rows = recall_rows(run, seed, test, retrieval, groups=groups)
     precision = None
     if len(gallery) * len(queries) <= MOST_RANKED:
         precision = average_precision(gallery, queries, apart)
@@ -92,8 +92,8 @@ def retrieve(config: RetrieveConfig) -> Result:
     else:
         warn("no mAP: it ranks the whole gallery for every query, here too much.")
     write_results(files[0], rows, revision=git_revision())
-    write_text(files[1], _neighbours_tsv(gallery, queries, found))
-    write_text(files[2], _classes_csv(gallery, queries, found, precision))
+    write_text(files[1], _neighbours_tsv(gallery, queries, retrieval))
+    write_text(files[2], _classes_csv(gallery, queries, retrieval, precision))
     table = _table(
         rows,
         [chance(gallery, queries, apart, k) for k in KS],
@@ -101,17 +101,17 @@ def retrieve(config: RetrieveConfig) -> Result:
     )
     alone = ["a video is not counted among its own neighbours"] if apart is not None and not across else []
     written = files
-    if not config.shown or not _draw_gallery(files[3], gallery, queries, found, config.shown):
+    if not config.shown or not _draw_gallery(files[3], gallery, queries, retrieval, config.shown):
         files[3].unlink(missing_ok=True)  # of earlier results
         written = files[:3]
     return Result(rows, written, [table], [*alone, f"written: {', '.join(map(str, written))}"])
 
 
-def _draw_gallery(file: Path, gallery: Features, queries: Features, found: Retrieval, shown: int) -> bool:
+def _draw_gallery(file: Path, gallery: Features, queries: Features, retrieval: Retrieval, shown: int) -> bool:
     from dsm.pages.gallery import write_gallery
 
     try:
-        write_gallery(file, gallery, queries, found, shown)
+        write_gallery(file, gallery, queries, retrieval, shown)
     except UserError as error:
         warn(f"no gallery of clips: {error}")
         return False
@@ -132,13 +132,13 @@ def _interval(row: Row) -> str:
     return "" if row.low is None or row.high is None else f"{100 * row.low:.0f}–{row.high:.0%}"
 
 
-def _neighbours_tsv(gallery: Features, queries: Features, found: Retrieval) -> str:
+def _neighbours_tsv(gallery: Features, queries: Features, retrieval: Retrieval) -> str:
     lines = ["query\tlabel\tneighbours (path:label:cosine), nearest first\n"]
     for row, path in enumerate(queries.paths):
         near = (
             f"{gallery.paths[place]}:{gallery.labels[place]}:{cosine:.4f}"
             for place, cosine in zip(
-                found.neighbours[row, :LISTED], found.similarities[row, :LISTED], strict=True
+                retrieval.neighbours[row, :LISTED], retrieval.similarities[row, :LISTED], strict=True
             )
             if place >= 0
         )
@@ -147,7 +147,7 @@ def _neighbours_tsv(gallery: Features, queries: Features, found: Retrieval) -> s
 
 
 def _classes_csv(
-    gallery: Features, queries: Features, found: Retrieval, precision: NDArray[np.float64] | None
+    gallery: Features, queries: Features, retrieval: Retrieval, precision: NDArray[np.float64] | None
 ) -> str:
     """A line a class: its queries, its gallery videos, R@1, R@5 and mean average precision."""
     lines = [["label", "queries", "in gallery", "R@1", "R@5", "mAP"]]
@@ -155,6 +155,6 @@ def _classes_csv(
         own = queries.labels == label
         known = precision is not None and np.isfinite(precision[own]).any()
         mean = f"{np.nanmean(precision[own]):.4f}" if precision is not None and known else ""
-        recalls = (f"{found.recall(k)[own].mean():.4f}" for k in (1, 5))
+        recalls = (f"{retrieval.recall(k)[own].mean():.4f}" for k in (1, 5))
         lines.append([str(label), str(own.sum()), str((gallery.labels == label).sum()), *recalls, mean])
     return csv_text(lines)

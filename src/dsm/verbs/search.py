@@ -21,7 +21,7 @@ from dsm.terminal import console, many, warn
 from dsm.verbs.result import Result, plain_table
 from dsm.video.source import VideoError
 
-SHOWN = 20
+MAX_PAIRS_SHOWN = 20
 """Pairs that are shown where no file takes them all."""
 MOST_PAIRS = 1_000_000
 Times = tuple[float, float]
@@ -195,8 +195,8 @@ def _duplicates(config: SearchConfig, features: Features) -> SearchResult:
         write_text(config.out, csv_text([["cosine", "one", "other"], *cells(pairs)], delimiter="\t"))
         where, files = f"; all are in {config.out}", [config.out]
     elif pairs:
-        tables = [plain_table(cells(pairs[:SHOWN]))]
-        where = "; --out FILE.tsv writes all" if len(pairs) > SHOWN else ""
+        tables = [plain_table(cells(pairs[:MAX_PAIRS_SHOWN]))]
+        where = "; --out FILE.tsv writes all" if len(pairs) > MAX_PAIRS_SHOWN else ""
     count = (
         f"{many(len(pairs), 'pair')} of different videos with a cosine of {config.threshold:g} or more{where}"
     )

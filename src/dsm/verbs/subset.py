@@ -21,7 +21,7 @@ from dsm.terminal import many, warn
 from dsm.verbs.result import ListResult, Result
 from dsm.video.segments import without_segment
 
-SHOWN = 10
+MAX_NAMED = 10
 """Classes or groups that a message names."""
 
 
@@ -135,7 +135,7 @@ def _warn_of_split(labels: NDArray[np.int64], test: NDArray[np.bool_], wish: flo
     for inside, outside, name in ((~test, test, "train.txt"), (test, ~test, "test.txt")):
         only = np.setdiff1d(labels[inside], labels[outside])
         if len(only):
-            named = ", ".join(map(str, only[:SHOWN])) + (", …" if len(only) > SHOWN else "")
+            named = ", ".join(map(str, only[:MAX_NAMED])) + (", …" if len(only) > MAX_NAMED else "")
             warn(
                 f"{many(len(only), 'class is', 'classes are')} in {name} only, because each is in one "
                 f"group or groups allow no other split: {named}."
@@ -171,7 +171,7 @@ def leaks(config: LeaksConfig) -> Result:
     )
     shared = sorted(one & two)
     if shared:
-        named = ", ".join(shared[:SHOWN]) + (", …" if len(shared) > SHOWN else "")
+        named = ", ".join(shared[:MAX_NAMED]) + (", …" if len(shared) > MAX_NAMED else "")
         raise UserError(
             f"{many(len(shared), 'group is', 'groups are')} in both {config.one} and {config.two}: {named}"
         )

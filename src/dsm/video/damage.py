@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from av.video.frame import VideoFrame
 
 from dsm.video.kept_open import Facts, facts_of
-from dsm.video.source import Source, said
+from dsm.video.source import Source, reason_of
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Damage:
         """Whether pictures before the last one are lost or corrupt."""
         return self.lost > 0 or self.corrupt > 0
 
-    def told(self, of: str = "") -> str:
+    def text(self, of: str = "") -> str:
         """The damage in words; empty if none. ``of``: put before the total, such as 'the first '."""
         total = self.frames + self.lost
         lost = f"{self.lost} of {of}{total} pictures lost" if self.lost else ""
@@ -86,7 +86,7 @@ class Damage:
 
     def broken(self, error: Exception) -> None:
         """Record a packet that could not be read or decoded."""
-        self.reason = self.reason or said(error)
+        self.reason = self.reason or reason_of(error)
         self._failed_since += 1
 
     def decoded(self, frame: VideoFrame, number: int, *, late: bool) -> None:
@@ -105,18 +105,18 @@ class Damage:
 
 
 _noted: dict[Facts, str] = {}
-_MOST = 10_000
+_MAX_REMEMBERED = 10_000
 
 
 def note(source: Source, damage: Damage, of: str = "") -> None:
-    """Remember the damage of a video in this process; ``of`` as in :meth:`Damage.told`."""
+    """Remember the damage of a video in this process; ``of`` as in :meth:`Damage.text`."""
     if damage.found:
-        note_text(source, damage.told(of))
+        note_text(source, damage.text(of))
 
 
 def note_text(source: Source, text: str) -> None:
     """Remember the damage of a video, in words, in this process."""
-    if (facts := facts_of(source)) and len(_noted) < _MOST:
+    if (facts := facts_of(source)) and len(_noted) < _MAX_REMEMBERED:
         _noted.setdefault(facts, text)
 
 

@@ -20,13 +20,13 @@ from dsm.errors import UserError
 from dsm.extras import load_extra
 from dsm.video.convert import Converter, converter
 from dsm.video.damage import Damage, note, note_text
-from dsm.video.frame_folder import frame_files, is_folder, read_series, told_broken
+from dsm.video.frame_folder import describe_broken, frame_files, is_folder, read_series
 from dsm.video.in_order import every_frame
 from dsm.video.kept_open import kept_open
 from dsm.video.keyframes import Untrusted, counted, frames_by_keyframes
 from dsm.video.pack import find_member, in_pack, read_packed
 from dsm.video.segments import segment_of
-from dsm.video.source import Deadline, Source, VideoError, name_of, open_video, said, video_stream
+from dsm.video.source import Deadline, Source, VideoError, name_of, open_video, reason_of, video_stream
 from dsm.video.times import count_packets, segment_frames
 
 
@@ -58,7 +58,9 @@ def read_by_torchcodec(
         wanted, back = np.unique(np.asarray(indices) % max(total, 1), return_inverse=True)
         frames = decoder.get_frames_at(wanted.tolist()).data.cpu().numpy()
     except (RuntimeError, ValueError, IndexError, OSError) as error:
-        raise VideoError(f"{name_of(source)}: cannot be decoded by torchcodec ({said(error)}).") from None
+        raise VideoError(
+            f"{name_of(source)}: cannot be decoded by torchcodec ({reason_of(error)})."
+        ) from None
     convert = Converter(short_side)
     images = [convert(VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")) for frame in frames]
     return np.stack(images)[back]
@@ -158,7 +160,7 @@ def read_frames(
         places, back = np.unique(numbers % len(files), return_inverse=True)
         pictures, broken = read_series(files, places.tolist(), short_side, deadline)
         if broken:
-            note_text(file, told_broken(files, broken))
+            note_text(file, describe_broken(files, broken))
         return np.stack(pictures)[back]
     if packed := in_pack(file):
         return read_packed(*packed, numbers, short_side)

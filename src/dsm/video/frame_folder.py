@@ -28,7 +28,15 @@ from numpy.typing import NDArray
 from dsm.files import is_dir, is_hidden
 from dsm.terminal import many
 from dsm.video.convert import Converter
-from dsm.video.source import MAX_PIXELS, Deadline, MissingVideoError, NoVideoError, Source, VideoError, said
+from dsm.video.source import (
+    MAX_PIXELS,
+    Deadline,
+    MissingVideoError,
+    NoVideoError,
+    Source,
+    VideoError,
+    reason_of,
+)
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -282,7 +290,7 @@ def read_series(
     return images, broken
 
 
-def told_broken(files: Sequence[Path], broken: Mapping[int, VideoError]) -> str:
+def describe_broken(files: Sequence[Path], broken: Mapping[int, VideoError]) -> str:
     """The broken pictures in words: '2 pictures lost, the first img_00004.png'."""
     lost = many(len(broken), "picture")
     return f"{lost} lost, the first {files[min(broken)].name}"
@@ -294,7 +302,7 @@ def _read(file: Path, convert: Converter, deadline: Deadline) -> NDArray[np.uint
     try:
         return convert(frame)
     except (av.FFmpegError, ValueError) as error:
-        raise BrokenPictureError(f"{file}: cannot be resized ({said(error)}).") from None
+        raise BrokenPictureError(f"{file}: cannot be resized ({reason_of(error)}).") from None
 
 
 def _decode(file: Path) -> VideoFrame:
@@ -311,7 +319,7 @@ def _decode(file: Path) -> VideoFrame:
     try:
         frames = codec.decode(av.Packet(content)) if content else []
     except (av.FFmpegError, ValueError) as error:
-        raise BrokenPictureError(f"{file}: cannot be decoded ({said(error)}).") from None
+        raise BrokenPictureError(f"{file}: cannot be decoded ({reason_of(error)}).") from None
     if not frames:
         raise BrokenPictureError(f"{file}: {'contains no picture' if content else 'is empty'}.")
     return frames[0]

@@ -18,7 +18,7 @@ from dsm.files import json_text
 from dsm.terminal import many
 from dsm.video.damage import Damage
 from dsm.video.decode import probe, read_frames
-from dsm.video.frame_folder import BrokenPictureError, frame_files, is_folder, read_pictures, told_broken
+from dsm.video.frame_folder import BrokenPictureError, describe_broken, frame_files, is_folder, read_pictures
 from dsm.video.guarded import Failed, Job, call_guarded, time_for
 from dsm.video.in_order import every_frame
 from dsm.video.pack import damaged_in, in_pack
@@ -98,7 +98,7 @@ def _decode_all(path: Path) -> tuple[Verdict, Damage]:
         raise VideoError(f"{path}: no frame can be decoded.")
     # Frames hidden by an edit list are in the file but must not be shown.
     promised = max(header - damage.hidden, 0)
-    reasons = [damage.told()] if damage.found else []
+    reasons = [damage.text()] if damage.found else []
     short = promised - count > 1  # headers are often too high by one
     if damage.breaks_off:
         why = f" ({damage.reason})" if damage.reason else ": its last picture is cut off"
@@ -127,9 +127,9 @@ def _judge_segment(path: Path) -> Verdict:
     inside = segment_frames(part)
     own = damage.inside(inside)
     if own.frames < 1:
-        why = own.told() or f"its file can only be decoded up to frame {damage.count}"
+        why = own.text() or f"its file can only be decoded up to frame {damage.count}"
         raise VideoError(f"{path}: no frame can be decoded: {why}.")
-    reasons = [own.told()] if own.found else []
+    reasons = [own.text()] if own.found else []
     if own.breaks_off or len(inside) - own.count > 1:
         reasons.append(f"its file breaks off after frame {damage.count}")
     verdict: VerdictName = "damaged" if own.found else "truncated" if reasons else "ok"
@@ -169,7 +169,7 @@ def _judge_folder(path: Path) -> Verdict:
     if not sizes:
         raise broken[0]
     height, width = sizes[0][:2]
-    reasons = [told_broken(files, broken)] if broken else []
+    reasons = [describe_broken(files, broken)] if broken else []
     reasons += ["its pictures differ in size"] if len(set(sizes)) > 1 else []
     cut_off = bool(broken) and min(broken) == len(sizes)  # all broken pictures are at the end
     return Verdict(

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from dsm.files import is_dir, is_file, read_object
 from dsm.video.clock import Times
 from dsm.video.convert import Converter
-from dsm.video.source import MissingVideoError, Source, VideoError, said
+from dsm.video.source import MissingVideoError, Source, VideoError, reason_of
 
 SHARD = ".tar"
 FORMAT = 1
@@ -141,5 +141,5 @@ def read_packed(
     try:
         images = [convert(av.VideoFrame.from_numpy_buffer(plane, "yuv420p")) for plane in planes[:-1]]
     except (av.FFmpegError, ValueError) as error:
-        raise VideoError(f"{shard}/{name}: cannot be resized ({said(error)}).") from None
+        raise VideoError(f"{shard}/{name}: cannot be resized ({reason_of(error)}).") from None
     return np.stack([images[place] for place in back])

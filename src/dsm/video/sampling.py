@@ -15,7 +15,7 @@ from dsm.video.source import VideoError
 Indices = NDArray[np.int64]
 Video = int | Sequence[Part]
 """A video as sampling sees it: its number of frames, or its parts between gaps in time."""
-MOST = 20_000_000
+MAX_FRAMES = 20_000_000
 """Most frames of a resampled video: four days at 60 frames per second."""
 
 
@@ -61,7 +61,7 @@ def at_rate(times: Times, fps: float, known: Sequence[Part] | None = None) -> Re
         # The last frame lasts as long as the average frame.
         length = shown[-1] * len(shown) / max(len(shown) - 1, 1)
         count = length * fps
-        if not done + count < MOST:  # a broken file may claim any length
+        if not done + count < MAX_FRAMES:  # a broken file may claim any length
             raise VideoError(
                 f"claims to be {length:.3g} seconds long: too many frames at {fps:g} per second."
             )

@@ -164,7 +164,7 @@ def open_video(source: Source) -> Iterator[InputContainer]:
             codec.options = {"max_pixels": str(MAX_PIXELS)}
             yield container
     except (av.FFmpegError, EOFError, ValueError) as error:
-        raise VideoError(f"{name_of(source)}: cannot be decoded ({said(error)}).") from error
+        raise VideoError(f"{name_of(source)}: cannot be decoded ({reason_of(error)}).") from error
 
 
 def video_stream(container: InputContainer) -> VideoStream:
@@ -208,7 +208,7 @@ def _is_cover(stream: VideoStream) -> bool:
     return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
 
 
-def said(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """The error message of FFmpeg, without the path that it repeats."""
     return getattr(error, "strerror", None) or str(error)
 

@@ -25,7 +25,7 @@ from dsm.video.clock import seconds_of
 from dsm.video.convert import converter
 from dsm.video.damage import Damage
 from dsm.video.flow import PAIRS, compute_flow, flow_to_bytes, saved_flow
-from dsm.video.frame_folder import frame_files, is_folder, read_series, told_broken
+from dsm.video.frame_folder import describe_broken, frame_files, is_folder, read_series
 from dsm.video.in_order import frames_of, own
 from dsm.video.pack import FORMAT, Member
 from dsm.video.segments import SEGMENT, file_of
@@ -120,7 +120,7 @@ def write_frames(
                 picture.save(aside / f"{prefix}{count:05d}.jpg", quality=quality)
         if not count:
             raise VideoError(f"{video}: {'fewer than two frames' if flow else 'no frame'} can be decoded.")
-        if lost := own(video, damage).told():
+        if lost := own(video, damage).text():
             write_text(aside / DAMAGED, f"{lost}\n")
     return count
 
@@ -237,7 +237,7 @@ def _decode(
         pictures, broken = read_series(files, every, short_side, deadline, square=square)
         kept = [_planes(picture) for place, picture in enumerate(pictures) if place not in broken]
         # A folder of frames has no times.
-        return np.stack(kept), 0.0, (), told_broken(files, broken) if broken else ""
+        return np.stack(kept), 0.0, (), describe_broken(files, broken) if broken else ""
     planes, shown = [], []
     damage = Damage()
     with open_video(file_of(file)) as container:
@@ -252,7 +252,7 @@ def _decode(
         raise VideoError(f"{name_of(file)}: no frame can be decoded.")
     even = seconds is None or (fps > 0 and np.abs(seconds - np.arange(len(planes)) / fps).max() < _EVEN)
     times = () if even or seconds is None else tuple(np.round(seconds, 6).tolist())
-    return np.stack(planes), fps, times, own(file, damage).told()
+    return np.stack(planes), fps, times, own(file, damage).text()
 
 
 def _planes(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
