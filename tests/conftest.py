@@ -22,6 +22,11 @@ SHARED = Path(os.environ.get("DSM_SHARED", Path(__file__).parents[2] / "shared")
 # A shell has what it begins in the background ignore Ctrl-C, and so would all that the tests begin.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# So small a work is done sooner by one thread than by several, and several tests may run at a time. Here and
+# in every process that the tests begin; some ask for two.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
+
 # As the command line does; tests/test_python.py asks that the library prints nothing by itself.
 show_progress()
 
