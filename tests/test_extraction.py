@@ -129,7 +129,7 @@ def test_processes_share_a_list_and_write_one_file(scenes: Path, whole: Path, tm
     together = tmp_path / "together.npz"
     subprocess.run(
         command(scenes / "train.txt", together, "--devices", "2"),
-        check=True, capture_output=True, timeout=120,
+        check=True, capture_output=True, timeout=280,
     )  # fmt: skip
     one, two = load_features(whole), load_features(together)
     assert np.allclose(one.features, two.features, atol=1e-5)
