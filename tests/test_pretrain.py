@@ -333,7 +333,7 @@ def command(scenes: Path, out: Path) -> list[str]:
     return [
         sys.executable, "-m", "dsm", "pretrain",
         "--data.train", str(scenes / "train.txt"), "--data.batch-size", "8", "--data.workers", "1",
-        "--backbone", "tiny", "--steps", "60", "--log-every", "1", "--save-every", "4", "--out", str(out),
+        "--backbone", "tiny", "--steps", "30", "--log-every", "1", "--save-every", "5", "--out", str(out),
         "--clip.frames", "4", "--clip.resize", "40", "--clip.size", "32", "--dsm.queue", "16",
     ]  # fmt: skip
 
