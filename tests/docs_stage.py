@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from docs_blocks import Block
 
 ROOT = Path(__file__).parents[1]
-FAST, SLOW = 300, 3600
+FAST, SLOW = 900, 3600
 """Seconds that a block may take."""
 
 _CLIP = "--clip.frames 4 --clip.resize 40 --clip.size 32"

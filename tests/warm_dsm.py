@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,9 +125,14 @@ def serve(address: str) -> None:
         if not child:
             connection.close()
             run(json.loads(text), streams)
-        _, status = os.waitpid(child, 0)
+        ended = status = 0
+        while not ended:
+            if select.select([connection], [], [], 0.02)[0]:
+                os.kill(child, signal.SIGKILL)  # who asked waits no longer
+            ended, status = os.waitpid(child, os.WNOHANG)
         code = os.waitstatus_to_exitcode(status)
-        connection.send(bytes([code if code >= 0 else 128 - code]))
+        with suppress(OSError):
+            connection.send(bytes([code if code >= 0 else 128 - code]))
         os._exit(0)
 
 
