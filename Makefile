@@ -1,5 +1,6 @@
 # make demo   the main job end to end, on this machine's CPU
-# make test   the tests
+# make test   the tests, two at a time (TESTS=4: four), but for the slow ones
+# make test-all   all of them, before a release
 # make docs   the documentation as a site, site/index.html; a broken link is an error
 #
 # They set up what they need in .venv first; the second time that takes no time.
@@ -8,14 +9,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
+TESTS ?= 2
 
-.PHONY: demo test lint types docs clean
+.PHONY: demo test test-all lint types docs clean
 
 demo: $(VENV)/core
 	$(BIN)/dsm demo --out $(DEMO)
 
+# A file's tests stay together, as they share what they made.
+PYTEST = $(BIN)/python -m pytest --numprocesses $(TESTS) --dist loadfile
+
 test: $(VENV)/dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+test-all: $(VENV)/dev
+	$(PYTEST) -m "slow or not slow"
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check

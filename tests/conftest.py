@@ -22,6 +22,11 @@ SHARED = Path(os.environ.get("DSM_SHARED", Path(__file__).parents[2] / "shared")
 # A shell makes background commands ignore Ctrl-C, and processes started by the tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Small work is faster on one thread, and several tests may run at a time. This holds for every process that
+# the tests start; some ask for two.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
+
 # As on the command line; tests/test_python.py checks that the library itself prints nothing.
 show_progress()
 

@@ -11,18 +11,19 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from warm_dsm import server
+
 if TYPE_CHECKING:
     from docs_blocks import Block
 
 ROOT = Path(__file__).parents[1]
-FAST, SLOW = 300, 3600
+FAST, SLOW = 900, 3600
 """Time limit of a block, in seconds."""
 
 _CLIP = "--clip.frames 4 --clip.resize 40 --clip.size 32"
@@ -30,18 +31,20 @@ _SEEN = "--frames 4 --resize 40 --size 32"
 _TRAIN = f"--steps 2 --data.workers 0 {_CLIP}"
 QUICK = {
     "demo": "--steps 2 --videos 32 --tests 10",
-    "pretrain": f"{_TRAIN} --data.batch-size 8",
+    "pretrain": f"{_TRAIN} --data.batch-size 8 --backbone tiny",
     "finetune": f"{_TRAIN} --data.batch-size 2",
     "extract": _SEEN,
-    "bias": f"{_SEEN} --windows 1",
+    "bias": f"{_SEEN} --windows 1 --backbone tiny",
     "data preview": "--show 1 --measure 2",
     "models": "--frames 2 --size 16",
-    "run": " ".join(
+    "run": "--backbone tiny "
+    + " ".join(
         f"--{part}.steps 2 --{part}.batch-size 4 --{part}.frames 4 --{part}.size 32"
         for part in ("pretrain", "finetune")
     ),
 }
-"""Words appended to a command so that it takes seconds; everything else runs as written."""
+"""Words appended to a command so that it takes seconds; everything else runs as written. Of an option given
+twice the last counts."""
 
 CLASSES = ("fight", "noFight")
 FROM_VIDEOS = ("own-videos",)
@@ -87,7 +90,7 @@ def write_videos(folder: Path) -> None:
     from dsm.video.decode import read_clip
     from dsm.video.write import write_video
 
-    config = MotionScenesConfig(motions=2, train=16, test=8)
+    config = MotionScenesConfig(motions=2, train=16, test=8, size=48)
     made = write_motionscenes(config, folder / "scenes", workers=1)
     groups = ["path\tgroup\n"]
     for split, source in (("train", "train"), ("test", "test_free")):
@@ -245,7 +248,7 @@ def copy(source: Path, target: Path) -> None:
 
 @contextmanager
 def open_stage(folder: Path, installed: Path | None = None) -> Iterator[Stage]:
-    """A stage whose commands are run by one warm process, which ends with it.
+    """A stage whose commands are run by the warm process of the tests.
 
     Args:
         installed: the ``bin`` of an environment: its ``dsm`` is run instead, begun anew each time.
@@ -269,16 +272,5 @@ def open_stage(folder: Path, installed: Path | None = None) -> Iterator[Stage]:
         environment.pop("PYTHONPATH", None)
         yield Stage(folder, {**environment, "DSM_PROGRAMS": str(installed)})
         return
-    address = environment["DSM_SERVER"] = str(folder / "socket")
-    words = [sys.executable, str(ROOT / "tests" / "warm_dsm.py"), "--serve", address]
-    server = subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL)
-    try:
-        until = time.monotonic() + FAST
-        while not Path(address).exists():
-            assert server.poll() is None, "the warm process did not start"
-            assert time.monotonic() < until, "the warm process takes too long to start"
-            time.sleep(0.1)
-        yield Stage(folder, environment)
-    finally:
-        server.terminate()
-        server.wait()
+    environment["DSM_SERVER"] = server()
+    yield Stage(folder, environment)

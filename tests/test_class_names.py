@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import numbered_frames
-from test_cli import dsm
+from warm_dsm import dsm
 
 from dsm.data.classes import named, names_of
 from dsm.data.lists import read_list

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import numbered_frames
+from warm_dsm import dsm
 
 from dsm.cli.commands import VERBS
 from dsm.cli.main import main
@@ -19,14 +19,6 @@ from dsm.errors import UserError
 from dsm.evaluate.features import Features, load_features, save_features
 from dsm.video.decode import probe
 from dsm.video.write import write_video
-
-
-def dsm(*words: object) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user would, in a separate process."""
-    return subprocess.run(
-        [sys.executable, "-c", "from dsm.cli.main import main; main()", *map(str, words)],
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
 
 
 def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object) -> str:

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from test_cli import dsm
 from test_data_verbs import output_of
+from warm_dsm import dsm
 
 from dsm.data.lists import read_list
 from dsm.data.official import OFFICIAL

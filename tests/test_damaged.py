@@ -10,9 +10,9 @@ import av
 import numpy as np
 import pytest
 import torch
-from test_cli import dsm
 from test_data_verbs import output_of
 from test_decode import KINDS, damaged, encode, moving_frames
+from warm_dsm import dsm
 
 from dsm.data.clips import EpochBatches, TrainingClips
 from dsm.data.lists import VideoList, read_list, write_list

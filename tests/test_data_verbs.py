@@ -15,8 +15,8 @@ from pathlib import Path
 import av
 import pytest
 from conftest import frame_numbers, judge_after, numbered_frames
-from test_cli import dsm
 from test_decode import encode, moving_frames
+from warm_dsm import dsm
 
 from dsm.cli import main
 from dsm.data.catalog import find_list
@@ -70,7 +70,7 @@ def test_a_stopped_check_continues_with_the_remaining_videos(small_list: Path, t
     with kept.open("a") as file:
         file.write('[2, {"path": "half a li')
     videos.file(0).write_bytes(b"rubbish, and not looked at again")
-    again = subprocess.run(words, capture_output=True, text=True, check=False)
+    again = dsm("data", "check", small_list, "--clean", clean)
     assert again.returncode == 0, again.stderr
     assert read_list(clean).frames.tolist() == [12, 12, 13, 13]
     assert not kept.parent.exists()

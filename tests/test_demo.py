@@ -5,23 +5,17 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from browser import opened
+from warm_dsm import dsm
 
 from dsm.evaluate.retrieval import KS
 
 
 def run_demo(out: Path, *more: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            sys.executable, "-c", "from dsm.cli.main import main; main()", "demo", "--out", str(out),
-            "--steps", "4", "--videos", "64", "--tests", "20", *map(str, more),
-        ],
-        capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
+    return dsm("demo", "--out", out, "--steps", 2, "--videos", 32, "--tests", 20, *more, timeout=600)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from warm_dsm import run_line
 
 import dsm
 from dsm.disturb import spatial_mix, temporal
@@ -28,9 +28,7 @@ Loader = Callable[[str], ModuleType]
 
 
 def run_example(name: str, *words: object) -> str:
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name), *map(str, words)], capture_output=True, text=True, timeout=300
-    )
+    done = run_line("python", EXAMPLES / name, *words)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

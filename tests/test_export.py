@@ -7,7 +7,6 @@ import json
 import re
 import sys
 import zipfile
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from dsm.models.export import (
 )
 from dsm.models.foreign import Renormalized
 from dsm.models.heads import Embedder
+from dsm.models.i3d import MaxPool, Mixed, Unit
 from dsm.models.sources import Normalization
 from dsm.models.weights import load_weights
 from dsm.models.zoo import MODELS, create_model
@@ -55,15 +55,6 @@ def with_statistics(module: nn.Module, clip: Tensor) -> nn.Module:
     return module.eval()
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """On a busy machine, small work on several threads is mostly waiting."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def encoder(request: pytest.FixtureRequest) -> tuple[nn.Module, Tensor]:
     """An encoder in evaluation mode, and two clips for it."""
@@ -71,6 +62,10 @@ def encoder(request: pytest.FixtureRequest) -> tuple[nn.Module, Tensor]:
     clip = torch.randn(2, 3, 4, 33, 33)
     if request.param == "tiny with a head":
         return with_statistics(Embedder(create_model("tiny"), **HEAD), clip), clip
+    if request.param == "parts of i3d":
+        parts = (Unit(3, 8, 7, 2), MaxPool((1, 3, 3), (1, 2, 2)), Mixed(8, (4, 4, 8, 4, 8, 4)))
+        ends = (MaxPool((3, 3, 3), (2, 2, 2)), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+        return with_statistics(nn.Sequential(*parts, *ends), clip), clip
     return with_statistics(create_model(request.param), clip), clip
 
 
@@ -125,7 +120,12 @@ def test_an_exported_program_takes_any_batch_size(encoder: tuple[nn.Module, Tens
 
 
 @needs_onnx
-@pytest.mark.parametrize("encoder", ["i3d", "tiny with a head"], indirect=True)
+@pytest.mark.parametrize(
+    "encoder",
+    # Converting the whole I3D takes half a minute; here is each kind of its parts.
+    ["parts of i3d", "tiny with a head", pytest.param("i3d", marks=pytest.mark.slow)],
+    indirect=True,
+)
 def test_onnx_takes_any_batch_size(encoder: tuple[nn.Module, Tensor], tmp_path: Path) -> None:
     import onnxruntime
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import pytest
 import torch
 from conftest import numbered_frames
 from PIL import Image
+from warm_dsm import dsm
 
 from dsm.cli import main
 from dsm.data import clips as clips_module
@@ -37,9 +37,13 @@ from dsm.verbs.extract import ExtractConfig, extract
 CLIP = ("--frames", "4", "--stride", "3", "--resize", "40", "--size", "32")
 
 
-def command(source: Path, out: Path, *more: str, batch: int = 2) -> list[str]:
-    words = ("extract", "--weights", "none", "--backbone", "tiny", "--data", str(source), "--out", str(out))
-    return [sys.executable, "-m", "dsm", *words, *CLIP, "--batch-size", str(batch), *more]
+def words(source: Path, out: Path, *more: str) -> list[str]:
+    what = ("extract", "--weights", "none", "--backbone", "tiny", "--data", str(source), "--out", str(out))
+    return [*what, *CLIP, "--batch-size", "2", *more]
+
+
+def command(source: Path, out: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "dsm", *words(source, out, *more)]
 
 
 def config(source: Path, out: Path, *, overwrite: bool = False, **settings: object) -> ExtractConfig:
@@ -78,22 +82,30 @@ def test_results_from_features_have_the_seed_of_the_training_run(scenes: Path, t
     )
     for file, run, seed in ((drawn, "random", 5), (trained, "moco", 3)):
         pair = ["--gallery", str(file), "--queries", str(file)]
-        for name, words in (
+        for name, given in (
             ("retrieve", pair),
             ("probe", ["--train", str(file), "--test", str(file)]),
             ("embed", [str(file), "--clips", "0"]),
         ):
             out = tmp_path / run / name
-            main.run([name, *words, "--out", str(out)])
+            main.run([name, *given, "--out", str(out)])
             assert {(row.run, row.seed) for row in read_results(out / "results.json")} == {(run, seed)}
+
+
+@pytest.fixture(scope="module")
+def whole(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The features of an uninterrupted extraction."""
+    out = tmp_path_factory.mktemp("whole") / "whole.npz"
+    done = dsm(*words(scenes / "train.txt", out))
+    assert done.returncode == 0, done.stderr
+    return out
 
 
 @pytest.mark.parametrize("signals", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_extraction_continues_to_the_same_file(
-    scenes: Path, tmp_path: Path, signals: signal.Signals
+    scenes: Path, whole: Path, tmp_path: Path, signals: signal.Signals
 ) -> None:
     out, parts = tmp_path / "f.npz", tmp_path / "f.npz.parts"
-    subprocess.run(command(scenes / "train.txt", tmp_path / "whole.npz"), check=True, capture_output=True)
     process = subprocess.Popen(command(scenes / "train.txt", out), stderr=subprocess.PIPE, text=True)
     while not list(parts.glob("0*.npz")):
         assert process.poll() is None, "finished before it could be stopped"
@@ -108,19 +120,18 @@ def test_a_stopped_extraction_continues_to_the_same_file(
         assert "the same command continues" in output
         assert "Traceback" not in output
     assert (parts / "000000.npz").is_file()
-    subprocess.run(command(scenes / "train.txt", out, "--workers", "2"), check=True, capture_output=True)
-    assert out.read_bytes() == (tmp_path / "whole.npz").read_bytes()
+    done = dsm(*words(scenes / "train.txt", out, "--workers", "2"))
+    assert done.returncode == 0, done.stderr
+    assert out.read_bytes() == whole.read_bytes()
 
 
-def test_processes_share_a_list_and_write_one_file(scenes: Path, tmp_path: Path) -> None:
-    alone, together = tmp_path / "alone.npz", tmp_path / "together.npz"
-    subprocess.run(command(scenes / "train.txt", alone), check=True, capture_output=True)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+def test_processes_share_a_list_and_write_one_file(scenes: Path, whole: Path, tmp_path: Path) -> None:
+    together = tmp_path / "together.npz"
     subprocess.run(
         command(scenes / "train.txt", together, "--devices", "2"),
-        check=True, capture_output=True, env=environment, timeout=120,
+        check=True, capture_output=True, timeout=280,
     )  # fmt: skip
-    one, two = load_features(alone), load_features(together)
+    one, two = load_features(whole), load_features(together)
     assert np.allclose(one.features, two.features, atol=1e-5)
     assert one.paths == two.paths
 

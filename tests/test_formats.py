@@ -11,9 +11,9 @@ import av
 import numpy as np
 import pytest
 from conftest import numbered_frames
-from test_cli import dsm
 from test_data_verbs import output_of
 from test_decode import check_against_everything, encode, moving_frames
+from warm_dsm import dsm
 
 from dsm.data.catalog import find_list, find_videos
 from dsm.data.lists import read_list

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli import dsm
 from test_data_verbs import output_of
 from test_decode import encode, moving_frames
+from warm_dsm import dsm
 
 from dsm.data.clips import EvaluationClips, TrainingClips
 from dsm.data.lists import VideoList

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
-from test_cli import dsm
+from warm_dsm import dsm
 
 from dsm.data.groups import groups_of
 from dsm.data.lists import VideoList, read_list, write_list

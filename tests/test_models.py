@@ -20,20 +20,21 @@ from dsm.models.zoo import MODELS, create_model
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-@pytest.mark.parametrize(("channels", "frames", "size"), [(3, 8, 64), (2, 16, 48), (3, 1, 16), (3, 5, 33)])
-def test_any_clip_size_gives_features(name: str, channels: int, frames: int, size: int) -> None:
+@pytest.mark.parametrize(("channels", "clips"), [(3, [(8, 64), (1, 16), (5, 33)]), (2, [(16, 48)])])
+def test_any_clip_gives_features(name: str, channels: int, clips: list[tuple[int, int]]) -> None:
     model = create_model(name, in_channels=channels).eval()
-    clip = torch.randn(1, channels, frames, size, size)
-    with torch.no_grad():
-        assert model(clip).shape == (1, model.feature_dim)
-        assert model.feature_map(clip).ndim == 5
+    for frames, size in clips:
+        clip = torch.randn(1, channels, frames, size, size)
+        with torch.no_grad():
+            assert model(clip).shape == (1, model.feature_dim), clip.shape
+            assert model.feature_map(clip).ndim == 5, clip.shape
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_every_weight_gets_a_finite_gradient(name: str) -> None:
     torch.manual_seed(0)
     model = create_model(name)
-    model(torch.randn(2, 3, 8, 64, 64)).square().mean().backward()
+    model(torch.randn(2, 3, 8, 32, 32)).square().mean().backward()
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None, key
         assert torch.isfinite(parameter.grad).all(), key

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_cli import dsm
 from test_data_verbs import output_of
 from test_decode import encode, moving_frames
+from warm_dsm import dsm
 
 from dsm.data.clips import EvaluationClips
 from dsm.data.lists import VideoList, read_list, write_list

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from runs import small_run, weights_of
+from warm_dsm import dsm, run_line
 
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.runs.folder import read_metrics
@@ -46,15 +48,7 @@ Trainer.render = lambda self, batch: {name: clip.double() for name, clip in rend
 """
 
 
-def start(
-    scenes: Path,
-    out: Path,
-    *,
-    method: str,
-    devices: int,
-    steps: int = 20,
-    more: str = "",
-) -> subprocess.Popen[str]:
+def script_of(scenes: Path, out: Path, *, method: str, devices: int, steps: int = 20, more: str = "") -> Path:
     script = out.with_suffix(".py")
     script.write_text(
         RUN.format(
@@ -67,8 +61,12 @@ def start(
             more=more,
         )
     )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, str(script)], env=environment, stderr=subprocess.PIPE, text=True)
+    return script
+
+
+def start(scenes: Path, out: Path, **settings: Any) -> subprocess.Popen[str]:
+    script = script_of(scenes, out, **settings)
+    return subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen[str]) -> None:
@@ -83,8 +81,10 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("dsm-triplet", "
 def test_two_processes_with_half_the_batch_each_give_the_losses_of_one(
     scenes: Path, tmp_path: Path, method: str
 ) -> None:
-    for name, devices in (("one", 1), ("two", 2)):
-        finish(start(scenes, tmp_path / name, method=method, devices=devices, more=DOUBLE))
+    two = start(scenes, tmp_path / "two", method=method, devices=2, more=DOUBLE)
+    alone = run_line("python", script_of(scenes, tmp_path / "one", method=method, devices=1, more=DOUBLE))
+    assert alone.returncode == 0, alone.stderr
+    finish(two)
     one, two = (read_metrics(tmp_path / name) for name in ("one", "two"))
     assert len(one) == len(two) == 20
     assert [line["grad_norm"] for line in two] == pytest.approx([line["grad_norm"] for line in one], rel=1e-6)
@@ -112,9 +112,26 @@ def wait_for_lines(run: Path, count: int) -> None:
         time.sleep(0.05)
 
 
-def test_a_dying_process_ends_the_others_with_one_sentence(scenes: Path, tmp_path: Path) -> None:
-    process = start(scenes, tmp_path / "run", method="dsm", devices=2, steps=100_000)
-    wait_for_lines(tmp_path / "run", 3)
+DRAWS = """
+import torch
+from dsm.train.trainer import Trainer
+render = Trainer.render
+def counted(self, batch):
+    with (self.config.out / f"drawn-{self.fabric.global_rank}.txt").open("a") as file:
+        file.write(f"{torch.rand(1).item()}\\n")
+    return render(self, batch)
+Trainer.render = counted
+"""
+
+
+def test_each_process_draws_its_own_numbers_and_a_dying_one_ends_the_others(
+    scenes: Path, tmp_path: Path
+) -> None:
+    process = start(scenes, tmp_path / "run", method="dsm", devices=2, steps=100_000, more=DRAWS)
+    wait_for_lines(tmp_path / "run", 4)  # so that both have drawn for three steps
+    drawn = [(tmp_path / "run" / f"drawn-{rank}.txt").read_text().split()[:3] for rank in range(2)]
+    assert [len(numbers) for numbers in drawn] == [3, 3]
+    assert len({*drawn[0], *drawn[1]}) == 6
     workers = children(process)
     assert len(workers) == 2
     os.kill(workers[1], signal.SIGKILL)
@@ -127,8 +144,7 @@ def test_a_dying_process_ends_the_others_with_one_sentence(scenes: Path, tmp_pat
 
 def test_an_error_in_every_process_is_reported_once(scenes: Path, tmp_path: Path) -> None:
     words = ["--data.train", scenes / "train.txt", "--devices", 2, "--weights", tmp_path / "nowhere.pt"]
-    command = [sys.executable, "-m", "dsm", "pretrain", *map(str, words), "--out", str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = dsm("pretrain", *words, "--out", tmp_path / "run")
     assert done.returncode == 2
     assert done.stderr.count("nowhere.pt: no such checkpoint") == 1
     assert "Traceback" not in done.stderr
@@ -150,7 +166,7 @@ def test_an_unexpected_error_is_not_swallowed(tmp_path: Path) -> None:
         ("memory", 1, "RuntimeError: out of memory"),
         ("file", 2, "dsm: x.txt: Denied."),
     ):
-        done = subprocess.run([sys.executable, script, kind], capture_output=True, text=True, timeout=120)
+        done = run_line("python", script, kind)
         assert done.returncode == code
         assert done.stderr.count(message) == 1  # for both processes
 
@@ -160,15 +176,13 @@ def test_a_signal_saves_in_all_processes_at_the_same_step(
     scenes: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     words = [
-        sys.executable, "-m", "dsm", "pretrain", "--data.train", str(scenes / "train.txt"),
+        "pretrain", "--data.train", str(scenes / "train.txt"),
         "--data.batch-size", "8", "--data.workers", "0", "--backbone", "tiny", "--log-every", "1",
         "--clip.frames", "4", "--clip.size", "32", "--clip.resize", "40", "--dsm.queue", "32",
         "--out", str(tmp_path / "run"),
     ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [*words, "--steps", "100000", "--devices", "2"], env=environment, stderr=subprocess.PIPE, text=True
-    )
+    line = [sys.executable, "-m", "dsm", *words, "--steps", "100000", "--devices", "2"]
+    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
     wait_for_lines(tmp_path / "run", 3)
     process.send_signal(number)
     _, output = process.communicate(timeout=90)
@@ -179,8 +193,8 @@ def test_a_signal_saves_in_all_processes_at_the_same_step(
     saved = torch.load(next((tmp_path / "run" / "checkpoints").glob("step_*.pt")), weights_only=True)
     assert saved["step"] == read_metrics(tmp_path / "run")[-1]["step"]
     steps = saved["step"] + 2
-    again = [*words, "--steps", str(steps), "--resume", "--extend"]
-    subprocess.run(again, env=environment, check=True, capture_output=True)
+    again = dsm(*words, "--steps", steps, "--resume", "--extend")
+    assert again.returncode == 0, again.stderr
     assert read_metrics(tmp_path / "run")[-1]["step"] == steps
 
 
@@ -208,25 +222,6 @@ def test_a_signal_waits_for_a_long_step_and_saves(scenes: Path, tmp_path: Path) 
     assert list_checkpoints(tmp_path / "run")[-1].name == "step_00000004.pt"
 
 
-DRAWS = """
-import torch
-from dsm.train.trainer import Trainer
-render = Trainer.render
-def counted(self, batch):
-    with (self.config.out / f"drawn-{self.fabric.global_rank}.txt").open("a") as file:
-        file.write(f"{torch.rand(1).item()}\\n")
-    return render(self, batch)
-Trainer.render = counted
-"""
-
-
-def test_each_process_and_step_has_its_own_random_numbers(scenes: Path, tmp_path: Path) -> None:
-    finish(start(scenes, tmp_path / "run", method="dsm", devices=2, steps=3, more=DRAWS))
-    drawn = [(tmp_path / "run" / f"drawn-{rank}.txt").read_text().split() for rank in range(2)]
-    assert [len(numbers) for numbers in drawn] == [3, 3]
-    assert len({*drawn[0], *drawn[1]}) == 6
-
-
 def test_torchrun_starts_a_run(scenes: Path, tmp_path: Path) -> None:
     """As on several machines: the environment gives each process its rank."""
     config = small_run(scenes, tmp_path / "run")
@@ -238,18 +233,19 @@ def test_torchrun_starts_a_run(scenes: Path, tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "localhost"]
     done = subprocess.run(
         [*torchrun, "--nproc-per-node", "2", "-m", "dsm", *words],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=280,
+        capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert weights_of(tmp_path / "run")
     again = subprocess.run(
         [*torchrun, "--nproc-per-node", "2", "-m", "dsm", *words],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=280,
+        capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert again.returncode != 0
     assert "already holds a run" in again.stderr
 
 
+@pytest.mark.slow
 def test_the_slurm_example_runs_locally(scenes: Path, tmp_path: Path) -> None:
     """Two processes started by submitit as on a cluster; the second call resumes."""
     pytest.importorskip("submitit")

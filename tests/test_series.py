@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_cli import dsm
 from test_data_verbs import output_of
+from warm_dsm import dsm
 
 from dsm.data.catalog import find_list, find_videos
 from dsm.data.lists import read_list

@@ -1,8 +1,9 @@
-"""``dsm`` without its start-up time, for the docs' many small commands: forks of a process that imported it.
+"""``dsm`` without its start-up time, for the tests' many small commands: forks of a process that imported it.
 
-A Python process takes seconds to import torch. ``serve`` imports it once and forks for each command; this
-file, run as a script, is the ``dsm`` of the docs: it hands over its words, folder, environment and streams,
-and ends as the command does. Where no server is, it runs the ``dsm`` in the folder DSM_PROGRAMS.
+A Python process takes seconds to import torch. ``serve`` imports it once and forks for each command, so a
+command has a process of its own and leaves nothing behind. Tests call :func:`dsm`. This file, run as a
+script, is the ``dsm`` of the docs: it hands over its words, folder, environment and streams, and ends as the
+command does. Where no server is, it runs the ``dsm`` in the folder DSM_PROGRAMS.
 """
 
 from __future__ import annotations
@@ -11,28 +12,89 @@ import gc
 import importlib
 import json
 import os
+import select
 import signal
 import socket
 import sys
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from subprocess import CompletedProcess
 
 BESIDES = ("torch.utils.tensorboard", "matplotlib.figure", "sklearn.linear_model", "scipy.stats", "cv2")
 SERVER, PROGRAMS = "DSM_SERVER", "DSM_PROGRAMS"
 
 
-def ask(words: list[str]) -> int:
+def dsm(*words: object, timeout: float = 300) -> CompletedProcess[str]:
+    """Run the command as a user would, in a process of its own that need not import torch first.
+
+    A test that stops or limits the process itself begins ``python -m dsm`` instead.
+
+    Args:
+        words: the command line, without ``dsm``.
+        timeout: seconds it may take.
+    """
+    return run_line("dsm", *words, timeout=timeout)
+
+
+def run_line(*words: object, timeout: float = 300) -> CompletedProcess[str]:
+    """Run ``dsm WORDS`` or ``python FILE WORDS`` in a fork of the warm process."""
+    import subprocess
+    import tempfile
+
+    line = list(map(str, words))
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, Path(os.devnull).open() as nothing:
+        code = ask(line, server(), [stream.fileno() for stream in (nothing, out, err)], timeout)
+        texts = []
+        for stream in (out, err):
+            stream.seek(0)
+            texts.append(stream.read().decode())
+    return subprocess.CompletedProcess(line, code, *texts)
+
+
+@cache
+def server() -> str:
+    """The address of the server. It starts on the first call, and ends with this process."""
+    import atexit
+    import subprocess
+    import tempfile
+    import time
+
+    folder = tempfile.TemporaryDirectory(prefix="dsm-")
+    address = Path(folder.name) / "socket"
+    words = [sys.executable, __file__, "--serve", str(address)]
+    process = subprocess.Popen(words, cwd=folder.name, stdin=subprocess.PIPE)
+
+    def end() -> None:
+        process.terminate()
+        process.wait()
+        folder.cleanup()
+
+    atexit.register(end)
+    until = time.monotonic() + 300
+    while not address.exists():
+        assert process.poll() is None, "the warm process did not start"
+        assert time.monotonic() < until, "the warm process takes too long to start"
+        time.sleep(0.1)
+    return str(address)
+
+
+def ask(words: list[str], address: str, streams: list[int], timeout: float | None = None) -> int:
     """Ask the server to run ``dsm WORDS`` or ``python FILE WORDS`` in this folder; return the exit code."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(os.environ[SERVER])
+        connection.settimeout(timeout)
+        connection.connect(address)
         request = json.dumps({"words": words, "folder": str(Path.cwd()), "environment": dict(os.environ)})
-        socket.send_fds(connection, [request.encode() + b"\n"], [0, 1, 2])
+        socket.send_fds(connection, [request.encode() + b"\n"], streams)
         answer = connection.recv(1)
     return answer[0] if answer else 1
 
 
 def serve(address: str) -> None:
-    """Wait for commands and fork for each, until killed."""
+    """Wait for commands and fork for each, until killed or left alone."""
     from dsm.cli.commands import VERBS
 
     for module in (*(verb.module for verb in VERBS.values()), *BESIDES):
@@ -40,10 +102,14 @@ def serve(address: str) -> None:
     gc.freeze()  # or a fork's garbage collector writes to every shared page
 
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(address)
+    listener.bind(f"{address}.new")
     listener.listen()
+    os.rename(f"{address}.new", address)  # noqa: PTH104 - who sees it can connect
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the serving forks
     while True:
+        ready, *_ = select.select([listener, sys.stdin], [], [])
+        if sys.stdin in ready:
+            return  # the process that started this one is gone
         connection, _ = listener.accept()
         if os.fork():
             connection.close()
@@ -59,9 +125,14 @@ def serve(address: str) -> None:
         if not child:
             connection.close()
             run(json.loads(text), streams)
-        _, status = os.waitpid(child, 0)
+        ended = status = 0
+        while not ended:
+            if select.select([connection], [], [], 0.02)[0]:
+                os.kill(child, signal.SIGKILL)  # the client stopped waiting
+            ended, status = os.waitpid(child, os.WNOHANG)
         code = os.waitstatus_to_exitcode(status)
-        connection.send(bytes([code if code >= 0 else 128 - code]))
+        with suppress(OSError):
+            connection.send(bytes([code if code >= 0 else 128 - code]))
         os._exit(0)
 
 
@@ -79,7 +150,7 @@ def run(request: dict[str, Any], streams: list[int]) -> None:
     words = request["words"]
     if words[0] == "python":
         sys.argv = words[1:]
-        sys.path[0] = ""
+        sys.path[0] = str(Path(words[1]).absolute().parent)
         runpy.run_path(words[1], run_name="__main__")
     else:
         sys.argv = words
@@ -95,5 +166,5 @@ if __name__ == "__main__":
 
         words = with_quick(sys.argv[1:])
         if SERVER in os.environ:
-            sys.exit(ask(words))
+            sys.exit(ask(words, os.environ[SERVER], [0, 1, 2]))
         os.execv(f"{os.environ[PROGRAMS]}/{words[0]}", words)
