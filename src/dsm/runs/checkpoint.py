@@ -16,7 +16,7 @@ import torch
 
 from dsm.errors import UserError
 from dsm.files import written_aside
-from dsm.models.checkpoint_file import SEALED, NoCheckpointError, checkpoint_of, list_checkpoints
+from dsm.models.checkpoint_file import NoCheckpointError, checkpoint_of, list_checkpoints
 from dsm.models.weights import FORMAT, read_checkpoint
 from dsm.seals import seal_zip
 from dsm.terminal import warn
@@ -34,7 +34,7 @@ def save_checkpoint(run: Path, step: int, state: dict[str, Any], *, keep: int) -
     path = checkpoint_of(run, step)
     try:
         with written_aside(path) as aside:
-            torch.save({"format": FORMAT, SEALED: True, "step": step, **state}, aside)
+            torch.save({"format": FORMAT, "step": step, **state}, aside)
             seal_zip(aside)
     except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "the disk may be full"
