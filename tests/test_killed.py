@@ -139,7 +139,7 @@ def test_what_a_killed_run_owes_is_done_when_it_goes_on(
     assert bests[0]["step"] == bests[1]["step"]
     assert equal(bests[0]["method"], bests[1]["method"])
     assert equal(weights_of(whole), weights_of(killed))
-    assert not [path for path in tmp_path.rglob(".*")]
+    assert not list(tmp_path.rglob(".*"))
 
 
 TIMES = ("clips_per_second", "wait_seconds", "work_seconds", "data_wait")
