@@ -130,7 +130,8 @@ def test_what_leads_out_of_a_shard_is_refused(five: Path, tmp_path: Path) -> Non
     index = tmp_path / "pack" / "shard-00000.json"
     good = json.loads(index.read_text())
     name = "class 0/v0"
-    offset, frames, height, width, fps = good["members"][name]
+    offset, frames, height, width, fps, *_ = good["members"][name]
+    del good["crc32"]  # what is wrong in these was wrong when they were written
     wrong = [
         [offset, 10**9, height, width, fps],
         [-1, frames, height, width, fps],
