@@ -272,7 +272,7 @@ def main(options: Options) -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         data = work / "data"
-        write_motionscenes(MotionScenesConfig(train=24, test=10), data, workers=1)
+        write_motionscenes(MotionScenesConfig(train=16, test=8), data, workers=1)
         write_list(data / "test.txt", read_list(data / "test.txt"))
         for module in (
             *(verb.module for verb in COMMANDS.values()),

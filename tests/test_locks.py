@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dsm.errors import UserError
-from dsm.files import ABANDONED, empty_folder, sweep, write_text, written_aside
+from dsm.files import ABANDONED, PART, empty_folder, sweep, write_text, written_aside
 from dsm.locks import hold, sweep_locks, work
 from dsm.runs.folder import claim_by_settings, claim_file
 
@@ -57,7 +57,7 @@ def test_what_another_process_writes_is_refused_with_its_number_until_it_is_dead
             ):
                 hold(name)
         write_text(out / "another", "")  # sweeps the folder, but nothing of a living process
-        assert len(list(out.glob(".*.part"))) == 2
+        assert len(list(out.glob(f".*{PART}"))) == 2
     finally:
         kill(process)
     assert (tmp_path / ".out.dsm-lock").exists()
@@ -70,7 +70,7 @@ def test_what_a_killed_process_left_is_swept_when_its_place_is_claimed(tmp_path:
     out = tmp_path / "out"
     claim_by_settings(out, "frames.json", {}, what="frames", overwrite=False, needed=())
     kill(holder(out))
-    assert len(list(out.glob(".*.part"))) == 2
+    assert len(list(out.glob(f".*{PART}"))) == 2
     with work():
         claim_by_settings(out, "frames.json", {}, what="frames", overwrite=False, needed=())
     assert [path.name for path in out.iterdir()] == ["frames.json"]
@@ -78,7 +78,7 @@ def test_what_a_killed_process_left_is_swept_when_its_place_is_claimed(tmp_path:
 
 
 def test_parts_of_another_machine_are_swept_when_they_are_old(tmp_path: Path) -> None:
-    new, old, mine = (tmp_path / f".f.{name}.1.part" for name in ("there-1", "there-2", "mine"))
+    new, old, mine = (tmp_path / f".f.{name}.1{PART}" for name in ("there-1", "there-2", "mine"))
     for path in (new, old, mine):
         path.mkdir()
     age = old.stat().st_mtime - ABANDONED - 1

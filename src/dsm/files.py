@@ -55,7 +55,9 @@ def written_aside_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-_PART = re.compile(r"\..+?(?:\.(?P<machine>[^.]+))?\.(?P<process>\d+)\.part", re.DOTALL)
+PART = ".dsm-part"
+"""Ending of temporary names; other programs have their own, which are not ours to remove."""
+_PART = re.compile(rf"\..+\.(?P<machine>[^.]+)\.(?P<process>\d+){PART}", re.DOTALL)
 ABANDONED = 3600
 """Seconds without a change after which a temporary file of another machine has no owner any more."""
 _swept: set[tuple[int, Path]] = set()
@@ -71,7 +73,7 @@ def _aside(path: Path) -> Path:
     name = path.name
     if len(os.fsencode(name)) > 150:  # file systems allow 255 bytes
         name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
-    return path.with_name(f".{name}.{_machine()}.{os.getpid()}.part")
+    return path.with_name(f".{name}.{_machine()}.{os.getpid()}{PART}")
 
 
 @cache
@@ -97,7 +99,7 @@ def sweep(folder: Path) -> None:
         return
 
 
-def _is_owned(machine: str | None, process: int, entry: os.DirEntry[str]) -> bool:
+def _is_owned(machine: str, process: int, entry: os.DirEntry[str]) -> bool:
     if machine != _machine():
         return time.time() - entry.stat(follow_symlinks=False).st_mtime < ABANDONED
     try:

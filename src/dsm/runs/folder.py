@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from dsm.errors import UserError
-from dsm.files import empty_folder, is_hidden, json_text, read_object, sweep, write_text
+from dsm.files import PART, empty_folder, is_hidden, json_text, read_object, sweep, write_text
 from dsm.locks import hold, sweep_locks
 from dsm.runs.bad_videos import LEDGER
 from dsm.terminal import console, note
@@ -169,7 +169,7 @@ def _has_begun(run: Path) -> bool:
     others = [
         path
         for path in run.iterdir()
-        if path.name not in own and ".tfevents." not in path.name and not path.name.endswith(".part")
+        if path.name not in own and ".tfevents." not in path.name and not path.name.endswith(PART)
     ]
     saved = any(not is_hidden(path.name) for path in (run / "checkpoints").glob("*"))
     return bool(others) or saved or (log.is_file() and log.stat().st_size > 0)
