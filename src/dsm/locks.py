@@ -103,7 +103,7 @@ def hold(path: Path) -> str | None:
     if file in mine.held or not real.name:
         return None
     try:
-        mine.made += _make(file.parent)
+        mine.made += [one for one in (*file.parents,)[::-1] if not one.exists()]
         mine.held[file] = _lock(file, path)
     except OSError as error:
         writable = os.access(real if real.is_dir() else real.parent, os.W_OK)
@@ -126,16 +126,11 @@ def sweep_locks(folder: Path) -> None:
                     os.close(descriptor)
 
 
-def _make(folder: Path) -> list[Path]:
-    missing = [one for one in (folder, *folder.parents) if not one.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    return missing[::-1]
-
-
 def _lock(file: Path, meant: Path) -> int:
     """Wait for the lock for a moment, and take it; its descriptor."""
     give_up = time.monotonic() + WAIT
     while True:
+        file.parent.mkdir(parents=True, exist_ok=True)  # whoever made it may have removed it
         descriptor = _open(file)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
