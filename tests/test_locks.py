@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dsm.data.catalog import find_videos
 from dsm.errors import UserError
 from dsm.files import ABANDONED, PART, empty_folder, sweep, write_text, written_aside
 from dsm.locks import hold, sweep_locks, work
@@ -75,6 +76,15 @@ def test_what_a_killed_process_left_is_swept_when_its_place_is_claimed(tmp_path:
         claim_by_settings(out, "frames.json", {}, what="frames", overwrite=False, needed=())
     assert [path.name for path in out.iterdir()] == ["frames.json"]
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_half_written_folder_of_frames_is_no_video(tmp_path: Path) -> None:
+    kill(holder(tmp_path / "frames"))
+    (tmp_path / "frames" / "whole").mkdir()
+    (half,) = (tmp_path / "frames").glob(f".frames.*{PART}/img_00001.jpg")
+    half.rename(tmp_path / "frames" / "whole" / half.name)
+    half.write_text("half")
+    assert find_videos(tmp_path) == [tmp_path / "frames" / "whole"]
 
 
 def test_parts_of_another_machine_are_swept_when_they_are_old(tmp_path: Path) -> None:
