@@ -235,7 +235,7 @@ def raced(
 
 
 def corrupted(words: list[str], whole: Path, reference: dict[str, Any], work: Path, options: Options) -> str:
-    """A run resumed after its newest checkpoint was damaged: bits, blocks of zeros, cuts."""
+    """A run resumed after its newest checkpoint was damaged: a bit, a block of 4 kB, or the end cut off."""
     at, kinds, faults = random.Random(options.seed), Counter[str](), []
     for number in range(options.corruptions):
         folder = work / "corrupted" / "pretrain"

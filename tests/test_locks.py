@@ -79,12 +79,14 @@ def test_what_a_killed_process_left_is_swept_when_its_place_is_claimed(tmp_path:
 
 
 def test_a_half_written_folder_of_frames_is_no_video(tmp_path: Path) -> None:
-    kill(holder(tmp_path / "frames"))
-    (tmp_path / "frames" / "whole").mkdir()
-    (half,) = (tmp_path / "frames").glob(f".frames.*{PART}/img_00001.jpg")
-    half.rename(tmp_path / "frames" / "whole" / half.name)
-    half.write_text("half")
-    assert find_videos(tmp_path) == [tmp_path / "frames" / "whole"]
+    kill(holder(tmp_path / "out"))
+    (half,) = (tmp_path / "out").glob(f".frames.*{PART}")
+    whole = tmp_path / "out" / "whole"
+    whole.mkdir()
+    for folder in (half, whole):
+        for number in (1, 2, 3):
+            (folder / f"img_{number:05d}.jpg").write_text("")
+    assert find_videos(tmp_path) == [whole]
 
 
 def test_parts_of_another_machine_are_swept_when_they_are_old(tmp_path: Path) -> None:
