@@ -34,7 +34,7 @@ FLOORS = [
     {"intervals", "workers"},
     {"extras", "terminal"},
     {"settings"},
-    {"errors", "files", "signals", "version"},
+    {"errors", "files", "locks", "seals", "signals", "version"},
 ]
 FLOOR_OF = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")

@@ -11,10 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import equal, weights_of
+import torch
+from runs import equal, small_run, weights_of
 
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.runs.folder import read_metrics
+from dsm.train.monitor import MonitorConfig
+from dsm.train.pretrain import pretrain
 
 STEPS = 60
 
@@ -87,3 +90,61 @@ def last_step(run: Path) -> int:
     except OSError:
         return 0
     return len(lines)
+
+
+KILLED_IN_A_LOOK = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from runs import small_run
+from dsm.train import pretrain, trainer
+from dsm.train.monitor import MonitorConfig
+place, name, count = {place}, {name!r}, {count}
+real = getattr(place, name)
+def killing(*words, **settings):
+    global count
+    if not count:
+        os.kill(os.getpid(), signal.SIGKILL)
+    count -= 1
+    return real(*words, **settings)
+setattr(place, name, killing)
+monitor = MonitorConfig(Path({scenes!r}) / "test_free.txt", every=1)
+pretrain.pretrain(small_run(Path({scenes!r}), Path({out!r}), steps=STEPS, monitor=monitor, save_every=3))
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "count"),
+    [
+        ("pretrain", "look", 1),  # the checkpoint is written, and its look is owed
+        ("trainer.RunLog", "write_gradients", 4),  # in a step, some steps after the last checkpoint
+        ("trainer", "keep_best", 0),  # the look is done and saved, and its best.pt is owed
+    ],
+)
+def test_what_a_killed_run_owes_is_done_when_it_goes_on(
+    scenes: Path, tmp_path: Path, place: str, name: str, count: int
+) -> None:
+    """Looks, best.pt, health and warnings are those of a run that was never killed."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    settings = {"steps": 10, "monitor": MonitorConfig(scenes / "test_free.txt", every=1), "save_every": 3}
+    pretrain(small_run(scenes, whole, **settings))
+    code = KILLED_IN_A_LOOK.replace("STEPS", "10").format(
+        tests=str(Path(__file__).parent), scenes=str(scenes), out=str(killed), place=place, name=name,
+        count=count,
+    )  # fmt: skip
+    assert subprocess.run([sys.executable, "-c", code], timeout=300).returncode == -signal.SIGKILL
+    pretrain(small_run(scenes, killed, **settings, resume=True))
+    assert learned(killed) == learned(whole)
+    bests = [torch.load(run / "checkpoints" / "best.pt", weights_only=True) for run in (whole, killed)]
+    assert bests[0]["step"] == bests[1]["step"]
+    assert equal(bests[0]["method"], bests[1]["method"])
+    assert equal(weights_of(whole), weights_of(killed))
+    assert not list(tmp_path.rglob(".*"))
+
+
+TIMES = ("clips_per_second", "wait_seconds", "work_seconds", "data_wait")
+
+
+def learned(run: Path) -> list[dict[str, float]]:
+    """All that a run has logged, but for times."""
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in read_metrics(run)]

@@ -395,7 +395,7 @@ pretrain(small_run(Path({str(scenes)!r}), Path({str(tmp_path / "run")!r}), save_
     assert "step_00000009.pt: cannot be written" in done.stderr
     assert "the newest is step_00000006.pt" in done.stderr
     assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["step_00000012.pt"]
-    assert not list((tmp_path / "run" / "checkpoints").glob(".*.part"))
+    assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
 
 
 def test_unsupported_half_precision_is_refused(scenes: Path, tmp_path: Path) -> None:

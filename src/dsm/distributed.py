@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dsm.errors import USER_ERROR, UserError, sentence
+from dsm.locks import work
 from dsm.signals import WARNINGS, Interrupted, leave_by_exception
 from dsm.terminal import console
 from dsm.workers import usable_cores
@@ -268,7 +269,8 @@ def _child(function: Callable[[Config], Any], config: Config, reported: Any) -> 
     """
     leave_by_exception()
     try:
-        function(config)
+        with work():
+            function(config)
     except Interrupted as stopped:
         if is_first():
             console.print(f"dsm: {stopped}.")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import math
 import os
+import re
 import shutil
+import socket
+import time
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +24,11 @@ from typing import Any
 def written_aside(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder, and rename it to ``path`` at the end.
 
-    After an error or an interruption ``path`` is as it was before, and the temporary file is gone.
+    After an error or an interruption ``path`` is as it was before, and the temporary file is gone. One that a
+    killed process left is removed when something is next written to the folder.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside = _aside(path)
     try:
         yield aside
         os.replace(aside, path)
@@ -37,8 +42,7 @@ def written_aside(path: str | Path) -> Iterator[Path]:
 @contextmanager
 def written_aside_folder(folder: Path) -> Iterator[Path]:
     """Like :func:`written_aside`, for a folder that does not exist yet."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    aside = _aside(folder)
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
@@ -49,6 +53,76 @@ def written_aside_folder(folder: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+PART = ".dsm-part"
+"""Ending of temporary names; other programs have their own, which are not ours to remove."""
+_PART = re.compile(rf"\..+\.(?P<machine>[^.]+)\.(?P<process>\d+){PART}", re.DOTALL)
+ABANDONED = 3600
+"""Seconds without a change after which a temporary file of another machine has no owner any more."""
+_swept: set[tuple[int, Path]] = set()
+"""Folders in which this process has looked for abandoned files."""
+
+
+def _aside(path: Path) -> Path:
+    """The temporary name of a path, which names its owner; makes its folder, and sweeps it once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if (os.getpid(), path.parent) not in _swept:
+        _swept.add((os.getpid(), path.parent))
+        sweep(path.parent)
+    name = path.name
+    if len(os.fsencode(name)) > 150:  # file systems allow 255 bytes
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+    return path.with_name(f".{name}.{_machine()}.{os.getpid()}{PART}")
+
+
+@cache
+def _machine() -> str:
+    """This machine, or this container: where a process number means this process."""
+    name = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
+    try:
+        return f"{name}-{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:  # not Linux
+        return name
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files and folders whose owners were killed."""
+    try:
+        with os.scandir(folder) as entries:
+            parts = [(entry, match) for entry in entries if (match := _PART.fullmatch(entry.name))]
+        for entry, match in parts:
+            if not _is_owned(match["machine"], int(match["process"]), entry):
+                path = Path(entry.path)
+                shutil.rmtree(path) if entry.is_dir(follow_symlinks=False) else path.unlink()
+    except OSError:  # it cannot be read or written, which is for whoever writes to it to tell
+        return
+
+
+def _is_owned(machine: str, process: int, entry: os.DirEntry[str]) -> bool:
+    if machine != _machine():
+        return time.time() - entry.stat(follow_symlinks=False).st_mtime < ABANDONED
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's
+        return True
+    return True
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a whole folder; a link, but not what it leads to.
+
+    A folder vanishes at once: killed at any moment, this leaves none that lacks some of its files.
+    """
+    if path.is_dir() and not path.is_symlink():
+        aside = _aside(path)
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(path, aside)
+        shutil.rmtree(aside)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _name(error: OSError, aside: Path, meant: Path) -> None:
@@ -145,10 +219,11 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def empty_folder(folder: Path) -> None:
-    """Remove everything in a folder but keep the folder itself, which may be a link to another disk."""
-    for child in folder.iterdir():
-        if child.is_dir() and not child.is_symlink():
-            shutil.rmtree(child)
-        else:
-            child.unlink()
+def empty_folder(folder: Path, marker: str = "") -> None:
+    """Remove everything in a folder but keep the folder itself, which may be a link to another disk.
+
+    Args:
+        marker: the file that says whose folder it is, removed last.
+    """
+    for child in sorted(folder.iterdir(), key=lambda child: child.name == marker):
+        remove(child)

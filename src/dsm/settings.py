@@ -25,6 +25,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import numpy as np
 
 from dsm.errors import UserError, nearest
+from dsm.locks import work
 
 Config = TypeVar("Config")
 Returned = TypeVar("Returned")
@@ -41,7 +42,8 @@ def takes_settings(
 ) -> Callable[[Callable[[Config], Returned]], Callable[..., Returned]]:
     """Let a function of one config also be called with the config's fields as keyword arguments.
 
-    The signature and docstring of the function list every setting, so ``help`` shows them.
+    The signature and docstring of the function list every setting, so ``help`` shows them. What the function
+    locks is released when it ends.
     """
 
     def decorate(function: Callable[[Config], Returned]) -> Callable[..., Returned]:
@@ -56,7 +58,8 @@ def takes_settings(
                     f"{function.__name__}: the first argument must be a {config_type.__name__}; "
                     "give other settings by name."
                 )
-            return function(config)
+            with work():
+                return function(config)
 
         call.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\n{_described(config_type)}"
         call.takes_settings = config_type  # type: ignore[attr-defined]

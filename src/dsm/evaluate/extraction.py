@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -30,11 +29,12 @@ from dsm.distributed import is_first, make_fabric
 from dsm.errors import UserError
 from dsm.evaluate.extract import encode, means, to_input
 from dsm.evaluate.features import Features, check_suffix, write_features
-from dsm.files import written_aside
+from dsm.files import remove, written_aside
 from dsm.models.precision import channels_last
 from dsm.models.zoo import check_takes
 from dsm.runs.bad_videos import LEFT_OUT, save_left_out, verdict_of
 from dsm.runs.folder import claim_by_settings, lasting
+from dsm.seals import is_intact_zip, seal_zip
 from dsm.terminal import progress
 from dsm.video.ledger import Verdict
 from dsm.video.source import READING_TIME, BadVideo
@@ -87,8 +87,10 @@ def save_part(file: Path, part: Part) -> None:
     if part.seconds is not None:
         arrays["seconds"] = part.seconds
     bad = np.array(json.dumps([asdict(video) for video in part.bad]))
-    with written_aside(file) as aside, aside.open("wb") as opened:
-        np.savez(opened, **arrays, bad=bad)
+    with written_aside(file) as aside:
+        with aside.open("wb") as opened:
+            np.savez(opened, **arrays, bad=bad)
+        seal_zip(aside)
 
 
 def join(out: Path, files: Sequence[Path], size: int, videos: VideoList, meta: dict[str, Any]) -> Extracted:
@@ -120,9 +122,10 @@ def join(out: Path, files: Sequence[Path], size: int, videos: VideoList, meta: d
     rows = len(videos) if bare else len(index)
     shape = np.broadcast_to(np.float32(0), (rows, dim))  # takes no memory
     about = Features(shape, videos.labels[index], [videos.paths[place] for place in index], meta, times)
-    write_features(out, about, _rows(files, size, len(videos), dim) if bare else _read(files))
     verdicts = [verdict_of(video, videos) for video in bad]
     save_left_out(out.with_name(out.name + LEFT_OUT), verdicts)
+    # Last: the file marks the extraction as finished.
+    write_features(out, about, _rows(files, size, len(videos), dim) if bare else _read(files))
     untimed = len(np.unique(index[np.isnan(times[:, 0])])) if times is not None else 0
     cut_short = int(np.sum(np.unique(index, return_counts=True)[1] >= MOST_CLIPS))
     return Extracted(rows, dim, verdicts, untimed, cut_short, damaged)
@@ -148,7 +151,9 @@ def _rows(files: Sequence[Path], size: int, videos: int, dim: int) -> Iterator[N
 
 BATCHES_A_PART = 8
 LOOK_EVERY = 0.5
-"""Seconds between two checks for parts that other processes compute."""
+"""Seconds between two checks for parts that other processes have computed."""
+LATE = 120
+"""Seconds until a network disk shows the files of another machine."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +212,7 @@ def extract_to_file(
     """
     check_suffix(out)
     check_takes(encoder, clip.input_shape)
-    folder = out.with_name(f"{out.name}.parts")
+    folder = parts_of(out)
     # Identified by its weights, not by its name: a run's weights change while it trains.
     made_by = {"encoder": digest(encoder), "list": videos.digest(), "clip": asdict(clip)}
     fabric = make_fabric()
@@ -220,7 +225,9 @@ def extract_to_file(
     size = settings.batch_size * BATCHES_A_PART
     files = [folder / f"{part:06d}.npz" for part in range(-(-len(videos) // size))]
     mine = [part for part in range(len(files)) if part % fabric.world_size == fabric.global_rank]
-    left = [part for part in mine if not files[part].exists()]
+    left = [part for part in mine if not is_intact_zip(files[part])]
+    for part in left:
+        files[part].unlink(missing_ok=True)  # damaged since an earlier call wrote it
     done, bad = len(videos) - _videos_in(files, size, len(videos)), 0
     title = title or f"features by {meta.get('run', 'encoder')}"
     with progress(title, len(videos), start=done, shown=is_first()) as bar:
@@ -235,18 +242,40 @@ def extract_to_file(
                 done += settings.batch_size * fabric.world_size  # the others are about as far
                 bar.update(min(done, len(videos)), f"  {bad} cannot be read" if bad else "")
             save_part(files[part], together(pieces))
+        if fabric.world_size > 1:
+            bar.update(min(done, len(videos)), "  waiting for other processes")
+        fabric.barrier()
         if not fabric.is_global_zero:
             return None
-        while missing := _videos_in(files, size, len(videos)):
-            bar.update(len(videos) - missing, "  waiting for other processes")
-            time.sleep(LOOK_EVERY)
+        _wait_for(folder, files)
     try:
         extracted = join(out, files, size, videos, meta | {"encoder": made_by["encoder"]})
     except UserError:
-        shutil.rmtree(folder)  # no video was read: the disk may have been missing, so the next call retries
+        remove(folder)  # no video was read: the disk may have been missing, so the next call retries
         raise
-    shutil.rmtree(folder)
+    remove(folder)
     return extracted
+
+
+def parts_of(out: Path) -> Path:
+    """The folder of the parts of an extraction that is not finished."""
+    return out.with_name(f"{out.name}.parts")
+
+
+def _wait_for(folder: Path, files: Sequence[Path]) -> None:
+    """Wait until the disk shows all parts, which other processes have written.
+
+    Raises:
+        UserError: it does not.
+    """
+    give_up = time.monotonic() + LATE
+    while missing := [file for file in files if not file.exists()]:
+        if not folder.is_dir() or time.monotonic() > give_up:
+            raise UserError(
+                f"{missing[0]}: was written, and is not there; do all processes see the same disk? The same "
+                "command computes it again."
+            )
+        time.sleep(LOOK_EVERY)
 
 
 def _videos_in(files: list[Path], size: int, videos: int) -> int:

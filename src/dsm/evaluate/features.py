@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from dsm.data.groups import find_groups
 from dsm.data.lists import MOST_CLASSES, UNLABELLED
-from dsm.errors import UserError, has_control, without_control
+from dsm.errors import UserError, first_line, has_control, without_control
 from dsm.extras import load_extra
 from dsm.files import written_aside
+from dsm.seals import DamagedError, check_zip, seal_zip
 from dsm.terminal import note
 
 
@@ -153,6 +154,8 @@ def write_features(path: str | Path, about: Features, chunks: Iterable[NDArray[n
     write = {".npz": _write_npz, ".npy": _write_npy, ".parquet": _write_parquet}[path.suffix]
     with written_aside(path) as aside:
         write(aside, about, chunks)
+        if path.suffix == ".npz":
+            seal_zip(aside)
 
 
 def load_features(path: str | Path) -> Features:
@@ -176,7 +179,13 @@ def load_features(path: str | Path) -> Features:
         loaded = _read_parquet(path) if path.suffix == ".parquet" else _read_npz(path)
     except UserError:
         raise
-    except Exception:  # an untrusted file can make the reader fail in any way
+    except DamagedError:
+        raise UserError(f"{path}: is damaged (its checksum differs); extract the features again.") from None
+    except Exception as error:  # an untrusted file can make the reader fail in any way
+        if "CRC checksum" in str(error):  # of a page of Parquet
+            raise UserError(
+                f"{path}: is damaged ({first_line(error)}); extract the features again."
+            ) from None
         raise UserError(
             f"{path}: is not a features file (.npz with features, labels, paths and meta{_held(path)}). "
             f"Import another tool's file with `dsm data features {path} --features NAME --labels NAME "
@@ -246,6 +255,7 @@ def _read_npz(path: Path) -> Features:
         size = path.stat().st_size
         if sum(one.file_size for one in arrays.zip.infolist()) > MOST_PACKED * max(size, 2**20):
             raise ValueError("holds far more than its size")
+        check_zip(path)
         mapped = _mapped(path, arrays.zip.getinfo("features.npy"))
         features = np.ascontiguousarray(arrays["features"], np.float32) if mapped is None else mapped
         labels, named = arrays["labels"].astype(np.int64), arrays["paths"]
@@ -287,7 +297,7 @@ def _write_parquet(file: Path, about: Features, chunks: Iterable[NDArray[np.floa
         fields += [("start", arrow.float32()), ("end", arrow.float32())]
     fields += [("feature", arrow.list_(arrow.float32(), dim))]
     schema = arrow.schema(fields, metadata={"dsm": json.dumps(about.meta)})
-    with arrow.parquet.ParquetWriter(file, schema) as writer:
+    with arrow.parquet.ParquetWriter(file, schema, write_page_checksum=True) as writer:
         first = 0
         for chunk in _at_most(chunks, ROWS):
             rows = slice(first, first + len(chunk))
@@ -320,7 +330,7 @@ def parquet_table(path: Path) -> Any:
     held = sum(max(8 * one.num_values, one.total_uncompressed_size) for one in columns)
     if held > MOST_PACKED * max(path.stat().st_size, 2**20):
         raise ValueError("holds far more than its size")
-    return arrow.parquet.read_table(path)
+    return arrow.parquet.read_table(path, page_checksum_verification=True)
 
 
 def _read_parquet(path: Path) -> Features:

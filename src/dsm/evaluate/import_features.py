@@ -15,6 +15,7 @@ from dsm.data.lists import MOST_CLASSES, UNLABELLED
 from dsm.errors import UserError, has_control, without_control
 from dsm.evaluate.features import MOST_PACKED, Features, parquet_table
 from dsm.extras import load_extra
+from dsm.seals import check_zip
 
 HDF5 = (".h5", ".hdf5", ".hdf")
 READ = (".npz", ".npy", ".parquet", *HDF5)
@@ -65,6 +66,7 @@ def _npz(path: Path) -> dict[str, Array]:
         held = sum(one.file_size for one in archive.infolist())
     if held > MOST_PACKED * max(path.stat().st_size, 2**20):
         raise ValueError("it holds far more than its size")
+    check_zip(path)
     by_name = {}
     with np.load(path, allow_pickle=False) as arrays:
         for name in arrays.files:

@@ -21,8 +21,15 @@ from dsm.errors import UserError
 from dsm.files import written_aside
 from dsm.models.foreign import CHOICE
 from dsm.models.inert import find_places, read_inert
+from dsm.seals import BLANK, TAG, DamagedError, check_seal, check_zip, seal
 
 KEY = "dsm"
+_SEAL = b'"seal":"'
+"""What is before the seal in the header of a file; in names and texts its quotes would be escaped."""
+
+
+_MOST_HEADER = 10**8
+"""Bytes; safetensors reads no longer header."""
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
@@ -34,29 +41,47 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], about: dict[str,
     }
     with written_aside(path) as aside:
         # Not save_file: only their owner can read its files.
-        aside.write_bytes(safetensors.torch.save(copies, {KEY: json.dumps(about)}))
+        content = safetensors.torch.save(copies, {KEY: json.dumps(about), "seal": BLANK})
+        aside.write_bytes(content)
+        seal(aside, content.index(_SEAL) + len(_SEAL))
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors by name, and ``about`` as given to :func:`write_tensors`, empty for foreign files.
 
     Raises:
-        UserError: no such file, or not a safetensors file.
+        UserError: no such file, not a safetensors file, or changed since it was written.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file.")
     try:
+        _check_header_seal(path)
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except safetensors.SafetensorError as error:
         raise UserError(f"{path}: is not a safetensors file ({error}).") from None
+    except DamagedError:
+        raise NoCheckpointError(damaged(path)) from None
     try:
         about = json.loads(metadata.get(KEY, "{}"))
     except ValueError:
         about = {}
     return tensors, about if isinstance(about, dict) else {}
+
+
+def _check_header_seal(path: Path) -> None:
+    with path.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        place = opened.read(min(length, _MOST_HEADER)).find(_SEAL + TAG)
+    if place >= 0:
+        check_seal(path, 8 + place + len(_SEAL))
+
+
+def damaged(path: Path) -> str:
+    """A sentence about a file that has changed since it was written."""
+    return f"{path}: is damaged: it has changed since it was written (its checksum differs)."
 
 
 _NAME = re.compile(r"step_\d+\.pt")
@@ -116,7 +141,10 @@ def read_file(path: str | Path) -> Any:
     try:
         if _may_exhaust_memory(path):
             raise ValueError("its content may be far larger than the file")
+        check_zip(path)
         return torch.load(path, map_location="cpu", weights_only=True)
+    except DamagedError:
+        raise NoCheckpointError(damaged(path)) from None
     except Exception as error:  # foreign bytes can make the reader fail in any way
         if _is_of_the_machine(error):
             reason = error.strerror if isinstance(error, OSError) else "not enough memory"

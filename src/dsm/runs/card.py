@@ -228,6 +228,11 @@ def _cite(method: str) -> str:
     return f"{sentence}The software is an independent implementation of:"
 
 
+def is_ended(run: Path) -> bool:
+    """Whether a run's end was written."""
+    return (run / RESULTS).is_file() and (run / CARD).is_file()
+
+
 def write_end(
     run: Path,
     about: Mapping[str, Any],

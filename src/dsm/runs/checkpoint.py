@@ -1,7 +1,8 @@
 """Checkpoints: everything that resuming a run and loading its encoder need.
 
 A file is written under another name and then renamed, so there is never half a checkpoint. It holds only
-tensors, numbers and text, and is read with ``weights_only=True``: nothing in it is executed.
+tensors, numbers and text, and is read with ``weights_only=True``: nothing in it is executed. A checksum, its
+seal, tells a file that has changed since; such a one is set aside, and a run resumes from the one before.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dsm.errors import UserError
 from dsm.files import written_aside
 from dsm.models.checkpoint_file import NoCheckpointError, checkpoint_of, list_checkpoints
 from dsm.models.weights import FORMAT, read_checkpoint
+from dsm.seals import seal_zip
 from dsm.terminal import warn
 
 BEST = "best.pt"
@@ -33,6 +35,7 @@ def save_checkpoint(run: Path, step: int, state: dict[str, Any], *, keep: int) -
     try:
         with written_aside(path) as aside:
             torch.save({"format": FORMAT, "step": step, **state}, aside)
+            seal_zip(aside)
     except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "the disk may be full"
         free = shutil.disk_usage(run).free / 1e6

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from dsm.errors import UserError
-from dsm.files import empty_folder, json_text, read_object, write_text
+from dsm.files import PART, empty_folder, is_hidden, json_text, read_object, sweep, write_text
+from dsm.locks import hold, sweep_locks
 from dsm.runs.bad_videos import LEDGER
-from dsm.terminal import console
+from dsm.terminal import console, note
 from dsm.version import __version__
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 MARKER = "config.json"
 METRICS, GRADIENTS = "metrics.jsonl", "gradients.jsonl"
+MONITOR = "monitor/"
+"""How the names of metrics of an evaluation during training begin."""
 
 
 def git_revision() -> str | None:
@@ -117,6 +120,21 @@ def read_record(out: Path) -> dict[str, Any] | None:
     return record if ours and all(isinstance(record[name], dict) for name in ("config", "versions")) else None
 
 
+def hold_alone(out: Path) -> None:
+    """Lock a file or folder that will be written (:func:`dsm.locks.hold`), or say that its disk has no locks.
+
+    Removes what killed processes left there.
+
+    Raises:
+        UserError: another command is writing it.
+    """
+    for folder in (out.absolute().parent, out):
+        sweep(folder)
+        sweep_locks(folder)
+    if reason := hold(out):
+        note(f"{out}: cannot be locked ({reason}); see that no other command writes it.")
+
+
 def claim_folder(out: Path, *, overwrite: bool, needed: Iterable[Path]) -> None:
     """Make sure a run may be written to a folder, before any work is done.
 
@@ -127,8 +145,10 @@ def claim_folder(out: Path, *, overwrite: bool, needed: Iterable[Path]) -> None:
         needed: files that the run reads; they must not be in a folder that is emptied.
 
     Raises:
-        UserError: the folder holds a run and may not be overwritten, or holds something else.
+        UserError: the folder holds a run and may not be overwritten, holds something else, or another
+            command is writing it.
     """
+    hold_alone(out)
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file, not a folder; choose another --out.")
     if out.is_dir() and any(out.iterdir()):
@@ -139,15 +159,20 @@ def claim_folder(out: Path, *, overwrite: bool, needed: Iterable[Path]) -> None:
                 f"{out} already holds a run; choose another --out, or use --overwrite to replace it."
             )
         check_outside(needed, out)
-        empty_folder(out)
+        empty_folder(out, MARKER)
     out.mkdir(parents=True, exist_ok=True)
 
 
 def _has_begun(run: Path) -> bool:
     """Whether emptying the folder would lose anything: a run that failed early leaves only empty files."""
     log, own = run / METRICS, (MARKER, METRICS, GRADIENTS, LEDGER, "checkpoints")
-    others = [path for path in run.iterdir() if path.name not in own and ".tfevents." not in path.name]
-    return bool(others) or any((run / "checkpoints").glob("*")) or (log.is_file() and log.stat().st_size > 0)
+    others = [
+        path
+        for path in run.iterdir()
+        if path.name not in own and ".tfevents." not in path.name and not path.name.endswith(PART)
+    ]
+    saved = any(not is_hidden(path.name) for path in (run / "checkpoints").glob("*"))
+    return bool(others) or saved or (log.is_file() and log.stat().st_size > 0)
 
 
 def claim_by_settings(
@@ -170,8 +195,10 @@ def claim_by_settings(
         needed: files that the work reads; they must not be in a folder that is emptied.
 
     Raises:
-        UserError: it holds work with other settings and may not be overwritten, or something else.
+        UserError: it holds work with other settings and may not be overwritten, or something else; or
+            another command is writing it.
     """
+    hold_alone(out)
     settings = {MADE_BY: "dsm", **settings}
     file = out / marker
     if out.exists() and not out.is_dir():
@@ -187,7 +214,7 @@ def claim_by_settings(
                     "replace it."
                 )
             check_outside(needed, out)
-            empty_folder(out)
+            empty_folder(out, marker)
     write_text(file, json.dumps(settings, indent=2) + "\n")
 
 
@@ -203,8 +230,9 @@ def claim_file(path: Path, *, overwrite: bool) -> None:
     """Make sure a file may be written, before any work is done.
 
     Raises:
-        UserError: it exists and may not be overwritten, or is a folder.
+        UserError: it exists and may not be overwritten, is a folder, or another command is writing it.
     """
+    hold_alone(path)
     if path.is_dir():
         raise UserError(f"{path} is a folder, not a file; name a file to write.")
     if path.exists() and not overwrite:
@@ -214,11 +242,18 @@ def claim_file(path: Path, *, overwrite: bool) -> None:
 class RunLog:
     """Appends metrics to ``metrics.jsonl`` and TensorBoard, gradients to ``gradients.jsonl``."""
 
-    def __init__(self, out: Path, *, keep_steps: int = 0) -> None:
-        """``keep_steps``: drop what an earlier run logged after this step, the step of its checkpoint."""
+    def __init__(self, out: Path, *, keep_steps: int = 0, without: str = "") -> None:
+        """Open the logs.
+
+        Args:
+            keep_steps: drop what an earlier run logged after this step, the step of its checkpoint.
+            without: at this step, also drop metrics whose names begin so.
+        """
         from torch.utils.tensorboard.writer import SummaryWriter
 
-        self._metrics, self._gradients = (_append(out / name, keep_steps) for name in (METRICS, GRADIENTS))
+        self._metrics, self._gradients = (
+            _append(out / name, keep_steps, without) for name in (METRICS, GRADIENTS)
+        )
         self._board = SummaryWriter(str(out), purge_step=keep_steps + 1)
         self._board_failed = False
 
@@ -251,9 +286,16 @@ class RunLog:
                 one.close()
 
 
-def _append(path: Path, keep_steps: int) -> TextIO:
+def _append(path: Path, keep_steps: int, without: str) -> TextIO:
     if path.exists():
-        kept = [line for line in _read_lines(path) if line["step"] <= keep_steps]
+        kept = [
+            line
+            for line in _read_lines(path)
+            if line["step"] <= keep_steps
+            and not (
+                without and line["step"] == keep_steps and any(name.startswith(without) for name in line)
+            )
+        ]
         write_text(path, "".join(f"{json_text(line)}\n" for line in kept))
     return path.open("a", encoding="utf-8")
 

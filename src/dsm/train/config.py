@@ -15,6 +15,7 @@ from dsm.data.reading import ClipConfig
 from dsm.distributed import GOES_ON, begun_from_outside, in_processes, is_first, lost_contact, trains_on_cpu
 from dsm.errors import UserError
 from dsm.files import json_text, write_text
+from dsm.locks import work
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.pooling import Pooling
 from dsm.models.precision import Precision
@@ -22,7 +23,7 @@ from dsm.models.weights import RANDOM
 from dsm.models.zoo import check_name
 from dsm.runs.card import about_videos
 from dsm.runs.checkpoint import UNREADABLE
-from dsm.runs.folder import claim_folder, git_revision, plain, versions
+from dsm.runs.folder import claim_folder, git_revision, hold_alone, plain, versions
 from dsm.runs.results import RESULTS, command_line
 from dsm.terminal import console, many
 from dsm.train.optim import OptimConfig
@@ -131,7 +132,8 @@ def in_its_processes(config: Config, function: Callable[[Config], Any]) -> None:
         in_processes(config.devices, function, config)
         return
     try:
-        function(config)
+        with work():
+            function(config)
     except RuntimeError as error:
         if not begun_from_outside() or not lost_contact(error):
             raise
@@ -196,7 +198,10 @@ def begin(config: RunConfig, videos: VideoList, watched: VideoList | None) -> No
         raise UserError(
             f"{config.out}: holds no checkpoint to resume from; drop --resume to start a new run."
         )
-    if config.resume or not is_first():
+    if not is_first():
+        return
+    if config.resume:
+        hold_alone(config.out)
         return
     weights = Path(getattr(config, "weights", RANDOM))
     claim_folder(config.out, overwrite=config.overwrite, needed=needed(videos, watched, weights))

@@ -103,11 +103,20 @@ PATIENCE = 100
 class Health:
     """Collects the steps' embeddings and computes their figures when a line is logged."""
 
-    def __init__(self, step: int = 0) -> None:
-        self._newest: list[Tensor] = []
-        self._last_healthy = step
+    def __init__(
+        self, step: int = 0, state: dict[str, Any] | None = None, device: torch.device | None = None
+    ) -> None:
+        """Begin at a step, with the :meth:`state` of a checkpoint if it holds one."""
+        state = state or {"newest": [], "last_healthy": step, "warned": False}
+        self._newest: list[Tensor] = [embeddings.to(device) for embeddings in state["newest"]]
+        self._last_healthy = int(state["last_healthy"])
         """The last step at which the embeddings were not collapsed."""
-        self._warned = False
+        self._warned = bool(state["warned"])
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds, so that a resumed run logs and warns as if it had not stopped."""
+        newest = [embeddings.detach().cpu().clone() for embeddings in self._newest]
+        return {"newest": newest, "last_healthy": self._last_healthy, "warned": self._warned}
 
     def add(self, output: StepOutput) -> None:
         """Add one step's embeddings, if finite, and drop the oldest."""

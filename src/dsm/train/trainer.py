@@ -18,11 +18,12 @@ from dsm.distributed import greatest, joined, make_fabric, mean
 from dsm.errors import UserError
 from dsm.methods.momentum import queue_age
 from dsm.methods.step import StepOutput
+from dsm.models.checkpoint_file import checkpoint_of
 from dsm.models.precision import compute_in
 from dsm.runs.bad_videos import BadVideos
-from dsm.runs.card import write_end
+from dsm.runs.card import is_ended, write_end
 from dsm.runs.checkpoint import keep_best, newest_good, save_checkpoint
-from dsm.runs.folder import RunLog
+from dsm.runs.folder import MONITOR, RunLog
 from dsm.runs.results import RESULTS
 from dsm.signals import Interrupted, stop_flag
 from dsm.terminal import Clock, Reporter, console, progress, step_note
@@ -73,6 +74,8 @@ class Trainer:
         self.total = steps_of(config.steps, config.epochs, len(videos), config.data.batch_size)
         self.step, self.skipped, self.skipped_in_a_row = 0, 0, 0
         self.best, self.watched = -math.inf, watch and watch.digest
+        self.best_step, self.owed = 0, False
+        self.health = Health()
         self.saved_config = {**about, "settings": settings}
         self.title = f"{about['method']} on {about['backbone']}"
         if state:
@@ -80,7 +83,6 @@ class Trainer:
         self.batches = self._build_batches(videos)
         reading = self.batches.clips.state
         self.bad = BadVideos(config.out, videos, config.data.max_bad, reading, write=first)
-        self.health = Health(self.step)
 
     def _build_batches(self, videos: VideoList) -> Batches:
         c, d, parts = self.config, self.config.data, self.config.optim.accumulate
@@ -95,7 +97,8 @@ class Trainer:
 
     def run(self) -> None:
         c, first, begun = self.config, self.fabric.is_global_zero, self.step
-        log = RunLog(c.out, keep_steps=self.step) if first else None
+        without = MONITOR if self.owed and self.watch else ""  # a killed run may have logged the look it owes
+        log = RunLog(c.out, keep_steps=self.step, without=without) if first else None
         if first and begun:
             write_record(c, self.videos)
         if first and self.step < self.total:
@@ -105,6 +108,8 @@ class Trainer:
         with stop_flag() as stop, progress(self.title, self.total, start=self.step, shown=first) as bar:
             try:
                 clock, note, signal = Clock(), "", 0
+                if log and begun:
+                    self._pay(log, bar)
                 while self.step < self.total:
                     output, metrics, bad = self.train_step(batches, clock)
                     self.step += 1
@@ -134,7 +139,7 @@ class Trainer:
                 if log:
                     log.close()
             # A run killed after its last checkpoint has finished training but not written its results.
-            if first and self.step == self.total and (self.step > begun or not (c.out / RESULTS).is_file()):
+            if first and self.step == self.total and (self.step > begun or not is_ended(c.out)):
                 self._end(done=True)
         signal = signal or stop.signal  # received by any process; or by this one in or after the last step
         if signal:
@@ -239,8 +244,8 @@ class Trainer:
     def _save_and_look(self, log: RunLog | None, bar: Reporter, *, stopping: bool) -> None:
         """Write a checkpoint and run the monitor when due; only the first process does so.
 
-        The checkpoint is written first: if a video crashes the monitor, no training is lost, and the resumed
-        run skips this evaluation.
+        The checkpoint is written first, so that no training is lost if the evaluation is killed. It says that
+        the evaluation is owed, which is the first thing that the resumed run does.
         """
         c = self.config
         last = self.step == self.total
@@ -248,23 +253,35 @@ class Trainer:
         saving = last or stopping or self.step % c.save_every == 0
         if log is None or not (looking or saving):
             return
-        path = self._save(must=last or stopping)
-        if looking and self.watch and self._look(self.watch, log, bar):
-            path = self._save(must=last or stopping)  # again: it records the best score
-            if path:
+        self.owed = looking
+        self._save(must=last or stopping)
+        if looking and self.watch:
+            self._look(self.watch, log, bar)
+            path = self._save(must=last or stopping)  # again: the evaluation is done
+            if path and self.best_step == self.step:
                 keep_best(path)
         if stopping and not last:
             self._end(done=False)
 
-    def _look(self, watch: Watch, log: RunLog, bar: Reporter) -> bool:
-        """Run the monitor and print its scores; return whether the score is the best so far."""
+    def _pay(self, log: RunLog, bar: Reporter) -> None:
+        """Do what the process that wrote the checkpoint was killed before: its evaluation, or ``best.pt``."""
+        path: Path | None = checkpoint_of(self.config.out, self.step)
+        if self.owed and self.watch:
+            self._look(self.watch, log, bar)
+            path = self._save(must=True)
+        if path and self.best_step == self.step:
+            keep_best(path)
+
+    def _look(self, watch: Watch, log: RunLog, bar: Reporter) -> None:
+        """Run the monitor, and record and print its scores."""
         scores = watch.ask_aside(self.method, bar.aside)
-        log.write(self.step, {f"monitor/{name}": value for name, value in scores.items()})
+        log.write(self.step, {f"{MONITOR}{name}": value for name, value in scores.items()})
         listed = ", ".join(f"{name} {value:.3g}" for name, value in scores.items())
         console.print(f"step {self.step}: {listed}")
         score = scores[watch.best]
-        better, self.best = score > self.best, max(self.best, score)
-        return better
+        if score > self.best:
+            self.best, self.best_step = score, self.step
+        self.owed = False
 
     def _save(self, *, must: bool) -> Path | None:
         """Write a checkpoint. If that fails, raise if it ``must`` be written, else print the error."""
@@ -275,8 +292,12 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "best": self.best,
+            "best_step": self.best_step,
+            "owed": self.owed,
             "watched": self.watched,
+            "health": self.health.state(),
             "skipped": self.skipped,
+            "skipped_in_a_row": self.skipped_in_a_row,
             "total": self.total,
         }
         try:
@@ -300,4 +321,8 @@ class Trainer:
         watched = state.get("watched")
         if self.watched in (None, watched) or watched is None:  # scores on another list are not comparable
             self.best, self.watched = float(state.get("best", -math.inf)), self.watched or watched
+            self.best_step = int(state.get("best_step", 0))
+        self.owed = bool(state.get("owed", False))
+        self.health = Health(self.step, state.get("health"), self.fabric.device)
         self.skipped = int(state.get("skipped", 0))
+        self.skipped_in_a_row = int(state.get("skipped_in_a_row", 0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
@@ -19,7 +18,7 @@ from dsm.data.catalog import find_videos
 from dsm.data.classes import carry_classes
 from dsm.data.lists import VideoList, listable, needed, read_list, write_list
 from dsm.errors import UserError
-from dsm.files import printable, write_text
+from dsm.files import printable, remove, write_text
 from dsm.runs.folder import claim_by_settings, claim_file
 from dsm.settings import takes_settings
 from dsm.terminal import console, many, progress, warn
@@ -87,14 +86,14 @@ def check(config: CheckConfig) -> CheckResult:
 
     ``json`` writes the verdicts to a file, ``clean`` a list of the usable videos.
     """
+    target = config.clean or config.json
+    parts = target.with_name(f"{target.name}.parts") if target else None
     for file in (config.json, config.clean):
-        if file:
-            claim_file(file, overwrite=config.overwrite)
+        if file:  # verdicts beside it are those of a check that was stopped, perhaps at its very end
+            claim_file(file, overwrite=config.overwrite or (parts is not None and parts.is_dir()))
     videos = _videos(config)
     if config.clean:
         carry_classes(videos, config.clean.parent)
-    target = config.clean or config.json
-    parts = target.with_name(f"{target.name}.parts") if target else None
     if parts:
         made_by = {"list": videos.digest(), "frames": config.frames}
         claim_by_settings(
@@ -119,10 +118,10 @@ def check(config: CheckConfig) -> CheckResult:
             )
     except UserError:  # no video is usable: files must be checked again once they are repaired
         if parts:
-            shutil.rmtree(parts)
+            remove(parts)
         raise
     if parts:
-        shutil.rmtree(parts)
+        remove(parts)
     return CheckResult(
         files=[file for file in (config.clean, config.json) if file],
         tables=[*_faults(verdicts), _counts_table(verdicts)],

@@ -16,7 +16,7 @@ from dsm.data.clips import MOST_CLIPS
 from dsm.data.reading import ClipChanges
 from dsm.distributed import begun_from_outside, in_processes, is_first
 from dsm.errors import UserError
-from dsm.evaluate.extraction import Extracted, ExtractSettings, extract_to_file
+from dsm.evaluate.extraction import Extracted, ExtractSettings, extract_to_file, parts_of
 from dsm.evaluate.features import check_suffix, load_features
 from dsm.models.weights import RANDOM, LoadSettings
 from dsm.runs.bad_videos import LEFT_OUT, MAX_NAMED, tell_damaged
@@ -56,7 +56,8 @@ class ExtractConfig:
 @takes_settings(ExtractConfig)
 def extract(config: ExtractConfig) -> Result:
     """Write the features of a list's videos; a stopped extraction continues."""
-    claim_file(config.out, overwrite=config.overwrite)
+    # Parts beside the file are those of an extraction that was stopped; it may have been at its very end.
+    claim_file(config.out, overwrite=config.overwrite or parts_of(config.out).is_dir())
     check_suffix(config.out)
     if config.devices > 1 and not begun_from_outside():
         in_processes(config.devices, _extract, config)

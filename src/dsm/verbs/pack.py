@@ -17,7 +17,7 @@ from dsm.runs.folder import claim_by_settings, lasting
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, warn
 from dsm.verbs.result import ListResult
-from dsm.video.pack import SHARD, damaged_in, find_member
+from dsm.video.pack import SHARD, damaged_in, find_member, is_packed
 from dsm.video.segments import file_of
 from dsm.video.source import VideoError
 from dsm.video.write import places_of, write_shard
@@ -74,7 +74,7 @@ def pack(config: PackConfig) -> ListResult:
     jobs = {
         shard: (shard, [(names[i], videos.file(i)) for i in part], config.short_side, config.square)
         for shard, part in zip(shards, parts, strict=True)
-        if not shard.with_suffix(".json").exists()
+        if not is_packed(shard)
     }
     done = len(once) - sum(len(members) for _, members, *_ in jobs.values())
     with progress("packing videos", len(once), start=done) as bar:

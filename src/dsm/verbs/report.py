@@ -34,6 +34,7 @@ from dsm.runs.bad_videos import left_out_sentences
 from dsm.runs.folder import claim_by_settings, claim_file
 from dsm.runs.record import RunRecord, read_run, short_names
 from dsm.runs.results import RESULTS, Row, read_recorded_results, read_results
+from dsm.seals import is_intact_zip, seal_zip
 from dsm.settings import takes_settings
 from dsm.terminal import console, warn
 from dsm.verbs.bias import BiasConfig, BiasData, bias
@@ -200,7 +201,7 @@ def _maps(
 ) -> Maps | None:
     """Where a run looks in some of these videos; from ``file`` if it holds the same videos."""
     places = [videos.paths.index(readable[at]) for at in drawn(len(readable), count)]
-    if file.exists():
+    if is_intact_zip(file):
         with np.load(file, allow_pickle=False) as kept:
             if kept["places"].tolist() == places:
                 paths = [str(path) for path in kept["paths"]]
@@ -222,6 +223,8 @@ def _maps(
             opened, places=places, paths=np.array(paths, np.str_), frames=np.stack(frames),
             maps=np.stack(maps).astype(np.float16), raised=raised,
         )  # fmt: skip
+        opened.close()
+        seal_zip(aside)
     return Maps(paths, np.stack(frames), np.stack(maps), raised)
 
 

@@ -10,8 +10,10 @@ import tyro
 from dsm.data.lists import read_list
 from dsm.errors import UserError
 from dsm.files import empty_folder
+from dsm.runs.folder import hold_alone
 from dsm.settings import takes_settings
 from dsm.synthetic.motionscenes import (
+    MARKER,
     SPLITS,
     Preset,
     WorldName,
@@ -73,8 +75,9 @@ def synth(config: SynthConfig) -> ListResult:
         frames=config.frames,
         seed=config.seed,
     )
+    hold_alone(config.out)
     if config.overwrite and holds_others(config.out, settings):
-        empty_folder(config.out)
+        empty_folder(config.out, MARKER)
     with progress("MotionScenes", settings.train + 3 * settings.test) as bar:
         write_motionscenes(settings, config.out, workers=config.workers, on_progress=bar.update)
     files = [config.out / f"{name}.txt" for name in SPLITS]

@@ -11,7 +11,7 @@ A video in a pack is named ``SHARD.tar/NAME`` and is read like a file of that na
 
 from __future__ import annotations
 
-import json
+import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.files import is_dir, is_file, read_object
+from dsm.seals import unsealed_json
 from dsm.video.clock import Times
 from dsm.video.convert import Converter
 from dsm.video.source import MissingVideoError, Source, VideoError, reason_of
@@ -41,6 +42,8 @@ class Member(NamedTuple):
     fps: float
     times: tuple[float, ...] = ()
     """When each frame is shown, in seconds from the first; empty if frames are evenly spaced."""
+    checksums: int = 0
+    """Position of the CRC-32 of each frame, uint32 (frames,); 0 in packs of older versions, without them."""
 
 
 def in_pack(source: Source) -> tuple[Path, str] | None:
@@ -54,6 +57,16 @@ def in_pack(source: Source) -> tuple[Path, str] | None:
             return Path(shard), name
         end = text.find(f"{SHARD}/", end + 1)
     return None
+
+
+def is_packed(shard: Path) -> bool:
+    """Whether a shard is written, and its index is intact."""
+    index = shard.with_suffix(".json")
+    try:
+        _members(index, index.stat().st_mtime_ns, shard.stat().st_size)
+    except (OSError, VideoError):
+        return False
+    return True
 
 
 def find_member(shard: Path, name: str) -> Member:
@@ -75,7 +88,7 @@ def find_member(shard: Path, name: str) -> Member:
 def _members(index: Path, changed: int, size: int) -> dict[str, Member]:
     """Read the index of a shard of ``size`` bytes; reject entries that lie outside the shard."""
     try:
-        content = json.loads(index.read_text(encoding="utf-8"))
+        content = unsealed_json(index.read_text(encoding="utf-8"))
         members = {name: _member(*row) for name, row in content["members"].items()}
         valid = content["format"] == FORMAT and all(
             min(one.offset, one.frames - 1, one.height - 2, one.width - 2) >= 0
@@ -84,6 +97,7 @@ def _members(index: Path, changed: int, size: int) -> dict[str, Member]:
             and len(one.times) in (0, one.frames)
             and bool(np.isfinite(one.times).all() and (np.diff(one.times) >= 0).all())
             and one.offset + one.frames * one.height * one.width * 3 // 2 <= size
+            and 0 <= one.checksums <= size - 4 * one.frames
             for one in members.values()
         )
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
@@ -93,8 +107,11 @@ def _members(index: Path, changed: int, size: int) -> dict[str, Member]:
     return members
 
 
-def _member(offset: Any, frames: Any, height: Any, width: Any, fps: Any, times: Sequence[Any] = ()) -> Member:
-    return Member(int(offset), int(frames), int(height), int(width), float(fps), tuple(map(float, times)))
+def _member(
+    offset: Any, frames: Any, height: Any, width: Any, fps: Any, times: Sequence[Any] = (), checksums: Any = 0
+) -> Member:
+    shape = int(frames), int(height), int(width)
+    return Member(int(offset), *shape, float(fps), tuple(map(float, times)), int(checksums))
 
 
 def packed_times(shard: Path, name: str) -> Times:
@@ -124,7 +141,11 @@ def damaged_in(shard: Path) -> dict[str, str]:
 def read_packed(
     shard: Path, name: str, indices: NDArray[np.int64], short_side: int | None
 ) -> NDArray[np.uint8]:
-    """Read frames by number, as :func:`dsm.video.decode.read_frames`; numbers past the end wrap around."""
+    """Read frames by number, as :func:`dsm.video.decode.read_frames`; numbers past the end wrap around.
+
+    Raises:
+        VideoError: there is no such video, or a frame has changed since it was packed.
+    """
     member = find_member(shard, name)
     # Mapped for this read only: pages read through a lasting map would count as memory of the process.
     try:
@@ -138,6 +159,14 @@ def read_packed(
     # One spare plane: swscale reads blocks of many pixels, past the end of the last plane.
     planes = np.empty((len(wanted) + 1, *array.shape[1:]), np.uint8)
     np.take(array, wanted, axis=0, out=planes[:-1])
+    if member.checksums:
+        written = np.memmap(shard, "<u4", "r", member.checksums, (member.frames,))[wanted]
+        for number, crc, plane in zip(wanted, written, planes, strict=False):
+            if zlib.crc32(plane) != crc:
+                raise VideoError(
+                    f"{shard}/{name}: frame {number} has changed since it was packed (its checksum differs); "
+                    f"remove {shard.name} and its index, and pack the videos again."
+                )
     try:
         images = [convert(av.VideoFrame.from_numpy_buffer(plane, "yuv420p")) for plane in planes[:-1]]
     except (av.FFmpegError, ValueError) as error:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import tarfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,6 +21,7 @@ from PIL import Image
 
 from dsm.errors import UserError
 from dsm.files import write_text, written_aside, written_aside_folder
+from dsm.seals import sealed_json
 from dsm.video.clock import seconds_of
 from dsm.video.convert import converter
 from dsm.video.damage import Damage
@@ -210,14 +211,18 @@ def write_shard(
             content = io.BytesIO()
             np.save(content, array)
             entry = tarfile.TarInfo(f"{number:06d}.npy")
-            entry.size = content.tell()
+            entry.size = size = content.tell()
             content.seek(0)
             begin = tar.fileobj.tell() + tarfile.BLOCKSIZE
             tar.addfile(entry, content)
-            member = Member(begin + entry.size - array.nbytes, *_shape(array), fps, times)
-            members[name] = member if times else member[:5]
+            sums = np.array([zlib.crc32(frame) for frame in array], "<u4").tobytes()
+            entry = tarfile.TarInfo(f"{number:06d}.crc32")
+            entry.size = len(sums)
+            checksums = tar.fileobj.tell() + tarfile.BLOCKSIZE
+            tar.addfile(entry, io.BytesIO(sums))
+            members[name] = Member(begin + size - array.nbytes, *_shape(array), fps, times, checksums)
     index = {"format": FORMAT, "members": members} | ({"damaged": damaged} if damaged else {})
-    write_text(shard.with_suffix(".json"), json.dumps(index) + "\n")
+    write_text(shard.with_suffix(".json"), sealed_json(index) + "\n")
     return left_out
 
 
