@@ -1,8 +1,9 @@
-"""Loads batches in worker processes and recovers when a worker crashes or hangs.
+"""Loads batches in worker processes and recovers when a worker crashes, hangs or is killed.
 
 The data set itself handles a broken video. A decoder that crashes ends its worker, and one that hangs
 blocks it: the video is then recorded as bad, the workers are replaced, and loading continues with the
-same batch.
+same batch. A worker that was killed from outside, as when memory runs out, says nothing about its video: the
+video is tried again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -24,7 +27,7 @@ from torch.utils.data import DataLoader
 from dsm.data.clips import EvaluationClips, TrainingClips, collate, collate_clips
 from dsm.data.reading_state import IDLE
 from dsm.errors import UserError
-from dsm.signals import ignore_warnings
+from dsm.signals import ignore_warnings, was_killed
 from dsm.video.source import BadVideo
 
 PATIENCE = 2.0
@@ -32,6 +35,12 @@ PATIENCE = 2.0
 
 LOOK_EVERY = 2.0
 """Seconds without a batch after which the workers are checked."""
+
+KILLS = 3
+"""A video counts as bad once its worker has been killed from outside this many times while reading it."""
+
+MOST_KILLS = 12
+"""Loading ends once workers have been killed from outside this many times without a batch in between."""
 
 
 class Order(Protocol):
@@ -61,12 +70,16 @@ class Batches:
         self._workers, self._seconds, self._pin_memory = workers, seconds, pin_memory
         self._pids = torch.zeros(workers, dtype=torch.long)
         self._pids.share_memory_()  # type: ignore[no-untyped-call]
+        self._kills: Counter[int] = Counter()
+        """How often workers were killed while they read a video."""
+        self._kills_in_a_row = 0
+        self._children: list[BaseProcess] = []
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield batches.
 
         Raises:
-            UserError: no readable video was found for a sample, or a worker was killed from outside.
+            UserError: no readable video was found for a sample, or workers are killed again and again.
         """
         try:
             yield from self._batches()
@@ -74,10 +87,11 @@ class Batches:
             self.clips.reader.tell_counts()
 
     def _batches(self) -> Iterator[dict[str, Any]]:
-        lost: list[BadVideo] = []
         while self.order.start < self.order.stop:
             batches = _iterate(self._loader())
-            while not lost:
+            self._children = multiprocessing.active_children()  # later, ended ones are no longer among them
+            lost: list[BadVideo] | None = None
+            while lost is None:
                 try:
                     batch = next(batches)
                 except StopIteration:
@@ -88,10 +102,10 @@ class Batches:
                 if isinstance(batch, UserError):
                     raise batch
                 self.order.start += 1
+                self._kills_in_a_row = 0
                 yield batch
             self._kill_workers()
             self.clips.state.bad |= {video.index: video for video in lost}
-            lost = []
 
     def _loader(self) -> DataLoader[Any]:
         self.clips.state.reading.fill_(IDLE)
@@ -116,32 +130,47 @@ class Batches:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # workers get Ctrl-C too; the run saves and ends them
         sys.excepthook = _print_unless_disconnected
 
-    def _lost(self, error: RuntimeError) -> list[BadVideo]:
-        """The videos on which workers crashed or hang; none if a batch is merely slow."""
-        alive = {child.pid for child in multiprocessing.active_children()}
+    def _lost(self, error: RuntimeError) -> list[BadVideo] | None:
+        """The videos on which workers crashed or hang; None if none is lost and a batch is slow."""
+        ended = {child.pid: child.exitcode for child in self._children}
         lost = []
+        killed = 0
         dead = False
         for pid, (index, since) in zip(self._pids.tolist(), self.clips.state.reading.tolist(), strict=False):
-            crashed = bool(pid) and pid not in alive
-            dead = dead or crashed
-            hangs = time.monotonic() - since > self._seconds * PATIENCE
-            if index != IDLE and (crashed or hangs):
-                path = self.clips.videos.file(int(index))
-                reason = f"{path}: {'crashes' if crashed else 'hangs'} the decoder."
-                lost.append(BadVideo(int(index), "undecodable" if crashed else "timeout", reason))
-        if lost:
-            return lost
-        if dead:
+            code = ended.get(pid) if pid else None
+            hangs = code is None and time.monotonic() - since > self._seconds * PATIENCE
+            dead = dead or code is not None
+            from_outside = code is not None and (index == IDLE or was_killed(code))
+            killed += from_outside
+            if index == IDLE or (code is None and not hangs):
+                continue
+            place = int(index)
+            path = self.clips.videos.file(place)
+            if hangs:
+                lost.append(BadVideo(place, "timeout", f"{path}: hangs the decoder."))
+            elif not from_outside:
+                lost.append(BadVideo(place, "undecodable", f"{path}: crashes the decoder."))
+            else:
+                self._kills[place] += 1
+                if self._kills[place] >= KILLS:
+                    reason = (
+                        f"{path}: {KILLS} processes that read it were killed; does it need too much memory?"
+                    )
+                    lost.append(BadVideo(place, "undecodable", reason))
+        self._kills_in_a_row += killed
+        if self._kills_in_a_row >= MOST_KILLS:
             raise UserError(
-                "a loader worker was killed, perhaps because memory ran out; try fewer --data.workers, "
-                "a smaller --data.batch-size or --data.cache-mb."
+                "loader workers are killed again and again, probably because memory (or /dev/shm) "
+                "runs out; try fewer --data.workers, a smaller --data.batch-size or --data.cache-mb."
             ) from error
+        if dead or lost:
+            return lost
         if "timed out" not in str(error):
             raise error
-        return []
+        return None
 
     def _kill_workers(self) -> None:
-        for child in multiprocessing.active_children():
+        for child in self._children:
             if child.pid in self._pids.tolist():
                 child.kill()
                 child.join()

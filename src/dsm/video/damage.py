@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from av.video.frame import VideoFrame
-
 from dsm.video.kept_open import Facts, facts_of
 from dsm.video.source import Source, said
 
@@ -89,14 +87,18 @@ class Damage:
         self.reason = self.reason or said(error)
         self._failed_since += 1
 
-    def decoded(self, frame: VideoFrame, number: int, *, late: bool) -> None:
+    def forget(self) -> None:
+        """Begin anew."""
+        vars(self).update(vars(Damage()))
+
+    def decoded(self, number: int, *, late: bool, corrupt: bool) -> None:
         """Record a frame. ``number``: above all before. ``late``: it came after the last packet."""
         self.frames += 1
         failed = 0 if late else self._failed_since
         if lost := number - self.count if self.numbered else failed:
             self._gaps.append((number, lost))
         self.count = number + 1
-        if frame.is_corrupt:
+        if corrupt:
             self._faulty_since.append(number)
         else:
             self._faulty += self._faulty_since

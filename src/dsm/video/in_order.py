@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,30 +17,87 @@ from typing import TYPE_CHECKING, Literal
 import av
 from av.video.frame import VideoFrame
 
+from dsm.errors import refuse_machine_fault
 from dsm.video.damage import Damage
 from dsm.video.kept_open import kept_open
 from dsm.video.keyframes import Untrusted, frames_by_keyframes, timeline
 from dsm.video.segments import segment_of
-from dsm.video.source import Deadline, read_packets, video_stream
+from dsm.video.source import Deadline, Source, open_video, read_packets, video_stream
 from dsm.video.times import segment_frames
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.codeccontext import VideoCodecContext
+    from av.video.stream import VideoStream
+
+_SILENT = frozenset(("hevc", "mjpeg"))
+"""Codecs whose decoders show what is left of a damaged picture without a mark on it."""
+_HELD = 4
+"""Decoded frames held: more than any caller holds."""
 
 
 def frames_in_order(
-    container: InputContainer, damage: Damage | None = None
+    container: InputContainer, damage: Damage | None = None, source: Source | None = None
 ) -> Iterator[tuple[int, VideoFrame]]:
     """All decodable frames with their numbers, which rise; a lost frame leaves a gap.
 
+    The pictures depend on the file alone, damaged ones too: the decoder is new and meets every packet.
+
     Args:
+        container: just opened.
         damage: records what is wrong.
+        source: what the container was opened from; needed for a video in memory.
     """
     damage = damage or Damage()
+    source = container.name if source is None else source
+    if video_stream(container).codec_context.name not in _SILENT:
+        yield from _decode(container, damage)
+        return
+    last = -1
+    try:
+        with open_video(source, strict=True) as strict:
+            for last, frame in _decode(strict, damage, strict=True):
+                yield last, frame
+        return
+    except _Faulty:
+        pass
+    # From here on a strict decoder would refuse pictures that can be shown; it only tells which are faulty.
+    damage.forget()
+    with open_video(source, strict=True) as strict:
+        for number, frame in _decode(container, damage, beside=video_stream(strict).codec_context):
+            if number > last:
+                yield number, frame
+
+
+class _Faulty(Exception):
+    """A strict decoder has found a fault."""
+
+
+def _decode(
+    container: InputContainer,
+    damage: Damage,
+    *,
+    strict: bool = False,
+    beside: VideoCodecContext | None = None,
+) -> Iterator[tuple[int, VideoFrame]]:
+    """As :func:`frames_in_order`, with the decoder of the container.
+
+    Args:
+        strict: stop at the first fault.
+        beside: a strict decoder, which gets every packet too.
+
+    Raises:
+        _Faulty: a fault was found, and ``strict``.
+    """
     numbers = _Numbers(_way_to_count(container))
     damage.numbered = numbers.way != "frames"
     codec = video_stream(container).codec_context
     codec.copy_opaque = numbers.way == "places"
+    faulty: set[int | None] = set()
+    # A decoder draws each picture over an old one that nobody holds, which may show through where data is
+    # damaged. Holding the last few makes which one it is independent of the caller.
+    held: deque[VideoFrame] = deque(maxlen=_HELD)
     for packet in itertools.chain(read_packets(container, damage.broken), [None]):
         if packet is not None:
             if packet.is_discard:
@@ -48,24 +106,44 @@ def frames_in_order(
                 packet.opaque = damage.packets if codec.copy_opaque else None
                 damage.packets += 1
                 numbers.see(packet.pts)
+        if beside and not _accepts(beside, packet):
+            faulty.add(packet.pts if packet else None)
         try:
             frames = codec.decode(packet)
         except (av.FFmpegError, EOFError) as error:
+            refuse_machine_fault(error, reading=container.name)
+            if strict:
+                raise _Faulty from None
             if packet is not None:
                 damage.broken(error)
                 numbers.fail()
             continue
         for frame in frames:
             number = numbers.next(frame)
-            damage.decoded(frame, number, late=packet is None)
+            wrong = frame.is_corrupt or (frame.pts is not None and frame.pts in faulty)
+            damage.decoded(number, late=packet is None, corrupt=wrong)
+            held.append(frame)
             yield number, frame
 
 
-def every_frame(container: InputContainer, damage: Damage | None = None) -> Iterator[VideoFrame]:
-    """A picture for every number from 0: a lost picture is replaced by the one before it, as on a screen."""
+def _accepts(strict: VideoCodecContext, packet: Packet[VideoStream] | None) -> bool:
+    try:
+        strict.decode(packet)
+    except (av.FFmpegError, EOFError):
+        return packet is None
+    return True
+
+
+def every_frame(
+    container: InputContainer, damage: Damage | None = None, source: Source | None = None
+) -> Iterator[VideoFrame]:
+    """A picture for every number from 0: a lost picture is replaced by the one before it, as on a screen.
+
+    Arguments as for :func:`frames_in_order`.
+    """
     shown = -1
     held: VideoFrame | None = None
-    for number, frame in frames_in_order(container, damage):
+    for number, frame in frames_in_order(container, damage, source):
         for _ in range(number - shown - 1):
             yield held or frame
         yield frame

@@ -21,6 +21,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from dsm.errors import refuse_machine_fault
 from dsm.files import is_dir, is_file, read_object
 from dsm.video.clock import Times
 from dsm.video.convert import Converter
@@ -86,7 +87,16 @@ def _members(index: Path, changed: int, size: int) -> dict[str, Member]:
             and one.offset + one.frames * one.height * one.width * 3 // 2 <= size
             for one in members.values()
         )
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
+        refuse_machine_fault(error, reading=str(index))
         valid = False
     if not valid:
         raise VideoError(f"{index}: is not the index of a pack, or does not match its shard.")
@@ -132,6 +142,7 @@ def read_packed(
             shard, np.uint8, "r", member.offset, (member.frames, member.height * 3 // 2, member.width)
         )
     except OSError as error:
+        refuse_machine_fault(error, reading=str(shard))
         raise VideoError(f"{shard}: cannot be read ({error.strerror}).") from None
     convert = Converter(short_side, member.width, member.height)
     wanted, back = np.unique(np.asarray(indices) % member.frames, return_inverse=True)
@@ -141,5 +152,6 @@ def read_packed(
     try:
         images = [convert(av.VideoFrame.from_numpy_buffer(plane, "yuv420p")) for plane in planes[:-1]]
     except (av.FFmpegError, ValueError) as error:
+        refuse_machine_fault(error, reading=f"{shard}/{name}")
         raise VideoError(f"{shard}/{name}: cannot be resized ({said(error)}).") from None
     return np.stack([images[place] for place in back])
