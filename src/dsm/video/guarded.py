@@ -76,7 +76,7 @@ def call_guarded(jobs: Iterable[Job[Result]], workers: int) -> Iterator[Result |
         pool.join()
 
 
-def _outcome(job: Job[Result], future: ProcessFuture) -> Result | Failed:
+def _outcome(job: Job[Result], future: ProcessFuture[Any]) -> Result | Failed:
     try:
         return cast("Result", future.result())
     except FutureTimeoutError:

@@ -87,16 +87,10 @@ def _members(index: Path, changed: int, size: int) -> dict[str, Member]:
             and one.offset + one.frames * one.height * one.width * 3 // 2 <= size
             for one in members.values()
         )
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as error:
+    except OSError as error:
         refuse_machine_fault(error, reading=str(index))
+        valid = False
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         valid = False
     if not valid:
         raise VideoError(f"{index}: is not the index of a pack, or does not match its shard.")
