@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 
 _SILENT = frozenset(("hevc", "mjpeg"))
 """Codecs whose decoders show what is left of a damaged picture without a mark on it."""
-_HELD = 4
-"""Decoded frames held: more than any caller holds."""
 
 
 def frames_in_order(
@@ -42,7 +39,8 @@ def frames_in_order(
 ) -> Iterator[tuple[int, VideoFrame]]:
     """All decodable frames with their numbers, which rise; a lost frame leaves a gap.
 
-    The pictures depend on the file alone, damaged ones too: the decoder is new and meets every packet.
+    The pictures depend on the file alone, damaged ones too: the decoder is new and gets every packet. It draws
+    each picture over an old one that nobody holds, which may show through damage: hold at most the last frame.
 
     Args:
         container: just opened.
@@ -95,9 +93,6 @@ def _decode(
     codec = video_stream(container).codec_context
     codec.copy_opaque = numbers.way == "places"
     faulty: set[int | None] = set()
-    # A decoder draws each picture over an old one that nobody holds, which may show through where data is
-    # damaged. Holding the last few makes which one it is independent of the caller.
-    held: deque[VideoFrame] = deque(maxlen=_HELD)
     for packet in itertools.chain(read_packets(container, damage.broken), [None]):
         if packet is not None:
             if packet.is_discard:
@@ -122,7 +117,6 @@ def _decode(
             number = numbers.next(frame)
             wrong = frame.is_corrupt or (frame.pts is not None and frame.pts in faulty)
             damage.decoded(number, late=packet is None, corrupt=wrong)
-            held.append(frame)
             yield number, frame
 
 
