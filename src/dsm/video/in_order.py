@@ -39,8 +39,8 @@ def frames_in_order(
 ) -> Iterator[tuple[int, VideoFrame]]:
     """All decodable frames with their numbers, which rise; a lost frame leaves a gap.
 
-    The pictures depend on the file alone, damaged ones too: the decoder is new and gets every packet. It draws
-    each picture over an old one that nobody holds, which may show through damage: hold at most the last frame.
+    Even damaged pictures depend on the file alone, as the decoder is new and gets every packet. It draws each
+    picture over an old one that nobody holds, which may show through damage: hold at most the last frame.
 
     Args:
         container: just opened.
