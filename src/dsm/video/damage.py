@@ -24,6 +24,8 @@ class Damage:
     """Whether frames are numbered by their packets."""
     reason: str = ""
     """The first error message from FFmpeg."""
+    incomplete: bool = False
+    """Whether a packet was found incomplete by its container."""
     _gaps: list[tuple[int, int]] = field(default_factory=list)
     """(frame number, pictures lost just before it): numbers skipped, or packets that could not be decoded."""
     _faulty: list[int] = field(default_factory=list)
@@ -34,7 +36,7 @@ class Damage:
     @property
     def lost(self) -> int:
         """Pictures lost before the last frame; 0 if nothing went wrong."""
-        wrong = not self.numbered or bool(self.reason or self._corrupt)
+        wrong = not self.numbered or bool(self.reason or self.incomplete or self._corrupt)
         return sum(lost for _, lost in self._gaps) if wrong else 0
 
     @property
@@ -68,6 +70,7 @@ class Damage:
         """The damage among the frames with these numbers, renumbered from 0."""
         begin, stop = numbers.start, numbers.stop
         own = Damage(count=max(min(self.count, stop) - begin, 0), numbered=self.numbered)
+        own.incomplete = self.incomplete
         for number, lost in self._gaps if self.lost else []:
             skipped = len(range(max(number - lost, begin), min(number, stop)))
             if lost_inside := skipped if self.numbered else lost * (number in numbers):

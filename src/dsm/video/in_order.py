@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 from dsm.errors import refuse_machine_fault
 from dsm.video.damage import Damage
 from dsm.video.kept_open import kept_open
-from dsm.video.keyframes import Untrusted, frames_by_keyframes, timeline
+from dsm.video.keyframes import Untrusted, frames_by_keyframes, one_frame_each, timeline
 from dsm.video.segments import segment_of
 from dsm.video.source import Deadline, Source, open_video, read_packets, video_stream
 from dsm.video.times import segment_frames
@@ -101,6 +101,9 @@ def _decode(
                 packet.opaque = damage.packets if codec.copy_opaque else None
                 damage.packets += 1
                 numbers.see(packet.pts)
+                if packet.is_corrupt:  # the container lacks a part of it
+                    damage.incomplete = True
+                    faulty.add(packet.pts)
         if beside and not _accepts(beside, packet):
             faulty.add(packet.pts if packet else None)
         try:
@@ -148,7 +151,9 @@ def _way_to_count(container: InputContainer) -> Literal["frames", "times", "plac
     try:
         timeline(container, container.name)
     except Untrusted:
-        return "frames"
+        # A recorder's stream has a time for each packet, and may lack packets; then frames are missing too.
+        stream = container.format.name == "mpegts"
+        return "times" if stream and one_frame_each(video_stream(container).codec_context) else "frames"
     if container.format.name != "avi":
         return "times"
     # Packets of an avi have no times. Those of MPEG-4 may not be in display order.
