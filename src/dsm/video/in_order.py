@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _SILENT = frozenset(("hevc", "mjpeg"))
 """Codecs whose decoders show what is left of a damaged picture without a mark on it."""
+_EARLY = 2
+"""Most frames that wait for one that is shown before them."""
 
 
 def frames_in_order(
@@ -93,6 +95,7 @@ def _decode(
     codec = video_stream(container).codec_context
     codec.copy_opaque = numbers.way == "places"
     faulty: set[int | None] = set()
+    early: list[VideoFrame] = []  # decoded before a frame that is shown earlier: only where times are damaged
     for packet in itertools.chain(read_packets(container, damage.broken), [None]):
         if packet is not None:
             if packet.is_discard:
@@ -114,9 +117,12 @@ def _decode(
                 raise _Faulty from None
             if packet is not None:
                 damage.broken(error)
-                numbers.fail()
-            continue
-        for frame in frames:
+                numbers.fail(packet.pts)
+                continue
+            frames = []
+        early = sorted([*early, *frames], key=lambda frame: frame.pts or 0) if early else frames
+        while early and (len(early) > _EARLY or packet is None or not numbers.lacks_one_before(early[0])):
+            frame = early.pop(0)
             number = numbers.next(frame)
             wrong = frame.is_corrupt or (frame.pts is not None and frame.pts in faulty)
             damage.decoded(number, late=packet is None, corrupt=wrong)
@@ -166,22 +172,32 @@ class _Numbers:
     def __init__(self, way: Literal["frames", "times", "places", "failures"]) -> None:
         self.way, self.last = way, -1
         self._times: list[int] = []
+        self._waiting: list[int] = []
+        """Times of packets whose frames have not come yet."""
         self._failed = 0
 
     def see(self, time: int | None) -> None:
         """Register a packet before it is decoded."""
         if self.way == "times" and time is not None:
             bisect.insort(self._times, time)
+            bisect.insort(self._waiting, time)
 
-    def fail(self) -> None:
+    def fail(self, time: int | None) -> None:
         """Register that the packet could not be decoded."""
         self._failed += self.way == "failures"
+        if time in self._waiting:
+            self._waiting.remove(time)
+
+    def lacks_one_before(self, frame: VideoFrame) -> bool:
+        """Whether an earlier frame may still come."""
+        return frame.pts is not None and bool(self._waiting) and self._waiting[0] < frame.pts
 
     def next(self, frame: VideoFrame) -> int:
         """The number of the next frame, higher than all before."""
         number = 0
         if self.way == "times" and frame.pts is not None:
             number = bisect.bisect_left(self._times, frame.pts)
+            del self._waiting[: bisect.bisect_right(self._waiting, frame.pts)]
             if number == len(self._times) or self._times[number] != frame.pts:
                 number = 0  # ignore a time that no packet has
         elif self.way == "places" and isinstance(frame.opaque, int):
