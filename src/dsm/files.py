@@ -10,7 +10,7 @@ import os
 import shutil
 import unicodedata
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ def written_aside(path: str | Path) -> Iterator[Path]:
         _name(error, aside, path)
         raise
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that cannot be written to says so here too, of the temporary file
+            aside.unlink()
 
 
 @contextmanager
