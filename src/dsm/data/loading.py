@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 
 from dsm.data.clips import EvaluationClips, TrainingClips, collate, collate_clips
 from dsm.data.reading_state import IDLE
-from dsm.errors import UserError
+from dsm.errors import UserError, machine_fault
 from dsm.signals import ignore_warnings, was_killed
 from dsm.video.source import BadVideo
 
@@ -128,7 +128,7 @@ class Batches:
         ignore_warnings()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # workers get Ctrl-C too; the run saves and ends them
-        sys.excepthook = _print_unless_disconnected
+        sys.excepthook = _print_unforeseen
 
     def _lost(self, error: RuntimeError) -> list[BadVideo] | None:
         """The videos on which workers crashed or hang; None if none is lost and a batch is slow."""
@@ -176,11 +176,11 @@ class Batches:
                 child.join()
 
 
-def _print_unless_disconnected(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    """Print a worker's exceptions, except those of sending a batch after the run has stopped."""
-    if not isinstance(error, (ConnectionError, EOFError)):
+def _print_unforeseen(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a worker's exceptions, except faults of the machine, which the run itself reports, and those of
+    sending a batch after the run has stopped.
+    """
+    if not isinstance(error, (ConnectionError, EOFError)) and machine_fault(error) is None:
         sys.__excepthook__(kind, error, trace)
 
 
