@@ -290,7 +290,7 @@ def test_a_file_whose_process_is_killed_from_outside_is_judged_again(
 ) -> None:
     judge_after(
         tmp_path,
-        f"mark = Path({str(tmp_path)!r}, path.name + '.killed')",
+        "mark = path.with_suffix('.killed')",
         "if path.name == 'once.mp4' and not mark.exists(): mark.touch(); os.kill(os.getpid(), 9)",
         "if path.name == 'always.mp4': os.kill(os.getpid(), 9)",
     )
@@ -309,7 +309,7 @@ def test_too_few_file_handles_or_too_little_memory_make_no_video_bad(tmp_path: P
 import resource, sys
 from pathlib import Path
 from dsm.data.clips import EvaluationClips
-from dsm.data.lists import find_list
+from dsm.data.catalog import find_list
 from dsm.data.reading import ClipConfig
 from dsm.errors import MachineError
 from dsm.video.decode import probe, read_frames

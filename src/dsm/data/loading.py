@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 
 from dsm.data.clips import EvaluationClips, TrainingClips, collate, collate_clips
 from dsm.data.reading_state import IDLE
-from dsm.errors import UserError, machine_fault
+from dsm.errors import MachineError, UserError, machine_fault
 from dsm.signals import ignore_warnings, was_killed
 from dsm.video.source import BadVideo
 
@@ -35,6 +35,9 @@ PATIENCE = 2.0
 
 LOOK_EVERY = 2.0
 """Seconds without a batch after which the workers are checked."""
+
+HANDLES, HANDLES_A_WORKER = 64, 32
+"""Open files that loading needs, and for each worker more."""
 
 KILLS = 3
 """A video counts as bad once its worker has been killed from outside this many times while reading it."""
@@ -68,6 +71,7 @@ class Batches:
     ) -> None:
         self.clips, self.order, self._collate = clips, order, collate
         self._workers, self._seconds, self._pin_memory = workers, seconds, pin_memory
+        _allow_handles(workers)
         self._pids = torch.zeros(workers, dtype=torch.long)
         self._pids.share_memory_()  # type: ignore[no-untyped-call]
         self._kills: Counter[int] = Counter()
@@ -192,6 +196,27 @@ def _iterate(loader: DataLoader[Any]) -> Iterator[Any]:
     batches = iter(loader)
     signal.signal(signal.SIGCHLD, before)
     return batches
+
+
+def _allow_handles(workers: int) -> None:
+    """Allow this process as many open files as its workers need: torch sends each tensor as an open file.
+
+    Raises:
+        MachineError: so many are not allowed. Loading would wait forever for a file that cannot be opened.
+    """
+    if not workers or sys.platform == "win32":
+        return
+    import resource
+
+    need = HANDLES + HANDLES_A_WORKER * workers
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= hard < need:
+        raise MachineError(
+            f"{workers} loader workers need {need} open files, and {hard} are allowed; raise the limit "
+            "(`ulimit -n 4096`), or use fewer --data.workers (--workers)."
+        )
+    if 0 <= soft < need:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
 
 
 class InTurn:
