@@ -92,8 +92,10 @@ class Batches:
 
     def _batches(self) -> Iterator[dict[str, Any]]:
         while self.order.start < self.order.stop:
+            others = multiprocessing.active_children()
             batches = _iterate(self._loader())
-            self._children = multiprocessing.active_children()  # later, ended ones are no longer among them
+            # Kept, because those that end are no longer listed.
+            self._children = [child for child in multiprocessing.active_children() if child not in others]
             lost: list[BadVideo] | None = None
             while lost is None:
                 try:
@@ -137,11 +139,13 @@ class Batches:
     def _lost(self, error: RuntimeError) -> list[BadVideo] | None:
         """The videos on which workers crashed or hang; None if none is lost and a batch is slow."""
         ended = {child.pid: child.exitcode for child in self._children}
+        pids = self._pids.tolist()
         lost = []
-        killed = 0
-        dead = False
-        for pid, (index, since) in zip(self._pids.tolist(), self.clips.state.reading.tolist(), strict=False):
-            code = ended.get(pid) if pid else None
+        # A worker may have been killed before it told its number.
+        killed = sum(code is not None and pid not in pids for pid, code in ended.items())
+        dead = killed > 0 or "exited unexpectedly" in str(error)
+        for pid, (index, since) in zip(pids, self.clips.state.reading.tolist(), strict=False):
+            code = ended.get(pid, -signal.SIGKILL) if pid else None
             hangs = code is None and time.monotonic() - since > self._seconds * PATIENCE
             dead = dead or code is not None
             from_outside = code is not None and (index == IDLE or was_killed(code))
@@ -161,7 +165,7 @@ class Batches:
                         f"{path}: {KILLS} processes that read it were killed; does it need too much memory?"
                     )
                     lost.append(BadVideo(place, "undecodable", reason))
-        self._kills_in_a_row += killed
+        self._kills_in_a_row += max(killed, dead and not lost)
         if self._kills_in_a_row >= MOST_KILLS:
             raise UserError(
                 "loader workers are killed again and again, probably because memory (or /dev/shm) "
@@ -175,9 +179,8 @@ class Batches:
 
     def _kill_workers(self) -> None:
         for child in self._children:
-            if child.pid in self._pids.tolist():
-                child.kill()
-                child.join()
+            child.kill()
+            child.join()
 
 
 def _print_unforeseen(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
