@@ -313,9 +313,12 @@ from dsm.data.catalog import find_list
 from dsm.data.reading import ClipConfig
 from dsm.errors import MachineError
 from dsm.video.decode import probe, read_frames
+from dsm.video.kept_open import close_kept
 from dsm.video.ledger import judge
 good = Path({str(tmp_path / "good.mp4")!r})
 clips = EvaluationClips(find_list(good), ClipConfig(4, 1, resize=32, size=32), 1)
+clips.sample(0)  # imports what is imported late
+close_kept()
 kind, limit = (resource.RLIMIT_NOFILE, 0) if sys.argv[1] == "handles" else (resource.RLIMIT_AS, 2**20)
 resource.setrlimit(kind, (limit, resource.getrlimit(kind)[1]))
 for use in (judge, probe, lambda file: read_frames(file, [3])):
