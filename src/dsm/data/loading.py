@@ -215,8 +215,8 @@ def _allow_handles(workers: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= hard < need:
         raise MachineError(
-            f"{need} open files are needed with --data.workers (--workers) {workers}, and {hard} are allowed; raise "
-            "the limit (`ulimit -n 4096`), or use fewer workers."
+            f"{need} open files are needed with --data.workers (--workers) {workers}, and {hard} are allowed; "
+            "raise the limit (`ulimit -n 4096`), or use fewer workers."
         )
     if 0 <= soft < need:
         resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
