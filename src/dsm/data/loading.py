@@ -215,7 +215,7 @@ def _allow_handles(workers: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= hard < need:
         raise MachineError(
-            f"{need} open files are needed with --data.workers (--workers) {workers}, and {hard} are allowed; "
+            f"{need} open files are needed with --data.workers (--workers) {workers}, but {hard} allowed; "
             "raise the limit (`ulimit -n 4096`), or use fewer workers."
         )
     if 0 <= soft < need:

@@ -94,6 +94,8 @@ def check_takes(network: nn.Module, shape: Sequence[int]) -> Tensor:
     except torch.cuda.OutOfMemoryError:
         raise
     except REFUSALS as error:
+        if machine_fault(error) is not None:
+            raise
         raise refusal(shape, error) from None
     finally:
         network.train(was_training)
