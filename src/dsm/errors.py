@@ -35,7 +35,7 @@ _REMEDIES = {
     errno.ENOMEM: _MEMORY,
     errno.EMFILE: "too many open files for one process; raise the limit (`ulimit -n 4096`).",
     errno.ENFILE: "the machine has too many open files; close other programs.",
-    errno.EAGAIN: "no thread or process can be started; use fewer workers, or raise the limit (`ulimit -u`, -v).",
+    errno.EAGAIN: "no thread or process can be started; use fewer workers, or raise `ulimit -u` or `-v`.",
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
     errno.EFBIG: _FULL,

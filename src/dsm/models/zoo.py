@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dsm.errors import UserError, first_line, nearest
+from dsm.errors import UserError, first_line, machine_fault, nearest
 from dsm.models.adapters import ADAPTERS
 from dsm.models.c3d import C3D
 from dsm.models.i3d import I3D
