@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +245,91 @@ def test_one_worker_counts_a_videos_frames_for_all(scenes: Path, monkeypatch: py
     assert len(list(load_clips(clips, 4, workers=2))) == len(videos) // 4
     monkeypatch.setattr(reading, "probe", lambda file: pytest.fail("is counted again"))
     assert clips[3]["clips"] is not None
+
+
+def kill_the_first(folder: Path, times: int) -> None:
+    """Kill this process by SIGKILL, as the kernel does when memory runs out, but only so many times."""
+    for number in range(times):
+        try:
+            (folder / str(number)).touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        kill_this_process()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_video_whose_worker_is_killed_from_outside_is_tried_again(
+    scenes: Path, tmp_path: Path, times: int
+) -> None:
+    loaded = batches(scenes, 2, Harmful)
+    loaded.clips.harm = (7, partial(kill_the_first, tmp_path, times))
+    found = list(loaded)
+    assert len(list(tmp_path.iterdir())) == times, "the worker was killed"
+    for one, two in zip(found, batches(scenes, 0), strict=True):
+        assert torch.equal(one["clips"]["anchor"], two["clips"]["anchor"])
+        assert not one["bad"]
+
+
+class Doomed(TrainingClips):
+    """Every worker is killed at once, as where memory is too small for any."""
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any] | UserError:
+        kill_this_process()
+        return super().__getitem__(key)
+
+
+def test_loading_ends_where_all_workers_are_killed(scenes: Path) -> None:
+    with pytest.raises(UserError, match=r"killed again and again.*fewer --data.workers"):
+        list(batches(scenes, 2, Doomed))
+
+
+def test_a_file_whose_process_is_killed_from_outside_is_judged_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge_after(
+        tmp_path,
+        "mark = path.with_suffix('.killed')",
+        "if path.name == 'once.mp4' and not mark.exists(): mark.touch(); os.kill(os.getpid(), 9)",
+        "if path.name == 'always.mp4': os.kill(os.getpid(), 9)",
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    names = ["good.mp4", "once.mp4", "always.mp4"]
+    for name in names:
+        write_video(tmp_path / name, numbered_frames(8))
+    found = judge_all([tmp_path / name for name in names], seconds=60, workers=1)
+    assert [one.verdict for one in found] == ["ok", "ok", "undecodable"]
+    assert "was killed; does it need too much memory" in found[2].reason
+
+
+def test_too_few_file_handles_make_no_video_bad(tmp_path: Path) -> None:
+    write_video(tmp_path / "good.mp4", numbered_frames(8))
+    code = f"""
+import resource
+from pathlib import Path
+from dsm.data.clips import EvaluationClips
+from dsm.data.catalog import find_list
+from dsm.data.reading import ClipConfig
+from dsm.errors import MachineError
+from dsm.video.decode import probe, read_frames
+from dsm.video.kept_open import close_kept
+from dsm.video.ledger import judge
+good = Path({str(tmp_path / "good.mp4")!r})
+clips = EvaluationClips(find_list(good), ClipConfig(4, 1, resize=32, size=32), 1)
+clips.sample(0)  # imports what is imported late
+close_kept()
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, 1024))
+for use in (judge, probe, lambda file: read_frames(file, [3])):
+    try:
+        use(good)
+    except MachineError as error:
+        print(error)
+print(type(clips[0]).__name__, clips.state.bad)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4, done.stderr
+    assert all(f"{tmp_path / 'good.mp4'}: too many open files" in line for line in lines[:3])
+    assert lines[3] == "MachineError {}"
 
 
 class HarmfulLook(EvaluationClips):

@@ -6,12 +6,15 @@ import os
 import shutil
 from pathlib import Path
 
+import av
 import pytest
 from conftest import numbered_frames
 
 from dsm.verbs.index import IndexConfig, index
 from dsm.video import counting
 from dsm.video.counting import count_all, count_frames
+from dsm.video.source import open_video, read_packets
+from dsm.video.times import _listed_packets
 from dsm.video.write import write_video
 
 
@@ -34,6 +37,31 @@ def test_several_processes_give_the_results_of_one_in_the_same_order(many: list[
     assert "v3.mp4: cannot be decoded" in str(found[3])
     assert done == sorted(done)
     assert done[-1] == len(many)
+
+
+def test_frames_in_the_table_of_an_mp4_are_those_in_the_file(tmp_path: Path) -> None:
+    """Without fragments, which have tables of their own, and whole; a file that was cut off is read."""
+    whole = tmp_path / "whole.mp4"
+    write_video(whole, numbered_frames(30))
+    files = [whole]
+    for flags in ("faststart", "frag_keyframe", "frag_keyframe+empty_moov", "faststart+frag_every_frame"):
+        files.append(tmp_path / f"{flags}.mp4")
+        with av.open(str(whole)) as source, av.open(str(files[-1]), "w", options={"movflags": flags}) as copy:
+            stream = copy.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(video=0):
+                if packet.size:
+                    packet.stream = stream
+                    copy.mux(packet)
+    files.append(tmp_path / "cut.mp4")
+    content = (tmp_path / "faststart.mp4").read_bytes()
+    files[-1].write_bytes(content[: len(content) * 2 // 3])
+    for file in files:
+        with open_video(file) as container:
+            packets = sum(not packet.is_discard for packet in read_packets(container, lambda error: None))
+        assert count_frames(file) == packets, file
+    assert count_frames(files[-1]) != 30
+    with open_video(whole) as container:
+        assert _listed_packets(container) == 30
 
 
 def test_a_file_that_crashes_or_hangs_its_process_affects_no_other(

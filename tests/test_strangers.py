@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import resource
@@ -22,7 +23,7 @@ from dsm.cli import main
 from dsm.data.classes import read_classes
 from dsm.data.lists import listable, read_list
 from dsm.data.reading import clip_of
-from dsm.errors import UserError
+from dsm.errors import UserError, sentence
 from dsm.evaluate.features import Features, load_features, save_features
 from dsm.models.export import save_safetensors
 from dsm.models.weights import load_weights
@@ -253,7 +254,53 @@ def test_foreign_logs_are_read_as_far_as_possible(tmp_path: Path) -> None:
     assert [line["step"] for line in read_gradients(tmp_path)] == [2]
 
 
-def test_a_full_disk_is_reported_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "memory ran out"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory"),
+            "memory ran out",
+        ),
+        (
+            RuntimeError("unable to open shared memory object: Too many open files (24)"),
+            "too many open files",
+        ),
+        (ImportError("libtorch.so: failed to map segment from shared object"), "memory ran out"),
+        (RuntimeError("can't start new thread"), "no thread or process can be started"),
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
+        (OSError(errno.EFBIG, "File too large", "a.mp4"), "a.mp4: the disk is full"),
+        (OSError(errno.EROFS, "Read-only file system", "o"), "o: is on a disk that cannot be written to"),
+        (PermissionError(errno.EACCES, "Permission denied", "o"), "o: Permission denied."),
+    ],
+)
+def test_a_fault_of_the_machine_is_a_sentence_with_the_remedy(error: Exception, said: str) -> None:
+    assert said in str(sentence(error))
+    assert sentence(RuntimeError("a fault of our own")) is None
+
+
+@pytest.mark.parametrize("verb", ["data synth", "data pack", "data frames", "data index"])
+def test_a_full_disk_ends_a_verb_with_one_sentence(verb: str, small_list: Path, tmp_path: Path) -> None:
+    """Files may have a few bytes here; a full disk differs by the number of the error alone."""
+    words: list[object] = [*verb.split(), small_list, "--out", tmp_path / "o"]
+    if verb == "data synth":
+        words = ["data", "synth", tmp_path / "o", "--train", 4, "--test", 2, "--motions", 2, "--workers", 1]
+    if verb == "data index":
+        words = ["data", "index", small_list.parent, "--out", tmp_path / "o", "--unlabelled"]
+    code = f"""
+import resource, sys
+from dsm.cli.main import main
+resource.setrlimit(resource.RLIMIT_FSIZE, ({2 if verb == "data index" else 300}, resource.RLIM_INFINITY))
+sys.argv = ["dsm", *{list(map(str, words))!r}]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2, done.stderr
+    assert "the disk is full" in " ".join(done.stderr.split()), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_is_told_once(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full here")
     log = RunLog(tmp_path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import mmap
 import re
 from collections.abc import Iterable
 
@@ -20,12 +22,87 @@ class UserError(Exception):
         return without_control(super().__str__())  # it may quote a stranger's file
 
 
+class MachineError(UserError):
+    """A fault of the machine, such as too little memory; it says nothing about the file that was in use."""
+
+
+_MEMORY = (
+    "memory ran out; try a smaller batch (--data.batch-size, --batch-size), fewer workers (--data.workers, "
+    "--workers) or a smaller --data.cache-mb, or raise the limit (`ulimit -v`)."
+)
+_FULL = "the disk is full, or your quota or a size limit is reached; free some space, or write elsewhere."
+_REMEDIES = {
+    errno.ENOMEM: _MEMORY,
+    errno.EMFILE: "too many open files for one process; raise the limit (`ulimit -n 4096`).",
+    errno.ENFILE: "the machine has too many open files; close other programs.",
+    errno.EAGAIN: "no thread or process can be started; use fewer workers, or raise `ulimit -u` or `-v`.",
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: _FULL,
+    errno.EROFS: "is on a disk that cannot be written to; write elsewhere.",
+    errno.EIO: "the disk cannot be read or written (input/output error).",
+    errno.ESTALE: "the network disk has lost this file; try again.",
+}
+_SPARE = 2**26
+"""Bytes: with less memory than this, memory has run out."""
+# Libraries that pass on such a fault as a plain error repeat the words of the system, or have their own.
+_SAID = {
+    errno.ENOMEM: (
+        "allocate memory", "not enough memory", "out of memory", "bad_alloc", "memory allocation",
+        "failed to map segment",
+    ),
+    errno.EMFILE: ("too many open files", "ancdata"),
+    errno.EAGAIN: ("start new thread", "resource temporarily unavailable"),
+    errno.ENOSPC: ("no space left on device",),
+}  # fmt: skip
+
+
+def machine_fault(error: BaseException) -> int | None:
+    """The ``errno`` of a fault of the machine, such as too little memory or a full disk; None for others.
+
+    Such a fault says nothing about the file that was in use.
+    """
+    if isinstance(error, MemoryError):
+        return errno.ENOMEM
+    if isinstance(error, OSError) and error.errno in _REMEDIES:
+        return error.errno
+    if isinstance(error, (OSError, RuntimeError, ImportError, SystemError)):
+        text = str(error).lower()
+        return next((code for code, said in _SAID.items() if any(one in text for one in said)), None)
+    return None
+
+
+def refuse_machine_fault(error: Exception, *, reading: str) -> None:
+    """Raise MachineError if a file could not be read because the machine lacks memory or file handles.
+
+    A broken file may ask for any amount of memory, so a refused request counts only if little is left.
+
+    Args:
+        reading: the name of the file.
+    """
+    code = machine_fault(error)
+    if code in (errno.EMFILE, errno.ENFILE) or (code == errno.ENOMEM and not _memory_left()):
+        raise MachineError(f"{reading}: {_REMEDIES[code]}") from None
+
+
+def _memory_left() -> bool:
+    try:
+        mmap.mmap(-1, _SPARE).close()
+    except OSError:
+        return False
+    return True
+
+
 def sentence(error: Exception) -> str | None:
-    """What to say of an error that a user can mend; None of one that nobody foresaw."""
+    """The message for an error that a user can correct; None for other errors."""
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, OSError) and error.filename:
-        return f"{without_control(str(error.filename))}: {error.strerror}."
+    name = getattr(error, "filename", None)
+    about = f"{without_control(str(name))}: " if name else ""
+    if (code := machine_fault(error)) is not None:
+        return f"{about}{_REMEDIES[code]}"
+    if isinstance(error, OSError) and name:
+        return f"{about}{error.strerror}."
     return None
 
 

@@ -14,7 +14,7 @@ import socket
 import time
 import unicodedata
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,10 @@ def written_aside(path: str | Path) -> Iterator[Path]:
         yield aside
         os.replace(aside, path)
     except OSError as error:
-        _name(error, aside, path)
-        raise
+        raise _named(error, aside, path) from None
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that cannot be written to says so here too, of the temporary file
+            aside.unlink()
 
 
 @contextmanager
@@ -49,8 +49,7 @@ def written_aside_folder(folder: Path) -> Iterator[Path]:
         yield aside
         os.replace(aside, folder)
     except OSError as error:
-        _name(error, aside, folder)
-        raise
+        raise _named(error, aside, folder) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -125,10 +124,11 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _name(error: OSError, aside: Path, meant: Path) -> None:
-    """Put the real name into an error: a full disk gives none, and users do not know the temporary one."""
-    if error.filename in (None, str(aside)):
-        error.filename = str(meant)
+def _named(error: OSError, aside: Path, meant: Path) -> OSError:
+    """An error with the real name: a full disk gives none, and users do not know the temporary one."""
+    if error.errno and error.filename in (None, str(aside), str(aside.absolute())):
+        return OSError(error.errno, error.strerror, str(meant))
+    return error
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -23,6 +23,22 @@ def ignore_warnings() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+_OWN_FAULTS = tuple(
+    getattr(signal, name)
+    for name in ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS")
+    if hasattr(signal, name)
+)
+
+
+def was_killed(exit_code: int) -> bool:
+    """Whether a process was ended from outside, as when memory ran out, and not by a crash of its own.
+
+    Args:
+        exit_code: as Python gives it: below 0, the number of the signal that ended the process.
+    """
+    return exit_code < 0 and -exit_code not in _OWN_FAULTS
+
+
 STOPS = (signal.SIGINT, signal.SIGTERM, *WARNINGS)
 SAME_WISH = 1.0
 """Seconds within which a repeated signal counts as the same request."""

@@ -1,8 +1,9 @@
-"""Loads batches in worker processes and recovers when a worker crashes or hangs.
+"""Loads batches in worker processes and recovers when a worker crashes, hangs or is killed.
 
 The data set itself handles a broken video. A decoder that crashes ends its worker, and one that hangs
 blocks it: the video is then recorded as bad, the workers are replaced, and loading continues with the
-same batch.
+same batch. A worker that was killed from outside, as when memory runs out, says nothing about its video: the
+video is tried again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -23,8 +26,8 @@ from torch.utils.data import DataLoader
 
 from dsm.data.clips import EvaluationClips, TrainingClips, collate, collate_clips
 from dsm.data.reading_state import IDLE
-from dsm.errors import UserError
-from dsm.signals import ignore_warnings
+from dsm.errors import MachineError, UserError, machine_fault
+from dsm.signals import ignore_warnings, was_killed
 from dsm.video.source import BadVideo
 
 PATIENCE = 2.0
@@ -32,6 +35,15 @@ PATIENCE = 2.0
 
 LOOK_EVERY = 2.0
 """Seconds without a batch after which the workers are checked."""
+
+HANDLES, HANDLES_A_WORKER = 64, 32
+"""Open files that loading needs, and for each worker more."""
+
+KILLS = 3
+"""A video counts as bad once its worker has been killed from outside this many times while reading it."""
+
+MOST_KILLS = 12
+"""Loading ends once workers have been killed from outside this many times without a batch in between."""
 
 
 class Order(Protocol):
@@ -59,14 +71,19 @@ class Batches:
     ) -> None:
         self.clips, self.order, self._collate = clips, order, collate
         self._workers, self._seconds, self._pin_memory = workers, seconds, pin_memory
+        _allow_handles(workers)
         self._pids = torch.zeros(workers, dtype=torch.long)
         self._pids.share_memory_()  # type: ignore[no-untyped-call]
+        self._kills: Counter[int] = Counter()
+        """How often workers were killed while they read a video."""
+        self._kills_in_a_row = 0
+        self._children: list[BaseProcess] = []
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield batches.
 
         Raises:
-            UserError: no readable video was found for a sample, or a worker was killed from outside.
+            UserError: no readable video was found for a sample, or workers are killed again and again.
         """
         try:
             yield from self._batches()
@@ -74,10 +91,13 @@ class Batches:
             self.clips.reader.tell_counts()
 
     def _batches(self) -> Iterator[dict[str, Any]]:
-        lost: list[BadVideo] = []
         while self.order.start < self.order.stop:
+            others = multiprocessing.active_children()
             batches = _iterate(self._loader())
-            while not lost:
+            # Kept, because those that end are no longer listed.
+            self._children = [child for child in multiprocessing.active_children() if child not in others]
+            lost: list[BadVideo] | None = None
+            while lost is None:
                 try:
                     batch = next(batches)
                 except StopIteration:
@@ -88,10 +108,10 @@ class Batches:
                 if isinstance(batch, UserError):
                     raise batch
                 self.order.start += 1
+                self._kills_in_a_row = 0
                 yield batch
             self._kill_workers()
             self.clips.state.bad |= {video.index: video for video in lost}
-            lost = []
 
     def _loader(self) -> DataLoader[Any]:
         self.clips.state.reading.fill_(IDLE)
@@ -114,44 +134,60 @@ class Batches:
         ignore_warnings()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # workers get Ctrl-C too; the run saves and ends them
-        sys.excepthook = _print_unless_disconnected
+        sys.excepthook = _print_unforeseen
 
-    def _lost(self, error: RuntimeError) -> list[BadVideo]:
-        """The videos on which workers crashed or hang; none if a batch is merely slow."""
-        alive = {child.pid for child in multiprocessing.active_children()}
+    def _lost(self, error: RuntimeError) -> list[BadVideo] | None:
+        """The videos on which workers crashed or hang; None if none is lost and a batch is slow."""
+        ended = {child.pid: child.exitcode for child in self._children}
+        pids = self._pids.tolist()
         lost = []
-        dead = False
-        for pid, (index, since) in zip(self._pids.tolist(), self.clips.state.reading.tolist(), strict=False):
-            crashed = bool(pid) and pid not in alive
-            dead = dead or crashed
-            hangs = time.monotonic() - since > self._seconds * PATIENCE
-            if index != IDLE and (crashed or hangs):
-                path = self.clips.videos.file(int(index))
-                reason = f"{path}: {'crashes' if crashed else 'hangs'} the decoder."
-                lost.append(BadVideo(int(index), "undecodable" if crashed else "timeout", reason))
-        if lost:
-            return lost
-        if dead:
+        # A worker may have been killed before it told its number.
+        killed = sum(code is not None and pid not in pids for pid, code in ended.items())
+        dead = killed > 0 or "exited unexpectedly" in str(error)
+        for pid, (index, since) in zip(pids, self.clips.state.reading.tolist(), strict=False):
+            code = ended.get(pid, -signal.SIGKILL) if pid else None
+            hangs = code is None and time.monotonic() - since > self._seconds * PATIENCE
+            dead = dead or code is not None
+            from_outside = code is not None and (index == IDLE or was_killed(code))
+            killed += from_outside
+            if index == IDLE or (code is None and not hangs):
+                continue
+            place = int(index)
+            path = self.clips.videos.file(place)
+            if hangs:
+                lost.append(BadVideo(place, "timeout", f"{path}: hangs the decoder."))
+            elif not from_outside:
+                lost.append(BadVideo(place, "undecodable", f"{path}: crashes the decoder."))
+            else:
+                self._kills[place] += 1
+                if self._kills[place] >= KILLS:
+                    reason = (
+                        f"{path}: {KILLS} processes that read it were killed; does it need too much memory?"
+                    )
+                    lost.append(BadVideo(place, "undecodable", reason))
+        self._kills_in_a_row += max(killed, dead and not lost)
+        if self._kills_in_a_row >= MOST_KILLS:
             raise UserError(
-                "a loader worker was killed, perhaps because memory ran out; try fewer --data.workers, "
-                "a smaller --data.batch-size or --data.cache-mb."
+                "loader workers are killed again and again, probably because memory (or /dev/shm) "
+                "runs out; try fewer --data.workers, a smaller --data.batch-size or --data.cache-mb."
             ) from error
+        if dead or lost:
+            return lost
         if "timed out" not in str(error):
             raise error
-        return []
+        return None
 
     def _kill_workers(self) -> None:
-        for child in multiprocessing.active_children():
-            if child.pid in self._pids.tolist():
-                child.kill()
-                child.join()
+        for child in self._children:
+            child.kill()
+            child.join()
 
 
-def _print_unless_disconnected(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    """Print a worker's exceptions, except those of sending a batch after the run has stopped."""
-    if not isinstance(error, (ConnectionError, EOFError)):
+def _print_unforeseen(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a worker's exceptions, except faults of the machine, which the run itself reports, and those of
+    sending a batch after the run has stopped.
+    """
+    if not isinstance(error, (ConnectionError, EOFError)) and machine_fault(error) is None:
         sys.__excepthook__(kind, error, trace)
 
 
@@ -163,6 +199,27 @@ def _iterate(loader: DataLoader[Any]) -> Iterator[Any]:
     batches = iter(loader)
     signal.signal(signal.SIGCHLD, before)
     return batches
+
+
+def _allow_handles(workers: int) -> None:
+    """Allow this process as many open files as its workers need: torch sends each tensor as an open file.
+
+    Raises:
+        MachineError: so many are not allowed. Loading would wait forever for a file that cannot be opened.
+    """
+    if not workers or sys.platform == "win32":
+        return
+    import resource
+
+    need = HANDLES + HANDLES_A_WORKER * workers
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= hard < need:
+        raise MachineError(
+            f"{need} open files are needed with --data.workers (--workers) {workers}, but {hard} allowed; "
+            "raise the limit (`ulimit -n 4096`), or use fewer workers."
+        )
+    if 0 <= soft < need:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
 
 
 class InTurn:

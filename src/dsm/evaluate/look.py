@@ -17,7 +17,7 @@ from dsm.data.clips import EvaluationClips
 from dsm.data.lists import VideoList, only_video
 from dsm.data.loading import load_clips
 from dsm.data.reading import ClipConfig, Reader, crop
-from dsm.errors import UserError, nearest
+from dsm.errors import UserError, machine_fault, nearest
 from dsm.evaluate.cam import (
     Layer,
     MapKind,
@@ -87,6 +87,8 @@ class Looker:
         try:
             find = find_layer(module, example) if layer is None else named_layer(module, layer, example)
         except REFUSALS as error:  # transformers take only one size
+            if machine_fault(error) is not None:
+                raise
             raise refusal(example.shape[1:], error) from None
         self.layer: Layer = find
 

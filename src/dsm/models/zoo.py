@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dsm.errors import UserError, first_line, nearest
+from dsm.errors import UserError, first_line, machine_fault, nearest
 from dsm.models.adapters import ADAPTERS
 from dsm.models.c3d import C3D
 from dsm.models.i3d import I3D
@@ -94,6 +94,8 @@ def check_takes(network: nn.Module, shape: Sequence[int]) -> Tensor:
     except torch.cuda.OutOfMemoryError:
         raise
     except REFUSALS as error:
+        if machine_fault(error) is not None:
+            raise
         raise refusal(shape, error) from None
     finally:
         network.train(was_training)

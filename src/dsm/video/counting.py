@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dsm.errors import UserError
 from dsm.video.decode import probe
 from dsm.video.guarded import Failed, Job, call_guarded, time_for
 from dsm.video.source import READING_TIME, VideoError
@@ -28,7 +27,7 @@ def count_frames(path: Path) -> Counted:
         frames = probe(path).frames
         if frames == 0:
             raise VideoError(f"{path}: contains no frames.")
-    except UserError as error:
+    except VideoError as error:
         return str(error)
     return frames
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from av.video.frame import VideoFrame
-
 from dsm.video.kept_open import Facts, facts_of
 from dsm.video.source import Source, reason_of
 
@@ -26,6 +24,8 @@ class Damage:
     """Whether frames are numbered by their packets."""
     reason: str = ""
     """The first error message from FFmpeg."""
+    incomplete: bool = False
+    """Whether a packet was found incomplete by its container."""
     _gaps: list[tuple[int, int]] = field(default_factory=list)
     """(frame number, pictures lost just before it): numbers skipped, or packets that could not be decoded."""
     _faulty: list[int] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Damage:
     @property
     def lost(self) -> int:
         """Pictures lost before the last frame; 0 if nothing went wrong."""
-        wrong = not self.numbered or bool(self.reason or self._corrupt)
+        wrong = not self.numbered or bool(self.reason or self.incomplete or self._corrupt)
         return sum(lost for _, lost in self._gaps) if wrong else 0
 
     @property
@@ -70,6 +70,7 @@ class Damage:
         """The damage among the frames with these numbers, renumbered from 0."""
         begin, stop = numbers.start, numbers.stop
         own = Damage(count=max(min(self.count, stop) - begin, 0), numbered=self.numbered)
+        own.incomplete = self.incomplete
         for number, lost in self._gaps if self.lost else []:
             skipped = len(range(max(number - lost, begin), min(number, stop)))
             if lost_inside := skipped if self.numbered else lost * (number in numbers):
@@ -89,14 +90,18 @@ class Damage:
         self.reason = self.reason or reason_of(error)
         self._failed_since += 1
 
-    def decoded(self, frame: VideoFrame, number: int, *, late: bool) -> None:
+    def forget(self) -> None:
+        """Begin anew."""
+        vars(self).update(vars(Damage()))
+
+    def decoded(self, number: int, *, late: bool, corrupt: bool) -> None:
         """Record a frame. ``number``: above all before. ``late``: it came after the last packet."""
         self.frames += 1
         failed = 0 if late else self._failed_since
         if lost := number - self.count if self.numbered else failed:
             self._gaps.append((number, lost))
         self.count = number + 1
-        if frame.is_corrupt:
+        if corrupt:
             self._faulty_since.append(number)
         else:
             self._faulty += self._faulty_since

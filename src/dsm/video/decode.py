@@ -16,7 +16,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from dsm.errors import UserError
+from dsm.errors import UserError, refuse_machine_fault
 from dsm.extras import load_extra
 from dsm.video.convert import Converter, converter
 from dsm.video.damage import Damage, note, note_text
@@ -58,6 +58,7 @@ def read_by_torchcodec(
         wanted, back = np.unique(np.asarray(indices) % max(total, 1), return_inverse=True)
         frames = decoder.get_frames_at(wanted.tolist()).data.cpu().numpy()
     except (RuntimeError, ValueError, IndexError, OSError) as error:
+        refuse_machine_fault(error, reading=name_of(source))
         raise VideoError(
             f"{name_of(source)}: cannot be decoded by torchcodec ({reason_of(error)})."
         ) from None
@@ -210,7 +211,7 @@ def _decode_in_order(
     damage = Damage()
     with open_video(file) as container:
         convert = converter(container, short_side)
-        for count, frame in enumerate(every_frame(container, damage), start=1):
+        for count, frame in enumerate(every_frame(container, damage, file), start=1):
             deadline.check()
             if count - 1 in wanted:
                 images[count - 1] = convert(frame)

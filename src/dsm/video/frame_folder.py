@@ -25,6 +25,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from dsm.errors import refuse_machine_fault
 from dsm.files import is_dir, is_hidden
 from dsm.terminal import many
 from dsm.video.convert import Converter
@@ -208,6 +209,7 @@ def frame_files(folder: str | Path, prefix: str | None = None) -> list[Path]:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if entry.is_file()]
     except OSError as error:
+        refuse_machine_fault(error, reading=str(folder))
         raise VideoError(f"{folder}: cannot be read ({error.strerror}).") from None
     series = series_in(names)
     if pattern is not None:
@@ -302,6 +304,7 @@ def _read(file: Path, convert: Converter, deadline: Deadline) -> NDArray[np.uint
     try:
         return convert(frame)
     except (av.FFmpegError, ValueError) as error:
+        refuse_machine_fault(error, reading=str(file))
         raise BrokenPictureError(f"{file}: cannot be resized ({reason_of(error)}).") from None
 
 
@@ -309,6 +312,7 @@ def _decode(file: Path) -> VideoFrame:
     try:
         content = file.read_bytes()
     except OSError as error:
+        refuse_machine_fault(error, reading=str(file))
         raise VideoError(f"{file}: cannot be read ({error.strerror}).") from None
     codec_by_name = _CODECS.get(file.suffix[1:].lower(), "mjpeg")
     name = next((codec for begin, codec in _CONTENTS if content.startswith(begin)), codec_by_name)
@@ -319,6 +323,7 @@ def _decode(file: Path) -> VideoFrame:
     try:
         frames = codec.decode(av.Packet(content)) if content else []
     except (av.FFmpegError, ValueError) as error:
+        refuse_machine_fault(error, reading=str(file))
         raise BrokenPictureError(f"{file}: cannot be decoded ({reason_of(error)}).") from None
     if not frames:
         raise BrokenPictureError(f"{file}: {'contains no picture' if content else 'is empty'}.")

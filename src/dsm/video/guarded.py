@@ -7,14 +7,18 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from dsm.signals import ignore_warnings
+from dsm.errors import MachineError, refuse_machine_fault
+from dsm.signals import ignore_warnings, was_killed
 from dsm.video.segments import file_of
 
 Result = TypeVar("Result")
+
+RETRIES = 2
+"""How often a call is tried again whose process was killed from outside."""
 
 BYTES_A_SECOND = 2_000_000
 """Bytes of video that even a busy core decodes per second; an hour of 1080p takes minutes without a hang."""
@@ -38,35 +42,55 @@ class Failed:
     timeout: bool
     """Whether it exceeded its time limit."""
     reason: str
+    killed: bool = False
+    """Whether its process was killed from outside."""
 
 
 def call_guarded(jobs: Iterable[Job[Result]], workers: int) -> Iterator[Result | Failed]:
     """Yield the outcome of each call, in order, as soon as it is known.
 
+    A call whose process was killed from outside, as when memory runs out, is tried again, up to three times.
     When the caller stops iterating, the processes are killed.
 
     Args:
         workers: number of parallel processes.
+
+    Raises:
+        MachineError: a process lacks memory or file handles.
     """
     # spawn: forking a process that has threads may hang.
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPool(max_workers=workers, context=spawn, initializer=ignore_warnings)
     try:
-        futures = [(job, pool.schedule(job.function, job.arguments, timeout=job.seconds)) for job in jobs]
-        for job, future in futures:
-            outcome: Result | Failed
-            try:
-                outcome = future.result()
-            except FutureTimeoutError:
-                outcome = Failed(timeout=True, reason=f"not decoded within {job.seconds:.0f} s")
-            except ProcessExpired as error:
-                outcome = Failed(timeout=False, reason=f"crashes the decoder ({error})")
-            except Exception as error:  # one bad file must not cost the results of the others
-                outcome = Failed(timeout=False, reason=f"cannot be decoded ({type(error).__name__})")
+        begin: Callable[[Job[Result]], Any] = lambda job: pool.schedule(  # noqa: E731
+            job.function, job.arguments, timeout=job.seconds
+        )
+        for job, future in [(job, begin(job)) for job in jobs]:
+            outcome = _outcome(job, future)
+            for _ in range(RETRIES):
+                if isinstance(outcome, Failed) and outcome.killed:
+                    outcome = _outcome(job, begin(job))
             yield outcome
     finally:  # also when stopped midway: does not wait for the remaining calls
         pool.stop()  # type: ignore[no-untyped-call]
         pool.join()
+
+
+def _outcome(job: Job[Result], future: ProcessFuture[Any]) -> Result | Failed:
+    try:
+        return cast("Result", future.result())
+    except FutureTimeoutError:
+        return Failed(timeout=True, reason=f"not decoded within {job.seconds:.0f} s")
+    except ProcessExpired as error:
+        if was_killed(error.exitcode or 0):
+            reason = "each process that read it was killed; does it need too much memory?"
+            return Failed(timeout=False, reason=reason, killed=True)
+        return Failed(timeout=False, reason=f"crashes the decoder ({error})")
+    except MachineError:
+        raise
+    except Exception as error:  # one bad file must not cost the results of the others
+        refuse_machine_fault(error, reading=str(job.arguments[0]))
+        return Failed(timeout=False, reason=f"cannot be decoded ({type(error).__name__})")
 
 
 def time_for(path: str | Path, seconds: float) -> float:

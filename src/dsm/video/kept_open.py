@@ -55,7 +55,8 @@ _shelf = _Shelf()
 def kept_open(source: Source, *, reads: bool = True) -> Iterator[OpenVideo]:
     """As :func:`open_video`, but close it only after other videos were opened or a read failed.
 
-    A video that was kept open is positioned where its last reader left it.
+    A video that was kept open is positioned where its last reader left it. Its decoder is strict: a decoder
+    that has decoded other pictures before would conceal damage differently than a new one.
 
     Args:
         reads: whether packets are read in the block.
@@ -63,7 +64,7 @@ def kept_open(source: Source, *, reads: bool = True) -> Iterator[OpenVideo]:
     facts = facts_of(source)
     video = _shelf.videos.pop(facts, None) if facts else None
     if video is None:
-        closing = open_video(source)
+        closing = open_video(source, strict=True)
         container = closing.__enter__()
         codec = video_stream(container).codec_context
         video = OpenVideo(container, closing, (codec.width, codec.height))

@@ -29,6 +29,7 @@ from dsm.video.source import Deadline, Source, VideoError, name_of, open_video, 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
+    from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
 
     VideoPacket = Packet[VideoStream]
@@ -47,6 +48,11 @@ _REORDER = 16
 _VOP, _B_FRAME, _LEFT_OUT = b"\0\0\1\xb6", 2, 12
 # Reading over up to this many packets is cheaper than a seek.
 _NEAR = 120
+
+
+def one_frame_each(codec: VideoCodecContext) -> bool:
+    """Whether each packet of this codec gives one frame."""
+    return codec.name in _CODECS
 
 
 class Untrusted(Exception):
@@ -99,7 +105,7 @@ def _find(container: InputContainer, source: Source, facts: Facts | None) -> Tim
     codec = stream.codec_context
     # An avi stores when a frame is decoded, not when it is shown; only MPEG-4 packets tell the display order.
     order_unknown = container.format.name == "avi" and codec.has_b_frames and codec.name != "mpeg4"
-    if codec.name not in _CODECS or order_unknown:
+    if not one_frame_each(codec) or order_unknown:
         return None
     if container.format.name in _INDEXED:
         entries = stream.index_entries
@@ -173,7 +179,7 @@ def frames_by_keyframes(
 
 
 def _wanted_frames(
-    codec: av.VideoCodecContext,
+    codec: VideoCodecContext,
     packets: list[VideoPacket],
     order: list[int],
     waiting: dict[int, int],
@@ -209,7 +215,7 @@ def _wanted_frames(
         raise Untrusted
 
 
-def _frames(codec: av.VideoCodecContext, packet: VideoPacket | None) -> list[VideoFrame]:
+def _frames(codec: VideoCodecContext, packet: VideoPacket | None) -> list[VideoFrame]:
     try:
         return codec.decode(packet)
     except (av.FFmpegError, EOFError):

@@ -16,6 +16,7 @@ from pathlib import Path
 from dsm.errors import UserError
 from dsm.files import json_text
 from dsm.terminal import many
+from dsm.video.cut_off import bytes_missing
 from dsm.video.damage import Damage
 from dsm.video.decode import probe, read_frames
 from dsm.video.frame_folder import BrokenPictureError, describe_broken, frame_files, is_folder, read_pictures
@@ -99,10 +100,13 @@ def _decode_all(path: Path) -> tuple[Verdict, Damage]:
     # Frames hidden by an edit list are in the file but must not be shown.
     promised = max(header - damage.hidden, 0)
     reasons = [damage.text()] if damage.found else []
+    missing = bytes_missing(path)
     short = promised - count > 1  # headers are often too high by one
     if damage.breaks_off:
         why = f" ({damage.reason})" if damage.reason else ": its last picture is cut off"
         reasons.append(f"breaks off after frame {count}{why}")
+    elif missing:
+        reasons.append(f"breaks off after frame {count}: {missing / 1e6:,.3g} MB of it are missing")
     elif short:
         reasons.append(
             f"{promised - count} of the {many(promised, 'frame')} in its header "

@@ -21,6 +21,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from dsm.errors import refuse_machine_fault
 from dsm.files import is_dir, is_file, read_object
 from dsm.seals import unsealed_json
 from dsm.video.clock import Times
@@ -100,7 +101,10 @@ def _members(index: Path, changed: int, size: int) -> dict[str, Member]:
             and 0 <= one.checksums <= size - 4 * one.frames
             for one in members.values()
         )
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
+    except OSError as error:
+        refuse_machine_fault(error, reading=str(index))
+        valid = False
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         valid = False
     if not valid:
         raise VideoError(f"{index}: is not the index of a pack, or does not match its shard.")
@@ -153,6 +157,7 @@ def read_packed(
             shard, np.uint8, "r", member.offset, (member.frames, member.height * 3 // 2, member.width)
         )
     except OSError as error:
+        refuse_machine_fault(error, reading=str(shard))
         raise VideoError(f"{shard}: cannot be read ({error.strerror}).") from None
     convert = Converter(short_side, member.width, member.height)
     wanted, back = np.unique(np.asarray(indices) % member.frames, return_inverse=True)
@@ -170,5 +175,6 @@ def read_packed(
     try:
         images = [convert(av.VideoFrame.from_numpy_buffer(plane, "yuv420p")) for plane in planes[:-1]]
     except (av.FFmpegError, ValueError) as error:
+        refuse_machine_fault(error, reading=f"{shard}/{name}")
         raise VideoError(f"{shard}/{name}: cannot be resized ({reason_of(error)}).") from None
     return np.stack([images[place] for place in back])

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import av
 from av.stream import Disposition
 
-from dsm.errors import UserError
+from dsm.errors import UserError, refuse_machine_fault
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -135,8 +135,12 @@ def name_of(source: Source) -> str:
 
 
 @contextmanager
-def open_video(source: Source) -> Iterator[InputContainer]:
+def open_video(source: Source, *, strict: bool = False) -> Iterator[InputContainer]:
     """Open a video; FFmpeg errors inside the block become VideoErrors too.
+
+    Args:
+        strict: the decoder reports each fault that it finds. Otherwise it conceals many: it fills holes from
+            the pictures it decoded before, whichever these were.
 
     Raises:
         MissingVideoError: the file does not exist. VideoError: it is not a regular file, holds no video
@@ -161,9 +165,10 @@ def open_video(source: Source) -> Iterator[InputContainer]:
             if codec.width * codec.height > MAX_PIXELS:
                 raise VideoError(f"{name_of(source)}: {codec.width} x {codec.height} pixels are too many.")
             codec.thread_count = 1
-            codec.options = {"max_pixels": str(MAX_PIXELS)}
+            codec.options = {"max_pixels": str(MAX_PIXELS)} | ({"err_detect": "explode"} if strict else {})
             yield container
     except (av.FFmpegError, EOFError, ValueError) as error:
+        refuse_machine_fault(error, reading=name_of(source))
         raise VideoError(f"{name_of(source)}: cannot be decoded ({reason_of(error)}).") from error
 
 
@@ -199,6 +204,7 @@ def read_packets(
         except EOFError:
             return
         except av.FFmpegError as error:
+            refuse_machine_fault(error, reading=container.name)
             on_error(error)
             tries += 1
 
