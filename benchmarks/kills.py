@@ -142,7 +142,12 @@ def written(verb: str, folder: Path) -> dict[str, Any]:
     if verb in ("pretrain", "finetune"):
         lines = [{k: str(v) for k, v in line.items() if k not in TIMES} for line in read_metrics(out)]
         found["lines"] = lines
-        for name in sorted(path.name for path in (out / "checkpoints").glob("*.pt")):
+        checkpoints = sorted((out / "checkpoints").glob("step_*.pt"))
+        for path in checkpoints[:-1]:  # SIGTERM saves at other steps
+            names.discard(str(path.relative_to(folder)))
+        found["names"] = sorted(names)
+        best = out / "checkpoints" / "best.pt"
+        for name in [checkpoints[-1].name, *([best.name] if best.exists() else [])]:
             state = read_checkpoint(out / "checkpoints" / name)
             tensors = {f"method.{k}": v for k, v in state["method"].items()}
             tensors |= {f"health.{i}": v for i, v in enumerate(state["health"]["newest"])}

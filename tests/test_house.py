@@ -34,7 +34,8 @@ FLOORS = [
     {"intervals", "workers"},
     {"extras", "terminal"},
     {"settings"},
-    {"errors", "files", "locks", "seals", "signals", "version"},
+    {"locks"},
+    {"errors", "files", "seals", "signals", "version"},
 ]
 FLOOR_OF = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
