@@ -249,7 +249,7 @@ def test_each_method_learns_and_those_with_negatives_learn_motion(name: str) -> 
         ]
     )
     losses, motion = [], []
-    for _ in range(60):
+    for _ in range(80):
         views = {
             view.name: (clips.flip(2) if view.name.startswith("negative") else clips)
             + 0.3 * torch.randn_like(clips)

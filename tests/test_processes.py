@@ -159,11 +159,11 @@ def test_an_unexpected_error_is_not_swallowed(tmp_path: Path) -> None:
         "if __name__ == '__main__':\n"
         "    import sys\n"
         "    denied = PermissionError(13, 'Denied', 'x.txt')\n"
-        "    errors = {'memory': RuntimeError('out of memory'), 'file': denied}\n"
+        "    errors = {'fault': RuntimeError('unexpected'), 'file': denied}\n"
         "    in_processes(2, fails, errors[sys.argv[1]])\n"
     )
     for kind, code, message in (
-        ("memory", 1, "RuntimeError: out of memory"),
+        ("fault", 1, "RuntimeError: unexpected"),
         ("file", 2, "dsm: x.txt: Denied."),
     ):
         done = run_line("python", script, kind)

@@ -137,6 +137,15 @@ def write_text(path: str | Path, text: str) -> None:
         aside.write_text(text, encoding="utf-8")
 
 
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file, completely or not at all.
+
+    Libraries that write pictures to a path do not all notice that a full disk took only a part of them.
+    """
+    with written_aside(path) as aside:
+        aside.write_bytes(content)
+
+
 def read_object(file: Path) -> dict[str, Any] | None:
     """Read a JSON object from a file; None if the file is missing or holds something else."""
     try:

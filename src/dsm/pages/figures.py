@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from dsm.files import written_aside
+from dsm.files import write_bytes
 
 Box = tuple[float, float, float, float]
 """Left, bottom, right, top."""
@@ -179,8 +179,9 @@ def literal(text: str) -> str:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure, whole or not at all; the suffix sets the format: .png, .pdf or .svg."""
-    with written_aside(path) as aside:
-        figure.savefig(aside, dpi=DOTS, format=path.suffix[1:])
+    content = io.BytesIO()
+    figure.savefig(content, dpi=DOTS, format=path.suffix[1:])
+    write_bytes(path, content.getvalue())
 
 
 def to_svg(figure: Figure, description: str) -> str:

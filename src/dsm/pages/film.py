@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from dsm.files import written_aside
+from dsm.files import write_bytes
 from dsm.video.write import write_video
 from dsm.views import LUMA
 
@@ -58,11 +59,12 @@ def spread(count: int) -> NDArray[np.int64]:
 
 def write_still(path: Path, picture: NDArray[np.uint8]) -> None:
     """Write a picture as JPEG (about a fifth of the size) if the suffix is .jpg, else as PNG."""
-    with written_aside(path) as aside:
-        if path.suffix == ".jpg":
-            Image.fromarray(picture).save(aside, "JPEG", quality=85, optimize=True)
-        else:
-            Image.fromarray(picture).save(aside, "PNG", optimize=True)
+    content = io.BytesIO()
+    if path.suffix == ".jpg":
+        Image.fromarray(picture).save(content, "JPEG", quality=85, optimize=True)
+    else:
+        Image.fromarray(picture).save(content, "PNG", optimize=True)
+    write_bytes(path, content.getvalue())
 
 
 def write_playing(path: Path, frames: Frames, fps: int) -> None:
@@ -71,8 +73,9 @@ def write_playing(path: Path, frames: Frames, fps: int) -> None:
         # A palette that covers all colours; the default one has few for rare colours, such as a map's peak.
         method = Image.Quantize.MAXCOVERAGE
         first, *rest = (Image.fromarray(frame).quantize(256, method) for frame in frames)
-        with written_aside(path) as aside:
-            first.save(aside, "GIF", save_all=True, append_images=rest, duration=1000 // fps, loop=0)
+        content = io.BytesIO()
+        first.save(content, "GIF", save_all=True, append_images=rest, duration=1000 // fps, loop=0)
+        write_bytes(path, content.getvalue())
     else:
         write_video(path, even(frames), fps=fps)
 

@@ -121,7 +121,7 @@ def read_record(out: Path) -> dict[str, Any] | None:
 
 
 def hold_alone(out: Path) -> None:
-    """Lock a file or folder that will be written (:func:`dsm.locks.hold`), or say that its disk has no locks.
+    """Lock a file or folder that will be written (``dsm.locks``), or say that its disk has no locks.
 
     Removes what killed processes left there.
 

@@ -117,8 +117,10 @@ def write_frames(
             _flows(images) if flow else ({first: image} for image in images), start=1
         ):
             for prefix, image in named.items():
-                picture = Image.fromarray(np.ascontiguousarray(image))
-                picture.save(aside / f"{prefix}{count:05d}.jpg", quality=quality)
+                # Pillow's own writing does not notice that a full disk took only a part of the file.
+                content = io.BytesIO()
+                Image.fromarray(np.ascontiguousarray(image)).save(content, "JPEG", quality=quality)
+                (aside / f"{prefix}{count:05d}.jpg").write_bytes(content.getvalue())
         if not count:
             raise VideoError(f"{video}: {'fewer than two frames' if flow else 'no frame'} can be decoded.")
         if lost := own(video, damage).text():
