@@ -14,7 +14,7 @@ from dsm.errors import UserError
 from dsm.methods import METHODS, MethodSettings, create_method
 from dsm.methods.dsm import DsmConfig
 from dsm.methods.health import margins
-from dsm.methods.losses import info_nce, nce, nt_xent, temporal_consistency, triplet
+from dsm.methods.losses import info_nce, nt_xent, temporal_consistency, triplet
 from dsm.methods.moco import MocoConfig
 from dsm.methods.momentum import MomentumTwin, Queue, ramped
 from dsm.models.zoo import create_model
@@ -58,32 +58,6 @@ def test_golden_info_nce(shared: Path) -> None:
         golden["q"], golden["k"], temperature=0.07, queue=golden["memory"], negatives=golden["n"][:, None]
     )
     assert float(found) == pytest.approx(float(golden["loss_infonce"]), abs=1e-5)
-
-
-def test_golden_nce_and_its_constant(shared: Path) -> None:
-    golden = {
-        name: torch.from_numpy(value) for name, value in np.load(shared / "golden/contrast.npz").items()
-    }
-    memory = golden["memory"].expand(6, -1, -1)
-    negatives = torch.cat([memory, golden["n"][:, None]], dim=1)
-    settings = {"temperature": 0.07, "negatives": negatives, "videos": 1000}
-    loss, constant = nce(golden["q"], golden["k"], **settings, constant=float(golden["nce_Z"]))
-    assert float(loss) == pytest.approx(float(golden["loss_nce_n_data_1000"]), abs=1e-5)
-    assert constant == 2055
-    _, estimated = nce(golden["q"], golden["k"], **settings)
-    assert int(estimated) == 2055  # the published code keeps it as a whole number
-
-
-def test_nce_equals_the_slow_loop() -> None:
-    query, key, negatives = unit(4, 8, seed=1), unit(4, 8, seed=2), unit(5, 8, seed=3)
-    total = 0.0
-    for q, k in zip(query, key, strict=True):
-        scores = [math.exp(float(q @ other) / 0.2) / 30 for other in (k, *negatives)]
-        noise = 5 / 100
-        total -= math.log(scores[0] / (scores[0] + noise))
-        total -= sum(math.log(noise / (score + noise)) for score in scores[1:])
-    found, _ = nce(query, key, temperature=0.2, negatives=negatives, videos=100, constant=30)
-    assert float(found) == pytest.approx(total / 4, rel=1e-5)
 
 
 def test_golden_triplets_and_temporal_consistency(shared: Path) -> None:
@@ -277,7 +251,6 @@ def test_losses_keep_the_precision_of_their_embeddings() -> None:
             query, key, temperature=0.1, queue=negative, in_batch=True, negatives=negative[:, None]
         ),
         "nt_xent": lambda: nt_xent(query, key, temperature=0.1),
-        "nce": lambda: nce(query, key, temperature=0.1, negatives=negative, videos=100)[0],
         "triplet": lambda: triplet(query, key, negative, 0.5),
     }
     for name, loss in losses.items():

@@ -31,7 +31,7 @@ from dsm.runs.results import read_results
 from dsm.signals import Interrupted
 from dsm.train.config import train_once
 from dsm.train.health import first_bad_gradient, first_bad_layer
-from dsm.train.optim import Lars, OptimConfig, build_optimizer, learning_rate
+from dsm.train.optim import OptimConfig, build_optimizer, learning_rate
 from dsm.train.prepare import recompute_stages
 from dsm.train.pretrain import build_trainer, pretrain
 from dsm.train.trainer import Trainer
@@ -145,26 +145,7 @@ def test_the_learning_rate_scales_with_the_batch() -> None:
     assert learning_rate(OptimConfig(lr=0.1, warmup=0), 0, 10, 256) == pytest.approx(0.1)
 
 
-def test_lars_moves_a_layer_in_proportion_to_its_norm() -> None:
-    torch.manual_seed(0)
-    layer = nn.Linear(5, 3)
-    weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
-    optimizer = Lars(layer.parameters(), lr=0.5, momentum=0.9, weight_decay=0.01, trust=0.02)
-    layer(torch.randn(4, 5)).square().sum().backward()
-    slope, slope_of_bias = layer.weight.grad.clone(), layer.bias.grad.clone()
-    optimizer.step()
-    # You et al. 2017, algorithm 1, written out.
-    rate = 0.02 * weight.norm() / (slope.norm() + 0.01 * weight.norm())
-    step = 0.5 * rate * (slope + 0.01 * weight)
-    assert torch.allclose(layer.weight, weight - step, atol=1e-7)
-    assert torch.allclose(layer.bias, bias - 0.5 * slope_of_bias, atol=1e-7)
-    optimizer.step()  # the same gradient again: momentum
-    second = 0.5 * 0.02 * (weight - step).norm() / (slope.norm() + 0.01 * (weight - step).norm())
-    expected = weight - step - (0.9 * step + second * (slope + 0.01 * (weight - step)))
-    assert torch.allclose(layer.weight, expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_every_optimiser_resumes_bit_for_bit(scenes: Path, tmp_path: Path, name: str) -> None:
     optim = OptimConfig(name, lr=0.01, warmup=2, clip=1.0)  # type: ignore[arg-type]
     whole = pretrain(small_run(scenes, tmp_path / "whole", optim=optim))

@@ -18,8 +18,6 @@ from dsm.models.precision import compute_exactly
 
 Arguments = ParamSpec("Arguments")
 Loss = TypeVar("Loss")
-EPSILON = 1e-7
-"""Prevents a division by zero in the NCE, as in the published code."""
 
 
 def _exactly(loss: Callable[Arguments, Loss]) -> Callable[Arguments, Loss]:
@@ -114,42 +112,6 @@ def triplet(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float) -
         anchor, positive, negative: (B, D).
     """
     return F.triplet_margin_loss(anchor, positive, negative, margin=margin)
-
-
-@_exactly
-def nce(
-    query: Tensor,
-    key: Tensor,
-    *,
-    temperature: float,
-    negatives: Tensor,
-    videos: int,
-    constant: float | None = None,
-) -> tuple[Tensor, float]:
-    """Noise-contrastive estimation (Wu et al. 2018, eq. 5 to 8): is a key the positive, or noise?
-
-    Args:
-        query: (B, D). key: (B, D), the positive of each.
-        temperature: > 0.
-        negatives: (B, M, D), or (M, D) for all queries.
-        videos: number of videos in the data set; the noise draws each with the same probability.
-        constant: Z, by which scores are divided; None estimates it from these scores, as for the first batch
-            of a training.
-
-    Returns:
-        The mean loss, and the constant.
-    """
-    if negatives.ndim == 2:
-        negatives = negatives.expand(len(query), -1, -1)
-    keys = torch.cat([key[:, None], negatives], dim=1)  # (B, 1 + M, D)
-    scores = (torch.einsum("bd,bkd->bk", query, keys) / temperature).exp()
-    if constant is None:
-        constant = float(scores.detach().mean()) * videos
-    probabilities = scores / constant
-    noise = negatives.shape[1] / videos
-    positive = probabilities[:, 0] / (probabilities[:, 0] + noise + EPSILON)
-    negative = noise / (probabilities[:, 1:] + noise + EPSILON)
-    return -(positive.log().sum() + negative.log().sum()) / len(query), constant
 
 
 def temporal_consistency(feature_map: Tensor, of_reversed: Tensor) -> Tensor:

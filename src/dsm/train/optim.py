@@ -3,75 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dsm.errors import UserError
-
-
-class Lars(torch.optim.Optimizer):
-    """SGD with momentum that scales each layer's step by the layer's norm (You et al. 2017, algorithm 1).
-
-    Biases and norm weights take plain SGD steps and do not decay, as in SimCLR and BYOL.
-
-    Args:
-        trust: length of a step at learning rate 1, as a share of the layer's norm.
-    """
-
-    def __init__(
-        self,
-        parameters: Iterable[nn.Parameter],
-        *,
-        lr: float,
-        momentum: float = 0.9,
-        weight_decay: float = 0.0,
-        trust: float = 0.001,
-    ) -> None:
-        super().__init__(
-            parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
-        )
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, parameter.grad, group)
-
-    def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        if parameter.ndim > 1:
-            decay = group["weight_decay"]
-            size, slope = parameter.norm(), gradient.norm()
-            ratio = group["trust"] * size / (slope + decay * size)
-            # A layer that is all zeros, or has no gradient, uses the plain rate.
-            ratio = torch.where((size > 0) & (slope > 0), ratio, torch.ones_like(ratio))
-            gradient = (gradient + decay * parameter) * ratio
-        state = self.state[parameter]
-        velocity = state.get("momentum_buffer")
-        if velocity is None:
-            velocity = state["momentum_buffer"] = torch.zeros_like(parameter)
-        velocity.mul_(group["momentum"]).add_(gradient, alpha=group["lr"])
-        parameter.sub_(velocity)
 
 
 @dataclass(frozen=True)
 class OptimConfig:
     """How weights are updated. The paper's long recipe: sgd, lr 0.003, weight decay 1e-4, step schedule."""
 
-    name: Literal["sgd", "adamw", "lars"] = "adamw"
-    """lars is for batches of thousands."""
+    name: Literal["sgd", "adamw"] = "adamw"
     lr: float = 1e-3
     """Peak learning rate."""
     lr_batch: int | None = None
     """Batch size that `lr` is meant for: the rate scales with the actual batch size (Goyal et al. 2017)."""
     momentum: float = 0.9
-    """Momentum of sgd and lars."""
+    """Momentum of sgd."""
     weight_decay: float = 0.05
-    """adamw and lars do not decay norms and biases; sgd does, as in the paper."""
+    """adamw does not decay norms and biases; sgd does, as in the paper."""
     schedule: Literal["step", "cosine"] = "cosine"
     """`cosine` falls to 0; `step` multiplies by `decay` at each milestone."""
     milestones: tuple[float, ...] = (0.5, 2 / 3, 5 / 6)
@@ -117,8 +71,6 @@ def build_optimizer(
     trained: Any = [
         {"params": group, "scale": scale, "weight_decay": decay} for (scale, decay), group in groups.items()
     ]
-    if config.name == "lars":
-        return Lars(trained, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
     if config.name == "sgd":
         return torch.optim.SGD(
             trained, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
