@@ -35,6 +35,8 @@ FLOORS = [
     {"extras", "terminal"},
     {"settings"},
     {"errors", "files", "signals", "version"},
+    {"untrusted"},
+    {"limits"},
 ]
 FLOOR_OF = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dsm.untrusted import read_json
+
 
 @contextmanager
 def written_aside(path: str | Path) -> Iterator[Path]:
@@ -66,8 +68,8 @@ def write_text(path: str | Path, text: str) -> None:
 def read_object(file: Path) -> dict[str, Any] | None:
     """Read a JSON object from a file; None if the file is missing or holds something else."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = read_json(file)
+    except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
 

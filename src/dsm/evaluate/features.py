@@ -7,6 +7,7 @@ opening a file takes no time, and unused rows take no memory.
 from __future__ import annotations
 
 import json
+import os
 import struct
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -18,11 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.data.groups import find_groups
-from dsm.data.lists import MOST_CLASSES, UNLABELLED
+from dsm.data.lists import UNLABELLED, VideoList
 from dsm.errors import UserError, has_control, without_control
 from dsm.extras import load_extra
 from dsm.files import written_aside
+from dsm.limits import CLASSES, UNPACKED
 from dsm.terminal import note
+from dsm.untrusted import parse_json
+from dsm.video.inside import common_folder
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Features:
     """Their origin: weights, list, clip, windows; ``classes``: the names of the labels."""
     times: NDArray[np.float32] | None = None
     """(n, 2), seconds: begin and end of each clip, NaN where its video has no times; None for videos."""
+    within: Path | None = None
+    """The folder that the videos must lie in, as the user says; None for that which ``meta`` names."""
 
     def __len__(self) -> int:
         return len(self.features)
@@ -117,9 +123,20 @@ def same_dimensions(one: Features, two: Features, names: tuple[str, str]) -> Non
         )
 
 
+BELOW = "below"
+"""Key of ``meta``: the folder that holds every video, links followed, where that is not ``root``."""
+
+
+def places_of(videos: VideoList) -> dict[str, str]:
+    """The part of ``meta`` that says where the videos of a list lie: ``root``, and ``below`` if needed."""
+    root = videos.root.absolute()
+    holds = common_folder(videos.file(place) for place in range(len(videos)))
+    if holds.is_relative_to(os.path.realpath(root)):
+        return {"root": str(root)}
+    return {"root": str(root), BELOW: str(holds)}
+
+
 SUFFIXES = (".npz", ".npy", ".parquet")
-MOST_PACKED = 100
-"""Most times its size that a file may unpack to: features hardly compress."""
 # Rows read or written at a time.
 ROWS = 65536
 # An extra field that only aligns what follows it, with the number that Android's zip tools use.
@@ -186,8 +203,8 @@ def load_features(path: str | Path) -> Features:
     times = loaded.times is None or loaded.times.shape == (len(loaded.features), 2)
     if shapes != (2, 1, len(loaded), len(loaded)) or not isinstance(loaded.meta, dict) or not times:
         raise UserError(f"{path}: the shapes of its features, labels and paths do not match.")
-    if len(loaded) and not UNLABELLED <= loaded.labels.min() <= loaded.labels.max() < MOST_CLASSES:
-        raise UserError(f"{path}: labels must be from {UNLABELLED} to {MOST_CLASSES - 1}.")
+    if len(loaded) and not UNLABELLED <= loaded.labels.min() <= loaded.labels.max() < CLASSES:
+        raise UserError(f"{path}: labels must be from {UNLABELLED} to {CLASSES - 1}.")
     if has_control("".join(loaded.paths)):
         raise UserError(f"{path}: one of its paths holds a control character.")
     chunks = (loaded.features[first : first + ROWS] for first in range(0, len(loaded), ROWS))
@@ -244,7 +261,7 @@ def _write_npz(file: Path, about: Features, chunks: Iterable[NDArray[np.float32]
 def _read_npz(path: Path) -> Features:
     with np.load(path, allow_pickle=False) as arrays:
         size = path.stat().st_size
-        if sum(one.file_size for one in arrays.zip.infolist()) > MOST_PACKED * max(size, 2**20):
+        if sum(one.file_size for one in arrays.zip.infolist()) > UNPACKED * max(size, 2**20):
             raise ValueError("holds far more than its size")
         mapped = _mapped(path, arrays.zip.getinfo("features.npy"))
         features = np.ascontiguousarray(arrays["features"], np.float32) if mapped is None else mapped
@@ -253,7 +270,7 @@ def _read_npz(path: Path) -> Features:
             raise ValueError("the shapes of its arrays do not match")
         paths = named.tolist()
         times = arrays["times"].astype(np.float32) if "times" in arrays.files else None
-        meta = json.loads(str(arrays["meta"]))
+        meta = parse_json(str(arrays["meta"]))
         return Features(features, labels, [str(name) for name in paths], meta, times)
 
 
@@ -318,7 +335,7 @@ def parquet_table(path: Path) -> Any:
     columns = [group.column(number) for group in groups for number in range(group.num_columns)]
     # Equal values compress to almost nothing, so both their number and their size are checked.
     held = sum(max(8 * one.num_values, one.total_uncompressed_size) for one in columns)
-    if held > MOST_PACKED * max(path.stat().st_size, 2**20):
+    if held > UNPACKED * max(path.stat().st_size, 2**20):
         raise ValueError("holds far more than its size")
     return arrow.parquet.read_table(path)
 
@@ -330,7 +347,7 @@ def _read_parquet(path: Path) -> Features:
     times = None
     if "start" in table.column_names:
         times = np.stack([table[name].to_numpy() for name in ("start", "end")], axis=1).astype(np.float32)
-    meta = json.loads((table.schema.metadata or {})[b"dsm"])
+    meta = parse_json((table.schema.metadata or {})[b"dsm"].decode("utf-8"))
     labels = table["label"].to_numpy().astype(np.int64)
     paths = table["path"].to_pylist()
     if not all(isinstance(one, str) for one in paths):

@@ -6,16 +6,18 @@ their time is over.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TypedDict
 
-from dsm.errors import UserError
+from dsm.errors import UserError, first_line
 from dsm.files import json_text
+from dsm.limits import LEDGER_BYTES
 from dsm.terminal import many
+from dsm.untrusted import checked, read_json
 from dsm.video.damage import Damage
 from dsm.video.decode import probe, read_frames
 from dsm.video.frame_folder import BrokenPictureError, frame_files, is_folder, read_pictures, told_broken
@@ -228,6 +230,12 @@ def ledger_json(verdicts: Iterable[Verdict]) -> str:
     return json_text({"files": [vars(verdict) for verdict in verdicts]}, indent=1) + "\n"
 
 
+class Ledger(TypedDict):
+    """The content of a ledger file."""
+
+    files: list[Verdict]
+
+
 def read_ledger(path: str | Path) -> list[Verdict]:
     """Read what :func:`ledger_json` wrote.
 
@@ -235,6 +243,8 @@ def read_ledger(path: str | Path) -> list[Verdict]:
         UserError: the file is not a ledger.
     """
     try:
-        return [Verdict(**entry) for entry in json.loads(Path(path).read_text(encoding="utf-8"))["files"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: is not a ledger (`dsm data check --json` writes one).") from None
+        return checked(read_json(Path(path), most=LEDGER_BYTES), Ledger)["files"]
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: is not a ledger, as `dsm data check --json` writes one ({first_line(error)})."
+        ) from None

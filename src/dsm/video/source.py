@@ -21,6 +21,7 @@ import av
 from av.stream import Disposition
 
 from dsm.errors import UserError
+from dsm.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -52,8 +53,6 @@ _GAMES = (
 # Sound formats are included so that sound files are recognised and not taken for garbage.
 _SOUND = "wav,w64,mp3,flac,aac,ac3,eac3,aiff,amr,au,caf,ape,wv,tta,dts,truehd"
 FORMATS = ",".join((_CONTAINERS, _STREAMS, _GAMES, _SOUND))
-MAX_PIXELS = 2**26
-"""Pixels of the largest picture that is decoded: as many as 8192 x 8192."""
 
 READING_TIME = 60.0
 """Default time limit for a video, in seconds: a decoder may hang."""
