@@ -9,9 +9,9 @@ from __future__ import annotations
 MAX_PIXELS = 2**26
 """Pixels of the largest picture that is decoded: as many as 8192 x 8192, four times those of 8K video."""
 
-MOST_SAMPLES_A_BYTE = 1
-"""Samples that an mp4 may list per byte of the file. A frame of video takes several bytes, one of plain sound
-at least one; FFmpeg takes 24 bytes of memory for each that is listed, whether it is there or not."""
+MOST_SAMPLES_A_BYTE = 4
+"""Samples that an mp4 may list per byte of the file. A frame of video takes several bytes, and a sample of the
+most compressed old sound a third of one; FFmpeg takes 24 bytes of memory for each, whether it is there or not."""
 
 CLIP_SIDE = 65536
 """A clip's frames, and pixels per side: above what any network takes."""

@@ -175,7 +175,7 @@ class QueryEncoder:
         if self.windows > most:
             raise UserError(
                 f"the index asks for {self.windows} clips of each query; of {clip.frames} frames of "
-                f"{clip.size} x {clip.size} pixels at most {most} are taken. Extract it again with fewer windows."
+                f"{clip.size} x {clip.size} pixels at most {most} are taken. Extract it again with fewer."
             )
         # If the index's rows are clips, a query video is represented by its windows only.
         self.every = _number(meta, "every", 0.0) if index.times is None else 0.0

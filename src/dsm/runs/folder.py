@@ -306,10 +306,8 @@ def read_gradients(out: Path) -> list[dict[str, Any]]:
     for line in _read_lines(out / GRADIENTS):
         layers = line.get("layers")
         if isinstance(layers, dict) and all(map(_is_sizes, layers.values())):
-            sizes = {
-                name: [math.nan if one is None else one for one in some] for name, some in layers.items()
-            }
-            lines.append({**line, "layers": sizes})
+            layers = {name: [_or_nan(one) for one in sizes] for name, sizes in layers.items()}
+            lines.append({**line, "layers": layers})
     return lines
 
 
@@ -337,10 +335,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
             # A running or killed run may have written half a line.
             with contextlib.suppress(ValueError):
                 record = parse_json(line)
-                if (
-                    isinstance(record, dict)
-                    and type(step := record.get("step")) is int
-                    and 0 <= step < MOST_STEPS
-                ):
+                step = record.get("step") if isinstance(record, dict) else None
+                if type(step) is int and 0 <= step < MOST_STEPS:
                     found.append(record)
     return found

@@ -26,9 +26,10 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from dsm.files import is_dir, is_hidden
+from dsm.limits import MAX_PIXELS
 from dsm.terminal import many
 from dsm.video.convert import Converter
-from dsm.video.source import MAX_PIXELS, Deadline, MissingVideoError, NoVideoError, Source, VideoError, said
+from dsm.video.source import Deadline, MissingVideoError, NoVideoError, Source, VideoError, said
 
 if TYPE_CHECKING:
     from typing import TypeGuard

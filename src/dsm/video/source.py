@@ -22,6 +22,7 @@ from av.stream import Disposition
 
 from dsm.errors import UserError
 from dsm.limits import MAX_PIXELS
+from dsm.video.mp4_tables import lists_too_many
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -143,6 +144,8 @@ def open_video(source: Source) -> Iterator[InputContainer]:
     """
     # An absolute path: FFmpeg would take text before a colon for a protocol.
     file = io.BytesIO(source) if isinstance(source, bytes) else os.path.abspath(_regular(Path(source)))
+    if isinstance(file, str) and lists_too_many(Path(file)):
+        raise VideoError(f"{name_of(source)}: lists far more frames than a file of its size can hold.")
     try:
         with av.open(
             file,
