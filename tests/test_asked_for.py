@@ -1,4 +1,4 @@
-"""A file of a few bytes may ask for any amount of memory: what it asks for is found out before it is given."""
+"""A file of a few bytes may ask for any memory: what it asks for is found out before it is given."""
 
 from __future__ import annotations
 

@@ -263,6 +263,14 @@ def test_a_query_that_does_not_come_keeps_nobody_waiting(page: http.client.HTTPC
         assert answer(page, "GET", "/clip?row=4")[0] == 200
 
 
+@pytest.mark.parametrize("way", ["GET", "POST"])
+def test_a_malformed_address_is_refused(page: http.client.HTTPConnection, way: str) -> None:
+    for address in ("//[", "http://[::1/clip?row=1"):
+        status, body = answer(page, way, address, b"" if way == "POST" else None, X_Requested_With="dsm")
+        assert status == 400
+        assert b"malformed" in body
+
+
 def test_a_query_of_no_length_is_refused(page: http.client.HTTPConnection) -> None:
     page.putrequest("POST", "/query")
     page.putheader("X-Requested-With", "dsm")

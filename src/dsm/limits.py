@@ -10,8 +10,9 @@ MAX_PIXELS = 2**26
 """Pixels of the largest picture that is decoded: as many as 8192 x 8192, four times those of 8K video."""
 
 MOST_SAMPLES_A_BYTE = 4
-"""Samples that an mp4 may list per byte of the file. A frame of video takes several bytes, and a sample of the
-most compressed old sound a third of one; FFmpeg takes 24 bytes of memory for each, whether it is there or not."""
+"""Samples that an mp4 may list per byte of the file. A frame of video takes several bytes, a sample of the
+most compressed old sound a third of one. FFmpeg takes 24 bytes of memory for each, whether it is there or
+not."""
 
 CLIP_SIDE = 65536
 """A clip's frames, and pixels per side: above what any network takes."""
@@ -43,6 +44,8 @@ JSON_DEPTH = 32
 """Levels of nesting in JSON. What dsm writes has 5."""
 LOG_LINE = 2**20
 """Bytes of a line of a log. A line of gradients takes 100 bytes per layer."""
+LAYERS = 1000
+"""Layers whose gradients are drawn in a figure: more than the deepest networks have."""
 LEDGER_BYTES = 2**29
 """Bytes of a ledger of videos. One of a million videos takes 250 MB."""
 

@@ -29,6 +29,10 @@ def parse_json(text: str, *, most: int = JSON_BYTES) -> Any:
         value = json.loads(text)
     except RecursionError:
         raise ValueError("JSON that is nested too deeply") from None
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # Python reads no number of more than 4300 digits
+        raise ValueError("a number of thousands of digits") from None
     level: list[Any] = [value]
     for _ in range(JSON_DEPTH):
         inner = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, _NESTS)]
@@ -81,7 +85,7 @@ def _checked(value: Any, hint: Any, name: str) -> Any:
                 return _checked(value, one, name)
             except ValueError:
                 continue
-        raise ValueError(f"{name} is {_brief(value)}")
+        raise ValueError(f"{name} is {brief(value)}")
     good = False
     if origin is Literal:
         good = isinstance(value, (str, int)) and value in inside
@@ -100,13 +104,13 @@ def _checked(value: Any, hint: Any, name: str) -> Any:
     else:
         good = isinstance(value, hint)
     if not good:
-        raise ValueError(f"{name} is {_brief(value)}")
+        raise ValueError(f"{name} is {brief(value)}")
     return value
 
 
 def _fields_checked(value: Any, kind: Any, name: str) -> Any:
     if not isinstance(value, Mapping):
-        raise ValueError(f"{name} is {_brief(value)}")
+        raise ValueError(f"{name} is {brief(value)}")
     hints, needed = _fields(kind)
     if missing := [one for one in needed if one not in value]:
         raise ValueError(f"{name} has no {missing[0]}")
@@ -128,7 +132,7 @@ def _fields(kind: Any) -> tuple[dict[str, Any], frozenset[str]]:
     return hints, kind.__required_keys__
 
 
-def _brief(value: Any) -> str:
+def brief(value: Any) -> str:
     """A short description of a value: itself if it is plain, else what it is."""
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "a list"

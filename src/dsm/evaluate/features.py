@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from dsm.extras import load_extra
 from dsm.files import written_aside
 from dsm.limits import CLASSES, UNPACKED
 from dsm.terminal import note
-from dsm.untrusted import parse_json
+from dsm.untrusted import checked, parse_json
 from dsm.video.inside import common_folder
 
 
@@ -143,6 +143,24 @@ ROWS = 65536
 _ALIGN, _TO = 0xD935, 64
 
 
+class Meta(TypedDict, total=False):
+    """The fields of ``meta`` that are read, whatever wrote them; others are kept as they are."""
+
+    run: str
+    weights: str | None
+    backbone: str | None
+    encoder: str
+    init: str
+    seed: int
+    root: str
+    below: str
+    clip: dict[str, Any]
+    windows: int
+    crops: int
+    every: float
+    classes: list[str]
+
+
 def check_suffix(path: Path) -> None:
     """Raise UserError unless features can be written to a file of this name."""
     if path.suffix not in SUFFIXES:
@@ -199,9 +217,13 @@ def load_features(path: str | Path) -> Features:
             f"Import another tool's file with `dsm data features {path} --features NAME --labels NAME "
             "--paths NAME --out NEW.npz`."
         ) from None
+    try:
+        loaded = replace(loaded, meta=dict(checked(loaded.meta, Meta, "meta")))
+    except ValueError as error:
+        raise UserError(f"{path}: does not say where it comes from as dsm does ({error}).") from None
     shapes = (loaded.features.ndim, loaded.labels.ndim, len(loaded.labels), len(loaded.paths))
     times = loaded.times is None or loaded.times.shape == (len(loaded.features), 2)
-    if shapes != (2, 1, len(loaded), len(loaded)) or not isinstance(loaded.meta, dict) or not times:
+    if shapes != (2, 1, len(loaded), len(loaded)) or not times:
         raise UserError(f"{path}: the shapes of its features, labels and paths do not match.")
     if len(loaded) and not UNLABELLED <= loaded.labels.min() <= loaded.labels.max() < CLASSES:
         raise UserError(f"{path}: labels must be from {UNLABELLED} to {CLASSES - 1}.")

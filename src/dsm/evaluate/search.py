@@ -27,6 +27,7 @@ from dsm.extras import load_extra
 from dsm.limits import CLIP_PIXELS, QUERY_PIXELS, SHORTEST_STEP
 from dsm.models.precision import channels_last
 from dsm.models.weights import RANDOM, load_weights
+from dsm.untrusted import brief
 from dsm.video.pack import in_pack
 
 BLOCK = 4096
@@ -211,5 +212,5 @@ def _number(meta: Mapping[str, Any], name: str, default: Number) -> Number:
     value = meta.get(name, default)
     kinds = int if isinstance(default, int) else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not default <= value < MOST:
-        raise UserError(f"the index has {name} {value!r}, which this version of dsm does not support.")
+        raise UserError(f"the index has {name} {brief(value)}, which this version of dsm does not support.")
     return type(default)(value)

@@ -118,7 +118,6 @@ class _Needed(TypedDict):
 
 
 class _Data(TypedDict, total=False):
-    list: str
     videos: int | None
     frames: int | None
 

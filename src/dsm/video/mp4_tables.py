@@ -1,8 +1,8 @@
 """The tables of an mp4, checked before FFmpeg opens it: how many samples it lists, against its size.
 
-FFmpeg takes memory for every sample that a file lists, and some tables list any number in a few bytes: a size
-that all samples share (``stsz``), samples of a chunk (``stsc``), a fragment whose samples all have the default
-size (``trun``). The boxes are those of ISO/IEC 14496-12.
+FFmpeg takes memory for every sample that a file lists, and some tables list any number in a few bytes: a
+size that all samples share (``stsz``), samples of a chunk (``stsc``), a fragment whose samples all have the
+default size (``trun``). The boxes are those of ISO/IEC 14496-12.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def lists_too_many(path: Path) -> bool:
 
 
 def _listed(file: BinaryIO, begin: int, end: int, depth: int) -> Iterator[tuple[bytes, int]]:
-    """The tables between two places of the file that list samples without a field for each: kind and count."""
+    """The tables between two places that list samples without a field for each: kind and count."""
     chunks, runs = 0, b""
     for kind, first, last in _boxes(file, begin, end):
         file.seek(first)
