@@ -277,7 +277,8 @@ def read_series(
                 images.append(_read(files[one], convert, deadline))
                 break
             except BrokenPictureError as error:
-                broken[one] = error
+                # Without its traceback, which would keep the decoder and its picture in memory.
+                broken[one] = BrokenPictureError(str(error))
         else:
             raise broken[place]
     return images, broken
