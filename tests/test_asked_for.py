@@ -204,8 +204,6 @@ def test_clips_and_windows_that_an_index_asks_for(said: dict[str, Any]) -> None:
         ({"every": 1e-9}, "at least 0.01"),
         ({"crops": 10**9}, "does not support"),
         ({"seed": 10**400}, "does not support"),
-        ({"backbone": {"a": 1}}, "does not support"),
-        ({"weights": ["a"]}, "does not name the weights"),
     ):
         with pytest.raises(UserError, match=sentence):
             QueryEncoder(index(**other))
@@ -261,3 +259,17 @@ def test_pictures_that_say_they_are_giants(tmp_path: Path) -> None:
         for place in range(3):
             (tmp_path / f"img_{place}.png").write_bytes(picture + chunk(b"IEND", b""))
         assert "img_0.png: " in sentences("dsm.video.decode.probe", [tmp_path])[0]
+
+
+def test_broken_pictures_are_not_kept_in_memory(tmp_path: Path) -> None:
+    """Each gets 200 MB when its header is read, and fails; only its sentence is kept."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return words(len(content)) + kind + content + words(zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", words(8191, 8191) + bytes([8, 2, 0, 0, 0]))
+    for place in range(12):
+        picture = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+        (tmp_path / f"img_{place}.png").write_bytes(picture)
+    for call in ("dsm.video.decode.probe", "dsm.video.decode.read_clip"):
+        assert "img_0.png: cannot be decoded" in sentences(call, [tmp_path])[0]

@@ -143,7 +143,15 @@ def test_ledgers_and_results_of_strangers(tmp_path: Path, text: str) -> None:
 
 
 def test_the_origin_of_features_has_the_right_types(tmp_path: Path) -> None:
-    for odd in ({"classes": [[1]]}, {"root": 5}, {"run": {"a": 1}}, {"seed": "x"}, {"clip": [1]}):
+    for odd in (
+        {"classes": [[1]]},
+        {"root": 5},
+        {"run": {"a": 1}},
+        {"seed": "x"},
+        {"clip": [1]},
+        {"weights": ["a"]},
+        {"backbone": {"a": 1}},
+    ):
         features = Features(np.ones((2, 3), np.float32), np.zeros(2, np.int64), ["a", "b"], odd)
         save_features(tmp_path / "f.npz", features)
         with pytest.raises(UserError, match="does not say where it comes from as dsm does"):

@@ -44,7 +44,7 @@ JSON_DEPTH = 32
 """Levels of nesting in JSON. What dsm writes has 5."""
 LOG_LINE = 2**20
 """Bytes of a line of a log. A line of gradients takes 100 bytes per layer."""
-LAYERS = 1000
+LAYERS = 400
 """Layers whose gradients are drawn in a figure: more than the deepest networks have."""
 LEDGER_BYTES = 2**29
 """Bytes of a ledger of videos. One of a million videos takes 250 MB."""

@@ -83,7 +83,11 @@ def _hdf5(path: Path) -> dict[str, Array]:
     with h5py.File(path, "r") as file:
 
         def take(name: str, one: Any) -> None:
-            if isinstance(one, h5py.Dataset) and not one.external and one.dtype.kind != "V":
+            if (
+                isinstance(one, h5py.Dataset)
+                and not (one.external or one.is_virtual)
+                and one.dtype.kind != "V"
+            ):
                 if one.nbytes > UNPACKED * max(path.stat().st_size, 2**20):
                     raise UserError(f"{path}: {without_control(name)} is far larger than the file.")
                 arrays[name] = one.asstr()[...] if h5py.check_string_dtype(one.dtype) else one[...]

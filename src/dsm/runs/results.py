@@ -82,7 +82,7 @@ def run_name(about: Mapping[str, Any]) -> str:
 
     A classifier is named after its starting weights; on a frozen encoder, `dsm-linear-probe`.
     """
-    begun_with, method = about.get("begun_with"), str(about["method"])
+    begun_with, method = about.get("begun_with"), str(about.get("method", "exported"))
     if "classes" not in about or begun_with is None:  # an older checkpoint does not say
         return method
     return f"{begun_with}-{method}" if method == "linear-probe" else str(begun_with)

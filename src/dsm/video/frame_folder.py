@@ -244,6 +244,10 @@ def read_pictures(
 class BrokenPictureError(VideoError):
     """The bytes of a picture cannot be decoded. Any other error may come from the disk."""
 
+    def kept(self) -> BrokenPictureError:
+        """The error to keep while reading goes on: a traceback would keep the decoder and its picture."""
+        return BrokenPictureError(str(self))
+
 
 def read_series(
     files: Sequence[Path],
@@ -277,8 +281,7 @@ def read_series(
                 images.append(_read(files[one], convert, deadline))
                 break
             except BrokenPictureError as error:
-                # Without its traceback, which would keep the decoder and its picture in memory.
-                broken[one] = BrokenPictureError(str(error))
+                broken[one] = error.kept()
         else:
             raise broken[place]
     return images, broken

@@ -167,7 +167,7 @@ def _judge_folder(path: Path) -> Verdict:
         try:
             sizes.append(read_pictures([file], None, Deadline(path, None))[0].shape)
         except BrokenPictureError as error:
-            broken[place] = error
+            broken[place] = error.kept()
     if not sizes:
         raise broken[0]
     height, width = sizes[0][:2]
