@@ -212,7 +212,7 @@ VARIANTS = "variants.png"
 
 
 def picture_uri(path: Path, room: float = math.inf) -> str | None:
-    """A picture as a data URI; None, and the file is not read, if it takes more characters than there is room."""
+    """A picture as a data URI; None, and the file is not read, if it has more characters than ``room``."""
     if path.stat().st_size * 4 / 3 > room:
         return None
     kind = KINDS[path.suffix.lower()]
