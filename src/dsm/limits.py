@@ -56,6 +56,8 @@ CLASSES = 1_000_000
 
 QUERY_BYTES = 256 * 2**20
 """Bytes of a video that is sent to the search page as a query."""
+QUERIES = 4
+"""Queries that the search page receives at once; each is kept in memory meanwhile."""
 CONNECTIONS = 64
 """Requests that the search page works on at once. A browser opens six connections; each takes a thread."""
 BACKLOG = 1024

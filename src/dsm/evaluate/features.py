@@ -130,6 +130,8 @@ BELOW = "below"
 def places_of(videos: VideoList) -> dict[str, str]:
     """The part of ``meta`` that says where the videos of a list lie: ``root``, and ``below`` if needed."""
     root = videos.root.absolute()
+    if not len(videos):
+        return {"root": str(root)}
     holds = common_folder(videos.file(place) for place in range(len(videos)))
     if holds.is_relative_to(os.path.realpath(root)):
         return {"root": str(root)}

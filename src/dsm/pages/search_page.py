@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from dsm.errors import UserError
 from dsm.evaluate.search import ArchiveIndex, Hit
 from dsm.files import json_text
-from dsm.limits import BACKLOG, CONNECTIONS, QUERY_BYTES
+from dsm.limits import BACKLOG, CONNECTIONS, QUERIES, QUERY_BYTES
 from dsm.pages.gallery import clip_of, row_text
 from dsm.pages.template import render_page
 from dsm.video.source import VideoError
@@ -140,6 +140,7 @@ def make_server(
     """
     features = index.features
     turn = threading.Lock()
+    receiving = threading.BoundedSemaphore(QUERIES)
 
     @contextmanager
     def my_turn() -> Iterator[None]:
@@ -226,10 +227,15 @@ def make_server(
                 raise UserError("queries must come from the search page.")
             if int(length) > QUERY_BYTES:
                 raise UserError(f"the video is larger than {QUERY_BYTES // 2**20} MB.")
-            self._sent.allow(WHOLE_TIME)
-            content = self.rfile.read(int(length))  # before its turn: it may take long
-            with my_turn():
-                feature = _encode_sent(content, encode)
+            if not receiving.acquire(blocking=False):
+                raise BusyError
+            try:
+                self._sent.allow(WHOLE_TIME)
+                content = self.rfile.read(int(length))  # before its turn: it may take long
+                with my_turn():
+                    feature = _encode_sent(content, encode)
+            finally:
+                receiving.release()
             return "application/json", json_text({"hits": described(index.search(feature, SHOWN))}).encode()
 
         def _send(self, status: int, kind: str, body: bytes) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from dsm.files import as_spelled, is_dir
@@ -61,8 +62,10 @@ def _parts(path: Path) -> Iterable[Path]:
         return (shard, shard.with_suffix(".json"))
     if is_folder(path):
         folder = path if is_dir(path) else path.parent
-        with os.scandir(folder) as entries:
-            return (folder, *(Path(one.path) for one in entries if one.is_symlink()))
+        links: list[Path] = []
+        with suppress(OSError), os.scandir(folder) as entries:  # reading it says what is wrong
+            links += [Path(one.path) for one in entries if one.is_symlink()]
+        return (folder, *links)
     return (path,)
 
 
