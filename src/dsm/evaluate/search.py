@@ -202,7 +202,7 @@ class QueryEncoder:
         rows = [
             encode(self._encoder, to_input(some, self.clip.modality, device))
             for clips in pieces
-            for some in clips.split(at_once)
+            for some in clips.split(at_once)  # type: ignore[no-untyped-call]
         ]
         return np.concatenate(rows).mean(0)
 
