@@ -10,6 +10,8 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,18 +24,23 @@ _DEEPEST = 8
 
 def lists_too_many(path: Path) -> bool:
     """Whether a file is an mp4 that lists more samples than it can hold; False for other files."""
-    counts: Counter[bytes] = Counter()
     try:
-        with path.open("rb") as file:
-            if file.read(8)[4:] not in _FIRST:
-                return False
-            size = file.seek(0, 2)
-            for kind, count in _listed(file, 0, size, 0):
-                counts[kind] += count
-                if counts[kind] > size * MOST_SAMPLES_A_BYTE:
-                    return True
-    except (OSError, struct.error):  # FFmpeg says what is wrong
-        pass
+        facts = path.stat()
+    except OSError:  # FFmpeg says what is wrong
+        return False
+    return _lists_too_many(path, facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)  # a recording of an hour may have thousands of fragments
+def _lists_too_many(path: Path, size: int, _changed: int) -> bool:
+    counts: Counter[bytes] = Counter()
+    with suppress(OSError, struct.error), path.open("rb") as file:
+        if file.read(8)[4:] not in _FIRST:
+            return False
+        for kind, count in _listed(file, 0, size, 0):
+            counts[kind] += count
+            if counts[kind] > size * MOST_SAMPLES_A_BYTE:
+                return True
     return False
 
 
