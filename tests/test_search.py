@@ -270,7 +270,7 @@ def test_a_malformed_address_is_refused(page: http.client.HTTPConnection, way: s
             one.sendall(
                 f"{way} {address} HTTP/1.0\r\nHost: {page.host}\r\nContent-Length: 0\r\n\r\n".encode()
             )
-            got = b"".join(iter(lambda: one.recv(65536), b""))  # noqa: B023
+            got = b"".join(iter(lambda: one.recv(65536), b""))
         assert got.startswith(b"HTTP/1.0 400 ")
         assert told in got
 
