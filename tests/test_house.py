@@ -36,6 +36,8 @@ FLOORS = [
     {"settings"},
     {"locks"},
     {"errors", "files", "seals", "signals", "version"},
+    {"untrusted"},
+    {"limits"},
 ]
 FLOOR_OF = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")

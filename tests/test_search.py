@@ -263,6 +263,18 @@ def test_a_stalled_upload_does_not_block_others(page: http.client.HTTPConnection
         assert answer(page, "GET", "/clip?row=4")[0] == 200
 
 
+@pytest.mark.parametrize("way", ["GET", "POST"])
+def test_a_malformed_address_is_refused(page: http.client.HTTPConnection, way: str) -> None:
+    for address, told in (("//[", b"error"), ("http://[::1/clip?row=1", b"malformed")):
+        with socket.create_connection((page.host, page.port)) as one:  # http.client sends no such address
+            one.sendall(
+                f"{way} {address} HTTP/1.0\r\nHost: {page.host}\r\nContent-Length: 0\r\n\r\n".encode()
+            )
+            got = b"".join(iter(lambda: one.recv(65536), b""))
+        assert got.startswith(b"HTTP/1.0 400 ")
+        assert told in got
+
+
 def test_a_query_without_a_length_is_refused(page: http.client.HTTPConnection) -> None:
     page.putrequest("POST", "/query")
     page.putheader("X-Requested-With", "dsm")

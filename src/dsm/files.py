@@ -19,6 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from dsm.untrusted import read_json
+
 
 @contextmanager
 def written_aside(path: str | Path) -> Iterator[Path]:
@@ -149,8 +151,8 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 def read_object(file: Path) -> dict[str, Any] | None:
     """Read a JSON object from a file; None if the file is missing or holds something else."""
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        value = read_json(file)
+    except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
 

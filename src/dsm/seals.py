@@ -14,6 +14,8 @@ import zlib
 from pathlib import Path
 from typing import IO, Any
 
+from dsm.limits import UNPACKED
+
 TAG = b"dsm-crc32:"
 DIGITS = 8
 BLANK = TAG.decode() + DIGITS * "0"
@@ -65,7 +67,8 @@ def check_zip(file: Path) -> bool:
         Whether it is sealed; False where it is no zip.
 
     Raises:
-        DamagedError: its content has changed. ValueError: its entries overlap.
+        DamagedError: its content has changed. ValueError: its entries overlap, or it holds
+            far more than its size.
     """
     size = file.stat().st_size
     with file.open("rb") as opened:
@@ -95,8 +98,11 @@ def is_intact_zip(file: Path) -> bool:
 def _check_entries(file: Path) -> None:
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
-        if sum(one.compress_size for one in entries) > file.stat().st_size:
+        size = file.stat().st_size
+        if sum(one.compress_size for one in entries) > size:
             raise ValueError("its entries overlap")
+        if sum(one.file_size for one in entries) > UNPACKED * max(size, 2**20):
+            raise ValueError("it holds far more than its size")  # unpacking it all would take hours
         try:
             bad = archive.testzip()
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
@@ -123,13 +129,12 @@ def sealed_json(value: dict[str, Any]) -> str:
     return json.dumps({**value, "crc32": crc})
 
 
-def unsealed_json(text: str) -> Any:
-    """What :func:`sealed_json` was given; texts without a checksum are not checked.
+def unsealed(value: Any) -> Any:
+    """What :func:`sealed_json` was given, from the parsed text; not checked where it has no checksum.
 
     Raises:
-        ValueError: the text is not JSON. DamagedError: it has changed.
+        DamagedError: the text has changed.
     """
-    value = json.loads(text)
     if isinstance(value, dict) and "crc32" in value:
         told = value.pop("crc32")
         if told != zlib.crc32(json.dumps(value).encode()):

@@ -252,6 +252,29 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         Raises:
             VideoError: the video cannot be read.
         """
+        windows, times = self._windows(index)
+        seconds = np.repeat(_seconds(windows, times), len(self.corners), axis=0)
+        clips = self._cut(index, windows)
+        damaged = self.state.damage(index, self.reader.damage(index))
+        return {"index": index, "clips": clips, "seconds": seconds, "bad": [], "damaged": damaged}
+
+    def pieces(self, index: int, pixels: int) -> Iterator[Tensor]:
+        """The clips of a video as in its sample, but few at a time: (some * crops, T, S, S, C) each.
+
+        Args:
+            pixels: that the clips of a piece may have before they are cropped, unless one alone has more.
+
+        Raises:
+            VideoError: the video cannot be read.
+        """
+        windows, _ = self._windows(index)
+        one = self.clip.frames_to_read * self.clip.resize**2
+        some = min(max(pixels // one, 1), CLIPS_A_PASS)
+        for first in range(0, len(windows), some):
+            yield self._cut(index, windows[first : first + some])
+
+    def _windows(self, index: int) -> tuple[Indices, NDArray[np.float64] | None]:
+        """The frame numbers of a video's clips, and the times of its frames where they are needed."""
         clip = self.clip
         video = self.reader.video(index)
         times = self.reader.times(index) if self.timed else None
@@ -262,10 +285,7 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
                 windows = windows[np.linspace(0, len(windows) - 1, MOST_CLIPS).astype(np.int64)]
         else:
             windows = uniform_windows(video, clip.frames_to_read, clip.stride, self.windows)
-        seconds = np.repeat(_seconds(windows, times), len(self.corners), axis=0)
-        clips = self._cut(index, windows)
-        damaged = self.state.damage(index, self.reader.damage(index))
-        return {"index": index, "clips": clips, "seconds": seconds, "bad": [], "damaged": damaged}
+        return windows, times
 
     def around(self, index: int, moment: float) -> Tensor:
         """The clip of a video around a moment, in seconds from its first frame: (crops, T, S, S, C).

@@ -24,6 +24,7 @@ from dsm.data.list_lines import full as _full
 from dsm.data.list_lines import labelled as _labelled
 from dsm.errors import UserError, has_control
 from dsm.files import as_spelled, write_text
+from dsm.limits import CLASSES
 from dsm.terminal import many
 from dsm.video.segments import file_of
 
@@ -36,8 +37,6 @@ _COLUMNS = {3: "path label frames", 2: "path label", 1: "path"}
 _LONGEST = 8192
 """Maximum bytes per line: no path is longer, and each blank at a line's ends costs a pass over all lines."""
 _CONTROLS = bytes({*range(32), 127} - set(b"\t\n"))
-MOST_CLASSES = 1_000_000
-"""Limits labels, since the largest one sets the size of class tables."""
 
 
 @dataclass(frozen=True)
@@ -204,10 +203,8 @@ def _utf8(path: Path) -> bytes:
 def _check(label: int, count: int, where: str) -> None:
     if label < UNLABELLED:
         raise UserError(f"{where}: the label {label} is below 0 (-1 means unlabelled).")
-    if label >= MOST_CLASSES or count > MAX_NUMBER:
-        raise UserError(
-            f"{where}: the label is above {MOST_CLASSES - 1} or the frame count above {MAX_NUMBER}."
-        )
+    if label >= CLASSES or count > MAX_NUMBER:
+        raise UserError(f"{where}: the label is above {CLASSES - 1} or the frame count above {MAX_NUMBER}.")
     if count < 1 and count != UNKNOWN:
         raise UserError(f"{where}: the video has {many(count, 'frame')}; remove the line.")
 
@@ -241,7 +238,7 @@ def _read_lines(text: bytes, source: str) -> tuple[Names, NDArray[np.int64], NDA
         plain &= field.plain & (frames > 0) & (frames <= MAX_NUMBER)
     if columns > 1:
         labels, stops = field.values, field.before
-        plain &= (labels >= UNLABELLED) & (labels < MOST_CLASSES)
+        plain &= (labels >= UNLABELLED) & (labels < CLASSES)
     if columns > 1:
         plain &= ~last_integers(content, lines.starts, stops).plain
     plain &= not _holds_control(text)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from dsm.data.lists import UNKNOWN, VideoList
 from dsm.errors import UserError
+from dsm.limits import CLIP_PIXELS, CLIP_RATE, CLIP_SIDE
 from dsm.terminal import many, note
 from dsm.video.clock import Part
 from dsm.video.damage import noted
@@ -72,8 +73,6 @@ class FrameCache:
 
 
 Frames = NDArray[Any]
-LARGEST = 65536
-"""Upper limit for a clip's frames and pixels per side, above what any network takes."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def clip_of(settings: Any) -> ClipConfig:
     """The clip settings stored in a file, which is not trusted.
 
     Raises:
-        UserError: they are not valid clip settings.
+        UserError: they are not valid clip settings, or beyond the limits for files.
     """
     numbers: dict[str, Any] = {"frames": int, "stride": int, "resize": int, "size": int, "fps": (int, float)}
     if not isinstance(settings, Mapping):
@@ -124,10 +123,17 @@ def clip_of(settings: Any) -> ClipConfig:
         if name == "modality":
             good = isinstance(value, str) and value in MODALITIES
         else:
-            good = isinstance(value, numbers.get(name, ())) and value < LARGEST
+            good = isinstance(value, numbers.get(name, ())) and value < CLIP_SIDE
+            good = good and not isinstance(value, bool) and (name != "fps" or value <= CLIP_RATE)
         if not good:
             raise UserError(f"the file has clips of {name} {value!r}, which this dsm does not support.")
-    return ClipConfig(**settings)
+    clip = ClipConfig(**settings)
+    if clip.frames_to_read * clip.resize**2 > CLIP_PIXELS:
+        raise UserError(
+            f"the file has clips of {clip.frames} frames of {clip.resize} x {clip.resize} pixels, more than "
+            f"the {CLIP_PIXELS} pixels that a file may ask for."
+        )
+    return clip
 
 
 @dataclass(frozen=True)

@@ -7,23 +7,27 @@ opening a file takes no time, and unused rows take no memory.
 from __future__ import annotations
 
 import json
+import os
 import struct
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsm.data.groups import find_groups
-from dsm.data.lists import MOST_CLASSES, UNLABELLED
+from dsm.data.lists import UNLABELLED, VideoList
 from dsm.errors import UserError, first_line, has_control, without_control
 from dsm.extras import load_extra
 from dsm.files import written_aside
+from dsm.limits import CLASSES, UNPACKED
 from dsm.seals import DamagedError, check_zip, seal_zip
 from dsm.terminal import note
+from dsm.untrusted import checked, parse_json
+from dsm.video.inside import common_folder
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Features:
     """Their origin: weights, list, clip, windows; ``classes``: the names of the labels."""
     times: NDArray[np.float32] | None = None
     """(n, 2), seconds: begin and end of each clip, NaN where its video has no times; None for videos."""
+    within: Path | None = None
+    """The folder that the videos must lie in, as the user says; None for that which ``meta`` names."""
 
     def __len__(self) -> int:
         return len(self.features)
@@ -118,13 +124,44 @@ def same_dimensions(one: Features, two: Features, names: tuple[str, str]) -> Non
         )
 
 
+BELOW = "below"
+"""Key of ``meta``: the folder that holds every video, links followed, where that is not ``root``."""
+
+
+def places_of(videos: VideoList) -> dict[str, str]:
+    """The part of ``meta`` that says where the videos of a list lie: ``root``, and ``below`` if needed."""
+    root = videos.root.absolute()
+    if not len(videos):
+        return {"root": str(root)}
+    holds = common_folder(videos.file(place) for place in range(len(videos)))
+    if holds.is_relative_to(os.path.realpath(root)):
+        return {"root": str(root)}
+    return {"root": str(root), BELOW: str(holds)}
+
+
 SUFFIXES = (".npz", ".npy", ".parquet")
-MOST_PACKED = 100
-"""Most times its size that a file may unpack to: features hardly compress."""
 # Rows read or written at a time.
 ROWS = 65536
 # An extra field that only aligns what follows it, with the number that Android's zip tools use.
 _ALIGN, _TO = 0xD935, 64
+
+
+class Meta(TypedDict, total=False):
+    """The fields of ``meta`` that are read, whatever wrote them; others are kept as they are."""
+
+    run: str
+    weights: str | None
+    backbone: str | None
+    encoder: str
+    init: str
+    seed: int
+    root: str
+    below: str
+    clip: dict[str, Any]
+    windows: int
+    crops: int
+    every: float
+    classes: list[str]
 
 
 def check_suffix(path: Path) -> None:
@@ -191,12 +228,16 @@ def load_features(path: str | Path) -> Features:
             f"Import another tool's file with `dsm data features {path} --features NAME --labels NAME "
             "--paths NAME --out NEW.npz`."
         ) from None
+    try:
+        loaded = replace(loaded, meta=dict(checked(loaded.meta, Meta, "meta")))
+    except ValueError as error:
+        raise UserError(f"{path}: does not say where it comes from as dsm does ({error}).") from None
     shapes = (loaded.features.ndim, loaded.labels.ndim, len(loaded.labels), len(loaded.paths))
     times = loaded.times is None or loaded.times.shape == (len(loaded.features), 2)
-    if shapes != (2, 1, len(loaded), len(loaded)) or not isinstance(loaded.meta, dict) or not times:
+    if shapes != (2, 1, len(loaded), len(loaded)) or not times:
         raise UserError(f"{path}: the shapes of its features, labels and paths do not match.")
-    if len(loaded) and not UNLABELLED <= loaded.labels.min() <= loaded.labels.max() < MOST_CLASSES:
-        raise UserError(f"{path}: labels must be from {UNLABELLED} to {MOST_CLASSES - 1}.")
+    if len(loaded) and not UNLABELLED <= loaded.labels.min() <= loaded.labels.max() < CLASSES:
+        raise UserError(f"{path}: labels must be from {UNLABELLED} to {CLASSES - 1}.")
     if has_control("".join(loaded.paths)):
         raise UserError(f"{path}: one of its paths holds a control character.")
     chunks = (loaded.features[first : first + ROWS] for first in range(0, len(loaded), ROWS))
@@ -253,7 +294,7 @@ def _write_npz(file: Path, about: Features, chunks: Iterable[NDArray[np.float32]
 def _read_npz(path: Path) -> Features:
     with np.load(path, allow_pickle=False) as arrays:
         size = path.stat().st_size
-        if sum(one.file_size for one in arrays.zip.infolist()) > MOST_PACKED * max(size, 2**20):
+        if sum(one.file_size for one in arrays.zip.infolist()) > UNPACKED * max(size, 2**20):
             raise ValueError("holds far more than its size")
         check_zip(path)
         mapped = _mapped(path, arrays.zip.getinfo("features.npy"))
@@ -263,7 +304,7 @@ def _read_npz(path: Path) -> Features:
             raise ValueError("the shapes of its arrays do not match")
         paths = named.tolist()
         times = arrays["times"].astype(np.float32) if "times" in arrays.files else None
-        meta = json.loads(str(arrays["meta"]))
+        meta = parse_json(str(arrays["meta"]))
         return Features(features, labels, [str(name) for name in paths], meta, times)
 
 
@@ -328,7 +369,7 @@ def parquet_table(path: Path) -> Any:
     columns = [group.column(number) for group in groups for number in range(group.num_columns)]
     # Equal values compress to almost nothing, so both their number and their size are checked.
     held = sum(max(8 * one.num_values, one.total_uncompressed_size) for one in columns)
-    if held > MOST_PACKED * max(path.stat().st_size, 2**20):
+    if held > UNPACKED * max(path.stat().st_size, 2**20):
         raise ValueError("holds far more than its size")
     return arrow.parquet.read_table(path, page_checksum_verification=True)
 
@@ -340,7 +381,7 @@ def _read_parquet(path: Path) -> Features:
     times = None
     if "start" in table.column_names:
         times = np.stack([table[name].to_numpy() for name in ("start", "end")], axis=1).astype(np.float32)
-    meta = json.loads((table.schema.metadata or {})[b"dsm"])
+    meta = parse_json((table.schema.metadata or {})[b"dsm"].decode("utf-8"))
     labels = table["label"].to_numpy().astype(np.int64)
     paths = table["path"].to_pylist()
     if not all(isinstance(one, str) for one in paths):

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.data.lists import MOST_CLASSES, UNLABELLED
+from dsm.data.lists import UNLABELLED
 from dsm.errors import UserError, has_control, without_control
-from dsm.evaluate.features import MOST_PACKED, Features, parquet_table
+from dsm.evaluate.features import Features, parquet_table
 from dsm.extras import load_extra
+from dsm.limits import CLASSES, UNPACKED
 from dsm.seals import check_zip
 
 HDF5 = (".h5", ".hdf5", ".hdf")
@@ -64,7 +65,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
 def _npz(path: Path) -> dict[str, Array]:
     with zipfile.ZipFile(path) as archive:
         held = sum(one.file_size for one in archive.infolist())
-    if held > MOST_PACKED * max(path.stat().st_size, 2**20):
+    if held > UNPACKED * max(path.stat().st_size, 2**20):
         raise ValueError("it holds far more than its size")
     check_zip(path)
     by_name = {}
@@ -84,8 +85,12 @@ def _hdf5(path: Path) -> dict[str, Array]:
     with h5py.File(path, "r") as file:
 
         def take(name: str, one: Any) -> None:
-            if isinstance(one, h5py.Dataset) and not one.external and one.dtype.kind != "V":
-                if one.nbytes > MOST_PACKED * max(path.stat().st_size, 2**20):
+            if (
+                isinstance(one, h5py.Dataset)
+                and not (one.external or one.is_virtual)
+                and one.dtype.kind != "V"
+            ):
+                if one.nbytes > UNPACKED * max(path.stat().st_size, 2**20):
                     raise UserError(f"{path}: {without_control(name)} is far larger than the file.")
                 arrays[name] = one.asstr()[...] if h5py.check_string_dtype(one.dtype) else one[...]
 
@@ -206,8 +211,8 @@ def _labels(path: Path, name: str, values: Array, classes: Sequence[str] | None)
     labels = values.astype(np.int64)
     if not np.array_equal(labels, values):
         raise UserError(f"{path}: its labels {name} are not whole numbers.")
-    if len(labels) and not UNLABELLED <= labels.min() <= labels.max() < MOST_CLASSES:
-        raise UserError(f"{path}: its labels {name} must be from {UNLABELLED} to {MOST_CLASSES - 1}.")
+    if len(labels) and not UNLABELLED <= labels.min() <= labels.max() < CLASSES:
+        raise UserError(f"{path}: its labels {name} must be from {UNLABELLED} to {CLASSES - 1}.")
     return labels
 
 

@@ -24,8 +24,10 @@ from dsm.evaluate.extraction import digest
 from dsm.evaluate.features import Features
 from dsm.evaluate.nearest import nearest, unit_rows
 from dsm.extras import load_extra
+from dsm.limits import CLIP_PIXELS, QUERY_PIXELS, SHORTEST_STEP
 from dsm.models.precision import channels_last
 from dsm.models.weights import RANDOM, load_weights
+from dsm.untrusted import brief
 from dsm.video.pack import in_pack
 
 BLOCK = 4096
@@ -132,6 +134,8 @@ def find_duplicates(features: Features, threshold: float) -> Iterator[tuple[int,
                     yield a, b, float(cosines[row, column])
 
 
+AT_ONCE = 16
+"""Most clips of a query that are encoded together."""
 MAX_SETTING = 2**32
 Number = TypeVar("Number", int, float)
 
@@ -165,10 +169,22 @@ class QueryEncoder:
             )
         self.clip = clip_of(meta["clip"])
         self.windows, self.crops = _number(meta, "windows", 1), _number(meta, "crops", 1)
-        # If the index's rows are clips, a query video is represented by its windows only.
-        self.every = _number(meta, "every", 0.0) if index.times is None else 0.0
         if self.crops not in CORNERS:
             raise UserError(f"the index has crops {self.crops}, which this version of dsm does not support.")
+        clip = self.clip
+        most = max(QUERY_PIXELS // (clip.frames_to_read * clip.size**2 * self.crops), 1)
+        if self.windows > most:
+            raise UserError(
+                f"the index asks for {self.windows} clips of each query; of {clip.frames} frames of "
+                f"{clip.size} x {clip.size} pixels at most {most} are taken. Extract it again with fewer."
+            )
+        # If the index's rows are clips, a query video is represented by its windows only.
+        self.every = _number(meta, "every", 0.0) if index.times is None else 0.0
+        if 0 < self.every < SHORTEST_STEP:
+            raise UserError(
+                f"the index asks for a clip every {self.every:g} s of each query; at least {SHORTEST_STEP:g} "
+                "seconds must lie between clips. Extract it again."
+            )
         self._encoder = channels_last(loaded.module.to(best_device()).eval())
 
     def __call__(self, video: Path, seconds: float | None = None) -> NDArray[np.float32]:
@@ -180,11 +196,13 @@ class QueryEncoder:
         if not video.exists() and not in_pack(video):
             raise UserError(f"{video}: no such video (--query).")
         reader = EvaluationClips(only_video(video), self.clip, self.windows, self.crops, every=self.every)
-        clips = reader.sample(0)["clips"] if seconds is None else reader.around(0, seconds)
+        pieces = reader.pieces(0, CLIP_PIXELS) if seconds is None else [reader.around(0, seconds)]
         device = next(self._encoder.parameters()).device
-        at_once = self.windows * self.crops
+        at_once = max(min(CLIP_PIXELS // (self.clip.frames_to_read * self.clip.size**2), AT_ONCE), 1)
         rows = [
-            encode(self._encoder, to_input(some, self.clip.modality, device)) for some in clips.split(at_once)
+            encode(self._encoder, to_input(some, self.clip.modality, device))
+            for clips in pieces
+            for some in clips.split(at_once)  # type: ignore[no-untyped-call]
         ]
         return np.concatenate(rows).mean(0)
 
@@ -194,5 +212,5 @@ def _number(meta: Mapping[str, Any], name: str, default: Number) -> Number:
     value = meta.get(name, default)
     kinds = int if isinstance(default, int) else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not default <= value < MAX_SETTING:
-        raise UserError(f"the index has {name} {value!r}, which this version of dsm does not support.")
+        raise UserError(f"the index has {name} {brief(value)}, which this version of dsm does not support.")
     return type(default)(value)

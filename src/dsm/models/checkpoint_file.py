@@ -7,7 +7,6 @@ import errno
 import json
 import pickle
 import re
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from dsm.errors import UserError
+from dsm.errors import UserError, first_line
 from dsm.files import written_aside
 from dsm.models.foreign import CHOICE
 from dsm.models.inert import find_places, read_inert
+from dsm.models.pickles import check_pickles
 from dsm.seals import BLANK, TAG, DamagedError, check_seal, check_zip, seal
+from dsm.untrusted import parse_json
 
 KEY = "dsm"
 _SEAL = b'"seal":"'
@@ -65,10 +66,12 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except DamagedError:
         raise NoCheckpointError(damaged(path)) from None
     try:
-        about = json.loads(metadata.get(KEY, "{}"))
-    except ValueError:
-        about = {}
-    return tensors, about if isinstance(about, dict) else {}
+        about = parse_json(metadata.get(KEY, "{}"))
+        if not isinstance(about, dict):
+            raise ValueError("it is no object")
+    except ValueError as error:
+        raise UserError(f"{path}: what it says about its tensors cannot be read ({error}).") from None
+    return tensors, about
 
 
 def _check_header_seal(path: Path) -> None:
@@ -139,9 +142,8 @@ def read_file(path: str | Path) -> Any:
         tensors, about = read_tensors(path)
         return Exported(tensors, about) if about else tensors
     try:
-        if _may_exhaust_memory(path):
-            raise ValueError("its content may be far larger than the file")
-        check_zip(path)
+        check_zip(path)  # first: what damage does to a pickle must not be taken for its content
+        check_pickles(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except DamagedError:
         raise NoCheckpointError(damaged(path)) from None
@@ -161,8 +163,10 @@ def read_file(path: str | Path) -> Any:
                 "  torch.save({k: v for k, v in s.get('state_dict', s).items() if torch.is_tensor(v)}, "
                 "'new.pth')"
             )
+        told = isinstance(error, (ValueError, pickle.UnpicklingError))
+        reason = first_line(error)[:200] if told else type(error).__name__
         raise NoCheckpointError(
-            f"{path}: is not a checkpoint that can be read safely ({type(error).__name__}).{remedy}"
+            f"{path}: is not a checkpoint that can be read safely ({reason}).{remedy}"
         ) from None
 
 
@@ -172,13 +176,3 @@ def _is_of_the_machine(error: Exception) -> bool:
         return error.errno not in (None, errno.EINVAL)
     # torch reports failed allocations as RuntimeError.
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error))
-
-
-def _may_exhaust_memory(path: Path) -> bool:
-    """Whether a zip holds what torch never writes: compressed entries, or a call that allocates memory."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        compressed = any(one.compress_type != zipfile.ZIP_STORED for one in archive.infolist())
-        tables = [one for one in archive.infolist() if one.filename.endswith("data.pkl")]
-        return compressed or any(b"bytearray" in archive.read(one) for one in tables)

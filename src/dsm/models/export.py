@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from dsm.errors import UserError, first_line
 from dsm.extras import load_extra
 from dsm.files import written_aside
+from dsm.limits import EXTRA_NUMBERS
 from dsm.models.checkpoint_file import read_tensors, write_tensors
 from dsm.models.foreign import Renormalized
 from dsm.models.heads import Embedder
@@ -28,8 +30,8 @@ def build_filled(
 ) -> nn.Module:
     """The module that ``build`` makes, with these weights, in evaluation mode.
 
-    Our own backbones are first built without memory: a foreign file may name a module a thousand times as
-    large as the file.
+    A file may name a module a thousand times as large as itself. Our own backbones are first built without
+    memory, and the others only as far as the file's tensors can fill them.
 
     Args:
         about: what the file records; only ``backbone`` is used.
@@ -46,9 +48,40 @@ def build_filled(
                 raise RuntimeError(f"its {name} is of shape {shapes}")
         if odd := sorted(wanted.keys() ^ tensors.keys()):
             raise RuntimeError(f"{odd[0]} is not in {'it' if odd[0] in wanted else 'such an encoder'}")
-    module = build()
+    with _at_most(sum(tensor.numel() for tensor in tensors.values()) + EXTRA_NUMBERS):
+        module = build()
     module.load_state_dict(tensors)
     return module.eval()
+
+
+@contextmanager
+def _at_most(numbers: int) -> Iterator[None]:
+    """Let no more numbers than these become parameters and buffers of modules that are built inside.
+
+    Raises:
+        RuntimeError: there are more.
+    """
+    thread = threading.get_ident()
+    left = numbers
+
+    def count(_module: nn.Module, _name: str, tensor: Tensor | None) -> None:
+        nonlocal left
+        if tensor is None or threading.get_ident() != thread:
+            return
+        left -= tensor.numel()
+        if left < 0:
+            raise RuntimeError("its config describes a larger network than its tensors fill")
+
+    hooks = nn.modules.module
+    handles = [
+        hooks.register_module_parameter_registration_hook(count),
+        hooks.register_module_buffer_registration_hook(count),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 FORMAT = 1

@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from dsm.errors import without_control
+from dsm.limits import PICKLE_TABLE, REPEATED_NUMBERS
 from dsm.models.foreign import label_of
 
 # Limits on depth and number of places, as a foreign file may nest endlessly.
@@ -73,8 +74,6 @@ _DTYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
-_MOST_TABLE = 2**27
-"""Largest size in bytes of the pickle that names the tensors."""
 # Instructions that allocate memory before the data to fill it is read, or that refer outside the file.
 _REFUSED = (
     pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER, pickle.EXT1, pickle.EXT2, pickle.EXT4,
@@ -157,7 +156,7 @@ class _Maker:
 
 
 @dataclass(frozen=True, slots=True)
-class _Storage:
+class Storage:
     """Numbers of one type, as stored in the file."""
 
     numbers: Tensor
@@ -176,7 +175,7 @@ class _Kind:
 
 def _tensor(storage: Any = None, offset: Any = 0, size: Any = (), stride: Any = (), *_: Any) -> Any:
     """A view of a storage, which must contain it entirely; repeated numbers take no extra memory."""
-    if not isinstance(storage, _Storage):
+    if not isinstance(storage, Storage):
         return Inert()
     places = [offset, *size, *stride]
     if len(size) != len(stride) or not all(type(one) is int and 0 <= one < 2**48 for one in places):
@@ -201,30 +200,109 @@ def _from_type(function: Any = None, _kind: Any = None, arguments: Any = (), *_:
     return function(*arguments) if isinstance(function, _Maker) and isinstance(arguments, tuple) else Inert()
 
 
+_TENSORS = (("torch._utils", "_rebuild_tensor"), ("torch._utils", "_rebuild_tensor_v2"))
 _MAKERS: dict[tuple[str, str], Callable[..., Any]] = {
-    ("torch._utils", "_rebuild_tensor"): _tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch._utils", "_rebuild_parameter"): _parameter,
     ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
     ("torch._tensor", "_rebuild_from_type_v2"): _from_type,
 }
 
 
+_PLAIN = (str, bytes, float, bool, type(None))
+_SIZED = (str, bytes, list, tuple, dict, set, frozenset)
+
+
+def _check_keys(keys: Iterable[Any]) -> None:
+    """Refuse keys that are not plain: hashing or printing a tuple of tuples can take for ever."""
+    for key in keys:
+        inside = key if isinstance(key, tuple) else (key,)
+        if not all(isinstance(one, _PLAIN) or _is_short(one) for one in inside):
+            raise pickle.UnpicklingError("a key that is neither a text nor a number")
+
+
+def _is_short(one: Any) -> bool:
+    return isinstance(one, int) and abs(one) < 2**64
+
+
 # Python's unpickler, not C's, which allocates memory by the index numbers in a file.
-class _Reader(pickle._Unpickler):
+class Reader(pickle._Unpickler):
+    """Unpickles tensors and plain values; all else becomes inert.
+
+    Args:
+        file: the pickle, in memory.
+        storage: the numbers stored under a key.
+    """
+
     dispatch: ClassVar[dict[int, Any]] = {
         code: call
         for code, call in pickle._Unpickler.dispatch.items()
         if code not in {one[0] for one in _REFUSED}
     }
 
-    def __init__(self, table: bytes, storage: Callable[[str, torch.dtype], Tensor]) -> None:
-        super().__init__(io.BytesIO(table), encoding="utf-8", errors="replace")
+    def __init__(self, file: io.BytesIO, storage: Callable[[str, torch.dtype], Tensor]) -> None:
+        super().__init__(file, encoding="utf-8", errors="replace")
         self.skipped: dict[str, None] = {}
         self._storage = storage
+        self._room = len(file.getbuffer()) + 2**20
+        """How many more items calls may copy: a short pickle can copy a long list a million times."""
+        self._repeats = REPEATED_NUMBERS
+
+    def _tensor(self, storage: Any = None, *arguments: Any) -> Any:
+        made = _tensor(storage, *arguments)
+        if isinstance(made, Tensor):
+            self._repeats -= max(made.numel() - len(storage.numbers), 0)
+        if self._repeats < 0:
+            raise ValueError("its tensors repeat far more numbers than the file holds")
+        return made
+
+    def _count(self, arguments: Any) -> None:
+        if not isinstance(arguments, (tuple, list)):
+            raise pickle.UnpicklingError("a call without arguments")
+        self._room -= sum(len(one) for one in arguments if isinstance(one, _SIZED))
+        if self._room < 0:
+            raise ValueError("its calls copy far more than the file holds")
+
+    def _load_reduce(self) -> None:
+        self._count(self.stack[-1])  # type: ignore[attr-defined]
+        super().load_reduce()  # type: ignore[misc]
+
+    def _instantiate(self, called: Any, arguments: Any) -> None:
+        self._count(arguments)
+        super()._instantiate(called, arguments)  # type: ignore[misc]
+
+    def _load_setitem(self) -> None:
+        _check_keys(self.stack[-2:-1])  # type: ignore[attr-defined]
+        super().load_setitem()  # type: ignore[misc]
+
+    def _load_setitems(self) -> None:
+        _check_keys(self.stack[::2])  # type: ignore[attr-defined]
+        super().load_setitems()  # type: ignore[misc]
+
+    def _load_dict(self) -> None:
+        _check_keys(self.stack[::2])  # type: ignore[attr-defined]
+        super().load_dict()  # type: ignore[misc]
+
+    def _load_members(self) -> None:
+        _check_keys(self.stack)  # type: ignore[attr-defined]
+        super().load_additems()  # type: ignore[misc]
+
+    def _load_frozenset(self) -> None:
+        _check_keys(self.stack)  # type: ignore[attr-defined]
+        super().load_frozenset()  # type: ignore[misc]
+
+    dispatch |= {
+        pickle.REDUCE[0]: _load_reduce,
+        pickle.SETITEM[0]: _load_setitem,
+        pickle.SETITEMS[0]: _load_setitems,
+        pickle.DICT[0]: _load_dict,
+        pickle.ADDITEMS[0]: _load_members,
+        pickle.FROZENSET[0]: _load_frozenset,
+    }
 
     def find_class(self, module: str, name: str) -> Any:
         """The stand-in for a name; nothing is looked up or imported."""
+        if (module, name) in _TENSORS:
+            return _Maker(self._tensor)
         if (module, name) in _MAKERS:
             return _Maker(_MAKERS[module, name])
         if (module, name) == ("collections", "OrderedDict"):
@@ -234,13 +312,18 @@ class _Reader(pickle._Unpickler):
         self.skipped[without_control(f"{module}.{name}")[:100]] = None
         return Inert
 
+    @staticmethod
+    def dtype_of(kind: Any) -> torch.dtype | None:
+        """The type that :meth:`find_class` gave for a kind of storage; None for anything else."""
+        return kind.dtype if isinstance(kind, _Kind) else None
+
     def persistent_load(self, about: Any) -> Any:
         if not (isinstance(about, tuple) and len(about) == 5 and about[0] == "storage"):
             raise pickle.UnpicklingError("a reference that is not to a storage")
         kind, key = about[1], about[2]
         if not isinstance(kind, _Kind) or not isinstance(key, str):
             return Inert()
-        return _Storage(self._storage(key, kind.dtype))
+        return Storage(self._storage(key, kind.dtype))
 
 
 def read_inert(path: Path) -> Foreign:
@@ -256,7 +339,7 @@ def read_inert(path: Path) -> Foreign:
             raise ValueError("its parts overlap")
         (table,) = (one for one in archive.infolist() if one.filename.split("/")[1:] == ["data.pkl"])
         folder = table.filename.split("/")[0]
-        if table.file_size > _MOST_TABLE:
+        if table.file_size > PICKLE_TABLE:
             raise ValueError("its table is too long")
         order = f"{folder}/byteorder"
         if order in archive.namelist() and archive.read(order) != b"little":
@@ -271,7 +354,7 @@ def read_inert(path: Path) -> Foreign:
                 stored[key, dtype] = torch.frombuffer(content[:whole], dtype=dtype) if whole else empty
             return stored[key, dtype]
 
-        reader = _Reader(archive.read(table), storage)
+        reader = Reader(io.BytesIO(archive.read(table)), storage)
         return Foreign(reader.load(), list(reader.skipped))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import nn
 
 from dsm.distributed import is_first
 from dsm.errors import UserError, first_line, has_control
+from dsm.models.about import check_about, parse_about
 from dsm.models.checkpoint_file import Exported, chosen_in, read_file
 from dsm.models.export import build_encoder, build_filled, check_format
 from dsm.models.foreign import LoadReport, Match, build, find_encoder
@@ -140,12 +140,12 @@ def recognise_in(state: Any, choice: str = "") -> Match | None:
 
 def _load_ours(weights: str | Path, state: dict[str, Any], head: Head | None) -> LoadedEncoder:
     try:
-        config = json.loads(state["config"])
+        config = parse_about(state["config"])
         if head == "projection" and not config.get("head"):
             raise UserError(f"{weights}: holds no projection head; omit head.")
         classes = None
         if head == "classifier" and "classes" in config:
-            classes = [str(name) for name in config["classes"]]
+            classes = list(config["classes"])
 
         def make() -> nn.Module:
             encoder = create_model(config["backbone"], **config["model"])
@@ -160,7 +160,8 @@ def _load_ours(weights: str | Path, state: dict[str, Any], head: Head | None) ->
         _check_names(name, *(classes or ()))
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{weights}: its tensors do not fit its config ({first_line(error)}).") from None
-    return LoadedEncoder(module, name, config, step=state.get("step"), classes=classes)
+    step = state.get("step")
+    return LoadedEncoder(module, name, config, step=step if type(step) is int else None, classes=classes)
 
 
 def _check_names(*names: str) -> None:
@@ -186,9 +187,12 @@ def load_classifier(weights: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def _load_exported(path: str | Path, exported: Exported, head: Head | None) -> LoadedEncoder:
-    about = exported.about
-    check_format(path, about)
-    _check_names(str(about.get("method", "")))
+    check_format(path, exported.about)
+    try:
+        about = check_about(exported.about)
+    except ValueError as error:
+        raise UserError(f"{path}: does not describe its encoder as dsm does ({error}).") from None
+    _check_names(about.get("method", ""))
     module = build_encoder(exported.tensors, about)
     if head == "projection" and not about["head"]:
         raise UserError(f"{path}: holds no projection head; omit head.")

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.errors import UserError
-from dsm.evaluate.features import Features
+from dsm.evaluate.features import BELOW, Features
 from dsm.evaluate.retrieval import Retrieval, retrieve
-from dsm.files import as_spelled
 from dsm.pages.template import clip_uri, write_page
 from dsm.runs.results import command_line
 from dsm.video.decode import probe, read_frames
+from dsm.video.inside import believed, inside
 from dsm.video.source import VideoError
 from dsm.video.times import frame_times
 
@@ -29,13 +29,15 @@ def file_of(features: Features, row: int) -> Path:
     """The video of a row.
 
     Raises:
-        UserError: the features file does not name the folder of its videos.
+        UserError: the features file does not name the folder of its videos, or the video is not in there.
     """
-    if "root" not in features.meta:
+    root, below = features.meta.get("root"), features.meta.get(BELOW)
+    if not isinstance(root, str) or not isinstance(below, str | None):
         raise UserError(
             "the features do not name the folder of their videos (meta.root); extract them again."
         )
-    return as_spelled(Path(str(features.meta["root"])) / features.paths[row])
+    folder = features.within or believed(Path(below or root))
+    return inside(Path(root) / features.paths[row], folder)
 
 
 def clip_of(features: Features, row: int) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from dsm.errors import UserError
+from dsm.limits import LAYERS
 from dsm.pages.figures import line_chart, literal, looks_of, save_figure
 from dsm.runs.folder import read_gradients, read_metrics
 from dsm.runs.results import Row
@@ -185,7 +186,7 @@ def draw_gradients(run: Path, name: str | None = None) -> Figure | None:
     records = read_gradients(run)
     if not records or not records[-1]["layers"]:
         return None
-    names = list(records[-1]["layers"])
+    names = list(records[-1]["layers"])[:LAYERS]
     chosen = [records[int(i)] for i in np.unique(np.linspace(0, len(records) - 1, 6).round())]
     figure = Figure(figsize=(max(8, 0.16 * len(names) + 2), 7), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)

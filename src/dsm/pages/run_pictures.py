@@ -211,8 +211,10 @@ KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif
 VARIANTS = "variants.png"
 
 
-def picture_uri(path: Path) -> str:
-    """A picture as a data URI."""
+def picture_uri(path: Path, room: float = math.inf) -> str | None:
+    """A picture as a data URI; None, and the file is not read, if it has more characters than ``room``."""
+    if path.stat().st_size * 4 / 3 > room:
+        return None
     kind = KINDS[path.suffix.lower()]
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
@@ -239,8 +241,8 @@ def bias_pictures(
             variants = path.name == VARIANTS
             if variants and has_variants:
                 continue
-            uri = picture_uri(path)
-            if len(uri) > room:
+            uri = picture_uri(path, room)
+            if uri is None or len(uri) > room:
                 left.append(f"{name}: {path.name} of bias, because the page would grow too large")
                 continue
             room -= len(uri)
@@ -257,8 +259,8 @@ def given_pictures(every: Sequence[Given]) -> list[dict[str, Any]]:
     for one in every:
         kept, left = [], []
         for path, description in one.pictures:
-            uri = picture_uri(path)
-            if len(uri) > room:
+            uri = picture_uri(path, room)
+            if uri is None or len(uri) > room:
                 left.append(path.name)
                 continue
             room -= len(uri)

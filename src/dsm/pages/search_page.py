@@ -6,15 +6,20 @@ path ever comes from the browser, and no file is sent unchanged.
 
 from __future__ import annotations
 
+import io
 import json
+import socket
+import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +27,7 @@ from numpy.typing import NDArray
 from dsm.errors import UserError
 from dsm.evaluate.search import ArchiveIndex, Hit
 from dsm.files import json_text
+from dsm.limits import BACKLOG, CONNECTIONS, QUERIES, QUERY_BYTES
 from dsm.pages.gallery import clip_of, row_text
 from dsm.pages.template import render_page
 from dsm.video.source import VideoError
@@ -29,12 +35,96 @@ from dsm.video.write import mp4_bytes
 
 HOST = "127.0.0.1"
 CLIPS_SHOWN = 24
-LARGEST = 256 * 2**20
-"""Most bytes of a video sent as a query."""
 FPS = 8
-PATIENCE = 60.0
-"""Seconds that a browser may send nothing in the middle of a query."""
+HEAD_TIME, WHOLE_TIME = 10.0, 120.0
+"""Seconds that a browser may take to send the head of a request, and the whole of it."""
+TURN = 30.0
+"""Seconds that a request waits for its turn to decode; then the browser is told to come back."""
+COME_BACK = 2
+"""Seconds after which a browser that is turned away may come back."""
 MOST_DIGITS = 12
+
+
+class BusyError(Exception):
+    """A request has waited too long for its turn."""
+
+
+class SentInTime(io.RawIOBase):
+    """What a browser sends, up to a time limit for all of it, however slowly it comes."""
+
+    def __init__(self, connection: socket.socket, seconds: float) -> None:
+        self._connection, self._begun = connection, time.monotonic()
+        self._end = self._begun + seconds
+
+    def allow(self, seconds: float) -> None:
+        """Set the time limit, counted from when the connection was accepted."""
+        self._end = self._begun + seconds
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Receive some bytes.
+
+        Raises:
+            TimeoutError: the time is over.
+        """
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left)
+        return self._connection.recv_into(buffer)
+
+
+class PageServer(ThreadingHTTPServer):
+    """Works on a limited number of requests at once; others wait, and are told to come back if it takes long.
+
+    Connections that are not yet accepted wait in the system's queue.
+    """
+
+    request_queue_size = BACKLOG
+    daemon_threads = True
+
+    def __init__(self, *arguments: Any) -> None:
+        self._free = threading.BoundedSemaphore(CONNECTIONS)
+        self._patience = 1.0
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread of its own, or turn the browser away."""
+        # Waits once, and then turns the others away at once until there is room again.
+        found = self._free.acquire(timeout=self._patience)
+        self._patience = 1.0 if found else 0.0
+        if not found:
+            self._turn_away(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # the system gives no more threads
+            self._free.release()
+            self._turn_away(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """What the thread does."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say what went wrong, unless the browser merely left."""
+        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
+            super().handle_error(request, client_address)
+
+    def _turn_away(self, request: socket.socket) -> None:
+        with suppress(OSError):
+            request.settimeout(0.1)
+            request.recv(65536)  # what is unread would reset the connection, and the answer with it
+            request.sendall(
+                b"HTTP/1.0 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n"
+                + f"Retry-After: {COME_BACK}\r\n\r\n".encode()
+            )
+        self.shutdown_request(request)
 
 
 def make_server(
@@ -49,7 +139,18 @@ def make_server(
         UserError: the port cannot be used.
     """
     features = index.features
-    lock = threading.Lock()
+    turn = threading.Lock()
+    receiving = threading.BoundedSemaphore(QUERIES)
+
+    @contextmanager
+    def my_turn() -> Iterator[None]:
+        """Decoding takes all cores, so it is done for one request at a time."""
+        if not turn.acquire(timeout=TURN):
+            raise BusyError
+        try:
+            yield
+        finally:
+            turn.release()
 
     @lru_cache(maxsize=512)
     def clip(row: int) -> bytes:
@@ -64,7 +165,10 @@ def make_server(
     class Handler(BaseHTTPRequestHandler):
         server_version = "dsm"
 
-        timeout = PATIENCE
+        def setup(self) -> None:
+            super().setup()
+            self._sent = SentInTime(self.connection, HEAD_TIME)
+            self.rfile = io.BufferedReader(self._sent)
 
         def do_GET(self) -> None:
             self._answer(self._get)
@@ -80,6 +184,8 @@ def make_server(
                 return
             try:
                 kind, body = how()
+            except BusyError:
+                self._send(503, "text/plain", b"busy; come back")
             except UserError as error:
                 self._send(400, "application/json", json.dumps({"error": str(error)}).encode())
             except (ConnectionError, TimeoutError):
@@ -87,8 +193,14 @@ def make_server(
             else:
                 self._send(200, kind, body)
 
+        def _url(self) -> SplitResult:
+            try:
+                return urlsplit(self.path)
+            except ValueError:
+                raise UserError("the address is malformed.") from None
+
         def _get(self) -> tuple[str, bytes]:
-            url = urlsplit(self.path)
+            url = self._url()
             if url.path == "/":
                 rows = np.random.default_rng(0).permutation(len(features))[:CLIPS_SHOWN]
                 page = render_page(
@@ -98,7 +210,7 @@ def make_server(
                 return "text/html; charset=utf-8", page.encode()
             row = _row(parse_qs(url.query).get("row", [""])[0], len(features))
             if url.path == "/clip":
-                with lock:
+                with my_turn():
                     return "video/mp4", clip(row)
             if url.path == "/near":
                 hits = index.search(np.array(features.features[row]), CLIPS_SHOWN, but=row)
@@ -108,28 +220,36 @@ def make_server(
 
         def _post(self) -> tuple[str, bytes]:
             length = self.headers.get("Content-Length", "")
-            if urlsplit(self.path).path != "/query" or encode is None or not _is_number(length):
+            if self._url().path != "/query" or encode is None or not _is_number(length):
                 raise UserError("send the query video to /query.")
             # Only the search page may send queries: browsers do not let other sites set this header.
             if self.headers.get("X-Requested-With") != "dsm":
                 raise UserError("queries must come from the search page.")
-            if int(length) > LARGEST:
-                raise UserError(f"the video is larger than {LARGEST // 2**20} MB.")
-            content = self.rfile.read(int(length))  # outside the lock: it may take long
-            with lock:
-                feature = _encode_sent(content, encode)
-            return "application/json", json_text(
-                {"hits": described(index.search(feature, CLIPS_SHOWN))}
-            ).encode()
+            if int(length) > QUERY_BYTES:
+                raise UserError(f"the video is larger than {QUERY_BYTES // 2**20} MB.")
+            if not receiving.acquire(blocking=False):
+                raise BusyError
+            try:
+                self._sent.allow(WHOLE_TIME)
+                content = self.rfile.read(int(length))  # before its turn: it may take long
+                with my_turn():
+                    feature = _encode_sent(content, encode)
+            finally:
+                receiving.release()
+            found = {"hits": described(index.search(feature, CLIPS_SHOWN))}
+            return "application/json", json_text(found).encode()
 
         def _send(self, status: int, kind: str, body: bytes) -> None:
             with suppress(ConnectionError, TimeoutError):  # the browser may have left the page
+                self.connection.settimeout(WHOLE_TIME)
                 self._send_all(status, kind, body)
 
         def _send_all(self, status: int, kind: str, body: bytes) -> None:
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
+            if status == 503:
+                self.send_header("Retry-After", str(COME_BACK))
             self.send_header("X-Content-Type-Options", "nosniff")
             self.send_header(
                 "Content-Security-Policy", "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
@@ -141,7 +261,7 @@ def make_server(
             """Log nothing: requests would clutter the terminal."""
 
     try:
-        return ThreadingHTTPServer((HOST, port), Handler)
+        return PageServer((HOST, port), Handler)
     except OSError as error:
         raise UserError(f"port {port} cannot be used ({error.strerror}); choose another --port.") from None
 

@@ -190,7 +190,7 @@ def _made(about: Mapping[str, Any], record: Mapping[str, Any], step: int | None)
     settings, config = about.get("settings", {}), record.get("config", {})
     data = record.get("data") or {"videos": settings.get("data.videos")}
     videos = data.get("videos") or ""
-    start = config.get("weights", "")
+    start = config.get("weights") or ""
     rows = {
         "method": code(about.get("method", "")),
         "backbone": code(about["backbone"]),
@@ -198,10 +198,10 @@ def _made(about: Mapping[str, Any], record: Mapping[str, Any], step: int | None)
         "list": code(data.get("list", "")),
         "videos": str(videos) if isinstance(videos, int) else code(videos),
     }
-    if frames := data.get("frames"):
+    if isinstance(frames := data.get("frames"), int) and frames:
         rows["frames"] = f"{frames} ({frames / RATE / 3600:.1f} hours at {RATE} frames per second)"
     rows |= {f"last {code(name)}": f"{value:.4g}" for name, value in record.get("last", {}).items()}
-    rows["batch"] = str(settings.get("data.batch-size", ""))
+    rows["batch"] = code(settings.get("data.batch-size", ""))
     rows["steps"] = "" if step is None else str(step)
     rows["command"] = code(record.get("command", ""))
     rows["versions"] = ", ".join(code(f"{name} {one}") for name, one in record.get("versions", {}).items())

@@ -7,7 +7,6 @@ seal, tells a file that has changed since; such a one is set aside, and a run re
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 
 from dsm.errors import UserError
 from dsm.files import written_aside
+from dsm.models.about import parse_about
 from dsm.models.checkpoint_file import NoCheckpointError, checkpoint_of, list_checkpoints
 from dsm.models.weights import FORMAT, read_checkpoint
 from dsm.seals import seal_zip
@@ -82,7 +82,11 @@ def newest_good(
                 warn(f"{error} It is set aside; trying the previous one.")
                 path.rename(path.with_suffix(UNREADABLE))
             continue
-        _same_settings(path, json.loads(state["config"]).get("settings", {}), settings, defaults)
+        try:
+            trained = parse_about(state["config"]).get("settings", {})
+        except ValueError as error:
+            raise UserError(f"{path}: what it says about its run cannot be read ({error}).") from None
+        _same_settings(path, trained, settings, defaults)
         return state
     raise UserError(f"{run}: none of its checkpoints can be read; start again with --overwrite.")
 

@@ -14,19 +14,23 @@ import platform
 import subprocess
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypedDict
 
 from dsm.errors import UserError
 from dsm.files import PART, empty_folder, is_hidden, json_text, read_object, sweep, write_text
+from dsm.limits import LOG_LINE
 from dsm.locks import hold, sweep_locks
 from dsm.runs.bad_videos import LEDGER
 from dsm.terminal import console, note
+from dsm.untrusted import LARGEST, checked, parse_json, read_json
 from dsm.version import __version__
 
 if TYPE_CHECKING:
     from torch import nn  # torch takes seconds to import, and verbs on lists do not need it
 
 MARKER = "config.json"
+MOST_STEPS = 2**53
+"""Steps up to here are exact in a figure's axis."""
 METRICS, GRADIENTS = "metrics.jsonl", "gradients.jsonl"
 MONITOR = "monitor/"
 """How the names of metrics of an evaluation during training begin."""
@@ -110,14 +114,34 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return named
 
 
+class _Needed(TypedDict):
+    config: dict[str, Any]
+    versions: dict[str, str]
+    revision: str | None
+
+
+class _Data(TypedDict, total=False):
+    videos: int | None
+    frames: int | None
+
+
+class Record(_Needed, total=False):
+    """The fields of a run's ``config.json`` that are read."""
+
+    command: str
+    data: _Data
+
+
 def read_record(out: Path) -> dict[str, Any] | None:
     """A run's ``config.json``: ``command``, ``config``, ``versions``, ``revision``.
 
-    None where this project did not write the folder: other tools write a ``config.json`` too.
+    None where this project did not write the folder: other tools write a ``config.json`` too, and a
+    stranger's may hold fields of any type.
     """
-    record = read_object(out / MARKER) or {}
-    ours = {"config", "versions", "revision"} <= record.keys()
-    return record if ours and all(isinstance(record[name], dict) for name in ("config", "versions")) else None
+    try:
+        return dict(checked(read_json(out / MARKER), Record))
+    except (OSError, ValueError):
+        return None
 
 
 def hold_alone(out: Path) -> None:
@@ -312,33 +336,47 @@ def _write_line(file: TextIO, record: dict[str, Any]) -> None:
 def read_metrics(out: Path) -> list[dict[str, float]]:
     """The logged steps of a run, in order; each holds only the metrics logged at it, null is NaN."""
     return [
-        {
-            name: math.nan if value is None else value
-            for name, value in line.items()
-            if value is None or isinstance(value, (int, float))
-        }
+        {name: _or_nan(value) for name, value in line.items() if _is_number(value)}
         for line in _read_lines(out / METRICS)
     ]
 
 
 def read_gradients(out: Path) -> list[dict[str, Any]]:
     """Steps with the size of each layer's gradient, as :meth:`RunLog.write_gradients` wrote them."""
-    lines = [line for line in _read_lines(out / GRADIENTS) if isinstance(line.get("layers"), dict)]
-    for line in lines:
-        for name, sizes in line["layers"].items():
-            if isinstance(sizes, list):
-                line["layers"][name] = [math.nan if size is None else size for size in sizes]
+    lines = []
+    for line in _read_lines(out / GRADIENTS):
+        layers = line.get("layers")
+        if isinstance(layers, dict) and all(map(_is_sizes, layers.values())):
+            layers = {name: [_or_nan(one) for one in sizes] for name, sizes in layers.items()}
+            lines.append({**line, "layers": layers})
     return lines
+
+
+def _is_sizes(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(map(_is_number, value))
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number that arithmetic can take, or null."""
+    return value is None or (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and not abs(value) > LARGEST
+    )
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     records = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        # A running or killed run may have written half a line.
-        with contextlib.suppress(ValueError, RecursionError):
-            record = json.loads(line)
-            if isinstance(record, dict) and isinstance(record.get("step"), int):
-                records.append(record)
+    with path.open(encoding="utf-8", errors="replace") as file:
+        while line := file.readline(LOG_LINE):
+            # A running or killed run may have written half a line.
+            with contextlib.suppress(ValueError):
+                record = parse_json(line)
+                step = record.get("step") if isinstance(record, dict) else None
+                if type(step) is int and 0 <= step < MOST_STEPS:
+                    records.append(record)
     return records

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +16,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from dsm.data.lists import VideoList
-from dsm.errors import UserError
+from dsm.errors import UserError, first_line
 from dsm.files import json_text, write_text
 from dsm.intervals import DRAWS, Interval, mean_interval
 from dsm.runs.folder import git_revision, read_metrics
+from dsm.untrusted import checked, read_json
 from dsm.version import __version__
 
 RESULTS = "results.json"
@@ -82,7 +82,7 @@ def run_name(about: Mapping[str, Any]) -> str:
 
     A classifier is named after its starting weights; on a frozen encoder, `dsm-linear-probe`.
     """
-    begun_with, method = about.get("begun_with"), str(about["method"])
+    begun_with, method = about.get("begun_with"), str(about.get("method", "exported"))
     if "classes" not in about or begun_with is None:  # an older checkpoint does not say
         return method
     return f"{begun_with}-{method}" if method == "linear-probe" else str(begun_with)
@@ -138,6 +138,12 @@ def read_results(path: Path) -> list[Row]:
     return read_recorded_results(path).rows
 
 
+class ResultsFile(TypedDict):
+    """The fields of ``results.json`` that are read."""
+
+    rows: list[Row]
+
+
 class RecordedResults(NamedTuple):
     """A verb's results, and its command."""
 
@@ -154,17 +160,14 @@ def read_recorded_results(path: Path) -> RecordedResults:
     if not path.is_file():
         raise UserError(f"{path}: no such results file.")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        rows = [Row(**row) for row in record["rows"]]
-        for row in rows:
+        record = checked(read_json(path), ResultsFile)
+        for row in record["rows"]:
             numbers = (row.value, row.n, row.seed, *(end for end in (row.low, row.high) if end is not None))
-            if not all(isinstance(number, (int, float)) and abs(number) < 1e15 for number in numbers):
-                raise TypeError
-            if not all(isinstance(name, str) for name in (row.run, row.test, row.metric)):
-                raise TypeError
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise UserError(f"{path}: is not a results file of dsm.") from None
-    return RecordedResults(str(record.get("command", "")), rows)
+            if not all(abs(number) < 1e15 for number in numbers):
+                raise ValueError("a number is not below 1e15")
+    except ValueError as error:
+        raise UserError(f"{path}: is not a results file of dsm ({first_line(error)}).") from None
+    return RecordedResults(str(record.get("command", "")), record["rows"])
 
 
 def mean_and_spread(values: list[float]) -> str:

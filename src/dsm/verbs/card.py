@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import tyro
 
 from dsm.errors import UserError
+from dsm.models.about import parse_about
 from dsm.models.weights import read_checkpoint
 from dsm.runs.card import CARD, write_run_card
 from dsm.runs.results import RESULTS
@@ -52,7 +52,7 @@ def renew_card(run: Path, results: Sequence[Path], *, overwrite: bool = False) -
     """Write the card of a finished run, with these results; False if an edited card was left unchanged."""
     state = read_checkpoint(run)
     try:
-        about, step = json.loads(state["config"]), int(state["step"])
+        about, step = parse_about(state["config"]), int(state["step"])
         return write_run_card(run, about, step, results, overwrite=overwrite)
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{run}: its checkpoint contradicts itself and cannot be described.") from None

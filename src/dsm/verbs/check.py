@@ -22,6 +22,7 @@ from dsm.files import printable, remove, write_text
 from dsm.runs.folder import claim_by_settings, claim_file
 from dsm.settings import takes_settings
 from dsm.terminal import console, many, progress, warn
+from dsm.untrusted import checked, parse_json
 from dsm.verbs.result import ListResult
 from dsm.video.ledger import USABLE, Verdict, judge_all, ledger_json
 from dsm.video.source import READING_TIME
@@ -168,8 +169,8 @@ def _read_kept(file: Path) -> dict[int, Verdict]:
     verdicts = {}
     with suppress(OSError, ValueError, TypeError):  # no file yet, or an incomplete last line
         for line in file.read_text(encoding="utf-8").splitlines():
-            place, entry = json.loads(line)
-            verdict = Verdict(**entry)
+            place, entry = parse_json(line)
+            verdict = checked(entry, Verdict)
             if verdict.verdict not in ("missing", "timeout"):
                 verdicts[int(place)] = verdict
     return verdicts

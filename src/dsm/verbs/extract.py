@@ -17,7 +17,7 @@ from dsm.data.reading import ClipChanges
 from dsm.distributed import begun_from_outside, in_processes, is_first
 from dsm.errors import UserError
 from dsm.evaluate.extraction import Extracted, ExtractSettings, extract_to_file, parts_of
-from dsm.evaluate.features import check_suffix, load_features
+from dsm.evaluate.features import check_suffix, load_features, places_of
 from dsm.models.weights import RANDOM, LoadSettings
 from dsm.runs.bad_videos import LEFT_OUT, MAX_NAMED, tell_damaged
 from dsm.runs.folder import claim_file
@@ -82,7 +82,7 @@ def _extract(config: ExtractConfig) -> None:
         "weights": config.weights if config.weights == RANDOM else str(Path(config.weights).absolute()),
         "backbone": config.loading.backbone if config.weights == RANDOM else loaded.config.get("backbone"),
         "list": config.data.name if config.data.is_dir() else config.data.stem,
-        "root": str(videos.root.absolute()),
+        **places_of(videos),
         "seed": config.loading.seed if loaded.report else seed_of(loaded.config, config.loading.seed),
         "init": config.loading.init,
         "clip": asdict(clip),

@@ -12,7 +12,7 @@ import tyro
 from dsm.data.classes import names_of
 from dsm.data.lists import UNLABELLED, read_list
 from dsm.errors import UserError
-from dsm.evaluate.features import check_suffix, save_features
+from dsm.evaluate.features import check_suffix, places_of, save_features
 from dsm.evaluate.import_features import Keys, features_of, read_arrays
 from dsm.runs.folder import claim_file
 from dsm.settings import takes_settings
@@ -62,7 +62,7 @@ def features(config: FeaturesConfig) -> Result:
     keys = Keys(config.features, config.labels, config.paths)
     imported, taken = features_of(config.file, read_arrays(config.file), keys, classes)
     sources = {"features": taken.features, "labels": taken.labels, "paths": taken.paths}
-    root = config.root
+    places = {"root": str(config.root.absolute())} if config.root else {}
     if config.videos is not None:
         videos = read_list(config.videos, config.root)
         if len(videos) != len(imported):
@@ -71,7 +71,7 @@ def features(config: FeaturesConfig) -> Result:
                 f"{many(len(imported), 'row')}; they "
                 "must be the same videos in the same order."
             )
-        root = videos.root
+        places = places_of(videos)
         if taken.paths is None:
             imported, sources["paths"] = replace(imported, paths=list(videos.paths)), str(config.videos)
         if taken.labels is None and (videos.labels != UNLABELLED).any():
@@ -85,8 +85,7 @@ def features(config: FeaturesConfig) -> Result:
     }
     if classes:
         meta["classes"] = classes
-    if root is not None:
-        meta["root"] = str(root.absolute())
+    meta |= places
     save_features(config.out, replace(imported, meta=meta))
     lacking = [what for what in ("labels", "paths") if sources[what] is None]
     if lacking:

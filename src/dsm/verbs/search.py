@@ -114,7 +114,8 @@ def search(config: SearchConfig) -> SearchResult:
         claim_file(config.out, overwrite=config.overwrite)
     features = load_features(config.index)
     if config.root is not None:
-        features = replace(features, meta=features.meta | {"root": str(config.root.absolute())})
+        meta = features.meta | {"root": str(config.root.absolute())}
+        features = replace(features, meta=meta, within=config.root)
     if config.duplicates:
         return _duplicates(config, features)
     index = ArchiveIndex(features, faiss=config.faiss)

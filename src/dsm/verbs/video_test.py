@@ -137,7 +137,7 @@ def test(config: VideoTestConfig) -> VideoTestResult:
         overwrite=config.overwrite,
         needed=needed(videos, Path(config.weights), config.groups, config.against),
     )  # fmt: skip
-    predictions = _predict(config, classifier, videos, clip_of(about["clip"]))
+    predictions = _predict(config, classifier, videos, clip_of(about.get("clip", {})))
     list_name = config.data.test.stem
     group_of = dict(zip(videos.paths, groups, strict=True)) if groups is not None else None
     read_groups = [group_of[path] for path in predictions.paths] if group_of else None

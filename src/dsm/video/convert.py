@@ -9,7 +9,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from dsm.video.source import MAX_PIXELS, video_stream
+from dsm.limits import MAX_PIXELS
+from dsm.video.source import video_stream
 
 if TYPE_CHECKING:
     from av.container import InputContainer

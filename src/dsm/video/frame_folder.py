@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 
 from dsm.errors import refuse_machine_fault
 from dsm.files import is_dir, is_hidden
+from dsm.limits import MAX_PIXELS
 from dsm.terminal import many
 from dsm.video.convert import Converter
 from dsm.video.source import (
-    MAX_PIXELS,
     Deadline,
     MissingVideoError,
     NoVideoError,
@@ -253,6 +253,10 @@ def read_pictures(
 class BrokenPictureError(VideoError):
     """The bytes of a picture cannot be decoded. Any other error may come from the disk."""
 
+    def kept(self) -> BrokenPictureError:
+        """The error to keep while reading goes on: a traceback would keep the decoder and its picture."""
+        return BrokenPictureError(str(self))
+
 
 def read_series(
     files: Sequence[Path],
@@ -286,7 +290,7 @@ def read_series(
                 images.append(_read(files[one], convert, deadline))
                 break
             except BrokenPictureError as error:
-                broken[one] = error
+                broken[one] = error.kept()
         else:
             raise broken[place]
     return images, broken

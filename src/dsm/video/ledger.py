@@ -6,16 +6,18 @@ their time is over.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TypedDict
 
-from dsm.errors import UserError
+from dsm.errors import UserError, first_line
 from dsm.files import json_text
+from dsm.limits import LEDGER_BYTES
 from dsm.terminal import many
+from dsm.untrusted import checked, read_json
 from dsm.video.cut_off import bytes_missing
 from dsm.video.damage import Damage
 from dsm.video.decode import probe, read_frames
@@ -169,7 +171,7 @@ def _judge_folder(path: Path) -> Verdict:
         try:
             sizes.append(read_pictures([file], None, Deadline(path, None))[0].shape)
         except BrokenPictureError as error:
-            broken[place] = error
+            broken[place] = error.kept()
     if not sizes:
         raise broken[0]
     height, width = sizes[0][:2]
@@ -232,6 +234,12 @@ def ledger_json(verdicts: Iterable[Verdict]) -> str:
     return json_text({"files": [vars(verdict) for verdict in verdicts]}, indent=1) + "\n"
 
 
+class Ledger(TypedDict):
+    """The content of a ledger file."""
+
+    files: list[Verdict]
+
+
 def read_ledger(path: str | Path) -> list[Verdict]:
     """Read what :func:`ledger_json` wrote.
 
@@ -239,6 +247,8 @@ def read_ledger(path: str | Path) -> list[Verdict]:
         UserError: the file is not a ledger.
     """
     try:
-        return [Verdict(**entry) for entry in json.loads(Path(path).read_text(encoding="utf-8"))["files"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: is not a ledger (`dsm data check --json` writes one).") from None
+        return checked(read_json(Path(path), most=LEDGER_BYTES), Ledger)["files"]
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: is not a ledger, as `dsm data check --json` writes one ({first_line(error)})."
+        ) from None

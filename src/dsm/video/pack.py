@@ -11,6 +11,7 @@ A video in a pack is named ``SHARD.tar/NAME`` and is read like a file of that na
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
@@ -23,7 +24,8 @@ from numpy.typing import NDArray
 
 from dsm.errors import refuse_machine_fault
 from dsm.files import is_dir, is_file, read_object
-from dsm.seals import unsealed_json
+from dsm.seals import unsealed
+from dsm.untrusted import read_json
 from dsm.video.clock import Times
 from dsm.video.convert import Converter
 from dsm.video.source import MissingVideoError, Source, VideoError, reason_of
@@ -79,6 +81,11 @@ def find_member(shard: Path, name: str) -> Member:
     index = shard.with_suffix(".json")
     if not is_file(shard) or not is_file(index):
         raise MissingVideoError(f"{shard}: no such shard of a pack, or its index {index.name} is missing.")
+    folder = os.path.realpath(shard.parent)
+    for file in (shard, index):
+        # A link could show any file of the disk as pictures.
+        if file.is_symlink() and os.path.dirname(os.path.realpath(file)) != folder:  # noqa: PTH120
+            raise VideoError(f"{file}: is a link that leads out of its pack; put the file itself there.")
     members = _members(index, index.stat().st_mtime_ns, shard.stat().st_size)
     if name not in members:
         raise MissingVideoError(f"{shard}: holds no video called {name}.")
@@ -89,7 +96,7 @@ def find_member(shard: Path, name: str) -> Member:
 def _members(index: Path, changed: int, size: int) -> dict[str, Member]:
     """Read the index of a shard of ``size`` bytes; reject entries that lie outside the shard."""
     try:
-        content = unsealed_json(index.read_text(encoding="utf-8"))
+        content = unsealed(read_json(index))
         members = {name: _member(*row) for name, row in content["members"].items()}
         valid = content["format"] == FORMAT and all(
             min(one.offset, one.frames - 1, one.height - 2, one.width - 2) >= 0

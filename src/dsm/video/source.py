@@ -21,6 +21,8 @@ import av
 from av.stream import Disposition
 
 from dsm.errors import UserError, refuse_machine_fault
+from dsm.limits import MAX_PIXELS
+from dsm.video.mp4_tables import lists_too_many
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -52,8 +54,6 @@ _GAMES = (
 # Sound formats are included so that sound files are recognised and not taken for garbage.
 _SOUND = "wav,w64,mp3,flac,aac,ac3,eac3,aiff,amr,au,caf,ape,wv,tta,dts,truehd"
 FORMATS = ",".join((_CONTAINERS, _STREAMS, _GAMES, _SOUND))
-MAX_PIXELS = 2**26
-"""Pixels of the largest picture that is decoded: as many as 8192 x 8192."""
 
 READING_TIME = 60.0
 """Default time limit for a video, in seconds: a decoder may hang."""
@@ -148,6 +148,8 @@ def open_video(source: Source, *, strict: bool = False) -> Iterator[InputContain
     """
     # An absolute path: FFmpeg would take text before a colon for a protocol.
     file = io.BytesIO(source) if isinstance(source, bytes) else os.path.abspath(_regular(Path(source)))
+    if isinstance(file, str) and lists_too_many(Path(file)):
+        raise VideoError(f"{name_of(source)}: lists far more frames than a file of its size can hold.")
     try:
         with av.open(
             file,

@@ -1,0 +1,64 @@
+"""How much a file may ask for. Files come from strangers, and a small one can ask for any amount of memory.
+
+Each limit lies well above real use, and far below what a machine has. What asks for more is refused with a
+sentence before memory is taken.
+"""
+
+from __future__ import annotations
+
+MAX_PIXELS = 2**26
+"""Pixels of the largest picture that is decoded: as many as 8192 x 8192, four times those of 8K video."""
+
+MOST_SAMPLES_A_BYTE = 4
+"""Samples that an mp4 may list per byte of the file. A frame of video takes several bytes, a sample of the
+most compressed old sound a third of one. FFmpeg takes 24 bytes of memory for each, whether it is there or
+not."""
+
+CLIP_SIDE = 65536
+"""A clip's frames, and pixels per side: above what any network takes."""
+CLIP_PIXELS = 2**25
+"""Pixels of a clip before it is cropped to a square, frames x resize x resize: as many as 128 frames of
+512 x 512. The largest public networks take 64 frames of 384 x 384. Decoded, such a clip takes 100 MB."""
+CLIP_RATE = 1000
+"""Frames per second that a video may be resampled to: as fast as the cameras that film crashes."""
+QUERY_PIXELS = 2**28
+"""Pixels of all clips, frames x size x size, that an index may ask to be taken of one query: 256 clips of 64
+frames of 128 x 128, or a hundred of 16 frames of 224 x 224 in three crops. Tables of results use 30 clips."""
+SHORTEST_STEP = 0.01
+"""Seconds between the clips that an index may ask for: fewer than between the frames of most cameras."""
+
+PICKLE_TABLE = 2**27
+"""Bytes of the pickle in a checkpoint that names its tensors. Those of the largest networks take 1 MB."""
+REPEATED_NUMBERS = 2**27
+"""Numbers that a checkpoint's tensors may show beyond those stored, by a stride of 0. Loading copies them
+out: 500 MB. Real repeats are masks and positions; a stand-in for the largest backbone repeats 46 million."""
+EXTRA_NUMBERS = 2**20
+"""Numbers that a network may have beyond those of its file: buffers that are computed and not stored."""
+SETTING = 2**20
+"""A number among the settings of a network: a width, a number of layers or positions."""
+
+JSON_BYTES = 2**26
+"""Bytes of a JSON text: settings, results or the index of a shard. Once parsed it takes up to 20 times as
+much. The index of a shard with the frame times of 1,000 videos takes 3 MB."""
+JSON_DEPTH = 32
+"""Levels of nesting in JSON. What dsm writes has 5."""
+LOG_LINE = 2**20
+"""Bytes of a line of a log. A line of gradients takes 100 bytes per layer."""
+LAYERS = 400
+"""Layers whose gradients are drawn in a figure: more than the deepest networks have."""
+LEDGER_BYTES = 2**29
+"""Bytes of a ledger of videos. One of a million videos takes 250 MB."""
+
+UNPACKED = 100
+"""How many times its size a file may unpack to. Features hardly compress, but paths and labels do."""
+CLASSES = 1_000_000
+"""Numbers of classes. Labels are counted in arrays of this length."""
+
+QUERY_BYTES = 256 * 2**20
+"""Bytes of a video that is sent to the search page as a query."""
+QUERIES = 4
+"""Queries that the search page receives at once; each is kept in memory meanwhile."""
+CONNECTIONS = 64
+"""Requests that the search page works on at once. A browser opens six connections; each takes a thread."""
+BACKLOG = 1024
+"""Connections that wait for the search page. The system keeps them, at no cost to the page."""

@@ -1,0 +1,70 @@
+"""What a checkpoint says about its weights, as JSON: the fields that are read, and their types."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+from dsm.limits import SETTING
+from dsm.untrusted import checked, parse_json
+
+
+class ProjectionHead(TypedDict):
+    """A projection head, as in :mod:`dsm.models.heads`."""
+
+    dim: int
+    kind: Literal["linear", "mlp"]
+
+
+class Pictures(TypedDict):
+    """The normalisation of the pictures that the encoder was trained with."""
+
+    mean: list[float]
+    std: list[float]
+
+
+class _Needed(TypedDict):
+    backbone: str
+    model: dict[str, Any]
+
+
+class About(_Needed, total=False):
+    """The fields that are read; others are kept as they are."""
+
+    method: str
+    head: ProjectionHead | None
+    pictures: Pictures | None
+    clip: dict[str, Any]
+    classes: list[str]
+    begun_with: str | None
+    settings: dict[str, str | int | float | bool | list[Any] | None]
+
+
+def parse_about(text: str) -> dict[str, Any]:
+    """The content of a checkpoint's ``config``.
+
+    Raises:
+        ValueError: it is not JSON, or a field is missing or of the wrong type.
+    """
+    return check_about(parse_json(text))
+
+
+def check_about(about: Any) -> dict[str, Any]:
+    """What a file says about its weights, if it is of the right form.
+
+    Raises:
+        ValueError: a field is missing or of the wrong type, or a setting of the network is beyond bounds.
+    """
+    found = dict(checked(about, About, "its description"))
+    _check_settings(found["model"])
+    return found
+
+
+def _check_settings(value: Any) -> None:
+    """Refuse settings of a network that would build one beyond bounds."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for one in value:
+            _check_settings(one)
+    elif isinstance(value, (int, float)) and not abs(value) <= SETTING:
+        raise ValueError(f"a setting of its network is beyond {SETTING}")

@@ -1,0 +1,140 @@
+"""JSON from strangers: its size and depth are limited, and its fields are checked against type hints."""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+from dsm.limits import JSON_BYTES, JSON_DEPTH
+
+Kind = TypeVar("Kind")
+LARGEST = 1e300
+"""Numbers beyond this, which only JSON can hold, are refused: arithmetic on them would overflow."""
+
+
+def parse_json(text: str, *, most: int = JSON_BYTES) -> Any:
+    """The value of a JSON text of at most ``most`` characters and :data:`~dsm.limits.JSON_DEPTH` levels.
+
+    Raises:
+        ValueError: it is not JSON, or too long, or nested too deeply.
+    """
+    if len(text) > most:
+        raise ValueError(f"more than {most} characters of JSON")
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("JSON that is nested too deeply") from None
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # Python reads no number of more than 4300 digits
+        raise ValueError("a number of thousands of digits") from None
+    level: list[Any] = [value]
+    for _ in range(JSON_DEPTH):
+        inner = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, _NESTS)]
+        if not inner:
+            return value
+        level = [one for some in inner for one in some if isinstance(one, _NESTS)]
+    if level:
+        raise ValueError("JSON that is nested too deeply")
+    return value
+
+
+_NESTS = (dict, list)
+
+
+def read_json(file: Path, *, most: int = JSON_BYTES) -> Any:
+    """The value of a JSON file; see :func:`parse_json`.
+
+    Raises:
+        OSError: it cannot be read. ValueError: it is not JSON, or is too long or nested too deeply.
+    """
+    if file.stat().st_size > most:
+        raise ValueError(f"more than {most} bytes of JSON")
+    return parse_json(file.read_text(encoding="utf-8"), most=most)
+
+
+def checked(value: Any, kind: type[Kind], name: str = "it") -> Kind:
+    """A JSON value as a type hint describes it.
+
+    Args:
+        kind: a dataclass, which is built from an object of its fields; a ``TypedDict``, whose known fields
+            are checked and whose other fields are kept; or a type of plain values, lists and dicts.
+        name: what errors call the value.
+
+    Raises:
+        ValueError: a field is missing, unknown (of a dataclass), or of another type.
+    """
+    found: Kind = _checked(value, kind, name)
+    return found
+
+
+def _checked(value: Any, hint: Any, name: str) -> Any:
+    origin, inside = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if is_typeddict(hint) or is_dataclass(hint):
+        return _fields_checked(value, hint, name)
+    if origin in (Union, types.UnionType):
+        for one in inside:
+            try:
+                return _checked(value, one, name)
+            except ValueError:
+                continue
+        raise ValueError(f"{name} is {brief(value)}")
+    good = False
+    if origin is Literal:
+        good = isinstance(value, (str, int)) and value in inside
+    elif origin is list:
+        if isinstance(value, list):
+            return [_checked(one, inside[0], f"one of {name}") for one in value]
+    elif origin is dict:
+        if isinstance(value, dict):
+            return {key: _checked(one, inside[1], f"{name} {key!r}"[:100]) for key, one in value.items()}
+    elif hint in (int, float):
+        kinds = (int,) if hint is int else (int, float)
+        good = isinstance(value, kinds) and not isinstance(value, bool)
+        good = good and not (isinstance(value, int) and abs(value) > LARGEST)
+    elif hint in (None, type(None)):
+        good = value is None
+    else:
+        good = isinstance(value, hint)
+    if not good:
+        raise ValueError(f"{name} is {brief(value)}")
+    return value
+
+
+def _fields_checked(value: Any, kind: Any, name: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} is {brief(value)}")
+    hints, needed = _fields(kind)
+    if missing := [one for one in needed if one not in value]:
+        raise ValueError(f"{name} has no {missing[0]}")
+    found = {key: _checked(value[key], hint, key) for key, hint in hints.items() if key in value}
+    if is_dataclass(kind):
+        if unknown := [key for key in value if key not in hints]:
+            raise ValueError(f"{name} has an unknown {unknown[0]!r}"[:200])
+        return kind(**found)  # type: ignore[operator]
+    return {**value, **found}
+
+
+@cache
+def _fields(kind: Any) -> tuple[dict[str, Any], frozenset[str]]:
+    """The hints of a dataclass or TypedDict, and the names of the fields that it must have."""
+    hints = get_type_hints(kind)
+    if is_dataclass(kind):
+        given = {one.name for one in fields(kind) if one.default is one.default_factory is MISSING}
+        return hints, frozenset(given)
+    return hints, kind.__required_keys__
+
+
+def brief(value: Any) -> str:
+    """A short description of a value: itself if it is plain, else what it is."""
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "a list"
+    text = repr(value) if not isinstance(value, int) or abs(value) < LARGEST else "a huge number"
+    return text if len(text) <= 40 else f"{text[:40]}…"

@@ -1,0 +1,77 @@
+"""Keeping to a folder: a video that a file names may lie nowhere else, links followed.
+
+A features file or a pack comes from a stranger as often as not, and a page with its videos may be shared.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from dsm.files import as_spelled, is_dir
+from dsm.video.frame_folder import is_folder
+from dsm.video.pack import in_pack
+from dsm.video.segments import segment_of
+from dsm.video.source import VideoError
+
+
+def believed(folder: Path) -> Path:
+    """A folder that a file names for its videos.
+
+    Raises:
+        VideoError: it is the root of the disk or the home folder, or above that: far more than videos.
+    """
+    real, home = Path(os.path.realpath(folder)), Path(os.path.realpath(Path.home()))
+    if home.is_relative_to(real) or real == Path(real.anchor):
+        raise VideoError(
+            f"{folder}: the features name it as the folder of their videos, but it holds all of {home}; give "
+            "the folder that the videos are in with --root."
+        )
+    return folder
+
+
+def inside(path: Path, folder: Path) -> Path:
+    """The path of a video as the disk spells it, if it and what it consists of are in a folder.
+
+    Args:
+        path: a file, a folder of frames, a video in a pack, or a segment of one; it need not exist.
+        folder: links in it and in ``path`` are followed before they are compared.
+
+    Raises:
+        VideoError: it leads out of the folder.
+    """
+    real = Path(os.path.realpath(folder))
+    spelled = as_spelled(path)
+    for part in _parts(spelled):
+        if not Path(os.path.realpath(part)).is_relative_to(real):
+            raise VideoError(
+                f"{path}: is not in {folder}, or is a link that leads out of it; give the folder that holds "
+                "the videos with --root, or extract the features again."
+            )
+    return spelled
+
+
+def _parts(path: Path) -> Iterable[Path]:
+    """What is read of a video: its file, its shard, or its folder and the links in it."""
+    if segment := segment_of(path):
+        path = Path(str(segment.file))
+    if packed := in_pack(path):
+        shard, _ = packed
+        return (shard, shard.with_suffix(".json"))
+    if is_folder(path):
+        folder = path if is_dir(path) else path.parent
+        links: list[Path] = []
+        with suppress(OSError), os.scandir(folder) as entries:  # reading it says what is wrong
+            links += [Path(one.path) for one in entries if one.is_symlink()]
+        return (folder, *links)
+    return (path,)
+
+
+def common_folder(paths: Iterable[Path]) -> Path:
+    """The deepest folder that holds all of these files and folders, links followed."""
+    folders: set[str] = set()
+    for path in paths:
+        folders |= {os.path.dirname(os.path.realpath(part)) for part in _parts(path)}  # noqa: PTH120
+    return Path(os.path.commonpath(folders))

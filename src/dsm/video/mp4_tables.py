@@ -1,0 +1,86 @@
+"""The tables of an mp4, checked before FFmpeg opens it: how many samples it lists, against its size.
+
+FFmpeg takes memory for every sample that a file lists, and some tables list any number in a few bytes: a
+size that all samples share (``stsz``), samples of a chunk (``stsc``), a fragment whose samples all have the
+default size (``trun``). The boxes are those of ISO/IEC 14496-12.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+from dsm.limits import MOST_SAMPLES_A_BYTE
+
+_HOLDING = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf")
+_FIRST = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"moof", b"sidx", b"uuid")
+_DEEPEST = 8
+
+
+def lists_too_many(path: Path) -> bool:
+    """Whether a file is an mp4 that lists more samples than it can hold; False for other files."""
+    try:
+        facts = path.stat()
+    except OSError:  # FFmpeg says what is wrong
+        return False
+    return _lists_too_many(path, facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)  # a recording of an hour may have thousands of fragments
+def _lists_too_many(path: Path, size: int, _changed: int) -> bool:
+    counts: Counter[bytes] = Counter()
+    with suppress(OSError, struct.error), path.open("rb") as file:
+        if file.read(8)[4:] not in _FIRST:
+            return False
+        for kind, count in _listed(file, 0, size, 0):
+            counts[kind] += count
+            if counts[kind] > size * MOST_SAMPLES_A_BYTE:
+                return True
+    return False
+
+
+def _listed(file: BinaryIO, begin: int, end: int, depth: int) -> Iterator[tuple[bytes, int]]:
+    """The tables between two places that list samples without a field for each: kind and count."""
+    chunks, runs = 0, b""
+    for kind, first, last in _boxes(file, begin, end):
+        file.seek(first)
+        if kind in _HOLDING and depth < _DEEPEST:
+            yield from _listed(file, first, last, depth + 1)
+        elif kind == b"stsz":
+            _, shared, count = struct.unpack(">III", file.read(12))
+            if shared:
+                yield kind, count
+        elif kind == b"trun":
+            flags, count = struct.unpack(">II", file.read(8))
+            if not flags & 0xF00:
+                yield kind, count
+        elif kind in (b"stco", b"co64"):
+            chunks = struct.unpack(">II", file.read(8))[1]
+        elif kind == b"stsc":
+            count = struct.unpack(">II", file.read(8))[1]
+            runs = file.read(min(12 * count, last - first))
+    table = list(struct.iter_unpack(">III", runs[: len(runs) // 12 * 12]))
+    stops = [*(start for start, _, _ in table[1:]), chunks + 1]
+    for (start, each, _), stop in zip(table, stops, strict=bool(table)):
+        yield b"stsc", max(stop - start, 0) * each
+
+
+def _boxes(file: BinaryIO, begin: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """The boxes between two places: the kind of each, and where its content begins and ends."""
+    while begin + 8 <= end:
+        file.seek(begin)
+        size, kind = struct.unpack(">I4s", file.read(8))
+        head = 8
+        if size == 1:
+            (size,) = struct.unpack(">Q", file.read(8))
+            head = 16
+        last = end if size == 0 else min(begin + size, end)
+        if last < begin + head:
+            return
+        yield kind, begin + head, last
+        begin = last
