@@ -62,7 +62,7 @@ def check_pickles(path: Path) -> None:
     """Raise an error where ``torch.load`` must not read a file.
 
     Raises:
-        pickle.UnpicklingError: it holds objects besides tensors and plain values.
+        UnpicklingError: it holds objects besides tensors and plain values.
         Exception: of other kinds, if the file is broken, or asks for more memory than its size.
     """
     with path.open("rb") as file:
