@@ -78,7 +78,7 @@ def test_overwrite_keeps_the_input_lists(
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    ours = {"made_by": "dsm", "command": "", "config": {}, "versions": {}, "revision": {}}
+    ours = {"made_by": "dsm", "command": "", "config": {}, "versions": {}, "revision": None}
     (out / marker).write_text(json.dumps(ours))
     listed = out / "mine.txt"
     listed.write_bytes((scenes / "train.txt").read_bytes())

@@ -163,8 +163,8 @@ def read_file(path: str | Path) -> Any:
                 "  torch.save({k: v for k, v in s.get('state_dict', s).items() if torch.is_tensor(v)}, "
                 "'new.pth')"
             )
-        told = isinstance(error, (ValueError, pickle.UnpicklingError))
-        reason = first_line(error)[:200] if told else type(error).__name__
+        has_reason = isinstance(error, (ValueError, pickle.UnpicklingError))
+        reason = first_line(error)[:200] if has_reason else type(error).__name__
         raise NoCheckpointError(
             f"{path}: is not a checkpoint that can be read safely ({reason}).{remedy}"
         ) from None
