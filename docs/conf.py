@@ -36,7 +36,7 @@ repository_pages = {
 
 # A reference that leads nowhere fails the build; names of other libraries are not looked up.
 nitpicky = True
-_ELSEWHERE = r"(torch|nn|numpy|np|npt|sklearn|tyro|pathlib|collections|argparse|rich|lightning\w*|av)\..*"
+_ELSEWHERE = r"(torch|nn|numpy|np|npt|sklearn|tyro|pathlib|io|collections|argparse|rich|lightning\w*|av)\..*"
 _SHORTENED = r"Path|Packet|VideoStream|Tensor|Module|NDArray.*|InputContainer|Lightning\w*"
 _ALIASES = (
     r"Indices|Part|Times|Precision|Pooling|HeadKind|NegativeLook|Decoder|Named|(typing\.)?Literal\[.*|"
@@ -44,7 +44,7 @@ _ALIASES = (
 )
 _INSIDE = (
     r".*\._\w+|dsm\.(train\.config\.Config|terminal\.Clock|evaluate\.extraction\.Extracted|"
-    r"settings\.(Config|Returned)|data\.list_forms\.Named|verbs\.\w+\.\w+(Config|Result))"
+    r"settings\.(Config|Returned)|data\.list_forms\.Named|untrusted\.Kind|verbs\.\w+\.\w+(Config|Result))"
 )
 nitpick_ignore_regex = [("py:.*", "|".join((_ELSEWHERE, _SHORTENED, _ALIASES, _INSIDE)))]
 myst_heading_anchors = 3

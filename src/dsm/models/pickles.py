@@ -62,8 +62,8 @@ def check_pickles(path: Path) -> None:
     """Raise an error where ``torch.load`` must not read a file.
 
     Raises:
-        UnpicklingError: it holds objects besides tensors and plain values.
-        Exception: of other kinds, if the file is broken, or asks for more memory than its size.
+        Exception: the file is broken, asks for more memory than its size, or, as an ``UnpicklingError`` of
+            ``pickle``, holds objects besides tensors and plain values.
     """
     with path.open("rb") as file:
         if file.read(len(_ZIP)) == _ZIP:  # as torch tells them apart
