@@ -70,7 +70,10 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if not isinstance(about, dict):
             raise ValueError("it is no object")
     except ValueError as error:
-        raise UserError(f"{path}: what it says about its tensors cannot be read ({error}).") from None
+        raise UserError(
+            f"{path}: does not say which encoder it holds: what it says about its tensors cannot be read "
+            f"({error})."
+        ) from None
     return tensors, about
 
 
