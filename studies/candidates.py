@@ -42,16 +42,16 @@ MIXED = DsmConfig(
 )
 """The scene of both clips is bent and, over half of the training, more and more exchanged; a separate loss
 pushes from a clip that differs from the positive in its broken motion alone."""
+PASSES, MOCO_PASSES, JOINT_PASSES, SYMMETRIC_PASSES = 9, 4, 6, 8
+"""Per step: of `dsm`; of `moco`, whose momentum encoder needs no gradient; of `moco` with both views in one
+batch, with gradients; of `moco` with the loss of both views."""
 JOINT = MocoConfig(joint=True)
-PASSES, JOINT_PASSES, TWIN_PASSES = 9, 6, 4
-"""Per step: of `dsm`; of `moco` with both views in one batch; of `moco` with a momentum encoder, which needs
-no gradient."""
 
 
 def _moco(
-    config: MocoConfig = JOINT, passes: int = JOINT_PASSES, jitter: float = AUGMENT.jitter
+    config: MocoConfig | None = None, passes: int = MOCO_PASSES, jitter: float = AUGMENT.jitter
 ) -> Candidate:
-    settings, augment = MethodSettings(moco=config), replace(AUGMENT, jitter=jitter)
+    settings, augment = MethodSettings(moco=config or MocoConfig()), replace(AUGMENT, jitter=jitter)
     return Candidate("moco", settings, augment, PASSES / passes)
 
 
@@ -61,10 +61,10 @@ def _dsm(config: DsmConfig = MIXED, jitter: float = AUGMENT.jitter) -> Candidate
 
 MOCO = {
     "moco": _moco(),
-    "moco-plain": _moco(jitter=0.0),
-    "moco-twin": _moco(replace(JOINT, joint=False), TWIN_PASSES),
-    "moco-symmetric": _moco(replace(JOINT, symmetric=True)),
+    "moco-symmetric": _moco(MocoConfig(symmetric=True), SYMMETRIC_PASSES),
     "moco-colours": _moco(jitter=1.0),
+    "moco-joint": _moco(JOINT, JOINT_PASSES),
+    "moco-joint-plain": _moco(JOINT, JOINT_PASSES, jitter=0.0),
 }
 DSM = {
     "dsm": _dsm(),
