@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import dsm
-from dsm.disturb import spatial_mix, temporal
+from dsm.disturb import spatial_kinds, spatial_mix, temporal
 from dsm.methods import METHODS
 from dsm.models.zoo import MODELS
 
@@ -120,7 +120,7 @@ def test_the_disturbances_of_the_example_do_what_they_say(load_example: Loader) 
 @pytest.fixture
 def load_example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loader]:
     """Import an example; what it enters in tables is taken out again at the end."""
-    tables: list[dict[str, Any]] = [METHODS, MODELS, spatial_mix.KINDS, temporal.KINDS]
+    tables: list[dict[str, Any]] = [METHODS, MODELS, spatial_kinds.KINDS, temporal.KINDS]
     before = [dict(table) for table in tables]
 
     def load(name: str) -> ModuleType:

@@ -230,7 +230,7 @@ def test_views_are_averaged_as_probabilities(scenes: Path) -> None:
     """Against a loop over windows and crops."""
     from dsm.data.clips import EvaluationClips
     from dsm.models.heads import Classifier
-    from dsm.views import to_network
+    from dsm.render import to_network
 
     torch.manual_seed(0)
     clip = ClipConfig(frames=4, stride=3, resize=40, size=32)

@@ -20,10 +20,11 @@ from dsm.evaluate.extract import extract_features
 from dsm.methods import MethodSettings
 from dsm.methods.dsm import DsmConfig
 from dsm.models.weights import load_weights
+from dsm.render import STD, disturb_view, to_network
 from dsm.train.pretrain import pretrain
 from dsm.verbs.frames import FramesConfig, frames
 from dsm.video.flow import BOUND, bytes_to_flow, compute_flow, flow_to_bytes
-from dsm.views import STD, View, disturb_view, to_network
+from dsm.views import View
 
 needs_flow = pytest.mark.skipif(
     importlib.util.find_spec("cv2") is None, reason="OpenCV is not installed (extra `flow`)"

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.data.lists import MOST_CLASSES, UNLABELLED
+from dsm.data.list_lines import UNLABELLED
+from dsm.data.lists import MOST_CLASSES
 from dsm.errors import UserError, has_control, without_control
 from dsm.evaluate.features import MOST_PACKED, Features, parquet_table
 from dsm.extras import load_extra

@@ -55,8 +55,6 @@ FORMATS = ",".join((_CONTAINERS, _STREAMS, _GAMES, _SOUND))
 MAX_PIXELS = 2**26
 """Pixels of the largest picture that is decoded: as many as 8192 x 8192."""
 
-READING_TIME = 60.0
-"""Default time limit for a video, in seconds: a decoder may hang."""
 
 # After this many tries without a packet, a file is taken to be at its end.
 _TRIES = 8
