@@ -45,7 +45,7 @@ def to_network(clip: Tensor, modality: ModalityName) -> Tensor:
 
 
 def jitter_colour(clip: Tensor, colour: Tensor) -> Tensor:
-    """Apply :meth:`Augment.draw_colour` to clips.
+    """Apply :meth:`dsm.views.Augment.draw_colour` to clips.
 
     Args:
         clip: (B, 3, T, H, W) RGB in [0, 1].
@@ -63,7 +63,7 @@ def jitter_colour(clip: Tensor, colour: Tensor) -> Tensor:
 
 
 def change_light(clip: Tensor, light: Tensor) -> Tensor:
-    """Apply :meth:`Augment.draw_light` to clips.
+    """Apply :meth:`dsm.views.Augment.draw_light` to clips.
 
     Args:
         clip: (B, 3, T, H, W) RGB in [0, 1].
@@ -85,7 +85,7 @@ def render_view(
 
     Args:
         clips: of all views by name: uint8 (B, T, H, W, 3), or flow in pixels, float (B, T, H, W, 2).
-        parameters: what :func:`draw_views` drew for this view, stacked, on the clips' device.
+        parameters: what :func:`dsm.views.draw_views` drew for this view, stacked, on the clips' device.
 
     Returns:
         float32 (B, C, T, H, W), the input of a network.
