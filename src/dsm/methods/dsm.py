@@ -10,8 +10,10 @@ from __future__ import annotations
 from torch import nn
 
 from dsm.methods.moco import Moco
-from dsm.methods.settings import DsmConfig
+from dsm.methods.settings import PLUS, DsmConfig
 from dsm.views import View
+
+__all__ = ["PLUS", "Dsm", "DsmConfig"]
 
 
 class Dsm(Moco):
