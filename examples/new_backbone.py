@@ -14,7 +14,7 @@ import tyro
 from torch import Tensor, nn
 
 import dsm
-from dsm.data.clip_settings import ClipConfig
+from dsm.data.reading import ClipConfig
 from dsm.models.pooling import Pooling, pool, pooled_dim
 from dsm.models.zoo import MODELS
 from dsm.train.config import DataConfig

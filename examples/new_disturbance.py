@@ -13,7 +13,7 @@ import tyro
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from dsm.data.clip_settings import ClipConfig
+from dsm.data.reading import ClipConfig
 from dsm.disturb import SpatialMix, TemporalMix, spatial_kinds, temporal
 from dsm.disturb.spatial import Draw, Warp
 from dsm.disturb.temporal import Indices

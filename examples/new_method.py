@@ -12,7 +12,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from dsm.data.clip_settings import ClipConfig
+from dsm.data.reading import ClipConfig
 from dsm.disturb import SpatialMix, TemporalMix
 from dsm.methods import METHODS, MethodSettings
 from dsm.methods.gather import gather

@@ -11,8 +11,8 @@ from pathlib import Path
 import tyro
 
 from dsm.data.catalog import find_list
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.lists import write_list
+from dsm.data.reading import ClipConfig
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.train.config import DataConfig
 from dsm.train.pretrain import PretrainConfig, pretrain

@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from dsm.data.catalog import find_list
-from dsm.data.clip_settings import ClipConfig
+from dsm.data.reading import ClipConfig
 from dsm.evaluate.extract import extract_features
 from dsm.evaluate.nearest import nearest
 from dsm.models.weights import load_weights
