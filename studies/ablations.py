@@ -27,7 +27,7 @@ from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.errors import UserError
 from dsm.files import write_text
-from dsm.methods.dsm import PLUS, DsmConfig
+from dsm.methods.settings import PLUS, DsmConfig
 from dsm.runs.results import Row
 from dsm.terminal import console
 

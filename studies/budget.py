@@ -19,11 +19,12 @@ from tables import by_seed, caption, mean_of, paired
 from trial import Trial
 from trials import study_command
 
-from dsm.demo import BATCH, CLIP, TESTS
+from dsm.demo import CLIP, TESTS
 from dsm.files import write_text
 from dsm.pages.figures import COLOURS
 from dsm.runs.results import Row
 from dsm.terminal import console
+from dsm.verbs.settings.demo import BATCH
 
 METHODS = ("moco", "dsm")
 

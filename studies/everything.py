@@ -17,7 +17,7 @@ from pathlib import Path
 from begin import begin
 
 from dsm.errors import UserError
-from dsm.models.precision import Precision
+from dsm.models.settings import Precision
 from dsm.terminal import console
 
 ROOT = Path(__file__).parent.parent

@@ -21,13 +21,16 @@ from dsm.evaluate.probe import linear_probe
 from dsm.evaluate.retrieval import kept_apart, recall_rows, retrieve
 from dsm.intervals import mean_interval
 from dsm.models.checkpoint_file import list_checkpoints
-from dsm.models.weights import LoadSettings, load_weights
+from dsm.models.settings import LoadSettings
+from dsm.models.weights import load_weights
 from dsm.runs.results import Row, row_of, share
-from dsm.train.config import train_once
 from dsm.train.finetune import finetune
-from dsm.verbs.bias import BiasConfig, BiasData, bias
-from dsm.verbs.look import LookConfig, look
-from dsm.verbs.video_test import VideoTestConfig, VideoTestData
+from dsm.train.start import train_once
+from dsm.verbs.bias import bias
+from dsm.verbs.look import look
+from dsm.verbs.settings.bias import BiasConfig, BiasData
+from dsm.verbs.settings.look import LookConfig
+from dsm.verbs.settings.video_test import VideoTestConfig, VideoTestData
 from dsm.verbs.video_test import test as test_videos
 
 

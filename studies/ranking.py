@@ -22,21 +22,17 @@ from ranking_tables import draw, headline, write_tables
 from trial import Trial
 from trials import is_done, run_all, write_all
 
-from dsm.demo import SLD, TESTS, TLD, DemoConfig, pretrain_config
+from dsm.demo import SLD, TESTS, TLD, pretrain_config
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.files import write_text
-from dsm.methods import MethodSettings
-from dsm.methods.classify import ClassifyConfig
-from dsm.methods.dsm import PLUS, DsmConfig
-from dsm.methods.triplet import DsmTripletConfig
+from dsm.methods.settings import PLUS, ClassifyConfig, DsmConfig, DsmTripletConfig, MethodSettings
 from dsm.runs.folder import plain
 from dsm.runs.results import Row
 from dsm.synthetic.motionscenes import MotionScenesConfig, write_motionscenes
 from dsm.terminal import console, progress
-from dsm.train.finetune import FinetuneConfig, FinetuneData
-from dsm.train.optim import OptimConfig
-from dsm.train.pretrain import PretrainConfig
+from dsm.train.config import FinetuneConfig, FinetuneData, OptimConfig, PretrainConfig
+from dsm.verbs.settings.demo import DemoConfig
 
 PAPER = DsmConfig(sld=SpatialMix.only("local"), tld=TemporalMix.only("shift"), look="own")
 """`dsm-paper`: the local warp, and one shifted window with its own look, as in the paper's scripts."""

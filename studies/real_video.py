@@ -28,12 +28,11 @@ from trials import run_all, study_command, write_all
 from dsm.data.lists import write_list
 from dsm.data.splits import split_by_group
 from dsm.files import write_text
-from dsm.models.precision import Precision
+from dsm.models.settings import Precision
 from dsm.recipes import find_recipe
 from dsm.runs.results import Row
 from dsm.terminal import console
-from dsm.train.finetune import FinetuneConfig
-from dsm.train.pretrain import PretrainConfig
+from dsm.train.config import FinetuneConfig, PretrainConfig
 from dsm.verbs.pack import LIST
 
 TITLES = {

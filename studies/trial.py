@@ -6,8 +6,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dsm.train.finetune import FinetuneConfig
-from dsm.train.pretrain import PretrainConfig
+from dsm.train.config import FinetuneConfig, PretrainConfig
 
 
 @dataclass(frozen=True)
