@@ -21,7 +21,8 @@ import torch
 import tyro
 from torch import Tensor
 
-from dsm.models.precision import Precision, encode
+from dsm.models.precision import encode
+from dsm.models.settings import Precision
 from dsm.models.zoo import MODELS, create_model
 
 VARIANTS: dict[str, tuple[Precision, torch.memory_format]] = {

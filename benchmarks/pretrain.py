@@ -37,14 +37,16 @@ from videos import VIDEOS, make_video
 
 from dsm.data.clips import collate
 from dsm.data.lists import VideoList, write_list
-from dsm.models.precision import Precision, compute_in, fast_in_bf16
+from dsm.models.precision import compute_in, fast_in_bf16
+from dsm.models.settings import Precision
+from dsm.render import render_view
 from dsm.terminal import Clock
-from dsm.train.config import DataConfig
-from dsm.train.optim import OptimConfig
-from dsm.train.pretrain import PretrainConfig, build_trainer
+from dsm.train.config import DataConfig, OptimConfig, PretrainConfig
+from dsm.train.pretrain import build_trainer
 from dsm.train.trainer import Trainer
-from dsm.verbs.frames import FramesConfig, frames
-from dsm.views import View, render_view
+from dsm.verbs.frames import frames
+from dsm.verbs.settings.frames import FramesConfig
+from dsm.views import View
 
 # Without instructions for bfloat16 it is many times slower, so nobody uses it.
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16") if fast_in_bf16("cpu") else ("fp32",)

@@ -40,11 +40,12 @@ _ELSEWHERE = r"(torch|nn|numpy|np|npt|sklearn|tyro|pathlib|io|collections|argpar
 _SHORTENED = r"Path|Packet|VideoStream|Tensor|Module|NDArray.*|InputContainer|Lightning\w*"
 _ALIASES = (
     r"Indices|Part|Times|Precision|Pooling|HeadKind|NegativeLook|Decoder|Named|(typing\.)?Literal\[.*|"
-    r"Annotated\[.*|dict\[str"
+    r"Annotated\[.*|dict\[str|ListFile|RootFolder|Videos|Weights|FeaturesFile|GroupsTable|RunFolder|TrainedFolder|Input"
 )
 _INSIDE = (
-    r".*\._\w+|dsm\.(train\.config\.Config|terminal\.Clock|evaluate\.extraction\.Extracted|"
-    r"settings\.(Config|Returned)|data\.list_forms\.Named|untrusted\.Kind|verbs\.\w+\.\w+(Config|Result))"
+    r".*\._\w+|dsm\.(train\.start\.Config|terminal\.Clock|evaluate\.extraction\.Extracted|"
+    r"settings\.(Config|Returned)|data\.list_forms\.Named|untrusted\.Kind|"
+    r"verbs\.(settings\.)?\w+\.\w+(Config|Result))"
 )
 nitpick_ignore_regex = [("py:.*", "|".join((_ELSEWHERE, _SHORTENED, _ALIASES, _INSIDE)))]
 myst_heading_anchors = 3

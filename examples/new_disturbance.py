@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from dsm.data.reading import ClipConfig
-from dsm.disturb import SpatialMix, TemporalMix, spatial_mix, temporal
+from dsm.disturb import SpatialMix, TemporalMix, spatial_kinds, temporal
 from dsm.disturb.spatial import Draw, Warp
 from dsm.disturb.temporal import Indices
 from dsm.methods import MethodSettings
@@ -61,7 +61,7 @@ class Motions(TemporalMix):
     there_and_back: float = 1.0
 
 
-spatial_mix.KINDS["tiles"] = Tiles
+spatial_kinds.KINDS["tiles"] = Tiles
 temporal.KINDS["there_and_back"] = there_and_back
 
 

@@ -18,8 +18,8 @@ import dsm
 from dsm.data.catalog import find_videos
 from dsm.disturb import SpatialMix, TemporalMix
 from dsm.methods.losses import triplet
+from dsm.render import normalize
 from dsm.video.decode import probe
-from dsm.views import normalize
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,7 @@ from dataclasses import dataclass, field, replace
 from dsm.demo import AUGMENT
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
-from dsm.methods import MethodSettings
-from dsm.methods.dsm import PLUS, DsmConfig
-from dsm.methods.moco import MocoConfig
+from dsm.methods.settings import PLUS, DsmConfig, MethodSettings, MocoConfig
 from dsm.views import Augment
 
 

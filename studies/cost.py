@@ -19,10 +19,11 @@ from begin import begin
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dsm.data.clip_settings import ClipConfig
 from dsm.data.official import PUBLISHED
-from dsm.data.reading import ClipConfig
 from dsm.files import write_text
-from dsm.methods import MethodSettings, create_method
+from dsm.methods.registry import create_method
+from dsm.methods.settings import MethodSettings
 from dsm.models.zoo import create_model
 from dsm.recipes import OWN, RECIPES, Recipe
 from dsm.terminal import console

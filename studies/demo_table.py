@@ -13,10 +13,11 @@ from pathlib import Path
 from begin import begin
 from tables import by_seed, paired
 
-from dsm.demo import RUNS, TESTS, DemoConfig, demo
+from dsm.demo import RUNS, TESTS, demo
 from dsm.files import write_text
 from dsm.runs.results import RESULTS, Row, mean_and_spread, read_results
 from dsm.terminal import console
+from dsm.verbs.settings.demo import DemoConfig
 
 
 @dataclass(frozen=True)

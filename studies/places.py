@@ -26,15 +26,16 @@ from tables import by_seed, caption, mean_of, paired, table
 from trial import Trial
 from trials import is_done, run_all, study_command
 
-from dsm.demo import TESTS, DemoConfig, pretrain_config
+from dsm.demo import TESTS, pretrain_config
 from dsm.errors import UserError
 from dsm.files import write_text
-from dsm.models.precision import Precision
+from dsm.models.settings import Precision
 from dsm.runs.folder import git_revision, plain
 from dsm.runs.results import Row, write_results
 from dsm.synthetic.motionscenes import WORLDS, MotionScenesConfig, write_motionscenes
 from dsm.terminal import console, progress
 from dsm.verbs.pack import LIST
+from dsm.verbs.settings.demo import DemoConfig
 
 QUICK_STEPS = 12
 BACKBONE = "tiny3d"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dsm.train.pretrain import PretrainConfig
+from dsm.train.config import PretrainConfig
 
 
 @dataclass(frozen=True)

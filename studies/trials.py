@@ -23,8 +23,8 @@ from dsm.models.zoo import create_model
 from dsm.runs.folder import git_revision
 from dsm.runs.results import Row, read_results, write_results
 from dsm.terminal import console, progress
-from dsm.train.config import train_once
 from dsm.train.pretrain import pretrain
+from dsm.train.start import train_once
 from dsm.workers import make_pool, usable_cores
 
 

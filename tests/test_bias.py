@@ -15,14 +15,15 @@ from runs import CLIP
 from test_adapters import save_small_transformer
 
 from dsm.cli import main
+from dsm.data.clip_settings import ClipChanges
 from dsm.data.lists import read_list, write_list
-from dsm.data.reading import ClipChanges
 from dsm.errors import UserError
 from dsm.evaluate.variants import VARIANTS
-from dsm.models.weights import LoadSettings
+from dsm.models.settings import LoadSettings
 from dsm.runs.results import read_results
 from dsm.train.finetune import FinetuneConfig, FinetuneData, finetune
-from dsm.verbs.bias import BiasConfig, BiasData, bias, names_of
+from dsm.verbs.bias import bias, names_of
+from dsm.verbs.settings.bias import BiasConfig, BiasData
 from dsm.video.ledger import read_ledger
 
 

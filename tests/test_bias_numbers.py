@@ -11,8 +11,8 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
+from dsm.data.clip_settings import ClipConfig
 from dsm.data.lists import VideoList, read_list, write_list
-from dsm.data.reading import ClipConfig
 from dsm.evaluate.bias import (
     SKILLS,
     Judged,
@@ -26,8 +26,8 @@ from dsm.evaluate.bias import (
 )
 from dsm.evaluate.variants import VARIANTS, features_of_variants
 from dsm.pages.figures import overlap, place_labels
+from dsm.render import MEAN, STD
 from dsm.video.write import write_video
-from dsm.views import MEAN, STD
 
 SIDE = 32
 SCENE_COLOURS = np.array([[60, 60, 130], [130, 60, 60], [60, 130, 60], [120, 120, 40]])

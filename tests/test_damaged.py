@@ -14,10 +14,10 @@ from test_data_verbs import output_of
 from test_decode import KINDS, damaged, encode, moving_frames
 from warm_dsm import dsm
 
+from dsm.data.clip_settings import ClipConfig
 from dsm.data.clips import EpochBatches, TrainingClips
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.loading import Batches
-from dsm.data.reading import ClipConfig
 from dsm.data.reading_state import ReadingState
 from dsm.runs.bad_videos import LEDGER, BadVideos
 from dsm.video.convert import converter

@@ -13,13 +13,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dsm.disturb.grid import identity_grid, warp
 from dsm.disturb.spatial import SmoothWarp
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import KINDS, TemporalMix
-from dsm.disturb.warp import identity_grid, warp
 from dsm.errors import UserError
+from dsm.render import disturb_view, jitter_colour
 from dsm.video.sampling import random_window
-from dsm.views import Augment, View, ViewDraw, broken_motion, disturb_view, draw_views, jitter_colour
+from dsm.views import Augment, View, ViewDraw, broken_motion, draw_views
 
 
 def random_clip(batch: int = 2, size: int = 20) -> torch.Tensor:

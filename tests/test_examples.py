@@ -17,7 +17,7 @@ import torch
 from warm_dsm import run_line
 
 import dsm
-from dsm.disturb import spatial_mix, temporal
+from dsm.disturb import spatial_kinds, spatial_mix, temporal
 from dsm.methods import METHODS
 from dsm.models.zoo import MODELS
 
@@ -118,7 +118,7 @@ def test_the_example_disturbances_do_what_they_document(load_example: Loader) ->
 @pytest.fixture
 def load_example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loader]:
     """Import an example; its entries in tables are removed at the end."""
-    tables: list[dict[str, Any]] = [METHODS, MODELS, spatial_mix.KINDS, temporal.KINDS]
+    tables: list[dict[str, Any]] = [METHODS, MODELS, spatial_kinds.KINDS, temporal.KINDS]
     before = [dict(table) for table in tables]
 
     def load(name: str) -> ModuleType:

@@ -35,9 +35,10 @@ from dsm.models.i3d import MaxPool, Mixed, Unit
 from dsm.models.sources import Normalization
 from dsm.models.weights import load_weights
 from dsm.models.zoo import MODELS, create_model
+from dsm.render import to_network
 from dsm.runs.checkpoint import save_checkpoint
 from dsm.verbs.export import NORMALISATION
-from dsm.views import MODALITIES, to_network
+from dsm.views import MODALITIES
 
 ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 needs_onnx = pytest.mark.skipif(not ONNX, reason="needs dsm-video[export]")

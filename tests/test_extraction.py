@@ -21,15 +21,15 @@ from warm_dsm import dsm
 from dsm.cli import main
 from dsm.data import clips as clips_module
 from dsm.data.catalog import find_list
+from dsm.data.clip_settings import ClipChanges, ClipConfig
 from dsm.data.clips import EvaluationClips
 from dsm.data.lists import only_video, read_list, write_list
-from dsm.data.reading import ClipChanges, ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate import extraction
 from dsm.evaluate.extract import extract_features
 from dsm.evaluate.extraction import ExtractSettings
 from dsm.evaluate.features import load_features
-from dsm.models.weights import LoadSettings
+from dsm.models.settings import LoadSettings
 from dsm.models.zoo import create_model
 from dsm.runs.results import read_results
 from dsm.verbs.extract import ExtractConfig, extract

@@ -18,13 +18,14 @@ from torch import Tensor
 
 import dsm
 from dsm.cli import main
-from dsm.data.reading import ClipChanges
+from dsm.data.clip_settings import ClipChanges
 from dsm.errors import UserError
 from dsm.methods.classify import ClassifyConfig
 from dsm.models.foreign import Renormalized, build, recognise
 from dsm.models.inert import find_tensors
+from dsm.models.settings import LoadSettings
 from dsm.models.sources import SOURCES
-from dsm.models.weights import LoadSettings, load_weights
+from dsm.models.weights import load_weights
 from dsm.models.zoo import create_model
 from dsm.train.finetune import FinetuneConfig, FinetuneData, finetune
 from dsm.verbs.export import ExportConfig, export

@@ -5,11 +5,16 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import dsm
+from dsm.methods import METHODS, MethodSettings
+from dsm.models.adapters import ADAPTERS
+from dsm.models.settings import BACKBONES, LIBRARIES
+from dsm.models.zoo import MODELS
 
 ROOT = Path(dsm.__file__).parent
 # From top to bottom. A module may import from floors below its own, and from its own room.
@@ -27,13 +32,14 @@ FLOORS = [
     {"models"},
     {"synthetic"},
     {"data"},
+    {"render"},
     {"views"},
     {"disturb"},
     {"video"},
     {"distributed"},
     {"intervals", "workers"},
     {"extras", "terminal"},
-    {"settings"},
+    {"inputs", "settings"},
     {"locks"},
     {"errors", "files", "seals", "signals", "version"},
     {"untrusted"},
@@ -76,3 +82,71 @@ def test_list_commands_do_not_import_torch() -> None:
     names = ("check", "convert", "features", "frames", "index", "pack", "subset", "synth")
     lines = [*(f"import dsm.verbs.{name}" for name in names), "import sys; assert 'torch' not in sys.modules"]
     subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, timeout=120)
+
+
+HEAVY = (
+    "torch", "torchvision", "lightning_fabric", "sklearn", "scipy", "pandas", "matplotlib", "av", "jinja2",
+)  # fmt: skip
+"""Packages that take long to import."""
+STARTS = """
+import contextlib, io, sys
+from dsm.cli.commands import VERBS
+from dsm.cli.main import main
+
+heavy, missing = sys.argv[1].split(","), sys.argv[2]
+# What each verb reads is missing: it is refused before the verb is imported.
+NEEDED = {
+    "bias": f"--weights none --data.test {missing} --out out",
+    "card": missing,
+    "data check": missing,
+    "data frames": f"{missing} --out out",
+    "data leaks": f"{missing} {missing}",
+    "data pack": f"{missing} --out out",
+    "data preview": f"{missing} --out out.png",
+    "data split": f"{missing} --out out",
+    "data subset": f"{missing} --fraction 0.1 --out out",
+    "embed": f"{missing} --out out",
+    "export": f"--weights {missing} --out out.onnx",
+    "extract": f"--weights none --data {missing} --out out.npz",
+    "finetune": f"--data.train {missing} --out out",
+    "look": f"--weights none {missing} --out out.png",
+    "pretrain": f"--data.train {missing} --out out",
+    "probe": f"--train {missing} --test {missing} --out out",
+    "report": f"{missing} --out out.html",
+    "retrieve": f"--gallery {missing} --queries {missing} --out out",
+    "run": f"still-camera --data.train {missing} --out out",
+    "search": f"--index {missing} --serve",
+    "test": f"--weights none --data.test {missing} --out out",
+}
+for verb in VERBS:
+    for words, code in ((["--help"], 0), (["--mistyped"], 2), (NEEDED.get(verb, "").split(), 2)):
+        if not words:
+            continue
+        sys.argv = ["dsm", *verb.split(), *words]
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            try:
+                main()
+                ended = 0
+            except SystemExit as end:
+                ended = end.code or 0
+        assert ended == code, (sys.argv, ended, out.getvalue())
+        imported = [name for name in heavy if name in sys.modules]
+        assert not imported, (sys.argv, imported)
+"""
+
+
+def test_help_and_mistakes_of_every_verb_do_without_heavy_packages(tmp_path: Path) -> None:
+    """They would take seconds to import."""
+    missing = str(tmp_path / "missing")
+    command = [sys.executable, "-c", STARTS, ",".join(HEAVY), missing]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_name_every_backbone_and_library() -> None:
+    """The names are listed apart from the code, which imports torch."""
+    assert tuple(MODELS) == BACKBONES
+    assert tuple(ADAPTERS) == LIBRARIES
+    assert set(METHODS) == {one.name.replace("_", "-") for one in fields(MethodSettings)}

@@ -12,18 +12,20 @@ import torch
 from test_decode import encode, moving_frames
 from test_pretrain import config
 
+from dsm.data.clip_settings import ClipConfig
 from dsm.data.lists import VideoList, read_list, write_list
-from dsm.data.reading import ClipConfig, Reader
+from dsm.data.reading import Reader
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_features
 from dsm.methods import MethodSettings
 from dsm.methods.dsm import DsmConfig
 from dsm.models.weights import load_weights
+from dsm.render import STD, disturb_view, to_network
 from dsm.train.pretrain import pretrain
 from dsm.verbs.frames import FramesConfig, frames
 from dsm.video.flow import BOUND, bytes_to_flow, compute_flow, flow_to_bytes
-from dsm.views import STD, View, disturb_view, to_network
+from dsm.views import View
 
 needs_flow = pytest.mark.skipif(
     importlib.util.find_spec("cv2") is None, reason="OpenCV is not installed (extra `flow`)"

@@ -13,7 +13,7 @@ from runs import small_run
 import dsm
 from dsm.errors import UserError
 from dsm.models.checkpoint_file import list_checkpoints
-from dsm.models.weights import LoadSettings
+from dsm.models.settings import LoadSettings
 from dsm.runs.card import CARD, card_text, code, fenced, is_untouched, write_card
 from dsm.runs.results import Row, write_results
 from dsm.train.finetune import FinetuneConfig, FinetuneData, finetune

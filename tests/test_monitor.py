@@ -28,8 +28,9 @@ from dsm.models.zoo import create_model
 from dsm.pages.run_figures import draw_run
 from dsm.runs.folder import read_gradients, read_metrics
 from dsm.runs.results import read_results
+from dsm.train.config import MonitorConfig
 from dsm.train.health import PATIENCE, Health
-from dsm.train.monitor import MonitorConfig, look
+from dsm.train.monitor import look, watched_videos
 from dsm.train.pretrain import pretrain
 
 
@@ -115,7 +116,7 @@ def test_a_monitored_list_uses_the_runs_root_and_a_wrong_one_is_reported_at_once
     with pytest.raises(UserError, match="none of its first videos can be read"):
         pretrain(small_run(scenes, tmp_path / "run", monitor=wrong))
     assert not (tmp_path / "run").exists()
-    assert MonitorConfig(tmp_path / "list.txt").read(root=scenes)
+    assert watched_videos(MonitorConfig(tmp_path / "list.txt"), scenes)
 
 
 def test_a_crashing_monitor_loses_no_training(

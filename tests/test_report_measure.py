@@ -18,7 +18,8 @@ from dsm.data.lists import VideoList, read_list, write_list
 from dsm.errors import UserError
 from dsm.pages.tables import result_tables
 from dsm.runs.results import read_results
-from dsm.verbs.report import MEASURES, ReportConfig, ReportData, report
+from dsm.verbs.report import report
+from dsm.verbs.settings.report import MEASURES, ReportConfig, ReportData
 
 
 @pytest.fixture(scope="session")

@@ -18,12 +18,12 @@ import torch
 from runs import CLIP
 
 from dsm.cli.main import run
-from dsm.data.reading import ClipChanges
+from dsm.data.clip_settings import ClipChanges
 from dsm.errors import UserError
 from dsm.evaluate.extraction import ExtractSettings
 from dsm.evaluate.features import Features, load_features
 from dsm.evaluate.search import ArchiveIndex, QueryEncoder, find_duplicates
-from dsm.models.weights import LoadSettings
+from dsm.models.settings import LoadSettings
 from dsm.models.zoo import create_model
 from dsm.pages.film import label
 from dsm.pages.search_page import make_server

@@ -27,7 +27,7 @@ from dsm.disturb import (
     warp,
 )
 from dsm.disturb.appearance import moving_part
-from dsm.disturb.spatial_mix import KINDS
+from dsm.disturb.spatial_kinds import KINDS
 from dsm.errors import UserError
 from dsm.evaluate.preview import motion_change, seen_through
 from dsm.video.flow import compute_flow

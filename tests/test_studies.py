@@ -115,7 +115,7 @@ def test_quick_and_full_studies_use_separate_folders(study: Callable[[str], Modu
     assert names[-1] == "studies/fill_docs.py"
     assert names[-1] not in [command[0] for command in everything.commands(quick)]
     assert all((ROOT / name).is_file() for name in names)
-    assert ["--gestures", "clips"] == everything.commands(whole)[-2][-2:]
+    assert everything.commands(whole)[-2][-2:] == ["--gestures", "clips"]
 
 
 def test_candidates_are_valid_and_differ(study: Callable[[str], ModuleType], tmp_path: Path) -> None:

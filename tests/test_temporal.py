@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from dsm.data.clip_settings import ClipConfig
 from dsm.data.clips import TrainingClips
 from dsm.data.lists import VideoList
-from dsm.data.reading import ClipConfig
 from dsm.disturb import MotionScale, TemporalMix, scale_motion
-from dsm.disturb.temporal import FACTORS, KINDS, at_pace, draw_motion_scale
+from dsm.disturb.motion_scale import at_pace
+from dsm.disturb.temporal import FACTORS, KINDS, draw_motion_scale
 from dsm.evaluate.preview import motion_change, scene_change
 from dsm.video.flow import compute_flow
 from dsm.video.write import write_video

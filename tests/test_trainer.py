@@ -29,11 +29,11 @@ from dsm.pages.run_figures import draw_run
 from dsm.runs.folder import read_gradients, read_metrics
 from dsm.runs.results import read_results
 from dsm.signals import Interrupted
-from dsm.train.config import train_once
 from dsm.train.health import first_bad_gradient, first_bad_layer
 from dsm.train.optim import OptimConfig, build_optimizer, learning_rate
 from dsm.train.prepare import recompute_stages
 from dsm.train.pretrain import build_trainer, pretrain
+from dsm.train.start import train_once
 from dsm.train.trainer import Trainer
 
 NO_NORM = MethodSettings(moco=MocoConfig(queue=16, in_batch=False, momentum=0.9, head="linear"))

@@ -11,8 +11,8 @@ from conftest import moving_square
 from runs import CLIP
 from torch import Tensor
 
+from dsm.data.clip_settings import ClipConfig
 from dsm.data.lists import VideoList, read_list
-from dsm.data.reading import ClipConfig
 from dsm.disturb.scene import fill, moving_mask, still_scene, stripes, swap_scene, temporal_median
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all

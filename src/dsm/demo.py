@@ -9,34 +9,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
 import torch
-import tyro
 from rich.table import Table
 
+from dsm.data.clip_settings import ClipConfig
 from dsm.data.lists import read_list
-from dsm.data.reading import ClipConfig
-from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.features import Features, load_features, save_features
 from dsm.evaluate.probe import linear_probe
 from dsm.evaluate.retrieval import recall_rows, retrieve
-from dsm.methods import MethodSettings
-from dsm.methods.dsm import PLUS
+from dsm.methods.settings import PLUS, MethodSettings
 from dsm.models.weights import load_weights
 from dsm.pages.demo_report import Evidence, write_report
 from dsm.runs.folder import claim_by_settings, git_revision, lasting, plain
 from dsm.runs.results import RESULTS, Row, mean_and_spread, share, write_results
 from dsm.settings import takes_settings
-from dsm.synthetic.motionscenes import PRESETS, MotionScenesConfig, write_motionscenes
+from dsm.synthetic.motionscenes import MotionScenesConfig, write_motionscenes
 from dsm.terminal import progress
-from dsm.train.config import DataConfig, train_once
-from dsm.train.optim import OptimConfig
-from dsm.train.pretrain import PretrainConfig, pretrain
+from dsm.train.config import DataConfig, OptimConfig, PretrainConfig
+from dsm.train.pretrain import pretrain
+from dsm.train.start import train_once
 from dsm.verbs.result import Result
+from dsm.verbs.settings.demo import BATCH, DemoConfig
 from dsm.views import Augment
 
 MARKER = "demo.json"
@@ -45,7 +42,6 @@ TRAINED = ("moco", "dsm")
 RUNS = ("random", *TRAINED)
 TESTS = ("test_free", "test_conflict", "test")
 
-BATCH = 32
 CACHE_MB = 600
 # Eight frames, every third: about one period of a motion.
 CLIP = ClipConfig(frames=8, stride=3, resize=62, size=48)
@@ -54,34 +50,6 @@ CLIP = ClipConfig(frames=8, stride=3, resize=62, size=48)
 # apart without looking at the motion (docs/rankings.md).
 AUGMENT = Augment(jitter=0.4, light=0.3)
 SLD, TLD = PLUS.sld, PLUS.tld
-
-
-@dataclass(frozen=True)
-class DemoConfig:
-    """Settings of `dsm demo`."""
-
-    out: Path
-    """Folder for videos, runs, results.json and report.html."""
-    seeds: Annotated[tuple[int, ...], tyro.conf.arg(aliases=["--seed"])] = (0,)
-    """Train and evaluate once per seed; with several, the report gives mean and standard deviation."""
-    steps: int = 900
-    """Training steps of each method. `dsm` learns late: for some seeds, 600 steps are too few."""
-    videos: int = PRESETS["demo"].train
-    """Number of training videos."""
-    tests: int = PRESETS["demo"].test
-    """Number of videos in each of the three tests."""
-    workers: int = 1
-    """Processes that decode videos."""
-    overwrite: bool = False
-    """Replace a demo with other settings in `out`."""
-
-    def __post_init__(self) -> None:
-        if not self.seeds or self.steps < 1:
-            raise UserError("the demo needs at least one seed and one step.")
-        if self.videos < BATCH:
-            raise UserError(f"the demo needs at least {BATCH} videos (one batch), not {self.videos}.")
-        if min(*self.seeds, self.workers) < 0:
-            raise UserError("seeds and workers must not be below 0.")
 
 
 def scenes_config(config: DemoConfig) -> MotionScenesConfig:

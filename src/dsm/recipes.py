@@ -11,19 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dsm.data.reading import ClipConfig
+from dsm.data.clip_settings import ClipConfig
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.errors import UserError, nearest
-from dsm.methods import MethodSettings
-from dsm.methods.classify import ClassifyConfig
-from dsm.methods.dsm import PLUS, DsmConfig
-from dsm.methods.moco import MocoConfig
-from dsm.methods.triplet import DsmTripletConfig
-from dsm.train.config import DataConfig
-from dsm.train.finetune import FinetuneConfig, FinetuneData
-from dsm.train.optim import OptimConfig
-from dsm.train.pretrain import PretrainConfig
+from dsm.methods.settings import PLUS, ClassifyConfig, DsmConfig, DsmTripletConfig, MethodSettings, MocoConfig
+from dsm.train.config import DataConfig, FinetuneConfig, FinetuneData, OptimConfig, PretrainConfig
 from dsm.views import Augment
 
 NOWHERE = Path()

@@ -1,39 +1,24 @@
-"""Views: the versions of one video that a method compares, and how they are drawn, augmented and rendered.
+"""Views: the versions of one video that a method compares, and how they are drawn.
 
 A method describes its views as :class:`View`. For each view, everything random (frames, crop, parameters of
-augmentation and disturbance) is drawn in the data loader from the sample's own generator. The pixels are
-computed for a whole batch at a time, on the device of the batch. Rotation, zoom and SLD are combined into
-one resampling of the picture, so it is blurred only once. A :class:`Modality` says what the network sees:
-colours, their change over time, or optical flow.
+augmentation and disturbance) is drawn in the data loader from the sample's own generator; ``render.py``
+computes the pixels. A :class:`Modality` says what the network sees: colours, their change over time, or
+optical flow.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import Broken, Indices, MotionScale, TemporalMix
-from dsm.disturb.warp import identity_grid, warp
 from dsm.errors import UserError
-from dsm.video.flow import BOUND
-
-# One mean and spread for all channels, so that colour jitter and warps commute with normalisation, and flow
-# or grey video need no values of their own.
-MEAN, STD = 0.45, 0.225
-
-
-def normalize(clip: Tensor) -> Tensor:
-    """Normalise a clip in [0, 1] to about zero mean and unit spread."""
-    return (clip - MEAN) / STD
-
 
 ModalityName = Literal["rgb", "rgbdiff", "flow"]
 
@@ -52,23 +37,6 @@ MODALITIES: dict[ModalityName, Modality] = {
     "rgbdiff": Modality(channels=3, more_frames=1),
     "flow": Modality(channels=2, more_frames=1),
 }
-
-
-def to_network(clip: Tensor, modality: ModalityName) -> Tensor:
-    """Convert clips, as read or disturbed, to the input of a network.
-
-    Args:
-        clip: (B, 3, T or T+1, H, W) RGB in [0, 1], or (B, 2, T, H, W) flow in pixels.
-
-    Returns:
-        (B, C, T, H, W): RGB with about zero mean and unit spread; its difference from frame to frame in the
-        same unit; or flow, clipped at 20 pixels and scaled to [-1, 1] (I3D, Carreira & Zisserman 2017).
-    """
-    if modality == "rgbdiff":
-        return (clip[:, :, 1:] - clip[:, :, :-1]) / STD
-    if modality == "flow":
-        return clip.clamp(-BOUND, BOUND) / BOUND
-    return normalize(clip)
 
 
 # ITU-R BT.601 weights of red, green and blue in lightness.
@@ -146,38 +114,6 @@ class Augment:
         return (1 + rng.uniform(0, self.light) * curve / np.abs(curve).max()).astype(np.float32)
 
 
-def jitter_colour(clip: Tensor, colour: Tensor) -> Tensor:
-    """Apply :meth:`Augment.draw_colour` to clips.
-
-    Args:
-        clip: (B, 3, T, H, W) RGB in [0, 1].
-        colour: (B, 3, 4).
-
-    Returns:
-        (B, 3, T, H, W), clamped to [0, 1].
-    """
-    b, _, t, h, w = clip.shape
-    luma = torch.tensor(LUMA, dtype=clip.dtype, device=clip.device)
-    mean = torch.einsum("c,bc->b", luma, clip.mean((2, 3, 4)))
-    offset = colour[:, :, 3] * mean[:, None]
-    out = torch.baddbmm(offset[:, :, None], colour[:, :, :3], clip.reshape(b, 3, -1))
-    return out.clamp_(0, 1).reshape(b, 3, t, h, w)
-
-
-def change_light(clip: Tensor, light: Tensor) -> Tensor:
-    """Apply :meth:`Augment.draw_light` to clips.
-
-    Args:
-        clip: (B, 3, T, H, W) RGB in [0, 1].
-        light: (B, T).
-
-    Returns:
-        (B, 3, T, H, W), clamped to [0, 1].
-    """
-    return (clip * light[:, None, :, None, None]).clamp_(0, 1)
-
-
-Clips = Mapping[str, Tensor]
 # Prefix of the SLD draws among the parameters of a view.
 SLD = "sld_"
 
@@ -261,56 +197,3 @@ def draw_views(
             parameters |= {SLD + name: draw for name, draw in view.spatial.draw(rng).items()}
         draws[view.name] = ViewDraw(broken.indices, corner, broken.scale, parameters)
     return list(draws.values())
-
-
-def render_view(
-    view: View,
-    clips: Clips,
-    parameters: dict[str, Tensor],
-    modality: ModalityName = "rgb",
-    progress: float = 1.0,
-) -> Tensor:
-    """Render a view for a batch of cropped clips.
-
-    Args:
-        clips: of all views by name: uint8 (B, T, H, W, 3), or flow in pixels, float (B, T, H, W, 2).
-        parameters: what :func:`draw_views` drew for this view, stacked, on the clips' device.
-        progress: from 0 to 1 over the training; SLD with a ramp grows with it.
-
-    Returns:
-        float32 (B, C, T, H, W), the input of a network.
-    """
-    return to_network(disturb_view(view, clips, parameters, progress), modality)
-
-
-def disturb_view(view: View, clips: Clips, parameters: dict[str, Tensor], progress: float = 1.0) -> Tensor:
-    """As :func:`render_view`, but RGB in [0, 1] or flow in pixels, for people to look at."""
-    clip = clips[view.name]
-    affine = parameters["affine"]
-    if clip.dtype == torch.uint8:
-        x = _coloured(clip, parameters)
-    else:
-        # The picture is sampled at `affine @ p`, so what moves in it moves by the inverse.
-        x = torch.einsum("bij,bthwj->bithw", affine.inverse(), clip.float())
-    grid = identity_grid(x.shape[-2], x.shape[-1], x).expand(len(x), -1, -1, -1)
-    if view.spatial:
-        draws = {name.removeprefix(SLD): p for name, p in parameters.items() if name.startswith(SLD)}
-        if clip.dtype == torch.uint8:
-            # The mixed-in picture and its position belong to the look, so both come from the look's clip.
-            other = view.look_of if view.spatial.mixes else None
-            seen = _coloured(clips[other], parameters) if other else None
-            x = view.spatial.mix(x, draws, seen, progress)
-        grid = view.spatial.field(draws, grid)
-    grid = torch.einsum("bij,bhwj->bhwi", affine, grid)
-    return warp(x, grid, view.spatial.padding if view.spatial else "reflection")
-
-
-def _coloured(clip: Tensor, parameters: dict[str, Tensor]) -> Tensor:
-    """RGB (B, 3, T, H, W) in [0, 1] from uint8 (B, T, H, W, 3), with the colours and light of the view."""
-    x = jitter_colour(clip.permute(0, 4, 1, 2, 3).float() / 255, parameters["colour"])
-    return change_light(x, parameters["light"]) if "light" in parameters else x
-
-
-def to_frames(clip: Tensor) -> NDArray[np.uint8]:
-    """Convert a clip (3, T, H, W) in [0, 1] to frames, uint8 (T, H, W, 3)."""
-    return (clip.clamp(0, 1) * 255).round().byte().permute(1, 2, 3, 0).contiguous().numpy()

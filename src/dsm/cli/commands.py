@@ -1,4 +1,6 @@
-"""The verbs of the ``dsm`` command; a new verb needs an entry here and a file in ``verbs/``."""
+"""The verbs of the ``dsm`` command. A new one needs an entry here, and a file each in ``verbs`` and
+``verbs/settings``.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +9,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb's module, config class and function, its summary and example commands."""
+    """A verb's module, config class and function, its summary and example commands.
+
+    The config class is in the module of the same name in ``verbs/settings/``, which does without torch.
+    """
 
     module: str
     config: str
     function: str
     summary: str
     examples: tuple[str, ...]
+
+    @property
+    def settings(self) -> str:
+        """The module of its config class."""
+        return f"dsm.verbs.settings.{self.module.rpartition('.')[2]}"
 
 
 VERBS = {

@@ -1,6 +1,6 @@
 """The ``dsm`` command: parse the settings of a verb, call its function, print its result.
 
-A verb's modules are imported only when it is called, so that help appears at once.
+A verb's module is imported only when its settings are sound, so that help and mistakes appear at once.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from rich.text import Text
 
 from dsm.cli.commands import GROUPS, VERBS
 from dsm.errors import USER_ERROR, UserError, nearest, sentence
+from dsm.inputs import check_inputs
 from dsm.signals import Interrupted, leave_by_exception
 from dsm.terminal import console, show_progress
 from dsm.version import __version__
@@ -55,15 +56,16 @@ def run(words: list[str]) -> None:
 
     name, rest = find_verb(words)
     verb = VERBS[name]
-    module = importlib.import_module(verb.module)
     examples = "\n".join(f"  {line}" for line in verb.examples)
     config = tyro.cli(
-        getattr(module, verb.config),
+        getattr(importlib.import_module(verb.settings), verb.config),
         prog=f"dsm {name}",
         args=rest,
         description=f"{verb.summary[0].upper()}{verb.summary[1:]}.\n\nExamples:\n{examples}",
     )
+    check_inputs(config)
     show_progress()
+    module = importlib.import_module(verb.module)
     try:
         result = getattr(module, verb.function)(config)
     except Interrupted as stopped:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dsm.data.lists import UNKNOWN, UNLABELLED, VideoList, listable, read_list
+from dsm.data.list_lines import UNKNOWN, UNLABELLED
+from dsm.data.lists import VideoList, listable, read_list
 from dsm.errors import UserError
 from dsm.files import is_hidden, one_spelling
 from dsm.terminal import many, note, some

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate
 
+from dsm.data.clip_settings import ClipConfig
 from dsm.data.lists import VideoList
-from dsm.data.reading import ClipConfig, Reader, crop
+from dsm.data.reading import Reader, crop
 from dsm.data.reading_state import ReadingState
-from dsm.disturb.temporal import at_pace
+from dsm.disturb.motion_scale import at_pace
 from dsm.errors import UserError
-from dsm.video.decode import Decoder
 from dsm.video.sampling import (
     Indices,
     clips_from,
@@ -30,7 +30,8 @@ from dsm.video.sampling import (
     timed_windows,
     uniform_windows,
 )
-from dsm.video.source import READING_TIME, BadVideo, VideoError
+from dsm.video.settings import READING_TIME, Decoder
+from dsm.video.source import BadVideo, VideoError
 from dsm.views import Augment, View, draw_views
 
 ATTEMPTS = 10
@@ -61,7 +62,7 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
     on the number of workers, the batch or the run.
 
     A sample is a dict: ``clips`` (view name -> (T, S, S, C) as read), ``parameters`` (view name -> the
-    draws that ``views.render_view`` applies on the device), ``label`` (-1 unlabelled), ``bad``
+    draws that ``render.render_view`` applies on the device), ``label`` (-1 unlabelled), ``bad``
     (a list of :class:`~dsm.video.source.BadVideo`) and ``damaged`` (the same, for videos read with
     frames missing; each process reports each once). A video that cannot be read is replaced by another,
     drawn by the sample's generator.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dsm.errors import UserError
 from dsm.files import one_spelling
+from dsm.inputs import GROUPS
 from dsm.terminal import many
 from dsm.video.segments import without_segment
 
@@ -47,7 +48,7 @@ def read_groups(file: str | Path, paths: Sequence[str]) -> list[str]:
     """
     file = Path(file)
     if not file.is_file():
-        raise UserError(f"{file}: no such table of groups (a header, then lines of `path <tab> group`).")
+        raise UserError(f"{file}: {GROUPS.missing}")
     try:
         with file.open(encoding="utf-8-sig", newline="") as opened:
             rows = list(csv.reader(opened, delimiter="," if file.suffix.lower() == ".csv" else "\t"))

@@ -93,8 +93,6 @@ HEADERS = {
     "end": "end end_time time_end t_end end_sec end_seconds stop",
 }
 """Header names by column meaning."""
-COLUMNS = ("path", "label", "label1", "class", "frames", "start", "end")
-"""Meanings that ``--columns`` accepts; ``label1`` counts from 1, ``class`` is a name."""
 _MEANING = {name: meaning for meaning, names in HEADERS.items() for name in names.split()}
 _CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)")
 _SEVERAL = re.compile(r"\[?\s*\d+(\s*[,;|/+]\s*\d+)+\s*\]?")

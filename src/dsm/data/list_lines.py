@@ -8,6 +8,14 @@ from typing import NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
+UNLABELLED = -1
+UNKNOWN = -1
+
+ENDINGS = (".txt", ".csv", ".tsv", ".lst", ".list", ".json", ".jsonl")
+"""File endings of lists; anything else after a dot is part of the name."""
+COLUMNS = ("path", "label", "label1", "class", "frames", "start", "end")
+"""Meanings that ``--columns`` accepts; ``label1`` counts from 1, ``class`` is a name."""
+
 Places = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 

@@ -19,20 +19,16 @@ from numpy.typing import NDArray
 
 from dsm.data.list_columns import ODD, Disk, names_video
 from dsm.data.list_forms import MARK, Named, find_form, read_rows, slashed, tell_odd
-from dsm.data.list_lines import MAX_NUMBER, Names, find_lines, last_integers
+from dsm.data.list_lines import MAX_NUMBER, UNKNOWN, UNLABELLED, Names, find_lines, last_integers
 from dsm.data.list_lines import full as _full
 from dsm.data.list_lines import labelled as _labelled
 from dsm.errors import UserError, has_control
 from dsm.files import as_spelled, write_text
+from dsm.inputs import LIST, ROOT
 from dsm.limits import CLASSES
 from dsm.terminal import many
 from dsm.video.segments import file_of
 
-UNLABELLED = -1
-UNKNOWN = -1
-
-ENDINGS = (".txt", ".csv", ".tsv", ".lst", ".list", ".json", ".jsonl")
-"""File endings of lists; anything else after a dot is part of the name."""
 _COLUMNS = {3: "path label frames", 2: "path label", 1: "path"}
 _LONGEST = 8192
 """Maximum bytes per line: no path is longer, and each blank at a line's ends costs a pass over all lines."""
@@ -146,7 +142,7 @@ def read_list(
     Args:
         path: the list file.
         root: folder that relative paths start from; None for the list's own folder.
-        columns: what each column means (``list_columns.COLUMNS``); empty to detect it.
+        columns: what each column means (``list_lines.COLUMNS``); empty to detect it.
         names: class names, for a list with names instead of labels; None for ``classes.txt`` beside it.
         like: the classes of another list, or of a classifier, that this list is used with: if it has names
             instead of labels and no ``classes.txt`` beside it, they are numbered in the same way.
@@ -156,10 +152,9 @@ def read_list(
             or can be read in two ways.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such list file. `dsm data index FOLDER --out LIST` makes one.")
-    if root is not None and not Path(root).is_dir():
-        raise UserError(f"{root}: no such folder; the list's relative paths start from it.")
+    LIST.check(path)
+    if root is not None:
+        ROOT.check(root)
     text = _utf8(path)
     folder, source = Path(root) if root is not None else path.parent, str(path)
     disk = Disk(folder)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dsm.data.lists import UNKNOWN, UNLABELLED
+from dsm.data.list_lines import UNKNOWN, UNLABELLED
 from dsm.errors import UserError
 from dsm.terminal import many, note, some
 

@@ -8,20 +8,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsm.disturb.spatial import Disturbance, Draw, Seed
-from dsm.disturb.warp import from_unit, to_unit
+from dsm.disturb.grid import from_unit, to_unit
+from dsm.disturb.spatial import Disturbance
+from dsm.disturb.spatial_mix import Draw, Seed, Source
 from dsm.errors import UserError
-
-Source = Literal["clip", "batch"]
-"""Where the picture comes from: the clip itself, or another clip of the batch, drawn for each clip and view.
-With several processes, each draws from its own part of the batch, so no pictures are transferred."""
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,11 @@ from functools import lru_cache
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from dsm.disturb.warp import Padding, identity_grid, warp
+from dsm.disturb.grid import identity_grid, warp
+from dsm.disturb.spatial_mix import Draw, Padding, Seed
 from dsm.errors import UserError
-
-Draw = NDArray[np.float32]
-Seed = np.random.Generator | int | None
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,31 @@
-"""A weighted mix of the kinds of SLD."""
+"""The mix of the kinds of SLD: their weights, which are also settings, and the drawing by weight.
+
+This module imports torch and the kinds only to disturb clips, so that ``--help`` does without them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from dsm.disturb.appearance import AddBackground, Appearance, ExchangeScene, ReplaceBackground, Source
-from dsm.disturb.spatial import Affine, Disturbance, Draw, LocalWarp, Seed, SmoothWarp, ThinPlate, Warp
-from dsm.disturb.warp import Padding, from_unit, identity_grid, to_unit, warp
 from dsm.errors import UserError
 
-KINDS: dict[str, type[Any]] = {
-    "smooth": SmoothWarp,
-    "local": LocalWarp,
-    "tps": ThinPlate,
-    "affine": Affine,
-    "background": AddBackground,
-    "replace": ReplaceBackground,
-    "exchange": ExchangeScene,
-}
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dsm.disturb.spatial import Disturbance
+
+Draw = NDArray[np.float32]
+Seed = np.random.Generator | int | None
+Source = Literal["clip", "batch"]
+"""Where the picture comes from: the clip itself, or another clip of the batch, drawn for each clip and view.
+With several processes, each draws from its own part of the batch, so no pictures are transferred."""
+Padding = Literal["reflection", "border", "zeros"]
+"""What fills the area beyond the border: the mirrored picture, its outermost pixels, or black."""
 
 
 @dataclass(frozen=True)
@@ -72,16 +74,30 @@ class SpatialMix:
     @classmethod
     def only(cls, kind: str, strength: float = 1.0) -> SpatialMix:
         """A mix of this kind alone."""
-        names = [one.name for one in fields(cls) if one.name in KINDS]
-        weights: dict[str, Any] = {name: float(name == kind) for name in names}
+        weights: dict[str, Any] = {name: float(name == kind) for name in cls.kind_names()}
         return cls(**weights, strength=strength, mixing_strength=strength)
 
+    @classmethod
+    def kind_names(cls) -> list[str]:
+        """The fields that are weights of kinds. A subclass may add kinds, and fields that are none."""
+        every = [one.name for one in fields(cls)]
+        own = every[: every.index("strength")]
+        added = every[len(fields(SpatialMix)) :]
+        if added:
+            from dsm.disturb.spatial_kinds import KINDS
+
+            added = [name for name in added if name in KINDS]
+        return own + added
+
     def weights(self) -> dict[str, float]:
-        """The weight of each kind. Fields that are not kinds are ignored, so a subclass may add fields."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name in KINDS}
+        """The weight of each kind."""
+        return {name: getattr(self, name) for name in self.kind_names()}
 
     def kinds(self) -> dict[str, Disturbance]:
         """The kinds with a weight above 0, by name."""
+        from dsm.disturb.appearance import Appearance
+        from dsm.disturb.spatial_kinds import KINDS
+
         kinds: dict[str, Disturbance] = {}
         for name, weight in self.weights().items():
             if weight and issubclass(KINDS[name], Appearance):
@@ -92,6 +108,8 @@ class SpatialMix:
 
     def draw(self, rng: np.random.Generator) -> dict[str, Draw]:
         """One sample's draws for each kind with a weight: zeros, except for the kinds that were chosen."""
+        from dsm.disturb.appearance import Appearance
+
         kinds = self.kinds()
         groups = [list(kinds)]
         if self.together:
@@ -107,6 +125,8 @@ class SpatialMix:
 
     def draw_batch(self, count: int, seed: Seed, like: Tensor) -> dict[str, Tensor]:
         """Draws of ``count`` samples, stacked, on the device of ``like``."""
+        import torch
+
         rng = np.random.default_rng(seed)
         rows = [self.draw(rng) for _ in range(count)]
         return {
@@ -116,6 +136,8 @@ class SpatialMix:
     @property
     def mixes(self) -> bool:
         """Whether a kind with a weight changes the content of clips and does not just warp it."""
+        from dsm.disturb.appearance import Appearance
+
         return any(isinstance(kind, Appearance) for kind in self.kinds().values())
 
     def mix(
@@ -127,6 +149,10 @@ class SpatialMix:
             seen: see :meth:`dsm.disturb.appearance.Appearance.mix`; by default, the clips themselves.
             progress: from 0 to 1 over the training; during the ``ramp``, less is mixed in.
         """
+        import torch
+
+        from dsm.disturb.appearance import Appearance
+
         seen = clip if seen is None else seen
         grown = min(progress / self.ramp, 1.0) if self.ramp else 1.0
         for name, kind in self._drawn(draws):
@@ -137,6 +163,8 @@ class SpatialMix:
 
     def field(self, draws: dict[str, Tensor], grid: Tensor) -> Tensor:
         """Apply the kinds that warp to a grid (1 or B, H, W, 2); returns (B, H, W, 2)."""
+        from dsm.disturb.spatial import Warp
+
         height, width = grid.shape[1:3]
         for name, kind in self._drawn(draws):
             if isinstance(kind, Warp):
@@ -148,6 +176,8 @@ class SpatialMix:
 
     def __call__(self, clip: Tensor, seed: Seed = None) -> Tensor:
         """Disturb clips (B, C, T, H, W), each in its own way; of the same shape, type and range."""
+        from dsm.disturb.grid import from_unit, identity_grid, to_unit, warp
+
         if not any(kind.strength for kind in self.kinds().values()):
             return clip
         draws = self.draw_batch(len(clip), seed, clip)

@@ -4,40 +4,28 @@ Most kinds take the frame indices of an anchor clip and return the indices of an
 and length, with the same scene but a different motion. Because they work on indices, only the frames that are
 needed get decoded.
 
-:class:`MotionScale` works on pixels, because it makes frames that are not in the video: over a random
-interval everything moves at another pace. The paper scales the flow between neighbouring frames by a
-random factor and warps the frames along it. Warping each frame by its own scaled flow, as the published
-code does, leaves a steady motion unchanged apart from an offset. Here the flow is summed from the first
-frame of the interval, and that frame is warped along the scaled sum: each frame is a plausible picture of
-the same scene, and moving objects soon end up elsewhere. After the interval the video continues unchanged.
+:class:`MotionScale` works on pixels (``motion_scale.py``). This module imports torch only to disturb clips,
+because the mix of kinds is also the settings of ``--dsm.tld``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
-from dsm.disturb.warp import identity_grid, working_dtype
 from dsm.errors import UserError
-from dsm.video.flow import compute_flow
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FACTORS = (0.01, 10.0)
 """Smallest and largest factor, as in the paper's code; drawn uniformly on a logarithmic scale."""
 NEAR_ONE = 1.6
 """Factors from 1/1.6 to 1.6 are not drawn: they would hardly change the motion."""
-FARTHEST = 0.25
-"""Largest displacement, as a share of the picture's side; larger ones are scaled down, with all others."""
-SMOOTH = 1 / 8
-"""Displacements are smoothed over at most this share of the picture's side."""
-# Iterations that invert the displacements, each a half step: where a moving object covers the background
-# there are two solutions, and full steps would jump between them, which looks torn.
-ROUNDS = 8
 
 
 @dataclass(frozen=True)
@@ -62,72 +50,6 @@ def draw_motion_scale(frames: int, rng: np.random.Generator) -> MotionScale:
     steps = int(rng.integers(frames // 2, frames))
     start = int(rng.integers(0, frames - steps))
     return MotionScale(factor, start, start + steps)
-
-
-def scale_motion(clip: Tensor, flow: Tensor, scale: MotionScale) -> Tensor:
-    """Change the pace of the motion in a clip for a while.
-
-    Args:
-        clip: (C, T, H, W), of any type.
-        flow: (T-1, 2, H, W), pixels, x first: from each frame to the next.
-
-    Returns:
-        (C, T, H, W), of the clip's type; frames outside the interval are unchanged.
-    """
-    height, width = clip.shape[-2:]
-    first = clip[None, :, scale.start].to(working_dtype(clip))
-    identity = identity_grid(height, width, first)
-    moved = first.new_zeros(1, 2, height, width)  # pixels
-    out = clip.clone()
-    for frame in range(scale.start + 1, scale.stop + 1):
-        # How far the content of each pixel of the first frame has moved by this frame.
-        moved = moved + _sample(flow[frame - 1, None].to(first), identity + _units(moved))
-        scaled = _bounded(moved * scale.factor)
-        # A pixel shows the content that moved to it, so its displacement must be inverted.
-        back = scaled
-        for _ in range(ROUNDS):
-            back = torch.lerp(back, _sample(scaled, identity - _units(back)), 0.5)
-        warped = _sample(first, identity - _units(back))[0]
-        out[:, frame] = (warped if clip.dtype.is_floating_point else warped.round()).to(clip.dtype)
-    return out
-
-
-def _bounded(moved: Tensor) -> Tensor:
-    """Limit displacements (1, 2, H, W) in pixels, and smooth them more the longer they are."""
-    side = min(moved.shape[-2:])
-    longest = float(moved.norm(dim=1).max())
-    moved = moved * min(1.0, FARTHEST * side / max(longest, 1e-6))
-    window = int(min(longest, SMOOTH * side)) // 2 * 2 + 1
-    for kernel in ((window, 1), (1, window)):
-        padding = (kernel[0] // 2, kernel[1] // 2)
-        moved = F.avg_pool2d(moved, kernel, 1, padding, count_include_pad=False)
-    return moved
-
-
-def _units(moved: Tensor) -> Tensor:
-    """Displacements (1, 2, H, W) in pixels to a field (1, H, W, 2) in normalised units."""
-    height, width = moved.shape[-2:]
-    return moved.permute(0, 2, 3, 1) * moved.new_tensor([2 / width, 2 / height])
-
-
-def _sample(picture: Tensor, grid: Tensor) -> Tensor:
-    return F.grid_sample(picture, grid, mode="bilinear", padding_mode="border", align_corners=False)
-
-
-def at_pace(clip: Tensor, scale: MotionScale | None) -> Tensor:
-    """Scale the motion of a clip as read, uint8 (T, H, W, 3) or flow (T-1, H, W, 2); None changes nothing.
-
-    Raises:
-        UserError: OpenCV, which computes flow from RGB, is not installed.
-    """
-    if scale is None:
-        return clip
-    if clip.dtype != torch.uint8:
-        clip = clip.clone()
-        clip[scale.start : scale.stop] *= scale.factor
-        return clip
-    flow = torch.from_numpy(compute_flow(clip.numpy()))
-    return scale_motion(clip.permute(3, 0, 1, 2), flow, scale).permute(1, 2, 3, 0).contiguous()
 
 
 Indices = NDArray[np.int64]
@@ -312,6 +234,11 @@ class TemporalMix:
         Keeps shape, type and range (uint8, or floating point in [0, 1]). Shifts cannot reach beyond a clip;
         `dsm pretrain` draws from the whole video.
         """
+        import torch
+
+        from dsm.disturb.motion_scale import scale_motion
+        from dsm.video.flow import compute_flow
+
         rng = np.random.default_rng(seed)
         length = clip.shape[2]
         rows = []

@@ -20,15 +20,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dsm.errors import UserError, nearest
+from dsm.evaluate.settings import MapKind
 
-MapKind = Literal["cam", "grad-cam"]
 Score = Callable[[Tensor], Tensor]
 """A network's output (B, D) -> one number per clip (B,)."""
 

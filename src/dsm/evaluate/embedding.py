@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,13 +14,13 @@ from sklearn.metrics import silhouette_samples
 from dsm.errors import UserError
 from dsm.evaluate.features import Features
 from dsm.evaluate.nearest import nearest, unit_rows
+from dsm.evaluate.settings import MapName
 from dsm.extras import load_extra
 from dsm.intervals import mean_interval
 from dsm.methods.health import effective_rank
 from dsm.runs.results import Row, row_of
 from dsm.terminal import many
 
-MapName = Literal["tsne", "umap"]
 LEAST = 5
 """Least number of videos for a map."""
 NEIGHBOURS = 5

@@ -11,15 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dsm.data.clip_settings import ClipConfig
 from dsm.data.clips import EvaluationClips
 from dsm.data.lists import VideoList
 from dsm.data.loading import load_clips
-from dsm.data.reading import ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate.features import Features
 from dsm.models.precision import channels_last
-from dsm.video.source import READING_TIME, BadVideo
-from dsm.views import ModalityName, to_network
+from dsm.render import to_network
+from dsm.video.settings import READING_TIME
+from dsm.video.source import BadVideo
+from dsm.views import ModalityName
 
 
 def extract_features(

@@ -21,14 +21,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from dsm.data.clip_settings import ClipConfig
 from dsm.data.clips import MOST_CLIPS, EvaluationClips, collate_clips
 from dsm.data.lists import VideoList, needed
 from dsm.data.loading import Batches, InTurn, batched
-from dsm.data.reading import ClipConfig
 from dsm.distributed import is_first, make_fabric
 from dsm.errors import UserError
 from dsm.evaluate.extract import encode, means, to_input
 from dsm.evaluate.features import Features, check_suffix, write_features
+from dsm.evaluate.settings import ExtractSettings
 from dsm.files import remove, written_aside
 from dsm.models.precision import channels_last
 from dsm.models.zoo import check_takes
@@ -37,7 +38,7 @@ from dsm.runs.folder import claim_by_settings, lasting
 from dsm.seals import is_intact_zip, seal_zip
 from dsm.terminal import progress
 from dsm.video.ledger import Verdict
-from dsm.video.source import READING_TIME, BadVideo
+from dsm.video.source import BadVideo
 
 
 @dataclass(frozen=True)
@@ -154,36 +155,6 @@ LOOK_EVERY = 0.5
 """Seconds between two checks for parts that other processes have computed."""
 LATE = 120
 """Seconds until a network disk shows the files of another machine."""
-
-
-@dataclass(frozen=True)
-class ExtractSettings:
-    """How videos become rows."""
-
-    windows: int = 3
-    """Clips per video, evenly spread; their features are averaged, unless `per-clip`."""
-    per_clip: bool = False
-    """Write one row per clip, with its times, instead of one per video."""
-    every: float = 0
-    """Take a clip every so many seconds (0: `windows` clips per video); best with `per-clip`."""
-    crops: int = 1
-    """Crops of each clip: 1 in the middle, or 3 along its longer side."""
-    batch_size: int = 8
-    """Videos per batch."""
-    workers: int = 1
-    """Processes that decode videos."""
-    timeout: float = READING_TIME
-    """Seconds that reading a video may take; for a long video, every 128 clips."""
-
-    def __post_init__(self) -> None:
-        if min(self.windows, self.batch_size) < 1:
-            raise UserError("windows and batch-size must be at least 1.")
-        if self.workers < 0 or not 0 <= self.every < float("inf"):
-            raise UserError("workers and every must not be below 0.")
-        if self.crops not in (1, 3):
-            raise UserError(f"crops must be 1 or 3, not {self.crops}.")
-        if not self.timeout > 0:
-            raise UserError("timeout must be above 0.")
 
 
 def extract_to_file(

@@ -19,10 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.data.groups import find_groups
-from dsm.data.lists import UNLABELLED, VideoList
+from dsm.data.list_lines import UNLABELLED
+from dsm.data.lists import VideoList
 from dsm.errors import UserError, first_line, has_control, without_control
 from dsm.extras import load_extra
 from dsm.files import written_aside
+from dsm.inputs import FEATURES
 from dsm.limits import CLASSES, UNPACKED
 from dsm.seals import DamagedError, check_zip, seal_zip
 from dsm.terminal import note
@@ -205,8 +207,7 @@ def load_features(path: str | Path) -> Features:
         UserError: there is no such file, or it is not a features file.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such features file. `dsm extract` writes one.")
+    FEATURES.check(path)
     if path.suffix == ".npy":
         raise UserError(
             f"{path}: a bare array has neither paths nor labels. Extract to .npz or .parquet, or add a "

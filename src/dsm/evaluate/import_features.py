@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.data.lists import UNLABELLED
+from dsm.data.list_lines import UNLABELLED
 from dsm.errors import UserError, has_control, without_control
 from dsm.evaluate.features import Features, parquet_table
 from dsm.extras import load_extra

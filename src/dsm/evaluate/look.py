@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dsm.data.clip_settings import ClipConfig
 from dsm.data.clips import EvaluationClips
 from dsm.data.lists import VideoList, only_video
 from dsm.data.loading import load_clips
-from dsm.data.reading import ClipConfig, Reader, crop
+from dsm.data.reading import Reader, crop
 from dsm.errors import UserError, machine_fault, nearest
 from dsm.evaluate.cam import (
     Layer,
-    MapKind,
     Score,
     activation_map,
     class_score,
@@ -29,15 +29,16 @@ from dsm.evaluate.cam import (
     similarity_score,
     to_unit,
 )
-from dsm.evaluate.motion_mass import MassMeter, Measured, MotionKind, ProbeName, make_probe, moving_area
+from dsm.evaluate.motion_mass import MassMeter, Measured, make_probe, moving_area
+from dsm.evaluate.settings import MapKind, MotionKind, ProbeName
 from dsm.files import csv_text
 from dsm.intervals import mean_interval
 from dsm.models.zoo import REFUSALS, refusal
+from dsm.render import to_network
 from dsm.runs.results import Row, row_of
 from dsm.terminal import progress, warn
 from dsm.video.flow import compute_flow
 from dsm.video.sampling import clips_from, span, uniform_windows
-from dsm.views import to_network
 
 Frames = NDArray[np.uint8]
 

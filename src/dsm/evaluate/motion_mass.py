@@ -13,7 +13,6 @@ relies on motion still looks at what moves.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -22,10 +21,11 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, uniform_filter
 
 from dsm.disturb.appearance import AddBackground
+from dsm.evaluate.settings import MotionKind, ProbeName
+from dsm.render import to_frames
 from dsm.video.flow import compute_flow
-from dsm.views import LUMA, to_frames
+from dsm.views import LUMA
 
-MotionKind = Literal["difference", "flow"]
 Frames = NDArray[np.uint8]
 Area = NDArray[np.bool_]
 Maps = NDArray[np.float32]
@@ -180,9 +180,6 @@ def _mean_of(values: list[float]) -> float:
     """The mean of the finite values; NaN where there is none."""
     return float(np.mean([value for value in values if np.isfinite(value)] or [float("nan")]))
 
-
-ProbeName = Literal["clip", "frozen", "pasted", "mixed"]
-PROBES: tuple[ProbeName, ...] = get_args(ProbeName)
 
 # The side of the square cut out around an actor, as a share of the clip's shorter side; its soft edge, as a
 # share of the square's.

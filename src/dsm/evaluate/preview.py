@@ -12,24 +12,26 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from dsm.data.clip_settings import ClipConfig
 from dsm.data.lists import VideoList
-from dsm.data.reading import ClipConfig, Reader, crop
+from dsm.data.reading import Reader, crop
+from dsm.disturb.grid import identity_grid, inside, warp
+from dsm.disturb.motion_scale import at_pace
 from dsm.disturb.spatial_mix import SpatialMix
-from dsm.disturb.temporal import Broken, TemporalMix, at_pace
-from dsm.disturb.warp import identity_grid, inside, warp
+from dsm.disturb.temporal import Broken, TemporalMix
+from dsm.evaluate.settings import LEAST_SIDE
+from dsm.render import to_frames
 from dsm.video.flow import compute_flow
 from dsm.video.sampling import random_part, random_window
 from dsm.video.source import VideoError
-from dsm.views import LUMA, to_frames
+from dsm.views import LUMA
 
 Frames = NDArray[np.uint8]
 Flow = NDArray[np.float32]
 
 # Constants of SSIM, for pictures in [0, 1] (Wang et al. 2004): the Gaussian's spread and where it is cut off.
 _C1, _C2 = 0.01**2, 0.03**2
-_SIGMA, _REACH = 1.5, 5
-LEAST_SIDE = 2 * _REACH + 1
-"""Least side, in pixels, of pictures whose scenes can be compared."""
+_SIGMA, _REACH = 1.5, LEAST_SIDE // 2
 
 
 def scene_change(clip: Frames, other: Frames) -> float:
@@ -80,7 +82,7 @@ def seen_through(flow: Flow, grid: Tensor) -> tuple[Flow, NDArray[np.bool_]]:
     Jacobian of g.
 
     Args:
-        flow: (T-1, 2, H, W), pixels. grid: (1, H, W, 2), in the format of ``disturb.warp``.
+        flow: (T-1, 2, H, W), pixels. grid: (1, H, W, 2), in the format of ``disturb.grid``.
 
     Returns:
         (T-1, 2, H, W), and where it is valid: (H, W), pixels from inside the picture where g does not fold.

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dsm.data.clip_settings import clip_of
 from dsm.data.clips import CORNERS, EvaluationClips
 from dsm.data.lists import only_video
-from dsm.data.reading import clip_of
 from dsm.distributed import best_device
 from dsm.errors import UserError
 from dsm.evaluate.extract import encode, to_input
@@ -26,7 +26,8 @@ from dsm.evaluate.nearest import nearest, unit_rows
 from dsm.extras import load_extra
 from dsm.limits import CLIP_PIXELS, QUERY_PIXELS, SHORTEST_STEP
 from dsm.models.precision import channels_last
-from dsm.models.weights import RANDOM, load_weights
+from dsm.models.settings import RANDOM
+from dsm.models.weights import load_weights
 from dsm.untrusted import brief
 from dsm.video.pack import in_pack
 

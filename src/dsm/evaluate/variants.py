@@ -15,18 +15,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dsm.data.clip_settings import ClipConfig
 from dsm.data.clips import EvaluationClips
 from dsm.data.lists import VideoList
 from dsm.data.loading import load_clips
-from dsm.data.reading import ClipConfig
 from dsm.disturb import temporal
 from dsm.disturb.scene import moving_mask, still_scene, stripes, swap_scene
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.errors import UserError
 from dsm.models.precision import channels_last
+from dsm.render import to_network
 from dsm.video.source import BadVideo
-from dsm.views import to_network
 
 SCENES = 3
 """Number of other scenes that each video's motion is shown before."""

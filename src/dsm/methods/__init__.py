@@ -1,39 +1,23 @@
-"""Training methods, one file each. Only this module lists them by name."""
+"""Training methods, one file each; ``settings.py`` has their settings, ``registry.py`` their names.
+
+What needs torch is imported when it is first used, so that the settings can be read without it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from dsm.methods.settings import MethodSettings
 
-from dsm.methods.be import Be, BeConfig
-from dsm.methods.dsm import Dsm, DsmConfig
-from dsm.methods.moco import Moco, MocoConfig
-from dsm.methods.simclr import Simclr, SimclrConfig
-from dsm.methods.triplet import DsmTriplet, DsmTripletConfig
+if TYPE_CHECKING:
+    from dsm.methods.registry import METHODS, create_method
 
-METHODS: dict[str, type[Any]] = {
-    "dsm": Dsm,
-    "dsm-triplet": DsmTriplet,
-    "moco": Moco,
-    "be": Be,
-    "simclr": Simclr,
-}
-"""The class of each method, by name."""
+__all__ = ["METHODS", "MethodSettings", "create_method"]
 
 
-@dataclass(frozen=True)
-class MethodSettings:
-    """The settings of all methods; a run uses those of its own method."""
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from dsm.methods import registry
 
-    dsm: DsmConfig = field(default_factory=DsmConfig)
-    dsm_triplet: DsmTripletConfig = field(default_factory=DsmTripletConfig)
-    moco: MocoConfig = field(default_factory=MocoConfig)
-    be: BeConfig = field(default_factory=BeConfig)
-    simclr: SimclrConfig = field(default_factory=SimclrConfig)
-
-
-def create_method(name: str, encoder: nn.Module, settings: MethodSettings) -> Any:
-    """Build a method around an encoder, with that method's settings."""
-    return METHODS[name](encoder, getattr(settings, name.replace("-", "_")))
+        return getattr(registry, name)
+    raise AttributeError(f"module 'dsm.methods' has no attribute '{name}'")

@@ -7,7 +7,7 @@ cannot be what the two have in common. Momentum encoder, queue and loss are thos
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 
 from torch import Tensor, nn
@@ -15,25 +15,10 @@ from torch import Tensor, nn
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.errors import UserError
 from dsm.methods.losses import temporal_consistency
-from dsm.methods.moco import Moco, MocoConfig
+from dsm.methods.moco import Moco
+from dsm.methods.settings import BeConfig
 from dsm.methods.step import StepOutput
 from dsm.views import View
-
-
-@dataclass(frozen=True)
-class BeConfig(MocoConfig):
-    """Settings of the method `be`: those of `moco`, plus the frame that is mixed in."""
-
-    strength: float = 1.0
-    """How much of the frame is mixed in: at 1 its share is drawn from 0.1 to 0.3."""
-    consistency: float = 0.0
-    """Weight of the temporal term of the paper's first version: the feature map of the positive played
-    backwards should equal the anchor's, reversed in time. For RGB; costs two more passes."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.consistency < 0:
-            raise UserError(f"be: consistency must be at least 0, not {self.consistency}.")
 
 
 class Be(Moco):

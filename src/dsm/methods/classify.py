@@ -5,45 +5,15 @@ It needs labels, so it is not a method of `dsm pretrain`; the trainer treats it 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dsm.errors import UserError, nearest
+from dsm.methods.settings import ClassifyConfig
 from dsm.methods.step import StepOutput
 from dsm.models.heads import Classifier
 from dsm.views import View
-
-
-@dataclass(frozen=True)
-class ClassifyConfig:
-    """How a classifier is trained."""
-
-    linear_probe: bool = False
-    """Train only the classifier; the encoder is frozen."""
-    train_from: str | None = None
-    """Train only this stage of the encoder and those after it; a wrong name's error lists the stages."""
-    stage_decay: float = 1.0
-    """Learning rate of each stage relative to the next stage towards the classifier. Pooling layers do not
-    count as stages; a norm on its own belongs to the stage before it."""
-    dropout: float = 0.5
-    """Share of the features dropped at each step."""
-    label_smoothing: float = 0.0
-    """Share of the target that is spread over all classes."""
-    balanced: bool = False
-    """Weight each class by the inverse of its number of videos, so that rare classes count as much."""
-    mixup: float = 0.0
-    """Mix pairs of clips and of their labels by shares from Beta(a, a) (Zhang et al. 2018); 0 is off."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.dropout < 1 or not 0 <= self.label_smoothing < 1:
-            raise UserError("dropout and label-smoothing must be at least 0 and below 1.")
-        if not 0 < self.stage_decay <= 1 or self.mixup < 0:
-            raise UserError("stage-decay must be above 0 and at most 1, mixup at least 0.")
-        if self.linear_probe and self.train_from:
-            raise UserError("--linear-probe trains no stage of the encoder; drop --train-from.")
 
 
 class Classify(nn.Module):

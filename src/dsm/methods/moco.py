@@ -8,72 +8,16 @@ always did; here this is off by default.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor, nn
 
-from dsm.disturb.temporal import TemporalMix
-from dsm.errors import UserError
 from dsm.methods.gather import gather, rows_of_others
 from dsm.methods.losses import info_nce, motion_loss
 from dsm.methods.momentum import MomentumTwin, Queue, ramped
+from dsm.methods.settings import MocoConfig
 from dsm.methods.step import StepOutput
-from dsm.models.heads import Embedder, HeadKind
-from dsm.views import ANCHOR, POSITIVE, NegativeLook, View, broken_motion
-
-
-@dataclass(frozen=True)
-class MocoConfig:
-    """Settings of the method `moco`."""
-
-    temperature: float = 0.1
-    """Temperature of the softmax: cosines are divided by it (the paper: 0.07)."""
-    momentum: float = 0.5
-    """Momentum of the key encoder: higher follows more slowly (the paper: 0.999, for long schedules)."""
-    ramp: bool = True
-    """Raise the momentum to 1 over the training, along a cosine."""
-    dim: int = 128
-    """Dimensions of the embedding in which clips are compared."""
-    head: HeadKind = "mlp"
-    """The projection head: `linear` as in the paper, or `mlp` with BatchNorm."""
-    queue: int = 0
-    """Number of keys of earlier clips used as negatives; old keys need a high momentum (the paper: 3569 or
-    16384)."""
-    in_batch: bool = True
-    """Use the other clips of the batch as negatives."""
-    symmetric: bool = False
-    """Also pull the positive, encoded by the trained encoder, towards the anchor's key; a third more work."""
-    joint: bool = False
-    """Encode all views in one batch with the trained encoder, with gradients, as SimCLR does, instead of the
-    momentum encoder. BatchNorm then sees intact and broken motion together, so small motions are learned
-    sooner. Costs more."""
-    negatives: int = 0
-    """Motion-broken negatives per clip."""
-    tld: TemporalMix = field(default_factory=TemporalMix)
-    """How the negatives' motion is broken: the weight of each kind."""
-    motion_weight: float = 0.0
-    """Weight of a separate loss that asks whether the positive is nearer than each motion-broken negative. 0
-    puts these negatives into one softmax with the other videos, as the paper does; until the encoder sees
-    motion, they then drown out what it learns from other videos."""
-    look: NegativeLook = "anchor"
-    """A negative's crop, colours and SLD: `anchor` copies its anchor's, so that only the motion makes the
-    negative less like the anchor; `positive` copies the positive's, so that the two differ only in motion;
-    `own`, as in the paper's code, draws its own crop and colours, without SLD; `redrawn` draws SLD too."""
-
-    def __post_init__(self) -> None:
-        if min(self.dim, self.queue + 1) < 1 or self.temperature <= 0 or not 0 <= self.momentum <= 1:
-            raise UserError(
-                "dim must be at least 1, queue at least 0, temperature above 0, momentum from 0 to 1."
-            )
-        if self.negatives < 0 or not 0 <= self.motion_weight < float("inf"):
-            raise UserError(
-                f"negatives ({self.negatives}) and motion_weight ({self.motion_weight}) must be at least 0."
-            )
-        if self.queue == 0 and not self.in_batch and not self.negatives:
-            raise UserError(
-                "queue 0, no in-batch and negatives 0 leave nothing to push from; set one of them."
-            )
+from dsm.models.heads import Embedder
+from dsm.views import ANCHOR, POSITIVE, View, broken_motion
 
 
 class Moco(nn.Module):

@@ -5,33 +5,15 @@ There is one encoder, no queue and no momentum encoder, so the batch must be lar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-from dsm.errors import UserError
 from dsm.methods.gather import gather, own_rows
 from dsm.methods.losses import nt_xent
+from dsm.methods.settings import SimclrConfig
 from dsm.methods.step import StepOutput
-from dsm.models.heads import Embedder, HeadKind
+from dsm.models.heads import Embedder
 from dsm.views import View
-
-
-@dataclass(frozen=True)
-class SimclrConfig:
-    """Settings of the method `simclr`."""
-
-    temperature: float = 0.1
-    """Temperature of the softmax: cosines are divided by it."""
-    dim: int = 128
-    """Dimensions of the embedding in which clips are compared."""
-    head: HeadKind = "mlp"
-    """The projection head: `linear`, or `mlp` with BatchNorm."""
-
-    def __post_init__(self) -> None:
-        if self.dim < 1 or self.temperature <= 0:
-            raise UserError("simclr: dim must be at least 1, temperature above 0.")
 
 
 class Simclr(nn.Module):

@@ -9,7 +9,8 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from dsm.models.pooling import MaxPool, Pooling, pool, pooled_dim
+from dsm.models.pooling import MaxPool, pool, pooled_dim
+from dsm.models.settings import Pooling
 
 
 class Unit(nn.Sequential):

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dsm.errors import UserError, first_line
 from dsm.files import written_aside
+from dsm.inputs import WEIGHTS
 from dsm.models.foreign import CHOICE
 from dsm.models.inert import find_places, read_inert
 from dsm.models.pickles import check_pickles
@@ -140,7 +141,7 @@ def read_file(path: str | Path) -> Any:
             raise UserError(f"{path}: holds no checkpoint (checkpoints/step_*.pt); is it a run folder?")
         path = checkpoints[-1]
     if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint or run folder (--weights).")
+        raise UserError(f"{path}: {WEIGHTS.missing}")
     if path.suffix == ".safetensors":
         tensors, about = read_tensors(path)
         return Exported(tensors, about) if about else tensors

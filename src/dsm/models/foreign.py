@@ -15,8 +15,8 @@ from dsm.errors import UserError
 from dsm.models.heads import Embedder
 from dsm.models.sources import SOURCES, Normalization, Source
 from dsm.models.zoo import create_model
+from dsm.render import MEAN, STD
 from dsm.terminal import many
-from dsm.views import MEAN, STD
 
 CHOICE = "::"
 """Separates a file's name from the part of it to load: ``byol.ckpt::target_network``."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dsm.models.precision import compute_exactly
-
-HeadKind = Literal["linear", "mlp"]
+from dsm.models.settings import HeadKind
 
 
 def projection_head(inputs: int, outputs: int, kind: HeadKind) -> nn.Module:

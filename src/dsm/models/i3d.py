@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsm.models.pooling import Pooling, Triple, pool, pooled_dim
+from dsm.models.pooling import Triple, pool, pooled_dim
+from dsm.models.settings import Pooling
 
 
 def same_padding(x: Tensor, kernel: Triple, stride: Triple) -> list[int]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Pooling = Literal["avg", "max", "avgmax", "gem"]
+from dsm.models.settings import Pooling
+
 Triple = tuple[int, int, int]
 
 # Generalised mean: 1 is the average, infinity the maximum (Radenovic et al. 2018 found about 3).

@@ -13,14 +13,14 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-Precision = Literal["fp32", "bf16", "fp16"]
+from dsm.models.settings import Precision
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsm.models.pooling import Pooling, Triple, pool, pooled_dim
+from dsm.models.pooling import Triple, pool, pooled_dim
+from dsm.models.settings import Pooling
 
 
 def middle_channels(inputs: int, outputs: int, kernel: Triple) -> int:

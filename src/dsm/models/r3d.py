@@ -13,7 +13,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsm.models.pooling import MaxPool, Pooling, pool, pooled_dim
+from dsm.models.pooling import MaxPool, pool, pooled_dim
+from dsm.models.settings import Pooling
 
 Stem = Literal["7x7x7", "3x7x7"]
 Shortcut = Literal["A", "B"]

@@ -12,7 +12,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from dsm.models.pooling import MaxPool, Pooling, Triple, pool, pooled_dim
+from dsm.models.pooling import MaxPool, Triple, pool, pooled_dim
+from dsm.models.settings import Pooling
 
 
 class Unit(nn.Sequential):

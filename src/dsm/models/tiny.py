@@ -11,7 +11,8 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from dsm.models.pooling import Pooling, pool, pooled_dim
+from dsm.models.pooling import pool, pooled_dim
+from dsm.models.settings import Pooling
 
 
 class Block(nn.Module):

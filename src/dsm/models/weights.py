@@ -7,10 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import torch
 from torch import nn
 
-from dsm.distributed import is_first
 from dsm.errors import UserError, first_line, has_control
 from dsm.models.about import check_about, parse_about
 from dsm.models.checkpoint_file import Exported, chosen_in, read_file
@@ -18,12 +16,9 @@ from dsm.models.export import build_encoder, build_filled, check_format
 from dsm.models.foreign import LoadReport, Match, build, find_encoder
 from dsm.models.heads import Classifier, Embedder
 from dsm.models.inert import Foreign, find_places
+from dsm.models.settings import RANDOM, Head, Init
 from dsm.models.zoo import create_model, initialise_xavier
-from dsm.terminal import console
 
-RANDOM = "none"
-Init = Literal["own", "xavier"]
-Head = Literal["projection", "classifier"]
 FORMAT = 1
 ENDINGS = (".pt", ".pth", ".pyth", ".ckpt", ".tar", ".bin", ".safetensors")
 """File endings of checkpoints; anything else after a dot, as in ``dsm0.5``, belongs to the name."""
@@ -217,38 +212,3 @@ def load_encoder(weights: str | Path, head: Literal["projection"] | None = None)
     if head not in (None, "projection"):
         raise UserError(f"head must be None or 'projection', not {head!r}.")
     return load_weights(weights, head=head).module
-
-
-@dataclass(frozen=True)
-class LoadSettings:
-    """Settings for loading weights that the weights do not contain."""
-
-    backbone: str = "i3d"
-    """Network to build for `--weights none`."""
-    seed: int = 0
-    """Seed of random weights and everything else that is random."""
-    init: Init = "own"
-    """How to draw random weights: `own`, as in the backbone's paper, or `xavier`, as in DSM's code."""
-    partial: bool = False
-    """Accept a foreign checkpoint that fills only part of the encoder."""
-
-    def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise UserError("seed must be at least 0.")
-
-    def load(self, weights: str, head: Head | None = None) -> LoadedEncoder:
-        """Load weights, and print what was loaded from a foreign checkpoint.
-
-        Args:
-            weights, head: see :func:`dsm.models.weights.load_weights`.
-
-        Raises:
-            UserError: the weights cannot be read or do not fit.
-        """
-        torch.manual_seed(self.seed)
-        loaded = load_weights(
-            weights, head=head, backbone=self.backbone, partial=self.partial, init=self.init
-        )
-        if loaded.report and is_first():
-            console.print(f"{weights}: {loaded.report}")
-        return loaded

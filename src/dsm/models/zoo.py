@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dsm.errors import UserError, first_line, machine_fault, nearest
+from dsm.errors import UserError, first_line, machine_fault
 from dsm.models.adapters import ADAPTERS
 from dsm.models.c3d import C3D
 from dsm.models.i3d import I3D
 from dsm.models.r2plus1d import r2plus1d10, r2plus1d18, r2plus1d34
 from dsm.models.r3d import r3d18, r3d34, r3d50
 from dsm.models.s3d import s3d, s3dg
+from dsm.models.settings import check_name
 from dsm.models.tiny import Tiny
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -32,7 +33,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "tiny": Tiny,
     "tiny3d": partial(Tiny, stem_frames=3),
 }
-"""The function or class that builds each backbone, by name."""
+"""The function or class that builds each backbone, by name. ``BACKBONES`` lists the names too."""
 
 
 def create_model(name: str, **settings: Any) -> nn.Module:
@@ -61,12 +62,6 @@ def initialise_xavier(module: nn.Module) -> None:
             nn.init.xavier_normal_(one.weight)
             if one.bias is not None:
                 nn.init.zeros_(one.bias)
-
-
-def check_name(name: str) -> None:
-    """Raise UserError, with the nearest names, if there is no such backbone."""
-    if name not in MODELS and name.rpartition(":")[0] not in ADAPTERS:
-        raise UserError(f"unknown backbone '{name}'{nearest(name, MODELS)}")
 
 
 REFUSALS = (RuntimeError, ValueError, IndexError, AssertionError)

@@ -16,18 +16,18 @@ from dsm.data.clips import TrainingClips
 from dsm.data.lists import read_list
 from dsm.evaluate.features import Features
 from dsm.evaluate.retrieval import retrieve
-from dsm.methods import create_method
+from dsm.methods.registry import create_method
 from dsm.models.zoo import create_model
 from dsm.pages import figures
 from dsm.pages.gallery import ShownClip, ShownQuery, neighbours
 from dsm.pages.tables import Cell
 from dsm.pages.template import clip_uri, write_page
+from dsm.render import disturb_view, to_frames
 from dsm.runs.folder import git_revision, plain, read_metrics, versions
 from dsm.runs.results import Row, command_line, mean_and_spread
 from dsm.synthetic.motionscenes import MotionScenesConfig, motion_names
-from dsm.train.pretrain import PretrainConfig
+from dsm.train.config import PretrainConfig
 from dsm.video.decode import read_frames
-from dsm.views import disturb_view, to_frames
 
 NEIGHBOURS = 4
 QUERIES = (("test_free", 3), ("test_conflict", 3))

@@ -11,8 +11,9 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from dsm.errors import UserError
-from dsm.evaluate.embedding import Embedded, MapName
+from dsm.evaluate.embedding import Embedded
 from dsm.evaluate.features import Features
+from dsm.evaluate.settings import MapName
 from dsm.pages.figures import TONES, literal, save_figure
 from dsm.pages.gallery import clip_of
 from dsm.pages.tables import Cell

@@ -7,7 +7,6 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dsm.files import write_bytes
+from dsm.pages.settings import Colours
 from dsm.video.write import write_video
 from dsm.views import LUMA
 
@@ -85,10 +85,6 @@ def even(frames: Frames) -> Frames:
     return frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
 
 
-Colours = Literal["inferno", "magma", "viridis", "cividis"]
-"""Colour maps of matplotlib with evenly rising lightness: readable in grey and by colour-blind people."""
-
-FORMATS = (".png", ".jpg", ".gif", ".mp4")
 FPS = 8
 SMALLEST = 176
 """Least side of a frame in the pictures, in pixels; smaller clips are enlarged."""

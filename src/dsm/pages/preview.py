@@ -12,7 +12,6 @@ from dsm.evaluate.preview import Frames, Shown
 from dsm.pages.film import GAP, LABEL, even, label, spread, strip, white, write_playing, write_still
 from dsm.pages.template import clip_uri, write_page
 
-FORMATS = (".png", ".gif", ".mp4", ".html")
 FPS = 8
 
 Row = tuple[str, str, str, str]

@@ -18,12 +18,13 @@ from typing import Any
 
 import jinja2
 
-from dsm.data.lists import UNKNOWN, VideoList
-from dsm.data.reading import clip_of
+from dsm.data.clip_settings import clip_of
+from dsm.data.list_lines import UNKNOWN
+from dsm.data.lists import VideoList
 from dsm.errors import UserError
 from dsm.files import write_text
-from dsm.methods import METHODS
-from dsm.models.weights import RANDOM
+from dsm.methods.registry import METHODS
+from dsm.models.settings import RANDOM
 from dsm.runs.folder import read_record
 from dsm.runs.results import RESULTS, last_logged, read_recorded_results, write_run_results
 from dsm.terminal import console, warn
@@ -177,7 +178,7 @@ def _clips(clip: Mapping[str, Any] | None) -> str:
     rate = f"at {of.fps:g} per second" if of.fps else f"every {_nth(of.stride)} of the video"
     return (
         f"Clips have {of.frames} frames, {rate}, the shorter side scaled to {of.resize} pixels and a "
-        f"{of.size} x {of.size} crop; `dsm.views.to_network` converts them to `{of.modality}`."
+        f"{of.size} x {of.size} crop; `dsm.render.to_network` converts them to `{of.modality}`."
     )
 
 

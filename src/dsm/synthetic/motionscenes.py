@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +32,12 @@ from dsm.signals import ignore_warnings
 from dsm.synthetic.dots import DOTS
 from dsm.synthetic.drone import DRONE
 from dsm.synthetic.scenes import SCENES
+from dsm.synthetic.settings import TEST, TRAIN, Preset, WorldName
 from dsm.synthetic.walkers import WALKERS
 from dsm.synthetic.world import Shot, World
 from dsm.video.write import write_video
 from dsm.workers import usable_cores
 
-WorldName = Literal["scenes", "dots", "walkers", "drone"]
 WORLDS: dict[WorldName, World] = {"scenes": SCENES, "dots": DOTS, "walkers": WALKERS, "drone": DRONE}
 """Worlds by their names in ``dsm data synth --world``."""
 
@@ -54,9 +54,9 @@ class MotionScenesConfig:
     """Kind of actors and scenes, and how they are drawn."""
     motions: int = 10
     """Number of motion classes: the first ones of the world's list."""
-    train: int = 1000
+    train: int = TRAIN
     """Number of training videos."""
-    test: int = 500
+    test: int = TEST
     """Number of videos in each of the three test lists."""
     size: int = 72
     """Side of the (square) frame in pixels; even."""
@@ -99,7 +99,6 @@ PRESETS: dict[str, MotionScenesConfig] = {
     ),
 }  # fmt: skip
 """Preset settings by name."""
-Preset = Literal["demo", "full"]
 
 
 @dataclass(frozen=True)

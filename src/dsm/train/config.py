@@ -1,44 +1,83 @@
-"""Settings, processes and the run folder shared by all training."""
+"""The settings of training: data, optimiser, monitoring, and those of each kind of run."""
 
 from __future__ import annotations
 
-import os
-import shlex
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-from dsm.data.lists import VideoList, needed
-from dsm.data.reading import ClipConfig
-from dsm.distributed import GOES_ON, begun_from_outside, in_processes, is_first, lost_contact, trains_on_cpu
+import tyro
+
+from dsm.data.clip_settings import ClipConfig
 from dsm.errors import UserError
-from dsm.files import json_text, write_text
-from dsm.locks import work
-from dsm.models.checkpoint_file import list_checkpoints
-from dsm.models.pooling import Pooling
-from dsm.models.precision import Precision
-from dsm.models.weights import RANDOM
-from dsm.models.zoo import check_name
-from dsm.runs.card import about_videos
-from dsm.runs.checkpoint import UNREADABLE
-from dsm.runs.folder import claim_folder, git_revision, hold_alone, plain, versions
-from dsm.runs.results import RESULTS, command_line
-from dsm.terminal import console, many
-from dsm.train.optim import OptimConfig
-from dsm.video.decode import Decoder
-from dsm.video.source import READING_TIME
+from dsm.inputs import ListFile, RootFolder, Weights
+from dsm.methods.settings import ClassifyConfig, MethodSettings, check_method
+from dsm.models.settings import RANDOM, Pooling, Precision, check_name
+from dsm.video.settings import READING_TIME, Decoder
 from dsm.views import Augment
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How weights are updated. The paper's long recipe: sgd, lr 0.003, weight decay 1e-4, step schedule."""
+
+    name: Literal["sgd", "adamw"] = "adamw"
+    lr: float = 1e-3
+    """Peak learning rate."""
+    lr_batch: int | None = None
+    """Batch size that `lr` is meant for: the rate scales with the actual batch size (Goyal et al. 2017)."""
+    momentum: float = 0.9
+    """Momentum of sgd."""
+    weight_decay: float = 0.05
+    """adamw does not decay norms and biases; sgd does, as in the paper."""
+    schedule: Literal["step", "cosine"] = "cosine"
+    """`cosine` falls to 0; `step` multiplies by `decay` at each milestone."""
+    milestones: tuple[float, ...] = (0.5, 2 / 3, 5 / 6)
+    """When `step` decays the rate, as fractions of the training (the paper: epochs 120, 160, 200 of 240); an
+    empty list keeps it constant."""
+    decay: float = 0.1
+    warmup: int = 20
+    """Steps over which the learning rate rises to its peak."""
+    clip: float | None = None
+    """Largest norm of the whole gradient; larger gradients are scaled down to it."""
+    accumulate: int = 1
+    """Parts that a batch is processed in, one after the other, which divides the memory by as much. BatchNorm
+    and in-batch negatives see only their own part."""
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0 or min(self.weight_decay, self.momentum, self.decay, self.warmup) < 0:
+            raise UserError(
+                "optim: lr must be above 0; weight-decay, momentum, decay and warmup must be at least 0."
+            )
+        if self.accumulate < 1 or min(self.clip or 1, self.lr_batch or 1) <= 0:
+            raise UserError("optim: accumulate must be at least 1, clip and lr-batch above 0.")
+
+
+@dataclass(frozen=True)
+class MonitorConfig:
+    """A labelled list to evaluate a run on during training; its labels are not trained on."""
+
+    list: ListFile | None = None
+    """Labelled videos, each compared with all others. The best checkpoint is kept as `best.pt`."""
+    root: RootFolder | None = None
+    """Folder that its relative paths start from; by default `--data.root`, else the list's own folder."""
+    every: int = 10
+    """Epochs between evaluations; the last step always evaluates."""
+    windows: int = 1
+    """Clips per video."""
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.windows < 1:
+            raise UserError("monitor.every and monitor.windows must be at least 1.")
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Which videos to train on, and how to read them."""
 
-    train: Path
+    train: ListFile
     """List of training videos."""
-    root: Path | None = None
+    root: RootFolder | None = None
     """Folder that relative paths start from; by default the list's own folder."""
     batch_size: int = 16
     """Videos per step, over all processes and all `--optim.accumulate` parts."""
@@ -118,107 +157,48 @@ class RunConfig:
             raise UserError(f"steps must be at least 1, not {self.steps}.")
 
 
-Config = TypeVar("Config", bound=RunConfig)
+@dataclass(frozen=True)
+class PretrainConfig(RunConfig):
+    """Settings of one pretraining run. Labels are neither needed nor used."""
+
+    method: str = "dsm"
+    """dsm, dsm-triplet, moco, be or simclr; each has its own settings below."""
+    settings: Annotated[MethodSettings, tyro.conf.arg(name="")] = field(default_factory=MethodSettings)
+    weights: Weights = RANDOM
+    """Run or checkpoint whose encoder and backbone to start from; `none` starts from random weights."""
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
+
+    def __post_init__(self) -> None:
+        check_method(self.method)
+        super().__post_init__()
 
 
-def in_its_processes(config: Config, function: Callable[[Config], Any]) -> None:
-    """Call ``function(config)`` in each of the run's processes.
+@dataclass(frozen=True)
+class FinetuneData(DataConfig):
+    """Labelled videos to train on, and to test on during training."""
 
-    Raises:
-        UserError: raised by the function; or one of several processes died.
-    """
-    if config.devices > 1 and not begun_from_outside():
-        check_batch(config, config.devices)
-        in_processes(config.devices, function, config)
-        return
-    try:
-        with work():
-            function(config)
-    except RuntimeError as error:
-        if not begun_from_outside() or not lost_contact(error):
-            raise
-        time.sleep(2)  # the launcher should notice first which process died
-        raise UserError(
-            f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} lost contact with another process, "
-            f"which ended, was killed, or lost its machine. {GOES_ON}"
-        ) from None
+    test: ListFile | None = None
+    """Labelled list to test on during training and to select the best checkpoint by; it is not trained on."""
 
 
-def train_once(config: Config, train: Callable[[Config], object]) -> None:
-    """Start or resume a run that is one part of a larger job; skip it if it is done.
+@dataclass(frozen=True)
+class FinetuneConfig(RunConfig):
+    """Settings of `dsm finetune`; the paper's are sgd, lr 0.001, 45 epochs of 64 frames, batch 4."""
 
-    Args:
-        config: settings of the run. Its folder belongs to the job, which has checked that the settings have
-            not changed.
-        train: trains; returns only when the run is complete.
-    """
-    checkpoints = list_checkpoints(config.out)
-    if checkpoints and (config.out / RESULTS).is_file():
-        steps = int(checkpoints[-1].stem.removeprefix("step_"))
-        console.print(f"{config.out}: is done ({many(steps, 'step')}).")
-        return
-    if not checkpoints and list((config.out / "checkpoints").glob(f"*{UNREADABLE}")):
-        raise UserError(
-            f"{config.out}: none of its checkpoints can be read (checkpoints/*{UNREADABLE}); remove this "
-            f"folder to train again, or remove {UNREADABLE} from the name of an intact one."
-        )
-    # Without a checkpoint the folder holds at most a run that stopped before its first one.
-    train(replace(config, resume=bool(checkpoints), overwrite=not checkpoints))
+    data: FinetuneData
+    weights: Weights = RANDOM
+    """Run folder or checkpoint whose encoder and backbone to start from; `none` trains from scratch."""
+    epochs: int = 45
+    """Passes over all videos."""
+    # The paper's SGD needs long schedules; the paper's recipes set it.
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig("adamw", lr=1e-3, weight_decay=1e-4))
+    head: Annotated[ClassifyConfig, tyro.conf.arg(name="")] = field(default_factory=ClassifyConfig)
+    test_every: int = 5
+    """Epochs between tests on `data.test`; the last step always tests."""
+    test_windows: int = 3
+    """Clips per video in these tests; `dsm test` uses ten."""
 
-
-def check_batch(config: RunConfig, world: int) -> None:
-    """Raise UserError if the batch cannot be divided among the processes and parts."""
-    batch, parts = config.data.batch_size, world * config.optim.accumulate
-    if batch % parts or batch // parts < 2:
-        raise UserError(
-            f"--data.batch-size {batch} is divided among {world} processes and --optim.accumulate "
-            f"{config.optim.accumulate}: it must be a multiple of {parts}, and at least {2 * parts}."
-        )
-
-
-def begin(config: RunConfig, videos: VideoList, watched: VideoList | None) -> None:
-    """Check the settings, claim the run folder and record the run in it.
-
-    Check everything else (weights, the method) before: ``--overwrite`` empties the folder here.
-
-    Raises:
-        UserError: too few videos, a batch that cannot be divided, a folder that must not be overwritten.
-    """
-    if config.precision == "fp16" and trains_on_cpu():
-        raise UserError("--precision fp16 needs a GPU; on the CPU use bf16.")
-    check_batch(config, int(os.environ.get("WORLD_SIZE", "1")))
-    batch = config.data.batch_size
-    if len(videos) < batch:
-        remedy = f"set --data.batch-size {len(videos)}." if len(videos) > 1 else "use at least two."
-        raise UserError(
-            f"{videos.source}: {many(len(videos), 'video is', 'videos are')} too few for a batch "
-            f"of {batch}; {remedy}"
-        )
-    if config.resume and not list_checkpoints(config.out):
-        raise UserError(
-            f"{config.out}: holds no checkpoint to resume from; drop --resume to start a new run."
-        )
-    if not is_first():
-        return
-    if config.resume:
-        hold_alone(config.out)
-        return
-    weights = Path(getattr(config, "weights", RANDOM))
-    claim_folder(config.out, overwrite=config.overwrite, needed=needed(videos, watched, weights))
-    write_record(config, videos)
-
-
-def write_record(config: RunConfig, videos: VideoList) -> None:
-    """Record the run in ``config.json`` when it starts and when it resumes: settings may have changed.
-
-    The recorded command repeats the whole run from the start.
-    """
-    words = [word for word in shlex.split(command_line()) if word not in ("--resume", "--extend")]
-    record = {
-        "command": shlex.join(words),
-        "config": plain(replace(config, resume=False, extend=False)),
-        "data": about_videos(videos),
-        "versions": versions(),
-        "revision": git_revision(),
-    }
-    write_text(config.out / "config.json", json_text(record, indent=2) + "\n")
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.test_every < 1 or self.test_windows < 1:
+            raise UserError("test-every and test-windows must be at least 1.")

@@ -6,11 +6,12 @@ from typing import Any
 
 from torch import nn
 
-from dsm.data.reading import ClipConfig, clip_of
+from dsm.data.clip_settings import ClipConfig, clip_of
 from dsm.distributed import is_first
 from dsm.errors import UserError
 from dsm.models.foreign import Renormalized
-from dsm.models.weights import RANDOM, load_weights
+from dsm.models.settings import RANDOM
+from dsm.models.weights import load_weights
 from dsm.models.zoo import check_takes, create_model
 from dsm.terminal import console, warn
 from dsm.train.config import RunConfig

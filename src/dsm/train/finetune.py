@@ -3,58 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from torch import nn
 
 from dsm.data.classes import check_class_names, class_names, named, names_of
 from dsm.data.lists import VideoList, read_list
 from dsm.errors import UserError
 from dsm.evaluate.video_test import check_labels, predict
-from dsm.methods.classify import Classify, ClassifyConfig
-from dsm.models.weights import RANDOM
+from dsm.methods.classify import Classify
 from dsm.runs.folder import plain
-from dsm.train.config import DataConfig, RunConfig, begin, in_its_processes
+from dsm.train.config import FinetuneConfig, FinetuneData
 from dsm.train.encoder import starting_encoder
 from dsm.train.monitor import Watch, check_readable
-from dsm.train.optim import OptimConfig
+from dsm.train.start import begin, in_its_processes
 from dsm.train.trainer import Trainer
-
-
-@dataclass(frozen=True)
-class FinetuneData(DataConfig):
-    """Labelled videos to train on, and to test on during training."""
-
-    test: Path | None = None
-    """Labelled list to test on during training and to select the best checkpoint by; it is not trained on."""
-
-
-@dataclass(frozen=True)
-class FinetuneConfig(RunConfig):
-    """Settings of `dsm finetune`; the paper's are sgd, lr 0.001, 45 epochs of 64 frames, batch 4."""
-
-    data: FinetuneData
-    weights: str = RANDOM
-    """Run folder or checkpoint whose encoder and backbone to start from; `none` trains from scratch."""
-    epochs: int = 45
-    """Passes over all videos."""
-    # The paper's SGD needs long schedules; the paper's recipes set it.
-    optim: OptimConfig = field(default_factory=lambda: OptimConfig("adamw", lr=1e-3, weight_decay=1e-4))
-    head: Annotated[ClassifyConfig, tyro.conf.arg(name="")] = field(default_factory=ClassifyConfig)
-    test_every: int = 5
-    """Epochs between tests on `data.test`; the last step always tests."""
-    test_windows: int = 3
-    """Clips per video in these tests; `dsm test` uses ten."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.test_every < 1 or self.test_windows < 1:
-            raise UserError("test-every and test-windows must be at least 1.")
 
 
 def finetune(config: FinetuneConfig) -> Path:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from dsm.methods.health import alignment, effective_rank, margins, spread, uniformity
 from dsm.methods.step import StepOutput
-from dsm.models.precision import Precision, compute_in
+from dsm.models.precision import compute_in
+from dsm.models.settings import Precision
 from dsm.terminal import console
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from torch import nn
 
+from dsm.data.clip_settings import ClipConfig
 from dsm.data.lists import VideoList, read_list
-from dsm.data.reading import ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.probe import knn_probe
 from dsm.evaluate.retrieval import kept_apart, retrieve
 from dsm.terminal import many, warn
+from dsm.train.config import MonitorConfig
 from dsm.video.decode import probe
 from dsm.video.source import BadVideo, VideoError
 
@@ -65,35 +66,18 @@ class Watch:
         return scores
 
 
-@dataclass(frozen=True)
-class MonitorConfig:
-    """A labelled list to evaluate a run on during training; its labels are not trained on."""
+def watched_videos(config: MonitorConfig, root: Path | None = None) -> VideoList | None:
+    """The list to monitor by, if there is one; ``root`` is used if the settings name none.
 
-    list: Path | None = None
-    """Labelled videos, each compared with all others. The best checkpoint is kept as `best.pt`."""
-    root: Path | None = None
-    """Folder that its relative paths start from; by default `--data.root`, else the list's own folder."""
-    every: int = 10
-    """Epochs between evaluations; the last step always evaluates."""
-    windows: int = 1
-    """Clips per video."""
-
-    def __post_init__(self) -> None:
-        if self.every < 1 or self.windows < 1:
-            raise UserError("monitor.every and monitor.windows must be at least 1.")
-
-    def read(self, root: Path | None = None) -> VideoList | None:
-        """The list, if there is one; ``root`` is used if the settings name none.
-
-        Raises:
-            UserError: the list or its first videos cannot be read, or it has no labels or only one class.
-        """
-        if self.list is None:
-            return None
-        videos = read_list(self.list, self.root or root)
-        videos.need_classes("--monitor.list")
-        check_readable(videos)
-        return videos
+    Raises:
+        UserError: the list or its first videos cannot be read, or it has no labels or only one class.
+    """
+    if config.list is None:
+        return None
+    videos = read_list(config.list, config.root or root)
+    videos.need_classes("--monitor.list")
+    check_readable(videos)
+    return videos
 
 
 def look(

@@ -4,49 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
-from dsm.errors import UserError
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """How weights are updated. The paper's long recipe: sgd, lr 0.003, weight decay 1e-4, step schedule."""
-
-    name: Literal["sgd", "adamw"] = "adamw"
-    lr: float = 1e-3
-    """Peak learning rate."""
-    lr_batch: int | None = None
-    """Batch size that `lr` is meant for: the rate scales with the actual batch size (Goyal et al. 2017)."""
-    momentum: float = 0.9
-    """Momentum of sgd."""
-    weight_decay: float = 0.05
-    """adamw does not decay norms and biases; sgd does, as in the paper."""
-    schedule: Literal["step", "cosine"] = "cosine"
-    """`cosine` falls to 0; `step` multiplies by `decay` at each milestone."""
-    milestones: tuple[float, ...] = (0.5, 2 / 3, 5 / 6)
-    """When `step` decays the rate, as fractions of the training (the paper: epochs 120, 160, 200 of 240); an
-    empty list keeps it constant."""
-    decay: float = 0.1
-    warmup: int = 20
-    """Steps over which the learning rate rises to its peak."""
-    clip: float | None = None
-    """Largest norm of the whole gradient; larger gradients are scaled down to it."""
-    accumulate: int = 1
-    """Parts that a batch is processed in, one after the other, which divides the memory by as much. BatchNorm
-    and in-batch negatives see only their own part."""
-
-    def __post_init__(self) -> None:
-        if self.lr <= 0 or min(self.weight_decay, self.momentum, self.decay, self.warmup) < 0:
-            raise UserError(
-                "optim: lr must be above 0; weight-decay, momentum, decay and warmup must be at least 0."
-            )
-        if self.accumulate < 1 or min(self.clip or 1, self.lr_batch or 1) <= 0:
-            raise UserError("optim: accumulate must be at least 1, clip and lr-batch above 0.")
+from dsm.train.config import OptimConfig
 
 
 def build_optimizer(

@@ -17,7 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from dsm.distributed import synchronise_norms
-from dsm.models.precision import Precision, channels_last, compute_in, fast_in_bf16
+from dsm.models.precision import channels_last, compute_in, fast_in_bf16
+from dsm.models.settings import Precision
 from dsm.terminal import console
 from dsm.train.config import RunConfig
 

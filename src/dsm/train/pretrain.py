@@ -3,40 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import tyro
 from torch import nn
 
 from dsm.data.lists import read_list
-from dsm.errors import UserError, nearest
-from dsm.methods import METHODS, MethodSettings, create_method
-from dsm.models.weights import RANDOM
+from dsm.errors import UserError
+from dsm.methods.registry import create_method
 from dsm.runs.folder import plain
-from dsm.train.config import RunConfig, begin, in_its_processes
+from dsm.train.config import PretrainConfig
 from dsm.train.encoder import starting_encoder
-from dsm.train.monitor import MonitorConfig, Watch, look
+from dsm.train.monitor import Watch, look, watched_videos
+from dsm.train.start import begin, in_its_processes
 from dsm.train.trainer import Trainer
-
-
-@dataclass(frozen=True)
-class PretrainConfig(RunConfig):
-    """Settings of one pretraining run. Labels are neither needed nor used."""
-
-    method: str = "dsm"
-    """dsm, dsm-triplet, moco, be or simclr; each has its own settings below."""
-    settings: Annotated[MethodSettings, tyro.conf.arg(name="")] = field(default_factory=MethodSettings)
-    weights: str = RANDOM
-    """Run or checkpoint whose encoder and backbone to start from; `none` starts from random weights."""
-    monitor: MonitorConfig = field(default_factory=MonitorConfig)
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise UserError(f"unknown method '{self.method}'{nearest(self.method, METHODS)}")
-        super().__post_init__()
 
 
 def pretrain(config: PretrainConfig) -> Path:
@@ -82,7 +64,7 @@ def build_trainer(config: PretrainConfig) -> Trainer:
 
 def _watch(config: PretrainConfig, steps_an_epoch: int) -> Watch | None:
     monitor = config.monitor
-    watched = monitor.read(config.data.root)
+    watched = watched_videos(monitor, config.data.root)
     if watched is None:
         return None
 

@@ -20,6 +20,7 @@ from dsm.methods.momentum import queue_age
 from dsm.methods.step import StepOutput
 from dsm.models.checkpoint_file import checkpoint_of
 from dsm.models.precision import compute_in
+from dsm.render import render_view
 from dsm.runs.bad_videos import BadVideos
 from dsm.runs.card import is_ended, write_end
 from dsm.runs.checkpoint import keep_best, newest_good, save_checkpoint
@@ -27,13 +28,13 @@ from dsm.runs.folder import MONITOR, RunLog
 from dsm.runs.results import RESULTS
 from dsm.signals import Interrupted, stop_flag
 from dsm.terminal import Clock, Reporter, console, progress, step_note
-from dsm.train.config import RunConfig, write_record
+from dsm.train.config import RunConfig
 from dsm.train.health import Health, where_broken
 from dsm.train.monitor import Watch
 from dsm.train.optim import build_optimizer, learning_rate
 from dsm.train.prepare import prepare
 from dsm.train.resuming import check_length, default_settings, lasting_settings, steps_of
-from dsm.views import render_view
+from dsm.train.start import write_record
 
 SKIPS = 10
 """Steps in a row that may be skipped because numbers are not finite."""

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import tyro
 
 from dsm.data.classes import check_class_names, class_names, named
 from dsm.data.classes import names_of as class_names_of
+from dsm.data.clip_settings import ClipConfig
 from dsm.data.groups import find_groups
 from dsm.data.lists import VideoList, needed, read_list
-from dsm.data.reading import ClipChanges, ClipConfig
 from dsm.distributed import best_device
 from dsm.errors import UserError
 from dsm.evaluate.bias import Judged
@@ -23,7 +20,7 @@ from dsm.evaluate.extraction import digest
 from dsm.evaluate.probe import Subject, subject_of
 from dsm.evaluate.variants import VARIANTS, Pictures, VariantFeatures, features_of_variants
 from dsm.files import write_text
-from dsm.models.weights import LoadSettings, weights_name
+from dsm.models.weights import weights_name
 from dsm.models.zoo import check_takes
 from dsm.pages.bias import (
     bias_table,
@@ -42,6 +39,7 @@ from dsm.settings import takes_settings
 from dsm.terminal import progress, warn
 from dsm.verbs.extract import tell_left_out
 from dsm.verbs.result import Result
+from dsm.verbs.settings.bias import BiasConfig
 
 FILES = (RESULTS, "classes.csv", "predictions.csv", "bias.png", "bars.png", "variants.png")
 LEAST = 2
@@ -112,60 +110,6 @@ def check_classes(subjects: dict[str, Subject], train: VideoList | None, lists: 
 
 SWAPPED_ENOUGH = 0.5
 """Share of the picture below which the background was hardly replaced, usually because the camera moves."""
-
-
-@dataclass(frozen=True)
-class BiasData:
-    """Labelled lists."""
-
-    test: Path
-    """Videos to test on, in every variant."""
-    train: Path | None = None
-    """Videos to train a linear probe on; classifiers do not need it."""
-    conflict: Path | None = None
-    """A second test list, whose accuracy is shown beside the first; for MotionScenes, test_conflict.txt."""
-    root: Path | None = None
-    """Folder that relative paths start from; by default each list's own."""
-    workers: int = 1
-    """Processes that decode videos."""
-
-
-@dataclass(frozen=True)
-class BiasConfig:
-    """Settings of `dsm bias`."""
-
-    weights: tuple[str, ...]
-    """Runs, checkpoints (other tools' too), or `none` for random weights. A run of `dsm finetune` is tested
-    as it is; for an encoder, a linear probe is trained on its features."""
-    data: BiasData
-    out: Path
-    """Folder for results.json, classes.csv, predictions.csv and the pictures."""
-    names: tuple[str, ...] = ()
-    """Names for the models; by default those of their folders or files."""
-    groups: Path | None = None
-    """Table with the group of each test video; confidence intervals then resample whole groups."""
-    group_regex: str = ""
-    """Regular expression that finds the group in a path, instead of a table."""
-    loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
-    windows: int = 3
-    """Clips per video, evenly spaced; features or probabilities are averaged over them."""
-    clip: Annotated[ClipChanges, tyro.conf.arg(name="")] = field(default_factory=ClipChanges)
-    batch_size: int = 4
-    """Videos per batch."""
-    overwrite: bool = False
-    """Replace a report of other settings in `out`."""
-
-    def __post_init__(self) -> None:
-        if min(self.windows, self.batch_size) < 1:
-            raise UserError("windows and batch-size must be at least 1.")
-        if self.data.workers < 0:
-            raise UserError("data.workers must not be below 0.")
-        if not self.weights:
-            raise UserError("give at least one of --weights.")
-        if self.names and len(self.names) != len(self.weights):
-            raise UserError(f"{len(self.names)} --names for {len(self.weights)} --weights; each needs one.")
-        if len(set(self.names)) < len(self.names):
-            raise UserError("two of --names are the same.")
 
 
 @takes_settings(BiasConfig)

@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from dsm.errors import UserError
+from dsm.inputs import RUN
 from dsm.models.about import parse_about
 from dsm.models.weights import read_checkpoint
 from dsm.runs.card import CARD, write_run_card
 from dsm.runs.results import RESULTS
 from dsm.settings import takes_settings
 from dsm.verbs.result import Result
-
-
-@dataclass(frozen=True)
-class CardConfig:
-    """Settings of `dsm card`."""
-
-    run: tyro.conf.Positional[Path]
-    """A run folder; the card is its README.md."""
-    results: tuple[Path, ...] = ()
-    """Result folders of `dsm test`, `dsm probe`, `dsm retrieve` or `dsm bias`, whose numbers go in."""
-    overwrite: bool = False
-    """Replace a card that was edited by hand."""
+from dsm.verbs.settings.card import CardConfig
 
 
 @takes_settings(CardConfig)
 def card(config: CardConfig) -> Result:
     """Write the model card of a run again, with the numbers of these results."""
     if not config.run.is_dir():
-        raise UserError(f"{config.run}: no such run folder.")
+        raise UserError(f"{config.run}: {RUN.missing}")
     files = []
     for folder in config.results:
         file = folder / RESULTS if folder.is_dir() else folder

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import tyro
 from rich.table import Table
 from rich.text import Text
 
@@ -24,9 +23,8 @@ from dsm.settings import takes_settings
 from dsm.terminal import console, many, progress, warn
 from dsm.untrusted import checked, parse_json
 from dsm.verbs.result import ListResult
+from dsm.verbs.settings.check import CheckConfig
 from dsm.video.ledger import USABLE, Verdict, judge_all, ledger_json
-from dsm.video.source import READING_TIME
-from dsm.workers import usable_cores
 
 MAX_FAULTS_LISTED = 40
 """Faulty videos that are listed one by one."""
@@ -41,32 +39,6 @@ MEANING = {
     "empty": "contains nothing",
     "timeout": "the decoder was killed at the time limit",
 }
-
-
-@dataclass(frozen=True)
-class CheckConfig:
-    """Settings of `dsm data check`."""
-
-    videos: tyro.conf.Positional[Path]
-    """A list, or a folder, in which every file that could be a video is checked."""
-    root: Path | None = None
-    """Folder that relative paths of a list start from; by default the list's own."""
-    json: Path | None = None
-    """File to write all verdicts to."""
-    clean: Path | None = None
-    """List to write of the usable videos, with the number of frames that can be decoded."""
-    frames: int = 16
-    """Frames in a clip; a video with fewer is `short`."""
-    timeout: float = READING_TIME
-    """Seconds allowed for each video, plus one for every 2 MB; then its decoder is killed."""
-    workers: int = usable_cores()
-    """Videos decoded at the same time."""
-    overwrite: bool = False
-    """Replace existing files."""
-
-    def __post_init__(self) -> None:
-        if self.frames < 1 or self.workers < 1 or not self.timeout > 0:
-            raise UserError("frames and workers must be at least 1, timeout above 0 seconds.")
 
 
 @dataclass(frozen=True)

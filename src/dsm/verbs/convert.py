@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import tyro
 
 from dsm.data.catalog import walk_with_links
 from dsm.data.classes import CLASSES, carry_classes, read_classes, write_classes
-from dsm.data.list_columns import COLUMNS
-from dsm.data.lists import ENDINGS, UNLABELLED, VideoList, read_list, write_list
+from dsm.data.list_lines import ENDINGS, UNLABELLED
+from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.official import OFFICIAL, Entry
-from dsm.errors import UserError, nearest
+from dsm.errors import UserError
 from dsm.files import one_spelling, write_text
 from dsm.runs.folder import claim_file
 from dsm.settings import takes_settings
 from dsm.terminal import many
 from dsm.verbs.result import ListResult
+from dsm.verbs.settings.convert import ConvertConfig, check_columns
 from dsm.video.source import EXTENSIONS
 from dsm.video.write import without_ending
 
@@ -26,72 +26,6 @@ MAX_NAMED = 5
 """Absent videos that are named."""
 ABSENT = "absent.txt"
 """File that names all absent videos."""
-
-
-@dataclass(frozen=True)
-class ConvertConfig:
-    """Settings of `dsm data convert`."""
-
-    dataset: tyro.conf.Positional[str]
-    """A list written by another tool, or a data set with official annotation files: ucf101, hmdb51, kinetics,
-    something-something-v1, something-something-v2 or diving48."""
-    out: Path
-    """Folder for the lists and classes.txt. When a list is converted, it can also be the list to write
-    (.txt)."""
-    annotations: Path | None = None
-    """Folder of the official annotation files."""
-    columns: str = ""
-    """Meaning of a list's columns, for example path,label,start,end. Known: path, label (label1 if labels
-    count from 1), class (a name), frames, start and end (of a segment, in seconds), _ (ignored). By default
-    detected from the content."""
-    root: Path | None = None
-    """Folder that relative paths of a list start from; by default the list's own."""
-    videos: Path | None = None
-    """Folder of the videos. Videos that are absent are named and left out of the lists."""
-    overwrite: bool = False
-    """Replace existing lists."""
-
-    def __post_init__(self) -> None:
-        if self.of_list:
-            if self.annotations or self.videos:
-                raise UserError(
-                    "--annotations and --videos are for data sets; a list is converted without them."
-                )
-            check_columns(self.columns)
-        elif self.dataset not in OFFICIAL:
-            raise UserError(
-                f"'{self.dataset}' is neither a list file nor a known data set"
-                f"{nearest(str(self.dataset), OFFICIAL)}"
-            )
-        elif self.annotations is None:
-            raise UserError(f"--annotations: give the folder of the official files of {self.dataset}.")
-        elif self.columns or self.root:
-            raise UserError("--columns and --root are for lists, not for official annotation files.")
-        for folder in (self.annotations, self.videos):
-            if folder and not folder.is_dir():
-                raise UserError(f"{folder}: no such folder.")
-
-    @property
-    def of_list(self) -> bool:
-        return self.dataset not in OFFICIAL and Path(self.dataset).is_file()
-
-
-def check_columns(text: str) -> tuple[str, ...]:
-    """Names of the columns, '' for those to ignore.
-
-    Raises:
-        UserError: a name is unknown, or the columns contradict each other.
-    """
-    columns = tuple(name.strip().lower() for name in text.split(",")) if text else ()
-    columns = tuple("" if name == "_" else name for name in columns)
-    if unknown := [name for name in columns if name and name not in COLUMNS]:
-        raise UserError(f"--columns: '{unknown[0]}' is none of {', '.join(COLUMNS)} and _ (ignored).")
-    used = [name for name in columns if name]
-    if columns and ("path" not in used or len(set(used)) < len(used) or ("start" in used) != ("end" in used)):
-        raise UserError("--columns: give path, each name at most once, and start and end together.")
-    if len({"label", "label1", "class"} & set(used)) > 1:
-        raise UserError("--columns: give only one of label, label1 and class, and _ for the others.")
-    return columns
 
 
 @takes_settings(ConvertConfig)

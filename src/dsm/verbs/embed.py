@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import tyro
 from numpy.typing import NDArray
 from rich.markup import escape
 from rich.table import Table
@@ -16,17 +13,10 @@ from rich.table import Table
 from dsm.data.classes import class_names
 from dsm.data.groups import find_groups, read_groups
 from dsm.errors import UserError
-from dsm.evaluate.embedding import (
-    NEIGHBOURS,
-    Embedded,
-    MapName,
-    nearest_others,
-    need_spread,
-    numbers_of,
-    plane,
-)
+from dsm.evaluate.embedding import NEIGHBOURS, Embedded, nearest_others, need_spread, numbers_of, plane
 from dsm.evaluate.features import Features, load_features, numbered_alike, same_dimensions
 from dsm.evaluate.retrieval import retrieve
+from dsm.evaluate.settings import MapName
 from dsm.pages.embedding import RIGHT, WRONG, clips_of, draw_embeddings, number_table, write_embedding_page
 from dsm.runs.bad_videos import LEFT_OUT
 from dsm.runs.folder import claim_file, git_revision
@@ -34,51 +24,12 @@ from dsm.runs.results import RESULTS, Row, run_and_seed, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import console, many, progress, warn
 from dsm.verbs.result import Result
+from dsm.verbs.settings.embed import EmbedConfig
 from dsm.video.ledger import read_ledger
 
 FILES = (RESULTS, "embedding.html", "embedding.png")
 SCENES = "scenes.tsv"
 """Table that MotionScenes writes beside its lists: the scene family of each video."""
-
-
-@dataclass(frozen=True)
-class EmbedConfig:
-    """Settings of `dsm embed`."""
-
-    features: tyro.conf.Positional[tuple[Path, ...]]
-    """One or more feature files: the same labelled videos, encoded by different models."""
-    out: Path
-    """Folder for embedding.html, embedding.png and results.json."""
-    gallery: tuple[Path, ...] = ()
-    """For each file, features to search for a video's nearest neighbour, which decides whether it is drawn as
-    right or wrong (usually the training videos, same model); by default the other videos of the file."""
-    colour: tuple[str, ...] = ()
-    """More colourings, as NAME=TABLE (.tsv or .csv with a header; path first, name last), such as
-    `place=places.tsv`. The scenes of MotionScenes are added automatically."""
-    map: tuple[MapName, ...] = ("tsne",)
-    """`tsne`, `umap` (an extra: pip install 'dsm-video[umap]'), or both."""
-    groups: Path | None = None
-    """Table with the group of each video; confidence intervals then resample whole groups."""
-    group_regex: str = ""
-    """Regular expression that finds the group in a path, instead of a table."""
-    most: Annotated[int, tyro.conf.arg(metavar="VIDEOS")] = 2000
-    """Use at most this many videos, drawn at random."""
-    clips: int = 150
-    """Videos that play in the page; the others are shown as text."""
-    seed: int = 0
-    """Seed of the maps and of random choices."""
-    overwrite: bool = False
-    """Overwrite the files in `out`."""
-
-    def __post_init__(self) -> None:
-        if not self.features:
-            raise UserError("give one or more feature files, as written by `dsm extract`.")
-        if self.gallery and len(self.gallery) != len(self.features):
-            raise UserError(
-                f"{len(self.gallery)} of --gallery for {len(self.features)} files; each file needs its own."
-            )
-        if min(self.clips, self.seed) < 0 or self.most < 1 or not self.map:
-            raise UserError("clips and seed must not be negative; most must be at least 1; give a map.")
 
 
 @takes_settings(EmbedConfig)

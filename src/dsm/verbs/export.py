@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-import tyro
 
-from dsm.data.reading import ClipConfig, clip_of
+from dsm.data.clip_settings import ClipConfig, clip_of
 from dsm.errors import UserError
 from dsm.models.export import export_onnx, export_program, export_safetensors
 from dsm.models.foreign import Renormalized
 from dsm.models.heads import Embedder
-from dsm.models.weights import LoadedEncoder, LoadSettings
+from dsm.models.weights import LoadedEncoder
 from dsm.models.zoo import check_takes
+from dsm.render import MEAN, STD
 from dsm.runs.card import card_text, code, results_in, write_card
 from dsm.runs.folder import claim_file, read_record
 from dsm.settings import takes_settings
 from dsm.verbs.result import Result
+from dsm.verbs.settings.export import ExportConfig
 from dsm.video.flow import BOUND
-from dsm.views import MEAN, MODALITIES, STD, ModalityName
+from dsm.views import MODALITIES, ModalityName
 
 ENDINGS = (".safetensors", ".onnx", ".pt2")
-# The mean and std of dsm.views.to_network, (x - mean) / std, where x is RGB in [0, 1], its change, or flow in
-# pixels.
+# The mean and std of dsm.render.to_network, (x - mean) / std, where x is RGB in [0, 1], its change, or flow
+# in pixels.
 NORMALISATION: dict[ModalityName, tuple[float, float]] = {
     "rgb": (MEAN, STD),
     "rgbdiff": (0.0, STD),
@@ -44,25 +45,6 @@ LOAD = {
     'features = session.run(None, {{"clip": clip}})[0]  # clip: float32',
     ".pt2": "import torch\n\nencoder = torch.export.load({}).module()",
 }
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """Settings of `dsm export`."""
-
-    weights: str
-    """A run folder, a checkpoint, or `none` for random weights."""
-    out: Path
-    """File to write: .safetensors (dsm can load it again), .onnx, or .pt2 (torch.export)."""
-    head: Literal["none", "projection"] = "none"
-    """`projection` adds the projection head of pretraining."""
-    frames: int | None = None
-    """Frames per clip; by default as in training."""
-    size: int | None = None
-    """Side of the crop in pixels; by default as in training."""
-    loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
-    overwrite: bool = False
-    """Replace an existing file."""
 
 
 @takes_settings(ExportConfig)

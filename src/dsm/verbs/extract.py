@@ -3,54 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import tyro
 
 from dsm.data.catalog import find_list
 from dsm.data.classes import names_of
 from dsm.data.clips import MOST_CLIPS
-from dsm.data.reading import ClipChanges
 from dsm.distributed import begun_from_outside, in_processes, is_first
-from dsm.errors import UserError
-from dsm.evaluate.extraction import Extracted, ExtractSettings, extract_to_file, parts_of
+from dsm.evaluate.extraction import Extracted, extract_to_file, parts_of
 from dsm.evaluate.features import check_suffix, load_features, places_of
-from dsm.models.weights import RANDOM, LoadSettings
+from dsm.models.settings import RANDOM
 from dsm.runs.bad_videos import LEFT_OUT, MAX_NAMED, tell_damaged
 from dsm.runs.folder import claim_file
 from dsm.runs.results import seed_of
 from dsm.settings import takes_settings
 from dsm.terminal import console, many, warn
 from dsm.verbs.result import Result
+from dsm.verbs.settings.extract import ExtractConfig
 from dsm.video.ledger import Verdict
-
-
-@dataclass(frozen=True)
-class ExtractConfig:
-    """Settings of `dsm extract`."""
-
-    weights: str
-    """A run folder, a checkpoint, or `none` for random weights."""
-    data: Path
-    """List of videos, a folder of them, or one video."""
-    out: Path
-    """File to write: .npz or (for big sets) .parquet with labels and paths, or .npy with the bare array."""
-    root: Annotated[Path | None, tyro.conf.arg(aliases=["--data.root"])] = None
-    """Folder put before relative paths; left out, the list's own."""
-    loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
-    clip: Annotated[ClipChanges, tyro.conf.arg(name="")] = field(default_factory=ClipChanges)
-    settings: Annotated[ExtractSettings, tyro.conf.arg(name="")] = field(default_factory=ExtractSettings)
-    devices: int = 1
-    """Processes on this machine that share the list; on GPUs one each. torchrun begins them elsewhere too."""
-    overwrite: bool = False
-    """Replace an existing file, and what an extraction of other settings has begun."""
-
-    def __post_init__(self) -> None:
-        if self.devices < 1:
-            raise UserError("devices must be at least 1.")
 
 
 @takes_settings(ExtractConfig)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import tyro
 
 from dsm.data.classes import carry_classes
 from dsm.data.lists import VideoList, needed, read_list, write_list
@@ -17,41 +16,13 @@ from dsm.runs.folder import claim_by_settings, lasting
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, warn
 from dsm.verbs.result import ListResult
+from dsm.verbs.settings.frames import FramesConfig
 from dsm.video.source import VideoError
 from dsm.video.write import DAMAGED, places_of, write_frames
-from dsm.workers import side_by_side, usable_cores
+from dsm.workers import side_by_side
 
 LIST = "list.txt"
 MARKER = "frames.json"
-
-
-@dataclass(frozen=True)
-class FramesConfig:
-    """Settings of `dsm data frames`."""
-
-    videos: tyro.conf.Positional[Path]
-    """List of the videos."""
-    out: Path
-    """Folder for list.txt and one folder of frames per video. Videos that are already done are skipped, so
-    an interrupted command can simply be run again."""
-    root: Path | None = None
-    """Folder that relative paths start from; by default the list's own."""
-    short_side: int | None = None
-    """Shorter side of the frames, in pixels; by default that of the videos."""
-    square: bool = False
-    """Squeeze frames to a square, so that crops reach the sides of wide footage; shapes are squeezed too."""
-    flow: bool = False
-    """Write the optical flow between frames instead, as pairs of pictures (needs OpenCV)."""
-    quality: int = 90
-    """JPEG quality, 1 to 95."""
-    workers: int = usable_cores()
-    """Videos decoded at the same time."""
-    overwrite: bool = False
-    """Replace frames with other settings."""
-
-    def __post_init__(self) -> None:
-        if self.workers < 1 or not 1 <= self.quality <= 95 or (self.short_side or 16) < 16:
-            raise UserError("workers must be at least 1, quality 1 to 95, short-side at least 16.")
 
 
 @takes_settings(FramesConfig)

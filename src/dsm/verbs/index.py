@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tyro
 
 from dsm.data.catalog import find_parts, find_videos, index_folder
 from dsm.data.classes import CLASSES, read_classes, write_classes
-from dsm.data.lists import ENDINGS, write_list
-from dsm.errors import UserError
+from dsm.data.list_lines import ENDINGS
+from dsm.data.lists import write_list
 from dsm.runs.folder import claim_file
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, some, warn
 from dsm.verbs.result import ListResult
-from dsm.workers import usable_cores
-
-
-@dataclass(frozen=True)
-class IndexConfig:
-    """Settings of `dsm data index`."""
-
-    folder: tyro.conf.Positional[Path]
-    """Folder of the videos; its sub-folders are searched too."""
-    out: Path
-    """List to write. If the folder consists of train and val (or test) with class folders inside, each gets
-    its own list: OUT_train, OUT_val."""
-    unlabelled: bool = False
-    """Write no labels. Otherwise a video's label is its first sub-folder."""
-    workers: int = usable_cores()
-    """Processes that count frames, if there are many videos."""
-    overwrite: bool = False
-    """Replace an existing list."""
-
-    def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise UserError("workers must be at least 1.")
+from dsm.verbs.settings.index import IndexConfig
 
 
 @takes_settings(IndexConfig)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,19 +14,14 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from dsm.distributed import best_device
-from dsm.errors import UserError
 from dsm.models.precision import channels_last, fast_in_bf16
 from dsm.models.zoo import MODELS, create_model
 from dsm.runs.folder import versions
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress
 from dsm.verbs.result import Result
+from dsm.verbs.settings.machine import DoctorConfig, ModelsConfig
 from dsm.workers import usable_cores
-
-
-@dataclass(frozen=True)
-class DoctorConfig:
-    """`dsm doctor` has no settings."""
 
 
 @takes_settings(DoctorConfig)
@@ -52,22 +46,6 @@ def doctor(config: DoctorConfig) -> Result:
 
 ROUNDS = 3
 """Timed forward passes; the fastest counts."""
-
-
-@dataclass(frozen=True)
-class ModelsConfig:
-    """Settings of `dsm models`."""
-
-    measure: bool = False
-    """Time the forward pass of each backbone on this machine's CPU."""
-    frames: int = 16
-    """Frames of the clip that GFLOPs and time are measured on."""
-    size: int = 112
-    """Side of that clip in pixels."""
-
-    def __post_init__(self) -> None:
-        if self.frames < 1 or self.size < 16:
-            raise UserError("frames must be at least 1, and size at least 16.")
 
 
 @takes_settings(ModelsConfig)

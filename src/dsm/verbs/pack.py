@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import tyro
 
 from dsm.data.classes import carry_classes
 from dsm.data.lists import VideoList, needed, read_list, write_list
@@ -17,40 +16,15 @@ from dsm.runs.folder import claim_by_settings, lasting
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, warn
 from dsm.verbs.result import ListResult
+from dsm.verbs.settings.pack import PackConfig
 from dsm.video.pack import SHARD, damaged_in, find_member, is_packed
 from dsm.video.segments import file_of
 from dsm.video.source import VideoError
 from dsm.video.write import places_of, write_shard
-from dsm.workers import side_by_side, usable_cores
+from dsm.workers import side_by_side
 
 LIST = "list.txt"
 MARKER = "pack.json"
-
-
-@dataclass(frozen=True)
-class PackConfig:
-    """Settings of `dsm data pack`."""
-
-    videos: tyro.conf.Positional[Path]
-    """List of the videos."""
-    out: Path
-    """Folder for the shards and list.txt. If packing was interrupted, the same command finishes it."""
-    root: Path | None = None
-    """Folder that relative paths start from; by default the list's own."""
-    short_side: int = 128
-    """Shorter side of the frames, in pixels: the size used in training (--clip.resize)."""
-    square: bool = False
-    """Squeeze frames to a square, so that crops reach the sides of wide footage; shapes are squeezed too."""
-    shard_videos: int = 100
-    """Videos in each shard."""
-    workers: int = usable_cores()
-    """Shards written at the same time."""
-    overwrite: bool = False
-    """Replace a pack with other settings."""
-
-    def __post_init__(self) -> None:
-        if min(self.workers, self.shard_videos) < 1 or self.short_side < 16:
-            raise UserError("workers and shard-videos must be at least 1, short-side at least 16.")
 
 
 @takes_settings(PackConfig)

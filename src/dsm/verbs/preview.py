@@ -4,76 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Annotated
+from dataclasses import asdict, dataclass
 
-import tyro
 from rich.markup import escape
 from rich.table import Table
 
 from dsm.data.lists import read_list
-from dsm.data.reading import ClipConfig
-from dsm.disturb.spatial_mix import KINDS as SPATIAL
-from dsm.disturb.spatial_mix import SpatialMix
-from dsm.disturb.temporal import TemporalMix
-from dsm.errors import UserError, nearest
-from dsm.evaluate.preview import LEAST_SIDE, Previewer, Shown, Version, as_trained, each_kind
+from dsm.errors import UserError
+from dsm.evaluate.preview import Previewer, Shown, Version, as_trained, each_kind
 from dsm.files import write_text
-from dsm.pages.preview import FORMATS, write_preview
+from dsm.pages.preview import write_preview
 from dsm.runs.folder import claim_file
 from dsm.runs.results import mean_and_spread
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, warn
 from dsm.verbs.result import Result
-
-TEMPORAL = tuple(kind.name for kind in fields(TemporalMix))
-
-
-@dataclass(frozen=True)
-class PreviewConfig:
-    """Settings of `dsm data preview`."""
-
-    videos: tyro.conf.Positional[Path]
-    """List of the videos."""
-    out: Path
-    """File to write: a picture (.png, .gif, .mp4), or a page with playing clips and the table (.html)."""
-    root: Annotated[Path | None, tyro.conf.arg(aliases=["--data.root"])] = None
-    """Folder that relative paths start from; by default the list's own."""
-    kinds: tuple[str, ...] = ()
-    """Kinds of disturbance to show one by one, or `all`. By default: positive, anchor and negative as in
-    training, but without `--augment`."""
-    sld: SpatialMix = field(default_factory=SpatialMix)
-    """How the anchor's scene is disturbed: the weight of each kind."""
-    tld: TemporalMix = field(default_factory=TemporalMix)
-    """How the negative's motion is disturbed: the weight of each kind."""
-    clip: ClipConfig = field(default_factory=ClipConfig)
-    """Shape of a clip."""
-    show: int = 3
-    """Number of clips to show."""
-    measure: int | None = None
-    """Number of clips to average the changes over; by default those shown."""
-    seed: int = 0
-    """Decides which videos, clips and disturbances are drawn."""
-    json: Path | None = None
-    """File to write the numbers of every clip to."""
-    overwrite: bool = False
-    """Replace existing files."""
-
-    def __post_init__(self) -> None:
-        if self.out.suffix not in FORMATS:
-            raise UserError(f"{self.out}: --out must end in one of {', '.join(FORMATS)}.")
-        if self.show < 1 or self.seed < 0 or (self.measure or 1) < 1:
-            raise UserError("show and measure must be at least 1, seed not below 0.")
-        if self.clip.modality != "rgb":
-            raise UserError("a preview shows frames and their flow: leave --clip.modality at rgb.")
-        if self.clip.frames < 2 or self.clip.size < LEAST_SIDE:
-            raise UserError(
-                f"a preview measures clips of at least 2 frames and {LEAST_SIDE} pixels (--clip)."
-            )
-        for kind in self.kinds:
-            if kind not in (*SPATIAL, *TEMPORAL, "all"):
-                raise UserError(f"unknown kind '{kind}'{nearest(kind, (*SPATIAL, *TEMPORAL))}")
+from dsm.verbs.settings.preview import TEMPORAL, PreviewConfig
 
 
 @dataclass(frozen=True)
@@ -136,9 +82,10 @@ def preview(config: PreviewConfig) -> PreviewResult:
 def _versions(config: PreviewConfig) -> list[Version]:
     if not config.kinds:
         return as_trained(config.sld, config.tld)
-    kinds = (*SPATIAL, *TEMPORAL) if "all" in config.kinds else config.kinds
+    spatial = config.sld.kind_names()
+    kinds = (*spatial, *TEMPORAL) if "all" in config.kinds else config.kinds
     return each_kind(
-        [kind for kind in kinds if kind in SPATIAL],
+        [kind for kind in kinds if kind in spatial],
         [kind for kind in kinds if kind in TEMPORAL],
         config.sld.strength,
     )

@@ -9,21 +9,20 @@ import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any
 
 import numpy as np
-import tyro
 
 from dsm.data.classes import class_names, named, names_of
 from dsm.data.groups import find_groups
 from dsm.data.list_forms import Named
 from dsm.data.lists import VideoList, needed, read_list
 from dsm.errors import UserError
-from dsm.evaluate.extraction import ExtractSettings
 from dsm.evaluate.features import load_features
 from dsm.evaluate.look import read_frames_of
+from dsm.evaluate.settings import ExtractSettings
 from dsm.files import written_aside
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.pages.gallery import drawn
@@ -37,18 +36,23 @@ from dsm.runs.results import RESULTS, Row, read_recorded_results, read_results
 from dsm.seals import is_intact_zip, seal_zip
 from dsm.settings import takes_settings
 from dsm.terminal import console, warn
-from dsm.verbs.bias import BiasConfig, BiasData, bias
-from dsm.verbs.embed import EmbedConfig, examine
-from dsm.verbs.extract import ExtractConfig, extract
-from dsm.verbs.look import LookConfig, build_looker, look, take_aim
-from dsm.verbs.probe import ProbeConfig, probe
+from dsm.verbs.bias import bias
+from dsm.verbs.embed import examine
+from dsm.verbs.extract import extract
+from dsm.verbs.look import build_looker, look, take_aim
+from dsm.verbs.probe import probe
 from dsm.verbs.result import Result
-from dsm.verbs.retrieve import RetrieveConfig, retrieve
-from dsm.verbs.video_test import VideoTestConfig, VideoTestData
+from dsm.verbs.retrieve import retrieve
+from dsm.verbs.settings.bias import BiasConfig, BiasData
+from dsm.verbs.settings.embed import EmbedConfig
+from dsm.verbs.settings.extract import ExtractConfig
+from dsm.verbs.settings.look import LookConfig
+from dsm.verbs.settings.probe import ProbeConfig
+from dsm.verbs.settings.report import Measure, ReportConfig
+from dsm.verbs.settings.retrieve import RetrieveConfig
+from dsm.verbs.settings.video_test import VideoTestConfig, VideoTestData
 from dsm.verbs.video_test import test as test_videos
 
-Measure = Literal["retrieval", "probe", "test", "look", "bias", "embedding"]
-MEASURES: tuple[Measure, ...] = get_args(Measure)
 WRITTEN_LAST = {
     "retrieval": "classes.csv",
     "probe": RESULTS,
@@ -234,70 +238,6 @@ def _digest(file: Path) -> str:
         while block := opened.read(2**20):
             digest.update(block)
     return digest.hexdigest()
-
-
-CURVES = (".png", ".pdf", ".svg")
-
-
-@dataclass(frozen=True)
-class ReportData:
-    """Labelled lists to measure the runs on; without them, nothing is measured."""
-
-    train: Path | None = None
-    """Videos to search in, and to train linear probes on."""
-    test: Path | None = None
-    """Videos to test on."""
-    root: Path | None = None
-    """Folder that relative paths start from; by default each list's own."""
-    workers: int = 1
-    """Processes that decode videos."""
-
-
-@dataclass(frozen=True)
-class ReportConfig:
-    """Settings of `dsm report`."""
-
-    runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run folders of `dsm pretrain` and `dsm finetune`."""
-    out: Path
-    """Page to write (.html). Measurements are kept beside it, in a folder of the same name without .html."""
-    data: ReportData = field(default_factory=ReportData)
-    results: tuple[Path, ...] = ()
-    """Folders with a results.json of any verb, whose rows and pictures are added to the page."""
-    names: tuple[str, ...] = ()
-    """Names for the runs; by default those of their folders."""
-    curves: Path | None = None
-    """Figure to write with the curves of all runs: .png, .pdf or .svg."""
-    measures: Annotated[tuple[Measure, ...], tyro.conf.arg(name="measure")] = MEASURES
-    """What to measure."""
-    groups: Path | None = None
-    """Table with the group of each video; confidence intervals then resample whole groups."""
-    group_regex: str = ""
-    """Regular expression that finds the group in a path, instead of a table."""
-    windows: int = 3
-    """Clips per video, evenly spaced."""
-    shown: int = 6
-    """Test videos to show with their nearest neighbours."""
-    maps: int = 3
-    """Test videos to show with maps of where the runs look."""
-    overwrite: bool = False
-    """Replace the page, and measurements of other weights or lists."""
-
-    def __post_init__(self) -> None:
-        if not self.runs:
-            raise UserError("give one run folder or more: dsm report RUN… --out report.html")
-        if self.out.suffix.lower() not in (".html", ".htm"):
-            raise UserError(f"{self.out}: the report is a web page; --out must end in .html.")
-        if self.curves and self.curves.suffix.lower() not in CURVES:
-            raise UserError(f"{self.curves}: --curves must end in one of {', '.join(CURVES)}.")
-        if (self.data.train is None) != (self.data.test is None):
-            raise UserError("measuring takes both --data.train and --data.test; give both or neither.")
-        if self.names and len(self.names) != len(self.runs):
-            raise UserError(f"{len(self.names)} --names for {len(self.runs)} runs; each needs one.")
-        if len(set(self.names)) < len(self.names):
-            raise UserError("two of --names are the same.")
-        if self.windows < 1 or min(self.shown, self.maps, self.data.workers) < 0:
-            raise UserError("windows must be at least 1; shown, maps and data.workers must not be negative.")
 
 
 @takes_settings(ReportConfig)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,41 +21,13 @@ from dsm.runs.results import RESULTS, Row, row_of, run_and_seed, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import many, warn
 from dsm.verbs.result import Result
+from dsm.verbs.settings.retrieve import RetrieveConfig
 
 FILES = (RESULTS, "neighbours.tsv", "classes.csv", "gallery.html")
 LISTED = 10
 """Neighbours of each query that are written down."""
 MOST_RANKED = 10**9
 """Similarities that are ranked for the mean average precision: some minutes."""
-
-
-@dataclass(frozen=True)
-class RetrieveConfig:
-    """Settings of `dsm retrieve`."""
-
-    gallery: Path
-    """Features to search in (usually the training videos)."""
-    queries: Path
-    """Features to search for (usually the test videos)."""
-    out: Path
-    """Folder for results.json, neighbours.tsv, classes.csv and gallery.html."""
-    groups: Path | None = None
-    """Table (.tsv, .csv: a header, path first, group last) of which videos are alike: intervals are over
-    groups of queries, and left out, of clips over their videos."""
-    group_regex: str = ""
-    """The same by an expression that finds the group in a path."""
-    across_groups: bool = False
-    """Count neighbours of other groups only."""
-    shown: int = 12
-    """Queries in gallery.html, with their neighbours, as playing clips; 0 leaves it out."""
-    overwrite: bool = False
-    """Replace the results in `out`."""
-
-    def __post_init__(self) -> None:
-        if self.shown < 0:
-            raise UserError("shown must not be below 0.")
-        if self.across_groups and not (self.groups or self.group_regex):
-            raise UserError("--across-groups needs --groups or --group-regex, which say what the groups are.")
 
 
 @takes_settings(RetrieveConfig)

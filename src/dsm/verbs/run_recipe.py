@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from rich.table import Table
 from rich.text import Text
 
+from dsm.data.clip_settings import ClipChanges
 from dsm.data.lists import VideoList, needed, read_list
-from dsm.data.reading import ClipChanges
 from dsm.distributed import begun_from_outside
 from dsm.errors import UserError
-from dsm.evaluate.extraction import ExtractSettings
-from dsm.models.precision import Precision
-from dsm.models.weights import LoadSettings, load_weights
+from dsm.evaluate.settings import ExtractSettings
+from dsm.models.settings import LoadSettings
+from dsm.models.weights import load_weights
 from dsm.models.zoo import check_takes, create_model
 from dsm.recipes import RECIPES, Recipe, find_recipe
 from dsm.runs.card import as_flag
@@ -26,27 +25,20 @@ from dsm.runs.folder import claim_by_settings, flat, git_revision, lasting, plai
 from dsm.runs.results import RESULTS, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import console
-from dsm.train.config import RunConfig
-from dsm.train.finetune import FinetuneConfig
-from dsm.train.pretrain import PretrainConfig
+from dsm.train.config import FinetuneConfig, PretrainConfig, RunConfig
 from dsm.verbs.card import renew_card
-from dsm.verbs.extract import ExtractConfig, extract
+from dsm.verbs.extract import extract
 from dsm.verbs.result import Result
-from dsm.verbs.retrieve import RetrieveConfig, retrieve
+from dsm.verbs.retrieve import retrieve
+from dsm.verbs.settings.extract import ExtractConfig
+from dsm.verbs.settings.retrieve import RetrieveConfig
+from dsm.verbs.settings.run_recipe import Changes, RecipesConfig, RunRecipeConfig
+from dsm.verbs.settings.video_test import VideoTestConfig, VideoTestData
 from dsm.verbs.train import train_stage
-from dsm.verbs.video_test import VideoTestConfig, VideoTestData
 from dsm.verbs.video_test import test as test_videos
 
 PIPED_WIDTH = 140
 """Columns of the list of recipes where it is not written to a terminal."""
-
-
-@dataclass(frozen=True)
-class RecipesConfig:
-    """Settings of `dsm recipes`."""
-
-    name: Annotated[str | None, tyro.conf.Positional] = None
-    """Show all settings of this recipe."""
 
 
 @takes_settings(RecipesConfig)
@@ -96,69 +88,6 @@ def _settings(config: RunConfig) -> list[tuple[str, Any]]:
         for name, value in flat(settings).items()
         if name not in of_the_user and value is not None
     ]
-
-
-@dataclass(frozen=True)
-class RecipeData:
-    """Lists, as written by `dsm data convert` and `dsm data index`."""
-
-    train: Path
-    """Labelled training videos. Pretraining uses them too, unless `pretrain` is given."""
-    test: Path | None = None
-    """Labelled test videos; recipes that test need them."""
-    root: Path | None = None
-    """Folder that relative paths start from; by default the folder of each list."""
-    pretrain: Path | None = None
-    """Videos to pretrain on; their labels are ignored."""
-    pretrain_root: Path | None = None
-    """Folder that their relative paths start from; by default `root`."""
-    workers: int | None = None
-    """Processes that decode videos; by default as in the recipe."""
-
-
-@dataclass(frozen=True)
-class Changes:
-    """Changes to a stage of a recipe; by default there are none."""
-
-    epochs: int | None = None
-    """Passes over the videos."""
-    steps: int | None = None
-    """Training steps, instead of epochs."""
-    batch_size: int | None = None
-    """Videos per step."""
-    frames: int | None = None
-    """Frames per clip."""
-    stride: int | None = None
-    """Take every so many frames of the video."""
-    size: int | None = None
-    """Side of the crop in pixels; the size at which videos are read scales with it."""
-
-
-@dataclass(frozen=True)
-class RunRecipeConfig:
-    """Settings of `dsm run`."""
-
-    recipe: Annotated[str, tyro.conf.Positional]
-    """Name of the recipe; `dsm recipes` lists them."""
-    data: RecipeData
-    out: Path
-    """Folder for the runs and their results. The same command continues an interrupted recipe."""
-    weights: str | None = None
-    """Weights that the first stage starts from; by default as in the recipe, mostly random."""
-    backbone: str | None = None
-    """Backbone; by default the recipe's."""
-    devices: int | None = None
-    """Number of processes; by default the recipe's."""
-    precision: Precision | None = None
-    """Precision; by default the recipe's."""
-    seed: int = 0
-    """Seeds the weights, the order of the videos and every random draw."""
-    pretrain: Changes = field(default_factory=Changes)
-    finetune: Changes = field(default_factory=Changes)
-    windows: int = 10
-    """Clips per video in the test."""
-    overwrite: bool = False
-    """Replace results of another recipe or of other settings in `out`."""
 
 
 @takes_settings(RunRecipeConfig)

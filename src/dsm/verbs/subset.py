@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tyro
 from numpy.typing import NDArray
 
 from dsm.data.classes import carry_classes
@@ -19,32 +17,11 @@ from dsm.runs.folder import claim_file
 from dsm.settings import takes_settings
 from dsm.terminal import many, warn
 from dsm.verbs.result import ListResult, Result
+from dsm.verbs.settings.subset import LeaksConfig, SplitConfig, SubsetConfig
 from dsm.video.segments import without_segment
 
 MAX_NAMED = 10
 """Classes or groups that a message names."""
-
-
-@dataclass(frozen=True)
-class SubsetConfig:
-    """Settings of `dsm data subset`."""
-
-    videos: tyro.conf.Positional[Path]
-    """The list to take from."""
-    fraction: float
-    """Share of each class to take: 0.01 for 1 %. With the same seed, a smaller subset lies inside a larger
-    one."""
-    out: Path
-    """List to write."""
-    root: Path | None = None
-    """Folder that relative paths start from; by default the list's own."""
-    seed: int = 0
-    """Another seed takes other videos."""
-    overwrite: bool = False
-    """Replace an existing list."""
-
-    def __post_init__(self) -> None:
-        _check_seed(self.seed)
 
 
 @takes_settings(SubsetConfig)
@@ -58,32 +35,6 @@ def subset(config: SubsetConfig) -> ListResult:
     classes = len(np.unique(part.labels))
     line = f"{config.out}: {len(part)} of {many(len(videos), 'video')}, {many(classes, 'class', 'classes')}"
     return ListResult(files=[config.out], lines=[line], lists=[part])
-
-
-@dataclass(frozen=True)
-class SplitConfig:
-    """Settings of `dsm data split`."""
-
-    videos: tyro.conf.Positional[Path]
-    """The list to split."""
-    out: Path
-    """Folder for train.txt and test.txt."""
-    root: Path | None = None
-    """Folder that relative paths start from; by default the list's own."""
-    test_share: float = 0.3
-    """Approximate share of the videos to test on, overall and in each class."""
-    groups: Path | None = None
-    """Table (.tsv or .csv with a header; path first, group last) of videos that belong together. A group
-    goes into one list as a whole. By default the segments of a file are a group."""
-    group_regex: str = ""
-    """Regular expression that finds the group in a path, instead of a table."""
-    seed: int = 0
-    """Another seed gives another split."""
-    overwrite: bool = False
-    """Replace existing lists."""
-
-    def __post_init__(self) -> None:
-        _check_seed(self.seed)
 
 
 class SplitResult(ListResult):
@@ -142,21 +93,6 @@ def _warn_of_split(labels: NDArray[np.int64], test: NDArray[np.bool_], wish: flo
             )
 
 
-@dataclass(frozen=True)
-class LeaksConfig:
-    """Settings of `dsm data leaks`."""
-
-    one: tyro.conf.Positional[Path]
-    """A list to train on."""
-    two: tyro.conf.Positional[Path]
-    """A list to test on."""
-    groups: Path | None = None
-    """Table (.tsv or .csv with a header; path first, group last) of videos that belong together, for both
-    lists."""
-    group_regex: str | None = None
-    """Regular expression that finds the group in a path, instead of a table; by default UCF101's."""
-
-
 @takes_settings(LeaksConfig)
 def leaks(config: LeaksConfig) -> Result:
     """Check that no group has videos in both lists.
@@ -176,8 +112,3 @@ def leaks(config: LeaksConfig) -> Result:
             f"{many(len(shared), 'group is', 'groups are')} in both {config.one} and {config.two}: {named}"
         )
     return Result(lines=["no group is in both lists"])
-
-
-def _check_seed(seed: int) -> None:
-    if seed < 0:
-        raise UserError("seed must not be below 0.")

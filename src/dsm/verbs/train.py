@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,26 @@ from dsm.data.lists import VideoList, needed, read_list, write_list
 from dsm.data.splits import subset
 from dsm.distributed import begun_from_outside, is_first
 from dsm.errors import UserError
-from dsm.methods import MethodSettings
+from dsm.methods.settings import MethodSettings
 from dsm.models.checkpoint_file import list_checkpoints
-from dsm.models.weights import RANDOM, load_weights
+from dsm.models.settings import RANDOM
+from dsm.models.weights import load_weights
 from dsm.pages.run_figures import draw_fractions, draw_run
 from dsm.runs.folder import claim_by_settings, flat, git_revision, lasting
 from dsm.runs.results import RESULTS, Row, read_results, write_results
 from dsm.settings import takes_settings
 from dsm.signals import STOPS, Interrupted
 from dsm.terminal import console, many, warn
-from dsm.train.config import RunConfig, train_once
-from dsm.train.finetune import FinetuneConfig, classified_encoder, read_lists
+from dsm.train.config import FinetuneConfig, PretrainConfig, RunConfig
+from dsm.train.finetune import classified_encoder, read_lists
 from dsm.train.finetune import finetune as train_classifier
-from dsm.train.pretrain import PretrainConfig
 from dsm.train.pretrain import pretrain as train_encoder
+from dsm.train.start import train_once
 from dsm.verbs.card import renew_card
 from dsm.verbs.result import Result
-from dsm.verbs.video_test import VideoTestConfig, VideoTestData, is_tested
+from dsm.verbs.settings.train import FractionsConfig
+from dsm.verbs.settings.video_test import VideoTestConfig, VideoTestData
+from dsm.verbs.video_test import is_tested
 from dsm.verbs.video_test import test as test_videos
 
 STOPPED = tuple(128 + number for number in STOPS)
@@ -62,23 +65,6 @@ def pretrain(config: PretrainConfig) -> Result:
             )
     result = _train(config)
     return _with_next(result, f"dsm extract --weights {config.out} --data LIST --out FEATURES.npz")
-
-
-@dataclass(frozen=True)
-class FractionsConfig(FinetuneConfig):
-    """Settings of `dsm finetune`; the paper's are sgd, lr 0.001, 45 epochs of 64 frames, batch 4."""
-
-    fractions: tuple[float, ...] = ()
-    """Train one run on each of these shares of every class (0.01 for 1 %; smaller shares are parts of larger
-    ones) and, if `data.test` is given, test it. The same command continues an interrupted sweep."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        wrong = [fraction for fraction in self.fractions if not 0 < fraction <= 1]
-        if wrong:
-            raise UserError(f"fractions must be above 0 and at most 1 (0.01 is 1 %), not {wrong[0]:g}.")
-        if len(set(self.fractions)) < len(self.fractions):
-            raise UserError("fractions: one is given twice; give each once.")
 
 
 @takes_settings(FractionsConfig)

@@ -12,13 +12,14 @@ from rich.table import Table
 from torch import nn
 
 from dsm.data.classes import check_class_names, named
+from dsm.data.clip_settings import ClipConfig, clip_of
 from dsm.data.groups import find_groups
 from dsm.data.lists import VideoList, needed, read_list
-from dsm.data.reading import ClipConfig, clip_of
 from dsm.distributed import begun_from_outside
 from dsm.errors import UserError
-from dsm.evaluate.extraction import ExtractSettings, digest, extract_to_file
+from dsm.evaluate.extraction import digest, extract_to_file
 from dsm.evaluate.features import load_features
+from dsm.evaluate.settings import ExtractSettings
 from dsm.evaluate.video_test import (
     PREDICTIONS,
     Answers,
@@ -42,57 +43,13 @@ from dsm.settings import takes_settings
 from dsm.terminal import many
 from dsm.verbs.extract import tell_left_out
 from dsm.verbs.result import Result, plain_table
+from dsm.verbs.settings.video_test import VideoTestConfig
 
 PROBABILITIES = "probabilities.npz"
 FILES = (RESULTS, PREDICTIONS, "classes.csv", "confusion.html", "confusion.png", PROBABILITIES)
 DISAGREEMENTS = "disagreements.csv"
 MARKER = "test.json"
 LIST = "list_digest"
-
-
-@dataclass(frozen=True)
-class VideoTestData:
-    """The videos to test on."""
-
-    test: Path
-    """List of labelled videos."""
-    root: Path | None = None
-    """Folder that relative paths start from; by default the list's own."""
-    workers: int = 1
-    """Processes that decode videos."""
-
-
-@dataclass(frozen=True)
-class VideoTestConfig:
-    """Settings of `dsm test`."""
-
-    weights: str
-    """A run of `dsm finetune`, or one of its checkpoints."""
-    data: VideoTestData
-    out: Path
-    """Folder for results.json, predictions.csv, classes.csv, probabilities.npz and the confusion matrix."""
-    windows: int = 10
-    """Clips per video, evenly spaced; their probabilities are averaged."""
-    crops: int = 1
-    """Crops per clip: 1 in the middle, or 3 along its longer side."""
-    batch_size: int = 4
-    """Videos per batch."""
-    groups: Path | None = None
-    """Table with the group of each video; confidence intervals then resample whole groups."""
-    group_regex: str = ""
-    """Regular expression that finds the group in a path, instead of a table."""
-    against: Path | None = None
-    """Output folder of another `dsm test` on the same list: compares the two and writes disagreements.csv."""
-    overwrite: bool = False
-    """Replace results of other settings in `out`."""
-
-    def __post_init__(self) -> None:
-        if min(self.windows, self.batch_size) < 1 or self.data.workers < 0:
-            raise UserError("windows and batch-size must be at least 1, data.workers at least 0.")
-        if self.crops not in (1, 3):
-            raise UserError(f"crops must be 1 or 3, not {self.crops}.")
-        if self.against is not None and self.against.absolute() == self.out.absolute():
-            raise UserError(f"{self.out}: --against needs the folder of another test, not --out itself.")
 
 
 @dataclass(frozen=True)

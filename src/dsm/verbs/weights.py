@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
-import tyro
 from rich.text import Text
 
 from dsm.errors import UserError, without_control
@@ -17,20 +14,7 @@ from dsm.models.weights import is_ours, load_weights, recognise_in
 from dsm.settings import takes_settings
 from dsm.terminal import many
 from dsm.verbs.result import Result
-
-
-@dataclass(frozen=True)
-class InspectConfig:
-    """Settings of `dsm weights inspect`."""
-
-    file: tyro.conf.Positional[Path]
-    """A checkpoint, written by dsm or another project, or a run folder."""
-    names: int = 8
-    """Tensors to list of each kind; 0 lists all."""
-
-    def __post_init__(self) -> None:
-        if self.names < 0:
-            raise UserError("names must be 0 or more.")
+from dsm.verbs.settings.weights import InspectConfig
 
 
 @takes_settings(InspectConfig)

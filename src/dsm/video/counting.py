@@ -8,7 +8,8 @@ from pathlib import Path
 
 from dsm.video.decode import probe
 from dsm.video.guarded import Failed, Job, call_guarded, time_for
-from dsm.video.source import READING_TIME, VideoError
+from dsm.video.settings import READING_TIME
+from dsm.video.source import VideoError
 
 FEW = 500
 """Below this many files, counting is faster than starting processes."""

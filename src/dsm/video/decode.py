@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -26,6 +26,7 @@ from dsm.video.kept_open import kept_open
 from dsm.video.keyframes import Untrusted, counted, frames_by_keyframes
 from dsm.video.pack import find_member, in_pack, read_packed
 from dsm.video.segments import segment_of
+from dsm.video.settings import Decoder
 from dsm.video.source import Deadline, Source, VideoError, name_of, open_video, reason_of, video_stream
 from dsm.video.times import count_packets, segment_frames
 
@@ -84,9 +85,6 @@ def _decoder_class() -> Any:
         wanted_by="--data.decoder torchcodec",
         hint=", in the version that fits torch, and FFmpeg; or use --data.decoder pyav",
     )
-
-
-Decoder = Literal["pyav", "torchcodec", "torchcodec-cuda"]
 
 
 @dataclass(frozen=True)

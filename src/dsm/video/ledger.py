@@ -26,8 +26,8 @@ from dsm.video.guarded import Failed, Job, call_guarded, time_for
 from dsm.video.in_order import every_frame
 from dsm.video.pack import damaged_in, in_pack
 from dsm.video.segments import segment_of
+from dsm.video.settings import READING_TIME
 from dsm.video.source import (
-    READING_TIME,
     Deadline,
     EmptyVideoError,
     NoVideoError,

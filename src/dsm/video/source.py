@@ -55,8 +55,6 @@ _GAMES = (
 _SOUND = "wav,w64,mp3,flac,aac,ac3,eac3,aiff,amr,au,caf,ape,wv,tta,dts,truehd"
 FORMATS = ",".join((_CONTAINERS, _STREAMS, _GAMES, _SOUND))
 
-READING_TIME = 60.0
-"""Default time limit for a video, in seconds: a decoder may hang."""
 
 # After this many tries without a packet, a file is taken to be at its end.
 _TRIES = 8

@@ -6,14 +6,11 @@ centres lie half a pixel inside (``align_corners=False``). A field is a grid min
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Padding = Literal["reflection", "border", "zeros"]
-"""What fills the area beyond the border: the mirrored picture, its outermost pixels, or black."""
+from dsm.disturb.spatial_mix import Padding
 
 
 def identity_grid(height: int, width: int, like: Tensor) -> Tensor:

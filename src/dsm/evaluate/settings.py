@@ -1,0 +1,47 @@
+"""Settings of evaluation, and the names that flags choose between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from dsm.errors import UserError
+from dsm.video.settings import READING_TIME
+
+LEAST_SIDE = 11
+"""Least side of a clip whose scenes a preview compares, in pixels: the window of SSIM."""
+MapKind = Literal["cam", "grad-cam"]
+MotionKind = Literal["difference", "flow"]
+ProbeName = Literal["clip", "frozen", "pasted", "mixed"]
+PROBES: tuple[ProbeName, ...] = get_args(ProbeName)
+MapName = Literal["tsne", "umap"]
+
+
+@dataclass(frozen=True)
+class ExtractSettings:
+    """How videos become rows."""
+
+    windows: int = 3
+    """Clips per video, evenly spread; their features are averaged, unless `per-clip`."""
+    per_clip: bool = False
+    """Write one row per clip, with its times, instead of one per video."""
+    every: float = 0
+    """Take a clip every so many seconds (0: `windows` clips per video); best with `per-clip`."""
+    crops: int = 1
+    """Crops of each clip: 1 in the middle, or 3 along its longer side."""
+    batch_size: int = 8
+    """Videos per batch."""
+    workers: int = 1
+    """Processes that decode videos."""
+    timeout: float = READING_TIME
+    """Seconds that reading a video may take; for a long video, every 128 clips."""
+
+    def __post_init__(self) -> None:
+        if min(self.windows, self.batch_size) < 1:
+            raise UserError("windows and batch-size must be at least 1.")
+        if self.workers < 0 or not 0 <= self.every < float("inf"):
+            raise UserError("workers and every must not be below 0.")
+        if self.crops not in (1, 3):
+            raise UserError(f"crops must be 1 or 3, not {self.crops}.")
+        if not self.timeout > 0:
+            raise UserError("timeout must be above 0.")

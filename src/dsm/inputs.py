@@ -1,0 +1,84 @@
+"""What settings name must exist: the kinds of inputs, and what is said where one is missing.
+
+The type of a setting says which kind it is (``train: ListFile``). The command line looks for all of them
+before it imports a verb, so that a mistyped path is reported at once.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+from dsm.errors import UserError
+
+
+def _leads_to_something(path: Path) -> bool:
+    """Whether there is a file or folder, also if only a part of it is named: ``FILE#0-5``, ``FILE::NAME``."""
+    if path.exists() or "#" in path.name or "::" in str(path):
+        return True
+    return any(parent.is_file() for parent in path.parents)  # in an archive
+
+
+@dataclass(frozen=True)
+class Input:
+    """A kind of input."""
+
+    missing: str
+    """What is said after the path where there is none."""
+    is_there: Callable[[Path], bool] = _leads_to_something
+    stands_for_none: str | None = None
+    """A value that names nothing."""
+
+    def check(self, path: str | Path) -> None:
+        """Raise UserError if there is no such input."""
+        if str(path) != self.stands_for_none and not self.is_there(Path(path)):
+            raise UserError(f"{path}: {self.missing}")
+
+
+LIST = Input("no such list file. `dsm data index FOLDER --out LIST` makes one.", Path.is_file)
+ROOT = Input("no such folder; the list's relative paths start from it.", Path.is_dir)
+VIDEOS = Input("no such list, folder or video.")
+WEIGHTS = Input("no such checkpoint or run folder (--weights).", stands_for_none="none")
+FEATURES = Input("no such features file. `dsm extract` writes one.", Path.is_file)
+GROUPS = Input("no such table of groups (a header, then lines of `path <tab> group`).", Path.is_file)
+RUN = Input("no such run folder.", Path.is_dir)
+TRAINED = Input("no such folder; give folders that `dsm pretrain` or `dsm finetune` wrote.", Path.is_dir)
+
+ListFile = Annotated[Path, LIST]
+RootFolder = Annotated[Path, ROOT]
+Videos = Annotated[Path, VIDEOS]
+Weights = Annotated[str, WEIGHTS]
+FeaturesFile = Annotated[Path, FEATURES]
+GroupsTable = Annotated[Path, GROUPS]
+RunFolder = Annotated[Path, RUN]
+TrainedFolder = Annotated[Path, TRAINED]
+
+
+def check_inputs(config: Any) -> None:
+    """Look for all inputs that a config and the configs in it name.
+
+    Raises:
+        UserError: one is missing.
+    """
+    hints = get_type_hints(type(config), include_extras=True)
+    for one in fields(config):
+        value = getattr(config, one.name)
+        if is_dataclass(value):
+            check_inputs(value)
+        elif value is not None:
+            for kind in _kinds(hints[one.name]):
+                for path in value if isinstance(value, tuple) else (value,):
+                    kind.check(path)
+
+
+def _kinds(hint: Any) -> Iterator[Input]:
+    """The kinds of inputs in a type such as ``tuple[ListFile, ...]`` or ``ListFile | None``."""
+    if get_origin(hint) is Annotated:
+        yield from (mark for mark in hint.__metadata__ if isinstance(mark, Input))
+        yield from _kinds(hint.__origin__)
+    elif get_origin(hint) in (Union, types.UnionType, tuple):
+        for inner in get_args(hint):
+            yield from _kinds(inner)

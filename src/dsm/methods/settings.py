@@ -1,0 +1,199 @@
+"""The settings of each method, whose code is in the file of its name.
+
+They are apart from the code because command-line help needs them, but not torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+from dsm.disturb.spatial_mix import SpatialMix
+from dsm.disturb.temporal import TemporalMix
+from dsm.errors import UserError, nearest
+from dsm.models.settings import HeadKind
+from dsm.views import NegativeLook
+
+
+@dataclass(frozen=True)
+class MocoConfig:
+    """Settings of the method `moco`."""
+
+    temperature: float = 0.1
+    """Temperature of the softmax: cosines are divided by it (the paper: 0.07)."""
+    momentum: float = 0.5
+    """Momentum of the key encoder: higher follows more slowly (the paper: 0.999, for long schedules)."""
+    ramp: bool = True
+    """Raise the momentum to 1 over the training, along a cosine."""
+    dim: int = 128
+    """Dimensions of the embedding in which clips are compared."""
+    head: HeadKind = "mlp"
+    """The projection head: `linear` as in the paper, or `mlp` with BatchNorm."""
+    queue: int = 0
+    """Number of keys of earlier clips used as negatives; old keys need a high momentum (the paper: 3569 or
+    16384)."""
+    in_batch: bool = True
+    """Use the other clips of the batch as negatives."""
+    symmetric: bool = False
+    """Also pull the positive, encoded by the trained encoder, towards the anchor's key; a third more work."""
+    joint: bool = False
+    """Encode all views in one batch with the trained encoder, with gradients, as SimCLR does, instead of the
+    momentum encoder. BatchNorm then sees intact and broken motion together, so small motions are learned
+    sooner. Costs more."""
+    negatives: int = 0
+    """Motion-broken negatives per clip."""
+    tld: TemporalMix = field(default_factory=TemporalMix)
+    """How the negatives' motion is broken: the weight of each kind."""
+    motion_weight: float = 0.0
+    """Weight of a separate loss that asks whether the positive is nearer than each motion-broken negative. 0
+    puts these negatives into one softmax with the other videos, as the paper does; until the encoder sees
+    motion, they then drown out what it learns from other videos."""
+    look: NegativeLook = "anchor"
+    """A negative's crop, colours and SLD: `anchor` copies its anchor's, so that only the motion makes the
+    negative less like the anchor; `positive` copies the positive's, so that the two differ only in motion;
+    `own`, as in the paper's code, draws its own crop and colours, without SLD; `redrawn` draws SLD too."""
+
+    def __post_init__(self) -> None:
+        if min(self.dim, self.queue + 1) < 1 or self.temperature <= 0 or not 0 <= self.momentum <= 1:
+            raise UserError(
+                "dim must be at least 1, queue at least 0, temperature above 0, momentum from 0 to 1."
+            )
+        if self.negatives < 0 or not 0 <= self.motion_weight < float("inf"):
+            raise UserError(
+                f"negatives ({self.negatives}) and motion_weight ({self.motion_weight}) must be at least 0."
+            )
+        if self.queue == 0 and not self.in_batch and not self.negatives:
+            raise UserError(
+                "queue 0, no in-batch and negatives 0 leave nothing to push from; set one of them."
+            )
+
+
+@dataclass(frozen=True)
+class DsmConfig(MocoConfig):
+    """Settings of the method `dsm`: those of `moco`, plus the disturbances."""
+
+    sld: SpatialMix = field(default_factory=SpatialMix)
+    """How the scene is broken: the weight of each kind. `--dsm.sld.strength 0` leaves it intact."""
+    sld_on: Literal["anchor", "positive", "both"] = "anchor"
+    """Whose scene is broken (the paper's code: the anchor's)."""
+    negatives: int = 1
+    """Motion-broken negatives per clip; 0 turns TLD off."""
+
+
+# TLD without shift and speed: a periodic motion without a fixed pace remains the same motion in another
+# window or at another pace, so it is no negative.
+PLUS = DsmConfig(sld=SpatialMix(strength=1.25), tld=TemporalMix(shift=0, speed=0), negatives=2)
+"""Settings that measured better than the paper's own disturbances (docs/rankings.md)."""
+
+
+@dataclass(frozen=True)
+class DsmTripletConfig:
+    """Settings of the method `dsm-triplet`."""
+
+    margin: float = 0.5
+    """How much farther than the positive the negative must be."""
+    dim: int = 128
+    """Dimensions of the embedding in which clips are compared."""
+    head: HeadKind = "mlp"
+    """The projection head: `linear` as in the paper, or `mlp` with BatchNorm."""
+    sld: SpatialMix = field(default_factory=SpatialMix)
+    """How the anchor's scene is broken: the weight of each kind."""
+    tld: TemporalMix = field(default_factory=TemporalMix)
+    """How the negative's motion is broken: the weight of each kind."""
+    look: NegativeLook = "anchor"
+    """A negative's crop, colours and SLD: `anchor` copies its anchor's, so that only the motion makes the
+    negative less like the anchor; `positive` copies the positive's, so that the two differ only in motion;
+    `own`, as in the paper's code, draws its own crop and colours, without SLD; `redrawn` draws SLD too."""
+    intra: float = 1.0
+    """Weight of the triplet with the clip's own motion-broken version."""
+    inter: float = 1.0
+    """Weight of the triplet with another video's version."""
+
+    def __post_init__(self) -> None:
+        if self.margin < 0 or self.dim < 1 or min(self.intra, self.inter) < 0 or not self.intra + self.inter:
+            raise UserError(
+                "dsm-triplet: margin must be at least 0, dim at least 1, and intra or inter above 0."
+            )
+
+
+@dataclass(frozen=True)
+class BeConfig(MocoConfig):
+    """Settings of the method `be`: those of `moco`, plus the frame that is mixed in."""
+
+    strength: float = 1.0
+    """How much of the frame is mixed in: at 1 its share is drawn from 0.1 to 0.3."""
+    consistency: float = 0.0
+    """Weight of the temporal term of the paper's first version: the feature map of the positive played
+    backwards should equal the anchor's, reversed in time. For RGB; costs two more passes."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.consistency < 0:
+            raise UserError(f"be: consistency must be at least 0, not {self.consistency}.")
+
+
+@dataclass(frozen=True)
+class SimclrConfig:
+    """Settings of the method `simclr`."""
+
+    temperature: float = 0.1
+    """Temperature of the softmax: cosines are divided by it."""
+    dim: int = 128
+    """Dimensions of the embedding in which clips are compared."""
+    head: HeadKind = "mlp"
+    """The projection head: `linear`, or `mlp` with BatchNorm."""
+
+    def __post_init__(self) -> None:
+        if self.dim < 1 or self.temperature <= 0:
+            raise UserError("simclr: dim must be at least 1, temperature above 0.")
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """The settings of all methods; a run uses those of its own method."""
+
+    dsm: DsmConfig = field(default_factory=DsmConfig)
+    dsm_triplet: DsmTripletConfig = field(default_factory=DsmTripletConfig)
+    moco: MocoConfig = field(default_factory=MocoConfig)
+    be: BeConfig = field(default_factory=BeConfig)
+    simclr: SimclrConfig = field(default_factory=SimclrConfig)
+
+
+def check_method(name: str) -> None:
+    """Raise UserError, with the nearest names, if there is no such method."""
+    # A method from outside was added to METHODS, so that module is loaded then.
+    registry = sys.modules.get("dsm.methods.registry")
+    names = [one.name.replace("_", "-") for one in fields(MethodSettings)]
+    names += [name for name in (registry.METHODS if registry else ()) if name not in names]
+    if name not in names:
+        raise UserError(f"unknown method '{name}'{nearest(name, names)}")
+
+
+@dataclass(frozen=True)
+class ClassifyConfig:
+    """How a classifier is trained."""
+
+    linear_probe: bool = False
+    """Train only the classifier; the encoder is frozen."""
+    train_from: str | None = None
+    """Train only this stage of the encoder and those after it; a wrong name's error lists the stages."""
+    stage_decay: float = 1.0
+    """Learning rate of each stage relative to the next stage towards the classifier. Pooling layers do not
+    count as stages; a norm on its own belongs to the stage before it."""
+    dropout: float = 0.5
+    """Share of the features dropped at each step."""
+    label_smoothing: float = 0.0
+    """Share of the target that is spread over all classes."""
+    balanced: bool = False
+    """Weight each class by the inverse of its number of videos, so that rare classes count as much."""
+    mixup: float = 0.0
+    """Mix pairs of clips and of their labels by shares from Beta(a, a) (Zhang et al. 2018); 0 is off."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1 or not 0 <= self.label_smoothing < 1:
+            raise UserError("dropout and label-smoothing must be at least 0 and below 1.")
+        if not 0 < self.stage_decay <= 1 or self.mixup < 0:
+            raise UserError("stage-decay must be above 0 and at most 1, mixup at least 0.")
+        if self.linear_probe and self.train_from:
+            raise UserError("--linear-probe trains no stage of the encoder; drop --train-from.")

@@ -1,0 +1,130 @@
+"""Starting a run: its processes, its folder, and what it records of itself."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dsm.data.lists import VideoList, needed
+from dsm.distributed import GOES_ON, begun_from_outside, in_processes, is_first, lost_contact, trains_on_cpu
+from dsm.errors import UserError
+from dsm.files import json_text, write_text
+from dsm.locks import work
+from dsm.models.checkpoint_file import list_checkpoints
+from dsm.models.settings import RANDOM
+from dsm.runs.card import about_videos
+from dsm.runs.checkpoint import UNREADABLE
+from dsm.runs.folder import claim_folder, git_revision, hold_alone, plain, versions
+from dsm.runs.results import RESULTS, command_line
+from dsm.terminal import console, many
+from dsm.train.config import RunConfig
+
+Config = TypeVar("Config", bound=RunConfig)
+
+
+def in_its_processes(config: Config, function: Callable[[Config], Any]) -> None:
+    """Call ``function(config)`` in each of the run's processes.
+
+    Raises:
+        UserError: raised by the function; or one of several processes died.
+    """
+    if config.devices > 1 and not begun_from_outside():
+        check_batch(config, config.devices)
+        in_processes(config.devices, function, config)
+        return
+    try:
+        with work():
+            function(config)
+    except RuntimeError as error:
+        if not begun_from_outside() or not lost_contact(error):
+            raise
+        time.sleep(2)  # the launcher should notice first which process died
+        raise UserError(
+            f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} lost contact with another process, "
+            f"which ended, was killed, or lost its machine. {GOES_ON}"
+        ) from None
+
+
+def train_once(config: Config, train: Callable[[Config], object]) -> None:
+    """Start or resume a run that is one part of a larger job; skip it if it is done.
+
+    Args:
+        config: settings of the run. Its folder belongs to the job, which has checked that the settings have
+            not changed.
+        train: trains; returns only when the run is complete.
+    """
+    checkpoints = list_checkpoints(config.out)
+    if checkpoints and (config.out / RESULTS).is_file():
+        steps = int(checkpoints[-1].stem.removeprefix("step_"))
+        console.print(f"{config.out}: is done ({many(steps, 'step')}).")
+        return
+    if not checkpoints and list((config.out / "checkpoints").glob(f"*{UNREADABLE}")):
+        raise UserError(
+            f"{config.out}: none of its checkpoints can be read (checkpoints/*{UNREADABLE}); remove this "
+            f"folder to train again, or remove {UNREADABLE} from the name of an intact one."
+        )
+    # Without a checkpoint the folder holds at most a run that stopped before its first one.
+    train(replace(config, resume=bool(checkpoints), overwrite=not checkpoints))
+
+
+def check_batch(config: RunConfig, world: int) -> None:
+    """Raise UserError if the batch cannot be divided among the processes and parts."""
+    batch, parts = config.data.batch_size, world * config.optim.accumulate
+    if batch % parts or batch // parts < 2:
+        raise UserError(
+            f"--data.batch-size {batch} is divided among {world} processes and --optim.accumulate "
+            f"{config.optim.accumulate}: it must be a multiple of {parts}, and at least {2 * parts}."
+        )
+
+
+def begin(config: RunConfig, videos: VideoList, watched: VideoList | None) -> None:
+    """Check the settings, claim the run folder and record the run in it.
+
+    Check everything else (weights, the method) before: ``--overwrite`` empties the folder here.
+
+    Raises:
+        UserError: too few videos, a batch that cannot be divided, a folder that must not be overwritten.
+    """
+    if config.precision == "fp16" and trains_on_cpu():
+        raise UserError("--precision fp16 needs a GPU; on the CPU use bf16.")
+    check_batch(config, int(os.environ.get("WORLD_SIZE", "1")))
+    batch = config.data.batch_size
+    if len(videos) < batch:
+        remedy = f"set --data.batch-size {len(videos)}." if len(videos) > 1 else "use at least two."
+        raise UserError(
+            f"{videos.source}: {many(len(videos), 'video is', 'videos are')} too few for a batch "
+            f"of {batch}; {remedy}"
+        )
+    if config.resume and not list_checkpoints(config.out):
+        raise UserError(
+            f"{config.out}: holds no checkpoint to resume from; drop --resume to start a new run."
+        )
+    if not is_first():
+        return
+    if config.resume:
+        hold_alone(config.out)
+        return
+    weights = Path(getattr(config, "weights", RANDOM))
+    claim_folder(config.out, overwrite=config.overwrite, needed=needed(videos, watched, weights))
+    write_record(config, videos)
+
+
+def write_record(config: RunConfig, videos: VideoList) -> None:
+    """Record the run in ``config.json`` when it starts and when it resumes: settings may have changed.
+
+    The recorded command repeats the whole run from the start.
+    """
+    words = [word for word in shlex.split(command_line()) if word not in ("--resume", "--extend")]
+    record = {
+        "command": shlex.join(words),
+        "config": plain(replace(config, resume=False, extend=False)),
+        "data": about_videos(videos),
+        "versions": versions(),
+        "revision": git_revision(),
+    }
+    write_text(config.out / "config.json", json_text(record, indent=2) + "\n")
