@@ -18,7 +18,7 @@ from dsm.errors import UserError
 from dsm.files import write_text
 
 BLOCK = re.compile(r"(<!-- from (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-PICTURE = re.compile(r"!\[[^\]]*\]\((?:docs/)?([^)/]+\.(?:png|jpg))\)")
+PICTURE = re.compile(r"!\[[^\]]*\]\((?:docs/)?([^)/]+\.(?:png|jpg|webp))\)")
 ROOT = Path(__file__).parent.parent
 
 
