@@ -226,9 +226,9 @@ def search_tables(rows: Sequence[Row], places: Sequence[str], trained: Sequence[
 
 SHOWN = {
     "scenes": "made: moving shapes",
-    "dots": "made: figures and scenes of the same dots",
-    "walkers": "made: walking figures",
-    "drone": "made: vehicles from above, moving camera",
+    "dots": "made: actor and scene of the same dots",
+    "walkers": "made: people, seen by their joints",
+    "drone": "made: a vehicle from above, moving camera",
     "gestures": "real: hand gestures before 21 backdrops",
     "fights": "real: fights on surveillance cameras",
 }

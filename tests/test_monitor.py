@@ -86,6 +86,18 @@ def test_a_run_is_monitored_and_its_best_checkpoint_kept(scenes: Path, tmp_path:
     assert equal(weights_of(run), weights_of(unwatched))  # monitoring changes nothing
 
 
+def test_without_a_list_the_balance_selects_the_best_checkpoint(scenes: Path, tmp_path: Path) -> None:
+    run = pretrain(small_run(scenes, tmp_path / "run", monitor=MonitorConfig(every=1), steps=15))
+    looks = [line for line in read_metrics(run) if "monitor/balance" in line]
+    assert [line["step"] for line in looks] == [5, 10, 15]
+    assert all(-2 <= line["monitor/balance"] <= 2 for line in looks)
+    best = max(looks, key=lambda line: (line["monitor/balance"], -line["step"]))
+    assert torch.load(run / "checkpoints" / "best.pt", weights_only=True)["step"] == best["step"]
+    unwatched = pretrain(small_run(scenes, tmp_path / "other", monitor=MonitorConfig(videos=0), steps=15))
+    assert equal(weights_of(run), weights_of(unwatched))  # monitoring changes nothing
+    assert not (unwatched / "checkpoints" / "best.pt").exists()
+
+
 def test_a_duplicate_in_a_monitored_list_is_not_its_own_neighbour(scenes: Path, tmp_path: Path) -> None:
     one, two = (str(read_list(scenes / "test_free.txt").file(place)) for place in range(2))
     listed, clip = tmp_path / "list.txt", small_run(scenes, tmp_path).clip

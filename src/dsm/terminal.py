@@ -183,5 +183,6 @@ class Clock:
 def step_note(metrics: dict[str, float], health: dict[str, float], timing: dict[str, float]) -> str:
     """What a progress bar says of a step of training."""
     motion = "".join(f"  {name} {health[name]:.0%}" for name in ("motion", "top1") if name in health)
+    motion += f"  balance {health['balance']:+.2f}" if "balance" in health else ""
     speed = "  {clips_per_second:.1f} clips/s  waiting {data_wait:.0%}".format(**timing)
     return f"loss {metrics['loss']:.3f}{motion}  lr {metrics['lr']:.1e}{speed}"

@@ -70,12 +70,13 @@ HEALTH = (
     ("grad_norm", "norm of the gradient", ""),
     ("queue_age", "age of the queue's oldest key, in steps", ""),
     ("data_wait", "share of time waiting for data", "above 0.05: use more workers, or a pack"),
+    ("monitor/balance", "balance", "1: goes by the motion; -1: by the scene"),
     ("monitor/knn", "knn on the monitored list", ""),
     ("top1", "top-1 on the training batches", ""),
     ("monitor/top1", "top-1 on the test list", ""),
 )
 """Names in ``metrics.jsonl``, their titles, and how to read them."""
-CURVES = ("loss", "motion", "lr", "monitor/knn", "top1", "monitor/top1")
+CURVES = ("loss", "motion", "monitor/balance", "lr", "monitor/knn", "top1", "monitor/top1")
 """Metrics that show the progress of training; the others show the health of a run."""
 POINTS = 300
 """Most points of a line in a page, so that a run of months does not fill it."""

@@ -28,7 +28,7 @@ MEANINGS = {
     "acc_static": "accuracy on single frames",
     "acc_no_foreground": "accuracy on the scene alone",
 }
-NO_SHARES = ("effective_rank", "train/loss", "monitor/unread")
+NO_SHARES = ("effective_rank", "train/loss", "monitor/unread", "monitor/balance")
 """Metrics that are not in %."""
 # Metrics where higher is better, so that the best is marked.
 _MORE = ("R@", "mAP", "linear_probe", "knn", "top", "acc_clip")

@@ -55,20 +55,26 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class MonitorConfig:
-    """A labelled list to evaluate a run on during training; its labels are not trained on."""
+    """How a run is evaluated during training. The best checkpoint is kept as `best.pt`."""
 
     list: ListFile | None = None
-    """Labelled videos, each compared with all others. The best checkpoint is kept as `best.pt`."""
+    """Labelled videos, each compared with all others; their labels are not trained on. Without a list,
+    training videos are compared without labels."""
     root: RootFolder | None = None
     """Folder that its relative paths start from; by default `--data.root`, else the list's own folder."""
     every: int = 10
     """Epochs between evaluations; the last step always evaluates."""
     windows: int = 1
-    """Clips per video."""
+    """Clips per video of the list."""
+    videos: int = 200
+    """Without a list: number of training videos to measure the balance on: 1 if the encoder goes by the
+    motion, -1 if by the scene. 0: no evaluation."""
 
     def __post_init__(self) -> None:
-        if self.every < 1 or self.windows < 1:
-            raise UserError("monitor.every and monitor.windows must be at least 1.")
+        if self.every < 1 or self.windows < 1 or self.videos < 0:
+            raise UserError(
+                "monitor.every and monitor.windows must be at least 1, monitor.videos not below 0."
+            )
 
 
 @dataclass(frozen=True)

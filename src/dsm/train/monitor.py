@@ -1,16 +1,19 @@
-"""Monitoring of a run: every few epochs it is evaluated on a labelled list that it does not train on."""
+"""Monitoring of a run: every few epochs it is evaluated on a labelled list, or without labels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import torch
 from torch import nn
 
 from dsm.data.clip_settings import ClipConfig
 from dsm.data.lists import VideoList, read_list
 from dsm.errors import UserError
+from dsm.evaluate.balance import InOtherScenes, balance
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.probe import knn_probe
 from dsm.evaluate.retrieval import kept_apart, retrieve
@@ -41,7 +44,7 @@ def check_readable(videos: VideoList) -> None:
 
 @dataclass(frozen=True)
 class Watch:
-    """Evaluates the training on videos that it does not train on."""
+    """Evaluates the training every few epochs."""
 
     ask: Callable[[nn.Module, Callable[[int], None]], dict[str, float]]
     """Maps the method to its scores and reports how many videos are done. May draw random numbers and leave
@@ -78,6 +81,39 @@ def watched_videos(config: MonitorConfig, root: Path | None = None) -> VideoList
     videos.need_classes("--monitor.list")
     check_readable(videos)
     return videos
+
+
+def sampled(videos: VideoList, count: int) -> VideoList | None:
+    """``count`` videos of a list, always the same ones in the same order; None if there are less than two."""
+    count = min(count, len(videos))
+    if count < 2:
+        return None
+    chosen = np.random.default_rng(0).choice(len(videos), count, replace=False)
+    paths = [videos.paths[place] for place in chosen]
+    return replace(videos, paths=paths, labels=videos.labels[chosen], frames=videos.frames[chosen])
+
+
+def compare_scenes(
+    encoder: nn.Module,
+    videos: VideoList,
+    clip: ClipConfig,
+    *,
+    workers: int,
+    seconds: float | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, float]:
+    """The balance of motion and scene of an encoder of RGB clips, with one clip of each video.
+
+    Videos that cannot be read are left out. ``seconds`` and ``on_progress``: see :func:`look`.
+    """
+    (features,) = extract_by_all(
+        [InOtherScenes(encoder)], videos, clip, windows=1, workers=workers, seconds=seconds,
+        on_progress=on_progress, on_bad=lambda bad: None,
+    )  # fmt: skip
+    return {BALANCE: balance(*torch.from_numpy(features.features).chunk(3, 1))}
+
+
+BALANCE = "balance"
 
 
 def look(

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from dsm.data.lists import read_list
+from dsm.data.lists import VideoList, read_list
 from dsm.errors import UserError
 from dsm.methods.registry import create_method
 from dsm.runs.folder import plain
 from dsm.train.config import PretrainConfig
 from dsm.train.encoder import starting_encoder
-from dsm.train.monitor import Watch, look, watched_videos
+from dsm.train.monitor import BALANCE, Watch, compare_scenes, look, sampled, watched_videos
 from dsm.train.start import begin, in_its_processes
 from dsm.train.trainer import Trainer
 
@@ -42,7 +42,7 @@ def _pretrain(config: PretrainConfig) -> None:
 def build_trainer(config: PretrainConfig) -> Trainer:
     """Build the trainer of this process and claim the run folder."""
     videos = read_list(config.data.train, config.data.root)
-    watch = _watch(config, len(videos) // config.data.batch_size)
+    watch = _watch(config, videos)
     torch.manual_seed(config.seed)
     encoder, made = starting_encoder(config, config.weights)
     config = replace(config, backbone=made["backbone"])  # record the backbone that is trained
@@ -62,17 +62,28 @@ def build_trainer(config: PretrainConfig) -> Trainer:
     return Trainer(config, videos, method, about, watch)
 
 
-def _watch(config: PretrainConfig, steps_an_epoch: int) -> Watch | None:
-    monitor = config.monitor
-    watched = watched_videos(monitor, config.data.root)
-    if watched is None:
+def _watch(config: PretrainConfig, videos: VideoList) -> Watch | None:
+    monitor, data = config.monitor, config.data
+    every = monitor.every * max(len(videos) // data.batch_size, 1)
+    listed = watched_videos(monitor, data.root)
+    if listed:
+
+        def ask(method: nn.Module, on_progress: Callable[[int], None]) -> dict[str, float]:
+            encoder: Any = method.query.encoder  # type: ignore[union-attr]
+            return look(
+                encoder, listed, config.clip, windows=monitor.windows, workers=data.workers,
+                seconds=data.timeout, on_progress=on_progress,
+            )  # fmt: skip
+
+        return Watch(ask, every, best="knn", videos=listed)
+    some = sampled(videos, monitor.videos) if config.clip.modality == "rgb" else None
+    if some is None:
         return None
 
-    def ask(method: nn.Module, on_progress: Callable[[int], None]) -> dict[str, float]:
+    def compare(method: nn.Module, on_progress: Callable[[int], None]) -> dict[str, float]:
         encoder: Any = method.query.encoder  # type: ignore[union-attr]
-        return look(
-            encoder, watched, config.clip, windows=monitor.windows, workers=config.data.workers,
-            seconds=config.data.timeout, on_progress=on_progress,
-        )  # fmt: skip
+        return compare_scenes(
+            encoder, some, config.clip, workers=data.workers, seconds=data.timeout, on_progress=on_progress
+        )
 
-    return Watch(ask, every=monitor.every * max(steps_an_epoch, 1), best="knn", videos=watched)
+    return Watch(compare, every, best=BALANCE, videos=some)

@@ -30,7 +30,7 @@ from dsm.signals import Interrupted, stop_flag
 from dsm.terminal import Clock, Reporter, console, progress, step_note
 from dsm.train.config import RunConfig
 from dsm.train.health import Health, where_broken
-from dsm.train.monitor import Watch
+from dsm.train.monitor import BALANCE, Watch
 from dsm.train.optim import build_optimizer, learning_rate
 from dsm.train.prepare import prepare
 from dsm.train.resuming import check_length, default_settings, lasting_settings, steps_of
@@ -76,6 +76,7 @@ class Trainer:
         self.step, self.skipped, self.skipped_in_a_row = 0, 0, 0
         self.best, self.watched = -math.inf, watch and watch.digest
         self.best_step, self.owed = 0, False
+        self.scores: dict[str, float] = {}
         self.health = Health()
         self.saved_config = {**about, "settings": settings}
         self.title = f"{about['method']} on {about['backbone']}"
@@ -126,7 +127,7 @@ class Trainer:
                             age = queue_age(self.method, c.data.batch_size)
                             health = self.health.read(output, self.step)
                             log.write(self.step, {**metrics, **health, **age, **timing})
-                            note = step_note(metrics, health, timing)
+                            note = step_note(metrics, {**health, **self.scores}, timing)
                     status = note or f"loss {metrics['loss']:.3f}"
                     skips = f"  {self.skipped} skipped" if self.skipped else ""
                     bar.update(self.step, status + self.bad.note() + skips)
@@ -277,8 +278,10 @@ class Trainer:
         """Run the monitor, and record and print its scores."""
         scores = watch.ask_aside(self.method, bar.aside)
         log.write(self.step, {f"{MONITOR}{name}": value for name, value in scores.items()})
-        listed = ", ".join(f"{name} {value:.3g}" for name, value in scores.items())
-        console.print(f"step {self.step}: {listed}")
+        self.scores = scores
+        if BALANCE not in scores:  # which the progress bar shows
+            listed = ", ".join(f"{name} {value:.3g}" for name, value in scores.items())
+            console.print(f"step {self.step}: {listed}")
         score = scores[watch.best]
         if score > self.best:
             self.best, self.best_step = score, self.step

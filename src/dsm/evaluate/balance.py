@@ -1,0 +1,57 @@
+"""The balance of motion and scene: which of the two an encoder goes by, measured without any label.
+
+Give a clip the scene of another video. Is it then nearer to the clip whose motion it has, or to the clip
+whose scene it has? Over methods and checkpoints, the answer ranks encoders as R@1 among other scenes does
+(``studies/health.py``, docs/evidence.md).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dsm.render import MEAN, STD
+
+LOW, HIGH = -MEAN / STD, (1 - MEAN) / STD
+"""Black and white, normalised."""
+
+
+class InOtherScenes(nn.Module):
+    """The features of clips, of the same clips in other scenes, and of the clips that lent these scenes."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Normalised RGB clips (B, 3, T, H, W) -> (B, 3D), side by side; scenes come from the same batch."""
+        own = self.encoder(clips)
+        return torch.cat([own, self.encoder(exchange_scenes(clips)), own.roll(1, 0)], 1)
+
+
+def exchange_scenes(clips: Tensor) -> Tensor:
+    """Give each clip the static scene of the one before it: the mean over time, as in ``ExchangeScene``.
+
+    Args:
+        clips: (B, 3, T, H, W), RGB, normalised.
+    """
+    scene = clips.mean(2, keepdim=True)
+    return (clips + scene.roll(1, 0) - scene).clamp(LOW, HIGH)
+
+
+def balance(own: Tensor, exchanged: Tensor, lender: Tensor) -> float:
+    """The cosine to the clip of the same motion, minus that to the clip of the same scene; the mean of all.
+
+    About 1 if only the motion counts, about -1 if only the scene does, and 0 for features that depend on
+    neither. Cosines are those of features about their mean.
+
+    Args:
+        own: (N, D), features of clips. exchanged: of the same clips, each in the scene of another one.
+        lender: of those others.
+    """
+    mean = own.mean(0)
+    moved = F.normalize(exchanged - mean, dim=1)
+    by_motion = (moved * F.normalize(own - mean, dim=1)).sum(1)
+    by_scene = (moved * F.normalize(lender - mean, dim=1)).sum(1)
+    return float((by_motion - by_scene).mean())
