@@ -53,11 +53,12 @@ def commands(options: Options) -> list[list[str]]:
         ["studies/reliance.py", "--out", out["reliance"], *quick],
         [*places, "--search"],
         places,
+        ["studies/health.py", "--runs", out["places"], "--out", out["health"]],
     ]
     return lines if options.quick else [*lines, ["studies/fill_docs.py", *out.values()]]
 
 
-NAMES = ("costs", "demo", "pictures", "reliance", "places")
+NAMES = ("costs", "demo", "pictures", "reliance", "places", "health")
 
 
 def main(options: Options) -> None:

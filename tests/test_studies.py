@@ -115,7 +115,7 @@ def test_quick_and_full_studies_use_separate_folders(study: Callable[[str], Modu
     assert names[-1] == "studies/fill_docs.py"
     assert names[-1] not in [command[0] for command in everything.commands(quick)]
     assert all((ROOT / name).is_file() for name in names)
-    assert everything.commands(whole)[-2][-2:] == ["--gestures", "clips"]
+    assert everything.commands(whole)[-3][-2:] == ["--gestures", "clips"]
 
 
 def test_candidates_are_valid_and_differ(study: Callable[[str], ModuleType], tmp_path: Path) -> None:
@@ -133,4 +133,4 @@ def test_every_study_runs_with_quick(tmp_path: Path) -> None:
     line = [sys.executable, ROOT / "studies" / "everything.py", "--quick", "--out", tmp_path / "all"]
     subprocess.run(line, check=True, cwd=tmp_path)
     written = {file.name for file in (tmp_path / "all").glob("*/*.md")}
-    assert {"demo.md", "reliance.md", "places.md", "places_search.md", "look.md"} <= written
+    assert {"demo.md", "reliance.md", "places.md", "places_search.md", "look.md", "health.md"} <= written
