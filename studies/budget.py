@@ -24,7 +24,7 @@ from dsm.files import write_text
 from dsm.pages.figures import COLOURS
 from dsm.runs.results import Row
 from dsm.terminal import console
-from dsm.verbs.settings.demo import BATCH
+from dsm.verbs.settings.training import DEMO_BATCH
 
 METHODS = ("moco", "dsm")
 
@@ -62,7 +62,7 @@ def trials_of(options: Options, seed: int) -> list[Trial]:
 def operations(method: str, trial: Trial) -> float:
     """PFLOP per step with the demo's batch."""
     per_clip = cost.pretraining(method, trial.config.backbone, CLIP, trial.config.settings).operations
-    return per_clip * BATCH / 1e15
+    return per_clip * DEMO_BATCH / 1e15
 
 
 def write_table(rows: Sequence[Row], spent: dict[str, float], options: Options) -> str:

@@ -28,9 +28,7 @@ from dsm.train.finetune import finetune
 from dsm.train.start import train_once
 from dsm.verbs.bias import bias
 from dsm.verbs.look import look
-from dsm.verbs.settings.bias import BiasConfig, BiasData
-from dsm.verbs.settings.look import LookConfig
-from dsm.verbs.settings.video_test import VideoTestConfig, VideoTestData
+from dsm.verbs.settings.evaluation import BiasConfig, BiasData, LookConfig, VideoTestConfig, VideoTestData
 from dsm.verbs.video_test import test as test_videos
 
 

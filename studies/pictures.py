@@ -22,9 +22,10 @@ from dsm.data.lists import VideoList, read_list, write_list
 from dsm.demo import CLIP, demo
 from dsm.files import write_text
 from dsm.runs.results import RESULTS, Row, read_results
-from dsm.synthetic.motionscenes import WORLDS, MotionScenesConfig, plan_split, render
+from dsm.synthetic.motionscenes import plan_split, render
+from dsm.synthetic.settings import WORLDS, MotionScenesConfig
 from dsm.terminal import console
-from dsm.verbs.settings.demo import DemoConfig
+from dsm.verbs.settings.training import DemoConfig
 
 WEIGHTS = ("random", "moco", "dsm")
 LAYERS = {"": "last layer (4x3x3)", "stages.stage2": "`stages.stage2` (4x6x6)"}

@@ -29,10 +29,11 @@ from dsm.files import write_text
 from dsm.methods.settings import PLUS, ClassifyConfig, DsmConfig, DsmTripletConfig, MethodSettings
 from dsm.runs.folder import plain
 from dsm.runs.results import Row
-from dsm.synthetic.motionscenes import MotionScenesConfig, write_motionscenes
+from dsm.synthetic.motionscenes import write_motionscenes
+from dsm.synthetic.settings import MotionScenesConfig
 from dsm.terminal import console, progress
 from dsm.train.config import FinetuneConfig, FinetuneData, OptimConfig, PretrainConfig
-from dsm.verbs.settings.demo import DemoConfig
+from dsm.verbs.settings.training import DemoConfig
 
 PAPER = DsmConfig(sld=SpatialMix.only("local"), tld=TemporalMix.only("shift"), look="own")
 """`dsm-paper`: the local warp, and one shifted window with its own look, as in the paper's scripts."""

@@ -21,11 +21,11 @@ import torch
 from conftest import frame_numbers, judge_after, numbered_frames
 
 from dsm.data import reading
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.clips import EpochBatches, EvaluationClips, TrainingClips
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.loading import Batches, load_clips
 from dsm.data.reading_state import ReadingState
+from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.runs.bad_videos import LEDGER, BadVideos
 from dsm.train.config import DataConfig

@@ -21,9 +21,9 @@ from warm_dsm import dsm
 from dsm.cli import main
 from dsm.data import clips as clips_module
 from dsm.data.catalog import find_list
-from dsm.data.clip_settings import ClipChanges, ClipConfig
 from dsm.data.clips import EvaluationClips
 from dsm.data.lists import only_video, read_list, write_list
+from dsm.data.settings import ClipChanges, ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate import extraction
 from dsm.evaluate.extract import extract_features

@@ -21,8 +21,8 @@ import torch
 
 from dsm.cli import main
 from dsm.data.classes import read_classes
-from dsm.data.clip_settings import clip_of
 from dsm.data.lists import listable, read_list
+from dsm.data.settings import clip_of
 from dsm.errors import UserError, sentence
 from dsm.evaluate.features import Features, load_features, save_features
 from dsm.models.export import save_safetensors

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import nn
 
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.lists import VideoList, read_list
+from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.probe import knn_probe
