@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import frame_numbers, judge_after, numbered_frames
+from warm_dsm import HANG
 
 from dsm.data import reading
 from dsm.data.clips import EpochBatches, EvaluationClips, TrainingClips
@@ -325,7 +326,7 @@ for use in (judge, probe, lambda file: read_frames(file, [3])):
         print(error)
 print(type(clips[0]).__name__, clips.state.bad)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG)
     lines = done.stdout.splitlines()
     assert len(lines) == 4, done.stderr
     assert all(f"{tmp_path / 'good.mp4'}: too many open files" in line for line in lines[:3])
