@@ -322,6 +322,7 @@ class PackConfig:
 
 
 TLD_KINDS = tuple(kind.name for kind in fields(TemporalMix))
+"""Names of the kinds of TLD."""
 
 
 @dataclass(frozen=True)

@@ -370,12 +370,10 @@ class BiasConfig:
 
 
 Measure = Literal["retrieval", "probe", "test", "look", "bias", "embedding"]
-
-
+"""What `dsm report` can measure."""
 MEASURES: tuple[Measure, ...] = get_args(Measure)
-
-
 CURVE_FORMATS = (".png", ".pdf", ".svg")
+"""Endings of a figure of curves."""
 
 
 @dataclass(frozen=True)

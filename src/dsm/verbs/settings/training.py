@@ -13,9 +13,10 @@ from dsm.inputs import ListFile, RootFolder
 from dsm.models.settings import Precision
 from dsm.synthetic.settings import PRESETS
 from dsm.train.config import FinetuneConfig
-from dsm.train.config import PretrainConfig as PretrainConfig
+from dsm.train.config import PretrainConfig as PretrainConfig  # the settings of `dsm pretrain`
 
 DEMO_BATCH = 32
+"""Videos per training step of the demo."""
 
 
 @dataclass(frozen=True)
