@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from dsm.demo import AUGMENT
 from dsm.disturb.spatial_mix import SpatialMix
-from dsm.disturb.temporal import TemporalMix
-from dsm.methods.settings import PLUS, DsmConfig, MethodSettings, MocoConfig
+from dsm.methods.settings import DsmConfig, MethodSettings, MocoConfig
 from dsm.views import Augment
 
 
@@ -23,51 +21,42 @@ class Candidate:
 
     method: str
     settings: MethodSettings = field(default_factory=MethodSettings)
-    augment: Augment = AUGMENT
+    augment: Augment = field(default_factory=Augment)
     longer: float = 1.0
     """Number of steps, relative to a candidate of `dsm`."""
 
 
-SLD = SpatialMix(smooth=1, exchange=1, together=True, strength=0.5, ramp=0.5)
-MIXED = DsmConfig(
-    joint=True,
-    sld=SLD,
-    sld_on="both",
-    tld=TemporalMix(shift=0, speed=0),
-    look="positive",
-    negatives=1,
-    motion_weight=1.0,
-)
-"""The scene of both clips is bent and, over half of the training, more and more exchanged; a separate loss
-pushes from a clip that differs from the positive in its broken motion alone."""
+MIXED = DsmConfig()
+"""The defaults: the scene of both clips is bent and, over half of the training, more and more exchanged; a
+separate loss pushes from a clip that differs from the positive in its broken motion alone."""
+PASSES, MOCO_PASSES, JOINT_PASSES, SYMMETRIC_PASSES = 9, 4, 6, 8
+"""Per step: of `dsm`; of `moco`, whose momentum encoder needs no gradient; of `moco` with both views in one
+batch, with gradients; of `moco` with the loss of both views."""
 JOINT = MocoConfig(joint=True)
-PASSES, JOINT_PASSES, TWIN_PASSES = 9, 6, 4
-"""Per step: of `dsm`; of `moco` with both views in one batch; of `moco` with a momentum encoder, which needs
-no gradient."""
 
 
 def _moco(
-    config: MocoConfig = JOINT, passes: int = JOINT_PASSES, jitter: float = AUGMENT.jitter
+    config: MocoConfig | None = None, passes: int = MOCO_PASSES, jitter: float = Augment.jitter
 ) -> Candidate:
-    settings, augment = MethodSettings(moco=config), replace(AUGMENT, jitter=jitter)
+    settings, augment = MethodSettings(moco=config or MocoConfig()), Augment(jitter=jitter)
     return Candidate("moco", settings, augment, PASSES / passes)
 
 
-def _dsm(config: DsmConfig = MIXED, jitter: float = AUGMENT.jitter) -> Candidate:
-    return Candidate("dsm", MethodSettings(dsm=config), replace(AUGMENT, jitter=jitter))
+def _dsm(config: DsmConfig = MIXED, jitter: float = Augment.jitter) -> Candidate:
+    return Candidate("dsm", MethodSettings(dsm=config), Augment(jitter=jitter))
 
 
 MOCO = {
     "moco": _moco(),
-    "moco-plain": _moco(jitter=0.0),
-    "moco-twin": _moco(replace(JOINT, joint=False), TWIN_PASSES),
-    "moco-symmetric": _moco(replace(JOINT, symmetric=True)),
+    "moco-symmetric": _moco(MocoConfig(symmetric=True), SYMMETRIC_PASSES),
     "moco-colours": _moco(jitter=1.0),
+    "moco-joint": _moco(JOINT, JOINT_PASSES),
+    "moco-joint-plain": _moco(JOINT, JOINT_PASSES, jitter=0.0),
 }
 DSM = {
     "dsm": _dsm(),
-    "dsm-at-once": _dsm(replace(MIXED, sld=replace(SLD, ramp=0.0))),
-    "dsm-partly": _dsm(replace(MIXED, sld=replace(SLD, mixing_strength=0.7))),
+    "dsm-at-once": _dsm(replace(MIXED, sld=replace(MIXED.sld, ramp=0.0))),
+    "dsm-partly": _dsm(replace(MIXED, sld=replace(MIXED.sld, mixing_strength=0.7))),
     "dsm-redrawn": _dsm(replace(MIXED, look="redrawn")),
     "dsm-bend": _dsm(replace(MIXED, sld=SpatialMix(strength=0.5), sld_on="anchor", look="own")),
     "dsm-one-softmax": _dsm(replace(MIXED, motion_weight=0.0)),
@@ -75,10 +64,8 @@ DSM = {
 OTHERS = {
     "moco-steps": replace(MOCO["moco"], longer=1.0),
     "scene-only": _dsm(replace(MIXED, negatives=0)),
-    "dsm-plus": _dsm(PLUS),
 }
-"""Not candidates of a search: `moco` for as many steps as `dsm`; `dsm` without motion-broken negatives; and
-the settings that were chosen on only two of the places."""
+"""Not for a search: `moco` for as many steps as `dsm`, and `dsm` without motion-broken negatives."""
 CANDIDATES: Mapping[str, Candidate] = {**MOCO, **DSM, **OTHERS}
 FAMILIES: Mapping[str, Mapping[str, Candidate]] = {"moco": MOCO, "dsm": DSM}
 """The candidates of a search, by method."""

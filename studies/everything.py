@@ -1,6 +1,6 @@
-"""Make every number and figure of the docs: python studies/everything.py [--quick]
+"""Make every number and figure of the docs: python studies/everything.py --gestures DIR --fights DIR
 
-Runs the studies one after the other and inserts their results into the docs. This takes a weekend on two
+Runs the studies one after the other and inserts their results into the docs. This takes two days on two
 cores. ``--quick`` does the same in minutes on little data; its numbers mean nothing, and it does not change
 the docs. Finished work is not repeated.
 """
@@ -17,7 +17,6 @@ from pathlib import Path
 from begin import begin
 
 from dsm.errors import UserError
-from dsm.models.settings import Precision
 from dsm.terminal import console
 
 ROOT = Path(__file__).parent.parent
@@ -27,22 +26,13 @@ ROOT = Path(__file__).parent.parent
 class Options:
     out: Path | None = None
     """Folder of all studies; default: runs/evidence, or runs/evidence-quick with --quick."""
-    real: Path | None = None
-    """List of labelled real videos; without it, that study is left out."""
-    groups: Path | None = None
-    """Table with the group of each of them."""
-    root: Path | None = None
-    """Folder that the list's paths are relative to; default: the list's own."""
-    precision: Precision = "fp32"
-    """Precision of training on real video."""
+    gestures: Path | None = None
+    """Folder of real video, for `places.py`; without it, this place is left out."""
+    fights: Path | None = None
+    """Another such folder."""
     jobs: int = 2
-    known: tuple[Path, ...] = ()
-    """Files ``measured/*.json``: measurements of the same settings are reused."""
+    """Encoders to train at the same time; they share the cores."""
     quick: bool = False
-
-    def __post_init__(self) -> None:
-        if (self.real is None) != (self.groups is None):
-            raise UserError("--real and --groups go together: a list of videos, and the group of each.")
 
     @property
     def folder(self) -> Path:
@@ -53,54 +43,21 @@ def commands(options: Options) -> list[list[str]]:
     """Each study with its flags, the shorter first; the last command inserts the results into the docs."""
     out = {name: str(options.folder / name) for name in NAMES}
     quick = ["--quick"] * options.quick
-    shared = ["--jobs", str(options.jobs), *quick]
-    if options.known:
-        shared += ["--known", *map(str, options.known)]
+    places = ["studies/places.py", "--out", out["places"], "--jobs", str(options.jobs), *quick]
+    for name, folder in (("--gestures", options.gestures), ("--fights", options.fights)):
+        places += [name, str(folder)] if folder else []
     lines = [
         ["studies/cost.py", "--out", out["costs"]],
         ["studies/demo_table.py", "--out", out["demo"], *quick],
         ["studies/pictures.py", "--demo", f"{out['demo']}/demo", "--out", out["pictures"], *quick],
         ["studies/reliance.py", "--out", out["reliance"], *quick],
-        *(
-            ["studies/ranking.py", "--out", out["ranking"], "--name", name, *flags.split(), *shared]
-            for name, flags in RANKINGS.items()
-        ),
-        ["studies/budget.py", "--out", out["budget"], *shared],
-        ["studies/ablations.py", "--out", out["ablations"], *shared],
+        [*places, "--search"],
+        places,
     ]
-    if options.real and options.groups:
-        real = [str(options.real), "--groups", str(options.groups), "--out", out["real"]]
-        real += ["--precision", options.precision, *(["--root", str(options.root)] if options.root else [])]
-        lines += [
-            ["studies/real_video.py", *real, "--name", name, *flags.split(), *shared]
-            for name, flags in REAL.items()
-        ]
-    if not options.quick:
-        made = [name for name in NAMES if name != "real" or options.real]
-        lines.append(["studies/fill_docs.py", *(out[name] for name in made)])
-    return lines
+    return lines if options.quick else [*lines, ["studies/fill_docs.py", *out.values()]]
 
 
-SHORT = "--steps 600 --seeds 15 16 17 18 19"
-RANKINGS = {
-    "ranking": "--tuned 25 26 27 28 29",
-    "ranking_600": f"{SHORT} 20 21 22 23 24 --tuned 20 21 22 23 24 --methods random moco dsm "
-    "--measures features finetuned",
-    "ranking_triplet": f"{SHORT} --measures features bias look",
-    "ranking_others": f"{SHORT} --methods moco dsm dsm-paper be simclr --measures features bias look",
-    "ranking_50": f"{SHORT} --methods random moco dsm --correlation 0.5 --measures features bias",
-    "ranking_0": f"{SHORT} --methods random moco dsm --correlation 0 --measures features bias",
-}
-"""The paper's methods, trained as long as the demo; then, trained for fewer steps, more seeds, other methods
-and other ties."""
-REAL = {
-    "real_video": "",
-    "real_jitter": "--methods random moco moco-jitter dsm --seeds 10 11 12 13 14 "
-    "--measures other_groups finetuned",
-}
-"""On real video: the paper's methods; then, whether the missing colour jitter explains the results of
-`moco`."""
-NAMES = ("costs", "demo", "pictures", "reliance", "ranking", "budget", "ablations", "real")
+NAMES = ("costs", "demo", "pictures", "reliance", "places")
 
 
 def main(options: Options) -> None:

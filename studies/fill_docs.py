@@ -1,8 +1,7 @@
 """Insert the results of studies into the docs: python studies/fill_docs.py runs/ranking runs/real
 
 In README.md and docs/*.md, the text between ``<!-- from NAME -->`` and ``<!-- end -->`` is replaced by the
-file NAME of one of the folders. Pictures that the docs show are copied if a folder holds them. Measurements
-(``FOLDER/measured/*.json``) are copied to ``studies/measured``, for ``--known``.
+file NAME of one of the folders. Pictures that the docs show are copied if a folder holds them.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from dsm.errors import UserError
 from dsm.files import write_text
 
 BLOCK = re.compile(r"(<!-- from (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-PICTURE = re.compile(r"!\[[^\]]*\]\((?:docs/)?([^)/]+\.(?:png|jpg))\)")
+PICTURE = re.compile(r"!\[[^\]]*\]\((?:docs/)?([^)/]+\.(?:png|jpg|webp))\)")
 ROOT = Path(__file__).parent.parent
 
 
@@ -62,11 +61,6 @@ def main(options: Options) -> None:
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, ROOT / "docs" / name)
                 print(f"docs/{name}: copied")
-        for file in sorted((folder / "measured").glob("*.json")):
-            target = ROOT / "studies" / "measured" / file.name
-            target.parent.mkdir(exist_ok=True)
-            shutil.copyfile(file, target)
-            print(f"studies/measured/{file.name}: copied")
 
 
 if __name__ == "__main__":

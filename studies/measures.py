@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from light import measure_light
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit
 from trial import Trial
@@ -21,15 +19,8 @@ from dsm.evaluate.probe import linear_probe
 from dsm.evaluate.retrieval import kept_apart, recall_rows, retrieve
 from dsm.intervals import mean_interval
 from dsm.models.checkpoint_file import list_checkpoints
-from dsm.models.settings import LoadSettings
 from dsm.models.weights import load_weights
 from dsm.runs.results import Row, row_of, share
-from dsm.train.finetune import finetune
-from dsm.train.start import train_once
-from dsm.verbs.bias import bias
-from dsm.verbs.look import look
-from dsm.verbs.settings.evaluation import BiasConfig, BiasData, LookConfig, VideoTestConfig, VideoTestData
-from dsm.verbs.video_test import test as test_videos
 
 
 def measure_features(trial: Trial) -> list[Row]:
@@ -131,55 +122,9 @@ def measure_curve(trial: Trial) -> list[Row]:
 HEALTH = ("motion", "alignment", "uniformity", "effective_rank", "spread", "loss")
 
 
-def measure_bias(trial: Trial) -> list[Row]:
-    """Scene reliance and the other numbers of ``dsm bias``, on the last test."""
-    train = trial.labelled or trial.config.data.train
-    data = BiasData(test=trial.tests[-1], train=train, root=trial.config.data.root, workers=0)
-    reported = bias(
-        BiasConfig((trial.weights,), data, trial.folder / "bias", names=(trial.name,), groups=trial.groups,
-                   loading=LoadSettings(seed=trial.config.seed), windows=trial.windows, batch_size=16,
-                   overwrite=True)
-    )  # fmt: skip
-    return list(reported.rows)
-
-
-def measure_look(trial: Trial) -> list[Row]:
-    """Map mass on motion, on the first test."""
-    scored = look(
-        LookConfig(trial.tests[0], trial.weights, trial.folder / "look", score=True, workers=0,
-                   root=trial.config.data.root, groups=trial.groups,
-                   loading=LoadSettings(seed=trial.config.seed), overwrite=True)
-    )  # fmt: skip
-    return list(scored.rows)
-
-
-def measure_finetuned(trial: Trial) -> list[Row]:
-    """Top-1, top-5 and mean over classes after fine-tuning.
-
-    On each test; if the trial names a list to fine-tune on (``labelled``), on the last test only.
-    """
-    if trial.tuned is None:
-        raise ValueError(f"{trial.name} does not say how it is fine-tuned")
-    config = replace(trial.tuned, weights=trial.weights, out=trial.folder / "tuned", seed=trial.config.seed)
-    train_once(config, finetune)
-    rows: list[Row] = []
-    for file in trial.tests if trial.labelled is None else trial.tests[-1:]:
-        data = VideoTestData(file, root=trial.config.data.root, workers=0)
-        out = trial.folder / "tested" / file.stem
-        rows += test_videos(
-            VideoTestConfig(str(config.out), data, out, windows=trial.windows, batch_size=16,
-                            groups=trial.groups, overwrite=True)
-        ).rows  # fmt: skip
-    return [replace(row, metric=f"finetuned_{row.metric}") for row in rows]
-
-
 MEASURES: dict[str, Callable[[Trial], list[Row]]] = {
     "features": measure_features,
     "other_groups": measure_other_groups,
-    "bias": measure_bias,
-    "look": measure_look,
-    "finetuned": measure_finetuned,
-    "light": measure_light,
     "confounded": measure_confounded,
     "curve": measure_curve,
 }

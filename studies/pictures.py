@@ -1,9 +1,9 @@
 """The docs' pictures, and the numbers beside them: python studies/pictures.py --out runs/pictures
 
-All of them come from one demo (``--demo FOLDER``; without it, one is made): the training views, where `dsm`
-looks and how much of that is on moving things, and the embeddings of `moco` and `dsm`. It also draws frames
-of MotionScenes' worlds (``--worlds`` draws only these). Writes the pictures, ``look.md`` and
-``embedding.md``. Finished work is not repeated.
+All of them come from one demo (``--demo FOLDER``; without it, one is made): the training views, videos and
+their nearest neighbours, where `dsm` looks and how much of that is on moving things, and the embeddings of
+`moco` and `dsm`. It also draws frames of MotionScenes' worlds (``--worlds`` draws only these). Writes the
+pictures, ``look.md``, ``embedding.md`` and ``neighbours.md``. Finished work is not repeated.
 """
 
 from __future__ import annotations
@@ -15,17 +15,21 @@ from pathlib import Path
 import numpy as np
 from begin import begin
 from command import dsm_command
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 from tables import interval
 
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.demo import CLIP, demo
+from dsm.evaluate.features import load_features
+from dsm.evaluate.retrieval import retrieve
 from dsm.files import write_text
 from dsm.runs.results import RESULTS, Row, read_results
 from dsm.synthetic.motionscenes import plan_split, render
 from dsm.synthetic.settings import WORLDS, MotionScenesConfig
 from dsm.terminal import console
 from dsm.verbs.settings.training import DemoConfig
+from dsm.video.decode import read_frames
 
 WEIGHTS = ("random", "moco", "dsm")
 LAYERS = {"": "last layer (4x3x3)", "stages.stage2": "`stages.stage2` (4x6x6)"}
@@ -105,6 +109,56 @@ def draw_clips(demo_folder: DemoFolder) -> None:
     )
 
 
+def draw_neighbours(demo_folder: DemoFolder) -> str:
+    """Write an animation of videos and their nearest training videos by `moco` and by `dsm`.
+
+    Shown are the first videos of the conflict test for which `moco` finds the wrong motion and `dsm` the
+    right one. Returns how many there are, as a sentence.
+    """
+    found = {}
+    for name in WEIGHTS[1:]:
+        folder = demo_folder.demo / "features" / f"{name}-seed{demo_folder.seed}"
+        train, test = (load_features(folder / f"{split}.npz") for split in ("train", "test_conflict"))
+        retrieved = retrieve(train, test, 1)
+        found[name] = retrieved.neighbours[:, 0], retrieved.recall(1)
+    (by_moco, moco_right), (by_dsm, dsm_right) = found.values()
+    chosen = np.flatnonzero(dsm_right & ~moco_right)
+    frames = []
+    for place in chosen[:NEIGHBOURS_SHOWN]:
+        paths = [test.paths[place], train.paths[by_moco[place]], train.paths[by_dsm[place]]]
+        frames.append([read_frames(demo_folder.scenes / path, np.arange(0, 24)) for path in paths])
+    write_animation(demo_folder.out / "neighbours.webp", frames)
+    other = int((moco_right & ~dsm_right).sum())
+    return (
+        f"Of {len(test)} videos, `dsm` is right and `moco` wrong for {len(chosen)}, and the other way round "
+        f"for {other}."
+    )
+
+
+NEIGHBOURS_SHOWN = 4
+
+
+def write_animation(file: Path, videos: list[list[NDArray[np.uint8]]]) -> None:
+    """An animated WebP: a column per query, with its video above its neighbours. Videos are (T, H, W, 3)."""
+    names = ("video", "nearest by moco", "nearest by dsm")
+    side = videos[0][0].shape[1]
+    left, gap = 120, 6
+    font = ImageFont.load_default(13)
+    pictures = []
+    for n in range(min(len(video) for row in videos for video in row)):
+        picture = Image.new("RGB", (left + len(videos) * (side + gap), len(names) * (side + gap)), "white")
+        draw = ImageDraw.Draw(picture)
+        for row, name in enumerate(names):
+            draw.text((4, row * (side + gap) + side // 2 - 8), name, fill="black", font=font)
+            for column, video in enumerate(videos):
+                at = (left + column * (side + gap), row * (side + gap))
+                picture.paste(Image.fromarray(video[row][n]), at)
+        pictures.append(picture)
+    pictures[0].save(
+        file, save_all=True, append_images=pictures[1:], duration=120, loop=0, quality=60, method=6
+    )
+
+
 def score(demo_folder: DemoFolder, name: str, layer: str, probe: str) -> dict[str, Row]:
     """The rows of `dsm look --score`, by metric; measured if not done yet."""
     folder = demo_folder.out / "scores" / f"{name}-{layer or 'last'}-{probe}"
@@ -177,9 +231,10 @@ def main(options: Options) -> None:
     demo_folder = DemoFolder(folder, options.out, config.seeds[0])
     cut_test(demo_folder, 40 if options.quick else options.videos)
     draw_clips(demo_folder)
+    write_text(options.out / "neighbours.md", f"{draw_neighbours(demo_folder)}\n")
     write_text(options.out / "look.md", look_table(demo_folder))
     write_text(options.out / "embedding.md", embedding_table(demo_folder))
-    console.print(f"{options.out}: worlds.png, views.png, look.jpg, embedding.png, look.md, embedding.md")
+    console.print(f"{options.out}: the pictures, and look.md, embedding.md and neighbours.md")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ for the backbone. Measured are R@1 and a linear probe, on scenes without trainin
 
 ``--search`` trains the candidates of each method on other seeds. For each place, it chooses among them by the
 *other* places only (leave one place out), so no method is reported where its settings were chosen. Writes
-``places.json`` (one row per number) and ``places.md``. Finished work is not repeated. ``--quick`` tests in
-minutes that everything works.
+``places.json`` (one row per number), ``places.md`` and ``places_headline.md``. Finished work is not repeated.
+``--quick`` tests in minutes that everything works.
 """
 
 from __future__ import annotations
@@ -21,18 +21,17 @@ from pathlib import Path
 import numpy as np
 from begin import begin
 from candidates import CANDIDATES, FAMILIES
-from measured import read_measured
 from real_pack import GROUPS, pack_real, write_part
-from tables import by_seed, caption, table
+from tables import by_seed, caption, mean_of, paired, table
 from trial import Trial
-from trials import is_done, run_all, study_command, write_all
+from trials import is_done, run_all, study_command
 
 from dsm.demo import TESTS, pretrain_config
 from dsm.errors import UserError
 from dsm.files import write_text
 from dsm.models.settings import Precision
-from dsm.runs.folder import plain
-from dsm.runs.results import Row
+from dsm.runs.folder import git_revision, plain
+from dsm.runs.results import Row, write_results
 from dsm.synthetic.motionscenes import write_motionscenes
 from dsm.synthetic.settings import WORLDS, MotionScenesConfig
 from dsm.terminal import console, progress
@@ -51,7 +50,7 @@ METRICS = {
 """Measured in every place, with the titles of their tables."""
 SEARCH_SEEDS = (90,)
 CHECKPOINTS = 6
-"""Number of evaluations during training, to see when a method reaches which result."""
+"""Number of evaluations of `dsm` during training, to see when it reaches which result."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,6 @@ class Options:
     precision: Precision = "bf16"
     jobs: int = 2
     """Encoders to train at the same time; they share the cores."""
-    known: tuple[Path, ...] = ()
-    """Files ``measured/*.json``: measurements of the same settings are reused."""
     quick: bool = False
     """One seed, few videos and steps, to test the study; the numbers mean nothing."""
 
@@ -160,6 +157,8 @@ def trial(options: Options, place: str, name: str, seed: int, prepared: Prepared
     candidate = CANDIDATES["dsm" if name == "random" else name]
     base = pretrain_config(DemoConfig(out=options.out / place, workers=0), candidate.method, seed)
     steps = QUICK_STEPS if options.quick else round(options.steps * candidate.longer)
+    # A search needs only the final result, and so does every method but dsm.
+    checkpoints = CHECKPOINTS if candidate.method == "dsm" and not options.search else 1
     config = replace(
         base,
         backbone=BACKBONE,
@@ -169,11 +168,10 @@ def trial(options: Options, place: str, name: str, seed: int, prepared: Prepared
         augment=candidate.augment,
         steps=steps,
         precision=options.precision,
-        save_every=-(-steps // CHECKPOINTS),
-        keep=CHECKPOINTS,
+        save_every=-(-steps // checkpoints),
+        keep=checkpoints,
     )
     random = name == "random"
-    # A search needs only the final result.
     without_curve = random or options.search
     return Trial(
         name,
@@ -227,6 +225,44 @@ def search_tables(rows: Sequence[Row], places: Sequence[str], trained: Sequence[
     return text
 
 
+SHOWN = {
+    "scenes": "made: moving shapes",
+    "dots": "made: figures and scenes of the same dots",
+    "walkers": "made: walking figures",
+    "drone": "made: vehicles from above, moving camera",
+    "gestures": "real: hand gestures before 21 backdrops",
+    "fights": "real: fights on surveillance cameras",
+}
+"""What each place shows, for README's table."""
+
+
+def headline(rows: Sequence[Row], places: Sequence[str]) -> str:
+    """README's table: R@1 of each method, and the gain of dsm, with a line per place."""
+    values = by_seed(rows)
+    methods = [name for name in ("random", "moco", "dsm") if (name, places[0], "R@1") in values]
+    lines = ["| place | " + " | ".join(methods) + " | gain |", "|---" * (len(methods) + 2) + "|"]
+    for place in places:
+        means = [mean_of(list(values[name, place, "R@1"].values())) for name in methods]
+        gains = paired(values, ("dsm", place, "R@1"), ("moco", place, "R@1"))
+        cells = [*(f"{mean.value:.1f}" for mean in means), mean_of(gains).text(signed=True) if gains else ""]
+        lines.append(f"| {SHOWN[place]} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def confounded_table(rows: Sequence[Row], names: Sequence[str]) -> str:
+    """Means over seeds, each with the mean bounds of the seeds' intervals, which draw whole backdrops."""
+    lines = ["| | R@1 | linear probe |", "|---|---|---|"]
+    for name in names:
+        cells = []
+        for metric in ("confounded_R@1", "confounded_linear_probe"):
+            some = [row for row in rows if (row.run, row.metric) == (name, metric)]
+            bounds = [(row.value, row.low, row.high) for row in some]
+            value, low, high = 100 * np.mean(np.array(bounds, float), axis=0)
+            cells.append(f"{value:.1f} [{low:.1f}, {high:.1f}]")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 DIFFERENCES = (("dsm", "moco"), ("dsm", "moco-steps"), ("moco", "random"), ("dsm", "random"))
 
 
@@ -241,9 +277,11 @@ def result_tables(rows: Sequence[Row], options: Options, places: Sequence[str]) 
     text += "\nWhen `dsm` reaches the final R@1 of `moco` (mean over the seeds that reach it):\n\n"
     text += cost_table(rows, places)
     if any(row.metric == "confounded_R@1" for row in rows):
-        for metric in ("confounded_R@1", "confounded_linear_probe"):
-            text += f"\nGestures, {metric.replace('_', ' ')}:\n\n"
-            text += table(rows, metric, runs=options.methods, tests=("gestures",), against=DIFFERENCES)
+        text += (
+            "\nGestures, where each backdrop shows one class in training and other classes in the test. In "
+            "brackets, the 95 % interval over backdrops (mean over the seeds):\n\n"
+        )
+        text += confounded_table(rows, options.methods)
     return text
 
 
@@ -279,23 +317,26 @@ def main(options: Options) -> None:
     places = [place for place in options.places if place not in absent]
     for place in absent:
         console.print(f"{place}: left out; --{place} DIR gives its folder.", style="yellow")
-    known = read_measured(options.known)
     trials = []
     for place in places:
         real = None if place in WORLDS else prepare_real(options, place)
         for seed in options.seeds:
             prepared = real or prepare_generated(options, place, seed)
             some = [trial(options, place, name, seed, prepared) for name in names]
-            if real is None and not all(is_done(one, known) for one in some):
+            if real is None and not all(is_done(one) for one in some):
                 write_scenes(options, place, seed)
             trials += some
-    rows = write_all(options.out, run_all(trials, options.jobs, known), options.name)
+    rows = run_all(trials, options.jobs)
+    write_results(
+        options.out / f"{options.name}.json", rows, command=study_command(), revision=git_revision()
+    )
     shown = [row for place in places for row in reported(rows, place)]
     text = f"`{study_command()}`\n\n{caption(shown)}\n"
     if options.search:
         text += search_tables(shown, places, names)
     else:
         text += result_tables(shown, options, places)
+        write_text(options.out / "places_headline.md", headline(shown, places))
     write_text(options.out / f"{options.name}.md", text)
     console.print(f"{options.out}: {options.name}.json, {options.name}.md")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from measured import digest
 
 from dsm.data.groups import find_groups
 from dsm.data.lists import VideoList, read_list, write_list
@@ -32,7 +33,7 @@ class RealPack:
     groups: list[str]
     """The group (source or backdrop) of each."""
     word: str
-    """Digest of these videos, their labels and groups."""
+    """Digest of these videos, their labels and groups, in 16 hexadecimal digits."""
 
 
 def pack_real(lists: Path, root: Path | None, groups: Path, folder: Path, side: int) -> RealPack:
@@ -49,7 +50,8 @@ def pack_real(lists: Path, root: Path | None, groups: Path, folder: Path, side: 
     kept = [group_of[name] for name in names]
     lines = [list(line) for line in zip(packed.paths, kept, strict=True)]
     write_text(folder / GROUPS, csv_text([["path", "group"], *lines], delimiter="\t"))
-    return RealPack(packed, names, kept, digest([names, packed.labels.tolist(), kept]))
+    what = json.dumps([names, packed.labels.tolist(), kept], sort_keys=True)
+    return RealPack(packed, names, kept, hashlib.sha256(what.encode()).hexdigest()[:16])
 
 
 def write_part(packed: RealPack, lists: Path, root: Path | None, file: Path) -> None:

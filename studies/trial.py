@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dsm.train.config import FinetuneConfig, PretrainConfig
+from dsm.train.config import PretrainConfig
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,6 @@ class Trial:
     """Appended to a test's name in the rows, such as '@0.9'."""
     random: bool = False
     """Random weights: not trained at all."""
-    labelled: Path | None = None
-    """List for fine-tuning and for the probe of ``dsm bias``; fine-tuning is then tested on the last test
-    only. Default: the list of pretraining."""
-    tuned: FinetuneConfig | None = None
-    """How it is fine-tuned, if fine-tuning is measured."""
     videos: str = ""
     """Identifies the videos, beyond the names of their lists."""
     confounded: tuple[Path, ...] = ()
@@ -49,19 +44,14 @@ class Trial:
         return str(self.folder / ("random.safetensors" if self.random else "run"))
 
 
-def settings_of(trial: Trial, measure: str | None = None) -> dict[str, Any]:
+def settings_of(trial: Trial) -> dict[str, Any]:
     """All settings that a result depends on, as JSON values; of paths only the last two parts.
 
     Settings that are off (0, none, false, empty) are left out, so that a new setting that is off does not
-    change the trial. The name is left out too, so that two studies can name a trial differently and share it,
-    and so are the settings of other methods.
-
-    Args:
-        measure: the measure that the settings are for; None: training alone. Only "finetuned" depends on how
-            an encoder is fine-tuned.
+    change the trial. The name is left out too, so that a candidate can be renamed, and so are the settings of
+    other methods.
     """
-    tuned = trial.tuned if measure == "finetuned" else None
-    bare = replace(trial, name="", measures=(), config=replace(trial.config, out=Path()), tuned=tuned)
+    bare = replace(trial, name="", measures=(), config=replace(trial.config, out=Path()))
     settings: dict[str, Any] = _plain(bare)
     method = trial.config.method.replace("-", "_")
     settings["config"]["settings"] = {method: settings["config"]["settings"].get(method, {})}

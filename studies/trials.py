@@ -13,7 +13,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from measured import Known, Measured, digest, read_measured, revisions, write_measured
 from measures import MEASURES
 from trial import Trial, settings_of
 
@@ -22,63 +21,47 @@ from dsm.files import write_text
 from dsm.models.export import save_safetensors
 from dsm.models.zoo import create_model
 from dsm.runs.folder import git_revision
-from dsm.runs.results import Row, write_results
+from dsm.runs.results import Row, read_results, write_results
 from dsm.terminal import console, progress
 from dsm.train.pretrain import pretrain
 from dsm.train.start import train_once
 from dsm.workers import make_pool, usable_cores
 
 
-def measured_already(trial: Trial, known: Known) -> dict[str, Measured]:
-    """Finished measurements of this trial, by measure: from an earlier call, or from ``known``.
+def is_done(trial: Trial) -> bool:
+    return all(_file(trial, measure).exists() for measure in trial.measures)
+
+
+def run_trial(trial: Trial) -> list[Row]:
+    """Train and measure whatever is missing; return the rows of all measures.
 
     Raises:
-        UserError: an earlier call measured it with other settings.
+        UserError: the trial's folder holds a trial with other settings, or it cannot be trained.
     """
-    measurements = {}
-    for name in trial.measures:
-        file, settings = trial.folder / f"{name}.json", digest(settings_of(trial, name))
-        one = known.get((settings, name))
-        if one is None and file.exists():
-            one = read_measured([file]).get((settings, name))
-            if one is None:
-                raise UserError(
-                    f"{file}: was measured with other settings; give another --out, or remove it."
-                )
-        if one:
-            measurements[name] = replace(one, rows=tuple(replace(row, run=trial.name) for row in one.rows))
-    return measurements
-
-
-def is_done(trial: Trial, known: Known) -> bool:
-    return len(measured_already(trial, known)) == len(trial.measures)
-
-
-def run_trial(trial: Trial, known: Known) -> list[Measured]:
-    """Train and measure whatever is missing; return the result of each measure."""
-    measurements = measured_already(trial, known)
-    missing = [name for name in trial.measures if name not in measurements]
-    if missing:
-        trial.folder.mkdir(parents=True, exist_ok=True)
-        _claim(trial)
+    _claim(trial)
+    if not is_done(trial):
         with _into(trial.folder / "log.txt"):
             if trial.random:
                 _draw_weights(trial)
             else:
                 train_once(replace(trial.config, out=trial.folder / "run"), pretrain)
-            for name in missing:
-                measurements[name] = _measure(trial, name)
-    return [measurements[name] for name in trial.measures]
+            for measure in trial.measures:
+                if not _file(trial, measure).exists():
+                    _measure(trial, measure)
+    rows = [row for measure in trial.measures for row in read_results(_file(trial, measure))]
+    return [replace(row, run=trial.name) for row in rows]
 
 
-def _measure(trial: Trial, name: str) -> Measured:
+def _file(trial: Trial, measure: str) -> Path:
+    return trial.folder / f"{measure}.json"
+
+
+def _measure(trial: Trial, measure: str) -> None:
     rows = [
         replace(row, run=trial.name, seed=trial.config.seed, test=row.test + trial.suffix)
-        for row in MEASURES[name](trial)
+        for row in MEASURES[measure](trial)
     ]
-    measured = Measured(digest(settings_of(trial, name)), name, git_revision(), tuple(rows))
-    write_measured(trial.folder / f"{name}.json", [measured])
-    return measured
+    write_results(_file(trial, measure), rows, command=study_command(), revision=git_revision())
 
 
 @contextlib.contextmanager
@@ -111,6 +94,7 @@ def _claim(trial: Trial) -> None:
     settings = json.dumps(settings_of(trial), sort_keys=True)
     file = trial.folder / "trial.json"
     if not file.exists():
+        trial.folder.mkdir(parents=True, exist_ok=True)
         write_text(file, settings)
     elif file.read_text(encoding="utf-8") != settings:
         raise UserError(
@@ -118,25 +102,22 @@ def _claim(trial: Trial) -> None:
         )
 
 
-def run_all(trials: Sequence[Trial], jobs: int, known: Known) -> list[Measured]:
-    """Run all trials, ``jobs`` at a time, sharing the cores; results are in the order of ``trials``.
-
-    Args:
-        known: measurements to reuse if the settings are the same.
+def run_all(trials: Sequence[Trial], jobs: int) -> list[Row]:
+    """Run all trials, ``jobs`` at a time, sharing the cores; rows are in the order of ``trials``.
 
     Raises:
         UserError: a trial cannot be run.
     """
     # A child process must know its number of threads before it imports torch.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(usable_cores() // jobs, 1)))
-    measurements: dict[int, list[Measured]] = {}
+    rows: dict[int, list[Row]] = {}
     pool = make_pool(jobs)
     with progress("encoders", len(trials)) as bar:
         try:
-            waiting = {pool.submit(run_trial, trial, known): n for n, trial in enumerate(trials)}
+            waiting = {pool.submit(run_trial, trial): n for n, trial in enumerate(trials)}
             for done, future in enumerate(as_completed(waiting), 1):
                 number = waiting[future]
-                measurements[number] = future.result()
+                rows[number] = future.result()
                 trial = trials[number]
                 bar.update(done, f"{trial.name}, seed {trial.config.seed} {trial.suffix}")
         except KeyboardInterrupt:
@@ -144,21 +125,9 @@ def run_all(trials: Sequence[Trial], jobs: int, known: Known) -> list[Measured]:
             raise SystemExit(130) from None
         finally:
             pool.shutdown(cancel_futures=True)
-    return [one for number in sorted(measurements) for one in measurements[number]]
-
-
-def write_all(out: Path, measured: Sequence[Measured], name: str) -> list[Row]:
-    """Write ``NAME.json``, and ``measured/NAME.json`` for ``--known``; return the rows."""
-    rows = [row for one in measured for row in one.rows]
-    write_results(out / f"{name}.json", rows, command=study_command(), revision=revisions(measured))
-    write_measured(out / "measured" / f"{name}.json", measured)
-    return rows
+    return [row for number in sorted(rows) for row in rows[number]]
 
 
 def study_command() -> str:
-    """The running command, as typed in a clone to measure everything again: without ``--known``."""
-    words, known = [], False
-    for word in sys.argv[1:]:
-        known = word == "--known" or (known and not word.startswith("--"))
-        words += [] if known else [word]
-    return shlex.join(["python", f"studies/{Path(sys.argv[0]).name}", *words])
+    """The running command, as typed in a clone to measure everything again."""
+    return shlex.join(["python", f"studies/{Path(sys.argv[0]).name}", *sys.argv[1:]])

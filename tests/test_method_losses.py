@@ -63,7 +63,7 @@ def test_the_symmetric_loss_is_the_mean_of_both_directions() -> None:
 
 
 def test_dsm_pushes_from_each_clips_own_negatives() -> None:
-    method = without_heads("dsm", dsm=DsmConfig(dim=8, negatives=2))
+    method = without_heads("dsm", dsm=DsmConfig(dim=8, negatives=2, motion_weight=0))
     own = torch.stack([NEGATIVE, vectors(5)], dim=1)
     expected = info_nce(ANCHOR, POSITIVE, temperature=0.1, in_batch=True, negatives=own)
     views = {"anchor": ANCHOR, "positive": POSITIVE, "negative0": own[:, 0], "negative1": own[:, 1]}

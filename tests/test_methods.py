@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -138,7 +139,7 @@ def test_a_tie_with_the_negative_does_not_count_as_motion() -> None:
 
 
 SETTINGS = MethodSettings(
-    moco=MocoConfig(queue=8, momentum=0.9), dsm=DsmConfig(queue=8, momentum=0.9, negatives=2)
+    moco=MocoConfig(queue=8, momentum=0.9), dsm=DsmConfig(queue=8, momentum=0.9, negatives=2, joint=False)
 )
 
 
@@ -163,12 +164,14 @@ def test_moco_has_no_disturbance_and_no_motion_broken_negative() -> None:
     assert all(view.spatial is None and view.temporal is None for view in method.views)
 
 
-def test_dsm_breaks_the_anchors_scene_and_the_negatives_motion() -> None:
-    method = create_method("dsm", create_model("tiny"), SETTINGS)
+@pytest.mark.parametrize("on", ["both", "anchor"])
+def test_dsm_breaks_the_scene_and_the_negatives_motion(on: Literal["both", "anchor"]) -> None:
+    settings = MethodSettings(dsm=DsmConfig(negatives=2, sld_on=on))
+    method = create_method("dsm", create_model("tiny"), settings)
     by_name = {view.name: view for view in method.views}
     assert by_name["anchor"].spatial
     assert not by_name["anchor"].temporal
-    assert not by_name["positive"].spatial
+    assert bool(by_name["positive"].spatial) == (on == "both")
     assert not by_name["positive"].temporal
     assert by_name["negative0"].temporal
     assert by_name["negative1"].temporal
@@ -177,7 +180,7 @@ def test_dsm_breaks_the_anchors_scene_and_the_negatives_motion() -> None:
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_joint_encodes_all_views_in_one_batch(symmetric: bool) -> None:
     torch.manual_seed(0)
-    config = DsmConfig(joint=True, negatives=2, symmetric=symmetric)
+    config = DsmConfig(negatives=2, symmetric=symmetric, motion_weight=0)
     method = create_method("dsm", create_model("tiny"), MethodSettings(dsm=config))
     views = {view.name: torch.randn(4, 3, 8, 32, 32) for view in method.views}
     a, p, *n = method.query(torch.cat(list(views.values()))).split(4)  # training mode: the batch counts

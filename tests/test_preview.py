@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,15 @@ from PIL import Image
 from dsm.cli import main
 from dsm.disturb import identity_grid
 from dsm.errors import UserError
-from dsm.evaluate.preview import flow_picture, motion_change, scene_change, seen_through, similarity
+from dsm.evaluate.preview import (
+    as_trained,
+    flow_picture,
+    motion_change,
+    scene_change,
+    seen_through,
+    similarity,
+)
+from dsm.methods.settings import DsmConfig
 from dsm.video.decode import probe
 
 
@@ -105,10 +114,10 @@ def test_a_preview_is_written_in_every_format(
     assert "2 clips shown, 2 measured" in output.err
     assert "anchor" in output.out
     clips = json.loads(numbers.read_text())["clips"]
-    assert [one["version"] for one in clips] == ["anchor", "negative"] * 2
-    assert all(one["scene_change"] > 0.05 for one in clips if one["version"] == "anchor")
+    assert [one["version"] for one in clips] == ["anchor", "positive", "negative"] * 2
+    assert all(one["scene_change"] > 0.05 for one in clips if one["version"] != "negative")
     if ending == ".html":
-        assert out.read_text().count("data:video/mp4") == 6
+        assert out.read_text().count("data:video/mp4") == 8
         assert "http" not in out.read_text().replace("http://www.w3.org", "")
     elif ending == ".mp4":
         assert probe(out).frames == 6
@@ -118,6 +127,24 @@ def test_a_preview_is_written_in_every_format(
         assert getattr(picture, "n_frames", 1) == (6 if ending == ".gif" else 1)
     with pytest.raises(UserError, match="already exists"):
         run(str(listed), "--out", str(out), *SMALL)
+
+
+def test_versions_are_those_that_dsm_compares() -> None:
+    def versions(**settings: Any) -> list[tuple[str, int, str]]:
+        """Of each version: its name, its draw (0 for an intact scene), and what it is compared with."""
+        shown = as_trained(DsmConfig(**settings))
+        return [(one.name, one.draw if one.sld else 0, shown[one.against].name) for one in shown]
+
+    assert versions() == [
+        ("clip", 0, "clip"), ("anchor", 1, "clip"), ("positive", 2, "clip"), ("negative", 2, "positive"),
+    ]  # fmt: skip
+    assert versions(sld_on="anchor", look="anchor") == [
+        ("positive", 0, "positive"), ("anchor", 1, "positive"), ("negative", 1, "anchor"),
+    ]  # fmt: skip
+    assert versions(sld_on="positive", look="own") == [
+        ("anchor", 0, "anchor"), ("positive", 2, "anchor"), ("negative", 0, "anchor"),
+    ]  # fmt: skip
+    assert versions(look="redrawn")[-1] == ("negative", 3, "clip")
 
 
 def test_a_preview_may_measure_more_clips_than_it_shows(

@@ -104,7 +104,9 @@ def test_index_warns_of_videos_it_leaves_out(folder_of_videos: Path, tmp_path: P
 
 def test_check_returns_verdicts_and_the_usable_videos(small_list: Path, tmp_path: Path) -> None:
     broken = Path(break_video(small_list, 1)).relative_to(small_list.parent)
-    clean, ledger = tmp_path / "clean.txt", tmp_path / "ledger.json"
+    long = tmp_path / "a path that is longer than the line of a result " / ("x" * 100)
+    long.mkdir(parents=True)
+    clean, ledger = long / "clean.txt", tmp_path / "ledger.json"
     result = dsm.data.check(videos=small_list, clean=clean, json=ledger, frames=4, workers=1)
     assert [one.verdict for one in result.verdicts] == ["ok", "undecodable", "ok", "ok"]
     assert [one.path for one in result.verdicts] == list(read_list(small_list).paths)

@@ -1,4 +1,4 @@
-"""Shared parts of the studies: tables over seeds, reused measurements, blocks of the docs, their order."""
+"""Shared parts of the studies: tables over seeds, finished trials, blocks of the docs, their order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 
 from dsm.errors import UserError
-from dsm.runs.results import Row
+from dsm.runs.results import Row, write_results
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,79 +52,40 @@ def test_a_single_seed_has_the_interval_over_its_videos(study: Callable[[str], M
     assert tables.caption(rows).startswith("Seed 7 alone,")
 
 
-def test_the_printed_command_measures_everything_again(
-    study: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    words = ["--out", "o", "--known", "a.json", "b.json", "--jobs", "2", "--known", "c.json"]
-    monkeypatch.setattr(sys, "argv", ["/somewhere/studies/budget.py", *words])
-    assert study("trials").study_command() == "python studies/budget.py --out o --jobs 2"
-
-
-def test_measurements_are_read_back(study: Callable[[str], ModuleType], tmp_path: Path) -> None:
-    measured = study("measured")
-    one = measured.Measured("abc", "features", "r1", tuple(rows_of("dsm", {1: 0.5, 2: 0.25})))
-    other = measured.Measured("def", "bias", None, (Row("x", 0, "t", "m", 0.1, 0.0, 0.2, 3),))
-    measured.write_measured(tmp_path / "m.json", [one, other])
-    known = measured.read_measured([tmp_path / "m.json"])
-    assert known == {("abc", "features"): one, ("def", "bias"): other}
-    assert measured.revisions([one, other]) == "r1, unknown"
-    (tmp_path / "m.json").write_text("[]")
-    with pytest.raises(UserError, match="holds no measurements"):
-        measured.read_measured([tmp_path / "m.json"])
-    with pytest.raises(UserError, match="no such file"):
-        measured.read_measured([tmp_path / "none.json"])
-
-
-def test_the_digest_depends_on_settings_and_not_on_folders(
+def test_settings_of_a_trial_do_not_depend_on_its_folder_or_name(
     study: Callable[[str], ModuleType], tmp_path: Path
 ) -> None:
-    ranking, trial, measured = study("ranking"), study("trial"), study("measured")
+    places, settings_of = study("places"), study("trial").settings_of
 
-    def digest(
-        folder: Path, seed: int = 1, measure: str | None = None, tune: int = 10, **changes: object
-    ) -> str:
-        one = ranking.trial(replace(ranking.Options(folder), **changes), "dsm", seed)
-        found = trial.settings_of(replace(one, tuned=replace(one.tuned, epochs=tune)), measure)
-        digest: str = measured.digest(json.loads(json.dumps(found)))
-        return digest
+    def settings(folder: Path, candidate: str = "dsm", seed: int = 1, **changes: object) -> str:
+        options = replace(places.Options(folder), **changes)
+        prepared = places.prepare_generated(options, "dots", seed)
+        return json.dumps(settings_of(places.trial(options, "dots", candidate, seed, prepared)))
 
-    here = digest(tmp_path / "here")
-    assert digest(tmp_path / "there") == here
-    assert digest(Path("runs")) == here
-    assert digest(tmp_path, measures=("look",)) == here  # measures do not change the weights
-    assert digest(tmp_path, tune=20) == here  # nor does later fine-tuning
-    assert digest(tmp_path, measure="finetuned", tune=20) != digest(tmp_path, measure="finetuned")
-    assert digest(tmp_path, measure="bias", tune=20) == digest(tmp_path, measure="bias")
-    others = [digest(tmp_path, seed=2), digest(tmp_path, steps=5), digest(tmp_path, correlation=0.5)]
+    here = settings(tmp_path / "here")
+    assert settings(tmp_path / "there") == settings(Path("runs")) == here
+    others = [settings(tmp_path, "moco"), settings(tmp_path, seed=2), settings(tmp_path, steps=5)]
     assert len({here, *others}) == 4
 
 
-def test_known_measurements_are_reused_and_other_settings_refused(
+def test_finished_measurements_are_reused_and_other_settings_refused(
     study: Callable[[str], ModuleType], tmp_path: Path
 ) -> None:
-    ranking, trials, measured = study("ranking"), study("trials"), study("measured")
-    trial = ranking.trial(ranking.Options(tmp_path, measures=("features",)), "dsm", 1)
-    settings = measured.digest(trials.settings_of(trial, "features"))
-    one = measured.Measured(settings, "features", "r1", tuple(rows_of("dsm", {1: 0.5})))
-    known = {(one.settings, "features"): one}
-    assert not trials.is_done(trial, {})
-    assert trials.is_done(trial, known)
-    assert trials.run_trial(trial, known) == [one]
-    (row,) = trials.run_trial(replace(trial, name="as others call it"), known)[0].rows
-    assert (row.run, row.value) == ("as others call it", one.rows[0].value)
-    assert not trial.folder.exists()  # nothing was trained
-
-    trial.folder.mkdir(parents=True)
+    places, trials = study("places"), study("trials")
+    options = places.Options(tmp_path, search=True)
+    trial = places.trial(options, "dots", "dsm", 1, places.prepare_generated(options, "dots", 1))
+    assert not trials.is_done(trial)
     trials._claim(trial)
+    rows = rows_of("dsm", {1: 0.5})
+    write_results(trial.folder / "features.json", rows)
+    assert trials.is_done(trial)
+    assert trials.run_trial(trial) == rows
+    (row,) = trials.run_trial(replace(trial, name="another name"))
+    assert (row.run, row.value) == ("another name", 0.5)
+    assert not (trial.folder / "run").exists()  # nothing was trained
     longer = replace(trial, config=replace(trial.config, steps=7))
     with pytest.raises(UserError, match="holds a trial with other settings"):
-        trials.run_trial(longer, {})
-    measured.write_measured(trial.folder / "features.json", [one])
-    assert trials.run_trial(trial, {}) == [one]
-    with pytest.raises(UserError, match="json: was measured with other settings"):
-        trials.run_trial(longer, {})
-    # A trained encoder may be fine-tuned with other settings if that was not measured yet.
-    trials._claim(replace(trial, tuned=replace(trial.tuned, steps=7)))
+        trials.run_trial(longer)
 
 
 def test_blocks_are_filled_repeatedly(study: Callable[[str], ModuleType], tmp_path: Path) -> None:
@@ -148,25 +109,23 @@ def test_every_block_of_the_docs_is_written_by_a_study(study: Callable[[str], Mo
 
 def test_quick_and_full_studies_use_separate_folders(study: Callable[[str], ModuleType]) -> None:
     everything = study("everything")
-    whole, quick = everything.Options(), everything.Options(quick=True)
+    whole, quick = everything.Options(gestures=Path("clips")), everything.Options(quick=True)
     assert whole.folder != quick.folder
     names = [command[0] for command in everything.commands(whole)]
     assert names[-1] == "studies/fill_docs.py"
     assert names[-1] not in [command[0] for command in everything.commands(quick)]
     assert all((ROOT / name).is_file() for name in names)
-    with pytest.raises(UserError, match="go together"):
-        everything.Options(real=Path("list.txt"))
+    assert everything.commands(whole)[-2][-2:] == ["--gestures", "clips"]
 
 
-def test_the_settings_of_studies_are_valid(study: Callable[[str], ModuleType], tmp_path: Path) -> None:
-    ablations, budget = study("ablations"), study("budget")
-    options = ablations.Options(tmp_path)
-    trials = ablations.trials_of(options, 3)
-    assert len({trial.folder for trial in trials}) == len(trials) == len({trial.name for trial in trials})
-    assert {trial.config.seed for trial in trials} == {3}
-    with pytest.raises(UserError, match="groups are parts"):
-        ablations.Options(only=("nonsense",))
-    assert len({trial.folder for trial in budget.trials_of(budget.Options(tmp_path), 3)}) == 8
+def test_candidates_are_valid_and_differ(study: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    places, settings_of = study("places"), study("trial").settings_of
+    candidates = study("candidates").CANDIDATES
+    options = places.Options(tmp_path)
+    prepared = places.prepare_generated(options, "scenes", 3)
+    trials = [places.trial(options, "scenes", name, 3, prepared) for name in candidates]
+    assert len({trial.folder for trial in trials}) == len(candidates)
+    assert len({json.dumps(settings_of(trial)) for trial in trials}) == len(candidates)
 
 
 @pytest.mark.slow
@@ -174,4 +133,4 @@ def test_every_study_runs_with_quick(tmp_path: Path) -> None:
     line = [sys.executable, ROOT / "studies" / "everything.py", "--quick", "--out", tmp_path / "all"]
     subprocess.run(line, check=True, cwd=tmp_path)
     written = {file.name for file in (tmp_path / "all").glob("*/*.md")}
-    assert {"demo.md", "reliance.md", "ranking.md", "budget.md", "ablations.md", "look.md"} <= written
+    assert {"demo.md", "reliance.md", "places.md", "places_search.md", "look.md"} <= written

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dsm.data.clips import collate
-from dsm.demo import CLIP, SLD, TLD
+from dsm.demo import CLIP
 from dsm.methods import MethodSettings
 from dsm.methods.dsm import DsmConfig
 from dsm.methods.triplet import DsmTripletConfig
@@ -59,10 +59,7 @@ def test_a_tiny_problem_is_driven_to_its_margin(
             clip=CLIP,
             augment=Augment(jitter=0, rotate=0),
             optim=OptimConfig(lr=2e-3, warmup=10),
-            settings=MethodSettings(
-                dsm=DsmConfig(sld=SLD, tld=TLD, negatives=2),
-                dsm_triplet=DsmTripletConfig(sld=SLD, tld=TLD),
-            ),
+            settings=MethodSettings(dsm_triplet=DsmTripletConfig(tld=DsmConfig().tld)),
         )
     )
     before = margins(trainer)

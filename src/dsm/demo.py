@@ -21,7 +21,7 @@ from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.features import Features, load_features, save_features
 from dsm.evaluate.probe import linear_probe
 from dsm.evaluate.retrieval import recall_rows, retrieve
-from dsm.methods.settings import PLUS, MethodSettings
+from dsm.models.precision import fast_in_bf16
 from dsm.models.weights import load_weights
 from dsm.pages.demo_report import Evidence, write_report
 from dsm.runs.folder import claim_by_settings, git_revision, lasting, plain
@@ -30,12 +30,11 @@ from dsm.settings import takes_settings
 from dsm.synthetic.motionscenes import write_motionscenes
 from dsm.synthetic.settings import MotionScenesConfig
 from dsm.terminal import progress
-from dsm.train.config import DataConfig, OptimConfig, PretrainConfig
+from dsm.train.config import DataConfig, PretrainConfig
 from dsm.train.pretrain import pretrain
 from dsm.train.start import train_once
 from dsm.verbs.result import Result
 from dsm.verbs.settings.training import DEMO_BATCH, DemoConfig
-from dsm.views import Augment
 
 MARKER = "demo.json"
 FORMAT = 1
@@ -46,11 +45,6 @@ TESTS = ("test_free", "test_conflict", "test")
 CACHE_MB = 600
 # Eight frames, every third: about one period of a motion.
 CLIP = ClipConfig(frames=8, stride=3, resize=62, size=48)
-# The paper's colour jitter on two clips of five: with more, dsm needs hundreds of steps before it starts to
-# learn. The light of each view varies separately: views share the light of their video, which tells videos
-# apart without looking at the motion (docs/rankings.md).
-AUGMENT = Augment(jitter=0.4, light=0.3)
-SLD, TLD = PLUS.sld, PLUS.tld
 
 
 def scenes_config(config: DemoConfig) -> MotionScenesConfig:
@@ -58,7 +52,7 @@ def scenes_config(config: DemoConfig) -> MotionScenesConfig:
 
 
 def pretrain_config(config: DemoConfig, method: str, seed: int) -> PretrainConfig:
-    """The settings of a run of `dsm pretrain`; the two methods differ only in the method's name."""
+    """The settings of a run of `dsm pretrain`; both methods have their defaults."""
     return PretrainConfig(
         data=DataConfig(
             config.out / "scenes" / "train.txt",
@@ -71,9 +65,7 @@ def pretrain_config(config: DemoConfig, method: str, seed: int) -> PretrainConfi
         backbone="tiny",
         steps=config.steps,
         clip=CLIP,
-        augment=AUGMENT,
-        optim=OptimConfig(lr=1e-3),
-        settings=MethodSettings(dsm=PLUS),
+        precision="bf16" if fast_in_bf16("cuda" if torch.cuda.is_available() else "cpu") else "fp32",
         seed=seed,
         save_every=100,
         keep=1,

@@ -14,7 +14,7 @@ from dsm.limits import JSON_BYTES, JSON_DEPTH
 
 Kind = TypeVar("Kind")
 LARGEST = 1e300
-"""Numbers beyond this, which only JSON can hold, are refused: arithmetic on them would overflow."""
+"""Whole numbers beyond this are refused: they do not fit into a float, so arithmetic on them may fail."""
 
 
 def parse_json(text: str, *, most: int = JSON_BYTES) -> Any:
@@ -58,6 +58,13 @@ def read_json(file: Path, *, most: int = JSON_BYTES) -> Any:
     return parse_json(file.read_text(encoding="utf-8"), most=most)
 
 
+def is_number(value: Any) -> bool:
+    """Whether arithmetic can take the value: any float, also infinite or NaN, or an int within its range."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) <= LARGEST
+    return isinstance(value, float)
+
+
 def checked(value: Any, kind: type[Kind], name: str = "it") -> Kind:
     """A JSON value as a type hint describes it.
 
@@ -96,9 +103,7 @@ def _checked(value: Any, hint: Any, name: str) -> Any:
         if isinstance(value, dict):
             return {key: _checked(one, inside[1], f"{name} {key!r}"[:100]) for key, one in value.items()}
     elif hint in (int, float):
-        kinds = (int,) if hint is int else (int, float)
-        good = isinstance(value, kinds) and not isinstance(value, bool)
-        good = good and not (isinstance(value, int) and abs(value) > LARGEST)
+        good = is_number(value) and (hint is float or isinstance(value, int))
     elif hint in (None, type(None)):
         good = value is None
     else:

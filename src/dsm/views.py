@@ -45,7 +45,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class Augment:
-    """The strengths of the standard augmentation; the defaults are the paper's."""
+    """The strengths of the standard augmentation."""
 
     rotate: float = 10.0
     """Largest rotation, in degrees."""
@@ -56,10 +56,12 @@ class Augment:
     saturation: float = 0.25
     hue: float = 0.5
     """Largest shift of the hue, as a share of the colour circle (0.5: any hue)."""
-    jitter: float = 1.0
-    """Share of clips whose colours are jittered (0.8 in SimCLR and MoCo v2)."""
-    light: float = 0.0
-    """Largest change of brightness over the frames of a clip: 0.2 allows factors from 0.8 to 1.2."""
+    jitter: float = 0.4
+    """Share of clips whose colours are jittered (the paper: 1; SimCLR and MoCo v2: 0.8). With more, a short
+    training hardly begins to learn."""
+    light: float = 0.3
+    """Largest change of brightness over the frames of a clip, drawn for each view: 0.2 allows factors from
+    0.8 to 1.2 (the paper: 0). Without it, the light's course tells videos apart, and no motion is needed."""
 
     def __post_init__(self) -> None:
         for name in ("rotate", "zoom", "brightness", "contrast", "saturation", "hue"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from dsm.disturb.motion_scale import at_pace
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import Broken, TemporalMix
 from dsm.evaluate.settings import LEAST_SIDE
+from dsm.methods.settings import DsmConfig
 from dsm.render import to_frames
 from dsm.video.flow import compute_flow
 from dsm.video.sampling import random_part, random_window
@@ -147,6 +148,8 @@ class Version:
     name: str
     sld: SpatialMix | None = None
     tld: TemporalMix | None = None
+    draw: int = 1
+    """Versions of the same draw have the same broken scene."""
     against: int = 0
     """Index of the version that it is compared with; the first is the unchanged clip."""
 
@@ -171,13 +174,20 @@ class Shown:
         return np.concatenate([pictures, pictures[-1:]])
 
 
-def as_trained(sld: SpatialMix, tld: TemporalMix) -> list[Version]:
-    """The views that `dsm` compares: the unchanged positive, the anchor, and the negative of its look."""
-    return [
-        Version("positive"),
-        Version("anchor", sld=sld),
-        Version("negative", sld=sld, tld=tld, against=1),
-    ]
+def as_trained(config: DsmConfig) -> list[Version]:
+    """The views that `dsm` compares, without their crops and colours; first, a clip without disturbance."""
+    anchor = Version("anchor", config.sld if config.sld_on != "positive" else None, draw=1)
+    positive = Version("positive", config.sld if config.sld_on != "anchor" else None, draw=2)
+    versions = sorted((anchor, positive), key=lambda version: version.sld is not None)
+    if versions[0].sld:
+        versions.insert(0, Version("clip"))
+    negative = Version("negative", config.sld, config.tld, draw=3)
+    if config.look == "own":
+        negative = replace(negative, sld=None)
+    elif config.look in ("anchor", "positive"):
+        copied = anchor if config.look == "anchor" else positive
+        negative = replace(negative, sld=copied.sld, draw=copied.draw, against=versions.index(copied))
+    return [*versions, negative]
 
 
 def each_kind(spatial: Sequence[str], temporal: Sequence[str], strength: float) -> list[Version]:
@@ -196,13 +206,15 @@ class Previewer:
         self.clip, self.versions, self.seed = clip, versions, seed
         self._videos, self._reader = videos, Reader(videos, clip)
 
-    def show(self, index: int, other: int) -> list[Shown]:
-        """All versions of a clip of video ``index``; a frame of ``other`` may be mixed in.
+    def show(self, index: int, others: Sequence[int]) -> list[Shown]:
+        """All versions of a clip of video ``index``.
+
+        Args:
+            others: videos whose frames or scenes may be mixed in; each draw takes the next one.
 
         Raises:
             VideoError: it cannot be read. UserError: OpenCV is not installed.
         """
-        partner = self._partner(index, other)
         shown: list[Shown] = []
         for version in self.versions:
             # The same for all versions, so that they differ only in the disturbance.
@@ -210,8 +222,10 @@ class Previewer:
             frames = self._read(index, version.tld, rng)
             grid = identity(frames)
             if version.sld:
-                rng = np.random.default_rng([self.seed, index, 1])
-                frames, grid = _disturbed(version.sld, frames, partner, rng)
+                rng = np.random.default_rng([self.seed, index, version.draw])
+                other = others[version.draw % len(others)]
+                mixed_in = self._partner(index, other) if version.sld.mixes else frames
+                frames, grid = _disturbed(version.sld, frames, mixed_in, rng)
             flow = compute_flow(frames)
             scene = motion = 0.0
             if shown:
@@ -234,17 +248,15 @@ class Previewer:
             if shown == count:
                 return
             try:
-                versions = self.show(int(index), int(order[(place + 1) % len(order)]))
+                versions = self.show(int(index), [int(order[(place + n) % len(order)]) for n in (1, 2, 3)])
             except VideoError as error:
                 on_bad(error)
                 continue
             shown += 1
             yield self._videos.paths[index], versions
 
-    def _partner(self, index: int, other: int) -> Frames | None:
-        """The other video's clip where a version mixes clips; the same video's if the other is unreadable."""
-        if not any(version.sld and version.sld.mixes for version in self.versions):
-            return None
+    def _partner(self, index: int, other: int) -> Frames:
+        """The other video's clip; the same video's if the other is unreadable."""
         try:
             return self._read(other, None, np.random.default_rng([self.seed, other]))
         except VideoError:
@@ -260,10 +272,10 @@ class Previewer:
 
 
 def _disturbed(
-    sld: SpatialMix, frames: Frames, partner: Frames | None, rng: np.random.Generator
+    sld: SpatialMix, frames: Frames, other: Frames, rng: np.random.Generator
 ) -> tuple[Frames, Tensor]:
     """A clip with its scene broken, and the grid that warped it."""
-    clips = np.stack([frames, frames if partner is None else partner])
+    clips = np.stack([frames, other])
     pair = torch.from_numpy(clips).permute(0, 4, 1, 2, 3).float() / 255
     draws = sld.draw_batch(2, rng, pair)
     mixed = sld.mix(pair, draws)[:1]

@@ -1,8 +1,9 @@
 """``dsm``: decoupling of scene and motion (Wang et al. 2021), in its InfoNCE form.
 
-The anchor has a broken scene (SLD). The loss pulls it towards the same frames with an intact scene, pushes it
-away from other videos, and away from the *same* video with broken motion (TLD). Only the motion then tells
-positive from negative. Momentum encoder, queue and loss are those of ``moco``.
+Anchor and positive show the same frames in scenes that are broken (SLD), each in its own way; in the paper,
+only the anchor's scene is. The loss pulls the two together, pushes them away from other videos, and away from
+the *same* video with broken motion (TLD). Only the motion then tells positive from negative. Momentum
+encoder, queue and loss are those of ``moco``.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 from torch import nn
 
 from dsm.methods.moco import Moco
-from dsm.methods.settings import PLUS, DsmConfig
+from dsm.methods.settings import DsmConfig
 from dsm.views import View
 
-__all__ = ["PLUS", "Dsm", "DsmConfig"]
+__all__ = ["Dsm", "DsmConfig"]
 
 
 class Dsm(Moco):

@@ -15,6 +15,8 @@ from dsm.errors import UserError, nearest
 from dsm.models.settings import HeadKind
 from dsm.views import NegativeLook
 
+SldOn = Literal["anchor", "positive", "both"]
+
 
 @dataclass(frozen=True)
 class MocoConfig:
@@ -71,20 +73,37 @@ class MocoConfig:
 
 @dataclass(frozen=True)
 class DsmConfig(MocoConfig):
-    """Settings of the method `dsm`: those of `moco`, plus the disturbances."""
+    """Settings of the method `dsm`: those of `moco`, plus the disturbances.
 
-    sld: SpatialMix = field(default_factory=SpatialMix)
-    """How the scene is broken: the weight of each kind. `--dsm.sld.strength 0` leaves it intact."""
-    sld_on: Literal["anchor", "positive", "both"] = "anchor"
+    The defaults gain over `moco` in six different data sets (docs/evidence.md). The paper's own settings are
+    in its recipes (`dsm recipes`).
+    """
+
+    joint: bool = True
+    """Encode all views in one batch with the trained encoder, with gradients, instead of the momentum
+    encoder. BatchNorm then sees intact and broken motion together, so small motions are learned sooner. Costs
+    more."""
+    sld: SpatialMix = field(
+        default_factory=lambda: SpatialMix(smooth=1, exchange=1, together=True, strength=0.5, ramp=0.5)
+    )
+    """How the scene is broken: the weight of each kind. By default the picture is bent a little and, more and
+    more over the first half of the training, its scene is exchanged for another video's.
+    `--dsm.sld.strength 0 --dsm.sld.mixing-strength 0` leaves the scene intact."""
+    sld_on: SldOn = "both"
     """Whose scene is broken (the paper's code: the anchor's)."""
     negatives: int = 1
     """Motion-broken negatives per clip; 0 turns TLD off."""
-
-
-# TLD without shift and speed: a periodic motion without a fixed pace remains the same motion in another
-# window or at another pace, so it is no negative.
-PLUS = DsmConfig(sld=SpatialMix(strength=1.25), tld=TemporalMix(shift=0, speed=0), negatives=2)
-"""Settings that measured better than the paper's own disturbances (docs/rankings.md)."""
+    # Without shift and speed: a periodic motion remains the same motion in another window or at another pace.
+    tld: TemporalMix = field(default_factory=lambda: TemporalMix(shift=0, speed=0))
+    """How the negatives' motion is broken: the weight of each kind."""
+    motion_weight: float = 1.0
+    """Weight of a separate loss that asks whether the positive is nearer than each motion-broken negative. 0
+    puts these negatives into one softmax with the other videos, as the paper does; until the encoder sees
+    motion, they then drown out what it learns from other videos."""
+    look: NegativeLook = "positive"
+    """A negative's crop, colours and SLD: `positive` copies the positive's, so that the two differ only in
+    motion; `anchor` copies its anchor's, so that only the motion makes the negative less like the anchor;
+    `own`, as in the paper's code, draws its own crop and colours, without SLD; `redrawn` draws SLD too."""
 
 
 @dataclass(frozen=True)

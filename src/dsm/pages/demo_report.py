@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dsm.data.clips import TrainingClips
+from dsm.data.clips import TrainingClips, collate
 from dsm.data.lists import read_list
 from dsm.evaluate.features import Features
 from dsm.evaluate.retrieval import retrieve
@@ -197,7 +197,7 @@ def _curves(evidence: Evidence) -> list[str]:
             loss, title="Loss", y_label="InfoNCE", description="Loss of each method over training."
         ),
         figures.line_chart(
-            motion, title="Anchor nearer to positive than to its negative", y_label="% of clips",
+            motion, title="Motion: anchor nearer to its positive than to its negative", y_label="% of clips",
             y_range=(0, 102),
             description="Share of clips whose positive is nearer than their motion-broken negative.",
         ),
@@ -228,20 +228,23 @@ def training_views(evidence: Evidence, count: int) -> list[list[ShownView]]:
     method = create_method("dsm", create_model(config.backbone), config.settings)
     dataset = TrainingClips(videos, config.clip, config.augment, method.views, config.seed)
     names = motion_names(evidence.scenes)
-    texts = {"anchor": "scene broken, motion kept", "positive": "scene and motion intact"}
+    texts = {
+        "anchor": "scene broken, motion kept",
+        "positive": "scene broken differently, motion kept",
+        "negative": "the positive's scene, motion broken",
+    }
+    chosen = np.random.default_rng(0).choice(len(videos), min(count, len(videos)), replace=False)
+    # One batch, as in training: the scene of a clip is exchanged for that of another.
+    batch = collate([dataset.sample(int(index), dataset.generator(0, int(index))) for index in chosen])
+    clips = [
+        (view.name.rstrip("0123456789"), disturb_view(view, batch["clips"], batch["parameters"][view.name]))
+        for view in method.views
+    ]
     rows = []
-    for index in np.random.default_rng(0).choice(len(videos), min(count, len(videos)), replace=False):
-        sample = dataset.sample(int(index), dataset.generator(0, int(index)))
+    for place, index in enumerate(chosen):
         original = read_frames(videos.file(index), config.clip.stride * np.arange(config.clip.frames))
-        clips = {name: clip[None] for name, clip in sample["clips"].items()}
         row = [ShownView("video", names[videos.labels[index]], original)]
-        for view in method.views:
-            parameters = {name: value[None] for name, value in sample["parameters"][view.name].items()}
-            clip = disturb_view(view, clips, parameters)
-            name = view.name.rstrip("0123456789")
-            row.append(
-                ShownView(name, texts.get(name, "the anchor's scene, motion broken"), to_frames(clip[0]))
-            )
+        row += [ShownView(name, texts[name], to_frames(view[place])) for name, view in clips]
         rows.append(row)
     return rows
 

@@ -22,7 +22,7 @@ from dsm.limits import LOG_LINE
 from dsm.locks import hold, sweep_locks
 from dsm.runs.bad_videos import LEDGER
 from dsm.terminal import console, note
-from dsm.untrusted import LARGEST, checked, parse_json, read_json
+from dsm.untrusted import checked, is_number, parse_json, read_json
 from dsm.version import __version__
 
 if TYPE_CHECKING:
@@ -336,7 +336,7 @@ def _write_line(file: TextIO, record: dict[str, Any]) -> None:
 def read_metrics(out: Path) -> list[dict[str, float]]:
     """The logged steps of a run, in order; each holds only the metrics logged at it, null is NaN."""
     return [
-        {name: _or_nan(value) for name, value in line.items() if _is_number(value)}
+        {name: _or_nan(value) for name, value in line.items() if value is None or is_number(value)}
         for line in _read_lines(out / METRICS)
     ]
 
@@ -353,18 +353,11 @@ def read_gradients(out: Path) -> list[dict[str, Any]]:
 
 
 def _is_sizes(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(map(_is_number, value))
+    return isinstance(value, list) and len(value) == 3 and all(one is None or is_number(one) for one in value)
 
 
 def _or_nan(value: float | None) -> float:
     return math.nan if value is None else value
-
-
-def _is_number(value: Any) -> bool:
-    """Whether it is a number that arithmetic can take, or null."""
-    return value is None or (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and not abs(value) > LARGEST
-    )
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from dsm.data.lists import read_list
 from dsm.errors import UserError
 from dsm.evaluate.preview import Previewer, Shown, Version, as_trained, each_kind
 from dsm.files import write_text
+from dsm.methods.settings import DsmConfig
 from dsm.pages.preview import write_preview
 from dsm.runs.folder import claim_file
 from dsm.runs.results import mean_and_spread
@@ -81,7 +82,8 @@ def preview(config: PreviewConfig) -> PreviewResult:
 
 def _versions(config: PreviewConfig) -> list[Version]:
     if not config.kinds:
-        return as_trained(config.sld, config.tld)
+        dsm = DsmConfig(sld=config.sld, sld_on=config.sld_on, tld=config.tld, look=config.look)
+        return as_trained(dsm)
     spatial = config.sld.kind_names()
     kinds = (*spatial, *TLD_KINDS) if "all" in config.kinds else config.kinds
     return each_kind(

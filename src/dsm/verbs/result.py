@@ -47,7 +47,7 @@ class Result:
         raise UserError(f"no {metric!r} in this result{nearest(metric, {row.metric for row in self.rows})}")
 
     def __rich__(self) -> RenderableType:
-        return Group(*self.tables, *(Text(line) for line in self.lines))
+        return Group(*map(_unwrapped, self.tables), *(_unwrapped(Text(line)) for line in self.lines))
 
     def __str__(self) -> str:
         console = Console(file=io.StringIO(), width=WIDTH, highlight=False, color_system=None)
@@ -78,6 +78,14 @@ class ListResult(Result):
         if len(self.lists) != 1:
             raise UserError(f"{len(self.lists)} lists were written; take one from `lists`.")
         return self.lists[0]
+
+
+def _unwrapped(part: Table | Text) -> Table | Text:
+    """The part; a text keeps its lines, so that a path can be copied in one piece."""
+    if isinstance(part, Text):
+        part = part.copy()
+        part.no_wrap, part.overflow = True, "ignore"
+    return part
 
 
 def plain_table(rows: Iterable[Sequence[str]]) -> Table:

@@ -18,8 +18,10 @@ from dsm.disturb.temporal import TemporalMix
 from dsm.errors import UserError, nearest
 from dsm.evaluate.settings import LEAST_SIDE, PREVIEW_FORMATS
 from dsm.inputs import GroupsTable, ListFile, RootFolder, Videos
+from dsm.methods.settings import DsmConfig, SldOn
 from dsm.synthetic.settings import Preset, WorldName
 from dsm.video.settings import READING_TIME
+from dsm.views import NegativeLook
 from dsm.workers import usable_cores
 
 
@@ -336,12 +338,16 @@ class PreviewConfig:
     root: Annotated[RootFolder | None, tyro.conf.arg(aliases=["--data.root"])] = None
     """Folder that relative paths start from; by default the list's own."""
     kinds: tuple[str, ...] = ()
-    """Kinds of disturbance to show one by one, or `all`. By default: positive, anchor and negative as in
+    """Kinds of disturbance to show one by one, or `all`. By default: anchor, positive and negative as in
     training, but without `--augment`."""
-    sld: SpatialMix = field(default_factory=SpatialMix)
-    """How the anchor's scene is disturbed: the weight of each kind."""
-    tld: TemporalMix = field(default_factory=TemporalMix)
-    """How the negative's motion is disturbed: the weight of each kind."""
+    sld: SpatialMix = field(default_factory=lambda: DsmConfig().sld)
+    """How the scene is broken: the weight of each kind. Mixed-in pictures are shown at full strength."""
+    sld_on: SldOn = DsmConfig.sld_on
+    """Whose scene is broken."""
+    tld: TemporalMix = field(default_factory=lambda: DsmConfig().tld)
+    """How the negative's motion is broken: the weight of each kind."""
+    look: NegativeLook = DsmConfig.look
+    """Whose crop, colours and SLD the negative copies; see `dsm pretrain --dsm.look`."""
     clip: ClipConfig = field(default_factory=ClipConfig)
     """Shape of a clip."""
     show: int = 3
