@@ -21,9 +21,9 @@ import torch
 import tyro
 from videos import VIDEOS, make_video
 
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.clips import EvaluationClips
 from dsm.data.lists import VideoList, read_list, write_list
+from dsm.data.settings import ClipConfig
 from dsm.evaluate.extract import encode, to_input
 from dsm.models.precision import channels_last
 from dsm.models.zoo import create_model

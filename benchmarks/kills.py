@@ -275,7 +275,8 @@ def corrupted(words: list[str], whole: Path, reference: dict[str, Any], work: Pa
 def main(options: Options) -> None:
     from dsm.cli.commands import VERBS as COMMANDS
     from dsm.data.lists import read_list, write_list
-    from dsm.synthetic.motionscenes import MotionScenesConfig, write_motionscenes
+    from dsm.synthetic.motionscenes import write_motionscenes
+    from dsm.synthetic.settings import MotionScenesConfig
 
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)

@@ -19,13 +19,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.clips import EpochBatches, TrainingClips
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.loading import Batches
+from dsm.data.settings import ClipConfig
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
-from dsm.synthetic.motionscenes import MotionScenesConfig, write_motionscenes
+from dsm.synthetic.motionscenes import write_motionscenes
+from dsm.synthetic.settings import MotionScenesConfig
 from dsm.views import Augment, View
 
 BATCH = 16

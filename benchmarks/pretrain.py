@@ -45,7 +45,7 @@ from dsm.train.config import DataConfig, OptimConfig, PretrainConfig
 from dsm.train.pretrain import build_trainer
 from dsm.train.trainer import Trainer
 from dsm.verbs.frames import frames
-from dsm.verbs.settings.frames import FramesConfig
+from dsm.verbs.settings.data import FramesConfig
 from dsm.views import View
 
 # Without instructions for bfloat16 it is many times slower, so nobody uses it.

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from dsm.disturb.scene import moving_mask, still_scene, temporal_median
 from dsm.synthetic.motions import MOTIONS
-from dsm.synthetic.motionscenes import MotionScenesConfig, VideoPlan, render
+from dsm.synthetic.motionscenes import VideoPlan, render
 from dsm.synthetic.scenery import TRAINING_FAMILIES
+from dsm.synthetic.settings import MotionScenesConfig
 
 COVERS = 0.08
 """A pixel counts as covered by the actor if a colour changes by more than this."""

@@ -39,8 +39,9 @@ nitpicky = True
 _ELSEWHERE = r"(torch|nn|numpy|np|npt|sklearn|tyro|pathlib|io|collections|argparse|rich|lightning\w*|av)\..*"
 _SHORTENED = r"Path|Packet|VideoStream|Tensor|Module|NDArray.*|InputContainer|Lightning\w*"
 _ALIASES = (
-    r"Indices|Part|Times|Precision|Pooling|HeadKind|NegativeLook|Decoder|Named|(typing\.)?Literal\[.*|"
-    r"Annotated\[.*|dict\[str|ListFile|RootFolder|Videos|Weights|FeaturesFile|GroupsTable|RunFolder|TrainedFolder|Input"
+    r"Indices|Part|Times|Precision|Pooling|Head|HeadKind|NegativeLook|Decoder|Named|Seed|(typing\.)?Literal\[.*|"
+    r"([\w.]+\.)?Annotated\[.*|dict\[str|Input|ListFile|RootFolder|Videos|Weights|FeaturesFile|GroupsTable|"
+    r"RunFolder|TrainedFolder"
 )
 _INSIDE = (
     r".*\._\w+|dsm\.(train\.start\.Config|terminal\.Clock|evaluate\.extraction\.Extracted|"

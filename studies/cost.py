@@ -19,8 +19,8 @@ from begin import begin
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.official import PUBLISHED
+from dsm.data.settings import ClipConfig
 from dsm.files import write_text
 from dsm.methods.registry import create_method
 from dsm.methods.settings import MethodSettings

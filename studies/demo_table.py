@@ -17,7 +17,7 @@ from dsm.demo import RUNS, TESTS, demo
 from dsm.files import write_text
 from dsm.runs.results import RESULTS, Row, mean_and_spread, read_results
 from dsm.terminal import console
-from dsm.verbs.settings.demo import DemoConfig
+from dsm.verbs.settings.training import DemoConfig
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,10 @@ from dsm.evaluate.features import load_features
 from dsm.evaluate.retrieval import retrieve
 from dsm.files import write_text
 from dsm.runs.results import RESULTS, Row, read_results
-from dsm.synthetic.motionscenes import WORLDS, MotionScenesConfig, plan_split, render
+from dsm.synthetic.motionscenes import plan_split, render
+from dsm.synthetic.settings import WORLDS, MotionScenesConfig
 from dsm.terminal import console
-from dsm.verbs.settings.demo import DemoConfig
+from dsm.verbs.settings.training import DemoConfig
 from dsm.video.decode import read_frames
 
 WEIGHTS = ("random", "moco", "dsm")

@@ -32,10 +32,11 @@ from dsm.files import write_text
 from dsm.models.settings import Precision
 from dsm.runs.folder import git_revision, plain
 from dsm.runs.results import Row, write_results
-from dsm.synthetic.motionscenes import WORLDS, MotionScenesConfig, write_motionscenes
+from dsm.synthetic.motionscenes import write_motionscenes
+from dsm.synthetic.settings import WORLDS, MotionScenesConfig
 from dsm.terminal import console, progress
 from dsm.verbs.pack import LIST
-from dsm.verbs.settings.demo import DemoConfig
+from dsm.verbs.settings.training import DemoConfig
 
 QUICK_STEPS = 12
 BACKBONE = "tiny3d"

@@ -14,7 +14,7 @@ from dsm.data.groups import find_groups
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.files import csv_text, write_text
 from dsm.verbs.pack import LIST, pack
-from dsm.verbs.settings.pack import PackConfig
+from dsm.verbs.settings.data import PackConfig
 from dsm.video.pack import SHARD
 from dsm.video.write import place_of
 

@@ -13,7 +13,8 @@ from hypothesis import settings
 from runs import runs_to_compare
 
 from dsm.data.lists import VideoList, write_list
-from dsm.synthetic.motionscenes import MotionScenesConfig, write_motionscenes
+from dsm.synthetic.motionscenes import write_motionscenes
+from dsm.synthetic.settings import MotionScenesConfig
 from dsm.terminal import show_progress
 from dsm.video.write import write_video
 

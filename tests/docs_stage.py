@@ -86,7 +86,8 @@ def write_videos(folder: Path) -> None:
     """Videos of two classes, and lists and folders of them under the names that the docs use."""
     import numpy as np
 
-    from dsm.synthetic.motionscenes import MotionScenesConfig, write_motionscenes
+    from dsm.synthetic.motionscenes import write_motionscenes
+    from dsm.synthetic.settings import MotionScenesConfig
     from dsm.video.decode import read_clip
     from dsm.video.write import write_video
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from dsm.data.clip_settings import ClipConfig
+from dsm.data.settings import ClipConfig
 from dsm.methods import MethodSettings
 from dsm.methods.dsm import DsmConfig
 from dsm.methods.moco import MocoConfig

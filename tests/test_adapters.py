@@ -11,7 +11,7 @@ import pytest
 import torch
 from runs import small_run
 
-from dsm.data.clip_settings import ClipChanges, ClipConfig
+from dsm.data.settings import ClipChanges, ClipConfig
 from dsm.errors import UserError
 from dsm.models.adapters import TRANSFORMERS
 from dsm.models.foreign import recognise

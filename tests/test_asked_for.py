@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from warm_dsm import HANG
 
 from dsm.errors import UserError
 from dsm.evaluate.extraction import digest
@@ -52,7 +53,7 @@ for file in sys.argv[1:]:
         print(str(error).splitlines()[0])
 """
     words = [sys.executable, "-c", code, *map(str, files)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.splitlines()
 

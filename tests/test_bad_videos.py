@@ -19,13 +19,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import frame_numbers, judge_after, numbered_frames
+from warm_dsm import HANG
 
 from dsm.data import reading
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.clips import EpochBatches, EvaluationClips, TrainingClips
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.loading import Batches, load_clips
 from dsm.data.reading_state import ReadingState
+from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.runs.bad_videos import LEDGER, BadVideos
 from dsm.train.config import DataConfig
@@ -325,7 +326,7 @@ for use in (judge, probe, lambda file: read_frames(file, [3])):
         print(error)
 print(type(clips[0]).__name__, clips.state.bad)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG)
     lines = done.stdout.splitlines()
     assert len(lines) == 4, done.stderr
     assert all(f"{tmp_path / 'good.mp4'}: too many open files" in line for line in lines[:3])

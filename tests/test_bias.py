@@ -15,15 +15,15 @@ from runs import CLIP
 from test_adapters import save_small_transformer
 
 from dsm.cli import main
-from dsm.data.clip_settings import ClipChanges
 from dsm.data.lists import read_list, write_list
+from dsm.data.settings import ClipChanges
 from dsm.errors import UserError
 from dsm.evaluate.variants import VARIANTS
 from dsm.models.settings import LoadSettings
 from dsm.runs.results import read_results
 from dsm.train.finetune import FinetuneConfig, FinetuneData, finetune
 from dsm.verbs.bias import bias, names_of
-from dsm.verbs.settings.bias import BiasConfig, BiasData
+from dsm.verbs.settings.evaluation import BiasConfig, BiasData
 from dsm.video.ledger import read_ledger
 
 
@@ -41,7 +41,8 @@ def report_config(scenes: Path, out: Path, **changes: Any) -> BiasConfig:
 @pytest.fixture(scope="session")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MotionScenes in which every test has each class twice."""
-    from dsm.synthetic.motionscenes import MotionScenesConfig, write_motionscenes
+    from dsm.synthetic.motionscenes import write_motionscenes
+    from dsm.synthetic.settings import MotionScenesConfig
 
     out = tmp_path_factory.mktemp("pairs")
     write_motionscenes(MotionScenesConfig(motions=4, train=24, test=8, frames=24, size=40), out)

@@ -11,8 +11,8 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.lists import VideoList, read_list, write_list
+from dsm.data.settings import ClipConfig
 from dsm.evaluate.bias import (
     SKILLS,
     Judged,

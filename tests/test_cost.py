@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from dsm.data.clip_settings import ClipConfig
+from dsm.data.settings import ClipConfig
 from dsm.methods import MethodSettings
 from dsm.recipes import OWN, RECIPES, find_recipe
 

@@ -14,11 +14,11 @@ from test_data_verbs import output_of
 from test_decode import KINDS, damaged, encode, moving_frames
 from warm_dsm import dsm
 
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.clips import EpochBatches, TrainingClips
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.loading import Batches
 from dsm.data.reading_state import ReadingState
+from dsm.data.settings import ClipConfig
 from dsm.runs.bad_videos import LEDGER, BadVideos
 from dsm.video.convert import converter
 from dsm.video.decode import read_frames

@@ -20,10 +20,10 @@ from warm_dsm import dsm
 
 from dsm.cli import main
 from dsm.data.catalog import find_list
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.clips import EvaluationClips
 from dsm.data.lists import read_list
 from dsm.data.loading import load_clips
+from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.files import written_aside, written_aside_folder
 from dsm.verbs.check import CheckConfig, check

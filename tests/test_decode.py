@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.clips import EvaluationClips
 from dsm.data.lists import VideoList
+from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.video import decode
 from dsm.video.convert import converter

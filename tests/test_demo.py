@@ -15,7 +15,7 @@ from dsm.evaluate.retrieval import KS
 
 
 def run_demo(out: Path, *more: object) -> subprocess.CompletedProcess[str]:
-    return dsm("demo", "--out", out, "--steps", 2, "--videos", 32, "--tests", 20, *more, timeout=600)
+    return dsm("demo", "--out", out, "--steps", 2, "--videos", 32, "--tests", 20, *more)
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.lists import read_list
+from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_features
 from dsm.evaluate.features import Features, load_features, save_features

@@ -16,14 +16,14 @@ import pytest
 import torch
 from conftest import numbered_frames
 from PIL import Image
-from warm_dsm import dsm
+from warm_dsm import HANG, dsm
 
 from dsm.cli import main
 from dsm.data import clips as clips_module
 from dsm.data.catalog import find_list
-from dsm.data.clip_settings import ClipChanges, ClipConfig
 from dsm.data.clips import EvaluationClips
 from dsm.data.lists import only_video, read_list, write_list
+from dsm.data.settings import ClipChanges, ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate import extraction
 from dsm.evaluate.extract import extract_features
@@ -129,7 +129,7 @@ def test_processes_share_a_list_and_write_one_file(scenes: Path, whole: Path, tm
     together = tmp_path / "together.npz"
     subprocess.run(
         command(scenes / "train.txt", together, "--devices", "2"),
-        check=True, capture_output=True, timeout=280,
+        check=True, capture_output=True, timeout=HANG,
     )  # fmt: skip
     one, two = load_features(whole), load_features(together)
     assert np.allclose(one.features, two.features, atol=1e-5)

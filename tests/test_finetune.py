@@ -14,8 +14,8 @@ import torch
 from runs import CLIP, equal, small_run, weights_of
 from torch import nn
 
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.lists import read_list
+from dsm.data.settings import ClipConfig
 from dsm.distributed import synchronise_norms
 from dsm.errors import UserError
 from dsm.evaluate.video_test import Predictions, predict
@@ -28,7 +28,7 @@ from dsm.runs.results import read_results
 from dsm.train.finetune import FinetuneConfig, FinetuneData, build_trainer, finetune
 from dsm.train.optim import OptimConfig
 from dsm.train.pretrain import pretrain
-from dsm.verbs.settings.video_test import VideoTestConfig, VideoTestData
+from dsm.verbs.settings.evaluation import VideoTestConfig, VideoTestData
 from dsm.verbs.video_test import test as video_test
 from dsm.views import Augment
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import dsm
 from dsm.cli import main
-from dsm.data.clip_settings import ClipChanges
+from dsm.data.settings import ClipChanges
 from dsm.errors import UserError
 from dsm.methods.classify import ClassifyConfig
 from dsm.models.foreign import Renormalized, build, recognise

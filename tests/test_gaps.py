@@ -10,10 +10,10 @@ from test_data_verbs import output_of
 from test_decode import encode, moving_frames
 from warm_dsm import dsm
 
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.clips import EvaluationClips, TrainingClips
 from dsm.data.lists import VideoList
 from dsm.data.reading import Reader
+from dsm.data.settings import ClipConfig
 from dsm.disturb.temporal import TemporalMix
 from dsm.video.clock import parts_of, seconds_of
 from dsm.video.sampling import at_rate, random_window, timed_windows, uniform_windows

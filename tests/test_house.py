@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from warm_dsm import HANG
 
 import dsm
 from dsm.methods import METHODS, MethodSettings
@@ -81,7 +82,7 @@ def test_list_commands_do_not_import_torch() -> None:
     """Importing torch takes seconds, and so would their start."""
     names = ("check", "convert", "features", "frames", "index", "pack", "subset", "synth")
     lines = [*(f"import dsm.verbs.{name}" for name in names), "import sys; assert 'torch' not in sys.modules"]
-    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, timeout=HANG)
 
 
 HEAVY = (
@@ -140,7 +141,7 @@ def test_help_and_mistakes_of_every_verb_do_without_heavy_packages(tmp_path: Pat
     """They would take seconds to import."""
     missing = str(tmp_path / "missing")
     command = [sys.executable, "-c", STARTS, ",".join(HEAVY), missing]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir())
 

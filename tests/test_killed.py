@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from runs import equal, small_run, weights_of
+from warm_dsm import HANG
 
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.runs.folder import read_metrics
@@ -34,7 +35,7 @@ def words(scenes: Path, out: Path, workers: int) -> list[str]:
 
 def finish(line: list[str]) -> float:
     begun = time.monotonic()
-    done = subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 0, done.stderr
     return time.monotonic() - begun
 
@@ -132,7 +133,7 @@ def test_what_a_killed_run_owes_is_done_when_it_goes_on(
         tests=str(Path(__file__).parent), scenes=str(scenes), out=str(killed), place=place, name=name,
         count=count,
     )  # fmt: skip
-    assert subprocess.run([sys.executable, "-c", code], timeout=300).returncode == -signal.SIGKILL
+    assert subprocess.run([sys.executable, "-c", code], timeout=HANG).returncode == -signal.SIGKILL
     pretrain(small_run(scenes, killed, **settings, resume=True))
     assert learned(killed) == learned(whole)
     bests = [torch.load(run / "checkpoints" / "best.pt", weights_only=True) for run in (whole, killed)]

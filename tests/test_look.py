@@ -68,7 +68,7 @@ def test_a_video_shorter_than_the_clip_is_looped_in_every_probe(small_list: Path
 def test_maps_of_difference_and_flow_networks_are_drawn_over_rgb(
     square: Path, tmp_path: Path, modality: Any
 ) -> None:
-    from dsm.data.clip_settings import ClipConfig
+    from dsm.data.settings import ClipConfig
     from dsm.evaluate.look import Looker, read_frames_of
 
     if modality == "flow":

@@ -12,9 +12,9 @@ import torch
 from test_decode import encode, moving_frames
 from test_pretrain import config
 
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.reading import Reader
+from dsm.data.settings import ClipConfig
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_features

@@ -13,14 +13,8 @@ from dsm.data.lists import read_list
 from dsm.errors import UserError
 from dsm.synthetic import scenery
 from dsm.synthetic.motions import MOTIONS
-from dsm.synthetic.motionscenes import (
-    PRESETS,
-    SPLITS,
-    MotionScenesConfig,
-    plan_split,
-    render,
-    write_motionscenes,
-)
+from dsm.synthetic.motionscenes import SPLITS, plan_split, render, write_motionscenes
+from dsm.synthetic.settings import PRESETS, MotionScenesConfig
 from dsm.video.decode import probe
 
 

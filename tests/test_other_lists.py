@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from dsm import terminal
 from dsm.cli import main
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.reading import Reader
+from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.train.finetune import FinetuneData, read_lists
 from dsm.video.write import write_video

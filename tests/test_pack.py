@@ -14,9 +14,9 @@ from test_data_verbs import output_of
 from test_decode import encode, moving_frames
 from warm_dsm import dsm
 
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.clips import EvaluationClips
 from dsm.data.lists import VideoList, read_list, write_list
+from dsm.data.settings import ClipConfig
 from dsm.video.decode import probe, read_frames
 from dsm.video.ledger import judge
 from dsm.video.pack import find_member, in_pack

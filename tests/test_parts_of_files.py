@@ -11,10 +11,10 @@ from test_decode import KINDS, encode, moving_frames
 
 from dsm.cli import main
 from dsm.data.catalog import find_videos
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.clips import TrainingClips
 from dsm.data.lists import VideoList, read_list
 from dsm.data.reading import Reader
+from dsm.data.settings import ClipConfig
 from dsm.video.damage import noted
 from dsm.video.decode import probe, read_frames
 from dsm.video.ledger import judge

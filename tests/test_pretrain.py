@@ -16,6 +16,7 @@ import pytest
 import torch
 from runs import CLIP, equal, weights_of
 from runs import small_run as config
+from warm_dsm import HANG
 
 from dsm import signals
 from dsm.data.clips import EpochBatches, TrainingClips
@@ -343,7 +344,7 @@ def command(scenes: Path, out: Path) -> list[str]:
 
 def finish(line: list[str]) -> None:
     environment = os.environ | TWO_THREADS
-    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 0, done.stderr
 
 
@@ -367,7 +368,7 @@ def test_a_run_stopped_by_a_signal_resumes_to_the_same_end(
         time.sleep(0.05)
     assert process.poll() is None, "finished before it could be stopped"
     process.send_signal(name)
-    _, output = process.communicate(timeout=120)
+    _, output = process.communicate(timeout=HANG)
     if name == signal.SIGKILL:  # resumes from the last checkpoint; tests/test_killed.py kills twenty
         assert process.returncode == -name
     else:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from runs import small_run, weights_of
-from warm_dsm import dsm, run_line
+from warm_dsm import HANG, dsm, run_line
 
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.runs.folder import read_metrics
@@ -70,7 +70,7 @@ def start(scenes: Path, out: Path, **settings: Any) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> None:
-    _, output = process.communicate(timeout=280)
+    _, output = process.communicate(timeout=HANG)
     assert process.returncode == 0, output
 
 
@@ -136,7 +136,7 @@ def test_each_process_draws_its_own_numbers_and_a_dying_one_ends_the_others(
     assert len(workers) == 2
     os.kill(workers[1], signal.SIGKILL)
     begun = time.monotonic()
-    _, output = process.communicate(timeout=90)
+    _, output = process.communicate(timeout=HANG)
     assert time.monotonic() - begun < 60
     assert "was killed by SIGKILL" in output
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
@@ -185,7 +185,7 @@ def test_a_signal_saves_in_all_processes_at_the_same_step(
     process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
     wait_for_lines(tmp_path / "run", 3)
     process.send_signal(number)
-    _, output = process.communicate(timeout=90)
+    _, output = process.communicate(timeout=HANG)
     assert process.returncode == 128 + number, output
     assert re.search(r"stopped at step \d+ of 100000 and saved", output)
     assert "stopped; the same command with --resume continues" in output
@@ -217,7 +217,7 @@ def test_a_signal_waits_for_a_long_step_and_saves(scenes: Path, tmp_path: Path) 
     wait_for_lines(tmp_path / "run", 3)
     time.sleep(2)
     process.send_signal(signal.SIGTERM)
-    _, output = process.communicate(timeout=120)
+    _, output = process.communicate(timeout=HANG)
     assert process.returncode == 128 + signal.SIGTERM, output
     assert list_checkpoints(tmp_path / "run")[-1].name == "step_00000004.pt"
 
@@ -233,13 +233,13 @@ def test_torchrun_starts_a_run(scenes: Path, tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "localhost"]
     done = subprocess.run(
         [*torchrun, "--nproc-per-node", "2", "-m", "dsm", *words],
-        capture_output=True, text=True, timeout=280,
+        capture_output=True, text=True, timeout=HANG,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert weights_of(tmp_path / "run")
     again = subprocess.run(
         [*torchrun, "--nproc-per-node", "2", "-m", "dsm", *words],
-        capture_output=True, text=True, timeout=280,
+        capture_output=True, text=True, timeout=HANG,
     )  # fmt: skip
     assert again.returncode != 0
     assert "already holds a run" in again.stderr
@@ -259,6 +259,6 @@ def test_the_slurm_example_runs_locally(scenes: Path, tmp_path: Path) -> None:
             "--backbone", "tiny", "--steps", steps, "--clip.frames", "4", "--clip.size", "32",
             "--clip.resize", "40", "--out", str(out), "--extend",
         ]  # fmt: skip
-        done = subprocess.run(line, capture_output=True, text=True, timeout=280)
+        done = subprocess.run(line, capture_output=True, text=True, timeout=HANG)
         assert done.returncode == 0, done.stderr
         assert list_checkpoints(out)[-1].name == f"step_{int(steps):08d}.pt"

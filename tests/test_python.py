@@ -12,6 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from warm_dsm import HANG
 
 import dsm
 from dsm.errors import UserError
@@ -51,7 +52,7 @@ def test_import_dsm_imports_nothing_heavy() -> None:
         "import sys, dsm; print(*(name for name in ('torch', 'numpy', 'av', 'tyro') if name in sys.modules))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG, check=True
     )
     assert done.stdout.strip() == ""
 

@@ -13,7 +13,8 @@ import dsm
 from dsm.data.lists import read_list
 from dsm.evaluate.features import load_features
 from dsm.runs.results import read_results
-from dsm.synthetic.motionscenes import MotionScenesConfig, write_motionscenes
+from dsm.synthetic.motionscenes import write_motionscenes
+from dsm.synthetic.settings import MotionScenesConfig
 from dsm.train.finetune import FinetuneConfig, FinetuneData, finetune
 
 TINY = {"backbone": "tiny", "frames": 4, "stride": 3, "resize": 40, "size": 32}

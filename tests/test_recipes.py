@@ -24,7 +24,7 @@ from dsm.train import trainer
 from dsm.train.optim import learning_rate
 from dsm.train.pretrain import PretrainConfig, pretrain
 from dsm.verbs.run_recipe import _settings, pretraining, recipes, run
-from dsm.verbs.settings.run_recipe import Changes, RecipeData, RecipesConfig, RunRecipeConfig
+from dsm.verbs.settings.training import Changes, RecipeData, RecipesConfig, RunRecipeConfig
 
 ROOT = Path(__file__).parents[1]
 SMALL = Changes(steps=4, batch_size=8, frames=4, stride=3, size=32)

@@ -20,7 +20,7 @@ from dsm.runs.folder import read_gradients
 from dsm.runs.record import differences, over_seeds, read_run, short_names
 from dsm.runs.results import Row, write_results
 from dsm.verbs.report import read_given, report, with_distinct_runs
-from dsm.verbs.settings.report import ReportConfig
+from dsm.verbs.settings.evaluation import ReportConfig
 
 
 def test_a_page_shows_every_run_and_their_differences(runs: Path, tmp_path: Path) -> None:

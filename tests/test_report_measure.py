@@ -19,7 +19,7 @@ from dsm.errors import UserError
 from dsm.pages.tables import result_tables
 from dsm.runs.results import read_results
 from dsm.verbs.report import report
-from dsm.verbs.settings.report import MEASURES, ReportConfig, ReportData
+from dsm.verbs.settings.evaluation import MEASURES, ReportConfig, ReportData
 
 
 @pytest.fixture(scope="session")

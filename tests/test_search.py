@@ -18,7 +18,7 @@ import torch
 from runs import CLIP
 
 from dsm.cli.main import run
-from dsm.data.clip_settings import ClipChanges
+from dsm.data.settings import ClipChanges
 from dsm.errors import UserError
 from dsm.evaluate.extraction import ExtractSettings
 from dsm.evaluate.features import Features, load_features

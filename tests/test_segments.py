@@ -10,10 +10,10 @@ import pytest
 from conftest import frame_numbers, numbered_frames
 
 from dsm.cli import main
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.groups import read_groups
 from dsm.data.lists import needed, read_list
 from dsm.data.reading import Reader
+from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.video.decode import probe, read_frames
 from dsm.video.ledger import judge

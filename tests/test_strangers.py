@@ -18,11 +18,12 @@ import av
 import numpy as np
 import pytest
 import torch
+from warm_dsm import HANG
 
 from dsm.cli import main
 from dsm.data.classes import read_classes
-from dsm.data.clip_settings import clip_of
 from dsm.data.lists import listable, read_list
+from dsm.data.settings import clip_of
 from dsm.errors import UserError, sentence
 from dsm.evaluate.features import Features, load_features, save_features
 from dsm.models.export import save_safetensors
@@ -294,7 +295,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, ({2 if verb == "data index" else 300},
 sys.argv = ["dsm", *{list(map(str, words))!r}]
 main()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 2, done.stderr
     assert "the disk is full" in " ".join(done.stderr.split()), done.stderr
     assert "Traceback" not in done.stderr
@@ -326,7 +327,7 @@ for step in range(200):
 log.close()
 print("went on")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG)
     assert "went on" in done.stdout, done.stderr
     assert done.stderr.count("TensorBoard's file cannot be written") == 1
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.clips import TrainingClips
 from dsm.data.lists import VideoList
+from dsm.data.settings import ClipConfig
 from dsm.disturb import MotionScale, TemporalMix, scale_motion
 from dsm.disturb.motion_scale import at_pace
 from dsm.disturb.temporal import FACTORS, KINDS, draw_motion_scale

@@ -15,7 +15,8 @@ from dsm.demo import CLIP
 from dsm.methods import MethodSettings
 from dsm.methods.dsm import DsmConfig
 from dsm.methods.triplet import DsmTripletConfig
-from dsm.synthetic.motionscenes import MotionScenesConfig, write_motionscenes
+from dsm.synthetic.motionscenes import write_motionscenes
+from dsm.synthetic.settings import MotionScenesConfig
 from dsm.train.config import DataConfig
 from dsm.train.optim import OptimConfig
 from dsm.train.pretrain import PretrainConfig, build_trainer

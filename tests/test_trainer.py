@@ -17,6 +17,7 @@ import pytest
 import torch
 from runs import equal, small_run, weights_of
 from torch import nn
+from warm_dsm import HANG
 
 from dsm.data.clips import EpochBatches
 from dsm.errors import UserError
@@ -371,7 +372,7 @@ def limited(self, *args):
 trainer.Trainer.train_step = limited
 pretrain(small_run(Path({str(scenes)!r}), Path({str(tmp_path / "run")!r}), save_every=3, keep=1))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 0, done.stderr
     assert "step_00000009.pt: cannot be written" in done.stderr
     assert "the newest is step_00000006.pt" in done.stderr

@@ -11,16 +11,17 @@ from conftest import moving_square
 from runs import CLIP
 from torch import Tensor
 
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.lists import VideoList, read_list
+from dsm.data.settings import ClipConfig
 from dsm.disturb.scene import fill, moving_mask, still_scene, stripes, swap_scene, temporal_median
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.variants import SCENES, VARIANTS, OtherScenes, Seen, draw_order, features_of_variants
 from dsm.models.zoo import create_model
 from dsm.synthetic.motions import MOTIONS
-from dsm.synthetic.motionscenes import MotionScenesConfig, VideoPlan, render
+from dsm.synthetic.motionscenes import VideoPlan, render
 from dsm.synthetic.scenery import TRAINING_FAMILIES
+from dsm.synthetic.settings import MotionScenesConfig
 from dsm.video.source import VideoError
 from dsm.video.write import write_video
 

@@ -23,7 +23,7 @@ from dsm.intervals import class_mean_interval, mean_interval
 from dsm.pages.confusion import MATRIX_UP_TO, draw_confusion, write_confusion_page
 from dsm.train.finetune import FinetuneConfig, FinetuneData, finetune
 from dsm.train.optim import OptimConfig
-from dsm.verbs.settings.video_test import VideoTestConfig, VideoTestData
+from dsm.verbs.settings.evaluation import VideoTestConfig, VideoTestData
 from dsm.verbs.video_test import answers_of, rows_of
 from dsm.verbs.video_test import test as video_test
 

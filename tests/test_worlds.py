@@ -16,16 +16,14 @@ from dsm.synthetic import dots, drone, walkers
 from dsm.synthetic.motions import MOTIONS
 from dsm.synthetic.motionscenes import (
     MARKER,
-    WORLDS,
-    MotionScenesConfig,
     VideoPlan,
     holds_others,
     motion_names,
     plan_split,
     render,
-    with_overrides,
     write_motionscenes,
 )
+from dsm.synthetic.settings import WORLDS, MotionScenesConfig, with_overrides
 from dsm.synthetic.world import Shot
 
 NEW = [name for name in WORLDS if name != "scenes"]

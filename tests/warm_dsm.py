@@ -26,28 +26,30 @@ if TYPE_CHECKING:
 
 BESIDES = ("torch.utils.tensorboard", "matplotlib.figure", "sklearn.linear_model", "scipy.stats", "cv2")
 SERVER, PROGRAMS = "DSM_SERVER", "DSM_PROGRAMS"
+HANG = 900
+"""Seconds after which a process is taken to hang. A shorter limit would test the machine: beside other work,
+a command of 20 CPU seconds takes minutes."""
 
 
-def dsm(*words: object, timeout: float = 300) -> CompletedProcess[str]:
+def dsm(*words: object) -> CompletedProcess[str]:
     """Run the command as a user would, in a process of its own that need not import torch first.
 
     A test that stops or limits the process itself begins ``python -m dsm`` instead.
 
     Args:
         words: the command line, without ``dsm``.
-        timeout: seconds it may take.
     """
-    return run_line("dsm", *words, timeout=timeout)
+    return run_line("dsm", *words)
 
 
-def run_line(*words: object, timeout: float = 300) -> CompletedProcess[str]:
+def run_line(*words: object) -> CompletedProcess[str]:
     """Run ``dsm WORDS`` or ``python FILE WORDS`` in a fork of the warm process."""
     import subprocess
     import tempfile
 
     line = list(map(str, words))
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, Path(os.devnull).open() as nothing:
-        code = ask(line, server(), [stream.fileno() for stream in (nothing, out, err)], timeout)
+        code = ask(line, server(), [stream.fileno() for stream in (nothing, out, err)], HANG)
         texts = []
         for stream in (out, err):
             stream.seek(0)
@@ -74,7 +76,7 @@ def server() -> str:
         folder.cleanup()
 
     atexit.register(end)
-    until = time.monotonic() + 300
+    until = time.monotonic() + HANG
     while not address.exists():
         assert process.poll() is None, "the warm process did not start"
         assert time.monotonic() < until, "the warm process takes too long to start"

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from rich.table import Table
 
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.lists import read_list
+from dsm.data.settings import ClipConfig
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.features import Features, load_features, save_features
 from dsm.evaluate.probe import linear_probe
@@ -27,13 +27,14 @@ from dsm.pages.demo_report import Evidence, write_report
 from dsm.runs.folder import claim_by_settings, git_revision, lasting, plain
 from dsm.runs.results import RESULTS, Row, mean_and_spread, share, write_results
 from dsm.settings import takes_settings
-from dsm.synthetic.motionscenes import MotionScenesConfig, write_motionscenes
+from dsm.synthetic.motionscenes import write_motionscenes
+from dsm.synthetic.settings import MotionScenesConfig
 from dsm.terminal import progress
 from dsm.train.config import DataConfig, PretrainConfig
 from dsm.train.pretrain import pretrain
 from dsm.train.start import train_once
 from dsm.verbs.result import Result
-from dsm.verbs.settings.demo import BATCH, DemoConfig
+from dsm.verbs.settings.training import DEMO_BATCH, DemoConfig
 
 MARKER = "demo.json"
 FORMAT = 1
@@ -54,7 +55,10 @@ def pretrain_config(config: DemoConfig, method: str, seed: int) -> PretrainConfi
     """The settings of a run of `dsm pretrain`; both methods have their defaults."""
     return PretrainConfig(
         data=DataConfig(
-            config.out / "scenes" / "train.txt", batch_size=BATCH, workers=config.workers, cache_mb=CACHE_MB
+            config.out / "scenes" / "train.txt",
+            batch_size=DEMO_BATCH,
+            workers=config.workers,
+            cache_mb=CACHE_MB,
         ),
         out=run_folder(config, method, seed),
         method=method,

@@ -1,49 +1,49 @@
-"""The verbs of the ``dsm`` command. A new one needs an entry here, and a file each in ``verbs`` and
-``verbs/settings``.
+"""The verbs of the ``dsm`` command. A new one needs an entry here, a file in ``verbs/``, and a class for its
+settings in a file of ``verbs/settings/``.
 """
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb's module, config class and function, its summary and example commands.
-
-    The config class is in the module of the same name in ``verbs/settings/``, which does without torch.
-    """
+    """A verb's module, config class and function, its summary and example commands."""
 
     module: str
     config: str
+    """The class of its settings, after the name of its file in ``verbs/settings/``."""
     function: str
     summary: str
     examples: tuple[str, ...]
 
-    @property
-    def settings(self) -> str:
-        """The module of its config class."""
-        return f"dsm.verbs.settings.{self.module.rpartition('.')[2]}"
+    def find_config(self) -> Any:
+        """The class of its settings, from a module that does without torch."""
+        file, name = self.config.split(".")
+        return getattr(importlib.import_module(f"dsm.verbs.settings.{file}"), name)
 
 
 VERBS = {
     "demo": Verb(
-        "dsm.demo", "DemoConfig", "demo",
+        "dsm.demo", "training.DemoConfig", "demo",
         "try dsm end to end on generated videos; prints a table, writes report.html",
         ("dsm demo --out runs/demo", "dsm demo --out runs/demo --seeds 0 1 2"),
     ),
     "data synth": Verb(
-        "dsm.verbs.synth", "SynthConfig", "synth",
+        "dsm.verbs.synth", "data.SynthConfig", "synth",
         "write MotionScenes: generated videos with known motion and known scene",
         ("dsm data synth scenes", "dsm data synth scenes-full --preset full --scene-correlation 0.5"),
     ),
     "data index": Verb(
-        "dsm.verbs.index", "IndexConfig", "index",
+        "dsm.verbs.index", "data.IndexConfig", "index",
         "make a list from a folder of videos (labels from sub-folders, or --unlabelled)",
         ("dsm data index videos --out train.txt", "dsm data index footage --out all.txt --unlabelled"),
     ),
     "data check": Verb(
-        "dsm.verbs.check", "CheckConfig", "check",
+        "dsm.verbs.check", "data.CheckConfig", "check",
         "decode every video of a list or folder, and report the bad ones",
         (
             "dsm data check train.txt",
@@ -51,7 +51,7 @@ VERBS = {
         ),
     ),
     "data convert": Verb(
-        "dsm.verbs.convert", "ConvertConfig", "convert",
+        "dsm.verbs.convert", "data.ConvertConfig", "convert",
         "make lists from other tools' lists or the annotation files of UCF101, HMDB51, Kinetics…",
         (
             "dsm data convert theirs.csv --columns path,label,start,end --out ours.txt",
@@ -60,37 +60,37 @@ VERBS = {
         ),
     ),
     "data subset": Verb(
-        "dsm.verbs.subset", "SubsetConfig", "subset",
+        "dsm.verbs.subset", "data.SubsetConfig", "subset",
         "take a class-balanced part of a list; the 1 % is contained in the 10 %",
         ("dsm data subset train.txt --fraction 0.1 --out train10.txt",),
     ),
     "data split": Verb(
-        "dsm.verbs.subset", "SplitConfig", "split",
+        "dsm.verbs.subset", "data.SplitConfig", "split",
         "split a list into train.txt and test.txt, keeping groups together",
         ("dsm data split all.txt --group-regex 'camera[0-9]+' --out lists",),
     ),
     "data leaks": Verb(
-        "dsm.verbs.subset", "LeaksConfig", "leaks",
+        "dsm.verbs.subset", "data.LeaksConfig", "leaks",
         "check whether two lists share a group of videos",
         ("dsm data leaks train.txt test.txt --group-regex 'camera[0-9]+'",),
     ),
     "data features": Verb(
-        "dsm.verbs.features", "FeaturesConfig", "features",
+        "dsm.verbs.features", "data.FeaturesConfig", "features",
         "import another tool's features for retrieve, probe, search and embed",
         ("dsm data features theirs.npz --features feats --labels label --paths names --out test.npz",),
     ),
     "data frames": Verb(
-        "dsm.verbs.frames", "FramesConfig", "frames",
+        "dsm.verbs.frames", "data.FramesConfig", "frames",
         "write videos as folders of jpg frames, and a list of them",
         ("dsm data frames train.txt --out frames --short-side 128",),
     ),
     "data pack": Verb(
-        "dsm.verbs.pack", "PackConfig", "pack",
+        "dsm.verbs.pack", "data.PackConfig", "pack",
         "write videos at training size into a pack, which reads much faster than decoding",
         ("dsm data pack train.txt --out packs/train --short-side 128",),
     ),
     "data preview": Verb(
-        "dsm.verbs.preview", "PreviewConfig", "preview",
+        "dsm.verbs.preview", "data.PreviewConfig", "preview",
         "show how the disturbances change a list's videos and their optical flow",
         (
             "dsm data preview train.txt --out preview.html",
@@ -98,7 +98,7 @@ VERBS = {
         ),
     ),
     "pretrain": Verb(
-        "dsm.verbs.train", "PretrainConfig", "pretrain",
+        "dsm.verbs.train", "training.PretrainConfig", "pretrain",
         "train an encoder on unlabelled videos",
         (
             "dsm pretrain --data.train train.txt --method dsm --backbone i3d --out runs/mine",
@@ -108,7 +108,7 @@ VERBS = {
         ),
     ),
     "finetune": Verb(
-        "dsm.verbs.train", "FractionsConfig", "finetune",
+        "dsm.verbs.train", "training.FractionsConfig", "finetune",
         "train an encoder with a classifier, or with --linear-probe only the classifier",
         (
             "dsm finetune --weights runs/mine --data.train train.txt --data.test test.txt --out runs/tuned",
@@ -119,7 +119,7 @@ VERBS = {
         ),
     ),
     "test": Verb(
-        "dsm.verbs.video_test", "VideoTestConfig", "test",
+        "dsm.verbs.video_test", "evaluation.VideoTestConfig", "test",
         "test a classifier on whole videos: top-1, top-5, per class, confusion matrix",
         (
             "dsm test --weights runs/tuned --data.test test.txt --out results/tuned",
@@ -128,12 +128,12 @@ VERBS = {
         ),
     ),
     "recipes": Verb(
-        "dsm.verbs.run_recipe", "RecipesConfig", "recipes",
+        "dsm.verbs.run_recipe", "training.RecipesConfig", "recipes",
         "list named experiments: the paper's scripts with their actual settings, and two for small data",
         ("dsm recipes", "dsm recipes table-ucf101-i3d-dsm"),
     ),
     "run": Verb(
-        "dsm.verbs.run_recipe", "RunRecipeConfig", "run",
+        "dsm.verbs.run_recipe", "training.RunRecipeConfig", "run",
         "run a recipe: pretrain, fine-tune and test in one command",
         (
             "dsm run table-ucf101-i3d-dsm --data.root UCF-101 --data.train lists/ucf101/train1.txt "
@@ -142,7 +142,7 @@ VERBS = {
         ),
     ),
     "extract": Verb(
-        "dsm.verbs.extract", "ExtractConfig", "extract",
+        "dsm.verbs.extract", "evaluation.ExtractConfig", "extract",
         "compute one feature per video or clip, with paths and labels",
         (
             "dsm extract --weights runs/mine --data test.txt --out test.npz",
@@ -150,7 +150,7 @@ VERBS = {
         ),
     ),
     "retrieve": Verb(
-        "dsm.verbs.retrieve", "RetrieveConfig", "retrieve",
+        "dsm.verbs.retrieve", "evaluation.RetrieveConfig", "retrieve",
         "search one features file for the videos of another: recall at 1, 5, 10, 20, 50",
         (
             "dsm retrieve --gallery train.npz --queries test.npz --out results/retrieval",
@@ -158,7 +158,7 @@ VERBS = {
         ),
     ),
     "look": Verb(
-        "dsm.verbs.look", "LookConfig", "look",
+        "dsm.verbs.look", "evaluation.LookConfig", "look",
         "map where a network looks in a video, or measure over a list how much falls on motion",
         (
             "dsm look --weights runs/mine video.mp4 --out look.gif",
@@ -167,7 +167,7 @@ VERBS = {
         ),
     ),
     "probe": Verb(
-        "dsm.verbs.probe", "ProbeConfig", "probe",
+        "dsm.verbs.probe", "evaluation.ProbeConfig", "probe",
         "test features in seconds with a linear classifier and a nearest-neighbour vote",
         (
             "dsm probe --train train.npz --test test.npz --out results/probe",
@@ -175,7 +175,7 @@ VERBS = {
         ),
     ),
     "embed": Verb(
-        "dsm.verbs.embed", "EmbedConfig", "embed",
+        "dsm.verbs.embed", "evaluation.EmbedConfig", "embed",
         "draw an interactive map of videos, and measure how well features separate labels",
         (
             "dsm embed test.npz --gallery train.npz --out results/embedding",
@@ -183,7 +183,7 @@ VERBS = {
         ),
     ),
     "search": Verb(
-        "dsm.verbs.search", "SearchConfig", "search",
+        "dsm.verbs.search", "evaluation.SearchConfig", "search",
         "find an archive's nearest videos to a query, or near-duplicates, or serve a local search page",
         (
             "dsm extract --weights runs/mine --data archive --per-clip --out archive.npz",
@@ -193,7 +193,7 @@ VERBS = {
         ),
     ),
     "bias": Verb(
-        "dsm.verbs.bias", "BiasConfig", "bias",
+        "dsm.verbs.bias", "evaluation.BiasConfig", "bias",
         "measure how much weights rely on the scene: test variants, four numbers, pictures",
         (
             "dsm bias --weights runs/tuned --data.test test.txt --out results/bias",
@@ -202,7 +202,7 @@ VERBS = {
         ),
     ),
     "report": Verb(
-        "dsm.verbs.report", "ReportConfig", "report",
+        "dsm.verbs.report", "evaluation.ReportConfig", "report",
         "write one self-contained page about one or more runs; given lists, measure them too",
         (
             "dsm report runs/mine --out report.html",
@@ -211,7 +211,7 @@ VERBS = {
         ),
     ),
     "export": Verb(
-        "dsm.verbs.export", "ExportConfig", "export",
+        "dsm.verbs.export", "weights.ExportConfig", "export",
         "export an encoder as safetensors, ONNX or a torch.export program",
         (
             "dsm export --weights runs/mine --out mine.safetensors",
@@ -219,20 +219,20 @@ VERBS = {
         ),
     ),
     "card": Verb(
-        "dsm.verbs.card", "CardConfig", "card",
+        "dsm.verbs.card", "weights.CardConfig", "card",
         "rewrite a run's model card with the numbers of tests and probes",
         ("dsm card runs/tuned --results results/tuned results/bias",),
     ),
     "weights inspect": Verb(
-        "dsm.verbs.weights", "InspectConfig", "inspect",
+        "dsm.verbs.weights", "weights.InspectConfig", "inspect",
         "show what a checkpoint of any tool holds, and what dsm would load from it",
         ("dsm weights inspect r3d_18.pth", "dsm weights inspect runs/mine"),
     ),
     "models": Verb(
-        "dsm.verbs.machine", "ModelsConfig", "models", "list the available backbones", ("dsm models",)
+        "dsm.verbs.machine", "weights.ModelsConfig", "models", "list the available backbones", ("dsm models",)
     ),
     "doctor": Verb(
-        "dsm.verbs.machine", "DoctorConfig", "doctor",
+        "dsm.verbs.machine", "weights.DoctorConfig", "doctor",
         "check this machine: versions, cores, devices, codecs", ("dsm doctor",),
     ),
 }  # fmt: skip

@@ -58,7 +58,7 @@ def run(words: list[str]) -> None:
     verb = VERBS[name]
     examples = "\n".join(f"  {line}" for line in verb.examples)
     config = tyro.cli(
-        getattr(importlib.import_module(verb.settings), verb.config),
+        verb.find_config(),
         prog=f"dsm {name}",
         args=rest,
         description=f"{verb.summary[0].upper()}{verb.summary[1:]}.\n\nExamples:\n{examples}",

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate
 
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.lists import VideoList
 from dsm.data.reading import Reader, crop
 from dsm.data.reading_state import ReadingState
+from dsm.data.settings import ClipConfig
 from dsm.disturb.motion_scale import at_pace
 from dsm.errors import UserError
 from dsm.video.sampling import (

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.list_lines import UNKNOWN
 from dsm.data.lists import VideoList
+from dsm.data.settings import ClipConfig
 from dsm.terminal import many, note
 from dsm.video.clock import Part
 from dsm.video.damage import noted

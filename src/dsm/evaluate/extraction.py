@@ -21,10 +21,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.clips import MOST_CLIPS, EvaluationClips, collate_clips
 from dsm.data.lists import VideoList, needed
 from dsm.data.loading import Batches, InTurn, batched
+from dsm.data.settings import ClipConfig
 from dsm.distributed import is_first, make_fabric
 from dsm.errors import UserError
 from dsm.evaluate.extract import encode, means, to_input

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.clips import EvaluationClips
 from dsm.data.lists import VideoList, only_video
 from dsm.data.loading import load_clips
 from dsm.data.reading import Reader, crop
+from dsm.data.settings import ClipConfig
 from dsm.errors import UserError, machine_fault, nearest
 from dsm.evaluate.cam import (
     Layer,

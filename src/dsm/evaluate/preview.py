@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.lists import VideoList
 from dsm.data.reading import Reader, crop
+from dsm.data.settings import ClipConfig
 from dsm.disturb.grid import identity_grid, inside, warp
 from dsm.disturb.motion_scale import at_pace
 from dsm.disturb.spatial_mix import SpatialMix

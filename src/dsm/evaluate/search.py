@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dsm.data.clip_settings import clip_of
 from dsm.data.clips import CORNERS, EvaluationClips
 from dsm.data.lists import only_video
+from dsm.data.settings import clip_of
 from dsm.distributed import best_device
 from dsm.errors import UserError
 from dsm.evaluate.extract import encode, to_input

@@ -15,6 +15,12 @@ MotionKind = Literal["difference", "flow"]
 ProbeName = Literal["clip", "frozen", "pasted", "mixed"]
 PROBES: tuple[ProbeName, ...] = get_args(ProbeName)
 MapName = Literal["tsne", "umap"]
+Colours = Literal["inferno", "magma", "viridis", "cividis"]
+"""Colour maps of matplotlib with evenly rising lightness: readable in grey and by colour-blind people."""
+FILM_FORMATS = (".png", ".jpg", ".gif", ".mp4")
+"""Endings of a film of maps."""
+PREVIEW_FORMATS = (".png", ".gif", ".mp4", ".html")
+"""Endings of a preview."""
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.clips import EvaluationClips
 from dsm.data.lists import VideoList
 from dsm.data.loading import load_clips
+from dsm.data.settings import ClipConfig
 from dsm.disturb import temporal
 from dsm.disturb.scene import moving_mask, still_scene, stripes, swap_scene
 from dsm.disturb.spatial_mix import SpatialMix

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.lists import VideoList
+from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
 from dsm.files import csv_text

@@ -25,7 +25,8 @@ from dsm.pages.template import clip_uri, write_page
 from dsm.render import disturb_view, to_frames
 from dsm.runs.folder import git_revision, plain, read_metrics, versions
 from dsm.runs.results import Row, command_line, mean_and_spread
-from dsm.synthetic.motionscenes import MotionScenesConfig, motion_names
+from dsm.synthetic.motionscenes import motion_names
+from dsm.synthetic.settings import MotionScenesConfig
 from dsm.train.config import PretrainConfig
 from dsm.video.decode import read_frames
 

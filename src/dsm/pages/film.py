@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from dsm.evaluate.settings import Colours
 from dsm.files import write_bytes
-from dsm.pages.settings import Colours
 from dsm.video.write import write_video
 from dsm.views import LUMA
 

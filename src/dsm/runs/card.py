@@ -18,9 +18,9 @@ from typing import Any
 
 import jinja2
 
-from dsm.data.clip_settings import clip_of
 from dsm.data.list_lines import UNKNOWN
 from dsm.data.lists import VideoList
+from dsm.data.settings import clip_of
 from dsm.errors import UserError
 from dsm.files import write_text
 from dsm.methods.registry import METHODS

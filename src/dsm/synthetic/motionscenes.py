@@ -9,7 +9,8 @@ and the test lists measure whether it did:
 - ``test_free.txt``                families that no training video shows
 
 Files are H.264 mp4, lists are ``path label frames``; ``scenes.tsv`` gives each video's family.
-The same settings and seed give the same videos. A *world* (:data:`WORLDS`) draws the motions and scenes.
+The same settings and seed give the same videos. A *world* (:data:`dsm.synthetic.settings.WORLDS`) draws the
+motions and scenes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import json
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,79 +27,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.data.classes import write_classes
-from dsm.errors import UserError, nearest
+from dsm.errors import UserError
 from dsm.files import read_object, write_text
 from dsm.signals import ignore_warnings
-from dsm.synthetic.dots import DOTS
-from dsm.synthetic.drone import DRONE
-from dsm.synthetic.scenes import SCENES
-from dsm.synthetic.settings import TEST, TRAIN, Preset, WorldName
-from dsm.synthetic.walkers import WALKERS
-from dsm.synthetic.world import Shot, World
+from dsm.synthetic.settings import WORLDS, MotionScenesConfig
+from dsm.synthetic.world import Shot
 from dsm.video.write import write_video
 from dsm.workers import usable_cores
-
-WORLDS: dict[WorldName, World] = {"scenes": SCENES, "dots": DOTS, "walkers": WALKERS, "drone": DRONE}
-"""Worlds by their names in ``dsm data synth --world``."""
 
 SPLITS = ("train", "test", "test_conflict", "test_free")
 FORMAT = 1
 MARKER = "motionscenes.json"
-
-
-@dataclass(frozen=True)
-class MotionScenesConfig:
-    """Settings of a MotionScenes folder. The presets are in :data:`PRESETS`."""
-
-    world: WorldName = "scenes"
-    """Kind of actors and scenes, and how they are drawn."""
-    motions: int = 10
-    """Number of motion classes: the first ones of the world's list."""
-    train: int = TRAIN
-    """Number of training videos."""
-    test: int = TEST
-    """Number of videos in each of the three test lists."""
-    size: int = 72
-    """Side of the (square) frame in pixels; even."""
-    frames: int = 40
-    """Frames per video."""
-    scene_correlation: float = 0.9
-    """Share of the videos in `train` and `test` that show a motion in its own scene family (0 to 1)."""
-    radius: tuple[float, float] = (0.2, 0.275)
-    """Smallest and largest radius of the actor, as a share of the frame's side."""
-    contrast: float = 0.65
-    """Contrast of the scenes' patterns (0 to 1)."""
-    shake: float = 0.012
-    """Camera shake, as a share of the frame's side."""
-    bystanders: int = 0
-    """Number of smaller actors that drift straight through the picture, unrelated to the label."""
-    seed: int = 0
-    """The same seed and settings give the same videos."""
-
-    def __post_init__(self) -> None:
-        if self.world not in WORLDS:
-            raise UserError(f"world must be one of {', '.join(WORLDS)}, not {self.world}.")
-        world = WORLDS[self.world]
-        if not 2 <= self.motions <= len(world.motions):
-            raise UserError(f"motions must be 2 to {len(world.motions)}, not {self.motions}.")
-        if self.bystanders and not world.bystanders:
-            raise UserError(f"The world {self.world} has no bystanders; set bystanders to 0.")
-        if not 0 <= self.scene_correlation <= 1:
-            raise UserError(f"scene-correlation must be 0 to 1, not {self.scene_correlation}.")
-        if self.size % 2 or self.size < 16:
-            raise UserError(f"size must be an even number, at least 16, not {self.size}.")
-        if min(self.train, self.test, self.frames) < 1 or self.seed < 0:
-            raise UserError("train, test and frames must be at least 1, and seed at least 0.")
-
-
-PRESETS: dict[str, MotionScenesConfig] = {
-    "demo": MotionScenesConfig(),
-    "full": MotionScenesConfig(
-        motions=16, train=8000, test=1000, size=128, frames=64, radius=(0.1, 0.2), contrast=0.9,
-        shake=0.03, bystanders=2,
-    ),
-}  # fmt: skip
-"""Preset settings by name."""
 
 
 @dataclass(frozen=True)
@@ -252,19 +191,3 @@ def _read_marker(marker: Path) -> dict[str, Any] | None:
     """A marker's content; None if it is missing or another kind of file."""
     content = read_object(marker)
     return content if content and "format" in content else None
-
-
-def with_overrides(preset: Preset, **changes: object) -> MotionScenesConfig:
-    """A preset with some settings changed; None keeps the preset's value.
-
-    Raises:
-        UserError: the settings are invalid, or the world does not have the preset.
-    """
-    if preset not in PRESETS:
-        raise UserError(f"unknown preset '{preset}'{nearest(preset, PRESETS)}")
-    world = changes.get("world") or "scenes"
-    if preset == "full" and world != "scenes":
-        raise UserError(
-            f"Only the world scenes has the preset full; for {world}, use demo and change settings."
-        )
-    return replace(PRESETS[preset], **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]

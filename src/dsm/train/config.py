@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from dsm.data.clip_settings import ClipConfig
+from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.inputs import ListFile, RootFolder, Weights
 from dsm.methods.settings import ClassifyConfig, MethodSettings, check_method

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from dsm.data.clip_settings import ClipConfig, clip_of
+from dsm.data.settings import ClipConfig, clip_of
 from dsm.distributed import is_first
 from dsm.errors import UserError
 from dsm.models.foreign import Renormalized

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.lists import VideoList, read_list
+from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate.balance import InOtherScenes, balance
 from dsm.evaluate.extract import extract_by_all

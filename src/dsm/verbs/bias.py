@@ -9,9 +9,9 @@ import numpy as np
 
 from dsm.data.classes import check_class_names, class_names, named
 from dsm.data.classes import names_of as class_names_of
-from dsm.data.clip_settings import ClipConfig
 from dsm.data.groups import find_groups
 from dsm.data.lists import VideoList, needed, read_list
+from dsm.data.settings import ClipConfig
 from dsm.distributed import best_device
 from dsm.errors import UserError
 from dsm.evaluate.bias import Judged
@@ -39,7 +39,7 @@ from dsm.settings import takes_settings
 from dsm.terminal import progress, warn
 from dsm.verbs.extract import tell_left_out
 from dsm.verbs.result import Result
-from dsm.verbs.settings.bias import BiasConfig
+from dsm.verbs.settings.evaluation import BiasConfig
 
 FILES = (RESULTS, "classes.csv", "predictions.csv", "bias.png", "bars.png", "variants.png")
 LEAST = 2

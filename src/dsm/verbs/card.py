@@ -13,7 +13,7 @@ from dsm.runs.card import CARD, write_run_card
 from dsm.runs.results import RESULTS
 from dsm.settings import takes_settings
 from dsm.verbs.result import Result
-from dsm.verbs.settings.card import CardConfig
+from dsm.verbs.settings.weights import CardConfig
 
 
 @takes_settings(CardConfig)

@@ -23,7 +23,7 @@ from dsm.settings import takes_settings
 from dsm.terminal import console, many, progress, warn
 from dsm.untrusted import checked, parse_json
 from dsm.verbs.result import ListResult
-from dsm.verbs.settings.check import CheckConfig
+from dsm.verbs.settings.data import CheckConfig
 from dsm.video.ledger import USABLE, Verdict, judge_all, ledger_json
 
 MAX_FAULTS_LISTED = 40

@@ -18,7 +18,7 @@ from dsm.runs.folder import claim_file
 from dsm.settings import takes_settings
 from dsm.terminal import many
 from dsm.verbs.result import ListResult
-from dsm.verbs.settings.convert import ConvertConfig, check_columns
+from dsm.verbs.settings.data import ConvertConfig, check_columns
 from dsm.video.source import EXTENSIONS
 from dsm.video.write import without_ending
 

@@ -24,7 +24,7 @@ from dsm.runs.results import RESULTS, Row, run_and_seed, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import console, many, progress, warn
 from dsm.verbs.result import Result
-from dsm.verbs.settings.embed import EmbedConfig
+from dsm.verbs.settings.evaluation import EmbedConfig
 from dsm.video.ledger import read_ledger
 
 FILES = (RESULTS, "embedding.html", "embedding.png")

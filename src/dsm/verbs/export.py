@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from dsm.data.clip_settings import ClipConfig, clip_of
+from dsm.data.settings import ClipConfig, clip_of
 from dsm.errors import UserError
 from dsm.models.export import export_onnx, export_program, export_safetensors
 from dsm.models.foreign import Renormalized
@@ -21,7 +21,7 @@ from dsm.runs.card import card_text, code, results_in, write_card
 from dsm.runs.folder import claim_file, read_record
 from dsm.settings import takes_settings
 from dsm.verbs.result import Result
-from dsm.verbs.settings.export import ExportConfig
+from dsm.verbs.settings.weights import ExportConfig
 from dsm.video.flow import BOUND
 from dsm.views import MODALITIES, ModalityName
 

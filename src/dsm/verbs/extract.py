@@ -21,7 +21,7 @@ from dsm.runs.results import seed_of
 from dsm.settings import takes_settings
 from dsm.terminal import console, many, warn
 from dsm.verbs.result import Result
-from dsm.verbs.settings.extract import ExtractConfig
+from dsm.verbs.settings.evaluation import ExtractConfig
 from dsm.video.ledger import Verdict
 
 

@@ -17,7 +17,7 @@ from dsm.runs.folder import claim_file
 from dsm.settings import takes_settings
 from dsm.terminal import many, warn
 from dsm.verbs.result import Result
-from dsm.verbs.settings.features import FeaturesConfig
+from dsm.verbs.settings.data import FeaturesConfig
 
 
 @takes_settings(FeaturesConfig)

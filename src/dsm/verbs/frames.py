@@ -16,7 +16,7 @@ from dsm.runs.folder import claim_by_settings, lasting
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, warn
 from dsm.verbs.result import ListResult
-from dsm.verbs.settings.frames import FramesConfig
+from dsm.verbs.settings.data import FramesConfig
 from dsm.video.source import VideoError
 from dsm.video.write import DAMAGED, places_of, write_frames
 from dsm.workers import side_by_side

@@ -14,7 +14,7 @@ from dsm.runs.folder import claim_file
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, some, warn
 from dsm.verbs.result import ListResult
-from dsm.verbs.settings.index import IndexConfig
+from dsm.verbs.settings.data import IndexConfig
 
 
 @takes_settings(IndexConfig)

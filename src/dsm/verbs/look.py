@@ -24,7 +24,7 @@ from dsm.runs.results import RESULTS, rows_table, seed_of, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import console, many
 from dsm.verbs.result import Result
-from dsm.verbs.settings.look import LookConfig
+from dsm.verbs.settings.evaluation import LookConfig
 
 
 @takes_settings(LookConfig)

@@ -20,7 +20,7 @@ from dsm.runs.folder import versions
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress
 from dsm.verbs.result import Result
-from dsm.verbs.settings.machine import DoctorConfig, ModelsConfig
+from dsm.verbs.settings.weights import DoctorConfig, ModelsConfig
 from dsm.workers import usable_cores
 
 

@@ -16,7 +16,7 @@ from dsm.runs.folder import claim_by_settings, lasting
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, warn
 from dsm.verbs.result import ListResult
-from dsm.verbs.settings.pack import PackConfig
+from dsm.verbs.settings.data import PackConfig
 from dsm.video.pack import SHARD, damaged_in, find_member, is_packed
 from dsm.video.segments import file_of
 from dsm.video.source import VideoError

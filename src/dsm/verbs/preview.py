@@ -20,7 +20,7 @@ from dsm.runs.results import mean_and_spread
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, warn
 from dsm.verbs.result import Result
-from dsm.verbs.settings.preview import TEMPORAL, PreviewConfig
+from dsm.verbs.settings.data import TLD_KINDS, PreviewConfig
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ def _versions(config: PreviewConfig) -> list[Version]:
         dsm = DsmConfig(sld=config.sld, sld_on=config.sld_on, tld=config.tld, look=config.look)
         return as_trained(dsm)
     spatial = config.sld.kind_names()
-    kinds = (*spatial, *TEMPORAL) if "all" in config.kinds else config.kinds
+    kinds = (*spatial, *TLD_KINDS) if "all" in config.kinds else config.kinds
     return each_kind(
         [kind for kind in kinds if kind in spatial],
-        [kind for kind in kinds if kind in TEMPORAL],
+        [kind for kind in kinds if kind in TLD_KINDS],
         config.sld.strength,
     )
 

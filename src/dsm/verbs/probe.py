@@ -13,7 +13,7 @@ from dsm.runs.results import RESULTS, row_of, rows_table, run_and_seed, share, w
 from dsm.settings import takes_settings
 from dsm.terminal import many, warn
 from dsm.verbs.result import Result
-from dsm.verbs.settings.probe import ProbeConfig
+from dsm.verbs.settings.evaluation import ProbeConfig
 
 
 @takes_settings(ProbeConfig)

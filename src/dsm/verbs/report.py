@@ -43,14 +43,19 @@ from dsm.verbs.look import build_looker, look, take_aim
 from dsm.verbs.probe import probe
 from dsm.verbs.result import Result
 from dsm.verbs.retrieve import retrieve
-from dsm.verbs.settings.bias import BiasConfig, BiasData
-from dsm.verbs.settings.embed import EmbedConfig
-from dsm.verbs.settings.extract import ExtractConfig
-from dsm.verbs.settings.look import LookConfig
-from dsm.verbs.settings.probe import ProbeConfig
-from dsm.verbs.settings.report import Measure, ReportConfig
-from dsm.verbs.settings.retrieve import RetrieveConfig
-from dsm.verbs.settings.video_test import VideoTestConfig, VideoTestData
+from dsm.verbs.settings.evaluation import (
+    BiasConfig,
+    BiasData,
+    EmbedConfig,
+    ExtractConfig,
+    LookConfig,
+    Measure,
+    ProbeConfig,
+    ReportConfig,
+    RetrieveConfig,
+    VideoTestConfig,
+    VideoTestData,
+)
 from dsm.verbs.video_test import test as test_videos
 
 WRITTEN_LAST = {

@@ -21,7 +21,7 @@ from dsm.runs.results import RESULTS, Row, row_of, run_and_seed, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import many, warn
 from dsm.verbs.result import Result
-from dsm.verbs.settings.retrieve import RetrieveConfig
+from dsm.verbs.settings.evaluation import RetrieveConfig
 
 FILES = (RESULTS, "neighbours.tsv", "classes.csv", "gallery.html")
 LISTED = 10

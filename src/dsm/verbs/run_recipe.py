@@ -11,8 +11,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from dsm.data.clip_settings import ClipChanges
 from dsm.data.lists import VideoList, needed, read_list
+from dsm.data.settings import ClipChanges
 from dsm.distributed import begun_from_outside
 from dsm.errors import UserError
 from dsm.evaluate.settings import ExtractSettings
@@ -30,10 +30,8 @@ from dsm.verbs.card import renew_card
 from dsm.verbs.extract import extract
 from dsm.verbs.result import Result
 from dsm.verbs.retrieve import retrieve
-from dsm.verbs.settings.extract import ExtractConfig
-from dsm.verbs.settings.retrieve import RetrieveConfig
-from dsm.verbs.settings.run_recipe import Changes, RecipesConfig, RunRecipeConfig
-from dsm.verbs.settings.video_test import VideoTestConfig, VideoTestData
+from dsm.verbs.settings.evaluation import ExtractConfig, RetrieveConfig, VideoTestConfig, VideoTestData
+from dsm.verbs.settings.training import Changes, RecipesConfig, RunRecipeConfig
 from dsm.verbs.train import train_stage
 from dsm.verbs.video_test import test as test_videos
 

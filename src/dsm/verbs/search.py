@@ -19,7 +19,7 @@ from dsm.runs.folder import claim_file
 from dsm.settings import takes_settings
 from dsm.terminal import console, many, warn
 from dsm.verbs.result import Result, plain_table
-from dsm.verbs.settings.search import SearchConfig
+from dsm.verbs.settings.evaluation import SearchConfig
 from dsm.video.source import VideoError
 
 MAX_PAIRS_SHOWN = 20

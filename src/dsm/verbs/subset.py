@@ -17,7 +17,7 @@ from dsm.runs.folder import claim_file
 from dsm.settings import takes_settings
 from dsm.terminal import many, warn
 from dsm.verbs.result import ListResult, Result
-from dsm.verbs.settings.subset import LeaksConfig, SplitConfig, SubsetConfig
+from dsm.verbs.settings.data import LeaksConfig, SplitConfig, SubsetConfig
 from dsm.video.segments import without_segment
 
 MAX_NAMED = 10

@@ -6,10 +6,11 @@ from dsm.data.lists import read_list
 from dsm.files import empty_folder
 from dsm.runs.folder import hold_alone
 from dsm.settings import takes_settings
-from dsm.synthetic.motionscenes import MARKER, SPLITS, holds_others, with_overrides, write_motionscenes
+from dsm.synthetic.motionscenes import MARKER, SPLITS, holds_others, write_motionscenes
+from dsm.synthetic.settings import with_overrides
 from dsm.terminal import progress
 from dsm.verbs.result import ListResult
-from dsm.verbs.settings.synth import SynthConfig
+from dsm.verbs.settings.data import SynthConfig
 
 
 @takes_settings(SynthConfig)

@@ -34,8 +34,8 @@ from dsm.train.pretrain import pretrain as train_encoder
 from dsm.train.start import train_once
 from dsm.verbs.card import renew_card
 from dsm.verbs.result import Result
-from dsm.verbs.settings.train import FractionsConfig
-from dsm.verbs.settings.video_test import VideoTestConfig, VideoTestData
+from dsm.verbs.settings.evaluation import VideoTestConfig, VideoTestData
+from dsm.verbs.settings.training import FractionsConfig
 from dsm.verbs.video_test import is_tested
 from dsm.verbs.video_test import test as test_videos
 

@@ -12,9 +12,9 @@ from rich.table import Table
 from torch import nn
 
 from dsm.data.classes import check_class_names, named
-from dsm.data.clip_settings import ClipConfig, clip_of
 from dsm.data.groups import find_groups
 from dsm.data.lists import VideoList, needed, read_list
+from dsm.data.settings import ClipConfig, clip_of
 from dsm.distributed import begun_from_outside
 from dsm.errors import UserError
 from dsm.evaluate.extraction import digest, extract_to_file
@@ -43,7 +43,7 @@ from dsm.settings import takes_settings
 from dsm.terminal import many
 from dsm.verbs.extract import tell_left_out
 from dsm.verbs.result import Result, plain_table
-from dsm.verbs.settings.video_test import VideoTestConfig
+from dsm.verbs.settings.evaluation import VideoTestConfig
 
 PROBABILITIES = "probabilities.npz"
 FILES = (RESULTS, PREDICTIONS, "classes.csv", "confusion.html", "confusion.png", PROBABILITIES)

@@ -1,13 +1,49 @@
-"""Settings of `dsm weights inspect`."""
+"""Settings of the verbs on weights, networks and the machine: export, card, weights inspect, models and
+doctor.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal
 
 import tyro
 
 from dsm.errors import UserError
+from dsm.inputs import RunFolder, Weights
+from dsm.models.settings import LoadSettings
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Settings of `dsm export`."""
+
+    weights: Weights
+    """A run folder, a checkpoint, or `none` for random weights."""
+    out: Path
+    """File to write: .safetensors (dsm can load it again), .onnx, or .pt2 (torch.export)."""
+    head: Literal["none", "projection"] = "none"
+    """`projection` adds the projection head of pretraining."""
+    frames: int | None = None
+    """Frames per clip; by default as in training."""
+    size: int | None = None
+    """Side of the crop in pixels; by default as in training."""
+    loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
+    overwrite: bool = False
+    """Replace an existing file."""
+
+
+@dataclass(frozen=True)
+class CardConfig:
+    """Settings of `dsm card`."""
+
+    run: tyro.conf.Positional[RunFolder]
+    """A run folder; the card is its README.md."""
+    results: tuple[Path, ...] = ()
+    """Result folders of `dsm test`, `dsm probe`, `dsm retrieve` or `dsm bias`, whose numbers go in."""
+    overwrite: bool = False
+    """Replace a card that was edited by hand."""
 
 
 @dataclass(frozen=True)
@@ -22,3 +58,24 @@ class InspectConfig:
     def __post_init__(self) -> None:
         if self.names < 0:
             raise UserError("names must be 0 or more.")
+
+
+@dataclass(frozen=True)
+class DoctorConfig:
+    """`dsm doctor` has no settings."""
+
+
+@dataclass(frozen=True)
+class ModelsConfig:
+    """Settings of `dsm models`."""
+
+    measure: bool = False
+    """Time the forward pass of each backbone on this machine's CPU."""
+    frames: int = 16
+    """Frames of the clip that GFLOPs and time are measured on."""
+    size: int = 112
+    """Side of that clip in pixels."""
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.size < 16:
+            raise UserError("frames must be at least 1, and size at least 16.")

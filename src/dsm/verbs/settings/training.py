@@ -1,4 +1,4 @@
-"""Settings of `dsm recipes` and `dsm run`."""
+"""Settings of the verbs that train: demo, pretrain, finetune, recipes and run."""
 
 from __future__ import annotations
 
@@ -8,8 +8,60 @@ from typing import Annotated
 
 import tyro
 
+from dsm.errors import UserError
 from dsm.inputs import ListFile, RootFolder
 from dsm.models.settings import Precision
+from dsm.synthetic.settings import PRESETS
+from dsm.train.config import FinetuneConfig
+from dsm.train.config import PretrainConfig as PretrainConfig  # the settings of `dsm pretrain`
+
+DEMO_BATCH = 32
+"""Videos per training step of the demo."""
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Settings of `dsm demo`."""
+
+    out: Path
+    """Folder for videos, runs, results.json and report.html."""
+    seeds: Annotated[tuple[int, ...], tyro.conf.arg(aliases=["--seed"])] = (0,)
+    """Train and evaluate once per seed; with several, the report gives mean and standard deviation."""
+    steps: int = 900
+    """Training steps of each method. `dsm` learns late: for some seeds, 600 steps are too few."""
+    videos: int = PRESETS["demo"].train
+    """Number of training videos."""
+    tests: int = PRESETS["demo"].test
+    """Number of videos in each of the three tests."""
+    workers: int = 1
+    """Processes that decode videos."""
+    overwrite: bool = False
+    """Replace a demo with other settings in `out`."""
+
+    def __post_init__(self) -> None:
+        if not self.seeds or self.steps < 1:
+            raise UserError("the demo needs at least one seed and one step.")
+        if self.videos < DEMO_BATCH:
+            raise UserError(f"the demo needs at least {DEMO_BATCH} videos (one batch), not {self.videos}.")
+        if min(*self.seeds, self.workers) < 0:
+            raise UserError("seeds and workers must not be below 0.")
+
+
+@dataclass(frozen=True)
+class FractionsConfig(FinetuneConfig):
+    """Settings of `dsm finetune`; the paper's are sgd, lr 0.001, 45 epochs of 64 frames, batch 4."""
+
+    fractions: tuple[float, ...] = ()
+    """Train one run on each of these shares of every class (0.01 for 1 %; smaller shares are parts of larger
+    ones) and, if `data.test` is given, test it. The same command continues an interrupted sweep."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        wrong = [fraction for fraction in self.fractions if not 0 < fraction <= 1]
+        if wrong:
+            raise UserError(f"fractions must be above 0 and at most 1 (0.01 is 1 %), not {wrong[0]:g}.")
+        if len(set(self.fractions)) < len(self.fractions):
+            raise UserError("fractions: one is given twice; give each once.")
 
 
 @dataclass(frozen=True)

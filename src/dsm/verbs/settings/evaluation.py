@@ -1,0 +1,437 @@
+"""Settings of the verbs that evaluate: extract, retrieve, look, probe, embed, search, test, bias and
+report.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+import tyro
+
+from dsm.data.list_lines import ENDINGS
+from dsm.data.settings import ClipChanges
+from dsm.errors import UserError
+from dsm.evaluate.settings import (
+    FILM_FORMATS,
+    PROBES,
+    Colours,
+    ExtractSettings,
+    MapKind,
+    MapName,
+    MotionKind,
+    ProbeName,
+)
+from dsm.inputs import FeaturesFile, GroupsTable, ListFile, RootFolder, TrainedFolder, Videos, Weights
+from dsm.models.settings import LoadSettings
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """Settings of `dsm extract`."""
+
+    weights: Weights
+    """A run folder, a checkpoint, or `none` for random weights."""
+    data: Videos
+    """List of videos, a folder of them, or one video."""
+    out: Path
+    """File to write: .npz or (for big sets) .parquet with labels and paths, or .npy with the bare array."""
+    root: Annotated[RootFolder | None, tyro.conf.arg(aliases=["--data.root"])] = None
+    """Folder put before relative paths; left out, the list's own."""
+    loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
+    clip: Annotated[ClipChanges, tyro.conf.arg(name="")] = field(default_factory=ClipChanges)
+    settings: Annotated[ExtractSettings, tyro.conf.arg(name="")] = field(default_factory=ExtractSettings)
+    devices: int = 1
+    """Processes on this machine that share the list; on GPUs one each. torchrun begins them elsewhere too."""
+    overwrite: bool = False
+    """Replace an existing file, and what an extraction of other settings has begun."""
+
+    def __post_init__(self) -> None:
+        if self.devices < 1:
+            raise UserError("devices must be at least 1.")
+
+
+@dataclass(frozen=True)
+class RetrieveConfig:
+    """Settings of `dsm retrieve`."""
+
+    gallery: FeaturesFile
+    """Features to search in (usually the training videos)."""
+    queries: FeaturesFile
+    """Features to search for (usually the test videos)."""
+    out: Path
+    """Folder for results.json, neighbours.tsv, classes.csv and gallery.html."""
+    groups: GroupsTable | None = None
+    """Table (.tsv, .csv: a header, path first, group last) of which videos are alike: intervals are over
+    groups of queries, and left out, of clips over their videos."""
+    group_regex: str = ""
+    """The same by an expression that finds the group in a path."""
+    across_groups: bool = False
+    """Count neighbours of other groups only."""
+    shown: int = 12
+    """Queries in gallery.html, with their neighbours, as playing clips; 0 leaves it out."""
+    overwrite: bool = False
+    """Replace the results in `out`."""
+
+    def __post_init__(self) -> None:
+        if self.shown < 0:
+            raise UserError("shown must not be below 0.")
+        if self.across_groups and not (self.groups or self.group_regex):
+            raise UserError("--across-groups needs --groups or --group-regex, which say what the groups are.")
+
+
+@dataclass(frozen=True)
+class LookConfig:
+    """Settings of `dsm look`."""
+
+    video: tyro.conf.Positional[Videos]
+    """A video, or with --score a list of videos."""
+    weights: Weights
+    """A run folder of `dsm pretrain` or `dsm finetune`, a checkpoint, or `none` for random weights."""
+    out: Path
+    """Picture to write: .gif, .mp4, or a film strip as .png or .jpg; with --score, a folder."""
+    score: bool = False
+    """Score a list: the share of the map that lies where things move, compared with chance."""
+    probe: tuple[Literal[ProbeName, "all"], ...] = ("clip",)
+    """`clip`: unchanged; `frozen`: one frame repeated; `pasted`: a still actor added; `mixed`: a still frame
+    blended in; or `all`."""
+    target_class: str | None = None
+    """For a classifier: the class to explain, by name or number; by default the predicted one."""
+    target: Path | None = None
+    """For an encoder: show what makes the clip similar to this video; by default, to itself."""
+    map: MapKind = "cam"
+    """`cam`: what each place adds to the score; `grad-cam`: channels weighted by their mean gradient."""
+    layer: str | None = None
+    """Module whose feature map is used; by default the last that has one."""
+    head: Literal["features", "projection"] = "features"
+    """Embedding of an encoder to compare: its pooled features, or the output of its projection head."""
+    start: int | None = None
+    """First frame of the clip; by default the clip is taken from the middle of the video."""
+    other: Path | None = None
+    """Video that supplies the still actor and the still frame; by default the start of the same video."""
+    paste_at: tuple[float, float] | None = None
+    """Where to paste the still actor, as shares of width and height; by default the calmest corner."""
+    mix: float = 0.5
+    """Weight of the still frame when it is blended in."""
+    colours: Colours = "inferno"
+    """Colour map; all are safe for colour-blind readers."""
+    root: Annotated[RootFolder | None, tyro.conf.arg(aliases=["--data.root"])] = None
+    """With --score: folder that relative paths start from; by default the list's own."""
+    windows: int = 1
+    """With --score: clips per video, evenly spaced."""
+    motion: MotionKind = "difference"
+    """With --score: find motion by frame `difference` or by optical `flow` (needs OpenCV)."""
+    groups: GroupsTable | None = None
+    """With --score: table with the group of each video; confidence intervals then resample whole groups."""
+    group_regex: str = ""
+    """Regular expression that finds the group in a path, instead of a table."""
+    workers: int = 1
+    """With --score: processes that decode videos."""
+    loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
+    clip: Annotated[ClipChanges, tyro.conf.arg(name="")] = field(default_factory=ClipChanges)
+    overwrite: bool = False
+    """Replace existing files."""
+
+    def __post_init__(self) -> None:
+        if self.windows < 1 or min(self.workers, self.start or 0) < 0:
+            raise UserError("windows must be at least 1; workers and start must not be below 0.")
+        if not 0 <= self.mix <= 1 or not all(0 <= share <= 1 for share in self.paste_at or ()):
+            raise UserError("mix and paste-at must be shares, from 0 to 1.")
+        if self.score:
+            if self.out.suffix in FILM_FORMATS:
+                raise UserError(f"{self.out}: with --score, --out is a folder, not a picture.")
+            if len(self.probes) != 1 or self.probes == ("frozen",) or self.other or self.start is not None:
+                raise UserError(
+                    "--score takes one --probe in which something moves (clip, pasted or mixed), and neither "
+                    "--other nor --start."
+                )
+        elif self.out.suffix not in FILM_FORMATS:
+            raise UserError(f"{self.out}: --out must end in one of {', '.join(FILM_FORMATS)}.")
+        elif self.video.suffix.lower() in ENDINGS:
+            raise UserError(f"{self.video}: is a list; add --score to measure it, or give one of its videos.")
+
+    @property
+    def probes(self) -> tuple[ProbeName, ...]:
+        if "all" in self.probe:
+            return PROBES
+        return tuple(name for name in get_args(ProbeName) if name in self.probe)
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """Settings of `dsm probe`."""
+
+    train: FeaturesFile
+    """Features with labels to learn from."""
+    test: FeaturesFile
+    """Features with labels to test on."""
+    out: Path
+    """Folder for results.json."""
+    groups: GroupsTable | None = None
+    """Table (.tsv, .csv: a header, path first, group last) of which videos are alike: no group is in two
+    folds, and intervals are over groups; left out, the clips of a video are."""
+    group_regex: str = ""
+    """The same by an expression that finds the group in a path."""
+    k: int = 20
+    """Neighbours that vote."""
+    temperature: float = 0.07
+    """A neighbour's vote counts exp(cosine / temperature)."""
+    folds: int = 5
+    """Of the cross-validation that chooses the regularisation."""
+    overwrite: bool = False
+    """Replace the results in `out`."""
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or self.folds < 2 or not self.temperature > 0:
+            raise UserError("k must be at least 1, folds at least 2, temperature above 0.")
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """Settings of `dsm embed`."""
+
+    features: tyro.conf.Positional[tuple[FeaturesFile, ...]]
+    """One or more feature files: the same labelled videos, encoded by different models."""
+    out: Path
+    """Folder for embedding.html, embedding.png and results.json."""
+    gallery: tuple[FeaturesFile, ...] = ()
+    """For each file, features to search for a video's nearest neighbour, which decides whether it is drawn as
+    right or wrong (usually the training videos, same model); by default the other videos of the file."""
+    colour: tuple[str, ...] = ()
+    """More colourings, as NAME=TABLE (.tsv or .csv with a header; path first, name last), such as
+    `place=places.tsv`. The scenes of MotionScenes are added automatically."""
+    map: tuple[MapName, ...] = ("tsne",)
+    """`tsne`, `umap` (an extra: pip install 'dsm-video[umap]'), or both."""
+    groups: GroupsTable | None = None
+    """Table with the group of each video; confidence intervals then resample whole groups."""
+    group_regex: str = ""
+    """Regular expression that finds the group in a path, instead of a table."""
+    most: Annotated[int, tyro.conf.arg(metavar="VIDEOS")] = 2000
+    """Use at most this many videos, drawn at random."""
+    clips: int = 150
+    """Videos that play in the page; the others are shown as text."""
+    seed: int = 0
+    """Seed of the maps and of random choices."""
+    overwrite: bool = False
+    """Overwrite the files in `out`."""
+
+    def __post_init__(self) -> None:
+        if not self.features:
+            raise UserError("give one or more feature files, as written by `dsm extract`.")
+        if self.gallery and len(self.gallery) != len(self.features):
+            raise UserError(
+                f"{len(self.gallery)} of --gallery for {len(self.features)} files; each file needs its own."
+            )
+        if min(self.clips, self.seed) < 0 or self.most < 1 or not self.map:
+            raise UserError("clips and seed must not be negative; most must be at least 1; give a map.")
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Settings of `dsm search`."""
+
+    index: FeaturesFile
+    """Features of the archive, written by `dsm extract` (preferably with `--per-clip`)."""
+    query: Path | None = None
+    """A video to search for."""
+    time: float | None = None
+    """Search with the clip around this second of the query; by default with the mean over its windows."""
+    k: int = 10
+    """Number of videos to find."""
+    out: Path | None = None
+    """File to write: a contact sheet of the hits (.png, .jpg), or a table of duplicates (.tsv)."""
+    duplicates: bool = False
+    """Instead of a query: find pairs of videos in the index that are nearly the same."""
+    threshold: float = 0.99
+    """Smallest cosine of two duplicates."""
+    serve: bool = False
+    """Instead of a query: serve a search page, reachable from this machine only, until stopped."""
+    port: int = 8077
+    """Port of the page; 0 picks a free one."""
+    weights: str | None = None
+    """Where the weights are now, if they have moved since the index was extracted."""
+    root: Path | None = None
+    """Where the videos are now, if they have moved since then."""
+    faiss: bool = False
+    """Search with FAISS (an extra): beyond a million rows faster, but approximate."""
+    overwrite: bool = False
+    """Overwrite `out` if it exists."""
+
+    def __post_init__(self) -> None:
+        if (self.query is not None) + self.duplicates + self.serve != 1:
+            raise UserError("give exactly one of --query VIDEO, --duplicates and --serve.")
+        if self.k < 1 or not -1 <= self.threshold <= 1 or not 0 <= self.port < 65536:
+            raise UserError("k must be at least 1, threshold from -1 to 1, port from 0 to 65535.")
+        if self.time is not None and self.query is None:
+            raise UserError("--time needs --query VIDEO.")
+        endings = (".tsv",) if self.duplicates else (".png", ".jpg")
+        if self.out is not None and self.out.suffix not in endings:
+            raise UserError(f"{self.out}: --out must end in {' or '.join(endings)}.")
+
+
+@dataclass(frozen=True)
+class VideoTestData:
+    """The videos to test on."""
+
+    test: ListFile
+    """List of labelled videos."""
+    root: RootFolder | None = None
+    """Folder that relative paths start from; by default the list's own."""
+    workers: int = 1
+    """Processes that decode videos."""
+
+
+@dataclass(frozen=True)
+class VideoTestConfig:
+    """Settings of `dsm test`."""
+
+    weights: Weights
+    """A run of `dsm finetune`, or one of its checkpoints."""
+    data: VideoTestData
+    out: Path
+    """Folder for results.json, predictions.csv, classes.csv, probabilities.npz and the confusion matrix."""
+    windows: int = 10
+    """Clips per video, evenly spaced; their probabilities are averaged."""
+    crops: int = 1
+    """Crops per clip: 1 in the middle, or 3 along its longer side."""
+    batch_size: int = 4
+    """Videos per batch."""
+    groups: GroupsTable | None = None
+    """Table with the group of each video; confidence intervals then resample whole groups."""
+    group_regex: str = ""
+    """Regular expression that finds the group in a path, instead of a table."""
+    against: Path | None = None
+    """Output folder of another `dsm test` on the same list: compares the two and writes disagreements.csv."""
+    overwrite: bool = False
+    """Replace results of other settings in `out`."""
+
+    def __post_init__(self) -> None:
+        if min(self.windows, self.batch_size) < 1 or self.data.workers < 0:
+            raise UserError("windows and batch-size must be at least 1, data.workers at least 0.")
+        if self.crops not in (1, 3):
+            raise UserError(f"crops must be 1 or 3, not {self.crops}.")
+        if self.against is not None and self.against.absolute() == self.out.absolute():
+            raise UserError(f"{self.out}: --against needs the folder of another test, not --out itself.")
+
+
+@dataclass(frozen=True)
+class BiasData:
+    """Labelled lists."""
+
+    test: ListFile
+    """Videos to test on, in every variant."""
+    train: ListFile | None = None
+    """Videos to train a linear probe on; classifiers do not need it."""
+    conflict: ListFile | None = None
+    """A second test list, whose accuracy is shown beside the first; for MotionScenes, test_conflict.txt."""
+    root: RootFolder | None = None
+    """Folder that relative paths start from; by default each list's own."""
+    workers: int = 1
+    """Processes that decode videos."""
+
+
+@dataclass(frozen=True)
+class BiasConfig:
+    """Settings of `dsm bias`."""
+
+    weights: tuple[Weights, ...]
+    """Runs, checkpoints (other tools' too), or `none` for random weights. A run of `dsm finetune` is tested
+    as it is; for an encoder, a linear probe is trained on its features."""
+    data: BiasData
+    out: Path
+    """Folder for results.json, classes.csv, predictions.csv and the pictures."""
+    names: tuple[str, ...] = ()
+    """Names for the models; by default those of their folders or files."""
+    groups: GroupsTable | None = None
+    """Table with the group of each test video; confidence intervals then resample whole groups."""
+    group_regex: str = ""
+    """Regular expression that finds the group in a path, instead of a table."""
+    loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
+    windows: int = 3
+    """Clips per video, evenly spaced; features or probabilities are averaged over them."""
+    clip: Annotated[ClipChanges, tyro.conf.arg(name="")] = field(default_factory=ClipChanges)
+    batch_size: int = 4
+    """Videos per batch."""
+    overwrite: bool = False
+    """Replace a report of other settings in `out`."""
+
+    def __post_init__(self) -> None:
+        if min(self.windows, self.batch_size) < 1:
+            raise UserError("windows and batch-size must be at least 1.")
+        if self.data.workers < 0:
+            raise UserError("data.workers must not be below 0.")
+        if not self.weights:
+            raise UserError("give at least one of --weights.")
+        if self.names and len(self.names) != len(self.weights):
+            raise UserError(f"{len(self.names)} --names for {len(self.weights)} --weights; each needs one.")
+        if len(set(self.names)) < len(self.names):
+            raise UserError("two of --names are the same.")
+
+
+Measure = Literal["retrieval", "probe", "test", "look", "bias", "embedding"]
+"""What `dsm report` can measure."""
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+CURVE_FORMATS = (".png", ".pdf", ".svg")
+"""Endings of a figure of curves."""
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Labelled lists to measure the runs on; without them, nothing is measured."""
+
+    train: ListFile | None = None
+    """Videos to search in, and to train linear probes on."""
+    test: ListFile | None = None
+    """Videos to test on."""
+    root: RootFolder | None = None
+    """Folder that relative paths start from; by default each list's own."""
+    workers: int = 1
+    """Processes that decode videos."""
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Settings of `dsm report`."""
+
+    runs: tyro.conf.Positional[tuple[TrainedFolder, ...]]
+    """Run folders of `dsm pretrain` and `dsm finetune`."""
+    out: Path
+    """Page to write (.html). Measurements are kept beside it, in a folder of the same name without .html."""
+    data: ReportData = field(default_factory=ReportData)
+    results: tuple[Path, ...] = ()
+    """Folders with a results.json of any verb, whose rows and pictures are added to the page."""
+    names: tuple[str, ...] = ()
+    """Names for the runs; by default those of their folders."""
+    curves: Path | None = None
+    """Figure to write with the curves of all runs: .png, .pdf or .svg."""
+    measures: Annotated[tuple[Measure, ...], tyro.conf.arg(name="measure")] = MEASURES
+    """What to measure."""
+    groups: GroupsTable | None = None
+    """Table with the group of each video; confidence intervals then resample whole groups."""
+    group_regex: str = ""
+    """Regular expression that finds the group in a path, instead of a table."""
+    windows: int = 3
+    """Clips per video, evenly spaced."""
+    shown: int = 6
+    """Test videos to show with their nearest neighbours."""
+    maps: int = 3
+    """Test videos to show with maps of where the runs look."""
+    overwrite: bool = False
+    """Replace the page, and measurements of other weights or lists."""
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise UserError("give one run folder or more: dsm report RUN… --out report.html")
+        if self.out.suffix.lower() not in (".html", ".htm"):
+            raise UserError(f"{self.out}: the report is a web page; --out must end in .html.")
+        if self.curves and self.curves.suffix.lower() not in CURVE_FORMATS:
+            raise UserError(f"{self.curves}: --curves must end in one of {', '.join(CURVE_FORMATS)}.")
+        if (self.data.train is None) != (self.data.test is None):
+            raise UserError("measuring takes both --data.train and --data.test; give both or neither.")
+        if self.names and len(self.names) != len(self.runs):
+            raise UserError(f"{len(self.names)} --names for {len(self.runs)} runs; each needs one.")
+        if len(set(self.names)) < len(self.names):
+            raise UserError("two of --names are the same.")
+        if self.windows < 1 or min(self.shown, self.maps, self.data.workers) < 0:
+            raise UserError("windows must be at least 1; shown, maps and data.workers must not be negative.")
