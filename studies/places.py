@@ -35,6 +35,7 @@ from dsm.runs.results import Row, write_results
 from dsm.synthetic.motionscenes import write_motionscenes
 from dsm.synthetic.settings import WORLDS, MotionScenesConfig
 from dsm.terminal import console, progress
+from dsm.train.config import MonitorConfig
 from dsm.verbs.pack import LIST
 from dsm.verbs.settings.training import DemoConfig
 
@@ -170,6 +171,7 @@ def trial(options: Options, place: str, name: str, seed: int, prepared: Prepared
         precision=options.precision,
         save_every=-(-steps // checkpoints),
         keep=checkpoints,
+        monitor=MonitorConfig(videos=0),  # `health.py` measures the balance afterwards
     )
     random = name == "random"
     without_curve = random or options.search
@@ -336,7 +338,7 @@ def main(options: Options) -> None:
         text += search_tables(shown, places, names)
     else:
         text += result_tables(shown, options, places)
-        write_text(options.out / "places_headline.md", headline(shown, places))
+    write_text(options.out / "places_headline.md", headline(shown, places))
     write_text(options.out / f"{options.name}.md", text)
     console.print(f"{options.out}: {options.name}.json, {options.name}.md")
 
