@@ -11,6 +11,7 @@ import pytest
 
 from dsm.data.settings import ClipConfig
 from dsm.methods import MethodSettings
+from dsm.methods.dsm import DsmConfig
 from dsm.recipes import OWN, RECIPES, find_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +33,7 @@ def cost(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_a_method_costs_its_passes(cost: ModuleType) -> None:
     """A clip passes the momentum encoder forwards, and the encoder also backwards, at twice the cost."""
-    settings = MethodSettings()
+    settings = MethodSettings(dsm=DsmConfig(joint=False))
     forward = cost.testing("r3d18", CLIP).operations
     moco, dsm, simclr, triplet = (
         cost.pretraining(name, "r3d18", CLIP, settings).operations
@@ -42,6 +43,8 @@ def test_a_method_costs_its_passes(cost: ModuleType) -> None:
     assert 2.5 * forward < both_ways < 3 * forward  # the first layer needs no gradient of its input
     assert dsm - moco == pytest.approx(forward, rel=0.01)
     assert simclr == pytest.approx(2 * both_ways, rel=0.01)
+    together = cost.pretraining("dsm", "r3d18", CLIP, MethodSettings()).operations
+    assert together == pytest.approx(3 * both_ways, rel=0.01)  # every view goes backwards too
     assert triplet == pytest.approx(3 * both_ways, rel=0.01)
 
 

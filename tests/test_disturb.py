@@ -153,7 +153,7 @@ def test_an_inapplicable_kind_is_replaced_by_another() -> None:
 
 def test_colour_jitter_equals_its_four_steps_in_sequence() -> None:
     """Saturation and hue after brightness and contrast, each written out, without clamping between."""
-    augment = Augment(brightness=0.3, contrast=0.4, saturation=0.5, hue=0.0)
+    augment = Augment(jitter=1, light=0, brightness=0.3, contrast=0.4, saturation=0.5, hue=0.0)
     rng = np.random.default_rng(3)
     colour = torch.from_numpy(augment.draw_colour(rng))[None]
     again = np.random.default_rng(3)
@@ -168,7 +168,7 @@ def test_colour_jitter_equals_its_four_steps_in_sequence() -> None:
 
 
 def test_hue_changes_neither_lightness_nor_greys() -> None:
-    augment = Augment(brightness=0, contrast=0, saturation=0, hue=0.5)
+    augment = Augment(jitter=1, light=0, brightness=0, contrast=0, saturation=0, hue=0.5)
     colour = torch.from_numpy(augment.draw_colour(np.random.default_rng(1)))[None]
     grey = torch.full((1, 3, 1, 2, 2), 0.4)
     assert torch.allclose(jitter_colour(grey, colour), grey, atol=1e-3)
@@ -177,7 +177,7 @@ def test_hue_changes_neither_lightness_nor_greys() -> None:
 
 
 def test_without_augmentation_and_disturbance_the_clip_is_unchanged() -> None:
-    plain = Augment(rotate=0, zoom=0, brightness=0, contrast=0, saturation=0, hue=0)
+    plain = Augment(rotate=0, zoom=0, light=0, brightness=0, contrast=0, saturation=0, hue=0)
     (draw,) = draw_views([View("anchor")], plain, np.arange(4), 10, np.random.default_rng(0))
     clip = torch.randint(0, 256, (1, 4, 16, 16, 3), dtype=torch.uint8)
     parameters = {name: torch.from_numpy(value)[None] for name, value in draw.parameters.items()}
@@ -251,7 +251,9 @@ def test_a_negative_with_another_views_look_differs_in_nothing_but_its_frames(
     negative = broken_motion("negative", anchor, TemporalMix.only(tld), look, positive)
     views = {view.name: view for view in (anchor, positive, negative)}
     drawn = [
-        draw_views(list(views.values()), Augment(jitter=0), np.arange(4), 10, np.random.default_rng(seed))
+        draw_views(
+            list(views.values()), Augment(jitter=0, light=0), np.arange(4), 10, np.random.default_rng(seed)
+        )
         for seed in range(3)
     ]
     draws = dict(zip(views, zip(*drawn, strict=True), strict=True))
@@ -273,7 +275,7 @@ def test_mixed_in_pictures_grow_over_the_ramp() -> None:
     clip = torch.randint(100, 150, (3, 4, 16, 16, 3), dtype=torch.uint8)  # none is cut off at black or white
     (draws,) = zip(
         *(
-            draw_views([view], Augment(jitter=0), np.arange(4), 10, np.random.default_rng(n))
+            draw_views([view], Augment(jitter=0, light=0), np.arange(4), 10, np.random.default_rng(n))
             for n in range(3)
         ),
         strict=True,

@@ -222,7 +222,7 @@ def test_intervals_draw_whole_groups(scenes: Path, tmp_path: Path) -> None:
         (("list.txt", "--score", "--out", "a.png"), "--out is a folder"),
         (("square.mp4", "--score", "--out", "out"), "not a UTF-8 text file"),
         (("list.txt", "--score", "--out", "out", "--probe", "all"), "takes one --probe"),
-        (("missing.mp4", "--out", "a.png"), "no such file"),
+        (("missing.mp4", "--out", "a.png"), "no such list, folder or video"),
         (("rubbish.mp4", "--out", "a.png"), "cannot be decoded"),
         (("one.mp4", "--out", "a.png"), "one.mp4: has one frame"),
         (("square.mp4", "--out", "a.png", "--target", "one.mp4"), "one.mp4: has one frame"),

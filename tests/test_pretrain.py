@@ -259,8 +259,8 @@ def test_a_run_from_before_a_setting_existed_resumes(scenes: Path, tmp_path: Pat
     saved = json.loads(state["config"])
     del saved["settings"]["augment.light"], saved["settings"]["dsm.joint"]
     torch.save({**state, "config": json.dumps(saved)}, file)
-    with pytest.raises(UserError, match=r"was trained with augment\.light 0\.0, not 0\.3"):
-        pretrain(config(scenes, out, steps=2, resume=True, extend=True, augment=Augment(light=0.3)))
+    with pytest.raises(UserError, match=r"was trained with augment\.light 0\.3, not 0\.5"):
+        pretrain(config(scenes, out, steps=2, resume=True, extend=True, augment=Augment(light=0.5)))
     pretrain(config(scenes, out, steps=2, resume=True, extend=True))
 
 
@@ -287,7 +287,10 @@ def test_another_length_needs_extend(scenes: Path, tmp_path: Path, capfd: pytest
 
 def test_a_run_with_a_constant_rate_may_have_any_length(scenes: Path, tmp_path: Path) -> None:
     steady = OptimConfig("sgd", lr=1e-3, schedule="step", milestones=(), warmup=0)
-    own = {"optim": steady, "settings": MethodSettings(dsm=DsmConfig(queue=32, momentum=0.9, ramp=False))}
+    own = {
+        "optim": steady,
+        "settings": MethodSettings(dsm=DsmConfig(queue=32, momentum=0.9, ramp=False, sld=SpatialMix())),
+    }
     whole = pretrain(config(scenes, tmp_path / "whole", steps=4, **own))
     part = pretrain(config(scenes, tmp_path / "part", steps=2, **own))
     pretrain(config(scenes, part, steps=4, resume=True, **own))

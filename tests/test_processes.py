@@ -24,16 +24,20 @@ HERE = str(Path(__file__).parent)
 RUN = """
 import sys
 sys.path.insert(0, {here!r})
+from dataclasses import replace
 from pathlib import Path
 from runs import small_run
+from dsm.train.config import MonitorConfig
 from dsm.train.optim import OptimConfig
 from dsm.train.pretrain import pretrain
 {more}
 if __name__ == "__main__":
-    pretrain(small_run(
+    run = small_run(
         Path({scenes!r}), Path({out!r}), method={method!r}, devices={devices}, steps={steps},
-        optim=OptimConfig("sgd", lr=0.02, warmup=2), save_every=1000,
-    ))
+        optim=OptimConfig("sgd", lr=0.02, warmup=2), save_every=1000, monitor=MonitorConfig(videos=0),
+    )
+    # Each process would exchange scenes within its own part of the batch.
+    pretrain(replace(run, settings=run.settings.without_mixing()))
 """
 
 

@@ -245,7 +245,7 @@ def test_preview_returns_the_changes_of_every_clip(small_list: Path, tmp_path: P
     assert broken in str(caught[0].message)
     assert result.files == [tmp_path / "a.png", numbers]
     assert all(file.stat().st_size for file in result.files)
-    assert [one.version for one in result.changes] == ["anchor", "negative"] * 3
+    assert [one.version for one in result.changes] == ["anchor", "positive", "negative"] * 3
     assert json.loads(numbers.read_text())["clips"] == [vars(one) for one in result.changes]
     anchors = [one.scene_change for one in result.changes if one.version == "anchor"]
     assert f"{100 * np.mean(anchors):.1f} ±" in str(result)

@@ -301,16 +301,16 @@ main()
     assert "Traceback" not in done.stderr
 
 
-def test_a_full_disk_is_told_once(tmp_path: Path) -> None:
+def test_a_full_disk_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full here")
     log = RunLog(tmp_path)
     log._metrics.close()
-    with Path("/dev/full").open("w") as full:
-        log._metrics = full
-        log.write(1, {"loss": 1.0})
-        full.write("half a line")
-        log.close()
+    log._metrics._file = Path("/dev/full").open("r+b", buffering=0)  # noqa: SIM115
+    log.write(1, {"loss": 1.0})
+    log.write(2, {"loss": 1.0})
+    log.close()
+    assert capfd.readouterr().err.count("a line cannot be written (No space left on device)") == 2
 
 
 def test_a_failing_tensorboard_does_not_stop_a_run(tmp_path: Path) -> None:

@@ -49,10 +49,9 @@ def collate(samples: list[Any]) -> Any:
             return sample
     if not isinstance(samples[0], dict):
         return default_collate(samples)
-    joined = {
-        name: [video for sample in samples for video in sample.pop(name)] for name in ("bad", "damaged")
-    }
-    return {**default_collate(samples), **joined}
+    joined = {name: [video for sample in samples for video in sample[name]] for name in ("bad", "damaged")}
+    rest = [{name: value for name, value in sample.items() if name not in joined} for sample in samples]
+    return {**default_collate(rest), **joined}
 
 
 class TrainingClips(Dataset[dict[str, Any] | UserError]):

@@ -6,7 +6,7 @@ This module imports torch and the kinds only to disturb clips, so that ``--help`
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -108,12 +108,10 @@ class SpatialMix:
 
     def draw(self, rng: np.random.Generator) -> dict[str, Draw]:
         """One sample's draws for each kind with a weight: zeros, except for the kinds that were chosen."""
-        from dsm.disturb.appearance import Appearance
-
         kinds = self.kinds()
         groups = [list(kinds)]
         if self.together:
-            mixing = [name for name, kind in kinds.items() if isinstance(kind, Appearance)]
+            mixing = self.mixes
             groups = [[name for name in kinds if name not in mixing], mixing]
         chosen = [self._choose(group, rng) for group in groups if group]
         draws = {name: kind.draw(rng) for name, kind in kinds.items()}
@@ -134,11 +132,16 @@ class SpatialMix:
         }
 
     @property
-    def mixes(self) -> bool:
-        """Whether a kind with a weight changes the content of clips and does not just warp it."""
+    def mixes(self) -> list[str]:
+        """The kinds with a weight that change the content of clips and do not just warp it."""
         from dsm.disturb.appearance import Appearance
 
-        return any(isinstance(kind, Appearance) for kind in self.kinds().values())
+        return [name for name, kind in self.kinds().items() if isinstance(kind, Appearance)]
+
+    def bending(self) -> SpatialMix:
+        """The mix without those kinds; unchanged if nothing would be left."""
+        off: dict[str, Any] = dict.fromkeys(self.mixes, 0.0)
+        return replace(self, **off) if len(off) < len(self.kinds()) else self
 
     def mix(
         self, clip: Tensor, draws: dict[str, Tensor], seen: Tensor | None = None, progress: float = 1.0

@@ -6,8 +6,8 @@ They are apart from the code because command-line help needs them, but not torch
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field, fields
-from typing import Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
@@ -177,6 +177,14 @@ class MethodSettings:
     moco: MocoConfig = field(default_factory=MocoConfig)
     be: BeConfig = field(default_factory=BeConfig)
     simclr: SimclrConfig = field(default_factory=SimclrConfig)
+
+    def without_mixing(self) -> MethodSettings:
+        """The same, but SLD mixes in no pictures where it also bends them: optical flow has no pictures."""
+        bending: dict[str, Any] = {
+            name: replace(method, sld=method.sld.bending())
+            for name, method in (("dsm", self.dsm), ("dsm_triplet", self.dsm_triplet))
+        }
+        return replace(self, **bending)
 
 
 def check_method(name: str) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.data import default_collate
 
-from dsm.data.clips import TrainingClips, collate
+from dsm.data.clips import TrainingClips
 from dsm.data.lists import read_list
 from dsm.evaluate.features import Features
 from dsm.evaluate.retrieval import retrieve
@@ -235,7 +236,9 @@ def training_views(evidence: Evidence, count: int) -> list[list[ShownView]]:
     }
     chosen = np.random.default_rng(0).choice(len(videos), min(count, len(videos)), replace=False)
     # One batch, as in training: the scene of a clip is exchanged for that of another.
-    batch = collate([dataset.sample(int(index), dataset.generator(0, int(index))) for index in chosen])
+    batch = default_collate(
+        [dataset.sample(int(index), dataset.generator(0, int(index))) for index in chosen]
+    )
     clips = [
         (view.name.rstrip("0123456789"), disturb_view(view, batch["clips"], batch["parameters"][view.name]))
         for view in method.views

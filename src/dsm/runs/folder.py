@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import math
+import os
 import platform
 import subprocess
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from dsm.errors import UserError
 from dsm.files import PART, empty_folder, is_hidden, json_text, read_object, sweep, write_text
@@ -264,7 +266,10 @@ def claim_file(path: Path, *, overwrite: bool) -> None:
 
 
 class RunLog:
-    """Appends metrics to ``metrics.jsonl`` and TensorBoard, gradients to ``gradients.jsonl``."""
+    """Appends metrics to ``metrics.jsonl`` and TensorBoard, gradients to ``gradients.jsonl``.
+
+    A step has one line, to which a second :meth:`write` of the same step adds, as an evaluation does.
+    """
 
     def __init__(self, out: Path, *, keep_steps: int = 0, without: str = "") -> None:
         """Open the logs.
@@ -275,14 +280,13 @@ class RunLog:
         """
         from torch.utils.tensorboard.writer import SummaryWriter
 
-        self._metrics, self._gradients = (
-            _append(out / name, keep_steps, without) for name in (METRICS, GRADIENTS)
-        )
+        self._metrics = _Lines(out / METRICS, keep_steps, without)
+        self._gradients = _Lines(out / GRADIENTS, keep_steps, without)
         self._board = SummaryWriter(str(out), purge_step=keep_steps + 1)
         self._board_failed = False
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        _write_line(self._metrics, {"step": step, **metrics})
+        self._metrics.write(step, metrics)
         try:
             for name, value in metrics.items():
                 self._board.add_scalar(name, value, step)
@@ -302,7 +306,7 @@ class RunLog:
             for name, weight in module.named_parameters()
             if weight.grad is not None and weight.ndim > 1
         }
-        _write_line(self._gradients, {"step": step, "layers": layers})
+        self._gradients.write(step, {"layers": layers})
 
     def close(self) -> None:
         for one in (self._metrics, self._gradients, self._board):
@@ -310,27 +314,46 @@ class RunLog:
                 one.close()
 
 
-def _append(path: Path, keep_steps: int, without: str) -> TextIO:
-    if path.exists():
-        kept = [
-            line
-            for line in _read_lines(path)
-            if line["step"] <= keep_steps
-            and not (
-                without and line["step"] == keep_steps and any(name.startswith(without) for name in line)
-            )
-        ]
-        write_text(path, "".join(f"{json_text(line)}\n" for line in kept))
-    return path.open("a", encoding="utf-8")
+class _Lines:
+    """A file of JSON lines, one per step, to append to."""
 
+    def __init__(self, path: Path, keep_steps: int, without: str) -> None:
+        """Drop the lines after ``keep_steps``, and what begins with ``without`` from this step's line."""
+        kept = [line for line in _read_lines(path) if line["step"] <= keep_steps]
+        for line in kept:
+            if without and line["step"] == keep_steps:
+                for name in [name for name in line if name.startswith(without)]:
+                    del line[name]
+        *earlier, self._last = kept or [{}]
+        write_text(path, "".join(f"{json_text(line)}\n" for line in earlier))
+        self._file = path.open("r+b", buffering=0)
+        self._begin = self._file.seek(0, os.SEEK_END)
+        if self._last:
+            self._write()
 
-def _write_line(file: TextIO, record: dict[str, Any]) -> None:
-    """Write a line of a log; a failure, such as a full disk, must not end the training."""
-    try:
-        file.write(json_text(record) + "\n")
-        file.flush()
-    except OSError as error:
-        console.print(f"{file.name}: a line cannot be written ({error.strerror}).", style="bold yellow")
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        """Add a line, or ``values`` to the last line if it is of the same step."""
+        if self._last.get("step") != step:
+            self._begin, self._last = self._file.seek(0, os.SEEK_END), {"step": step}
+        self._last |= values
+        self._write()
+
+    def _write(self) -> None:
+        """Write the last line; a failure, such as a full disk, must not end the training."""
+        line = f"{json_text(self._last)}\n".encode()
+        try:
+            self._file.seek(self._begin)
+            # One call, over what the line held before: a reader or a kill finds the old line or the new one.
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            file = self._file.name
+            console.print(f"{file}: a line cannot be written ({error.strerror}).", style="bold yellow")
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._begin)
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def read_metrics(out: Path) -> list[dict[str, float]]:

@@ -14,6 +14,7 @@ from dsm.data.lists import VideoList, read_list
 from dsm.errors import UserError
 from dsm.methods.registry import create_method
 from dsm.runs.folder import plain
+from dsm.terminal import note
 from dsm.train.config import PretrainConfig
 from dsm.train.encoder import starting_encoder
 from dsm.train.monitor import BALANCE, Watch, compare_scenes, look, sampled, watched_videos
@@ -46,11 +47,17 @@ def build_trainer(config: PretrainConfig) -> Trainer:
     torch.manual_seed(config.seed)
     encoder, made = starting_encoder(config, config.weights)
     config = replace(config, backbone=made["backbone"])  # record the backbone that is trained
+    flow = config.clip.modality == "flow"
+    bending = config.settings.without_mixing()
+    if flow and bending != config.settings:
+        note("optical flow has no pictures: SLD bends it, and mixes none in.")
+        config = replace(config, settings=bending)
     method = create_method(config.method, encoder, config.settings)
-    if config.clip.modality == "flow" and any(view.spatial and view.spatial.mixes for view in method.views):
+    mixed = {name for view in method.views if view.spatial for name in view.spatial.mixes}
+    if flow and mixed:
         raise UserError(
-            f"{config.method}: its SLD mixes in pictures (replace, background), which optical flow does not "
-            "have; set the weight of those kinds to 0, or use --clip.modality rgb."
+            f"{config.method}: its SLD mixes in pictures ({', '.join(sorted(mixed))}), which optical flow does "
+            "not have; use kinds that bend the picture, or --clip.modality rgb."
         )
     begin(config, videos, watch.videos if watch else None)
     about = {
