@@ -56,8 +56,8 @@ def build_trainer(config: PretrainConfig) -> Trainer:
     mixed = {name for view in method.views if view.spatial for name in view.spatial.mixes}
     if flow and mixed:
         raise UserError(
-            f"{config.method}: its SLD mixes in pictures ({', '.join(sorted(mixed))}), which optical flow does "
-            "not have; use kinds that bend the picture, or --clip.modality rgb."
+            f"{config.method}: its SLD mixes in pictures ({', '.join(sorted(mixed))}), which optical flow "
+            "does not have; use kinds that bend the picture, or --clip.modality rgb."
         )
     begin(config, videos, watch.videos if watch else None)
     about = {
