@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import itertools
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -39,7 +38,9 @@ from dsm.data.list_columns import (
 from dsm.data.list_lines import Names, full, labelled
 from dsm.errors import UserError, has_control
 from dsm.files import one_spelling
+from dsm.limits import ANNOTATION_BYTES
 from dsm.terminal import many, note, some
+from dsm.untrusted import parse_json
 from dsm.video.segments import segment_name
 from dsm.video.source import EXTENSIONS
 
@@ -131,9 +132,9 @@ def _objects(text: str, source: str) -> Iterator[tuple[int, list[str]]]:
     """The values of each object in a JSON list or JSON lines, by the first object's keys."""
     names: list[str] = []
     try:
-        whole = json.loads(text) if text.lstrip().startswith("[") else None
+        whole = _parse(text) if text.lstrip().startswith("[") else None
         objects = enumerate(whole, start=1) if whole is not None else (
-            (number, json.loads(line)) for number, line in _lines(text)
+            (number, _parse(line)) for number, line in _lines(text)
         )  # fmt: skip
         for number, one in objects:
             # Additional keys are ignored; missing ones are an error.
@@ -141,8 +142,12 @@ def _objects(text: str, source: str) -> Iterator[tuple[int, list[str]]]:
                 raise UserError(f"{source}, line {number}: expected a JSON object with {', '.join(names)}.")
             names = names or list(one)
             yield number, [_plain(one[name], source) for name in names]
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"{source}: not JSON with one video per line ({error}).") from None
+
+
+def _parse(text: str) -> Any:
+    return parse_json(text, most=ANNOTATION_BYTES)
 
 
 def _plain(value: Any, source: str) -> str:
@@ -160,9 +165,9 @@ def json_form(text: str, source: str) -> Form | None:
         return None
     first = text.lstrip().split("\n", 1)[0].strip()
     try:
-        one = json.loads(text)[0] if start == "[" else json.loads(first)
+        one = _parse(text)[0] if start == "[" else _parse(first)
         names = list(one) if isinstance(one, dict) else []
-    except (ValueError, LookupError, RecursionError):
+    except (ValueError, LookupError):
         return None
     return Form("json", by_header(names, source, first), header=True) if names else None
 

@@ -7,7 +7,6 @@ the data set's own names of videos, relative to the folder of videos.
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,7 +15,9 @@ from typing import Any, NamedTuple
 
 from dsm.data.list_lines import UNKNOWN, UNLABELLED
 from dsm.errors import UserError
+from dsm.limits import ANNOTATION_BYTES
 from dsm.terminal import many, note, some
+from dsm.untrusted import parse_json
 
 
 class Entry(NamedTuple):
@@ -267,8 +268,8 @@ def _table(file: Path, columns: Iterable[str]) -> Iterator[dict[str, str]]:
 
 def _json(file: Path, kind: type = list) -> Any:
     try:
-        rows = json.loads(_text(file))
-    except (ValueError, RecursionError) as error:
+        rows = parse_json(_text(file), most=ANNOTATION_BYTES)
+    except ValueError as error:
         raise UserError(f"{file}: not valid JSON ({error}).") from None
     if not isinstance(rows, kind):
         raise UserError(f"{file}: expected a JSON {'list' if kind is list else 'object'}.")
