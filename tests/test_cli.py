@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import numbered_frames
+from rich.console import Console
+from rich.text import Text
 from warm_dsm import dsm
 
+from dsm import terminal
 from dsm.cli.commands import VERBS
+from dsm.cli.help import shortened
 from dsm.cli.main import main
 from dsm.data.classes import class_names
 from dsm.data.lists import read_list
 from dsm.errors import UserError
 from dsm.evaluate.features import Features, load_features, save_features
+from dsm.methods.dsm import DsmConfig
 from dsm.video.decode import probe
 from dsm.video.write import write_video
 
@@ -285,3 +292,41 @@ def test_features_that_cannot_be_read_are_refused(tmp_path: Path, content: bytes
 def test_models_and_doctor_print_their_tables() -> None:
     assert all(name in dsm("models").stdout for name in ("i3d", "tiny"))
     assert "torch" in dsm("doctor").stdout
+
+
+def test_help_of_a_verb_with_many_settings_is_two_screens(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for name, verb in VERBS.items():
+        texts = []
+        for flag in ("--help", "--help-all"):
+            monkeypatch.setattr(sys, "argv", ["dsm", *name.split(), flag])
+            with pytest.raises(SystemExit) as end:
+                main()
+            assert not end.value.code
+            texts.append(capsys.readouterr().out)
+        short, whole = (set(re.findall(r"--[a-z][a-z0-9.-]+", text)) for text in texts)
+        assert texts[0].count("\n") <= 90
+        assert bool(verb.first) == (texts[0] != texts[1])
+        shown = {f"--{setting}" for setting in verb.first} & whole  # a positional one has no dashes
+        assert shown <= short
+        assert verb.first == () or len(shown) >= len(verb.first) - 1
+
+
+def test_the_short_help_shows_the_verbs_own_defaults() -> None:
+    preview = VERBS["data preview"]
+    short = shortened(preview.find_config(), preview.first)
+    assert short(videos=Path("l.txt"), out=Path("p.html")).sld.strength == DsmConfig().sld.strength
+
+
+def test_a_progress_bar_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps and time left stay; the last parts of the note go."""
+    screen = Console(force_terminal=True, width=80, file=io.StringIO())
+    monkeypatch.setattr(terminal, "console", screen)
+    note = "loss 0.658  motion 71%  balance +0.31  64.6 clips/s  waiting 4%  lr 9.8e-04"
+    with terminal.progress("dsm on tiny3d", 1500) as bar:
+        bar.update(301, note)
+    last = Text.from_ansi(screen.file.getvalue().replace("\r", "\n")).plain.rstrip().split("\n")[-1]
+    assert "301/1500" in last
+    assert last.rstrip().endswith("balance +0.31")

@@ -15,7 +15,6 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -80,6 +79,10 @@ def many(count: int, one: str, more: str = "") -> str:
 SECONDS_BETWEEN_LINES = 15.0
 
 
+BAR = 8
+"""Width of a progress bar, in characters."""
+
+
 class Reporter:
     """Told how far the work is, shows it."""
 
@@ -94,7 +97,7 @@ class Reporter:
     def update(self, done: int, note: str = "") -> None:
         """``done`` of ``total`` units are done; ``note`` says how it goes."""
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, note=note)
+            self._bar.update(self._task, completed=done, note=self._fitting(note))
             return
         now = time.monotonic()
         if not self._shown or (done < self.total and now - self._last_line < SECONDS_BETWEEN_LINES):
@@ -107,10 +110,18 @@ class Reporter:
     def aside(self, note: str) -> None:
         """Say how far something else is, for which the work waits."""
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, note=note)
+            self._bar.update(self._task, note=self._fitting(note))
         elif self._shown and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             console.print(f"{self.title}: {note}")
+
+    def _fitting(self, note: str) -> str:
+        """The first parts of a note, separated by two blanks, that fit beside steps and times."""
+        room = console.width - len(self.title) - 2 * len(str(self.total)) - BAR - len("  /  0:00:00 ")
+        parts = note.split("  ")
+        while len(parts) > 1 and len("  ".join(parts)) > room:
+            parts.pop()
+        return "  ".join(parts)
 
     def beyond(self, before: int) -> Callable[[int], None]:
         """An ``update`` for a part of the work that begins when ``before`` units are done."""
@@ -134,11 +145,10 @@ def progress(title: str, total: int, *, start: int = 0, shown: bool = True) -> I
         return
     with Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        BarColumn(BAR),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}", style="dim", markup=False),
-        TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
         console=console,
     ) as bar:
         yield Reporter(title, total, start, bar)
@@ -185,4 +195,4 @@ def step_note(metrics: dict[str, float], health: dict[str, float], timing: dict[
     motion = "".join(f"  {name} {health[name]:.0%}" for name in ("motion", "top1") if name in health)
     motion += f"  balance {health['balance']:+.2f}" if "balance" in health else ""
     speed = "  {clips_per_second:.1f} clips/s  waiting {data_wait:.0%}".format(**timing)
-    return f"loss {metrics['loss']:.3f}{motion}  lr {metrics['lr']:.1e}{speed}"
+    return f"loss {metrics['loss']:.3f}{motion}{speed}  lr {metrics['lr']:.1e}"

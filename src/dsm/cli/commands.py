@@ -19,6 +19,8 @@ class Verb:
     function: str
     summary: str
     examples: tuple[str, ...]
+    first: tuple[str, ...] = ()
+    """The settings that `--help` shows, if there are too many for it; `--help-all` shows all."""
 
     def find_config(self) -> Any:
         """The class of its settings, from a module that does without torch."""
@@ -96,6 +98,10 @@ VERBS = {
             "dsm data preview train.txt --out preview.html",
             "dsm data preview train.txt --kinds all --measure 50 --out kinds.html --json kinds.json",
         ),
+        (
+            "videos", "out", "json", "root", "clip.frames", "clip.stride", "clip.size", "kinds", "show",
+            "measure", "sld.strength", "sld.mixing-strength", "overwrite",
+        ),
     ),
     "pretrain": Verb(
         "dsm.verbs.train", "training.PretrainConfig", "pretrain",
@@ -105,6 +111,11 @@ VERBS = {
             "dsm pretrain --data.train train.txt --method dsm --backbone i3d --out runs/mine --resume",
             "dsm pretrain --data.train train.txt --out runs/fast --precision bf16 --monitor.list val.txt",
             "dsm pretrain --data.train train.txt --out runs/two --devices 2",
+        ),
+        (
+            "out", "data.train", "data.root", "data.batch-size", "data.workers", "method", "backbone",
+            "weights", "clip.frames", "clip.stride", "clip.size", "epochs", "steps", "optim.lr", "precision",
+            "seed", "resume", "overwrite",
         ),
     ),
     "finetune": Verb(
@@ -116,6 +127,11 @@ VERBS = {
             "dsm finetune --weights runs/mine --linear-probe --data.train train.txt --out runs/probe",
             "dsm finetune --weights runs/mine --data.train train.txt --data.test test.txt "
             "--fractions 0.01 0.1 1 --steps 240 --out runs/few",
+        ),
+        (
+            "out", "data.train", "data.test", "data.root", "data.batch-size", "weights", "backbone",
+            "linear-probe", "fractions", "clip.frames", "clip.stride", "clip.size", "epochs", "steps",
+            "optim.lr", "precision", "resume", "overwrite",
         ),
     ),
     "test": Verb(

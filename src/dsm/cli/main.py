@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dsm.cli.commands import GROUPS, VERBS
+from dsm.cli.help import ALL, groups, shortened
 from dsm.errors import USER_ERROR, UserError, nearest, sentence
 from dsm.inputs import check_inputs
 from dsm.signals import Interrupted, leave_by_exception
@@ -29,7 +30,7 @@ def print_overview() -> None:
     for name, verb in VERBS.items():
         table.add_row(f"dsm {name}", verb.summary)
     console.print(table)
-    console.print("\n`dsm VERB --help` lists a verb's settings. Begin with: dsm demo --out runs/demo")
+    console.print("\n`dsm VERB --help` shows a verb's settings. Begin with: dsm demo --out runs/demo")
 
 
 def find_verb(words: list[str]) -> tuple[str, list[str]]:
@@ -46,6 +47,16 @@ def find_verb(words: list[str]) -> tuple[str, list[str]]:
     raise UserError(f"unknown command 'dsm {given}'{nearest(given, VERBS)}")
 
 
+def print_rest(name: str, settings: type) -> None:
+    """Print which settings the short help leaves out."""
+    console = Console(highlight=False)
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for flags, about in groups(settings):
+        table.add_row(flags, escape(about))
+    console.print(f"`dsm {name} {ALL}` shows all settings:")
+    console.print(table)
+
+
 def run(words: list[str]) -> None:
     """Run one command line, without ``dsm``.
 
@@ -57,12 +68,19 @@ def run(words: list[str]) -> None:
     name, rest = find_verb(words)
     verb = VERBS[name]
     examples = "\n".join(f"  {line}" for line in verb.examples)
-    config = tyro.cli(
-        verb.find_config(),
-        prog=f"dsm {name}",
-        args=rest,
-        description=f"{verb.summary[0].upper()}{verb.summary[1:]}.\n\nExamples:\n{examples}",
-    )
+    settings = verb.find_config()
+    short = bool(verb.first) and not {"-h", "--help"}.isdisjoint(rest)
+    try:
+        config = tyro.cli(
+            shortened(settings, verb.first) if short else settings,
+            prog=f"dsm {name}",
+            args=["--help" if word == ALL else word for word in rest],
+            description=f"{verb.summary[0].upper()}{verb.summary[1:]}.\n\nExamples:\n{examples}",
+        )
+    except SystemExit as end:
+        if short and not end.code:
+            print_rest(name, settings)
+        raise
     check_inputs(config)
     show_progress()
     module = importlib.import_module(verb.module)
