@@ -23,6 +23,7 @@ from dsm.data.classes import class_names
 from dsm.data.lists import read_list
 from dsm.errors import UserError
 from dsm.evaluate.features import Features, load_features, save_features
+from dsm.extras import installed_extras
 from dsm.methods.dsm import DsmConfig
 from dsm.video.decode import probe
 from dsm.video.write import write_video
@@ -291,7 +292,10 @@ def test_features_that_cannot_be_read_are_refused(tmp_path: Path, content: bytes
 
 def test_models_and_doctor_print_their_tables() -> None:
     assert all(name in dsm("models").stdout for name in ("i3d", "tiny"))
-    assert "torch" in dsm("doctor").stdout
+    shown = dsm("doctor").stdout
+    assert "torch" in shown
+    for extra, found in installed_extras().items():
+        assert (extra in shown.split("extras not installed")[0]) == found
 
 
 def test_help_of_a_verb_with_many_settings_is_two_screens(

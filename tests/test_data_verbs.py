@@ -49,6 +49,8 @@ def test_check_writes_a_ledger_and_a_clean_list(small_list: Path, tmp_path: Path
     assert [clean.file(0), clean.file(1)] == [videos.file(0), videos.file(2)]
     assert clean.labels.tolist() == [0, 1]
     assert clean.frames.tolist() == [12, 13]
+    assert dsm("data", "check", small_list, "--strict").returncode == 1
+    assert dsm("data", "check", tmp_path / "clean.txt", "--frames", 8, "--strict").returncode == 0
 
 
 def test_a_stopped_check_continues_with_the_remaining_videos(small_list: Path, tmp_path: Path) -> None:

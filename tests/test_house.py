@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -12,6 +13,7 @@ import pytest
 from warm_dsm import HANG
 
 import dsm
+from dsm.extras import EXTRAS
 from dsm.methods import METHODS, MethodSettings
 from dsm.models.adapters import ADAPTERS
 from dsm.models.settings import BACKBONES, LIBRARIES
@@ -151,3 +153,10 @@ def test_settings_name_every_backbone_and_library() -> None:
     assert tuple(MODELS) == BACKBONES
     assert tuple(ADAPTERS) == LIBRARIES
     assert set(METHODS) == {one.name.replace("_", "-") for one in fields(MethodSettings)}
+
+
+def test_doctor_knows_every_extra() -> None:
+    project = (ROOT.parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    listed = project.split("[project.optional-dependencies]")[1].split("\n[")[0]
+    extras = set(re.findall(r"^([a-z0-9]+) = \[", listed, re.MULTILINE)) - {"docs", "dev"}
+    assert set(EXTRAS) == extras

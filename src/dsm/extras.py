@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
 
 from dsm.errors import UserError, first_line
+
+EXTRAS = {
+    "export": "onnxruntime",
+    "faiss": "faiss",
+    "flow": "cv2",
+    "hdf5": "h5py",
+    "parquet": "pyarrow",
+    "slurm": "submitit",
+    "torchcodec": "torchcodec",
+    "torchvision": "torchvision",
+    "transformers": "transformers",
+    "umap": "umap",
+}
+"""A module of each extra."""
+
+
+def installed_extras() -> dict[str, bool]:
+    """Which extras are installed; none of them is imported."""
+    return {extra: importlib.util.find_spec(module) is not None for extra, module in EXTRAS.items()}
 
 
 def load_extra(

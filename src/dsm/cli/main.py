@@ -96,6 +96,8 @@ def run(words: list[str]) -> None:
             Console(highlight=False).print(table, soft_wrap=isinstance(table, Text), crop=False)
         for line in result.lines:
             console.print(line)
+        if result.exit_code:
+            sys.exit(result.exit_code)
 
 
 def main() -> None:

@@ -96,6 +96,7 @@ def check(config: CheckConfig) -> CheckResult:
     if parts:
         remove(parts)
     return CheckResult(
+        exit_code=int(config.strict and any(one.verdict != "ok" for one in verdicts)),
         files=[file for file in (config.clean, config.json) if file],
         tables=[*_faults(verdicts), _counts_table(verdicts)],
         lines=lines,

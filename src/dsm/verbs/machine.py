@@ -10,10 +10,12 @@ from typing import Any
 
 import av
 import torch
+from rich.markup import escape
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from dsm.distributed import best_device
+from dsm.extras import installed_extras
 from dsm.models.precision import channels_last, fast_in_bf16
 from dsm.models.zoo import MODELS, create_model
 from dsm.runs.folder import versions
@@ -41,6 +43,11 @@ def doctor(config: DoctorConfig) -> Result:
     for codec, mode in (("h264", "r"), ("libx264", "w")):
         available = "yes" if codec in av.codecs_available else "MISSING"
         table.add_row(f"{codec} ({'reads' if mode == 'r' else 'writes'} mp4)", available)
+    extras = installed_extras()
+    there, missing = ([name for name, found in extras.items() if found is wanted] for wanted in (True, False))
+    table.add_row("extras", ", ".join(there) or "none")
+    hint = f"pip install 'dsm-video[{missing[0]}]' adds one" if missing else ""
+    table.add_row("extras not installed", escape(f"{', '.join(missing)} ({hint})") if missing else "none")
     return Result(tables=[table])
 
 

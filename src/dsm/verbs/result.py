@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.cells import cell_len
@@ -34,6 +34,8 @@ class Result:
     """The numbers for people; the command line prints them on stdout. A text is printed unwrapped."""
     lines: Sequence[str] = ()
     """What else there is to say, a sentence each; the command line prints them on stderr."""
+    exit_code: int = field(default=0, kw_only=True)
+    """The exit code of the command line."""
 
     def value(self, metric: str, *, run: str | None = None, test: str | None = None) -> float:
         """One number: the first row with this metric, and with this run and test where they are given.

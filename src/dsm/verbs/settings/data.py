@@ -100,6 +100,8 @@ class CheckConfig:
     """Seconds allowed for each video, plus one for every 2 MB; then its decoder is killed."""
     workers: int = usable_cores()
     """Videos decoded at the same time."""
+    strict: bool = False
+    """End with exit code 1 if a video is not ok, for scripts."""
     overwrite: bool = False
     """Replace existing files."""
 
