@@ -21,7 +21,7 @@ from dsm.evaluate.bias import (
     four_numbers,
     skilled,
 )
-from dsm.evaluate.variants import Pictures
+from dsm.evaluate.variant_features import Pictures
 from dsm.files import csv_text
 from dsm.pages.figures import literal, looks_of, place_labels, save_figure, write_film_strip
 from dsm.runs.results import Row, row_of

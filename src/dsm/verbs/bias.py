@@ -18,7 +18,8 @@ from dsm.evaluate.bias import Judged
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.extraction import digest
 from dsm.evaluate.probe import Subject, subject_of
-from dsm.evaluate.variants import VARIANTS, Pictures, VariantFeatures, features_of_variants
+from dsm.evaluate.variant_features import Pictures, VariantFeatures, features_of_variants
+from dsm.evaluate.variants import FOUR_NUMBERS
 from dsm.files import write_text
 from dsm.models.weights import weights_name
 from dsm.models.zoo import check_takes
@@ -148,7 +149,9 @@ def bias(config: BiasConfig) -> Result:
         alike = {name: subjects[name] for name in names}
         if train is not None:
             _train_probes(config, clip, alike, train, left_out["train"])
-        judgements, variants = _judge(config, clip, alike, tests, tuple(VARIANTS), groups, left_out["test"])
+        judgements, variants = _judge(
+            config, clip, alike, tests, tuple(FOUR_NUMBERS), groups, left_out["test"]
+        )
         judged |= judgements
         readable = [tests.paths[place] for place in variants.places]
         paths |= dict.fromkeys(names, readable)
@@ -253,7 +256,7 @@ def _judge(
     with progress(f"variants of {Path(videos.source).name}", len(videos)) as bar:
         variants = features_of_variants(
             [subject.module for subject in subjects.values()], videos, clip,
-            {kind: VARIANTS[kind] for kind in kinds}, windows=config.windows, batch_size=config.batch_size,
+            {kind: FOUR_NUMBERS[kind] for kind in kinds}, windows=config.windows, batch_size=config.batch_size,
             workers=config.data.workers, seed=config.loading.seed,
             on_progress=lambda done: bar.update(done, left_out.note()), on_bad=left_out.add,
         )  # fmt: skip
