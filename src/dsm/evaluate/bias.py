@@ -7,8 +7,8 @@ as much as a common one, and a classifier that always predicts one class scores 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,9 @@ class Judged:
     others: NDArray[np.int64]
     """(n, parts of ``background``): the videos whose scenes replaced each video's own."""
     groups: Sequence[str] | None = None
-    """The group of each video; intervals draw whole groups."""
+    """The group of each video; intervals are over whole groups."""
+    partners: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    """By variant: (n, parts), the videos that lent each video a scene or a still actor."""
 
     @property
     def chance(self) -> float:

@@ -287,6 +287,43 @@ def _apart(video: int, label: int, clips: Tensor, mask: Tensor | None) -> tuple[
     return Kept(video, label, scene, actor), moving
 
 
+@torch.no_grad()
+def shown(
+    videos: VideoList,
+    clip: ClipConfig,
+    name: str,
+    variant: Variant,
+    video: int,
+    lender: int,
+    *,
+    windows: int = 3,
+    masks: Masks | None = None,
+    seed: int = 0,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A video's middle clip, unchanged and in a variant, to look at: uint8 (T, H, W, 3).
+
+    Args:
+        name: of the variant. lender: the video whose scene comes behind.
+
+    Raises:
+        VideoError: a video cannot be read.
+    """
+    read = windows_to_read(windows, clip)
+    clips_of = EvaluationClips(videos, clip, read)
+    apart = []
+    for place in (video, lender):
+        decoded: Tensor = clips_of.sample(place)["clips"]
+        clips = decoded.permute(0, 4, 1, 2, 3).float() / 255
+        mask = masks.of(place) if masks is not None else None
+        apart.append((clips, *_apart(place, int(videos.labels[place]), clips, mask)))
+    (clips, own, moving), (_, other, _) = apart
+    middle = slice(read // 2, read // 2 + 1)
+    lent = (other.scene, other.scene, other.scene, other.scene, other.actor)
+    seen = Seen(clips[middle], own.scene, moving[middle], *lent)
+    changed = variant(seen, np.random.default_rng([seed, *name.split("_")[0].encode(), video]))
+    return _to_look_at(clips[read // 2]), _to_look_at(changed[0, 0])
+
+
 COVERED = 2
 """Frames that an actor must cover a place for it to count as part of its area."""
 
