@@ -17,7 +17,7 @@ from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.features import Features
 from dsm.evaluate.probe import linear_probe
 from dsm.evaluate.retrieval import kept_apart, recall_rows, retrieve
-from dsm.intervals import mean_interval
+from dsm.intervals import share_interval
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.weights import load_weights
 from dsm.runs.results import Row, row_of, share
@@ -62,7 +62,7 @@ def measure_other_groups(trial: Trial) -> list[Row]:
         right[test] += linear_probe(all_.part(train), [all_.part(test)])[0]
     used = tested > 0
     groups_used = [group for group, one in zip(groups, used, strict=True) if one]
-    interval = mean_interval(right[used] / tested[used], groups=groups_used)
+    interval = share_interval(right[used] / tested[used], groups=groups_used)
     return [*rows, row_of(*named, "linear_probe", interval, int(used.sum()))]
 
 

@@ -24,7 +24,8 @@ from dsm.evaluate.bias import (
     skill_lost,
     skilled,
 )
-from dsm.evaluate.variants import VARIANTS, features_of_variants
+from dsm.evaluate.variant_features import features_of_variants
+from dsm.evaluate.variants import FOUR_NUMBERS, VARIANTS
 from dsm.pages.figures import overlap, place_labels
 from dsm.render import MEAN, STD
 from dsm.video.write import write_video
@@ -99,7 +100,7 @@ class SquaresWay(Made):
 
 
 def judge(classifiers: list[nn.Module], videos: VideoList, **changes: Any) -> list[Judged]:
-    found = features_of_variants(classifiers, videos, SQUARE_CLIP, VARIANTS, workers=0, **changes)
+    found = features_of_variants(classifiers, videos, SQUARE_CLIP, FOUR_NUMBERS, workers=0, **changes)
     return [Judged(one, np.arange(4), videos.labels, found.others) for one in found.features]
 
 

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import moving_square
+from PIL import Image
 from runs import CLIP
+from scipy import stats
 from torch import Tensor
 
 from dsm.data.lists import VideoList, read_list
 from dsm.data.settings import ClipConfig
+from dsm.disturb.appearance_free import carried_noise
 from dsm.disturb.scene import fill, moving_mask, still_scene, stripes, swap_scene, temporal_median
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
-from dsm.evaluate.variants import SCENES, VARIANTS, OtherScenes, Seen, draw_order, features_of_variants
+from dsm.evaluate.masks import Masks
+from dsm.evaluate.variant_features import (
+    POOL,
+    Kept,
+    OtherScenes,
+    draw_order,
+    features_of_variants,
+    left_of_planted,
+    windows_to_read,
+)
+from dsm.evaluate.variants import SCENES, VARIANTS, Seen
 from dsm.models.zoo import create_model
+from dsm.render import MEAN
 from dsm.synthetic.motions import MOTIONS
 from dsm.synthetic.motionscenes import VideoPlan, render
 from dsm.synthetic.scenery import TRAINING_FAMILIES
@@ -36,7 +51,10 @@ def example_video(seed: int = 0) -> tuple[Seen, Tensor]:
             clips[window, :, frame, 8 * window : 8 * window + 7, 7 * frame : 7 * frame + 7] = 0.95
     found = temporal_median(clips.transpose(0, 1).flatten(1, 2)[None])
     others = torch.from_numpy(rng.random((SCENES, 3, 1, 40, 40), np.float32))
-    return Seen(clips, found, moving_mask(clips, found), others), scene
+    same, near, far = (torch.from_numpy(rng.random((1, 3, 1, 40, 40), np.float32)) for _ in range(3))
+    actor = torch.zeros(1, 4, 1, 40, 40)
+    actor[..., 20:25, 20:25] = 1
+    return Seen(clips, found, moving_mask(clips, found), others, same, near, far, actor), scene
 
 
 def test_the_scene_is_the_median_and_what_moves_is_kept_on_another() -> None:
@@ -169,6 +187,132 @@ def test_static_reordered_and_scene_variants_follow_their_definitions() -> None:
     assert all(views.shape[2:] == (3, 5, 40, 40) for views in made.values())
 
 
+def seeded() -> np.random.Generator:
+    return np.random.default_rng(3)
+
+
+def test_frozen_variants_repeat_one_frame_of_their_moving_ones() -> None:
+    video, _ = example_video()
+    for name in ("background", "stripes"):
+        moving, still = (VARIANTS[each](video, seeded()) for each in (name, f"{name}_frozen"))
+        assert moving.shape == still.shape
+        for one, other in zip(moving.flatten(0, 1), still.flatten(0, 1), strict=True):
+            assert (other == other[:, :1]).all()
+            assert any(torch.equal(one[:, frame], other[:, 0]) for frame in range(5))
+
+
+def test_what_moves_is_shown_on_flat_ground_and_before_chosen_scenes() -> None:
+    video, _ = example_video()
+    for name, behind in (
+        ("flat", torch.full((1, 3, 1, 40, 40), MEAN)), ("same_scene", video.same),
+        ("near_scene", video.near), ("far_scene", video.far),
+    ):  # fmt: skip
+        found = VARIANTS[name](video, seeded())[0]
+        torch.testing.assert_close(found, video.moving * video.clips + (1 - video.moving) * behind)
+
+
+def test_a_still_actor_is_pasted_behind_what_moves() -> None:
+    video, _ = example_video()
+    plain, found = (VARIANTS[name](video, seeded())[0] for name in ("stripes", "stripes_actor"))
+    pasted = (found == 1).all(1) & (video.moving[:, 0] == 0)
+    assert (pasted == pasted[:, :1]).flatten(2).float().mean() > 0.9  # it does not move
+    assert 10 <= pasted[:, 0].sum() / 3 <= 25
+    same = (found == plain).all(1) | pasted | (video.moving[:, 0] > 0)
+    assert same.all()
+    assert torch.equal(found * (video.moving == 1), plain * (video.moving == 1))
+
+
+def test_other_colours_are_the_same_turn_of_all_colours() -> None:
+    video, _ = example_video()
+    found = VARIANTS["recoloured"](video, seeded())[0]
+    inside = ((found > 0) & (found < 1)).all(1)
+    before, after = ((clip.transpose(0, 1)[:, inside] - 0.5) for clip in (video.clips, found))
+    turn = torch.linalg.lstsq(before.T, after.T).solution
+    torch.testing.assert_close(turn @ turn.T, torch.eye(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(before.T @ turn, after.T, atol=1e-5, rtol=0)
+    assert not torch.allclose(found, video.clips, atol=0.1)
+
+
+def test_carried_noise_moves_as_the_flow_and_a_frame_alone_is_noise() -> None:
+    flow = np.zeros((10, 2, 48, 48), np.float32)
+    flow[:, 0, :24], flow[:, 1, 24:] = -0.5, 2.0  # the upper half to the right, the lower one upwards
+    found = carried_noise(flow, seeded())
+    np.testing.assert_array_equal(found[10, :20, 8:], found[0, :20, 3:-5])
+    np.testing.assert_array_equal(found[5, 26:36], found[0, 36:46])
+    y, x = np.mgrid[:48, :48] - 24.0
+    zoom = np.repeat(np.stack([-x, -y])[None] * 0.06, 12, 0).astype(np.float32)
+    for frames in (found, carried_noise(zoom, seeded())):
+        assert len({tuple(grain) for grain in frames[-1].reshape(-1, 3)}) == 48 * 48  # none is shown twice
+        assert stats.kstest(frames[-1].ravel(), "uniform").pvalue > 0.01
+        one, other = frames[-1][:, 1:, 0].ravel(), frames[-1][:, :-1, 0].ravel()
+        assert abs(np.corrcoef(one, other)[0, 1]) < 0.06
+
+
+def test_appearance_free_clips_move_like_the_video() -> None:
+    """The flow of the noise is that of the clip; a still clip gives still noise."""
+    pytest.importorskip("cv2")
+    clip = torch.from_numpy(moving_square(frames=6, side=96)).permute(3, 0, 1, 2)[None].float() / 255
+    video = replace(example_video()[0], clips=clip)
+    noise = VARIANTS["appearance_free"](video, seeded())[0]
+    # The square is at 8 to 20 in frame 2, and three pixels to the right in frame 3.
+    same = [
+        float((noise[0, :, 2, 5:15, 10:18] == noise[0, :, 3, 5:15, 10 + by : 18 + by]).float().mean())
+        for by in range(7)
+    ]
+    assert sum(same[2:5]) > 0.5 > 0.1 > same[0]
+    assert torch.equal(noise[0, :, 0, 40:], noise[0, :, 5, 40:])
+    assert (noise[0, :, 0, :20] != noise[0, :, 5, :20]).float().mean() > 0.1
+
+
+def test_an_actor_that_moves_about_leaves_nothing_and_one_that_stays_does() -> None:
+    scene = torch.rand(1, 3, 1, 48, 48) * 0.5
+    clip, mask = scene.expand(2, 3, 8, 48, 48).clone(), torch.zeros(2, 1, 8, 48, 48)
+    staying, still = clip.clone(), mask.clone()
+    for window in range(2):
+        for frame in range(8):
+            for one in (clip, mask):
+                one[window, :, frame, 20:30, 5 * frame : 5 * frame + 10] = 1
+    staying[..., 20:30, 20:30], still[..., 20:30, 20:30] = 1, 1
+    assert left_of_planted(clip, mask, torch.rand(1, 3, 1, 48, 48) * 0.5) < 0.05
+    assert left_of_planted(staying, still, torch.rand(1, 3, 1, 48, 48) * 0.5) > 0.9
+    assert np.isnan(left_of_planted(clip, mask * 0, scene))
+
+
+def test_given_masks_take_the_place_of_what_is_found(tmp_path: Path) -> None:
+    """A still actor, which the median takes for the scene, is cut out by its mask; also of pictures."""
+    labels, paths = np.arange(4) % 2, [f"{place}.mp4" for place in range(4)]
+    for path in paths:
+        frames = moving_square(16, 64)
+        frames[:, 40:56, 40:56] = (250, 20, 20)
+        write_video(tmp_path / path, frames)
+        mask = np.zeros((16, 64, 64, 3), np.uint8)
+        mask[:, 40:56, 40:56] = 255
+        if path == "0.mp4":
+            (tmp_path / "masks" / "0").mkdir(parents=True)
+            for number, picture in enumerate(mask):
+                Image.fromarray(picture).save(tmp_path / "masks" / "0" / f"{number:03d}.png")
+        else:
+            write_video(tmp_path / "masks" / path, mask)
+    videos = VideoList(paths, labels, np.full(4, 16), tmp_path, source="four.txt")
+    variants = {name: VARIANTS[name] for name in ("flat", "no_foreground")}
+    masks = Masks(tmp_path / "masks", videos, CLIP, windows_to_read(1, CLIP))
+    encoder = create_model("tiny").eval()
+    found = features_of_variants([encoder], videos, CLIP, variants, workers=0, windows=1, masks=masks)
+    inside, flat = slice(round(43 * CLIP.resize / 64), round(50 * CLIP.resize / 64)), round(255 * MEAN)
+    offset = (CLIP.resize - CLIP.size) // 2
+    inside = slice(inside.start - offset, inside.stop - offset)
+    assert (found.pictures["no_foreground"][:, inside, inside, 0] < 120).all()  # the red is gone
+    assert (found.pictures["flat"][:, inside, inside, 0] > 200).all()
+    assert abs(int(found.pictures["flat"][0, 5, 5, 0]) - flat) <= 3
+    assert np.isnan(found.left).all()
+    (tmp_path / "masks" / "0" / "000.png").unlink()
+    with pytest.raises(UserError, match=r"15 masks for a video of 16 frames"):
+        Masks(tmp_path / "masks", videos, CLIP, 1).of(0)
+    (tmp_path / "masks" / "3.mp4").unlink()
+    with pytest.raises(UserError, match=r"holds no masks for 3\.mp4"):
+        Masks(tmp_path / "masks", videos, CLIP, 1)
+
+
 @pytest.mark.parametrize("labels", [[0] * 30 + [1], [0, 1, 2] * 5, [1, 0], [2, 2, 1, 1, 0]])
 def test_every_video_gets_scenes_of_other_labels(labels: list[int]) -> None:
     of = np.array(labels)
@@ -177,14 +321,22 @@ def test_every_video_gets_scenes_of_other_labels(labels: list[int]) -> None:
         assert sorted(order[1:]) == list(range(len(of)))
         for place, video in enumerate(order):
             unlike = [other for other in order[:place][::-1] if of[other] != of[video]]
+            alike = [other for other in order[:place][::-1] if of[other] == of[video] and other != video]
             behind = scenes.behind(labels[video])
-            assert (behind is None) == (place == 0)
-            if behind is not None:
-                videos, found = behind
+            assert (not behind) == (place == 0)
+            if behind:
+                videos = [one.video for one in behind]
                 assert videos == [unlike[at % len(unlike[:SCENES])] for at in range(SCENES)]  # the last first
-                assert [int(scene) for scene in found] == videos
-            scenes.add(int(video), labels[video], torch.tensor(int(video)))
-            assert len(scenes) <= 2 * SCENES
+            same = scenes.same(int(video), labels[video])
+            assert (same is None) == (not alike)
+            assert same is None or same.video == alike[0]
+            own = Kept(int(video), labels[video], torch.full((1, 3, 1, 8, 8), float(video)), torch.zeros(0))
+            if behind:
+                near, far = scenes.near_and_far(own)
+                known = [abs(int(one.video) - int(video)) for one in scenes.unlike(own.label)]
+                assert (abs(near.video - video), abs(far.video - video)) == (min(known), max(known))
+            scenes.add(own)
+            assert len(scenes) <= POOL + 2 * SCENES
 
 
 @pytest.fixture
@@ -233,10 +385,10 @@ def test_encoders_get_the_clips_of_extraction_for_any_batch_size(scenes: Path) -
     encoder = create_model("tiny").eval()
     videos = read_list(scenes / "test_free.txt")
     clip = ClipConfig(frames=8, stride=3, resize=40, size=32)
-    found = features_of_variants([encoder], videos, clip, VARIANTS, workers=0, batch_size=4)
-    (plain,) = extract_by_all([encoder], videos, clip, workers=0)
+    found = features_of_variants([encoder], videos, clip, VARIANTS, workers=0, windows=1, batch_size=4)
+    (plain,) = extract_by_all([encoder], videos, clip, windows=1, workers=0)
     np.testing.assert_allclose(found.features[0]["clip"][:, 0], plain.features, atol=1e-4)
-    alone = features_of_variants([encoder], videos, clip, VARIANTS, workers=0, batch_size=1)
+    alone = features_of_variants([encoder], videos, clip, VARIANTS, workers=0, windows=1, batch_size=1)
     assert (found.others == alone.others).all()
     assert (videos.labels[found.others] != videos.labels[:, None]).all()
     for name in VARIANTS:
@@ -265,7 +417,7 @@ def test_foreign_models_work(scenes: Path) -> None:
         num_attention_heads=2, intermediate_size=32,
     )  # fmt: skip
     videos = read_list(scenes / "test_free.txt")
-    found = features_of_variants([encoder], videos, CLIP, VARIANTS, workers=0)
+    found = features_of_variants([encoder], videos, CLIP, VARIANTS, workers=0, windows=1)
     assert {name: each.shape for name, each in found.features[0].items()} == {
-        name: (10, SCENES if name == "background" else 1, 32) for name in VARIANTS
+        name: (10, SCENES if name.startswith("background") else 1, 32) for name in VARIANTS
     }

@@ -19,7 +19,7 @@ from dsm.cli import main
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.errors import UserError
 from dsm.evaluate.video_test import Answers, Predictions, compare, disagreements_csv, read_answers
-from dsm.intervals import class_mean_interval, mean_interval
+from dsm.intervals import share_interval
 from dsm.pages.confusion import MATRIX_UP_TO, draw_confusion, write_confusion_page
 from dsm.train.finetune import FinetuneConfig, FinetuneData, finetune
 from dsm.train.optim import OptimConfig
@@ -193,7 +193,7 @@ def test_the_difference_is_paired_and_by_group() -> None:
     found = compare(this, other)
     assert (found.both, found.only_this, found.only_other, found.neither) == (24, 1, 0, 25)
     assert found.difference.value == pytest.approx(1 / 50)
-    alone = mean_interval(this.right())
+    alone = share_interval(this.right())
     assert found.difference.high - found.difference.low < 0.5 * (alone.high - alone.low)
     whole = compare(this, other, groups=["all"] * 50).difference
     assert whole.value == pytest.approx(1 / 50)
@@ -230,8 +230,8 @@ def test_every_interval_draws_whole_groups(two_runs: list[Path], scenes: Path, t
     names = [str(i % 4) for i in range(len(videos))]
     listed = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
     right = np.array([line["class"] == line["predicted1"] for line in listed])
-    assert (rows[0].low, rows[0].high) == mean_interval(right, groups=names)[1:]
-    assert (rows[2].low, rows[2].high) == class_mean_interval(right, videos.labels, groups=names)[1:]
+    assert (rows[0].low, rows[0].high) == share_interval(right, groups=names)[1:]
+    assert (rows[2].low, rows[2].high) == share_interval(right, labels=videos.labels, groups=names)[1:]
     with pytest.raises(UserError, match="give only one"):
         video_test(config(two_runs[0], scenes, tmp_path / "o", groups=table, group_regex="x"))
     with pytest.raises(UserError, match="finds no group"):

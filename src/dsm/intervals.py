@@ -1,12 +1,16 @@
-"""95 % bootstrap intervals over videos, or over groups of similar videos.
+"""95 % intervals over videos, or over groups of similar videos: of shares, of their differences and ratios,
+and by bootstrap of anything else.
 
-Videos from one source, camera or person are similar, so an interval over single videos is too narrow.
-If groups are given, whole groups are drawn (the cluster bootstrap; Davison & Hinkley 1997, section 3.8).
+Videos from one source, camera or person are similar, so an interval over single videos is too narrow. If
+groups are given, whole groups count as drawn. With fewer than :data:`FEW_GROUPS` groups all intervals are
+wide, as they use Student's t, and :func:`remark_on` says so.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +20,9 @@ from dsm.errors import UserError
 from dsm.terminal import many
 
 DRAWS = 2000
+NORMAL = 1.959963984540054
+"""The 97.5 % quantile of the normal distribution."""
+FEW_GROUPS = 15
 # Weights held at a time.
 MAX_NUMBERS_AT_ONCE = 20_000_000
 
@@ -24,11 +31,218 @@ Weights = NDArray[np.float64]
 
 
 class Interval(NamedTuple):
-    """A number with its 95 % percentile interval; NaN if there is none."""
+    """A number with its 95 % interval; NaN if there is none."""
 
     value: float
     low: float
     high: float
+
+
+def remark_on(groups: Sequence[str] | None) -> str | None:
+    """What a reader of intervals over few groups must know; None where there is nothing to say."""
+    count = len(set(groups)) if groups is not None else FEW_GROUPS
+    if count >= FEW_GROUPS:
+        return None
+    if count == 1:
+        return "All videos are of one group, so there are no intervals."
+    return (
+        f"Only {count} groups: intervals use Student's t and are wide, and a conclusion rests on "
+        f"{count} places, not on the number of videos."
+    )
+
+
+def wilson(share: float, count: float, quantile: float = NORMAL) -> Interval:
+    """The score interval of a share (Wilson 1927; Brown, Cai & DasGupta 2001, section 3.1.1).
+
+    Its ends are the shares p from which the found one is ``quantile`` standard errors sqrt(p (1 - p) / count)
+    away. So it is inside [0, 1], and 20 of 20 right is [0.84, 1].
+
+    Args:
+        share: in [0, 1]. count: of independent draws, above 0; it need not be whole.
+    """
+    extra = quantile**2 / count
+    middle = (share + extra / 2) / (1 + extra)
+    half = math.sqrt(extra * (share * (1 - share) + extra / 4)) / (1 + extra)
+    # Rounding must not leave the found share outside.
+    return Interval(share, min(max(middle - half, 0.0), share), max(min(middle + half, 1.0), share))
+
+
+def share_interval(
+    values: NDArray[Any], *, labels: NDArray[np.int64] | None = None, groups: Sequence[str] | None = None
+) -> Interval:
+    """The mean of shares, such as of hits, with the interval of Wilson.
+
+    Where draws are not simply independent, the count in Wilson's formula is that of independent draws with
+    the same variance (Korn & Graubard 1998), and with groups the quantile is that of t with one degree of
+    freedom less than groups. The variance is that of the sum over classes or groups.
+
+    Args:
+        values: (n,) in [0, 1]; bool or number.
+        labels: (n,): the mean is that of the class means, so each class counts the same. None: all are alike.
+        groups: (n,): the group of each video. None: each video alone.
+
+    Returns:
+        The interval is NaN if there is a single group.
+
+    Raises:
+        UserError: there is no video, or the number of groups differs from the number of videos.
+    """
+    one = _Sample.of(values, labels, groups)
+    if one.groups == 1:
+        return Interval(one.mean, float("nan"), float("nan"))
+    return wilson(one.mean, one.count, one.quantile)
+
+
+def share_difference(
+    one: NDArray[Any],
+    other: NDArray[Any],
+    *,
+    labels: NDArray[np.int64] | None = None,
+    groups: Sequence[str] | None = None,
+) -> Interval:
+    """How much greater the mean share ``one`` is than ``other``, on the same videos.
+
+    The distances of both shares to the ends of their Wilson intervals are combined like standard errors of
+    correlated numbers (Newcombe 1998, method 10). Arguments are as in :func:`share_interval`.
+    """
+    first, second = (share_interval(each, labels=labels, groups=groups) for each in (one, other))
+    alike = correlation(one, other, labels=labels, groups=groups)
+    value = first.value - second.value
+    low = value - _combined(first.value - first.low, second.high - second.value, alike)
+    high = value + _combined(first.high - first.value, second.value - second.low, alike)
+    return Interval(value, low, high)
+
+
+def ratio_interval(top: Interval, bottom: Interval, alike: float = 0.0) -> Interval:
+    """The ratio of two numbers from their intervals: the ratios r for which top - r bottom may be 0.
+
+    The interval of top - r bottom is found as in :func:`share_difference` (the method of variance estimates
+    recovery for ratios; Donner & Zou 2012). For normal intervals this is Fieller's.
+
+    Args:
+        bottom: its value is above 0. Where its interval contains 0, the ratio has no bounds: NaN.
+        alike: the correlation of the two numbers.
+    """
+    value = top.value / bottom.value
+    if math.isnan(top.low) or math.isnan(bottom.low) or bottom.low <= 0:
+        return Interval(value, float("nan"), float("nan"))
+
+    def excess(ratio: float, upper: bool) -> float:
+        """The upper or lower end of the interval of top - ratio bottom."""
+        own = top.high - top.value if upper else top.value - top.low
+        # The bottom pushes the other way if the ratio is positive.
+        theirs = bottom.value - bottom.low if upper == (ratio > 0) else bottom.high - bottom.value
+        half = _combined(own, abs(ratio) * theirs, alike if ratio > 0 else -alike)
+        return top.value - ratio * bottom.value + (half if upper else -half)
+
+    ends = []
+    for upper in (False, True):
+        # The lower end of top - r bottom is not above 0 at the found ratio, and far below it is.
+        inside, outside = value, value + (1 if upper else -1)
+        while (excess(outside, upper) > 0) == upper and abs(outside) < 1e6:
+            outside = value + 2 * (outside - value)
+        for _ in range(60):
+            middle = (inside + outside) / 2
+            if (excess(middle, upper) > 0) == upper:
+                inside = middle
+            else:
+                outside = middle
+        ends.append((inside + outside) / 2)
+    return Interval(value, *ends)
+
+
+def correlation(
+    one: NDArray[Any],
+    other: NDArray[Any],
+    *,
+    labels: NDArray[np.int64] | None = None,
+    groups: Sequence[str] | None = None,
+) -> float:
+    """The correlation of the errors of two mean shares over the same videos; 0 if one has no errors."""
+    first, second = (_Sample.of(each, labels, groups).deviations for each in (one, other))
+    size = math.sqrt(float((first**2).sum() * (second**2).sum()))
+    return float(first @ second) / size if size > 1e-15 else 0.0
+
+
+def _combined(one: float, other: float, alike: float) -> float:
+    """The deviation of a difference of two numbers with these deviations and this correlation."""
+    return math.sqrt(max(one**2 + other**2 - 2 * alike * one * other, 0.0))
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """A mean of shares, and how it varies."""
+
+    mean: float
+    count: float
+    """Of independent draws whose mean would vary as much."""
+    groups: int
+    """Number of groups; 0 if each video is alone."""
+    deviations: NDArray[np.float64]
+    """What each video, or group, adds to the error of the mean."""
+
+    @property
+    def quantile(self) -> float:
+        if not self.groups:
+            return NORMAL
+        return t_quantile(self.groups - 1)
+
+    @classmethod
+    def of(
+        cls, values: NDArray[Any], labels: NDArray[np.int64] | None, groups: Sequence[str] | None
+    ) -> _Sample:
+        values = np.asarray(values, float)
+        members, units = _members(len(values), groups)
+        of = np.unique(labels, return_inverse=True)[1] if labels is not None else np.zeros(len(values), int)
+        sizes = np.bincount(of)
+        classes = len(sizes)
+        means = np.bincount(of, values) / sizes
+        mean = float(means.mean())
+        spread = mean * (1 - mean)
+        # Each class has few videos, so its share is drawn towards the mean by two videos' worth, which makes
+        # its variance p (1 - p) too small by a known factor where all classes are the same.
+        drawn = (sizes * means + 2 * mean) / (sizes + 2)
+        known = 1 - (1 - 1 / classes) * sizes / (sizes + 2) ** 2
+        variance = float((drawn * (1 - drawn) / known / sizes).sum()) / classes**2
+        rest = values - means[of]
+        # Values between 0 and 1 vary less than hits with their mean; for hits this is 1.
+        smaller = ((rest**2).sum() + spread) / ((sizes * means * (1 - means)).sum() + spread) if spread else 1
+        count = spread / variance / smaller if spread else classes**2 / float((1 / sizes).sum())
+        deviations = rest / (classes * sizes[of])
+        if members is None:
+            return cls(mean, count, 0, deviations)
+        of_groups = np.asarray(np.bincount(members, deviations), float)
+        apart = float((deviations**2).sum())
+        # The design effect (Kish 1965): how much more the mean varies as whole groups are drawn; not below 1,
+        # as a smaller one is chance. One more error counts as shared by a whole group, because few errors
+        # cannot show whether groups share them.
+        errors = min(float(values.sum()), float(len(values) - values.sum()))
+        found = units / max(units - 1, 1) * float((of_groups**2).sum()) / apart if apart > 1e-15 else 1.0
+        effect = (found * errors + len(values) / units) / (errors + 1)
+        return cls(mean, count / max(effect, 1.0), units, of_groups)
+
+
+def t_quantile(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.975))
+
+
+def _members(count: int, groups: Sequence[str] | None) -> tuple[NDArray[np.int64] | None, int]:
+    """The number of each video's group, or None if videos are single; and how many are drawn.
+
+    Raises:
+        UserError: there is no video, or the number of groups differs from the number of videos.
+    """
+    if count < 1:
+        raise UserError("an interval needs at least one video.")
+    if groups is None:
+        return None, count
+    if len(groups) != count:
+        raise UserError(f"{many(len(groups), 'group')} for {many(count, 'video')}; give one group per video.")
+    members = np.unique(np.asarray(groups), return_inverse=True)[1]
+    return members, int(members.max()) + 1
 
 
 def bootstrap(
@@ -39,7 +253,11 @@ def bootstrap(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Interval:
-    """The interval of a statistic of weighted videos.
+    """The interval of a statistic of weighted videos, for what is no share.
+
+    The percentiles are those that make the interval of a mean as wide as that of t (the expanded percentile
+    interval; Hesterberg 2015, section 5.3): plain percentiles are too narrow for few videos or groups. Groups
+    are drawn whole (the cluster bootstrap; Davison & Hinkley 1997, section 3.8).
 
     Args:
         statistic: weights (m, count) -> (m,), one number per draw; weights of one give the sample itself.
@@ -52,12 +270,9 @@ def bootstrap(
     Raises:
         UserError: there is no video, or the number of groups differs from the number of videos.
     """
-    if count < 1:
-        raise UserError("an interval needs at least one video.")
-    if groups is not None and len(groups) != count:
-        raise UserError(f"{many(len(groups), 'group')} for {many(count, 'video')}; give one group per video.")
-    members = np.unique(np.asarray(groups), return_inverse=True)[1] if groups is not None else None
-    units = count if members is None else int(members.max()) + 1
+    from scipy.special import ndtr
+
+    members, units = _members(count, groups)
     value = float(statistic(np.ones((1, count)))[0])
     if units == 1:
         return Interval(value, float("nan"), float("nan"))
@@ -67,33 +282,12 @@ def bootstrap(
     for first in range(0, draws, at_once):
         drawn = rng.multinomial(units, np.full(units, 1 / units), min(at_once, draws - first)).astype(float)
         values.append(statistic(drawn if members is None else drawn[:, members]))
-    low, high = np.nanquantile(np.concatenate(values), [0.025, 0.975])
+    tail = float(ndtr(-math.sqrt(units / (units - 1)) * t_quantile(units - 1)))
+    low, high = np.nanquantile(np.concatenate(values), [tail, 1 - tail])
     return Interval(value, float(low), float(high))
 
 
 def mean_interval(values: NDArray[Any], *, groups: Sequence[str] | None = None) -> Interval:
-    """The mean of (n,) values; for differences on the same videos, a paired interval."""
+    """The mean of (n,) values that are no shares, such as ranks, by bootstrap."""
     values = np.asarray(values, float)
     return bootstrap(lambda weights: weights @ values / weights.sum(1), len(values), groups=groups)
-
-
-def class_mean_interval(
-    values: NDArray[Any], labels: NDArray[np.int64], *, groups: Sequence[str] | None = None
-) -> Interval:
-    """The mean over classes of the class means; a class missing from a draw does not count in that draw."""
-    return bootstrap(mean_of_classes(values, labels), len(values), groups=groups)
-
-
-def mean_of_classes(
-    values: NDArray[Any], labels: NDArray[np.int64]
-) -> Callable[[Weights], NDArray[np.float64]]:
-    """The mean over classes of the class means of (n,) values, as a statistic of weights."""
-    values = np.asarray(values, float)
-    member = (labels[:, None] == np.unique(labels)).astype(float)  # (n, classes)
-
-    def statistic(weights: Weights) -> NDArray[np.float64]:
-        drawn = weights @ member
-        with np.errstate(invalid="ignore"):
-            return np.asarray(np.nanmean((weights @ (member * values[:, None])) / drawn, axis=1))
-
-    return statistic

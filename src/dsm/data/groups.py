@@ -10,7 +10,8 @@ from pathlib import Path
 from dsm.errors import UserError
 from dsm.files import one_spelling
 from dsm.inputs import GROUPS
-from dsm.terminal import many
+from dsm.intervals import remark_on
+from dsm.terminal import many, note
 from dsm.video.segments import without_segment
 
 UCF101_GROUP = r"v_(\w+_g\d+)_c\d+"
@@ -72,6 +73,10 @@ def find_groups(paths: Sequence[str], *, file: Path | None, regex: str) -> list[
     """Groups from a table or by a regular expression; None if neither is given."""
     if file is not None and regex:
         raise UserError("--groups and --group-regex both define groups; give only one.")
-    if file is not None:
-        return read_groups(file, paths)
-    return groups_of(paths, regex) if regex else None
+    if file is None and not regex:
+        return None
+    groups = read_groups(file, paths) if file is not None else groups_of(paths, regex)
+    remark = remark_on(groups)
+    if remark:
+        note(remark)
+    return groups

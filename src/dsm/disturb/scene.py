@@ -56,6 +56,22 @@ def still_scene(clip: Tensor) -> Tensor:
     return torch.where(unknown[:, :, None], torch.where(enough, visible, filled), median)
 
 
+def scene_around(clip: Tensor, mask: Tensor) -> Tensor:
+    """The scene around known actors: the median of the frames in which a pixel is not covered; where it
+    always is, it is filled from its surroundings.
+
+    Args:
+        clip: (B, C, T, H, W). mask: (B, 1, T, H, W), 1 where an actor is.
+
+    Returns:
+        (B, C, 1, H, W).
+    """
+    covered = mask > 0.5
+    median = clip.masked_fill(covered, torch.nan).nanmedian(dim=2).values
+    unseen = covered.all(dim=2)
+    return fill(torch.where(unseen, 0.0, median), unseen)[:, :, None]
+
+
 def unsure(clip: Tensor, median: Tensor) -> Tensor:
     """Where a median may show moving things: pixels that often differ from it, and all they enclose.
 

@@ -7,14 +7,21 @@ as much as a common one, and a classifier that always predicts one class scores 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from dsm.intervals import Interval, Weights, bootstrap, mean_of_classes
+from dsm.intervals import (
+    Interval,
+    Weights,
+    bootstrap,
+    correlation,
+    ratio_interval,
+    share_interval,
+)
 
 SKILLS = {"motion_gain": "static", "order_sensitivity": "shuffled", "direction_sensitivity": "reversed"}
 """Numbers that are the share of the skill lost in a variant, and that variant."""
@@ -36,7 +43,9 @@ class Judged:
     others: NDArray[np.int64]
     """(n, parts of ``background``): the videos whose scenes replaced each video's own."""
     groups: Sequence[str] | None = None
-    """The group of each video; intervals draw whole groups."""
+    """The group of each video; intervals are over whole groups."""
+    partners: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    """By variant: (n, parts), the videos that lent each video a scene or a still actor."""
 
     @property
     def chance(self) -> float:
@@ -54,7 +63,7 @@ class Judged:
 
 def accuracy(judged: Judged, variant: str) -> Interval:
     """Mean over classes of the share of their videos that is classified correctly, in a variant."""
-    return _interval(judged, _accuracy(judged, variant))
+    return share_interval(judged.hits(variant), labels=judged.labels, groups=judged.groups)
 
 
 def skilled(judged: Judged) -> bool:
@@ -76,14 +85,15 @@ def skill_lost(judged: Judged, variant: str) -> Interval:
     - ``shuffled``: the *order sensitivity*;
     - ``reversed``: the *direction sensitivity*.
     """
-    whole, broken = _accuracy(judged, "clip"), _accuracy(judged, variant)
+    whole, left = (above_chance(accuracy(judged, name), judged.chance) for name in ("clip", variant))
+    alike = correlation(judged.hits("clip"), judged.hits(variant), labels=judged.labels, groups=judged.groups)
+    value, low, high = ratio_interval(left, whole, alike)
+    return Interval(1 - value, 1 - high, 1 - low)
 
-    def share(weights: Weights) -> NDArray[np.float64]:
-        complete = whole(weights)
-        skill = np.where(complete > judged.chance, complete - judged.chance, np.nan)
-        return np.asarray((complete - broken(weights)) / skill)
 
-    return _interval(judged, share)
+def above_chance(accuracy: Interval, chance: float) -> Interval:
+    """An accuracy less that of guessing."""
+    return Interval(*(end - chance for end in accuracy))
 
 
 def scene_reliance(judged: Judged) -> Interval | None:
@@ -126,7 +136,11 @@ def scene_reliance(judged: Judged) -> Interval | None:
         total = by_motion + by_scene
         return np.asarray(by_scene / np.where(total > NOTHING, total, np.nan))
 
-    return None if np.isnan(share(np.ones((1, len(own))))[0]) else _interval(judged, share)
+    return (
+        None
+        if np.isnan(share(np.ones((1, len(own))))[0])
+        else bootstrap(share, len(own), groups=judged.groups)
+    )
 
 
 def four_numbers(judged: Judged) -> dict[str, Interval | None]:
@@ -139,14 +153,6 @@ def four_numbers(judged: Judged) -> dict[str, Interval | None]:
         "scene_reliance": scene_reliance(judged),
         **{name: skill_lost(judged, variant) if able else None for name, variant in SKILLS.items()},
     }
-
-
-def _accuracy(judged: Judged, variant: str) -> Callable[[Weights], NDArray[np.float64]]:
-    return mean_of_classes(judged.hits(variant), judged.labels)
-
-
-def _interval(judged: Judged, statistic: Callable[[Weights], NDArray[np.float64]]) -> Interval:
-    return bootstrap(statistic, len(judged.labels), groups=judged.groups)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from dsm.evaluate.features import Features
 from dsm.evaluate.nearest import nearest, unit_rows
 from dsm.evaluate.settings import MapName
 from dsm.extras import load_extra
-from dsm.intervals import mean_interval
+from dsm.intervals import mean_interval, share_interval
 from dsm.methods.health import effective_rank
 from dsm.runs.results import Row, row_of
 from dsm.terminal import many
@@ -131,7 +131,7 @@ def apart(
         raise UserError(f"all videos have the {name} {names[0]}; at least two different ones are needed.")
     rows = unit_rows(features.features)
     hits = ids[nearest_others(rows, 1)[:, 0]] == ids
-    results = [row_of(*named, f"{name}_agreement", mean_interval(hits, groups=groups), count)]
+    results = [row_of(*named, f"{name}_agreement", share_interval(hits, groups=groups), count)]
     sizes = np.bincount(ids)
     by_chance = float((sizes * (sizes - 1)).sum() / (count * (count - 1)))
     results.append(Row(*named, f"{name}_agreement_chance", by_chance, None, None, count))

@@ -32,7 +32,7 @@ from dsm.evaluate.cam import (
 from dsm.evaluate.motion_mass import MassMeter, Measured, make_probe, moving_area
 from dsm.evaluate.settings import MapKind, MotionKind, ProbeName
 from dsm.files import csv_text
-from dsm.intervals import mean_interval
+from dsm.intervals import mean_interval, share_interval
 from dsm.models.zoo import REFUSALS, refusal
 from dsm.render import to_network
 from dsm.runs.results import Row, row_of
@@ -261,7 +261,8 @@ def mass_rows(
     for metric, numbers in values.items():
         known = np.flatnonzero(np.isfinite(numbers))
         of_known = None if groups is None else [groups[kept[place]] for place in known]
-        interval = mean_interval(numbers[known], groups=of_known)
+        interval_of = share_interval if metric.startswith("prefers") else mean_interval
+        interval = interval_of(numbers[known], groups=of_known)
         rows.append(row_of(run, seed, test, metric, interval, len(known)))
     return rows
 

@@ -7,16 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-from torch import nn
+from torch import Tensor, nn
 
 from dsm.errors import UserError
 from dsm.evaluate.features import Features, same_dimensions
 from dsm.evaluate.nearest import Ids, nearest
+from dsm.models.heads import Classifier
 from dsm.models.weights import LoadedEncoder
 from dsm.terminal import note
 
@@ -148,7 +150,8 @@ class Subject:
     """Weights to test for bias: a classifier, or an encoder with a probe."""
 
     module: nn.Module
-    """Normalised clips (B, C, T, H, W) -> probabilities (B, K) of a classifier, or features (B, D)."""
+    """Normalised clips (B, C, T, H, W) -> features (B, D) of an encoder; of a classifier, its probabilities
+    (B, K), after its features if it has any: (B, D + K)."""
     config: dict[str, Any]
     """The checkpoint's metadata."""
     names: list[str] | None
@@ -169,12 +172,40 @@ class Subject:
     def judge(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """The module's outputs (n, parts, K or D) -> probabilities (n, parts, K) of the labels ``known``."""
         if self.probe is None:
-            return outputs
+            return outputs[..., -len(self.known) :]
         probabilities = self.probe.predict_proba(outputs.reshape(-1, outputs.shape[-1]))
         return np.asarray(probabilities.reshape(*outputs.shape[:2], -1), np.float32)
+
+    def features(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The features in the module's outputs (n, parts, D): (n, D) of the first part; a classifier's
+        probabilities if it has none."""
+        own = outputs[:, 0]
+        inner = own.shape[1] - len(self.known)
+        return own[:, :inner] if self.names is not None and inner else own
+
+
+class FeaturesAndProbabilities(nn.Module):
+    """A classifier's features and probabilities side by side: clips (B, C, T, H, W) -> (B, D + K)."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, clip: Tensor) -> Tensor:
+        seen: list[Tensor] = []
+        hook = self.classifier.head.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        try:
+            logits = self.classifier(clip)
+        finally:
+            hook.remove()
+        return torch.cat([seen[0].float(), logits.float().softmax(1)], dim=1)
 
 
 def subject_of(loaded: LoadedEncoder) -> Subject:
     """The subject for loaded weights, with their classifier if they have one."""
-    module = nn.Sequential(loaded.module, nn.Softmax(dim=1)) if loaded.classes is not None else loaded.module
+    module = loaded.module
+    if isinstance(module, Classifier):
+        module = FeaturesAndProbabilities(module)
+    elif loaded.classes is not None:
+        module = nn.Sequential(module, nn.Softmax(dim=1))
     return Subject(module, loaded.config, loaded.classes)

@@ -1,90 +1,30 @@
-"""Variants of videos that keep only the scene or only the motion, and their features.
+"""Variants of videos that keep only the scene or only the motion.
 
-Every video is decoded once; all its variants are made from its clips, on the encoders' device. A variant is
-a function of one video (:data:`VARIANTS`); some show its motion in front of other videos' scenes.
+A variant is a function of one video (:data:`VARIANTS`). Some show its motion in front of other videos'
+scenes. :mod:`dsm.evaluate.variant_features` makes them for a list, and runs encoders over them.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from dsm.data.clips import EvaluationClips
-from dsm.data.lists import VideoList
-from dsm.data.loading import load_clips
-from dsm.data.settings import ClipConfig
 from dsm.disturb import temporal
-from dsm.disturb.scene import moving_mask, still_scene, stripes, swap_scene
+from dsm.disturb.appearance_free import carried_noise
+from dsm.disturb.scene import stripes, swap_scene
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
-from dsm.errors import UserError
-from dsm.models.precision import channels_last
-from dsm.render import to_network
-from dsm.video.source import BadVideo
-
-SCENES = 3
-"""Number of other scenes that each video's motion is shown before."""
-
-
-def draw_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """An order to process videos (n,) in, such that scenes of other labels come before each.
-
-    Returns:
-        (n + 1,): a random order, preceded by one extra video that provides a scene for the next one.
-
-    Raises:
-        UserError: all videos have one label.
-    """
-    order = np.random.default_rng(seed).permutation(len(labels))
-    unlike = np.flatnonzero(labels[order] != labels[order[0]])
-    if not len(unlike):
-        raise UserError("swapping backgrounds needs videos of at least two classes.")
-    return np.concatenate([order[unlike[:1]], order])
-
-
-class OtherScenes:
-    """The scenes of the last videos, as few as give every label :data:`SCENES` scenes of other labels."""
-
-    def __init__(self) -> None:
-        self._kept: list[tuple[int, int, Tensor]] = []  # video, label, scene; the last first
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def behind(self, label: int) -> tuple[list[int], list[Tensor]] | None:
-        """The last :data:`SCENES` videos of other labels and their scenes, the last first.
-
-        If there are fewer, they repeat; None where there is none.
-        """
-        other = [(video, scene) for video, its, scene in self._kept if its != label][:SCENES]
-        if not other:
-            return None
-        other = [other[place % len(other)] for place in range(SCENES)]
-        return [video for video, _ in other], [scene for _, scene in other]
-
-    def add(self, video: int, label: int, scene: Tensor) -> None:
-        """Add the scene of a video, and drop older scenes that no label needs any more."""
-        kept: list[tuple[int, int, Tensor]] = []
-        of_label: Counter[int] = Counter()
-        for each in [(video, label, scene), *self._kept]:
-            others = (count for its, count in of_label.items() if its != each[1])
-            # Among the newer scenes, the most frequent label has the fewest scenes of other labels.
-            if len(kept) - max(others, default=0) < SCENES:
-                kept.append(each)
-                of_label[each[1]] += 1
-        self._kept = kept
-
+from dsm.render import MEAN
+from dsm.video.flow import compute_flow
 
 ALONE = 4
 """Number of a clip's frames that ``static`` shows, each alone."""
-SCENE_FRAMES = 16
-"""Least number of a video's frames that its scene is computed from."""
+SCENES = 3
+"""Number of scenes of other labels that each video's motion is shown before."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +39,19 @@ class Seen:
     """(W, 1, T, H, W): the mask of what moves before the scene."""
     others: Tensor
     """(SCENES, C, 1, H, W): the scenes of videos of other labels."""
+    same: Tensor
+    """(1, C, 1, H, W): the scene of another video of the same label."""
+    near: Tensor
+    """(1, C, 1, H, W): the most similar of many scenes of other labels."""
+    far: Tensor
+    """(1, C, 1, H, W): the least similar of them."""
+    actor: Tensor
+    """(1, C + 1, 1, H, W): a frame of a video of another label, and in the last channel its moving mask."""
 
 
 Variant = Callable[[Seen, np.random.Generator], Tensor]
 """A video -> (parts, views, C, T, H, W), the same numbers for every video; an encoder's features are averaged
-over the views of a part. All variants have one part, except ``background``, which has one per scene."""
+over the views of a part. All variants have one part, except those before the scenes of ``others``."""
 
 
 def unchanged(seen: Seen, rng: np.random.Generator) -> Tensor:
@@ -163,7 +111,84 @@ def tld(seen: Seen, rng: np.random.Generator) -> Tensor:
     return TemporalMix()(seen.clips, rng)[None]
 
 
-VARIANTS: dict[str, Variant] = {
+def frozen(views: Tensor, rng: np.random.Generator) -> Tensor:
+    """One frame of each view, drawn at random, repeated: (..., C, T, H, W)."""
+    flat = views.flatten(0, -5)
+    chosen = rng.integers(0, views.shape[-3], len(flat))
+    still = torch.stack([
+        view[:, int(place), None].expand_as(view) for view, place in zip(flat, chosen, strict=True)
+    ])  # fmt: skip
+    return still.reshape(views.shape)
+
+
+def background_frozen(seen: Seen, rng: np.random.Generator) -> Tensor:
+    """One frame of each clip of ``background``, repeated: what is left of it without motion."""
+    return frozen(background(seen, rng), rng)
+
+
+def stripes_frozen(seen: Seen, rng: np.random.Generator) -> Tensor:
+    """One frame of each clip of ``stripes``, repeated; the stripes are the same."""
+    return frozen(striped(seen, rng), rng)
+
+
+def stripes_actor(seen: Seen, rng: np.random.Generator) -> Tensor:
+    """``stripes`` with a still actor of another class, shifted at random; what moves passes before it."""
+    channels, _, height, width = seen.clips.shape[1:]
+    behind = stripes(channels, height, width, rng).to(seen.clips)
+    shift = [int(rng.integers(-side // 3, side // 3 + 1)) for side in (height, width)]
+    actor = _shifted(seen.actor, *shift)
+    behind = torch.lerp(behind, actor[:, :-1], actor[:, -1:].expand(-1, channels, -1, -1, -1))
+    return swap_scene(seen.clips, seen.moving, behind)[None]
+
+
+def _shifted(picture: Tensor, down: int, right: int) -> Tensor:
+    """A picture (..., H, W) moved by whole pixels; zero where nothing comes from."""
+    moved = torch.zeros_like(picture)
+    height, width = picture.shape[-2:]
+    rows, columns = height - abs(down), width - abs(right)
+    moved[..., max(down, 0) :, max(right, 0) :][..., :rows, :columns] = picture[
+        ..., max(-down, 0) :, max(-right, 0) :
+    ][..., :rows, :columns]
+    return moved
+
+
+def flat(seen: Seen, rng: np.random.Generator) -> Tensor:
+    """What moves, on ground of one colour: the mean of natural video, which networks see as zero."""
+    return swap_scene(seen.clips, seen.moving, torch.full_like(seen.scene, MEAN))[None]
+
+
+def same_scene(seen: Seen, rng: np.random.Generator) -> Tensor:
+    """What moves, before the scene of another video of the same class."""
+    return swap_scene(seen.clips, seen.moving, seen.same)[None]
+
+
+def near_scene(seen: Seen, rng: np.random.Generator) -> Tensor:
+    """What moves, before a similar scene of another class."""
+    return swap_scene(seen.clips, seen.moving, seen.near)[None]
+
+
+def far_scene(seen: Seen, rng: np.random.Generator) -> Tensor:
+    """What moves, before a dissimilar scene of another class."""
+    return swap_scene(seen.clips, seen.moving, seen.far)[None]
+
+
+def appearance_free(seen: Seen, rng: np.random.Generator) -> Tensor:
+    """Noise that moves like the clips (:func:`dsm.disturb.appearance_free.carried_noise`); needs OpenCV."""
+    shown = (seen.clips * 255).round().byte().permute(0, 2, 3, 4, 1).cpu().numpy()
+    # From each frame back to the one before: the flow of the clip played backwards, last pair first.
+    flows = [compute_flow(frames[::-1])[::-1] for frames in shown]
+    views = [torch.from_numpy(carried_noise(flow, rng)).permute(3, 0, 1, 2) for flow in flows]
+    return torch.stack(views).to(seen.clips)[None]
+
+
+def recoloured(seen: Seen, rng: np.random.Generator) -> Tensor:
+    """The clips in other colours, the same for the whole video: the cube of colours turned at random."""
+    turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    matrix = torch.from_numpy(turn.astype(np.float32)).to(seen.clips)
+    return (torch.einsum("oc,nctyx->notyx", matrix, seen.clips - 0.5) + 0.5).clamp(0, 1)[None]
+
+
+FOUR_NUMBERS: dict[str, Variant] = {
     "clip": unchanged,
     "static": static,
     "shuffled": shuffled,
@@ -174,149 +199,18 @@ VARIANTS: dict[str, Variant] = {
     "sld": sld,
     "tld": tld,
 }
-"""Each variant, by name."""
+"""The variants of the four numbers, by name."""
 
-
-Pictures = dict[str, NDArray[np.uint8]]
-"""By variant: (T, H, W, 3)."""
-
-
-@dataclass(frozen=True)
-class VariantFeatures:
-    """Encoders' features of every variant of a list's n readable videos, in the list's order."""
-
-    features: list[dict[str, NDArray[np.float32]]]
-    """For each encoder, by variant: (n, parts, D), each the mean over a part's views."""
-    places: NDArray[np.int64]
-    """(n,): the videos' places in the list."""
-    others: NDArray[np.int64]
-    """(n, SCENES): the videos whose scenes replaced each video's own, as rows of these arrays."""
-    swapped: NDArray[np.float64]
-    """(n,): the share of the picture that was replaced: 1 - the mean of the moving mask."""
-    pictures: Pictures
-    """One clip of one video in all variants, for display."""
-
-
-@torch.no_grad()
-def features_of_variants(
-    encoders: Sequence[nn.Module],
-    videos: VideoList,
-    clip: ClipConfig,
-    variants: Mapping[str, Variant],
-    *,
-    windows: int = 3,
-    batch_size: int = 4,
-    workers: int = 1,
-    seed: int = 0,
-    on_progress: Callable[[int], None] = lambda done: None,
-    on_bad: Callable[[BadVideo], None] | None = None,
-) -> VariantFeatures:
-    """Run encoders over variants of videos; a video's feature in a variant is the mean over its windows.
-
-    Randomness in a video's variant depends only on the seed, the variant's name and the video's place in the
-    list, not on the batch.
-
-    Args:
-        encoders: normalised clips (B, C, T, H, W) -> (B, D); used in evaluation mode, on their own device.
-        videos: labelled.
-        windows: clips per video, evenly spread over its length.
-        batch_size: videos per batch.
-        on_progress: called with the number of videos done.
-        on_bad: called with each unreadable video, which is left out; without it the first unreadable video
-            raises an error.
-
-    Raises:
-        VideoError: a video cannot be read, without ``on_bad``. UserError: all readable videos have one label,
-            or the clips are optical flow.
-    """
-    if clip.modality == "flow":
-        raise UserError("variants need pictures; weights that take optical flow cannot be tested with them.")
-    device = next(encoders[0].parameters()).device
-    encoders = [channels_last(one.eval()) for one in encoders]
-    # A scene needs more frames than one or two short clips have, so more clips are read than encoded.
-    read = max(windows, -(-SCENE_FRAMES // clip.frames_to_read))
-    read += windows == 1 and read % 2 == 0  # an odd number, so that one clip is in the middle
-    shown_windows = np.rint(np.linspace(0, read - 1, windows)).astype(int) if windows > 1 else [read // 2]
-    clips_of = EvaluationClips(videos, clip, read, workers=workers)
-    rows: list[dict[str, list[NDArray[np.float32]]]] = [{name: [] for name in variants} for _ in encoders]
-    pictures: Pictures = {}
-    scenes, bad = OtherScenes(), set[int]()
-    judged: list[int] = []
-    behind: list[list[int]] = []
-    swapped: list[float] = []
-    waiting = draw_order(videos.labels, seed).tolist()
-    # Videos that come before any scene of another label wait for a second pass: the extra first video, which
-    # still gets its own turn, and those after it if it cannot be read.
-    for _ in range(2):
-        batches = load_clips(
-            clips_of, batch_size, workers=workers, order=waiting, pin_memory=device.type == "cuda",
-            past_bad=on_bad is not None,
-        )  # fmt: skip
-        waiting = []
-        for batch in batches:
-            for one in batch["bad"]:
-                if on_bad is not None and one.index not in bad:
-                    bad.add(one.index)
-                    on_bad(one)
-            if not batch["index"]:
-                continue
-            decoded = batch["clips"].unflatten(0, (len(batch["index"]), -1))  # (B, W, T, S, S, C) uint8
-            colours: Tensor = decoded.to(device).permute(0, 1, 5, 2, 3, 4).float() / 255
-            shown: list[tuple[int, Seen]] = []
-            for video, clips in zip(batch["index"], colours, strict=True):
-                scene = still_scene(clips.transpose(0, 1).flatten(1, 2)[None])
-                label = int(videos.labels[video])
-                others = scenes.behind(label)
-                scenes.add(video, label, scene)
-                if others is None:
-                    waiting.append(video)
-                    continue
-                clips = clips[shown_windows]
-                moving = moving_mask(clips, scene)
-                judged.append(video)
-                behind.append(others[0])
-                swapped.append(1 - float(moving.mean()))
-                shown.append((video, Seen(clips, scene, moving, torch.cat(others[1]))))
-            if not shown:
-                continue
-            for name, variant in variants.items():
-                views = [
-                    variant(seen, np.random.default_rng([seed, *name.encode(), video]))
-                    for video, seen in shown
-                ]
-                for encoder, row in zip(encoders, rows, strict=True):
-                    row[name].append(_encode(encoder, views, clip, windows))
-                pictures.setdefault(name, _to_look_at(views[0][0, 0]))
-            on_progress(len(judged) + len(bad))
-        waiting = [video for video in dict.fromkeys(waiting) if video not in set(judged)]
-        if not waiting:
-            break
-    if not judged:
-        raise UserError(f"{videos.source}: its readable videos have only one class; two are needed.")
-    places, back = np.sort(judged), np.argsort(judged)
-    return VariantFeatures(
-        [{name: np.concatenate(parts)[back] for name, parts in row.items()} for row in rows],
-        places=places,
-        others=np.searchsorted(places, behind)[back],
-        swapped=np.array(swapped)[back],
-        pictures=pictures,
-    )
-
-
-def _encode(
-    encoder: nn.Module, views: Sequence[Tensor], clip: ClipConfig, windows: int
-) -> NDArray[np.float32]:
-    """Features (videos, parts, D) of one variant of some videos, each (parts, views, C, T, H, W)."""
-    parts, each = views[0].shape[:2]
-    pieces = torch.chunk(torch.cat(list(views)).flatten(0, 1), max(parts * each // windows, 1))
-    features = torch.cat([encoder(_to_network(piece, clip)).float() for piece in pieces])
-    return features.reshape(len(views), parts, each, features.shape[-1]).mean(2).cpu().numpy()
-
-
-def _to_look_at(clip: Tensor) -> NDArray[np.uint8]:
-    frames: NDArray[np.uint8] = (clip.clamp(0, 1) * 255).round().byte().permute(1, 2, 3, 0).cpu().numpy()
-    return frames
-
-
-def _to_network(clips: Tensor, clip: ClipConfig) -> Tensor:
-    return to_network(clips, clip.modality).contiguous(memory_format=torch.channels_last_3d)
+VARIANTS: dict[str, Variant] = {
+    **FOUR_NUMBERS,
+    "background_frozen": background_frozen,
+    "stripes_frozen": stripes_frozen,
+    "stripes_actor": stripes_actor,
+    "flat": flat,
+    "same_scene": same_scene,
+    "near_scene": near_scene,
+    "far_scene": far_scene,
+    "appearance_free": appearance_free,
+    "recoloured": recoloured,
+}
+"""Each variant, by name. A name that begins with another's, up to the first underscore, draws the same."""

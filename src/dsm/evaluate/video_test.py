@@ -16,7 +16,7 @@ from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
 from dsm.files import csv_text
-from dsm.intervals import Interval, mean_interval
+from dsm.intervals import Interval, share_difference
 
 
 @dataclass(frozen=True)
@@ -186,13 +186,13 @@ def compare(this: Answers, other: Answers, *, groups: Sequence[str] | None = Non
 
     Args:
         this, other: of the same videos in the same order.
-        groups: the group of each video; the bootstrap draws whole groups. None draws videos.
+        groups: the group of each video; the interval is over groups. None: over videos.
     """
     read = np.array([bool(a and b) for a, b in zip(this.predicted, other.predicted, strict=True)])
     one, two = this.right()[read], other.right()[read]
     if groups is not None:
         groups = [group for group, kept in zip(groups, read, strict=True) if kept]
-    difference = mean_interval(one.astype(float) - two, groups=groups)
+    difference = share_difference(one, two, groups=groups)
     return Comparison(
         int((one & two).sum()), int((one & ~two).sum()), int((two & ~one).sum()), int((~one & ~two).sum()),
         difference,

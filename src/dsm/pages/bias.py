@@ -21,8 +21,9 @@ from dsm.evaluate.bias import (
     four_numbers,
     skilled,
 )
-from dsm.evaluate.variants import Pictures
+from dsm.evaluate.variant_features import Pictures
 from dsm.files import csv_text
+from dsm.intervals import Interval
 from dsm.pages.figures import literal, looks_of, place_labels, save_figure, write_film_strip
 from dsm.runs.results import Row, row_of
 from dsm.terminal import many
@@ -31,8 +32,18 @@ ACCURACY = "acc_"
 """Prefix of a variant's name in the names of metrics."""
 
 
-def rows_of(judged: Mapping[str, Judged], *, test: str, seeds: Mapping[str, int]) -> list[Row]:
-    """Accuracies of all variants and, where every variant was tested, the four numbers.
+Measures = Mapping[str, Interval | float | None]
+"""By name; a number without an interval, or None where it cannot be measured."""
+
+
+def rows_of(
+    judged: Mapping[str, Judged],
+    *,
+    test: str,
+    seeds: Mapping[str, int],
+    measures: Mapping[str, Measures] | None = None,
+) -> list[Row]:
+    """Accuracies of all variants and, where every variant was tested, the four numbers and ``measures``.
 
     A number that cannot be measured (:func:`dsm.evaluate.bias.four_numbers`) has no row.
     """
@@ -40,12 +51,17 @@ def rows_of(judged: Mapping[str, Judged], *, test: str, seeds: Mapping[str, int]
     for run, one in judged.items():
         values = {ACCURACY + variant: accuracy(one, variant) for variant in one.probabilities}
         if len(one.probabilities) > 1:
-            numbers = four_numbers(one)
-            values |= {name: value for name, value in numbers.items() if value is not None}
+            numbers: dict[str, Interval | float | None] = {**four_numbers(one)}
+            numbers |= (measures or {}).get(run, {})
+            values |= {name: _interval(value) for name, value in numbers.items() if value is not None}
         rows += [
             row_of(run, seeds[run], test, name, value, len(one.labels)) for name, value in values.items()
         ]
     return rows
+
+
+def _interval(value: Interval | float) -> Interval:
+    return value if isinstance(value, Interval) else Interval(value, float("nan"), float("nan"))
 
 
 def classes_csv(judged: Mapping[str, Judged], names: Sequence[str]) -> str:
@@ -78,7 +94,7 @@ def predictions_csv(
 
 
 def bias_table(rows: Sequence[Row], judged: Mapping[str, Judged], *, test: str) -> Table:
-    """One column per model: accuracies, then the four numbers, with their intervals."""
+    """One column per model: accuracies, the four numbers and the field's, with intervals."""
     of = {(row.run, row.test, row.metric): row for row in rows}
     table = Table(title=escape(f"{test}: {many(len(next(iter(judged.values())).labels), 'video')}"))
     table.add_column("")
@@ -96,6 +112,11 @@ def bias_table(rows: Sequence[Row], judged: Mapping[str, Judged], *, test: str) 
     table.add_row("chance", *(f"{one.chance:.1%}" for one in judged.values()), end_section=True)
     for number in NUMBERS:
         add(number.replace("_", " "), test, number)
+    table.add_section()
+    every = dict.fromkeys(row.metric for row in rows if row.test == test)
+    for metric in every:
+        if metric not in NUMBERS and not metric.startswith(ACCURACY):
+            add(metric.replace("_", " "), test, metric)
     return table
 
 

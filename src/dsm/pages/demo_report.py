@@ -131,7 +131,7 @@ def _seeds_text(evidence: Evidence) -> str:
         )
     n = evidence.rows[0].n
     return (
-        f"One seed ({evidence.seeds[0]}), in %, with 95 % bootstrap intervals over {n} videos per test. "
+        f"One seed ({evidence.seeds[0]}), in %, with 95 % intervals over {n} videos per test. "
         "Seeds differ by several points: dsm demo with --seeds 0 1 2 and the same --out adds two more "
         "and gives mean and standard deviation."
     )

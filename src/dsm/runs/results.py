@@ -18,7 +18,7 @@ from rich.table import Table
 from dsm.data.lists import VideoList
 from dsm.errors import UserError, first_line
 from dsm.files import json_text, write_text
-from dsm.intervals import DRAWS, Interval, mean_interval
+from dsm.intervals import Interval, share_interval
 from dsm.runs.folder import git_revision, read_metrics
 from dsm.untrusted import checked, read_json
 from dsm.version import __version__
@@ -50,18 +50,13 @@ def share(
     *,
     groups: Sequence[str] | None = None,
 ) -> Row:
-    """The share of hits with its 95 % bootstrap interval.
+    """The share of hits with its 95 % interval (:func:`dsm.intervals.share_interval`).
 
     Args:
         hits: (n,), one per video.
-        groups: the group of each video; the bootstrap draws whole groups. None draws videos.
+        groups: the group of each video; the interval is over groups. None: over videos.
     """
-    if groups is not None or len(hits) == 1:
-        return row_of(run, seed, test, metric, mean_interval(hits, groups=groups), len(hits))
-    # When videos are drawn one by one, the number of hits is binomial: no need to draw each.
-    sampled = np.random.default_rng(0).binomial(len(hits), hits.mean(), DRAWS) / len(hits)
-    low, high = np.quantile(sampled, [0.025, 0.975])
-    return Row(run, seed, test, metric, float(hits.mean()), float(low), float(high), len(hits))
+    return row_of(run, seed, test, metric, share_interval(hits, groups=groups), len(hits))
 
 
 def row_of(run: str, seed: int, test: str, metric: str, interval: Interval, n: int) -> Row:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsm.data.classes import check_class_names, class_names, named
 from dsm.data.classes import names_of as class_names_of
@@ -14,12 +17,24 @@ from dsm.data.lists import VideoList, needed, read_list
 from dsm.data.settings import ClipConfig
 from dsm.distributed import best_device
 from dsm.errors import UserError
-from dsm.evaluate.bias import Judged
+from dsm.evaluate.bias import Judged, four_numbers
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.extraction import digest
+from dsm.evaluate.field import field_measures
+from dsm.evaluate.masks import Masks
+from dsm.evaluate.opposites import opposites_by_name, read_opposites
 from dsm.evaluate.probe import Subject, subject_of
-from dsm.evaluate.variants import VARIANTS, Pictures, VariantFeatures, features_of_variants
+from dsm.evaluate.unlabelled import arrow_of_time, places, static_and_dynamic
+from dsm.evaluate.variant_features import (
+    VariantFeatures,
+    features_of_variants,
+    shown,
+    windows_to_read,
+)
+from dsm.evaluate.variants import FOUR_NUMBERS, VARIANTS
+from dsm.evaluate.verdict import footage
 from dsm.files import write_text
+from dsm.intervals import Interval, mean_interval
 from dsm.models.weights import weights_name
 from dsm.models.zoo import check_takes
 from dsm.pages.bias import (
@@ -32,11 +47,12 @@ from dsm.pages.bias import (
     rows_of,
     unskilled_lines,
 )
+from dsm.pages.bias_card import OnCard, write_card
 from dsm.runs.bad_videos import LEFT_OUT, LeftOut
 from dsm.runs.folder import claim_by_settings, git_revision, lasting
 from dsm.runs.results import RESULTS, seed_of, write_results
 from dsm.settings import takes_settings
-from dsm.terminal import progress, warn
+from dsm.terminal import note, progress, warn
 from dsm.verbs.extract import tell_left_out
 from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import BiasConfig
@@ -108,13 +124,9 @@ def check_classes(subjects: dict[str, Subject], train: VideoList | None, lists: 
                 check_class_names(videos, subject.names, name)
 
 
-SWAPPED_ENOUGH = 0.5
-"""Share of the picture below which the background was hardly replaced, usually because the camera moves."""
-
-
 @takes_settings(BiasConfig)
 def bias(config: BiasConfig) -> Result:
-    """Test models on variants of videos without motion or scene; write accuracies and the four numbers."""
+    """Test models on variants of videos without motion or scene; write accuracies, measures and the card."""
     data = config.data
     train = labelled(data.train, data.root) if data.train else None
     tests = labelled(data.test, data.root, least=LEAST, like=train)
@@ -130,30 +142,38 @@ def bias(config: BiasConfig) -> Result:
     subjects = _load(config)
     check_classes(subjects, train, [tests, *([conflict] if conflict else [])])
     by_clip = _by_clip(config, subjects)
+    kinds = _kinds(config)
+    labels = _class_names(config, subjects, [tests, *([train] if train else [])])
+    pairs = read_opposites(config.opposites, labels) if config.opposites else opposites_by_name(labels)
+    masks_of = {clip: _masks(config, tests, clip) for clip in by_clip}
     settings = lasting(config) | {
         "weights_digests": {name: digest(subject.module) for name, subject in subjects.items()},
         "list_digests": {name: videos.digest(rooted=False) for name, videos in lists.items() if videos},
     }
     claim_by_settings(
         config.out, "bias.json", settings, what="a bias report",
-        overwrite=config.overwrite, needed=needed(*lists.values(), *map(Path, config.weights), config.groups),
+        overwrite=config.overwrite, needed=needed(
+            *lists.values(), *map(Path, config.weights), config.groups, config.masks, config.opposites
+        ),
     )  # fmt: skip
 
     judged: dict[str, Judged] = {}
     judged_on_conflict: dict[str, Judged] = {}
-    swapped: dict[str, float] = {}
-    paths: dict[str, list[str]] = {}
-    pictures: Pictures = {}
+    measured: dict[str, VariantFeatures] = {}
+    measures: dict[str, dict[str, Interval | float | None]] = {}
     for clip, names in by_clip.items():
         alike = {name: subjects[name] for name in names}
         if train is not None:
             _train_probes(config, clip, alike, train, left_out["train"])
-        judgements, variants = _judge(config, clip, alike, tests, tuple(VARIANTS), groups, left_out["test"])
+        judgements, variants = _judge(
+            config, clip, alike, tests, kinds, groups, left_out["test"], masks_of[clip]
+        )
         judged |= judgements
-        readable = [tests.paths[place] for place in variants.places]
-        paths |= dict.fromkeys(names, readable)
-        swapped |= dict.fromkeys(names, float(variants.swapped.mean()))
-        pictures = variants.pictures
+        measured |= dict.fromkeys(names, variants)
+        if not config.quick:
+            for place, name in enumerate(names):
+                outputs = variants.features[place]
+                measures[name] = _measures(config, subjects[name], judgements[name], outputs, pairs)
         if conflict is not None:
             judged_on_conflict |= _judge(
                 config, clip, alike, conflict, ("clip",), conflict_groups, left_out["conflict"]
@@ -162,13 +182,19 @@ def bias(config: BiasConfig) -> Result:
     judged = {name: judged[name] for name in subjects}
     seeds = {name: seed_of(subject.config, config.loading.seed) for name, subject in subjects.items()}
     test = config.data.test.stem
-    rows = rows_of(judged, test=test, seeds=seeds)
+    paths = {name: [tests.paths[place] for place in one.places] for name, one in measured.items()}
+    footages = {
+        name: footage(float(one.swapped.mean()), config.masks is not None) for name, one in measured.items()
+    }
+    leaks = {name: _left(one, judged[name]) for name, one in measured.items()}
+    for name, found in measures.items():
+        found["actor_left"] = leaks[name]
+    rows = rows_of(judged, test=test, seeds=seeds, measures=measures)
     if config.data.conflict:
         other = config.data.conflict.stem
         # Lists in different folders may have the same name.
         name = other if other != test else f"{other} (conflict)"
         rows += rows_of(judged_on_conflict, test=name, seeds=seeds)
-    labels = _class_names(config, subjects)
     write_results(config.out / RESULTS, rows, revision=git_revision())
     write_text(config.out / "classes.csv", classes_csv(judged, labels))
     write_text(config.out / "predictions.csv", predictions_csv(judged, paths, labels))
@@ -176,22 +202,98 @@ def bias(config: BiasConfig) -> Result:
         one.save(config.out / f"{name}{LEFT_OUT}")
     draw_classes(judged, labels, config.out / "bias.png")
     draw_bars(judged, config.out / "bars.png")
-    draw_variants(pictures, config.out / "variants.png")
+    draw_variants(measured[next(iter(subjects))].pictures, config.out / "variants.png")
     for name, one in left_out.items():
         tell_left_out(config.out / name, one.verdicts)
-    for name, share in swapped.items():
-        if share < SWAPPED_ENOUGH:
-            warn(
-                f"{name}: only {share:.0%} of the picture could be replaced (does the camera move?); "
-                "its scene reliance is underestimated. See variants.png."
-            )
-    written = f"{config.out}: {', '.join(FILES[:-1])} and {FILES[-1]}"
-    return Result(
-        rows,
-        [config.out / name for name in FILES],
-        [bias_table(rows, judged, test=test)],
-        [*unskilled_lines(judged), written],
-    )
+    for name, seen in footages.items():
+        if not seen.still:
+            warn(f"{name}: {seen.why} Its scene reliance is underestimated. See variants.png.")
+    files = [config.out / name for name in FILES]
+    if not config.quick:
+        files += _write_card(config, subjects, by_clip, tests, judged, measured, measures, masks_of, labels)
+    written = f"{config.out}: {', '.join(file.name for file in files[:-1])} and {files[-1].name}"
+    return Result(rows, files, [bias_table(rows, judged, test=test)], [*unskilled_lines(judged), written])
+
+
+def _masks(config: BiasConfig, tests: VideoList, clip: ClipConfig) -> Masks | None:
+    if config.masks is None:
+        return None
+    return Masks(config.masks, tests, clip, windows_to_read(config.windows, clip))
+
+
+def _kinds(config: BiasConfig) -> tuple[str, ...]:
+    """The variants to measure; without OpenCV, none needs optical flow."""
+    if config.quick:
+        return tuple(FOUR_NUMBERS)
+    if find_spec("cv2") is None:
+        note("no appearance-free clips: they need OpenCV (pip install 'dsm-video[flow]').")
+        return tuple(name for name in VARIANTS if name != "appearance_free")
+    return tuple(VARIANTS)
+
+
+def _measures(
+    config: BiasConfig,
+    subject: Subject,
+    judged: Judged,
+    outputs: Mapping[str, NDArray[np.float32]],
+    pairs: list[tuple[int, int]],
+) -> dict[str, Interval | float | None]:
+    """The field's measures, and those without labels."""
+    found: dict[str, Interval | float | None] = {}
+    found |= field_measures(judged, masked=config.masks is not None, pairs=pairs)
+    features = {name: subject.features(values) for name, values in outputs.items()}
+    groups = judged.groups
+    found["arrow_of_time"] = arrow_of_time(features["clip"], features["reversed"], groups)
+    kept = static_and_dynamic(features["clip"], features["shuffled"], features["recoloured"], groups)
+    found |= {f"dimensions_{name}": share for name, share in kept.items()}
+    if groups is not None:
+        found |= places(features["clip"], groups)
+    return found
+
+
+def _left(variants: VariantFeatures, judged: Judged) -> Interval | None:
+    """How much of an actor our own scene leaves; None with given masks."""
+    known = np.flatnonzero(np.isfinite(variants.left))
+    groups = None if judged.groups is None else [judged.groups[int(row)] for row in known]
+    return mean_interval(variants.left[known], groups=groups) if len(known) else None
+
+
+def _write_card(
+    config: BiasConfig,
+    subjects: Mapping[str, Subject],
+    by_clip: Mapping[ClipConfig, list[str]],
+    tests: VideoList,
+    judged: Mapping[str, Judged],
+    measured: Mapping[str, VariantFeatures],
+    measures: Mapping[str, Mapping[str, Interval | float | None]],
+    masks_of: Mapping[ClipConfig, Masks | None],
+    labels: Sequence[str],
+) -> list[Path]:
+    clip_of = {name: clip for clip, names in by_clip.items() for name in names}
+    first = next(iter(subjects))
+    found = footage(float(measured[first].swapped.mean()), config.masks is not None)
+    variant = "background" if found.still else "appearance_free"
+
+    def render(name: str, video: int, part: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        places, lenders = measured[name].places, measured[name].partners["background"]
+        return shown(
+            tests, clip_of[name], variant, VARIANTS[variant], int(places[video]),
+            int(places[lenders[video, part]]), windows=config.windows, masks=masks_of[clip_of[name]],
+            seed=config.loading.seed,
+        )  # fmt: skip
+
+    cards = [
+        OnCard(
+            name, judged[name], [tests.paths[place] for place in measured[name].places],
+            {**four_numbers(judged[name]), **measures[name]},
+        )
+        for name in subjects
+    ]  # fmt: skip
+    left = measures[first]["actor_left"]
+    return write_card(
+        config.out, cards, found, labels, render,
+        test=config.data.test.stem, left=left if isinstance(left, Interval) else None,
+    )  # fmt: skip
 
 
 def _groups(config: BiasConfig, videos: VideoList) -> list[str] | None:
@@ -248,13 +350,14 @@ def _judge(
     kinds: tuple[str, ...],
     groups: list[str] | None,
     left_out: LeftOut,
+    masks: Masks | None = None,
 ) -> tuple[dict[str, Judged], VariantFeatures]:
     """Each model's probabilities for every variant of the readable videos; and the variants' features."""
     with progress(f"variants of {Path(videos.source).name}", len(videos)) as bar:
         variants = features_of_variants(
             [subject.module for subject in subjects.values()], videos, clip,
             {kind: VARIANTS[kind] for kind in kinds}, windows=config.windows, batch_size=config.batch_size,
-            workers=config.data.workers, seed=config.loading.seed,
+            workers=config.data.workers, seed=config.loading.seed, masks=masks,
             on_progress=lambda done: bar.update(done, left_out.note()), on_bad=left_out.add,
         )  # fmt: skip
     labels = videos.labels[variants.places]
@@ -262,14 +365,16 @@ def _judge(
     judged = {}
     for (name, subject), features in zip(subjects.items(), variants.features, strict=True):
         probabilities = {kind: subject.judge(values) for kind, values in features.items()}
-        judged[name] = Judged(probabilities, subject.known, labels, variants.others, readable_groups)
+        judged[name] = Judged(
+            probabilities, subject.known, labels, variants.others, readable_groups, variants.partners
+        )
     return judged, variants
 
 
-def _class_names(config: BiasConfig, subjects: dict[str, Subject]) -> list[str]:
+def _class_names(config: BiasConfig, subjects: dict[str, Subject], lists: list[VideoList]) -> list[str]:
     """Class names by label: a classifier's own, or those of ``classes.txt`` beside a list."""
     for subject in subjects.values():
         if subject.names is not None:
             return subject.names
-    count = 1 + max(int(subject.known.max()) for subject in subjects.values())
+    count = 1 + max(int(videos.labels.max()) for videos in lists)
     return class_names((config.data.train or config.data.test).parent, count)

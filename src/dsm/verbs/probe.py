@@ -7,7 +7,7 @@ import numpy as np
 from dsm.errors import UserError
 from dsm.evaluate.features import load_features, numbered_alike
 from dsm.evaluate.probe import choose_strength, knn_probe, linear_probe, need_classes
-from dsm.intervals import class_mean_interval
+from dsm.intervals import share_interval
 from dsm.runs.folder import claim_file, git_revision
 from dsm.runs.results import RESULTS, row_of, rows_table, run_and_seed, share, write_results
 from dsm.settings import takes_settings
@@ -49,7 +49,7 @@ def probe(config: ProbeConfig) -> Result:
     rows = []
     for metric, hits in (("linear_probe", linear), ("knn", knn)):
         rows.append(share(run, seed, name, metric, hits, groups=groups))
-        mean = class_mean_interval(hits, test.labels, groups=groups)
+        mean = share_interval(hits, labels=test.labels, groups=groups)
         rows.append(row_of(run, seed, name, f"{metric}_mean_class", mean, len(hits)))
     write_results(file, rows, revision=git_revision())
     most = np.bincount(test.labels).max() / len(test)

@@ -155,7 +155,7 @@ def measure(run: RunRecord, folder: Path, lists: Lists, settings: MeasureSetting
         "test": lambda out: test_videos(VideoTestConfig(weights, test_data, out, windows=windows, **grouped)),
         "look": lambda _: look(looking),
         "bias": lambda out: bias(
-            BiasConfig((weights,), bias_data, out, names=(run.name,), windows=windows, **grouped)
+            BiasConfig((weights,), bias_data, out, names=(run.name,), windows=windows, quick=True, **grouped)
         ),
     }
     features = load_features(train), load_features(test)

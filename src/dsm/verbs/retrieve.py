@@ -15,7 +15,7 @@ from dsm.evaluate.features import Features, load_features, numbered_alike
 from dsm.evaluate.retrieval import KS, Retrieval, average_precision, chance, kept_apart, recall_rows
 from dsm.evaluate.retrieval import retrieve as nearest_of_each
 from dsm.files import csv_text, write_text
-from dsm.intervals import mean_interval
+from dsm.intervals import share_interval
 from dsm.runs.folder import claim_file, git_revision
 from dsm.runs.results import RESULTS, Row, row_of, run_and_seed, write_results
 from dsm.settings import takes_settings
@@ -58,7 +58,7 @@ def retrieve(config: RetrieveConfig) -> Result:
         if len(known):
             of_known = [groups[place] for place in known] if groups else None
             rows.append(
-                row_of(run, seed, test, "mAP", mean_interval(precision[known], groups=of_known), len(known))
+                row_of(run, seed, test, "mAP", share_interval(precision[known], groups=of_known), len(known))
             )
     else:
         warn("no mAP: it ranks the whole gallery for every query, here too much.")

@@ -33,7 +33,7 @@ from dsm.evaluate.video_test import (
     read_answers,
 )
 from dsm.files import csv_text, read_object, write_text
-from dsm.intervals import class_mean_interval
+from dsm.intervals import share_interval
 from dsm.models.weights import load_classifier
 from dsm.pages.confusion import draw_confusion, write_confusion_page
 from dsm.runs.bad_videos import tell_damaged
@@ -145,7 +145,7 @@ def rows_of(
 ) -> list[Row]:
     """Top-1, top-5 and top-1 averaged over classes, with intervals over videos or groups of videos."""
     rows = [share(run, seed, test, f"top{k}", predictions.top(k), groups=groups) for k in (1, 5)]
-    classes = class_mean_interval(predictions.top(1), predictions.labels, groups=groups)
+    classes = share_interval(predictions.top(1), labels=predictions.labels, groups=groups)
     return [*rows, row_of(run, seed, test, "mean_class_top1", classes, len(predictions.labels))]
 
 

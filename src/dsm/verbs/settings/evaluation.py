@@ -340,7 +340,15 @@ class BiasConfig:
     as it is; for an encoder, a linear probe is trained on its features."""
     data: BiasData
     out: Path
-    """Folder for results.json, classes.csv, predictions.csv and the pictures."""
+    """Folder for card.html, results.json, classes.csv, predictions.csv and the pictures."""
+    masks: Path | None = None
+    """Folder with a mask of the actor for each test video `a/b.mp4`: a folder `a/b` of pictures, or a video
+    `a/b.mp4`, white where it is; instead of what moves. The numbers then compare with published ones."""
+    opposites: Path | None = None
+    """File of pairs of opposite classes, two names a line; by default they are found by name, as left and
+    right."""
+    quick: bool = False
+    """Measure the four numbers only, without the field's measures and the card: 14 instead of 25 passes."""
     names: tuple[str, ...] = ()
     """Names for the models; by default those of their folders or files."""
     groups: GroupsTable | None = None

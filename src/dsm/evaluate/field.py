@@ -1,0 +1,137 @@
+"""The measures that the field uses for reliance on the scene, as statistics of a classifier's predictions.
+
+Published measures use masks of people. Without given masks, ours cut out what moves, and their names end in
+:data:`CUT_BY_MOTION`: such a number is not comparable with a published one. Accuracies are means over classes
+(:mod:`dsm.evaluate.bias`), where the papers take means over videos.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsm.evaluate.bias import Judged, accuracy, skill_lost, skilled
+from dsm.intervals import Interval, correlation, ratio_interval, share_interval
+
+CUT_BY_MOTION = "_by_motion"
+SWAPS = {
+    "random": "background",
+    "same": "same_scene",
+    "near": "near_scene",
+    "far": "far_scene",
+}
+"""HAT's action swaps, and the variant of each."""
+HIGHER_IS_BETTER = ("contrasted", "hat_human_only", "hat_swap", "appearance_free", "opposites")
+"""Beginnings of the names of measures that are high for a classifier that goes by the motion."""
+
+
+def contrasted_accuracy(judged: Judged, variant: str) -> Interval:
+    """The share of videos that are right in a scene-swapped variant and wrong in its frozen frame.
+
+    Li et al., Mitigating and Evaluating Static Bias of Action Representations in the Background and the
+    Foreground (ICCV 2023), section 4: accuracy on SCUBA (other backgrounds) may come from a still foreground,
+    whose accuracy on SCUFO (one frame of SCUBA, repeated) is; only what is right on the first and wrong on
+    the second was seen in the motion.
+
+    Args:
+        variant: ``background`` or ``stripes``; each part is compared with its own frozen frame.
+    """
+    moving, still = (
+        judged.predicted(name) == judged.labels[:, None] for name in (variant, f"{variant}_frozen")
+    )
+    return _share(judged, (moving & ~still).mean(1))
+
+
+def taken_for_the_lender(judged: Judged, variant: str) -> Interval:
+    """The share of clips that are taken for the class of the video that lent the scene, or the still actor.
+
+    HAT's error by the background of action swaps (Chung et al., Enabling Detailed Action Recognition
+    Evaluation Through Video Dataset Augmentation, NeurIPS 2022), and for ``stripes_actor`` the error that
+    ConflFG provokes (Li et al., ICCV 2023). Chance is one error in K - 1.
+    """
+    lent = judged.labels[judged.partners[variant]]
+    return _share(judged, (judged.predicted(variant) == lent).mean(1))
+
+
+def ratio_to_whole(judged: Judged, variant: str) -> Interval | None:
+    """The accuracy in a variant, divided by that on unchanged clips.
+
+    HAT's ratios of the background-only (``no_foreground``) and the human-only clips (``flat``). None if no
+    unchanged clip is right.
+    """
+    whole = accuracy(judged, "clip")
+    if whole.value <= 0:
+        return None
+    alike = correlation(judged.hits(variant), judged.hits("clip"), labels=judged.labels, groups=judged.groups)
+    return ratio_interval(accuracy(judged, variant), whole, alike)
+
+
+def skill_kept(judged: Judged, variant: str) -> Interval | None:
+    """The share of the accuracy above chance that is left in a variant; None without skill."""
+    if not skilled(judged):
+        return None
+    value, low, high = skill_lost(judged, variant)
+    return Interval(1 - value, 1 - high, 1 - low)
+
+
+def within_pairs(judged: Judged, pairs: list[tuple[int, int]]) -> Interval | None:
+    """How often the right one of two opposite classes is the more probable of the two; chance is a half.
+
+    Opposites are each other's reverse or mirror image: a picture of one is a picture of the other, so a
+    classifier by the picture can only guess (as in the temporal classes of Sevilla-Lara et al., Only Time Can
+    Tell, WACV 2021).
+
+    Args:
+        pairs: of labels.
+
+    Returns:
+        None if no video is of such a class, or the classifier does not know them.
+    """
+    place = {int(label): column for column, label in enumerate(judged.known)}
+    other = {one: two for pair in pairs for one, two in (pair, pair[::-1]) if {one, two} <= set(place)}
+    used = np.array([row for row, label in enumerate(judged.labels) if int(label) in other], np.int64)
+    if not len(used):
+        return None
+    labels = judged.labels[used]
+    probabilities = judged.probabilities["clip"][used, 0]
+    own = probabilities[np.arange(len(used)), [place[int(label)] for label in labels]]
+    opposite = probabilities[np.arange(len(used)), [place[other[int(label)]] for label in labels]]
+    hits = (own > opposite) + 0.5 * (own == opposite)
+    groups = None if judged.groups is None else [judged.groups[row] for row in used]
+    return share_interval(hits, labels=labels, groups=groups)
+
+
+def field_measures(
+    judged: Judged, *, masked: bool, pairs: list[tuple[int, int]]
+) -> dict[str, Interval | None]:
+    """All measures for which the variants were made, by name; None where one cannot be measured.
+
+    Args:
+        masked: whether the actors' masks were given.
+        pairs: labels of opposite classes.
+    """
+    cut = "" if masked else CUT_BY_MOTION
+    made = judged.probabilities
+    found: dict[str, Interval | None] = {}
+    for name, variant in (("scenes", "background"), ("stripes", "stripes")):
+        if f"{variant}_frozen" in made:
+            found[f"contrasted_{name}{cut}"] = contrasted_accuracy(judged, variant)
+    if "stripes_actor" in made:
+        found[f"conflfg_error{cut}"] = taken_for_the_lender(judged, "stripes_actor")
+    for name, variant in (("background_only", "no_foreground"), ("human_only", "flat")):
+        if variant in made:
+            found[f"hat_{name}_ratio{cut}"] = ratio_to_whole(judged, variant)
+    for name, variant in SWAPS.items():
+        if variant in made and "same_scene" in made:
+            found[f"hat_swap_{name}_ratio{cut}"] = ratio_to_whole(judged, variant)
+            if name != "same":
+                found[f"hat_scene_error_{name}{cut}"] = taken_for_the_lender(judged, variant)
+    if "appearance_free" in made:
+        found["appearance_free_skill"] = skill_kept(judged, "appearance_free")
+    if pairs:
+        found["opposites"] = within_pairs(judged, pairs)
+    return found
+
+
+def _share(judged: Judged, values: NDArray[np.float64]) -> Interval:
+    return share_interval(values, labels=judged.labels, groups=judged.groups)

@@ -1,0 +1,146 @@
+"""What features hold of scene and motion, measured without labels of what happens in the videos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from dsm.evaluate.nearest import nearest
+from dsm.intervals import Interval, Weights, bootstrap, share_interval
+
+Matrix = NDArray[np.float32]
+ALIKE = 0.5
+"""Correlation over videos from which a dimension counts as unchanged."""
+DRAWS = 500
+FOLDS = 5
+LEAST = 10
+"""Videos below which nothing is measured."""
+DIMENSIONS = ("static", "dynamic", "both", "neither")
+
+
+def static_and_dynamic(
+    clips: Matrix, shuffled: Matrix, recoloured: Matrix, groups: Sequence[str] | None = None
+) -> dict[str, Interval]:
+    """The shares of feature dimensions that keep the static content, the dynamic one, both or neither.
+
+    Kowal et al., A Deeper Dive Into What Deep Spatiotemporal Networks Encode (CVPR 2022): two clips of a
+    video with shuffled frames share only what is static; two clips in different styles share the dynamics. A
+    dimension holds what a pair shares if its values in both agree over videos. They compare mutual
+    information, for Gaussians -log(1 - r²) / 2 of the correlation r; here a dimension counts if r is above
+    :data:`ALIKE`. We turn the colours in place of style transfer, which leaves outlines and texture, so
+    *dynamic* and *both* are upper bounds.
+
+    Args:
+        clips, shuffled, recoloured: (n, D), of the same videos.
+
+    Returns:
+        By :data:`DIMENSIONS`, shares that add up to 1; empty for fewer than ten videos.
+    """
+    if len(clips) < LEAST:
+        return {}
+    own, pairs = _standard(clips), [_standard(shuffled), _standard(recoloured)]
+
+    def kinds(weights: Weights) -> NDArray[np.bool_]:
+        static, dynamic = (_correlations(own, other, weights) > ALIKE for other in pairs)
+        return np.stack([static & ~dynamic, dynamic & ~static, static & dynamic, ~static & ~dynamic])
+
+    return {
+        name: bootstrap(
+            lambda weights, place=place: kinds(weights)[place].mean(1),  # type: ignore[misc]
+            len(clips), groups=groups, draws=DRAWS,
+        )
+        for place, name in enumerate(DIMENSIONS)
+    }  # fmt: skip
+
+
+def arrow_of_time(
+    forwards: Matrix, backwards: Matrix, groups: Sequence[str] | None = None
+) -> Interval | None:
+    """How often a linear probe tells features of clips from those of the same clips played backwards.
+
+    The arrow of time (Pickup et al., Seeing the Arrow of Time, CVPR 2014; Wei et al., Learning and Using the
+    Arrow of Time, CVPR 2018). A half is chance; where motions look the same backwards, no more can be had.
+
+    Args:
+        forwards, backwards: (n, D), of the same videos. A video, or a group, is never in two folds of the
+            cross-validation.
+
+    Returns:
+        None for fewer than ten videos, or fewer than two groups.
+    """
+    count = len(forwards)
+    of = np.unique(np.asarray(groups), return_inverse=True)[1] if groups is not None else np.arange(count)
+    folds = min(FOLDS, int(of.max(initial=0)) + 1)
+    if count < LEAST or folds < 2:
+        return None
+    rows = np.concatenate([forwards, backwards])
+    labels = np.repeat([0, 1], count)
+    hits = _hits(rows, labels, GroupKFold(folds).split(rows, labels, np.tile(of, 2)))
+    return share_interval(hits.reshape(2, count).mean(0), groups=groups)
+
+
+def places(features: Matrix, groups: Sequence[str]) -> dict[str, Interval | float]:
+    """How much of the place features hold, if groups are places.
+
+    - ``place_probe``: how often a linear probe finds a video's place, by cross-validation over videos;
+      places with a single video are left out. ``place_probe_chance``: by always saying the most frequent.
+    - ``place_neighbour``: how often the nearest other video is of the same place; ``place_neighbour_chance``:
+      if neighbours were drawn at random.
+
+    Returns:
+        Empty if fewer than two places have two videos.
+    """
+    of = np.unique(np.asarray(groups), return_inverse=True)[1]
+    sizes = np.bincount(of)
+    several = sizes[of] > 1
+    if (sizes > 1).sum() < 2 or several.sum() < LEAST:
+        return {}
+    count, own = len(of), np.arange(len(of))
+    near = nearest(features, features, 1, apart=(own, own)).places[:, 0]
+    found: dict[str, Interval | float] = {
+        "place_neighbour": share_interval(of[near] == of, groups=groups),
+        "place_neighbour_chance": float((sizes * (sizes - 1)).sum() / (count * (count - 1))),
+    }
+    rows, labels = features[several], of[several]
+    folds = StratifiedKFold(min(FOLDS, int(sizes[sizes > 1].min())), shuffle=True, random_state=0)
+    hits = _hits(rows, labels, folds.split(rows, labels))
+    probed = [group for group, one in zip(groups, several, strict=True) if one]
+    found["place_probe"] = share_interval(hits, groups=probed)
+    found["place_probe_chance"] = float(np.bincount(labels).max() / len(labels))
+    return found
+
+
+def _hits(
+    rows: Matrix, labels: NDArray[np.int64], splits: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]
+) -> NDArray[np.bool_]:
+    """(n,): whether a linear probe, trained on the other folds, finds each row's label."""
+    hits = np.zeros(len(rows), bool)
+    for training, testing in splits:
+        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        hits[testing] = probe.fit(rows[training], labels[training]).predict(rows[testing]) == labels[testing]
+    return hits
+
+
+def _standard(features: Matrix) -> NDArray[np.float64]:
+    """Dimensions with mean 0 and spread 1, which changes no correlation; constant ones are 0."""
+    wide = features.astype(np.float64)
+    spread = wide.std(0)
+    scale = np.where(spread > 1e-9 * np.maximum(np.abs(wide).max(0), 1e-30), spread, np.inf)
+    return (wide - wide.mean(0)) / scale
+
+
+def _correlations(
+    one: NDArray[np.float64], other: NDArray[np.float64], weights: Weights
+) -> NDArray[np.float64]:
+    """Weighted correlations of columns: (n, D), (n, D), (m, n) -> (m, D); 0 where a column is constant."""
+    weights = weights / weights.sum(1, keepdims=True)
+    mean_one, mean_other = weights @ one, weights @ other
+    shared = weights @ (one * other) - mean_one * mean_other
+    size = (weights @ one**2 - mean_one**2) * (weights @ other**2 - mean_other**2)
+    return np.asarray(np.where(size > 1e-18, shared / np.sqrt(np.maximum(size, 1e-18)), 0))

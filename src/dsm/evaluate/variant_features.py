@@ -1,0 +1,371 @@
+"""Encoders' features of the variants of a list's videos.
+
+Every video is decoded once; all its variants are made from its clips, on the encoders' device.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dsm.data.clips import EvaluationClips
+from dsm.data.lists import VideoList
+from dsm.data.loading import load_clips
+from dsm.data.settings import ClipConfig
+from dsm.disturb.scene import moving_mask, scene_around, still_scene, swap_scene
+from dsm.errors import UserError
+from dsm.evaluate.masks import Masks
+from dsm.evaluate.variants import SCENES, Seen, Variant
+from dsm.models.precision import channels_last
+from dsm.render import to_network
+from dsm.video.source import BadVideo
+
+SCENE_FRAMES = 16
+"""Least number of a video's frames that its scene is computed from."""
+
+
+def draw_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """An order to process videos (n,) in, such that scenes of other labels come before each.
+
+    Returns:
+        (n + 1,): a random order, preceded by one extra video that provides a scene for the next one.
+
+    Raises:
+        UserError: all videos have one label.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    unlike = np.flatnonzero(labels[order] != labels[order[0]])
+    if not len(unlike):
+        raise UserError("swapping backgrounds needs videos of at least two classes.")
+    return np.concatenate([order[unlike[:1]], order])
+
+
+POOL, LEAST = 24, 8
+"""Number of the newest scenes that are kept to choose similar ones from; with fewer of other labels than the
+second number, a video waits until all others have been seen."""
+LOOK = 8
+"""Side of the small pictures by which scenes are compared."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a video gives to others."""
+
+    video: int
+    label: int
+    scene: Tensor
+    """(1, C, 1, H, W)."""
+    actor: Tensor
+    """(1, C + 1, 1, H, W), as in :class:`dsm.evaluate.variants.Seen`."""
+
+    @property
+    def look(self) -> Tensor:
+        return F.adaptive_avg_pool2d(self.scene[:, :, 0], LOOK)
+
+
+class OtherScenes:
+    """The scenes of the last videos: as few as give every label :data:`SCENES` scenes of other labels, two of
+    each label, and the last :data:`POOL`."""
+
+    def __init__(self) -> None:
+        self._kept: list[Kept] = []  # the last first
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def behind(self, label: int) -> list[Kept]:
+        """The last :data:`SCENES` videos of other labels, the last first.
+
+        If there are fewer, they repeat; empty where there is none.
+        """
+        other = self.unlike(label)[:SCENES]
+        return [other[place % len(other)] for place in range(SCENES)] if other else []
+
+    def unlike(self, label: int) -> list[Kept]:
+        """All of other labels, the last first."""
+        return [one for one in self._kept if one.label != label]
+
+    def same(self, video: int, label: int) -> Kept | None:
+        """The last other video of this label; None where there is none."""
+        return next((one for one in self._kept if one.label == label and one.video != video), None)
+
+    def near_and_far(self, own: Kept) -> tuple[Kept, Kept]:
+        """Of the scenes of other labels, the most and the least similar, by a small picture of each."""
+        other = self.unlike(own.label)
+        distance = [float((one.look - own.look).abs().mean()) for one in other]
+        return other[int(np.argmin(distance))], other[int(np.argmax(distance))]
+
+    def add(self, one: Kept) -> None:
+        """Add what a video gives, and drop what no label needs any more."""
+        kept: list[Kept] = []
+        of_label: Counter[int] = Counter()
+        for each in [one, *self._kept]:
+            others = (count for label, count in of_label.items() if label != each.label)
+            # Among the newer scenes, the most frequent label has the fewest scenes of other labels.
+            needed = len(kept) - max(others, default=0) < SCENES
+            if needed or len(kept) < POOL or of_label[each.label] < 2:
+                kept.append(each)
+                of_label[each.label] += 1
+        self._kept = kept
+
+
+Pictures = dict[str, NDArray[np.uint8]]
+"""By variant: (T, H, W, 3)."""
+
+
+@dataclass(frozen=True)
+class VariantFeatures:
+    """Encoders' features of every variant of a list's n readable videos, in the list's order."""
+
+    features: list[dict[str, NDArray[np.float32]]]
+    """For each encoder, by variant: (n, parts, D), each the mean over a part's views."""
+    places: NDArray[np.int64]
+    """(n,): the videos' places in the list."""
+    partners: dict[str, NDArray[np.int64]]
+    """By variant: (n, parts), the videos that lent each video a scene or a still actor, as rows of these
+    arrays."""
+    swapped: NDArray[np.float64]
+    """(n,): the share of the picture that was replaced: 1 - the mean of the moving mask."""
+    left: NDArray[np.float64]
+    """(n,): how much of a known actor would be left in a scene found in this way (:func:`left_of_planted`);
+    NaN with given masks, or where nothing moves."""
+    pictures: Pictures
+    """One clip of one video in all variants, for display."""
+
+    @property
+    def others(self) -> NDArray[np.int64]:
+        """(n, SCENES): the videos whose scenes replaced each video's own."""
+        return self.partners["background"]
+
+
+def windows_to_read(windows: int, clip: ClipConfig) -> int:
+    """How many clips of a video are read: a scene needs more frames than one or two short clips have."""
+    read = max(windows, -(-SCENE_FRAMES // clip.frames_to_read))
+    return read + (windows == 1 and read % 2 == 0)  # an odd number, so that one clip is in the middle
+
+
+LENT = ("background", "same_scene", "near_scene", "far_scene", "stripes_actor")
+"""Variants in which other videos lend a scene or an actor."""
+
+
+@torch.no_grad()
+def features_of_variants(
+    encoders: Sequence[nn.Module],
+    videos: VideoList,
+    clip: ClipConfig,
+    variants: Mapping[str, Variant],
+    *,
+    windows: int = 3,
+    batch_size: int = 4,
+    workers: int = 1,
+    seed: int = 0,
+    masks: Masks | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
+    on_bad: Callable[[BadVideo], None] | None = None,
+) -> VariantFeatures:
+    """Run encoders over variants of videos; a video's feature in a variant is the mean over its windows.
+
+    Randomness in a video's variant depends only on the seed, the variant's name and the video's place in the
+    list, not on the batch.
+
+    Args:
+        encoders: normalised clips (B, C, T, H, W) -> (B, D); used in evaluation mode, on their own device.
+        videos: labelled.
+        windows: clips per video, evenly spread over its length.
+        batch_size: videos per batch.
+        masks: where the actors are; None finds what moves before what is still.
+        on_progress: called with the number of videos done.
+        on_bad: called with each unreadable video, which is left out; without it the first unreadable video
+            raises an error.
+
+    Raises:
+        VideoError: a video cannot be read, without ``on_bad``. UserError: all readable videos have one label,
+            or the clips are optical flow.
+    """
+    if clip.modality == "flow":
+        raise UserError("variants need pictures; weights that take optical flow cannot be tested with them.")
+    device = next(encoders[0].parameters()).device
+    encoders = [channels_last(one.eval()) for one in encoders]
+    read = windows_to_read(windows, clip)
+    shown_windows = np.rint(np.linspace(0, read - 1, windows)).astype(int) if windows > 1 else [read // 2]
+    clips_of = EvaluationClips(videos, clip, read, workers=workers)
+    rows: list[dict[str, list[NDArray[np.float32]]]] = [{name: [] for name in variants} for _ in encoders]
+    pictures: Pictures = {}
+    scenes, bad = OtherScenes(), set[int]()
+    judged: list[int] = []
+    partners: dict[str, list[list[int]]] = {name: [] for name in LENT}
+    swapped: list[float] = []
+    left: list[float] = []
+    waiting = draw_order(videos.labels, seed).tolist()
+    # Videos that come before enough scenes wait for a second pass: the extra first video, which still gets
+    # its own turn, and the next ones, whose other scenes and scenes of the same label come later.
+    for last in (False, True):
+        batches = load_clips(
+            clips_of, batch_size, workers=workers, order=waiting, pin_memory=device.type == "cuda",
+            past_bad=on_bad is not None,
+        )  # fmt: skip
+        waiting = []
+        for batch in batches:
+            for one in batch["bad"]:
+                if on_bad is not None and one.index not in bad:
+                    bad.add(one.index)
+                    on_bad(one)
+            if not batch["index"]:
+                continue
+            decoded = batch["clips"].unflatten(0, (len(batch["index"]), -1))  # (B, W, T, S, S, C) uint8
+            colours: Tensor = decoded.to(device).permute(0, 1, 5, 2, 3, 4).float() / 255
+            shown: list[tuple[int, Seen]] = []
+            for video, clips in zip(batch["index"], colours, strict=True):
+                mask = masks.of(video).to(device) if masks is not None else None
+                own, moving = _apart(video, int(videos.labels[video]), clips, mask)
+                same, others = scenes.same(video, own.label), scenes.behind(own.label)
+                early = same is None or len(scenes.unlike(own.label)) < LEAST
+                near, far = scenes.near_and_far(own) if others else (own, own)
+                scenes.add(own)
+                if not others or (early and not last):
+                    waiting.append(video)
+                    continue
+                # A label with a single video has no other scene than its own.
+                same = same or own
+                for name, lenders in zip(LENT, (others, [same], [near], [far], others[:1]), strict=True):
+                    partners[name].append([one.video for one in lenders])
+                judged.append(video)
+                swapped.append(1 - float(moving[shown_windows].mean()))
+                planted = masks is None and "no_foreground" in variants
+                left.append(left_of_planted(clips, moving, others[0].scene) if planted else float("nan"))
+                before = torch.cat([one.scene for one in others])
+                lent = (before, same.scene, near.scene, far.scene, others[0].actor)
+                shown.append((video, Seen(clips[shown_windows], own.scene, moving[shown_windows], *lent)))
+            if not shown:
+                continue
+            for name, variant in variants.items():
+                views = [
+                    variant(seen, np.random.default_rng([seed, *name.split("_")[0].encode(), video]))
+                    for video, seen in shown
+                ]
+                for encoder, row in zip(encoders, rows, strict=True):
+                    row[name].append(_encode(encoder, views, clip, windows))
+                pictures.setdefault(name, _to_look_at(views[0][0, 0]))
+            on_progress(len(judged) + len(bad))
+        waiting = [video for video in dict.fromkeys(waiting) if video not in set(judged)]
+        if not waiting:
+            break
+    if not judged:
+        raise UserError(f"{videos.source}: its readable videos have only one class; two are needed.")
+    places, back = np.sort(judged), np.argsort(judged)
+    return VariantFeatures(
+        [{name: np.concatenate(parts)[back] for name, parts in row.items()} for row in rows],
+        places=places,
+        partners={name: np.searchsorted(places, rows_of)[back] for name, rows_of in partners.items()},
+        swapped=np.array(swapped)[back],
+        left=np.array(left)[back],
+        pictures=pictures,
+    )
+
+
+def _apart(video: int, label: int, clips: Tensor, mask: Tensor | None) -> tuple[Kept, Tensor]:
+    """A video's scene and still actor, and the mask (W, 1, T, H, W) of what moves in its clips.
+
+    ``mask``: of the actors, if it is known.
+    """
+    whole = clips.transpose(0, 1).flatten(1, 2)[None]
+    if mask is None:
+        scene = still_scene(whole)
+        moving = moving_mask(clips, scene)
+    else:
+        scene, moving = scene_around(whole, mask.transpose(0, 1).flatten(1, 2)[None]), mask
+    window = len(clips) // 2
+    frame = int(moving[window, 0].mean((-2, -1)).argmax())
+    actor = torch.cat([clips[window, :, frame], moving[window, :, frame]])[None, :, None]
+    return Kept(video, label, scene, actor), moving
+
+
+@torch.no_grad()
+def shown(
+    videos: VideoList,
+    clip: ClipConfig,
+    name: str,
+    variant: Variant,
+    video: int,
+    lender: int,
+    *,
+    windows: int = 3,
+    masks: Masks | None = None,
+    seed: int = 0,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A video's middle clip, unchanged and in a variant, to look at: uint8 (T, H, W, 3).
+
+    Args:
+        name: of the variant. lender: the video whose scene comes behind.
+
+    Raises:
+        VideoError: a video cannot be read.
+    """
+    read = windows_to_read(windows, clip)
+    clips_of = EvaluationClips(videos, clip, read)
+    apart = []
+    for place in (video, lender):
+        decoded: Tensor = clips_of.sample(place)["clips"]
+        clips = decoded.permute(0, 4, 1, 2, 3).float() / 255
+        mask = masks.of(place) if masks is not None else None
+        apart.append((clips, *_apart(place, int(videos.labels[place]), clips, mask)))
+    (clips, own, moving), (_, other, _) = apart
+    middle = slice(read // 2, read // 2 + 1)
+    lent = (other.scene, other.scene, other.scene, other.scene, other.actor)
+    seen = Seen(clips[middle], own.scene, moving[middle], *lent)
+    changed = variant(seen, np.random.default_rng([seed, *name.split("_")[0].encode(), video]))
+    return _to_look_at(clips[read // 2]), _to_look_at(changed[0, 0])
+
+
+COVERED = 2
+"""Frames that an actor must cover a place for it to count as part of its area."""
+
+
+def left_of_planted(clips: Tensor, moving: Tensor, scene: Tensor) -> float:
+    """How much of an actor is left in the still scene, for an actor before a known scene.
+
+    What moves in the clips is put before another video's still scene, and the still scene of that is found
+    again: the area that looks more like the actor than like the known scene, as a share of the actor's area.
+    Too low where the actor itself was not found.
+
+    Args:
+        clips: (W, C, T, H, W). moving: (W, 1, T, H, W). scene: (1, C, 1, H, W).
+
+    Returns:
+        At least 0; NaN where nothing moves.
+    """
+    whole, mask = (one.transpose(0, 1).flatten(1, 2)[None] for one in (clips, moving))
+    covers = (mask > 0.5).float()
+    area = float(covers.sum((-2, -1)).mean())
+    if not area:
+        return float("nan")
+    found = still_scene(swap_scene(whole, mask, scene))
+    actor = (whole * covers).sum(2, keepdim=True) / covers.sum(2, keepdim=True).clamp(min=1)
+    nearer = (found - actor).abs().sum(1) < (found - scene).abs().sum(1)
+    return float((nearer & (covers.sum(2) > COVERED)).sum()) / area
+
+
+def _encode(
+    encoder: nn.Module, views: Sequence[Tensor], clip: ClipConfig, windows: int
+) -> NDArray[np.float32]:
+    """Features (videos, parts, D) of one variant of some videos, each (parts, views, C, T, H, W)."""
+    parts, each = views[0].shape[:2]
+    pieces = torch.chunk(torch.cat(list(views)).flatten(0, 1), max(parts * each // windows, 1))
+    features = torch.cat([encoder(_to_network(piece, clip)).float() for piece in pieces])
+    return features.reshape(len(views), parts, each, features.shape[-1]).mean(2).cpu().numpy()
+
+
+def _to_look_at(clip: Tensor) -> NDArray[np.uint8]:
+    frames: NDArray[np.uint8] = (clip.clamp(0, 1) * 255).round().byte().permute(1, 2, 3, 0).cpu().numpy()
+    return frames
+
+
+def _to_network(clips: Tensor, clip: ClipConfig) -> Tensor:
+    return to_network(clips, clip.modality).contiguous(memory_format=torch.channels_last_3d)

@@ -1,0 +1,164 @@
+"""The verdict on an encoder: which measures the footage allows, five of them, and a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from dsm.evaluate.field import CUT_BY_MOTION
+from dsm.intervals import Interval
+
+Numbers = Mapping[str, Interval | float | None]
+"""Measures by name; a number without an interval, or None where one cannot be measured."""
+
+SWAPPED_ENOUGH = 0.5
+"""Share of the picture below which the background was hardly replaced, usually because the camera moves."""
+LITTLE, MUCH = 0.2, 0.5
+"""Scene reliance below which the motion decides, and above which the scene does."""
+NEARLY_STILL, CLEARLY_MOVING = 0.3, 0.6
+"""Motion gain below which single frames are nearly enough, and above which they are not."""
+
+
+@dataclass(frozen=True)
+class Footage:
+    """What a list of videos allows to be measured, and why."""
+
+    still: bool
+    """Whether what moves can be cut out: the camera stands still, or masks are given."""
+    why: str
+
+
+def footage(swapped: float, masked: bool) -> Footage:
+    """Which measures count, from the share of the picture that could be replaced, in [0, 1]."""
+    if masked:
+        why = "The actors' masks were given: scenes are exchanged, and numbers compare with published ones."
+        return Footage(True, why)
+    if swapped >= SWAPPED_ENOUGH:
+        why = f"What moves could be cut out ({swapped:.0%} of the picture replaced): scenes are exchanged."
+        return Footage(True, why)
+    return Footage(
+        False,
+        f"Only {swapped:.0%} of the picture could be replaced (does the camera move?), so scenes cannot be "
+        "exchanged; single frames, their order and clips without appearance decide.",
+    )
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A measure as the card shows it."""
+
+    title: str
+    meaning: str
+    """What 0 and 1 mean, and chance."""
+    motion_is_high: bool
+    """Whether a classifier that goes by the motion has a high value."""
+
+
+STILL: dict[str, Chosen] = {
+    "scene_reliance": Chosen(
+        "Scene reliance", "when motion and scene disagree: 0, the motion decides; 1, the scene", False
+    ),
+    "hat_scene_error_random": Chosen(
+        "Fooled by the scene",
+        "share of clips before another class's scene that are taken for that class",
+        False,
+    ),
+    "contrasted_scenes": Chosen(
+        "Contrasted accuracy", "right before other scenes, and not right on one frame of that clip", True
+    ),
+    "motion_gain": Chosen("Motion gain", "share of its skill that single frames cannot give", True),
+    "opposites": Chosen(
+        "Opposites", "right between two classes that are each other's reverse; chance is 50 %", True
+    ),
+}
+"""The card's five for a still camera or given masks."""
+MOVING: dict[str, Chosen] = {
+    "motion_gain": STILL["motion_gain"],
+    "order_sensitivity": Chosen(
+        "Order sensitivity", "share of its skill lost when frames are shuffled", True
+    ),
+    "appearance_free_skill": Chosen(
+        "Skill without appearance", "share of its skill kept on noise that moves like the clip", True
+    ),
+    "direction_sensitivity": Chosen("Direction sensitivity", "share of its skill lost backwards", True),
+    "opposites": STILL["opposites"],
+}
+"""The card's five for a camera that moves."""
+MORE: dict[str, Chosen] = {
+    "order_sensitivity": MOVING["order_sensitivity"],
+    "arrow_of_time": Chosen(
+        "Arrow of time", "a probe tells its features forwards from backwards; 50 % is chance", True
+    ),
+}
+"""Shown where one of the five cannot be measured."""
+
+
+def five(found: Footage, numbers: list[Numbers]) -> dict[str, Chosen]:
+    """The card's measures, at most five, by their full names: those that some encoder has."""
+    known = {name for each in numbers for name, value in each.items() if value is not None}
+    wanted = {**(STILL if found.still else MOVING), **MORE}
+    chosen: dict[str, Chosen] = {}
+    for name, measure in wanted.items():
+        full = next((each for each in (name, name + CUT_BY_MOTION) if each in known), None)
+        if full is not None and len(chosen) < len(STILL):
+            chosen[full] = measure
+    return chosen
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an encoder goes by."""
+
+    by: Literal["motion", "both", "scene", "unknown"]
+    sentence: str
+    short: str
+    """A few words, for a badge."""
+
+
+def verdict(found: Footage, numbers: Numbers) -> Verdict:
+    """The verdict from scene reliance if scenes can be exchanged, otherwise from the motion gain.
+
+    A bound is passed only where the whole interval passes it.
+    """
+    reliance, gain = numbers.get("scene_reliance"), numbers.get("motion_gain")
+    if not isinstance(gain, Interval):
+        return Verdict(
+            "unknown",
+            "It is not clearly better than chance here, so what it goes by cannot be told.",
+            "no skill",
+        )
+    if found.still and isinstance(reliance, Interval):
+        text = f"{_percent(reliance)} scene"
+        share = f"scene reliance {_words(reliance)}"
+        if _high(reliance) < LITTLE:
+            return Verdict("motion", f"It goes by the motion ({share}).", text)
+        if _low(reliance) > MUCH:
+            return Verdict(
+                "scene", f"It goes by the scene ({share}): expect worse results in another place.", text
+            )
+        return Verdict("both", f"It goes by both, or the videos are too few to tell ({share}).", text)
+    text = f"{_percent(gain)} motion gain"
+    share = f"motion gain {_words(gain)}"
+    if _low(gain) > CLEARLY_MOVING:
+        return Verdict("motion", f"It goes by the motion: single frames lose its skill ({share}).", text)
+    if _high(gain) < NEARLY_STILL:
+        return Verdict("scene", f"It goes by the picture: single frames nearly do ({share}).", text)
+    return Verdict("both", f"It goes by both, or the videos are too few to tell ({share}).", text)
+
+
+def _low(value: Interval) -> float:
+    return value.low if value.low == value.low else value.value
+
+
+def _high(value: Interval) -> float:
+    return value.high if value.high == value.high else value.value
+
+
+def _percent(value: Interval) -> str:
+    return f"{value.value:.0%}"
+
+
+def _words(value: Interval) -> str:
+    bounds = f", 95 % interval {value.low:.0%} to {value.high:.0%}" if value.low == value.low else ""
+    return f"{value.value:.0%}{bounds}"

@@ -1,0 +1,270 @@
+"""The card of a bias report: a page, a figure for a talk, and badges."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from dsm.evaluate.bias import Judged
+from dsm.evaluate.verdict import Chosen, Footage, Numbers, Verdict, five, verdict
+from dsm.files import write_text
+from dsm.intervals import Interval, remark_on
+from dsm.pages.figures import literal, looks_of, save_figure
+from dsm.pages.film import even
+from dsm.pages.template import clip_uri, write_page
+from dsm.runs.results import command_line
+
+FPS = 8
+CLASSES_SHOWN = 3
+"""Classes of each encoder whose mistakes are shown."""
+TONES = {"motion": "#00734f", "both": "#8a6100", "scene": "#b03a00", "unknown": "#5b6670"}
+"""Colours of the verdicts, dark enough for white letters (contrast above 4.5)."""
+
+
+@dataclass(frozen=True)
+class OnCard:
+    """An encoder on the card."""
+
+    name: str
+    judged: Judged
+    paths: Sequence[str]
+    numbers: Numbers
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A class that an encoder gets wrong in a variant, with a clip that shows it."""
+
+    name: str
+    videos: int
+    right: float
+    """Share of its clips in the variant that are right."""
+    taken_for: str
+    times: int
+    whole: str
+    changed: str
+    """Data URIs of the clip, unchanged and in the variant."""
+    caption: str
+
+
+Render = Callable[[str, int, int], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
+"""An encoder's name, a video and a part -> its clip, unchanged and in the variant: uint8 (T, H, W, 3)."""
+
+
+def worst(judged: Judged, variant: str, shown: int = CLASSES_SHOWN) -> list[tuple[int, int, int]]:
+    """The classes with the lowest accuracy in a variant: (label, video, part) of a typical mistake of each.
+
+    Typical is a part that is taken for what the class is most often taken for; of those, the surest one.
+    """
+    predicted = judged.predicted(variant)
+    order = sorted(
+        (float((predicted[judged.labels == label] == label).mean()), int(label))
+        for label in np.unique(judged.labels)
+    )
+    found = []
+    for right, label in order[:shown]:
+        if right == 1:
+            break
+        rows = np.flatnonzero(judged.labels == label)
+        other, _ = Counter(predicted[rows][predicted[rows] != label].tolist()).most_common(1)[0]
+        surest = judged.probabilities[variant][rows].max(-1) * (predicted[rows] == other)
+        row, part = np.unravel_index(int(surest.argmax()), surest.shape)
+        found.append((label, int(rows[row]), int(part)))
+    return found
+
+
+def mistakes_of(
+    subject: OnCard, variant: str, names: Sequence[str], render: Render, shown: int = CLASSES_SHOWN
+) -> list[Mistake]:
+    """The worst classes of an encoder, with clips."""
+    judged = subject.judged
+    found = []
+    for label, video, part in worst(judged, variant, shown):
+        own = judged.predicted(variant)[judged.labels == label]
+        other = int(judged.predicted(variant)[video, part])
+        whole, changed = render(subject.name, video, part)
+        if variant in judged.partners:
+            lender = int(judged.partners[variant][video, part])
+            scene = f"before the scene of {subject.paths[lender]} ({names[judged.labels[lender]]})"
+        else:
+            scene = "as noise that moves like it"
+        found.append(
+            Mistake(
+                names[label], int((judged.labels == label).sum()), float((own == label).mean()),
+                names[other], int((own == other).sum()),
+                clip_uri(even(whole), fps=FPS), clip_uri(even(changed), fps=FPS),
+                f"{subject.paths[video]}, {scene}",
+            )
+        )  # fmt: skip
+    return found
+
+
+def write_card(
+    out: Path,
+    subjects: Sequence[OnCard],
+    found: Footage,
+    names: Sequence[str],
+    render: Render,
+    *,
+    test: str,
+    left: Interval | None,
+) -> list[Path]:
+    """Write ``card.html``, ``card.png`` and a badge for each encoder into ``out``; returns their paths.
+
+    Args:
+        subjects: at least one; all of the same test.
+        left: how much of an actor our own scene leaves, if it was measured.
+    """
+    chosen = five(found, [one.numbers for one in subjects])
+    verdicts = {one.name: verdict(found, one.numbers) for one in subjects}
+    variant = "background" if found.still else "appearance_free"
+    mistakes = [
+        (one.name, mistakes_of(one, variant, names, render)) for one in subjects
+        if variant in one.judged.probabilities
+    ]  # fmt: skip
+    first = subjects[0].judged
+    files = [out / "card.html", out / "card.png"]
+    write_page(
+        files[0], "bias_card.html",
+        title="By the motion, or by the scene?", test=test, videos=len(first.labels),
+        classes=len(np.unique(first.labels)), chance=first.chance, footage=found.why,
+        verdicts=[(name, one, TONES[one.by]) for name, one in verdicts.items()],
+        numbers=[_row(name, measure, subjects) for name, measure in chosen.items()],
+        every=_every(subjects), names=[one.name for one in subjects],
+        mistakes=mistakes, variant=variant, left=_text(left) if left is not None else None,
+        remark=remark_on(first.groups), command=command_line(),
+    )  # fmt: skip
+    draw_card(files[1], subjects, chosen, verdicts, test)
+    taken: set[str] = set()
+    for one in subjects:
+        slug = re.sub(r"[^\w.-]+", "-", one.name).strip("-") or "encoder"
+        file = out / ("badge.svg" if len(subjects) == 1 else f"badge-{slug}.svg")
+        if file.name in taken:
+            continue
+        taken.add(file.name)
+        write_text(file, badge(verdicts[one.name]))
+        files.append(file)
+    return files
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A number of an encoder, as the page draws it: places in %, from 0 to 100."""
+
+    name: str
+    text: str
+    at: float | None
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """A measure with its bars."""
+
+    title: str
+    meaning: str
+    better: str
+    bars: list[Bar]
+
+
+def _row(metric: str, measure: Chosen, subjects: Sequence[OnCard]) -> Line:
+    bars = []
+    for one in subjects:
+        value = one.numbers.get(metric)
+        interval = _as_interval(value)
+        if interval is None:
+            bars.append(Bar(one.name, "not measurable", None, 0, 0))
+            continue
+        ends = (interval.value, interval.low, interval.high)
+        at, low, high = (100 * min(max(0.0 if end != end else end, 0.0), 1.0) for end in ends)
+        bars.append(Bar(one.name, _text(interval), at, low, high if high > low else at))
+    return Line(measure.title, measure.meaning, "high" if measure.motion_is_high else "low", bars)
+
+
+def _every(subjects: Sequence[OnCard]) -> list[tuple[str, list[str]]]:
+    metrics = dict.fromkeys(name for one in subjects for name in one.numbers)
+    cells = {name: [_as_interval(one.numbers.get(name)) for one in subjects] for name in metrics}
+    return [(name, ["–" if one is None else _text(one) for one in row]) for name, row in cells.items()]
+
+
+def _as_interval(value: Interval | float | None) -> Interval | None:
+    if value is None or isinstance(value, Interval):
+        return value
+    return Interval(value, float("nan"), float("nan"))
+
+
+def _text(value: Interval) -> str:
+    if value.low != value.low:
+        return f"{100 * value.value:.0f} %"
+    return f"{100 * value.value:.0f} % [{100 * value.low:.0f}, {100 * value.high:.0f}]"
+
+
+def draw_card(
+    path: Path,
+    subjects: Sequence[OnCard],
+    chosen: Mapping[str, Chosen],
+    verdicts: Mapping[str, Verdict],
+    test: str,
+) -> None:
+    """The figure for a talk: one panel a number, one dot with its interval an encoder; the verdicts above."""
+    rows = len(subjects)
+    figure = Figure(figsize=(13.3, 2.6 + 0.42 * rows), layout="constrained", facecolor="white")
+    axes = figure.subplots(1, max(len(chosen), 1), squeeze=False, sharey=True)[0]
+    looks = looks_of([one.name for one in subjects])
+    for axis, (metric, measure) in zip(axes, chosen.items(), strict=False):
+        for place, (one, look) in enumerate(zip(subjects, looks, strict=True)):
+            value = _as_interval(one.numbers.get(metric))
+            if value is None:
+                axis.text(0.5, place, "–", ha="center", va="center", color="#777777")
+                continue
+            if value.low == value.low:
+                axis.plot([value.low, value.high], [place, place], color=look.colour, linewidth=3, alpha=0.5)
+            axis.plot(value.value, place, "o", color=look.colour, markersize=8)
+            axis.annotate(
+                f"{value.value:.0%}", (value.value, place), xytext=(0, 8), textcoords="offset points",
+                ha="center", fontsize=10,
+            )  # fmt: skip
+        axis.set_xlim(-0.06, 1.06)
+        axis.set_ylim(rows - 0.5, -0.7)
+        axis.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+        axis.set_yticks(range(rows), [literal(one.name) for one in subjects], fontsize=11)
+        axis.set_title(measure.title, loc="left", fontsize=12)
+        axis.set_xlabel(f"motion: {'high' if measure.motion_is_high else 'low'}", fontsize=9)
+        axis.spines[["top", "right", "left"]].set_visible(False)
+        axis.tick_params(axis="y", length=0)
+        axis.grid(axis="x", color="#dddddd", linewidth=0.6)
+    sentences = "\n".join(f"{literal(name)}: {one.sentence}" for name, one in verdicts.items())
+    figure.suptitle(f"{literal(test)}\n{sentences}", x=0.01, ha="left", fontsize=11)
+    save_figure(figure, path)
+
+
+WIDE = 7
+"""Pixels of a letter of a badge; most are narrower."""
+
+
+def badge(one: Verdict) -> str:
+    """An SVG of 20 pixels' height: what it goes by, in the verdict's colour."""
+    words = {"motion": "by motion", "both": "by both", "scene": "by scene", "unknown": "unclear"}[one.by]
+    left, right = "goes", f"{words}, {one.short}"
+    widths = [WIDE * len(text) + 12 for text in (left, right)]
+    total = sum(widths)
+    label = escape(f"{left} {right}")
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{total}" height="20" role="img" '
+        f'aria-label="{label}">'
+        f"<title>{label}</title>"
+        f'<rect width="{total}" height="20" rx="3" fill="{TONES[one.by]}"/>'
+        f'<path d="M3 0h{widths[0] - 3}v20h-{widths[0] - 3}a3 3 0 0 1-3-3v-14a3 3 0 0 1 3-3z" fill="#444"/>'
+        '<g fill="#fff" text-anchor="middle" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11">'
+        f'<text x="{widths[0] / 2:g}" y="14">{escape(left)}</text>'
+        f'<text x="{widths[0] + widths[1] / 2:g}" y="14">{escape(right)}</text></g></svg>\n'
+    )
