@@ -192,6 +192,14 @@ VERBS = {
             "dsm search --index archive.npz --serve",
         ),
     ),
+    "explore": Verb(
+        "dsm.verbs.explore", "exploring.ExploreConfig", "explore",
+        "put footage on a page without labels: map, clusters, rare clips, near-duplicates, times, cameras",
+        (
+            "dsm explore footage --weights runs/mine --out explore.html",
+            "dsm explore archive.npz --cameras cameras.tsv --out explore.html",
+        ),
+    ),
     "bias": Verb(
         "dsm.verbs.bias", "evaluation.BiasConfig", "bias",
         "measure how much weights rely on the scene: test variants, four numbers, pictures",
