@@ -14,14 +14,20 @@ from browser import opened
 
 from dsm.cli.main import run
 from dsm.data.cameras import begin_times, cameras_of, clock
-from dsm.data.lists import read_list
+from dsm.data.lists import VideoList, read_list
+from dsm.data.settings import ClipChanges
 from dsm.errors import UserError
 from dsm.evaluate.explore import centred, duplicate_groups, explore, rarest, same_camera
 from dsm.evaluate.features import Features, load_features, save_features
-from dsm.evaluate.footage import best_of, footage_of
+from dsm.evaluate.footage import best_of, footage_of, names_in
+from dsm.evaluate.novelty import novelty
+from dsm.evaluate.settings import ExtractSettings
+from dsm.evaluate.suggest import labels_of, least_sure
+from dsm.models.settings import LoadSettings
 from dsm.pages.explore import PAGE_BYTES, write_explore_page
 from dsm.runs.results import read_results
 from dsm.verbs.explore import ExploreConfig, examine
+from dsm.verbs.extract import ExtractConfig, extract
 from dsm.video.write import write_video
 
 KINDS, EACH, DIM = 4, 30, 24
@@ -211,7 +217,7 @@ def test_the_page_stays_below_its_limit_whatever_the_clips(
 ) -> None:
     page = tmp_path / "explore.html"
     looked = footage_of(load_features(footage / "made.npz"))
-    _, found = examine(ExploreConfig(footage / "made.npz", page), looked)
+    found = examine(ExploreConfig(footage / "made.npz", page), looked)
     monkeypatch.setattr("dsm.pages.gallery.clip_uri", lambda *_, **__: "data:" + "x" * (PAGE_BYTES // 3))
     assert write_explore_page(page, found, clips=9) == 2
     assert page.stat().st_size < PAGE_BYTES
@@ -255,3 +261,137 @@ def test_footage_is_extracted_once(scenes: Path, tmp_path: Path) -> None:
     run(words)
     assert kept.stat().st_mtime_ns == written
     assert "The weights are random" in page.read_text()
+
+
+def test_the_least_sure_clips_lie_between_two_labels(footage: Path, tmp_path: Path) -> None:
+    features = made()
+    features.features[40] = (features.features[10] + features.features[45]) / 2
+    save_features(tmp_path / "made.npz", features)
+    labels = tmp_path / "labels.csv"
+    lines = [f"./{features.paths[row]},{'walks' if row < EACH else 'runs'}" for row in (0, 1, 2, 31, 32, 33)]
+    labels.write_text("\n".join(["path,label", *lines]) + "\n")
+    words = ["explore", str(tmp_path / "made.npz"), "--out", str(tmp_path / "next.html")]
+    words += ["--labels", str(labels), "--suggestions", "4"]
+    run(words)
+    with (tmp_path / "next" / "suggestions.csv").open() as opened_file:
+        rows = list(csv.DictReader(opened_file))
+    assert len(rows) == 4
+    assert not {row["path"] for row in rows} & {features.paths[row] for row in (0, 1, 2, 31, 32, 33)}
+    margins = dict(least_sure(features, np.repeat([0, -1, 1, -1], [3, 28, 3, 90]), features.paths, 200))
+    assert margins[40] < 0.7 * np.median([margins[row] for row in range(5, 30)])
+    labels.write_text(f"path,label\n{features.paths[0]},walks\n")
+    with pytest.raises(UserError, match="gives these clips 1 different labels"):
+        run([*words, "--overwrite"])
+
+
+def test_a_label_of_a_video_or_of_a_segment_names_its_clips() -> None:
+    times = np.array([[0, 2], [2.0004, 4], [0, 2]], np.float32)
+    features = Features(np.eye(3, dtype=np.float32), np.full(3, -1), ["a.mp4", "a.mp4", "b.mp4"], times=times)
+    looked = names_in(features)
+    assert [looked.name(row) for row in range(3)] == ["a.mp4#0-2", "a.mp4#2-4", "b.mp4"]
+
+    def given(*paths: str) -> list[int]:
+        labels = np.arange(len(paths))
+        return labels_of(looked, VideoList(paths, labels, labels, Path())).tolist()
+
+    assert given("a.mp4#2.0-4", "a.mp4#0-2") == [1, 0, -1]
+    assert given("a.mp4", "b.mp4") == [0, 0, 1]
+
+
+def clips(rng: np.random.Generator, videos: int) -> tuple[np.ndarray, list[str]]:
+    """Clips of videos that differ in their middle, their spread and their number of clips."""
+    rows, names = [], []
+    for video in range(videos):
+        many_clips = int(rng.integers(1, 9))
+        middle, spread = rng.standard_normal(8), rng.uniform(0.1, 1)
+        rows.append(middle + spread * rng.standard_normal((many_clips, 8)))
+        names += [str(video)] * many_clips
+    return np.concatenate(rows).astype(np.float32), names
+
+
+def test_false_alarms_are_as_stated_over_many_archives() -> None:
+    """The rate is of one clip of a new video; the mean over draws is within sampling of it, and not above."""
+    rng = np.random.default_rng(0)
+    rate, shares = 0.1, []
+    for draw in range(60):
+        archive, names = clips(rng, 60)
+        new, of = clips(rng, 40)
+        alarms = novelty(archive, names, new, rate=rate, seed=draw).alarms
+        shares.append(np.mean([alarms[np.array(of) == video].mean() for video in set(of)]))
+    error = np.std(shares) / np.sqrt(len(shares))
+    assert rate - 0.03 - 3 * error < np.mean(shares) < rate + 3 * error
+
+
+def test_p_values_equal_a_slow_reference_and_new_clips_are_alarms() -> None:
+    rng = np.random.default_rng(1)
+    archive, names = clips(rng, 80)
+    new = np.concatenate([archive[:5] + 0.01, 30 * np.eye(8, dtype=np.float32)[:2] * [[1], [-1]]]).astype(
+        np.float32
+    )
+    found = novelty(archive, names, new, rate=0.1, k=3, seed=4)
+    order = np.random.default_rng(4).permutation(len(set(names)))[:40]
+    held = set(np.unique(names)[order].tolist())
+    base = np.array([name not in held for name in names])
+    unit = archive / np.linalg.norm(archive, axis=1, keepdims=True)
+    middle = unit[base].mean(0)
+
+    def score(row: np.ndarray) -> float:
+        others = unit[base] - middle
+        row = row / np.linalg.norm(row) - middle
+        cosines = others @ row / np.linalg.norm(others, axis=1) / np.linalg.norm(row)
+        return float(1 - np.sort(cosines)[-3:].mean())
+
+    for place, row in enumerate(new):
+        own = score(row)
+        assert found.scores[place] == pytest.approx(own, abs=1e-5)
+        weight = 1.0
+        for video in held:
+            scores = [score(archive[at]) for at, name in enumerate(names) if name == video]
+            weight += np.mean([one >= own - 1e-9 for one in scores])
+        assert found.p_values[place] == pytest.approx(weight / 41, abs=0.01)
+    assert (found.alarms == (found.p_values <= 0.1)).all()
+    with pytest.raises(UserError, match="needs at least 198"):
+        novelty(archive, names, new, rate=0.01)
+
+
+def test_what_the_archive_never_showed_is_an_alert(footage: Path, tmp_path: Path) -> None:
+    archive, new = made(1), made(2)
+    meta = {"encoder": "one", "root": str(footage)}
+    known = np.arange(KINDS * EACH)
+    save_features(tmp_path / "archive.npz", replace(archive.part(known), meta=meta))
+    save_features(tmp_path / "new.npz", replace(new, meta=meta))
+    page = tmp_path / "new.html"
+    words = [
+        "explore",
+        str(tmp_path / "new.npz"),
+        "--against",
+        str(tmp_path / "archive.npz"),
+        "--out",
+        str(page),
+    ]
+    run([*words, "--false-alarms", "0.05"])
+    with (tmp_path / "new" / "alerts.csv").open() as opened_file:
+        alerts = list(csv.DictReader(opened_file))
+    assert {one["path"] for one in alerts[:3]} == set(new.paths[120:123])
+    assert len(alerts) < 3 + 0.15 * len(new)
+    assert alerts[0]["time"].startswith("2024-03-0")
+    assert "how many new events are missed" in page.read_text()
+    save_features(tmp_path / "new.npz", replace(new, meta=meta | {"encoder": "two"}))
+    with pytest.raises(UserError, match="extracted with other weights"):
+        run([*words, "--overwrite"])
+
+
+def test_footage_is_read_as_the_archive_was(scenes: Path, tmp_path: Path) -> None:
+    clip = ClipChanges(frames=4, stride=2, resize=40, size=32)
+    extract(
+        ExtractConfig(
+            "none", scenes / "train.txt", tmp_path / "archive.npz", loading=LoadSettings("tiny", seed=3),
+            clip=clip, settings=ExtractSettings(windows=2, workers=0),
+        )
+    )  # fmt: skip
+    words = ["--against", str(tmp_path / "archive.npz"), "--false-alarms", "0.2", "--workers", "0"]
+    run(["explore", str(scenes / "test.txt"), *words, "--out", str(tmp_path / "new.html"), "--clips", "2"])
+    one, two = (load_features(tmp_path / name).meta for name in ("archive.npz", "new/features.npz"))
+    assert [one[name] for name in ("encoder", "clip", "windows")] == [
+        two[name] for name in ("encoder", "clip", "windows")
+    ]

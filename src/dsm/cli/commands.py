@@ -198,6 +198,8 @@ VERBS = {
         (
             "dsm explore footage --weights runs/mine --out explore.html",
             "dsm explore archive.npz --cameras cameras.tsv --out explore.html",
+            "dsm explore archive.npz --labels labels.csv --out next.html",
+            "dsm explore today --against archive.npz --false-alarms 0.01 --out today.html",
         ),
     ),
     "bias": Verb(

@@ -111,6 +111,15 @@ def footage_of(
     return Footage(features, videos, names, source, times, seconds, pixels, files)
 
 
+def names_in(features: Features) -> Footage:
+    """Features of which only the names are needed; no file is looked for."""
+    count, videos = len(features), features.identities()
+    unknown = np.full(count, np.nan)
+    return Footage(
+        features, videos, [""] * count, "folder", unknown, unknown, [(0, 0)] * count, [None] * count
+    )
+
+
 def _look(features: Features, row: int) -> tuple[Path | None, VideoInfo | None, float]:
     """The file of a row, what it says of itself, and its length in seconds."""
     try:

@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Row:
+class ShownRow:
     """A row of clips, with its heading."""
 
     title: str
@@ -62,6 +62,15 @@ class Row:
     text: str = ""
     cluster: int = NOISE
     """The cluster that can be named here."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the page that not every page has."""
+
+    title: str
+    text: str
+    rows: list[ShownRow]
 
 
 @dataclass(frozen=True)
@@ -82,8 +91,8 @@ class Exploration:
     """What else the reader must know, a sentence each."""
     weights: str = ""
     """The name of the weights."""
-    more: Sequence[tuple[str, str, list[Row]]] = field(default=())
-    """More parts: title, text, rows of clips."""
+    more: Sequence[Part] = ()
+    """Parts that are shown first."""
 
 
 def write_explore_page(path: Path, found: Exploration, *, clips: int) -> int:
@@ -98,7 +107,7 @@ def write_explore_page(path: Path, found: Exploration, *, clips: int) -> int:
     footage, explored = found.footage, found.explored
     clusters, rare = _clusters(found), _rare(found)
     cameras, groups = _rare_of_cameras(found), _groups(found)
-    parts: list[Iterable[Row]] = [clusters, rare, *(rows for _, _, rows in found.more), groups, cameras]
+    parts: list[Iterable[ShownRow]] = [clusters, rare, *(part.rows for part in found.more), groups, cameras]
     shown = [tile.row for rows in parts for row in rows for tile in row.tiles]
     placed = _placed(len(footage.features), shown)
     data = _data(found, placed, path.absolute().parent)
@@ -214,17 +223,17 @@ def _word(footage: Footage) -> str:
     return "folder" if footage.cameras_from == "folder" else "camera"
 
 
-def _glance(clusters: Sequence[Row], rare: Sequence[Row]) -> list[Row]:
+def _glance(clusters: Sequence[ShownRow], rare: Sequence[ShownRow]) -> list[ShownRow]:
     """The rows of the first screen: a typical clip of each of the largest clusters, and the rarest clips."""
     typical = [replace(row.tiles[0], text=f"{row.title}: {row.text}") for row in clusters[:GLANCE]]
     rows = (
-        [Row("What is frequent", typical, "a typical clip of each of the largest clusters")]
+        [ShownRow("What is frequent", typical, "a typical clip of each of the largest clusters")]
         if typical
         else []
     )
     return [
         *rows,
-        Row("What is rare", rare[0].tiles[:GLANCE], "clips unlike all others, with their distance"),
+        ShownRow("What is rare", rare[0].tiles[:GLANCE], "clips unlike all others, with their distance"),
     ]
 
 
@@ -236,7 +245,7 @@ def told(footage: Footage, row: int) -> str:
     return f"{text}, {when}" if (when := clock(float(footage.times[row]))) else text
 
 
-def _clusters(found: Exploration) -> list[Row]:
+def _clusters(found: Exploration) -> list[ShownRow]:
     footage, explored = found.footage, found.explored
     rows = []
     for cluster, own in enumerate(explored.typical[:CLUSTERS]):
@@ -247,21 +256,21 @@ def _clusters(found: Exploration) -> list[Row]:
         for row in own.tolist():
             seen.setdefault(footage.videos[row], row)
         tiles = [Tile(row, told(footage, row)) for row in list(seen.values())[:TYPICAL]]
-        rows.append(Row(f"Cluster {cluster + 1}", tiles, share, cluster))
+        rows.append(ShownRow(f"Cluster {cluster + 1}", tiles, share, cluster))
     return rows
 
 
-def _rare(found: Exploration) -> list[Row]:
+def _rare(found: Exploration) -> list[ShownRow]:
     oddness = found.explored.oddness
     tiles = [Tile(row, f"{oddness[row]:.2f}  {told(found.footage, row)}") for row in found.rare]
-    return [Row("Of all", tiles)]
+    return [ShownRow("Of all", tiles)]
 
 
-def _rare_of_cameras(found: Exploration) -> list[Row]:
+def _rare_of_cameras(found: Exploration) -> list[ShownRow]:
     sizes = Counter(found.footage.cameras)
     order = sorted(found.rare_by_camera, key=lambda name: -sizes[name])[:CAMERAS]
     return [
-        Row(
+        ShownRow(
             name,
             [Tile(row, told(found.footage, row)) for row in found.rare_by_camera[name]],
             many(sizes[name], "clip"),
@@ -270,7 +279,7 @@ def _rare_of_cameras(found: Exploration) -> list[Row]:
     ]
 
 
-def _groups(found: Exploration) -> list[Row]:
+def _groups(found: Exploration) -> list[ShownRow]:
     footage, rows = found.footage, []
     for number, group in enumerate(found.groups[:GROUPS], start=1):
         tiles = []
@@ -278,7 +287,7 @@ def _groups(found: Exploration) -> list[Row]:
             width, height = footage.pixels[row]
             size = f", {width} x {height}" if width else ""
             tiles.append(Tile(row, f"{told(footage, row)}{size}", kept=place == 0))
-        rows.append(Row(f"Group {number}", tiles, many(len(group), "clip")))
+        rows.append(ShownRow(f"Group {number}", tiles, many(len(group), "clip")))
     return rows
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dsm.data.cameras import clock
+from dsm.data.lists import read_list
+from dsm.data.settings import ClipChanges, clip_of
 from dsm.errors import UserError
 from dsm.evaluate.embedding import LEAST, need_spread
 from dsm.evaluate.explore import (
     NOISE,
-    Explored,
     duplicate_groups,
     rarest,
     rarest_of_groups,
@@ -21,11 +21,20 @@ from dsm.evaluate.explore import (
 from dsm.evaluate.explore import (
     explore as explore_features,
 )
-from dsm.evaluate.features import SUFFIXES, Features, load_features
-from dsm.evaluate.footage import Footage, best_of, footage_of
-from dsm.files import csv_text, write_text
+from dsm.evaluate.features import SUFFIXES, Features, load_features, same_dimensions
+from dsm.evaluate.footage import Footage, best_of, footage_of, names_in
+from dsm.evaluate.novelty import novelty
+from dsm.evaluate.suggest import labels_of, least_sure
+from dsm.files import write_text
 from dsm.models.settings import RANDOM
-from dsm.pages.explore import Exploration, write_explore_page
+from dsm.pages.explore import Exploration, Part, ShownRow, Tile, told, write_explore_page
+from dsm.pages.explore_tables import (
+    alerts_csv,
+    clusters_csv,
+    duplicates_csv,
+    rarest_csv,
+    suggestions_csv,
+)
 from dsm.runs.bad_videos import LEFT_OUT
 from dsm.runs.folder import claim_file, git_revision
 from dsm.runs.results import RESULTS, Row, row_of, rows_table, run_and_seed, write_results
@@ -37,6 +46,8 @@ from dsm.verbs.settings.evaluation import ExtractConfig
 from dsm.verbs.settings.exploring import ExploreConfig
 from dsm.video.ledger import read_ledger
 
+SUGGESTIONS, ALERTS = "suggestions.csv", "alerts.csv"
+ALERTS_SHOWN = 24
 TABLES = (RESULTS, "clusters.csv", "rarest.csv", "duplicates.csv")
 LONG = 30.0
 """Seconds above which one feature for a whole video hides what happens in it."""
@@ -47,9 +58,12 @@ def explore(config: ExploreConfig) -> Result:
     """Put footage on a page: a map, clusters, rare clips, near-duplicates, times and cameras."""
     folder = config.out.with_suffix("")
     files = [folder / name for name in TABLES]
-    for file in (config.out, *files):
+    extra = [folder / SUGGESTIONS] if config.labels else []
+    extra += [folder / ALERTS] if config.against else []
+    for file in (config.out, *files, *extra):
         claim_file(file, overwrite=config.overwrite)
-    features = features_of(config, folder)
+    archive = load_features(config.against) if config.against else None
+    features = features_of(config, folder, archive)
     name = str(config.source)
     if len(features) < LEAST:
         raise UserError(
@@ -60,10 +74,15 @@ def explore(config: ExploreConfig) -> Result:
         footage = footage_of(
             features, cameras=config.cameras, camera_regex=config.camera_regex, on_progress=bar.update
         )
-    explored, found = examine(config, footage)
+    found = examine(config, footage)
     rows = numbers_of(found)
+    if config.labels is not None:
+        found = _suggest(config, found, folder)
+    if archive is not None:
+        found, share = _alert(config, archive, found, folder)
+        rows.append(share)
     write_results(files[0], rows, revision=git_revision())
-    write_text(files[1], clusters_csv(footage, explored))
+    write_text(files[1], clusters_csv(footage, found.explored))
     write_text(files[2], rarest_csv(footage, found))
     write_text(files[3], duplicates_csv(footage, found))
     with progress("page", 1) as bar:
@@ -74,12 +93,14 @@ def explore(config: ExploreConfig) -> Result:
     lines = [
         f"{config.out}: {many(len(features), 'clip')}, {many(stored, 'of them plays', 'of them play')}, "
         f"{config.out.stat().st_size / 1e6:.1f} MB",
-        f"{folder}: {', '.join(TABLES)}",
+        f"{folder}: {', '.join(file.name for file in (*files, *extra))}",
     ]
-    return Result(rows, [config.out, *files], [rows_table([row for row in rows if row.value <= 1])], lines)
+    return Result(
+        rows, [config.out, *files, *extra], [rows_table([row for row in rows if row.value <= 1])], lines
+    )
 
 
-def features_of(config: ExploreConfig, folder: Path) -> Features:
+def features_of(config: ExploreConfig, folder: Path, archive: Features | None) -> Features:
     """The features to explore: the file given, or those of the footage, which are extracted once.
 
     Raises:
@@ -88,20 +109,22 @@ def features_of(config: ExploreConfig, folder: Path) -> Features:
     if config.source.suffix in SUFFIXES and config.source.is_file():
         file = config.source
     else:
-        if config.weights is None:
+        file = folder / "features.npz"
+        if config.weights is not None:
+            how = ExtractConfig(
+                config.weights, config.source, file, root=config.root, loading=config.loading,
+                clip=config.clip, settings=config.settings, overwrite=config.overwrite,
+            )  # fmt: skip
+        elif archive is not None:
+            how = _like(archive, config, file)
+        else:
             raise UserError(
                 f"{config.source}: footage needs an encoder; give --weights with a run of `dsm pretrain` or "
                 f"a checkpoint, or --weights {RANDOM} for random weights, which see little but the place."
             )
-        file = folder / "features.npz"
         # An extraction of the same footage by the same weights is kept.
         if not file.exists() or config.overwrite:
-            extract(
-                ExtractConfig(
-                    config.weights, config.source, file, root=config.root, loading=config.loading,
-                    clip=config.clip, settings=config.settings, overwrite=config.overwrite,
-                )
-            )  # fmt: skip
+            extract(how)
     features = load_features(file)
     if config.root is not None:
         meta = features.meta | {"root": str(config.root.absolute())}
@@ -112,7 +135,94 @@ def features_of(config: ExploreConfig, folder: Path) -> Features:
     return features
 
 
-def examine(config: ExploreConfig, footage: Footage) -> tuple[Explored, Exploration]:
+def _like(archive: Features, config: ExploreConfig, file: Path) -> ExtractConfig:
+    """An extraction as that of the archive: its weights, clips and windows.
+
+    Raises:
+        UserError: the archive does not name its weights.
+    """
+    meta = archive.meta
+    if not meta.get("weights") or "clip" not in meta:
+        raise UserError(f"{config.against}: does not name the weights that made it; give --weights.")
+    clip = clip_of(meta["clip"])
+    return ExtractConfig(
+        str(meta["weights"]), config.source, file, root=config.root,
+        loading=replace(
+            config.loading, backbone=str(meta.get("backbone") or config.loading.backbone),
+            seed=int(meta.get("seed", 0)), init="xavier" if meta.get("init") == "xavier" else "own",
+            partial=True,
+        ),
+        clip=ClipChanges(clip.frames, clip.stride, clip.resize, clip.size),
+        settings=replace(
+            config.settings, windows=int(meta.get("windows", 1)), crops=int(meta.get("crops", 1)),
+            every=float(meta.get("every", 0)), per_clip=archive.times is not None,
+        ),
+        overwrite=config.overwrite,
+    )  # fmt: skip
+
+
+def _suggest(config: ExploreConfig, found: Exploration, folder: Path) -> Exploration:
+    """Add the clips to label next, and write their table."""
+    assert config.labels is not None
+    footage = found.footage
+    labels = labels_of(footage, read_list(config.labels, config.root))
+    suggested = least_sure(footage.features, labels, footage.videos, config.suggestions)
+    write_text(folder / SUGGESTIONS, suggestions_csv(footage, suggested))
+    tiles = [Tile(row, f"margin {margin:.0%}  {told(footage, row)}") for row, margin in suggested]
+    given, kinds = int((labels >= 0).sum()), len(np.unique(labels[labels >= 0]))
+    text = (
+        f"{given} of {many(len(labels), 'clip')} have one of {kinds} labels. A probe trained on "
+        "them is least sure of these: its two most probable labels are nearly equal. Name them next."
+    )
+    return replace(found, more=[*found.more, Part("Label next", text, [ShownRow("", tiles)])])
+
+
+def _alert(
+    config: ExploreConfig, archive: Features, found: Exploration, folder: Path
+) -> tuple[Exploration, Row]:
+    """Add what the archive never showed, and write ``alerts.csv``.
+
+    Raises:
+        UserError: the archive was made by other weights, or is too small for the rate.
+    """
+    footage = found.footage
+    features = footage.features
+    same_dimensions(archive, features, (str(config.against), str(config.source)))
+    made_by = {str(one.meta["encoder"]) for one in (archive, features) if "encoder" in one.meta}
+    if len(made_by) > 1:
+        raise UserError(
+            f"{config.source}: was extracted with other weights than {config.against}; extract both alike."
+        )
+    new = novelty(
+        archive.features, archive.identities(), features.features,
+        rate=config.false_alarms, seed=config.loading.seed,
+    )  # fmt: skip
+    order = np.flatnonzero(new.alarms)
+    order = order[np.argsort(-new.scores[order], kind="stable")]
+    write_text(folder / ALERTS, alerts_csv(footage, new, names_in(archive), order.tolist()))
+    tiles = [
+        Tile(row, f"{new.scores[row]:.2f}  {told(footage, row)}") for row in order[:ALERTS_SHOWN].tolist()
+    ]
+    share = float(new.alarms.mean())
+    text = (
+        f"{len(order)} of {many(len(features), 'clip')} ({share:.1%}) are unlike anything in "
+        f"{config.against}: their mean distance to its nearest clips is above {new.threshold:.2f}. Of clips "
+        f"like the archive's {config.false_alarms:.1%} or fewer are, on average over archives; {new.held} of "
+        "its videos, held out, set this. It holds for the same cameras in the same conditions. Alarms of one "
+        "video come together. Not known: whether a new clip matters, and how many new events are missed. "
+        "Another camera, season or light is new too, and raises alarms that the rate does not cover."
+    )
+    if share > 10 * config.false_alarms:
+        text += " So many alarms mean that this footage differs as a whole, by its cameras or its light."
+    run, seed = run_and_seed(features.meta)
+    row = Row(
+        run, seed, str(features.meta.get("list", "footage")), "alarms", share, None, None, len(features)
+    )
+    part = Part("New here", text, [ShownRow("", tiles)] if tiles else [])
+    return replace(found, more=[part, *found.more]), row
+
+
+def examine(config: ExploreConfig, footage: Footage) -> Exploration:
     """Compute everything that the page shows."""
     features, videos = footage.features, footage.videos
     with progress("map and clusters", 1) as bar:
@@ -137,7 +247,7 @@ def examine(config: ExploreConfig, footage: Footage) -> tuple[Explored, Explorat
     for note in notes:
         console.print(note)
     folder = config.out.with_suffix("")
-    return explored, Exploration(
+    return Exploration(
         name=config.source.stem if config.source.is_file() else config.source.absolute().name,
         footage=footage,
         explored=explored,
@@ -172,44 +282,3 @@ def numbers_of(found: Exploration) -> list[Row]:
         rows.append(row_of(*named, "same_camera", found.same.share, count))
         rows.append(Row(*named, "same_camera_chance", found.same.chance, None, None, count))
     return rows
-
-
-def place_of(footage: Footage, row: int) -> list[str]:
-    """A row's path, begin, end, camera and time, as cells of a table."""
-    times = footage.features.times
-    known = times is not None and np.isfinite(times[row]).all()
-    begin, end = (f"{one:.2f}" for one in times[row]) if times is not None and known else ("", "")
-    return [footage.features.paths[row], begin, end, footage.cameras[row], clock(float(footage.times[row]))]
-
-
-PLACE = ("path", "begin", "end", "camera", "time")
-
-
-def clusters_csv(footage: Footage, explored: Explored) -> str:
-    """A line per clip: its cluster from 1 on (empty if none), and how rare it is."""
-    lines = [[*PLACE, "cluster", "distance"]]
-    for row, cluster in enumerate(explored.clusters.tolist()):
-        name = "" if cluster == NOISE else str(cluster + 1)
-        lines.append([*place_of(footage, row), name, f"{explored.oddness[row]:.4f}"])
-    return csv_text(lines)
-
-
-def rarest_csv(footage: Footage, found: Exploration) -> str:
-    """The rarest clips, overall and of each camera."""
-    lines = [["among", "rank", *PLACE, "distance"]]
-    for among, rows in {"all": found.rare, **found.rare_by_camera}.items():
-        for rank, row in enumerate(rows, start=1):
-            lines.append([among, str(rank), *place_of(footage, row), f"{found.explored.oddness[row]:.4f}"])
-    return csv_text(lines)
-
-
-def duplicates_csv(footage: Footage, found: Exploration) -> str:
-    """A line per clip of a group of near-duplicates, the one to keep first."""
-    lines = [["group", "keep", *PLACE, "width", "height", "seconds"]]
-    for number, group in enumerate(found.groups, start=1):
-        for place, row in enumerate(group):
-            width, height = (str(one) if one else "" for one in footage.pixels[row])
-            seconds = f"{footage.seconds[row]:.2f}" if np.isfinite(footage.seconds[row]) else ""
-            keep = "yes" if place == 0 else "no"
-            lines.append([str(number), keep, *place_of(footage, row), width, height, seconds])
-    return csv_text(lines)

@@ -11,7 +11,7 @@ import tyro
 from dsm.data.settings import ClipChanges
 from dsm.errors import UserError
 from dsm.evaluate.settings import ExtractSettings
-from dsm.inputs import GroupsTable, RootFolder, Videos, Weights
+from dsm.inputs import FeaturesFile, GroupsTable, ListFile, RootFolder, Videos, Weights
 from dsm.models.settings import LoadSettings
 
 
@@ -25,7 +25,8 @@ class ExploreConfig:
     """Page to write (.html). Tables, and the features of footage, go into a folder of the same name beside
     it."""
     weights: Weights | None = None
-    """For footage: a run folder, a checkpoint, or `none` for random weights."""
+    """For footage: a run folder, a checkpoint, or `none` for random weights; by default those of the archive
+    (--against)."""
     root: RootFolder | None = None
     """Where the videos are now, if they have moved; of a list, the folder that its paths start from."""
     cameras: GroupsTable | None = None
@@ -41,6 +42,16 @@ class ExploreConfig:
     """Smallest cosine, of features less their mean, of two near-duplicates."""
     rarest: int = 20
     """Rarest clips to show, overall; of each camera a quarter of that."""
+    labels: ListFile | None = None
+    """List of labels given so far, as the page exports it: shows the clips that a probe trained on them is
+    least sure of, to label next."""
+    suggestions: int = 24
+    """Clips to label next."""
+    against: FeaturesFile | None = None
+    """Features of an archive: shows what is here that it never showed. Footage is then read with its weights
+    and clips."""
+    false_alarms: float = 0.01
+    """Share of clips like those of the archive that may be taken for new."""
     clips: int = 400
     """Most clips that play in the page, which never grows beyond 25 MB; others are linked."""
     loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
@@ -52,9 +63,13 @@ class ExploreConfig:
     def __post_init__(self) -> None:
         if self.out.suffix.lower() not in (".html", ".htm"):
             raise UserError(f"{self.out}: the result is a web page; --out must end in .html.")
-        if min(self.neighbours, self.rarest) < 1 or min(self.least, self.clips) < 0:
-            raise UserError("neighbours and rarest must be at least 1; least and clips must not be negative.")
+        if min(self.neighbours, self.rarest, self.suggestions) < 1 or min(self.least, self.clips) < 0:
+            raise UserError(
+                "neighbours, rarest and suggestions must be at least 1; least and clips must not be negative."
+            )
         if self.least == 1:
             raise UserError("least must be at least 2, or 0: a single clip is no cluster.")
+        if not 0 < self.false_alarms < 1:
+            raise UserError("false-alarms is a share, above 0 and below 1.")
         if not -1 <= self.duplicates <= 1:
             raise UserError("duplicates is a cosine, from -1 to 1.")
