@@ -109,6 +109,7 @@ NEEDED = {
     "data split": f"{missing} --out out",
     "data subset": f"{missing} --fraction 0.1 --out out",
     "embed": f"{missing} --out out",
+    "explore": f"{missing} --out out.html",
     "export": f"--weights {missing} --out out.onnx",
     "extract": f"--weights none --data {missing} --out out.npz",
     "finetune": f"--data.train {missing} --out out",

@@ -208,6 +208,16 @@ VERBS = {
             "dsm search --index archive.npz --serve",
         ),
     ),
+    "explore": Verb(
+        "dsm.verbs.explore", "exploring.ExploreConfig", "explore",
+        "put footage on a page without labels: map, clusters, rare clips, near-duplicates, times, cameras",
+        (
+            "dsm explore footage --weights runs/mine --out explore.html",
+            "dsm explore archive.npz --cameras cameras.tsv --out explore.html",
+            "dsm explore archive.npz --labels labels.csv --out next.html",
+            "dsm explore today --against archive.npz --false-alarms 0.01 --out today.html",
+        ),
+    ),
     "bias": Verb(
         "dsm.verbs.bias", "evaluation.BiasConfig", "bias",
         "measure how much weights rely on the scene: test variants, four numbers, pictures",

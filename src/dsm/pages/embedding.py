@@ -10,14 +10,11 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from dsm.errors import UserError
 from dsm.evaluate.embedding import Embedded
-from dsm.evaluate.features import Features
 from dsm.evaluate.settings import MapName
 from dsm.pages.figures import TONES, literal, save_figure
-from dsm.pages.gallery import clip_of
 from dsm.pages.tables import Cell
-from dsm.pages.template import clip_uri, render_page, write_page
+from dsm.pages.template import render_page, write_page
 from dsm.runs.results import Row, command_line
 
 MARKS = "osD^vPX*"
@@ -66,7 +63,6 @@ def draw_embeddings(embedded: Sequence[Embedded], file: Path, *, which: MapName)
     save_figure(figure, file)
 
 
-FPS = 8
 MEANINGS = {
     "rank": "number of dimensions that the features use",
     "agreement": "share whose nearest other video has the same name",
@@ -152,15 +148,3 @@ def number_lines(rows: Sequence[Row], runs: Sequence[str]) -> list[tuple[str, st
             )
         )
     return lines
-
-
-def clips_of(features: Features, most: int, seed: int = 0) -> dict[int, str]:
-    """Clips of up to ``most`` videos, drawn at random: row -> data URI. Unreadable ones are left out."""
-    drawn = np.random.default_rng(seed).permutation(len(features))[:most]
-    clips = {}
-    for row in sorted(drawn.tolist()):
-        try:
-            clips[row] = clip_uri(clip_of(features, row), fps=FPS)
-        except UserError:
-            continue
-    return clips

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,32 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.errors import UserError
-from dsm.evaluate.features import BELOW, Features
+from dsm.evaluate.features import Features
+from dsm.evaluate.footage import file_of
 from dsm.evaluate.retrieval import Retrieval, retrieve
 from dsm.pages.template import clip_uri, write_page
 from dsm.runs.results import command_line
 from dsm.video.decode import probe, read_frames
-from dsm.video.inside import believed, inside
 from dsm.video.source import VideoError
 from dsm.video.times import frame_times
 
 FRAMES, SHORT_SIDE, SECONDS = 16, 112, 20.0
 """For a shown clip: number of frames, their shorter side in pixels, and the time limit for reading it."""
-
-
-def file_of(features: Features, row: int) -> Path:
-    """The video of a row.
-
-    Raises:
-        UserError: the features file does not name the folder of its videos, or the video is not in there.
-    """
-    root, below = features.meta.get("root"), features.meta.get(BELOW)
-    if not isinstance(root, str) or not isinstance(below, str | None):
-        raise UserError(
-            "the features do not name the folder of their videos (meta.root); extract them again."
-        )
-    folder = features.within or believed(Path(below or root))
-    return inside(Path(root) / features.paths[row], folder)
 
 
 def clip_of(features: Features, row: int) -> NDArray[np.uint8]:
@@ -55,6 +41,25 @@ def clip_of(features: Features, row: int) -> NDArray[np.uint8]:
     numbers = np.linspace(first, max(first, last), FRAMES).round().astype(np.int64)
     frames = read_frames(file, numbers, SHORT_SIDE, SECONDS)
     return frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
+
+
+def clips_of(features: Features, rows: Iterable[int], *, room: float = math.inf) -> dict[int, str]:
+    """Clips of some rows as data URIs, those of the first rows first; unreadable ones are left out.
+
+    Args:
+        room: characters that all may take together.
+    """
+    clips: dict[int, str] = {}
+    for row in rows:
+        try:
+            uri = clip_uri(clip_of(features, row), fps=FPS)
+        except UserError:
+            continue
+        room -= len(uri)
+        if room < 0:
+            break
+        clips[row] = uri
+    return clips
 
 
 def row_text(features: Features, row: int) -> str:

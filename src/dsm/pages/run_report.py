@@ -11,10 +11,10 @@ from markupsafe import Markup
 
 from dsm.evaluate.features import Features
 from dsm.evaluate.retrieval import chance, kept_apart
-from dsm.pages.embedding import clips_of, embedding_section, number_lines
+from dsm.pages.embedding import embedding_section, number_lines
 from dsm.pages.figures import looks_of
 from dsm.pages.film import FPS, Looked, enlarged, even, overlay
-from dsm.pages.gallery import ShownClip, compared
+from dsm.pages.gallery import ShownClip, clips_of, compared, drawn
 from dsm.pages.run_figures import CURVES, HEALTH, curve_charts
 from dsm.pages.run_pictures import (
     ROOM,
@@ -202,12 +202,8 @@ def _maps(measured: Mapping[str, Measured]) -> list[tuple[str, list[ShownClip]]]
 
 
 def _embedding(embedding: Embedding) -> Markup:
-    room = ROOM["embedding"]
-    clips = {}
-    for row, uri in clips_of(embedding.features, DOTS).items():
-        room -= len(uri)
-        if room > 0:
-            clips[row] = uri
+    rows = drawn(len(embedding.features), DOTS)
+    clips = clips_of(embedding.features, rows, room=ROOM["embedding"])
     return embedding_section(embedding.embedded, clips, name="dots")
 
 

@@ -17,7 +17,8 @@ from dsm.evaluate.embedding import NEIGHBOURS, Embedded, nearest_others, need_sp
 from dsm.evaluate.features import Features, load_features, numbered_alike, same_dimensions
 from dsm.evaluate.retrieval import retrieve
 from dsm.evaluate.settings import MapName
-from dsm.pages.embedding import RIGHT, WRONG, clips_of, draw_embeddings, number_table, write_embedding_page
+from dsm.pages.embedding import RIGHT, WRONG, draw_embeddings, number_table, write_embedding_page
+from dsm.pages.gallery import clips_of
 from dsm.runs.bad_videos import LEFT_OUT
 from dsm.runs.folder import claim_file, git_revision
 from dsm.runs.results import RESULTS, Row, run_and_seed, write_results
@@ -42,7 +43,8 @@ def embed(config: EmbedConfig) -> Result:
     runs = [one.run for one in embedded]
     write_results(files[0], rows, revision=git_revision())
     with progress("clips", 1) as bar:
-        clips = clips_of(features, config.clips, config.seed)
+        drawn = np.random.default_rng(config.seed).permutation(len(features))[: config.clips]
+        clips = clips_of(features, sorted(drawn.tolist()))
         bar.update(1)
     if config.clips and not clips:
         warn("no clips in the page: none of the videos can be read any more.")

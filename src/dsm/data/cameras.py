@@ -1,0 +1,79 @@
+"""What the names of files tell about footage: the camera, and when each video begins."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsm.data.groups import find_groups
+from dsm.video.segments import SEGMENT
+
+CAMERA = re.compile(
+    r"(?<![a-z])(?:cam(?:era)?|kamera|channel|ch|site|sensor|dvr|nvr)[ _.-]?(?:no)?[ _.-]?\d+(?!\d)",
+    re.IGNORECASE,
+)
+"""`cam3`, `Camera_12`, `ch01`: a word for a camera and its number."""
+_DATE = r"(?P<year>(?:19|20)\d\d)(?P<a>[-_.]?)(?P<month>0[1-9]|1[0-2])(?P=a)(?P<day>0[1-9]|[12]\d|3[01])"
+_CLOCK = r"(?P<hour>[01]\d|2[0-3])(?P<b>[-_.:h]?)(?P<minute>[0-5]\d)(?:(?P=b)|m)(?P<second>[0-5]\d)"
+TIME = re.compile(rf"(?<!\d){_DATE}(?:[T _.-]{{0,2}}|[/\\]){_CLOCK}(?!\d)")
+"""`20240131_235959`, `2024-01-31T23-59-59`: a date and a time of day, each with one separator throughout."""
+SHARE = 0.5
+"""Share of the videos whose names must tell, for names to be taken as the source."""
+
+
+def cameras_of(paths: Sequence[str], *, file: Path | None, regex: str) -> tuple[list[str], str]:
+    """The camera of each video, and in words where that comes from.
+
+    From a table or an expression if one is given. Otherwise from a word such as `cam3` in the path; if most
+    paths have none, the folder stands for the camera.
+
+    Returns:
+        (n,) names, and the source: `table`, `expression`, `name` or `folder`.
+
+    Raises:
+        UserError: the table or the expression does not fit.
+    """
+    given = find_groups(paths, file=file, regex=regex)
+    if given is not None:
+        return given, "table" if file is not None else "expression"
+    found = [CAMERA.search(path) for path in paths]
+    folders = [str(PurePosixPath(path).parent) for path in paths]
+    if sum(match is not None for match in found) > SHARE * len(paths):
+        names = [match[0].lower() if match else folder for match, folder in zip(found, folders, strict=True)]
+        return names, "name"
+    return folders, "folder"
+
+
+def begin_times(paths: Sequence[str]) -> NDArray[np.float64]:
+    """When each video begins by its name, in seconds since 1970 of its own clock; NaN where it does not tell.
+
+    A name tells by a date and a time of day with seconds, such as `20240131_235959`. A segment begins its
+    seconds later. Clocks are taken as they are: no time zone is known.
+    """
+    times = np.full(len(paths), np.nan)
+    for place, path in enumerate(paths):
+        part = SEGMENT.fullmatch(path)
+        matches = list(TIME.finditer(part[1] if part else path))
+        if not matches:
+            continue
+        match = matches[-1]  # folders often have a date of their own
+        numbers = [int(match[name]) for name in ("year", "month", "day", "hour", "minute", "second")]
+        try:
+            year, month, day, hour, minute, second = numbers
+            when = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
+        except ValueError:  # 31 February
+            continue
+        times[place] = when.timestamp() + (float(part[2]) if part else 0.0)
+    return times
+
+
+def clock(seconds: float) -> str:
+    """A time of :func:`begin_times` as text; empty for NaN."""
+    if not np.isfinite(seconds):
+        return ""
+    return datetime.fromtimestamp(seconds, tz=timezone.utc).strftime("%Y-%m-%d %H:%M:%S")

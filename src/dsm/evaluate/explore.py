@@ -1,0 +1,247 @@
+"""What is in footage, without labels: clusters, rare clips, near-duplicates, and how much is only the camera.
+
+Features are centred (the mean over all clips is subtracted) before their cosines are taken: the features of
+most encoders lie in a narrow cone, in which all cosines are near 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from sklearn.cluster import HDBSCAN
+from sklearn.decomposition import PCA
+
+from dsm.evaluate.embedding import plane
+from dsm.evaluate.nearest import Ids, Matrix, Neighbours, nearest, unit_rows
+from dsm.intervals import Interval, mean_interval
+
+NOISE = -1
+"""The cluster of clips that are in none."""
+DIMENSIONS = 16
+"""Principal components in which clusters are found: density means little in hundreds of dimensions."""
+CORE = 5
+"""HDBSCAN's ``min_samples``."""
+MAPPED = 3000
+"""Clips that t-SNE places; it takes minutes for ten thousand. The others are placed among their nearest."""
+AMONG = 3
+
+
+@dataclass(frozen=True)
+class Explored:
+    """What was found in the features of n clips."""
+
+    map: Matrix
+    """(n, 2) in [0, 1]."""
+    clusters: NDArray[np.int64]
+    """(n,), 0 for the largest cluster, -1 for clips in none."""
+    typical: list[NDArray[np.int64]]
+    """For each cluster its rows, the most typical (nearest to its mean) first."""
+    near: Neighbours
+    """The nearest clips by the cosine of centred features; see :func:`apart_ids`."""
+    oddness: NDArray[np.float64]
+    """(n,): mean cosine distance to the nearest clips, in [0, 2]; high for rare clips."""
+
+
+def centred(features: Matrix) -> Matrix:
+    """Unit features (n, d) less their mean."""
+    rows = unit_rows(np.asarray(features, np.float32))
+    return np.asarray(rows - rows.mean(0), np.float32)
+
+
+def explore(
+    features: Matrix, videos: Sequence[str], *, k: int = 10, least: int = 0, seed: int = 0
+) -> Explored:
+    """Map, group and rank clips by their features.
+
+    Args:
+        features: (n, d).
+        videos: (n,), the video of each clip.
+        k: neighbours that decide how rare a clip is.
+        least: clips of the smallest cluster; 0 for :func:`least_of`.
+
+    Raises:
+        UserError: there are too few clips, or all have the same feature.
+    """
+    rows = centred(features)
+    ids = apart_ids(videos, k)
+    near = nearest(rows, rows, k, apart=(ids, ids))
+    clusters = clusters_of(rows, least or least_of(len(rows)), seed=seed)
+    return Explored(
+        map_of(features, seed=seed), clusters, typical_of(rows, clusters), near, oddness_of(near, k)
+    )
+
+
+def apart_ids(videos: Sequence[str], k: int) -> Ids:
+    """(n,) numbers; clips of the same number are not counted as neighbours.
+
+    Clips of one video resemble each other and say nothing about how rare it is. But where there are no more
+    than ``k`` videos, as in a single long recording, only a clip itself is left out.
+    """
+    ids = np.unique(np.asarray(videos), return_inverse=True)[1].astype(np.int64)
+    return ids if ids.max(initial=0) >= k else np.arange(len(ids))
+
+
+def least_of(count: int) -> int:
+    """Clips of the smallest cluster among ``count``: half the square root, at least 5."""
+    return max(5, round(np.sqrt(count) / 2))
+
+
+def clusters_of(rows: Matrix, least: int, *, seed: int = 0) -> NDArray[np.int64]:
+    """Clusters by HDBSCAN (Campello et al. 2013) on the principal components of unit rows.
+
+    Args:
+        rows: (n, d), centred.
+        least: clips of the smallest cluster.
+
+    Returns:
+        (n,), 0 for the largest cluster, then by size; -1 for clips in none.
+    """
+    if len(rows) < max(2 * CORE, least):
+        return np.full(len(rows), NOISE)
+    parts = min(DIMENSIONS, *rows.shape)
+    reduced = PCA(parts, random_state=seed).fit_transform(unit_rows(rows))
+    found = HDBSCAN(min_cluster_size=least, min_samples=CORE, copy=True).fit_predict(reduced)
+    sizes = np.bincount(found[found >= 0], minlength=found.max() + 1)
+    rank = np.empty(len(sizes) + 1, np.int64)
+    rank[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
+    rank[-1] = NOISE  # found by the index -1
+    return rank[found]
+
+
+def typical_of(rows: Matrix, clusters: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """For each cluster its rows, by their cosine with the mean of its unit rows, the greatest first."""
+    unit, result = unit_rows(rows), []
+    for cluster in range(int(clusters.max(initial=NOISE)) + 1):
+        own = np.flatnonzero(clusters == cluster)
+        result.append(own[np.argsort(-(unit[own] @ unit[own].mean(0)), kind="stable")])
+    return result
+
+
+def oddness_of(near: Neighbours, k: int) -> NDArray[np.float64]:
+    """(n,): mean cosine distance to the k nearest (Angiulli & Pizzuti 2002); 2 where there is none."""
+    known = near.places[:, :k] >= 0
+    distance = np.where(known, 1 - near.similarities[:, :k].astype(np.float64), 0.0)
+    count = known.sum(1)
+    return np.where(count > 0, distance.sum(1) / np.maximum(count, 1), 2.0)
+
+
+def rarest(
+    oddness: NDArray[np.float64], videos: Sequence[str], most: int, *, among: NDArray[np.int64] | None = None
+) -> list[int]:
+    """Rows of the rarest clips, the rarest first; one of each video.
+
+    Args:
+        among: the rows to choose from; None for all.
+    """
+    rows = np.arange(len(oddness)) if among is None else among
+    chosen: dict[str, int] = {}
+    for row in rows[np.argsort(-oddness[rows], kind="stable")].tolist():
+        chosen.setdefault(videos[row], row)
+        if len(chosen) == most:
+            break
+    return list(chosen.values())
+
+
+def rarest_of_groups(
+    features: Matrix, groups: Sequence[str], videos: Sequence[str], most: int, *, k: int = 10
+) -> dict[str, list[int]]:
+    """For each group (a camera) the clips that are rarest in it, the rarest first.
+
+    A group of fewer than ``k`` + 2 videos has none: there is nothing usual to be unlike.
+    """
+    rows = centred(features)
+    names, ids = np.unique(np.asarray(groups), return_inverse=True)
+    found = {}
+    for place, name in enumerate(names.tolist()):
+        own = np.flatnonzero(ids == place)
+        own_videos = [videos[row] for row in own.tolist()]
+        if len(set(own_videos)) < k + 2:
+            continue
+        apart = apart_ids(own_videos, k)
+        near = nearest(rows[own], rows[own], k, apart=(apart, apart))
+        odd = oddness_of(near, k)
+        found[str(name)] = own[rarest(odd, own_videos, most)].tolist()
+    return found
+
+
+def duplicate_groups(near: Neighbours, videos: Sequence[str], threshold: float) -> list[list[int]]:
+    """Groups of rows of different videos that are linked by a cosine of at least ``threshold``."""
+    ids = np.unique(np.asarray(videos), return_inverse=True)[1]
+    alike = (near.similarities >= threshold) & (near.places >= 0) & (ids[near.places] != ids[:, None])
+    rows, columns = np.nonzero(alike)
+    return linked(len(near.places), rows, near.places[rows, columns])
+
+
+def linked(count: int, one: NDArray[np.int64], two: NDArray[np.int64]) -> list[list[int]]:
+    """Groups of rows of ``count`` that pairs link, directly or through others; the largest first.
+
+    Args:
+        one, two: (pairs,) the rows of each pair.
+    """
+    if not len(one):
+        return []
+    graph = coo_matrix((np.ones(len(one), bool), (one, two)), shape=(count, count))
+    names = connected_components(graph, directed=False)[1]
+    order = np.argsort(names, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(names[order])) + 1)
+    shared = [group.tolist() for group in groups if len(group) > 1]
+    return sorted(shared, key=lambda group: (-len(group), group[0]))
+
+
+@dataclass(frozen=True)
+class SameCamera:
+    """How much of the neighbourhood is merely the same camera."""
+
+    share: Interval
+    """Share of a clip's nearest neighbours that are of its camera; the interval is over cameras."""
+    chance: float
+    """Its expectation if neighbours were drawn at random among the clips of other videos."""
+    by_camera: dict[str, tuple[int, float, float]]
+    """Camera -> number of clips, share, chance; the most clips first."""
+
+
+def same_camera(near: Neighbours, cameras: Sequence[str], videos: Sequence[str]) -> SameCamera | None:
+    """How many of the neighbours are of the same camera; None where there is a single camera."""
+    names, ids = np.unique(np.asarray(cameras), return_inverse=True)
+    if len(names) < 2:
+        return None
+    known = near.places >= 0
+    same = (ids[near.places] == ids[:, None]) & known
+    shares = same.sum(1) / np.maximum(known.sum(1), 1)
+    of_video = np.unique(np.asarray(videos), return_inverse=True)[1]
+    own_clips = np.bincount(of_video)[of_video]
+    of_camera = np.bincount(ids)[ids]
+    chances = (of_camera - own_clips) / np.maximum(len(ids) - own_clips, 1)
+    table = {
+        str(names[place]): (int(own.sum()), float(shares[own].mean()), float(chances[own].mean()))
+        for place in np.argsort(-np.bincount(ids), kind="stable").tolist()
+        for own in [ids == place]
+    }
+    return SameCamera(mean_interval(shares, groups=list(cameras)), float(chances.mean()), table)
+
+
+def map_of(features: Matrix, *, seed: int = 0) -> Matrix:
+    """A map (n, 2) in [0, 1]: t-SNE of a sample, and every other clip among its nearest of the sample.
+
+    The position of a clip outside the sample is the mean of those of its :data:`AMONG` nearest, moved a
+    little at random, so that clips do not cover each other.
+    """
+    count = len(features)
+    if count <= MAPPED:
+        return plane(np.asarray(features, np.float32), "tsne", seed=seed)
+    rng = np.random.default_rng(seed)
+    drawn: Ids = np.sort(rng.permutation(count)[:MAPPED])
+    placed = plane(np.asarray(features[drawn], np.float32), "tsne", seed=seed)
+    rows = centred(features)
+    result = np.empty((count, 2), np.float32)
+    result[drawn] = placed
+    others = np.setdiff1d(np.arange(count), drawn)
+    among = nearest(rows[drawn], rows[others], AMONG).places
+    jitter = rng.normal(0, 0.004, (len(others), 2))
+    result[others] = np.clip(placed[among].mean(1) + jitter, 0, 1)
+    return result

@@ -1,0 +1,150 @@
+"""What is known of each clip of footage: its camera, its time of day, its length, and where its file lies."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsm.data.cameras import begin_times, cameras_of
+from dsm.errors import UserError
+from dsm.evaluate.features import BELOW, Features
+from dsm.video.decode import VideoInfo, probe
+from dsm.video.frame_folder import is_folder
+from dsm.video.inside import believed, inside
+from dsm.video.pack import in_pack
+from dsm.video.segments import SEGMENT, segment_name, segment_of
+
+FASTEST = 240.0
+"""Frames per second above which a file's rate is not believed, and the length of the video is unknown."""
+
+
+@dataclass(frozen=True)
+class Footage:
+    """What is known of n clips besides their features."""
+
+    features: Features
+    videos: list[str]
+    """(n,), a unique name of the video of each."""
+    cameras: list[str]
+    cameras_from: str
+    """What tells the cameras: `table`, `expression`, `name` or `folder`."""
+    times: NDArray[np.float64]
+    """(n,): when each begins, seconds since 1970 of the camera's own clock, NaN where unknown."""
+    seconds: NDArray[np.float64]
+    """(n,): length of its video, NaN where unknown."""
+    pixels: list[tuple[int, int]]
+    """(n,): width and height of its video, zeros where unknown."""
+    files: list[Path | None]
+    """(n,): its video's file; None if it is not there, or is outside of the folder of the videos."""
+
+    @cached_property
+    def _clips(self) -> Counter[str]:
+        return Counter(self.videos)
+
+    def name(self, row: int) -> str:
+        """The row as a list names it: a path, or a segment of it where its video has several clips."""
+        path = self.features.paths[row]
+        times = self.features.times
+        if times is None or not np.isfinite(times[row]).all() or SEGMENT.fullmatch(path):
+            return path
+        if self._clips[self.videos[row]] == 1:
+            return path
+        begin, end = (float(one) for one in times[row])
+        return segment_name(path, round(begin, 3), round(max(end, begin + 0.001), 3))
+
+
+def file_of(features: Features, row: int) -> Path:
+    """The video of a row.
+
+    Raises:
+        UserError: the features file does not name the folder of its videos, or the video is not in there.
+    """
+    root, below = features.meta.get("root"), features.meta.get(BELOW)
+    if not isinstance(root, str) or not isinstance(below, str | None):
+        raise UserError(
+            "the features do not name the folder of their videos (meta.root); extract them again."
+        )
+    folder = features.within or believed(Path(below or root))
+    return inside(Path(root) / features.paths[row], folder)
+
+
+def footage_of(
+    features: Features,
+    *,
+    cameras: Path | None = None,
+    camera_regex: str = "",
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Footage:
+    """Look at the names and the files of features' videos; files that cannot be read are left unknown.
+
+    Args:
+        on_progress: called with the number of rows done.
+
+    Raises:
+        UserError: the table or the expression of cameras does not fit.
+    """
+    count = len(features)
+    names, source = cameras_of(features.paths, file=cameras, regex=camera_regex)
+    times = begin_times(features.paths)
+    if features.times is not None:
+        times = times + np.nan_to_num(features.times[:, 0].astype(np.float64))
+    seconds, pixels = np.full(count, np.nan), [(0, 0)] * count
+    files: list[Path | None] = [None] * count
+    videos = features.identities()
+    seen: dict[str, tuple[Path | None, VideoInfo | None, float]] = {}
+    for row, video in enumerate(videos):
+        if video not in seen:
+            seen[video] = _look(features, row)
+        files[row], info, lasts = seen[video]
+        if info is not None:
+            pixels[row], seconds[row] = (info.width, info.height), lasts
+        on_progress(row + 1)
+    return Footage(features, videos, names, source, times, seconds, pixels, files)
+
+
+def names_in(features: Features) -> Footage:
+    """Features of which only the names are needed; no file is looked for."""
+    count, videos = len(features), features.identities()
+    unknown = np.full(count, np.nan)
+    return Footage(
+        features, videos, [""] * count, "folder", unknown, unknown, [(0, 0)] * count, [None] * count
+    )
+
+
+def _look(features: Features, row: int) -> tuple[Path | None, VideoInfo | None, float]:
+    """The file of a row, what it says of itself, and its length in seconds."""
+    try:
+        file = file_of(features, row)
+        info = probe(file)
+    except UserError:
+        return None, None, math.nan
+    return file, info, info.frames / info.fps if 0 < info.fps <= FASTEST else math.nan
+
+
+def best_of(group: Sequence[int], footage: Footage) -> int:
+    """The row of a group of duplicates to keep: the largest picture, then the longest, then the first."""
+
+    def worth(row: int) -> tuple[float, float]:
+        width, height = footage.pixels[row]
+        return width * height, float(np.nan_to_num(footage.seconds[row]))
+
+    return min(group, key=lambda row: (*(-one for one in worth(row)), footage.features.paths[row]))
+
+
+def link_of(footage: Footage, row: int, folder: Path) -> str | None:
+    """The address of a row's file, relative to a folder; None where a browser cannot open it."""
+    file = footage.files[row]
+    if file is None or in_pack(file) is not None or is_folder(file):
+        return None
+    part = segment_of(file)
+    relative = os.path.relpath(os.path.realpath(part.file if part else file), os.path.realpath(folder))
+    return quote(Path(relative).as_posix())

@@ -1,0 +1,300 @@
+"""The page of `dsm explore`: a map, clusters, rare clips, duplicates, times and cameras, with playing clips.
+
+The clips of all parts are stored once; the page's script shows them where they come into view. A clip that is
+not stored is played from its file, by a link relative to the page.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsm.data.cameras import clock
+from dsm.evaluate.explore import NOISE, Explored, SameCamera
+from dsm.evaluate.footage import Footage, link_of
+from dsm.files import json_text
+from dsm.pages.embedding import LOOKS
+from dsm.pages.gallery import clips_of
+from dsm.pages.tables import Cell
+from dsm.pages.template import write_page
+from dsm.pages.timeline import timelines
+from dsm.runs.results import command_line
+from dsm.terminal import many
+
+PAGE_BYTES = 25_000_000
+"""Size of the largest page: what mail takes."""
+DOTS = 40_000
+"""Most clips on the map; of more, so many are drawn at random."""
+GLANCE = 6
+TYPICAL, CLUSTERS, GROUPS, SHOWN_OF_GROUP, CAMERAS = 6, 24, 24, 6, 12
+"""Clips shown of a cluster; clusters, groups of duplicates, clips of a group, and cameras that are shown."""
+SOURCES = {
+    "table": "by the table given",
+    "expression": "by the expression given",
+    "name": "by the names in their paths",
+    "folder": "by their folders: no path names a camera (--cameras and --camera-regex say otherwise)",
+}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A clip in a row of clips."""
+
+    row: int
+    text: str = ""
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class ShownRow:
+    """A row of clips, with its heading."""
+
+    title: str
+    tiles: list[Tile]
+    text: str = ""
+    cluster: int = NOISE
+    """The cluster that can be named here."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the page that not every page has."""
+
+    title: str
+    text: str
+    rows: list[ShownRow]
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """What the page shows."""
+
+    name: str
+    footage: Footage
+    explored: Explored
+    same: SameCamera | None
+    rare: Sequence[int]
+    rare_by_camera: dict[str, list[int]]
+    groups: Sequence[Sequence[int]]
+    """Of near-duplicates, the one to keep first."""
+    files: Sequence[Path] = ()
+    """The tables beside the page."""
+    notes: Sequence[str] = ()
+    """What else the reader must know, a sentence each."""
+    weights: str = ""
+    """The name of the weights."""
+    more: Sequence[Part] = ()
+    """Parts that are shown first."""
+
+
+def write_explore_page(path: Path, found: Exploration, *, clips: int) -> int:
+    """Write the page.
+
+    Args:
+        clips: most clips that are stored in it; fewer where it would become too large.
+
+    Returns:
+        The number of clips stored.
+    """
+    footage, explored = found.footage, found.explored
+    clusters, rare = _clusters(found), _rare(found)
+    cameras, groups = _rare_of_cameras(found), _groups(found)
+    parts: list[Iterable[ShownRow]] = [clusters, rare, *(part.rows for part in found.more), groups, cameras]
+    shown = [tile.row for rows in parts for row in rows for tile in row.tiles]
+    placed = _placed(len(footage.features), shown)
+    data = _data(found, placed, path.absolute().parent)
+    content: dict[str, Any] = {
+        "title": f"What is in {found.name}", "found": found, "tiles": _numbers(found),
+        "count": len(placed), "clusters": clusters, "rare": rare, "cameras": cameras, "groups": groups,
+        "noise": int((explored.clusters == NOISE).sum()), "cluster_count": len(explored.typical),
+        "group_count": len(found.groups), "lines": _camera_lines(found.same),
+        "source": SOURCES[footage.cameras_from],
+        "glance": _glance(clusters, rare), "word": _word(footage),
+        "timelines": timelines(footage, explored.clusters), "command": command_line(),
+        "root": str(footage.features.meta.get("root", "")), "looks": LOOKS,
+    }  # fmt: skip
+    room = PAGE_BYTES - len(json_text(data)) - 150 * len(shown) - 2_000_000
+    order = np.random.default_rng(0).permutation(placed)
+    wanted = list(dict.fromkeys([*shown, *order.tolist()]))[:clips] if any(footage.files) else []
+    stored = clips_of(footage.features, wanted, room=max(room, 0))
+    data["clips"] = {str(np.searchsorted(placed, row)): uri for row, uri in stored.items()}
+    number = {int(row): place for place, row in enumerate(placed.tolist())}
+    write_page(path, "explore.html", data=data, number=number, **content)
+    return len(stored)
+
+
+def _placed(count: int, shown: Sequence[int]) -> NDArray[np.int64]:
+    """The rows that the page knows, in order."""
+    if count <= DOTS:
+        return np.arange(count)
+    drawn = np.random.default_rng(0).permutation(count)[:DOTS]
+    return np.union1d(drawn, np.array(shown, np.int64))
+
+
+def _data(found: Exploration, placed: NDArray[np.int64], folder: Path) -> dict[str, Any]:
+    """What the script knows of each clip; numbers are rounded, so that the page stays small."""
+    footage, explored = found.footage, found.explored
+    names, cameras = np.unique(np.asarray(footage.cameras), return_inverse=True)
+    lookup = np.full(len(footage.features) + 1, -1)
+    lookup[placed] = np.arange(len(placed))
+    near = lookup[explored.near.places[placed][:, :3]]
+    files = [link_of(footage, int(row), folder) for row in placed]
+    base = files[0].rsplit("/", 1)[0] + "/" if files and files[0] and "/" in files[0] else ""
+    ranks = np.empty(len(explored.oddness))
+    ranks[np.argsort(explored.oddness)] = np.linspace(0, 100, len(ranks))
+    times = footage.features.times
+    data: dict[str, Any] = {
+        "x": np.rint(9999 * explored.map[placed, 0]).astype(int).tolist(),
+        "y": np.rint(9999 * explored.map[placed, 1]).astype(int).tolist(),
+        "cluster": explored.clusters[placed].tolist(),
+        "cameras": names.tolist(),
+        "camera": cameras[placed].tolist(),
+        "odd": np.rint(ranks[placed]).astype(int).tolist(),
+        "near": near.tolist(),
+        "paths": [footage.features.paths[row] for row in placed],
+        "names": {
+            str(place): name
+            for place, row in enumerate(placed.tolist())
+            if (name := footage.name(row)) != footage.features.paths[row]
+        },
+        "base": base,
+        "links": [link and link.removeprefix(base) for link in files] if any(files) else [],
+        "id": hashlib.sha256("\n".join(footage.features.identities()).encode()).hexdigest()[:16],
+        "looks": LOOKS,
+    }
+    if np.isfinite(footage.times).any():
+        data["time"] = [int(one) if math.isfinite(one) else None for one in footage.times[placed]]
+    if np.isfinite(footage.seconds).any():
+        data["seconds"] = [
+            round(one, 1) if math.isfinite(one) else None for one in footage.seconds[placed].tolist()
+        ]
+    if times is not None:
+        data["begin"] = [
+            [round(float(a), 2), round(float(b), 2)] if math.isfinite(a) and math.isfinite(b) else None
+            for a, b in times[placed]
+        ]
+    return data
+
+
+def _numbers(found: Exploration) -> list[tuple[str, str]]:
+    """The numbers of the first screen, each with what it counts."""
+    footage, explored = found.footage, found.explored
+    videos, cameras = len(set(footage.videos)), len(set(footage.cameras))
+    held = int((explored.clusters != NOISE).sum())
+    known = footage.times[np.isfinite(footage.times)]
+    numbers = [(f"{len(footage.features):,}", f"clips of {many(videos, 'video')}")]
+    word = _word(footage)
+    numbers.append((f"{cameras:,}", word if cameras == 1 else f"{word}s"))
+    if len(known):
+        numbers.append((clock(known.min())[:10], f"to {clock(known.max())[:10]}"))
+    total = sum(
+        {
+            video: one
+            for video, one in zip(footage.videos, footage.seconds.tolist(), strict=True)
+            if one == one
+        }.values()
+    )
+    if total:
+        numbers.append((f"{total / 3600:.1f} h" if total >= 3600 else f"{total / 60:.1f} min", "of video"))
+    numbers.append(
+        (f"{len(explored.typical):,}", f"clusters, with {held / len(explored.clusters):.0%} of the clips")
+    )
+    spare = sum(len(group) - 1 for group in found.groups)
+    numbers.append((f"{spare:,}", "near-duplicates that could go"))
+    if found.same is not None:
+        numbers.append(
+            (
+                f"{found.same.share.value:.0%}",
+                f"of neighbours are of the same {word}; by chance {found.same.chance:.0%}",
+            )
+        )
+    return numbers
+
+
+def _word(footage: Footage) -> str:
+    return "folder" if footage.cameras_from == "folder" else "camera"
+
+
+def _glance(clusters: Sequence[ShownRow], rare: Sequence[ShownRow]) -> list[ShownRow]:
+    """The rows of the first screen: a typical clip of each of the largest clusters, and the rarest clips."""
+    typical = [replace(row.tiles[0], text=f"{row.title}: {row.text}") for row in clusters[:GLANCE]]
+    rows = (
+        [ShownRow("What is frequent", typical, "a typical clip of each of the largest clusters")]
+        if typical
+        else []
+    )
+    return [
+        *rows,
+        ShownRow("What is rare", rare[0].tiles[:GLANCE], "clips unlike all others, with their distance"),
+    ]
+
+
+def told(footage: Footage, row: int) -> str:
+    """The path of a row, its seconds and its time of day, as far as they are known."""
+    text, times = footage.features.paths[row], footage.features.times
+    if times is not None and np.isfinite(times[row]).all():
+        text += f" {times[row][0]:.1f}–{times[row][1]:.1f} s"
+    return f"{text}, {when}" if (when := clock(float(footage.times[row]))) else text
+
+
+def _clusters(found: Exploration) -> list[ShownRow]:
+    footage, explored = found.footage, found.explored
+    rows = []
+    for cluster, own in enumerate(explored.typical[:CLUSTERS]):
+        (camera, most), *_ = Counter(footage.cameras[row] for row in own).most_common(1)
+        share = f"{many(len(own), 'clip')}, {len(own) / len(footage.features):.1%}"
+        share += f"; {most / len(own):.0%} of them {camera}" if found.same else ""
+        seen: dict[str, int] = {}
+        for row in own.tolist():
+            seen.setdefault(footage.videos[row], row)
+        tiles = [Tile(row, told(footage, row)) for row in list(seen.values())[:TYPICAL]]
+        rows.append(ShownRow(f"Cluster {cluster + 1}", tiles, share, cluster))
+    return rows
+
+
+def _rare(found: Exploration) -> list[ShownRow]:
+    oddness = found.explored.oddness
+    tiles = [Tile(row, f"{oddness[row]:.2f}  {told(found.footage, row)}") for row in found.rare]
+    return [ShownRow("Of all", tiles)]
+
+
+def _rare_of_cameras(found: Exploration) -> list[ShownRow]:
+    sizes = Counter(found.footage.cameras)
+    order = sorted(found.rare_by_camera, key=lambda name: -sizes[name])[:CAMERAS]
+    return [
+        ShownRow(
+            name,
+            [Tile(row, told(found.footage, row)) for row in found.rare_by_camera[name]],
+            many(sizes[name], "clip"),
+        )
+        for name in order
+    ]
+
+
+def _groups(found: Exploration) -> list[ShownRow]:
+    footage, rows = found.footage, []
+    for number, group in enumerate(found.groups[:GROUPS], start=1):
+        tiles = []
+        for place, row in enumerate(group[:SHOWN_OF_GROUP]):
+            width, height = footage.pixels[row]
+            size = f", {width} x {height}" if width else ""
+            tiles.append(Tile(row, f"{told(footage, row)}{size}", kept=place == 0))
+        rows.append(ShownRow(f"Group {number}", tiles, many(len(group), "clip")))
+    return rows
+
+
+def _camera_lines(same: SameCamera | None) -> list[tuple[str, str, list[Cell | None]]]:
+    if same is None:
+        return []
+    return [
+        (name, many(count, "clip"), [Cell(f"{share:.0%}", "", False), Cell(f"{chance:.0%}", "", False)])
+        for name, (count, share, chance) in list(same.by_camera.items())[:40]
+    ]

@@ -1,0 +1,284 @@
+"""``dsm explore``: what is in footage, on one page, without a label."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from dsm.data.lists import read_list
+from dsm.data.settings import ClipChanges, clip_of
+from dsm.errors import UserError
+from dsm.evaluate.embedding import LEAST, need_spread
+from dsm.evaluate.explore import (
+    NOISE,
+    duplicate_groups,
+    rarest,
+    rarest_of_groups,
+    same_camera,
+)
+from dsm.evaluate.explore import (
+    explore as explore_features,
+)
+from dsm.evaluate.features import SUFFIXES, Features, load_features, same_dimensions
+from dsm.evaluate.footage import Footage, best_of, footage_of, names_in
+from dsm.evaluate.novelty import novelty
+from dsm.evaluate.suggest import labels_of, least_sure
+from dsm.files import write_text
+from dsm.models.settings import RANDOM
+from dsm.pages.explore import Exploration, Part, ShownRow, Tile, told, write_explore_page
+from dsm.pages.explore_tables import (
+    alerts_csv,
+    clusters_csv,
+    duplicates_csv,
+    rarest_csv,
+    suggestions_csv,
+)
+from dsm.runs.bad_videos import LEFT_OUT
+from dsm.runs.folder import claim_file, git_revision
+from dsm.runs.results import RESULTS, Row, row_of, rows_table, run_and_seed, write_results
+from dsm.settings import takes_settings
+from dsm.terminal import console, many, progress, warn
+from dsm.verbs.extract import extract
+from dsm.verbs.result import Result
+from dsm.verbs.settings.evaluation import ExtractConfig
+from dsm.verbs.settings.exploring import ExploreConfig
+from dsm.video.ledger import read_ledger
+
+SUGGESTIONS, ALERTS = "suggestions.csv", "alerts.csv"
+ALERTS_SHOWN = 24
+TABLES = (RESULTS, "clusters.csv", "rarest.csv", "duplicates.csv")
+LONG = 30.0
+"""Seconds above which one feature for a whole video hides what happens in it."""
+
+
+@takes_settings(ExploreConfig)
+def explore(config: ExploreConfig) -> Result:
+    """Put footage on a page: a map, clusters, rare clips, near-duplicates, times and cameras."""
+    folder = config.out.with_suffix("")
+    files = [folder / name for name in TABLES]
+    extra = [folder / SUGGESTIONS] if config.labels else []
+    extra += [folder / ALERTS] if config.against else []
+    for file in (config.out, *files, *extra):
+        claim_file(file, overwrite=config.overwrite)
+    archive = load_features(config.against) if config.against else None
+    features = features_of(config, folder, archive)
+    name = str(config.source)
+    if len(features) < LEAST:
+        raise UserError(
+            f"{name}: {many(len(features), 'clip is', 'clips are')} too few to explore; give {LEAST}."
+        )
+    need_spread(features.features, name)
+    with progress("files", len(features)) as bar:
+        footage = footage_of(
+            features, cameras=config.cameras, camera_regex=config.camera_regex, on_progress=bar.update
+        )
+    found = examine(config, footage)
+    rows = numbers_of(found)
+    if config.labels is not None:
+        found = _suggest(config, found, folder)
+    if archive is not None:
+        found, share = _alert(config, archive, found, folder)
+        rows.append(share)
+    write_results(files[0], rows, revision=git_revision())
+    write_text(files[1], clusters_csv(footage, found.explored))
+    write_text(files[2], rarest_csv(footage, found))
+    write_text(files[3], duplicates_csv(footage, found))
+    with progress("page", 1) as bar:
+        stored = write_explore_page(config.out, found, clips=config.clips)
+        bar.update(1)
+    if config.clips and not stored:
+        warn("no clips in the page: none of the videos can be read any more; --root says where they are now.")
+    lines = [
+        f"{config.out}: {many(len(features), 'clip')}, {many(stored, 'of them plays', 'of them play')}, "
+        f"{config.out.stat().st_size / 1e6:.1f} MB",
+        f"{folder}: {', '.join(file.name for file in (*files, *extra))}",
+    ]
+    return Result(
+        rows, [config.out, *files, *extra], [rows_table([row for row in rows if row.value <= 1])], lines
+    )
+
+
+def features_of(config: ExploreConfig, folder: Path, archive: Features | None) -> Features:
+    """The features to explore: the file given, or those of the footage, which are extracted once.
+
+    Raises:
+        UserError: footage without weights; or features cannot be read or extracted.
+    """
+    if config.source.suffix in SUFFIXES and config.source.is_file():
+        file = config.source
+    else:
+        file = folder / "features.npz"
+        if config.weights is not None:
+            how = ExtractConfig(
+                config.weights, config.source, file, root=config.root, loading=config.loading,
+                clip=config.clip, settings=config.settings, overwrite=config.overwrite,
+            )  # fmt: skip
+        elif archive is not None:
+            how = _like(archive, config, file)
+        else:
+            raise UserError(
+                f"{config.source}: footage needs an encoder; give --weights with a run of `dsm pretrain` or "
+                f"a checkpoint, or --weights {RANDOM} for random weights, which see little but the place."
+            )
+        # An extraction of the same footage by the same weights is kept.
+        if not file.exists() or config.overwrite:
+            extract(how)
+    features = load_features(file)
+    if config.root is not None:
+        meta = features.meta | {"root": str(config.root.absolute())}
+        features = replace(features, meta=meta, within=config.root)
+    ledger = file.with_name(file.name + LEFT_OUT)
+    if ledger.exists():
+        warn(f"{file}: {many(len(read_ledger(ledger)), 'video')} could not be read; see {ledger}")
+    return features
+
+
+def _like(archive: Features, config: ExploreConfig, file: Path) -> ExtractConfig:
+    """An extraction as that of the archive: its weights, clips and windows.
+
+    Raises:
+        UserError: the archive does not name its weights.
+    """
+    meta = archive.meta
+    if not meta.get("weights") or "clip" not in meta:
+        raise UserError(f"{config.against}: does not name the weights that made it; give --weights.")
+    clip = clip_of(meta["clip"])
+    return ExtractConfig(
+        str(meta["weights"]), config.source, file, root=config.root,
+        loading=replace(
+            config.loading, backbone=str(meta.get("backbone") or config.loading.backbone),
+            seed=int(meta.get("seed", 0)), init="xavier" if meta.get("init") == "xavier" else "own",
+            partial=True,
+        ),
+        clip=ClipChanges(clip.frames, clip.stride, clip.resize, clip.size),
+        settings=replace(
+            config.settings, windows=int(meta.get("windows", 1)), crops=int(meta.get("crops", 1)),
+            every=float(meta.get("every", 0)), per_clip=archive.times is not None,
+        ),
+        overwrite=config.overwrite,
+    )  # fmt: skip
+
+
+def _suggest(config: ExploreConfig, found: Exploration, folder: Path) -> Exploration:
+    """Add the clips to label next, and write their table."""
+    assert config.labels is not None
+    footage = found.footage
+    labels = labels_of(footage, read_list(config.labels, config.root))
+    suggested = least_sure(footage.features, labels, footage.videos, config.suggestions)
+    write_text(folder / SUGGESTIONS, suggestions_csv(footage, suggested))
+    tiles = [Tile(row, f"margin {margin:.0%}  {told(footage, row)}") for row, margin in suggested]
+    given, kinds = int((labels >= 0).sum()), len(np.unique(labels[labels >= 0]))
+    text = (
+        f"{given} of {many(len(labels), 'clip')} have one of {kinds} labels. A probe trained on "
+        "them is least sure of these: its two most probable labels are nearly equal. Name them next."
+    )
+    return replace(found, more=[*found.more, Part("Label next", text, [ShownRow("", tiles)])])
+
+
+def _alert(
+    config: ExploreConfig, archive: Features, found: Exploration, folder: Path
+) -> tuple[Exploration, Row]:
+    """Add what the archive never showed, and write ``alerts.csv``.
+
+    Raises:
+        UserError: the archive was made by other weights, or is too small for the rate.
+    """
+    footage = found.footage
+    features = footage.features
+    same_dimensions(archive, features, (str(config.against), str(config.source)))
+    made_by = {str(one.meta["encoder"]) for one in (archive, features) if "encoder" in one.meta}
+    if len(made_by) > 1:
+        raise UserError(
+            f"{config.source}: was extracted with other weights than {config.against}; extract both alike."
+        )
+    new = novelty(
+        archive.features, archive.identities(), features.features,
+        rate=config.false_alarms, seed=config.loading.seed,
+    )  # fmt: skip
+    order = np.flatnonzero(new.alarms)
+    order = order[np.argsort(-new.scores[order], kind="stable")]
+    write_text(folder / ALERTS, alerts_csv(footage, new, names_in(archive), order.tolist()))
+    tiles = [
+        Tile(row, f"{new.scores[row]:.2f}  {told(footage, row)}") for row in order[:ALERTS_SHOWN].tolist()
+    ]
+    share = float(new.alarms.mean())
+    text = (
+        f"{len(order)} of {many(len(features), 'clip')} ({share:.1%}) are unlike anything in "
+        f"{config.against}: their mean distance to its nearest clips is above {new.threshold:.2f}. Of clips "
+        f"like the archive's {config.false_alarms:.1%} or fewer are, on average over archives; {new.held} of "
+        "its videos, held out, set this. It holds for the same cameras in the same conditions. Alarms of one "
+        "video come together. Not known: whether a new clip matters, and how many new events are missed. "
+        "Another camera, season or light is new too, and raises alarms that the rate does not cover."
+    )
+    if share > 10 * config.false_alarms:
+        text += " So many alarms mean that this footage differs as a whole, by its cameras or its light."
+    run, seed = run_and_seed(features.meta)
+    row = Row(
+        run, seed, str(features.meta.get("list", "footage")), "alarms", share, None, None, len(features)
+    )
+    part = Part("New here", text, [ShownRow("", tiles)] if tiles else [])
+    return replace(found, more=[part, *found.more]), row
+
+
+def examine(config: ExploreConfig, footage: Footage) -> Exploration:
+    """Compute everything that the page shows."""
+    features, videos = footage.features, footage.videos
+    with progress("map and clusters", 1) as bar:
+        explored = explore_features(
+            features.features, videos, k=config.neighbours, least=config.least, seed=config.loading.seed
+        )
+        bar.update(1)
+    groups = []
+    for group in duplicate_groups(explored.near, videos, config.duplicates):
+        best = best_of(group, footage)
+        groups.append([best, *(row for row in group if row != best)])
+    notes = []
+    long = len({video for video, one in zip(videos, footage.seconds.tolist(), strict=True) if one > LONG})
+    if long and features.times is None:
+        notes.append(
+            f"{many(long, 'video is', 'videos are')} longer than {LONG:g} s, each one dot here; with "
+            "--per-clip --every 5 each of their clips is one."
+        )
+    weights = str(features.meta.get("weights"))
+    if weights == RANDOM:
+        notes.append("The weights are random: what is near here looks alike, and says nothing about motion.")
+    for note in notes:
+        console.print(note)
+    folder = config.out.with_suffix("")
+    return Exploration(
+        name=config.source.stem if config.source.is_file() else config.source.absolute().name,
+        footage=footage,
+        explored=explored,
+        same=same_camera(explored.near, footage.cameras, videos),
+        rare=rarest(explored.oddness, videos, config.rarest),
+        rare_by_camera=rarest_of_groups(
+            features.features, footage.cameras, videos, max(config.rarest // 4, 1), k=config.neighbours
+        )
+        if len(set(footage.cameras)) > 1
+        else {},
+        groups=groups,
+        files=[folder / name for name in TABLES],
+        notes=notes,
+        weights=run_and_seed(features.meta)[0],
+    )
+
+
+def numbers_of(found: Exploration) -> list[Row]:
+    """The numbers as rows of results.json."""
+    features, clusters = found.footage.features, found.explored.clusters
+    run, seed = run_and_seed(features.meta)
+    named = run, seed, str(features.meta.get("list", "footage"))
+    count = len(features)
+    held = float((clusters != NOISE).mean())
+    spare = sum(len(group) - 1 for group in found.groups)
+    rows = [
+        Row(*named, "clusters", len(found.explored.typical), None, None, count),
+        Row(*named, "in_clusters", held, None, None, count),
+        Row(*named, "near_duplicates", spare / count, None, None, count),
+    ]
+    if found.same is not None:
+        rows.append(row_of(*named, "same_camera", found.same.share, count))
+        rows.append(Row(*named, "same_camera_chance", found.same.chance, None, None, count))
+    return rows

@@ -1,0 +1,75 @@
+"""Settings of `dsm explore`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from dsm.data.settings import ClipChanges
+from dsm.errors import UserError
+from dsm.evaluate.settings import ExtractSettings
+from dsm.inputs import FeaturesFile, GroupsTable, ListFile, RootFolder, Videos, Weights
+from dsm.models.settings import LoadSettings
+
+
+@dataclass(frozen=True)
+class ExploreConfig:
+    """Settings of `dsm explore`."""
+
+    source: tyro.conf.Positional[Videos]
+    """Footage: a folder, a list or one video; or features of it, as written by `dsm extract`."""
+    out: Path
+    """Page to write (.html). Tables, and the features of footage, go into a folder of the same name beside
+    it."""
+    weights: Weights | None = None
+    """For footage: a run folder, a checkpoint, or `none` for random weights; by default those of the archive
+    (--against)."""
+    root: RootFolder | None = None
+    """Where the videos are now, if they have moved; of a list, the folder that its paths start from."""
+    cameras: GroupsTable | None = None
+    """Table (.tsv, .csv: a header, path first, camera last) with the camera of each video. By default names
+    such as `cam3` in the paths tell, or the folders."""
+    camera_regex: str = ""
+    """The same by an expression that finds the camera in a path."""
+    neighbours: int = 10
+    """Nearest clips of other videos that decide how rare a clip is."""
+    least: Annotated[int, tyro.conf.arg(metavar="CLIPS")] = 0
+    """Clips of the smallest cluster; 0: half the square root of their number, at least 5."""
+    duplicates: float = 0.98
+    """Smallest cosine, of features less their mean, of two near-duplicates."""
+    rarest: int = 20
+    """Rarest clips to show, overall; of each camera a quarter of that."""
+    labels: ListFile | None = None
+    """List of labels given so far, as the page exports it: shows the clips that a probe trained on them is
+    least sure of, to label next."""
+    suggestions: int = 24
+    """Clips to label next."""
+    against: FeaturesFile | None = None
+    """Features of an archive: shows what is here that it never showed. Footage is then read with its weights
+    and clips."""
+    false_alarms: float = 0.01
+    """Share of clips like those of the archive that may be taken for new."""
+    clips: int = 400
+    """Most clips that play in the page, which never grows beyond 25 MB; others are linked."""
+    loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
+    clip: Annotated[ClipChanges, tyro.conf.arg(name="")] = field(default_factory=ClipChanges)
+    settings: Annotated[ExtractSettings, tyro.conf.arg(name="")] = field(default_factory=ExtractSettings)
+    overwrite: bool = False
+    """Replace the page and its tables; features of the same footage and weights are kept."""
+
+    def __post_init__(self) -> None:
+        if self.out.suffix.lower() not in (".html", ".htm"):
+            raise UserError(f"{self.out}: the result is a web page; --out must end in .html.")
+        if min(self.neighbours, self.rarest, self.suggestions) < 1 or min(self.least, self.clips) < 0:
+            raise UserError(
+                "neighbours, rarest and suggestions must be at least 1; least and clips must not be negative."
+            )
+        if self.least == 1:
+            raise UserError("least must be at least 2, or 0: a single clip is no cluster.")
+        if not 0 < self.false_alarms < 1:
+            raise UserError("false-alarms is a share, above 0 and below 1.")
+        if not -1 <= self.duplicates <= 1:
+            raise UserError("duplicates is a cosine, from -1 to 1.")

@@ -1,0 +1,397 @@
+"""What is in footage without labels: by function, by command, and in a browser."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import opened
+
+from dsm.cli.main import run
+from dsm.data.cameras import begin_times, cameras_of, clock
+from dsm.data.lists import VideoList, read_list
+from dsm.data.settings import ClipChanges
+from dsm.errors import UserError
+from dsm.evaluate.explore import centred, duplicate_groups, explore, rarest, same_camera
+from dsm.evaluate.features import Features, load_features, save_features
+from dsm.evaluate.footage import best_of, footage_of, names_in
+from dsm.evaluate.novelty import novelty
+from dsm.evaluate.settings import ExtractSettings
+from dsm.evaluate.suggest import labels_of, least_sure
+from dsm.models.settings import LoadSettings
+from dsm.pages.explore import PAGE_BYTES, write_explore_page
+from dsm.runs.results import read_results
+from dsm.verbs.explore import ExploreConfig, examine
+from dsm.verbs.extract import ExtractConfig, extract
+from dsm.video.write import write_video
+
+KINDS, EACH, DIM = 4, 30, 24
+
+
+def made(seed: int = 0) -> Features:
+    """Four kinds of clips of three cameras, three oddities, and a copy of the clip 5."""
+    rng = np.random.default_rng(seed)
+    kinds = np.repeat(np.arange(KINDS), EACH)
+    rows = 3 * np.eye(DIM)[kinds] + 0.2 * rng.standard_normal((len(kinds), DIM))
+    odd = 3 * np.eye(DIM)[[10, 10, 11]] + 0.2 * rng.standard_normal((3, DIM))
+    rows = np.concatenate([rows, odd, rows[5:6] + 1e-3]).astype(np.float32)
+    paths = [
+        f"cam{row % 3}/2024-03-0{1 + row % 2}_{row // 60:02d}-{row % 60:02d}-00.mp4"
+        for row in range(len(rows))
+    ]
+    return Features(rows, np.full(len(rows), -1), paths, {"run": "made", "seed": 0, "list": "made"})
+
+
+def test_kinds_oddities_and_copies_are_found() -> None:
+    features = made()
+    found = explore(features.features, features.paths)
+    kinds = np.repeat(np.arange(KINDS), EACH)
+    for kind in range(KINDS):
+        own = found.clusters[: KINDS * EACH][kinds == kind]
+        counts = np.bincount(own[own >= 0], minlength=KINDS)
+        assert counts.max() > 0.9 * EACH
+        assert np.count_nonzero(counts) == 1
+    assert set(rarest(found.oddness, features.paths, 3)) == {120, 121, 122}
+    assert duplicate_groups(found.near, features.paths, 0.999) == [[5, 123]]
+    assert [len(own) for own in found.typical] == sorted((len(own) for own in found.typical), reverse=True)
+
+
+def test_oddness_equals_a_slow_reference_and_skips_clips_of_the_same_video() -> None:
+    features = made()
+    videos = [str(row // 2) for row in range(len(features))]
+    found = explore(features.features, videos, k=4)
+    unit = features.features / np.linalg.norm(features.features, axis=1, keepdims=True)
+    rows = unit - unit.mean(0)
+    np.testing.assert_allclose(centred(features.features), rows, atol=1e-6)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    for row in range(0, len(rows), 7):
+        distances = [
+            1 - float(rows[row] @ rows[other]) for other in range(len(rows)) if videos[other] != videos[row]
+        ]
+        assert found.oddness[row] == pytest.approx(np.mean(sorted(distances)[:4]), abs=1e-5)
+
+
+def test_the_clips_of_a_single_long_video_are_compared_with_each_other() -> None:
+    features = made()
+    found = explore(features.features, ["day.mp4"] * len(features))
+    order = np.argsort(-found.oddness)[:3]
+    assert set(order.tolist()) == {120, 121, 122}
+    assert duplicate_groups(found.near, ["day.mp4"] * len(features), 0.999) == []
+
+
+def test_the_same_camera_counts_as_by_hand_and_is_chance_for_shuffled_cameras() -> None:
+    features = made()
+    found = explore(features.features, features.paths, k=5)
+    by_kind = [str(row // EACH) for row in range(len(features))]
+    same = same_camera(found.near, by_kind, features.paths)
+    assert same is not None
+    by_hand = [
+        np.mean([by_kind[near] == by_kind[row] for near in found.near.places[row]])
+        for row in range(len(features))
+    ]
+    assert same.share.value == pytest.approx(np.mean(by_hand))
+    assert same.share.value > 0.95
+    shuffled = np.random.default_rng(0).permutation(by_kind).tolist()
+    dealt = same_camera(found.near, shuffled, features.paths)
+    assert dealt is not None
+    assert dealt.share.value == pytest.approx(dealt.chance, abs=0.06)
+    assert same_camera(found.near, ["one"] * len(features), features.paths) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("a/20240131_235959.mp4", "2024-01-31 23:59:59"),
+        ("cam1/2024-01-31T23-59-59.mp4", "2024-01-31 23:59:59"),
+        ("2024-01-31/cam_23.59.58.mp4", ""),
+        ("2024.01.31 07.08.09.mkv", "2024-01-31 07:08:09"),
+        ("NVR_ch3_main_20231105060708_20231105070708.dav", "2023-11-05 07:07:08"),
+        ("20240131_235950.mp4#10-12", "2024-02-01 00:00:00"),
+        ("20240231_235959.mp4", ""),
+        ("v_120240131_2359591.mp4", ""),
+        ("fi001.mp4", ""),
+    ],
+)
+def test_file_names_tell_the_time(path: str, told: str) -> None:
+    assert clock(float(begin_times([path])[0])) == told
+
+
+def test_names_or_folders_tell_the_camera() -> None:
+    assert cameras_of(["x/Cam3_a.mp4", "x/cam12-b.mp4"], file=None, regex="") == (["cam3", "cam12"], "name")
+    assert cameras_of(["hall/a.mp4", "yard/b.mp4"], file=None, regex="") == (["hall", "yard"], "folder")
+    assert cameras_of(["webcamera/a1.mp4", "b/scam3.mp4"], file=None, regex="")[1] == "folder"
+    assert cameras_of(["hall/a7.mp4"], file=None, regex=r"a(\d)") == (["7"], "expression")
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Features of which some videos exist, one name is hostile, one leads out, one is a larger copy."""
+    folder = tmp_path_factory.mktemp("explore")
+    features = made()
+    features.paths[7] = "cam1/<img src=x onerror=alert(1)>.mp4"
+    features.paths[8] = "../outside.mp4"
+    rng = np.random.default_rng(0)
+    write_video(folder / "outside.mp4", rng.integers(0, 255, (8, 32, 32, 3), dtype=np.uint8))
+    for row in (0, 5, 120, 123):
+        side = 64 if row == 123 else 32
+        frames = rng.integers(0, 255, (8, side, side, 3), dtype=np.uint8)
+        write_video(folder / "videos" / features.paths[row], frames)
+    meta = features.meta | {"root": str(folder / "videos"), "weights": "none"}
+    save_features(folder / "made.npz", replace(features, meta=meta))
+    return folder
+
+
+def test_the_command_writes_the_page_and_its_tables(footage: Path, tmp_path: Path) -> None:
+    page = tmp_path / "explore.html"
+    run(["explore", str(footage / "made.npz"), "--out", str(page), "--duplicates", "0.999"])
+    text = page.read_text()
+    assert "<img src=x" not in text
+    assert "outside.mp4#" not in text
+    data = json.loads(text.split('id="data">')[1].split("</script>")[0])
+    assert data["links"][8] is None, "it lies outside of the folder of the videos"
+    assert set(data["clips"]) == {"0", "5", "120", "123"}
+    tables = page.with_suffix("")
+    lines = list(csv.DictReader((tables / "duplicates.csv").open()))
+    assert [(line["keep"], line["width"]) for line in lines] == [("yes", "64"), ("no", "32")]
+    rare = list(csv.DictReader((tables / "rarest.csv").open()))
+    assert {line["path"] for line in rare[:3]} == {data["paths"][row] for row in (120, 121, 122)}
+    assert rare[0]["time"].startswith("2024-03-0")
+    assert len({line["among"] for line in rare}) == 4, "overall and of each camera"
+    clusters = list(csv.DictReader((tables / "clusters.csv").open()))
+    assert len(clusters) == 124
+    numbers = {row.metric: row.value for row in read_results(tables / "results.json")}
+    assert numbers["clusters"] == KINDS
+    assert numbers["near_duplicates"] == pytest.approx(1 / 124)
+    with pytest.raises(UserError, match="already exists"):
+        run(["explore", str(footage / "made.npz"), "--out", str(page)])
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_clips_are_named_in_the_page_and_the_list_is_read(footage: Path, tmp_path: Path, width: int) -> None:
+    page = tmp_path / "explore.html"
+    run(["explore", str(footage / "made.npz"), "--out", str(page), "--root", str(footage / "videos")])
+    script = """<script>
+    dsm.choose(7); dsm.choose(121); document.getElementById("name").value = 'odd, "one"';
+    document.getElementById("give").click();
+    const input = document.querySelector(".line[data-cluster] input");
+    input.value = "walks"; input.onchange();
+    const map = document.querySelector("canvas"); map.dispatchEvent(new Event("focus"));
+    map.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowRight"}));
+    const how = document.getElementById("how");
+    for (const one of how.options) { how.value = one.value; how.onchange(); }
+    const out = document.createElement("pre"); out.id = "written"; out.textContent = dsm.list();
+    document.body.append(out);
+    </script>"""
+    walked = tmp_path / "walked.html"
+    walked.write_text(page.read_text().replace("</body>", script + "</body>"))
+    document, errors = opened(walked, width=width)
+    assert errors == []
+    written = re.search(r'<pre id="written">(.*?)</pre>', document, re.DOTALL)
+    assert written
+    labels = tmp_path / "labels.csv"
+    labels.write_text(written[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    videos = read_list(labels, footage / "videos")
+    assert set(videos.classes) == {'odd, "one"', "walks"}
+    index = load_features(footage / "made.npz")
+    odd = videos.classes.index('odd, "one"')
+    assert {p for p, label in zip(videos.paths, videos.labels, strict=True) if label == odd} == {
+        index.paths[7], index.paths[121]
+    }  # fmt: skip
+    assert (videos.labels != odd).sum() >= EACH - 4
+
+
+def test_the_largest_picture_of_a_group_is_kept(footage: Path) -> None:
+    looked = footage_of(load_features(footage / "made.npz"))
+    assert best_of([5, 123], looked) == 123
+    assert best_of([0, 5], looked) == 0
+    assert looked.files[8] is None
+
+
+def test_the_page_stays_below_its_limit_whatever_the_clips(
+    footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "explore.html"
+    looked = footage_of(load_features(footage / "made.npz"))
+    found = examine(ExploreConfig(footage / "made.npz", page), looked)
+    monkeypatch.setattr("dsm.pages.gallery.clip_uri", lambda *_, **__: "data:" + "x" * (PAGE_BYTES // 3))
+    assert write_explore_page(page, found, clips=9) == 2
+    assert page.stat().st_size < PAGE_BYTES
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--out", "page.txt"], r"must end in \.html"),
+        (["--out", "page.html", "--least", "1"], "single clip is no cluster"),
+        (["--out", "page.html", "--camera-regex", "zzz"], "finds no group"),
+    ],
+)
+def test_wrong_settings_are_refused(footage: Path, tmp_path: Path, words: list[str], message: str) -> None:
+    words = [str(tmp_path / word) if word.startswith("page") else word for word in words]
+    with pytest.raises(UserError, match=message):
+        run(["explore", str(footage / "made.npz"), *words])
+
+
+def test_footage_is_extracted_once(scenes: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    with pytest.raises(UserError, match="footage needs an encoder"):
+        run(["explore", str(scenes / "test.txt"), "--out", str(page)])
+    words = [
+        "explore",
+        str(scenes / "test.txt"),
+        "--out",
+        str(page),
+        "--weights",
+        "none",
+        "--backbone",
+        "tiny",
+    ]
+    words += ["--frames", "4", "--size", "32", "--resize", "40", "--workers", "0", "--clips", "5"]
+    run(words)
+    kept = tmp_path / "page" / "features.npz"
+    written = kept.stat().st_mtime_ns
+    page.unlink()
+    for table in ("results.json", "clusters.csv", "rarest.csv", "duplicates.csv"):
+        (tmp_path / "page" / table).unlink()
+    run(words)
+    assert kept.stat().st_mtime_ns == written
+    assert "The weights are random" in page.read_text()
+
+
+def test_the_least_sure_clips_lie_between_two_labels(footage: Path, tmp_path: Path) -> None:
+    features = made()
+    features.features[40] = (features.features[10] + features.features[45]) / 2
+    save_features(tmp_path / "made.npz", features)
+    labels = tmp_path / "labels.csv"
+    lines = [f"./{features.paths[row]},{'walks' if row < EACH else 'runs'}" for row in (0, 1, 2, 31, 32, 33)]
+    labels.write_text("\n".join(["path,label", *lines]) + "\n")
+    words = ["explore", str(tmp_path / "made.npz"), "--out", str(tmp_path / "next.html")]
+    words += ["--labels", str(labels), "--suggestions", "4"]
+    run(words)
+    with (tmp_path / "next" / "suggestions.csv").open() as opened_file:
+        rows = list(csv.DictReader(opened_file))
+    assert len(rows) == 4
+    assert not {row["path"] for row in rows} & {features.paths[row] for row in (0, 1, 2, 31, 32, 33)}
+    margins = dict(least_sure(features, np.repeat([0, -1, 1, -1], [3, 28, 3, 90]), features.paths, 200))
+    assert margins[40] < 0.7 * np.median([margins[row] for row in range(5, 30)])
+    labels.write_text(f"path,label\n{features.paths[0]},walks\n")
+    with pytest.raises(UserError, match="gives these clips 1 different labels"):
+        run([*words, "--overwrite"])
+
+
+def test_a_label_of_a_video_or_of_a_segment_names_its_clips() -> None:
+    times = np.array([[0, 2], [2.0004, 4], [0, 2]], np.float32)
+    features = Features(np.eye(3, dtype=np.float32), np.full(3, -1), ["a.mp4", "a.mp4", "b.mp4"], times=times)
+    looked = names_in(features)
+    assert [looked.name(row) for row in range(3)] == ["a.mp4#0-2", "a.mp4#2-4", "b.mp4"]
+
+    def given(*paths: str) -> list[int]:
+        labels = np.arange(len(paths))
+        return labels_of(looked, VideoList(paths, labels, labels, Path())).tolist()
+
+    assert given("a.mp4#2.0-4", "a.mp4#0-2") == [1, 0, -1]
+    assert given("a.mp4", "b.mp4") == [0, 0, 1]
+
+
+def clips(rng: np.random.Generator, videos: int) -> tuple[np.ndarray, list[str]]:
+    """Clips of videos that differ in their middle, their spread and their number of clips."""
+    rows, names = [], []
+    for video in range(videos):
+        many_clips = int(rng.integers(1, 9))
+        middle, spread = rng.standard_normal(8), rng.uniform(0.1, 1)
+        rows.append(middle + spread * rng.standard_normal((many_clips, 8)))
+        names += [str(video)] * many_clips
+    return np.concatenate(rows).astype(np.float32), names
+
+
+def test_false_alarms_are_as_stated_over_many_archives() -> None:
+    """The rate is of one clip of a new video; the mean over draws is within sampling of it, and not above."""
+    rng = np.random.default_rng(0)
+    rate, shares = 0.1, []
+    for draw in range(60):
+        archive, names = clips(rng, 60)
+        new, of = clips(rng, 40)
+        alarms = novelty(archive, names, new, rate=rate, seed=draw).alarms
+        shares.append(np.mean([alarms[np.array(of) == video].mean() for video in set(of)]))
+    error = np.std(shares) / np.sqrt(len(shares))
+    assert rate - 0.03 - 3 * error < np.mean(shares) < rate + 3 * error
+
+
+def test_p_values_equal_a_slow_reference_and_new_clips_are_alarms() -> None:
+    rng = np.random.default_rng(1)
+    archive, names = clips(rng, 80)
+    new = np.concatenate([archive[:5] + 0.01, 30 * np.eye(8, dtype=np.float32)[:2] * [[1], [-1]]]).astype(
+        np.float32
+    )
+    found = novelty(archive, names, new, rate=0.1, k=3, seed=4)
+    order = np.random.default_rng(4).permutation(len(set(names)))[:40]
+    held = set(np.unique(names)[order].tolist())
+    base = np.array([name not in held for name in names])
+    unit = archive / np.linalg.norm(archive, axis=1, keepdims=True)
+    middle = unit[base].mean(0)
+
+    def score(row: np.ndarray) -> float:
+        others = unit[base] - middle
+        row = row / np.linalg.norm(row) - middle
+        cosines = others @ row / np.linalg.norm(others, axis=1) / np.linalg.norm(row)
+        return float(1 - np.sort(cosines)[-3:].mean())
+
+    for place, row in enumerate(new):
+        own = score(row)
+        assert found.scores[place] == pytest.approx(own, abs=1e-5)
+        weight = 1.0
+        for video in held:
+            scores = [score(archive[at]) for at, name in enumerate(names) if name == video]
+            weight += np.mean([one >= own - 1e-9 for one in scores])
+        assert found.p_values[place] == pytest.approx(weight / 41, abs=0.01)
+    assert (found.alarms == (found.p_values <= 0.1)).all()
+    with pytest.raises(UserError, match="needs at least 198"):
+        novelty(archive, names, new, rate=0.01)
+
+
+def test_what_the_archive_never_showed_is_an_alert(footage: Path, tmp_path: Path) -> None:
+    archive, new = made(1), made(2)
+    meta = {"encoder": "one", "root": str(footage)}
+    known = np.arange(KINDS * EACH)
+    save_features(tmp_path / "archive.npz", replace(archive.part(known), meta=meta))
+    save_features(tmp_path / "new.npz", replace(new, meta=meta))
+    page = tmp_path / "new.html"
+    words = [
+        "explore",
+        str(tmp_path / "new.npz"),
+        "--against",
+        str(tmp_path / "archive.npz"),
+        "--out",
+        str(page),
+    ]
+    run([*words, "--false-alarms", "0.05"])
+    with (tmp_path / "new" / "alerts.csv").open() as opened_file:
+        alerts = list(csv.DictReader(opened_file))
+    assert {one["path"] for one in alerts[:3]} == set(new.paths[120:123])
+    assert len(alerts) < 3 + 0.15 * len(new)
+    assert alerts[0]["time"].startswith("2024-03-0")
+    assert "how many new events are missed" in page.read_text()
+    save_features(tmp_path / "new.npz", replace(new, meta=meta | {"encoder": "two"}))
+    with pytest.raises(UserError, match="extracted with other weights"):
+        run([*words, "--overwrite"])
+
+
+def test_footage_is_read_as_the_archive_was(scenes: Path, tmp_path: Path) -> None:
+    clip = ClipChanges(frames=4, stride=2, resize=40, size=32)
+    extract(
+        ExtractConfig(
+            "none", scenes / "train.txt", tmp_path / "archive.npz", loading=LoadSettings("tiny", seed=3),
+            clip=clip, settings=ExtractSettings(windows=2, workers=0),
+        )
+    )  # fmt: skip
+    words = ["--against", str(tmp_path / "archive.npz"), "--false-alarms", "0.2", "--workers", "0"]
+    run(["explore", str(scenes / "test.txt"), *words, "--out", str(tmp_path / "new.html"), "--clips", "2"])
+    one, two = (load_features(tmp_path / name).meta for name in ("archive.npz", "new/features.npz"))
+    assert [one[name] for name in ("encoder", "clip", "windows")] == [
+        two[name] for name in ("encoder", "clip", "windows")
+    ]
