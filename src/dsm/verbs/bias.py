@@ -20,6 +20,7 @@ from dsm.evaluate.extraction import digest
 from dsm.evaluate.probe import Subject, subject_of
 from dsm.evaluate.variants import VARIANTS, Pictures, VariantFeatures, features_of_variants
 from dsm.files import write_text
+from dsm.inputs import path_of
 from dsm.models.weights import weights_name
 from dsm.models.zoo import check_takes
 from dsm.pages.bias import (
@@ -136,7 +137,8 @@ def bias(config: BiasConfig) -> Result:
     }
     claim_by_settings(
         config.out, "bias.json", settings, what="a bias report",
-        overwrite=config.overwrite, needed=needed(*lists.values(), *map(Path, config.weights), config.groups),
+        overwrite=config.overwrite,
+        needed=needed(*lists.values(), *map(path_of, config.weights), config.groups),
     )  # fmt: skip
 
     judged: dict[str, Judged] = {}
