@@ -13,7 +13,7 @@ from runs import small_run
 
 from dsm.data.settings import ClipChanges, ClipConfig
 from dsm.errors import UserError
-from dsm.models.adapters import TRANSFORMERS
+from dsm.models.families import FAMILIES
 from dsm.models.foreign import recognise
 from dsm.models.precision import channels_last, encode
 from dsm.models.zoo import create_model
@@ -21,7 +21,16 @@ from dsm.train.pretrain import pretrain
 from dsm.verbs.extract import ExtractConfig, extract
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+PICTURE = {**SMALL, "image_size": 32, "patch_size": 16}
 TINY: dict[str, dict[str, Any]] = {
+    "clip": {**PICTURE, "intermediate_size": 32},
+    "dinov2": PICTURE,
+    "dinov2_with_registers": PICTURE,
+    "dinov3_vit": {**PICTURE, "intermediate_size": 32, "num_register_tokens": 2},
+    "siglip": {**PICTURE, "intermediate_size": 32},
+    "vit": {**PICTURE, "intermediate_size": 32},
+    "xclip": {**PICTURE, "intermediate_size": 32, "num_frames": 4, "mit_hidden_size": 32,
+              "mit_intermediate_size": 32, "mit_num_attention_heads": 2},
     "timesformer": {**SMALL, "image_size": 32, "num_frames": 4, "intermediate_size": 32},
     "videomae": {**SMALL, "image_size": 32, "num_frames": 4, "intermediate_size": 32},
     "vivit": {**SMALL, "image_size": 32, "num_frames": 4, "tubelet_size": [2, 16, 16],
@@ -44,7 +53,7 @@ def save_small_transformer(path: Path) -> None:
     torch.save({"format": 1, "config": json.dumps(config), "method": state}, path)
 
 
-@pytest.mark.parametrize("name", sorted(TRANSFORMERS))
+@pytest.mark.parametrize("name", sorted(FAMILIES))
 @pytest.mark.parametrize("channels", [3, 2])
 def test_transformers_models_work_as_encoders(name: str, channels: int) -> None:
     pytest.importorskip("transformers")

@@ -285,16 +285,18 @@ def test_features_are_extracted_with_a_foreign_encoder(
     assert np.isfinite(features).all()
 
 
-def test_an_encoder_with_another_normalisation_is_not_frozen(scenes: Path, tmp_path: Path) -> None:
+def test_a_run_keeps_the_normalisation_that_it_began_with(scenes: Path, tmp_path: Path) -> None:
     path = tmp_path / "theirs.pth"
     torch.save(random_state("r3d18", {}, as_hara), path)
-    assert isinstance(load_weights(path).module, Renormalized)
+    theirs: Any = load_weights(path).module
+    assert isinstance(theirs, Renormalized)
     data = FinetuneData(scenes / "train.txt", batch_size=8, workers=0)
     for head in (ClassifyConfig(linear_probe=True), ClassifyConfig(train_from="layer4")):
-        run = FinetuneConfig(data, tmp_path / "run", weights=str(path), clip=CLIP, head=head)
-        with pytest.raises(UserError, match="frozen layers cannot adapt to ours"):
-            finetune(run)
-    assert not (tmp_path / "run").exists()
+        config = FinetuneConfig(data, tmp_path / "run", weights=str(path), clip=CLIP, head=head, steps=1)
+        ours: Any = load_weights(finetune(replace(config, overwrite=True))).module
+        assert ours.normalization == theirs.normalization
+        frozen, now = (one.stages.layer3.state_dict() for one in (theirs, ours))
+        assert all(torch.equal(tensor, frozen[name]) for name, tensor in now.items())
 
 
 def test_an_encoder_with_two_input_channels_gets_flow(tmp_path: Path) -> None:

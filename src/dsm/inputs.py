@@ -22,6 +22,34 @@ def _leads_to_something(path: Path) -> bool:
     return any(parent.is_file() for parent in path.parents)  # in an archive
 
 
+LIBRARIES = ("tv", "hf", "timm")
+"""Whose models dsm reads by their names there: torchvision, transformers and timm."""
+
+
+def published(weights: str | Path) -> tuple[str, str] | None:
+    """The library and the rest of weights such as ``hf:facebook/vjepa2-vitl-fpc64-256``; None for a path."""
+    library, mark, what = str(weights).partition(":")
+    return (library, what) if mark and what and library in LIBRARIES else None
+
+
+def path_of(weights: str | Path) -> Path:
+    """The file or folder that weights are in; an id of a hub is as it is, and no path."""
+    found = published(weights)
+    return Path(found[1] if found else weights)
+
+
+def lasting_name(weights: str | Path) -> str:
+    """Weights as another folder would name them: paths are absolute, ids and ``none`` as they are."""
+    found, path = published(weights), path_of(weights)
+    if not path.exists():
+        return str(weights)
+    return f"{found[0]}:{path.absolute()}" if found else str(path.absolute())
+
+
+def _is_weights(path: Path) -> bool:
+    return published(path) is not None or _leads_to_something(path)
+
+
 @dataclass(frozen=True)
 class Input:
     """A kind of input."""
@@ -41,7 +69,11 @@ class Input:
 LIST = Input("no such list file. `dsm data index FOLDER --out LIST` makes one.", Path.is_file)
 ROOT = Input("no such folder; the list's relative paths start from it.", Path.is_dir)
 VIDEOS = Input("no such list, folder or video.")
-WEIGHTS = Input("no such checkpoint or run folder (--weights).", stands_for_none="none")
+WEIGHTS = Input(
+    "no such checkpoint or run folder (--weights); published models are hf:ID, tv:NAME or timm:NAME.",
+    _is_weights,
+    stands_for_none="none",
+)
 FEATURES = Input("no such features file. `dsm extract` writes one.", Path.is_file)
 GROUPS = Input("no such table of groups (a header, then lines of `path <tab> group`).", Path.is_file)
 RUN = Input("no such run folder.", Path.is_dir)

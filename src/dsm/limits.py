@@ -64,3 +64,5 @@ CONNECTIONS = 64
 """Requests that the search page works on at once. A browser opens six connections; each takes a thread."""
 BACKLOG = 1024
 """Connections that wait for the search page. The system keeps them, at no cost to the page."""
+SETTINGS_BYTES = 2**22
+"""Bytes of a published model's settings. Those with the names of 20,000 classes take 1 MB."""

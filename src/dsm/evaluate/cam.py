@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from dsm.errors import UserError, nearest
 from dsm.evaluate.settings import MapKind
+from dsm.models.adapters import TokenMap
 
 Score = Callable[[Tensor], Tensor]
 """A network's output (B, D) -> one number per clip (B,)."""
@@ -85,7 +86,7 @@ def find_layer(module: nn.Module, clip: Tensor) -> Layer:
     """The last map of features in a network, found by running it once.
 
     It is the last tensor (B, K, T', H', W') with more than one place in the picture that a module with
-    weights returns, or that a global pooling receives.
+    weights returns, or that a global pooling receives. A transformer says itself where its tokens are a map.
 
     Args:
         clip: (B, C, T, H, W), as the network takes it; its size determines how many places a map has.
@@ -94,6 +95,7 @@ def find_layer(module: nn.Module, clip: Tensor) -> Layer:
         UserError: there is no such map, or tokens without known places come after it.
     """
     layers: list[Layer] = []
+    shown: list[Layer] = []
 
     def given(name: str, one: nn.Module, inputs: tuple[Any, ...]) -> None:
         if _is_map(inputs[0] if inputs else None) and isinstance(one, _GLOBAL_POOLS):
@@ -104,12 +106,16 @@ def find_layer(module: nn.Module, clip: Tensor) -> Layer:
             layers.append(Layer(name, False, tuple(output.shape[2:])))
         elif _is_tokens(output) and any(True for _ in one.parameters()):
             layers.append(TOKENS)
+        if isinstance(one, TokenMap) and _is_map(output):
+            shown.append(layers[-1])
 
     with ExitStack() as hooks, torch.no_grad():
         for name, one in module.named_modules():
             hooks.callback(one.register_forward_pre_hook(partial(given, name)).remove)
             hooks.callback(one.register_forward_hook(partial(returned, name)).remove)
         module(clip[:1])
+    if shown:
+        return shown[-1]
     if layers and layers[-1] is TOKENS:
         raise UserError(
             "after its last map the network continues with tokens (B, N, D), whose places are not known; "

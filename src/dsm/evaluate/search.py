@@ -24,6 +24,7 @@ from dsm.evaluate.extraction import digest
 from dsm.evaluate.features import Features
 from dsm.evaluate.nearest import nearest, unit_rows
 from dsm.extras import load_extra
+from dsm.inputs import path_of, published
 from dsm.limits import CLIP_PIXELS, QUERY_PIXELS, SHORTEST_STEP
 from dsm.models.precision import channels_last
 from dsm.models.settings import RANDOM
@@ -156,6 +157,10 @@ class QueryEncoder:
         if "weights" not in meta or "clip" not in meta:
             raise UserError("the index does not name the weights that made it; extract it again.")
         chosen = weights or str(meta["weights"])
+        if weights is None and published(chosen) and not path_of(chosen).exists():
+            raise UserError(
+                f"the index was made by {chosen}, which is not here; --weights {chosen} allows to fetch it."
+            )
         torch.manual_seed(_number(meta, "seed", 0))
         # Partly loaded or initialised by xavier: the digest below checks that the weights are the same.
         loaded = load_weights(

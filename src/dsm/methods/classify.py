@@ -60,8 +60,8 @@ class Classify(nn.Module):
 
     def rate(self, name: str) -> float:
         """Share of the learning rate at which a parameter is trained."""
-        inside = name.removeprefix("query.encoder.stages.")
-        if inside == name or self.config.stage_decay == 1:
+        _, staged, inside = name.partition(".stages.")
+        if not staged or self.config.stage_decay == 1:
             return 1.0
         return self.rates[inside.split(".")[0]]
 

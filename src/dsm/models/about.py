@@ -55,16 +55,16 @@ def check_about(about: Any) -> dict[str, Any]:
         ValueError: a field is missing or of the wrong type, or a setting of the network is beyond bounds.
     """
     found = dict(checked(about, About, "its description"))
-    _check_settings(found["model"])
+    check_settings(found["model"])
     return found
 
 
-def _check_settings(value: Any) -> None:
+def check_settings(value: Any) -> None:
     """Refuse settings of a network that would build one beyond bounds."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
         for one in value:
-            _check_settings(one)
+            check_settings(one)
     elif isinstance(value, (int, float)) and not abs(value) <= SETTING:
         raise ValueError(f"a setting of its network is beyond {SETTING}")

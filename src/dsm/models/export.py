@@ -25,6 +25,18 @@ from dsm.models.sources import Normalization
 from dsm.models.zoo import MODELS, create_model
 
 
+def create_described(about: Mapping[str, Any]) -> nn.Module:
+    """The encoder that a file describes, with random weights; it takes clips normalised as by dsm."""
+    settings = about["model"]
+    if str(about["backbone"]).startswith("hf:"):
+        settings = {"readout": "mean", **settings}  # older versions did not say so
+    module = create_model(about["backbone"], **settings)
+    if about.get("pictures"):
+        mean, std = (tuple(about["pictures"][one]) for one in ("mean", "std"))
+        module = Renormalized(module, Normalization(mean, std))
+    return module
+
+
 def build_filled(
     build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], about: Mapping[str, Any]
 ) -> nn.Module:
@@ -48,14 +60,14 @@ def build_filled(
                 raise RuntimeError(f"its {name} is of shape {shapes}")
         if odd := sorted(wanted.keys() ^ tensors.keys()):
             raise RuntimeError(f"{odd[0]} is not in {'it' if odd[0] in wanted else 'such an encoder'}")
-    with _at_most(sum(tensor.numel() for tensor in tensors.values()) + EXTRA_NUMBERS):
+    with at_most(sum(tensor.numel() for tensor in tensors.values()) + EXTRA_NUMBERS):
         module = build()
     module.load_state_dict(tensors)
     return module.eval()
 
 
 @contextmanager
-def _at_most(numbers: int) -> Iterator[None]:
+def at_most(numbers: int) -> Iterator[None]:
     """Let no more numbers than these become parameters and buffers of modules that are built inside.
 
     Raises:
@@ -131,9 +143,7 @@ def build_encoder(tensors: dict[str, Tensor], about: dict[str, Any]) -> nn.Modul
     """
 
     def build() -> nn.Module:
-        module = create_model(about["backbone"], **about["model"])
-        if about.get("pictures"):
-            module = Renormalized(module, Normalization(**about["pictures"]))
+        module = create_described(about)
         if about["head"]:
             module = Embedder(module, int(about["head"]["dim"]), about["head"]["kind"])
         return module

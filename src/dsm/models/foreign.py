@@ -124,12 +124,25 @@ class Renormalized(nn.Module):
         self.register_buffer("scale", STD / std, persistent=False)
         self.register_buffer("shift", (MEAN - mean) / std, persistent=False)
 
+    @property
+    def stages(self) -> nn.Module:
+        """The encoder's stages."""
+        return cast("nn.Module", self.encoder.stages)
+
     def feature_map(self, clip: Tensor) -> Tensor:
         """The encoder's feature map."""
-        return cast("Tensor", cast("Any", self.encoder).feature_map(clip * self.scale + self.shift))
+        return cast("Tensor", cast("Any", self.encoder).feature_map(self.converted(clip)))
+
+    def tokens(self, clip: Tensor) -> Tensor:
+        """The encoder's tokens, (B, N, D)."""
+        return cast("Tensor", cast("Any", self.encoder).tokens(self.converted(clip)))
 
     def forward(self, clip: Tensor) -> Tensor:
-        return cast("Tensor", self.encoder(clip * self.scale + self.shift))
+        return cast("Tensor", self.encoder(self.converted(clip)))
+
+    def converted(self, clip: Tensor) -> Tensor:
+        """A clip normalised as in this project, normalised as the encoder's pictures were."""
+        return clip * self.scale + self.shift
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """``r3d18``, ``r3d34``, ``r3d50``: residual networks in 3-D (Hara et al. 2018; Tran et al. 2018).
 
 The two papers differ in the stem: Hara's is 7x7x7 with max pooling, as in two dimensions; Tran's and
-torchvision's is 3x7x7 without pooling (``stem="3x7x7"``).
+torchvision's is 3x7x7 without pooling (``stem="3x7x7"``). With ``flat_from=2`` the blocks from the second
+layer on see single frames: Tran's MC3.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsm.models.pooling import MaxPool, pool, pooled_dim
+from dsm.models.pooling import MaxPool, Triple, pool, pooled_dim
 from dsm.models.settings import Pooling
 
 Stem = Literal["7x7x7", "3x7x7"]
@@ -23,18 +24,19 @@ Shortcut = Literal["A", "B"]
 class PadShortcut(nn.Module):
     """Shortcut A of He et al. 2016: subsamples by the stride and fills new channels with zeros."""
 
-    def __init__(self, outputs: int, stride: int) -> None:
+    def __init__(self, outputs: int, stride: Triple) -> None:
         super().__init__()
         self.outputs, self.stride = outputs, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x[:, :, :: self.stride, :: self.stride, :: self.stride]
+        t, h, w = self.stride
+        x = x[:, :, ::t, ::h, ::w]
         return F.pad(x, (0, 0, 0, 0, 0, 0, 0, self.outputs - x.shape[1]))
 
 
-def make_shortcut(inputs: int, outputs: int, stride: int, kind: Shortcut) -> nn.Module:
+def make_shortcut(inputs: int, outputs: int, stride: Triple, kind: Shortcut) -> nn.Module:
     """The identity if shapes agree, else a shortcut of this kind; B is a convolution with kernel 1."""
-    if inputs == outputs and stride == 1:
+    if inputs == outputs and stride == (1, 1, 1):
         return nn.Identity()
     if kind == "A":
         return PadShortcut(outputs, stride)
@@ -44,17 +46,19 @@ def make_shortcut(inputs: int, outputs: int, stride: int, kind: Shortcut) -> nn.
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3x3 convolutions and a shortcut."""
+    """Two 3x3x3 convolutions and a shortcut; ``flat`` ones are 1x3x3 and keep the frames."""
 
     widening = 1
 
-    def __init__(self, inputs: int, width: int, stride: int, shortcut: Shortcut) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, shortcut: Shortcut, flat: bool = False) -> None:
         super().__init__()
-        self.conv1 = nn.Conv3d(inputs, width, 3, stride, padding=1, bias=False)
+        deep, step = (1, (1, stride, stride)) if flat else (3, (stride, stride, stride))
+        kernel, padding = (deep, 3, 3), (deep // 2, 1, 1)
+        self.conv1 = nn.Conv3d(inputs, width, kernel, step, padding, bias=False)
         self.norm1 = nn.BatchNorm3d(width)
-        self.conv2 = nn.Conv3d(width, width, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv3d(width, width, kernel, padding=padding, bias=False)
         self.norm2 = nn.BatchNorm3d(width)
-        self.shortcut = make_shortcut(inputs, width, stride, shortcut)
+        self.shortcut = make_shortcut(inputs, width, step, shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm1(self.conv1(x)), inplace=True)
@@ -66,16 +70,17 @@ class Bottleneck(nn.Module):
 
     widening = 4
 
-    def __init__(self, inputs: int, width: int, stride: int, shortcut: Shortcut) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, shortcut: Shortcut, flat: bool = False) -> None:
         super().__init__()
         outputs = width * self.widening
+        deep, step = (1, (1, stride, stride)) if flat else (3, (stride, stride, stride))
         self.conv1 = nn.Conv3d(inputs, width, 1, bias=False)
         self.norm1 = nn.BatchNorm3d(width)
-        self.conv2 = nn.Conv3d(width, width, 3, stride, padding=1, bias=False)
+        self.conv2 = nn.Conv3d(width, width, (deep, 3, 3), step, (deep // 2, 1, 1), bias=False)
         self.norm2 = nn.BatchNorm3d(width)
         self.conv3 = nn.Conv3d(width, outputs, 1, bias=False)
         self.norm3 = nn.BatchNorm3d(outputs)
-        self.shortcut = make_shortcut(inputs, outputs, stride, shortcut)
+        self.shortcut = make_shortcut(inputs, outputs, step, shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm1(self.conv1(x)), inplace=True)
@@ -94,6 +99,7 @@ class R3D(nn.Module):
         pooling: Pooling = "avg",
         stem: Stem = "7x7x7",
         shortcut: Shortcut = "B",
+        flat_from: int | None = None,
     ) -> None:
         super().__init__()
         self.pooling = pooling
@@ -110,7 +116,8 @@ class R3D(nn.Module):
             blocks = []
             for place in range(depth):
                 stride = 2 if number > 1 and place == 0 else 1
-                blocks.append(block(inputs, width, stride, shortcut))
+                flat = flat_from is not None and number >= flat_from
+                blocks.append(block(inputs, width, stride, shortcut, flat))
                 inputs = width * block.widening
             stages[f"layer{number}"] = nn.Sequential(*blocks)
         self.stages = nn.Sequential(OrderedDict(stages))

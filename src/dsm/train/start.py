@@ -7,13 +7,13 @@ import shlex
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 from dsm.data.lists import VideoList, needed
 from dsm.distributed import GOES_ON, begun_from_outside, in_processes, is_first, lost_contact, trains_on_cpu
 from dsm.errors import UserError
 from dsm.files import json_text, write_text
+from dsm.inputs import path_of
 from dsm.locks import work
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.settings import RANDOM
@@ -109,7 +109,7 @@ def begin(config: RunConfig, videos: VideoList, watched: VideoList | None) -> No
     if config.resume:
         hold_alone(config.out)
         return
-    weights = Path(getattr(config, "weights", RANDOM))
+    weights = path_of(getattr(config, "weights", RANDOM))
     claim_folder(config.out, overwrite=config.overwrite, needed=needed(videos, watched, weights))
     write_record(config, videos)
 

@@ -34,6 +34,7 @@ from dsm.evaluate.variant_features import (
 from dsm.evaluate.variants import FOUR_NUMBERS, VARIANTS
 from dsm.evaluate.verdict import footage
 from dsm.files import write_text
+from dsm.inputs import path_of
 from dsm.intervals import Interval, mean_interval
 from dsm.models.weights import weights_name
 from dsm.models.zoo import check_takes
@@ -153,7 +154,7 @@ def bias(config: BiasConfig) -> Result:
     claim_by_settings(
         config.out, "bias.json", settings, what="a bias report",
         overwrite=config.overwrite, needed=needed(
-            *lists.values(), *map(Path, config.weights), config.groups, config.masks, config.opposites
+            *lists.values(), *map(path_of, config.weights), config.groups, config.masks, config.opposites
         ),
     )  # fmt: skip
 

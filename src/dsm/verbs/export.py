@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from dsm.data.settings import ClipConfig, clip_of
 from dsm.errors import UserError
+from dsm.inputs import path_of
 from dsm.models.export import export_onnx, export_program, export_safetensors
 from dsm.models.foreign import Renormalized
 from dsm.models.heads import Embedder
@@ -91,7 +91,7 @@ def _card(config: ExportConfig, loaded: LoadedEncoder, clip: ClipConfig, shape: 
     about = {**_about(config, loaded, clip), "settings": settings if isinstance(settings, dict) else {}}
     if loaded.report or loaded.name == "random":
         del about["method"]
-    weights = Path(config.weights).absolute()
+    weights = path_of(config.weights).absolute()
     run = weights if weights.is_dir() else weights.parent.parent  # of RUN/checkpoints/best.pt
     is_of_run = weights == run or (weights.parent.name == "checkpoints" and not loaded.report)
     record = (read_record(run) if is_of_run else None) or {}

@@ -14,6 +14,7 @@ from dsm.data.clips import MOST_CLIPS
 from dsm.distributed import begun_from_outside, in_processes, is_first
 from dsm.evaluate.extraction import Extracted, extract_to_file, parts_of
 from dsm.evaluate.features import check_suffix, load_features, places_of
+from dsm.inputs import lasting_name
 from dsm.models.settings import RANDOM
 from dsm.runs.bad_videos import LEFT_OUT, MAX_NAMED, tell_damaged
 from dsm.runs.folder import claim_file
@@ -51,7 +52,7 @@ def _extract(config: ExtractConfig) -> None:
     clip = config.clip.of(loaded.config)
     meta = {
         "run": loaded.name,
-        "weights": config.weights if config.weights == RANDOM else str(Path(config.weights).absolute()),
+        "weights": lasting_name(config.weights),
         "backbone": config.loading.backbone if config.weights == RANDOM else loaded.config.get("backbone"),
         "list": config.data.name if config.data.is_dir() else config.data.stem,
         **places_of(videos),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import nn
@@ -16,6 +14,7 @@ from dsm.evaluate.extraction import digest
 from dsm.evaluate.look import Looker, cosine, mass_csv, mass_of_list, mass_rows, read_frames_of
 from dsm.evaluate.motion_mass import make_probe
 from dsm.files import write_text
+from dsm.inputs import path_of
 from dsm.models.heads import Embedder
 from dsm.models.weights import load_weights
 from dsm.pages.film import Looked, write_look
@@ -48,7 +47,7 @@ def _score(config: LookConfig, looker: Looker, *, run: str, seed: int) -> Result
     settings = lasting(config) | made_by
     claim_by_settings(
         config.out, "look.json", settings, what="a look",
-        overwrite=config.overwrite, needed=needed(videos, Path(config.weights), config.groups),
+        overwrite=config.overwrite, needed=needed(videos, path_of(config.weights), config.groups),
     )  # fmt: skip
     measured = mass_of_list(
         looker, videos, title=f"maps of {run}", probe=config.probes[0], share=config.mix, at=config.paste_at,

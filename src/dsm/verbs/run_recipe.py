@@ -16,6 +16,7 @@ from dsm.data.settings import ClipChanges
 from dsm.distributed import begun_from_outside
 from dsm.errors import UserError
 from dsm.evaluate.settings import ExtractSettings
+from dsm.inputs import path_of
 from dsm.models.settings import LoadSettings
 from dsm.models.weights import load_weights
 from dsm.models.zoo import check_takes, create_model
@@ -102,7 +103,8 @@ def run(config: RunRecipeConfig) -> Result:
     lists = _check(config, recipe)
     claim_by_settings(
         config.out, "recipe.json", lasting(config), what="a recipe's run",
-        overwrite=config.overwrite, needed=needed(*lists, Path(config.weights) if config.weights else None),
+        overwrite=config.overwrite,
+        needed=needed(*lists, path_of(config.weights) if config.weights else None),
     )  # fmt: skip
     for note in recipe.notes:
         console.print(f"note: {note}", style="dim")

@@ -17,6 +17,7 @@ from dsm.data.lists import VideoList, needed, read_list, write_list
 from dsm.data.splits import subset
 from dsm.distributed import begun_from_outside, is_first
 from dsm.errors import UserError
+from dsm.inputs import path_of
 from dsm.methods.settings import MethodSettings
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.settings import RANDOM
@@ -151,7 +152,7 @@ def _sweep(config: FractionsConfig) -> Result:
     settings = lasting(config, but=("fractions",))  # a later call may ask for other fractions
     claim_by_settings(
         config.out, "fractions.json", settings, what="a sweep",
-        overwrite=config.overwrite, needed=needed(videos, tests, Path(config.weights)),
+        overwrite=config.overwrite, needed=needed(videos, tests, path_of(config.weights)),
     )  # fmt: skip
     write_classes(config.out, class_names(videos, int(videos.labels.max()) + 1))
 

@@ -33,6 +33,7 @@ from dsm.evaluate.video_test import (
     read_answers,
 )
 from dsm.files import csv_text, read_object, write_text
+from dsm.inputs import path_of
 from dsm.intervals import share_interval
 from dsm.models.weights import load_classifier
 from dsm.pages.confusion import draw_confusion, write_confusion_page
@@ -92,7 +93,7 @@ def test(config: VideoTestConfig) -> VideoTestResult:
     claim_by_settings(
         config.out, MARKER, settings, what="a test",
         overwrite=config.overwrite,
-        needed=needed(videos, Path(config.weights), config.groups, config.against),
+        needed=needed(videos, path_of(config.weights), config.groups, config.against),
     )  # fmt: skip
     predictions = _predict(config, classifier, videos, clip_of(about.get("clip", {})))
     list_name = config.data.test.stem

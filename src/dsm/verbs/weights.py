@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from rich.text import Text
 
+from dsm.data.settings import ClipConfig
 from dsm.errors import UserError, without_control
+from dsm.inputs import published
+from dsm.models.bare import build_found
 from dsm.models.checkpoint_file import Exported, chosen_in, read_file
+from dsm.models.fetch import fetch_torchvision
 from dsm.models.foreign import CHOICE, LoadReport
+from dsm.models.hub import READERS, Published
 from dsm.models.inert import Foreign, find_tensors
-from dsm.models.weights import is_ours, load_weights, recognise_in
+from dsm.models.weights import is_ours, load_weights, recognise_in, transformer_in
 from dsm.settings import takes_settings
 from dsm.terminal import many
 from dsm.verbs.result import Result
@@ -25,6 +31,12 @@ def inspect(config: InspectConfig) -> Result:
 
 
 def _described(config: InspectConfig) -> Iterator[str]:
+    if found := published(config.file):
+        if found[0] == "tv":
+            yield from _described(replace(config, file=fetch_torchvision(found[1])))
+        else:
+            yield from _read(str(config.file), READERS[found[0]](found[1], partial=True), config.names)
+        return
     file, choice = chosen_in(config.file)
     state = read_file(file)
     if is_ours(state) or isinstance(state, Exported):
@@ -36,6 +48,9 @@ def _described(config: InspectConfig) -> Iterator[str]:
     if not tensors:
         raise UserError(f"{config.file}: holds no named tensors.")
     match = recognise_in(state, choice)
+    if match is None and (bare := transformer_in(state, choice)):
+        yield from _read(str(config.file), build_found(bare, name=str(file), partial=True), config.names)
+        return
     if match is None:
         yield f"{config.file}: {many(len(tensors), 'tensor')} of no encoder that dsm knows"
         yield from _listed("tensors", [f"{n} {tuple(t.shape)}" for n, t in tensors.items()], config.names)
@@ -52,17 +67,52 @@ def _described(config: InspectConfig) -> Iterator[str]:
         yield f"skipped, because they are not tensors: {', '.join(report.skipped)}"
     head = ", and a projection head" if match.head else ""
     yield f"fills {report.share:.1%} of the encoder: {many(len(report.loaded), 'tensor')}{head}"
+    yield _clip(match.source.clip)
     yield _normalization(report)
     yield from _listed("missing", report.missing, config.names)
     yield from _listed("of another shape", report.unfit, config.names)
     yield from _listed("left in the file", report.left, config.names)
 
 
+def _read(name: str, model: Published, names: int) -> Iterator[str]:
+    """What a published model is, and how its clips are made."""
+    report, about = model.report, model.about
+    settings = {one: value for one, value in about["model"].items() if one != "readout"}
+    yield f"{name}: {report.backbone} of {report.source}, {settings}"
+    yield f"fills {report.share:.1%} of the encoder: {many(len(report.loaded), 'tensor')}"
+    yield _clip(about["clip"])
+    yield _normalization(report)
+    yield f"features: {POOLINGS[about['model'].get('readout', 'pooled')]}"
+    yield from _listed("missing", report.missing, names)
+    yield from _listed("of another shape", report.unfit, names)
+    yield from _listed("left in the file", report.left, names)
+
+
+POOLINGS = {
+    "mean": "the mean of the tokens",
+    "mean-norm": "the mean of the tokens, normalised by the weights of its classifier",
+    "class": "the class token",
+    "pooled": "the model's own pooling",
+}
+"""What ``dsm weights inspect`` says of how tokens become a feature."""
+
+
+def _clip(clip: Mapping[str, int]) -> str:
+    made = ClipConfig(**clip)  # type: ignore[arg-type]
+    return (
+        f"clips: {many(made.frames, 'frame')}, every {made.stride}, {made.size} x {made.size} pixels of a "
+        f"picture whose shorter side is {made.resize}"
+    )
+
+
 def _normalization(report: LoadReport) -> str:
     if report.normalization is None:
         return "input: normalised as by dsm"
-    mean, std = report.normalization.mean, report.normalization.std
-    return f"input: mean {mean}, std {std}; converted when loaded"
+    mean, std = (
+        ", ".join(f"{one:.4g}" for one in values)
+        for values in (report.normalization.mean, report.normalization.std)
+    )
+    return f"input: mean ({mean}), std ({std}); converted when loaded"
 
 
 def _listed(title: str, names: list[str], most: int) -> Iterator[str]:

@@ -20,7 +20,8 @@ class ExportConfig:
     """Settings of `dsm export`."""
 
     weights: Weights
-    """A run folder, a checkpoint, or `none` for random weights."""
+    """A run folder, a checkpoint, a published model (`hf:ID`, `tv:NAME`, `timm:NAME`), or `none` for random
+    weights."""
     out: Path
     """File to write: .safetensors (dsm can load it again), .onnx, or .pt2 (torch.export)."""
     head: Literal["none", "projection"] = "none"
@@ -51,7 +52,7 @@ class InspectConfig:
     """Settings of `dsm weights inspect`."""
 
     file: tyro.conf.Positional[Path]
-    """A checkpoint, written by dsm or another project, or a run folder."""
+    """A checkpoint, written by dsm or another project, a run folder, or a published model."""
     names: int = 8
     """Tensors to list of each kind; 0 lists all."""
 

@@ -1,0 +1,174 @@
+"""Getting published models: from the hub, its cache or a folder, as settings and tensors, never as code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dsm.errors import UserError, first_line, nearest
+from dsm.extras import load_extra
+from dsm.limits import SETTINGS_BYTES
+from dsm.models.checkpoint_file import read_tensors
+from dsm.models.preprocessor import FILES
+from dsm.untrusted import read_json
+
+CONFIG = "config.json"
+WHOLE, INDEX, SHARDS = "model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def fetch(what: str, library: str, *, owner: str = "") -> Path:
+    """The folder of a published model: itself, or what the hub or its cache has under an id.
+
+    Its settings come first, so that what would be refused is not fetched.
+
+    Args:
+        what: a folder, or an id such as ``facebook/vjepa2-vitl-fpc64-256``.
+        library: ``hf`` or ``timm``, for messages.
+        owner: of ids that do not name one.
+
+    Raises:
+        UserError: there is no such folder or model, it may not be fetched, or there is no network and nothing
+            in the cache.
+    """
+    folder = Path(what)
+    if folder.is_dir():
+        return folder
+    if folder.exists() or not _ID.fullmatch(what) or what.startswith("."):
+        raise UserError(
+            f"{library}:{what}: is neither a folder (with {CONFIG} and {WHOLE}) nor an id of the hub, such "
+            "as MCG-NJU/videomae-base."
+        )
+    name = what if "/" in what or not owner else f"{owner}/{what}"
+    found = _from_hub(name, library, (CONFIG, *FILES))
+    read_settings(found / CONFIG, f"{library}:{what}")
+    return _from_hub(name, library, (CONFIG, *FILES, WHOLE, INDEX, SHARDS))
+
+
+def _from_hub(name: str, library: str, files: Sequence[str]) -> Path:
+    hub = load_extra("huggingface_hub", "transformers", package="huggingface_hub", wanted_by="the hub")
+    errors = load_extra(
+        "huggingface_hub.errors", "transformers", package="huggingface_hub", wanted_by="the hub"
+    )
+    try:
+        return Path(hub.snapshot_download(name, allow_patterns=list(files)))
+    except errors.GatedRepoError:
+        raise UserError(
+            f"{library}:{name}: is gated; accept its terms on https://huggingface.co/{name}, then log in "
+            "with `hf auth login`."
+        ) from None
+    except errors.RepositoryNotFoundError:
+        raise UserError(
+            f"{library}:{name}: the hub has no such model; check its id, or if it is private, log in with "
+            "`hf auth login`."
+        ) from None
+    except errors.HfHubHTTPError as error:
+        raise UserError(f"{library}:{name}: the hub answered: {first_line(error)[:200]}.") from None
+    except (OSError, errors.EntryNotFoundError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{library}:{name}: the hub cannot be reached and its cache does not hold the model "
+            f"({type(error).__name__}); fetch it where there is a network, and give its folder: "
+            f"{library}:FOLDER."
+        ) from None
+
+
+def read_settings(file: Path, name: str) -> dict[str, Any]:
+    """The content of a published model's ``config.json``.
+
+    Raises:
+        UserError: there is none, it is not a JSON object, or it asks for code.
+    """
+    if not file.is_file():
+        raise UserError(f"{name}: holds no {file.name}, which says what its weights are.")
+    settings = _object(file, name)
+    if "auto_map" in settings:
+        raise UserError(
+            f"{name}: its {CONFIG} asks to run code of its author (auto_map), which dsm never does; use "
+            "weights of a model that transformers has itself."
+        )
+    return settings
+
+
+def read_preprocessor(folder: Path, name: str) -> dict[str, Any] | None:
+    """What the file of a model's preprocessor says; None if there is none."""
+    file = next((folder / one for one in FILES if (folder / one).is_file()), None)
+    return None if file is None else _object(file, name)
+
+
+def _object(file: Path, name: str) -> dict[str, Any]:
+    try:
+        value = read_json(file, most=SETTINGS_BYTES)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name}: its {file.name} cannot be read ({first_line(error)}).") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{name}: its {file.name} is no JSON object.")
+    return value
+
+
+def read_weights(folder: Path, name: str) -> dict[str, Tensor]:
+    """The tensors of a model's safetensors files.
+
+    Raises:
+        UserError: there are none, or one of them is missing or cannot be read.
+    """
+    if (folder / WHOLE).is_file():
+        return read_tensors(folder / WHOLE)[0]
+    if not (folder / INDEX).is_file():
+        pickles = [file.name for kind in PICKLES for file in sorted(folder.glob(kind))]
+        has = f" (it has {pickles[0]}, a pickle, which can run code)" if pickles else ""
+        raise UserError(
+            f"{name}: has no weights as {WHOLE}{has}; only safetensors are read: where you trust "
+            "it, load it with transformers and call save_pretrained."
+        )
+    shards = _object(folder / INDEX, name).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(one, str) for one in shards.values()):
+        raise UserError(f"{name}: its {INDEX} does not say which file holds which tensor.")
+    tensors: dict[str, Tensor] = {}
+    for shard in sorted(set(shards.values())):
+        if Path(shard).name != shard or not shard.endswith(".safetensors"):
+            raise UserError(f"{name}: its {INDEX} names {shard[:100]!r}, which is no safetensors file of it.")
+        tensors |= read_tensors(folder / shard)[0]
+    return tensors
+
+
+TORCHVISION = {
+    "r3d_18": "r3d_18-b3b3357e.pth",
+    "mc3_18": "mc3_18-a90a0ba3.pth",
+    "r2plus1d_18": "r2plus1d_18-91a641e6.pth",
+    "s3d": "s3d-d76dad2f.pth",
+}
+"""The files of torchvision's video models that dsm builds itself; each name ends in the file's SHA-256."""
+_FROM = "https://download.pytorch.org/models/"
+
+
+def fetch_torchvision(what: str) -> Path:
+    """The file of one of torchvision's video models: itself, or what torch's cache or its server has.
+
+    Raises:
+        UserError: there is no such file or model, or it cannot be fetched.
+    """
+    if Path(what).is_file():
+        return Path(what)
+    if what not in TORCHVISION:
+        raise UserError(
+            f"tv:{what}: is neither a file nor one of {', '.join(TORCHVISION)}{nearest(what, TORCHVISION)}"
+        )
+    file = Path(torch.hub.get_dir()) / "checkpoints" / TORCHVISION[what]
+    if file.is_file():
+        return file
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        prefix = file.stem.rpartition("-")[2]
+        torch.hub.download_url_to_file(_FROM + file.name, str(file), prefix, progress=False)
+    except (OSError, RuntimeError) as error:  # no network, or another checksum
+        raise UserError(
+            f"tv:{what}: cannot be fetched ({first_line(error)[:200]}); fetch {_FROM}{file.name} where there "
+            "is a network, and give the file: tv:FILE."
+        ) from None
+    return file

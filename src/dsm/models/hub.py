@@ -1,0 +1,262 @@
+"""Models that others have published, as encoders: ``hf:ID_OR_FOLDER`` and ``timm:NAME_OR_FOLDER``.
+
+A model brings its own clips, normalisation and pooling. Its weights are read as safetensors and given to the
+library's own class, so that names of older versions are those library's to translate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dsm.errors import UserError, first_line
+from dsm.limits import EXTRA_NUMBERS
+from dsm.models.about import check_settings
+from dsm.models.adapters import (
+    TIMM_SETTINGS,
+    as_encoder,
+    create_timm,
+    family_of,
+    known_settings,
+    make_config,
+    model_class,
+)
+from dsm.models.export import at_most
+from dsm.models.families import ALIASES, IMAGENET, Family, Readout, clip_settings
+from dsm.models.fetch import CONFIG, fetch, read_preprocessor, read_settings, read_weights
+from dsm.models.foreign import LoadReport, Renormalized
+from dsm.models.preprocessor import Pictures, parse_preprocessor
+
+_UNNEEDED = 4 * EXTRA_NUMBERS
+"""Numbers that a model may have beyond those of its file: a pooler that features do not need."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A model that was read, and what runs and exports record to build it again."""
+
+    module: nn.Module
+    """Clips (B, C, T, H, W), normalised as by dsm -> (B, D); in evaluation mode."""
+    about: dict[str, Any]
+    """``backbone``, ``model`` (settings of ``create_model``), ``clip`` and ``pictures``."""
+    report: LoadReport
+
+
+def read_transformers(what: str, *, partial: bool = False) -> Published:
+    """Read a model of transformers.
+
+    Args:
+        what: an id of the hub, or a folder of ``save_pretrained``.
+        partial: accept weights that fill only part of it.
+
+    Raises:
+        UserError: it cannot be found or read, asks for code, is no model that dsm adapts, or lacks weights.
+    """
+    name = f"hf:{what}"
+    folder = fetch(what, "hf")
+    given = read_settings(folder / CONFIG, name)
+    kind = ALIASES.get(str(given.get("model_type")), str(given.get("model_type")))
+    try:
+        family = family_of(kind)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+    settings = _settings_of(kind, family, given, name)
+    tensors = read_weights(folder, name)
+    pictures = _pictures(read_preprocessor(folder, name), name)
+    return build_transformers(kind, settings, tensors, name=name, partial=partial, pictures=pictures)
+
+
+def build_transformers(
+    kind: str,
+    settings: dict[str, Any],
+    tensors: Mapping[str, Tensor],
+    *,
+    name: str,
+    partial: bool = False,
+    pictures: Pictures | None = None,
+) -> Published:
+    """Build a model of transformers from its settings, and fill it.
+
+    Args:
+        kind: a key of :data:`~dsm.models.families.FAMILIES`.
+        tensors: with the names of any version of transformers.
+        name: of the weights, for messages.
+
+    Raises:
+        UserError: they do not fit.
+    """
+    family = family_of(kind)
+    if int(settings.get(family.channels, 3)) != 3:
+        raise UserError(f"{name}: takes frames of {settings[family.channels]} channels; dsm makes 3 for it.")
+    norm = {one: tensors.get(f"fc_norm.{one}") for one in ("weight", "bias")}
+    readout: Readout = family.readout
+    if readout == "mean" and norm["weight"] is not None and norm["bias"] is not None:
+        readout = "mean-norm"  # a classifier's norm of the mean
+    needed = {one: t for one, t in tensors.items() if not _is_unused(one, family)}
+    with _explained(name), _quiet():
+        config = make_config(kind, settings)
+        with torch.device("meta"), at_most(sum(t.numel() for t in tensors.values()) + _UNNEEDED):
+            model_class(kind)(config)
+        model, told = model_class(kind).from_pretrained(
+            None,
+            config=config,
+            state_dict=needed,
+            output_loading_info=True,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+        )
+        encoder = as_encoder(model, family, readout)
+        if readout == "mean-norm":
+            encoder.norm.load_state_dict(norm)
+    missing = [one for one in told["missing_keys"] if not _is_unused(one, family)]
+    unfit = [str(one[0]) if isinstance(one, tuple) else str(one) for one in told["mismatched_keys"]]
+    used = {f"fc_norm.{one}" for one in norm} if readout == "mean-norm" else set()
+    state = encoder.state_dict()
+    report = LoadReport(
+        "transformers", f"hf:{kind}", "",
+        loaded=[one for one in state if one.removeprefix("model.") not in {*missing, *unfit}],
+        missing=sorted(missing), unfit=sorted(unfit),
+        left=sorted((tensors.keys() - needed.keys()) | (set(told["unexpected_keys"]) - used)),
+        normalization=(pictures and pictures.normalization) or family.normalization,
+        filled=sum(t.numel() for one, t in state.items() if one.removeprefix("model.") not in missing),
+        wanted=sum(t.numel() for t in state.values()),
+    )  # fmt: skip
+    if (missing or unfit) and not partial:
+        gaps = ", ".join((unfit + missing)[:3])
+        raise UserError(
+            f"{name}: its weights fill only {report.share:.1%} of {kind} (not {gaps}), and the rest would "
+            "stay random; --partial loads it anyway."
+        )
+    about = {
+        "backbone": f"hf:{kind}",
+        "model": {**settings, "readout": readout},
+        "clip": clip_settings(
+            family, settings, *((pictures.size, pictures.resize) if pictures else (None, None))
+        ),
+    }
+    return _published(encoder, about, report)
+
+
+def read_timm(what: str, *, partial: bool = False) -> Published:
+    """Read a model of timm: a name such as ``vit_small_patch14_dinov2.lvd142m``, or a folder.
+
+    Raises:
+        UserError: see :func:`read_transformers`.
+    """
+    name = f"timm:{what}"
+    folder = fetch(what, "timm", owner="timm")
+    given = read_settings(folder / CONFIG, name)
+    architecture, made = given.get("architecture"), given.get("pretrained_cfg", {})
+    if not isinstance(architecture, str) or not isinstance(made, dict):
+        raise UserError(f"{name}: its {CONFIG} names no architecture of timm; is it one for hf:?")
+    extra = given.get("model_args", {})
+    settings = {one: extra[one] for one in TIMM_SETTINGS if isinstance(extra, dict) and one in extra}
+    tensors = read_weights(folder, name)
+    with _explained(name), at_most(sum(t.numel() for t in tensors.values()) + _UNNEEDED):
+        check_settings(settings)
+        encoder = create_timm(architecture, **settings)
+    model: Any = encoder.model
+    ours = model.state_dict()
+    fits = {one: t for one, t in tensors.items() if one in ours and ours[one].shape == t.shape}
+    missing = [one for one in ours if one not in fits and not one.endswith("num_batches_tracked")]
+    model.load_state_dict(fits, strict=False)
+    normalization = IMAGENET
+    side, share = 224, 0.875
+    try:
+        if "mean" in made:
+            pictures = parse_preprocessor({"image_mean": made["mean"], "image_std": made["std"]})
+            normalization = pictures.normalization or IMAGENET
+        side = int((made.get("input_size") or [3, side])[-1])
+        share = float(made.get("crop_pct") or share)
+        if not (1 <= side < 65536 and 0.1 <= share <= 1):
+            raise ValueError("the size of its pictures is beyond bounds")
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{name}: its {CONFIG} cannot be read ({first_line(error)}).") from None
+    report = LoadReport(
+        "timm", f"timm:{architecture}", "", loaded=[f"model.{one}" for one in fits], missing=missing,
+        left=[one for one in tensors if one not in fits], normalization=normalization,
+        filled=sum(t.numel() for t in fits.values()), wanted=sum(t.numel() for t in ours.values()),
+    )  # fmt: skip
+    if missing and not partial:
+        raise UserError(
+            f"{name}: its weights fill only {report.share:.1%} of {architecture} (not "
+            f"{', '.join(missing[:3])}), and the rest would stay random; --partial loads it anyway."
+        )
+    about = {
+        "backbone": f"timm:{architecture}",
+        "model": settings,
+        "clip": {"frames": 8, "stride": 4, "resize": int(side / share), "size": side},
+    }
+    return _published(encoder, about, report)
+
+
+def _published(encoder: nn.Module, about: dict[str, Any], report: LoadReport) -> Published:
+    assert report.normalization is not None
+    about["pictures"] = {one: list(values) for one, values in asdict(report.normalization).items()}
+    return Published(Renormalized(encoder, report.normalization).eval(), about, report)
+
+
+def _settings_of(kind: str, family: Family, given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The settings of the encoder in a model's ``config.json``."""
+    part = given.get(family.part, given) if family.part else given
+    if not isinstance(part, Mapping):
+        raise UserError(f"{name}: the {family.part} of its {CONFIG} is no object.")
+    known = known_settings(kind)
+    settings = {one: value for one, value in part.items() if one in known and value is not None}
+    if "projection_dim" in known and "projection_dim" in given:
+        settings["projection_dim"] = given["projection_dim"]
+    settings |= family.slim
+    try:
+        check_settings(settings)
+        int(settings.get(family.frames, 1)), int(settings.get(family.size, 1))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: its {CONFIG} cannot be used ({first_line(error)}).") from None
+    return settings
+
+
+def _pictures(config: Mapping[str, Any] | None, name: str) -> Pictures | None:
+    try:
+        return None if config is None else parse_preprocessor(config)
+    except ValueError as error:
+        raise UserError(f"{name}: {first_line(error)}.") from None
+
+
+def _is_unused(tensor: str, family: Family) -> bool:
+    return any(tensor.startswith(part) or f".{part}" in tensor for part in family.unused)
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Say in one sentence that settings and tensors do not fit; libraries raise any error then."""
+    try:
+        yield
+    except (UserError, MemoryError, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{name}: its settings and weights do not make a model ({first_line(error)[:200]})."
+        ) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence transformers, whose bars and advice would be printed among ours."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+READERS = {"hf": read_transformers, "timm": read_timm}

@@ -1,0 +1,243 @@
+"""Models that others have published: read with their own clips, normalisation and pooling, or refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from published import FRAMES, RESIZE, SAVED, SIZE, expected_feature, save_published
+
+from dsm import bias, export, extract, look, probe, retrieve, search
+from dsm.data.clips import EvaluationClips
+from dsm.data.lists import read_list
+from dsm.data.reading import crop
+from dsm.data.settings import clip_of
+from dsm.errors import UserError
+from dsm.evaluate.extract import to_input
+from dsm.evaluate.features import load_features
+from dsm.evaluate.search import QueryEncoder
+from dsm.methods.settings import ClassifyConfig
+from dsm.models.weights import load_weights
+from dsm.train.finetune import FinetuneConfig, FinetuneData, finetune
+from dsm.verbs.settings.evaluation import BiasData
+from dsm.verbs.weights import inspect
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", sorted(SAVED))
+def test_features_are_those_of_the_librarys_own_processor_and_model(name: str, tmp_path: Path) -> None:
+    model = save_published(name, tmp_path)
+    loaded = load_weights(f"hf:{tmp_path}")
+    clip = clip_of(loaded.config["clip"])
+    assert clip.size == SIZE
+    assert clip.frames == (8 if loaded.module.encoder.family.image else FRAMES)
+    rng = np.random.default_rng(0)
+    height, width = clip.resize, clip.resize + 4
+    frames = rng.integers(0, 256, (clip.frames, height, width, 3), dtype=np.uint8)
+    if clip.resize == SIZE:  # its processor squeezes what is no square
+        frames = np.ascontiguousarray(frames[:, :, 2:-2])
+    expected = expected_feature(name, model, frames)
+    cut = torch.from_numpy(crop(frames, clip.size, (0.5, 0.5)))[None]
+    with torch.no_grad():
+        features = loaded.module(to_input(cut, "rgb", CPU))
+    assert features.shape == (1, loaded.module.feature_dim)
+    assert (features - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_everything_takes_a_published_model_as_it_takes_a_run(scenes: Path, tmp_path: Path) -> None:
+    save_published("videomae", tmp_path / "theirs")
+    weights = f"hf:{tmp_path / 'theirs'}"
+    clip = {"frames": FRAMES, "stride": 4, "resize": RESIZE, "size": SIZE}
+    for part in ("train", "test"):
+        extract(
+            weights=weights, data=scenes / f"{part}.txt", out=tmp_path / f"{part}.npz", windows=1, workers=0
+        )
+    features = load_features(tmp_path / "test.npz")
+    assert features.meta["weights"] == weights
+    assert clip.items() <= features.meta["clip"].items()
+    # A list's own first video, by the library from the frames that dsm reads.
+    videos = read_list(scenes / "test.txt")
+    uncropped = clip_of({**clip, "size": RESIZE})
+    sample = EvaluationClips(videos, uncropped, 1).sample(0)["clips"][0].numpy()
+    model = save_published("videomae", tmp_path / "again")
+    expected = expected_feature("videomae", model, sample)[0].numpy()
+    assert np.abs(features.features[0] - expected).max() < 1e-4 * np.abs(expected).max()
+
+    retrieve(gallery=tmp_path / "train.npz", queries=tmp_path / "test.npz", out=tmp_path / "r", shown=0)
+    probe(train=tmp_path / "train.npz", test=tmp_path / "test.npz", out=tmp_path / "p")
+    found = search(index=tmp_path / "test.npz", query=videos.file(0), k=1)
+    assert found.hits[0].path == videos.paths[0]
+    assert found.hits[0].cosine > 0.999
+    look(video=videos.file(0), weights=weights, out=tmp_path / "look.png")
+    assert (tmp_path / "look.png").stat().st_size > 1000
+    described = str(inspect(file=weights).tables[0])
+    assert "clips: 4 frames, every 4, 32 x 32 pixels of a picture whose shorter side is 36" in described
+    assert "mean (0.5, 0.5, 0.5), std (0.5, 0.5, 0.5)" in described
+
+    # Exported, and trained on, it needs neither the folder nor the hub.
+    export(weights=weights, out=tmp_path / "e.safetensors")
+    tuned = finetune(
+        FinetuneConfig(
+            data=FinetuneData(scenes / "train.txt", batch_size=4, workers=0), out=tmp_path / "tuned",
+            weights=weights, steps=2, clip=clip_of(clip), head=ClassifyConfig(linear_probe=True),
+        )
+    )  # fmt: skip
+    (tmp_path / "theirs").rename(tmp_path / "gone")
+    for copy in (tmp_path / "e.safetensors", tuned):
+        extract(
+            weights=str(copy),
+            data=scenes / "test.txt",
+            out=tmp_path / f"{copy.stem}.npz",
+            windows=1,
+            workers=0,
+        )
+        same = load_features(tmp_path / f"{copy.stem}.npz")
+        assert np.array_equal(same.features, features.features)
+    assert clip.items() <= same.meta["clip"].items()
+
+
+def test_encoders_with_clips_of_their_own_are_compared_in_one_report(scenes: Path, tmp_path: Path) -> None:
+    names = ("videomae", "dinov2")
+    for name in names:
+        save_published(name, tmp_path / name)
+    result = bias(
+        weights=tuple(f"hf:{tmp_path / name}" for name in names),
+        data=BiasData(scenes / "train.txt", train=scenes / "train.txt", workers=0),
+        out=tmp_path / "bias", windows=1,
+    )  # fmt: skip
+    assert {row.run for row in result.rows} == set(names)
+
+
+def test_a_model_of_pictures_knows_nothing_of_the_order_of_frames(tmp_path: Path) -> None:
+    save_published("dinov2", tmp_path)
+    module = load_weights(f"hf:{tmp_path}").module
+    clip = torch.randn(2, 3, 8, SIZE, SIZE)
+    with torch.no_grad():
+        assert torch.allclose(module(clip), module(clip.flip(2)), atol=1e-6)
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    save_published("videomae", tmp_path / "theirs")
+    return tmp_path / "theirs"
+
+
+def changed(folder: Path, **values: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **values}))
+
+
+def test_what_cannot_be_used_is_refused_in_one_sentence(theirs: Path, tmp_path: Path) -> None:
+    def refused(match: str, weights: str = f"hf:{theirs}") -> None:
+        with pytest.raises(UserError, match=match) as caught:
+            load_weights(weights)
+        assert "\n" not in str(caught.value)
+
+    config = (theirs / "config.json").read_text()
+    changed(theirs, auto_map={"AutoModel": "modeling_x.Model"})
+    refused("asks to run code of its author")
+    changed(theirs, auto_map={}, model_type="videomoe")
+    refused("asks to run code of its author")
+    (theirs / "config.json").write_text(config)
+    changed(theirs, model_type="videomoe")
+    refused("no adapter for the transformers model 'videomoe'; did you mean 'videomae'")
+    (theirs / "config.json").write_text(config)
+    changed(theirs, num_hidden_layers=2)
+    refused(r"fill only \d\d.\d% of videomae \(not encoder.layer.1")
+    changed(theirs, num_hidden_layers=10**5)
+    refused("a larger network than its tensors fill")
+    changed(theirs, num_hidden_layers=1, hidden_size=2**21)
+    refused("a setting of its network is beyond")
+    changed(theirs, hidden_size="wide")
+    refused("do not make a model")
+    changed(theirs, hidden_size=48)
+    refused("do not make a model")
+    changed(theirs, hidden_size=32, intermediate_size=48)
+    refused(r"fill only .* \(not encoder.layer.0.intermediate")
+    changed(theirs, intermediate_size=32, num_channels=1)
+    refused("takes frames of 1 channels")
+    (theirs / "config.json").write_text("[" * 100)
+    refused("config.json cannot be read")
+    (theirs / "config.json").write_text(config)
+    (theirs / "preprocessor_config.json").write_text('{"image_mean": [1, 2], "image_std": [1, 1]}')
+    refused("the preprocessor is for 2 channels")
+    (theirs / "preprocessor_config.json").unlink()
+    torch.save({}, theirs / "pytorch_model.bin")
+    (theirs / "model.safetensors").unlink()
+    refused(r"no weights as model.safetensors \(it has pytorch_model.bin, a pickle, which can run code\)")
+    (theirs / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../other.safetensors"}}')
+    refused("names '../other.safetensors'")
+    (theirs / "config.json").unlink()
+    refused("holds no config.json")
+    refused("is neither a folder", f"hf:{tmp_path / 'nothing'}")
+    refused("is neither a file nor one of", "tv:r3d_81")
+
+
+def test_a_config_cannot_choose_code(theirs: Path) -> None:
+    changed(theirs, _attn_implementation="somebody/kernel", attn_implementation="somebody/kernel",
+            quantization_config={"quant_method": "gptq"}, torch_dtype="float16")  # fmt: skip
+    module: Any = load_weights(f"hf:{theirs}").module
+    assert module.encoder.model.config._attn_implementation in ("sdpa", "eager")
+    assert next(module.parameters()).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        ("GatedRepoError", "is gated; accept its terms on https://huggingface.co/a/b"),
+        ("RepositoryNotFoundError", "the hub has no such model; check its id"),
+        ("HfHubHTTPError", "the hub answered: no"),
+        ("LocalEntryNotFoundError", "cannot be reached and its cache does not hold the model"),
+        ("OfflineModeIsEnabled", "give its folder: hf:FOLDER"),
+    ],
+)
+def test_what_the_hub_does_not_give_is_said(
+    error: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    kind = getattr(hub.errors, error)
+
+    def snapshot_download(name: str, allow_patterns: list[str]) -> str:
+        assert not any(pattern.endswith((".bin", ".py")) for pattern in allow_patterns)
+        made = kind.__new__(kind)  # some take a response, which only a server has
+        Exception.__init__(made, "no")
+        raise made
+
+    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    with pytest.raises(UserError, match=message):
+        load_weights("hf:a/b")
+
+
+def test_an_id_is_fetched_with_its_settings_first(theirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    asked: list[list[str]] = []
+
+    def snapshot_download(name: str, allow_patterns: list[str]) -> str:
+        asked.append(allow_patterns)
+        return str(theirs)
+
+    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    assert load_weights("hf:a/b").name == "b"
+    assert "model.safetensors" not in asked[0]
+    assert "model.safetensors" in asked[1]
+    changed(theirs, auto_map={"AutoModel": "x.Y"})
+    asked.clear()
+    with pytest.raises(UserError, match="asks to run code"):
+        load_weights("hf:a/b")
+    assert len(asked) == 1
+
+
+def test_an_index_of_a_stranger_fetches_nothing(scenes: Path, tmp_path: Path) -> None:
+    save_published("dinov2", tmp_path / "theirs")
+    extract(weights=f"hf:{tmp_path / 'theirs'}", data=scenes / "test.txt", out=tmp_path / "i.npz", windows=1,
+            workers=0)  # fmt: skip
+    index = load_features(tmp_path / "i.npz")
+    index = replace(index, meta={**index.meta, "weights": "hf:some/where"})
+    with pytest.raises(UserError, match="--weights hf:some/where allows to fetch it"):
+        QueryEncoder(index)
