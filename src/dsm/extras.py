@@ -15,6 +15,7 @@ EXTRAS = {
     "hdf5": "h5py",
     "parquet": "pyarrow",
     "slurm": "submitit",
+    "timm": "timm",
     "torchcodec": "torchcodec",
     "torchvision": "torchvision",
     "transformers": "transformers",
