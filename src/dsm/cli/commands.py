@@ -217,6 +217,10 @@ VERBS = {
             "dsm explore archive.npz --labels labels.csv --out next.html",
             "dsm explore today --against archive.npz --false-alarms 0.01 --out today.html",
         ),
+        (
+            "source", "out", "weights", "cameras", "camera-regex", "labels", "against", "false-alarms",
+            "rarest", "duplicates", "frames", "stride", "size", "windows", "every", "workers", "overwrite",
+        ),
     ),
     "bias": Verb(
         "dsm.verbs.bias", "evaluation.BiasConfig", "bias",

@@ -23,13 +23,14 @@ def shortened(config: type, names: Sequence[str]) -> type:
     shown: list[tuple[str, Any, Any]] = []
     for one in fields(config):
         name, kind = _flag(one.name), hints[one.name]
+        needed = one.default is MISSING and one.default_factory is MISSING
         inner = [other.removeprefix(f"{name}.") for other in names if other.startswith(f"{name}.")]
         if _has_no_name(kind):
             inner = list(names)
         if one.default_factory is not MISSING:
             default: Any = field(default_factory=one.default_factory)
         else:
-            default = field() if one.default is MISSING else field(default=one.default)
+            default = field() if needed else field(default=one.default)
         if inner:
             bare, *marks = get_args(kind) if get_origin(kind) is Annotated else (kind,)
             short = shortened(bare, inner)
@@ -38,7 +39,7 @@ def shortened(config: type, names: Sequence[str]) -> type:
                 whole = one.default_factory()
                 values = {setting.name: getattr(whole, setting.name) for setting in fields(whole)}
                 default = field(default_factory=partial(short, **values))
-        elif name not in names:
+        elif name not in names and not needed:
             kind = Annotated[kind, tyro.conf.Suppress]
         shown.append((one.name, kind, default))
     return make_dataclass(config.__name__, shown, bases=(config,), frozen=True)

@@ -53,8 +53,9 @@ def print_rest(name: str, settings: type) -> None:
     table = Table(box=None, show_header=False, padding=(0, 2))
     for flags, about in groups(settings):
         table.add_row(flags, escape(about))
-    console.print(f"`dsm {name} {ALL}` shows all settings:")
-    console.print(table)
+    console.print(f"`dsm {name} {ALL}` shows all settings{':' if table.row_count else '.'}")
+    if table.row_count:
+        console.print(table)
 
 
 def run(words: list[str]) -> None:
