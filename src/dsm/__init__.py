@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dsm.verbs.embed import embed
     from dsm.verbs.explore import explore
     from dsm.verbs.export import export
-    from dsm.verbs.extract import extract
+    from dsm.verbs.extract import encode, extract
     from dsm.verbs.look import look
     from dsm.verbs.probe import probe
     from dsm.verbs.report import report
@@ -43,6 +43,7 @@ _HOMES = {
     "card": "dsm.verbs.card",
     "create_model": "dsm.models.zoo",
     "embed": "dsm.verbs.embed",
+    "encode": "dsm.verbs.extract",
     "explore": "dsm.verbs.explore",
     "export": "dsm.verbs.export",
     "extract": "dsm.verbs.extract",
@@ -63,9 +64,9 @@ _HOMES = {
 """The module of each function."""
 
 __all__ = [
-    "__version__", "bias", "card", "create_model", "data", "disturb", "embed", "explore", "export",
-    "extract", "finetune", "load_encoder", "load_features", "look", "pretrain", "probe", "read_clip",
-    "report", "retrieve", "run", "search", "show_progress", "test",
+    "__version__", "bias", "card", "create_model", "data", "disturb", "embed", "encode", "explore",
+    "export", "extract", "finetune", "load_encoder", "load_features", "look", "pretrain", "probe",
+    "read_clip", "report", "retrieve", "run", "search", "show_progress", "test",
 ]  # fmt: skip
 
 

@@ -7,15 +7,20 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsm.data.catalog import find_list
 from dsm.data.classes import names_of
 from dsm.data.clips import MOST_CLIPS
-from dsm.distributed import begun_from_outside, in_processes, is_first
+from dsm.data.list_lines import UNKNOWN, UNLABELLED
+from dsm.data.lists import VideoList
+from dsm.data.settings import ClipChanges
+from dsm.distributed import begun_from_outside, best_device, in_processes, is_first
+from dsm.evaluate.extract import extract_features
 from dsm.evaluate.extraction import Extracted, extract_to_file, parts_of
 from dsm.evaluate.features import check_suffix, load_features, places_of
 from dsm.inputs import lasting_name
-from dsm.models.settings import RANDOM
+from dsm.models.settings import RANDOM, LoadSettings
 from dsm.runs.bad_videos import LEFT_OUT, MAX_NAMED, tell_damaged
 from dsm.runs.folder import claim_file
 from dsm.runs.results import seed_of
@@ -79,6 +84,42 @@ def _extract(config: ExtractConfig) -> None:
     tell_damaged({one.path: f"{one.path}: {one.reason}" for one in extracted.damaged})
     if config.settings.every:
         tell_spread(extracted, config.settings.windows)
+
+
+def encode(
+    videos: str | Path | Sequence[str | Path],
+    weights: str | Path,
+    *,
+    windows: int = 3,
+    batch_size: int = 8,
+    workers: int = 0,
+) -> NDArray[np.float32]:
+    """Features of videos, as an array (n, d): :func:`extract` for a few videos, without files.
+
+    Clips have the shape that the encoder was trained on. A video's feature is the mean over its clips.
+
+    Args:
+        videos: a video, a folder, a list, or a sequence of videos.
+        weights: a run folder, a checkpoint, or the name of a published model.
+        windows: clips per video, evenly spread over its length.
+        batch_size: videos per batch.
+        workers: processes that decode videos.
+
+    Raises:
+        UserError: a video or the weights cannot be read.
+    """
+    if isinstance(videos, (str, Path)):
+        listed = find_list(videos)
+    else:
+        paths = [str(Path(video).absolute()) for video in videos]
+        unknown = np.full(len(paths), UNKNOWN)
+        listed = VideoList(paths, np.full(len(paths), UNLABELLED), unknown, Path(), source="the videos")
+    loaded = LoadSettings().load(str(weights))
+    clip, encoder = ClipChanges().of(loaded.config), loaded.module.to(best_device())
+    features = extract_features(
+        encoder, listed, clip, windows=windows, batch_size=batch_size, workers=workers
+    )
+    return features.features
 
 
 def tell_spread(extracted: Extracted, windows: int) -> None:
