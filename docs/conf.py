@@ -41,10 +41,10 @@ _SHORTENED = r"Path|Packet|VideoStream|Tensor|Module|NDArray.*|InputContainer|Li
 _ALIASES = (
     r"Indices|Part|Times|Precision|Pooling|Head|HeadKind|NegativeLook|Decoder|Named|Seed|(typing\.)?Literal\[.*|"
     r"([\w.]+\.)?Annotated\[.*|dict\[str|Input|ListFile|RootFolder|Videos|Weights|FeaturesFile|GroupsTable|"
-    r"RunFolder|TrainedFolder"
+    r"RunFolder|TrainedFolder|NAME or .*"
 )
 _INSIDE = (
-    r".*\._\w+|dsm\.(train\.start\.Config|terminal\.Clock|evaluate\.extraction\.Extracted|"
+    r".*\._\w+|dsm\.(train\.start\.Config|terminal\.Clock|evaluate\.extraction\.Extracted|models\.bare\.Found|"
     r"settings\.(Config|Returned)|data\.list_forms\.Named|untrusted\.Kind|"
     r"verbs\.(settings\.)?\w+\.\w+(Config|Result))"
 )

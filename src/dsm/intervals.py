@@ -2,7 +2,7 @@
 and by bootstrap of anything else.
 
 Videos from one source, camera or person are similar, so an interval over single videos is too narrow. If
-groups are given, whole groups count as drawn. With fewer than :data:`FEW_GROUPS` groups all intervals are
+groups are given, whole groups count as drawn. With fewer than ``FEW_GROUPS`` groups all intervals are
 wide, as they use Student's t, and :func:`remark_on` says so.
 """
 

@@ -228,7 +228,7 @@ def same_camera(near: Neighbours, cameras: Sequence[str], videos: Sequence[str])
 def map_of(features: Matrix, *, seed: int = 0) -> Matrix:
     """A map (n, 2) in [0, 1]: t-SNE of a sample, and every other clip among its nearest of the sample.
 
-    The position of a clip outside the sample is the mean of those of its :data:`AMONG` nearest, moved a
+    The position of a clip outside the sample is the mean of those of its ``AMONG`` nearest, moved a
     little at random, so that clips do not cover each other.
     """
     count = len(features)

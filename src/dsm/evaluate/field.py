@@ -1,7 +1,7 @@
 """The measures that the field uses for reliance on the scene, as statistics of a classifier's predictions.
 
 Published measures use masks of people. Without given masks, ours cut out what moves, and their names end in
-:data:`CUT_BY_MOTION`: such a number is not comparable with a published one. Accuracies are means over classes
+``CUT_BY_MOTION``: such a number is not comparable with a published one. Accuracies are means over classes
 (:mod:`dsm.evaluate.bias`), where the papers take means over videos.
 """
 

@@ -40,7 +40,7 @@ def static_and_dynamic(
         clips, shuffled, recoloured: (n, D), of the same videos.
 
     Returns:
-        By :data:`DIMENSIONS`, shares that add up to 1; empty for fewer than ten videos.
+        By ``DIMENSIONS``, shares that add up to 1; empty for fewer than ten videos.
     """
     if len(clips) < LEAST:
         return {}

@@ -71,7 +71,7 @@ class Kept:
 
 
 class OtherScenes:
-    """The scenes of the last videos: as few as give every label :data:`SCENES` scenes of other labels, two of
+    """The scenes of the last videos: as few as give every label ``SCENES`` scenes of other labels, two of
     each label, and the last :data:`POOL`."""
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class OtherScenes:
         return len(self._kept)
 
     def behind(self, label: int) -> list[Kept]:
-        """The last :data:`SCENES` videos of other labels, the last first.
+        """The last ``SCENES`` videos of other labels, the last first.
 
         If there are fewer, they repeat; empty where there is none.
         """

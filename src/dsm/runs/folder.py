@@ -268,7 +268,7 @@ def claim_file(path: Path, *, overwrite: bool) -> None:
 class RunLog:
     """Appends metrics to ``metrics.jsonl`` and TensorBoard, gradients to ``gradients.jsonl``.
 
-    A step has one line, to which a second :meth:`write` of the same step adds, as an evaluation does.
+    A step has one line, to which a second ``write`` of the same step adds, as an evaluation does.
     """
 
     def __init__(self, out: Path, *, keep_steps: int = 0, without: str = "") -> None:
