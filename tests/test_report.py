@@ -15,6 +15,7 @@ from runs import BOLD
 from dsm.errors import UserError
 from dsm.pages.figures import COLOURS, looks_of, write_film_strip
 from dsm.pages.run_pictures import describe_picture
+from dsm.pages.run_report import _headline
 from dsm.pages.tables import Cell, result_tables, seed_tables
 from dsm.runs.folder import read_gradients
 from dsm.runs.record import differences, over_seeds, read_run, short_names
@@ -176,3 +177,17 @@ def test_results_of_the_same_name_from_two_folders_are_two_runs(tmp_path: Path) 
     ]  # fmt: skip
     alone = with_distinct_runs(folders[1:], [read_given(folder) for folder in folders[1:]])
     assert [row.run for one in alone for row in one.rows] == ["dsm", "dsm"]
+
+
+def test_the_headline_is_a_result_and_compares_no_losses_of_different_methods(runs: Path) -> None:
+    records = [read_run(runs / folder, name) for folder, name in ((BOLD, "dsm"), ("moco", "moco"))]
+
+    def row(run: str, value: float, low: float, high: float) -> Row:
+        return Row(run, 0, "unseen", "R@1", value, low, high, 100)
+
+    text = _headline(records, [row("moco", 0.4, 0.3, 0.5), row("dsm", 0.7, 0.6, 0.8)])
+    assert text.startswith("R@1 on unseen: dsm 70.0%, moco 40.0%. dsm: dsm, ")
+    assert "loss" not in text
+    near = _headline(records, [row("moco", 0.6, 0.5, 0.7), row("dsm", 0.7, 0.6, 0.8)])
+    assert "The interval of dsm overlaps that of moco." in near
+    assert "loss" in _headline(records[:1], [])

@@ -30,7 +30,7 @@ from dsm.pages.template import clip_uri, write_page
 from dsm.runs.folder import git_revision, versions
 from dsm.runs.record import RunRecord, differences, over_seeds
 from dsm.runs.results import Row, command_line
-from dsm.terminal import many
+from dsm.terminal import many, some
 
 MAX_BYTES = 25_000_000
 """Most bytes of a page."""
@@ -86,7 +86,7 @@ def write_run_report(path: Path, content: ReportContent) -> None:
         "report.html",
         title=f"{title} – dsm report",
         heading=title,
-        headline=_headline(runs),
+        headline=_headline(runs, rows),
         sections=sections,
         has_clips=bool(gallery or maps or content.embedding),
         numbers=tables(good),
@@ -158,15 +158,42 @@ def about(runs: Sequence[RunRecord]) -> list[tuple[str, str, list[str]]]:
     return [(name, "", words) for name, words in rows.items() if set(words) != {"–"}]
 
 
-def _headline(runs: Sequence[RunRecord]) -> str:
+DECISIVE = ("top1", "R@1", "linear_probe", "monitor/knn")
+"""Results for the headline, the most telling first."""
+
+
+def _headline(runs: Sequence[RunRecord], rows: Sequence[Row]) -> str:
+    """What was found: the decisive result, best run first; then how far each run is."""
     summaries = []
+    comparable = len({(run.method, run.settings.get("backbone")) for run in runs}) == 1
     for run in runs[:8]:
-        last = run.metrics[-1]
-        loss = f", loss {last['loss']:.3f}" if "loss" in last else ""
-        motion = f", motion {last['motion']:.0%}" if "motion" in last else ""
-        summaries.append(f"{run.name}: {run.method}, {many(int(last['step']), 'step')}{loss}{motion}")
+        last = {name: value for line in run.metrics for name, value in line.items()}
+        words = [run.method, many(int(last["step"]), "step")]
+        if "loss" in last and comparable:  # losses of different methods are different quantities
+            words.append(f"loss {last['loss']:.3f}")
+        if "motion" in last:
+            words.append(f"motion {last['motion']:.0%}")
+        if "monitor/balance" in last:
+            words.append(f"balance {last['monitor/balance']:+.2f}")
+        summaries.append(f"{run.name}: {', '.join(words)}")
     more = f" And {len(runs) - 8} more." if len(runs) > 8 else ""
-    return f"{'; '.join(summaries)}.{more}"
+    return f"{_result(runs, rows)}{'; '.join(summaries)}.{more}"
+
+
+def _result(runs: Sequence[RunRecord], rows: Sequence[Row]) -> str:
+    """The decisive result as a sentence; empty if nothing was measured."""
+    names = [run.name for run in runs]
+    for metric in DECISIVE:
+        found = [row for row in rows if row.metric == metric and row.run in names]
+        if not found:
+            continue
+        test = max(dict.fromkeys(row.test for row in found), key=[row.test for row in found].count)
+        best, *others = sorted((row for row in found if row.test == test), key=lambda row: -row.value)
+        values = ", ".join(f"{row.run} {row.value:.1%}" for row in (best, *others[:7]))
+        near = [row.run for row in others if (row.high or 0) >= (best.low if best.low is not None else 2)]
+        doubt = f" The interval of {best.run} overlaps that of {some(near)}." if near else ""
+        return f"{metric} on {test}: {values}.{doubt} "
+    return ""
 
 
 def _chance(features: Mapping[str, tuple[Features, Features]]) -> str:
