@@ -60,7 +60,7 @@ def fractions_figure(counts: Sequence[int], rows: Sequence[Row]) -> Figure:
 
 
 HEALTH = (
-    ("loss", "loss", "lower is better"),
+    ("loss", "loss", "lower is better, among runs of one method"),
     ("motion", "positive nearer than negative", "at its initial value: motion is not seen"),
     ("lr", "learning rate", ""),
     ("alignment", "alignment", "0: the two versions of a clip agree"),
