@@ -66,6 +66,8 @@ def test_every_verb_has_help_with_an_example(
         (["pretrian"], "unknown command 'dsm pretrian'; did you mean 'pretrain'?"),
         (["data", "indexx"], "did you mean 'data index'"),
         (["pretrain", "--data.train", "none.txt", "--out", "OUT"], "none.txt: no such list file"),
+        (["probe", "--train", "FULL", "--test", "FULL", "--out", "OUT"], "is a folder, not a features file"),
+        (["data", "split", "FULL", "--out", "OUT"], "not a list. `dsm data index"),
         (
             ["pretrain", "--data.train", "LIST", "--out", "OUT", "--backbone", "i3"],
             "unknown backbone 'i3'; did you mean 'i3d'?",

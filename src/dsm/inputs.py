@@ -59,14 +59,23 @@ class Input:
     is_there: Callable[[Path], bool] = _leads_to_something
     stands_for_none: str | None = None
     """A value that names nothing."""
+    folder: str = ""
+    """What is said instead if the path is a folder; ``FOLDER`` stands for it."""
 
     def check(self, path: str | Path) -> None:
         """Raise UserError if there is no such input."""
-        if str(path) != self.stands_for_none and not self.is_there(Path(path)):
-            raise UserError(f"{path}: {self.missing}")
+        if str(path) == self.stands_for_none or self.is_there(Path(path)):
+            return
+        if self.folder and Path(path).is_dir():
+            raise UserError(f"{path}: {self.folder.replace('FOLDER', str(path))}")
+        raise UserError(f"{path}: {self.missing}")
 
 
-LIST = Input("no such list file. `dsm data index FOLDER --out LIST` makes one.", Path.is_file)
+LIST = Input(
+    "no such list file. `dsm data index FOLDER --out LIST` makes one.",
+    Path.is_file,
+    folder="is a folder, not a list. `dsm data index FOLDER --out LIST` makes a list of its videos.",
+)
 ROOT = Input("no such folder; the list's relative paths start from it.", Path.is_dir)
 VIDEOS = Input("no such list, folder or video.")
 WEIGHTS = Input(
@@ -74,7 +83,11 @@ WEIGHTS = Input(
     _is_weights,
     stands_for_none="none",
 )
-FEATURES = Input("no such features file. `dsm extract` writes one.", Path.is_file)
+FEATURES = Input(
+    "no such features file. `dsm extract` writes one.",
+    Path.is_file,
+    folder="is a folder, not a features file. `dsm extract` writes the features of a folder's videos.",
+)
 GROUPS = Input("no such table of groups (a header, then lines of `path <tab> group`).", Path.is_file)
 RUN = Input("no such run folder.", Path.is_dir)
 TRAINED = Input("no such folder; give folders that `dsm pretrain` or `dsm finetune` wrote.", Path.is_dir)
