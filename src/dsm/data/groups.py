@@ -27,12 +27,16 @@ def groups_of(paths: Sequence[str], regex: str) -> list[str]:
     try:
         pattern = re.compile(regex)
     except re.error as error:
-        raise UserError(f"--group-regex {regex!r}: not a valid regular expression ({error}).") from None
+        raise UserError(f"--group-regex '{regex}': not a valid regular expression ({error}).") from None
     groups = []
     for path in paths:
         match = pattern.search(path)
         if not match:
-            raise UserError(f"{path}: --group-regex {regex!r} finds no group in it.")
+            raise UserError(
+                f"{path}: is not named as in UCF101; name the groups by --groups TABLE or --group-regex."
+                if regex == UCF101_GROUP
+                else f"{path}: --group-regex '{regex}' finds no group in it."
+            )
         # In cam(\d+)|site(\d+), only the parentheses of the matching alternative have a value.
         groups.append(next((group for group in match.groups() if group is not None), match[0]))
     return groups
