@@ -27,7 +27,7 @@ from dsm.runs.checkpoint import keep_best, newest_good, save_checkpoint
 from dsm.runs.folder import MONITOR, RunLog
 from dsm.runs.results import RESULTS
 from dsm.signals import Interrupted, stop_flag
-from dsm.terminal import Clock, Reporter, console, progress, step_note
+from dsm.terminal import Clock, Reporter, console, note, progress, step_note
 from dsm.train.config import RunConfig
 from dsm.train.health import Health, where_broken
 from dsm.train.monitor import BALANCE, Watch
@@ -103,13 +103,15 @@ class Trainer:
         log = RunLog(c.out, keep_steps=self.step, without=without) if first else None
         if first and begun:
             write_record(c, self.videos)
+            if begun == self.total:
+                note(f"{c.out}: had finished all {self.total} steps; --steps with --extend trains it longer.")
         if first and self.step < self.total:
             (c.out / RESULTS).unlink(missing_ok=True)  # results of a shorter run that is now extended
         batches = iter(self.batches)
         self.module.train()
         with stop_flag() as stop, progress(self.title, self.total, start=self.step, shown=first) as bar:
             try:
-                clock, note, signal = Clock(), "", 0
+                clock, shown, signal = Clock(), "", 0
                 if log and begun:
                     self._pay(log, bar)
                 while self.step < self.total:
@@ -127,8 +129,8 @@ class Trainer:
                             age = queue_age(self.method, c.data.batch_size)
                             health = self.health.read(output, self.step)
                             log.write(self.step, {**metrics, **health, **age, **timing})
-                            note = step_note(metrics, {**health, **self.scores}, timing)
-                    status = note or f"loss {metrics['loss']:.3f}"
+                            shown = step_note(metrics, {**health, **self.scores}, timing)
+                    status = shown or f"loss {metrics['loss']:.3f}"
                     skips = f"  {self.skipped} skipped" if self.skipped else ""
                     bar.update(self.step, status + self.bad.note() + skips)
                     if log and (self.step == 1 or self.step % c.save_every == 0 or last):
