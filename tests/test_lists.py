@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsm.data import lists
-from dsm.data.lists import UNKNOWN, UNLABELLED, VideoList, read_list, write_list
+from dsm.data.lists import UNKNOWN, UNLABELLED, VideoList, list_name, read_list, write_list
 from dsm.errors import UserError
 
 
@@ -193,3 +193,9 @@ def test_a_packed_video_whose_name_ends_in_a_number_is_read_back(tmp_path: Path)
     assert list(videos.paths) == names
     assert videos.labels.tolist() == [0, 1]
     assert videos.frames.tolist() == [12, 13]
+
+
+def test_a_list_is_called_by_its_file_or_by_its_folder(tmp_path: Path) -> None:
+    assert list_name("lists/test1.txt") == "test1"
+    assert list_name("pack/test/list.txt") == "test"  # every pack's list has this name
+    assert list_name(tmp_path) == tmp_path.name

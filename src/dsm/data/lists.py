@@ -128,6 +128,14 @@ def _fields(line: str, columns: int, where: str, *, ours: bool = False) -> tuple
     return name, label, count
 
 
+def list_name(source: str | Path) -> str:
+    """A list's name in tables: its file's, or its folder's where every list has one name, as in packs."""
+    path = Path(source).absolute()
+    if path.is_dir():
+        return path.name
+    return path.parent.name if path.stem == "list" else path.stem
+
+
 def read_list(
     path: str | Path,
     root: str | Path | None = None,

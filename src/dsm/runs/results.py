@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rich.markup import escape
 from rich.table import Table
 
-from dsm.data.lists import VideoList
+from dsm.data.lists import VideoList, list_name
 from dsm.errors import UserError, first_line
 from dsm.files import json_text, write_text
 from dsm.intervals import Interval, share_interval
@@ -206,6 +206,6 @@ def write_run_results(
         of = watched if monitored and watched is not None else videos
         metric = name if monitored else f"train/{name}"
         rows.append(
-            Row(run_name(about), seed_of(about), Path(of.source).stem, metric, value, None, None, len(of))
+            Row(run_name(about), seed_of(about), list_name(of.source), metric, value, None, None, len(of))
         )
     write_results(run / RESULTS, rows, revision=git_revision())

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dsm.data.classes import check_class_names, class_names, named
 from dsm.data.classes import names_of as class_names_of
 from dsm.data.groups import find_groups
-from dsm.data.lists import VideoList, needed, read_list
+from dsm.data.lists import VideoList, list_name, needed, read_list
 from dsm.data.settings import ClipConfig
 from dsm.distributed import best_device
 from dsm.errors import UserError
@@ -182,7 +182,7 @@ def bias(config: BiasConfig) -> Result:
 
     judged = {name: judged[name] for name in subjects}
     seeds = {name: seed_of(subject.config, config.loading.seed) for name, subject in subjects.items()}
-    test = config.data.test.stem
+    test = list_name(config.data.test)
     paths = {name: [tests.paths[place] for place in one.places] for name, one in measured.items()}
     footages = {
         name: footage(float(one.swapped.mean()), config.masks is not None) for name, one in measured.items()
@@ -192,7 +192,7 @@ def bias(config: BiasConfig) -> Result:
         found["actor_left"] = leaks[name]
     rows = rows_of(judged, test=test, seeds=seeds, measures=measures)
     if config.data.conflict:
-        other = config.data.conflict.stem
+        other = list_name(config.data.conflict)
         # Lists in different folders may have the same name.
         name = other if other != test else f"{other} (conflict)"
         rows += rows_of(judged_on_conflict, test=name, seeds=seeds)
@@ -293,7 +293,7 @@ def _write_card(
     left = measures[first]["actor_left"]
     return write_card(
         config.out, cards, found, labels, render,
-        test=config.data.test.stem, left=left if isinstance(left, Interval) else None,
+        test=list_name(config.data.test), left=left if isinstance(left, Interval) else None,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from dsm.data.catalog import find_list
 from dsm.data.classes import names_of
 from dsm.data.clips import MOST_CLIPS
 from dsm.data.list_lines import UNKNOWN, UNLABELLED
-from dsm.data.lists import VideoList
+from dsm.data.lists import VideoList, list_name
 from dsm.data.settings import ClipChanges
 from dsm.distributed import begun_from_outside, best_device, in_processes, is_first
 from dsm.evaluate.extract import extract_features
@@ -59,7 +59,7 @@ def _extract(config: ExtractConfig) -> None:
         "run": loaded.name,
         "weights": lasting_name(config.weights),
         "backbone": config.loading.backbone if config.weights == RANDOM else loaded.config.get("backbone"),
-        "list": config.data.name if config.data.is_dir() else config.data.stem,
+        "list": list_name(config.data),
         **places_of(videos),
         "seed": config.loading.seed if loaded.report else seed_of(loaded.config, config.loading.seed),
         "init": config.loading.init,

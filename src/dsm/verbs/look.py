@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dsm.data.groups import find_groups
-from dsm.data.lists import needed, read_list
+from dsm.data.lists import list_name, needed, read_list
 from dsm.distributed import best_device
 from dsm.errors import UserError
 from dsm.evaluate.extraction import digest
@@ -53,7 +53,7 @@ def _score(config: LookConfig, looker: Looker, *, run: str, seed: int) -> Result
         looker, videos, title=f"maps of {run}", probe=config.probes[0], share=config.mix, at=config.paste_at,
         windows=config.windows, motion=config.motion, workers=config.workers,
     )  # fmt: skip
-    rows = mass_rows(measured, groups, run=run, seed=seed, test=config.video.stem)
+    rows = mass_rows(measured, groups, run=run, seed=seed, test=list_name(config.video))
     files = [config.out / RESULTS, config.out / "look.csv"]
     write_results(files[0], rows, revision=git_revision())
     write_text(files[1], mass_csv(measured))

@@ -13,7 +13,7 @@ from torch import nn
 
 from dsm.data.classes import check_class_names, named
 from dsm.data.groups import find_groups
-from dsm.data.lists import VideoList, needed, read_list
+from dsm.data.lists import VideoList, list_name, needed, read_list
 from dsm.data.settings import ClipConfig, clip_of
 from dsm.distributed import begun_from_outside
 from dsm.errors import UserError
@@ -96,14 +96,14 @@ def test(config: VideoTestConfig) -> VideoTestResult:
         needed=needed(videos, path_of(config.weights), config.groups, config.against),
     )  # fmt: skip
     predictions = _predict(config, classifier, videos, clip_of(about.get("clip", {})))
-    list_name = config.data.test.stem
+    listed = list_name(config.data.test)
     group_of = dict(zip(videos.paths, groups, strict=True)) if groups is not None else None
     read_groups = [group_of[path] for path in predictions.paths] if group_of else None
-    rows = rows_of(predictions, run=run_name(about), test=list_name, seed=seed_of(about), groups=read_groups)
+    rows = rows_of(predictions, run=run_name(about), test=listed, seed=seed_of(about), groups=read_groups)
     write_text(config.out / PREDICTIONS, predictions_csv(predictions, names, videos))
     write_text(config.out / "classes.csv", classes_csv(predictions, names))
     draw_confusion(predictions.confusion(), names, config.out / "confusion.png")
-    title = f"{config.weights} tested on {list_name}"
+    title = f"{config.weights} tested on {listed}"
     write_confusion_page(config.out / "confusion.html", predictions, names, title=title)
     write_results(config.out / RESULTS, rows, revision=git_revision())  # last: marks the test as finished
     files = [config.out / name for name in FILES]
@@ -129,7 +129,7 @@ def _predict(
         config.windows, crops=config.crops, batch_size=config.batch_size, workers=config.data.workers
     )
     file = config.out / PROBABILITIES
-    meta = {"weights": config.weights, "list": config.data.test.stem, "windows": config.windows}
+    meta = {"weights": config.weights, "list": list_name(config.data.test), "windows": config.windows}
     extracted = extract_to_file(
         file, probabilities_of(classifier), videos, clip, settings, meta,
         title="test", overwrite=config.overwrite,
