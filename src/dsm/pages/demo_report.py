@@ -74,6 +74,7 @@ def write_report(path: Path, evidence: Evidence) -> None:
         path,
         "demo.html",
         title="dsm demo",
+        heading=_heading(evidence),
         headline=_headline(evidence),
         steps=evidence.configs["dsm"].steps,
         correlation=f"{evidence.scenes.scene_correlation:.0%}",
@@ -107,19 +108,27 @@ def _clearest(samples: list[list[ShownView]]) -> list[ShownView]:
     return max(samples, key=least)
 
 
+def _gain(evidence: Evidence, test: str) -> float:
+    """R@1 of dsm minus that of moco, in points, to one decimal."""
+    return round(100 * (evidence.mean("dsm", test, "R@1") - evidence.mean("moco", test, "R@1")), 1)
+
+
+def _heading(evidence: Evidence) -> str:
+    gain = _gain(evidence, "test_free")
+    compared = "more motions than" if gain > 0 else "fewer motions than" if gain else "as many motions as"
+    return f"In new scenes, dsm recognises {compared} moco"
+
+
 def _headline(evidence: Evidence) -> str:
-    gains = {
-        test: 100 * (evidence.mean("dsm", test, "R@1") - evidence.mean("moco", test, "R@1"))
-        for test in ("test_free", "test_conflict")
-    }
-    points = [f"{abs(g):.1f} points {'more' if g > 0 else 'fewer'}" for g in gains.values()]
+    points = []
+    for gain in (_gain(evidence, test) for test in ("test_free", "test_conflict")):
+        points.append(f"{abs(gain)} points {'more' if gain > 0 else 'fewer'} than" if gain else "the same as")
     return (
         f"On scenes never seen in training, the nearest neighbour shows the right motion for "
         f"{evidence.mean('dsm', 'test_free', 'R@1'):.0%} of the videos with dsm, "
         f"{evidence.mean('moco', 'test_free', 'R@1'):.0%} with moco and "
         f"{evidence.mean('random', 'test_free', 'R@1'):.0%} with random weights: "
-        f"dsm scores {points[0]} than moco. "
-        f"Where the scene is misleading, dsm scores {points[1]}."
+        f"dsm scores {points[0]} moco. Where the scene is misleading, dsm scores {points[1]} moco."
     )
 
 
@@ -164,8 +173,13 @@ def _chart(evidence: Evidence, metric: str, title: str) -> str:
         for run in evidence.runs
         for test in evidence.tests
     )
+    intervals = {
+        (row.run, row.test): (row.low, row.high)
+        for row in evidence.rows
+        if row.metric == metric and row.low is not None and row.high is not None
+    }
     return figures.bar_chart(
-        evidence.tests, evidence.runs, values,
+        evidence.tests, evidence.runs, values, intervals if len(evidence.seeds) == 1 else {},
         title=title, chance=1 / evidence.scenes.motions, description=f"{title}. {numbers}.",
     )  # fmt: skip
 

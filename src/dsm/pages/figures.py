@@ -198,6 +198,7 @@ def bar_chart(
     groups: Sequence[str],
     runs: Sequence[str],
     values: Mapping[tuple[str, str], Sequence[float]],
+    intervals: Mapping[tuple[str, str], tuple[float, float]],
     *,
     title: str,
     chance: float,
@@ -207,6 +208,7 @@ def bar_chart(
 
     Args:
         values: (run, group) -> one share in [0, 1] per seed.
+        intervals: (run, group) -> the bounds of a share, drawn as a line; may be empty.
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(5.4, 3.0))
@@ -218,14 +220,18 @@ def bar_chart(
                 mean = sum(shares) / len(shares)
                 x = spot + (place - (len(runs) - 1) / 2) * width
                 axes.bar(x, mean, width * 0.92, color=COLOURS[run], label=run if spot == 0 else None)
+                low, high = (100 * bound for bound in intervals.get((run, group), (mean / 100, mean / 100)))
+                if high > low:
+                    axes.plot([x, x], [low, high], color=_INK, linewidth=1.2)
                 axes.annotate(
-                    f"{mean:.0f}", (x, max([mean, *shares])), xytext=(0, 3), textcoords="offset points",
+                    f"{mean:.0f}", (x, max([mean, high, *shares])), xytext=(0, 3), textcoords="offset points",
                     ha="center", fontsize=9,
                 )  # fmt: skip
                 if len(shares) > 1:
                     axes.plot([x] * len(shares), shares, ".", color=_INK, markersize=4, alpha=0.7)
         axes.axhline(100 * chance, color=_INK, linewidth=0.8, linestyle=":")
-        axes.annotate("chance", (len(groups) - 0.52, 100 * chance + 1), ha="right", fontsize=8)
+        axes.set_xlim(-0.5, len(groups) - 0.15)
+        axes.annotate("chance", (len(groups) - 0.16, 100 * chance + 1), ha="right", fontsize=8)
         axes.set_xticks(range(len(groups)), groups)
         axes.set_ylabel("%")
         axes.set_ylim(0, 100)
