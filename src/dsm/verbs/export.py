@@ -12,8 +12,8 @@ from dsm.data.settings import ClipConfig, clip_of
 from dsm.errors import UserError
 from dsm.inputs import path_of
 from dsm.models.export import export_onnx, export_program, export_safetensors
-from dsm.models.foreign import Renormalized
 from dsm.models.heads import Embedder
+from dsm.models.tuning import Mapped, merge
 from dsm.models.weights import LoadedEncoder
 from dsm.models.zoo import check_takes
 from dsm.render import MEAN, STD
@@ -55,6 +55,7 @@ def export(config: ExportConfig) -> Result:
     claim_file(config.out, overwrite=config.overwrite)
     head: Literal["projection"] | None = None if config.head == "none" else config.head
     loaded = config.loading.load(config.weights, head)
+    merge(loaded.module)
     clip = _clip(config, loaded)
     example = torch.randn(1, MODALITIES[clip.modality].channels, clip.frames, clip.size, clip.size)
     dim = check_takes(loaded.module, example.shape[1:]).shape[1]
@@ -125,12 +126,12 @@ def _clip(config: ExportConfig, loaded: LoadedEncoder) -> ClipConfig:
 def _about(config: ExportConfig, loaded: LoadedEncoder, clip: ClipConfig) -> dict[str, Any]:
     mean, std = NORMALISATION[clip.modality]
     encoder = loaded.module.encoder if isinstance(loaded.module, Embedder) else loaded.module
-    pictures = encoder.normalization if isinstance(encoder, Renormalized) else None
     return {
         "backbone": loaded.config.get("backbone", config.loading.backbone),
         "model": loaded.config.get("model", {}),
         "head": loaded.module.spec if isinstance(loaded.module, Embedder) else None,
-        "pictures": asdict(pictures) if pictures else None,
+        "pictures": loaded.config.get("pictures"),
+        "tuned": {"kind": "head"} if isinstance(encoder, Mapped) else None,
         "clip": asdict(clip),
         "method": loaded.name,
         "mean": mean,
