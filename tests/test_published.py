@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from published import FRAMES, RESIZE, SAVED, SIZE, expected_feature, save_published
+from runs import small_run
 
 from dsm import bias, export, extract, look, probe, retrieve, search
 from dsm.data.clips import EvaluationClips
@@ -24,6 +25,7 @@ from dsm.evaluate.search import QueryEncoder
 from dsm.methods.settings import ClassifyConfig
 from dsm.models.weights import load_weights
 from dsm.train.finetune import FinetuneConfig, FinetuneData, finetune
+from dsm.train.pretrain import pretrain
 from dsm.verbs.settings.evaluation import BiasData
 from dsm.verbs.weights import inspect
 
@@ -241,3 +243,25 @@ def test_an_index_of_a_stranger_fetches_nothing(scenes: Path, tmp_path: Path) ->
     index = replace(index, meta={**index.meta, "weights": "hf:some/where"})
     with pytest.raises(UserError, match="--weights hf:some/where allows to fetch it"):
         QueryEncoder(index)
+
+
+def test_a_folder_for_a_hub_is_read_back_to_the_last_bit(scenes: Path, tmp_path: Path) -> None:
+    run = pretrain(small_run(scenes, tmp_path / "run", steps=2))
+    export(weights=run, out=tmp_path / "shared", to="hub", head="projection")
+    assert {file.name for file in (tmp_path / "shared").iterdir()} == {
+        "model.safetensors", "config.json", "README.md",
+    }  # fmt: skip
+    assert json.loads((tmp_path / "shared" / "config.json").read_text())["model_type"] == "dsm"
+    card = (tmp_path / "shared" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: dsm\n")
+    assert 'dsm.load_encoder("hf:…")' in card
+    clip = torch.randn(2, 3, 4, 32, 32)
+    ours = f"hf:{tmp_path / 'shared'}"
+    with torch.no_grad():
+        for head in (None, "projection"):
+            before, after = load_weights(run, head=head), load_weights(ours, head=head)
+            assert torch.equal(before.module(clip), after.module(clip))
+    assert before.config["clip"] == after.config["clip"]
+    assert "clips: 4 frames, every 3" in str(inspect(file=ours).tables[0])
+    with pytest.raises(UserError, match="exists"):
+        export(weights=run, out=tmp_path / "shared", to="hub")

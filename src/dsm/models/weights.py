@@ -15,7 +15,7 @@ from dsm.models.about import check_about, parse_about
 from dsm.models.bare import Found, build_found, recognise_transformer
 from dsm.models.checkpoint_file import Exported, chosen_in, read_file
 from dsm.models.export import build_encoder, build_filled, check_format, create_described
-from dsm.models.fetch import fetch_torchvision
+from dsm.models.fetch import CONFIG, HUB_TYPE, WHOLE, fetch, fetch_torchvision, read_settings
 from dsm.models.foreign import LoadReport, Match, Renormalized, build, find_encoder
 from dsm.models.heads import Classifier, Embedder
 from dsm.models.hub import READERS
@@ -141,6 +141,10 @@ def load_weights(
 
 
 def _load_published(library: str, what: str, *, head: Head | None, partial: bool) -> LoadedEncoder:
+    if library == "hf":
+        folder = fetch(what, library)
+        if read_settings(folder / CONFIG, f"hf:{what}").get("model_type") == HUB_TYPE:
+            return load_weights(folder / WHOLE, head=head)
     if head == "projection":
         raise UserError(f"{library}:{what}: holds no projection head; omit head.")
     if library == "tv":
