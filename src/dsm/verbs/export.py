@@ -160,7 +160,7 @@ def _about(config: ExportConfig, loaded: LoadedEncoder, clip: ClipConfig) -> dic
         "model": loaded.config.get("model", {}),
         "head": loaded.module.spec if isinstance(loaded.module, Embedder) else None,
         "pictures": loaded.config.get("pictures"),
-        "tuned": {"kind": "head"} if isinstance(encoder, Mapped) else None,
+        **({"tuned": {"kind": "head"}} if isinstance(encoder, Mapped) else {}),
         "clip": asdict(clip),
         "method": loaded.name,
         "mean": mean,
