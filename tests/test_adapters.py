@@ -88,7 +88,12 @@ def test_torchvision_models_work_as_encoders(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("theirs", "ours", "settings"),
-    [("r3d_18", "r3d18", {"stem": "3x7x7"}), ("r2plus1d_18", "r2plus1d18", {}), ("s3d", "s3d", {})],
+    [
+        ("r3d_18", "r3d18", {"stem": "3x7x7"}),
+        ("mc3_18", "r3d18", {"stem": "3x7x7", "flat_from": 2}),
+        ("r2plus1d_18", "r2plus1d18", {}),
+        ("s3d", "s3d", {}),
+    ],
 )
 def test_torchvision_weights_give_the_features_of_torchvision(
     theirs: str, ours: str, settings: dict[str, Any]

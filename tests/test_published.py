@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from published import FRAMES, RESIZE, SAVED, SIZE, expected_feature, save_published
+from runs import small_run
 
 from dsm import bias, export, extract, look, probe, retrieve, search
 from dsm.data.clips import EvaluationClips
@@ -22,8 +25,13 @@ from dsm.evaluate.extract import to_input
 from dsm.evaluate.features import load_features
 from dsm.evaluate.search import QueryEncoder
 from dsm.methods.settings import ClassifyConfig
+from dsm.models.fetch import read_preprocessor
+from dsm.models.foreign import Renormalized
+from dsm.models.preprocessor import parse_preprocessor
 from dsm.models.weights import load_weights
+from dsm.models.zoo import create_model
 from dsm.train.finetune import FinetuneConfig, FinetuneData, finetune
+from dsm.train.pretrain import pretrain
 from dsm.verbs.settings.evaluation import BiasData
 from dsm.verbs.weights import inspect
 
@@ -241,3 +249,114 @@ def test_an_index_of_a_stranger_fetches_nothing(scenes: Path, tmp_path: Path) ->
     index = replace(index, meta={**index.meta, "weights": "hf:some/where"})
     with pytest.raises(UserError, match="--weights hf:some/where allows to fetch it"):
         QueryEncoder(index)
+
+
+def test_a_folder_for_a_hub_is_read_back_to_the_last_bit(scenes: Path, tmp_path: Path) -> None:
+    run = pretrain(small_run(scenes, tmp_path / "run", steps=2))
+    export(weights=run, out=tmp_path / "shared", to="hub", head="projection")
+    assert {file.name for file in (tmp_path / "shared").iterdir()} == {
+        "model.safetensors", "config.json", "README.md",
+    }  # fmt: skip
+    assert json.loads((tmp_path / "shared" / "config.json").read_text())["model_type"] == "dsm"
+    card = (tmp_path / "shared" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: dsm\n")
+    assert 'dsm.load_encoder("hf:…")' in card
+    clip = torch.randn(2, 3, 4, 32, 32)
+    ours = f"hf:{tmp_path / 'shared'}"
+    with torch.no_grad():
+        for head in (None, "projection"):
+            before, after = load_weights(run, head=head), load_weights(ours, head=head)
+            assert torch.equal(before.module(clip), after.module(clip))
+    assert before.config["clip"] == after.config["clip"]
+    assert "clips: 4 frames, every 3" in str(inspect(file=ours).tables[0])
+    with pytest.raises(UserError, match="exists"):
+        export(weights=run, out=tmp_path / "shared", to="hub")
+
+
+def needs(module: str) -> Any:
+    """A module, which an installation for another torch may break in any way."""
+    try:
+        return importlib.import_module(module)
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"{module} cannot be imported here ({error})")
+
+
+@pytest.mark.parametrize("name", ["VJEPA2VideoProcessor", "DINOv3ViTImageProcessor"])
+def test_clips_are_those_of_processors_that_need_torchvision(name: str, tmp_path: Path) -> None:
+    needs("torchvision")
+    transformers = needs("transformers")
+    made = {"crop_size": SIZE} if name == "VJEPA2VideoProcessor" else {"size": {"height": 40, "width": 40}}
+    processor = getattr(transformers, name)(**made)
+    processor.save_pretrained(tmp_path)
+    said = read_preprocessor(tmp_path, name)
+    pictures = parse_preprocessor(said)
+    assert pictures.normalization is not None
+    assert pictures.size is not None
+    resize = pictures.resize or pictures.size
+    assert (pictures.size, resize) == ((32, 36) if name == "VJEPA2VideoProcessor" else (40, 40))
+    frames = np.random.default_rng(0).integers(0, 256, (4, resize, resize, 3), dtype=np.uint8)
+    if name == "VJEPA2VideoProcessor":
+        expected = processor(torch.from_numpy(frames).permute(0, 3, 1, 2), return_tensors="pt")
+        expected = expected["pixel_values_videos"][0]
+    else:
+        expected = processor(list(frames), return_tensors="pt")["pixel_values"]
+    cut = torch.from_numpy(crop(frames, pictures.size, (0.5, 0.5)))[None]
+    module = Renormalized(create_model("tiny"), pictures.normalization)
+    assert torch.allclose(module.converted(to_input(cut, "rgb", CPU))[0].transpose(0, 1), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("vit_tiny_patch16_224", {"img_size": 32}), ("resnet10t", {})]
+)
+def test_models_of_timm_give_the_mean_of_their_frames(
+    name: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    timm = needs("timm")
+    torch.manual_seed(0)
+    model = timm.create_model(name, pretrained=False, num_classes=7, **settings).eval()
+    timm.models.save_for_hf(model, tmp_path, safe_serialization=True)
+    loaded = load_weights(f"timm:{tmp_path}")
+    made = json.loads((tmp_path / "config.json").read_text())["pretrained_cfg"]
+    assert loaded.config["clip"]["size"] == made["input_size"][-1]
+    frames = torch.randint(0, 256, (1, 4, 64, 64, 3), dtype=torch.uint8)[:, :, :32, :32]
+    mean, std = torch.tensor(made["mean"]), torch.tensor(made["std"])
+    with torch.no_grad():
+        outputs = model.forward_features(((frames[0] / 255 - mean) / std).permute(0, 3, 1, 2))
+        expected = model.forward_head(outputs, pre_logits=True).mean(0)
+        feature = loaded.module(to_input(frames, "rgb", CPU))[0]
+    assert (feature - expected).abs().max() < 1e-5 * expected.abs().max()
+    with pytest.raises(UserError, match="has no setting 'checkpoint_path' that dsm passes on"):
+        create_model(f"timm:{name}", checkpoint_path="x.pth")
+
+
+def test_models_of_torchvision_come_from_its_cache_or_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    asked: list[str] = []
+
+    def refuse(url: str, file: str, prefix: str, progress: bool) -> None:
+        asked.append(f"{url} {prefix}")
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    with pytest.raises(UserError, match="tv:r3d_18: cannot be fetched"):
+        load_weights("tv:r3d_18")
+    assert asked == ["https://download.pytorch.org/models/r3d_18-b3b3357e.pth b3b3357e"]
+    cached = tmp_path / "checkpoints" / "r3d_18-b3b3357e.pth"
+    theirs = create_model("r3d18", stem="3x7x7").state_dict()
+    renames = ((r"^stages\.", ""), (r"^conv1\.", "stem.0."), (r"^norm1\.", "stem.1."),
+               (r"\.conv(\d)\.", r".conv\1.0."), (r"\.norm(\d)\.", r".conv\1.1."),
+               (r"shortcut\.conv", "downsample.0"), (r"shortcut\.norm", "downsample.1"))  # fmt: skip
+    state = {}
+    for name, tensor in theirs.items():
+        for pattern, replacement in renames:
+            name = re.sub(pattern, replacement, name)
+        state[name] = tensor
+    torch.save(state, cached)
+    for weights in ("tv:r3d_18", f"tv:{cached}"):
+        loaded = load_weights(weights)
+        assert loaded.report is not None
+        assert loaded.report.source == "torchvision"
+        assert loaded.config["clip"] == {"frames": 16, "stride": 2, "resize": 128, "size": 112}
+        assert isinstance(loaded.module, Renormalized)

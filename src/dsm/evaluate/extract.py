@@ -17,8 +17,10 @@ from dsm.data.loading import load_clips
 from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate.features import Features
-from dsm.models.precision import channels_last
+from dsm.models.precision import channels_last, compute_in, fast_in_bf16
+from dsm.models.settings import Precision
 from dsm.render import to_network
+from dsm.terminal import warn
 from dsm.video.settings import READING_TIME
 from dsm.video.source import BadVideo
 from dsm.views import ModalityName
@@ -63,6 +65,7 @@ def extract_by_all(
     batch_size: int = 16,
     workers: int = 1,
     seconds: float | None = READING_TIME,
+    precision: Precision = "fp32",
     on_progress: Callable[[int], None] = lambda done: None,
     on_bad: Callable[[BadVideo], None] | None = None,
 ) -> list[Features]:
@@ -71,6 +74,7 @@ def extract_by_all(
     Args:
         crops: crops per clip, 1 in the middle or 3 along its longer side; a video's feature is their mean.
         seconds: time limit for reading a video; None for no limit.
+        precision: in which the encoders compute.
         on_bad: called with each unreadable video, which is left out; without it the first unreadable video
             raises an error.
 
@@ -100,7 +104,7 @@ def extract_by_all(
         index += batch["index"]
         x = to_input(batch["clips"], clip.modality, device)
         for encoder, row in zip(encoders, rows, strict=True):
-            row.append(means(encode(encoder, x), batch["counts"]))
+            row.append(means(encode(encoder, x, precision), batch["counts"]))
     if not index:
         raise UserError(f"{videos.source}: not one video can be read; `dsm data check` shows why.")
     paths = [videos.paths[place] for place in index]
@@ -115,9 +119,19 @@ def to_input(clips: Tensor, modality: ModalityName, device: torch.device) -> Ten
 
 
 @torch.no_grad()
-def encode(encoder: nn.Module, x: Tensor) -> NDArray[np.float32]:
-    """Features (B, D) of network inputs, on the CPU."""
-    return encoder(x).float().cpu().numpy()
+def encode(encoder: nn.Module, x: Tensor, precision: Precision = "fp32") -> NDArray[np.float32]:
+    """Features (B, D) of network inputs, on the CPU; the encoder computes in ``precision``."""
+    with compute_in(precision, x.device.type):
+        features = encoder(x)
+    return features.float().cpu().numpy()
+
+
+def check_precision(precision: Precision, device: torch.device) -> None:
+    """Say where a precision is slow on a device, or raise UserError where it is impossible."""
+    if precision == "fp16" and device.type == "cpu":
+        raise UserError("--precision fp16 needs a GPU; on the CPU use bf16.")
+    if precision == "bf16" and not fast_in_bf16(device.type):
+        warn(f"this {device.type} has no instructions for bfloat16 and is slower with it; use fp32 here.")
 
 
 def means(rows: NDArray[np.float32], counts: Sequence[int]) -> NDArray[np.float32]:

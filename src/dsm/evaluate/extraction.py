@@ -27,7 +27,7 @@ from dsm.data.loading import Batches, InTurn, batched
 from dsm.data.settings import ClipConfig
 from dsm.distributed import is_first, make_fabric
 from dsm.errors import UserError
-from dsm.evaluate.extract import encode, means, to_input
+from dsm.evaluate.extract import check_precision, encode, means, to_input
 from dsm.evaluate.features import Features, check_suffix, write_features
 from dsm.evaluate.settings import ExtractSettings
 from dsm.files import remove, written_aside
@@ -264,6 +264,7 @@ def _work(
 ) -> Iterator[Part]:
     """The features of each batch."""
     encoder = channels_last(encoder.to(device).eval())
+    check_precision(settings.precision, device)
     clips = EvaluationClips(
         videos, clip, settings.windows, settings.crops,
         every=settings.every, timed=settings.per_clip, seconds=settings.timeout, workers=settings.workers,
@@ -285,7 +286,10 @@ def _part_of(
         return Part(np.empty((0, 0), np.float32), index, None, batch["bad"] + batch["damaged"])
     device = next(encoder.parameters()).device
     rows = np.concatenate(
-        [encode(encoder, to_input(some, clip.modality, device)) for some in batch["clips"].split(at_once)]
+        [
+            encode(encoder, to_input(some, clip.modality, device), settings.precision)
+            for some in batch["clips"].split(at_once)
+        ]
     )
     seconds = batch["seconds"]
     if settings.crops > 1:  # crops of one clip are one row

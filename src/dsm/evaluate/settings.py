@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from dsm.errors import UserError
+from dsm.models.settings import Precision
 from dsm.video.settings import READING_TIME
 
+MOST_TOKENS = 4096
+"""Tokens of a video that are kept. Those of 1,000 videos of ViT-B then take 12 GB."""
 LEAST_SIDE = 11
 """Least side of a clip whose scenes a preview compares, in pixels: the window of SSIM."""
 MapKind = Literal["cam", "grad-cam"]
@@ -39,6 +42,12 @@ class ExtractSettings:
     """Videos per batch."""
     workers: int = 1
     """Processes that decode videos."""
+    tokens: int = 0
+    """Write so many tokens of each video instead of its feature, for the attentive probe of `dsm probe`:
+    averages of neighbouring ones, if the encoder has more."""
+    precision: Precision = "fp32"
+    """Number format of the encoder's computation: bf16 is about twice as fast where the processor has
+    instructions for it, fp16 is for GPUs."""
     timeout: float = READING_TIME
     """Seconds that reading a video may take; for a long video, every 128 clips."""
 
@@ -47,6 +56,8 @@ class ExtractSettings:
             raise UserError("windows and batch-size must be at least 1.")
         if self.workers < 0 or not 0 <= self.every < float("inf"):
             raise UserError("workers and every must not be below 0.")
+        if not 0 <= self.tokens <= MOST_TOKENS:
+            raise UserError(f"tokens must be from 0 to {MOST_TOKENS}.")
         if self.crops not in (1, 3):
             raise UserError(f"crops must be 1 or 3, not {self.crops}.")
         if not self.timeout > 0:

@@ -23,7 +23,8 @@ from dsm.disturb.scene import moving_mask, scene_around, still_scene, swap_scene
 from dsm.errors import UserError
 from dsm.evaluate.masks import Masks
 from dsm.evaluate.variants import SCENES, Seen, Variant
-from dsm.models.precision import channels_last
+from dsm.models.precision import channels_last, encode
+from dsm.models.settings import Precision
 from dsm.render import to_network
 from dsm.video.source import BadVideo
 
@@ -167,6 +168,7 @@ def features_of_variants(
     workers: int = 1,
     seed: int = 0,
     masks: Masks | None = None,
+    precision: Precision = "fp32",
     on_progress: Callable[[int], None] = lambda done: None,
     on_bad: Callable[[BadVideo], None] | None = None,
 ) -> VariantFeatures:
@@ -181,6 +183,7 @@ def features_of_variants(
         windows: clips per video, evenly spread over its length.
         batch_size: videos per batch.
         masks: where the actors are; None finds what moves before what is still.
+        precision: in which the encoders compute.
         on_progress: called with the number of videos done.
         on_bad: called with each unreadable video, which is left out; without it the first unreadable video
             raises an error.
@@ -251,7 +254,7 @@ def features_of_variants(
                     for video, seen in shown
                 ]
                 for encoder, row in zip(encoders, rows, strict=True):
-                    row[name].append(_encode(encoder, views, clip, windows))
+                    row[name].append(_encode(encoder, views, clip, windows, precision))
                 pictures.setdefault(name, _to_look_at(views[0][0, 0]))
             on_progress(len(judged) + len(bad))
         waiting = [video for video in dict.fromkeys(waiting) if video not in set(judged)]
@@ -353,12 +356,12 @@ def left_of_planted(clips: Tensor, moving: Tensor, scene: Tensor) -> float:
 
 
 def _encode(
-    encoder: nn.Module, views: Sequence[Tensor], clip: ClipConfig, windows: int
+    encoder: nn.Module, views: Sequence[Tensor], clip: ClipConfig, windows: int, precision: Precision
 ) -> NDArray[np.float32]:
     """Features (videos, parts, D) of one variant of some videos, each (parts, views, C, T, H, W)."""
     parts, each = views[0].shape[:2]
     pieces = torch.chunk(torch.cat(list(views)).flatten(0, 1), max(parts * each // windows, 1))
-    features = torch.cat([encoder(_to_network(piece, clip)).float() for piece in pieces])
+    features = torch.cat([encode(encoder, _to_network(piece, clip), precision).float() for piece in pieces])
     return features.reshape(len(views), parts, each, features.shape[-1]).mean(2).cpu().numpy()
 
 

@@ -12,12 +12,15 @@ from torch import Tensor, nn
 class MomentumTwin(nn.Module):
     """A copy of a network that follows it slowly, without gradients.
 
-    It runs in training mode, so its BatchNorms keep their own running statistics.
+    It runs in training mode, so its BatchNorms keep their own running statistics. Weights that are not
+    trained are not copied: both have the same ones, which takes their memory once.
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = copy.deepcopy(network)
+        self.network = copy.deepcopy(
+            network, {id(one): one for one in network.parameters() if not one.requires_grad}
+        )
         self.network.requires_grad_(False)
 
     @torch.no_grad()
@@ -28,7 +31,8 @@ class MomentumTwin(nn.Module):
     def follow(self, network: nn.Module, momentum: float) -> None:
         """key <- momentum * key + (1 - momentum) * query (He et al. 2020, eq. 2)."""
         for key, query in zip(self.network.parameters(), network.parameters(), strict=True):
-            key.lerp_(query, 1 - momentum)
+            if key is not query:
+                key.lerp_(query, 1 - momentum)
 
 
 def ramped(momentum: float, progress: float) -> float:

@@ -22,6 +22,16 @@ class Pictures(TypedDict):
     std: list[float]
 
 
+class _Kind(TypedDict):
+    kind: Literal["head", "lora"]
+
+
+class Tuned(_Kind, total=False):
+    """What was added to an encoder to adapt it, as in :mod:`dsm.models.tuning`."""
+
+    rank: int
+
+
 class _Needed(TypedDict):
     backbone: str
     model: dict[str, Any]
@@ -33,6 +43,7 @@ class About(_Needed, total=False):
     method: str
     head: ProjectionHead | None
     pictures: Pictures | None
+    tuned: Tuned | None
     clip: dict[str, Any]
     classes: list[str]
     begun_with: str | None
@@ -56,6 +67,10 @@ def check_about(about: Any) -> dict[str, Any]:
     """
     found = dict(checked(about, About, "its description"))
     check_settings(found["model"])
+    tuned: Any = found.get("tuned") or {}
+    rank = tuned.get("rank", 1)
+    if not 1 <= rank <= SETTING:
+        raise ValueError(f"its rank is {rank}")
     return found
 
 

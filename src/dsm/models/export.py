@@ -22,6 +22,7 @@ from dsm.models.checkpoint_file import read_tensors, write_tensors
 from dsm.models.foreign import Renormalized
 from dsm.models.heads import Embedder
 from dsm.models.sources import Normalization
+from dsm.models.tuning import retuned
 from dsm.models.zoo import MODELS, create_model
 
 
@@ -34,7 +35,7 @@ def create_described(about: Mapping[str, Any]) -> nn.Module:
     if about.get("pictures"):
         mean, std = (tuple(about["pictures"][one]) for one in ("mean", "std"))
         module = Renormalized(module, Normalization(mean, std))
-    return module
+    return retuned(module, about["tuned"]) if about.get("tuned") else module
 
 
 def build_filled(

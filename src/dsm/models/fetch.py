@@ -18,6 +18,8 @@ from dsm.models.preprocessor import FILES
 from dsm.untrusted import read_json
 
 CONFIG = "config.json"
+HUB_TYPE = "dsm"
+"""The type that ``config.json`` names for encoders of ``dsm export --to hub``."""
 WHOLE, INDEX, SHARDS = "model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 _ID = re.compile(r"[\w.-]+(/[\w.-]+)?")

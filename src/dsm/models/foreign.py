@@ -129,6 +129,11 @@ class Renormalized(nn.Module):
         """The encoder's stages."""
         return cast("nn.Module", self.encoder.stages)
 
+    @property
+    def blocks(self) -> Any:
+        """The encoder's blocks, if it is a transformer."""
+        return self.encoder.blocks
+
     def feature_map(self, clip: Tensor) -> Tensor:
         """The encoder's feature map."""
         return cast("Tensor", cast("Any", self.encoder).feature_map(self.converted(clip)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -15,8 +15,8 @@ from dsm.models.about import check_about, parse_about
 from dsm.models.bare import Found, build_found, recognise_transformer
 from dsm.models.checkpoint_file import Exported, chosen_in, read_file
 from dsm.models.export import build_encoder, build_filled, check_format, create_described
-from dsm.models.fetch import fetch_torchvision
-from dsm.models.foreign import LoadReport, Match, build, find_encoder
+from dsm.models.fetch import CONFIG, HUB_TYPE, WHOLE, fetch, fetch_torchvision, read_settings
+from dsm.models.foreign import LoadReport, Match, Renormalized, build, find_encoder
 from dsm.models.heads import Classifier, Embedder
 from dsm.models.hub import READERS
 from dsm.models.inert import Foreign, find_places
@@ -133,12 +133,18 @@ def load_weights(
     if channels not in (2, 3):
         raise UserError(f"{weights}: takes frames of {channels} channels; dsm makes only 2 or 3.")
     module = build(match, partial=partial, head=head == "projection", name=str(weights))
+    if isinstance(module, Renormalized):
+        config["pictures"] = {one: list(values) for one, values in asdict(module.normalization).items()}
     if channels == 2:
         config["clip"]["modality"] = "flow"
     return LoadedEncoder(module.eval(), weights_name(weights), config, match.report)
 
 
 def _load_published(library: str, what: str, *, head: Head | None, partial: bool) -> LoadedEncoder:
+    if library == "hf":
+        folder = fetch(what, library)
+        if read_settings(folder / CONFIG, f"hf:{what}").get("model_type") == HUB_TYPE:
+            return load_weights(folder / WHOLE, head=head)
     if head == "projection":
         raise UserError(f"{library}:{what}: holds no projection head; omit head.")
     if library == "tv":

@@ -70,10 +70,15 @@ class MonitorConfig:
     """Without a list: number of training videos to measure the balance on: 1 if the encoder goes by the
     motion, -1 if by the scene. 0: no evaluation."""
 
+    patience: int = 3
+    """With `--tune`: stop after so many evaluations in a row that are worse than before the first step; 0
+    goes on."""
+
     def __post_init__(self) -> None:
-        if self.every < 1 or self.windows < 1 or self.videos < 0:
+        if self.every < 1 or self.windows < 1 or min(self.videos, self.patience) < 0:
             raise UserError(
-                "monitor.every and monitor.windows must be at least 1, monitor.videos not below 0."
+                "monitor.every and monitor.windows must be at least 1, monitor.videos and monitor.patience "
+                "not below 0."
             )
 
 
@@ -172,11 +177,27 @@ class PretrainConfig(RunConfig):
     settings: Annotated[MethodSettings, tyro.conf.arg(name="")] = field(default_factory=MethodSettings)
     weights: Weights = RANDOM
     """Run or checkpoint whose encoder and backbone to start from; `none` starts from random weights."""
+    tune: str | None = None
+    """What to train of the encoder of `weights`: `head`, a linear map behind it; `lora`, small additions to
+    all its layers; `last:K`, its last K blocks; or `all`. The run then compares the encoder with what it was,
+    and says which is better."""
+    rank: int = 8
+    """Rank of `lora`."""
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
 
     def __post_init__(self) -> None:
         check_method(self.method)
         super().__post_init__()
+        if self.tune is None:
+            return
+        kind, _, count = self.tune.partition(":")
+        good = self.tune in ("head", "lora", "all") or (kind == "last" and count.isdecimal() and int(count))
+        if not good:
+            raise UserError(f"--tune is head, lora, all or last:K, as last:2, not {self.tune}.")
+        if self.weights == RANDOM:
+            raise UserError("--tune adapts an encoder: name it with --weights.")
+        if not 1 <= self.rank <= 1024:
+            raise UserError(f"rank must be from 1 to 1024, not {self.rank}.")
 
 
 @dataclass(frozen=True)

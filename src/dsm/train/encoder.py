@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from torch import nn
@@ -10,8 +9,10 @@ from torch import nn
 from dsm.data.settings import ClipConfig, clip_of
 from dsm.distributed import is_first
 from dsm.errors import UserError
+from dsm.models.export import create_described
 from dsm.models.foreign import Renormalized
 from dsm.models.settings import RANDOM
+from dsm.models.tuning import Mapped, merge
 from dsm.models.weights import load_weights
 from dsm.models.zoo import check_takes, create_model
 from dsm.terminal import console, warn
@@ -19,12 +20,13 @@ from dsm.train.config import RunConfig
 from dsm.views import MODALITIES
 
 
-def starting_encoder(config: RunConfig, weights: str) -> tuple[nn.Module, dict[str, Any]]:
+def starting_encoder(config: RunConfig, weights: str) -> tuple[nn.Module, dict[str, Any], ClipConfig]:
     """Build the encoder of ``weights`` or, for ``none``, the one in the settings with random weights.
 
     Returns:
         The encoder, and what checkpoints record about it: ``backbone``; ``model``, its settings;
-        ``begun_with``, the name of the weights; ``pictures``, their normalisation if it is not dsm's.
+        ``begun_with``, the name of the weights; ``pictures``, their normalisation if it is not dsm's. And the
+        clips to train on: those of the settings or, where these are the defaults, a foreign model's own.
 
     Raises:
         UserError: the weights cannot be read, or the network does not accept such clips.
@@ -39,30 +41,35 @@ def starting_encoder(config: RunConfig, weights: str) -> tuple[nn.Module, dict[s
         if hasattr(encoder, "readout"):
             settings["readout"] = encoder.readout
         check_takes(encoder, config.clip.input_shape)
-        return encoder, {"backbone": config.backbone, "model": settings, "begun_with": "random"}
+        return encoder, {"backbone": config.backbone, "model": settings, "begun_with": "random"}, config.clip
     loaded = load_weights(weights)
     trained_on = loaded.config.get("clip", {})
-    clip_of(trained_on)  # checks it: a foreign file may say anything
+    theirs = clip_of(trained_on)  # checks it: a foreign file may say anything
+    # A model of others brings its own clips, unless the settings ask for other ones.
+    clip = theirs if loaded.report and config.clip == ClipConfig() else config.clip
     if is_first():
         if loaded.report:
             console.print(f"{weights}: {loaded.report}")
-        _warn_of_other_clips(config.clip, weights, trained_on)
+        _warn_of_other_clips(clip, weights, trained_on)
     backbone, settings = str(loaded.config["backbone"]), {**loaded.config["model"], **pooling}
     if config.backbone not in (backbone, RunConfig.backbone) and is_first():
         warn(f"{weights} holds the backbone {backbone}; --backbone {config.backbone} is ignored.")
     if settings.get("in_channels", 3) != channels:
-        raise UserError(f"{weights}: was not trained on clips of --clip.modality {config.clip.modality}.")
-    encoder = create_model(backbone, **settings)
-    inner: Any = getattr(loaded.module, "encoder", loaded.module)
-    encoder.load_state_dict(inner.state_dict())
-    pictures = {}
-    if isinstance(loaded.module, Renormalized) and config.clip.modality == "rgb":
-        encoder = Renormalized(encoder, loaded.module.normalization)
-        pictures = {"pictures": asdict(loaded.module.normalization)}
-    check_takes(encoder, config.clip.input_shape)
+        raise UserError(f"{weights}: was not trained on clips of --clip.modality {clip.modality}.")
+    about = {"backbone": backbone, "model": settings}
+    module = merge(loaded.module)
+    if isinstance(module, Mapped):
+        about["tuned"] = {"kind": "head"}
+    elif isinstance(module, Renormalized) and clip.modality != "rgb":
+        module = module.encoder  # differences and flow have no such normalisation
+    if loaded.config.get("pictures") and clip.modality == "rgb":
+        about["pictures"] = loaded.config["pictures"]
+    encoder = create_described(about)
+    encoder.load_state_dict(module.state_dict())
+    check_takes(encoder, clip.input_shape)
     fine_tuned = "classes" in loaded.config
     begun_with = str(loaded.config.get("begun_with", loaded.name)) if fine_tuned else loaded.name
-    return encoder, {"backbone": backbone, "model": settings, "begun_with": begun_with, **pictures}
+    return encoder, {**about, "begun_with": begun_with}, clip
 
 
 def _warn_of_other_clips(clip: ClipConfig, weights: str, trained_on: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 from dsm.data.classes import check_class_names, class_names, named, names_of
 from dsm.data.lists import VideoList, read_list
+from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate.video_test import check_labels, predict
 from dsm.methods.classify import Classify
@@ -39,7 +40,7 @@ def _finetune(config: FinetuneConfig) -> None:
     build_trainer(config).run()
 
 
-def classified_encoder(config: FinetuneConfig) -> tuple[nn.Module, dict[str, Any]]:
+def classified_encoder(config: FinetuneConfig) -> tuple[nn.Module, dict[str, Any], ClipConfig]:
     """The encoder to start from (see ``train/encoder.py``)."""
     return starting_encoder(config, config.weights)
 
@@ -49,8 +50,8 @@ def build_trainer(config: FinetuneConfig) -> Trainer:
     videos, tests = read_lists(config.data)
     counts = torch.from_numpy(np.bincount(videos.labels))
     torch.manual_seed(config.seed)
-    encoder, about = classified_encoder(config)
-    config = replace(config, backbone=about["backbone"])  # record the backbone that is trained
+    encoder, about, clip = classified_encoder(config)
+    config = replace(config, backbone=about["backbone"], clip=clip)  # record what is trained
     method = Classify(encoder, config.head, counts)
     begin(config, videos, tests)
     saved = {

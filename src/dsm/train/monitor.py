@@ -18,7 +18,9 @@ from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.probe import knn_probe
 from dsm.evaluate.retrieval import kept_apart, retrieve
 from dsm.terminal import many, warn
+from dsm.train.adaptation import Adaptation, Retention
 from dsm.train.config import MonitorConfig
+from dsm.train.prepare import train_mode
 from dsm.video.decode import probe
 from dsm.video.source import BadVideo, VideoError
 
@@ -55,6 +57,8 @@ class Watch:
     """The score that selects the best checkpoint."""
     videos: VideoList
     """The videos to evaluate on."""
+    adapting: Adaptation | None = None
+    """What became of the encoder that is adapted, if one is."""
 
     @property
     def digest(self) -> str:
@@ -65,7 +69,7 @@ class Watch:
         """Evaluate, report the progress, and put the method back into training mode."""
         title, total = f"evaluating on {self.videos.source}", len(self.videos)
         scores = self.ask(method, lambda done: note(f"{title}: {done}/{total}"))
-        method.train()
+        train_mode(method)
         return scores
 
 
@@ -101,16 +105,19 @@ def compare_scenes(
     workers: int,
     seconds: float | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
+    retention: Retention | None = None,
 ) -> dict[str, float]:
     """The balance of motion and scene of an encoder of RGB clips, with one clip of each video.
 
-    Videos that cannot be read are left out. ``seconds`` and ``on_progress``: see :func:`look`.
+    Videos that cannot be read are left out. The other arguments: see :func:`look`.
     """
     (features,) = extract_by_all(
         [InOtherScenes(encoder)], videos, clip, windows=1, workers=workers, seconds=seconds,
         on_progress=on_progress, on_bad=lambda bad: None,
     )  # fmt: skip
-    return {BALANCE: balance(*torch.from_numpy(features.features).chunk(3, 1))}
+    own, mixed, others = torch.from_numpy(features.features).chunk(3, 1)
+    kept = retention(replace(features, features=own.numpy())) if retention else {}
+    return {BALANCE: balance(own, mixed, others), **kept}
 
 
 BALANCE = "balance"
@@ -125,10 +132,12 @@ def look(
     workers: int,
     seconds: float | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
+    retention: Retention | None = None,
 ) -> dict[str, float]:
     """R@1 and the nearest-neighbour accuracy of ``dsm probe``, each video against the others, in [0, 1].
 
     ``seconds``: how long reading one video may take. ``on_progress``: called with the number of videos done.
+    ``retention``: compares the features with those before the encoder was adapted.
     """
     bad: list[BadVideo] = []
     (features,) = extract_by_all(
@@ -140,4 +149,5 @@ def look(
     apart = kept_apart(features, features)
     neighbours = retrieve(features, features, 1, apart=apart)
     votes = knn_probe(features, features, apart=apart)
-    return {"knn": float(votes.mean()), "R@1": float(neighbours.recall(1).mean())}
+    kept = retention(features) if retention else {}
+    return {"knn": float(votes.mean()), "R@1": float(neighbours.recall(1).mean()), **kept}

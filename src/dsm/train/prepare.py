@@ -17,8 +17,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from dsm.distributed import synchronise_norms
+from dsm.methods.momentum import MomentumTwin
 from dsm.models.precision import channels_last, compute_in, fast_in_bf16
 from dsm.models.settings import Precision
+from dsm.models.tuning import rows_of, settle
 from dsm.terminal import console
 from dsm.train.config import RunConfig
 
@@ -26,10 +28,9 @@ from dsm.train.config import RunConfig
 def recompute_stages(encoder: nn.Module, precision: Precision, device_type: str) -> nn.Module:
     """Make the stages of an encoder recompute their activations, in place; the results stay the same.
 
-    A stage is a block of a transformer, or a child of the encoder, or of an only child.
+    A stage is a block of a transformer, a stage of another encoder, or else one of its children.
     """
-    inner: Any = getattr(encoder, "encoder", encoder)
-    stages = list(getattr(inner, "blocks", None) or inner.children())
+    stages = rows_of(encoder) or list(encoder.children())
     while len(stages) == 1:
         stages = list(stages[0].children())
     for stage in stages:
@@ -67,6 +68,14 @@ def _second_time(stage: nn.Module, precision: Precision, device_type: str) -> It
     finally:
         for norm, momentum, count in zip(norms, momenta, counts, strict=True):
             norm.momentum, norm.num_batches_tracked = momentum, count
+
+
+def train_mode(method: Any) -> None:
+    """Put a method into training mode, but what is frozen in its encoder into evaluation mode."""
+    method.train()
+    settle(method.query.encoder)
+    if isinstance(twin := getattr(method, "key", None), MomentumTwin):
+        settle(method.query.encoder, twin.network.encoder)  # type: ignore[arg-type]
 
 
 def prepare(method: Any, config: RunConfig, fabric: Fabric) -> None:

@@ -13,13 +13,18 @@ from torch import nn
 from dsm.data.lists import VideoList, read_list
 from dsm.errors import UserError
 from dsm.methods.registry import create_method
+from dsm.models.tuning import tuned
 from dsm.runs.folder import plain
 from dsm.terminal import note
+from dsm.train.adaptation import Adaptation, Retention
 from dsm.train.config import PretrainConfig
 from dsm.train.encoder import starting_encoder
 from dsm.train.monitor import BALANCE, Watch, compare_scenes, look, sampled, watched_videos
 from dsm.train.start import begin, in_its_processes
 from dsm.train.trainer import Trainer
+
+BEFORE = "before.npz"
+"""In a run that adapts an encoder: features of the watched videos before the first step."""
 
 
 def pretrain(config: PretrainConfig) -> Path:
@@ -43,15 +48,18 @@ def _pretrain(config: PretrainConfig) -> None:
 def build_trainer(config: PretrainConfig) -> Trainer:
     """Build the trainer of this process and claim the run folder."""
     videos = read_list(config.data.train, config.data.root)
-    watch = _watch(config, videos)
     torch.manual_seed(config.seed)
-    encoder, made = starting_encoder(config, config.weights)
-    config = replace(config, backbone=made["backbone"])  # record the backbone that is trained
+    encoder, made, clip = starting_encoder(config, config.weights)
+    config = replace(config, backbone=made["backbone"], clip=clip)  # record what is trained
     flow = config.clip.modality == "flow"
     bending = config.settings.without_mixing()
     if flow and bending != config.settings:
         note("optical flow has no pictures: SLD bends it, and mixes none in.")
         config = replace(config, settings=bending)
+    watch = _watch(config, videos)
+    if config.tune is not None:
+        encoder, added = tuned(encoder, config.tune, config.rank)
+        made = {**made, **added}
     method = create_method(config.method, encoder, config.settings)
     mixed = {name for view in method.views if view.spatial for name in view.spatial.mixes}
     if flow and mixed:
@@ -71,6 +79,13 @@ def build_trainer(config: PretrainConfig) -> Trainer:
 
 def _watch(config: PretrainConfig, videos: VideoList) -> Watch | None:
     monitor, data = config.monitor, config.data
+    retention = None if config.tune is None else Retention(config.out / BEFORE)
+
+    def adapting(score: str) -> Adaptation | None:
+        if retention is None:
+            return None
+        return Adaptation(retention, config.weights, score, monitor.patience)
+
     every = monitor.every * max(len(videos) // data.batch_size, 1)
     listed = watched_videos(monitor, data.root)
     if listed:
@@ -79,10 +94,10 @@ def _watch(config: PretrainConfig, videos: VideoList) -> Watch | None:
             encoder: Any = method.query.encoder  # type: ignore[union-attr]
             return look(
                 encoder, listed, config.clip, windows=monitor.windows, workers=data.workers,
-                seconds=data.timeout, on_progress=on_progress,
+                seconds=data.timeout, on_progress=on_progress, retention=retention,
             )  # fmt: skip
 
-        return Watch(ask, every, best="knn", videos=listed)
+        return Watch(ask, every, best="knn", videos=listed, adapting=adapting("knn"))
     some = sampled(videos, monitor.videos) if config.clip.modality == "rgb" else None
     if some is None:
         return None
@@ -90,7 +105,8 @@ def _watch(config: PretrainConfig, videos: VideoList) -> Watch | None:
     def compare(method: nn.Module, on_progress: Callable[[int], None]) -> dict[str, float]:
         encoder: Any = method.query.encoder  # type: ignore[union-attr]
         return compare_scenes(
-            encoder, some, config.clip, workers=data.workers, seconds=data.timeout, on_progress=on_progress
-        )
+            encoder, some, config.clip, workers=data.workers, seconds=data.timeout,
+            on_progress=on_progress, retention=retention,
+        )  # fmt: skip
 
-    return Watch(compare, every, best=BALANCE, videos=some)
+    return Watch(compare, every, best=BALANCE, videos=some, adapting=adapting(BALANCE))

@@ -32,7 +32,7 @@ from dsm.train.config import RunConfig
 from dsm.train.health import Health, where_broken
 from dsm.train.monitor import BALANCE, Watch
 from dsm.train.optim import build_optimizer, learning_rate
-from dsm.train.prepare import prepare
+from dsm.train.prepare import prepare, train_mode
 from dsm.train.resuming import check_length, default_settings, lasting_settings, steps_of
 from dsm.train.start import write_record
 
@@ -77,6 +77,7 @@ class Trainer:
         self.best, self.watched = -math.inf, watch and watch.digest
         self.best_step, self.owed = 0, False
         self.scores: dict[str, float] = {}
+        self.adapting = watch.adapting if watch else None
         self.health = Health()
         self.saved_config = {**about, "settings": settings}
         self.title = f"{about['method']} on {about['backbone']}"
@@ -108,17 +109,19 @@ class Trainer:
         if first and self.step < self.total:
             (c.out / RESULTS).unlink(missing_ok=True)  # results of a shorter run that is now extended
         batches = iter(self.batches)
-        self.module.train()
+        train_mode(self.method)
         with stop_flag() as stop, progress(self.title, self.total, start=self.step, shown=first) as bar:
             try:
-                clock, shown, signal = Clock(), "", 0
+                clock, shown, signal, worse = Clock(), "", 0, 0
                 if log and begun:
                     self._pay(log, bar)
+                elif log and self.adapting:
+                    self._look_at_start(log, bar)
                 while self.step < self.total:
                     output, metrics, bad = self.train_step(batches, clock)
                     self.step += 1
                     self.health.add(output)
-                    signal, any_bad = greatest(self.fabric, stop.signal, len(bad))
+                    signal, any_bad, worse = greatest(self.fabric, stop.signal, len(bad), self._is_worse())
                     if any_bad:
                         self.bad.add(joined(self.fabric, bad))
                     last = self.step == self.total
@@ -135,16 +138,18 @@ class Trainer:
                     bar.update(self.step, status + self.bad.note() + skips)
                     if log and (self.step == 1 or self.step % c.save_every == 0 or last):
                         log.write_gradients(self.step, self.method.query)
-                    self._save_and_look(log, bar, stopping=bool(signal))
-                    if signal:
+                    self._save_and_look(log, bar, stopping=bool(signal or worse))
+                    if signal or worse:
                         break
                     clock.restart()
             finally:
                 if log:
                     log.close()
             # A run killed after its last checkpoint has finished training but not written its results.
-            if first and self.step == self.total and (self.step > begun or not is_ended(c.out)):
+            if first and (self.step == self.total or worse) and (self.step > begun or not is_ended(c.out)):
                 self._end(done=True)
+                for line in self.adapting.words() if self.adapting else ():
+                    console.print(line)
         signal = signal or stop.signal  # received by any process; or by this one in or after the last step
         if signal:
             raise Interrupted(f"stopped at step {self.step} of {self.total} and saved", signal)
@@ -267,6 +272,17 @@ class Trainer:
         if stopping and not last:
             self._end(done=False)
 
+    def _look_at_start(self, log: RunLog, bar: Reporter) -> None:
+        """Measure the encoder before it is adapted, and keep its features to compare with."""
+        assert self.watch is not None
+        assert self.adapting is not None
+        with self.adapting.beginning():
+            self.adapting.start = self.watch.ask_aside(self.method, bar.aside)
+        log.write(0, {f"{MONITOR}{name}": value for name, value in self.adapting.start.items()})
+
+    def _is_worse(self) -> int:
+        return int(self.adapting is not None and self.adapting.given_up)
+
     def _pay(self, log: RunLog, bar: Reporter) -> None:
         """Do what the process that wrote the checkpoint was killed before: its evaluation, or ``best.pt``."""
         path: Path | None = checkpoint_of(self.config.out, self.step)
@@ -281,6 +297,8 @@ class Trainer:
         scores = watch.ask_aside(self.method, bar.aside)
         log.write(self.step, {f"{MONITOR}{name}": value for name, value in scores.items()})
         self.scores = scores
+        if self.adapting:
+            self.adapting.add(scores, self.step)
         if BALANCE not in scores:  # which the progress bar shows
             listed = ", ".join(f"{name} {value:.3g}" for name, value in scores.items())
             console.print(f"step {self.step}: {listed}")
@@ -302,6 +320,7 @@ class Trainer:
             "owed": self.owed,
             "watched": self.watched,
             "health": self.health.state(),
+            "adapting": self.adapting.state() if self.adapting else None,
             "skipped": self.skipped,
             "skipped_in_a_row": self.skipped_in_a_row,
             "total": self.total,
@@ -330,5 +349,7 @@ class Trainer:
             self.best_step = int(state.get("best_step", 0))
         self.owed = bool(state.get("owed", False))
         self.health = Health(self.step, state.get("health"), self.fabric.device)
+        if self.adapting and state.get("adapting"):
+            self.adapting.load(state["adapting"])
         self.skipped = int(state.get("skipped", 0))
         self.skipped_in_a_row = int(state.get("skipped_in_a_row", 0))

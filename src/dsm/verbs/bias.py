@@ -18,7 +18,7 @@ from dsm.data.settings import ClipConfig
 from dsm.distributed import best_device
 from dsm.errors import UserError
 from dsm.evaluate.bias import Judged, four_numbers
-from dsm.evaluate.extract import extract_by_all
+from dsm.evaluate.extract import check_precision, extract_by_all
 from dsm.evaluate.extraction import digest
 from dsm.evaluate.field import field_measures
 from dsm.evaluate.masks import Masks
@@ -307,6 +307,7 @@ def _load(config: BiasConfig) -> dict[str, Subject]:
     for name, weights in zip(config.names or names_of(config.weights), config.weights, strict=True):
         subject = subject_of(config.loading.load(weights, "classifier"))
         subject.module.to(best_device())
+        check_precision(config.precision, best_device())
         subjects[name] = subject
     return subjects
 
@@ -336,7 +337,7 @@ def _train_probes(
     with progress("features to train the probe on", len(train)) as bar:
         features = extract_by_all(
             [subject.module for subject in encoders], train, clip, windows=config.windows,
-            batch_size=config.batch_size, workers=config.data.workers,
+            batch_size=config.batch_size, workers=config.data.workers, precision=config.precision,
             on_progress=lambda done: bar.update(done, left_out.note()), on_bad=left_out.add,
         )  # fmt: skip
     for subject, its_features in zip(encoders, features, strict=True):
@@ -359,6 +360,7 @@ def _judge(
             [subject.module for subject in subjects.values()], videos, clip,
             {kind: VARIANTS[kind] for kind in kinds}, windows=config.windows, batch_size=config.batch_size,
             workers=config.data.workers, seed=config.loading.seed, masks=masks,
+            precision=config.precision,
             on_progress=lambda done: bar.update(done, left_out.note()), on_bad=left_out.add,
         )  # fmt: skip
     labels = videos.labels[variants.places]

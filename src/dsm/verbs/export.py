@@ -10,14 +10,16 @@ import torch
 
 from dsm.data.settings import ClipConfig, clip_of
 from dsm.errors import UserError
+from dsm.files import json_text, write_text
 from dsm.inputs import path_of
-from dsm.models.export import export_onnx, export_program, export_safetensors
-from dsm.models.foreign import Renormalized
+from dsm.models.export import export_onnx, export_program, export_safetensors, read_safetensors
+from dsm.models.fetch import CONFIG, HUB_TYPE, WHOLE
 from dsm.models.heads import Embedder
+from dsm.models.tuning import Mapped, merge
 from dsm.models.weights import LoadedEncoder
 from dsm.models.zoo import check_takes
 from dsm.render import MEAN, STD
-from dsm.runs.card import card_text, code, results_in, write_card
+from dsm.runs.card import CARD, card_text, code, results_in, write_card
 from dsm.runs.folder import claim_file, read_record
 from dsm.settings import takes_settings
 from dsm.verbs.result import Result
@@ -50,11 +52,14 @@ LOAD = {
 @takes_settings(ExportConfig)
 def export(config: ExportConfig) -> Result:
     """Write an encoder to a file and compare the file's output with PyTorch; write a model card beside it."""
+    if config.to == "hub":
+        return _to_hub(config)
     if config.out.suffix not in ENDINGS:
         raise UserError(f"{config.out}: --out must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}.")
     claim_file(config.out, overwrite=config.overwrite)
     head: Literal["projection"] | None = None if config.head == "none" else config.head
     loaded = config.loading.load(config.weights, head)
+    merge(loaded.module)
     clip = _clip(config, loaded)
     example = torch.randn(1, MODALITIES[clip.modality].channels, clip.frames, clip.size, clip.size)
     dim = check_takes(loaded.module, example.shape[1:]).shape[1]
@@ -82,6 +87,31 @@ def export(config: ExportConfig) -> Result:
         lines=[
             f"{config.out}: {megabytes:.1f} MB, clips (B, {shape}) -> (B, {dim}); {compared}",
             f"{card}: {about_card}",
+        ],
+    )
+
+
+def _to_hub(config: ExportConfig) -> Result:
+    """Write the encoder as a folder for a hub of models."""
+    if config.out.exists() and not config.out.is_dir():
+        raise UserError(f"{config.out}: is a file; --to hub writes a folder.")
+    parts = [config.out / name for name in (WHOLE, CONFIG, CARD)]
+    for part in parts:
+        claim_file(part, overwrite=config.overwrite)
+    result = export(replace(config, to="file", out=parts[0], overwrite=True))
+    about = read_safetensors(parts[0])[1]
+    write_text(parts[1], json_text({"model_type": HUB_TYPE, "library_name": "dsm", **about}, indent=2) + "\n")
+    card = parts[0].with_name(f"{WHOLE}.md")
+    text = card.read_text(encoding="utf-8").replace(
+        f'dsm.load_encoder("{WHOLE}")', 'dsm.load_encoder("hf:…")'
+    )
+    write_text(parts[2], f"---\nlibrary_name: dsm\ntags: [video]\n---\n\n{text}")
+    card.unlink()
+    return Result(
+        files=parts,
+        lines=[
+            result.lines[0],
+            f"{config.out}: --weights hf:{config.out} reads it; `hf upload NAME {config.out}` shares it",
         ],
     )
 
@@ -125,12 +155,12 @@ def _clip(config: ExportConfig, loaded: LoadedEncoder) -> ClipConfig:
 def _about(config: ExportConfig, loaded: LoadedEncoder, clip: ClipConfig) -> dict[str, Any]:
     mean, std = NORMALISATION[clip.modality]
     encoder = loaded.module.encoder if isinstance(loaded.module, Embedder) else loaded.module
-    pictures = encoder.normalization if isinstance(encoder, Renormalized) else None
     return {
         "backbone": loaded.config.get("backbone", config.loading.backbone),
         "model": loaded.config.get("model", {}),
         "head": loaded.module.spec if isinstance(loaded.module, Embedder) else None,
-        "pictures": asdict(pictures) if pictures else None,
+        "pictures": loaded.config.get("pictures"),
+        **({"tuned": {"kind": "head"}} if isinstance(encoder, Mapped) else {}),
         "clip": asdict(clip),
         "method": loaded.name,
         "mean": mean,

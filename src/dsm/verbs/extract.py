@@ -16,6 +16,7 @@ from dsm.data.list_lines import UNKNOWN, UNLABELLED
 from dsm.data.lists import VideoList, list_name
 from dsm.data.settings import ClipChanges
 from dsm.distributed import begun_from_outside, best_device, in_processes, is_first
+from dsm.evaluate.attentive import Tokens
 from dsm.evaluate.extract import extract_features
 from dsm.evaluate.extraction import Extracted, extract_to_file, parts_of
 from dsm.evaluate.features import check_suffix, load_features, places_of
@@ -68,11 +69,15 @@ def _extract(config: ExtractConfig) -> None:
         "crops": config.settings.crops,
         "every": config.settings.every,
     }
+    module = loaded.module
+    if config.settings.tokens:
+        meta["tokens"] = config.settings.tokens
+        module = Tokens(module, config.settings.tokens)
     if videos.labelled and (names := names_of(videos)):
         meta["classes"] = names  # two lists with names may number them otherwise
     try:
         extracted = extract_to_file(
-            config.out, loaded.module, videos, clip, config.settings, meta, overwrite=config.overwrite
+            config.out, module, videos, clip, config.settings, meta, overwrite=config.overwrite
         )
     except KeyboardInterrupt:
         if is_first():

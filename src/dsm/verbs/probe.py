@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dsm.errors import UserError
+from dsm.evaluate.attentive import attentive_probe, means_of_tokens
 from dsm.evaluate.features import load_features, numbered_alike
 from dsm.evaluate.probe import choose_strength, knn_probe, linear_probe, need_classes
 from dsm.intervals import share_interval
@@ -27,6 +28,8 @@ def probe(config: ProbeConfig) -> Result:
     test.need_labels("test features")
     inside = train.groups(file=config.groups, regex=config.group_regex)
     groups = test.groups(file=config.groups, regex=config.group_regex)
+    with_tokens = train, test
+    train, test = means_of_tokens(train), means_of_tokens(test)
     unseen = np.setdiff1d(test.labels, train.labels)
     if len(unseen):
         warn(
@@ -47,7 +50,11 @@ def probe(config: ProbeConfig) -> Result:
     run, seed = run_and_seed(test.meta)
     name = str(test.meta.get("list", "test"))
     rows = []
-    for metric, hits in (("linear_probe", linear), ("knn", knn)):
+    measured = [("linear_probe", linear), ("knn", knn)]
+    if train is not with_tokens[0]:
+        (attentive,) = attentive_probe(with_tokens[0], [with_tokens[1]])
+        measured.append(("attentive_probe", attentive))
+    for metric, hits in measured:
         rows.append(share(run, seed, name, metric, hits, groups=groups))
         mean = share_interval(hits, labels=test.labels, groups=groups)
         rows.append(row_of(run, seed, name, f"{metric}_mean_class", mean, len(hits)))

@@ -126,8 +126,9 @@ def _predict(
 ) -> Predictions:
     """Probabilities for the videos that can be read; an interrupted test continues where it stopped."""
     settings = ExtractSettings(
-        config.windows, crops=config.crops, batch_size=config.batch_size, workers=config.data.workers
-    )
+        config.windows, crops=config.crops, batch_size=config.batch_size, workers=config.data.workers,
+        precision=config.precision,
+    )  # fmt: skip
     file = config.out / PROBABILITIES
     meta = {"weights": config.weights, "list": list_name(config.data.test), "windows": config.windows}
     extracted = extract_to_file(

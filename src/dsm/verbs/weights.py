@@ -34,6 +34,9 @@ def _described(config: InspectConfig) -> Iterator[str]:
     if found := published(config.file):
         if found[0] == "tv":
             yield from _described(replace(config, file=fetch_torchvision(found[1])))
+        elif (loaded := load_weights(config.file, partial=True)).report is None:  # of dsm export --to hub
+            yield f"{config.file}: written by dsm; {loaded.config['backbone']} {loaded.config['model']}"
+            yield _clip({one: loaded.config["clip"][one] for one in ("frames", "stride", "resize", "size")})
         else:
             yield from _read(str(config.file), READERS[found[0]](found[1], partial=True), config.names)
         return

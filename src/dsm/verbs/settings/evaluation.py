@@ -24,7 +24,7 @@ from dsm.evaluate.settings import (
     ProbeName,
 )
 from dsm.inputs import FeaturesFile, GroupsTable, ListFile, RootFolder, TrainedFolder, Videos, Weights
-from dsm.models.settings import LoadSettings
+from dsm.models.settings import LoadSettings, Precision
 
 
 @dataclass(frozen=True)
@@ -298,6 +298,9 @@ class VideoTestConfig:
     """Crops per clip: 1 in the middle, or 3 along its longer side."""
     batch_size: int = 4
     """Videos per batch."""
+    precision: Precision = "fp32"
+    """Number format of the networks' computation: bf16 or, on GPUs, fp16 are faster where the hardware has
+    them."""
     groups: GroupsTable | None = None
     """Table with the group of each video; confidence intervals then resample whole groups."""
     group_regex: str = ""
@@ -362,6 +365,9 @@ class BiasConfig:
     clip: Annotated[ClipChanges, tyro.conf.arg(name="")] = field(default_factory=ClipChanges)
     batch_size: int = 4
     """Videos per batch."""
+    precision: Precision = "fp32"
+    """Number format of the networks' computation: bf16 or, on GPUs, fp16 are faster where the hardware has
+    them."""
     overwrite: bool = False
     """Replace a report of other settings in `out`."""
 

@@ -23,7 +23,11 @@ class ExportConfig:
     """A run folder, a checkpoint, a published model (`hf:ID`, `tv:NAME`, `timm:NAME`), or `none` for random
     weights."""
     out: Path
-    """File to write: .safetensors (dsm can load it again), .onnx, or .pt2 (torch.export)."""
+    """File to write: .safetensors (dsm can load it again), .onnx, or .pt2 (torch.export); or with --to hub, a
+    folder."""
+    to: Literal["file", "hub"] = "file"
+    """`hub` writes a folder as hubs of models keep them: safetensors, config.json and README.md. `hf:FOLDER`
+    reads it, and so does `hf:NAME` after `hf upload NAME FOLDER`, which asks for your login."""
     head: Literal["none", "projection"] = "none"
     """`projection` adds the projection head of pretraining."""
     frames: int | None = None
