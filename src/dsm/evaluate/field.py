@@ -56,12 +56,12 @@ def taken_for_the_lender(judged: Judged, variant: str) -> Interval:
 def ratio_to_whole(judged: Judged, variant: str) -> Interval | None:
     """The accuracy in a variant, divided by that on unchanged clips.
 
-    HAT's ratios of the background-only (``no_foreground``) and the human-only clips (``flat``). None if no
-    unchanged clip is right.
+    HAT's ratios of the background-only (``no_foreground``) and the human-only clips (``flat``). None without
+    skill: the ratio of two guesses says nothing.
     """
-    whole = accuracy(judged, "clip")
-    if whole.value <= 0:
+    if not skilled(judged):
         return None
+    whole = accuracy(judged, "clip")
     alike = correlation(judged.hits(variant), judged.hits("clip"), labels=judged.labels, groups=judged.groups)
     return ratio_interval(accuracy(judged, variant), whole, alike)
 
