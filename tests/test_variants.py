@@ -17,7 +17,7 @@ from torch import Tensor
 from dsm.data.lists import VideoList, read_list
 from dsm.data.settings import ClipConfig
 from dsm.disturb.appearance_free import carried_noise
-from dsm.disturb.scene import fill, moving_mask, still_scene, stripes, swap_scene, temporal_median
+from dsm.disturb.scene import fill, moving_mask, steadiness, still_scene, stripes, swap_scene, temporal_median
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.masks import Masks
@@ -148,6 +148,17 @@ def test_flickering_light_does_not_count_as_motion() -> None:
     clip = torch.full((1, 3, 8, 24, 24), 0.5)
     clip[:, :, 4:] += 0.2
     assert moving_mask(clip, temporal_median(clip)).max() == 0
+
+
+def test_a_still_camera_is_told_from_a_moving_one() -> None:
+    whole, _ = rendered(0, 0)
+    assert steadiness(whole, still_scene(whole)) > 0.7
+    light = (whole * torch.linspace(0.8, 1.1, whole.shape[2])[:, None, None]).clamp(0, 1)
+    assert steadiness(light, still_scene(light)) > 0.6
+    wall = torch.rand(1, 3, 1, 8, 40).repeat_interleave(8, 3).repeat_interleave(8, 4)
+    pan = torch.cat([wall[..., 6 * frame : 6 * frame + 64] for frame in range(16)], 2)
+    assert steadiness(pan, still_scene(pan)) < 0.2
+    assert moving_mask(pan, still_scene(pan)).mean() < 0.5  # which would pass for a still camera
 
 
 def test_swapping_is_a_mean_weighted_by_the_mask() -> None:

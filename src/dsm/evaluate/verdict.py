@@ -12,8 +12,8 @@ from dsm.intervals import Interval
 Numbers = Mapping[str, Interval | float | None]
 """Measures by name; a number without an interval, or None where one cannot be measured."""
 
-SWAPPED_ENOUGH = 0.5
-"""Share of the picture below which the background was hardly replaced, usually because the camera moves."""
+STEADY_ENOUGH = 0.5
+"""Share of the picture that must show the still scene; with less, the camera moves."""
 LITTLE, MUCH = 0.2, 0.5
 """Scene reliance below which the motion decides, and above which the scene does."""
 NEARLY_STILL, CLEARLY_MOVING = 0.3, 0.6
@@ -29,18 +29,23 @@ class Footage:
     why: str
 
 
-def footage(swapped: float, masked: bool) -> Footage:
-    """Which measures count, from the share of the picture that could be replaced, in [0, 1]."""
+def footage(steady: float, masked: bool) -> Footage:
+    """Which measures count.
+
+    Args:
+        steady: share of the picture that shows the still scene, in [0, 1].
+        masked: whether the actors' masks were given.
+    """
     if masked:
         why = "The actors' masks were given: scenes are exchanged, and numbers compare with published ones."
         return Footage(True, why)
-    if swapped >= SWAPPED_ENOUGH:
-        why = f"What moves could be cut out ({swapped:.0%} of the picture replaced): scenes are exchanged."
-        return Footage(True, why)
+    share = f"{100 * steady:.0f} % of the picture shows a still scene"
+    if steady >= STEADY_ENOUGH:
+        return Footage(True, f"{share}, so what moves can be cut out, and scenes are exchanged.")
     return Footage(
         False,
-        f"Only {swapped:.0%} of the picture could be replaced (does the camera move?), so scenes cannot be "
-        "exchanged; single frames, their order and clips without appearance decide.",
+        f"Only {share} (does the camera move?), so scenes cannot be exchanged: single frames, their order "
+        "and clips without appearance decide.",
     )
 
 

@@ -184,7 +184,7 @@ def bias(config: BiasConfig) -> Result:
     test = config.data.test.stem
     paths = {name: [tests.paths[place] for place in one.places] for name, one in measured.items()}
     footages = {
-        name: footage(float(one.swapped.mean()), config.masks is not None) for name, one in measured.items()
+        name: footage(float(one.steady.mean()), config.masks is not None) for name, one in measured.items()
     }
     leaks = {name: _left(one, judged[name]) for name, one in measured.items()}
     for name, found in measures.items():
@@ -271,7 +271,7 @@ def _write_card(
 ) -> list[Path]:
     clip_of = {name: clip for clip, names in by_clip.items() for name in names}
     first = next(iter(subjects))
-    found = footage(float(measured[first].swapped.mean()), config.masks is not None)
+    found = footage(float(measured[first].steady.mean()), config.masks is not None)
     variant = "background" if found.still else "appearance_free"
 
     def render(name: str, video: int, part: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
