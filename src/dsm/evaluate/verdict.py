@@ -128,11 +128,10 @@ def verdict(found: Footage, numbers: Numbers) -> Verdict:
     """
     reliance, gain = numbers.get("scene_reliance"), numbers.get("motion_gain")
     if not isinstance(gain, Interval):
-        return Verdict(
-            "unknown",
-            "It is not clearly better than chance here, so what it goes by cannot be told.",
-            "no skill",
-        )
+        sentence = "It is not clearly better than chance here, so what its answers go by cannot be told"
+        if found.still and isinstance(reliance, Interval):
+            sentence += f"; scene reliance, which needs no skill, is {_words(reliance)}"
+        return Verdict("unknown", f"{sentence}.", "no skill")
     if found.still and isinstance(reliance, Interval):
         text = f"{_percent(reliance)} scene"
         share = f"scene reliance {_words(reliance)}"
@@ -161,9 +160,11 @@ def _high(value: Interval) -> float:
 
 
 def _percent(value: Interval) -> str:
-    return f"{value.value:.0%}"
+    return f"{100 * value.value:.0f} %"
 
 
 def _words(value: Interval) -> str:
-    bounds = f", 95 % interval {value.low:.0%} to {value.high:.0%}" if value.low == value.low else ""
-    return f"{value.value:.0%}{bounds}"
+    bounds = (
+        f", 95 % interval {100 * value.low:.0f} to {100 * value.high:.0f}" if value.low == value.low else ""
+    )
+    return f"{_percent(value)}{bounds}"
