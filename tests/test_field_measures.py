@@ -141,7 +141,7 @@ def test_opposites_are_found_by_name(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(UserError, match=match):
             read_opposites(file, names)
-    with pytest.raises(UserError, match="there is none"):
+    with pytest.raises(UserError, match="no such file of opposites"):
         read_opposites(tmp_path / "none.txt", names)
 
 

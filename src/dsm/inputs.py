@@ -44,6 +44,8 @@ VIDEOS = Input("no such list, folder or video.")
 WEIGHTS = Input("no such checkpoint or run folder (--weights).", stands_for_none="none")
 FEATURES = Input("no such features file. `dsm extract` writes one.", Path.is_file)
 GROUPS = Input("no such table of groups (a header, then lines of `path <tab> group`).", Path.is_file)
+MASKS = Input("no such folder of masks (--masks): pictures or a video for each video.", Path.is_dir)
+OPPOSITES = Input("no such file of opposites (--opposites), two class names a line.", Path.is_file)
 RUN = Input("no such run folder.", Path.is_dir)
 TRAINED = Input("no such folder; give folders that `dsm pretrain` or `dsm finetune` wrote.", Path.is_dir)
 
@@ -53,6 +55,8 @@ Videos = Annotated[Path, VIDEOS]
 Weights = Annotated[str, WEIGHTS]
 FeaturesFile = Annotated[Path, FEATURES]
 GroupsTable = Annotated[Path, GROUPS]
+MasksFolder = Annotated[Path, MASKS]
+OppositesFile = Annotated[Path, OPPOSITES]
 RunFolder = Annotated[Path, RUN]
 TrainedFolder = Annotated[Path, TRAINED]
 

@@ -164,7 +164,6 @@ def _percent(value: Interval) -> str:
 
 
 def _words(value: Interval) -> str:
-    bounds = (
-        f", 95 % interval {100 * value.low:.0f} to {100 * value.high:.0f}" if value.low == value.low else ""
-    )
-    return f"{_percent(value)}{bounds}"
+    if value.low != value.low:
+        return _percent(value)
+    return f"{_percent(value)}, 95 % interval {100 * value.low:.0f} to {100 * value.high:.0f}"
