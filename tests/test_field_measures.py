@@ -13,6 +13,7 @@ from dsm.evaluate.field import (
     CUT_BY_MOTION,
     contrasted_accuracy,
     field_measures,
+    probe_accuracy,
     ratio_to_whole,
     skill_kept,
     taken_for_the_lender,
@@ -106,6 +107,18 @@ def test_without_masks_the_names_say_so() -> None:
     known, cut = (set(field_measures(judged(0.5), masked=masked, pairs=[])) for masked in (True, False))
     assert {name.removesuffix(CUT_BY_MOTION) for name in cut} == known
     assert cut & known == {"appearance_free_skill"}
+
+
+def test_a_probe_learns_from_clips_without_appearance() -> None:
+    one = judged(0)
+    noise = np.random.default_rng(4).normal(size=(COUNT, 8)).astype(np.float32)
+    held = np.concatenate([noise, 4 * np.eye(CLASSES, dtype=np.float32)[LABELS]], 1)
+    assert probe_accuracy(one, held).value == 1
+    assert probe_accuracy(one, noise).value == pytest.approx(1 / CLASSES, abs=0.1)
+    places = [str(place // 20) for place in range(COUNT)]
+    assert probe_accuracy(judged(0, places), held).value == 1
+    of_class = [str(label) for label in LABELS]  # no fold could train on the class that it tests
+    assert probe_accuracy(judged(0, of_class), held) is None
 
 
 def test_opposites_compare_the_two_only() -> None:

@@ -83,8 +83,8 @@ MOVING: dict[str, Chosen] = {
     "order_sensitivity": Chosen(
         "Order sensitivity", "share of its skill lost when frames are shuffled", True
     ),
-    "appearance_free_skill": Chosen(
-        "Skill without appearance", "share of its skill kept on noise that moves like the clip", True
+    "appearance_free_probe": Chosen(
+        "Without appearance", "a probe finds the class in noise that moves like the clip", True
     ),
     "direction_sensitivity": Chosen("Direction sensitivity", "share of its skill lost backwards", True),
     "opposites": STILL["opposites"],

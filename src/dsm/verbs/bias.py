@@ -20,7 +20,7 @@ from dsm.errors import UserError
 from dsm.evaluate.bias import Judged, four_numbers
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.extraction import digest
-from dsm.evaluate.field import field_measures
+from dsm.evaluate.field import field_measures, probe_accuracy
 from dsm.evaluate.masks import Masks
 from dsm.evaluate.opposites import opposites_by_name, read_opposites
 from dsm.evaluate.probe import Subject, subject_of
@@ -243,6 +243,8 @@ def _measures(
     found |= field_measures(judged, masked=config.masks is not None, pairs=pairs)
     features = {name: subject.features(values) for name, values in outputs.items()}
     groups = judged.groups
+    if "appearance_free" in features:
+        found["appearance_free_probe"] = probe_accuracy(judged, features["appearance_free"])
     found["arrow_of_time"] = arrow_of_time(features["clip"], features["reversed"], groups)
     kept = static_and_dynamic(features["clip"], features["shuffled"], features["recoloured"], groups)
     found |= {f"dimensions_{name}": share for name, share in kept.items()}
