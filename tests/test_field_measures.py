@@ -13,6 +13,7 @@ from dsm.evaluate.field import (
     CUT_BY_MOTION,
     contrasted_accuracy,
     field_measures,
+    probe_accuracy,
     ratio_to_whole,
     skill_kept,
     taken_for_the_lender,
@@ -108,6 +109,18 @@ def test_without_masks_the_names_say_so() -> None:
     assert cut & known == {"appearance_free_skill"}
 
 
+def test_a_probe_learns_from_clips_without_appearance() -> None:
+    one = judged(0)
+    noise = np.random.default_rng(4).normal(size=(COUNT, 8)).astype(np.float32)
+    held = np.concatenate([noise, 4 * np.eye(CLASSES, dtype=np.float32)[LABELS]], 1)
+    assert probe_accuracy(one, held).value == 1
+    assert probe_accuracy(one, noise).value == pytest.approx(1 / CLASSES, abs=0.1)
+    places = [str(place // 20) for place in range(COUNT)]
+    assert probe_accuracy(judged(0, places), held).value == 1
+    of_class = [str(label) for label in LABELS]  # no fold could train on the class that it tests
+    assert probe_accuracy(judged(0, of_class), held) is None
+
+
 def test_opposites_compare_the_two_only() -> None:
     labels = np.array([0, 1, 2, 0])
     probabilities = np.float32([[0.2, 0.1, 0.7], [0.3, 0.2, 0.5], [0.1, 0.1, 0.8], [0.3, 0.3, 0.4]])[:, None]
@@ -141,7 +154,7 @@ def test_opposites_are_found_by_name(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(UserError, match=match):
             read_opposites(file, names)
-    with pytest.raises(UserError, match="there is none"):
+    with pytest.raises(UserError, match="no such file of opposites"):
         read_opposites(tmp_path / "none.txt", names)
 
 

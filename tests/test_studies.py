@@ -133,4 +133,12 @@ def test_every_study_runs_with_quick(tmp_path: Path) -> None:
     line = [sys.executable, ROOT / "studies" / "everything.py", "--quick", "--out", tmp_path / "all"]
     subprocess.run(line, check=True, cwd=tmp_path)
     written = {file.name for file in (tmp_path / "all").glob("*/*.md")}
-    assert {"demo.md", "reliance.md", "places.md", "places_search.md", "look.md", "health.md"} <= written
+    assert {
+        "demo.md",
+        "reliance.md",
+        "agreement.md",
+        "places.md",
+        "places_search.md",
+        "look.md",
+        "health.md",
+    } <= written

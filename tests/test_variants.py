@@ -17,7 +17,7 @@ from torch import Tensor
 from dsm.data.lists import VideoList, read_list
 from dsm.data.settings import ClipConfig
 from dsm.disturb.appearance_free import carried_noise
-from dsm.disturb.scene import fill, moving_mask, still_scene, stripes, swap_scene, temporal_median
+from dsm.disturb.scene import fill, moving_mask, steadiness, still_scene, stripes, swap_scene, temporal_median
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.masks import Masks
@@ -150,6 +150,17 @@ def test_flickering_light_does_not_count_as_motion() -> None:
     assert moving_mask(clip, temporal_median(clip)).max() == 0
 
 
+def test_a_still_camera_is_told_from_a_moving_one() -> None:
+    whole, _ = rendered(0, 0)
+    assert steadiness(whole, still_scene(whole)) > 0.7
+    light = (whole * torch.linspace(0.8, 1.1, whole.shape[2])[:, None, None]).clamp(0, 1)
+    assert steadiness(light, still_scene(light)) > 0.6
+    wall = torch.rand(1, 3, 1, 8, 40).repeat_interleave(8, 3).repeat_interleave(8, 4)
+    pan = torch.cat([wall[..., 6 * frame : 6 * frame + 64] for frame in range(16)], 2)
+    assert steadiness(pan, still_scene(pan)) < 0.2
+    assert moving_mask(pan, still_scene(pan)).mean() < 0.5  # which would pass for a still camera
+
+
 def test_swapping_is_a_mean_weighted_by_the_mask() -> None:
     clip, other = torch.rand(2, 3, 4, 8, 8), torch.rand(2, 3, 1, 8, 8)
     mask = torch.rand(2, 1, 4, 8, 8)
@@ -255,13 +266,16 @@ def test_appearance_free_clips_move_like_the_video() -> None:
     video = replace(example_video()[0], clips=clip)
     noise = VARIANTS["appearance_free"](video, seeded())[0]
     # The square is at 8 to 20 in frame 2, and three pixels to the right in frame 3.
-    same = [
-        float((noise[0, :, 2, 5:15, 10:18] == noise[0, :, 3, 5:15, 10 + by : 18 + by]).float().mean())
+    before = noise[0, :, 2, 6:14, 10:18].flatten()
+    alike = [
+        float(torch.corrcoef(torch.stack([before, noise[0, :, 3, 6:14, 10 + by : 18 + by].flatten()]))[0, 1])
         for by in range(7)
     ]
-    assert sum(same[2:5]) > 0.5 > 0.1 > same[0]
-    assert torch.equal(noise[0, :, 0, 40:], noise[0, :, 5, 40:])
+    assert int(np.argmax(alike)) in (2, 3, 4)
+    assert max(alike) > 0.8 > alike[6]
+    assert torch.equal(noise[0, :, 0, 50:], noise[0, :, 5, 50:])
     assert (noise[0, :, 0, :20] != noise[0, :, 5, :20]).float().mean() > 0.1
+    assert 0.2 < noise.std() < 0.35
 
 
 def test_an_actor_that_moves_about_leaves_nothing_and_one_that_stays_does() -> None:

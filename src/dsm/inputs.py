@@ -89,6 +89,8 @@ FEATURES = Input(
     folder="is a folder, not a features file. `dsm extract` writes the features of a folder's videos.",
 )
 GROUPS = Input("no such table of groups (a header, then lines of `path <tab> group`).", Path.is_file)
+MASKS = Input("no such folder of masks (--masks): pictures or a video for each video.", Path.is_dir)
+OPPOSITES = Input("no such file of opposites (--opposites), two class names a line.", Path.is_file)
 RUN = Input("no such run folder.", Path.is_dir)
 TRAINED = Input("no such folder; give folders that `dsm pretrain` or `dsm finetune` wrote.", Path.is_dir)
 
@@ -98,6 +100,8 @@ Videos = Annotated[Path, VIDEOS]
 Weights = Annotated[str, WEIGHTS]
 FeaturesFile = Annotated[Path, FEATURES]
 GroupsTable = Annotated[Path, GROUPS]
+MasksFolder = Annotated[Path, MASKS]
+OppositesFile = Annotated[Path, OPPOSITES]
 RunFolder = Annotated[Path, RUN]
 TrainedFolder = Annotated[Path, TRAINED]
 

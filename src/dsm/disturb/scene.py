@@ -150,6 +150,22 @@ def moving_mask(clip: Tensor, scene: Tensor) -> Tensor:
     return ((change - common - QUIET) / (LOUD - QUIET)).clamp(0, 1)[:, None]
 
 
+def steadiness(clip: Tensor, scene: Tensor) -> float:
+    """The share of a clip that shows its still scene: about the area without actors if the camera stands
+    still, little if it moves.
+
+    Changes of light, the median change of each frame and colour, are allowed for. (:func:`moving_mask` takes
+    the median of the *size* of changes, so with a moving camera half of the picture would seem still.)
+
+    Args:
+        clip: (B, C, T, H, W) in [0, 1].
+        scene: (B or 1, C, 1, H, W), its :func:`still_scene`.
+    """
+    change = clip - scene
+    light = change.flatten(-2).median(-1).values[..., None, None]
+    return float(((change - light).abs().amax(1) < (QUIET + LOUD) / 2).float().mean())
+
+
 def swap_scene(clip: Tensor, moving: Tensor, other: Tensor) -> Tensor:
     """Put the moving part of a clip in front of another scene.
 

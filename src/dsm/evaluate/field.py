@@ -7,10 +7,14 @@ Published measures use masks of people. Without given masks, ours cut out what m
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from dsm.evaluate.bias import Judged, accuracy, skill_lost, skilled
+from dsm.evaluate.unlabelled import FOLDS, probed
 from dsm.intervals import Interval, correlation, ratio_interval, share_interval
 
 CUT_BY_MOTION = "_by_motion"
@@ -21,8 +25,6 @@ SWAPS = {
     "far": "far_scene",
 }
 """HAT's action swaps, and the variant of each."""
-HIGHER_IS_BETTER = ("contrasted", "hat_human_only", "hat_swap", "appearance_free", "opposites")
-"""Beginnings of the names of measures that are high for a classifier that goes by the motion."""
 
 
 def contrasted_accuracy(judged: Judged, variant: str) -> Interval:
@@ -56,12 +58,12 @@ def taken_for_the_lender(judged: Judged, variant: str) -> Interval:
 def ratio_to_whole(judged: Judged, variant: str) -> Interval | None:
     """The accuracy in a variant, divided by that on unchanged clips.
 
-    HAT's ratios of the background-only (``no_foreground``) and the human-only clips (``flat``). None if no
-    unchanged clip is right.
+    HAT's ratios of the background-only (``no_foreground``) and the human-only clips (``flat``). None without
+    skill: the ratio of two guesses says nothing.
     """
-    whole = accuracy(judged, "clip")
-    if whole.value <= 0:
+    if not skilled(judged):
         return None
+    whole = accuracy(judged, "clip")
     alike = correlation(judged.hits(variant), judged.hits("clip"), labels=judged.labels, groups=judged.groups)
     return ratio_interval(accuracy(judged, variant), whole, alike)
 
@@ -72,6 +74,33 @@ def skill_kept(judged: Judged, variant: str) -> Interval | None:
         return None
     value, low, high = skill_lost(judged, variant)
     return Interval(1 - value, 1 - high, 1 - low)
+
+
+def probe_accuracy(judged: Judged, features: NDArray[np.float32]) -> Interval | None:
+    """How often a linear probe finds the class in features of a variant that it was trained on.
+
+    A probe that was trained on unchanged clips may fail on noise because it never saw any. So this one learns
+    from the test's own clips without appearance, by cross-validation over videos or groups, as Ilic et al.
+    train on such clips. Chance is 1/K.
+
+    Args:
+        features: (n, D), of the judged videos.
+
+    Returns:
+        None if a fold would lack a class.
+    """
+    labels = judged.labels
+    counts = np.unique(labels, return_counts=True)[1]
+    folds = min(FOLDS, int(counts.min()), len(labels) if judged.groups is None else len(set(judged.groups)))
+    if folds < 2 or len(counts) < 2:
+        return None
+    if judged.groups is None:
+        splits = list(StratifiedKFold(folds, shuffle=True, random_state=0).split(features, labels))
+    else:
+        splits = list(StratifiedGroupKFold(folds).split(features, labels, judged.groups))
+    if any(len(np.unique(labels[training])) < len(counts) for training, _ in splits):
+        return None
+    return _share(judged, probed(features, labels, splits))
 
 
 def within_pairs(judged: Judged, pairs: list[tuple[int, int]]) -> Interval | None:
@@ -133,5 +162,5 @@ def field_measures(
     return found
 
 
-def _share(judged: Judged, values: NDArray[np.float64]) -> Interval:
+def _share(judged: Judged, values: NDArray[Any]) -> Interval:
     return share_interval(values, labels=judged.labels, groups=judged.groups)

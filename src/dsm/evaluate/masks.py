@@ -11,6 +11,7 @@ from dsm.data.clips import EvaluationClips
 from dsm.data.lists import VideoList
 from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
+from dsm.inputs import MASKS
 from dsm.terminal import many
 from dsm.video.source import VideoError
 
@@ -33,8 +34,7 @@ class Masks:
     """
 
     def __init__(self, folder: Path, videos: VideoList, clip: ClipConfig, windows: int) -> None:
-        if not folder.is_dir():
-            raise UserError(f"{folder}: --masks needs a folder with a mask for each video; there is none.")
+        MASKS.check(folder)
         paths = [_mask_of(folder, path) for path in videos.paths]
         missing = [path for path, found in zip(videos.paths, paths, strict=True) if found is None]
         if missing:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dsm.errors import UserError, nearest
+from dsm.inputs import OPPOSITES
 
 WORDS = (
     ("left", "right"), ("leftwards", "rightwards"), ("up", "down"), ("upwards", "downwards"), ("in", "out"),
@@ -49,8 +50,7 @@ def read_opposites(file: Path, names: Sequence[str]) -> list[tuple[int, int]]:
     Raises:
         UserError: the file is missing, a line is no pair, or names no class.
     """
-    if not file.is_file():
-        raise UserError(f"{file}: --opposites needs a file of two class names a line; there is none.")
+    OPPOSITES.check(file)
     label_of = {name: label for label, name in enumerate(names)}
     pairs = []
     for number, line in enumerate(file.read_text("utf-8-sig", "replace").splitlines(), 1):

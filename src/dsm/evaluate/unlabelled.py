@@ -81,7 +81,7 @@ def arrow_of_time(
         return None
     rows = np.concatenate([forwards, backwards])
     labels = np.repeat([0, 1], count)
-    hits = _hits(rows, labels, GroupKFold(folds).split(rows, labels, np.tile(of, 2)))
+    hits = probed(rows, labels, GroupKFold(folds).split(rows, labels, np.tile(of, 2)))
     return share_interval(hits.reshape(2, count).mean(0), groups=groups)
 
 
@@ -109,17 +109,20 @@ def places(features: Matrix, groups: Sequence[str]) -> dict[str, Interval | floa
     }
     rows, labels = features[several], of[several]
     folds = StratifiedKFold(min(FOLDS, int(sizes[sizes > 1].min())), shuffle=True, random_state=0)
-    hits = _hits(rows, labels, folds.split(rows, labels))
-    probed = [group for group, one in zip(groups, several, strict=True) if one]
-    found["place_probe"] = share_interval(hits, groups=probed)
+    hits = probed(rows, labels, folds.split(rows, labels))
+    own_groups = [group for group, one in zip(groups, several, strict=True) if one]
+    found["place_probe"] = share_interval(hits, groups=own_groups)
     found["place_probe_chance"] = float(np.bincount(labels).max() / len(labels))
     return found
 
 
-def _hits(
+def probed(
     rows: Matrix, labels: NDArray[np.int64], splits: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]
 ) -> NDArray[np.bool_]:
-    """(n,): whether a linear probe, trained on the other folds, finds each row's label."""
+    """(n,): whether a linear probe, trained on the other folds, finds each row's label.
+
+    ``splits``: rows to train and to test on, of each fold.
+    """
     hits = np.zeros(len(rows), bool)
     for training, testing in splits:
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))

@@ -19,7 +19,7 @@ from dsm.data.clips import EvaluationClips
 from dsm.data.lists import VideoList
 from dsm.data.loading import load_clips
 from dsm.data.settings import ClipConfig
-from dsm.disturb.scene import moving_mask, scene_around, still_scene, swap_scene
+from dsm.disturb.scene import moving_mask, scene_around, steadiness, still_scene, swap_scene
 from dsm.errors import UserError
 from dsm.evaluate.masks import Masks
 from dsm.evaluate.variants import SCENES, Seen, Variant
@@ -132,8 +132,8 @@ class VariantFeatures:
     partners: dict[str, NDArray[np.int64]]
     """By variant: (n, parts), the videos that lent each video a scene or a still actor, as rows of these
     arrays."""
-    swapped: NDArray[np.float64]
-    """(n,): the share of the picture that was replaced: 1 - the mean of the moving mask."""
+    steady: NDArray[np.float64]
+    """(n,): the share of the picture that shows the still scene (:func:`dsm.disturb.scene.steadiness`)."""
     left: NDArray[np.float64]
     """(n,): how much of a known actor would be left in a scene found in this way (:func:`left_of_planted`);
     NaN with given masks, or where nothing moves."""
@@ -204,7 +204,7 @@ def features_of_variants(
     scenes, bad = OtherScenes(), set[int]()
     judged: list[int] = []
     partners: dict[str, list[list[int]]] = {name: [] for name in LENT}
-    swapped: list[float] = []
+    steady: list[float] = []
     left: list[float] = []
     waiting = draw_order(videos.labels, seed).tolist()
     # Videos that come before enough scenes wait for a second pass: the extra first video, which still gets
@@ -240,7 +240,7 @@ def features_of_variants(
                 for name, lenders in zip(LENT, (others, [same], [near], [far], others[:1]), strict=True):
                     partners[name].append([one.video for one in lenders])
                 judged.append(video)
-                swapped.append(1 - float(moving[shown_windows].mean()))
+                steady.append(steadiness(clips[shown_windows], own.scene))
                 planted = masks is None and "no_foreground" in variants
                 left.append(left_of_planted(clips, moving, others[0].scene) if planted else float("nan"))
                 before = torch.cat([one.scene for one in others])
@@ -267,7 +267,7 @@ def features_of_variants(
         [{name: np.concatenate(parts)[back] for name, parts in row.items()} for row in rows],
         places=places,
         partners={name: np.searchsorted(places, rows_of)[back] for name, rows_of in partners.items()},
-        swapped=np.array(swapped)[back],
+        steady=np.array(steady)[back],
         left=np.array(left)[back],
         pictures=pictures,
     )

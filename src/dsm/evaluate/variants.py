@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dsm.disturb import temporal
@@ -173,12 +174,24 @@ def far_scene(seen: Seen, rng: np.random.Generator) -> Tensor:
 
 
 def appearance_free(seen: Seen, rng: np.random.Generator) -> Tensor:
-    """Noise that moves like the clips (:func:`dsm.disturb.appearance_free.carried_noise`); needs OpenCV."""
+    """Noise that moves like the clips (:func:`dsm.disturb.appearance_free.carried_noise`); needs OpenCV.
+
+    It is blurred to grains that networks do not average away, which leaves each frame a sample of one kind of
+    noise.
+    """
     shown = (seen.clips * 255).round().byte().permute(0, 2, 3, 4, 1).cpu().numpy()
     # From each frame back to the one before: the flow of the clip played backwards, last pair first.
     flows = [compute_flow(frames[::-1])[::-1] for frames in shown]
     views = [torch.from_numpy(carried_noise(flow, rng)).permute(3, 0, 1, 2) for flow in flows]
-    return torch.stack(views).to(seen.clips)[None]
+    noise = torch.stack(views).to(seen.clips)
+    side = 2 * round(min(noise.shape[-2:]) * GRAIN / 2) + 1
+    blurred = F.avg_pool3d(noise, (1, side, side), 1, (0, side // 2, side // 2), count_include_pad=False)
+    # The spread of a mean of n is smaller by the root of n.
+    return ((blurred - 0.5) * side + 0.5).clamp(0, 1)[None]
+
+
+GRAIN = 1 / 12
+"""Size of a grain of noise, as a share of the picture's side."""
 
 
 def recoloured(seen: Seen, rng: np.random.Generator) -> Tensor:

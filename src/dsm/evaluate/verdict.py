@@ -12,8 +12,8 @@ from dsm.intervals import Interval
 Numbers = Mapping[str, Interval | float | None]
 """Measures by name; a number without an interval, or None where one cannot be measured."""
 
-SWAPPED_ENOUGH = 0.5
-"""Share of the picture below which the background was hardly replaced, usually because the camera moves."""
+STEADY_ENOUGH = 0.5
+"""Share of the picture that must show the still scene; with less, the camera moves."""
 LITTLE, MUCH = 0.2, 0.5
 """Scene reliance below which the motion decides, and above which the scene does."""
 NEARLY_STILL, CLEARLY_MOVING = 0.3, 0.6
@@ -29,18 +29,23 @@ class Footage:
     why: str
 
 
-def footage(swapped: float, masked: bool) -> Footage:
-    """Which measures count, from the share of the picture that could be replaced, in [0, 1]."""
+def footage(steady: float, masked: bool) -> Footage:
+    """Which measures count.
+
+    Args:
+        steady: share of the picture that shows the still scene, in [0, 1].
+        masked: whether the actors' masks were given.
+    """
     if masked:
         why = "The actors' masks were given: scenes are exchanged, and numbers compare with published ones."
         return Footage(True, why)
-    if swapped >= SWAPPED_ENOUGH:
-        why = f"What moves could be cut out ({swapped:.0%} of the picture replaced): scenes are exchanged."
-        return Footage(True, why)
+    share = f"{100 * steady:.0f} % of the picture shows a still scene"
+    if steady >= STEADY_ENOUGH:
+        return Footage(True, f"{share}, so what moves can be cut out, and scenes are exchanged.")
     return Footage(
         False,
-        f"Only {swapped:.0%} of the picture could be replaced (does the camera move?), so scenes cannot be "
-        "exchanged; single frames, their order and clips without appearance decide.",
+        f"Only {share} (does the camera move?), so scenes cannot be exchanged: single frames, their order "
+        "and clips without appearance decide.",
     )
 
 
@@ -78,8 +83,8 @@ MOVING: dict[str, Chosen] = {
     "order_sensitivity": Chosen(
         "Order sensitivity", "share of its skill lost when frames are shuffled", True
     ),
-    "appearance_free_skill": Chosen(
-        "Skill without appearance", "share of its skill kept on noise that moves like the clip", True
+    "appearance_free_probe": Chosen(
+        "Without appearance", "a probe finds the class in noise that moves like the clip", True
     ),
     "direction_sensitivity": Chosen("Direction sensitivity", "share of its skill lost backwards", True),
     "opposites": STILL["opposites"],
@@ -123,11 +128,10 @@ def verdict(found: Footage, numbers: Numbers) -> Verdict:
     """
     reliance, gain = numbers.get("scene_reliance"), numbers.get("motion_gain")
     if not isinstance(gain, Interval):
-        return Verdict(
-            "unknown",
-            "It is not clearly better than chance here, so what it goes by cannot be told.",
-            "no skill",
-        )
+        sentence = "It is not clearly better than chance here, so what its answers go by cannot be told"
+        if found.still and isinstance(reliance, Interval):
+            sentence += f"; scene reliance, which needs no skill, is {_words(reliance)}"
+        return Verdict("unknown", f"{sentence}.", "no skill")
     if found.still and isinstance(reliance, Interval):
         text = f"{_percent(reliance)} scene"
         share = f"scene reliance {_words(reliance)}"
@@ -156,9 +160,10 @@ def _high(value: Interval) -> float:
 
 
 def _percent(value: Interval) -> str:
-    return f"{value.value:.0%}"
+    return f"{100 * value.value:.0f} %"
 
 
 def _words(value: Interval) -> str:
-    bounds = f", 95 % interval {value.low:.0%} to {value.high:.0%}" if value.low == value.low else ""
-    return f"{value.value:.0%}{bounds}"
+    if value.low != value.low:
+        return _percent(value)
+    return f"{_percent(value)}, 95 % interval {100 * value.low:.0f} to {100 * value.high:.0f}"

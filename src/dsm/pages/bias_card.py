@@ -230,7 +230,7 @@ def draw_card(
                 axis.plot([value.low, value.high], [place, place], color=look.colour, linewidth=3, alpha=0.5)
             axis.plot(value.value, place, "o", color=look.colour, markersize=8)
             axis.annotate(
-                f"{value.value:.0%}", (value.value, place), xytext=(0, 8), textcoords="offset points",
+                f"{100 * value.value:.0f} %", (value.value, place), xytext=(0, 8), textcoords="offset points",
                 ha="center", fontsize=10,
             )  # fmt: skip
         axis.set_xlim(-0.06, 1.06)

@@ -20,7 +20,7 @@ from dsm.errors import UserError
 from dsm.evaluate.bias import Judged, four_numbers
 from dsm.evaluate.extract import check_precision, extract_by_all
 from dsm.evaluate.extraction import digest
-from dsm.evaluate.field import field_measures
+from dsm.evaluate.field import field_measures, probe_accuracy
 from dsm.evaluate.masks import Masks
 from dsm.evaluate.opposites import opposites_by_name, read_opposites
 from dsm.evaluate.probe import Subject, subject_of
@@ -185,7 +185,7 @@ def bias(config: BiasConfig) -> Result:
     test = list_name(config.data.test)
     paths = {name: [tests.paths[place] for place in one.places] for name, one in measured.items()}
     footages = {
-        name: footage(float(one.swapped.mean()), config.masks is not None) for name, one in measured.items()
+        name: footage(float(one.steady.mean()), config.masks is not None) for name, one in measured.items()
     }
     leaks = {name: _left(one, judged[name]) for name, one in measured.items()}
     for name, found in measures.items():
@@ -244,6 +244,8 @@ def _measures(
     found |= field_measures(judged, masked=config.masks is not None, pairs=pairs)
     features = {name: subject.features(values) for name, values in outputs.items()}
     groups = judged.groups
+    if "appearance_free" in features:
+        found["appearance_free_probe"] = probe_accuracy(judged, features["appearance_free"])
     found["arrow_of_time"] = arrow_of_time(features["clip"], features["reversed"], groups)
     kept = static_and_dynamic(features["clip"], features["shuffled"], features["recoloured"], groups)
     found |= {f"dimensions_{name}": share for name, share in kept.items()}
@@ -272,7 +274,7 @@ def _write_card(
 ) -> list[Path]:
     clip_of = {name: clip for clip, names in by_clip.items() for name in names}
     first = next(iter(subjects))
-    found = footage(float(measured[first].swapped.mean()), config.masks is not None)
+    found = footage(float(measured[first].steady.mean()), config.masks is not None)
     variant = "background" if found.still else "appearance_free"
 
     def render(name: str, video: int, part: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

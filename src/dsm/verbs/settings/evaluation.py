@@ -23,7 +23,17 @@ from dsm.evaluate.settings import (
     MotionKind,
     ProbeName,
 )
-from dsm.inputs import FeaturesFile, GroupsTable, ListFile, RootFolder, TrainedFolder, Videos, Weights
+from dsm.inputs import (
+    FeaturesFile,
+    GroupsTable,
+    ListFile,
+    MasksFolder,
+    OppositesFile,
+    RootFolder,
+    TrainedFolder,
+    Videos,
+    Weights,
+)
 from dsm.models.settings import LoadSettings, Precision
 
 
@@ -345,10 +355,10 @@ class BiasConfig:
     data: BiasData
     out: Path
     """Folder for card.html, results.json, classes.csv, predictions.csv and the pictures."""
-    masks: Path | None = None
+    masks: MasksFolder | None = None
     """Folder with a mask of the actor for each test video `a/b.mp4`: a folder `a/b` of pictures, or a video
     `a/b.mp4`, white where it is; instead of what moves. The numbers then compare with published ones."""
-    opposites: Path | None = None
+    opposites: OppositesFile | None = None
     """File of pairs of opposite classes, two names a line; by default they are found by name, as left and
     right."""
     quick: bool = False

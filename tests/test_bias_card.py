@@ -1,0 +1,99 @@
+"""The card of `dsm bias`: its verdicts and mistakes, and cameras that move."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from conftest import moving_square
+from test_bias import report_config
+
+from dsm.data.lists import VideoList, write_list
+from dsm.evaluate.bias import Judged
+from dsm.evaluate.verdict import MOVING, STILL, Footage, five, footage, verdict
+from dsm.intervals import Interval
+from dsm.pages.bias_card import badge, worst
+from dsm.runs.results import read_results
+from dsm.verbs.bias import bias
+from dsm.verbs.settings.evaluation import BiasData
+from dsm.video.write import write_video
+
+GAIN = Interval(0.8, 0.7, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("still", "numbers", "by"),
+    [
+        (True, {"motion_gain": GAIN, "scene_reliance": Interval(0.05, 0.0, 0.12)}, "motion"),
+        (True, {"motion_gain": GAIN, "scene_reliance": Interval(0.12, 0.0, 0.3)}, "both"),
+        (True, {"motion_gain": GAIN, "scene_reliance": Interval(0.9, 0.8, 1.0)}, "scene"),
+        (True, {"motion_gain": None, "scene_reliance": Interval(0.05, 0.0, 0.12)}, "unknown"),
+        (True, {"motion_gain": GAIN, "scene_reliance": None}, "motion"),
+        (False, {"motion_gain": GAIN, "scene_reliance": Interval(0.9, 0.8, 1.0)}, "motion"),
+        (False, {"motion_gain": Interval(0.1, -0.1, 0.25)}, "scene"),
+        (False, {"motion_gain": Interval(0.1, float("nan"), float("nan"))}, "scene"),
+        (False, {"motion_gain": Interval(0.5, 0.2, 0.8)}, "both"),
+    ],
+)
+def test_a_verdict_passes_a_bound_only_with_its_whole_interval(
+    still: bool, numbers: dict[str, Interval | None], by: str
+) -> None:
+    found = verdict(Footage(still, ""), numbers)
+    assert found.by == by
+    assert ElementTree.fromstring(badge(found)).attrib["height"] == "20"
+
+
+def test_the_footage_decides_which_numbers_are_shown() -> None:
+    assert footage(0.3, masked=True).still
+    assert footage(0.8, masked=False).still
+    assert not footage(0.3, masked=False).still
+    known = dict.fromkeys((*STILL, *MOVING, "arrow_of_time"), GAIN)
+    known["contrasted_scenes_by_motion"] = known.pop("contrasted_scenes")
+    assert list(five(Footage(True, ""), [known])) == [
+        "scene_reliance", "hat_scene_error_random", "contrasted_scenes_by_motion", "motion_gain", "opposites",
+    ]  # fmt: skip
+    assert list(five(Footage(False, ""), [known])) == list(MOVING)
+    less = {**known, "motion_gain": None, "opposites": None}
+    assert list(five(Footage(True, ""), [less]))[-2:] == ["order_sensitivity", "arrow_of_time"]
+    assert five(Footage(True, ""), [{}]) == {}
+
+
+def test_the_worst_classes_come_with_a_typical_mistake() -> None:
+    labels = np.repeat([0, 1, 2], 4)
+    says = np.array([0, 0, 0, 0, 1, 1, 2, 0, 1, 1, 0, 1])
+    probabilities = np.full((12, 1, 3), 0.1, np.float32)
+    probabilities[np.arange(12), 0, says] = np.linspace(0.5, 0.9, 12)
+    judged = Judged({"background": probabilities}, np.arange(3), labels, np.zeros((12, 1), int))
+    # Class 2 is never right and mostly taken for 1, most surely video 11; class 1 once for 2, once for 0.
+    found = worst(judged, "background")
+    assert found[0] == (2, 11, 0)
+    assert [label for label, _, _ in found] == [2, 1]
+    assert says[found[1][1]] in (0, 2)
+
+
+def test_a_moving_camera_gets_clips_without_appearance_in_place_of_other_scenes(tmp_path: Path) -> None:
+    """The square moves to the right or to the left while the camera pans over a patterned wall."""
+    pytest.importorskip("cv2")
+    labels, paths = np.arange(12) % 2, [f"{place}.mp4" for place in range(12)]
+    rng = np.random.default_rng(0)
+    for path, label in zip(paths, labels, strict=True):
+        wall = np.kron(rng.integers(0, 255, (8, 30, 3)), np.ones((6, 6, 1))).astype(np.uint8)
+        frames = np.stack([wall[:, 5 * number : 5 * number + 48] for number in range(16)])
+        square = moving_square(8, 48)[:, :20].repeat(2, axis=0)
+        frames[:, 14:34][square > 150] = 250
+        write_video(tmp_path / path, frames if label else frames[::-1].copy())
+    write_list(tmp_path / "pan.txt", VideoList(paths, labels, np.full(12, 16), tmp_path))
+    (tmp_path / "classes.txt").write_text("pan-left\npan-right\n")
+    config = report_config(tmp_path, tmp_path / "out", quick=False)
+    data = BiasData(tmp_path / "pan.txt", train=tmp_path / "pan.txt", workers=0)
+    bias(replace(config, data=data))
+    rows = {row.metric: row for row in read_results(tmp_path / "out" / "results.json")}
+    assert {"acc_appearance_free", "arrow_of_time", "opposites"} <= set(rows)
+    page = (tmp_path / "out" / "card.html").read_text()
+    assert "so scenes cannot be exchanged" in page
+    assert "noise that moves like the clip" in page
+    assert "Scene reliance</h3>" not in page
+    assert "Opposites</h3>" in page
