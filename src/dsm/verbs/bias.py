@@ -6,20 +6,26 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import torch
+from rich.markup import escape
+from rich.table import Table
 
 from dsm.data.classes import check_class_names, class_names, named
 from dsm.data.classes import names_of as class_names_of
 from dsm.data.groups import find_groups
+from dsm.data.list_lines import UNLABELLED
 from dsm.data.lists import VideoList, needed, read_list
 from dsm.data.settings import ClipConfig
 from dsm.distributed import best_device
 from dsm.errors import UserError
+from dsm.evaluate.balance import InOtherScenes, balances
 from dsm.evaluate.bias import Judged
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.extraction import digest
 from dsm.evaluate.probe import Subject, subject_of
 from dsm.evaluate.variants import VARIANTS, Pictures, VariantFeatures, features_of_variants
 from dsm.files import write_text
+from dsm.intervals import mean_interval
 from dsm.models.weights import weights_name
 from dsm.models.zoo import check_takes
 from dsm.pages.bias import (
@@ -33,8 +39,8 @@ from dsm.pages.bias import (
     unskilled_lines,
 )
 from dsm.runs.bad_videos import LEFT_OUT, LeftOut
-from dsm.runs.folder import claim_by_settings, git_revision, lasting
-from dsm.runs.results import RESULTS, seed_of, write_results
+from dsm.runs.folder import claim_by_settings, claim_file, git_revision, lasting
+from dsm.runs.results import RESULTS, row_of, seed_of, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import progress, warn
 from dsm.verbs.extract import tell_left_out
@@ -42,6 +48,7 @@ from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import BiasConfig
 
 FILES = (RESULTS, "classes.csv", "predictions.csv", "bias.png", "bars.png", "variants.png")
+BALANCE = "balance"
 LEAST = 2
 """Videos that each class of a test needs."""
 
@@ -116,6 +123,10 @@ SWAPPED_ENOUGH = 0.5
 def bias(config: BiasConfig) -> Result:
     """Test models on variants of videos without motion or scene; write accuracies and the four numbers."""
     data = config.data
+    if data.train is None and data.conflict is None:
+        videos = read_list(data.test, data.root)
+        if (videos.labels == UNLABELLED).all():
+            return without_labels(config, videos)
     train = labelled(data.train, data.root) if data.train else None
     tests = labelled(data.test, data.root, least=LEAST, like=train)
     conflict = labelled(data.conflict, data.root, like=train or tests) if data.conflict else None
@@ -192,6 +203,52 @@ def bias(config: BiasConfig) -> Result:
         [bias_table(rows, judged, test=test)],
         [*unskilled_lines(judged), written],
     )
+
+
+def without_labels(config: BiasConfig, videos: VideoList) -> Result:
+    """Measure the balance of motion and scene of encoders, which takes no labels; write ``results.json``.
+
+    Raises:
+        UserError: a model does not take RGB clips, or fewer than two videos can be read.
+    """
+    file = config.out / RESULTS
+    claim_file(file, overwrite=config.overwrite)
+    groups = _groups(config, videos)
+    rows = []
+    for name, weights in zip(config.names or names_of(config.weights), config.weights, strict=True):
+        loaded = config.loading.load(weights)
+        clip = config.clip.of(loaded.config)
+        if clip.modality != "rgb":
+            raise UserError(f"{name}: takes {clip.modality}; scenes are exchanged in RGB pictures only.")
+        left_out = LeftOut(videos)
+        with progress(f"balance of {name}", len(videos)) as bar:
+            (features,) = extract_by_all(
+                [InOtherScenes(loaded.module.to(best_device()))], videos, clip, windows=1,
+                batch_size=max(config.batch_size, 2), workers=config.data.workers,
+                on_progress=bar.update, on_bad=left_out.add,
+            )  # fmt: skip
+        values = balances(*torch.from_numpy(features.features).chunk(3, 1)).numpy()
+        of = None
+        if groups is not None:
+            group_of = dict(zip(videos.paths, groups, strict=True))
+            of = [group_of[path] for path in features.paths]
+        interval = mean_interval(values, groups=of)
+        rows.append(row_of(name, seed_of(loaded.config, config.loading.seed), config.data.test.stem, BALANCE,
+                           interval, len(values)))  # fmt: skip
+        tell_left_out(config.out / "test", left_out.verdicts)
+    write_results(file, rows, revision=git_revision())
+    table = Table(title="balance of motion and scene: 1 if only the motion counts, -1 if only the scene")
+    for column in ("", BALANCE, "95 %"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        spread = "" if row.low is None or row.high is None else f"{row.low:+.2f} to {row.high:+.2f}"
+        table.add_row(escape(row.run), f"{row.value:+.2f}", spread)
+    lines = [
+        f"{config.data.test}: has no labels, so accuracies and the four numbers of scene reliance are "
+        "missing; the balance needs none",
+        f"written: {file}",
+    ]
+    return Result(rows, [file], [table], lines)
 
 
 def _groups(config: BiasConfig, videos: VideoList) -> list[str] | None:

@@ -163,9 +163,9 @@ class ProbeConfig:
     train: FeaturesFile
     """Features with labels to learn from."""
     test: FeaturesFile
-    """Features with labels to test on."""
+    """Features to test on; without labels, they are only predicted."""
     out: Path
-    """Folder for results.json."""
+    """Folder for results.json; or, without labels to test on, for predictions.csv."""
     groups: GroupsTable | None = None
     """Table (.tsv, .csv: a header, path first, group last) of which videos are alike: no group is in two
     folds, and intervals are over groups; left out, the clips of a video are."""
@@ -190,7 +190,8 @@ class EmbedConfig:
     """Settings of `dsm embed`."""
 
     features: tyro.conf.Positional[tuple[FeaturesFile, ...]]
-    """One or more feature files: the same labelled videos, encoded by different models."""
+    """One or more feature files: the same videos, encoded by different models. Without labels, numbers on
+    labels are missing."""
     out: Path
     """Folder for embedding.html, embedding.png and results.json."""
     gallery: tuple[FeaturesFile, ...] = ()
@@ -275,7 +276,8 @@ class BiasData:
     """Labelled lists."""
 
     test: ListFile
-    """Videos to test on, in every variant."""
+    """Videos to test on, in every variant. Without labels and --data.train, only the balance of motion and
+    scene is measured."""
     train: ListFile | None = None
     """Videos to train a linear probe on; classifiers do not need it."""
     conflict: ListFile | None = None
@@ -333,7 +335,7 @@ CURVE_FORMATS = (".png", ".pdf", ".svg")
 
 @dataclass(frozen=True)
 class ReportData:
-    """Labelled lists to measure the runs on; without them, nothing is measured."""
+    """Lists to measure the runs on; without them nothing is measured, without labels only what needs none."""
 
     train: ListFile | None = None
     """Videos to search in, and to train linear probes on."""
