@@ -201,6 +201,7 @@ def test_changed_weights_are_reported(archive: Path) -> None:
         ([], "exactly one of --query"),
         (["--duplicates", "--serve"], "exactly one of --query"),
         (["--query", "none.mp4"], "no such video"),
+        (["--duplicates", "--camera", "cam1"], "not for --duplicates"),
         (["--duplicates", "--out", "pairs.png"], r"must end in \.tsv or \.html"),
     ],
 )

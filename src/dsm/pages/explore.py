@@ -31,6 +31,8 @@ from dsm.terminal import many
 
 PAGE_BYTES = 25_000_000
 """Size of the largest page: what mail takes."""
+DATA_BYTES = 18_000_000
+"""Most that the page knows of its clips; beyond, fewer dots are shown."""
 DOTS = 40_000
 """Most clips on the map; of more, so many are drawn at random."""
 GLANCE = 6
@@ -109,8 +111,13 @@ def write_explore_page(path: Path, found: Exploration, *, clips: int) -> int:
     cameras, groups = _rare_of_cameras(found), _groups(found)
     parts: list[Iterable[ShownRow]] = [clusters, rare, *(part.rows for part in found.more), groups, cameras]
     shown = [tile.row for rows in parts for row in rows for tile in row.tiles]
-    placed = _placed(len(footage.features), shown)
-    data = _data(found, placed, path.absolute().parent)
+    dots = DOTS
+    while True:
+        placed = _placed(len(footage.features), shown, dots)
+        data = _data(found, placed, path.absolute().parent)
+        if len(json_text(data)) < DATA_BYTES or dots < 1000:
+            break
+        dots = min(dots, len(placed)) // 2  # very long paths
     content: dict[str, Any] = {
         "title": f"What is in {found.name}", "found": found, "tiles": _numbers(found),
         "count": len(placed), "clusters": clusters, "rare": rare, "cameras": cameras, "groups": groups,
@@ -131,11 +138,11 @@ def write_explore_page(path: Path, found: Exploration, *, clips: int) -> int:
     return len(stored)
 
 
-def _placed(count: int, shown: Sequence[int]) -> NDArray[np.int64]:
-    """The rows that the page knows, in order."""
-    if count <= DOTS:
+def _placed(count: int, shown: Sequence[int], dots: int) -> NDArray[np.int64]:
+    """The rows that the page knows, in order: those shown, and ``dots`` of all, drawn at random."""
+    if count <= dots:
         return np.arange(count)
-    drawn = np.random.default_rng(0).permutation(count)[:DOTS]
+    drawn = np.random.default_rng(0).permutation(count)[:dots]
     return np.union1d(drawn, np.array(shown, np.int64))
 
 

@@ -45,6 +45,7 @@ class Answers:
     ) -> None:
         self.index, self.features, self.k = index, index.features, k
         self._cameras, self._among = cameras, among
+        self._names = class_texts(self.features)
         self._order = np.random.default_rng(0).permutation(len(self.features))
         self._sent: OrderedDict[str, Sent] = OrderedDict()
 
@@ -52,7 +53,7 @@ class Answers:
         """What the page offers: cameras and labels, where there is a choice."""
         cameras = sorted(set(self._cameras))
         known = np.unique(self.features.labels[self.features.labels >= 0]).tolist()
-        labels = [class_texts(self.features)[label] for label in known]
+        labels = [self._names[label] for label in known]
         return {
             "cameras": cameras[:CHOICES] if len(cameras) > 1 else [],
             "labels": labels[:CHOICES] if len(labels) > 1 else [],
@@ -144,7 +145,7 @@ class Answers:
         return {
             "row": row, "told": row_text(self.features, row), "place": place, "begin": begin,
             "camera": self._cameras[row] if len(self._cameras) else "",
-            "label": class_texts(self.features)[label] if label >= 0 else "",
+            "label": self._names[label] if label >= 0 else "",
         }  # fmt: skip
 
 

@@ -129,6 +129,8 @@ class SearchConfig:
             raise UserError("k and page must be at least 1, threshold from -1 to 1, port from 0 to 65535.")
         if self.time is not None and self.query is None:
             raise UserError("--time needs --query VIDEO.")
+        if self.duplicates and (self.path or self.camera or self.label):
+            raise UserError("--path, --camera and --label are for --query and --serve, not for --duplicates.")
         endings = (".tsv", ".html") if self.duplicates else (".png", ".jpg")
         if self.out is not None and self.out.suffix not in endings:
             raise UserError(f"{self.out}: --out must end in {' or '.join(endings)}.")
