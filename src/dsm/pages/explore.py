@@ -124,7 +124,7 @@ def write_explore_page(path: Path, found: Exploration, *, clips: int) -> int:
         "noise": int((explored.clusters == NOISE).sum()), "cluster_count": len(explored.typical),
         "group_count": len(found.groups), "lines": _camera_lines(found.same),
         "source": SOURCES[footage.cameras_from],
-        "glance": _glance(clusters, rare), "word": _word(footage),
+        "glance": _glance(found, clusters, rare), "word": _word(footage),
         "timelines": timelines(footage, explored.clusters), "command": command_line(),
         "root": str(footage.features.meta.get("root", "")), "looks": LOOKS,
     }  # fmt: skip
@@ -230,18 +230,14 @@ def _word(footage: Footage) -> str:
     return "folder" if footage.cameras_from == "folder" else "camera"
 
 
-def _glance(clusters: Sequence[ShownRow], rare: Sequence[ShownRow]) -> list[ShownRow]:
-    """The rows of the first screen: a typical clip of each of the largest clusters, and the rarest clips."""
+def _glance(found: Exploration, clusters: Sequence[ShownRow], rare: Sequence[ShownRow]) -> list[ShownRow]:
+    """The rows of the first screen: what was asked for besides, frequent clips, and rare ones."""
+    asked = [ShownRow(part.title, part.rows[0].tiles[:GLANCE]) for part in found.more if part.rows]
     typical = [replace(row.tiles[0], text=f"{row.title}: {row.text}") for row in clusters[:GLANCE]]
-    rows = (
-        [ShownRow("What is frequent", typical, "a typical clip of each of the largest clusters")]
-        if typical
-        else []
-    )
-    return [
-        *rows,
-        ShownRow("What is rare", rare[0].tiles[:GLANCE], "clips unlike all others, with their distance"),
-    ]
+    if typical:
+        asked.append(ShownRow("What is frequent", typical, "a typical clip of each of the largest clusters"))
+    asked.append(ShownRow("What is rare", rare[0].tiles[:GLANCE], "clips unlike all others, by distance"))
+    return asked
 
 
 def told(footage: Footage, row: int) -> str:
