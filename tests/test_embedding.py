@@ -147,10 +147,29 @@ def test_each_run_has_its_numbers(files: Path, tmp_path: Path) -> None:
     assert {row.seed for row in rows} == {3}
 
 
+def test_videos_without_labels_are_mapped_by_their_folders(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = blobs(0.1)
+    paths = [f"place{label}/{path}" for label, path in zip(whole.labels, whole.paths, strict=True)]
+    save_features(files / "unlabelled.npz", Features(whole.features, 0 * whole.labels - 1, paths))
+    run(["embed", str(files / "unlabelled.npz"), "--out", str(tmp_path), "--clips", "0"])
+    metrics = {row.metric for row in read_results(tmp_path / "results.json")}
+    assert {"effective_rank", "folder_agreement"} <= metrics
+    assert not any("label" in metric for metric in metrics)
+    document, errors = opened(tmp_path / "embedding.html")
+    assert errors == []
+    assert "folder: place0/v" in document or "place0/v" in document
+    assert "which nearest neighbours are right" in capsys.readouterr().err
+    alike = [path.split("/", 1)[1] for path in paths]
+    save_features(files / "unlabelled.npz", Features(whole.features, 0 * whole.labels - 1, alike))
+    run(["embed", str(files / "unlabelled.npz"), "--out", str(tmp_path), "--clips", "0", "--overwrite"])
+    assert {row.metric for row in read_results(tmp_path / "results.json")} == {"effective_rank"}
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["unlabelled.npz"], "labelled videos"),
         (["one.npz"], "are too few for a map"),
         (["alike.npz"], "all videos have the label 0"),
         (["dsm.npz", "one.npz"], "holds other videos than"),
@@ -161,7 +180,6 @@ def test_each_run_has_its_numbers(files: Path, tmp_path: Path) -> None:
 )
 def test_wrong_input_raises_one_sentence(files: Path, tmp_path: Path, flags: list[str], message: str) -> None:
     whole = blobs(0.1)
-    save_features(files / "unlabelled.npz", Features(whole.features, 0 * whole.labels - 1, whole.paths))
     save_features(files / "one.npz", Features(whole.features[:2], np.array([0, 1]), whole.paths[:2]))
     save_features(files / "alike.npz", Features(whole.features, 0 * whole.labels, whole.paths))
     save_features(files / "narrow.npz", Features(whole.features[:, :4].copy(), whole.labels, whole.paths))

@@ -223,6 +223,28 @@ def test_the_page_stays_below_its_limit_whatever_the_clips(
     assert page.stat().st_size < PAGE_BYTES
 
 
+def test_of_very_many_clips_or_very_long_paths_some_are_dots(
+    footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "explore.html"
+    looked = footage_of(load_features(footage / "made.npz"))
+    found = examine(ExploreConfig(footage / "made.npz", page), looked)
+    monkeypatch.setattr("dsm.pages.explore.DOTS", 30)
+    write_explore_page(page, found, clips=0)
+    data = json.loads(page.read_text().split('id="data">')[1].split("</script>")[0])
+    assert 30 < len(data["paths"]) < 124, "those shown elsewhere in the page are dots too"
+    places = {path: place for place, path in enumerate(looked.features.paths)}
+    for place, path in enumerate(data["paths"]):
+        assert data["cluster"][place] == found.explored.clusters[places[path]]
+        for near in (one for one in data["near"][place] if one >= 0):
+            assert places[data["paths"][near]] in found.explored.near.places[places[path]]
+    monkeypatch.setattr("dsm.pages.explore.DATA_BYTES", 1)
+    monkeypatch.setattr("dsm.pages.explore.DOTS", 4000)
+    write_explore_page(page, found, clips=0)
+    data = json.loads(page.read_text().split('id="data">')[1].split("</script>")[0])
+    assert len(data["paths"]) < 124
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

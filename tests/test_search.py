@@ -21,7 +21,7 @@ from dsm.cli.main import run
 from dsm.data.settings import ClipChanges
 from dsm.errors import UserError
 from dsm.evaluate.extraction import ExtractSettings
-from dsm.evaluate.features import Features, load_features
+from dsm.evaluate.features import Features, load_features, save_features
 from dsm.evaluate.search import ArchiveIndex, QueryEncoder, find_duplicates
 from dsm.models.settings import LoadSettings
 from dsm.models.zoo import create_model
@@ -30,6 +30,7 @@ from dsm.pages.search_page import make_server
 from dsm.runs.results import read_results
 from dsm.verbs.extract import ExtractConfig, extract
 from dsm.verbs.pack import PackConfig, pack
+from dsm.video.write import write_video
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +55,20 @@ def test_a_query_from_the_archive_finds_itself_at_its_time(
     middle = float(index.times[7].mean())
     query = Path(str(index.meta["root"])) / index.paths[7]
     sheet = tmp_path / "found.png"
-    run(["search", "--index", str(archive), "--query", str(query), "--time", f"{middle:.3f}",
-         "--k", "3", "--out", str(sheet)])  # fmt: skip
+    words = ["search", "--index", str(archive), "--query", str(query), "--time", f"{middle:.3f}", "--k", "3"]
+    run([*words, "--itself", "--out", str(sheet)])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert index.paths[7] in lines[0]
     assert float(lines[0].split()[1]) > 0.999
     assert sheet.read_bytes().startswith(b"\x89PNG")
     assert len({line.split()[2] for line in lines}) == 3, "a video is listed once, by its nearest clip"
+    run(words)
+    output = capsys.readouterr()
+    assert output.out.splitlines()[:2] == [
+        line.replace(f"{n + 1} ", f"{n} ", 1) for n, line in ((1, lines[1]), (2, lines[2]))
+    ]
+    assert "left out of what is found" in output.err
 
 
 @pytest.mark.parametrize("per_clip", [False, True])
@@ -93,7 +100,10 @@ def test_a_query_may_be_in_a_pack(scenes: Path, tmp_path: Path, capsys: pytest.C
         )
     )  # fmt: skip
     index = load_features(out)
-    run(["search", "--index", str(out), "--query", str(tmp_path / "pack" / index.paths[3]), "--k", "1"])
+    packed = str(tmp_path / "pack" / index.paths[3])
+    run(["search", "--index", str(out), "--query", packed, "--k", "1"])
+    assert index.paths[3] not in capsys.readouterr().out
+    run(["search", "--index", str(out), "--query", packed, "--k", "1", "--itself"])
     assert index.paths[3] in capsys.readouterr().out.splitlines()[0]
     with pytest.raises(UserError, match="holds no video called nothing"):
         QueryEncoder(index)(tmp_path / "pack" / "shard-00000.tar" / "nothing")
@@ -191,7 +201,8 @@ def test_changed_weights_are_reported(archive: Path) -> None:
         ([], "exactly one of --query"),
         (["--duplicates", "--serve"], "exactly one of --query"),
         (["--query", "none.mp4"], "no such video"),
-        (["--duplicates", "--out", "pairs.png"], r"must end in \.tsv"),
+        (["--duplicates", "--camera", "cam1"], "not for --duplicates"),
+        (["--duplicates", "--out", "pairs.png"], r"must end in \.tsv or \.html"),
     ],
 )
 def test_wrong_settings_are_refused(archive: Path, words: list[str], message: str) -> None:
@@ -233,9 +244,119 @@ def test_the_page_plays_clips_and_searches_like_the_command(
     hits = json.loads(body)["hits"]
     expected = ArchiveIndex(index).search(np.array(index.features[3]), 24, but=3)
     assert [hit["row"] for hit in hits] == [hit.row for hit in expected]
+    for a, b, one, two in zip(expected, expected[1:], hits, hits[1:], strict=False):
+        assert one["cosine"] != two["cosine"] or abs(a.cosine - b.cosine) < 2e-6, "scores can be told apart"
+    assert (Path(str(index.meta["root"])) / index.paths[hits[0]["row"]]).samefile(hits[0]["place"])
+    status, body = answer(page, "GET", "/near?row=3&k=5&from=10")
+    assert [hit["row"] for hit in json.loads(body)["hits"]] == [hit.row for hit in expected[10:15]]
+    status, body = answer(page, "GET", "/browse?k=200&path=*1.mp4")
+    browsed = json.loads(body)
+    assert {hit["row"] for hit in browsed["hits"]} == {
+        row for row, path in enumerate(index.paths) if path.endswith("1.mp4")
+    }
+    assert not browsed["more"]
+
+
+def test_a_video_sent_is_found_by_its_neighbours_and_not_by_itself(
+    page: http.client.HTTPConnection, archive: Path
+) -> None:
+    index = load_features(archive)
     video = (Path(str(index.meta["root"])) / index.paths[5]).read_bytes()
-    status, body = answer(page, "POST", "/query", video, X_Requested_With="dsm")
-    assert index.paths[5] in json.loads(body)["hits"][0]["told"]
+    status, body = answer(page, "POST", "/query?k=3", video, X_Requested_With="dsm")
+    found = json.loads(body)
+    assert status == 200
+    assert index.paths[5] in found["own"]
+    feature = QueryEncoder(index)(Path(str(index.meta["root"])) / index.paths[5])
+    expected = [hit.row for hit in ArchiveIndex(index).search(feature, 6, but=5)]
+    assert [hit["row"] for hit in found["hits"]] == expected[:3]
+    status, body = answer(page, "GET", f"/again?token={found['token']}&k=3&from=3")
+    assert [hit["row"] for hit in json.loads(body)["hits"]] == expected[3:]
+    assert answer(page, "GET", "/again?token=unknown")[0] == 400
+
+
+@pytest.mark.parametrize(
+    "what", ["k=0", "k=9999", "from=-1", "camera=none", "label=77", "path=nothing-like-it"]
+)
+def test_wrong_questions_of_the_page_are_refused(page: http.client.HTTPConnection, what: str) -> None:
+    status, body = answer(page, "GET", f"/near?row=3&{what}")
+    assert status == 400
+    assert "error" in json.loads(body)
+
+
+def test_filters_choose_what_is_searched(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index = load_features(archive)
+    query = str(Path(str(index.meta["root"])) / index.paths[0])
+    name = str(index.meta["classes"][2]) if "classes" in index.meta else "2"
+    words = ["search", "--index", str(archive), "--query", query, "--k", "99"]
+
+    def found(*more: str) -> set[str]:
+        run([*words, *more])
+        return {line.split()[2] for line in capsys.readouterr().out.splitlines()}
+
+    every = set(index.paths) - {index.paths[0]}
+    assert found() == every
+    assert (
+        found("--label", name)
+        == {p for p, c in zip(index.paths, index.labels, strict=True) if c == 2} & every
+    )
+    assert found("--path", "1.MP4") == {path for path in every if path.endswith("1.mp4")}
+    assert found("--camera-regex", r"(\d)\.mp4", "--camera", "4") == {p for p in every if p.endswith("4.mp4")}
+    run([*words[:-1], "7", "--page", "2"])
+    second = capsys.readouterr().out.splitlines()
+    run([*words[:-1], "14"])
+    both = capsys.readouterr().out.splitlines()
+    assert [line.split()[2] for line in second] == [line.split()[2] for line in both[7:]]
+    assert second[0].split()[0] == "8"
+    with pytest.raises(UserError, match="no video is of the camera"):
+        run([*words, "--camera", "cam99"])
+
+
+def test_a_search_among_some_rows_equals_sorting_them() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(300, 8)).astype(np.float32)
+    index = ArchiveIndex(
+        Features(rows, np.zeros(300, np.int64), [f"{place // 3}.mp4" for place in range(300)])
+    )
+    query = rng.normal(size=8).astype(np.float32)
+    cosines = rows @ query / np.linalg.norm(rows, axis=1)
+    for share in (0.03, 0.5):
+        among = rng.random(300) < share
+        best: dict[int, int] = {}
+        for row in np.argsort(-cosines).tolist():
+            if among[row]:
+                best.setdefault(row // 3, row)
+        found = [hit.row for hit in index.search(query, 99, among=among)]
+        assert found == list(best.values())[:99]
+        assert [hit.row for hit in index.search(query, 2, among=among, skip=3)] == found[3:5]
+    assert index.search(query, 3, among=np.zeros(300, bool)) == []
+
+
+def test_duplicates_are_sorted_and_grouped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(12, 64)).astype(np.float32)
+    rows[[4, 9]] = rows[1] + np.array([[0.02], [0.03]]) * rng.normal(size=(2, 64))
+    rows[7] = rows[2] + 0.001 * rng.normal(size=64)
+    for place, side in enumerate((32, 32, 32, 32, 32, 32, 32, 64, 32, 48, 32, 32)):
+        frames = rng.integers(0, 255, (6, side, side, 3), dtype=np.uint8)
+        write_video(tmp_path / "v" / f"<{place}>.mp4", frames)
+    paths = [f"v/<{place}>.mp4" for place in range(12)]
+    save_features(tmp_path / "f.npz", Features(rows, np.zeros(12, np.int64), paths, {"root": str(tmp_path)}))
+    words = ["search", "--index", str(tmp_path / "f.npz"), "--duplicates"]
+    run(words)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in lines] == ["1", "2", "2", "2"]
+    assert lines[0][2:] == [paths[2], paths[7]]
+    assert {path for line in lines[1:] for path in line[2:]} == {paths[1], paths[4], paths[9]}
+    for group in (lines[:1], lines[1:]):
+        cosines = [float(line[1]) for line in group]
+        assert cosines == sorted(cosines, reverse=True)
+    run([*words, "--out", str(tmp_path / "twice.html")])
+    text = (tmp_path / "twice.html").read_text()
+    assert "2 groups of clips" in text
+    assert "3 clips could go" in text
+    assert "v/<7>" not in text
+    assert text.index("v/&lt;7&gt;.mp4") < text.index("v/&lt;2&gt;.mp4"), "the larger picture is kept"
+    assert text.count("data:video/mp4") == 5
 
 
 @pytest.mark.parametrize(

@@ -199,12 +199,13 @@ VERBS = {
         ),
     ),
     "search": Verb(
-        "dsm.verbs.search", "evaluation.SearchConfig", "search",
+        "dsm.verbs.search", "exploring.SearchConfig", "search",
         "find an archive's nearest videos to a query, or near-duplicates, or serve a local search page",
         (
             "dsm extract --weights runs/mine --data archive --per-clip --out archive.npz",
             "dsm search --index archive.npz --query clip.mp4 --time 12.5 --out found.png",
-            "dsm search --index archive.npz --duplicates --out duplicates.tsv",
+            "dsm search --index archive.npz --query clip.mp4 --camera cam3 --k 20 --page 2",
+            "dsm search --index archive.npz --duplicates --out duplicates.html",
             "dsm search --index archive.npz --serve",
         ),
     ),

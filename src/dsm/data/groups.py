@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dsm.errors import UserError
 from dsm.files import one_spelling
 from dsm.inputs import GROUPS
 from dsm.intervals import remark_on
-from dsm.terminal import many, note
+from dsm.terminal import many, note, some
 from dsm.video.segments import without_segment
+from dsm.video.write import without_ending
 
+PACKED = re.compile(r"\.tar/")
+PACKED_SEGMENT = re.compile(r"_\d+(?:\.\d+)?-\d+(?:\.\d+)?$")
 UCF101_GROUP = r"v_(\w+_g\d+)_c\d+"
 """In UCF101, clips of one group show the same people in the same place."""
 
@@ -61,16 +64,84 @@ def read_groups(file: str | Path, paths: Sequence[str]) -> list[str]:
         raise UserError(f"{file}: not a UTF-8 table of paths and groups.") from None
     # A table saved on another system may encode é differently.
     group_of = {one_spelling(row[0]): row[-1] for row in rows[1:] if len(row) > 1}
-    # A segment without its own line belongs to its file's group.
     named = [one_spelling(path) for path in paths]
-    named = [path if path in group_of else without_segment(path) for path in named]
-    missing = [path for path in named if path not in group_of]
+    found, ambiguous = _match(named, group_of)
+    if ambiguous:
+        raise UserError(f"{file}: {ambiguous}; write paths in it that tell them apart.")
+    missing = list(dict.fromkeys(path for path in named if path not in found))
     if missing:
         raise UserError(
-            f"{file}: names no group for {missing[0]} (and {many(len(missing) - 1, 'other')}); "
-            "its first column must contain the paths exactly as in the list."
+            f"{file}: names no group for {some(missing)}; its first column must hold the paths of the list, "
+            "or ends of them that fit one video each."
         )
-    return [group_of[path] for path in named]
+    by_end = sum(path not in group_of and without_segment(path) not in group_of for path in found)
+    if by_end:
+        note(
+            f"{file}: {many(by_end, 'video')} matched by the ends of their paths, not as the list spells them"
+        )
+    return [group_of[found[path]] for path in named]
+
+
+def _match(paths: Sequence[str], group_of: Mapping[str, str]) -> tuple[dict[str, str], str]:
+    """Find the row of a table for each path: the same path, or one that ends in the other.
+
+    So a table fits whose paths start from another folder than the list's, and videos in a pack, whose names
+    have no ending. Of several rows that fit, the one that shares most folders is meant.
+
+    Returns:
+        Path -> row, for the paths that have one; and in words, the first case that is not clear, if any.
+    """
+    by_name: dict[str, list[tuple[tuple[str, ...], str]]] = {}
+    for row in group_of:
+        parts = _parts(row)
+        for name in {parts[-1], without_ending(parts[-1])}:
+            by_name.setdefault(name, []).append((parts, row))
+    found: dict[str, str] = {}
+    videos: dict[str, set[tuple[str, ...]]] = {}
+    unclear = ""
+    for path in dict.fromkeys(paths):
+        # A segment without its own line belongs to its file's group.
+        exact = path if path in group_of else without_segment(path)
+        if exact in group_of:
+            found[path] = exact
+            continue
+        packed = PACKED.search(path)
+        parts = _parts(path[packed.end() :] if packed else without_segment(path))
+        if packed:  # a segment in a pack is named NAME_START-END
+            names = [parts, (*parts[:-1], PACKED_SEGMENT.sub("", parts[-1]))]
+        else:
+            names = [parts]
+        candidates = ((one, other, row) for one in names for other, row in by_name.get(one[-1], []))
+        fits = [(_shared(one, other, bool(packed)), row) for one, other, row in candidates]
+        most = max((shared for shared, _ in fits), default=0)
+        best = sorted({row for shared, row in fits if shared == most})
+        if not most:
+            continue
+        if len({group_of[row] for row in best}) > 1:
+            unclear = unclear or f"{path} fits several of its rows: {some(best, 3)}"
+            continue
+        found[path] = best[0]
+        videos.setdefault(best[0], set()).add(names[-1])
+    for row, of in videos.items():
+        if len(of) > 1 and not unclear:
+            unclear = (
+                f"its row {row} fits several videos: {some(['/'.join(parts) for parts in sorted(of)], 3)}"
+            )
+    return found, unclear
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    """The folders and the name in a path, without those that lead up."""
+    parts = tuple(part for part in path.replace("\\", "/").split("/") if part not in ("", ".", ".."))
+    return parts or (path,)
+
+
+def _shared(one: tuple[str, ...], other: tuple[str, ...], packed: bool) -> int:
+    """How many parts two paths share from the end, if the shorter is the end of the longer; otherwise 0."""
+    if packed:
+        other = (*other[:-1], without_ending(other[-1]))
+    count = min(len(one), len(other))
+    return count if one[-count:] == other[-count:] else 0
 
 
 def find_groups(paths: Sequence[str], *, file: Path | None, regex: str) -> list[str] | None:

@@ -41,7 +41,12 @@ def exchange_scenes(clips: Tensor) -> Tensor:
 
 
 def balance(own: Tensor, exchanged: Tensor, lender: Tensor) -> float:
-    """The cosine to the clip of the same motion, minus that to the clip of the same scene; the mean of all.
+    """The mean of :func:`balances`."""
+    return float(balances(own, exchanged, lender).mean())
+
+
+def balances(own: Tensor, exchanged: Tensor, lender: Tensor) -> Tensor:
+    """(N,): the cosine to the clip of the same motion, minus that to the clip of the same scene.
 
     About 1 if only the motion counts, about -1 if only the scene does, and 0 for features that depend on
     neither. Cosines are those of features about their mean.
@@ -54,4 +59,4 @@ def balance(own: Tensor, exchanged: Tensor, lender: Tensor) -> float:
     moved = F.normalize(exchanged - mean, dim=1)
     by_motion = (moved * F.normalize(own - mean, dim=1)).sum(1)
     by_scene = (moved * F.normalize(lender - mean, dim=1)).sum(1)
-    return float((by_motion - by_scene).mean())
+    return by_motion - by_scene

@@ -79,9 +79,14 @@ class Features:
         groups = find_groups(self.paths, file=file, regex=regex)
         return self.identities() if groups is None and self.times is not None else groups
 
+    @property
+    def labelled(self) -> bool:
+        """Whether every row has a label."""
+        return len(self) > 0 and bool((self.labels >= 0).all())
+
     def need_labels(self, name: str) -> None:
         """Raise UserError where a label is missing; ``name`` names the features."""
-        if len(self) == 0 or (self.labels < 0).any():
+        if not self.labelled:
             raise UserError(f"the {name} must hold labelled videos; extract from a list with `path label`.")
 
 

@@ -32,7 +32,7 @@ class Retrieval:
     similarities: NDArray[np.float32]
     """(queries, K) cosines."""
     right: NDArray[np.bool_]
-    """(queries, K): the neighbour has the query's label."""
+    """(queries, K): the neighbour has the query's label; never for a query without one."""
 
     def recall(self, k: int) -> NDArray[np.bool_]:
         """(queries,): does any of the k nearest have the same label? A smaller gallery is used whole."""
@@ -49,14 +49,12 @@ def retrieve(
             query's own video.
 
     Raises:
-        UserError: the two do not have the same dimensions, or one has no labels.
+        UserError: the two do not have the same dimensions.
     """
     same_dimensions(gallery, queries, ("gallery", "queries"))
-    gallery.need_labels("gallery")
-    queries.need_labels("queries")
     apart = kept_apart(gallery, queries) if apart is None else apart
     near = nearest(gallery.features, queries.features, k, apart=apart)
-    right = gallery.labels[near.places] == queries.labels[:, None]
+    right = (gallery.labels[near.places] == queries.labels[:, None]) & (queries.labels[:, None] >= 0)
     return Retrieval(near.places, near.similarities, right & (near.places >= 0))
 
 

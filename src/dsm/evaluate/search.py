@@ -5,7 +5,8 @@ A query clip is encoded by the same weights, from clips of the same shape, as th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,11 +32,14 @@ from dsm.models.settings import RANDOM
 from dsm.models.weights import load_weights
 from dsm.untrusted import brief
 from dsm.video.pack import in_pack
+from dsm.video.segments import without_segment
 
 BLOCK = 4096
 EXACT_UP_TO = 1_000_000
 """Up to this many rows FAISS searches exactly; beyond, only in the cells nearest to the query."""
 SEARCHED_CELLS = 32
+FEW_ROWS = 0.1
+"""Share of the rows below which they are searched alone."""
 MORE = 4
 """Rows requested per video wanted, since several may be of one video; also the factor for each retry."""
 
@@ -65,12 +69,29 @@ class ArchiveIndex:
         self._videos = np.unique(features.identities(), return_inverse=True)[1]
         self._faiss = _build_faiss(features) if faiss else None
 
-    def search(self, query: NDArray[np.float32], k: int, *, but: int | None = None) -> list[Hit]:
-        """The k nearest videos to a feature (d,), by the nearest clip of each, without row ``but``'s video.
+    def search(
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        *,
+        but: int | None = None,
+        among: NDArray[np.bool_] | None = None,
+        skip: int = 0,
+    ) -> list[Hit]:
+        """The k nearest videos to a feature (d,), by the nearest clip of each.
+
+        Args:
+            but: a row whose video is left out.
+            among: (rows,), which rows are searched; None for all.
+            skip: so many of the nearest are passed over.
 
         Raises:
             UserError: the query has other dimensions.
         """
+        # Few rows are searched alone; of many, what is not wanted is passed over.
+        rows = np.flatnonzero(among) if among is not None and among.mean() < FEW_ROWS else None
+        most = len(self.features) if rows is None else len(rows)
+        k += skip
         if query.shape != (self.features.dim,):
             raise UserError(
                 f"the query has {query.size} dimensions but the index {self.features.dim}; "
@@ -78,19 +99,28 @@ class ArchiveIndex:
             )
         rows_needed = MORE * (k + 1)
         while True:
-            rows, cosines = self._rows(query[None], min(rows_needed, len(self.features)))
+            found, cosines = self._rows(query[None], min(rows_needed, most), rows)
             videos = set() if but is None else {int(self._videos[but])}
             hits: list[Hit] = []
-            for row, cosine in zip(rows.tolist(), cosines.tolist(), strict=True):
+            for row, cosine in zip(found.tolist(), cosines.tolist(), strict=True):
+                if among is not None and row >= 0 and not among[row]:
+                    continue
                 if row >= 0 and len(hits) < k and (video := int(self._videos[row])) not in videos:
                     videos.add(video)
                     hits.append(Hit(row, cosine))
             # Stop also if there are no more rows, or FAISS finds no more in the cells that it searches.
-            if len(hits) == k or rows_needed >= len(self.features) or rows[-1] < 0:
-                return hits
+            if len(hits) == k or rows_needed >= most or found[-1] < 0:
+                return hits[skip:]
             rows_needed *= MORE
 
-    def _rows(self, query: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def _rows(
+        self, query: NDArray[np.float32], k: int, among: NDArray[np.int64] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        if k == 0:
+            return np.array([-1]), np.array([-np.inf], np.float32)
+        if among is not None:  # which FAISS cannot do
+            near = nearest(self.features.features[among], query, k)
+            return among[near.places[0]], near.similarities[0]
         if self._faiss is None:
             near = nearest(self.features.features, query, k)
             return near.places[0], near.similarities[0]
@@ -134,6 +164,32 @@ def find_duplicates(features: Features, threshold: float) -> Iterator[tuple[int,
                 a, b = first + row, second + column
                 if a < b and videos[a] != videos[b]:
                     yield a, b, float(cosines[row, column])
+
+
+def rows_of_file(features: Features, query: Path) -> NDArray[np.bool_]:
+    """(n,), which rows are of a query's own file, links followed."""
+    file = Path(without_segment(str(query)))
+    of_name = [Path(without_segment(path)).name == file.name for path in features.paths]
+    root = Path(str(features.meta.get("root", "")))
+    real = os.path.realpath(file)
+    own = np.zeros(len(features), bool)
+    known: dict[str, bool] = {}
+    for row in np.flatnonzero(of_name).tolist():
+        path = features.paths[row]
+        if path not in known:
+            known[path] = os.path.realpath(root / without_segment(path)) == real
+        own[row] = known[path]
+    return own
+
+
+def told_apart(cosines: Sequence[float], least: int = 3, most: int = 6) -> list[str]:
+    """Cosines as text, all with as many digits as it takes to tell neighbours in the list apart."""
+    for digits in range(least, most + 1):
+        texts = [f"{one:.{digits}f}" for one in cosines]
+        pairs = zip(cosines, cosines[1:], texts, texts[1:], strict=False)
+        if all(a == b or abs(a - b) < ROUNDING or one != two for a, b, one, two in pairs):
+            break
+    return texts if cosines else []
 
 
 AT_ONCE = 16

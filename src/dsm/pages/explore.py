@@ -31,6 +31,8 @@ from dsm.terminal import many
 
 PAGE_BYTES = 25_000_000
 """Size of the largest page: what mail takes."""
+DATA_BYTES = 18_000_000
+"""Most that the page knows of its clips; beyond, fewer dots are shown."""
 DOTS = 40_000
 """Most clips on the map; of more, so many are drawn at random."""
 GLANCE = 6
@@ -109,15 +111,20 @@ def write_explore_page(path: Path, found: Exploration, *, clips: int) -> int:
     cameras, groups = _rare_of_cameras(found), _groups(found)
     parts: list[Iterable[ShownRow]] = [clusters, rare, *(part.rows for part in found.more), groups, cameras]
     shown = [tile.row for rows in parts for row in rows for tile in row.tiles]
-    placed = _placed(len(footage.features), shown)
-    data = _data(found, placed, path.absolute().parent)
+    dots = DOTS
+    while True:
+        placed = _placed(len(footage.features), shown, dots)
+        data = _data(found, placed, path.absolute().parent)
+        if len(json_text(data)) < DATA_BYTES or dots < 1000:
+            break
+        dots = min(dots, len(placed)) // 2  # very long paths
     content: dict[str, Any] = {
         "title": f"What is in {found.name}", "found": found, "tiles": _numbers(found),
         "count": len(placed), "clusters": clusters, "rare": rare, "cameras": cameras, "groups": groups,
         "noise": int((explored.clusters == NOISE).sum()), "cluster_count": len(explored.typical),
         "group_count": len(found.groups), "lines": _camera_lines(found.same),
         "source": SOURCES[footage.cameras_from],
-        "glance": _glance(clusters, rare), "word": _word(footage),
+        "glance": _glance(found, clusters, rare), "word": _word(footage),
         "timelines": timelines(footage, explored.clusters), "command": command_line(),
         "root": str(footage.features.meta.get("root", "")), "looks": LOOKS,
     }  # fmt: skip
@@ -131,11 +138,11 @@ def write_explore_page(path: Path, found: Exploration, *, clips: int) -> int:
     return len(stored)
 
 
-def _placed(count: int, shown: Sequence[int]) -> NDArray[np.int64]:
-    """The rows that the page knows, in order."""
-    if count <= DOTS:
+def _placed(count: int, shown: Sequence[int], dots: int) -> NDArray[np.int64]:
+    """The rows that the page knows, in order: those shown, and ``dots`` of all, drawn at random."""
+    if count <= dots:
         return np.arange(count)
-    drawn = np.random.default_rng(0).permutation(count)[:DOTS]
+    drawn = np.random.default_rng(0).permutation(count)[:dots]
     return np.union1d(drawn, np.array(shown, np.int64))
 
 
@@ -223,18 +230,14 @@ def _word(footage: Footage) -> str:
     return "folder" if footage.cameras_from == "folder" else "camera"
 
 
-def _glance(clusters: Sequence[ShownRow], rare: Sequence[ShownRow]) -> list[ShownRow]:
-    """The rows of the first screen: a typical clip of each of the largest clusters, and the rarest clips."""
+def _glance(found: Exploration, clusters: Sequence[ShownRow], rare: Sequence[ShownRow]) -> list[ShownRow]:
+    """The rows of the first screen: what was asked for besides, frequent clips, and rare ones."""
+    asked = [ShownRow(part.title, part.rows[0].tiles[:GLANCE]) for part in found.more if part.rows]
     typical = [replace(row.tiles[0], text=f"{row.title}: {row.text}") for row in clusters[:GLANCE]]
-    rows = (
-        [ShownRow("What is frequent", typical, "a typical clip of each of the largest clusters")]
-        if typical
-        else []
-    )
-    return [
-        *rows,
-        ShownRow("What is rare", rare[0].tiles[:GLANCE], "clips unlike all others, with their distance"),
-    ]
+    if typical:
+        asked.append(ShownRow("What is frequent", typical, "a typical clip of each of the largest clusters"))
+    asked.append(ShownRow("What is rare", rare[0].tiles[:GLANCE], "clips unlike all others, by distance"))
+    return asked
 
 
 def told(footage: Footage, row: int) -> str:

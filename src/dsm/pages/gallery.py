@@ -101,14 +101,18 @@ def neighbours(
     text: Callable[[int], str] = lambda _: "",
     *,
     most: int = NEIGHBOURS,
+    judged: bool = True,
 ) -> list[ShownClip]:
-    """One query's nearest neighbours; ``uri``, ``caption`` and ``text`` describe a row of the gallery."""
+    """One query's nearest neighbours; ``uri``, ``caption`` and ``text`` describe a row of the gallery.
+
+    ``judged``: whether right and wrong are marked, which takes labels.
+    """
     return [
         ShownClip(
             uri(int(place)),
             caption(int(place), float(retrieval.similarities[query, rank])),
             text(int(place)),
-            bool(retrieval.right[query, rank]),
+            bool(retrieval.right[query, rank]) if judged else None,
         )
         for rank, place in enumerate(retrieval.neighbours[query, :most])
         if place >= 0
@@ -127,19 +131,28 @@ def write_gallery(path: Path, gallery: Features, queries: Features, retrieval: R
         return clip_uri(clip_of(gallery, row), fps=FPS)
 
     rows = []
+    judged = gallery.labelled and queries.labelled
     for query in drawn(len(queries), shown):
         near = neighbours(
             retrieval, query, uri,
-            lambda place, cosine: f"{gallery.labels[place]}, cosine {cosine:.2f}",
+            lambda place, cosine: f"{_named(gallery, place)}cosine {cosine:.2f}",
             lambda place: row_text(gallery, place),
+            judged=judged,
         )  # fmt: skip
         own = clip_uri(clip_of(queries, query), fps=FPS)
-        itself = ShownClip(own, f"query, {queries.labels[query]}", row_text(queries, query))
+        itself = ShownClip(own, f"{_named(queries, query)}query", row_text(queries, query))
         rows.append(ShownQuery("", itself, [("", near)]))
     write_page(
         path, "gallery.html", title="Neighbours", rows=rows, command=command_line(),
-        count=len(gallery), recall=f"{retrieval.recall(1).mean():.1%}", queries=len(queries),
+        count=len(gallery), queries=len(queries),
+        recall=f"{retrieval.recall(1).mean():.1%}" if judged else "",
     )  # fmt: skip
+
+
+def _named(features: Features, row: int, names: Sequence[str] = ()) -> str:
+    """A row's label, with a comma; empty where it has none."""
+    label = int(features.labels[row])
+    return "" if label < 0 else f"{names[label] if names else label}, "
 
 
 def compared(
@@ -171,15 +184,20 @@ def compared(
 
         return neighbours(
             retrievals[run], own.paths.index(path), uri,
-            lambda place, cosine: f"{names[gallery.labels[place]]}, cosine {cosine:.2f}",
+            lambda place, cosine: f"{_named(gallery, place, names)}cosine {cosine:.2f}",
+            judged=gallery.labelled and own.labelled,
         )  # fmt: skip
 
     rows: list[ShownQuery] = []
     for query in drawn(len(queries), shown):
-        path, name = queries.paths[query], names[queries.labels[query]]
+        path, name = queries.paths[query], _named(queries, query, names).rstrip(", ")
         try:
-            itself = ShownClip(clip_uri(clip_of(queries, query), fps=FPS), f"query: {name}")
-            one = ShownQuery(f"{name}: {path}", itself, [(run, near(run, path)) for run in runs])
+            itself = ShownClip(
+                clip_uri(clip_of(queries, query), fps=FPS), f"query: {name}" if name else "query"
+            )
+            one = ShownQuery(
+                f"{name}: {path}" if name else path, itself, [(run, near(run, path)) for run in runs]
+            )
         except UserError:  # an unreadable clip must not prevent the page
             continue
         room -= sum(len(clip.uri) for _, some in one.runs for clip in (itself, *some))

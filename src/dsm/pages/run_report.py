@@ -198,6 +198,8 @@ def _result(runs: Sequence[RunRecord], rows: Sequence[Row]) -> str:
 
 def _chance(features: Mapping[str, tuple[Features, Features]]) -> str:
     for gallery, queries in features.values():
+        if not (gallery.labelled and queries.labelled):
+            return ""
         by_chance = chance(gallery, queries, kept_apart(gallery, queries), 1)
         most = np.bincount(queries.labels).max() / len(queries)
         return (

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,10 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.errors import UserError
-from dsm.evaluate.search import ArchiveIndex, Hit
+from dsm.evaluate.search import ArchiveIndex
 from dsm.files import json_text
 from dsm.limits import BACKLOG, CONNECTIONS, QUERIES, QUERY_BYTES
-from dsm.pages.gallery import clip_of, row_text
+from dsm.pages.gallery import clip_of
+from dsm.pages.search_answers import MOST_HITS, Answers, is_number, number_in
 from dsm.pages.template import render_page
 from dsm.video.source import VideoError
 from dsm.video.write import mp4_bytes
@@ -42,7 +43,6 @@ TURN = 30.0
 """Seconds that a request waits for its turn to decode; then the browser is told to come back."""
 COME_BACK = 2
 """Seconds after which a browser that is turned away may come back."""
-MOST_DIGITS = 12
 
 
 class BusyError(Exception):
@@ -128,17 +128,27 @@ class PageServer(ThreadingHTTPServer):
 
 
 def make_server(
-    index: ArchiveIndex, encode: Callable[[Path], NDArray[np.float32]] | None, port: int
+    index: ArchiveIndex,
+    encode: Callable[[Path], NDArray[np.float32]] | None,
+    port: int,
+    *,
+    cameras: Sequence[str] = (),
+    among: NDArray[np.bool_] | None = None,
+    k: int = CLIPS_SHOWN,
 ) -> ThreadingHTTPServer:
     """A server of the page on this machine's loopback; ``port`` 0 takes a free port.
 
     Args:
         encode: computes the feature of a video sent as a query; None where the weights are not available.
+        cameras: the camera of each row.
+        among: which rows may be found; None for all.
+        k: hits on a page.
 
     Raises:
         UserError: the port cannot be used.
     """
     features = index.features
+    answers = Answers(index, cameras or [""] * len(features), among, min(k, MOST_HITS))
     turn = threading.Lock()
     receiving = threading.BoundedSemaphore(QUERIES)
 
@@ -155,12 +165,6 @@ def make_server(
     @lru_cache(maxsize=512)
     def clip(row: int) -> bytes:
         return mp4_bytes(clip_of(features, row), fps=FPS)
-
-    def described(hits: list[Hit]) -> list[dict[str, object]]:
-        return [
-            {"row": hit.row, "told": row_text(features, hit.row), "cosine": round(hit.cosine, 3)}
-            for hit in hits
-        ]
 
     class Handler(BaseHTTPRequestHandler):
         server_version = "dsm"
@@ -201,26 +205,29 @@ def make_server(
 
         def _get(self) -> tuple[str, bytes]:
             url = self._url()
+            asked = parse_qs(url.query)
             if url.path == "/":
-                rows = np.random.default_rng(0).permutation(len(features))[:CLIPS_SHOWN]
                 page = render_page(
                     "search.html", title="Search by example", count=len(features), upload=encode is not None,
-                    rows=[{"row": int(row), "told": row_text(features, int(row))} for row in sorted(rows)],
+                    k=answers.k, **answers.choices(),
                 )  # fmt: skip
                 return "text/html; charset=utf-8", page.encode()
-            row = _row(parse_qs(url.query).get("row", [""])[0], len(features))
+            if url.path == "/browse":
+                return "application/json", json_text(answers.browse(asked)).encode()
+            if url.path == "/again":
+                found = answers.again(asked.get("token", [""])[0], asked)
+                return "application/json", json_text(found).encode()
+            row = number_in(asked.get("row", [""])[0], "row", 0, len(features) - 1)
             if url.path == "/clip":
                 with my_turn():
                     return "video/mp4", clip(row)
             if url.path == "/near":
-                hits = index.search(np.array(features.features[row]), CLIPS_SHOWN, but=row)
-                found = {"query": {"row": row, "told": row_text(features, row)}, "hits": described(hits)}
-                return "application/json", json_text(found).encode()
+                return "application/json", json_text(answers.near(row, asked)).encode()
             raise UserError("no such page.")
 
         def _post(self) -> tuple[str, bytes]:
             length = self.headers.get("Content-Length", "")
-            if self._url().path != "/query" or encode is None or not _is_number(length):
+            if self._url().path != "/query" or encode is None or not is_number(length):
                 raise UserError("send the query video to /query.")
             # Only the search page may send queries: browsers do not let other sites set this header.
             if self.headers.get("X-Requested-With") != "dsm":
@@ -236,7 +243,7 @@ def make_server(
                     feature = _encode_sent(content, encode)
             finally:
                 receiving.release()
-            found = {"hits": described(index.search(feature, CLIPS_SHOWN))}
+            found = answers.sent(content, feature, parse_qs(self._url().query))
             return "application/json", json_text(found).encode()
 
         def _send(self, status: int, kind: str, body: bytes) -> None:
@@ -252,7 +259,8 @@ def make_server(
                 self.send_header("Retry-After", str(COME_BACK))
             self.send_header("X-Content-Type-Options", "nosniff")
             self.send_header(
-                "Content-Security-Policy", "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
+                "Content-Security-Policy",  # blob: is the video that the user is about to send
+                "default-src 'self' 'unsafe-inline'; media-src 'self' blob:; frame-ancestors 'none'",
             )
             self.end_headers()
             self.wfile.write(body)
@@ -275,13 +283,3 @@ def _encode_sent(content: bytes, encode: Callable[[Path], NDArray[np.float32]]) 
             return encode(file)
         except VideoError as error:
             raise UserError(str(error).replace(str(file), "the video sent")) from None
-
-
-def _is_number(text: str) -> bool:
-    return text.isdecimal() and len(text) <= MOST_DIGITS
-
-
-def _row(text: str, count: int) -> int:
-    if not _is_number(text) or int(text) >= count:
-        raise UserError(f"row must be a number from 0 to {count - 1}.")
-    return int(text)

@@ -8,15 +8,20 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from rich.markup import escape
+from rich.table import Table
 
 from dsm.data.classes import check_class_names, class_names, named
 from dsm.data.classes import names_of as class_names_of
 from dsm.data.groups import find_groups
+from dsm.data.list_lines import UNLABELLED
 from dsm.data.lists import VideoList, list_name, needed, read_list
 from dsm.data.settings import ClipConfig
 from dsm.distributed import best_device
 from dsm.errors import UserError
+from dsm.evaluate.balance import InOtherScenes, balances
 from dsm.evaluate.bias import Judged, four_numbers
 from dsm.evaluate.extract import check_precision, extract_by_all
 from dsm.evaluate.extraction import digest
@@ -50,8 +55,8 @@ from dsm.pages.bias import (
 )
 from dsm.pages.bias_card import OnCard, write_card
 from dsm.runs.bad_videos import LEFT_OUT, LeftOut
-from dsm.runs.folder import claim_by_settings, git_revision, lasting
-from dsm.runs.results import RESULTS, seed_of, write_results
+from dsm.runs.folder import claim_by_settings, claim_file, git_revision, lasting
+from dsm.runs.results import RESULTS, row_of, seed_of, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import note, progress, warn
 from dsm.verbs.extract import tell_left_out
@@ -59,6 +64,7 @@ from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import BiasConfig
 
 FILES = (RESULTS, "classes.csv", "predictions.csv", "bias.png", "bars.png", "variants.png")
+BALANCE = "balance"
 LEAST = 2
 """Videos that each class of a test needs."""
 
@@ -129,6 +135,10 @@ def check_classes(subjects: dict[str, Subject], train: VideoList | None, lists: 
 def bias(config: BiasConfig) -> Result:
     """Test models on variants of videos without motion or scene; write accuracies, measures and the card."""
     data = config.data
+    if data.train is None and data.conflict is None:
+        videos = read_list(data.test, data.root)
+        if (videos.labels == UNLABELLED).all():
+            return without_labels(config, videos)
     train = labelled(data.train, data.root) if data.train else None
     tests = labelled(data.test, data.root, least=LEAST, like=train)
     conflict = labelled(data.conflict, data.root, like=train or tests) if data.conflict else None
@@ -297,6 +307,52 @@ def _write_card(
         config.out, cards, found, labels, render,
         test=list_name(config.data.test), left=left if isinstance(left, Interval) else None,
     )  # fmt: skip
+
+
+def without_labels(config: BiasConfig, videos: VideoList) -> Result:
+    """Measure the balance of motion and scene of encoders, which takes no labels; write ``results.json``.
+
+    Raises:
+        UserError: a model does not take RGB clips, or fewer than two videos can be read.
+    """
+    file = config.out / RESULTS
+    claim_file(file, overwrite=config.overwrite)
+    groups = _groups(config, videos)
+    rows = []
+    for name, weights in zip(config.names or names_of(config.weights), config.weights, strict=True):
+        loaded = config.loading.load(weights)
+        clip = config.clip.of(loaded.config)
+        if clip.modality != "rgb":
+            raise UserError(f"{name}: takes {clip.modality}; scenes are exchanged in RGB pictures only.")
+        left_out = LeftOut(videos)
+        with progress(f"balance of {name}", len(videos)) as bar:
+            (features,) = extract_by_all(
+                [InOtherScenes(loaded.module.to(best_device()))], videos, clip, windows=1,
+                batch_size=max(config.batch_size, 2), workers=config.data.workers,
+                on_progress=bar.update, on_bad=left_out.add,
+            )  # fmt: skip
+        values = balances(*torch.from_numpy(features.features).chunk(3, 1)).numpy()
+        of = None
+        if groups is not None:
+            group_of = dict(zip(videos.paths, groups, strict=True))
+            of = [group_of[path] for path in features.paths]
+        interval = mean_interval(values, groups=of)
+        seed = seed_of(loaded.config, config.loading.seed)
+        rows.append(row_of(name, seed, list_name(config.data.test), BALANCE, interval, len(values)))
+        tell_left_out(config.out / "test", left_out.verdicts)
+    write_results(file, rows, revision=git_revision())
+    table = Table(title="balance of motion and scene: 1 if only the motion counts, -1 if only the scene")
+    for column in ("", BALANCE, "95 %"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        spread = "" if row.low is None or row.high is None else f"{row.low:+.2f} to {row.high:+.2f}"
+        table.add_row(escape(row.run), f"{row.value:+.2f}", spread)
+    lines = [
+        f"{config.data.test}: has no labels, so accuracies and the four numbers of scene reliance are "
+        "missing; the balance needs none",
+        f"written: {file}",
+    ]
+    return Result(rows, [file], [table], lines)
 
 
 def _groups(config: BiasConfig, videos: VideoList) -> list[str] | None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rich.markup import escape
 from rich.table import Table
 
+from dsm.data.cameras import cameras_of
 from dsm.data.classes import class_names
 from dsm.data.groups import find_groups, read_groups
 from dsm.errors import UserError
@@ -57,7 +58,13 @@ def embed(config: EmbedConfig) -> Result:
             warn(f"{file}: {many(bad, 'video')} of its list could not be read; see {ledger}")
     write_embedding_page(files[1], embedded, clips, rows)
     draw_embeddings(embedded, files[2], which=config.map[0])
-    return Result(rows, files, [_table(rows, runs)], [f"written: {', '.join(map(str, files))}"])
+    lines = [f"written: {', '.join(map(str, files))}"]
+    if not features.labelled:
+        lines.append(
+            "not every video has a label: how well labels separate, and which nearest neighbours are right, "
+            "is missing; the map is coloured by camera or folder instead"
+        )
+    return Result(rows, files, [_table(rows, runs)], lines)
 
 
 def examine(
@@ -72,7 +79,7 @@ def examine(
         The numbers, the maps, and the features of the first file, of the videos on the maps.
 
     Raises:
-        UserError: a file holds no features of labelled videos, or other videos than the first.
+        UserError: a file holds features of clips, or of other videos than the first.
     """
     loaded = [_load(path) for path in config.features]
     kept = _some(loaded, config)
@@ -87,12 +94,16 @@ def examine(
     with progress("maps", len(features) * len(config.map)) as bar:
         for place, (run, one) in enumerate(zip(runs, features, strict=True)):
             named = run, run_and_seed(one.meta)[1], str(one.meta.get("list", "videos"))
-            rows += numbers_of(one, namings, named=named, groups=groups)
+            # A single camera or folder separates nothing.
+            several = {name: of for name, of in namings.items() if name == "label" or len(set(of)) > 1}
+            rows += numbers_of(one, several, named=named, groups=groups)
             gallery = load_features(config.gallery[place]) if config.gallery else one
             gallery = numbered_alike(one, gallery, (run, "its gallery"))
             same_dimensions(one, gallery, ("the videos", "the gallery"))
-            right = retrieve(gallery, one, 1).recall(1)
-            ways = {**namings, "nearest": [RIGHT if hit else WRONG for hit in right]}
+            ways = dict(namings)
+            if one.labelled and gallery.labelled:
+                right = retrieve(gallery, one, 1).recall(1)
+                ways["nearest"] = [RIGHT if hit else WRONG for hit in right]
             maps: dict[MapName, NDArray[np.float32]] = {}
             for name in config.map:
                 maps[name] = plane(np.array(one.features), name, seed=config.seed)
@@ -113,7 +124,6 @@ def _table(rows: Sequence[Row], runs: Sequence[str]) -> Table:
 
 def _load(path: Path) -> Features:
     features = load_features(path)
-    features.need_labels(str(path))
     if features.times is not None:
         raise UserError(
             f"{path}: holds features of clips; a map needs those of videos: extract without --per-clip."
@@ -143,8 +153,13 @@ def _namings(config: EmbedConfig, features: Features) -> dict[str, list[str]]:
     """Names for each video by colouring: its label, its scene if known, and the names from tables."""
     recorded = features.meta.get("root")
     root = Path(str(recorded)) if recorded else None
-    classes = class_names(root, int(features.labels.max()) + 1)
-    namings = {"label": [classes[label] for label in features.labels]}
+    namings: dict[str, list[str]] = {}
+    if features.labelled:
+        classes = class_names(root, int(features.labels.max()) + 1)
+        namings["label"] = [classes[label] for label in features.labels]
+    else:
+        cameras, source = cameras_of(features.paths, file=None, regex="")
+        namings["folder" if source == "folder" else "camera"] = cameras
     if root and (root / SCENES).is_file():
         namings["scene"] = read_groups(root / SCENES, features.paths)
     for given in config.colour:

@@ -96,7 +96,10 @@ def explore(config: ExploreConfig) -> Result:
         f"{folder}: {', '.join(file.name for file in (*files, *extra))}",
     ]
     return Result(
-        rows, [config.out, *files, *extra], [rows_table([row for row in rows if row.value <= 1])], lines
+        rows,
+        [config.out, *files, *extra],
+        [rows_table([row for row in rows if row.metric != "clusters"])],
+        lines,
     )
 
 

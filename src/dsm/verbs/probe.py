@@ -6,8 +6,9 @@ import numpy as np
 
 from dsm.errors import UserError
 from dsm.evaluate.attentive import attentive_probe, means_of_tokens
-from dsm.evaluate.features import load_features, numbered_alike
-from dsm.evaluate.probe import choose_strength, knn_probe, linear_probe, need_classes
+from dsm.evaluate.features import Features, load_features, numbered_alike, same_dimensions
+from dsm.evaluate.probe import choose_strength, fit_probe, knn_probe, linear_probe, need_classes
+from dsm.files import csv_text, write_text
 from dsm.intervals import share_interval
 from dsm.runs.folder import claim_file, git_revision
 from dsm.runs.results import RESULTS, row_of, rows_table, run_and_seed, share, write_results
@@ -16,21 +17,28 @@ from dsm.terminal import many, warn
 from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import ProbeConfig
 
+PREDICTIONS = "predictions.csv"
+
 
 @takes_settings(ProbeConfig)
 def probe(config: ProbeConfig) -> Result:
     """Fit a linear classifier and a vote of neighbours on training features; write their test accuracy."""
-    file = config.out / RESULTS
-    claim_file(file, overwrite=config.overwrite)
+    file, predicted = config.out / RESULTS, config.out / PREDICTIONS
+    for one in (file, predicted):
+        claim_file(one, overwrite=config.overwrite)
     train, test = load_features(config.train), load_features(config.test)
     test = numbered_alike(train, test, (str(config.train), str(config.test)))
+    if not train.labelled:
+        raise UserError(
+            f"{config.train}: a probe learns labels, and not all of these videos have one; `dsm explore` "
+            "groups videos without labels, and exports those that you name."
+        )
     need_classes(train)
-    test.need_labels("test features")
     inside = train.groups(file=config.groups, regex=config.group_regex)
     groups = test.groups(file=config.groups, regex=config.group_regex)
     with_tokens = train, test
     train, test = means_of_tokens(train), means_of_tokens(test)
-    unseen = np.setdiff1d(test.labels, train.labels)
+    unseen = np.setdiff1d(test.labels[test.labels >= 0], train.labels)
     if len(unseen):
         warn(
             f"{many(len(unseen), 'class of the test is', 'classes of the test are')} not among "
@@ -45,6 +53,9 @@ def probe(config: ProbeConfig) -> Result:
         if inside is None or by == "groups":
             raise
         strength, how = 1.0, "as there are too few videos to choose it by clips of others"
+    if not test.labelled:
+        return _predict(config, train, test, strength, how)
+    predicted.unlink(missing_ok=True)  # of earlier results
     (linear,) = linear_probe(train, [test], strength=strength)
     knn = knn_probe(train, test, k=config.k, temperature=config.temperature)
     run, seed = run_and_seed(test.meta)
@@ -65,3 +76,33 @@ def probe(config: ProbeConfig) -> Result:
         f"written: {file}",
     ]
     return Result(rows, [file], [rows_table(rows)], lines)
+
+
+def _predict(config: ProbeConfig, train: Features, test: Features, strength: float, how: str) -> Result:
+    """Write what the linear probe predicts of videos without labels, the surest first."""
+    same_dimensions(train, test, ("train", "test"))
+    model = fit_probe(train, strength=strength)
+    probabilities = model.predict_proba(test.features)
+    most = probabilities.max(1)
+    known = train.meta.get("classes")
+    names = [str(name) for name in known] if isinstance(known, list) else []
+    labels = model.classes_[probabilities.argmax(1)].tolist()
+    times = test.times
+    lines = [["path", "begin", "end", "label", "name", "probability"]]
+    for row in np.argsort(-most, kind="stable").tolist():
+        span = (
+            [f"{one:.2f}" for one in times[row]]
+            if times is not None and np.isfinite(times[row]).all()
+            else ["", ""]
+        )
+        name = names[labels[row]] if labels[row] < len(names) else ""
+        lines.append([test.paths[row], *span, str(labels[row]), name, f"{most[row]:.4f}"])
+    file = config.out / PREDICTIONS
+    write_text(file, csv_text(lines))
+    (config.out / RESULTS).unlink(missing_ok=True)  # of earlier results
+    told = [
+        f"regularisation C = {strength:g}, {how}",
+        "not every video to test on has a label: the accuracies of the probe and of neighbours are missing",
+        f"written: {file}",
+    ]
+    return Result((), [file], [], told)

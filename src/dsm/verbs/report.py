@@ -17,7 +17,7 @@ import numpy as np
 
 from dsm.data.classes import class_names, named, names_of
 from dsm.data.groups import find_groups
-from dsm.data.list_forms import Named
+from dsm.data.list_lines import UNLABELLED
 from dsm.data.lists import VideoList, needed, read_list
 from dsm.errors import UserError
 from dsm.evaluate.features import load_features
@@ -147,7 +147,8 @@ def measure(run: RunRecord, folder: Path, lists: Lists, settings: MeasureSetting
         lists.test_file, weights, folder / "look",
         score=True, root=lists.root, windows=windows, workers=workers, **grouped,
     )  # fmt: skip
-    bias_data = BiasData(lists.test_file, lists.train_file, root=lists.root, workers=workers)
+    learnt = lists.train_file if lists.train.labelled else None
+    bias_data = BiasData(lists.test_file, learnt, root=lists.root, workers=workers)
     test_data = VideoTestData(lists.test_file, lists.root, workers)
     parts: dict[Measure, Callable[[Path], object]] = {
         "retrieval": lambda out: retrieve(RetrieveConfig(train, test, out, shown=0, **grouped)),
@@ -166,7 +167,8 @@ def measure(run: RunRecord, folder: Path, lists: Lists, settings: MeasureSetting
         if name not in WRITTEN_LAST or (name == "test" and run.method != "finetune"):
             continue
         try:
-            if not (out / WRITTEN_LAST[name]).exists():
+            last = WRITTEN_LAST[name] if lists.train.labelled or name == "look" else RESULTS
+            if not (out / last).exists():
                 console.print(f"{run.name}: {name}", style="bold")
                 shutil.rmtree(out, ignore_errors=True)  # interrupted: these verbs do not resume
                 parts[name](out)
@@ -304,25 +306,32 @@ def read_lists(config: ReportConfig) -> Lists | None:
     """The lists to measure on; None without ``--data``.
 
     Raises:
-        UserError: a list cannot be read, or holds videos without labels.
+        UserError: a list cannot be read, or some videos have labels and others none.
     """
     if config.data.train is None or config.data.test is None:
         return None
-    train = _labelled(config.data.train, config.data.root)
-    test = _labelled(config.data.test, config.data.root, named(names_of(train), config.data.train))
+    train = read_list(config.data.train, config.data.root)
+    test = read_list(config.data.test, config.data.root, like=named(names_of(train), config.data.train))
+    bare = [bool((videos.labels == UNLABELLED).all()) for videos in (train, test)]
+    if all(bare):
+        warn(
+            "the lists have no labels: recall, probes, tests and scene reliance are missing; neighbours, the "
+            "map, the balance of motion and scene, and where the runs look are shown."
+        )
+    else:
+        _need_labels(train, test)
     for videos in (train, test):
         find_groups(videos.paths, file=config.groups, regex=config.group_regex)  # fail now, not after hours
     return Lists(config.data.train, config.data.test, config.data.root, train, test)
 
 
-def _labelled(path: Path, root: Path | None, like: Named | None = None) -> VideoList:
-    videos = read_list(path, root, like=like)
-    if not videos.labelled:
-        raise UserError(
-            f"{path}: {int((videos.labels < 0).sum())} of its videos have no label; to measure runs, every "
-            "line must be `path label`. Without lists, `dsm report` shows what the runs logged."
-        )
-    return videos
+def _need_labels(*lists: VideoList) -> None:
+    for videos in lists:
+        if not videos.labelled:
+            raise UserError(
+                f"{videos.source}: {int((videos.labels < 0).sum())} of its videos have no label; to measure "
+                "runs, every line of both lists must be `path label`, or none."
+            )
 
 
 def _is_picture(path: Path) -> bool:

@@ -50,9 +50,12 @@ def retrieve(config: RetrieveConfig) -> Result:
 
     run, seed = run_and_seed(queries.meta)
     test = str(queries.meta.get("list", "queries"))
-    rows = recall_rows(run, seed, test, retrieval, groups=groups)
+    labelled = gallery.labelled and queries.labelled
+    rows = recall_rows(run, seed, test, retrieval, groups=groups) if labelled else []
     precision = None
-    if len(gallery) * len(queries) <= MOST_RANKED:
+    if not labelled:
+        rows += _without_labels((run, seed, test), config, (gallery, queries), retrieval)
+    elif len(gallery) * len(queries) <= MOST_RANKED:
         precision = average_precision(gallery, queries, apart)
         known = np.flatnonzero(np.isfinite(precision))
         if len(known):
@@ -64,18 +67,38 @@ def retrieve(config: RetrieveConfig) -> Result:
         warn("no mAP: it ranks the whole gallery for every query, here too much.")
     write_results(files[0], rows, revision=git_revision())
     write_text(files[1], _neighbours_tsv(gallery, queries, retrieval))
-    write_text(files[2], _classes_csv(gallery, queries, retrieval, precision))
+    if labelled:
+        write_text(files[2], _classes_csv(gallery, queries, retrieval, precision))
+    else:
+        files[2].unlink(missing_ok=True)  # of earlier results
     table = _table(
         rows,
-        [chance(gallery, queries, apart, k) for k in KS],
+        [chance(gallery, queries, apart, k) for k in KS] if labelled else [],
         f"{run}: {many(len(queries), 'query', 'queries')} in {many(len(gallery), 'video')}",
     )
     alone = ["a video is not counted among its own neighbours"] if apart is not None and not across else []
-    written = files
+    if not labelled:
+        alone.append("without a label for every video, R@k, mAP and the numbers by class are missing")
     if not config.shown or not _draw_gallery(files[3], gallery, queries, retrieval, config.shown):
-        files[3].unlink(missing_ok=True)  # of earlier results
-        written = files[:3]
-    return Result(rows, written, [table], [*alone, f"written: {', '.join(map(str, written))}"])
+        files[3].unlink(missing_ok=True)
+    written = [file for file in files if file.exists()]
+    return Result(
+        rows, written, [table] if rows else [], [*alone, f"written: {', '.join(map(str, written))}"]
+    )
+
+
+def _without_labels(
+    named: tuple[str, int, str], config: RetrieveConfig, of: tuple[Features, Features], retrieval: Retrieval
+) -> list[Row]:
+    """What is measured without labels: the share of queries whose nearest neighbour is of their group."""
+    if (config.groups is None and not config.group_regex) or config.across_groups:
+        return []
+    theirs, own = (one.groups(file=config.groups, regex=config.group_regex) for one in of)
+    assert theirs is not None
+    assert own is not None
+    nearest = retrieval.neighbours[:, 0]
+    same = np.array([at >= 0 and theirs[at] == own[row] for row, at in enumerate(nearest.tolist())])
+    return [row_of(*named, "same_group", share_interval(same, groups=own), len(same))]
 
 
 def _draw_gallery(file: Path, gallery: Features, queries: Features, retrieval: Retrieval, shown: int) -> bool:

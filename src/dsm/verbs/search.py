@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from dsm.data.cameras import cameras_of
 from dsm.errors import UserError
+from dsm.evaluate.explore import linked
 from dsm.evaluate.features import Features, load_features
-from dsm.evaluate.search import ArchiveIndex, Hit, QueryEncoder, find_duplicates
+from dsm.evaluate.filters import Filters, rows_with
+from dsm.evaluate.footage import footage_of
+from dsm.evaluate.search import (
+    ArchiveIndex,
+    Hit,
+    QueryEncoder,
+    find_duplicates,
+    rows_of_file,
+    told_apart,
+)
 from dsm.files import csv_text, write_text
+from dsm.pages.duplicates import write_duplicates_page
 from dsm.pages.film import label, spread, strip, write_still
 from dsm.pages.gallery import clip_of, row_text
 from dsm.pages.search_page import HOST, make_server
 from dsm.runs.folder import claim_file
 from dsm.settings import takes_settings
-from dsm.terminal import console, many, warn
+from dsm.terminal import console, many, progress, warn
 from dsm.verbs.result import Result, plain_table
-from dsm.verbs.settings.evaluation import SearchConfig
+from dsm.verbs.settings.exploring import SearchConfig
 from dsm.video.source import VideoError
 
 MAX_PAIRS_SHOWN = 20
@@ -55,6 +68,8 @@ class DuplicatePair:
     """First and last second of each clip; None if the index holds whole videos."""
     rows: tuple[int, int]
     """Their rows in the index."""
+    group: int = 0
+    """Pairs of one group, from 1 on, are linked, directly or through others."""
 
 
 @dataclass(frozen=True)
@@ -77,19 +92,28 @@ def search(config: SearchConfig) -> SearchResult:
     if config.duplicates:
         return _duplicates(config, features)
     index = ArchiveIndex(features, faiss=config.faiss)
+    cameras, _ = cameras_of(features.paths, file=config.cameras, regex=config.camera_regex)
+    among = rows_with(features, cameras, Filters(config.path, config.camera, config.label))
     if config.query is None:
-        _serve(config, index)
+        _serve(config, index, cameras, among)
         return SearchResult()
     query = QueryEncoder(features, config.weights)(config.query, config.time)
-    hits = index.search(query, config.k)
-    ranked = [
-        (f"{rank:3d}", f"{hit.cosine:6.3f}", row_text(features, hit.row))
-        for rank, hit in enumerate(hits, start=1)
-    ]
     files, lines = [], []
+    own = rows_of_file(features, config.query)
+    if own.any() and not config.itself:
+        among = ~own if among is None else among & ~own
+        lines.append(f"{config.query}: is in the index and left out of what is found; --itself finds it too")
+    skip = (config.page - 1) * config.k
+    hits = index.search(query, config.k, among=among, skip=skip)
+    numbers = told_apart([hit.cosine for hit in hits])
+    ranked = [
+        (f"{rank:3d}", number, row_text(features, hit.row))
+        for rank, (hit, number) in enumerate(zip(hits, numbers, strict=True), start=skip + 1)
+    ]
     if config.out is not None:
-        _contact_sheet(config.out, features, hits)
-        files, lines = [config.out], [f"{config.out}: their frames"]
+        _contact_sheet(config.out, features, hits, ranked)
+        files = [config.out]
+        lines.append(f"{config.out}: their frames")
     return SearchResult(
         files=files,
         tables=[plain_table(ranked)],
@@ -114,19 +138,19 @@ def _times_of(features: Features, row: int) -> Times | None:
     return begin, end
 
 
-def _contact_sheet(out: Path, features: Features, hits: list[Hit]) -> None:
-    """Write a picture with one row of frames per hit."""
+def _contact_sheet(
+    out: Path, features: Features, hits: list[Hit], ranked: Sequence[tuple[str, str, str]]
+) -> None:
+    """Write a picture with one row of frames per hit, under its rank, cosine and path."""
     rows = []
-    for rank, hit in enumerate(hits, start=1):
+    for hit, told in zip(hits, ranked, strict=True):
         try:
             frames = clip_of(features, hit.row)
         except VideoError as error:
             warn(f"not drawn: {error}")
             continue
         picture = strip(frames[spread(len(frames))])
-        rows.append(
-            [label(f"{rank}  {hit.cosine:.3f}  {row_text(features, hit.row)}", picture.shape[1]), picture]
-        )
+        rows.append([label("  ".join(told).strip(), picture.shape[1]), picture])
     if not rows:
         raise UserError("none of the videos found can be read; give --root if they have moved.")
     width = max(picture.shape[1] for _, picture in rows)
@@ -139,36 +163,77 @@ def _contact_sheet(out: Path, features: Features, hits: list[Hit]) -> None:
 
 
 def _duplicates(config: SearchConfig, features: Features) -> SearchResult:
-    pairs: list[DuplicatePair] = []
-    for one, other, cosine in find_duplicates(features, config.threshold):
-        if len(pairs) == MOST_PAIRS:
+    found: list[tuple[int, int, float]] = []
+    for pair in find_duplicates(features, config.threshold):
+        if len(found) == MOST_PAIRS:
             raise UserError(f"more than {MOST_PAIRS} pairs; raise --threshold.")
-        times = _times_of(features, one), _times_of(features, other)
-        pairs.append(DuplicatePair(features.paths[one], features.paths[other], cosine, times, (one, other)))
-
-    def cells(some: Iterable[DuplicatePair]) -> list[tuple[str, ...]]:
-        return [(f"{pair.cosine:.4f}", *(row_text(features, row) for row in pair.rows)) for pair in some]
-
+        found.append(pair)
+    found.sort(key=lambda pair: -pair[2])
+    one, two = (np.array([pair[side] for pair in found], np.int64) for side in (0, 1))
+    group_of = {row: group[0] for group in linked(len(features), one, two) for row in group}
+    number: dict[int, int] = {}
+    for row in one.tolist():  # groups are numbered by their nearest pair
+        number.setdefault(group_of[row], len(number) + 1)
+    pairs = [
+        DuplicatePair(
+            features.paths[a], features.paths[b], cosine, (_times_of(features, a), _times_of(features, b)),
+            (a, b), number[group_of[a]],
+        )
+        for a, b, cosine in found
+    ]  # fmt: skip
+    pairs.sort(key=lambda pair: pair.group)  # stable: within a group the nearest first
+    written = told_apart([pair.cosine for pair in pairs], 4)
+    cells = [
+        (str(pair.group), cosine, *(row_text(features, row) for row in pair.rows))
+        for pair, cosine in zip(pairs, written, strict=True)
+    ]
     where, files, tables = "", [], []
     if config.out is not None:
-        write_text(config.out, csv_text([["cosine", "one", "other"], *cells(pairs)], delimiter="\t"))
+        if config.out.suffix == ".html":
+            _duplicates_page(config, features, pairs)
+        else:
+            write_text(config.out, csv_text([["group", "cosine", "one", "other"], *cells], delimiter="\t"))
         where, files = f"; all are in {config.out}", [config.out]
     elif pairs:
-        tables = [plain_table(cells(pairs[:MAX_PAIRS_SHOWN]))]
-        where = "; --out FILE.tsv writes all" if len(pairs) > MAX_PAIRS_SHOWN else ""
+        tables = [plain_table(cells[:MAX_PAIRS_SHOWN])]
+        where = (
+            "; --out FILE.tsv writes all, --out FILE.html shows them"
+            if len(pairs) > MAX_PAIRS_SHOWN
+            else "; --out FILE.html shows them"
+        )
     count = (
-        f"{many(len(pairs), 'pair')} of different videos with a cosine of {config.threshold:g} or more{where}"
+        f"{many(len(pairs), 'pair')} in {many(len(number), 'group')} of different videos with a cosine of "
+        f"{config.threshold:g} or more{where}"
     )
     return SearchResult(files=files, tables=tables, lines=[count], duplicates=pairs)
 
 
-def _serve(config: SearchConfig, index: ArchiveIndex) -> None:
+def _duplicates_page(config: SearchConfig, features: Features, pairs: Sequence[DuplicatePair]) -> None:
+    assert config.out is not None
+    members: dict[int, dict[int, None]] = {}
+    best: dict[int, float] = {}
+    for pair in pairs:
+        members.setdefault(pair.group, {}).update(dict.fromkeys(pair.rows))
+        best[pair.group] = max(best.get(pair.group, -1.0), pair.cosine)
+    rows = np.array(sorted({row for group in members.values() for row in group}), np.int64)
+    place = {row: number for number, row in enumerate(rows.tolist())}
+    with progress("files", len(rows)) as bar:
+        footage = footage_of(features.part(rows), on_progress=bar.update)
+    groups = [[place[row] for row in group] for group in members.values()]
+    write_duplicates_page(
+        config.out, footage, groups, told_apart(list(best.values()), 4), threshold=config.threshold
+    )
+
+
+def _serve(
+    config: SearchConfig, index: ArchiveIndex, cameras: Sequence[str], among: NDArray[np.bool_] | None
+) -> None:
     encode = None
     try:
         encode = QueryEncoder(index.features, config.weights)
     except UserError as error:
         warn(f"the page cannot take videos of your own: {error}")
-    server = make_server(index, encode, config.port)
+    server = make_server(index, encode, config.port, cameras=cameras, among=among, k=config.k)
     console.print(f"http://{HOST}:{server.server_address[1]} (press Ctrl-C to stop)")
     with server:
         server.serve_forever()

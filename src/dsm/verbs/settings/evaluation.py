@@ -1,6 +1,4 @@
-"""Settings of the verbs that evaluate: extract, retrieve, look, probe, embed, search, test, bias and
-report.
-"""
+"""Settings of the verbs that evaluate: extract, retrieve, look, probe, embed, test, bias and report."""
 
 from __future__ import annotations
 
@@ -176,9 +174,9 @@ class ProbeConfig:
     train: FeaturesFile
     """Features with labels to learn from."""
     test: FeaturesFile
-    """Features with labels to test on."""
+    """Features to test on; without labels, they are only predicted."""
     out: Path
-    """Folder for results.json."""
+    """Folder for results.json; or, without labels to test on, for predictions.csv."""
     groups: GroupsTable | None = None
     """Table (.tsv, .csv: a header, path first, group last) of which videos are alike: no group is in two
     folds, and intervals are over groups; left out, the clips of a video are."""
@@ -203,7 +201,8 @@ class EmbedConfig:
     """Settings of `dsm embed`."""
 
     features: tyro.conf.Positional[tuple[FeaturesFile, ...]]
-    """One or more feature files: the same labelled videos, encoded by different models."""
+    """One or more feature files: the same videos, encoded by different models. Without labels, numbers on
+    labels are missing."""
     out: Path
     """Folder for embedding.html, embedding.png and results.json."""
     gallery: tuple[FeaturesFile, ...] = ()
@@ -236,49 +235,6 @@ class EmbedConfig:
             )
         if min(self.clips, self.seed) < 0 or self.most < 1 or not self.map:
             raise UserError("clips and seed must not be negative; most must be at least 1; give a map.")
-
-
-@dataclass(frozen=True)
-class SearchConfig:
-    """Settings of `dsm search`."""
-
-    index: FeaturesFile
-    """Features of the archive, written by `dsm extract` (preferably with `--per-clip`)."""
-    query: Path | None = None
-    """A video to search for."""
-    time: float | None = None
-    """Search with the clip around this second of the query; by default with the mean over its windows."""
-    k: int = 10
-    """Number of videos to find."""
-    out: Path | None = None
-    """File to write: a contact sheet of the hits (.png, .jpg), or a table of duplicates (.tsv)."""
-    duplicates: bool = False
-    """Instead of a query: find pairs of videos in the index that are nearly the same."""
-    threshold: float = 0.99
-    """Smallest cosine of two duplicates."""
-    serve: bool = False
-    """Instead of a query: serve a search page, reachable from this machine only, until stopped."""
-    port: int = 8077
-    """Port of the page; 0 picks a free one."""
-    weights: str | None = None
-    """Where the weights are now, if they have moved since the index was extracted."""
-    root: Path | None = None
-    """Where the videos are now, if they have moved since then."""
-    faiss: bool = False
-    """Search with FAISS (an extra): beyond a million rows faster, but approximate."""
-    overwrite: bool = False
-    """Overwrite `out` if it exists."""
-
-    def __post_init__(self) -> None:
-        if (self.query is not None) + self.duplicates + self.serve != 1:
-            raise UserError("give exactly one of --query VIDEO, --duplicates and --serve.")
-        if self.k < 1 or not -1 <= self.threshold <= 1 or not 0 <= self.port < 65536:
-            raise UserError("k must be at least 1, threshold from -1 to 1, port from 0 to 65535.")
-        if self.time is not None and self.query is None:
-            raise UserError("--time needs --query VIDEO.")
-        endings = (".tsv",) if self.duplicates else (".png", ".jpg")
-        if self.out is not None and self.out.suffix not in endings:
-            raise UserError(f"{self.out}: --out must end in {' or '.join(endings)}.")
 
 
 @dataclass(frozen=True)
@@ -334,7 +290,8 @@ class BiasData:
     """Labelled lists."""
 
     test: ListFile
-    """Videos to test on, in every variant."""
+    """Videos to test on, in every variant. Without labels and --data.train, only the balance of motion and
+    scene is measured."""
     train: ListFile | None = None
     """Videos to train a linear probe on; classifiers do not need it."""
     conflict: ListFile | None = None
@@ -403,7 +360,7 @@ CURVE_FORMATS = (".png", ".pdf", ".svg")
 
 @dataclass(frozen=True)
 class ReportData:
-    """Labelled lists to measure the runs on; without them, nothing is measured."""
+    """Lists to measure the runs on; without them nothing is measured, without labels only what needs none."""
 
     train: ListFile | None = None
     """Videos to search in, and to train linear probes on."""

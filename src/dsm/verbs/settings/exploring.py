@@ -1,4 +1,4 @@
-"""Settings of `dsm explore`."""
+"""Settings of the verbs that look into footage: explore and search."""
 
 from __future__ import annotations
 
@@ -73,3 +73,64 @@ class ExploreConfig:
             raise UserError("false-alarms is a share, above 0 and below 1.")
         if not -1 <= self.duplicates <= 1:
             raise UserError("duplicates is a cosine, from -1 to 1.")
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Settings of `dsm search`."""
+
+    index: FeaturesFile
+    """Features of the archive, written by `dsm extract` (preferably with `--per-clip`)."""
+    query: Path | None = None
+    """A video to search for."""
+    time: float | None = None
+    """Search with the clip around this second of the query; by default with the mean over its windows."""
+    k: int = 10
+    """Number of videos to find; in the served page, on a page."""
+    page: int = 1
+    """Which of the pages of `k` videos each."""
+    itself: bool = False
+    """With --query: also find the query's own file."""
+    path: str = ""
+    """Search only videos with this text in their path; with * or ?, those whose whole path fits it."""
+    camera: str = ""
+    """Search only videos of this camera."""
+    label: str = ""
+    """Search only videos of this label: its name or number."""
+    cameras: GroupsTable | None = None
+    """Table (.tsv, .csv: a header, path first, camera last) with the camera of each video; by default names
+    such as `cam3` in the paths tell, or the folders."""
+    camera_regex: str = ""
+    """The same by an expression that finds the camera in a path."""
+    out: Path | None = None
+    """File to write: a contact sheet of the hits (.png, .jpg); of duplicates a page (.html) or a table of all
+    pairs (.tsv)."""
+    duplicates: bool = False
+    """Instead of a query: find groups of videos in the index that are nearly the same."""
+    threshold: float = 0.99
+    """Smallest cosine of two duplicates."""
+    serve: bool = False
+    """Instead of a query: serve a search page, reachable from this machine only, until stopped."""
+    port: int = 8077
+    """Port of the page; 0 picks a free one."""
+    weights: str | None = None
+    """Where the weights are now, if they have moved since the index was extracted."""
+    root: Path | None = None
+    """Where the videos are now, if they have moved since then."""
+    faiss: bool = False
+    """Search with FAISS (an extra): beyond a million rows faster, but approximate."""
+    overwrite: bool = False
+    """Overwrite `out` if it exists."""
+
+    def __post_init__(self) -> None:
+        if (self.query is not None) + self.duplicates + self.serve != 1:
+            raise UserError("give exactly one of --query VIDEO, --duplicates and --serve.")
+        if min(self.k, self.page) < 1 or not -1 <= self.threshold <= 1 or not 0 <= self.port < 65536:
+            raise UserError("k and page must be at least 1, threshold from -1 to 1, port from 0 to 65535.")
+        if self.time is not None and self.query is None:
+            raise UserError("--time needs --query VIDEO.")
+        if self.duplicates and (self.path or self.camera or self.label):
+            raise UserError("--path, --camera and --label are for --query and --serve, not for --duplicates.")
+        endings = (".tsv", ".html") if self.duplicates else (".png", ".jpg")
+        if self.out is not None and self.out.suffix not in endings:
+            raise UserError(f"{self.out}: --out must end in {' or '.join(endings)}.")

@@ -1,0 +1,197 @@
+"""Does `dsm explore` find what is there? MotionScenes with hidden labels: python studies/insight.py
+
+Trains `moco` and `dsm` with `dsm demo`, and explores other MotionScenes by their features and by those of
+random weights. The truth is known:
+
+- *clusters*: adjusted mutual information (AMI; Vinh et al. 2010) of the clusters with the motions and with
+  the scene families, clips in no cluster counted as one; 0 is chance;
+- *oddities*: one motion occurs three times only; how many of the three are among the 20 rarest clips;
+- *duplicates*: copies of some videos, encoded again, cropped, or begun a second later; precision of the
+  pairs in one group, and recall of each kind of copy;
+- *alerts*: over random halves of the same footage as archive and new, the share of alarms at a stated 5 %.
+
+Writes ``insight.json`` and ``insight.md``. Finished training and features are not repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from begin import begin
+from command import dsm_command
+from numpy.typing import NDArray
+from sklearn.metrics import adjusted_mutual_info_score
+from tables import by_seed, mean_of
+from trials import study_command
+
+import dsm
+from dsm.data.groups import read_groups
+from dsm.data.lists import VideoList, read_list, write_list
+from dsm.evaluate.explore import NOISE, duplicate_groups, explore, rarest
+from dsm.evaluate.features import Features, load_features
+from dsm.evaluate.novelty import novelty
+from dsm.files import write_text
+from dsm.runs.results import Row, write_results
+from dsm.terminal import console
+from dsm.verbs.settings.exploring import ExploreConfig
+from dsm.video.write import write_video
+
+RUNS = ("random", "moco", "dsm")
+COPIES = ("encoded again", "cropped", "a second later")
+FPS = 24
+ODD, TIMES = 9, 3
+"""The motion that is odd, and how often it occurs."""
+RAREST, SPLITS, RATE = 20, 20, 0.05
+CLIP = "--frames 8 --stride 3 --resize 62 --size 48"
+DUPLICATES = ExploreConfig.duplicates
+
+
+@dataclass(frozen=True)
+class Options:
+    out: Path = Path("runs/insight")
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    videos: int = 2200
+    """Videos explored, of which those of the odd motion are left out but for three."""
+    copied: int = 50
+    """Videos with a copy of each kind."""
+    steps: int = 900
+    """Training steps of each method."""
+    quick: bool = False
+    """One seed, few videos and steps, to test the study; the numbers mean nothing."""
+
+
+def plant(folder: Path, options: Options, seed: int) -> tuple[Path, dict[str, tuple[str, str]]]:
+    """Write the list to explore, without labels: most videos, three of the odd motion, and copies.
+
+    Returns:
+        The list, and copy -> (original, kind).
+    """
+    videos = read_list(folder / "train.txt")
+    rng = np.random.default_rng([seed, 37])
+    odd = np.flatnonzero(videos.labels == ODD)
+    kept = np.setdiff1d(np.arange(len(videos)), rng.permutation(odd)[TIMES:])
+    usual = kept[videos.labels[kept] != ODD]
+    of: dict[str, tuple[str, str]] = {}
+    for place in rng.permutation(usual)[: options.copied].tolist():
+        original = videos.paths[place]
+        frames = dsm.read_clip(videos.file(place), frames=int(videos.frames[place]))
+        edge = frames.shape[1] // 20 * 2
+        made = frames, frames[:, edge // 2 : -edge // 2, edge // 2 : -edge // 2], frames[FPS:]
+        for kind, copy in zip(COPIES, made, strict=True):
+            path = f"copies/{kind.replace(' ', '-')}-{place:05d}.mp4"
+            write_video(folder / path, copy, fps=FPS, crf=30 if kind == COPIES[0] else 20)
+            of[path] = original, kind
+    paths = [*(videos.paths[place] for place in kept.tolist()), *of]
+    hidden = np.full(len(paths), -1)
+    write_list(folder / "hidden.txt", VideoList(paths, hidden, hidden, folder))
+    return folder / "hidden.txt", of
+
+
+def measure(
+    features: Features, table: Path, of: dict[str, tuple[str, str]], run: str, seed: int
+) -> list[Row]:
+    """All numbers of one run."""
+    motions, families = _truth(table)
+    own = np.array([row for row, path in enumerate(features.paths) if path not in of])
+    footage = features.part(own)
+    found = explore(footage.features, footage.paths)
+    motion, family = ([known[path] for path in footage.paths] for known in (motions, families))
+    values = {
+        "ami_motion": float(adjusted_mutual_info_score(motion, found.clusters)),
+        "ami_family": float(adjusted_mutual_info_score(family, found.clusters)),
+        "in_clusters": float((found.clusters != NOISE).mean()),
+    }
+    odd = sorted(set(motion), key=motion.count)[0]
+    first = rarest(found.oddness, footage.paths, RAREST)
+    values["oddities"] = sum(motion[row] == odd for row in first) / TIMES
+    values["oddities_chance"] = RAREST / len(footage)
+    values |= duplicates(features, of)
+    values["alarms"] = float(np.mean(alarms(footage.features, footage.paths)))
+    return [Row(run, seed, "hidden", name, value, None, None, len(footage)) for name, value in values.items()]
+
+
+def _truth(table: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Path -> motion, and path -> scene family."""
+    lines = [line.split("\t") for line in table.read_text(encoding="utf-8").splitlines()[1:]]
+    families = read_groups(table, [line[0] for line in lines])
+    return {line[0]: line[1] for line in lines}, dict(zip((line[0] for line in lines), families, strict=True))
+
+
+def duplicates(features: Features, of: dict[str, tuple[str, str]]) -> dict[str, float]:
+    """Precision of the pairs that share a group, and the recall of each kind of copy.
+
+    A pair is right if both are copies of one original, or one of them is the original.
+    """
+    near = explore(features.features, features.paths).near
+    groups = duplicate_groups(near, features.paths, DUPLICATES)
+    original = [of[path][0] if path in of else path for path in features.paths]
+    right = [original[a] == original[b] for group in groups for a, b in combinations(group, 2)]
+    group_of = {row: number for number, group in enumerate(groups) for row in group}
+    place = {path: row for row, path in enumerate(features.paths)}
+    values = {"precision": float(np.mean(right)) if right else float("nan")}
+    for kind in COPIES:
+        copies = [path for path, (_, its) in of.items() if its == kind and path in place]
+        hits = [
+            group_of.get(place[path], -1) == group_of.get(place.get(of[path][0], -1), -2) for path in copies
+        ]
+        values[f"recall, {kind}"] = float(np.mean(hits))
+    return values
+
+
+def alarms(features: NDArray[np.float32], paths: Sequence[str]) -> list[float]:
+    """The share of alarms in each of the splits into an archive and new footage."""
+    shares = []
+    for split in range(SPLITS):
+        order = np.random.default_rng([split, 5]).permutation(len(paths))
+        archive, new = np.split(order, [len(order) // 2])
+        found = novelty(
+            features[archive], [paths[row] for row in archive], features[new], rate=RATE, seed=split
+        )
+        shares.append(float(found.alarms.mean()))
+    return shares
+
+
+def table_of(rows: list[Row]) -> str:
+    """A line per number, a column per run: the mean over seeds with its 95 % t interval, in %."""
+    values = by_seed(rows)
+    metrics = list(dict.fromkeys(row.metric for row in rows))
+    lines = [f"| % | {' | '.join(RUNS)} |", "|---" * (1 + len(RUNS)) + "|"]
+    for metric in metrics:
+        cells = [mean_of(list(values[run, "hidden", metric].values())).text() for run in RUNS]
+        lines.append(f"| {metric.replace('_', ' ')} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(options: Options) -> None:
+    demo = f"demo --out {options.out}/demo"
+    if options.quick:
+        options = replace(options, seeds=options.seeds[:1], videos=200, copied=8, steps=10)
+        demo += " --videos 64 --tests 16"
+    seeds = " ".join(map(str, options.seeds))
+    dsm_command(f"{demo} --seeds {seeds} --steps {options.steps}")
+    rows: list[Row] = []
+    for seed in options.seeds:
+        folder = options.out / f"footage-{seed}"
+        dsm_command(
+            f"data synth {folder} --train {options.videos} --test 1 --frames {4 * FPS} --seed {100 + seed} "
+            "--scene-correlation 0"
+        )
+        listed, of = plant(folder, options, seed)
+        for run in RUNS:
+            weights = "none" if run == "random" else options.out / "demo" / "runs" / f"{run}-seed{seed}"
+            file = options.out / f"{run}-{seed}.npz"
+            if not file.exists():
+                random = f"--backbone tiny --seed {seed} " if run == "random" else ""
+                dsm_command(f"extract --weights {weights} {random}--data {listed} {CLIP} --out {file}")
+            rows += measure(load_features(file), folder / "scenes.tsv", of, run, seed)
+    write_results(options.out / "insight.json", rows)
+    write_text(options.out / "insight.md", f"`{study_command()}`\n\n{table_of(rows)}")
+    console.print(table_of(rows))
+
+
+if __name__ == "__main__":
+    begin(main, Options, __doc__)
