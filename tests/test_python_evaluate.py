@@ -143,7 +143,9 @@ def test_search_returns_hits_with_times_and_cosines(features: dict[str, Path], t
     assert index.times is not None
     query = Path(str(index.meta["root"])) / index.paths[4]
     middle = float(index.times[4].mean())
-    result = dsm.search(index=features["clips"], query=query, time=middle, k=3, out=tmp_path / "found.png")
+    result = dsm.search(
+        index=features["clips"], query=query, time=middle, k=3, itself=True, out=tmp_path / "found.png"
+    )
     first = result.hits[0]
     assert (first.path, first.label) == (index.paths[4], index.labels[4])
     assert first.times == tuple(index.times[first.row])
@@ -154,7 +156,8 @@ def test_search_returns_hits_with_times_and_cosines(features: dict[str, Path], t
     assert result.files == [tmp_path / "found.png"]
     assert first.path in str(result)
 
-    whole = dsm.search(index=features["train"], query=query, k=1)
+    whole = dsm.search(index=features["train"], query=query, k=1)  # but for the query's own file
+    assert whole.hits[0].path != index.paths[4]
     assert whole.hits[0].times is None
     assert whole.files == []
 
