@@ -223,7 +223,7 @@ def main(options: Options) -> None:
         costs.append(f"| {how} | {np.mean(minutes):.1f} | {max(memory):.0f} |")
     parts.append("| | minutes | greatest memory, MB |\n|---|---|---|\n" + "\n".join(costs) + "\n")
     write_text(options.out / "adapt.md", "\n".join([*parts, caption(rows), ""]))
-    console.print((options.out / "adapt.md").read_text(encoding="utf-8"))
+    console.print(f"{options.out}: adapt.json, adapt.md")
 
 
 def adapt_apart(options: Options, seed: int, how: str) -> None:

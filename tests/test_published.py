@@ -28,7 +28,7 @@ from dsm.methods.settings import ClassifyConfig
 from dsm.models.fetch import read_preprocessor
 from dsm.models.foreign import Renormalized
 from dsm.models.preprocessor import parse_preprocessor
-from dsm.models.weights import load_weights
+from dsm.models.weights import load_classifier, load_weights
 from dsm.models.zoo import create_model
 from dsm.train.finetune import FinetuneConfig, FinetuneData, finetune
 from dsm.train.pretrain import pretrain
@@ -360,3 +360,19 @@ def test_models_of_torchvision_come_from_its_cache_or_a_file(
         assert loaded.report.source == "torchvision"
         assert loaded.config["clip"] == {"frames": 16, "stride": 2, "resize": 128, "size": 112}
         assert isinstance(loaded.module, Renormalized)
+
+
+@pytest.mark.parametrize("name", ["videomae", "timesformer", "vivit"])
+def test_a_published_classifier_is_tested_as_it_is(name: str, tmp_path: Path) -> None:
+    model = save_published(name, tmp_path)
+    changed(tmp_path, id2label={"0": "jump", "1": "run"})
+    module, about = load_classifier(f"hf:{tmp_path}")
+    assert about["classes"] == ["jump", "run"]
+    clip = torch.randn(2, 3, FRAMES, SIZE, SIZE)
+    with torch.no_grad():
+        inner = module.encoder.converted(clip)
+        expected = model(inner.transpose(1, 2)).logits
+        assert torch.allclose(module(clip), expected, atol=1e-5)
+    save_published("dinov2", tmp_path / "pictures")
+    with pytest.raises(UserError, match="holds no classifier"):
+        load_classifier(f"hf:{tmp_path / 'pictures'}")

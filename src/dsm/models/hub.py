@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -45,6 +45,10 @@ class Published:
     about: dict[str, Any]
     """``backbone``, ``model`` (settings of ``create_model``), ``clip`` and ``pictures``."""
     report: LoadReport
+    head: tuple[Tensor, Tensor] | None = None
+    """Weights and bias of its own classifier of features, if it has one."""
+    classes: list[str] | None = None
+    """The names of that classifier's classes."""
 
 
 def read_transformers(what: str, *, partial: bool = False) -> Published:
@@ -68,7 +72,11 @@ def read_transformers(what: str, *, partial: bool = False) -> Published:
     settings = _settings_of(kind, family, given, name)
     tensors = read_weights(folder, name)
     pictures = _pictures(read_preprocessor(folder, name), name)
-    return build_transformers(kind, settings, tensors, name=name, partial=partial, pictures=pictures)
+    read = build_transformers(kind, settings, tensors, name=name, partial=partial, pictures=pictures)
+    weight, bias = tensors.get("classifier.weight"), tensors.get("classifier.bias")
+    if family.image or weight is None or bias is None or weight.shape != (len(bias), read.module.feature_dim):
+        return read
+    return replace(read, head=(weight, bias), classes=_class_names(given, len(bias)))
 
 
 def build_transformers(
@@ -217,6 +225,13 @@ def _settings_of(kind: str, family: Family, given: Mapping[str, Any], name: str)
     except (TypeError, ValueError) as error:
         raise UserError(f"{name}: its {CONFIG} cannot be used ({first_line(error)}).") from None
     return settings
+
+
+def _class_names(given: Mapping[str, Any], count: int) -> list[str]:
+    """The names of classes in a ``config.json``; numbers where it has none."""
+    named = given.get("id2label")
+    named = named if isinstance(named, dict) else {}
+    return [str(named.get(str(label), label)) for label in range(count)]
 
 
 def _pictures(config: Mapping[str, Any] | None, name: str) -> Pictures | None:

@@ -44,6 +44,8 @@ class LoadedEncoder:
     """Steps that it was trained for, if its checkpoint says so."""
     classes: list[str] | None = None
     """Names of the classes if ``module`` is a classifier."""
+    own_classifier: LoadedEncoder | None = None
+    """The same with the classifier of a published model, which knows other classes than one's own."""
 
 
 def weights_name(weights: str | Path) -> str:
@@ -151,7 +153,17 @@ def _load_published(library: str, what: str, *, head: Head | None, partial: bool
         file = fetch_torchvision(what)
         return replace(load_weights(file, partial=partial), name=weights_name(what))
     read = READERS[library](what, partial=partial)
-    return LoadedEncoder(read.module, weights_name(what), read.about, read.report)
+    loaded = LoadedEncoder(read.module, weights_name(what), read.about, read.report)
+    if read.head is None or read.classes is None:
+        return loaded
+    weight, bias = read.head
+    _check_names(*read.classes)
+    classifier = Classifier(read.module, len(bias))
+    classifier.head.load_state_dict({"weight": weight, "bias": bias})
+    about = {**read.about, "classes": read.classes, "begun_with": loaded.name}
+    return replace(
+        loaded, own_classifier=replace(loaded, module=classifier.eval(), config=about, classes=read.classes)
+    )
 
 
 def recognise_in(state: Any, choice: str = "") -> Match | None:
@@ -201,7 +213,9 @@ def _check_names(*names: str) -> None:
 
 
 def load_classifier(weights: str | Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Load what ``dsm finetune`` trained: clips (B, C, T, H, W) -> logits (B, classes), in evaluation mode.
+    """Load what ``dsm finetune`` trained, or a published classifier, in evaluation mode.
+
+    It takes clips (B, C, T, H, W) and gives logits (B, classes).
 
     Returns:
         The classifier and its config, with ``clip`` (settings) and ``classes`` (names).
@@ -210,6 +224,8 @@ def load_classifier(weights: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         UserError: the weights cannot be read, or hold no classifier.
     """
     loaded = load_weights(weights, head="classifier")
+    if loaded.classes is None and loaded.own_classifier is not None:
+        loaded = loaded.own_classifier
     if loaded.classes is None:
         raise UserError(f"{weights}: holds no classifier; `dsm finetune --weights {weights}` trains one.")
     return loaded.module, loaded.config

@@ -254,7 +254,7 @@ class VideoTestConfig:
     """Settings of `dsm test`."""
 
     weights: Weights
-    """A run of `dsm finetune`, or one of its checkpoints."""
+    """A run of `dsm finetune`, one of its checkpoints, or a published classifier (`hf:ID`)."""
     data: VideoTestData
     out: Path
     """Folder for results.json, predictions.csv, classes.csv, probabilities.npz and the confusion matrix."""
