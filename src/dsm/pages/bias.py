@@ -33,8 +33,8 @@ ACCURACY = "acc_"
 
 
 OF_THE_FIELD = (
-    "contrasted_", "conflfg_", "hat_", "appearance_free_", "opposites", "arrow_of_time", "dimensions_", "place_",
-    "actor_left",
+    "contrasted_", "conflfg_", "hat_", "appearance_free_", "opposites", "arrow_of_time", "dimensions_",
+    "place_", "actor_left",
 )  # fmt: skip
 """Beginnings of the names of the field's measures."""
 
