@@ -16,6 +16,7 @@ from dsm.evaluate.bias import Judged
 from dsm.evaluate.verdict import MOVING, STILL, Footage, five, footage, verdict
 from dsm.intervals import Interval
 from dsm.pages.bias_card import badge, worst
+from dsm.pages.tables import by_subject
 from dsm.runs.results import read_results
 from dsm.verbs.bias import bias
 from dsm.verbs.settings.evaluation import BiasData
@@ -92,6 +93,8 @@ def test_a_moving_camera_gets_clips_without_appearance_in_place_of_other_scenes(
     bias(replace(config, data=data))
     rows = {row.metric: row for row in read_results(tmp_path / "out" / "results.json")}
     assert {"acc_appearance_free", "arrow_of_time", "opposites"} <= set(rows)
+    quality, looks, scene = by_subject(list(rows.values()))
+    assert (quality, looks, len(scene)) == ([], [], len(rows))
     page = (tmp_path / "out" / "card.html").read_text()
     assert "so scenes cannot be exchanged" in page
     assert "noise that moves like the clip" in page

@@ -32,6 +32,12 @@ ACCURACY = "acc_"
 """Prefix of a variant's name in the names of metrics."""
 
 
+OF_THE_FIELD = (
+    "contrasted_", "conflfg_", "hat_", "appearance_free_", "opposites", "arrow_of_time", "dimensions_",
+    "place_", "actor_left",
+)  # fmt: skip
+"""Beginnings of the names of the field's measures."""
+
 Measures = Mapping[str, Interval | float | None]
 """By name; a number without an interval, or None where it cannot be measured."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dsm.evaluate.bias import NUMBERS
-from dsm.pages.bias import ACCURACY
+from dsm.pages.bias import ACCURACY, OF_THE_FIELD
 from dsm.runs.results import Row, mean_and_spread
 from dsm.terminal import many
 
@@ -24,6 +24,11 @@ MEANINGS = {
     "motion_gain": "share of the skill that single frames lack",
     "order_sensitivity": "share of the skill lost when shuffled",
     "direction_sensitivity": "share of the skill lost backwards",
+    "contrasted_scenes_by_motion": "right before other scenes, and not on one frame of that clip",
+    "hat_scene_error_random_by_motion": "taken for the class of the scene behind it",
+    "appearance_free_probe": "a probe on noise that moves like the clip",
+    "arrow_of_time": "a probe tells forwards from backwards; chance 50 %",
+    "opposites": "right between two opposite classes; chance 50 %",
     "acc_clip": "accuracy, mean over classes",
     "acc_static": "accuracy on single frames",
     "acc_no_foreground": "accuracy on the scene alone",
@@ -81,7 +86,7 @@ def by_subject(rows: Sequence[Row]) -> tuple[list[Row], list[Row], list[Row]]:
     subjects: tuple[list[Row], list[Row], list[Row]] = [], [], []
     for row in rows:
         looks = "map_mass" in row.metric or row.metric in ("motion_area", "prefers_motion_to_still")
-        scene = row.metric.startswith(ACCURACY) or row.metric in NUMBERS
+        scene = row.metric.startswith((ACCURACY, *OF_THE_FIELD)) or row.metric in NUMBERS
         subjects[1 if looks else 2 if scene else 0].append(row)
     return subjects
 
