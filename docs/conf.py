@@ -40,7 +40,7 @@ _ELSEWHERE = r"(torch|nn|numpy|np|npt|sklearn|tyro|pathlib|io|collections|argpar
 _SHORTENED = r"Path|Packet|VideoStream|Tensor|Module|NDArray.*|InputContainer|Lightning\w*"
 _ALIASES = (
     r"Indices|Part|Times|Precision|Pooling|Head|HeadKind|NegativeLook|Decoder|Named|Seed|(typing\.)?Literal\[.*|"
-    r"([\w.]+\.)?Annotated\[.*|dict\[str|Input|ListFile|RootFolder|Videos|Weights|FeaturesFile|GroupsTable|"
+    r"([\w.]+\.)?Annotated\[.*|dict\[\w+|Input|ListFile|RootFolder|Videos|Weights|FeaturesFile|GroupsTable|"
     r"RunFolder|TrainedFolder|NAME or .*"
 )
 _INSIDE = (
