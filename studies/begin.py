@@ -1,4 +1,4 @@
-"""How a study starts: settings from the command line; an error that the user can fix is one sentence."""
+"""How a study starts: settings from the command line, progress shown, one sentence for a user's error."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import TypeVar
 import tyro
 
 from dsm.errors import UserError
+from dsm.terminal import show_progress
 
 Options = TypeVar("Options")
 
 
 def begin(main: Callable[[Options], None], options: type[Options], description: str | None) -> None:
+    show_progress()
     try:
         main(tyro.cli(options, description=description))
     except UserError as error:
