@@ -117,7 +117,7 @@ def test_encoders_with_clips_of_their_own_are_compared_in_one_report(scenes: Pat
     result = bias(
         weights=tuple(f"hf:{tmp_path / name}" for name in names),
         data=BiasData(scenes / "train.txt", train=scenes / "train.txt", workers=0),
-        out=tmp_path / "bias", windows=1,
+        out=tmp_path / "bias", windows=1, quick=True,
     )  # fmt: skip
     assert {row.run for row in result.rows} == set(names)
 
@@ -376,3 +376,14 @@ def test_a_published_classifier_is_tested_as_it_is(name: str, tmp_path: Path) ->
     save_published("dinov2", tmp_path / "pictures")
     with pytest.raises(UserError, match="holds no classifier"):
         load_classifier(f"hf:{tmp_path / 'pictures'}")
+
+
+def test_a_model_of_pictures_is_exported_for_batches_of_any_size(tmp_path: Path) -> None:
+    save_published("dinov2", tmp_path / "theirs")
+    export(weights=f"hf:{tmp_path / 'theirs'}", out=tmp_path / "d.pt2")
+    program = torch.export.load(tmp_path / "d.pt2").module()
+    clip = torch.randn(3, 3, 8, SIZE, SIZE)
+    with torch.no_grad():
+        assert torch.allclose(
+            program(clip), load_weights(f"hf:{tmp_path / 'theirs'}").module(clip), atol=1e-5
+        )

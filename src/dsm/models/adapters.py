@@ -72,12 +72,12 @@ class TokenEncoder(nn.Module):
             features = output.pooler_output
         else:
             features = self.norm(self._through_map(output.last_hidden_state).mean(1))
-        return _mean_of_frames(features, len(clip)) if self.family.image else features
+        return _mean_of_frames(features, clip) if self.family.image else features
 
     def tokens(self, clip: Tensor) -> Tensor:
         """The tokens of the last layer, (B, N, D); of a model of pictures, those of all frames."""
         tokens: Tensor = self._run(clip).last_hidden_state
-        return tokens.reshape(len(clip), -1, tokens.shape[-1])
+        return tokens.reshape(clip.shape[0], -1, tokens.shape[-1])
 
     def _run(self, clip: Tensor) -> Any:
         self._sides = self._places(clip)
@@ -151,12 +151,12 @@ class FrameEncoder(nn.Module):
 
     def forward(self, clip: Tensor) -> Tensor:
         features: Tensor = self.model(clip.transpose(1, 2).flatten(0, 1))
-        return _mean_of_frames(features, len(clip))
+        return _mean_of_frames(features, clip)
 
 
-def _mean_of_frames(features: Tensor, clips: int) -> Tensor:
-    """(B T, D) -> (B, D)."""
-    return features.reshape(clips, -1, features.shape[-1]).mean(1)
+def _mean_of_frames(features: Tensor, clip: Tensor) -> Tensor:
+    """Features of all frames (B T, D) of clips (B, C, T, H, W) -> (B, D)."""
+    return features.reshape(-1, clip.shape[2], features.shape[-1]).mean(1)
 
 
 def create_torchvision(name: str, **settings: Any) -> nn.Module:
