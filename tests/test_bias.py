@@ -203,6 +203,23 @@ def test_the_command_works_with_a_small_transformer(pairs: Path, tmp_path: Path)
     assert {row.n for row in rows} == {8}
 
 
+def test_videos_without_labels_get_the_measures_that_need_none(pairs: Path, tmp_path: Path) -> None:
+    videos = read_list(pairs / "train.txt")
+    (tmp_path / "bare.txt").write_text("".join(f"{path}\n" for path in videos.paths))
+    data = BiasData(tmp_path / "bare.txt", root=pairs, workers=0)
+    found = bias(replace(report_config(pairs, tmp_path / "out", group_regex=r"\d(?=\.mp4)"), data=data))
+    rows = {row.metric: row for row in found.rows}
+    assert {row.n for row in found.rows} == {24}
+    kinds = [rows[f"dimensions_{name}"].value for name in ("static", "dynamic", "both", "neither")]
+    assert sum(kinds) == pytest.approx(1)
+    for name in ("arrow_of_time", "place_neighbour", "place_probe"):
+        row = rows[name]
+        assert row.low <= row.value <= row.high
+    assert rows["place_probe_chance"].low is None
+    assert "has no labels" in str(found)
+    assert "arrow of time" in str(found)
+
+
 def test_weights_keep_their_full_name(tmp_path: Path) -> None:
     for run in ("dsm0.5", "dsm0.25", "moco.pt"):
         (tmp_path / run).mkdir()

@@ -193,6 +193,6 @@ def test_places_are_read_from_features_that_hold_them() -> None:
     assert found["place_probe"].value == found["place_neighbour"].value == 1
     mixed = places(rng.normal(size=(72, 6)).astype(np.float32), groups)
     for name in ("place_probe", "place_neighbour"):
-        assert mixed[name].value == pytest.approx(mixed[f"{name}_chance"], abs=0.12)
-    assert mixed["place_neighbour_chance"] == pytest.approx(11 / 71)
+        assert mixed[name].value == pytest.approx(mixed[f"{name}_chance"].value, abs=0.12)
+    assert mixed["place_neighbour_chance"].value == pytest.approx(11 / 71)
     assert places(apart.astype(np.float32), [str(place) for place in range(72)]) == {}

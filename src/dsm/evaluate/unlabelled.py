@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,27 @@ FOLDS = 5
 LEAST = 10
 """Videos below which nothing is measured."""
 DIMENSIONS = ("static", "dynamic", "both", "neither")
+
+
+NEEDED = ("clip", "shuffled", "reversed", "recoloured")
+"""Variants whose features :func:`unlabelled_measures` compares."""
+
+
+def unlabelled_measures(
+    features: Mapping[str, Matrix], groups: Sequence[str] | None = None
+) -> dict[str, Interval]:
+    """All measures of this module, as far as they can be measured; a chance level has no bounds.
+
+    Args:
+        features: (n, D), by variant.
+    """
+    found = {}
+    arrow = arrow_of_time(features["clip"], features["reversed"], groups)
+    if arrow is not None:
+        found["arrow_of_time"] = arrow
+    kept = static_and_dynamic(features["clip"], features["shuffled"], features["recoloured"], groups)
+    found |= {f"dimensions_{name}": share for name, share in kept.items()}
+    return found | (places(features["clip"], groups) if groups is not None else {})
 
 
 def static_and_dynamic(
@@ -85,7 +106,7 @@ def arrow_of_time(
     return share_interval(hits.reshape(2, count).mean(0), groups=groups)
 
 
-def places(features: Matrix, groups: Sequence[str]) -> dict[str, Interval | float]:
+def places(features: Matrix, groups: Sequence[str]) -> dict[str, Interval]:
     """How much of the place features hold, if groups are places.
 
     - ``place_probe``: how often a linear probe finds a video's place, by cross-validation over videos;
@@ -103,16 +124,16 @@ def places(features: Matrix, groups: Sequence[str]) -> dict[str, Interval | floa
         return {}
     count, own = len(of), np.arange(len(of))
     near = nearest(features, features, 1, apart=(own, own)).places[:, 0]
-    found: dict[str, Interval | float] = {
+    found = {
         "place_neighbour": share_interval(of[near] == of, groups=groups),
-        "place_neighbour_chance": float((sizes * (sizes - 1)).sum() / (count * (count - 1))),
+        "place_neighbour_chance": _alone((sizes * (sizes - 1)).sum() / (count * (count - 1))),
     }
     rows, labels = features[several], of[several]
     folds = StratifiedKFold(min(FOLDS, int(sizes[sizes > 1].min())), shuffle=True, random_state=0)
     hits = probed(rows, labels, folds.split(rows, labels))
     own_groups = [group for group, one in zip(groups, several, strict=True) if one]
     found["place_probe"] = share_interval(hits, groups=own_groups)
-    found["place_probe_chance"] = float(np.bincount(labels).max() / len(labels))
+    found["place_probe_chance"] = _alone(np.bincount(labels).max() / len(labels))
     return found
 
 
@@ -128,6 +149,10 @@ def probed(
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
         hits[testing] = probe.fit(rows[training], labels[training]).predict(rows[testing]) == labels[testing]
     return hits
+
+
+def _alone(value: float) -> Interval:
+    return Interval(float(value), float("nan"), float("nan"))
 
 
 def _standard(features: Matrix) -> NDArray[np.float64]:

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from rich.markup import escape
-from rich.table import Table
 
 from dsm.data.classes import check_class_names, class_names, named
 from dsm.data.classes import names_of as class_names_of
@@ -21,26 +15,21 @@ from dsm.data.lists import VideoList, list_name, needed, read_list
 from dsm.data.settings import ClipConfig
 from dsm.distributed import best_device
 from dsm.errors import UserError
-from dsm.evaluate.balance import InOtherScenes, balances
-from dsm.evaluate.bias import Judged, four_numbers
+from dsm.evaluate.bias import Judged
 from dsm.evaluate.extract import check_precision, extract_by_all
 from dsm.evaluate.extraction import digest
-from dsm.evaluate.field import field_measures, probe_accuracy
 from dsm.evaluate.masks import Masks
 from dsm.evaluate.opposites import opposites_by_name, read_opposites
 from dsm.evaluate.probe import Subject, subject_of
-from dsm.evaluate.unlabelled import arrow_of_time, places, static_and_dynamic
 from dsm.evaluate.variant_features import (
     VariantFeatures,
     features_of_variants,
-    shown,
-    windows_to_read,
 )
-from dsm.evaluate.variants import FOUR_NUMBERS, VARIANTS
+from dsm.evaluate.variants import VARIANTS
 from dsm.evaluate.verdict import footage
 from dsm.files import write_text
 from dsm.inputs import path_of
-from dsm.intervals import Interval, mean_interval
+from dsm.intervals import Interval
 from dsm.models.weights import weights_name
 from dsm.models.zoo import check_takes
 from dsm.pages.bias import (
@@ -53,18 +42,18 @@ from dsm.pages.bias import (
     rows_of,
     unskilled_lines,
 )
-from dsm.pages.bias_card import OnCard, write_card
 from dsm.runs.bad_videos import LEFT_OUT, LeftOut
-from dsm.runs.folder import claim_by_settings, claim_file, git_revision, lasting
-from dsm.runs.results import RESULTS, row_of, seed_of, write_results
+from dsm.runs.folder import claim_by_settings, git_revision, lasting
+from dsm.runs.results import RESULTS, seed_of, write_results
 from dsm.settings import takes_settings
-from dsm.terminal import note, progress, warn
+from dsm.terminal import progress, warn
+from dsm.verbs.bias_card import actor_left, card_of, kinds_of, masks_for, measures_of
+from dsm.verbs.bias_unlabelled import without_labels
 from dsm.verbs.extract import tell_left_out
 from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import BiasConfig
 
 FILES = (RESULTS, "classes.csv", "predictions.csv", "bias.png", "bars.png", "variants.png")
-BALANCE = "balance"
 LEAST = 2
 """Videos that each class of a test needs."""
 
@@ -138,7 +127,7 @@ def bias(config: BiasConfig) -> Result:
     if data.train is None and data.conflict is None:
         videos = read_list(data.test, data.root)
         if (videos.labels == UNLABELLED).all():
-            return without_labels(config, videos)
+            return without_labels(config, videos, config.names or names_of(config.weights))
     train = labelled(data.train, data.root) if data.train else None
     tests = labelled(data.test, data.root, least=LEAST, like=train)
     conflict = labelled(data.conflict, data.root, like=train or tests) if data.conflict else None
@@ -153,10 +142,10 @@ def bias(config: BiasConfig) -> Result:
     subjects = _load(config)
     check_classes(subjects, train, [tests, *([conflict] if conflict else [])])
     by_clip = _by_clip(config, subjects)
-    kinds = _kinds(config)
+    kinds = kinds_of(config)
     labels = _class_names(config, subjects, [tests, *([train] if train else [])])
     pairs = read_opposites(config.opposites, labels) if config.opposites else opposites_by_name(labels)
-    masks_of = {clip: _masks(config, tests, clip) for clip in by_clip}
+    masks_of = {clip: masks_for(config, tests, clip) for clip in by_clip}
     settings = lasting(config) | {
         "weights_digests": {name: digest(subject.module) for name, subject in subjects.items()},
         "list_digests": {name: videos.digest(rooted=False) for name, videos in lists.items() if videos},
@@ -184,7 +173,7 @@ def bias(config: BiasConfig) -> Result:
         if not config.quick:
             for place, name in enumerate(names):
                 outputs = variants.features[place]
-                measures[name] = _measures(config, subjects[name], judgements[name], outputs, pairs)
+                measures[name] = measures_of(config, subjects[name], judgements[name], outputs, pairs)
         if conflict is not None:
             judged_on_conflict |= _judge(
                 config, clip, alike, conflict, ("clip",), conflict_groups, left_out["conflict"]
@@ -197,7 +186,7 @@ def bias(config: BiasConfig) -> Result:
     footages = {
         name: footage(float(one.steady.mean()), config.masks is not None) for name, one in measured.items()
     }
-    leaks = {name: _left(one, judged[name]) for name, one in measured.items()}
+    leaks = {name: actor_left(one, judged[name]) for name, one in measured.items()}
     for name, found in measures.items():
         found["actor_left"] = leaks[name]
     rows = rows_of(judged, test=test, seeds=seeds, measures=measures)
@@ -221,138 +210,9 @@ def bias(config: BiasConfig) -> Result:
             warn(f"{name}: {seen.why} Its scene reliance is underestimated. See variants.png.")
     files = [config.out / name for name in FILES]
     if not config.quick:
-        files += _write_card(config, subjects, by_clip, tests, judged, measured, measures, masks_of, labels)
+        files += card_of(config, subjects, by_clip, tests, judged, measured, measures, masks_of, labels)
     written = f"{config.out}: {', '.join(file.name for file in files[:-1])} and {files[-1].name}"
     return Result(rows, files, [bias_table(rows, judged, test=test)], [*unskilled_lines(judged), written])
-
-
-def _masks(config: BiasConfig, tests: VideoList, clip: ClipConfig) -> Masks | None:
-    if config.masks is None:
-        return None
-    return Masks(config.masks, tests, clip, windows_to_read(config.windows, clip))
-
-
-def _kinds(config: BiasConfig) -> tuple[str, ...]:
-    """The variants to measure; without OpenCV, none needs optical flow."""
-    if config.quick:
-        return tuple(FOUR_NUMBERS)
-    if find_spec("cv2") is None:
-        note("no appearance-free clips: they need OpenCV (pip install 'dsm-video[flow]').")
-        return tuple(name for name in VARIANTS if name != "appearance_free")
-    return tuple(VARIANTS)
-
-
-def _measures(
-    config: BiasConfig,
-    subject: Subject,
-    judged: Judged,
-    outputs: Mapping[str, NDArray[np.float32]],
-    pairs: list[tuple[int, int]],
-) -> dict[str, Interval | float | None]:
-    """The field's measures, and those without labels."""
-    found: dict[str, Interval | float | None] = {}
-    found |= field_measures(judged, masked=config.masks is not None, pairs=pairs)
-    features = {name: subject.features(values) for name, values in outputs.items()}
-    groups = judged.groups
-    if "appearance_free" in features:
-        found["appearance_free_probe"] = probe_accuracy(judged, features["appearance_free"])
-    found["arrow_of_time"] = arrow_of_time(features["clip"], features["reversed"], groups)
-    kept = static_and_dynamic(features["clip"], features["shuffled"], features["recoloured"], groups)
-    found |= {f"dimensions_{name}": share for name, share in kept.items()}
-    if groups is not None:
-        found |= places(features["clip"], groups)
-    return found
-
-
-def _left(variants: VariantFeatures, judged: Judged) -> Interval | None:
-    """How much of an actor our own scene leaves; None with given masks."""
-    known = np.flatnonzero(np.isfinite(variants.left))
-    groups = None if judged.groups is None else [judged.groups[int(row)] for row in known]
-    return mean_interval(variants.left[known], groups=groups) if len(known) else None
-
-
-def _write_card(
-    config: BiasConfig,
-    subjects: Mapping[str, Subject],
-    by_clip: Mapping[ClipConfig, list[str]],
-    tests: VideoList,
-    judged: Mapping[str, Judged],
-    measured: Mapping[str, VariantFeatures],
-    measures: Mapping[str, Mapping[str, Interval | float | None]],
-    masks_of: Mapping[ClipConfig, Masks | None],
-    labels: Sequence[str],
-) -> list[Path]:
-    clip_of = {name: clip for clip, names in by_clip.items() for name in names}
-    first = next(iter(subjects))
-    found = footage(float(measured[first].steady.mean()), config.masks is not None)
-    variant = "background" if found.still else "appearance_free"
-
-    def render(name: str, video: int, part: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        places, lenders = measured[name].places, measured[name].partners["background"]
-        return shown(
-            tests, clip_of[name], variant, VARIANTS[variant], int(places[video]),
-            int(places[lenders[video, part]]), windows=config.windows, masks=masks_of[clip_of[name]],
-            seed=config.loading.seed,
-        )  # fmt: skip
-
-    cards = [
-        OnCard(
-            name, judged[name], [tests.paths[place] for place in measured[name].places],
-            {**four_numbers(judged[name]), **measures[name]},
-        )
-        for name in subjects
-    ]  # fmt: skip
-    left = measures[first]["actor_left"]
-    return write_card(
-        config.out, cards, found, labels, render,
-        test=list_name(config.data.test), left=left if isinstance(left, Interval) else None,
-    )  # fmt: skip
-
-
-def without_labels(config: BiasConfig, videos: VideoList) -> Result:
-    """Measure the balance of motion and scene of encoders, which takes no labels; write ``results.json``.
-
-    Raises:
-        UserError: a model does not take RGB clips, or fewer than two videos can be read.
-    """
-    file = config.out / RESULTS
-    claim_file(file, overwrite=config.overwrite)
-    groups = _groups(config, videos)
-    rows = []
-    for name, weights in zip(config.names or names_of(config.weights), config.weights, strict=True):
-        loaded = config.loading.load(weights)
-        clip = config.clip.of(loaded.config)
-        if clip.modality != "rgb":
-            raise UserError(f"{name}: takes {clip.modality}; scenes are exchanged in RGB pictures only.")
-        left_out = LeftOut(videos)
-        with progress(f"balance of {name}", len(videos)) as bar:
-            (features,) = extract_by_all(
-                [InOtherScenes(loaded.module.to(best_device()))], videos, clip, windows=1,
-                batch_size=max(config.batch_size, 2), workers=config.data.workers,
-                on_progress=bar.update, on_bad=left_out.add,
-            )  # fmt: skip
-        values = balances(*torch.from_numpy(features.features).chunk(3, 1)).numpy()
-        of = None
-        if groups is not None:
-            group_of = dict(zip(videos.paths, groups, strict=True))
-            of = [group_of[path] for path in features.paths]
-        interval = mean_interval(values, groups=of)
-        seed = seed_of(loaded.config, config.loading.seed)
-        rows.append(row_of(name, seed, list_name(config.data.test), BALANCE, interval, len(values)))
-        tell_left_out(config.out / "test", left_out.verdicts)
-    write_results(file, rows, revision=git_revision())
-    table = Table(title="balance of motion and scene: 1 if only the motion counts, -1 if only the scene")
-    for column in ("", BALANCE, "95 %"):
-        table.add_column(column, justify="right")
-    for row in rows:
-        spread = "" if row.low is None or row.high is None else f"{row.low:+.2f} to {row.high:+.2f}"
-        table.add_row(escape(row.run), f"{row.value:+.2f}", spread)
-    lines = [
-        f"{config.data.test}: has no labels, so accuracies and the four numbers of scene reliance are "
-        "missing; the balance needs none",
-        f"written: {file}",
-    ]
-    return Result(rows, [file], [table], lines)
 
 
 def _groups(config: BiasConfig, videos: VideoList) -> list[str] | None:

@@ -1,0 +1,105 @@
+"""What ``dsm bias`` measures beyond the four numbers, and its card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsm.data.lists import VideoList, list_name
+from dsm.data.settings import ClipConfig
+from dsm.evaluate.bias import Judged, four_numbers
+from dsm.evaluate.field import field_measures, probe_accuracy
+from dsm.evaluate.masks import Masks
+from dsm.evaluate.probe import Subject
+from dsm.evaluate.unlabelled import unlabelled_measures
+from dsm.evaluate.variant_features import VariantFeatures, shown, windows_to_read
+from dsm.evaluate.variants import FOUR_NUMBERS, VARIANTS
+from dsm.evaluate.verdict import footage
+from dsm.intervals import Interval, mean_interval
+from dsm.pages.bias_card import OnCard, write_card
+from dsm.terminal import note
+from dsm.verbs.settings.evaluation import BiasConfig
+
+
+def masks_for(config: BiasConfig, tests: VideoList, clip: ClipConfig) -> Masks | None:
+    """The given masks of a list's videos, for clips as they are read; None if none are given."""
+    if config.masks is None:
+        return None
+    return Masks(config.masks, tests, clip, windows_to_read(config.windows, clip))
+
+
+def kinds_of(config: BiasConfig) -> tuple[str, ...]:
+    """The variants to measure; without OpenCV, none needs optical flow."""
+    if config.quick:
+        return tuple(FOUR_NUMBERS)
+    if find_spec("cv2") is None:
+        note("no appearance-free clips: they need OpenCV (pip install 'dsm-video[flow]').")
+        return tuple(name for name in VARIANTS if name != "appearance_free")
+    return tuple(VARIANTS)
+
+
+def measures_of(
+    config: BiasConfig,
+    subject: Subject,
+    judged: Judged,
+    outputs: Mapping[str, NDArray[np.float32]],
+    pairs: list[tuple[int, int]],
+) -> dict[str, Interval | float | None]:
+    """The field's measures, and those without labels."""
+    found: dict[str, Interval | float | None] = {}
+    found |= field_measures(judged, masked=config.masks is not None, pairs=pairs)
+    features = {name: subject.features(values) for name, values in outputs.items()}
+    if "appearance_free" in features:
+        found["appearance_free_probe"] = probe_accuracy(judged, features["appearance_free"])
+    found |= unlabelled_measures(features, judged.groups)
+    return found
+
+
+def actor_left(variants: VariantFeatures, judged: Judged) -> Interval | None:
+    """How much of an actor our own scene leaves; None with given masks."""
+    known = np.flatnonzero(np.isfinite(variants.left))
+    groups = None if judged.groups is None else [judged.groups[int(row)] for row in known]
+    return mean_interval(variants.left[known], groups=groups) if len(known) else None
+
+
+def card_of(
+    config: BiasConfig,
+    subjects: Mapping[str, Subject],
+    by_clip: Mapping[ClipConfig, list[str]],
+    tests: VideoList,
+    judged: Mapping[str, Judged],
+    measured: Mapping[str, VariantFeatures],
+    measures: Mapping[str, Mapping[str, Interval | float | None]],
+    masks_of: Mapping[ClipConfig, Masks | None],
+    labels: Sequence[str],
+) -> list[Path]:
+    """Write the card; returns its files."""
+    clip_of = {name: clip for clip, names in by_clip.items() for name in names}
+    first = next(iter(subjects))
+    found = footage(float(measured[first].steady.mean()), config.masks is not None)
+    variant = "background" if found.still else "appearance_free"
+
+    def render(name: str, video: int, part: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        places, lenders = measured[name].places, measured[name].partners["background"]
+        return shown(
+            tests, clip_of[name], variant, VARIANTS[variant], int(places[video]),
+            int(places[lenders[video, part]]), windows=config.windows, masks=masks_of[clip_of[name]],
+            seed=config.loading.seed,
+        )  # fmt: skip
+
+    cards = [
+        OnCard(
+            name, judged[name], [tests.paths[place] for place in measured[name].places],
+            {**four_numbers(judged[name]), **measures[name]},
+        )
+        for name in subjects
+    ]  # fmt: skip
+    left = measures[first]["actor_left"]
+    return write_card(
+        config.out, cards, found, labels, render,
+        test=list_name(config.data.test), left=left if isinstance(left, Interval) else None,
+    )  # fmt: skip

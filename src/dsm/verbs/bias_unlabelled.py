@@ -1,0 +1,104 @@
+"""``dsm bias`` on videos without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from rich.markup import escape
+from rich.table import Table
+from torch import nn
+
+from dsm.data.groups import find_groups
+from dsm.data.lists import VideoList, list_name
+from dsm.data.settings import ClipConfig
+from dsm.distributed import best_device
+from dsm.errors import UserError
+from dsm.evaluate.balance import InOtherScenes, balances
+from dsm.evaluate.extract import extract_by_all
+from dsm.evaluate.unlabelled import NEEDED, unlabelled_measures
+from dsm.evaluate.variant_features import features_of_variants
+from dsm.evaluate.variants import VARIANTS
+from dsm.intervals import Interval, mean_interval
+from dsm.runs.bad_videos import LeftOut
+from dsm.runs.folder import claim_file, git_revision
+from dsm.runs.results import RESULTS, row_of, seed_of, write_results
+from dsm.terminal import progress
+from dsm.verbs.extract import tell_left_out
+from dsm.verbs.result import Result
+from dsm.verbs.settings.evaluation import BiasConfig
+
+BALANCE = "balance"
+
+
+def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) -> Result:
+    """Measure what takes no labels: the balance of motion and scene, which dimensions are static or dynamic,
+    the arrow of time and, with groups, places; write ``results.json``.
+
+    Args:
+        names: of the models, in the order of ``config.weights``.
+
+    Raises:
+        UserError: a model does not take RGB clips, or fewer than two videos can be read.
+    """
+    file = config.out / RESULTS
+    claim_file(file, overwrite=config.overwrite)
+    groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
+    rows = []
+    for name, weights in zip(names, config.weights, strict=True):
+        loaded = config.loading.load(weights)
+        clip = config.clip.of(loaded.config)
+        if clip.modality != "rgb":
+            raise UserError(f"{name}: takes {clip.modality}; scenes are exchanged in RGB pictures only.")
+        left_out = LeftOut(videos)
+        with progress(f"balance of {name}", len(videos)) as bar:
+            (features,) = extract_by_all(
+                [InOtherScenes(loaded.module.to(best_device()))], videos, clip, windows=1,
+                batch_size=max(config.batch_size, 2), workers=config.data.workers,
+                on_progress=bar.update, on_bad=left_out.add,
+            )  # fmt: skip
+        values = balances(*torch.from_numpy(features.features).chunk(3, 1)).numpy()
+        of = None
+        if groups is not None:
+            group_of = dict(zip(videos.paths, groups, strict=True))
+            of = [group_of[path] for path in features.paths]
+        interval = mean_interval(values, groups=of)
+        seed = seed_of(loaded.config, config.loading.seed)
+        rows.append(row_of(name, seed, list_name(config.data.test), BALANCE, interval, len(values)))
+        tell_left_out(config.out / "test", left_out.verdicts)
+        if len(values) > 1:
+            measures, count = _measures(config, loaded.module, clip, videos, groups)
+            named = name, seed, list_name(config.data.test)
+            rows += [row_of(*named, metric, value, count) for metric, value in measures.items()]
+    write_results(file, rows, revision=git_revision())
+    table = Table(title="balance of motion and scene: 1 if only the motion counts, -1 if only the scene")
+    for column in ("", "", "", "95 %"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        spread = "" if row.low is None or row.high is None else f"{row.low:.2f} to {row.high:.2f}"
+        table.add_row(escape(row.run), row.metric.replace("_", " "), f"{row.value:.2f}", spread)
+    lines = [
+        f"{config.data.test}: has no labels, so accuracies and the four numbers of scene reliance are "
+        "missing; these numbers need none",
+        f"written: {file}",
+    ]
+    return Result(rows, [file], [table], lines)
+
+
+def _measures(
+    config: BiasConfig, encoder: nn.Module, clip: ClipConfig, videos: VideoList, groups: Sequence[str] | None
+) -> tuple[dict[str, Interval], int]:
+    """The measures of an encoder's features, and of how many videos."""
+    # Labels decide only whose scenes come behind whom, which none of these variants shows.
+    dealt = replace(videos, labels=np.arange(len(videos)) % 2)
+    with progress(f"variants of {list_name(config.data.test)}", len(videos)) as bar:
+        found = features_of_variants(
+            [encoder], dealt, clip, {name: VARIANTS[name] for name in NEEDED}, windows=config.windows,
+            batch_size=config.batch_size, workers=config.data.workers, seed=config.loading.seed,
+            on_progress=bar.update, on_bad=lambda _: None,
+        )  # fmt: skip
+    features = {name: values[:, 0] for name, values in found.features[0].items()}
+    of = None if groups is None else [groups[int(place)] for place in found.places]
+    return unlabelled_measures(features, of), len(found.places)
