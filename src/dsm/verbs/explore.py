@@ -153,7 +153,8 @@ def _like(archive: Features, config: ExploreConfig, file: Path) -> ExtractConfig
         )
     if config.weights is None and published(weights) and not path_of(weights).exists():
         raise UserError(
-            f"{config.against}: was made by {weights}, which is not here; --weights {weights} allows to fetch it."
+            f"{config.against}: was made by {weights}, which is not here; --weights {weights} allows to "
+            "fetch it."
         )
     clip = clip_of(meta["clip"])
     return ExtractConfig(
