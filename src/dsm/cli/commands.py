@@ -220,7 +220,7 @@ VERBS = {
         ),
         (
             "source", "out", "weights", "cameras", "camera-regex", "labels", "against", "false-alarms",
-            "rarest", "duplicates", "frames", "stride", "size", "windows", "every", "workers", "overwrite",
+            "rarest", "duplicates", "frames", "size", "windows", "per-clip", "every", "workers", "overwrite",
         ),
     ),
     "bias": Verb(

@@ -18,7 +18,7 @@ from sklearn.decomposition import PCA
 
 from dsm.evaluate.embedding import plane
 from dsm.evaluate.nearest import Ids, Matrix, Neighbours, nearest, unit_rows
-from dsm.intervals import Interval, mean_interval
+from dsm.intervals import Interval, share_interval
 
 NOISE = -1
 """The cluster of clips that are in none."""
@@ -222,7 +222,7 @@ def same_camera(near: Neighbours, cameras: Sequence[str], videos: Sequence[str])
         for place in np.argsort(-np.bincount(ids), kind="stable").tolist()
         for own in [ids == place]
     }
-    return SameCamera(mean_interval(shares, groups=list(cameras)), float(chances.mean()), table)
+    return SameCamera(share_interval(shares, groups=list(cameras)), float(chances.mean()), table)
 
 
 def map_of(features: Matrix, *, seed: int = 0) -> Matrix:

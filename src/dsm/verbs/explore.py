@@ -26,6 +26,7 @@ from dsm.evaluate.footage import Footage, best_of, footage_of, names_in
 from dsm.evaluate.novelty import novelty
 from dsm.evaluate.suggest import labels_of, least_sure
 from dsm.files import write_text
+from dsm.inputs import path_of, published
 from dsm.models.settings import RANDOM
 from dsm.pages.explore import Exploration, Part, ShownRow, Tile, told, write_explore_page
 from dsm.pages.explore_tables import (
@@ -113,13 +114,13 @@ def features_of(config: ExploreConfig, folder: Path, archive: Features | None) -
         file = config.source
     else:
         file = folder / "features.npz"
-        if config.weights is not None:
+        if archive is not None:
+            how = _like(archive, config, file)
+        elif config.weights is not None:
             how = ExtractConfig(
                 config.weights, config.source, file, root=config.root, loading=config.loading,
                 clip=config.clip, settings=config.settings, overwrite=config.overwrite,
             )  # fmt: skip
-        elif archive is not None:
-            how = _like(archive, config, file)
         else:
             raise UserError(
                 f"{config.source}: footage needs an encoder; give --weights with a run of `dsm pretrain` or "
@@ -145,11 +146,19 @@ def _like(archive: Features, config: ExploreConfig, file: Path) -> ExtractConfig
         UserError: the archive does not name its weights.
     """
     meta = archive.meta
-    if not meta.get("weights") or "clip" not in meta:
-        raise UserError(f"{config.against}: does not name the weights that made it; give --weights.")
+    weights = config.weights or str(meta.get("weights") or "")
+    if not weights or "clip" not in meta:
+        raise UserError(
+            f"{config.against}: does not name the weights and clips that made it; extract it again."
+        )
+    if config.weights is None and published(weights) and not path_of(weights).exists():
+        raise UserError(
+            f"{config.against}: was made by {weights}, which is not here; --weights {weights} allows to "
+            "fetch it."
+        )
     clip = clip_of(meta["clip"])
     return ExtractConfig(
-        str(meta["weights"]), config.source, file, root=config.root,
+        weights, config.source, file, root=config.root,
         loading=replace(
             config.loading, backbone=str(meta.get("backbone") or config.loading.backbone),
             seed=int(meta.get("seed", 0)), init="xavier" if meta.get("init") == "xavier" else "own",
