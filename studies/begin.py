@@ -9,6 +9,7 @@ from typing import TypeVar
 import tyro
 
 from dsm.errors import UserError
+from dsm.signals import Interrupted
 from dsm.terminal import show_progress
 
 Options = TypeVar("Options")
@@ -21,3 +22,6 @@ def begin(main: Callable[[Options], None], options: type[Options], description: 
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except Interrupted as stopped:
+        print(f"{stopped}; the same command continues.", file=sys.stderr)
+        raise SystemExit(stopped.exit_code) from None
