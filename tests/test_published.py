@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,9 +80,10 @@ def test_everything_takes_a_published_model_as_it_takes_a_run(scenes: Path, tmp_
 
     retrieve(gallery=tmp_path / "train.npz", queries=tmp_path / "test.npz", out=tmp_path / "r", shown=0)
     probe(train=tmp_path / "train.npz", test=tmp_path / "test.npz", out=tmp_path / "p")
-    found = search(index=tmp_path / "test.npz", query=videos.file(0), k=1)
-    assert found.hits[0].path == videos.paths[0]
-    assert found.hits[0].cosine > 0.999
+    copy = shutil.copy(videos.file(0), tmp_path / "copy.mp4")  # a video itself is not among its hits
+    found = search(index=tmp_path / "test.npz", query=copy, k=10)
+    # Of random weights all videos are alike; the query finds itself up to rounding.
+    assert {hit.path: hit.cosine for hit in found.hits}[videos.paths[0]] > 0.99999
     look(video=videos.file(0), weights=weights, out=tmp_path / "look.png")
     assert (tmp_path / "look.png").stat().st_size > 1000
     described = str(inspect(file=weights).tables[0])
