@@ -93,9 +93,7 @@ MOVING: dict[str, Chosen] = {
         "share of its features that keep the motion and not the picture",
         True,
     ),
-    "appearance_free_probe": Chosen(
-        "Without appearance", "a probe finds the class in noise that moves like the clip", True
-    ),
+    "direction_sensitivity": Chosen("Direction sensitivity", "share of its skill lost backwards", True),
 }
 """The card's five for a camera that moves."""
 MORE: dict[str, Chosen] = {
