@@ -54,11 +54,12 @@ def test_the_footage_decides_which_numbers_are_shown() -> None:
     known = dict.fromkeys((*STILL, *MOVING, "arrow_of_time"), GAIN)
     known["contrasted_scenes_by_motion"] = known.pop("contrasted_scenes")
     assert list(five(Footage(True, ""), [known])) == [
-        "scene_reliance", "hat_scene_error_random", "contrasted_scenes_by_motion", "motion_gain", "opposites",
+        "scene_reliance", "hat_scene_error_random", "contrasted_scenes_by_motion", "motion_gain",
+        "hat_swap_random_ratio",
     ]  # fmt: skip
     assert list(five(Footage(False, ""), [known])) == list(MOVING)
-    less = {**known, "motion_gain": None, "opposites": None}
-    assert list(five(Footage(True, ""), [less]))[-2:] == ["order_sensitivity", "arrow_of_time"]
+    less = {**known, "motion_gain": None, "hat_swap_random_ratio": None}
+    assert list(five(Footage(True, ""), [less]))[-2:] == ["order_sensitivity", "dimensions_static"]
     assert five(Footage(True, ""), [{}]) == {}
 
 
@@ -99,4 +100,4 @@ def test_a_moving_camera_gets_clips_without_appearance_in_place_of_other_scenes(
     assert "so scenes cannot be exchanged" in page
     assert "noise that moves like the clip" in page
     assert "Scene reliance</h3>" not in page
-    assert "Opposites</h3>" in page
+    assert "Static dimensions</h3>" in page

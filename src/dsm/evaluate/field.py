@@ -103,12 +103,13 @@ def probe_accuracy(judged: Judged, features: NDArray[np.float32]) -> Interval | 
     return _share(judged, probed(features, labels, splits))
 
 
-def within_pairs(judged: Judged, pairs: list[tuple[int, int]]) -> Interval | None:
+def within_pairs(judged: Judged, pairs: list[tuple[int, int]], variant: str = "clip") -> Interval | None:
     """How often the right one of two opposite classes is the more probable of the two; chance is a half.
 
     Opposites are each other's reverse or mirror image: a picture of one is a picture of the other, so a
     classifier by the picture can only guess (as in the temporal classes of Sevilla-Lara et al., Only Time Can
-    Tell, WACV 2021).
+    Tell, WACV 2021). But where the two are filmed in different places, the place tells them apart; before
+    other scenes (``background``) it does not.
 
     Args:
         pairs: of labels.
@@ -122,10 +123,11 @@ def within_pairs(judged: Judged, pairs: list[tuple[int, int]]) -> Interval | Non
     if not len(used):
         return None
     labels = judged.labels[used]
-    probabilities = judged.probabilities["clip"][used, 0]
-    own = probabilities[np.arange(len(used)), [place[int(label)] for label in labels]]
-    opposite = probabilities[np.arange(len(used)), [place[other[int(label)]] for label in labels]]
-    hits = (own > opposite) + 0.5 * (own == opposite)
+    probabilities = judged.probabilities[variant][used]  # (videos, parts, K)
+    rows = np.arange(len(used))
+    own = probabilities[rows, :, [place[int(label)] for label in labels]]
+    opposite = probabilities[rows, :, [place[other[int(label)]] for label in labels]]
+    hits = ((own > opposite) + 0.5 * (own == opposite)).mean(1)
     groups = None if judged.groups is None else [judged.groups[row] for row in used]
     return share_interval(hits, labels=labels, groups=groups)
 
@@ -159,6 +161,8 @@ def field_measures(
         found["appearance_free_skill"] = skill_kept(judged, "appearance_free")
     if pairs:
         found["opposites"] = within_pairs(judged, pairs)
+        if "background" in made:
+            found[f"opposites_before_scenes{cut}"] = within_pairs(judged, pairs, "background")
     return found
 
 

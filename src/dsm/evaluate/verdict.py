@@ -73,8 +73,10 @@ STILL: dict[str, Chosen] = {
         "Contrasted accuracy", "right before other scenes, and not right on one frame of that clip", True
     ),
     "motion_gain": Chosen("Motion gain", "share of its skill that single frames cannot give", True),
-    "opposites": Chosen(
-        "Opposites", "right between two classes that are each other's reverse; chance is 50 %", True
+    "hat_swap_random_ratio": Chosen(
+        "Right before other scenes",
+        "accuracy before other classes' scenes, divided by that on the clip",
+        True,
     ),
 }
 """The card's five for a still camera or given masks."""
@@ -83,18 +85,19 @@ MOVING: dict[str, Chosen] = {
     "order_sensitivity": Chosen(
         "Order sensitivity", "share of its skill lost when frames are shuffled", True
     ),
-    "appearance_free_probe": Chosen(
-        "Without appearance", "a probe finds the class in noise that moves like the clip", True
+    "dimensions_static": Chosen(
+        "Static dimensions", "share of its features that keep the picture and not the motion", False
+    ),
+    "dimensions_dynamic": Chosen(
+        "Dynamic dimensions",
+        "share of its features that keep the motion and not the picture",
+        True,
     ),
     "direction_sensitivity": Chosen("Direction sensitivity", "share of its skill lost backwards", True),
-    "opposites": STILL["opposites"],
 }
 """The card's five for a camera that moves."""
 MORE: dict[str, Chosen] = {
-    "order_sensitivity": MOVING["order_sensitivity"],
-    "arrow_of_time": Chosen(
-        "Arrow of time", "a probe tells its features forwards from backwards; 50 % is chance", True
-    ),
+    name: MOVING[name] for name in ("order_sensitivity", "dimensions_static", "dimensions_dynamic")
 }
 """Shown where one of the five cannot be measured."""
 
