@@ -47,7 +47,8 @@ ODD, TIMES = 9, 3
 """The motion that is odd, and how often it occurs."""
 RAREST, SPLITS, RATE = 20, 20, 0.05
 CLIP = "--frames 8 --stride 3 --resize 62 --size 48"
-DUPLICATES = ExploreConfig.duplicates
+THRESHOLDS = (0.9, 0.95, ExploreConfig.duplicates)
+"""Cosines from which clips count as near-duplicates."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def plant(folder: Path, options: Options, seed: int) -> tuple[Path, dict[str, tu
     of: dict[str, tuple[str, str]] = {}
     for place in rng.permutation(usual)[: options.copied].tolist():
         original = videos.paths[place]
-        frames = dsm.read_clip(videos.file(place), frames=int(videos.frames[place]))
+        frames = dsm.read_clip(videos.file(place), frames=int(videos.frames[place]), stride=1)
         edge = frames.shape[1] // 20 * 2
         made = frames, frames[:, edge // 2 : -edge // 2, edge // 2 : -edge // 2], frames[FPS:]
         for kind, copy in zip(COPIES, made, strict=True):
@@ -122,23 +123,28 @@ def _truth(table: Path) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def duplicates(features: Features, of: dict[str, tuple[str, str]]) -> dict[str, float]:
-    """Precision of the pairs that share a group, and the recall of each kind of copy.
+    """For each threshold, precision of the pairs that share a group, and the recall of each kind of copy.
 
-    A pair is right if both are copies of one original, or one of them is the original.
+    A pair is right if both are copies of one original, or one of them is the original. Without a pair there
+    is no precision.
     """
     near = explore(features.features, features.paths).near
-    groups = duplicate_groups(near, features.paths, DUPLICATES)
     original = [of[path][0] if path in of else path for path in features.paths]
-    right = [original[a] == original[b] for group in groups for a, b in combinations(group, 2)]
-    group_of = {row: number for number, group in enumerate(groups) for row in group}
     place = {path: row for row, path in enumerate(features.paths)}
-    values = {"precision": float(np.mean(right)) if right else float("nan")}
-    for kind in COPIES:
-        copies = [path for path, (_, its) in of.items() if its == kind and path in place]
-        hits = [
-            group_of.get(place[path], -1) == group_of.get(place.get(of[path][0], -1), -2) for path in copies
-        ]
-        values[f"recall, {kind}"] = float(np.mean(hits))
+    values = {}
+    for threshold in THRESHOLDS:
+        groups = duplicate_groups(near, features.paths, threshold)
+        right = [original[a] == original[b] for group in groups for a, b in combinations(group, 2)]
+        group_of = {row: number for number, group in enumerate(groups) for row in group}
+        if right:
+            values[f"precision at {threshold}"] = float(np.mean(right))
+        for kind in COPIES:
+            copies = [path for path, (_, its) in of.items() if its == kind and path in place]
+            hits = [
+                group_of.get(place[path], -1) == group_of.get(place.get(of[path][0], -1), -2)
+                for path in copies
+            ]
+            values[f"recall at {threshold}, {kind}"] = float(np.mean(hits))
     return values
 
 
@@ -161,7 +167,8 @@ def table_of(rows: list[Row]) -> str:
     metrics = list(dict.fromkeys(row.metric for row in rows))
     lines = [f"| % | {' | '.join(RUNS)} |", "|---" * (1 + len(RUNS)) + "|"]
     for metric in metrics:
-        cells = [mean_of(list(values[run, "hidden", metric].values())).text() for run in RUNS]
+        known = [list(values.get((run, "hidden", metric), {}).values()) for run in RUNS]
+        cells = [mean_of(some).text() if some else "–" for some in known]
         lines.append(f"| {metric.replace('_', ' ')} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

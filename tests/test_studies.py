@@ -11,10 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
+from dsm.data.lists import read_list
 from dsm.errors import UserError
 from dsm.runs.results import Row, write_results
+from dsm.video.decode import read_frames
+from dsm.video.write import write_video
 
 ROOT = Path(__file__).parents[1]
 
@@ -142,3 +146,32 @@ def test_every_study_runs_with_quick(tmp_path: Path) -> None:
         "look.md",
         "health.md",
     } <= written
+
+
+def test_planted_copies_show_what_their_originals_show(
+    study: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
+    insight = study("insight")
+    originals, lines = {}, []
+    for place, label in enumerate((0, 1, insight.ODD, insight.ODD, insight.ODD, insight.ODD)):
+        at = np.arange(60)[:, None, None]
+        frames = np.zeros((60, 80, 80, 3), np.uint8)  # a bar that moves by a pixel a frame
+        frames[(np.arange(80) + 0 * np.arange(80)[:, None] - at) % (20 + place) < 8] = 200
+        path = f"v{place}.mp4"
+        originals[path] = frames
+        write_video(tmp_path / path, frames, fps=insight.FPS)
+        lines.append(f"{path} {label} 60\n")
+    (tmp_path / "train.txt").write_text("".join(lines))
+    listed, of = insight.plant(tmp_path, insight.Options(copied=2), 0)
+    videos = read_list(listed)
+    assert len(of) == 6
+    assert len(videos) == 2 + insight.TIMES + 6
+    assert not videos.labelled
+    for copy, (original, kind) in of.items():
+        frames = originals[original]
+        shown = {
+            "encoded again": frames, "cropped": frames[:, 4:-4, 4:-4], "a second later": frames[insight.FPS :]
+        }[kind]  # fmt: skip
+        found = read_frames(tmp_path / copy, np.arange(len(shown)))
+        assert found.shape == shown.shape
+        assert np.abs(found.astype(int) - shown).mean() < 12
