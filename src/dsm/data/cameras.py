@@ -38,7 +38,7 @@ def cameras_of(paths: Sequence[str], *, file: Path | None, regex: str) -> tuple[
     Raises:
         UserError: the table or the expression does not fit.
     """
-    given = find_groups(paths, file=file, regex=regex)
+    given = find_groups(paths, file=file, regex=regex, intervals=False)
     if given is not None:
         return given, "table" if file is not None else "expression"
     found = [CAMERA.search(path) for path in paths]

@@ -144,14 +144,20 @@ def _shared(one: tuple[str, ...], other: tuple[str, ...], packed: bool) -> int:
     return count if one[-count:] == other[-count:] else 0
 
 
-def find_groups(paths: Sequence[str], *, file: Path | None, regex: str) -> list[str] | None:
-    """Groups from a table or by a regular expression; None if neither is given."""
+def find_groups(
+    paths: Sequence[str], *, file: Path | None, regex: str, intervals: bool = True
+) -> list[str] | None:
+    """Groups from a table or by a regular expression; None if neither is given.
+
+    Args:
+        intervals: whether intervals are drawn over them, for which there may be too few.
+    """
     if file is not None and regex:
         raise UserError("--groups and --group-regex both define groups; give only one.")
     if file is None and not regex:
         return None
     groups = read_groups(file, paths) if file is not None else groups_of(paths, regex)
     remark = remark_on(groups)
-    if remark:
+    if intervals and remark:
         note(remark)
     return groups

@@ -61,7 +61,7 @@ def split(config: SplitConfig) -> SplitResult:
     for file in files:
         claim_file(file, overwrite=config.overwrite)
     videos = read_list(config.videos, config.root)
-    groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
+    groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex, intervals=False)
     if groups is None:  # segments of one file show the same place; a video listed twice is one video
         groups = [without_segment(path) for path in videos.paths]
     test = split_by_group(groups, config.test_share, config.seed, videos.labels)
@@ -102,7 +102,7 @@ def leaks(config: LeaksConfig) -> Result:
     """
     regex = config.group_regex or ("" if config.groups else UCF101_GROUP)
     one, two = (
-        set(find_groups(read_list(listed).paths, file=config.groups, regex=regex) or ())
+        set(find_groups(read_list(listed).paths, file=config.groups, regex=regex, intervals=False) or ())
         for listed in (config.one, config.two)
     )
     shared = sorted(one & two)
