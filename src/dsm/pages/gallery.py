@@ -62,6 +62,12 @@ def clips_of(features: Features, rows: Iterable[int], *, room: float = math.inf)
     return clips
 
 
+def brief(path: str) -> str:
+    """A path's last folder and its name, for a caption; those of packs and archives are long."""
+    *folders, folder, name = ("", *path.split("/"))
+    return f"…/{folder}/{name}" if any(folders) else path
+
+
 def row_text(features: Features, row: int) -> str:
     """The path of a row, with its times if it is a clip."""
     if features.times is None or not np.isfinite(features.times[row]).all():
