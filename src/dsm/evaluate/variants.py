@@ -86,7 +86,7 @@ def backwards(seen: Seen, rng: np.random.Generator) -> Tensor:
 
 
 def background(seen: Seen, rng: np.random.Generator) -> Tensor:
-    """What moves, shown before the scenes of videos of other labels."""
+    """What moves, in front of the scenes of videos of other labels."""
     return torch.stack([swap_scene(seen.clips, seen.moving, other[None]) for other in seen.others])
 
 
@@ -159,7 +159,7 @@ def flat(seen: Seen, rng: np.random.Generator) -> Tensor:
 
 
 def same_scene(seen: Seen, rng: np.random.Generator) -> Tensor:
-    """What moves, before the scene of another video of the same class."""
+    """What moves, in front of the scene of another video of the same class."""
     return swap_scene(seen.clips, seen.moving, seen.same)[None]
 
 

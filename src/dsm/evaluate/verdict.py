@@ -66,16 +66,16 @@ STILL: dict[str, Chosen] = {
     ),
     "hat_scene_error_random": Chosen(
         "Fooled by the scene",
-        "share of clips before another class's scene that are taken for that class",
+        "share of clips in front of another class's scene that are taken for that class",
         False,
     ),
     "contrasted_scenes": Chosen(
-        "Contrasted accuracy", "right before other scenes, and not right on one frame of that clip", True
+        "Contrasted accuracy", "right in front of other scenes, and not right on one frame of that clip", True
     ),
     "motion_gain": Chosen("Motion gain", "share of its skill that single frames cannot give", True),
     "hat_swap_random_ratio": Chosen(
-        "Right before other scenes",
-        "accuracy before other classes' scenes, divided by that on the clip",
+        "Right in front of other scenes",
+        "accuracy in front of other classes' scenes, divided by that on the clip",
         True,
     ),
 }

@@ -24,7 +24,7 @@ MEANINGS = {
     "motion_gain": "share of the skill that single frames lack",
     "order_sensitivity": "share of the skill lost when shuffled",
     "direction_sensitivity": "share of the skill lost backwards",
-    "contrasted_scenes_by_motion": "right before other scenes, and not on one frame of that clip",
+    "contrasted_scenes_by_motion": "right in front of other scenes, and not on one frame of that clip",
     "hat_scene_error_random_by_motion": "taken for the class of the scene behind it",
     "appearance_free_probe": "a probe on noise that moves like the clip",
     "arrow_of_time": "a probe tells forwards from backwards; chance 50 %",
