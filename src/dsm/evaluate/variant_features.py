@@ -335,8 +335,8 @@ def left_of_planted(clips: Tensor, moving: Tensor, scene: Tensor) -> float:
     """How much of an actor is left in the still scene, for an actor before a known scene.
 
     What moves in the clips is put in front of another video's still scene, and the still scene of that is
-    found again: the area that looks more like the actor than like the known scene, as a share of the actor's area.
-    Too low where the actor itself was not found.
+    found again: the area that looks more like the actor than like the known scene, as a share of the actor's
+    area. Too low where the actor itself was not found.
 
     Args:
         clips: (W, C, T, H, W). moving: (W, 1, T, H, W). scene: (1, C, 1, H, W).
