@@ -155,44 +155,53 @@ def test_losses_and_their_gradients_are_those_of_the_cpu(device: str) -> None:
 
 
 def features_and_gradient(
-    name: str, device: str, dtype: torch.dtype, precision: Any = "fp32", *, frames: int, size: int
+    name: str, device: str, dtype: torch.dtype, precision: Any = "fp32", *, training: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Features of clips in evaluation mode, and the whole gradient, as one vector, of a loss in training."""
+    """Features of clips and the whole gradient of a loss, as one vector, without dropout.
+
+    In training BatchNorm subtracts the mean of the batch, which in a new network is nearly everything. What
+    is left is so small that bfloat16 turns the gradient of I3D (to a cosine of 0.3 to 0.6, on a CPU).
+    """
     torch.manual_seed(0)
-    model = create_model(name).to(device, dtype)
-    generator = torch.Generator().manual_seed(1)
-    clips = torch.randn(4, 3, frames, size, size, generator=generator).to(device, dtype)
-    with torch.no_grad():
-        features = encode(model.eval(), clips, precision)
+    model = create_model(name).to(device, dtype).train(training)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
+    generator = torch.Generator().manual_seed(1)
+    # Coarse blobs: clips of noise all look alike to a network.
+    blobs = torch.randn(4, 3, 4, 6, 6, generator=generator)
+    side = 32 if name == "tiny" else 64
+    clips = F.interpolate(blobs, size=(8, side, side), mode="trilinear").to(device, dtype)
+    features = encode(model, clips, precision)
     target = torch.randn(features.shape, generator=generator).to(device, features.dtype)
-    (encode(model.train(), clips, precision) * target).mean().backward()
+    (features * target).mean().backward()
     return features, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
 def cosine(one: Tensor, two: Tensor) -> float:
-    return float(F.cosine_similarity(one.cpu().double(), two.cpu().double(), dim=0))
+    one, two = (x.detach().cpu().double().flatten() for x in (one, two))
+    return float(F.cosine_similarity(one, two, dim=0))
 
 
 @pytest.mark.parametrize(("device", "name"), on_the_cpu_only("tiny", sorted(MODELS)))
 def test_backbones_compute_what_they_do_on_the_cpu(device: str, name: str) -> None:
-    shape = {"frames": 8, "size": 32} if device == "cpu" else {"frames": 16, "size": 64}
-    features, gradient = features_and_gradient(name, device, torch.float32, **shape)
-    expected, its_gradient = features_and_gradient(name, "cpu", torch.float64, **shape)
+    features, gradient = features_and_gradient(name, device, torch.float32)
+    expected, its_gradient = features_and_gradient(name, "cpu", torch.float64)
     assert_near(features, expected)
-    # A ReLU or the largest of a window may switch where two numbers are equal to the last bits.
     assert cosine(gradient, its_gradient) > 1 - TOLERANCE
+    if device != "cpu":
+        found = features_and_gradient(name, device, torch.float64, training=True)
+        wanted = features_and_gradient(name, "cpu", torch.float64, training=True)
+        for one, other in zip(found, wanted, strict=True):
+            assert_near(one, other, 1e-6)
 
 
 @pytest.mark.parametrize(("device", "name"), on_the_cpu_only("tiny", sorted(MODELS)))
 def test_gradients_in_bfloat16_point_the_same_way(device: str, name: str) -> None:
-    shape = {"frames": 8, "size": 32} if device == "cpu" else {"frames": 16, "size": 64}
-    features, gradient = features_and_gradient(name, device, torch.float32, "bf16", **shape)
-    expected, its_gradient = features_and_gradient(name, "cpu", torch.float32, **shape)
-    assert cosine(features.flatten(), expected.flatten()) > 0.99
-    assert cosine(gradient, its_gradient) > 0.9
+    features, gradient = features_and_gradient(name, device, torch.float32, "bf16")
+    expected, its_gradient = features_and_gradient(name, "cpu", torch.float32)
+    assert cosine(features, expected) > 0.999
+    assert cosine(gradient, its_gradient) > 0.95
 
 
 def trained(
