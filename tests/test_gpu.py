@@ -170,7 +170,7 @@ def features_and_gradient(
     generator = torch.Generator().manual_seed(1)
     # Coarse blobs: clips of noise all look alike to a network.
     blobs = torch.randn(4, 3, 4, 6, 6, generator=generator)
-    side = 32 if name == "tiny" else 64
+    side = 32 if name == "tiny" else 48
     clips = F.interpolate(blobs, size=(8, side, side), mode="trilinear").to(device, dtype)
     features = encode(model, clips, precision)
     target = torch.randn(features.shape, generator=generator).to(device, features.dtype)
