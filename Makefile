@@ -1,6 +1,7 @@
 # make demo   the main job end to end, on this machine's CPU
 # make test   the tests, two at a time (TESTS=4: four), but for the slow ones
 # make test-all   all of them, before a release
+# make gpu    on a machine with CUDA: does it compute what the CPU does, and how fast (docs/gpu.md)
 # make docs   the documentation as a site, site/index.html; a broken link is an error
 #
 # They set up what they need in .venv first; the second time that takes no time.
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 DEMO := runs/demo
 TESTS ?= 2
 
-.PHONY: demo test test-all lint types docs clean
+.PHONY: demo test test-all gpu lint types docs clean
 
 demo: $(VENV)/core
 	$(BIN)/dsm demo --out $(DEMO)
@@ -24,6 +25,20 @@ test: $(VENV)/dev
 
 test-all: $(VENV)/dev
 	$(PYTEST) -m "slow or not slow"
+
+# With PYTHON's own torch, which must fit the driver. WHEELS is a folder of wheels, for machines without network.
+BESIDE_TORCH := .beside-torch
+WHEELS ?=
+GPU = PYTHONPATH=$(CURDIR)/src:$(CURDIR)/$(BESIDE_TORCH) $(PYTHON)
+
+gpu: $(BESIDE_TORCH)/ready
+	$(GPU) -m pytest -m "gpu or not gpu" -rs tests/test_gpu.py; tests=$$?; \
+	$(GPU) benchmarks/gpu.py --json runs/gpu.json; exit $$((tests + $$?))
+
+$(BESIDE_TORCH)/ready: requirements-gpu.txt
+	$(PYTHON) -m pip install --quiet --no-compile --no-deps --upgrade --target $(BESIDE_TORCH) \
+		$(if $(WHEELS),--no-index --find-links $(WHEELS)) --requirement requirements-gpu.txt
+	touch $@
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check
@@ -56,4 +71,4 @@ $(VENV)/docs: $(VENV)/core
 	touch $@
 
 clean:
-	rm -rf $(VENV) site
+	rm -rf $(VENV) $(BESIDE_TORCH) site

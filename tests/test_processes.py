@@ -16,6 +16,8 @@ import torch
 from runs import small_run, weights_of
 from warm_dsm import HANG, dsm, run_line
 
+from dsm.distributed import gpus_to_choose_from
+from dsm.errors import UserError
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.runs.folder import read_metrics
 
@@ -266,3 +268,26 @@ def test_the_slurm_example_runs_locally(scenes: Path, tmp_path: Path) -> None:
         done = subprocess.run(line, capture_output=True, text=True, timeout=HANG)
         assert done.returncode == 0, done.stderr
         assert list_checkpoints(out)[-1].name == f"step_{int(steps):08d}.pt"
+
+
+@pytest.mark.parametrize(
+    ("processes", "visible", "environment", "devices"),
+    [
+        (1, 1, {}, 1),
+        (1, 8, {}, 1),
+        (8, 8, {}, 8),
+        (2, 8, {"TORCHELASTIC_RUN_ID": "x"}, 2),
+        (8, 1, {"CUDA_VISIBLE_DEVICES": "5", "SLURM_LOCALID": "5"}, 1),
+        (8, 1, {"CUDA_VISIBLE_DEVICES": "0", "TORCHELASTIC_RUN_ID": "x"}, None),
+        (2, 1, {}, None),
+        (4, 2, {"CUDA_VISIBLE_DEVICES": "0,1"}, None),
+    ],
+)
+def test_processes_take_the_gpu_of_their_number_or_the_one_that_they_are_shown(
+    processes: int, visible: int, environment: dict[str, str], devices: int | None
+) -> None:
+    if devices is None:
+        with pytest.raises(UserError, match=f"^{processes} processes for {visible} GPUs"):
+            gpus_to_choose_from(processes, visible, environment)
+    else:
+        assert gpus_to_choose_from(processes, visible, environment) == devices

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import FrameType
 from typing import Any, TypeVar, cast
@@ -145,6 +145,37 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+class _OwnDevice(TorchElasticEnvironment):  # type: ignore[misc]
+    """The launcher shows each process one GPU, which is number 0 in all of them."""
+
+    def local_rank(self) -> int:
+        return 0
+
+
+def gpus_to_choose_from(processes: int, visible: int, environment: Mapping[str, str]) -> int:
+    """How many GPUs the processes of this machine number among themselves.
+
+    Args:
+        processes: on this machine.
+        visible: GPUs that this process sees.
+        environment: its variables. ``CUDA_VISIBLE_DEVICES`` may hide the GPUs of the others; but torchrun,
+            which sets ``TORCHELASTIC_RUN_ID``, shows the same GPUs to all its processes.
+
+    Returns:
+        ``processes`` if each takes the GPU with its own number; 1 if the launcher shows each process its own
+        GPU alone, as SLURM does with ``--gpus-per-task``.
+
+    Raises:
+        UserError: processes would have to share a GPU.
+    """
+    if visible >= processes:
+        return processes
+    hidden = environment.get("CUDA_VISIBLE_DEVICES") and "TORCHELASTIC_RUN_ID" not in environment
+    if visible == 1 and hidden:
+        return 1
+    raise UserError(f"{processes} processes for {visible} GPUs; use at most one process per GPU.")
+
+
 def make_fabric() -> Fabric:
     """Set up devices and distribution from the environment: a single process, or one of many."""
     if not begun_from_outside():
@@ -152,20 +183,21 @@ def make_fabric() -> Fabric:
         return Fabric(accelerator="auto", devices=1)
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     world = int(os.environ["WORLD_SIZE"])
-    if torch.cuda.is_available() and torch.cuda.device_count() < local:
-        raise UserError(
-            f"{local} processes for {torch.cuda.device_count()} GPUs; use at most one process per GPU."
-        )
-    if not torch.cuda.is_available():
+    devices = local
+    if torch.cuda.is_available():
+        devices = gpus_to_choose_from(local, torch.cuda.device_count(), os.environ)
+    else:
         keep_to_cores(local)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator="cuda" if torch.cuda.is_available() else "cpu",
-        devices=local,
-        num_nodes=world // local,
+        devices=devices,
+        num_nodes=world // devices,
         # Buffers need no broadcast: statistics are computed over all processes, the queue gathers from all.
         strategy=DDPStrategy(
-            cluster_environment=TorchElasticEnvironment(), broadcast_buffers=False, timeout=LONGEST_WAIT
+            cluster_environment=TorchElasticEnvironment() if devices == local else _OwnDevice(),
+            broadcast_buffers=False,
+            timeout=LONGEST_WAIT,
         ),
     )
     fabric.launch()
