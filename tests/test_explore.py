@@ -25,7 +25,7 @@ from dsm.evaluate.settings import ExtractSettings
 from dsm.evaluate.suggest import labels_of, least_sure
 from dsm.models.settings import LoadSettings
 from dsm.pages.explore import PAGE_BYTES, write_explore_page
-from dsm.pages.gallery import brief
+from dsm.pages.gallery import end_of
 from dsm.runs.results import read_results
 from dsm.verbs.explore import ExploreConfig, examine
 from dsm.verbs.extract import ExtractConfig, extract
@@ -421,5 +421,5 @@ def test_footage_is_read_as_the_archive_was(scenes: Path, tmp_path: Path) -> Non
 
 
 def test_captions_show_the_end_of_a_long_path() -> None:
-    assert brief("shard-00000.tar/home/videos/calm/a") == "…/calm/a"
-    assert [brief(path) for path in ("a.mp4", "calm/a.mp4")] == ["a.mp4", "calm/a.mp4"]
+    assert end_of("shard-00000.tar/home/videos/calm/a") == "…/calm/a"
+    assert [end_of(path) for path in ("a.mp4", "calm/a.mp4")] == ["a.mp4", "calm/a.mp4"]

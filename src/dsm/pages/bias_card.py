@@ -19,7 +19,7 @@ from dsm.files import write_text
 from dsm.intervals import Interval, remark_on
 from dsm.pages.figures import literal, looks_of, save_figure
 from dsm.pages.film import even
-from dsm.pages.gallery import brief
+from dsm.pages.gallery import end_of
 from dsm.pages.template import clip_uri, write_page
 from dsm.runs.results import command_line
 
@@ -95,7 +95,7 @@ def mistakes_of(
         if variant in judged.partners:
             lender = int(judged.partners[variant][video, part])
             scene = (
-                f"in front of the scene of {brief(subject.paths[lender])} ({names[judged.labels[lender]]})"
+                f"in front of the scene of {end_of(subject.paths[lender])} ({names[judged.labels[lender]]})"
             )
         else:
             scene = "as noise that moves like it"
@@ -104,7 +104,7 @@ def mistakes_of(
                 names[label], int((judged.labels == label).sum()), float((own == label).mean()),
                 names[other], int((own == other).sum()),
                 clip_uri(even(whole), fps=FPS), clip_uri(even(changed), fps=FPS),
-                f"{brief(subject.paths[video])}, {scene}",
+                f"{end_of(subject.paths[video])}, {scene}",
             )
         )  # fmt: skip
     return found

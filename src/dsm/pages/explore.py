@@ -22,7 +22,7 @@ from dsm.evaluate.explore import NOISE, Explored, SameCamera
 from dsm.evaluate.footage import Footage, link_of
 from dsm.files import json_text
 from dsm.pages.embedding import LOOKS
-from dsm.pages.gallery import brief, clips_of
+from dsm.pages.gallery import clips_of, row_text
 from dsm.pages.tables import Cell
 from dsm.pages.template import write_page
 from dsm.pages.timeline import timelines
@@ -242,9 +242,7 @@ def _glance(found: Exploration, clusters: Sequence[ShownRow], rare: Sequence[Sho
 
 def told(footage: Footage, row: int) -> str:
     """The end of a row's path, its seconds and its time of day, as far as they are known."""
-    text, times = brief(footage.features.paths[row]), footage.features.times
-    if times is not None and np.isfinite(times[row]).all():
-        text += f" {times[row][0]:.1f}–{times[row][1]:.1f} s"
+    text = row_text(footage.features, row, short=True)
     return f"{text}, {when}" if (when := clock(float(footage.times[row]))) else text
 
 

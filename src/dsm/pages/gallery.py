@@ -62,18 +62,19 @@ def clips_of(features: Features, rows: Iterable[int], *, room: float = math.inf)
     return clips
 
 
-def brief(path: str) -> str:
+def end_of(path: str) -> str:
     """A path's last folder and its name, for a caption; those of packs and archives are long."""
     *folders, folder, name = ("", *path.split("/"))
     return f"…/{folder}/{name}" if any(folders) else path
 
 
-def row_text(features: Features, row: int) -> str:
-    """The path of a row, with its times if it is a clip."""
+def row_text(features: Features, row: int, *, short: bool = False) -> str:
+    """The path of a row, or if ``short`` its end, with its times if it is a clip."""
+    path = end_of(features.paths[row]) if short else features.paths[row]
     if features.times is None or not np.isfinite(features.times[row]).all():
-        return features.paths[row]
+        return path
     begin, end = features.times[row]
-    return f"{features.paths[row]} {begin:.1f}–{end:.1f} s"
+    return f"{path} {begin:.1f}–{end:.1f} s"
 
 
 NEIGHBOURS = 5

@@ -65,12 +65,11 @@ def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) 
             group_of = dict(zip(videos.paths, groups, strict=True))
             of = [group_of[path] for path in features.paths]
         interval = mean_interval(values, groups=of)
-        seed = seed_of(loaded.config, config.loading.seed)
-        rows.append(row_of(name, seed, list_name(config.data.test), BALANCE, interval, len(values)))
+        named = name, seed_of(loaded.config, config.loading.seed), list_name(config.data.test)
+        rows.append(row_of(*named, BALANCE, interval, len(values)))
         tell_left_out(config.out / "test", left_out.verdicts)
         if len(values) > 1:
             measures, count = _measures(config, loaded.module, clip, videos, groups)
-            named = name, seed, list_name(config.data.test)
             rows += [row_of(*named, metric, value, count) for metric, value in measures.items()]
     write_results(file, rows, revision=git_revision())
     table = Table(title="balance of motion and scene: 1 if only the motion counts, -1 if only the scene")
