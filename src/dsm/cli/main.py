@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from dsm.cli.commands import GROUPS, VERBS
-from dsm.cli.help import ALL, groups, shortened
 from dsm.errors import USER_ERROR, UserError, nearest, sentence
 from dsm.inputs import check_inputs
 from dsm.signals import Interrupted, leave_by_exception
@@ -49,6 +48,8 @@ def find_verb(words: list[str]) -> tuple[str, list[str]]:
 
 def print_rest(name: str, settings: type) -> None:
     """Print which settings the short help leaves out."""
+    from dsm.cli.help import ALL, groups
+
     console = Console(highlight=False)
     table = Table(box=None, show_header=False, padding=(0, 2))
     for flags, about in groups(settings):
@@ -65,6 +66,8 @@ def run(words: list[str]) -> None:
         Interrupted: it was stopped and saved; the message says how to continue it.
     """
     import tyro
+
+    from dsm.cli.help import ALL, shortened
 
     name, rest = find_verb(words)
     verb = VERBS[name]

@@ -71,6 +71,13 @@ class Features:
         root = str(self.meta.get("root", ""))
         return [f"{root}/{path}" for path in self.paths] if root else self.paths
 
+    def times_of(self, row: int) -> tuple[float, float] | None:
+        """Begin and end of a row's clip, in seconds; None if they are unknown or it is a whole video."""
+        if self.times is None or not np.isfinite(self.times[row]).all():
+            return None
+        begin, end = self.times[row].tolist()
+        return begin, end
+
     def groups(self, *, file: Path | None, regex: str) -> list[str] | None:
         """The group of each row: by a table or a regular expression, else the video of each clip.
 

@@ -53,12 +53,12 @@ class Footage:
     def name(self, row: int) -> str:
         """The row as a list names it: a path, or a segment of it where its video has several clips."""
         path = self.features.paths[row]
-        times = self.features.times
-        if times is None or not np.isfinite(times[row]).all() or SEGMENT.fullmatch(path):
+        times = self.features.times_of(row)
+        if times is None or SEGMENT.fullmatch(path):
             return path
         if self._clips[self.videos[row]] == 1:
             return path
-        begin, end = (float(one) for one in times[row])
+        begin, end = times
         return segment_name(path, round(begin, 3), round(max(end, begin + 0.001), 3))
 
 

@@ -18,9 +18,8 @@ PLACE = ("path", "begin", "end", "camera", "time")
 
 def place_of(footage: Footage, row: int) -> list[str]:
     """A row's path, begin, end, camera and time, as cells of a table."""
-    times = footage.features.times
-    known = times is not None and np.isfinite(times[row]).all()
-    begin, end = (f"{one:.2f}" for one in times[row]) if times is not None and known else ("", "")
+    times = footage.features.times_of(row)
+    begin, end = (f"{one:.2f}" for one in times) if times else ("", "")
     return [footage.features.paths[row], begin, end, footage.cameras[row], clock(float(footage.times[row]))]
 
 

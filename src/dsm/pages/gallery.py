@@ -35,9 +35,9 @@ def clip_of(features: Features, row: int) -> NDArray[np.uint8]:
     file = file_of(features, row)
     info = probe(file)
     first, last = 0, max(info.frames - 1, 0)
-    if features.times is not None and np.isfinite(features.times[row]).all():
+    if times := features.times_of(row):
         with suppress(VideoError):  # the video has no frame times after all
-            first, last = (int(i) for i in np.searchsorted(frame_times(file), features.times[row] - 1e-3))
+            first, last = (int(i) for i in np.searchsorted(frame_times(file), np.array(times) - 1e-3))
     numbers = np.linspace(first, max(first, last), FRAMES).round().astype(np.int64)
     frames = read_frames(file, numbers, SHORT_SIDE, SECONDS)
     return frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
@@ -71,10 +71,8 @@ def end_of(path: str) -> str:
 def row_text(features: Features, row: int, *, short: bool = False) -> str:
     """The path of a row, or if ``short`` its end, with its times if it is a clip."""
     path = end_of(features.paths[row]) if short else features.paths[row]
-    if features.times is None or not np.isfinite(features.times[row]).all():
-        return path
-    begin, end = features.times[row]
-    return f"{path} {begin:.1f}–{end:.1f} s"
+    times = features.times_of(row)
+    return f"{path} {times[0]:.1f}–{times[1]:.1f} s" if times else path
 
 
 NEIGHBOURS = 5

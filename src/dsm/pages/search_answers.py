@@ -139,11 +139,11 @@ class Answers:
             place = str(file_of(self.features, row).absolute())
         except UserError:
             place = ""
-        times = self.features.times
-        begin = float(times[row, 0]) if times is not None and np.isfinite(times[row]).all() else None
+        times = self.features.times_of(row)
         label = int(self.features.labels[row])
         return {
-            "row": row, "told": row_text(self.features, row), "place": place, "begin": begin,
+            "row": row, "told": row_text(self.features, row), "place": place,
+            "begin": times[0] if times else None,
             "camera": self._cameras[row] if len(self._cameras) else "",
             "label": self._names[label] if label >= 0 else "",
         }  # fmt: skip

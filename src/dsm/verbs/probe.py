@@ -87,14 +87,10 @@ def _predict(config: ProbeConfig, train: Features, test: Features, strength: flo
     known = train.meta.get("classes")
     names = [str(name) for name in known] if isinstance(known, list) else []
     labels = model.classes_[probabilities.argmax(1)].tolist()
-    times = test.times
     lines = [["path", "begin", "end", "label", "name", "probability"]]
     for row in np.argsort(-most, kind="stable").tolist():
-        span = (
-            [f"{one:.2f}" for one in times[row]]
-            if times is not None and np.isfinite(times[row]).all()
-            else ["", ""]
-        )
+        times = test.times_of(row)
+        span = [f"{one:.2f}" for one in times] if times else ["", ""]
         name = names[labels[row]] if labels[row] < len(names) else ""
         lines.append([test.paths[row], *span, str(labels[row]), name, f"{most[row]:.4f}"])
     file = config.out / PREDICTIONS

@@ -122,20 +122,13 @@ def search(config: SearchConfig) -> SearchResult:
             FoundVideo(
                 features.paths[hit.row],
                 int(features.labels[hit.row]),
-                _times_of(features, hit.row),
+                features.times_of(hit.row),
                 hit.cosine,
                 hit.row,
             )
             for hit in hits
         ],
     )
-
-
-def _times_of(features: Features, row: int) -> Times | None:
-    if features.times is None or not np.isfinite(features.times[row]).all():
-        return None
-    begin, end = features.times[row].tolist()
-    return begin, end
 
 
 def _contact_sheet(
@@ -176,7 +169,7 @@ def _duplicates(config: SearchConfig, features: Features) -> SearchResult:
         number.setdefault(group_of[row], len(number) + 1)
     pairs = [
         DuplicatePair(
-            features.paths[a], features.paths[b], cosine, (_times_of(features, a), _times_of(features, b)),
+            features.paths[a], features.paths[b], cosine, (features.times_of(a), features.times_of(b)),
             (a, b), number[group_of[a]],
         )
         for a, b, cosine in found
