@@ -7,8 +7,8 @@ for the backbone. Measured are R@1 and a linear probe, on scenes without trainin
 
 ``--search`` trains the candidates of each method on other seeds. For each place, it chooses among them by the
 *other* places only (leave one place out), so no method is reported where its settings were chosen. Writes
-``places.json`` (one row per number), ``places.md`` and ``places_headline.md``. Finished work is not repeated.
-``--quick`` tests in minutes that everything works.
+``places.json`` (one row per number), ``places.md`` and ``places_headline.md``. Finished work is not repeated;
+``--rows`` adds the numbers of another machine. ``--quick`` tests in minutes that everything works.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from dsm.errors import UserError
 from dsm.files import write_text
 from dsm.models.settings import Precision
 from dsm.runs.folder import git_revision, plain
-from dsm.runs.results import Row, write_results
+from dsm.runs.results import Row, read_results, write_results
 from dsm.synthetic.motionscenes import write_motionscenes
 from dsm.synthetic.settings import WORLDS, MotionScenesConfig
 from dsm.terminal import console, progress
@@ -77,6 +77,9 @@ class Options:
     precision: Precision = "bf16"
     jobs: int = 2
     """Encoders to train at the same time; they share the cores."""
+    rows: Path | None = None
+    """A ``places.json`` of the same settings, such as studies/results/places.json. Encoders that it
+    measures are not trained again."""
     quick: bool = False
     """One seed, few videos and steps, to test the study; the numbers mean nothing."""
 
@@ -319,16 +322,22 @@ def main(options: Options) -> None:
     places = [place for place in options.places if place not in absent]
     for place in absent:
         console.print(f"{place}: left out; --{place} DIR gives its folder.", style="yellow")
-    trials = []
+    trials, rows = [], read_results(options.rows) if options.rows else []
+    measured = {(row.run, row.seed, row.test.rpartition("@")[2]) for row in rows}
     for place in places:
+        wanted = [
+            (name, seed) for seed in options.seeds for name in names if (name, seed, place) not in measured
+        ]
+        if not wanted:
+            continue
         real = None if place in WORLDS else prepare_real(options, place)
         for seed in options.seeds:
             prepared = real or prepare_generated(options, place, seed)
-            some = [trial(options, place, name, seed, prepared) for name in names]
+            some = [trial(options, place, *one, prepared) for one in wanted if one[1] == seed]
             if real is None and not all(is_done(one) for one in some):
                 write_scenes(options, place, seed)
             trials += some
-    rows = run_all(trials, options.jobs)
+    rows += run_all(trials, options.jobs)
     write_results(
         options.out / f"{options.name}.json", rows, command=study_command(), revision=git_revision()
     )
