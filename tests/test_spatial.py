@@ -121,6 +121,14 @@ def test_an_affine_field_equals_its_matrix() -> None:
     assert torch.allclose(mirrored, clip.flip(-1), atol=1e-5)
 
 
+def test_an_affine_shift_moves_the_picture_by_its_share_of_half_the_side() -> None:
+    clip = clips(height=8, width=8)
+    draw = torch.tensor([[0.0, 0.0, 0.5], [0.0, 0.0, -0.25]]).expand(3, 2, 3)  # x by 2 pixels, y by -1
+    field = Affine().field(draw, 8, 8)
+    shifted = warp(clip, identity_grid(8, 8, clip) + field)
+    torch.testing.assert_close(shifted[..., 1:, :6], clip[..., :7, 2:])
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_strength_zero_is_the_identity_exactly(name: str) -> None:
     for clip in (clips(), clips().bfloat16(), (clips() * 255).byte()):
