@@ -68,3 +68,21 @@ def test_affinity_limits_the_cores() -> None:
 def test_cores_are_counted_in_one_place_only() -> None:
     counting = [file.name for file in ROOT.rglob("*.py") if "cpu_count" in file.read_text(encoding="utf-8")]
     assert counting == ["workers.py"]
+
+
+def test_threads_of_the_command_wait_asleep() -> None:
+    """The policy must be set before torch is imported, which reads it once."""
+    code = (
+        "import os, sys, dsm.cli.main as main; assert 'torch' not in sys.modules; "
+        "sys.argv = ['dsm', 'doctor']; main.main(); print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    for given, expected in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**environment, **given},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.splitlines()[-1] == expected

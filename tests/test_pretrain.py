@@ -35,7 +35,7 @@ from dsm.train.config import DataConfig
 from dsm.train.optim import OptimConfig, learning_rate
 from dsm.train.pretrain import pretrain
 from dsm.train.start import train_once
-from dsm.views import Augment
+from dsm.views import Augment, View
 
 
 def batches(scenes: Path, workers: int) -> list[dict]:
@@ -54,6 +54,25 @@ def test_batches_are_the_same_with_any_number_of_workers(scenes: Path) -> None:
                 assert torch.equal(one["clips"][view], two["clips"][view])
                 for name, value in one["parameters"][view].items():
                     assert torch.equal(value, two["parameters"][view][name])
+
+
+def test_everything_random_depends_on_seed_epoch_and_video(scenes: Path) -> None:
+    videos = read_list(scenes / "train.txt")
+    drawn = {}
+    for seed in (0, 1, 2**40):
+        samples = TrainingClips(videos, CLIP, Augment(), (View("anchor"),), seed=seed)
+        drawn |= {(seed, *key): samples[key] for key in ((0, 0), (0, 1), (1, 0))}
+    for key, one in drawn.items():
+        again = TrainingClips(videos, CLIP, Augment(), (View("anchor"),), seed=key[0])[key[1:]]
+        same = [
+            other
+            for other in drawn.values()
+            if equal(one["parameters"]["anchor"], other["parameters"]["anchor"])
+        ]
+        assert len(same) == 1
+        assert equal(one["parameters"]["anchor"], again["parameters"]["anchor"])
+    orders = [next(iter(EpochBatches(40, 40, seed, start=0, stop=1))) for seed in (0, 1)]
+    assert orders[0] != orders[1]
 
 
 def test_every_video_is_seen_once_an_epoch_in_a_new_order() -> None:

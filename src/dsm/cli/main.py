@@ -119,6 +119,10 @@ def main() -> None:
         print(__version__)
         return
     leave_by_exception()
+    # Threads that sleep while they wait for each other leave the core to other processes, and get it back
+    # sooner: beside one busy process two cores keep 60 % of the rate of a training, not 33 %
+    # (benchmarks/busy.py). Torch reads this when it is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         run(words)
     except KeyboardInterrupt:
