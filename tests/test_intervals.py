@@ -44,6 +44,18 @@ def test_groups_of_identical_videos_widen_the_interval_by_the_root_of_their_size
         assert (together.high - together.low) / (alone.high - alone.low) == pytest.approx(3, rel=0.1)
 
 
+def test_with_few_groups_the_quantile_is_that_of_t() -> None:
+    """Of 6 groups of one video each, 3 right: the score interval, solved as a quadratic equation."""
+    hits = np.array([1, 1, 1, 0, 0, 0.0])
+    found = share_interval(hits, groups=list("abcdef"))
+    design = (6 / 5 * 3 + 1) / (3 + 1)  # of the variance over groups, with one more error that a group shares
+    count, quantile = 6 / design, stats.t.ppf(0.975, 5)
+    # (p - share)² = quantile² p (1 - p) / count
+    a = 1 + quantile**2 / count
+    low, high = sorted(np.roots([a, -(1 + quantile**2 / count), 0.25]).real)
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+
+
 def test_shares_by_group_and_by_video_agree_when_every_video_is_its_own_group() -> None:
     hits = np.arange(200) % 4 > 0
     one = share("r", 0, "t", "R@1", hits)
