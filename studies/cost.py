@@ -19,7 +19,7 @@ from begin import begin
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dsm.data.official import PUBLISHED
+from dsm.data.official import OFFICIAL
 from dsm.data.settings import ClipConfig
 from dsm.files import write_text
 from dsm.methods.registry import create_method
@@ -127,7 +127,7 @@ def _saved(weights: list[nn.Parameter]) -> Iterator[dict[int, int]]:
 def data_sets(recipe: Recipe) -> tuple[str, str]:
     """The data sets of pretraining, and of fine-tuning and testing, read from the recipe's name."""
     names = {"kinetics": "kinetics", "something": "something-something-v1"} | {
-        name: name for name in PUBLISHED
+        name: name for name in OFFICIAL
     }
     sets = [names[word] for word in recipe.name.split("-") if word in names] or ["ucf101"]  # of dsm-plus
     if recipe.name.startswith("table-") and recipe.pretrain:
@@ -139,7 +139,7 @@ def videos(name: str, part: str, options: Options) -> int:
     """Number of videos, in split 1 if there are several."""
     if name == "kinetics":
         return options.kinetics if part == "train" else 0
-    counts = PUBLISHED[name]
+    counts = OFFICIAL[name].published
     tested = "test1" if "test1" in counts else "val" if "val" in counts else "test"
     return counts["train1" if "train1" in counts else "train"] if part == "train" else counts[tested]
 

@@ -10,13 +10,13 @@ from test_data_verbs import output_of
 from warm_dsm import dsm
 
 from dsm.data.lists import read_list
-from dsm.data.official import OFFICIAL
+from dsm.data.official.reading import read_official
 from dsm.errors import UserError
 
 
 @pytest.mark.parametrize("name", ["ucf101", "hmdb51"])
 def test_official_splits_have_the_published_counts(name: str, shared: Path) -> None:
-    official = OFFICIAL[name](shared / "data" / "splits" / name)
+    official = read_official(name, shared / "data" / "splits" / name)
     counts = {split: len(entries) for split, entries in official.lists.items()}
     assert counts | {"classes": len(official.classes)} == official.published
     for entries in official.lists.values():
@@ -89,7 +89,7 @@ def test_something_something_names_folders_of_frames(tmp_path: Path) -> None:
     )
     (tmp_path / f"{prefix}-validation.csv").write_text("7;Holding something\n")
     (tmp_path / f"{prefix}-test.csv").write_text("9\n")
-    lists = OFFICIAL["something-something-v1"](tmp_path).lists
+    lists = read_official("something-something-v1", tmp_path).lists
     assert lists["train"] == [("100218", 1, -1), ("24413", 0, -1)]
     assert lists["val"] == [("7", 0, -1)]
     assert lists["test"] == [("9", -1, -1)]
@@ -99,7 +99,7 @@ def test_diving48_lists_have_frame_counts(tmp_path: Path) -> None:
     row = {"vid_name": "_8Vy3dlHg2w_00000", "label": 12, "start_frame": 0, "end_frame": 133}
     for name in ("train", "test"):
         (tmp_path / f"Diving48_V2_{name}.json").write_text(json.dumps([row]))
-    official = OFFICIAL["diving48"](tmp_path)
+    official = read_official("diving48", tmp_path)
     assert official.lists["train"] == [("_8Vy3dlHg2w_00000.mp4", 12, 133)]
     assert official.published["train"] == 15027
 
@@ -133,5 +133,5 @@ def test_wrong_annotations_are_named(name: str, files: dict[str, str], message: 
     for file, text in files.items():
         (tmp_path / file).write_text(text)
     with pytest.raises(UserError) as error:
-        OFFICIAL[name](tmp_path)
+        read_official(name, tmp_path)
     assert message in str(error.value)

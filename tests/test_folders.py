@@ -15,7 +15,7 @@ from dsm import terminal
 from dsm.cli import main
 from dsm.data.catalog import find_list, find_videos
 from dsm.data.lists import VideoList, read_list, write_list
-from dsm.data.official import OFFICIAL
+from dsm.data.official.reading import read_official
 from dsm.errors import UserError
 from dsm.files import is_hidden
 from dsm.terminal import many
@@ -139,7 +139,7 @@ def test_ucf101_converts_present_videos_and_names_missing_ones(
     (tmp_path / "classInd.txt").write_text("1 ApplyEyeMakeup\n2 Archery\n")
     (tmp_path / "trainlist01.txt").write_text("ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1\n")
     (tmp_path / "testlist01.txt").write_text("Archery/v_Archery_g01_c01.avi\n")
-    official = OFFICIAL["ucf101"](tmp_path)
+    official = read_official("ucf101", tmp_path)
     assert list(official.lists) == ["train1", "test1"]
     assert "missing, so not converted: trainlist02.txt" in capsys.readouterr().err
 
@@ -149,7 +149,7 @@ def test_the_kinetics_test_list_has_no_labels(tmp_path: Path) -> None:
         "label,youtube_id,time_start,time_end,split\nabseiling,xyz,1,11,train\n"
     )
     (tmp_path / "test.csv").write_text("youtube_id,time_start,time_end,split\nabc,1,11,test\n")
-    lists = OFFICIAL["kinetics"](tmp_path).lists
+    lists = read_official("kinetics", tmp_path).lists
     assert lists["test"][0].label == -1
     assert lists["train"][0].label == 0
 
@@ -162,7 +162,7 @@ def test_something_something_v2_is_converted(tmp_path: Path, capsys: pytest.Capt
     labels = {"Approaching something with your camera": "1", "Holding something next to something": "0"}
     for name, content in (("labels", labels), ("train", [entry]), ("test", [{"id": "1420"}])):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
-    official = OFFICIAL["something-something-v2"](tmp_path)
+    official = read_official("something-something-v2", tmp_path)
     assert official.classes == [
         "Holding something next to something",
         "Approaching something with your camera",

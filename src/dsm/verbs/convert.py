@@ -11,7 +11,9 @@ from dsm.data.catalog import walk_with_links
 from dsm.data.classes import CLASSES, carry_classes, read_classes, write_classes
 from dsm.data.list_lines import ENDINGS, UNLABELLED
 from dsm.data.lists import VideoList, read_list, write_list
-from dsm.data.official import OFFICIAL, Entry
+from dsm.data.official import OPPOSITES, opposites_of
+from dsm.data.official.files import Entry
+from dsm.data.official.reading import read_official
 from dsm.errors import UserError
 from dsm.files import one_spelling, write_text
 from dsm.runs.folder import claim_file
@@ -19,6 +21,7 @@ from dsm.settings import takes_settings
 from dsm.terminal import many
 from dsm.verbs.result import ListResult
 from dsm.verbs.settings.data import ConvertConfig, check_columns
+from dsm.video.segments import SEGMENT
 from dsm.video.source import EXTENSIONS
 from dsm.video.write import without_ending
 
@@ -53,14 +56,16 @@ def _convert_list(config: ConvertConfig) -> ListResult:
 def _convert_official(config: ConvertConfig) -> ListResult:
     """Write the lists; compare their counts with the published ones, and name absent videos."""
     assert config.annotations is not None
-    official = OFFICIAL[config.dataset](config.annotations)
+    official = read_official(config.dataset, config.annotations)
     files = {name: config.out / f"{name}.txt" for name in official.lists}
-    for file in (*files.values(), config.out / CLASSES, config.out / ABSENT):
+    pairs = opposites_of(config.dataset, official.classes)
+    more = (ABSENT, *([OPPOSITES] if pairs else []))
+    for file in (*files.values(), config.out / CLASSES, *(config.out / name for name in more)):
         claim_file(file, overwrite=config.overwrite)
     places = _by_name(config.videos) if config.videos else None
     absent: list[str] = []
     present = {
-        name: entries if places is None else _present(entries, places, absent)
+        name: entries if places is None else _present(entries, places, official.elsewhere, absent)
         for name, entries in official.lists.items()
     }
     if absent and not any(present.values()):
@@ -81,6 +86,11 @@ def _convert_official(config: ConvertConfig) -> ListResult:
             files[name].unlink(missing_ok=True)  # from an earlier call, when some were present
     write_classes(config.out, official.classes)
     written_files = [*(Path(one.source) for one in lists), config.out / CLASSES]
+    if pairs:
+        written_files.append(config.out / OPPOSITES)
+        write_text(config.out / OPPOSITES, "".join(f"{one}\t{other}\n" for one, other in pairs))
+        where = f"{config.out / OPPOSITES}, for dsm bias --opposites"
+        lines.append(f"opposite classes: {many(len(pairs), 'pair')} ({where})")
     if config.videos:
         if absent:
             written_files.append(config.out / ABSENT)
@@ -111,19 +121,41 @@ def _by_name(folder: Path) -> dict[str, list[str]]:
     return paths
 
 
-def _present(entries: list[Entry], places: dict[str, list[str]], absent: list[str]) -> list[Entry]:
-    """The entries whose video exists, with its path in the folder; paths of the others go to ``absent``."""
+def _present(
+    entries: list[Entry],
+    places: dict[str, list[str]],
+    elsewhere: dict[str, tuple[str, ...]],
+    absent: list[str],
+) -> list[Entry]:
+    """The entries whose video exists, with its path in the folder; paths of the others go to ``absent``.
+
+    Args:
+        elsewhere: other names of a video, by path.
+    """
     present = []
     for entry in entries:
-        path = Path(one_spelling(entry.path))
-        # A folder of frames has the name of its video without the ending.
-        candidates = places.get(without_ending(path.name)) or places.get(path.name)
-        if candidates is None:
+        names = (entry.path, *elsewhere.get(entry.path, ()))
+        path = next(filter(None, (_place(one_spelling(name), places) for name in names)), None)
+        if path is None:
             absent.append(entry.path)
-        else:  # if several have the name, the one in the folder that the annotations give
-            best = max(reversed(candidates), key=lambda place: Path(place).parent.name == path.parent.name)
-            present.append(entry._replace(path=best))
+        else:
+            present.append(entry._replace(path=path))
     return present
+
+
+def _place(name: str, places: dict[str, list[str]]) -> str | None:
+    """Where a video or segment is, below the folder; None if it is absent."""
+    part = SEGMENT.fullmatch(name)
+    path = Path(part[1] if part else name)
+    # A folder of frames has the name of its video without the ending.
+    candidates = places.get(without_ending(path.name)) or places.get(path.name) or []
+    if part:  # a folder of frames has no times
+        candidates = [place for place in candidates if Path(place).suffix.lower() in EXTENSIONS]
+    if not candidates:
+        return None
+    # If several have the name, the one in the folder that the annotations give.
+    best = max(reversed(candidates), key=lambda place: Path(place).parent.name == path.parent.name)
+    return best + name.removeprefix(part[1]) if part else best
 
 
 def _counted(name: str, count: int, published: dict[str, int], absent: int = 0) -> str:

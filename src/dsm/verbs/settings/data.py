@@ -134,7 +134,8 @@ class ConvertConfig:
 
     dataset: tyro.conf.Positional[str]
     """A list written by another tool, or a data set with official annotation files: ucf101, hmdb51, kinetics,
-    something-something-v1, something-something-v2 or diving48."""
+    mimetics, something-something-v1, something-something-v2, jester, diving48, gym99, gym288, fx-s1, ub-s1,
+    severe-ucf101, severe-gym99, epic-kitchens-100 or ucf-crime."""
     out: Path
     """Folder for the lists and classes.txt. When a list is converted, it can also be the list to write
     (.txt)."""

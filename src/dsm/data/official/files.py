@@ -1,0 +1,157 @@
+"""What readers of official annotation files share: their result, and files of text, tables and JSON.
+
+Annotation files come from strangers: their size is limited, whatever encoding they have is read, and what is
+not as documented ends with a sentence that names the file.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dsm.data.list_lines import UNKNOWN
+from dsm.errors import UserError
+from dsm.limits import ANNOTATION_BYTES
+from dsm.terminal import many, note, some
+from dsm.untrusted import parse_json
+
+
+class Entry(NamedTuple):
+    """One line of a list."""
+
+    path: str
+    """The data set's own name of the video, relative to the folder of videos; of a part of a long video its
+    segment, ``FILE#START-END``."""
+    label: int
+    frames: int = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Official:
+    """The contents of annotation files."""
+
+    classes: list[str]
+    """Names by label."""
+    lists: dict[str, list[Entry]]
+    """Entries by list name: ``train1``, ``test1``, ``val``…"""
+    published: dict[str, int] = field(default_factory=dict)
+    """The published number of videos in each list, and of ``classes``."""
+    elsewhere: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Other names of the same clip, by path: cut out, or as a segment of the long video, whichever people
+    have on disk."""
+
+
+def one_of(folder: Path, *names: str) -> Path:
+    """The first of several names that a file may have; the first name if there is none."""
+    files = [folder / name for name in names]
+    return next((file for file in files if file.is_file()), files[0])
+
+
+def text_of(file: Path) -> str:
+    """The text of an annotation file: UTF-8, UTF-16 with a byte-order mark, or else Latin-1.
+
+    Raises:
+        UserError: it is missing, or larger than any annotation file.
+    """
+    if not file.is_file():
+        raise UserError(f"{file}: no such annotation file.")
+    if file.stat().st_size > ANNOTATION_BYTES:
+        raise UserError(f"{file}: has more than {ANNOTATION_BYTES} bytes, so it is no annotation file.")
+    content = file.read_bytes()
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def lines_of(file: Path) -> list[str]:
+    """The lines of a file that are not blank, without white space at either end."""
+    return [line.strip() for line in re.split(r"[\r\n]+", text_of(file)) if line.strip()]
+
+
+def table_of(file: Path, columns: Iterable[str], remedy: str = "") -> Iterator[dict[str, str]]:
+    """The rows of a csv file whose first line names the columns.
+
+    Args:
+        columns: those that every row must have. remedy: what to do if one is missing.
+    """
+    reader = csv.DictReader(io.StringIO(text_of(file), newline=""))
+    try:
+        for number, row in enumerate(reader, start=2):
+            if missing := [name for name in columns if row.get(name) is None]:
+                raise UserError(f"{file}, line {number}: has no {', '.join(missing)}{remedy}.")
+            yield row
+    except csv.Error as error:
+        raise UserError(f"{file}: not a table in csv ({error}).") from None
+
+
+def json_of(file: Path, kind: type = list) -> Any:
+    """The list or object in a JSON file."""
+    try:
+        rows = parse_json(text_of(file), most=ANNOTATION_BYTES)
+    except ValueError as error:
+        raise UserError(f"{file}: not valid JSON ({error}).") from None
+    if not isinstance(rows, kind):
+        raise UserError(f"{file}: expected a JSON {'list' if kind is list else 'object'}.")
+    return rows
+
+
+def tell_lacking(folder: Path, lacking: Sequence[str], lists: dict[str, list[Entry]]) -> None:
+    """Note which annotation files are missing.
+
+    Raises:
+        UserError: all are missing.
+    """
+    if not lists:
+        others = f", nor {some(list(lacking[1:]))}" if len(lacking) > 1 else ""
+        raise UserError(f"{folder / lacking[0]}: no such annotation file{others}.")
+    if lacking:
+        note(f"{folder}: missing, so not converted: {some(list(lacking), 6)}")
+
+
+def known(name: str, label_of: dict[str, int], file: Path) -> int:
+    """The label of a class name.
+
+    Raises:
+        UserError: no class has the name.
+    """
+    if name not in label_of:
+        raise UserError(f"{file}: '{name}' is not one of the {many(len(label_of), 'class', 'classes')}.")
+    return label_of[name]
+
+
+def whole(text: object, what: str, file: Path) -> int:
+    """A whole number from a cell.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        return int(str(text))
+    except ValueError:
+        raise UserError(f"{file}: the {what} '{str(text)[:80]}' is not a whole number.") from None
+
+
+def names_of_labels(folder: Path) -> list[str]:
+    """Class names by label, from a list of them beside the annotations, so that labels mean what they mean to
+    a published classifier; empty if there is none.
+
+    Read are ``label_map*.txt`` (mmaction2) and ``classes.txt``, a name a line, and ``*labels.csv`` with the
+    columns id and name (as published with Kinetics models).
+    """
+    for pattern in ("label_map*.txt", "classes.txt", "*labels.csv"):
+        for file in sorted(folder.glob(pattern)):
+            if file.suffix == ".txt":
+                return lines_of(file)
+            numbered = {whole(row["id"], "id", file): row["name"] for row in table_of(file, ("id", "name"))}
+            if sorted(numbered) != list(range(len(numbered))):
+                raise UserError(f"{file}: expected ids from 0 on, each once.")
+            return [numbered[label] for label in range(len(numbered))]
+    return []

@@ -1,0 +1,83 @@
+"""Reads the official annotation files of a data set, and checks what is the same for all of them.
+
+To add a data set, write a function from the folder of its files to
+:class:`~dsm.data.official.files.Official`, name it in :data:`READERS`, and declare what is published in
+:data:`~dsm.data.official.OFFICIAL`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from dsm.data.list_lines import UNLABELLED
+from dsm.data.official import OFFICIAL, classic, long_videos, motions, subsets
+from dsm.data.official.files import Entry, Official
+from dsm.errors import UserError, has_control
+from dsm.terminal import many, note
+
+READERS: dict[str, Callable[[Path], Official]] = {
+    "ucf101": classic.ucf101,
+    "hmdb51": classic.hmdb51,
+    "kinetics": classic.kinetics,
+    "mimetics": classic.mimetics,
+    "something-something-v1": motions.something_something_v1,
+    "something-something-v2": motions.something_something_v2,
+    "jester": motions.jester,
+    "diving48": classic.diving48,
+    "gym99": long_videos.gym99,
+    "gym288": long_videos.gym288,
+    "fx-s1": long_videos.fx_s1,
+    "ub-s1": long_videos.ub_s1,
+    "severe-ucf101": subsets.severe_ucf101,
+    "severe-gym99": subsets.severe_gym99,
+    "epic-kitchens-100": long_videos.epic_kitchens_100,
+    "ucf-crime": long_videos.ucf_crime,
+}
+"""Readers of annotation files, by the name of the data set."""
+
+
+def read_official(name: str, folder: Path) -> Official:
+    """The contents of a data set's official annotation files, with the published counts.
+
+    Notes what the files repeat: a video twice in a list, or in both training and test.
+
+    Args:
+        name: a key of :data:`OFFICIAL`. folder: of the annotation files.
+
+    Raises:
+        UserError: a file is not as documented.
+    """
+    found = READERS[name](folder)
+    if not any(found.lists.values()):
+        raise UserError(f"{folder}: the annotation files of {name} name no video.")
+    if odd := [one for one in found.classes if has_control(one) or not one.strip()]:
+        raise UserError(f"{folder}: a class of {name} has the name {odd[0]!r}.")
+    doubled = [one for one, count in Counter(found.classes).items() if count > 1]
+    if doubled:
+        raise UserError(f"{folder}: {name} has two classes named '{doubled[0]}'.")
+    for entries in found.lists.values():
+        for path, label, _ in entries:
+            if not UNLABELLED <= label < len(found.classes):
+                several = many(len(found.classes), "class", "classes")
+                raise UserError(f"{folder}: {path} has the label {label}, but {name} has {several}.")
+            if not path or has_control(path) or "\n" in path:
+                raise UserError(f"{folder}: {name} has a video named {path!r}.")
+    _tell_repeated(folder, found.lists)
+    return replace(found, published={**OFFICIAL[name].published, **found.published})
+
+
+def _tell_repeated(folder: Path, lists: dict[str, list[Entry]]) -> None:
+    names = {list_name: Counter(entry.path for entry in entries) for list_name, entries in lists.items()}
+    for list_name, counts in names.items():
+        if twice := [path for path, count in counts.items() if count > 1]:
+            what = many(len(twice), "video is", "videos are")
+            note(f"{folder}: {what} in {list_name} more than once, such as {twice[0]}")
+    for list_name, counts in names.items():
+        tests = [list_name.replace("train", part) for part in ("test", "val")]
+        for other in tests if "train" in list_name else []:
+            if shared := [path for path in counts if path in names.get(other, {})]:
+                what = many(len(shared), "video is", "videos are")
+                note(f"{folder}: {what} in {list_name} and in {other}, such as {shared[0]}")
