@@ -10,6 +10,7 @@ import pytest
 from conftest import numbered_frames
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from dsm import terminal
 from dsm.cli import main
@@ -18,6 +19,7 @@ from dsm.data.reading import Reader
 from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.train.finetune import FinetuneData, read_lists
+from dsm.verbs.settings.data import check_columns
 from dsm.video.write import write_video
 
 
@@ -232,3 +234,78 @@ def test_our_lists_are_never_taken_for_another_form(
 def test_broken_json_is_reported(place: Path) -> None:
     with pytest.raises(UserError, match=r"not JSON|expected"):
         read(place, json.dumps({"path": "v/a.mp4"}) + "\n{half\n")
+
+
+@pytest.fixture(scope="module")
+def raw(place: Path) -> Path:
+    """``place`` with folders of 30 and 40 frames, as mmaction2's denseflow writes them."""
+    for name, count in (("raw/A/x", 30), ("raw/B/y z", 40)):
+        (place / name).mkdir(parents=True)
+        for number in range(1, count + 1):
+            Image.new("RGB", (16, 16)).save(place / name / f"img_{number:05}.jpg")
+    return place
+
+
+ANNOTATIONS = {
+    "mmaction2, videos": ("v/a.mp4 0\nv/b.mp4 1\n", ["v/a.mp4", "v/b.mp4"], [-1, -1]),
+    "mmaction2, rawframes": ("raw/A/x 30 0\nraw/B/y z 40 1\n", ["raw/A/x", "raw/B/y z"], [30, 40]),
+    "SlowFast, blanks": ("PLACE/v/a.mp4 0\nPLACE/v/b.mp4 1\n", ["PLACE/v/a.mp4", "PLACE/v/b.mp4"], [-1, -1]),
+    "SlowFast, commas": ("v/a.mp4,0\nv/b.mp4,1\n", ["v/a.mp4", "v/b.mp4"], [-1, -1]),
+    "JSON": (
+        '[{"filename": "v/a.mp4", "label": 0, "box": [1]}, {"filename": "v/b.mp4", "label": 1, "box": []}]',
+        ["v/a.mp4", "v/b.mp4"],
+        [-1, -1],
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "paths", "frames"), ANNOTATIONS.values(), ids=ANNOTATIONS)
+def test_annotations_of_other_tools_are_read_as_they_are(
+    raw: Path, text: str, paths: list[str], frames: list[int]
+) -> None:
+    videos = read(raw, text.replace("PLACE", str(raw)), "train.csv")
+    assert list(videos.paths) == [path.replace("PLACE", str(raw)) for path in paths]
+    assert videos.labels.tolist() == [0, 1]
+    assert videos.frames.tolist() == frames
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "label", "frames"),
+    [
+        ("raw/A/x 30 0 1 5\nraw/A/x 40 1\n", "path,frames,label,_", [0, 1], [30, 40]),
+        ("raw/A/x 30 0 1 5\nraw/A/x 40 1\n", "path,frames,_", [-1, -1], [30, 40]),
+        ("v/a.mp4 0 1 3\nv/b.mp4 1\n", "path,label,_", [0, 1], [-1, -1]),
+        ("v/a.mp4 0 1 3\nv/b.mp4\n", "path,_", [-1, -1], [-1, -1]),
+        ("v/a.mp4 0,1\nv/b.mp4 1\n", "path,_", [-1, -1], [-1, -1]),
+        ("path,label,x\nv/a.mp4,0,1,3\nv/b.mp4,1\n", "path,label,_", [0, 1], [-1, -1]),
+        ("a,0,x\nb,1,y\n", "path,label,_", [0, 1], [-1, -1]),
+    ],
+)
+def test_several_labels_are_left_out_on_request(
+    raw: Path, text: str, columns: str, label: list[int], frames: list[int]
+) -> None:
+    videos = read(raw, text, columns=check_columns(columns))
+    assert videos.labels.tolist() == label
+    assert videos.frames.tolist() == frames
+    assert [path.split(" ")[0] for path in videos.paths] == list(videos.paths)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("raw/A/x 30 0 1\nraw/B/y z 40 1\n", "--columns path,frames,label,_`) or none"),
+        ("raw/A/x 30 0 1\nraw/B/y z 40 1 3\n", "--columns path,frames,label,_`) or none"),
+        ("v/a.mp4 0 1 3\nv/b.mp4 1\n", "--columns path,label,_`) or none"),
+        ('[{"filename": "v/a.mp4", "label": {"concept": [1]}}]', "dsm takes one per video: keep one."),
+        (
+            'original_vido_id video_id frame_id path labels\nx 0 0 raw/A/x/img_1.jpg ""\n',
+            "lists single frames",
+        ),
+        ('{"a": {"duration_second": 2.0, "annotations": []}}', "is one JSON object; a list in JSON"),
+        ('{\n "a": {\n  "annotations": []}}', "is one JSON object; a list in JSON"),
+    ],
+)
+def test_annotations_that_do_not_fit_are_refused_with_a_remedy(raw: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        read(raw, text)
+    assert message in str(error.value)

@@ -110,11 +110,20 @@ def ask(source: str, line: str, choices: Sequence[Sequence[str]], why: str) -> N
     raise UserError(f"{source}: {why}, as in `{line[:200]}`; say what the columns are: {commands}.")
 
 
-def several(source: str, line: str) -> NoReturn:
+def several(source: str, line: str, before: str = "path") -> NoReturn:
+    """Raise an error that says how to read a list with several labels per line.
+
+    Args:
+        before: the columns before the labels; empty if columns cannot be named.
+    """
+    name = f"dsm data convert {source} --columns path,label,start,end --out NEW.txt"
+    remedy = (
+        f" the first (`--columns {before},label,_`) or none (`--columns {before},_`), or, if they are "
+        f"something else, name the columns: `{name}`"
+    )
     raise UserError(
-        f"{source}: has several labels per line, as in `{line[:200]}`; dsm takes one per video: keep one, "
-        f"or, if they are something else, name the columns: `dsm data convert {source} --columns "
-        "path,label,start,end --out NEW.txt`."
+        f"{source}: has several labels per line, as in `{line[:200]}`; dsm takes one per video: "
+        f"keep{remedy if before else ' one'}."
     )
 
 
@@ -226,5 +235,5 @@ def meanings(rows: list[list[str]], at: int, disk: Disk, source: str, line: str)
     if len(kinds) == 3 and first and kinds[2] != "f":
         return named("start", "end", "class" if kinds[2] == "t" else "label")
     if set(kinds) == {"i"}:
-        several(source, line)
+        several(source, line, "path" if names_video(paths[0]) else "path,frames")
     ask(source, line, [named("label", *["_"] * (len(rest) - 1))], f"has {len(rest)} columns besides the path")

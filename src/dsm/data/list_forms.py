@@ -13,7 +13,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,12 +35,11 @@ from dsm.data.list_columns import (
     shown,
     spread,
 )
+from dsm.data.list_json import JSON, json_columns, lines_of, objects_of
 from dsm.data.list_lines import Names, full, labelled
 from dsm.errors import UserError, has_control
 from dsm.files import one_spelling
-from dsm.limits import ANNOTATION_BYTES
 from dsm.terminal import many, note, some
-from dsm.untrusted import parse_json
 from dsm.video.segments import segment_name
 from dsm.video.source import EXTENSIONS
 
@@ -54,7 +53,7 @@ HEAD = 2**16
 """Bytes at the start of a list from which the format is detected."""
 SEPARATORS = {
     ",": " between commas", ";": " between semicolons", "\t": " between tabs", "|": " between bars",
-    " ": "", "json": " in JSON",
+    " ": "", JSON: " in JSON",
 }  # fmt: skip
 _ENDING = re.compile(rf".*(?:{'|'.join(map(re.escape, sorted(EXTENSIONS)))})(?=\s|$)", re.IGNORECASE)
 _QUOTED = re.compile(r"""(["'])(.*?)\1\s*(.*)""")
@@ -68,14 +67,20 @@ class Form:
     columns: tuple[str, ...]
     """What each column means; '' for an unused one."""
     header: bool = False
+    rest: bool = False
+    """Whether the last column is all that follows, whatever its separators, or nothing."""
 
     def __str__(self) -> str:
-        header = " with a header" if self.header and self.split != "json" else ""
+        header = " with a header" if self.header and self.split != JSON else ""
         return f"{shown(self.columns)}{SEPARATORS[self.split]}{header}"
 
 
-def cells_of(line: str, split: str, columns: Sequence[str] | None = None) -> list[str]:
-    """The fields of one line; between blanks, ``columns`` locate the path, which may contain blanks."""
+def cells_of(line: str, split: str, columns: Sequence[str] | None = None, *, rest: bool = False) -> list[str]:
+    """The fields of one line; between blanks, ``columns`` locate the path, which may contain blanks.
+
+    Args:
+        rest: whether a varying number of fields follows.
+    """
     if split != " ":
         try:
             cells = next(csv.reader([line], delimiter=split, skipinitialspace=True), [])
@@ -86,17 +91,18 @@ def cells_of(line: str, split: str, columns: Sequence[str] | None = None) -> lis
     before = line.split(None, at)
     line, front = (before[-1], before[:-1]) if len(before) > at else (line, [])
     if quoted := _QUOTED.match(line):
-        path, rest = quoted[2], quoted[3]
+        path, after = quoted[2], quoted[3]
     elif ended := _ENDING.match(line):
-        path, rest = ended[0], line[ended.end() :]
+        path, after = ended[0], line[ended.end() :]
     else:
-        parts = line.rsplit(None, len(columns) - at - 1) if columns else [line]
+        cut = line.split if rest else line.rsplit
+        parts = cut(None, len(columns) - at - 1) if columns else [line]
         return [*front, *parts]
     # A class name may have several words.
-    name = rest.strip().strip("\"'")
+    name = after.strip().strip("\"'")
     if columns and len(columns) - at == 2 and name:
         return [*front, path, name]
-    return [*front, path, *rest.split()]
+    return [*front, path, *after.split()]
 
 
 def rows_of(text: str, form: Form, source: str) -> Iterator[tuple[int, list[str]]]:
@@ -105,15 +111,18 @@ def rows_of(text: str, form: Form, source: str) -> Iterator[tuple[int, list[str]
     Raises:
         UserError: a line has too many or too few fields.
     """
-    if form.split == "json":
-        yield from _objects(text, source)
+    if form.split == JSON:
+        yield from objects_of(text, form.columns, source)
         return
     first = form.header
-    for number, line in _lines(text):
+    for number, line in lines_of(text):
         if first:
             first = False
             continue
-        cells = cells_of(line, form.split, form.columns)
+        cells = cells_of(line, form.split, form.columns, rest=form.rest)
+        if form.rest:
+            head = len(form.columns) - 1
+            cells = [*cells[:head], " ".join(cells[head:])] if len(cells) >= head else cells
         if len(cells) != len(form.columns):
             raise UserError(
                 f"{source}, line {number}: expected `{shown(form.columns)}`, found `{line[:200]}`."
@@ -121,63 +130,21 @@ def rows_of(text: str, form: Form, source: str) -> Iterator[tuple[int, list[str]
         yield number, cells
 
 
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    for number, raw in enumerate(text.split("\n"), start=1):
-        line = raw.strip(" \r")
-        if line.strip() and not line.startswith("#"):
-            yield number, line
-
-
-def _objects(text: str, source: str) -> Iterator[tuple[int, list[str]]]:
-    """The values of each object in a JSON list or JSON lines, by the first object's keys."""
-    names: list[str] = []
-    try:
-        whole = _parse(text) if text.lstrip().startswith("[") else None
-        objects = enumerate(whole, start=1) if whole is not None else (
-            (number, _parse(line)) for number, line in _lines(text)
-        )  # fmt: skip
-        for number, one in objects:
-            # Additional keys are ignored; missing ones are an error.
-            if not isinstance(one, dict) or (names and not set(names) <= set(one)):
-                raise UserError(f"{source}, line {number}: expected a JSON object with {', '.join(names)}.")
-            names = names or list(one)
-            yield number, [_plain(one[name], source) for name in names]
-    except ValueError as error:
-        raise UserError(f"{source}: not JSON with one video per line ({error}).") from None
-
-
-def _parse(text: str) -> Any:
-    return parse_json(text, most=ANNOTATION_BYTES)
-
-
-def _plain(value: Any, source: str) -> str:
-    if isinstance(value, list):
-        if len(value) != 1:
-            several(source, str(value))
-        value = value[0]
-    return "" if value is None else str(value)
-
-
-def json_form(text: str, source: str) -> Form | None:
-    """The form of a list of JSON objects; None for other texts."""
-    start = text.lstrip()[:1]
-    if start not in ("{", "["):
-        return None
-    first = text.lstrip().split("\n", 1)[0].strip()
-    try:
-        one = _parse(text)[0] if start == "[" else _parse(first)
-        names = list(one) if isinstance(one, dict) else []
-    except (ValueError, LookupError):
-        return None
-    return Form("json", by_header(names, source, first), header=True) if names else None
-
-
 def by_columns(lines: list[str], columns: Sequence[str], disk: Disk) -> Form:
-    """The form of a text whose columns the user named."""
-    for split in (",", ";", "\t", "|"):
-        if all(len(cells_of(line, split)) == len(columns) for line in lines) and len(columns) > 1:
-            return Form(split, tuple(columns), is_header(cells_of(lines[0], split), disk))
-    return Form(" ", tuple(columns), is_header(lines[0].split(), disk))
+    """The form of a text whose columns the user named; a last column to ignore is all that follows."""
+    rest = len(columns) > 1 and not columns[-1]
+
+    def fits(cells: list[str]) -> bool:
+        path = cells[columns.index("path")] if len(cells) >= len(columns) - 1 else ""
+        return names_video(path) or disk.has(path)
+
+    for split in (",", ";", "\t", "|") if len(columns) > 1 else ():
+        cells = [cells_of(line, split) for line in lines]
+        header = is_header(cells[0], disk)
+        same = all(len(row) == len(columns) for row in cells)
+        if same or (rest and all(map(fits, cells[header:]))):
+            return Form(split, tuple(columns), header, rest)
+    return Form(" ", tuple(columns), is_header(lines[0].split(), disk), rest)
 
 
 def other_form(lines: list[str], disk: Disk, source: str, *, on_disk: bool) -> Form | None:
@@ -238,7 +205,7 @@ def find_form(text: bytes, columns: Sequence[str], disk: Disk, source: str) -> F
     """
     part = text[:HEAD] if len(text) <= HEAD else text[: text.rfind(b"\n", 0, HEAD) + 1]
     start = part.decode(errors="ignore")
-    lines = [line.strip(" \t") for _, line in itertools.islice(_lines(start), 200)]
+    lines = [line.strip(" \t") for _, line in itertools.islice(lines_of(start), 200)]
     if columns and lines:
         return _noted(by_columns(lines, columns, disk), source, unused=False)
     if not lines or start.startswith(MARK):
@@ -246,7 +213,8 @@ def find_form(text: bytes, columns: Sequence[str], disk: Disk, source: str) -> F
     first = lines[0]
     if len(lines) > 1 and first.lower() in HEADERS["path"].split() and not disk.has(first):
         return _noted(Form(" ", ("path",), header=True), source)
-    _refuse_several(lines, source)
+    _refuse_frames(first, source)
+    _refuse_several(lines, disk, source)
     count = 3 if full(first) else 2 if labelled(first) else 1
     cut = [(full(line) if count == 3 else labelled(line) if count == 2 else (line,)) for line in lines]
     rows = [[str(cell) for cell in row] for row in cut if row]
@@ -254,8 +222,9 @@ def find_form(text: bytes, columns: Sequence[str], disk: Disk, source: str) -> F
     like_video = names_video(rows[0][0]) and not ODD & set(rows[0][0])
     if disk.has(rows[0][0]) or (exists and like_video):
         return _in_order(rows, first, disk, source)
-    form = json_form(text.decode(), source) or other_form(lines, disk, source, on_disk=True)
-    if form:
+    if fields := json_columns(text.decode(), source):
+        return _noted(Form(JSON, fields, header=True), source)
+    if form := other_form(lines, disk, source, on_disk=True):
         return _noted(form, source)
     plain = not any(ODD & set(row[0]) for row in rows)
     if exists or like_video or (plain and count > 1 and len(rows) == len(lines)):
@@ -263,14 +232,32 @@ def find_form(text: bytes, columns: Sequence[str], disk: Disk, source: str) -> F
     return _noted(other_form(lines, disk, source, on_disk=False), source)
 
 
-def _refuse_several(lines: list[str], source: str) -> None:
+def _refuse_frames(header: str, source: str) -> None:
+    """Refuse a list of pictures, as of AVA and Charades: it would be read as one of videos."""
+    words = set(re.split(r"[\s,]+", header.lower()))
+    if {"frame_id", "path"} <= words:
+        raise UserError(
+            f"{source}: lists single frames, as SlowFast does for AVA and Charades; list the folders of "
+            "frames instead: `dsm data index FOLDER --unlabelled --out NEW.txt`."
+        )
+
+
+_NUMBERS = re.compile(r"(.+?)((?:\s+\d+)+)")
+
+
+def _refuse_several(lines: list[str], disk: Disk, source: str) -> None:
     """Refuse lines of a path and whole numbers if the count of numbers varies and exceeds two."""
-    paths = [_ENDING.match(line) for line in lines]
-    tails = [line[path.end() :].split() for line, path in zip(lines, paths, strict=True) if path]
+    tails, before = [], "path"
+    for place, line in enumerate(lines):
+        if ended := _ENDING.match(line):
+            tails.append(line[ended.end() :].split())
+        elif (cut := _NUMBERS.fullmatch(line)) and (place >= LOOKED_AT or disk.has(cut[1])):  # a folder
+            tails.append(cut[2].split())
+            before = "path,frames"
     widths = {len(tail) for tail in tails}
     whole = all(cell.isdigit() for tail in tails for cell in tail)
     if len(tails) == len(lines) and len(widths) > 1 and max(widths) > 2 and whole:
-        several(source, max(lines, key=lambda line: len(line.split())))
+        several(source, max(lines, key=lambda line: len(line.split())), before)
 
 
 def _noted(form: Form | None, source: str, *, unused: bool = True) -> Form | None:

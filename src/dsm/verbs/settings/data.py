@@ -143,8 +143,8 @@ class ConvertConfig:
     """Folder of the official annotation files."""
     columns: str = ""
     """Meaning of a list's columns, for example path,label,start,end. Known: path, label (label1 if labels
-    count from 1), class (a name), frames, start and end (of a segment, in seconds), _ (ignored). By default
-    detected from the content."""
+    count from 1), class (a name), frames, start and end (of a segment, in seconds), _ (ignored; as the last,
+    all that follows). By default detected from the content."""
     root: Path | None = None
     """Folder that relative paths of a list start from; by default the list's own."""
     videos: Path | None = None
