@@ -145,6 +145,11 @@ def test_kinetics_is_read_from_json_and_numbered_like_a_list_of_names(tmp_path: 
     (tmp_path / "kinetics_400_labels.csv").write_text("id,name\n0,zumba\n")
     with pytest.raises(UserError, match="'air drumming' is not one of the 1 class"):
         read_official("kinetics", tmp_path)
+    (tmp_path / "classes.txt").write_text("air drumming\nzumba\n")
+    with pytest.raises(
+        UserError, match=r"several lists of class names \(classes.txt, kinetics_400_labels.csv\)"
+    ):
+        read_official("kinetics", tmp_path)
 
 
 def test_mimetics_is_a_test_with_the_numbers_of_kinetics(tmp_path: Path) -> None:
@@ -303,6 +308,17 @@ def test_epic_kitchens_clips_are_segments_or_files_of_their_name(
     ]
     assert list(test.paths) == ["cut/P01_101_0.mp4"]
     assert (tmp_path / "lists" / OPPOSITES).read_text() == "open\tclose\n"
+    (videos / "EPIC" / "P01" / "videos" / "P01_01.MP4").unlink()
+    write(videos, {"rgb/P01_01/frame_0000000001.jpg": ""})
+    convert = {"dataset": "epic-kitchens-100", "annotations": notes, "videos": videos, "overwrite": True}
+    result = dsm.data.convert(**convert, out=tmp_path / "lists")
+    assert (tmp_path / "lists" / "absent.txt").read_text() == "P01/videos/P01_01.MP4\n"
+    frames = "folders of frames, such as rgb/P01_01, have no times, so parts of them cannot be listed."
+    assert frames in result.lines
+    (videos / "cut" / "P01_101_0.mp4").unlink()
+    with pytest.raises(UserError) as error:
+        dsm.data.convert(**convert, out=tmp_path / "none")
+    assert str(error.value).endswith(f"contains none of the 3 videos that the annotations name; {frames}")
 
 
 def test_ucf_crime_has_detection_folds_and_segments_of_anomalies(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from dsm.settings import takes_settings
 from dsm.terminal import many
 from dsm.verbs.result import ListResult
 from dsm.verbs.settings.data import ConvertConfig, check_columns
-from dsm.video.segments import SEGMENT
+from dsm.video.segments import SEGMENT, without_segment
 from dsm.video.source import EXTENSIONS
 from dsm.video.write import without_ending
 
@@ -68,11 +68,12 @@ def _convert_official(config: ConvertConfig) -> ListResult:
         name: entries if places is None else _present(entries, places, official.elsewhere, absent)
         for name, entries in official.lists.items()
     }
+    timeless = _only_frames(absent, places or {})
     if absent and not any(present.values()):
         raise UserError(
             f"{config.videos}: contains none of the {many(len(set(absent)), 'video')} that the "
             "annotations name; "
-            "is it the folder of the videos (--videos)?"
+            f"{timeless or 'is it the folder of the videos (--videos)?'}"
         )
     lines = [_counted("classes", len(official.classes), official.published)]
     lists = []
@@ -95,6 +96,7 @@ def _convert_official(config: ConvertConfig) -> ListResult:
         if absent:
             written_files.append(config.out / ABSENT)
             lines.append(_write_absent(config.out / ABSENT, absent))
+            lines += [timeless] * bool(timeless)
         else:
             (config.out / ABSENT).unlink(missing_ok=True)  # from an earlier call
         lines.append(f"use the lists with --data.root {config.videos}")
@@ -147,8 +149,7 @@ def _place(name: str, places: dict[str, list[str]]) -> str | None:
     """Where a video or segment is, below the folder; None if it is absent."""
     part = SEGMENT.fullmatch(name)
     path = Path(part[1] if part else name)
-    # A folder of frames has the name of its video without the ending.
-    candidates = places.get(without_ending(path.name)) or places.get(path.name) or []
+    candidates = _named(path, places)
     if part:  # a folder of frames has no times
         candidates = [place for place in candidates if Path(place).suffix.lower() in EXTENSIONS]
     if not candidates:
@@ -156,6 +157,22 @@ def _place(name: str, places: dict[str, list[str]]) -> str | None:
     # If several have the name, the one in the folder that the annotations give.
     best = max(reversed(candidates), key=lambda place: Path(place).parent.name == path.parent.name)
     return best + name.removeprefix(part[1]) if part else best
+
+
+def _named(path: Path, places: dict[str, list[str]]) -> list[str]:
+    # A folder of frames has the name of its video without the ending.
+    return places.get(without_ending(path.name)) or places.get(path.name) or []
+
+
+def _only_frames(absent: list[str], places: dict[str, list[str]]) -> str:
+    """A sentence about segments of videos that are there as folders of frames only; empty without such."""
+    files = dict.fromkeys(without_segment(path) for path in absent if SEGMENT.fullmatch(path))
+    frames = [
+        place for file in files if (found := _named(Path(one_spelling(file)), places)) for place in found
+    ]
+    if not frames:
+        return ""
+    return f"folders of frames, such as {frames[0]}, have no times, so parts of them cannot be listed."
 
 
 def _counted(name: str, count: int, published: dict[str, int], absent: int = 0) -> str:
@@ -167,12 +184,12 @@ def _counted(name: str, count: int, published: dict[str, int], absent: int = 0) 
 
 
 def _write_absent(file: Path, absent: list[str]) -> str:
-    """Write the paths of absent videos.
+    """Write the paths of absent videos, of segments that of the whole video.
 
     Returns:
         A sentence with the first of them.
     """
-    unique = list(dict.fromkeys(absent))
+    unique = list(dict.fromkeys(map(without_segment, absent)))
     write_text(file, "".join(f"{path}\n" for path in unique))
     shown = ", ".join(unique[:MAX_NAMED]) + (", …" if len(unique) > MAX_NAMED else "")
     return f"{many(len(unique), 'video is', 'videos are')} listed but absent: {shown} ({file} names all)"

@@ -139,6 +139,18 @@ def whole(text: object, what: str, file: Path) -> int:
         raise UserError(f"{file}: the {what} '{str(text)[:80]}' is not a whole number.") from None
 
 
+def by_number(numbered: Iterable[tuple[str, str]], file: Path) -> list[str]:
+    """Names in the order of their numbers.
+
+    Raises:
+        UserError: the numbers are not 0, 1, 2 … each once.
+    """
+    named = sorted((whole(number, "number", file), name) for number, name in numbered)
+    if not named or [number for number, _ in named] != list(range(len(named))):
+        raise UserError(f"{file}: expected classes with numbers from 0 on, each once.")
+    return [name for _, name in named]
+
+
 def names_of_labels(folder: Path) -> list[str]:
     """Class names by label, from a list of them beside the annotations, so that labels mean what they mean to
     a published classifier; empty if there is none.
@@ -146,12 +158,15 @@ def names_of_labels(folder: Path) -> list[str]:
     Read are ``label_map*.txt`` (mmaction2) and ``classes.txt``, a name a line, and ``*labels.csv`` with the
     columns id and name (as published with Kinetics models).
     """
-    for pattern in ("label_map*.txt", "classes.txt", "*labels.csv"):
-        for file in sorted(folder.glob(pattern)):
-            if file.suffix == ".txt":
-                return lines_of(file)
-            numbered = {whole(row["id"], "id", file): row["name"] for row in table_of(file, ("id", "name"))}
-            if sorted(numbered) != list(range(len(numbered))):
-                raise UserError(f"{file}: expected ids from 0 on, each once.")
-            return [numbered[label] for label in range(len(numbered))]
+    patterns = ("label_map*.txt", "classes.txt", "*labels.csv")
+    files = [file for pattern in patterns for file in sorted(folder.glob(pattern))]
+    if len(files) > 1:
+        names = some([file.name for file in files])
+        raise UserError(
+            f"{folder}: contains several lists of class names ({names}); leave the right one there."
+        )
+    for file in files:
+        if file.suffix == ".txt":
+            return lines_of(file)
+        return by_number(((row["id"], row["name"]) for row in table_of(file, ("id", "name"))), file)
     return []

@@ -6,6 +6,7 @@ A part is a segment of the long video, or a file that was cut out of it, whichev
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from dsm.data.list_lines import UNLABELLED
 from dsm.data.official.files import (
     Entry,
     Official,
+    by_number,
     json_of,
     known,
     lines_of,
@@ -141,20 +143,17 @@ def _gym_classes(folder: Path, size: int) -> list[str]:
     if not file.is_file():
         note(f"{folder}: contains no {kind}_categories.txt, so classes have numbers instead of names")
         return [f"element {label}" for label in range(size)]
-    named: dict[int, tuple[str, str]] = {}
+    numbered: list[tuple[str, str]] = []
     for line in lines_of(file):
         match = re.fullmatch(r"Clabel:\s*(\d+);\s*set:\s*(\d+);\s*Glabel:\s*\d+;\s*(.+)", line)
         if not match:
             raise UserError(f"{file}: expected `Clabel: 0; set: 1; Glabel: 1; NAME`, found `{line[:200]}`.")
-        named[int(match[1])] = match[3].strip(), match[2]
-    if sorted(named) != list(range(len(named))):
-        raise UserError(f"{file}: expected labels from 0 on, each once.")
-    names = [name for name, _ in named.values()]
+        numbered.append((match[1], f"{match[3].strip()} [set {match[2]}]"))
+    names = by_number(numbered, file)
+    bare = [name.rpartition(" [set ")[0] for name in names]
     # The same element can be in two sets, as a salto within an exercise and as its end.
-    return [
-        f"{name} [set {group}]" if names.count(name) > 1 else name
-        for _, (name, group) in sorted(named.items())
-    ]
+    doubled = {name for name, count in Counter(bare).items() if count > 1}
+    return [name if short in doubled else short for name, short in zip(names, bare, strict=True)]
 
 
 def _classes_of(whole_set: Official, labels: range) -> Official:
@@ -176,9 +175,7 @@ def epic_kitchens_100(folder: Path) -> Official:
     file named by its ``narration_id``.
     """
     file = folder / "EPIC_100_verb_classes.csv"
-    numbered = {whole(row["id"], "id", file): row["key"] for row in table_of(file, ("id", "key"))}
-    if not numbered or sorted(numbered) != list(range(len(numbered))):
-        raise UserError(f"{file}: expected verbs with ids from 0 on, each once.")
+    verbs = by_number(((row["id"], row["key"]) for row in table_of(file, ("id", "key"))), file)
     lists: dict[str, list[Entry]] = {}
     lacking, empty, elsewhere = [], [], dict[str, tuple[str, ...]]()
     for name, part in (("train", "train"), ("val", "validation"), ("test", "test_timestamps")):
@@ -203,7 +200,7 @@ def epic_kitchens_100(folder: Path) -> Official:
     if empty:
         what = many(len(empty), "clip left out, which does", "clips left out, which do")
         note(f"{folder}: {what} not end after {'its' if len(empty) == 1 else 'their'} start: {some(empty)}")
-    return Official([numbered[label] for label in range(len(numbered))], lists, elsewhere=elsewhere)
+    return Official(verbs, lists, elsewhere=elsewhere)
 
 
 NORMAL = "Normal"
