@@ -494,6 +494,21 @@ WRONG = {
         {"jester-v1-labels.csv": "A\x1b\n", "jester-v1-train.csv": "1;A\x1b\n"},
         "has the name 'A\\x1b'",
     ),
+    "diving, a huge label": (
+        "diving48",
+        {"Diving48_V2_train.json": [{"vid_name": "a", "label": 10**12, "end_frame": 3}]},
+        "a label of Diving48 is 1000000000000",
+    ),
+    "diving, negative frames": (
+        "diving48",
+        {"Diving48_V2_train.json": [{"vid_name": "a", "label": 0, "end_frame": -3}]},
+        "a.mp4 cannot have -3 frames",
+    ),
+    "half a character": (
+        "something-something-v2",
+        {"labels.json": '{"\\ud800": "0"}', "train.json": [{"id": "1", "template": "\ud800"}]},
+        "a class of something-something-v2 has the name",
+    ),
     "no video": ("jester", {"jester-v1-labels.csv": "A\n", "jester-v1-train.csv": ""}, "name no video"),
 }
 
@@ -519,6 +534,12 @@ def test_other_files_end_with_one_sentence(
     with pytest.raises(UserError):
         main.run(convert)
     assert not (tmp_path / "lists").exists()
+
+
+def test_an_odd_vocabulary_is_still_names(tmp_path: Path) -> None:
+    row = {"vid_name": "a", "label": 1, "end_frame": 3}
+    write(tmp_path, {"Diving48_V2_test.json": [row], "Diving48_vocab.json": [["Back", 15], "Front"]})
+    assert read_official("diving48", tmp_path).classes == ["Back+15", "Front"]
 
 
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from dsm.data.official.files import (
     tell_lacking,
 )
 from dsm.errors import UserError
+from dsm.limits import CLASSES
 
 
 def ucf101(folder: Path) -> Official:
@@ -98,8 +99,11 @@ def diving48(folder: Path) -> Official:
     vocabulary = folder / "Diving48_vocab.json"
     count = 1 + max(entry.label for entries in lists.values() for entry in entries)
     if vocabulary.is_file():
-        classes = ["+".join(row) if isinstance(row, list) else str(row) for row in json_of(vocabulary)]
+        rows = json_of(vocabulary)
+        classes = ["+".join(map(str, row)) if isinstance(row, list) else str(row) for row in rows]
     else:
+        if count > CLASSES:
+            raise UserError(f"{folder}: a label of Diving48 is {count - 1}; its labels are below 48.")
         classes = [f"dive{label:02}" for label in range(count)]
     return Official(classes, lists)
 

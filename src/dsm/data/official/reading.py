@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from dsm.data.list_lines import UNLABELLED
+from dsm.data.list_lines import MAX_NUMBER, UNKNOWN, UNLABELLED
 from dsm.data.official import OFFICIAL, classic, long_videos, motions, subsets
 from dsm.data.official.files import Entry, Official
 from dsm.errors import UserError, has_control
@@ -53,20 +53,31 @@ def read_official(name: str, folder: Path) -> Official:
     found = READERS[name](folder)
     if not any(found.lists.values()):
         raise UserError(f"{folder}: the annotation files of {name} name no video.")
-    if odd := [one for one in found.classes if has_control(one) or not one.strip()]:
+    if odd := [one for one in found.classes if not _is_plain(one)]:
         raise UserError(f"{folder}: a class of {name} has the name {odd[0]!r}.")
     doubled = [one for one, count in Counter(found.classes).items() if count > 1]
     if doubled:
         raise UserError(f"{folder}: {name} has two classes named '{doubled[0]}'.")
     for entries in found.lists.values():
-        for path, label, _ in entries:
+        for path, label, frames in entries:
             if not UNLABELLED <= label < len(found.classes):
                 several = many(len(found.classes), "class", "classes")
                 raise UserError(f"{folder}: {path} has the label {label}, but {name} has {several}.")
-            if not path or has_control(path) or "\n" in path:
+            if not _is_plain(path):
                 raise UserError(f"{folder}: {name} has a video named {path!r}.")
+            if frames != UNKNOWN and not 0 < frames <= MAX_NUMBER:
+                raise UserError(f"{folder}: {path} cannot have {frames} frames.")
     _tell_repeated(folder, found.lists)
     return replace(found, published={**OFFICIAL[name].published, **found.published})
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name can be a line of a file."""
+    return bool(name.strip()) and not has_control(name) and "\n" not in name and _encodes(name)
+
+
+def _encodes(name: str) -> bool:
+    return name.encode("utf-8", "ignore").decode("utf-8") == name
 
 
 def _tell_repeated(folder: Path, lists: dict[str, list[Entry]]) -> None:
