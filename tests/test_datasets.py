@@ -410,7 +410,11 @@ WRONG = {
         "two classes named 'A'",
     ),
     "mimetics, nothing": ("mimetics", {"train.csv": ""}, "contains no mimetics_v1.0.csv"),
-    "mimetics, other columns": ("mimetics", {"mimetics_v1.0.csv": "a,b\n1,2\n"}, "line 2: has no youtube_id"),
+    "mimetics, other columns": (
+        "mimetics",
+        {"mimetics_v1.0.csv": "a,b\n1,2\n"},
+        "line 1: names no columns youtube_id",
+    ),
     "kinetics, other JSON": (
         "kinetics",
         {"train.json": {"a": {"label": 1}}},
@@ -455,7 +459,17 @@ WRONG = {
     "epic, another table": (
         "epic-kitchens-100",
         VERBS | {"EPIC_100_train.csv": "a\n1\n"},
-        "has no narration_id, video_id",
+        "names no columns narration_id, video_id",
+    ),
+    "epic, a short row": (
+        "epic-kitchens-100",
+        VERBS | {"EPIC_100_train.csv": f"{EPIC_HEAD}P01_01_0,P01\n"},
+        "line 2: has no video_id, start_timestamp",
+    ),
+    "epic, a page of the web": (
+        "epic-kitchens-100",
+        VERBS | {"EPIC_100_train.csv": "<html>\n"},
+        "line 1: names no columns",
     ),
     "epic, no time": (
         "epic-kitchens-100",
@@ -522,6 +536,7 @@ def test_other_files_end_with_one_sentence(
     with pytest.raises(UserError) as error:
         read_official(name, tmp_path / "notes")
     assert message in str(error.value.args[0])
+    assert str(error.value).endswith(f"(the official files of {name}: {OFFICIAL[name].source}).")
     convert = [
         "data",
         "convert",

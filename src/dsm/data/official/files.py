@@ -76,17 +76,22 @@ def lines_of(file: Path) -> list[str]:
     return [line.strip() for line in re.split(r"[\r\n]+", text_of(file)) if line.strip()]
 
 
-def table_of(file: Path, columns: Iterable[str], remedy: str = "") -> Iterator[dict[str, str]]:
+def table_of(file: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
     """The rows of a csv file whose first line names the columns.
 
     Args:
-        columns: those that every row must have. remedy: what to do if one is missing.
+        columns: those that every row must have.
+
+    Raises:
+        UserError: one is missing, or the file is no table.
     """
     reader = csv.DictReader(io.StringIO(text_of(file), newline=""))
     try:
+        if missing := [name for name in columns if name not in (reader.fieldnames or ())]:
+            raise UserError(f"{file}, line 1: names no columns {', '.join(missing)}.")
         for number, row in enumerate(reader, start=2):
-            if missing := [name for name in columns if row.get(name) is None]:
-                raise UserError(f"{file}, line {number}: has no {', '.join(missing)}{remedy}.")
+            if missing := [name for name in columns if row[name] is None]:
+                raise UserError(f"{file}, line {number}: has no {', '.join(missing)}.")
             yield row
     except csv.Error as error:
         raise UserError(f"{file}: not a table in csv ({error}).") from None

@@ -50,7 +50,18 @@ def read_official(name: str, folder: Path) -> Official:
     Raises:
         UserError: a file is not as documented.
     """
-    found = READERS[name](folder)
+    try:
+        found = READERS[name](folder)
+        _check(name, folder, found)
+    except UserError as error:
+        where = f"the official files of {name}: {OFFICIAL[name].source}"
+        raise UserError(f"{str(error).removesuffix('.')} ({where}).") from None
+    _tell_repeated(folder, found.lists)
+    return replace(found, published={**OFFICIAL[name].published, **found.published})
+
+
+def _check(name: str, folder: Path, found: Official) -> None:
+    """Raise UserError unless classes, labels, paths and frame counts can be those of a list."""
     if not any(found.lists.values()):
         raise UserError(f"{folder}: the annotation files of {name} name no video.")
     if odd := [one for one in found.classes if not _is_plain(one)]:
@@ -67,17 +78,12 @@ def read_official(name: str, folder: Path) -> Official:
                 raise UserError(f"{folder}: {name} has a video named {path!r}.")
             if frames != UNKNOWN and not 0 < frames <= MAX_NUMBER:
                 raise UserError(f"{folder}: {path} cannot have {frames} frames.")
-    _tell_repeated(folder, found.lists)
-    return replace(found, published={**OFFICIAL[name].published, **found.published})
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a name can be a line of a file."""
-    return bool(name.strip()) and not has_control(name) and "\n" not in name and _encodes(name)
-
-
-def _encodes(name: str) -> bool:
-    return name.encode("utf-8", "ignore").decode("utf-8") == name
+    """Whether a name can be a line of a file in UTF-8."""
+    encodes = name.encode("utf-8", "ignore").decode("utf-8") == name
+    return bool(name.strip()) and not has_control(name) and "\n" not in name and encodes
 
 
 def _tell_repeated(folder: Path, lists: dict[str, list[Entry]]) -> None:
