@@ -45,7 +45,7 @@ def read_official(name: str, folder: Path) -> Official:
     Notes what the files repeat: a video twice in a list, or in both training and test.
 
     Args:
-        name: a key of :data:`OFFICIAL`. folder: of the annotation files.
+        name: a key of :data:`~dsm.data.official.OFFICIAL`. folder: of the annotation files.
 
     Raises:
         UserError: a file is not as documented.
