@@ -20,6 +20,7 @@ EXTRAS = {
     "torchvision": "torchvision",
     "transformers": "transformers",
     "umap": "umap",
+    "usearch": "usearch",
 }
 """A module of each extra."""
 

@@ -51,6 +51,8 @@ ANNOTATION_BYTES = 2**29
 LEDGER_BYTES = 2**29
 """Bytes of a ledger of videos. One of a million videos takes 250 MB."""
 
+INDEX_LINE = 2**16
+"""Bytes of the line in which an index for searching says what it is. It takes 200."""
 UNPACKED = 100
 """How many times its size a file may unpack to. Features hardly compress, but paths and labels do."""
 CLASSES = 1_000_000

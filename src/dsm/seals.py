@@ -87,6 +87,20 @@ def check_zip(file: Path) -> bool:
     return False
 
 
+def fingerprint(file: Path) -> str:
+    """What tells a file's content from others: its size and its seal, or of a file without one its CRC-32.
+
+    The seal is not checked here.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as opened:
+        opened.seek(max(0, size - len(BLANK)))
+        end = opened.read()
+        if not end.startswith(TAG):
+            end = b"%08x" % _crc(opened, size)
+    return f"{size}-{end[-DIGITS:].decode('ascii', 'replace')}"
+
+
 def is_intact_zip(file: Path) -> bool:
     """Whether there is such a file, and it is as it was written."""
     try:

@@ -94,13 +94,22 @@ def save_part(file: Path, part: Part) -> None:
         seal_zip(aside)
 
 
-def join(out: Path, files: Sequence[Path], size: int, videos: VideoList, meta: dict[str, Any]) -> Extracted:
+def join(
+    out: Path,
+    files: Sequence[Path],
+    size: int,
+    videos: VideoList,
+    meta: dict[str, Any],
+    *,
+    half: bool = False,
+) -> Extracted:
     """Write one file of all parts, and beside it a ledger of the bad videos, if there are any.
 
     Args:
         out: gets the rows of the readable videos; a bare ``.npy`` gets a row for every video of the list,
             NaN for unreadable ones.
         size: videos per part.
+        half: write float16.
 
     Raises:
         UserError: no video could be read.
@@ -121,7 +130,7 @@ def join(out: Path, files: Sequence[Path], size: int, videos: VideoList, meta: d
     times = np.concatenate(seconds) if seconds else None
     bare = out.suffix == ".npy" and times is None
     rows = len(videos) if bare else len(index)
-    shape = np.broadcast_to(np.float32(0), (rows, dim))  # takes no memory
+    shape: NDArray[Any] = np.broadcast_to(np.zeros((), "f2" if half else "f4"), (rows, dim))  # no memory
     about = Features(shape, videos.labels[index], [videos.paths[place] for place in index], meta, times)
     verdicts = [verdict_of(video, videos) for video in bad]
     save_left_out(out.with_name(out.name + LEFT_OUT), verdicts)
@@ -182,6 +191,8 @@ def extract_to_file(
             extraction with other settings.
     """
     check_suffix(out)
+    if settings.half and out.suffix != ".npz":
+        raise UserError(f"{out}: --half is for .npz.")
     check_takes(encoder, clip.input_shape)
     folder = parts_of(out)
     # Identified by its weights, not by its name: a run's weights change while it trains.
@@ -220,7 +231,7 @@ def extract_to_file(
             return None
         _wait_for(folder, files)
     try:
-        extracted = join(out, files, size, videos, meta | {"encoder": made_by["encoder"]})
+        extracted = join(out, files, size, videos, meta | {"encoder": made_by["encoder"]}, half=settings.half)
     except UserError:
         remove(folder)  # no video was read: the disk may have been missing, so the next call retries
         raise

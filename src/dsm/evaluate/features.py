@@ -37,7 +37,7 @@ class Features:
     """The features of the videos of a list, or of their clips."""
 
     features: NDArray[np.float32]
-    """(n, d)."""
+    """(n, d); float16 if the file holds that and it was asked for."""
     labels: NDArray[np.int64]
     """(n,), -1 where unlabelled."""
     paths: list[str]
@@ -70,6 +70,12 @@ class Features:
         """A unique name per video: its path, below the folder that it is relative to, where that is known."""
         root = str(self.meta.get("root", ""))
         return [f"{root}/{path}" for path in self.paths] if root else self.paths
+
+    def video_numbers(self) -> NDArray[np.int64]:
+        """(n,), the number of each row's video, from 0 in the order of their first rows."""
+        numbers: dict[str, int] = {}
+        found = (numbers.setdefault(path, len(numbers)) for path in self.paths)
+        return np.fromiter(found, np.int64, len(self.paths))
 
     def times_of(self, row: int) -> tuple[float, float] | None:
         """Begin and end of a row's clip, in seconds; None if they are unknown or it is a whole video."""
@@ -197,7 +203,8 @@ def write_features(path: str | Path, about: Features, chunks: Iterable[NDArray[n
     """Write features that come in chunks.
 
     Args:
-        about: everything but the features; only the shape (n, d) of its ``features`` is used.
+        about: everything but the features; of its ``features`` only the shape (n, d) and, for ``.npz``,
+            whether it is float16 are used.
         chunks: (some, d) each, n rows in total.
     """
     path = Path(path)
@@ -209,8 +216,11 @@ def write_features(path: str | Path, about: Features, chunks: Iterable[NDArray[n
             seal_zip(aside)
 
 
-def load_features(path: str | Path) -> Features:
+def load_features(path: str | Path, *, half: bool = False) -> Features:
     """Read features from an ``.npz`` or ``.parquet`` file; pickled objects are refused.
+
+    Args:
+        half: leave float16 as it is, and mapped from the file, rather than making float32 of it.
 
     Returns:
         The features; those of an ``.npz`` are mapped from the file and read-only.
@@ -256,6 +266,8 @@ def load_features(path: str | Path) -> Features:
     chunks = (loaded.features[first : first + ROWS] for first in range(0, len(loaded), ROWS))
     if not all(np.isfinite(chunk).all() for chunk in chunks):
         raise UserError(f"{path}: some features are not finite numbers; extract them again.")
+    if loaded.features.dtype != np.float32 and not half:
+        loaded = replace(loaded, features=np.asarray(loaded.features, np.float32))
     return loaded
 
 
@@ -277,11 +289,17 @@ def _write_npy(file: Path, about: Features, chunks: Iterable[NDArray[np.float32]
         _stream(opened, about.features.shape, chunks)
 
 
-def _stream(opened: Any, shape: tuple[int, ...], chunks: Iterable[NDArray[np.float32]]) -> None:
-    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+def _stream(
+    opened: Any, shape: tuple[int, ...], chunks: Iterable[NDArray[np.float32]], kind: str = "<f4"
+) -> None:
+    header = {"descr": kind, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_2_0(opened, header)
     for chunk in chunks:
-        opened.write(np.ascontiguousarray(chunk, "<f4").data)
+        with np.errstate(over="ignore"):
+            written = np.ascontiguousarray(chunk, kind)
+        if kind == "<f2" and np.isinf(written).any() and np.isfinite(chunk).all():
+            raise UserError("some features are beyond 65504, the largest of float16; leave out --half.")
+        opened.write(written.data)
 
 
 def _write_npz(file: Path, about: Features, chunks: Iterable[NDArray[np.float32]]) -> None:
@@ -291,7 +309,8 @@ def _write_npz(file: Path, about: Features, chunks: Iterable[NDArray[np.float32]
         filled = (-(30 + len(entry.filename) + 20 + 4)) % _TO
         entry.extra = struct.pack("<HH", _ALIGN, filled) + bytes(filled)
         with archive.open(entry, "w", force_zip64=True) as opened:
-            _stream(opened, about.features.shape, chunks)
+            kind = "<f2" if about.features.dtype == np.float16 else "<f4"
+            _stream(opened, about.features.shape, chunks, kind)
         others: dict[str, NDArray[Any]] = {
             "labels": about.labels,
             "paths": np.array(about.paths, dtype=np.str_),
@@ -331,7 +350,7 @@ def _mapped(path: Path, entry: zipfile.ZipInfo) -> NDArray[np.float32] | None:
         version = np.lib.format.read_magic(opened)
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, in_columns, kind = read[version](opened)
-        if in_columns or kind != np.dtype("<f4") or len(shape) != 2 or 0 in shape:
+        if in_columns or kind not in (np.dtype("<f4"), np.dtype("<f2")) or len(shape) != 2 or 0 in shape:
             return None
         return np.memmap(path, kind, "r", opened.tell(), shape)
 

@@ -60,7 +60,7 @@ def nearest(base: Matrix, queries: Matrix, k: int, *, apart: tuple[Ids, Ids] | N
     """Find the k rows of ``base`` with the greatest cosine to each query; ties go to the earlier row.
 
     Args:
-        base: (n, d). queries: (m, d).
+        base: (n, d), float32 or float16. queries: (m, d).
         k: at most n are found.
         apart: numbers for the rows of the base and of the queries; rows with the same number are never
             neighbours.
@@ -93,11 +93,29 @@ def nearest(base: Matrix, queries: Matrix, k: int, *, apart: tuple[Ids, Ids] | N
     return _compared_again(base, unit, best, places, k, apart)
 
 
+def nearest_among(base: Matrix, queries: Matrix, candidates: Ids, k: int) -> Neighbours:
+    """The k of each query's ``candidates`` (m, c) with the greatest cosine; ties go to the earlier row.
+
+    Args:
+        candidates: rows of the base, -1 for none; none occurs twice for a query.
+    """
+    keep = min(k, candidates.shape[1])
+    unit = unit_rows(np.asarray(queries, np.float32))
+    places = np.full((len(unit), keep), -1, np.int64)
+    similarities = np.full((len(unit), keep), -np.inf, np.float32)
+    for query, rows in enumerate(candidates):
+        rows = np.sort(rows[rows >= 0])
+        exact = cosines(base[rows], unit[query : query + 1])[0]
+        order = np.argsort(-exact, kind="stable")[:keep]
+        places[query, : len(order)], similarities[query, : len(order)] = rows[order], exact[order]
+    return Neighbours(places, similarities)
+
+
 def _block(rows: Matrix) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of the gallery and their lengths."""
+    """Rows of the gallery, in float32, and their lengths."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # it is only read
-        part = torch.from_numpy(np.ascontiguousarray(rows))
+        part = torch.from_numpy(np.ascontiguousarray(rows)).float()
     return part, torch.linalg.vector_norm(part, dim=1).clamp(min=np.finfo(np.float32).tiny)
 
 

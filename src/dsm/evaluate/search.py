@@ -20,11 +20,11 @@ from dsm.data.lists import only_video
 from dsm.data.settings import clip_of
 from dsm.distributed import best_device
 from dsm.errors import UserError
+from dsm.evaluate.engines import Engine
 from dsm.evaluate.extract import encode, to_input
 from dsm.evaluate.extraction import digest
 from dsm.evaluate.features import Features
-from dsm.evaluate.nearest import nearest, unit_rows
-from dsm.extras import load_extra
+from dsm.evaluate.nearest import nearest, nearest_among, unit_rows
 from dsm.inputs import path_of, published
 from dsm.limits import CLIP_PIXELS, QUERY_PIXELS, SHORTEST_STEP
 from dsm.models.precision import channels_last
@@ -35,11 +35,10 @@ from dsm.video.pack import in_pack
 from dsm.video.segments import without_segment
 
 BLOCK = 4096
-EXACT_UP_TO = 1_000_000
-"""Up to this many rows FAISS searches exactly; beyond, only in the cells nearest to the query."""
-SEARCHED_CELLS = 32
 FEW_ROWS = 0.1
 """Share of the rows below which they are searched alone."""
+SPARE = 4
+"""Rows that an engine proposes per row wanted: its bytes order them less well than the features do."""
 MORE = 4
 """Rows requested per video wanted, since several may be of one video; also the factor for each retry."""
 
@@ -56,18 +55,18 @@ class ArchiveIndex:
     """The rows of a features file, prepared for many searches.
 
     Args:
-        faiss: search with FAISS (an extra): faster for very many rows, and then not exact.
+        engine: proposes the rows that are compared; None to compare all.
 
     Raises:
-        UserError: there is no row; or FAISS is requested but not installed.
+        UserError: there is no row.
     """
 
-    def __init__(self, features: Features, *, faiss: bool = False) -> None:
+    def __init__(self, features: Features, engine: Engine | None = None) -> None:
         if not len(features):
             raise UserError("the index holds no video.")
         self.features = features
-        self._videos = np.unique(features.identities(), return_inverse=True)[1]
-        self._faiss = _build_faiss(features) if faiss else None
+        self._videos = features.video_numbers()
+        self._engine = engine
 
     def search(
         self,
@@ -88,6 +87,7 @@ class ArchiveIndex:
         Raises:
             UserError: the query has other dimensions.
         """
+        query = np.asarray(query, np.float32)
         # Few rows are searched alone; of many, what is not wanted is passed over.
         rows = np.flatnonzero(among) if among is not None and among.mean() < FEW_ROWS else None
         most = len(self.features) if rows is None else len(rows)
@@ -108,7 +108,7 @@ class ArchiveIndex:
                 if row >= 0 and len(hits) < k and (video := int(self._videos[row])) not in videos:
                     videos.add(video)
                     hits.append(Hit(row, cosine))
-            # Stop also if there are no more rows, or FAISS finds no more in the cells that it searches.
+            # Stop also if there are no more rows, or the engine finds no more in what it searches.
             if len(hits) == k or rows_needed >= most or found[-1] < 0:
                 return hits[skip:]
             rows_needed *= MORE
@@ -118,29 +118,15 @@ class ArchiveIndex:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         if k == 0:
             return np.array([-1]), np.array([-np.inf], np.float32)
-        if among is not None:  # which FAISS cannot do
+        if among is not None:  # which engines cannot do
             near = nearest(self.features.features[among], query, k)
             return among[near.places[0]], near.similarities[0]
-        if self._faiss is None:
+        if self._engine is None:
             near = nearest(self.features.features, query, k)
-            return near.places[0], near.similarities[0]
-        cosines, rows = self._faiss.search(unit_rows(query), k)
-        return rows[0], cosines[0]
-
-
-def _build_faiss(features: Features) -> Any:
-    faiss = load_extra("faiss", "faiss", package="FAISS", wanted_by="--faiss")
-    count, dim = features.features.shape
-    index: Any = faiss.IndexFlatIP(dim)
-    if count > EXACT_UP_TO:
-        cells = int(4 * np.sqrt(count))
-        index = faiss.IndexIVFFlat(index, dim, cells, faiss.METRIC_INNER_PRODUCT)
-        chosen = np.sort(np.random.default_rng(0).choice(count, min(count, 50 * cells), replace=False))
-        index.train(unit_rows(features.features[chosen]))
-        index.nprobe = SEARCHED_CELLS
-    for first in range(0, count, 2**16):
-        index.add(unit_rows(features.features[first : first + 2**16]))
-    return index
+        else:
+            proposed = self._engine.candidates(unit_rows(query), min(SPARE * k, len(self.features)))
+            near = nearest_among(self.features.features, query, proposed, k)
+        return near.places[0], near.similarities[0]
 
 
 ROUNDING = 1e-6
@@ -152,7 +138,7 @@ def find_duplicates(features: Features, threshold: float) -> Iterator[tuple[int,
 
     Every row is compared with every other, block by block.
     """
-    videos = np.unique(features.identities(), return_inverse=True)[1]
+    videos = features.video_numbers()
     count = len(features)
     for first in range(0, count, BLOCK):
         one = torch.from_numpy(unit_rows(features.features[first : first + BLOCK]))
@@ -169,7 +155,7 @@ def find_duplicates(features: Features, threshold: float) -> Iterator[tuple[int,
 def rows_of_file(features: Features, query: Path) -> NDArray[np.bool_]:
     """(n,), which rows are of a query's own file, links followed."""
     file = Path(without_segment(str(query)))
-    of_name = [Path(without_segment(path)).name == file.name for path in features.paths]
+    of_name = [file.name in path and Path(without_segment(path)).name == file.name for path in features.paths]
     root = Path(str(features.meta.get("root", "")))
     real = os.path.realpath(file)
     own = np.zeros(len(features), bool)

@@ -17,6 +17,7 @@ MapKind = Literal["cam", "grad-cam"]
 MotionKind = Literal["difference", "flow"]
 ProbeName = Literal["clip", "frozen", "pasted", "mixed"]
 PROBES: tuple[ProbeName, ...] = get_args(ProbeName)
+EngineName = Literal["exact", "faiss", "usearch"]
 MapName = Literal["tsne", "umap"]
 Colours = Literal["inferno", "magma", "viridis", "cividis"]
 """Colour maps of matplotlib with evenly rising lightness: readable in grey and by colour-blind people."""
@@ -48,6 +49,8 @@ class ExtractSettings:
     precision: Precision = "fp32"
     """Number format of the encoder's computation: bf16 is about twice as fast where the processor has
     instructions for it, fp16 is for GPUs."""
+    half: bool = False
+    """Write float16 (.npz only): half the size, to search in very many clips."""
     timeout: float = READING_TIME
     """Seconds that reading a video may take; for a long video, every 128 clips."""
 

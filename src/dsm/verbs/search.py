@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from dsm.data.cameras import cameras_of
 from dsm.errors import UserError
+from dsm.evaluate.archive import open_archive
 from dsm.evaluate.explore import linked
-from dsm.evaluate.features import Features, load_features
+from dsm.evaluate.features import Features
 from dsm.evaluate.filters import Filters, rows_with
 from dsm.evaluate.footage import footage_of
 from dsm.evaluate.search import (
@@ -85,14 +86,14 @@ def search(config: SearchConfig) -> SearchResult:
     """Find the videos nearest to a query, or near-duplicates; or serve a search page until stopped."""
     if config.out is not None:
         claim_file(config.out, overwrite=config.overwrite)
-    features = load_features(config.index)
-    if config.root is not None:
-        meta = features.meta | {"root": str(config.root.absolute())}
-        features = replace(features, meta=meta, within=config.root)
+    archive = open_archive(config.index, config.root)
+    features = archive.features
     if config.duplicates:
         return _duplicates(config, features)
-    index = ArchiveIndex(features, faiss=config.faiss)
-    cameras, _ = cameras_of(features.paths, file=config.cameras, regex=config.camera_regex)
+    index = ArchiveIndex(features, archive.engine(config.engine))
+    cameras: Sequence[str] = ()
+    if config.serve or config.camera:  # it takes a minute for ten million names
+        cameras, _ = cameras_of(features.paths, file=config.cameras, regex=config.camera_regex)
     among = rows_with(features, cameras, Filters(config.path, config.camera, config.label))
     if config.query is None:
         _serve(config, index, cameras, among)

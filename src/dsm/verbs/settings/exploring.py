@@ -10,7 +10,7 @@ import tyro
 
 from dsm.data.settings import ClipChanges
 from dsm.errors import UserError
-from dsm.evaluate.settings import ExtractSettings
+from dsm.evaluate.settings import EngineName, ExtractSettings
 from dsm.inputs import FeaturesFile, GroupsTable, ListFile, RootFolder, Videos, Weights
 from dsm.models.settings import LoadSettings
 
@@ -79,8 +79,9 @@ class ExploreConfig:
 class SearchConfig:
     """Settings of `dsm search`."""
 
-    index: FeaturesFile
-    """Features of the archive, written by `dsm extract` (preferably with `--per-clip`)."""
+    index: tuple[FeaturesFile, ...]
+    """Features of the archive, written by `dsm extract` (preferably with `--per-clip`); several files, as of
+    one day each, are searched as one."""
     query: Path | None = None
     """A video to search for."""
     time: float | None = None
@@ -117,12 +118,15 @@ class SearchConfig:
     """Where the weights are now, if they have moved since the index was extracted."""
     root: Path | None = None
     """Where the videos are now, if they have moved since then."""
-    faiss: bool = False
-    """Search with FAISS (an extra): beyond a million rows faster, but approximate."""
+    engine: EngineName = "exact"
+    """`faiss` and `usearch` (extras) are approximate, and fast in millions of rows. An index of each file is
+    built once and kept beside it."""
     overwrite: bool = False
     """Overwrite `out` if it exists."""
 
     def __post_init__(self) -> None:
+        if not self.index:
+            raise UserError("--index: give a features file.")
         if (self.query is not None) + self.duplicates + self.serve != 1:
             raise UserError("give exactly one of --query VIDEO, --duplicates and --serve.")
         if min(self.k, self.page) < 1 or not -1 <= self.threshold <= 1 or not 0 <= self.port < 65536:
