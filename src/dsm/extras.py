@@ -13,6 +13,7 @@ EXTRAS = {
     "faiss": "faiss",
     "flow": "cv2",
     "hdf5": "h5py",
+    "lance": "lance",
     "parquet": "pyarrow",
     "slurm": "submitit",
     "timm": "timm",

@@ -76,6 +76,19 @@ VERBS = {
         "check whether two lists share a group of videos",
         ("dsm data leaks train.txt test.txt --group-regex 'camera[0-9]+'",),
     ),
+    "data dedup": Verb(
+        "dsm.verbs.dedup", "data.DedupConfig", "dedup",
+        "take near-duplicates out of a list, keeping one of each group",
+        ("dsm data dedup train.txt --features train.npz --out clean.txt",),
+    ),
+    "data export": Verb(
+        "dsm.verbs.export_features", "data.DataExportConfig", "export",
+        "write features for FiftyOne, LanceDB, vector databases or the Embedding Projector",
+        (
+            "dsm data export test.npz --to parquet --out test.parquet",
+            "dsm data export test.npz --to fiftyone --out test-fiftyone",
+        ),
+    ),
     "data features": Verb(
         "dsm.verbs.features", "data.FeaturesConfig", "features",
         "import another tool's features for retrieve, probe, search and embed",

@@ -11,6 +11,8 @@ from typing import Any
 _VERBS = {
     "check": "check",
     "convert": "convert",
+    "dedup": "dedup",
+    "export": "export_features",
     "features": "features",
     "frames": "frames",
     "index": "index",

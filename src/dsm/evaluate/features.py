@@ -10,9 +10,10 @@ import json
 import os
 import struct
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypedDict
 
 import numpy as np
@@ -191,7 +192,7 @@ def check_suffix(path: Path) -> None:
             f"{path}: features are written as .npz or .parquet (with labels and paths) or .npy (array only)."
         )
     if path.suffix == ".parquet":
-        _pyarrow()
+        pyarrow()
 
 
 def save_features(path: str | Path, features: Features) -> None:
@@ -275,7 +276,7 @@ def _held(path: Path) -> str:
     """The names of the arrays that a file holds, in words; empty if it cannot be read."""
     try:
         if path.suffix == ".parquet":
-            names = list(_pyarrow().parquet.read_schema(path).names)
+            names = list(pyarrow().parquet.read_schema(path).names)
         else:
             with zipfile.ZipFile(path) as archive:
                 names = [name.removesuffix(".npy") for name in archive.namelist()]
@@ -355,32 +356,59 @@ def _mapped(path: Path, entry: zipfile.ZipInfo) -> NDArray[np.float32] | None:
         return np.memmap(path, kind, "r", opened.tell(), shape)
 
 
-def _pyarrow() -> Any:
-    load_extra("pyarrow.parquet", "parquet", package="pyarrow", wanted_by="a .parquet file")
-    import pyarrow
+def pyarrow() -> Any:
+    """The module, with its ``parquet``.
 
-    return pyarrow
+    Raises:
+        UserError: it is not installed.
+    """
+    load_extra("pyarrow.parquet", "parquet", package="pyarrow", wanted_by="a .parquet file")
+    return load_extra("pyarrow", "parquet", package="pyarrow", wanted_by="a .parquet file")
 
 
 def _write_parquet(file: Path, about: Features, chunks: Iterable[NDArray[np.float32]]) -> None:
-    arrow = _pyarrow()
+    schema, tables = arrow_tables(about, chunks)
+    with pyarrow().parquet.ParquetWriter(file, schema, write_page_checksum=True) as writer:
+        for table in tables:
+            writer.write_table(table)
+
+
+def arrow_tables(
+    about: Features,
+    chunks: Iterable[NDArray[np.float32]],
+    more: Mapping[str, Sequence[str | None]] = MappingProxyType({}),
+) -> tuple[Any, Iterator[Any]]:
+    """A schema of pyarrow and tables of up to :data:`ROWS` rows, as :func:`write_features` writes them.
+
+    Args:
+        more: further columns of texts, n each.
+    """
+    arrow = pyarrow()
     dim = about.features.shape[1]
     fields = [("path", arrow.string()), ("label", arrow.int64())]
+    fields += [(name, arrow.string()) for name in more]
     if about.times is not None:
         fields += [("start", arrow.float32()), ("end", arrow.float32())]
     fields += [("feature", arrow.list_(arrow.float32(), dim))]
     schema = arrow.schema(fields, metadata={"dsm": json.dumps(about.meta)})
-    with arrow.parquet.ParquetWriter(file, schema, write_page_checksum=True) as writer:
+
+    def tables() -> Iterator[Any]:
         first = 0
         for chunk in _at_most(chunks, ROWS):
             rows = slice(first, first + len(chunk))
             first += len(chunk)
-            columns = [about.paths[rows], about.labels[rows]]
+            columns: list[Any] = [about.paths[rows], about.labels[rows]]
+            arrays = [
+                *map(arrow.array, columns),
+                *(arrow.array(one[rows], arrow.string()) for one in more.values()),
+            ]
             if about.times is not None:
-                columns += [about.times[rows, 0], about.times[rows, 1]]
+                arrays += [arrow.array(about.times[rows, side]) for side in (0, 1)]
             flat = arrow.array(np.ascontiguousarray(chunk, np.float32).reshape(-1))
-            arrays = [*map(arrow.array, columns), arrow.FixedSizeListArray.from_arrays(flat, dim)]
-            writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
+            arrays.append(arrow.FixedSizeListArray.from_arrays(flat, dim))
+            yield arrow.Table.from_arrays(arrays, schema=schema)
+
+    return schema, tables()
 
 
 def _at_most(chunks: Iterable[NDArray[np.float32]], rows: int) -> Iterator[NDArray[np.float32]]:
@@ -395,7 +423,7 @@ def parquet_table(path: Path) -> Any:
     Raises:
         ValueError: it would take far more memory. And whatever pyarrow raises.
     """
-    arrow = _pyarrow()
+    arrow = pyarrow()
     about = arrow.parquet.read_metadata(path)
     groups = [about.row_group(number) for number in range(about.num_row_groups)]
     columns = [group.column(number) for group in groups for number in range(group.num_columns)]

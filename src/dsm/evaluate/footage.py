@@ -130,14 +130,15 @@ def _look(features: Features, row: int) -> tuple[Path | None, VideoInfo | None, 
     return file, info, info.frames / info.fps if 0 < info.fps <= FASTEST else math.nan
 
 
+def worth(row: int, footage: Footage) -> tuple[float, float, str]:
+    """Where a row stands among duplicates, the first being the one to keep: see :func:`best_of`."""
+    width, height = footage.pixels[row]
+    return -width * height, -float(np.nan_to_num(footage.seconds[row])), footage.features.paths[row]
+
+
 def best_of(group: Sequence[int], footage: Footage) -> int:
     """The row of a group of duplicates to keep: the largest picture, then the longest, then the first."""
-
-    def worth(row: int) -> tuple[float, float]:
-        width, height = footage.pixels[row]
-        return width * height, float(np.nan_to_num(footage.seconds[row]))
-
-    return min(group, key=lambda row: (*(-one for one in worth(row)), footage.features.paths[row]))
+    return min(group, key=lambda row: worth(row, footage))
 
 
 def link_of(footage: Footage, row: int, folder: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""Search in an archive: the videos nearest to a query clip, and near-duplicates.
+"""Search in an archive: the videos nearest to a query clip.
 
 A query clip is encoded by the same weights, from clips of the same shape, as the rows of the index.
 """
@@ -6,7 +6,7 @@ A query clip is encoded by the same weights, from clips of the same shape, as th
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from dsm.data.lists import only_video
 from dsm.data.settings import clip_of
 from dsm.distributed import best_device
 from dsm.errors import UserError
+from dsm.evaluate.duplicates import ROUNDING
 from dsm.evaluate.engines import Engine
 from dsm.evaluate.extract import encode, to_input
 from dsm.evaluate.extraction import digest
@@ -34,7 +35,6 @@ from dsm.untrusted import brief
 from dsm.video.pack import in_pack
 from dsm.video.segments import without_segment
 
-BLOCK = 4096
 FEW_ROWS = 0.1
 """Share of the rows below which they are searched alone."""
 SPARE = 4
@@ -127,29 +127,6 @@ class ArchiveIndex:
             proposed = self._engine.candidates(unit_rows(query), min(SPARE * k, len(self.features)))
             near = nearest_among(self.features.features, query, proposed, k)
         return near.places[0], near.similarities[0]
-
-
-ROUNDING = 1e-6
-"""How far rounding may lower the cosine of a row with its copy below 1."""
-
-
-def find_duplicates(features: Features, threshold: float) -> Iterator[tuple[int, int, float]]:
-    """Pairs of rows of different videos whose cosine is at least a threshold: earlier row, later row, cosine.
-
-    Every row is compared with every other, block by block.
-    """
-    videos = features.video_numbers()
-    count = len(features)
-    for first in range(0, count, BLOCK):
-        one = torch.from_numpy(unit_rows(features.features[first : first + BLOCK]))
-        for second in range(first, count, BLOCK):
-            two = torch.from_numpy(unit_rows(features.features[second : second + BLOCK]))
-            cosines = (one @ two.T).numpy()
-            rows, columns = np.nonzero(cosines >= threshold - ROUNDING)
-            for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-                a, b = first + row, second + column
-                if a < b and videos[a] != videos[b]:
-                    yield a, b, float(cosines[row, column])
 
 
 def rows_of_file(features: Features, query: Path) -> NDArray[np.bool_]:

@@ -13,6 +13,8 @@ MOST_TOKENS = 4096
 """Tokens of a video that are kept. Those of 1,000 videos of ViT-B then take 12 GB."""
 LEAST_SIDE = 11
 """Least side of a clip whose scenes a preview compares, in pixels: the window of SSIM."""
+NEAR_DUPLICATE = 0.95
+"""Smallest cosine, of features less their mean, of two near-duplicates. docs/search.md has what it finds."""
 MapKind = Literal["cam", "grad-cam"]
 MotionKind = Literal["difference", "flow"]
 ProbeName = Literal["clip", "frozen", "pasted", "mixed"]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dsm.data.cameras import cameras_of
 from dsm.errors import UserError
 from dsm.evaluate.archive import open_archive
+from dsm.evaluate.duplicates import all_pairs
 from dsm.evaluate.explore import linked
 from dsm.evaluate.features import Features
 from dsm.evaluate.filters import Filters, rows_with
@@ -20,7 +21,6 @@ from dsm.evaluate.search import (
     ArchiveIndex,
     Hit,
     QueryEncoder,
-    find_duplicates,
     rows_of_file,
     told_apart,
 )
@@ -38,7 +38,6 @@ from dsm.video.source import VideoError
 
 MAX_PAIRS_SHOWN = 20
 """Pairs that are shown where no file takes them all."""
-MOST_PAIRS = 1_000_000
 Times = tuple[float, float]
 
 
@@ -157,12 +156,7 @@ def _contact_sheet(
 
 
 def _duplicates(config: SearchConfig, features: Features) -> SearchResult:
-    found: list[tuple[int, int, float]] = []
-    for pair in find_duplicates(features, config.threshold):
-        if len(found) == MOST_PAIRS:
-            raise UserError(f"more than {MOST_PAIRS} pairs; raise --threshold.")
-        found.append(pair)
-    found.sort(key=lambda pair: -pair[2])
+    found = all_pairs(features, config.threshold)
     one, two = (np.array([pair[side] for pair in found], np.int64) for side in (0, 1))
     group_of = {row: group[0] for group in linked(len(features), one, two) for row in group}
     number: dict[int, int] = {}

@@ -1,12 +1,12 @@
-"""Settings of the verbs of `dsm data`: synth, index, check, convert, subset, split, leaks, features, frames,
-pack and preview.
+"""Settings of the verbs of `dsm data`: synth, index, check, convert, subset, split, leaks, dedup, export,
+features, frames, pack and preview.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -16,8 +16,8 @@ from dsm.data.settings import ClipConfig
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.errors import UserError, nearest
-from dsm.evaluate.settings import LEAST_SIDE, PREVIEW_FORMATS
-from dsm.inputs import GroupsTable, ListFile, RootFolder, Videos
+from dsm.evaluate.settings import LEAST_SIDE, NEAR_DUPLICATE, PREVIEW_FORMATS
+from dsm.inputs import FeaturesFile, GroupsTable, ListFile, RootFolder, Videos
 from dsm.methods.settings import DsmConfig, SldOn
 from dsm.synthetic.settings import Preset, WorldName
 from dsm.video.settings import READING_TIME
@@ -243,6 +243,54 @@ class LeaksConfig:
     lists."""
     group_regex: str | None = None
     """Regular expression that finds the group in a path, instead of a table; by default UCF101's."""
+
+
+@dataclass(frozen=True)
+class DedupConfig:
+    """Settings of `dsm data dedup`."""
+
+    videos: tyro.conf.Positional[ListFile]
+    """The list to take near-duplicates out of."""
+    features: FeaturesFile
+    """Features of its videos, written by `dsm extract` without `--per-clip`."""
+    out: Path
+    """List to write. OUT.left-out.tsv names what it leaves out, by group. Nothing is ever overwritten."""
+    root: RootFolder | None = None
+    """Folder that relative paths start from; by default the list's own."""
+    threshold: float = NEAR_DUPLICATE
+    """Smallest cosine, of features less their mean, of two near-duplicates."""
+
+    def __post_init__(self) -> None:
+        if not -1 <= self.threshold <= 1:
+            raise UserError("threshold is a cosine, from -1 to 1.")
+
+
+@dataclass(frozen=True)
+class DataExportConfig:
+    """Settings of `dsm data export`."""
+
+    features: tyro.conf.Positional[FeaturesFile]
+    """Features, written by `dsm extract`."""
+    out: Path
+    """File (.parquet) or folder to write; nothing is ever overwritten."""
+    to: Literal["parquet", "lance", "fiftyone", "projector"]
+    """`parquet` for vector databases; `lance`, a data set of Lance (extra lance), best named NAME.lance;
+    `fiftyone`, a data set that FiftyOne imports; `projector`, for TensorBoard's Embedding Projector."""
+    pictures: bool = False
+    """With `projector`: add a picture of each row."""
+    groups: GroupsTable | None = None
+    """Table (.tsv or .csv with a header; path first, group last) with the group of each video; by default the
+    video of each clip."""
+    group_regex: str = ""
+    """Regular expression that finds the group in a path, instead of a table."""
+    root: RootFolder | None = None
+    """Where the videos are now, if they have moved since the features were extracted."""
+
+    def __post_init__(self) -> None:
+        if (self.out.suffix == ".parquet") != (self.to == "parquet"):
+            raise UserError(f"{self.out}: --out must end in .parquet for --to parquet, and only for that.")
+        if self.pictures and self.to != "projector":
+            raise UserError("--pictures is for --to projector.")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import tyro
 
 from dsm.data.settings import ClipChanges
 from dsm.errors import UserError
-from dsm.evaluate.settings import EngineName, ExtractSettings
+from dsm.evaluate.settings import NEAR_DUPLICATE, EngineName, ExtractSettings
 from dsm.inputs import FeaturesFile, GroupsTable, ListFile, RootFolder, Videos, Weights
 from dsm.models.settings import LoadSettings
 
@@ -38,7 +38,7 @@ class ExploreConfig:
     """Nearest clips of other videos that decide how rare a clip is."""
     least: Annotated[int, tyro.conf.arg(metavar="CLIPS")] = 0
     """Clips of the smallest cluster; 0: half the square root of their number, at least 5."""
-    duplicates: float = 0.98
+    duplicates: float = NEAR_DUPLICATE
     """Smallest cosine, of features less their mean, of two near-duplicates."""
     rarest: int = 20
     """Rarest clips to show, overall; of each camera a quarter of that."""
@@ -108,8 +108,8 @@ class SearchConfig:
     pairs (.tsv)."""
     duplicates: bool = False
     """Instead of a query: find groups of videos in the index that are nearly the same."""
-    threshold: float = 0.99
-    """Smallest cosine of two duplicates."""
+    threshold: float = NEAR_DUPLICATE
+    """Smallest cosine, of features less their mean, of two near-duplicates."""
     serve: bool = False
     """Instead of a query: serve a search page, reachable from this machine only, until stopped."""
     port: int = 8077

@@ -1,0 +1,105 @@
+"""Near-duplicates: pairs of rows whose features are nearly the same, and groups of which one row is kept.
+
+Cosines are those of unit features less their mean, as in :mod:`dsm.evaluate.explore`: without that, unrelated
+videos have cosines above 0.95 by most encoders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from dsm.errors import UserError
+from dsm.evaluate.features import Features
+from dsm.evaluate.nearest import Matrix, unit_rows
+
+BLOCK = 4096
+ROUNDING = 1e-6
+"""How far rounding may lower the cosine of a row with its copy below 1."""
+AT_THE_MEAN = 1e-3
+"""Length below which what a unit row is besides the mean is rounding, and it is compared whole."""
+MOST_PAIRS = 1_000_000
+Pair = tuple[int, int, float]
+
+
+def find_duplicates(features: Features, threshold: float) -> Iterator[Pair]:
+    """Pairs of rows of different videos whose cosine is at least a threshold: earlier row, later row, cosine.
+
+    Every row is compared with every other, block by block.
+    """
+    videos = features.video_numbers()
+    count = len(features)
+    blocks = range(0, count, BLOCK)
+    mean = sum(_unit(features, first).sum(0, dtype=np.float64) for first in blocks) / max(count, 1)
+
+    def centred(first: int) -> torch.Tensor:
+        rows = _unit(features, first)
+        rest = rows - np.asarray(mean, np.float32)
+        whole = np.linalg.norm(rest, axis=1, keepdims=True) < AT_THE_MEAN
+        return torch.from_numpy(np.where(whole, rows, unit_rows(rest)))
+
+    for first in blocks:
+        one = centred(first)
+        for second in range(first, count, BLOCK):
+            cosines = (one @ centred(second).T).numpy()
+            rows, columns = np.nonzero(cosines >= threshold - ROUNDING)
+            for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+                a, b = first + row, second + column
+                if a < b and videos[a] != videos[b]:
+                    yield a, b, float(cosines[row, column])
+
+
+def _unit(features: Features, first: int) -> Matrix:
+    return unit_rows(np.asarray(features.features[first : first + BLOCK], np.float32))
+
+
+def all_pairs(features: Features, threshold: float) -> list[Pair]:
+    """:func:`find_duplicates`, the nearest pair first.
+
+    Raises:
+        UserError: there are more than a million.
+    """
+    found: list[Pair] = []
+    for pair in find_duplicates(features, threshold):
+        if len(found) == MOST_PAIRS:
+            raise UserError(f"more than {MOST_PAIRS} pairs; raise --threshold.")
+        found.append(pair)
+    return sorted(found, key=lambda pair: -pair[2])
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A row that is kept, and those that it stands for."""
+
+    row: int
+    left_out: list[tuple[int, float]]
+    """Rows, and the cosine of each with the row that is kept; the nearest first."""
+
+
+def keep_one(pairs: Iterable[Pair], order: Sequence[int]) -> list[Kept]:
+    """Choose among near-duplicates: no two rows kept are a pair, and every row left out is one with its kept.
+
+    A row that only others link to a kept one stays: along a chain of pairs its ends may differ.
+
+    Args:
+        order: the rows in pairs, the most worth keeping first.
+
+    Returns:
+        The rows kept for which others are left out, in that order.
+    """
+    near: dict[int, dict[int, float]] = {}
+    for one, two, cosine in pairs:
+        near.setdefault(one, {})[two] = near.setdefault(two, {})[one] = cosine
+    gone: set[int] = set()
+    kept = []
+    for row in order:
+        if row in gone:
+            continue
+        others = [(other, cosine) for other, cosine in near[row].items() if other not in gone]
+        gone.update(other for other, _ in others)
+        if others:
+            kept.append(Kept(row, sorted(others, key=lambda other: (-other[1], other[0]))))
+    return kept

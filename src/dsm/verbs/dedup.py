@@ -1,0 +1,121 @@
+"""``dsm data dedup``: a list without near-duplicates, of each group of which one video is kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dsm.data.classes import carry_classes
+from dsm.data.lists import VideoList, read_list, write_list
+from dsm.errors import UserError
+from dsm.evaluate.duplicates import Kept, all_pairs, keep_one
+from dsm.evaluate.features import Features, load_features
+from dsm.evaluate.footage import footage_of, worth
+from dsm.files import csv_text, write_text
+from dsm.runs.folder import claim_file
+from dsm.settings import takes_settings
+from dsm.terminal import many, progress, some, warn
+from dsm.verbs.result import ListResult
+from dsm.verbs.settings.data import DedupConfig
+
+LEFT_OUT = ".left-out.tsv"
+"""How the name of the table goes on after that of the list."""
+
+
+@dataclass(frozen=True)
+class DedupResult(ListResult):
+    """The list, and the groups of near-duplicates; rows are places in the list that was read."""
+
+    groups: Sequence[Kept] = ()
+
+
+@takes_settings(DedupConfig)
+def dedup(config: DedupConfig) -> DedupResult:
+    """Write a list with one video of each group of near-duplicates, and a table of those left out."""
+    table = config.out.with_name(config.out.name + LEFT_OUT)
+    for file in (config.out, table):
+        claim_file(file, overwrite=False)
+    videos = read_list(config.videos, config.root)
+    features = load_features(config.features)
+    if features.times is not None:
+        raise UserError(
+            f"{config.features}: holds features of clips; videos are compared: extract without --per-clip."
+        )
+    rows = _rows_of(videos, features, config)
+    known = np.flatnonzero(rows >= 0)
+    pairs = all_pairs(features.part(rows[known]), config.threshold)
+    pairs = [(int(known[one]), int(known[two]), cosine) for one, two, cosine in pairs]
+    order = _by_worth(videos, features, rows, sorted({row for pair in pairs for row in pair[:2]}))
+    groups = keep_one(pairs, order)
+    left_out = {row for group in groups for row, _ in group.left_out}
+    kept = np.array([place for place in range(len(videos)) if place not in left_out], np.int64)
+    carry_classes(videos, config.out.parent)
+    part = write_list(config.out, videos.part(kept, config.out.parent))
+    write_text(table, _table(videos, groups))
+    _tell_labels(videos, groups)
+    line = (
+        f"{config.out}: {len(part)} of {many(len(videos), 'video')}; {len(left_out)} left out of "
+        f"{many(len(groups), 'group')} with a cosine of {config.threshold:g} or more, named in {table}"
+    )
+    return DedupResult(files=[config.out, table], lines=[line], lists=[part], groups=groups)
+
+
+def _rows_of(videos: VideoList, features: Features, config: DedupConfig) -> np.ndarray:
+    """(n,), the row of each video's feature, -1 where it has none.
+
+    Raises:
+        UserError: no video has one.
+    """
+    root = str(features.meta.get("root", ""))
+    row_of = {os.path.abspath(os.path.join(root, path)): row for row, path in enumerate(features.paths)}  # noqa: PTH118
+    places = range(len(videos))
+    rows = np.array([row_of.get(os.path.abspath(videos.file(place)), -1) for place in places], np.int64)
+    twice = np.ones(len(rows), bool)
+    twice[np.unique(rows, return_index=True)[1]] = False
+    if (rows < 0).all():
+        raise UserError(
+            f"{config.features}: holds no video of {config.videos}; extract features of that list, or say "
+            "with --root where its paths start."
+        )
+    if lacking := [videos.paths[place] for place in places if rows[place] < 0]:
+        warn(f"without a feature, and left in the list: {len(lacking)} ({some(lacking)}).")
+    rows[twice & (rows >= 0)] = -1  # a video that is listed twice is no copy of itself
+    return rows
+
+
+def _by_worth(videos: VideoList, features: Features, rows: np.ndarray, places: Sequence[int]) -> list[int]:
+    """Places of videos in pairs, the most worth keeping first: with a label, then as :func:`worth` says."""
+    if not places:
+        return []
+    with progress("files", len(places)) as bar:
+        footage = footage_of(features.part(rows[list(places)]), on_progress=bar.update)
+    order = sorted(range(len(places)), key=lambda one: (videos.labels[places[one]] < 0, *worth(one, footage)))
+    return [places[one] for one in order]
+
+
+def _table(videos: VideoList, groups: Sequence[Kept]) -> str:
+    lines = [["group", "keep", "path", "label", "cosine"]]
+    for number, group in enumerate(groups, start=1):
+        kept = ["yes", videos.paths[group.row], str(videos.labels[group.row]), ""]
+        rest = [
+            ["no", videos.paths[row], str(videos.labels[row]), f"{cosine:.4f}"]
+            for row, cosine in group.left_out
+        ]
+        lines += [[str(number), *cells] for cells in (kept, *rest)]
+    return csv_text(lines, delimiter="\t")
+
+
+def _tell_labels(videos: VideoList, groups: Sequence[Kept]) -> None:
+    """Say where near-duplicates have different labels: one of the two is wrong, or they are no duplicates."""
+    labels = videos.labels
+    differ = [
+        f"{videos.paths[row]} ({labels[row]}, kept {labels[group.row]})"
+        for group in groups
+        for row, _ in group.left_out
+        if labels[row] >= 0 and labels[row] != labels[group.row]
+    ]
+    if differ:
+        warn(f"left out with another label than the video kept: {some(differ)}.")

@@ -1,0 +1,77 @@
+"""``dsm data export``: features to the tools in which people look at them and search them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsm.errors import UserError
+from dsm.evaluate.export_features import (
+    Rows,
+    most_sprites,
+    write_fiftyone,
+    write_lance,
+    write_parquet,
+    write_projector,
+)
+from dsm.evaluate.features import load_features
+from dsm.files import written_aside, written_aside_folder
+from dsm.pages.gallery import clip_of
+from dsm.runs.folder import claim_file
+from dsm.settings import takes_settings
+from dsm.terminal import many, progress, warn
+from dsm.verbs.result import Result
+from dsm.verbs.settings.data import DataExportConfig
+
+
+@takes_settings(DataExportConfig)
+def export(config: DataExportConfig) -> Result:
+    """Write features for FiftyOne, LanceDB, a vector database, or TensorBoard's Embedding Projector."""
+    claim_file(config.out, overwrite=False)
+    features = load_features(config.features, half=True)
+    if config.root is not None:
+        meta = features.meta | {"root": str(config.root.absolute())}
+        features = replace(features, meta=meta, within=config.root)
+    groups = features.groups(file=config.groups, regex=config.group_regex) or []
+    rows = Rows(features, groups)
+    if config.to == "parquet":
+        with written_aside(config.out) as aside:
+            write_parquet(aside, rows)
+    else:
+        with written_aside_folder(config.out) as folder:
+            if config.to == "lance":
+                write_lance(folder, rows)
+            elif config.to == "fiftyone":
+                write_fiftyone(folder, rows)
+            else:
+                _projector(config, folder, rows)
+    line = f"{config.out}: {many(len(features), 'row')} x {many(features.dim, 'dimension')}"
+    return Result(files=[config.out], lines=[line])
+
+
+def _projector(config: DataExportConfig, folder: Path, rows: Rows) -> None:
+    features = rows.features
+    if not config.pictures:
+        write_projector(folder, rows)
+        return
+    if len(features) > most_sprites():
+        raise UserError(
+            f"{config.features}: has more rows than the {most_sprites()} of which one file can hold the "
+            "pictures; leave out --pictures."
+        )
+    with progress("pictures", len(features)) as bar:
+
+        def picture(row: int) -> NDArray[np.uint8] | None:
+            bar.update(row + 1)
+            try:
+                frames = clip_of(features, row)
+            except UserError:
+                return None
+            return frames[len(frames) // 2]
+
+        drawn = write_projector(folder, rows, picture)
+    if drawn < len(features):
+        warn(f"{many(len(features) - drawn, 'row')} without a picture: the video cannot be read.")
