@@ -47,7 +47,7 @@ ODD, TIMES = 9, 3
 """The motion that is odd, and how often it occurs."""
 RAREST, SPLITS, RATE = 20, 20, 0.05
 CLIP = "--frames 8 --stride 3 --resize 62 --size 48"
-THRESHOLDS = (0.9, 0.95, ExploreConfig.duplicates)
+THRESHOLDS = (0.9, ExploreConfig.duplicates, 0.98)
 """Cosines from which clips count as near-duplicates."""
 
 
