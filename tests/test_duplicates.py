@@ -120,6 +120,12 @@ def test_a_list_without_features_is_refused_and_one_without_duplicates_stays(foo
     other.write_text("x.mp4\ny.mp4\n")
     with pytest.raises(UserError, match="holds no video of"):
         dsm.data.dedup(videos=other, features=footage / "f.npz", out=footage / "a.txt")
+    moved = other.with_name("moved.txt")
+    moved.write_text((footage / "all.txt").read_text())
+    result = dsm.data.dedup(
+        videos=moved, features=footage / "f.npz", out=other.with_name("a.txt"), threshold=0.9
+    )
+    assert len(result.videos) == 17, "of a list that has moved, the paths as written are the same"
     twice = footage / "twice.txt"
     twice.write_text("v/0.mp4 0\nv/0.mp4 0\nv/2.mp4 1\n")
     result = dsm.data.dedup(videos=twice, features=footage / "f.npz", out=footage / "b.txt")

@@ -66,13 +66,21 @@ def dedup(config: DedupConfig) -> DedupResult:
 def _rows_of(videos: VideoList, features: Features, config: DedupConfig) -> np.ndarray:
     """(n,), the row of each video's feature, -1 where it has none.
 
+    They are matched by where they lie; if none fits, as after a move, by their paths as written.
+
     Raises:
         UserError: no video has one.
     """
-    root = str(features.meta.get("root", ""))
-    row_of = {os.path.abspath(os.path.join(root, path)): row for row, path in enumerate(features.paths)}  # noqa: PTH118
-    places = range(len(videos))
-    rows = np.array([row_of.get(os.path.abspath(videos.file(place)), -1) for place in places], np.int64)
+    root, places = str(features.meta.get("root", "")), range(len(videos))
+    lie = [os.path.abspath(os.path.join(root, path)) for path in features.paths]  # noqa: PTH118
+    for ours, theirs in (
+        ([os.path.abspath(videos.file(place)) for place in places], lie),
+        (list(videos.paths), features.paths),
+    ):
+        row_of = {path: row for row, path in enumerate(theirs)}
+        rows = np.array([row_of.get(path, -1) for path in ours], np.int64)
+        if (rows >= 0).any():
+            break
     twice = np.ones(len(rows), bool)
     twice[np.unique(rows, return_index=True)[1]] = False
     if (rows < 0).all():
