@@ -2,7 +2,7 @@
 # make test   the tests, two at a time (TESTS=4: four), but for the slow ones
 # make test-all   all of them, before a release
 # make gpu    on a machine with CUDA: does it compute what the CPU does, and how fast (docs/gpu.md)
-# make docs   the documentation as a site, site/index.html; a broken link is an error
+# make docs   the documentation as a site, site/index.html; a broken link, a misspelt word or a long sentence is an error
 #
 # They set up what they need in .venv first; the second time that takes no time.
 
@@ -48,7 +48,11 @@ types: $(VENV)/dev
 	$(BIN)/mypy
 	$(BIN)/mypy studies
 
+SPELLED = README.md CHANGELOG.md CONTRIBUTING.md docs src studies benchmarks examples tests
+
 docs: $(VENV)/docs
+	$(BIN)/codespell $(SPELLED)
+	$(BIN)/python docs/prose.py
 	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going docs site
 
 # Empty is unset: without kept bytecode every process that a test begins would compile torch anew.

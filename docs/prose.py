@@ -1,8 +1,8 @@
 """Is the documentation in plain English? Part of `make docs`: python docs/prose.py
 
-Reads the prose of README.md, CONTRIBUTING.md and docs/*.md: paragraphs and lists, without code and tables. Prints
-the words, the share of long sentences and the longest sentence of each page. Ends with 1 if a page has too many
-long sentences, one that is far too long, American spelling, or a fault of style that proselint knows.
+Reads the prose of README.md, CONTRIBUTING.md and docs/*.md: paragraphs and lists, without code and tables.
+Prints the words, the share of long sentences and the longest sentence of each page. Ends with 1 if one has
+too many long sentences, one that is far too long, American spelling, or a fault of style that proselint knows.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def faults(page: Path) -> list[str]:
     lengths = [len(sentence.split()) for sentence in sentences]
     share = sum(length > LONG for length in lengths) / len(lengths)
     print(f"{page.name:20} {sum(lengths):5} words  {share:4.0%} long sentences  longest {max(lengths)}")
-    found = [f"{length} words: {one}" for one, length in zip(sentences, lengths, strict=True) if length > LONGEST]
+    found = [f"{len(one.split())} words: {one}" for one in sentences if len(one.split()) > LONGEST]
     if share > MOST:
-        found.append(f"{share:.0%} of its sentences are longer than {LONG} words; at most {MOST:.0%} should be")
+        found.append(f"{share:.0%} of its sentences have more than {LONG} words; at most {MOST:.0%} should")
     text = "\n\n".join(parts)
     found += [f"American spelling: {match[0]}" for match in AMERICAN.finditer(text)]
     for result in LintFile(page.name, text).lint({**DEFAULT, "checks": CHECKS}):
