@@ -25,7 +25,10 @@ CONDITIONS: dict[str, Callable[[], bool]] = {
     "gpu": torch.cuda.is_available,
     "several machines": lambda: False,
 }
-PACKAGES = ("cv2", "faiss", "onnx", "onnxruntime", "pyarrow", "torchcodec", "torchvision", "transformers")
+PACKAGES = (
+    "cv2", "faiss", "mlflow", "onnx", "onnxruntime", "pyarrow", "torchcodec", "torchvision", "trackio",
+    "transformers",
+)  # fmt: skip
 _REMARK = re.compile(r"<!--\s*(slow|needs|not run)(?::\s*(.+?))?\s*-->")
 _FILLED = re.compile(r"<!-- from (\S+) -->(.*?)(?:<!-- end -->|\Z)", re.DOTALL)  # of studies/fill_docs.py
 _COMMENT = re.compile(r"\s*<!--.*?-->\s*", re.DOTALL)

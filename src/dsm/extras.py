@@ -13,13 +13,16 @@ EXTRAS = {
     "faiss": "faiss",
     "flow": "cv2",
     "hdf5": "h5py",
+    "mlflow": "mlflow",
     "parquet": "pyarrow",
     "slurm": "submitit",
     "timm": "timm",
     "torchcodec": "torchcodec",
     "torchvision": "torchvision",
+    "trackio": "trackio",
     "transformers": "transformers",
     "umap": "umap",
+    "wandb": "wandb",
 }
 """A module of each extra."""
 

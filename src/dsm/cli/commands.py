@@ -115,7 +115,7 @@ VERBS = {
         (
             "out", "data.train", "data.root", "data.batch-size", "data.workers", "method", "backbone",
             "weights", "clip.frames", "clip.stride", "clip.size", "epochs", "steps", "optim.lr", "precision",
-            "seed", "resume", "overwrite",
+            "seed", "track", "resume", "overwrite",
         ),
     ),
     "finetune": Verb(
@@ -131,7 +131,7 @@ VERBS = {
         (
             "out", "data.train", "data.test", "data.root", "data.batch-size", "weights", "backbone",
             "linear-probe", "fractions", "clip.frames", "clip.stride", "clip.size", "epochs", "steps",
-            "optim.lr", "precision", "resume", "overwrite",
+            "optim.lr", "precision", "track", "resume", "overwrite",
         ),
     ),
     "test": Verb(
