@@ -9,6 +9,7 @@ import contextlib
 import io
 import logging
 import os
+import shutil
 import sys
 import threading
 import time
@@ -226,26 +227,39 @@ class Wandb:
 
     def __init__(self, run: TrackedRun, sent: int) -> None:
         self._wandb = _load("wandb")
-        offline = "WANDB_MODE" not in os.environ
+        mode, folder = os.environ.get("WANDB_MODE", "offline"), os.environ.get("WANDB_DIR", str(run.folder))
+        offline = mode == "offline"
+        if offline and self._drop_copies(Path(folder, "wandb"), run.id):
+            sent = -1
         self._run = self._wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             name=os.environ.get("WANDB_NAME", run.name),
             id=run.id,
             resume="allow",
-            dir=os.environ.get("WANDB_DIR", str(run.folder)),
+            dir=folder,
             mode="offline" if offline else None,
             config={**run.config, **run.about},
             settings=self._wandb.Settings(silent=True, console="off", finish_timeout=self.PATIENCE),
         )
-        # Online it knows its own steps. Offline nothing can be asked; this package wrote down what it sent.
-        self.sent = sent if self._run.offline else self._run.step - 1
-        self.shown_by = (
-            f"wandb sync {Path(self._run.dir).parent}" if self._run.offline else str(self._run.url)
-        )
+        self.sent = sent if offline else self._run.step - 1
+        self.shown_by = f"wandb sync {Path(self._run.dir).parent}" if offline else str(self._run.url)
+
+    @staticmethod
+    def _drop_copies(folder: Path, number: str) -> bool:
+        """Remove offline copies of a run, so that there is one, and whole; False if one was uploaded.
+
+        W&B writes its files late: a killed run's lacks what was logged last, or everything.
+        """
+        copies = list(folder.glob(f"offline-run-*-{number}"))
+        if any(list(copy.glob("*.synced")) for copy in copies):
+            return False
+        for copy in copies:
+            shutil.rmtree(copy)
+        return True
 
     def log(self, lines: Sequence[Line]) -> None:
         for step, metrics in lines:
-            self._run.log(dict(metrics), step=step, commit=True)  # or the last step is lost in a kill
+            self._run.log(dict(metrics), step=step, commit=True)
 
     def add(self, ending: Ending) -> None:
         table = self._wandb.Table(columns=list(ending.columns), data=[list(row) for row in ending.rows])
