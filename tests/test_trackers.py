@@ -322,6 +322,9 @@ def test_a_tracker_that_hangs_is_not_waited_for(
     assert len(read_metrics(tmp_path)) == 499
     assert Recorder.hangs
     Recorder.hangs.set()
+    for thread in threading.enumerate():
+        if thread.name == "dsm recorder":  # or it would write into the next test
+            thread.join()
 
 
 def test_a_step_is_sent_once_and_whole(recorder: type[Recorder], tmp_path: Path) -> None:

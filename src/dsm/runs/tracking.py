@@ -30,8 +30,8 @@ FIRST_RETRY, LAST_RETRY = 10.0, 300.0
 """Seconds until a tracker that failed is tried again: at first, and at most."""
 PATIENCE = 30.0
 """Seconds that the end of a run waits for all its trackers."""
-LINES = 500
-"""Steps of one delivery at most."""
+CHUNK = 2 * LOG_LINE
+"""Bytes of the log that one delivery sends at most."""
 
 
 class Journal:
@@ -236,20 +236,22 @@ class _Tail:
         self._at = 0
 
     def read(self, *, everything: bool) -> list[Line]:
-        """The next steps, at most LINES; the last of the file only if ``everything``."""
+        """The next steps; the last of the file only if ``everything``."""
+        try:
+            with self._path.open("rb", buffering=0) as file:
+                file.seek(self._at)
+                # One call: in a second one, a line may have grown and another begun behind it.
+                *whole, begun = file.read(CHUNK).split(b"\n")
+        except FileNotFoundError:
+            return []
+        if whole and not begun and not everything:
+            whole.pop()
         lines: list[Line] = []
-        with contextlib.suppress(FileNotFoundError), self._path.open("rb") as file:
-            file.seek(self._at)
-            line = file.readline(LOG_LINE)
-            while line.endswith(b"\n") and len(lines) < LINES:
-                after = file.readline(LOG_LINE)
-                if not after and not everything:
-                    break
-                self._at += len(line)
-                if (record := parse_line(line.decode("utf-8", "replace"))) is not None:
-                    metrics = numbers_of(record)
-                    lines.append((int(metrics.pop("step")), metrics))
-                line = after
+        for text in whole:
+            self._at += len(text) + 1
+            if (record := parse_line(text.decode("utf-8", "replace"))) is not None:
+                metrics = numbers_of(record)
+                lines.append((int(metrics.pop("step")), metrics))
         return lines
 
 
