@@ -55,9 +55,13 @@ def faults(page: Path) -> list[str]:
     lengths = [len(sentence.split()) for sentence in sentences]
     share = sum(length > LONG for length in lengths) / len(lengths)
     print(f"{page.name:20} {sum(lengths):5} words  {share:4.0%} long sentences  longest {max(lengths)}")
-    found = [f"{length} words: {one}" for one, length in zip(sentences, lengths, strict=True) if length > LONGEST]
+    found = [
+        f"{length} words: {one}" for one, length in zip(sentences, lengths, strict=True) if length > LONGEST
+    ]
     if share > MOST:
-        found.append(f"{share:.0%} of its sentences are longer than {LONG} words; at most {MOST:.0%} should be")
+        found.append(
+            f"{share:.0%} of its sentences are longer than {LONG} words; at most {MOST:.0%} should be"
+        )
     text = "\n\n".join(parts)
     found += [f"American spelling: {match[0]}" for match in AMERICAN.finditer(text)]
     for result in LintFile(page.name, text).lint({**DEFAULT, "checks": CHECKS}):

@@ -48,7 +48,7 @@ from dsm.runs.folder import RunLog
 from dsm.train.pretrain import pretrain
 
 out, names = Path(OUT), NAMES
-tracking.PAUSE = 0.05
+tracking.PAUSE, tracking.PATIENCE = 0.05, 600
 write = RunLog.write
 
 def killing(log, step, metrics):
@@ -71,9 +71,11 @@ import json, sys
 from pathlib import Path
 sys.path.insert(0, TESTS)
 import test_trackers
+from dsm.runs import tracking
 from dsm.verbs.train import pretrain
 
 out, names = Path(OUT), NAMES
+tracking.PATIENCE = 600
 pretrain(test_trackers.tracked(Path(SCENES), out, names, resume=True))
 print(json.dumps({name: getattr(test_trackers, f"read_{name}")(out) for name in ("tensorboard", *names)}))
 """
@@ -318,7 +320,7 @@ def test_a_tracker_that_hangs_is_not_waited_for(
     assert time.monotonic() - begun < 5
     log.close()
     assert time.monotonic() - begun < 10
-    assert "it has not taken everything after 0.3 seconds" in capfd.readouterr().err
+    assert "recorder has not taken all of the run's numbers after 0.3 seconds" in capfd.readouterr().err
     assert len(read_metrics(tmp_path)) == 499
     assert Recorder.hangs
     Recorder.hangs.set()
@@ -383,6 +385,7 @@ def test_a_run_whose_server_is_away_is_sent_when_it_goes_on(
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(tracking, "PATIENCE", HANG)  # a loaded machine is no failure
     config = small_run(scenes, tmp_path / "run", track=("mlflow",))
     pretrain(config)
     logged = [(line["step"], line["loss"]) for line in read_metrics(tmp_path / "run")]

@@ -162,8 +162,12 @@ class _Delivery:
 
     def wait(self, seconds: float) -> None:
         self._thread.join(max(seconds, 0))
-        if self._thread.is_alive():
-            self._tell(f"it has not taken everything after {PATIENCE:g} seconds")
+        if self._thread.is_alive() and not self._told:
+            warn(
+                f"{self._name} has not taken all of the run's numbers after {PATIENCE:g} seconds. "
+                "metrics.jsonl has them all, and --resume sends what is missing."
+            )
+            self._told = True
 
     def _work(self) -> None:
         pause = 0.0
