@@ -76,7 +76,7 @@ def _lines(recipe: Recipe) -> Iterator[str]:
 
 
 def _settings(config: RunConfig) -> list[tuple[str, Any]]:
-    of_the_user = {"data.train", "out", "data.test", "monitor.list", "data.root"}
+    of_the_user = {"data.train", "out", "data.test", "monitor.list", "data.root", "track"}
     return [
         (name, value)
         for name, value in flags_of(config).items()
