@@ -268,6 +268,7 @@ def open_stage(folder: Path, installed: Path | None = None) -> Iterator[Stage]:
         "PATH": os.pathsep.join(first),
         "DSM_CLIENT": str(client),
         "OMP_NUM_THREADS": "1",
+        "TRACKIO_DIR": str(folder / "trackio"),
     }
     if installed:
         environment.pop("PYTHONPATH", None)

@@ -14,14 +14,17 @@ EXTRAS = {
     "flow": "cv2",
     "hdf5": "h5py",
     "lance": "lance",
+    "mlflow": "mlflow",
     "parquet": "pyarrow",
     "slurm": "submitit",
     "timm": "timm",
     "torchcodec": "torchcodec",
     "torchvision": "torchvision",
+    "trackio": "trackio",
     "transformers": "transformers",
     "umap": "umap",
     "usearch": "usearch",
+    "wandb": "wandb",
 }
 """A module of each extra."""
 

@@ -128,7 +128,7 @@ VERBS = {
         (
             "out", "data.train", "data.root", "data.batch-size", "data.workers", "method", "backbone",
             "weights", "clip.frames", "clip.stride", "clip.size", "epochs", "steps", "optim.lr", "precision",
-            "seed", "resume", "overwrite",
+            "seed", "track", "resume", "overwrite",
         ),
     ),
     "finetune": Verb(
@@ -144,7 +144,7 @@ VERBS = {
         (
             "out", "data.train", "data.test", "data.root", "data.batch-size", "weights", "backbone",
             "linear-probe", "fractions", "clip.frames", "clip.stride", "clip.size", "epochs", "steps",
-            "optim.lr", "precision", "resume", "overwrite",
+            "optim.lr", "precision", "track", "resume", "overwrite",
         ),
     ),
     "test": Verb(

@@ -1,7 +1,7 @@
 """The folder of a run: claiming it, and reading and writing its settings and logs.
 
 It holds ``config.json``, ``metrics.jsonl`` (one line per logged step), ``gradients.jsonl``, TensorBoard
-events and ``checkpoints/``.
+events, ``trackers.json`` (what trackers were sent) and ``checkpoints/``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -34,6 +34,7 @@ MARKER = "config.json"
 MOST_STEPS = 2**53
 """Steps up to here are exact in a figure's axis."""
 METRICS, GRADIENTS = "metrics.jsonl", "gradients.jsonl"
+TRACKED = "trackers.json"
 MONITOR = "monitor/"
 """How the names of metrics of an evaluation during training begin."""
 
@@ -84,7 +85,9 @@ def plain(value: Any) -> Any:
 
 MADE_BY = "made_by"
 """Key of a marker that identifies it as this project's; other tools may write files of the same name."""
-NEVER_LASTING = frozenset(("out", "overwrite", "resume", "devices", "workers", "timeout", "cache_mb"))
+NEVER_LASTING = frozenset(
+    ("out", "overwrite", "resume", "devices", "workers", "timeout", "cache_mb", "track")
+)
 """Names of settings that affect where output goes and how fast, but not the result."""
 
 
@@ -114,6 +117,20 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         key = f"{prefix}{name.replace('_', '-')}"
         named |= flat(value, f"{key}.") if isinstance(value, dict) else {key: value}
     return named
+
+
+def flags_of(config: Any) -> dict[str, Any]:
+    """The settings of a training run by the names of their flags, without those of methods it does not use.
+
+    Args:
+        config: its settings, or what its ``config.json`` holds of them.
+    """
+    settings = dict(plain(config))
+    methods, method = settings.pop("settings", None), settings.get("method")
+    if isinstance(methods, dict) and isinstance(method, str):
+        settings[method] = methods.get(method.replace("-", "_"), {})
+    head = settings.pop("head", None)
+    return flat(settings | head if isinstance(head, dict) else settings)
 
 
 class _Needed(TypedDict):
@@ -191,7 +208,7 @@ def claim_folder(out: Path, *, overwrite: bool, needed: Iterable[Path]) -> None:
 
 def _has_begun(run: Path) -> bool:
     """Whether emptying the folder would lose anything: a run that failed early leaves only empty files."""
-    log, own = run / METRICS, (MARKER, METRICS, GRADIENTS, LEDGER, "checkpoints")
+    log, own = run / METRICS, (MARKER, METRICS, GRADIENTS, TRACKED, LEDGER, "checkpoints", "wandb")
     others = [
         path
         for path in run.iterdir()
@@ -266,34 +283,33 @@ def claim_file(path: Path, *, overwrite: bool) -> None:
 
 
 class RunLog:
-    """Appends metrics to ``metrics.jsonl`` and TensorBoard, gradients to ``gradients.jsonl``.
+    """Appends metrics to ``metrics.jsonl``, which trackers get too, and gradients to ``gradients.jsonl``.
 
     A step has one line, to which a second ``write`` of the same step adds, as an evaluation does.
     """
 
-    def __init__(self, out: Path, *, keep_steps: int = 0, without: str = "") -> None:
+    def __init__(
+        self, out: Path, *, keep_steps: int = 0, without: str = "", track: Sequence[str] = ()
+    ) -> None:
         """Open the logs.
 
         Args:
             keep_steps: drop what an earlier run logged after this step, the step of its checkpoint.
             without: at this step, also drop metrics whose names begin so.
+            track: trackers besides TensorBoard.
+
+        Raises:
+            UserError: a tracker is not installed.
         """
-        from torch.utils.tensorboard.writer import SummaryWriter
+        from dsm.runs.tracking import track_run
 
         self._metrics = _Lines(out / METRICS, keep_steps, without)
         self._gradients = _Lines(out / GRADIENTS, keep_steps, without)
-        self._board = SummaryWriter(str(out), purge_step=keep_steps + 1)
-        self._board_failed = False
+        self._tracking = track_run(out, ("tensorboard", *track))
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         self._metrics.write(step, metrics)
-        try:
-            for name, value in metrics.items():
-                self._board.add_scalar(name, value, step)
-        except OSError as error:  # its writing thread has ended, as on a full disk; every call fails now
-            if not self._board_failed:
-                console.print(f"TensorBoard's file cannot be written ({error}).", style="bold yellow")
-            self._board_failed = True
+        self._tracking.wake()
 
     def write_gradients(self, step: int, module: nn.Module) -> None:
         """Log for each layer the mean and maximum absolute gradient, and its norm over the weights' norm."""
@@ -308,10 +324,12 @@ class RunLog:
         }
         self._gradients.write(step, {"layers": layers})
 
-    def close(self) -> None:
-        for one in (self._metrics, self._gradients, self._board):
+    def close(self, *, done: bool = True) -> None:
+        """``done``: the run has finished all its steps."""
+        for one in (self._metrics, self._gradients):
             with contextlib.suppress(OSError):  # a full disk was reported when a line could not be written
                 one.close()
+        self._tracking.close(done=done)
 
 
 class _Lines:
@@ -358,10 +376,12 @@ class _Lines:
 
 def read_metrics(out: Path) -> list[dict[str, float]]:
     """The logged steps of a run, in order; each holds only the metrics logged at it, null is NaN."""
-    return [
-        {name: _or_nan(value) for name, value in line.items() if value is None or is_number(value)}
-        for line in _read_lines(out / METRICS)
-    ]
+    return [numbers_of(line) for line in _read_lines(out / METRICS)]
+
+
+def numbers_of(line: dict[str, Any]) -> dict[str, float]:
+    """The numbers of a line of a log, its step among them."""
+    return {name: _or_nan(value) for name, value in line.items() if value is None or is_number(value)}
 
 
 def read_gradients(out: Path) -> list[dict[str, Any]]:
@@ -386,13 +406,16 @@ def _or_nan(value: float | None) -> float:
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
-    records = []
     with path.open(encoding="utf-8", errors="replace") as file:
-        while line := file.readline(LOG_LINE):
-            # A running or killed run may have written half a line.
-            with contextlib.suppress(ValueError):
-                record = parse_json(line)
-                step = record.get("step") if isinstance(record, dict) else None
-                if type(step) is int and 0 <= step < MOST_STEPS:
-                    records.append(record)
-    return records
+        lines = iter(lambda: file.readline(LOG_LINE), "")
+        return [record for line in lines if (record := parse_line(line)) is not None]
+
+
+def parse_line(text: str) -> dict[str, Any] | None:
+    """A line of a log; None if it is none: a running or killed run may have written half of one."""
+    try:
+        record = parse_json(text)
+    except ValueError:
+        return None
+    step = record.get("step") if isinstance(record, dict) else None
+    return record if type(step) is int and 0 <= step < MOST_STEPS else None

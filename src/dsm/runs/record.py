@@ -17,8 +17,8 @@ from dsm.runs.results import RESULTS, Row, read_results
 from dsm.video.ledger import Verdict, read_ledger
 
 NOTHING_LEARNED = frozenset(
-    ("out", "resume", "overwrite", "log-every", "save-every", "keep", "devices", "compile", "recompute",
-     "data.workers", "data.cache-mb", "data.decoder", "data.timeout", "data.root")
+    ("out", "resume", "overwrite", "track", "log-every", "save-every", "keep", "devices", "compile",
+     "recompute", "data.workers", "data.cache-mb", "data.decoder", "data.timeout", "data.root")
 )  # fmt: skip
 """Settings in which runs of the same experiment may differ."""
 

@@ -13,6 +13,7 @@ from dsm.errors import UserError
 from dsm.inputs import ListFile, RootFolder, Weights
 from dsm.methods.settings import ClassifyConfig, MethodSettings, check_method
 from dsm.models.settings import RANDOM, Pooling, Precision, check_name
+from dsm.runs.trackers import TrackerName
 from dsm.video.settings import READING_TIME, Decoder
 from dsm.views import Augment
 
@@ -144,6 +145,9 @@ class RunConfig:
     """Steps between checkpoints; the last step always writes one."""
     keep: int = 2
     """Number of newest checkpoints to keep."""
+    track: tuple[TrackerName, ...] = ()
+    """Trackers that get curves, settings, pictures and results (docs/trackers.md). TensorBoard gets curves
+    anyway."""
     resume: bool = False
     """Continue from the newest intact checkpoint in `out`."""
     extend: bool = False

@@ -21,6 +21,7 @@ from dsm.runs.card import about_videos
 from dsm.runs.checkpoint import UNREADABLE
 from dsm.runs.folder import claim_folder, git_revision, hold_alone, plain, versions
 from dsm.runs.results import RESULTS, command_line
+from dsm.runs.trackers import check_trackers
 from dsm.terminal import console, many
 from dsm.train.config import RunConfig
 
@@ -106,6 +107,7 @@ def begin(config: RunConfig, videos: VideoList, watched: VideoList | None) -> No
         )
     if not is_first():
         return
+    check_trackers(config.track)
     if config.resume:
         hold_alone(config.out)
         return

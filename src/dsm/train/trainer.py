@@ -101,11 +101,11 @@ class Trainer:
     def run(self) -> None:
         c, first, begun = self.config, self.fabric.is_global_zero, self.step
         without = MONITOR if self.owed and self.watch else ""  # a killed run may have logged the look it owes
-        log = RunLog(c.out, keep_steps=self.step, without=without) if first else None
         if first and begun:
             write_record(c, self.videos)
-            if begun == self.total:
-                note(f"{c.out}: had finished all {self.total} steps; --steps with --extend trains it longer.")
+        log = RunLog(c.out, keep_steps=self.step, without=without, track=c.track) if first else None
+        if first and begun == self.total:
+            note(f"{c.out}: had finished all {self.total} steps; --steps with --extend trains it longer.")
         if first and self.step < self.total:
             (c.out / RESULTS).unlink(missing_ok=True)  # results of a shorter run that is now extended
         batches = iter(self.batches)
@@ -144,7 +144,7 @@ class Trainer:
                     clock.restart()
             finally:
                 if log:
-                    log.close()
+                    log.close(done=self.step == self.total or bool(worse))
             # A run killed after its last checkpoint has finished training but not written its results.
             if first and (self.step == self.total or worse) and (self.step > begun or not is_ended(c.out)):
                 self._end(done=True)

@@ -22,8 +22,9 @@ from dsm.models.weights import load_weights
 from dsm.models.zoo import check_takes, create_model
 from dsm.recipes import RECIPES, Recipe, find_recipe
 from dsm.runs.card import as_flag
-from dsm.runs.folder import claim_by_settings, flat, git_revision, lasting, plain
+from dsm.runs.folder import claim_by_settings, flags_of, git_revision, lasting
 from dsm.runs.results import RESULTS, write_results
+from dsm.runs.tracking import track_end
 from dsm.settings import takes_settings
 from dsm.terminal import console
 from dsm.train.config import FinetuneConfig, PretrainConfig, RunConfig
@@ -75,16 +76,10 @@ def _lines(recipe: Recipe) -> Iterator[str]:
 
 
 def _settings(config: RunConfig) -> list[tuple[str, Any]]:
-    settings = plain(config)
-    method = settings.pop("settings", None)
-    if method:
-        chosen = settings["method"].replace("-", "_")
-        settings[settings["method"]] = method[chosen]
-    settings |= settings.pop("head", {})
-    of_the_user = {"data.train", "out", "data.test", "monitor.list", "data.root"}
+    of_the_user = {"data.train", "out", "data.test", "monitor.list", "data.root", "track"}
     return [
         (name, value)
-        for name, value in flat(settings).items()
+        for name, value in flags_of(config).items()
         if name not in of_the_user and value is not None
     ]
 
@@ -129,6 +124,7 @@ def run(config: RunRecipeConfig) -> Result:
             )
             if "finetune" in recipe.stages:
                 renew_card(Path(weights), [config.out / "test" / RESULTS])
+                track_end(Path(weights), config.track, tested=result.rows)
         elif stage == "retrieve" and recipe.finetune and weights:
             result = _retrieve(config, finetuning(config, recipe.finetune, weights), weights)
     return _summed_up(config, recipe, runs, result)
@@ -197,7 +193,7 @@ def _changed(config: RunRecipeConfig, part: Any, changes: Changes) -> Any:
     return replace(
         part, clip=clip, data=data, epochs=changes.epochs or part.epochs, steps=steps,
         backbone=config.backbone or part.backbone, devices=config.devices or part.devices,
-        precision=config.precision or part.precision, seed=config.seed,
+        precision=config.precision or part.precision, seed=config.seed, track=config.track,
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from dsm.models.weights import load_weights
 from dsm.pages.run_figures import draw_fractions, draw_run
 from dsm.runs.folder import claim_by_settings, flat, git_revision, lasting
 from dsm.runs.results import RESULTS, Row, read_results, write_results
+from dsm.runs.tracking import track_end
 from dsm.settings import takes_settings
 from dsm.signals import STOPS, Interrupted
 from dsm.terminal import console, many, warn
@@ -113,6 +114,7 @@ def _train(config: RunConfig) -> Result:
     figures = _draw(config.out)
     results = config.out / RESULTS
     rows = read_results(results) if results.is_file() else []
+    track_end(config.out, config.track, pictures=figures)
     curves = f"; its curves are in {' and '.join(map(str, figures))}" if figures else ""
     return Result(rows, [config.out, *figures], lines=[f"{config.out}: the run{curves}."])
 
@@ -229,6 +231,7 @@ def _tested(run: FinetuneConfig, test: Path) -> Result:
     data = VideoTestData(test, run.data.root, run.data.workers)
     result = test_videos(VideoTestConfig(str(run.out), data, out, overwrite=True))
     renew_card(run.out, ())
+    track_end(run.out, run.track, tested=result.rows)
     return result
 
 

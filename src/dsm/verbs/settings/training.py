@@ -11,6 +11,7 @@ import tyro
 from dsm.errors import UserError
 from dsm.inputs import ListFile, RootFolder
 from dsm.models.settings import Precision
+from dsm.runs.trackers import TrackerName
 from dsm.synthetic.settings import PRESETS
 from dsm.train.config import FinetuneConfig
 from dsm.train.config import PretrainConfig as PretrainConfig  # the settings of `dsm pretrain`
@@ -103,7 +104,7 @@ class Changes:
     frames: int | None = None
     """Frames per clip."""
     stride: int | None = None
-    """Take every so many frames of the video."""
+    """Take every so many frames."""
     size: int | None = None
     """Side of the crop in pixels; the size at which videos are read scales with it."""
 
@@ -131,5 +132,7 @@ class RunRecipeConfig:
     finetune: Changes = field(default_factory=Changes)
     windows: int = 10
     """Clips per video in the test."""
+    track: tuple[TrackerName, ...] = ()
+    """Trackers of its runs: docs/trackers.md."""
     overwrite: bool = False
     """Replace results of another recipe or of other settings in `out`."""
