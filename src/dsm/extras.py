@@ -15,6 +15,7 @@ EXTRAS = {
     "hdf5": "h5py",
     "parquet": "pyarrow",
     "slurm": "submitit",
+    "storage": "s3fs",
     "timm": "timm",
     "torchcodec": "torchcodec",
     "torchvision": "torchvision",
