@@ -3,11 +3,11 @@
     python benchmarks/storage.py [--latency-ms 20] [--rounds 7] [--steps 20] [--json FILE]
 
 Needs the extra `storage`, and moto for the server: pip install 'moto[server]'. It makes videos of the size
-and length of UCF101's, packs them, uploads the pack, and trains `dsm` with the `tiny` backbone from three
-places in turn: `local`, `warm` (every byte is in the cache already) and `cold` (the cache is empty at first).
-Each answer of the server comes after a latency. In each round every variant trains for some steps, one after
-the other and each round in another order, so a slow moment of the machine affects all of them; ratios are
-medians over rounds of the ratio within a round. The first steps of `local` and `warm` in a round are not
+and length of UCF101's, packs them, uploads the pack, and trains `dsm` with the `tiny` backbone on 64x64 crops
+from three places in turn: `local`, `warm` (every byte is in the cache already) and `cold` (the cache is empty
+at first). Each answer of the server comes after a latency. In each round every variant trains for some steps,
+one after the other and each round in another order, so a slow moment of the machine affects all; ratios
+are medians over rounds of the ratio within a round. The first steps of `local` and `warm` in a round are not
 counted, because their batches were loaded while another variant trained; of `cold` a whole epoch is, from its
 first request.
 
@@ -37,6 +37,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from stores import Store, s3_store, upload
 
 from dsm.data.lists import VideoList, write_list
+from dsm.data.settings import ClipConfig
 from dsm.storage import cache, objects
 from dsm.terminal import Clock
 from dsm.train.config import DataConfig, OptimConfig, PretrainConfig
@@ -59,7 +60,9 @@ class Options:
     steps: int = 20
     """Counted steps per variant and round."""
     backbone: str = "tiny"
-    """A fast backbone makes reading the bottleneck."""
+    """A fast backbone and small clips make reading the bottleneck."""
+    frames: int = 16
+    size: int = 64
     json: Path | None = None
     """Also write the numbers to this file."""
 
@@ -79,7 +82,13 @@ def make_pack(folder: Path, count: int) -> Path:
 def make_trainer(options: Options, listed: str, out: Path) -> Trainer:
     data = DataConfig(Path(listed), batch_size=options.batch, workers=options.workers)
     config = PretrainConfig(
-        data, out=out, backbone=options.backbone, steps=1_000_000, optim=SGD, overwrite=True
+        data,
+        out=out,
+        backbone=options.backbone,
+        steps=1_000_000,
+        optim=SGD,
+        overwrite=True,
+        clip=ClipConfig(frames=options.frames, size=options.size),
     )
     trainer = build_trainer(config)
     trainer.module.train()
@@ -103,7 +112,7 @@ def measure(options: Options, store: Store, packed: Path, folder: Path) -> dict[
         fill(f"s3://{BUCKET}/pack/{file.name}")
     running = {}
     for name, listed in places.items():
-        trainer = make_trainer(options, listed, folder / name)
+        trainer = make_trainer(options, listed, folder / f"run {name}")
         running[name] = trainer, iter(trainer.batches)
     rates: dict[str, list[float]] = {"local": [], "warm": [], "cold": []}
     turns = itertools.cycle(itertools.permutations(rates))
@@ -115,7 +124,8 @@ def measure(options: Options, store: Store, packed: Path, folder: Path) -> dict[
                 one = rate(*running[name], options.steps, uncounted=3)
             if number:  # the first round allocates memory
                 rates[name].append(one)
-        print(f"round {number} of {options.rounds}", flush=True)
+        shown = ", ".join(f"{name} {some[-1]:.1f}" for name, some in rates.items() if some)
+        print(f"round {number} of {options.rounds}  {shown}", flush=True)
     return rates
 
 
@@ -123,7 +133,7 @@ def cold_rate(options: Options, listed: str, folder: Path) -> float:
     """Samples per second of an epoch that begins with an empty cache, the start of the workers included."""
     cache.set_cache(folder / "cold", None)
     objects.forget_all()
-    trainer = make_trainer(options, listed, folder / "cold run")
+    trainer = make_trainer(options, listed, folder / "run cold")
     batches = iter(trainer.batches)
     try:
         return rate(trainer, batches, options.videos // options.batch, uncounted=0)

@@ -42,6 +42,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(client, "SILENCE", 0.5)
     objects.forget_all()
+    client._answered.clear()
 
 
 @pytest.fixture
@@ -132,6 +133,10 @@ def test_packs_are_read_by_range(store: Store, packed: Path) -> None:
     url = f"{store.url}/pack/list.txt"
     local, far = read_list(packed / "list.txt"), read_list(url)
     assert list(far.paths) == list(local.paths)
+    rooted = read_list(packed / "list.txt", f"{store.url}/pack")
+    assert [shown(rooted.file(place)) for place in range(len(far))] == [
+        f"{store.url}/pack/{path}" for path in local.paths
+    ]
     store.asked.clear()
     for place in range(len(local)):
         for numbers in ([0, 4, 8], [11, 3, 30]):
@@ -177,6 +182,7 @@ def test_a_lasting_fault_is_told_and_is_no_fault_of_the_video(store: Store, fold
     write_video(folder / "a.mp4", numbered_frames(12))
     write_list(folder / "list.txt", VideoList(["a.mp4"], np.array([0]), np.array([12]), folder))
     videos = read_list(f"{store.url}/list.txt")
+    objects.read_bytes(f"{store.url}/a.mp4")
     objects.forget(f"{store.url}/a.mp4")
     for fault in ("503", "closed", "cut"):
         store.faults = [("GET", "a.mp4", fault)] * 40
@@ -186,12 +192,11 @@ def test_a_lasting_fault_is_told_and_is_no_fault_of_the_video(store: Store, fold
         assert f"{store.url}/a.mp4: the storage failed {client.ATTEMPTS} times" in str(answer)
         assert 40 - len(store.faults) <= client.ATTEMPTS + (fault == "cut")
     # In a process of its own, as `dsm data check` reads, it ends the check and is no verdict.
-    store.faults = [("GET", "a.mp4", "503")] * 400
-    with pytest.raises(StorageError, match=r"a\.mp4: the storage failed"):
-        judge_all([videos.file(0)], workers=1)
+    store.faults = []
+    objects.facts_of(videos.file(0))
     store.faults = [("GET", "a.mp4", "403")]
-    with pytest.raises(StorageError, match="access denied"):
-        read_frames(videos.file(0), [0])
+    with pytest.raises(StorageError, match=r"a\.mp4: access denied"):
+        judge_all([videos.file(0)], workers=1)
     store.faults = []
     clips = EvaluationClips(videos, CLIP, 1)[0]
     assert isinstance(clips, dict)
@@ -331,6 +336,8 @@ def test_redirects_lead_to_http_only(store: Store, folder: Path, tmp_path: Path)
 
 def test_other_urls_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(StorageError, match=f"failed {client.ATTEMPTS_AT_FIRST} times"):  # nobody listens
+        objects.read_bytes("http://127.0.0.1:9/a")
     for url in (
         f"file://{tmp_path}/a.txt",
         "memory://a",
@@ -371,6 +378,18 @@ def test_a_url_leads_nowhere_outside_the_cache(store: Store, folder: Path, tmp_p
     assert {path.name for path in tmp_path.iterdir()} == {"cache", "served"}
     assert all(file.is_file() and len(file.name) < 100 for file in cached())
     assert cache.cache_folder().stat().st_mode & 0o077 == 0
+
+
+def test_a_cache_that_cannot_be_written_is_no_fault_of_the_video(
+    store: Store, packed: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    videos = read_list(packed / "list.txt", f"{store.url}/pack")
+    write_video(folder / "a.mp4", numbered_frames(12))
+    monkeypatch.setenv(cache.FOLDER, str(tmp_path / "file" / "cache"))
+    for file in (videos.file(0), Path(f"{store.url}/a.mp4")):
+        with pytest.raises(StorageError, match="cannot be used"):
+            read_frames(file, [0])
 
 
 def test_waiting_for_storage_is_no_hang(store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

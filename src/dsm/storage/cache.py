@@ -67,7 +67,29 @@ def place_of(url: str, facts: Facts, part: int | None = None) -> Path:
 
 
 def write(file: Path, size: int, fill: Callable[[BinaryIO], None]) -> None:
-    """Write a file of ``size`` bytes, completely or not at all; make room for it first."""
+    """Write a file of ``size`` bytes, completely or not at all; make room for it first.
+
+    Raises:
+        StorageError: it cannot be written. Whatever ``fill`` raises.
+    """
+    try:
+        _write(file, size, fill)
+    except FileNotFoundError as error:
+        if error.errno is None:  # there is no such object
+            raise
+        raise _unusable(file, error) from None
+    except OSError as error:  # it says nothing about the object
+        raise _unusable(file, error) from None
+
+
+def _unusable(file: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"{file.parent}: the cache of objects cannot be used ({error.strerror}); free some space, or choose "
+        f"another folder with --data.cache-folder or {FOLDER}."
+    )
+
+
+def _write(file: Path, size: int, fill: Callable[[BinaryIO], None]) -> None:
     folder = file.parent
     if not folder.is_dir():
         folder.mkdir(parents=True, exist_ok=True)

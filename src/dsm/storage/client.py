@@ -19,8 +19,10 @@ from dsm.extras import load_extra
 
 Result = TypeVar("Result")
 
-ATTEMPTS = 5
-"""How often a request is made before its fault is told."""
+ATTEMPTS = 8
+"""How often a request is made before its fault is told: with the waits, over a minute."""
+ATTEMPTS_AT_FIRST = 3
+"""The same for a host or bucket that has never answered, whose name is probably mistyped."""
 FIRST_WAIT = 0.5
 """Seconds before the second attempt; each further wait is twice as long, and up to half of it is left out at
 random, so that many workers do not come back at once."""
@@ -115,6 +117,10 @@ def _waiting() -> Iterator[None]:
         _clock.tell(False)
 
 
+_answered: set[str] = set()
+"""Hosts and buckets that have answered this process or its parent."""
+
+
 def seconds_for(size: int) -> float:
     """Seconds that one attempt at reading so many bytes may take."""
     return SILENCE + size / SLOWEST
@@ -160,13 +166,16 @@ def check_unchanged(url: str, facts: Facts) -> None:
 
 
 def _tried(url: str, call: Callable[[], Result]) -> Result:
-    fault = ""
+    fault, host = "", urlsplit(url).netloc
+    attempts = ATTEMPTS if host in _answered else ATTEMPTS_AT_FIRST
     with _waiting():
-        for attempt in range(ATTEMPTS):
+        for attempt in range(attempts):
             if attempt:  # not from the generator that experiments are seeded by
                 time.sleep(FIRST_WAIT * 2 ** (attempt - 1) * random.SystemRandom().uniform(0.5, 1))
             try:
-                return call()
+                result = call()
+                _answered.add(host)
+                return result
             except ChangedError:
                 raise
             except FileNotFoundError:
@@ -180,7 +189,7 @@ def _tried(url: str, call: Callable[[], Result]) -> Result:
                 refuse_machine_fault(error, reading=url)
                 fault = first_line(error) or type(error).__name__
     raise StorageError(
-        f"{url}: the storage failed {ATTEMPTS} times, the last time with: {fault.rstrip('.')}. What is done "
+        f"{url}: the storage failed {attempts} times, the last time with: {fault.rstrip('.')}. What is done "
         "so far is kept; run the same command again when it can be reached."
     )
 

@@ -212,7 +212,7 @@ class _Blocks:
         for number in numbers:
             begin, end = number * BLOCK, min((number + 1) * BLOCK, facts.size)
             place = cache.place_of(url, facts, number)
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # it is fetched
                 file = self._open.enter_context(place.open("rb"))
                 content = self._open.enter_context(_mapped(file))
                 if len(content) == end - begin:

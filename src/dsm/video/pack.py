@@ -215,6 +215,8 @@ def _planes_of(shard: Path, name: str, indices: NDArray[np.int64]) -> _Planes:
         pieces.append((member.checksums, written.view(np.uint8).data))
     try:
         read_pieces(shard, pieces)
+    except FileNotFoundError as error:
+        raise MissingVideoError(f"{shown(shard)}: no such shard of a pack ({error}).") from None
     except EOFError:
         raise VideoError(f"{shown(shard)}: ends before the videos that its index names.") from None
     except OSError as error:
