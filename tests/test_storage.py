@@ -14,6 +14,7 @@ import pytest
 from conftest import numbered_frames
 from stores import Fault, Store, http_store
 
+from dsm.data.catalog import find_list
 from dsm.data.clips import EvaluationClips
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.reading_state import ReadingState
@@ -99,6 +100,8 @@ def test_videos_by_url_are_as_their_files(store: Store, folder: Path) -> None:
         assert np.array_equal(read_frames(path, [3, 9, 40, 3], 32), read_frames(same, [3, 9, 40, 3], 32))
         assert probe(path) == probe(same)
         assert np.array_equal(frame_times(path), frame_times(same))
+    signed = find_list(f"{url}?signed=by%2Fme")
+    assert np.array_equal(read_frames(signed.file(0), [3]), read_frames(local, [3]))
     assert [one.verdict for one in judge_all([url, f"{url}x"], workers=1)] == ["ok", "missing"]
     with pytest.raises(MissingVideoError, match=r"clip 2\.mp4: no such object"):
         read_frames(Path(f"{store.url}/clip 2.mp4"), [0])

@@ -243,7 +243,8 @@ def find_list(source: str | Path, root: str | Path | None = None) -> VideoList:
     """
     source = Path(source)
     if is_url(source):
-        single = source.suffix.lower() in EXTENSIONS or segment_of(source) or in_pack(source)
+        ending = Path(str(source).partition("?")[0]).suffix.lower()  # a signed link goes on after it
+        single = ending in EXTENSIONS or segment_of(source) or in_pack(source)
         return only_video(source) if single else read_list(source, root)
     is_frames = False
     if source.is_dir():
