@@ -17,6 +17,7 @@ EXTRAS = {
     "mlflow": "mlflow",
     "parquet": "pyarrow",
     "slurm": "submitit",
+    "storage": "s3fs",
     "timm": "timm",
     "torchcodec": "torchcodec",
     "torchvision": "torchvision",

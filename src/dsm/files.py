@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import socket
+import threading
 import time
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -74,6 +75,8 @@ def _aside(path: Path) -> Path:
     name = path.name
     if len(os.fsencode(name)) > 150:  # file systems allow 255 bytes
         name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+    if threading.current_thread() is not threading.main_thread():  # two threads may write the same file
+        name = f"{name}-{threading.get_ident()}"
     return path.with_name(f".{name}.{_machine()}.{os.getpid()}{PART}")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from dsm.errors import UserError
+from dsm.urls import is_url
 
 
 def _leads_to_something(path: Path) -> bool:
@@ -59,12 +60,16 @@ class Input:
     is_there: Callable[[Path], bool] = _leads_to_something
     stands_for_none: str | None = None
     """A value that names nothing."""
+    by_url: bool = False
+    """Whether it may be a URL."""
     folder: str = ""
     """What is said instead if the path is a folder; ``FOLDER`` stands for it."""
 
     def check(self, path: str | Path) -> None:
         """Raise UserError if there is no such input."""
         if str(path) == self.stands_for_none or self.is_there(Path(path)):
+            return
+        if self.by_url and is_url(path):  # reading it tells, as asking takes as long
             return
         if self.folder and Path(path).is_dir():
             raise UserError(f"{path}: {self.folder.replace('FOLDER', str(path))}")
@@ -74,10 +79,11 @@ class Input:
 LIST = Input(
     "no such list file. `dsm data index FOLDER --out LIST` makes one.",
     Path.is_file,
+    by_url=True,
     folder="is a folder, not a list. `dsm data index FOLDER --out LIST` makes a list of its videos.",
 )
-ROOT = Input("no such folder; the list's relative paths start from it.", Path.is_dir)
-VIDEOS = Input("no such list, folder or video.")
+ROOT = Input("no such folder; the list's relative paths start from it.", Path.is_dir, by_url=True)
+VIDEOS = Input("no such list, folder or video.", by_url=True)
 WEIGHTS = Input(
     "no such checkpoint or run folder (--weights); published models are hf:ID, tv:NAME or timm:NAME.",
     _is_weights,

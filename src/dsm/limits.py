@@ -68,3 +68,10 @@ BACKLOG = 1024
 """Connections that wait for the search page. The system keeps them, at no cost to the page."""
 SETTINGS_BYTES = 2**22
 """Bytes of a published model's settings. Those with the names of 20,000 classes take 1 MB."""
+
+OBJECT_BYTES = 2**38
+"""Bytes of an object that is read by URL: 256 GiB, years of video. The cache must hold it as well."""
+LIST_BYTES = 2**31
+"""Bytes of a list that is read by URL. One of ten million videos takes 1 GB."""
+WITHOUT_RANGES = 2**26
+"""Bytes of a file from a server that sends only whole files: each part is read from the start of the file."""

@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from dsm.data.list_lines import UNKNOWN, UNLABELLED
-from dsm.data.lists import VideoList, listable, read_list
+from dsm.data.lists import VideoList, listable, only_video, read_list
 from dsm.errors import UserError
 from dsm.files import is_hidden, one_spelling
 from dsm.terminal import many, note, some
+from dsm.urls import is_url
 from dsm.video.counting import count_all
 from dsm.video.flow import PAIRS
 from dsm.video.frame_folder import PICTURE, Series, is_folder, pattern_of, series_in, the_one
+from dsm.video.pack import in_pack
 from dsm.video.segments import segment_of
 from dsm.video.source import EXTENSIONS, VideoError, open_video
 
@@ -231,6 +233,8 @@ def _binary(path: Path) -> bool:
 def find_list(source: str | Path, root: str | Path | None = None) -> VideoList:
     """The videos of a list, of a folder and its sub-folders, or a single video; only lists have labels.
 
+    By URL: a list, or a single video, which its ending tells apart.
+
     Args:
         root: folder that a list's relative paths start from; None for the list's own folder.
 
@@ -238,6 +242,10 @@ def find_list(source: str | Path, root: str | Path | None = None) -> VideoList:
         UserError: there is no video, or one has a name that a list cannot store.
     """
     source = Path(source)
+    if is_url(source):
+        ending = Path(str(source).partition("?")[0]).suffix.lower()  # a signed link goes on after it
+        single = ending in EXTENSIONS or segment_of(source) or in_pack(source)
+        return only_video(source) if single else read_list(source, root)
     is_frames = False
     if source.is_dir():
         children = [child for child in source.iterdir() if not is_hidden(child.name)]

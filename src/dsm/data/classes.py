@@ -11,6 +11,8 @@ from dsm.data.list_forms import Named
 from dsm.data.lists import VideoList
 from dsm.errors import UserError, has_control
 from dsm.files import write_text
+from dsm.limits import LIST_BYTES
+from dsm.storage.objects import read_optional
 
 CLASSES = "classes.txt"
 
@@ -22,9 +24,10 @@ def read_classes(folder: Path) -> list[str]:
         UserError: a name contains a control character.
     """
     file = folder / CLASSES
-    if not file.is_file():
+    content = read_optional(file, LIST_BYTES)
+    if content is None:
         return []
-    lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
+    lines = content.decode("utf-8", "replace").split("\n")
     names = [line.strip() for line in lines if line.strip()]
     if odd := [name for name in names if has_control(name)]:
         raise UserError(f"{file}: a name contains a control character: {odd[0]!r}.")

@@ -11,6 +11,8 @@ from typing import NoReturn
 
 from dsm.errors import UserError
 from dsm.files import as_spelled
+from dsm.storage.objects import exists
+from dsm.urls import is_url, joined
 from dsm.video.decode import probe
 from dsm.video.frame_folder import is_folder
 from dsm.video.pack import in_pack
@@ -35,7 +37,7 @@ def names_video(text: str) -> bool:
 
 @dataclass
 class Disk:
-    """Answers, from the disk, which of a list's paths exist and how many frames they have."""
+    """Answers, from the disk or the storage, which of a list's paths exist and how many frames they have."""
 
     folder: Path
     _frames: dict[str, int] = field(default_factory=dict)
@@ -44,8 +46,11 @@ class Disk:
         if not path or "\0" in path or len(path) > 4096:
             return False
         try:
-            segment, packed = segment_of(self.folder / path), in_pack(self.folder / path)
-            file = segment.file if segment else packed[0] if packed else self.folder / path
+            whole = joined(self.folder, path)
+            segment, packed = segment_of(whole), in_pack(whole)
+            file = segment.file if segment else packed[0] if packed else whole
+            if is_url(file):
+                return exists(file)
             return as_spelled(file).exists() or is_folder(file)
         except (OSError, ValueError):
             return False
@@ -62,7 +67,7 @@ class Disk:
         """Frames of a file; 0 if it cannot be read."""
         if path not in self._frames:
             try:
-                self._frames[path] = probe(as_spelled(self.folder / path)).frames
+                self._frames[path] = probe(as_spelled(joined(self.folder, path))).frames
             except VideoError:
                 self._frames[path] = 0
         return self._frames[path]

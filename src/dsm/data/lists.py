@@ -25,8 +25,10 @@ from dsm.data.list_lines import labelled as _labelled
 from dsm.errors import UserError, has_control
 from dsm.files import as_spelled, write_text
 from dsm.inputs import LIST, ROOT
-from dsm.limits import CLASSES
+from dsm.limits import CLASSES, LIST_BYTES
+from dsm.storage.objects import read_bytes, read_optional
 from dsm.terminal import many
+from dsm.urls import absolute, joined, shown
 from dsm.video.segments import file_of
 
 _COLUMNS = {3: "path label frames", 2: "path label", 1: "path"}
@@ -46,7 +48,7 @@ class VideoList:
     frames: NDArray[np.int64]
     """(n,), frame counts, -1 where the list gives none."""
     root: Path
-    """Folder that relative paths start from."""
+    """Folder, or URL, that relative paths start from."""
     source: str = ""
     """The file it was read from, for messages."""
     classes: tuple[str, ...] = ()
@@ -56,17 +58,17 @@ class VideoList:
         return len(self.paths)
 
     def file(self, index: int) -> Path:
-        return as_spelled(self.root / self.paths[index])
+        return as_spelled(joined(self.root, self.paths[index]))
 
     def part(self, chosen: NDArray[np.int64], folder: Path) -> VideoList:
         """The chosen videos, for a list in ``folder``; paths become absolute unless it is the same folder."""
-        same_folder = folder.absolute() == self.root.absolute()
-        paths = [self.paths[place] if same_folder else str(self.file(place).absolute()) for place in chosen]
+        same_folder = absolute(folder) == absolute(self.root)
+        paths = [self.paths[place] if same_folder else absolute(self.file(place)) for place in chosen]
         return VideoList(paths, self.labels[chosen], self.frames[chosen], folder, classes=self.classes)
 
     def digest(self, *, rooted: bool = True) -> str:
         """A fingerprint of the paths, labels and frames and, if ``rooted``, of the root folder."""
-        fingerprint = hashlib.sha256(str(self.root.absolute()).encode() if rooted else b"")
+        fingerprint = hashlib.sha256(absolute(self.root).encode() if rooted else b"")
         for line in zip(self.paths, self.labels.tolist(), self.frames.tolist(), strict=True):
             fingerprint.update(repr(line).encode())
         return fingerprint.hexdigest()
@@ -148,7 +150,7 @@ def read_list(
     A list in another format is read if exactly one interpretation fits; a note says which.
 
     Args:
-        path: the list file.
+        path: the list file, or its URL.
         root: folder that relative paths start from; None for the list's own folder.
         columns: what each column means (``list_lines.COLUMNS``); empty to detect it.
         names: class names, for a list with names instead of labels; None for ``classes.txt`` beside it.
@@ -164,11 +166,11 @@ def read_list(
     if root is not None:
         ROOT.check(root)
     text = _utf8(path)
-    folder, source = Path(root) if root is not None else path.parent, str(path)
+    folder, source = Path(root) if root is not None else path.parent, shown(path)
     disk = Disk(folder)
     beside = path.parent / "classes.txt"
     if names is None:
-        names = _stripped(beside.read_text("utf-8", "replace").split("\n")) if beside.is_file() else []
+        names = _stripped((read_optional(beside, LIST_BYTES) or b"").decode("utf-8", "replace").split("\n"))
     known = Named(tuple(names), beside.name) if names or like is None else like
     form = find_form(text, columns, disk, source)
     if form is None:
@@ -191,7 +193,10 @@ def _stripped(lines: list[str]) -> list[str]:
 
 def _utf8(path: Path) -> bytes:
     """A text file's content as UTF-8, without the BOM, which would become part of the first path."""
-    text = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    try:
+        text = read_bytes(path, LIST_BYTES).removeprefix(codecs.BOM_UTF8)
+    except FileNotFoundError:
+        raise UserError(f"{shown(path)}: {LIST.missing}") from None
     try:
         if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # PowerShell writes UTF-16
             decoded = text.decode("utf-16")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import get_args
 import torch
 from torch.utils.data import get_worker_info
 
+from dsm.storage.client import observed
 from dsm.video.source import BadVideo, VerdictName
 
 IDLE = -1.0
@@ -55,8 +57,13 @@ class ReadingState:
         if worker is None:
             yield
             return
+
+        def since(waits: bool) -> None:  # waiting for storage, which has limits of its own, is no hang
+            self.reading[worker.id, 1] = math.inf if waits else time.monotonic()
+
         self.reading[worker.id] = torch.tensor([index, time.monotonic()], dtype=torch.float64)
         try:
-            yield
+            with observed(since):
+                yield
         finally:
             self.reading[worker.id, 0] = IDLE

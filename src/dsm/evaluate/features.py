@@ -30,6 +30,7 @@ from dsm.limits import CLASSES, UNPACKED
 from dsm.seals import DamagedError, check_zip, seal_zip
 from dsm.terminal import note
 from dsm.untrusted import checked, parse_json
+from dsm.urls import absolute, is_url
 from dsm.video.inside import common_folder
 
 
@@ -152,8 +153,8 @@ BELOW = "below"
 def places_of(videos: VideoList) -> dict[str, str]:
     """The part of ``meta`` that says where the videos of a list lie: ``root``, and ``below`` if needed."""
     root = videos.root.absolute()
-    if not len(videos):
-        return {"root": str(root)}
+    if is_url(videos.root) or not len(videos):
+        return {"root": absolute(videos.root)}
     holds = common_folder(videos.file(place) for place in range(len(videos)))
     if holds.is_relative_to(os.path.realpath(root)):
         return {"root": str(root)}

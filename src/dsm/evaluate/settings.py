@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 from dsm.errors import UserError
@@ -53,6 +54,10 @@ class ExtractSettings:
     instructions for it, fp16 is for GPUs."""
     half: bool = False
     """Write float16 (.npz only): half the size, to search in very many clips."""
+    cache_folder: Path | None = None
+    """Folder in which what is read by URL is kept; by default $DSM_CACHE_FOLDER, or ~/.cache/dsm/objects."""
+    cache_gb: float | None = None
+    """Size of that folder in GB; by default $DSM_CACHE_GB, or 20."""
     timeout: float = READING_TIME
     """Seconds that reading a video may take; for a long video, every 128 clips."""
 

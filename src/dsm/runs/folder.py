@@ -25,6 +25,7 @@ from dsm.locks import hold, sweep_locks
 from dsm.runs.bad_videos import LEDGER
 from dsm.terminal import console, note
 from dsm.untrusted import checked, is_number, parse_json, read_json
+from dsm.urls import is_url, shown
 from dsm.version import __version__
 
 if TYPE_CHECKING:
@@ -80,13 +81,15 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+    return shown(value) if isinstance(value, Path) else value
 
 
 MADE_BY = "made_by"
 """Key of a marker that identifies it as this project's; other tools may write files of the same name."""
 NEVER_LASTING = frozenset(
-    ("out", "overwrite", "resume", "devices", "workers", "timeout", "cache_mb", "track")
+    (
+        "out", "overwrite", "resume", "devices", "workers", "timeout", "cache_mb", "cache_folder", "cache_gb", "track",
+    )
 )
 """Names of settings that affect where output goes and how fast, but not the result."""
 
@@ -265,6 +268,8 @@ def check_outside(needed: Iterable[Path], out: Path) -> None:
     """Raise UserError where ``--overwrite`` would delete a needed file, directly or through links."""
     named, real = out.absolute(), out.resolve()
     for path in needed:
+        if is_url(path):
+            continue
         if path.absolute().is_relative_to(named) or path.resolve().is_relative_to(real):
             raise UserError(f"{path}: is in --out, which --overwrite empties; choose another --out.")
 

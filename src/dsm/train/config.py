@@ -99,6 +99,10 @@ class DataConfig:
     cache_mb: int = 0
     """MB of memory in which each worker keeps decoded videos. With at most one worker each video is decoded
     once; several workers each keep their own copies, so prefer `dsm data pack` then."""
+    cache_folder: Path | None = None
+    """Folder in which what is read by URL is kept; by default $DSM_CACHE_FOLDER, or ~/.cache/dsm/objects."""
+    cache_gb: float | None = None
+    """Size of that folder in GB; by default $DSM_CACHE_GB, or 20."""
     decoder: Decoder = "pyav"
     """What decodes files. torchcodec is an extra; torchcodec-cuda needs a GPU and `--data.workers 0`."""
     max_bad: float = 0.05

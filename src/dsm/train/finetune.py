@@ -18,6 +18,7 @@ from dsm.errors import UserError
 from dsm.evaluate.video_test import check_labels, predict
 from dsm.methods.classify import Classify
 from dsm.runs.folder import plain
+from dsm.storage.cache import set_cache
 from dsm.train.config import FinetuneConfig, FinetuneData
 from dsm.train.encoder import starting_encoder
 from dsm.train.monitor import Watch, check_readable
@@ -77,6 +78,7 @@ def read_lists(data: FinetuneData) -> tuple[VideoList, VideoList | None]:
     Raises:
         UserError: a list cannot be read, has no labels, or has classes that are not trained.
     """
+    set_cache(data.cache_folder, data.cache_gb)
     videos = read_list(data.train, data.root)
     videos.need_classes("fine-tuning")
     if videos.labels.max() >= MOST_TRAINED:

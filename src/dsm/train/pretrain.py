@@ -15,6 +15,7 @@ from dsm.errors import UserError
 from dsm.methods.registry import create_method
 from dsm.models.tuning import tuned
 from dsm.runs.folder import plain
+from dsm.storage.cache import set_cache
 from dsm.terminal import note
 from dsm.train.adaptation import Adaptation, Retention
 from dsm.train.config import PretrainConfig
@@ -47,6 +48,7 @@ def _pretrain(config: PretrainConfig) -> None:
 
 def build_trainer(config: PretrainConfig) -> Trainer:
     """Build the trainer of this process and claim the run folder."""
+    set_cache(config.data.cache_folder, config.data.cache_gb)
     videos = read_list(config.data.train, config.data.root)
     torch.manual_seed(config.seed)
     encoder, made, clip = starting_encoder(config, config.weights)

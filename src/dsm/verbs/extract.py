@@ -26,7 +26,9 @@ from dsm.runs.bad_videos import LEFT_OUT, MAX_NAMED, tell_damaged
 from dsm.runs.folder import claim_file
 from dsm.runs.results import seed_of
 from dsm.settings import takes_settings
+from dsm.storage.cache import set_cache
 from dsm.terminal import console, many, warn
+from dsm.urls import absolute
 from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import ExtractConfig
 from dsm.video.ledger import Verdict
@@ -53,6 +55,7 @@ def extract(config: ExtractConfig) -> Result:
 
 
 def _extract(config: ExtractConfig) -> None:
+    set_cache(config.settings.cache_folder, config.settings.cache_gb)
     videos = find_list(config.data, config.root)
     loaded = config.loading.load(config.weights)
     clip = config.clip.of(loaded.config)
@@ -116,7 +119,7 @@ def encode(
     if isinstance(videos, (str, Path)):
         listed = find_list(videos)
     else:
-        paths = [str(Path(video).absolute()) for video in videos]
+        paths = [absolute(video) for video in videos]
         unknown = np.full(len(paths), UNKNOWN)
         listed = VideoList(paths, np.full(len(paths), UNLABELLED), unknown, Path(), source="the videos")
     loaded = LoadSettings().load(str(weights))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dsm.storage.objects import at_hand
+
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 _HEAD = 4096
 """Bytes in which the segment, which holds all the rest of the file, must begin."""
@@ -18,9 +20,9 @@ def bytes_missing(path: Path) -> int:
     A file written while it is recorded, which does not say how long it is, lacks nothing.
     """
     try:
-        with path.open("rb") as file:
+        with at_hand(path) as local, local.open("rb") as file:
             head = file.read(_HEAD)
-        size = path.stat().st_size
+            size = local.stat().st_size
     except OSError:
         return 0
     if int.from_bytes(head[:4], "big") != _EBML:

@@ -27,7 +27,16 @@ from dsm.video.keyframes import Untrusted, counted, frames_by_keyframes
 from dsm.video.pack import find_member, in_pack, read_packed
 from dsm.video.segments import segment_of
 from dsm.video.settings import Decoder
-from dsm.video.source import Deadline, Source, VideoError, name_of, open_video, reason_of, video_stream
+from dsm.video.source import (
+    Deadline,
+    Source,
+    VideoError,
+    name_of,
+    open_video,
+    reason_of,
+    video_at_hand,
+    video_stream,
+)
 from dsm.video.times import count_packets, segment_frames
 
 
@@ -131,7 +140,7 @@ def read_frames(
 
     Args:
         source: a video file, the content of one, a folder of frames, a video in a pack, or a segment
-            (``FILE#START-END``, in seconds) of one.
+            (``FILE#START-END``, in seconds) of one; files and packs also by URL.
         indices: frame numbers >= 0, in any order, repeats allowed. A number past the end wraps
             around, as if the video played in a loop, because headers promise more frames than
             there are, and short videos must fill a clip.
@@ -166,7 +175,11 @@ def read_frames(
     if decoder != "pyav":
         with open_video(file):  # raises an error for files that must not be opened
             pass
-        return read_by_torchcodec(file, numbers, short_side, cuda=decoder == "torchcodec-cuda")
+        cuda = decoder == "torchcodec-cuda"
+        if isinstance(file, bytes):
+            return read_by_torchcodec(file, numbers, short_side, cuda=cuda)
+        with video_at_hand(file) as local:
+            return read_by_torchcodec(local, numbers, short_side, cuda=cuda)
     images: dict[int, NDArray[np.uint8]] = {}
     wanted = np.unique(numbers).tolist()
     try:

@@ -13,6 +13,7 @@ from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from dsm.errors import MachineError, refuse_machine_fault
 from dsm.signals import ignore_warnings, was_killed
+from dsm.storage.objects import facts_of, seconds_to_fetch
 from dsm.video.segments import file_of
 
 Result = TypeVar("Result")
@@ -94,13 +95,9 @@ def _outcome(job: Job[Result], future: ProcessFuture[Any]) -> Result | Failed:
 
 
 def time_for(path: str | Path, seconds: float) -> float:
-    """``seconds``, plus one second for each 2 MB of a video file."""
-    return seconds + _size(path) / BYTES_A_SECOND
-
-
-def _size(path: str | Path) -> int:
-    """Size of a video file in bytes; 0 if there is no such file."""
+    """``seconds``, plus one second for each 2 MB of a video file, and the time to fetch it if it is a URL."""
+    file = file_of(Path(path))
     try:
-        return file_of(Path(path)).stat().st_size
-    except (OSError, ValueError):
-        return 0
+        return seconds + facts_of(file).size / BYTES_A_SECOND + seconds_to_fetch(file)
+    except (OSError, ValueError):  # whoever reads it says that there is no such file
+        return seconds

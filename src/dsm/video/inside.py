@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dsm.files import as_spelled, is_dir
+from dsm.urls import is_url, shown
 from dsm.video.frame_folder import is_folder
 from dsm.video.pack import in_pack
 from dsm.video.segments import segment_of
@@ -21,8 +22,14 @@ def believed(folder: Path) -> Path:
     """A folder that a file names for its videos.
 
     Raises:
-        VideoError: it is the root of the disk or the home folder, or above that: far more than videos.
+        VideoError: it is the root of the disk or the home folder, or above that: far more than videos; or a
+            URL, whose host would learn who looks.
     """
+    if is_url(folder):
+        raise VideoError(
+            f"{shown(folder)}: the features name it as the folder of their videos; if you trust it, give it "
+            "with --root."
+        )
     real, home = Path(os.path.realpath(folder)), Path(os.path.realpath(Path.home()))
     if home.is_relative_to(real) or real == Path(real.anchor):
         raise VideoError(

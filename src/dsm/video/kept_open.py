@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dsm.storage.objects import facts_of as storage_facts
+from dsm.urls import absolute
 from dsm.video.segments import file_of
 from dsm.video.source import Source, open_video, video_stream
 
@@ -28,7 +30,7 @@ KEPT = 4
 MAX_PIXELS = 1280 * 720
 """Largest picture of a video that is kept open: a decoder holds some twenty pictures."""
 
-Facts = tuple[str, int, int, int]
+Facts = tuple[str, int, int, int | str]
 """Identifies a file, also after it is replaced under the same name: see :func:`facts_of`."""
 
 
@@ -91,7 +93,7 @@ def close_kept(down_to: int = 0) -> None:
 
 
 def facts_of(source: Source) -> Facts | None:
-    """Path, process, size and modification time; None for a video in memory or a missing file.
+    """Path, process, size and version; None for a video in memory or a missing file.
 
     For a segment: the path of the segment, with the size and time of its file.
 
@@ -100,7 +102,7 @@ def facts_of(source: Source) -> Facts | None:
     if isinstance(source, bytes):
         return None
     try:
-        status = file_of(Path(source)).stat()
+        facts = storage_facts(file_of(Path(source)))
     except OSError:
         return None
-    return os.path.abspath(source), os.getpid(), status.st_size, status.st_mtime_ns
+    return absolute(source), os.getpid(), facts.size, facts.version

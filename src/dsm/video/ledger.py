@@ -150,7 +150,7 @@ def _judge_segment(path: Path) -> Verdict:
 
 
 @lru_cache(maxsize=64)
-def _decode_once(file: Path, when: int) -> tuple[Verdict, Damage]:
+def _decode_once(file: Path, version: int | str) -> tuple[Verdict, Damage]:
     """As :func:`_decode_all`, once for all segments of a file; an unreadable file also gets a verdict."""
     try:
         return _decode_all(file)

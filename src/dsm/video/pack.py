@@ -23,9 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.errors import refuse_machine_fault
-from dsm.files import is_dir, is_file, read_object
+from dsm.files import is_dir, read_object
+from dsm.limits import JSON_BYTES
 from dsm.seals import unsealed
+from dsm.storage.client import ChangedError, StorageError
+from dsm.storage.objects import at_hand, exists, facts_of, forget, read_pieces
 from dsm.untrusted import read_json
+from dsm.urls import is_url, shown
 from dsm.video.clock import Times
 from dsm.video.convert import Converter
 from dsm.video.source import MissingVideoError, Source, VideoError, reason_of
@@ -79,24 +83,27 @@ def find_member(shard: Path, name: str) -> Member:
         MissingVideoError: there is no such shard, or no such video in it. VideoError: the index is broken.
     """
     index = shard.with_suffix(".json")
-    if not is_file(shard) or not is_file(index):
-        raise MissingVideoError(f"{shard}: no such shard of a pack, or its index {index.name} is missing.")
+    if not exists(shard) or not exists(index):
+        raise MissingVideoError(
+            f"{shown(shard)}: no such shard of a pack, or its index {index.name} is missing."
+        )
     folder = os.path.realpath(shard.parent)
     for file in (shard, index):
         # A link could show any file of the disk as pictures.
         if file.is_symlink() and os.path.dirname(os.path.realpath(file)) != folder:  # noqa: PTH120
             raise VideoError(f"{file}: is a link that leads out of its pack; put the file itself there.")
-    members = _members(index, index.stat().st_mtime_ns, shard.stat().st_size)
+    members = _members(index, facts_of(index).version, facts_of(shard).size)
     if name not in members:
-        raise MissingVideoError(f"{shard}: holds no video called {name}.")
+        raise MissingVideoError(f"{shown(shard)}: holds no video called {name}.")
     return members[name]
 
 
 @lru_cache(maxsize=4096)  # all shards of the largest data sets
-def _members(index: Path, changed: int, size: int) -> dict[str, Member]:
+def _members(index: Path, version: int | str, size: int) -> dict[str, Member]:
     """Read the index of a shard of ``size`` bytes; reject entries that lie outside the shard."""
     try:
-        content = unsealed(read_json(index))
+        with at_hand(index, JSON_BYTES) as file:
+            content = unsealed(read_json(file))
         members = {name: _member(*row) for name, row in content["members"].items()}
         valid = content["format"] == FORMAT and all(
             min(one.offset, one.frames - 1, one.height - 2, one.width - 2) >= 0
@@ -114,7 +121,7 @@ def _members(index: Path, changed: int, size: int) -> dict[str, Member]:
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         valid = False
     if not valid:
-        raise VideoError(f"{index}: is not the index of a pack, or does not match its shard.")
+        raise VideoError(f"{shown(index)}: is not the index of a pack, or does not match its shard.")
     return members
 
 
@@ -135,7 +142,7 @@ def packed_times(shard: Path, name: str) -> Times:
     if member.times:
         return np.array(member.times)
     if not member.fps > 0:
-        raise VideoError(f"{shard}/{name}: the pack stores no frame rate for this video.")
+        raise VideoError(f"{shown(shard)}/{name}: the pack stores no frame rate for this video.")
     return np.arange(member.frames) / member.fps
 
 
@@ -144,7 +151,8 @@ def damaged_in(shard: Path) -> dict[str, str]:
 
     The shard holds the frames that could be decoded.
     """
-    index = read_object(shard.with_suffix(".json")) or {}
+    with at_hand(shard.with_suffix(".json"), JSON_BYTES) as file:
+        index = read_object(file) or {}
     damaged = index.get("damaged", {})
     return {str(name): str(text) for name, text in damaged.items()} if isinstance(damaged, dict) else {}
 
@@ -157,31 +165,67 @@ def read_packed(
     Raises:
         VideoError: there is no such video, or a frame has changed since it was packed.
     """
-    member = find_member(shard, name)
-    # Mapped for this read only: pages read through a lasting map would count as memory of the process.
-    try:
-        array = np.memmap(
-            shard, np.uint8, "r", member.offset, (member.frames, member.height * 3 // 2, member.width)
-        )
-    except OSError as error:
-        refuse_machine_fault(error, reading=str(shard))
-        raise VideoError(f"{shard}: cannot be read ({error.strerror}).") from None
+    member, planes, back = _read_planes(shard, name, indices)
     convert = Converter(short_side, member.width, member.height)
-    wanted, back = np.unique(np.asarray(indices) % member.frames, return_inverse=True)
-    # One spare plane: swscale reads blocks of many pixels, past the end of the last plane.
-    planes = np.empty((len(wanted) + 1, *array.shape[1:]), np.uint8)
-    np.take(array, wanted, axis=0, out=planes[:-1])
-    if member.checksums:
-        written = np.memmap(shard, "<u4", "r", member.checksums, (member.frames,))[wanted]
-        for number, crc, plane in zip(wanted, written, planes, strict=False):
-            if zlib.crc32(plane) != crc:
-                raise VideoError(
-                    f"{shard}/{name}: frame {number} has changed since it was packed (its checksum differs); "
-                    f"remove {shard.name} and its index, and pack the videos again."
-                )
     try:
         images = [convert(av.VideoFrame.from_numpy_buffer(plane, "yuv420p")) for plane in planes[:-1]]
     except (av.FFmpegError, ValueError) as error:
         refuse_machine_fault(error, reading=f"{shard}/{name}")
-        raise VideoError(f"{shard}/{name}: cannot be resized ({reason_of(error)}).") from None
+        raise VideoError(f"{shown(shard)}/{name}: cannot be resized ({reason_of(error)}).") from None
     return np.stack([images[place] for place in back])
+
+
+class _Planes(NamedTuple):
+    """Frames of a packed video as they are stored."""
+
+    member: Member
+    planes: NDArray[np.uint8]
+    """(n + 1, H * 3/2, W). The last is spare: swscale reads blocks of pixels, past the end of a plane."""
+    back: NDArray[np.int64]
+    """Which of them each asked-for frame is."""
+
+
+def _read_planes(shard: Path, name: str, indices: NDArray[np.int64]) -> _Planes:
+    """The frames, each once. What comes from storage and does not fit its index or its checksums is fetched a
+    second time: it may have been written anew since, or the cache may be damaged."""
+    try:
+        return _planes_of(shard, name, indices)
+    except MissingVideoError:
+        raise
+    except (VideoError, ChangedError):
+        if not is_url(shard):
+            raise
+    forget(shard, shard.with_suffix(".json"))
+    try:
+        return _planes_of(shard, name, indices)
+    except ChangedError:
+        raise StorageError(f"{shown(shard)}: changes again and again while it is read.") from None
+
+
+def _planes_of(shard: Path, name: str, indices: NDArray[np.int64]) -> _Planes:
+    member = find_member(shard, name)
+    wanted, back = np.unique(np.asarray(indices) % member.frames, return_inverse=True)
+    planes = np.empty((len(wanted) + 1, member.height * 3 // 2, member.width), np.uint8)
+    written = np.empty(member.frames if member.checksums else 0, "<u4")
+    pieces = [
+        (member.offset + number * plane.nbytes, plane.reshape(-1).data)
+        for number, plane in zip(wanted.tolist(), planes, strict=False)
+    ]
+    if len(written):
+        pieces.append((member.checksums, written.view(np.uint8).data))
+    try:
+        read_pieces(shard, pieces)
+    except FileNotFoundError as error:
+        raise MissingVideoError(f"{shown(shard)}: no such shard of a pack ({error}).") from None
+    except EOFError:
+        raise VideoError(f"{shown(shard)}: ends before the videos that its index names.") from None
+    except OSError as error:
+        refuse_machine_fault(error, reading=str(shard))
+        raise VideoError(f"{shown(shard)}: cannot be read ({error.strerror}).") from None
+    for number, plane in zip(wanted, planes, strict=False):
+        if len(written) and zlib.crc32(plane.data) != written[number]:
+            raise VideoError(
+                f"{shown(shard)}/{name}: frame {number} has changed since it was packed (its checksum "
+                f"differs); remove {shard.name} and its index, and pack the videos again."
+            )
+    return _Planes(member, planes, back)

@@ -12,7 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -22,6 +22,9 @@ from av.stream import Disposition
 
 from dsm.errors import UserError, refuse_machine_fault
 from dsm.limits import MAX_PIXELS
+from dsm.storage.client import seconds_waited
+from dsm.storage.objects import at_hand
+from dsm.urls import shown
 from dsm.video.mp4_tables import lists_too_many
 
 if TYPE_CHECKING:
@@ -115,21 +118,21 @@ class SlowVideoError(VideoError):
 
 
 class Deadline:
-    """A time limit for a read, checked between frames."""
+    """A time limit for a read, checked between frames; waiting for storage does not count."""
 
     def __init__(self, source: Source, seconds: float | None) -> None:
         self._source, self._seconds = source, seconds
-        self._end = time.monotonic() + seconds if seconds is not None else None
+        self._end = time.monotonic() - seconds_waited() + seconds if seconds is not None else None
 
     def check(self) -> None:
         """Raise SlowVideoError if the time limit is exceeded."""
-        if self._end is not None and time.monotonic() > self._end:
+        if self._end is not None and time.monotonic() - seconds_waited() > self._end:
             raise SlowVideoError(f"{name_of(self._source)}: not read within {self._seconds:g} s.")
 
 
 def name_of(source: Source) -> str:
     """The name of a video in messages."""
-    return "video in memory" if isinstance(source, bytes) else str(source)
+    return "video in memory" if isinstance(source, bytes) else shown(source)
 
 
 @contextmanager
@@ -142,10 +145,37 @@ def open_video(source: Source, *, strict: bool = False) -> Iterator[InputContain
 
     Raises:
         MissingVideoError: the file does not exist. VideoError: it is not a regular file, holds no video
-            stream, or cannot be decoded.
+            stream, or cannot be decoded. StorageError: it is a URL that cannot be read.
     """
+    if isinstance(source, bytes):
+        with _opened(io.BytesIO(source), source, strict) as container:
+            yield container
+        return
     # An absolute path: FFmpeg would take text before a colon for a protocol.
-    file = io.BytesIO(source) if isinstance(source, bytes) else os.path.abspath(_regular(Path(source)))
+    with (
+        video_at_hand(source) as local,
+        _opened(os.path.abspath(_regular(local, source)), source, strict) as container,
+    ):
+        yield container
+
+
+@contextmanager
+def video_at_hand(source: str | Path) -> Iterator[Path]:
+    """As :func:`dsm.storage.objects.at_hand`, for videos.
+
+    Raises:
+        MissingVideoError: there is no such object. StorageError: it cannot be read.
+    """
+    with ExitStack() as stack:
+        try:
+            local = stack.enter_context(at_hand(source))
+        except FileNotFoundError as error:
+            raise MissingVideoError(str(error)) from None
+        yield local
+
+
+@contextmanager
+def _opened(file: str | io.BytesIO, source: Source, strict: bool) -> Iterator[InputContainer]:
     if isinstance(file, str) and lists_too_many(Path(file)):
         raise VideoError(f"{name_of(source)}: lists far more frames than a file of its size can hold.")
     try:
@@ -219,19 +249,20 @@ def reason_of(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _regular(path: Path) -> Path:
+def _regular(path: Path, source: str | Path) -> Path:
+    name = name_of(source)
     try:
         facts = path.stat()
     except ValueError:
-        raise MissingVideoError(f"{path!r}: is not a valid file name.") from None
+        raise MissingVideoError(f"{name!r}: is not a valid file name.") from None
     except OSError as error:
         if isinstance(error, PermissionError):
-            raise VideoError(f"{path}: cannot be read ({error.strerror}).") from None
-        raise MissingVideoError(f"{path}: no such file.") from None
+            raise VideoError(f"{name}: cannot be read ({error.strerror}).") from None
+        raise MissingVideoError(f"{name}: no such file.") from None
     if stat.S_ISDIR(facts.st_mode):
-        raise VideoError(f"{path}: is a folder, not a video file.")
+        raise VideoError(f"{name}: is a folder, not a video file.")
     if not stat.S_ISREG(facts.st_mode):  # reading a pipe would block
-        raise VideoError(f"{path}: is not a regular file.")
+        raise VideoError(f"{name}: is not a regular file.")
     if facts.st_size == 0:
-        raise EmptyVideoError(f"{path}: is empty.")
+        raise EmptyVideoError(f"{name}: is empty.")
     return path

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from dsm.storage.objects import facts_of
 from dsm.video.clock import Part, Times, parts_of, seconds_of
 from dsm.video.frame_folder import is_folder
 from dsm.video.kept_open import kept_open
@@ -144,10 +145,10 @@ def segment_frames(part: Segment) -> range:
     return _known_segment(part, changed(part.file)).frames
 
 
-def changed(file: Path) -> int:
-    """When a file was last modified; 0 for a video in a pack, which has no file of its own."""
+def changed(file: Path) -> int | str:
+    """The version of a file; 0 for a video in a pack, which has no file of its own."""
     try:
-        return file.stat().st_mtime_ns
+        return 0 if in_pack(file) else facts_of(file).version
     except OSError:
         return 0
 
@@ -160,8 +161,8 @@ class _Known(NamedTuple):
 
 # A list may name many segments of a few long videos, and finding the times of a video means reading it all.
 @lru_cache(maxsize=2**16)
-def _known_segment(part: Segment, when: int) -> _Known:
-    times = _known_times(part.file, when)
+def _known_segment(part: Segment, version: int | str) -> _Known:
+    times = _known_times(part.file, version)
     inside = frames_between(times, part)
     parts = [(max(begin, inside.start), min(stop, inside.stop)) for begin, stop in parts_of(times)]
     return _Known(
@@ -170,5 +171,5 @@ def _known_segment(part: Segment, when: int) -> _Known:
 
 
 @lru_cache(maxsize=8)
-def _known_times(file: Path, when: int) -> Times:
+def _known_times(file: Path, version: int | str) -> Times:
     return frame_times(file)

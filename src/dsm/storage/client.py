@@ -1,0 +1,294 @@
+"""Requests to object storage: tried again after faults, with limits, and told in one sentence if they fail.
+
+A fault of the network or the store is no fault of the object. It is a :class:`StorageError`, which ends the
+work; a video is never judged by it.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from dsm.errors import MachineError, UserError, first_line, refuse_machine_fault
+from dsm.extras import load_extra
+
+Result = TypeVar("Result")
+
+ATTEMPTS = 8
+"""How often a request is made before its fault is told: with the waits, over a minute."""
+ATTEMPTS_AT_FIRST = 3
+"""The same for a host or bucket that has never answered, whose name is probably mistyped."""
+FIRST_WAIT = 0.5
+"""Seconds before the second attempt; each further wait is twice as long, and up to half of it is left out at
+random, so that many workers do not come back at once."""
+SILENCE = 30.0
+"""Seconds without a byte after which a request has failed."""
+SLOWEST = 100_000
+"""Bytes per second: a slower answer has failed."""
+CONNECTING = 10.0
+"""Seconds to connect."""
+
+PACKAGES = {
+    "http": "", "https": "", "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs",
+    "abfs": "adlfs", "abfss": "adlfs", "hf": "huggingface_hub", "oss": "ossfs", "oci": "ocifs",
+    "hdfs": "pyarrow", "sftp": "paramiko",
+}  # fmt: skip
+"""What each kind of URL needs. Others that fsspec knows read local files or follow what a file names."""
+_VERSIONS = (
+    "ETag", "etag", "generation", "blob_id", "md5Hash", "VersionId", "mtime", "LastModified", "last_modified",
+    "modified",
+)  # fmt: skip
+"""Fields in which stores say which version an object is, the best first."""
+_CREDENTIALS = ("Credential", "Token", "Unauthorized", "Forbidden", "Profile", "Auth", "Login")
+"""Words in the names of the errors that libraries raise when nobody is logged in."""
+
+
+class Facts(NamedTuple):
+    """What tells one version of a file or object from another."""
+
+    size: int
+    """Bytes."""
+    version: int | str
+    """Of a file the time of its last change, in nanoseconds; of an object its ETag, or what its store has."""
+
+
+class StorageError(MachineError):
+    """The store or the network failed; it says nothing about the object."""
+
+
+class AccessError(StorageError):
+    """The store wants other credentials."""
+
+
+class ChangedError(Exception):
+    """The object is another version than the one whose facts are known."""
+
+
+class Store(Protocol):
+    """One attempt each, without retries."""
+
+    checks_version: bool
+    """Whether ``read`` raises ChangedError; otherwise whoever reads compares the facts afterwards."""
+
+    def facts(self, url: str) -> Facts:
+        """Size and version. Raises FileNotFoundError if there is no such object."""
+
+    def read(self, url: str, begin: int, end: int, facts: Facts) -> bytes:
+        """The bytes from ``begin`` to before ``end``; how many there are is for the caller to check."""
+
+
+class _Clock(threading.local):
+    def __init__(self) -> None:
+        self.waited = 0.0
+        self.tell: Callable[[bool], None] = lambda waits: None
+
+
+_clock = _Clock()
+
+
+def seconds_waited() -> float:
+    """Seconds that this thread has spent waiting for storage: no time limit of a video counts them."""
+    return _clock.waited
+
+
+@contextmanager
+def observed(tell: Callable[[bool], None]) -> Iterator[None]:
+    """Call ``tell(True)`` before and ``tell(False)`` after each wait for storage of this thread."""
+    before, _clock.tell = _clock.tell, tell
+    try:
+        yield
+    finally:
+        _clock.tell = before
+
+
+@contextmanager
+def _waiting() -> Iterator[None]:
+    begun = time.monotonic()
+    _clock.tell(True)
+    try:
+        yield
+    finally:
+        _clock.waited += time.monotonic() - begun
+        _clock.tell(False)
+
+
+_answered: set[str] = set()
+"""Hosts and buckets that have answered this process or its parent."""
+
+
+def seconds_for(size: int) -> float:
+    """Seconds that one attempt at reading so many bytes may take."""
+    return SILENCE + size / SLOWEST
+
+
+def most_seconds(size: int) -> float:
+    """Seconds after which reading so many bytes has surely ended, all attempts and waits included."""
+    return ATTEMPTS * seconds_for(size) + FIRST_WAIT * 2**ATTEMPTS
+
+
+def get_facts(url: str) -> Facts:
+    """Size and version of an object.
+
+    Raises:
+        FileNotFoundError: there is no such object. StorageError: the store does not say.
+    """
+    store = store_of(url)
+    return _tried(url, lambda: store.facts(url))
+
+
+def get_bytes(url: str, begin: int, end: int, facts: Facts) -> bytes:
+    """Bytes of an object, as many as asked for.
+
+    Raises:
+        ChangedError: it is another version by now; a store that does not check this is asked by
+            :func:`check_unchanged`. FileNotFoundError, StorageError: as :func:`get_facts`.
+    """
+    store = store_of(url)
+
+    def read() -> bytes:
+        content = store.read(url, begin, end, facts)
+        if len(content) != end - begin:
+            raise EOFError(f"it sent {len(content)} bytes instead of {end - begin}")
+        return content
+
+    return _tried(url, read)
+
+
+def check_unchanged(url: str, facts: Facts) -> None:
+    """Raise ChangedError if an object that was just read is another version by now."""
+    if not store_of(url).checks_version and get_facts(url) != facts:
+        raise ChangedError
+
+
+def _tried(url: str, call: Callable[[], Result]) -> Result:
+    fault, host = "", urlsplit(url).netloc
+    attempts = ATTEMPTS if host in _answered else ATTEMPTS_AT_FIRST
+    with _waiting():
+        for attempt in range(attempts):
+            if attempt:  # not from the generator that experiments are seeded by
+                time.sleep(FIRST_WAIT * 2 ** (attempt - 1) * random.SystemRandom().uniform(0.5, 1))
+            try:
+                result = call()
+                _answered.add(host)
+                return result
+            except ChangedError:
+                raise
+            except FileNotFoundError:
+                _check_bucket(url)
+                raise FileNotFoundError(f"{url}: no such object.") from None
+            except UserError:
+                raise
+            except Exception as error:
+                if _is_refusal(error):
+                    raise AccessError(f"{url}: access denied ({first_line(error)}); {_remedy(url)}") from None
+                refuse_machine_fault(error, reading=url)
+                fault = first_line(error) or type(error).__name__
+    raise StorageError(
+        f"{url}: the storage failed {attempts} times, the last time with: {fault.rstrip('.')}. What is done "
+        "so far is kept; run the same command again when it can be reached."
+    )
+
+
+def _is_refusal(error: Exception) -> bool:
+    name = type(error).__name__
+    return isinstance(error, PermissionError) or any(word in name for word in _CREDENTIALS)
+
+
+def _remedy(url: str) -> str:
+    scheme = urlsplit(url).scheme
+    if scheme in ("http", "https"):
+        return "the link may have expired; use a link that opens without a login."
+    if scheme in ("s3", "s3a"):
+        return (
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, to those of an account that "
+            "may read it; for a public bucket set FSSPEC_S3_ANON=true."
+        )
+    return f"log in as {PACKAGES[scheme]} describes, with an account that may read it."
+
+
+def _check_bucket(url: str) -> None:
+    """Raise StorageError where an object is missing because its whole bucket is."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("s3", "s3a", "gs", "gcs"):
+        return
+    store = store_of(url)
+    assert isinstance(store, _Fsspec)
+    try:
+        store.info(f"{parts.scheme}://{parts.netloc}")
+    except FileNotFoundError:
+        raise StorageError(
+            f"{url}: there is no bucket called {parts.netloc}; correct the name, or set the store's address "
+            "(for S3: AWS_ENDPOINT_URL)."
+        ) from None
+    except Exception:  # it may not be listed; the object is missing all the same
+        return
+
+
+def store_of(url: str) -> Store:
+    """What reads such URLs.
+
+    Raises:
+        UserError: dsm does not read such URLs, or a package is missing.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme not in PACKAGES or "::" in url:
+        known = ", ".join(f"{one}://" for one in PACKAGES)
+        raise UserError(f"{url}: dsm does not read such URLs, only {known}; give a file by its plain path.")
+    if scheme in ("http", "https"):
+        from dsm.storage.http import Http
+
+        return Http()
+    return _Fsspec(scheme)
+
+
+class _Fsspec:
+    """Stores that fsspec reads."""
+
+    checks_version = False
+
+    def __init__(self, scheme: str) -> None:
+        package = PACKAGES[scheme]
+        if package == "s3fs":
+            load_extra("s3fs", "storage", package="s3fs", wanted_by=f"{scheme}://")
+        try:
+            fsspec: Any = load_extra("fsspec", "storage", package="fsspec", wanted_by=f"{scheme}://")
+            # fsspec keeps one for each thread, and makes new ones after a fork.
+            self._system = fsspec.filesystem(scheme, use_listings_cache=False, **_options(scheme, fsspec))
+        except ImportError:
+            raise UserError(
+                f"{scheme}:// needs {package}, which is not installed: pip install {package}."
+            ) from None
+        if package == "s3fs":
+            self._system.retries = 1  # _tried retries
+        self._sync = fsspec.asyn.sync if self._system.async_impl else None
+
+    def _call(self, name: str, url: str, seconds: float, **more: Any) -> Any:
+        if self._sync is None:
+            return getattr(self._system, name)(url, **more)
+        return self._sync(self._system.loop, getattr(self._system, f"_{name}"), url, timeout=seconds, **more)
+
+    def info(self, url: str) -> dict[str, Any]:
+        return self._call("info", url, seconds_for(0))
+
+    def facts(self, url: str) -> Facts:
+        info = self.info(url)
+        if info.get("type") == "directory":
+            raise FileNotFoundError(url)
+        version = next((str(info[name]) for name in _VERSIONS if info.get(name) is not None), "")
+        return Facts(int(info["size"]), version)
+
+    def read(self, url: str, begin: int, end: int, facts: Facts) -> bytes:
+        return self._call("cat_file", url, seconds_for(end - begin), start=begin, end=end)
+
+
+def _options(scheme: str, fsspec: Any) -> dict[str, Any]:
+    if scheme not in ("s3", "s3a"):
+        return {}
+    own = fsspec.config.conf.get(scheme, {}).get("config_kwargs", {})
+    limits = {"connect_timeout": CONNECTING, "read_timeout": SILENCE, "retries": {"total_max_attempts": 1}}
+    return {"config_kwargs": {**limits, **own}}

@@ -1,0 +1,179 @@
+"""Training and extraction from an S3 server on the loopback (moto's), with latency, faults and kills."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runs import CLIP, equal, small_run, weights_of
+from stores import Fault, Store, s3_store, upload
+from warm_dsm import HANG
+
+from dsm.cli.main import main
+from dsm.models.checkpoint_file import list_checkpoints
+from dsm.storage import cache, client, objects
+from dsm.train.config import DataConfig
+from dsm.train.pretrain import pretrain
+from dsm.verbs.pack import pack
+
+pytest.importorskip("moto", reason="moto, an S3 server for tests, is not installed")
+pytest.importorskip("s3fs", reason="s3fs is not installed")
+BUCKET = "videos"
+LATENCY = 0.02
+
+
+@pytest.fixture(scope="session")
+def packed(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("packed") / "pack"
+    pack(videos=scenes / "train.txt", out=out, short_side=40, shard_videos=15, workers=1)
+    return out
+
+
+@pytest.fixture(scope="session")
+def server(packed: Path) -> Iterator[Store]:
+    with s3_store(BUCKET) as store:
+        upload(store, BUCKET, packed.parent)
+        yield store
+
+
+@pytest.fixture
+def store(server: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    for name, value in {
+        "AWS_ENDPOINT_URL": server.url, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": str(tmp_path / "none"), "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+        cache.FOLDER: str(tmp_path / "cache"),
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(client, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(client, "SILENCE", 1.0)
+    objects.forget_all()
+    sys.modules["s3fs"].S3FileSystem.clear_instance_cache()
+    server.asked.clear()
+    server.faults.clear()
+    server.latency = 0
+    return server
+
+
+@pytest.fixture(scope="session")
+def whole(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on the local pack."""
+    return pretrain(
+        small_run(packed, tmp_path_factory.mktemp("whole") / "run", data=data(packed / "list.txt"))
+    )
+
+
+def data(listed: Path, workers: int = 0) -> DataConfig:
+    return DataConfig(listed, batch_size=8, workers=workers)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_from_s3_is_training_from_files(
+    store: Store, whole: Path, tmp_path: Path, workers: int
+) -> None:
+    store.latency = LATENCY
+    run = pretrain(
+        small_run(tmp_path, tmp_path / "run", data=data(Path(f"s3://{BUCKET}/pack/list.txt"), workers))
+    )
+    assert equal(weights_of(run), weights_of(whole))
+    assert not (run / "ledger.json").exists()
+
+
+FAULTS: tuple[Fault, ...] = ("503", "cut", "closed", "short", "stall")
+REQUESTS = (("HEAD", r"list\.txt"), ("GET", r"list\.txt"), ("HEAD", r"\.json"), ("GET", r"\.json"),
+            ("HEAD", r"\.tar"), ("GET", r"\.tar"))  # fmt: skip
+
+
+def test_a_fault_of_each_kind_in_each_request_is_survived(store: Store, whole: Path, tmp_path: Path) -> None:
+    """Every kind of request fails in every way, one after the other, in one run."""
+    store.faults += [(method, pattern, fault) for fault in FAULTS for method, pattern in REQUESTS]
+    run = small_run(tmp_path, tmp_path / "run", data=data(Path(f"s3://{BUCKET}/pack/list.txt")))
+    pretrain(run)
+    assert not store.faults
+    assert equal(weights_of(run.out), weights_of(whole))
+    assert not (run.out / "ledger.json").exists()
+
+
+def test_killed_and_resumed_from_s3_as_never_stopped_from_files(
+    store: Store, packed: Path, tmp_path: Path
+) -> None:
+    """kill -9, twice, while the storage is slow and fails at times."""
+    store.latency = LATENCY
+    listed, out = Path(f"s3://{BUCKET}/pack/list.txt"), tmp_path / "killed"
+    forks = multiprocessing.get_context("fork")  # does not import torch again
+    for steps in (4, 12):
+        config = small_run(tmp_path, out, data=data(listed, 1), steps=24, save_every=2, resume=out.exists())
+        child = forks.Process(target=pretrain, args=(config,))
+        child.start()
+        give_up = time.monotonic() + HANG
+        while not (saved := list_checkpoints(out)) or int(saved[-1].stem.removeprefix("step_")) < steps:
+            assert child.is_alive()
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+        child.kill()
+        child.join()
+        store.faults += [("GET", r"\.tar", "cut"), ("HEAD", r"\.tar", "503")]
+    assert 12 <= int(list_checkpoints(out)[-1].stem.removeprefix("step_")) < 24
+    pretrain(replace(config, resume=True))
+    local = small_run(packed, tmp_path / "local", data=data(packed / "list.txt"), steps=24, save_every=24)
+    assert equal(weights_of(out), weights_of(pretrain(local)))
+
+
+def test_features_of_videos_in_s3_are_those_of_files(store: Store, scenes: Path, tmp_path: Path) -> None:
+    import dsm
+
+    upload(store, BUCKET, scenes)
+    name = next(path.name for path in sorted(scenes.glob("test*.txt")))
+    made = {}
+    for place, listed in {"local": scenes / name, "far": f"s3://{BUCKET}/{name}"}.items():
+        out = tmp_path / f"{place}.npz"
+        dsm.extract(
+            weights="none", data=listed, out=out, backbone="tiny", frames=CLIP.frames, stride=CLIP.stride,
+            resize=CLIP.resize, size=CLIP.size, windows=2,
+        )  # fmt: skip
+        made[place] = dsm.load_features(out)
+    assert np.array_equal(made["local"].features, made["far"].features)
+    assert made["local"].paths == made["far"].paths
+    assert made["far"].meta["root"] == f"s3://{BUCKET}"
+
+
+def test_mistakes_are_told_in_a_sentence(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 2, no traceback, and nothing written."""
+
+    def told(listed: str) -> str:
+        words = [
+            "dsm",
+            "pretrain",
+            "--data.train",
+            listed,
+            "--backbone",
+            "tiny",
+            "--out",
+            str(tmp_path / "run"),
+        ]
+        monkeypatch.setattr(sys, "argv", words)
+        objects.forget_all()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        output = capsys.readouterr().err
+        assert stop.value.code == 2, output
+        assert "Traceback" not in output
+        assert not (tmp_path / "run").exists()
+        return " ".join(output.split())
+
+    assert "there is no bucket called absent; correct the name" in told("s3://absent/list.txt")
+    assert f"s3://{BUCKET}/none.txt: no such list file" in told(f"s3://{BUCKET}/none.txt")
+    store.faults += [("HEAD", r"list\.txt", "403")]
+    assert "access denied (Forbidden); set AWS_ACCESS_KEY_ID" in told(f"s3://{BUCKET}/pack/list.txt")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    sys.modules["s3fs"].S3FileSystem.clear_instance_cache()
+    assert "access denied (Unable to locate credentials); set" in told(f"s3://{BUCKET}/pack/list.txt")
