@@ -1,8 +1,8 @@
 """Is the documentation in plain English? Part of `make docs`: python docs/prose.py
 
 Reads the prose of README.md, CONTRIBUTING.md and docs/*.md: paragraphs and lists, without code and tables.
-Prints the words, the share of long sentences and the longest sentence of each page. Ends with 1 if one has
-too many long sentences, one that is far too long, American spelling, or a fault of style that proselint knows.
+Prints the words, the share of long sentences and the longest sentence of each page. Ends with 1 if a page has
+too many long sentences, one far too long, American spelling, or a fault of style that proselint knows.
 """
 
 from __future__ import annotations

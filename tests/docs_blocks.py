@@ -26,8 +26,8 @@ CONDITIONS: dict[str, Callable[[], bool]] = {
     "several machines": lambda: False,
 }
 PACKAGES = (
-    "cv2", "faiss", "lance", "mlflow", "onnx", "onnxruntime", "pyarrow", "torchcodec", "torchvision", "trackio",
-    "transformers", "usearch",
+    "cv2", "faiss", "lance", "mlflow", "onnx", "onnxruntime", "pyarrow", "torchcodec", "torchvision",
+    "trackio", "transformers", "usearch",
 )  # fmt: skip
 _REMARK = re.compile(r"<!--\s*(slow|needs|not run)(?::\s*(.+?))?\s*-->")
 _FILLED = re.compile(r"<!-- from (\S+) -->(.*?)(?:<!-- end -->|\Z)", re.DOTALL)  # of studies/fill_docs.py

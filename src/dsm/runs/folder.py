@@ -87,9 +87,8 @@ def plain(value: Any) -> Any:
 MADE_BY = "made_by"
 """Key of a marker that identifies it as this project's; other tools may write files of the same name."""
 NEVER_LASTING = frozenset(
-    (
-        "out", "overwrite", "resume", "devices", "workers", "timeout", "cache_mb", "cache_folder", "cache_gb", "track",
-    )
+    ("out", "overwrite", "resume", "devices", "workers", "timeout", "track")
+    + ("cache_mb", "cache_folder", "cache_gb")
 )
 """Names of settings that affect where output goes and how fast, but not the result."""
 
