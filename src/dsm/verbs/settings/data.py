@@ -258,7 +258,7 @@ class DedupConfig:
     root: RootFolder | None = None
     """Folder that relative paths start from; by default the list's own."""
     threshold: float = NEAR_DUPLICATE
-    """Smallest cosine, of features less their mean, of two near-duplicates."""
+    """Smallest cosine of two near-duplicates, after the mean of all features is subtracted."""
 
     def __post_init__(self) -> None:
         if not -1 <= self.threshold <= 1:

@@ -39,7 +39,7 @@ class ExploreConfig:
     least: Annotated[int, tyro.conf.arg(metavar="CLIPS")] = 0
     """Clips of the smallest cluster; 0: half the square root of their number, at least 5."""
     duplicates: float = NEAR_DUPLICATE
-    """Smallest cosine, of features less their mean, of two near-duplicates."""
+    """Smallest cosine of two near-duplicates, after the mean of all features is subtracted."""
     rarest: int = 20
     """Rarest clips to show, overall; of each camera a quarter of that."""
     labels: ListFile | None = None
@@ -109,7 +109,7 @@ class SearchConfig:
     duplicates: bool = False
     """Instead of a query: find groups of videos in the index that are nearly the same."""
     threshold: float = NEAR_DUPLICATE
-    """Smallest cosine, of features less their mean, of two near-duplicates."""
+    """Smallest cosine of two near-duplicates, after the mean of all features is subtracted."""
     serve: bool = False
     """Instead of a query: serve a search page, reachable from this machine only, until stopped."""
     port: int = 8077
