@@ -29,6 +29,10 @@ class Verb:
 
 
 VERBS = {
+    "doctor": Verb(
+        "dsm.verbs.machine", "weights.DoctorConfig", "doctor",
+        "check this machine: versions, cores, devices, codecs", ("dsm doctor",),
+    ),
     "demo": Verb(
         "dsm.demo", "training.DemoConfig", "demo",
         "try dsm end to end on generated videos; prints a table, writes report.html",
@@ -48,7 +52,7 @@ VERBS = {
         "dsm.verbs.check", "data.CheckConfig", "check",
         "decode every video of a list or folder, and report the bad ones",
         (
-            "dsm data check train.txt",
+            "dsm data check train.txt --frames 61 --strict",
             "dsm data check footage --json ledger.json --clean usable.txt",
         ),
     ),
@@ -78,8 +82,11 @@ VERBS = {
     ),
     "data dedup": Verb(
         "dsm.verbs.dedup", "data.DedupConfig", "dedup",
-        "take near-duplicates out of a list, keeping one of each group",
-        ("dsm data dedup train.txt --features train.npz --out clean.txt",),
+        "remove near-duplicates from a list; one video of each group stays",
+        (
+            "dsm extract --weights runs/mine --data train.txt --out train.npz",
+            "dsm data dedup train.txt --features train.npz --out clean.txt",
+        ),
     ),
     "data export": Verb(
         "dsm.verbs.export_features", "data.DataExportConfig", "export",
@@ -102,7 +109,10 @@ VERBS = {
     "data pack": Verb(
         "dsm.verbs.pack", "data.PackConfig", "pack",
         "write videos at training size into a pack, which reads much faster than decoding",
-        ("dsm data pack train.txt --out packs/train --short-side 128",),
+        (
+            "dsm data pack train.txt --out packs/train --short-side 128",
+            "dsm data pack train.txt --out packs/train --short-side 128 --square",
+        ),
     ),
     "data preview": Verb(
         "dsm.verbs.preview", "data.PreviewConfig", "preview",
@@ -123,12 +133,14 @@ VERBS = {
             "dsm pretrain --data.train train.txt --method dsm --backbone i3d --out runs/mine",
             "dsm pretrain --data.train train.txt --method dsm --backbone i3d --out runs/mine --resume",
             "dsm pretrain --data.train train.txt --out runs/fast --precision bf16 --monitor.list val.txt",
+            "dsm pretrain --data.train packs/train/list.txt --backbone r3d18 --data.batch-size 64 "
+            "--data.workers 8 --precision bf16 --epochs 100 --out runs/own",
             "dsm pretrain --data.train train.txt --out runs/two --devices 2",
         ),
         (
             "out", "data.train", "data.root", "data.batch-size", "data.workers", "method", "backbone",
-            "weights", "clip.frames", "clip.stride", "clip.size", "epochs", "steps", "optim.lr", "precision",
-            "seed", "track", "resume", "overwrite",
+            "weights", "clip.frames", "clip.stride", "clip.resize", "clip.size", "epochs", "steps",
+            "optim.lr", "precision", "devices", "seed", "track", "resume", "overwrite",
         ),
     ),
     "finetune": Verb(
@@ -137,14 +149,16 @@ VERBS = {
         (
             "dsm finetune --weights runs/mine --data.train train.txt --data.test test.txt --out runs/tuned",
             "dsm finetune --weights none --backbone r3d18 --data.train train.txt --out runs/scratch",
-            "dsm finetune --weights runs/mine --linear-probe --data.train train.txt --out runs/probe",
+            "dsm finetune --weights runs/mine --linear-probe --data.train labels.csv --data.root footage "
+            "--steps 240 --dropout 0 --out runs/probe",
             "dsm finetune --weights runs/mine --data.train train.txt --data.test test.txt "
             "--fractions 0.01 0.1 1 --steps 240 --out runs/few",
         ),
         (
             "out", "data.train", "data.test", "data.root", "data.batch-size", "weights", "backbone",
-            "linear-probe", "fractions", "clip.frames", "clip.stride", "clip.size", "epochs", "steps",
-            "optim.lr", "precision", "track", "resume", "overwrite",
+            "linear-probe", "dropout", "fractions", "data.workers", "clip.frames", "clip.stride",
+            "clip.resize", "clip.size", "epochs", "steps", "optim.lr", "precision", "track", "resume",
+            "overwrite",
         ),
     ),
     "test": Verb(
@@ -169,12 +183,18 @@ VERBS = {
             "--data.test lists/ucf101/test1.txt --out runs/table",
             "dsm run still-camera --data.train train/list.txt --data.test test/list.txt --out runs/own",
         ),
+        (
+            "name", "out", "data.train", "data.test", "data.root", "data.pretrain", "data.pretrain-root",
+            "data.workers", "weights", "seed", "precision", "windows", "track", "overwrite",
+            "pretrain.steps", "pretrain.batch-size", "finetune.steps", "finetune.batch-size",
+        ),
     ),
     "extract": Verb(
         "dsm.verbs.extract", "evaluation.ExtractConfig", "extract",
         "compute one feature per video or clip, with paths and labels",
         (
             "dsm extract --weights runs/mine --data test.txt --out test.npz",
+            "dsm extract --weights runs/mine --data packs/test/list.txt --workers 8 --out test.npz",
             "dsm extract --weights runs/mine --data archive --per-clip --every 2 --out archive.parquet",
         ),
     ),
@@ -224,16 +244,17 @@ VERBS = {
     ),
     "explore": Verb(
         "dsm.verbs.explore", "exploring.ExploreConfig", "explore",
-        "put footage on a page without labels: map, clusters, rare clips, near-duplicates, times, cameras",
+        "make a page of what is in unlabelled footage: map, clusters, rare clips, near-duplicates, times",
         (
             "dsm explore footage --weights runs/mine --out explore.html",
             "dsm explore archive.npz --cameras cameras.tsv --out explore.html",
             "dsm explore archive.npz --labels labels.csv --out next.html",
-            "dsm explore today --against archive.npz --false-alarms 0.01 --out today.html",
+            "dsm explore today --against archive.npz --false-alarms 0.01 --out alerts.html",
         ),
         (
             "source", "out", "weights", "cameras", "camera-regex", "labels", "against", "false-alarms",
-            "rarest", "duplicates", "frames", "size", "windows", "per-clip", "every", "workers", "overwrite",
+            "root", "rarest", "duplicates", "backbone", "frames", "stride", "resize", "size", "windows",
+            "per-clip", "every", "workers", "overwrite",
         ),
     ),
     "bias": Verb(
@@ -243,6 +264,7 @@ VERBS = {
             "dsm bias --weights runs/tuned --data.test test.txt --out results/bias",
             "dsm bias --weights runs/moco runs/dsm none --backbone i3d --data.train train.txt "
             "--data.test test.txt --out results/bias",
+            "dsm bias --weights runs/mine --data.test unlabelled.txt --out results/bias",
         ),
     ),
     "report": Verb(
@@ -274,10 +296,6 @@ VERBS = {
     ),
     "models": Verb(
         "dsm.verbs.machine", "weights.ModelsConfig", "models", "list the available backbones", ("dsm models",)
-    ),
-    "doctor": Verb(
-        "dsm.verbs.machine", "weights.DoctorConfig", "doctor",
-        "check this machine: versions, cores, devices, codecs", ("dsm doctor",),
     ),
 }  # fmt: skip
 

@@ -22,12 +22,14 @@ from dsm.terminal import console, show_progress
 from dsm.version import __version__
 
 
-def print_overview() -> None:
+def print_overview(group: str = "") -> None:
+    """Print all verbs, or those of a group, such as ``data``."""
     console = Console(highlight=False)
     console.print(f"[bold]dsm {__version__}[/]: motion-aware video encoders from unlabelled video\n")
     table = Table(box=None, show_header=False, padding=(0, 2))
     for name, verb in VERBS.items():
-        table.add_row(f"dsm {name}", verb.summary)
+        if not group or name.startswith(f"{group} "):
+            table.add_row(f"dsm {name}", verb.summary)
     console.print(table)
     console.print("\n`dsm VERB --help` shows a verb's settings. Begin with: dsm demo --out runs/demo")
 
@@ -113,7 +115,7 @@ def main() -> None:
         or words[0] in ("-h", "--help", "help")
         or (words[0] in GROUPS and words[1:] in ([], ["-h"], ["--help"]))
     ):
-        print_overview()
+        print_overview(words[0] if words and words[0] in GROUPS else "")
         return
     if words[0] == "--version":
         print(__version__)

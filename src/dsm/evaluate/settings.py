@@ -39,7 +39,7 @@ class ExtractSettings:
     per_clip: bool = False
     """Write one row per clip, with its times, instead of one per video."""
     every: float = 0
-    """Take a clip every so many seconds (0: `windows` clips per video); best with `per-clip`."""
+    """Take one clip every so many seconds; 0: `windows` clips per video. Best with `per-clip`."""
     crops: int = 1
     """Crops of each clip: 1 in the middle, or 3 along its longer side."""
     batch_size: int = 8
@@ -47,19 +47,19 @@ class ExtractSettings:
     workers: int = 1
     """Processes that decode videos."""
     tokens: int = 0
-    """Write so many tokens of each video instead of its feature, for the attentive probe of `dsm probe`:
-    averages of neighbouring ones, if the encoder has more."""
+    """Write this many token vectors of each video instead of one feature, for the attentive probe of
+    `dsm probe`. If the encoder has more, neighbouring ones are averaged."""
     precision: Precision = "fp32"
     """Number format of the encoder's computation: bf16 is about twice as fast where the processor has
     instructions for it, fp16 is for GPUs."""
     half: bool = False
     """Write float16 (.npz only): half the size, to search in very many clips."""
     cache_folder: Path | None = None
-    """Folder in which what is read by URL is kept; by default $DSM_CACHE_FOLDER, or ~/.cache/dsm/objects."""
+    """Local cache of files read by URL; by default $DSM_CACHE_FOLDER, or ~/.cache/dsm/objects."""
     cache_gb: float | None = None
-    """Size of that folder in GB; by default $DSM_CACHE_GB, or 20."""
+    """Size of that cache in GB; by default $DSM_CACHE_GB, or 20."""
     timeout: float = READING_TIME
-    """Seconds that reading a video may take; for a long video, every 128 clips."""
+    """Time limit for reading a video, in seconds; of a long video, for each 128 clips."""
 
     def __post_init__(self) -> None:
         if min(self.windows, self.batch_size) < 1:

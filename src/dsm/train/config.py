@@ -150,8 +150,8 @@ class RunConfig:
     keep: int = 2
     """Number of newest checkpoints to keep."""
     track: tuple[TrackerName, ...] = ()
-    """Trackers that get curves, settings, pictures and results (docs/trackers.md). TensorBoard gets curves
-    anyway."""
+    """Trackers that get the curves, settings, pictures and results. TensorBoard's curves are always
+    written."""
     resume: bool = False
     """Continue from the newest intact checkpoint in `out`."""
     extend: bool = False
@@ -181,7 +181,7 @@ class PretrainConfig(RunConfig):
     """Settings of one pretraining run. Labels are neither needed nor used."""
 
     method: str = "dsm"
-    """dsm, dsm-triplet, moco, be or simclr; each has its own settings below."""
+    """dsm, dsm-triplet, moco, be or simclr; `--help-all` shows the settings of each."""
     settings: Annotated[MethodSettings, tyro.conf.arg(name="")] = field(default_factory=MethodSettings)
     weights: Weights = RANDOM
     """Run or checkpoint whose encoder and backbone to start from; `none` starts from random weights."""

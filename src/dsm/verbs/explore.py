@@ -58,6 +58,8 @@ LONG = 30.0
 def explore(config: ExploreConfig) -> Result:
     """Put footage on a page: a map, clusters, rare clips, near-duplicates, times and cameras."""
     folder = config.out.with_suffix("")
+    if folder.absolute() == config.source.absolute():
+        raise UserError(f"{folder}: is the footage, and would take the page's tables; give another --out.")
     files = [folder / name for name in TABLES]
     extra = [folder / SUGGESTIONS] if config.labels else []
     extra += [folder / ALERTS] if config.against else []

@@ -73,7 +73,7 @@ class IndexConfig:
     unlabelled: bool = False
     """Write no labels. Otherwise a video's label is its first sub-folder."""
     workers: int = usable_cores()
-    """Processes that count frames, if there are many videos."""
+    """Processes that count frames, from 500 videos on; by default one per usable core."""
     overwrite: bool = False
     """Replace an existing list."""
 
@@ -95,11 +95,11 @@ class CheckConfig:
     clean: Path | None = None
     """List to write of the usable videos, with the number of frames that can be decoded."""
     frames: int = 16
-    """Frames in a clip; a video with fewer is `short`."""
+    """Frames that a clip spans, (frames - 1) x stride + 1 of the training; a video with fewer is `short`."""
     timeout: float = READING_TIME
     """Seconds allowed for each video, plus one for every 2 MB; then its decoder is killed."""
     workers: int = usable_cores()
-    """Videos decoded at the same time."""
+    """Videos decoded at the same time; by default one per usable core."""
     strict: bool = False
     """End with exit code 1 if a video is not ok, for scripts."""
     overwrite: bool = False
@@ -250,7 +250,7 @@ class DedupConfig:
     """Settings of `dsm data dedup`."""
 
     videos: tyro.conf.Positional[ListFile]
-    """The list to take near-duplicates out of."""
+    """List of videos."""
     features: FeaturesFile
     """Features of its videos, written by `dsm extract` without `--per-clip`."""
     out: Path
@@ -258,7 +258,7 @@ class DedupConfig:
     root: RootFolder | None = None
     """Folder that relative paths start from; by default the list's own."""
     threshold: float = NEAR_DUPLICATE
-    """Smallest cosine of two near-duplicates, after the mean of all features is subtracted."""
+    """Cosine from which two videos count as near-duplicates, after the mean feature is subtracted."""
 
     def __post_init__(self) -> None:
         if not -1 <= self.threshold <= 1:

@@ -30,28 +30,28 @@ class ExploreConfig:
     root: RootFolder | None = None
     """Where the videos are now, if they have moved; of a list, the folder that its paths start from."""
     cameras: GroupsTable | None = None
-    """Table (.tsv, .csv: a header, path first, camera last) with the camera of each video. By default names
-    such as `cam3` in the paths tell, or the folders."""
+    """Table (.tsv, .csv: a header, path first, camera last) with the camera of each video. By default the
+    camera is taken from names such as `cam3` in the path, otherwise from the folder."""
     camera_regex: str = ""
-    """The same by an expression that finds the camera in a path."""
+    """Regular expression that finds the camera in a path, in place of `cameras`."""
     neighbours: int = 10
     """Nearest clips of other videos that decide how rare a clip is."""
     least: Annotated[int, tyro.conf.arg(metavar="CLIPS")] = 0
-    """Clips of the smallest cluster; 0: half the square root of their number, at least 5."""
+    """Size of the smallest cluster; 0: half the square root of the number of clips, at least 5."""
     duplicates: float = NEAR_DUPLICATE
-    """Smallest cosine of two near-duplicates, after the mean of all features is subtracted."""
+    """Cosine from which two videos count as near-duplicates, after the mean feature is subtracted."""
     rarest: int = 20
-    """Rarest clips to show, overall; of each camera a quarter of that."""
+    """Number of rarest clips to show; of each camera, a quarter as many."""
     labels: ListFile | None = None
     """List of labels given so far, as the page exports it: shows the clips that a probe trained on them is
     least sure of, to label next."""
     suggestions: int = 24
     """Clips to label next."""
     against: FeaturesFile | None = None
-    """Features of an archive: shows what is here that it never showed. Footage is then read with its weights
-    and clips."""
+    """Features of an archive: shows the clips that are unlike anything in it. Footage is then read with the
+    archive's weights and clips."""
     false_alarms: float = 0.01
-    """Share of clips like those of the archive that may be taken for new."""
+    """Rate of false alarms: the share of familiar clips that may be taken for new, on average."""
     clips: int = 400
     """Most clips that play in the page, which never grows beyond 25 MB; others are linked."""
     loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
@@ -87,9 +87,9 @@ class SearchConfig:
     time: float | None = None
     """Search with the clip around this second of the query; by default with the mean over its windows."""
     k: int = 10
-    """Number of videos to find; in the served page, on a page."""
+    """Number of videos to find; with `serve`, on each page of results."""
     page: int = 1
-    """Which of the pages of `k` videos each."""
+    """Page of results to show; each has `k` videos."""
     itself: bool = False
     """With --query: also find the query's own file."""
     path: str = ""
@@ -99,17 +99,17 @@ class SearchConfig:
     label: str = ""
     """Search only videos of this label: its name or number."""
     cameras: GroupsTable | None = None
-    """Table (.tsv, .csv: a header, path first, camera last) with the camera of each video; by default names
-    such as `cam3` in the paths tell, or the folders."""
+    """Table (.tsv, .csv: a header, path first, camera last) with the camera of each video; by default it
+    is taken from names such as `cam3` in the path, otherwise from the folder."""
     camera_regex: str = ""
-    """The same by an expression that finds the camera in a path."""
+    """Regular expression that finds the camera in a path, in place of `cameras`."""
     out: Path | None = None
     """File to write: a contact sheet of the hits (.png, .jpg); of duplicates a page (.html) or a table of all
     pairs (.tsv)."""
     duplicates: bool = False
     """Instead of a query: find groups of videos in the index that are nearly the same."""
     threshold: float = NEAR_DUPLICATE
-    """Smallest cosine of two near-duplicates, after the mean of all features is subtracted."""
+    """Cosine from which two videos count as near-duplicates, after the mean feature is subtracted."""
     serve: bool = False
     """Instead of a query: serve a search page, reachable from this machine only, until stopped."""
     port: int = 8077

@@ -133,6 +133,6 @@ class RunRecipeConfig:
     windows: int = 10
     """Clips per video in the test."""
     track: tuple[TrackerName, ...] = ()
-    """Trackers of its runs: docs/trackers.md."""
+    """Trackers that get the curves, settings, pictures and results of its runs."""
     overwrite: bool = False
     """Replace results of another recipe or of other settings in `out`."""
