@@ -129,5 +129,6 @@ def run_all(trials: Sequence[Trial], jobs: int) -> list[Row]:
 
 
 def study_command() -> str:
-    """The running command, as typed in a clone to measure everything again."""
-    return shlex.join(["python", f"studies/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    """The running command, as typed in a clone to measure everything again; of absolute paths, the names."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return shlex.join(["python", f"studies/{Path(sys.argv[0]).name}", *words])
