@@ -45,7 +45,7 @@ BACKBONE = "tiny3d"
 FREE = "test_free"
 """The test to report for generated places: scene families that training never showed."""
 METRICS = {
-    "R@1": "R@1: does the nearest video of another scene have the same class?",
+    "R@1": "R@1 (does the nearest video of another scene have the same class?)",
     "linear_probe": "Linear probe, tested on scenes that it was not trained on",
 }
 """Measured in every place, with the titles of their tables."""
@@ -231,10 +231,10 @@ def search_tables(rows: Sequence[Row], places: Sequence[str], trained: Sequence[
 
 
 SHOWN = {
-    "scenes": "made: moving shapes",
-    "dots": "made: actor and scene of the same dots",
-    "walkers": "made: people, seen by their joints",
-    "drone": "made: a vehicle from above, moving camera",
+    "scenes": "synthetic: moving shapes",
+    "dots": "synthetic: actor and scene of the same dots",
+    "walkers": "synthetic: people, seen by their joints",
+    "drone": "synthetic: a vehicle from above, moving camera",
     "gestures": "real: hand gestures before 21 backdrops",
     "fights": "real: fights on surveillance cameras",
 }
