@@ -130,8 +130,8 @@ def draw_neighbours(demo_folder: DemoFolder) -> str:
     write_animation(demo_folder.out / "neighbours.webp", frames)
     other = int((moco_right & ~dsm_right).sum())
     return (
-        f"Of {len(test)} videos, `dsm` is right and `moco` wrong for {len(chosen)}, and the other way round "
-        f"for {other}."
+        f"Of {len(test)} test videos, only `dsm` finds a video with the same motion for {len(chosen)}, and "
+        f"only `moco` for {other}."
     )
 
 

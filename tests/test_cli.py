@@ -292,6 +292,11 @@ def test_features_that_cannot_be_read_are_refused(tmp_path: Path, content: bytes
         load_features(tmp_path / "bare.npy")
 
 
+def test_the_help_of_a_group_shows_its_verbs() -> None:
+    shown = set(re.findall(r"dsm ([a-z]+ ?[a-z]*)  ", dsm("data", "--help").stdout))
+    assert shown == {name for name in VERBS if name.startswith("data ")}
+
+
 def test_models_and_doctor_print_their_tables() -> None:
     assert all(name in dsm("models").stdout for name in ("i3d", "tiny"))
     shown = dsm("doctor").stdout

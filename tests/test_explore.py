@@ -260,6 +260,13 @@ def test_wrong_settings_are_refused(footage: Path, tmp_path: Path, words: list[s
         run(["explore", str(footage / "made.npz"), *words])
 
 
+def test_the_tables_never_go_into_the_footage(tmp_path: Path) -> None:
+    (tmp_path / "today").mkdir()
+    with pytest.raises(UserError, match="today: is the footage"):
+        run(["explore", str(tmp_path / "today"), "--weights", "none", "--out", str(tmp_path / "today.html")])
+    assert not list((tmp_path / "today").iterdir())
+
+
 def test_footage_is_extracted_once(scenes: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     with pytest.raises(UserError, match="footage needs an encoder"):
