@@ -379,7 +379,7 @@ def arrow_tables(
     chunks: Iterable[NDArray[np.float32]],
     more: Mapping[str, Sequence[str | None]] = MappingProxyType({}),
 ) -> tuple[Any, Iterator[Any]]:
-    """A schema of pyarrow and tables of up to :data:`ROWS` rows, as :func:`write_features` writes them.
+    """A schema of pyarrow and tables of up to ``ROWS`` rows, as :func:`write_features` writes them.
 
     Args:
         more: further columns of texts, n each.

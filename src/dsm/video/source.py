@@ -161,7 +161,7 @@ def open_video(source: Source, *, strict: bool = False) -> Iterator[InputContain
 
 @contextmanager
 def video_at_hand(source: str | Path) -> Iterator[Path]:
-    """As :func:`dsm.storage.objects.at_hand`, for videos.
+    """As ``at_hand`` of ``dsm.storage.objects``, for videos.
 
     Raises:
         MissingVideoError: there is no such object. StorageError: it cannot be read.
