@@ -492,6 +492,31 @@ WRONG = {
         {"Anomaly_Test.txt": "A/a.mp4\n", "Temporal_Anomaly_Annotation.txt": "a.mp4 A 1\n"},
         "expected `NAME CLASS START END",
     ),
+    "crime, a huge frame": (
+        "ucf-crime",
+        {"Anomaly_Test.txt": "A/a.mp4\n", "Temporal_Anomaly_Annotation.txt": f"a.mp4 A 1 {'9' * 400}\n"},
+        "is not a whole number up to",
+    ),
+    "gym, a huge time": (
+        "gym99",
+        {
+            "gym99_train.txt": f"{ELEMENT} 0\n",
+            "annotation.json": {
+                "V": {"E": {"timestamps": [[10**400, 2]], "segments": {"A": {"timestamps": [[0, 1]]}}}}
+            },
+        },
+        "the events of V lack segments or timestamps",
+    ),
+    "something, an endless number": (
+        "something-something-v2",
+        {"labels.json": '{"A": 1e999}'},
+        "expected label names with their numbers",
+    ),
+    "diving, an endless label": (
+        "diving48",
+        {"Diving48_V2_train.json": '[{"vid_name": "a", "label": 1e999, "end_frame": 3}]'},
+        "expected entries with vid_name, label, end_frame",
+    ),
     "something, deep JSON": ("something-something-v2", {"labels.json": "[" * 9999}, "nested too deeply"),
     "something, an odd id": (
         "something-something-v2",

@@ -91,7 +91,7 @@ def diving48(folder: Path) -> Official:
                 Entry(f"{row['vid_name']}.mp4", int(row["label"]), int(row["end_frame"]) or UNKNOWN)
                 for row in json_of(file)
             ]
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise UserError(f"{file}: expected entries with vid_name, label, end_frame.") from None
     tell_lacking(folder, lacking, lists)
     if not any(lists.values()):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dsm.data.list_lines import UNKNOWN
+from dsm.data.list_lines import MAX_NUMBER, UNKNOWN
 from dsm.errors import UserError
 from dsm.limits import ANNOTATION_BYTES
 from dsm.terminal import many, note, some
@@ -136,12 +136,14 @@ def whole(text: object, what: str, file: Path) -> int:
     """A whole number from a cell.
 
     Raises:
-        UserError: it is none.
+        UserError: it is none, or larger than a list may hold.
     """
     try:
-        return int(str(text))
+        if abs(number := int(str(text))) <= MAX_NUMBER:
+            return number
     except ValueError:
-        raise UserError(f"{file}: the {what} '{str(text)[:80]}' is not a whole number.") from None
+        pass
+    raise UserError(f"{file}: the {what} '{str(text)[:80]}' is not a whole number up to {MAX_NUMBER}.")
 
 
 def by_number(numbered: Iterable[tuple[str, str]], file: Path) -> list[str]:

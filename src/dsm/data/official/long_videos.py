@@ -113,7 +113,7 @@ def _gym_spans(folder: Path) -> dict[tuple[str, str, str], tuple[Span, Span]]:
             for event, row in events.items():
                 for part, times in (row.get("segments") or {}).items():
                     spans[video, event, part] = _span(row["timestamps"]), _span(times["timestamps"])
-        except (AttributeError, KeyError, TypeError, ValueError, IndexError):
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError):
             raise UserError(f"{found[-1]}: the events of {video} lack segments or timestamps.") from None
     return spans
 

@@ -56,7 +56,7 @@ def something_something_v2(folder: Path) -> Official:
     numbers = json_of(official("labels.json"), dict)
     try:
         named = sorted((int(number), name) for name, number in numbers.items())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         named = []
     if [number for number, _ in named] != list(range(len(named))) or not named:
         raise UserError(f"{official('labels.json')}: expected label names with their numbers, from 0 on.")
