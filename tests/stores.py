@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-Fault = Literal["503", "cut", "closed", "short", "stall", "403", "late change"]
-"""503; cut off in the middle; closed without an answer; a byte too short, by its header too; silence; access
-denied; or a change of the object just before the answer."""
+Fault = Literal["503", "cut", "closed", "short", "stall", "drip", "403", "late change"]
+"""503; cut off in the middle; closed without an answer; a byte too short, by its header too; silence; a byte
+now and then; access denied; or a change of the object just before the answer."""
 STALL = 3.0
+DRIP = 0.1
 
 
 @dataclass
@@ -134,7 +135,12 @@ def served(answer: Callable[[str, str, dict[str, str], bytes], Answer]) -> Itera
                     length = str(int(text) - 1) if fault == "short" else text
             self.send_header("Content-Length", length)
             self.end_headers()
-            if self.command != "HEAD":
+            if fault == "drip":
+                self.wfile.flush()
+                for place in range(len(content)):
+                    self.connection.sendall(content[place : place + 1])
+                    time.sleep(DRIP)
+            elif self.command != "HEAD":
                 self.wfile.write(content[: len(content) // 2] if fault == "cut" else content)
             if fault == "cut":
                 self.close_connection = True

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import numbered_frames
-from stores import Fault, Store, http_store
+from stores import DRIP, Fault, Store, http_store
 
 from dsm.data.catalog import find_list
 from dsm.data.clips import EvaluationClips
@@ -179,6 +179,18 @@ def test_a_fault_is_survived(store: Store, blob: bytes, fault: Fault, request_nu
     store.fault = one  # type: ignore[method-assign]
     assert objects.read_bytes(f"{store.url}/blob") == blob
     assert len(store.asked) == 4 + (not (fault in ("cut", "short") and request_number == 0))
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(store: Store, folder: Path) -> None:
+    """It is never silent for long, but no piece of the content would ever be whole."""
+    content = bytes(range(100))
+    (folder / "blob").write_bytes(content)
+    objects.facts_of(f"{store.url}/blob")
+    store.faults = [("GET", "blob", "drip")]
+    begun = time.monotonic()
+    assert objects.read_bytes(f"{store.url}/blob") == content
+    assert time.monotonic() - begun < len(content) * DRIP / 2
+    assert not store.faults
 
 
 def test_a_lasting_fault_is_told_and_is_no_fault_of_the_video(store: Store, folder: Path) -> None:

@@ -13,7 +13,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from contextlib import closing
-from typing import IO, Any
+from typing import Any
 
 from dsm.limits import WITHOUT_RANGES
 from dsm.storage import client
@@ -104,11 +104,12 @@ class Http:
             raise
 
 
-def _take(answer: IO[bytes], size: int, give_up: float) -> bytes:
+def _take(answer: http.client.HTTPResponse, size: int, give_up: float) -> bytes:
     """Read ``size`` bytes, or fewer at the end."""
     pieces: list[bytes] = []
     left = size
-    while left and (piece := answer.read(min(left, _PIECE))):
+    # What has come, rather than a whole piece: a server that sends a byte now and then is found out.
+    while left and (piece := answer.read1(min(left, _PIECE))):
         pieces.append(piece)
         left -= len(piece)
         if time.monotonic() > give_up:
