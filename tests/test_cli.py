@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from conftest import numbered_frames
 from rich.console import Console
 from rich.text import Text
-from warm_dsm import dsm
+from warm_dsm import HANG, dsm
 
 from dsm import terminal
 from dsm.cli.commands import VERBS
@@ -341,3 +342,27 @@ def test_a_progress_bar_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) 
     last = Text.from_ansi(screen.file.getvalue().replace("\r", "\n")).plain.rstrip().split("\n")[-1]
     assert "301/1500" in last
     assert last.rstrip().endswith("balance +0.31")
+
+
+def test_workers_that_cannot_start_end_with_a_sentence(tmp_path: Path) -> None:
+    """A pipe that broke between processes is not the reader of our output that has gone."""
+    code = (
+        "import multiprocessing, sys; from dsm.cli.main import main;"
+        "multiprocessing.set_executable('/bin/false');"
+        f"sys.argv[1:] = ['data', 'synth', {str(tmp_path / 'out')!r}, '--workers', '2']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG)
+    assert done.returncode == 2, done.stderr
+    assert "use fewer workers" in done.stderr or "try fewer --workers" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_has_gone_is_no_success() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "dsm"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        process.stdout.close()
+        assert process.stderr
+        assert process.stderr.read() == ""
+    assert process.returncode == 1

@@ -36,6 +36,10 @@ _REMEDIES = {
     errno.EMFILE: "too many open files for one process; raise the limit (`ulimit -n 4096`).",
     errno.ENFILE: "the machine has too many open files; close other programs.",
     errno.EAGAIN: "no thread or process can be started; use fewer workers, or raise `ulimit -u` or `-v`.",
+    errno.EPIPE: (  # of a process: rich ends this one where the reader of its output has gone
+        "a worker process could not start or was killed, perhaps because memory ran out; use fewer workers "
+        "(--data.workers, --workers)."
+    ),
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
     errno.EFBIG: _FULL,

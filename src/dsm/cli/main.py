@@ -130,8 +130,6 @@ def main() -> None:
     except KeyboardInterrupt:
         errors.print("[bold]dsm:[/] stopped.")
         sys.exit(130)
-    except BrokenPipeError:
-        os._exit(0)  # the reader of our output has closed it (`| head`)
     except Interrupted as stopped:
         errors.print(f"[bold]dsm:[/] {stopped}")
         sys.exit(stopped.exit_code)
