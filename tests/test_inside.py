@@ -68,6 +68,18 @@ def test_the_folder_that_a_file_names_must_be_one_of_videos(
             clip_of(replace(index(own, "a.mp4"), meta={"root": odd}), 0)
 
 
+def test_features_that_name_urls_are_not_fetched(own: Path, tmp_path: Path) -> None:
+    """Their host would learn who looks, and a stranger could have servers of our own network asked."""
+    for root, path in (
+        (".", "http://127.0.0.1:9/a.mp4"), ("", "http://127.0.0.1:9/a.mp4"), ("http:", "127.0.0.1:9/a.mp4"),
+    ):  # fmt: skip
+        features = replace(index(own, path), meta={"root": root})
+        with pytest.raises(VideoError, match="leads out"):
+            clip_of(features, 0)
+    with pytest.raises(VideoError, match="if you trust it, give it with --root"):
+        clip_of(replace(index(own, "a.mp4"), meta={"root": "http://127.0.0.1:9"}), 0)
+
+
 def test_a_list_of_videos_elsewhere_says_where_they_are(own: Path, tmp_path: Path) -> None:
     shutil.move(tmp_path / "secret.mp4", own / "b.mp4")
     lists = tmp_path / "lists"

@@ -20,7 +20,9 @@ from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.reading_state import ReadingState
 from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
+from dsm.evaluate.features import Features
 from dsm.files import written_aside
+from dsm.pages.gallery import clip_of
 from dsm.storage import cache, client, objects
 from dsm.storage.client import StorageError
 from dsm.urls import absolute, is_url, joined, shown
@@ -105,6 +107,15 @@ def test_videos_by_url_are_as_their_files(store: Store, folder: Path) -> None:
     assert [one.verdict for one in judge_all([url, f"{url}x"], workers=1)] == ["ok", "missing"]
     with pytest.raises(MissingVideoError, match=r"clip 2\.mp4: no such object"):
         read_frames(Path(f"{store.url}/clip 2.mp4"), [0])
+
+
+def test_features_are_shown_by_the_url_that_their_owner_gives(store: Store, folder: Path) -> None:
+    write_video(folder / "a.mp4", numbered_frames(12))
+    features = Features(np.zeros((2, 2), np.float32), np.zeros(2, np.int64), ["a.mp4", "../a.mp4"])
+    here, there = (features.rooted(root) for root in (folder, Path(f"{store.url}/")))
+    assert np.array_equal(clip_of(there, 0), clip_of(here, 0))
+    with pytest.raises(VideoError, match="leads out"):
+        clip_of(there, 1)
 
 
 def test_a_list_by_url_is_as_its_file(store: Store, small_list: Path, folder: Path) -> None:

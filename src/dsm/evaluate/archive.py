@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -87,7 +87,7 @@ def open_archive(files: Sequence[Path], root: Path | None = None) -> Archive:
         raise UserError("a features file is given twice (--index).")
     loaded = [load_features(file, half=True) for file in files]
     if root is not None:
-        loaded = [replace(one, meta=one.meta | {"root": str(root.absolute())}, within=root) for one in loaded]
+        loaded = [one.rooted(root) for one in loaded]
     names = list(map(str, files))
     for name, one in zip(names[1:], loaded[1:], strict=True):
         _need_alike(loaded[0], one, (names[0], name))

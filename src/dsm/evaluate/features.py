@@ -68,6 +68,10 @@ class Features:
             times=None if self.times is None else self.times[rows],
         )
 
+    def rooted(self, root: Path) -> Features:
+        """The same with the folder, or URL, in which the user says that their videos lie."""
+        return replace(self, meta=self.meta | {"root": absolute(root)}, within=root)
+
     def identities(self) -> list[str]:
         """A unique name per video: its path, below the folder that it is relative to, where that is known."""
         root = str(self.meta.get("root", ""))
@@ -152,13 +156,13 @@ BELOW = "below"
 
 def places_of(videos: VideoList) -> dict[str, str]:
     """The part of ``meta`` that says where the videos of a list lie: ``root``, and ``below`` if needed."""
-    root = videos.root.absolute()
-    if is_url(videos.root) or not len(videos):
-        return {"root": absolute(videos.root)}
+    root = absolute(videos.root)
+    if is_url(root) or not len(videos):
+        return {"root": root}
     holds = common_folder(videos.file(place) for place in range(len(videos)))
     if holds.is_relative_to(os.path.realpath(root)):
-        return {"root": str(root)}
-    return {"root": str(root), BELOW: str(holds)}
+        return {"root": root}
+    return {"root": root, BELOW: str(holds)}
 
 
 SUFFIXES = (".npz", ".npy", ".parquet")

@@ -133,8 +133,7 @@ def features_of(config: ExploreConfig, folder: Path, archive: Features | None) -
             extract(how)
     features = load_features(file)
     if config.root is not None:
-        meta = features.meta | {"root": str(config.root.absolute())}
-        features = replace(features, meta=meta, within=config.root)
+        features = features.rooted(config.root)
     ledger = file.with_name(file.name + LEFT_OUT)
     if ledger.exists():
         warn(f"{file}: {many(len(read_ledger(ledger)), 'video')} could not be read; see {ledger}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +32,7 @@ def export(config: DataExportConfig) -> Result:
     claim_file(config.out, overwrite=False)
     features = load_features(config.features, half=True)
     if config.root is not None:
-        meta = features.meta | {"root": str(config.root.absolute())}
-        features = replace(features, meta=meta, within=config.root)
+        features = features.rooted(config.root)
     groups = features.groups(file=config.groups, regex=config.group_regex) or []
     rows = Rows(features, groups)
     if config.to == "parquet":

@@ -16,6 +16,7 @@ from dsm.evaluate.import_features import Keys, features_of, read_arrays
 from dsm.runs.folder import claim_file
 from dsm.settings import takes_settings
 from dsm.terminal import many, warn
+from dsm.urls import absolute
 from dsm.verbs.result import Result
 from dsm.verbs.settings.data import FeaturesConfig
 
@@ -36,7 +37,7 @@ def features(config: FeaturesConfig) -> Result:
     keys = Keys(config.features, config.labels, config.paths)
     imported, taken = features_of(config.file, read_arrays(config.file), keys, classes)
     sources = {"features": taken.features, "labels": taken.labels, "paths": taken.paths}
-    places = {"root": str(config.root.absolute())} if config.root else {}
+    places = {"root": absolute(config.root)} if config.root else {}
     if config.videos is not None:
         videos = read_list(config.videos, config.root)
         if len(videos) != len(imported):

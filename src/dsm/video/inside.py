@@ -44,18 +44,20 @@ def inside(path: Path, folder: Path) -> Path:
 
     Args:
         path: a file, a folder of frames, a video in a pack, or a segment of one; it need not exist.
-        folder: links in it and in ``path`` are followed before they are compared.
+        folder: links in it and in ``path`` are followed before they are compared. Both may be URLs.
 
     Raises:
         VideoError: it leads out of the folder.
     """
     real = Path(os.path.realpath(folder))
     spelled = as_spelled(path)
+    # Compared as paths, a URL is in the current folder.
+    other = is_url(path) and not is_url(folder)
     for part in _parts(spelled):
-        if not Path(os.path.realpath(part)).is_relative_to(real):
+        if other or not Path(os.path.realpath(part)).is_relative_to(real):
             raise VideoError(
-                f"{path}: is not in {folder}, or is a link that leads out of it; give the folder that holds "
-                "the videos with --root, or extract the features again."
+                f"{shown(path)}: is not in {shown(folder)}, or is a link that leads out of it; give the "
+                "folder that holds the videos with --root, or extract the features again."
             )
     return spelled
 
