@@ -45,7 +45,7 @@ _ALIASES = (
 )
 _INSIDE = (
     r".*\._\w+|dsm\.(train\.start\.Config|terminal\.Clock|evaluate\.extraction\.Extracted|models\.bare\.Found|"
-    r"settings\.(Config|Returned)|data\.list_forms\.Named|untrusted\.Kind|"
+    r"settings\.(Config|Returned)|data\.list_rows\.Named|untrusted\.Kind|"
     r"verbs\.(settings\.)?\w+\.\w+(Config|Result))"
 )
 nitpick_ignore_regex = [("py:.*", "|".join((_ELSEWHERE, _SHORTENED, _ALIASES, _INSIDE)))]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dsm.data.list_forms import Named
+from dsm.data.list_rows import Named
 from dsm.data.lists import VideoList
 from dsm.errors import UserError, has_control
 from dsm.files import write_text

@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.data.list_columns import ODD, Disk, names_video
-from dsm.data.list_forms import MARK, Named, find_form, read_rows, slashed, tell_odd
+from dsm.data.list_forms import MARK, find_form
 from dsm.data.list_lines import MAX_NUMBER, UNKNOWN, UNLABELLED, Names, find_lines, last_integers
 from dsm.data.list_lines import full as _full
 from dsm.data.list_lines import labelled as _labelled
+from dsm.data.list_rows import Named, read_rows, slashed, tell_odd
 from dsm.errors import UserError, has_control
 from dsm.files import as_spelled, write_text
 from dsm.inputs import LIST, ROOT
