@@ -21,6 +21,7 @@ from dsm.data.reading_state import ReadingState
 from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate.features import Features
+from dsm.evaluate.footage import footage_of
 from dsm.files import written_aside
 from dsm.pages.gallery import clip_of
 from dsm.storage import cache, client, objects
@@ -116,6 +117,11 @@ def test_features_are_shown_by_the_url_that_their_owner_gives(store: Store, fold
     assert np.array_equal(clip_of(there, 0), clip_of(here, 0))
     with pytest.raises(VideoError, match="leads out"):
         clip_of(there, 1)
+    assert footage_of(there).pixels == [(64, 48), (0, 0)]
+    objects.forget(f"{store.url}/a.mp4")
+    store.faults = [("GET", "a.mp4", "403")]
+    with pytest.raises(StorageError):  # the size that decides which duplicate is kept is not unknown
+        footage_of(there)
 
 
 def test_a_list_by_url_is_as_its_file(store: Store, small_list: Path, folder: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.data.cameras import begin_times, cameras_of
-from dsm.errors import UserError
+from dsm.errors import MachineError, UserError
 from dsm.evaluate.features import BELOW, Features
 from dsm.video.decode import VideoInfo, probe
 from dsm.video.frame_folder import is_folder
@@ -125,6 +125,8 @@ def _look(features: Features, row: int) -> tuple[Path | None, VideoInfo | None, 
     try:
         file = file_of(features, row)
         info = probe(file)
+    except MachineError:  # such as of the network: which video is kept must not depend on it
+        raise
     except UserError:
         return None, None, math.nan
     return file, info, info.frames / info.fps if 0 < info.fps <= FASTEST else math.nan

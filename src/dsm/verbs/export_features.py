@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.errors import UserError
+from dsm.errors import MachineError, UserError
 from dsm.evaluate.export_features import (
     Rows,
     most_sprites,
@@ -66,6 +66,8 @@ def _projector(config: DataExportConfig, folder: Path, rows: Rows) -> None:
             bar.update(row + 1)
             try:
                 frames = clip_of(features, row)
+            except MachineError:  # such as of the network
+                raise
             except UserError:
                 return None
             return frames[len(frames) // 2]
