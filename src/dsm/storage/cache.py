@@ -91,9 +91,7 @@ def _unusable(file: Path, error: OSError) -> StorageError:
 
 def _write(file: Path, size: int, fill: Callable[[BinaryIO], None]) -> None:
     folder = file.parent
-    if not folder.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)  # objects may be private
+    folder.mkdir(0o700, parents=True, exist_ok=True)  # objects may be private
     _make_room(folder, size)
     with written_aside(file) as aside, aside.open("wb") as opened:
         fill(opened)
