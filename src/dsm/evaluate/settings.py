@@ -15,7 +15,7 @@ MOST_TOKENS = 4096
 LEAST_SIDE = 11
 """Least side of a clip whose scenes a preview compares, in pixels: the window of SSIM."""
 NEAR_DUPLICATE = 0.95
-"""Smallest cosine, of features less their mean, of two near-duplicates. docs/archives.md has what it finds."""
+"""Cosine from which two videos are near-duplicates, about the mean feature; measured in docs/archives.md."""
 MapKind = Literal["cam", "grad-cam"]
 MotionKind = Literal["difference", "flow"]
 ProbeName = Literal["clip", "frozen", "pasted", "mixed"]
