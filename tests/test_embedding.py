@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import opened
+from browser import fits, opened
 from sklearn.metrics import silhouette_score
 from test_cli import refused
 
@@ -134,6 +134,7 @@ def test_the_page_works_in_a_browser(files: Path, tmp_path: Path, width: int) ->
     assert document.count('class="ring near"') == 10
     assert "scene: sea" in document or "scene: &lt;b&gt;wall" in document
     assert (out / "embedding.png").stat().st_size > 5000
+    fits(page, tmp_path, width=width)
 
 
 def test_each_run_has_its_numbers(files: Path, tmp_path: Path) -> None:

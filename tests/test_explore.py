@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import opened
+from browser import fits, opened
 
 from dsm.cli.main import run
 from dsm.data.cameras import begin_times, cameras_of, clock
@@ -152,6 +152,7 @@ def test_the_command_writes_the_page_and_its_tables(footage: Path, tmp_path: Pat
     run(["explore", str(footage / "made.npz"), "--out", str(page), "--duplicates", "0.999"])
     text = page.read_text()
     assert "<img src=x" not in text
+    fits(page, tmp_path)
     assert "outside.mp4#" not in text
     data = json.loads(text.split('id="data">')[1].split("</script>")[0])
     assert data["links"][8] is None, "it lies outside of the folder of the videos"

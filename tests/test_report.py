@@ -13,7 +13,7 @@ import pytest
 from runs import BOLD
 
 from dsm.errors import UserError
-from dsm.pages.figures import COLOURS, looks_of, write_film_strip
+from dsm.pages.figures import COLOURS, bar_chart, line_chart, looks_of, write_film_strip
 from dsm.pages.run_pictures import describe_picture
 from dsm.pages.run_report import _headline
 from dsm.pages.tables import Cell, result_tables, seed_tables
@@ -179,6 +179,21 @@ def test_results_of_the_same_name_from_two_folders_are_two_runs(tmp_path: Path) 
     assert [row.run for one in alone for row in one.rows] == ["dsm", "dsm"]
 
 
+def test_a_line_of_one_point_is_visible() -> None:
+    def drawn(steps: list[float]) -> str:
+        return line_chart([("a", "#123456", steps, [1.0] * len(steps))], title="", y_label="", description="")
+
+    assert "fill: #123456" in drawn([1])
+    assert "fill: #123456" not in drawn([float(step) for step in range(50)]), "a long line needs no dots"
+
+
+def test_bars_of_runs_are_grouped_and_a_missing_one_is_left_out() -> None:
+    values = {("moco", "clip"): [0.5], ("moco", "static"): [0.4], ("other", "clip"): [0.7]}
+    svg = bar_chart(["clip", "static"], ["moco", "other"], values, {}, title="", chance=None, description="")
+    assert [f">{number}<" in svg for number in (50, 40, 70)] == [True] * 3
+    assert "chance" not in svg
+
+
 def test_the_headline_is_a_result_and_compares_no_losses_of_different_methods(runs: Path) -> None:
     records = [read_run(runs / folder, name) for folder, name in ((BOLD, "dsm"), ("moco", "moco"))]
 
@@ -186,7 +201,9 @@ def test_the_headline_is_a_result_and_compares_no_losses_of_different_methods(ru
         return Row(run, 0, "unseen", "R@1", value, low, high, 100)
 
     text = _headline(records, [row("moco", 0.4, 0.3, 0.5), row("dsm", 0.7, 0.6, 0.8)])
-    assert text.startswith("R@1 on unseen: dsm 70.0%, moco 40.0%. dsm: dsm, ")
+    assert text.startswith(
+        "R@1 on unseen (the nearest training video is of the same class): dsm 70.0%, moco 40.0%. dsm: dsm, "
+    )
     assert "loss" not in text
     near = _headline(records, [row("moco", 0.6, 0.5, 0.7), row("dsm", 0.7, 0.6, 0.8)])
     assert "The interval of dsm overlaps that of moco." in near

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from browser import fits
 from runs import CLIP
 
 from dsm.cli.main import run
@@ -423,6 +424,11 @@ def test_a_gallery_page_and_classes_are_written(archive: Path, tmp_path: Path) -
     run([*words, "--shown", "2", "--group-regex", r"(\d)\d\.mp4", "--across-groups"])
     page = (tmp_path / "gallery.html").read_text()
     assert page.count("data:video/mp4") == 2 * 6
+    assert re.search(r"query: (swing|spin|slide|hop|circle|figure|pulse|zig)[a-z-]*", page), (
+        "a name, no number"
+    )
+    assert "a random one would be for" in page
+    fits(tmp_path / "gallery.html", tmp_path)
     index = load_features(archive)
     lines = (tmp_path / "neighbours.tsv").read_text().splitlines()[1:]
     for line in lines:

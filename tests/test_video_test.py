@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import fits
+from PIL import Image
 from runs import CLIP
 
 from dsm.cli import main
@@ -309,13 +311,13 @@ class Page(html.parser.HTMLParser):
 
 
 def test_the_page_has_the_confusions_and_is_self_contained(tmp_path: Path) -> None:
-    found, names = predictions(1), ["<b>run</b>", 'wave "hands"', "a & b"]
+    found, names = predictions(1), ["<em>run</em>", 'wave "hands"', "a & b"]
     write_confusion_page(tmp_path / "confusion.html", found, names, title="<script>x</script>")
     page = Page((tmp_path / "confusion.html").read_text())
     assert page.links == []
-    assert "b" not in page.tags  # names are escaped
+    assert "em" not in page.tags  # names are escaped
     assert page.tags.count("script") == 2  # the page's own
-    classes, matrix = page.tables
+    matrix, classes = page.tables
     assert [row[0] for row in classes[1:]] == names
     assert [row[1:3] for row in classes[1:]] == [
         [str(count), f"{100 * accuracy:.1f} %"] for accuracy, count in found.class_accuracy().values()
@@ -324,7 +326,18 @@ def test_the_page_has_the_confusions_and_is_self_contained(tmp_path: Path) -> No
         assert taken is not None
         assert classes[1 + label][3] == f"{names[taken[0]]} ({taken[1]})"
     assert matrix[0][1:] == names
+    fits(tmp_path / "confusion.html", tmp_path)
     assert [[int(cell or 0) for cell in row[1:]] for row in matrix[1:]] == found.confusion().tolist()
+
+
+def test_right_and_wrong_have_colours_of_their_own(tmp_path: Path) -> None:
+    draw_confusion(np.array([[9, 9], [9, 9]]), ["a", "b"], tmp_path / "confusion.png")
+    picture = np.asarray(Image.open(tmp_path / "confusion.png").convert("RGB")).astype(int)
+    height, width = picture.shape[:2]
+    left = picture[:, : int(0.6 * width)].reshape(-1, 3)  # without the scales
+    blue, orange = ((left[:, end] - left[:, other] > 60).sum() for end, other in ((2, 0), (0, 2)))
+    assert 0.8 < blue / orange < 1.25  # two cells each
+    assert blue > 0.02 * height * width
 
 
 def test_names_are_not_rendered_as_formulas(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from dsm.data.classes import class_names
 from dsm.data.groups import find_groups
 from dsm.data.list_lines import UNLABELLED
 from dsm.data.lists import VideoList
@@ -139,6 +140,15 @@ def _classes(features: Features) -> list[str]:
     classes = features.meta.get("classes")
     names = [str(name) for name in classes] if isinstance(classes, list) else []
     return names if len(set(names)) == len(names) else []
+
+
+def label_names(features: Features) -> list[str]:
+    """Names of labels 0 and up: those in the file, or in ``classes.txt`` in the folder of the videos; else
+    the numbers."""
+    count = int(features.labels.max(initial=-1)) + 1
+    names = _classes(features)
+    root = features.meta.get("root")
+    return names if len(names) >= count else class_names(Path(str(root)) if root else None, count)
 
 
 def same_dimensions(one: Features, two: Features, names: tuple[str, str]) -> None:

@@ -20,6 +20,7 @@ from dsm.intervals import Interval, remark_on
 from dsm.pages.figures import literal, looks_of, save_figure
 from dsm.pages.film import even
 from dsm.pages.gallery import end_of
+from dsm.pages.tables import Bar, bar_of
 from dsm.pages.template import clip_uri, write_page
 from dsm.runs.results import command_line
 
@@ -159,17 +160,6 @@ def write_card(
 
 
 @dataclass(frozen=True)
-class Bar:
-    """A number of an encoder, as the page draws it: places in %, from 0 to 100."""
-
-    name: str
-    text: str
-    at: float | None
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Line:
     """A measure with its bars."""
 
@@ -187,9 +177,7 @@ def _row(metric: str, measure: Chosen, subjects: Sequence[OnCard]) -> Line:
         if interval is None:
             bars.append(Bar(one.name, "not measurable", None, 0, 0))
             continue
-        ends = (interval.value, interval.low, interval.high)
-        at, low, high = (100 * min(max(0.0 if end != end else end, 0.0), 1.0) for end in ends)
-        bars.append(Bar(one.name, _text(interval), at, low, high if high > low else at))
+        bars.append(bar_of(one.name, *interval))
     return Line(measure.title, measure.meaning, "high" if measure.motion_is_high else "low", bars)
 
 
@@ -207,8 +195,8 @@ def _as_interval(value: Interval | float | None) -> Interval | None:
 
 def _text(value: Interval) -> str:
     if value.low != value.low:
-        return f"{100 * value.value:.0f} %"
-    return f"{100 * value.value:.0f} % [{100 * value.low:.0f}, {100 * value.high:.0f}]"
+        return f"{value.value:.0%}"
+    return f"{value.value:.0%} [{100 * value.low:.0f}, {100 * value.high:.0f}]"
 
 
 def draw_card(

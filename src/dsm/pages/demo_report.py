@@ -73,7 +73,7 @@ def write_report(path: Path, evidence: Evidence) -> None:
     write_page(
         path,
         "demo.html",
-        title="dsm demo",
+        title=_heading(evidence),
         heading=_heading(evidence),
         headline=_headline(evidence),
         steps=evidence.configs["dsm"].steps,
@@ -82,7 +82,7 @@ def write_report(path: Path, evidence: Evidence) -> None:
         chance=f"{1 / evidence.scenes.motions:.0%}",
         tests=evidence.tests,
         tables=[
-            _table(evidence, "R@1", "Retrieval: does the nearest training video show the same motion? (R@1)"),
+            _table(evidence, "R@1", "Retrieval (R@1): does the nearest training video show the same motion?"),
             _table(
                 evidence, "linear_probe", "Linear probe: a linear classifier of motions on frozen features"
             ),

@@ -10,6 +10,7 @@ from dsm.pages.explore import PAGE_BYTES
 from dsm.pages.gallery import ShownClip, ShownQuery, clips_of, row_text
 from dsm.pages.template import write_page
 from dsm.runs.results import command_line
+from dsm.terminal import many
 
 GROUPS, OF_GROUP = 100, 6
 """Groups, and clips of a group, that are shown."""
@@ -38,10 +39,16 @@ def write_duplicates_page(
             size = f"{width} x {height}" if width else ""
             keep = "keep" if place == 0 else ""
             caption = " ".join(part for part in (keep, size) if part)
-            tiles.append(ShownClip(clips.get(row, ""), caption, row_text(footage.features, row)))
+            tiles.append(ShownClip(clips.get(row, ""), caption, row_text(footage.features, row, short=True)))
         title = f"Group {number}: {len(group)} clips, cosine up to {cosine}"
         rows.append(ShownQuery(title, tiles[0], [("", tiles[1:])]))
+    spare = sum(len(group) - 1 for group in groups)
     write_page(
-        path, "duplicates.html", title="Near-duplicates", rows=rows, count=len(groups),
-        spare=sum(len(group) - 1 for group in groups), threshold=f"{threshold:g}", command=command_line(),
+        path, "duplicates.html", title=_title(spare), rows=rows, count=len(groups),
+        groups=many(len(groups), "group"), spare=many(spare, "clip"), threshold=f"{threshold:g}",
+        command=command_line(),
     )  # fmt: skip
+
+
+def _title(spare: int) -> str:
+    return f"{many(spare, 'clip')} could go" if spare else "No near-duplicates"

@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from dsm.evaluate.embedding import Embedded
 from dsm.evaluate.settings import MapName
 from dsm.pages.figures import TONES, literal, save_figure
-from dsm.pages.tables import Cell
+from dsm.pages.tables import Bar, Cell, bar_of
 from dsm.pages.template import render_page, write_page
 from dsm.runs.results import Row, command_line
+from dsm.terminal import many
 
 MARKS = "osD^vPX*"
 LOOKS = tuple(
@@ -105,10 +106,29 @@ def write_embedding_page(
 ) -> None:
     """Write a page with the section and a table of the numbers."""
     write_page(
-        path, "embedding.html", title="Embedding", section=embedding_section(embedded, clips),
+        path, "embedding.html", title=_title(embedded), told=_told(rows),
+        section=embedding_section(embedded, clips),
         lines=number_lines(rows, [one.run for one in embedded]), runs=[one.run for one in embedded],
         command=command_line(),
     )  # fmt: skip
+
+
+def _title(embedded: Sequence[Embedded]) -> str:
+    *others, last = [one.run for one in embedded]
+    runs = f"{', '.join(others)} and {last}" if others else last
+    return f"{many(len(embedded[0].paths), 'video')} as {runs} {'see' if others else 'sees'} them"
+
+
+def _told(rows: Sequence[Row]) -> tuple[str, list[Bar], float | None]:
+    """What neighbours agree on, the bars of all runs, and chance in %; empty where it was not measured."""
+    found = [row for row in rows if row.metric.endswith("_agreement")]
+    if not found:
+        return "", [], None
+    metric = found[0].metric
+    of_runs = [row for row in found if row.metric == metric]
+    bars = [bar_of(row.run, row.value, row.low, row.high) for row in of_runs]
+    chances = [row.value for row in rows if row.metric == f"{metric}_chance"]
+    return metric.removesuffix("_agreement"), bars, 100 * chances[0] if chances else None
 
 
 def number_table(rows: Sequence[Row]) -> list[dict[str, Any]]:

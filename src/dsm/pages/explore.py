@@ -119,7 +119,7 @@ def write_explore_page(path: Path, found: Exploration, *, clips: int) -> int:
             break
         dots = min(dots, len(placed)) // 2  # very long paths
     content: dict[str, Any] = {
-        "title": f"What is in {found.name}", "found": found, "tiles": _numbers(found),
+        "title": f"What is in {found.name}", "lede": _lede(found), "found": found, "tiles": _numbers(found),
         "count": len(placed), "clusters": clusters, "rare": rare, "cameras": cameras, "groups": groups,
         "noise": int((explored.clusters == NOISE).sum()), "cluster_count": len(explored.typical),
         "group_count": len(found.groups), "lines": _camera_lines(found.same),
@@ -224,6 +224,19 @@ def _numbers(found: Exploration) -> list[tuple[str, str]]:
             )
         )
     return numbers
+
+
+def _lede(found: Exploration) -> str:
+    """What the page says, in two sentences."""
+    explored = found.explored
+    held = (explored.clusters != NOISE).mean()
+    clips, clusters = many(len(explored.clusters), "clip"), many(len(explored.typical), "cluster")
+    kinds = (
+        f"{held:.0%} of {clips} fall into {clusters}" if len(explored.typical) else f"{clips} form no cluster"
+    )
+    spare = sum(len(group) - 1 for group in found.groups)
+    could = f"{many(spare, 'near-duplicate')} could go" if spare else "there are no near-duplicates"
+    return f"{kinds}; {could}. Below: what is frequent, what is rare, and a map of everything."
 
 
 def _word(footage: Footage) -> str:

@@ -17,6 +17,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from dsm.files import write_bytes
@@ -100,6 +101,8 @@ NEAR = frozenset(
 colours differ in dashes or marks too."""
 COLOURS = {"random": _GREY, "moco": _VERMILLION, "dsm": _BLUE, "dsm-triplet": _GREEN}
 """Colours of the methods, the same in every figure."""
+FEW_POINTS = 10
+"""Up to this many points of a line are marked; a line of one point would not show."""
 DOTS = 110
 """Pixels per inch of figures written as PNG."""
 
@@ -201,42 +204,63 @@ def bar_chart(
     intervals: Mapping[tuple[str, str], tuple[float, float]],
     *,
     title: str,
-    chance: float,
+    chance: float | None,
     description: str,
+    width: float = 5.4,
 ) -> str:
-    """Bars by group and run: the mean over seeds, a dot for each seed, a line at chance.
+    """Bars by group and run: the mean over seeds, a dot for each seed, a line at chance if it is known.
+
+    A run without a value in a group has no bar there.
 
     Args:
+        width: of the figure, in inches.
         values: (run, group) -> one share in [0, 1] per seed.
         intervals: (run, group) -> the bounds of a share, drawn as a line; may be empty.
     """
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(5.4, 3.0))
+        figure = Figure(figsize=(width, 3.0))
         axes: Axes = figure.subplots()
-        width = 0.8 / len(runs)
+        thick, looks = 0.8 / len(runs), looks_of(runs)
         for place, run in enumerate(runs):
             for spot, group in enumerate(groups):
-                shares = [100 * value for value in values[run, group]]
+                shares = [100 * value for value in values.get((run, group), ())]
+                if not shares:
+                    continue
                 mean = sum(shares) / len(shares)
-                x = spot + (place - (len(runs) - 1) / 2) * width
-                axes.bar(x, mean, width * 0.92, color=COLOURS[run], label=run if spot == 0 else None)
+                x = spot + (place - (len(runs) - 1) / 2) * thick
+                axes.bar(
+                    x, mean, thick * 0.92, color=looks[place].colour, hatch=looks[place].hatch,
+                    edgecolor="white", linewidth=0,
+                )  # fmt: skip
                 low, high = (100 * bound for bound in intervals.get((run, group), (mean / 100, mean / 100)))
                 if high > low:
                     axes.plot([x, x], [low, high], color=_INK, linewidth=1.2)
                 axes.annotate(
                     f"{mean:.0f}", (x, max([mean, high, *shares])), xytext=(0, 3), textcoords="offset points",
-                    ha="center", fontsize=9,
+                    ha="center", fontsize=9 if len(groups) * len(runs) <= 24 else 6.5,
                 )  # fmt: skip
                 if len(shares) > 1:
                     axes.plot([x] * len(shares), shares, ".", color=_INK, markersize=4, alpha=0.7)
-        axes.axhline(100 * chance, color=_INK, linewidth=0.8, linestyle=":")
-        axes.set_xlim(-0.5, len(groups) - 0.15)
-        axes.annotate("chance", (len(groups) - 0.16, 100 * chance + 1), ha="right", fontsize=8)
-        axes.set_xticks(range(len(groups)), groups)
+        axes.set_xlim(-0.5, len(groups) - (0.5 if chance is None else 0.15))
+        if chance is not None:
+            axes.axhline(100 * chance, color=_INK, linewidth=0.8, linestyle=":")
+            axes.annotate("chance", (len(groups) - 0.16, 100 * chance + 1), ha="right", fontsize=8)
+        if len(groups) <= 9:
+            axes.set_xticks(range(len(groups)), groups)
+        else:
+            axes.set_xticks(
+                range(len(groups)), groups, rotation=40, ha="right", rotation_mode="anchor", fontsize=9
+            )
         axes.set_ylabel("%")
         axes.set_ylim(0, 100)
         axes.set_title(title, fontsize=11, loc="left")
-        axes.legend(ncols=len(runs), fontsize=9, loc="upper right", bbox_to_anchor=(1, 1.16))
+        handles = [
+            Patch(facecolor=look.colour, hatch=look.hatch, edgecolor="white", linewidth=0) for look in looks
+        ]
+        axes.legend(
+            handles, list(map(literal, runs)), ncols=min(len(runs), 6), fontsize=9, loc="upper right",
+            bbox_to_anchor=(1, 1.16),
+        )  # fmt: skip
         return to_svg(figure, description)
 
 
@@ -259,8 +283,9 @@ def line_chart(
         for label, colour, xs, ys in lines:
             look = colour if isinstance(colour, Look) else Look(colour, "")
             axes.plot(
-                xs, ys, color=look.colour or _INK, linestyle=look.line_style, label=label, linewidth=1.6
-            )
+                xs, ys, color=look.colour or _INK, linestyle=look.line_style, label=label, linewidth=1.6,
+                marker=mark_of(xs), markersize=5,
+            )  # fmt: skip
         if y_range:
             axes.set_ylim(*y_range)
         axes.set_xlabel("step")
@@ -269,6 +294,11 @@ def line_chart(
         if any(not label.startswith("_") for label, *_ in lines):
             axes.legend(fontsize=9)
         return to_svg(figure, description)
+
+
+def mark_of(xs: Sequence[float]) -> str:
+    """The mark of a line's points: dots where it has so few that a line alone may not show."""
+    return "o" if len(xs) <= FEW_POINTS else ""
 
 
 def smooth(values: Sequence[float], window: int = 5) -> list[float]:

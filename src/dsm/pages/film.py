@@ -19,25 +19,29 @@ from dsm.video.write import write_video
 from dsm.views import LUMA
 
 Frames = NDArray[np.uint8]
-GAP, LABEL, INK = 4, 18, 30
-LETTER = 7
-"""Assumed width of a letter in pixels; most are narrower."""
+GAP, INK = 4, 30
 FONT = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 """This font has more letters than Pillow's default."""
 COLUMNS = 8
 """Frames of a clip in a still picture, evenly spread."""
 
 
+def letters_of(width: int) -> int:
+    """Size of letters in pixels for a picture of ``width``; larger in a wide one, which is shown smaller."""
+    return min(max(width // 64, 12), 24)
+
+
 def label(text: str, width: int) -> NDArray[np.uint8]:
-    """A line of text, dark on white: (LABEL, width, 3)."""
-    image = Image.new("RGB", (width, LABEL), "white")
-    ImageDraw.Draw(image).text((2, 2), text, fill=(INK,) * 3, font=ImageFont.truetype(FONT, 11))
+    """A line of text, dark on white: (H, width, 3), with H 1.6 times the size of its letters."""
+    size = letters_of(width)
+    image = Image.new("RGB", (width, round(1.6 * size)), "white")
+    ImageDraw.Draw(image).text((2, 2), text, fill=(INK,) * 3, font=ImageFont.truetype(FONT, size))
     return np.asarray(image)
 
 
 def paragraph(text: str, width: int, lines: int = 1) -> NDArray[np.uint8]:
     """Text as by :func:`label`, wrapped to ``width`` and padded to at least ``lines`` lines."""
-    wrapped = textwrap.wrap(text, max(width // LETTER, 1))
+    wrapped = textwrap.wrap(text, max(int(width / (0.62 * letters_of(width))), 1))
     return np.concatenate([label(line, width) for line in wrapped + [""] * (lines - len(wrapped))])
 
 
@@ -159,7 +163,11 @@ def playing(looks: Sequence[Looked], *, title: str, scale: str, colours: Colours
     """(T, H, W, 3): one column per clip, with the clip above its map; a single clip is beside its map."""
     across = 2 if len(looks) == 1 else 1
     columns = []
-    lines = max(len(paragraph(_caption(one), one.frames.shape[2])) // LABEL for one in looks)
+    widths = [one.frames.shape[2] for one in looks]
+    lines = max(
+        len(paragraph(_caption(one), width)) // len(label("", width))
+        for one, width in zip(looks, widths, strict=True)
+    )
     for one in looks:
         count, height, width = one.frames.shape[:3]
         gap = white(count, height, GAP) if across == 2 else white(count, GAP, width)

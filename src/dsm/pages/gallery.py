@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.errors import UserError
-from dsm.evaluate.features import Features
+from dsm.evaluate.features import Features, label_names
 from dsm.evaluate.footage import file_of
 from dsm.evaluate.retrieval import Retrieval, retrieve
+from dsm.pages.tables import Bar
 from dsm.pages.template import clip_uri, write_page
 from dsm.runs.results import command_line
 from dsm.video.decode import probe, read_frames
@@ -124,8 +125,20 @@ def neighbours(
     ]
 
 
-def write_gallery(path: Path, gallery: Features, queries: Features, retrieval: Retrieval, shown: int) -> None:
+def write_gallery(
+    path: Path,
+    gallery: Features,
+    queries: Features,
+    retrieval: Retrieval,
+    shown: int,
+    *,
+    recall: Bar | None = None,
+    chance: float | None = None,
+) -> None:
     """Write the page of ``shown`` queries, drawn at random but the same every time.
+
+    Args:
+        recall: R@1, and ``chance`` its value for random neighbours; None without labels.
 
     Raises:
         UserError: a video cannot be read.
@@ -136,28 +149,44 @@ def write_gallery(path: Path, gallery: Features, queries: Features, retrieval: R
         return clip_uri(clip_of(gallery, row), fps=FPS)
 
     rows = []
+    names = label_names(gallery), label_names(queries)
     judged = gallery.labelled and queries.labelled
     for query in drawn(len(queries), shown):
         near = neighbours(
             retrieval, query, uri,
-            lambda place, cosine: f"{_named(gallery, place)}cosine {cosine:.2f}",
-            lambda place: row_text(gallery, place),
+            lambda place, cosine: f"{_named(gallery, place, names[0])}cosine {cosine:.2f}",
+            lambda place: row_text(gallery, place, short=True),
             judged=judged,
         )  # fmt: skip
         own = clip_uri(clip_of(queries, query), fps=FPS)
-        itself = ShownClip(own, f"{_named(queries, query)}query", row_text(queries, query))
+        itself = ShownClip(
+            own,
+            f"query: {_named(queries, query, names[1])}".rstrip(": ,"),
+            row_text(queries, query, short=True),
+        )
         rows.append(ShownQuery("", itself, [("", near)]))
     write_page(
-        path, "gallery.html", title="Neighbours", rows=rows, command=command_line(),
-        count=len(gallery), queries=len(queries),
-        recall=f"{retrieval.recall(1).mean():.1%}" if judged else "",
+        path, "gallery.html", title=_title(queries), rows=rows, command=command_line(),
+        count=len(gallery), queries=len(queries), recall=recall if judged else None,
+        chance=None if chance is None else 100 * chance,
+        right=f"{retrieval.recall(1).mean():.0%}" if judged else "",
     )  # fmt: skip
 
 
+def _title(queries: Features) -> str:
+    words = [
+        f"{word} {name}" for word, key in (("of", "list"), ("for", "run")) if (name := queries.meta.get(key))
+    ]
+    return " ".join(["Nearest neighbours", *words])
+
+
 def _named(features: Features, row: int, names: Sequence[str] = ()) -> str:
-    """A row's label, with a comma; empty where it has none."""
+    """The name of a row's class, with a comma; empty where it has no label."""
     label = int(features.labels[row])
-    return "" if label < 0 else f"{names[label] if names else label}, "
+    if label < 0:
+        return ""
+    name = names[label] if label < len(names) else str(label)
+    return f"class {label}, " if name == str(label) else f"{name}, "
 
 
 def compared(
@@ -201,7 +230,9 @@ def compared(
                 clip_uri(clip_of(queries, query), fps=FPS), f"query: {name}" if name else "query"
             )
             one = ShownQuery(
-                f"{name}: {path}" if name else path, itself, [(run, near(run, path)) for run in runs]
+                f"{name}: {end_of(path)}" if name else end_of(path),
+                itself,
+                [(run, near(run, path)) for run in runs],
             )
         except UserError:  # an unreadable clip must not prevent the page
             continue

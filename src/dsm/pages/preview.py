@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.evaluate.preview import Frames, Shown
-from dsm.pages.film import GAP, LABEL, even, label, spread, strip, white, write_playing, write_still
+from dsm.pages.film import GAP, even, label, spread, strip, white, write_playing, write_still
 from dsm.pages.template import clip_uri, write_page
+from dsm.runs.results import command_line
+from dsm.terminal import many
 
 FPS = 8
 
@@ -40,7 +42,15 @@ def write_preview(path: Path, clips: Sequence[list[Shown]], rows: Sequence[Row],
             for versions in clips
             for longest in [_longest(versions)]
         ]
-        write_page(path, "preview.html", title="Disturbances", clips=shown, rows=rows, measured=measured)
+        write_page(
+            path,
+            "preview.html",
+            title="What the disturbances change",
+            clips=shown,
+            rows=[(name, "", list(cells)) for name, *cells in rows],
+            measured=many(measured, "clip"),
+            command=command_line(),
+        )
     elif path.suffix == ".png":
         write_still(path, _still(clips))
     else:
@@ -79,8 +89,9 @@ def _moving(clips: Sequence[list[Shown]]) -> Frames:
         columns = []
         for one in versions:
             tall = _over_flow(one, longest)
-            name = np.broadcast_to(label(one.name, tall.shape[2]), (len(tall), LABEL, tall.shape[2], 3))
-            gap = white(len(tall), tall.shape[1] + LABEL, GAP)
+            words = label(one.name, tall.shape[2])
+            name = np.broadcast_to(words, (len(tall), *words.shape))
+            gap = white(len(tall), tall.shape[1] + len(words), GAP)
             columns += [np.concatenate([name, tall], axis=1), gap]
         rows.append(np.concatenate(columns, axis=2))
     return np.concatenate(rows, axis=1)

@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from dsm.errors import UserError
 from dsm.limits import LAYERS
-from dsm.pages.figures import line_chart, literal, looks_of, save_figure
+from dsm.pages.figures import line_chart, literal, looks_of, mark_of, save_figure
 from dsm.runs.folder import read_gradients, read_metrics
 from dsm.runs.results import Row
 
@@ -120,7 +120,10 @@ def draw_curves(runs: Mapping[str, Metrics]) -> Figure | None:
             if not steps:
                 continue
             axis.plot(steps, values, color=look.colour, linewidth=0.8, alpha=0.35)
-            axis.plot(steps, _smooth(values), color=look.colour, linestyle=look.line_style, linewidth=1.8)
+            axis.plot(
+                steps, _smooth(values), color=look.colour, linestyle=look.line_style, linewidth=1.8,
+                marker=mark_of(steps), markersize=5,
+            )  # fmt: skip
         axis.set_title(title, fontsize=10, loc="left")
         axis.set_xlabel(f"step{f'; {hint}' if hint else ''}", fontsize=8)
         axis.tick_params(labelsize=8)
@@ -195,9 +198,11 @@ def draw_gradients(run: Path, name: str | None = None) -> Figure | None:
     for record, colour in zip(chosen, colours, strict=True):
         rows = np.array([record["layers"].get(name, [np.nan] * 3) for name in names], float)
         label = f"step {record['step']}"
-        above.plot(_positive(rows[:, 0]), color=colour, label=label, linewidth=1.4)
-        above.plot(_positive(rows[:, 1]), color=colour, linewidth=0.7, linestyle=":")
-        below.plot(_positive(rows[:, 2]), color=colour, linewidth=1.4)
+        above.plot(_positive(rows[:, 0]), color=colour, label=label, linewidth=1.4, marker=mark_of(names))
+        above.plot(
+            _positive(rows[:, 1]), color=colour, linewidth=0.7, linestyle=":", marker=mark_of(names) and "v"
+        )
+        below.plot(_positive(rows[:, 2]), color=colour, linewidth=1.4, marker=mark_of(names))
     above.set_ylabel("size of the gradient\n(mean; dotted: maximum)")
     below.set_ylabel("gradient norm / weight norm")
     for axis in (above, below):

@@ -34,7 +34,7 @@ def describe_picture(picture: Path, rows: Sequence[Row]) -> str:
         rows: the results.
     """
     text = ""
-    if picture.name == "bars.png":
+    if picture.name == BARS:
         text = describe_bars(rows)
     elif picture.name == "bias.png":
         text = describe_classes(_table(picture.with_name("classes.csv")))
@@ -208,7 +208,7 @@ ROOM = {
 """Most characters that the clips and pictures of each section may take."""
 KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
 """Formats of pictures that the page includes."""
-VARIANTS = "variants.png"
+VARIANTS, BARS = "variants.png", "bars.png"
 
 
 def picture_uri(path: Path, room: float = math.inf) -> str | None:
@@ -233,11 +233,16 @@ def gradients_picture(run: RunRecord) -> tuple[str, str] | None:
 def bias_pictures(
     measured: Mapping[str, Measured],
 ) -> tuple[list[tuple[str, list[tuple[str, str]]]], list[str]]:
-    """Each run's bias pictures with their descriptions, the variants only once; and notes on omitted ones."""
+    """Each run's bias pictures with their descriptions, the variants only once; and notes on omitted ones.
+
+    The bars are left to one chart of all runs.
+    """
     room, shown, left, has_variants = ROOM["bias"], [], [], False
     for name, results in measured.items():
         kept = []
         for path, description in results.bias:
+            if path.name == BARS:
+                continue
             variants = path.name == VARIANTS
             if variants and has_variants:
                 continue

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from dsm.evaluate.bias import NUMBERS
 from dsm.evaluate.features import Features
 from dsm.evaluate.retrieval import chance, kept_apart
+from dsm.pages.bias import ACCURACY
 from dsm.pages.embedding import embedding_section, number_lines
-from dsm.pages.figures import looks_of
+from dsm.pages.figures import bar_chart, looks_of
 from dsm.pages.film import FPS, Looked, enlarged, even, overlay
-from dsm.pages.gallery import ShownClip, clips_of, compared, drawn
+from dsm.pages.gallery import ShownClip, clips_of, compared, drawn, end_of
 from dsm.pages.run_figures import CURVES, HEALTH, curve_charts
 from dsm.pages.run_pictures import (
     ROOM,
@@ -22,10 +24,11 @@ from dsm.pages.run_pictures import (
     Measured,
     ReportContent,
     bias_pictures,
+    describe_bars,
     given_pictures,
     gradients_picture,
 )
-from dsm.pages.tables import ResultTable, by_subject, result_tables, seed_tables
+from dsm.pages.tables import Bar, ResultTable, bar_of, by_subject, meaning_of, result_tables, seed_tables
 from dsm.pages.template import clip_uri, write_page
 from dsm.runs.folder import git_revision, versions
 from dsm.runs.record import RunRecord, differences, over_seeds
@@ -62,14 +65,14 @@ def write_run_report(path: Path, content: ReportContent) -> None:
 
     parts: dict[str, Any] = {
         "numbers": good,
-        "trained": runs,
-        "curves": curve_charts(metrics, CURVES),
-        "health": curve_charts(metrics, health),
-        "gradients": [(run.name, *found) for run in runs if (found := gradients_picture(run))],
         "neighbours": gallery,
         "maps": maps or looked,
         "bias": scene,
         "embedding": content.embedding and content.embedding.embedded,
+        "curves": curve_charts(metrics, CURVES),
+        "health": curve_charts(metrics, health),
+        "gradients": [(run.name, *found) for run in runs if (found := gradients_picture(run))],
+        "trained": runs,
     }
     left_out = [
         f"{name}: {told}" for name, found in zip(names, measured, strict=True) for told in found.left_out
@@ -84,14 +87,18 @@ def write_run_report(path: Path, content: ReportContent) -> None:
     write_page(
         path,
         "report.html",
-        title=f"{title} – dsm report",
+        title=title,
         heading=title,
-        headline=_headline(runs, rows),
+        headline=_result(runs, rows),
+        bars=_bars(runs, rows),
+        bar_chance=_chance_of(features) if _decisive(runs, rows)[:1] == ("R@1",) else None,
+        progress=_progress(runs),
         sections=sections,
         has_clips=bool(gallery or maps or content.embedding),
         numbers=tables(good),
         looked=tables(looked),
-        biased=tables(scene),
+        biased=tables([row for row in scene if row.metric in NUMBERS]),
+        biased_all=tables(scene),
         by_groups=" over groups of videos" if content.by_groups else "",
         chance=_chance(features),
         runs=runs,
@@ -108,6 +115,7 @@ def write_run_report(path: Path, content: ReportContent) -> None:
         maps=maps,
         raised=next((found.maps.raised for found in measured if found.maps), ""),
         bias=shown,
+        scene_chart=_scene_chart(scene, names),
         embedding=content.embedding and _embedding(content.embedding),
         embedding_lines=content.embedding and number_lines(content.embedding.rows, names),
         left_out=left_out,
@@ -164,6 +172,11 @@ DECISIVE = ("top1", "R@1", "linear_probe", "monitor/knn")
 
 def _headline(runs: Sequence[RunRecord], rows: Sequence[Row]) -> str:
     """What was found: the decisive result, best run first; then how far each run is."""
+    return f"{_result(runs, rows)} {_progress(runs)}".strip()
+
+
+def _progress(runs: Sequence[RunRecord]) -> str:
+    """How far each run is."""
     summaries = []
     comparable = len({(run.method, run.settings.get("backbone")) for run in runs}) == 1
     for run in runs[:8]:
@@ -177,23 +190,67 @@ def _headline(runs: Sequence[RunRecord], rows: Sequence[Row]) -> str:
             words.append(f"balance {last['monitor/balance']:+.2f}")
         summaries.append(f"{run.name}: {', '.join(words)}")
     more = f" And {len(runs) - 8} more." if len(runs) > 8 else ""
-    return f"{_result(runs, rows)}{'; '.join(summaries)}.{more}"
+    return f"{'; '.join(summaries)}.{more}"
 
 
-def _result(runs: Sequence[RunRecord], rows: Sequence[Row]) -> str:
-    """The decisive result as a sentence; empty if nothing was measured."""
+def _decisive(runs: Sequence[RunRecord], rows: Sequence[Row]) -> tuple[str, list[Row]] | tuple[()]:
+    """The most telling metric that most runs have, with a row of each, best first; empty if there is none."""
     names = [run.name for run in runs]
+    choices = []
     for metric in DECISIVE:
         found = [row for row in rows if row.metric == metric and row.run in names]
         if not found:
             continue
         test = max(dict.fromkeys(row.test for row in found), key=[row.test for row in found].count)
-        best, *others = sorted((row for row in found if row.test == test), key=lambda row: -row.value)
-        values = ", ".join(f"{row.run} {row.value:.1%}" for row in (best, *others[:7]))
-        near = [row.run for row in others if (row.high or 0) >= (best.low if best.low is not None else 2)]
-        doubt = f" The interval of {best.run} overlaps that of {some(near)}." if near else ""
-        return f"{metric} on {test}: {values}.{doubt} "
-    return ""
+        of_runs = {row.run: row for row in found if row.test == test}
+        choices.append((metric, sorted(of_runs.values(), key=lambda row: -row.value)))
+    return max(choices, key=lambda choice: len(choice[1]), default=())
+
+
+def _bars(runs: Sequence[RunRecord], rows: Sequence[Row]) -> list[Bar]:
+    found = _decisive(runs, rows)
+    return [bar_of(row.run, row.value, row.low, row.high, digits=1) for row in found[1]] if found else []
+
+
+def _result(runs: Sequence[RunRecord], rows: Sequence[Row]) -> str:
+    """The decisive result as a sentence; empty if nothing was measured."""
+    chosen = _decisive(runs, rows)
+    if not chosen:
+        return ""
+    metric, (best, *others) = chosen
+    values = ", ".join(f"{row.run} {row.value:.1%}" for row in (best, *others[:7]))
+    near = [row.run for row in others if (row.high or 0) >= (best.low if best.low is not None else 2)]
+    doubt = f" The interval of {best.run} overlaps that of {some(near)}." if near else ""
+    meaning = meaning_of(metric)
+    return f"{metric} on {best.test}{f' ({meaning})' if meaning else ''}: {values}.{doubt}"
+
+
+def _scene_chart(rows: Sequence[Row], names: Sequence[str]) -> str:
+    """The accuracies of all runs in each variant, grouped; empty where there are none."""
+    bars = [row for row in rows if row.metric.startswith(ACCURACY) and row.run in names]
+    if not bars:
+        return ""
+    test = bars[0].test
+    bars = [row for row in bars if row.test == test]
+    runs = [name for name in names if any(row.run == name for row in bars)]
+    variants = list(dict.fromkeys(row.metric.removeprefix(ACCURACY) for row in bars))
+    values = {(row.run, row.metric.removeprefix(ACCURACY)): [row.value] for row in bars}
+    lines = {
+        (row.run, row.metric.removeprefix(ACCURACY)): (row.low, row.high)
+        for row in bars
+        if row.low is not None and row.high is not None
+    }
+    shown = {variant: variant.replace("_", " ") for variant in variants}
+    return bar_chart(
+        list(shown.values()),
+        runs,
+        {(run, shown[variant]): value for (run, variant), value in values.items()},
+        {(run, shown[variant]): ends for (run, variant), ends in lines.items()},
+        title=f"Accuracy by variant of {test}, mean over classes",
+        chance=None,
+        description=describe_bars(bars),
+        width=11.2,
+    )
 
 
 def _chance(features: Mapping[str, tuple[Features, Features]]) -> str:
@@ -206,6 +263,14 @@ def _chance(features: Mapping[str, tuple[Features, Features]]) -> str:
             f"Random neighbours give R@1 {by_chance:.1%}; the most frequent class is {most:.1%} of the test."
         )
     return ""
+
+
+def _chance_of(features: Mapping[str, tuple[Features, Features]]) -> float | None:
+    """R@1 of random neighbours in %."""
+    for gallery, queries in features.values():
+        if gallery.labelled and queries.labelled:
+            return 100 * chance(gallery, queries, kept_apart(gallery, queries), 1)
+    return None
 
 
 def _maps(measured: Mapping[str, Measured]) -> list[tuple[str, list[ShownClip]]]:
@@ -226,7 +291,7 @@ def _maps(measured: Mapping[str, Measured]) -> list[tuple[str, list[ShownClip]]]
         room -= sum(len(clip.uri) for clip in clips)
         if room < 0:
             break
-        shown.append((path, clips))
+        shown.append((end_of(path), clips))
     return shown
 
 

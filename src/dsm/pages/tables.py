@@ -12,10 +12,22 @@ from dsm.terminal import many
 
 MEANINGS = {
     "R@1": "the nearest training video is of the same class",
-    "R@5": "one of the 5 nearest is of the same class",
     "mAP": "mean average precision",
     "linear_probe": "a linear classifier on frozen features",
     "knn": "a vote of the nearest training videos",
+    "linear_probe_mean_class": "the same, mean over classes",
+    "knn_mean_class": "the same, mean over classes",
+    "mean_class_top1": "top1, mean over classes",
+    "train/loss": "at the last logged step",
+    "train/motion": "positive nearer than negative, at the last step",
+    "train/top1": "right on the last training batches",
+    "monitor/top1": "top1 on the test list, while training",
+    "monitor/top5": "top5 on the test list, while training",
+    "monitor/knn": "knn on the monitored list, while training",
+    "monitor/balance": "1: goes by the motion; -1: by the scene",
+    "motion_area": "share of the picture that moves",
+    "map_mass_above_area": "map_mass_on_motion minus motion_area",
+    "other_map_mass_on_motion": "the same with the map of another video",
     "top1": "the classifier's answer is right",
     "top5": "one of its first five answers is right",
     "map_mass_on_motion": "share of the map where things move",
@@ -31,6 +43,13 @@ MEANINGS = {
     "opposites": "right between two opposite classes; chance 50 %",
     "acc_clip": "accuracy, mean over classes",
     "acc_static": "accuracy on single frames",
+    "acc_shuffled": "frames in random order",
+    "acc_reversed": "frames backwards",
+    "acc_background": "in front of the scene of another class",
+    "acc_stripes": "in front of stripes",
+    "acc_sld": "scene broken as in training",
+    "acc_tld": "motion broken as in training",
+    "acc_appearance_free": "noise that moves like the clip",
     "acc_no_foreground": "accuracy on the scene alone",
 }
 NO_SHARES = ("effective_rank", "train/loss", "monitor/unread", "monitor/balance")
@@ -49,6 +68,30 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Bar:
+    """A number as a bar of the page: places in %, from 0 to 100."""
+
+    name: str
+    text: str
+    at: float | None
+    """Where the number is; None where it cannot be measured."""
+    low: float
+    high: float
+
+
+def bar_of(name: str, value: float, low: float | None, high: float | None, *, digits: int = 0) -> Bar:
+    """The bar of a share in [0, 1] with its 95 % interval, if it has one; beyond 0 and 1 it is cut."""
+    text, at = f"{value:.{digits}%}", _place(value)
+    if low is None or high is None or low != low or high != high:
+        return Bar(name, text, at, at, at)
+    return Bar(name, f"{text} [{100 * low:.0f}, {100 * high:.0f}]", at, _place(low), _place(high))
+
+
+def _place(share: float) -> float:
+    return 100 * min(max(share, 0.0), 1.0)
+
+
+@dataclass(frozen=True)
 class ResultTable:
     """The numbers of one test."""
 
@@ -60,9 +103,12 @@ class ResultTable:
 
 
 def result_tables(rows: Sequence[Row]) -> list[ResultTable]:
-    """One table per test, in order of appearance."""
+    """One table per test, in order of appearance; last those of what training logged."""
     tables = []
-    for test in dict.fromkeys(row.test for row in rows):
+    logged = {row.test: True for row in rows}
+    for row in rows:
+        logged[row.test] &= row.metric.startswith(("train/", "monitor/"))
+    for test in sorted(logged, key=lambda test: logged[test]):
         # The same number of a run in two files counts once and makes no spread.
         distinct = {(row.run, row.seed, row.metric, row.value): row for row in rows if row.test == test}
         own = list(distinct.values())
@@ -74,11 +120,19 @@ def result_tables(rows: Sequence[Row]) -> list[ResultTable]:
             known = [mean for mean in means if mean is not None]
             marked = metric.startswith(_MORE) and len(known) > 1 and max(known) > min(known)
             cells = [_cell(some, marked and mean == max(known)) for some, mean in zip(of, means, strict=True)]
-            lines.append((metric, MEANINGS.get(metric, ""), cells))
+            lines.append((metric, meaning_of(metric), cells))
         counts = sorted({row.n for row in own})
         videos = many(counts[0], "video") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} videos"
         tables.append(ResultTable(f"{test}, {videos}", runs, lines))
     return tables
+
+
+def meaning_of(metric: str) -> str:
+    """What a metric says, in a few words; empty if it is unknown."""
+    if metric in MEANINGS:
+        return MEANINGS[metric]
+    name, _, count = metric.partition("@")
+    return f"one of the {count} nearest is of the same class" if name == "R" and count.isdecimal() else ""
 
 
 def by_subject(rows: Sequence[Row]) -> tuple[list[Row], list[Row], list[Row]]:

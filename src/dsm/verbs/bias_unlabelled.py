@@ -72,7 +72,7 @@ def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) 
             measures, count = _measures(config, loaded.module, clip, videos, groups)
             rows += [row_of(*named, metric, value, count) for metric, value in measures.items()]
     write_results(file, rows, revision=git_revision())
-    table = Table(title="balance of motion and scene: 1 if only the motion counts, -1 if only the scene")
+    table = Table(title=f"{escape(list_name(config.data.test))}: what an encoder goes by, without labels")
     for column in ("", "", "", "95 %"):
         table.add_column(column, justify="right")
     for row in rows:
@@ -81,6 +81,7 @@ def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) 
     lines = [
         f"{config.data.test}: has no labels, so accuracies and the four numbers of scene reliance are "
         "missing; these numbers need none",
+        "balance: 1 if only the motion counts, -1 if only the scene",
         f"written: {file}",
     ]
     return Result(rows, [file], [table], lines)

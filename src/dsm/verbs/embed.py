@@ -11,11 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from dsm.data.cameras import cameras_of
-from dsm.data.classes import class_names
 from dsm.data.groups import find_groups, read_groups
 from dsm.errors import UserError
 from dsm.evaluate.embedding import NEIGHBOURS, Embedded, nearest_others, need_spread, numbers_of, plane
-from dsm.evaluate.features import Features, load_features, numbered_alike, same_dimensions
+from dsm.evaluate.features import Features, label_names, load_features, numbered_alike, same_dimensions
 from dsm.evaluate.retrieval import retrieve
 from dsm.evaluate.settings import MapName
 from dsm.pages.embedding import RIGHT, WRONG, draw_embeddings, number_table, write_embedding_page
@@ -155,7 +154,7 @@ def _namings(config: EmbedConfig, features: Features) -> dict[str, list[str]]:
     root = Path(str(recorded)) if recorded else None
     namings: dict[str, list[str]] = {}
     if features.labelled:
-        classes = class_names(root, int(features.labels.max()) + 1)
+        classes = label_names(features)
         namings["label"] = [classes[label] for label in features.labels]
     else:
         cameras, source = cameras_of(features.paths, file=None, regex="")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from dsm.evaluate.retrieval import KS, Retrieval, average_precision, chance, kep
 from dsm.evaluate.retrieval import retrieve as nearest_of_each
 from dsm.files import csv_text, write_text
 from dsm.intervals import share_interval
+from dsm.pages.tables import bar_of
 from dsm.runs.folder import claim_file, git_revision
 from dsm.runs.results import RESULTS, Row, row_of, run_and_seed, write_results
 from dsm.settings import takes_settings
@@ -79,7 +81,12 @@ def retrieve(config: RetrieveConfig) -> Result:
     alone = ["a video is not counted among its own neighbours"] if apart is not None and not across else []
     if not labelled:
         alone.append("without a label for every video, R@k, mAP and the numbers by class are missing")
-    if not config.shown or not _draw_gallery(files[3], gallery, queries, retrieval, config.shown):
+    of_one = next((row for row in rows if row.metric == "R@1"), None)
+    recall = of_one and bar_of(f"{run}, R@1", of_one.value, of_one.low, of_one.high)
+    by_chance = chance(gallery, queries, apart, 1) if labelled else None
+    if not config.shown or not _draw_gallery(
+        files[3], (gallery, queries, retrieval, config.shown), recall=recall, chance=by_chance
+    ):
         files[3].unlink(missing_ok=True)
     written = [file for file in files if file.exists()]
     return Result(
@@ -101,11 +108,11 @@ def _without_labels(
     return [row_of(*named, "same_group", share_interval(same, groups=own), len(same))]
 
 
-def _draw_gallery(file: Path, gallery: Features, queries: Features, retrieval: Retrieval, shown: int) -> bool:
+def _draw_gallery(file: Path, of: tuple[Features, Features, Retrieval, int], **numbers: Any) -> bool:
     from dsm.pages.gallery import write_gallery
 
     try:
-        write_gallery(file, gallery, queries, retrieval, shown)
+        write_gallery(file, *of, **numbers)
     except UserError as error:
         warn(f"no gallery of clips: {error}")
         return False

@@ -104,7 +104,7 @@ def test(config: VideoTestConfig) -> VideoTestResult:
     write_text(config.out / "classes.csv", classes_csv(predictions, names))
     draw_confusion(predictions.confusion(), names, config.out / "confusion.png")
     title = f"{config.weights} tested on {listed}"
-    write_confusion_page(config.out / "confusion.html", predictions, names, title=title)
+    write_confusion_page(config.out / "confusion.html", predictions, names, title=title, groups=read_groups)
     write_results(config.out / RESULTS, rows, revision=git_revision())  # last: marks the test as finished
     files = [config.out / name for name in FILES]
     tables, lines, comparison = [rows_table(rows)], [f"{config.out}: {', '.join(FILES)}"], None
