@@ -15,7 +15,7 @@ Key = tuple[str, str, str]  # run, test, metric
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over seeds, in %, and half the width of its 95 % t interval (nan for a single seed)."""
+    """A mean over seeds, in %, and half the width of its 95 % t interval (nan for fewer than three seeds)."""
 
     value: float
     half: float
@@ -36,7 +36,8 @@ class Mean:
 def mean_of(values: Sequence[float]) -> Mean:
     """The mean of shares, one per seed."""
     numbers = 100 * np.asarray(values, float)
-    if len(numbers) < 2:
+    # The interval of two seeds is as wide as the scale, or by chance of no width at all.
+    if len(numbers) < 3:
         return Mean(float(numbers.mean()), float("nan"))
     half = stats.t.ppf(0.975, len(numbers) - 1) * numbers.std(ddof=1) / np.sqrt(len(numbers))
     return Mean(float(numbers.mean()), float(half))
@@ -102,6 +103,8 @@ def caption(rows: Sequence[Row]) -> str:
         return (
             f"Seed {seeds_of(rows)} alone, in %, with 95 % intervals over its videos. Seeds differ by more."
         )
+    if len({row.seed for row in rows}) == 2:
+        return f"Means of seeds {seeds_of(rows)} in %. Two seeds are too few for intervals."
     return (
         f"Means over seeds {seeds_of(rows)} in %, ± half a 95 % t interval. Differences pair the same seeds; "
         "they are bold where the interval excludes zero."
