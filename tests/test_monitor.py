@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import re
@@ -45,6 +46,9 @@ def test_health_equals_a_hand_computation() -> None:
     assert float(effective_rank(line)) == pytest.approx(1)
     cross = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
     assert float(effective_rank(cross)) == pytest.approx(2)
+    uneven = cross * torch.tensor([3.0, 1.0])  # singular values in the ratio 3 : 1
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert float(effective_rank(uneven)) == pytest.approx(math.exp(entropy))
     assert float(spread(cross)) == pytest.approx(1)
     assert float(spread(line[:1].repeat(4, 1))) == pytest.approx(0)
 

@@ -49,6 +49,13 @@ def test_groups_stay_together_in_cross_validation() -> None:
     assert max(together.accuracy.values()) < 0.8
 
 
+def test_of_equally_good_strengths_the_strongest_regularisation_is_chosen() -> None:
+    rows = np.repeat(np.eye(2, dtype=np.float32), 20, axis=0)  # every strength is right everywhere
+    chosen = choose_strength(Features(rows, np.repeat([0, 1], 20), [""] * 40))
+    assert set(chosen.accuracy.values()) == {1.0}
+    assert chosen.strength == min(chosen.accuracy)
+
+
 def test_a_class_of_one_video_does_not_stop_cross_validation(capsys: pytest.CaptureFixture[str]) -> None:
     many = made(60, 0, classes=2)
     one = Features(np.full((1, 10), 9, np.float32), np.array([2]), ["alone.mp4"])
