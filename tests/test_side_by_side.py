@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dsm import workers
 from dsm.errors import UserError
 from dsm.workers import side_by_side
 
@@ -24,7 +25,7 @@ if __name__ == "__main__":
 
 
 def test_a_killed_process_is_reported() -> None:
-    with pytest.raises(UserError, match="a decoding process was killed"):
+    with pytest.raises(UserError, match="a worker process was killed"):
         list(side_by_side(os._exit, {"it": (1,)}, 1))
 
 
@@ -37,3 +38,12 @@ def test_no_process_outlives_a_killed_parent(tmp_path: Path) -> None:
     parent.kill()
     # The pipe stays open as long as one of the processes lives.
     parent.communicate(timeout=60)
+
+
+def test_pools_are_made_in_one_place_only() -> None:
+    """Elsewhere a worker would outlive its parent, or a killed one end in a traceback."""
+    package = Path(workers.__file__).parent
+    making = [
+        file.name for file in package.rglob("*.py") if "ProcessPoolExecutor(" in file.read_text("utf-8")
+    ]
+    assert making == ["workers.py"]

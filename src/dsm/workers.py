@@ -130,8 +130,8 @@ def side_by_side(
         for future in as_completed(work):
             if isinstance(future.exception(), BrokenProcessPool):
                 raise UserError(
-                    "a decoding process was killed, perhaps because memory ran out or a file crashed the "
-                    "decoder; try fewer --workers, or find such files with `dsm data check`."
+                    "a worker process was killed, perhaps because memory ran out: try fewer --workers. If a "
+                    "file crashes the decoder, `dsm data check` finds it."
                 )
             yield work[future], future
     finally:

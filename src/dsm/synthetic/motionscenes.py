@@ -16,9 +16,7 @@ motions and scenes.
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +27,10 @@ from numpy.typing import NDArray
 from dsm.data.classes import write_classes
 from dsm.errors import UserError
 from dsm.files import read_object, write_text
-from dsm.signals import ignore_warnings
 from dsm.synthetic.settings import WORLDS, MotionScenesConfig
 from dsm.synthetic.world import Shot
 from dsm.video.write import write_video
-from dsm.workers import usable_cores
+from dsm.workers import side_by_side, usable_cores
 
 SPLITS = ("train", "test", "test_conflict", "test_free")
 FORMAT = 1
@@ -103,8 +100,7 @@ def _write_one(config: MotionScenesConfig, out: str, plan: VideoPlan) -> None:
         write_video(path, render(config, plan))
 
 
-def _write_chunk(args: tuple[MotionScenesConfig, str, list[VideoPlan]]) -> int:
-    config, out, plans = args
+def _write_chunk(config: MotionScenesConfig, out: str, plans: list[VideoPlan]) -> int:
     for plan in plans:
         _write_one(config, out, plan)
     return len(plans)
@@ -134,7 +130,8 @@ def write_motionscenes(
         The folder.
 
     Raises:
-        UserError: the folder contains MotionScenes with other settings, or other files.
+        UserError: the folder contains MotionScenes with other settings, or other files; or a process was
+            killed.
     """
     out = Path(out)
     marker = out / MARKER
@@ -153,14 +150,11 @@ def write_motionscenes(
     plans = {split: plan_split(config, split) for split in SPLITS}
     everything = [plan for split in SPLITS for plan in plans[split]]
     workers = workers or usable_cores()
-    jobs = [(config, str(out), chunk) for chunk in _chunks(everything, 20)]
+    jobs = {n: (config, str(out), chunk) for n, chunk in enumerate(_chunks(everything, 20))}
     done = 0
-    # Spawned, not forked: the caller may have threads (torch, a progress bar).
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=ignore_warnings) as pool:
-        for count in pool.map(_write_chunk, jobs):
-            done += count
-            on_progress(done)
+    for _, written in side_by_side(_write_chunk, jobs, workers):
+        done += written.result()
+        on_progress(done)
 
     names = motion_names(config)
     write_classes(out, names)
