@@ -49,6 +49,8 @@ twice the last counts."""
 CLASSES = ("fight", "noFight")
 FROM_VIDEOS = ("own-videos",)
 """Pages that start with only folders of videos: `videos`, with one sub-folder per class, and `footage`."""
+TOGETHER = (("own-videos", "own-examine"),)
+"""Pages that continue each other, in one folder."""
 STAND_INS: dict[str, str | Callable[[Path], None]] = {
     "runs/mine": "dsm pretrain --data.train train.txt --backbone tiny --out runs/mine",
     "runs/dsm": "dsm pretrain --data.train train.txt --backbone tiny --out runs/dsm",
@@ -153,12 +155,19 @@ class Stage:
     """For each page, with or without its slow blocks: the blocks that ran."""
 
     def run(self, block: Block, page: list[Block]) -> None:
-        """Run a block in its page's folder, after the page's earlier blocks."""
+        """Run a block in its folder, after earlier blocks of its page and of the pages that it continues."""
+        from docs_blocks import blocks_of  # not above: the client that reads this file has no torch
+
+        first = block.page
+        for stems in TOGETHER:
+            if block.page.stem in stems:
+                page = [one for stem in stems for one in blocks_of(block.page.with_stem(stem))]
+                first = block.page.with_stem(stems[0])
         mine = [one for one in page if not one.why_not and (block.slow or not one.slow)]
-        done = self.pages.get((block.page, block.slow))
-        folder = self.folder / f"{block.page.stem}{'-slow' * block.slow}"
+        done = self.pages.get((first, block.slow))
+        folder = self.folder / f"{first.stem}{'-slow' * block.slow}"
         if done is None:
-            done = self.pages[block.page, block.slow] = []
+            done = self.pages[first, block.slow] = []
             self.lay(folder, mine)
         for one in mine[len(done) : mine.index(block) + 1]:
             done.append(one)
