@@ -5,6 +5,7 @@ In a container or on a cluster node a process may often use only some of the mac
 
 from __future__ import annotations
 
+import errno
 import math
 import multiprocessing
 import os
@@ -125,14 +126,21 @@ def side_by_side(
         UserError: a process was killed.
     """
     pool = make_pool(workers)
+    killed = UserError(
+        "a worker process was killed, perhaps because memory ran out: try fewer --workers. If a file crashes "
+        "the decoder, `dsm data check` finds it."
+    )
     try:
-        work = {pool.submit(function, *arguments): key for key, arguments in jobs.items()}
+        try:
+            work = {pool.submit(function, *arguments): key for key, arguments in jobs.items()}
+        except (BrokenProcessPool, OSError) as error:
+            # A process that dies while others begin closes the pipes that they get.
+            if isinstance(error, OSError) and error.errno not in (None, errno.EPIPE):
+                raise
+            raise killed from None
         for future in as_completed(work):
             if isinstance(future.exception(), BrokenProcessPool):
-                raise UserError(
-                    "a worker process was killed, perhaps because memory ran out: try fewer --workers. If a "
-                    "file crashes the decoder, `dsm data check` finds it."
-                )
+                raise killed
             yield work[future], future
     finally:
         pool.shutdown(cancel_futures=True)
