@@ -121,14 +121,14 @@ def build_transformers(
         encoder = as_encoder(model, family, readout)
         if readout == "mean-norm":
             encoder.norm.load_state_dict(norm)
-    missing = [one for one in told["missing_keys"] if not _is_unused(one, family)]
-    unfit = [str(one[0]) if isinstance(one, tuple) else str(one) for one in told["mismatched_keys"]]
+    missing = sorted(one for one in told["missing_keys"] if not _is_unused(one, family))
+    unfit = sorted(str(one[0]) if isinstance(one, tuple) else str(one) for one in told["mismatched_keys"])
     used = {f"fc_norm.{one}" for one in norm} if readout == "mean-norm" else set()
     state = encoder.state_dict()
     report = LoadReport(
         "transformers", f"hf:{kind}", "",
         loaded=[one for one in state if one.removeprefix("model.") not in {*missing, *unfit}],
-        missing=sorted(missing), unfit=sorted(unfit),
+        missing=missing, unfit=unfit,
         left=sorted((tensors.keys() - needed.keys()) | (set(told["unexpected_keys"]) - used)),
         normalization=(pictures and pictures.normalization) or family.normalization,
         filled=sum(t.numel() for one, t in state.items() if one.removeprefix("model.") not in missing),
