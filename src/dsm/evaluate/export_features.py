@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dsm.evaluate.features import ROWS, Features, arrow_tables, pyarrow
+from dsm.evaluate.features import ROWS, Features, arrow_tables, pyarrow, write_parquet
 from dsm.evaluate.filters import class_texts
 from dsm.extras import load_extra
 from dsm.files import json_text
@@ -48,12 +48,9 @@ class Rows:
         return columns | ({"group": self.groups} if self.groups else {})
 
 
-def write_parquet(file: Path, rows: Rows) -> None:
-    """A table with the feature as a column of lists of fixed size; ``load_features`` reads it too."""
-    schema, tables = arrow_tables(rows.features, _chunks(rows.features), rows.columns())
-    with pyarrow().parquet.ParquetWriter(file, schema, write_page_checksum=True) as writer:
-        for table in tables:
-            writer.write_table(table)
+def write_table(file: Path, rows: Rows) -> None:
+    """A Parquet table with the feature as a column of lists of fixed size; ``load_features`` reads it too."""
+    write_parquet(file, rows.features, _chunks(rows.features), rows.columns())
 
 
 def write_lance(folder: Path, rows: Rows) -> None:
@@ -126,7 +123,7 @@ def write_fiftyone(folder: Path, rows: Rows) -> None:
     """
     features = rows.features
     root = Path(str(features.meta.get("root", "")))
-    names, times = rows.names(), features.times
+    names = rows.names()
     (folder / "metadata.json").write_text(json_text({"info": {"source": "dsm"}}), encoding="utf-8")
     with (folder / "samples.json").open("w", encoding="utf-8") as opened:
         opened.write('{"samples": [')
@@ -141,8 +138,8 @@ def write_fiftyone(folder: Path, rows: Rows) -> None:
                 }
                 if names[row] is not None:
                     sample["label"] = {"_cls": "Classification", "label": names[row]}
-                if times is not None and np.isfinite(times[row]).all():
-                    sample |= dict(zip(("start", "end"), times[row].tolist(), strict=True))
+                if times := features.times_of(row):
+                    sample |= dict(zip(("start", "end"), times, strict=True))
                 if rows.groups:
                     sample["source"] = rows.groups[row]
                 opened.write((", " if row else "") + json_text(sample))

@@ -225,7 +225,7 @@ def write_features(path: str | Path, about: Features, chunks: Iterable[NDArray[n
     """
     path = Path(path)
     check_suffix(path)
-    write = {".npz": _write_npz, ".npy": _write_npy, ".parquet": _write_parquet}[path.suffix]
+    write = {".npz": _write_npz, ".npy": _write_npy, ".parquet": write_parquet}[path.suffix]
     with written_aside(path) as aside:
         write(aside, about, chunks)
         if path.suffix == ".npz":
@@ -381,8 +381,14 @@ def pyarrow() -> Any:
     return load_extra("pyarrow", "parquet", package="pyarrow", wanted_by="a .parquet file")
 
 
-def _write_parquet(file: Path, about: Features, chunks: Iterable[NDArray[np.float32]]) -> None:
-    schema, tables = arrow_tables(about, chunks)
+def write_parquet(
+    file: Path,
+    about: Features,
+    chunks: Iterable[NDArray[np.float32]],
+    more: Mapping[str, Sequence[str | None]] = MappingProxyType({}),
+) -> None:
+    """Write the tables of :func:`arrow_tables` to a file."""
+    schema, tables = arrow_tables(about, chunks, more)
     with pyarrow().parquet.ParquetWriter(file, schema, write_page_checksum=True) as writer:
         for table in tables:
             writer.write_table(table)

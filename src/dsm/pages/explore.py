@@ -96,6 +96,16 @@ class Exploration:
     more: Sequence[Part] = ()
     """Parts that are shown first."""
 
+    @property
+    def clustered(self) -> float:
+        """The share of clips that are in a cluster."""
+        return float((self.explored.clusters != NOISE).mean())
+
+    @property
+    def spare(self) -> int:
+        """How many near-duplicates could go."""
+        return sum(len(group) - 1 for group in self.groups)
+
 
 def write_explore_page(path: Path, found: Exploration, *, clips: int) -> int:
     """Write the page.
@@ -195,7 +205,6 @@ def _numbers(found: Exploration) -> list[tuple[str, str]]:
     """The numbers of the first screen, each with what it counts."""
     footage, explored = found.footage, found.explored
     videos, cameras = len(set(footage.videos)), len(set(footage.cameras))
-    held = int((explored.clusters != NOISE).sum())
     known = footage.times[np.isfinite(footage.times)]
     numbers = [(f"{len(footage.features):,}", f"clips of {many(videos, 'video')}")]
     word = _word(footage)
@@ -211,11 +220,8 @@ def _numbers(found: Exploration) -> list[tuple[str, str]]:
     )
     if total:
         numbers.append((f"{total / 3600:.1f} h" if total >= 3600 else f"{total / 60:.1f} min", "of video"))
-    numbers.append(
-        (f"{len(explored.typical):,}", f"clusters, with {held / len(explored.clusters):.0%} of the clips")
-    )
-    spare = sum(len(group) - 1 for group in found.groups)
-    numbers.append((f"{spare:,}", "near-duplicates that could go"))
+    numbers.append((f"{len(explored.typical):,}", f"clusters, with {found.clustered:.0%} of the clips"))
+    numbers.append((f"{found.spare:,}", "near-duplicates that could go"))
     if found.same is not None:
         numbers.append(
             (
@@ -228,14 +234,12 @@ def _numbers(found: Exploration) -> list[tuple[str, str]]:
 
 def _lede(found: Exploration) -> str:
     """What the page says, in two sentences."""
-    explored = found.explored
-    held = (explored.clusters != NOISE).mean()
-    clips, clusters = many(len(explored.clusters), "clip"), many(len(explored.typical), "cluster")
-    kinds = (
-        f"{held:.0%} of {clips} fall into {clusters}" if len(explored.typical) else f"{clips} form no cluster"
-    )
-    spare = sum(len(group) - 1 for group in found.groups)
-    could = f"{many(spare, 'near-duplicate')} could go" if spare else "there are no near-duplicates"
+    clips = many(len(found.explored.clusters), "clip")
+    kinds, could = f"{clips} form no cluster", "there are no near-duplicates"
+    if count := len(found.explored.typical):
+        kinds = f"{found.clustered:.0%} of {clips} fall into {many(count, 'cluster')}"
+    if found.spare:
+        could = f"{many(found.spare, 'near-duplicate')} could go"
     return f"{kinds}; {could}. Below: what is frequent, what is rare, and a map of everything."
 
 

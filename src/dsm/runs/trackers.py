@@ -286,9 +286,7 @@ def check_trackers(names: Sequence[str]) -> None:
         UserError: one is not installed.
     """
     for name in names:
-        if name == "tensorboard":
-            pass
-        else:
+        if name != "tensorboard":  # which comes with dsm
             _load(name)
 
 

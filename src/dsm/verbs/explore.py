@@ -12,7 +12,6 @@ from dsm.data.settings import ClipChanges, clip_of
 from dsm.errors import UserError
 from dsm.evaluate.embedding import LEAST, need_spread
 from dsm.evaluate.explore import (
-    NOISE,
     duplicate_groups,
     rarest,
     rarest_of_groups,
@@ -280,16 +279,14 @@ def examine(config: ExploreConfig, footage: Footage) -> Exploration:
 
 def numbers_of(found: Exploration) -> list[Row]:
     """The numbers as rows of results.json."""
-    features, clusters = found.footage.features, found.explored.clusters
+    features = found.footage.features
     run, seed = run_and_seed(features.meta)
     named = run, seed, str(features.meta.get("list", "footage"))
     count = len(features)
-    held = float((clusters != NOISE).mean())
-    spare = sum(len(group) - 1 for group in found.groups)
     rows = [
         Row(*named, "clusters", len(found.explored.typical), None, None, count),
-        Row(*named, "in_clusters", held, None, None, count),
-        Row(*named, "near_duplicates", spare / count, None, None, count),
+        Row(*named, "in_clusters", found.clustered, None, None, count),
+        Row(*named, "near_duplicates", found.spare / count, None, None, count),
     ]
     if found.same is not None:
         rows.append(row_of(*named, "same_camera", found.same.share, count))

@@ -13,8 +13,8 @@ from dsm.evaluate.export_features import (
     most_sprites,
     write_fiftyone,
     write_lance,
-    write_parquet,
     write_projector,
+    write_table,
 )
 from dsm.evaluate.features import load_features
 from dsm.files import written_aside, written_aside_folder
@@ -37,7 +37,7 @@ def export(config: DataExportConfig) -> Result:
     rows = Rows(features, groups)
     if config.to == "parquet":
         with written_aside(config.out) as aside:
-            write_parquet(aside, rows)
+            write_table(aside, rows)
     else:
         with written_aside_folder(config.out) as folder:
             if config.to == "lance":

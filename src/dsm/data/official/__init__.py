@@ -72,6 +72,9 @@ _VERBS = (
     ("fill", "empty"), ("fold", "unfold"), ("roll", "unroll"), ("wrap", "unwrap"), ("lift", "lower"),
 )  # fmt: skip
 
+_FINEGYM = "Shao et al., CVPR 2020 (arXiv 2004.06704); page sdolivia.github.io/FineGym"
+_SEVERE = "Thoker et al., ECCV 2022 (arXiv 2203.14221); repository fmthoker/SEVERE-BENCHMARK"
+
 OFFICIAL: dict[str, DataSet] = {
     "ucf101": DataSet(
         "Soomro, Zamir and Shah 2012 (arXiv 1212.0402); the files themselves",
@@ -109,27 +112,27 @@ OFFICIAL: dict[str, DataSet] = {
         {"train": 15027, "test": 1970, "classes": 48},
     ),
     "gym99": DataSet(
-        "Shao et al., CVPR 2020 (arXiv 2004.06704); page sdolivia.github.io/FineGym",
+        _FINEGYM,
         {"train": 20484, "val": 8521, "classes": 99},
     ),
     "gym288": DataSet(
-        "Shao et al., CVPR 2020 (arXiv 2004.06704); page sdolivia.github.io/FineGym",
+        _FINEGYM,
         {"train": 22671, "val": 9646, "classes": 288},
     ),
     "fx-s1": DataSet(
-        "Thoker et al., ECCV 2022 (arXiv 2203.14221); repository fmthoker/SEVERE-BENCHMARK",
+        _SEVERE,
         {"classes": 11},
     ),
     "ub-s1": DataSet(
-        "Thoker et al., ECCV 2022 (arXiv 2203.14221); repository fmthoker/SEVERE-BENCHMARK",
+        _SEVERE,
         {"classes": 15},
     ),
     "severe-ucf101": DataSet(
-        "Thoker et al., ECCV 2022 (arXiv 2203.14221); repository fmthoker/SEVERE-BENCHMARK",
+        _SEVERE,
         {"train": 1010, "test": 3783, "classes": 101},
     ),
     "severe-gym99": DataSet(
-        "Thoker et al., ECCV 2022 (arXiv 2203.14221); repository fmthoker/SEVERE-BENCHMARK",
+        _SEVERE,
         {"train": 1089, "val": 8521, "classes": 99},
     ),
     "epic-kitchens-100": DataSet(
