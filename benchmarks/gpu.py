@@ -8,7 +8,8 @@ of *rates* are fed from memory, for each backbone and precision, with and withou
 compilation. Rows of *feeding* read the same clips from a pack and from videos of 320x240, MPEG-4 and H.264,
 with several numbers of workers. The *plain* loop is what one would write without this package: PyAV,
 transforms of each clip in the workers of a DataLoader, the same network, a like loss. *Extraction* is the
-loop of `dsm extract`.
+loop of `dsm extract`. *Again* takes the same steps twice, with and without `--deterministic`, and compares the
+weights.
 
 Rows are in the order of their importance. When the minutes are over, the rest is left out, and named. The
 JSON file is written after every row, so a run that is killed leaves what it measured. Nothing is downloaded.
@@ -25,6 +26,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +40,7 @@ from videos import VIDEOS, make_video
 from dsm.data.clips import collate
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.settings import ClipConfig
+from dsm.distributed import repeatable
 from dsm.errors import machine_fault
 from dsm.evaluate.extract import extract_by_all
 from dsm.models.settings import Precision
@@ -52,6 +55,8 @@ from dsm.verbs.settings.data import PackConfig
 from dsm.workers import usable_cores
 
 CODECS = {"MPEG-4": "mpeg4-avi", "H.264": "h264-gop12"}
+AGAIN = 20
+"""Steps that are timed and compared."""
 SGD = OptimConfig("sgd", lr=0.003, weight_decay=1e-4, schedule="step", warmup=0)
 
 
@@ -91,7 +96,7 @@ QUICK = Size(("tiny",), ClipConfig(frames=8, stride=2, resize=40, size=32), (2, 
 class Row:
     """A measurement: its name, and how the loop runs."""
 
-    kind: Literal["rate", "feeding", "plain", "extraction"]
+    kind: Literal["rate", "feeding", "plain", "extraction", "again"]
     backbone: str
     clip: ClipConfig
     precision: Precision = "bf16"
@@ -100,12 +105,14 @@ class Row:
     tf32: bool = True
     channels_last: bool = True
     compiled: bool = False
+    deterministic: bool = False
 
     def name(self) -> str:
         """Its line in the table."""
         words = [self.kind, self.backbone, f"{self.clip.frames}x{self.clip.size}²", self.precision]
         words += ["TF32"] * (self.precision == "fp32" and self.tf32)
         words += ["contiguous"] * (not self.channels_last) + ["compiled"] * self.compiled
+        words += ["deterministic"] * self.deterministic
         words += [f"from {self.source}"] + [f"{self.workers} worker{'s' * (self.workers > 1)}"] * (
             self.workers > 0
         )
@@ -131,11 +138,13 @@ def rows_of(options: Options, size: Size) -> list[Row]:
     extraction = [
         Row("extraction", encoder, clip, source=source, workers=many) for source in ("pack", *CODECS)
     ]
+    again = [Row("again", encoder, clip, deterministic=exact) for exact in (False, True)]
     every = [
         *rates(size.backbones[:2], clip),
         *feeding[: 1 + len(CODECS)],
         Row("plain", first, clip, source="MPEG-4", workers=many),
         *extraction,
+        *again,
         *rates(size.backbones[2:], clip),
         *variants[:1], *compiled[:1], *feeding[1 + len(CODECS) :], *variants[1:], *compiled[1:],
     ]  # fmt: skip
@@ -178,6 +187,7 @@ class Bench:
             torch.cuda.reset_peak_memory_stats()
         ways: dict[str, Callable[[Row], dict[str, float]]] = {
             "rate": self._train, "feeding": self._train, "plain": self._plain, "extraction": self._extract,
+            "again": self._again,
         }  # fmt: skip
         numbers = ways[row.kind](row)
         if self.device.type == "cuda":
@@ -196,6 +206,24 @@ class Bench:
             return self._timed(step, uncounted=2 * row.workers + 3)
         finally:
             close(batches)
+
+    def _again(self, row: Row) -> dict[str, float]:
+        """The distance of the weights after the same steps from the same weights, as a share of their norm."""
+        ends, seconds = [], 0.0
+        for _ in range(2):
+            trainer = self._trainer(row)
+            batches = self._from_memory(trainer)
+            with repeatable(self.device.type) if row.deterministic else nullcontext():
+                trainer.train_step(batches, Clock())
+                begun = time.perf_counter()
+                for _ in range(AGAIN):
+                    trainer.step += 1
+                    trainer.train_step(batches, Clock())
+                seconds = time.perf_counter() - begun
+            weights = trainer.method.query.encoder.parameters()
+            ends.append(torch.cat([one.detach().double().flatten() for one in weights]).cpu())
+        differs = float((ends[0] - ends[1]).norm() / ends[0].norm())
+        return {"per_second": AGAIN * self.options.batch / seconds, "differs": differs}
 
     def _trainer(self, row: Row) -> Trainer:
         self._runs += 1
@@ -313,8 +341,12 @@ def report(results: dict[str, Any]) -> None:
 
 
 def in_short(rows: list[dict[str, Any]]) -> list[str]:
-    """Ours over the plain loop's rate, from the same videos with as many workers."""
-    lines = []
+    """Ours over the plain loop's rate, from the same videos with as many workers; and how steps repeat."""
+    lines = [
+        f"{one['name']}: {AGAIN + 1} steps, taken twice, differ by {one['numbers']['differs']:.1e} of the norm"
+        for one in rows
+        if "differs" in one["numbers"]
+    ]
     for plain in rows:
         if plain["row"]["kind"] != "plain" or "failed" in plain["numbers"]:
             continue

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from dsm.disturb.grid import identity_grid, warp
 from dsm.disturb.spatial_kinds import KINDS
 from dsm.disturb.spatial_mix import SpatialMix
+from dsm.distributed import repeatable
 from dsm.errors import sentence
 from dsm.methods import METHODS, MethodSettings
 from dsm.methods.losses import info_nce, motion_loss, nt_xent, temporal_consistency, triplet
@@ -71,12 +72,19 @@ def _full_precision() -> Iterator[None]:
     torch.set_num_threads(before[2])
 
 
-@pytest.fixture
-def _deterministic() -> Iterator[None]:
-    """Warnings only: some operations have no deterministic form; the comparison shows whether it matters."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    yield
-    torch.use_deterministic_algorithms(False)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_deterministic_algorithms_are_chosen_for_a_gpu_and_for_no_longer_than_the_run(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    with repeatable(device):
+        assert torch.are_deterministic_algorithms_enabled() == (device == "cuda")
+        assert torch.is_deterministic_algorithms_warn_only_enabled() == (device == "cuda")
+        assert torch.backends.cudnn.benchmark == (device == "cpu")
+        assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (":4096:8" if device == "cuda" else None)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.backends.cudnn.benchmark
 
 
 def assert_near(found: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> None:
@@ -261,13 +269,12 @@ def test_twenty_steps_have_the_losses_of_the_cpu(
         assert logged(tmp_path / "found") == pytest.approx(logged(tmp_path / "expected"), abs=1e-6)
 
 
-@pytest.mark.usefixtures("_deterministic")
 @pytest.mark.parametrize(("device", "backbone"), on_the_cpu_only("tiny", ["tiny", "r3d18", "i3d"]))
 def test_a_resumed_run_is_the_same_bit_for_bit(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, backbone: str
 ) -> None:
-    """With PyTorch's deterministic algorithms, also on a GPU."""
-    given: dict[str, Any] = {"backbone": backbone, "steps": 8}
+    """With ``--deterministic``, also on a GPU."""
+    given: dict[str, Any] = {"backbone": backbone, "steps": 8, "deterministic": True}
     trained(monkeypatch, scenes, tmp_path / "whole", device, **given)
     shutil.copytree(tmp_path / "whole", tmp_path / "part")
     list_checkpoints(tmp_path / "part")[-1].unlink()  # as if it had been killed after step 5

@@ -56,6 +56,14 @@ def test_swaps_keep_all_frames_and_move_few() -> None:
         assert (broken != WINDOW).sum() <= 4  # two swaps of ten frames
 
 
+@pytest.mark.parametrize("start", [0, 1, 3, 7, 20, 41])
+def test_a_shift_may_begin_wherever_the_window_is_a_quarter_away(start: int) -> None:
+    window, total = start + 2 * np.arange(10), 60
+    allowed = {other for other in range(total - 18) if abs(other - start) >= 18 // 4}
+    drawn = {int(KINDS["shift"](window, total, np.random.default_rng(seed))[0]) for seed in range(600)}
+    assert drawn == allowed
+
+
 @pytest.mark.parametrize(
     ("kind", "indices", "total"),
     [

@@ -13,7 +13,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
 from typing import Any, TypeVar, cast
@@ -202,6 +203,26 @@ def make_fabric() -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+@contextmanager
+def repeatable(device_type: str) -> Iterator[None]:
+    """Let CUDA use only algorithms that give the same bits each time, which is slower; CPUs always do.
+
+    PyTorch warns of an operation that has no such algorithm. cuBLAS reads its part of this setting when the
+    process uses it for the first time.
+    """
+    cudnn = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark
+    if device_type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        cudnn.benchmark = False  # which would choose another algorithm each time
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        cudnn.benchmark = before[1]
 
 
 def trains_on_cpu() -> bool:

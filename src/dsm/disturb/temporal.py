@@ -67,8 +67,12 @@ def shift(indices: Indices, total: int, rng: np.random.Generator) -> Indices | N
     span = int(indices[-1] - indices[0])
     start, last = int(indices[0]), total - 1 - span
     away = max(span // 4, 2)
-    starts = [*range(0, start - away + 1), *range(start + away, last + 1)]
-    return indices - start + int(rng.choice(starts)) if starts else None
+    before = max(start - away + 1, 0)
+    after = max(last - (start + away) + 1, 0)
+    if before + after == 0:
+        return None
+    drawn = int(rng.integers(before + after))
+    return indices - start + (drawn if drawn < before else start + away + drawn - before)
 
 
 def shuffle(indices: Indices, total: int, rng: np.random.Generator) -> Indices | None:

@@ -141,6 +141,8 @@ class RunConfig:
     torchrun."""
     nonfinite: Literal["stop", "skip"] = "stop"
     """What to do when a step's loss or gradient is not finite: stop, or skip the step and count it."""
+    deterministic: bool = False
+    """On GPUs: use only algorithms that give the same bits each time (slower). CPUs always do."""
     seed: int = 0
     """Seed of the weights, the order of the videos and all random sampling."""
     log_every: int = 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from dsm.data.clips import EpochBatches, TrainingClips
 from dsm.data.lists import VideoList
 from dsm.data.loading import Batches
-from dsm.distributed import greatest, joined, make_fabric, mean
+from dsm.distributed import greatest, joined, make_fabric, mean, repeatable
 from dsm.errors import UserError
 from dsm.methods.momentum import queue_age
 from dsm.methods.step import StepOutput
@@ -110,7 +111,9 @@ class Trainer:
             (c.out / RESULTS).unlink(missing_ok=True)  # results of a shorter run that is now extended
         batches = iter(self.batches)
         train_mode(self.method)
-        with stop_flag() as stop, progress(self.title, self.total, start=self.step, shown=first) as bar:
+        exact = repeatable(self.fabric.device.type) if c.deterministic else nullcontext()
+        shown_at = progress(self.title, self.total, start=self.step, shown=first)
+        with exact, stop_flag() as stop, shown_at as bar:
             try:
                 clock, shown, signal, worse = Clock(), "", 0, 0
                 if log and begun:
