@@ -22,7 +22,7 @@ from dsm.video.convert import Converter, converter
 from dsm.video.damage import Damage, note, note_text
 from dsm.video.frame_folder import describe_broken, frame_files, is_folder, read_series
 from dsm.video.in_order import every_frame
-from dsm.video.kept_open import kept_open
+from dsm.video.kept_open import Facts, facts_of, kept_open
 from dsm.video.keyframes import Untrusted, counted, frames_by_keyframes
 from dsm.video.pack import find_member, in_pack, read_packed
 from dsm.video.segments import segment_of
@@ -94,6 +94,11 @@ def _decoder_class() -> Any:
         wanted_by="--data.decoder torchcodec",
         hint=", in the version that fits torch, and FFmpeg; or use --data.decoder pyav",
     )
+
+
+_ends: dict[Facts | None, int] = {}
+"""Frames of the files that were decoded to their end because a number past it was asked for."""
+_MAX_ENDS = 1024
 
 
 @dataclass(frozen=True)
@@ -181,6 +186,8 @@ def read_frames(
         with video_at_hand(file) as local:
             return read_by_torchcodec(local, numbers, short_side, cuda=cuda)
     images: dict[int, NDArray[np.uint8]] = {}
+    if (facts := facts_of(file)) in _ends:
+        numbers = _around(numbers, _ends[facts], inside, source)
     wanted = np.unique(numbers).tolist()
     try:
         with kept_open(file) as video:
@@ -190,17 +197,26 @@ def read_frames(
     except Untrusted:
         images, total = _decode_in_order(source, file, inside, set(wanted), short_side, deadline)
         if total is not None:  # the video ended before the last wanted frame
-            begin, stop = (inside.start, min(inside.stop, total)) if inside else (0, total)
-            if stop <= begin:
-                raise VideoError(
-                    f"{name_of(source)}: its file can only be decoded up to frame {total}."
-                ) from None
-            numbers = begin + (numbers - begin) % (stop - begin)
+            if facts:
+                _ends[facts] = total
+                while len(_ends) > _MAX_ENDS:
+                    del _ends[next(iter(_ends))]
+            numbers = _around(numbers, total, inside, source)
             missing = set(numbers.tolist()) - images.keys()
             if missing:
                 more, _ = _decode_in_order(source, file, inside, missing, short_side, deadline)
                 images |= more
     return np.stack([images[number] for number in numbers.tolist()])
+
+
+def _around(
+    numbers: NDArray[np.int64], total: int, inside: range | None, source: Source
+) -> NDArray[np.int64]:
+    """Frame numbers that wrap around where a video, or the segment ``inside`` one, ends."""
+    begin, stop = (inside.start, min(inside.stop, total)) if inside else (0, total)
+    if stop <= begin:
+        raise VideoError(f"{name_of(source)}: its file can only be decoded up to frame {total}.")
+    return begin + (numbers - begin) % (stop - begin)
 
 
 def _decode_in_order(
