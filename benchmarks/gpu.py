@@ -8,8 +8,8 @@ of *rates* are fed from memory, for each backbone and precision, with and withou
 compilation. Rows of *feeding* read the same clips from a pack and from videos of 320x240, MPEG-4 and H.264,
 with several numbers of workers. The *plain* loop is what one would write without this package: PyAV,
 transforms of each clip in the workers of a DataLoader, the same network, a like loss. *Extraction* is the
-loop of `dsm extract`. *Again* takes the same steps twice, with and without `--deterministic`, and compares the
-weights.
+loop of `dsm extract`. *Again* takes the same steps twice, with and without `--deterministic`, and compares
+the weights.
 
 Rows are in the order of their importance. When the minutes are over, the rest is left out, and named. The
 JSON file is written after every row, so a run that is killed leaves what it measured. Nothing is downloaded.
@@ -208,7 +208,7 @@ class Bench:
             close(batches)
 
     def _again(self, row: Row) -> dict[str, float]:
-        """The distance of the weights after the same steps from the same weights, as a share of their norm."""
+        """How far the weights are apart after the same steps were taken twice, as a share of their norm."""
         ends, seconds = [], 0.0
         for _ in range(2):
             trainer = self._trainer(row)
@@ -343,7 +343,7 @@ def report(results: dict[str, Any]) -> None:
 def in_short(rows: list[dict[str, Any]]) -> list[str]:
     """Ours over the plain loop's rate, from the same videos with as many workers; and how steps repeat."""
     lines = [
-        f"{one['name']}: {AGAIN + 1} steps, taken twice, differ by {one['numbers']['differs']:.1e} of the norm"
+        f"{one['name']}: {AGAIN + 1} steps, taken twice, differ by {one['numbers']['differs']:.1e}"
         for one in rows
         if "differs" in one["numbers"]
     ]

@@ -22,10 +22,10 @@ from lightning_fabric import Fabric
 from runs import equal, small_run, weights_of
 from torch import Tensor, nn
 
+from dsm.distributed import repeatable
 from dsm.disturb.grid import identity_grid, warp
 from dsm.disturb.spatial_kinds import KINDS
 from dsm.disturb.spatial_mix import SpatialMix
-from dsm.distributed import repeatable
 from dsm.errors import sentence
 from dsm.methods import METHODS, MethodSettings
 from dsm.methods.losses import info_nce, motion_loss, nt_xent, temporal_consistency, triplet
