@@ -104,6 +104,11 @@ def served(answer: Callable[[str, str, dict[str, str], bytes], Answer]) -> Itera
         disable_nagle_algorithm = True
         wbufsize = -1
 
+        def handle_expect_100(self) -> bool:
+            super().handle_expect_100()
+            self.wfile.flush()
+            return True
+
         def serve(self) -> None:
             headers = {name.lower(): text for name, text in self.headers.items()}
             body = self.rfile.read(int(headers.get("content-length", 0)))
@@ -202,6 +207,14 @@ def put(port: int, path: str, content: bytes) -> None:
     about = {"Authorization": "AWS4-HMAC-SHA256 Credential=key/20300101/us-east-1/s3/aws4_request"}
     answer = forwarded(port, "PUT", path, about, content)
     assert answer.status == 200, answer
+
+
+def listed_in(store: Store, bucket: str) -> list[str]:
+    """Keys of all objects in a bucket."""
+    port = int(store.url.rpartition(":")[2])
+    about = {"Authorization": "AWS4-HMAC-SHA256 Credential=key/20300101/us-east-1/s3/aws4_request"}
+    answer = forwarded(port, "GET", f"/{bucket}?list-type=2", about, b"")
+    return [unquote(one) for one in re.findall("<Key>(.*?)</Key>", answer.content.decode())]
 
 
 def upload(store: Store, bucket: str, folder: Path) -> None:

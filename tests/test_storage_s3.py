@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from runs import CLIP, equal, small_run, weights_of
-from stores import Fault, Store, s3_store, upload
+from stores import Fault, Store, listed_in, s3_store, upload
 from warm_dsm import HANG
 
 from dsm.cli.main import main
+from dsm.errors import UserError
 from dsm.models.checkpoint_file import list_checkpoints
+from dsm.runs.folder import read_metrics
 from dsm.storage import cache, client, objects
 from dsm.train.config import DataConfig
 from dsm.train.pretrain import pretrain
@@ -141,6 +143,92 @@ def test_features_of_videos_in_s3_are_those_of_files(store: Store, scenes: Path,
     assert np.array_equal(made["local"].features, made["far"].features)
     assert made["local"].paths == made["far"].paths
     assert made["far"].meta["root"] == f"s3://{BUCKET}"
+
+
+def names_in(store: Store, folder: str) -> set[str]:
+    return {name.removeprefix(f"{folder}/") for name in listed_in(store, BUCKET) if name.startswith(folder)}
+
+
+def test_a_run_killed_on_one_machine_continues_on_another_from_its_copy(
+    store: Store, packed: Path, whole: Path, tmp_path: Path
+) -> None:
+    """The store fails at times; what the second machine fetches is all that it has."""
+    url, here, there = f"s3://{BUCKET}/runs/mine", tmp_path / "here", tmp_path / "there"
+    given = {"data": data(packed / "list.txt"), "copy_to": url, "keep": 1}
+    store.faults += [("PUT", r"step_", "503"), ("PUT", r"step_", "closed")]
+    child = multiprocessing.get_context("fork").Process(
+        target=pretrain, args=(small_run(tmp_path, here, save_every=2, **given),)
+    )
+    child.start()
+    give_up = time.monotonic() + HANG
+    while not any(name.startswith("checkpoints/step_") for name in names_in(store, "runs/mine")):
+        assert child.is_alive()
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+    child.kill()
+    child.join()
+    with pytest.raises(UserError, match="already holds a run; --resume continues it"):
+        pretrain(small_run(tmp_path, there, **given))
+    run = pretrain(small_run(tmp_path, there, save_every=2, resume=True, **given))
+    assert equal(weights_of(run), weights_of(whole))
+    steps = [line["step"] for line in read_metrics(run)]
+    assert steps == [line["step"] for line in read_metrics(whole)]
+    local = {one.relative_to(run).as_posix() for one in run.rglob("*") if one.is_file()}
+    assert names_in(store, "runs/mine") == local
+    with pytest.raises(UserError, match="its copy is at step"):
+        pretrain(small_run(tmp_path, here, save_every=2, resume=True, **given))
+
+
+def test_a_store_that_is_away_costs_a_run_nothing(
+    store: Store, packed: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, out = f"s3://{BUCKET}/runs/away", tmp_path / "run"
+    given = {"data": data(packed / "list.txt"), "copy_to": url}
+    store.faults += [("PUT", r"away", "503")] * 1000
+    run = pretrain(small_run(tmp_path, out, **given))
+    assert equal(weights_of(run), weights_of(whole))
+    said = capsys.readouterr().err
+    assert said.count("goes on without its copy") == 1
+    assert "lacks the newest files" in said
+    store.faults.clear()
+    pretrain(small_run(tmp_path, out, resume=True, **given))
+    assert names_in(store, "runs/away") == {
+        one.relative_to(run).as_posix() for one in run.rglob("*") if one.is_file()
+    }
+
+
+def test_features_and_packs_are_copied_and_a_pack_is_read_back(
+    store: Store, scenes: Path, tmp_path: Path
+) -> None:
+    import dsm
+
+    pack(
+        videos=scenes / "train.txt", out=tmp_path / "p", short_side=40, copy_to=f"s3://{BUCKET}/p", workers=1
+    )
+    assert names_in(store, "p") >= {"list.txt", "shard-00000.tar", "shard-00000.json"}
+    dsm.extract(
+        weights="none", data=f"s3://{BUCKET}/p/list.txt", out=tmp_path / "f.npz", backbone="tiny", windows=1,
+        frames=CLIP.frames, stride=CLIP.stride, resize=CLIP.resize, size=CLIP.size,
+        copy_to=f"s3://{BUCKET}/features/",
+    )  # fmt: skip
+    assert names_in(store, "features") == {"f.npz"}
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("https://host/runs", "cannot be written to"),
+        ("runs/copy", "is no URL"),
+        ("s3://nothing/runs", "there is no bucket called nothing"),
+    ],
+)
+def test_a_copy_that_cannot_be_written_is_refused_before_training(
+    store: Store, packed: Path, tmp_path: Path, url: str, message: str
+) -> None:
+    run = small_run(tmp_path, tmp_path / "run", data=data(packed / "list.txt"), copy_to=url)
+    with pytest.raises((UserError, client.StorageError), match=message):
+        pretrain(run)
+    assert not run.out.exists()
 
 
 def test_mistakes_are_told_in_a_sentence(

@@ -46,6 +46,8 @@ LOG_LINE = 2**20
 """Bytes of a line of a log. A line of gradients takes 100 bytes per layer."""
 LAYERS = 400
 """Layers whose gradients are drawn in a figure: more than the deepest networks have."""
+STORED_OBJECTS = 10_000
+"""Files of a run's copy in storage. A run has some twenty."""
 ANNOTATION_BYTES = 2**29
 """Bytes of a JSON file of annotations. The largest, of Kinetics-700, take some 200 MB."""
 LEDGER_BYTES = 2**29

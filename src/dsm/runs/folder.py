@@ -87,7 +87,7 @@ def plain(value: Any) -> Any:
 MADE_BY = "made_by"
 """Key of a marker that identifies it as this project's; other tools may write files of the same name."""
 NEVER_LASTING = frozenset(
-    ("out", "overwrite", "resume", "devices", "workers", "timeout", "track")
+    ("out", "overwrite", "resume", "devices", "workers", "timeout", "track", "copy_to")
     + ("cache_mb", "cache_folder", "cache_gb")
 )
 """Names of settings that affect where output goes and how fast, but not the result."""

@@ -10,7 +10,8 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -165,6 +166,45 @@ def check_unchanged(url: str, facts: Facts) -> None:
         raise ChangedError
 
 
+def require_writable(url: str) -> None:
+    """Raise UserError if dsm cannot write to such URLs, or a package is missing."""
+    if not isinstance(store_of(url), _Fsspec):
+        raise UserError(f"{url}: cannot be written to; name a folder of a bucket, such as s3://bucket/runs.")
+
+
+def put_file(file: Path, url: str) -> None:
+    """Write a local file to an object, completely or not at all.
+
+    Raises:
+        FileNotFoundError: there is no such file. StorageError: the store failed.
+    """
+    store, size = _writable(url), file.stat().st_size
+    _tried(url, lambda: store.put(file, url, size))
+
+
+def list_objects(url: str) -> list[str]:
+    """Names of all objects in a folder and below, relative to it; none if it does not exist."""
+    store = _writable(url)
+    try:
+        return _tried(url, lambda: store.names(url))
+    except FileNotFoundError:
+        return []
+
+
+def remove_object(url: str) -> None:
+    """Remove an object; one that is not there is none."""
+    store = _writable(url)
+    with suppress(FileNotFoundError):
+        _tried(url, lambda: store.remove(url))
+
+
+def _writable(url: str) -> _Fsspec:
+    require_writable(url)
+    store = store_of(url)
+    assert isinstance(store, _Fsspec)
+    return store
+
+
 def _tried(url: str, call: Callable[[], Result]) -> Result:
     fault, host = "", urlsplit(url).netloc
     attempts = ATTEMPTS if host in _answered else ATTEMPTS_AT_FIRST
@@ -206,9 +246,9 @@ def _remedy(url: str) -> str:
     if scheme in ("s3", "s3a"):
         return (
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, to those of an account that "
-            "may read it; for a public bucket set FSSPEC_S3_ANON=true."
+            "may use it; to read a public bucket set FSSPEC_S3_ANON=true."
         )
-    return f"log in as {PACKAGES[scheme]} describes, with an account that may read it."
+    return f"log in as {PACKAGES[scheme]} describes, with an account that may use it."
 
 
 def _check_bucket(url: str) -> None:
@@ -284,6 +324,21 @@ class _Fsspec:
 
     def read(self, url: str, begin: int, end: int, facts: Facts) -> bytes:
         return self._call("cat_file", url, seconds_for(end - begin), start=begin, end=end)
+
+    def put(self, file: Path, url: str, size: int) -> None:
+        seconds = seconds_for(size)
+        if self._sync is None:
+            self._system.put_file(str(file), url)
+        else:
+            self._sync(self._system.loop, self._system._put_file, str(file), url, timeout=seconds)
+
+    def names(self, url: str) -> list[str]:
+        folder = self._system._strip_protocol(url).rstrip("/") + "/"
+        found = self._call("find", url, seconds_for(0))
+        return [name.removeprefix(folder) for name in found if name.startswith(folder)]
+
+    def remove(self, url: str) -> None:
+        self._call("rm_file", url, seconds_for(0))
 
 
 def _options(scheme: str, fsspec: Any) -> dict[str, Any]:

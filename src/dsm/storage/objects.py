@@ -118,6 +118,22 @@ def at_hand(path: str | Path, most: int = OBJECT_BYTES) -> Iterator[Path]:
     raise StorageError(f"{url}: changes again and again while it is read; wait until it is written.")
 
 
+def fetch(url: str, file: Path, most: int = OBJECT_BYTES) -> None:
+    """Write an object to a file, past the cache.
+
+    Raises:
+        FileNotFoundError: there is no such object. StorageError: it cannot be read, or is too large.
+    """
+    for _ in range(_CHANGES + 1):
+        facts = get_facts(url)
+        if facts.size > most:
+            raise StorageError(f"{url}: has {facts.size} bytes, more than the {most} that dsm reads of it.")
+        with suppress(ChangedError), file.open("wb") as out:
+            _copy(url, facts, out)
+            return
+    raise StorageError(f"{url}: changes again and again while it is read; wait until it is written.")
+
+
 def _copy(url: str, facts: Facts, out: BinaryIO) -> None:
     for begin in range(0, facts.size, BLOCK):
         out.write(get_bytes(url, begin, min(begin + BLOCK, facts.size), facts))

@@ -154,6 +154,9 @@ class RunConfig:
     track: tuple[TrackerName, ...] = ()
     """Trackers that get the curves, settings, pictures and results. TensorBoard's curves are always
     written."""
+    copy_to: str | None = None
+    """Folder in storage, as s3://bucket/runs/mine, that the run is copied to after each checkpoint. On a
+    machine without `out`, `--resume` fetches the run from there."""
     resume: bool = False
     """Continue from the newest intact checkpoint in `out`."""
     extend: bool = False

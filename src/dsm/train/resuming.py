@@ -15,7 +15,7 @@ from dsm.train.optim import learning_rate
 
 FREE = frozenset(
     ("out", "epochs", "steps", "log_every", "save_every", "keep", "resume", "extend", "overwrite", "devices",
-     "monitor", "compile", "recompute", "nonfinite", "track")
+     "monitor", "compile", "recompute", "nonfinite", "track", "copy_to")
 )  # fmt: skip
 """Settings that a resumed run may change: they do not affect the numbers, except epochs and steps, which
 :func:`check_length` checks."""

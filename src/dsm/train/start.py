@@ -19,12 +19,15 @@ from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.settings import RANDOM
 from dsm.runs.card import about_videos
 from dsm.runs.checkpoint import UNREADABLE
+from dsm.runs.copies import begin_copy
 from dsm.runs.folder import claim_folder, git_revision, hold_alone, plain, versions
 from dsm.runs.results import RESULTS, command_line
 from dsm.runs.trackers import check_trackers
 from dsm.terminal import console, many
 from dsm.train.config import RunConfig
 
+FETCHING = 1800.0
+"""Seconds that a process waits until another one of its machine has fetched the run's copy."""
 Config = TypeVar("Config", bound=RunConfig)
 
 
@@ -34,6 +37,8 @@ def in_its_processes(config: Config, function: Callable[[Config], Any]) -> None:
     Raises:
         UserError: raised by the function; or one of several processes died.
     """
+    if config.copy_to:
+        _begin_copy(config, config.copy_to)
     if config.devices > 1 and not begun_from_outside():
         check_batch(config, config.devices)
         in_processes(config.devices, function, config)
@@ -49,6 +54,21 @@ def in_its_processes(config: Config, function: Callable[[Config], Any]) -> None:
             f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} lost contact with another process, "
             f"which ended, was killed, or lost its machine. {GOES_ON}"
         ) from None
+
+
+def _begin_copy(config: RunConfig, url: str) -> None:
+    """Check the run's copy in storage, and fetch it where the run folder is missing.
+
+    Of processes that a launcher started, the first of each machine does so, and the others wait for it.
+    """
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        checkpoints = list_checkpoints(config.out)
+        newest = int(checkpoints[-1].stem.removeprefix("step_")) if checkpoints else -1
+        begin_copy(config.out, url, newest, resume=config.resume, overwrite=config.overwrite)
+    elif config.resume:
+        until = time.monotonic() + FETCHING
+        while not list_checkpoints(config.out) and time.monotonic() < until:
+            time.sleep(1)
 
 
 def train_once(config: Config, train: Callable[[Config], object]) -> None:

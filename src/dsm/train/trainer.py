@@ -25,6 +25,7 @@ from dsm.render import render_view
 from dsm.runs.bad_videos import BadVideos
 from dsm.runs.card import is_ended, write_end
 from dsm.runs.checkpoint import keep_best, newest_good, save_checkpoint
+from dsm.runs.copies import Copy
 from dsm.runs.folder import MONITOR, RunLog
 from dsm.runs.results import RESULTS
 from dsm.signals import Interrupted, stop_flag
@@ -87,6 +88,7 @@ class Trainer:
         self.batches = self._build_batches(videos)
         reading = self.batches.clips.state
         self.bad = BadVideos(config.out, videos, config.data.max_bad, reading, write=first)
+        self.copy = Copy(config.out, config.copy_to) if config.copy_to and first else None
 
     def _build_batches(self, videos: VideoList) -> Batches:
         c, d, parts = self.config, self.config.data, self.config.optim.accumulate
@@ -113,7 +115,7 @@ class Trainer:
         train_mode(self.method)
         exact = repeatable(self.fabric.device.type) if c.deterministic else nullcontext()
         shown_at = progress(self.title, self.total, start=self.step, shown=first)
-        with exact, stop_flag() as stop, shown_at as bar:
+        with exact, stop_flag() as stop, shown_at as bar, self.copy or nullcontext():
             try:
                 clock, shown, signal, worse = Clock(), "", 0, 0
                 if log and begun:
@@ -274,6 +276,8 @@ class Trainer:
                 keep_best(path)
         if stopping and not last:
             self._end(done=False)
+        if self.copy:
+            self.copy.update()
 
     def _look_at_start(self, log: RunLog, bar: Reporter) -> None:
         """Measure the encoder before it is adapted, and keep its features to compare with."""

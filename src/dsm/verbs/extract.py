@@ -23,6 +23,7 @@ from dsm.evaluate.features import check_suffix, load_features, places_of
 from dsm.inputs import lasting_name
 from dsm.models.settings import RANDOM, LoadSettings
 from dsm.runs.bad_videos import LEFT_OUT, MAX_NAMED, tell_damaged
+from dsm.runs.copies import checked_url, send_files
 from dsm.runs.folder import claim_file
 from dsm.runs.results import seed_of
 from dsm.settings import takes_settings
@@ -40,6 +41,8 @@ def extract(config: ExtractConfig) -> Result:
     # Parts beside the file are those of an extraction that was stopped; it may have been at its very end.
     claim_file(config.out, overwrite=config.overwrite or parts_of(config.out).is_dir())
     check_suffix(config.out)
+    if config.copy_to:
+        checked_url(config.copy_to)
     if config.devices > 1 and not begun_from_outside():
         in_processes(config.devices, _extract, config)
     else:
@@ -50,6 +53,8 @@ def extract(config: ExtractConfig) -> Result:
         count, dim = np.load(config.out, mmap_mode="r", allow_pickle=False).shape
     else:
         count, dim = load_features(config.out).features.shape
+    if config.copy_to:
+        send_files([config.out], config.out.parent, config.copy_to)
     rows = many(count, "clip" if config.settings.per_clip else "video")
     return Result(files=[config.out], lines=[f"{config.out}: {rows} x {many(dim, 'dimension')}"])
 

@@ -12,6 +12,7 @@ from dsm.data.classes import carry_classes
 from dsm.data.lists import VideoList, needed, read_list, write_list
 from dsm.errors import UserError
 from dsm.runs.bad_videos import tell_damaged
+from dsm.runs.copies import checked_url, send_files
 from dsm.runs.folder import claim_by_settings, lasting
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, warn
@@ -31,6 +32,8 @@ def frames(config: FramesConfig) -> ListResult:
 
     Videos that cannot be read are named and left out.
     """
+    if config.copy_to:
+        checked_url(config.copy_to)
     videos = read_list(config.videos, config.root)
     folders = [config.out / place for place in places_of(videos.paths)]
     first = dict(zip(folders, videos.paths, strict=True))
@@ -64,7 +67,10 @@ def frames(config: FramesConfig) -> ListResult:
                 warn(f"left out: {error}")
             bar.update(done)
     tell_damaged({str(folder): _lost(folder) for folder in first if (folder / DAMAGED).is_file()})
-    return _write_list(config, videos, folders, np.array([counts.get(folder, 0) for folder in folders]))
+    result = _write_list(config, videos, folders, np.array([counts.get(folder, 0) for folder in folders]))
+    if config.copy_to:
+        send_files([config.out], config.out, config.copy_to)
+    return result
 
 
 def _lost(folder: Path) -> str:

@@ -12,6 +12,7 @@ from dsm.data.classes import carry_classes
 from dsm.data.lists import VideoList, needed, read_list, write_list
 from dsm.errors import UserError
 from dsm.runs.bad_videos import tell_damaged
+from dsm.runs.copies import checked_url, send_files
 from dsm.runs.folder import claim_by_settings, lasting
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, warn
@@ -33,6 +34,8 @@ def pack(config: PackConfig) -> ListResult:
 
     Videos that cannot be read are named and left out. Shards that are already written are kept.
     """
+    if config.copy_to:
+        checked_url(config.copy_to)
     videos = read_list(config.videos, config.root)
     _claim(config, videos)
     carry_classes(videos, config.out)
@@ -61,7 +64,10 @@ def pack(config: PackConfig) -> ListResult:
         {f"{shard}/{name}": reason for shard in shards for name, reason in damaged_in(shard).items()}
     )
     shard_of = {names[i]: shard for shard, part in zip(shards, parts, strict=True) for i in part}
-    return _write_list(config, videos, [(shard_of[name], name) for name in names])
+    result = _write_list(config, videos, [(shard_of[name], name) for name in names])
+    if config.copy_to:
+        send_files([config.out], config.out, config.copy_to)
+    return result
 
 
 def _claim(config: PackConfig, videos: VideoList) -> None:

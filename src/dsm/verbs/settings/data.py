@@ -340,6 +340,8 @@ class FramesConfig:
     """JPEG quality, 1 to 95."""
     workers: int = usable_cores()
     """Videos decoded at the same time."""
+    copy_to: str | None = None
+    """Folder in storage, as s3://bucket/frames, that the folder is copied to when it is complete."""
     overwrite: bool = False
     """Replace frames with other settings."""
 
@@ -366,6 +368,8 @@ class PackConfig:
     """Videos in each shard."""
     workers: int = usable_cores()
     """Shards written at the same time."""
+    copy_to: str | None = None
+    """Folder in storage, as s3://bucket/packs/mine, that the pack is copied to when it is complete."""
     overwrite: bool = False
     """Replace a pack with other settings."""
 

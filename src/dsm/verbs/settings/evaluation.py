@@ -53,6 +53,8 @@ class ExtractConfig:
     settings: Annotated[ExtractSettings, tyro.conf.arg(name="")] = field(default_factory=ExtractSettings)
     devices: int = 1
     """Processes on this machine that share the list; on GPUs one each. torchrun begins them elsewhere too."""
+    copy_to: str | None = None
+    """Folder in storage, as s3://bucket/features, that the file is copied to when it is complete."""
     overwrite: bool = False
     """Replace an existing file, and what an extraction of other settings has begun."""
 
