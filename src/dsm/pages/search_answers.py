@@ -134,7 +134,7 @@ class Answers:
         }
 
     def described(self, row: int) -> dict[str, Any]:
-        """A row for the page: its path and times, where its file lies, its camera and label."""
+        """A row for the page: the end of its path and its times, where its file lies, its camera and label."""
         try:
             place = str(file_of(self.features, row).absolute())
         except UserError:
@@ -142,7 +142,7 @@ class Answers:
         times = self.features.times_of(row)
         label = int(self.features.labels[row])
         return {
-            "row": row, "told": row_text(self.features, row), "place": place,
+            "row": row, "told": row_text(self.features, row, short=True), "place": place,
             "begin": times[0] if times else None,
             "camera": self._cameras[row] if len(self._cameras) else "",
             "label": self._names[label] if label >= 0 else "",
