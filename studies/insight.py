@@ -59,7 +59,7 @@ class Options:
     """Videos explored, of which those of the odd motion are left out but for three."""
     copied: int = 50
     """Videos with a copy of each kind."""
-    steps: int = 900
+    steps: int = 800
     """Training steps of each method."""
     quick: bool = False
     """One seed, few videos and steps, to test the study; the numbers mean nothing."""

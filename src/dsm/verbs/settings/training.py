@@ -28,7 +28,7 @@ class DemoConfig:
     """Folder for videos, runs, results.json and report.html."""
     seeds: Annotated[tuple[int, ...], tyro.conf.arg(aliases=["--seed"])] = (0,)
     """Train and evaluate once per seed; with several, the report gives mean and standard deviation."""
-    steps: int = 900
+    steps: int = 800
     """Training steps of each method. `dsm` learns late: for some seeds, 600 steps are too few."""
     videos: int = PRESETS["demo"].train
     """Number of training videos."""
