@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from dsm.evaluate.bias import NUMBERS
 from dsm.pages.bias import ACCURACY, OF_THE_FIELD
-from dsm.runs.results import Row, mean_and_spread
+from dsm.runs.results import NO_SHARES, Row, mean_and_spread
 from dsm.terminal import many
 
 MEANINGS = {
@@ -52,8 +52,6 @@ MEANINGS = {
     "acc_appearance_free": "noise that moves like the clip",
     "acc_no_foreground": "accuracy on the scene alone",
 }
-NO_SHARES = ("effective_rank", "train/loss", "monitor/unread", "monitor/balance")
-"""Metrics that are not in %."""
 # Metrics where higher is better, so that the best is marked.
 _MORE = ("R@", "mAP", "linear_probe", "knn", "top", "acc_clip")
 

@@ -27,9 +27,13 @@ RESULTS = "results.json"
 """The file's name, in every folder that holds one."""
 
 
+NO_SHARES = ("effective_rank", "train/loss", "monitor/unread", "monitor/balance")
+"""Metrics that are not shares, and so are not shown in %. A new one that is no share must be listed here."""
+
+
 @dataclass(frozen=True)
 class Row:
-    """One number of a run on a test. Most are shares in [0, 1]; losses and ranks are not."""
+    """One number of a run on a test: a share in [0, 1], unless :data:`NO_SHARES` names its metric."""
 
     run: str
     seed: int
@@ -102,7 +106,8 @@ def rows_table(rows: Sequence[Row]) -> Table:
         table.add_column(justify=justify)
     for row in rows:
         interval = "" if row.low is None or row.high is None else f"[{row.low:.1%}, {row.high:.1%}]"
-        table.add_row(escape(row.metric), f"{row.value:.1%}", escape(interval))
+        value = f"{row.value:.1f}" if row.metric in NO_SHARES else f"{row.value:.1%}"
+        table.add_row(escape(row.metric), value, escape(interval))
     return table
 
 
