@@ -141,12 +141,10 @@ def number_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
         if row.metric.endswith("_chance"):
             continue
         line = lines.setdefault(row.metric, {"metric": row.metric.replace("_", " "), "cells": {}})
-        plain = row.metric in NO_SHARES
-        interval = "" if row.low is None or row.high is None else f"{row.low:.2f} to {row.high:.2f}"
         chance = chances.get((row.run, row.metric))
         line["cells"][row.run] = {
-            "value": f"{row.value:.1f}" if plain else f"{row.value:.3f}",
-            "interval": interval,
+            "value": f"{row.value:.1f}" if row.metric in NO_SHARES else f"{row.value:.3f}",
+            "interval": row.interval("{:.2f} to {:.2f}"),
             "chance": "" if chance is None else f"chance {chance:.2f}",
         }
     return list(lines.values())

@@ -44,6 +44,10 @@ class Row:
     high: float | None
     n: int
 
+    def interval(self, form: str) -> str:
+        """The ends of its interval in a form such as ``{:.1%} to {:.1%}``; empty where it has none."""
+        return "" if self.low is None or self.high is None else form.format(self.low, self.high)
+
 
 def share(
     run: str,
@@ -105,9 +109,8 @@ def rows_table(rows: Sequence[Row]) -> Table:
     for justify in ("left", "right", "left"):
         table.add_column(justify=justify)
     for row in rows:
-        interval = "" if row.low is None or row.high is None else f"[{row.low:.1%}, {row.high:.1%}]"
         value = f"{row.value:.1f}" if row.metric in NO_SHARES else f"{row.value:.1%}"
-        table.add_row(escape(row.metric), value, escape(interval))
+        table.add_row(escape(row.metric), value, escape(row.interval("[{:.1%}, {:.1%}]")))
     return table
 
 
