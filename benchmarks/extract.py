@@ -24,7 +24,7 @@ from videos import VIDEOS, make_video
 from dsm.data.clips import EvaluationClips
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.settings import ClipConfig
-from dsm.evaluate.extract import encode, to_input
+from dsm.evaluate.extract import as_array, to_input
 from dsm.models.precision import channels_last
 from dsm.models.zoo import create_model
 from dsm.workers import usable_cores
@@ -60,7 +60,7 @@ def parts(videos: VideoList, options: Options) -> tuple[float, float]:
     middle = time.perf_counter()
     for first in range(0, len(samples), options.batch_size):
         batch = torch.cat(samples[first : first + options.batch_size])
-        encode(encoder, to_input(batch, "rgb", torch.device("cpu")))
+        as_array(encoder, to_input(batch, "rgb", torch.device("cpu")))
     return (decoded - begun) / len(videos), (time.perf_counter() - middle) / len(videos)
 
 

@@ -121,6 +121,20 @@ def small_list(folder_of_videos: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs get empty figures: to draw them takes a second, and tests/test_monitor.py does."""
+
+    def draw(run: Path) -> list[Path]:
+        drawn = [run / "figures" / f"{name}.png" for name in ("health", "gradients")]
+        for path in drawn:
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+        return drawn
+
+    monkeypatch.setattr("dsm.verbs.train.draw_run", draw)
+
+
 @pytest.fixture(scope="session")
 def runs(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two pretraining runs and a fine-tuning run, for comparison."""

@@ -13,7 +13,7 @@ from published import FRAMES, SIZE, save_published
 from dsm import extract, probe
 from dsm.errors import UserError
 from dsm.evaluate.attentive import Tokens, attentive_probe, means_of_tokens
-from dsm.evaluate.extract import check_precision, encode
+from dsm.evaluate.extract import as_array, check_precision
 from dsm.evaluate.features import Features, load_features
 from dsm.evaluate.probe import linear_probe
 from dsm.models.precision import fast_in_bf16
@@ -93,7 +93,7 @@ def test_bf16_is_close_and_fp16_needs_a_gpu(tmp_path: Path) -> None:
     save_published("videomae", tmp_path)
     module = load_weights(f"hf:{tmp_path}").module
     clip = torch.randn(2, 3, FRAMES, SIZE, SIZE)
-    exact, coarse = encode(module, clip), encode(module, clip, "bf16")
+    exact, coarse = as_array(module, clip), as_array(module, clip, "bf16")
     assert 0 < np.abs(exact - coarse).max() < 0.05 * np.abs(exact).max()
     with pytest.raises(UserError, match="fp16 needs a GPU"):
         check_precision("fp16", torch.device("cpu"))

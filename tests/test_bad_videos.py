@@ -149,7 +149,7 @@ def test_a_run_finishes_despite_a_few_broken_videos_and_names_them(
 ) -> None:
     train, broken = broken_among(scenes, tmp_path, 0.03)
     handler = signal.getsignal(signal.SIGINT)
-    out = pretrain(run_config(train, tmp_path / "run", devices=devices))
+    out = pretrain(run_config(train, tmp_path / "run", devices=devices, workers=2 // devices))
     assert signal.getsignal(signal.SIGINT) == handler
     ledger = read_ledger(out / "ledger.json")
     assert {entry.path for entry in ledger} == set(broken)

@@ -186,16 +186,9 @@ def test_the_command_works_with_a_small_transformer(pairs: Path, tmp_path: Path)
     save_small_transformer(tmp_path / "videomae.pt")
     lists = ("--data.train", pairs / "train.txt", "--data.test", pairs / "test.txt", "--data.workers", "0")
     words = (
-        "bias",
-        "--weights",
-        tmp_path / "videomae.pt",
-        *lists,
-        "--out",
-        tmp_path / "out",
-        "--windows",
-        "1",
+        "bias", "--weights", tmp_path / "videomae.pt", *lists, "--out", tmp_path / "out", "--windows", "1",
         "--quick",
-    )
+    )  # fmt: skip
     main.run(list(map(str, words)))
     rows = read_results(tmp_path / "out" / "results.json")
     assert {row.run for row in rows} == {"videomae"}

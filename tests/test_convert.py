@@ -42,16 +42,8 @@ def test_kinetics_lists_downloaded_videos_and_names_missing_ones(tmp_path: Path)
     for ending in (".jpg", ".txt", ".zip"):  # other files with a video's name are not videos
         (videos / "zumba" / f"xyz_000000_000010{ending}").touch()
     convert = (
-        "data",
-        "convert",
-        "kinetics",
-        "--annotations",
-        notes,
-        "--videos",
-        videos,
-        "--out",
-        tmp_path / "l",
-    )
+        "data", "convert", "kinetics", "--annotations", notes, "--videos", videos, "--out", tmp_path / "l",
+    )  # fmt: skip
     out = dsm(*convert)
     assert out.returncode == 0, output_of(out)
     assert "train: 3, of which 1 are absent" in out.stderr

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dsm import workers
+from dsm.cli import main
 from dsm.workers import usable_cores
 
 ROOT = Path(workers.__file__).parent
@@ -70,19 +71,17 @@ def test_cores_are_counted_in_one_place_only() -> None:
     assert counting == ["workers.py"]
 
 
-def test_threads_of_the_command_wait_asleep() -> None:
-    """The policy must be set before torch is imported, which reads it once."""
-    code = (
-        "import os, sys, dsm.cli.main as main; assert 'torch' not in sys.modules; "
-        "sys.argv = ['dsm', 'doctor']; main.main(); print(os.environ['OMP_WAIT_POLICY'])"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    for given, expected in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env={**environment, **given},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert done.stdout.splitlines()[-1] == expected
+@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_of_the_command_wait_asleep(
+    given: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch reads the policy once, when it is imported: it must be set before a verb is."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")  # now that it will be restored
+    policies: list[str | None] = []
+    monkeypatch.setattr(main, "run", lambda words: policies.append(os.environ.get("OMP_WAIT_POLICY")))
+    monkeypatch.setattr(main, "leave_by_exception", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["dsm", "doctor"])
+    main.main()
+    assert policies == [expected]

@@ -115,17 +115,9 @@ def test_frame_folders_read_like_their_videos(small_list: Path, tmp_path: Path) 
     assert frames.frames.tolist() == [12, 12, 13]
     assert frame_numbers(read_frames(frames.file(0), [3, 11, 3, 14])) == [3, 11, 3, 2]
     assert not list((tmp_path / "frames").rglob(".*"))
-    other = [
-        "data",
-        "frames",
-        small_list,
-        "--out",
-        tmp_path / "frames",
-        "--workers",
-        "1",
-        "--short-side",
-        "24",
-    ]
+    other = (
+        "data", "frames", small_list, "--out", tmp_path / "frames", "--workers", "1", "--short-side", "24"
+    )  # fmt: skip
     out = dsm(*other)
     assert out.returncode == 2, output_of(out)
     assert "holds a folder of frames with other settings" in out.stderr
@@ -150,7 +142,7 @@ def test_frames_of_two_videos_do_not_mix(scenes: Path, tmp_path: Path) -> None:
 
 
 def test_synth_replaces_only_its_own_files(tmp_path: Path) -> None:
-    small = ("--train", "8", "--test", "8", "--frames", "8", "--size", "32", "--workers", "1")
+    small = ("--train", "2", "--test", "2", "--frames", "4", "--size", "16", "--workers", "1")
     out = tmp_path / "scenes"
     assert dsm("data", "synth", out, *small).returncode == 0
     (out / "features.npz").touch()

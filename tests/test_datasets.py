@@ -563,14 +563,8 @@ def test_other_files_end_with_one_sentence(
     assert message in str(error.value.args[0])
     assert str(error.value).endswith(f"(the official files of {name}: {OFFICIAL[name].source}).")
     convert = [
-        "data",
-        "convert",
-        name,
-        "--annotations",
-        str(tmp_path / "notes"),
-        "--out",
-        str(tmp_path / "lists"),
-    ]
+        "data", "convert", name, "--annotations", str(tmp_path / "notes"), "--out", str(tmp_path / "lists"),
+    ]  # fmt: skip
     with pytest.raises(UserError):
         main.run(convert)
     assert not (tmp_path / "lists").exists()

@@ -15,7 +15,7 @@ from dsm.evaluate.retrieval import KS
 
 
 def run_demo(out: Path, *more: object) -> subprocess.CompletedProcess[str]:
-    return dsm("demo", "--out", out, "--steps", 2, "--videos", 32, "--tests", 20, *more)
+    return dsm("demo", "--out", out, "--steps", 2, "--videos", 32, "--tests", 10, *more)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_results_hold_every_run_test_and_metric(finished: Path) -> None:
     }
     for row in rows:
         assert 0 <= row["low"] <= row["value"] <= row["high"] <= 1
-        assert row["n"] == 20
+        assert row["n"] == 10
 
 
 def test_two_demos_of_the_same_seed_are_equal_to_the_last_digit(finished: Path, tmp_path: Path) -> None:

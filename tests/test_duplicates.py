@@ -83,14 +83,8 @@ def test_a_list_loses_its_near_duplicates_and_says_which(
 ) -> None:
     out = footage / "lists" / "clean.txt"
     words = [
-        "data",
-        "dedup",
-        str(footage / "all.txt"),
-        "--features",
-        str(footage / "f.npz"),
-        "--out",
-        str(out),
-    ]
+        "data", "dedup", str(footage / "all.txt"), "--features", str(footage / "f.npz"), "--out", str(out),
+    ]  # fmt: skip
     run([*words, "--threshold", "0.9"])
     told = " ".join(capsys.readouterr().err.split())
     left = [Path(path).name for path in read_list(out).paths]

@@ -273,15 +273,8 @@ def test_footage_is_extracted_once(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="footage needs an encoder"):
         run(["explore", str(scenes / "test.txt"), "--out", str(page)])
     words = [
-        "explore",
-        str(scenes / "test.txt"),
-        "--out",
-        str(page),
-        "--weights",
-        "none",
-        "--backbone",
-        "tiny",
-    ]
+        "explore", str(scenes / "test.txt"), "--out", str(page), "--weights", "none", "--backbone", "tiny",
+    ]  # fmt: skip
     words += ["--frames", "4", "--size", "32", "--resize", "40", "--workers", "0", "--clips", "5"]
     run(words)
     kept = tmp_path / "page" / "features.npz"
@@ -393,13 +386,8 @@ def test_what_the_archive_never_showed_is_an_alert(footage: Path, tmp_path: Path
     save_features(tmp_path / "new.npz", replace(new, meta=meta))
     page = tmp_path / "new.html"
     words = [
-        "explore",
-        str(tmp_path / "new.npz"),
-        "--against",
-        str(tmp_path / "archive.npz"),
-        "--out",
-        str(page),
-    ]
+        "explore", str(tmp_path / "new.npz"), "--against", str(tmp_path / "archive.npz"), "--out", str(page),
+    ]  # fmt: skip
     run([*words, "--false-alarms", "0.05"])
     with (tmp_path / "new" / "alerts.csv").open() as opened_file:
         alerts = list(csv.DictReader(opened_file))

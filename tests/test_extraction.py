@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 import subprocess
@@ -16,7 +15,7 @@ import pytest
 import torch
 from conftest import numbered_frames
 from PIL import Image
-from warm_dsm import HANG, dsm
+from warm_dsm import dsm
 
 from dsm.cli import main
 from dsm.data import clips as clips_module
@@ -127,10 +126,8 @@ def test_a_stopped_extraction_continues_to_the_same_file(
 
 def test_processes_share_a_list_and_write_one_file(scenes: Path, whole: Path, tmp_path: Path) -> None:
     together = tmp_path / "together.npz"
-    subprocess.run(
-        command(scenes / "train.txt", together, "--devices", "2"),
-        check=True, capture_output=True, timeout=HANG,
-    )  # fmt: skip
+    done = dsm(*words(scenes / "train.txt", together, "--devices", "2"))
+    assert done.returncode == 0, done.stderr
     one, two = load_features(whole), load_features(together)
     assert np.allclose(one.features, two.features, atol=1e-5)
     assert one.paths == two.paths
@@ -264,22 +261,27 @@ def test_an_extraction_that_read_nothing_is_tried_again(scenes: Path, tmp_path: 
     assert len(load_features(tmp_path / "f.npz").paths) == 4
 
 
-def test_an_extraction_with_overwrite_continues_too(scenes: Path, tmp_path: Path) -> None:
-    out, parts = tmp_path / "f.npz", tmp_path / "f.npz.parts"
+def test_an_extraction_with_overwrite_continues_too(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, save, written = tmp_path / "f.npz", extraction.save_part, list[str]()
     out.write_bytes(b"an older one")
-    process = subprocess.Popen(command(scenes / "train.txt", out, "--overwrite"), stderr=subprocess.DEVNULL)
-    while not list(parts.glob("0*.npz")):
-        assert process.poll() is None, "finished before it could be stopped"
-        time.sleep(0.005)
-    process.kill()
-    process.wait()
-    first = (parts / "000000.npz").stat().st_mtime_ns
-    times = []
-    again = subprocess.Popen(command(scenes / "train.txt", out, "--overwrite"), stderr=subprocess.DEVNULL)
-    while again.poll() is None:
-        with contextlib.suppress(FileNotFoundError):
-            times.append((parts / "000000.npz").stat().st_mtime_ns)
-        time.sleep(0.005)
-    assert again.returncode == 0
-    assert set(times) == {first}
+
+    def stopped_after_the_first(file: Path, part: extraction.Part) -> None:
+        if written == ["000000.npz"]:
+            raise KeyboardInterrupt
+        save(file, part)
+        written.append(file.name)
+
+    given = config(scenes / "train.txt", out, overwrite=True)
+    monkeypatch.setattr(extraction, "save_part", stopped_after_the_first)
+    with pytest.raises(KeyboardInterrupt):
+        extract(given)
+    assert written == ["000000.npz"]
+    monkeypatch.setattr(
+        extraction, "save_part", lambda file, part: (save(file, part), written.append(file.name))
+    )
+    extract(given)
+    assert written == [f"{part:06d}.npz" for part in range(len(written))], "the first is not computed again"
+    assert len(written) > 2
     assert len(load_features(out).paths) == len(read_list(scenes / "train.txt"))

@@ -138,14 +138,8 @@ def test_opposites_compare_the_two_only() -> None:
 
 def test_opposites_are_found_by_name(tmp_path: Path) -> None:
     names = [
-        "SwipeLeft",
-        "swipe right",
-        "Opening a door",
-        "closing_a_door",
-        "walk",
-        "walk-backwards",
-        "left hook",
-    ]
+        "SwipeLeft", "swipe right", "Opening a door", "closing_a_door", "walk", "walk-backwards", "left hook",
+    ]  # fmt: skip
     assert opposites_by_name(names) == [(0, 1), (2, 3), (4, 5)]
     known = {"scenes": 4, "dots": 3, "walkers": 3, "drone": 3}
     for world, count in known.items():

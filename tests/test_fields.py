@@ -93,14 +93,10 @@ def test_a_record_of_a_run_has_the_right_types(tmp_path: Path, odd: dict[str, An
 
 def test_lines_of_logs_that_make_no_sense_are_left_out(tmp_path: Path) -> None:
     lines = [
-        '{"step": true, "loss": 1}',
-        '{"step": -5, "loss": 1}',
-        f'{{"step": {"9" * 300}, "loss": 1}}',
+        '{"step": true, "loss": 1}', '{"step": -5, "loss": 1}', f'{{"step": {"9" * 300}, "loss": 1}}',
         f'{{"step": 1, "loss": {"9" * 400}, "lr": true, "motion": 0.5}}',
-        f'{{"step": 2, "note": "{"a" * 3_000_000}"}}',
-        DEEP,
-        '{"step": 3, "loss": null}',
-    ]
+        f'{{"step": 2, "note": "{"a" * 3_000_000}"}}', DEEP, '{"step": 3, "loss": null}',
+    ]  # fmt: skip
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
     first, second = read_metrics(tmp_path)
     assert first == {"step": 1, "motion": 0.5}

@@ -46,6 +46,9 @@ def test_fine_tuning_learns_its_training_videos_and_is_tested(scenes: Path, tmp_
     run = finetune(
         config(
             scenes, tmp_path / "run", steps=150, head=ClassifyConfig(dropout=0.0), test_every=30,
+            data=FinetuneData(
+                scenes / "train.txt", batch_size=8, workers=0, cache_mb=64, test=scenes / "test_free.txt"
+            ),
             augment=Augment(rotate=0, jitter=0), optim=OptimConfig("adamw", lr=3e-3, warmup=2),
         )
     )  # fmt: skip

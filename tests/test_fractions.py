@@ -24,6 +24,8 @@ from dsm.train.optim import OptimConfig
 from dsm.train.pretrain import pretrain
 from dsm.verbs.train import FractionsConfig, finetune, plainly
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 def sweep_config(scenes: Path, out: Path, **changes: object) -> FractionsConfig:
     base = FractionsConfig(

@@ -13,6 +13,10 @@ import pytest
 from warm_dsm import HANG
 
 import dsm
+from dsm.cli.commands import VERBS
+from dsm.disturb import spatial_kinds, temporal
+from dsm.disturb.spatial_mix import SpatialMix
+from dsm.disturb.temporal import TemporalMix
 from dsm.extras import EXTRAS
 from dsm.methods import METHODS, MethodSettings
 from dsm.models.adapters import ADAPTERS
@@ -155,6 +159,42 @@ def test_settings_name_every_backbone_and_library() -> None:
     assert tuple(MODELS) == BACKBONES
     assert tuple(ADAPTERS) == LIBRARIES
     assert set(METHODS) == {one.name.replace("_", "-") for one in fields(MethodSettings)}
+
+
+COMMAND_LINE_ONLY = {"demo", "doctor", "models", "recipes", "weights inspect"}
+
+
+def test_every_verb_is_a_function_of_the_package() -> None:
+    verbs = {name for name in VERBS if not name.startswith("data ")}
+    assert verbs - COMMAND_LINE_ONLY == verbs & set(dsm.__all__)
+
+
+def test_every_kind_of_disturbance_has_a_weight() -> None:
+    """The weights are listed apart from the kinds, which import torch."""
+    assert SpatialMix.kind_names() == list(spatial_kinds.KINDS)
+    assert [one.name for one in fields(TemporalMix)] == [*temporal.KINDS, "flow"]
+
+
+PLACES = {
+    "docs/commands.md": [*(verb.split()[-1] for verb in VERBS), *METHODS],
+    "docs/training.md": METHODS,
+    "docs/models.md": MODELS,
+    "docs/disturbances.md": [*spatial_kinds.KINDS, *temporal.KINDS],
+}
+"""Pages whose tables are written by hand, and what each must name."""
+
+
+@pytest.mark.parametrize("page", PLACES)
+def test_pages_name_all_that_there_is(page: str) -> None:
+    text = (ROOT.parents[1] / page).read_text(encoding="utf-8")
+    assert [name for name in PLACES[page] if not re.search(rf"`(dsm |[a-z]+ )*{name}`", text)] == []
+
+
+def test_help_and_reference_name_every_method() -> None:
+    reference = (ROOT.parents[1] / "docs/api/methods.rst").read_text(encoding="utf-8")
+    assert [name for name, method in METHODS.items() if f"{method.__module__}\n" not in reference] == []
+    (said,) = re.findall(r'method: str = "dsm"\n    """(.*?);', (ROOT / "train/config.py").read_text("utf-8"))
+    assert re.split(r", | or ", said) == list(METHODS)
 
 
 def test_doctor_knows_every_extra() -> None:

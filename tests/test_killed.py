@@ -9,16 +9,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from runs import equal, small_run, weights_of
-from warm_dsm import HANG
+from warm_dsm import HANG, run_line
 
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.runs.folder import read_metrics
 from dsm.train.monitor import MonitorConfig
-from dsm.train.pretrain import pretrain
+from dsm.train.pretrain import PretrainConfig, pretrain
 
 STEPS = 60
 
@@ -97,9 +98,8 @@ KILLED_IN_A_LOOK = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from runs import small_run
+from test_killed import looked_at
 from dsm.train import pretrain, trainer
-from dsm.train.monitor import MonitorConfig
 place, name, count = {place}, {name!r}, {count}
 real = getattr(place, name)
 def killing(*words, **settings):
@@ -109,9 +109,20 @@ def killing(*words, **settings):
     count -= 1
     return real(*words, **settings)
 setattr(place, name, killing)
-monitor = MonitorConfig(Path({scenes!r}) / "test_free.txt", every=1)
-pretrain.pretrain(small_run(Path({scenes!r}), Path({out!r}), steps=STEPS, monitor=monitor, save_every=3))
+pretrain.pretrain(looked_at(Path({scenes!r}), Path({out!r})))
 """
+
+
+def looked_at(scenes: Path, out: Path, **changes: Any) -> PretrainConfig:
+    """Ten steps, evaluated after each epoch and saved after three steps."""
+    monitor = MonitorConfig(scenes / "test_free.txt", every=1)
+    return small_run(scenes, out, steps=10, monitor=monitor, save_every=3, **changes)
+
+
+@pytest.fixture(scope="module")
+def whole(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that was never killed."""
+    return pretrain(looked_at(scenes, tmp_path_factory.mktemp("whole") / "run"))
 
 
 @pytest.mark.parametrize(
@@ -123,18 +134,18 @@ pretrain.pretrain(small_run(Path({scenes!r}), Path({out!r}), steps=STEPS, monito
     ],
 )
 def test_what_a_killed_run_owes_is_done_when_it_goes_on(
-    scenes: Path, tmp_path: Path, place: str, name: str, count: int
+    scenes: Path, whole: Path, tmp_path: Path, place: str, name: str, count: int
 ) -> None:
     """Looks, best.pt, health and warnings are those of a run that was never killed."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    settings = {"steps": 10, "monitor": MonitorConfig(scenes / "test_free.txt", every=1), "save_every": 3}
-    pretrain(small_run(scenes, whole, **settings))
-    code = KILLED_IN_A_LOOK.replace("STEPS", "10").format(
-        tests=str(Path(__file__).parent), scenes=str(scenes), out=str(killed), place=place, name=name,
-        count=count,
+    killed, script = tmp_path / "killed", tmp_path / "killed.py"
+    script.write_text(
+        KILLED_IN_A_LOOK.format(
+            tests=str(Path(__file__).parent), scenes=str(scenes), out=str(killed), place=place, name=name,
+            count=count,
+        )
     )  # fmt: skip
-    assert subprocess.run([sys.executable, "-c", code], timeout=HANG).returncode == -signal.SIGKILL
-    pretrain(small_run(scenes, killed, **settings, resume=True))
+    assert run_line("python", script).returncode == 128 + signal.SIGKILL
+    pretrain(looked_at(scenes, killed, resume=True))
     assert learned(killed) == learned(whole)
     bests = [torch.load(run / "checkpoints" / "best.pt", weights_only=True) for run in (whole, killed)]
     assert bests[0]["step"] == bests[1]["step"]

@@ -116,15 +116,8 @@ def test_a_target_class_is_given_by_name_or_number(
 
 def test_rows_of_a_classifier_have_its_name_and_seed(classifier: Path, scenes: Path, tmp_path: Path) -> None:
     words = (
-        "--weights",
-        classifier,
-        scenes / "test.txt",
-        "--score",
-        "--workers",
-        "0",
-        "--out",
-        tmp_path / "a",
-    )
+        "--weights", classifier, scenes / "test.txt", "--score", "--workers", "0", "--out", tmp_path / "a",
+    )  # fmt: skip
     run(*words, "--target-class", "walk")
     rows = json.loads((tmp_path / "a" / "results.json").read_text())["rows"]
     assert {(row["run"], row["seed"], row["test"]) for row in rows} == {("finetune", 3, "test")}

@@ -133,15 +133,10 @@ def test_paths_out_of_a_shard_are_refused(five: Path, tmp_path: Path) -> None:
     offset, frames, height, width, fps, *_ = good["members"][name]
     del good["crc32"]  # what is wrong in these was wrong when they were written
     wrong = [
-        [offset, 10**9, height, width, fps],
-        [-1, frames, height, width, fps],
-        [offset, 0, height, width, fps],
-        [offset, frames, height + 1, width, fps],
-        [offset, frames, 2**40, 2**40, fps],
-        ["x", 1, 2, 2, 1],
-        [offset, frames],
-        None,
-    ]
+        [offset, 10**9, height, width, fps], [-1, frames, height, width, fps],
+        [offset, 0, height, width, fps], [offset, frames, height + 1, width, fps],
+        [offset, frames, 2**40, 2**40, fps], ["x", 1, 2, 2, 1], [offset, frames], None,
+    ]  # fmt: skip
     for row in wrong:
         good["members"][name] = row
         index.write_text(json.dumps(good))

@@ -12,7 +12,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from dsm.cli.main import run
 from dsm.errors import UserError
 from dsm.evaluate.features import Features, save_features
-from dsm.evaluate.probe import choose_strength, fit_probe, knn_probe, linear_probe
+from dsm.evaluate.probe import choose_strength, fit_probe, linear_probe
+from dsm.evaluate.retrieval import knn_probe
 
 
 def made(count: int, seed: int, dim: int = 10, classes: int = 3) -> Features:

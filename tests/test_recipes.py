@@ -26,6 +26,8 @@ from dsm.train.pretrain import PretrainConfig, pretrain
 from dsm.verbs.run_recipe import _settings, pretraining, recipes, run
 from dsm.verbs.settings.training import Changes, RecipeData, RecipesConfig, RunRecipeConfig
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 ROOT = Path(__file__).parents[1]
 SMALL = Changes(steps=4, batch_size=8, frames=4, stride=3, size=32)
 

@@ -15,7 +15,7 @@ from runs import BOLD
 from dsm.errors import UserError
 from dsm.pages.figures import COLOURS, bar_chart, line_chart, looks_of, write_film_strip
 from dsm.pages.run_pictures import describe_picture
-from dsm.pages.run_report import _headline
+from dsm.pages.run_report import _progress, _result
 from dsm.pages.tables import Cell, result_tables, seed_tables
 from dsm.runs.folder import read_gradients
 from dsm.runs.record import differences, over_seeds, read_run, short_names
@@ -200,11 +200,10 @@ def test_the_headline_is_a_result_and_compares_no_losses_of_different_methods(ru
     def row(run: str, value: float, low: float, high: float) -> Row:
         return Row(run, 0, "unseen", "R@1", value, low, high, 100)
 
-    text = _headline(records, [row("moco", 0.4, 0.3, 0.5), row("dsm", 0.7, 0.6, 0.8)])
-    assert text.startswith(
-        "R@1 on unseen (the nearest training video is of the same class): dsm 70.0%, moco 40.0%. dsm: dsm, "
+    assert _result(records, [row("moco", 0.4, 0.3, 0.5), row("dsm", 0.7, 0.6, 0.8)]) == (
+        "R@1 on unseen (the nearest training video is of the same class): dsm 70.0%, moco 40.0%."
     )
-    assert "loss" not in text
-    near = _headline(records, [row("moco", 0.6, 0.5, 0.7), row("dsm", 0.7, 0.6, 0.8)])
+    assert "loss" not in _progress(records)
+    near = _result(records, [row("moco", 0.6, 0.5, 0.7), row("dsm", 0.7, 0.6, 0.8)])
     assert "The interval of dsm overlaps that of moco." in near
-    assert "loss" in _headline(records[:1], [])
+    assert "loss" in _progress(records[:1])

@@ -28,7 +28,7 @@ from dsm.evaluate.search import ArchiveIndex, QueryEncoder
 from dsm.models.settings import LoadSettings
 from dsm.models.zoo import create_model
 from dsm.pages.film import label
-from dsm.pages.search_page import make_server
+from dsm.pages.search_page import PageServer
 from dsm.runs.results import read_results
 from dsm.verbs.extract import ExtractConfig, extract
 from dsm.verbs.pack import PackConfig, pack
@@ -220,7 +220,7 @@ def test_wrong_settings_are_refused(archive: Path, words: list[str], message: st
 @pytest.fixture
 def page(archive: Path) -> Iterator[http.client.HTTPConnection]:
     index = load_features(archive)
-    with make_server(ArchiveIndex(index), QueryEncoder(index), 0) as server:
+    with PageServer(ArchiveIndex(index), QueryEncoder(index), 0) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         assert server.server_address[0] == "127.0.0.1"

@@ -238,15 +238,8 @@ def test_mistakes_are_told_in_a_sentence(
 
     def told(listed: str) -> str:
         words = [
-            "dsm",
-            "pretrain",
-            "--data.train",
-            listed,
-            "--backbone",
-            "tiny",
-            "--out",
-            str(tmp_path / "run"),
-        ]
+            "dsm", "pretrain", "--data.train", listed, "--backbone", "tiny", "--out", str(tmp_path / "run"),
+        ]  # fmt: skip
         monkeypatch.setattr(sys, "argv", words)
         objects.forget_all()
         with pytest.raises(SystemExit) as stop:

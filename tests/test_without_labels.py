@@ -54,14 +54,9 @@ def test_probe_predicts_and_says_what_is_missing(
     files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [
-        "probe",
-        "--train",
-        str(files / "named.npz"),
-        "--test",
-        str(files / "bare.npz"),
-        "--out",
+        "probe", "--train", str(files / "named.npz"), "--test", str(files / "bare.npz"), "--out",
         str(tmp_path),
-    ]
+    ]  # fmt: skip
     run(words)
     assert "are missing" in capsys.readouterr().err
     with (tmp_path / "predictions.csv").open() as opened:

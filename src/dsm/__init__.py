@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from dsm.cli.commands import VERBS
 from dsm.version import __version__
 
 if TYPE_CHECKING:
@@ -39,29 +40,14 @@ if TYPE_CHECKING:
     from dsm.video.decode import read_clip
 
 _HOMES = {
-    "bias": "dsm.verbs.bias",
-    "card": "dsm.verbs.card",
     "create_model": "dsm.models.zoo",
-    "embed": "dsm.verbs.embed",
     "encode": "dsm.verbs.extract",
-    "explore": "dsm.verbs.explore",
-    "export": "dsm.verbs.export",
-    "extract": "dsm.verbs.extract",
-    "finetune": "dsm.verbs.train",
     "load_encoder": "dsm.models.weights",
     "load_features": "dsm.evaluate.features",
-    "look": "dsm.verbs.look",
-    "pretrain": "dsm.verbs.train",
-    "probe": "dsm.verbs.probe",
     "read_clip": "dsm.video.decode",
-    "report": "dsm.verbs.report",
-    "retrieve": "dsm.verbs.retrieve",
-    "run": "dsm.verbs.run_recipe",
-    "search": "dsm.verbs.search",
     "show_progress": "dsm.terminal",
-    "test": "dsm.verbs.video_test",
 }
-"""The module of each function."""
+"""The module of each function that is no verb; ``cli/commands.py`` has those of the verbs."""
 
 __all__ = [
     "__version__", "bias", "card", "create_model", "data", "disturb", "embed", "encode", "explore",
@@ -75,6 +61,8 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(_HOMES[name]), name)
     if name in ("data", "disturb"):
         return importlib.import_module(f"dsm.{name}")
+    if name in __all__:
+        return VERBS[name].find_function()
     raise AttributeError(f"module 'dsm' has no attribute '{name}'")
 
 

@@ -99,17 +99,11 @@ def demo(config: DemoConfig) -> Result:
     results, report = config.out / RESULTS, config.out / "report.html"
     write_results(results, rows, revision=git_revision())
     evidence = Evidence(
-        rows=rows,
-        runs=RUNS,
-        trained=TRAINED,
-        tests=TESTS,
-        seeds=config.seeds,
-        scenes=scenes,
+        rows=rows, runs=RUNS, trained=TRAINED, tests=TESTS, seeds=config.seeds, scenes=scenes,
         scenes_folder=config.out / "scenes",
         run_folders={(m, s): run_folder(config, m, s) for m in TRAINED for s in config.seeds},
-        configs={m: pretrain_config(config, m, config.seeds[0]) for m in TRAINED},
-        features=features,
-    )
+        configs={m: pretrain_config(config, m, config.seeds[0]) for m in TRAINED}, features=features,
+    )  # fmt: skip
     write_report(report, evidence)
     minutes = (time.monotonic() - start) / 60
     return Result(

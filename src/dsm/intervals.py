@@ -34,8 +34,13 @@ class Interval(NamedTuple):
     """A number with its 95 % interval; NaN if there is none."""
 
     value: float
-    low: float
-    high: float
+    low: float = math.nan
+    high: float = math.nan
+
+
+def as_interval(value: Interval | float) -> Interval:
+    """A number that may lack an interval."""
+    return value if isinstance(value, Interval) else Interval(value)
 
 
 def remark_on(groups: Sequence[str] | None) -> str | None:
@@ -89,7 +94,7 @@ def share_interval(
     """
     one = _Sample.of(values, labels, groups)
     if one.groups == 1:
-        return Interval(one.mean, float("nan"), float("nan"))
+        return Interval(one.mean)
     return wilson(one.mean, one.count, one.quantile)
 
 
@@ -125,7 +130,7 @@ def ratio_interval(top: Interval, bottom: Interval, alike: float = 0.0) -> Inter
     """
     value = top.value / bottom.value
     if math.isnan(top.low) or math.isnan(bottom.low) or bottom.low <= 0:
-        return Interval(value, float("nan"), float("nan"))
+        return Interval(value)
 
     def excess(ratio: float, upper: bool) -> float:
         """The upper or lower end of the interval of top - ratio bottom."""
@@ -275,7 +280,7 @@ def bootstrap(
     members, units = _members(count, groups)
     value = float(statistic(np.ones((1, count)))[0])
     if units == 1:
-        return Interval(value, float("nan"), float("nan"))
+        return Interval(value)
     rng = np.random.default_rng(seed)
     values = []
     at_once = max(1, MAX_NUMBERS_AT_ONCE // max(units, count))

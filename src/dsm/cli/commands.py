@@ -27,6 +27,10 @@ class Verb:
         file, name = self.config.split(".")
         return getattr(importlib.import_module(f"dsm.verbs.settings.{file}"), name)
 
+    def find_function(self) -> Any:
+        """The verb, whose module is imported here; it takes these settings and returns a ``Result``."""
+        return getattr(importlib.import_module(self.module), self.function)
+
 
 VERBS = {
     "doctor": Verb(

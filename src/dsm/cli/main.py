@@ -5,7 +5,6 @@ A verb's module is imported only when its settings are sound, so that help and m
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 
@@ -89,9 +88,9 @@ def run(words: list[str]) -> None:
         raise
     check_inputs(config)
     show_progress()
-    module = importlib.import_module(verb.module)
+    function = verb.find_function()
     try:
-        result = getattr(module, verb.function)(config)
+        result = function(config)
     except Interrupted as stopped:
         how = ""
         if hasattr(config, "resume") and not getattr(config, "fractions", ()):

@@ -8,27 +8,14 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_VERBS = {
-    "check": "check",
-    "convert": "convert",
-    "dedup": "dedup",
-    "export": "export_features",
-    "features": "features",
-    "frames": "frames",
-    "index": "index",
-    "leaks": "subset",
-    "pack": "pack",
-    "preview": "preview",
-    "split": "subset",
-    "subset": "subset",
-    "synth": "synth",
-}
-"""The module in ``dsm/verbs`` of each verb, imported on use because it imports this package."""
+# The list is of a room above, but imports nothing. The verbs import this package, so they come on use.
+_LISTED = importlib.import_module("dsm.cli.commands").VERBS
+_VERBS = {verb.removeprefix("data "): how for verb, how in _LISTED.items() if verb.startswith("data ")}
 
 __all__ = list(_VERBS)
 
 
 def __getattr__(name: str) -> Any:
     if name in _VERBS:
-        return getattr(importlib.import_module(f"dsm.verbs.{_VERBS[name]}"), name)
+        return _VERBS[name].find_function()
     raise AttributeError(f"module 'dsm.data' has no attribute '{name}'")

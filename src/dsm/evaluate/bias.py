@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from dsm.intervals import (
     Interval,
@@ -21,6 +20,7 @@ from dsm.intervals import (
     correlation,
     ratio_interval,
     share_interval,
+    t_quantile,
 )
 
 SKILLS = {"motion_gain": "static", "order_sensitivity": "shuffled", "direction_sensitivity": "reversed"}
@@ -201,7 +201,7 @@ class Line:
 
         (Draper & Smith, Applied Regression Analysis, section 1.4; t of n - 2 degrees of freedom.)
         """
-        t = float(stats.t.ppf(0.975, self.n - 2))
+        t = t_quantile(self.n - 2)
         return np.asarray(t * self.error * np.sqrt(1 / self.n + (x - self.mean_x) ** 2 / self.spread_x))
 
 

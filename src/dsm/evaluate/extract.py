@@ -17,7 +17,7 @@ from dsm.data.loading import load_clips
 from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate.features import Features
-from dsm.models.precision import channels_last, compute_in, fast_in_bf16
+from dsm.models.precision import channels_last, encode, fast_in_bf16
 from dsm.models.settings import Precision
 from dsm.render import to_network
 from dsm.terminal import warn
@@ -104,7 +104,7 @@ def extract_by_all(
         index += batch["index"]
         x = to_input(batch["clips"], clip.modality, device)
         for encoder, row in zip(encoders, rows, strict=True):
-            row.append(means(encode(encoder, x, precision), batch["counts"]))
+            row.append(means(as_array(encoder, x, precision), batch["counts"]))
     if not index:
         raise UserError(f"{videos.source}: not one video can be read; `dsm data check` shows why.")
     paths = [videos.paths[place] for place in index]
@@ -119,11 +119,9 @@ def to_input(clips: Tensor, modality: ModalityName, device: torch.device) -> Ten
 
 
 @torch.no_grad()
-def encode(encoder: nn.Module, x: Tensor, precision: Precision = "fp32") -> NDArray[np.float32]:
-    """Features (B, D) of network inputs, on the CPU; the encoder computes in ``precision``."""
-    with compute_in(precision, x.device.type):
-        features = encoder(x)
-    return features.float().cpu().numpy()
+def as_array(encoder: nn.Module, x: Tensor, precision: Precision = "fp32") -> NDArray[np.float32]:
+    """The features (B, D) of network inputs by :func:`dsm.models.precision.encode`, without gradients."""
+    return encode(encoder, x, precision).float().cpu().numpy()
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:

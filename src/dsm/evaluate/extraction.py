@@ -27,7 +27,7 @@ from dsm.data.loading import Batches, InTurn, batched
 from dsm.data.settings import ClipConfig
 from dsm.distributed import is_first, make_fabric
 from dsm.errors import UserError
-from dsm.evaluate.extract import check_precision, encode, means, to_input
+from dsm.evaluate.extract import as_array, check_precision, means, to_input
 from dsm.evaluate.features import Features, check_suffix, write_features
 from dsm.evaluate.settings import ExtractSettings
 from dsm.files import remove, written_aside
@@ -298,7 +298,7 @@ def _part_of(
     device = next(encoder.parameters()).device
     rows = np.concatenate(
         [
-            encode(encoder, to_input(some, clip.modality, device), settings.precision)
+            as_array(encoder, to_input(some, clip.modality, device), settings.precision)
             for some in batch["clips"].split(at_once)
         ]
     )

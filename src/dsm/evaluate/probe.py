@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from dsm.errors import UserError
 from dsm.evaluate.features import Features, same_dimensions
-from dsm.evaluate.nearest import Ids, nearest
 from dsm.models.heads import Classifier
 from dsm.models.weights import LoadedEncoder
 from dsm.terminal import note
@@ -102,37 +101,6 @@ def choose_strength(train: Features, groups: Sequence[str] | None = None, folds:
             shares.append(float((model.predict(train.features[outside]) == train.labels[outside]).mean()))
     accuracy = {strength: float(np.mean(shares)) for strength, shares in hits.items()}
     return Chosen(max(STRENGTHS, key=lambda strength: (accuracy[strength], -strength)), accuracy)
-
-
-def knn_probe(
-    train: Features,
-    test: Features,
-    *,
-    k: int = 20,
-    temperature: float = 0.07,
-    apart: tuple[Ids, Ids] | None = None,
-) -> NDArray[np.bool_]:
-    """A vote of the k nearest training videos, each weighted by exp(cosine / temperature).
-
-    Wu et al. 2018 (Instance Discrimination, section 3.4), with the k of DINO (Caron et al. 2021).
-
-    Args:
-        apart: rows with the same number are never neighbours, see :func:`dsm.evaluate.retrieval.kept_apart`.
-
-    Returns:
-        (n,): whether each test video's label got the most votes; False where it has no neighbour.
-    """
-    train.need_labels("training features")
-    same_dimensions(train, test, ("train", "test"))
-    near = nearest(train.features, test.features, k, apart=apart)
-    exists = near.places >= 0
-    classes = int(max(train.labels.max(), test.labels.max())) + 1
-    votes = np.zeros((len(test), classes))
-    # Minus the greatest, so that no weight overflows.
-    greatest = np.where(exists, near.similarities, 0)[:, :1]
-    weights = np.exp((near.similarities - greatest) / temperature)
-    np.add.at(votes, (np.arange(len(test))[:, None], train.labels[near.places]), weights)
-    return np.asarray((votes.argmax(1) == test.labels) & exists.any(1))
 
 
 def need_classes(train: Features) -> None:

@@ -1,4 +1,4 @@
-"""Retrieval: does the nearest neighbour of a video show the same action?
+"""Retrieval: does the nearest neighbour of a video show the same action? And a vote of the nearest.
 
 The usual protocol (Xu et al. 2019, Clip Order Prediction, section 4.4): test videos are queries, training
 videos the gallery, neighbours are ranked by cosine, and R@k is the share of queries with a video of their
@@ -137,3 +137,34 @@ def average_precision(
         with np.errstate(invalid="ignore"):
             precision[rows] = (right * np.cumsum(right, 1) / ranks).sum(1) / right.sum(1)
     return precision
+
+
+def knn_probe(
+    train: Features,
+    test: Features,
+    *,
+    k: int = 20,
+    temperature: float = 0.07,
+    apart: tuple[Ids, Ids] | None = None,
+) -> NDArray[np.bool_]:
+    """A vote of the k nearest training videos, each weighted by exp(cosine / temperature).
+
+    Wu et al. 2018 (Instance Discrimination, section 3.4), with the k of DINO (Caron et al. 2021).
+
+    Args:
+        apart: rows with the same number are never neighbours, see :func:`kept_apart`.
+
+    Returns:
+        (n,): whether each test video's label got the most votes; False where it has no neighbour.
+    """
+    train.need_labels("training features")
+    same_dimensions(train, test, ("train", "test"))
+    near = nearest(train.features, test.features, k, apart=apart)
+    exists = near.places >= 0
+    classes = int(max(train.labels.max(), test.labels.max())) + 1
+    votes = np.zeros((len(test), classes))
+    # Minus the greatest, so that no weight overflows.
+    greatest = np.where(exists, near.similarities, 0)[:, :1]
+    weights = np.exp((near.similarities - greatest) / temperature)
+    np.add.at(votes, (np.arange(len(test))[:, None], train.labels[near.places]), weights)
+    return np.asarray((votes.argmax(1) == test.labels) & exists.any(1))

@@ -22,7 +22,7 @@ from dsm.distributed import best_device
 from dsm.errors import UserError
 from dsm.evaluate.duplicates import ROUNDING
 from dsm.evaluate.engines import Engine
-from dsm.evaluate.extract import encode, to_input
+from dsm.evaluate.extract import as_array, to_input
 from dsm.evaluate.extraction import digest
 from dsm.evaluate.features import Features
 from dsm.evaluate.nearest import nearest, nearest_among, unit_rows
@@ -225,7 +225,7 @@ class QueryEncoder:
         device = next(self._encoder.parameters()).device
         at_once = max(min(CLIP_PIXELS // (self.clip.frames_to_read * self.clip.size**2), AT_ONCE), 1)
         rows = [
-            encode(self._encoder, to_input(some, self.clip.modality, device))
+            as_array(self._encoder, to_input(some, self.clip.modality, device))
             for clips in pieces
             for some in clips.split(at_once)  # type: ignore[no-untyped-call]
         ]

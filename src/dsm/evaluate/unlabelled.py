@@ -126,14 +126,14 @@ def places(features: Matrix, groups: Sequence[str]) -> dict[str, Interval]:
     near = nearest(features, features, 1, apart=(own, own)).places[:, 0]
     found = {
         "place_neighbour": share_interval(of[near] == of, groups=groups),
-        "place_neighbour_chance": _alone((sizes * (sizes - 1)).sum() / (count * (count - 1))),
+        "place_neighbour_chance": Interval((sizes * (sizes - 1)).sum() / (count * (count - 1))),
     }
     rows, labels = features[several], of[several]
     folds = StratifiedKFold(min(FOLDS, int(sizes[sizes > 1].min())), shuffle=True, random_state=0)
     hits = probed(rows, labels, folds.split(rows, labels))
     own_groups = [group for group, one in zip(groups, several, strict=True) if one]
     found["place_probe"] = share_interval(hits, groups=own_groups)
-    found["place_probe_chance"] = _alone(np.bincount(labels).max() / len(labels))
+    found["place_probe_chance"] = Interval(np.bincount(labels).max() / len(labels))
     return found
 
 
@@ -149,10 +149,6 @@ def probed(
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
         hits[testing] = probe.fit(rows[training], labels[training]).predict(rows[testing]) == labels[testing]
     return hits
-
-
-def _alone(value: float) -> Interval:
-    return Interval(float(value), float("nan"), float("nan"))
 
 
 def _standard(features: Matrix) -> NDArray[np.float64]:

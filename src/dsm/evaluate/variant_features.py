@@ -194,24 +194,15 @@ def features_of_variants(
     """
     if clip.modality == "flow":
         raise UserError("variants need pictures; weights that take optical flow cannot be tested with them.")
-    device = next(encoders[0].parameters()).device
-    encoders = [channels_last(one.eval()) for one in encoders]
-    read = windows_to_read(windows, clip)
-    shown_windows = np.rint(np.linspace(0, read - 1, windows)).astype(int) if windows > 1 else [read // 2]
-    clips_of = EvaluationClips(videos, clip, read, workers=workers)
-    rows: list[dict[str, list[NDArray[np.float32]]]] = [{name: [] for name in variants} for _ in encoders]
-    pictures: Pictures = {}
-    scenes, bad = OtherScenes(), set[int]()
-    judged: list[int] = []
-    partners: dict[str, list[list[int]]] = {name: [] for name in LENT}
-    steady: list[float] = []
-    left: list[float] = []
+    making = _Making(encoders, videos, clip, variants, windows, seed, masks, precision)
+    clips_of = EvaluationClips(videos, clip, making.read, workers=workers)
+    bad = set[int]()
     waiting = draw_order(videos.labels, seed).tolist()
     # Videos that come before enough scenes wait for a second pass: the extra first video, which still gets
     # its own turn, and the next ones, whose other scenes and scenes of the same label come later.
     for last in (False, True):
         batches = load_clips(
-            clips_of, batch_size, workers=workers, order=waiting, pin_memory=device.type == "cuda",
+            clips_of, batch_size, workers=workers, order=waiting, pin_memory=making.device.type == "cuda",
             past_bad=on_bad is not None,
         )  # fmt: skip
         waiting = []
@@ -223,54 +214,106 @@ def features_of_variants(
             if not batch["index"]:
                 continue
             decoded = batch["clips"].unflatten(0, (len(batch["index"]), -1))  # (B, W, T, S, S, C) uint8
-            colours: Tensor = decoded.to(device).permute(0, 1, 5, 2, 3, 4).float() / 255
+            colours = decoded.to(making.device).permute(0, 1, 5, 2, 3, 4).float() / 255
             shown: list[tuple[int, Seen]] = []
             for video, clips in zip(batch["index"], colours, strict=True):
-                mask = masks.of(video).to(device) if masks is not None else None
-                own, moving = _apart(video, int(videos.labels[video]), clips, mask)
-                same, others = scenes.same(video, own.label), scenes.behind(own.label)
-                early = same is None or len(scenes.unlike(own.label)) < LEAST
-                near, far = scenes.near_and_far(own) if others else (own, own)
-                scenes.add(own)
-                if not others or (early and not last):
+                if (seen := making.see(video, clips, last=last)) is None:
                     waiting.append(video)
-                    continue
-                # A label with a single video has no other scene than its own.
-                same = same or own
-                for name, lenders in zip(LENT, (others, [same], [near], [far], others[:1]), strict=True):
-                    partners[name].append([one.video for one in lenders])
-                judged.append(video)
-                steady.append(steadiness(clips[shown_windows], own.scene))
-                planted = masks is None and "no_foreground" in variants
-                left.append(left_of_planted(clips, moving, others[0].scene) if planted else float("nan"))
-                before = torch.cat([one.scene for one in others])
-                lent = (before, same.scene, near.scene, far.scene, others[0].actor)
-                shown.append((video, Seen(clips[shown_windows], own.scene, moving[shown_windows], *lent)))
-            if not shown:
-                continue
-            for name, variant in variants.items():
-                views = [
-                    variant(seen, np.random.default_rng([seed, *name.split("_")[0].encode(), video]))
-                    for video, seen in shown
-                ]
-                for encoder, row in zip(encoders, rows, strict=True):
-                    row[name].append(_encode(encoder, views, clip, windows, precision))
-                pictures.setdefault(name, _to_look_at(views[0][0, 0]))
-            on_progress(len(judged) + len(bad))
-        waiting = [video for video in dict.fromkeys(waiting) if video not in set(judged)]
+                else:
+                    shown.append((video, seen))
+            if shown:
+                making.encode(shown)
+                on_progress(len(making.judged) + len(bad))
+        waiting = [video for video in dict.fromkeys(waiting) if video not in set(making.judged)]
         if not waiting:
             break
-    if not judged:
-        raise UserError(f"{videos.source}: its readable videos have only one class; two are needed.")
-    places, back = np.sort(judged), np.argsort(judged)
-    return VariantFeatures(
-        [{name: np.concatenate(parts)[back] for name, parts in row.items()} for row in rows],
-        places=places,
-        partners={name: np.searchsorted(places, rows_of)[back] for name, rows_of in partners.items()},
-        steady=np.array(steady)[back],
-        left=np.array(left)[back],
-        pictures=pictures,
-    )
+    return making.result()
+
+
+class _Making:
+    """The variants of one video after the other, and their features. Arguments are as above."""
+
+    def __init__(
+        self,
+        encoders: Sequence[nn.Module],
+        videos: VideoList,
+        clip: ClipConfig,
+        variants: Mapping[str, Variant],
+        windows: int,
+        seed: int,
+        masks: Masks | None,
+        precision: Precision,
+    ) -> None:
+        self.device = next(encoders[0].parameters()).device
+        self.read = windows_to_read(windows, clip)
+        self.judged: list[int] = []
+        """The videos, in the order in which they were shown."""
+        self._encoders = [channels_last(one.eval()) for one in encoders]
+        self._videos, self._clip, self._variants, self._windows = videos, clip, variants, windows
+        self._seed, self._masks, self._precision = seed, masks, precision
+        places = np.linspace(0, self.read - 1, windows) if windows > 1 else [self.read // 2]
+        self._shown = np.rint(places).astype(int)
+        self._scenes = OtherScenes()
+        self._rows: list[dict[str, list[NDArray[np.float32]]]] = [
+            {name: [] for name in variants} for _ in encoders
+        ]
+        self._pictures: Pictures = {}
+        self._partners: dict[str, list[list[int]]] = {name: [] for name in LENT}
+        self._steady: list[float] = []
+        self._left: list[float] = []
+
+    def see(self, video: int, clips: Tensor, *, last: bool) -> Seen | None:
+        """A video with what others lend it; None if it must wait for more of them.
+
+        Args:
+            clips: (W, C, T, S, S), colours in [0, 1]. last: whether it is its last turn.
+        """
+        scenes, label = self._scenes, int(self._videos.labels[video])
+        mask = self._masks.of(video).to(self.device) if self._masks is not None else None
+        own, moving = _apart(video, label, clips, mask)
+        same, others = scenes.same(video, label), scenes.behind(label)
+        early = same is None or len(scenes.unlike(label)) < LEAST
+        near, far = scenes.near_and_far(own) if others else (own, own)
+        scenes.add(own)
+        if not others or (early and not last):
+            return None
+        # A label with a single video has no other scene than its own.
+        same = same or own
+        for name, lenders in zip(LENT, (others, [same], [near], [far], others[:1]), strict=True):
+            self._partners[name].append([one.video for one in lenders])
+        self.judged.append(video)
+        self._steady.append(steadiness(clips[self._shown], own.scene))
+        planted = mask is None and "no_foreground" in self._variants
+        self._left.append(left_of_planted(clips, moving, others[0].scene) if planted else float("nan"))
+        before = torch.cat([one.scene for one in others])
+        lent = (before, same.scene, near.scene, far.scene, others[0].actor)
+        return Seen(clips[self._shown], own.scene, moving[self._shown], *lent)
+
+    def encode(self, shown: Sequence[tuple[int, Seen]]) -> None:
+        """Make all variants of some videos, and run the encoders over them."""
+        for name, variant in self._variants.items():
+            views = [
+                variant(seen, np.random.default_rng([self._seed, *name.split("_")[0].encode(), video]))
+                for video, seen in shown
+            ]
+            for encoder, row in zip(self._encoders, self._rows, strict=True):
+                row[name].append(_encode(encoder, views, self._clip, self._windows, self._precision))
+            self._pictures.setdefault(name, _to_look_at(views[0][0, 0]))
+
+    def result(self) -> VariantFeatures:
+        if not self.judged:
+            raise UserError(
+                f"{self._videos.source}: its readable videos have only one class; two are needed."
+            )
+        places, back = np.sort(self.judged), np.argsort(self.judged)
+        return VariantFeatures(
+            [{name: np.concatenate(parts)[back] for name, parts in row.items()} for row in self._rows],
+            places=places,
+            partners={name: np.searchsorted(places, of)[back] for name, of in self._partners.items()},
+            steady=np.array(self._steady)[back],
+            left=np.array(self._left)[back],
+            pictures=self._pictures,
+        )
 
 
 def _apart(video: int, label: int, clips: Tensor, mask: Tensor | None) -> tuple[Kept, Tensor]:

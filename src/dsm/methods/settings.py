@@ -180,9 +180,11 @@ class MethodSettings:
 
     def without_mixing(self) -> MethodSettings:
         """The same, but SLD mixes in no pictures where it also bends them: optical flow has no pictures."""
+        methods = {one.name: getattr(self, one.name) for one in fields(self)}
         bending: dict[str, Any] = {
             name: replace(method, sld=method.sld.bending())
-            for name, method in (("dsm", self.dsm), ("dsm_triplet", self.dsm_triplet))
+            for name, method in methods.items()
+            if hasattr(method, "sld")
         }
         return replace(self, **bending)
 

@@ -170,56 +170,22 @@ SOURCES: tuple[Source, ...] = (
         )
     ),
     *(
-        Source(
-            HARA,
-            backbone,
-            (*_HARA, *_STAGES),
-            {"shortcut": shortcut},
-            normalization=_HARA_INPUT,
-            clip=_HARA_CLIP,
-        )
-        for backbone in ("r3d18", "r3d34", "r3d50")
-        for shortcut in ("B", "A")
+        Source(HARA, name, (*_HARA, *_STAGES), {"shortcut": kind}, normalization=_HARA_INPUT, clip=_HARA_CLIP)
+        for name in ("r3d18", "r3d34", "r3d50")
+        for kind in ("B", "A")
     ),
     Source(
-        PIERGIAJ,
-        "i3d",
-        (*_PIERGIAJ, *_STAGES),
-        {"norm_eps": 1e-3},
-        normalization=_PIERGIAJ_INPUT,
-        clip=_PIERGIAJ_CLIP,
-    ),
-    Source(
-        TORCHVISION,
-        "r3d18",
-        (*_TORCHVISION_R3D, *_STAGES),
-        {"stem": "3x7x7"},
-        normalization=_TORCHVISION_INPUT,
-        clip=_TORCHVISION_CLIP,
-    ),
-    Source(
-        TORCHVISION,
-        "r3d18",
-        (*_TORCHVISION_R3D, *_STAGES),
-        {"stem": "3x7x7", "flat_from": 2},
-        normalization=_TORCHVISION_INPUT,
-        clip=_TORCHVISION_CLIP,
+        PIERGIAJ, "i3d", (*_PIERGIAJ, *_STAGES), {"norm_eps": 1e-3},
+        normalization=_PIERGIAJ_INPUT, clip=_PIERGIAJ_CLIP,
     ),
     *(
-        Source(
-            TORCHVISION,
-            backbone,
-            (*_TORCHVISION_R2PLUS1D, *_STAGES),
-            normalization=_TORCHVISION_INPUT,
-            clip=_TORCHVISION_CLIP,
+        Source(TORCHVISION, name, (*renames, *_STAGES), settings, normalization=_TORCHVISION_INPUT, clip=clip)
+        for name, renames, settings, clip in (
+            ("r3d18", _TORCHVISION_R3D, {"stem": "3x7x7"}, _TORCHVISION_CLIP),
+            ("r3d18", _TORCHVISION_R3D, {"stem": "3x7x7", "flat_from": 2}, _TORCHVISION_CLIP),
+            ("r2plus1d18", _TORCHVISION_R2PLUS1D, {}, _TORCHVISION_CLIP),
+            ("r2plus1d34", _TORCHVISION_R2PLUS1D, {}, _TORCHVISION_CLIP),
+            ("s3d", _TORCHVISION_S3D, {}, {**_TORCHVISION_CLIP, "resize": 256, "size": 224}),
         )
-        for backbone in ("r2plus1d18", "r2plus1d34")
     ),
-    Source(
-        TORCHVISION,
-        "s3d",
-        (*_TORCHVISION_S3D, *_STAGES),
-        normalization=_TORCHVISION_INPUT,
-        clip={**_TORCHVISION_CLIP, "resize": 256, "size": 224},
-    ),
-)
+)  # fmt: skip

@@ -23,7 +23,7 @@ from dsm.evaluate.bias import (
 )
 from dsm.evaluate.variant_features import Pictures
 from dsm.files import csv_text
-from dsm.intervals import Interval
+from dsm.intervals import Interval, as_interval
 from dsm.pages.figures import literal, looks_of, place_labels, save_figure, write_film_strip
 from dsm.runs.results import Row, row_of
 from dsm.terminal import many
@@ -59,15 +59,11 @@ def rows_of(
         if len(one.probabilities) > 1:
             numbers: dict[str, Interval | float | None] = {**four_numbers(one)}
             numbers |= (measures or {}).get(run, {})
-            values |= {name: _interval(value) for name, value in numbers.items() if value is not None}
+            values |= {name: as_interval(value) for name, value in numbers.items() if value is not None}
         rows += [
             row_of(run, seeds[run], test, name, value, len(one.labels)) for name, value in values.items()
         ]
     return rows
-
-
-def _interval(value: Interval | float) -> Interval:
-    return value if isinstance(value, Interval) else Interval(value, float("nan"), float("nan"))
 
 
 def classes_csv(judged: Mapping[str, Judged], names: Sequence[str]) -> str:
@@ -136,11 +132,7 @@ def unskilled_lines(judged: Mapping[str, Judged]) -> list[str]:
 
 
 def _cell(row: Row | None) -> str:
-    if row is None:
-        return "–"
-    if row.low is None or row.high is None:
-        return f"{row.value:.1%}"
-    return f"{row.value:.1%} \\[{row.low:.0%}, {row.high:.0%}]"
+    return "–" if row is None else f"{row.value:.1%}" + row.interval(r" \[{:.0%}, {:.0%}]")
 
 
 FRAMES_SHOWN = 8

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dsm.evaluate.bias import Judged
 from dsm.evaluate.verdict import Chosen, Footage, Numbers, Verdict, five, verdict
 from dsm.files import write_text
-from dsm.intervals import Interval, remark_on
+from dsm.intervals import Interval, as_interval, remark_on
 from dsm.pages.figures import literal, looks_of, save_figure
 from dsm.pages.film import even
 from dsm.pages.gallery import end_of
@@ -173,24 +173,20 @@ def _row(metric: str, measure: Chosen, subjects: Sequence[OnCard]) -> Line:
     bars = []
     for one in subjects:
         value = one.numbers.get(metric)
-        interval = _as_interval(value)
-        if interval is None:
+        if value is None:
             bars.append(Bar(one.name, "not measurable", None, 0, 0))
-            continue
-        bars.append(bar_of(one.name, *interval))
+        else:
+            bars.append(bar_of(one.name, *as_interval(value)))
     return Line(measure.title, measure.meaning, "high" if measure.motion_is_high else "low", bars)
 
 
 def _every(subjects: Sequence[OnCard]) -> list[tuple[str, list[str]]]:
     metrics = dict.fromkeys(name for one in subjects for name in one.numbers)
-    cells = {name: [_as_interval(one.numbers.get(name)) for one in subjects] for name in metrics}
-    return [(name, ["–" if one is None else _text(one) for one in row]) for name, row in cells.items()]
-
-
-def _as_interval(value: Interval | float | None) -> Interval | None:
-    if value is None or isinstance(value, Interval):
-        return value
-    return Interval(value, float("nan"), float("nan"))
+    cells = {name: [one.numbers.get(name) for one in subjects] for name in metrics}
+    return [
+        (name, ["–" if one is None else _text(as_interval(one)) for one in row])
+        for name, row in cells.items()
+    ]
 
 
 def _text(value: Interval) -> str:
@@ -213,10 +209,11 @@ def draw_card(
     looks = looks_of([one.name for one in subjects])
     for axis, (metric, measure) in zip(axes, chosen.items(), strict=False):
         for place, (one, look) in enumerate(zip(subjects, looks, strict=True)):
-            value = _as_interval(one.numbers.get(metric))
-            if value is None:
+            number = one.numbers.get(metric)
+            if number is None:
                 axis.text(0.5, place, "–", ha="center", va="center", color="#777777")
                 continue
+            value = as_interval(number)
             if value.low == value.low:
                 axis.plot([value.low, value.high], [place, place], color=look.colour, linewidth=3, alpha=0.5)
             axis.plot(value.value, place, "o", color=look.colour, markersize=8)

@@ -21,10 +21,10 @@ from dsm.methods.registry import create_method
 from dsm.models.zoo import create_model
 from dsm.pages import figures
 from dsm.pages.gallery import ShownClip, ShownQuery, neighbours
-from dsm.pages.tables import Cell
+from dsm.pages.tables import cell_of
 from dsm.pages.template import clip_uri, write_page
 from dsm.render import disturb_view, to_frames
-from dsm.runs.folder import git_revision, plain, read_metrics, versions
+from dsm.runs.folder import plain, read_metrics, versions_text
 from dsm.runs.results import Row, command_line, mean_and_spread
 from dsm.synthetic.motionscenes import motion_names
 from dsm.synthetic.settings import MotionScenesConfig
@@ -55,9 +55,12 @@ class Evidence:
     configs: dict[str, PretrainConfig]
     features: dict[tuple[str, int, str], Features]
 
+    def rows_of(self, run: str, test: str, metric: str) -> list[Row]:
+        return [row for row in self.rows if (row.run, row.test, row.metric) == (run, test, metric)]
+
     def values(self, run: str, test: str, metric: str) -> list[float]:
         """One share in [0, 1] per seed."""
-        return [row.value for row in self.rows if (row.run, row.test, row.metric) == (run, test, metric)]
+        return [row.value for row in self.rows_of(run, test, metric)]
 
     def mean(self, run: str, test: str, metric: str) -> float:
         return float(np.mean(self.values(run, test, metric)))
@@ -93,7 +96,7 @@ def write_report(path: Path, evidence: Evidence) -> None:
         first_seed=evidence.seeds[0],
         gallery=_gallery(evidence),
         command=command_line(),
-        made=_made(),
+        made=f"{versions_text()}; {torch.get_num_threads()} threads.",
         settings=json.dumps(plain(evidence.configs["dsm"]), indent=2),
     )
 
@@ -150,16 +153,10 @@ def _table(evidence: Evidence, metric: str, title: str) -> dict[str, Any]:
     best = {t: max(evidence.mean(run, t, metric) for run in evidence.runs) for t in evidence.tests}
     lines = []
     for run in evidence.runs:
-        cells = []
-        for test in evidence.tests:
-            value, _, spread = (
-                mean_and_spread(evidence.values(run, test, metric)).removesuffix(" %").partition(" ")
-            )
-            row = next(r for r in evidence.rows if (r.run, r.test, r.metric) == (run, test, metric))
-            if not spread and row.low is not None and row.high is not None:
-                spread = f"{100 * row.low:.0f}–{100 * row.high:.0f}"
-            is_best = evidence.mean(run, test, metric) == best[test]
-            cells.append(Cell(value, spread, is_best))
+        cells = [
+            cell_of(evidence.rows_of(run, test, metric), evidence.mean(run, test, metric) == best[test])
+            for test in evidence.tests
+        ]
         lines.append((run, "", cells))
     return {"title": title, "lines": lines}
 
@@ -306,10 +303,3 @@ def _gallery(evidence: Evidence) -> list[ShownQuery]:
             query = ShownClip(uri(queries.paths[place]), "query", motion)
             shown.append(ShownQuery(f"{test}: {motion}", query, runs))
     return shown
-
-
-def _made() -> str:
-    packages = ", ".join(f"{name} {version}" for name, version in versions().items())
-    revision = git_revision()
-    threads = torch.get_num_threads()
-    return f"{packages}{f', revision {revision}' if revision else ''}; {threads} threads."

@@ -44,11 +44,8 @@ def write_duplicates_page(
         rows.append(ShownQuery(title, tiles[0], [("", tiles[1:])]))
     spare = sum(len(group) - 1 for group in groups)
     write_page(
-        path, "duplicates.html", title=_title(spare), rows=rows, count=len(groups),
+        path, "duplicates.html", rows=rows, count=len(groups),
+        title=f"{many(spare, 'clip')} could go" if spare else "No near-duplicates",
         groups=many(len(groups), "group"), spare=many(spare, "clip"), threshold=f"{threshold:g}",
         command=command_line(),
     )  # fmt: skip
-
-
-def _title(spare: int) -> str:
-    return f"{many(spare, 'clip')} could go" if spare else "No near-duplicates"

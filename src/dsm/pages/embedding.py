@@ -15,7 +15,7 @@ from dsm.evaluate.settings import MapName
 from dsm.pages.figures import TONES, literal, save_figure
 from dsm.pages.tables import Bar, Cell, bar_of
 from dsm.pages.template import render_page, write_page
-from dsm.runs.results import Row, command_line
+from dsm.runs.results import NO_SHARES, Row, command_line
 from dsm.terminal import many
 
 MARKS = "osD^vPX*"
@@ -141,12 +141,10 @@ def number_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
         if row.metric.endswith("_chance"):
             continue
         line = lines.setdefault(row.metric, {"metric": row.metric.replace("_", " "), "cells": {}})
-        plain = row.metric == "effective_rank"
-        interval = "" if row.low is None or row.high is None else f"{row.low:.2f} to {row.high:.2f}"
         chance = chances.get((row.run, row.metric))
         line["cells"][row.run] = {
-            "value": f"{row.value:.1f}" if plain else f"{row.value:.3f}",
-            "interval": interval,
+            "value": f"{row.value:.1f}" if row.metric in NO_SHARES else f"{row.value:.3f}",
+            "interval": row.interval("{:.2f} to {:.2f}"),
             "chance": "" if chance is None else f"chance {chance:.2f}",
         }
     return list(lines.values())

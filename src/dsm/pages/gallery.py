@@ -16,6 +16,7 @@ from dsm.errors import UserError
 from dsm.evaluate.features import Features, label_names
 from dsm.evaluate.footage import file_of
 from dsm.evaluate.retrieval import Retrieval, retrieve
+from dsm.pages.film import even
 from dsm.pages.tables import Bar
 from dsm.pages.template import clip_uri, write_page
 from dsm.runs.results import command_line
@@ -40,8 +41,7 @@ def clip_of(features: Features, row: int) -> NDArray[np.uint8]:
         with suppress(VideoError):  # the video has no frame times after all
             first, last = (int(i) for i in np.searchsorted(frame_times(file), np.array(times) - 1e-3))
     numbers = np.linspace(first, max(first, last), FRAMES).round().astype(np.int64)
-    frames = read_frames(file, numbers, SHORT_SIDE, SECONDS)
-    return frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
+    return even(read_frames(file, numbers, SHORT_SIDE, SECONDS))
 
 
 def clips_of(features: Features, rows: Iterable[int], *, room: float = math.inf) -> dict[int, str]:

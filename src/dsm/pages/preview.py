@@ -43,14 +43,10 @@ def write_preview(path: Path, clips: Sequence[list[Shown]], rows: Sequence[Row],
             for longest in [_longest(versions)]
         ]
         write_page(
-            path,
-            "preview.html",
-            title="What the disturbances change",
-            clips=shown,
-            rows=[(name, "", list(cells)) for name, *cells in rows],
-            measured=many(measured, "clip"),
+            path, "preview.html", title="What the disturbances change", clips=shown,
+            rows=[(name, "", list(cells)) for name, *cells in rows], measured=many(measured, "clip"),
             command=command_line(),
-        )
+        )  # fmt: skip
     elif path.suffix == ".png":
         write_still(path, _still(clips))
     else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -20,18 +19,13 @@ from dsm.runs.folder import read_gradients, read_metrics
 from dsm.runs.results import Row
 
 
-def draw_fractions(counts: Sequence[int], rows: Sequence[Row], path: Path) -> None:
-    """Plot a share with its 95 % interval over the number of labelled videos, and write the picture.
+def fractions_figure(counts: Sequence[int], rows: Sequence[Row]) -> Figure:
+    """A share with its 95 % interval over the number of labelled videos.
 
     Args:
         counts: the number of labelled videos of each row, rising.
         rows: of one metric.
     """
-    save_figure(fractions_figure(counts, rows), path)
-
-
-def fractions_figure(counts: Sequence[int], rows: Sequence[Row]) -> Figure:
-    """The figure of :func:`draw_fractions`."""
     values = 100 * np.array([row.value for row in rows])
     lows = 100 * np.array([row.value if row.low is None else row.low for row in rows])
     highs = 100 * np.array([row.value if row.high is None else row.high for row in rows])
@@ -86,20 +80,11 @@ Metrics = Sequence[Mapping[str, float]]
 
 def draw_run(run: Path) -> list[Path]:
     """Write ``figures/health.png`` and ``figures/gradients.png`` of a run, where it logged their numbers."""
-    drawn = []
-    for name, draw in (("health", draw_health), ("gradients", draw_gradients)):
-        figure = draw(run)
-        if figure is None:
-            continue
-        path = run / "figures" / f"{name}.png"
+    figures = {"health": draw_curves({run.name: read_metrics(run)}), "gradients": draw_gradients(run)}
+    drawn = {run / "figures" / f"{name}.png": figure for name, figure in figures.items() if figure}
+    for path, figure in drawn.items():
         save_figure(figure, path)
-        drawn.append(path)
-    return drawn
-
-
-def draw_health(run: Path) -> Any | None:
-    """:func:`draw_curves` for one run."""
-    return draw_curves({run.name: read_metrics(run)})
+    return list(drawn)
 
 
 def draw_curves(runs: Mapping[str, Metrics]) -> Figure | None:

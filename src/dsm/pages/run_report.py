@@ -30,7 +30,7 @@ from dsm.pages.run_pictures import (
 )
 from dsm.pages.tables import Bar, ResultTable, bar_of, by_subject, meaning_of, result_tables, seed_tables
 from dsm.pages.template import clip_uri, write_page
-from dsm.runs.folder import git_revision, versions
+from dsm.runs.folder import versions_text
 from dsm.runs.record import RunRecord, differences, over_seeds
 from dsm.runs.results import Row, command_line
 from dsm.terminal import many, some
@@ -84,6 +84,7 @@ def write_run_report(path: Path, content: ReportContent) -> None:
     sections += [("left", "Left out")] if left_out else []
     sections += [(f"given{place}", one["name"]) for place, one in enumerate(given, start=1)]
     title = names[0] if len(names) == 1 else f"{len(names)} runs side by side"
+    by_chance, chance_text = _chance(features)
     write_page(
         path,
         "report.html",
@@ -91,7 +92,7 @@ def write_run_report(path: Path, content: ReportContent) -> None:
         heading=title,
         headline=_result(runs, rows),
         bars=_bars(runs, rows),
-        bar_chance=_chance_of(features) if _decisive(runs, rows)[:1] == ("R@1",) else None,
+        bar_chance=by_chance if _decisive(runs, rows)[:1] == ("R@1",) else None,
         progress=_progress(runs),
         sections=sections,
         has_clips=bool(gallery or maps or content.embedding),
@@ -100,7 +101,7 @@ def write_run_report(path: Path, content: ReportContent) -> None:
         biased=tables([row for row in scene if row.metric in NUMBERS]),
         biased_all=tables(scene),
         by_groups=" over groups of videos" if content.by_groups else "",
-        chance=_chance(features),
+        chance=chance_text,
         runs=runs,
         names=names,
         about=about(runs),
@@ -121,7 +122,7 @@ def write_run_report(path: Path, content: ReportContent) -> None:
         left_out=left_out,
         given=given,
         command=command_line(),
-        made=_made(),
+        made=f"{versions_text()}.",
     )
 
 
@@ -168,11 +169,6 @@ def about(runs: Sequence[RunRecord]) -> list[tuple[str, str, list[str]]]:
 
 DECISIVE = ("top1", "R@1", "linear_probe", "monitor/knn")
 """Results for the headline, the most telling first."""
-
-
-def _headline(runs: Sequence[RunRecord], rows: Sequence[Row]) -> str:
-    """What was found: the decisive result, best run first; then how far each run is."""
-    return f"{_result(runs, rows)} {_progress(runs)}".strip()
 
 
 def _progress(runs: Sequence[RunRecord]) -> str:
@@ -253,24 +249,16 @@ def _scene_chart(rows: Sequence[Row], names: Sequence[str]) -> str:
     )
 
 
-def _chance(features: Mapping[str, tuple[Features, Features]]) -> str:
-    for gallery, queries in features.values():
-        if not (gallery.labelled and queries.labelled):
-            return ""
-        by_chance = chance(gallery, queries, kept_apart(gallery, queries), 1)
-        most = np.bincount(queries.labels).max() / len(queries)
-        return (
-            f"Random neighbours give R@1 {by_chance:.1%}; the most frequent class is {most:.1%} of the test."
-        )
-    return ""
-
-
-def _chance_of(features: Mapping[str, tuple[Features, Features]]) -> float | None:
-    """R@1 of random neighbours in %."""
-    for gallery, queries in features.values():
-        if gallery.labelled and queries.labelled:
-            return 100 * chance(gallery, queries, kept_apart(gallery, queries), 1)
-    return None
+def _chance(features: Mapping[str, tuple[Features, Features]]) -> tuple[float | None, str]:
+    """R@1 of random neighbours in %, and a sentence about it; None and empty without labels."""
+    gallery, queries = next(iter(features.values()), (None, None))
+    if gallery is None or queries is None or not (gallery.labelled and queries.labelled):
+        return None, ""
+    by_chance = chance(gallery, queries, kept_apart(gallery, queries), 1)
+    most = np.bincount(queries.labels).max() / len(queries)
+    return 100 * by_chance, (
+        f"Random neighbours give R@1 {by_chance:.1%}; the most frequent class is {most:.1%} of the test."
+    )
 
 
 def _maps(measured: Mapping[str, Measured]) -> list[tuple[str, list[ShownClip]]]:
@@ -299,9 +287,3 @@ def _embedding(embedding: Embedding) -> Markup:
     rows = drawn(len(embedding.features), DOTS)
     clips = clips_of(embedding.features, rows, room=ROOM["embedding"])
     return embedding_section(embedding.embedded, clips, name="dots")
-
-
-def _made() -> str:
-    packages = ", ".join(f"{name} {version}" for name, version in versions().items())
-    revision = git_revision()
-    return f"{packages}{f', revision {revision}' if revision else ''}."

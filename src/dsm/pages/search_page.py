@@ -77,18 +77,60 @@ class SentInTime(io.RawIOBase):
 
 
 class PageServer(ThreadingHTTPServer):
-    """Works on a limited number of requests at once; others wait, and are told to come back if it takes long.
+    """The page on this machine's loopback.
 
+    It works on a limited number of requests at once; others wait, and are told to come back if it takes long.
     Connections that are not yet accepted wait in the system's queue.
     """
 
     request_queue_size = BACKLOG
     daemon_threads = True
 
-    def __init__(self, *arguments: Any) -> None:
+    def __init__(
+        self,
+        index: ArchiveIndex,
+        encode: Callable[[Path], NDArray[np.float32]] | None,
+        port: int,
+        *,
+        cameras: Sequence[str] = (),
+        among: NDArray[np.bool_] | None = None,
+        k: int = CLIPS_SHOWN,
+    ) -> None:
+        """Begin to listen; ``port`` 0 takes a free port.
+
+        Args:
+            encode: computes the feature of a video sent as a query; None where the weights are not available.
+            cameras: the camera of each row.
+            among: which rows may be found; None for all.
+            k: hits on a page.
+
+        Raises:
+            UserError: the port cannot be used.
+        """
+        self.features, self.encode = index.features, encode
+        count = len(index.features)
+        self.answers = Answers(index, cameras or [""] * count, among, min(k, MOST_HITS))
+        self.receiving = threading.BoundedSemaphore(QUERIES)
+        self.clip = lru_cache(maxsize=512)(lambda row: mp4_bytes(clip_of(index.features, row), fps=FPS))
+        self._turn = threading.Lock()
         self._free = threading.BoundedSemaphore(CONNECTIONS)
         self._patience = 1.0
-        super().__init__(*arguments)
+        try:
+            super().__init__((HOST, port), Handler)
+        except OSError as error:
+            raise UserError(
+                f"port {port} cannot be used ({error.strerror}); choose another --port."
+            ) from None
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Decoding takes all cores, so it is done for one request at a time."""
+        if not self._turn.acquire(timeout=TURN):
+            raise BusyError
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread of its own, or turn the browser away."""
@@ -127,151 +169,110 @@ class PageServer(ThreadingHTTPServer):
         self.shutdown_request(request)
 
 
-def make_server(
-    index: ArchiveIndex,
-    encode: Callable[[Path], NDArray[np.float32]] | None,
-    port: int,
-    *,
-    cameras: Sequence[str] = (),
-    among: NDArray[np.bool_] | None = None,
-    k: int = CLIPS_SHOWN,
-) -> ThreadingHTTPServer:
-    """A server of the page on this machine's loopback; ``port`` 0 takes a free port.
+class Handler(BaseHTTPRequestHandler):
+    """Answers one request."""
 
-    Args:
-        encode: computes the feature of a video sent as a query; None where the weights are not available.
-        cameras: the camera of each row.
-        among: which rows may be found; None for all.
-        k: hits on a page.
+    server: PageServer
+    server_version = "dsm"
 
-    Raises:
-        UserError: the port cannot be used.
-    """
-    features = index.features
-    answers = Answers(index, cameras or [""] * len(features), among, min(k, MOST_HITS))
-    turn = threading.Lock()
-    receiving = threading.BoundedSemaphore(QUERIES)
+    def setup(self) -> None:
+        super().setup()
+        self._sent = SentInTime(self.connection, HEAD_TIME)
+        self.rfile = io.BufferedReader(self._sent)
 
-    @contextmanager
-    def my_turn() -> Iterator[None]:
-        """Decoding takes all cores, so it is done for one request at a time."""
-        if not turn.acquire(timeout=TURN):
+    def do_GET(self) -> None:
+        self._answer(self._get)
+
+    def do_POST(self) -> None:
+        self._answer(self._post)
+
+    def _answer(self, how: Callable[[], tuple[str, bytes]]) -> None:
+        # Another site must not reach this server through a name that resolves here (DNS rebinding).
+        name = self.headers.get("Host", "").rsplit(":", 1)[0]
+        if name not in (HOST, "localhost"):
+            self._send(403, "text/plain", b"only from this machine")
+            return
+        try:
+            kind, body = how()
+        except BusyError:
+            self._send(503, "text/plain", b"busy; come back")
+        except UserError as error:
+            self._send(400, "application/json", json.dumps({"error": str(error)}).encode())
+        except (ConnectionError, TimeoutError):
+            self.close_connection = True
+        else:
+            self._send(200, kind, body)
+
+    def _url(self) -> SplitResult:
+        try:
+            return urlsplit(self.path)
+        except ValueError:
+            raise UserError("the address is malformed.") from None
+
+    def _get(self) -> tuple[str, bytes]:
+        url = self._url()
+        asked, answers = parse_qs(url.query), self.server.answers
+        if url.path == "/":
+            page = render_page(
+                "search.html", title="Search by example", count=len(self.server.features),
+                upload=self.server.encode is not None, k=answers.k, **answers.choices(),
+            )  # fmt: skip
+            return "text/html; charset=utf-8", page.encode()
+        if url.path == "/browse":
+            return "application/json", json_text(answers.browse(asked)).encode()
+        if url.path == "/again":
+            found = answers.again(asked.get("token", [""])[0], asked)
+            return "application/json", json_text(found).encode()
+        row = number_in(asked.get("row", [""])[0], "row", 0, len(self.server.features) - 1)
+        if url.path == "/clip":
+            with self.server.turn():
+                return "video/mp4", self.server.clip(row)
+        if url.path == "/near":
+            return "application/json", json_text(answers.near(row, asked)).encode()
+        raise UserError("no such page.")
+
+    def _post(self) -> tuple[str, bytes]:
+        length, encode = self.headers.get("Content-Length", ""), self.server.encode
+        if self._url().path != "/query" or encode is None or not is_number(length):
+            raise UserError("send the query video to /query.")
+        # Only the search page may send queries: browsers do not let other sites set this header.
+        if self.headers.get("X-Requested-With") != "dsm":
+            raise UserError("queries must come from the search page.")
+        if int(length) > QUERY_BYTES:
+            raise UserError(f"the video is larger than {QUERY_BYTES // 2**20} MB.")
+        if not self.server.receiving.acquire(blocking=False):
             raise BusyError
         try:
-            yield
+            self._sent.allow(WHOLE_TIME)
+            content = self.rfile.read(int(length))  # before its turn: it may take long
+            with self.server.turn():
+                feature = _encode_sent(content, encode)
         finally:
-            turn.release()
+            self.server.receiving.release()
+        found = self.server.answers.sent(content, feature, parse_qs(self._url().query))
+        return "application/json", json_text(found).encode()
 
-    @lru_cache(maxsize=512)
-    def clip(row: int) -> bytes:
-        return mp4_bytes(clip_of(features, row), fps=FPS)
+    def _send(self, status: int, kind: str, body: bytes) -> None:
+        with suppress(ConnectionError, TimeoutError):  # the browser may have left the page
+            self.connection.settimeout(WHOLE_TIME)
+            self._send_all(status, kind, body)
 
-    class Handler(BaseHTTPRequestHandler):
-        server_version = "dsm"
+    def _send_all(self, status: int, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        if status == 503:
+            self.send_header("Retry-After", str(COME_BACK))
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header(
+            "Content-Security-Policy",  # blob: is the video that the user is about to send
+            "default-src 'self' 'unsafe-inline'; media-src 'self' blob:; frame-ancestors 'none'",
+        )
+        self.end_headers()
+        self.wfile.write(body)
 
-        def setup(self) -> None:
-            super().setup()
-            self._sent = SentInTime(self.connection, HEAD_TIME)
-            self.rfile = io.BufferedReader(self._sent)
-
-        def do_GET(self) -> None:
-            self._answer(self._get)
-
-        def do_POST(self) -> None:
-            self._answer(self._post)
-
-        def _answer(self, how: Callable[[], tuple[str, bytes]]) -> None:
-            # Another site must not reach this server through a name that resolves here (DNS rebinding).
-            name = self.headers.get("Host", "").rsplit(":", 1)[0]
-            if name not in (HOST, "localhost"):
-                self._send(403, "text/plain", b"only from this machine")
-                return
-            try:
-                kind, body = how()
-            except BusyError:
-                self._send(503, "text/plain", b"busy; come back")
-            except UserError as error:
-                self._send(400, "application/json", json.dumps({"error": str(error)}).encode())
-            except (ConnectionError, TimeoutError):
-                self.close_connection = True
-            else:
-                self._send(200, kind, body)
-
-        def _url(self) -> SplitResult:
-            try:
-                return urlsplit(self.path)
-            except ValueError:
-                raise UserError("the address is malformed.") from None
-
-        def _get(self) -> tuple[str, bytes]:
-            url = self._url()
-            asked = parse_qs(url.query)
-            if url.path == "/":
-                page = render_page(
-                    "search.html", title="Search by example", count=len(features), upload=encode is not None,
-                    k=answers.k, **answers.choices(),
-                )  # fmt: skip
-                return "text/html; charset=utf-8", page.encode()
-            if url.path == "/browse":
-                return "application/json", json_text(answers.browse(asked)).encode()
-            if url.path == "/again":
-                found = answers.again(asked.get("token", [""])[0], asked)
-                return "application/json", json_text(found).encode()
-            row = number_in(asked.get("row", [""])[0], "row", 0, len(features) - 1)
-            if url.path == "/clip":
-                with my_turn():
-                    return "video/mp4", clip(row)
-            if url.path == "/near":
-                return "application/json", json_text(answers.near(row, asked)).encode()
-            raise UserError("no such page.")
-
-        def _post(self) -> tuple[str, bytes]:
-            length = self.headers.get("Content-Length", "")
-            if self._url().path != "/query" or encode is None or not is_number(length):
-                raise UserError("send the query video to /query.")
-            # Only the search page may send queries: browsers do not let other sites set this header.
-            if self.headers.get("X-Requested-With") != "dsm":
-                raise UserError("queries must come from the search page.")
-            if int(length) > QUERY_BYTES:
-                raise UserError(f"the video is larger than {QUERY_BYTES // 2**20} MB.")
-            if not receiving.acquire(blocking=False):
-                raise BusyError
-            try:
-                self._sent.allow(WHOLE_TIME)
-                content = self.rfile.read(int(length))  # before its turn: it may take long
-                with my_turn():
-                    feature = _encode_sent(content, encode)
-            finally:
-                receiving.release()
-            found = answers.sent(content, feature, parse_qs(self._url().query))
-            return "application/json", json_text(found).encode()
-
-        def _send(self, status: int, kind: str, body: bytes) -> None:
-            with suppress(ConnectionError, TimeoutError):  # the browser may have left the page
-                self.connection.settimeout(WHOLE_TIME)
-                self._send_all(status, kind, body)
-
-        def _send_all(self, status: int, kind: str, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            if status == 503:
-                self.send_header("Retry-After", str(COME_BACK))
-            self.send_header("X-Content-Type-Options", "nosniff")
-            self.send_header(
-                "Content-Security-Policy",  # blob: is the video that the user is about to send
-                "default-src 'self' 'unsafe-inline'; media-src 'self' blob:; frame-ancestors 'none'",
-            )
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *arguments: object) -> None:
-            """Log nothing: requests would clutter the terminal."""
-
-    try:
-        return PageServer((HOST, port), Handler)
-    except OSError as error:
-        raise UserError(f"port {port} cannot be used ({error.strerror}); choose another --port.") from None
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Log nothing: requests would clutter the terminal."""
 
 
 def _encode_sent(content: bytes, encode: Callable[[Path], NDArray[np.float32]]) -> NDArray[np.float32]:

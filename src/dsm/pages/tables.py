@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from dsm.evaluate.bias import NUMBERS
 from dsm.pages.bias import ACCURACY, OF_THE_FIELD
-from dsm.runs.results import Row, mean_and_spread
+from dsm.runs.results import NO_SHARES, Row, mean_and_spread
 from dsm.terminal import many
 
 MEANINGS = {
@@ -52,8 +52,6 @@ MEANINGS = {
     "acc_appearance_free": "noise that moves like the clip",
     "acc_no_foreground": "accuracy on the scene alone",
 }
-NO_SHARES = ("effective_rank", "train/loss", "monitor/unread", "monitor/balance")
-"""Metrics that are not in %."""
 # Metrics where higher is better, so that the best is marked.
 _MORE = ("R@", "mAP", "linear_probe", "knn", "top", "acc_clip")
 
@@ -119,7 +117,9 @@ def result_tables(rows: Sequence[Row]) -> list[ResultTable]:
             means = [sum(row.value for row in some) / len(some) if some else None for some in of]
             known = [mean for mean in means if mean is not None]
             marked = metric.startswith(_MORE) and len(known) > 1 and max(known) > min(known)
-            cells = [_cell(some, marked and mean == max(known)) for some, mean in zip(of, means, strict=True)]
+            cells = [
+                cell_of(some, marked and mean == max(known)) for some, mean in zip(of, means, strict=True)
+            ]
             lines.append((metric, meaning_of(metric), cells))
         counts = sorted({row.n for row in own})
         videos = many(counts[0], "video") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} videos"
@@ -150,7 +150,8 @@ def seed_tables(rows: Sequence[Row], groups: Mapping[str, str]) -> list[ResultTa
     return result_tables([replace(row, run=groups[row.run]) for row in rows if row.run in groups])
 
 
-def _cell(rows: Sequence[Row], best: bool) -> Cell | None:
+def cell_of(rows: Sequence[Row], best: bool) -> Cell | None:
+    """One metric of a run over its seeds: mean and spread, or of one seed the interval."""
     if not rows:
         return None
     if rows[0].metric in NO_SHARES:

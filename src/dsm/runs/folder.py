@@ -73,6 +73,12 @@ def versions() -> dict[str, str]:
     }
 
 
+def versions_text() -> str:
+    """The versions, and the git revision if there is one, for the foot of a page."""
+    revision = git_revision()
+    return ", ".join([*map(" ".join, versions().items()), *([f"revision {revision}"] if revision else [])])
+
+
 def plain(value: Any) -> Any:
     """Dataclasses, paths and tuples as JSON types."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -83,16 +83,11 @@ def read_run(folder: Path, name: str) -> RunRecord:
     if len({row.run for row in rows}) == 1:
         rows = [replace(row, run=name) for row in rows]
     return RunRecord(
-        name=name,
-        folder=folder,
-        command=str(record.get("command", "")),
+        name=name, folder=folder, command=str(record.get("command", "")),
         versions={str(key): str(value) for key, value in record["versions"].items()},
-        revision=record["revision"] and str(record["revision"]),
-        config=record["config"],
-        metrics=metrics,
-        bad=read_ledger(ledger) if ledger.is_file() else [],
-        rows=rows,
-    )
+        revision=record["revision"] and str(record["revision"]), config=record["config"], metrics=metrics,
+        bad=read_ledger(ledger) if ledger.is_file() else [], rows=rows,
+    )  # fmt: skip
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:

@@ -27,9 +27,13 @@ RESULTS = "results.json"
 """The file's name, in every folder that holds one."""
 
 
+NO_SHARES = ("effective_rank", "train/loss", "monitor/unread", "monitor/balance")
+"""Metrics that are not shares, and so are not shown in %. A new one that is no share must be listed here."""
+
+
 @dataclass(frozen=True)
 class Row:
-    """One number of a run on a test. Most are shares in [0, 1]; losses and ranks are not."""
+    """One number of a run on a test: a share in [0, 1], unless :data:`NO_SHARES` names its metric."""
 
     run: str
     seed: int
@@ -39,6 +43,10 @@ class Row:
     low: float | None
     high: float | None
     n: int
+
+    def interval(self, form: str) -> str:
+        """The ends of its interval in a form such as ``{:.1%} to {:.1%}``; empty where it has none."""
+        return "" if self.low is None or self.high is None else form.format(self.low, self.high)
 
 
 def share(
@@ -101,8 +109,8 @@ def rows_table(rows: Sequence[Row]) -> Table:
     for justify in ("left", "right", "left"):
         table.add_column(justify=justify)
     for row in rows:
-        interval = "" if row.low is None or row.high is None else f"[{row.low:.1%}, {row.high:.1%}]"
-        table.add_row(escape(row.metric), f"{row.value:.1%}", escape(interval))
+        value = f"{row.value:.1f}" if row.metric in NO_SHARES else f"{row.value:.1%}"
+        table.add_row(escape(row.metric), value, escape(row.interval("[{:.1%}, {:.1%}]")))
     return table
 
 

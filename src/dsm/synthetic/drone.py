@@ -227,14 +227,10 @@ def render(shot: Shot, rng: np.random.Generator) -> NDArray[np.uint8]:
     home, turn = rng.uniform(-0.06, 0.06, 2), rng.uniform(0, TAU)
     still = np.zeros(shot.frames)
     draw_vehicle(
-        frames,
-        rng.uniform(*shot.radius),
-        x=home[0] + reach * pose.x + still,
-        y=home[1] + reach * pose.y + still,
-        scale=1 + strength * (pose.scale - 1) + still,
-        angle=turn + pose.angle + still,
-        rng=rng,
-    )
+        frames, rng.uniform(*shot.radius), x=home[0] + reach * pose.x + still,
+        y=home[1] + reach * pose.y + still, scale=1 + strength * (pose.scale - 1) + still,
+        angle=turn + pose.angle + still, rng=rng,
+    )  # fmt: skip
     return expose(frames, rng)
 
 

@@ -82,15 +82,9 @@ def render(config: MotionScenesConfig, plan: VideoPlan) -> NDArray[np.uint8]:
     """Draw one video: uint8 RGB, shape (frames, size, size, 3)."""
     world = WORLDS[config.world]
     shot = Shot(
-        motion=world.motions[plan.motion],
-        family=plan.family,
-        frames=config.frames,
-        size=config.size,
-        radius=config.radius,
-        contrast=config.contrast,
-        shake=config.shake,
-        bystanders=config.bystanders,
-    )
+        motion=world.motions[plan.motion], family=plan.family, frames=config.frames, size=config.size,
+        radius=config.radius, contrast=config.contrast, shake=config.shake, bystanders=config.bystanders,
+    )  # fmt: skip
     return world.render(shot, np.random.default_rng([config.seed, SPLITS.index(plan.split), plan.index]))
 
 

@@ -15,8 +15,7 @@ from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate.balance import InOtherScenes, balance
 from dsm.evaluate.extract import extract_by_all
-from dsm.evaluate.probe import knn_probe
-from dsm.evaluate.retrieval import kept_apart, retrieve
+from dsm.evaluate.retrieval import kept_apart, knn_probe, retrieve
 from dsm.terminal import many, warn
 from dsm.train.adaptation import Adaptation, Retention
 from dsm.train.config import MonitorConfig

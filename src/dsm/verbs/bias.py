@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ from dsm.runs.folder import claim_by_settings, git_revision, lasting
 from dsm.runs.results import RESULTS, seed_of, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import progress, warn
-from dsm.verbs.bias_card import actor_left, card_of, kinds_of, masks_for, measures_of
+from dsm.verbs.bias_card import Tested, actor_left, card_of, kinds_of, masks_for, measures_of
 from dsm.verbs.bias_unlabelled import without_labels
 from dsm.verbs.extract import tell_left_out
 from dsm.verbs.result import Result
@@ -120,103 +121,139 @@ def check_classes(subjects: dict[str, Subject], train: VideoList | None, lists: 
                 check_class_names(videos, subject.names, name)
 
 
+@dataclass(frozen=True)
+class Lists:
+    """The labelled lists by name: ``test``, and ``train`` and ``conflict`` if they are given."""
+
+    of: dict[str, VideoList]
+    groups: dict[str, list[str] | None]
+    """The groups of the videos, over which intervals are."""
+    left_out: dict[str, LeftOut]
+    """The videos that cannot be read."""
+
+
 @takes_settings(BiasConfig)
 def bias(config: BiasConfig) -> Result:
     """Test models on variants of videos without motion or scene; write accuracies, measures and the card."""
-    data = config.data
-    if data.train is None and data.conflict is None:
-        videos = read_list(data.test, data.root)
+    if config.data.train is None and config.data.conflict is None:
+        videos = read_list(config.data.test, config.data.root)
         if (videos.labels == UNLABELLED).all():
             return without_labels(config, videos, config.names or names_of(config.weights))
-    train = labelled(data.train, data.root) if data.train else None
-    tests = labelled(data.test, data.root, least=LEAST, like=train)
-    conflict = labelled(data.conflict, data.root, like=train or tests) if data.conflict else None
-    groups = _groups(config, tests)
-    conflict_groups = _groups(config, conflict) if conflict else None
-    lists = {"test": tests, "train": train, "conflict": conflict}
-    left_out = {
-        name: LeftOut(videos, least=LEAST if name == "test" else 1)
-        for name, videos in lists.items()
-        if videos is not None
-    }
+    lists = _read_lists(config)
+    train, test = lists.of.get("train"), lists.of["test"]
     subjects = _load(config)
-    check_classes(subjects, train, [tests, *([conflict] if conflict else [])])
+    check_classes(subjects, train, [videos for name, videos in lists.of.items() if name != "train"])
     by_clip = _by_clip(config, subjects)
     kinds = kinds_of(config)
-    labels = _class_names(config, subjects, [tests, *([train] if train else [])])
+    labels = _class_names(config, subjects, [test, *([train] if train else [])])
     pairs = read_opposites(config.opposites, labels) if config.opposites else opposites_by_name(labels)
-    masks_of = {clip: masks_for(config, tests, clip) for clip in by_clip}
+    masks_of = {clip: masks_for(config, test, clip) for clip in by_clip}
+    _claim(config, subjects, lists)
+    tested: dict[str, Tested] = {}
+    for clip, names in by_clip.items():
+        alike = {name: subjects[name] for name in names}
+        tested |= _test(config, clip, alike, lists, kinds, masks_of[clip], pairs)
+    return _written(config, subjects, lists, tested, labels)
+
+
+def _read_lists(config: BiasConfig) -> Lists:
+    data = config.data
+    train = labelled(data.train, data.root) if data.train else None
+    test = labelled(data.test, data.root, least=LEAST, like=train)
+    conflict = labelled(data.conflict, data.root, like=train or test) if data.conflict else None
+    of = {
+        name: videos
+        for name, videos in (("test", test), ("train", train), ("conflict", conflict))
+        if videos is not None
+    }
+    groups = {
+        name: find_groups(videos.paths, file=config.groups, regex=config.group_regex)
+        for name, videos in of.items()
+        if name != "train"
+    }
+    left_out = {name: LeftOut(one, least=LEAST if name == "test" else 1) for name, one in of.items()}
+    return Lists(of, groups, left_out)
+
+
+def _claim(config: BiasConfig, subjects: dict[str, Subject], lists: Lists) -> None:
+    """Take the folder; a report of the same weights and videos is continued."""
     settings = lasting(config) | {
         "weights_digests": {name: digest(subject.module) for name, subject in subjects.items()},
-        "list_digests": {name: videos.digest(rooted=False) for name, videos in lists.items() if videos},
+        "list_digests": {name: videos.digest(rooted=False) for name, videos in lists.of.items()},
     }
     claim_by_settings(
         config.out, "bias.json", settings, what="a bias report",
         overwrite=config.overwrite, needed=needed(
-            *lists.values(), *map(path_of, config.weights), config.groups, config.masks, config.opposites
+            *lists.of.values(), *map(path_of, config.weights), config.groups, config.masks, config.opposites
         ),
     )  # fmt: skip
 
-    judged: dict[str, Judged] = {}
-    judged_on_conflict: dict[str, Judged] = {}
-    measured: dict[str, VariantFeatures] = {}
-    measures: dict[str, dict[str, Interval | float | None]] = {}
-    for clip, names in by_clip.items():
-        alike = {name: subjects[name] for name in names}
-        if train is not None:
-            _train_probes(config, clip, alike, train, left_out["train"])
-        judgements, variants = _judge(
-            config, clip, alike, tests, kinds, groups, left_out["test"], masks_of[clip]
-        )
-        judged |= judgements
-        measured |= dict.fromkeys(names, variants)
-        if not config.quick:
-            for place, name in enumerate(names):
-                outputs = variants.features[place]
-                measures[name] = measures_of(config, subjects[name], judgements[name], outputs, pairs)
-        if conflict is not None:
-            judged_on_conflict |= _judge(
-                config, clip, alike, conflict, ("clip",), conflict_groups, left_out["conflict"]
-            )[0]
 
-    judged = {name: judged[name] for name in subjects}
+def _test(
+    config: BiasConfig,
+    clip: ClipConfig,
+    subjects: dict[str, Subject],
+    lists: Lists,
+    kinds: tuple[str, ...],
+    masks: Masks | None,
+    pairs: list[tuple[int, int]],
+) -> dict[str, Tested]:
+    """Test models that take the same clips; probes are trained first."""
+    if "train" in lists.of:
+        _train_probes(config, clip, subjects, lists)
+    judged, variants = _judge(config, clip, subjects, lists, "test", kinds, masks)
+    tested = {}
+    for name, features in zip(subjects, variants.features, strict=True):
+        measures: dict[str, Interval | float | None] = {}
+        if not config.quick:
+            measures = measures_of(config, subjects[name], judged[name], features, pairs)
+            measures["actor_left"] = actor_left(variants, judged[name])
+        tested[name] = Tested(clip, masks, judged[name], variants, measures)
+    if "conflict" in lists.of:
+        on_conflict, _ = _judge(config, clip, subjects, lists, "conflict", ("clip",))
+        tested = {name: replace(one, on_conflict=on_conflict[name]) for name, one in tested.items()}
+    return tested
+
+
+def _written(
+    config: BiasConfig,
+    subjects: dict[str, Subject],
+    lists: Lists,
+    tested: dict[str, Tested],
+    labels: list[str],
+) -> Result:
+    """Write the numbers, tables, pictures and the card."""
     seeds = {name: seed_of(subject.config, config.loading.seed) for name, subject in subjects.items()}
     test = list_name(config.data.test)
-    paths = {name: [tests.paths[place] for place in one.places] for name, one in measured.items()}
-    footages = {
-        name: footage(float(one.steady.mean()), config.masks is not None) for name, one in measured.items()
-    }
-    leaks = {name: actor_left(one, judged[name]) for name, one in measured.items()}
-    for name, found in measures.items():
-        found["actor_left"] = leaks[name]
+    on_conflict = {name: one.on_conflict for name, one in tested.items() if one.on_conflict}
+    tested = {name: tested[name] for name in subjects}
+    judged = {name: one.judged for name, one in tested.items()}
+    videos = lists.of["test"]
+    paths = {name: [videos.paths[place] for place in one.variants.places] for name, one in tested.items()}
+    measures = {name: one.measures for name, one in tested.items()}
     rows = rows_of(judged, test=test, seeds=seeds, measures=measures)
     if config.data.conflict:
         other = list_name(config.data.conflict)
         # Lists in different folders may have the same name.
-        name = other if other != test else f"{other} (conflict)"
-        rows += rows_of(judged_on_conflict, test=name, seeds=seeds)
+        rows += rows_of(on_conflict, test=other if other != test else f"{other} (conflict)", seeds=seeds)
     write_results(config.out / RESULTS, rows, revision=git_revision())
     write_text(config.out / "classes.csv", classes_csv(judged, labels))
     write_text(config.out / "predictions.csv", predictions_csv(judged, paths, labels))
-    for name, one in left_out.items():
-        one.save(config.out / f"{name}{LEFT_OUT}")
+    for name, left_out in lists.left_out.items():
+        left_out.save(config.out / f"{name}{LEFT_OUT}")
+        tell_left_out(config.out / name, left_out.verdicts)
     draw_classes(judged, labels, config.out / "bias.png")
     draw_bars(judged, config.out / "bars.png")
-    draw_variants(measured[next(iter(subjects))].pictures, config.out / "variants.png")
-    for name, one in left_out.items():
-        tell_left_out(config.out / name, one.verdicts)
-    for name, seen in footages.items():
+    draw_variants(next(iter(tested.values())).variants.pictures, config.out / "variants.png")  # the last
+    for name, one in tested.items():
+        seen = footage(float(one.variants.steady.mean()), config.masks is not None)
         if not seen.still:
             warn(f"{name}: {seen.why} Its scene reliance is underestimated. See variants.png.")
     files = [config.out / name for name in FILES]
     if not config.quick:
-        files += card_of(config, subjects, by_clip, tests, judged, measured, measures, masks_of, labels)
+        files += card_of(config, tested, videos, labels)
     written = f"{config.out}: {', '.join(file.name for file in files[:-1])} and {files[-1].name}"
     return Result(rows, files, [bias_table(rows, judged, test=test)], [*unskilled_lines(judged), written])
-
-
-def _groups(config: BiasConfig, videos: VideoList) -> list[str] | None:
-    return find_groups(videos.paths, file=config.groups, regex=config.group_regex)
 
 
 def _load(config: BiasConfig) -> dict[str, Subject]:
@@ -246,9 +283,8 @@ def _by_clip(config: BiasConfig, subjects: dict[str, Subject]) -> dict[ClipConfi
     return names
 
 
-def _train_probes(
-    config: BiasConfig, clip: ClipConfig, subjects: dict[str, Subject], train: VideoList, left_out: LeftOut
-) -> None:
+def _train_probes(config: BiasConfig, clip: ClipConfig, subjects: dict[str, Subject], lists: Lists) -> None:
+    train, left_out = lists.of["train"], lists.left_out["train"]
     encoders = [subject for subject in subjects.values() if subject.names is None]
     if not encoders:
         return
@@ -266,13 +302,13 @@ def _judge(
     config: BiasConfig,
     clip: ClipConfig,
     subjects: dict[str, Subject],
-    videos: VideoList,
+    lists: Lists,
+    which: str,
     kinds: tuple[str, ...],
-    groups: list[str] | None,
-    left_out: LeftOut,
     masks: Masks | None = None,
 ) -> tuple[dict[str, Judged], VariantFeatures]:
-    """Each model's probabilities for every variant of the readable videos; and the variants' features."""
+    """Each model's probabilities for every variant of a list's readable videos, and the features."""
+    videos, groups, left_out = lists.of[which], lists.groups[which], lists.left_out[which]
     with progress(f"variants of {Path(videos.source).name}", len(videos)) as bar:
         variants = features_of_variants(
             [subject.module for subject in subjects.values()], videos, clip,

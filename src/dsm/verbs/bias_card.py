@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -66,39 +67,46 @@ def actor_left(variants: VariantFeatures, judged: Judged) -> Interval | None:
     return mean_interval(variants.left[known], groups=groups) if len(known) else None
 
 
+@dataclass(frozen=True)
+class Tested:
+    """A model's answers to the variants of the test, and what follows from them."""
+
+    clip: ClipConfig
+    masks: Masks | None
+    judged: Judged
+    variants: VariantFeatures
+    """Of all models that take the same clips."""
+    measures: Mapping[str, Interval | float | None]
+    """The field's and those without labels; empty with ``--quick``."""
+    on_conflict: Judged | None = None
+    """Its answers to the unchanged clips of the conflict list."""
+
+
 def card_of(
-    config: BiasConfig,
-    subjects: Mapping[str, Subject],
-    by_clip: Mapping[ClipConfig, list[str]],
-    tests: VideoList,
-    judged: Mapping[str, Judged],
-    measured: Mapping[str, VariantFeatures],
-    measures: Mapping[str, Mapping[str, Interval | float | None]],
-    masks_of: Mapping[ClipConfig, Masks | None],
-    labels: Sequence[str],
+    config: BiasConfig, tested: Mapping[str, Tested], tests: VideoList, labels: Sequence[str]
 ) -> list[Path]:
     """Write the card; returns its files."""
-    clip_of = {name: clip for clip, names in by_clip.items() for name in names}
-    first = next(iter(subjects))
-    found = footage(float(measured[first].steady.mean()), config.masks is not None)
+    first = next(iter(tested.values()))
+    found = footage(float(first.variants.steady.mean()), config.masks is not None)
     variant = "background" if found.still else "appearance_free"
 
     def render(name: str, video: int, part: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        places, lenders = measured[name].places, measured[name].partners["background"]
+        one = tested[name]
+        places, lenders = one.variants.places, one.variants.partners["background"]
+        lender = int(places[lenders[video, part]])
         return shown(
-            tests, clip_of[name], variant, VARIANTS[variant], int(places[video]),
-            int(places[lenders[video, part]]), windows=config.windows, masks=masks_of[clip_of[name]],
-            seed=config.loading.seed,
+            tests, one.clip, variant, VARIANTS[variant], int(places[video]), lender,
+            windows=config.windows, masks=one.masks, seed=config.loading.seed,
         )  # fmt: skip
 
     cards = [
         OnCard(
-            name, judged[name], [tests.paths[place] for place in measured[name].places],
-            {**four_numbers(judged[name]), **measures[name]},
+            name, one.judged, [tests.paths[place] for place in one.variants.places],
+            {**four_numbers(one.judged), **one.measures},
         )
-        for name in subjects
+        for name, one in tested.items()
     ]  # fmt: skip
-    left = measures[first]["actor_left"]
+    left = first.measures["actor_left"]
     return write_card(
         config.out, cards, found, labels, render,
         test=list_name(config.data.test), left=left if isinstance(left, Interval) else None,

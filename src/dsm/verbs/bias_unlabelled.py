@@ -76,7 +76,7 @@ def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) 
     for column in ("", "", "", "95 %"):
         table.add_column(column, justify="right")
     for row in rows:
-        spread = "" if row.low is None or row.high is None else f"{row.low:.2f} to {row.high:.2f}"
+        spread = row.interval("{:.2f} to {:.2f}")
         table.add_row(escape(row.run), row.metric.replace("_", " "), f"{row.value:.2f}", spread)
     lines = [
         f"{config.data.test}: has no labels, so accuracies and the four numbers of scene reliance are "

@@ -7,7 +7,8 @@ import numpy as np
 from dsm.errors import UserError
 from dsm.evaluate.attentive import attentive_probe, means_of_tokens
 from dsm.evaluate.features import Features, load_features, numbered_alike, same_dimensions
-from dsm.evaluate.probe import choose_strength, fit_probe, knn_probe, linear_probe, need_classes
+from dsm.evaluate.probe import choose_strength, fit_probe, linear_probe, need_classes
+from dsm.evaluate.retrieval import knn_probe
 from dsm.files import csv_text, write_text
 from dsm.intervals import share_interval
 from dsm.runs.folder import claim_file, git_revision

@@ -81,33 +81,19 @@ class Lists:
     test: VideoList
 
 
-@dataclass(frozen=True)
-class MeasureSettings:
-    """What to measure, and how."""
-
-    measures: tuple[Measure, ...]
-    groups: Path | None
-    group_regex: str
-    windows: int
-    maps: int
-    workers: int
-
-
-def claim(
-    base: Path, runs: Sequence[RunRecord], lists: Lists, settings: MeasureSettings, *, overwrite: bool
-) -> list[Path]:
-    """Claim a folder under ``base`` for each run; measurements of the same weights and lists are kept.
+def claim(runs: Sequence[RunRecord], lists: Lists, config: ReportConfig) -> list[Path]:
+    """Claim a folder beside the page for each run; measurements of the same weights and lists are kept.
 
     Raises:
         UserError: a run has no checkpoint, or a folder holds something else and ``overwrite`` is off.
     """
-    what = "what a report measured"
+    base, what = config.out.with_suffix(""), "what a report measured"
     claim_by_settings(base, "report.json", {"format": 1}, what=what, overwrite=False, needed=())
     made_by: dict[str, Any] = {
         "train": lists.train.digest(),
         "test": lists.test.digest(),
-        "groups": [_digest(settings.groups) if settings.groups else "None", settings.group_regex],
-        "windows": settings.windows,
+        "groups": [_digest(config.groups) if config.groups else "None", config.group_regex],
+        "windows": config.windows,
     }
     run_settings = []
     for run in runs:
@@ -121,13 +107,13 @@ def claim(
     for folder, wanted in zip(folders, run_settings, strict=True):
         claim_by_settings(
             folder, "measured.json", wanted, what="measurements",
-            overwrite=overwrite,
-            needed=needed(lists.train, lists.test, settings.groups, *(run.folder for run in runs)),
+            overwrite=config.overwrite,
+            needed=needed(lists.train, lists.test, config.groups, *(run.folder for run in runs)),
         )  # fmt: skip
     return folders
 
 
-def measure(run: RunRecord, folder: Path, lists: Lists, settings: MeasureSettings) -> Measured:
+def measure(run: RunRecord, folder: Path, lists: Lists, config: ReportConfig) -> Measured:
     """Measure a run; measurements that ``folder`` holds already are reused.
 
     Anything else that cannot be measured is left out, with a warning.
@@ -135,8 +121,8 @@ def measure(run: RunRecord, folder: Path, lists: Lists, settings: MeasureSetting
     Raises:
         UserError: no features can be extracted.
     """
-    weights, workers, windows = str(run.folder), settings.workers, settings.windows
-    grouped: dict[str, Any] = {"groups": settings.groups, "group_regex": settings.group_regex}
+    weights, workers, windows = str(run.folder), config.data.workers, config.windows
+    grouped: dict[str, Any] = {"groups": config.groups, "group_regex": config.group_regex}
     train, test = folder / "train.npz", folder / "test.npz"
     for file, data in ((train, lists.train_file), (test, lists.test_file)):
         if not file.exists():
@@ -162,7 +148,7 @@ def measure(run: RunRecord, folder: Path, lists: Lists, settings: MeasureSetting
     features = load_features(train), load_features(test)
     rows, left_out = [], []
     seed = run.config.get("seed")
-    for name in settings.measures:
+    for name in config.measures:
         out = folder / name
         if name not in WRITTEN_LAST or (name == "test" and run.method != "finetune"):
             continue
@@ -178,19 +164,19 @@ def measure(run: RunRecord, folder: Path, lists: Lists, settings: MeasureSetting
             warn(f"{run.name}: {left_out[-1]}")
             continue
         rows += [replace(row, run=run.name, seed=seed if isinstance(seed, int) else 0) for row in measured]
-    pictures = [folder / "bias" / name for name in BIAS_PICTURES if "bias" in settings.measures]
+    pictures = [folder / "bias" / name for name in BIAS_PICTURES if "bias" in config.measures]
     return Measured(
         rows=rows,
-        features=features if "retrieval" in settings.measures else None,
-        maps=_maps(folder / "maps.npz", looking, lists.test, features[1].paths, settings.maps)
-        if settings.maps
+        features=features if "retrieval" in config.measures else None,
+        maps=_maps(folder / "maps.npz", looking, lists.test, features[1].paths, config.maps)
+        if config.maps
         else None,
         bias=[(path, describe_picture(path, rows)) for path in pictures if path.exists()],
         left_out=left_out + left_out_sentences(folder),
     )
 
 
-def embed_runs(names: Sequence[str], folders: Sequence[Path], settings: MeasureSettings) -> Embedding:
+def embed_runs(names: Sequence[str], folders: Sequence[Path], config: ReportConfig) -> Embedding:
     """The maps of all runs; they take seconds, so they are not kept.
 
     Raises:
@@ -200,7 +186,7 @@ def embed_runs(names: Sequence[str], folders: Sequence[Path], settings: MeasureS
         EmbedConfig(
             tuple(folder / "test.npz" for folder in folders), folders[0],
             gallery=tuple(folder / "train.npz" for folder in folders),
-            groups=settings.groups, group_regex=settings.group_regex,
+            groups=config.groups, group_regex=config.group_regex,
         ),
         names,
     )  # fmt: skip
@@ -265,20 +251,12 @@ def report(config: ReportConfig) -> Result:
         classes = class_names(
             lists.train_file.parent, int(max(lists.train.labels.max(), lists.test.labels.max())) + 1
         )
-        settings = MeasureSettings(
-            config.measures,
-            config.groups,
-            config.group_regex,
-            config.windows,
-            config.maps,
-            config.data.workers,
-        )
-        folders = claim(config.out.with_suffix(""), runs, lists, settings, overwrite=config.overwrite)
+        folders = claim(runs, lists, config)
         for run, folder in zip(runs, folders, strict=True):
-            measured[run.name] = measure(run, folder, lists, settings)
+            measured[run.name] = measure(run, folder, lists, config)
         if "embedding" in config.measures:
             try:
-                embedding = embed_runs(names, folders, settings)
+                embedding = embed_runs(names, folders, config)
             except UserError as error:
                 left_out.append(f"embedding: {error}")
                 warn(left_out[-1])

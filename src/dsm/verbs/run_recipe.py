@@ -226,9 +226,8 @@ def _summed_up(config: RunRecipeConfig, recipe: Recipe, runs: Sequence[Path], re
     for column in ("metric", "here", "95 % interval", "the paper"):
         table.add_column(column, justify="right")
     for place, row in enumerate(result.rows):
-        interval = "" if row.low is None or row.high is None else f"{row.low:.1%} to {row.high:.1%}"
         reported = f"{recipe.reported:.1%}" if place == 0 and recipe.reported is not None else ""
-        table.add_row(row.metric, f"{row.value:.1%}", interval, reported)
+        table.add_row(row.metric, f"{row.value:.1%}", row.interval("{:.1%} to {:.1%}"), reported)
     none_reported = ["The paper reports no number for this."] if recipe.reported is None else []
     return Result(
         result.rows,

@@ -28,7 +28,7 @@ from dsm.files import csv_text, write_text
 from dsm.pages.duplicates import write_duplicates_page
 from dsm.pages.film import label, spread, strip, write_still
 from dsm.pages.gallery import clip_of, row_text
-from dsm.pages.search_page import HOST, make_server
+from dsm.pages.search_page import HOST, PageServer
 from dsm.runs.folder import claim_file
 from dsm.settings import takes_settings
 from dsm.terminal import console, many, progress, warn
@@ -221,7 +221,7 @@ def _serve(
         encode = QueryEncoder(index.features, config.weights)
     except UserError as error:
         warn(f"the page cannot take videos of your own: {error}")
-    server = make_server(index, encode, config.port, cameras=cameras, among=among, k=config.k)
+    server = PageServer(index, encode, config.port, cameras=cameras, among=among, k=config.k)
     console.print(f"http://{HOST}:{server.server_address[1]} (press Ctrl-C to stop)")
     with server:
         server.serve_forever()

@@ -17,16 +17,9 @@ from dsm.verbs.settings.data import SynthConfig
 def synth(config: SynthConfig) -> ListResult:
     """Write MotionScenes: the videos, one list to train on and three to test on."""
     settings = with_overrides(
-        config.preset,
-        world=config.world,
-        scene_correlation=config.scene_correlation,
-        motions=config.motions,
-        train=config.train,
-        test=config.test,
-        size=config.size,
-        frames=config.frames,
-        seed=config.seed,
-    )
+        config.preset, world=config.world, scene_correlation=config.scene_correlation, motions=config.motions,
+        train=config.train, test=config.test, size=config.size, frames=config.frames, seed=config.seed,
+    )  # fmt: skip
     hold_alone(config.out)
     if config.overwrite and holds_others(config.out, settings):
         empty_folder(config.out, MARKER)

@@ -22,7 +22,8 @@ from dsm.methods.settings import MethodSettings
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.settings import RANDOM
 from dsm.models.weights import load_weights
-from dsm.pages.run_figures import draw_fractions, draw_run
+from dsm.pages.figures import save_figure
+from dsm.pages.run_figures import draw_run, fractions_figure
 from dsm.runs.folder import claim_by_settings, flat, git_revision, lasting
 from dsm.runs.results import RESULTS, Row, read_results, write_results
 from dsm.runs.tracking import track_end
@@ -184,7 +185,7 @@ def _sweep(config: FractionsConfig) -> Result:
     top1 = [row for row in rows if row.metric == "top1"]
     counts = [len(part) for part in parts.values()]
     figure = config.out / "fractions.png"
-    draw_fractions(counts, top1, figure)
+    save_figure(fractions_figure(counts, top1), figure)
     return Result(
         rows,
         [*runs, config.out / RESULTS, figure],
@@ -240,6 +241,6 @@ def _table(name: str, counts: Sequence[int], rows: Sequence[Row]) -> Table:
     for column in ("fraction", "videos", "top-1", "95 % interval"):
         table.add_column(column, justify="right")
     for count, row in zip(counts, rows, strict=True):
-        interval = "" if row.low is None or row.high is None else f"{row.low:.1%} to {row.high:.1%}"
-        table.add_row(row.run.rpartition("@")[2], str(count), f"{row.value:.1%}", interval)
+        fraction, interval = row.run.rpartition("@")[2], row.interval("{:.1%} to {:.1%}")
+        table.add_row(fraction, str(count), f"{row.value:.1%}", interval)
     return table

@@ -88,10 +88,7 @@ OFFICIAL: dict[str, DataSet] = {
         "Kay et al. 2017 (arXiv 1705.06950); Smaira et al. 2020 (arXiv 2010.10864); "
         "repository cvdfoundation/kinetics-dataset",
     ),
-    "mimetics": DataSet(
-        "Weinzaepfel and Rogez, IJCV 2021 (arXiv 1912.07249)",
-        {"test": 713, "classes": 50},
-    ),
+    "mimetics": DataSet("Weinzaepfel and Rogez, IJCV 2021 (arXiv 1912.07249)", {"test": 713, "classes": 50}),
     "something-something-v1": DataSet(
         "Goyal et al., ICCV 2017 (arXiv 1706.04261)",
         {"train": 86017, "val": 11522, "test": 10960, "classes": 174},
@@ -111,30 +108,12 @@ OFFICIAL: dict[str, DataSet] = {
         "Li, Li and Vasconcelos, ECCV 2018; page RESOUND of UC San Diego",
         {"train": 15027, "test": 1970, "classes": 48},
     ),
-    "gym99": DataSet(
-        _FINEGYM,
-        {"train": 20484, "val": 8521, "classes": 99},
-    ),
-    "gym288": DataSet(
-        _FINEGYM,
-        {"train": 22671, "val": 9646, "classes": 288},
-    ),
-    "fx-s1": DataSet(
-        _SEVERE,
-        {"classes": 11},
-    ),
-    "ub-s1": DataSet(
-        _SEVERE,
-        {"classes": 15},
-    ),
-    "severe-ucf101": DataSet(
-        _SEVERE,
-        {"train": 1010, "test": 3783, "classes": 101},
-    ),
-    "severe-gym99": DataSet(
-        _SEVERE,
-        {"train": 1089, "val": 8521, "classes": 99},
-    ),
+    "gym99": DataSet(_FINEGYM, {"train": 20484, "val": 8521, "classes": 99}),
+    "gym288": DataSet(_FINEGYM, {"train": 22671, "val": 9646, "classes": 288}),
+    "fx-s1": DataSet(_SEVERE, {"classes": 11}),
+    "ub-s1": DataSet(_SEVERE, {"classes": 15}),
+    "severe-ucf101": DataSet(_SEVERE, {"train": 1010, "test": 3783, "classes": 101}),
+    "severe-gym99": DataSet(_SEVERE, {"train": 1089, "val": 8521, "classes": 99}),
     "epic-kitchens-100": DataSet(
         "Damen et al., IJCV 2022 (arXiv 2006.13256); repository epic-kitchens/epic-kitchens-100-annotations",
         {"train": 67217, "val": 9668, "test": 13092, "classes": 97},
