@@ -172,6 +172,8 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(theirs: Path, tmp_path: 
     refused(r"fill only .* \(not encoder.layer.0.intermediate")
     changed(theirs, intermediate_size=32, num_channels=1)
     refused("takes frames of 1 channels")
+    changed(theirs, num_channels=3, image_size=[32, 48])
+    refused("its pictures are no squares, as clips are")
     (theirs / "config.json").write_text("[" * 100)
     refused("config.json cannot be read")
     (theirs / "config.json").write_text(config)
