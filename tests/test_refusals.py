@@ -112,6 +112,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "finetune": TRAINED,
     "weights inspect": (),
     "run still-camera": ("--data.train", "TRAIN", "--data.test", "TRAIN", "--out", "x"),
+    "report": ("--data.train", "TRAIN", "--data.test", "TRAIN", "--out", "x.html"),
 }
 
 
@@ -123,7 +124,7 @@ def test_every_verb_refuses_weights_that_ask_for_code(
     stand["VIDEO"] = next(stand["VIDEOS"].iterdir())
     words = [stand.get(word, word) for word in VERBS[verb]]
     weights = f"hf:{theirs / 'code'}"
-    given = [weights] if verb == "weights inspect" else ["--weights", weights]
+    given = [weights] if verb in ("weights inspect", "report") else ["--weights", weights]
     refused(dsm(*verb.split(), *given, *words), "asks to run code of its author", here)
 
 
@@ -151,6 +152,10 @@ def test_every_reason_is_one_sentence(
     pytest.importorskip("huggingface_hub")
     monkeypatch.setenv("HF_ENDPOINT", endpoint.replace("HUB", hub))
     refused(dsm("weights", "inspect", weights.replace("THEIRS", str(theirs))), match, here)
+
+
+def test_a_published_model_has_no_card_of_a_run(theirs: Path, here: Path) -> None:
+    refused(dsm("card", f"hf:{theirs / 'sound'}"), "a card of its authors; `dsm export` writes", here)
 
 
 def test_a_clip_that_the_model_does_not_take_is_refused(scenes: Path, theirs: Path, here: Path) -> None:

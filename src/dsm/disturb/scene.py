@@ -178,8 +178,9 @@ def swap_scene(clip: Tensor, moving: Tensor, other: Tensor) -> Tensor:
 def stripes(channels: int, height: int, width: int, rng: np.random.Generator) -> Tensor:
     """A scene that no video shows: sinusoidal stripes between two random colours, (1, C, 1, H, W) in [0, 1].
 
-    Like the sinusoids of SCUBA (Li et al., Mitigating and Evaluating Static Bias of Action Representations in
-    the Background and the Foreground, ICCV 2023): random direction, two to eight across the picture.
+    In place of the sinusoids of SCUBA (Li et al., Mitigating and Evaluating Static Bias of Action
+    Representations in the Background and the Foreground, ICCV 2023), which are bands with sharp edges along
+    sinusoids. These are straight, smooth waves: random direction, two to eight across the picture.
     """
     angle, turns, phase = rng.uniform(0, np.pi), rng.uniform(2, 8), rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[:height, :width] / max(height, width)

@@ -39,13 +39,14 @@ def footage(steady: float, masked: bool) -> Footage:
     if masked:
         why = "The actors' masks were given: scenes are exchanged, and numbers compare with published ones."
         return Footage(True, why)
-    share = f"{100 * steady:.0f} % of the picture shows a still scene"
+    share = f"{100 * steady:.0f}% of the picture shows a still scene"
     if steady >= STEADY_ENOUGH:
         return Footage(True, f"{share}, so what moves can be cut out, and scenes are exchanged.")
     return Footage(
         False,
         f"Only {share} (does the camera move?), so scenes cannot be exchanged: single frames, their order "
-        "and clips without appearance decide.",
+        "and what the features keep decide. Clips without appearance, which need no still camera, are among "
+        "all numbers.",
     )
 
 
@@ -163,10 +164,10 @@ def _high(value: Interval) -> float:
 
 
 def _percent(value: Interval) -> str:
-    return f"{100 * value.value:.0f} %"
+    return f"{100 * value.value:.0f}%"
 
 
 def _words(value: Interval) -> str:
     if value.low != value.low:
         return _percent(value)
-    return f"{_percent(value)}, 95 % interval {100 * value.low:.0f} to {100 * value.high:.0f}"
+    return f"{_percent(value)}, 95% interval {100 * value.low:.0f} to {100 * value.high:.0f}"
