@@ -26,7 +26,6 @@ from dsm.evaluate.variant_features import (
     features_of_variants,
 )
 from dsm.evaluate.variants import VARIANTS
-from dsm.evaluate.verdict import footage
 from dsm.files import write_text
 from dsm.inputs import path_of
 from dsm.intervals import Interval
@@ -47,7 +46,7 @@ from dsm.runs.folder import claim_by_settings, git_revision, lasting
 from dsm.runs.results import RESULTS, seed_of, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import progress, warn
-from dsm.verbs.bias_card import actor_left, card_of, kinds_of, masks_for, measures_of
+from dsm.verbs.bias_card import actor_left, card_of, footage_of, kinds_of, masks_for, measures_of
 from dsm.verbs.bias_unlabelled import without_labels
 from dsm.verbs.extract import tell_left_out
 from dsm.verbs.result import Result
@@ -183,9 +182,7 @@ def bias(config: BiasConfig) -> Result:
     seeds = {name: seed_of(subject.config, config.loading.seed) for name, subject in subjects.items()}
     test = list_name(config.data.test)
     paths = {name: [tests.paths[place] for place in one.places] for name, one in measured.items()}
-    footages = {
-        name: footage(float(one.steady.mean()), config.masks is not None) for name, one in measured.items()
-    }
+    footages = {name: footage_of(one, masked=config.masks is not None) for name, one in measured.items()}
     leaks = {name: actor_left(one, judged[name]) for name, one in measured.items()}
     for name, found in measures.items():
         found["actor_left"] = leaks[name]

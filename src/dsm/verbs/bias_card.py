@@ -18,7 +18,7 @@ from dsm.evaluate.probe import Subject
 from dsm.evaluate.unlabelled import unlabelled_measures
 from dsm.evaluate.variant_features import VariantFeatures, shown, windows_to_read
 from dsm.evaluate.variants import FOUR_NUMBERS, VARIANTS
-from dsm.evaluate.verdict import footage
+from dsm.evaluate.verdict import Footage, footage
 from dsm.intervals import Interval, mean_interval
 from dsm.pages.bias_card import OnCard, write_card
 from dsm.terminal import note
@@ -66,6 +66,11 @@ def actor_left(variants: VariantFeatures, judged: Judged) -> Interval | None:
     return mean_interval(variants.left[known], groups=groups) if len(known) else None
 
 
+def footage_of(variants: VariantFeatures, *, masked: bool) -> Footage:
+    """Which measures the videos allow."""
+    return footage(float(variants.steady.mean()), masked, float(variants.drift.mean()))
+
+
 def card_of(
     config: BiasConfig,
     subjects: Mapping[str, Subject],
@@ -80,7 +85,7 @@ def card_of(
     """Write the card; returns its files."""
     clip_of = {name: clip for clip, names in by_clip.items() for name in names}
     first = next(iter(subjects))
-    found = footage(float(measured[first].steady.mean()), config.masks is not None)
+    found = footage_of(measured[first], masked=config.masks is not None)
     variant = "background" if found.still else "appearance_free"
 
     def render(name: str, video: int, part: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
