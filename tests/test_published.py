@@ -100,6 +100,10 @@ def test_everything_takes_a_published_model_as_it_takes_a_run(scenes: Path, tmp_
 
     # Exported, and trained on, it needs neither the folder nor the hub.
     export(weights=weights, out=tmp_path / "e.safetensors")
+    ours = str(inspect(file=tmp_path / "e.safetensors").tables[0])
+    made = [line for line in described.splitlines() if line.startswith(("clips:", "input:", "features:"))]
+    assert len(made) == 3
+    assert set(made) <= set(ours.splitlines())
     tuned = finetune(
         FinetuneConfig(
             data=FinetuneData(scenes / "train.txt", batch_size=4, workers=0), out=tmp_path / "tuned",
