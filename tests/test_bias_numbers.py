@@ -254,3 +254,40 @@ def test_labels_overlap_neither_labels_nor_points(count: int) -> None:
         assert box[3] <= 500
         assert not any(overlap(box, other) for other in placed[:at])
         assert not any(overlap(box, (x - 1, y - 1, x + 1, y + 1)) for x, y in points)
+
+
+@pytest.mark.parametrize(("count", "classes"), [(30, 5), (100, 10), (500, 10)])
+def test_the_interval_of_a_share_of_the_skill_covers_by_simulation(count: int, classes: int) -> None:
+    """A single frame is right for 10 in 19 of the videos that the whole clip is right for."""
+    rng = np.random.default_rng(count)
+    labels = np.arange(count) % classes
+    whole, left, covered, draws = 0.95, 0.5, 0, 300 if count < 500 else 150
+    truth = (whole - left) / (whole - 1 / classes)
+    for _ in range(draws):
+        clip = rng.random(count) < whole
+        static = clip & (rng.random(count) < left / whole)
+        of = {
+            name: np.eye(classes)[np.where(hits, labels, (labels + 1) % classes)][:, None]
+            for name, hits in (("clip", clip), ("static", static))
+        }
+        found = skill_lost(Judged(of, np.arange(classes), labels, np.zeros((count, 3), int)), "static")
+        covered += found.low <= truth <= found.high
+    assert 0.92 * draws <= covered <= 0.97 * draws
+
+
+def test_the_interval_of_scene_reliance_covers_by_simulation() -> None:
+    """Mixtures go by the scene to a half, and are noisy."""
+    count, draws, covered = 30, 150, 0
+    rng = np.random.default_rng(count)
+    labels = np.arange(count) % 4
+    for _ in range(draws):
+        own = np.exp(rng.normal(size=(count, 4)) + 2 * np.eye(4)[labels])
+        own /= own.sum(1, keepdims=True)
+        others = np.stack([rng.choice(np.flatnonzero(labels != one), 3, replace=False) for one in labels])
+        mixed = (own[:, None] + own[others]) / 2 * np.exp(0.6 * rng.normal(size=(count, 3, 4)))
+        mixed /= mixed.sum(-1, keepdims=True)
+        judged = Judged({"clip": own[:, None], "background": mixed}, np.arange(4), labels, others)
+        found = scene_reliance(judged)
+        assert found is not None
+        covered += found.low <= 0.5 <= found.high
+    assert 0.92 * draws <= covered <= 0.97 * draws

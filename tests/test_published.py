@@ -16,7 +16,7 @@ import torch
 from published import FRAMES, RESIZE, SAVED, SIZE, expected_feature, save_published
 from runs import small_run
 
-from dsm import bias, export, extract, look, probe, retrieve, search
+from dsm import bias, export, extract, look, probe, report, retrieve, search
 from dsm.data.clips import EvaluationClips
 from dsm.data.lists import read_list
 from dsm.data.reading import crop
@@ -33,7 +33,7 @@ from dsm.models.weights import load_classifier, load_weights
 from dsm.models.zoo import create_model
 from dsm.train.finetune import FinetuneConfig, FinetuneData, finetune
 from dsm.train.pretrain import pretrain
-from dsm.verbs.settings.evaluation import BiasData
+from dsm.verbs.settings.evaluation import BiasData, ReportData
 from dsm.verbs.weights import inspect
 
 CPU = torch.device("cpu")
@@ -86,12 +86,24 @@ def test_everything_takes_a_published_model_as_it_takes_a_run(scenes: Path, tmp_
     assert {hit.path: hit.cosine for hit in found.hits}[videos.paths[0]] > 0.99999
     look(video=videos.file(0), weights=weights, out=tmp_path / "look.png")
     assert (tmp_path / "look.png").stat().st_size > 1000
+    lists = ReportData(scenes / "train.txt", scenes / "test.txt", workers=0)
+    page = tmp_path / "report.html"
+    told = report(runs=(weights,), out=page, data=lists, measures=("retrieval",), windows=1, maps=0, shown=0)
+    assert {row.run for row in told.rows} == {"theirs"}
+    assert "published" in page.read_text()
+    assert ">Training</h2>" not in page.read_text()
+    with pytest.raises(UserError, match="which logged nothing; measure it by --data"):
+        report(runs=(weights,), out=tmp_path / "bare.html")
     described = str(inspect(file=weights).tables[0])
     assert "clips: 4 frames, every 4, 32 x 32 pixels of a picture whose shorter side is 36" in described
     assert "mean (0.5, 0.5, 0.5), std (0.5, 0.5, 0.5)" in described
 
     # Exported, and trained on, it needs neither the folder nor the hub.
     export(weights=weights, out=tmp_path / "e.safetensors")
+    ours = str(inspect(file=tmp_path / "e.safetensors").tables[0])
+    made = [line for line in described.splitlines() if line.startswith(("clips:", "input:", "features:"))]
+    assert len(made) == 3
+    assert set(made) <= set(ours.splitlines())
     tuned = finetune(
         FinetuneConfig(
             data=FinetuneData(scenes / "train.txt", batch_size=4, workers=0), out=tmp_path / "tuned",
@@ -172,6 +184,8 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(theirs: Path, tmp_path: 
     refused(r"fill only .* \(not encoder.layer.0.intermediate")
     changed(theirs, intermediate_size=32, num_channels=1)
     refused("takes frames of 1 channels")
+    changed(theirs, num_channels=3, image_size=[32, 48])
+    refused("its pictures are no squares, as clips are")
     (theirs / "config.json").write_text("[" * 100)
     refused("config.json cannot be read")
     (theirs / "config.json").write_text(config)

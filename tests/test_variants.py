@@ -17,7 +17,16 @@ from torch import Tensor
 from dsm.data.lists import VideoList, read_list
 from dsm.data.settings import ClipConfig
 from dsm.disturb.appearance_free import carried_noise
-from dsm.disturb.scene import fill, moving_mask, steadiness, still_scene, stripes, swap_scene, temporal_median
+from dsm.disturb.scene import (
+    drift,
+    fill,
+    moving_mask,
+    steadiness,
+    still_scene,
+    stripes,
+    swap_scene,
+    temporal_median,
+)
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.masks import Masks
@@ -25,18 +34,20 @@ from dsm.evaluate.variant_features import (
     POOL,
     Kept,
     OtherScenes,
+    camera_drift,
     draw_order,
     features_of_variants,
     left_of_planted,
     windows_to_read,
 )
 from dsm.evaluate.variants import SCENES, VARIANTS, Seen
+from dsm.evaluate.verdict import DRIFTING
 from dsm.models.zoo import create_model
 from dsm.render import MEAN
 from dsm.synthetic.motions import MOTIONS
 from dsm.synthetic.motionscenes import VideoPlan, render
 from dsm.synthetic.scenery import TRAINING_FAMILIES
-from dsm.synthetic.settings import MotionScenesConfig
+from dsm.synthetic.settings import WORLDS, MotionScenesConfig, WorldName
 from dsm.video.source import VideoError
 from dsm.video.write import write_video
 
@@ -159,6 +170,27 @@ def test_a_still_camera_is_told_from_a_moving_one() -> None:
     pan = torch.cat([wall[..., 6 * frame : 6 * frame + 64] for frame in range(16)], 2)
     assert steadiness(pan, still_scene(pan)) < 0.2
     assert moving_mask(pan, still_scene(pan)).mean() < 0.5  # which would pass for a still camera
+
+
+def test_an_actor_that_leaves_a_fifth_of_the_picture_at_rest_is_no_drift() -> None:
+    flow = np.zeros((3, 2, 50, 100), np.float32)
+    flow[:, 0, :, :75] = 9.0
+    assert drift(flow) == 0
+    flow[:, 1, :, 75:] = 3.0
+    assert drift(flow) == pytest.approx(0.03)
+
+
+@pytest.mark.parametrize("world", ["scenes", "walkers", "dots", "drone"])
+def test_a_camera_that_moves_is_told_by_the_flow(world: WorldName) -> None:
+    """The ground under a flying camera is smooth: most of the picture seems to show a still scene."""
+    pytest.importorskip("cv2")
+    config = MotionScenesConfig(world=world, frames=17, size=64)
+    made = WORLDS[world]
+    drifts = []
+    for index in range(6):
+        video = render(config, VideoPlan("test", index, index, made.training_families[index]))
+        drifts.append(camera_drift(torch.from_numpy(video[::2]).permute(3, 0, 1, 2) / 255))
+    assert (np.mean(drifts) > DRIFTING) == (world == "drone")
 
 
 def test_swapping_is_a_mean_weighted_by_the_mask() -> None:

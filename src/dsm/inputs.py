@@ -64,6 +64,8 @@ class Input:
     """Whether it may be a URL."""
     folder: str = ""
     """What is said instead if the path is a folder; ``FOLDER`` stands for it."""
+    published: str = ""
+    """What is said instead of a published model."""
 
     def check(self, path: str | Path) -> None:
         """Raise UserError if there is no such input."""
@@ -73,6 +75,8 @@ class Input:
             return
         if self.folder and Path(path).is_dir():
             raise UserError(f"{path}: {self.folder.replace('FOLDER', str(path))}")
+        if self.published and published(path):
+            raise UserError(f"{path}: {self.published}")
         raise UserError(f"{path}: {self.missing}")
 
 
@@ -97,8 +101,15 @@ FEATURES = Input(
 GROUPS = Input("no such table of groups (a header, then lines of `path <tab> group`).", Path.is_file)
 MASKS = Input("no such folder of masks (--masks): pictures or a video for each video.", Path.is_dir)
 OPPOSITES = Input("no such file of opposites (--opposites), two class names a line.", Path.is_file)
-RUN = Input("no such run folder.", Path.is_dir)
-TRAINED = Input("no such folder; give folders that `dsm pretrain` or `dsm finetune` wrote.", Path.is_dir)
+RUN = Input(
+    "no such run folder.",
+    Path.is_dir,
+    published="is a published model with a card of its authors; `dsm export` writes a card of its own.",
+)
+TRAINED = Input(
+    "no such folder; give folders that `dsm pretrain` or `dsm finetune` wrote, or published models (hf:ID).",
+    lambda path: path.is_dir() or published(path) is not None,
+)
 
 ListFile = Annotated[Path, LIST]
 RootFolder = Annotated[Path, ROOT]

@@ -34,7 +34,10 @@ class ClipConfig:
         if not 0 <= self.fps < float("inf"):
             raise UserError(f"fps of a clip must be above 0, or 0 for the video's own rate, not {self.fps}.")
         if self.resize < self.size:
-            raise UserError(f"resize ({self.resize}) must not be smaller than size ({self.size}).")
+            raise UserError(
+                f"resize ({self.resize}) must not be smaller than size ({self.size}); set it to "
+                f"{self.size} or more."
+            )
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:

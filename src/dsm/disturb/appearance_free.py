@@ -1,7 +1,9 @@
 """Clips without appearance: noise that moves like a video, so that one frame shows nothing.
 
 After Ilic et al., Is Appearance Free Action Recognition Possible? (ECCV 2022): noise is carried along the
-optical flow. It needs no masks, and the camera may move.
+optical flow. It needs no masks, and the camera may move. In the data that they published, every frame is the
+same first noise, moved by the flow of that frame alone; here a frame's noise is carried on to the next, as
+matter would be.
 """
 
 from __future__ import annotations

@@ -12,11 +12,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 # Changes below the first threshold count as noise, above the second as motion, in units of the whole range.
 # A change common to at least half of a frame, such as flickering light, is subtracted first.
 QUIET, LOUD = 0.06, 0.14
+# The share of a picture that an actor leaves free.
+CALM = 0.2
 # Half the width of the box that changes are averaged over, as a share of the picture's side.
 NEAR = 1 / 40
 # The median is unsure of a pixel that differs from it in at least this share of the frames.
@@ -166,6 +169,20 @@ def steadiness(clip: Tensor, scene: Tensor) -> float:
     return float(((change - light).abs().amax(1) < (QUIET + LOUD) / 2).float().mean())
 
 
+def drift(flow: NDArray[np.float32]) -> float:
+    """How fast even the calmest parts of a picture move, in sides of the picture from frame to frame.
+
+    The mean over frames of the flow's length that a fifth of the picture stays below. An actor rarely fills
+    more than four fifths; a camera that moves leaves no part of the picture at rest, however little
+    :func:`steadiness` sees of it where the ground is smooth.
+
+    Args:
+        flow: (T-1, 2, H, W) in pixels.
+    """
+    lengths = np.hypot(flow[:, 0], flow[:, 1]) / max(flow.shape[-2:])
+    return float(np.quantile(lengths.reshape(len(flow), -1), CALM, axis=1).mean())
+
+
 def swap_scene(clip: Tensor, moving: Tensor, other: Tensor) -> Tensor:
     """Put the moving part of a clip in front of another scene.
 
@@ -178,8 +195,9 @@ def swap_scene(clip: Tensor, moving: Tensor, other: Tensor) -> Tensor:
 def stripes(channels: int, height: int, width: int, rng: np.random.Generator) -> Tensor:
     """A scene that no video shows: sinusoidal stripes between two random colours, (1, C, 1, H, W) in [0, 1].
 
-    Like the sinusoids of SCUBA (Li et al., Mitigating and Evaluating Static Bias of Action Representations in
-    the Background and the Foreground, ICCV 2023): random direction, two to eight across the picture.
+    In place of the sinusoids of SCUBA (Li et al., Mitigating and Evaluating Static Bias of Action
+    Representations in the Background and the Foreground, ICCV 2023), which are bands with sharp edges along
+    sinusoids. These are straight, smooth waves: random direction, two to eight across the picture.
     """
     angle, turns, phase = rng.uniform(0, np.pi), rng.uniform(2, 8), rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[:height, :width] / max(height, width)

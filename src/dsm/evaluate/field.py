@@ -49,7 +49,8 @@ def taken_for_the_lender(judged: Judged, variant: str) -> Interval:
 
     HAT's error by the background of action swaps (Chung et al., Enabling Detailed Action Recognition
     Evaluation Through Video Dataset Augmentation, NeurIPS 2022), and for ``stripes_actor`` the error that
-    ConflFG provokes (Li et al., ICCV 2023). Chance is one error in K - 1.
+    ConflFG provokes (Li et al., ICCV 2023; beside it, they report the accuracy, and how often the moving
+    actor's class is the more probable of the two). Chance is one error in K - 1.
     """
     lent = judged.labels[judged.partners[variant]]
     return _share(judged, (judged.predicted(variant) == lent).mean(1))

@@ -53,9 +53,10 @@ def static_and_dynamic(
     Kowal et al., A Deeper Dive Into What Deep Spatiotemporal Networks Encode (CVPR 2022): two clips of a
     video with shuffled frames share only what is static; two clips in different styles share the dynamics. A
     dimension holds what a pair shares if its values in both agree over videos. They compare mutual
-    information, for Gaussians -log(1 - r²) / 2 of the correlation r; here a dimension counts if r is above
-    :data:`ALIKE`. We turn the colours in place of style transfer, which leaves outlines and texture, so
-    *dynamic* and *both* are upper bounds.
+    information, for Gaussians -log(1 - r²) / 2 of the correlation r, and call a unit jointly encoding if its
+    score is above 0.5 for both; the score of their code is the covariance, divided by the variance of both
+    clips together. Here a dimension counts if r is above :data:`ALIKE`. We turn the colours in place of style
+    transfer, which leaves outlines and texture, so *dynamic* and *both* are upper bounds.
 
     Args:
         clips, shuffled, recoloured: (n, D), of the same videos.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -19,13 +20,14 @@ from dsm.data.clips import EvaluationClips
 from dsm.data.lists import VideoList
 from dsm.data.loading import load_clips
 from dsm.data.settings import ClipConfig
-from dsm.disturb.scene import moving_mask, scene_around, steadiness, still_scene, swap_scene
+from dsm.disturb.scene import drift, moving_mask, scene_around, steadiness, still_scene, swap_scene
 from dsm.errors import UserError
 from dsm.evaluate.masks import Masks
 from dsm.evaluate.variants import SCENES, Seen, Variant
 from dsm.models.precision import channels_last, encode
 from dsm.models.settings import Precision
 from dsm.render import to_network
+from dsm.video.flow import compute_flow
 from dsm.video.source import BadVideo
 
 SCENE_FRAMES = 16
@@ -134,6 +136,9 @@ class VariantFeatures:
     arrays."""
     steady: NDArray[np.float64]
     """(n,): the share of the picture that shows the still scene (:func:`dsm.disturb.scene.steadiness`)."""
+    drift: NDArray[np.float64]
+    """(n,): how fast the calmest parts of the picture move (:func:`dsm.disturb.scene.drift`); NaN without
+    OpenCV."""
     left: NDArray[np.float64]
     """(n,): how much of a known actor would be left in a scene found in this way (:func:`left_of_planted`);
     NaN with given masks, or where nothing moves."""
@@ -260,6 +265,7 @@ class _Making:
         self._pictures: Pictures = {}
         self._partners: dict[str, list[list[int]]] = {name: [] for name in LENT}
         self._steady: list[float] = []
+        self._drifts: list[float] = []
         self._left: list[float] = []
 
     def see(self, video: int, clips: Tensor, *, last: bool) -> Seen | None:
@@ -283,6 +289,7 @@ class _Making:
             self._partners[name].append([one.video for one in lenders])
         self.judged.append(video)
         self._steady.append(steadiness(clips[self._shown], own.scene))
+        self._drifts.append(camera_drift(clips[self.read // 2]))
         planted = mask is None and "no_foreground" in self._variants
         self._left.append(left_of_planted(clips, moving, others[0].scene) if planted else float("nan"))
         before = torch.cat([one.scene for one in others])
@@ -311,9 +318,26 @@ class _Making:
             places=places,
             partners={name: np.searchsorted(places, of)[back] for name, of in self._partners.items()},
             steady=np.array(self._steady)[back],
+            drift=np.array(self._drifts)[back],
             left=np.array(self._left)[back],
             pictures=self._pictures,
         )
+
+
+def camera_drift(clip: Tensor) -> float:
+    """:func:`drift` of the first frames of a clip (C, T, H, W), of a picture that need not be large."""
+    if find_spec("cv2") is None or clip.shape[1] < 2:
+        return float("nan")
+    frames = clip[:, :FLOWN].transpose(0, 1)
+    side = min(frames.shape[-2:])
+    if side > FLOWN_SIDE:
+        frames = F.interpolate(frames, scale_factor=FLOWN_SIDE / side, mode="area")
+    pixels = (frames * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return drift(compute_flow(pixels))
+
+
+FLOWN, FLOWN_SIDE = 9, 96
+"""Frames of a video, and pixels of their shorter side, whose flow tells whether the camera moves."""
 
 
 def _apart(video: int, label: int, clips: Tensor, mask: Tensor | None) -> tuple[Kept, Tensor]:

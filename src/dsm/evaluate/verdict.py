@@ -14,6 +14,10 @@ Numbers = Mapping[str, Interval | float | None]
 
 STEADY_ENOUGH = 0.5
 """Share of the picture that must show the still scene; with less, the camera moves."""
+DRIFTING = 0.02
+"""Sides of the picture from frame to frame of a clip, by which even its calmest parts move where the camera
+does. Means over lists: 0.03 to 0.04 under MotionScenes' flying camera, 0.001 to 0.014 before
+still and shaking ones."""
 LITTLE, MUCH = 0.2, 0.5
 """Scene reliance below which the motion decides, and above which the scene does."""
 NEARLY_STILL, CLEARLY_MOVING = 0.3, 0.6
@@ -29,24 +33,31 @@ class Footage:
     why: str
 
 
-def footage(steady: float, masked: bool) -> Footage:
+def footage(steady: float, masked: bool, drift: float = float("nan")) -> Footage:
     """Which measures count.
 
     Args:
         steady: share of the picture that shows the still scene, in [0, 1].
+        drift: how fast its calmest parts move, in sides from frame to frame; NaN if unknown.
         masked: whether the actors' masks were given.
     """
     if masked:
         why = "The actors' masks were given: scenes are exchanged, and numbers compare with published ones."
         return Footage(True, why)
-    share = f"{100 * steady:.0f} % of the picture shows a still scene"
+    share = f"{100 * steady:.0f}% of the picture shows a still scene"
+    moving = (
+        "so scenes cannot be exchanged: single frames, their order and what the features keep decide. Clips "
+        "without appearance, which need no still camera, are among all numbers."
+    )
+    if drift > DRIFTING:
+        return Footage(
+            False,
+            f"Even the calmest parts of the picture move, by {100 * drift:.0f}% of its side from frame to "
+            f"frame (the camera moves), {moving}",
+        )
     if steady >= STEADY_ENOUGH:
         return Footage(True, f"{share}, so what moves can be cut out, and scenes are exchanged.")
-    return Footage(
-        False,
-        f"Only {share} (does the camera move?), so scenes cannot be exchanged: single frames, their order "
-        "and clips without appearance decide.",
-    )
+    return Footage(False, f"Only {share} (does the camera move?), {moving}")
 
 
 @dataclass(frozen=True)
@@ -163,10 +174,10 @@ def _high(value: Interval) -> float:
 
 
 def _percent(value: Interval) -> str:
-    return f"{100 * value.value:.0f} %"
+    return f"{100 * value.value:.0f}%"
 
 
 def _words(value: Interval) -> str:
     if value.low != value.low:
         return _percent(value)
-    return f"{_percent(value)}, 95 % interval {100 * value.low:.0f} to {100 * value.high:.0f}"
+    return f"{_percent(value)}, 95% interval {100 * value.low:.0f} to {100 * value.high:.0f}"

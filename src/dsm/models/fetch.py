@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from dsm.extras import load_extra
 from dsm.limits import SETTINGS_BYTES
 from dsm.models.checkpoint_file import read_tensors
 from dsm.models.preprocessor import FILES
+from dsm.terminal import console
 from dsm.untrusted import read_json
 
 CONFIG = "config.json"
@@ -54,12 +56,14 @@ def fetch(what: str, library: str, *, owner: str = "") -> Path:
 
 
 def _from_hub(name: str, library: str, files: Sequence[str]) -> Path:
-    hub = load_extra("huggingface_hub", "transformers", package="huggingface_hub", wanted_by="the hub")
-    errors = load_extra(
-        "huggingface_hub.errors", "transformers", package="huggingface_hub", wanted_by="the hub"
+    hub, errors, utils = (
+        load_extra(f"huggingface_hub{part}", "transformers", package="huggingface_hub", wanted_by="the hub")
+        for part in ("", ".errors", ".utils")
     )
+    shown = WHOLE in files and not console.quiet  # a bar for what takes long
     try:
-        return Path(hub.snapshot_download(name, allow_patterns=list(files)))
+        with nullcontext() if shown else _without_bars(utils):
+            return Path(hub.snapshot_download(name, allow_patterns=list(files)))
     except errors.GatedRepoError:
         raise UserError(
             f"{library}:{name}: is gated; accept its terms on https://huggingface.co/{name}, then log in "
@@ -78,6 +82,23 @@ def _from_hub(name: str, library: str, files: Sequence[str]) -> Path:
             f"({type(error).__name__}); fetch it where there is a network, and give its folder: "
             f"{library}:FOLDER."
         ) from None
+    except (AttributeError, KeyError, TypeError) as error:  # a proxy's page, or another server
+        raise UserError(
+            f"{library}:{name}: what answered is no hub of models ({first_line(error)[:200]}); look at the "
+            f"network and at HF_ENDPOINT, or give the model's folder: {library}:FOLDER."
+        ) from None
+
+
+@contextmanager
+def _without_bars(utils: Any) -> Iterator[None]:
+    """Keep the hub's progress bars from the terminal."""
+    shown = not utils.are_progress_bars_disabled()
+    utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            utils.enable_progress_bars()
 
 
 def read_settings(file: Path, name: str) -> dict[str, Any]:

@@ -105,6 +105,8 @@ def build_transformers(
     readout: Readout = family.readout
     if readout == "mean" and norm["weight"] is not None and norm["bias"] is not None:
         readout = "mean-norm"  # a classifier's norm of the mean
+    if settings.get("vision_use_head") is False:
+        readout = "mean"  # SigLIP without its pooling, whose classifier takes the mean
     needed = {one: t for one, t in tensors.items() if not _is_unused(one, family)}
     with _explained(name), _quiet():
         config = make_config(kind, settings)
@@ -219,8 +221,13 @@ def _settings_of(kind: str, family: Family, given: Mapping[str, Any], name: str)
     if "projection_dim" in known and "projection_dim" in given:
         settings["projection_dim"] = given["projection_dim"]
     settings |= family.slim
+    sides = settings.get(family.size)
+    if isinstance(sides, list) and len(sides) == 2 and sides[0] == sides[1]:
+        settings[family.size] = sides[0]  # older versions of a library write a square so
     try:
         check_settings(settings)
+        if isinstance(settings.get(family.size), list):
+            raise ValueError("its pictures are no squares, as clips are")
         int(settings.get(family.frames, 1)), int(settings.get(family.size, 1))
     except (TypeError, ValueError) as error:
         raise UserError(f"{name}: its {CONFIG} cannot be used ({first_line(error)}).") from None

@@ -65,9 +65,9 @@ def _side(value: Any) -> int | None:
 def _normalization(config: Mapping[str, Any]) -> Normalization | None:
     if not {"image_mean", "image_std", "rescale_factor", "offset"} & config.keys():
         return None
-    scale, offset = 1.0, 0.0  # of x / 255
+    scale, offset = 255.0, 0.0  # of x / 255
     if config.get("do_rescale", True):
-        scale = _number(config.get("rescale_factor", 1 / 255)) * 255
+        scale *= _number(config.get("rescale_factor", 1 / 255))
         offset = 1.0 if config.get("offset", False) else 0.0
     mean, std = [0.0] * 3, [1.0] * 3
     if config.get("do_normalize", True):

@@ -218,12 +218,12 @@ def draw_card(
                 axis.plot([value.low, value.high], [place, place], color=look.colour, linewidth=3, alpha=0.5)
             axis.plot(value.value, place, "o", color=look.colour, markersize=8)
             axis.annotate(
-                f"{100 * value.value:.0f} %", (value.value, place), xytext=(0, 8), textcoords="offset points",
+                f"{100 * value.value:.0f}%", (value.value, place), xytext=(0, 8), textcoords="offset points",
                 ha="center", fontsize=10,
             )  # fmt: skip
         axis.set_xlim(-0.06, 1.06)
         axis.set_ylim(rows - 0.5, -0.7)
-        axis.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+        axis.set_xticks([0, 0.5, 1], ["0", "50%", "100%"])
         axis.set_yticks(range(rows), [literal(one.name) for one in subjects], fontsize=11)
         axis.set_title(measure.title, loc="left", fontsize=12)
         axis.set_xlabel(f"motion: {'high' if measure.motion_is_high else 'low'}", fontsize=9)
@@ -241,8 +241,8 @@ WIDE = 7
 
 def badge(one: Verdict) -> str:
     """An SVG of 20 pixels' height: what it goes by, in the verdict's colour."""
-    words = {"motion": "by motion", "both": "by both", "scene": "by scene", "unknown": "unclear"}[one.by]
-    left, right = "goes", f"{words}, {one.short}"
+    words = {"motion": "by the motion", "both": "by both", "scene": "by the scene", "unknown": "unclear"}
+    left, right = "scene bias", f"{words[one.by]}, {one.short}"
     widths = [WIDE * len(text) + 12 for text in (left, right)]
     total = sum(widths)
     label = escape(f"{left} {right}")

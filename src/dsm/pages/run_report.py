@@ -31,7 +31,7 @@ from dsm.pages.run_pictures import (
 from dsm.pages.tables import Bar, ResultTable, bar_of, by_subject, meaning_of, result_tables, seed_tables
 from dsm.pages.template import clip_uri, write_page
 from dsm.runs.folder import versions_text
-from dsm.runs.record import RunRecord, differences, over_seeds
+from dsm.runs.record import PUBLISHED, RunRecord, differences, over_seeds
 from dsm.runs.results import Row, command_line
 from dsm.terminal import many, some
 
@@ -146,20 +146,21 @@ def about(runs: Sequence[RunRecord]) -> list[tuple[str, str, list[str]]]:
         settings = run.settings
         clip = {name: settings.get(f"clip.{name}", "?") for name in ("frames", "stride", "size", "modality")}
         planned = settings.get("steps") or f"{settings.get('epochs', '?')} epochs"
+        unknown = None if run.method == PUBLISHED else "?"
         words = {
             "method": run.method,
             "backbone": settings.get("backbone", "?"),
             "started from": "random weights"
             if settings.get("weights") == "none"
             else settings.get("weights"),
-            "training list": settings.get("data.train", "?"),
+            "training list": settings.get("data.train", unknown),
             "test list": settings.get("data.test"),
             "clips": "{frames} frames, stride {stride}, {size}² pixels, {modality}".format(**clip),
-            "batch": settings.get("data.batch-size", "?"),
-            "steps": f"{run.metrics[-1]['step']} of {planned}",
-            "seed": settings.get("seed", "?"),
-            "unreadable videos": len(run.bad),
-            "versions": ", ".join(f"{name} {version}" for name, version in run.versions.items()),
+            "batch": settings.get("data.batch-size", unknown),
+            "steps": f"{run.metrics[-1]['step']} of {planned}" if run.metrics else None,
+            "seed": settings.get("seed", unknown),
+            "unreadable videos": len(run.bad) if run.metrics else None,
+            "versions": ", ".join(f"{name} {version}" for name, version in run.versions.items()) or None,
             "revision": run.revision or "–",
         }
         for name, word in words.items():
@@ -177,7 +178,8 @@ def _progress(runs: Sequence[RunRecord]) -> str:
     comparable = len({(run.method, run.settings.get("backbone")) for run in runs}) == 1
     for run in runs[:8]:
         last = {name: value for line in run.metrics for name, value in line.items()}
-        words = [run.method, many(int(last["step"]), "step")]
+        of = f" {run.settings.get('backbone')}" if run.method == PUBLISHED else ""
+        words = [run.method + of, *([many(int(last["step"]), "step")] if last else [])]
         if "loss" in last and comparable:  # losses of different methods are different quantities
             words.append(f"loss {last['loss']:.3f}")
         if "motion" in last:

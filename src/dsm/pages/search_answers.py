@@ -134,7 +134,7 @@ class Answers:
         }
 
     def described(self, row: int) -> dict[str, Any]:
-        """A row for the page: the end of its path and its times, where its file lies, its camera and label."""
+        """A row for the page: the end of its path, its times, where its file lies, its camera and label."""
         try:
             place = str(file_of(self.features, row).absolute())
         except UserError:

@@ -6,11 +6,14 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dsm.data.settings import clip_of
 from dsm.errors import UserError
+from dsm.inputs import path_of
+from dsm.models.weights import load_weights
 from dsm.runs.bad_videos import LEDGER
 from dsm.runs.folder import METRICS, flat, read_metrics, read_record
 from dsm.runs.results import RESULTS, Row, read_results
@@ -23,13 +26,18 @@ NOTHING_LEARNED = frozenset(
 """Settings in which runs of the same experiment may differ."""
 
 
+PUBLISHED = "published"
+"""What stands for the method of a published model."""
+
+
 @dataclass(frozen=True)
 class RunRecord:
-    """The contents of a run folder."""
+    """The contents of a run folder; or a published model, without a log."""
 
     name: str
     """The run's name in the report."""
     folder: Path
+    """The run folder; of a published model, its name as weights."""
     command: str
     versions: dict[str, str]
     revision: str | None
@@ -41,7 +49,7 @@ class RunRecord:
 
     @property
     def method(self) -> str:
-        """The pretraining method, or ``finetune``."""
+        """The pretraining method, ``finetune`` or ``published``."""
         return str(self.config.get("method", "finetune"))
 
     @property
@@ -90,13 +98,33 @@ def read_run(folder: Path, name: str) -> RunRecord:
     )  # fmt: skip
 
 
+def read_encoder(weights: str, name: str) -> RunRecord:
+    """A published model as a run that logged nothing.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    about = load_weights(weights).config
+    config = {
+        "method": PUBLISHED,
+        "backbone": about.get("backbone"),
+        "weights": weights,
+        "clip": asdict(clip_of(about.get("clip", {}))),
+        "model": about.get("model", {}),
+    }
+    return RunRecord(
+        name=name, folder=Path(weights), command="", versions={}, revision=None, config=config, metrics=[],
+        bad=[], rows=[],
+    )  # fmt: skip
+
+
 def short_names(folders: Sequence[Path]) -> list[str]:
     """Names for runs: their folders' names, with as many parent folders as make them unique.
 
     Raises:
         UserError: a folder is given twice.
     """
-    parts = [Path(os.path.abspath(folder)).parts for folder in folders]
+    parts = [Path(os.path.abspath(path_of(folder))).parts for folder in folders]
     if len(set(parts)) < len(parts):
         twice = Counter(parts).most_common(1)[0][0]
         raise UserError(f"{Path(*twice)}: is given twice.")

@@ -27,7 +27,6 @@ from dsm.evaluate.variant_features import (
     features_of_variants,
 )
 from dsm.evaluate.variants import VARIANTS
-from dsm.evaluate.verdict import footage
 from dsm.files import write_text
 from dsm.inputs import path_of
 from dsm.intervals import Interval
@@ -48,7 +47,7 @@ from dsm.runs.folder import claim_by_settings, git_revision, lasting
 from dsm.runs.results import RESULTS, seed_of, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import progress, warn
-from dsm.verbs.bias_card import Tested, actor_left, card_of, kinds_of, masks_for, measures_of
+from dsm.verbs.bias_card import Tested, actor_left, card_of, footage_of, kinds_of, masks_for, measures_of
 from dsm.verbs.bias_unlabelled import without_labels
 from dsm.verbs.extract import tell_left_out
 from dsm.verbs.result import Result
@@ -246,7 +245,7 @@ def _written(
     draw_bars(judged, config.out / "bars.png")
     draw_variants(next(iter(tested.values())).variants.pictures, config.out / "variants.png")  # the last
     for name, one in tested.items():
-        seen = footage(float(one.variants.steady.mean()), config.masks is not None)
+        seen = footage_of(one.variants, masked=config.masks is not None)
         if not seen.still:
             warn(f"{name}: {seen.why} Its scene reliance is underestimated. See variants.png.")
     files = [config.out / name for name in FILES]

@@ -20,18 +20,21 @@ from dsm.data.groups import find_groups
 from dsm.data.list_lines import UNLABELLED
 from dsm.data.lists import VideoList, needed, read_list
 from dsm.errors import UserError
+from dsm.evaluate.extraction import digest
 from dsm.evaluate.features import load_features
 from dsm.evaluate.look import read_frames_of
 from dsm.evaluate.settings import ExtractSettings
 from dsm.files import written_aside
+from dsm.inputs import path_of, published
 from dsm.models.checkpoint_file import list_checkpoints
+from dsm.models.weights import load_weights
 from dsm.pages.gallery import drawn
 from dsm.pages.run_figures import save_curves
 from dsm.pages.run_pictures import KINDS, Embedding, Given, Maps, Measured, ReportContent, describe_picture
 from dsm.pages.run_report import MAX_BYTES, write_run_report
 from dsm.runs.bad_videos import left_out_sentences
 from dsm.runs.folder import claim_by_settings, claim_file
-from dsm.runs.record import RunRecord, read_run, short_names
+from dsm.runs.record import PUBLISHED, RunRecord, read_encoder, read_run, short_names
 from dsm.runs.results import RESULTS, Row, read_recorded_results, read_results
 from dsm.seals import is_intact_zip, seal_zip
 from dsm.settings import takes_settings
@@ -97,6 +100,9 @@ def claim(runs: Sequence[RunRecord], lists: Lists, config: ReportConfig) -> list
     }
     run_settings = []
     for run in runs:
+        if run.method == PUBLISHED:
+            run_settings.append(made_by | {"weights": digest(load_weights(str(run.folder)).module)})
+            continue
         checkpoints = list_checkpoints(run.folder)
         if not checkpoints:
             raise UserError(
@@ -108,7 +114,7 @@ def claim(runs: Sequence[RunRecord], lists: Lists, config: ReportConfig) -> list
         claim_by_settings(
             folder, "measured.json", wanted, what="measurements",
             overwrite=config.overwrite,
-            needed=needed(lists.train, lists.test, config.groups, *(run.folder for run in runs)),
+            needed=needed(lists.train, lists.test, config.groups, *(path_of(run.folder) for run in runs)),
         )  # fmt: skip
     return folders
 
@@ -240,7 +246,14 @@ def report(config: ReportConfig) -> Result:
     if config.curves:
         claim_file(config.curves, overwrite=config.overwrite)
     names = config.names or tuple(short_names(config.runs))
-    runs = [read_run(folder, name) for folder, name in zip(config.runs, names, strict=True)]
+    if config.data.test is None and (bare := next(filter(published, config.runs), None)):
+        raise UserError(
+            f"{bare}: is a published model, which logged nothing; measure it by --data.train and --data.test."
+        )
+    runs = [
+        read_encoder(str(folder), name) if published(folder) else read_run(folder, name)
+        for folder, name in zip(config.runs, names, strict=True)
+    ]
     given = with_distinct_runs(config.results, [read_given(folder) for folder in config.results])
     measured: dict[str, Measured] = {}
     classes: list[str] = []

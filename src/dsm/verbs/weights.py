@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from rich.text import Text
 
@@ -13,10 +14,11 @@ from dsm.inputs import published
 from dsm.models.bare import build_found
 from dsm.models.checkpoint_file import Exported, chosen_in, read_file
 from dsm.models.fetch import fetch_torchvision
-from dsm.models.foreign import CHOICE, LoadReport
+from dsm.models.foreign import CHOICE
 from dsm.models.hub import READERS, Published
 from dsm.models.inert import Foreign, find_tensors
-from dsm.models.weights import is_ours, load_weights, recognise_in, transformer_in
+from dsm.models.sources import Normalization
+from dsm.models.weights import LoadedEncoder, is_ours, load_weights, recognise_in, transformer_in
 from dsm.settings import takes_settings
 from dsm.terminal import many
 from dsm.verbs.result import Result
@@ -35,17 +37,14 @@ def _described(config: InspectConfig) -> Iterator[str]:
         if found[0] == "tv":
             yield from _described(replace(config, file=fetch_torchvision(found[1])))
         elif (loaded := load_weights(config.file, partial=True)).report is None:  # of dsm export --to hub
-            yield f"{config.file}: written by dsm; {loaded.config['backbone']} {loaded.config['model']}"
-            yield _clip({one: loaded.config["clip"][one] for one in ("frames", "stride", "resize", "size")})
+            yield from _ours(config.file, loaded)
         else:
             yield from _read(str(config.file), READERS[found[0]](found[1], partial=True), config.names)
         return
     file, choice = chosen_in(config.file)
     state = read_file(file)
     if is_ours(state) or isinstance(state, Exported):
-        loaded = load_weights(config.file)
-        settings = loaded.config.get("model", {})
-        yield f"{config.file}: written by dsm; method {loaded.name}, {loaded.config['backbone']} {settings}"
+        yield from _ours(config.file, load_weights(config.file))
         return
     tensors = find_tensors(state.state if isinstance(state, Foreign) else state)
     if not tensors:
@@ -71,10 +70,26 @@ def _described(config: InspectConfig) -> Iterator[str]:
     head = ", and a projection head" if match.head else ""
     yield f"fills {report.share:.1%} of the encoder: {many(len(report.loaded), 'tensor')}{head}"
     yield _clip(match.source.clip)
-    yield _normalization(report)
+    yield _normalization(report.normalization)
     yield from _listed("missing", report.missing, config.names)
     yield from _listed("of another shape", report.unfit, config.names)
     yield from _listed("left in the file", report.left, config.names)
+
+
+def _ours(file: Path, loaded: LoadedEncoder) -> Iterator[str]:
+    """What weights of dsm are, and how their clips are made."""
+    about = loaded.config
+    settings = {one: value for one, value in about.get("model", {}).items() if one != "readout"}
+    yield f"{file}: written by dsm; method {loaded.name}, {about['backbone']} {settings}"
+    if about.get("clip"):
+        yield _clip({one: value for one, value in about["clip"].items() if one in CLIP})
+    if pictures := about.get("pictures"):
+        yield _normalization(Normalization(tuple(pictures["mean"]), tuple(pictures["std"])))
+    if readout := about.get("model", {}).get("readout"):
+        yield f"features: {POOLINGS.get(readout, readout)}"
+
+
+CLIP = ("frames", "stride", "resize", "size")
 
 
 def _read(name: str, model: Published, names: int) -> Iterator[str]:
@@ -84,7 +99,7 @@ def _read(name: str, model: Published, names: int) -> Iterator[str]:
     yield f"{name}: {report.backbone} of {report.source}, {settings}"
     yield f"fills {report.share:.1%} of the encoder: {many(len(report.loaded), 'tensor')}"
     yield _clip(about["clip"])
-    yield _normalization(report)
+    yield _normalization(report.normalization)
     yield f"features: {POOLINGS[about['model'].get('readout', 'pooled')]}"
     yield from _listed("missing", report.missing, names)
     yield from _listed("of another shape", report.unfit, names)
@@ -108,13 +123,10 @@ def _clip(clip: Mapping[str, int]) -> str:
     )
 
 
-def _normalization(report: LoadReport) -> str:
-    if report.normalization is None:
+def _normalization(given: Normalization | None) -> str:
+    if given is None:
         return "input: normalised as by dsm"
-    mean, std = (
-        ", ".join(f"{one:.4g}" for one in values)
-        for values in (report.normalization.mean, report.normalization.std)
-    )
+    mean, std = (", ".join(f"{one:.4g}" for one in values) for values in (given.mean, given.std))
     return f"input: mean ({mean}), std ({std}); converted when loaded"
 
 

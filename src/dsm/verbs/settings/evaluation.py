@@ -379,7 +379,7 @@ class ReportConfig:
     """Settings of `dsm report`."""
 
     runs: tyro.conf.Positional[tuple[TrainedFolder, ...]]
-    """Run folders of `dsm pretrain` and `dsm finetune`."""
+    """Run folders of `dsm pretrain` and `dsm finetune`; with lists also published models (`hf:ID`)."""
     out: Path
     """Page to write (.html). Measurements are kept beside it, in a folder of the same name without .html."""
     data: ReportData = field(default_factory=ReportData)
