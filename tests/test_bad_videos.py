@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ import torch
 from conftest import frame_numbers, judge_after, numbered_frames
 from warm_dsm import HANG
 
-from dsm.data import reading
+from dsm.data import loading, reading
 from dsm.data.clips import EpochBatches, EvaluationClips, TrainingClips
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.loading import Batches, load_clips
@@ -267,6 +268,33 @@ def test_a_video_whose_worker_is_killed_from_outside_is_tried_again(
     found = list(loaded)
     assert len(list(tmp_path.iterdir())) == times, "the worker was killed"
     for one, two in zip(found, batches(scenes, 0), strict=True):
+        assert torch.equal(one["clips"]["anchor"], two["clips"]["anchor"])
+        assert not one["bad"]
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionResetError(104, "reset"), EOFError(), FileNotFoundError(2, "gone")]
+)
+def test_a_worker_killed_while_it_sends_a_batch_costs_no_batch(
+    scenes: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Torch raises what its connection does, if the worker does not count as ended yet."""
+    begin, broken = loading._iterate, list[Any]()
+
+    def breaking(loader: Any) -> Any:
+        received = begin(loader)
+        yield next(received)
+        if not broken:
+            broken.extend(multiprocessing.active_children())
+            broken[0].kill()
+            raise error
+        yield from received
+
+    monkeypatch.setattr(loading, "_iterate", breaking)
+    found = list(batches(scenes, 1))
+    expected = list(batches(scenes, 0))
+    assert len(found) == len(expected)
+    for one, two in zip(found, expected, strict=True):
         assert torch.equal(one["clips"]["anchor"], two["clips"]["anchor"])
         assert not one["bad"]
 
