@@ -67,6 +67,8 @@ INDEX_LINE = 2**16
 """Bytes of the line in which an index for searching says what it is. It takes 200."""
 UNPACKED = 100
 """How many times its size a file may unpack to. Features hardly compress, but paths and labels do."""
+PATH_LENGTH = 4096
+"""Characters of a path in a features file: as long as systems allow."""
 CLASSES = 1_000_000
 """Numbers of classes. Labels are counted in arrays of this length."""
 
@@ -86,5 +88,7 @@ OBJECT_BYTES = 2**38
 """Bytes of an object that is read by URL: 256 GiB, years of video. The cache must hold it as well."""
 LIST_BYTES = 2**31
 """Bytes of a list that is read by URL. One of ten million videos takes 1 GB."""
+LIST_LINES = 2**24
+"""Lines of a list. Where each begins and ends takes 60 bytes."""
 WITHOUT_RANGES = 2**26
 """Bytes of a file from a server that sends only whole files: each part is read from the start of the file."""
