@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pickle
+import re
 import resource
 import struct
 import subprocess
@@ -20,6 +21,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from rich.table import Table
 from warm_dsm import HANG
 
 from dsm.cli import main
@@ -38,12 +40,14 @@ from dsm.models.zoo import create_model
 from dsm.runs.card import is_untouched
 from dsm.runs.folder import RunLog, read_gradients, read_metrics, read_record
 from dsm.runs.results import Row, write_results
+from dsm.terminal import SafeConsole, console, warn
 from dsm.train.finetune import FinetuneData, read_lists
 from dsm.untrusted import read_text
 from dsm.verbs.convert import ConvertConfig, convert
 from dsm.verbs.frames import FramesConfig, frames
 from dsm.verbs.pack import PackConfig, pack
 from dsm.verbs.report import read_given
+from dsm.verbs.result import Result
 from dsm.video.decode import read_frames
 from dsm.video.ledger import judge_all
 from dsm.video.sampling import resample
@@ -433,6 +437,22 @@ def test_results_with_numbers_out_of_range_are_refused(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(json.dumps({"rows": [{**row, "value": 10**400}]}))
     with pytest.raises(UserError, match="is not a results file"):
         read_given(tmp_path)
+
+
+def test_what_is_printed_cannot_send_terminal_escapes(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names in lines, tables and warnings; rich strips a few control characters, but not escapes."""
+    odd = "a\x1b[2J\x9b\x07.mp4"
+    table = Table("name")
+    table.add_row(odd)
+    SafeConsole(highlight=False).print(odd)
+    SafeConsole(highlight=False).print(table)
+    console.print(odd)
+    warn(odd)
+    said = "".join(capfd.readouterr()) + str(Result(tables=[table], lines=[odd]))
+    assert said.count("a\\x1b[2J\\x9b\\x07.mp4") == 6
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", said)
 
 
 @pytest.mark.parametrize("odd", ["\x1b]0;x\x07", "\x9b2J", "\x7f", "a\rb", "\0"])
