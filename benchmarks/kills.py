@@ -1,24 +1,23 @@
 """Verbs killed at random moments, raced by a second one, and resumed from damaged checkpoints.
 
-    python benchmarks/kills.py [--kills 25] [--signal KILL] [--races 10] [--corruptions 32]
+    python benchmarks/kills.py [--kills 25] [--signal KILL] [--workers 10] [--races 10] [--corruptions 32]
 
 Each verb runs once undisturbed. Then it is begun and killed again and again, at moments drawn over the time
-that the undisturbed one took, until it ends: what it wrote must be equal, with nothing left over. In a race
-two processes begin at once with one output: one must win, and the other say so. Every life is a fork of this
-process, which has imported all modules once.
+that the undisturbed one took, until it ends: what it wrote must be equal, with nothing left over. Then one of
+its worker processes is killed by SIGKILL: the verb goes on, or says so and is begun again, and ends equal. In
+a race two processes begin at once with one output: one must win, and the other say so. Every life is a fork
+of this process, which has imported all modules once.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import json
 import os
 import random
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -28,11 +27,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
+from lives import begin, children, end_of, warm
 
 VERBS = ("pretrain", "finetune", "extract", "test", "pack", "frames", "check")
 TIMES = ("clips_per_second", "wait_seconds", "work_seconds", "data_wait")
-PATIENCE = 600
-"""Seconds after which a life that does not end counts as hung."""
 
 
 @dataclass(frozen=True)
@@ -40,59 +38,27 @@ class Options:
     kills: int = 25
     """For each verb."""
     signal: Literal["KILL", "TERM"] = "KILL"
+    workers: int = 10
+    """Lives of each verb in which one of its workers is killed."""
     races: int = 10
     """For each verb."""
     corruptions: int = 32
     """Of a checkpoint."""
     verbs: tuple[str, ...] = VERBS
-    steps: int = 24
+    steps: int = 12
     """Of a training."""
+    figures: bool = False
+    """Draw the figures of a training, which takes most of the time of so short a one."""
     seed: int = 0
     log: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "kills.log")
     """What the verbs say."""
-
-
-def begin(words: list[str], log: Path) -> int:
-    """Run ``dsm WORDS`` in a fork; its process number."""
-    child = os.fork()
-    if child:
-        return child
-    os.setsid()
-    with log.open("ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    from dsm.cli.main import main
-
-    sys.argv = ["dsm", *words]
-    code = 1
-    try:
-        main()
-        code = 0
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else 0
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def end_of(process: int) -> int:
-    """The exit code of a life, once it has ended; that of one that hangs is -9."""
-    begun = time.monotonic()
-    while True:
-        number, status = os.waitpid(process, os.WNOHANG)
-        if number:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() - begun > PATIENCE:
-            os.kill(process, signal.SIGKILL)
-        time.sleep(0.01)
 
 
 def training(steps: int) -> list[str]:
     return [
         "--data.batch-size", "8", "--data.workers", "1", "--backbone", "tiny", "--clip.frames", "4",
         "--clip.size", "32", "--clip.resize", "40", "--steps", str(steps), "--log-every", "1",
-        "--save-every", "4",
+        "--save-every", "2",
     ]  # fmt: skip
 
 
@@ -101,8 +67,9 @@ def commands(data: Path, steps: int) -> dict[str, list[str]]:
     train, test = str(data / "train.txt"), str(data / "test.txt")
     clip = ["--frames", "4", "--resize", "40", "--size", "32", "--workers", "1", "--batch-size", "2"]
     return {
-        "pretrain": ["pretrain", "--data.train", train, *training(steps), "--dsm.queue", "32"],
-        "finetune": ["finetune", "--data.train", train, "--data.test", test, "--test-every", "1",
+        "pretrain": ["pretrain", "--data.train", train, "--monitor.list", test, "--monitor.every", "2",
+                     *training(steps), "--dsm.queue", "32"],
+        "finetune": ["finetune", "--data.train", train, "--data.test", test, "--test-every", "2",
                      "--test-windows", "1", *training(steps)],
         "extract": ["extract", "--weights", "none", "--backbone", "tiny", "--data", train, *clip],
         "test": ["test", "--weights", str(data / "tuned"), "--data.test", test, "--windows", "2",
@@ -130,8 +97,6 @@ def with_out(verb: str, words: list[str], folder: Path) -> list[str]:
 
 def written(verb: str, folder: Path) -> dict[str, Any]:
     """What a verb has written, to be compared."""
-    import torch
-
     from dsm.evaluate.features import load_features
     from dsm.models.weights import read_checkpoint
     from dsm.runs.folder import read_metrics
@@ -149,11 +114,7 @@ def written(verb: str, folder: Path) -> dict[str, Any]:
         best = out / "checkpoints" / "best.pt"
         for name in [checkpoints[-1].name, *([best.name] if best.exists() else [])]:
             state = read_checkpoint(out / "checkpoints" / name)
-            tensors = {f"method.{k}": v for k, v in state["method"].items()}
-            tensors |= {f"health.{i}": v for i, v in enumerate(state["health"]["newest"])}
-            for key, tensor in tensors.items():
-                found[f"{name} {key}"] = torch.as_tensor(tensor).numpy().tobytes()
-            found[name] = [state["step"], state["best"], state["best_step"], state["owed"]]
+            found |= {f"{name} {key}": value for key, value in flat(state).items()}
         found["rows"] = json.loads((out / "results.json").read_text())["rows"]
     elif verb == "extract":
         features = load_features(folder / "features.npz")
@@ -170,6 +131,18 @@ def written(verb: str, folder: Path) -> dict[str, Any]:
             judged = json.loads((folder / "verdicts.json").read_text())["files"]
             found["verdicts.json"] = [{**one, "seconds": 0} for one in judged]  # that judging took
     return found
+
+
+def flat(state: Any, name: str = "") -> dict[str, Any]:
+    """All that a checkpoint holds, tensors as their bytes: weights, optimiser, best score, looks, health."""
+    import torch
+
+    if isinstance(state, torch.Tensor):
+        return {name: state.numpy().tobytes()}
+    if isinstance(state, (dict, list, tuple)):
+        inside = state.items() if isinstance(state, dict) else enumerate(state)
+        return {k: v for key, value in inside for k, v in flat(value, f"{name}.{key}").items()}
+    return {name: state}
 
 
 def differences(one: dict[str, Any], two: dict[str, Any]) -> list[str]:
@@ -210,6 +183,35 @@ def killed(
         faults += differences(expected, written(verb, folder))
     told = ", ".join(f"{code}: {count}" for code, count in sorted(codes.items()))
     return f"{kills} kills, {ends} ends, exit codes {told}; {'; '.join(faults) if faults else 'all equal'}"
+
+
+def bereaved(
+    verb: str, words: list[str], reference: tuple[dict[str, Any], float], work: Path, options: Options
+) -> str:
+    """A verb of which one worker is killed, as often as asked; where it ends with a sentence, again."""
+    expected, seconds = reference
+    at, faults, codes, killed = random.Random(options.seed), [], Counter[int](), 0
+    while killed < options.workers:
+        folder = work / "bereaved" / verb
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        process = begin(with_out(verb, words, folder), options.log)
+        moment = time.monotonic() + at.uniform(0, 0.8 * seconds)
+        while not (workers := children(process)) or time.monotonic() < moment:
+            if os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                break
+            time.sleep(0.01)
+        for worker in workers[:1]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+                killed += 1
+        code = end_of(process)
+        codes[code] += 1
+        if code == 2:
+            code = end_of(begin(with_out(verb, words, folder), options.log))
+        faults += [f"exit code {code}"] if code else differences(expected, written(verb, folder))
+    told = ", ".join(f"{code}: {count}" for code, count in sorted(codes.items()))
+    return f"{killed} kills, exit codes {told}; {'; '.join(faults) if faults else 'all equal'}"
 
 
 def raced(
@@ -273,7 +275,6 @@ def corrupted(words: list[str], whole: Path, reference: dict[str, Any], work: Pa
 
 
 def main(options: Options) -> None:
-    from dsm.cli.commands import VERBS as COMMANDS
     from dsm.data.lists import read_list, write_list
     from dsm.synthetic.motionscenes import write_motionscenes
     from dsm.synthetic.settings import MotionScenesConfig
@@ -283,13 +284,9 @@ def main(options: Options) -> None:
         data = work / "data"
         write_motionscenes(MotionScenesConfig(train=16, test=8), data, workers=1)
         write_list(data / "test.txt", read_list(data / "test.txt"))
-        for module in (
-            *(verb.module for verb in COMMANDS.values()),
-            "torch.utils.tensorboard",
-            "matplotlib.figure",
-        ):
-            importlib.import_module(module)
-        gc.freeze()
+        warm()
+        if not options.figures:
+            importlib.import_module("dsm.verbs.train")._draw = lambda *_: []
         lines = commands(data, options.steps)
         tuned = [*lines["finetune"][:5], *training(4), "--out", str(data / "tuned")]
         assert end_of(begin(tuned, options.log)) == 0, options.log.read_text()
@@ -305,6 +302,8 @@ def main(options: Options) -> None:
             tell(f"undisturbed {reference[1]:.1f} s")
             if options.kills:
                 tell(f"SIG{options.signal}: {killed(verb, words, reference, work, options)}")
+            if options.workers:
+                tell(f"workers killed: {bereaved(verb, words, reference, work, options)}")
             if options.races:
                 tell(f"races: {raced(verb, words, reference, work, options)}")
             if verb == "pretrain" and options.corruptions:

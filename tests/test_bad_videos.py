@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -21,13 +22,13 @@ import torch
 from conftest import frame_numbers, judge_after, numbered_frames
 from warm_dsm import HANG
 
-from dsm.data import reading
+from dsm.data import loading, reading
 from dsm.data.clips import EpochBatches, EvaluationClips, TrainingClips
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.loading import Batches, load_clips
 from dsm.data.reading_state import ReadingState
 from dsm.data.settings import ClipConfig
-from dsm.errors import UserError
+from dsm.errors import MachineError, UserError
 from dsm.runs.bad_videos import LEDGER, BadVideos
 from dsm.train.config import DataConfig
 from dsm.train.pretrain import PretrainConfig, pretrain
@@ -271,6 +272,33 @@ def test_a_video_whose_worker_is_killed_from_outside_is_tried_again(
         assert not one["bad"]
 
 
+@pytest.mark.parametrize(
+    "error", [ConnectionResetError(104, "reset"), EOFError(), FileNotFoundError(2, "gone")]
+)
+def test_a_worker_killed_while_it_sends_a_batch_costs_no_batch(
+    scenes: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Torch raises what its connection does, if the worker does not count as ended yet."""
+    begin, broken = loading._iterate, list[Any]()
+
+    def breaking(loader: Any) -> Any:
+        received = begin(loader)
+        yield next(received)
+        if not broken:
+            broken.extend(multiprocessing.active_children())
+            broken[0].kill()
+            raise error
+        yield from received
+
+    monkeypatch.setattr(loading, "_iterate", breaking)
+    found = list(batches(scenes, 1))
+    expected = list(batches(scenes, 0))
+    assert len(found) == len(expected)
+    for one, two in zip(found, expected, strict=True):
+        assert torch.equal(one["clips"]["anchor"], two["clips"]["anchor"])
+        assert not one["bad"]
+
+
 class Doomed(TrainingClips):
     """Every worker is killed at once, as where memory is too small for any."""
 
@@ -282,6 +310,32 @@ class Doomed(TrainingClips):
 def test_loading_ends_where_all_workers_are_killed(scenes: Path) -> None:
     with pytest.raises(UserError, match=r"killed again and again.*fewer --data.workers"):
         list(batches(scenes, 2, Doomed))
+
+
+@pytest.mark.parametrize("times", [2, 100])
+def test_a_process_killed_while_it_starts_spoils_no_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """It has no file yet, and the pool of processes ends with it."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        f"mark = {str(tmp_path / 'killed')!r}\n"
+        "if '--multiprocessing-fork' in sys.orig_argv:\n"
+        "    with open(mark, 'a+') as file:\n"
+        "        file.write('x')\n"
+        "        file.flush()\n"
+        f"        if file.tell() <= {times}: os.kill(os.getpid(), 9)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    for name in "abc":
+        write_video(tmp_path / f"{name}.mp4", numbered_frames(8))
+    files = sorted(tmp_path.glob("*.mp4"))
+    if times == 100:
+        with pytest.raises(MachineError, match="killed again and again"):
+            judge_all(files, seconds=60, workers=1)
+        return
+    assert [one.verdict for one in judge_all(files, seconds=60, workers=1)] == ["ok"] * 3
+    assert (tmp_path / "killed").stat().st_size > times
 
 
 def test_a_file_whose_process_is_killed_from_outside_is_judged_again(

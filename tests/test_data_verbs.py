@@ -25,7 +25,7 @@ from dsm.data.lists import read_list
 from dsm.data.loading import load_clips
 from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
-from dsm.files import written_aside, written_aside_folder
+from dsm.files import PART, written_aside, written_aside_folder
 from dsm.verbs.check import CheckConfig, check
 from dsm.video.decode import read_frames
 from dsm.video.write import place_of, write_video
@@ -259,6 +259,25 @@ def test_a_full_disk_error_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space") as caught, written_aside_folder(tmp_path / "frames"):
         raise OSError(28, "No space left on device")
     assert caught.value.filename == str(tmp_path / "frames")
+    with (
+        pytest.raises(OSError, match="No space") as caught,
+        written_aside_folder(tmp_path / "frames") as aside,
+    ):
+        raise OSError(28, "No space left on device", str(aside / "a.jpg"))
+    assert caught.value.filename == str(tmp_path / "frames" / "a.jpg")
+
+
+def test_a_folder_that_cannot_be_made_is_named_as_the_user_knows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        if path.name.endswith(PART):
+            raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(OSError, match="Read-only") as caught, written_aside_folder(tmp_path / "out"):
+        pytest.fail("it was made")
+    assert caught.value.filename == str(tmp_path / "out")
 
 
 def test_frame_counts_written_by_check_agree_with_truncated_files(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import dsm
-from dsm.errors import UserError, first_line
+from dsm.errors import UserError, first_line, sentence
 from dsm.extras import load_extra
 
 SOURCE = Path(dsm.__file__).parent
@@ -42,6 +42,18 @@ def test_a_broken_package_is_not_called_missing(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match=r"cannot be used here \((wrong|No module named '[a-z_]+')\): pip"):
         ask("broken_here")
+
+
+def test_a_package_that_finds_no_memory_need_not_be_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "large_here.py").write_text(
+        "raise ImportError('cv2.so: failed to map segment from shared object')"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError) as raised:
+        ask("large_here")
+    assert "memory ran out" in str(sentence(raised.value))
 
 
 def test_every_extra_in_messages_exists() -> None:

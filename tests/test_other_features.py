@@ -135,6 +135,37 @@ def test_hdf5_is_read_or_its_extra_is_named(tmp_path: Path) -> None:
     assert found.paths == NAMES.tolist()
 
 
+def test_hdf5_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    h5py = pytest.importorskip("h5py")
+    empty, long = tmp_path / "empty.h5", tmp_path / "long.h5"
+    with h5py.File(empty, "w") as opened:  # what was never written is not in the file
+        for number in range(3):
+            opened.create_dataset(f"a{number}", (5000, 2000), "f4", chunks=(100, 100))
+    assert empty.stat().st_size < 10**5
+    with pytest.raises(UserError, match="a2 is far larger than the file"):
+        take(empty)
+    with h5py.File(long, "w") as opened:
+        opened["x"], opened["names"] = FEATS, ["x" * 2000] * 61
+    assert take(long, "--paths", "names").paths == ["x" * 2000] * 61
+    monkeypatch.setattr("dsm.evaluate.import_features.UNPACKED", 0.08)  # as if most texts were the same one
+    with pytest.raises(UserError, match="its texts are far longer than the file"):
+        take(long, "--paths", "names")
+
+
+def test_one_long_text_in_a_parquet_file_does_not_lengthen_all(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for length, said in (
+        (5000, "names has more than 4096 characters"),
+        (2 * 10**6, "far longer than the file"),
+    ):
+        names = ["x" * length, *NAMES[1:].tolist()]
+        table = arrow.table({"emb": FEATS.tolist(), "names": names})
+        parquet.write_table(table, tmp_path / "theirs.parquet")
+        with pytest.raises(UserError, match=said):
+            take(tmp_path / "theirs.parquet", "--paths", "names")
+
+
 @pytest.mark.parametrize("rubbish", [b"", b"PK\x05\x06" + bytes(18), b"\x93NUMPY" + bytes(99), b"PAR1"])
 @pytest.mark.parametrize("ending", [".npz", ".npy", ".parquet"])
 def test_broken_files_raise_one_sentence(rubbish: bytes, ending: str, tmp_path: Path) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import math
+import os
+import pickle
+import re
 import resource
 import struct
 import subprocess
@@ -18,24 +21,33 @@ import av
 import numpy as np
 import pytest
 import torch
+from rich.table import Table
 from warm_dsm import HANG
 
 from dsm.cli import main
 from dsm.data.classes import read_classes
+from dsm.data.groups import read_groups
 from dsm.data.lists import listable, read_list
 from dsm.data.settings import clip_of
 from dsm.errors import UserError, sentence
 from dsm.evaluate.features import Features, load_features, save_features
+from dsm.evaluate.video_test import read_answers
+from dsm.files import read_object
+from dsm.models.checkpoint_file import read_file
 from dsm.models.export import save_safetensors
 from dsm.models.weights import load_weights
 from dsm.models.zoo import create_model
-from dsm.runs.folder import RunLog, read_gradients, read_metrics
+from dsm.runs.card import is_untouched
+from dsm.runs.folder import RunLog, read_gradients, read_metrics, read_record
 from dsm.runs.results import Row, write_results
+from dsm.terminal import SafeConsole, console, warn
 from dsm.train.finetune import FinetuneData, read_lists
+from dsm.untrusted import read_text
 from dsm.verbs.convert import ConvertConfig, convert
 from dsm.verbs.frames import FramesConfig, frames
 from dsm.verbs.pack import PackConfig, pack
 from dsm.verbs.report import read_given
+from dsm.verbs.result import Result
 from dsm.video.decode import read_frames
 from dsm.video.ledger import judge_all
 from dsm.video.sampling import resample
@@ -124,6 +136,73 @@ def test_a_decompression_bomb_checkpoint_is_refused(tmp_path: Path) -> None:
             load_weights(file)
 
 
+def test_a_table_of_countless_small_objects_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte of a pickle may make an object of 200: 10 MB took 2.4 GB."""
+    module = create_model("tiny")
+    torch.save(module.state_dict(), tmp_path / "whole.pt")
+    read_file(tmp_path / "whole.pt")
+    monkeypatch.setattr("dsm.models.inert.PICKLE_STEPS", 50_000)
+    read_file(tmp_path / "whole.pt")
+    objects = pickle.dumps([set() for _ in range(50_000)], 4)  # in frames, whose bytes count too
+    torch.save(module.state_dict(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "old.pt").read_bytes()
+    begin = content.index(b"\x80\x02", content.index(b"little_endian"))
+    (tmp_path / "old.pt").write_bytes(content[:begin] + objects + content[begin:])
+    with pytest.raises(UserError, match="more instructions than that of any network"):
+        read_file(tmp_path / "old.pt")
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        (
+            b'{"a":{"dtype":"F32","shape":[' + b",".join([b"1"] * 65) + b'],"data_offsets":[0,4]}}',
+            "64 dimensions",
+        ),
+        (b"{" + b" " * 2**24 + b"}", "header is too long"),
+    ],
+)
+def test_odd_headers_of_safetensors_are_refused(tmp_path: Path, header: bytes, said: str) -> None:
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    with pytest.raises(UserError, match=said):
+        read_file(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless", "long"])
+def test_texts_that_are_no_ordinary_files_are_not_waited_for(kind: str, tmp_path: Path) -> None:
+    """Opening a pipe waits for a writer, and reading /dev/zero fills the memory: both have a size of 0."""
+    file = tmp_path / "text"
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "endless":
+        file.symlink_to("/dev/zero")
+    else:
+        file.write_bytes(b"x" * 2000)
+        with pytest.raises(ValueError, match="more than 1000 bytes"):
+            read_text(file, most=1000)
+        return
+    for name in (
+        "config.json",
+        "metrics.jsonl",
+        "gradients.jsonl",
+        "README.md",
+        "classes.txt",
+        "predictions.csv",
+    ):
+        (tmp_path / name).symlink_to(file)
+    with pytest.raises(ValueError, match="is no ordinary file"):
+        read_text(file)
+    assert read_record(tmp_path) is read_object(file) is None
+    assert read_metrics(tmp_path) == read_gradients(tmp_path) == read_classes(tmp_path) == []
+    assert not is_untouched(tmp_path / "README.md")
+    with pytest.raises(UserError):
+        read_answers(tmp_path)
+    with pytest.raises(UserError, match="no such table"):
+        read_groups(file, ["a.mp4"])
+
+
 @pytest.mark.parametrize("head", [None, "projection"])
 def test_weights_with_a_giant_declared_shape_take_no_memory(
     tmp_path: Path, head: Literal["projection"] | None
@@ -187,6 +266,27 @@ def test_lists_of_blanks_and_of_huge_numbers_are_read_fast(tmp_path: Path) -> No
     (tmp_path / "list.txt").write_text("a.mp4 0\nb.mp4 400000\n")
     with pytest.raises(UserError, match="its labels go up to 400000"):
         read_lists(FinetuneData(tmp_path / "list.txt"))
+
+
+def test_lists_that_are_no_text_or_have_countless_lines_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before they are decoded and parsed: 100 MB of empty lines took 7 GB."""
+    file = tmp_path / "list.txt"
+    file.write_bytes(bytes(10**5))
+    with pytest.raises(UserError, match="not a UTF-8 text file"):
+        read_list(file)
+    monkeypatch.setattr("dsm.data.lists.LIST_LINES", 1000)
+    file.write_text("a.mp4\n" * 1000)
+    assert len(read_list(file)) == 1000
+    file.write_text("a.mp4\n" + "\n" * 1000)
+    with pytest.raises(UserError, match="more than 1000 lines"):
+        read_list(file)
+    file.write_text("a.mp4\n")
+    monkeypatch.setattr("dsm.data.lists.TEXT_BYTES", 1000)
+    (tmp_path / "classes.txt").write_bytes(bytes(1001))
+    with pytest.raises(UserError, match=r"classes.txt: has 1001 bytes, more than the 1000"):
+        read_list(file)
 
 
 def test_features_with_bombs_or_giant_labels_are_refused(tmp_path: Path) -> None:
@@ -337,6 +437,22 @@ def test_results_with_numbers_out_of_range_are_refused(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(json.dumps({"rows": [{**row, "value": 10**400}]}))
     with pytest.raises(UserError, match="is not a results file"):
         read_given(tmp_path)
+
+
+def test_what_is_printed_cannot_send_terminal_escapes(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names in lines, tables and warnings; rich strips a few control characters, but not escapes."""
+    odd = "a\x1b[2J\x9b\x07.mp4"
+    table = Table("name")
+    table.add_row(odd)
+    SafeConsole(highlight=False).print(odd)
+    SafeConsole(highlight=False).print(table)
+    console.print(odd)
+    warn(odd)
+    said = "".join(capfd.readouterr()) + str(Result(tables=[table], lines=[odd]))
+    assert said.count("a\\x1b[2J\\x9b\\x07.mp4") == 6
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", said)
 
 
 @pytest.mark.parametrize("odd", ["\x1b]0;x\x07", "\x9b2J", "\x7f", "a\rb", "\0"])

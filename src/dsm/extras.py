@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 from typing import Any
 
-from dsm.errors import UserError, first_line
+from dsm.errors import UserError, first_line, machine_fault
 
 EXTRAS = {
     "export": "onnxruntime",
@@ -48,13 +48,16 @@ def load_extra(
         hint: the end of the error message, as "; or leave it out".
 
     Raises:
-        UserError: it is not installed or cannot be loaded.
+        UserError: it is not installed or cannot be loaded. And what importing it raises where the machine is
+            at fault, as where memory runs out.
     """
     try:
         loaded = importlib.import_module(module)
         return getattr(loaded, name) if name else loaded
     # A library built for another version of torch can raise any of these.
     except (ImportError, AttributeError, RuntimeError, OSError) as error:
+        if machine_fault(error) is not None:  # too little memory is no reason to install it
+            raise
         missing = isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]
         why = "is not installed" if missing else f"cannot be used here ({first_line(error)})"
         raise UserError(

@@ -47,8 +47,8 @@ def written_aside_folder(folder: Path) -> Iterator[Path]:
     """Like :func:`written_aside`, for a folder that does not exist yet."""
     aside = _aside(folder)
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
     try:
+        aside.mkdir()
         yield aside
         os.replace(aside, folder)
     except OSError as error:
@@ -131,8 +131,14 @@ def remove(path: Path) -> None:
 
 def _named(error: OSError, aside: Path, meant: Path) -> OSError:
     """An error with the real name: a full disk gives none, and users do not know the temporary one."""
-    if error.errno and error.filename in (None, str(aside), str(aside.absolute())):
+    if not error.errno:
+        return error
+    if error.filename is None:
         return OSError(error.errno, error.strerror, str(meant))
+    named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else error.filename
+    for one in (aside, aside.absolute()):
+        if isinstance(named, Path) and named.is_relative_to(one):
+            return OSError(error.errno, error.strerror, str(meant / named.relative_to(one)))
     return error
 
 

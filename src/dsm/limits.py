@@ -29,6 +29,13 @@ SHORTEST_STEP = 0.01
 
 PICKLE_TABLE = 2**27
 """Bytes of the pickle in a checkpoint that names its tensors. Those of the largest networks take 1 MB."""
+PICKLE_STEPS = 2**22
+"""Instructions of that pickle. Each may make an object of 200 bytes. A tensor takes some 30, and large
+networks with their optimisers have 20,000 tensors."""
+DIMENSIONS = 64
+"""Dimensions of a tensor, as many as torch computes with."""
+TENSORS_TABLE = 2**24
+"""Bytes in which a safetensors file names its tensors. Each takes 100 there, and 1 kB once it is read."""
 REPEATED_NUMBERS = 2**27
 """Numbers that a checkpoint's tensors may show beyond those stored, by a stride of 0. Loading copies them
 out: 500 MB. Real repeats are masks and positions; a stand-in for the largest backbone repeats 46 million."""
@@ -42,6 +49,9 @@ JSON_BYTES = 2**26
 much. The index of a shard with the frame times of 1,000 videos takes 3 MB."""
 JSON_DEPTH = 32
 """Levels of nesting in JSON. What dsm writes has 5."""
+TEXT_BYTES = 2**26
+"""Bytes of a table or text that is read whole: groups, class names, predictions, a card. A table of a million
+videos takes 60 MB."""
 LOG_LINE = 2**20
 """Bytes of a line of a log. A line of gradients takes 100 bytes per layer."""
 LAYERS = 400
@@ -57,6 +67,8 @@ INDEX_LINE = 2**16
 """Bytes of the line in which an index for searching says what it is. It takes 200."""
 UNPACKED = 100
 """How many times its size a file may unpack to. Features hardly compress, but paths and labels do."""
+PATH_LENGTH = 4096
+"""Characters of a path in a features file: as long as systems allow."""
 CLASSES = 1_000_000
 """Numbers of classes. Labels are counted in arrays of this length."""
 
@@ -66,8 +78,9 @@ QUERIES = 4
 """Queries that the search page receives at once; each is kept in memory meanwhile."""
 CONNECTIONS = 64
 """Requests that the search page works on at once. A browser opens six connections; each takes a thread."""
-BACKLOG = 1024
-"""Connections that wait for the search page. The system keeps them, at no cost to the page."""
+BACKLOG = 4096
+"""Connections that wait for the search page, as many as Linux allows. The system keeps them, at no cost to
+the page; where they do not fit, it resets some."""
 SETTINGS_BYTES = 2**22
 """Bytes of a published model's settings. Those with the names of 20,000 classes take 1 MB."""
 
@@ -75,5 +88,7 @@ OBJECT_BYTES = 2**38
 """Bytes of an object that is read by URL: 256 GiB, years of video. The cache must hold it as well."""
 LIST_BYTES = 2**31
 """Bytes of a list that is read by URL. One of ten million videos takes 1 GB."""
+LIST_LINES = 2**24
+"""Lines of a list. Where each begins and ends takes 60 bytes."""
 WITHOUT_RANGES = 2**26
 """Bytes of a file from a server that sends only whole files: each part is read from the start of the file."""

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -17,13 +18,25 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from dsm.errors import without_control
 
 PROGRESS_VARIABLE = "DSM_SHOW_PROGRESS"
 """Environment variable: 1 shows progress and notes. Processes that this one starts inherit it."""
 
-console = Console(
+
+class SafeConsole(Console):
+    """Shows the control characters in texts and in the cells of tables, which may be names of strangers'
+    files, rather than send them to the terminal.
+    """
+
+    def render_str(self, text: str, **settings: Any) -> Text:
+        """A string as it is printed."""
+        return super().render_str(without_control(text), **settings)
+
+
+console = SafeConsole(
     stderr=True, highlight=False, soft_wrap=True, markup=False, quiet=os.environ.get(PROGRESS_VARIABLE) != "1"
 )
 _noted: set[str] = set()

@@ -1,8 +1,10 @@
-"""JSON from strangers: its size and depth are limited, and its fields are checked against type hints."""
+"""Text and JSON from strangers: limited in size and depth, the fields of JSON checked against type hints."""
 
 from __future__ import annotations
 
 import json
+import os
+import stat
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -10,11 +12,47 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from dsm.limits import JSON_BYTES, JSON_DEPTH
+from dsm.limits import JSON_BYTES, JSON_DEPTH, TEXT_BYTES
 
 Kind = TypeVar("Kind")
 LARGEST = 1e300
 """Whole numbers beyond this are refused: they do not fit into a float, so arithmetic on them may fail."""
+
+
+def open_ordinary(file: Path) -> int:
+    """Open a file to read it, at once: a pipe would wait for a writer, and a device may have no end.
+
+    Returns:
+        Its descriptor.
+
+    Raises:
+        OSError: it cannot be read. ValueError: it is a pipe, a device or a folder.
+    """
+    descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise ValueError("is no ordinary file")
+
+
+def read_text(
+    file: Path,
+    *,
+    most: int = TEXT_BYTES,
+    encoding: str = "utf-8",
+    errors: str = "strict",
+    newline: str | None = None,
+) -> str:
+    """The text of a file of at most ``most`` bytes; ``encoding`` and the like are those of :func:`open`.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is longer, no ordinary file, or not text of this encoding.
+    """
+    with open(open_ordinary(file), encoding=encoding, errors=errors, newline=newline) as opened:
+        if os.fstat(opened.fileno()).st_size > most:
+            raise ValueError(f"has more than {most} bytes")
+        return opened.read()
 
 
 def parse_json(text: str, *, most: int = JSON_BYTES) -> Any:
@@ -53,9 +91,7 @@ def read_json(file: Path, *, most: int = JSON_BYTES) -> Any:
     Raises:
         OSError: it cannot be read. ValueError: it is not JSON, or is too long or nested too deeply.
     """
-    if file.stat().st_size > most:
-        raise ValueError(f"more than {most} bytes of JSON")
-    return parse_json(file.read_text(encoding="utf-8"), most=most)
+    return parse_json(read_text(file, most=most), most=most)
 
 
 def is_number(value: Any) -> bool:

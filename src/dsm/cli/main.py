@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -17,13 +16,13 @@ from dsm.cli.commands import GROUPS, VERBS
 from dsm.errors import USER_ERROR, UserError, nearest, sentence
 from dsm.inputs import check_inputs
 from dsm.signals import Interrupted, leave_by_exception
-from dsm.terminal import console, show_progress
+from dsm.terminal import SafeConsole, console, show_progress
 from dsm.version import __version__
 
 
 def print_overview(group: str = "") -> None:
     """Print all verbs, or those of a group, such as ``data``."""
-    console = Console(highlight=False)
+    console = SafeConsole(highlight=False)
     console.print(f"[bold]dsm {__version__}[/]: motion-aware video encoders from unlabelled video\n")
     table = Table(box=None, show_header=False, padding=(0, 2))
     for name, verb in VERBS.items():
@@ -51,7 +50,7 @@ def print_rest(name: str, settings: type) -> None:
     """Print which settings the short help leaves out."""
     from dsm.cli.help import ALL, groups
 
-    console = Console(highlight=False)
+    console = SafeConsole(highlight=False)
     table = Table(box=None, show_header=False, padding=(0, 2))
     for flags, about in groups(settings):
         table.add_row(flags, escape(about))
@@ -98,7 +97,7 @@ def run(words: list[str]) -> None:
         raise Interrupted(f"{stopped}; the same command {how}continues.", stopped.signal) from None
     if result is not None:
         for table in result.tables:
-            Console(highlight=False).print(table, soft_wrap=isinstance(table, Text), crop=False)
+            SafeConsole(highlight=False).print(table, soft_wrap=isinstance(table, Text), crop=False)
         for line in result.lines:
             console.print(line)
         if result.exit_code:
@@ -108,7 +107,7 @@ def run(words: list[str]) -> None:
 def main() -> None:
     """The entry point: a mistake that the user can fix ends with one sentence and exit code 2."""
     words = sys.argv[1:]
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    errors = SafeConsole(stderr=True, highlight=False, soft_wrap=True)
     if (
         not words
         or words[0] in ("-h", "--help", "help")

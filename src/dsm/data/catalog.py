@@ -16,6 +16,7 @@ from dsm.data.lists import VideoList, listable, only_video, read_list
 from dsm.errors import UserError
 from dsm.files import is_hidden, one_spelling
 from dsm.terminal import many, note, some
+from dsm.untrusted import open_ordinary
 from dsm.urls import is_url
 from dsm.video.counting import count_all
 from dsm.video.flow import PAIRS
@@ -222,9 +223,9 @@ def _opens(path: Path) -> bool:
 def _binary(path: Path) -> bool:
     """Whether a file is binary, unlike a list."""
     try:
-        with path.open("rb") as file:
+        with open(open_ordinary(path), "rb") as file:  # noqa: PTH123
             begin = file.read(4096)
-    except OSError:
+    except (OSError, ValueError):
         return False
     text = begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF8))
     return b"\0" in begin and not text

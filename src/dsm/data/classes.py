@@ -11,7 +11,7 @@ from dsm.data.list_rows import Named
 from dsm.data.lists import VideoList
 from dsm.errors import UserError, has_control
 from dsm.files import write_text
-from dsm.limits import LIST_BYTES
+from dsm.limits import TEXT_BYTES
 from dsm.storage.objects import read_optional
 
 CLASSES = "classes.txt"
@@ -24,13 +24,13 @@ def read_classes(folder: Path) -> list[str]:
         UserError: a name contains a control character.
     """
     file = folder / CLASSES
-    content = read_optional(file, LIST_BYTES)
+    content = read_optional(file, TEXT_BYTES)
     if content is None:
         return []
     lines = content.decode("utf-8", "replace").split("\n")
     names = [line.strip() for line in lines if line.strip()]
     if odd := [name for name in names if has_control(name)]:
-        raise UserError(f"{file}: a name contains a control character: {odd[0]!r}.")
+        raise UserError(f"{file}: a name contains a control character: {odd[0][:80]!r}.")
     return names
 
 

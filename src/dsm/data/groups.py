@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from dsm.files import one_spelling
 from dsm.inputs import GROUPS
 from dsm.intervals import remark_on
 from dsm.terminal import many, note, some
+from dsm.untrusted import read_text
 from dsm.video.segments import without_segment
 from dsm.video.write import without_ending
 
@@ -58,9 +60,9 @@ def read_groups(file: str | Path, paths: Sequence[str]) -> list[str]:
     if not file.is_file():
         raise UserError(f"{file}: {GROUPS.missing}")
     try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            rows = list(csv.reader(opened, delimiter="," if file.suffix.lower() == ".csv" else "\t"))
-    except (UnicodeDecodeError, csv.Error):
+        text = io.StringIO(read_text(file, encoding="utf-8-sig", newline=""), newline="")
+        rows = list(csv.reader(text, delimiter="," if file.suffix.lower() == ".csv" else "\t"))
+    except (ValueError, csv.Error):
         raise UserError(f"{file}: not a UTF-8 table of paths and groups.") from None
     # A table saved on another system may encode é differently.
     group_of = {one_spelling(row[0]): row[-1] for row in rows[1:] if len(row) > 1}

@@ -26,7 +26,7 @@ from dsm.data.list_rows import Named, read_rows, slashed, tell_odd
 from dsm.errors import UserError, has_control
 from dsm.files import as_spelled, write_text
 from dsm.inputs import LIST, ROOT
-from dsm.limits import CLASSES, LIST_BYTES
+from dsm.limits import CLASSES, LIST_BYTES, LIST_LINES, TEXT_BYTES
 from dsm.storage.objects import read_bytes, read_optional
 from dsm.terminal import many
 from dsm.urls import absolute, joined, shown
@@ -171,7 +171,7 @@ def read_list(
     disk = Disk(folder)
     beside = path.parent / "classes.txt"
     if names is None:
-        names = _stripped((read_optional(beside, LIST_BYTES) or b"").decode("utf-8", "replace").split("\n"))
+        names = _stripped((read_optional(beside, TEXT_BYTES) or b"").decode("utf-8", "replace").split("\n"))
     known = Named(tuple(names), beside.name) if names or like is None else like
     form = find_form(text, columns, disk, source)
     if form is None:
@@ -198,13 +198,17 @@ def _utf8(path: Path) -> bytes:
         text = read_bytes(path, LIST_BYTES).removeprefix(codecs.BOM_UTF8)
     except FileNotFoundError:
         raise UserError(f"{shown(path)}: {LIST.missing}") from None
+    if text.count(b"\n") > LIST_LINES:
+        raise UserError(f"{shown(path)}: has more than {LIST_LINES} lines; use several lists.")
     try:
         if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # PowerShell writes UTF-16
             decoded = text.decode("utf-16")
             if any(character.isascii() for character in decoded):
                 return decoded.encode()
+        if text.startswith(b"\0"):  # before it is decoded, which takes as much memory again
+            raise ValueError
         text.decode()
-    except UnicodeDecodeError:
+    except ValueError:
         raise UserError(f"{path}: not a UTF-8 text file; a list names one video per line.") from None
     return text
 

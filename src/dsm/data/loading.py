@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
@@ -44,6 +45,10 @@ KILLS = 3
 
 MOST_KILLS = 12
 """Loading ends once workers have been killed from outside this many times without a batch in between."""
+
+
+_BROKEN_OFF = (RuntimeError, ConnectionError, EOFError, FileNotFoundError)
+"""What receiving a batch raises where its worker has ended; the last three while it was sending one."""
 
 
 class Order(Protocol):
@@ -102,7 +107,7 @@ class Batches:
                     batch = next(batches)
                 except StopIteration:
                     return
-                except RuntimeError as error:
+                except _BROKEN_OFF as error:
                     lost = self._lost(error)
                     continue
                 if isinstance(batch, UserError):
@@ -136,8 +141,12 @@ class Batches:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # workers get Ctrl-C too; the run saves and ends them
         sys.excepthook = _print_unforeseen
 
-    def _lost(self, error: RuntimeError) -> list[BadVideo] | None:
+    def _lost(self, error: Exception) -> list[BadVideo] | None:
         """The videos on which workers crashed or hang; None if none is lost and a batch is slow."""
+        if not isinstance(
+            error, RuntimeError
+        ):  # a worker that ends closes its side before it counts as ended
+            multiprocessing.connection.wait([child.sentinel for child in self._children], LOOK_EVERY)
         ended = {child.pid: child.exitcode for child in self._children}
         pids = self._pids.tolist()
         lost = []

@@ -27,7 +27,7 @@ from dsm.errors import UserError, first_line, has_control, without_control
 from dsm.extras import load_extra
 from dsm.files import written_aside
 from dsm.inputs import FEATURES
-from dsm.limits import CLASSES, UNPACKED
+from dsm.limits import CLASSES, PATH_LENGTH, UNPACKED
 from dsm.seals import DamagedError, check_zip, seal_zip
 from dsm.terminal import note
 from dsm.untrusted import checked, parse_json
@@ -277,14 +277,21 @@ def load_features(path: str | Path, *, half: bool = False) -> Features:
         raise UserError(f"{path}: the shapes of its features, labels and paths do not match.")
     if len(loaded) and not UNLABELLED <= loaded.labels.min() <= loaded.labels.max() < CLASSES:
         raise UserError(f"{path}: labels must be from {UNLABELLED} to {CLASSES - 1}.")
-    if has_control("".join(loaded.paths)):
-        raise UserError(f"{path}: one of its paths holds a control character.")
+    check_paths(loaded.paths, f"{path}: one of its paths")
     chunks = (loaded.features[first : first + ROWS] for first in range(0, len(loaded), ROWS))
     if not all(np.isfinite(chunk).all() for chunk in chunks):
         raise UserError(f"{path}: some features are not finite numbers; extract them again.")
     if loaded.features.dtype != np.float32 and not half:
         loaded = replace(loaded, features=np.asarray(loaded.features, np.float32))
     return loaded
+
+
+def check_paths(paths: Sequence[str], which: str) -> None:
+    """Raise UserError where a path holds a control character, or is longer than any; ``which`` begins it."""
+    if max(map(len, paths), default=0) > PATH_LENGTH:  # in files all take as much as the longest
+        raise UserError(f"{which} has more than {PATH_LENGTH} characters.")
+    if has_control("".join(paths)):
+        raise UserError(f"{which} holds a control character.")
 
 
 def _held(path: Path) -> str:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.data.list_lines import UNLABELLED
-from dsm.errors import UserError, has_control, without_control
-from dsm.evaluate.features import Features, parquet_table
+from dsm.errors import UserError, without_control
+from dsm.evaluate.features import Features, check_paths, parquet_table
 from dsm.extras import load_extra
 from dsm.limits import CLASSES, UNPACKED
 from dsm.seals import check_zip
@@ -22,6 +22,8 @@ HDF5 = (".h5", ".hdf5", ".hdf")
 READ = (".npz", ".npy", ".parquet", *HDF5)
 Array = NDArray[Any]
 _MAX_LISTED = 20
+_AT_ONCE = 2**27
+"""Bytes of texts that are read at a time, if each is as long as the file."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def _hdf5(path: Path) -> dict[str, Array]:
     import h5py
 
     arrays: dict[str, Array] = {}
+    room = UNPACKED * max(path.stat().st_size, 2**20)
     with h5py.File(path, "r") as file:
 
         def take(name: str, one: Any) -> None:
@@ -90,16 +93,36 @@ def _hdf5(path: Path) -> dict[str, Array]:
                 and not (one.external or one.is_virtual)
                 and one.dtype.kind != "V"
             ):
-                if one.nbytes > UNPACKED * max(path.stat().st_size, 2**20):
+                nonlocal room
+                room -= one.nbytes  # of all together: what was never written takes no place in the file
+                if room < 0:
                     raise UserError(f"{path}: {without_control(name)} is far larger than the file.")
-                arrays[name] = one.asstr()[...] if h5py.check_string_dtype(one.dtype) else one[...]
+                if h5py.check_string_dtype(one.dtype):
+                    arrays[name] = _texts(one, room)
+                elif one.dtype.kind != "O":  # rows of different lengths
+                    arrays[name] = one[...]
 
         file.visititems(take)
     return arrays
 
 
+def _texts(dataset: Any, room: int) -> Array:
+    """The texts of a dataset; ValueError if together they are longer than ``room``: all may be the same."""
+    if dataset.ndim != 1:
+        return np.empty(0, object)
+    found: list[str] = []
+    rows = int(min(max(_AT_ONCE * UNPACKED / max(room, 1), 1), 4096))
+    for first in range(0, len(dataset), rows):
+        found += dataset.asstr(errors="replace")[first : first + rows].tolist()
+        room -= sum(map(len, found[first:]))
+        if room < 0:
+            raise ValueError("its texts are far longer than the file")
+    return np.array(found, object)
+
+
 def _parquet(path: Path) -> dict[str, Array]:
     table = parquet_table(path)
+    room = UNPACKED * max(path.stat().st_size, 2**20)
     arrays: dict[str, Array] = {}
     for name in table.column_names:
         column = table[name].combine_chunks()
@@ -113,7 +136,16 @@ def _parquet(path: Path) -> dict[str, Array]:
             arrays[name] = flat.reshape(len(column), -1) if alike else np.empty(0, object)
         else:
             array = column.to_numpy(zero_copy_only=False)
-            arrays[name] = array.astype(np.str_) if array.dtype == object else array
+            if array.dtype == object:  # texts, which all get the length of the longest
+                room -= (
+                    4
+                    * len(array)
+                    * max((len(one) for one in array.tolist() if isinstance(one, str)), default=0)
+                )
+                if room < 0:
+                    raise ValueError("its texts are far longer than the file")
+                array = array.astype(np.str_)
+            arrays[name] = array
     return arrays
 
 
@@ -144,8 +176,7 @@ def features_of(
     names = [f"row {row}" for row in range(count)]
     if taken.paths is not None:
         names = [_text(one) for one in arrays[taken.paths].tolist()]
-    if has_control("".join(names)):
-        raise UserError(f"{path}: a name in {taken.paths} holds a control character.")
+    check_paths(names, f"{path}: a name in {taken.paths}")
     return Features(features, labels, names), taken
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dsm.errors import UserError, nearest
 from dsm.inputs import OPPOSITES
+from dsm.untrusted import read_text
 
 WORDS = (
     ("left", "right"), ("leftwards", "rightwards"), ("up", "down"), ("upwards", "downwards"), ("in", "out"),
@@ -53,7 +54,11 @@ def read_opposites(file: Path, names: Sequence[str]) -> list[tuple[int, int]]:
     OPPOSITES.check(file)
     label_of = {name: label for label, name in enumerate(names)}
     pairs = []
-    for number, line in enumerate(file.read_text("utf-8-sig", "replace").splitlines(), 1):
+    try:
+        text = read_text(file, encoding="utf-8-sig", errors="replace")
+    except ValueError as error:
+        raise UserError(f"{file}: {error}; it holds two class names a line.") from None
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         pair = [part.strip() for part in line.split("\t" if "\t" in line else ",")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
 from dsm.files import csv_text
 from dsm.intervals import Interval, share_difference
+from dsm.untrusted import read_text
 
 
 @dataclass(frozen=True)
@@ -146,8 +148,8 @@ def read_answers(folder: Path) -> Answers:
     if not file.is_file():
         raise UserError(f"{folder}: holds no {PREDICTIONS}; --against needs the --out of another `dsm test`.")
     try:
-        with file.open(encoding="utf-8", newline="") as opened:
-            rows = [[row[name] for name in _COLUMNS] for row in csv.DictReader(opened)]
+        table = csv.DictReader(io.StringIO(read_text(file, newline=""), newline=""))
+        rows = [[row[name] for name in _COLUMNS] for row in table]
         paths, classes, predicted, shares = zip(*rows, strict=True)
         return Answers(paths, classes, predicted, [float(share or "nan") for share in shares])
     except (KeyError, TypeError, ValueError, csv.Error):  # a UnicodeDecodeError is a ValueError

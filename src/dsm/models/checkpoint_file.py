@@ -19,6 +19,7 @@ from torch import Tensor
 from dsm.errors import UserError, first_line
 from dsm.files import written_aside
 from dsm.inputs import WEIGHTS
+from dsm.limits import DIMENSIONS, TENSORS_TABLE
 from dsm.models.foreign import CHOICE
 from dsm.models.inert import find_places, read_inert
 from dsm.models.pickles import check_pickles
@@ -28,10 +29,6 @@ from dsm.untrusted import parse_json
 KEY = "dsm"
 _SEAL = b'"seal":"'
 """What is before the seal in the header of a file; in names and texts its quotes would be escaped."""
-
-
-_MOST_HEADER = 10**8
-"""Bytes; safetensors reads no longer header."""
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
@@ -58,10 +55,12 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"{path}: no such file.")
     try:
-        _check_header_seal(path)
+        _check_header(path)
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        if any(tensor.dim() > DIMENSIONS for tensor in tensors.values()):
+            raise safetensors.SafetensorError(f"a tensor of more than {DIMENSIONS} dimensions")
     except safetensors.SafetensorError as error:
         raise UserError(f"{path}: is not a safetensors file ({error}).") from None
     except DamagedError:
@@ -78,10 +77,13 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, about
 
 
-def _check_header_seal(path: Path) -> None:
+def _check_header(path: Path) -> None:
+    """Check a file's seal, if it has one, and the length of its header."""
     with path.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
-        place = opened.read(min(length, _MOST_HEADER)).find(_SEAL + TAG)
+        if length > TENSORS_TABLE:
+            raise safetensors.SafetensorError("its header is too long")
+        place = opened.read(length).find(_SEAL + TAG)
     if place >= 0:
         check_seal(path, 8 + place + len(_SEAL))
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from dsm.errors import without_control
-from dsm.limits import PICKLE_TABLE, REPEATED_NUMBERS
+from dsm.limits import DIMENSIONS, PICKLE_STEPS, PICKLE_TABLE, REPEATED_NUMBERS
 from dsm.models.foreign import label_of
 
 # Limits on depth and number of places, as a foreign file may nest endlessly.
@@ -178,7 +178,11 @@ def _tensor(storage: Any = None, offset: Any = 0, size: Any = (), stride: Any = 
     if not isinstance(storage, Storage):
         return Inert()
     places = [offset, *size, *stride]
-    if len(size) != len(stride) or not all(type(one) is int and 0 <= one < 2**48 for one in places):
+    if (
+        len(size) > DIMENSIONS
+        or len(size) != len(stride)
+        or not all(type(one) is int and 0 <= one < 2**48 for one in places)
+    ):
         raise pickle.UnpicklingError("a tensor with an impossible shape")
     count = 1
     for side in size:
@@ -224,6 +228,21 @@ def _is_short(one: Any) -> bool:
     return isinstance(one, int) and abs(one) < 2**64
 
 
+class _Counted:
+    """A pickle of which only so many single bytes are read: each instruction is one."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        self._file, self._left = file, PICKLE_STEPS
+        self.readline = file.readline
+
+    def read(self, size: int = -1) -> bytes:
+        if size == 1:
+            self._left -= 1
+            if self._left < 0:
+                raise ValueError("its table has more instructions than that of any network")
+        return self._file.read(size)
+
+
 # Python's unpickler, not C's, which allocates memory by the index numbers in a file.
 class Reader(pickle._Unpickler):
     """Unpickles tensors and plain values; all else becomes inert.
@@ -240,7 +259,7 @@ class Reader(pickle._Unpickler):
     }
 
     def __init__(self, file: io.BytesIO, storage: Callable[[str, torch.dtype], Tensor]) -> None:
-        super().__init__(file, encoding="utf-8", errors="replace")
+        super().__init__(_Counted(file), encoding="utf-8", errors="replace")
         self.skipped: dict[str, None] = {}
         self._storage = storage
         self._room = len(file.getbuffer()) + 2**20
@@ -261,6 +280,10 @@ class Reader(pickle._Unpickler):
         self._room -= sum(len(one) for one in arguments if isinstance(one, _SIZED))
         if self._room < 0:
             raise ValueError("its calls copy far more than the file holds")
+
+    def _load_frame(self) -> None:
+        """Frames only say how much to read at once."""
+        self.read(8)  # type: ignore[attr-defined]
 
     def _load_reduce(self) -> None:
         self._count(self.stack[-1])  # type: ignore[attr-defined]
@@ -291,6 +314,7 @@ class Reader(pickle._Unpickler):
         super().load_frozenset()  # type: ignore[misc]
 
     dispatch |= {
+        pickle.FRAME[0]: _load_frame,
         pickle.REDUCE[0]: _load_reduce,
         pickle.SETITEM[0]: _load_setitem,
         pickle.SETITEMS[0]: _load_setitems,

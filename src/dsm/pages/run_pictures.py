@@ -22,6 +22,7 @@ from dsm.pages.run_figures import draw_gradients
 from dsm.runs.folder import read_gradients
 from dsm.runs.record import RunRecord
 from dsm.runs.results import Row
+from dsm.untrusted import read_text
 
 MAX_NUMBERS = 12
 """Most numbers in one description."""
@@ -125,9 +126,8 @@ def _results(rows: Iterable[Row]) -> str:
 def _table(file: Path) -> list[dict[str, str]]:
     """The lines of a CSV table; empty where the file is not a valid table, since other tools may write it."""
     try:
-        with file.open(encoding="utf-8", newline="") as opened:
-            lines = list(csv.DictReader(opened))
-    except (OSError, UnicodeDecodeError, csv.Error):
+        lines = list(csv.DictReader(io.StringIO(read_text(file, newline=""), newline="")))
+    except (OSError, ValueError, csv.Error):
         return []
     return [] if any(None in line.values() for line in lines) else lines
 

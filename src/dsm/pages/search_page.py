@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -39,10 +40,14 @@ CLIPS_SHOWN = 24
 FPS = 8
 HEAD_TIME, WHOLE_TIME = 10.0, 120.0
 """Seconds that a browser may take to send the head of a request, and the whole of it."""
+PATIENCE = 10.0
+"""Seconds that all requests together wait for free threads before others are turned away."""
 TURN = 30.0
 """Seconds that a request waits for its turn to decode; then the browser is told to come back."""
 COME_BACK = 2
 """Seconds after which a browser that is turned away may come back."""
+LEAVING = 256
+"""Connections that are turned away and not closed yet. Each is an open file."""
 
 
 class BusyError(Exception):
@@ -79,8 +84,8 @@ class SentInTime(io.RawIOBase):
 class PageServer(ThreadingHTTPServer):
     """The page on this machine's loopback.
 
-    It works on a limited number of requests at once; others wait, and are told to come back if it takes long.
-    Connections that are not yet accepted wait in the system's queue.
+    It works on a limited number of requests at once. Others wait, in the system's queue too; once that has
+    taken long, they are told to come back.
     """
 
     request_queue_size = BACKLOG
@@ -114,7 +119,10 @@ class PageServer(ThreadingHTTPServer):
         self.clip = lru_cache(maxsize=512)(lambda row: mp4_bytes(clip_of(index.features, row), fps=FPS))
         self._turn = threading.Lock()
         self._free = threading.BoundedSemaphore(CONNECTIONS)
-        self._patience = 1.0
+        self._waited, self._waited_last = 0.0, 0.0
+        """Seconds waited for free threads without a pause, and when that was last."""
+        self._leaving: deque[tuple[float, socket.socket]] = deque()
+        """Connections that are told to come back, and when each is closed."""
         try:
             super().__init__((HOST, port), Handler)
         except OSError as error:
@@ -134,9 +142,13 @@ class PageServer(ThreadingHTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread of its own, or turn the browser away."""
-        # Waits once, and then turns the others away at once until there is room again.
-        found = self._free.acquire(timeout=self._patience)
-        self._patience = 1.0 if found else 0.0
+        begun = time.monotonic()
+        if begun - self._waited_last > 1:
+            self._waited = 0.0
+        found = self._free.acquire(timeout=max(PATIENCE - self._waited, 0))
+        if time.monotonic() - begun > 0.001:
+            self._waited_last = time.monotonic()
+            self._waited += self._waited_last - begun
         if not found:
             self._turn_away(request)
             return
@@ -158,15 +170,40 @@ class PageServer(ThreadingHTTPServer):
         if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
             super().handle_error(request, client_address)
 
+    def service_actions(self) -> None:
+        """What the server does twice a second and after each connection."""
+        now = time.monotonic()
+        while self._leaving and (self._leaving[0][0] < now or len(self._leaving) > LEAVING):
+            _, request = self._leaving.popleft()
+            with suppress(OSError):
+                for _ in range(64):
+                    if not request.recv(65536):
+                        break
+            self.shutdown_request(request)
+
+    def server_close(self) -> None:
+        """Close the server's connections."""
+        while self._leaving:
+            self.shutdown_request(self._leaving.popleft()[1])
+        super().server_close()
+
     def _turn_away(self, request: socket.socket) -> None:
+        """Tell a browser to come back, without waiting for its request.
+
+        The connection stays open for a while: if it were closed before the request has come, the system would
+        reset it, and the answer would be lost.
+        """
         with suppress(OSError):
-            request.settimeout(0.1)
-            request.recv(65536)  # what is unread would reset the connection, and the answer with it
-            request.sendall(
-                b"HTTP/1.0 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n"
-                + f"Retry-After: {COME_BACK}\r\n\r\n".encode()
-            )
-        self.shutdown_request(request)
+            request.setblocking(False)
+            request.sendall(come_back("503 Service Unavailable"))
+            request.shutdown(socket.SHUT_WR)
+        self._leaving.append((time.monotonic() + COME_BACK, request))
+
+
+def come_back(status: str) -> bytes:
+    """An answer without content that says when to ask again."""
+    lines = (f"HTTP/1.0 {status}", "Connection: close", "Content-Length: 0", f"Retry-After: {COME_BACK}")
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -179,6 +216,13 @@ class Handler(BaseHTTPRequestHandler):
         super().setup()
         self._sent = SentInTime(self.connection, HEAD_TIME)
         self.rfile = io.BufferedReader(self._sent)
+        self.requestline = ""
+
+    def handle(self) -> None:
+        super().handle()
+        if not self.requestline:  # the time was over before it came
+            with suppress(OSError):
+                self.connection.sendall(come_back("408 Request Timeout"))
 
     def do_GET(self) -> None:
         self._answer(self._get)

@@ -28,6 +28,7 @@ from dsm.models.settings import RANDOM
 from dsm.runs.folder import read_record
 from dsm.runs.results import RESULTS, last_logged, read_recorded_results, write_run_results
 from dsm.terminal import console, warn
+from dsm.untrusted import read_text
 from dsm.version import __version__
 
 
@@ -110,7 +111,10 @@ def write_card(file: Path, text: str, *, overwrite: bool = False) -> bool:
 
 def is_untouched(file: Path) -> bool:
     """Whether a card is unchanged since :func:`write_card` wrote it."""
-    text = file.read_text(encoding="utf-8", errors="replace")
+    try:
+        text = read_text(file, errors="replace")
+    except ValueError:  # far longer than a card
+        return False
     seal = _SEAL.search(text)
     return seal is not None and _hash(text[: seal.start()]) == seal[1]
 

@@ -24,7 +24,7 @@ from dsm.limits import LOG_LINE
 from dsm.locks import hold, sweep_locks
 from dsm.runs.bad_videos import LEDGER
 from dsm.terminal import console, note
-from dsm.untrusted import checked, is_number, parse_json, read_json
+from dsm.untrusted import checked, is_number, open_ordinary, parse_json, read_json
 from dsm.urls import is_url, shown
 from dsm.version import __version__
 
@@ -414,9 +414,11 @@ def _or_nan(value: float | None) -> float:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
+    try:
+        descriptor = open_ordinary(path)
+    except (FileNotFoundError, ValueError):
         return []
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with open(descriptor, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
         lines = iter(lambda: file.readline(LOG_LINE), "")
         return [record for line in lines if (record := parse_line(line)) is not None]
 

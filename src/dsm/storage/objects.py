@@ -28,7 +28,7 @@ from dsm.storage.client import (
     get_facts,
     most_seconds,
 )
-from dsm.urls import is_url, url_of
+from dsm.urls import is_url, shown, url_of
 
 BLOCK = 2**22
 """Bytes of a block, and of a request."""
@@ -147,6 +147,9 @@ def _put(content: bytes, out: BinaryIO) -> None:
 def read_bytes(path: str | Path, most: int = OBJECT_BYTES) -> bytes:
     """The whole content. Raises as :func:`at_hand`, and OSError."""
     with at_hand(path, most) as file:
+        size = file.stat().st_size
+        if size > most:
+            raise StorageError(f"{shown(path)}: has {size} bytes, more than the {most} that dsm reads of it.")
         return file.read_bytes()
 
 

@@ -16,6 +16,7 @@ from dsm.evaluate.import_features import Keys, features_of, read_arrays
 from dsm.runs.folder import claim_file
 from dsm.settings import takes_settings
 from dsm.terminal import many, warn
+from dsm.untrusted import read_text
 from dsm.urls import absolute
 from dsm.verbs.result import Result
 from dsm.verbs.settings.data import FeaturesConfig
@@ -32,7 +33,12 @@ def features(config: FeaturesConfig) -> Result:
     if config.classes is not None:
         if not config.classes.is_file():
             raise UserError(f"{config.classes}: no such file (--classes).")
-        classes = config.classes.read_text(encoding="utf-8").split("\n")
+        try:
+            classes = read_text(config.classes).split("\n")
+        except ValueError:
+            raise UserError(
+                f"{config.classes}: not UTF-8 text with a class name a line (--classes)."
+            ) from None
         classes = [name.strip() for name in classes if name.strip()]
     keys = Keys(config.features, config.labels, config.paths)
     imported, taken = features_of(config.file, read_arrays(config.file), keys, classes)

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.cells import cell_len
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from dsm.data.lists import VideoList
-from dsm.errors import UserError, nearest
+from dsm.errors import UserError, nearest, without_control
 from dsm.runs.results import Row
+from dsm.terminal import SafeConsole
 
 WIDTH = 120
 """Columns of a result printed as text or shown in a notebook."""
@@ -49,16 +50,18 @@ class Result:
         raise UserError(f"no {metric!r} in this result{nearest(metric, {row.metric for row in self.rows})}")
 
     def __rich__(self) -> RenderableType:
-        return Group(*map(_unwrapped, self.tables), *(_unwrapped(Text(line)) for line in self.lines))
+        return Group(
+            *map(_unwrapped, self.tables), *(_unwrapped(Text(without_control(line))) for line in self.lines)
+        )
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=WIDTH, highlight=False, color_system=None)
+        console = SafeConsole(file=io.StringIO(), width=WIDTH, highlight=False, color_system=None)
         with console.capture() as capture:
             console.print(self, crop=False)
         return capture.get().rstrip("\n")
 
     def _repr_html_(self) -> str:
-        console = Console(file=io.StringIO(), width=WIDTH, record=True, highlight=False)
+        console = SafeConsole(file=io.StringIO(), width=WIDTH, record=True, highlight=False)
         console.print(self, crop=False)
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 

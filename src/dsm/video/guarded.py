@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from dsm.errors import MachineError, refuse_machine_fault
+from dsm.errors import MachineError, machine_fault, refuse_machine_fault
 from dsm.signals import ignore_warnings, was_killed
 from dsm.storage.objects import facts_of, seconds_to_fetch
 from dsm.video.segments import file_of
@@ -57,15 +59,43 @@ def call_guarded(jobs: Iterable[Job[Result]], workers: int) -> Iterator[Result |
         workers: number of parallel processes.
 
     Raises:
-        MachineError: a process lacks memory or file handles.
+        MachineError: a process lacks memory or file handles, or processes are killed again and again.
+    """
+    waiting, broken = deque(jobs), 0
+    while waiting:
+        try:
+            for outcome in _outcomes(waiting, workers):
+                waiting.popleft()
+                broken = 0
+                yield outcome
+        except BrokenProcessPool:
+            broken += 1
+            if broken > RETRIES:
+                raise MachineError(
+                    "worker processes are killed again and again, probably because memory runs out; use "
+                    "fewer --workers."
+                ) from None
+
+
+def _outcomes(jobs: Iterable[Job[Result]], workers: int) -> Iterator[Result | Failed]:
+    """The outcomes of calls in one pool.
+
+    Raises:
+        BrokenProcessPool: a process was killed that had no call, as while it started; that ends the pool.
     """
     # spawn: forking a process that has threads may hang.
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPool(max_workers=workers, context=spawn, initializer=ignore_warnings)
+
+    def begin(job: Job[Result]) -> Any:
+        try:
+            return pool.schedule(job.function, job.arguments, timeout=job.seconds)
+        except RuntimeError as error:
+            if machine_fault(error) is None and not pool.active:
+                raise BrokenProcessPool from None
+            raise
+
     try:
-        begin: Callable[[Job[Result]], Any] = lambda job: pool.schedule(  # noqa: E731
-            job.function, job.arguments, timeout=job.seconds
-        )
         for job, future in [(job, begin(job)) for job in jobs]:
             outcome = _outcome(job, future)
             for _ in range(RETRIES):
@@ -87,7 +117,7 @@ def _outcome(job: Job[Result], future: ProcessFuture[Any]) -> Result | Failed:
             reason = "each process that read it was killed; does it need too much memory?"
             return Failed(timeout=False, reason=reason, killed=True)
         return Failed(timeout=False, reason=f"crashes the decoder ({error})")
-    except MachineError:
+    except (MachineError, BrokenProcessPool):
         raise
     except Exception as error:  # one bad file must not cost the results of the others
         refuse_machine_fault(error, reading=str(job.arguments[0]))
