@@ -245,7 +245,7 @@ def test_one_worker_counts_a_videos_frames_for_all(scenes: Path, monkeypatch: py
     uncounted = replace(videos, frames=np.full(len(videos), -1))
     clips = EvaluationClips(uncounted, CLIP, 1, workers=2)
     assert len(list(load_clips(clips, 4, workers=2))) == len(videos) // 4
-    monkeypatch.setattr(reading, "probe", lambda file: pytest.fail("is counted again"))
+    monkeypatch.setattr(reading, "frame_count", lambda file: pytest.fail("is counted again"))
     assert clips[3]["clips"] is not None
 
 

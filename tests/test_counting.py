@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import pytest
 from conftest import numbered_frames
+from test_decode import KINDS, encode, moving_frames
 
 from dsm.verbs.index import IndexConfig, index
 from dsm.video import counting
@@ -39,6 +40,37 @@ def test_several_processes_give_the_results_of_one_in_the_same_order(many: list[
     assert done[-1] == len(many)
 
 
+def packets_in(file: Path) -> int:
+    with open_video(file) as container:
+        return sum(not packet.is_discard for packet in read_packets(container, lambda error: None))
+
+
+@pytest.mark.parametrize("kind", ["h264 gop 12", "h264 mkv", "mpeg4 avi with B-frames", "h264 ts", "vp9"])
+def test_frames_are_counted_without_a_decoder(kind: str, tmp_path: Path) -> None:
+    """Except where only decoding tells what a file holds, as in a transport stream."""
+    name, codec, options = KINDS[kind]
+    file = encode(tmp_path / name, codec, moving_frames(), **options)
+    assert count_frames(file) == packets_in(file) == 50
+    with open_video(file, counts=True) as counted, open_video(file) as opened:
+        known = counted.streams.video[0].pix_fmt is not None
+        assert opened.streams.video[0].pix_fmt is not None
+    assert known == (kind == "h264 ts")
+
+
+def test_frames_in_the_table_of_an_avi_are_those_in_the_file(tmp_path: Path) -> None:
+    """If it is whole; the table of one that was cut off, or goes on after its first part, is not believed."""
+    whole = encode(tmp_path / "a.avi", "mpeg4", moving_frames())
+    with open_video(whole, counts=True) as container:
+        assert _listed_packets(container) == 50
+    content = whole.read_bytes()
+    for name, changed in (("cut", content[: len(content) * 2 // 3]), ("goes on", content + content)):
+        file = tmp_path / f"{name}.avi"
+        file.write_bytes(changed)
+        with open_video(file, counts=True) as container:
+            assert _listed_packets(container) == 0
+        assert count_frames(file) == packets_in(file)
+
+
 def test_frames_in_the_table_of_an_mp4_are_those_in_the_file(tmp_path: Path) -> None:
     """Without fragments, which have tables of their own, and whole; a file that was cut off is read."""
     whole = tmp_path / "whole.mp4"
@@ -56,9 +88,7 @@ def test_frames_in_the_table_of_an_mp4_are_those_in_the_file(tmp_path: Path) -> 
     content = (tmp_path / "faststart.mp4").read_bytes()
     files[-1].write_bytes(content[: len(content) * 2 // 3])
     for file in files:
-        with open_video(file) as container:
-            packets = sum(not packet.is_discard for packet in read_packets(container, lambda error: None))
-        assert count_frames(file) == packets, file
+        assert count_frames(file) == packets_in(file), file
     assert count_frames(files[-1]) != 30
     with open_video(whole) as container:
         assert _listed_packets(container) == 30
@@ -69,12 +99,12 @@ def test_a_file_that_crashes_or_hangs_its_process_affects_no_other(
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import os, time, dsm.video.counting as counting\n"
-        "look = counting.probe\n"
-        "def probe(path):\n"
+        "look = counting.frame_count\n"
+        "def frame_count(path):\n"
         "    if path.name == 'v1.mp4': os.abort()\n"
         "    if path.name == 'v5.mp4': time.sleep(600)\n"
         "    return look(path)\n"
-        "counting.probe = probe\n"
+        "counting.frame_count = frame_count\n"
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setattr(counting, "_BATCHES", 1)  # batches of four

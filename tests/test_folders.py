@@ -61,6 +61,15 @@ def test_hidden_and_system_folders_are_ignored_and_named(
     assert len(find_list(folder)) == 2
 
 
+def test_unfinished_downloads_and_earlier_versions_are_no_data(tmp_path: Path) -> None:
+    write_videos(tmp_path, "a.mp4")
+    others = ("b.mp4.part", "c.mp4.crdownload", "d.mp4~", "~$e.mp4", "LOST.DIR/f.mp4", "@tmp/g.mp4", "h.bak")
+    for name in others:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((tmp_path / "a.mp4").read_bytes())
+    assert [path.name for path in find_videos(tmp_path)] == ["a.mp4"]
+
+
 def test_a_frame_folder_may_contain_a_hidden_folder(tmp_path: Path) -> None:
     frames = tmp_path / "videos" / "walk"
     (frames / ".ipynb_checkpoints").mkdir(parents=True)

@@ -58,6 +58,8 @@ FORMS = {
     "backslashes and commas": "v\\a.mp4,0\nv\\b.mp4,1\n",
     "lines of JSON": '{"video": "v/a.mp4", "label": 0}\n{"video": "v/b.mp4", "label": 1}\n',
     "JSON": '[{"label": [0], "path": "v/a.mp4"},\n {"label": [1], "path": "v/b.mp4", "x": 3}]\n',
+    "JSON, labels by path": '{\n "v/a.mp4": 0,\n "v/b.mp4": 1\n}\n',
+    "JSON, class names by path": '{"v/a.mp4": "fight", "v/b.mp4": "noFight"}',
     "class names": "v/a.mp4 fight\nv/b.mp4 noFight\n",
     "class names of words": "v/a.mp4 air drumming\nv/b.mp4 zumba\n",
     "class names and numbers": "v/a.mp4,fight,0\nv/b.mp4,noFight,1\n",

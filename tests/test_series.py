@@ -21,6 +21,7 @@ from dsm.video.write import place_of
 ONE_VIDEO = {
     "a clock and a counter": [f"cam_2024-05-01_12-00-{s:02}_{n}.jpg" for s in range(3) for n in range(11)],
     "a clock over midnight": ["20240501_235959_0.png", "20240501_235959_1.png", "20240502_000000_0.png"],
+    "a clock over midnight, no date": [f"cam_23-59-{s}.jpg" for s in (58, 59)] + ["cam_00-00-00.jpg"],
     "a clock alone": [f"cam_2024-05-01_12-{m:02}-{s:02}.jpg" for m in range(2) for s in (0, 20, 40)],
     "seconds since 1970": [f"13050311{s:02}.{n:06}.png" for s in range(2, 5) for n in (12, 100012, 900012)],
     "decimal seconds": [f"frame_{s}.{n:03}.jpg" for s in (8, 9, 10) for n in (0, 500)],

@@ -201,15 +201,21 @@ def is_file(path: str | Path) -> bool:
 
 _SYSTEM = frozenset(
     ("__macosx", "$recycle.bin", "system volume information", "lost+found", "@eadir", "#recycle", "#snapshot",
-     "@recycle", "@recently-snapshot", "thumbs.db", "ehthumbs.db", "desktop.ini", "recycler",
-     "found.000", "__pycache__", "icon\r")
+     "@recycle", "@recently-snapshot", "@tmp", "thumbs.db", "thumbs.db:encryptable", "ehthumbs.db",
+     "desktop.ini", "recycler", "found.000", "lost.dir", "network trash folder", "temporary items",
+     "__pycache__", "icon\r")
 )  # fmt: skip
 """Names, in lower case, that operating systems, network drives and tools leave in folders."""
+_UNFINISHED = (
+    ".part", ".partial", ".crdownload", ".download", ".opdownload", ".aria2", ".ytdl", ".tmp", ".bak", "~",
+)  # fmt: skip
+"""Endings of what is not downloaded or copied to its end, and of earlier versions."""
 
 
 def is_hidden(name: str) -> bool:
     """Whether a file or folder of this name is never data; names that begin with a dot never are."""
-    return name.startswith(".") or name.lower() in _SYSTEM
+    lower = name.lower()
+    return name.startswith((".", "~$")) or lower in _SYSTEM or lower.endswith(_UNFINISHED)
 
 
 def one_spelling(name: str) -> str:

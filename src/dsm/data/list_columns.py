@@ -13,7 +13,7 @@ from dsm.errors import UserError
 from dsm.files import as_spelled
 from dsm.storage.objects import exists
 from dsm.urls import is_url, joined
-from dsm.video.decode import probe
+from dsm.video.decode import frame_count
 from dsm.video.frame_folder import is_folder
 from dsm.video.pack import in_pack
 from dsm.video.segments import segment_of
@@ -67,7 +67,7 @@ class Disk:
         """Frames of a file; 0 if it cannot be read."""
         if path not in self._frames:
             try:
-                self._frames[path] = probe(as_spelled(joined(self.folder, path))).frames
+                self._frames[path] = frame_count(as_spelled(joined(self.folder, path)))
             except VideoError:
                 self._frames[path] = 0
         return self._frames[path]

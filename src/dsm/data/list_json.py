@@ -1,14 +1,16 @@
-"""Reads lists in JSON: a list of objects, or one object per line."""
+"""Reads lists in JSON: a list of objects, one object per line, or one object of labels by path."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from dsm.data.list_columns import by_header, several
 from dsm.errors import UserError
 from dsm.limits import ANNOTATION_BYTES
 from dsm.untrusted import parse_json
+from dsm.video.source import EXTENSIONS
 
 JSON = "json"
 """Stands for the separator of cells."""
@@ -38,10 +40,13 @@ def json_columns(text: str, source: str) -> tuple[str, ...] | None:
         one = _object(text)
     if not isinstance(one, dict) or not one:
         return None
+    if _is_by_path(one):
+        return by_header(("path", "label"), source, first)
     if all(isinstance(value, dict) for value in one.values()):
         raise UserError(
             f"{source}: is one JSON object; a list in JSON is a list of objects, or one object per line, "
-            'each with the path and the label of a video, as {"path": "v/a.mp4", "label": 0}.'
+            'each with the path and the label of a video, as {"path": "v/a.mp4", "label": 0}, or one object '
+            'of labels by path, as {"v/a.mp4": 0}.'
         )
     return by_header(list(one), source, first)
 
@@ -58,6 +63,8 @@ def objects_of(text: str, columns: Sequence[str], source: str) -> Iterator[tuple
     names: list[str] = []
     try:
         whole = _parse(text) if text.lstrip().startswith("[") else None
+        if _is_by_path(one := _object(text)):
+            whole = [{"path": path, "label": label} for path, label in one.items()]
         objects = enumerate(whole, start=1) if whole is not None else (
             (number, _parse(line)) for number, line in lines_of(text)
         )  # fmt: skip
@@ -70,6 +77,16 @@ def objects_of(text: str, columns: Sequence[str], source: str) -> Iterator[tuple
             yield number, [_plain(one[name], source) if meaning else "" for name, meaning in cells]
     except ValueError as error:
         raise UserError(f"{source}: not JSON with one video per line ({error}).") from None
+
+
+def _is_by_path(one: Any) -> bool:
+    """Whether it is an object of labels by the paths of videos: files, or paths with a folder."""
+    return (
+        isinstance(one, dict)
+        and len(one) > 0
+        and all(isinstance(label, (int, str)) for label in one.values())
+        and all("/" in path or PurePath(path).suffix.lower() in EXTENSIONS for path in one)
+    )
 
 
 def _parse(text: str) -> Any:

@@ -20,7 +20,7 @@ from dsm.data.settings import ClipConfig
 from dsm.terminal import many, note
 from dsm.video.clock import Part
 from dsm.video.damage import noted
-from dsm.video.decode import known_frames, probe, read_frames
+from dsm.video.decode import frame_count, known_frames, read_frames
 from dsm.video.flow import compute_flow, read_saved_flow, saved_flow
 from dsm.video.frame_folder import is_folder
 from dsm.video.sampling import Indices, Resampled, Video, at_rate
@@ -104,7 +104,7 @@ class Reader:
         if count != UNKNOWN:
             return count
         if not self._counts[index]:
-            self._counts[index] = max(probe(self._videos.file(index)).frames, 1)
+            self._counts[index] = max(frame_count(self._videos.file(index)), 1)
         return int(self._counts[index])
 
     def video(self, index: int) -> Video:

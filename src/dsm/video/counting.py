@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dsm.video.decode import probe
+from dsm.video.decode import frame_count
 from dsm.video.guarded import Failed, Job, call_guarded, time_for
 from dsm.video.settings import READING_TIME
 from dsm.video.source import VideoError
@@ -25,7 +25,7 @@ Counted = int | str
 def count_frames(path: Path) -> Counted:
     """Count the frames of one video."""
     try:
-        frames = probe(path).frames
+        frames = frame_count(path)
         if frames == 0:
             raise VideoError(f"{path}: contains no frames.")
     except VideoError as error:

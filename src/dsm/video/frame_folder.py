@@ -55,6 +55,7 @@ _TIME = re.compile(
 # For folders with several series: the usual names of colour frames, and of pictures that are not.
 _COLOUR = re.compile(r"(img|image|frame|rgb)?[_-]?", re.IGNORECASE)
 _NO_COLOUR = re.compile(r".*(flow|depth|mask)[_-]?[xyuv]?[_-]?|(.*[_-])?[xyuv][_-]?", re.IGNORECASE)
+_DAY_SECONDS = 24 * 3600.0
 MOST_SECONDS = 5.0
 """Largest step between two times in the names of one video; a longer one begins a new recording."""
 
@@ -95,12 +96,20 @@ def series_in(names: Iterable[str]) -> list[Series]:
         else:
             series.append(Series(prefix, ending, names_in_order))
     for (prefix, ending), times in timed.items():
-        series += _recordings(prefix, ending, sorted(times))
+        series += _recordings(prefix, ending, _past_midnight(sorted(times)))
     for (_, ending), pictures in alone.items():
         prefix = os.path.commonprefix([prefix for prefix, _ in pictures])  # noqa: RUF071
         prefix = prefix.rstrip("0123456789") if len(pictures) > 1 else prefix
         series.append(Series(prefix, ending, sorted((name for _, name in pictures), key=natural)))
     return sorted(series, key=lambda one: (natural(one.prefix), one.ending))
+
+
+def _past_midnight(times: list[tuple[float, list[str]]]) -> list[tuple[float, list[str]]]:
+    """Times without a date that are around midnight, in order: those before it come first."""
+    for place in range(1, len(times)):
+        if times[-1][0] < _DAY_SECONDS and times[place][0] - times[place - 1][0] > _DAY_SECONDS / 2:
+            return times[place:] + [(time + _DAY_SECONDS, names) for time, names in times[:place]]
+    return times
 
 
 def _recordings(prefix: str, ending: str, times: list[tuple[float, list[str]]]) -> list[Series]:

@@ -1,4 +1,4 @@
-"""The tables of an mp4, checked before FFmpeg opens it: how many samples it lists, against its size.
+"""The tables of an mp4, looked at before FFmpeg opens it: how many samples they list, against its size.
 
 FFmpeg takes memory for every sample that a file lists, and some tables list any number in a few bytes: a
 size that all samples share (``stsz``), samples of a chunk (``stsc``), a fragment whose samples all have the
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from dsm.limits import MOST_SAMPLES_A_BYTE
 
@@ -22,32 +22,52 @@ _FIRST = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp"
 _DEEPEST = 8
 
 
-def lists_too_many(path: Path) -> bool:
-    """Whether a file is an mp4 that lists more samples than it can hold; False for other files."""
+class Tables(NamedTuple):
+    """What the boxes of an mp4 say."""
+
+    too_many: bool
+    """Whether it lists more samples than a file of its size can hold."""
+    whole: bool
+    """Whether its boxes follow one another to its end, and none is a fragment, with tables of its own."""
+
+
+def tables_of(path: Path) -> Tables | None:
+    """What the boxes of an mp4 say; None for other files."""
     try:
         facts = path.stat()
     except OSError:  # FFmpeg says what is wrong
-        return False
-    return _lists_too_many(path, facts.st_size, facts.st_mtime_ns)
+        return None
+    return _tables_of(path, facts.st_size, facts.st_mtime_ns)
 
 
 @lru_cache(maxsize=4096)  # a recording of an hour may have thousands of fragments
-def _lists_too_many(path: Path, size: int, _changed: int) -> bool:
+def _tables_of(path: Path, size: int, _changed: int) -> Tables | None:
     counts: Counter[bytes] = Counter()
     with suppress(OSError, struct.error), path.open("rb") as file:
         if file.read(8)[4:] not in _FIRST:
-            return False
+            return None
         for kind, count in _listed(file, 0, size, 0):
             counts[kind] += count
             if counts[kind] > size * MOST_SAMPLES_A_BYTE:
-                return True
-    return False
+                return Tables(too_many=True, whole=False)
+        return Tables(too_many=False, whole=_is_whole(file, size))
+    return Tables(too_many=False, whole=False)
+
+
+def _is_whole(file: BinaryIO, size: int) -> bool:
+    end = 0
+    for kind, _, last in _boxes(file, 0, size):
+        if kind == b"moof":
+            return False
+        end = last
+    return end == size
 
 
 def _listed(file: BinaryIO, begin: int, end: int, depth: int) -> Iterator[tuple[bytes, int]]:
     """The tables between two places that list samples without a field for each: kind and count."""
     chunks, runs = 0, b""
     for kind, first, last in _boxes(file, begin, end):
+        last = min(last, end)
         file.seek(first)
         if kind in _HOLDING and depth < _DEEPEST:
             yield from _listed(file, first, last, depth + 1)
@@ -71,7 +91,7 @@ def _listed(file: BinaryIO, begin: int, end: int, depth: int) -> Iterator[tuple[
 
 
 def _boxes(file: BinaryIO, begin: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """The boxes between two places: the kind of each, and where its content begins and ends."""
+    """The boxes between two places: the kind of each, where its content begins, and where it is to end."""
     while begin + 8 <= end:
         file.seek(begin)
         size, kind = struct.unpack(">I4s", file.read(8))
@@ -79,7 +99,7 @@ def _boxes(file: BinaryIO, begin: int, end: int) -> Iterator[tuple[bytes, int, i
         if size == 1:
             (size,) = struct.unpack(">Q", file.read(8))
             head = 16
-        last = end if size == 0 else min(begin + size, end)
+        last = end if size == 0 else begin + size
         if last < begin + head:
             return
         yield kind, begin + head, last

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dsm.storage.objects import facts_of
 from dsm.video.clock import Part, Times, parts_of, seconds_of
 from dsm.video.frame_folder import is_folder
 from dsm.video.kept_open import kept_open
 from dsm.video.keyframes import Untrusted, timeline
+from dsm.video.mp4_tables import tables_of
 from dsm.video.pack import in_pack, packed_times
 from dsm.video.segments import Segment, frames_between, segment_of
 from dsm.video.source import (
@@ -28,9 +28,6 @@ from dsm.video.source import (
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-_BOX = 8
-"""Bytes that the size and the name of a box of an mp4 take."""
-
 
 def count_packets(container: InputContainer) -> int:
     """How many packets give a frame."""
@@ -40,16 +37,17 @@ def count_packets(container: InputContainer) -> int:
 
 
 def _listed_packets(container: InputContainer) -> int:
-    """As :func:`count_packets`, from the table of an mp4, which saves reading it; 0 if only reading tells."""
+    """As :func:`count_packets`, from the table of an mp4 or avi, without reading it; 0 if only that tells."""
     stream = video_stream(container)
-    if container.format.name != "mov,mp4,m4a,3gp,3g2,mj2" or not stream.frames:
+    if not stream.frames or not ("mp4" in container.format.name or container.format.name == "avi"):
         return 0
+    path = Path(container.name)
     try:
-        with Path(container.name).open("rb") as file:
-            if _has_fragments(file):  # each has a table of its own
-                return 0
-            size = file.seek(0, os.SEEK_END)
-    except OSError:  # in memory
+        size = path.stat().st_size
+        tables = tables_of(path)
+        if not (tables.whole if tables else _is_one_riff(path, size)):
+            return 0
+    except (OSError, ValueError):  # in memory
         return 0
     entries = stream.index_entries
     if len(entries) != stream.frames:
@@ -58,20 +56,10 @@ def _listed_packets(container: InputContainer) -> int:
     return len(entries) if whole else 0
 
 
-def _has_fragments(file: BinaryIO) -> bool:
-    """Whether an mp4 has fragments, or boxes that do not follow one another to the end of the file."""
-    end = file.seek(0, os.SEEK_END)
-    at = 0
-    while at < end:
-        file.seek(at)
-        head = file.read(16)
-        size = int.from_bytes(head[:4], "big")
-        if size == 1:
-            size = int.from_bytes(head[8:], "big")
-        if size < _BOX or head[4:8] == b"moof":
-            return True
-        at += size
-    return at != end
+def _is_one_riff(path: Path, size: int) -> bool:
+    """Whether the first part of an avi reaches to its end: the table of an old avi lists only that part."""
+    with path.open("rb") as file:
+        return 8 + int.from_bytes(file.read(8)[4:], "little") in (size - 1, size)
 
 
 def shown_packets(container: InputContainer) -> list[int | None]:
