@@ -70,7 +70,16 @@ def test_a_collapse_and_its_end_are_each_reported_once(capfd: pytest.CaptureFixt
     assert notes.count("the embeddings spread again") == 1
 
 
-def test_a_run_is_monitored_and_its_best_checkpoint_kept(scenes: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def unwatched(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run without evaluations."""
+    out = tmp_path_factory.mktemp("unwatched") / "run"
+    return pretrain(small_run(scenes, out, monitor=MonitorConfig(videos=0), steps=15))
+
+
+def test_a_run_is_monitored_and_its_best_checkpoint_kept(
+    scenes: Path, tmp_path: Path, unwatched: Path
+) -> None:
     monitor = MonitorConfig(scenes / "test_free.txt", every=1)
     run = pretrain(small_run(scenes, tmp_path / "run", monitor=monitor, steps=15))
     looks = [line for line in read_metrics(run) if "monitor/knn" in line]
@@ -86,18 +95,18 @@ def test_a_run_is_monitored_and_its_best_checkpoint_kept(scenes: Path, tmp_path:
     encoder = load_encoder(run / "checkpoints" / "best.pt")
     again = look(encoder, videos, small_run(scenes, run).clip, windows=1, workers=0)
     assert again["knn"] == pytest.approx(best["monitor/knn"])
-    unwatched = pretrain(small_run(scenes, tmp_path / "unwatched", steps=15))
     assert equal(weights_of(run), weights_of(unwatched))  # monitoring changes nothing
 
 
-def test_without_a_list_the_balance_selects_the_best_checkpoint(scenes: Path, tmp_path: Path) -> None:
+def test_without_a_list_the_balance_selects_the_best_checkpoint(
+    scenes: Path, tmp_path: Path, unwatched: Path
+) -> None:
     run = pretrain(small_run(scenes, tmp_path / "run", monitor=MonitorConfig(every=1), steps=15))
     looks = [line for line in read_metrics(run) if "monitor/balance" in line]
     assert [line["step"] for line in looks] == [5, 10, 15]
     assert all(-2 <= line["monitor/balance"] <= 2 for line in looks)
     best = max(looks, key=lambda line: (line["monitor/balance"], -line["step"]))
     assert torch.load(run / "checkpoints" / "best.pt", weights_only=True)["step"] == best["step"]
-    unwatched = pretrain(small_run(scenes, tmp_path / "other", monitor=MonitorConfig(videos=0), steps=15))
     assert equal(weights_of(run), weights_of(unwatched))  # monitoring changes nothing
     assert not (unwatched / "checkpoints" / "best.pt").exists()
 
