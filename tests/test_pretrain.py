@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,9 +86,22 @@ def test_every_video_is_seen_once_an_epoch_in_a_new_order() -> None:
     assert list(EpochBatches(10, 3, seed=0, start=4, stop=6)) == order[4:]
 
 
+@pytest.fixture(scope="module")
+def finished(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Gives the finished run of a method, which is trained once, or a copy of it."""
+    made: dict[str, Path] = {}
+
+    def run_of(method: str = "dsm", copy: Path | None = None) -> Path:
+        if method not in made:
+            made[method] = pretrain(config(scenes, tmp_path_factory.mktemp(method) / "run", method=method))
+        return made[method] if copy is None else Path(shutil.copytree(made[method], copy))
+
+    return run_of
+
+
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_a_run_writes_its_folder_and_its_encoder_loads(scenes: Path, tmp_path: Path, method: str) -> None:
-    out = pretrain(config(scenes, tmp_path / "run", method=method))
+def test_a_run_writes_its_folder_and_its_encoder_loads(finished: Callable[..., Path], method: str) -> None:
+    out = finished(method)
     record = json.loads((out / "config.json").read_text())
     assert record["config"]["method"] == method
     assert record["versions"]["torch"] == torch.__version__
@@ -105,10 +120,9 @@ def test_a_run_writes_its_folder_and_its_encoder_loads(scenes: Path, tmp_path: P
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_a_resumed_run_ends_bit_for_bit_like_one_never_stopped(
-    scenes: Path, tmp_path: Path, method: str
+    scenes: Path, tmp_path: Path, finished: Callable[..., Path], method: str
 ) -> None:
-    whole = pretrain(config(scenes, tmp_path / "whole", method=method))
-    part = pretrain(config(scenes, tmp_path / "part", method=method))
+    whole, part = finished(method), finished(method, tmp_path / "part")
     newest = list_checkpoints(part)[-1]
     newest.unlink()  # as if it had been killed after step 10
     pretrain(
@@ -121,13 +135,14 @@ def test_a_resumed_run_ends_bit_for_bit_like_one_never_stopped(
     assert [line["loss"] for line in read_metrics(whole)] == [line["loss"] for line in read_metrics(part)]
 
 
-def test_a_run_in_bfloat16_resumes_and_may_not_change_its_precision(scenes: Path, tmp_path: Path) -> None:
+def test_a_run_in_bfloat16_resumes_and_may_not_change_its_precision(
+    scenes: Path, tmp_path: Path, finished: Callable[..., Path]
+) -> None:
     whole = pretrain(config(scenes, tmp_path / "whole", precision="bf16"))
-    exact = pretrain(config(scenes, tmp_path / "exact"))
-    losses = [[line["loss"] for line in read_metrics(run)] for run in (whole, exact)]
+    losses = [[line["loss"] for line in read_metrics(run)] for run in (whole, finished())]
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=0.2)
-    part = pretrain(config(scenes, tmp_path / "part", precision="bf16"))
+    part = Path(shutil.copytree(whole, tmp_path / "part"))
     list_checkpoints(part)[-1].unlink()
     with pytest.raises(UserError, match="precision bf16, not fp32"):
         pretrain(config(scenes, part, resume=True))
@@ -136,9 +151,10 @@ def test_a_run_in_bfloat16_resumes_and_may_not_change_its_precision(scenes: Path
 
 
 @pytest.mark.parametrize("size", [1000, 12_288, 65_536])  # torch's reader fails differently for each
-def test_a_corrupt_newest_checkpoint_is_skipped(scenes: Path, tmp_path: Path, size: int) -> None:
-    whole = pretrain(config(scenes, tmp_path / "whole"))
-    part = pretrain(config(scenes, tmp_path / "part"))
+def test_a_corrupt_newest_checkpoint_is_skipped(
+    scenes: Path, tmp_path: Path, finished: Callable[..., Path], size: int
+) -> None:
+    whole, part = finished(), finished(copy=tmp_path / "part")
     newest = list_checkpoints(part)[-1]
     newest.write_bytes(newest.read_bytes()[:size])
     pretrain(config(scenes, part, resume=True))
@@ -154,9 +170,10 @@ def test_a_corrupt_newest_checkpoint_is_skipped(scenes: Path, tmp_path: Path, si
     ],
 )
 def test_an_unreadable_checkpoint_is_left_alone(
-    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
-) -> None:
-    run = pretrain(config(scenes, tmp_path / "run"))
+    scenes: Path, finished: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, error: Exception,
+    message: str,
+) -> None:  # fmt: skip
+    run = finished()
     before = list_checkpoints(run)
 
     def fails(*args: object, **options: object) -> None:
@@ -168,8 +185,10 @@ def test_an_unreadable_checkpoint_is_left_alone(
     assert list_checkpoints(run) == before
 
 
-def test_train_once_does_not_empty_a_run_with_broken_checkpoints(scenes: Path, tmp_path: Path) -> None:
-    run = pretrain(config(scenes, tmp_path / "run"))
+def test_train_once_does_not_empty_a_run_with_broken_checkpoints(
+    scenes: Path, tmp_path: Path, finished: Callable[..., Path]
+) -> None:
+    run = finished(copy=tmp_path / "run")
     (run / "results.json").unlink()  # as if stopped before its end
     for path in list_checkpoints(run):
         path.write_bytes(path.read_bytes()[:1000])
