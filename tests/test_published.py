@@ -100,6 +100,9 @@ def test_everything_takes_a_published_model_as_it_takes_a_run(scenes: Path, tmp_
 
     # Exported, and trained on, it needs neither the folder nor the hub.
     export(weights=weights, out=tmp_path / "e.safetensors")
+    card = (tmp_path / "e.safetensors.md").read_text()
+    assert card.startswith("# `theirs`, `hf:videomae`\n")
+    assert "`theirs` is the work of others" in card
     ours = str(inspect(file=tmp_path / "e.safetensors").tables[0])
     made = [line for line in described.splitlines() if line.startswith(("clips:", "input:", "features:"))]
     assert len(made) == 3

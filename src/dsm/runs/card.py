@@ -64,6 +64,7 @@ def card_text(
     step: int | None = None,
     results: Iterable[Path] = (),
     note: str = "",
+    of_others: str = "",
 ) -> str:
     """A card, in Markdown.
 
@@ -75,6 +76,7 @@ def card_text(
         step: steps trained.
         results: ``results.json`` files whose rows the card lists.
         note: text that follows the first sentence.
+        of_others: the name of weights that others have published.
 
     Raises:
         UserError: a results file is missing or invalid.
@@ -86,7 +88,10 @@ def card_text(
     how = f", trained by {code(method)}" if method else ""
     after = f" for {step} steps" if step is not None else ""
     return _render(
-        title=" on ".join(code(name) for name in (method, about["backbone"]) if name),
+        title=", ".join(map(code, (of_others, about["backbone"])))
+        if of_others
+        else " on ".join(code(name) for name in (method, about["backbone"]) if name),
+        of_others=code(of_others) if of_others else "",
         what=f"{what}{how}{after}. {note}".strip(),
         load=load,
         clips=_clips(about.get("clip")),

@@ -16,7 +16,7 @@ from dsm.models.export import export_onnx, export_program, export_safetensors, r
 from dsm.models.fetch import CONFIG, HUB_TYPE, WHOLE
 from dsm.models.heads import Embedder
 from dsm.models.tuning import Mapped, merge
-from dsm.models.weights import LoadedEncoder
+from dsm.models.weights import LoadedEncoder, weights_name
 from dsm.models.zoo import check_takes
 from dsm.render import MEAN, STD
 from dsm.runs.card import CARD, card_text, code, results_in, write_card
@@ -137,7 +137,10 @@ def _card(config: ExportConfig, loaded: LoadedEncoder, clip: ClipConfig, shape: 
     )
     load = LOAD[config.out.suffix].format(json.dumps(config.out.name, ensure_ascii=False))
     results = results_in(run) if record else ()
-    return card_text(about, load=load, record=record, step=loaded.step, results=results, note=note)
+    of_others = weights_name(config.weights) if loaded.report else ""
+    return card_text(
+        about, load=load, record=record, step=loaded.step, results=results, note=note, of_others=of_others
+    )
 
 
 def _clip(config: ExportConfig, loaded: LoadedEncoder) -> ClipConfig:
