@@ -13,7 +13,7 @@ from conftest import numbered_frames
 
 from dsm import terminal
 from dsm.cli import main
-from dsm.data.catalog import find_list, find_videos
+from dsm.data.catalog import find_list, find_parts, find_videos
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.official.reading import read_official
 from dsm.errors import UserError
@@ -103,6 +103,21 @@ def test_train_and_val_folders_become_two_lists_with_the_same_classes(
     assert (tmp_path / "o" / "classes.txt").read_text() == "archery\nbowling\n"
     assert not (tmp_path / "o" / "list.txt").exists()
     assert "parts of one data set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("names", "two"),
+    [
+        (("ucf101_train_split1", "ucf101_test_split1"), True),
+        (("train2017", "val2017"), True),
+        (("train", "eval"), True),
+        (("train_station", "bus_station"), False),
+        (("train_station",), False),
+    ],
+)
+def test_parts_with_other_words_in_their_names(names: tuple[str, ...], two: bool, tmp_path: Path) -> None:
+    videos = [tmp_path / name / "c" / "a.mp4" for name in names]
+    assert len(find_parts(tmp_path, videos)) == 2 * two
 
 
 def test_folders_that_may_be_splits_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -216,6 +216,24 @@ def test_code_in_a_file_is_never_run(
     assert not Path("sprung").exists()
 
 
+@pytest.mark.parametrize("wrap", [lambda one: one, lambda one: {"epoch": 3, "model": one}])
+def test_the_lines_that_save_a_file_again_work(
+    wrap: Callable[[Any], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrays of numpy cannot be read safely, so the message says how to make tensors of them."""
+    monkeypatch.chdir(tmp_path)
+    arrays = {f"layer{number}.weight": np.full((2, 3), number, np.float32) for number in range(4)}
+    torch.save(wrap(arrays), "arrays.pth")
+    with pytest.raises(UserError, match="these lines save only its tensors") as error:
+        load_weights("arrays.pth")
+    lines = str(error.value).splitlines()[1:]
+    exec("\n".join(line.strip() for line in lines), {"torch": torch})  # noqa: S102
+    saved = torch.load("new.pth", weights_only=True)
+    assert {name: tensor.tolist() for name, tensor in saved.items()} == {
+        name: array.tolist() for name, array in arrays.items()
+    }
+
+
 def packed(table: bytes, path: Path, numbers: bytes = bytes(64)) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a/data.pkl", table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from dsm.video.source import EXTENSIONS, VideoError, open_video
 
 PARTS = {
     "train": ("train", "training", "trainset", "train_set"),
-    "val": ("val", "valid", "validation", "validate", "dev"),
+    "val": ("val", "valid", "validation", "validate", "dev", "eval", "evaluation"),
     "test": ("test", "testing", "testset", "test_set"),
 }
 """Names of folders that are parts of a data set, not classes."""
@@ -89,16 +90,26 @@ def part_of(name: str) -> str | None:
     return next((part for part, names in PARTS.items() if name.lower() in names), None)
 
 
+def _part_in(name: str) -> str | None:
+    """As :func:`part_of`, also if other words or numbers are around it, as in ``ucf101_train_split1``."""
+    parts = {part for word in re.split(r"[\W\d_]+", name) if (part := part_of(word))}
+    return part_of(name) or (parts.pop() if len(parts) == 1 else None)
+
+
 def find_parts(folder: Path, videos: Sequence[Path]) -> dict[str, str]:
     """The part that each first sub-folder is, if all are parts and have folders in them; otherwise empty.
+
+    Words beside a part's name, as in ``train_split1``, do not matter if all folders have such names.
 
     If only some have names of parts, or class folders contain such folders, a note says so.
     """
     tops = sorted({path.relative_to(folder).parts[0] for path in videos if path.parent != folder})
-    parts = {name: part for name in tops if (part := part_of(name))}
     deep = all(len(path.relative_to(folder).parts) > 2 for path in videos)
-    if parts and len(parts) == len(tops) == len(set(parts.values())) and deep:
+    parts = {name: part for name in tops if (part := _part_in(name))}
+    several = len(parts) > 1 or any(map(part_of, tops))  # one folder called train_station is a class
+    if several and len(parts) == len(tops) == len(set(parts.values())) and deep:
         return parts
+    parts = {name: part for name in tops if (part := part_of(name))}
     if parts:
         note(
             f"{folder}: {some(list(parts))} may be parts of a data set rather than classes; if so, "

@@ -164,9 +164,10 @@ def read_file(path: str | Path) -> Any:
                 if foreign.skipped and find_places(foreign.state):
                     return foreign
             remedy = (
-                " If you trust its author, since this runs code in the file, these two lines save only its "
+                " If you trust its author, since this runs code in the file, these lines save only its "
                 f"tensors:\n  s = torch.load({str(path)!r}, map_location='cpu', weights_only=False)\n"
-                "  torch.save({k: v for k, v in s.get('state_dict', s).items() if torch.is_tensor(v)}, "
+                "  s = max([s, *(v for v in s.values() if isinstance(v, dict))], key=len)\n"
+                "  torch.save({k: torch.as_tensor(v) for k, v in s.items() if hasattr(v, 'dtype')}, "
                 "'new.pth')"
             )
         has_reason = isinstance(error, (ValueError, pickle.UnpicklingError))
