@@ -42,7 +42,7 @@ from dsm.runs.folder import RunLog, read_gradients, read_metrics, read_record
 from dsm.runs.results import Row, write_results
 from dsm.terminal import SafeConsole, console, warn
 from dsm.train.finetune import FinetuneData, read_lists
-from dsm.untrusted import read_text
+from dsm.untrusted import parse_json, read_text
 from dsm.verbs.convert import ConvertConfig, convert
 from dsm.verbs.frames import FramesConfig, frames
 from dsm.verbs.pack import PackConfig, pack
@@ -453,6 +453,23 @@ def test_what_is_printed_cannot_send_terminal_escapes(
     said = "".join(capfd.readouterr()) + str(Result(tables=[table], lines=[odd]))
     assert said.count("a\\x1b[2J\\x9b\\x07.mp4") == 6
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", said)
+
+
+def test_halves_of_characters_are_refused(tmp_path: Path) -> None:
+    """They can be read from a file, but neither printed nor written."""
+    whole, half = "a\U0001f600.mp4", "a\udcff.mp4"
+    for path in (whole, half):
+        save_features(
+            tmp_path / "f.npz", Features(np.ones((1, 2), np.float32), np.zeros(1, np.int64), [path], {})
+        )
+        if path == whole:
+            assert load_features(tmp_path / "f.npz").paths == [whole]
+    with pytest.raises(UserError, match="one of its paths holds a control character"):
+        load_features(tmp_path / "f.npz")
+    assert parse_json(json.dumps({whole: [whole]})) == {whole: [whole]}
+    with pytest.raises(ValueError, match="half a character"):
+        parse_json(json.dumps({"a": [half]}))
+    assert str(UserError(half)) == "a\\udcff.mp4"
 
 
 @pytest.mark.parametrize("odd", ["\x1b]0;x\x07", "\x9b2J", "\x7f", "a\rb", "\0"])

@@ -12,7 +12,8 @@ USER_ERROR = 2
 """What a command that ends with a :class:`UserError` exits with."""
 
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and halves of characters, which no terminal and no file takes."""
 
 
 class UserError(Exception):

@@ -71,6 +71,11 @@ def parse_json(text: str, *, most: int = JSON_BYTES) -> Any:
         raise
     except ValueError:  # Python reads no number of more than 4300 digits
         raise ValueError("a number of thousands of digits") from None
+    if "\\ud" in text or "\\uD" in text:  # perhaps half a character, which can be written nowhere
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except (RecursionError, UnicodeEncodeError):
+            raise ValueError("JSON with half a character") from None
     level: list[Any] = [value]
     for _ in range(JSON_DEPTH):
         inner = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, _NESTS)]

@@ -278,13 +278,13 @@ def listable(name: str) -> str:
     Raises:
         UserError: it contains a line end, another control character, or bytes that are not UTF-8.
     """
+    if name.encode("utf-8", "ignore").decode("utf-8") != name:
+        raise UserError(f"{name!r}: a list cannot contain a name that is not UTF-8; rename the file.")
     if "\n" in name or has_control(name):
         raise UserError(
             f"{name!r}: a list cannot contain a name with a line end or another control character; "
             "rename the file."
         )
-    if name.encode("utf-8", "ignore").decode("utf-8") != name:
-        raise UserError(f"{name!r}: a list cannot contain a name that is not UTF-8; rename the file.")
     # A name that starts like a comment or an indent must still be read as a file.
     return f"./{name}" if name.startswith(("#", " ", "\t", "\ufeff")) else name
 
