@@ -207,8 +207,9 @@ def verdict(
         faults.append("TRACE")
     if code not in (0, 2) and not (limit == "no reader" and code in (1, 141)) and "HUNG" not in faults:
         faults.append(f"CODE {code}")
-    if code == 2 and limit != "no stderr" and said.count("dsm: ") != 1:
-        faults.append("SILENT" if "dsm: " not in said else "TWICE")
+    sentences = len(re.findall("^dsm: ", said, re.MULTILINE))
+    if code == 2 and limit != "no stderr" and sentences != 1:
+        faults.append("TWICE" if sentences else "SILENT")
     names = [path.name for path in folder.rglob(".*")]
     time.sleep(0.2)
     running = left_of(session)

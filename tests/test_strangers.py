@@ -380,6 +380,21 @@ def test_a_fault_of_the_machine_is_a_sentence_with_the_remedy(error: Exception, 
     assert sentence(RuntimeError("a fault of our own")) is None
 
 
+def test_that_memory_ran_out_is_told_with_what_is_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(main, "run", fails)
+    monkeypatch.setattr(SafeConsole, "print", fails)
+    monkeypatch.setattr(main, "leave_by_exception", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["dsm", "doctor"])
+    with pytest.raises(SystemExit, match="2"):
+        main.main()
+    assert capsys.readouterr().err.startswith("dsm: memory ran out")
+
+
 @pytest.mark.parametrize("verb", ["data synth", "data pack", "data frames", "data index"])
 def test_a_full_disk_ends_a_verb_with_one_sentence(verb: str, small_list: Path, tmp_path: Path) -> None:
     """Files may have a few bytes here; a full disk differs by the number of the error alone."""

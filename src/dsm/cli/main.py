@@ -107,7 +107,7 @@ def run(words: list[str]) -> None:
 def main() -> None:
     """The entry point: a mistake that the user can fix ends with one sentence and exit code 2."""
     words = sys.argv[1:]
-    errors = SafeConsole(stderr=True, highlight=False, soft_wrap=True)
+    errors = SafeConsole(stderr=True, highlight=False, soft_wrap=True, emoji=False)
     if (
         not words
         or words[0] in ("-h", "--help", "help")
@@ -135,7 +135,10 @@ def main() -> None:
         message = sentence(error)
         if message is None:
             raise
-        errors.print(f"[bold red]dsm:[/] {escape(message)}")
+        try:
+            errors.print(f"[bold red]dsm:[/] {escape(message)}")
+        except MemoryError:  # rich imports more to print it
+            sys.stderr.write(f"dsm: {message}\n")
         sys.exit(USER_ERROR)
     if "torch.distributed" in sys.modules:
         from dsm.distributed import begun_from_outside, leave
