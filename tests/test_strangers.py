@@ -368,6 +368,7 @@ def test_foreign_logs_are_read_as_far_as_possible(tmp_path: Path) -> None:
             "too many open files",
         ),
         (ImportError("libtorch.so: failed to map segment from shared object"), "memory ran out"),
+        (RuntimeError("could not execute a primitive"), "memory ran out"),
         (RuntimeError("can't start new thread"), "no thread or process can be started"),
         (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
         (OSError(errno.EFBIG, "File too large", "a.mp4"), "a.mp4: the disk is full"),

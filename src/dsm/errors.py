@@ -54,7 +54,7 @@ _SPARE = 2**26
 _SAID = {
     errno.ENOMEM: (
         "allocate memory", "not enough memory", "out of memory", "bad_alloc", "memory allocation",
-        "failed to map segment",
+        "failed to map segment", "could not execute a primitive",  # the last of oneDNN, in a convolution
     ),
     errno.EMFILE: ("too many open files", "ancdata"),
     errno.EAGAIN: ("start new thread", "resource temporarily unavailable"),
