@@ -43,7 +43,7 @@ def read_text(
     errors: str = "strict",
     newline: str | None = None,
 ) -> str:
-    """The text of a file of at most ``most`` bytes; ``encoding`` and the like are those of :func:`open`.
+    """The text of a file of at most ``most`` bytes; ``encoding`` and the like are those of ``open``.
 
     Raises:
         OSError: it cannot be read.

@@ -325,7 +325,7 @@ class _Making:
 
 
 def camera_drift(clip: Tensor) -> float:
-    """:func:`drift` of the first frames of a clip (C, T, H, W), of a picture that need not be large."""
+    """``drift`` of the first frames of a clip (C, T, H, W), of a picture that need not be large."""
     if find_spec("cv2") is None or clip.shape[1] < 2:
         return float("nan")
     frames = clip[:, :FLOWN].transpose(0, 1)
