@@ -51,11 +51,11 @@ def test_the_footage_decides_which_numbers_are_shown() -> None:
     assert footage(0.3, masked=True).still
     assert footage(0.8, masked=False).still
     assert not footage(0.3, masked=False).still
-    assert footage(0.8, masked=False, drift=0.014).still
-    drifting = footage(0.8, masked=False, drift=0.03)
+    assert footage(0.8, masked=False, drift=0.025).still
+    drifting = footage(0.8, masked=False, drift=0.04)
     assert not drifting.still
-    assert "move, by 3% of its side from frame to frame (the camera moves)" in drifting.why
-    assert footage(0.3, masked=True, drift=0.03).still
+    assert "move, by 4% of its side from frame to frame (the camera moves)" in drifting.why
+    assert footage(0.3, masked=True, drift=0.04).still
     known = dict.fromkeys((*STILL, *MOVING, "arrow_of_time"), GAIN)
     known["contrasted_scenes_by_motion"] = known.pop("contrasted_scenes")
     assert list(five(Footage(True, ""), [known])) == [

@@ -546,7 +546,7 @@ WRONG = {
     "half a character": (
         "something-something-v2",
         {"labels.json": '{"\\ud800": "0"}', "train.json": [{"id": "1", "template": "\ud800"}]},
-        "a class of something-something-v2 has the name",
+        "JSON with half a character",
     ),
     "no video": ("jester", {"jester-v1-labels.csv": "A\n", "jester-v1-train.csv": ""}, "name no video"),
 }

@@ -14,10 +14,10 @@ Numbers = Mapping[str, Interval | float | None]
 
 STEADY_ENOUGH = 0.5
 """Share of the picture that must show the still scene; with less, the camera moves."""
-DRIFTING = 0.02
+DRIFTING = 0.03
 """Sides of the picture from frame to frame of a clip, by which even its calmest parts move where the camera
-does. Means over lists: 0.03 to 0.04 under MotionScenes' flying camera, 0.001 to 0.014 before
-still and shaking ones."""
+does. Means over lists of clips of 32 to 64 pixels with every third frame: 0.035 to 0.041 under MotionScenes'
+flying camera, 0.002 to 0.025 before still and shaking ones, where part of it is the noise of the flow."""
 LITTLE, MUCH = 0.2, 0.5
 """Scene reliance below which the motion decides, and above which the scene does."""
 NEARLY_STILL, CLEARLY_MOVING = 0.3, 0.6
