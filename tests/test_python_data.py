@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -250,6 +252,25 @@ def test_preview_returns_the_changes_of_every_clip(small_list: Path, tmp_path: P
     anchors = [one.scene_change for one in result.changes if one.version == "anchor"]
     assert f"{100 * np.mean(anchors):.1f} ±" in str(result)
     assert result.lines == [f"{tmp_path / 'a.png'}: 1 clip shown, 3 measured"]
+
+
+def test_a_script_without_a_main_guard_is_not_run_again_by_worker_processes(
+    folder_of_videos: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import dsm\n"
+        "print('begun')\n"
+        f"dsm.data.index(folder={str(folder_of_videos)!r}, out='all.txt', unlabelled=True, workers=2)\n"
+        "dsm.data.check(videos='all.txt', workers=2)\n"
+        "dsm.data.pack(videos='all.txt', out='pack', short_side=32, workers=2)\n"
+        "print('done')\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert ended.stdout.split() == ["begun", "done"], ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_synth_returns_its_four_lists(tmp_path: Path) -> None:

@@ -9,11 +9,16 @@ import errno
 import math
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 from dsm.errors import UserError
@@ -93,11 +98,43 @@ Key = TypeVar("Key")
 Result = TypeVar("Result")
 
 
+_hiding = threading.RLock()
+
+
+@contextmanager
+def hidden_script() -> Iterator[None]:
+    """Processes that are spawned in the block do not run the user's script again.
+
+    A spawned process imports the script that began it, to find the script's functions. Ours need none of
+    them, and a script without ``if __name__ == "__main__":`` would begin its work again in each process.
+    """
+    with _hiding:
+        script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = script
+
+
+class _Process(SpawnProcess):
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Any:
+        with hidden_script():
+            return SpawnProcess._Popen(process_obj)
+
+
+class _Spawn(SpawnContext):
+    Process = _Process
+
+
+SPAWN = _Spawn()
+"""How processes of pools begin: spawned, because forking a process that has threads (torch, a progress bar)
+can hang, and without the user's script."""
+
+
 def make_pool(workers: int) -> ProcessPoolExecutor:
     """A pool of worker processes that end when this process ends, however it ends."""
-    # spawn, because forking a process that has threads (torch, a progress bar) can hang.
-    spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin_worker)
+    return ProcessPoolExecutor(workers, mp_context=SPAWN, initializer=_begin_worker)
 
 
 def _begin_worker() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -17,6 +16,7 @@ from dsm.errors import MachineError, machine_fault, refuse_machine_fault
 from dsm.signals import ignore_warnings, was_killed
 from dsm.storage.objects import facts_of, seconds_to_fetch
 from dsm.video.segments import file_of
+from dsm.workers import SPAWN
 
 Result = TypeVar("Result")
 
@@ -83,9 +83,7 @@ def _outcomes(jobs: Iterable[Job[Result]], workers: int) -> Iterator[Result | Fa
     Raises:
         BrokenProcessPool: a process was killed that had no call, as while it started; that ends the pool.
     """
-    # spawn: forking a process that has threads may hang.
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPool(max_workers=workers, context=spawn, initializer=ignore_warnings)
+    pool = ProcessPool(max_workers=workers, context=SPAWN, initializer=ignore_warnings)
 
     def begin(job: Job[Result]) -> Any:
         try:
