@@ -31,7 +31,7 @@ from dsm.errors import USER_ERROR, UserError, sentence
 from dsm.locks import work
 from dsm.signals import WARNINGS, Interrupted, leave_by_exception
 from dsm.terminal import console
-from dsm.workers import hidden_script, usable_cores
+from dsm.workers import usable_cores
 
 
 def best_device() -> torch.device:
@@ -290,8 +290,7 @@ def in_processes(count: int, function: Callable[[Config], Any], config: Config) 
                 signal.signal(number, pass_on)
     reported = torch.multiprocessing.get_context("spawn").Value("b", False)
     try:
-        with hidden_script():
-            elastic_launch(launch, _child)(function, config, reported)
+        elastic_launch(launch, _child)(function, config, reported)
     except ChildFailedError as error:
         # A killed process is the cause, even if another one failed visibly before.
         rank, failure = min(

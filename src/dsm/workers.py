@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -98,29 +97,24 @@ Key = TypeVar("Key")
 Result = TypeVar("Result")
 
 
-_hiding = threading.RLock()
-
-
-@contextmanager
-def hidden_script() -> Iterator[None]:
-    """Processes that are spawned in the block do not run the user's script again.
-
-    A spawned process imports the script that began it, to find the script's functions. Ours need none of
-    them, and a script without ``if __name__ == "__main__":`` would begin its work again in each process.
-    """
-    with _hiding:
-        script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
-        try:
-            yield
-        finally:
-            sys.modules["__main__"] = script
+_hiding = threading.Lock()
 
 
 class _Process(SpawnProcess):
+    """A process that does not run the user's script again.
+
+    A spawned process imports the script that began it, to find the script's functions. Jobs of pools need none
+    of them, and a script without ``if __name__ == "__main__":`` would begin its work again in each process.
+    """
+
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Any:
-        with hidden_script():
-            return SpawnProcess._Popen(process_obj)
+        with _hiding:
+            script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+            try:
+                return SpawnProcess._Popen(process_obj)
+            finally:
+                sys.modules["__main__"] = script
 
 
 class _Spawn(SpawnContext):
