@@ -103,8 +103,8 @@ _hiding = threading.Lock()
 class _Process(SpawnProcess):
     """A process that does not run the user's script again.
 
-    A spawned process imports the script that began it, to find the script's functions. Jobs of pools need none
-    of them, and a script without ``if __name__ == "__main__":`` would begin its work again in each process.
+    A spawned process imports the script that began it, to find the script's functions. Jobs of pools need
+    none of them, and a script without ``if __name__ == "__main__":`` would begin its work again in each.
     """
 
     @staticmethod
