@@ -27,7 +27,7 @@ from dsm.evaluate.balance import InOtherScenes, balance
 from dsm.evaluate.extract import extract_by_all
 from dsm.files import write_text
 from dsm.methods.health import effective_rank, uniformity
-from dsm.models.checkpoint_file import list_checkpoints
+from dsm.models.checkpoint_file import list_checkpoints, step_of
 from dsm.models.weights import load_weights
 from dsm.runs.results import read_results
 from dsm.terminal import console, progress
@@ -107,7 +107,7 @@ def numbers_of(encoder: nn.Module, file: Path, count: int) -> dict[str, float]:
 
 def recalls(trial: Path) -> dict[int, float]:
     """R@1 of each checkpoint of a trial that was measured."""
-    steps = {int(file.stem.removeprefix("step_")): file for file in list_checkpoints(trial / "run")}
+    steps = {step_of(file): file for file in list_checkpoints(trial / "run")}
     found: dict[int, float] = {}
     for file in sorted(trial.glob("*.json")):
         if file.name == "trial.json":

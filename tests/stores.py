@@ -25,6 +25,8 @@ Fault = Literal["503", "cut", "closed", "short", "stall", "drip", "403", "late c
 """503; cut off in the middle; closed without an answer; a byte too short, by its header too; silence; a byte
 now and then; access denied; or a change of the object just before the answer."""
 STALL = 3.0
+SIGNED = {"Authorization": "AWS4-HMAC-SHA256 Credential=key/20300101/us-east-1/s3/aws4_request"}
+"""What an S3 server wants of a request."""
 DRIP = 0.1
 
 
@@ -204,16 +206,14 @@ def s3_store(bucket: str) -> Iterator[Store]:
 
 def put(port: int, path: str, content: bytes) -> None:
     """Write a bucket (/bucket) or an object (/bucket/key) to a server on the loopback."""
-    about = {"Authorization": "AWS4-HMAC-SHA256 Credential=key/20300101/us-east-1/s3/aws4_request"}
-    answer = forwarded(port, "PUT", path, about, content)
+    answer = forwarded(port, "PUT", path, SIGNED, content)
     assert answer.status == 200, answer
 
 
 def listed_in(store: Store, bucket: str) -> list[str]:
     """Keys of all objects in a bucket."""
     port = int(store.url.rpartition(":")[2])
-    about = {"Authorization": "AWS4-HMAC-SHA256 Credential=key/20300101/us-east-1/s3/aws4_request"}
-    answer = forwarded(port, "GET", f"/{bucket}?list-type=2", about, b"")
+    answer = forwarded(port, "GET", f"/{bucket}?list-type=2", SIGNED, b"")
     return [unquote(one) for one in re.findall("<Key>(.*?)</Key>", answer.content.decode())]
 
 

@@ -17,7 +17,7 @@ from warm_dsm import HANG
 
 from dsm.cli.main import main
 from dsm.errors import UserError
-from dsm.models.checkpoint_file import list_checkpoints
+from dsm.models.checkpoint_file import list_checkpoints, step_of
 from dsm.runs.folder import read_metrics
 from dsm.storage import cache, client, objects
 from dsm.train.config import DataConfig
@@ -114,14 +114,14 @@ def test_killed_and_resumed_from_s3_as_never_stopped_from_files(
         child = forks.Process(target=pretrain, args=(config,))
         child.start()
         give_up = time.monotonic() + HANG
-        while not (saved := list_checkpoints(out)) or int(saved[-1].stem.removeprefix("step_")) < steps:
+        while not (saved := list_checkpoints(out)) or step_of(saved[-1]) < steps:
             assert child.is_alive()
             assert time.monotonic() < give_up
             time.sleep(0.01)
         child.kill()
         child.join()
         store.faults += [("GET", r"\.tar", "cut"), ("HEAD", r"\.tar", "503")]
-    assert 12 <= int(list_checkpoints(out)[-1].stem.removeprefix("step_")) < 24
+    assert 12 <= step_of(list_checkpoints(out)[-1]) < 24
     pretrain(replace(config, resume=True))
     local = small_run(packed, tmp_path / "local", data=data(packed / "list.txt"), steps=24, save_every=24)
     assert equal(weights_of(out), weights_of(pretrain(local)))

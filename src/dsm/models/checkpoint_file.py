@@ -109,6 +109,11 @@ def checkpoint_of(run: Path, step: int) -> Path:
     return run / "checkpoints" / f"step_{step:08d}.pt"
 
 
+def step_of(checkpoint: Path) -> int:
+    """The step of a run folder's checkpoint, from its name."""
+    return int(checkpoint.stem.removeprefix("step_"))
+
+
 def list_checkpoints(run: Path) -> list[Path]:
     """The checkpoints of a run folder, oldest first."""
     return sorted(p for p in (run / "checkpoints").glob("step_*.pt") if _NAME.fullmatch(p.name))

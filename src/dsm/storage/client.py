@@ -168,8 +168,7 @@ def check_unchanged(url: str, facts: Facts) -> None:
 
 def require_writable(url: str) -> None:
     """Raise UserError if dsm cannot write to such URLs, or a package is missing."""
-    if not isinstance(store_of(url), _Fsspec):
-        raise UserError(f"{url}: cannot be written to; name a folder of a bucket, such as s3://bucket/runs.")
+    _writable(url)
 
 
 def put_file(file: Path, url: str) -> None:
@@ -199,9 +198,9 @@ def remove_object(url: str) -> None:
 
 
 def _writable(url: str) -> _Fsspec:
-    require_writable(url)
     store = store_of(url)
-    assert isinstance(store, _Fsspec)
+    if not isinstance(store, _Fsspec):
+        raise UserError(f"{url}: cannot be written to; name a folder of a bucket, such as s3://bucket/runs.")
     return store
 
 
@@ -307,10 +306,12 @@ class _Fsspec:
             self._system.retries = 1  # _tried retries
         self._sync = fsspec.asyn.sync if self._system.async_impl else None
 
-    def _call(self, name: str, url: str, seconds: float, **more: Any) -> Any:
+    def _call(self, name: str, first: str, seconds: float, **more: Any) -> Any:
         if self._sync is None:
-            return getattr(self._system, name)(url, **more)
-        return self._sync(self._system.loop, getattr(self._system, f"_{name}"), url, timeout=seconds, **more)
+            return getattr(self._system, name)(first, **more)
+        return self._sync(
+            self._system.loop, getattr(self._system, f"_{name}"), first, timeout=seconds, **more
+        )
 
     def info(self, url: str) -> dict[str, Any]:
         return self._call("info", url, seconds_for(0))
@@ -326,11 +327,7 @@ class _Fsspec:
         return self._call("cat_file", url, seconds_for(end - begin), start=begin, end=end)
 
     def put(self, file: Path, url: str, size: int) -> None:
-        seconds = seconds_for(size)
-        if self._sync is None:
-            self._system.put_file(str(file), url)
-        else:
-            self._sync(self._system.loop, self._system._put_file, str(file), url, timeout=seconds)
+        self._call("put_file", str(file), seconds_for(size), rpath=url)
 
     def names(self, url: str) -> list[str]:
         folder = self._system._strip_protocol(url).rstrip("/") + "/"

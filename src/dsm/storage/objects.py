@@ -104,8 +104,7 @@ def at_hand(path: str | Path, most: int = OBJECT_BYTES) -> Iterator[Path]:
         return
     for _ in range(_CHANGES + 1):
         facts = facts_of(url)
-        if facts.size > most:
-            raise StorageError(f"{url}: has {facts.size} bytes, more than the {most} that dsm reads of it.")
+        _check_size(url, facts, most)
         file = cache.place_of(url, facts)
         with cache.held(file, facts.size) as there:
             if there:
@@ -115,7 +114,7 @@ def at_hand(path: str | Path, most: int = OBJECT_BYTES) -> Iterator[Path]:
             cache.write(file, facts.size, partial(_copy, url, facts))
         except ChangedError:
             _known.pop(url, None)
-    raise StorageError(f"{url}: changes again and again while it is read; wait until it is written.")
+    raise _unsteady(url)
 
 
 def fetch(url: str, file: Path, most: int = OBJECT_BYTES) -> None:
@@ -126,12 +125,20 @@ def fetch(url: str, file: Path, most: int = OBJECT_BYTES) -> None:
     """
     for _ in range(_CHANGES + 1):
         facts = get_facts(url)
-        if facts.size > most:
-            raise StorageError(f"{url}: has {facts.size} bytes, more than the {most} that dsm reads of it.")
+        _check_size(url, facts, most)
         with suppress(ChangedError), file.open("wb") as out:
             _copy(url, facts, out)
             return
-    raise StorageError(f"{url}: changes again and again while it is read; wait until it is written.")
+    raise _unsteady(url)
+
+
+def _check_size(url: str, facts: Facts, most: int) -> None:
+    if facts.size > most:
+        raise StorageError(f"{url}: has {facts.size} bytes, more than the {most} that dsm reads of it.")
+
+
+def _unsteady(url: str) -> StorageError:
+    return StorageError(f"{url}: changes again and again while it is read; wait until it is written.")
 
 
 def _copy(url: str, facts: Facts, out: BinaryIO) -> None:

@@ -15,7 +15,7 @@ from dsm.errors import UserError
 from dsm.files import json_text, write_text
 from dsm.inputs import path_of
 from dsm.locks import work
-from dsm.models.checkpoint_file import list_checkpoints
+from dsm.models.checkpoint_file import list_checkpoints, step_of
 from dsm.models.settings import RANDOM
 from dsm.runs.card import about_videos
 from dsm.runs.checkpoint import UNREADABLE
@@ -63,7 +63,7 @@ def _begin_copy(config: RunConfig, url: str) -> None:
     """
     if os.environ.get("LOCAL_RANK", "0") == "0":
         checkpoints = list_checkpoints(config.out)
-        newest = int(checkpoints[-1].stem.removeprefix("step_")) if checkpoints else -1
+        newest = step_of(checkpoints[-1]) if checkpoints else -1
         begin_copy(config.out, url, newest, resume=config.resume, overwrite=config.overwrite)
     elif config.resume:
         until = time.monotonic() + FETCHING
@@ -81,8 +81,7 @@ def train_once(config: Config, train: Callable[[Config], object]) -> None:
     """
     checkpoints = list_checkpoints(config.out)
     if checkpoints and (config.out / RESULTS).is_file():
-        steps = int(checkpoints[-1].stem.removeprefix("step_"))
-        console.print(f"{config.out}: is done ({many(steps, 'step')}).")
+        console.print(f"{config.out}: is done ({many(step_of(checkpoints[-1]), 'step')}).")
         return
     if not checkpoints and list((config.out / "checkpoints").glob(f"*{UNREADABLE}")):
         raise UserError(

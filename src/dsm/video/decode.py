@@ -198,8 +198,8 @@ def read_frames(
         with video_at_hand(file) as local:
             return read_by_torchcodec(local, numbers, short_side, cuda=cuda)
     images: dict[int, NDArray[np.uint8]] = {}
-    if (facts := facts_of(file)) in _ends:
-        numbers = _around(numbers, _ends[facts], inside, source)
+    if _ends and (end := _ends.get(facts_of(file))):
+        numbers = _around(numbers, end, inside, source)
     wanted = np.unique(numbers).tolist()
     try:
         with kept_open(file) as video:
@@ -209,7 +209,7 @@ def read_frames(
     except Untrusted:
         images, total = _decode_in_order(source, file, inside, set(wanted), short_side, deadline)
         if total is not None:  # the video ended before the last wanted frame
-            if facts:
+            if facts := facts_of(file):
                 _ends[facts] = total
                 while len(_ends) > _MAX_ENDS:
                     del _ends[next(iter(_ends))]
