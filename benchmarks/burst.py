@@ -61,7 +61,8 @@ async def burst(options: Options) -> Counter[str]:
 
 
 def main(options: Options) -> None:
-    from dsm.evaluate.features import Features, save_features
+    from dsm.evaluate.feature_files import save_features
+    from dsm.evaluate.features import Features
 
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -17,7 +17,8 @@ import torch
 import tyro
 
 import dsm
-from dsm.evaluate.features import Features, save_features
+from dsm.evaluate.feature_files import save_features
+from dsm.evaluate.features import Features
 from dsm.pages.explore import PAGE_BYTES
 
 

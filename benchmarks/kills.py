@@ -97,9 +97,9 @@ def with_out(verb: str, words: list[str], folder: Path) -> list[str]:
 
 def written(verb: str, folder: Path) -> dict[str, Any]:
     """What a verb has written, to be compared."""
-    from dsm.evaluate.features import load_features
+    from dsm.evaluate.feature_files import load_features
     from dsm.models.weights import read_checkpoint
-    from dsm.runs.folder import read_metrics
+    from dsm.runs.logs import read_metrics
 
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if ".tfevents." not in path.name}
     found: dict[str, Any] = {"names": sorted(names)}

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 import tyro
 
-from dsm.evaluate.features import Features, load_features, write_features
+from dsm.evaluate.feature_files import load_features, write_features
+from dsm.evaluate.features import Features
 from dsm.evaluate.nearest import BASE, QUERIES, nearest
 
 

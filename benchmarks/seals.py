@@ -19,7 +19,8 @@ import numpy as np
 import torch
 import tyro
 
-from dsm.evaluate.features import Features, load_features, save_features
+from dsm.evaluate.feature_files import load_features, save_features
+from dsm.evaluate.features import Features
 from dsm.models.checkpoint_file import read_file
 from dsm.runs.checkpoint import save_checkpoint
 from dsm.video import pack
@@ -60,7 +61,7 @@ def main(options: Options) -> None:
         without = (
             mock.patch("dsm.runs.checkpoint.seal_zip"),
             mock.patch("dsm.models.checkpoint_file.check_zip"),
-            mock.patch("dsm.evaluate.features.check_zip"),
+            mock.patch("dsm.evaluate.feature_files.check_zip"),
             mock.patch("dsm.video.pack.find_member", return_value=member._replace(checksums=0)),
         )
         times: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)

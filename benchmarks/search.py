@@ -27,7 +27,8 @@ import torch
 import tyro
 
 from dsm.evaluate.archive import open_archive
-from dsm.evaluate.features import Features, write_features
+from dsm.evaluate.feature_files import write_features
+from dsm.evaluate.features import Features
 from dsm.evaluate.kept_index import index_file
 from dsm.evaluate.nearest import nearest, nearest_among, unit_rows
 from dsm.evaluate.search import SPARE, ArchiveIndex

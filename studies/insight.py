@@ -32,7 +32,8 @@ import dsm
 from dsm.data.groups import read_groups
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.evaluate.explore import NOISE, duplicate_groups, explore, rarest
-from dsm.evaluate.features import Features, load_features
+from dsm.evaluate.feature_files import load_features
+from dsm.evaluate.features import Features
 from dsm.evaluate.novelty import novelty
 from dsm.files import write_text
 from dsm.runs.results import Row, write_results

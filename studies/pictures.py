@@ -21,7 +21,7 @@ from tables import interval
 
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.demo import CLIP, demo
-from dsm.evaluate.features import load_features
+from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.retrieval import retrieve
 from dsm.files import write_text
 from dsm.runs.results import RESULTS, Row, read_results

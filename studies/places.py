@@ -29,6 +29,7 @@ from trials import is_done, run_all, study_command
 from dsm.demo import TESTS, pretrain_config
 from dsm.errors import UserError
 from dsm.files import write_text
+from dsm.models.precision import fast_in_bf16
 from dsm.models.settings import Precision
 from dsm.runs.folder import git_revision, plain
 from dsm.runs.results import Row, read_results, write_results
@@ -74,7 +75,9 @@ class Options:
     left out."""
     fights: Path | None = None
     """Folder of the fights, with the same files."""
-    precision: Precision = "bf16"
+    precision: Precision | None = None
+    """By default bf16 on a CPU with instructions for it, fp32 on others, which are many times slower in
+    bf16."""
     jobs: int = 2
     """Encoders to train at the same time; they share the cores."""
     rows: Path | None = None
@@ -171,7 +174,7 @@ def trial(options: Options, place: str, name: str, seed: int, prepared: Prepared
         settings=candidate.settings,
         augment=candidate.augment,
         steps=steps,
-        precision=options.precision,
+        precision=options.precision or ("bf16" if fast_in_bf16("cpu") else "fp32"),
         save_every=-(-steps // checkpoints),
         keep=checkpoints,
         monitor=MonitorConfig(videos=0),  # `health.py` measures the balance afterwards

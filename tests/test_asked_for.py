@@ -21,7 +21,7 @@ import torch
 from warm_dsm import HANG
 
 from dsm.errors import UserError
-from dsm.evaluate.extraction import digest
+from dsm.evaluate.extract_to_file import digest
 from dsm.evaluate.features import Features
 from dsm.evaluate.search import QueryEncoder
 from dsm.limits import CLIP_PIXELS

@@ -14,7 +14,8 @@ from dsm import extract, probe
 from dsm.errors import UserError
 from dsm.evaluate.attentive import Tokens, attentive_probe, means_of_tokens
 from dsm.evaluate.extract import as_array, check_precision
-from dsm.evaluate.features import Features, load_features
+from dsm.evaluate.feature_files import load_features
+from dsm.evaluate.features import Features
 from dsm.evaluate.probe import linear_probe
 from dsm.models.precision import fast_in_bf16
 from dsm.models.weights import load_weights

@@ -12,7 +12,8 @@ from warm_dsm import dsm
 from dsm.data.classes import named, names_of
 from dsm.data.lists import read_list
 from dsm.errors import UserError
-from dsm.evaluate.features import Features, load_features, numbered_alike
+from dsm.evaluate.feature_files import load_features
+from dsm.evaluate.features import Features, numbered_alike
 from dsm.train.finetune import FinetuneData, read_lists
 from dsm.verbs.bias import labelled
 from dsm.video.write import write_video

@@ -23,7 +23,8 @@ from dsm.cli.main import main
 from dsm.data.classes import class_names
 from dsm.data.lists import read_list
 from dsm.errors import UserError
-from dsm.evaluate.features import Features, load_features, save_features
+from dsm.evaluate.feature_files import load_features, save_features
+from dsm.evaluate.features import Features
 from dsm.extras import installed_extras
 from dsm.methods.dsm import DsmConfig
 from dsm.video.decode import probe

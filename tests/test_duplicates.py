@@ -14,7 +14,8 @@ from dsm.cli.main import run
 from dsm.data.lists import read_list
 from dsm.errors import UserError
 from dsm.evaluate.duplicates import find_duplicates, keep_one
-from dsm.evaluate.features import Features, save_features
+from dsm.evaluate.feature_files import save_features
+from dsm.evaluate.features import Features
 from dsm.video.write import write_video
 
 PAIRS = st.sets(st.tuples(st.integers(0, 11), st.integers(0, 11)).filter(lambda pair: pair[0] < pair[1]))

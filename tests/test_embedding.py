@@ -13,7 +13,8 @@ from test_cli import refused
 from dsm.cli.main import run
 from dsm.errors import UserError
 from dsm.evaluate.embedding import apart, nearest_others, plane
-from dsm.evaluate.features import Features, save_features
+from dsm.evaluate.feature_files import save_features
+from dsm.evaluate.features import Features
 from dsm.pages.embedding import MARKS
 from dsm.runs.results import Row, read_results
 from dsm.video.write import write_video

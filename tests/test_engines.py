@@ -16,7 +16,8 @@ from dsm.errors import UserError
 from dsm.evaluate import kept_index
 from dsm.evaluate.archive import Stacked, open_archive
 from dsm.evaluate.engines import build
-from dsm.evaluate.features import Features, load_features, save_features, write_features
+from dsm.evaluate.feature_files import load_features, save_features, write_features
+from dsm.evaluate.features import Features
 from dsm.evaluate.kept_index import engine_beside, index_file
 from dsm.evaluate.nearest import nearest
 from dsm.evaluate.search import ArchiveIndex

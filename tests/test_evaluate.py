@@ -15,7 +15,8 @@ from dsm.data.lists import read_list
 from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_features
-from dsm.evaluate.features import Features, load_features, save_features
+from dsm.evaluate.feature_files import load_features, save_features
+from dsm.evaluate.features import Features
 from dsm.evaluate.probe import linear_probe
 from dsm.evaluate.retrieval import retrieve
 from dsm.models.zoo import create_model

@@ -18,7 +18,8 @@ from dsm.data.lists import VideoList, read_list
 from dsm.data.settings import ClipChanges
 from dsm.errors import UserError
 from dsm.evaluate.explore import centred, duplicate_groups, explore, rarest, same_camera
-from dsm.evaluate.features import Features, load_features, save_features
+from dsm.evaluate.feature_files import load_features, save_features
+from dsm.evaluate.features import Features
 from dsm.evaluate.footage import best_of, footage_of, names_in
 from dsm.evaluate.novelty import novelty
 from dsm.evaluate.settings import ExtractSettings

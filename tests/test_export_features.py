@@ -15,7 +15,8 @@ from PIL import Image
 import dsm
 from dsm.cli.main import run
 from dsm.errors import UserError
-from dsm.evaluate.features import Features, load_features, save_features
+from dsm.evaluate.feature_files import load_features, save_features
+from dsm.evaluate.features import Features
 from dsm.video.write import write_video
 
 COUNT, DIM = 9, 4

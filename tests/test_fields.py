@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 
 from dsm.errors import UserError
-from dsm.evaluate.features import Features, load_features, save_features
+from dsm.evaluate.feature_files import load_features, save_features
+from dsm.evaluate.features import Features
 from dsm.files import read_object
 from dsm.limits import JSON_DEPTH, LAYERS
 from dsm.pages.run_figures import draw_gradients
 from dsm.runs.card import card_text
-from dsm.runs.folder import read_gradients, read_metrics, read_record
+from dsm.runs.folder import read_record
+from dsm.runs.logs import read_gradients, read_metrics
 from dsm.runs.results import read_results
 from dsm.untrusted import checked, parse_json, read_json
 from dsm.video.ledger import read_ledger

@@ -23,7 +23,7 @@ from dsm.methods.classify import Classify, ClassifyConfig
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.weights import load_classifier, load_encoder, load_weights
 from dsm.models.zoo import create_model
-from dsm.runs.folder import read_metrics
+from dsm.runs.logs import read_metrics
 from dsm.runs.results import read_results
 from dsm.train.finetune import FinetuneConfig, FinetuneData, build_trainer, finetune
 from dsm.train.optim import OptimConfig

@@ -34,7 +34,7 @@ from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.precision import encode
 from dsm.models.zoo import MODELS, create_model
 from dsm.render import render_view
-from dsm.runs.folder import read_metrics
+from dsm.runs.logs import read_metrics
 from dsm.train.config import MonitorConfig
 from dsm.train.optim import OptimConfig
 from dsm.train.pretrain import build_trainer

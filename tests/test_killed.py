@@ -17,7 +17,7 @@ from runs import equal, small_run, weights_of
 from warm_dsm import HANG, run_line
 
 from dsm.models.checkpoint_file import list_checkpoints
-from dsm.runs.folder import read_metrics
+from dsm.runs.logs import read_metrics
 from dsm.train.monitor import MonitorConfig
 from dsm.train.pretrain import PretrainConfig, pretrain
 

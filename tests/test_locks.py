@@ -15,7 +15,7 @@ from dsm.data.catalog import find_videos
 from dsm.errors import UserError
 from dsm.files import ABANDONED, PART, empty_folder, sweep, write_text, written_aside
 from dsm.locks import hold, sweep_locks, work
-from dsm.runs.folder import claim_by_settings, claim_file
+from dsm.runs.claims import claim_by_settings, claim_file
 
 HOLDS = """
 import sys, time

@@ -12,7 +12,7 @@ import pytest
 
 from dsm.cli import main
 from dsm.errors import UserError
-from dsm.evaluate.features import load_features
+from dsm.evaluate.feature_files import load_features
 
 RNG = np.random.default_rng(0)
 FEATS, LABELS = RNG.normal(size=(61, 8)).astype(np.float32), np.arange(61) % 3

@@ -32,7 +32,7 @@ from dsm.methods.dsm import DsmConfig
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.weights import load_encoder
 from dsm.models.zoo import create_model
-from dsm.runs.folder import read_metrics
+from dsm.runs.logs import read_metrics
 from dsm.train.config import DataConfig
 from dsm.train.optim import OptimConfig, learning_rate
 from dsm.train.pretrain import pretrain

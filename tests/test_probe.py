@@ -11,7 +11,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from dsm.cli.main import run
 from dsm.errors import UserError
-from dsm.evaluate.features import Features, save_features
+from dsm.evaluate.feature_files import save_features
+from dsm.evaluate.features import Features
 from dsm.evaluate.probe import choose_strength, fit_probe, linear_probe
 from dsm.evaluate.retrieval import knn_probe
 

@@ -19,7 +19,7 @@ from warm_dsm import HANG, dsm, run_line
 from dsm.distributed import gpus_to_choose_from
 from dsm.errors import UserError
 from dsm.models.checkpoint_file import list_checkpoints
-from dsm.runs.folder import read_metrics
+from dsm.runs.logs import read_metrics
 
 HERE = str(Path(__file__).parent)
 

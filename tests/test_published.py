@@ -23,7 +23,7 @@ from dsm.data.reading import crop
 from dsm.data.settings import clip_of
 from dsm.errors import UserError
 from dsm.evaluate.extract import to_input
-from dsm.evaluate.features import load_features
+from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.search import QueryEncoder
 from dsm.methods.settings import ClassifyConfig
 from dsm.models.fetch import read_preprocessor

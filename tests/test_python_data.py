@@ -18,7 +18,7 @@ from conftest import numbered_frames
 import dsm
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.errors import UserError
-from dsm.evaluate.features import load_features
+from dsm.evaluate.feature_files import load_features
 from dsm.video.decode import read_frames
 from dsm.video.write import write_video
 

@@ -11,7 +11,7 @@ from runs import CLIP
 
 import dsm
 from dsm.data.lists import read_list
-from dsm.evaluate.features import load_features
+from dsm.evaluate.feature_files import load_features
 from dsm.runs.results import read_results
 from dsm.synthetic.motionscenes import write_motionscenes
 from dsm.synthetic.settings import MotionScenesConfig

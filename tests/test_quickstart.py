@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dsm.data.lists import read_list
-from dsm.evaluate.features import load_features
+from dsm.evaluate.feature_files import load_features
 from dsm.runs.results import read_results
 
 NOTEBOOK = Path(__file__).parents[1] / "examples" / "quickstart.ipynb"

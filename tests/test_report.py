@@ -17,7 +17,7 @@ from dsm.pages.figures import COLOURS, bar_chart, line_chart, looks_of, write_fi
 from dsm.pages.run_pictures import describe_picture
 from dsm.pages.run_report import _progress, _result
 from dsm.pages.tables import Cell, result_tables, seed_tables
-from dsm.runs.folder import read_gradients
+from dsm.runs.logs import read_gradients
 from dsm.runs.record import differences, over_seeds, read_run, short_names
 from dsm.runs.results import Row, write_results
 from dsm.verbs.report import read_given, report, with_distinct_runs

@@ -14,7 +14,8 @@ import torch
 from conftest import numbered_frames
 
 from dsm.errors import UserError
-from dsm.evaluate.features import Features, load_features, save_features
+from dsm.evaluate.feature_files import load_features, save_features
+from dsm.evaluate.features import Features
 from dsm.models.checkpoint_file import NoCheckpointError, read_file, read_tensors, write_tensors
 from dsm.runs.checkpoint import newest_good, save_checkpoint
 from dsm.seals import BLANK, DamagedError, sealed_json, unsealed

@@ -22,8 +22,9 @@ from dsm.cli.main import run
 from dsm.data.settings import ClipChanges
 from dsm.errors import UserError
 from dsm.evaluate.duplicates import find_duplicates
-from dsm.evaluate.extraction import ExtractSettings
-from dsm.evaluate.features import Features, load_features, save_features
+from dsm.evaluate.extract_to_file import ExtractSettings
+from dsm.evaluate.feature_files import load_features, save_features
+from dsm.evaluate.features import Features
 from dsm.evaluate.search import ArchiveIndex, QueryEncoder
 from dsm.models.settings import LoadSettings
 from dsm.models.zoo import create_model

@@ -18,7 +18,7 @@ from warm_dsm import HANG
 from dsm.cli.main import main
 from dsm.errors import UserError
 from dsm.models.checkpoint_file import list_checkpoints, step_of
-from dsm.runs.folder import read_metrics
+from dsm.runs.logs import read_metrics
 from dsm.storage import cache, client, objects
 from dsm.train.config import DataConfig
 from dsm.train.pretrain import pretrain

@@ -30,7 +30,8 @@ from dsm.data.groups import read_groups
 from dsm.data.lists import listable, read_list
 from dsm.data.settings import clip_of
 from dsm.errors import UserError, sentence
-from dsm.evaluate.features import Features, load_features, save_features
+from dsm.evaluate.feature_files import load_features, save_features
+from dsm.evaluate.features import Features
 from dsm.evaluate.video_test import read_answers
 from dsm.files import read_object
 from dsm.models.checkpoint_file import read_file
@@ -38,7 +39,8 @@ from dsm.models.export import save_safetensors
 from dsm.models.weights import load_weights
 from dsm.models.zoo import create_model
 from dsm.runs.card import is_untouched
-from dsm.runs.folder import RunLog, read_gradients, read_metrics, read_record
+from dsm.runs.folder import read_record
+from dsm.runs.logs import RunLog, read_gradients, read_metrics
 from dsm.runs.results import Row, write_results
 from dsm.terminal import SafeConsole, console, warn
 from dsm.train.finetune import FinetuneData, read_lists
@@ -434,7 +436,7 @@ def test_a_failing_tensorboard_does_not_stop_a_run(tmp_path: Path) -> None:
     code = f"""
 import resource, signal
 from pathlib import Path
-from dsm.runs.folder import RunLog
+from dsm.runs.logs import RunLog
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 log = RunLog(Path({str(tmp_path)!r}))
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))

@@ -20,7 +20,7 @@ from warm_dsm import HANG, run_line
 import dsm.runs.tracking as tracking
 from dsm.errors import UserError
 from dsm.methods.settings import DsmConfig, MethodSettings
-from dsm.runs.folder import RunLog, read_metrics
+from dsm.runs.logs import RunLog, read_metrics
 from dsm.runs.trackers import TRACKERS, Ending, Line, TrackedRun
 from dsm.train.config import PretrainConfig
 from dsm.train.pretrain import pretrain
@@ -43,7 +43,7 @@ from pathlib import Path
 sys.path.insert(0, TESTS)
 import test_trackers
 from dsm.runs import tracking
-from dsm.runs.folder import RunLog
+from dsm.runs.logs import RunLog
 from dsm.train.pretrain import pretrain
 
 out, names = Path(OUT), NAMES

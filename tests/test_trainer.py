@@ -27,7 +27,7 @@ from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.weights import load_encoder
 from dsm.models.zoo import create_model
 from dsm.pages.run_figures import draw_run
-from dsm.runs.folder import read_gradients, read_metrics
+from dsm.runs.logs import read_gradients, read_metrics
 from dsm.runs.results import read_results
 from dsm.signals import Interrupted
 from dsm.train.health import first_bad_gradient, first_bad_layer

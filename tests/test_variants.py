@@ -30,16 +30,8 @@ from dsm.disturb.scene import (
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.masks import Masks
-from dsm.evaluate.variant_features import (
-    POOL,
-    Kept,
-    OtherScenes,
-    camera_drift,
-    draw_order,
-    features_of_variants,
-    left_of_planted,
-    windows_to_read,
-)
+from dsm.evaluate.other_scenes import POOL, Kept, OtherScenes, draw_order
+from dsm.evaluate.variant_features import camera_drift, features_of_variants, left_of_planted, windows_to_read
 from dsm.evaluate.variants import SCENES, VARIANTS, Seen
 from dsm.evaluate.verdict import DRIFTING
 from dsm.models.zoo import create_model

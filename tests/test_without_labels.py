@@ -12,7 +12,8 @@ import pytest
 from dsm.cli.main import run
 from dsm.data.lists import read_list, write_list
 from dsm.errors import UserError
-from dsm.evaluate.features import Features, load_features, save_features
+from dsm.evaluate.feature_files import load_features, save_features
+from dsm.evaluate.features import Features
 from dsm.runs.results import read_results
 
 

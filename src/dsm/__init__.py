@@ -19,7 +19,7 @@ from dsm.version import __version__
 
 if TYPE_CHECKING:
     from dsm import data, disturb
-    from dsm.evaluate.features import load_features
+    from dsm.evaluate.feature_files import load_features
     from dsm.models.weights import load_encoder
     from dsm.models.zoo import create_model
     from dsm.terminal import show_progress
@@ -43,7 +43,7 @@ _HOMES = {
     "create_model": "dsm.models.zoo",
     "encode": "dsm.verbs.extract",
     "load_encoder": "dsm.models.weights",
-    "load_features": "dsm.evaluate.features",
+    "load_features": "dsm.evaluate.feature_files",
     "read_clip": "dsm.video.decode",
     "show_progress": "dsm.terminal",
 }

@@ -18,13 +18,15 @@ from rich.table import Table
 from dsm.data.lists import read_list
 from dsm.data.settings import ClipConfig
 from dsm.evaluate.extract import extract_by_all
-from dsm.evaluate.features import Features, load_features, save_features
+from dsm.evaluate.feature_files import load_features, save_features
+from dsm.evaluate.features import Features
 from dsm.evaluate.probe import linear_probe
 from dsm.evaluate.retrieval import recall_rows, retrieve
 from dsm.models.precision import fast_in_bf16
 from dsm.models.weights import load_weights
 from dsm.pages.demo_report import Evidence, write_report
-from dsm.runs.folder import claim_by_settings, git_revision, lasting, plain
+from dsm.runs.claims import claim_by_settings
+from dsm.runs.folder import git_revision, lasting, plain
 from dsm.runs.results import RESULTS, Row, mean_and_spread, share, write_results
 from dsm.settings import takes_settings
 from dsm.synthetic.motionscenes import write_motionscenes

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.errors import UserError
-from dsm.evaluate.features import BELOW, Features, load_features, numbered_alike, same_dimensions
+from dsm.evaluate.feature_files import load_features
+from dsm.evaluate.features import BELOW, Features, numbered_alike, same_dimensions
 from dsm.evaluate.kept_index import Parts
 from dsm.evaluate.nearest import Matrix
 from dsm.evaluate.settings import EngineName

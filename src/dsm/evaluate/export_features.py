@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dsm.evaluate.features import ROWS, Features, arrow_tables, pyarrow, write_parquet
+from dsm.evaluate.feature_files import ROWS, arrow_tables, pyarrow, write_parquet
+from dsm.evaluate.features import Features
 from dsm.evaluate.filters import class_texts
 from dsm.extras import load_extra
 from dsm.files import json_text

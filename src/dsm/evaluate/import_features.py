@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from dsm.data.list_lines import UNLABELLED
 from dsm.errors import UserError, without_control
-from dsm.evaluate.features import Features, check_paths, parquet_table
+from dsm.evaluate.feature_files import check_paths, parquet_table
+from dsm.evaluate.features import Features
 from dsm.extras import load_extra
 from dsm.limits import CLASSES, UNPACKED
 from dsm.seals import check_zip

@@ -20,7 +20,7 @@ from dsm.evaluate.nearest import Ids, Matrix, nearest
 from dsm.evaluate.settings import EngineName
 from dsm.files import json_text, written_aside
 from dsm.limits import INDEX_LINE
-from dsm.runs.folder import hold_alone
+from dsm.runs.claims import hold_alone
 from dsm.seals import BLANK, DamagedError, check_seal, fingerprint, seal
 from dsm.terminal import note, progress, warn
 from dsm.untrusted import checked, parse_json

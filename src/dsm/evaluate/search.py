@@ -23,7 +23,7 @@ from dsm.errors import UserError
 from dsm.evaluate.duplicates import ROUNDING
 from dsm.evaluate.engines import Engine
 from dsm.evaluate.extract import as_array, to_input
-from dsm.evaluate.extraction import digest
+from dsm.evaluate.extract_to_file import digest
 from dsm.evaluate.features import Features
 from dsm.evaluate.nearest import nearest, nearest_among, unit_rows
 from dsm.inputs import path_of, published

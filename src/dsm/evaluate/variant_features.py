@@ -5,7 +5,6 @@ Every video is decoded once; all its variants are made from its clips, on the en
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -23,7 +22,8 @@ from dsm.data.settings import ClipConfig
 from dsm.disturb.scene import drift, moving_mask, scene_around, steadiness, still_scene, swap_scene
 from dsm.errors import UserError
 from dsm.evaluate.masks import Masks
-from dsm.evaluate.variants import SCENES, Seen, Variant
+from dsm.evaluate.other_scenes import LEAST, Kept, OtherScenes, draw_order
+from dsm.evaluate.variants import Seen, Variant
 from dsm.models.precision import channels_last, encode
 from dsm.models.settings import Precision
 from dsm.render import to_network
@@ -32,91 +32,6 @@ from dsm.video.source import BadVideo
 
 SCENE_FRAMES = 16
 """Least number of a video's frames that its scene is computed from."""
-
-
-def draw_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """An order to process videos (n,) in, such that scenes of other labels come before each.
-
-    Returns:
-        (n + 1,): a random order, preceded by one extra video that provides a scene for the next one.
-
-    Raises:
-        UserError: all videos have one label.
-    """
-    order = np.random.default_rng(seed).permutation(len(labels))
-    unlike = np.flatnonzero(labels[order] != labels[order[0]])
-    if not len(unlike):
-        raise UserError("swapping backgrounds needs videos of at least two classes.")
-    return np.concatenate([order[unlike[:1]], order])
-
-
-POOL, LEAST = 24, 8
-"""Number of the newest scenes that are kept to choose similar ones from; with fewer of other labels than the
-second number, a video waits until all others have been seen."""
-LOOK = 8
-"""Side of the small pictures by which scenes are compared."""
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What a video gives to others."""
-
-    video: int
-    label: int
-    scene: Tensor
-    """(1, C, 1, H, W)."""
-    actor: Tensor
-    """(1, C + 1, 1, H, W), as in :class:`dsm.evaluate.variants.Seen`."""
-
-    @property
-    def look(self) -> Tensor:
-        return F.adaptive_avg_pool2d(self.scene[:, :, 0], LOOK)
-
-
-class OtherScenes:
-    """The scenes of the last videos: as few as give every label ``SCENES`` scenes of other labels, two of
-    each label, and the last :data:`POOL`."""
-
-    def __init__(self) -> None:
-        self._kept: list[Kept] = []  # the last first
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def behind(self, label: int) -> list[Kept]:
-        """The last ``SCENES`` videos of other labels, the last first.
-
-        If there are fewer, they repeat; empty where there is none.
-        """
-        other = self.unlike(label)[:SCENES]
-        return [other[place % len(other)] for place in range(SCENES)] if other else []
-
-    def unlike(self, label: int) -> list[Kept]:
-        """All of other labels, the last first."""
-        return [one for one in self._kept if one.label != label]
-
-    def same(self, video: int, label: int) -> Kept | None:
-        """The last other video of this label; None where there is none."""
-        return next((one for one in self._kept if one.label == label and one.video != video), None)
-
-    def near_and_far(self, own: Kept) -> tuple[Kept, Kept]:
-        """Of the scenes of other labels, the most and the least similar, by a small picture of each."""
-        other = self.unlike(own.label)
-        distance = [float((one.look - own.look).abs().mean()) for one in other]
-        return other[int(np.argmin(distance))], other[int(np.argmax(distance))]
-
-    def add(self, one: Kept) -> None:
-        """Add what a video gives, and drop what no label needs any more."""
-        kept: list[Kept] = []
-        of_label: Counter[int] = Counter()
-        for each in [one, *self._kept]:
-            others = (count for label, count in of_label.items() if label != each.label)
-            # Among the newer scenes, the most frequent label has the fewest scenes of other labels.
-            needed = len(kept) - max(others, default=0) < SCENES
-            if needed or len(kept) < POOL or of_label[each.label] < 2:
-                kept.append(each)
-                of_label[each.label] += 1
-        self._kept = kept
 
 
 Pictures = dict[str, NDArray[np.uint8]]

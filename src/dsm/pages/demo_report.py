@@ -24,7 +24,8 @@ from dsm.pages.gallery import ShownClip, ShownQuery, neighbours
 from dsm.pages.tables import cell_of
 from dsm.pages.template import clip_uri, write_page
 from dsm.render import disturb_view, to_frames
-from dsm.runs.folder import plain, read_metrics, versions_text
+from dsm.runs.folder import plain, versions_text
+from dsm.runs.logs import read_metrics
 from dsm.runs.results import Row, command_line, mean_and_spread
 from dsm.synthetic.motionscenes import motion_names
 from dsm.synthetic.settings import MotionScenesConfig

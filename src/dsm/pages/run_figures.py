@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from dsm.errors import UserError
 from dsm.limits import LAYERS
 from dsm.pages.figures import line_chart, literal, looks_of, mark_of, save_figure
-from dsm.runs.folder import read_gradients, read_metrics
+from dsm.runs.logs import read_gradients, read_metrics
 from dsm.runs.results import Row
 
 

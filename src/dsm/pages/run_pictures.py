@@ -19,7 +19,7 @@ from dsm.evaluate.features import Features
 from dsm.pages.bias import ACCURACY
 from dsm.pages.figures import DOTS
 from dsm.pages.run_figures import draw_gradients
-from dsm.runs.folder import read_gradients
+from dsm.runs.logs import read_gradients
 from dsm.runs.record import RunRecord
 from dsm.runs.results import Row
 from dsm.untrusted import read_text

@@ -15,7 +15,8 @@ from dsm.errors import UserError
 from dsm.inputs import path_of
 from dsm.models.weights import load_weights
 from dsm.runs.bad_videos import LEDGER
-from dsm.runs.folder import METRICS, flat, read_metrics, read_record
+from dsm.runs.folder import flat, read_record
+from dsm.runs.logs import METRICS, read_metrics
 from dsm.runs.results import RESULTS, Row, read_results
 from dsm.video.ledger import Verdict, read_ledger
 

@@ -19,7 +19,8 @@ from dsm.data.lists import VideoList, list_name
 from dsm.errors import UserError, first_line
 from dsm.files import json_text, write_text
 from dsm.intervals import Interval, share_interval
-from dsm.runs.folder import git_revision, read_metrics
+from dsm.runs.folder import git_revision
+from dsm.runs.logs import read_metrics
 from dsm.untrusted import checked, read_json
 from dsm.version import __version__
 

@@ -19,7 +19,8 @@ from pathlib import Path
 from dsm.errors import first_line
 from dsm.files import json_text, read_object, write_text
 from dsm.limits import LOG_LINE
-from dsm.runs.folder import METRICS, TRACKED, flags_of, numbers_of, parse_line, read_record
+from dsm.runs.folder import flags_of, read_record
+from dsm.runs.logs import METRICS, TRACKED, numbers_of, parse_line
 from dsm.runs.results import RESULTS, Row, read_results
 from dsm.runs.trackers import TRACKERS, Ending, Line, TrackedRun, Tracker, check_trackers
 from dsm.terminal import console, warn

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from dsm.errors import UserError
-from dsm.evaluate.features import Features, load_features, save_features
+from dsm.evaluate.feature_files import load_features, save_features
+from dsm.evaluate.features import Features
 from dsm.evaluate.nearest import nearest
 
 NEIGHBOURS = 10

@@ -19,8 +19,9 @@ from dsm.models.checkpoint_file import list_checkpoints, step_of
 from dsm.models.settings import RANDOM
 from dsm.runs.card import about_videos
 from dsm.runs.checkpoint import UNREADABLE
+from dsm.runs.claims import claim_folder, hold_alone
 from dsm.runs.copies import begin_copy
-from dsm.runs.folder import claim_folder, git_revision, hold_alone, plain, versions
+from dsm.runs.folder import git_revision, plain, versions
 from dsm.runs.results import RESULTS, command_line
 from dsm.runs.trackers import check_trackers
 from dsm.terminal import console, many

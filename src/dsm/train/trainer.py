@@ -26,7 +26,7 @@ from dsm.runs.bad_videos import BadVideos
 from dsm.runs.card import is_ended, write_end
 from dsm.runs.checkpoint import keep_best, newest_good, save_checkpoint
 from dsm.runs.copies import Copy
-from dsm.runs.folder import MONITOR, RunLog
+from dsm.runs.logs import MONITOR, RunLog
 from dsm.runs.results import RESULTS
 from dsm.signals import Interrupted, stop_flag
 from dsm.terminal import Clock, Reporter, console, note, progress, step_note

@@ -18,14 +18,11 @@ from dsm.distributed import best_device
 from dsm.errors import UserError
 from dsm.evaluate.bias import Judged
 from dsm.evaluate.extract import check_precision, extract_by_all
-from dsm.evaluate.extraction import digest
+from dsm.evaluate.extract_to_file import digest
 from dsm.evaluate.masks import Masks
 from dsm.evaluate.opposites import opposites_by_name, read_opposites
 from dsm.evaluate.probe import Subject, subject_of
-from dsm.evaluate.variant_features import (
-    VariantFeatures,
-    features_of_variants,
-)
+from dsm.evaluate.variant_features import VariantFeatures, features_of_variants
 from dsm.evaluate.variants import VARIANTS
 from dsm.files import write_text
 from dsm.inputs import path_of
@@ -43,7 +40,8 @@ from dsm.pages.bias import (
     unskilled_lines,
 )
 from dsm.runs.bad_videos import LEFT_OUT, LeftOut
-from dsm.runs.folder import claim_by_settings, git_revision, lasting
+from dsm.runs.claims import claim_by_settings
+from dsm.runs.folder import git_revision, lasting
 from dsm.runs.results import RESULTS, seed_of, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import progress, warn

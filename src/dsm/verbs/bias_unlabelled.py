@@ -23,7 +23,8 @@ from dsm.evaluate.variant_features import features_of_variants
 from dsm.evaluate.variants import VARIANTS
 from dsm.intervals import Interval, mean_interval
 from dsm.runs.bad_videos import LeftOut
-from dsm.runs.folder import claim_file, git_revision
+from dsm.runs.claims import claim_file
+from dsm.runs.folder import git_revision
 from dsm.runs.results import RESULTS, row_of, seed_of, write_results
 from dsm.terminal import progress
 from dsm.verbs.extract import tell_left_out

@@ -18,7 +18,7 @@ from dsm.data.classes import carry_classes
 from dsm.data.lists import VideoList, listable, needed, read_list, write_list
 from dsm.errors import UserError
 from dsm.files import printable, remove, write_text
-from dsm.runs.folder import claim_by_settings, claim_file
+from dsm.runs.claims import claim_by_settings, claim_file
 from dsm.settings import takes_settings
 from dsm.terminal import console, many, progress, warn
 from dsm.untrusted import checked, parse_json

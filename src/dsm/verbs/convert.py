@@ -16,7 +16,7 @@ from dsm.data.official.files import Entry
 from dsm.data.official.reading import read_official
 from dsm.errors import UserError
 from dsm.files import one_spelling, write_text
-from dsm.runs.folder import claim_file
+from dsm.runs.claims import claim_file
 from dsm.settings import takes_settings
 from dsm.terminal import many
 from dsm.verbs.result import ListResult

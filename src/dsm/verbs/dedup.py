@@ -12,10 +12,11 @@ from dsm.data.classes import carry_classes
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.errors import UserError
 from dsm.evaluate.duplicates import Kept, all_pairs, keep_one
-from dsm.evaluate.features import Features, load_features
+from dsm.evaluate.feature_files import load_features
+from dsm.evaluate.features import Features
 from dsm.evaluate.footage import footage_of, worth
 from dsm.files import csv_text, write_text
-from dsm.runs.folder import claim_file
+from dsm.runs.claims import claim_file
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, some, warn
 from dsm.verbs.result import ListResult

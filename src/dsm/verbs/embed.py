@@ -14,13 +14,15 @@ from dsm.data.cameras import cameras_of
 from dsm.data.groups import find_groups, read_groups
 from dsm.errors import UserError
 from dsm.evaluate.embedding import NEIGHBOURS, Embedded, nearest_others, need_spread, numbers_of, plane
-from dsm.evaluate.features import Features, label_names, load_features, numbered_alike, same_dimensions
+from dsm.evaluate.feature_files import load_features
+from dsm.evaluate.features import Features, label_names, numbered_alike, same_dimensions
 from dsm.evaluate.retrieval import retrieve
 from dsm.evaluate.settings import MapName
 from dsm.pages.embedding import RIGHT, WRONG, draw_embeddings, number_table, write_embedding_page
 from dsm.pages.gallery import clips_of
 from dsm.runs.bad_videos import LEFT_OUT
-from dsm.runs.folder import claim_file, git_revision
+from dsm.runs.claims import claim_file
+from dsm.runs.folder import git_revision
 from dsm.runs.results import RESULTS, Row, run_and_seed, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import console, many, progress, warn

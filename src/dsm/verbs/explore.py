@@ -20,7 +20,8 @@ from dsm.evaluate.explore import (
 from dsm.evaluate.explore import (
     explore as explore_features,
 )
-from dsm.evaluate.features import SUFFIXES, Features, load_features, same_dimensions
+from dsm.evaluate.feature_files import SUFFIXES, load_features
+from dsm.evaluate.features import Features, same_dimensions
 from dsm.evaluate.footage import Footage, best_of, footage_of, names_in
 from dsm.evaluate.novelty import novelty
 from dsm.evaluate.suggest import labels_of, least_sure
@@ -36,7 +37,8 @@ from dsm.pages.explore_tables import (
     suggestions_csv,
 )
 from dsm.runs.bad_videos import LEFT_OUT
-from dsm.runs.folder import claim_file, git_revision
+from dsm.runs.claims import claim_file
+from dsm.runs.folder import git_revision
 from dsm.runs.results import RESULTS, Row, row_of, rows_table, run_and_seed, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import console, many, progress, warn

@@ -20,7 +20,8 @@ from dsm.models.weights import LoadedEncoder, weights_name
 from dsm.models.zoo import check_takes
 from dsm.render import MEAN, STD
 from dsm.runs.card import CARD, card_text, code, results_in, write_card
-from dsm.runs.folder import claim_file, read_record
+from dsm.runs.claims import claim_file
+from dsm.runs.folder import read_record
 from dsm.settings import takes_settings
 from dsm.verbs.result import Result
 from dsm.verbs.settings.weights import ExportConfig

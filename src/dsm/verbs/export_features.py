@@ -16,10 +16,10 @@ from dsm.evaluate.export_features import (
     write_projector,
     write_table,
 )
-from dsm.evaluate.features import load_features
+from dsm.evaluate.feature_files import load_features
 from dsm.files import written_aside, written_aside_folder
 from dsm.pages.gallery import clip_of
-from dsm.runs.folder import claim_file
+from dsm.runs.claims import claim_file
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, warn
 from dsm.verbs.result import Result

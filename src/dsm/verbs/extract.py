@@ -18,13 +18,14 @@ from dsm.data.settings import ClipChanges
 from dsm.distributed import begun_from_outside, best_device, in_processes, is_first
 from dsm.evaluate.attentive import Tokens
 from dsm.evaluate.extract import extract_features
-from dsm.evaluate.extraction import Extracted, extract_to_file, parts_of
-from dsm.evaluate.features import check_suffix, load_features, places_of
+from dsm.evaluate.extract_to_file import Extracted, extract_to_file, parts_of
+from dsm.evaluate.feature_files import check_suffix, load_features
+from dsm.evaluate.features import places_of
 from dsm.inputs import lasting_name
 from dsm.models.settings import RANDOM, LoadSettings
 from dsm.runs.bad_videos import LEFT_OUT, MAX_NAMED, tell_damaged
+from dsm.runs.claims import claim_file
 from dsm.runs.copies import checked_url, send_files
-from dsm.runs.folder import claim_file
 from dsm.runs.results import seed_of
 from dsm.settings import takes_settings
 from dsm.storage.cache import set_cache

@@ -11,9 +11,10 @@ from dsm.data.classes import names_of
 from dsm.data.list_lines import UNLABELLED
 from dsm.data.lists import read_list
 from dsm.errors import UserError
-from dsm.evaluate.features import check_suffix, places_of, save_features
+from dsm.evaluate.feature_files import check_suffix, save_features
+from dsm.evaluate.features import places_of
 from dsm.evaluate.import_features import Keys, features_of, read_arrays
-from dsm.runs.folder import claim_file
+from dsm.runs.claims import claim_file
 from dsm.settings import takes_settings
 from dsm.terminal import many, warn
 from dsm.untrusted import read_text

@@ -10,7 +10,7 @@ from dsm.data.catalog import find_parts, find_videos, index_folder
 from dsm.data.classes import CLASSES, read_classes, write_classes
 from dsm.data.list_lines import ENDINGS
 from dsm.data.lists import write_list
-from dsm.runs.folder import claim_file
+from dsm.runs.claims import claim_file
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, some, warn
 from dsm.verbs.result import ListResult

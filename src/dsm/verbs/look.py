@@ -10,7 +10,7 @@ from dsm.data.groups import find_groups
 from dsm.data.lists import list_name, needed, read_list
 from dsm.distributed import best_device
 from dsm.errors import UserError
-from dsm.evaluate.extraction import digest
+from dsm.evaluate.extract_to_file import digest
 from dsm.evaluate.look import Looker, cosine, mass_csv, mass_of_list, mass_rows, read_frames_of
 from dsm.evaluate.motion_mass import make_probe
 from dsm.files import write_text
@@ -18,7 +18,8 @@ from dsm.inputs import path_of
 from dsm.models.heads import Embedder
 from dsm.models.weights import load_weights
 from dsm.pages.film import Looked, write_look
-from dsm.runs.folder import claim_by_settings, claim_file, git_revision, lasting
+from dsm.runs.claims import claim_by_settings, claim_file
+from dsm.runs.folder import git_revision, lasting
 from dsm.runs.results import RESULTS, rows_table, seed_of, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import console, many

@@ -12,8 +12,9 @@ from dsm.data.classes import carry_classes
 from dsm.data.lists import VideoList, needed, read_list, write_list
 from dsm.errors import UserError
 from dsm.runs.bad_videos import tell_damaged
+from dsm.runs.claims import claim_by_settings
 from dsm.runs.copies import checked_url, send_files
-from dsm.runs.folder import claim_by_settings, lasting
+from dsm.runs.folder import lasting
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, warn
 from dsm.verbs.result import ListResult

@@ -15,7 +15,7 @@ from dsm.evaluate.preview import Previewer, Shown, Version, as_trained, each_kin
 from dsm.files import write_text
 from dsm.methods.settings import DsmConfig
 from dsm.pages.preview import write_preview
-from dsm.runs.folder import claim_file
+from dsm.runs.claims import claim_file
 from dsm.runs.results import mean_and_spread
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, warn

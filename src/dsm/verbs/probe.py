@@ -6,12 +6,14 @@ import numpy as np
 
 from dsm.errors import UserError
 from dsm.evaluate.attentive import attentive_probe, means_of_tokens
-from dsm.evaluate.features import Features, load_features, numbered_alike, same_dimensions
+from dsm.evaluate.feature_files import load_features
+from dsm.evaluate.features import Features, numbered_alike, same_dimensions
 from dsm.evaluate.probe import choose_strength, fit_probe, linear_probe, need_classes
 from dsm.evaluate.retrieval import knn_probe
 from dsm.files import csv_text, write_text
 from dsm.intervals import share_interval
-from dsm.runs.folder import claim_file, git_revision
+from dsm.runs.claims import claim_file
+from dsm.runs.folder import git_revision
 from dsm.runs.results import RESULTS, row_of, rows_table, run_and_seed, share, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import many, warn

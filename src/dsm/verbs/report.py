@@ -20,8 +20,8 @@ from dsm.data.groups import find_groups
 from dsm.data.list_lines import UNLABELLED
 from dsm.data.lists import VideoList, needed, read_list
 from dsm.errors import UserError
-from dsm.evaluate.extraction import digest
-from dsm.evaluate.features import load_features
+from dsm.evaluate.extract_to_file import digest
+from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.look import read_frames_of
 from dsm.evaluate.settings import ExtractSettings
 from dsm.files import written_aside
@@ -33,7 +33,7 @@ from dsm.pages.run_figures import save_curves
 from dsm.pages.run_pictures import KINDS, Embedding, Given, Maps, Measured, ReportContent, describe_picture
 from dsm.pages.run_report import MAX_BYTES, write_run_report
 from dsm.runs.bad_videos import left_out_sentences
-from dsm.runs.folder import claim_by_settings, claim_file
+from dsm.runs.claims import claim_by_settings, claim_file
 from dsm.runs.record import PUBLISHED, RunRecord, read_encoder, read_run, short_names
 from dsm.runs.results import RESULTS, Row, read_recorded_results, read_results
 from dsm.seals import is_intact_zip, seal_zip

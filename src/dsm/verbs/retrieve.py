@@ -12,13 +12,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from dsm.errors import UserError
-from dsm.evaluate.features import Features, load_features, numbered_alike
+from dsm.evaluate.feature_files import load_features
+from dsm.evaluate.features import Features, numbered_alike
 from dsm.evaluate.retrieval import KS, Retrieval, average_precision, chance, kept_apart, recall_rows
 from dsm.evaluate.retrieval import retrieve as nearest_of_each
 from dsm.files import csv_text, write_text
 from dsm.intervals import share_interval
 from dsm.pages.tables import bar_of
-from dsm.runs.folder import claim_file, git_revision
+from dsm.runs.claims import claim_file
+from dsm.runs.folder import git_revision
 from dsm.runs.results import RESULTS, Row, row_of, run_and_seed, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import many, warn

@@ -22,7 +22,8 @@ from dsm.models.weights import load_weights
 from dsm.models.zoo import check_takes, create_model
 from dsm.recipes import RECIPES, Recipe, find_recipe
 from dsm.runs.card import as_flag
-from dsm.runs.folder import claim_by_settings, flags_of, git_revision, lasting
+from dsm.runs.claims import claim_by_settings
+from dsm.runs.folder import flags_of, git_revision, lasting
 from dsm.runs.results import RESULTS, write_results
 from dsm.runs.tracking import track_end
 from dsm.settings import takes_settings

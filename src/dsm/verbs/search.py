@@ -29,7 +29,7 @@ from dsm.pages.duplicates import write_duplicates_page
 from dsm.pages.film import label, spread, strip, write_still
 from dsm.pages.gallery import clip_of, row_text
 from dsm.pages.search_page import HOST, PageServer
-from dsm.runs.folder import claim_file
+from dsm.runs.claims import claim_file
 from dsm.settings import takes_settings
 from dsm.terminal import console, many, progress, warn
 from dsm.verbs.result import Result, plain_table

@@ -13,7 +13,7 @@ from dsm.data.lists import read_list, write_list
 from dsm.data.splits import NEAR, split_by_group
 from dsm.data.splits import subset as class_balanced
 from dsm.errors import UserError
-from dsm.runs.folder import claim_file
+from dsm.runs.claims import claim_file
 from dsm.settings import takes_settings
 from dsm.terminal import many, warn
 from dsm.verbs.result import ListResult, Result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dsm.data.lists import read_list
 from dsm.files import empty_folder
-from dsm.runs.folder import hold_alone
+from dsm.runs.claims import hold_alone
 from dsm.settings import takes_settings
 from dsm.synthetic.motionscenes import MARKER, SPLITS, holds_others, write_motionscenes
 from dsm.synthetic.settings import with_overrides

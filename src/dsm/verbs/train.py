@@ -24,7 +24,8 @@ from dsm.models.settings import RANDOM
 from dsm.models.weights import load_weights
 from dsm.pages.figures import save_figure
 from dsm.pages.run_figures import draw_run, fractions_figure
-from dsm.runs.folder import claim_by_settings, flat, git_revision, lasting
+from dsm.runs.claims import claim_by_settings
+from dsm.runs.folder import flat, git_revision, lasting
 from dsm.runs.results import RESULTS, Row, read_results, write_results
 from dsm.runs.tracking import track_end
 from dsm.settings import takes_settings

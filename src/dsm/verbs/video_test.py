@@ -17,8 +17,8 @@ from dsm.data.lists import VideoList, list_name, needed, read_list
 from dsm.data.settings import ClipConfig, clip_of
 from dsm.distributed import begun_from_outside
 from dsm.errors import UserError
-from dsm.evaluate.extraction import digest, extract_to_file
-from dsm.evaluate.features import load_features
+from dsm.evaluate.extract_to_file import digest, extract_to_file
+from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.settings import ExtractSettings
 from dsm.evaluate.video_test import (
     PREDICTIONS,
@@ -38,7 +38,8 @@ from dsm.intervals import share_interval
 from dsm.models.weights import load_classifier
 from dsm.pages.confusion import draw_confusion, write_confusion_page
 from dsm.runs.bad_videos import tell_damaged
-from dsm.runs.folder import claim_by_settings, git_revision, lasting
+from dsm.runs.claims import claim_by_settings
+from dsm.runs.folder import git_revision, lasting
 from dsm.runs.results import RESULTS, Row, row_of, rows_table, run_name, seed_of, share, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import many

@@ -42,6 +42,8 @@ class OpenVideo:
     closing: AbstractContextManager[InputContainer]
     size: tuple[int, int]
     """(width, height) when opened; may change later in the file."""
+    facts: Facts | None
+    """Of the file when it was opened; None for a video in memory."""
     used: bool = False
 
 
@@ -69,7 +71,7 @@ def kept_open(source: Source, *, reads: bool = True) -> Iterator[OpenVideo]:
         closing = open_video(source, strict=True)
         container = closing.__enter__()
         codec = video_stream(container).codec_context
-        video = OpenVideo(container, closing, (codec.width, codec.height))
+        video = OpenVideo(container, closing, (codec.width, codec.height), facts)
     try:
         yield video
     except BaseException:

@@ -80,13 +80,15 @@ _timelines: dict[Facts | None, Timeline | None] = {}
 _MAX_TIMELINES = 1024
 
 
-def timeline(container: InputContainer, source: Source) -> Timeline:
+def timeline(container: InputContainer, source: Source, facts: Facts | None) -> Timeline:
     """Find the keyframes, from the header if it lists them, else by scanning all packets.
+
+    Args:
+        facts: identify the file; they are remembered with its keyframes.
 
     Raises:
         Untrusted: frames of this kind of file cannot be counted by packets.
     """
-    facts = facts_of(source)
     if facts in _timelines:
         known = _timelines[facts]
     else:
@@ -156,7 +158,7 @@ def frames_by_keyframes(
         Untrusted: the file breaks a rule or has too few frames; some frames may have been yielded before.
     """
     container = video.container
-    line = timeline(container, source)
+    line = timeline(container, source, video.facts)
     if wanted[-1] >= line.packets:
         raise Untrusted
     groups: dict[int, list[int]] = {}

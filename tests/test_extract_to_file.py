@@ -24,10 +24,10 @@ from dsm.data.clips import EvaluationClips
 from dsm.data.lists import only_video, read_list, write_list
 from dsm.data.settings import ClipChanges, ClipConfig
 from dsm.errors import UserError
-from dsm.evaluate import extraction
+from dsm.evaluate import extract_to_file
 from dsm.evaluate.extract import extract_features
-from dsm.evaluate.extraction import ExtractSettings
-from dsm.evaluate.features import load_features
+from dsm.evaluate.extract_to_file import ExtractSettings
+from dsm.evaluate.feature_files import load_features
 from dsm.models.settings import LoadSettings
 from dsm.models.zoo import create_model
 from dsm.runs.results import read_results
@@ -190,7 +190,7 @@ def test_many_clips_of_a_video_are_read_in_parts(video: Path, monkeypatch: pytes
 def test_missing_clip_times_and_a_capped_number_of_clips_are_reported(
     video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for module in (clips_module, extraction):
+    for module in (clips_module, extract_to_file):
         monkeypatch.setattr(module, "MOST_CLIPS", 5)
     folder = tmp_path / "frames"
     folder.mkdir()
@@ -264,22 +264,22 @@ def test_an_extraction_that_read_nothing_is_tried_again(scenes: Path, tmp_path: 
 def test_an_extraction_with_overwrite_continues_too(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, save, written = tmp_path / "f.npz", extraction.save_part, list[str]()
+    out, save, written = tmp_path / "f.npz", extract_to_file.save_part, list[str]()
     out.write_bytes(b"an older one")
 
-    def stopped_after_the_first(file: Path, part: extraction.Part) -> None:
+    def stopped_after_the_first(file: Path, part: extract_to_file.Part) -> None:
         if written == ["000000.npz"]:
             raise KeyboardInterrupt
         save(file, part)
         written.append(file.name)
 
     given = config(scenes / "train.txt", out, overwrite=True)
-    monkeypatch.setattr(extraction, "save_part", stopped_after_the_first)
+    monkeypatch.setattr(extract_to_file, "save_part", stopped_after_the_first)
     with pytest.raises(KeyboardInterrupt):
         extract(given)
     assert written == ["000000.npz"]
     monkeypatch.setattr(
-        extraction, "save_part", lambda file, part: (save(file, part), written.append(file.name))
+        extract_to_file, "save_part", lambda file, part: (save(file, part), written.append(file.name))
     )
     extract(given)
     assert written == [f"{part:06d}.npz" for part in range(len(written))], "the first is not computed again"

@@ -28,13 +28,15 @@ from dsm.data.settings import ClipConfig
 from dsm.distributed import is_first, make_fabric
 from dsm.errors import UserError
 from dsm.evaluate.extract import as_array, check_precision, means, to_input
-from dsm.evaluate.features import Features, check_suffix, write_features
+from dsm.evaluate.feature_files import check_suffix, write_features
+from dsm.evaluate.features import Features
 from dsm.evaluate.settings import ExtractSettings
 from dsm.files import remove, written_aside
 from dsm.models.precision import channels_last
 from dsm.models.zoo import check_takes
 from dsm.runs.bad_videos import LEFT_OUT, save_left_out, verdict_of
-from dsm.runs.folder import claim_by_settings, lasting
+from dsm.runs.claims import claim_by_settings
+from dsm.runs.folder import lasting
 from dsm.seals import is_intact_zip, seal_zip
 from dsm.terminal import progress
 from dsm.video.ledger import Verdict
