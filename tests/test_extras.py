@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,20 @@ def test_a_package_that_finds_no_memory_need_not_be_installed(
     with pytest.raises(ImportError) as raised:
         ask("large_here")
     assert "memory ran out" in str(sentence(raised.value))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the address space")
+def test_a_library_is_not_loaded_where_it_would_crash_for_want_of_memory() -> None:
+    code = (
+        "import os, pathlib, resource, dsm.extras\n"
+        "pages = int(pathlib.Path('/proc/self/statm').read_text().split()[0])\n"
+        "size = pages * os.sysconf('SC_PAGESIZE') + 100 * 2**20\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (size, size))\n"
+        "dsm.extras.load_extra('cv2', 'flow', package='OpenCV', wanted_by='flow')"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 1, ended.stderr  # a crash is below 0
+    assert ended.stderr.rstrip().endswith("MemoryError")
 
 
 def test_every_extra_in_messages_exists() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import mmap
+import sys
 from typing import Any
 
 from dsm.errors import UserError, first_line, machine_fault
@@ -30,6 +32,10 @@ EXTRAS = {
 """A module of each extra."""
 
 
+_ROOM = 2**28
+"""Bytes of address space that must be free to load a module; OpenCV's libraries take 180 MB."""
+
+
 def installed_extras() -> dict[str, bool]:
     """Which extras are installed; none of them is imported."""
     return {extra: importlib.util.find_spec(module) is not None for extra, module in EXTRAS.items()}
@@ -48,10 +54,12 @@ def load_extra(
         hint: the end of the error message, as "; or leave it out".
 
     Raises:
-        UserError: it is not installed or cannot be loaded. And what importing it raises where the machine is
-            at fault, as where memory runs out.
+        UserError: it is not installed or cannot be loaded. MemoryError: memory is short. And what else
+            importing it raises where the machine is at fault.
     """
     try:
+        if module not in sys.modules:
+            _check_room()
         loaded = importlib.import_module(module)
         return getattr(loaded, name) if name else loaded
     # A library built for another version of torch can raise any of these.
@@ -63,3 +71,11 @@ def load_extra(
         raise UserError(
             f"{wanted_by} needs {package}, which {why}: pip install 'dsm-video[{extra}]'{hint}."
         ) from None
+
+
+def _check_room() -> None:
+    """Raise MemoryError while that is possible: a library that finds no memory as it is loaded crashes."""
+    try:
+        mmap.mmap(-1, _ROOM).close()
+    except OSError:
+        raise MemoryError from None
