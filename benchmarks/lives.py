@@ -17,7 +17,7 @@ PATIENCE = 600
 
 def warm() -> None:
     """Import what the verbs need, so that lives begin at once."""
-    from dsm.cli.commands import VERBS
+    from dsm.commands import VERBS
 
     besides = ("torch.utils.tensorboard", "matplotlib.figure", "sklearn.linear_model", "scipy.stats")
     for module in (*(verb.module for verb in VERBS.values()), *besides):

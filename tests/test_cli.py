@@ -17,9 +17,9 @@ from rich.text import Text
 from warm_dsm import HANG, dsm
 
 from dsm import terminal
-from dsm.cli.commands import VERBS
 from dsm.cli.help import shortened
 from dsm.cli.main import main
+from dsm.commands import VERBS
 from dsm.data.classes import class_names
 from dsm.data.lists import read_list
 from dsm.errors import UserError

@@ -97,7 +97,7 @@ def ask(words: list[str], address: str, streams: list[int], timeout: float | Non
 
 def serve(address: str) -> None:
     """Wait for commands and fork for each, until killed or left alone."""
-    from dsm.cli.commands import VERBS
+    from dsm.commands import VERBS
 
     for module in (*(verb.module for verb in VERBS.values()), *BESIDES):
         importlib.import_module(module)

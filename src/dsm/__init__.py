@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from dsm.cli.commands import VERBS
+from dsm.commands import VERBS
 from dsm.version import __version__
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ _HOMES = {
     "read_clip": "dsm.video.decode",
     "show_progress": "dsm.terminal",
 }
-"""The module of each function that is no verb; ``cli/commands.py`` has those of the verbs."""
+"""The module of each function that is no verb; ``commands.py`` has those of the verbs."""
 
 __all__ = [
     "__version__", "bias", "card", "create_model", "data", "disturb", "embed", "encode", "explore",

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from dsm.cli.commands import GROUPS, VERBS
+from dsm.commands import GROUPS, VERBS
 from dsm.errors import USER_ERROR, UserError, nearest, sentence
 from dsm.inputs import check_inputs
 from dsm.signals import Interrupted, leave_by_exception

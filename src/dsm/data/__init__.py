@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
-# The list is of a room above, but imports nothing. The verbs import this package, so they come on use.
-_LISTED = importlib.import_module("dsm.cli.commands").VERBS
-_VERBS = {verb.removeprefix("data "): how for verb, how in _LISTED.items() if verb.startswith("data ")}
+from dsm.commands import VERBS
+
+# The modules of the verbs import this package, so they are imported on use.
+_VERBS = {verb.removeprefix("data "): how for verb, how in VERBS.items() if verb.startswith("data ")}
 
 __all__ = list(_VERBS)
 
