@@ -24,6 +24,8 @@ import torch
 from rich.table import Table
 from warm_dsm import HANG
 
+import dsm
+from dsm import locks
 from dsm.cli import main
 from dsm.data.classes import read_classes
 from dsm.data.groups import read_groups
@@ -488,6 +490,25 @@ def test_halves_of_characters_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="half a character"):
         parse_json(json.dumps({"a": [half]}))
     assert str(UserError(half)) == "a\\udcff.mp4"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_not_utf8_are_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = tmp_path / os.fsdecode(b"d\xff")
+    odd.mkdir()
+    (odd / "l.txt").write_text("a.mp4\n")
+    with pytest.raises(UserError, match=r"d\\udcff/l.txt: its name is not UTF-8; rename it"):
+        dsm.data.check(videos=odd / "l.txt")
+    with pytest.raises(UserError, match=r"d\\udcff: its name is not UTF-8"):
+        dsm.data.synth(out=odd, train=2, test=2)
+    monkeypatch.chdir(odd)
+    with pytest.raises(UserError, match=r"d\\udcff: the name of this folder is not UTF-8"):
+        dsm.data.check(videos="l.txt")
+    monkeypatch.setattr(sys, "argv", ["dsm", "data check", str(odd)])
+    with locks.work():
+        locks.hold(tmp_path / "out")  # writes the command into the lock
 
 
 @pytest.mark.parametrize("odd", ["\x1b]0;x\x07", "\x9b2J", "\x7f", "a\rb", "\0"])

@@ -168,7 +168,10 @@ def _sign(descriptor: int) -> None:
     words = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:3]]) if sys.argv else ""
     with suppress(OSError):
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n{socket.gethostname()}\n{words[:200]}\n".encode())
+        os.write(
+            descriptor,
+            f"{os.getpid()}\n{socket.gethostname()}\n{words[:200]}\n".encode("utf-8", "backslashreplace"),
+        )
 
 
 def _told(holder: str) -> str:

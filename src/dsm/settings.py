@@ -18,6 +18,7 @@ import sys
 import textwrap
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -58,6 +59,7 @@ def takes_settings(
                     f"{function.__name__}: the first argument must be a {config_type.__name__}; "
                     "give other settings by name."
                 )
+            check_names(config)
             with work():
                 return function(config)
 
@@ -67,6 +69,31 @@ def takes_settings(
         return call
 
     return decorate
+
+
+def check_names(config: Any) -> None:
+    """Raise UserError for a setting, or a working folder, that is not UTF-8: files of text cannot name it."""
+    for text in _texts(config):
+        if not _is_utf8(text):
+            raise UserError(f"{text}: its name is not UTF-8; rename it.")
+    with suppress(FileNotFoundError):  # it was removed meanwhile
+        if not _is_utf8(str(Path.cwd())):
+            raise UserError(
+                f"{Path.cwd()}: the name of this folder is not UTF-8; rename it, or run dsm in another one."
+            )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if is_dataclass(value):
+        yield from itertools.chain.from_iterable(_texts(getattr(value, one.name)) for one in fields(value))
+    elif isinstance(value, (tuple, list)):
+        yield from itertools.chain.from_iterable(map(_texts, value))
+    elif isinstance(value, (str, Path)):
+        yield str(value)
+
+
+def _is_utf8(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def make_config(config_type: type[Config], settings: Mapping[str, Any], *, called: str = "") -> Config:
