@@ -29,9 +29,12 @@ class Candidate:
 MIXED = DsmConfig()
 """The defaults: the scene of both clips is bent and, over half of the training, more and more exchanged; a
 separate loss pushes from a clip that differs from the positive in its broken motion alone."""
-PASSES, MOCO_PASSES, JOINT_PASSES, SYMMETRIC_PASSES = 9, 4, 6, 8
-"""Per step: of `dsm`; of `moco`, whose momentum encoder needs no gradient; of `moco` with both views in one
-batch, with gradients; of `moco` with the loss of both views."""
+PASSES, KEYS_PASSES = 9, 5
+"""Per step of `dsm`, with gradients through all views, and with a momentum encoder, which needs none, for
+positive and negative."""
+MOCO_PASSES, JOINT_PASSES, SYMMETRIC_PASSES = 4, 6, 8
+"""Per step of `moco`; of `moco` with both views in one batch, with gradients; of `moco` with the loss of both
+views."""
 JOINT = MocoConfig(joint=True)
 
 
@@ -42,8 +45,8 @@ def _moco(
     return Candidate("moco", settings, augment, PASSES / passes)
 
 
-def _dsm(config: DsmConfig = MIXED, jitter: float = Augment.jitter) -> Candidate:
-    return Candidate("dsm", MethodSettings(dsm=config), Augment(jitter=jitter))
+def _dsm(config: DsmConfig = MIXED, passes: int = PASSES) -> Candidate:
+    return Candidate("dsm", MethodSettings(dsm=config), longer=PASSES / passes)
 
 
 MOCO = {
@@ -51,10 +54,13 @@ MOCO = {
     "moco-symmetric": _moco(MocoConfig(symmetric=True), SYMMETRIC_PASSES),
     "moco-colours": _moco(jitter=1.0),
     "moco-joint": _moco(JOINT, JOINT_PASSES),
+    "moco-joint-symmetric": _moco(replace(JOINT, symmetric=True), JOINT_PASSES),
     "moco-joint-plain": _moco(JOINT, JOINT_PASSES, jitter=0.0),
 }
 DSM = {
     "dsm": _dsm(),
+    "dsm-symmetric": _dsm(replace(MIXED, symmetric=True)),
+    "dsm-keys": _dsm(replace(MIXED, joint=False), passes=KEYS_PASSES),
     "dsm-at-once": _dsm(replace(MIXED, sld=replace(MIXED.sld, ramp=0.0))),
     "dsm-partly": _dsm(replace(MIXED, sld=replace(MIXED.sld, mixing_strength=0.7))),
     "dsm-redrawn": _dsm(replace(MIXED, look="redrawn")),

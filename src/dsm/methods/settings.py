@@ -38,7 +38,8 @@ class MocoConfig:
     in_batch: bool = True
     """Use the other clips of the batch as negatives."""
     symmetric: bool = False
-    """Also pull the positive, encoded by the trained encoder, towards the anchor's key; a third more work."""
+    """Also pull the positive, encoded by the trained encoder, towards the anchor's key: a third more work, or
+    with `joint` none."""
     joint: bool = False
     """Encode all views in one batch with the trained encoder, with gradients, as SimCLR does, instead of the
     momentum encoder. BatchNorm then sees intact and broken motion together, so small motions are learned
