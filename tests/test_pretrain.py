@@ -141,7 +141,7 @@ def test_a_run_in_bfloat16_resumes_and_may_not_change_its_precision(
     whole = pretrain(config(scenes, tmp_path / "whole", precision="bf16"))
     losses = [[line["loss"] for line in read_metrics(run)] for run in (whole, finished())]
     assert losses[0] != losses[1]
-    assert losses[0] == pytest.approx(losses[1], rel=0.2)
+    assert losses[0][:4] == pytest.approx(losses[1][:4], rel=0.05)  # later, steps amplify the difference
     part = Path(shutil.copytree(whole, tmp_path / "part"))
     list_checkpoints(part)[-1].unlink()
     with pytest.raises(UserError, match="precision bf16, not fp32"):
@@ -428,6 +428,23 @@ def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert flag.signal == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_a_signal_waits_while_processes_begin() -> None:
+    """An exception then would leave behind a process that nobody knows of."""
+    steps, before = list[str](), signal.getsignal(signal.SIGTERM)
+
+    def begin() -> None:
+        with signals.stops_held():
+            signal.raise_signal(signal.SIGINT)
+            steps.append("first")
+            signal.raise_signal(signal.SIGTERM)
+            steps.append("second")
+
+    with pytest.raises(KeyboardInterrupt):
+        begin()
+    assert steps == ["first", "second"]
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_sigterm_after_a_warning_signal_counts_as_the_first() -> None:

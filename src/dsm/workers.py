@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from dsm.errors import UserError
-from dsm.signals import ignore_warnings
+from dsm.signals import ignore_warnings, stops_held
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN = Path("/proc/self/cgroup")
@@ -163,7 +163,8 @@ def side_by_side(
     )
     try:
         try:
-            work = {pool.submit(function, *arguments): key for key, arguments in jobs.items()}
+            with stops_held():  # the first job begins the processes
+                work = {pool.submit(function, *arguments): key for key, arguments in jobs.items()}
         except (BrokenProcessPool, OSError) as error:
             # A process that dies while others begin closes the pipes that they get.
             if isinstance(error, OSError) and error.errno not in (None, errno.EPIPE):

@@ -230,17 +230,22 @@ def _refuse_frames(header: str, source: str) -> None:
         )
 
 
-_NUMBERS = re.compile(r"(.+?)((?:\s+\d+)+)")
+def _numbers_after(line: str) -> tuple[str, list[str]]:
+    """A line without the whole numbers at its end, and these numbers."""
+    words = line.split()
+    count = len(list(itertools.takewhile(str.isdecimal, reversed(words[1:]))))
+    return (line.rsplit(None, count)[0], words[-count:]) if count else (line, [])
 
 
 def _refuse_several(lines: list[str], disk: Disk, source: str) -> None:
     """Refuse lines of a path and whole numbers if the count of numbers varies and exceeds two."""
     tails, before = [], "path"
     for place, line in enumerate(lines):
+        path, numbers = _numbers_after(line)
         if ended := _ENDING.match(line):
             tails.append(line[ended.end() :].split())
-        elif (cut := _NUMBERS.fullmatch(line)) and (place >= LOOKED_AT or disk.has(cut[1])):  # a folder
-            tails.append(cut[2].split())
+        elif numbers and (place >= LOOKED_AT or disk.has(path)):  # a folder
+            tails.append(numbers)
             before = "path,frames"
     widths = {len(tail) for tail in tails}
     whole = all(cell.isdigit() for tail in tails for cell in tail)

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 from dsm.data.clips import EvaluationClips, TrainingClips, collate, collate_clips
 from dsm.data.reading_state import IDLE
 from dsm.errors import MachineError, UserError, machine_fault
-from dsm.signals import ignore_warnings, was_killed
+from dsm.signals import ignore_warnings, stops_held, was_killed
 from dsm.video.source import BadVideo
 
 PATIENCE = 2.0
@@ -202,12 +202,13 @@ def _print_unforeseen(kind: type[BaseException], error: BaseException, trace: Tr
 
 def _iterate(loader: DataLoader[Any]) -> Iterator[Any]:
     """Begin to load, without torch's signal handler, which raises at any point when a worker dies."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
-        return iter(loader)
-    before = signal.getsignal(signal.SIGCHLD)
-    batches = iter(loader)
-    signal.signal(signal.SIGCHLD, before)
-    return batches
+    with stops_held():
+        if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+            return iter(loader)
+        before = signal.getsignal(signal.SIGCHLD)
+        batches = iter(loader)
+        signal.signal(signal.SIGCHLD, before)
+        return batches
 
 
 def _allow_handles(workers: int) -> None:

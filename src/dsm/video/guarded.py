@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar, cast
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from dsm.errors import MachineError, machine_fault, refuse_machine_fault
-from dsm.signals import ignore_warnings, was_killed
+from dsm.signals import ignore_warnings, stops_held, was_killed
 from dsm.storage.objects import facts_of, seconds_to_fetch
 from dsm.video.segments import file_of
 from dsm.workers import SPAWN
@@ -94,7 +94,9 @@ def _outcomes(jobs: Iterable[Job[Result]], workers: int) -> Iterator[Result | Fa
             raise
 
     try:
-        for job, future in [(job, begin(job)) for job in jobs]:
+        with stops_held():  # the first job begins the processes
+            begun = [(job, begin(job)) for job in jobs]
+        for job, future in begun:
             outcome = _outcome(job, future)
             for _ in range(RETRIES):
                 if isinstance(outcome, Failed) and outcome.killed:
