@@ -29,7 +29,6 @@ from trials import is_done, run_all, study_command
 from dsm.demo import TESTS, pretrain_config
 from dsm.errors import UserError
 from dsm.files import write_text
-from dsm.models.precision import fast_in_bf16
 from dsm.models.settings import Precision
 from dsm.runs.folder import git_revision, plain
 from dsm.runs.results import Row, read_results, write_results
@@ -174,7 +173,7 @@ def trial(options: Options, place: str, name: str, seed: int, prepared: Prepared
         settings=candidate.settings,
         augment=candidate.augment,
         steps=steps,
-        precision=options.precision or ("bf16" if fast_in_bf16("cpu") else "fp32"),
+        precision=options.precision or base.precision,
         save_every=-(-steps // checkpoints),
         keep=checkpoints,
         monitor=MonitorConfig(videos=0),  # `health.py` measures the balance afterwards

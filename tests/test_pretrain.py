@@ -135,18 +135,20 @@ def test_a_resumed_run_ends_bit_for_bit_like_one_never_stopped(
     assert [line["loss"] for line in read_metrics(whole)] == [line["loss"] for line in read_metrics(part)]
 
 
-def test_a_run_in_bfloat16_resumes_and_may_not_change_its_precision(
-    scenes: Path, tmp_path: Path, finished: Callable[..., Path]
-) -> None:
-    whole = pretrain(config(scenes, tmp_path / "whole", precision="bf16"))
-    losses = [[line["loss"] for line in read_metrics(run)] for run in (whole, finished())]
+def test_a_run_in_bfloat16_resumes_and_may_not_change_its_precision(scenes: Path, tmp_path: Path) -> None:
+    slow = OptimConfig(lr=1e-5)  # large steps amplify the difference
+    whole, exact = (
+        pretrain(config(scenes, tmp_path / precision, precision=precision, optim=slow))
+        for precision in ("bf16", "fp32")
+    )
+    losses = [[line["loss"] for line in read_metrics(run)] for run in (whole, exact)]
     assert losses[0] != losses[1]
-    assert losses[0][:4] == pytest.approx(losses[1][:4], rel=0.05)  # later, steps amplify the difference
+    assert losses[0] == pytest.approx(losses[1], rel=0.2)
     part = Path(shutil.copytree(whole, tmp_path / "part"))
     list_checkpoints(part)[-1].unlink()
     with pytest.raises(UserError, match="precision bf16, not fp32"):
-        pretrain(config(scenes, part, resume=True))
-    pretrain(config(scenes, part, resume=True, precision="bf16"))
+        pretrain(config(scenes, part, resume=True, optim=slow))
+    pretrain(config(scenes, part, resume=True, precision="bf16", optim=slow))
     assert equal(weights_of(whole), weights_of(part))
 
 

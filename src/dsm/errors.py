@@ -126,6 +126,11 @@ def has_control(text: str) -> bool:
     return _CONTROL.search(text) is not None
 
 
+def is_utf8(text: str) -> bool:
+    """Whether text can be written as UTF-8; the names of some files cannot."""
+    return text.encode("utf-8", "ignore").decode("utf-8") == text
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """'; did you mean 'x'?' with the known names nearest to one, or all of them where none is near."""
     names = sorted(known)

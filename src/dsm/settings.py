@@ -25,7 +25,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import numpy as np
 
-from dsm.errors import UserError, nearest
+from dsm.errors import UserError, is_utf8, nearest
 from dsm.locks import work
 
 Config = TypeVar("Config")
@@ -59,7 +59,7 @@ def takes_settings(
                     f"{function.__name__}: the first argument must be a {config_type.__name__}; "
                     "give other settings by name."
                 )
-            check_names(config)
+            _check_names(config)
             with work():
                 return function(config)
 
@@ -71,13 +71,13 @@ def takes_settings(
     return decorate
 
 
-def check_names(config: Any) -> None:
+def _check_names(config: Any) -> None:
     """Raise UserError for a setting, or a working folder, that is not UTF-8: files of text cannot name it."""
     for text in _texts(config):
-        if not _is_utf8(text):
+        if not is_utf8(text):
             raise UserError(f"{text}: its name is not UTF-8; rename it.")
     with suppress(FileNotFoundError):  # it was removed meanwhile
-        if not _is_utf8(str(Path.cwd())):
+        if not is_utf8(str(Path.cwd())):
             raise UserError(
                 f"{Path.cwd()}: the name of this folder is not UTF-8; rename it, or run dsm in another one."
             )
@@ -90,10 +90,6 @@ def _texts(value: Any) -> Iterator[str]:
         yield from itertools.chain.from_iterable(map(_texts, value))
     elif isinstance(value, (str, Path)):
         yield str(value)
-
-
-def _is_utf8(text: str) -> bool:
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def make_config(config_type: type[Config], settings: Mapping[str, Any], *, called: str = "") -> Config:

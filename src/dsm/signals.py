@@ -70,26 +70,6 @@ class Interrupted(Exception):
         self.exit_code = 128 + signal_number
 
 
-@contextmanager
-def stops_held() -> Iterator[None]:
-    """Inside the block, ``STOPS`` wait for its end. For where processes begin: an exception in the middle of
-    that leaves a process behind that nobody knows of."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread can handle signals
-        return
-    received: list[int] = []
-    before = {number: signal.getsignal(number) for number in STOPS}
-    for number in before:
-        signal.signal(number, lambda number, frame: received.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if received:
-            signal.raise_signal(received[0])
-
-
 class StopFlag:
     """``signal`` is the number of the first signal received, or 0."""
 
@@ -132,3 +112,16 @@ def stop_flag() -> Iterator[StopFlag]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def stops_held() -> Iterator[None]:
+    """Inside the block, ``STOPS`` wait for its end. For where processes begin: an exception in the middle of
+    that leaves a process behind that nobody knows of."""
+    flag = StopFlag()
+    try:
+        with stop_flag() as flag:
+            yield
+    finally:
+        if flag.signal:
+            signal.raise_signal(flag.signal)

@@ -230,22 +230,21 @@ def _refuse_frames(header: str, source: str) -> None:
         )
 
 
-def _numbers_after(line: str) -> tuple[str, list[str]]:
-    """A line without the whole numbers at its end, and these numbers."""
+def _numbers_after(line: str) -> tuple[str, list[str]] | None:
+    """A line without the whole numbers at its end, and these numbers; None if it ends in none."""
     words = line.split()
     count = len(list(itertools.takewhile(str.isdecimal, reversed(words[1:]))))
-    return (line.rsplit(None, count)[0], words[-count:]) if count else (line, [])
+    return (line.rsplit(None, count)[0], words[-count:]) if count else None
 
 
 def _refuse_several(lines: list[str], disk: Disk, source: str) -> None:
     """Refuse lines of a path and whole numbers if the count of numbers varies and exceeds two."""
     tails, before = [], "path"
     for place, line in enumerate(lines):
-        path, numbers = _numbers_after(line)
         if ended := _ENDING.match(line):
             tails.append(line[ended.end() :].split())
-        elif numbers and (place >= LOOKED_AT or disk.has(path)):  # a folder
-            tails.append(numbers)
+        elif (cut := _numbers_after(line)) and (place >= LOOKED_AT or disk.has(cut[0])):  # a folder
+            tails.append(cut[1])
             before = "path,frames"
     widths = {len(tail) for tail in tails}
     whole = all(cell.isdigit() for tail in tails for cell in tail)

@@ -23,7 +23,7 @@ from dsm.data.list_lines import MAX_NUMBER, UNKNOWN, UNLABELLED, Names, find_lin
 from dsm.data.list_lines import full as _full
 from dsm.data.list_lines import labelled as _labelled
 from dsm.data.list_rows import Named, read_rows, slashed, tell_odd
-from dsm.errors import UserError, has_control
+from dsm.errors import UserError, has_control, is_utf8
 from dsm.files import as_spelled, write_text
 from dsm.inputs import LIST, ROOT
 from dsm.limits import CLASSES, LIST_BYTES, LIST_LINES, TEXT_BYTES
@@ -278,7 +278,7 @@ def listable(name: str) -> str:
     Raises:
         UserError: it contains a line end, another control character, or bytes that are not UTF-8.
     """
-    if name.encode("utf-8", "ignore").decode("utf-8") != name:
+    if not is_utf8(name):
         raise UserError(f"{name!r}: a list cannot contain a name that is not UTF-8; rename the file.")
     if "\n" in name or has_control(name):
         raise UserError(
