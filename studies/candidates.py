@@ -27,7 +27,7 @@ class Candidate:
 
 
 MIXED = DsmConfig()
-"""The defaults: the scene of both clips is bent and, over half of the training, more and more exchanged; a
+"""The defaults, in both directions: the scene of both clips is bent and, over half of the training, more and more exchanged; a
 separate loss pushes from a clip that differs from the positive in its broken motion alone."""
 PASSES, KEYS_PASSES = 9, 5
 """Per step of `dsm`, with gradients through all views, and with a momentum encoder, which needs none, for
@@ -59,7 +59,7 @@ MOCO = {
 }
 DSM = {
     "dsm": _dsm(),
-    "dsm-symmetric": _dsm(replace(MIXED, symmetric=True)),
+    "dsm-one-way": _dsm(replace(MIXED, symmetric=False)),
     "dsm-keys": _dsm(replace(MIXED, joint=False), passes=KEYS_PASSES),
     "dsm-at-once": _dsm(replace(MIXED, sld=replace(MIXED.sld, ramp=0.0))),
     "dsm-partly": _dsm(replace(MIXED, sld=replace(MIXED.sld, mixing_strength=0.7))),

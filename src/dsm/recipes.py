@@ -61,6 +61,7 @@ def paper_method() -> MethodSettings:
         moco=MocoConfig(in_batch=False, **contrast),  # type: ignore[arg-type]
         dsm=DsmConfig(
             in_batch=False,
+            symmetric=False,
             joint=False,
             sld=sld,
             sld_on="anchor",

@@ -80,6 +80,9 @@ class DsmConfig(MocoConfig):
     in its recipes (`dsm recipes`).
     """
 
+    symmetric: bool = True
+    """Pull in both directions: also from the positive to the anchor, and push both from the clips with broken
+    motion. With `joint` this costs nothing; without, a third more."""
     joint: bool = True
     """Encode all views in one batch with the trained encoder, with gradients, instead of the momentum
     encoder. BatchNorm then sees intact and broken motion together, so small motions are learned sooner. Costs
