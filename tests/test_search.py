@@ -71,7 +71,7 @@ def test_a_query_from_the_archive_finds_itself_at_its_time(
     assert output.out.splitlines()[:2] == [
         line.replace(f"{n + 1} ", f"{n} ", 1) for n, line in ((1, lines[1]), (2, lines[2]))
     ]
-    assert "left out of what is found" in output.err
+    assert "left out of the results" in output.err
 
 
 @pytest.mark.parametrize("per_clip", [False, True])
