@@ -1,7 +1,7 @@
 """Approximate search behind one small interface: FAISS and usearch propose rows, dsm compares them exactly.
 
-Both keep rows as one byte per dimension, a quarter of float32. What that and the search itself get wrong is a
-neighbour that is not among those proposed; the cosines and their order come from the features themselves.
+Both store one byte per dimension, a quarter of float32. The rounding and the approximate search can only miss
+neighbours; the cosines and their order are computed from the features themselves.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from dsm.evaluate.settings import EngineName
 from dsm.extras import load_extra
 
 CHUNK = 2**16
-"""Rows that are read and added at a time."""
+"""Number of rows to read and add at a time."""
 SEARCHED_CELLS = 16
 TRAINED_ON = 50
-"""Rows for each cell from which FAISS finds the cells."""
+"""Number of rows per cell from which FAISS finds the cells."""
 LINKS, EXPANSION_ADD, EXPANSION_SEARCH = 16, 64, 128
-"""Of usearch: neighbours of a row in the graph, and rows considered where one is added or searched for."""
+"""For usearch: neighbours of a row in the graph, and rows considered when adding and when searching."""
 Told = Callable[[int], None]
 
 
 class Engine(Protocol):
-    """Proposes rows that are likely to be near."""
+    """Proposes rows that are likely neighbours."""
 
     def candidates(self, unit: Matrix, k: int) -> Ids:
-        """Rows (m, k) for unit queries (m, d), -1 where fewer are found; in no particular order."""
+        """Rows (m, k) for unit queries (m, d), in any order; -1 if fewer are found."""
 
 
 class Buildable(Engine, Protocol):
     """An engine of one library."""
 
     kind: str
-    """What sort of index it is, for people."""
+    """A description of the index for users."""
 
     def add(self, rows: Matrix, told: Told = ...) -> None:
-        """Add rows (n, d) after those that it holds; ``told`` is called with the number of rows done."""
+        """Append rows (n, d); ``told`` is called with the number of rows done."""
 
     def save(self, file: Path) -> None:
-        """Write it as its library does."""
+        """Write it in the library's own format."""
 
 
 def chunks_of(rows: Matrix) -> Iterator[tuple[int, Matrix]]:
@@ -54,12 +54,12 @@ def chunks_of(rows: Matrix) -> Iterator[tuple[int, Matrix]]:
 
 
 def cells_of(count: int) -> int:
-    """Cells for so many rows: half the square root; more take longer to build than they save."""
+    """Number of cells for ``count`` rows: half the square root; more take longer to build than they save."""
     return max(int(np.sqrt(count) / 2), 1)
 
 
 class FaissEngine:
-    """FAISS's inverted file: rows in cells around centroids; those nearest to a query are searched."""
+    """FAISS's inverted file: rows in cells around centroids; the cells nearest to a query are searched."""
 
     def __init__(self, index: Any) -> None:
         self._index = index
@@ -83,18 +83,18 @@ class FaissEngine:
 
     @classmethod
     def opened(cls, file: Path) -> FaissEngine:
-        """An index from a file; its rows stay there and are mapped.
+        """An index from a file, which is memory-mapped.
 
         Raises:
-            ValueError: the file holds another sort of index. And what FAISS raises.
+            ValueError: the file has another type of index. Also what FAISS raises.
         """
         faiss = _faiss()
         with file.open("rb") as opened:
-            if opened.read(4) != b"IwSq":  # how FAISS marks what this class writes
-                raise ValueError("holds another sort of index")
+            if opened.read(4) != b"IwSq":  # FAISS's mark for the type that this class writes
+                raise ValueError("has another type of index")
         index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP)
         if not isinstance(index, faiss.IndexIVFScalarQuantizer):
-            raise ValueError("holds another sort of index")
+            raise ValueError("has another type of index")
         return cls(index)
 
     def __len__(self) -> int:
@@ -121,7 +121,7 @@ class FaissEngine:
 
 
 class UsearchEngine:
-    """usearch's graph (HNSW; Malkov & Yashunin 2020): from neighbour to neighbour, ever nearer to a query."""
+    """usearch's graph (HNSW; Malkov & Yashunin 2020): moves from neighbour to neighbour towards a query."""
 
     kind = f"HNSW{LINKS},i8"
 
@@ -137,14 +137,14 @@ class UsearchEngine:
 
     @classmethod
     def opened(cls, file: Path) -> UsearchEngine:
-        """An index from a file, which stays there and is mapped.
+        """An index from a file, which is memory-mapped.
 
         Raises:
-            ValueError: the file holds another sort of index. And what usearch raises.
+            ValueError: the file has another type of index. Also what usearch raises.
         """
         index = _usearch().restore(str(file), view=True)
         if index is None or str(index.dtype) != "ScalarKind.I8" or "Cos" not in str(index.metric_kind):
-            raise ValueError("holds another sort of index")
+            raise ValueError("has another type of index")
         return cls(index)
 
     def __len__(self) -> int:
@@ -176,7 +176,7 @@ class UsearchEngine:
 
 
 def build(name: EngineName, rows: Matrix, told: Told = lambda done: None) -> FaissEngine | UsearchEngine:
-    """An engine that holds rows (n, d), read chunk by chunk."""
+    """An engine with rows (n, d), which are read chunk by chunk."""
     engine: FaissEngine | UsearchEngine
     engine = FaissEngine.trained_on(rows) if name == "faiss" else UsearchEngine.empty(rows.shape[1])
     engine.add(rows, told)
@@ -184,7 +184,7 @@ def build(name: EngineName, rows: Matrix, told: Told = lambda done: None) -> Fai
 
 
 def open_engine(name: EngineName, file: Path) -> FaissEngine | UsearchEngine:
-    """An engine from a file; see the classes for what they raise."""
+    """An engine from a file; raises as the classes do."""
     return FaissEngine.opened(file) if name == "faiss" else UsearchEngine.opened(file)
 
 

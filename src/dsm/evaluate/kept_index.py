@@ -1,8 +1,8 @@
 """Index files: an engine's index kept beside the features that it was built from.
 
-``archive.npz.faiss`` belongs to ``archive.npz``. It holds what the library writes, then a line of JSON that
-says what it is, the length of that line, and a seal (:mod:`dsm.seals`). An index is derived from its
-features: one that is damaged, or of other features, is built again.
+``archive.npz.faiss`` belongs to ``archive.npz``. It contains the library's own format, then a line of JSON
+that describes it, the length of that line, and a seal (:mod:`dsm.seals`). An index is derived from its
+features: if it is damaged, or made from other features, it is built again.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from dsm.terminal import note, progress, warn
 from dsm.untrusted import checked, parse_json
 
 EXACT_UP_TO = 100_000
-"""Up to this many rows a file is searched exactly, and has no index."""
+"""A file with at most this many rows is searched exactly, without an index."""
 _LENGTH = struct.Struct("<Q")
 _FORMAT = 1
 
 
 @dataclass(frozen=True)
 class About:
-    """What an index file says of itself."""
+    """The description in an index file."""
 
     format: int
     engine: str
@@ -43,11 +43,11 @@ class About:
     features: str
     """The fingerprint of the features file."""
     bytes: int
-    """Of what the library wrote."""
+    """Length of the library's part, in bytes."""
 
 
 class OtherError(ValueError):
-    """An index file that is ours, but not of these features."""
+    """An index file of dsm, but not of these features."""
 
 
 def index_file(features: Path, name: EngineName) -> Path:
@@ -68,10 +68,10 @@ def write_index(file: Path, engine: FaissEngine | UsearchEngine, name: EngineNam
 
 
 def read_about(file: Path) -> About:
-    """What an index file says of itself, compared with its size; its seal is checked.
+    """Read the description in an index file, after checking its size and seal.
 
     Raises:
-        DamagedError: it has changed. ValueError: it is no index file.
+        DamagedError: it has changed. ValueError: it is not an index file.
     """
     size = file.stat().st_size
     end = len(BLANK) + _LENGTH.size
@@ -80,13 +80,13 @@ def read_about(file: Path) -> About:
         tail = opened.read()
         length = _LENGTH.unpack(tail[: _LENGTH.size])[0] if len(tail) == end else 0
         if not 0 < length <= min(INDEX_LINE, size - end):
-            raise ValueError("is no index of dsm")
+            raise ValueError("is not an index of dsm")
         opened.seek(size - end - length)
         line = opened.read(length)
     check_seal(file, size - len(BLANK))
     about = checked(parse_json(line.decode()), About, "the index")
     if about.format != _FORMAT or about.bytes != size - end - length:
-        raise ValueError("is no index that this version of dsm reads")
+        raise ValueError("is an index that this version of dsm cannot read")
     return about
 
 
@@ -104,12 +104,12 @@ def read_index(file: Path, name: EngineName, features: Path, shape: tuple[int, i
         raise OtherError("was built from other features")
     engine = open_engine(name, file)
     if (len(engine), engine.dim) != shape:
-        raise ValueError("does not hold what it says")
+        raise ValueError("its content does not match its description")
     return engine
 
 
 def engine_beside(name: EngineName, features: Path, rows: Matrix) -> Engine:
-    """The engine of a features file: from the index beside it, which is built where it is missing.
+    """The engine of a features file, from the index beside it, which is built if it is missing.
 
     Raises:
         UserError: another file is in its place, or the library is not installed.
@@ -119,9 +119,9 @@ def engine_beside(name: EngineName, features: Path, rows: Matrix) -> Engine:
         try:
             return read_index(file, name, features, (len(rows), rows.shape[1]))
         except OtherError:
-            note(f"{file}: was built from other features than {features} now holds; it is built again")
+            note(f"{file}: was built from other features than {features} now has; building it again")
         except DamagedError:
-            warn(f"{file}: is damaged (its checksum differs); it is built again.")
+            warn(f"{file}: is damaged (its checksum differs); building it again.")
         except UserError:
             raise
         except Exception as error:  # a library that reads an untrusted file can fail in any way
@@ -131,11 +131,11 @@ def engine_beside(name: EngineName, features: Path, rows: Matrix) -> Engine:
     hold_alone(file)
     with progress(f"index by {name}", len(rows)) as bar:
         write_index(file, build(name, rows, bar.update), name, features)
-    return open_engine(name, file)  # mapped, while what was built is all in memory
+    return open_engine(name, file)  # memory-mapped, unlike the engine just built
 
 
 class Parts:
-    """The engines of several features files, of which the rows follow each other."""
+    """The engines of several features files, whose rows follow one another."""
 
     def __init__(self, name: EngineName, files: Sequence[Path], counts: Sequence[int], rows: Matrix) -> None:
         """Open or build an engine of each file of more than :data:`EXACT_UP_TO` rows (see above).
@@ -153,7 +153,7 @@ class Parts:
             first += count
 
     def candidates(self, unit: Matrix, k: int) -> Ids:
-        """See :class:`~dsm.evaluate.engines.Engine`; of a file without an engine, the nearest rows."""
+        """See :class:`~dsm.evaluate.engines.Engine`; for a file without an engine, the nearest rows."""
         found = []
         for place, engine in self._parts:
             count = place.stop - place.start
@@ -161,6 +161,6 @@ class Parts:
                 rows = nearest(self._rows[place], unit, k).places
             else:
                 rows = engine.candidates(unit, min(k, count))
-            known = (rows >= 0) & (rows < count)  # an index file may hold any number
+            known = (rows >= 0) & (rows < count)  # an index file may contain any number
             found.append(np.where(known, rows + place.start, -1))
         return np.concatenate(found, 1)
