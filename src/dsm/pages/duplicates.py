@@ -13,7 +13,7 @@ from dsm.runs.results import command_line
 from dsm.terminal import many
 
 GROUPS, OF_GROUP = 100, 6
-"""Groups, and clips of a group, that are shown."""
+"""Number of groups, and of clips per group, that are shown."""
 
 
 def write_duplicates_page(
@@ -23,7 +23,7 @@ def write_duplicates_page(
 
     Args:
         groups: rows of near-duplicates.
-        nearest: for each group, the greatest cosine in it.
+        nearest: for each group, the highest cosine in it.
     """
     ordered = []
     for group in groups:
@@ -45,7 +45,7 @@ def write_duplicates_page(
     spare = sum(len(group) - 1 for group in groups)
     write_page(
         path, "duplicates.html", rows=rows, count=len(groups),
-        title=f"{many(spare, 'clip')} could go" if spare else "No near-duplicates",
+        title=f"{many(spare, 'clip')} could be removed" if spare else "No near-duplicates",
         groups=many(len(groups), "group"), spare=many(spare, "clip"), threshold=f"{threshold:g}",
         command=command_line(),
     )  # fmt: skip

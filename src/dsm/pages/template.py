@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: clips and figures inside, no scripts from elsewhere, light and dark."""
+"""Self-contained HTML pages: clips and figures inside, no external scripts, light and dark mode."""
 
 from __future__ import annotations
 
