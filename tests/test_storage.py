@@ -316,7 +316,7 @@ def test_the_cache_keeps_to_its_size(store: Store, folder: Path, monkeypatch: py
     with pytest.raises(StorageError, match="does not fit into the cache"):
         objects.read_bytes(f"{store.url}/large")
     monkeypatch.setenv(cache.GB, "none")
-    with pytest.raises(UserError, match="give the size"):
+    with pytest.raises(UserError, match="must be the size"):
         objects.read_bytes(f"{store.url}/2")
 
 
