@@ -155,7 +155,7 @@ def test_every_reason_is_one_sentence(
 
 
 def test_a_published_model_has_no_card_of_a_run(theirs: Path, here: Path) -> None:
-    refused(dsm("card", f"hf:{theirs / 'sound'}"), "a card of its authors; `dsm export` writes", here)
+    refused(dsm("card", f"hf:{theirs / 'sound'}"), "its authors' card; `dsm export` writes", here)
 
 
 def test_a_clip_that_the_model_does_not_take_is_refused(scenes: Path, theirs: Path, here: Path) -> None:

@@ -376,7 +376,7 @@ def test_foreign_logs_are_read_as_far_as_possible(tmp_path: Path) -> None:
         (RuntimeError("can't start new thread"), "no thread or process can be started"),
         (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
         (OSError(errno.EFBIG, "File too large", "a.mp4"), "a.mp4: the disk is full"),
-        (OSError(errno.EROFS, "Read-only file system", "o"), "o: is on a disk that cannot be written to"),
+        (OSError(errno.EROFS, "Read-only file system", "o"), "o: the disk is read-only"),
         (PermissionError(errno.EACCES, "Permission denied", "o"), "o: Permission denied."),
     ],
 )

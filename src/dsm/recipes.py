@@ -1,8 +1,8 @@
 """Named experiments: every script of the paper's release, with its actual settings, and two for small data.
 
 A recipe does what its script was meant to do, without the release's mistakes: the MoCo baseline has no
-negative from the clip's own video, Kinetics is pretrained on its training list, jitter applies all four of
-its changes, and a resumed run keeps its queue. A recipe's notes name what is uncertain.
+negative from the clip's own video, Kinetics is pretrained on its training list, jitter applies all four
+changes, and a resumed run keeps its queue. A recipe's notes name what is uncertain.
 """
 
 from __future__ import annotations
