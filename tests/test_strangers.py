@@ -196,7 +196,7 @@ def test_texts_that_are_no_ordinary_files_are_not_waited_for(kind: str, tmp_path
         "predictions.csv",
     ):
         (tmp_path / name).symlink_to(file)
-    with pytest.raises(ValueError, match="is no ordinary file"):
+    with pytest.raises(ValueError, match="is not an ordinary file"):
         read_text(file)
     assert read_record(tmp_path) is read_object(file) is None
     assert read_metrics(tmp_path) == read_gradients(tmp_path) == read_classes(tmp_path) == []

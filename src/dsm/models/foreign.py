@@ -266,23 +266,25 @@ def _match(
         names: names without the prefix -> full names in ``tensors``.
     """
     inner = {name: tensors[whole] for name, whole in names.items()}
-    theirs = {_renamed(name, source): name for name in inner if not _is_head(name, source)}
+    renamed = {_renamed(name, source): name for name in inner if not _is_head(name, source)}
     settings = dict(source.settings)
-    stem = next((name for name in theirs if _STEM.match(name)), None)
-    if stem is None or inner[theirs[stem]].dim() != 5:
+    stem = next((name for name in renamed if _STEM.match(name)), None)
+    if stem is None or inner[renamed[stem]].dim() != 5:
         return None
-    settings["in_channels"] = inner[theirs[stem]].shape[1]
+    settings["in_channels"] = inner[renamed[stem]].shape[1]
     ours = _blank_state(source.backbone, tuple(settings.items()))
-    fits = {n: inner[theirs[n]] for n, t in ours.items() if n in theirs and inner[theirs[n]].shape == t.shape}
+    fits = {
+        n: inner[renamed[n]] for n, t in ours.items() if n in renamed and inner[renamed[n]].shape == t.shape
+    }
     unfit = [
-        f"{n} {_shape(inner[theirs[n]])} for {_shape(t)}"
+        f"{n} {_shape(inner[renamed[n]])} for {_shape(t)}"
         for n, t in ours.items()
-        if n in theirs and n not in fits
+        if n in renamed and n not in fits
     ]
     missing = [
-        f"{n} {_shape(t)}" for n, t in ours.items() if n not in theirs and not n.endswith(_UNIMPORTANT)
+        f"{n} {_shape(t)}" for n, t in ours.items() if n not in renamed and not n.endswith(_UNIMPORTANT)
     ]
-    used = {names[theirs[n]] for n in fits}
+    used = {names[renamed[n]] for n in fits}
     report = LoadReport(
         source.name,
         source.backbone,
@@ -300,7 +302,7 @@ def _match(
     head = (weight, bias) if weight is not None and bias is not None else None
     # The filled share alone is not enough: a network of 34 layers contains all tensors of one of 18.
     either = len(report.loaded) + len(missing) + len(unfit)
-    either += sum(not n.endswith(_UNIMPORTANT) and n not in ours for n in theirs)
+    either += sum(not n.endswith(_UNIMPORTANT) and n not in ours for n in renamed)
     return Match(source, settings, fits, report, head, likeness=len(report.loaded) / max(either, 1))
 
 

@@ -207,8 +207,8 @@ def _numbers(found: Exploration) -> list[tuple[str, str]]:
     videos, cameras = len(set(footage.videos)), len(set(footage.cameras))
     known = footage.times[np.isfinite(footage.times)]
     numbers = [(f"{len(footage.features):,}", f"clips of {many(videos, 'video')}")]
-    word = _word(footage)
-    numbers.append((f"{cameras:,}", word if cameras == 1 else f"{word}s"))
+    source = _word(footage)
+    numbers.append((f"{cameras:,}", source if cameras == 1 else f"{source}s"))
     if len(known):
         numbers.append((clock(known.min())[:10], f"to {clock(known.max())[:10]}"))
     total = sum(
@@ -226,7 +226,7 @@ def _numbers(found: Exploration) -> list[tuple[str, str]]:
         numbers.append(
             (
                 f"{found.same.share.value:.0%}",
-                f"of neighbours are from the same {word}; by chance {found.same.chance:.0%}",
+                f"of neighbours are from the same {source}; by chance {found.same.chance:.0%}",
             )
         )
     return numbers

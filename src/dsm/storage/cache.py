@@ -121,10 +121,10 @@ def held(file: Path, size: int) -> Iterator[bool]:
             with suppress(OSError):  # a disk without locks
                 fcntl.flock(descriptor, fcntl.LOCK_SH)
         facts = os.fstat(descriptor)
-        there = facts.st_size == size and facts.st_nlink > 0
-        if there:
+        complete = facts.st_size == size and facts.st_nlink > 0
+        if complete:
             used(file)
-        yield there
+        yield complete
     finally:
         os.close(descriptor)
 
