@@ -42,7 +42,7 @@ def run_trial(trial: Trial) -> list[Row]:
     if not is_done(trial):
         with _into(trial.folder / "log.txt"):
             if trial.random:
-                _draw_weights(trial)
+                draw_weights(trial)
             else:
                 train_once(replace(trial.config, out=trial.folder / "run"), pretrain)
             for measure in trial.measures:
@@ -75,7 +75,7 @@ def _into(file: Path) -> Iterator[None]:
         yield
 
 
-def _draw_weights(trial: Trial) -> None:
+def draw_weights(trial: Trial) -> None:
     """Write random weights to a file, with clip settings and pooling, as in a run."""
     config = trial.config
     settings = {"pooling": config.pooling} if config.pooling else {}
