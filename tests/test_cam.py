@@ -197,7 +197,7 @@ def test_tokens_without_known_places_give_no_map() -> None:
             return self.mix(self.see(clip).flatten(2).transpose(1, 2)).mean(1)
 
     clip = torch.rand(2, 3, 4, 32, 32)
-    with pytest.raises(UserError, match=r"continues with tokens.*; known are see"):
+    with pytest.raises(UserError, match=r"continues with tokens.*; known names: see"):
         find_layer(Tokens(), clip)
     assert activation_map(Tokens(), clip, similarity_score(), named_layer(Tokens(), "see", clip)).max() > 0
 

@@ -113,7 +113,7 @@ def test_diving48_lists_have_frame_counts(tmp_path: Path) -> None:
         ),
         ("hmdb51", {"x.txt": ""}, "contains no CLASS_test_split1.txt"),
         ("hmdb51", {"run_test_split1.txt": "a.avi 3\n"}, "expected `NAME 0|1|2`"),
-        ("kinetics", {"a.csv": "label,id\nx,y\n"}, "names no columns youtube_id"),
+        ("kinetics", {"a.csv": "label,id\nx,y\n"}, "lacks the columns youtube_id"),
         ("ucf101", {"classInd.txt": "1 A\n"}, "trainlist01.txt: no such annotation file"),
         ("something-something-v2", {"labels.json": "[]"}, "expected a JSON object"),
         ("something-something-v2", {"labels.json": '{"a": "1"}'}, "numbers, from 0 on"),

@@ -137,7 +137,7 @@ def test_frames_of_two_videos_do_not_mix(scenes: Path, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("day1/cam2.mp4\nday1.mp4\n")
     out = dsm("data", "frames", tmp_path / "list.txt", "--out", tmp_path / "frames")
     assert out.returncode == 2, output_of(out)
-    assert "frames of the first would be written into the folder of the second" in out.stderr
+    assert "the folder of the second; rename one of the videos" in out.stderr
     assert not (tmp_path / "frames").exists()
 
 

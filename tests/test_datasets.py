@@ -197,8 +197,8 @@ def test_parts_of_finegym_are_found_cut_or_as_segments(disk: str, path: str | No
             dsm.data.convert(dataset="gym99", annotations=notes, videos=videos, out=out)
         return
     result = dsm.data.convert(dataset="gym99", annotations=notes, videos=videos, out=out)
-    assert "train: 1, but 20484 are published" in result.lines
-    assert "val: 1, but 8521 are published, of which 1 are absent" in result.lines
+    assert "train: 1 (published: 20484)" in result.lines
+    assert "val: 1 (published: 8521), of which 1 are absent" in result.lines
     train = read_list(out / "train.txt", videos)
     assert list(train.paths) == [path]
     assert train.labels.tolist() == [6]
@@ -219,7 +219,7 @@ def test_finegym_without_times_uses_those_in_the_names(
     told = capsys.readouterr().err
     assert "gym288_val_element.txt" in told
     assert "contains no gym288_categories.txt, so classes have numbers" in told
-    assert "begin and end at full seconds" in told
+    assert "start and end at whole seconds" in told
 
 
 def test_fx_s1_and_ub_s1_are_the_sets_of_the_categories(tmp_path: Path) -> None:
@@ -413,7 +413,7 @@ WRONG = {
     "mimetics, other columns": (
         "mimetics",
         {"mimetics_v1.0.csv": "a,b\n1,2\n"},
-        "line 1: names no columns youtube_id",
+        "line 1: lacks the columns youtube_id",
     ),
     "kinetics, other JSON": (
         "kinetics",
@@ -430,7 +430,7 @@ WRONG = {
         {"gym99_train.txt": "a.mp4 0\n"},
         "expected `VIDEO_E_002407_002435_A_0003_0005 LABEL`",
     ),
-    "gym, no label": ("gym99", {"gym99_train.txt": f"{ELEMENT} x\n"}, "the label 'x' is not a whole number"),
+    "gym, no label": ("gym99", {"gym99_train.txt": f"{ELEMENT} x\n"}, "the label 'x' is not an integer"),
     "gym, a high label": (
         "gym99",
         {"gym99_train.txt": f"{ELEMENT} 99\n"},
@@ -459,7 +459,7 @@ WRONG = {
     "epic, another table": (
         "epic-kitchens-100",
         VERBS | {"EPIC_100_train.csv": "a\n1\n"},
-        "names no columns narration_id, video_id",
+        "lacks the columns narration_id, video_id",
     ),
     "epic, a short row": (
         "epic-kitchens-100",
@@ -469,7 +469,7 @@ WRONG = {
     "epic, a page of the web": (
         "epic-kitchens-100",
         VERBS | {"EPIC_100_train.csv": "<html>\n"},
-        "line 1: names no columns",
+        "line 1: lacks the columns",
     ),
     "epic, no time": (
         "epic-kitchens-100",
@@ -495,7 +495,7 @@ WRONG = {
     "crime, a huge frame": (
         "ucf-crime",
         {"Anomaly_Test.txt": "A/a.mp4\n", "Temporal_Anomaly_Annotation.txt": f"a.mp4 A 1 {'9' * 400}\n"},
-        "is not a whole number up to",
+        "is not an integer up to",
     ),
     "gym, a huge time": (
         "gym99",
@@ -536,7 +536,7 @@ WRONG = {
     "diving, a huge label": (
         "diving48",
         {"Diving48_V2_train.json": [{"vid_name": "a", "label": 10**12, "end_frame": 3}]},
-        "a label of Diving48 is 1000000000000",
+        "a label is 1000000000000",
     ),
     "diving, negative frames": (
         "diving48",
@@ -580,5 +580,5 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     write(tmp_path, {"jester-v1-labels.csv": "A\n"})
     with (tmp_path / "jester-v1-train.csv").open("wb") as file:
         file.truncate(2**29 + 1)
-    with pytest.raises(UserError, match="so it is no annotation file"):
+    with pytest.raises(UserError, match="so it is not an annotation file"):
         read_official("jester", tmp_path)

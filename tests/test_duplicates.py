@@ -101,7 +101,7 @@ def test_a_list_loses_its_near_duplicates_and_says_which(
     ]  # fmt: skip
     assert {lines[2][2], lines[3][2]} == {"v/1.mp4", "v/4.mp4"}
     assert float(lines[2][4]) >= float(lines[3][4]) >= 0.9
-    assert "without a feature, and left in the list: 1 (v/19.mp4)" in told
+    assert "1 video has no features; kept: v/19.mp4." in told
     assert "another label" in told
     assert "v/7.mp4 (1, kept 0)" in told
     assert "3 left out of 2 groups" in told

@@ -162,7 +162,7 @@ def test_videos_without_labels_are_mapped_by_their_folders(
     document, errors = opened(tmp_path / "embedding.html")
     assert errors == []
     assert "folder: place0/v" in document or "place0/v" in document
-    assert "which nearest neighbours are right" in capsys.readouterr().err
+    assert "correct nearest neighbours are left out" in capsys.readouterr().err
     alike = [path.split("/", 1)[1] for path in paths]
     save_features(files / "unlabelled.npz", Features(whole.features, 0 * whole.labels - 1, alike))
     run(["embed", str(files / "unlabelled.npz"), "--out", str(tmp_path), "--clips", "0", "--overwrite"])
@@ -174,10 +174,10 @@ def test_videos_without_labels_are_mapped_by_their_folders(
     [
         (["one.npz"], "are too few for a map"),
         (["alike.npz"], "all videos have the label 0"),
-        (["dsm.npz", "one.npz"], "holds other videos than"),
+        (["dsm.npz", "one.npz"], "holds different videos than"),
         (["dsm.npz", "--gallery", "narrow.npz"], "dimensions"),
         (["dsm.npz", "--colour", "places.tsv"], "must have the form NAME=TABLE"),
-        (["dsm.npz", "--gallery", "dsm.npz", "dsm.npz"], "each file needs its own"),
+        (["dsm.npz", "--gallery", "dsm.npz", "dsm.npz"], "each needs its own"),
     ],
 )
 def test_wrong_input_raises_one_sentence(files: Path, tmp_path: Path, flags: list[str], message: str) -> None:

@@ -90,7 +90,7 @@ def test_a_run_records_its_kind_and_its_starting_weights(
 ) -> None:
     first = pretrain(small_run(scenes, tmp_path / "first", steps=1))
     out = finetune(config(scenes, tmp_path / "run", weights=str(first), backbone="r3d18", steps=1))
-    assert "holds the backbone tiny; --backbone r3d18 is ignored" in " ".join(capsys.readouterr().err.split())
+    assert "has the backbone tiny; --backbone r3d18 is ignored" in " ".join(capsys.readouterr().err.split())
     assert json.loads((out / "config.json").read_text())["config"]["backbone"] == "tiny"
     again = finetune(config(scenes, tmp_path / "again", weights=str(out), steps=1))
     assert load_weights(again).config["begun_with"] == "dsm"

@@ -165,7 +165,7 @@ def test_two_sweeps_are_not_mixed(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a sweep with other settings"):
         finetune(replace(config, seed=1))
     write_list(train, whole.part(np.arange(len(whole))[::-1].copy(), tmp_path))
-    with pytest.raises(UserError, match="other videos than the training list gives now"):
+    with pytest.raises(UserError, match="different videos than the training list now gives"):
         finetune(config)
 
 

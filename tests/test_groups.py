@@ -28,7 +28,7 @@ ROWS = {"v/fight/a.mp4": "1", "v/calm/a.mp4": "2", "v/calm/b.avi": "3", "/mnt/x/
         ("shard-00000.tar/v/fight/a", "1"),
         ("packs/shard-00001.tar/calm/b", "3"),
         ("shard-00000.tar/mnt/x/long_2-3.5", "4"),
-        ("a.mp4", "fits several of its rows"),
+        ("a.mp4", "matches several of its rows"),
         ("v/calm/a", None),
         ("m/a.mp4", None),
     ],
@@ -41,16 +41,16 @@ def test_groups_are_matched_by_the_ends_of_paths(tmp_path: Path, path: str, grou
             warnings.simplefilter("ignore")
             assert read_groups(table, [path, "v/calm/b.avi"]) == [group, "3"]
     else:
-        with pytest.raises(UserError, match=group or "names no group for"):
+        with pytest.raises(UserError, match=group or "has no group for"):
             read_groups(table, [path])
 
 
 def test_what_does_not_match_is_named_and_one_row_is_one_video(tmp_path: Path) -> None:
     table = tmp_path / "groups.tsv"
     table.write_text("path\tgroup\na.mp4\t1\n")
-    with pytest.raises(UserError, match=r"names no group for y\.mp4, z\.mp4;"):
+    with pytest.raises(UserError, match=r"has no group for y\.mp4, z\.mp4;"):
         read_groups(table, ["a.mp4", "y.mp4", "z.mp4"])
-    with pytest.raises(UserError, match=r"its row a\.mp4 fits several videos: v/a\.mp4, w/a\.mp4"):
+    with pytest.raises(UserError, match=r"its row a\.mp4 matches several videos: v/a\.mp4, w/a\.mp4"):
         read_groups(table, ["v/a.mp4", "w/a.mp4"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -60,7 +60,7 @@ def test_the_folder_that_a_file_names_must_be_one_of_videos(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for root in (Path("/"), tmp_path, tmp_path.parent):
-        with pytest.raises(UserError, match="give the folder that the videos are in with --root"):
+        with pytest.raises(UserError, match="pass the folder of the videos with --root"):
             clip_of(index(root, str(own / "a.mp4")), 0)
         assert len(clip_of(replace(index(root, str(own / "a.mp4")), within=root), 0)), "as its owner says"
     for odd in (5, None, ["/"]):
@@ -76,7 +76,7 @@ def test_features_that_name_urls_are_not_fetched(own: Path, tmp_path: Path) -> N
         features = replace(index(own, path), meta={"root": root})
         with pytest.raises(VideoError, match="leads out"):
             clip_of(features, 0)
-    with pytest.raises(VideoError, match="if you trust it, give it with --root"):
+    with pytest.raises(VideoError, match="if you trust it, pass it with --root"):
         clip_of(replace(index(own, "a.mp4"), meta={"root": "http://127.0.0.1:9"}), 0)
 
 

@@ -185,7 +185,7 @@ def test_groups_are_read_from_a_table_or_found_in_paths(tmp_path: Path) -> None:
     assert find_groups(["c.mp4", "a b.mp4"], file=table, regex="") == ["8", "7"]
     assert find_groups(["cam1/a.mp4", "cam2/b.mp4"], file=None, regex=r"cam\d") == ["cam1", "cam2"]
     assert find_groups(["c.mp4"], file=None, regex="") is None
-    with pytest.raises(UserError, match=r"names no group for d\.mp4"):
+    with pytest.raises(UserError, match=r"has no group for d\.mp4"):
         read_groups(table, ["c.mp4", "d.mp4"])
     with pytest.raises(UserError, match="no such table of groups"):
         read_groups(tmp_path / "none.tsv", ["c.mp4"])

@@ -134,7 +134,7 @@ def test_splits_that_groups_do_not_allow_are_reported(
     write_list(tmp_path / "all.txt", VideoList(names, labels, np.full(20, -1), tmp_path))
     split(SplitConfig(tmp_path / "all.txt", tmp_path / "out", group_regex="^[ab]"))
     output = " ".join(capsys.readouterr().err.split())
-    assert "10% of the videos are for testing, not 30%: the groups allow nothing closer" in output
+    assert "10% of the videos are test videos, not 30%: the groups allow no closer split" in output
     assert "1 class is in train.txt only" in output
     assert "1 class is in test.txt only" in output
 

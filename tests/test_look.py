@@ -243,7 +243,7 @@ def test_wrong_settings_raise_one_sentence(
     [
         (("--target-class", "wavee"), "no class is called 'wavee'; did you mean 'wave'"),
         (("--target-class", "2"), "the classes are numbered 0 to 1"),
-        (("--target", "square.mp4"), "a classifier takes --target-class"),
+        (("--target", "square.mp4"), "for a classifier, use --target-class"),
     ],
 )
 def test_wrong_target_classes_raise_one_sentence(

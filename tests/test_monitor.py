@@ -67,7 +67,7 @@ def test_a_collapse_and_its_end_are_each_reported_once(capfd: pytest.CaptureFixt
     health.read(output, 200)
     notes = capfd.readouterr().err
     assert notes.count("it has collapsed") == 1
-    assert notes.count("the embeddings spread again") == 1
+    assert notes.count("the embeddings are spread out again") == 1
 
 
 @pytest.fixture(scope="module")

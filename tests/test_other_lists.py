@@ -113,7 +113,7 @@ def test_our_own_form_is_recognised(place: Path, capsys: pytest.CaptureFixture[s
         ("x/a.mp4,30,3\nx/b.mp4,40,2\n", "two numbers per line.*--columns path,label,frames"),
         ("label,youtube_id,time_start\nx,v/a.mp4,3\n", "header does not say.*--columns label,path,start "),
         ("video,start_frame,end_frame\nv/a.mp4,0,9\n", "in seconds"),
-        ("path,label\nv/a.mp4,0\nv/b.mp4,x\n", "line 3: the label 'x' is not a whole number"),
+        ("path,label\nv/a.mp4,0\nv/b.mp4,x\n", "line 3: the label 'x' is not an integer"),
         ("path,label\nv/a.mp4,0\nv/b.mp4\n", "line 3: expected `path,label`"),
         ('{"path": "v/a.mp4"}\n{"file": "v/b.mp4"}\n', "line 2: expected a JSON object with path"),
     ],
@@ -298,13 +298,13 @@ def test_several_labels_are_left_out_on_request(
         ("raw/A/x 30 0 1\nraw/B/y z 40 1\n", "--columns path,frames,label,_`) or none"),
         ("raw/A/x 30 0 1\nraw/B/y z 40 1 3\n", "--columns path,frames,label,_`) or none"),
         ("v/a.mp4 0 1 3\nv/b.mp4 1\n", "--columns path,label,_`) or none"),
-        ('[{"filename": "v/a.mp4", "label": {"concept": [1]}}]', "dsm takes one per video: keep one."),
+        ('[{"filename": "v/a.mp4", "label": {"concept": [1]}}]', "dsm takes one per video; keep one."),
         (
             'original_vido_id video_id frame_id path labels\nx 0 0 raw/A/x/img_1.jpg ""\n',
             "lists single frames",
         ),
-        ('{"a": {"duration_second": 2.0, "annotations": []}}', "is one JSON object; a list in JSON"),
-        ('{\n "a": {\n  "annotations": []}}', "is one JSON object; a list in JSON"),
+        ('{"a": {"duration_second": 2.0, "annotations": []}}', "is one JSON object; a JSON list"),
+        ('{\n "a": {\n  "annotations": []}}', "is one JSON object; a JSON list"),
     ],
 )
 def test_annotations_that_do_not_fit_are_refused_with_a_remedy(raw: Path, text: str, message: str) -> None:

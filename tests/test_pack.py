@@ -60,7 +60,7 @@ def test_a_folder_of_flow_is_not_packed_as_pictures(tmp_path: Path) -> None:
     for axis in "xy":
         Image.fromarray(np.zeros((48, 48), np.uint8)).save(tmp_path / f"flow_{axis}_00001.jpg")
     left_out = write_shard(tmp_path / "shard.tar", [("flow", tmp_path)], 48)
-    assert "holds optical flow, which a pack cannot store" in left_out["flow"]
+    assert "contains optical flow, which a pack cannot store" in left_out["flow"]
 
 
 def test_a_pack_is_read_like_its_videos(five: Path, tmp_path: Path) -> None:

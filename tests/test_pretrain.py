@@ -320,7 +320,7 @@ def test_another_length_needs_extend(scenes: Path, tmp_path: Path, capfd: pytest
     with pytest.raises(UserError, match=refusal):
         pretrain(config(scenes, out, steps=4, resume=True))
     pretrain(config(scenes, out, steps=4, resume=True, extend=True))
-    assert "was planned for 2 steps and continues to 4" in " ".join(capfd.readouterr().err.split())
+    assert "was planned for 2 steps and now continues to 4" in " ".join(capfd.readouterr().err.split())
     pretrain(config(scenes, out, steps=4, resume=True))  # its new length
     assert list_checkpoints(out)[-1].name == "step_00000004.pt"
 

@@ -117,4 +117,4 @@ def test_a_probe_with_one_video_per_class_uses_the_default_c(
     save_features(tmp_path / "clips.npz", clips)
     words = ["--train", str(tmp_path / "clips.npz"), "--test", str(tmp_path / "clips.npz")]
     run(["probe", *words, "--out", str(tmp_path / "out")])
-    assert "C = 1, as there are too few videos" in capsys.readouterr().err
+    assert "C = 1, not chosen by cross-validation" in capsys.readouterr().err

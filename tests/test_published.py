@@ -92,7 +92,7 @@ def test_everything_takes_a_published_model_as_it_takes_a_run(scenes: Path, tmp_
     assert {row.run for row in told.rows} == {"theirs"}
     assert "published" in page.read_text()
     assert ">Training</h2>" not in page.read_text()
-    with pytest.raises(UserError, match="which logged nothing; measure it by --data"):
+    with pytest.raises(UserError, match="which logged nothing; give --data"):
         report(runs=(weights,), out=tmp_path / "bare.html")
     described = str(inspect(file=weights).tables[0])
     assert "clips: 4 frames, every 4, 32 x 32 pixels of a picture whose shorter side is 36" in described

@@ -119,7 +119,7 @@ def test_check_returns_verdicts_and_the_usable_videos(small_list: Path, tmp_path
     shown = str(result)
     assert f"undecodable  {broken}: " in shown
     assert "decoded to the end" in shown
-    assert shown.endswith(f"{clean}: 3 usable videos of 4, with the frames")
+    assert shown.endswith(f"{clean}: 3 usable videos of 4, with frame counts")
     assert len(json.loads(ledger.read_text())["files"]) == 4
     nothing_written = dsm.data.check(videos=small_list.parent / "wave", frames=4, workers=1)
     assert nothing_written.files == []
@@ -201,7 +201,7 @@ def test_split_warns_of_what_the_groups_do_not_allow(tmp_path: Path) -> None:
         dsm.data.split(videos=tmp_path / "all.txt", out=tmp_path / "lists", group_regex="^[ab]")
     messages = [str(one.message) for one in caught]
     assert len(messages) == 3
-    assert "the groups allow nothing closer" in messages[0]
+    assert "the groups allow no closer split" in messages[0]
 
 
 def test_features_imports_those_of_another_tool(tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_overwrite_keeps_the_starting_weights(scenes: Path, tmp_path: Path) -> N
     first = pretrain(small_run(scenes, tmp_path / "run" / "pretrain", steps=1))
     config = run_config(scenes, tmp_path / "run", "small-own", weights=str(first), overwrite=True)
     (tmp_path / "run" / "recipe.json").write_text('{"made_by": "dsm"}')  # of other settings
-    with pytest.raises(UserError, match="is in --out, which --overwrite empties"):
+    with pytest.raises(UserError, match="is inside --out, which --overwrite empties"):
         run(config)
     assert list_checkpoints(first)
 

@@ -71,7 +71,7 @@ def test_a_query_from_the_archive_finds_itself_at_its_time(
     assert output.out.splitlines()[:2] == [
         line.replace(f"{n + 1} ", f"{n} ", 1) for n, line in ((1, lines[1]), (2, lines[2]))
     ]
-    assert "left out of what is found" in output.err
+    assert "left out of the results" in output.err
 
 
 @pytest.mark.parametrize("per_clip", [False, True])
@@ -108,7 +108,7 @@ def test_a_query_may_be_in_a_pack(scenes: Path, tmp_path: Path, capsys: pytest.C
     assert index.paths[3] not in capsys.readouterr().out
     run(["search", "--index", str(out), "--query", packed, "--k", "1", "--itself"])
     assert index.paths[3] in capsys.readouterr().out.splitlines()[0]
-    with pytest.raises(UserError, match="holds no video called nothing"):
+    with pytest.raises(UserError, match="contains no video named nothing"):
         QueryEncoder(index)(tmp_path / "pack" / "shard-00000.tar" / "nothing")
 
 
@@ -195,7 +195,7 @@ def test_changed_weights_are_reported(archive: Path) -> None:
     other = replace(index, meta=index.meta | {"seed": 1})
     with pytest.raises(UserError, match="are not the weights"):
         QueryEncoder(other)
-    with pytest.raises(UserError, match="has no second 99"):
+    with pytest.raises(UserError, match="ends before second 99"):
         QueryEncoder(index)(Path(str(index.meta["root"])) / index.paths[0], 99.0)
     with pytest.raises(UserError, match="3 dimensions"):
         ArchiveIndex(index).search(np.zeros(3, np.float32), 1)

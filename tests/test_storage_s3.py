@@ -175,7 +175,7 @@ def test_a_run_killed_on_one_machine_continues_on_another_from_its_copy(
     assert steps == [line["step"] for line in read_metrics(whole)]
     local = {one.relative_to(run).as_posix() for one in run.rglob("*") if one.is_file()}
     assert names_in(store, "runs/mine") == local
-    with pytest.raises(UserError, match="its copy is at step"):
+    with pytest.raises(UserError, match="the copy is at step"):
         pretrain(small_run(tmp_path, here, save_every=2, resume=True, **given))
 
 
@@ -188,7 +188,7 @@ def test_a_store_that_is_away_costs_a_run_nothing(
     run = pretrain(small_run(tmp_path, out, **given))
     assert equal(weights_of(run), weights_of(whole))
     said = capsys.readouterr().err
-    assert said.count("goes on without its copy") == 1
+    assert said.count("continues without a copy") == 1
     assert "lacks the newest files" in said
     store.faults.clear()
     pretrain(small_run(tmp_path, out, resume=True, **given))

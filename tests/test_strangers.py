@@ -73,7 +73,7 @@ def test_overwrite_does_not_empty_what_it_reads(small_list: Path, tmp_path: Path
     out = tmp_path / "frames"
     frames(FramesConfig(small_list, out, short_side=64, workers=1))
     before = sorted(out.rglob("*.jpg"))
-    with pytest.raises(UserError, match="is in --out, which --overwrite empties"):
+    with pytest.raises(UserError, match="is inside --out, which --overwrite empties"):
         frames(FramesConfig(out / "list.txt", out, short_side=32, workers=1, overwrite=True))
     assert sorted(out.rglob("*.jpg")) == before
 
@@ -101,7 +101,7 @@ def test_overwrite_keeps_the_input_lists(
     listed.write_bytes((scenes / "train.txt").read_bytes())
     meant = {"TRAIN": scenes / "train.txt", "LIST": listed, "ROOT": scenes, "RUN": runs / "tuned"}
     named = [str(meant.get(word, word)) for word in words.split()]
-    with pytest.raises(UserError, match="is in --out, which --overwrite empties"):
+    with pytest.raises(UserError, match="is inside --out, which --overwrite empties"):
         main.run([*named, "--out", str(out), "--overwrite"])
     assert listed.exists()
 

@@ -136,9 +136,9 @@ def test_the_user_is_told_which_encoder_is_better(tmp_path: Path) -> None:
     adapting.add({"knn": 0.3, "retention": 0.2}, 20)
     assert adapting.given_up
     assert adapting.words() == [
-        "Stopped after 2 looks that were worse. The encoder you had is the better one: knn 0.500 before, at "
-        "most 0.400 since (step 10); at that step 70% of each video's neighbours are those it had. Go on "
-        "with hf:theirs."
+        "Stopped: 2 evaluations in a row were worse. The original encoder is better: knn 0.500 before, at "
+        "most 0.400 since (step 10); at that step 70% of each video's neighbours were unchanged. "
+        "Use hf:theirs."
     ]
     again = Adaptation(Retention(tmp_path / "b.npz"), "hf:theirs", "knn", patience=3)
     again.load(json.loads(json.dumps(adapting.state())))
@@ -158,7 +158,7 @@ def test_an_adapted_encoder_is_watched_resumed_and_exported(
     )  # fmt: skip
     run = pretrain(config)
     said = " ".join(capsys.readouterr().err.split())
-    assert "Adapted: balance" in said or "The encoder you had is the better one: balance" in said
+    assert "Adapted: balance" in said or "The original encoder is better: balance" in said
     logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     looks = {row["step"]: row for row in logged if "monitor/balance" in row}
     assert 0 in looks
@@ -198,7 +198,7 @@ def test_an_adapted_encoder_is_watched_resumed_and_exported(
 
 
 def test_tune_needs_something_to_adapt(scenes: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="name it with --weights"):
+    with pytest.raises(UserError, match="name one with --weights"):
         small_run(scenes, tmp_path, tune="lora")
     for how in ("last", "last:0", "last:x", "lora:4", "most"):
         with pytest.raises(UserError, match="head, lora, all or last:K"):

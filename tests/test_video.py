@@ -70,7 +70,7 @@ def test_the_error_for_a_broken_file_names_it(tmp_path: Path, content: bytes, me
 def test_a_missing_file_is_never_called_corrupt(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="no such file"):
         read_frames(tmp_path / "none.mp4", [0])
-    with pytest.raises(VideoError, match="holds no numbered picture"):
+    with pytest.raises(VideoError, match="contains no numbered picture"):
         read_frames(tmp_path, [0])
 
 

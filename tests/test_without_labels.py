@@ -95,5 +95,5 @@ def test_bias_and_report_measure_the_balance(scenes: Path, runs: Path, tmp_path:
          "embedding"])  # fmt: skip
     text = page.read_text()
     assert "balance" in text
-    assert "a probe learns labels" in text, "what is missing is named"
+    assert "a probe needs a label" in text, "what is missing is named"
     assert "R@1" not in text

@@ -86,7 +86,7 @@ def test_of_two_matching_encoders_one_is_used_and_the_other_named(
     assert load_and_compare(file, state).others == ["target_network"]
     assert len(load_and_compare(f"{file}::target_network", other).left) == len(state)
     main.run(["weights", "inspect", str(file)])
-    assert f"fits as well: target_network; load it with --weights {file}::target_network" in (
+    assert f"also fits: target_network; load it with --weights {file}::target_network" in (
         capsys.readouterr().out
     )
     with pytest.raises(UserError, match="no encoder that dsm knows"):

@@ -1,4 +1,4 @@
-"""The one exception for mistakes a user can mend: a wrong flag, path, list or file."""
+"""The exceptions for mistakes that a user can fix: a wrong flag, path, list or file."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import re
 from collections.abc import Iterable
 
 USER_ERROR = 2
-"""What a command that ends with a :class:`UserError` exits with."""
+"""Exit code of a command that ends with a :class:`UserError`."""
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters, and halves of characters, which no terminal and no file takes."""
+"""Control characters and lone surrogates, which terminals and UTF-8 files cannot take."""
 
 
 class UserError(Exception):
     """One clear sentence: what is wrong, where, and what to do. The command exits with code 2."""
 
     def __str__(self) -> str:
-        return without_control(super().__str__())  # it may quote a stranger's file
+        return without_control(super().__str__())  # it may quote an untrusted file
 
 
 class MachineError(UserError):
-    """A fault of the machine, such as too little memory; it says nothing about the file that was in use."""
+    """A fault of the machine, such as too little memory, not of the file that was being read."""
 
 
 _MEMORY = (
@@ -37,24 +37,24 @@ _REMEDIES = {
     errno.EMFILE: "too many open files for one process; raise the limit (`ulimit -n 4096`).",
     errno.ENFILE: "the machine has too many open files; close other programs.",
     errno.EAGAIN: "no thread or process can be started; use fewer workers, or raise `ulimit -u` or `-v`.",
-    errno.EPIPE: (  # of a process: rich ends this one where the reader of its output has gone
+    errno.EPIPE: (  # from a worker: when the reader of our own output has gone, rich ends the command
         "a worker process could not start or was killed, perhaps because memory ran out; use fewer workers "
         "(--data.workers, --workers)."
     ),
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
     errno.EFBIG: _FULL,
-    errno.EROFS: "is on a disk that cannot be written to; write elsewhere.",
+    errno.EROFS: "the disk is read-only; write elsewhere.",
     errno.EIO: "the disk cannot be read or written (input/output error).",
     errno.ESTALE: "the network disk has lost this file; try again.",
 }
 _SPARE = 2**26
-"""Bytes: with less memory than this, memory has run out."""
-# Libraries that pass on such a fault as a plain error repeat the words of the system, or have their own.
+"""In bytes: when an allocation of this size fails, memory has run out."""
+# Some libraries report such a fault as a plain error, with the system's wording or their own.
 _SAID = {
     errno.ENOMEM: (
         "allocate memory", "not enough memory", "out of memory", "bad_alloc", "memory allocation",
-        "failed to map segment", "could not execute a primitive",  # the last of oneDNN, in a convolution
+        "failed to map segment", "could not execute a primitive",  # the last from oneDNN, in a convolution
     ),
     errno.EMFILE: ("too many open files", "ancdata"),
     errno.EAGAIN: ("start new thread", "resource temporarily unavailable"),
@@ -65,7 +65,7 @@ _SAID = {
 def machine_fault(error: BaseException) -> int | None:
     """The ``errno`` of a fault of the machine, such as too little memory or a full disk; None for others.
 
-    Such a fault says nothing about the file that was in use.
+    Such a fault is no evidence against the file that was being read.
     """
     if isinstance(error, MemoryError):
         return errno.ENOMEM
@@ -73,14 +73,14 @@ def machine_fault(error: BaseException) -> int | None:
         return error.errno
     if isinstance(error, (OSError, RuntimeError, ImportError, SystemError)):
         text = str(error).lower()
-        return next((code for code, said in _SAID.items() if any(one in text for one in said)), None)
+        return next((code for code, said in _SAID.items() if any(phrase in text for phrase in said)), None)
     return None
 
 
 def refuse_machine_fault(error: Exception, *, reading: str) -> None:
     """Raise MachineError if a file could not be read because the machine lacks memory or file handles.
 
-    A broken file may ask for any amount of memory, so a refused request counts only if little is left.
+    A broken file may ask for any amount of memory, so a failed allocation counts only if little is left.
 
     Args:
         reading: the name of the file.
@@ -112,17 +112,17 @@ def sentence(error: Exception) -> str | None:
 
 
 def first_line(error: Exception) -> str:
-    """What a library said, for a sentence: its first line, or the kind of error where it said nothing."""
+    """The first line of a library's error message, or the type of the error if the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def without_control(text: str) -> str:
-    """A stranger's text for a terminal, which obeys what it is sent: control characters are escaped."""
+    """Untrusted text made safe for a terminal: its control characters are escaped."""
     return _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
 
 
 def has_control(text: str) -> bool:
-    """Whether a terminal would obey some of it rather than show it; tabs and line feeds are no matter."""
+    """Whether text has control characters that a terminal would act on; tabs and line feeds do not count."""
     return _CONTROL.search(text) is not None
 
 
@@ -132,9 +132,9 @@ def is_utf8(text: str) -> bool:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """'; did you mean 'x'?' with the known names nearest to one, or all of them where none is near."""
+    """'; did you mean 'x'?' with the known names nearest to a name, or all of them if none is close."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.65)
     if close:
-        return "; did you mean " + " or ".join(f"'{one}'" for one in close) + "?"
-    return "; known are " + ", ".join(names)
+        return "; did you mean " + " or ".join(f"'{match}'" for match in close) + "?"
+    return "; known names: " + ", ".join(names)

@@ -1,4 +1,4 @@
-"""The help of verbs with many settings: `--help` shows those needed first, `--help-all` shows all."""
+"""Help for verbs with many settings: `--help` shows the main ones, `--help-all` shows all."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def shortened(config: type, names: Sequence[str]) -> type:
 
 
 def groups(config: type, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """The groups of settings of a class: the beginning of their flags, and what they set."""
+    """The groups of settings of a class: the prefix of their flags, and what they set."""
     for name, kind in get_type_hints(config, include_extras=True).items():
         bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
         if not is_dataclass(bare):
@@ -59,7 +59,7 @@ def groups(config: type, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _has_no_name(kind: Any) -> bool:
-    """Whether the flags of its settings lack its own name."""
+    """Whether the flags of a group leave out the group's own name."""
     return any(getattr(mark, "name", None) == "" for mark in get_args(kind)[1:])
 
 

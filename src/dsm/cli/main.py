@@ -1,6 +1,6 @@
 """The ``dsm`` command: parse the settings of a verb, call its function, print its result.
 
-A verb's module is imported only when its settings are sound, so that help and mistakes appear at once.
+A verb's module is imported only after its settings are checked, so that help and errors appear at once.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def print_overview(group: str = "") -> None:
         if not group or name.startswith(f"{group} "):
             table.add_row(f"dsm {name}", verb.summary)
     console.print(table)
-    console.print("\n`dsm VERB --help` shows a verb's settings. Begin with: dsm demo --out runs/demo")
+    console.print("\n`dsm VERB --help` shows a verb's settings. Start with: dsm demo --out runs/demo")
 
 
 def find_verb(words: list[str]) -> tuple[str, list[str]]:
-    """The verb that the command line begins with, and the rest.
+    """The verb that the command line begins with, and the remaining words.
 
     Raises:
         UserError: there is no such verb.
@@ -47,7 +47,7 @@ def find_verb(words: list[str]) -> tuple[str, list[str]]:
 
 
 def print_rest(name: str, settings: type) -> None:
-    """Print which settings the short help leaves out."""
+    """Print the settings that the short help leaves out."""
     from dsm.cli.help import ALL, groups
 
     console = SafeConsole(highlight=False)
@@ -105,7 +105,7 @@ def run(words: list[str]) -> None:
 
 
 def main() -> None:
-    """The entry point: a mistake that the user can fix ends with one sentence and exit code 2."""
+    """The entry point: an error that the user can fix ends with one sentence and exit code 2."""
     words = sys.argv[1:]
     errors = SafeConsole(stderr=True, highlight=False, soft_wrap=True, emoji=False)
     if (
@@ -119,8 +119,8 @@ def main() -> None:
         print(__version__)
         return
     leave_by_exception()
-    # Threads that sleep while they wait for each other leave the core to other processes, and get it back
-    # sooner: beside one busy process two cores keep 60 % of the rate of a training, not 33 %
+    # Threads that sleep rather than spin while they wait leave the core to other processes, and get it back
+    # sooner: beside one busy process, training on two cores keeps 60 % of its speed, not 33 %
     # (benchmarks/busy.py). Torch reads this when it is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
@@ -147,5 +147,5 @@ def main() -> None:
 
         if begun_from_outside():
             sys.stdout.flush()
-            # Torch's own threads outlive the work, and sometimes abort the interpreter at exit.
+            # Torch's own threads are still running, and sometimes abort the interpreter at exit.
             leave(0)

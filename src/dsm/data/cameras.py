@@ -1,4 +1,4 @@
-"""What the names of files tell about footage: the camera, and when each video begins."""
+"""What file names say about footage: the camera, and when each video starts."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _CLOCK = r"(?P<hour>[01]\d|2[0-3])(?P<b>[-_.:h]?)(?P<minute>[0-5]\d)(?:(?P=b)|m)
 TIME = re.compile(rf"(?<!\d){_DATE}(?:[T _.-]{{0,2}}|[/\\]){_CLOCK}(?!\d)")
 """`20240131_235959`, `2024-01-31T23-59-59`: a date and a time of day, each with one separator throughout."""
 SHARE = 0.5
-"""Share of the videos whose names must tell, for names to be taken as the source."""
+"""Names are used if more than this share of the videos have one."""
 
 
 def cameras_of(paths: Sequence[str], *, file: Path | None, regex: str) -> tuple[list[str], str]:
-    """The camera of each video, and in words where that comes from.
+    """The camera of each video, and the source of this information.
 
-    From a table or an expression if one is given. Otherwise from a word such as `cam3` in the path; if most
-    paths have none, the folder stands for the camera.
+    Cameras come from the table or expression, if given; otherwise from a word such as `cam3` in the path. If
+    most paths have no such word, the folder stands for the camera.
 
     Returns:
         (n,) names, and the source: `table`, `expression`, `name` or `folder`.
@@ -50,10 +50,10 @@ def cameras_of(paths: Sequence[str], *, file: Path | None, regex: str) -> tuple[
 
 
 def begin_times(paths: Sequence[str]) -> NDArray[np.float64]:
-    """When each video begins by its name, in seconds since 1970 of its own clock; NaN where it does not tell.
+    """When each video begins according to its name, in seconds since 1970 by its own clock; NaN if unknown.
 
-    A name tells by a date and a time of day with seconds, such as `20240131_235959`. A segment begins its
-    seconds later. Clocks are taken as they are: no time zone is known.
+    A name must have a date and a time of day with seconds, such as `20240131_235959`. The start of a segment
+    is added. No time zone is assumed.
     """
     times = np.full(len(paths), np.nan)
     for place, path in enumerate(paths):
@@ -61,7 +61,7 @@ def begin_times(paths: Sequence[str]) -> NDArray[np.float64]:
         matches = list(TIME.finditer(part[1] if part else path))
         if not matches:
             continue
-        match = matches[-1]  # folders often have a date of their own
+        match = matches[-1]  # the last one: folders often have dates too
         numbers = [int(match[name]) for name in ("year", "month", "day", "hour", "minute", "second")]
         try:
             year, month, day, hour, minute, second = numbers

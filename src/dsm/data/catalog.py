@@ -1,4 +1,4 @@
-"""Makes lists from folders of videos: finds which files are data and how the folder is laid out."""
+"""Makes lists from folders: finds which files are videos, and how the folder is organised."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ PARTS = {
     "val": ("val", "valid", "validation", "validate", "dev", "eval", "evaluation"),
     "test": ("test", "testing", "testset", "test_set"),
 }
-"""Names of folders that are parts of a data set, not classes."""
+"""Names of folders that hold parts of a data set rather than classes."""
 
 
 @dataclass
 class NotTaken:
-    """Counts the contents of a folder that are not used."""
+    """Counts the files of a folder that are not used."""
 
     folder: Path
     hidden: list[str] = field(default_factory=list)
     """Files and folders, relative to the folder; the contents of a hidden folder are not included."""
     others: Counter[str] = field(default_factory=Counter)
-    """Counts of other files by ending."""
+    """Counts of other files by extension."""
 
     def tell(self) -> None:
         """Print the counts as notes."""
@@ -91,17 +91,17 @@ def part_of(name: str) -> str | None:
 
 
 def _part_in(name: str) -> str | None:
-    """As :func:`part_of`, also if other words or numbers are around it, as in ``ucf101_train_split1``."""
+    """Like :func:`part_of`, but other words or numbers may surround it, as in ``ucf101_train_split1``."""
     parts = {part for word in re.split(r"[\W\d_]+", name) if (part := part_of(word))}
     return part_of(name) or (parts.pop() if len(parts) == 1 else None)
 
 
 def find_parts(folder: Path, videos: Sequence[Path]) -> dict[str, str]:
-    """The part that each first sub-folder is, if all are parts and have folders in them; otherwise empty.
+    """Which part each top-level folder is, if all are parts and contain folders; otherwise empty.
 
     Words beside a part's name, as in ``train_split1``, do not matter if all folders have such names.
 
-    If only some have names of parts, or class folders contain such folders, a note says so.
+    A note says if only some have names of parts, or if class folders contain such folders.
     """
     tops = sorted({path.relative_to(folder).parts[0] for path in videos if path.parent != folder})
     deep = all(len(path.relative_to(folder).parts) > 2 for path in videos)
@@ -121,8 +121,8 @@ def find_parts(folder: Path, videos: Sequence[Path]) -> dict[str, str]:
         }
         if inner and all(map(part_of, inner)) and deep:
             note(
-                f"{folder}: its classes contain {some(sorted(inner))}, which are all in this one list; "
-                f"`dsm data split LIST --group-regex '/({'|'.join(sorted(inner))})/'` keeps them apart."
+                f"{folder}: its class folders contain {some(sorted(inner))}, all of them now in one list; "
+                f"`dsm data split LIST --group-regex '/({'|'.join(sorted(inner))})/'` separates them."
             )
         elif len(tops) == 1 and len(inner) > 1 and deep:
             note(
@@ -132,7 +132,7 @@ def find_parts(folder: Path, videos: Sequence[Path]) -> dict[str, str]:
     return {}
 
 
-# Endings of files that often lie beside videos.
+# Extensions of files that are often stored beside videos.
 _OTHERS = frozenset(
     (".txt", ".tsv", ".csv", ".json", ".jsonl", ".md", ".html", ".pdf", ".npz", ".npy", ".pt", ".pth",
      ".zip", ".tar", ".gz", ".jpg", ".jpeg", ".png", ".srt", ".vtt", ".xml", ".yaml", ".yml", ".py", ".sh",
@@ -148,28 +148,28 @@ class Index:
     classes: list[str]
     """Names by label; empty if unlabelled."""
     left_out: list[str]
-    """A sentence for each file that looks like a video but is not usable."""
+    """A sentence about each file that looks like a video but cannot be used."""
     found: list[Path]
-    """Paths of the list's videos, as found."""
+    """Paths of the list's videos, as found in the folder."""
     empty: list[str]
     """Class folders without a readable video; they are not counted as classes."""
 
 
 def are_frames(names: Sequence[str]) -> bool:
-    """Whether a folder with these files is itself a video: pictures of frames, and no video beside them."""
+    """Whether a folder with these files is itself a video: numbered frames, and no video files."""
     pictures = sum(PICTURE.fullmatch(name) is not None for name in names)
     return pictures > 1 and not any(Path(name).suffix.lower() in EXTENSIONS - {".gif"} for name in names)
 
 
 def find_videos(folder: str | Path, *, only_by_name: bool = True) -> list[Path]:
-    """All videos below a folder, sorted: files by their ending or content, and folders of frames.
+    """All videos below a folder, sorted: files recognised by extension or content, and folders of frames.
 
-    If a folder has frames of several clips, each clip is a video, ``FOLDER/PREFIX*.jpg``.
+    If a folder has the frames of several clips, each clip is a video, ``FOLDER/PREFIX*.jpg``.
 
     Hidden and system files and folders are skipped; a note counts what is not used.
 
     Args:
-        only_by_name: whether files with an unknown ending count only if FFmpeg can open them.
+        only_by_name: whether files with an unknown extension count only if FFmpeg can open them.
 
     Raises:
         UserError: the folder does not exist or contains no video.
@@ -218,7 +218,7 @@ def _clips_in(folder: Path, names: Sequence[str]) -> tuple[list[Path], set[str]]
 
 
 def _is_flow(series: Series) -> bool:
-    """Whether the pictures are saved flow, which is read along with the colours."""
+    """Whether the pictures are saved flow, which is read together with the frames."""
     return any(series.prefix in pair for pair in PAIRS)
 
 
@@ -245,7 +245,7 @@ def _binary(path: Path) -> bool:
 def find_list(source: str | Path, root: str | Path | None = None) -> VideoList:
     """The videos of a list, of a folder and its sub-folders, or a single video; only lists have labels.
 
-    By URL: a list, or a single video, which its ending tells apart.
+    A URL is a list or a single video, depending on its extension.
 
     Args:
         root: folder that a list's relative paths start from; None for the list's own folder.
@@ -255,7 +255,7 @@ def find_list(source: str | Path, root: str | Path | None = None) -> VideoList:
     """
     source = Path(source)
     if is_url(source):
-        ending = Path(str(source).partition("?")[0]).suffix.lower()  # a signed link goes on after it
+        ending = Path(str(source).partition("?")[0]).suffix.lower()  # a signed link has a query after it
         single = ending in EXTENSIONS or segment_of(source) or in_pack(source)
         return only_video(source) if single else read_list(source, root)
     is_frames = False
@@ -314,7 +314,7 @@ def index_folder(
         )
     kept, paths, frames, left_out = [], [], [], []
     counted = count_all(found, workers=workers, on_progress=on_progress)
-    # Links are not resolved: the user meant the link's own name and place.
+    # Do not resolve links: the user chose the link's own name and place.
     top = f"{list_folder}{'' if list_folder == list_folder.parent else os.sep}"
     for path, count in zip(found, counted, strict=True):
         if isinstance(count, str):
@@ -330,7 +330,7 @@ def index_folder(
         frames.append(count if labelled else UNKNOWN)  # unlabelled lists are bare paths
     if not paths:
         raise UserError(
-            f"{folder}: none of its {len(found)} video files can be read; the first error: {left_out[0]}"
+            f"{folder}: none of its {len(found)} video files can be read; the first failure: {left_out[0]}"
         )
     used = {class_of[path] for path in kept} if labelled else set()
     known = known or sorted(used)

@@ -1,4 +1,4 @@
-"""Reads and writes ``classes.txt``: the class names of the lists beside it, one per line from label 0 on."""
+"""Reads and writes ``classes.txt``: class names of the lists beside it, one per line, from label 0."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def carry_classes(videos: VideoList, folder: Path) -> None:
     elif names != names_there and videos.labelled:
         beside = f"not those of {videos.source}" if names else f"and {videos.source} has none"
         raise UserError(
-            f"{folder / CLASSES}: names other classes, {beside}; write to another folder, or remove the file."
+            f"{folder / CLASSES}: has other class names, {beside}; use another folder, or remove the file."
         )
 
 
@@ -88,10 +88,10 @@ def check_class_names(videos: VideoList, names: Sequence[str], of: str) -> None:
     """
     own = names_of(videos)
     if list(names) == [str(number) for number in range(len(names))]:
-        return  # it was trained on labels without names
+        return  # the classifier was trained on labels without names
     for label in np.unique(videos.labels[videos.labels >= 0]).tolist():
         if label < min(len(own), len(names)) and own[label] != names[label]:
             raise UserError(
-                f"{videos.source}: its class {label} is '{own[label]}' according to {CLASSES} beside it, but "
+                f"{videos.source}: class {label} is '{own[label]}' according to {CLASSES} beside it, but "
                 f"'{names[label]}' in {of}; number the list's labels as {of} does, or correct {CLASSES}."
             )

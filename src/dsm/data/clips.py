@@ -1,4 +1,4 @@
-"""Clips from a list's videos: random ones for training, always the same ones for evaluation.
+"""Clips from a list's videos: random ones for training, fixed ones for evaluation.
 
 Training clips are decoded when they are needed. Evaluation clips are spread evenly over each video.
 """
@@ -35,7 +35,7 @@ from dsm.video.source import BadVideo, VideoError
 from dsm.views import Augment, View, draw_views
 
 ATTEMPTS = 10
-"""Videos tried for one sample before loading fails."""
+"""Most videos tried for one sample before loading fails."""
 
 
 def collate(samples: list[Any]) -> Any:
@@ -90,7 +90,7 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
         epoch, index = key
         bad: list[BadVideo] = []
         for attempt in range(ATTEMPTS):
-            # Each attempt has its own generator: the result must not depend on how far the last one got.
+            # Each attempt has its own generator, so the result does not depend on how far the last one got.
             rng = self.generator(epoch, key[1], attempt)
             if attempt:
                 index = int(rng.integers(len(self.videos)))
@@ -119,7 +119,7 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
             VideoError: it cannot be read.
         """
         frames, stride = self.clip.frames_to_read, self.clip.stride
-        # All draws come from one part of the video, so no clip crosses a gap in time.
+        # All clips come from one part of the video, so none crosses a gap in time.
         begin, stop = random_part(self.reader.video(index), frames, stride, rng)
         window = random_window(stop - begin, frames, stride, rng)
         draws = draw_views(self.views, self.augment, window, stop - begin, rng)
@@ -141,7 +141,7 @@ class TrainingClips(Dataset[dict[str, Any] | UserError]):
 class EpochBatches(Sampler[list[tuple[int, int]]]):
     """Batches of (epoch, index) for all epochs, each in a new order; an epoch's last, short batch is dropped.
 
-    It is one long sequence that can begin anywhere: a resumed run starts at its next batch. A batch may be
+    This is one long sequence that can start anywhere: a resumed run starts at its next batch. A batch may be
     processed in parts, one after the other, and each part by several processes. The videos of a batch and
     their order over all parts and processes do not depend on how it is divided.
 
@@ -188,13 +188,13 @@ CORNERS: dict[int, tuple[tuple[float, float], ...]] = {
     1: ((0.5, 0.5),),
     3: ((0.0, 0.0), (0.5, 0.5), (1.0, 1.0)),
 }
-"""Positions of a clip's crops: in the middle, or also at both ends of its longer side."""
+"""Positions of a clip's crops: in the middle, and for 3 also at both ends of its longer side."""
 
 MOST_CLIPS = 4096
 """Maximum clips per video, so that a long one fits into memory."""
 
 CLIPS_A_PASS = 128
-"""Clips of one video read per pass: whole frames take several times the memory of the crops."""
+"""Clips of one video read per pass; whole frames take several times the memory of the crops."""
 
 
 class EvaluationClips(Dataset[dict[str, Any] | UserError]):
@@ -209,8 +209,8 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         windows: clips per video.
         crops: crops per clip: 1 in the middle or 3 along its longer side.
         every: seconds between the starts of clips, whatever their number; 0 for ``windows`` clips.
-        timed: whether to return ``seconds``, which requires opening the file once more.
-        seconds: time limit for reading a video, or each 128 clips of one; None for no limit.
+        timed: whether to return ``seconds``, for which the file must be opened once more.
+        seconds: time limit for reading a video, or each 128 clips of it; None for no limit.
         workers: number of processes that will read.
     """
 
@@ -247,7 +247,7 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         return {"index": index, "clips": None, "seconds": None, "bad": [known], "damaged": []}
 
     def sample(self, index: int) -> dict[str, Any]:
-        """The sample of a video, as by index, but a video that cannot be read raises an error.
+        """The sample of a video, like indexing, but raising an error if the video cannot be read.
 
         Raises:
             VideoError: the video cannot be read.
@@ -259,10 +259,10 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         return {"index": index, "clips": clips, "seconds": seconds, "bad": [], "damaged": damaged}
 
     def pieces(self, index: int, pixels: int) -> Iterator[Tensor]:
-        """The clips of a video as in its sample, but few at a time: (some * crops, T, S, S, C) each.
+        """The clips of a video as in its sample, but a few at a time: (clips * crops, T, S, S, C) each.
 
         Args:
-            pixels: that the clips of a piece may have before they are cropped, unless one alone has more.
+            pixels: most pixels of a piece before cropping, unless a single clip has more.
 
         Raises:
             VideoError: the video cannot be read.
@@ -274,14 +274,14 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
             yield self._cut(index, windows[first : first + some])
 
     def _windows(self, index: int) -> tuple[Indices, NDArray[np.float64] | None]:
-        """The frame numbers of a video's clips, and the times of its frames where they are needed."""
+        """The frame numbers of a video's clips, and the times of its frames if they are needed."""
         clip = self.clip
         video = self.reader.video(index)
         times = self.reader.times(index) if self.timed else None
         if self.every and times is not None:
             step = max(self.every, shown_seconds(video, times) / MOST_CLIPS)
             windows = timed_windows(video, clip.frames_to_read, clip.stride, times, step)
-            if len(windows) > MOST_CLIPS:  # each part has at least one, and there may be very many parts
+            if len(windows) > MOST_CLIPS:  # every part gets a clip, and there may be very many parts
                 windows = windows[np.linspace(0, len(windows) - 1, MOST_CLIPS).astype(np.int64)]
         else:
             windows = uniform_windows(video, clip.frames_to_read, clip.stride, self.windows)
@@ -298,12 +298,12 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         if times is None:
             raise UserError(f"{file}: has no frame times; omit --time.")
         if not 0 <= moment <= times[-1]:
-            raise UserError(f"{file}: has no second {moment:g}; --time must be 0 to {times[-1]:.1f}.")
+            raise UserError(f"{file}: ends before second {moment:g}; --time must be 0 to {times[-1]:.1f}.")
         reach = span(clip.frames_to_read, clip.stride)
         video = self.reader.video(index)
         middle = int(np.searchsorted(times, moment))
         parts = [(0, video)] if isinstance(video, int) else video
-        # In a gap, take the clip that ends before it or begins after it, whichever frame is nearer.
+        # In a gap, take the clip before or after it, whichever is nearer.
         if 0 < middle < len(times) and moment - times[middle - 1] < times[middle] - moment and len(parts) > 1:
             middle -= 1
         begin, stop = next((part for part in parts if part[0] <= middle < part[1]), parts[-1])
@@ -333,7 +333,7 @@ def collate_clips(samples: list[Any]) -> Any:
     """Join the clips of videos, which may differ in number.
 
     Returns:
-        A dict: ``index`` and ``counts``, lists of the videos that were read and how many clips each has;
+        A dict: ``index`` and ``counts``, lists of the videos that were read and their numbers of clips;
         ``clips`` (sum of counts, T, S, S, C) or None if none were read; ``seconds``; ``bad`` and
         ``damaged`` of all. Or the first error that concerns more than one video.
     """

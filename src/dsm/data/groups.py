@@ -20,14 +20,14 @@ from dsm.video.write import without_ending
 PACKED = re.compile(r"\.tar/")
 PACKED_SEGMENT = re.compile(r"_\d+(?:\.\d+)?-\d+(?:\.\d+)?$")
 UCF101_GROUP = r"v_(\w+_g\d+)_c\d+"
-"""In UCF101, clips of one group show the same people in the same place."""
+"""UCF101's groups: clips of one group show the same people in the same place."""
 
 
 def groups_of(paths: Sequence[str], regex: str) -> list[str]:
     """The group of each video: the text in the expression's first matching parentheses, or the whole match.
 
     Raises:
-        UserError: the expression is invalid, or does not match some path.
+        UserError: the expression is invalid, or does not match every path.
     """
     try:
         pattern = re.compile(regex)
@@ -38,7 +38,7 @@ def groups_of(paths: Sequence[str], regex: str) -> list[str]:
         match = pattern.search(path)
         if not match:
             raise UserError(
-                f"{path}: is not named as in UCF101; name the groups by --groups TABLE or --group-regex."
+                f"{path}: is not named as in UCF101; define the groups with --groups TABLE or --group-regex."
                 if regex == UCF101_GROUP
                 else f"{path}: --group-regex '{regex}' finds no group in it."
             )
@@ -48,7 +48,7 @@ def groups_of(paths: Sequence[str], regex: str) -> list[str]:
 
 
 def read_groups(file: str | Path, paths: Sequence[str]) -> list[str]:
-    """The group of each video, from a table: a header, then one line per video, path first, group last.
+    """The group of each video, from a table with a header and one line per video: path first, group last.
 
     Args:
         file: ``.tsv`` (tabs) or ``.csv`` (commas), UTF-8.
@@ -63,35 +63,33 @@ def read_groups(file: str | Path, paths: Sequence[str]) -> list[str]:
         text = io.StringIO(read_text(file, encoding="utf-8-sig", newline=""), newline="")
         rows = list(csv.reader(text, delimiter="," if file.suffix.lower() == ".csv" else "\t"))
     except (ValueError, csv.Error):
-        raise UserError(f"{file}: not a UTF-8 table of paths and groups.") from None
-    # A table saved on another system may encode é differently.
+        raise UserError(f"{file}: must be a UTF-8 table of paths and groups.") from None
+    # A table saved on another system may use another Unicode form of é.
     group_of = {one_spelling(row[0]): row[-1] for row in rows[1:] if len(row) > 1}
     named = [one_spelling(path) for path in paths]
     found, ambiguous = _match(named, group_of)
     if ambiguous:
-        raise UserError(f"{file}: {ambiguous}; write paths in it that tell them apart.")
+        raise UserError(f"{file}: {ambiguous}; write longer paths that tell them apart.")
     missing = list(dict.fromkeys(path for path in named if path not in found))
     if missing:
         raise UserError(
-            f"{file}: names no group for {some(missing)}; its first column must hold the paths of the list, "
-            "or ends of them that fit one video each."
+            f"{file}: has no group for {some(missing)}; its first column must hold the paths of the list, or "
+            "path endings that each match one video."
         )
     by_end = sum(path not in group_of and without_segment(path) not in group_of for path in found)
     if by_end:
-        note(
-            f"{file}: {many(by_end, 'video')} matched by the ends of their paths, not as the list spells them"
-        )
+        note(f"{file}: {many(by_end, 'video')} matched by the end of the path only")
     return [group_of[found[path]] for path in named]
 
 
 def _match(paths: Sequence[str], group_of: Mapping[str, str]) -> tuple[dict[str, str], str]:
     """Find the row of a table for each path: the same path, or one that ends in the other.
 
-    So a table fits whose paths start from another folder than the list's, and videos in a pack, whose names
-    have no ending. Of several rows that fit, the one that shares most folders is meant.
+    So the paths of the table may start from another folder than the list's, and videos in a pack, whose names
+    have no extension, are found too. If several rows match, the one that shares most folders counts.
 
     Returns:
-        Path -> row, for the paths that have one; and in words, the first case that is not clear, if any.
+        Path -> row, for the paths that have one; and a description of the first ambiguous case, if any.
     """
     by_name: dict[str, list[tuple[tuple[str, ...], str]]] = {}
     for row in group_of:
@@ -120,20 +118,20 @@ def _match(paths: Sequence[str], group_of: Mapping[str, str]) -> tuple[dict[str,
         if not most:
             continue
         if len({group_of[row] for row in best}) > 1:
-            unclear = unclear or f"{path} fits several of its rows: {some(best, 3)}"
+            unclear = unclear or f"{path} matches several of its rows: {some(best, 3)}"
             continue
         found[path] = best[0]
         videos.setdefault(best[0], set()).add(names[-1])
     for row, of in videos.items():
         if len(of) > 1 and not unclear:
             unclear = (
-                f"its row {row} fits several videos: {some(['/'.join(parts) for parts in sorted(of)], 3)}"
+                f"its row {row} matches several videos: {some(['/'.join(parts) for parts in sorted(of)], 3)}"
             )
     return found, unclear
 
 
 def _parts(path: str) -> tuple[str, ...]:
-    """The folders and the name in a path, without those that lead up."""
+    """The folders and the name in a path, without ``..``."""
     parts = tuple(part for part in path.replace("\\", "/").split("/") if part not in ("", ".", ".."))
     return parts or (path,)
 
@@ -152,7 +150,7 @@ def find_groups(
     """Groups from a table or by a regular expression; None if neither is given.
 
     Args:
-        intervals: whether intervals are drawn over them, for which there may be too few.
+        intervals: whether confidence intervals will resample them; a warning is given if they are too few.
     """
     if file is not None and regex:
         raise UserError("--groups and --group-regex both define groups; give only one.")

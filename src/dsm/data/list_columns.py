@@ -31,7 +31,7 @@ def names_video(text: str) -> bool:
     """Whether a path looks like that of a video."""
     segment = segment_of(text)
     text = str(segment.file) if segment else text
-    name = Path(text).name  # may be a pattern, for one of several clips in a folder of frames
+    name = Path(text).name  # may be a pattern for one of several clips in a folder of frames
     return Path(name).suffix.lower() in EXTENSIONS or "*." in name or in_pack(text) is not None
 
 
@@ -60,7 +60,7 @@ class Disk:
         return self._frames.get(path, 0)
 
     def places(self, count: int) -> list[int]:
-        """Places, among ``count`` paths, whose files may have been opened."""
+        """Positions among ``count`` paths whose files may have been opened."""
         return [*range(min(count, 200)), count - 1] if self._frames else []
 
     def frames(self, path: str) -> int:
@@ -73,7 +73,7 @@ class Disk:
         return self._frames[path]
 
     def distance(self, paths: Sequence[str], numbers: Sequence[str]) -> float | None:
-        """Difference of numbers to files' frame counts, as in :data:`NEAR`; None if no file is readable."""
+        """Difference of numbers from files' frame counts, as in :data:`NEAR`; None if no file is readable."""
         off = []
         for place in spread(len(paths), LOOKED_INTO):
             if self.has(paths[place]) and (frames := self.frames(paths[place])):
@@ -83,7 +83,7 @@ class Disk:
 
 
 def spread(count: int, most: int) -> list[int]:
-    """At most ``most`` of ``count`` places, evenly spread, with the first and the last."""
+    """At most ``most`` of ``count`` positions, evenly spread, with the first and the last."""
     taken = min(count, most)
     return [place * (count - 1) // max(taken - 1, 1) for place in range(taken)]
 
@@ -112,7 +112,7 @@ def ask(source: str, line: str, choices: Sequence[Sequence[str]], why: str) -> N
     commands = " or ".join(
         f"`dsm data convert {source} --columns {shown(columns)} --out NEW.txt`" for columns in choices
     )
-    raise UserError(f"{source}: {why}, as in `{line[:200]}`; say what the columns are: {commands}.")
+    raise UserError(f"{source}: {why}, as in `{line[:200]}`; name the columns: {commands}.")
 
 
 def several(source: str, line: str, before: str = "path") -> NoReturn:
@@ -127,7 +127,7 @@ def several(source: str, line: str, before: str = "path") -> NoReturn:
         f"something else, name the columns: `{name}`"
     )
     raise UserError(
-        f"{source}: has several labels per line, as in `{line[:200]}`; dsm takes one per video: "
+        f"{source}: has several labels per line, as in `{line[:200]}`, but dsm takes one per video; "
         f"keep{remedy if before else ' one'}."
     )
 
@@ -147,13 +147,13 @@ def by_header(names: Sequence[str], source: str, line: str) -> tuple[str, ...]:
         guess = ["" if meaning in columns[:place] else meaning for place, meaning in enumerate(columns)]
         if "path" not in guess and "" in guess:
             guess[guess.index("")] = "path"
-        ask(source, line, [guess], "its header does not say what each column is")
+        ask(source, line, [guess], "its header does not name every column")
     return tuple(columns)
 
 
 def is_header(cells: Sequence[str], disk: Disk) -> bool:
-    """Whether a first line names columns: no field is a video, and half are known names, or one is and all
-    of three or more are words."""
+    """Whether a first line names columns: no field is a video, and either half of the fields are known names,
+    or one is and all of three or more are words."""
     words = [re.sub(r"[^a-z0-9]+", "_", cell.strip().lower()).strip("_") for cell in cells]
     known = sum(word in _MEANING for word in words)
     enough = known * 2 >= len(words) or (len(words) > 2 and all(kind_of([cell]) == "t" for cell in cells))

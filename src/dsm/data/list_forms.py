@@ -1,8 +1,8 @@
-"""Detects the format of lists that other tools wrote, and cuts them into rows of cells.
+"""Detects the format of lists that other tools wrote, and splits them into rows of cells.
 
-Cells are separated by commas, semicolons, tabs, bars or blanks, with or without a header and quotes; or the
+Cells are separated by commas, semicolons, tabs, bars or spaces, with or without a header and quotes; or the
 list is JSON. Column meanings come from the header, otherwise from the cells and the files. If two readings
-fit, an error names the commands that choose between them. ``list_rows.py`` reads the cells.
+fit, an error gives the commands that choose between them. ``list_rows.py`` reads the cells.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from dsm.video.source import EXTENSIONS
 MARK = "# dsm list"
 """A first line that marks a list as dsm's own format, whatever its paths look like."""
 HEAD = 2**16
-"""Bytes at the start of a list from which the format is detected."""
+"""Bytes at the start of a list that are used to detect its format."""
 SEPARATORS = {
     ",": " between commas", ";": " between semicolons", "\t": " between tabs", "|": " between bars",
     " ": "", JSON: " in JSON",
@@ -56,7 +56,7 @@ class Form:
     """What each column means; '' for an unused one."""
     header: bool = False
     rest: bool = False
-    """Whether the last column is all that follows, whatever its separators, or nothing."""
+    """Whether the last column is the rest of the line, possibly empty, whatever its separators."""
 
     def __str__(self) -> str:
         header = " with a header" if self.header and self.split != JSON else ""
@@ -64,7 +64,7 @@ class Form:
 
 
 def cells_of(line: str, split: str, columns: Sequence[str] | None = None, *, rest: bool = False) -> list[str]:
-    """The fields of one line; between blanks, ``columns`` locate the path, which may contain blanks.
+    """The fields of one line; if spaces separate them, ``columns`` locate the path, which may have spaces.
 
     Args:
         rest: whether a varying number of fields follows.
@@ -119,7 +119,7 @@ def rows_of(text: str, form: Form, source: str) -> Iterator[tuple[int, list[str]
 
 
 def by_columns(lines: list[str], columns: Sequence[str], disk: Disk) -> Form:
-    """The form of a text whose columns the user named; a last column to ignore is all that follows."""
+    """The form of a text whose columns the user named; a last column to ignore is the rest of the line."""
     rest = len(columns) > 1 and not columns[-1]
 
     def fits(cells: list[str]) -> bool:
@@ -221,7 +221,7 @@ def find_form(text: bytes, columns: Sequence[str], disk: Disk, source: str) -> F
 
 
 def _refuse_frames(header: str, source: str) -> None:
-    """Refuse a list of pictures, as of AVA and Charades: it would be read as one of videos."""
+    """Refuse a list of single frames, as for AVA and Charades: it would be read as a list of videos."""
     words = set(re.split(r"[\s,]+", header.lower()))
     if {"frame_id", "path"} <= words:
         raise UserError(
@@ -231,14 +231,14 @@ def _refuse_frames(header: str, source: str) -> None:
 
 
 def _numbers_after(line: str) -> tuple[str, list[str]] | None:
-    """A line without the whole numbers at its end, and these numbers; None if it ends in none."""
+    """A line without the integers at its end, and these integers; None if there are none."""
     words = line.split()
     count = len(list(itertools.takewhile(str.isdecimal, reversed(words[1:]))))
     return (line.rsplit(None, count)[0], words[-count:]) if count else None
 
 
 def _refuse_several(lines: list[str], disk: Disk, source: str) -> None:
-    """Refuse lines of a path and whole numbers if the count of numbers varies and exceeds two."""
+    """Refuse lines of a path and integers if the count of integers varies and exceeds two."""
     tails, before = [], "path"
     for place, line in enumerate(lines):
         if ended := _ENDING.match(line):
@@ -259,7 +259,7 @@ def _noted(form: Form | None, source: str, *, unused: bool = True) -> Form | Non
 
 
 def _unused(form: Form, source: str) -> str:
-    """What to do about unused columns, which may be the labels or the times of segments."""
+    """A hint about unused columns, which may be labels or the times of segments."""
     count = form.columns.count("")
     if not count or {"label", "class", "start"} & set(form.columns):
         return ""

@@ -25,7 +25,7 @@ def lines_of(text: str) -> Iterator[tuple[int, str]]:
 
 
 def json_columns(text: str, source: str) -> tuple[str, ...] | None:
-    """What the fields of the first object mean; None if the text is no list of objects.
+    """What the fields of the first object mean; None if the text is not a list of objects.
 
     Raises:
         UserError: it is one object that holds the videos by name.
@@ -44,9 +44,9 @@ def json_columns(text: str, source: str) -> tuple[str, ...] | None:
         return by_header(("path", "label"), source, first)
     if all(isinstance(value, dict) for value in one.values()):
         raise UserError(
-            f"{source}: is one JSON object; a list in JSON is a list of objects, or one object per line, "
-            'each with the path and the label of a video, as {"path": "v/a.mp4", "label": 0}, or one object '
-            'of labels by path, as {"v/a.mp4": 0}.'
+            f"{source}: is one JSON object; a JSON list must be a list of objects, or one object per line, "
+            'each with the path and the label of a video, such as {"path": "v/a.mp4", "label": 0}, or one '
+            'object of labels by path, such as {"v/a.mp4": 0}.'
         )
     return by_header(list(one), source, first)
 

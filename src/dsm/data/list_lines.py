@@ -39,14 +39,14 @@ class Names(Sequence[str]):
 
     @classmethod
     def of(cls, strings: Sequence[str]) -> Names:
-        """Strings put into one buffer."""
+        """Put strings into one buffer."""
         texts = [string.encode() for string in strings]
         stops = np.cumsum([len(text) for text in texts], dtype=np.int64)
         content = np.frombuffer(b"".join(texts), np.uint8)
         return cls(content, np.concatenate([[0], stops[:-1]]).astype(np.int64), stops)
 
     def holding(self, character: str) -> list[int]:
-        """Places of strings that may contain an ASCII character; the others do not."""
+        """Positions of the only strings that may contain an ASCII character."""
         positions = np.flatnonzero(self._content == ord(character))
         if not len(positions):
             return []
@@ -76,7 +76,7 @@ class Names(Sequence[str]):
 
 
 class Lines(NamedTuple):
-    """Where the lines of a text are: without blank lines, comments, and white space at either end."""
+    """The positions of a text's lines, without blank lines, comments, and white space at either end."""
 
     numbers: Places
     """(n,), from 1."""
@@ -98,7 +98,7 @@ def find_lines(content: Bytes) -> Lines:
 
 
 def _trimmed(content: Bytes, starts: Places, stops: Places, characters: bytes) -> Places:
-    """``stops`` moved left past ``characters`` at the ends of the texts."""
+    """``stops``, moved left past trailing ``characters``."""
     stops = stops.copy()
     while (blank := (starts < stops) & _is_one_of(content, stops - 1, characters)).any():
         stops[blank] -= 1
@@ -116,13 +116,13 @@ def _is_one_of(content: Bytes, places: Places, characters: bytes) -> NDArray[np.
 
 
 class Integers(NamedTuple):
-    """The last field of each of many texts, read as a whole number."""
+    """The last field of each of many texts, read as an integer."""
 
     plain: NDArray[np.bool_]
-    """(n,), whether the field is a short whole number, with white space and another field before it."""
+    """(n,), whether the field is a short integer, with white space and another field before it."""
     values: Places
     before: Places
-    """Where the field before it stops."""
+    """Where the field before it ends."""
 
 
 def last_integers(content: Bytes, starts: Places, stops: Places) -> Integers:
@@ -147,7 +147,7 @@ def last_integers(content: Bytes, starts: Places, stops: Places) -> Integers:
 
 
 def _last_number(text: str, *, signed: bool) -> tuple[str, int] | None:
-    """The whole number in a text's last field, and the text before it; None if there is no such field."""
+    """The integer in a text's last field, and the text before it; None if there is no such field."""
     before = text.rstrip("0123456789")
     digits = text[len(before) :]
     minus = "-" if signed and before.endswith("-") else ""
@@ -166,5 +166,5 @@ def full(line: str) -> tuple[str, int, int] | None:
 
 
 def labelled(line: str) -> tuple[str, int] | None:
-    """`path label` of a line; None if it does not end in a number. Of more numbers, the last."""
+    """`path label` of a line; None if it does not end in a number. Of several numbers, the last counts."""
     return _last_number(line, signed=True)

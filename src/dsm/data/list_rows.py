@@ -1,6 +1,6 @@
-"""What the rows of lists that other tools wrote say: videos, labels, frame counts and segments.
+"""Reads the rows of lists that other tools wrote: videos, labels, frame counts and segments.
 
-``list_forms.py`` finds the form that they have.
+``list_forms.py`` detects their format.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Named(NamedTuple):
     names: tuple[str, ...]
     """By label; empty if unknown."""
     of: str
-    """The file or classifier they come from."""
+    """The file or classifier that they come from."""
 
 
 class Rows(NamedTuple):
@@ -58,7 +58,7 @@ def read_rows(text: str, form: Form, disk: Disk, source: str, known: Named) -> R
     """
     rows = list(rows_of(text, form, source))
     if not rows:
-        raise UserError(f"{source}: the list names no video.")
+        raise UserError(f"{source}: the list names no videos.")
     at = {meaning: place for place, meaning in enumerate(form.columns) if meaning}
     paths = [cells[at["path"]] for _, cells in rows]
     if "start" in at:
@@ -104,7 +104,7 @@ def _whole(rows: list[tuple[int, list[str]]], column: int, what: str, source: st
     for number, cells in rows:
         value = _number(cells[column]) if cells[column] else NOTHING
         if value is None:
-            raise UserError(f"{source}, line {number}: the {what} {cells[column]!r} is not a whole number.")
+            raise UserError(f"{source}, line {number}: the {what} {cells[column]!r} is not an integer.")
         yield value
 
 
@@ -155,7 +155,7 @@ def tell_odd(videos: VideoList, disk: Disk, names: int, form: Form | None) -> No
             about=f"frames of {source}",
         )
     labels = videos.labels[videos.labels >= 0]
-    if videos.classes or not len(labels) or labels.min() != 1:  # names in the list are numbered from 0
+    if videos.classes or not len(labels) or labels.min() != 1:  # class names are always numbered from 0
         return
     most = int(labels.max())
     if 1 < most == len(np.unique(labels)) and names <= most:

@@ -34,7 +34,7 @@ from dsm.video.segments import file_of
 
 _COLUMNS = {3: "path label frames", 2: "path label", 1: "path"}
 _LONGEST = 8192
-"""Maximum bytes per line: no path is longer, and each blank at a line's ends costs a pass over all lines."""
+"""Maximum bytes per line: no path is longer, and each trailing space costs a pass over all lines."""
 _CONTROLS = bytes({*range(32), 127} - set(b"\t\n"))
 
 
@@ -43,11 +43,11 @@ class VideoList:
     """The videos of a list, in its order."""
 
     paths: Sequence[str]
-    """As written in the list."""
+    """Paths, as written in the list."""
     labels: NDArray[np.int64]
     """(n,), -1 for unlabelled videos."""
     frames: NDArray[np.int64]
-    """(n,), frame counts, -1 where the list gives none."""
+    """(n,), frame counts; -1 if the list gives none."""
     root: Path
     """Folder, or URL, that relative paths start from."""
     source: str = ""
@@ -79,7 +79,7 @@ class VideoList:
         return bool((self.labels != UNLABELLED).all())
 
     def need_classes(self, who: str) -> None:
-        """Raise UserError unless all videos have labels, of two or more classes; ``who`` needs them."""
+        """Raise UserError, on behalf of ``who``, unless all videos have labels of at least two classes."""
         if not self.labelled or len(set(self.labels.tolist())) < 2:
             raise UserError(f"{self.source}: {who} needs labelled videos from at least two classes.")
 
@@ -132,7 +132,7 @@ def _fields(line: str, columns: int, where: str, *, ours: bool = False) -> tuple
 
 
 def list_name(source: str | Path) -> str:
-    """A list's name in tables: its file's, or its folder's where every list has one name, as in packs."""
+    """A list's name in tables: its file name, or its folder's if every list has one name, as in packs."""
     path = Path(source).absolute()
     if path.is_dir():
         return path.name
@@ -205,11 +205,11 @@ def _utf8(path: Path) -> bytes:
             decoded = text.decode("utf-16")
             if any(character.isascii() for character in decoded):
                 return decoded.encode()
-        if text.startswith(b"\0"):  # before it is decoded, which takes as much memory again
+        if text.startswith(b"\0"):  # check before decoding, which doubles the memory
             raise ValueError
         text.decode()
     except ValueError:
-        raise UserError(f"{path}: not a UTF-8 text file; a list names one video per line.") from None
+        raise UserError(f"{path}: not a UTF-8 text file; a list is text with one video per line.") from None
     return text
 
 
@@ -230,7 +230,7 @@ def _read_lines(text: bytes, source: str) -> tuple[Names, NDArray[np.int64], NDA
     if lengths.max() > _LONGEST:
         longest = int(lengths.argmax())
         raise UserError(
-            f"{source}, line {longest + 1}: the line is longer than any path; lists name one video per line."
+            f"{source}, line {longest + 1}: the line is longer than any path; write one video per line."
         )
     lines = find_lines(content)
     if not len(lines.numbers):
@@ -242,7 +242,7 @@ def _read_lines(text: bytes, source: str) -> tuple[Names, NDArray[np.int64], NDA
     columns = 3 if _full(line(0)) else 2 if _labelled(line(0)) else 1
     labels, frames = np.full((2, len(lines.numbers)), UNKNOWN)
     stops = lines.stops.copy()
-    # Plain lines are parsed all at once; a line with too many or too few fields is not plain.
+    # Plain lines, with the right number of fields, are parsed all at once.
     field = last_integers(content, lines.starts, stops)
     plain = field.plain if columns > 1 else ~field.plain
     if columns == 3:
@@ -255,7 +255,7 @@ def _read_lines(text: bytes, source: str) -> tuple[Names, NDArray[np.int64], NDA
     if columns > 1:
         plain &= ~last_integers(content, lines.starts, stops).plain
     plain &= not _holds_control(text)
-    # The others are parsed one by one; most of them are errors.
+    # The others, mostly errors, are parsed one by one.
     ours = text.startswith(MARK.encode())
     for place in np.flatnonzero(~plain).tolist():
         where = f"{source}, line {lines.numbers[place]}"
@@ -265,7 +265,7 @@ def _read_lines(text: bytes, source: str) -> tuple[Names, NDArray[np.int64], NDA
 
 
 def _holds_control(text: bytes) -> bool:
-    """:func:`has_control` for a whole list, as fast as the list is parsed."""
+    """:func:`has_control` for a whole list, but as fast as parsing it."""
     text = text.replace(b"\r\n", b"\n") if b"\r" in text else text
     if len(text.translate(None, _CONTROLS)) < len(text):
         return True
@@ -285,7 +285,7 @@ def listable(name: str) -> str:
             f"{name!r}: a list cannot contain a name with a line end or another control character; "
             "rename the file."
         )
-    # A name that starts like a comment or an indent must still be read as a file.
+    # A name that starts with # or a space must still be read as a file name.
     return f"./{name}" if name.startswith(("#", " ", "\t", "\ufeff")) else name
 
 
@@ -302,7 +302,7 @@ def write_list(path: str | Path, videos: VideoList) -> VideoList:
         The videos, with the file as their source.
     """
     counted = bool((videos.frames != UNKNOWN).all())
-    # The number at the end of a path would be read as a label; an explicit -1 prevents that.
+    # A number at the end of a path would be read as a label; an explicit -1 prevents that.
     labelled = bool((videos.labels != UNLABELLED).any())
     say_label = labelled or counted or any(map(_labelled, videos.paths))
     # A list that could be mistaken for another format is marked as ours.

@@ -1,9 +1,9 @@
-"""Loads batches in worker processes and recovers when a worker crashes, hangs or is killed.
+"""Loads batches in worker processes, and recovers if a worker crashes, hangs or is killed.
 
 The data set itself handles a broken video. A decoder that crashes ends its worker, and one that hangs
 blocks it: the video is then recorded as bad, the workers are replaced, and loading continues with the
-same batch. A worker that was killed from outside, as when memory runs out, says nothing about its video: the
-video is tried again.
+same batch. A worker that was killed from outside, as when memory runs out, is no evidence against its video:
+the video is tried again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LOOK_EVERY = 2.0
 """Seconds without a batch after which the workers are checked."""
 
 HANDLES, HANDLES_A_WORKER = 64, 32
-"""Open files that loading needs, and for each worker more."""
+"""Open files that loading needs, in all and per worker."""
 
 KILLS = 3
 """A video counts as bad once its worker has been killed from outside this many times while reading it."""
@@ -48,11 +48,11 @@ MOST_KILLS = 12
 
 
 _BROKEN_OFF = (RuntimeError, ConnectionError, EOFError, FileNotFoundError)
-"""What receiving a batch raises where its worker has ended; the last three while it was sending one."""
+"""Errors when receiving a batch from a worker that has ended; the last three if it was sending one."""
 
 
 class Order(Protocol):
-    """A sequence of batches that can begin anywhere; those from start to stop remain."""
+    """A sequence of batches that can start anywhere; those from start to stop remain."""
 
     start: int
     stop: int
@@ -99,7 +99,7 @@ class Batches:
         while self.order.start < self.order.stop:
             others = multiprocessing.active_children()
             batches = _iterate(self._loader())
-            # Kept, because those that end are no longer listed.
+            # Kept, because the loader no longer lists those that end.
             self._children = [child for child in multiprocessing.active_children() if child not in others]
             lost: list[BadVideo] | None = None
             while lost is None:
@@ -131,26 +131,24 @@ class Batches:
             pin_memory=self._pin_memory,
             generator=torch.Generator().manual_seed(
                 self.order.seed
-            ),  # otherwise it draws from the run's global generator
+            ),  # otherwise the loader draws from the run's global generator
         )
 
     def _register(self, worker: int) -> None:
         self._pids[worker] = os.getpid()
         ignore_warnings()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # workers get Ctrl-C too; the run saves and ends them
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # workers get Ctrl-C too, but the run must end them
         sys.excepthook = _print_unforeseen
 
     def _lost(self, error: Exception) -> list[BadVideo] | None:
-        """The videos on which workers crashed or hang; None if none is lost and a batch is slow."""
-        if not isinstance(
-            error, RuntimeError
-        ):  # a worker that ends closes its side before it counts as ended
+        """The videos on which workers crashed or hang; None if no worker is lost and a batch is slow."""
+        if not isinstance(error, RuntimeError):  # a worker closes its side before it counts as ended
             multiprocessing.connection.wait([child.sentinel for child in self._children], LOOK_EVERY)
         ended = {child.pid: child.exitcode for child in self._children}
         pids = self._pids.tolist()
         lost = []
-        # A worker may have been killed before it told its number.
+        # A worker may have been killed before it reported its number.
         killed = sum(code is not None and pid not in pids for pid, code in ended.items())
         dead = killed > 0 or "exited unexpectedly" in str(error)
         for pid, (index, since) in zip(pids, self.clips.state.reading.tolist(), strict=False):
@@ -171,7 +169,7 @@ class Batches:
                 self._kills[place] += 1
                 if self._kills[place] >= KILLS:
                     reason = (
-                        f"{path}: {KILLS} processes that read it were killed; does it need too much memory?"
+                        f"{path}: {KILLS} processes that read it were killed; it may need too much memory."
                     )
                     lost.append(BadVideo(place, "undecodable", reason))
         self._kills_in_a_row += max(killed, dead and not lost)
@@ -212,10 +210,10 @@ def _iterate(loader: DataLoader[Any]) -> Iterator[Any]:
 
 
 def _allow_handles(workers: int) -> None:
-    """Allow this process as many open files as its workers need: torch sends each tensor as an open file.
+    """Raise the limit of open files to what the workers need: torch sends each tensor as an open file.
 
     Raises:
-        MachineError: so many are not allowed. Loading would wait forever for a file that cannot be opened.
+        MachineError: the limit is too low. Loading would wait forever for a file that cannot be opened.
     """
     if not workers or sys.platform == "win32":
         return
@@ -225,7 +223,7 @@ def _allow_handles(workers: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= hard < need:
         raise MachineError(
-            f"{need} open files are needed with --data.workers (--workers) {workers}, but {hard} allowed; "
+            f"--data.workers (--workers) {workers} needs {need} open files, but only {hard} are allowed; "
             "raise the limit (`ulimit -n 4096`), or use fewer workers."
         )
     if 0 <= soft < need:
@@ -233,7 +231,7 @@ def _allow_handles(workers: int) -> None:
 
 
 class InTurn:
-    """An order of given batches of places in a list."""
+    """An order of given batches of positions in a list."""
 
     seed = 0
 
@@ -246,7 +244,7 @@ class InTurn:
 
 
 def batched(places: Sequence[int], size: int) -> list[list[int]]:
-    """Cut places into batches of ``size``; the last may be smaller."""
+    """Cut positions into batches of ``size``; the last may be smaller."""
     return [list(places[start : start + size]) for start in range(0, len(places), size)]
 
 
@@ -263,7 +261,7 @@ def load_clips(
 
     Args:
         workers: the same number as in ``clips``.
-        order: places of the videos to load; None for all in the list's order.
+        order: positions of the videos to load; None for all, in the list's order.
         past_bad: whether to continue after a video that cannot be read, or on which a worker crashes or
             hangs; the batch's ``bad`` contains it.
 

@@ -1,4 +1,4 @@
-"""Reads frames of a list's videos by number: at a given frame rate, from a cache, as colours or as flow.
+"""Reads frames of a list's videos by number: at a given frame rate, from a cache, as RGB or as flow.
 
 Data sets that fit into memory are decoded in the first epoch only.
 """
@@ -55,7 +55,7 @@ class FrameCache:
         """Like :func:`dsm.video.decode.read_frames`, but from memory if the video is kept.
 
         Args:
-            total: frames of the video; tells whether it might fit into memory.
+            total: frames of the video, to estimate whether it fits into memory.
         """
         key = (str(path), short_side)
         if key not in self._kept:
@@ -91,7 +91,7 @@ class Reader:
         # counting reads the whole file.
         self._counts = torch.zeros(len(videos), dtype=torch.int32)
         self._counts.share_memory_()  # type: ignore[no-untyped-call]
-        # Shared too: which videos are known to have no gap in time. Few have gaps, so parts are not shared.
+        # Shared too: which videos have no gap in time. Few have gaps, so their parts are not shared.
         self._steady = torch.zeros(len(videos), dtype=torch.uint8)
         self._steady.share_memory_()  # type: ignore[no-untyped-call]
         self._parts: dict[int, list[Part]] = {}
@@ -128,7 +128,7 @@ class Reader:
         return self._parts[index]
 
     def damage(self, index: int) -> str | None:
-        """The damage that this process has met in a video, in words; None if none so far."""
+        """A description of the damage that this process has found in a video; None if none so far."""
         return noted(self._videos.file(index))
 
     def read(self, index: int, clips: Sequence[Indices]) -> list[Frames]:
@@ -193,14 +193,14 @@ class Reader:
 def _at_rate(path: Path, fps: float) -> Resampled:
     times = frame_times(path)
     try:
-        # A segment may have too few frames to tell what is a gap, so the whole file's parts are used.
+        # A segment may have too few frames to detect a gap, so use the parts of the whole file.
         return at_rate(times, fps, continuous_parts(path) if segment_of(path) else None)
     except VideoError as error:  # add the file's name
         raise VideoError(f"{path}: {error}") from None
 
 
 def crop(frames: Frames, size: int, corner: tuple[float, float]) -> Frames:
-    """Cut a square out of (T, H, W, C); ``corner`` in [0, 1] says where: (0.5, 0.5) is the middle."""
+    """Cut a square out of (T, H, W, C) at ``corner``, each in [0, 1]: (0.5, 0.5) is the middle."""
     x = round(corner[0] * (frames.shape[2] - size))
     y = round(corner[1] * (frames.shape[1] - size))
     return frames[:, y : y + size, x : x + size]

@@ -24,9 +24,9 @@ class ReadingState:
     def __init__(self, workers: int, videos: int) -> None:
         self._damaged: set[int] = set()
         self.bad: dict[int, BadVideo] = {}
-        """Videos that this process knows to be bad."""
+        """Videos that this process knows are bad."""
         self._verdicts = torch.zeros(videos, dtype=torch.uint8)
-        """(videos,), shared by all processes: 1 + the verdict's place for bad videos, otherwise 0."""
+        """(videos,), shared by all processes: 1 + the verdict's position for bad videos, otherwise 0."""
         self._verdicts.share_memory_()  # type: ignore[no-untyped-call]
         self.reading = torch.full((workers, 2), IDLE, dtype=torch.float64)
         """(workers, 2), shared by all processes: the video that a worker is reading, and since when."""
@@ -52,13 +52,13 @@ class ReadingState:
 
     @contextmanager
     def noted(self, index: int) -> Iterator[None]:
-        """Let other processes see, within this context, which video is being read."""
+        """Within this context, show other processes which video is being read."""
         worker = get_worker_info()
         if worker is None:
             yield
             return
 
-        def since(waits: bool) -> None:  # waiting for storage, which has limits of its own, is no hang
+        def since(waits: bool) -> None:  # waiting for storage is no hang; it has its own limits
             self.reading[worker.id, 1] = math.inf if waits else time.monotonic()
 
         self.reading[worker.id] = torch.tensor([index, time.monotonic()], dtype=torch.float64)

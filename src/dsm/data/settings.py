@@ -26,7 +26,7 @@ class ClipConfig:
     size: int = 112
     """Side of the square crop that the network sees, in pixels."""
     modality: ModalityName = "rgb"
-    """Colours, their change from frame to frame, or optical flow (computed, or saved as pictures)."""
+    """RGB, its change from frame to frame, or optical flow (computed, or saved as pictures)."""
 
     def __post_init__(self) -> None:
         if min(self.frames, self.stride, self.size) < 1:
@@ -57,7 +57,7 @@ def clip_of(settings: Any) -> ClipConfig:
     """
     numbers: dict[str, Any] = {"frames": int, "stride": int, "resize": int, "size": int, "fps": (int, float)}
     if not isinstance(settings, Mapping):
-        raise UserError("the file's clip settings are not in the form that dsm writes.")
+        raise UserError("the file's clip settings are not in dsm's format.")
     for name, value in settings.items():
         if name == "modality":
             good = isinstance(value, str) and value in MODALITIES
@@ -70,7 +70,7 @@ def clip_of(settings: Any) -> ClipConfig:
     if clip.frames_to_read * clip.resize**2 > CLIP_PIXELS:
         raise UserError(
             f"the file has clips of {clip.frames} frames of {clip.resize} x {clip.resize} pixels, more than "
-            f"the {CLIP_PIXELS} pixels that a file may ask for."
+            f"the limit of {CLIP_PIXELS} pixels for clips from files."
         )
     return clip
 

@@ -21,7 +21,7 @@ from dsm.errors import UserError
 
 
 def subset(labels: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.int64]:
-    """Places of a random part of a list that has every class in proportion, at least one video of each.
+    """Positions of a random part of a list with every class in proportion, and at least one video of each.
 
     Subsets with the same seed are nested: the 10 % subset contains the 1 % subset.
 
@@ -30,7 +30,7 @@ def subset(labels: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.
         fraction: in (0, 1].
 
     Returns:
-        Places in the list, in increasing order.
+        Positions in the list, in increasing order.
     """
     if not 0 < fraction <= 1:
         raise UserError(f"fraction must be above 0 and at most 1, not {fraction}.")
@@ -48,11 +48,11 @@ _FEW = 14
 """Up to this many groups, all splits are tried."""
 _GOOD = 0.005
 """A cost that is good enough: shares about 10 points off on average. Fewer splits are better than this, so
-that different seeds would find the same one."""
+different seeds would find the same one."""
 _BEGINNINGS, _SWAPS, _ROUNDS = 12, 512, 400
 _MAX_CELLS = 4_000_000
-"""Largest groups * classes for which groups are moved; with more, each group is so small a part that taking
-them in turn is enough."""
+"""Groups are moved only up to this product of groups and classes; with more, each group is so small a part
+that taking them in turn is enough."""
 
 Counts = NDArray[np.int64]
 
@@ -89,7 +89,7 @@ def split_by_group(
 
 
 def _costs(test: Counts, sizes: Counts, share: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The costs of splits, from the number of test videos of each class (..., classes).
+    """The costs of splits, from the numbers of test videos per class (..., classes).
 
     Returns:
         The main cost, for missing classes and a share too far off; and the full cost, which adds less than 1
@@ -104,7 +104,7 @@ def _costs(test: Counts, sizes: Counts, share: float) -> tuple[NDArray[np.float6
 
 
 def _all_splits(counts: Counts, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """One of the best of all splits, at random."""
+    """One of the best splits of all, drawn at random."""
     few = len(counts)
     splits = (np.arange(2**few)[:, None] >> np.arange(few)) & 1
     first, cost = _costs(splits @ counts, counts.sum(0), share)

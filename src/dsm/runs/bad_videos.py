@@ -1,4 +1,4 @@
-"""Ledgers of unreadable videos: those that a run replaced, and those that were left out of a list."""
+"""Ledgers of unreadable videos: those that a run replaced, and those left out of a list."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from dsm.video.ledger import Verdict, ledger_json, read_ledger
 from dsm.video.source import BadVideo
 
 if TYPE_CHECKING:
-    from dsm.data.reading_state import ReadingState  # needs torch, which verbs on lists do without
+    from dsm.data.reading_state import ReadingState  # imports torch, which verbs on lists do not need
 
 LEDGER = "ledger.json"
 LEFT_OUT = ".bad.json"
-"""Ending of the name of a ledger of left out videos."""
+"""File name suffix of a ledger of left-out videos."""
 PASSING = ("missing", "timeout")
-"""Verdicts that an unavailable or slow disk may cause: a resumed run tries such videos again."""
+"""Verdicts that an unavailable or slow disk may cause; a resumed run tries such videos again."""
 MAX_NAMED = 10
-"""At most this many left out videos are named; all are counted."""
+"""Most left-out videos that are named; all are counted."""
 
 
 class BadVideos:
-    """Collects bad videos, records them at once, and ends the run when there are too many."""
+    """Collects bad videos, records each at once, and ends the run if there are too many."""
 
     def __init__(
         self, run: Path, videos: VideoList, most: float, state: ReadingState, *, write: bool = True
     ) -> None:
-        """Begin with the contents of the run's ledger.
+        """Start from the run's ledger.
 
         Args:
             most: share of the videos that may be bad.
-            state: shared with the loading processes; it receives each bad video.
-            write: True in one process only; every process receives all bad videos.
+            state: shared with the loading processes, which learn of each bad video through it.
+            write: True in one process only; every process is given all bad videos.
         """
         self._file, self._videos, self._most, self._write = run / LEDGER, videos, most, write
         self._state = state
@@ -76,7 +76,7 @@ class BadVideos:
                 f"{self._videos.source}: {len(self._bad)} of {many(len(self._videos), 'video')} "
                 "cannot be read "
                 f"({kinds}), more than --data.max-bad {self._most:g} allows. The first is {first.path}: "
-                f"{first.reason} All are named in {self._file}; `dsm data check` writes a list without them."
+                f"{first.reason} {self._file} names all; `dsm data check` writes a list without them."
             )
 
     def _add_damaged(self, damaged: Iterable[BadVideo]) -> None:
@@ -99,10 +99,10 @@ class BadVideos:
 
 
 class LeftOut:
-    """Collects the videos of a labelled list that cannot be read and are left out."""
+    """Collects the videos of a labelled list that are left out because they cannot be read."""
 
     def __init__(self, videos: VideoList, *, least: int = 1) -> None:
-        """``least``: readable videos that each class needs."""
+        """``least``: fewest readable videos per class."""
         self._videos, self._least = videos, least
         self._bad: dict[int, BadVideo] = {}
 
@@ -120,7 +120,7 @@ class LeftOut:
         left = int((self._videos.labels == label).sum() - out.sum())
         if left < self._least:
             raise UserError(
-                f"{self._videos.source}: only {many(left, 'video')} of class {label} can be read, "
+                f"{self._videos.source}: only {many(left, 'video')} of class {label} can be read, but "
                 f"{self._least} needed. The last failure: {bad.reason} `dsm data check` names all bad videos."
             )
 
@@ -130,7 +130,7 @@ class LeftOut:
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """In the order of the list."""
+        """The verdicts, in the order of the list."""
         return [verdict_of(self._bad[index], self._videos) for index in sorted(self._bad)]
 
     def save(self, file: Path) -> None:
@@ -139,14 +139,14 @@ class LeftOut:
 
 
 def save_left_out(file: Path, verdicts: Sequence[Verdict]) -> None:
-    """Write a ledger of left out videos; if there are none, remove the ledger of an earlier call."""
+    """Write a ledger of left-out videos; if there are none, remove the ledger of an earlier call."""
     file.unlink(missing_ok=True)
     if verdicts:
         write_text(file, ledger_json(verdicts))
 
 
 def left_out_sentences(folder: Path) -> list[str]:
-    """One sentence per ledger of left out videos in a folder: their number, the first of them, and why."""
+    """One sentence per ledger in a folder: how many videos were left out, the first of them, and why."""
     sentences = []
     for file in sorted(folder.rglob(f"*{LEFT_OUT}")):
         entries = read_ledger(file)
@@ -158,11 +158,11 @@ def left_out_sentences(folder: Path) -> list[str]:
 
 
 def tell_damaged(damaged: Mapping[str, str]) -> None:
-    """Note which videos have lost frames and that their other frames are used: key -> sentence."""
+    """Note which videos have lost frames (key -> sentence); their other frames are used."""
     for sentence in list(damaged.values())[:MAX_NAMED]:
-        note(f"damaged: {sentence}; what can be decoded is used")
+        note(f"damaged: {sentence}; the frames that can be decoded are used")
     if len(damaged) > MAX_NAMED:
-        note(f"… and {len(damaged) - MAX_NAMED} more that are damaged")
+        note(f"… and {len(damaged) - MAX_NAMED} more damaged videos")
 
 
 def verdict_of(video: BadVideo, videos: VideoList) -> Verdict:

@@ -1,7 +1,7 @@
 """Model cards, which describe weights: ``README.md`` of a run, ``NAME.md`` of an export.
 
 A card is filled from the run's files: its checkpoint, ``config.json``, metrics and results. The text is in
-``templates/card.md``. The last line holds a hash of the text above it, so a card that was edited by hand is
+``templates/card.md``. The last line has a hash of the text above it, so a card that was edited by hand is
 recognised and kept. A run writes its results and its card when it ends.
 """
 
@@ -43,9 +43,9 @@ def as_flag(name: str, value: Any) -> str:
 
 CARD = "README.md"
 RATE = 25
-"""Frames per second assumed for the number of hours: lists know frames, not times."""
+"""Frames per second, assumed to convert frames to hours: lists have no times."""
 MAX_CLASSES_NAMED = 10
-"""At most this many classes are named."""
+"""Most classes that are named."""
 _SEAL = re.compile(r"\n<!-- Written by dsm \S+; sha256 of the text above: ([0-9a-f]{64})\. [^\n]* -->\s*\Z")
 
 
@@ -69,14 +69,14 @@ def card_text(
     """A card, in Markdown.
 
     Args:
-        about: the metadata of a checkpoint: ``backbone``, and where known ``method``, ``clip``, ``classes``,
+        about: the metadata of a checkpoint: ``backbone`` and, if known, ``method``, ``clip``, ``classes``,
             ``settings``.
         load: Python code that loads the weights.
         record: a run's ``config.json``.
         step: steps trained.
         results: ``results.json`` files whose rows the card lists.
         note: text that follows the first sentence.
-        of_others: the name of weights that others have published.
+        of_others: the name of weights published by others.
 
     Raises:
         UserError: a results file is missing or invalid.
@@ -118,7 +118,7 @@ def is_untouched(file: Path) -> bool:
     """Whether a card is unchanged since :func:`write_card` wrote it."""
     try:
         text = read_text(file, errors="replace")
-    except ValueError:  # far longer than a card
+    except ValueError:  # too long to be a card
         return False
     seal = _SEAL.search(text)
     return seal is not None and _hash(text[: seal.start()]) == seal[1]
@@ -148,7 +148,7 @@ def results_in(run: Path) -> list[Path]:
 
 
 def code(text: object) -> str:
-    """Any text as inline code for Markdown text or tables, with nothing in it interpreted."""
+    """Any text as inline code in Markdown text or tables, with nothing in it interpreted."""
     plain = " ".join(str(text).split()).replace("|", "\\|")
     fence = "`" * (_longest_run(plain) + 1)
     space = " " if plain.startswith("`") or plain.endswith("`") else ""
@@ -182,7 +182,7 @@ def _render(**facts: Any) -> str:
 
 def _clips(clip: Mapping[str, Any] | None) -> str:
     if not clip:
-        return "The shape of its training clips is not known."
+        return "The shape of the training clips is not known."
     of = clip_of(clip)
     rate = f"at {of.fps:g} per second" if of.fps else f"every {_nth(of.stride)} of the video"
     return (
@@ -196,7 +196,7 @@ def _nth(number: int) -> str:
 
 
 def _made(about: Mapping[str, Any], record: Mapping[str, Any], step: int | None) -> dict[str, str]:
-    """The known rows of the table."""
+    """The rows of the table, as far as they are known."""
     settings, config = about.get("settings", {}), record.get("config", {})
     data = record.get("data") or {"videos": settings.get("data.videos")}
     videos = data.get("videos") or ""
@@ -220,7 +220,7 @@ def _made(about: Mapping[str, Any], record: Mapping[str, Any], step: int | None)
 
 
 def _settings(about: Mapping[str, Any]) -> list[str]:
-    """Settings as flags, without those of unused methods and those that the card gives elsewhere."""
+    """Settings as flags, without those of unused methods and those elsewhere in the card."""
     unused = tuple(f"{name}." for name in METHODS if name != about.get("method"))
     elsewhere = ("data.videos", "data.train", "method", "backbone", "weights")
     return [
@@ -231,7 +231,7 @@ def _settings(about: Mapping[str, Any]) -> list[str]:
 
 
 def _cite(method: str) -> str:
-    """The first paragraph of the method's file, and what the software implements."""
+    """The first paragraph of the method's module, and what the software implements."""
     known = METHODS.get(method)
     first = (sys.modules[known.__module__].__doc__ or "").split("\n\n")[0] if known else ""
     sentence = f"The method is {' '.join(first.split())} " if first else ""
@@ -239,7 +239,7 @@ def _cite(method: str) -> str:
 
 
 def is_ended(run: Path) -> bool:
-    """Whether a run's end was written."""
+    """Whether a run's card or results were written at its end."""
     return (run / RESULTS).is_file() and (run / CARD).is_file()
 
 
@@ -264,6 +264,6 @@ def write_end(
         if done:
             write_run_results(run, about, videos, watched)
         if not write_run_card(run, dict(about), step):
-            console.print(f"{run / CARD}: was edited by hand; left unchanged.")
+            console.print(f"{run / CARD} was edited by hand; left unchanged.")
     except (OSError, UserError) as error:
         warn(f"{run}: {RESULTS} or {CARD} cannot be written ({error}).")

@@ -1,8 +1,8 @@
 """Checkpoints: everything that resuming a run and loading its encoder need.
 
-A file is written under another name and then renamed, so there is never half a checkpoint. It holds only
+A file is written under another name and then renamed, so a checkpoint is never incomplete. It contains only
 tensors, numbers and text, and is read with ``weights_only=True``: nothing in it is executed. A checksum, its
-seal, tells a file that has changed since; such a one is set aside, and a run resumes from the one before.
+seal, detects a changed file, which is set aside; a run then resumes from the checkpoint before.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def keep_best(path: Path) -> None:
     """Keep a checkpoint as ``checkpoints/best.pt``, even when newer ones replace the original."""
     with written_aside(path.with_name(BEST)) as aside:
         try:
-            aside.hardlink_to(path)  # takes no room
+            aside.hardlink_to(path)  # uses no extra space
         except OSError:
             shutil.copyfile(path, aside)
 
@@ -85,7 +85,7 @@ def newest_good(
         try:
             trained = parse_about(state["config"]).get("settings", {})
         except ValueError as error:
-            raise UserError(f"{path}: what it says about its run cannot be read ({error}).") from None
+            raise UserError(f"{path}: its record of the run cannot be read ({error}).") from None
         _same_settings(path, trained, settings, defaults)
         return state
     raise UserError(f"{run}: none of its checkpoints can be read; start again with --overwrite.")
@@ -93,9 +93,9 @@ def newest_good(
 
 def _same_settings(path: Path, was: dict[str, Any], now: dict[str, Any], defaults: dict[str, Any]) -> None:
     was = {name.removeprefix("head."): value for name, value in was.items()}  # for older checkpoints
-    # A setting newer than the run had its default value; one without a default (a method's) is not compared.
+    # A setting added since the run had its default value; one without a default (a method's) is not compared.
     was = {name: defaults[name] for name in defaults.keys() & now.keys()} | was
-    for name in now:  # in their order: a number of videos tells more than the name of their list
+    for name in now:  # in order: a differing number of videos says more than the name of the list
         if name in was and was[name] != now[name]:
             raise UserError(
                 f"{path}: was trained with {name} {was[name]}, not {now[name]}; "

@@ -1,4 +1,4 @@
-"""Claiming a folder or file to write: locked, and refused where something would be lost."""
+"""Claims a folder or file to write: locks it, and refuses if something would be lost."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ MADE_BY = "made_by"
 
 
 def hold_alone(out: Path) -> None:
-    """Lock a file or folder that will be written (``dsm.locks``), or say that its disk has no locks.
+    """Lock a file or folder that will be written (``dsm.locks``), or note that its disk has no locks.
 
-    Removes what killed processes left there.
+    Removes temporary files that killed processes left there.
 
     Raises:
         UserError: another command is writing it.
@@ -32,7 +32,7 @@ def hold_alone(out: Path) -> None:
         sweep(folder)
         sweep_locks(folder)
     if reason := hold(out):
-        note(f"{out}: cannot be locked ({reason}); see that no other command writes it.")
+        note(f"{out}: cannot be locked ({reason}); make sure that no other command writes it.")
 
 
 def claim_folder(out: Path, *, overwrite: bool, needed: Iterable[Path]) -> None:
@@ -84,14 +84,14 @@ def claim_by_settings(
     overwrite: bool,
     needed: Iterable[Path],
 ) -> None:
-    """Take a folder for work that continues where it stopped, if its settings are the same.
+    """Claim a folder for work that continues where it stopped, if its settings are the same.
 
     ``overwrite`` empties the folder only if its settings differ, so that a command with ``--overwrite`` can
     be continued too. Only a folder whose marker this project wrote is emptied.
 
     Args:
         marker: the name of the file that holds the settings.
-        what: what messages call the folder: "a demo".
+        what: name of the work in messages, such as "a demo".
         needed: files that the work reads; they must not be in a folder that is emptied.
 
     Raises:
@@ -125,7 +125,7 @@ def check_outside(needed: Iterable[Path], out: Path) -> None:
         if is_url(path):
             continue
         if path.absolute().is_relative_to(named) or path.resolve().is_relative_to(real):
-            raise UserError(f"{path}: is in --out, which --overwrite empties; choose another --out.")
+            raise UserError(f"{path} is inside --out, which --overwrite empties; choose another --out.")
 
 
 def claim_file(path: Path, *, overwrite: bool) -> None:

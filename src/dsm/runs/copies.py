@@ -1,7 +1,7 @@
 """A copy of a folder in object storage, such as ``s3://bucket/runs/mine``: kept up to date, and fetched back.
 
-A thread copies a run after each checkpoint; training never waits for it. What the store refuses is told once
-and tried again with the next checkpoint, so a run loses nothing by a store that is away.
+A thread copies a run after each checkpoint; training never waits for it. If the store fails, one warning is
+printed and the copy is tried again at the next checkpoint, so a run loses nothing while the store is away.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dsm.terminal import console, many, note, progress, warn
 from dsm.urls import url_of
 
 _OURS = re.compile(r"checkpoints/[^/]+\.pt|results\.json|ledger\.json")
-"""Files of a run that would mislead if they stayed when the run no longer has them. Others are left alone."""
+"""Files of a run that would mislead if they stayed after the run removed them; others are never removed."""
 _STEP = re.compile(r"checkpoints/step_(\d{8,15})\.pt")
 
 
@@ -29,12 +29,12 @@ def checked_url(url: str) -> str:
     """The URL of a folder that may be written to, without a slash at its end.
 
     Raises:
-        UserError: it is no URL, or of a kind that is only read.
+        UserError: it is not a URL, or is of a kind that can only be read.
     """
     named = url_of(url)
     if named is None:
         raise UserError(
-            f"--copy-to {url} is no URL; name a folder in storage, such as s3://bucket/runs/mine."
+            f"--copy-to {url} is not a URL; name a folder in storage, such as s3://bucket/runs/mine."
         )
     require_writable(named)
     return named.rstrip("/")
@@ -61,35 +61,35 @@ class Copy:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Bring the copy up to date; wait until that is done, or the store has failed."""
+        """Bring the copy up to date; wait until it is done or the store has failed."""
         self._closing.set()
         self.update()
         assert self._thread is not None
         console.print(f"copying to {self._url} …")
         self._thread.join()
         if self._fault:
-            warn(f"{self._url}: lacks the newest files. The same command with --resume copies them.")
+            warn(f"{self._url}: lacks the newest files; run the same command with --resume to copy them.")
 
     def _run(self) -> None:
         while True:
             self._news.wait()
             self._news.clear()
-            last = self._closing.is_set()  # read before sending, which then has all there is
+            last = self._closing.is_set()  # read before sending, so that everything is sent
             try:
                 self.send()
                 self._fault = None
-            except Exception as error:  # whatever a library raises must not end the training
+            except Exception as error:  # no error of a library may end the training
                 if not self._fault:
-                    warn(f"{first_line(error)} The run goes on without its copy, and tries again.")
+                    warn(f"{first_line(error)} The run continues without a copy, and tries again later.")
                 self._fault = first_line(error)
             if last:
                 return
 
     def send(self) -> None:
-        """Copy what is new or changed, and remove from the copy what the run has removed.
+        """Copy new and changed files, and remove from the copy what the run has removed.
 
-        A checkpoint comes after the logs of its steps, and results last, so a copy that is cut short is one
-        of a run that was killed.
+        A checkpoint is copied after the logs of its steps, and results last, so an interrupted copy looks
+        like a run that was killed.
 
         Raises:
             StorageError: the store failed.
@@ -129,13 +129,13 @@ def stored(url: str) -> set[str]:
     names = {name for name in list_objects(url) if name and not _leaves(name)}
     if len(names) > STORED_OBJECTS:
         raise StorageError(
-            f"{url}: holds {len(names)} objects, too many for a run; name a folder of its own."
+            f"{url}: has {len(names)} objects, too many for a run; choose a folder for this run alone."
         )
     return names
 
 
 def _leaves(name: str) -> bool:
-    """Whether a name, from storage, leads out of its folder."""
+    """Whether a name from storage would escape its folder."""
     return any(part in ("", ".", "..") for part in name.split("/")) or "\\" in name or "\0" in name
 
 
@@ -152,7 +152,7 @@ def begin_copy(out: Path, url: str, newest: int, *, resume: bool, overwrite: boo
         newest: step of its newest checkpoint, or -1.
 
     Raises:
-        UserError: the copy is of another run, or further than the run folder. StorageError.
+        UserError: the copy is of another run, or ahead of the run folder. StorageError: the store failed.
     """
     url = checked_url(url)
     step = last_step(stored(url))
@@ -165,8 +165,8 @@ def begin_copy(out: Path, url: str, newest: int, *, resume: bool, overwrite: boo
         return
     if step > newest >= 0:
         raise UserError(
-            f"{url}: its copy is at step {step}, {out} only at {newest}; remove {out} to continue from the "
-            "copy, or choose another --copy-to."
+            f"{url}: the copy is at step {step}, but {out} only at {newest}; remove {out} to continue from "
+            "the copy, or choose another --copy-to."
         )
     if newest < 0 <= step:
         fetch_folder(url, out)
@@ -176,10 +176,10 @@ def fetch_folder(url: str, out: Path) -> None:
     """Fetch a copy into a folder that does not exist or is empty, completely or not at all.
 
     Raises:
-        UserError: the folder holds something. StorageError.
+        UserError: the folder is not empty. StorageError: the store failed.
     """
     if out.is_dir() and any(not is_hidden(one.name) for one in out.iterdir()):
-        raise UserError(f"{out}: is not empty, so the copy at {url} is not fetched; choose another --out.")
+        raise UserError(f"{out} is not empty, so the copy at {url} was not fetched; choose another --out.")
     names = sorted(stored(url))
     with written_aside_folder(out) as aside, progress(f"fetching {url}", len(names)) as bar:
         for done, name in enumerate(names, start=1):
@@ -195,7 +195,7 @@ def send_files(files: list[Path], folder: Path, url: str) -> None:
     """Copy finished files to storage.
 
     Args:
-        folder: their names there are relative to it.
+        folder: names in storage are relative to it.
 
     Raises:
         UserError: not a URL that can be written to. StorageError: the store failed.

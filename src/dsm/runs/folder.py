@@ -1,7 +1,7 @@
 """The folder of a run, and what its ``config.json`` records: the command, all settings, versions.
 
 The folder also holds ``metrics.jsonl`` and ``gradients.jsonl`` (``logs.py``), TensorBoard events,
-``trackers.json`` (what trackers were sent) and ``checkpoints/``.
+``trackers.json`` (what was sent to trackers) and ``checkpoints/``.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ NEVER_LASTING = frozenset(
     ("out", "overwrite", "resume", "devices", "workers", "timeout", "track", "copy_to")
     + ("cache_mb", "cache_folder", "cache_gb")
 )
-"""Names of settings that affect where output goes and how fast, but not the result."""
+"""Names of settings that do not affect the result, only speed and where output goes."""
 
 
 def lasting(config: Any, *, but: Collection[str] = ()) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def _without_passing(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by the names of their flags: ``optim.weight-decay``."""
+    """Nested settings by flag: ``optim.weight-decay``."""
     named: dict[str, Any] = {}
     for name, value in settings.items():
         key = f"{prefix}{name.replace('_', '-')}"
@@ -106,10 +106,10 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def flags_of(config: Any) -> dict[str, Any]:
-    """The settings of a training run by the names of their flags, without those of methods it does not use.
+    """The settings of a training run by flag, without those of methods it does not use.
 
     Args:
-        config: its settings, or what its ``config.json`` holds of them.
+        config: its settings, or those in its ``config.json``.
     """
     settings = dict(plain(config))
     methods, method = settings.pop("settings", None), settings.get("method")
@@ -140,8 +140,8 @@ class Record(_Needed, total=False):
 def read_record(out: Path) -> dict[str, Any] | None:
     """A run's ``config.json``: ``command``, ``config``, ``versions``, ``revision``.
 
-    None where this project did not write the folder: other tools write a ``config.json`` too, and a
-    stranger's may hold fields of any type.
+    None if this project did not write the folder: other tools write a ``config.json`` too, whose fields may
+    have any type.
     """
     try:
         return dict(checked(read_json(out / MARKER), Record))

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from torch import nn  # torch takes seconds to import, and verbs on lists do not need it
 
 MOST_STEPS = 2**53
-"""Steps up to here are exact in a figure's axis."""
+"""Steps up to this one are exact on a figure's axis (float64)."""
 METRICS, GRADIENTS = "metrics.jsonl", "gradients.jsonl"
 TRACKED = "trackers.json"
 MONITOR = "monitor/"
-"""How the names of metrics of an evaluation during training begin."""
+"""Prefix of the metrics of an evaluation during training."""
 
 
 class RunLog:
-    """Appends metrics to ``metrics.jsonl``, which trackers get too, and gradients to ``gradients.jsonl``.
+    """Appends metrics to ``metrics.jsonl`` and to trackers, and gradients to ``gradients.jsonl``.
 
-    A step has one line, to which a second ``write`` of the same step adds, as an evaluation does.
+    A step has one line; a second ``write`` for the same step, such as an evaluation, extends it.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class RunLog:
 
         Args:
             keep_steps: drop what an earlier run logged after this step, the step of its checkpoint.
-            without: at this step, also drop metrics whose names begin so.
+            without: at this step, also drop metrics with this prefix.
             track: trackers besides TensorBoard.
 
         Raises:
@@ -56,7 +56,7 @@ class RunLog:
         self._tracking.wake()
 
     def write_gradients(self, step: int, module: nn.Module) -> None:
-        """Log for each layer the mean and maximum absolute gradient, and its norm over the weights' norm."""
+        """Log the mean and maximum absolute gradient of each layer, and its norm over the weights' norm."""
         layers = {
             name.removesuffix(".weight"): [
                 float(weight.grad.abs().mean()),
@@ -71,7 +71,7 @@ class RunLog:
     def close(self, *, done: bool = True) -> None:
         """``done``: the run has finished all its steps."""
         for one in (self._metrics, self._gradients):
-            with contextlib.suppress(OSError):  # a full disk was reported when a line could not be written
+            with contextlib.suppress(OSError):  # a full disk was reported when writing the line failed
                 one.close()
         self._tracking.close(done=done)
 
@@ -80,7 +80,7 @@ class _Lines:
     """A file of JSON lines, one per step, to append to."""
 
     def __init__(self, path: Path, keep_steps: int, without: str) -> None:
-        """Drop the lines after ``keep_steps``, and what begins with ``without`` from this step's line."""
+        """Drop the lines after ``keep_steps``, and from that step's line metrics prefixed ``without``."""
         kept = [line for line in _read_lines(path) if line["step"] <= keep_steps]
         for line in kept:
             if without and line["step"] == keep_steps:
@@ -105,7 +105,7 @@ class _Lines:
         line = f"{json_text(self._last)}\n".encode()
         try:
             self._file.seek(self._begin)
-            # One call, over what the line held before: a reader or a kill finds the old line or the new one.
+            # One call that overwrites the line: a reader, or a kill, never leaves half of the new one.
             if self._file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
@@ -124,7 +124,7 @@ def read_metrics(out: Path) -> list[dict[str, float]]:
 
 
 def numbers_of(line: dict[str, Any]) -> dict[str, float]:
-    """The numbers of a line of a log, its step among them."""
+    """The numbers in a line of a log, including its step."""
     return {name: _or_nan(value) for name, value in line.items() if value is None or is_number(value)}
 
 
@@ -158,7 +158,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def parse_line(text: str) -> dict[str, Any] | None:
-    """A line of a log; None if it is none: a running or killed run may have written half of one."""
+    """A line of a log; None if it is incomplete, as a running or killed run may leave it."""
     try:
         record = parse_json(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Reading run folders, and finding the settings in which runs differ."""
+"""Reads run folders, and finds the settings in which runs differ."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ NOTHING_LEARNED = frozenset(
 
 
 PUBLISHED = "published"
-"""What stands for the method of a published model."""
+"""Stands for the method of a published model."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The contents of a run folder; or a published model, without a log."""
+    """The contents of a run folder; or a published model, which has no log."""
 
     name: str
     """The run's name in the report."""
@@ -55,9 +55,9 @@ class RunRecord:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Settings by the names of their flags; of the methods' settings only those of the run's own method.
+        """Settings by flag; of the methods' settings, only those of the run's own method.
 
-        The names of a method's settings begin with ``METHOD``, so that two methods can be compared.
+        Flags of a method's settings start with ``METHOD``, so that two methods can be compared.
         """
         config = dict(self.config)
         methods = config.pop("settings", None)
@@ -79,7 +79,7 @@ def read_run(folder: Path, name: str) -> RunRecord:
     """
     record = read_record(folder)
     if record is None:
-        what = "is not a run of dsm (no config.json of a run)" if folder.is_dir() else "no such folder"
+        what = "not a run of dsm (no config.json of a run)" if folder.is_dir() else "no such folder"
         raise UserError(f"{folder}: {what}; give folders that `dsm pretrain` or `dsm finetune` wrote.")
     metrics = read_metrics(folder)
     if not metrics:
@@ -128,7 +128,7 @@ def short_names(folders: Sequence[Path]) -> list[str]:
     parts = [Path(os.path.abspath(path_of(folder))).parts for folder in folders]
     if len(set(parts)) < len(parts):
         twice = Counter(parts).most_common(1)[0][0]
-        raise UserError(f"{Path(*twice)}: is given twice.")
+        raise UserError(f"{Path(*twice)} is given twice; give each run once.")
     length = 1
     while len({path[-length:] for path in parts}) < len(parts):
         length += 1

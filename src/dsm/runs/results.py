@@ -29,7 +29,7 @@ RESULTS = "results.json"
 
 
 NO_SHARES = ("effective_rank", "train/loss", "monitor/unread", "monitor/balance")
-"""Metrics that are not shares, and so are not shown in %. A new one that is no share must be listed here."""
+"""Metrics that are not shares and so are not shown in %. Add any new one here."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Row:
     n: int
 
     def interval(self, form: str) -> str:
-        """The ends of its interval in a form such as ``{:.1%} to {:.1%}``; empty where it has none."""
+        """Its interval, formatted with a string such as ``{:.1%} to {:.1%}``; empty if it has none."""
         return "" if self.low is None or self.high is None else form.format(self.low, self.high)
 
 
@@ -63,7 +63,7 @@ def share(
 
     Args:
         hits: (n,), one per video.
-        groups: the group of each video; the interval is over groups. None: over videos.
+        groups: the group of each video; the interval then resamples groups. None: it resamples videos.
     """
     return row_of(run, seed, test, metric, share_interval(hits, groups=groups), len(hits))
 
@@ -76,7 +76,7 @@ def row_of(run: str, seed: int, test: str, metric: str, interval: Interval, n: i
 
 
 def run_and_seed(meta: Mapping[str, Any]) -> tuple[str, int]:
-    """The name and seed, for rows, of the weights that made features."""
+    """The run name and seed, for rows, of the weights that the features come from."""
     seed = meta.get("seed")
     return str(meta.get("run", "?")), seed if isinstance(seed, int) else 0
 
@@ -87,7 +87,7 @@ def run_name(about: Mapping[str, Any]) -> str:
     A classifier is named after its starting weights; on a frozen encoder, `dsm-linear-probe`.
     """
     begun_with, method = about.get("begun_with"), str(about.get("method", "exported"))
-    if "classes" not in about or begun_with is None:  # an older checkpoint does not say
+    if "classes" not in about or begun_with is None:  # older checkpoints do not record it
         return method
     return f"{begun_with}-{method}" if method == "linear-probe" else str(begun_with)
 
@@ -116,14 +116,14 @@ def rows_table(rows: Sequence[Row]) -> Table:
 
 
 def command_line() -> str:
-    """The command that is running, as one would type it."""
+    """The running command, as typed."""
     return shlex.join(["dsm", *sys.argv[1:]])
 
 
 def write_results(
     path: Path, rows: list[Row], *, command: str | None = None, revision: str | None = None
 ) -> None:
-    """Write ``results.json``; the command defaults to the one that is running."""
+    """Write ``results.json``; the command defaults to the running one."""
     record = {
         "command": command or command_line(),
         "version": __version__,
@@ -170,7 +170,7 @@ def read_recorded_results(path: Path) -> RecordedResults:
             if not all(abs(number) < 1e15 for number in numbers):
                 raise ValueError("a number is not below 1e15")
     except ValueError as error:
-        raise UserError(f"{path}: is not a results file of dsm ({first_line(error)}).") from None
+        raise UserError(f"{path} is not a results file of dsm ({first_line(error)}).") from None
     return RecordedResults(str(record.get("command", "")), record["rows"])
 
 
@@ -183,13 +183,13 @@ def mean_and_spread(values: list[float]) -> str:
 
 
 TRAINED = ("loss", "motion", "top1")
-"""Logged metrics of how good a batch was; see docs/training.md."""
+"""Logged metrics of a batch's quality; see docs/training.md."""
 
 
 def last_logged(run: Path) -> dict[str, float]:
     """The newest quality metrics that a run logged: of its last batch, and of its last monitoring.
 
-    A skipped step may have logged NaN or infinity; the last finite value counts then.
+    A skipped step may have logged NaN or infinity; then the last finite value counts.
     """
     newest: dict[str, float] = {}
     for line in read_metrics(run):

@@ -1,6 +1,6 @@
 """Trackers, each behind one small class: TensorBoard, trackio, MLflow and Weights & Biases.
 
-``runs/tracking.py`` feeds them. Each is used in a thread of its own and may raise anything.
+``runs/tracking.py`` feeds them. Each runs in its own thread and may raise any exception.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from dsm.extras import load_extra
 TrackerName = Literal["tensorboard", "trackio", "wandb", "mlflow"]
 NAMES: tuple[str, ...] = get_args(TrackerName)
 PROJECT = "dsm"
-"""The project, or experiment, of runs for which the tracker's own environment variable names none."""
+"""The project, or experiment, of runs if the tracker's own environment variable names none."""
 
 Line = tuple[int, Mapping[str, float]]
-"""A step, and what was logged at it."""
+"""A step, and the metrics logged at it."""
 
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """What trackers are told of a run."""
+    """What trackers record about a run."""
 
     id: str
-    """32 hexadecimal digits, by which a tracker finds the run again."""
+    """32 hexadecimal digits by which a tracker finds the run again."""
     folder: Path
     config: Mapping[str, Any]
-    """Settings by the names of their flags."""
+    """Settings by flag."""
     about: Mapping[str, str]
     """Its command, and the version and git revision of this package."""
 
@@ -48,7 +48,7 @@ class TrackedRun:
 
 @dataclass(frozen=True)
 class Ending:
-    """What a finished run has besides curves."""
+    """What a finished run sends besides curves."""
 
     columns: Sequence[str] = ()
     rows: Sequence[Sequence[Any]] = ()
@@ -115,7 +115,7 @@ class Trackio:
 
     def __init__(self, run: TrackedRun, sent: int) -> None:
         self._trackio = _load("trackio")
-        self._name = f"{run.name}-{run.id[:8]}"  # trackio finds runs by name
+        self._name = f"{run.name}-{run.id[:8]}"  # trackio identifies runs by name
         with _silenced():
             self._run = self._trackio.init(
                 PROJECT,
@@ -131,7 +131,7 @@ class Trackio:
         )
 
     def _stored(self) -> int:
-        """The last step in the local store: what was handed over may not have been written."""
+        """The last step in the local store; steps may have been accepted but not written."""
         from trackio.sqlite_storage import SQLiteStorage
 
         last = SQLiteStorage.get_max_step_for_run(PROJECT, self._name)
@@ -150,7 +150,7 @@ class Trackio:
     def close(self, *, done: bool) -> None:
         with _silenced():
             self._run.finish()
-        if self._local and (stored := self._stored()) < self.sent:  # it only warns where it cannot write
+        if self._local and (stored := self._stored()) < self.sent:  # trackio only warns if it cannot write
             raise OSError(f"its store ends at step {stored}")
 
 
@@ -158,7 +158,7 @@ class Mlflow:
     """The store that MLFLOW_TRACKING_URI names, or ``mlflow.db`` beside the run folder."""
 
     MOST_METRICS, MOST_PARAMETERS, LONGEST = 1000, 100, 500
-    """What its servers take in one call, and characters of a parameter (older ones; newer take 6000)."""
+    """Limits of its servers: metrics per call, and characters per parameter (newer servers take 6000)."""
 
     def __init__(self, run: TrackedRun, sent: int) -> None:
         mlflow = _load("mlflow")
@@ -186,7 +186,7 @@ class Mlflow:
             title = os.environ.get("MLFLOW_RUN_NAME", run.name)
             self._run = self._client.create_run(number, tags=tags, run_name=title).info.run_id
         data = self._client.get_run(self._run).data
-        # A parameter cannot be changed: those of the run's beginning stay.
+        # Parameters cannot be changed, so a resumed run keeps those of its start.
         new = [
             self._param(name, str(value)[: self.LONGEST])
             for name, value in run.config.items()
@@ -203,7 +203,7 @@ class Mlflow:
         now = int(1000 * time.time())
         metrics: list[Any] = []
         for step, values in lines:
-            if len(metrics) + len(values) > self.MOST_METRICS:  # a step's metrics arrive together, or none
+            if len(metrics) + len(values) > self.MOST_METRICS:  # a step's metrics are sent together
                 self._client.log_batch(self._run, metrics=metrics)
                 metrics = []
             metrics += [self._metric(name, value, now, step) for name, value in values.items()]
@@ -246,9 +246,9 @@ class Wandb:
 
     @staticmethod
     def _drop_copies(folder: Path, number: str) -> bool:
-        """Remove offline copies of a run, so that there is one, and whole; False if one was uploaded.
+        """Remove offline copies of a run, so that a single complete one remains; False if one was uploaded.
 
-        W&B writes its files late: a killed run's lacks what was logged last, or everything.
+        W&B writes its files late: those of a killed run lack the last steps, or everything.
         """
         copies = list(folder.glob(f"offline-run-*-{number}"))
         if any(list(copy.glob("*.synced")) for copy in copies):
@@ -276,7 +276,7 @@ TRACKERS: dict[str, Callable[[TrackedRun, int], Tracker]] = {
     "wandb": Wandb,
     "mlflow": Mlflow,
 }
-"""By the names of ``--track``. Each opens a run, given the last step that was sent to it before."""
+"""By the names of ``--track``. Each opens a run, given the last step already sent to it."""
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -286,7 +286,7 @@ def check_trackers(names: Sequence[str]) -> None:
         UserError: one is not installed.
     """
     for name in names:
-        if name != "tensorboard":  # which comes with dsm
+        if name != "tensorboard":  # a dependency of dsm
             _load(name)
 
 
@@ -296,7 +296,7 @@ def _load(name: str) -> Any:
 
 @contextlib.contextmanager
 def _silenced() -> Iterator[None]:
-    """Drop what this thread prints; trackio prints how it goes. Other threads print as before."""
+    """Drop what this thread prints: trackio reports its progress. Other threads print as before."""
 
     class Silenced(io.TextIOBase):
         owner, stream = threading.get_ident(), sys.stdout

@@ -1,7 +1,7 @@
 """Trackers of a run, kept up to date with its ``metrics.jsonl`` by threads that training never waits for.
 
-A tracker is a copy of that file. It is sent what it lacks, however that came about: the run goes on after a
-kill, the server was away, or the tracker is new. So nothing is sent twice, and nothing is left out.
+A tracker is a copy of that file. It is sent the steps that it lacks, whether the run was killed and resumed,
+the server was away, or the tracker is new. So nothing is sent twice, and nothing is left out.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from dsm.runs.trackers import TRACKERS, Ending, Line, TrackedRun, Tracker, check
 from dsm.terminal import console, warn
 
 PAUSE = 1.0
-"""Seconds between deliveries, so that a fast run sends several steps at once."""
+"""Seconds between deliveries; a fast run thus sends several steps at once."""
 FIRST_RETRY, LAST_RETRY = 10.0, 300.0
-"""Seconds until a tracker that failed is tried again: at first, and at most."""
+"""Seconds until a failed tracker is tried again: at first, and at most."""
 PATIENCE = 30.0
-"""Seconds that the end of a run waits for all its trackers."""
+"""Seconds that a finished run waits for all its trackers."""
 CHUNK = 2 * LOG_LINE
-"""Bytes of the log that one delivery sends at most."""
+"""Most bytes of the log that one delivery sends."""
 
 
 class Journal:
-    """``trackers.json``: the id by which trackers know a run, and what each was sent.
+    """``trackers.json``: the id by which trackers know a run, and the last step sent to each.
 
-    The id is written before any tracker hears of it, so a run that is killed at any moment goes on in the
+    The id is written before any tracker is contacted, so a run that is killed at any moment continues in the
     same run of the tracker.
     """
 
@@ -73,21 +73,21 @@ class Journal:
 
     def _write(self) -> None:
         record = {"id": self.id, "sent": self._sent, "ended": self._ended}
-        with contextlib.suppress(OSError):  # a full disk, which the log of the run reports
+        with contextlib.suppress(OSError):  # a full disk; the run's log reports it
             write_text(self._file, json_text(record, indent=2) + "\n")
 
 
 def track_run(out: Path, names: Sequence[str]) -> Tracking:
-    """Begin to keep trackers up to date with a run, or go on with it.
+    """Start, or continue, to keep trackers up to date with a run.
 
     Args:
-        out: the run folder. What a resumed run will repeat is no longer in its ``metrics.jsonl``.
+        out: the run folder. Steps that a resumed run will repeat are no longer in its ``metrics.jsonl``.
         names: of :data:`dsm.runs.trackers.TRACKERS`.
 
     Raises:
         UserError: a tracker's library is not installed.
     """
-    check_trackers(names)  # not in the threads: a library may not bear to be imported by several
+    check_trackers(names)  # not in the threads: some libraries cannot be imported by several at once
     record = read_record(out) or {}
     facts = {
         **record.get("versions", {}),
@@ -102,10 +102,10 @@ def track_run(out: Path, names: Sequence[str]) -> Tracking:
 def track_end(
     out: Path, names: Sequence[str], *, pictures: Sequence[Path] = (), tested: Sequence[Row] = ()
 ) -> None:
-    """Send trackers the results and pictures of a finished run, and steps that they still lack.
+    """Send trackers the results and pictures of a finished run, and the steps that they still lack.
 
     Args:
-        names: those that the run named with ``--track``.
+        names: the run's ``--track``.
         tested: results besides those in the run folder.
     """
     if not names:
@@ -118,18 +118,18 @@ def track_end(
 
 
 class Tracking:
-    """The trackers of a run, each fed by a thread of its own."""
+    """The trackers of a run, each fed by its own thread."""
 
     def __init__(self, run: TrackedRun, names: Sequence[str], journal: Journal) -> None:
         self._deliveries = [_Delivery(name, run, journal) for name in dict.fromkeys(names)]
 
     def wake(self) -> None:
-        """Something was logged."""
+        """Tell the threads that something was logged."""
         for one in self._deliveries:
             one.news.set()
 
     def close(self, *, done: bool, ending: Ending | None = None) -> None:
-        """Send the rest and what a finished run has besides; wait for it, but no longer than PATIENCE.
+        """Send the rest and the ``ending`` of a finished run; wait no longer than PATIENCE.
 
         Args:
             done: the run has finished all its steps.
@@ -152,7 +152,7 @@ class _Delivery:
         self._ending: Ending | None = None
         self._tracker: Tracker | None = None
         self._told = self._shown = False
-        # Not waited for at exit: a library may wait for its server for minutes.
+        # A daemon, not joined at exit: a library may wait minutes for its server.
         self._thread = threading.Thread(target=self._work, name=f"dsm {name}", daemon=True)
         self._thread.start()
 
@@ -166,20 +166,20 @@ class _Delivery:
         if self._thread.is_alive() and not self._told:
             warn(
                 f"{self._name} has not taken all of the run's numbers after {PATIENCE:g} seconds. "
-                "metrics.jsonl has them all, and --resume sends what is missing."
+                "metrics.jsonl has them all; --resume sends the rest."
             )
             self._told = True
 
     def _work(self) -> None:
         pause = 0.0
         while True:
-            closing = self._closing.is_set()  # read first: what was logged before it is then sent
+            closing = self._closing.is_set()  # read first, so that everything logged before closing is sent
             try:
                 self._deliver(everything=closing)
                 if closing:
                     self._end()
                 pause = PAUSE
-            except Exception as error:  # of a library, its disk or its server
+            except Exception as error:  # from a library, its disk or its server
                 self._tell(first_line(error))
                 self._abandon()
                 pause = min(max(2 * pause, FIRST_RETRY), LAST_RETRY)
@@ -190,7 +190,7 @@ class _Delivery:
             self.news.clear()
 
     def _deliver(self, *, everything: bool) -> None:
-        """Send the steps that the tracker lacks; the last one only if ``everything``: it may still grow."""
+        """Send the steps that the tracker lacks; the last one, which may grow, only if ``everything``."""
         if self._tracker is None:
             opened = TRACKERS[self._name](self._run, self._journal.sent(self._name))
             self._tracker, self._sent = opened, opened.sent
@@ -216,7 +216,7 @@ class _Delivery:
         tracker.close(done=self._done)
 
     def _abandon(self) -> None:
-        """Let go of a tracker that failed; it is opened anew, and asked what it has."""
+        """Close a tracker that failed; it will be opened again and asked for its last step."""
         if self._tracker is not None:
             with contextlib.suppress(Exception):
                 self._tracker.close(done=False)
@@ -225,14 +225,14 @@ class _Delivery:
     def _tell(self, why: str) -> None:
         if not self._told:
             warn(
-                f"{self._name} does not take the run's numbers ({why}). The run goes on, and metrics.jsonl "
-                "has them all; it is tried again, and --resume sends what is missing."
+                f"{self._name} does not take the run's numbers ({why}). The run continues, and metrics.jsonl "
+                "has them all; sending is tried again, and --resume sends what is missing."
             )
         self._told = True
 
 
 class _Tail:
-    """Reads a log of which the last line may still grow."""
+    """Reads a log whose last line may still grow."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._at = path, 0
@@ -245,7 +245,7 @@ class _Tail:
         try:
             with self._path.open("rb", buffering=0) as file:
                 file.seek(self._at)
-                # One call: in a second one, a line may have grown and another begun behind it.
+                # One call: before a second one, a line could grow and another start after it.
                 *whole, begun = file.read(CHUNK).split(b"\n")
         except FileNotFoundError:
             return []

@@ -1,7 +1,7 @@
-"""Adapting an encoder that knows something: is it still worth it?
+"""Adapting a pretrained encoder to other videos: does it improve?
 
-Adaptation often makes a good encoder worse. So it is measured before the first step, and at each look after:
-its score, and how many of each video's neighbours are the same as before.
+Adaptation often makes a good encoder worse. So the encoder is evaluated before the first step and at
+intervals after: its score, and how many of each video's nearest neighbours are still the same.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from dsm.evaluate.features import Features
 from dsm.evaluate.nearest import nearest
 
 NEIGHBOURS = 10
-"""Neighbours of each video that are compared."""
+"""Number of neighbours of each video to compare."""
 RETENTION = "retention"
 
 
 def agreement(before: Features, now: Features, k: int = NEIGHBOURS) -> float:
     """The mean share of a video's k nearest neighbours, by cosine, that are the same in both, in [0, 1].
 
-    By chance it is k / (n - 1) for n videos. Only videos that both have are compared; with fewer than k + 2
+    Chance level is k / (n - 1) for n videos. Only videos in both are compared; with fewer than k + 2
     of them, k is smaller.
     """
     places = {path: row for row, path in enumerate(now.paths)}
@@ -45,14 +45,14 @@ def agreement(before: Features, now: Features, k: int = NEIGHBOURS) -> float:
 
 
 class Retention:
-    """Compares an encoder's features of some videos with those before it was adapted."""
+    """Compares an encoder's features of some videos with its features before adaptation."""
 
     def __init__(self, file: Path) -> None:
-        """``file`` keeps the features before, so that a resumed run has them."""
+        """``file`` stores the features from before adaptation, so that a resumed run has them."""
         self.file, self.beginning = file, False
 
     def __call__(self, features: Features) -> dict[str, float]:
-        """``retention`` of features; nothing where those before are not known."""
+        """``retention`` of features; empty if the features from before adaptation are not known."""
         if self.beginning:
             save_features(self.file, features)
             return {}
@@ -64,23 +64,23 @@ class Retention:
 
 @dataclass
 class Adaptation:
-    """What becomes of an encoder while it is adapted."""
+    """The scores of an encoder while it is adapted."""
 
     retention: Retention
     weights: str
-    """What it began with."""
+    """The weights that it started from."""
     score: str
-    """The name of the score that it is judged by; higher is better."""
+    """The name of the score to compare; higher is better."""
     patience: int
-    """Looks in a row, all worse than the start, after which adapting stops; 0: never."""
+    """Adaptation stops after this many evaluations in a row worse than the start; 0: never."""
     start: dict[str, float] = field(default_factory=dict)
     """Scores before the first step."""
     looks: dict[int, tuple[float, float]] = field(default_factory=dict)
-    """By step: the score, and the retention."""
+    """The score and the retention, by step."""
 
     @contextmanager
     def beginning(self) -> Iterator[None]:
-        """The next look is at the encoder before it is adapted."""
+        """Context in which evaluations are of the encoder before adaptation."""
         self.retention.beginning = True
         try:
             yield
@@ -88,38 +88,38 @@ class Adaptation:
             self.retention.beginning = False
 
     def add(self, scores: dict[str, float], step: int) -> None:
-        """Note the scores of a look."""
+        """Record the scores of an evaluation."""
         self.looks[step] = scores[self.score], scores.get(RETENTION, float("nan"))
 
     @property
     def given_up(self) -> bool:
-        """Whether the last looks were all worse than the start."""
+        """Whether the last ``patience`` evaluations were all worse than the start."""
         if not self.patience or self.score not in self.start or len(self.looks) < self.patience:
             return False
         last = list(self.looks.values())[-self.patience :]
         return all(score < self.start[self.score] for score, _ in last)
 
     def words(self) -> list[str]:
-        """What the user must know at the end."""
+        """Sentences for the user at the end of the run."""
         if not self.looks or self.score not in self.start:
             return []
         before = self.start[self.score]
         step, (best, kept) = max(self.looks.items(), key=lambda one: one[1][0])
-        known = f"; at that step {kept:.0%} of each video's neighbours are those it had"
+        known = f"; at that step {kept:.0%} of each video's neighbours were unchanged"
         still = "" if np.isnan(kept) else known
         if best <= before:
-            stopped = f"Stopped after {self.patience} looks that were worse. " if self.given_up else ""
+            stopped = f"Stopped: {self.patience} evaluations in a row were worse. " if self.given_up else ""
             return [
-                f"{stopped}The encoder you had is the better one: {self.score} {before:.3f} before, at most "
-                f"{best:.3f} since (step {step}){still}. Go on with {self.weights}."
+                f"{stopped}The original encoder is better: {self.score} {before:.3f} before, at most "
+                f"{best:.3f} since (step {step}){still}. Use {self.weights}."
             ]
         return [f"Adapted: {self.score} {before:.3f} before, {best:.3f} at step {step} (best.pt){still}."]
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs to go on."""
+        """What a resumed run needs to continue."""
         return {"start": self.start, "looks": self.looks}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`state`."""
+        """Continue from :meth:`state`."""
         self.start = dict(state["start"])
         self.looks = {int(step): (score, kept) for step, (score, kept) in state["looks"].items()}

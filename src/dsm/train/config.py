@@ -42,7 +42,7 @@ class OptimConfig:
     clip: float | None = None
     """Largest norm of the whole gradient; larger gradients are scaled down to it."""
     accumulate: int = 1
-    """Parts that a batch is processed in, one after the other, which divides the memory by as much. BatchNorm
+    """Process a batch in this many parts, one after the other, which divides the memory by as much. BatchNorm
     and in-batch negatives see only their own part."""
 
     def __post_init__(self) -> None:
@@ -68,12 +68,12 @@ class MonitorConfig:
     windows: int = 1
     """Clips per video of the list."""
     videos: int = 200
-    """Without a list: number of training videos to measure the balance on: 1 if the encoder goes by the
-    motion, -1 if by the scene. 0: no evaluation."""
+    """Without a list: number of training videos on which to measure the balance: 1 if the encoder uses only
+    motion, -1 if only the scene. 0: no evaluation."""
 
     patience: int = 3
-    """With `--tune`: stop after so many evaluations in a row that are worse than before the first step; 0
-    goes on."""
+    """With `--tune`: stop after this many evaluations in a row that are worse than before the first step; 0:
+    never."""
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.windows < 1 or min(self.videos, self.patience) < 0:
@@ -100,13 +100,13 @@ class DataConfig:
     """MB of memory in which each worker keeps decoded videos. With at most one worker each video is decoded
     once; several workers each keep their own copies, so prefer `dsm data pack` then."""
     cache_folder: Path | None = None
-    """Folder in which what is read by URL is kept; by default $DSM_CACHE_FOLDER, or ~/.cache/dsm/objects."""
+    """Cache folder for files read by URL; by default $DSM_CACHE_FOLDER, or ~/.cache/dsm/objects."""
     cache_gb: float | None = None
     """Size of that folder in GB; by default $DSM_CACHE_GB, or 20."""
     decoder: Decoder = "pyav"
-    """What decodes files. torchcodec is an extra; torchcodec-cuda needs a GPU and `--data.workers 0`."""
+    """Decoder. torchcodec is an extra; torchcodec-cuda needs a GPU and `--data.workers 0`."""
     max_bad: float = 0.05
-    """Share of the videos that may be unreadable before the run stops; others replace them."""
+    """Largest share of unreadable videos, which others replace; with more the run stops."""
     timeout: float = READING_TIME
     """Seconds that reading one video may take; a worker that takes longer is replaced."""
 
@@ -121,7 +121,7 @@ class RunConfig:
     backbone: str = "i3d"
     """Network to train; `dsm models` lists them."""
     pooling: Pooling | None = None
-    """How a feature map becomes one vector; by default as the backbone defines it."""
+    """How a feature map becomes one vector; by default, as the backbone does it."""
     epochs: int = 240
     """Passes over all videos."""
     steps: int | None = None
@@ -137,12 +137,12 @@ class RunConfig:
     compile: bool = False
     """Compile the encoder (torch.compile): starts slower, then runs faster on GPUs; no gain on CPUs."""
     devices: int = 1
-    """Processes on this machine: at most one per GPU, or sharing the CPU cores. For several machines use
+    """Processes on this machine: at most one per GPU, or sharing the CPU cores. For several machines, use
     torchrun."""
     nonfinite: Literal["stop", "skip"] = "stop"
     """What to do when a step's loss or gradient is not finite: stop, or skip the step and count it."""
     deterministic: bool = False
-    """On GPUs: use only algorithms that give the same bits each time (slower). CPUs always do."""
+    """On GPUs: use only deterministic algorithms (slower); on CPUs training always is deterministic."""
     seed: int = 0
     """Seed of the weights, the order of the videos and all random sampling."""
     log_every: int = 10
@@ -152,10 +152,10 @@ class RunConfig:
     keep: int = 2
     """Number of newest checkpoints to keep."""
     track: tuple[TrackerName, ...] = ()
-    """Trackers that get the curves, settings, pictures and results. TensorBoard's curves are always
+    """Trackers that receive the curves, settings, pictures and results. TensorBoard's curves are always
     written."""
     copy_to: str | None = None
-    """Folder in storage, as s3://bucket/runs/mine, that the run is copied to after each checkpoint. On a
+    """Folder in storage, such as s3://bucket/runs/mine, that the run is copied to after each checkpoint. On a
     machine without `out`, `--resume` fetches the run from there."""
     resume: bool = False
     """Continue from the newest intact checkpoint in `out`."""
@@ -168,7 +168,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         check_name(self.backbone)
         if self.resume and self.overwrite:
-            raise UserError("--resume and --overwrite exclude each other: continue the run, or replace it?")
+            raise UserError("give only one of --resume (continue the run) and --overwrite (replace it).")
         if min(self.epochs, self.log_every, self.save_every, self.keep, self.devices) < 1:
             raise UserError("epochs, log-every, save-every, keep and devices must be at least 1.")
         if self.data.batch_size < 2 or min(self.data.workers, self.data.cache_mb, self.seed) < 0:
@@ -191,9 +191,9 @@ class PretrainConfig(RunConfig):
     weights: Weights = RANDOM
     """Run or checkpoint whose encoder and backbone to start from; `none` starts from random weights."""
     tune: str | None = None
-    """What to train of the encoder of `weights`: `head`, a linear map behind it; `lora`, small additions to
-    all its layers; `last:K`, its last K blocks; or `all`. The run then compares the encoder with what it was,
-    and says which is better."""
+    """What to train of the encoder of `weights`: `head`, a linear map after it; `lora`, low-rank additions to
+    all its layers; `last:K`, its last K blocks; or `all`. The run then compares the encoder with the one it
+    started from, and says which is better."""
     rank: int = 8
     """Rank of `lora`."""
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
@@ -206,9 +206,9 @@ class PretrainConfig(RunConfig):
         kind, _, count = self.tune.partition(":")
         good = self.tune in ("head", "lora", "all") or (kind == "last" and count.isdecimal() and int(count))
         if not good:
-            raise UserError(f"--tune is head, lora, all or last:K, as last:2, not {self.tune}.")
+            raise UserError(f"--tune must be head, lora, all or last:K (such as last:2), not {self.tune}.")
         if self.weights == RANDOM:
-            raise UserError("--tune adapts an encoder: name it with --weights.")
+            raise UserError("--tune adapts a pretrained encoder; name one with --weights.")
         if not 1 <= self.rank <= 1024:
             raise UserError(f"rank must be from 1 to 1024, not {self.rank}.")
 

@@ -21,7 +21,7 @@ from dsm.views import MODALITIES
 
 
 def starting_encoder(config: RunConfig, weights: str) -> tuple[nn.Module, dict[str, Any], ClipConfig]:
-    """Build the encoder of ``weights`` or, for ``none``, the one in the settings with random weights.
+    """Build the encoder of ``weights`` or, for ``none``, the one in the settings, with random weights.
 
     Returns:
         The encoder, and what checkpoints record about it: ``backbone``; ``model``, its settings;
@@ -44,8 +44,8 @@ def starting_encoder(config: RunConfig, weights: str) -> tuple[nn.Module, dict[s
         return encoder, {"backbone": config.backbone, "model": settings, "begun_with": "random"}, config.clip
     loaded = load_weights(weights)
     trained_on = loaded.config.get("clip", {})
-    theirs = clip_of(trained_on)  # checks it: a foreign file may say anything
-    # A model of others brings its own clips, unless the settings ask for other ones.
+    theirs = clip_of(trained_on)  # validates them: the file is not trusted
+    # A foreign model brings its own clip settings, unless the user has changed the defaults.
     clip = theirs if loaded.report and config.clip == ClipConfig() else config.clip
     if is_first():
         if loaded.report:
@@ -53,9 +53,9 @@ def starting_encoder(config: RunConfig, weights: str) -> tuple[nn.Module, dict[s
         _warn_of_other_clips(clip, weights, trained_on)
     backbone, settings = str(loaded.config["backbone"]), {**loaded.config["model"], **pooling}
     if config.backbone not in (backbone, RunConfig.backbone) and is_first():
-        warn(f"{weights} holds the backbone {backbone}; --backbone {config.backbone} is ignored.")
+        warn(f"{weights} has the backbone {backbone}; --backbone {config.backbone} is ignored.")
     if settings.get("in_channels", 3) != channels:
-        raise UserError(f"{weights}: was not trained on clips of --clip.modality {clip.modality}.")
+        raise UserError(f"{weights} was not trained on {clip.modality} clips; change --clip.modality.")
     about = {"backbone": backbone, "model": settings}
     module = merge(loaded.module)
     if isinstance(module, Mapped):
@@ -73,7 +73,7 @@ def starting_encoder(config: RunConfig, weights: str) -> tuple[nn.Module, dict[s
 
 
 def _warn_of_other_clips(clip: ClipConfig, weights: str, trained_on: dict[str, Any]) -> None:
-    """Warn if clip settings differ from those of the weights, mostly a mistake that costs training."""
+    """Warn if clip settings differ from those of the weights; this is usually a mistake."""
     names = ("frames", "stride", "fps", "resize", "size")
     different = [name for name in names if trained_on.get(name, getattr(clip, name)) != getattr(clip, name)]
     if different:

@@ -30,7 +30,7 @@ def finetune(config: FinetuneConfig) -> Path:
     """Train a classifier and write its run folder.
 
     Raises:
-        UserError: the user can fix it; raised before anything is written where possible.
+        UserError: a mistake that the user can fix, reported before anything is written where possible.
         Interrupted: stopped by a signal; a checkpoint was written.
     """
     in_its_processes(config, _finetune)
@@ -52,7 +52,7 @@ def build_trainer(config: FinetuneConfig) -> Trainer:
     counts = torch.from_numpy(np.bincount(videos.labels))
     torch.manual_seed(config.seed)
     encoder, about, clip = classified_encoder(config)
-    config = replace(config, backbone=about["backbone"], clip=clip)  # record what is trained
+    config = replace(config, backbone=about["backbone"], clip=clip)  # record what is actually trained
     method = Classify(encoder, config.head, counts)
     begin(config, videos, tests)
     saved = {
@@ -69,14 +69,14 @@ def build_trainer(config: FinetuneConfig) -> Trainer:
 
 
 MOST_TRAINED = 100_000
-"""Most classes of a classifier: more mean a mistake in the list, and would take all memory."""
+"""Most classes of a classifier: more would exhaust memory, and are a mistake in the list."""
 
 
 def read_lists(data: FinetuneData) -> tuple[VideoList, VideoList | None]:
     """The videos to train on and, if given, to test on.
 
     Raises:
-        UserError: a list cannot be read, has no labels, or has classes that are not trained.
+        UserError: a list cannot be read, has no labels, or has classes to test but not to train on.
     """
     set_cache(data.cache_folder, data.cache_gb)
     videos = read_list(data.train, data.root)

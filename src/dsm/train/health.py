@@ -1,4 +1,4 @@
-"""Health of a run: detects collapsed embeddings and traces numbers that are not finite to their source."""
+"""Health of a run: detects collapsed embeddings, and traces non-finite numbers to their source."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from dsm.terminal import console
 def where_broken(
     method: nn.Module, views: dict[str, Tensor], *, precision: Precision, device_type: str, alone: bool
 ) -> str:
-    """Say in which weight, view, layer or gradient numbers first were not finite.
+    """Name the weight, view, layer or gradient in which numbers first became non-finite.
 
     Args:
         method: after the failed backward pass of ``views``.
-        precision, device_type: those of the failed pass; with others the fault may not appear.
+        precision, device_type: as in the failed pass; with others the fault may not appear.
         alone: whether this is the only process; the forward pass is then repeated to inspect the layers.
     """
     weight = first_bad_weight(method)
@@ -70,7 +70,7 @@ def first_bad_layer(module: nn.Module, call: Callable[[], Any]) -> str | None:
 
 
 def first_bad_gradient(module: nn.Module) -> str | None:
-    """The weight nearest to the loss whose gradient is not finite: where backward went wrong first."""
+    """The weight nearest to the loss with a non-finite gradient: where the backward pass first failed."""
     bad = [
         name
         for name, parameter in module.named_parameters()
@@ -90,7 +90,7 @@ def _finite(values: tuple[Any, ...]) -> bool:
 
 
 WINDOW = 256
-"""Number of embeddings assessed together, as one batch may be too small to estimate a rank."""
+"""Number of embeddings to assess together; one batch may be too small to estimate a rank."""
 
 COLLAPSED_SPREAD = 0.01
 """Below this spread the mean cosine of two clips is above 0.99."""
@@ -102,12 +102,12 @@ PATIENCE = 100
 
 
 class Health:
-    """Collects the steps' embeddings and computes their figures when a line is logged."""
+    """Collects the embeddings of steps, and computes their statistics when a line is logged."""
 
     def __init__(
         self, step: int = 0, state: dict[str, Any] | None = None, device: torch.device | None = None
     ) -> None:
-        """Begin at a step, with the :meth:`state` of a checkpoint if it holds one."""
+        """Start at a step, with the :meth:`state` from a checkpoint if it has one."""
         state = state or {"newest": [], "last_healthy": step, "warned": False}
         self._newest: list[Tensor] = [embeddings.to(device) for embeddings in state["newest"]]
         self._last_healthy = int(state["last_healthy"])
@@ -115,7 +115,7 @@ class Health:
         self._warned = bool(state["warned"])
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds, so that a resumed run logs and warns as if it had not stopped."""
+        """State for a checkpoint, so that a resumed run logs and warns as if it had never stopped."""
         newest = [embeddings.detach().cpu().clone() for embeddings in self._newest]
         return {"newest": newest, "last_healthy": self._last_healthy, "warned": self._warned}
 
@@ -127,7 +127,7 @@ class Health:
             del self._newest[0]
 
     def read(self, output: StepOutput, step: int) -> dict[str, float]:
-        """The figures of a step by their log names; warns of a collapse."""
+        """A step's statistics by their log names; warns of a collapse."""
         tensors = dict(output.metrics or {})
         if output.anchor is None or output.positive is None:
             return {name: float(value) for name, value in tensors.items()}
@@ -151,7 +151,7 @@ class Health:
         rank, width = figures["effective_rank"], figures["spread"]
         if width >= COLLAPSED_SPREAD and (rank >= COLLAPSED_RANK or count < 8):
             if self._warned:
-                console.print(f"step {step}: the embeddings spread again.", style="green")
+                console.print(f"step {step}: the embeddings are spread out again.", style="green")
             self._last_healthy, self._warned = step, False
             return
         if step - self._last_healthy < PATIENCE or self._warned:
@@ -161,6 +161,6 @@ class Health:
             f"step {step}: for {step - self._last_healthy} steps the encoder has given nearly the same "
             f"embedding for all clips (spread {width:.4f} of at most 1, effective rank {rank:.1f}): it has "
             "collapsed. If this lasts, stop, and try a lower --optim.lr, a longer --optim.warmup, a larger "
-            "--data.batch-size or temperature, or a head with BatchNorm (`mlp`).",
+            "--data.batch-size or temperature, or a projection head with BatchNorm (`mlp`).",
             style="bold yellow",
         )

@@ -1,4 +1,4 @@
-"""Monitoring of a run: every few epochs it is evaluated on a labelled list, or without labels."""
+"""Monitoring of a run: an evaluation every few epochs, on a labelled list or without labels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOOKED_INTO = 8
 
 
 def check_readable(videos: VideoList) -> None:
-    """Open the first videos of a list, so that a wrong root shows at once and not after hours.
+    """Open the first videos of a list, so that a wrong root is reported now and not after hours.
 
     Raises:
         UserError: none of them can be read.
@@ -57,11 +57,11 @@ class Watch:
     videos: VideoList
     """The videos to evaluate on."""
     adapting: Adaptation | None = None
-    """What became of the encoder that is adapted, if one is."""
+    """The progress of the encoder being adapted, if any."""
 
     @property
     def digest(self) -> str:
-        """Identifies the list, since scores on different lists cannot be compared."""
+        """Identifies the list; scores on different lists cannot be compared."""
         return self.videos.digest(rooted=False)
 
     def ask_aside(self, method: nn.Module, note: Callable[[str], None]) -> dict[str, float]:
@@ -73,7 +73,7 @@ class Watch:
 
 
 def watched_videos(config: MonitorConfig, root: Path | None = None) -> VideoList | None:
-    """The list to monitor by, if there is one; ``root`` is used if the settings name none.
+    """The list to evaluate on, if any; ``root`` is used if the settings name none.
 
     Raises:
         UserError: the list or its first videos cannot be read, or it has no labels or only one class.
@@ -87,7 +87,7 @@ def watched_videos(config: MonitorConfig, root: Path | None = None) -> VideoList
 
 
 def sampled(videos: VideoList, count: int) -> VideoList | None:
-    """``count`` videos of a list, always the same ones in the same order; None if there are less than two."""
+    """``count`` videos of a list, always the same ones in the same order; None if fewer than two."""
     count = min(count, len(videos))
     if count < 2:
         return None
@@ -106,7 +106,7 @@ def compare_scenes(
     on_progress: Callable[[int], None] = lambda done: None,
     retention: Retention | None = None,
 ) -> dict[str, float]:
-    """The balance of motion and scene of an encoder of RGB clips, with one clip of each video.
+    """The balance of motion and scene of an encoder of RGB clips, measured on one clip of each video.
 
     Videos that cannot be read are left out. The other arguments: see :func:`look`.
     """
@@ -136,7 +136,7 @@ def look(
     """R@1 and the nearest-neighbour accuracy of ``dsm probe``, each video against the others, in [0, 1].
 
     ``seconds``: how long reading one video may take. ``on_progress``: called with the number of videos done.
-    ``retention``: compares the features with those before the encoder was adapted.
+    ``retention``: compares the features with those from before adaptation.
     """
     bad: list[BadVideo] = []
     (features,) = extract_by_all(

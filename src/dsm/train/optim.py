@@ -15,10 +15,10 @@ from dsm.train.config import OptimConfig
 def build_optimizer(
     config: OptimConfig, method: nn.Module, saved: dict[str, Any] | None = None
 ) -> torch.optim.Optimizer:
-    """An optimiser of the trainable parameters, each at ``method.rate(name)`` of the rate if that exists.
+    """An optimiser of the trainable parameters; ``method.rate(name)``, if it exists, scales the rate of each.
 
-    AdamW decays weights with two or more dimensions, but not norms and biases: pulling those to 0 regularises
-    nothing (Loshchilov & Hutter leave it open; timm, MAE and V-JEPA do the same).
+    AdamW decays weights with two or more dimensions, but not norms and biases, where decay does not
+    regularise (Loshchilov & Hutter leave it open; timm, MAE and V-JEPA do the same).
 
     Args:
         saved: the optimiser state of a resumed run; see :func:`decays_all`.
@@ -42,16 +42,16 @@ def build_optimizer(
 
 
 def decays_all(config: OptimConfig, saved: dict[str, Any]) -> bool:
-    """Whether an optimiser state is from an AdamW that also decays norms and biases, as dsm once did.
+    """Whether an optimiser state is from an AdamW that also decays norms and biases, as in older versions.
 
-    A run that began so continues so; otherwise it would become a different run.
+    A run started with that decay must continue with it.
     """
     groups = saved.get("param_groups", [])
     return config.name == "adamw" and all(group.get("weight_decay") for group in groups)
 
 
 def learning_rate(config: OptimConfig, step: int, total: int, batch_size: int) -> float:
-    """The rate of step ``step`` (from 0) of ``total``: a pure function, so resuming needs no state."""
+    """The rate at ``step`` (from 0) of ``total``: a pure function, so resuming needs no state."""
     lr = config.lr * batch_size / config.lr_batch if config.lr_batch else config.lr
     warm = min((step + 1) / config.warmup, 1.0) if config.warmup else 1.0
     progress = step / total

@@ -53,7 +53,7 @@ def _recompute(stage: nn.Module, precision: Precision, device_type: str) -> None
 
 @contextmanager
 def _second_time(stage: nn.Module, precision: Precision, device_type: str) -> Iterator[None]:
-    """Context of the second forward pass: same precision, and BatchNorm does not count the batch twice."""
+    """Context of the second forward pass: same precision, and BatchNorm statistics are not updated twice."""
     norms = [module for module in stage.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     counts = [norm.num_batches_tracked for norm in norms]
@@ -71,7 +71,7 @@ def _second_time(stage: nn.Module, precision: Precision, device_type: str) -> It
 
 
 def train_mode(method: Any) -> None:
-    """Put a method into training mode, but what is frozen in its encoder into evaluation mode."""
+    """Put a method into training mode, and the frozen parts of its encoder into evaluation mode."""
     method.train()
     settle(method.query.encoder)
     if isinstance(twin := getattr(method, "key", None), MomentumTwin):

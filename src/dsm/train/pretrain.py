@@ -25,7 +25,7 @@ from dsm.train.start import begin, in_its_processes
 from dsm.train.trainer import Trainer
 
 BEFORE = "before.npz"
-"""In a run that adapts an encoder: features of the watched videos before the first step."""
+"""In a run that adapts an encoder: features of the monitored videos before the first step."""
 
 
 def pretrain(config: PretrainConfig) -> Path:
@@ -35,7 +35,7 @@ def pretrain(config: PretrainConfig) -> Path:
         The run folder.
 
     Raises:
-        UserError: the user can fix it; raised before anything is written where possible.
+        UserError: a mistake that the user can fix, reported before anything is written where possible.
         Interrupted: stopped by a signal; a checkpoint was written.
     """
     in_its_processes(config, _pretrain)
@@ -52,11 +52,11 @@ def build_trainer(config: PretrainConfig) -> Trainer:
     videos = read_list(config.data.train, config.data.root)
     torch.manual_seed(config.seed)
     encoder, made, clip = starting_encoder(config, config.weights)
-    config = replace(config, backbone=made["backbone"], clip=clip)  # record what is trained
+    config = replace(config, backbone=made["backbone"], clip=clip)  # record what is actually trained
     flow = config.clip.modality == "flow"
     bending = config.settings.without_mixing()
     if flow and bending != config.settings:
-        note("optical flow has no pictures: SLD bends it, and mixes none in.")
+        note("with optical flow, SLD only bends the frames: pictures cannot be mixed into flow.")
         config = replace(config, settings=bending)
     watch = _watch(config, videos)
     if config.tune is not None:
@@ -66,8 +66,8 @@ def build_trainer(config: PretrainConfig) -> Trainer:
     mixed = {name for view in method.views if view.spatial for name in view.spatial.mixes}
     if flow and mixed:
         raise UserError(
-            f"{config.method}: its SLD mixes in pictures ({', '.join(sorted(mixed))}), which optical flow "
-            "does not have; use kinds that bend the picture, or --clip.modality rgb."
+            f"{config.method}: its SLD mixes pictures ({', '.join(sorted(mixed))}) into clips, which optical "
+            "flow does not allow; use only kinds that bend frames, or --clip.modality rgb."
         )
     begin(config, videos, watch.videos if watch else None)
     about = {

@@ -1,4 +1,4 @@
-"""Checks for resuming a run: the settings and the length that must not have changed."""
+"""Checks before resuming a run: its settings and its length must not have changed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ FREE = frozenset(
     ("out", "epochs", "steps", "log_every", "save_every", "keep", "resume", "extend", "overwrite", "devices",
      "monitor", "compile", "recompute", "nonfinite", "track", "copy_to")
 )  # fmt: skip
-"""Settings that a resumed run may change: they do not affect the numbers, except epochs and steps, which
+"""Settings that a resumed run may change: they do not affect the result, except epochs and steps, which
 :func:`check_length` checks."""
 WITHOUT_PREFIX = ("settings", "head")
-"""Parts whose flags do not carry the part's name."""
+"""Groups of settings whose flags omit the group's name."""
 
 
 def lasting_settings(config: RunConfig, videos: VideoList) -> dict[str, Any]:
@@ -57,12 +57,12 @@ def steps_of(steps: int | None, epochs: int, videos: int, batch_size: int) -> in
 
 
 def check_length(config: RunConfig, videos: VideoList, began: int | None, done: int, *, ramped: bool) -> None:
-    """Check that a resumed run has its planned length, on which learning rate and momentum depend.
+    """Check that a resumed run keeps its planned length, on which the schedules depend.
 
     Args:
-        began: planned steps by its checkpoint; None in checkpoints of older versions, whose run record says.
+        began: planned steps in its checkpoint; None in old checkpoints, where the run's record gives them.
         done: steps already trained.
-        ramped: whether the method also changes something over the training's length.
+        ramped: whether the method has a schedule over the length of the training.
 
     Raises:
         UserError: the length differs, and ``--extend`` is not set.
@@ -81,12 +81,12 @@ def check_length(config: RunConfig, videos: VideoList, began: int | None, done: 
     )
     if not config.extend:
         raise UserError(
-            f"{config.out}: was planned for {began} steps, not {total}, and its schedules depend on that; "
+            f"{config.out} was planned for {began} steps, not {total}, and its schedules depend on that; "
             f"--steps {began} continues as planned, --extend continues to step {total} with the learning "
             f"rate of a run of that length (at step {done} {now:.3g}, not {before:.3g})."
         )
     if is_first():
         warn(
-            f"the run was planned for {began} steps and continues to {total}: the learning rate is that of a "
-            f"run of that length, {now:.3g} at step {done}, not {before:.3g}."
+            f"the run was planned for {began} steps and now continues to {total}, with the learning rate of "
+            f"a run of that length: {now:.3g} at step {done}, not {before:.3g}."
         )

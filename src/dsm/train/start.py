@@ -1,4 +1,4 @@
-"""Starting a run: its processes, its folder, and what it records of itself."""
+"""Starting a run: its processes, its folder and its record."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from dsm.terminal import console, many
 from dsm.train.config import RunConfig
 
 FETCHING = 1800.0
-"""Seconds that a process waits until another one of its machine has fetched the run's copy."""
+"""Seconds that a process waits for another on its machine to fetch the copy of the run."""
 Config = TypeVar("Config", bound=RunConfig)
 
 
@@ -50,7 +50,7 @@ def in_its_processes(config: Config, function: Callable[[Config], Any]) -> None:
     except RuntimeError as error:
         if not begun_from_outside() or not lost_contact(error):
             raise
-        time.sleep(2)  # the launcher should notice first which process died
+        time.sleep(2)  # let the launcher notice first which process died
         raise UserError(
             f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} lost contact with another process, "
             f"which ended, was killed, or lost its machine. {GOES_ON}"
@@ -60,7 +60,7 @@ def in_its_processes(config: Config, function: Callable[[Config], Any]) -> None:
 def _begin_copy(config: RunConfig, url: str) -> None:
     """Check the run's copy in storage, and fetch it where the run folder is missing.
 
-    Of processes that a launcher started, the first of each machine does so, and the others wait for it.
+    With a launcher such as torchrun, the first process of each machine fetches it and the others wait.
     """
     if os.environ.get("LOCAL_RANK", "0") == "0":
         checkpoints = list_checkpoints(config.out)
@@ -73,23 +73,23 @@ def _begin_copy(config: RunConfig, url: str) -> None:
 
 
 def train_once(config: Config, train: Callable[[Config], object]) -> None:
-    """Start or resume a run that is one part of a larger job; skip it if it is done.
+    """Start or resume a run that is part of a larger job; skip it if it is done.
 
     Args:
-        config: settings of the run. Its folder belongs to the job, which has checked that the settings have
+        config: settings of the run. The job owns its folder, and has checked that the settings have
             not changed.
         train: trains; returns only when the run is complete.
     """
     checkpoints = list_checkpoints(config.out)
     if checkpoints and (config.out / RESULTS).is_file():
-        console.print(f"{config.out}: is done ({many(step_of(checkpoints[-1]), 'step')}).")
+        console.print(f"{config.out} is done ({many(step_of(checkpoints[-1]), 'step')}).")
         return
     if not checkpoints and list((config.out / "checkpoints").glob(f"*{UNREADABLE}")):
         raise UserError(
             f"{config.out}: none of its checkpoints can be read (checkpoints/*{UNREADABLE}); remove this "
             f"folder to train again, or remove {UNREADABLE} from the name of an intact one."
         )
-    # Without a checkpoint the folder holds at most a run that stopped before its first one.
+    # Without a checkpoint, the folder has at most a run that stopped before its first one.
     train(replace(config, resume=bool(checkpoints), overwrite=not checkpoints))
 
 
@@ -98,15 +98,15 @@ def check_batch(config: RunConfig, world: int) -> None:
     batch, parts = config.data.batch_size, world * config.optim.accumulate
     if batch % parts or batch // parts < 2:
         raise UserError(
-            f"--data.batch-size {batch} is divided among {world} processes and --optim.accumulate "
-            f"{config.optim.accumulate}: it must be a multiple of {parts}, and at least {2 * parts}."
+            f"--data.batch-size {batch} must be a multiple of {parts} ({world} processes x "
+            f"--optim.accumulate {config.optim.accumulate}), and at least {2 * parts}."
         )
 
 
 def begin(config: RunConfig, videos: VideoList, watched: VideoList | None) -> None:
     """Check the settings, claim the run folder and record the run in it.
 
-    Check everything else (weights, the method) before: ``--overwrite`` empties the folder here.
+    Check everything else (weights, the method) first: with ``--overwrite`` this empties the folder.
 
     Raises:
         UserError: too few videos, a batch that cannot be divided, a folder that must not be overwritten.
@@ -123,7 +123,7 @@ def begin(config: RunConfig, videos: VideoList, watched: VideoList | None) -> No
         )
     if config.resume and not list_checkpoints(config.out):
         raise UserError(
-            f"{config.out}: holds no checkpoint to resume from; drop --resume to start a new run."
+            f"{config.out}: has no checkpoint to resume from; remove --resume to start a new run."
         )
     if not is_first():
         return

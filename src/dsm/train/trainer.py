@@ -39,7 +39,7 @@ from dsm.train.resuming import check_length, default_settings, lasting_settings,
 from dsm.train.start import write_record
 
 SKIPS = 10
-"""Steps in a row that may be skipped because numbers are not finite."""
+"""Most steps in a row that may be skipped for numbers that are not finite."""
 
 
 class Trainer:
@@ -103,12 +103,12 @@ class Trainer:
 
     def run(self) -> None:
         c, first, begun = self.config, self.fabric.is_global_zero, self.step
-        without = MONITOR if self.owed and self.watch else ""  # a killed run may have logged the look it owes
+        without = MONITOR if self.owed and self.watch else ""  # a killed run may have logged it already
         if first and begun:
             write_record(c, self.videos)
         log = RunLog(c.out, keep_steps=self.step, without=without, track=c.track) if first else None
         if first and begun == self.total:
-            note(f"{c.out}: had finished all {self.total} steps; --steps with --extend trains it longer.")
+            note(f"{c.out}: all {self.total} steps are done; to train longer, set --steps and --extend.")
         if first and self.step < self.total:
             (c.out / RESULTS).unlink(missing_ok=True)  # results of a shorter run that is now extended
         batches = iter(self.batches)
@@ -155,7 +155,7 @@ class Trainer:
                 self._end(done=True)
                 for line in self.adapting.words() if self.adapting else ():
                     console.print(line)
-        signal = signal or stop.signal  # received by any process; or by this one in or after the last step
+        signal = signal or stop.signal  # sent to any process, or to this one in or after the last step
         if signal:
             raise Interrupted(f"stopped at step {self.step} of {self.total} and saved", signal)
 
@@ -185,7 +185,7 @@ class Trainer:
                 self.fabric.backward(self.scaler.scale(output.loss / parts if parts > 1 else output.loss))
             loss += float(output.loss.detach()) / parts
             if broken is None and not math.isfinite(loss):
-                broken = views  # of the first bad part
+                broken = views  # views of the first bad part
             keys += [output.keys] if output.keys is not None else []
             clock.lap("work")
         self.scaler.unscale_(self.optimizer)
@@ -219,7 +219,7 @@ class Trainer:
     def _is_finite(
         self, norm: float, loss: float, before: list[Tensor] | None, views: dict[str, Tensor]
     ) -> bool:
-        """Whether the gradient is finite, so that the step can be taken; fp16 skips to lower its loss scale.
+        """Whether the gradient is finite, so that the step can be taken; fp16 skips steps to lower its scale.
 
         Raises:
             UserError: it is not finite, and skipping is off or does not help.
@@ -248,7 +248,7 @@ class Trainer:
 
     def _seed(self) -> None:
         """Seed dropout and the like from the run's seed, the step and the process alone, so that neither
-        resuming nor monitoring changes what is drawn, on a CPU or a GPU."""
+        resuming nor monitoring changes the draws, on CPUs and GPUs."""
         sequence = np.random.SeedSequence((self.config.seed, self.step, self.fabric.global_rank))
         torch.manual_seed(int(sequence.generate_state(1)[0]))
 
@@ -258,8 +258,8 @@ class Trainer:
     def _save_and_look(self, log: RunLog | None, bar: Reporter, *, stopping: bool) -> None:
         """Write a checkpoint and run the monitor when due; only the first process does so.
 
-        The checkpoint is written first, so that no training is lost if the evaluation is killed. It says that
-        the evaluation is owed, which is the first thing that the resumed run does.
+        The checkpoint is written first, so that no training is lost if the evaluation is killed. It records
+        that the evaluation is due, and a resumed run evaluates first.
         """
         c = self.config
         last = self.step == self.total
@@ -291,7 +291,7 @@ class Trainer:
         return int(self.adapting is not None and self.adapting.given_up)
 
     def _pay(self, log: RunLog, bar: Reporter) -> None:
-        """Do what the process that wrote the checkpoint was killed before: its evaluation, or ``best.pt``."""
+        """Do what is still due after the checkpoint of a killed run: its evaluation, or ``best.pt``."""
         path: Path | None = checkpoint_of(self.config.out, self.step)
         if self.owed and self.watch:
             self._look(self.watch, log, bar)
@@ -306,7 +306,7 @@ class Trainer:
         self.scores = scores
         if self.adapting:
             self.adapting.add(scores, self.step)
-        if BALANCE not in scores:  # which the progress bar shows
+        if BALANCE not in scores:  # the progress bar shows the balance
             listed = ", ".join(f"{name} {value:.3g}" for name, value in scores.items())
             console.print(f"step {self.step}: {listed}")
         score = scores[watch.best]

@@ -1,1 +1,1 @@
-"""The verbs: each a function that takes settings, does the work and returns what came of it."""
+"""The verbs: each is a function that takes settings, does the work and returns a result."""

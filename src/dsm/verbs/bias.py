@@ -53,7 +53,7 @@ from dsm.verbs.settings.evaluation import BiasConfig
 
 FILES = (RESULTS, "classes.csv", "predictions.csv", "bias.png", "bars.png", "variants.png")
 LEAST = 2
-"""Videos that each class of a test needs."""
+"""Fewest videos per class in a test list."""
 
 
 def labelled(path: Path, root: Path | None, *, least: int = 1, like: VideoList | None = None) -> VideoList:
@@ -75,14 +75,14 @@ def labelled(path: Path, root: Path | None, *, least: int = 1, like: VideoList |
         )
     if counts.min() < least:
         raise UserError(
-            f"{path}: class {labels[counts.argmin()]} has a single video, too few for an accuracy; "
+            f"{path}: class {labels[counts.argmin()]} has a single video, too few to measure an accuracy; "
             "add more, or remove the class."
         )
     return videos
 
 
 def names_of(weights: tuple[str, ...]) -> list[str]:
-    """Names by folder or file; the whole path where two would have the same name.
+    """Names of the models: their folder or file names, or whole paths where two names would be equal.
 
     Raises:
         UserError: the same weights are given twice.
@@ -91,7 +91,7 @@ def names_of(weights: tuple[str, ...]) -> list[str]:
     count = Counter(short)
     names = [name if count[name] == 1 else one for name, one in zip(short, weights, strict=True)]
     if len(set(names)) < len(names):
-        raise UserError("--weights names the same weights twice.")
+        raise UserError("two of --weights are the same; give each once.")
     return names
 
 
@@ -104,7 +104,7 @@ def check_classes(subjects: dict[str, Subject], train: VideoList | None, lists: 
     for name, subject in subjects.items():
         if subject.names is None and train is None:
             raise UserError(
-                f"{name}: is not a classifier; training a probe needs --data.train, a labelled list."
+                f"{name} is not a classifier; give a labelled list (--data.train) to train a probe on it."
             )
         known = subject.known if subject.names is not None or train is None else np.unique(train.labels)
         source = name if subject.names is not None or train is None else train.source
@@ -112,7 +112,7 @@ def check_classes(subjects: dict[str, Subject], train: VideoList | None, lists: 
             unknown = np.setdiff1d(videos.labels, known)
             if len(unknown):
                 raise UserError(
-                    f"{videos.source}: class {unknown[0]} is not one of the {len(known)} of {source}."
+                    f"{videos.source}: class {unknown[0]} is not one of the {len(known)} classes of {source}."
                 )
             if subject.names is not None:
                 check_class_names(videos, subject.names, name)
@@ -124,7 +124,7 @@ class Lists:
 
     of: dict[str, VideoList]
     groups: dict[str, list[str] | None]
-    """The groups of the videos, over which intervals are."""
+    """The groups of the videos, which intervals resample."""
     left_out: dict[str, LeftOut]
     """The videos that cannot be read."""
 
@@ -173,7 +173,7 @@ def _read_lists(config: BiasConfig) -> Lists:
 
 
 def _claim(config: BiasConfig, subjects: dict[str, Subject], lists: Lists) -> None:
-    """Take the folder; a report of the same weights and videos is continued."""
+    """Claim the output folder; a report on the same weights and videos is continued."""
     settings = lasting(config) | {
         "weights_digests": {name: digest(subject.module) for name, subject in subjects.items()},
         "list_digests": {name: videos.digest(rooted=False) for name, videos in lists.of.items()},
@@ -274,7 +274,7 @@ def _by_clip(config: BiasConfig, subjects: dict[str, Subject]) -> dict[ClipConfi
     for name, subject in subjects.items():
         clip = config.clip.of(subject.config)
         if clip.modality == "flow":
-            raise UserError(f"{name}: takes optical flow; `dsm bias` changes pictures.")
+            raise UserError(f"{name} takes optical flow, but `dsm bias` measures models of RGB clips.")
         check_takes(subject.module, clip.input_shape)
         names.setdefault(clip, []).append(name)
     return names

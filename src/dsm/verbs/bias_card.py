@@ -27,18 +27,18 @@ from dsm.verbs.settings.evaluation import BiasConfig
 
 
 def masks_for(config: BiasConfig, tests: VideoList, clip: ClipConfig) -> Masks | None:
-    """The given masks of a list's videos, for clips as they are read; None if none are given."""
+    """The given masks of a list's videos, for its clips; None if no masks are given."""
     if config.masks is None:
         return None
     return Masks(config.masks, tests, clip, windows_to_read(config.windows, clip))
 
 
 def kinds_of(config: BiasConfig) -> tuple[str, ...]:
-    """The variants to measure; without OpenCV, none needs optical flow."""
+    """The variants to measure; without OpenCV, only those that need no optical flow."""
     if config.quick:
         return tuple(FOUR_NUMBERS)
     if find_spec("cv2") is None:
-        note("no appearance-free clips: they need OpenCV (pip install 'dsm-video[flow]').")
+        note("appearance-free clips are left out: they need OpenCV (pip install 'dsm-video[flow]').")
         return tuple(name for name in VARIANTS if name != "appearance_free")
     return tuple(VARIANTS)
 
@@ -61,7 +61,7 @@ def measures_of(
 
 
 def actor_left(variants: VariantFeatures, judged: Judged) -> Interval | None:
-    """How much of an actor our own scene leaves; None with given masks."""
+    """How much of the actor is left in scenes made without masks; None with given masks."""
     known = np.flatnonzero(np.isfinite(variants.left))
     groups = None if judged.groups is None else [judged.groups[int(row)] for row in known]
     return mean_interval(variants.left[known], groups=groups) if len(known) else None
@@ -75,9 +75,9 @@ class Tested:
     masks: Masks | None
     judged: Judged
     variants: VariantFeatures
-    """Of all models that take the same clips."""
+    """Shared by all models that take the same clips."""
     measures: Mapping[str, Interval | float | None]
-    """The field's and those without labels; empty with ``--quick``."""
+    """The field's measures and those without labels; empty with ``--quick``."""
     on_conflict: Judged | None = None
     """Its answers to the unchanged clips of the conflict list."""
 

@@ -35,11 +35,11 @@ BALANCE = "balance"
 
 
 def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) -> Result:
-    """Measure what takes no labels: the balance of motion and scene, which dimensions are static or dynamic,
+    """Measure what needs no labels: the balance of motion and scene, which dimensions are static or dynamic,
     the arrow of time and, with groups, places; write ``results.json``.
 
     Args:
-        names: of the models, in the order of ``config.weights``.
+        names: the models' names, in the order of ``config.weights``.
 
     Raises:
         UserError: a model does not take RGB clips, or fewer than two videos can be read.
@@ -52,7 +52,7 @@ def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) 
         loaded = config.loading.load(weights)
         clip = config.clip.of(loaded.config)
         if clip.modality != "rgb":
-            raise UserError(f"{name}: takes {clip.modality}; scenes are exchanged in RGB pictures only.")
+            raise UserError(f"{name} takes {clip.modality}; scenes can be swapped only in RGB clips.")
         left_out = LeftOut(videos)
         with progress(f"balance of {name}", len(videos)) as bar:
             (features,) = extract_by_all(
@@ -73,16 +73,16 @@ def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) 
             measures, count = _measures(config, loaded.module, clip, videos, groups)
             rows += [row_of(*named, metric, value, count) for metric, value in measures.items()]
     write_results(file, rows, revision=git_revision())
-    table = Table(title=f"{escape(list_name(config.data.test))}: what an encoder goes by, without labels")
+    table = Table(title=f"{escape(list_name(config.data.test))}: scene or motion, measured without labels")
     for column in ("", "", "", "95 %"):
         table.add_column(column, justify="right")
     for row in rows:
         spread = row.interval("{:.2f} to {:.2f}")
         table.add_row(escape(row.run), row.metric.replace("_", " "), f"{row.value:.2f}", spread)
     lines = [
-        f"{config.data.test}: has no labels, so accuracies and the four numbers of scene reliance are "
-        "missing; these numbers need none",
-        "balance: 1 if only the motion counts, -1 if only the scene",
+        f"{config.data.test} has no labels, so accuracies and the four numbers of scene reliance are "
+        "missing; the numbers above need no labels",
+        "balance: 1 if the encoder uses only the motion, -1 if only the scene",
         f"written: {file}",
     ]
     return Result(rows, [file], [table], lines)
@@ -91,8 +91,8 @@ def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) 
 def _measures(
     config: BiasConfig, encoder: nn.Module, clip: ClipConfig, videos: VideoList, groups: Sequence[str] | None
 ) -> tuple[dict[str, Interval], int]:
-    """The measures of an encoder's features, and of how many videos."""
-    # Labels decide only whose scenes come behind whom, which none of these variants shows.
+    """The measures of an encoder's features, and the number of videos measured."""
+    # Labels only decide which scenes are swapped, and none of these variants swaps scenes.
     dealt = replace(videos, labels=np.arange(len(videos)) % 2)
     with progress(f"variants of {list_name(config.data.test)}", len(videos)) as bar:
         found = features_of_variants(

@@ -18,18 +18,18 @@ from dsm.verbs.settings.weights import CardConfig
 
 @takes_settings(CardConfig)
 def card(config: CardConfig) -> Result:
-    """Write the model card of a run again, with the numbers of these results."""
+    """Rewrite the model card of a run, with the numbers of these results."""
     if not config.run.is_dir():
         raise UserError(f"{config.run}: {RUN.missing}")
     files = []
     for folder in config.results:
         file = folder / RESULTS if folder.is_dir() else folder
         if not file.is_file():
-            raise UserError(f"{folder}: holds no results.json; give the --out folder of another command.")
+            raise UserError(f"{folder}: has no results.json; give the --out folder of another command.")
         files.append(file)
     if not renew_card(config.run, files, overwrite=config.overwrite):
         raise UserError(
-            f"{config.run / CARD}: was edited by hand, or is not a card of dsm; add the numbers by hand, or "
+            f"{config.run / CARD} was edited by hand, or is not a card of dsm; add the numbers by hand, or "
             "use --overwrite to replace it."
         )
     return Result(files=[config.run / CARD], lines=[f"{config.run / CARD}: written"])

@@ -27,23 +27,23 @@ from dsm.verbs.settings.data import CheckConfig
 from dsm.video.ledger import USABLE, Verdict, judge_all, ledger_json
 
 MAX_FAULTS_LISTED = 40
-"""Faulty videos that are listed one by one."""
+"""Most faulty videos that are listed one by one."""
 MEANING = {
     "ok": "decoded to the end",
     "short": "fewer frames than a clip; plays in a loop",
     "truncated": "ends early; usable up to there",
     "damaged": "some frames are lost or faulty; the others are usable",
     "undecodable": "no frame can be decoded",
-    "no-video": "holds no moving pictures",
+    "no-video": "contains no video",
     "missing": "no such file",
-    "empty": "contains nothing",
+    "empty": "the file is empty",
     "timeout": "the decoder was killed at the time limit",
 }
 
 
 @dataclass(frozen=True)
 class CheckResult(ListResult):
-    """The verdict on every video; `videos` is the list of usable ones, where `clean` asked for it."""
+    """The verdict on every video; `videos` is the list of usable ones, if `clean` is set."""
 
     verdicts: Sequence[Verdict] = ()
     """One for each video, in the order of the list."""
@@ -62,7 +62,7 @@ def check(config: CheckConfig) -> CheckResult:
     target = config.clean or config.json
     parts = target.with_name(f"{target.name}.parts") if target else None
     for file in (config.json, config.clean):
-        if file:  # verdicts beside it are those of a check that was stopped, perhaps at its very end
+        if file:  # with verdicts beside it, the file is from a check that was stopped, perhaps at its end
             claim_file(file, overwrite=config.overwrite or (parts is not None and parts.is_dir()))
     videos = _videos(config)
     if config.clean:
@@ -76,7 +76,7 @@ def check(config: CheckConfig) -> CheckResult:
         verdicts = _judge(config, videos, parts / "verdicts.jsonl" if parts else None)
     except KeyboardInterrupt:
         if parts:
-            console.print(f"{parts}: the verdicts so far; the same command continues.")
+            console.print(f"verdicts so far are in {parts}; run the same command to continue.")
         raise
     if config.json:
         write_text(config.json, ledger_json(verdicts))
@@ -87,9 +87,9 @@ def check(config: CheckConfig) -> CheckResult:
             clean = _usable(config.clean, videos, verdicts)
             lists.append(write_list(config.clean, clean))
             lines.append(
-                f"{config.clean}: {many(len(clean), 'usable video')} of {len(videos)}, with the frames"
+                f"{config.clean}: {many(len(clean), 'usable video')} of {len(videos)}, with frame counts"
             )
-    except UserError:  # no video is usable: files must be checked again once they are repaired
+    except UserError:  # no video is usable: drop the verdicts, so that repaired files are checked again
         if parts:
             remove(parts)
         raise
@@ -119,7 +119,7 @@ def _judge(config: CheckConfig, videos: VideoList, kept: Path | None) -> list[Ve
 
         def keep(verdict: Verdict) -> None:
             place = next(waiting)
-            # The ledger names a video as the list does.
+            # The ledger gives paths as the list does.
             verdicts[place] = replace(verdict, path=videos.paths[place])
             if file:
                 file.write(_line(place, verdicts[place]))
@@ -138,7 +138,7 @@ def _line(place: int, verdict: Verdict) -> str:
 
 
 def _read_kept(file: Path) -> dict[int, Verdict]:
-    """Verdicts by their place in the list, except those that may change when the video is tried again."""
+    """Verdicts by position in the list, except those that may change on another try."""
     verdicts = {}
     with suppress(OSError, ValueError, TypeError):  # no file yet, or an incomplete last line
         for line in file.read_text(encoding="utf-8").splitlines():
@@ -187,7 +187,7 @@ def _usable(file: Path, videos: VideoList, verdicts: Sequence[Verdict]) -> Video
     """The usable videos with their frames, for a list at ``file``.
 
     Raises:
-        UserError: no video is usable; the faults are told as warnings.
+        UserError: no video is usable; the faults are printed as warnings.
     """
     kept = []
     for place, one in enumerate(verdicts):
@@ -201,7 +201,7 @@ def _usable(file: Path, videos: VideoList, verdicts: Sequence[Verdict]) -> Video
     if not kept:
         for line in _faults(verdicts):
             warn(line.plain)
-        raise UserError(f"{videos.source}: not one video is usable; {file} was not written.")
-    # A video with lost frames still needs all its frame numbers, or its end would be cut off.
+        raise UserError(f"{videos.source}: none of the videos is usable; {file} was not written.")
+    # Count the lost frames too: frames are addressed by number, and the end would be cut off otherwise.
     counts = np.array([max(verdicts[place].frames, verdicts[place].numbers) for place in kept])
     return replace(videos.part(np.array(kept), file.parent), frames=counts)

@@ -26,7 +26,7 @@ from dsm.video.source import EXTENSIONS
 from dsm.video.write import without_ending
 
 MAX_NAMED = 5
-"""Absent videos that are named."""
+"""Most absent videos that are named."""
 ABSENT = "absent.txt"
 """File that names all absent videos."""
 
@@ -42,8 +42,8 @@ def _convert_list(config: ConvertConfig) -> ListResult:
     out = config.out if config.out.suffix in ENDINGS else config.out / f"{source.stem}.txt"
     claim_file(out, overwrite=config.overwrite)
     if out.absolute() == source.absolute():
-        raise UserError(f"{out}: this is the list to convert; write to another file.")
-    # A second list beside the first (test beside train) must mean the same by a label.
+        raise UserError(f"{out} is the list to convert; choose another --out.")
+    # A second list beside the first (test beside train) must number its classes the same way.
     classes = read_classes(out.parent)
     videos = read_list(source, config.root, check_columns(config.columns), classes or None)
     carry_classes(videos, out.parent)
@@ -73,7 +73,7 @@ def _convert_official(config: ConvertConfig) -> ListResult:
         raise UserError(
             f"{config.videos}: contains none of the {many(len(set(absent)), 'video')} that the "
             "annotations name; "
-            f"{timeless or 'is it the folder of the videos (--videos)?'}"
+            f"{timeless or 'check that --videos is the folder of the videos.'}"
         )
     lines = [_counted("classes", len(official.classes), official.published)]
     lists = []
@@ -84,7 +84,7 @@ def _convert_official(config: ConvertConfig) -> ListResult:
             written = write_list(files[name], _as_list(entries, config.out))
             lists.append(replace(written, root=config.videos) if config.videos else written)
         else:
-            files[name].unlink(missing_ok=True)  # from an earlier call, when some were present
+            files[name].unlink(missing_ok=True)  # from an earlier call that found some
     write_classes(config.out, official.classes)
     written_files = [*(Path(one.source) for one in lists), config.out / CLASSES]
     if pairs:
@@ -109,13 +109,13 @@ def _as_list(entries: list[Entry], root: Path) -> VideoList:
 
 
 def _by_name(folder: Path) -> dict[str, list[str]]:
-    """Paths of the videos and lowest folders below ``folder``, by their name without ending."""
+    """Paths of videos and innermost folders below ``folder``, by name without extension."""
     paths: dict[str, list[str]] = {}
     for place, folders, files in walk_with_links(folder):
         inside = Path(place).relative_to(folder)
         if not folders and place != str(folder):
             paths.setdefault(one_spelling(inside.name), []).append(inside.as_posix())
-        # Other files of the same name (subtitles, poses, a thumbnail) are no videos.
+        # Other files of the same name (subtitles, poses, a thumbnail) are not videos.
         for name in files:
             if Path(name).suffix.lower() in EXTENSIONS:
                 key = one_spelling(without_ending(name))
@@ -146,7 +146,7 @@ def _present(
 
 
 def _place(name: str, places: dict[str, list[str]]) -> str | None:
-    """Where a video or segment is, below the folder; None if it is absent."""
+    """Path of a video or segment below the folder; None if it is absent."""
     part = SEGMENT.fullmatch(name)
     path = Path(part[1] if part else name)
     candidates = _named(path, places)
@@ -154,18 +154,18 @@ def _place(name: str, places: dict[str, list[str]]) -> str | None:
         candidates = [place for place in candidates if Path(place).suffix.lower() in EXTENSIONS]
     if not candidates:
         return None
-    # If several have the name, the one in the folder that the annotations give.
+    # If several share the name, take the one in the folder that the annotations give.
     best = max(reversed(candidates), key=lambda place: Path(place).parent.name == path.parent.name)
     return best + name.removeprefix(part[1]) if part else best
 
 
 def _named(path: Path, places: dict[str, list[str]]) -> list[str]:
-    # A folder of frames has the name of its video without the ending.
+    # A folder of frames is named after its video, without the extension.
     return places.get(without_ending(path.name)) or places.get(path.name) or []
 
 
 def _only_frames(absent: list[str], places: dict[str, list[str]]) -> str:
-    """A sentence about segments of videos that are there as folders of frames only; empty without such."""
+    """A sentence about segments whose videos exist only as folders of frames; empty if there are none."""
     files = dict.fromkeys(without_segment(path) for path in absent if SEGMENT.fullmatch(path))
     frames = [
         place for file in files if (found := _named(Path(one_spelling(file)), places)) for place in found
@@ -179,12 +179,12 @@ def _counted(name: str, count: int, published: dict[str, int], absent: int = 0) 
     line = f"{name}: {count}"
     if name in published:
         same = published[name] == count
-        line += ", as published" if same else f", but {published[name]} are published"
+        line += ", as published" if same else f" (published: {published[name]})"
     return line + (f", of which {absent} are absent" if absent else "")
 
 
 def _write_absent(file: Path, absent: list[str]) -> str:
-    """Write the paths of absent videos, of segments that of the whole video.
+    """Write the paths of absent videos; for a segment, the path of its whole video.
 
     Returns:
         A sentence with the first of them.
@@ -192,4 +192,4 @@ def _write_absent(file: Path, absent: list[str]) -> str:
     unique = list(dict.fromkeys(map(without_segment, absent)))
     write_text(file, "".join(f"{path}\n" for path in unique))
     shown = ", ".join(unique[:MAX_NAMED]) + (", …" if len(unique) > MAX_NAMED else "")
-    return f"{many(len(unique), 'video is', 'videos are')} listed but absent: {shown} ({file} names all)"
+    return f"{many(len(unique), 'video is', 'videos are')} listed but absent: {shown} (all: {file})"

@@ -1,4 +1,4 @@
-"""``dsm data dedup``: a list without near-duplicates, of each group of which one video is kept."""
+"""``dsm data dedup``: a list without near-duplicates; one video of each group is kept."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from dsm.verbs.result import ListResult
 from dsm.verbs.settings.data import DedupConfig
 
 LEFT_OUT = ".left-out.tsv"
-"""How the name of the table goes on after that of the list."""
+"""Suffix of the table's name, after the name of the list."""
 
 
 @dataclass(frozen=True)
 class DedupResult(ListResult):
-    """The list, and the groups of near-duplicates; rows are places in the list that was read."""
+    """The list, and the groups of near-duplicates; rows are positions in the list that was read."""
 
     groups: Sequence[Kept] = ()
 
 
 @takes_settings(DedupConfig)
 def dedup(config: DedupConfig) -> DedupResult:
-    """Write a list with one video of each group of near-duplicates, and a table of those left out."""
+    """Write a list that keeps one video of each group of near-duplicates, and a table of those left out."""
     table = config.out.with_name(config.out.name + LEFT_OUT)
     for file in (config.out, table):
         claim_file(file, overwrite=False)
@@ -43,7 +43,7 @@ def dedup(config: DedupConfig) -> DedupResult:
     features = load_features(config.features)
     if features.times is not None:
         raise UserError(
-            f"{config.features}: holds features of clips; videos are compared: extract without --per-clip."
+            f"{config.features}: holds features of clips; dedup compares videos: extract without --per-clip."
         )
     rows = _rows_of(videos, features, config)
     known = np.flatnonzero(rows >= 0)
@@ -65,9 +65,9 @@ def dedup(config: DedupConfig) -> DedupResult:
 
 
 def _rows_of(videos: VideoList, features: Features, config: DedupConfig) -> np.ndarray:
-    """(n,), the row of each video's feature, -1 where it has none.
+    """(n,), the row of each video's features; -1 if it has none.
 
-    They are matched by where they lie; if none fits, as after a move, by their paths as written.
+    Videos are matched by absolute path; if none matches, as after a move, by path as written.
 
     Raises:
         UserError: no video has one.
@@ -86,17 +86,17 @@ def _rows_of(videos: VideoList, features: Features, config: DedupConfig) -> np.n
     twice[np.unique(rows, return_index=True)[1]] = False
     if (rows < 0).all():
         raise UserError(
-            f"{config.features}: holds no video of {config.videos}; extract features of that list, or say "
-            "with --root where its paths start."
+            f"{config.features}: has features of no video of {config.videos}; extract features of that list, "
+            "or say with --root where its paths start."
         )
     if lacking := [videos.paths[place] for place in places if rows[place] < 0]:
-        warn(f"without a feature, and left in the list: {len(lacking)} ({some(lacking)}).")
-    rows[twice & (rows >= 0)] = -1  # a video that is listed twice is no copy of itself
+        warn(f"{many(len(lacking), 'video has', 'videos have')} no features; kept: {some(lacking)}.")
+    rows[twice & (rows >= 0)] = -1  # a video listed twice is not its own duplicate
     return rows
 
 
 def _by_worth(videos: VideoList, features: Features, rows: np.ndarray, places: Sequence[int]) -> list[int]:
-    """Places of videos in pairs, the most worth keeping first: with a label, then as :func:`worth` says."""
+    """Positions of videos in pairs, best to keep first: labelled ones, then by :func:`worth`."""
     if not places:
         return []
     with progress("files", len(places)) as bar:
@@ -118,7 +118,7 @@ def _table(videos: VideoList, groups: Sequence[Kept]) -> str:
 
 
 def _tell_labels(videos: VideoList, groups: Sequence[Kept]) -> None:
-    """Say where near-duplicates have different labels: one of the two is wrong, or they are no duplicates."""
+    """Warn of near-duplicates with different labels: one label is wrong, or they are not duplicates."""
     labels = videos.labels
     differ = [
         f"{videos.paths[row]} ({labels[row]}, kept {labels[group.row]})"
@@ -127,4 +127,4 @@ def _tell_labels(videos: VideoList, groups: Sequence[Kept]) -> None:
         if labels[row] >= 0 and labels[row] != labels[group.row]
     ]
     if differ:
-        warn(f"left out with another label than the video kept: {some(differ)}.")
+        warn(f"left out, although the label differs from that of the video kept: {some(differ)}.")

@@ -49,9 +49,9 @@ def embed(config: EmbedConfig) -> Result:
         clips = clips_of(features, sorted(drawn.tolist()))
         bar.update(1)
     if config.clips and not clips:
-        warn("no clips in the page: none of the videos can be read any more.")
+        warn("no clips play in the page: none of the videos can be read any more.")
     elif unread := min(config.clips, len(features)) - len(clips):
-        warn(f"{unread} videos have no clip in the page: they cannot be read.")
+        warn(f"{unread} videos do not play in the page: they cannot be read.")
     for file in config.features:
         ledger = file.with_name(file.name + LEFT_OUT)
         if ledger.exists():
@@ -62,8 +62,8 @@ def embed(config: EmbedConfig) -> Result:
     lines = [f"written: {', '.join(map(str, files))}"]
     if not features.labelled:
         lines.append(
-            "not every video has a label: how well labels separate, and which nearest neighbours are right, "
-            "is missing; the map is coloured by camera or folder instead"
+            "not every video has a label, so label separation and correct nearest neighbours are left out; "
+            "the map is coloured by camera or folder instead"
         )
     return Result(rows, files, [_table(rows, runs)], lines)
 
@@ -74,13 +74,13 @@ def examine(
     """Map and measure without writing anything.
 
     Args:
-        names: names for the models; by default those that the features give.
+        names: names for the models; by default those recorded with the features.
 
     Returns:
-        The numbers, the maps, and the features of the first file, of the videos on the maps.
+        The numbers, the maps, and the first file's features of the videos on the maps.
 
     Raises:
-        UserError: a file holds features of clips, or of other videos than the first.
+        UserError: a file holds features of clips, or of different videos than the first.
     """
     loaded = [_load(path) for path in config.features]
     kept = _some(loaded, config)
@@ -127,7 +127,7 @@ def _load(path: Path) -> Features:
     features = load_features(path)
     if features.times is not None:
         raise UserError(
-            f"{path}: holds features of clips; a map needs those of videos: extract without --per-clip."
+            f"{path}: holds features of clips, but a map shows videos; extract without --per-clip."
         )
     return features
 
@@ -141,7 +141,7 @@ def _some(loaded: Sequence[Features], config: EmbedConfig) -> NDArray[np.int64]:
     for path, one in zip(config.features, loaded, strict=True):
         if one.paths != loaded[0].paths:
             raise UserError(
-                f"{path}: holds other videos than {config.features[0]}; maps side by side need the same."
+                f"{path}: holds different videos than {config.features[0]}; maps side by side need the same."
             )
     count = len(loaded[0])
     if count <= config.most:
@@ -166,7 +166,7 @@ def _namings(config: EmbedConfig, features: Features) -> dict[str, list[str]]:
     for given in config.colour:
         name, mark, file = given.partition("=")
         if not mark or not name:
-            raise UserError(f"--colour {given}: must have the form NAME=TABLE, as in place=places.tsv.")
+            raise UserError(f"--colour {given}: must have the form NAME=TABLE, such as place=places.tsv.")
         if name in ("label", "nearest"):
             raise UserError(f"--colour {given}: the colouring {name} already exists; choose another name.")
         namings[name] = read_groups(file, features.paths)
@@ -174,7 +174,7 @@ def _namings(config: EmbedConfig, features: Features) -> dict[str, list[str]]:
 
 
 def _run_names(config: EmbedConfig, features: Sequence[Features]) -> list[str]:
-    """Names of the models; of their files where two models have the same name."""
+    """Names of the models; file names if two models have the same name."""
     runs = [run_and_seed(one.meta)[0] for one in features]
     if len(set(runs)) < len(runs):
         runs = [path.stem for path in config.features]

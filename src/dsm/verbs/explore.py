@@ -1,4 +1,4 @@
-"""``dsm explore``: what is in footage, on one page, without a label."""
+"""``dsm explore``: one page about unlabelled footage."""
 
 from __future__ import annotations
 
@@ -52,15 +52,15 @@ SUGGESTIONS, ALERTS = "suggestions.csv", "alerts.csv"
 ALERTS_SHOWN = 24
 TABLES = (RESULTS, "clusters.csv", "rarest.csv", "duplicates.csv")
 LONG = 30.0
-"""Seconds above which one feature for a whole video hides what happens in it."""
+"""Seconds; a single feature of a longer video hides what happens in it."""
 
 
 @takes_settings(ExploreConfig)
 def explore(config: ExploreConfig) -> Result:
-    """Put footage on a page: a map, clusters, rare clips, near-duplicates, times and cameras."""
+    """Write a page about footage: a map, clusters, rare clips, near-duplicates, times and cameras."""
     folder = config.out.with_suffix("")
     if folder.absolute() == config.source.absolute():
-        raise UserError(f"{folder}: is the footage, and would take the page's tables; give another --out.")
+        raise UserError(f"{folder} is the footage; choose another --out, so that no tables land in it.")
     files = [folder / name for name in TABLES]
     extra = [folder / SUGGESTIONS] if config.labels else []
     extra += [folder / ALERTS] if config.against else []
@@ -71,7 +71,7 @@ def explore(config: ExploreConfig) -> Result:
     name = str(config.source)
     if len(features) < LEAST:
         raise UserError(
-            f"{name}: {many(len(features), 'clip is', 'clips are')} too few to explore; give {LEAST}."
+            f"{name}: {many(len(features), 'clip is', 'clips are')} too few to explore; {LEAST} are needed."
         )
     need_spread(features.features, name)
     with progress("files", len(features)) as bar:
@@ -93,7 +93,7 @@ def explore(config: ExploreConfig) -> Result:
         stored = write_explore_page(config.out, found, clips=config.clips)
         bar.update(1)
     if config.clips and not stored:
-        warn("no clips in the page: none of the videos can be read any more; --root says where they are now.")
+        warn("no clips play in the page: none of the videos can be read; set --root to where they are now.")
     lines = [
         f"{config.out}: {many(len(features), 'clip')}, {many(stored, 'of them plays', 'of them play')}, "
         f"{config.out.stat().st_size / 1e6:.1f} MB",
@@ -108,10 +108,10 @@ def explore(config: ExploreConfig) -> Result:
 
 
 def features_of(config: ExploreConfig, folder: Path, archive: Features | None) -> Features:
-    """The features to explore: the file given, or those of the footage, which are extracted once.
+    """The features to explore: those of the given file, or of the footage, extracted once.
 
     Raises:
-        UserError: footage without weights; or features cannot be read or extracted.
+        UserError: footage is given without weights, or features cannot be read or extracted.
     """
     if config.source.suffix in SUFFIXES and config.source.is_file():
         file = config.source
@@ -127,9 +127,9 @@ def features_of(config: ExploreConfig, folder: Path, archive: Features | None) -
         else:
             raise UserError(
                 f"{config.source}: footage needs an encoder; give --weights with a run of `dsm pretrain` or "
-                f"a checkpoint, or --weights {RANDOM} for random weights, which see little but the place."
+                f"a checkpoint, or --weights {RANDOM} for random weights, which tell little but places apart."
             )
-        # An extraction of the same footage by the same weights is kept.
+        # Features of the same footage by the same weights are reused.
         if not file.exists() or config.overwrite:
             extract(how)
     features = load_features(file)
@@ -142,7 +142,7 @@ def features_of(config: ExploreConfig, folder: Path, archive: Features | None) -
 
 
 def _like(archive: Features, config: ExploreConfig, file: Path) -> ExtractConfig:
-    """An extraction as that of the archive: its weights, clips and windows.
+    """Settings to extract footage like the archive: its weights, clips and windows.
 
     Raises:
         UserError: the archive does not name its weights.
@@ -151,12 +151,12 @@ def _like(archive: Features, config: ExploreConfig, file: Path) -> ExtractConfig
     weights = config.weights or str(meta.get("weights") or "")
     if not weights or "clip" not in meta:
         raise UserError(
-            f"{config.against}: does not name the weights and clips that made it; extract it again."
+            f"{config.against}: does not name the weights and clips it was made with; extract it again."
         )
     if config.weights is None and published(weights) and not path_of(weights).exists():
         raise UserError(
-            f"{config.against}: was made by {weights}, which is not here; --weights {weights} allows to "
-            "fetch it."
+            f"{config.against}: was made with {weights}, which is not on this machine; --weights {weights} "
+            "fetches it."
         )
     clip = clip_of(meta["clip"])
     return ExtractConfig(
@@ -186,7 +186,7 @@ def _suggest(config: ExploreConfig, found: Exploration, folder: Path) -> Explora
     given, kinds = int((labels >= 0).sum()), len(np.unique(labels[labels >= 0]))
     text = (
         f"{given} of {many(len(labels), 'clip')} have one of {kinds} labels. A probe trained on "
-        "them is least sure of these: its two most probable labels are nearly equal. Name them next."
+        "them is least sure of these clips: its two most probable labels are nearly equal. Label them next."
     )
     return replace(found, more=[*found.more, Part("Label next", text, [ShownRow("", tiles)])])
 
@@ -194,10 +194,10 @@ def _suggest(config: ExploreConfig, found: Exploration, folder: Path) -> Explora
 def _alert(
     config: ExploreConfig, archive: Features, found: Exploration, folder: Path
 ) -> tuple[Exploration, Row]:
-    """Add what the archive never showed, and write ``alerts.csv``.
+    """Add the clips that are unlike the archive, and write ``alerts.csv``.
 
     Raises:
-        UserError: the archive was made by other weights, or is too small for the rate.
+        UserError: the archive was made with other weights, or is too small for the rate.
     """
     footage = found.footage
     features = footage.features
@@ -205,7 +205,7 @@ def _alert(
     made_by = {str(one.meta["encoder"]) for one in (archive, features) if "encoder" in one.meta}
     if len(made_by) > 1:
         raise UserError(
-            f"{config.source}: was extracted with other weights than {config.against}; extract both alike."
+            f"{config.source}: was extracted with other weights than {config.against}; use the same for both."
         )
     new = novelty(
         archive.features, archive.identities(), features.features,
@@ -220,14 +220,15 @@ def _alert(
     share = float(new.alarms.mean())
     text = (
         f"{len(order)} of {many(len(features), 'clip')} ({share:.1%}) are unlike anything in "
-        f"{config.against}: their mean distance to its nearest clips is above {new.threshold:.2f}. Of clips "
-        f"like the archive's {config.false_alarms:.1%} or fewer are, on average over archives; {new.held} of "
-        "its videos, held out, set this. It holds for the same cameras in the same conditions. Alarms of one "
-        "video come together. Not known: whether a new clip matters, and how many new events are missed. "
-        "Another camera, season or light is new too, and raises alarms that the rate does not cover."
+        f"{config.against}: their mean distance to its nearest clips is above {new.threshold:.2f}. This "
+        f"threshold, set on {new.held} held-out videos of the archive, raises an alarm for at most "
+        f"{config.false_alarms:.1%} of clips like the archive's, on average over archives. The rate holds "
+        "for the same cameras in the same conditions: another camera, season or light is new too, and "
+        "raises more alarms. Alarms of one video come together. The test cannot tell whether a new clip "
+        "matters, or how many new events are missed."
     )
     if share > 10 * config.false_alarms:
-        text += " So many alarms mean that this footage differs as a whole, by its cameras or its light."
+        text += " So many alarms mean that the footage as a whole differs, perhaps in its cameras or light."
     run, seed = run_and_seed(features.meta)
     row = Row(
         run, seed, str(features.meta.get("list", "footage")), "alarms", share, None, None, len(features)
@@ -252,12 +253,12 @@ def examine(config: ExploreConfig, footage: Footage) -> Exploration:
     long = len({video for video, one in zip(videos, footage.seconds.tolist(), strict=True) if one > LONG})
     if long and features.times is None:
         notes.append(
-            f"{many(long, 'video is', 'videos are')} longer than {LONG:g} s, each one dot here; with "
-            "--per-clip --every 5 each of their clips is one."
+            f"{many(long, 'video is', 'videos are')} longer than {LONG:g} s, each shown as one dot; extract "
+            "with --per-clip --every 5 to show each of their clips."
         )
     weights = str(features.meta.get("weights"))
     if weights == RANDOM:
-        notes.append("The weights are random: what is near here looks alike, and says nothing about motion.")
+        notes.append("The weights are random: neighbours look alike, which says nothing about motion.")
     for note in notes:
         console.print(note)
     folder = config.out.with_suffix("")

@@ -52,7 +52,7 @@ LOAD = {
 
 @takes_settings(ExportConfig)
 def export(config: ExportConfig) -> Result:
-    """Write an encoder to a file and compare the file's output with PyTorch; write a model card beside it."""
+    """Write an encoder and its model card; compare the exported encoder's output with PyTorch."""
     if config.to == "hub":
         return _to_hub(config)
     if config.out.suffix not in ENDINGS:
@@ -93,9 +93,9 @@ def export(config: ExportConfig) -> Result:
 
 
 def _to_hub(config: ExportConfig) -> Result:
-    """Write the encoder as a folder for a hub of models."""
+    """Write the encoder as a folder for a model hub."""
     if config.out.exists() and not config.out.is_dir():
-        raise UserError(f"{config.out}: is a file; --to hub writes a folder.")
+        raise UserError(f"{config.out} is a file, but --to hub writes a folder; choose another --out.")
     parts = [config.out / name for name in (WHOLE, CONFIG, CARD)]
     for part in parts:
         claim_file(part, overwrite=config.overwrite)
@@ -112,7 +112,7 @@ def _to_hub(config: ExportConfig) -> Result:
         files=parts,
         lines=[
             result.lines[0],
-            f"{config.out}: --weights hf:{config.out} reads it; `hf upload NAME {config.out}` shares it",
+            f"{config.out}: --weights hf:{config.out} loads it; `hf upload NAME {config.out}` shares it",
         ],
     )
 
@@ -130,8 +130,8 @@ def _card(config: ExportConfig, loaded: LoadedEncoder, clip: ClipConfig, shape: 
     source = f", read as weights of {loaded.report.source}" if loaded.report else ""
     gaps = len(loaded.report.missing) + len(loaded.report.unfit) if loaded.report else 0
     if gaps:
-        made = f"{gaps} of its tensors are random: the file that it comes from has none that fit. "
-    behind = " behind its projection head, vectors of length 1" if config.head == "projection" else ""
+        made = f"{gaps} of its tensors are random, because the source file has no matching ones. "
+    behind = " after its projection head, scaled to length 1" if config.head == "projection" else ""
     note = (
         f"{made}Exported from {code(weights.name)}{source}: clips (B, {shape}) -> features (B, {dim})"
         f"{behind}. It takes (x - {about['mean']}) / {about['std']}, where x is {UNITS[clip.modality]}."

@@ -1,4 +1,4 @@
-"""``dsm data export``: features to the tools in which people look at them and search them."""
+"""``dsm data export``: features for tools that show and search them."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def _projector(config: DataExportConfig, folder: Path, rows: Rows) -> None:
         return
     if len(features) > most_sprites():
         raise UserError(
-            f"{config.features}: has more rows than the {most_sprites()} of which one file can hold the "
-            "pictures; leave out --pictures."
+            f"{config.features}: has more than {most_sprites()} rows, the most whose pictures fit into one "
+            "file; leave out --pictures."
         )
     with progress("pictures", len(features)) as bar:
 
@@ -66,7 +66,7 @@ def _projector(config: DataExportConfig, folder: Path, rows: Rows) -> None:
             bar.update(row + 1)
             try:
                 frames = clip_of(features, row)
-            except MachineError:  # such as of the network
+            except MachineError:  # such as a network fault
                 raise
             except UserError:
                 return None
@@ -74,4 +74,4 @@ def _projector(config: DataExportConfig, folder: Path, rows: Rows) -> None:
 
         drawn = write_projector(folder, rows, picture)
     if drawn < len(features):
-        warn(f"{many(len(features) - drawn, 'row')} without a picture: the video cannot be read.")
+        warn(f"{many(len(features) - drawn, 'row')} without a picture: the videos cannot be read.")

@@ -39,7 +39,7 @@ from dsm.video.ledger import Verdict
 @takes_settings(ExtractConfig)
 def extract(config: ExtractConfig) -> Result:
     """Write the features of a list's videos; a stopped extraction continues."""
-    # Parts beside the file are those of an extraction that was stopped; it may have been at its very end.
+    # Parts beside the file are from an extraction that was stopped, perhaps at its very end.
     claim_file(config.out, overwrite=config.overwrite or parts_of(config.out).is_dir())
     check_suffix(config.out)
     if config.copy_to:
@@ -50,7 +50,7 @@ def extract(config: ExtractConfig) -> Result:
         _extract(config)
     if not is_first():
         return Result()
-    if config.out.suffix == ".npy":  # a bare array, which has no paths that make it features
+    if config.out.suffix == ".npy":  # a bare array: without paths it is not a features file
         count, dim = np.load(config.out, mmap_mode="r", allow_pickle=False).shape
     else:
         count, dim = load_features(config.out).features.shape
@@ -83,14 +83,14 @@ def _extract(config: ExtractConfig) -> None:
         meta["tokens"] = config.settings.tokens
         module = Tokens(module, config.settings.tokens)
     if videos.labelled and (names := names_of(videos)):
-        meta["classes"] = names  # two lists with names may number them otherwise
+        meta["classes"] = names  # two lists may number the same names differently
     try:
         extracted = extract_to_file(
             config.out, module, videos, clip, config.settings, meta, overwrite=config.overwrite
         )
     except KeyboardInterrupt:
         if is_first():
-            console.print(f"{config.out}: not done; the same command continues.")
+            console.print(f"{config.out}: not finished; run the same command to continue.")
         raise
     if extracted is None:
         return
@@ -137,16 +137,16 @@ def encode(
 
 
 def tell_spread(extracted: Extracted, windows: int) -> None:
-    """Say where the clips of a video are not as far apart as `--every` asks."""
+    """Say which videos have clips that are not as far apart as `--every` asks."""
     if extracted.untimed:
         warn(
-            "videos that do not say when their frames are shown, as folders of frames never do: "
-            f"{extracted.untimed}; of each --windows {windows} clips."
+            f"{many(extracted.untimed, 'video has', 'videos have')} no frame times (folders of frames never "
+            f"do), so --every has no effect; --windows {windows} clips are taken of each."
         )
     if extracted.cut_short:
         warn(
-            f"videos of which there are {MOST_CLIPS} clips, the most that are taken of one: "
-            f"{extracted.cut_short}; cut them into shorter ones if these lie too far apart."
+            f"{many(extracted.cut_short, 'video reaches', 'videos reach')} the limit of {MOST_CLIPS} clips "
+            "per video, so clips are farther apart than --every asks; cut such videos into shorter ones."
         )
 
 
@@ -155,4 +155,4 @@ def tell_left_out(out: Path, bad: Sequence[Verdict]) -> None:
     for video in bad[:MAX_NAMED]:
         warn(f"left out: {video.path}: {video.reason}")
     if bad:
-        warn(f"{out}{LEFT_OUT}: all {len(bad)} that cannot be read")
+        warn(f"{out}{LEFT_OUT}: names all {many(len(bad), 'video')} that cannot be read")

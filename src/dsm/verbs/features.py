@@ -1,4 +1,4 @@
-"""``dsm data features``: features of another tool -> a file for retrieve, probe, search and embed."""
+"""``dsm data features``: another tool's features -> a file for retrieve, probe, search and embed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def features(config: FeaturesConfig) -> Result:
     claim_file(config.out, overwrite=config.overwrite)
     check_suffix(config.out)
     if config.out.suffix == ".npy":
-        raise UserError(f"{config.out}: .npy holds neither paths nor labels; write .npz or .parquet.")
+        raise UserError(f"{config.out}: an .npy file has no paths or labels; write .npz or .parquet.")
     classes = None
     if config.classes is not None:
         if not config.classes.is_file():
@@ -38,7 +38,7 @@ def features(config: FeaturesConfig) -> Result:
             classes = read_text(config.classes).split("\n")
         except ValueError:
             raise UserError(
-                f"{config.classes}: not UTF-8 text with a class name a line (--classes)."
+                f"{config.classes}: must be UTF-8 text with one class name per line (--classes)."
             ) from None
         classes = [name.strip() for name in classes if name.strip()]
     keys = Keys(config.features, config.labels, config.paths)
@@ -50,8 +50,8 @@ def features(config: FeaturesConfig) -> Result:
         if len(videos) != len(imported):
             raise UserError(
                 f"{config.videos} has {many(len(videos), 'video')}, but {config.file} has "
-                f"{many(len(imported), 'row')}; they "
-                "must be the same videos in the same order."
+                f"{many(len(imported), 'row')}; "
+                "give a list of the same videos in the same order."
             )
         places = places_of(videos)
         if taken.paths is None:
@@ -75,7 +75,7 @@ def features(config: FeaturesConfig) -> Result:
         warn(
             f"no {' and no '.join(lacking)} in {config.file}: rows are "
             f"{' and '.join(instead[what] for what in lacking)}; "
-            "--videos LIST of the same videos in the same order provides them."
+            "add them with --videos LIST, a list of the same videos in the same order."
         )
     known = np.unique(imported.labels[imported.labels >= 0])
     if len(known) and known[0] == 1 and len(known) == known[-1]:

@@ -41,10 +41,10 @@ def frames(config: FramesConfig) -> ListResult:
     for folder, path in first.items():
         if above := next((one for one in folder.parents if one in first), None):
             raise UserError(
-                f"{path} and {first[above]}: frames of the first would be written into the folder of the "
-                f"second, {above}."
+                f"{path} and {first[above]}: frames of the first would be written into {above}, the folder "
+                "of the second; rename one of the videos."
             )
-    # Frames of another size, or of flow, must not pass for the ones asked for.
+    # Frames of another size, or of flow, must not be taken for the ones asked for.
     claim_by_settings(
         config.out, MARKER, lasting(config), what="a folder of frames", overwrite=config.overwrite,
         needed=needed(videos),
@@ -83,7 +83,7 @@ def _write_list(
 ) -> ListResult:
     kept = np.flatnonzero(counts)
     if not len(kept):
-        raise UserError(f"{videos.source}: not one of its videos could be read.")
+        raise UserError(f"{videos.source}: none of its videos can be read.")
     names = [str(folders[place].relative_to(config.out)) for place in kept]
     file = config.out / LIST
     written = write_list(file, replace(videos.part(kept, config.out), paths=names, frames=counts[kept]))

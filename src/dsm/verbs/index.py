@@ -28,7 +28,7 @@ def index(config: IndexConfig) -> ListResult:
     list_folder = config.out.parent
     list_folder.mkdir(parents=True, exist_ok=True)
     lines = []
-    # A second list beside the first (test beside train) must mean the same by a label.
+    # A second list beside the first (test beside train) must number its classes the same way.
     classes = [] if config.unlabelled else read_classes(list_folder)
     if classes:
         lines.append(f"labels as in {list_folder / CLASSES}")
@@ -39,7 +39,7 @@ def index(config: IndexConfig) -> ListResult:
     files = {name: config.out.with_name(f"{stem}_{part}{ending}") for name, part in parts.items()}
     for file in files.values():
         claim_file(file, overwrite=config.overwrite)
-    with progress("looking into videos", len(paths)) as bar:
+    with progress("reading videos", len(paths)) as bar:
         indexed = index_folder(
             config.folder, paths, list_folder,
             labelled=not config.unlabelled, classes=classes, level=1 if parts else 0, workers=config.workers,
@@ -52,7 +52,7 @@ def index(config: IndexConfig) -> ListResult:
     if indexed.classes:
         write_classes(list_folder, indexed.classes)
     if parts:
-        lines.append(f"{config.folder}: {some(list(parts))} are parts of one data set; one list for each:")
+        lines.append(f"{config.folder}: {some(list(parts))} are parts of one data set; each gets a list:")
     kinds = f", {many(len(indexed.classes), 'class', 'classes')}" if indexed.classes else ", unlabelled"
     left_out = f", {len(indexed.left_out)} left out" if indexed.left_out else ""
     lists = []

@@ -29,7 +29,7 @@ from dsm.verbs.settings.evaluation import LookConfig
 
 @takes_settings(LookConfig)
 def look(config: LookConfig) -> Result:
-    """Draw where a network looks in one video, or score how much of that moves over a list."""
+    """Draw where a network looks in one video, or score over a list how much of that moves."""
     if not config.score:
         claim_file(config.out, overwrite=config.overwrite)
     looker, name, seed = build_looker(config)
@@ -69,7 +69,7 @@ def build_looker(config: LookConfig) -> tuple[Looker, str, int]:
     module = loaded.module
     if loaded.classes is None and config.head == "projection":
         embedder = load_weights(config.weights, head="projection", partial=config.loading.partial).module
-        # Without scaling to unit length, which would leave no gradient towards the clip itself.
+        # Not scaled to unit length: the similarity of a clip to itself would have no gradient.
         module = (
             nn.Sequential(embedder.encoder, embedder.head) if isinstance(embedder, Embedder) else embedder
         )
@@ -81,13 +81,13 @@ def build_looker(config: LookConfig) -> tuple[Looker, str, int]:
 
 
 def take_aim(config: LookConfig, looker: Looker) -> str:
-    """Set the score that the map explains; describe it in words."""
+    """Set the score that the map explains; return its description."""
     if config.target_class is not None:
         return f"the class {looker.for_class(config.target_class)}"
     if config.target is None:
         return "the similarity to the clip itself" if looker.classes is None else "the predicted class"
     if looker.classes is not None:
-        raise UserError("--target is for encoders; a classifier takes --target-class.")
+        raise UserError("--target is for encoders; for a classifier, use --target-class.")
     frames = read_frames_of(config.target, looker.clip)
     looker.towards(looker.look(frames[None]).outputs[0])
     return f"the similarity to {config.target.name}"
@@ -110,7 +110,7 @@ def _draw(config: LookConfig, looker: Looker, *, name: str, aim: str) -> Result:
             continue
         note = _note(looker, answer.outputs[place], answer.outputs[0] if place else None)
         if probe != "clip" and answer.peaks[0] > 0:
-            note += f", strongest place x{answer.peaks[place] / answer.peaks[0]:.2f}"
+            note += f", strongest location x{answer.peaks[place] / answer.peaks[0]:.2f}"
         looks.append(Looked(probe, looker.shown(changed), answer.maps[place], note))
         if note:
             lines.append(f"{probe}: {note}")

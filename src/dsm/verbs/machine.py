@@ -28,7 +28,7 @@ from dsm.workers import usable_cores
 
 @takes_settings(DoctorConfig)
 def doctor(config: DoctorConfig) -> Result:
-    """Show versions, cores, the device that training would use, and the codecs that are needed."""
+    """Show versions, cores, the device that training would use, and the required codecs."""
     table = Table(show_header=False)
     for name, version in versions().items():
         table.add_row(name, version)
@@ -52,7 +52,7 @@ def doctor(config: DoctorConfig) -> Result:
 
 
 ROUNDS = 3
-"""Timed forward passes; the fastest counts."""
+"""Number of timed forward passes; the fastest counts."""
 
 
 @takes_settings(ModelsConfig)
@@ -75,7 +75,7 @@ def models(config: ModelsConfig) -> Result:
         table.add_row(*row)
     return Result(
         tables=[table],
-        lines=["also tv:NAME of torchvision and hf:NAME of transformers, if these are installed"],
+        lines=["also tv:NAME from torchvision and hf:NAME from transformers, if installed"],
     )
 
 

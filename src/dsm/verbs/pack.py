@@ -31,7 +31,7 @@ MARKER = "pack.json"
 
 @takes_settings(PackConfig)
 def pack(config: PackConfig) -> ListResult:
-    """Pack videos at training size into a few large files, read many times faster; write their list.
+    """Pack videos at training size into a few large files, which read many times faster; write their list.
 
     Videos that cannot be read are named and left out. Shards that are already written are kept.
     """
@@ -72,9 +72,9 @@ def pack(config: PackConfig) -> ListResult:
 
 
 def _claim(config: PackConfig, videos: VideoList) -> None:
-    """Take the folder; a pack with the same settings is continued."""
+    """Claim the output folder; a pack with the same settings is continued."""
     settings = lasting(config)
-    # The content of the list counts too: shards of another list must not pass for its own.
+    # Compare the content of the list too: shards of another list must not be reused.
     settings["list"] = hashlib.sha256("\n".join(videos.paths).encode("utf-8", "replace")).hexdigest()
     claim_by_settings(
         config.out, MARKER, settings, what="a pack", overwrite=config.overwrite, needed=needed(videos)
@@ -90,7 +90,7 @@ def _write_list(config: PackConfig, videos: VideoList, places: list[tuple[Path, 
             continue
         kept.append(index)
     if not kept:
-        raise UserError(f"{videos.source}: not one of its videos could be read.")
+        raise UserError(f"{videos.source}: none of its videos can be read.")
     paths = [f"{places[index][0].name}/{places[index][1]}" for index in kept]
     part = replace(videos.part(np.array(kept), config.out), paths=paths, frames=np.array(counts))
     file = config.out / LIST
@@ -99,8 +99,8 @@ def _write_list(config: PackConfig, videos: VideoList, places: list[tuple[Path, 
     size = sum(shard.stat().st_size for shard in shards) / 2**20
     sources = {file_of(videos.file(index)) for index in kept}
     before = sum(source.stat().st_size for source in sources if source.is_file()) / 2**20
-    times = f", {size / before:.1f} times the videos' own {before:.0f} MB" if before else ""
+    times = f" ({size / before:.1f} times the {before:.0f} MB of the videos)" if before else ""
     lines = [f"{file}: {many(len(kept), 'video')}, {many(sum(counts), 'frame')}, {size:.0f} MB{times}"]
     if left_out := len(videos) - len(kept):
-        lines.append(f"left out {many(left_out, 'video')} that could not be read, or whose shard lacks it.")
+        lines.append(f"left out {many(left_out, 'video')} that could not be read, or that its shard lacks.")
     return ListResult(files=[file, *shards], lines=lines, lists=[written])

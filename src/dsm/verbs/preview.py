@@ -1,4 +1,4 @@
-"""``dsm data preview``: what the disturbances make of a list's videos, before a week of training."""
+"""``dsm data preview``: what the disturbances do to a list's videos, to check before a long training."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Change:
     """The video."""
     version: str
     scene_change: float
-    """0 for the same scene, about 1 for one that has nothing in common."""
+    """0 for the same scene, about 1 for an unrelated one."""
     motion_change: float
     """0 for the same motion, 1 for none, 2 for the opposite."""
 
 
 @dataclass(frozen=True)
 class PreviewResult(Result):
-    """How much of scene and motion each version of each clip changes."""
+    """How much each version of each clip changes the scene and the motion."""
 
     changes: Sequence[Change] = ()
 
@@ -67,7 +67,7 @@ def preview(config: PreviewConfig) -> PreviewResult:
             measured += 1
             bar.update(measured)
     if not measured:
-        raise UserError(f"{videos.source}: not one of its videos could be read.")
+        raise UserError(f"{videos.source}: none of its videos can be read.")
     rows = _rows(versions, changes)
     write_preview(config.out, pictures, rows, measured=measured)
     if config.json:

@@ -1,4 +1,4 @@
-"""``dsm probe``: what simple classifiers find in features, in seconds."""
+"""``dsm probe``: how well simple classifiers do on features."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PREDICTIONS = "predictions.csv"
 
 @takes_settings(ProbeConfig)
 def probe(config: ProbeConfig) -> Result:
-    """Fit a linear classifier and a vote of neighbours on training features; write their test accuracy."""
+    """Fit a linear and a nearest-neighbour classifier on training features; write their test accuracies."""
     file, predicted = config.out / RESULTS, config.out / PREDICTIONS
     for one in (file, predicted):
         claim_file(one, overwrite=config.overwrite)
@@ -33,8 +33,8 @@ def probe(config: ProbeConfig) -> Result:
     test = numbered_alike(train, test, (str(config.train), str(config.test)))
     if not train.labelled:
         raise UserError(
-            f"{config.train}: a probe learns labels, and not all of these videos have one; `dsm explore` "
-            "groups videos without labels, and exports those that you name."
+            f"{config.train}: a probe needs a label for every training video, but some have none; `dsm "
+            "explore` groups videos without labels, and exports the labels that you give."
         )
     need_classes(train)
     inside = train.groups(file=config.groups, regex=config.group_regex)
@@ -44,8 +44,8 @@ def probe(config: ProbeConfig) -> Result:
     unseen = np.setdiff1d(test.labels[test.labels >= 0], train.labels)
     if len(unseen):
         warn(
-            f"{many(len(unseen), 'class of the test is', 'classes of the test are')} not among "
-            "those of training."
+            f"{many(len(unseen), 'class of the test list is', 'classes of the test list are')} not in the "
+            "training list."
         )
     by = "groups" if config.groups or config.group_regex else "videos"
     try:
@@ -55,7 +55,7 @@ def probe(config: ProbeConfig) -> Result:
     except UserError:
         if inside is None or by == "groups":
             raise
-        strength, how = 1.0, "as there are too few videos to choose it by clips of others"
+        strength, how = 1.0, "not chosen by cross-validation, because there are too few videos"
     if not test.labelled:
         return _predict(config, train, test, strength, how)
     predicted.unlink(missing_ok=True)  # of earlier results
@@ -75,14 +75,14 @@ def probe(config: ProbeConfig) -> Result:
     write_results(file, rows, revision=git_revision())
     most = np.bincount(test.labels).max() / len(test)
     lines = [
-        f"regularisation C = {strength:g}, {how}; the most frequent class is {most:.1%} of the test",
+        f"regularisation C = {strength:g}, {how}; the most frequent class has {most:.1%} of the test videos",
         f"written: {file}",
     ]
     return Result(rows, [file], [rows_table(rows)], lines)
 
 
 def _predict(config: ProbeConfig, train: Features, test: Features, strength: float, how: str) -> Result:
-    """Write what the linear probe predicts of videos without labels, the surest first."""
+    """Write the linear probe's predictions for videos without labels, most confident first."""
     same_dimensions(train, test, ("train", "test"))
     model = fit_probe(train, strength=strength)
     probabilities = model.predict_proba(test.features)
@@ -99,9 +99,9 @@ def _predict(config: ProbeConfig, train: Features, test: Features, strength: flo
     file = config.out / PREDICTIONS
     write_text(file, csv_text(lines))
     (config.out / RESULTS).unlink(missing_ok=True)  # of earlier results
-    told = [
+    notes = [
         f"regularisation C = {strength:g}, {how}",
-        "not every video to test on has a label: the accuracies of the probe and of neighbours are missing",
+        "not every test video has a label, so the accuracies of the linear and k-NN probes are left out",
         f"written: {file}",
     ]
-    return Result((), [file], [], told)
+    return Result((), [file], [], notes)

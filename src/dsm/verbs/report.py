@@ -1,6 +1,6 @@
-"""``dsm report``: one page about one or more runs: what they logged and, with lists, measurements.
+"""``dsm report``: one page about one or more runs: their logs and, with lists, measurements.
 
-Other verbs make the measurements; the next call reuses each result.
+Other verbs make the measurements; later calls reuse them.
 """
 
 from __future__ import annotations
@@ -120,9 +120,9 @@ def claim(runs: Sequence[RunRecord], lists: Lists, config: ReportConfig) -> list
 
 
 def measure(run: RunRecord, folder: Path, lists: Lists, config: ReportConfig) -> Measured:
-    """Measure a run; measurements that ``folder`` holds already are reused.
+    """Measure a run; measurements that are already in ``folder`` are reused.
 
-    Anything else that cannot be measured is left out, with a warning.
+    A measurement that fails is left out, with a warning.
 
     Raises:
         UserError: no features can be extracted.
@@ -183,10 +183,10 @@ def measure(run: RunRecord, folder: Path, lists: Lists, config: ReportConfig) ->
 
 
 def embed_runs(names: Sequence[str], folders: Sequence[Path], config: ReportConfig) -> Embedding:
-    """The maps of all runs; they take seconds, so they are not kept.
+    """The maps of all runs; they take only seconds, so they are not saved.
 
     Raises:
-        UserError: the features cannot be mapped, or differ in their videos.
+        UserError: the features cannot be mapped, or are of different videos.
     """
     rows, embedded, features = examine(
         EmbedConfig(
@@ -202,7 +202,7 @@ def embed_runs(names: Sequence[str], folders: Sequence[Path], config: ReportConf
 def _maps(
     file: Path, looking: LookConfig, videos: VideoList, readable: Sequence[str], count: int
 ) -> Maps | None:
-    """Where a run looks in some of these videos; from ``file`` if it holds the same videos."""
+    """Where a run looks in some of these videos; read from ``file`` if it is about the same videos."""
     places = [videos.paths.index(readable[at]) for at in drawn(len(readable), count)]
     if is_intact_zip(file):
         with np.load(file, allow_pickle=False) as kept:
@@ -248,7 +248,8 @@ def report(config: ReportConfig) -> Result:
     names = config.names or tuple(short_names(config.runs))
     if config.data.test is None and (bare := next(filter(published, config.runs), None)):
         raise UserError(
-            f"{bare}: is a published model, which logged nothing; measure it by --data.train and --data.test."
+            f"{bare} is a published model, which logged nothing; give --data.train and --data.test to "
+            "measure it."
         )
     runs = [
         read_encoder(str(folder), name) if published(folder) else read_run(folder, name)
@@ -287,7 +288,7 @@ def report(config: ReportConfig) -> Result:
     lines.append(f"{config.out}: {len(runs)} run{'s' if len(runs) > 1 else ''}, {size / 1e6:.1f} MB")
     if size > MAX_BYTES:
         limit = f"{MAX_BYTES / 1e6:.0f} MB"
-        warn(f"the page is larger than {limit}; fewer runs, --shown or --maps make it smaller.")
+        warn(f"the page is larger than {limit}; give fewer runs, or lower --shown or --maps.")
     rows: list[Row] = [row for one in measured.values() for row in one.rows]
     rows += embedding.rows if embedding else []
     return Result([*rows, *(row for one in given for row in one.rows)], files, lines=lines)
@@ -306,8 +307,8 @@ def read_lists(config: ReportConfig) -> Lists | None:
     bare = [bool((videos.labels == UNLABELLED).all()) for videos in (train, test)]
     if all(bare):
         warn(
-            "the lists have no labels: recall, probes, tests and scene reliance are missing; neighbours, the "
-            "map, the balance of motion and scene, and where the runs look are shown."
+            "the lists have no labels, so recall, probes, tests and scene reliance are left out; the page "
+            "shows neighbours, the map, the balance of motion and scene, and where the runs look."
         )
     else:
         _need_labels(train, test)
@@ -321,12 +322,12 @@ def _need_labels(*lists: VideoList) -> None:
         if not videos.labelled:
             raise UserError(
                 f"{videos.source}: {int((videos.labels < 0).sum())} of its videos have no label; to measure "
-                "runs, every line of both lists must be `path label`, or none."
+                "runs, every line of both lists must be `path label`, or no line may have a label."
             )
 
 
 def _is_picture(path: Path) -> bool:
-    # A link could point to any file, and the page may be shared.
+    # Skip links: they could point to any file, and the page may be shared.
     return path.suffix.lower() in KINDS and path.is_file() and not path.is_symlink()
 
 
@@ -343,7 +344,7 @@ def read_given(folder: Path) -> Given:
 
 
 def with_distinct_runs(folders: Sequence[Path], given: Sequence[Given]) -> list[Given]:
-    """Add the folder to a run's name where several folders hold numbers of the same name and seed."""
+    """Add the folder to a run's name if several folders have results with the same name and seed."""
 
     def names(one: Given) -> set[tuple[str, int, str, str]]:
         return {(row.run, row.seed, row.test, row.metric) for row in one.rows}

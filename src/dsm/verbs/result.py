@@ -25,24 +25,24 @@ GAP = 2
 
 @dataclass(frozen=True)
 class Result:
-    """What a verb did. ``print(result)`` shows it; a notebook shows it as a table."""
+    """The result of a verb. ``print(result)`` shows it as text, a notebook as a table."""
 
     rows: Sequence[Row] = ()
-    """The numbers, as results.json holds them."""
+    """The numbers, as in results.json."""
     files: Sequence[Path] = ()
     """Files and folders that were written."""
     tables: Sequence[Table | Text] = ()
-    """The numbers for people; the command line prints them on stdout. A text is printed unwrapped."""
+    """Tables of the numbers, which the command line prints to stdout; a ``Text`` is printed unwrapped."""
     lines: Sequence[str] = ()
-    """What else there is to say, a sentence each; the command line prints them on stderr."""
+    """Remarks, one sentence each, which the command line prints to stderr."""
     exit_code: int = field(default=0, kw_only=True)
     """The exit code of the command line."""
 
     def value(self, metric: str, *, run: str | None = None, test: str | None = None) -> float:
-        """One number: the first row with this metric, and with this run and test where they are given.
+        """One number: from the first row with this metric and, if given, this run and test.
 
         Raises:
-            UserError: there is none.
+            UserError: there is no such row.
         """
         for row in self.rows:
             if row.metric == metric and run in (None, row.run) and test in (None, row.test):
@@ -75,10 +75,10 @@ class ListResult(Result):
 
     @property
     def videos(self) -> VideoList:
-        """The list, where exactly one was written.
+        """The list, if exactly one was written.
 
         Raises:
-            UserError: none or several were.
+            UserError: none or several lists were written.
         """
         if len(self.lists) != 1:
             raise UserError(f"{len(self.lists)} lists were written; take one from `lists`.")
@@ -86,7 +86,7 @@ class ListResult(Result):
 
 
 def _unwrapped(part: Table | Text) -> Table | Text:
-    """The part; a text keeps its lines, so that a path can be copied in one piece."""
+    """The part; text is not wrapped, so that a path can be copied in one piece."""
     if isinstance(part, Text):
         part = part.copy()
         part.no_wrap, part.overflow = True, "ignore"
@@ -94,7 +94,7 @@ def _unwrapped(part: Table | Text) -> Table | Text:
 
 
 def plain_table(rows: Iterable[Sequence[str]]) -> Table:
-    """Columns without rules or heading. Lines are never folded, so that a pipe gets paths in one piece."""
+    """A table without rules or heading. Lines are never wrapped, so that a pipe gets paths in one piece."""
     lines = [list(row) for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
     table = Table(

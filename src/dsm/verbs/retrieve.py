@@ -29,14 +29,14 @@ from dsm.verbs.settings.evaluation import RetrieveConfig
 
 FILES = (RESULTS, "neighbours.tsv", "classes.csv", "gallery.html")
 LISTED = 10
-"""Neighbours of each query that are written down."""
+"""Number of neighbours written for each query."""
 MOST_RANKED = 10**9
-"""Similarities that are ranked for the mean average precision: some minutes."""
+"""Most similarities that are ranked for the mean average precision; they take some minutes."""
 
 
 @takes_settings(RetrieveConfig)
 def retrieve(config: RetrieveConfig) -> Result:
-    """Search for each query in the gallery; write recall, every query's neighbours, and clips of some."""
+    """Search for each query in the gallery; write recall, every query's neighbours, and some of the clips."""
     files = [config.out / name for name in FILES]
     for file in files:
         claim_file(file, overwrite=config.overwrite)
@@ -68,7 +68,7 @@ def retrieve(config: RetrieveConfig) -> Result:
                 row_of(run, seed, test, "mAP", share_interval(precision[known], groups=of_known), len(known))
             )
     else:
-        warn("no mAP: it ranks the whole gallery for every query, here too much.")
+        warn("mAP is left out: it ranks the whole gallery for every query, which would take too long here.")
     write_results(files[0], rows, revision=git_revision())
     write_text(files[1], _neighbours_tsv(gallery, queries, retrieval))
     if labelled:
@@ -80,9 +80,9 @@ def retrieve(config: RetrieveConfig) -> Result:
         [chance(gallery, queries, apart, k) for k in KS] if labelled else [],
         f"{run}: {many(len(queries), 'query', 'queries')} in {many(len(gallery), 'video')}",
     )
-    alone = ["a video is not counted among its own neighbours"] if apart is not None and not across else []
+    alone = ["a video does not count among its own neighbours"] if apart is not None and not across else []
     if not labelled:
-        alone.append("without a label for every video, R@k, mAP and the numbers by class are missing")
+        alone.append("not every video has a label, so R@k, mAP and the numbers per class are left out")
     of_one = next((row for row in rows if row.metric == "R@1"), None)
     recall = of_one and bar_of(f"{run}, R@1", of_one.value, of_one.low, of_one.high)
     by_chance = chance(gallery, queries, apart, 1) if labelled else None
@@ -99,7 +99,7 @@ def retrieve(config: RetrieveConfig) -> Result:
 def _without_labels(
     named: tuple[str, int, str], config: RetrieveConfig, of: tuple[Features, Features], retrieval: Retrieval
 ) -> list[Row]:
-    """What is measured without labels: the share of queries whose nearest neighbour is of their group."""
+    """What needs no labels: the share of queries whose nearest neighbour is of their own group."""
     if (config.groups is None and not config.group_regex) or config.across_groups:
         return []
     theirs, own = (one.groups(file=config.groups, regex=config.group_regex) for one in of)
@@ -152,7 +152,7 @@ def _neighbours_tsv(gallery: Features, queries: Features, retrieval: Retrieval) 
 def _classes_csv(
     gallery: Features, queries: Features, retrieval: Retrieval, precision: NDArray[np.float64] | None
 ) -> str:
-    """A line a class: its queries, its gallery videos, R@1, R@5 and mean average precision."""
+    """One line per class: its queries, its gallery videos, R@1, R@5 and mean average precision."""
     lines = [["label", "queries", "in gallery", "R@1", "R@5", "mAP"]]
     for label in np.unique(queries.labels):
         own = queries.labels == label

@@ -39,7 +39,7 @@ from dsm.verbs.train import train_stage
 from dsm.verbs.video_test import test as test_videos
 
 PIPED_WIDTH = 140
-"""Columns of the list of recipes where it is not written to a terminal."""
+"""Width of the list of recipes, in characters, if it is not written to a terminal."""
 
 
 @takes_settings(RecipesConfig)
@@ -90,11 +90,11 @@ def run(config: RunRecipeConfig) -> Result:
     """Run all stages of a recipe that are not done yet; compare its result with the paper's.
 
     Raises:
-        UserError: a mistake that the user can fix, found before anything is written where possible.
+        UserError: a mistake that the user can fix, reported before anything is written where possible.
         Interrupted: stopped by a signal; a checkpoint was written, and the same settings continue.
     """
     if begun_from_outside():
-        raise UserError("dsm run does one stage after another: start it without torchrun, and use --devices.")
+        raise UserError("dsm run starts its own processes: run it without torchrun, and use --devices.")
     recipe = find_recipe(config.recipe)
     lists = _check(config, recipe)
     claim_by_settings(
@@ -132,7 +132,7 @@ def run(config: RunRecipeConfig) -> Result:
 
 
 def _check(config: RunRecipeConfig, recipe: Recipe) -> list[VideoList]:
-    """Find mistakes now, not after days of pretraining; return the lists."""
+    """Report mistakes now, not after days of pretraining; return the lists."""
     if {"test", "retrieve"} & set(recipe.stages) and config.data.test is None:
         raise UserError(f"{recipe.name} ends with a test; give --data.test LIST.")
     if recipe.stages[0] in ("test", "retrieve") and config.weights is None:
@@ -189,7 +189,7 @@ def _changed(config: RunRecipeConfig, part: Any, changes: Changes) -> Any:
     clip = replace(clip, frames=changes.frames or clip.frames, stride=changes.stride or clip.stride)
     batch_size = changes.batch_size or part.data.batch_size
     data = replace(part.data, batch_size=batch_size, workers=_workers(config, part))
-    # A recipe's own steps would override the epochs that are asked for.
+    # The recipe's steps would override the requested epochs.
     steps = changes.steps or (None if changes.epochs else part.steps)
     return replace(
         part, clip=clip, data=data, epochs=changes.epochs or part.epochs, steps=steps,
@@ -218,7 +218,7 @@ def _retrieve(config: RunRecipeConfig, made: FinetuneConfig, weights: str) -> Re
 
 
 def _summed_up(config: RunRecipeConfig, recipe: Recipe, runs: Sequence[Path], result: Result) -> Result:
-    """The result of the last stage, beside the paper's."""
+    """The result of the last stage, compared with the paper's."""
     if not result.rows:
         return Result(files=runs, lines=[f"{config.out}: done; this recipe has no test."])
     file = config.out / RESULTS

@@ -37,7 +37,7 @@ from dsm.verbs.settings.exploring import SearchConfig
 from dsm.video.source import VideoError
 
 MAX_PAIRS_SHOWN = 20
-"""Pairs that are shown where no file takes them all."""
+"""Most pairs that are printed if no file is written."""
 Times = tuple[float, float]
 
 
@@ -46,7 +46,7 @@ class FoundVideo:
     """A video of the archive, found by its nearest clip."""
 
     path: str
-    """As in the list that the index was extracted from."""
+    """Path, as in the list that the index was extracted from."""
     label: int
     """-1 if the list has no label for it."""
     times: Times | None
@@ -91,7 +91,7 @@ def search(config: SearchConfig) -> SearchResult:
         return _duplicates(config, features)
     index = ArchiveIndex(features, archive.engine(config.engine))
     cameras: Sequence[str] = ()
-    if config.serve or config.camera:  # it takes a minute for ten million names
+    if config.serve or config.camera:  # takes a minute for ten million names
         cameras, _ = cameras_of(features.paths, file=config.cameras, regex=config.camera_regex)
     among = rows_with(features, cameras, Filters(config.path, config.camera, config.label))
     if config.query is None:
@@ -102,7 +102,7 @@ def search(config: SearchConfig) -> SearchResult:
     own = rows_of_file(features, config.query)
     if own.any() and not config.itself:
         among = ~own if among is None else among & ~own
-        lines.append(f"{config.query}: is in the index and left out of what is found; --itself finds it too")
+        lines.append(f"{config.query}: is in the index, and left out of the results; --itself includes it")
     skip = (config.page - 1) * config.k
     hits = index.search(query, config.k, among=among, skip=skip)
     numbers = told_apart([hit.cosine for hit in hits])
@@ -113,7 +113,7 @@ def search(config: SearchConfig) -> SearchResult:
     if config.out is not None:
         _contact_sheet(config.out, features, hits, ranked)
         files = [config.out]
-        lines.append(f"{config.out}: their frames")
+        lines.append(f"{config.out}: a contact sheet of the results")
     return SearchResult(
         files=files,
         tables=[plain_table(ranked)],
@@ -220,7 +220,7 @@ def _serve(
     try:
         encode = QueryEncoder(index.features, config.weights)
     except UserError as error:
-        warn(f"the page cannot take videos of your own: {error}")
+        warn(f"the page cannot search with videos of your own: {error}")
     server = PageServer(index, encode, config.port, cameras=cameras, among=among, k=config.k)
     console.print(f"http://{HOST}:{server.server_address[1]} (press Ctrl-C to stop)")
     with server:

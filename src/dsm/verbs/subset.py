@@ -21,12 +21,12 @@ from dsm.verbs.settings.data import LeaksConfig, SplitConfig, SubsetConfig
 from dsm.video.segments import without_segment
 
 MAX_NAMED = 10
-"""Classes or groups that a message names."""
+"""Most classes or groups that a message names."""
 
 
 @takes_settings(SubsetConfig)
 def subset(config: SubsetConfig) -> ListResult:
-    """Write a class-balanced part of a list; the 1 % lies inside the 10 %."""
+    """Write a part of a list with the same share of each class; the 1 % part lies inside the 10 % part."""
     claim_file(config.out, overwrite=config.overwrite)
     videos = read_list(config.videos, config.root)
     chosen = class_balanced(videos.labels, config.fraction, config.seed)
@@ -38,7 +38,7 @@ def subset(config: SubsetConfig) -> ListResult:
 
 
 class SplitResult(ListResult):
-    """Two lists without a common group."""
+    """Two lists that share no group."""
 
     @property
     def train(self) -> Path:
@@ -62,7 +62,7 @@ def split(config: SplitConfig) -> SplitResult:
         claim_file(file, overwrite=config.overwrite)
     videos = read_list(config.videos, config.root)
     groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex, intervals=False)
-    if groups is None:  # segments of one file show the same place; a video listed twice is one video
+    if groups is None:  # segments of a file show the same place
         groups = [without_segment(path) for path in videos.paths]
     test = split_by_group(groups, config.test_share, config.seed, videos.labels)
     carry_classes(videos, config.out)
@@ -79,10 +79,10 @@ def split(config: SplitConfig) -> SplitResult:
 
 
 def _warn_of_split(labels: NDArray[np.int64], test: NDArray[np.bool_], wish: float) -> None:
-    """Say where the groups do not allow the split that was asked for."""
+    """Warn where the groups do not allow the requested split."""
     share = float(test.mean())
     if abs(share - wish) > NEAR:
-        warn(f"{share:.0%} of the videos are for testing, not {wish:.0%}: the groups allow nothing closer.")
+        warn(f"{share:.0%} of the videos are test videos, not {wish:.0%}: the groups allow no closer split.")
     for inside, outside, name in ((~test, test, "train.txt"), (test, ~test, "test.txt")):
         only = np.setdiff1d(labels[inside], labels[outside])
         if len(only):

@@ -44,7 +44,7 @@ from dsm.verbs.video_test import is_tested
 from dsm.verbs.video_test import test as test_videos
 
 STOPPED = tuple(128 + number for number in STOPS)
-"""Exit codes of processes that a signal stopped, after saving."""
+"""Exit codes of processes that saved and ended after a signal."""
 
 
 @takes_settings(PretrainConfig)
@@ -64,7 +64,7 @@ def pretrain(config: PretrainConfig) -> Result:
         method, _, setting = name.partition(".")
         if method != config.method and value != default[name]:
             raise UserError(
-                f"--{name} is a setting of --method {method}, and has no effect on {config.method}; remove "
+                f"--{name} is a setting of --method {method} and has no effect on {config.method}; remove "
                 f"it, or check whether there is a --{config.method}.{setting}."
             )
     result = _train(config)
@@ -106,7 +106,7 @@ def _train(config: RunConfig) -> Result:
     except Interrupted:
         _draw(config.out)
         raise
-    except SystemExit as ended:  # of several processes, which have said why
+    except SystemExit as ended:  # of worker processes, which have printed the reason
         _draw(config.out)
         if isinstance(ended.code, int) and ended.code in STOPPED and list_checkpoints(config.out):
             raise Interrupted("stopped", int(ended.code) - 128) from None
@@ -133,7 +133,7 @@ def _draw(out: Path) -> list[Path]:
 
 
 def _with_next(result: Result, command: str) -> Result:
-    """A result that also names the next command; that of the first process only."""
+    """The result, with the next command added; only in the first process."""
     return replace(result, lines=[*result.lines, f"Next: {command}"]) if result.lines else result
 
 
@@ -146,12 +146,10 @@ def as_run(config: FractionsConfig, **changes: Any) -> FinetuneConfig:
 def _sweep(config: FractionsConfig) -> Result:
     """Train and test what is not done yet, the smallest fraction first; write and plot the accuracies."""
     if begun_from_outside():
-        raise UserError(
-            "--fractions trains one run after another: start it without torchrun, and use --devices."
-        )
+        raise UserError("--fractions starts its own processes: run it without torchrun, and use --devices.")
     videos, tests = read_lists(config.data)
     parts = {one: videos.part(_chosen(config, videos, one), config.out) for one in sorted(config.fractions)}
-    classified_encoder(config)  # fails now, before anything is written, if the weights do not fit
+    classified_encoder(config)  # raises before anything is written if the weights do not fit
     name = "random" if config.weights == RANDOM else load_weights(config.weights).name
     settings = lasting(config, but=("fractions",))  # a later call may ask for other fractions
     claim_by_settings(
@@ -180,9 +178,7 @@ def _sweep(config: FractionsConfig) -> Result:
                 console.print(line)
             write_results(config.out / RESULTS, rows, revision=git_revision())
     if not rows:
-        return Result(
-            files=runs, lines=[f"{config.out}: the runs; they were not tested, as --data.test is not given."]
-        )
+        return Result(files=runs, lines=[f"{config.out}: the runs; add --data.test to test them."])
     top1 = [row for row in rows if row.metric == "top1"]
     counts = [len(part) for part in parts.values()]
     figure = config.out / "fractions.png"
@@ -212,12 +208,12 @@ def _chosen(config: FractionsConfig, videos: VideoList, fraction: float) -> np.n
 
 
 def _written(part: VideoList, file: Path) -> Path:
-    """Write the list of a fraction. A run that has begun continues only with the same videos."""
+    """Write the list of a fraction. A run that has started continues only with the same videos."""
     if file.is_file():
         before = read_list(file)
         if list(before.paths) != list(part.paths) or not np.array_equal(before.labels, part.labels):
             raise UserError(
-                f"{file}: holds other videos than the training list gives now; choose another --out, "
+                f"{file}: holds different videos than the training list now gives; choose another --out, "
                 f"or remove {file.parent} to start over."
             )
     write_list(file, part)

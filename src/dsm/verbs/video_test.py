@@ -56,7 +56,7 @@ LIST = "list_digest"
 
 @dataclass(frozen=True)
 class VideoTestResult(Result):
-    """Accuracies (``rows``), and what the classifier predicts for each video."""
+    """Accuracies (``rows``) and the classifier's predictions for each video."""
 
     predictions: Predictions | None = None
     """Probabilities and labels of the videos that could be read."""
@@ -88,7 +88,7 @@ def test(config: VideoTestConfig) -> VideoTestResult:
         other = read_answers(config.against)
         labels = [names[label] for label in videos.labels]
         check_same_list(config.against, other, videos.paths, labels)
-    # `against` does not change the test itself; another list or other weights under the same name do.
+    # `against` does not change the test itself, but a changed list or changed weights of the same name do.
     made_by = {LIST: videos.digest(rooted=False), "weights_digest": digest(classifier)}
     settings = lasting(config, but=("against",)) | made_by
     claim_by_settings(
@@ -115,7 +115,7 @@ def test(config: VideoTestConfig) -> VideoTestResult:
         files.append(config.out / DISAGREEMENTS)
         write_text(files[-1], disagreements_csv(answers, other))
         tables += _comparison_tables(comparison, config.against, len(answers.paths))
-        lines.append(f"{files[-1]}: where the two differ")
+        lines.append(f"{files[-1]}: the videos on which the two differ")
     return VideoTestResult(rows, files, tables, lines, predictions, names, comparison)
 
 
@@ -202,7 +202,7 @@ def predictions_csv(predictions: Predictions, names: list[str], videos: VideoLis
 
 
 def classes_csv(predictions: Predictions, names: list[str]) -> str:
-    """One line per class: its videos, its accuracy, and the class it is most often mistaken for."""
+    """One line per class: its number of videos, its accuracy, and the class it is most often mistaken for."""
     mistaken_for = predictions.most_often_taken_for()
     lines = []
     for label, (accuracy, count) in predictions.class_accuracy().items():

@@ -28,7 +28,7 @@ from dsm.verbs.settings.weights import InspectConfig
 @takes_settings(InspectConfig)
 def inspect(config: InspectConfig) -> Result:
     """Show what a checkpoint is, and which tensors would be loaded, left in the file, or missing."""
-    # Names come from other people's files: control characters are escaped, and markup is not interpreted.
+    # Names come from untrusted files: control characters are escaped, and markup is not interpreted.
     return Result(tables=[Text("\n".join(without_control(line) for line in _described(config)))])
 
 
@@ -48,23 +48,23 @@ def _described(config: InspectConfig) -> Iterator[str]:
         return
     tensors = find_tensors(state.state if isinstance(state, Foreign) else state)
     if not tensors:
-        raise UserError(f"{config.file}: holds no named tensors.")
+        raise UserError(f"{config.file}: contains no named tensors; give a checkpoint.")
     match = recognise_in(state, choice)
     if match is None and (bare := transformer_in(state, choice)):
         yield from _read(str(config.file), build_found(bare, name=str(file), partial=True), config.names)
         return
     if match is None:
-        yield f"{config.file}: {many(len(tensors), 'tensor')} of no encoder that dsm knows"
+        yield f"{config.file}: {many(len(tensors), 'tensor')} that match no encoder known to dsm"
         yield from _listed("tensors", [f"{n} {tuple(t.shape)}" for n, t in tensors.items()], config.names)
         return
     report = match.report
     yield (
         f"{config.file}: {report.backbone} {match.settings}, as {report.source} writes it"
-        + (f", behind '{report.prefix}'" if report.prefix else "")
+        + (f", with the prefix '{report.prefix}'" if report.prefix else "")
         + (f", under '{report.nest}'" if report.nest else "")
     )
     for other in report.others:
-        yield f"fits as well: {other}; load it with --weights {file}{CHOICE}{other}"
+        yield f"also fits: {other}; load it with --weights {file}{CHOICE}{other}"
     if report.skipped:
         yield f"skipped, because they are not tensors: {', '.join(report.skipped)}"
     head = ", and a projection head" if match.head else ""
@@ -77,7 +77,7 @@ def _described(config: InspectConfig) -> Iterator[str]:
 
 
 def _ours(file: Path, loaded: LoadedEncoder) -> Iterator[str]:
-    """What weights of dsm are, and how their clips are made."""
+    """Describe weights of dsm, and how their clips are made."""
     about = loaded.config
     settings = {one: value for one, value in about.get("model", {}).items() if one != "readout"}
     yield f"{file}: written by dsm; method {loaded.name}, {about['backbone']} {settings}"
@@ -93,7 +93,7 @@ CLIP = ("frames", "stride", "resize", "size")
 
 
 def _read(name: str, model: Published, names: int) -> Iterator[str]:
-    """What a published model is, and how its clips are made."""
+    """Describe a published model, and how its clips are made."""
     report, about = model.report, model.about
     settings = {one: value for one, value in about["model"].items() if one != "readout"}
     yield f"{name}: {report.backbone} of {report.source}, {settings}"
@@ -112,7 +112,7 @@ POOLINGS = {
     "class": "the class token",
     "pooled": "the model's own pooling",
 }
-"""What ``dsm weights inspect`` says of how tokens become a feature."""
+"""Descriptions of how tokens become a feature, for ``dsm weights inspect``."""
 
 
 def _clip(clip: Mapping[str, int]) -> str:

@@ -1,4 +1,4 @@
-"""When frames are shown: packet times as rising seconds, and the gaps where the clock jumps.
+"""When frames are shown: packet times as increasing seconds, and gaps where the clock jumps.
 
 The clock of a file jumps, by seconds or hours, when a camera waits for motion, a film is joined from pieces
 or a recorder loses its stream. Such a jump is a gap. The frames between two gaps are a part;

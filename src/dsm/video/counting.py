@@ -12,14 +12,14 @@ from dsm.video.settings import READING_TIME
 from dsm.video.source import VideoError
 
 FEW = 500
-"""Below this many files, counting is faster than starting processes."""
+"""With fewer files, counting takes less time than starting processes."""
 _MOST_TOGETHER = 500
-"""Most files per batch: handing over each file separately would take longer than counting it."""
+"""Most files per batch: sending each file separately would take longer than counting it."""
 _BATCHES = 20
-"""Fewest batches per process, so that none waits long for another at the end."""
+"""Fewest batches per process, so that no process waits long for another at the end."""
 
 Counted = int | str
-"""Number of frames, at least 1; or a sentence that says why there are none."""
+"""Number of frames, at least 1; or a sentence with the reason why there are none."""
 
 
 def count_frames(path: Path) -> Counted:

@@ -1,4 +1,4 @@
-"""Whether a file is shorter than its own header says: a download or a copy that broke off.
+"""Detects files that are shorter than their header says, such as an interrupted download or copy.
 
 FFmpeg reads such a Matroska file to its last whole packet and then reports a regular end.
 """
@@ -11,13 +11,13 @@ from dsm.storage.objects import at_hand
 
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 _HEAD = 4096
-"""Bytes in which the segment, which holds all the rest of the file, must begin."""
+"""The segment, which contains the rest of the file, must start within this many bytes."""
 
 
 def bytes_missing(path: Path) -> int:
-    """How many bytes a Matroska or WebM file lacks of what its header promises; 0 for all other files.
+    """How many bytes of a Matroska or WebM file are missing according to its header; 0 for all other files.
 
-    A file written while it is recorded, which does not say how long it is, lacks nothing.
+    A live recording whose header gives no length counts as complete.
     """
     try:
         with at_hand(path) as local, local.open("rb") as file:
@@ -38,13 +38,13 @@ def bytes_missing(path: Path) -> int:
 
 
 def _number(head: bytes, at: int, *, marked: bool = True) -> tuple[int, int, bool]:
-    """A number of EBML (RFC 8794, 4): the leading zero bits of its first byte say how many bytes follow.
+    """A number in EBML (RFC 8794, 4): the leading zero bits of its first byte say how many bytes follow.
 
     Args:
-        marked: keep the bit that ends them, as names do.
+        marked: keep the bit after these zeros, as element IDs do.
 
     Returns:
-        The number, the place after it, and whether it is one: all bits set mean an unknown size.
+        The number, the position after it, and whether it is valid: all bits set mean an unknown size.
     """
     more = 8 - head[at].bit_length() if at < len(head) else 8
     number = int.from_bytes(head[at : at + more + 1], "big")

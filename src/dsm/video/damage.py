@@ -15,21 +15,21 @@ class Damage:
     packets: int = 0
     """Packets that are neither empty nor hidden; in well-formed files, each is a frame."""
     hidden: int = 0
-    """Packets that the file itself hides, for example with an edit list."""
+    """Packets that the file hides, for example with an edit list."""
     frames: int = 0
     """Frames decoded."""
     count: int = 0
-    """One more than the number of the last frame."""
+    """The number of the last frame, plus one."""
     numbered: bool = False
     """Whether frames are numbered by their packets."""
     reason: str = ""
     """The first error message from FFmpeg."""
     incomplete: bool = False
-    """Whether a packet was found incomplete by its container."""
+    """Whether the container has marked a packet as incomplete."""
     _gaps: list[tuple[int, int]] = field(default_factory=list)
     """(frame number, pictures lost just before it): numbers skipped, or packets that could not be decoded."""
     _faulty: list[int] = field(default_factory=list)
-    """Numbers of frames that the decoder marks as corrupt and that an intact frame follows."""
+    """Numbers of corrupt frames, according to the decoder, that are followed by an intact frame."""
     _failed_since: int = 0
     _faulty_since: list[int] = field(default_factory=list)
 
@@ -41,7 +41,7 @@ class Damage:
 
     @property
     def corrupt(self) -> int:
-        """Corrupt frames; a single one at the end does not count: it is cut off by the end of the file."""
+        """Corrupt frames, without a single one at the end, which the end of the file cuts off."""
         return len(self._corrupt)
 
     @property
@@ -59,7 +59,7 @@ class Damage:
         return self.lost > 0 or self.corrupt > 0
 
     def text(self, of: str = "") -> str:
-        """The damage in words; empty if none. ``of``: put before the total, such as 'the first '."""
+        """A description of the damage; empty if none. ``of``: put before the total, such as 'the first '."""
         total = self.frames + self.lost
         lost = f"{self.lost} of {of}{total} pictures lost" if self.lost else ""
         wrong = f"{self.corrupt} of {of}{total} shown with faults" if self.corrupt else ""
@@ -91,7 +91,7 @@ class Damage:
         self._failed_since += 1
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Forget all damage, to start again."""
         vars(self).update(vars(Damage()))
 
     def decoded(self, number: int, *, late: bool, corrupt: bool) -> None:
@@ -114,19 +114,19 @@ _MAX_REMEMBERED = 10_000
 
 
 def note(source: Source, damage: Damage, of: str = "") -> None:
-    """Remember the damage of a video in this process; ``of`` as in :meth:`Damage.text`."""
+    """Record the damage of a video in this process; ``of`` as in :meth:`Damage.text`."""
     if damage.found:
         note_text(source, damage.text(of))
 
 
 def note_text(source: Source, text: str) -> None:
-    """Remember the damage of a video, in words, in this process."""
+    """Record a description of a video's damage in this process."""
     if (facts := facts_of(source)) and len(_noted) < _MAX_REMEMBERED:
         _noted.setdefault(facts, text)
 
 
 def noted(source: Source) -> str | None:
-    """The damage that this process has found in a video, in words; None if it found none."""
+    """A description of the damage that this process has found in a video; None if it found none."""
     if not _noted:
         return None
     facts = facts_of(source)

@@ -54,7 +54,7 @@ def read_by_torchcodec(
     """
     if cuda and not _may_use_cuda():
         raise UserError(
-            "decoding on the GPU needs CUDA, and --data.workers 0, as worker processes cannot use CUDA."
+            "torchcodec-cuda needs CUDA and --data.workers 0, because worker processes cannot use CUDA."
         )
     try:
         decoder = _decoder_class()(
@@ -78,7 +78,7 @@ def read_by_torchcodec(
 
 
 def _may_use_cuda() -> bool:
-    # Imported here: it takes a second, which processes that only count or check videos need not spend.
+    # Imported here: it takes a second, which processes that only count or check videos can save.
     import torch
     from torch.utils.data import get_worker_info
 
@@ -92,12 +92,12 @@ def _decoder_class() -> Any:
         package="torchcodec",
         name="VideoDecoder",
         wanted_by="--data.decoder torchcodec",
-        hint=", in the version that fits torch, and FFmpeg; or use --data.decoder pyav",
+        hint=", in the version for your torch, and FFmpeg; or use --data.decoder pyav",
     )
 
 
 _ends: dict[Facts | None, int] = {}
-"""Frames of the files that were decoded to their end because a number past it was asked for."""
+"""Frame counts of files that were decoded to the end because a frame past it was requested."""
 _MAX_ENDS = 1024
 
 
@@ -135,7 +135,7 @@ def probe(source: Source) -> VideoInfo:
 
 
 def frame_count(source: Source) -> int:
-    """The frames of :func:`probe`, in a fraction of its time: FFmpeg decodes no picture of most files.
+    """The frame count of :func:`probe`, in a fraction of the time: for most files FFmpeg decodes nothing.
 
     Raises:
         VideoError: as :func:`probe`.
@@ -227,7 +227,7 @@ def _around(
     """Frame numbers that wrap around where a video, or the segment ``inside`` one, ends."""
     begin, stop = (inside.start, min(inside.stop, total)) if inside else (0, total)
     if stop <= begin:
-        raise VideoError(f"{name_of(source)}: its file can only be decoded up to frame {total}.")
+        raise VideoError(f"{name_of(source)}: its file can be decoded only up to frame {total}.")
     return begin + (numbers - begin) % (stop - begin)
 
 
@@ -264,7 +264,7 @@ def _decode_in_order(
 
 
 def known_frames(source: Source) -> int:
-    """How many frames a video has that was read before; 0 if finding out means opening its file again."""
+    """Frames of a video that was read before; 0 if its file would have to be opened to find out."""
     if part := segment_of(source):
         return len(segment_frames(part))
     if is_folder(source):

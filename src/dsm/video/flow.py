@@ -84,7 +84,7 @@ def saved_flow(folder: str | Path) -> tuple[list[Path], list[Path]] | None:
             continue
         if len(pair[0]) != len(pair[1]):
             raise VideoError(
-                f"{folder}: holds {len(pair[0])} pictures {x}… but {len(pair[1])} {y}…; counts must match."
+                f"{folder}: has {len(pair[0])} pictures {x}… but {len(pair[1])} {y}…; counts must match."
             )
         return pair
     return None
@@ -116,6 +116,6 @@ def read_saved_flow(
     for axis in files:
         height = read_pictures([axis[wanted[0]]], None, deadline, "gray")[0].shape[0]
         pictures = np.stack(read_pictures([axis[place] for place in wanted], short_side, deadline, "gray"))
-        # Motion shrinks with the picture.
+        # Flow scales with the picture.
         planes.append(bytes_to_flow(pictures) * np.float32(pictures.shape[1] / height))
     return np.stack(planes, axis=1)[back] * factors[:, None, None, None]

@@ -57,7 +57,7 @@ _COLOUR = re.compile(r"(img|image|frame|rgb)?[_-]?", re.IGNORECASE)
 _NO_COLOUR = re.compile(r".*(flow|depth|mask)[_-]?[xyuv]?[_-]?|(.*[_-])?[xyuv][_-]?", re.IGNORECASE)
 _DAY_SECONDS = 24 * 3600.0
 MOST_SECONDS = 5.0
-"""Largest step between two times in the names of one video; a longer one begins a new recording."""
+"""Largest step between two times in the names of one video; a longer one starts a new recording."""
 
 
 @dataclass
@@ -83,7 +83,7 @@ def series_in(names: Iterable[str]) -> list[Series]:
     alone: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for (prefix, ending), numbered in groups.items():
         names_in_order = [name for _, name in sorted(numbered)]
-        # The number may be the end of a time, as in 12-00-00.jpg, or come after a time.
+        # The number may be the end of a time, as in 12-00-00.jpg, or follow a time.
         whole = _time_in(names_in_order[0].rpartition(".")[0], last=True)
         if whole:
             for name in names_in_order:
@@ -105,7 +105,7 @@ def series_in(names: Iterable[str]) -> list[Series]:
 
 
 def _past_midnight(times: list[tuple[float, list[str]]]) -> list[tuple[float, list[str]]]:
-    """Times without a date that are around midnight, in order: those before it come first."""
+    """Put times without a date that span midnight in order: those before it come first."""
     for place in range(1, len(times)):
         if times[-1][0] < _DAY_SECONDS and times[place][0] - times[place - 1][0] > _DAY_SECONDS / 2:
             return times[place:] + [(time + _DAY_SECONDS, names) for time, names in times[:place]]
@@ -148,7 +148,7 @@ def _time_in(text: str, *, last: bool = False) -> tuple[str, float] | None:
 
 
 def natural(text: str) -> list[tuple[int, int, str]]:
-    """A key that sorts texts as people do: 9 before 10."""
+    """A key for natural sorting: 9 before 10."""
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text)]
 
 
@@ -227,12 +227,12 @@ def frame_files(folder: str | Path, prefix: str | None = None) -> list[Path]:
         series = [one for one in series if one.prefix == prefix]
     if not series:
         wanted = f" {pattern or f'{prefix}…'}" if pattern or prefix else ""
-        raise NoVideoError(f"{folder}: holds no numbered picture{wanted} (jpg, png, webp, bmp or tif).")
+        raise NoVideoError(f"{folder}: contains no numbered picture{wanted} (jpg, png, webp, bmp or tif).")
     clips = the_one(series)
     if len(clips) > 1:
         first, second = (pattern_of(one) for one in clips[:2])
         raise VideoError(
-            f"{folder}: holds the frames of {len(clips)} clips, such as {first} and {second}; list each as a "
+            f"{folder}: contains frames of {len(clips)} clips, such as {first} and {second}; list each as a "
             f"video, such as {folder / first} (`dsm data index` does this)."
         )
     return [folder / name for name in clips[0].names]
@@ -263,7 +263,7 @@ class BrokenPictureError(VideoError):
     """The bytes of a picture cannot be decoded. Any other error may come from the disk."""
 
     def kept(self) -> BrokenPictureError:
-        """The error to keep while reading goes on: a traceback would keep the decoder and its picture."""
+        """The error without its traceback, which would keep the decoder and its picture in memory."""
         return BrokenPictureError(str(self))
 
 
@@ -306,7 +306,7 @@ def read_series(
 
 
 def describe_broken(files: Sequence[Path], broken: Mapping[int, VideoError]) -> str:
-    """The broken pictures in words: '2 pictures lost, the first img_00004.png'."""
+    """A description of the broken pictures: '2 pictures lost, the first img_00004.png'."""
     lost = many(len(broken), "picture")
     return f"{lost} lost, the first {files[min(broken)].name}"
 
@@ -329,7 +329,7 @@ def _decode(file: Path) -> VideoFrame:
         raise VideoError(f"{file}: cannot be read ({error.strerror}).") from None
     codec_by_name = _CODECS.get(file.suffix[1:].lower(), "mjpeg")
     name = next((codec for begin, codec in _CONTENTS if content.startswith(begin)), codec_by_name)
-    # One decoder per picture: a decoder would read a second PNG as the difference to the first.
+    # One decoder per picture: a decoder would read a second PNG as the difference from the first.
     codec = cast("VideoCodecContext", av.CodecContext.create(name, "r"))
     codec.thread_count = 1
     codec.options = {"max_pixels": str(MAX_PIXELS)}

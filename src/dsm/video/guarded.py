@@ -1,4 +1,4 @@
-"""Calls in separate processes, as a file may crash the decoder or hang it."""
+"""Calls in separate processes, because a file may crash the decoder or make it hang."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from dsm.workers import SPAWN
 Result = TypeVar("Result")
 
 RETRIES = 2
-"""How often a call is tried again whose process was killed from outside."""
+"""How often a call is tried again if its process was killed from outside."""
 
 BYTES_A_SECOND = 2_000_000
-"""Bytes of video that even a busy core decodes per second; an hour of 1080p takes minutes without a hang."""
+"""Bytes of video that even a busy core decodes per second; an hour of 1080p takes minutes."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _outcomes(jobs: Iterable[Job[Result]], workers: int) -> Iterator[Result | Fa
                 if isinstance(outcome, Failed) and outcome.killed:
                     outcome = _outcome(job, begin(job))
             yield outcome
-    finally:  # also when stopped midway: does not wait for the remaining calls
+    finally:  # if stopped midway, do not wait for the remaining calls
         pool.stop()  # type: ignore[no-untyped-call]
         pool.join()
 
@@ -114,12 +114,12 @@ def _outcome(job: Job[Result], future: ProcessFuture[Any]) -> Result | Failed:
         return Failed(timeout=True, reason=f"not decoded within {job.seconds:.0f} s")
     except ProcessExpired as error:
         if was_killed(error.exitcode or 0):
-            reason = "each process that read it was killed; does it need too much memory?"
+            reason = "each process that read it was killed; it may need too much memory"
             return Failed(timeout=False, reason=reason, killed=True)
         return Failed(timeout=False, reason=f"crashes the decoder ({error})")
     except (MachineError, BrokenProcessPool):
         raise
-    except Exception as error:  # one bad file must not cost the results of the others
+    except Exception as error:  # one bad file must not lose the results of the others
         refuse_machine_fault(error, reading=str(job.arguments[0]))
         return Failed(timeout=False, reason=f"cannot be decoded ({type(error).__name__})")
 
@@ -129,5 +129,5 @@ def time_for(path: str | Path, seconds: float) -> float:
     file = file_of(Path(path))
     try:
         return seconds + facts_of(file).size / BYTES_A_SECOND + seconds_to_fetch(file)
-    except (OSError, ValueError):  # whoever reads it says that there is no such file
+    except (OSError, ValueError):  # the reader reports that there is no such file
         return seconds

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _SILENT = frozenset(("hevc", "mjpeg"))
-"""Codecs whose decoders show what is left of a damaged picture without a mark on it."""
+"""Codecs whose decoders return the rest of a damaged picture without marking it corrupt."""
 _EARLY = 2
-"""Most frames that wait for one that is shown before them."""
+"""Most frames to hold back while waiting for one that is shown before them."""
 
 
 def frames_in_order(
@@ -62,7 +62,7 @@ def frames_in_order(
         return
     except _Faulty:
         pass
-    # From here on a strict decoder would refuse pictures that can be shown; it only tells which are faulty.
+    # From here on a strict decoder, which refuses pictures that can be shown, only finds the faulty ones.
     damage.forget()
     with open_video(source, strict=True) as strict:
         for number, frame in _decode(container, damage, beside=video_stream(strict).codec_context):
@@ -95,7 +95,7 @@ def _decode(
     codec = video_stream(container).codec_context
     codec.copy_opaque = numbers.way == "places"
     faulty: set[int | None] = set()
-    early: list[VideoFrame] = []  # decoded before a frame that is shown earlier: only where times are damaged
+    early: list[VideoFrame] = []  # decoded before a frame that is shown earlier: only with damaged times
     for packet in itertools.chain(read_packets(container, damage.broken), [None]):
         if packet is not None:
             if packet.is_discard:
@@ -104,7 +104,7 @@ def _decode(
                 packet.opaque = damage.packets if codec.copy_opaque else None
                 damage.packets += 1
                 numbers.see(packet.pts)
-                if packet.is_corrupt:  # the container lacks a part of it
+                if packet.is_corrupt:  # the container has only a part of it
                     damage.incomplete = True
                     faulty.add(packet.pts)
         if beside and not _accepts(beside, packet):
@@ -140,7 +140,7 @@ def _accepts(strict: VideoCodecContext, packet: Packet[VideoStream] | None) -> b
 def every_frame(
     container: InputContainer, damage: Damage | None = None, source: Source | None = None
 ) -> Iterator[VideoFrame]:
-    """A picture for every number from 0: a lost picture is replaced by the one before it, as on a screen.
+    """A picture for every number from 0; a lost picture is replaced by the one before it, as in a player.
 
     Arguments as for :func:`frames_in_order`.
     """
@@ -157,7 +157,7 @@ def _way_to_count(container: InputContainer) -> Literal["frames", "times", "plac
     try:
         timeline(container, container.name, facts_of(container.name))
     except Untrusted:
-        # A recorder's stream has a time for each packet, and may lack packets; then frames are missing too.
+        # A recorder's stream has a time for each packet, and may lack packets and thus frames.
         stream = container.format.name == "mpegts"
         return "times" if stream and one_frame_each(video_stream(container).codec_context) else "frames"
     if container.format.name != "avi":

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 KEPT = 4
-"""Videos that each thread keeps open."""
+"""Number of videos that each thread keeps open."""
 
 MAX_PIXELS = 1280 * 720
-"""Largest picture of a video that is kept open: a decoder holds some twenty pictures."""
+"""Largest picture of a video that is kept open; a decoder holds about twenty pictures."""
 
 Facts = tuple[str, int, int, int | str]
 """Identifies a file, also after it is replaced under the same name: see :func:`facts_of`."""
@@ -43,7 +43,7 @@ class OpenVideo:
     size: tuple[int, int]
     """(width, height) when opened; may change later in the file."""
     facts: Facts | None
-    """Of the file when it was opened; None for a video in memory."""
+    """Identifies the file as it was when opened; None for a video in memory."""
     used: bool = False
 
 
@@ -57,7 +57,7 @@ _shelf = _Shelf()
 
 @contextmanager
 def kept_open(source: Source, *, reads: bool = True) -> Iterator[OpenVideo]:
-    """As :func:`open_video`, but close it only after other videos were opened or a read failed.
+    """Like :func:`open_video`, but the video is closed only after others were opened or a read failed.
 
     A video that was kept open is positioned where its last reader left it. Its decoder is strict: a decoder
     that has decoded other pictures before would conceal damage differently than a new one.

@@ -1,7 +1,7 @@
 """Decoding some frames of a video without decoding all: from keyframe to keyframe.
 
 A keyframe and the packets up to the next one make a group. If all its packets are shown after its keyframe,
-a group can be decoded alone and gives the same frames as decoding the whole file. Inside a group, the
+the group can be decoded alone and gives the same frames as decoding the whole file. Inside a group, the
 decoder skips frames that no wanted frame depends on.
 
 Many files break the rules this relies on: they have packets without a time, packets that give no frame, edit
@@ -112,7 +112,7 @@ def _find(container: InputContainer, source: Source, facts: Facts | None) -> Tim
     if container.format.name in _INDEXED:
         entries = stream.index_entries
         if facts and len(entries) > facts[2]:  # a table may list more packets than the file has bytes
-            raise VideoError(f"{name_of(source)}: its header lists more frames than the file can hold.")
+            raise VideoError(f"{name_of(source)}: its header lists more frames than fit into the file.")
         flags = [(one.timestamp, one.is_keyframe, one.is_discard or not one.size) for one in entries]
         inside = sum(one.pos + one.size <= facts[2] for one in entries) if facts else len(entries)
         return _from_flags(flags, float(stream.time_base or 0), inside)
@@ -264,7 +264,7 @@ def _order_of_vops(packets: list[VideoPacket]) -> list[int]:
 
 
 class _Cursor:
-    """Reads groups of packets in rising order, seeking over long distances."""
+    """Reads groups of packets in increasing order, seeking over long distances."""
 
     def __init__(self, container: InputContainer, by_dts: bool, at: int | None) -> None:
         """``at``: the number of the next packet, if known."""

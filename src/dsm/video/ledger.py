@@ -1,7 +1,7 @@
 """The ledger: every video is opened, decoded to its end, and judged.
 
-A file may crash the decoder or hang it, so files are decoded in separate processes, which are killed when
-their time is over.
+A file may crash the decoder or make it hang, so files are decoded in separate processes, which are killed at
+their time limit.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Verdict:
     """Time taken to judge it."""
     reason: str = ""
     numbers: int = 0
-    """Count of frame numbers, from 0: more than ``frames`` if some in between are lost; 0 if equal."""
+    """The last frame number plus one: more than ``frames`` if frames in between are lost; 0 if equal."""
 
 
 def judge(path: str | Path, clip_frames: int = 1) -> Verdict:
@@ -103,7 +103,7 @@ def _decode_all(path: Path) -> tuple[Verdict, Damage]:
     promised = max(header - damage.hidden, 0)
     reasons = [damage.text()] if damage.found else []
     missing = bytes_missing(path)
-    short = promised - count > 1  # headers are often too high by one
+    short = promised - count > 1  # headers often count one too many
     if damage.breaks_off:
         why = f" ({damage.reason})" if damage.reason else ": its last picture is cut off"
         reasons.append(f"breaks off after frame {count}{why}")
@@ -193,7 +193,7 @@ def _judge_folder(path: Path) -> Verdict:
 def _judge_packed(path: Path) -> Verdict:
     info = probe(path)
     read_frames(path, range(info.frames))
-    # The pack holds what could be decoded, and records which videos are incomplete.
+    # The pack has the frames that could be decoded, and records which videos are incomplete.
     packed = in_pack(path)
     reason = damaged_in(packed[0]).get(packed[1], "") if packed else ""
     verdict: VerdictName = "damaged" if reason else "ok"
@@ -250,5 +250,5 @@ def read_ledger(path: str | Path) -> list[Verdict]:
         return checked(read_json(Path(path), most=LEDGER_BYTES), Ledger)["files"]
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path}: is not a ledger, as `dsm data check --json` writes one ({first_line(error)})."
+            f"{path} is not a ledger written by `dsm data check --json` ({first_line(error)})."
         ) from None

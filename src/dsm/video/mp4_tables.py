@@ -1,8 +1,8 @@
-"""The tables of an mp4, looked at before FFmpeg opens it: how many samples they list, against its size.
+"""Checks the tables of an mp4 before FFmpeg opens it: how many samples they list, compared with its size.
 
-FFmpeg takes memory for every sample that a file lists, and some tables list any number in a few bytes: a
-size that all samples share (``stsz``), samples of a chunk (``stsc``), a fragment whose samples all have the
-default size (``trun``). The boxes are those of ISO/IEC 14496-12.
+FFmpeg allocates memory for every sample that a file lists, and some tables list any number of them in a few
+bytes: a size shared by all samples (``stsz``), samples of a chunk (``stsc``), a fragment whose samples all
+have the default size (``trun``). Boxes are as in ISO/IEC 14496-12.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _DEEPEST = 8
 
 
 class Tables(NamedTuple):
-    """What the boxes of an mp4 say."""
+    """The result of reading the boxes of an mp4."""
 
     too_many: bool
-    """Whether it lists more samples than a file of its size can hold."""
+    """Whether it lists more samples than fit into a file of its size."""
     whole: bool
-    """Whether its boxes follow one another to its end, and none is a fragment, with tables of its own."""
+    """Whether its boxes follow one another to the end, and none is a fragment, which has its own tables."""
 
 
 def tables_of(path: Path) -> Tables | None:
-    """What the boxes of an mp4 say; None for other files."""
+    """Read the boxes of an mp4; None for other files."""
     try:
         facts = path.stat()
-    except OSError:  # FFmpeg says what is wrong
+    except OSError:  # FFmpeg will report what is wrong
         return None
     return _tables_of(path, facts.st_size, facts.st_mtime_ns)
 
@@ -64,7 +64,7 @@ def _is_whole(file: BinaryIO, size: int) -> bool:
 
 
 def _listed(file: BinaryIO, begin: int, end: int, depth: int) -> Iterator[tuple[bytes, int]]:
-    """The tables between two places that list samples without a field for each: kind and count."""
+    """Kind and count of each table between two positions that lists samples without a field for each."""
     chunks, runs = 0, b""
     for kind, first, last in _boxes(file, begin, end):
         last = min(last, end)
@@ -91,7 +91,7 @@ def _listed(file: BinaryIO, begin: int, end: int, depth: int) -> Iterator[tuple[
 
 
 def _boxes(file: BinaryIO, begin: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """The boxes between two places: the kind of each, where its content begins, and where it is to end."""
+    """The boxes between two positions: the kind of each, and the start and end of its content."""
     while begin + 8 <= end:
         file.seek(begin)
         size, kind = struct.unpack(">I4s", file.read(8))

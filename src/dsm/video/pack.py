@@ -54,7 +54,7 @@ class Member(NamedTuple):
 
 
 def in_pack(source: Source) -> tuple[Path, str] | None:
-    """The shard and the name in it, if a path leads into a shard; a folder called ``x.tar`` is no shard."""
+    """The shard and the name in it, if a path leads into a shard; a folder named ``x.tar`` is not a shard."""
     if isinstance(source, bytes) or f"{SHARD}/" not in (text := Path(source).as_posix()):
         return None
     end = text.find(f"{SHARD}/")
@@ -89,12 +89,12 @@ def find_member(shard: Path, name: str) -> Member:
         )
     folder = os.path.realpath(shard.parent)
     for file in (shard, index):
-        # A link could show any file of the disk as pictures.
+        # A link could expose any file on the disk as pictures.
         if file.is_symlink() and os.path.dirname(os.path.realpath(file)) != folder:  # noqa: PTH120
-            raise VideoError(f"{file}: is a link that leads out of its pack; put the file itself there.")
+            raise VideoError(f"{file} is a link that leads out of its pack; replace it with the file.")
     members = _members(index, facts_of(index).version, facts_of(shard).size)
     if name not in members:
-        raise MissingVideoError(f"{shown(shard)}: holds no video called {name}.")
+        raise MissingVideoError(f"{shown(shard)}: contains no video named {name}.")
     return members[name]
 
 
@@ -121,7 +121,7 @@ def _members(index: Path, version: int | str, size: int) -> dict[str, Member]:
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         valid = False
     if not valid:
-        raise VideoError(f"{shown(index)}: is not the index of a pack, or does not match its shard.")
+        raise VideoError(f"{shown(index)} is not the index of a pack, or does not match its shard.")
     return members
 
 
@@ -147,9 +147,9 @@ def packed_times(shard: Path, name: str) -> Times:
 
 
 def damaged_in(shard: Path) -> dict[str, str]:
-    """Videos that were damaged when the shard was written: name -> what is lost, in words.
+    """Videos that were damaged when the shard was written: name -> description of what is lost.
 
-    The shard holds the frames that could be decoded.
+    The shard has the frames that could be decoded.
     """
     with at_hand(shard.with_suffix(".json"), JSON_BYTES) as file:
         index = read_object(file) or {}
@@ -182,12 +182,12 @@ class _Planes(NamedTuple):
     planes: NDArray[np.uint8]
     """(n + 1, H * 3/2, W). The last is spare: swscale reads blocks of pixels, past the end of a plane."""
     back: NDArray[np.int64]
-    """Which of them each asked-for frame is."""
+    """The position in ``planes`` of each requested frame."""
 
 
 def _read_planes(shard: Path, name: str, indices: NDArray[np.int64]) -> _Planes:
-    """The frames, each once. What comes from storage and does not fit its index or its checksums is fetched a
-    second time: it may have been written anew since, or the cache may be damaged."""
+    """The frames, each once. Data from storage that does not fit its index or its checksums is fetched a
+    second time: it may have been rewritten since, or the cache may be damaged."""
     try:
         return _planes_of(shard, name, indices)
     except MissingVideoError:
@@ -199,7 +199,7 @@ def _read_planes(shard: Path, name: str, indices: NDArray[np.int64]) -> _Planes:
     try:
         return _planes_of(shard, name, indices)
     except ChangedError:
-        raise StorageError(f"{shown(shard)}: changes again and again while it is read.") from None
+        raise StorageError(f"{shown(shard)}: keeps changing while it is read; try again later.") from None
 
 
 def _planes_of(shard: Path, name: str, indices: NDArray[np.int64]) -> _Planes:
@@ -218,7 +218,7 @@ def _planes_of(shard: Path, name: str, indices: NDArray[np.int64]) -> _Planes:
     except FileNotFoundError as error:
         raise MissingVideoError(f"{shown(shard)}: no such shard of a pack ({error}).") from None
     except EOFError:
-        raise VideoError(f"{shown(shard)}: ends before the videos that its index names.") from None
+        raise VideoError(f"{shown(shard)}: ends before the videos in its index; pack them again.") from None
     except OSError as error:
         refuse_machine_fault(error, reading=str(shard))
         raise VideoError(f"{shown(shard)}: cannot be read ({error.strerror}).") from None

@@ -63,7 +63,7 @@ def at_rate(times: Times, fps: float, known: Sequence[Part] | None = None) -> Re
         count = length * fps
         if not done + count < MAX_FRAMES:  # a broken file may claim any length
             raise VideoError(
-                f"claims to be {length:.3g} seconds long: too many frames at {fps:g} per second."
+                f"claims to be {length:.3g} seconds long, which is too many frames at {fps:g} per second."
             )
         new = np.arange(max(int(count + 1e-6), 1)) / fps
         pieces.append(begin + np.maximum(np.searchsorted(shown, new + 1e-6, side="right") - 1, 0))

@@ -86,7 +86,5 @@ def frames_between(times: NDArray[np.float64], segment: Segment) -> range:
             if stop == len(times)
             else f"there is a gap in time from {times[before]:.2f} to {times[stop]:.2f}"
         )
-        raise VideoError(
-            f"{segment.file}: has no second {segment.start:g} for the segment to start at: {where}."
-        )
+        raise VideoError(f"{segment.file}: the segment cannot start at second {segment.start:g}: {where}.")
     return range(before, before + 1)

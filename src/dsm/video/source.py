@@ -54,7 +54,7 @@ _GAMES = (
     "4xm,bethsoftvid,bfi,bink,c93,cdxl,dfa,dxa,ea,film_cpk,filmstrip,flic,frm,hnm,idcin,ipmovie,iv8,jv,mm,mods,"
     "moflex,msnwctcp,mv,mvi,paf,psxstr,roq,smk,smush,thp,tiertexseq,tmv,usm,vmd,wc3movie,xa,amv,anm,argo_brp"
 )
-# Sound formats are included so that sound files are recognised and not taken for garbage.
+# Audio formats are included so that audio files are recognised rather than reported as broken.
 _SOUND = "wav,w64,mp3,flac,aac,ac3,eac3,aiff,amr,au,caf,ape,wv,tta,dts,truehd"
 FORMATS = ",".join((_CONTAINERS, _STREAMS, _GAMES, _SOUND))
 
@@ -87,7 +87,7 @@ class BadVideo:
     reason: str
 
     def error(self) -> VideoError:
-        """The error to raise where the work cannot continue without the video."""
+        """The error to raise if the work cannot continue without the video."""
         error = VideoError(self.reason)
         error.verdict = self.verdict
         return error
@@ -106,7 +106,7 @@ class EmptyVideoError(VideoError):
 
 
 class NoVideoError(VideoError):
-    """The file can be opened, but holds no moving pictures."""
+    """The file can be opened, but contains no video."""
 
     verdict = "no-video"
 
@@ -140,10 +140,10 @@ def open_video(source: Source, *, strict: bool = False, counts: bool = False) ->
     """Open a video; FFmpeg errors inside the block become VideoErrors too.
 
     Args:
-        strict: the decoder reports each fault that it finds. Otherwise it conceals many: it fills holes from
-            the pictures it decoded before, whichever these were.
-        counts: the block only counts packets. No decoder is then opened to learn how pictures are made and
-            ordered, unless only that tells what the file holds; this takes a fraction of the time.
+        strict: the decoder reports each fault that it finds. Otherwise it conceals many, filling holes from
+            whichever pictures it decoded before.
+        counts: the block only counts packets. FFmpeg then decodes nothing on opening, except for files whose
+            content it can find out in no other way; this takes a fraction of the time.
 
     Raises:
         MissingVideoError: the file does not exist. VideoError: it is not a regular file, holds no video
@@ -195,23 +195,23 @@ def _opened(
 ) -> Iterator[InputContainer]:
     """Open a file; ``counted_as``: its format, if its packets are only to be counted."""
     if isinstance(file, str) and (tables := tables_of(Path(file))) and tables.too_many:
-        raise VideoError(f"{name_of(source)}: lists far more frames than a file of its size can hold.")
+        raise VideoError(f"{name_of(source)}: lists far more frames than fit into a file of its size.")
     no_decoder = {"codec_whitelist": "none"} if counted_as else {}
     try:
         with av.open(
             file,
             mode="r",
             format=counted_as,
-            metadata_errors="replace",  # some avi files hold metadata that is not UTF-8
+            metadata_errors="replace",  # some avi files have metadata that is not UTF-8
             options={"format_whitelist": FORMATS, "protocol_whitelist": "file"} | no_decoder,
         ) as container:
             if not container.streams.video:
-                raise NoVideoError(f"{name_of(source)}: holds no video stream.")
+                raise NoVideoError(f"{name_of(source)}: contains no video stream.")
             if all(map(_is_cover, container.streams.video)):
-                raise NoVideoError(f"{name_of(source)}: holds no video stream, only a cover picture.")
+                raise NoVideoError(f"{name_of(source)}: contains no video stream, only a cover picture.")
             codec = video_stream(container).codec_context
             if codec is None:
-                raise VideoError(f"{name_of(source)}: FFmpeg does not know its codec.")
+                raise VideoError(f"{name_of(source)}: FFmpeg does not support its codec.")
             if codec.width * codec.height > MAX_PIXELS:
                 raise VideoError(f"{name_of(source)}: {codec.width} x {codec.height} pixels are too many.")
             codec.thread_count = 1
@@ -244,7 +244,7 @@ def read_packets(
     tries = 0
     while tries < _TRIES:
         try:
-            # Closed, because otherwise PyAV leaks a packet.
+            # Close it, because PyAV leaks a packet otherwise.
             with closing(cast("Generator[Packet[VideoStream]]", container.demux(stream))) as packets:
                 for packet in packets:
                     if packet.size:

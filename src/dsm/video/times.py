@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 
 def count_packets(container: InputContainer) -> int:
-    """How many packets give a frame."""
+    """Number of packets that give a frame."""
     if listed := _listed_packets(container):
         return listed
     return sum(not packet.is_discard for packet in read_packets(container, lambda error: None))
 
 
 def _listed_packets(container: InputContainer) -> int:
-    """As :func:`count_packets`, from the table of an mp4 or avi, without reading it; 0 if only that tells."""
+    """Like :func:`count_packets`, but from the table of an mp4 or avi; 0 if the packets must be read."""
     stream = video_stream(container)
     if not stream.frames or not ("mp4" in container.format.name or container.format.name == "avi"):
         return 0
@@ -94,7 +94,7 @@ def frame_times(source: Source) -> Times:
             raise VideoError(f"{name_of(source)}: contains no frames.")
         seconds = seconds_of(shown, float(stream.time_base or 0), float(stream.average_rate or 0))
         if seconds is None:
-            raise VideoError(f"{name_of(source)}: stores neither frame times nor a frame rate.")
+            raise VideoError(f"{name_of(source)}: has neither frame times nor a frame rate.")
         return seconds
 
 

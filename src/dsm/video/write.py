@@ -41,8 +41,8 @@ def _encode(target: str | IO[bytes], frames: NDArray[np.uint8], fps: int, crf: i
         stream.gop_size = gop
         # One thread, so that the same frames give the same bytes on every machine.
         stream.codec_context.thread_count = 1
-        # Written once, read every epoch: files are a quarter cheaper to decode, and a quarter larger.
-        # No macroblock tree: on processors with AVX-512 its code in x264 reads uninitialised memory, so
+        # Written once, read every epoch: this makes decoding a quarter cheaper, and files a quarter larger.
+        # No macroblock tree: with AVX-512, x264's code for it reads uninitialised memory, so
         # the same frames were sometimes encoded differently.
         stream.options = {
             "crf": str(crf), "preset": "veryfast", "tune": "fastdecode", "bf": "0", "x264-params": "mbtree=0",
@@ -78,7 +78,7 @@ def mp4_bytes(frames: NDArray[np.uint8], *, fps: int = 12, crf: int = 26) -> byt
 
 
 DAMAGED = "damaged.txt"
-"""The file in a folder of frames that says, in words, what is lost of the video."""
+"""The file in a folder of frames that describes what was lost of the video."""
 
 
 def write_frames(
@@ -117,7 +117,7 @@ def write_frames(
             _flows(images) if flow else ({first: image} for image in images), start=1
         ):
             for prefix, image in named.items():
-                # Pillow's own writing does not notice that a full disk took only a part of the file.
+                # Pillow does not notice if a full disk takes only a part of the file.
                 content = io.BytesIO()
                 Image.fromarray(np.ascontiguousarray(image)).save(content, "JPEG", quality=quality)
                 (aside / f"{prefix}{count:05d}.jpg").write_bytes(content.getvalue())
@@ -141,7 +141,7 @@ def without_ending(path: str) -> str:
 
 
 def place_of(path: str) -> Path:
-    """Where the frames of a video go below a folder: its path without ending, root and ``..``.
+    """Where to put the frames of a video below a folder: its path without extension, root and ``..``.
 
     A segment ``a.mp4#1-2`` goes to ``a_1-2``; ``a/b_*.jpg``, one of several clips in a folder of frames, goes
     to ``a/b``.
@@ -155,7 +155,7 @@ def place_of(path: str) -> Path:
 
 
 def places_of(paths: Sequence[str]) -> list[Path]:
-    """:func:`place_of` each path; ``x.mp4`` and ``x.avi``, which would share a place, keep their endings.
+    """:func:`place_of` each path; ``x.mp4`` and ``x.avi``, which would share a place, keep their extensions.
 
     A path that occurs twice has one place.
 
@@ -238,7 +238,7 @@ def _decode(
     """Planes, frames per second, frame times if these are uneven, and the damage in words."""
     if is_folder(file):
         if saved_flow(file):
-            raise VideoError(f"{file}: holds optical flow, which a pack cannot store.")
+            raise VideoError(f"{file}: contains optical flow, which a pack cannot store.")
         files = frame_files(file)
         every, deadline = range(len(files)), Deadline(file, None)
         pictures, broken = read_series(files, every, short_side, deadline, square=square)

@@ -1,7 +1,7 @@
 """Data sets with official annotation files: what is published about each.
 
-A data set is a declaration in :data:`OFFICIAL`, with the published numbers of videos and classes and where
-they and the form of the files are documented, and a reader of that form in ``reading.py``.
+A data set is a declaration in :data:`OFFICIAL`, with the published numbers of videos and classes and the
+source that documents them and the format of the files, and a reader of that format in ``reading.py``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 OPPOSITES = "opposites.txt"
-"""File of pairs of opposite classes, two names a line with a tab between."""
+"""File of pairs of opposite classes: two names per line, separated by a tab."""
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,11 @@ class DataSet:
     """What is published about a data set."""
 
     source: str
-    """The paper or page that documents the form of the files and the counts."""
+    """The paper or page that documents the format of the files and the counts."""
     published: dict[str, int] = field(default_factory=dict)
     """The published number of videos in each list, and of ``classes``."""
     opposites: tuple[tuple[str, str], ...] = ()
-    """Pairs of classes whose videos are each other's, played backwards or mirrored."""
+    """Pairs of classes that become each other when videos are played backwards or mirrored."""
 
 
 def _thrice(train: tuple[int, int, int], test: tuple[int, int, int], classes: int) -> dict[str, int]:
@@ -32,7 +32,7 @@ def _thrice(train: tuple[int, int, int], test: tuple[int, int, int], classes: in
 
 
 _SOMETHING = (
-    # Mirrored: those whose labels TSM (Lin et al. 2019) exchanges when it flips a video.
+    # Mirrored: those whose labels TSM (Lin et al. 2019) swaps when it flips a video.
     ("Pulling something from left to right", "Pulling something from right to left"),
     ("Pushing something from left to right", "Pushing something from right to left"),
     ("Turning the camera left while filming something", "Turning the camera right while filming something"),
@@ -128,5 +128,5 @@ OFFICIAL: dict[str, DataSet] = {
 
 
 def opposites_of(name: str, classes: list[str]) -> list[tuple[str, str]]:
-    """The pairs of opposites of a data set whose classes are both there."""
+    """The pairs of opposites of a data set of which ``classes`` has both."""
     return [pair for pair in OFFICIAL[name].opposites if set(pair) <= set(classes)]

@@ -25,7 +25,7 @@ from dsm.limits import CLASSES
 def ucf101(folder: Path) -> Official:
     """UCF101 (Soomro et al. 2012): ``classInd.txt``, ``trainlist01.txt``, ``testlist01.txt`` … ``03``.
 
-    Train lists say the label, test lists do not; the first folder of a path is its class in both.
+    Only train lists give labels; in both, the first folder of a path is its class.
     """
     named = [line.split(maxsplit=1) for line in lines_of(folder / "classInd.txt")]
     if not all(len(fields) == 2 for fields in named):
@@ -39,7 +39,7 @@ def ucf101(folder: Path) -> Official:
             if not file.is_file():
                 lacking.append(file.name)
                 continue
-            # A path ends with .avi; what follows is the label.
+            # The path ends with .avi; the label follows.
             paths = [line.split(".avi")[0] + ".avi" for line in lines_of(file)]
             lists[f"{kind}{split}"] = [
                 Entry(path, known(path.split("/")[0], label_of, file)) for path in paths
@@ -95,7 +95,7 @@ def diving48(folder: Path) -> Official:
             raise UserError(f"{file}: expected entries with vid_name, label, end_frame.") from None
     tell_lacking(folder, lacking, lists)
     if not any(lists.values()):
-        raise UserError(f"{folder}: the annotation files of Diving48 name no video.")
+        raise UserError(f"{folder}: the annotation files of Diving48 name no videos.")
     vocabulary = folder / "Diving48_vocab.json"
     count = 1 + max(entry.label for entries in lists.values() for entry in entries)
     if vocabulary.is_file():
@@ -103,7 +103,7 @@ def diving48(folder: Path) -> Official:
         classes = ["+".join(map(str, row)) if isinstance(row, list) else str(row) for row in rows]
     else:
         if count > CLASSES:
-            raise UserError(f"{folder}: a label of Diving48 is {count - 1}; its labels are below 48.")
+            raise UserError(f"{folder}: a label is {count - 1}, but the labels of Diving48 are below 48.")
         classes = [f"dive{label:02}" for label in range(count)]
     return Official(classes, lists)
 
@@ -128,7 +128,7 @@ def kinetics(folder: Path) -> Official:
     for a split without one, the same as JSON, ``{ID: {annotations: {label, segment}, subset}}``.
 
     A clip is ``ID_000012_000022.mp4`` in a folder named after its class, the layout of the usual downloaders.
-    Labels follow a list of names beside the files (``label_map_k600.txt``), otherwise the alphabet.
+    Labels follow a list of names beside the files (``label_map_k600.txt``), otherwise alphabetical order.
     The number of clips depends on when they were downloaded; only the classes are checked.
     """
     clips = [*_clips_of_csv(folder, "*.csv")]
@@ -140,11 +140,11 @@ def kinetics(folder: Path) -> Official:
 
 
 def mimetics(folder: Path) -> Official:
-    """Mimetics (Weinzaepfel and Rogez 2021): ``mimetics_v1.0.csv``, columns as Kinetics; mimed actions of 50
-    of its classes, to test on.
+    """Mimetics (Weinzaepfel and Rogez 2021): ``mimetics_v1.0.csv``, columns as in Kinetics; a test set of
+    mimed actions from 50 of its classes.
 
-    Labels follow a list of Kinetics' names beside the file, if there is one: a classifier trained on Kinetics
-    is then tested as it is.
+    Labels follow a list of Kinetics' class names beside the file, if there is one, so that a classifier
+    trained on Kinetics can be tested directly.
     """
     clips = [clip._replace(split="test") for clip in _clips_of_csv(folder, "mimetics*.csv")]
     if not clips:
@@ -153,7 +153,7 @@ def mimetics(folder: Path) -> Official:
 
 
 def _numbered(folder: Path, clips: list[_Clip], sizes: tuple[int, ...]) -> Official:
-    """Clips with numbers for classes; one of ``sizes`` is the published number of classes."""
+    """Clips with class numbers; one of ``sizes`` is the published number of classes."""
     used = sorted({clip.label for clip in clips if clip.label})
     classes = names_of_labels(folder) or used
     label_of = {name: label for label, name in enumerate(classes)}

@@ -1,7 +1,7 @@
-"""What readers of official annotation files share: their result, and files of text, tables and JSON.
+"""Shared by the readers of official annotation files: their result, and files of text, tables and JSON.
 
-Annotation files come from strangers: their size is limited, whatever encoding they have is read, and what is
-not as documented ends with a sentence that names the file.
+Annotation files are not trusted: their size is limited, any encoding is read, and a file that is not as
+documented raises an error that names it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Entry(NamedTuple):
     """One line of a list."""
 
     path: str
-    """The data set's own name of the video, relative to the folder of videos; of a part of a long video its
+    """The data set's own name of the video, relative to the folder of videos; for a part of a long video, its
     segment, ``FILE#START-END``."""
     label: int
     frames: int = UNKNOWN
@@ -43,8 +43,8 @@ class Official:
     published: dict[str, int] = field(default_factory=dict)
     """The published number of videos in each list, and of ``classes``."""
     elsewhere: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Other names of the same clip, by path: cut out, or as a segment of the long video, whichever people
-    have on disk."""
+    """Other names of the same clip, by path: the file cut out, or the segment of the long video, whichever is
+    on disk."""
 
 
 def one_of(folder: Path, *names: str) -> Path:
@@ -54,7 +54,7 @@ def one_of(folder: Path, *names: str) -> Path:
 
 
 def text_of(file: Path) -> str:
-    """The text of an annotation file: UTF-8, UTF-16 with a byte-order mark, or else Latin-1.
+    """The text of an annotation file: UTF-8, UTF-16 with a byte-order mark, or otherwise Latin-1.
 
     Raises:
         UserError: it is missing, or larger than any annotation file.
@@ -62,7 +62,7 @@ def text_of(file: Path) -> str:
     if not file.is_file():
         raise UserError(f"{file}: no such annotation file.")
     if file.stat().st_size > ANNOTATION_BYTES:
-        raise UserError(f"{file}: has more than {ANNOTATION_BYTES} bytes, so it is no annotation file.")
+        raise UserError(f"{file}: has more than {ANNOTATION_BYTES} bytes, so it is not an annotation file.")
     content = file.read_bytes()
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
@@ -72,7 +72,7 @@ def text_of(file: Path) -> str:
 
 
 def lines_of(file: Path) -> list[str]:
-    """The lines of a file that are not blank, without white space at either end."""
+    """The non-blank lines of a file, without white space at either end."""
     return [line.strip() for line in re.split(r"[\r\n]+", text_of(file)) if line.strip()]
 
 
@@ -83,18 +83,18 @@ def table_of(file: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
         columns: those that every row must have.
 
     Raises:
-        UserError: one is missing, or the file is no table.
+        UserError: a column is missing, or the file is not a table.
     """
     reader = csv.DictReader(io.StringIO(text_of(file), newline=""))
     try:
         if missing := [name for name in columns if name not in (reader.fieldnames or ())]:
-            raise UserError(f"{file}, line 1: names no columns {', '.join(missing)}.")
+            raise UserError(f"{file}, line 1: lacks the columns {', '.join(missing)}.")
         for number, row in enumerate(reader, start=2):
             if missing := [name for name in columns if row[name] is None]:
                 raise UserError(f"{file}, line {number}: has no {', '.join(missing)}.")
             yield row
     except csv.Error as error:
-        raise UserError(f"{file}: not a table in csv ({error}).") from None
+        raise UserError(f"{file}: not a csv table ({error}).") from None
 
 
 def json_of(file: Path, kind: type = list) -> Any:
@@ -133,17 +133,17 @@ def known(name: str, label_of: dict[str, int], file: Path) -> int:
 
 
 def whole(text: object, what: str, file: Path) -> int:
-    """A whole number from a cell.
+    """An integer from a cell.
 
     Raises:
-        UserError: it is none, or larger than a list may hold.
+        UserError: it is not an integer, or is larger than a list allows.
     """
     try:
         if abs(number := int(str(text))) <= MAX_NUMBER:
             return number
     except ValueError:
         pass
-    raise UserError(f"{file}: the {what} '{str(text)[:80]}' is not a whole number up to {MAX_NUMBER}.")
+    raise UserError(f"{file}: the {what} '{str(text)[:80]}' is not an integer up to {MAX_NUMBER}.")
 
 
 def by_number(numbered: Iterable[tuple[str, str]], file: Path) -> list[str]:
@@ -154,15 +154,15 @@ def by_number(numbered: Iterable[tuple[str, str]], file: Path) -> list[str]:
     """
     named = sorted((whole(number, "number", file), name) for number, name in numbered)
     if not named or [number for number, _ in named] != list(range(len(named))):
-        raise UserError(f"{file}: expected classes with numbers from 0 on, each once.")
+        raise UserError(f"{file}: expected class numbers 0, 1, 2 …, each once.")
     return [name for _, name in named]
 
 
 def names_of_labels(folder: Path) -> list[str]:
-    """Class names by label, from a list of them beside the annotations, so that labels mean what they mean to
-    a published classifier; empty if there is none.
+    """Class names by label, from a list of names beside the annotations, so that labels mean the same as in a
+    published classifier; empty if there is none.
 
-    Read are ``label_map*.txt`` (mmaction2) and ``classes.txt``, a name a line, and ``*labels.csv`` with the
+    Reads ``label_map*.txt`` (mmaction2) and ``classes.txt``, one name per line, and ``*labels.csv`` with the
     columns id and name (as published with Kinetics models).
     """
     patterns = ("label_map*.txt", "classes.txt", "*labels.csv")
@@ -170,7 +170,7 @@ def names_of_labels(folder: Path) -> list[str]:
     if len(files) > 1:
         names = some([file.name for file in files])
         raise UserError(
-            f"{folder}: contains several lists of class names ({names}); leave the right one there."
+            f"{folder}: contains several lists of class names ({names}); keep only the right one."
         )
     for file in files:
         if file.suffix == ".txt":

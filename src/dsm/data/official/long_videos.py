@@ -34,9 +34,9 @@ Span = tuple[float, float]
 
 _ELEMENT = re.compile(r"(?P<video>.+)_(?P<event>E_(\d{6})_(\d{6}))_(?P<part>A_(\d{4,6})_(\d{4,6}))")
 FX_S1 = range(6, 17)
-"""Labels in Gym99 of its set 21, leaps, jumps and hops on the floor: FX-S1 of SEVERE (Thoker et al. 2022)."""
+"""Gym99's labels of set 21, leaps, jumps and hops on the floor: FX-S1 of SEVERE (Thoker et al. 2022)."""
 UB_S1 = range(74, 89)
-"""Labels in Gym99 of its set 41, circles on uneven bars: UB-S1 of SEVERE."""
+"""Gym99's labels of set 41, circles on uneven bars: UB-S1 of SEVERE."""
 
 
 def gym99(folder: Path) -> Official:
@@ -61,11 +61,11 @@ def ub_s1(folder: Path) -> Official:
 
 def _gym(folder: Path, size: int) -> Official:
     """FineGym: ``gym99_train_element_v1.1.txt`` (or ``_v1.0``) and ``gym99_val_element.txt``, lines
-    ``VIDEO_E_002407_002435_A_0003_0005 LABEL``; as mmaction2 names them, also with ``.mp4`` behind the name.
+    ``VIDEO_E_002407_002435_A_0003_0005 LABEL``; also as in mmaction2, with ``.mp4`` after the name.
 
     ``gym99_categories.txt`` names the classes: ``Clabel: 6; set: 21; Glabel: 67; (FX) switch leap …``.
     ``finegym_annotation_info_v1.1.json`` has the exact times: ``{VIDEO: {E_…: {timestamps, segments: {A_…:
-    {timestamps}}}}}``, those of a part from the start of its event. Without it, times are those in the
+    {timestamps}}}}}``; those of a part count from the start of its event. Without it, times are those in the
     names, to the second. A part is ``NAME.mp4``, or a segment of the event ``VIDEO_E_….mp4`` or of
     ``VIDEO.mp4``.
     """
@@ -98,8 +98,8 @@ def _gym(folder: Path, size: int) -> Official:
     tell_lacking(folder, lacking, lists)
     if not spans:
         note(
-            f"{folder}: contains no finegym_annotation_info_v1.1.json, so segments of whole videos begin and "
-            "end at full seconds"
+            f"{folder}: contains no finegym_annotation_info_v1.1.json, so segments of whole videos start and "
+            "end at whole seconds"
         )
     return Official(_gym_classes(folder, size), lists, elsewhere=elsewhere)
 
@@ -119,7 +119,7 @@ def _gym_spans(folder: Path) -> dict[tuple[str, str, str], tuple[Span, Span]]:
 
 
 def _span(timestamps: Any) -> Span:
-    """From the start of the first to the end of the last of several stages, as of a vault."""
+    """From the start of the first stage to the end of the last; a vault has several."""
     return float(timestamps[0][0]), float(timestamps[-1][1])
 
 
@@ -151,7 +151,7 @@ def _gym_classes(folder: Path, size: int) -> list[str]:
         numbered.append((match[1], f"{match[3].strip()} [set {match[2]}]"))
     names = by_number(numbered, file)
     bare = [name.rpartition(" [set ")[0] for name in names]
-    # The same element can be in two sets, as a salto within an exercise and as its end.
+    # The same element can be in two sets: a salto within an exercise, and one as its dismount.
     doubled = {name for name, count in Counter(bare).items() if count > 1}
     return [name if short in doubled else short for name, short in zip(names, bare, strict=True)]
 
@@ -159,7 +159,9 @@ def _gym_classes(folder: Path, size: int) -> list[str]:
 def _classes_of(whole_set: Official, labels: range) -> Official:
     """The entries of some classes, which are numbered from 0."""
     if len(whole_set.classes) < labels.stop:
-        raise UserError(f"a Gym99 of {many(len(whole_set.classes), 'class', 'classes')} lacks this set.")
+        raise UserError(
+            f"Gym99 has only {many(len(whole_set.classes), 'class', 'classes')} here and lacks this set."
+        )
     lists = {
         name: [entry._replace(label=entry.label - labels.start) for entry in entries if entry.label in labels]
         for name, entries in whole_set.lists.items()

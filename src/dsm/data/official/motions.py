@@ -1,4 +1,4 @@
-"""Readers of the official annotations of Something-Something v1 and v2 and Jester, which share a form."""
+"""Readers of the official annotations of Something-Something v1 and v2 and Jester, which share a format."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def something_something_v1(folder: Path) -> Official:
 
 
 def jester(folder: Path) -> Official:
-    """Jester (Materzynska et al. 2019): ``jester-v1-*.csv``, in the form of Something-Something v1."""
+    """Jester (Materzynska et al. 2019): ``jester-v1-*.csv``, in the format of Something-Something v1."""
     return _of_lines(folder, "jester-v1")
 
 

@@ -1,4 +1,4 @@
-"""Reads the official annotation files of a data set, and checks what is the same for all of them.
+"""Reads the official annotation files of a data set, and makes the checks common to all data sets.
 
 To add a data set, write a function from the folder of its files to
 :class:`~dsm.data.official.files.Official`, name it in :data:`READERS`, and declare what is published in
@@ -42,7 +42,7 @@ READERS: dict[str, Callable[[Path], Official]] = {
 def read_official(name: str, folder: Path) -> Official:
     """The contents of a data set's official annotation files, with the published counts.
 
-    Notes what the files repeat: a video twice in a list, or in both training and test.
+    Notes videos that are twice in a list, or in both training and test.
 
     Args:
         name: a key of :data:`~dsm.data.official.OFFICIAL`. folder: of the annotation files.
@@ -81,7 +81,7 @@ def _check(name: str, folder: Path, found: Official) -> None:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a name can be a line of a file in UTF-8."""
+    """Whether a name can be a line of a UTF-8 file."""
     encodes = name.encode("utf-8", "ignore").decode("utf-8") == name
     return bool(name.strip()) and not has_control(name) and "\n" not in name and encodes
 

@@ -18,7 +18,7 @@ from dsm.data.official.long_videos import gym99
 
 SEVERE_VIDEOS = 1000
 SEVERE_SEED = 19
-"""Of NumPy's old generator; in the benchmark's code, function ``get_subset_data``."""
+"""Seed of NumPy's legacy generator, from the benchmark's function ``get_subset_data``."""
 
 
 def severe_ucf101(folder: Path) -> Official:

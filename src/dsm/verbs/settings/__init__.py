@@ -1,4 +1,4 @@
 """The settings of the verbs, apart from their code in ``verbs/``: one file for each kind of work.
 
-The command line shows and checks them before it imports a verb, which takes seconds.
+The command line can show and check them without importing a verb, which takes seconds.
 """

@@ -73,7 +73,7 @@ class IndexConfig:
     unlabelled: bool = False
     """Write no labels. Otherwise a video's label is its first sub-folder."""
     workers: int = usable_cores()
-    """Processes that count frames, from 500 videos on; by default one per usable core."""
+    """Processes that count frames, used from 500 videos on; by default one per usable core."""
     overwrite: bool = False
     """Replace an existing list."""
 
@@ -91,17 +91,17 @@ class CheckConfig:
     root: RootFolder | None = None
     """Folder that relative paths of a list start from; by default the list's own."""
     json: Path | None = None
-    """File to write all verdicts to."""
+    """File to write the verdict on each video to."""
     clean: Path | None = None
-    """List to write of the usable videos, with the number of frames that can be decoded."""
+    """List of the usable videos to write, with the number of frames that can be decoded."""
     frames: int = 16
-    """Frames that a clip spans, (frames - 1) x stride + 1 of the training; a video with fewer is `short`."""
+    """Frames that a training clip spans, (frames - 1) x stride + 1; a video with fewer is `short`."""
     timeout: float = READING_TIME
-    """Seconds allowed for each video, plus one for every 2 MB; then its decoder is killed."""
+    """Seconds allowed for each video, plus one per 2 MB; after that its decoder is killed."""
     workers: int = usable_cores()
     """Videos decoded at the same time; by default one per usable core."""
     strict: bool = False
-    """End with exit code 1 if a video is not ok, for scripts."""
+    """Exit with code 1 if any video is not ok, for scripts."""
     overwrite: bool = False
     """Replace existing files."""
 
@@ -111,7 +111,7 @@ class CheckConfig:
 
 
 def check_columns(text: str) -> tuple[str, ...]:
-    """Names of the columns, '' for those to ignore.
+    """The names of the columns, with '' for a column to ignore.
 
     Raises:
         UserError: a name is unknown, or the columns contradict each other.
@@ -119,7 +119,7 @@ def check_columns(text: str) -> tuple[str, ...]:
     columns = tuple(name.strip().lower() for name in text.split(",")) if text else ()
     columns = tuple("" if name == "_" else name for name in columns)
     if unknown := [name for name in columns if name and name not in COLUMNS]:
-        raise UserError(f"--columns: '{unknown[0]}' is none of {', '.join(COLUMNS)} and _ (ignored).")
+        raise UserError(f"--columns: '{unknown[0]}' is not one of {', '.join(COLUMNS)} or _ (ignored).")
     used = [name for name in columns if name]
     if columns and ("path" not in used or len(set(used)) < len(used) or ("start" in used) != ("end" in used)):
         raise UserError("--columns: give path, each name at most once, and start and end together.")
@@ -143,12 +143,12 @@ class ConvertConfig:
     """Folder of the official annotation files."""
     columns: str = ""
     """Meaning of a list's columns, for example path,label,start,end. Known: path, label (label1 if labels
-    count from 1), class (a name), frames, start and end (of a segment, in seconds), _ (ignored; as the last,
-    all that follows). By default detected from the content."""
+    count from 1), class (a name), frames, start and end (of a segment, in seconds), _ (ignored; in last
+    place, the rest of the line). By default detected from the content."""
     root: Path | None = None
     """Folder that relative paths of a list start from; by default the list's own."""
     videos: Path | None = None
-    """Folder of the videos. Videos that are absent are named and left out of the lists."""
+    """Folder of the videos. Absent videos are reported and left out of the lists."""
     overwrite: bool = False
     """Replace existing lists."""
 
@@ -189,14 +189,14 @@ class SubsetConfig:
     videos: tyro.conf.Positional[ListFile]
     """The list to take from."""
     fraction: float
-    """Share of each class to take: 0.01 for 1 %. With the same seed, a smaller subset lies inside a larger
+    """Share of each class to take: 0.01 for 1 %. With the same seed, a smaller subset is part of a larger
     one."""
     out: Path
     """List to write."""
     root: RootFolder | None = None
     """Folder that relative paths start from; by default the list's own."""
     seed: int = 0
-    """Another seed takes other videos."""
+    """A different seed takes different videos."""
     overwrite: bool = False
     """Replace an existing list."""
 
@@ -217,12 +217,12 @@ class SplitConfig:
     test_share: float = 0.3
     """Approximate share of the videos to test on, overall and in each class."""
     groups: GroupsTable | None = None
-    """Table (.tsv or .csv with a header; path first, group last) of videos that belong together. A group
-    goes into one list as a whole. By default the segments of a file are a group."""
+    """Table (.tsv or .csv with a header; path first, group last) of videos that belong together. A whole
+    group goes into one list. By default the segments of a file are a group."""
     group_regex: str = ""
     """Regular expression that finds the group in a path, instead of a table."""
     seed: int = 0
-    """Another seed gives another split."""
+    """A different seed gives a different split."""
     overwrite: bool = False
     """Replace existing lists."""
 
@@ -254,7 +254,7 @@ class DedupConfig:
     features: FeaturesFile
     """Features of its videos, written by `dsm extract` without `--per-clip`."""
     out: Path
-    """List to write. OUT.left-out.tsv names what it leaves out, by group. Nothing is ever overwritten."""
+    """List to write. OUT.left-out.tsv names the videos left out, by group. Nothing is ever overwritten."""
     root: RootFolder | None = None
     """Folder that relative paths start from; by default the list's own."""
     threshold: float = NEAR_DUPLICATE
@@ -272,9 +272,9 @@ class DataExportConfig:
     features: tyro.conf.Positional[FeaturesFile]
     """Features, written by `dsm extract`."""
     out: Path
-    """File (.parquet) or folder to write; nothing is ever overwritten."""
+    """File (.parquet) or folder to write; existing ones are never replaced."""
     to: Literal["parquet", "lance", "fiftyone", "projector"]
-    """`parquet` for vector databases; `lance`, a data set of Lance (extra lance), best named NAME.lance;
+    """`parquet` for vector databases; `lance`, a Lance data set (extra lance), best named NAME.lance;
     `fiftyone`, a data set that FiftyOne imports; `projector`, for TensorBoard's Embedding Projector."""
     pictures: bool = False
     """With `projector`: add a picture of each row."""
@@ -302,13 +302,13 @@ class FeaturesConfig:
     out: Path
     """File to write for `dsm retrieve`, `probe`, `search` and `embed`: .npz or .parquet."""
     features: str | None = None
-    """Name of the features array, (n, d) numbers; may be left out if only one array fits."""
+    """Name of the features array, of shape (n, d); may be left out if only one array fits."""
     labels: str | None = None
-    """Name of the labels array, (n,); may be left out if only one array of whole numbers fits."""
+    """Name of the labels array, of shape (n,); may be left out if only one array of integers fits."""
     paths: str | None = None
-    """Name of the array of video names, (n,); may be left out if only one array of texts fits."""
+    """Name of the array of video names, of shape (n,); may be left out if only one array of strings fits."""
     videos: Path | None = None
-    """List of the same videos in the same order, for paths and labels that the file lacks."""
+    """List of the same videos in the same order, if the file has no paths or labels."""
     classes: Path | None = None
     """Names of all classes in order, one per line; needed if the labels are names."""
     root: Path | None = None
@@ -331,9 +331,9 @@ class FramesConfig:
     root: RootFolder | None = None
     """Folder that relative paths start from; by default the list's own."""
     short_side: int | None = None
-    """Shorter side of the frames, in pixels; by default that of the videos."""
+    """Shorter side of the frames, in pixels; by default as in the videos."""
     square: bool = False
-    """Squeeze frames to a square, so that crops reach the sides of wide footage; shapes are squeezed too."""
+    """Squeeze frames to a square, so that crops reach the edges of wide footage; this distorts shapes."""
     flow: bool = False
     """Write the optical flow between frames instead, as pairs of pictures (needs OpenCV)."""
     quality: int = 90
@@ -341,9 +341,9 @@ class FramesConfig:
     workers: int = usable_cores()
     """Videos decoded at the same time."""
     copy_to: str | None = None
-    """Folder in storage, as s3://bucket/frames, that the folder is copied to when it is complete."""
+    """Folder in storage, such as s3://bucket/frames, to copy the result to when it is complete."""
     overwrite: bool = False
-    """Replace frames with other settings."""
+    """Replace frames that were written with other settings."""
 
     def __post_init__(self) -> None:
         if self.workers < 1 or not 1 <= self.quality <= 95 or (self.short_side or 16) < 16:
@@ -363,15 +363,15 @@ class PackConfig:
     short_side: int = 128
     """Shorter side of the frames, in pixels: the size used in training (--clip.resize)."""
     square: bool = False
-    """Squeeze frames to a square, so that crops reach the sides of wide footage; shapes are squeezed too."""
+    """Squeeze frames to a square, so that crops reach the edges of wide footage; this distorts shapes."""
     shard_videos: int = 100
     """Videos in each shard."""
     workers: int = usable_cores()
     """Shards written at the same time."""
     copy_to: str | None = None
-    """Folder in storage, as s3://bucket/packs/mine, that the pack is copied to when it is complete."""
+    """Folder in storage, such as s3://bucket/packs/mine, to copy the pack to when it is complete."""
     overwrite: bool = False
-    """Replace a pack with other settings."""
+    """Replace a pack that was written with other settings."""
 
     def __post_init__(self) -> None:
         if min(self.workers, self.shard_videos) < 1 or self.short_side < 16:
@@ -379,7 +379,7 @@ class PackConfig:
 
 
 TLD_KINDS = tuple(kind.name for kind in fields(TemporalMix))
-"""Names of the kinds of TLD."""
+"""Names of the kinds of temporal disturbance (TLD)."""
 
 
 @dataclass(frozen=True)
@@ -396,13 +396,13 @@ class PreviewConfig:
     """Kinds of disturbance to show one by one, or `all`. By default: anchor, positive and negative as in
     training, but without `--augment`."""
     sld: SpatialMix = field(default_factory=lambda: DsmConfig().sld)
-    """How the scene is broken: the weight of each kind. Mixed-in pictures are shown at full strength."""
+    """How the scene is broken: the weight of each kind. Mixed-in images are shown at full strength."""
     sld_on: SldOn = DsmConfig.sld_on
-    """Whose scene is broken."""
+    """Which clip's scene is broken."""
     tld: TemporalMix = field(default_factory=lambda: DsmConfig().tld)
     """How the negative's motion is broken: the weight of each kind."""
     look: NegativeLook = DsmConfig.look
-    """Whose crop, colours and SLD the negative copies; see `dsm pretrain --dsm.look`."""
+    """Which clip's crop, colours and SLD the negative copies; see `dsm pretrain --dsm.look`."""
     clip: ClipConfig = field(default_factory=ClipConfig)
     """Shape of a clip."""
     show: int = 3
@@ -410,7 +410,7 @@ class PreviewConfig:
     measure: int | None = None
     """Number of clips to average the changes over; by default those shown."""
     seed: int = 0
-    """Decides which videos, clips and disturbances are drawn."""
+    """Seed that decides which videos, clips and disturbances are drawn."""
     json: Path | None = None
     """File to write the numbers of every clip to."""
     overwrite: bool = False

@@ -47,16 +47,16 @@ class ExtractConfig:
     out: Path
     """File to write: .npz or (for big sets) .parquet with labels and paths, or .npy with the bare array."""
     root: Annotated[RootFolder | None, tyro.conf.arg(aliases=["--data.root"])] = None
-    """Folder put before relative paths; left out, the list's own."""
+    """Folder that relative paths start from; by default the list's own."""
     loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
     clip: Annotated[ClipChanges, tyro.conf.arg(name="")] = field(default_factory=ClipChanges)
     settings: Annotated[ExtractSettings, tyro.conf.arg(name="")] = field(default_factory=ExtractSettings)
     devices: int = 1
-    """Processes on this machine that share the list; on GPUs one each. torchrun begins them elsewhere too."""
+    """Processes on this machine that share the list, one per GPU. For several machines, use torchrun."""
     copy_to: str | None = None
-    """Folder in storage, as s3://bucket/features, that the file is copied to when it is complete."""
+    """Folder in storage, such as s3://bucket/features, to copy the file to when it is complete."""
     overwrite: bool = False
-    """Replace an existing file, and what an extraction of other settings has begun."""
+    """Replace an existing file, or an unfinished extraction with other settings."""
 
     def __post_init__(self) -> None:
         if self.devices < 1:
@@ -74,14 +74,14 @@ class RetrieveConfig:
     out: Path
     """Folder for results.json, neighbours.tsv, classes.csv and gallery.html."""
     groups: GroupsTable | None = None
-    """Table (.tsv, .csv: a header, path first, group last) of which videos are alike: intervals are over
-    groups of queries, and left out, of clips over their videos."""
+    """Table (.tsv or .csv with a header; path first, group last) with the group of each video; confidence
+    intervals then resample whole groups. By default the clips of a video are a group."""
     group_regex: str = ""
-    """The same by an expression that finds the group in a path."""
+    """Regular expression that finds the group in a path, instead of a table."""
     across_groups: bool = False
-    """Count neighbours of other groups only."""
+    """Count only neighbours from other groups."""
     shown: int = 12
-    """Queries in gallery.html, with their neighbours, as playing clips; 0 leaves it out."""
+    """Number of queries in gallery.html, with their neighbours, as playing clips; 0: no gallery."""
     overwrite: bool = False
     """Replace the results in `out`."""
 
@@ -89,7 +89,7 @@ class RetrieveConfig:
         if self.shown < 0:
             raise UserError("shown must not be below 0.")
         if self.across_groups and not (self.groups or self.group_regex):
-            raise UserError("--across-groups needs --groups or --group-regex, which say what the groups are.")
+            raise UserError("--across-groups needs --groups or --group-regex, which define the groups.")
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class LookConfig:
     target: Path | None = None
     """For an encoder: show what makes the clip similar to this video; by default, to itself."""
     map: MapKind = "cam"
-    """`cam`: what each place adds to the score; `grad-cam`: channels weighted by their mean gradient."""
+    """`cam`: each location's share of the score; `grad-cam`: channels weighted by their mean gradient."""
     layer: str | None = None
     """Module whose feature map is used; by default the last that has one."""
     head: Literal["features", "projection"] = "features"
@@ -160,7 +160,7 @@ class LookConfig:
         elif self.out.suffix not in FILM_FORMATS:
             raise UserError(f"{self.out}: --out must end in one of {', '.join(FILM_FORMATS)}.")
         elif self.video.suffix.lower() in ENDINGS:
-            raise UserError(f"{self.video}: is a list; add --score to measure it, or give one of its videos.")
+            raise UserError(f"{self.video} is a list; add --score to measure it, or give one of its videos.")
 
     @property
     def probes(self) -> tuple[ProbeName, ...]:
@@ -180,16 +180,17 @@ class ProbeConfig:
     out: Path
     """Folder for results.json; or, without labels to test on, for predictions.csv."""
     groups: GroupsTable | None = None
-    """Table (.tsv, .csv: a header, path first, group last) of which videos are alike: no group is in two
-    folds, and intervals are over groups; left out, the clips of a video are."""
+    """Table (.tsv or .csv with a header; path first, group last) of videos that belong together: no group is
+    split between folds, and confidence intervals resample whole groups. By default the clips of a video are
+    a group."""
     group_regex: str = ""
-    """The same by an expression that finds the group in a path."""
+    """Regular expression that finds the group in a path, instead of a table."""
     k: int = 20
-    """Neighbours that vote."""
+    """Number of neighbours that vote."""
     temperature: float = 0.07
     """A neighbour's vote counts exp(cosine / temperature)."""
     folds: int = 5
-    """Of the cross-validation that chooses the regularisation."""
+    """Folds of the cross-validation that chooses the regularisation."""
     overwrite: bool = False
     """Replace the results in `out`."""
 
@@ -203,13 +204,13 @@ class EmbedConfig:
     """Settings of `dsm embed`."""
 
     features: tyro.conf.Positional[tuple[FeaturesFile, ...]]
-    """One or more feature files: the same videos, encoded by different models. Without labels, numbers on
-    labels are missing."""
+    """One or more feature files: the same videos, encoded by different models. Without labels, the numbers
+    that need labels are left out."""
     out: Path
     """Folder for embedding.html, embedding.png and results.json."""
     gallery: tuple[FeaturesFile, ...] = ()
     """For each file, features to search for a video's nearest neighbour, which decides whether it is drawn as
-    right or wrong (usually the training videos, same model); by default the other videos of the file."""
+    right or wrong (usually the training videos, same model); by default the file's other videos."""
     colour: tuple[str, ...] = ()
     """More colourings, as NAME=TABLE (.tsv or .csv with a header; path first, name last), such as
     `place=places.tsv`. The scenes of MotionScenes are added automatically."""
@@ -222,21 +223,21 @@ class EmbedConfig:
     most: Annotated[int, tyro.conf.arg(metavar="VIDEOS")] = 2000
     """Use at most this many videos, drawn at random."""
     clips: int = 150
-    """Videos that play in the page; the others are shown as text."""
+    """Number of videos that play in the page; the others are shown as text."""
     seed: int = 0
     """Seed of the maps and of random choices."""
     overwrite: bool = False
-    """Overwrite the files in `out`."""
+    """Replace the files in `out`."""
 
     def __post_init__(self) -> None:
         if not self.features:
             raise UserError("give one or more feature files, as written by `dsm extract`.")
         if self.gallery and len(self.gallery) != len(self.features):
             raise UserError(
-                f"{len(self.gallery)} of --gallery for {len(self.features)} files; each file needs its own."
+                f"{len(self.gallery)} --gallery for {len(self.features)} feature files; each needs its own."
             )
         if min(self.clips, self.seed) < 0 or self.most < 1 or not self.map:
-            raise UserError("clips and seed must not be negative; most must be at least 1; give a map.")
+            raise UserError("clips and seed must not be below 0, most at least 1; --maps needs a map.")
 
 
 @dataclass(frozen=True)
@@ -316,12 +317,13 @@ class BiasConfig:
     """Folder for card.html, results.json, classes.csv, predictions.csv and the pictures."""
     masks: MasksFolder | None = None
     """Folder with a mask of the actor for each test video `a/b.mp4`: a folder `a/b` of pictures, or a video
-    `a/b.mp4`, white where it is; instead of what moves. The numbers then compare with published ones."""
+    `a/b.mp4`, white where the actor is. By default the actor is whatever moves. With masks, the numbers
+    compare with published ones."""
     opposites: OppositesFile | None = None
-    """File of pairs of opposite classes, two names a line; by default they are found by name, as left and
-    right."""
+    """File with pairs of opposite classes, two names per line; by default pairs are found by their names,
+    such as left and right."""
     quick: bool = False
-    """Measure the four numbers only, without the field's measures and the card: 14 instead of 25 passes."""
+    """Measure only the four numbers, without the field's measures and the card: 14 passes instead of 25."""
     names: tuple[str, ...] = ()
     """Names for the models; by default those of their folders or files."""
     groups: GroupsTable | None = None
@@ -357,15 +359,15 @@ Measure = Literal["retrieval", "probe", "test", "look", "bias", "embedding"]
 """What `dsm report` can measure."""
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 CURVE_FORMATS = (".png", ".pdf", ".svg")
-"""Endings of a figure of curves."""
+"""File endings for the figure of curves."""
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """Lists to measure the runs on; without them nothing is measured, without labels only what needs none."""
+    """Lists to measure the runs on. Without lists nothing is measured; without labels, what needs none."""
 
     train: ListFile | None = None
-    """Videos to search in, and to train linear probes on."""
+    """Videos to search in and to train linear probes on."""
     test: ListFile | None = None
     """Videos to test on."""
     root: RootFolder | None = None
@@ -384,7 +386,7 @@ class ReportConfig:
     """Page to write (.html). Measurements are kept beside it, in a folder of the same name without .html."""
     data: ReportData = field(default_factory=ReportData)
     results: tuple[Path, ...] = ()
-    """Folders with a results.json of any verb, whose rows and pictures are added to the page."""
+    """Folders with a results.json of any verb; its rows and pictures are added to the page."""
     names: tuple[str, ...] = ()
     """Names for the runs; by default those of their folders."""
     curves: Path | None = None
@@ -406,13 +408,13 @@ class ReportConfig:
 
     def __post_init__(self) -> None:
         if not self.runs:
-            raise UserError("give one run folder or more: dsm report RUN… --out report.html")
+            raise UserError("give at least one run folder: dsm report RUN… --out report.html")
         if self.out.suffix.lower() not in (".html", ".htm"):
             raise UserError(f"{self.out}: the report is a web page; --out must end in .html.")
         if self.curves and self.curves.suffix.lower() not in CURVE_FORMATS:
             raise UserError(f"{self.curves}: --curves must end in one of {', '.join(CURVE_FORMATS)}.")
         if (self.data.train is None) != (self.data.test is None):
-            raise UserError("measuring takes both --data.train and --data.test; give both or neither.")
+            raise UserError("measuring needs both --data.train and --data.test; give both or neither.")
         if self.names and len(self.names) != len(self.runs):
             raise UserError(f"{len(self.names)} --names for {len(self.runs)} runs; each needs one.")
         if len(set(self.names)) < len(self.names):

@@ -1,4 +1,4 @@
-"""Settings of the verbs that look into footage: explore and search."""
+"""Settings of the verbs that explore footage: explore and search."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ExploreConfig:
     camera_regex: str = ""
     """Regular expression that finds the camera in a path, in place of `cameras`."""
     neighbours: int = 10
-    """Nearest clips of other videos that decide how rare a clip is."""
+    """Number of nearest clips of other videos that decide how rare a clip is."""
     least: Annotated[int, tyro.conf.arg(metavar="CLIPS")] = 0
     """Size of the smallest cluster; 0: half the square root of the number of clips, at least 5."""
     duplicates: float = NEAR_DUPLICATE
@@ -46,14 +46,14 @@ class ExploreConfig:
     """List of labels given so far, as the page exports it: shows the clips that a probe trained on them is
     least sure of, to label next."""
     suggestions: int = 24
-    """Clips to label next."""
+    """Number of clips to suggest for labelling."""
     against: FeaturesFile | None = None
     """Features of an archive: shows the clips that are unlike anything in it. Footage is then read with the
     archive's weights and clips."""
     false_alarms: float = 0.01
-    """Rate of false alarms: the share of familiar clips that may be taken for new, on average."""
+    """False alarm rate: the average share of familiar clips that may be taken for new."""
     clips: int = 400
-    """Most clips that play in the page, which never grows beyond 25 MB; others are linked."""
+    """Most clips that play in the page, which never exceeds 25 MB; the others are linked."""
     loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
     clip: Annotated[ClipChanges, tyro.conf.arg(name="")] = field(default_factory=ClipChanges)
     settings: Annotated[ExtractSettings, tyro.conf.arg(name="")] = field(default_factory=ExtractSettings)
@@ -80,8 +80,8 @@ class SearchConfig:
     """Settings of `dsm search`."""
 
     index: tuple[FeaturesFile, ...]
-    """Features of the archive, written by `dsm extract` (preferably with `--per-clip`); several files, as of
-    one day each, are searched as one."""
+    """Features of the archive, written by `dsm extract` (preferably with `--per-clip`); several files, for
+    example one per day, are searched as one."""
     query: Path | None = None
     """A video to search for."""
     time: float | None = None
@@ -93,19 +93,19 @@ class SearchConfig:
     itself: bool = False
     """With --query: also find the query's own file."""
     path: str = ""
-    """Search only videos with this text in their path; with * or ?, those whose whole path fits it."""
+    """Search only videos with this text in their path; with * or ?, those whose whole path matches."""
     camera: str = ""
     """Search only videos of this camera."""
     label: str = ""
-    """Search only videos of this label: its name or number."""
+    """Search only videos with this label: its name or number."""
     cameras: GroupsTable | None = None
     """Table (.tsv, .csv: a header, path first, camera last) with the camera of each video; by default it
     is taken from names such as `cam3` in the path, otherwise from the folder."""
     camera_regex: str = ""
     """Regular expression that finds the camera in a path, in place of `cameras`."""
     out: Path | None = None
-    """File to write: a contact sheet of the hits (.png, .jpg); of duplicates a page (.html) or a table of all
-    pairs (.tsv)."""
+    """File to write: a contact sheet of the hits (.png, .jpg); for duplicates, a page (.html) or a table of
+    all pairs (.tsv)."""
     duplicates: bool = False
     """Instead of a query: find groups of videos in the index that are nearly the same."""
     threshold: float = NEAR_DUPLICATE
@@ -117,12 +117,12 @@ class SearchConfig:
     weights: str | None = None
     """Where the weights are now, if they have moved since the index was extracted."""
     root: Path | None = None
-    """Where the videos are now, if they have moved since then."""
+    """Where the videos are now, if they have moved since the index was extracted."""
     engine: EngineName = "exact"
-    """`faiss` and `usearch` (extras) are approximate, and fast in millions of rows. An index of each file is
-    built once and kept beside it."""
+    """`faiss` and `usearch` (extras) are approximate, and fast for millions of rows. Their index of each file
+    is built once and kept beside it."""
     overwrite: bool = False
-    """Overwrite `out` if it exists."""
+    """Replace `out` if it exists."""
 
     def __post_init__(self) -> None:
         if not self.index:

@@ -53,8 +53,8 @@ class FractionsConfig(FinetuneConfig):
     """Settings of `dsm finetune`; the paper's are sgd, lr 0.001, 45 epochs of 64 frames, batch 4."""
 
     fractions: tuple[float, ...] = ()
-    """Train one run on each of these shares of every class (0.01 for 1 %; smaller shares are parts of larger
-    ones) and, if `data.test` is given, test it. The same command continues an interrupted sweep."""
+    """Train one run on each of these shares of every class (0.01 for 1 %; a smaller share is part of a larger
+    one) and, if `data.test` is given, test it. The same command continues an interrupted sweep."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,7 +62,7 @@ class FractionsConfig(FinetuneConfig):
         if wrong:
             raise UserError(f"fractions must be above 0 and at most 1 (0.01 is 1 %), not {wrong[0]:g}.")
         if len(set(self.fractions)) < len(self.fractions):
-            raise UserError("fractions: one is given twice; give each once.")
+            raise UserError("two of --fractions are the same; give each once.")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Changes:
     frames: int | None = None
     """Frames per clip."""
     stride: int | None = None
-    """Take every so many frames."""
+    """Take every n-th frame."""
     size: int | None = None
     """Side of the crop in pixels; the size at which videos are read scales with it."""
 
@@ -133,6 +133,6 @@ class RunRecipeConfig:
     windows: int = 10
     """Clips per video in the test."""
     track: tuple[TrackerName, ...] = ()
-    """Trackers that get the curves, settings, pictures and results of its runs."""
+    """Trackers that receive the curves, settings, pictures and results of the runs."""
     overwrite: bool = False
     """Replace results of another recipe or of other settings in `out`."""

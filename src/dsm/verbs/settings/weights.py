@@ -26,8 +26,8 @@ class ExportConfig:
     """File to write: .safetensors (dsm can load it again), .onnx, or .pt2 (torch.export); or with --to hub, a
     folder."""
     to: Literal["file", "hub"] = "file"
-    """`hub` writes a folder as hubs of models keep them: safetensors, config.json and README.md. `hf:FOLDER`
-    reads it, and so does `hf:NAME` after `hf upload NAME FOLDER`, which asks for your login."""
+    """`hub` writes a folder in the layout of model hubs: safetensors, config.json and README.md. `hf:FOLDER`
+    reads it; after `hf upload NAME FOLDER`, which asks for your login, so does `hf:NAME`."""
     head: Literal["none", "projection"] = "none"
     """`projection` adds the projection head of pretraining."""
     frames: int | None = None
@@ -46,7 +46,7 @@ class CardConfig:
     run: tyro.conf.Positional[RunFolder]
     """A run folder; the card is its README.md."""
     results: tuple[Path, ...] = ()
-    """Result folders of `dsm test`, `dsm probe`, `dsm retrieve` or `dsm bias`, whose numbers go in."""
+    """Result folders of `dsm test`, `dsm probe`, `dsm retrieve` or `dsm bias` to quote in the card."""
     overwrite: bool = False
     """Replace a card that was edited by hand."""
 
@@ -58,7 +58,7 @@ class InspectConfig:
     file: tyro.conf.Positional[Path]
     """A checkpoint, written by dsm or another project, a run folder, or a published model."""
     names: int = 8
-    """Tensors to list of each kind; 0 lists all."""
+    """Number of tensors to list of each kind; 0 lists all."""
 
     def __post_init__(self) -> None:
         if self.names < 0:
