@@ -121,7 +121,9 @@ def test_a_segment_over_a_gap_has_parts_and_one_inside_a_gap_is_reported(
     assert frame_times(name) == pytest.approx(expected, abs=2e-3)
     assert continuous_parts(name) == [(0, 10), (10, 20)]
     assert continuous_parts(f"{video_with_gap}#0-1") is None
-    with pytest.raises(VideoError, match=r"cannot start at second 100 .* a gap in time from 1\.16 to 7200\.00"):
+    with pytest.raises(
+        VideoError, match=r"cannot start at second 100 .* a gap in time from 1\.16 to 7200\.00"
+    ):
         probe(f"{video_with_gap}#100-200")
     with pytest.raises(VideoError, match=r"cannot start at second 7300 .* the file ends at 7202"):
         probe(f"{video_with_gap}#7300-7301")

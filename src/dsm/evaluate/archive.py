@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.errors import UserError
+from dsm.evaluate.faiss_index import Parts
 from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.features import BELOW, Features, numbered_alike, same_dimensions
-from dsm.evaluate.kept_index import Parts
 from dsm.evaluate.nearest import Matrix
 from dsm.evaluate.settings import EngineName
 
@@ -72,7 +72,7 @@ class Archive:
         """The engines of the files, from the index beside each or built; None for exact search."""
         if name == "exact":
             return None
-        return Parts(name, self.files, self.counts, self.features.features)
+        return Parts(self.files, self.counts, self.features.features)
 
 
 def open_archive(files: Sequence[Path], root: Path | None = None) -> Archive:

@@ -21,9 +21,9 @@ from dsm.data.settings import clip_of
 from dsm.distributed import best_device
 from dsm.errors import UserError
 from dsm.evaluate.duplicates import ROUNDING
-from dsm.evaluate.engines import Engine
 from dsm.evaluate.extract import as_array, to_input
 from dsm.evaluate.extract_to_file import digest
+from dsm.evaluate.faiss_index import Parts
 from dsm.evaluate.features import Features
 from dsm.evaluate.nearest import nearest, nearest_among, unit_rows
 from dsm.inputs import path_of, published
@@ -61,7 +61,7 @@ class ArchiveIndex:
         UserError: there is no row.
     """
 
-    def __init__(self, features: Features, engine: Engine | None = None) -> None:
+    def __init__(self, features: Features, engine: Parts | None = None) -> None:
         if not len(features):
             raise UserError("the index holds no video.")
         self.features = features
