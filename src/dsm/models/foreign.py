@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dsm.errors import UserError
 from dsm.models.heads import Embedder
-from dsm.models.sources import SOURCES, Normalization, Source
+from dsm.models.sources import SOURCES, Normalization, Source, renamed
 from dsm.models.zoo import create_model
 from dsm.render import MEAN, STD
 from dsm.terminal import many
@@ -67,6 +67,13 @@ class LoadReport:
         if self.skipped:
             summary += f"; skipped, because they are not tensors: {', '.join(self.skipped[:5])}"
         return summary
+
+    def too_little(self, name: str, gaps: list[str]) -> UserError:
+        """What to tell about a file that leaves part of the encoder random, with the first of the gaps."""
+        return UserError(
+            f"{name}: its weights fill only {self.share:.1%} of {self.backbone} as {self.source} writes it "
+            f"(not {', '.join(gaps[:3])}), and the rest would stay random; --partial loads it anyway."
+        )
 
     @property
     def place(self) -> str:
@@ -208,11 +215,7 @@ def build(match: Match, *, partial: bool, head: bool, name: str) -> nn.Module:
     report = match.report
     random = report.random_layers
     if (random or report.share < ENOUGH) and not partial:
-        gaps = (random or report.unfit + report.missing)[:3]
-        raise UserError(
-            f"{name}: looks like {report.backbone} of {report.source}, but fills only {report.share:.1%} of "
-            f"it (not {', '.join(gaps)}), and the rest would stay random; --partial loads it anyway."
-        )
+        raise report.too_little(name, random or report.unfit + report.missing)
     encoder = create_model(match.source.backbone, **match.settings)
     encoder.load_state_dict(match.tensors, strict=False)
     if match.source.normalization and match.settings["in_channels"] == 3:
@@ -241,7 +244,7 @@ def _prefixes(tensors: Mapping[str, Tensor], source: Source) -> list[str]:
         parts = name.split(".")
         for start in range(min(len(parts) - 1, 12)):
             rest = ".".join(part for part in parts[start:] if not part.startswith("_"))
-            if not parts[start].startswith("_") and _STEM.match(_renamed(rest, source)):
+            if not parts[start].startswith("_") and _STEM.match(renamed(rest, source.renames)):
                 prefixes[".".join(parts[:start]) + "." if start else ""] = None
         if len(prefixes) >= _MOST_PREFIXES:
             break
@@ -266,7 +269,7 @@ def _match(
         names: names without the prefix -> full names in ``tensors``.
     """
     inner = {name: tensors[whole] for name, whole in names.items()}
-    theirs = {_renamed(name, source): name for name in inner if not _is_head(name, source)}
+    theirs = {renamed(name, source.renames): name for name in inner if not _is_head(name, source)}
     settings = dict(source.settings)
     stem = next((name for name in theirs if _STEM.match(name)), None)
     if stem is None or inner[theirs[stem]].dim() != 5:
@@ -314,12 +317,6 @@ def _blank_state(backbone: str, settings: tuple[tuple[str, Any], ...]) -> dict[s
 def _rank(match: Match) -> tuple[float, bool, bool]:
     """Sort key: better matches are greater; ties go to sources whose head is found or that have none."""
     return match.likeness, match.head is not None, match.source.head is None
-
-
-def _renamed(name: str, source: Source) -> str:
-    for pattern, replacement in source.renames:
-        name = re.sub(pattern, replacement, name)
-    return name
 
 
 def _is_head(name: str, source: Source) -> bool:

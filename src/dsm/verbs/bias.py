@@ -17,7 +17,7 @@ from dsm.data.settings import ClipConfig
 from dsm.distributed import best_device
 from dsm.errors import UserError
 from dsm.evaluate.bias import Judged
-from dsm.evaluate.extract import check_precision, extract_by_all
+from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.extract_to_file import digest
 from dsm.evaluate.masks import Masks
 from dsm.evaluate.opposites import opposites_by_name, read_opposites
@@ -27,6 +27,7 @@ from dsm.evaluate.variants import VARIANTS
 from dsm.files import write_text
 from dsm.inputs import path_of
 from dsm.intervals import Interval
+from dsm.models.precision import check_precision
 from dsm.models.weights import weights_name
 from dsm.models.zoo import check_takes
 from dsm.pages.bias import (
@@ -259,7 +260,7 @@ def _load(config: BiasConfig) -> dict[str, Subject]:
     for name, weights in zip(config.names or names_of(config.weights), config.weights, strict=True):
         subject = subject_of(config.loading.load(weights, "classifier"))
         subject.module.to(best_device())
-        check_precision(config.precision, best_device())
+        check_precision(config.precision, best_device().type)
         subjects[name] = subject
     return subjects
 
