@@ -20,13 +20,14 @@ from dsm.errors import UserError
 from dsm.evaluate.explore import centred, duplicate_groups, explore, rarest, same_camera
 from dsm.evaluate.feature_files import load_features, save_features
 from dsm.evaluate.features import Features
-from dsm.evaluate.footage import best_of, footage_of, names_in
+from dsm.evaluate.footage import best_first, footage_of, names_in
 from dsm.evaluate.novelty import novelty
 from dsm.evaluate.settings import ExtractSettings
 from dsm.evaluate.suggest import labels_of, least_sure
 from dsm.models.settings import LoadSettings
-from dsm.pages.explore import PAGE_BYTES, write_explore_page
+from dsm.pages.explore import write_explore_page
 from dsm.pages.gallery import end_of
+from dsm.pages.template import PAGE_BYTES
 from dsm.runs.results import read_results
 from dsm.verbs.explore import ExploreConfig, examine
 from dsm.verbs.extract import ExtractConfig, extract
@@ -210,8 +211,8 @@ def test_clips_are_named_in_the_page_and_the_list_is_read(footage: Path, tmp_pat
 
 def test_the_largest_picture_of_a_group_is_kept(footage: Path) -> None:
     looked = footage_of(load_features(footage / "made.npz"))
-    assert best_of([5, 123], looked) == 123
-    assert best_of([0, 5], looked) == 0
+    assert best_first([5, 123], looked) == [123, 5]
+    assert best_first([5, 0], looked) == [0, 5]
     assert looked.files[8] is None
 
 

@@ -22,7 +22,7 @@ from dsm.evaluate.explore import (
 )
 from dsm.evaluate.feature_files import SUFFIXES, load_features
 from dsm.evaluate.features import Features, same_dimensions
-from dsm.evaluate.footage import Footage, best_of, footage_of, names_in
+from dsm.evaluate.footage import Footage, best_first, footage_of, names_in
 from dsm.evaluate.novelty import novelty
 from dsm.evaluate.suggest import labels_of, least_sure
 from dsm.files import write_text
@@ -245,10 +245,8 @@ def examine(config: ExploreConfig, footage: Footage) -> Exploration:
             features.features, videos, k=config.neighbours, least=config.least, seed=config.loading.seed
         )
         bar.update(1)
-    groups = []
-    for group in duplicate_groups(explored.near, videos, config.duplicates):
-        best = best_of(group, footage)
-        groups.append([best, *(row for row in group if row != best)])
+    duplicates = duplicate_groups(explored.near, videos, config.duplicates)
+    groups = [best_first(group, footage) for group in duplicates]
     notes = []
     long = len({video for video, one in zip(videos, footage.seconds.tolist(), strict=True) if one > LONG})
     if long and features.times is None:
