@@ -23,7 +23,6 @@ from trials import draw_weights, study_command
 from dsm.data.lists import read_list
 from dsm.demo import pretrain_config
 from dsm.files import write_text
-from dsm.runs.folder import git_revision
 from dsm.runs.results import Row, read_results, write_results
 from dsm.synthetic.motionscenes import write_motionscenes
 from dsm.synthetic.settings import WORLDS, MotionScenesConfig
@@ -97,7 +96,7 @@ def measured(options: Options, seed: int, places: dict[str, Prepared]) -> list[R
         for one in (random, learned):
             tested = replace(one, tests=real.tests, groups=real.groups)
             rows += [replace(row, test=place) for row in measure_other_groups(tested)]
-    write_results(file, rows, command=study_command(), revision=git_revision())
+    write_results(file, rows, command=study_command())
     return rows
 
 
@@ -108,7 +107,7 @@ def main(options: Options) -> None:
     given = Places(out=options.out, gestures=options.gestures, fights=options.fights)
     places = {place: prepare_real(given, place) for place in PLACES}
     rows = [row for seed in options.seeds for row in measured(options, seed, places)]
-    write_results(options.out / "transfer.json", rows, command=study_command(), revision=git_revision())
+    write_results(options.out / "transfer.json", rows, command=study_command())
     runs = ("random", "dsm on made videos")
     tables = (
         f"{title}:\n\n" + table(rows, metric, runs=runs, tests=PLACES, against=[(runs[1], runs[0])])

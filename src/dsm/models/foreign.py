@@ -170,11 +170,6 @@ class Match:
     """Tensors in both file and encoder, as a share of those in either."""
 
 
-def recognise(tensors: Mapping[str, Tensor]) -> Match | None:
-    """:func:`find_encoder` for tensors that are all in one place."""
-    return find_encoder({"": dict(tensors)})
-
-
 def find_encoder(places: Mapping[str, dict[str, Tensor]], choice: str = "") -> Match | None:
     """The best match over all places, wrappers and known sources; None if nothing fits.
 

@@ -42,7 +42,7 @@ from dsm.pages.bias import (
 )
 from dsm.runs.bad_videos import LEFT_OUT, LeftOut
 from dsm.runs.claims import claim_by_settings
-from dsm.runs.folder import git_revision, lasting
+from dsm.runs.folder import lasting
 from dsm.runs.results import RESULTS, seed_of, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import progress, warn
@@ -234,7 +234,7 @@ def _written(
         other = list_name(config.data.conflict)
         # Lists in different folders may have the same name.
         rows += rows_of(on_conflict, test=other if other != test else f"{other} (conflict)", seeds=seeds)
-    write_results(config.out / RESULTS, rows, revision=git_revision())
+    write_results(config.out / RESULTS, rows)
     write_text(config.out / "classes.csv", classes_csv(judged, labels))
     write_text(config.out / "predictions.csv", predictions_csv(judged, paths, labels))
     for name, left_out in lists.left_out.items():

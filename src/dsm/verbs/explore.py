@@ -38,7 +38,6 @@ from dsm.pages.explore_tables import (
 )
 from dsm.runs.bad_videos import LEFT_OUT
 from dsm.runs.claims import claim_file
-from dsm.runs.folder import git_revision
 from dsm.runs.results import RESULTS, Row, row_of, rows_table, run_and_seed, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import console, many, progress, warn
@@ -85,7 +84,7 @@ def explore(config: ExploreConfig) -> Result:
     if archive is not None:
         found, share = _alert(config, archive, found, folder)
         rows.append(share)
-    write_results(files[0], rows, revision=git_revision())
+    write_results(files[0], rows)
     write_text(files[1], clusters_csv(footage, found.explored))
     write_text(files[2], rarest_csv(footage, found))
     write_text(files[3], duplicates_csv(footage, found))
