@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -265,7 +266,7 @@ def test_wrong_settings_are_refused(footage: Path, tmp_path: Path, words: list[s
 
 def test_the_tables_never_go_into_the_footage(tmp_path: Path) -> None:
     (tmp_path / "today").mkdir()
-    with pytest.raises(UserError, match="today: is the footage"):
+    with pytest.raises(UserError, match="today is the footage"):
         run(["explore", str(tmp_path / "today"), "--weights", "none", "--out", str(tmp_path / "today.html")])
     assert not list((tmp_path / "today").iterdir())
 
@@ -416,6 +417,18 @@ def test_footage_is_read_as_the_archive_was(scenes: Path, tmp_path: Path) -> Non
     assert [one[name] for name in ("encoder", "clip", "windows")] == [
         two[name] for name in ("encoder", "clip", "windows")
     ]
+
+
+@pytest.mark.parametrize("said", [{"seed": -1}, {"windows": 0}, {"every": -1.0}, {"crops": 7}])
+def test_an_archive_with_impossible_settings_is_refused(
+    said: dict[str, Any], footage: Path, tmp_path: Path
+) -> None:
+    clip = {"frames": 4, "stride": 2, "resize": 40, "size": 32}
+    meta = {"weights": "none", "backbone": "tiny", "clip": clip, **said}
+    save_features(tmp_path / "archive.npz", replace(made(1), meta=meta))
+    words = ["--against", str(tmp_path / "archive.npz"), "--out", str(tmp_path / "new.html")]
+    with pytest.raises(UserError, match="does not support"):
+        run(["explore", str(footage), *words])
 
 
 def test_captions_show_the_end_of_a_long_path() -> None:

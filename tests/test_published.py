@@ -266,7 +266,7 @@ def test_an_index_of_a_stranger_fetches_nothing(scenes: Path, tmp_path: Path) ->
             workers=0)  # fmt: skip
     index = load_features(tmp_path / "i.npz")
     index = replace(index, meta={**index.meta, "weights": "hf:some/where"})
-    with pytest.raises(UserError, match="--weights hf:some/where allows to fetch it"):
+    with pytest.raises(UserError, match="--weights hf:some/where fetches it"):
         QueryEncoder(index)
 
 

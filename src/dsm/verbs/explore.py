@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dsm.data.lists import read_list
-from dsm.data.settings import ClipChanges, clip_of
+from dsm.data.settings import ClipChanges
 from dsm.errors import UserError
 from dsm.evaluate.embedding import LEAST, need_spread
 from dsm.evaluate.explore import (
@@ -21,12 +21,12 @@ from dsm.evaluate.explore import (
     explore as explore_features,
 )
 from dsm.evaluate.feature_files import SUFFIXES, load_features
-from dsm.evaluate.features import Features, same_dimensions
+from dsm.evaluate.features import Features, same_encoder
 from dsm.evaluate.footage import Footage, best_first, footage_of, names_in
 from dsm.evaluate.novelty import novelty
+from dsm.evaluate.search import how_made
 from dsm.evaluate.suggest import labels_of, least_sure
 from dsm.files import write_text
-from dsm.inputs import path_of, published
 from dsm.models.settings import RANDOM
 from dsm.pages.explore import Exploration, Part, ShownRow, Tile, told, write_explore_page
 from dsm.pages.explore_tables import (
@@ -146,29 +146,17 @@ def _like(archive: Features, config: ExploreConfig, file: Path) -> ExtractConfig
     Raises:
         UserError: the archive does not name its weights.
     """
-    meta = archive.meta
-    weights = config.weights or str(meta.get("weights") or "")
-    if not weights or "clip" not in meta:
-        raise UserError(
-            f"{config.against}: does not name the weights and clips it was made with; extract it again."
-        )
-    if config.weights is None and published(weights) and not path_of(weights).exists():
-        raise UserError(
-            f"{config.against}: was made with {weights}, which is not on this machine; --weights {weights} "
-            "fetches it."
-        )
-    clip = clip_of(meta["clip"])
+    made = how_made(archive, str(config.against), config.weights)
+    clip = made.clip
     return ExtractConfig(
-        weights, config.source, file, root=config.root,
+        made.weights, config.source, file, root=config.root,
         loading=replace(
-            config.loading, backbone=str(meta.get("backbone") or config.loading.backbone),
-            seed=int(meta.get("seed", 0)), init="xavier" if meta.get("init") == "xavier" else "own",
-            partial=True,
+            config.loading, backbone=made.backbone, seed=made.seed, init=made.init, partial=True
         ),
         clip=ClipChanges(clip.frames, clip.stride, clip.resize, clip.size),
         settings=replace(
-            config.settings, windows=int(meta.get("windows", 1)), crops=int(meta.get("crops", 1)),
-            every=float(meta.get("every", 0)), per_clip=archive.times is not None,
+            config.settings, windows=made.windows, crops=made.crops, every=made.every,
+            per_clip=archive.times is not None,
         ),
         overwrite=config.overwrite,
     )  # fmt: skip
@@ -200,12 +188,7 @@ def _alert(
     """
     footage = found.footage
     features = footage.features
-    same_dimensions(archive, features, (str(config.against), str(config.source)))
-    made_by = {str(one.meta["encoder"]) for one in (archive, features) if "encoder" in one.meta}
-    if len(made_by) > 1:
-        raise UserError(
-            f"{config.source}: was extracted with other weights than {config.against}; use the same for both."
-        )
+    same_encoder(archive, features, (str(config.against), str(config.source)))
     new = novelty(
         archive.features, archive.identities(), features.features,
         rate=config.false_alarms, seed=config.loading.seed,
