@@ -242,9 +242,9 @@ def test_wrong_inputs_raise_one_sentence(pairs: Path, tmp_path: Path) -> None:
     refuses("all its videos are of class 2", {"test": listed(np.full(8, 2))})
     refuses("class 3 has a single video", {"test": listed(videos.labels, np.array([0, 1, 2, 3, 4, 5, 6]))})
     refuses("class 9 is not one of the 4", {"test": listed(np.where(videos.labels == 3, 9, videos.labels))})
-    refuses("needs --data.train", {"train": None})
+    refuses("(--data.train) to train a probe", {"train": None})
     refuses("no such checkpoint", weights=("nowhere.pt",))
-    refuses("the same weights twice", weights=("none", "none"))
+    refuses("two of --weights are the same", weights=("none", "none"))
     refuses("finds no group", group_regex="camera[0-9]")
     refuses("no such list", {"conflict": pairs / "none.txt"})
     with pytest.raises(UserError, match="1 --names for 2"):

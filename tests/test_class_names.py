@@ -81,7 +81,7 @@ def test_features_of_two_lists_are_matched_by_name(lists: tuple[Path, Path], tmp
     assert [row.split("\t")[1] for row in rows] == ["2", "1"]
     probed = dsm("probe", "--train", out[0], "--test", out[1], "--out", tmp_path / "p")
     assert probed.returncode == 0, probed.stderr
-    assert "classes of the test are not among those of training" not in probed.stderr
+    assert "of the test list are not in the training list" not in probed.stderr
 
 
 def features(labels: list[int], classes: list[str] | None) -> Features:

@@ -290,7 +290,7 @@ def test_features_that_cannot_be_read_are_refused(tmp_path: Path, content: bytes
     with pytest.raises(UserError, match="not a features file"):
         load_features(tmp_path / "f.npz")
     np.save(tmp_path / "bare.npy", np.zeros((2, 2)))
-    with pytest.raises(UserError, match="neither paths nor labels"):
+    with pytest.raises(UserError, match="no paths or labels"):
         load_features(tmp_path / "bare.npy")
 
 

@@ -185,7 +185,7 @@ def test_a_conflicting_classes_txt_is_reported_before_decoding(
     for folder, names in ((small_list.parent, "walk\nwave\n"), (tmp_path / "there", "wave\nwalk\n")):
         folder.mkdir(exist_ok=True)
         (folder / "classes.txt").write_text(names, encoding="utf-8")
-    with pytest.raises(UserError, match="names other classes"):
+    with pytest.raises(UserError, match="has other class names"):
         check(CheckConfig(small_list, clean=tmp_path / "there" / "clean.txt"))
     assert "decoding" not in capfd.readouterr().err
 

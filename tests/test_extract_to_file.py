@@ -151,7 +151,7 @@ def test_bad_files_are_left_out_and_reported(scenes: Path, tmp_path: Path) -> No
     assert np.array_equal(np.delete(rows, 2, 0), found.features)
 
     write_list(tmp_path / "none.txt", part.part(np.array([2]), tmp_path))
-    with pytest.raises(UserError, match="not one video can be read"):
+    with pytest.raises(UserError, match="none of the videos can be read"):
         extract(config(tmp_path / "none.txt", tmp_path / "none.npz"))
 
 

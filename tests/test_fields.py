@@ -152,7 +152,7 @@ def test_the_origin_of_features_has_the_right_types(tmp_path: Path) -> None:
     ):
         features = Features(np.ones((2, 3), np.float32), np.zeros(2, np.int64), ["a", "b"], odd)
         save_features(tmp_path / "f.npz", features)
-        with pytest.raises(UserError, match="does not say where it comes from as dsm does"):
+        with pytest.raises(UserError, match="its meta is not as dsm writes it"):
             load_features(tmp_path / "f.npz")
 
 

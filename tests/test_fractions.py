@@ -119,7 +119,7 @@ def test_a_stopped_sweep_continues(scenes: Path, tmp_path: Path, monkeypatch: py
 def test_without_a_test_list_the_runs_are_trained(scenes: Path, tmp_path: Path) -> None:
     data = FinetuneData(scenes / "train.txt", batch_size=8, workers=0)
     result = finetune(sweep_config(scenes, tmp_path / "few", data=data, fractions=(0.3,), steps=1))
-    assert "not tested" in result.lines[0]
+    assert "add --data.test to test them" in result.lines[0]
     assert list_checkpoints(tmp_path / "few" / "0.3")
     assert not (tmp_path / "few" / "results.json").exists()
 

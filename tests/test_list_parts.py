@@ -184,7 +184,7 @@ def test_parts_of_a_list_keep_its_class_names(small_list: Path, tmp_path: Path) 
     assert (parts / "classes.txt").read_text(encoding="utf-8") == "walk\nwave\n"
     assert read_list(parts / "train.txt").file(0).is_file()
     (parts / "classes.txt").write_text("mine\n", encoding="utf-8")
-    with pytest.raises(UserError, match="names other classes"):
+    with pytest.raises(UserError, match="has other class names"):
         subset(SubsetConfig(small_list, 0.5, parts / "half.txt"))
     assert (parts / "classes.txt").read_text(encoding="utf-8") == "mine\n", "existing files are kept"
     assert not (parts / "half.txt").exists()

@@ -60,7 +60,7 @@ def test_maps_are_written_in_every_format(
 def test_a_video_shorter_than_the_clip_is_looped_in_every_probe(small_list: Path, tmp_path: Path) -> None:
     short = small_list.parent / "walk" / "clip 0.mp4"
     run(*SMALL, short, "--out", tmp_path / "a.png", "--probe", "all", "--stride", "4", "--start", "0")
-    with pytest.raises(UserError, match="has 12 frames; a clip that spans 21 cannot begin"):
+    with pytest.raises(UserError, match="has 12 frames; a clip that spans 21 cannot start"):
         run(*SMALL, short, "--out", tmp_path / "b.png", "--stride", "4", "--start", "1")
 
 
@@ -217,9 +217,9 @@ def test_intervals_draw_whole_groups(scenes: Path, tmp_path: Path) -> None:
         (("list.txt", "--score", "--out", "out", "--probe", "all"), "takes one --probe"),
         (("missing.mp4", "--out", "a.png"), "no such list, folder or video"),
         (("rubbish.mp4", "--out", "a.png"), "cannot be decoded"),
-        (("one.mp4", "--out", "a.png"), "one.mp4: has one frame"),
-        (("square.mp4", "--out", "a.png", "--target", "one.mp4"), "one.mp4: has one frame"),
-        (("square.mp4", "--out", "a.png", "--target-class", "wave"), "encoder without labels"),
+        (("one.mp4", "--out", "a.png"), "one.mp4: has only one frame"),
+        (("square.mp4", "--out", "a.png", "--target", "one.mp4"), "one.mp4: has only one frame"),
+        (("square.mp4", "--out", "a.png", "--target-class", "wave"), "encoder without classes"),
         (("square.mp4", "--out", "a.png", "--frames", "1"), "clips of one frame"),
         (("square.mp4", "--out", "a.png", "--mix", "1.5"), "must be shares"),
         (("square.mp4", "--out", "a.png", "--layer", "stages.stage4"), "did you mean 'stages.stage3'"),

@@ -111,7 +111,7 @@ def test_networks_get_differences_and_clipped_flow() -> None:
 def test_mixing_pictures_into_flow_is_refused(scenes: Path, tmp_path: Path, method: str) -> None:
     mixed = MethodSettings(dsm=DsmConfig(sld=SpatialMix(smooth=0, background=1)))
     settings = config(scenes, tmp_path / "run", method=method, settings=mixed)
-    with pytest.raises(UserError, match="optical flow does not have"):
+    with pytest.raises(UserError, match="optical flow does not allow"):
         pretrain(replace(settings, clip=replace(settings.clip, modality="flow")))
     assert not (tmp_path / "run").exists()
 

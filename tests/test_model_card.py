@@ -135,7 +135,7 @@ def test_results_are_listed_with_their_command(copy: Path, tmp_path: Path) -> No
 def test_wrong_folders_are_refused(copy: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such run"):
         card(CardConfig(tmp_path / "none"))
-    with pytest.raises(UserError, match=r"holds no results\.json"):
+    with pytest.raises(UserError, match=r"has no results\.json"):
         card(CardConfig(copy, results=(tmp_path,)))
     row = asdict(Row("a", 0, "t", "m", 0.5, None, None, 1)) | {"value": None}
     (copy / "tested").mkdir()

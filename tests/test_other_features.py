@@ -148,7 +148,7 @@ def test_hdf5_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch:
         opened["x"], opened["names"] = FEATS, ["x" * 2000] * 61
     assert take(long, "--paths", "names").paths == ["x" * 2000] * 61
     monkeypatch.setattr("dsm.evaluate.import_features.UNPACKED", 0.08)  # as if most texts were the same one
-    with pytest.raises(UserError, match="its texts are far longer than the file"):
+    with pytest.raises(UserError, match="its strings are far longer than the file"):
         take(long, "--paths", "names")
 
 

@@ -111,7 +111,10 @@ def test_our_own_form_is_recognised(place: Path, capsys: pytest.CaptureFixture[s
         ('{"path": "v/a.mp4", "label": [1, 2]}\n', "several labels per line"),
         ("x/a.mp4 50 0\nx/b.mp4 50 1\n", "--columns path,frames,label"),
         ("x/a.mp4,30,3\nx/b.mp4,40,2\n", "two numbers per line.*--columns path,label,frames"),
-        ("label,youtube_id,time_start\nx,v/a.mp4,3\n", "header does not say.*--columns label,path,start "),
+        (
+            "label,youtube_id,time_start\nx,v/a.mp4,3\n",
+            "header does not name every column.*--columns label,path,start ",
+        ),
         ("video,start_frame,end_frame\nv/a.mp4,0,9\n", "in seconds"),
         ("path,label\nv/a.mp4,0\nv/b.mp4,x\n", "line 3: the label 'x' is not an integer"),
         ("path,label\nv/a.mp4,0\nv/b.mp4\n", "line 3: expected `path,label`"),

@@ -131,7 +131,7 @@ def test_check_without_a_usable_video_raises_and_warns_of_each(tmp_path: Path) -
     (tmp_path / "list.txt").write_text("a.mp4\nb.mp4\n")
     with (
         pytest.warns(UserWarning, match="mp4") as caught,
-        pytest.raises(UserError, match="not one video is usable"),
+        pytest.raises(UserError, match="none of the videos is usable"),
     ):
         dsm.data.check(videos=tmp_path / "list.txt", clean=tmp_path / "clean.txt", workers=1)
     assert [str(one.message).split()[:2] for one in caught] == [["empty", "a.mp4:"], ["missing", "b.mp4:"]]

@@ -225,11 +225,11 @@ def test_mistakes_raise_one_sentence(
     (tmp_path / "bare.txt").write_text("".join(f"{path}\n" for path in paths))
     lists = ("--data.train", data.train, "--data.root", data.root)
     assert "have no label" in report_error(runs / "moco", *lists, "--data.test", tmp_path / "bare.txt")
-    assert "takes both" in report_error(runs / "moco", *lists)
+    assert "needs both" in report_error(runs / "moco", *lists)
     assert "is not a results file" in _with_results(
         tmp_path, {"rows": [{"run": 3}]}, report_error, runs / "moco"
     )
-    assert "one run folder or more" in report_error()
+    assert "at least one run folder" in report_error()
     assert not (tmp_path / "report.html").exists()
     assert not (tmp_path / "report").exists()
 

@@ -315,7 +315,7 @@ def test_filters_choose_what_is_searched(archive: Path, capsys: pytest.CaptureFi
     both = capsys.readouterr().out.splitlines()
     assert [line.split()[2] for line in second] == [line.split()[2] for line in both[7:]]
     assert second[0].split()[0] == "8"
-    with pytest.raises(UserError, match="no video is of the camera"):
+    with pytest.raises(UserError, match="no video is from the camera"):
         run([*words, "--camera", "cam99"])
 
 

@@ -218,7 +218,7 @@ def test_features_and_packs_are_copied_and_a_pack_is_read_back(
     ("url", "message"),
     [
         ("https://host/runs", "cannot be written to"),
-        ("runs/copy", "is no URL"),
+        ("runs/copy", "is not a URL"),
         ("s3://nothing/runs", "there is no bucket called nothing"),
     ],
 )

@@ -136,7 +136,7 @@ def test_an_incomparable_test_is_refused(two_runs: list[Path], scenes: Path, tmp
     part = videos.part(np.arange(12), scenes)
     write_list(swapped, replace(part, labels=(part.labels + 1) % 10))
     data = VideoTestData(swapped, scenes, workers=0)
-    with pytest.raises(UserError, match="is of class"):
+    with pytest.raises(UserError, match="has the class"):
         video_test(config(run, scenes, out, data=data, against=elsewhere))
     (elsewhere / "predictions.csv").write_text("path,class\na,b\n")
     with pytest.raises(UserError, match="is not a table of predictions"):

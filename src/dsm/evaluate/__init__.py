@@ -1,1 +1,1 @@
-"""What an encoder is worth: features, retrieval, probes. Knows no training."""
+"""Evaluation of encoders: features, retrieval, probes and bias. Independent of training."""

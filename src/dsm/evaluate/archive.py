@@ -1,4 +1,4 @@
-"""Several features files as one archive, as of clips that were extracted day by day; nothing is copied."""
+"""Several features files, for example one per day, as one archive; nothing is copied."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dsm.evaluate.settings import EngineName
 
 
 class Stacked:
-    """Matrices of the same width below each other: sliced and indexed like one array, copied only then."""
+    """Matrices of the same width, stacked: sliced and indexed like one array; only the result is a copy."""
 
     def __init__(self, parts: Sequence[Matrix]) -> None:
         self._parts = parts
@@ -66,10 +66,10 @@ class Archive:
     features: Features
     files: Sequence[Path]
     counts: Sequence[int]
-    """Rows of each file."""
+    """Number of rows of each file."""
 
     def engine(self, name: EngineName) -> Parts | None:
-        """The engines of the files, from the index beside each or built; None for exact search."""
+        """The engines of the files, read from the index beside each file or built; None for exact search."""
         if name == "exact":
             return None
         return Parts(self.files, self.counts, self.features.features)
@@ -79,13 +79,13 @@ def open_archive(files: Sequence[Path], root: Path | None = None) -> Archive:
     """Open features files to be searched as one; float16 stays float16.
 
     Args:
-        root: where the videos of all of them are now; None for what each file says.
+        root: folder of the videos of all files; None for the folder that each file names.
 
     Raises:
-        UserError: one cannot be read, or they do not belong together.
+        UserError: a file cannot be read, or the files do not belong together.
     """
     if len({os.path.realpath(file) for file in files}) < len(files):
-        raise UserError("a features file is given twice (--index).")
+        raise UserError("a features file is given twice (--index); give each once.")
     loaded = [load_features(file, half=True) for file in files]
     if root is not None:
         loaded = [one.rooted(root) for one in loaded]
@@ -104,7 +104,7 @@ def _need_alike(one: Features, two: Features, names: tuple[str, str]) -> None:
     if ("root" in one.meta) != ("root" in two.meta):
         raise UserError(f"{names[0]} and {names[1]}: only one names the folder of its videos; give --root.")
     if (one.times is None) != (two.times is None):
-        raise UserError(f"{names[0]} and {names[1]}: one has rows of clips, the other of videos.")
+        raise UserError(f"{names[0]} and {names[1]}: one has features of clips, the other of videos.")
 
 
 def _joined(one: Features, two: Features, names: tuple[str, str]) -> Features:
@@ -112,7 +112,7 @@ def _joined(one: Features, two: Features, names: tuple[str, str]) -> Features:
     meta, paths = dict(one.meta), [list(one.paths), list(two.paths)]
     roots = [str(part.meta.get("root", "")) for part in (one, two)]
     if roots[0] != roots[1]:
-        # A path of the second is named from its own root, which need not be below that of the first.
+        # A path of the second file starts from its own root, which need not be below that of the first.
         paths[1] = [os.path.join(roots[1], path) for path in two.paths]  # noqa: PTH118
     if roots[0] != roots[1] or BELOW in two.meta or BELOW in one.meta:
         below = [str(part.meta.get(BELOW) or root) for part, root in zip((one, two), roots, strict=True)]

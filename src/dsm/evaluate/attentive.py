@@ -1,7 +1,7 @@
-"""The attentive probe: a learned query looks at all tokens of frozen features before the linear classifier.
+"""The attentive probe: a learned query attends to all tokens of frozen features before a linear classifier.
 
-It is how models of tokens are compared since V-JEPA (Bardes et al. 2024, section 4): their mean may hide what
-single tokens know. It learns on cached tokens, which ``dsm extract --tokens`` writes.
+Token models have been compared this way since V-JEPA (Bardes et al. 2024, section 4), because the mean of
+the tokens may lose what single tokens encode. It trains on cached tokens, from ``dsm extract --tokens``.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from dsm.evaluate.features import Features, same_dimensions
 EPOCHS = 60
 BATCH = 32
 RATE, DECAY = 1e-3, 0.05
-"""Of AdamW. The rate falls to 0 along a cosine."""
+"""Settings of AdamW. The rate falls to 0 along a cosine."""
 
 
 class Tokens(nn.Module):
-    """The tokens of an encoder: clips (B, C, T, H, W) -> (B, K D), K tokens one after the other.
+    """The tokens of an encoder: clips (B, C, T, H, W) -> (B, K D), the K tokens concatenated.
 
     If it has more than K, neighbouring ones are averaged.
     """
@@ -45,7 +45,7 @@ class Tokens(nn.Module):
 
 
 def tokens_of(encoder: nn.Module, clip: Tensor) -> Tensor:
-    """The tokens (B, N, D) of a transformer's last layer, or the places of another encoder's feature map.
+    """The tokens (B, N, D) of a transformer's last layer, or the locations of another encoder's feature map.
 
     Raises:
         UserError: it has neither.
@@ -56,7 +56,7 @@ def tokens_of(encoder: nn.Module, clip: Tensor) -> Tensor:
         except AttributeError:
             continue
         return found if found.ndim == 3 else found.flatten(2).transpose(1, 2)
-    raise UserError("--tokens: this encoder has neither tokens nor a feature map; drop the flag.")
+    raise UserError("--tokens: this encoder has neither tokens nor a feature map; remove the flag.")
 
 
 def in_tokens(features: Features) -> NDArray[np.float32] | None:
@@ -70,7 +70,7 @@ def in_tokens(features: Features) -> NDArray[np.float32] | None:
         return None
     if not isinstance(count, int) or isinstance(count, bool) or count < 1 or features.dim % count:
         raise UserError(
-            f"the features have {features.dim} numbers a row, which are not {count!r:.40} tokens."
+            f"the features have {features.dim} numbers per row, which cannot be {count!r:.40} tokens."
         )
     return np.asarray(features.features).reshape(len(features), count, -1)
 
@@ -132,7 +132,7 @@ def attentive_probe(train: Features, tests: Sequence[Features], *, seed: int = 0
         same_dimensions(train, test, ("train", "test"))
         tokens = in_tokens(test)
         if tokens is None or tokens.shape[1] != inside.shape[1]:
-            raise UserError("the test features must hold as many tokens as those of training.")
+            raise UserError("the test features must have as many tokens as the training features.")
         with torch.inference_mode():
             parts = [
                 model(torch.from_numpy((tokens[first : first + 256] - mean) / std)).argmax(1)
@@ -143,6 +143,6 @@ def attentive_probe(train: Features, tests: Sequence[Features], *, seed: int = 0
 
 
 def means_of_tokens(features: Features) -> Features:
-    """Features whose rows are the mean of their tokens; others as they are."""
+    """Features with the mean of their tokens as rows; other features are unchanged."""
     tokens = in_tokens(features)
     return features if tokens is None else replace(features, features=tokens.mean(1))

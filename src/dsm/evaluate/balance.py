@@ -1,8 +1,7 @@
-"""The balance of motion and scene: which of the two an encoder goes by, measured without any label.
+"""The balance of motion and scene: which of the two an encoder relies on, measured without labels.
 
-Give a clip the scene of another video. Is it then nearer to the clip whose motion it has, or to the clip
-whose scene it has? Over methods and checkpoints, the answer ranks encoders as R@1 among other scenes does
-(``studies/health.py``, docs/evidence.md).
+Give a clip the scene of another video. Is it then closer to the clip with the same motion, or to the clip
+with the same scene? Over methods and checkpoints, the answer ranks encoders as R@1 among other scenes does
 """
 
 from __future__ import annotations
@@ -14,18 +13,18 @@ from torch import Tensor, nn
 from dsm.render import MEAN, STD
 
 LOW, HIGH = -MEAN / STD, (1 - MEAN) / STD
-"""Black and white, normalised."""
+"""The values of black and white after normalisation."""
 
 
 class InOtherScenes(nn.Module):
-    """The features of clips, of the same clips in other scenes, and of the clips that lent these scenes."""
+    """The features of clips, of the same clips in other scenes, and of the clips that supplied the scenes."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
 
     def forward(self, clips: Tensor) -> Tensor:
-        """Normalised RGB clips (B, 3, T, H, W) -> (B, 3D), side by side; scenes come from the same batch."""
+        """Normalised RGB clips (B, 3, T, H, W) -> (B, 3D), concatenated; scenes come from the same batch."""
         own = self.encoder(clips)
         return torch.cat([own, self.encoder(exchange_scenes(clips)), own.roll(1, 0)], 1)
 
@@ -53,11 +52,11 @@ def balances(own: Tensor, exchanged: Tensor, lender: Tensor) -> Tensor:
     """(N,): the cosine to the clip of the same motion, minus that to the clip of the same scene.
 
     About 1 if only the motion counts, about -1 if only the scene does, and 0 for features that depend on
-    neither. Cosines are those of features about their mean.
+    neither. The mean feature is subtracted before the cosine.
 
     Args:
         own: (N, D), features of clips. exchanged: of the same clips, each in the scene of another one.
-        lender: of those others.
+        lender: of the clips that supplied these scenes.
     """
     mean = own.mean(0)
     moved = F.normalize(exchanged - mean, dim=1)

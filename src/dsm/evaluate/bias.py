@@ -1,4 +1,4 @@
-"""How much a classifier relies on the scene: four numbers, and shares for each class.
+"""How much a classifier relies on the scene: four numbers, and accuracies per class.
 
 All are statistics of a classifier's predictions for the same videos in several variants
 (``evaluate.variants``), so their intervals are paired. Accuracies are means over classes: a rare class counts
@@ -23,7 +23,7 @@ from dsm.intervals import (
 )
 
 SKILLS = {"motion_gain": "static", "order_sensitivity": "shuffled", "direction_sensitivity": "reversed"}
-"""Numbers that are the share of the skill lost in a variant, and that variant."""
+"""Numbers that are a share of skill lost, and the variant in which it is lost."""
 NUMBERS = ("scene_reliance", *SKILLS)
 # Products of variances below this are rounding errors.
 NOTHING = 1e-12
@@ -36,15 +36,15 @@ class Judged:
     probabilities: dict[str, NDArray[np.float32]]
     """By variant: (n, parts, K); ``clip`` is the unchanged video, the parts of ``background`` are scenes."""
     known: NDArray[np.int64]
-    """(K,): the labels among which the classifier chooses."""
+    """(K,): the labels that the classifier can predict."""
     labels: NDArray[np.int64]
     """(n,)."""
     others: NDArray[np.int64]
     """(n, parts of ``background``): the videos whose scenes replaced each video's own."""
     groups: Sequence[str] | None = None
-    """The group of each video; intervals are over whole groups."""
+    """The group of each video; intervals resample whole groups."""
     partners: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
-    """By variant: (n, parts), the videos that lent each video a scene or a still actor."""
+    """By variant: (n, parts), the videos that supplied each video's scene or still actor."""
 
     @property
     def chance(self) -> float:
@@ -61,14 +61,14 @@ class Judged:
 
 
 def accuracy(judged: Judged, variant: str) -> Interval:
-    """Mean over classes of the share of their videos that is classified correctly, in a variant."""
+    """The share of videos classified correctly in a variant, averaged over classes."""
     return share_interval(judged.hits(variant), labels=judged.labels, groups=judged.groups)
 
 
 def skilled(judged: Judged) -> bool:
-    """Is the classifier clearly better than chance on whole clips? Otherwise it has no skill to lose.
+    """Whether the classifier is clearly better than chance on whole clips; otherwise it has no skill to lose.
 
-    Clearly means the interval's lower end, or, where there is no interval (a single group), the value itself.
+    Compares the interval's lower end with chance or, without an interval (a single group), the value itself.
     """
     interval = accuracy(judged, "clip")
     return (interval.value if np.isnan(interval.low) else interval.low) > judged.chance
@@ -78,9 +78,9 @@ def skill_lost(judged: Judged, variant: str) -> Interval:
     """The share of the skill that a variant takes away: (acc_clip - acc_variant) / (acc_clip - 1/K).
 
     0 if nothing is lost, 1 if only chance is left. It may be below 0, and above 1: a reversed motion may
-    always be taken for another, which is worse than chance. Its names are, for
+    always be taken for another one, which is worse than chance. Depending on the variant, it is called
 
-    - ``static``: the *motion gain*, which more than one frame brings;
+    - ``static``: the *motion gain*, the skill that needs more than one frame;
     - ``shuffled``: the *order sensitivity*;
     - ``reversed``: the *direction sensitivity*.
     """
@@ -91,24 +91,24 @@ def skill_lost(judged: Judged, variant: str) -> Interval:
 
 
 def above_chance(accuracy: Interval, chance: float) -> Interval:
-    """An accuracy less that of guessing."""
+    """An accuracy minus that of guessing."""
     return Interval(*(end - chance for end in accuracy))
 
 
 def scene_reliance(judged: Judged) -> Interval | None:
-    """Whether motion or scene decides when the motion of one video is shown before the scene of another.
+    """Whether motion or scene decides when the motion of one video is shown in front of another's scene.
 
     Let p(v) be the K probabilities of an unchanged video, and p(v, u) those of the mixture of what moves in v
     and the scene of u. Least squares over all mixtures and classes, each about its mean, give m and s of ::
 
         p(v, u) = m p(v) + s p(u)          scene reliance = max(s, 0) / (max(m, 0) + max(s, 0))
 
-    1 if the scene decides, 0 if the motion does. Effects that all mixtures share, such as being taken for one
-    class because they look odd, count for neither. Labels are not used, so the number does not depend on how
-    good or how confident the classifier is. Where scene and motion of a video suggest different classes, p(v)
-    contains both, and the weaker side is underestimated: measure on a test like the training list.
+    1 if the scene decides, 0 if the motion does. Effects common to all mixtures, such as one class that is
+    predicted because they look odd, count for neither. Labels are not used, so the number does not depend on
+    how good or how confident the classifier is. If scene and motion of a video suggest different classes,
+    p(v) contains both, and the weaker side is underestimated: use a test list like the training list.
 
-    None where neither side has any weight.
+    None if neither side has any weight.
     """
     own = judged.probabilities["clip"][:, 0].astype(float)  # (n, K)
     mixed, scene = judged.probabilities["background"].astype(float), own[judged.others]  # (n, parts, K)
@@ -128,7 +128,7 @@ def scene_reliance(judged: Judged) -> Interval | None:
             name: weights @ each - (means[name[0]] * means[name[1]]).sum(-1)
             for name, each in products.items()
         }
-        # The two equations of least squares, both times their determinant, which is not below 0.
+        # The two normal equations, both multiplied by their determinant, which is not negative.
         by_motion = moment["ss"] * moment["my"] - moment["ms"] * moment["sy"]
         by_scene = moment["mm"] * moment["sy"] - moment["ms"] * moment["my"]
         by_motion, by_scene = np.maximum(by_motion, 0), np.maximum(by_scene, 0)
@@ -143,7 +143,7 @@ def scene_reliance(judged: Judged) -> Interval | None:
 
 
 def four_numbers(judged: Judged) -> dict[str, Interval | None]:
-    """Scene reliance, motion gain, order and direction sensitivity; None for what cannot be measured.
+    """Scene reliance, motion gain, order and direction sensitivity; None for those that cannot be measured.
 
     The last three need a classifier with skill (:func:`skilled`).
     """

@@ -1,16 +1,16 @@
-"""Class activation maps: which places of a clip raise a score, for any network with a map of features.
+"""Class activation maps: which locations of a clip raise a score, for any network with a feature map.
 
 Both kinds start from a feature map A (B, K, T', H', W') and the gradient G = ds/dA of a score s:
 
-``cam``: at each place the sum over channels of G * A. After A these networks pool and apply a linear map,
-and every pooling is homogeneous of degree 1, so by Euler's theorem the sums at all places add up to the
-score (without its bias): each is the contribution of its place. With average pooling and a classifier this
-is the class activation map of Zhou et al. (CVPR 2016), the last layer's weights applied at every place;
-with max pooling a place gets the contribution of the channels whose maximum it holds. For the similarity of
-embeddings it is the decomposition of Stylianou et al. (WACV 2019). Where more than a linear map follows (an
-``mlp`` head) it holds to first order (HiResCAM, Draelos & Carin 2020).
+``cam``: at each location, the sum over channels of G * A. After A these networks pool and apply a linear map,
+and every pooling is homogeneous of degree 1, so by Euler's theorem the sums at all locations add up to the
+score (without its bias): each is the contribution of its location. With average pooling and a classifier this
+is the class activation map of Zhou et al. (CVPR 2016), the last layer's weights applied at every location;
+with max pooling, a location gets the contribution of the channels that are largest there. For the similarity
+of embeddings, it is the decomposition of Stylianou et al. (WACV 2019). If more than a linear map follows (an
+``mlp`` head), it holds to first order (HiResCAM, Draelos & Carin 2020).
 
-``grad-cam``: the gradient is averaged over places before it weights the channels (Selvaraju et al., ICCV
+``grad-cam``: the gradient is averaged over locations before it weights the channels (Selvaraju et al., ICCV
 2017).
 """
 
@@ -36,12 +36,12 @@ Score = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Layer:
-    """A place in a network with a map of features."""
+    """A point in a network with a feature map."""
 
     name: str
     """The module's name in ``named_modules``."""
     before: bool = False
-    """The map is the module's input, not its output."""
+    """Whether the map is the module's input rather than its output."""
     sides: tuple[int, ...] = ()
     """T', H', W' for the clip that the layer was found with."""
 
@@ -51,7 +51,7 @@ class Layer:
 
 
 TOKENS = Layer("tokens")
-"""Stands for a layer whose output is a row of tokens instead of a map of places."""
+"""Stands for a layer whose output is a row of tokens instead of a map."""
 
 
 def class_score(label: int | None = None) -> Score:
@@ -68,8 +68,8 @@ def class_score(label: int | None = None) -> Score:
 def similarity_score(target: Tensor | None = None) -> Score:
     """The length of embeddings in the direction of a target; None: each in its own direction.
 
-    This is the dot product with the unit target, not the cosine: the cosine of a clip with itself is at its
-    maximum, so its gradient is zero.
+    This is the dot product with the unit target rather than the cosine: the cosine of a clip with itself is
+    at its maximum, where the gradient is zero.
 
     Args:
         target: (D,) or (1, D).
@@ -83,16 +83,16 @@ def similarity_score(target: Tensor | None = None) -> Score:
 
 
 def find_layer(module: nn.Module, clip: Tensor) -> Layer:
-    """The last map of features in a network, found by running it once.
+    """The last feature map in a network, found by running it once.
 
-    It is the last tensor (B, K, T', H', W') with more than one place in the picture that a module with
-    weights returns, or that a global pooling receives. A transformer says itself where its tokens are a map.
+    It is the last tensor (B, K, T', H', W') with more than one spatial location that a module with weights
+    returns, or that a global pooling receives. A transformer declares where its tokens form a map.
 
     Args:
-        clip: (B, C, T, H, W), as the network takes it; its size determines how many places a map has.
+        clip: (B, C, T, H, W), as the network takes it; its size determines the size of the maps.
 
     Raises:
-        UserError: there is no such map, or tokens without known places come after it.
+        UserError: there is no such map, or tokens without known locations come after it.
     """
     layers: list[Layer] = []
     shown: list[Layer] = []
@@ -118,12 +118,12 @@ def find_layer(module: nn.Module, clip: Tensor) -> Layer:
         return shown[-1]
     if layers and layers[-1] is TOKENS:
         raise UserError(
-            "after its last map the network continues with tokens (B, N, D), whose places are not known; "
+            "after its last map the network continues with tokens (B, N, D), whose locations are unknown; "
             f"name a --layer that returns a map{nearest('', _mappers(module, clip))}"
         )
     if not layers:
         raise UserError(
-            "no layer of this network returns a map (B, K, T, H, W) with more than one place in the picture "
+            "no layer of this network returns a map (B, K, T, H, W) with more than one spatial location "
             f"for clips of {'x'.join(map(str, clip.shape[2:]))}; try a larger --size, or name a --layer."
         )
     return layers[-1]
@@ -161,7 +161,7 @@ def activation_map(
         layer: by default that of :func:`find_layer`.
 
     Returns:
-        (B, T, H, W), at least 0: the map scaled to the clip's size, trilinear. Places that lower the score
+        (B, T, H, W), at least 0: the map scaled to the clip's size, trilinear. Locations that lower the score
         are 0.
 
     Raises:
@@ -175,7 +175,7 @@ def activation_map(
 
 
 def to_unit(maps: Tensor) -> Tensor:
-    """Maps (B, T, H, W) in [0, 1]: 1 is the strongest place of each clip; a map of zeros stays so."""
+    """Maps (B, T, H, W) scaled to [0, 1]: 1 is the maximum of each clip; a map of zeros is unchanged."""
     return maps / maps.amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
 
 
@@ -188,7 +188,7 @@ def features_and_gradient(
     kept: list[Tensor] = []
 
     def cut(features: Tensor) -> Tensor:
-        # The graph begins here. The network continues with a copy, as its next step may work in place.
+        # The graph starts here. The network continues with a copy, because its next step may work in place.
         kept.append(features.detach().requires_grad_())
         return kept[-1].clone()
 
@@ -217,7 +217,7 @@ def _is_map(value: Any) -> bool:
 
 
 def _only_shrinks(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> bool:
-    """Is it a pooling, without weights and with fewer places in its output than in its input?"""
+    """Whether it is a pooling: without weights, and with fewer locations in its output than in its input."""
     if any(True for _ in module.parameters()) or not inputs or not _is_map(inputs[0]):
         return False
     return cast(bool, output[0, 0].numel() < inputs[0][0, 0].numel())

@@ -1,7 +1,7 @@
-"""Near-duplicates: pairs of rows whose features are nearly the same, and groups of which one row is kept.
+"""Near-duplicates: pairs of rows with nearly the same features, and groups of which one row is kept.
 
-Cosines are those of unit features less their mean, as in :mod:`dsm.evaluate.explore`: without that, unrelated
-videos have cosines above 0.95 by most encoders.
+Cosines are taken after the mean of the unit features is subtracted, as in :mod:`dsm.evaluate.explore`:
+without that, most encoders give unrelated videos cosines above 0.95.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from dsm.evaluate.nearest import Matrix, unit_rows
 
 BLOCK = 4096
 ROUNDING = 1e-6
-"""How far rounding may lower the cosine of a row with its copy below 1."""
+"""How far below 1 rounding may lower the cosine of a row with its copy."""
 AT_THE_MEAN = 1e-3
-"""Length below which what a unit row is besides the mean is rounding, and it is compared whole."""
+"""If a unit row minus the mean is shorter than this, it is rounding, and the row is compared uncentred."""
 MOST_PAIRS = 1_000_000
 Pair = tuple[int, int, float]
 
@@ -57,10 +57,10 @@ def _unit(features: Features, first: int) -> Matrix:
 
 
 def all_pairs(features: Features, threshold: float) -> list[Pair]:
-    """:func:`find_duplicates`, the nearest pair first.
+    """The pairs of :func:`find_duplicates`, the most similar first.
 
     Raises:
-        UserError: there are more than a million.
+        UserError: there are more than a million pairs.
     """
     found: list[Pair] = []
     for pair in find_duplicates(features, threshold):
@@ -72,23 +72,24 @@ def all_pairs(features: Features, threshold: float) -> list[Pair]:
 
 @dataclass(frozen=True)
 class Kept:
-    """A row that is kept, and those that it stands for."""
+    """A row that is kept, and those left out in its favour."""
 
     row: int
     left_out: list[tuple[int, float]]
-    """Rows, and the cosine of each with the row that is kept; the nearest first."""
+    """Rows, and the cosine of each with the row kept; the most similar first."""
 
 
 def keep_one(pairs: Iterable[Pair], order: Sequence[int]) -> list[Kept]:
-    """Choose among near-duplicates: no two rows kept are a pair, and every row left out is one with its kept.
+    """Choose among near-duplicates: no two rows kept are a pair, and every row left out pairs with a row
+    kept.
 
-    A row that only others link to a kept one stays: along a chain of pairs its ends may differ.
+    Rows linked to a kept row only through others stay, because the ends of a chain of pairs may differ.
 
     Args:
-        order: the rows in pairs, the most worth keeping first.
+        order: the rows in pairs, the best to keep first.
 
     Returns:
-        The rows kept for which others are left out, in that order.
+        The rows kept in favour of others, in that order.
     """
     near: dict[int, dict[int, float]] = {}
     for one, two, cosine in pairs:

@@ -22,17 +22,17 @@ from dsm.runs.results import Row, row_of
 from dsm.terminal import many
 
 LEAST = 5
-"""Least number of videos for a map."""
+"""Fewest videos for a map."""
 NEIGHBOURS = 5
 SAME = 1e-6
-"""Unit features that differ by less in every dimension differ only by rounding."""
+"""Unit features whose dimensions all differ by less than this are equal up to rounding."""
 
 
 def plane(features: NDArray[np.float32], name: MapName, *, seed: int = 0) -> NDArray[np.float32]:
-    """Map features (n, d) to the plane, (n, 2), each axis in [0, 1]; features near by cosine stay near.
+    """Map features (n, d) to the plane, (n, 2), each axis in [0, 1]; close cosines stay close.
 
     t-SNE (van der Maaten & Hinton 2008, initialised with the first two principal components) or UMAP (McInnes
-    et al. 2018). In both, distances between distant groups, their sizes and densities mean nothing.
+    et al. 2018). In both, distances between distant groups, and their sizes and densities, mean nothing.
 
     Raises:
         UserError: there are too few videos, all have the same feature, or UMAP is not installed.
@@ -53,20 +53,20 @@ def plane(features: NDArray[np.float32], name: MapName, *, seed: int = 0) -> NDA
 
 
 def need_spread(features: NDArray[np.float32], name: str) -> None:
-    """Raise UserError where all features (n, d) have the same direction or are zero.
+    """Raise UserError if all features (n, d) have the same direction or are zero.
 
-    There is nothing to map then, and t-SNE's native code would end the process. ``name`` names the features.
+    There is nothing to map then, and t-SNE's native code would crash. ``name`` names the features.
     """
     if len(features) > 1 and float(np.ptp(unit_rows(features), axis=0).max()) < SAME:
         raise UserError(
-            f"{name}: all {len(features)} videos have the same feature (the encoder has collapsed), so there "
-            "is nothing to map."
+            f"{name}: all {len(features)} videos have the same features (the encoder has collapsed), so "
+            "there is nothing to map."
         )
 
 
 def _umap(rows: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     umap = load_extra(
-        "umap", "umap", package="umap-learn", name="UMAP", wanted_by="--map umap", hint="; or take --map tsne"
+        "umap", "umap", package="umap-learn", name="UMAP", wanted_by="--map umap", hint="; or use --map tsne"
     )
     near = min(15, len(rows) - 1)
     return np.asarray(umap(n_neighbors=near, random_state=seed, n_jobs=1).fit_transform(rows))
@@ -80,7 +80,7 @@ class Embedded:
     maps: Mapping[MapName, NDArray[np.float32]]
     """By name, (n, 2) in [0, 1]."""
     colourings: Mapping[str, list[str]]
-    """By name, a value for each video: its label, its scene, or whether its neighbour is right."""
+    """By name, a value for each video: its label, its scene, or whether its nearest neighbour is correct."""
     neighbours: NDArray[np.int64]
     """(n, k), the nearest others by cosine, nearest first."""
     paths: list[str]
@@ -96,7 +96,7 @@ def numbers_of(
     """Effective rank, and for each naming of the videos how well it separates them; see :func:`apart`.
 
     Args:
-        namings: kind of name (``label``, ``scene``) -> the name of each video.
+        namings: kind of name (``label``, ``scene``) -> each video's name.
         named: run, seed and test, for the rows.
     """
     rank = float(effective_rank(torch.from_numpy(unit_rows(features.features))))

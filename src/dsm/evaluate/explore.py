@@ -1,4 +1,4 @@
-"""What is in footage, without labels: clusters, rare clips, near-duplicates, and how much is only the camera.
+"""Explores footage without labels: clusters, rare clips, near-duplicates, and the influence of the camera.
 
 Features are centred (the mean over all clips is subtracted) before their cosines are taken: the features of
 most encoders lie in a narrow cone, in which all cosines are near 1.
@@ -21,26 +21,26 @@ from dsm.evaluate.nearest import Ids, Matrix, Neighbours, nearest, unit_rows
 from dsm.intervals import Interval, share_interval
 
 NOISE = -1
-"""The cluster of clips that are in none."""
+"""The label of clips that are in no cluster."""
 DIMENSIONS = 16
-"""Principal components in which clusters are found: density means little in hundreds of dimensions."""
+"""Number of principal components to cluster in: density means little in hundreds of dimensions."""
 CORE = 5
 """HDBSCAN's ``min_samples``."""
 MAPPED = 3000
-"""Clips that t-SNE places; it takes minutes for ten thousand. The others are placed among their nearest."""
+"""Most clips placed by t-SNE, which takes minutes for ten thousand; others are placed near their nearest."""
 AMONG = 3
 
 
 @dataclass(frozen=True)
 class Explored:
-    """What was found in the features of n clips."""
+    """The results of exploring n clips."""
 
     map: Matrix
     """(n, 2) in [0, 1]."""
     clusters: NDArray[np.int64]
     """(n,), 0 for the largest cluster, -1 for clips in none."""
     typical: list[NDArray[np.int64]]
-    """For each cluster its rows, the most typical (nearest to its mean) first."""
+    """The rows of each cluster, the most typical (nearest to its mean) first."""
     near: Neighbours
     """The nearest clips by the cosine of centred features; see :func:`apart_ids`."""
     oddness: NDArray[np.float64]
@@ -48,7 +48,7 @@ class Explored:
 
 
 def centred(features: Matrix) -> Matrix:
-    """Unit features (n, d) less their mean."""
+    """Unit features (n, d) minus their mean."""
     rows = unit_rows(np.asarray(features, np.float32))
     return np.asarray(rows - rows.mean(0), np.float32)
 
@@ -62,10 +62,10 @@ def explore(
         features: (n, d).
         videos: (n,), the video of each clip.
         k: neighbours that decide how rare a clip is.
-        least: clips of the smallest cluster; 0 for :func:`least_of`.
+        least: fewest clips of a cluster; 0 for :func:`least_of`.
 
     Raises:
-        UserError: there are too few clips, or all have the same feature.
+        UserError: there are too few clips, or all have the same features.
     """
     rows = centred(features)
     ids = apart_ids(videos, k)
@@ -77,17 +77,17 @@ def explore(
 
 
 def apart_ids(videos: Sequence[str], k: int) -> Ids:
-    """(n,) numbers; clips of the same number are not counted as neighbours.
+    """(n,) numbers; clips with the same number do not count as neighbours.
 
-    Clips of one video resemble each other and say nothing about how rare it is. But where there are no more
-    than ``k`` videos, as in a single long recording, only a clip itself is left out.
+    Clips of one video resemble each other, which says nothing about how rare they are. But with no more than
+    ``k`` videos, such as a single long recording, only the clip itself is excluded.
     """
     ids = np.unique(np.asarray(videos), return_inverse=True)[1].astype(np.int64)
     return ids if ids.max(initial=0) >= k else np.arange(len(ids))
 
 
 def least_of(count: int) -> int:
-    """Clips of the smallest cluster among ``count``: half the square root, at least 5."""
+    """Fewest clips of a cluster among ``count``: half the square root, at least 5."""
     return max(5, round(np.sqrt(count) / 2))
 
 
@@ -109,12 +109,12 @@ def clusters_of(rows: Matrix, least: int, *, seed: int = 0) -> NDArray[np.int64]
     sizes = np.bincount(found[found >= 0], minlength=found.max() + 1)
     rank = np.empty(len(sizes) + 1, np.int64)
     rank[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
-    rank[-1] = NOISE  # found by the index -1
+    rank[-1] = NOISE  # clips in no cluster have the index -1
     return rank[found]
 
 
 def typical_of(rows: Matrix, clusters: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """For each cluster its rows, by their cosine with the mean of its unit rows, the greatest first."""
+    """The rows of each cluster, by their cosine with the mean of its unit rows, highest first."""
     unit, result = unit_rows(rows), []
     for cluster in range(int(clusters.max(initial=NOISE)) + 1):
         own = np.flatnonzero(clusters == cluster)
@@ -123,7 +123,7 @@ def typical_of(rows: Matrix, clusters: NDArray[np.int64]) -> list[NDArray[np.int
 
 
 def oddness_of(near: Neighbours, k: int) -> NDArray[np.float64]:
-    """(n,): mean cosine distance to the k nearest (Angiulli & Pizzuti 2002); 2 where there is none."""
+    """(n,): mean cosine distance to the k nearest (Angiulli & Pizzuti 2002); 2 if there is none."""
     known = near.places[:, :k] >= 0
     distance = np.where(known, 1 - near.similarities[:, :k].astype(np.float64), 0.0)
     count = known.sum(1)
@@ -133,7 +133,7 @@ def oddness_of(near: Neighbours, k: int) -> NDArray[np.float64]:
 def rarest(
     oddness: NDArray[np.float64], videos: Sequence[str], most: int, *, among: NDArray[np.int64] | None = None
 ) -> list[int]:
-    """Rows of the rarest clips, the rarest first; one of each video.
+    """Rows of the rarest clips, rarest first; one per video.
 
     Args:
         among: the rows to choose from; None for all.
@@ -150,9 +150,9 @@ def rarest(
 def rarest_of_groups(
     features: Matrix, groups: Sequence[str], videos: Sequence[str], most: int, *, k: int = 10
 ) -> dict[str, list[int]]:
-    """For each group (a camera) the clips that are rarest in it, the rarest first.
+    """The rarest clips of each group (such as a camera), rarest first.
 
-    A group of fewer than ``k`` + 2 videos has none: there is nothing usual to be unlike.
+    A group of fewer than ``k`` + 2 videos has none, because it has too few to define what is usual.
     """
     rows = centred(features)
     names, ids = np.unique(np.asarray(groups), return_inverse=True)
@@ -178,7 +178,7 @@ def duplicate_groups(near: Neighbours, videos: Sequence[str], threshold: float) 
 
 
 def linked(count: int, one: NDArray[np.int64], two: NDArray[np.int64]) -> list[list[int]]:
-    """Groups of rows of ``count`` that pairs link, directly or through others; the largest first.
+    """Groups of rows, of ``count`` in all, that pairs link directly or through others; largest first.
 
     Args:
         one, two: (pairs,) the rows of each pair.
@@ -195,18 +195,18 @@ def linked(count: int, one: NDArray[np.int64], two: NDArray[np.int64]) -> list[l
 
 @dataclass(frozen=True)
 class SameCamera:
-    """How much of the neighbourhood is merely the same camera."""
+    """How many nearest neighbours come from the same camera."""
 
     share: Interval
-    """Share of a clip's nearest neighbours that are of its camera; the interval is over cameras."""
+    """Share of a clip's nearest neighbours from its own camera; the interval resamples cameras."""
     chance: float
     """Its expectation if neighbours were drawn at random among the clips of other videos."""
     by_camera: dict[str, tuple[int, float, float]]
-    """Camera -> number of clips, share, chance; the most clips first."""
+    """Camera -> number of clips, share, chance; cameras with most clips first."""
 
 
 def same_camera(near: Neighbours, cameras: Sequence[str], videos: Sequence[str]) -> SameCamera | None:
-    """How many of the neighbours are of the same camera; None where there is a single camera."""
+    """How many neighbours come from the same camera; None with a single camera."""
     names, ids = np.unique(np.asarray(cameras), return_inverse=True)
     if len(names) < 2:
         return None
@@ -226,10 +226,10 @@ def same_camera(near: Neighbours, cameras: Sequence[str], videos: Sequence[str])
 
 
 def map_of(features: Matrix, *, seed: int = 0) -> Matrix:
-    """A map (n, 2) in [0, 1]: t-SNE of a sample, and every other clip among its nearest of the sample.
+    """A map (n, 2) in [0, 1]: t-SNE of a sample, with every other clip placed near its nearest in the sample.
 
-    The position of a clip outside the sample is the mean of those of its ``AMONG`` nearest, moved a
-    little at random, so that clips do not cover each other.
+    A clip outside the sample is placed at the mean position of its ``AMONG`` nearest, moved slightly at
+    random so that clips do not cover each other.
     """
     count = len(features)
     if count <= MAPPED:

@@ -1,6 +1,6 @@
-"""Features as other tools take them: Parquet, Lance, TensorBoard's Embedding Projector, FiftyOne.
+"""Features in the formats of other tools: Parquet, Lance, TensorBoard's Embedding Projector, FiftyOne.
 
-Every form holds for each row its path, label, class name, times (of clips), group and feature.
+Every format has, for each row, its path, label, class name, times (of clips), group and feature.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from dsm.files import json_text
 from dsm.video.segments import without_segment
 
 TILE, SIDE = 64, 8192
-"""Pixels of a picture among the sprites, and most of the whole picture, which browsers take."""
+"""Side of a sprite, and largest side of the sprite sheet that browsers accept, in pixels."""
 GREY = 128
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What is exported."""
+    """The rows to export."""
 
     features: Features
     groups: Sequence[str]
     """(n,), the group of each row; empty for none."""
 
     def names(self) -> list[str | None]:
-        """(n,), the class name of each row; None where it has no label."""
+        """(n,), the class name of each row; None if it has no label."""
         texts = class_texts(self.features)
         return [texts[label] if label >= 0 else None for label in self.features.labels.tolist()]
 
     def columns(self) -> dict[str, Sequence[str | None]]:
-        """The columns of texts besides the path."""
+        """The text columns besides the path."""
         columns: dict[str, Sequence[str | None]] = {"class": self.names()}
         return columns | ({"group": self.groups} if self.groups else {})
 
@@ -55,7 +55,7 @@ def write_table(file: Path, rows: Rows) -> None:
 
 
 def write_lance(folder: Path, rows: Rows) -> None:
-    """A data set of Lance, which LanceDB opens as a table; the same columns as the Parquet file."""
+    """A Lance data set, which LanceDB opens as a table; it has the same columns as the Parquet file."""
     lance = load_extra("lance", "lance", package="pylance", wanted_by="--to lance")
     schema, tables = arrow_tables(rows.features, _chunks(rows.features), rows.columns())
     batches = (batch for table in tables for batch in table.to_batches())
@@ -68,10 +68,10 @@ def write_projector(
     """Tables for TensorBoard's Embedding Projector: ``tensorboard --logdir FOLDER``, or load them by hand.
 
     Args:
-        picture: gives a picture (H, W, 3) of a row, None where there is none; None for no pictures.
+        picture: returns a picture (H, W, 3) of a row, or None if it has none; None for no pictures.
 
     Returns:
-        Rows that have a picture.
+        The number of rows with a picture.
     """
     features = rows.features
     with (folder / "features.tsv").open("w", encoding="utf-8") as opened:
@@ -98,12 +98,12 @@ def write_projector(
 
 
 def most_sprites() -> int:
-    """Rows of which one picture can hold the sprites."""
+    """Most rows whose sprites fit into one picture."""
     return (SIDE // TILE) ** 2
 
 
 def _sprites(count: int, picture: Callable[[int], NDArray[np.uint8] | None]) -> tuple[Image.Image, int]:
-    """A square sheet of small pictures, row by row; grey where a row has none."""
+    """A square sheet of small pictures, row by row; grey for rows without one."""
     wide = int(np.ceil(np.sqrt(count)))
     sheet, drawn = Image.new("RGB", (wide * TILE, wide * TILE), (GREY,) * 3), 0
     for row in range(count):
@@ -116,11 +116,11 @@ def _sprites(count: int, picture: Callable[[int], NDArray[np.uint8] | None]) -> 
 
 
 def write_fiftyone(folder: Path, rows: Rows) -> None:
-    """FiftyOne's form of a data set on disk (``fo.types.LegacyFiftyOneDataset``): samples with embeddings.
+    """FiftyOne's format of a data set on disk (``fo.types.LegacyFiftyOneDataset``): samples with embeddings.
 
-    A sample is a video, or a clip of it by its fields ``start`` and ``end``. An embedding is stored as
-    FiftyOne stores vectors: an array of numpy, compressed by zlib, as binary JSON of MongoDB. FiftyOne takes
-    the fields from the samples of this form, which thus does not depend on its version.
+    A sample is a video, or a clip of it given by its fields ``start`` and ``end``. An embedding is stored as
+    FiftyOne stores vectors: a numpy array, compressed with zlib, as MongoDB's binary JSON. FiftyOne reads the
+    fields from the samples, so this format does not depend on its version.
     """
     features = rows.features
     root = Path(str(features.meta.get("root", "")))

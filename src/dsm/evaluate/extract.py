@@ -73,7 +73,7 @@ def extract_by_all(
     Args:
         crops: crops per clip, 1 in the middle or 3 along its longer side; a video's feature is their mean.
         seconds: time limit for reading a video; None for no limit.
-        precision: in which the encoders compute.
+        precision: number format of the encoders' computation.
         on_bad: called with each unreadable video, which is left out; without it the first unreadable video
             raises an error.
 
@@ -105,7 +105,7 @@ def extract_by_all(
         for encoder, row in zip(encoders, rows, strict=True):
             row.append(means(as_array(encoder, x, precision), batch["counts"]))
     if not index:
-        raise UserError(f"{videos.source}: not one video can be read; `dsm data check` shows why.")
+        raise UserError(f"{videos.source}: none of the videos can be read; `dsm data check` shows why.")
     paths = [videos.paths[place] for place in index]
     return [Features(np.concatenate(row), videos.labels[index], paths) for row in rows]
 

@@ -1,7 +1,7 @@
 """Resumable extraction of features from a list of any size, by one or several processes.
 
-A list is cut into parts of a few videos. Each finished part is a small file in ``OUT.parts``; at the end the
-parts are joined into one file, row by row, and removed. The result does not depend on which process or which
+A list is divided into parts of a few videos. Each finished part is a small file in ``OUT.parts``; at the end
+the parts are joined into one file, row by row, and removed. The result does not depend on which process or
 call computed a part: the same videos always go through the network together.
 """
 
@@ -52,7 +52,7 @@ class Part:
     index: NDArray[np.int64]
     """(rows,): the list index of each row's video."""
     seconds: NDArray[np.float32] | None
-    """(rows, 2): begin and end of each clip; None where rows are videos."""
+    """(rows, 2): start and end of each clip in seconds; None if rows are videos."""
     bad: list[BadVideo]
     """Unreadable videos, and those with lost frames, with the verdict ``damaged``."""
 
@@ -67,9 +67,9 @@ class Extracted:
     untimed: int = 0
     """Number of videos without frame times, if rows are clips."""
     cut_short: int = 0
-    """Number of videos with the maximum number of clips, whose end may be missing."""
+    """Number of videos cut short at the maximum number of clips."""
     damaged: Sequence[Verdict] = ()
-    """Videos with lost frames; their features come from what can be decoded."""
+    """Videos with lost frames; their features come from the frames that can be decoded."""
 
 
 def together(parts: Sequence[Part]) -> Part:
@@ -108,7 +108,7 @@ def join(
     """Write one file of all parts, and beside it a ledger of the bad videos, if there are any.
 
     Args:
-        out: gets the rows of the readable videos; a bare ``.npy`` gets a row for every video of the list,
+        out: receives the rows of the readable videos; a bare ``.npy``, a row for every video of the list,
             NaN for unreadable ones.
         size: videos per part.
         half: write float16.
@@ -128,7 +128,9 @@ def join(
     damaged = [verdict_of(video, videos) for video in bad if video.verdict == "damaged"]
     bad = [video for video in bad if video.verdict != "damaged"]
     if not len(index):
-        raise UserError(f"{videos.source}: not one video can be read. The first failure: {bad[0].reason}")
+        raise UserError(
+            f"{videos.source}: none of the videos can be read. The first failure: {bad[0].reason}"
+        )
     times = np.concatenate(seconds) if seconds else None
     bare = out.suffix == ".npy" and times is None
     rows = len(videos) if bare else len(index)
@@ -163,9 +165,9 @@ def _rows(files: Sequence[Path], size: int, videos: int, dim: int) -> Iterator[N
 
 BATCHES_A_PART = 8
 LOOK_EVERY = 0.5
-"""Seconds between two checks for parts that other processes have computed."""
+"""Seconds between checks for parts that other processes have computed."""
 LATE = 120
-"""Seconds until a network disk shows the files of another machine."""
+"""Seconds until a network disk must show the files of another machine."""
 
 
 def extract_to_file(
@@ -197,7 +199,7 @@ def extract_to_file(
         raise UserError(f"{out}: --half is for .npz.")
     check_takes(encoder, clip.input_shape)
     folder = parts_of(out)
-    # Identified by its weights, not by its name: a run's weights change while it trains.
+    # Identify the encoder by its weights, not its name: a run's weights change while it trains.
     made_by = {"encoder": digest(encoder), "list": videos.digest(), "clip": asdict(clip)}
     fabric = make_fabric()
     if fabric.is_global_zero:
@@ -223,7 +225,7 @@ def extract_to_file(
             for rows in islice(work, len(batches[part])):
                 pieces.append(rows)
                 bad += sum(video.verdict != "damaged" for video in rows.bad)
-                done += settings.batch_size * fabric.world_size  # the others are about as far
+                done += settings.batch_size * fabric.world_size  # the other processes are about as far
                 bar.update(min(done, len(videos)), f"  {bad} cannot be read" if bad else "")
             save_part(files[part], together(pieces))
         if fabric.world_size > 1:
@@ -235,7 +237,7 @@ def extract_to_file(
     try:
         extracted = join(out, files, size, videos, meta | {"encoder": made_by["encoder"]}, half=settings.half)
     except UserError:
-        remove(folder)  # no video was read: the disk may have been missing, so the next call retries
+        remove(folder)  # no video was read, perhaps because the disk was missing: the next call retries
         raise
     remove(folder)
     return extracted
@@ -250,14 +252,14 @@ def _wait_for(folder: Path, files: Sequence[Path]) -> None:
     """Wait until the disk shows all parts, which other processes have written.
 
     Raises:
-        UserError: it does not.
+        UserError: a part does not appear.
     """
     give_up = time.monotonic() + LATE
     while missing := [file for file in files if not file.exists()]:
         if not folder.is_dir() or time.monotonic() > give_up:
             raise UserError(
-                f"{missing[0]}: was written, and is not there; do all processes see the same disk? The same "
-                "command computes it again."
+                f"{missing[0]} was written but does not appear; make sure that all processes see the same "
+                "disk, and run the command again to compute it again."
             )
         time.sleep(LOOK_EVERY)
 

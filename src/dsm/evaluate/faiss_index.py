@@ -29,13 +29,13 @@ from dsm.terminal import note, progress, warn
 from dsm.untrusted import checked, parse_json
 
 EXACT_UP_TO = 100_000
-"""Up to this many rows a file is searched exactly, and has no index."""
+"""A file with at most this many rows is searched exactly, without an index."""
 ENGINE = "faiss"
 CHUNK = 2**16
-"""Rows that are read and added at a time."""
+"""Number of rows to read and add at a time."""
 SEARCHED_CELLS = 16
 TRAINED_ON = 50
-"""Rows for each cell from which FAISS finds the cells."""
+"""Number of rows per cell from which FAISS finds the cells."""
 Told = Callable[[int], None]
 _LENGTH = struct.Struct("<Q")
 _FORMAT = 1
@@ -48,12 +48,12 @@ def chunks_of(rows: Matrix) -> Iterator[tuple[int, Matrix]]:
 
 
 def cells_of(count: int) -> int:
-    """Cells for so many rows: half the square root; more take longer to build than they save."""
+    """Number of cells for ``count`` rows: half the square root; more take longer to build than they save."""
     return max(int(np.sqrt(count) / 2), 1)
 
 
 class FaissEngine:
-    """FAISS's inverted file: rows in cells around centroids; those nearest to a query are searched."""
+    """FAISS's inverted file: rows in cells around centroids; the cells nearest to a query are searched."""
 
     def __init__(self, index: Any) -> None:
         self._index = index
@@ -77,18 +77,18 @@ class FaissEngine:
 
     @classmethod
     def opened(cls, file: Path) -> FaissEngine:
-        """An index from a file; its rows stay there and are mapped.
+        """An index from a file, which is memory-mapped.
 
         Raises:
-            ValueError: the file holds another sort of index. And what FAISS raises.
+            ValueError: the file has another type of index. Also what FAISS raises.
         """
         faiss = _faiss()
         with file.open("rb") as opened:
-            if opened.read(4) != b"IwSq":  # how FAISS marks what this class writes
-                raise ValueError("holds another sort of index")
+            if opened.read(4) != b"IwSq":  # FAISS's mark for the type that this class writes
+                raise ValueError("has another type of index")
         index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP)
         if not isinstance(index, faiss.IndexIVFScalarQuantizer):
-            raise ValueError("holds another sort of index")
+            raise ValueError("has another type of index")
         return cls(index)
 
     def __len__(self) -> int:
@@ -99,7 +99,7 @@ class FaissEngine:
         return int(self._index.d)
 
     def add(self, rows: Matrix, told: Told = lambda done: None) -> None:
-        """Add rows (n, d) after those that it holds; ``told`` is called with the number of rows done."""
+        """Append rows (n, d); ``told`` is called with the number of rows done."""
         for first, unit in chunks_of(rows):
             self._index.add(unit)
             told(first + len(unit))
@@ -109,13 +109,13 @@ class FaissEngine:
         _faiss().write_index(self._index, str(file))
 
     def candidates(self, unit: Matrix, k: int) -> Ids:
-        """Rows (m, k) for unit queries (m, d), -1 where fewer are found; in no particular order."""
+        """Rows (m, k) for unit queries (m, d), in any order; -1 if fewer are found."""
         found: Ids = self._index.search(np.ascontiguousarray(unit, np.float32), k)[1]
         return found
 
 
 def build(rows: Matrix, told: Told = lambda done: None) -> FaissEngine:
-    """An engine that holds rows (n, d), read chunk by chunk."""
+    """An engine with rows (n, d), which are read chunk by chunk."""
     engine = FaissEngine.trained_on(rows)
     engine.add(rows, told)
     return engine
@@ -127,7 +127,7 @@ def _faiss() -> Any:
 
 @dataclass(frozen=True)
 class IndexFacts:
-    """What an index file says of itself."""
+    """The description in an index file."""
 
     format: int
     engine: str
@@ -137,11 +137,11 @@ class IndexFacts:
     features: str
     """The fingerprint of the features file."""
     bytes: int
-    """Of what the library wrote."""
+    """Length of the library's part, in bytes."""
 
 
 class OtherError(ValueError):
-    """An index file that is ours, but not of these features."""
+    """An index file of dsm, but not of these features."""
 
 
 def index_file(features: Path) -> Path:
@@ -162,10 +162,10 @@ def write_index(file: Path, engine: FaissEngine, features: Path) -> None:
 
 
 def read_about(file: Path) -> IndexFacts:
-    """What an index file says of itself, compared with its size; its seal is checked.
+    """Read the description in an index file, after checking its size and seal.
 
     Raises:
-        DamagedError: it has changed. ValueError: it is no index file.
+        DamagedError: it has changed. ValueError: it is not an index file.
     """
     size = file.stat().st_size
     end = len(BLANK) + _LENGTH.size
@@ -174,13 +174,13 @@ def read_about(file: Path) -> IndexFacts:
         tail = opened.read()
         length = _LENGTH.unpack(tail[: _LENGTH.size])[0] if len(tail) == end else 0
         if not 0 < length <= min(INDEX_LINE, size - end):
-            raise ValueError("is no index of dsm")
+            raise ValueError("is not an index of dsm")
         opened.seek(size - end - length)
         line = opened.read(length)
     check_seal(file, size - len(BLANK))
     about = checked(parse_json(line.decode()), IndexFacts, "the index")
     if about.format != _FORMAT or about.bytes != size - end - length:
-        raise ValueError("is no index that this version of dsm reads")
+        raise ValueError("is an index that this version of dsm cannot read")
     return about
 
 
@@ -198,12 +198,12 @@ def read_index(file: Path, features: Path, shape: tuple[int, int]) -> FaissEngin
         raise OtherError("was built from other features")
     engine = FaissEngine.opened(file)
     if (len(engine), engine.dim) != shape:
-        raise ValueError("does not hold what it says")
+        raise ValueError("its content does not match its description")
     return engine
 
 
 def engine_beside(features: Path, rows: Matrix) -> FaissEngine:
-    """The engine of a features file: from the index beside it, which is built where it is missing.
+    """The engine of a features file, from the index beside it, which is built if it is missing.
 
     Raises:
         UserError: another file is in its place, or FAISS is not installed.
@@ -213,9 +213,9 @@ def engine_beside(features: Path, rows: Matrix) -> FaissEngine:
         try:
             return read_index(file, features, (len(rows), rows.shape[1]))
         except OtherError:
-            note(f"{file}: was built from other features than {features} now holds; it is built again")
+            note(f"{file}: was built from other features than {features} now has; building it again")
         except DamagedError:
-            warn(f"{file}: is damaged (its checksum differs); it is built again.")
+            warn(f"{file}: is damaged (its checksum differs); building it again.")
         except UserError:
             raise
         except Exception as error:  # a library that reads an untrusted file can fail in any way
@@ -229,7 +229,7 @@ def engine_beside(features: Path, rows: Matrix) -> FaissEngine:
 
 
 class Parts:
-    """The engines of several features files, of which the rows follow each other."""
+    """The engines of several features files, whose rows follow one another."""
 
     def __init__(self, files: Sequence[Path], counts: Sequence[int], rows: Matrix) -> None:
         """Open or build an engine of each file of more than :data:`EXACT_UP_TO` rows (see above).
@@ -257,6 +257,6 @@ class Parts:
                 rows = nearest(self._rows[place], unit, k).places
             else:
                 rows = engine.candidates(unit, min(k, count))
-            known = (rows >= 0) & (rows < count)  # an index file may hold any number
+            known = (rows >= 0) & (rows < count)  # an index file may contain any number
             found.append(np.where(known, rows + place.start, -1))
         return np.concatenate(found, 1)

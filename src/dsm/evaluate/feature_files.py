@@ -31,12 +31,12 @@ from dsm.untrusted import checked, parse_json
 SUFFIXES = (".npz", ".npy", ".parquet")
 # Rows read or written at a time.
 ROWS = 65536
-# An extra field that only aligns what follows it, with the number that Android's zip tools use.
+# An extra field that aligns the data after it; the number is the one that Android's zip tools use.
 _ALIGN, _TO = 0xD935, 64
 
 
 class Meta(TypedDict, total=False):
-    """The fields of ``meta`` that are read, whatever wrote them; others are kept as they are."""
+    """The fields of ``meta`` that are read, whatever tool wrote them; others are kept unchanged."""
 
     run: str
     weights: str | None
@@ -72,9 +72,9 @@ def write_features(path: str | Path, about: Features, chunks: Iterable[NDArray[n
     """Write features that come in chunks.
 
     Args:
-        about: everything but the features; of its ``features`` only the shape (n, d) and, for ``.npz``,
-            whether it is float16 are used.
-        chunks: (some, d) each, n rows in total.
+        about: everything but the features; of its ``features``, only the shape (n, d) and, for ``.npz``,
+            whether they are float16 are used.
+        chunks: (rows, d) each, n rows in total.
     """
     path = Path(path)
     check_suffix(path)
@@ -89,7 +89,7 @@ def load_features(path: str | Path, *, half: bool = False) -> Features:
     """Read features from an ``.npz`` or ``.parquet`` file; pickled objects are refused.
 
     Args:
-        half: leave float16 as it is, and mapped from the file, rather than making float32 of it.
+        half: keep float16, mapped from the file, rather than convert it to float32.
 
     Returns:
         The features; those of an ``.npz`` are mapped from the file and read-only.
@@ -101,8 +101,8 @@ def load_features(path: str | Path, *, half: bool = False) -> Features:
     FEATURES.check(path)
     if path.suffix == ".npy":
         raise UserError(
-            f"{path}: a bare array has neither paths nor labels. Extract to .npz or .parquet, or add a "
-            f"list's with `dsm data features {path} --videos LIST --out NEW.npz`."
+            f"{path}: a bare array has no paths or labels. Extract to .npz or .parquet, or add those "
+            f"of a list with `dsm data features {path} --videos LIST --out NEW.npz`."
         )
     try:
         loaded = _read_parquet(path) if path.suffix == ".parquet" else _read_npz(path)
@@ -111,19 +111,19 @@ def load_features(path: str | Path, *, half: bool = False) -> Features:
     except DamagedError:
         raise UserError(f"{path}: is damaged (its checksum differs); extract the features again.") from None
     except Exception as error:  # an untrusted file can make the reader fail in any way
-        if "CRC checksum" in str(error):  # of a page of Parquet
+        if "CRC checksum" in str(error):  # a page of a Parquet file is damaged
             raise UserError(
                 f"{path}: is damaged ({first_line(error)}); extract the features again."
             ) from None
         raise UserError(
-            f"{path}: is not a features file (.npz with features, labels, paths and meta{_held(path)}). "
+            f"{path} is not a features file (.npz with features, labels, paths and meta{_held(path)}). "
             f"Import another tool's file with `dsm data features {path} --features NAME --labels NAME "
             "--paths NAME --out NEW.npz`."
         ) from None
     try:
         loaded = replace(loaded, meta=dict(checked(loaded.meta, Meta, "meta")))
     except ValueError as error:
-        raise UserError(f"{path}: does not say where it comes from as dsm does ({error}).") from None
+        raise UserError(f"{path}: its meta is not as dsm writes it ({error}).") from None
     shapes = (loaded.features.ndim, loaded.labels.ndim, len(loaded.labels), len(loaded.paths))
     times = loaded.times is None or loaded.times.shape == (len(loaded.features), 2)
     if shapes != (2, 1, len(loaded), len(loaded)) or not times:
@@ -140,15 +140,15 @@ def load_features(path: str | Path, *, half: bool = False) -> Features:
 
 
 def check_paths(paths: Sequence[str], which: str) -> None:
-    """Raise UserError where a path holds a control character, or is longer than any; ``which`` begins it."""
-    if max(map(len, paths), default=0) > PATH_LENGTH:  # in files all take as much as the longest
+    """Raise UserError if a path has a control character or is too long; ``which`` starts the message."""
+    if max(map(len, paths), default=0) > PATH_LENGTH:  # in files, every path takes as much as the longest
         raise UserError(f"{which} has more than {PATH_LENGTH} characters.")
     if has_control("".join(paths)):
-        raise UserError(f"{which} holds a control character.")
+        raise UserError(f"{which} contains a control character.")
 
 
 def _held(path: Path) -> str:
-    """The names of the arrays that a file holds, in words; empty if it cannot be read."""
+    """The names of the arrays in a file, for a message; empty if it cannot be read."""
     try:
         if path.suffix == ".parquet":
             names = list(pyarrow().parquet.read_schema(path).names)
@@ -157,7 +157,7 @@ def _held(path: Path) -> str:
                 names = [name.removesuffix(".npy") for name in archive.namelist()]
     except Exception:  # an untrusted file can make the reader fail in any way; the caller reports that
         return ""
-    return f"; it holds {without_control(', '.join(names[:10]))}"
+    return f"; this file has {without_control(', '.join(names[:10]))}"
 
 
 def _write_npy(file: Path, about: Features, chunks: Iterable[NDArray[np.float32]]) -> None:
@@ -174,14 +174,14 @@ def _stream(
         with np.errstate(over="ignore"):
             written = np.ascontiguousarray(chunk, kind)
         if kind == "<f2" and np.isinf(written).any() and np.isfinite(chunk).all():
-            raise UserError("some features are beyond 65504, the largest of float16; leave out --half.")
+            raise UserError("some features are above 65504, the largest float16; remove --half.")
         opened.write(written.data)
 
 
 def _write_npz(file: Path, about: Features, chunks: Iterable[NDArray[np.float32]]) -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         entry = zipfile.ZipInfo("features.npy")
-        # After the local header, the name and the 20 bytes of a large file's sizes, the data is aligned.
+        # Align the data after the local header, the name and the 20 bytes of a large file's sizes.
         filled = (-(30 + len(entry.filename) + 20 + 4)) % _TO
         entry.extra = struct.pack("<HH", _ALIGN, filled) + bytes(filled)
         with archive.open(entry, "w", force_zip64=True) as opened:
@@ -217,7 +217,7 @@ def _read_npz(path: Path) -> Features:
 
 
 def _mapped(path: Path, entry: zipfile.ZipInfo) -> NDArray[np.float32] | None:
-    """The array of an entry, mapped from the archive; None where it is compressed or of another type."""
+    """The array of an entry, mapped from the archive; None if it is compressed or of another type."""
     if entry.compress_type != zipfile.ZIP_STORED:
         return None
     with path.open("rb") as opened:
@@ -232,7 +232,7 @@ def _mapped(path: Path, entry: zipfile.ZipInfo) -> NDArray[np.float32] | None:
 
 
 def pyarrow() -> Any:
-    """The module, with its ``parquet``.
+    """The module pyarrow, with its ``parquet``.
 
     Raises:
         UserError: it is not installed.
@@ -259,10 +259,10 @@ def arrow_tables(
     chunks: Iterable[NDArray[np.float32]],
     more: Mapping[str, Sequence[str | None]] = MappingProxyType({}),
 ) -> tuple[Any, Iterator[Any]]:
-    """A schema of pyarrow and tables of up to ``ROWS`` rows, as :func:`write_features` writes them.
+    """A pyarrow schema and tables of up to ``ROWS`` rows, as :func:`write_features` writes them.
 
     Args:
-        more: further columns of texts, n each.
+        more: further text columns, n values each.
     """
     arrow = pyarrow()
     dim = about.features.shape[1]
@@ -299,10 +299,10 @@ def _at_most(chunks: Iterable[NDArray[np.float32]], rows: int) -> Iterator[NDArr
 
 
 def parquet_table(path: Path) -> Any:
-    """Read a Parquet file as a table of pyarrow, unless it would take far more memory than its size.
+    """Read a Parquet file as a pyarrow table, unless it would take far more memory than its size.
 
     Raises:
-        ValueError: it would take far more memory. And whatever pyarrow raises.
+        ValueError: it would take far more memory. Also whatever pyarrow raises.
     """
     arrow = pyarrow()
     about = arrow.parquet.read_metadata(path)
@@ -326,5 +326,5 @@ def _read_parquet(path: Path) -> Features:
     labels = table["label"].to_numpy().astype(np.int64)
     paths = table["path"].to_pylist()
     if not all(isinstance(one, str) for one in paths):
-        raise ValueError("some paths are not texts")
+        raise ValueError("some paths are not strings")
     return Features(features, labels, paths, meta, times)

@@ -24,17 +24,17 @@ class Features:
     """The features of the videos of a list, or of their clips."""
 
     features: NDArray[np.float32]
-    """(n, d); float16 if the file holds that and it was asked for."""
+    """(n, d), float32; float16 if the file has that and ``half`` was set."""
     labels: NDArray[np.int64]
-    """(n,), -1 where unlabelled."""
+    """(n,), -1 if unlabelled."""
     paths: list[str]
-    """n; for a clip, the path of its video."""
+    """n paths; for a clip, that of its video."""
     meta: dict[str, Any] = field(default_factory=dict)
     """Their origin: weights, list, clip, windows; ``classes``: the names of the labels."""
     times: NDArray[np.float32] | None = None
-    """(n, 2), seconds: begin and end of each clip, NaN where its video has no times; None for videos."""
+    """(n, 2), start and end of each clip in seconds, NaN if its video has no times; None for videos."""
     within: Path | None = None
-    """The folder that the videos must lie in, as the user says; None for that which ``meta`` names."""
+    """The folder of the videos, as given by the user; None for the one that ``meta`` names."""
 
     def __len__(self) -> int:
         return len(self.features)
@@ -54,11 +54,11 @@ class Features:
         )
 
     def rooted(self, root: Path) -> Features:
-        """The same with the folder, or URL, in which the user says that their videos lie."""
+        """A copy with the folder, or URL, of the videos that the user gives."""
         return replace(self, meta=self.meta | {"root": absolute(root)}, within=root)
 
     def identities(self) -> list[str]:
-        """A unique name per video: its path, below the folder that it is relative to, where that is known."""
+        """A unique name per video: its path, joined to the folder that it is relative to, if known."""
         root = str(self.meta.get("root", ""))
         return [f"{root}/{path}" for path in self.paths] if root else self.paths
 
@@ -69,16 +69,16 @@ class Features:
         return np.fromiter(found, np.int64, len(self.paths))
 
     def times_of(self, row: int) -> tuple[float, float] | None:
-        """Begin and end of a row's clip, in seconds; None if they are unknown or it is a whole video."""
+        """Start and end of a row's clip, in seconds; None if unknown or if the row is a whole video."""
         if self.times is None or not np.isfinite(self.times[row]).all():
             return None
         begin, end = self.times[row].tolist()
         return begin, end
 
     def groups(self, *, file: Path | None, regex: str) -> list[str] | None:
-        """The group of each row: by a table or a regular expression, else the video of each clip.
+        """The group of each row, from a table or a regular expression; by default, the video of each clip.
 
-        None where every row is a group of its own.
+        None if every row is its own group.
         """
         groups = find_groups(self.paths, file=file, regex=regex)
         return self.identities() if groups is None and self.times is not None else groups
@@ -89,13 +89,13 @@ class Features:
         return len(self) > 0 and bool((self.labels >= 0).all())
 
     def need_labels(self, name: str) -> None:
-        """Raise UserError where a label is missing; ``name`` names the features."""
+        """Raise UserError if a label is missing; ``name`` names the features."""
         if not self.labelled:
-            raise UserError(f"the {name} must hold labelled videos; extract from a list with `path label`.")
+            raise UserError(f"the {name} must have a label for every video; use a list with `path label`.")
 
 
 def numbered_alike(one: Features, two: Features, names: tuple[str, str]) -> Features:
-    """Renumber the labels of ``two`` as in ``one``, where both have names for their labels.
+    """Renumber the labels of ``two`` as in ``one``, if both have class names.
 
     Each may come from a list with class names, which has its own numbering. Classes that ``one`` lacks get
     higher numbers. A note says when labels were renumbered.
@@ -113,14 +113,14 @@ def numbered_alike(one: Features, two: Features, names: tuple[str, str]) -> Feat
         known.setdefault(name, max(most, len(known)))
         most = max(most, known[name] + 1)
     note(f"{names[1]}: its classes are numbered differently from those of {names[0]}; matched by name")
-    numbers = np.array([*(known[name] for name in second), -1], np.int64)  # -1 picks the last: unlabelled
+    numbers = np.array([*(known[name] for name in second), -1], np.int64)  # label -1 picks the last, -1
     classes = sorted(known, key=lambda name: known[name])
     meta = {**two.meta, "classes": classes if len(classes) == most else []}
     return replace(two, labels=numbers[two.labels], meta=meta)
 
 
 def _classes(features: Features) -> list[str]:
-    """The names of the labels; empty where the file has none or some are equal."""
+    """The class names; empty if the file has none or some are equal."""
     classes = features.meta.get("classes")
     names = [str(name) for name in classes] if isinstance(classes, list) else []
     return names if len(set(names)) == len(names) else []
@@ -136,7 +136,7 @@ def label_names(features: Features) -> list[str]:
 
 
 def same_dimensions(one: Features, two: Features, names: tuple[str, str]) -> None:
-    """Raise UserError where features have different dimensions; ``names`` are used in the message."""
+    """Raise UserError if features have different dimensions; ``names`` are used in the message."""
     if one.dim != two.dim:
         raise UserError(
             f"{names[0]} and {names[1]} have {one.dim} and {two.dim} dimensions; "
@@ -154,11 +154,11 @@ def same_encoder(one: Features, two: Features, names: tuple[str, str]) -> None:
 
 
 BELOW = "below"
-"""Key of ``meta``: the folder that holds every video, links followed, where that is not ``root``."""
+"""Key of ``meta``: the folder of all videos, links followed, if it is not ``root``."""
 
 
 def places_of(videos: VideoList) -> dict[str, str]:
-    """The part of ``meta`` that says where the videos of a list lie: ``root``, and ``below`` if needed."""
+    """The part of ``meta`` that locates the videos of a list: ``root``, and ``below`` if needed."""
     root = absolute(videos.root)
     if is_url(root) or not len(videos):
         return {"root": root}

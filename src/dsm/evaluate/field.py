@@ -1,7 +1,7 @@
-"""The measures that the field uses for reliance on the scene, as statistics of a classifier's predictions.
+"""The field's measures of reliance on the scene, as statistics of a classifier's predictions.
 
-Published measures use masks of people. Without given masks, ours cut out what moves, and their names end in
-``CUT_BY_MOTION``: such a number is not comparable with a published one. Accuracies are means over classes
+Published measures use masks of people. Without given masks, dsm cuts out what moves, and the names end in
+``CUT_BY_MOTION``: such numbers are not comparable with published ones. Accuracies are means over classes
 (:mod:`dsm.evaluate.bias`), where the papers take means over videos.
 """
 
@@ -24,16 +24,16 @@ SWAPS = {
     "near": "near_scene",
     "far": "far_scene",
 }
-"""HAT's action swaps, and the variant of each."""
+"""HAT's action swaps, with the variant of each."""
 
 
 def contrasted_accuracy(judged: Judged, variant: str) -> Interval:
-    """The share of videos that are right in a scene-swapped variant and wrong in its frozen frame.
+    """The share of videos that are right in a scene-swapped variant and wrong on its frozen frame.
 
     Li et al., Mitigating and Evaluating Static Bias of Action Representations in the Background and the
     Foreground (ICCV 2023), section 4: accuracy on SCUBA (other backgrounds) may come from a still foreground,
-    whose accuracy on SCUFO (one frame of SCUBA, repeated) is; only what is right on the first and wrong on
-    the second was seen in the motion.
+    as accuracy on SCUFO (one frame of SCUBA, repeated) does; only what is right on the first and wrong on the
+    second was recognised by its motion.
 
     Args:
         variant: ``background`` or ``stripes``; each part is compared with its own frozen frame.
@@ -45,7 +45,7 @@ def contrasted_accuracy(judged: Judged, variant: str) -> Interval:
 
 
 def taken_for_the_lender(judged: Judged, variant: str) -> Interval:
-    """The share of clips that are taken for the class of the video that lent the scene, or the still actor.
+    """The share of clips predicted as the class of the video that supplied the scene or the still actor.
 
     HAT's error by the background of action swaps (Chung et al., Enabling Detailed Action Recognition
     Evaluation Through Video Dataset Augmentation, NeurIPS 2022), and for ``stripes_actor`` the error that
@@ -59,8 +59,8 @@ def taken_for_the_lender(judged: Judged, variant: str) -> Interval:
 def ratio_to_whole(judged: Judged, variant: str) -> Interval | None:
     """The accuracy in a variant, divided by that on unchanged clips.
 
-    HAT's ratios of the background-only (``no_foreground``) and the human-only clips (``flat``). None without
-    skill: the ratio of two guesses says nothing.
+    HAT's ratios of the background-only (``no_foreground``) and human-only clips (``flat``). None without
+    skill: the ratio of two chance accuracies says nothing.
     """
     if not skilled(judged):
         return None
@@ -78,10 +78,10 @@ def skill_kept(judged: Judged, variant: str) -> Interval | None:
 
 
 def probe_accuracy(judged: Judged, features: NDArray[np.float32]) -> Interval | None:
-    """How often a linear probe finds the class in features of a variant that it was trained on.
+    """The accuracy of a linear probe trained on features of the same variant.
 
-    A probe that was trained on unchanged clips may fail on noise because it never saw any. So this one learns
-    from the test's own clips without appearance, by cross-validation over videos or groups, as Ilic et al.
+    A probe trained on unchanged clips may fail on noise only because it never saw any. So this one is trained
+    on the test's own clips without appearance, by cross-validation over videos or groups, as Ilic et al.
     train on such clips. Chance is 1/K.
 
     Args:
@@ -105,18 +105,18 @@ def probe_accuracy(judged: Judged, features: NDArray[np.float32]) -> Interval | 
 
 
 def within_pairs(judged: Judged, pairs: list[tuple[int, int]], variant: str = "clip") -> Interval | None:
-    """How often the right one of two opposite classes is the more probable of the two; chance is a half.
+    """How often the right one of two opposite classes is the more probable; chance is a half.
 
-    Opposites are each other's reverse or mirror image: a picture of one is a picture of the other, so a
-    classifier by the picture can only guess (as in the temporal classes of Sevilla-Lara et al., Only Time Can
-    Tell, WACV 2021). But where the two are filmed in different places, the place tells them apart; before
-    other scenes (``background``) it does not.
+    Opposites are each other's reverse or mirror image, so single frames look the same in both, and a
+    classifier of single frames can only guess (like the temporal classes of Sevilla-Lara et al., Only Time
+    Can Tell, WACV 2021). But if the two are filmed in different places, the place gives them away; in front
+    of other scenes (``background``) it does not.
 
     Args:
-        pairs: of labels.
+        pairs: pairs of labels.
 
     Returns:
-        None if no video is of such a class, or the classifier does not know them.
+        None if no video has such a class, or the classifier lacks these classes.
     """
     place = {int(label): column for column, label in enumerate(judged.known)}
     other = {one: two for pair in pairs for one, two in (pair, pair[::-1]) if {one, two} <= set(place)}
@@ -136,7 +136,7 @@ def within_pairs(judged: Judged, pairs: list[tuple[int, int]], variant: str = "c
 def field_measures(
     judged: Judged, *, masked: bool, pairs: list[tuple[int, int]]
 ) -> dict[str, Interval | None]:
-    """All measures for which the variants were made, by name; None where one cannot be measured.
+    """All measures whose variants were made, by name; None for those that cannot be measured.
 
     Args:
         masked: whether the actors' masks were given.

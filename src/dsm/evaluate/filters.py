@@ -1,4 +1,4 @@
-"""Which rows of an index are searched: by a text in their path, their camera, and their label."""
+"""Selects the rows of an index to search: by text in the path, camera and label."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from dsm.evaluate.features import Features
 
 @dataclass(frozen=True)
 class Filters:
-    """What the videos to search have; an empty text demands nothing."""
+    """Conditions on the videos to search; an empty string sets none."""
 
     path: str = ""
-    """A text in the path, or with * or ? a pattern of the whole path; upper and lower case are the same."""
+    """Text in the path or, with * or ?, a pattern for the whole path; case is ignored."""
     camera: str = ""
     label: str = ""
     """A class name, or a number."""
 
 
 def class_texts(features: Features) -> list[str]:
-    """The names of the labels from 0 on; their numbers where the file has no names."""
+    """The class names from label 0 on; numbers if the file has no names."""
     names = features.meta.get("classes")
     most = int(features.labels.max(initial=-1)) + 1
     named = isinstance(names, list) and len(names) >= most
@@ -33,10 +33,10 @@ def class_texts(features: Features) -> list[str]:
 
 
 def rows_with(features: Features, cameras: Sequence[str], filters: Filters) -> NDArray[np.bool_] | None:
-    """(n,), which rows fit; None if the filters demand nothing.
+    """(n,), which rows match; None if there are no conditions.
 
     Raises:
-        UserError: no row has such a camera or label, or none fits.
+        UserError: no row has this camera or label, or none matches.
     """
     if filters == Filters():
         return None
@@ -49,7 +49,7 @@ def rows_with(features: Features, cameras: Sequence[str], filters: Filters) -> N
     if filters.camera:
         if filters.camera not in cameras:
             raise UserError(
-                f"no video is of the camera {filters.camera!r}{nearest(filters.camera, set(cameras))}"
+                f"no video is from the camera {filters.camera!r}{nearest(filters.camera, set(cameras))}"
             )
         fits &= np.asarray(cameras) == filters.camera
     if filters.label:
@@ -61,5 +61,5 @@ def rows_with(features: Features, cameras: Sequence[str], filters: Filters) -> N
             raise UserError(f"no video has the label {filters.label!r}{nearest(filters.label, names)}")
         fits &= features.labels == number
     if not fits.any():
-        raise UserError("no video fits all of --path, --camera and --label; ask for less.")
+        raise UserError("no video matches --path, --camera and --label together; drop one of them.")
     return fits

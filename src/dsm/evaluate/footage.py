@@ -1,4 +1,4 @@
-"""What is known of each clip of footage: its camera, its time of day, its length, and where its file lies."""
+"""What is known about each clip of footage: its camera, time of day, length and file."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ from dsm.video.pack import in_pack
 from dsm.video.segments import SEGMENT, segment_name, segment_of
 
 FASTEST = 240.0
-"""Frames per second above which a file's rate is not believed, and the length of the video is unknown."""
+"""A frame rate above this is implausible, and the length of the video then counts as unknown."""
 
 
 @dataclass(frozen=True)
 class Footage:
-    """What is known of n clips besides their features."""
+    """What is known about n clips besides their features."""
 
     features: Features
     videos: list[str]
-    """(n,), a unique name of the video of each."""
+    """(n,), a unique name of each clip's video."""
     cameras: list[str]
     cameras_from: str
-    """What tells the cameras: `table`, `expression`, `name` or `folder`."""
+    """The source of the cameras: `table`, `expression`, `name` or `folder`."""
     times: NDArray[np.float64]
-    """(n,): when each begins, seconds since 1970 of the camera's own clock, NaN where unknown."""
+    """(n,): start of each clip, in seconds since 1970 by the camera's own clock; NaN if unknown."""
     seconds: NDArray[np.float64]
-    """(n,): length of its video, NaN where unknown."""
+    """(n,): length of its video in seconds; NaN if unknown."""
     pixels: list[tuple[int, int]]
-    """(n,): width and height of its video, zeros where unknown."""
+    """(n,): width and height of its video; zeros if unknown."""
     files: list[Path | None]
-    """(n,): its video's file; None if it is not there, or is outside of the folder of the videos."""
+    """(n,): its video's file; None if it does not exist, or is outside the folder of the videos."""
 
     @cached_property
     def _clips(self) -> Counter[str]:
         return Counter(self.videos)
 
     def name(self, row: int) -> str:
-        """The row as a list names it: a path, or a segment of it where its video has several clips."""
+        """The row's name in a list: a path, or a segment of it if the video has several clips."""
         path = self.features.paths[row]
         times = self.features.times_of(row)
         if times is None or SEGMENT.fullmatch(path):
@@ -66,7 +66,7 @@ def file_of(features: Features, row: int) -> Path:
     """The video of a row.
 
     Raises:
-        UserError: the features file does not name the folder of its videos, or the video is not in there.
+        UserError: the features file does not name the folder of its videos, or the video is not in it.
     """
     root, below = features.meta.get("root"), features.meta.get(BELOW)
     if not isinstance(root, str) or not isinstance(below, str | None):
@@ -84,13 +84,13 @@ def footage_of(
     camera_regex: str = "",
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Footage:
-    """Look at the names and the files of features' videos; files that cannot be read are left unknown.
+    """Read the names and files of the features' videos; for unreadable files, fields stay unknown.
 
     Args:
         on_progress: called with the number of rows done.
 
     Raises:
-        UserError: the table or the expression of cameras does not fit.
+        UserError: the table or the expression of cameras does not fit the videos.
     """
     count = len(features)
     names, source = cameras_of(features.paths, file=cameras, regex=camera_regex)
@@ -112,7 +112,7 @@ def footage_of(
 
 
 def names_in(features: Features) -> Footage:
-    """Features of which only the names are needed; no file is looked for."""
+    """Footage from names alone, without looking at files."""
     count, videos = len(features), features.identities()
     unknown = np.full(count, np.nan)
     return Footage(
@@ -121,11 +121,11 @@ def names_in(features: Features) -> Footage:
 
 
 def _look(features: Features, row: int) -> tuple[Path | None, VideoInfo | None, float]:
-    """The file of a row, what it says of itself, and its length in seconds."""
+    """The file of a row, the facts in its header, and its length in seconds."""
     try:
         file = file_of(features, row)
         info = probe(file)
-    except MachineError:  # such as of the network: which video is kept must not depend on it
+    except MachineError:  # such as a network fault: it must not decide which video is kept
         raise
     except UserError:
         return None, None, math.nan
@@ -146,7 +146,7 @@ def best_first(group: Sequence[int], footage: Footage) -> list[int]:
 
 
 def link_of(footage: Footage, row: int, folder: Path) -> str | None:
-    """The address of a row's file, relative to a folder; None where a browser cannot open it."""
+    """The address of a row's file, relative to a folder; None if a browser cannot open it."""
     file = footage.files[row]
     if file is None or in_pack(file) is not None or is_folder(file):
         return None

@@ -24,7 +24,7 @@ READ = (".npz", ".npy", ".parquet", *HDF5)
 Array = NDArray[Any]
 _MAX_LISTED = 20
 _AT_ONCE = 2**27
-"""Bytes of texts that are read at a time, if each is as long as the file."""
+"""Bytes of strings to read at a time, if each is as long as the file."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Keys:
     features: str | None = None
     """(n, d) numbers; in a Parquet file a column of lists."""
     labels: str | None = None
-    """(n,) whole numbers, or names of classes."""
+    """(n,) integers, or class names."""
     paths: str | None = None
-    """(n,) texts."""
+    """(n,) strings."""
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
-    """Every array of a file, by name; that of an ``.npy`` is called ``array``. Nothing is unpickled.
+    """Every array of a file, by name; that of an ``.npy`` is named ``array``. Nothing is unpickled.
 
     Raises:
         UserError: there is no such file, it has an unsupported suffix, or it cannot be read.
@@ -69,7 +69,7 @@ def _npz(path: Path) -> dict[str, Array]:
     with zipfile.ZipFile(path) as archive:
         held = sum(one.file_size for one in archive.infolist())
     if held > UNPACKED * max(path.stat().st_size, 2**20):
-        raise ValueError("it holds far more than its size")
+        raise ValueError("its content is far larger than the file")
     check_zip(path)
     by_name = {}
     with np.load(path, allow_pickle=False) as arrays:
@@ -95,7 +95,7 @@ def _hdf5(path: Path) -> dict[str, Array]:
                 and one.dtype.kind != "V"
             ):
                 nonlocal room
-                room -= one.nbytes  # of all together: what was never written takes no place in the file
+                room -= one.nbytes  # in total: data that was never written takes no space in the file
                 if room < 0:
                     raise UserError(f"{path}: {without_control(name)} is far larger than the file.")
                 if h5py.check_string_dtype(one.dtype):
@@ -108,7 +108,7 @@ def _hdf5(path: Path) -> dict[str, Array]:
 
 
 def _texts(dataset: Any, room: int) -> Array:
-    """The texts of a dataset; ValueError if together they are longer than ``room``: all may be the same."""
+    """The strings of a dataset; ValueError if their total length exceeds ``room``: all may be the same."""
     if dataset.ndim != 1:
         return np.empty(0, object)
     found: list[str] = []
@@ -117,7 +117,7 @@ def _texts(dataset: Any, room: int) -> Array:
         found += dataset.asstr(errors="replace")[first : first + rows].tolist()
         room -= sum(map(len, found[first:]))
         if room < 0:
-            raise ValueError("its texts are far longer than the file")
+            raise ValueError("its strings are far longer than the file")
     return np.array(found, object)
 
 
@@ -137,14 +137,14 @@ def _parquet(path: Path) -> dict[str, Array]:
             arrays[name] = flat.reshape(len(column), -1) if alike else np.empty(0, object)
         else:
             array = column.to_numpy(zero_copy_only=False)
-            if array.dtype == object:  # texts, which all get the length of the longest
+            if array.dtype == object:  # strings, which all take the length of the longest
                 room -= (
                     4
                     * len(array)
                     * max((len(one) for one in array.tolist() if isinstance(one, str)), default=0)
                 )
                 if room < 0:
-                    raise ValueError("its texts are far longer than the file")
+                    raise ValueError("its strings are far longer than the file")
                 array = array.astype(np.str_)
             arrays[name] = array
     return arrays
@@ -157,10 +157,10 @@ def features_of(
 
     Args:
         keys: names of the arrays to use.
-        classes: names of classes in order, where labels are names.
+        classes: class names in order, if labels are names.
 
     Returns:
-        The features, with paths `row 0` and so on and labels -1 where the file has none; and the names used.
+        The features, with paths `row 0`, … and labels -1 if the file has none; and the names used.
 
     Raises:
         UserError: no array, or more than one, fits; the message names the file's arrays.
@@ -170,7 +170,7 @@ def features_of(
     features = np.ascontiguousarray(arrays[taken.features], np.float32)
     count = len(features)
     if not np.isfinite(features).all():
-        raise UserError(f"{path}: {taken.features} holds numbers that are not finite.")
+        raise UserError(f"{path}: {taken.features} has numbers that are not finite.")
     labels = np.full(count, UNLABELLED, np.int64)
     if taken.labels is not None:
         labels = _labels(path, taken.labels, arrays[taken.labels], classes)
@@ -186,7 +186,7 @@ def _taken(path: Path, arrays: Mapping[str, Array], keys: Keys) -> Keys:
         path, arrays, "features", keys.features, lambda one: one.ndim == 2 and one.dtype.kind in "fiu"
     )
     if rows is None:
-        raise UserError(f"{path}: holds no features: numbers (n, d). {_contents(arrays)}")
+        raise UserError(f"{path}: has no features, an array of numbers (n, d). {_contents(arrays)}")
     count = len(arrays[rows])
 
     def in_line(kinds: str) -> Any:
@@ -203,7 +203,7 @@ def _named(
     """The given ``name``, or that of the only array that fits; None if none does."""
     if name is not None:
         if name not in arrays:
-            raise UserError(f"{path}: holds no {name} (--{what}). {_contents(arrays)}")
+            raise UserError(f"{path}: has no array {name} (--{what}). {_contents(arrays)}")
         if not (allowed or fits)(arrays[name]):
             shape = "(n, d), numbers" if what == "features" else "(n,), one for each row of the features"
             raise UserError(f"{path}: {name} (--{what}) is not {shape}. {_contents(arrays)}")
@@ -218,12 +218,12 @@ def _named(
 
 
 def _contents(arrays: Mapping[str, Array]) -> str:
-    """The name, type and shape of each array, in words."""
+    """A description of the name, type and shape of each array."""
     texts = [
         f"{without_control(name)} {one.dtype} {'x'.join(map(str, one.shape)) or '()'}"
         for name, one in list(arrays.items())[:_MAX_LISTED]
     ]
-    return f"It holds: {', '.join(texts) or 'nothing'}{', …' if len(arrays) > _MAX_LISTED else ''}."
+    return f"Its arrays: {', '.join(texts) or 'none'}{', …' if len(arrays) > _MAX_LISTED else ''}."
 
 
 def _labels(path: Path, name: str, values: Array, classes: Sequence[str] | None) -> NDArray[np.int64]:
@@ -233,16 +233,16 @@ def _labels(path: Path, name: str, values: Array, classes: Sequence[str] | None)
             example = without_control(texts[0] if texts else "")
             raise UserError(
                 f"{path}: its labels {name} are names, such as {example}; give --classes, a file with one "
-                "name per line, and use it for every file, so that a class has the same number in all."
+                "name per line, and use it for every file, so that classes have the same numbers in all."
             )
         numbers = {one: number for number, one in enumerate(classes)}
         unknown = next((text for text in texts if text not in numbers), None)
         if unknown is not None:
-            raise UserError(f"{path}: its class '{without_control(unknown)}' is not in --classes.")
+            raise UserError(f"{path}: the class '{without_control(unknown)}' is not in --classes.")
         return np.array([numbers[text] for text in texts], np.int64)
     labels = values.astype(np.int64)
     if not np.array_equal(labels, values):
-        raise UserError(f"{path}: its labels {name} are not whole numbers.")
+        raise UserError(f"{path}: its labels {name} are not integers.")
     if len(labels) and not UNLABELLED <= labels.min() <= labels.max() < CLASSES:
         raise UserError(f"{path}: its labels {name} must be from {UNLABELLED} to {CLASSES - 1}.")
     return labels

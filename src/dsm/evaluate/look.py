@@ -48,9 +48,9 @@ class Answer:
     """A network's maps and outputs for clips."""
 
     maps: NDArray[np.float32]
-    """(N, T, H, W) in [0, 1]: 1 is the strongest place of each clip."""
+    """(N, T, H, W) in [0, 1]: 1 is the maximum of each clip."""
     peaks: NDArray[np.float32]
-    """(N,): the strength of that place, to compare clips of one network."""
+    """(N,): that maximum before scaling, to compare clips of one network."""
     outputs: Tensor
     """(N, D): logits, or embeddings."""
 
@@ -66,7 +66,7 @@ class Looker:
         layer: a module's name; None finds one.
 
     Raises:
-        UserError: the network does not take such clips, or has no map of features.
+        UserError: the network does not take such clips, or has no feature map.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Looker:
         example = self._input(np.zeros((1, clip.frames_to_read, clip.size, clip.size, 3), np.uint8))
         try:
             find = find_layer(module, example) if layer is None else named_layer(module, layer, example)
-        except REFUSALS as error:  # transformers take only one size
+        except REFUSALS as error:  # transformers accept only one size
             if machine_fault(error) is not None:
                 raise
             raise refusal(example.shape[1:], error) from None
@@ -108,20 +108,20 @@ class Looker:
         return frames[: self.clip.frames]
 
     def towards(self, target: Tensor) -> None:
-        """From now on map what raises the similarity to an embedding (D,)."""
+        """From now on, map what raises the similarity to an embedding (D,)."""
         self.target = target
         self.score = similarity_score(target)
 
     def for_class(self, name: str) -> str:
-        """From now on map what raises the logit of a class, given by name or number; return its name.
+        """From now on, map what raises the logit of a class, given by name or number; return its name.
 
         Raises:
             UserError: there is no such class.
         """
         if self.classes is None:
             raise UserError(
-                "--target-class is for a classifier, and these weights are an encoder without labels: "
-                "give --target VIDEO, or train a classifier with `dsm finetune`."
+                "--target-class is for a classifier, but these weights are an encoder without classes: give "
+                "--target VIDEO, or train a classifier with `dsm finetune`."
             )
         number = self.classes.index(name) if name in self.classes else -1
         if number < 0 and name.isdecimal():
@@ -131,7 +131,7 @@ class Looker:
                     f"--target-class {name}: the classes are numbered 0 to {len(self.classes) - 1}."
                 )
         if number < 0:
-            raise UserError(f"--target-class: no class is called '{name}'{nearest(name, self.classes)}")
+            raise UserError(f"--target-class: no class is named '{name}'{nearest(name, self.classes)}")
         self.label, self.score = number, class_score(number)
         return self.classes[number]
 
@@ -156,15 +156,15 @@ def read_frames_of(path: Path, clip: ClipConfig, start: int | None = None) -> Fr
     reader = Reader(only_video(path), in_colour(clip))
     total = reader.total(0)
     if total < 2:
-        raise UserError(f"{path}: has one frame, so nothing moves in it. Give a longer video.")
+        raise UserError(f"{path}: has only one frame, so nothing moves; give a longer video.")
     reach = span(clip.frames_to_read, clip.stride)
     if start is None:
         window = uniform_windows(reader.video(0), clip.frames_to_read, clip.stride, 1)[0]
     elif start > max(total - reach, 0):
         raise UserError(
-            f"{path}: has {total} frames; a clip that spans {reach} cannot begin at --start {start}."
+            f"{path}: has {total} frames; a clip that spans {reach} cannot start at --start {start}."
         )
-    else:  # a video that is shorter is looped
+    else:  # a shorter video is looped
         window = clips_from(np.array([start]), reader.video(0), clip.frames_to_read, clip.stride)[0]
     (frames,) = reader.read(0, [window])
     return np.ascontiguousarray(crop(frames, clip.size, (0.5, 0.5)))
@@ -196,12 +196,12 @@ def mass_of_list(
     motion: MotionKind = "difference",
     workers: int = 1,
 ) -> list[Measured]:
-    """Measure the share of the map on what moves, video by video; unreadable videos are left out.
+    """Measure the share of the map on what moves, per video; unreadable videos are left out.
 
     The still actor or still frame of a probe comes from the previous video (for the first, from itself).
 
     Args:
-        title: of the progress bar.
+        title: title of the progress bar.
         probe, share, at: see :func:`dsm.evaluate.motion_mass.make_probe`.
         windows: clips per video, evenly spaced.
     """

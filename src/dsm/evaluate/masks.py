@@ -1,4 +1,4 @@
-"""Given masks of actors, in place of what is found to move: a folder of pictures, or a video, for each."""
+"""Given masks of actors, instead of what moves: for each video, a folder of pictures or a video."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from dsm.terminal import many
 from dsm.video.source import VideoError
 
 ENDINGS = ("", ".mp4", ".mkv", ".avi", ".webm", ".mov")
-"""Of a video's masks, after its path without the ending: a folder of pictures, or a video."""
+"""Suffixes of a video's masks, after its path without extension: a folder of pictures, or a video."""
 WHITE = 0.5
-"""Brightness from which a pixel of a mask is the actor's."""
+"""A mask's pixels of at least this brightness belong to the actor."""
 
 
 class Masks:
     """The masks of a list's videos, for the same frames and crops as their clips.
 
     Args:
-        folder: holds, for the video ``a/b.mp4``, the folder ``a/b`` of pictures in the order of its frames,
-            or a video ``a/b.mp4`` (or ``.mkv`` and others) of as many frames. Actors are white.
+        folder: contains, for the video ``a/b.mp4``, the folder ``a/b`` of pictures in the order of its
+            frames, or a video ``a/b.mp4`` (or ``.mkv`` and others) of as many frames. Actors are white.
         windows: clips of each video.
 
     Raises:
@@ -39,7 +39,7 @@ class Masks:
         missing = [path for path, found in zip(videos.paths, paths, strict=True) if found is None]
         if missing:
             raise UserError(
-                f"{folder}: holds no masks for {missing[0]} (and {many(len(missing) - 1, 'other')}); for "
+                f"{folder}: has no masks for {missing[0]} (and {many(len(missing) - 1, 'other')}); for "
                 "a/b.mp4 it needs a folder a/b of pictures, or a video a/b.mp4, white where the actor is."
             )
         self.files = VideoList(
@@ -51,7 +51,7 @@ class Masks:
         """The masks of a video's clips: (W, 1, T, S, S), 1 where an actor is.
 
         Raises:
-            UserError: they cannot be read, or there is not one for each frame.
+            UserError: the masks cannot be read, or there is not one for each frame.
         """
         file = self.files.paths[index]
         try:

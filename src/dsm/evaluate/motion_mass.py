@@ -2,12 +2,12 @@
 
 Chance is the share of the clip that moves, which is the score of a uniform map. A map that only prefers the
 middle of the picture, where people point cameras, scores better than that on every video. So the map of
-*another* video of the list is also scored on this video's motion (the control of Tatler et al. 2005 for the
+*another* video of the list is also scored on this video's motion (as Tatler et al. 2005 control for the
 centre bias of gaze).
 
-A probe clip (after Wang et al. 2021) keeps or enriches the scene while what moves is frozen (``frozen``),
-competes with a still actor (``pasted``), or is overlaid by a still picture (``mixed``). An encoder that
-relies on motion still looks at what moves.
+In a probe clip (after Wang et al. 2021), the scene is kept or enriched, while what moves is frozen
+(``frozen``), competes with a still actor (``pasted``), or is overlaid with a still picture (``mixed``). An
+encoder that relies on motion still looks at what moves.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ Frames = NDArray[np.uint8]
 Area = NDArray[np.bool_]
 Maps = NDArray[np.float32]
 
-# A place moves if it is faster than this share of the clip's fast motion (its 98th percentile). So a shaking
-# camera and sensor noise do not count beside an actor's motion, and slow videos work like fast ones.
+# A location moves if it is faster than this share of the clip's fast motion (its 98th percentile). So a
+# shaking camera and sensor noise do not count beside an actor's motion, and slow videos work like fast ones.
 SHARE_OF_FAST, FAST = 0.25, 98.0
-# Slower places do not move: lightness in [0, 1], pixels of flow.
+# Slower locations do not count as moving: lightness in [0, 1], flow in pixels.
 LEAST = {"difference": 0.02, "flow": 0.25}
-# Sigma of the smoothing of frame differences, as a share of the shorter side: a moving plain coat differs
+# Sigma for smoothing frame differences, as a share of the shorter side: a moving plain surface differs
 # only at its edges.
 SMOOTH = 1 / 40
 # Smaller pictures are enlarged before their flow is computed, because its patches have a fixed size.
@@ -43,11 +43,11 @@ FLOW_SIDE = 192
 
 
 def speed_of(frames: Frames, kind: MotionKind = "difference") -> NDArray[np.float32]:
-    """How fast each place moves in each frame.
+    """How fast each location moves in each frame.
 
-    ``difference``: change of a place's lightness from the frame before or to the frame after, whichever is
-    larger, so that a place counts when something leaves or enters it. ``flow``: pixels to the next frame (for
-    the last frame, to the one before), minus the picture's median, the motion of the camera.
+    ``difference``: change of a location's lightness from the frame before or to the frame after, whichever is
+    larger, so that a location counts when something leaves or enters it. ``flow``: pixels to the next frame
+    (for the last frame, to the one before), minus the median flow, which is the motion of the camera.
 
     Args:
         frames: (T, H, W, 3) with T >= 2.
@@ -83,7 +83,7 @@ def _flow_speed(frames: Frames) -> NDArray[np.float32]:
 
 
 def moving_area(frames: Frames, kind: MotionKind = "difference") -> Area:
-    """Which places move: (T, H, W); all False where nothing does.
+    """Which locations move: (T, H, W); all False if nothing does.
 
     Args:
         frames: (T, H, W, 3) with T >= 2.
@@ -99,10 +99,10 @@ def mass_on(maps: Maps, area: Area) -> float:
 
 
 def preference(maps: Maps, moving: Area, still: Area) -> float:
-    """How much a map prefers what moves to a still rival: 1 only what moves, 0.5 neither, 0 only the rival.
+    """How much a map prefers what moves to a still rival: 1 for only what moves, 0 for only the rival.
 
-    The map's mean on what moves divided by the sum of its means on both, so that their sizes do not matter;
-    NaN where one is missing or the map is 0 on both. All are (T, H, W).
+    The map's mean on what moves, divided by the sum of its means on both, so that their sizes do not matter;
+    0.5 means no preference. NaN if one is missing or the map is 0 on both. All are (T, H, W).
     """
     if not moving.any() or not still.any():
         return float("nan")
@@ -116,7 +116,7 @@ class Measured:
 
     path: str
     mass: float
-    """Share of the map's mass where things move; NaN: see ``reason``."""
+    """Share of the map's mass where things move; if NaN, see ``reason``."""
     area: float
     """Share of the clip that moves, which is the score of a uniform map."""
     other: float = float("nan")
@@ -128,7 +128,7 @@ class Measured:
 
 
 class MassMeter:
-    """Measures video after video; scores each video's motion also with the maps of the video before it."""
+    """Measures one video after another; also scores each video's motion with the maps of the one before."""
 
     def __init__(self) -> None:
         self.found: list[Measured] = []
@@ -149,7 +149,7 @@ class MassMeter:
             return self.leave_out(path, "nothing moves in it")
         masses = [mass_on(maps[place], areas[place]) for place in moving]
         if not np.isfinite(masses).any():
-            return self.leave_out(path, "nothing in it raises the score: its map is empty")
+            return self.leave_out(path, "nothing in it raises the score, so its map is empty")
         kept = [areas[place] for place in moving]
         area = float(np.mean([one.mean() for one in kept]))
         other = float("nan") if self._before is None else _crossed(self._before, kept)
@@ -177,7 +177,7 @@ def _crossed(maps: list[Maps], areas: list[Area]) -> float:
 
 
 def _mean_of(values: list[float]) -> float:
-    """The mean of the finite values; NaN where there is none."""
+    """The mean of the finite values; NaN if there are none."""
     return float(np.mean([value for value in values if np.isfinite(value)] or [float("nan")]))
 
 
@@ -222,7 +222,7 @@ def mixed(frames: Frames, source: Frames, share: float = 0.5) -> Frames:
         frames, source: (T, H, W, 3), of one size.
     """
     pair = torch.from_numpy(np.stack([frames, source])).permute(0, 4, 1, 2, 3).float() / 255
-    # How much, which frame (the middle one), and whose: in a batch of two there is one other clip.
+    # Share, frame (the middle one) and source: in a batch of two, there is one other clip.
     draws = torch.tensor([[share, 0.5, 0.0], [share, 0.5, 0.0]])
     return to_frames(AddBackground(source="batch").mix(pair, draws, pair)[0])
 

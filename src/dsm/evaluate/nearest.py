@@ -1,7 +1,7 @@
 """Exact nearest neighbours by cosine, chunk by chunk: memory is bounded, whatever the size of the gallery.
 
-In each block of similarities only those that beat the worst neighbour so far are examined. They are few after
-the first block, so the time is that of the matrix product.
+In each block of similarities, only those that beat the worst neighbour so far are examined. After the first
+block they are few, so the time is that of the matrix product.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ Matrix = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
 BASE, QUERIES, FEW = 16384, 1024, 2048
-"""Rows of the gallery and of the queries in a block of similarities, and of the gallery for few queries."""
-# Products of large matrices round the same pair differently in different places. So SPARE more neighbours
+"""Gallery rows and query rows per block of similarities, and gallery rows if there are few queries."""
+# Products of large matrices round the same pair differently in different blocks. So SPARE more neighbours
 # are kept, and all are compared again in double precision. Where rounding cannot separate even the last of
 # them from the k-th, all rows are compared.
 SPARE = 16
@@ -30,9 +30,9 @@ class Neighbours:
     """The neighbours of each query, nearest first."""
 
     places: Ids
-    """(queries, k) rows of the gallery; -1 where a query has fewer."""
+    """(queries, k) rows of the gallery; -1 if a query has fewer neighbours."""
     similarities: Matrix
-    """(queries, k) cosines, -inf where there is none."""
+    """(queries, k) cosines; -inf if there is no neighbour."""
 
 
 def unit_rows(features: Matrix) -> Matrix:
@@ -44,8 +44,8 @@ def unit_rows(features: Matrix) -> Matrix:
 def cosines(base: Matrix, unit: Matrix) -> NDArray[np.float64]:
     """Cosines (m, n) of unit rows (m, d) with all rows of a base (n, d), in double precision, to 12 digits.
 
-    A collapsed encoder's cosines differ by 1e-6, so in single precision rounding would order them. With more
-    digits, copies of a row would differ.
+    A collapsed encoder's cosines differ by 1e-6, so in single precision rounding would decide their order.
+    With more digits, copies of a row would differ.
     """
     result = np.empty((len(unit), len(base)))
     wide = unit.astype(np.float64)
@@ -61,7 +61,7 @@ def nearest(base: Matrix, queries: Matrix, k: int, *, apart: tuple[Ids, Ids] | N
 
     Args:
         base: (n, d), float32 or float16. queries: (m, d).
-        k: at most n are found.
+        k: number of neighbours; at most n are found.
         apart: numbers for the rows of the base and of the queries; rows with the same number are never
             neighbours.
     """
@@ -73,7 +73,7 @@ def nearest(base: Matrix, queries: Matrix, k: int, *, apart: tuple[Ids, Ids] | N
     places = np.full((len(unit), keep), -1, np.int64)
     few = len(unit) < base.shape[1]  # then scaling the similarities is cheaper than scaling the rows
     block = torch.empty(min(QUERIES, len(unit)) * min(BASE, len(base)))
-    # With few queries each row is read twice: take as many rows as a processor's cache holds.
+    # With few queries each row is read twice: take as many rows as fit into a processor's cache.
     step = min(BASE, FEW) if few else BASE
     for first in range(0, len(base), step):
         part, length = _block(base[first : first + step])
@@ -112,7 +112,7 @@ def nearest_among(base: Matrix, queries: Matrix, candidates: Ids, k: int) -> Nei
 
 
 def _block(rows: Matrix) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of the gallery, in float32, and their lengths."""
+    """Rows of the gallery, in float32, and their norms."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # it is only read
         part = torch.from_numpy(np.ascontiguousarray(rows)).float()
@@ -120,7 +120,7 @@ def _block(rows: Matrix) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _update(best: Matrix, places: Ids, scores: torch.Tensor, first: int) -> None:
-    """Insert the scores that beat the worst of ``best``; sorted, ties by the earlier place."""
+    """Insert the scores that beat the worst of ``best``; sorted, ties by the earlier row."""
     keep = best.shape[1]
     if first == 0 and scores.shape[1] > keep:
         worst = scores.topk(keep, dim=1).values[:, -1:]
@@ -147,7 +147,7 @@ def _update(best: Matrix, places: Ids, scores: torch.Tensor, first: int) -> None
 def _compared_again(
     base: Matrix, unit: Matrix, best: Matrix, places: Ids, k: int, apart: tuple[Ids, Ids] | None
 ) -> Neighbours:
-    """The k nearest by cosines in double precision: of the kept rows, or of all where rounding is unsure."""
+    """The k nearest by cosines in double precision: of the rows kept, or of all if rounding could matter."""
     nearest_places = np.empty((len(unit), k), np.int64)
     similarities = np.empty((len(unit), k))
     at_once = max(1, 2**24 // max(places.shape[1] * unit.shape[1], 1))
@@ -178,6 +178,6 @@ def _compared_again(
 
 
 def _small_numbers(*ids: Ids) -> list[NDArray[np.int32]]:
-    """The numbers replaced by int32 from 0 up, which compare twice as fast."""
+    """The same ids as consecutive int32 from 0, which compare twice as fast."""
     numbers = np.unique(np.concatenate(ids), return_inverse=True)[1].astype(np.int32)
     return np.split(numbers, np.cumsum([len(one) for one in ids])[:-1])

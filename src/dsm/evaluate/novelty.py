@@ -1,10 +1,11 @@
-"""What is new in footage: clips unlike an archive, with a stated rate of false alarms.
+"""Finds what is new in footage: clips unlike an archive, at a given false alarm rate.
 
 Split conformal prediction (Papadopoulos et al. 2002; Vovk et al. 2005). A part of the archive's videos is
-held out. A clip's score is its mean cosine distance to the nearest clips of the other part, and it is an
-alarm if its score is above that of nearly all held clips. Clips of one video resemble each other, so whole
-videos are held, and each counts once, shared among its clips: the hierarchical form of Lee, Barber & Willett
-2023, section 4. Then a clip of a video like those of the archive is an alarm with at most the stated rate.
+held out. A clip's score is its mean cosine distance to the nearest clips of the other part, and it raises an
+alarm if its score is above that of nearly all held-out clips. Clips of one video resemble each other, so
+whole videos are held out, and each counts once, shared among its clips: the hierarchical form of Lee, Barber
+& Willett 2023, section 4. Then a clip of a video like those of the archive raises an alarm at most at that
+rate.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ class Novelty:
     scores: NDArray[np.float64]
     """(n,): mean cosine distance to the nearest clips of the archive."""
     p_values: NDArray[np.float64]
-    """(n,): share of held clips with at least this score, itself counted in; small for new ones."""
+    """(n,), p-values: share of held-out clips, with itself, that have at least its score; small if new."""
     alarms: NDArray[np.bool_]
     """(n,): whether the p-value is at most the rate."""
     threshold: float
-    """The greatest score that is no alarm."""
+    """The highest score that raises no alarm."""
     nearest: NDArray[np.int64]
-    """(n,): the archive's row nearest to each."""
+    """(n,): the nearest row of the archive."""
     held: int
-    """Videos held out."""
+    """Number of videos held out."""
 
 
 def novelty(
@@ -56,7 +57,7 @@ def novelty(
         archive_videos: (n,), the video (or group of videos) of each row; whole ones are held out.
         rate: share of clips like the archive's that may be alarms.
         k: neighbours whose distance is averaged.
-        seed: of the split.
+        seed: seed of the split.
 
     Raises:
         UserError: the archive has too few videos for this rate.
@@ -75,7 +76,7 @@ def novelty(
     base = _less(archive[~is_held], middle)
     calibration = _scores(base, _less(archive[is_held], middle), k)[0]
     scores, places = _scores(base, _less(new, middle), k)
-    # Each held video weighs 1 / (videos + 1), shared among its clips; the new clip's own weighs the same.
+    # Each held-out video weighs 1 / (videos + 1), shared among its clips; the new clip weighs the same.
     _, of, clips = np.unique(ids[is_held], return_inverse=True, return_counts=True)
     weights = 1 / (clips[of] * (held_videos + 1))
     rising = np.argsort(calibration, kind="stable")

@@ -22,11 +22,11 @@ WORDS = (
 )  # fmt: skip
 """Words of opposite motions."""
 REVERSED = ("backwards", "backward", "reversed", "reverse")
-"""Words that make the opposite of a class: `walk` and `walk-backwards`."""
+"""Words that turn a class into its opposite: `walk` and `walk-backwards`."""
 
 
 def opposites_by_name(names: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs of labels whose names differ in a word and its opposite, or in one more word for backwards.
+    """Pairs of labels whose names differ in a word and its opposite, or in an extra word for backwards.
 
     Words are separated by anything but letters and digits, or by capitals: ``SwipeLeft`` and ``swipe right``.
     """
@@ -46,10 +46,10 @@ def opposites_by_name(names: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def read_opposites(file: Path, names: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs of labels from a file: two class names a line, separated by a tab or a comma.
+    """Pairs of labels from a file: two class names per line, separated by a tab or a comma.
 
     Raises:
-        UserError: the file is missing, a line is no pair, or names no class.
+        UserError: the file is missing, or a line is not a pair of class names.
     """
     OPPOSITES.check(file)
     label_of = {name: label for label, name in enumerate(names)}
@@ -57,7 +57,7 @@ def read_opposites(file: Path, names: Sequence[str]) -> list[tuple[int, int]]:
     try:
         text = read_text(file, encoding="utf-8-sig", errors="replace")
     except ValueError as error:
-        raise UserError(f"{file}: {error}; it holds two class names a line.") from None
+        raise UserError(f"{file}: {error}; it must have two class names per line.") from None
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue

@@ -1,4 +1,4 @@
-"""The scenes of other videos, of which one is chosen to put behind a video: of another class, but similar."""
+"""Chooses scenes of other videos to put behind a video: of another class, but similar."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dsm.evaluate.variants import SCENES
 
 
 def draw_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """An order to process videos (n,) in, such that scenes of other labels come before each.
+    """An order in which to process videos (n,), such that scenes of other labels come before each.
 
     Returns:
         (n + 1,): a random order, preceded by one extra video that provides a scene for the next one.
@@ -31,15 +31,15 @@ def draw_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
 
 
 POOL, LEAST = 24, 8
-"""Number of the newest scenes that are kept to choose similar ones from; with fewer of other labels than the
-second number, a video waits until all others have been seen."""
+"""Number of the newest scenes to keep, to choose similar ones from. With fewer scenes of other labels than
+the second number, a video waits until all others have been processed."""
 LOOK = 8
-"""Side of the small pictures by which scenes are compared."""
+"""Side of the small pictures used to compare scenes, in pixels."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What a video gives to others."""
+    """What a video supplies to others."""
 
     video: int
     label: int
@@ -54,39 +54,39 @@ class Kept:
 
 
 class OtherScenes:
-    """The scenes of the last videos: as few as give every label ``SCENES`` scenes of other labels, two of
+    """The scenes of the latest videos: as few as give every label ``SCENES`` scenes of other labels, two of
     each label, and the last :data:`POOL`."""
 
     def __init__(self) -> None:
-        self._kept: list[Kept] = []  # the last first
+        self._kept: list[Kept] = []  # the latest first
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def behind(self, label: int) -> list[Kept]:
-        """The last ``SCENES`` videos of other labels, the last first.
+        """The latest ``SCENES`` videos of other labels, the latest first.
 
-        If there are fewer, they repeat; empty where there is none.
+        If there are fewer, they repeat; empty if there are none.
         """
         other = self.unlike(label)[:SCENES]
         return [other[place % len(other)] for place in range(SCENES)] if other else []
 
     def unlike(self, label: int) -> list[Kept]:
-        """All of other labels, the last first."""
+        """All of other labels, the latest first."""
         return [one for one in self._kept if one.label != label]
 
     def same(self, video: int, label: int) -> Kept | None:
-        """The last other video of this label; None where there is none."""
+        """The latest other video of this label; None if there is none."""
         return next((one for one in self._kept if one.label == label and one.video != video), None)
 
     def near_and_far(self, own: Kept) -> tuple[Kept, Kept]:
-        """Of the scenes of other labels, the most and the least similar, by a small picture of each."""
+        """Of the scenes of other labels, the most and the least similar, compared as small pictures."""
         other = self.unlike(own.label)
         distance = [float((one.look - own.look).abs().mean()) for one in other]
         return other[int(np.argmin(distance))], other[int(np.argmax(distance))]
 
     def add(self, one: Kept) -> None:
-        """Add what a video gives, and drop what no label needs any more."""
+        """Add what a video supplies, and drop what no label needs any more."""
         kept: list[Kept] = []
         of_label: Counter[int] = Counter()
         for each in [one, *self._kept]:

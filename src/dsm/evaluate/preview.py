@@ -57,7 +57,7 @@ def similarity(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:
     shared = local(one * two) - mean1 * mean2
     index = (2 * mean1 * mean2 + _C1) * (2 * shared + _C2)
     index /= (mean1**2 + mean2**2 + _C1) * (spread1 + spread2 + _C2)
-    within = slice(_REACH, -_REACH)  # where the whole window lies in the picture
+    within = slice(_REACH, -_REACH)  # where the whole window is inside the picture
     return float(index[within, within].mean())
 
 
@@ -77,7 +77,7 @@ def motion_change(flow: Flow, expected: Flow, valid: NDArray[np.bool_] | None = 
 
 
 def seen_through(flow: Flow, grid: Tensor) -> tuple[Flow, NDArray[np.bool_]]:
-    """The flow of a clip after a warp of all its frames by one grid g, to first order.
+    """The flow of a clip after all its frames are warped by one grid g, to first order.
 
     A pixel p shows g(p), which moves by f(g(p)); the moved point is shown at p + J⁻¹ f(g(p)), with J the
     Jacobian of g.
@@ -86,7 +86,7 @@ def seen_through(flow: Flow, grid: Tensor) -> tuple[Flow, NDArray[np.bool_]]:
         flow: (T-1, 2, H, W), pixels. grid: (1, H, W, 2), in the format of ``disturb.grid``.
 
     Returns:
-        (T-1, 2, H, W), and where it is valid: (H, W), pixels from inside the picture where g does not fold.
+        (T-1, 2, H, W), and a mask (H, W) of where it is valid: inside the picture, where g does not fold.
     """
     height, width = flow.shape[-2:]
     units = grid.new_tensor([width / 2, height / 2])
@@ -114,7 +114,7 @@ def flow_picture(flow: Flow, longest: float) -> Frames:
     The wheel is that of Baker et al., A Database and Evaluation Methodology for Optical Flow (2011).
 
     Args:
-        flow: (T, 2, H, W). longest: the motion that gets full colour, pixels.
+        flow: (T, 2, H, W). longest: the motion with full saturation, in pixels.
 
     Returns:
         uint8 (T, H, W, 3).
@@ -149,7 +149,7 @@ class Version:
     sld: SpatialMix | None = None
     tld: TemporalMix | None = None
     draw: int = 1
-    """Versions of the same draw have the same broken scene."""
+    """Versions with the same draw have the same broken scene."""
     against: int = 0
     """Index of the version that it is compared with; the first is the unchanged clip."""
 
@@ -169,13 +169,13 @@ class Shown:
     """How much its motion differs: see :func:`motion_change`."""
 
     def flow_frames(self, longest: float) -> Frames:
-        """(T, S, S, 3): the flow in colours; the last frame is repeated."""
+        """(T, S, S, 3): the flow as colours; the last frame is repeated."""
         pictures = flow_picture(self.flow, longest)
         return np.concatenate([pictures, pictures[-1:]])
 
 
 def as_trained(config: DsmConfig) -> list[Version]:
-    """The views that `dsm` compares, without their crops and colours; first, a clip without disturbance."""
+    """The views that `dsm` compares, without crops and colour changes; first, the undisturbed clip."""
     anchor = Version("anchor", config.sld if config.sld_on != "positive" else None, draw=1)
     positive = Version("positive", config.sld if config.sld_on != "anchor" else None, draw=2)
     versions = sorted((anchor, positive), key=lambda version: version.sld is not None)
@@ -200,7 +200,7 @@ def each_kind(spatial: Sequence[str], temporal: Sequence[str], strength: float) 
 
 
 class Previewer:
-    """Makes the versions of clips of a list."""
+    """Makes the versions of a list's clips."""
 
     def __init__(self, videos: VideoList, clip: ClipConfig, versions: Sequence[Version], seed: int) -> None:
         self.clip, self.versions, self.seed = clip, versions, seed
@@ -217,7 +217,7 @@ class Previewer:
         """
         shown: list[Shown] = []
         for version in self.versions:
-            # The same for all versions, so that they differ only in the disturbance.
+            # The same clip for all versions, so that they differ only in the disturbance.
             rng = np.random.default_rng([self.seed, index])
             frames = self._read(index, version.tld, rng)
             grid = identity(frames)

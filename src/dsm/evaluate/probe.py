@@ -1,4 +1,4 @@
-"""Probes: how many labels a simple classifier predicts from frozen features."""
+"""Probes: how well a simple classifier predicts labels from frozen features."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dsm.models.weights import LoadedEncoder
 from dsm.terminal import note
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
-"""Inverse regularisations that cross-validation chooses from."""
+"""Inverse regularisation strengths to choose from by cross-validation."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def choose_strength(train: Features, groups: Sequence[str] | None = None, folds:
     """
     need_classes(train)
     classes, counts = np.unique(train.labels, return_counts=True)
-    # A class of one video cannot be both trained on and tested: every fold trains on it.
+    # A class with a single video cannot be both trained on and tested, so every fold trains on it.
     alone = np.isin(train.labels, classes[counts < 2]) if groups is None else np.zeros(len(train), bool)
     shared = np.flatnonzero(~alone)
     most = len(set(groups)) if groups is not None else int(counts[counts > 1].min(initial=len(train)))
@@ -86,7 +86,7 @@ def choose_strength(train: Features, groups: Sequence[str] | None = None, folds:
     if alone.any():
         note(
             f"{int(alone.sum())} of {len(classes)} classes {'has' if alone.sum() == 1 else 'have'} "
-            "a single video: cross-validation does not test on them."
+            "a single video, so cross-validation does not test on them."
         )
     split: Any = (
         GroupKFold(folds) if groups is not None else StratifiedKFold(folds, shuffle=True, random_state=0)
@@ -95,7 +95,9 @@ def choose_strength(train: Features, groups: Sequence[str] | None = None, folds:
     for training, testing in split.split(train.features[shared], train.labels[shared], groups):
         inside, outside = np.append(shared[training], np.flatnonzero(alone)), shared[testing]
         if len(np.unique(train.labels[inside])) < 2:
-            raise UserError("the groups leave a fold of cross-validation with one class only.")
+            raise UserError(
+                "the groups leave only one class in a fold of cross-validation; use fewer --folds."
+            )
         for strength, shares in hits.items():
             model = logistic(strength).fit(train.features[inside], train.labels[inside])
             shares.append(float((model.predict(train.features[outside]) == train.labels[outside]).mean()))
@@ -119,8 +121,9 @@ class Subject:
     """Weights to test for bias: a classifier, or an encoder with a probe."""
 
     module: nn.Module
-    """Normalised clips (B, C, T, H, W) -> features (B, D) of an encoder; of a classifier, its probabilities
-    (B, K), after its features if it has any: (B, D + K)."""
+    """Normalised clips (B, C, T, H, W) -> for an encoder, features (B, D); for a classifier, its features (if
+    any)
+    followed by its probabilities: (B, D + K)."""
     config: dict[str, Any]
     """The checkpoint's metadata."""
     names: list[str] | None
@@ -146,15 +149,15 @@ class Subject:
         return np.asarray(probabilities.reshape(*outputs.shape[:2], -1), np.float32)
 
     def features(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The features in the module's outputs (n, parts, D): (n, D) of the first part; a classifier's
-        probabilities if it has none."""
+        """The features in the module's outputs (n, parts, D), of the first part: (n, D). For a classifier
+        without features, its probabilities."""
         own = outputs[:, 0]
         inner = own.shape[1] - len(self.known)
         return own[:, :inner] if self.names is not None and inner else own
 
 
 class FeaturesAndProbabilities(nn.Module):
-    """A classifier's features and probabilities side by side: clips (B, C, T, H, W) -> (B, D + K)."""
+    """A classifier's features and probabilities, concatenated: clips (B, C, T, H, W) -> (B, D + K)."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Retrieval: does the nearest neighbour of a video show the same action? And a vote of the nearest.
+"""Retrieval: does the nearest neighbour of a video show the same action? Also k-NN classification.
 
 The usual protocol (Xu et al. 2019, Clip Order Prediction, section 4.4): test videos are queries, training
 videos the gallery, neighbours are ranked by cosine, and R@k is the share of queries with a video of their
@@ -20,7 +20,7 @@ from dsm.runs.results import Row, share
 KS = (1, 5, 10, 20, 50)
 """The usual numbers of neighbours."""
 MOST_AT_ONCE = 2**23
-"""Similarities ranked at a time, for average precision."""
+"""Number of similarities to rank at a time, for average precision."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class Retrieval:
     """Neighbours in the gallery of each query, nearest first."""
 
     neighbours: NDArray[np.int64]
-    """(queries, K) positions in the gallery; -1 where fewer than K may be neighbours."""
+    """(queries, K) positions in the gallery; -1 if fewer than K may be neighbours."""
     similarities: NDArray[np.float32]
     """(queries, K) cosines."""
     right: NDArray[np.bool_]
-    """(queries, K): the neighbour has the query's label; never for a query without one."""
+    """(queries, K): whether the neighbour has the query's label; False for a query without a label."""
 
     def recall(self, k: int) -> NDArray[np.bool_]:
-        """(queries,): does any of the k nearest have the same label? A smaller gallery is used whole."""
+        """(queries,): whether any of the k nearest has the query's label. A smaller gallery is used whole."""
         return np.asarray(self.right[:, :k].any(axis=1))
 
 
@@ -61,24 +61,24 @@ def retrieve(
 def recall_rows(
     run: str, seed: int, test: str, found: Retrieval, *, groups: Sequence[str] | None = None
 ) -> list[Row]:
-    """R@k for each of :data:`KS`, with intervals over queries or groups of them."""
+    """R@k for each of :data:`KS`, with intervals that resample queries or groups of them."""
     return [share(run, seed, test, f"R@{k}", found.recall(k), groups=groups) for k in KS]
 
 
 def kept_apart(
     gallery: Features, queries: Features, groups: tuple[Sequence[str], Sequence[str]] | None = None
 ) -> tuple[Ids, Ids] | None:
-    """Numbers for rows such that rows of the same video or group, which must not be neighbours, share one.
+    """Number the rows so that rows of the same video or group, which must not be neighbours, share a number.
 
     Args:
-        groups: the groups of the gallery's and of the queries' rows; None separates only rows of one video.
+        groups: the groups of the gallery's and the queries' rows; None keeps apart only rows of one video.
 
     Returns:
-        A number for each row of the gallery and of the queries; None where no two rows share one.
+        A number for each row of the gallery and of the queries; None if no two rows share a number.
     """
     if groups is None:
         known = queries is gallery or ("root" in gallery.meta and "root" in queries.meta)
-        if not known:  # equal names in unknown folders need not be the same video
+        if not known:  # equal names in unknown folders may be different videos
             return None
         groups = gallery.identities(), queries.identities()
         if queries is not gallery and not set(groups[0]) & set(groups[1]):
@@ -104,7 +104,7 @@ def chance(gallery: Features, queries: Features, apart: tuple[Ids, Ids] | None, 
     missed = np.ones(len(queries))
     for drawn in range(k):
         left = allowed - drawn
-        # Nothing is drawn where no row is left.
+        # Nothing is drawn if no row is left.
         missed *= np.where(left > 0, np.clip((left - right) / np.maximum(left, 1), 0, 1), 1)
     return float((1 - missed).mean())
 
@@ -118,7 +118,7 @@ def average_precision(
     video. Without ties the result equals ``sklearn.metrics.average_precision_score``.
 
     Returns:
-        (queries,), NaN where the gallery holds no video of the label.
+        (queries,), NaN if the gallery has no video of the label.
     """
     base, unit = gallery.features, unit_rows(queries.features)
     precision = np.empty(len(unit))
@@ -155,7 +155,7 @@ def knn_probe(
         apart: rows with the same number are never neighbours, see :func:`kept_apart`.
 
     Returns:
-        (n,): whether each test video's label got the most votes; False where it has no neighbour.
+        (n,): whether each test video's label got the most votes; False if it has no neighbour.
     """
     train.need_labels("training features")
     same_dimensions(train, test, ("train", "test"))
@@ -163,7 +163,7 @@ def knn_probe(
     exists = near.places >= 0
     classes = int(max(train.labels.max(), test.labels.max())) + 1
     votes = np.zeros((len(test), classes))
-    # Minus the greatest, so that no weight overflows.
+    # Subtract the maximum, so that no weight overflows.
     greatest = np.where(exists, near.similarities, 0)[:, :1]
     weights = np.exp((near.similarities - greatest) / temperature)
     np.add.at(votes, (np.arange(len(test))[:, None], train.labels[near.places]), weights)

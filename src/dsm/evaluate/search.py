@@ -1,6 +1,6 @@
 """Search in an archive: the videos nearest to a query clip.
 
-A query clip is encoded by the same weights, from clips of the same shape, as the rows of the index.
+A query clip is encoded with the weights and the clip shape of the index.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from dsm.video.pack import in_pack
 from dsm.video.segments import without_segment
 
 FEW_ROWS = 0.1
-"""Share of the rows below which they are searched alone."""
+"""If the filters leave a smaller share of the rows, only these rows are searched."""
 SPARE = 4
-"""Rows that an engine proposes per row wanted: its bytes order them less well than the features do."""
+"""Rows that an engine proposes per requested row: its 8-bit order is less exact than the features'."""
 MORE = 4
-"""Rows requested per video wanted, since several may be of one video; also the factor for each retry."""
+"""Rows requested per video, since several may be of one video; also the factor for each retry."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,15 @@ class ArchiveIndex:
     """The rows of a features file, prepared for many searches.
 
     Args:
-        engine: proposes the rows that are compared; None to compare all.
+        engine: proposes the rows to compare; None compares all rows.
 
     Raises:
-        UserError: there is no row.
+        UserError: the index has no rows.
     """
 
     def __init__(self, features: Features, engine: Parts | None = None) -> None:
         if not len(features):
-            raise UserError("the index holds no video.")
+            raise UserError("the index has no videos; extract features first.")
         self.features = features
         self._videos = features.video_numbers()
         self._engine = engine
@@ -82,19 +82,19 @@ class ArchiveIndex:
         Args:
             but: a row whose video is left out.
             among: (rows,), which rows are searched; None for all.
-            skip: so many of the nearest are passed over.
+            skip: number of nearest videos to skip.
 
         Raises:
-            UserError: the query has other dimensions.
+            UserError: the query has a different number of dimensions.
         """
         query = np.asarray(query, np.float32)
-        # Few rows are searched alone; of many, what is not wanted is passed over.
+        # If few rows remain, search only these; otherwise search all and skip the others.
         rows = np.flatnonzero(among) if among is not None and among.mean() < FEW_ROWS else None
         most = len(self.features) if rows is None else len(rows)
         k += skip
         if query.shape != (self.features.dim,):
             raise UserError(
-                f"the query has {query.size} dimensions but the index {self.features.dim}; "
+                f"the query has {query.size} dimensions, but the index has {self.features.dim}; "
                 "search with the weights that extracted the index."
             )
         rows_needed = MORE * (k + 1)
@@ -108,7 +108,7 @@ class ArchiveIndex:
                 if row >= 0 and len(hits) < k and (video := int(self._videos[row])) not in videos:
                     videos.add(video)
                     hits.append(Hit(row, cosine))
-            # Stop also if there are no more rows, or the engine finds no more in what it searches.
+            # Stop also if there are no more rows, or the engine finds no more.
             if len(hits) == k or rows_needed >= most or found[-1] < 0:
                 return hits[skip:]
             rows_needed *= MORE
@@ -118,7 +118,7 @@ class ArchiveIndex:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         if k == 0:
             return np.array([-1]), np.array([-np.inf], np.float32)
-        if among is not None:  # which engines cannot do
+        if among is not None:  # engines cannot filter rows
             near = nearest(self.features.features[among], query, k)
             return among[near.places[0]], near.similarities[0]
         if self._engine is None:
@@ -146,7 +146,7 @@ def rows_of_file(features: Features, query: Path) -> NDArray[np.bool_]:
 
 
 def told_apart(cosines: Sequence[float], least: int = 3, most: int = 6) -> list[str]:
-    """Cosines as text, all with as many digits as it takes to tell neighbours in the list apart."""
+    """Cosines as text, with as many digits as are needed to distinguish neighbours in the list."""
     for digits in range(least, most + 1):
         texts = [f"{one:.{digits}f}" for one in cosines]
         pairs = zip(cosines, cosines[1:], texts, texts[1:], strict=False)
@@ -156,7 +156,7 @@ def told_apart(cosines: Sequence[float], least: int = 3, most: int = 6) -> list[
 
 
 AT_ONCE = 16
-"""Most clips of a query that are encoded together."""
+"""Most clips of a query to encode together."""
 MAX_SETTING = 2**32
 Number = TypeVar("Number", int, float)
 
@@ -234,23 +234,23 @@ class QueryEncoder:
         if index.meta.get("encoder") != digest(loaded.module):
             other = " (random weights with another seed or initialisation)" if made.weights == RANDOM else ""
             raise UserError(
-                f"{made.weights}: are not the weights that extracted the index{other}; "
-                "extract it again, or name the checkpoint with --weights."
+                f"{made.weights}: are not the weights that extracted the index{other}; extract the index "
+                "again, or name its checkpoint with --weights."
             )
         self.clip = clip = made.clip
         self.windows, self.crops = made.windows, made.crops
         most = max(QUERY_PIXELS // (clip.frames_to_read * clip.size**2 * self.crops), 1)
         if self.windows > most:
             raise UserError(
-                f"the index asks for {self.windows} clips of each query; of {clip.frames} frames of "
-                f"{clip.size} x {clip.size} pixels at most {most} are taken. Extract it again with fewer."
+                f"the index asks for {self.windows} clips of each query, but with {clip.frames} frames of "
+                f"{clip.size} x {clip.size} pixels at most {most} are allowed. Extract it again with fewer."
             )
         # If the index's rows are clips, a query video is represented by its windows only.
         self.every = made.every if index.times is None else 0.0
         if 0 < self.every < SHORTEST_STEP:
             raise UserError(
-                f"the index asks for a clip every {self.every:g} s of each query; at least {SHORTEST_STEP:g} "
-                "seconds must lie between clips. Extract it again."
+                f"the index asks for a clip every {self.every:g} s of each query, but at least "
+                f"{SHORTEST_STEP:g} s must lie between clips. Extract it again."
             )
         self._encoder = channels_last(loaded.module.to(best_device()).eval())
 

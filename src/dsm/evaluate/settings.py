@@ -11,11 +11,11 @@ from dsm.models.settings import Precision
 from dsm.video.settings import READING_TIME
 
 MOST_TOKENS = 4096
-"""Tokens of a video that are kept. Those of 1,000 videos of ViT-B then take 12 GB."""
+"""Most tokens kept per video; for 1,000 videos and ViT-B they take 12 GB."""
 LEAST_SIDE = 11
-"""Least side of a clip whose scenes a preview compares, in pixels: the window of SSIM."""
+"""Smallest side of a clip in a preview, in pixels: the window of SSIM."""
 NEAR_DUPLICATE = 0.95
-"""Cosine from which two videos are near-duplicates, about the mean feature; measured in docs/archives.md."""
+"""Cosine of near-duplicates after the mean feature is subtracted; measured in docs/archives.md."""
 MapKind = Literal["cam", "grad-cam"]
 MotionKind = Literal["difference", "flow"]
 ProbeName = Literal["clip", "frozen", "pasted", "mixed"]
@@ -23,23 +23,23 @@ PROBES: tuple[ProbeName, ...] = get_args(ProbeName)
 EngineName = Literal["exact", "faiss"]
 MapName = Literal["tsne", "umap"]
 Colours = Literal["inferno", "magma", "viridis", "cividis"]
-"""Colour maps of matplotlib with evenly rising lightness: readable in grey and by colour-blind people."""
+"""Matplotlib colour maps with uniformly increasing lightness: readable in grey and by colour-blind people."""
 FILM_FORMATS = (".png", ".jpg", ".gif", ".mp4")
-"""Endings of a film of maps."""
+"""File endings for a film of maps."""
 PREVIEW_FORMATS = (".png", ".gif", ".mp4", ".html")
-"""Endings of a preview."""
+"""File endings for a preview."""
 
 
 @dataclass(frozen=True)
 class ExtractSettings:
-    """How videos become rows."""
+    """How to turn videos into rows of features."""
 
     windows: int = 3
     """Clips per video, evenly spread; their features are averaged, unless `per-clip`."""
     per_clip: bool = False
     """Write one row per clip, with its times, instead of one per video."""
     every: float = 0
-    """Take one clip every so many seconds; 0: `windows` clips per video. Best with `per-clip`."""
+    """Take one clip every this many seconds; 0: `windows` clips per video. Best with `per-clip`."""
     crops: int = 1
     """Crops of each clip: 1 in the middle, or 3 along its longer side."""
     batch_size: int = 8
@@ -47,19 +47,19 @@ class ExtractSettings:
     workers: int = 1
     """Processes that decode videos."""
     tokens: int = 0
-    """Write this many token vectors of each video instead of one feature, for the attentive probe of
-    `dsm probe`. If the encoder has more, neighbouring ones are averaged."""
+    """Write this many token vectors per video instead of one feature, for the attentive probe of `dsm probe`.
+    If the encoder has more, neighbouring ones are averaged."""
     precision: Precision = "fp32"
     """Number format of the encoder's computation: bf16 is about twice as fast where the processor has
     instructions for it, fp16 is for GPUs."""
     half: bool = False
-    """Write float16 (.npz only): half the size, to search in very many clips."""
+    """Write float16 (.npz only): half the size, for searching very many clips."""
     cache_folder: Path | None = None
     """Local cache of files read by URL; by default $DSM_CACHE_FOLDER, or ~/.cache/dsm/objects."""
     cache_gb: float | None = None
     """Size of that cache in GB; by default $DSM_CACHE_GB, or 20."""
     timeout: float = READING_TIME
-    """Time limit for reading a video, in seconds; of a long video, for each 128 clips."""
+    """Time limit for reading a video, in seconds; for a long video, per 128 clips."""
 
     def __post_init__(self) -> None:
         if min(self.windows, self.batch_size) < 1:

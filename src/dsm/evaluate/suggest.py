@@ -1,4 +1,4 @@
-"""Which clips to label next: those that a probe trained on the labels so far is least sure of."""
+"""Chooses clips to label next: those that a probe trained on the labels so far is least sure of."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from dsm.video.segments import SEGMENT
 
 
 def labels_of(footage: Footage, labels: VideoList) -> NDArray[np.int64]:
-    """(n,): the label of each row by a list of paths or segments, -1 where the list does not name it.
+    """(n,): the label of each row in a list of paths or segments; -1 if the list does not name it.
 
-    A row is named by its path, its segment, or the file that its segment is of. A path of the list names all
+    A row is named by its path, its segment, or the file of its segment. A path in the list names all
     clips of its video.
 
     Raises:
@@ -32,14 +32,14 @@ def labels_of(footage: Footage, labels: VideoList) -> NDArray[np.int64]:
     kinds = len(np.unique(found[found >= 0]))
     if kinds < 2:
         raise UserError(
-            f"{labels.source}: gives these clips {kinds} different labels, and a probe needs two or more; "
-            "its paths must be those of the features."
+            f"{labels.source}: gives these clips {kinds} different labels, but a probe needs at least two; "
+            "the paths must be those of the features."
         )
     return found
 
 
 def _tidy(path: str) -> str:
-    """A path without `./`, with its segment's seconds in one spelling."""
+    """A path without `./`, with its segment's seconds in one format."""
     path = path.removeprefix("./")
     part = SEGMENT.fullmatch(path)
     return f"{part[1]}#{float(part[2]):.3f}-{float(part[3]):.3f}" if part else path
@@ -48,7 +48,7 @@ def _tidy(path: str) -> str:
 def least_sure(
     features: Features, labels: NDArray[np.int64], videos: list[str], most: int
 ) -> list[tuple[int, float]]:
-    """Unlabelled rows by the margin between a linear probe's two most probable labels, the least first.
+    """Unlabelled rows by the margin between a linear probe's two most probable labels, smallest first.
 
     Margin sampling (Scheffer et al. 2001), with one clip of each video.
 

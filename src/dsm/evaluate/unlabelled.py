@@ -1,4 +1,4 @@
-"""What features hold of scene and motion, measured without labels of what happens in the videos."""
+"""How much features encode of scene and motion, measured without labels."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dsm.intervals import Interval, Weights, bootstrap, share_interval
 
 Matrix = NDArray[np.float32]
 ALIKE = 0.5
-"""Correlation over videos from which a dimension counts as unchanged."""
+"""A dimension counts as unchanged from this correlation over videos on."""
 DRAWS = 500
 FOLDS = 5
 LEAST = 10
-"""Videos below which nothing is measured."""
+"""Fewest videos to measure anything."""
 DIMENSIONS = ("static", "dynamic", "both", "neither")
 
 
@@ -29,7 +29,7 @@ NEEDED = ("clip", "shuffled", "reversed", "recoloured")
 def unlabelled_measures(
     features: Mapping[str, Matrix], groups: Sequence[str] | None = None
 ) -> dict[str, Interval]:
-    """All measures of this module, as far as they can be measured; a chance level has no bounds.
+    """All measures of this module that can be measured; chance levels have no intervals.
 
     Args:
         features: (n, D), by variant.
@@ -46,15 +46,15 @@ def unlabelled_measures(
 def static_and_dynamic(
     clips: Matrix, shuffled: Matrix, recoloured: Matrix, groups: Sequence[str] | None = None
 ) -> dict[str, Interval]:
-    """The shares of feature dimensions that keep the static content, the dynamic one, both or neither.
+    """The shares of feature dimensions that encode static content, dynamic content, both or neither.
 
     Kowal et al., A Deeper Dive Into What Deep Spatiotemporal Networks Encode (CVPR 2022): two clips of a
     video with shuffled frames share only what is static; two clips in different styles share the dynamics. A
-    dimension holds what a pair shares if its values in both agree over videos. They compare mutual
+    dimension encodes what a pair shares if its values in the two agree over videos. They compare mutual
     information, for Gaussians -log(1 - r²) / 2 of the correlation r, and call a unit jointly encoding if its
-    score is above 0.5 for both; the score of their code is the covariance, divided by the variance of both
-    clips together. Here a dimension counts if r is above :data:`ALIKE`. We turn the colours in place of style
-    transfer, which leaves outlines and texture, so *dynamic* and *both* are upper bounds.
+    score is above 0.5 for both; the score in their code is the covariance, divided by the variance of both
+    clips together. Here a dimension counts if r is above :data:`ALIKE`. We rotate the colours instead of
+    transferring style, which leaves outlines and texture, so *dynamic* and *both* are upper bounds.
 
     Args:
         clips, shuffled, recoloured: (n, D), of the same videos.
@@ -82,10 +82,10 @@ def static_and_dynamic(
 def arrow_of_time(
     forwards: Matrix, backwards: Matrix, groups: Sequence[str] | None = None
 ) -> Interval | None:
-    """How often a linear probe tells features of clips from those of the same clips played backwards.
+    """How often a linear probe distinguishes features of clips from those of the same clips played backwards.
 
     The arrow of time (Pickup et al., Seeing the Arrow of Time, CVPR 2014; Wei et al., Learning and Using the
-    Arrow of Time, CVPR 2018). A half is chance; where motions look the same backwards, no more can be had.
+    Arrow of Time, CVPR 2018). Chance is a half; no more is possible if motions look the same backwards.
 
     Args:
         forwards, backwards: (n, D), of the same videos. A video, or a group, is never in two folds of the
@@ -106,12 +106,13 @@ def arrow_of_time(
 
 
 def places(features: Matrix, groups: Sequence[str]) -> dict[str, Interval]:
-    """How much of the place features hold, if groups are places.
+    """How well features identify the place, if groups are places.
 
-    - ``place_probe``: how often a linear probe finds a video's place, by cross-validation over videos;
-      places with a single video are left out. ``place_probe_chance``: by always saying the most frequent.
-    - ``place_neighbour``: how often the nearest other video is of the same place; ``place_neighbour_chance``:
-      if neighbours were drawn at random.
+    - ``place_probe``: how often a linear probe predicts a video's place, by cross-validation over videos;
+    places
+      with a single video are left out. ``place_probe_chance``: by always predicting the most frequent one.
+    - ``place_neighbour``: how often the nearest other video is from the same place;
+      ``place_neighbour_chance``: if neighbours were drawn at random.
 
     Returns:
         Empty if fewer than two places have two videos.
@@ -139,16 +140,16 @@ def places(features: Matrix, groups: Sequence[str]) -> dict[str, Interval]:
 def probed(
     rows: Matrix, labels: NDArray[np.int64], splits: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]
 ) -> NDArray[np.bool_]:
-    """(n,): whether a linear probe, trained on the other folds, finds each row's label.
+    """(n,): whether a linear probe, trained on the other folds, predicts each row's label.
 
-    ``splits``: rows to train and to test on, of each fold.
+    ``splits``: the rows to train on and to test on, for each fold.
     """
     hits: NDArray[np.bool_] = cross_val_predict(logistic(1.0), rows, labels, cv=list(splits)) == labels
     return hits
 
 
 def _standard(features: Matrix) -> NDArray[np.float64]:
-    """Dimensions with mean 0 and spread 1, which changes no correlation; constant ones are 0."""
+    """Dimensions with mean 0 and standard deviation 1, which keeps correlations; constant ones are 0."""
     wide = features.astype(np.float64)
     spread = wide.std(0)
     scale = np.where(spread > 1e-9 * np.maximum(np.abs(wide).max(0), 1e-30), spread, np.inf)
@@ -158,7 +159,7 @@ def _standard(features: Matrix) -> NDArray[np.float64]:
 def _correlations(
     one: NDArray[np.float64], other: NDArray[np.float64], weights: Weights
 ) -> NDArray[np.float64]:
-    """Weighted correlations of columns: (n, D), (n, D), (m, n) -> (m, D); 0 where a column is constant."""
+    """Weighted correlations of columns: (n, D), (n, D), (m, n) -> (m, D); 0 if a column is constant."""
     weights = weights / weights.sum(1, keepdims=True)
     mean_one, mean_other = weights @ one, weights @ other
     shared = weights @ (one * other) - mean_one * mean_other

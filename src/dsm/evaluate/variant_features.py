@@ -31,7 +31,7 @@ from dsm.video.flow import compute_flow
 from dsm.video.source import BadVideo
 
 SCENE_FRAMES = 16
-"""Least number of a video's frames that its scene is computed from."""
+"""Fewest frames of a video to compute its scene from."""
 
 
 Pictures = dict[str, NDArray[np.uint8]]
@@ -45,9 +45,9 @@ class VariantFeatures:
     features: list[dict[str, NDArray[np.float32]]]
     """For each encoder, by variant: (n, parts, D), each the mean over a part's views."""
     places: NDArray[np.int64]
-    """(n,): the videos' places in the list."""
+    """(n,): the videos' positions in the list."""
     partners: dict[str, NDArray[np.int64]]
-    """By variant: (n, parts), the videos that lent each video a scene or a still actor, as rows of these
+    """By variant: (n, parts), the videos that supplied each video's scene or still actor, as rows of these
     arrays."""
     steady: NDArray[np.float64]
     """(n,): the share of the picture that shows the still scene (:func:`dsm.disturb.scene.steadiness`)."""
@@ -55,8 +55,8 @@ class VariantFeatures:
     """(n,): how fast the calmest parts of the picture move (:func:`dsm.disturb.scene.drift`); NaN without
     OpenCV."""
     left: NDArray[np.float64]
-    """(n,): how much of a known actor would be left in a scene found in this way (:func:`left_of_planted`);
-    NaN with given masks, or where nothing moves."""
+    """(n,): how much of an actor would be left in scenes estimated in this way (:func:`left_of_planted`); NaN
+    with given masks, or if nothing moves."""
     pictures: Pictures
     """One clip of one video in all variants, for display."""
 
@@ -67,13 +67,13 @@ class VariantFeatures:
 
 
 def windows_to_read(windows: int, clip: ClipConfig) -> int:
-    """How many clips of a video are read: a scene needs more frames than one or two short clips have."""
+    """Number of clips to read per video: a scene needs more frames than one or two short clips have."""
     read = max(windows, -(-SCENE_FRAMES // clip.frames_to_read))
     return read + (windows == 1 and read % 2 == 0)  # an odd number, so that one clip is in the middle
 
 
 LENT = ("background", "same_scene", "near_scene", "far_scene", "stripes_actor")
-"""Variants in which other videos lend a scene or an actor."""
+"""Variants that use a scene or an actor from other videos."""
 
 
 @torch.no_grad()
@@ -94,16 +94,16 @@ def features_of_variants(
 ) -> VariantFeatures:
     """Run encoders over variants of videos; a video's feature in a variant is the mean over its windows.
 
-    Randomness in a video's variant depends only on the seed, the variant's name and the video's place in the
-    list, not on the batch.
+    Randomness in a video's variant depends only on the seed, the variant's name and the video's position in
+    the list, not on the batch.
 
     Args:
         encoders: normalised clips (B, C, T, H, W) -> (B, D); used in evaluation mode, on their own device.
         videos: labelled.
         windows: clips per video, evenly spread over its length.
         batch_size: videos per batch.
-        masks: where the actors are; None finds what moves before what is still.
-        precision: in which the encoders compute.
+        masks: masks of the actors; None separates what moves from what is still.
+        precision: number format of the encoders' computation.
         on_progress: called with the number of videos done.
         on_bad: called with each unreadable video, which is left out; without it the first unreadable video
             raises an error.
@@ -113,13 +113,15 @@ def features_of_variants(
             or the clips are optical flow.
     """
     if clip.modality == "flow":
-        raise UserError("variants need pictures; weights that take optical flow cannot be tested with them.")
+        raise UserError(
+            "variants are made from RGB; weights that take optical flow cannot be tested with them."
+        )
     making = _Making(encoders, videos, clip, variants, windows, seed, masks, precision)
     clips_of = EvaluationClips(videos, clip, making.read, workers=workers)
     bad = set[int]()
     waiting = draw_order(videos.labels, seed).tolist()
-    # Videos that come before enough scenes wait for a second pass: the extra first video, which still gets
-    # its own turn, and the next ones, whose other scenes and scenes of the same label come later.
+    # Videos that come before there are enough scenes wait for a second pass: the extra first video, which
+    # still gets its own turn, and the next ones, whose other scenes and scenes of the same label come later.
     for last in (False, True):
         batches = load_clips(
             clips_of, batch_size, workers=workers, order=waiting, pin_memory=making.device.type == "cuda",
@@ -151,7 +153,7 @@ def features_of_variants(
 
 
 class _Making:
-    """The variants of one video after the other, and their features. Arguments are as above."""
+    """Makes the variants of one video after another, and their features. Arguments as above."""
 
     def __init__(
         self,
@@ -167,7 +169,7 @@ class _Making:
         self.device = next(encoders[0].parameters()).device
         self.read = windows_to_read(windows, clip)
         self.judged: list[int] = []
-        """The videos, in the order in which they were shown."""
+        """The videos, in the order in which they were processed."""
         self._encoders = [channels_last(one.eval()) for one in encoders]
         self._videos, self._clip, self._variants, self._windows = videos, clip, variants, windows
         self._seed, self._masks, self._precision = seed, masks, precision
@@ -184,10 +186,10 @@ class _Making:
         self._left: list[float] = []
 
     def see(self, video: int, clips: Tensor, *, last: bool) -> Seen | None:
-        """A video with what others lend it; None if it must wait for more of them.
+        """A video with what others supply; None if it must wait for more of them.
 
         Args:
-            clips: (W, C, T, S, S), colours in [0, 1]. last: whether it is its last turn.
+            clips: (W, C, T, S, S), colours in [0, 1]. last: whether this is its last turn.
         """
         scenes, label = self._scenes, int(self._videos.labels[video])
         mask = self._masks.of(video).to(self.device) if self._masks is not None else None
@@ -198,7 +200,7 @@ class _Making:
         scenes.add(own)
         if not others or (early and not last):
             return None
-        # A label with a single video has no other scene than its own.
+        # A label with a single video has only that video's scene.
         same = same or own
         for name, lenders in zip(LENT, (others, [same], [near], [far], others[:1]), strict=True):
             self._partners[name].append([one.video for one in lenders])
@@ -225,7 +227,7 @@ class _Making:
     def result(self) -> VariantFeatures:
         if not self.judged:
             raise UserError(
-                f"{self._videos.source}: its readable videos have only one class; two are needed."
+                f"{self._videos.source}: the readable videos have only one class; at least two are needed."
             )
         places, back = np.sort(self.judged), np.argsort(self.judged)
         return VariantFeatures(
@@ -240,7 +242,7 @@ class _Making:
 
 
 def camera_drift(clip: Tensor) -> float:
-    """``drift`` of the first frames of a clip (C, T, H, W), of a picture that need not be large."""
+    """``drift`` of the first frames of a clip (C, T, H, W), which may be reduced in size."""
     if find_spec("cv2") is None or clip.shape[1] < 2:
         return float("nan")
     frames = clip[:, :FLOWN].transpose(0, 1)
@@ -252,13 +254,13 @@ def camera_drift(clip: Tensor) -> float:
 
 
 FLOWN, FLOWN_SIDE = 9, 96
-"""Frames of a video, and pixels of their shorter side, whose flow tells whether the camera moves."""
+"""Frames of a video, and pixels of their shorter side, for the flow that detects a moving camera."""
 
 
 def _apart(video: int, label: int, clips: Tensor, mask: Tensor | None) -> tuple[Kept, Tensor]:
     """A video's scene and still actor, and the mask (W, 1, T, H, W) of what moves in its clips.
 
-    ``mask``: of the actors, if it is known.
+    ``mask``: the mask of the actors, if it is known.
     """
     whole = clips.transpose(0, 1).flatten(1, 2)[None]
     if mask is None:
@@ -285,10 +287,10 @@ def shown(
     masks: Masks | None = None,
     seed: int = 0,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A video's middle clip, unchanged and in a variant, to look at: uint8 (T, H, W, 3).
+    """A video's middle clip, unchanged and in a variant, for display: uint8 (T, H, W, 3).
 
     Args:
-        name: of the variant. lender: the video whose scene comes behind.
+        name: name of the variant. lender: the video that supplies the scene.
 
     Raises:
         VideoError: a video cannot be read.
@@ -310,21 +312,21 @@ def shown(
 
 
 COVERED = 2
-"""Frames that an actor must cover a place for it to count as part of its area."""
+"""A location belongs to an actor's area if the actor covers it for this many frames."""
 
 
 def left_of_planted(clips: Tensor, moving: Tensor, scene: Tensor) -> float:
-    """How much of an actor is left in the still scene, for an actor before a known scene.
+    """How much of an actor is left in an estimated scene, measured with an actor in front of a known scene.
 
-    What moves in the clips is put in front of another video's still scene, and the still scene of that is
-    found again: the area that looks more like the actor than like the known scene, as a share of the actor's
-    area. Too low where the actor itself was not found.
+    What moves in the clips is put in front of another video's still scene, and the scene of the result is
+    estimated. Returns the area that looks more like the actor than like the known scene, as a share of the
+    actor's area. Too low if the actor itself was not found.
 
     Args:
         clips: (W, C, T, H, W). moving: (W, 1, T, H, W). scene: (1, C, 1, H, W).
 
     Returns:
-        At least 0; NaN where nothing moves.
+        At least 0; NaN if nothing moves.
     """
     whole, mask = (one.transpose(0, 1).flatten(1, 2)[None] for one in (clips, moving))
     covers = (mask > 0.5).float()

@@ -23,21 +23,21 @@ from dsm.render import MEAN
 from dsm.video.flow import compute_flow
 
 ALONE = 4
-"""Number of a clip's frames that ``static`` shows, each alone."""
+"""Number of a clip's frames that ``static`` shows, one by one."""
 SCENES = 3
-"""Number of scenes of other labels that each video's motion is shown before."""
+"""Number of scenes of other labels in front of which each video's motion is shown."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One video and the inputs of its variants. Colours are in [0, 1]."""
+    """A video and the inputs of its variants. Colours are in [0, 1]."""
 
     clips: Tensor
     """(W, C, T, H, W): its windows."""
     scene: Tensor
     """(1, C, 1, H, W): what is still in all windows."""
     moving: Tensor
-    """(W, 1, T, H, W): the mask of what moves before the scene."""
+    """(W, 1, T, H, W): the mask of what moves in front of the scene."""
     others: Tensor
     """(SCENES, C, 1, H, W): the scenes of videos of other labels."""
     same: Tensor
@@ -47,12 +47,12 @@ class Seen:
     far: Tensor
     """(1, C, 1, H, W): the least similar of them."""
     actor: Tensor
-    """(1, C + 1, 1, H, W): a frame of a video of another label, and in the last channel its moving mask."""
+    """(1, C + 1, 1, H, W): a frame of a video of another label; last channel: the mask of what moves."""
 
 
 Variant = Callable[[Seen, np.random.Generator], Tensor]
 """A video -> (parts, views, C, T, H, W), the same numbers for every video; an encoder's features are averaged
-over the views of a part. All variants have one part, except those before the scenes of ``others``."""
+over the views of a part. All variants have one part, except those with the scenes of ``others``."""
 
 
 def unchanged(seen: Seen, rng: np.random.Generator) -> Tensor:
@@ -91,7 +91,7 @@ def background(seen: Seen, rng: np.random.Generator) -> Tensor:
 
 
 def striped(seen: Seen, rng: np.random.Generator) -> Tensor:
-    """What moves, shown before stripes."""
+    """What moves, in front of stripes."""
     channels, _, height, width = seen.clips.shape[1:]
     made = stripes(channels, height, width, rng).to(seen.clips)
     return swap_scene(seen.clips, seen.moving, made)[None]
@@ -123,7 +123,7 @@ def frozen(views: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def background_frozen(seen: Seen, rng: np.random.Generator) -> Tensor:
-    """One frame of each clip of ``background``, repeated: what is left of it without motion."""
+    """One frame of each clip of ``background``, repeated: the same without motion."""
     return frozen(background(seen, rng), rng)
 
 
@@ -143,7 +143,7 @@ def stripes_actor(seen: Seen, rng: np.random.Generator) -> Tensor:
 
 
 def _shifted(picture: Tensor, down: int, right: int) -> Tensor:
-    """A picture (..., H, W) moved by whole pixels; zero where nothing comes from."""
+    """A picture (..., H, W) moved by whole pixels, filled with zeros."""
     moved = torch.zeros_like(picture)
     height, width = picture.shape[-2:]
     rows, columns = height - abs(down), width - abs(right)
@@ -154,7 +154,7 @@ def _shifted(picture: Tensor, down: int, right: int) -> Tensor:
 
 
 def flat(seen: Seen, rng: np.random.Generator) -> Tensor:
-    """What moves, on ground of one colour: the mean of natural video, which networks see as zero."""
+    """What moves, in front of one colour: the mean of natural video, which is zero after normalisation."""
     return swap_scene(seen.clips, seen.moving, torch.full_like(seen.scene, MEAN))[None]
 
 
@@ -164,20 +164,20 @@ def same_scene(seen: Seen, rng: np.random.Generator) -> Tensor:
 
 
 def near_scene(seen: Seen, rng: np.random.Generator) -> Tensor:
-    """What moves, before a similar scene of another class."""
+    """What moves, in front of a similar scene of another class."""
     return swap_scene(seen.clips, seen.moving, seen.near)[None]
 
 
 def far_scene(seen: Seen, rng: np.random.Generator) -> Tensor:
-    """What moves, before a dissimilar scene of another class."""
+    """What moves, in front of a dissimilar scene of another class."""
     return swap_scene(seen.clips, seen.moving, seen.far)[None]
 
 
 def appearance_free(seen: Seen, rng: np.random.Generator) -> Tensor:
     """Noise that moves like the clips (:func:`dsm.disturb.appearance_free.carried_noise`); needs OpenCV.
 
-    It is blurred to grains that networks do not average away, which leaves each frame a sample of one kind of
-    noise.
+    The noise is blurred to a grain size that networks do not average away, so each frame is a sample of the
+    same kind of noise.
     """
     shown = (seen.clips * 255).round().byte().permute(0, 2, 3, 4, 1).cpu().numpy()
     # From each frame back to the one before: the flow of the clip played backwards, last pair first.
@@ -186,16 +186,16 @@ def appearance_free(seen: Seen, rng: np.random.Generator) -> Tensor:
     noise = torch.stack(views).to(seen.clips)
     side = 2 * round(min(noise.shape[-2:]) * GRAIN / 2) + 1
     blurred = F.avg_pool3d(noise, (1, side, side), 1, (0, side // 2, side // 2), count_include_pad=False)
-    # The spread of a mean of n is smaller by the root of n.
+    # The standard deviation of a mean of n is smaller by the root of n.
     return ((blurred - 0.5) * side + 0.5).clamp(0, 1)[None]
 
 
 GRAIN = 1 / 12
-"""Size of a grain of noise, as a share of the picture's side."""
+"""Size of the noise's grains, as a share of the picture's side."""
 
 
 def recoloured(seen: Seen, rng: np.random.Generator) -> Tensor:
-    """The clips in other colours, the same for the whole video: the cube of colours turned at random."""
+    """The clips in other colours, the same for the whole video: the RGB cube rotated at random."""
     turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
     matrix = torch.from_numpy(turn.astype(np.float32)).to(seen.clips)
     return (torch.einsum("oc,nctyx->notyx", matrix, seen.clips - 0.5) + 0.5).clamp(0, 1)[None]
@@ -226,4 +226,4 @@ VARIANTS: dict[str, Variant] = {
     "appearance_free": appearance_free,
     "recoloured": recoloured,
 }
-"""Each variant, by name. A name that begins with another's, up to the first underscore, draws the same."""
+"""Each variant, by name. Names with the same part before the first underscore share their random draws."""

@@ -10,23 +10,23 @@ from dsm.evaluate.field import CUT_BY_MOTION
 from dsm.intervals import Interval
 
 Numbers = Mapping[str, Interval | float | None]
-"""Measures by name; a number without an interval, or None where one cannot be measured."""
+"""Measures by name: an interval, a number without one, or None if it cannot be measured."""
 
 STEADY_ENOUGH = 0.5
-"""Share of the picture that must show the still scene; with less, the camera moves."""
+"""The camera counts as still if at least this share of the picture shows the still scene."""
 DRIFTING = 0.03
-"""Sides of the picture from frame to frame of a clip, by which even its calmest parts move where the camera
-does. Means over lists of clips of 32 to 64 pixels with every third frame: 0.035 to 0.041 under MotionScenes'
-flying camera, 0.002 to 0.025 before still and shaking ones, where part of it is the noise of the flow."""
+"""The camera counts as moving if even the calmest parts move more than this, in sides of the picture per
+frame of a clip. Means over lists of clips of 32 to 64 pixels with every third frame: 0.035 to 0.041 under
+MotionScenes' flying camera, 0.002 to 0.025 with still and shaking ones, in part from noise of the flow."""
 LITTLE, MUCH = 0.2, 0.5
-"""Scene reliance below which the motion decides, and above which the scene does."""
+"""Below the first, the motion decides; above the second, the scene does."""
 NEARLY_STILL, CLEARLY_MOVING = 0.3, 0.6
-"""Motion gain below which single frames are nearly enough, and above which they are not."""
+"""Below the first, single frames are nearly enough; above the second, they are not."""
 
 
 @dataclass(frozen=True)
 class Footage:
-    """What a list of videos allows to be measured, and why."""
+    """What can be measured on a list of videos, and why."""
 
     still: bool
     """Whether what moves can be cut out: the camera stands still, or masks are given."""
@@ -34,30 +34,30 @@ class Footage:
 
 
 def footage(steady: float, masked: bool, drift: float = float("nan")) -> Footage:
-    """Which measures count.
+    """Decide which measures count.
 
     Args:
         steady: share of the picture that shows the still scene, in [0, 1].
-        drift: how fast its calmest parts move, in sides from frame to frame; NaN if unknown.
+        drift: how fast its calmest parts move, in sides of the picture per frame; NaN if unknown.
         masked: whether the actors' masks were given.
     """
     if masked:
-        why = "The actors' masks were given: scenes are exchanged, and numbers compare with published ones."
+        why = "With masks of the actors given, scenes are exchanged, and numbers compare with published ones."
         return Footage(True, why)
     share = f"{100 * steady:.0f}% of the picture shows a still scene"
     moving = (
-        "so scenes cannot be exchanged: single frames, their order and what the features keep decide. Clips "
-        "without appearance, which need no still camera, are among all numbers."
+        "so scenes cannot be exchanged: the verdict uses single frames, their order and what the features "
+        "encode. Clips without appearance, which need no still camera, are among all numbers."
     )
     if drift > DRIFTING:
         return Footage(
             False,
-            f"Even the calmest parts of the picture move, by {100 * drift:.0f}% of its side from frame to "
+            f"Even the calmest parts of the picture move by {100 * drift:.0f}% of its side from frame to "
             f"frame (the camera moves), {moving}",
         )
     if steady >= STEADY_ENOUGH:
         return Footage(True, f"{share}, so what moves can be cut out, and scenes are exchanged.")
-    return Footage(False, f"Only {share} (does the camera move?), {moving}")
+    return Footage(False, f"Only {share} (the camera may move), {moving}")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Chosen:
     meaning: str
     """What 0 and 1 mean, and chance."""
     motion_is_high: bool
-    """Whether a classifier that goes by the motion has a high value."""
+    """Whether a high value means that the classifier relies on motion."""
 
 
 STILL: dict[str, Chosen] = {
@@ -81,11 +81,11 @@ STILL: dict[str, Chosen] = {
         False,
     ),
     "contrasted_scenes": Chosen(
-        "Contrasted accuracy", "right in front of other scenes, and not right on one frame of that clip", True
+        "Contrasted accuracy", "right in front of other scenes, but wrong on one frame of that clip", True
     ),
     "motion_gain": Chosen("Motion gain", "share of its skill that single frames cannot give", True),
     "hat_swap_random_ratio": Chosen(
-        "Right in front of other scenes",
+        "Accuracy kept in other scenes",
         "accuracy in front of other classes' scenes, divided by that on the clip",
         True,
     ),
@@ -97,24 +97,26 @@ MOVING: dict[str, Chosen] = {
         "Order sensitivity", "share of its skill lost when frames are shuffled", True
     ),
     "dimensions_static": Chosen(
-        "Static dimensions", "share of its features that keep the picture and not the motion", False
+        "Static dimensions", "share of its features that encode the picture but not the motion", False
     ),
     "dimensions_dynamic": Chosen(
         "Dynamic dimensions",
-        "share of its features that keep the motion and not the picture",
+        "share of its features that encode the motion but not the picture",
         True,
     ),
-    "direction_sensitivity": Chosen("Direction sensitivity", "share of its skill lost backwards", True),
+    "direction_sensitivity": Chosen(
+        "Direction sensitivity", "share of its skill lost when played backwards", True
+    ),
 }
 """The card's five for a camera that moves."""
 MORE: dict[str, Chosen] = {
     name: MOVING[name] for name in ("order_sensitivity", "dimensions_static", "dimensions_dynamic")
 }
-"""Shown where one of the five cannot be measured."""
+"""Shown if one of the five cannot be measured."""
 
 
 def five(found: Footage, numbers: list[Numbers]) -> dict[str, Chosen]:
-    """The card's measures, at most five, by their full names: those that some encoder has."""
+    """The card's measures, at most five, by full name: those measured for at least one encoder."""
     known = {name for each in numbers for name, value in each.items() if value is not None}
     wanted = {**(STILL if found.still else MOVING), **MORE}
     chosen: dict[str, Chosen] = {}
@@ -127,22 +129,22 @@ def five(found: Footage, numbers: list[Numbers]) -> dict[str, Chosen]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an encoder goes by."""
+    """What an encoder relies on."""
 
     by: Literal["motion", "both", "scene", "unknown"]
     sentence: str
     short: str
-    """A few words, for a badge."""
+    """A short form, for a badge."""
 
 
 def verdict(found: Footage, numbers: Numbers) -> Verdict:
-    """The verdict from scene reliance if scenes can be exchanged, otherwise from the motion gain.
+    """The verdict from scene reliance if scenes can be exchanged, otherwise from motion gain.
 
-    A bound is passed only where the whole interval passes it.
+    A threshold is passed only if the whole interval passes it.
     """
     reliance, gain = numbers.get("scene_reliance"), numbers.get("motion_gain")
     if not isinstance(gain, Interval):
-        sentence = "It is not clearly better than chance here, so what its answers go by cannot be told"
+        sentence = "It is not clearly better than chance here, so what it relies on cannot be measured"
         if found.still and isinstance(reliance, Interval):
             sentence += f"; scene reliance, which needs no skill, is {_words(reliance)}"
         return Verdict("unknown", f"{sentence}.", "no skill")
@@ -150,19 +152,19 @@ def verdict(found: Footage, numbers: Numbers) -> Verdict:
         text = f"{_percent(reliance)} scene"
         share = f"scene reliance {_words(reliance)}"
         if _high(reliance) < LITTLE:
-            return Verdict("motion", f"It goes by the motion ({share}).", text)
+            return Verdict("motion", f"It relies on motion ({share}).", text)
         if _low(reliance) > MUCH:
             return Verdict(
-                "scene", f"It goes by the scene ({share}): expect worse results in another place.", text
+                "scene", f"It relies on the scene ({share}): expect worse results in other places.", text
             )
-        return Verdict("both", f"It goes by both, or the videos are too few to tell ({share}).", text)
+        return Verdict("both", f"It relies on both, or there are too few videos to tell ({share}).", text)
     text = f"{_percent(gain)} motion gain"
     share = f"motion gain {_words(gain)}"
     if _low(gain) > CLEARLY_MOVING:
-        return Verdict("motion", f"It goes by the motion: single frames lose its skill ({share}).", text)
+        return Verdict("motion", f"It relies on motion: it loses its skill on single frames ({share}).", text)
     if _high(gain) < NEARLY_STILL:
-        return Verdict("scene", f"It goes by the picture: single frames nearly do ({share}).", text)
-    return Verdict("both", f"It goes by both, or the videos are too few to tell ({share}).", text)
+        return Verdict("scene", f"It relies on the picture: single frames are nearly enough ({share}).", text)
+    return Verdict("both", f"It relies on both, or there are too few videos to tell ({share}).", text)
 
 
 def _low(value: Interval) -> float:

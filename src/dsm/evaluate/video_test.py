@@ -34,7 +34,7 @@ class Predictions:
     """Number of the list's unreadable videos, which have no predictions."""
 
     def ranks(self) -> NDArray[np.int64]:
-        """(n,): how many classes are more probable than the right one; ties rank by class number."""
+        """(n,): how many classes are more probable than the true one; ties rank by class number."""
         rows = np.arange(len(self.labels))
         right = self.probabilities[rows, self.labels][:, None]
         classes = np.arange(self.probabilities.shape[1])
@@ -44,7 +44,7 @@ class Predictions:
         return before.sum(1)
 
     def top(self, k: int) -> NDArray[np.bool_]:
-        """(n,): whether the right class is among the k most probable."""
+        """(n,): whether the true class is among the k most probable."""
         return np.asarray(self.ranks() < k)
 
     def class_accuracy(self) -> dict[int, tuple[float, int]]:
@@ -56,14 +56,14 @@ class Predictions:
         }
 
     def confusion(self) -> NDArray[np.int64]:
-        """(classes, classes): number of videos of the row's class that are taken for the column's class."""
+        """(classes, classes): number of videos of the row's class predicted as the column's class."""
         classes = self.probabilities.shape[1]
         table = np.zeros((classes, classes), np.int64)
         np.add.at(table, (self.labels, self.probabilities.argmax(1)), 1)
         return table
 
     def most_often_taken_for(self) -> dict[int, tuple[int, int] | None]:
-        """For each class that has videos: the wrong class it is most often taken for, and how often."""
+        """For each class that has videos: the wrong class most often predicted for it, and how often."""
         table = self.confusion()
         np.fill_diagonal(table, 0)
         return {
@@ -96,7 +96,7 @@ def predict(
     Unreadable videos are left out and counted.
 
     Raises:
-        UserError: a video has no label, or one that the classifier does not know; or no video can be read.
+        UserError: a video has no label, or one that the classifier does not have; or no video can be read.
     """
     check_labels(videos, classes)
     (features,) = extract_by_all(
@@ -112,10 +112,10 @@ def probabilities_of(classifier: nn.Module) -> nn.Module:
 
 
 def check_labels(videos: VideoList, classes: int) -> None:
-    """Raise UserError where a video has no label, or one that the classifier does not know."""
+    """Raise UserError if a video has no label, or one that the classifier does not have."""
     if (videos.labels < 0).any() or videos.labels.max() >= classes:
         raise UserError(
-            f"{videos.source}: every video needs a label from 0 to {classes - 1}, of a trained class."
+            f"{videos.source}: every video needs the label of a trained class, from 0 to {classes - 1}."
         )
 
 
@@ -125,7 +125,7 @@ _COLUMNS = ("path", "class", "predicted1", "probability1")
 
 @dataclass(frozen=True)
 class Answers:
-    """A classifier's top prediction for each video of a list; classes by their names."""
+    """A classifier's top prediction for each video of a list; classes are given by name."""
 
     paths: Sequence[str]
     classes: Sequence[str]
@@ -146,34 +146,34 @@ def read_answers(folder: Path) -> Answers:
     """
     file = folder / PREDICTIONS
     if not file.is_file():
-        raise UserError(f"{folder}: holds no {PREDICTIONS}; --against needs the --out of another `dsm test`.")
+        raise UserError(f"{folder}: has no {PREDICTIONS}; --against needs the --out of another `dsm test`.")
     try:
         table = csv.DictReader(io.StringIO(read_text(file, newline=""), newline=""))
         rows = [[row[name] for name in _COLUMNS] for row in table]
         paths, classes, predicted, shares = zip(*rows, strict=True)
         return Answers(paths, classes, predicted, [float(share or "nan") for share in shares])
     except (KeyError, TypeError, ValueError, csv.Error):  # a UnicodeDecodeError is a ValueError
-        raise UserError(f"{file}: is not a table of predictions of `dsm test`.") from None
+        raise UserError(f"{file} is not a table of predictions written by `dsm test`.") from None
 
 
 def check_same_list(folder: Path, other: Answers, paths: Sequence[str], classes: Sequence[str]) -> None:
-    """Raise UserError where the other test has other videos, or other classes for them."""
+    """Raise UserError if the other test has different videos, or different classes for them."""
     if list(other.paths) != list(paths):
         raise UserError(
-            f"{folder}: was a test of another list ({len(other.paths)} videos, here {len(paths)}; other "
-            "names, or another order); --against needs a test on the same --data.test."
+            f"{folder} is a test of another list ({len(other.paths)} videos, here {len(paths)}, or other "
+            "names or order); --against needs a test on the same --data.test."
         )
     for path, one, two in zip(paths, classes, other.classes, strict=True):
         if one != two:
             raise UserError(
-                f"{folder}: was a test of another list: there {path} is of class {two}, here of {one}; "
-                "labels and classes.txt must be the same."
+                f"{folder} is a test of another list: there {path} has the class {two}, here {one}; labels "
+                "and classes.txt must be the same."
             )
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How often two classifiers are right, video by video."""
+    """How often two classifiers are right on the same videos."""
 
     both: int
     only_this: int
@@ -188,7 +188,7 @@ def compare(this: Answers, other: Answers, *, groups: Sequence[str] | None = Non
 
     Args:
         this, other: of the same videos in the same order.
-        groups: the group of each video; the interval is over groups. None: over videos.
+        groups: the group of each video; the interval then resamples groups. None: it resamples videos.
     """
     read = np.array([bool(a and b) for a, b in zip(this.predicted, other.predicted, strict=True)])
     one, two = this.right()[read], other.right()[read]

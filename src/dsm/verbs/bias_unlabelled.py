@@ -49,7 +49,7 @@ def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) 
         loaded = config.loading.load(weights)
         clip = config.clip.of(loaded.config)
         if clip.modality != "rgb":
-            raise UserError(f"{name} takes {clip.modality}; scenes can be swapped only in RGB clips.")
+            raise UserError(f"{name} takes {clip.modality}; scenes can be exchanged only in RGB clips.")
         left_out = LeftOut(videos)
         with progress(f"balance of {name}", len(videos)) as bar:
             (features,) = extract_by_all(
@@ -89,7 +89,7 @@ def _measures(
     config: BiasConfig, encoder: nn.Module, clip: ClipConfig, videos: VideoList, groups: Sequence[str] | None
 ) -> tuple[dict[str, Interval], int]:
     """The measures of an encoder's features, and the number of videos measured."""
-    # Labels only decide which scenes are swapped, and none of these variants swaps scenes.
+    # Labels only decide which scenes are exchanged, and none of these variants exchanges scenes.
     dealt = replace(videos, labels=np.arange(len(videos)) % 2)
     with progress(f"variants of {list_name(config.data.test)}", len(videos)) as bar:
         found = features_of_variants(
