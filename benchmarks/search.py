@@ -27,9 +27,9 @@ import torch
 import tyro
 
 from dsm.evaluate.archive import open_archive
+from dsm.evaluate.faiss_index import index_file
 from dsm.evaluate.feature_files import write_features
 from dsm.evaluate.features import Features
-from dsm.evaluate.kept_index import index_file
 from dsm.evaluate.nearest import nearest, nearest_among, unit_rows
 from dsm.evaluate.search import SPARE, ArchiveIndex
 
@@ -45,7 +45,7 @@ class Options:
     queries: int = 200
     exact_queries: int = 5
     """Queries that exact search is timed on, one by one."""
-    engines: tuple[str, ...] = ("exact", "faiss", "usearch")
+    engines: tuple[str, ...] = ("exact", "faiss")
     out: Path = Path("runs/search")
     seed: int = 0
     only: str = ""
@@ -140,7 +140,7 @@ def measure(options: Options) -> dict[str, float | str]:
         with timed("all queries at once"):
             np.save(truth, nearest(rows, queries, K).places)
     else:
-        fresh = index_file(file, options.only)
+        fresh = index_file(file)
         fresh.unlink(missing_ok=True)
         with timed("build"):
             engine = archive.engine(options.only)
@@ -159,7 +159,7 @@ def measure(options: Options) -> dict[str, float | str]:
         found[f"ms a query, {times}"] = round(1000 * float(found.pop("queries")) / len(timed_on), 2)
     with timed("open both"):
         both = open_archive([file, added])
-    index_file(added, options.only).unlink(missing_ok=True)
+    index_file(added).unlink(missing_ok=True)
     with timed("add"):
         index = ArchiveIndex(both.features, both.engine(options.only))
     row = options.rows + 77

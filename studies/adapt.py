@@ -34,7 +34,6 @@ from dsm.files import json_text, write_text
 from dsm.methods.settings import MethodSettings
 from dsm.models.families import IMAGENET
 from dsm.models.weights import load_weights
-from dsm.runs.folder import git_revision
 from dsm.runs.results import Row, read_results, write_results
 from dsm.synthetic.motionscenes import write_motionscenes
 from dsm.synthetic.settings import MotionScenesConfig
@@ -204,9 +203,9 @@ def main(options: Options) -> None:
             learn_first(options, seed)
             for how in options.tune:
                 adapt_apart(options, seed, how)
-            write_results(file, measure(options, seed), revision=git_revision())
+            write_results(file, measure(options, seed))
         rows += read_results(file)
-    write_results(options.out / "adapt.json", rows, revision=git_revision())
+    write_results(options.out / "adapt.json", rows)
     runs = [BEFORE, *options.tune]
     parts = [
         f"**{title}**\n\n"

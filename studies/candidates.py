@@ -27,8 +27,9 @@ class Candidate:
 
 
 MIXED = DsmConfig()
-"""The defaults, in both directions: the scene of both clips is bent and, over half of the training, more and more exchanged; a
-separate loss pushes from a clip that differs from the positive in its broken motion alone."""
+"""The defaults: the loss in both directions; the scene of both clips is bent and, over half of the training,
+more and more exchanged; a separate loss pushes from a clip that differs from the positive in its broken
+motion alone."""
 PASSES, KEYS_PASSES = 9, 5
 """Per step of `dsm`, with gradients through all views, and with a momentum encoder, which needs none, for
 positive and negative."""

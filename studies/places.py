@@ -30,7 +30,7 @@ from dsm.demo import TESTS, pretrain_config
 from dsm.errors import UserError
 from dsm.files import write_text
 from dsm.models.settings import Precision
-from dsm.runs.folder import git_revision, plain
+from dsm.runs.folder import plain
 from dsm.runs.results import Row, read_results, write_results
 from dsm.synthetic.motionscenes import write_motionscenes
 from dsm.synthetic.settings import WORLDS, MotionScenesConfig
@@ -340,9 +340,7 @@ def main(options: Options) -> None:
                 write_scenes(options, place, seed)
             trials += some
     rows += run_all(trials, options.jobs)
-    write_results(
-        options.out / f"{options.name}.json", rows, command=study_command(), revision=git_revision()
-    )
+    write_results(options.out / f"{options.name}.json", rows, command=study_command())
     shown = [row for place in places for row in reported(rows, place)]
     text = f"`{study_command()}`\n\n{caption(shown)}\n"
     if options.search:

@@ -20,7 +20,6 @@ from dsm.errors import UserError
 from dsm.files import write_text
 from dsm.models.export import save_safetensors
 from dsm.models.zoo import create_model
-from dsm.runs.folder import git_revision
 from dsm.runs.results import Row, read_results, write_results
 from dsm.terminal import console, progress
 from dsm.train.pretrain import pretrain
@@ -42,7 +41,7 @@ def run_trial(trial: Trial) -> list[Row]:
     if not is_done(trial):
         with _into(trial.folder / "log.txt"):
             if trial.random:
-                _draw_weights(trial)
+                draw_weights(trial)
             else:
                 train_once(replace(trial.config, out=trial.folder / "run"), pretrain)
             for measure in trial.measures:
@@ -61,7 +60,7 @@ def _measure(trial: Trial, measure: str) -> None:
         replace(row, run=trial.name, seed=trial.config.seed, test=row.test + trial.suffix)
         for row in MEASURES[measure](trial)
     ]
-    write_results(_file(trial, measure), rows, command=study_command(), revision=git_revision())
+    write_results(_file(trial, measure), rows, command=study_command())
 
 
 @contextlib.contextmanager
@@ -75,7 +74,7 @@ def _into(file: Path) -> Iterator[None]:
         yield
 
 
-def _draw_weights(trial: Trial) -> None:
+def draw_weights(trial: Trial) -> None:
     """Write random weights to a file, with clip settings and pooling, as in a run."""
     config = trial.config
     settings = {"pooling": config.pooling} if config.pooling else {}

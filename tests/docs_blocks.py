@@ -27,7 +27,7 @@ CONDITIONS: dict[str, Callable[[], bool]] = {
 }
 PACKAGES = (
     "cv2", "faiss", "lance", "mlflow", "onnx", "onnxruntime", "pyarrow", "torchcodec", "torchvision",
-    "trackio", "transformers", "usearch",
+    "trackio", "transformers",
 )  # fmt: skip
 _REMARK = re.compile(r"<!--\s*(slow|needs|not run)(?::\s*(.+?))?\s*-->")
 _FILLED = re.compile(r"<!-- from (\S+) -->(.*?)(?:<!-- end -->|\Z)", re.DOTALL)  # of studies/fill_docs.py

@@ -14,7 +14,7 @@ from runs import small_run
 from dsm.data.settings import ClipChanges, ClipConfig
 from dsm.errors import UserError
 from dsm.models.families import FAMILIES
-from dsm.models.foreign import recognise
+from dsm.models.foreign import find_encoder
 from dsm.models.precision import channels_last, encode
 from dsm.models.zoo import create_model
 from dsm.train.pretrain import pretrain
@@ -106,7 +106,7 @@ def test_torchvision_weights_give_the_features_of_torchvision(
             buffer.uniform_(0.5, 1.5, generator=generator)
         elif name.endswith("running_mean"):
             buffer.normal_(0, 0.1, generator=generator)
-    found = recognise(their.model.state_dict())
+    found = find_encoder({"": their.model.state_dict()})
     assert found is not None
     assert (found.source.name, found.source.backbone, found.report.share) == ("torchvision", ours, 1.0)
     our = create_model(ours, **settings).eval()

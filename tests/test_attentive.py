@@ -13,11 +13,11 @@ from published import FRAMES, SIZE, save_published
 from dsm import extract, probe
 from dsm.errors import UserError
 from dsm.evaluate.attentive import Tokens, attentive_probe, means_of_tokens
-from dsm.evaluate.extract import as_array, check_precision
+from dsm.evaluate.extract import as_array
 from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.features import Features
 from dsm.evaluate.probe import linear_probe
-from dsm.models.precision import fast_in_bf16
+from dsm.models.precision import check_precision, fast_in_bf16
 from dsm.models.weights import load_weights
 from dsm.models.zoo import create_model
 
@@ -97,6 +97,6 @@ def test_bf16_is_close_and_fp16_needs_a_gpu(tmp_path: Path) -> None:
     exact, coarse = as_array(module, clip), as_array(module, clip, "bf16")
     assert 0 < np.abs(exact - coarse).max() < 0.05 * np.abs(exact).max()
     with pytest.raises(UserError, match="fp16 needs a GPU"):
-        check_precision("fp16", torch.device("cpu"))
+        check_precision("fp16", "cpu")
     if fast_in_bf16("cpu"):
-        check_precision("bf16", torch.device("cpu"))
+        check_precision("bf16", "cpu")

@@ -13,7 +13,7 @@ from torch import Tensor
 from dsm.errors import UserError
 from dsm.models.bare import NAMINGS, build_found, recognise_transformer
 from dsm.models.export import build_filled
-from dsm.models.foreign import recognise
+from dsm.models.foreign import find_encoder
 from dsm.models.weights import load_weights
 from dsm.models.zoo import create_model
 
@@ -65,7 +65,7 @@ def test_real_checkpoints_are_recognised(name: str, shared: Path) -> None:
     kind, settings = LISTS[name]
     tensors = listed(shared / "keylists" / f"{name}.tsv")
     if kind == "r3d18":
-        match = recognise(tensors)
+        match = find_encoder({"": tensors})
         assert match is not None
         assert (match.source.name, match.source.backbone) == ("torchvision", kind)
         assert settings.items() <= match.settings.items()

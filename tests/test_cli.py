@@ -359,9 +359,10 @@ def test_workers_that_cannot_start_end_with_a_sentence(tmp_path: Path) -> None:
     assert "dsm/cli/main.py" not in done.stderr
 
 
-def test_a_reader_that_has_gone_is_no_success() -> None:
+@pytest.mark.parametrize("words", [[], ["retrieve", "--help"]])
+def test_a_reader_that_has_gone_is_no_success(words: list[str]) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "dsm"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "dsm", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout
         process.stdout.close()

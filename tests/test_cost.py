@@ -33,7 +33,7 @@ def cost(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_a_method_costs_its_passes(cost: ModuleType) -> None:
     """A clip passes the momentum encoder forwards, and the encoder also backwards, at twice the cost."""
-    settings = MethodSettings(dsm=DsmConfig(joint=False))
+    settings = MethodSettings(dsm=DsmConfig(symmetric=False, joint=False))
     forward = cost.testing("r3d18", CLIP).operations
     moco, dsm, simclr, triplet = (
         cost.pretraining(name, "r3d18", CLIP, settings).operations

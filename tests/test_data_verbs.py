@@ -67,7 +67,7 @@ def test_a_stopped_check_continues_with_the_remaining_videos(small_list: Path, t
     process.send_signal(signal.SIGINT)
     _, output = process.communicate()
     assert process.returncode == 130, output
-    assert "the same command continues" in output
+    assert "run the same command to continue" in output
     assert "Traceback" not in output
     with kept.open("a") as file:
         file.write('[2, {"path": "half a li')

@@ -25,7 +25,7 @@ from dsm.video.convert import converter
 from dsm.video.decode import probe, read_frames
 from dsm.video.in_order import every_frame
 from dsm.video.ledger import judge_all
-from dsm.video.sampling import resample
+from dsm.video.sampling import at_rate
 from dsm.video.source import EXTENSIONS, MissingVideoError, SlowVideoError, VideoError, open_video
 from dsm.video.times import frame_times
 
@@ -210,7 +210,7 @@ def test_a_variable_rate_is_resampled_by_time(tmp_path: Path) -> None:
     found = frame_times(path)
     assert np.allclose(found, np.array(times) / 1000, atol=0.002)
     # The last frame lasts as long as the average one, so there are 1.875 s.
-    assert resample(found, 10).tolist() == [*range(0, 20, 2), 20, 20, 21, 21, 22, 22, 23, 23]
+    assert at_rate(found, 10).numbers.tolist() == [*range(0, 20, 2), 20, 20, 21, 21, 22, 22, 23, 23]
     videos = VideoList([path.name], np.array([-1]), np.array([25]), tmp_path)
     clips = EvaluationClips(videos, ClipConfig(frames=3, stride=8, resize=64, size=64, fps=10), windows=1)
     clip = clips[0]
@@ -220,10 +220,10 @@ def test_a_variable_rate_is_resampled_by_time(tmp_path: Path) -> None:
 
 
 def test_resampling_a_steady_rate_keeps_or_drops_evenly() -> None:
-    assert resample(np.arange(10) / 10, 10).tolist() == list(range(10))
-    assert resample(np.arange(10) / 10, 5).tolist() == [0, 2, 4, 6, 8]
-    assert resample(np.arange(4) / 10, 20).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert resample(np.zeros(1), 25).tolist() == [0]
+    assert at_rate(np.arange(10) / 10, 10).numbers.tolist() == list(range(10))
+    assert at_rate(np.arange(10) / 10, 5).numbers.tolist() == [0, 2, 4, 6, 8]
+    assert at_rate(np.arange(4) / 10, 20).numbers.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert at_rate(np.zeros(1), 25).numbers.tolist() == [0]
 
 
 def test_reading_stops_at_its_time_limit(tmp_path: Path) -> None:

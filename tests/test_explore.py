@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,13 +21,14 @@ from dsm.errors import UserError
 from dsm.evaluate.explore import centred, duplicate_groups, explore, rarest, same_camera
 from dsm.evaluate.feature_files import load_features, save_features
 from dsm.evaluate.features import Features
-from dsm.evaluate.footage import best_of, footage_of, names_in
+from dsm.evaluate.footage import best_first, footage_of, names_in
 from dsm.evaluate.novelty import novelty
 from dsm.evaluate.settings import ExtractSettings
 from dsm.evaluate.suggest import labels_of, least_sure
 from dsm.models.settings import LoadSettings
-from dsm.pages.explore import PAGE_BYTES, write_explore_page
+from dsm.pages.explore import write_explore_page
 from dsm.pages.gallery import end_of
+from dsm.pages.template import PAGE_BYTES
 from dsm.runs.results import read_results
 from dsm.verbs.explore import ExploreConfig, examine
 from dsm.verbs.extract import ExtractConfig, extract
@@ -210,8 +212,8 @@ def test_clips_are_named_in_the_page_and_the_list_is_read(footage: Path, tmp_pat
 
 def test_the_largest_picture_of_a_group_is_kept(footage: Path) -> None:
     looked = footage_of(load_features(footage / "made.npz"))
-    assert best_of([5, 123], looked) == 123
-    assert best_of([0, 5], looked) == 0
+    assert best_first([5, 123], looked) == [123, 5]
+    assert best_first([5, 0], looked) == [0, 5]
     assert looked.files[8] is None
 
 
@@ -264,7 +266,7 @@ def test_wrong_settings_are_refused(footage: Path, tmp_path: Path, words: list[s
 
 def test_the_tables_never_go_into_the_footage(tmp_path: Path) -> None:
     (tmp_path / "today").mkdir()
-    with pytest.raises(UserError, match="today: is the footage"):
+    with pytest.raises(UserError, match="today is the footage"):
         run(["explore", str(tmp_path / "today"), "--weights", "none", "--out", str(tmp_path / "today.html")])
     assert not list((tmp_path / "today").iterdir())
 
@@ -415,6 +417,18 @@ def test_footage_is_read_as_the_archive_was(scenes: Path, tmp_path: Path) -> Non
     assert [one[name] for name in ("encoder", "clip", "windows")] == [
         two[name] for name in ("encoder", "clip", "windows")
     ]
+
+
+@pytest.mark.parametrize("said", [{"seed": -1}, {"windows": 0}, {"every": -1.0}, {"crops": 7}])
+def test_an_archive_with_impossible_settings_is_refused(
+    said: dict[str, Any], footage: Path, tmp_path: Path
+) -> None:
+    clip = {"frames": 4, "stride": 2, "resize": 40, "size": 32}
+    meta = {"weights": "none", "backbone": "tiny", "clip": clip, **said}
+    save_features(tmp_path / "archive.npz", replace(made(1), meta=meta))
+    words = ["--against", str(tmp_path / "archive.npz"), "--out", str(tmp_path / "new.html")]
+    with pytest.raises(UserError, match="does not support"):
+        run(["explore", str(footage), *words])
 
 
 def test_captions_show_the_end_of_a_long_path() -> None:

@@ -116,7 +116,7 @@ def test_a_stopped_extraction_continues_to_the_same_file(
     assert not out.exists()
     if signals == signal.SIGINT:
         assert process.returncode == 130
-        assert "the same command continues" in output
+        assert "run the same command to continue" in output
         assert "Traceback" not in output
     assert (parts / "000000.npz").is_file()
     done = dsm(*words(scenes / "train.txt", out, "--workers", "2"))

@@ -22,7 +22,7 @@ from dsm.cli import main
 from dsm.data.settings import ClipChanges
 from dsm.errors import UserError
 from dsm.methods.classify import ClassifyConfig
-from dsm.models.foreign import Renormalized, build, recognise
+from dsm.models.foreign import Renormalized, build, find_encoder
 from dsm.models.inert import find_tensors
 from dsm.models.settings import LoadSettings
 from dsm.models.sources import SOURCES
@@ -185,7 +185,7 @@ def test_a_file_that_fills_too_little_is_refused_unless_partial_is_set(tmp_path:
     half["layer1.0.conv1.weight"] = torch.zeros(8, 8, 3, 3, 3)
     torch.save(half, tmp_path / "half.pth")
     with pytest.raises(
-        UserError, match=r"fills only \d+\.\d% of it \(not stages.layer1.0.conv1.weight 8x8x3x3x3 for"
+        UserError, match=r"fill only \d+\.\d% of \w+ as .* \(not stages.layer1.0.conv1.weight 8x8x3x3x3 for"
     ):
         load_weights(tmp_path / "half.pth")
     report = load_weights(tmp_path / "half.pth", partial=True).report
@@ -193,14 +193,14 @@ def test_a_file_that_fills_too_little_is_refused_unless_partial_is_set(tmp_path:
     assert 0.1 < report.share < 0.3  # the last stage has most of the parameters
     assert any("layer4" in name for name in report.missing)
     exported = ExportConfig(str(tmp_path / "half.pth"), tmp_path / "half.safetensors", frames=4, size=32)
-    with pytest.raises(UserError, match="fills only"):
+    with pytest.raises(UserError, match="fill only"):
         export(exported)
     export(replace(exported, loading=LoadSettings(partial=True)))
     assert (tmp_path / "half.safetensors").is_file()
 
 
 def test_an_unfit_head_is_refused_and_a_self_referencing_file_holds_no_tensors() -> None:
-    match = recognise(random_state("r3d18", {}, as_hara))
+    match = find_encoder({"": random_state("r3d18", {}, as_hara)})
     assert match
     wrong = replace(match, head=(torch.zeros(128, 7), torch.zeros(128)))
     with pytest.raises(UserError, match=r"x\.pth: its projection head of 128x7 does not fit features of 512"):
@@ -276,7 +276,7 @@ def test_every_source_maps_to_an_existing_backbone() -> None:
 def test_a_file_without_an_encoder_gives_none() -> None:
     assert find_tensors(3) == {}
     assert find_tensors({"state_dict": {"lr": 0.1}}) == {}
-    assert recognise({}) is None
+    assert find_encoder({"": {}}) is None
 
 
 def test_features_are_extracted_with_a_foreign_encoder(

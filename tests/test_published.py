@@ -174,7 +174,7 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(theirs: Path, tmp_path: 
     refused("no adapter for the transformers model 'videomoe'; did you mean 'videomae'")
     (theirs / "config.json").write_text(config)
     changed(theirs, num_hidden_layers=2)
-    refused(r"fill only \d\d.\d% of videomae \(not encoder.layer.1")
+    refused(r"fill only \d\d.\d% of hf:videomae .* \(not encoder.layer.1")
     changed(theirs, num_hidden_layers=10**5)
     refused("a larger network than its tensors fill")
     changed(theirs, num_hidden_layers=1, hidden_size=2**21)

@@ -54,7 +54,7 @@ from dsm.verbs.report import read_given
 from dsm.verbs.result import Result
 from dsm.video.decode import read_frames
 from dsm.video.ledger import judge_all
-from dsm.video.sampling import resample
+from dsm.video.sampling import at_rate
 from dsm.video.source import VideoError
 
 
@@ -243,8 +243,8 @@ def test_a_one_pixel_high_video_is_not_enlarged(tmp_path: Path) -> None:
 
 def test_a_video_with_an_absurd_duration_is_refused(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="too many frames"):
-        resample(np.array([0.0, 0.1, 1e9]), 12.0)
-    assert len(resample(np.array([0.0, 0.1, 0.2]), 10.0)) == 3
+        at_rate(np.array([0.0, 0.1, 1e9]), 12.0)
+    assert len(at_rate(np.array([0.0, 0.1, 0.2]), 10.0).numbers) == 3
 
 
 def test_deeply_nested_json_costs_one_verdict(small_list: Path, tmp_path: Path) -> None:

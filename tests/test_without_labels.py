@@ -59,7 +59,7 @@ def test_probe_predicts_and_says_what_is_missing(
         str(tmp_path),
     ]  # fmt: skip
     run(words)
-    assert "are missing" in capsys.readouterr().err
+    assert "are left out" in capsys.readouterr().err
     with (tmp_path / "predictions.csv").open() as opened:
         lines = list(csv.DictReader(opened))
     truth = load_features(files / "named.npz")

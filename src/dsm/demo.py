@@ -26,7 +26,7 @@ from dsm.models.precision import fast_in_bf16
 from dsm.models.weights import load_weights
 from dsm.pages.demo_report import Evidence, write_report
 from dsm.runs.claims import claim_by_settings
-from dsm.runs.folder import git_revision, lasting, plain
+from dsm.runs.folder import lasting, plain
 from dsm.runs.results import RESULTS, Row, mean_and_spread, share, write_results
 from dsm.settings import takes_settings
 from dsm.synthetic.motionscenes import write_motionscenes
@@ -99,7 +99,7 @@ def demo(config: DemoConfig) -> Result:
             features |= {(run, seed, split): value for split, value in of_run[run].items()}
 
     results, report = config.out / RESULTS, config.out / "report.html"
-    write_results(results, rows, revision=git_revision())
+    write_results(results, rows)
     evidence = Evidence(
         rows=rows, runs=RUNS, trained=TRAINED, tests=TESTS, seeds=config.seeds, scenes=scenes,
         scenes_folder=config.out / "scenes",

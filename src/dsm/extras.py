@@ -26,7 +26,6 @@ EXTRAS = {
     "trackio": "trackio",
     "transformers": "transformers",
     "umap": "umap",
-    "usearch": "usearch",
     "wandb": "wandb",
 }
 """A module of each extra."""

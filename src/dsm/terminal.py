@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -49,6 +50,13 @@ def show_progress(shown: bool = True) -> None:
     """
     console.quiet = not shown
     os.environ[PROGRESS_VARIABLE] = "1" if shown else "0"
+
+
+def reader_left(stream: TextIO) -> bool:
+    """Whether a stream leads into a pipe that nobody reads any more, as after ``| head``."""
+    poll = select.poll()
+    poll.register(stream, select.POLLOUT)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def warn(text: str) -> None:

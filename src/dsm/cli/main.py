@@ -16,7 +16,7 @@ from dsm.commands import GROUPS, VERBS
 from dsm.errors import USER_ERROR, UserError, nearest, sentence
 from dsm.inputs import check_inputs
 from dsm.signals import Interrupted, leave_by_exception
-from dsm.terminal import SafeConsole, console, show_progress
+from dsm.terminal import SafeConsole, console, reader_left, show_progress
 from dsm.version import __version__
 
 
@@ -132,6 +132,8 @@ def main() -> None:
         errors.print(f"[bold]dsm:[/] {stopped}")
         sys.exit(stopped.exit_code)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and reader_left(sys.stdout):
+            console.on_broken_pipe()
         message = sentence(error)
         if message is None:
             raise

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.errors import UserError
+from dsm.evaluate.faiss_index import Parts
 from dsm.evaluate.feature_files import load_features
-from dsm.evaluate.features import BELOW, Features, numbered_alike, same_dimensions
-from dsm.evaluate.kept_index import Parts
+from dsm.evaluate.features import BELOW, Features, numbered_alike, same_encoder
 from dsm.evaluate.nearest import Matrix
 from dsm.evaluate.settings import EngineName
 
@@ -72,7 +72,7 @@ class Archive:
         """The engines of the files, read from the index beside each file or built; None for exact search."""
         if name == "exact":
             return None
-        return Parts(name, self.files, self.counts, self.features.features)
+        return Parts(self.files, self.counts, self.features.features)
 
 
 def open_archive(files: Sequence[Path], root: Path | None = None) -> Archive:
@@ -100,10 +100,7 @@ def open_archive(files: Sequence[Path], root: Path | None = None) -> Archive:
 
 
 def _need_alike(one: Features, two: Features, names: tuple[str, str]) -> None:
-    same_dimensions(one, two, names)
-    made_by = {str(part.meta["encoder"]) for part in (one, two) if "encoder" in part.meta}
-    if len(made_by) > 1:
-        raise UserError(f"{names[1]}: was extracted with other weights than {names[0]}; extract both alike.")
+    same_encoder(one, two, names)
     if ("root" in one.meta) != ("root" in two.meta):
         raise UserError(f"{names[0]} and {names[1]}: only one names the folder of its videos; give --root.")
     if (one.times is None) != (two.times is None):

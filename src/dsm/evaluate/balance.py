@@ -39,6 +39,10 @@ def exchange_scenes(clips: Tensor) -> Tensor:
     return (clips + scene.roll(1, 0) - scene).clamp(LOW, HIGH)
 
 
+BALANCE = "balance"
+"""Its name in logs and results."""
+
+
 def balance(own: Tensor, exchanged: Tensor, lender: Tensor) -> float:
     """The mean of :func:`balances`."""
     return float(balances(own, exchanged, lender).mean())

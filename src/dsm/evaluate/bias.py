@@ -20,7 +20,6 @@ from dsm.intervals import (
     correlation,
     ratio_interval,
     share_interval,
-    t_quantile,
 )
 
 SKILLS = {"motion_gain": "static", "order_sensitivity": "shuffled", "direction_sensitivity": "reversed"}
@@ -178,40 +177,3 @@ def class_shares(judged: Judged) -> list[ClassShare]:
         gain = (hits["clip"] + 0.5) / (hits["static"] + 0.5) - 1
         shares.append(ClassShare(int(label), count, {name: hit / count for name, hit in hits.items()}, gain))
     return shares
-
-
-@dataclass(frozen=True)
-class Line:
-    """A straight line fitted by least squares."""
-
-    slope: float
-    intercept: float
-    mean_x: float
-    spread_x: float
-    """Sum of squared deviations of x from its mean."""
-    error: float
-    """Standard deviation of the residuals, with n - 2 degrees of freedom."""
-    n: int
-
-    def at(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        return self.intercept + self.slope * x
-
-    def half_band(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Half the height of the 95 % confidence band of the line at x: t s sqrt(1/n + (x - mean)²/Sxx).
-
-        (Draper & Smith, Applied Regression Analysis, section 1.4; t of n - 2 degrees of freedom.)
-        """
-        t = t_quantile(self.n - 2)
-        return np.asarray(t * self.error * np.sqrt(1 / self.n + (x - self.mean_x) ** 2 / self.spread_x))
-
-
-def fit_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> Line | None:
-    """Fit y (n,) on x (n,); None for fewer than three points, or if all x are equal."""
-    spread = float(((x - x.mean()) ** 2).sum())
-    if len(x) < 3 or spread < 1e-12:
-        return None
-    slope = float(((x - x.mean()) * (y - y.mean())).sum()) / spread
-    intercept = float(y.mean() - slope * x.mean())
-    residuals = y - intercept - slope * x
-    error = float(np.sqrt((residuals**2).sum() / (len(x) - 2)))
-    return Line(slope, intercept, float(x.mean()), spread, error, len(x))

@@ -17,10 +17,9 @@ from dsm.data.loading import load_clips
 from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate.features import Features
-from dsm.models.precision import channels_last, encode, fast_in_bf16
+from dsm.models.precision import channels_last, encode
 from dsm.models.settings import Precision
 from dsm.render import to_network
-from dsm.terminal import warn
 from dsm.video.settings import READING_TIME
 from dsm.video.source import BadVideo
 from dsm.views import ModalityName
@@ -122,14 +121,6 @@ def to_input(clips: Tensor, modality: ModalityName, device: torch.device) -> Ten
 def as_array(encoder: nn.Module, x: Tensor, precision: Precision = "fp32") -> NDArray[np.float32]:
     """The features (B, D) of network inputs by :func:`dsm.models.precision.encode`, without gradients."""
     return encode(encoder, x, precision).float().cpu().numpy()
-
-
-def check_precision(precision: Precision, device: torch.device) -> None:
-    """Warn if a precision is slow on a device; raise UserError if it is impossible."""
-    if precision == "fp16" and device.type == "cpu":
-        raise UserError("--precision fp16 needs a GPU; on the CPU use bf16.")
-    if precision == "bf16" and not fast_in_bf16(device.type):
-        warn(f"this {device.type} has no instructions for bfloat16 and is slower with it; use fp32 here.")
 
 
 def means(rows: NDArray[np.float32], counts: Sequence[int]) -> NDArray[np.float32]:

@@ -27,12 +27,12 @@ from dsm.data.loading import Batches, InTurn, batched
 from dsm.data.settings import ClipConfig
 from dsm.distributed import is_first, make_fabric
 from dsm.errors import UserError
-from dsm.evaluate.extract import as_array, check_precision, means, to_input
+from dsm.evaluate.extract import as_array, means, to_input
 from dsm.evaluate.feature_files import check_suffix, write_features
 from dsm.evaluate.features import Features
 from dsm.evaluate.settings import ExtractSettings
 from dsm.files import remove, written_aside
-from dsm.models.precision import channels_last
+from dsm.models.precision import channels_last, check_precision
 from dsm.models.zoo import check_takes
 from dsm.runs.bad_videos import LEFT_OUT, save_left_out, verdict_of
 from dsm.runs.claims import claim_by_settings
@@ -279,7 +279,7 @@ def _work(
 ) -> Iterator[Part]:
     """The features of each batch."""
     encoder = channels_last(encoder.to(device).eval())
-    check_precision(settings.precision, device)
+    check_precision(settings.precision, device.type)
     clips = EvaluationClips(
         videos, clip, settings.windows, settings.crops,
         every=settings.every, timed=settings.per_clip, seconds=settings.timeout, workers=settings.workers,

@@ -144,6 +144,15 @@ def same_dimensions(one: Features, two: Features, names: tuple[str, str]) -> Non
         )
 
 
+def same_encoder(one: Features, two: Features, names: tuple[str, str]) -> None:
+    """Raise UserError where features are of different encoders, or of different dimensions."""
+    same_dimensions(one, two, names)
+    if len({str(part.meta["encoder"]) for part in (one, two) if "encoder" in part.meta}) > 1:
+        raise UserError(
+            f"{names[1]}: was extracted with other weights than {names[0]}; use the same for both."
+        )
+
+
 BELOW = "below"
 """Key of ``meta``: the folder of all videos, links followed, if it is not ``root``."""
 

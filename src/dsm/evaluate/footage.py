@@ -133,14 +133,16 @@ def _look(features: Features, row: int) -> tuple[Path | None, VideoInfo | None, 
 
 
 def worth(row: int, footage: Footage) -> tuple[float, float, str]:
-    """Sort key of a row among duplicates; the first is the one to keep: see :func:`best_of`."""
+    """Where a row stands among duplicates, the first being the one to keep: see :func:`best_first`."""
     width, height = footage.pixels[row]
     return -width * height, -float(np.nan_to_num(footage.seconds[row])), footage.features.paths[row]
 
 
-def best_of(group: Sequence[int], footage: Footage) -> int:
-    """The row of a group of duplicates to keep: the largest picture, then the longest, then the first."""
-    return min(group, key=lambda row: worth(row, footage))
+def best_first(group: Sequence[int], footage: Footage) -> list[int]:
+    """A group of duplicates with the row to keep first: the largest picture, then the longest, then the
+    first."""
+    best = min(group, key=lambda row: worth(row, footage))
+    return [best, *(row for row in group if row != best)]
 
 
 def link_of(footage: Footage, row: int, folder: Path) -> str | None:

@@ -61,7 +61,7 @@ def fit_probe(train: Features, *, strength: float = 1.0) -> Pipeline:
         UserError: the features have fewer than two labels, or unlabelled rows.
     """
     need_classes(train)
-    return _logistic(strength).fit(train.features, train.labels)
+    return logistic(strength).fit(train.features, train.labels)
 
 
 def choose_strength(train: Features, groups: Sequence[str] | None = None, folds: int = 5) -> Chosen:
@@ -99,7 +99,7 @@ def choose_strength(train: Features, groups: Sequence[str] | None = None, folds:
                 "the groups leave only one class in a fold of cross-validation; use fewer --folds."
             )
         for strength, shares in hits.items():
-            model = _logistic(strength).fit(train.features[inside], train.labels[inside])
+            model = logistic(strength).fit(train.features[inside], train.labels[inside])
             shares.append(float((model.predict(train.features[outside]) == train.labels[outside]).mean()))
     accuracy = {strength: float(np.mean(shares)) for strength, shares in hits.items()}
     return Chosen(max(STRENGTHS, key=lambda strength: (accuracy[strength], -strength)), accuracy)
@@ -111,7 +111,8 @@ def need_classes(train: Features) -> None:
         raise UserError("a probe needs labelled training features of at least two classes.")
 
 
-def _logistic(strength: float) -> Pipeline:
+def logistic(strength: float) -> Pipeline:
+    """A linear probe: logistic regression of standardised features; ``strength`` is C, as in scikit-learn."""
     return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
 
 

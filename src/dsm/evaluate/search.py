@@ -6,10 +6,10 @@ A query clip is encoded with the weights and the clip shape of the index.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 
 from dsm.data.clips import CORNERS, EvaluationClips
 from dsm.data.lists import only_video
-from dsm.data.settings import clip_of
+from dsm.data.settings import ClipConfig, clip_of
 from dsm.distributed import best_device
 from dsm.errors import UserError
 from dsm.evaluate.duplicates import ROUNDING
-from dsm.evaluate.engines import Engine
 from dsm.evaluate.extract import as_array, to_input
 from dsm.evaluate.extract_to_file import digest
+from dsm.evaluate.faiss_index import Parts
 from dsm.evaluate.features import Features
 from dsm.evaluate.nearest import nearest, nearest_among, unit_rows
 from dsm.inputs import path_of, published
 from dsm.limits import CLIP_PIXELS, QUERY_PIXELS, SHORTEST_STEP
 from dsm.models.precision import channels_last
-from dsm.models.settings import RANDOM
+from dsm.models.settings import RANDOM, Init
 from dsm.models.weights import load_weights
 from dsm.untrusted import brief
 from dsm.video.pack import in_pack
@@ -61,7 +61,7 @@ class ArchiveIndex:
         UserError: the index has no rows.
     """
 
-    def __init__(self, features: Features, engine: Engine | None = None) -> None:
+    def __init__(self, features: Features, engine: Parts | None = None) -> None:
         if not len(features):
             raise UserError("the index has no videos; extract features first.")
         self.features = features
@@ -161,6 +161,61 @@ MAX_SETTING = 2**32
 Number = TypeVar("Number", int, float)
 
 
+@dataclass(frozen=True)
+class HowMade:
+    """How features were extracted, as their metadata say."""
+
+    weights: str
+    backbone: str
+    """Of random weights."""
+    seed: int
+    init: Init
+    clip: ClipConfig
+    windows: int
+    crops: int
+    every: float
+
+
+def how_made(features: Features, name: str, weights: str | None = None) -> HowMade:
+    """How features were extracted; the metadata are untrusted.
+
+    Args:
+        name: of the features, for errors.
+        weights: where the weights are now; None for the path that the features name.
+
+    Raises:
+        UserError: the features do not name their weights and clips, or name impossible settings.
+    """
+    meta = features.meta
+    chosen = weights or str(meta.get("weights") or "")
+    if not chosen or "clip" not in meta:
+        raise UserError(f"{name}: does not name the weights and clips that made it; extract it again.")
+    if weights is None and published(chosen) and not path_of(chosen).exists():
+        raise UserError(
+            f"{name}: was made with {chosen}, which is not on this machine; --weights {chosen} fetches it."
+        )
+
+    def number(setting: str, least: Number) -> Number:
+        value = meta.get(setting, least)
+        kinds = int if isinstance(least, int) else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value < MAX_SETTING:
+            raise UserError(
+                f"{name}: was made with {setting} {brief(value)}, which this version of dsm does not support."
+            )
+        return type(least)(value)
+
+    made = HowMade(
+        chosen, str(meta.get("backbone") or "tiny"), number("seed", 0),
+        "xavier" if meta.get("init") == "xavier" else "own", clip_of(meta["clip"]), number("windows", 1),
+        number("crops", 1), number("every", 0.0),
+    )  # fmt: skip
+    if made.crops not in CORNERS:
+        raise UserError(
+            f"{name}: was made with crops {made.crops}, which this version of dsm does not support."
+        )
+    return made
+
+
 class QueryEncoder:
     """Computes features of videos like those of an index.
 
@@ -172,40 +227,26 @@ class QueryEncoder:
     """
 
     def __init__(self, index: Features, weights: str | None = None) -> None:
-        meta = index.meta
-        if "weights" not in meta or "clip" not in meta:
-            raise UserError("the index does not name its weights; extract it again.")
-        chosen = weights or str(meta["weights"])
-        if weights is None and published(chosen) and not path_of(chosen).exists():
+        made = how_made(index, "the index", weights)
+        torch.manual_seed(made.seed)
+        # Partly loaded or initialised by xavier: the digest below checks that the weights are the same.
+        loaded = load_weights(made.weights, backbone=made.backbone, partial=True, init=made.init)
+        if index.meta.get("encoder") != digest(loaded.module):
+            other = " (random weights with another seed or initialisation)" if made.weights == RANDOM else ""
             raise UserError(
-                f"the index was made with {chosen}, which is not here; --weights {chosen} fetches it."
+                f"{made.weights}: are not the weights that extracted the index{other}; extract the index "
+                "again, or name its checkpoint with --weights."
             )
-        torch.manual_seed(_number(meta, "seed", 0))
-        # Also if partly loaded or initialised by xavier: the digest below checks that the weights are the
-        # same.
-        loaded = load_weights(
-            chosen, backbone=str(meta.get("backbone") or "tiny"), partial=True,
-            init="xavier" if meta.get("init") == "xavier" else "own",
-        )  # fmt: skip
-        if meta.get("encoder") != digest(loaded.module):
-            other = " (random weights with another seed or initialisation)" if chosen == RANDOM else ""
-            raise UserError(
-                f"{chosen}: are not the weights that extracted the index{other}; extract the index again, or "
-                "name its checkpoint with --weights."
-            )
-        self.clip = clip_of(meta["clip"])
-        self.windows, self.crops = _number(meta, "windows", 1), _number(meta, "crops", 1)
-        if self.crops not in CORNERS:
-            raise UserError(f"the index has crops {self.crops}, which this version of dsm does not support.")
-        clip = self.clip
+        self.clip = clip = made.clip
+        self.windows, self.crops = made.windows, made.crops
         most = max(QUERY_PIXELS // (clip.frames_to_read * clip.size**2 * self.crops), 1)
         if self.windows > most:
             raise UserError(
                 f"the index asks for {self.windows} clips of each query, but with {clip.frames} frames of "
                 f"{clip.size} x {clip.size} pixels at most {most} are allowed. Extract it again with fewer."
             )
-        # If the rows of the index are clips, a query video is represented only by its windows.
-        self.every = _number(meta, "every", 0.0) if index.times is None else 0.0
+        # If the index's rows are clips, a query video is represented by its windows only.
+        self.every = made.every if index.times is None else 0.0
         if 0 < self.every < SHORTEST_STEP:
             raise UserError(
                 f"the index asks for a clip every {self.every:g} s of each query, but at least "
@@ -231,12 +272,3 @@ class QueryEncoder:
             for some in clips.split(at_once)  # type: ignore[no-untyped-call]
         ]
         return np.concatenate(rows).mean(0)
-
-
-def _number(meta: Mapping[str, Any], name: str, default: Number) -> Number:
-    """A number from an index's metadata, which is untrusted: of the default's type, and not below it."""
-    value = meta.get(name, default)
-    kinds = int if isinstance(default, int) else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not default <= value < MAX_SETTING:
-        raise UserError(f"the index has {name} {brief(value)}, which this version of dsm does not support.")
-    return type(default)(value)

@@ -20,7 +20,7 @@ MapKind = Literal["cam", "grad-cam"]
 MotionKind = Literal["difference", "flow"]
 ProbeName = Literal["clip", "frozen", "pasted", "mixed"]
 PROBES: tuple[ProbeName, ...] = get_args(ProbeName)
-EngineName = Literal["exact", "faiss", "usearch"]
+EngineName = Literal["exact", "faiss"]
 MapName = Literal["tsne", "umap"]
 Colours = Literal["inferno", "magma", "viridis", "cividis"]
 """Matplotlib colour maps with uniformly increasing lightness: readable in grey and by colour-blind people."""

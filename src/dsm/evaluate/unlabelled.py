@@ -6,12 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold, StratifiedKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_predict
 
 from dsm.evaluate.nearest import nearest
+from dsm.evaluate.probe import logistic
 from dsm.intervals import Interval, Weights, bootstrap, share_interval
 
 Matrix = NDArray[np.float32]
@@ -146,10 +144,7 @@ def probed(
 
     ``splits``: the rows to train on and to test on, for each fold.
     """
-    hits = np.zeros(len(rows), bool)
-    for training, testing in splits:
-        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-        hits[testing] = probe.fit(rows[training], labels[training]).predict(rows[testing]) == labels[testing]
+    hits: NDArray[np.bool_] = cross_val_predict(logistic(1.0), rows, labels, cv=list(splits)) == labels
     return hits
 
 

@@ -19,7 +19,7 @@ from dsm.models.export import build_filled
 from dsm.models.families import IMAGENET
 from dsm.models.foreign import LoadReport, Renormalized, label_of
 from dsm.models.hub import Published, build_transformers
-from dsm.models.sources import Rename
+from dsm.models.sources import Rename, renamed
 from dsm.models.vjepa import PATCH, VJepa
 from dsm.models.zoo import create_model
 
@@ -228,29 +228,23 @@ def _in_place(nest: str, tensors: Tensors) -> Iterator[Found]:
                 for name, t in tensors.items()
                 if name.startswith(prefix[1])
             }
-            renamed = {_renamed(name, naming): t for name, t in inner.items()}
-            if any(mark not in renamed for mark in naming.marks) or renamed.keys() & set(naming.not_marks):
+            ours = {renamed(name, naming.renames): t for name, t in inner.items()}
+            if any(mark not in ours for mark in naming.marks) or ours.keys() & set(naming.not_marks):
                 continue
             outer = prefix[1].rpartition(".")[0].rpartition(".")[0]
             for part in ("fc_norm.weight", "fc_norm.bias"):  # of a classifier, stored beside the encoder
                 whole = f"{outer}.{part}" if outer else part
-                if part not in renamed and whole in tensors:
-                    renamed[part] = tensors[whole]
+                if part not in ours and whole in tensors:
+                    ours[part] = tensors[whole]
             if naming.kind == "videomae":
-                renamed = _split(renamed)
+                ours = _split(ours)
             if naming.kind == "vjepa2.pt":
-                renamed = _last_norm(renamed)
+                ours = _last_norm(ours)
             try:
-                settings = naming.sizes(renamed)
+                settings = naming.sizes(ours)
             except (KeyError, IndexError, ValueError):
                 continue
-            yield Found(naming, nest, prefix[1], renamed, settings)
-
-
-def _renamed(name: str, naming: Naming) -> str:
-    for pattern, replacement in naming.renames:
-        name = re.sub(pattern, replacement, name)
-    return name
+            yield Found(naming, nest, prefix[1], ours, settings)
 
 
 def _split(tensors: Tensors) -> dict[str, Tensor]:

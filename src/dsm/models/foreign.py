@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dsm.errors import UserError
 from dsm.models.heads import Embedder
-from dsm.models.sources import SOURCES, Normalization, Source
+from dsm.models.sources import SOURCES, Normalization, Source, renamed
 from dsm.models.zoo import create_model
 from dsm.render import MEAN, STD
 from dsm.terminal import many
@@ -67,6 +67,13 @@ class LoadReport:
         if self.skipped:
             summary += f"; skipped, because they are not tensors: {', '.join(self.skipped[:5])}"
         return summary
+
+    def too_little(self, name: str, gaps: list[str]) -> UserError:
+        """The error for a file that leaves part of the encoder random; it names the first gaps."""
+        return UserError(
+            f"{name}: its weights fill only {self.share:.1%} of {self.backbone} as {self.source} writes it "
+            f"(not {', '.join(gaps[:3])}), and the rest would stay random; --partial loads it anyway."
+        )
 
     @property
     def place(self) -> str:
@@ -163,11 +170,6 @@ class Match:
     """Tensors in both file and encoder, as a share of those in either."""
 
 
-def recognise(tensors: Mapping[str, Tensor]) -> Match | None:
-    """:func:`find_encoder` for tensors that are all in one place."""
-    return find_encoder({"": dict(tensors)})
-
-
 def find_encoder(places: Mapping[str, dict[str, Tensor]], choice: str = "") -> Match | None:
     """The best match over all places, wrappers and known sources; None if nothing fits.
 
@@ -208,11 +210,7 @@ def build(match: Match, *, partial: bool, head: bool, name: str) -> nn.Module:
     report = match.report
     random = report.random_layers
     if (random or report.share < ENOUGH) and not partial:
-        gaps = (random or report.unfit + report.missing)[:3]
-        raise UserError(
-            f"{name}: looks like {report.backbone} of {report.source}, but fills only {report.share:.1%} of "
-            f"it (not {', '.join(gaps)}); the rest would stay random. --partial loads it anyway."
-        )
+        raise report.too_little(name, random or report.unfit + report.missing)
     encoder = create_model(match.source.backbone, **match.settings)
     encoder.load_state_dict(match.tensors, strict=False)
     if match.source.normalization and match.settings["in_channels"] == 3:
@@ -241,7 +239,7 @@ def _prefixes(tensors: Mapping[str, Tensor], source: Source) -> list[str]:
         parts = name.split(".")
         for start in range(min(len(parts) - 1, 12)):
             rest = ".".join(part for part in parts[start:] if not part.startswith("_"))
-            if not parts[start].startswith("_") and _STEM.match(_renamed(rest, source)):
+            if not parts[start].startswith("_") and _STEM.match(renamed(rest, source.renames)):
                 prefixes[".".join(parts[:start]) + "." if start else ""] = None
         if len(prefixes) >= _MOST_PREFIXES:
             break
@@ -266,25 +264,25 @@ def _match(
         names: names without the prefix -> full names in ``tensors``.
     """
     inner = {name: tensors[whole] for name, whole in names.items()}
-    renamed = {_renamed(name, source): name for name in inner if not _is_head(name, source)}
+    in_file = {renamed(name, source.renames): name for name in inner if not _is_head(name, source)}
     settings = dict(source.settings)
-    stem = next((name for name in renamed if _STEM.match(name)), None)
-    if stem is None or inner[renamed[stem]].dim() != 5:
+    stem = next((name for name in in_file if _STEM.match(name)), None)
+    if stem is None or inner[in_file[stem]].dim() != 5:
         return None
-    settings["in_channels"] = inner[renamed[stem]].shape[1]
+    settings["in_channels"] = inner[in_file[stem]].shape[1]
     ours = _blank_state(source.backbone, tuple(settings.items()))
     fits = {
-        n: inner[renamed[n]] for n, t in ours.items() if n in renamed and inner[renamed[n]].shape == t.shape
+        n: inner[in_file[n]] for n, t in ours.items() if n in in_file and inner[in_file[n]].shape == t.shape
     }
     unfit = [
-        f"{n} {_shape(inner[renamed[n]])} for {_shape(t)}"
+        f"{n} {_shape(inner[in_file[n]])} for {_shape(t)}"
         for n, t in ours.items()
-        if n in renamed and n not in fits
+        if n in in_file and n not in fits
     ]
     missing = [
-        f"{n} {_shape(t)}" for n, t in ours.items() if n not in renamed and not n.endswith(_UNIMPORTANT)
+        f"{n} {_shape(t)}" for n, t in ours.items() if n not in in_file and not n.endswith(_UNIMPORTANT)
     ]
-    used = {names[renamed[n]] for n in fits}
+    used = {names[in_file[n]] for n in fits}
     report = LoadReport(
         source.name,
         source.backbone,
@@ -302,7 +300,7 @@ def _match(
     head = (weight, bias) if weight is not None and bias is not None else None
     # The filled share alone is not enough: a network of 34 layers contains all tensors of one of 18.
     either = len(report.loaded) + len(missing) + len(unfit)
-    either += sum(not n.endswith(_UNIMPORTANT) and n not in ours for n in renamed)
+    either += sum(not n.endswith(_UNIMPORTANT) and n not in ours for n in in_file)
     return Match(source, settings, fits, report, head, likeness=len(report.loaded) / max(either, 1))
 
 
@@ -316,12 +314,6 @@ def _blank_state(backbone: str, settings: tuple[tuple[str, Any], ...]) -> dict[s
 def _rank(match: Match) -> tuple[float, bool, bool]:
     """Sort key: better matches are greater; ties go to sources whose head is found or which have none."""
     return match.likeness, match.head is not None, match.source.head is None
-
-
-def _renamed(name: str, source: Source) -> str:
-    for pattern, replacement in source.renames:
-        name = re.sub(pattern, replacement, name)
-    return name
 
 
 def _is_head(name: str, source: Source) -> bool:

@@ -139,11 +139,7 @@ def build_transformers(
         wanted=sum(t.numel() for t in state.values()),
     )  # fmt: skip
     if (missing or unfit) and not partial:
-        gaps = ", ".join((unfit + missing)[:3])
-        raise UserError(
-            f"{name}: its weights fill only {report.share:.1%} of {kind} (not {gaps}); the rest would stay "
-            "random. --partial loads it anyway."
-        )
+        raise report.too_little(name, unfit + missing)
     about = {
         "backbone": f"hf:{kind}",
         "model": {**settings, "readout": readout},
@@ -195,10 +191,7 @@ def read_timm(what: str, *, partial: bool = False) -> Published:
         filled=sum(t.numel() for t in fits.values()), wanted=sum(t.numel() for t in ours.values()),
     )  # fmt: skip
     if missing and not partial:
-        raise UserError(
-            f"{name}: its weights fill only {report.share:.1%} of {architecture} (not "
-            f"{', '.join(missing[:3])}); the rest would stay random. --partial loads it anyway."
-        )
+        raise report.too_little(name, missing)
     about = {
         "backbone": f"timm:{architecture}",
         "model": settings,

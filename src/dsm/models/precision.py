@@ -20,7 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from dsm.errors import UserError
 from dsm.models.settings import Precision
+from dsm.terminal import note
 
 
 @contextmanager
@@ -68,6 +70,17 @@ def fast_in_bf16(device_type: str) -> bool:
     if platform.machine() in ("x86_64", "AMD64"):
         return any(supported)
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def check_precision(precision: Precision, device_type: str) -> None:
+    """Say where a precision is slow on a device, or raise UserError where it is impossible."""
+    if precision == "fp16" and device_type == "cpu":
+        raise UserError("--precision fp16 needs a GPU; on the CPU use bf16.")
+    if precision == "bf16" and not fast_in_bf16(device_type):
+        note(
+            f"this {device_type} has no instructions for bfloat16 and is many times slower with it; use "
+            "--precision fp32 here."
+        )
 
 
 def channels_last(module: nn.Module) -> nn.Module:

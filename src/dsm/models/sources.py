@@ -7,10 +7,18 @@ order to each name), which tensors are not part of the encoder, and how its imag
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 Rename = tuple[str, str]
+
+
+def renamed(name: str, renames: tuple[Rename, ...]) -> str:
+    """A tensor's name after all renames, in order."""
+    for pattern, replacement in renames:
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 @dataclass(frozen=True)

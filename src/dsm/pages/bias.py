@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from rich.markup import escape
 from rich.table import Table
+from scipy.stats import linregress
 
 from dsm.evaluate.bias import (
     NUMBERS,
@@ -17,13 +19,12 @@ from dsm.evaluate.bias import (
     Judged,
     accuracy,
     class_shares,
-    fit_line,
     four_numbers,
     skilled,
 )
 from dsm.evaluate.variant_features import Pictures
 from dsm.files import csv_text
-from dsm.intervals import Interval, as_interval
+from dsm.intervals import Interval, as_interval, t_quantile
 from dsm.pages.figures import literal, looks_of, place_labels, save_figure, write_film_strip
 from dsm.runs.results import Row, row_of
 from dsm.terminal import many
@@ -38,6 +39,7 @@ OF_THE_FIELD = (
 )  # fmt: skip
 """Prefixes of the names of the field's measures."""
 
+Vector = NDArray[np.float64]
 Measures = Mapping[str, Interval | float | None]
 """Measures by name: an interval, a number without one, or None if it cannot be measured."""
 
@@ -184,10 +186,9 @@ def draw_classes(judged: Mapping[str, Judged], names: Sequence[str], path: Path)
         x = np.array([100 * share.accuracy["static"] for share in shares])
         y = np.log2(1 + np.array([share.gain for share in shares]))
         axis.axhline(0, color="#888888", linewidth=0.8, linestyle=":")
-        line = fit_line(x, y)
-        if line:
+        if len(x) > 2 and np.ptp(x) > 1e-6:
             along = np.linspace(x.min(), x.max(), 200)
-            middle, half = line.at(along), line.half_band(along)
+            middle, half = fitted_line(x, y, along)
             axis.fill_between(along, middle - half, middle + half, color=colour, alpha=0.15, linewidth=0)
             axis.plot(along, middle, color=colour, linewidth=1.5)
         axis.plot(x, y, "o", color=colour, markersize=5)
@@ -207,6 +208,19 @@ def draw_classes(judged: Mapping[str, Judged], names: Sequence[str], path: Path)
     for axis, shares in zip(axes.flat, every, strict=False):
         _name_classes(axis, shares, names)
     save_figure(figure, path)
+
+
+def fitted_line(x: Vector, y: Vector, along: Vector) -> tuple[Vector, Vector]:
+    """A straight line through three or more points, and half the height of its 95 % confidence band, at
+    ``along``.
+
+    The half height is t s sqrt(1/n + (x - mean)²/Sxx), with t and s of n - 2 degrees of freedom (Draper &
+    Smith, Applied Regression Analysis, section 1.4).
+    """
+    line = linregress(x, y)
+    # s² = stderr² Sxx
+    error = line.stderr * np.sqrt(((x - x.mean()) ** 2).mean() + (along - x.mean()) ** 2)
+    return line.intercept + line.slope * along, t_quantile(len(x) - 2) * error
 
 
 def _name_classes(axis: Axes, shares: Sequence[ClassShare], names: Sequence[str]) -> None:

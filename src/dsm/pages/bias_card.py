@@ -22,9 +22,7 @@ from dsm.pages.film import even
 from dsm.pages.gallery import end_of
 from dsm.pages.tables import Bar, bar_of
 from dsm.pages.template import clip_uri, write_page
-from dsm.runs.results import command_line
 
-FPS = 8
 CLASSES_SHOWN = 3
 """Number of classes per encoder whose mistakes are shown."""
 TONES = {"motion": "#00734f", "both": "#8a6100", "scene": "#b03a00", "unknown": "#5b6670"}
@@ -105,7 +103,7 @@ def mistakes_of(
             Mistake(
                 names[label], int((judged.labels == label).sum()), float((own == label).mean()),
                 names[other], int((own == other).sum()),
-                clip_uri(even(whole), fps=FPS), clip_uri(even(changed), fps=FPS),
+                clip_uri(even(whole)), clip_uri(even(changed)),
                 f"{end_of(subject.paths[video])}, {scene}",
             )
         )  # fmt: skip
@@ -145,7 +143,7 @@ def write_card(
         numbers=[_row(name, measure, subjects) for name, measure in chosen.items()],
         every=_every(subjects), names=[one.name for one in subjects],
         mistakes=mistakes, variant=variant, left=_text(left) if left is not None else None,
-        remark=remark_on(first.groups), command=command_line(),
+        remark=remark_on(first.groups),
     )  # fmt: skip
     draw_card(files[1], subjects, chosen, verdicts, test)
     taken: set[str] = set()

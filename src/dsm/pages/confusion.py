@@ -15,7 +15,6 @@ from dsm.intervals import share_interval
 from dsm.pages.figures import literal, save_figure
 from dsm.pages.tables import bar_of
 from dsm.pages.template import write_page
-from dsm.runs.results import command_line
 from dsm.terminal import many
 
 NUMBERED = 25
@@ -91,5 +90,4 @@ def write_confusion_page(
     write_page(
         path, "confusion.html", title=title, videos=many(len(predictions.labels), "video"), wrong=worst,
         top1=top1, right=f"{hits.mean():.0%}", classes=classes, names=list(names), matrix=matrix,
-        command=command_line(),
     )  # fmt: skip

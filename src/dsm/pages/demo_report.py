@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -26,7 +27,7 @@ from dsm.pages.template import clip_uri, write_page
 from dsm.render import disturb_view, to_frames
 from dsm.runs.folder import plain, versions_text
 from dsm.runs.logs import read_metrics
-from dsm.runs.results import Row, command_line, mean_and_spread
+from dsm.runs.results import Row, mean_and_spread
 from dsm.synthetic.motionscenes import motion_names
 from dsm.synthetic.settings import MotionScenesConfig
 from dsm.train.config import PretrainConfig
@@ -38,7 +39,6 @@ SAMPLES = 3
 """Number of videos whose training views the page shows."""
 SEEN = 16
 """Number of videos from which the picture shows the clearest example."""
-FPS = 8
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,6 @@ def write_report(path: Path, evidence: Evidence) -> None:
         curves=_curves(evidence),
         first_seed=evidence.seeds[0],
         gallery=_gallery(evidence),
-        command=command_line(),
         made=f"{versions_text()}; {torch.get_num_threads()} threads.",
         settings=json.dumps(plain(evidence.configs["dsm"]), indent=2),
     )
@@ -182,6 +181,10 @@ def _chart(evidence: Evidence, metric: str, title: str) -> str:
     )  # fmt: skip
 
 
+def _smooth(lines: Sequence[Mapping[str, float]], name: str, factor: float = 1) -> list[float]:
+    return [float(one) for one in figures.smooth([factor * line[name] for line in lines])]
+
+
 def _curves(evidence: Evidence) -> list[str]:
     metrics = {(m, s): read_metrics(folder) for (m, s), folder in evidence.run_folders.items()}
     loss, cosine, motion = [], [], []
@@ -191,19 +194,12 @@ def _curves(evidence: Evidence) -> list[str]:
             continue
         colour = figures.COLOURS[method]
         steps = [line["step"] for line in lines]
-        loss.append((method, colour, steps, figures.smooth([line["loss"] for line in lines])))
-        cosine.append(
-            (
-                f"{method}: anchor–positive",
-                colour,
-                steps,
-                figures.smooth([line["positive"] for line in lines]),
-            )
-        )
+        loss.append((method, colour, steps, _smooth(lines, "loss")))
+        cosine.append((f"{method}: anchor–positive", colour, steps, _smooth(lines, "positive")))
         if "motion" in lines[0]:
-            far = figures.smooth([line["negative"] for line in lines])
+            far = _smooth(lines, "negative")
             cosine.append((f"{method}: anchor–negative", figures.COLOURS["dsm-triplet"], steps, far))
-            share = figures.smooth([100 * line["motion"] for line in lines])
+            share = _smooth(lines, "motion", 100)
             motion.append((method, colour, steps, share))
     return [
         figures.line_chart(
@@ -231,7 +227,7 @@ class ShownView:
 
     @property
     def uri(self) -> str:
-        return clip_uri(self.frames, fps=FPS)
+        return clip_uri(self.frames)
 
 
 def training_views(evidence: Evidence, count: int) -> list[list[ShownView]]:
@@ -276,7 +272,7 @@ def _gallery(evidence: Evidence) -> list[ShownQuery]:
             stride = evidence.configs["dsm"].clip.stride
             count = evidence.scenes.frames // stride
             clips[relative] = clip_uri(
-                read_frames(evidence.scenes_folder / relative, stride * np.arange(count)), fps=FPS
+                read_frames(evidence.scenes_folder / relative, stride * np.arange(count))
             )
         return clips[relative]
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dsm.evaluate.footage import Footage, best_of
-from dsm.pages.explore import PAGE_BYTES
+from dsm.evaluate.footage import Footage, best_first
 from dsm.pages.gallery import ShownClip, ShownQuery, clips_of, row_text
-from dsm.pages.template import write_page
-from dsm.runs.results import command_line
+from dsm.pages.template import PAGE_BYTES, write_page
 from dsm.terminal import many
 
 GROUPS, OF_GROUP = 100, 6
@@ -25,10 +23,7 @@ def write_duplicates_page(
         groups: rows of near-duplicates.
         nearest: for each group, the highest cosine in it.
     """
-    ordered = []
-    for group in groups:
-        best = best_of(group, footage)
-        ordered.append([best, *(row for row in group if row != best)])
+    ordered = [best_first(group, footage) for group in groups]
     shown = [row for group in ordered[:GROUPS] for row in group[:OF_GROUP]]
     clips = clips_of(footage.features, shown, room=PAGE_BYTES - 1000 * len(shown) - 100_000)
     rows = []
@@ -47,5 +42,4 @@ def write_duplicates_page(
         path, "duplicates.html", rows=rows, count=len(groups),
         title=f"{many(spare, 'clip')} could be removed" if spare else "No near-duplicates",
         groups=many(len(groups), "group"), spare=many(spare, "clip"), threshold=f"{threshold:g}",
-        command=command_line(),
     )  # fmt: skip

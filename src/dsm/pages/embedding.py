@@ -15,7 +15,7 @@ from dsm.evaluate.settings import MapName
 from dsm.pages.figures import TONES, literal, save_figure
 from dsm.pages.tables import Bar, Cell, bar_of
 from dsm.pages.template import render_page, write_page
-from dsm.runs.results import NO_SHARES, Row, command_line
+from dsm.runs.results import NO_SHARES, Row
 from dsm.terminal import many
 
 MARKS = "osD^vPX*"
@@ -109,7 +109,6 @@ def write_embedding_page(
         path, "embedding.html", title=_title(embedded), told=_told(rows),
         section=embedding_section(embedded, clips),
         lines=number_lines(rows, [one.run for one in embedded]), runs=[one.run for one in embedded],
-        command=command_line(),
     )  # fmt: skip
 
 

@@ -24,13 +24,10 @@ from dsm.files import json_text
 from dsm.pages.embedding import LOOKS
 from dsm.pages.gallery import clips_of, row_text
 from dsm.pages.tables import Cell
-from dsm.pages.template import write_page
+from dsm.pages.template import PAGE_BYTES, write_page
 from dsm.pages.timeline import timelines
-from dsm.runs.results import command_line
 from dsm.terminal import many
 
-PAGE_BYTES = 25_000_000
-"""Largest size of a page: the usual limit of e-mail."""
 DATA_BYTES = 18_000_000
 """Largest size of the data about clips; if there is more, fewer dots are shown."""
 DOTS = 40_000
@@ -135,7 +132,7 @@ def write_explore_page(path: Path, found: Exploration, *, clips: int) -> int:
         "group_count": len(found.groups), "lines": _camera_lines(found.same),
         "source": SOURCES[footage.cameras_from],
         "glance": _glance(found, clusters, rare), "word": _word(footage),
-        "timelines": timelines(footage, explored.clusters), "command": command_line(),
+        "timelines": timelines(footage, explored.clusters),
         "root": str(footage.features.meta.get("root", "")), "looks": LOOKS,
     }  # fmt: skip
     room = PAGE_BYTES - len(json_text(data)) - 150 * len(shown) - 2_000_000

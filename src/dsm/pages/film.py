@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dsm.evaluate.settings import Colours
 from dsm.files import write_bytes
+from dsm.pages.template import FPS
 from dsm.video.write import write_video
 from dsm.views import LUMA
 
@@ -89,7 +90,6 @@ def even(frames: Frames) -> Frames:
     return frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
 
 
-FPS = 8
 SMALLEST = 176
 """Smallest side of a frame in the pictures, in pixels; smaller clips are enlarged."""
 # Opacity of the colours over the grey frame where the map is 0, and where it is 1.

@@ -19,7 +19,6 @@ from dsm.evaluate.retrieval import Retrieval, retrieve
 from dsm.pages.film import even
 from dsm.pages.tables import Bar
 from dsm.pages.template import clip_uri, write_page
-from dsm.runs.results import command_line
 from dsm.video.decode import probe, read_frames
 from dsm.video.source import VideoError
 from dsm.video.times import frame_times
@@ -53,7 +52,7 @@ def clips_of(features: Features, rows: Iterable[int], *, room: float = math.inf)
     clips: dict[int, str] = {}
     for row in rows:
         try:
-            uri = clip_uri(clip_of(features, row), fps=FPS)
+            uri = clip_uri(clip_of(features, row))
         except UserError:
             continue
         room -= len(uri)
@@ -77,7 +76,6 @@ def row_text(features: Features, row: int, *, short: bool = False) -> str:
 
 
 NEIGHBOURS = 5
-FPS = 8
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ def write_gallery(
 
     @lru_cache(maxsize=256)
     def uri(row: int) -> str:
-        return clip_uri(clip_of(gallery, row), fps=FPS)
+        return clip_uri(clip_of(gallery, row))
 
     rows = []
     names = label_names(gallery), label_names(queries)
@@ -158,7 +156,7 @@ def write_gallery(
             lambda place: row_text(gallery, place, short=True),
             judged=judged,
         )  # fmt: skip
-        own = clip_uri(clip_of(queries, query), fps=FPS)
+        own = clip_uri(clip_of(queries, query))
         itself = ShownClip(
             own,
             f"query: {_named(queries, query, names[1])}".rstrip(": ,"),
@@ -166,7 +164,7 @@ def write_gallery(
         )
         rows.append(ShownQuery("", itself, [("", near)]))
     write_page(
-        path, "gallery.html", title=_title(queries), rows=rows, command=command_line(),
+        path, "gallery.html", title=_title(queries), rows=rows,
         count=len(gallery), queries=len(queries), recall=recall if judged else None,
         chance=None if chance is None else 100 * chance,
         right=f"{retrieval.recall(1).mean():.0%}" if judged else "",
@@ -213,7 +211,7 @@ def compared(
         def uri(place: int) -> str:
             name = gallery.paths[place]
             if name not in clips:
-                clips[name] = clip_uri(clip_of(gallery, place), fps=FPS)
+                clips[name] = clip_uri(clip_of(gallery, place))
             return clips[name]
 
         return neighbours(
@@ -226,9 +224,7 @@ def compared(
     for query in drawn(len(queries), shown):
         path, name = queries.paths[query], _named(queries, query, names).rstrip(", ")
         try:
-            itself = ShownClip(
-                clip_uri(clip_of(queries, query), fps=FPS), f"query: {name}" if name else "query"
-            )
+            itself = ShownClip(clip_uri(clip_of(queries, query)), f"query: {name}" if name else "query")
             one = ShownQuery(
                 f"{name}: {end_of(path)}" if name else end_of(path),
                 itself,

@@ -10,11 +10,8 @@ from numpy.typing import NDArray
 
 from dsm.evaluate.preview import Frames, Shown
 from dsm.pages.film import GAP, even, label, spread, strip, white, write_playing, write_still
-from dsm.pages.template import clip_uri, write_page
-from dsm.runs.results import command_line
+from dsm.pages.template import FPS, clip_uri, write_page
 from dsm.terminal import many
-
-FPS = 8
 
 Row = tuple[str, str, str, str]
 
@@ -33,7 +30,7 @@ def write_preview(path: Path, clips: Sequence[list[Shown]], rows: Sequence[Row],
             [
                 {
                     "name": one.name,
-                    "uri": clip_uri(even(_over_flow(one, longest)), fps=FPS),
+                    "uri": clip_uri(even(_over_flow(one, longest))),
                     "scene": f"{one.scene:.0%}" if place else "",
                     "motion": f"{one.motion:.0%}" if place else "",
                 }
@@ -45,7 +42,6 @@ def write_preview(path: Path, clips: Sequence[list[Shown]], rows: Sequence[Row],
         write_page(
             path, "preview.html", title="What the disturbances change", clips=shown,
             rows=[(name, "", list(cells)) for name, *cells in rows], measured=many(measured, "clip"),
-            command=command_line(),
         )  # fmt: skip
     elif path.suffix == ".png":
         write_still(path, _still(clips))

@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from dsm.errors import UserError
 from dsm.limits import LAYERS
-from dsm.pages.figures import line_chart, literal, looks_of, mark_of, save_figure
+from dsm.pages.figures import line_chart, literal, looks_of, mark_of, save_figure, smooth
 from dsm.runs.logs import read_gradients, read_metrics
 from dsm.runs.results import Row
 
@@ -106,7 +106,7 @@ def draw_curves(runs: Mapping[str, Metrics]) -> Figure | None:
                 continue
             axis.plot(steps, values, color=look.colour, linewidth=0.8, alpha=0.35)
             axis.plot(
-                steps, _smooth(values), color=look.colour, linestyle=look.line_style, linewidth=1.8,
+                steps, smooth(values), color=look.colour, linestyle=look.line_style, linewidth=1.8,
                 marker=mark_of(steps), markersize=5,
             )  # fmt: skip
         axis.set_title(title, fontsize=10, loc="left")
@@ -146,9 +146,9 @@ def curve_charts(runs: Mapping[str, Metrics], names: Collection[str]) -> list[st
             steps, values = _series(logged, name)
             if steps and name in names:
                 kept = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), POINTS)).round().astype(int))
-                smooth = _smooth(values)
-                lines.append((f"_{place}", looks[place], [steps[i] for i in kept], list(smooth[kept])))
-                ends.append(f"{run}: {smooth[0]:.3g} to {smooth[-1]:.3g}")
+                running = smooth(values)
+                lines.append((f"_{place}", looks[place], [steps[i] for i in kept], list(running[kept])))
+                ends.append(f"{run}: {running[0]:.3g} to {running[-1]:.3g}")
         if lines:
             charts.append(
                 line_chart(
@@ -203,13 +203,6 @@ def draw_gradients(run: Path, name: str | None = None) -> Figure | None:
         f"{literal(name or run.name)}: the gradient from the first layer to the last", fontsize=11
     )
     return figure
-
-
-def _smooth(values: Sequence[float]) -> np.ndarray:
-    """A running mean over a twentieth of the points."""
-    width = max(len(values) // 20, 1)
-    padded = np.pad(values, (width // 2, width - 1 - width // 2), mode="edge")
-    return np.convolve(padded, np.full(width, 1 / width), mode="valid")
 
 
 def _positive(values: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import math
@@ -19,6 +18,7 @@ from dsm.evaluate.features import Features
 from dsm.pages.bias import ACCURACY
 from dsm.pages.figures import DOTS
 from dsm.pages.run_figures import draw_gradients
+from dsm.pages.template import data_uri
 from dsm.runs.logs import read_gradients
 from dsm.runs.record import RunRecord
 from dsm.runs.results import Row
@@ -215,8 +215,7 @@ def picture_uri(path: Path, room: float = math.inf) -> str | None:
     """A picture as a data URI; None, without reading the file, if it would exceed ``room`` characters."""
     if path.stat().st_size * 4 / 3 > room:
         return None
-    kind = KINDS[path.suffix.lower()]
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+    return data_uri(KINDS[path.suffix.lower()], path.read_bytes())
 
 
 def gradients_picture(run: RunRecord) -> tuple[str, str] | None:
@@ -226,8 +225,7 @@ def gradients_picture(run: RunRecord) -> tuple[str, str] | None:
         return None
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=DOTS, format="png")
-    uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-    return uri, describe_gradients(run.name, read_gradients(run.folder))
+    return data_uri("image/png", buffer.getvalue()), describe_gradients(run.name, read_gradients(run.folder))
 
 
 def bias_pictures(

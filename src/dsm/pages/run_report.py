@@ -15,7 +15,7 @@ from dsm.evaluate.retrieval import chance, kept_apart
 from dsm.pages.bias import ACCURACY
 from dsm.pages.embedding import embedding_section, number_lines
 from dsm.pages.figures import bar_chart, looks_of
-from dsm.pages.film import FPS, Looked, enlarged, even, overlay
+from dsm.pages.film import Looked, enlarged, even, overlay
 from dsm.pages.gallery import ShownClip, clips_of, compared, drawn, end_of
 from dsm.pages.run_figures import CURVES, HEALTH, curve_charts
 from dsm.pages.run_pictures import (
@@ -32,10 +32,9 @@ from dsm.pages.tables import Bar, ResultTable, bar_of, by_subject, meaning_of, r
 from dsm.pages.template import clip_uri, write_page
 from dsm.runs.folder import versions_text
 from dsm.runs.record import PUBLISHED, RunRecord, differences, over_seeds
-from dsm.runs.results import Row, command_line
+from dsm.runs.results import Row
 from dsm.terminal import many, some
 
-MAX_BYTES = 25_000_000
 """Most bytes of a page."""
 DOTS = 80
 """Number of videos in the embedding whose clips play."""
@@ -121,7 +120,6 @@ def write_run_report(path: Path, content: ReportContent) -> None:
         embedding_lines=content.embedding and number_lines(content.embedding.rows, names),
         left_out=left_out,
         given=given,
-        command=command_line(),
         made=f"{versions_text()}.",
     )
 
@@ -276,8 +274,8 @@ def _maps(measured: Mapping[str, Measured]) -> list[tuple[str, list[ShownClip]]]
             frames, its = (some[maps.paths.index(path)] for some in (maps.frames, maps.maps))
             look = enlarged(Looked(name, frames, its))
             if not clips:
-                clips.append(ShownClip(clip_uri(even(look.frames), fps=FPS), "the clip"))
-            clips.append(ShownClip(clip_uri(even(overlay(look.frames, look.map)), fps=FPS), name))
+                clips.append(ShownClip(clip_uri(even(look.frames)), "the clip"))
+            clips.append(ShownClip(clip_uri(even(overlay(look.frames, look.map))), name))
         room -= sum(len(clip.uri) for clip in clips)
         if room < 0:
             break

@@ -31,13 +31,12 @@ from dsm.files import json_text
 from dsm.limits import BACKLOG, CONNECTIONS, QUERIES, QUERY_BYTES
 from dsm.pages.gallery import clip_of
 from dsm.pages.search_answers import MOST_HITS, Answers, is_number, number_in
-from dsm.pages.template import render_page
+from dsm.pages.template import FPS, render_page
 from dsm.video.source import VideoError
 from dsm.video.write import mp4_bytes
 
 HOST = "127.0.0.1"
 CLIPS_SHOWN = 24
-FPS = 8
 HEAD_TIME, WHOLE_TIME = 10.0, 120.0
 """Seconds that a browser may take to send the head of a request, and the whole request."""
 PATIENCE = 10.0

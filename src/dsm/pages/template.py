@@ -12,17 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.files import write_text
+from dsm.runs.results import command_line
 from dsm.video.write import mp4_bytes
 
+FPS = 8
+"""Pictures per second of the clips on pages."""
+PAGE_BYTES = 25_000_000
+"""Pages with many clips leave out those beyond this size."""
 
-def clip_uri(frames: NDArray[np.uint8], *, fps: int = 12) -> str:
+
+def data_uri(kind: str, content: bytes) -> str:
+    """A file of this MIME type within a page."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def clip_uri(frames: NDArray[np.uint8]) -> str:
     """A playing clip as a data URI: uint8 (T, H, W, 3), H and W even."""
-    return "data:video/mp4;base64," + base64.b64encode(mp4_bytes(frames, fps=fps)).decode("ascii")
+    return data_uri("video/mp4", mp4_bytes(frames, fps=FPS))
 
 
 def write_page(path: str | Path, template: str, **content: Any) -> None:
-    """Fill a template of ``pages/templates`` and write the page; text is escaped."""
-    write_text(path, render_page(template, **content))
+    """Fill a template of ``pages/templates`` and write the page; text is escaped. The command that makes it
+    is given to every template."""
+    write_text(path, render_page(template, command=command_line(), **content))
 
 
 def render_page(template: str, **content: Any) -> str:

@@ -120,14 +120,12 @@ def command_line() -> str:
     return shlex.join(["dsm", *sys.argv[1:]])
 
 
-def write_results(
-    path: Path, rows: list[Row], *, command: str | None = None, revision: str | None = None
-) -> None:
+def write_results(path: Path, rows: list[Row], *, command: str | None = None) -> None:
     """Write ``results.json``; the command defaults to the running one."""
     record = {
         "command": command or command_line(),
         "version": __version__,
-        "revision": revision,
+        "revision": git_revision(),
         "rows": [asdict(row) for row in rows],
     }
     write_text(path, json_text(record, indent=2) + "\n")
@@ -217,4 +215,4 @@ def write_run_results(
         rows.append(
             Row(run_name(about), seed_of(about), list_name(of.source), metric, value, None, None, len(of))
         )
-    write_results(run / RESULTS, rows, revision=git_revision())
+    write_results(run / RESULTS, rows)

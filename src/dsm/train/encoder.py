@@ -16,12 +16,12 @@ from dsm.models.tuning import Mapped, merge
 from dsm.models.weights import load_weights
 from dsm.models.zoo import check_takes, create_model
 from dsm.terminal import console, warn
-from dsm.train.config import RunConfig
+from dsm.train.config import FinetuneConfig, PretrainConfig, RunConfig
 from dsm.views import MODALITIES
 
 
-def starting_encoder(config: RunConfig, weights: str) -> tuple[nn.Module, dict[str, Any], ClipConfig]:
-    """Build the encoder of ``weights`` or, for ``none``, the one in the settings, with random weights.
+def starting_encoder(config: PretrainConfig | FinetuneConfig) -> tuple[nn.Module, dict[str, Any], ClipConfig]:
+    """Build the encoder of ``--weights`` or, for ``none``, the one in the settings, with random weights.
 
     Returns:
         The encoder, and what checkpoints record about it: ``backbone``; ``model``, its settings;
@@ -31,6 +31,7 @@ def starting_encoder(config: RunConfig, weights: str) -> tuple[nn.Module, dict[s
     Raises:
         UserError: the weights cannot be read, or the network does not accept such clips.
     """
+    weights = config.weights
     channels = MODALITIES[config.clip.modality].channels
     pooling = {"pooling": config.pooling} if config.pooling else {}
     if weights == RANDOM:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +12,6 @@ from torch import nn
 
 from dsm.data.classes import check_class_names, class_names, named, names_of
 from dsm.data.lists import VideoList, read_list
-from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate.video_test import check_labels, predict
 from dsm.methods.classify import Classify
@@ -41,17 +39,12 @@ def _finetune(config: FinetuneConfig) -> None:
     build_trainer(config).run()
 
 
-def classified_encoder(config: FinetuneConfig) -> tuple[nn.Module, dict[str, Any], ClipConfig]:
-    """The encoder to start from (see ``train/encoder.py``)."""
-    return starting_encoder(config, config.weights)
-
-
 def build_trainer(config: FinetuneConfig) -> Trainer:
     """Build the trainer of this process and claim the run folder."""
     videos, tests = read_lists(config.data)
     counts = torch.from_numpy(np.bincount(videos.labels))
     torch.manual_seed(config.seed)
-    encoder, about, clip = classified_encoder(config)
+    encoder, about, clip = starting_encoder(config)
     config = replace(config, backbone=about["backbone"], clip=clip)  # record what is actually trained
     method = Classify(encoder, config.head, counts)
     begin(config, videos, tests)

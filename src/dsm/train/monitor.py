@@ -13,7 +13,7 @@ from torch import nn
 from dsm.data.lists import VideoList, read_list
 from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
-from dsm.evaluate.balance import InOtherScenes, balance
+from dsm.evaluate.balance import BALANCE, InOtherScenes, balance
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.retrieval import kept_apart, knn_probe, retrieve
 from dsm.terminal import many, warn
@@ -117,9 +117,6 @@ def compare_scenes(
     own, mixed, others = torch.from_numpy(features.features).chunk(3, 1)
     kept = retention(replace(features, features=own.numpy())) if retention else {}
     return {BALANCE: balance(own, mixed, others), **kept}
-
-
-BALANCE = "balance"
 
 
 def look(

@@ -18,10 +18,9 @@ from torch.utils.checkpoint import checkpoint
 
 from dsm.distributed import synchronise_norms
 from dsm.methods.momentum import MomentumTwin
-from dsm.models.precision import channels_last, compute_in, fast_in_bf16
+from dsm.models.precision import channels_last, compute_in
 from dsm.models.settings import Precision
 from dsm.models.tuning import rows_of, settle
-from dsm.terminal import console
 from dsm.train.config import RunConfig
 
 
@@ -81,12 +80,6 @@ def train_mode(method: Any) -> None:
 def prepare(method: Any, config: RunConfig, fabric: Fabric) -> None:
     """Adapt a method in place to a run's settings and processes; the results stay the same."""
     device = fabric.device.type
-    if config.precision == "bf16" and fabric.is_global_zero and not fast_in_bf16(device):
-        console.print(
-            f"this {device} has no instructions for bfloat16 and is many times slower with it; "
-            "use --precision fp32 here.",
-            style="bold yellow",
-        )
     channels_last(method)
     if fabric.world_size > 1:
         synchronise_norms(method, fabric.device)

@@ -12,6 +12,7 @@ from torch import nn
 
 from dsm.data.lists import VideoList, read_list
 from dsm.errors import UserError
+from dsm.evaluate.balance import BALANCE
 from dsm.methods.registry import create_method
 from dsm.models.tuning import tuned
 from dsm.runs.folder import plain
@@ -20,7 +21,7 @@ from dsm.terminal import note
 from dsm.train.adaptation import Adaptation, Retention
 from dsm.train.config import PretrainConfig
 from dsm.train.encoder import starting_encoder
-from dsm.train.monitor import BALANCE, Watch, compare_scenes, look, sampled, watched_videos
+from dsm.train.monitor import Watch, compare_scenes, look, sampled, watched_videos
 from dsm.train.start import begin, in_its_processes
 from dsm.train.trainer import Trainer
 
@@ -51,7 +52,7 @@ def build_trainer(config: PretrainConfig) -> Trainer:
     set_cache(config.data.cache_folder, config.data.cache_gb)
     videos = read_list(config.data.train, config.data.root)
     torch.manual_seed(config.seed)
-    encoder, made, clip = starting_encoder(config, config.weights)
+    encoder, made, clip = starting_encoder(config)
     config = replace(config, backbone=made["backbone"], clip=clip)  # record what is actually trained
     flow = config.clip.modality == "flow"
     bending = config.settings.without_mixing()

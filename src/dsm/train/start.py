@@ -16,6 +16,7 @@ from dsm.files import json_text, write_text
 from dsm.inputs import path_of
 from dsm.locks import work
 from dsm.models.checkpoint_file import list_checkpoints, step_of
+from dsm.models.precision import check_precision
 from dsm.models.settings import RANDOM
 from dsm.runs.card import about_videos
 from dsm.runs.checkpoint import UNREADABLE
@@ -111,8 +112,7 @@ def begin(config: RunConfig, videos: VideoList, watched: VideoList | None) -> No
     Raises:
         UserError: too few videos, a batch that cannot be divided, a folder that must not be overwritten.
     """
-    if config.precision == "fp16" and trains_on_cpu():
-        raise UserError("--precision fp16 needs a GPU; on the CPU use bf16.")
+    check_precision(config.precision, "cpu" if trains_on_cpu() else "cuda")
     check_batch(config, int(os.environ.get("WORLD_SIZE", "1")))
     batch = config.data.batch_size
     if len(videos) < batch:

@@ -17,6 +17,7 @@ from dsm.data.lists import VideoList
 from dsm.data.loading import Batches
 from dsm.distributed import greatest, joined, make_fabric, mean, repeatable
 from dsm.errors import UserError
+from dsm.evaluate.balance import BALANCE
 from dsm.methods.momentum import queue_age
 from dsm.methods.step import StepOutput
 from dsm.models.checkpoint_file import checkpoint_of
@@ -32,7 +33,7 @@ from dsm.signals import Interrupted, stop_flag
 from dsm.terminal import Clock, Reporter, console, note, progress, step_note
 from dsm.train.config import RunConfig
 from dsm.train.health import Health, where_broken
-from dsm.train.monitor import BALANCE, Watch
+from dsm.train.monitor import Watch
 from dsm.train.optim import build_optimizer, learning_rate
 from dsm.train.prepare import prepare, train_mode
 from dsm.train.resuming import check_length, default_settings, lasting_settings, steps_of

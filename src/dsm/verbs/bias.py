@@ -17,7 +17,7 @@ from dsm.data.settings import ClipConfig
 from dsm.distributed import best_device
 from dsm.errors import UserError
 from dsm.evaluate.bias import Judged
-from dsm.evaluate.extract import check_precision, extract_by_all
+from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.extract_to_file import digest
 from dsm.evaluate.masks import Masks
 from dsm.evaluate.opposites import opposites_by_name, read_opposites
@@ -27,6 +27,7 @@ from dsm.evaluate.variants import VARIANTS
 from dsm.files import write_text
 from dsm.inputs import path_of
 from dsm.intervals import Interval
+from dsm.models.precision import check_precision
 from dsm.models.weights import weights_name
 from dsm.models.zoo import check_takes
 from dsm.pages.bias import (
@@ -41,7 +42,7 @@ from dsm.pages.bias import (
 )
 from dsm.runs.bad_videos import LEFT_OUT, LeftOut
 from dsm.runs.claims import claim_by_settings
-from dsm.runs.folder import git_revision, lasting
+from dsm.runs.folder import lasting
 from dsm.runs.results import RESULTS, seed_of, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import progress, warn
@@ -233,7 +234,7 @@ def _written(
         other = list_name(config.data.conflict)
         # Lists in different folders may have the same name.
         rows += rows_of(on_conflict, test=other if other != test else f"{other} (conflict)", seeds=seeds)
-    write_results(config.out / RESULTS, rows, revision=git_revision())
+    write_results(config.out / RESULTS, rows)
     write_text(config.out / "classes.csv", classes_csv(judged, labels))
     write_text(config.out / "predictions.csv", predictions_csv(judged, paths, labels))
     for name, left_out in lists.left_out.items():
@@ -259,7 +260,7 @@ def _load(config: BiasConfig) -> dict[str, Subject]:
     for name, weights in zip(config.names or names_of(config.weights), config.weights, strict=True):
         subject = subject_of(config.loading.load(weights, "classifier"))
         subject.module.to(best_device())
-        check_precision(config.precision, best_device())
+        check_precision(config.precision, best_device().type)
         subjects[name] = subject
     return subjects
 

@@ -16,7 +16,7 @@ from dsm.data.lists import VideoList, list_name
 from dsm.data.settings import ClipConfig
 from dsm.distributed import best_device
 from dsm.errors import UserError
-from dsm.evaluate.balance import InOtherScenes, balances
+from dsm.evaluate.balance import BALANCE, InOtherScenes, balances
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.unlabelled import NEEDED, unlabelled_measures
 from dsm.evaluate.variant_features import features_of_variants
@@ -24,14 +24,11 @@ from dsm.evaluate.variants import VARIANTS
 from dsm.intervals import Interval, mean_interval
 from dsm.runs.bad_videos import LeftOut
 from dsm.runs.claims import claim_file
-from dsm.runs.folder import git_revision
 from dsm.runs.results import RESULTS, row_of, seed_of, write_results
 from dsm.terminal import progress
 from dsm.verbs.extract import tell_left_out
 from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import BiasConfig
-
-BALANCE = "balance"
 
 
 def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) -> Result:
@@ -72,7 +69,7 @@ def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) 
         if len(values) > 1:
             measures, count = _measures(config, loaded.module, clip, videos, groups)
             rows += [row_of(*named, metric, value, count) for metric, value in measures.items()]
-    write_results(file, rows, revision=git_revision())
+    write_results(file, rows)
     table = Table(title=f"{escape(list_name(config.data.test))}: scene or motion, measured without labels")
     for column in ("", "", "", "95 %"):
         table.add_column(column, justify="right")

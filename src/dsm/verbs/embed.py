@@ -22,7 +22,6 @@ from dsm.pages.embedding import RIGHT, WRONG, draw_embeddings, number_table, wri
 from dsm.pages.gallery import clips_of
 from dsm.runs.bad_videos import LEFT_OUT
 from dsm.runs.claims import claim_file
-from dsm.runs.folder import git_revision
 from dsm.runs.results import RESULTS, Row, run_and_seed, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import console, many, progress, warn
@@ -43,7 +42,7 @@ def embed(config: EmbedConfig) -> Result:
         claim_file(file, overwrite=config.overwrite)
     rows, embedded, features = examine(config)
     runs = [one.run for one in embedded]
-    write_results(files[0], rows, revision=git_revision())
+    write_results(files[0], rows)
     with progress("clips", 1) as bar:
         drawn = np.random.default_rng(config.seed).permutation(len(features))[: config.clips]
         clips = clips_of(features, sorted(drawn.tolist()))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dsm.data.lists import read_list
-from dsm.data.settings import ClipChanges, clip_of
+from dsm.data.settings import ClipChanges
 from dsm.errors import UserError
 from dsm.evaluate.embedding import LEAST, need_spread
 from dsm.evaluate.explore import (
@@ -21,12 +21,12 @@ from dsm.evaluate.explore import (
     explore as explore_features,
 )
 from dsm.evaluate.feature_files import SUFFIXES, load_features
-from dsm.evaluate.features import Features, same_dimensions
-from dsm.evaluate.footage import Footage, best_of, footage_of, names_in
+from dsm.evaluate.features import Features, same_encoder
+from dsm.evaluate.footage import Footage, best_first, footage_of, names_in
 from dsm.evaluate.novelty import novelty
+from dsm.evaluate.search import how_made
 from dsm.evaluate.suggest import labels_of, least_sure
 from dsm.files import write_text
-from dsm.inputs import path_of, published
 from dsm.models.settings import RANDOM
 from dsm.pages.explore import Exploration, Part, ShownRow, Tile, told, write_explore_page
 from dsm.pages.explore_tables import (
@@ -38,7 +38,6 @@ from dsm.pages.explore_tables import (
 )
 from dsm.runs.bad_videos import LEFT_OUT
 from dsm.runs.claims import claim_file
-from dsm.runs.folder import git_revision
 from dsm.runs.results import RESULTS, Row, row_of, rows_table, run_and_seed, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import console, many, progress, warn
@@ -85,7 +84,7 @@ def explore(config: ExploreConfig) -> Result:
     if archive is not None:
         found, share = _alert(config, archive, found, folder)
         rows.append(share)
-    write_results(files[0], rows, revision=git_revision())
+    write_results(files[0], rows)
     write_text(files[1], clusters_csv(footage, found.explored))
     write_text(files[2], rarest_csv(footage, found))
     write_text(files[3], duplicates_csv(footage, found))
@@ -147,29 +146,17 @@ def _like(archive: Features, config: ExploreConfig, file: Path) -> ExtractConfig
     Raises:
         UserError: the archive does not name its weights.
     """
-    meta = archive.meta
-    weights = config.weights or str(meta.get("weights") or "")
-    if not weights or "clip" not in meta:
-        raise UserError(
-            f"{config.against}: does not name the weights and clips it was made with; extract it again."
-        )
-    if config.weights is None and published(weights) and not path_of(weights).exists():
-        raise UserError(
-            f"{config.against}: was made with {weights}, which is not on this machine; --weights {weights} "
-            "fetches it."
-        )
-    clip = clip_of(meta["clip"])
+    made = how_made(archive, str(config.against), config.weights)
+    clip = made.clip
     return ExtractConfig(
-        weights, config.source, file, root=config.root,
+        made.weights, config.source, file, root=config.root,
         loading=replace(
-            config.loading, backbone=str(meta.get("backbone") or config.loading.backbone),
-            seed=int(meta.get("seed", 0)), init="xavier" if meta.get("init") == "xavier" else "own",
-            partial=True,
+            config.loading, backbone=made.backbone, seed=made.seed, init=made.init, partial=True
         ),
         clip=ClipChanges(clip.frames, clip.stride, clip.resize, clip.size),
         settings=replace(
-            config.settings, windows=int(meta.get("windows", 1)), crops=int(meta.get("crops", 1)),
-            every=float(meta.get("every", 0)), per_clip=archive.times is not None,
+            config.settings, windows=made.windows, crops=made.crops, every=made.every,
+            per_clip=archive.times is not None,
         ),
         overwrite=config.overwrite,
     )  # fmt: skip
@@ -201,12 +188,7 @@ def _alert(
     """
     footage = found.footage
     features = footage.features
-    same_dimensions(archive, features, (str(config.against), str(config.source)))
-    made_by = {str(one.meta["encoder"]) for one in (archive, features) if "encoder" in one.meta}
-    if len(made_by) > 1:
-        raise UserError(
-            f"{config.source}: was extracted with other weights than {config.against}; use the same for both."
-        )
+    same_encoder(archive, features, (str(config.against), str(config.source)))
     new = novelty(
         archive.features, archive.identities(), features.features,
         rate=config.false_alarms, seed=config.loading.seed,
@@ -245,10 +227,8 @@ def examine(config: ExploreConfig, footage: Footage) -> Exploration:
             features.features, videos, k=config.neighbours, least=config.least, seed=config.loading.seed
         )
         bar.update(1)
-    groups = []
-    for group in duplicate_groups(explored.near, videos, config.duplicates):
-        best = best_of(group, footage)
-        groups.append([best, *(row for row in group if row != best)])
+    duplicates = duplicate_groups(explored.near, videos, config.duplicates)
+    groups = [best_first(group, footage) for group in duplicates]
     notes = []
     long = len({video for video, one in zip(videos, footage.seconds.tolist(), strict=True) if one > LONG})
     if long and features.times is None:

@@ -19,7 +19,7 @@ from dsm.models.heads import Embedder
 from dsm.models.weights import load_weights
 from dsm.pages.film import Looked, write_look
 from dsm.runs.claims import claim_by_settings, claim_file
-from dsm.runs.folder import git_revision, lasting
+from dsm.runs.folder import lasting
 from dsm.runs.results import RESULTS, rows_table, seed_of, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import console, many
@@ -56,7 +56,7 @@ def _score(config: LookConfig, looker: Looker, *, run: str, seed: int) -> Result
     )  # fmt: skip
     rows = mass_rows(measured, groups, run=run, seed=seed, test=list_name(config.video))
     files = [config.out / RESULTS, config.out / "look.csv"]
-    write_results(files[0], rows, revision=git_revision())
+    write_results(files[0], rows)
     write_text(files[1], mass_csv(measured))
     left_out = sum(1 for one in measured if one.reason)
     counts = f"{many(len(measured) - left_out, 'video')}, {left_out} left out"

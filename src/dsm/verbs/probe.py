@@ -13,7 +13,6 @@ from dsm.evaluate.retrieval import knn_probe
 from dsm.files import csv_text, write_text
 from dsm.intervals import share_interval
 from dsm.runs.claims import claim_file
-from dsm.runs.folder import git_revision
 from dsm.runs.results import RESULTS, row_of, rows_table, run_and_seed, share, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import many, warn
@@ -72,7 +71,7 @@ def probe(config: ProbeConfig) -> Result:
         rows.append(share(run, seed, name, metric, hits, groups=groups))
         mean = share_interval(hits, labels=test.labels, groups=groups)
         rows.append(row_of(run, seed, name, f"{metric}_mean_class", mean, len(hits)))
-    write_results(file, rows, revision=git_revision())
+    write_results(file, rows)
     most = np.bincount(test.labels).max() / len(test)
     lines = [
         f"regularisation C = {strength:g}, {how}; the most frequent class has {most:.1%} of the test videos",

@@ -31,7 +31,8 @@ from dsm.models.weights import load_weights
 from dsm.pages.gallery import drawn
 from dsm.pages.run_figures import save_curves
 from dsm.pages.run_pictures import KINDS, Embedding, Given, Maps, Measured, ReportContent, describe_picture
-from dsm.pages.run_report import MAX_BYTES, write_run_report
+from dsm.pages.run_report import write_run_report
+from dsm.pages.template import PAGE_BYTES
 from dsm.runs.bad_videos import left_out_sentences
 from dsm.runs.claims import claim_by_settings, claim_file
 from dsm.runs.record import PUBLISHED, RunRecord, read_encoder, read_run, short_names
@@ -286,8 +287,8 @@ def report(config: ReportConfig) -> Result:
         lines.append(f"{config.curves}: the curves of all runs")
     size = config.out.stat().st_size
     lines.append(f"{config.out}: {len(runs)} run{'s' if len(runs) > 1 else ''}, {size / 1e6:.1f} MB")
-    if size > MAX_BYTES:
-        limit = f"{MAX_BYTES / 1e6:.0f} MB"
+    if size > PAGE_BYTES:
+        limit = f"{PAGE_BYTES / 1e6:.0f} MB"
         warn(f"the page is larger than {limit}; give fewer runs, or lower --shown or --maps.")
     rows: list[Row] = [row for one in measured.values() for row in one.rows]
     rows += embedding.rows if embedding else []

@@ -20,7 +20,6 @@ from dsm.files import csv_text, write_text
 from dsm.intervals import share_interval
 from dsm.pages.tables import bar_of
 from dsm.runs.claims import claim_file
-from dsm.runs.folder import git_revision
 from dsm.runs.results import RESULTS, Row, row_of, run_and_seed, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import many, warn
@@ -69,7 +68,7 @@ def retrieve(config: RetrieveConfig) -> Result:
             )
     else:
         warn("mAP is left out: it ranks the whole gallery for every query, which would take too long here.")
-    write_results(files[0], rows, revision=git_revision())
+    write_results(files[0], rows)
     write_text(files[1], _neighbours_tsv(gallery, queries, retrieval))
     if labelled:
         write_text(files[2], _classes_csv(gallery, queries, retrieval, precision))

@@ -23,7 +23,7 @@ from dsm.models.zoo import check_takes, create_model
 from dsm.recipes import RECIPES, Recipe, find_recipe
 from dsm.runs.card import as_flag
 from dsm.runs.claims import claim_by_settings
-from dsm.runs.folder import flags_of, git_revision, lasting
+from dsm.runs.folder import flags_of, lasting
 from dsm.runs.results import RESULTS, write_results
 from dsm.runs.tracking import track_end
 from dsm.settings import takes_settings
@@ -222,7 +222,7 @@ def _summed_up(config: RunRecipeConfig, recipe: Recipe, runs: Sequence[Path], re
     if not result.rows:
         return Result(files=runs, lines=[f"{config.out}: done; this recipe has no test."])
     file = config.out / RESULTS
-    write_results(file, list(result.rows), revision=git_revision())
+    write_results(file, list(result.rows))
     table = Table(title=recipe.name)
     for column in ("metric", "here", "95 % interval", "the paper"):
         table.add_column(column, justify="right")

@@ -25,15 +25,16 @@ from dsm.models.weights import load_weights
 from dsm.pages.figures import save_figure
 from dsm.pages.run_figures import draw_run, fractions_figure
 from dsm.runs.claims import claim_by_settings
-from dsm.runs.folder import flat, git_revision, lasting
+from dsm.runs.folder import flat, lasting
 from dsm.runs.results import RESULTS, Row, read_results, write_results
 from dsm.runs.tracking import track_end
 from dsm.settings import takes_settings
 from dsm.signals import STOPS, Interrupted
 from dsm.terminal import console, many, warn
 from dsm.train.config import FinetuneConfig, PretrainConfig, RunConfig
-from dsm.train.finetune import classified_encoder, read_lists
+from dsm.train.encoder import starting_encoder
 from dsm.train.finetune import finetune as train_classifier
+from dsm.train.finetune import read_lists
 from dsm.train.pretrain import pretrain as train_encoder
 from dsm.train.start import train_once
 from dsm.verbs.card import renew_card
@@ -149,7 +150,7 @@ def _sweep(config: FractionsConfig) -> Result:
         raise UserError("--fractions starts its own processes: run it without torchrun, and use --devices.")
     videos, tests = read_lists(config.data)
     parts = {one: videos.part(_chosen(config, videos, one), config.out) for one in sorted(config.fractions)}
-    classified_encoder(config)  # raises before anything is written if the weights do not fit
+    starting_encoder(config)  # raises before anything is written if the weights do not fit
     name = "random" if config.weights == RANDOM else load_weights(config.weights).name
     settings = lasting(config, but=("fractions",))  # a later call may ask for other fractions
     claim_by_settings(
@@ -176,7 +177,7 @@ def _sweep(config: FractionsConfig) -> Result:
             tables += tested.tables
             for line in tested.lines:
                 console.print(line)
-            write_results(config.out / RESULTS, rows, revision=git_revision())
+            write_results(config.out / RESULTS, rows)
     if not rows:
         return Result(files=runs, lines=[f"{config.out}: the runs; add --data.test to test them."])
     top1 = [row for row in rows if row.metric == "top1"]

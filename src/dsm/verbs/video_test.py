@@ -39,7 +39,7 @@ from dsm.models.weights import load_classifier
 from dsm.pages.confusion import draw_confusion, write_confusion_page
 from dsm.runs.bad_videos import tell_damaged
 from dsm.runs.claims import claim_by_settings
-from dsm.runs.folder import git_revision, lasting
+from dsm.runs.folder import lasting
 from dsm.runs.results import RESULTS, Row, row_of, rows_table, run_name, seed_of, share, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import many
@@ -106,7 +106,7 @@ def test(config: VideoTestConfig) -> VideoTestResult:
     draw_confusion(predictions.confusion(), names, config.out / "confusion.png")
     title = f"{config.weights} tested on {listed}"
     write_confusion_page(config.out / "confusion.html", predictions, names, title=title, groups=read_groups)
-    write_results(config.out / RESULTS, rows, revision=git_revision())  # last: marks the test as finished
+    write_results(config.out / RESULTS, rows)  # last: marks the test as finished
     files = [config.out / name for name in FILES]
     tables, lines, comparison = [rows_table(rows)], [f"{config.out}: {', '.join(FILES)}"], None
     if other is not None and config.against is not None:

@@ -24,21 +24,6 @@ def span(frames: int, stride: int) -> int:
     return (frames - 1) * stride + 1
 
 
-def resample(times: Times, fps: float) -> Indices:
-    """Frame numbers of a video at another frame rate: at each moment, the frame that is on screen.
-
-    Args:
-        times: (frames,) when each frame is shown, in seconds, rising from 0.
-
-    Returns:
-        (new frames,), at least one; none lies in a gap in time.
-
-    Raises:
-        VideoError: there would be more frames than in any real video.
-    """
-    return at_rate(times, fps).numbers
-
-
 class Resampled(NamedTuple):
     """A video at another frame rate."""
 
@@ -51,7 +36,18 @@ class Resampled(NamedTuple):
 
 
 def at_rate(times: Times, fps: float, known: Sequence[Part] | None = None) -> Resampled:
-    """As :func:`resample`, with times and parts; ``known``: the parts between gaps, if already known."""
+    """A video at another frame rate: at each moment, the frame that is on screen.
+
+    Args:
+        times: (frames,) when each frame is shown, in seconds, rising from 0.
+        known: the parts between gaps in time, if already known.
+
+    Returns:
+        At least one frame; none lies in a gap.
+
+    Raises:
+        VideoError: there would be more frames than in any real video.
+    """
     pieces: list[Indices] = []
     moments: list[Times] = []
     parts: list[Part] = []

@@ -119,8 +119,8 @@ class SearchConfig:
     root: Path | None = None
     """Where the videos are now, if they have moved since the index was extracted."""
     engine: EngineName = "exact"
-    """`faiss` and `usearch` (extras) are approximate, and fast for millions of rows. Their index of each file
-    is built once and kept beside it."""
+    """`faiss` (an extra) is approximate, and fast for millions of rows. Its index of each file is built once
+    and kept beside it."""
     overwrite: bool = False
     """Replace `out` if it exists."""
 

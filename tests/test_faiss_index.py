@@ -13,27 +13,19 @@ import pytest
 
 from dsm.cli.main import run
 from dsm.errors import UserError
-from dsm.evaluate import kept_index
+from dsm.evaluate import faiss_index
 from dsm.evaluate.archive import Stacked, open_archive
-from dsm.evaluate.engines import build
+from dsm.evaluate.faiss_index import build, engine_beside, index_file
 from dsm.evaluate.feature_files import load_features, save_features, write_features
 from dsm.evaluate.features import Features
-from dsm.evaluate.kept_index import engine_beside, index_file
 from dsm.evaluate.nearest import nearest
 from dsm.evaluate.search import ArchiveIndex
-from dsm.evaluate.settings import EngineName
 from dsm.seals import BLANK, seal
 from dsm.verbs.extract import extract
 
-ENGINES = [
-    pytest.param(
-        name,
-        marks=pytest.mark.skipif(
-            importlib.util.find_spec(name) is None, reason=f"the extra {name} is not installed"
-        ),
-    )
-    for name in ("faiss", "usearch")
-]
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("faiss") is None, reason="the extra faiss is not installed"
+)
 ROWS, DIM = 3000, 32
 
 
@@ -53,16 +45,15 @@ def save(file: Path, rows: np.ndarray, prefix: str = "v", **meta: Any) -> Path:
 
 @pytest.fixture(autouse=True)
 def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_index, "EXACT_UP_TO", 500)
+    monkeypatch.setattr(faiss_index, "EXACT_UP_TO", 500)
 
 
-@pytest.mark.parametrize("name", ENGINES)
-def test_an_engine_finds_nearly_what_sorting_finds(name: EngineName, tmp_path: Path) -> None:
+def test_an_engine_finds_nearly_what_sorting_finds(tmp_path: Path) -> None:
     archive = open_archive([save(tmp_path / "a.npz", made())])
     assert archive.features.features.dtype == np.float16
     queries = made(40, seed=1).astype(np.float32)
     sorted_rows = nearest(made().astype(np.float32), queries, 10)
-    index = ArchiveIndex(archive.features, archive.engine(name))
+    index = ArchiveIndex(archive.features, archive.engine("faiss"))
     found = [index.search(query, 10) for query in queries]
     pairs = zip(sorted_rows.places.tolist(), found, strict=True)
     recall = np.mean([len({*truth} & {hit.row for hit in hits}) / 10 for truth, hits in pairs])
@@ -73,66 +64,61 @@ def test_an_engine_finds_nearly_what_sorting_finds(name: EngineName, tmp_path: P
         assert [hit.cosine for hit in hits] == [cosine[hit.row] for hit in hits], "cosines are exact"
 
 
-@pytest.mark.parametrize("name", ENGINES)
 def test_an_index_is_built_once_and_again_for_other_features(
-    name: EngineName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     built: list[int] = []
 
-    def counting(which: EngineName, rows: np.ndarray, told: Callable[[int], None]) -> Any:
+    def counting(rows: np.ndarray, told: Callable[[int], None]) -> Any:
         built.append(len(rows))
-        return build(which, rows, told)
+        return build(rows, told)
 
-    monkeypatch.setattr(kept_index, "build", counting)
+    monkeypatch.setattr(faiss_index, "build", counting)
     file = save(tmp_path / "a.npz", made())
     for _ in range(2):
-        open_archive([file]).engine(name)
+        open_archive([file]).engine("faiss")
     assert built == [ROWS]
     more = save(tmp_path / "b.npz", made(700, seed=2), prefix="w")
     small = save(tmp_path / "c.npz", made(400, seed=3), prefix="x")
     archive = open_archive([file, more, small])
-    index = ArchiveIndex(archive.features, archive.engine(name))
+    index = ArchiveIndex(archive.features, archive.engine("faiss"))
     assert built == [ROWS, 700], "only the rows that are new, and none of so few"
-    assert not index_file(small, name).exists()
+    assert not index_file(small).exists()
     everything = np.concatenate([made(), made(700, seed=2), made(400, seed=3)]).astype(np.float32)
     for row in (5, ROWS + 5, ROWS + 705):
         assert index.search(everything[row], 1)[0].row == row
     save(file, made(600, seed=4))
-    engine = open_archive([file]).engine(name)
+    engine = open_archive([file]).engine("faiss")
     assert built == [ROWS, 700, 600]
     assert engine is not None
     assert "was built from other features" in capsys.readouterr().err
-    damaged = index_file(file, name)
+    damaged = index_file(file)
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
-    open_archive([file]).engine(name)
+    open_archive([file]).engine("faiss")
     assert "is damaged" in capsys.readouterr().err
     assert built[3:] == [600]
 
 
-@pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize("content", [b"", b"no index", b"\x80\x04]." * 40, bytes(100)])
-def test_a_file_that_is_no_index_is_neither_read_nor_replaced(
-    name: EngineName, content: bytes, tmp_path: Path
-) -> None:
+def test_a_file_that_is_no_index_is_neither_read_nor_replaced(content: bytes, tmp_path: Path) -> None:
     file = save(tmp_path / "a.npz", made())
-    index_file(file, name).write_bytes(content)
+    index_file(file).write_bytes(content)
     with pytest.raises(UserError, match="cannot be used as the index"):
-        open_archive([file]).engine(name)
-    assert index_file(file, name).read_bytes() == content
+        open_archive([file]).engine("faiss")
+    assert index_file(file).read_bytes() == content
 
 
-@pytest.mark.parametrize("name", ENGINES)
-def test_a_sealed_index_must_hold_what_it_says(name: EngineName, tmp_path: Path) -> None:
+def test_a_sealed_index_must_hold_what_it_says(tmp_path: Path) -> None:
     file = save(tmp_path / "a.npz", made())
-    engine_beside(name, file, load_features(file, half=True).features)
-    kept = index_file(file, name)
+    engine_beside(file, load_features(file, half=True).features)
+    kept = index_file(file)
     other = save(tmp_path / "other.npz", made(900))
-    engine_beside(name, other, load_features(other, half=True).features)
-    theirs = index_file(other, name).read_bytes()
+    engine_beside(other, load_features(other, half=True).features)
+    theirs = index_file(other).read_bytes()
     ours = kept.read_bytes()
-    about, their_about = kept_index.read_about(kept), kept_index.read_about(index_file(other, name))
+    about, their_about = faiss_index.read_about(kept), faiss_index.read_about(index_file(other))
     line = ours[about.bytes :].replace(
         f'"bytes": {about.bytes}'.encode(), f'"bytes": {their_about.bytes}'.encode()
     )
@@ -142,7 +128,7 @@ def test_a_sealed_index_must_hold_what_it_says(name: EngineName, tmp_path: Path)
     kept.write_bytes(forged)
     seal(kept, len(forged) - len(BLANK))
     with pytest.raises(UserError, match="its content does not match its description"):
-        open_archive([file]).engine(name)
+        open_archive([file]).engine("faiss")
 
 
 def test_stacked_rows_are_indexed_like_one_array() -> None:
@@ -196,15 +182,13 @@ def test_half_precision_is_written_mapped_and_told_where_it_does_not_fit(tmp_pat
     assert not (tmp_path / "b.npz").exists()
 
 
-@pytest.mark.parametrize("name", ENGINES)
 def test_the_command_takes_several_files_and_an_engine(
-    name: str,
     scenes: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(kept_index, "EXACT_UP_TO", 5)
+    monkeypatch.setattr(faiss_index, "EXACT_UP_TO", 5)
     clip = {
         "frames": 4,
         "stride": 3,
@@ -224,6 +208,6 @@ def test_the_command_takes_several_files_and_an_engine(
     run(words)
     exact = capsys.readouterr().out
     assert load_features(files[1]).paths[2] in exact.splitlines()[0]
-    run([*words, "--engine", name])
+    run([*words, "--engine", "faiss"])
     assert capsys.readouterr().out == exact
-    assert all(index_file(file, name).is_file() for file in files)
+    assert all(index_file(file).is_file() for file in files)
