@@ -119,7 +119,7 @@ def test_a_checkpoint_gets_no_memory_beyond_its_size(tmp_path: Path) -> None:
     files += [tmp_path / name for name in ("bare.pt", "two.pt", "tar.pt")]
     told = sentences("dsm.models.checkpoint_file.read_file", files)
     for file, line in zip(files, told, strict=True):
-        assert line.startswith(f"{file}: is not a checkpoint that can be read safely ("), line
+        assert line.startswith(f"{file} is not a checkpoint that can be read safely ("), line
 
 
 def test_files_of_old_and_new_torch_are_read_alike(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_what_a_checkpoint_says_has_the_right_types(tmp_path: Path, about: dict[
 def test_what_a_safetensors_file_says_is_checked(tmp_path: Path) -> None:
     for said, sentence in (
         ("[" * 50_000, "nested too deeply"),
-        ("[1]", "it is no object"),
+        ("[1]", "it is not an object"),
         ('{"format": 1, "backbone": 5, "model": {}}', "backbone is 5"),
         ('{"format": 1, "backbone": "tiny"}', "has no model"),
     ):

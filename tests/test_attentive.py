@@ -47,8 +47,8 @@ def test_what_one_token_knows_is_found_by_attention_and_not_in_the_mean() -> Non
     assert np.array_equal(hits, again)
     for tokens, match in (
         (0, "needs tokens"),
-        (7, "which are not 7 tokens"),
-        ("x", "which are not 'x' tokens"),
+        (7, "which cannot be 7 tokens"),
+        ("x", "which cannot be 'x' tokens"),
     ):
         with pytest.raises(UserError, match=match):
             attentive_probe(replace(train, meta={"tokens": tokens}), [test])

@@ -54,7 +54,7 @@ def test_the_footage_decides_which_numbers_are_shown() -> None:
     assert footage(0.8, masked=False, drift=0.025).still
     drifting = footage(0.8, masked=False, drift=0.04)
     assert not drifting.still
-    assert "move, by 4% of its side from frame to frame (the camera moves)" in drifting.why
+    assert "move by 4% of its side from frame to frame (the camera moves)" in drifting.why
     assert footage(0.3, masked=True, drift=0.04).still
     known = dict.fromkeys((*STILL, *MOVING, "arrow_of_time"), GAIN)
     known["contrasted_scenes_by_motion"] = known.pop("contrasted_scenes")

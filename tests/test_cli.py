@@ -354,7 +354,7 @@ def test_workers_that_cannot_start_end_with_a_sentence(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 2, done.stderr
-    assert "use fewer workers" in done.stderr or "try fewer --workers" in done.stderr
+    assert "use fewer workers" in done.stderr or "use fewer --workers" in done.stderr
     # Python's own tracker of resources, which cannot start either, may print one as the process ends.
     assert "dsm/cli/main.py" not in done.stderr
 

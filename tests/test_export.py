@@ -157,7 +157,7 @@ class Forgetful(nn.Module):
 @pytest.mark.parametrize("ending", ["pt2", pytest.param("onnx", marks=needs_onnx)])
 def test_an_export_with_different_outputs_is_not_written(ending: str, tmp_path: Path) -> None:
     write = export_onnx if ending == "onnx" else export_program
-    with pytest.raises(UserError, match=r"not written, as the exported encoder's output is 5.0e-01 off"):
+    with pytest.raises(UserError, match=r"not written, as the exported encoder's output differs by 5.0e-01"):
         write(tmp_path / f"x.{ending}", Forgetful(), torch.randn(1, 3, 4, 8, 8))
     assert not list(tmp_path.iterdir())
 
@@ -200,7 +200,7 @@ def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="does not say which encoder it holds"):
             read_safetensors(path)
     safetensors.torch.save_file(tensors, path, {KEY: '{"format": 99}'})
-    with pytest.raises(UserError, match="is in format 99, this version of dsm reads 1"):
+    with pytest.raises(UserError, match="has format 99, but this version of dsm reads 1"):
         read_safetensors(path)
 
 

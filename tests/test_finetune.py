@@ -270,6 +270,6 @@ def test_impossible_settings_are_refused(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"'{names[-1]}'"):
         finetune(config(scenes, tmp_path / "run", data=data))
     run = pretrain(small_run(scenes, tmp_path / "pretrained"))
-    with pytest.raises(UserError, match="holds no classifier"):
+    with pytest.raises(UserError, match="has no classifier"):
         load_classifier(run)
     assert not (tmp_path / "run").exists()

@@ -232,7 +232,7 @@ def test_malicious_broken_and_unrelated_files_are_refused(
         ("evil.pth", "cannot be read safely|not a checkpoint"),
         ("cut.pth", "not a checkpoint that can be read safely"),
         ("cut.safetensors", "not a safetensors file"),
-        ("2d.pth", "no encoder that dsm knows"),
+        ("2d.pth", "no encoder known to dsm"),
         ("none.pth", "no such checkpoint"),
     ):
         with pytest.raises(UserError, match=message):
@@ -259,7 +259,7 @@ def test_inspect_lists_loaded_ignored_and_missing_parameters(
         assert words.replace(" 512", " 256") in output
     torch.save({"a.b": torch.zeros(3)}, tmp_path / "other.pth")
     main.run(["weights", "inspect", str(tmp_path / "other.pth")])
-    assert "no encoder that dsm knows" in capsys.readouterr().out
+    assert "no encoder known to dsm" in capsys.readouterr().out
     torch.save({"red\x1b[31m.[/b]": torch.zeros(3)}, tmp_path / "[b]a.pth")
     main.run(["weights", "inspect", str(tmp_path / "[b]a.pth")])
     output = capsys.readouterr().out

@@ -241,7 +241,7 @@ def test_wrong_settings_raise_one_sentence(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--target-class", "wavee"), "no class is called 'wavee'; did you mean 'wave'"),
+        (("--target-class", "wavee"), "no class is named 'wavee'; did you mean 'wave'"),
         (("--target-class", "2"), "the classes are numbered 0 to 1"),
         (("--target", "square.mp4"), "for a classifier, use --target-class"),
     ],

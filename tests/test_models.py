@@ -180,7 +180,7 @@ def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path: Path, content: byt
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(3)}, tmp_path / "other.pt")
-    with pytest.raises(UserError, match="no encoder that dsm knows"):
+    with pytest.raises(UserError, match="no encoder known to dsm"):
         load_encoder(tmp_path / "other.pt")
-    with pytest.raises(UserError, match="holds no checkpoint"):
+    with pytest.raises(UserError, match="has no checkpoint"):
         load_encoder(tmp_path)

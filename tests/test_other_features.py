@@ -73,7 +73,9 @@ def test_the_message_lists_the_arrays_and_the_command(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a and b may all be the features; choose one with --features"):
         take(file)
     np.savez(file, x=LABELS)
-    with pytest.raises(UserError, match=r"holds no features: numbers \(n, d\)\. It holds: x int64 61"):
+    with pytest.raises(
+        UserError, match=r"has no features, an array of numbers \(n, d\)\. Its arrays: x int64 61"
+    ):
         take(file)
     np.savez(file, feats=FEATS, label=LABELS[:-1])
     assert (take(file).labels == -1).all()

@@ -125,7 +125,7 @@ def test_every_verb_refuses_weights_that_ask_for_code(
     words = [stand.get(word, word) for word in VERBS[verb]]
     weights = f"hf:{theirs / 'code'}"
     given = [weights] if verb in ("weights inspect", "report") else ["--weights", weights]
-    refused(dsm(*verb.split(), *given, *words), "asks to run code of its author", here)
+    refused(dsm(*verb.split(), *given, *words), "asks to run its author's code", here)
 
 
 @pytest.mark.parametrize(
@@ -133,11 +133,11 @@ def test_every_verb_refuses_weights_that_ask_for_code(
     [
         ("hf:no/such", "HUB", "the hub has no such model; check its id"),
         ("hf:gated/model", "HUB", "is gated; accept its terms on https://huggingface.co/gated/model"),
-        ("hf:odd/model", "HUB", "what answered is no hub of models"),
+        ("hf:odd/model", "HUB", "the server that answered is not a model hub"),
         ("hf:some/model", "http://127.0.0.1:9", "give its folder: hf:FOLDER"),
         ("timm:some_model", "http://127.0.0.1:9", "give its folder: timm:FOLDER"),
         ("hf:THEIRS/pickle", "HUB", "has pytorch_model.bin, a pickle, which can run code"),
-        ("hf:THEIRS/nothing", "HUB", "is neither a folder"),
+        ("hf:THEIRS/nothing", "HUB", "neither a folder"),
     ],
 )
 def test_every_reason_is_one_sentence(
@@ -155,7 +155,7 @@ def test_every_reason_is_one_sentence(
 
 
 def test_a_published_model_has_no_card_of_a_run(theirs: Path, here: Path) -> None:
-    refused(dsm("card", f"hf:{theirs / 'sound'}"), "a card of its authors; `dsm export` writes", here)
+    refused(dsm("card", f"hf:{theirs / 'sound'}"), "its authors' card; `dsm export` writes", here)
 
 
 def test_a_clip_that_the_model_does_not_take_is_refused(scenes: Path, theirs: Path, here: Path) -> None:

@@ -361,7 +361,7 @@ def test_duplicates_are_sorted_and_grouped(tmp_path: Path, capsys: pytest.Captur
     run([*words, "--out", str(tmp_path / "twice.html")])
     text = (tmp_path / "twice.html").read_text()
     assert "2 groups of clips" in text
-    assert "3 clips could go" in text
+    assert "3 clips could be removed" in text
     assert "v/<7>" not in text
     assert text.index("v/&lt;7&gt;.mp4") < text.index("v/&lt;2&gt;.mp4"), "the larger picture is kept"
     assert text.count("data:video/mp4") == 5

@@ -143,7 +143,7 @@ def test_a_list_by_url_is_as_its_file(store: Store, small_list: Path, folder: Pa
     mixed = read_list(written.source)
     assert np.array_equal(read_frames(mixed.file(0), [5]), read_frames(local.file(2), [5]))
     (folder / "mixed.txt").write_text((folder.parent / "mixed.txt").read_text())
-    with pytest.raises(UserError, match="a file of this machine"):
+    with pytest.raises(UserError, match="a file on this machine"):
         read_list(f"{store.url}/mixed.txt").file(1)
     with pytest.raises(UserError, match=r"none\.txt: no such list file"):
         read_list(f"{store.url}/none.txt")
@@ -316,7 +316,7 @@ def test_the_cache_keeps_to_its_size(store: Store, folder: Path, monkeypatch: py
     with pytest.raises(StorageError, match="does not fit into the cache"):
         objects.read_bytes(f"{store.url}/large")
     monkeypatch.setenv(cache.GB, "none")
-    with pytest.raises(UserError, match="give the size"):
+    with pytest.raises(UserError, match="must be the size"):
         objects.read_bytes(f"{store.url}/2")
 
 

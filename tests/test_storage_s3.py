@@ -219,7 +219,7 @@ def test_features_and_packs_are_copied_and_a_pack_is_read_back(
     [
         ("https://host/runs", "cannot be written to"),
         ("runs/copy", "is not a URL"),
-        ("s3://nothing/runs", "there is no bucket called nothing"),
+        ("s3://nothing/runs", "there is no bucket named nothing"),
     ],
 )
 def test_a_copy_that_cannot_be_written_is_refused_before_training(
@@ -250,7 +250,7 @@ def test_mistakes_are_told_in_a_sentence(
         assert not (tmp_path / "run").exists()
         return " ".join(output.split())
 
-    assert "there is no bucket called absent; correct the name" in told("s3://absent/list.txt")
+    assert "there is no bucket named absent; correct the name" in told("s3://absent/list.txt")
     assert f"s3://{BUCKET}/none.txt: no such list file" in told(f"s3://{BUCKET}/none.txt")
     store.faults += [("HEAD", r"list\.txt", "403")]
     assert "access denied (Forbidden); set AWS_ACCESS_KEY_ID" in told(f"s3://{BUCKET}/pack/list.txt")

@@ -411,7 +411,7 @@ def test_an_unreadable_video_is_left_out_and_gives_no_scene(
 def test_a_single_readable_class_is_refused(broken: VideoList) -> None:
     for place in (0, 1):
         write_video(broken.file(place), moving_square(16, 64))
-    with pytest.raises(UserError, match=r"six\.txt: its readable videos have only one class"):
+    with pytest.raises(UserError, match=r"six\.txt: the readable videos have only one class"):
         features_of_variants(
             [create_model("tiny").eval()], broken, CLIP, {"clip": VARIANTS["clip"]}, workers=0,
             on_bad=lambda video: None,

@@ -89,7 +89,7 @@ def test_of_two_matching_encoders_one_is_used_and_the_other_named(
     assert f"also fits: target_network; load it with --weights {file}::target_network" in (
         capsys.readouterr().out
     )
-    with pytest.raises(UserError, match="no encoder that dsm knows"):
+    with pytest.raises(UserError, match="no encoder known to dsm"):
         load_weights(f"{file}::nowhere")
 
 

@@ -5,7 +5,7 @@ Every verb of the command line is a function here, with the same settings::
     dsm.extract(weights="runs/mine", data="test.txt", out="test.npz")
 
 It returns a :class:`~dsm.verbs.result.Result`. Verbs on lists are in ``dsm.data``. Functions are imported
-when they are first used, so ``import dsm`` costs nothing. The library prints nothing;
+on first use, so ``import dsm`` is fast. The library prints nothing;
 :func:`show_progress` shows progress bars and notes on stderr.
 """
 
@@ -47,7 +47,7 @@ _HOMES = {
     "read_clip": "dsm.video.decode",
     "show_progress": "dsm.terminal",
 }
-"""The module of each function that is no verb; ``commands.py`` has those of the verbs."""
+"""The module of each function that is not a verb; ``commands.py`` has those of the verbs."""
 
 __all__ = [
     "__version__", "bias", "card", "create_model", "data", "disturb", "embed", "encode", "explore",

@@ -23,12 +23,12 @@ class Verb:
     """The settings that `--help` shows, if there are too many for it; `--help-all` shows all."""
 
     def find_config(self) -> Any:
-        """The class of its settings, from a module that does without torch."""
+        """The class of its settings, from a module that does not import torch."""
         file, name = self.config.split(".")
         return getattr(importlib.import_module(f"dsm.verbs.settings.{file}"), name)
 
     def find_function(self) -> Any:
-        """The verb, whose module is imported here; it takes these settings and returns a ``Result``."""
+        """The verb's function, from the settings to a ``Result``; its module is imported here."""
         return getattr(importlib.import_module(self.module), self.function)
 
 
@@ -71,7 +71,7 @@ VERBS = {
     ),
     "data subset": Verb(
         "dsm.verbs.subset", "data.SubsetConfig", "subset",
-        "take a class-balanced part of a list; the 1 % is contained in the 10 %",
+        "take the same share of each class from a list; the 1 % part lies inside the 10 % part",
         ("dsm data subset train.txt --fraction 0.1 --out train10.txt",),
     ),
     "data split": Verb(
@@ -86,7 +86,7 @@ VERBS = {
     ),
     "data dedup": Verb(
         "dsm.verbs.dedup", "data.DedupConfig", "dedup",
-        "remove near-duplicates from a list; one video of each group stays",
+        "remove near-duplicates from a list, keeping one video of each group",
         (
             "dsm extract --weights runs/mine --data train.txt --out train.npz",
             "dsm data dedup train.txt --features train.npz --out clean.txt",
@@ -248,7 +248,7 @@ VERBS = {
     ),
     "explore": Verb(
         "dsm.verbs.explore", "exploring.ExploreConfig", "explore",
-        "make a page of what is in unlabelled footage: map, clusters, rare clips, near-duplicates, times",
+        "make a page about unlabelled footage: map, clusters, rare clips, near-duplicates, times",
         (
             "dsm explore footage --weights runs/mine --out explore.html",
             "dsm explore archive.npz --cameras cameras.tsv --out explore.html",
@@ -295,7 +295,7 @@ VERBS = {
     ),
     "weights inspect": Verb(
         "dsm.verbs.weights", "weights.InspectConfig", "inspect",
-        "show what a checkpoint of any tool holds, and what dsm would load from it",
+        "show what a checkpoint of any tool contains, and what dsm would load from it",
         ("dsm weights inspect r3d_18.pth", "dsm weights inspect runs/mine"),
     ),
     "models": Verb(

@@ -117,7 +117,7 @@ def demo(config: DemoConfig) -> Result:
 
 
 def _claim(config: DemoConfig) -> None:
-    """Take the folder: continue a demo of the same settings, and refuse any other contents."""
+    """Claim the folder: continue a demo with the same settings, and refuse any other content."""
     # Seeds may be added and workers changed: neither affects earlier results.
     training = lasting(pretrain_config(config, TRAINED[0], 0), but=("data",))
     settings = {"format": FORMAT, "scenes": plain(scenes_config(config)), "training": training}

@@ -35,7 +35,7 @@ from dsm.workers import usable_cores
 
 
 def best_device() -> torch.device:
-    """The first that is available of CUDA, Apple's MPS and the CPU."""
+    """The first available of CUDA, Apple's MPS and the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():
@@ -56,7 +56,7 @@ def keep_to_cores(processes: int = 1) -> None:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum of a tensor over all processes; so is its gradient, as all losses depend on it."""
+    """The sum of a tensor over all processes; its gradient is summed too, since all losses depend on it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class SyncBatchNorm(_BatchNorm):
     """``nn.BatchNorm1d``, 2d and 3d over the batch of all processes, which must have equal sizes."""
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Any: (B, C) or (B, C, ...)."""
+        """Accept any shape: (B, C) or (B, C, ...)."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
@@ -109,7 +109,7 @@ class SyncBatchNorm(_BatchNorm):
 
 
 def synchronise_norms(module: nn.Module, device: torch.device) -> nn.Module:
-    """Replace every BatchNorm by one over all processes; weights keep their names."""
+    """Replace every BatchNorm with one over all processes; weights keep their names."""
     if device.type == "cuda":
         return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(module))  # type: ignore[no-untyped-call]
     for name, child in module.named_children():
@@ -131,9 +131,9 @@ GOES_ON = "Run the same command again to continue; add --resume to `dsm pretrain
 LONGEST_STEP = 600
 """Seconds that stopped processes have to finish a step and save, before they are killed."""
 LONGEST_TELLING = 10
-"""Seconds to wait for another process to report an error; it may be killed meanwhile."""
+"""Seconds to wait while another process reports an error; it may be killed meanwhile."""
 LONGEST_WAIT = timedelta(hours=6)
-"""For another process: the others wait while one evaluates a list (``--monitor.list``, ``--data.test``)."""
+"""Time limit for waiting on a process that evaluates a list (``--monitor.list``, ``--data.test``)."""
 
 
 def begun_from_outside() -> bool:
@@ -142,25 +142,25 @@ def begun_from_outside() -> bool:
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes files and messages for all of them."""
+    """Whether this is the process that writes files and messages for all."""
     return os.environ.get("RANK", "0") == "0"
 
 
 class _OwnDevice(TorchElasticEnvironment):  # type: ignore[misc]
-    """The launcher shows each process one GPU, which is number 0 in all of them."""
+    """For launchers that show each process one GPU, which is number 0 in each."""
 
     def local_rank(self) -> int:
         return 0
 
 
 def gpus_to_choose_from(processes: int, visible: int, environment: Mapping[str, str]) -> int:
-    """How many GPUs the processes of this machine number among themselves.
+    """The number of GPUs that the processes of this machine choose from.
 
     Args:
-        processes: on this machine.
+        processes: number of processes on this machine.
         visible: GPUs that this process sees.
-        environment: its variables. ``CUDA_VISIBLE_DEVICES`` may hide the GPUs of the others; but torchrun,
-            which sets ``TORCHELASTIC_RUN_ID``, shows the same GPUs to all its processes.
+        environment: environment variables. ``CUDA_VISIBLE_DEVICES`` may hide other processes' GPUs; but
+            torchrun, which sets ``TORCHELASTIC_RUN_ID``, shows the same GPUs to all its processes.
 
     Returns:
         ``processes`` if each takes the GPU with its own number; 1 if the launcher shows each process its own
@@ -194,7 +194,8 @@ def make_fabric() -> Fabric:
         accelerator="cuda" if torch.cuda.is_available() else "cpu",
         devices=devices,
         num_nodes=world // devices,
-        # Buffers need no broadcast: statistics are computed over all processes, the queue gathers from all.
+        # Buffers need no broadcast: statistics are computed over all processes, and the queue gathers from
+        # all.
         strategy=DDPStrategy(
             cluster_environment=TorchElasticEnvironment() if devices == local else _OwnDevice(),
             broadcast_buffers=False,
@@ -207,9 +208,9 @@ def make_fabric() -> Fabric:
 
 @contextmanager
 def repeatable(device_type: str) -> Iterator[None]:
-    """Let CUDA use only algorithms that give the same bits each time, which is slower; CPUs always do.
+    """Let CUDA use only deterministic algorithms, which are slower; CPUs are always deterministic.
 
-    PyTorch warns of an operation that has no such algorithm. cuBLAS reads its part of this setting when the
+    PyTorch warns of operations without such an algorithm. cuBLAS reads its part of this setting when the
     process uses it for the first time.
     """
     cudnn = torch.backends.cudnn
@@ -217,7 +218,7 @@ def repeatable(device_type: str) -> Iterator[None]:
     if device_type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
-        cudnn.benchmark = False  # which would choose another algorithm each time
+        cudnn.benchmark = False  # it would choose another algorithm each time
     try:
         yield
     finally:
@@ -269,7 +270,7 @@ def in_processes(count: int, function: Callable[[Config], Any], config: Config) 
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     for name in ("torch.distributed", "torch.multiprocessing"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # we report it in one sentence
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # dsm reports it in one sentence
     # Older versions of torch (before about 2.10) lack this setting and kill processes after 30 seconds.
     patient: Any = {"shutdown_timeout": LONGEST_STEP} if hasattr(LaunchConfig, "shutdown_timeout") else {}
     launch = LaunchConfig(
@@ -316,7 +317,7 @@ def in_processes(count: int, function: Callable[[Config], Any], config: Config) 
 
 
 def _child(function: Callable[[Config], Any], config: Config, reported: Any) -> None:
-    """What each process runs. An error ends it; the first process with an error reports it.
+    """The body of each process. An error ends it; the first process with an error reports it.
 
     ``reported`` is a flag shared by the processes, because they often all fail for the same reason.
     """

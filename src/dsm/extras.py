@@ -49,12 +49,12 @@ def load_extra(
         module: its import name.
         extra: as in ``pip install 'dsm-video[extra]'``.
         package: its name on the package index.
-        wanted_by: the start of the error message, as "optical flow".
-        hint: the end of the error message, as "; or leave it out".
+        wanted_by: the start of the error message, such as "optical flow".
+        hint: the end of the error message, such as "; or leave it out".
 
     Raises:
-        UserError: it is not installed or cannot be loaded. MemoryError: memory is short. And what else
-            importing it raises where the machine is at fault.
+        UserError: it is not installed or cannot be loaded. MemoryError: memory is short. Also what importing
+            it raises if the machine is at fault.
     """
     try:
         if module not in sys.modules:
@@ -63,7 +63,7 @@ def load_extra(
         return getattr(loaded, name) if name else loaded
     # A library built for another version of torch can raise any of these.
     except (ImportError, AttributeError, RuntimeError, OSError) as error:
-        if machine_fault(error) is not None:  # too little memory is no reason to install it
+        if machine_fault(error) is not None:  # with too little memory, installing it would not help
             raise
         missing = isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]
         why = "is not installed" if missing else f"cannot be used here ({first_line(error)})"
@@ -73,7 +73,7 @@ def load_extra(
 
 
 def _check_room() -> None:
-    """Raise MemoryError while that is possible: a library that finds no memory as it is loaded crashes."""
+    """Raise MemoryError if memory is short: a library that runs out of memory while loading crashes."""
     try:
         mmap.mmap(-1, _ROOM).close()
     except OSError:

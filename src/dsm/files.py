@@ -1,4 +1,4 @@
-"""Writing files so that they are complete or absent, and the names of files and folders."""
+"""Writes files so that they are complete or absent, and handles names of files and folders."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from dsm.untrusted import read_json
 def written_aside(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder, and rename it to ``path`` at the end.
 
-    After an error or an interruption ``path`` is as it was before, and the temporary file is gone. One that a
-    killed process left is removed when something is next written to the folder.
+    After an error or an interruption, ``path`` is unchanged and the temporary file is gone. A temporary file
+    that a killed process left behind is removed at the next write to the folder.
     """
     path = Path(path)
     aside = _aside(path)
@@ -38,7 +38,7 @@ def written_aside(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise _named(error, aside, path) from None
     finally:
-        with suppress(OSError):  # a disk that cannot be written to says so here too, of the temporary file
+        with suppress(OSError):  # an unwritable disk fails here again, for the temporary file
             aside.unlink()
 
 
@@ -58,16 +58,16 @@ def written_aside_folder(folder: Path) -> Iterator[Path]:
 
 
 PART = ".dsm-part"
-"""Ending of temporary names; other programs have their own, which are not ours to remove."""
+"""Suffix of dsm's temporary files; those of other programs are never removed."""
 _PART = re.compile(rf"\..+\.(?P<machine>[^.]+)\.(?P<process>\d+){PART}", re.DOTALL)
 ABANDONED = 3600
-"""Seconds without a change after which a temporary file of another machine has no owner any more."""
+"""A temporary file of another machine counts as abandoned after this many seconds without a change."""
 _swept: set[tuple[int, Path]] = set()
-"""Folders in which this process has looked for abandoned files."""
+"""Folders in which this process has already looked for abandoned files."""
 
 
 def _aside(path: Path) -> Path:
-    """The temporary name of a path, which names its owner; makes its folder, and sweeps it once."""
+    """The temporary name of a path, which includes its owner; creates the folder, and sweeps it once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if (os.getpid(), path.parent) not in _swept:
         _swept.add((os.getpid(), path.parent))
@@ -82,7 +82,7 @@ def _aside(path: Path) -> Path:
 
 @cache
 def _machine() -> str:
-    """This machine, or this container: where a process number means this process."""
+    """An id of this machine or container, within which process numbers are unique."""
     name = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
     try:
         return f"{name}-{Path('/proc/self/ns/pid').stat().st_ino}"
@@ -99,7 +99,7 @@ def sweep(folder: Path) -> None:
             if not _is_owned(match["machine"], int(match["process"]), entry):
                 path = Path(entry.path)
                 shutil.rmtree(path) if entry.is_dir(follow_symlinks=False) else path.unlink()
-    except OSError:  # it cannot be read or written, which is for whoever writes to it to tell
+    except OSError:  # unreadable or unwritable: the caller's write reports that
         return
 
 
@@ -118,7 +118,7 @@ def _is_owned(machine: str, process: int, entry: os.DirEntry[str]) -> bool:
 def remove(path: Path) -> None:
     """Remove a file or a whole folder; a link, but not what it leads to.
 
-    A folder vanishes at once: killed at any moment, this leaves none that lacks some of its files.
+    A folder vanishes at once: even if killed, this never leaves a folder with only some of its files.
     """
     if path.is_dir() and not path.is_symlink():
         aside = _aside(path)
@@ -130,7 +130,7 @@ def remove(path: Path) -> None:
 
 
 def _named(error: OSError, aside: Path, meant: Path) -> OSError:
-    """An error with the real name: a full disk gives none, and users do not know the temporary one."""
+    """The error with the real file name, instead of no name (a full disk) or the temporary one."""
     if not error.errno:
         return error
     if error.filename is None:
@@ -151,14 +151,14 @@ def write_text(path: str | Path, text: str) -> None:
 def write_bytes(path: str | Path, content: bytes) -> None:
     """Write a file, completely or not at all.
 
-    Libraries that write pictures to a path do not all notice that a full disk took only a part of them.
+    Not all libraries that write pictures notice if a full disk takes only a part of them.
     """
     with written_aside(path) as aside:
         aside.write_bytes(content)
 
 
 def read_object(file: Path) -> dict[str, Any] | None:
-    """Read a JSON object from a file; None if the file is missing or holds something else."""
+    """Read a JSON object from a file; None if the file is missing or contains something else."""
     try:
         value = read_json(file)
     except (OSError, ValueError):
@@ -205,11 +205,11 @@ _SYSTEM = frozenset(
      "desktop.ini", "recycler", "found.000", "lost.dir", "network trash folder", "temporary items",
      "__pycache__", "icon\r")
 )  # fmt: skip
-"""Names, in lower case, that operating systems, network drives and tools leave in folders."""
+"""Names, in lower case, of files and folders left by operating systems, network drives and tools."""
 _UNFINISHED = (
     ".part", ".partial", ".crdownload", ".download", ".opdownload", ".aria2", ".ytdl", ".tmp", ".bak", "~",
 )  # fmt: skip
-"""Endings of what is not downloaded or copied to its end, and of earlier versions."""
+"""File endings of incomplete downloads and copies, and of backups."""
 
 
 def is_hidden(name: str) -> bool:
@@ -219,12 +219,12 @@ def is_hidden(name: str) -> bool:
 
 
 def one_spelling(name: str) -> str:
-    """A name with composed accents: one letter é rather than e and an accent, which look the same."""
+    """A name with composed accents: one character é rather than e and an accent, which look the same."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def as_spelled(path: Path) -> Path:
-    """A path as the disk spells it: some systems store é as one character, others as e and an accent.
+    """A path as spelled on disk: some systems store é as one character, others as e and an accent.
 
     A path that exists in neither spelling is returned unchanged.
     """
@@ -249,7 +249,7 @@ def empty_folder(folder: Path, marker: str = "") -> None:
     """Remove everything in a folder but keep the folder itself, which may be a link to another disk.
 
     Args:
-        marker: the file that says whose folder it is, removed last.
+        marker: the file that identifies the folder's owner, removed last.
     """
     for child in sorted(folder.iterdir(), key=lambda child: child.name == marker):
         remove(child)

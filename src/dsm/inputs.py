@@ -1,7 +1,7 @@
-"""What settings name must exist: the kinds of inputs, and what is said where one is missing.
+"""Checks that the inputs named in settings exist: the kinds of inputs, and the error if one is missing.
 
-The type of a setting says which kind it is (``train: ListFile``). The command line looks for all of them
-before it imports a verb, so that a mistyped path is reported at once.
+The type of a setting gives its kind (``train: ListFile``). The command line checks all inputs before it
+imports a verb, so that a mistyped path is reported at once.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from dsm.urls import is_url
 
 
 def _leads_to_something(path: Path) -> bool:
-    """Whether there is a file or folder, also if only a part of it is named: ``FILE#0-5``, ``FILE::NAME``."""
+    """Whether there is a file or folder, even if a part of it is named: ``FILE#0-5``, ``FILE::NAME``."""
     if path.exists() or "#" in path.name or "::" in str(path):
         return True
     return any(parent.is_file() for parent in path.parents)  # in an archive
 
 
 LIBRARIES = ("tv", "hf", "timm")
-"""Whose models dsm reads by their names there: torchvision, transformers and timm."""
+"""Libraries whose models dsm loads by name: torchvision, transformers and timm."""
 
 
 def published(weights: str | Path) -> tuple[str, str] | None:
@@ -34,13 +34,13 @@ def published(weights: str | Path) -> tuple[str, str] | None:
 
 
 def path_of(weights: str | Path) -> Path:
-    """The file or folder that weights are in; an id of a hub is as it is, and no path."""
+    """The file or folder of weights; for a published model, its name, which is not a path."""
     found = published(weights)
     return Path(found[1] if found else weights)
 
 
 def lasting_name(weights: str | Path) -> str:
-    """Weights as another folder would name them: paths are absolute, ids and ``none`` as they are."""
+    """A name of weights valid in any folder: paths become absolute, ids and ``none`` are unchanged."""
     found, path = published(weights), path_of(weights)
     if not path.exists():
         return str(weights)
@@ -56,22 +56,22 @@ class Input:
     """A kind of input."""
 
     missing: str
-    """What is said after the path where there is none."""
+    """The message after the path if the input is missing."""
     is_there: Callable[[Path], bool] = _leads_to_something
     stands_for_none: str | None = None
-    """A value that names nothing."""
+    """A value that stands for no input."""
     by_url: bool = False
-    """Whether it may be a URL."""
+    """Whether the input may be a URL."""
     folder: str = ""
-    """What is said instead if the path is a folder; ``FOLDER`` stands for it."""
+    """The message if the path is a folder; ``FOLDER`` stands for it."""
     published: str = ""
-    """What is said instead of a published model."""
+    """The message if a published model is given."""
 
     def check(self, path: str | Path) -> None:
         """Raise UserError if there is no such input."""
         if str(path) == self.stands_for_none or self.is_there(Path(path)):
             return
-        if self.by_url and is_url(path):  # reading it tells, as asking takes as long
+        if self.by_url and is_url(path):  # reading it will tell: a check would take as long
             return
         if self.folder and Path(path).is_dir():
             raise UserError(f"{path}: {self.folder.replace('FOLDER', str(path))}")
@@ -100,11 +100,11 @@ FEATURES = Input(
 )
 GROUPS = Input("no such table of groups (a header, then lines of `path <tab> group`).", Path.is_file)
 MASKS = Input("no such folder of masks (--masks): pictures or a video for each video.", Path.is_dir)
-OPPOSITES = Input("no such file of opposites (--opposites), two class names a line.", Path.is_file)
+OPPOSITES = Input("no such file of opposites (--opposites), with two class names per line.", Path.is_file)
 RUN = Input(
     "no such run folder.",
     Path.is_dir,
-    published="is a published model with a card of its authors; `dsm export` writes a card of its own.",
+    published="is a published model, which has its authors' card; `dsm export` writes another card.",
 )
 TRAINED = Input(
     "no such folder; give folders that `dsm pretrain` or `dsm finetune` wrote, or published models (hf:ID).",
@@ -124,7 +124,7 @@ TrainedFolder = Annotated[Path, TRAINED]
 
 
 def check_inputs(config: Any) -> None:
-    """Look for all inputs that a config and the configs in it name.
+    """Check that all inputs named in a config and its nested configs exist.
 
     Raises:
         UserError: one is missing.

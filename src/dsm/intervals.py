@@ -1,5 +1,5 @@
-"""95 % intervals over videos, or over groups of similar videos: of shares, of their differences and ratios,
-and by bootstrap of anything else.
+"""95 % intervals over videos, or over groups of similar videos: for shares, their differences and ratios, and
+by bootstrap for anything else.
 
 Videos from one source, camera or person are similar, so an interval over single videos is too narrow. If
 groups are given, whole groups count as drawn. With fewer than ``FEW_GROUPS`` groups all intervals are
@@ -23,7 +23,7 @@ DRAWS = 2000
 NORMAL = 1.959963984540054
 """The 97.5 % quantile of the normal distribution."""
 FEW_GROUPS = 15
-# Weights held at a time.
+# Most weights in memory at a time.
 MAX_NUMBERS_AT_ONCE = 20_000_000
 
 Weights = NDArray[np.float64]
@@ -44,14 +44,14 @@ def as_interval(value: Interval | float) -> Interval:
 
 
 def remark_on(groups: Sequence[str] | None) -> str | None:
-    """What a reader of intervals over few groups must know; None where there is nothing to say."""
+    """A remark for readers of intervals over few groups; None if none is needed."""
     count = len(set(groups)) if groups is not None else FEW_GROUPS
     if count >= FEW_GROUPS:
         return None
     if count == 1:
         return "All videos are of one group, so there are no intervals."
     return (
-        f"Only {count} groups: intervals use Student's t and are wide, and a conclusion rests on "
+        f"Only {count} groups: intervals use Student's t and are wide, and conclusions rest on "
         f"{count} places, not on the number of videos."
     )
 
@@ -68,7 +68,7 @@ def wilson(share: float, count: float, quantile: float = NORMAL) -> Interval:
     extra = quantile**2 / count
     middle = (share + extra / 2) / (1 + extra)
     half = math.sqrt(extra * (share * (1 - share) + extra / 4)) / (1 + extra)
-    # Rounding must not leave the found share outside.
+    # Rounding must not leave the observed share outside.
     return Interval(share, min(max(middle - half, 0.0), share), max(min(middle + half, 1.0), share))
 
 
@@ -77,7 +77,7 @@ def share_interval(
 ) -> Interval:
     """The mean of shares, such as of hits, with the interval of Wilson.
 
-    Where draws are not simply independent, the count in Wilson's formula is that of independent draws with
+    If draws are not independent, the count in Wilson's formula is the number of independent draws with
     the same variance (Korn & Graubard 1998), and with groups the quantile is that of t with one degree of
     freedom less than groups. The variance is that of the sum over classes or groups.
 
@@ -258,7 +258,7 @@ def bootstrap(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Interval:
-    """The interval of a statistic of weighted videos, for what is no share.
+    """The interval of a statistic of weighted videos, for statistics that are not shares.
 
     The percentiles are those that make the interval of a mean as wide as that of t (the expanded percentile
     interval; Hesterberg 2015, section 5.3): plain percentiles are too narrow for few videos or groups. Groups
@@ -293,6 +293,6 @@ def bootstrap(
 
 
 def mean_interval(values: NDArray[Any], *, groups: Sequence[str] | None = None) -> Interval:
-    """The mean of (n,) values that are no shares, such as ranks, by bootstrap."""
+    """The mean of (n,) values that are not shares, such as ranks, with its interval by bootstrap."""
     values = np.asarray(values, float)
     return bootstrap(lambda weights: weights @ values / weights.sum(1), len(values), groups=groups)

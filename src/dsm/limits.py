@@ -1,7 +1,7 @@
-"""How much a file may ask for. Files come from strangers, and a small one can ask for any amount of memory.
+"""Limits on what a file may ask for. Files are not trusted, and a small one can ask for any amount of memory.
 
-Each limit lies well above real use, and far below what a machine has. What asks for more is refused with a
-sentence before memory is taken.
+Each limit is well above real use, and far below a machine's memory. A file that asks for more is refused with
+an error before memory is allocated.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ CLIP_PIXELS = 2**25
 """Pixels of a clip before it is cropped to a square, frames x resize x resize: as many as 128 frames of
 512 x 512. The largest public networks take 64 frames of 384 x 384. Decoded, such a clip takes 100 MB."""
 CLIP_RATE = 1000
-"""Frames per second that a video may be resampled to: as fast as the cameras that film crashes."""
+"""Highest frame rate to resample a video to: as fast as the cameras of crash tests."""
 QUERY_PIXELS = 2**28
 """Pixels of all clips, frames x size x size, that an index may ask to be taken of one query: 256 clips of 64
 frames of 128 x 128, or a hundred of 16 frames of 224 x 224 in three crops. Tables of results use 30 clips."""
 SHORTEST_STEP = 0.01
-"""Seconds between the clips that an index may ask for: fewer than between the frames of most cameras."""
+"""Least seconds between clips that an index may ask for: less than the frame interval of most cameras."""
 
 PICKLE_TABLE = 2**27
 """Bytes of the pickle in a checkpoint that names its tensors. Those of the largest networks take 1 MB."""
@@ -33,7 +33,7 @@ PICKLE_STEPS = 2**22
 """Instructions of that pickle. Each may make an object of 200 bytes. A tensor takes some 30, and large
 networks with their optimisers have 20,000 tensors."""
 DIMENSIONS = 64
-"""Dimensions of a tensor, as many as torch computes with."""
+"""Most dimensions of a tensor, as many as torch supports."""
 TENSORS_TABLE = 2**24
 """Bytes in which a safetensors file names its tensors. Each takes 100 there, and 1 kB once it is read."""
 REPEATED_NUMBERS = 2**27
@@ -64,7 +64,7 @@ LEDGER_BYTES = 2**29
 """Bytes of a ledger of videos. One of a million videos takes 250 MB."""
 
 INDEX_LINE = 2**16
-"""Bytes of the line in which an index for searching says what it is. It takes 200."""
+"""Bytes of the line that describes a search index. It takes 200."""
 UNPACKED = 100
 """How many times its size a file may unpack to. Features hardly compress, but paths and labels do."""
 PATH_LENGTH = 4096
@@ -73,7 +73,7 @@ CLASSES = 1_000_000
 """Numbers of classes. Labels are counted in arrays of this length."""
 
 QUERY_BYTES = 256 * 2**20
-"""Bytes of a video that is sent to the search page as a query."""
+"""Bytes of a video uploaded to the search page as a query."""
 QUERIES = 4
 """Queries that the search page receives at once; each is kept in memory meanwhile."""
 CONNECTIONS = 64
@@ -85,7 +85,7 @@ SETTINGS_BYTES = 2**22
 """Bytes of a published model's settings. Those with the names of 20,000 classes take 1 MB."""
 
 OBJECT_BYTES = 2**38
-"""Bytes of an object that is read by URL: 256 GiB, years of video. The cache must hold it as well."""
+"""Bytes of an object that is read by URL: 256 GiB, years of video. It must also fit into the cache."""
 LIST_BYTES = 2**31
 """Bytes of a list that is read by URL. One of ten million videos takes 1 GB."""
 LIST_LINES = 2**24

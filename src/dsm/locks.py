@@ -1,7 +1,7 @@
-"""One writer at a time: a lock on whatever a verb writes, released when the verb ends or its process dies.
+"""One writer at a time: locks what a verb writes, until the verb ends or its process dies.
 
 The lock on ``OUT`` is the operating system's lock (``flock``) on the small file ``.OUT.dsm-lock`` beside it,
-which names the holder and is removed when the lock is released. What a killed process left is not locked.
+which names the holder and is removed when the lock is released. The files of a killed process are not locked.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ else:
     CAN_LOCK = True
 
 WAIT = 2.0
-"""Seconds to wait for a lock: the process that holds it may be about to end."""
+"""Seconds to wait for a lock, in case its holder is about to end."""
 LOOK_EVERY = 0.05
 ENDING = ".dsm-lock"
 
@@ -40,14 +40,16 @@ class Work:
         self.held: dict[Path, int] = {}
         """Lock files, and their descriptors."""
         self.made: list[Path] = []
-        """Folders that were made to hold lock files."""
+        """Folders that were created for lock files."""
 
     def release(self) -> None:
         for file, descriptor in self.held.items():
-            file.unlink(missing_ok=True)  # while it is locked, so that it cannot be another's by now
+            file.unlink(
+                missing_ok=True
+            )  # while it is still locked, so that it cannot belong to another process
             os.close(descriptor)
         for folder in reversed(self.made):
-            with suppress(OSError):  # something was written to it
+            with suppress(OSError):  # the folder is not empty
                 folder.rmdir()
         self.held, self.made = {}, []
 
@@ -58,7 +60,7 @@ _ALL: weakref.WeakSet[Work] = weakref.WeakSet()
 
 @contextmanager
 def work() -> Iterator[None]:
-    """Release the locks that are taken inside the block at its end; an inner block leaves it to the outer."""
+    """Release the locks taken inside the block at its end; an inner block leaves them to the outer one."""
     if _WORK.get() is not None:
         yield
         return
@@ -73,7 +75,7 @@ def work() -> Iterator[None]:
 
 
 def _forget() -> None:
-    """In a forked worker: the locks stay its parent's, and end with it."""
+    """In a forked worker: leave the locks to the parent."""
     for one in list(_ALL):
         for descriptor in one.held.values():
             os.close(descriptor)
@@ -85,12 +87,12 @@ if hasattr(os, "register_at_fork"):
 
 
 def hold(path: Path) -> str | None:
-    """Lock a file or folder that will be written, until the verb that is running ends.
+    """Lock a file or folder that will be written, until the running verb ends.
 
     Of several processes of one run only the first holds locks. Outside of a verb nothing is locked.
 
     Returns:
-        None; or why it cannot be locked, as on some network disks. The work may go on.
+        None, or the reason why it cannot be locked, as on some network disks; the work may continue.
 
     Raises:
         UserError: another process, or another verb in this process, is writing it.
@@ -107,12 +109,12 @@ def hold(path: Path) -> str | None:
         mine.held[file] = _lock(file, path)
     except OSError as error:
         writable = os.access(real if real.is_dir() else real.parent, os.W_OK)
-        return error.strerror if writable else None  # else the verb says that it cannot write there
+        return error.strerror if writable else None  # otherwise the verb reports that it cannot write there
     return None
 
 
 def sweep_locks(folder: Path) -> None:
-    """Remove the lock files in a folder that nobody holds: killed processes left them."""
+    """Remove the lock files in a folder that no process holds; killed processes left them."""
     if not CAN_LOCK:
         return
     with suppress(OSError):
@@ -127,17 +129,17 @@ def sweep_locks(folder: Path) -> None:
 
 
 def _lock(file: Path, meant: Path) -> int:
-    """Wait for the lock for a moment, and take it; its descriptor."""
+    """Take the lock, waiting briefly if needed; return its descriptor."""
     give_up = time.monotonic() + WAIT
     while True:
-        file.parent.mkdir(parents=True, exist_ok=True)  # whoever made it may have removed it
+        file.parent.mkdir(parents=True, exist_ok=True)  # another process may have removed it
         descriptor = _open(file)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             holder = os.read(descriptor, 500).decode("utf-8", "replace")
             os.close(descriptor)
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):  # this disk knows no locks
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):  # this disk does not support locks
                 file.unlink(missing_ok=True)
                 raise
             if time.monotonic() > give_up:
@@ -148,23 +150,23 @@ def _lock(file: Path, meant: Path) -> int:
             time.sleep(LOOK_EVERY)
             continue
         with suppress(OSError):
-            if file.stat().st_ino == os.fstat(descriptor).st_ino:  # else its holder has just removed it
+            if file.stat().st_ino == os.fstat(descriptor).st_ino:  # otherwise its holder has just removed it
                 _sign(descriptor)
                 return descriptor
         os.close(descriptor)
 
 
 def _open(file: Path) -> int:
-    # Neither a link nor a pipe that somebody put there.
+    # Follow no link, and do not block on a pipe, that someone put there.
     safe = os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         return os.open(file, os.O_RDWR | os.O_CREAT | safe, 0o644)
     except PermissionError:
-        return os.open(file, os.O_RDONLY | safe)  # another user's
+        return os.open(file, os.O_RDONLY | safe)  # the file belongs to another user
 
 
 def _sign(descriptor: int) -> None:
-    """Write who holds the lock into it; on a full disk, nobody."""
+    """Write the holder into the lock file; on a full disk, leave it empty."""
     words = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:3]]) if sys.argv else ""
     with suppress(OSError):
         os.ftruncate(descriptor, 0)

@@ -1,8 +1,8 @@
 """Named experiments: every script of the paper's release, with its actual settings, and two for small data.
 
 A recipe does what its script was meant to do, without the release's mistakes: the MoCo baseline has no
-negative from the clip's own video, Kinetics is pretrained on its training list, jitter applies all four of
-its changes, and a resumed run keeps its queue. A recipe's notes name what is uncertain.
+negative from the clip's own video, Kinetics is pretrained on its training list, jitter applies all four
+changes, and a resumed run keeps its queue. A recipe's notes name what is uncertain.
 """
 
 from __future__ import annotations
@@ -240,7 +240,7 @@ def _small() -> Recipe:
     )  # fmt: skip
     notes = (
         "With --weights it starts from another encoder. Pack the videos first (`dsm data pack`).",
-        "--precision bf16 halves the time where `dsm doctor` says so. The recipe's accuracy is not measured.",
+        "--precision bf16 halves the time if `dsm doctor` calls it fast. Its accuracy has not been measured.",
     )
     return Recipe("small-own", "your own small data: short schedule", pretrain, finetune, notes=notes)
 
@@ -259,7 +259,7 @@ def _still_camera() -> Recipe:
     )  # fmt: skip
     notes = (
         "Use it with a pack: `dsm data pack LIST --square --short-side 80 --out PACK` squeezes frames into",
-        "squares, so that the sides are not cut off. It takes a quarter of an hour on two cores.",
+        "squares, so that the sides are not cut off. Training takes a quarter of an hour on two cores.",
     )
     return Recipe(
         "still-camera", "fixed cameras: small network, short schedule", pretrain, finetune, notes=notes

@@ -1,6 +1,6 @@
 """The pixels of views: augmentation, disturbance and modality, for a whole batch at a time, on its device.
 
-What is drawn at random comes from ``views.py``. Rotation, zoom and SLD are combined into one resampling of
+Random draws come from ``views.py``. Rotation, zoom and SLD are combined into one resampling of
 the picture, so it is blurred only once.
 """
 
@@ -99,13 +99,13 @@ def render_view(
 
 
 def disturb_view(view: View, clips: Clips, parameters: dict[str, Tensor], progress: float = 1.0) -> Tensor:
-    """As :func:`render_view`, but RGB in [0, 1] or flow in pixels, for people to look at."""
+    """Like :func:`render_view`, but RGB in [0, 1] or flow in pixels, for display."""
     clip = clips[view.name]
     affine = parameters["affine"]
     if clip.dtype == torch.uint8:
         x = _coloured(clip, parameters)
     else:
-        # The picture is sampled at `affine @ p`, so what moves in it moves by the inverse.
+        # The picture is sampled at `affine @ p`, so its content moves by the inverse.
         x = torch.einsum("bij,bthwj->bithw", affine.inverse(), clip.float())
     grid = identity_grid(x.shape[-2], x.shape[-1], x).expand(len(x), -1, -1, -1)
     if view.spatial:

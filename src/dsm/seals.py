@@ -1,8 +1,8 @@
-"""Seals: a checksum in the binary files that we write, checked when they are read.
+"""Seals: checksums in dsm's binary files, checked when they are read.
 
 A disk or a copy may change a bit without an error. Zip files (checkpoints, ``.npz``) carry the seal
 ``dsm-crc32:89abcdef`` as their comment, ``.safetensors`` in their metadata: the CRC-32 of all bytes but these
-eight. Zip files without a seal are checked by the CRC-32 that a zip holds of each entry.
+eight. Zip files without a seal are checked by the CRC-32 of each entry.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from dsm.limits import UNPACKED
 TAG = b"dsm-crc32:"
 DIGITS = 8
 BLANK = TAG.decode() + DIGITS * "0"
-"""What a file holds where :func:`seal` puts the checksum."""
+"""The placeholder that :func:`seal` overwrites with the checksum."""
 _END = struct.Struct("<4s16xH")
-"""The end of a zip without a comment: a mark, and at last the length of the comment."""
+"""The end of a zip without a comment: a mark and, last, the length of the comment."""
 _CHUNK = 2**20
 
 
@@ -30,7 +30,7 @@ class DamagedError(ValueError):
 
 
 def seal(file: Path, place: int) -> None:
-    """Fill in the checksum of a file that holds :data:`BLANK` at ``place``."""
+    """Fill in the checksum of a file that has :data:`BLANK` at ``place``."""
     with file.open("r+b") as opened:
         crc = _crc(opened, place + len(TAG))
         opened.seek(place + len(TAG))
@@ -52,11 +52,11 @@ def seal_zip(file: Path) -> None:
 
 
 def check_seal(file: Path, place: int) -> None:
-    """Raise DamagedError where the checksum at ``place`` is not the file's."""
+    """Raise DamagedError if the checksum at ``place`` is not the file's."""
     with file.open("rb") as opened:
         opened.seek(place)
-        told = opened.read(len(BLANK))
-        if told != TAG + b"%08x" % _crc(opened, place + len(TAG)):
+        stored = opened.read(len(BLANK))
+        if stored != TAG + b"%08x" % _crc(opened, place + len(TAG)):
             raise DamagedError(f"{file}: has changed since it was written; its checksum differs")
 
 
@@ -64,7 +64,7 @@ def check_zip(file: Path) -> bool:
     """Check a zip file by its seal, or else by the checksums of its entries.
 
     Returns:
-        Whether it is sealed; False where it is no zip.
+        Whether it is sealed; False if it is not a zip.
 
     Raises:
         DamagedError: its content has changed. ValueError: its entries overlap, or it holds
@@ -88,7 +88,7 @@ def check_zip(file: Path) -> bool:
 
 
 def fingerprint(file: Path) -> str:
-    """What tells a file's content from others: its size and its seal, or of a file without one its CRC-32.
+    """Identifies a file's content: its size and its seal or, without a seal, its CRC-32.
 
     The seal is not checked here.
     """
@@ -102,7 +102,7 @@ def fingerprint(file: Path) -> str:
 
 
 def is_intact_zip(file: Path) -> bool:
-    """Whether there is such a file, and it is as it was written."""
+    """Whether the file exists and is unchanged since it was written."""
     try:
         return check_zip(file)
     except (OSError, ValueError):
@@ -144,13 +144,13 @@ def sealed_json(value: dict[str, Any]) -> str:
 
 
 def unsealed(value: Any) -> Any:
-    """What :func:`sealed_json` was given, from the parsed text; not checked where it has no checksum.
+    """The object given to :func:`sealed_json`, from the parsed text; not checked if it has no checksum.
 
     Raises:
         DamagedError: the text has changed.
     """
     if isinstance(value, dict) and "crc32" in value:
-        told = value.pop("crc32")
-        if told != zlib.crc32(json.dumps(value).encode()):
+        stored = value.pop("crc32")
+        if stored != zlib.crc32(json.dumps(value).encode()):
             raise DamagedError("has changed since it was written; its checksum differs")
     return value

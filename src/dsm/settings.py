@@ -2,7 +2,7 @@
 
 ``dsm.extract(weights="runs/mine", data="test.txt", out="test.npz")`` means the same as
 ``dsm.extract(ExtractConfig("runs/mine", Path("test.txt"), Path("test.npz")))``. Fields of nested configs are
-given by their own names (``windows=3``). Where several nested configs share a name, the setting goes into a
+given by their own names (``windows=3``). If several nested configs share a name, the setting goes into a
 dictionary (``monitor={"root": "videos"}``); ``help`` and the error message say which.
 """
 
@@ -33,9 +33,9 @@ Returned = TypeVar("Returned")
 Names = tuple[str, ...]
 
 MOST_MEANINGS = 6
-"""Meanings of an ambiguous name that an error message lists."""
+"""Most meanings of an ambiguous name that an error message lists."""
 WIDTH = 100
-"""Columns of the list of settings in a docstring."""
+"""Width of the list of settings in a docstring, in characters."""
 
 
 def takes_settings(
@@ -72,11 +72,11 @@ def takes_settings(
 
 
 def _check_names(config: Any) -> None:
-    """Raise UserError for a setting, or a working folder, that is not UTF-8: files of text cannot name it."""
+    """Raise UserError for a setting, or a working folder, that is not UTF-8: text files cannot name it."""
     for text in _texts(config):
         if not is_utf8(text):
             raise UserError(f"{text}: its name is not UTF-8; rename it.")
-    with suppress(FileNotFoundError):  # it was removed meanwhile
+    with suppress(FileNotFoundError):  # the folder was removed meanwhile
         if not is_utf8(str(Path.cwd())):
             raise UserError(
                 f"{Path.cwd()}: the name of this folder is not UTF-8; rename it, or run dsm in another one."
@@ -98,7 +98,7 @@ def make_config(config_type: type[Config], settings: Mapping[str, Any], *, calle
     A nested config that is given in part keeps the defaults of the field that holds it.
 
     Args:
-        called: what error messages call the function.
+        called: name of the function in error messages.
 
     Raises:
         UserError: a setting is unknown, ambiguous, missing, given twice or of the wrong type; the config's
@@ -124,7 +124,7 @@ class _Setting:
     owner: Any
     """The config type that declares it."""
     default: Any
-    """MISSING where a value must be given."""
+    """MISSING if a value must be given."""
 
     @property
     def name(self) -> str:
@@ -132,12 +132,12 @@ class _Setting:
 
     @property
     def nested(self) -> Any:
-        """The config type that it holds, or None."""
+        """The config type of the field, or None."""
         return _dataclass_in(self.hint)
 
 
 def _own(config_type: Any, base: Any = None, before: Names = ()) -> Iterator[_Setting]:
-    """The fields of a config. Their defaults are the values of ``base`` where there is one."""
+    """The fields of a config. Their defaults are the values of ``base``, if given."""
     hints = _hints(config_type)
     for one in fields(config_type):
         if not one.init:
@@ -164,7 +164,7 @@ def _hints(config_type: Any) -> dict[str, Any]:
 
 
 def _dataclass_in(hint: Any) -> Any:
-    """The dataclass that a field holds, or None."""
+    """The dataclass in a field's type, or None."""
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     configs = [option for option in options if is_dataclass(option)]
     return configs[0] if len(configs) == 1 else None
@@ -227,13 +227,13 @@ def _resolved(config_type: Any, settings: Mapping[str, Any], called: str) -> dic
 
 
 def _put(values: dict[str, Any], path: Names, value: Any, called: str) -> None:
-    """Put a value at its place. What is given in part at several places is joined."""
+    """Put a value at its path. Groups that are given in parts are merged."""
     *groups, name = path
     inside = values
     for group in groups:
         given = inside.get(group, {})
         if not isinstance(given, Mapping):
-            raise UserError(f"{called}: {name} is a setting of {group}, which is given as a whole.")
+            raise UserError(f"{called}: {name} is a setting of {group}, which is already given as a whole.")
         inside[group] = inside = dict(given)
     if name not in inside:
         inside[name] = value
@@ -242,10 +242,10 @@ def _put(values: dict[str, Any], path: Names, value: Any, called: str) -> None:
             _put(inside, (name, inner), inner_value, called)
     elif isinstance(inside[name], Mapping):
         raise UserError(
-            f"{called}: {next(iter(inside[name]))} is a setting of {name}, which is given as a whole."
+            f"{called}: {next(iter(inside[name]))} is a setting of {name}, which is already given as a whole."
         )
     else:
-        raise UserError(f"{called}: {name} is given twice.")
+        raise UserError(f"{called}: {name} is given twice; give it once.")
 
 
 def _missing(config_type: Any, base: Any, values: Mapping[str, Any], before: Names = ()) -> Iterator[Names]:
@@ -260,7 +260,7 @@ def _missing(config_type: Any, base: Any, values: Mapping[str, Any], before: Nam
 
 
 def _built(config_type: Any, base: Any, values: Mapping[str, Any], called: str) -> Any:
-    """A config of resolved values; ``base`` has those that are not given."""
+    """A config of resolved values; ``base`` supplies those that are not given."""
     made: dict[str, Any] = {}
     for one in _own(config_type, base):
         if one.name not in values and (one.nested is None or one.default is not MISSING):
@@ -316,11 +316,11 @@ def _is(value: Any, kind: type[Any]) -> bool:
     return isinstance(value, kind) and not isinstance(value, (bool, np.bool_))
 
 
-_KINDS = {Path: "a path", str: "a string", bool: "True or False", int: "a whole number", float: "a number"}
+_KINDS = {Path: "a path", str: "a string", bool: "True or False", int: "an integer", float: "a number"}
 
 
 def _converted_to_one(value: Any, options: tuple[Any, ...], named: str) -> Any:
-    """A value of a union: as the first type that takes it."""
+    """Convert a value to the first type of a union that accepts it."""
     if value is None and type(None) in options:
         return None
     refused: UserError | None = None
@@ -355,7 +355,7 @@ def _signature(config_type: Any, function: Callable[..., Any]) -> inspect.Signat
     parameters: dict[str, inspect.Parameter] = {}
     for one in _leaves(config_type):
         first, *inside = _address(config_type, one.path)
-        # A group has no default of its own here: its settings each have one.
+        # A group has no default here: its settings each have one.
         default = None if inside else inspect.Parameter.empty if one.default is MISSING else one.default
         annotation = dict[str, Any] if inside else one.hint
         parameters.setdefault(
@@ -368,7 +368,7 @@ def _signature(config_type: Any, function: Callable[..., Any]) -> inspect.Signat
 
 
 def _described(config_type: Any) -> str:
-    """Every setting with what is written under it in the source."""
+    """Every setting with its docstring from the source."""
     lines = ["Args:", f"    config: a {config_type.__name__}, instead of the settings below."]
     for one in _leaves(config_type):
         text = " ".join(_field_texts(one.owner).get(one.name, "").split())
@@ -404,7 +404,7 @@ def _field_texts(config_type: Any) -> dict[str, str]:
 
 @functools.cache
 def _classes(module: str) -> dict[str, ast.ClassDef]:
-    """The classes in a module's source, by name; none where there is no source."""
+    """The classes in a module's source, by name; none if there is no source."""
     try:
         tree = ast.parse(inspect.getsource(sys.modules[module]))
     except (OSError, TypeError, SyntaxError, KeyError):

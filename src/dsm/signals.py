@@ -1,4 +1,4 @@
-"""Stopping politely: Ctrl-C, SIGTERM and a scheduler's warning let the current step finish and be saved.
+"""Graceful stops: after Ctrl-C, SIGTERM or a scheduler's warning, the current step finishes and is saved.
 
 SLURM and other schedulers send a warning (SIGUSR1 or SIGUSR2) some time before they end a job.
 """
@@ -18,7 +18,7 @@ WARNINGS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if has
 
 
 def ignore_warnings() -> None:
-    """For a worker: the scheduler warns every process of a job, but the worker's parent ends the worker."""
+    """For a worker: ignore the scheduler's warning, which every process gets; the parent ends the worker."""
     for number in WARNINGS:
         signal.signal(number, signal.SIG_IGN)
 
@@ -31,10 +31,10 @@ _OWN_FAULTS = tuple(
 
 
 def was_killed(exit_code: int) -> bool:
-    """Whether a process was ended from outside, as when memory ran out, and not by a crash of its own.
+    """Whether a process was killed from outside, as when memory runs out, rather than by its own crash.
 
     Args:
-        exit_code: as Python gives it: below 0, the number of the signal that ended the process.
+        exit_code: as in Python: below 0, minus the number of the signal that ended the process.
     """
     return exit_code < 0 and -exit_code not in _OWN_FAULTS
 
@@ -47,7 +47,7 @@ SAME_WISH = 1.0
 def leave_by_exception() -> None:
     """From now on, signals that end the process raise exceptions, so that workers and files are cleaned up.
 
-    SIGINT already raises one. A warning signal that other code handles, as submitit does, is left to it.
+    SIGINT already raises one. Warning signals that other code, such as submitit, handles are left to it.
     """
     for number in (signal.SIGTERM, *WARNINGS):
         if number == signal.SIGTERM or signal.getsignal(number) == signal.SIG_DFL:
@@ -88,7 +88,7 @@ def stop_flag() -> Iterator[StopFlag]:
         yield flag  # only the main thread can handle signals
         return
     before = {number: signal.getsignal(number) for number in STOPS}
-    for number in WARNINGS:  # handled by other code: left to it
+    for number in WARNINGS:  # if other code handles it, leave it to that code
         if before[number] not in (signal.SIG_DFL, _leave):
             del before[number]
 
@@ -116,8 +116,8 @@ def stop_flag() -> Iterator[StopFlag]:
 
 @contextmanager
 def stops_held() -> Iterator[None]:
-    """Inside the block, ``STOPS`` wait for its end. For where processes begin: an exception in the middle of
-    that leaves a process behind that nobody knows of."""
+    """Inside the block, ``STOPS`` wait for its end. For starting processes: an exception in the middle of
+    that would leave a process behind that nothing keeps track of."""
     flag = StopFlag()
     try:
         with stop_flag() as flag:

@@ -1,4 +1,4 @@
-"""What appears on the terminal: progress bars, or plain lines where output goes to a file, and notes."""
+"""Terminal output: notes, and progress as bars or, if output goes to a file, as plain lines."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from rich.text import Text
 from dsm.errors import without_control
 
 PROGRESS_VARIABLE = "DSM_SHOW_PROGRESS"
-"""Environment variable: 1 shows progress and notes. Processes that this one starts inherit it."""
+"""Environment variable: 1 shows progress and notes. Child processes inherit it."""
 
 
 class SafeConsole(Console):
-    """Shows the control characters in texts and in the cells of tables, which may be names of strangers'
-    files, rather than send them to the terminal.
+    """Shows the control characters in text and in table cells, which may be names of untrusted files, rather
+    than send them to the terminal.
     """
 
     def render_str(self, text: str, **settings: Any) -> Text:
-        """A string as it is printed."""
+        """A string as it will be printed."""
         return super().render_str(without_control(text), **settings)
 
 
@@ -60,7 +60,7 @@ def reader_left(stream: TextIO) -> bool:
 
 
 def warn(text: str) -> None:
-    """Tell the user about something that did not go as asked, although the work continues."""
+    """Warn the user of a problem that does not stop the work."""
     if console.quiet:
         warnings.warn(without_control(text), UserWarning, stacklevel=3)
     else:
@@ -68,9 +68,9 @@ def warn(text: str) -> None:
 
 
 def note(text: str, about: str = "") -> None:
-    """Tell the user a fact once: not again if it, or another note about the same matter, was told before.
+    """Tell the user a fact once: not again if it, or another note with the same ``about``, was shown before.
 
-    Of several processes only the first tells it.
+    With several processes, only the first shows it.
     """
     text = without_control(text)
     if (about or text) in _noted or os.environ.get("RANK", "0") != "0":
@@ -83,7 +83,7 @@ def note(text: str, about: str = "") -> None:
 
 
 def some(names: list[str], most: int = 5) -> str:
-    """The first of many names, for a sentence."""
+    """The first names of many, for a sentence."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
@@ -96,7 +96,7 @@ def many(count: int, one: str, more: str = "") -> str:
     return f"{count} {one if count == 1 else more or f'{one}s'}"
 
 
-# Without a terminal, a line so often: enough to see that it lives, too little to flood a log.
+# Without a terminal, the interval between lines: enough to see progress, without flooding a log.
 SECONDS_BETWEEN_LINES = 15.0
 
 
@@ -105,7 +105,7 @@ BAR = 8
 
 
 class Reporter:
-    """Told how far the work is, shows it."""
+    """Shows the progress of the work."""
 
     def __init__(
         self, title: str, total: int, start: int, bar: Progress | None, *, shown: bool = True
@@ -116,7 +116,7 @@ class Reporter:
         self._begun_at = start
 
     def update(self, done: int, note: str = "") -> None:
-        """``done`` of ``total`` units are done; ``note`` says how it goes."""
+        """``done`` of ``total`` units are done; ``note`` is shown beside them."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, note=self._fitting(note))
             return
@@ -129,7 +129,7 @@ class Reporter:
         console.print(f"{self.title}: {done}/{self.total}{left}  {note}".rstrip())
 
     def aside(self, note: str) -> None:
-        """Say how far something else is, for which the work waits."""
+        """Show the progress of something else that the work waits for."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, note=self._fitting(note))
         elif self._shown and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
@@ -145,7 +145,7 @@ class Reporter:
         return "  ".join(parts)
 
     def beyond(self, before: int) -> Callable[[int], None]:
-        """An ``update`` for a part of the work that begins when ``before`` units are done."""
+        """An ``update`` for a part of the work that starts when ``before`` units are done."""
         return lambda done: self.update(before + done)
 
 
@@ -157,9 +157,9 @@ def _clock(seconds: float) -> str:
 
 @contextmanager
 def progress(title: str, total: int, *, start: int = 0, shown: bool = True) -> Iterator[Reporter]:
-    """A progress display for ``total`` units of work, of which ``start`` are done already.
+    """A progress display for ``total`` units of work, of which ``start`` are already done.
 
-    ``shown``: of several processes but one shows it.
+    ``shown``: whether this process shows it; of several, only one should.
     """
     if not console.is_terminal or not shown or console.quiet:
         yield Reporter(title, total, start, None, shown=shown and not console.quiet)
@@ -176,7 +176,7 @@ def progress(title: str, total: int, *, start: int = 0, shown: bool = True) -> I
 
 
 class Clock:
-    """Where the time goes: waiting for data, and working."""
+    """Measures the time spent waiting for data and working."""
 
     def __init__(self) -> None:
         self._at = time.perf_counter()
@@ -187,17 +187,17 @@ class Clock:
         self._steps += 1
 
     def lap(self, kind: str) -> None:
-        """What was done since the last lap was waiting, or was work."""
+        """Count the time since the last lap as waiting or as work."""
         now = time.perf_counter()
         self._sums[kind] += now - self._at
         self._at = now
 
     def restart(self) -> None:
-        """What was done since the last lap (logging, saving) is neither waiting nor working."""
+        """Ignore the time since the last lap (logging, saving)."""
         self._at = time.perf_counter()
 
     def read(self, batch_size: int) -> dict[str, float]:
-        """Since the last reading: clips a second, seconds a step of each kind, and the share of waiting."""
+        """Since the last reading: clips per second, seconds per step of each kind, share of waiting."""
         wait, work = self._sums["wait"], self._sums["work"]
         steps = max(self._steps, 1)
         reading = {
@@ -212,7 +212,7 @@ class Clock:
 
 
 def step_note(metrics: dict[str, float], health: dict[str, float], timing: dict[str, float]) -> str:
-    """What a progress bar says of a step of training."""
+    """The text about a training step in a progress bar."""
     motion = "".join(f"  {name} {health[name]:.0%}" for name in ("motion", "top1") if name in health)
     motion += f"  balance {health['balance']:+.2f}" if "balance" in health else ""
     speed = "  {clips_per_second:.1f} clips/s  waiting {data_wait:.0%}".format(**timing)

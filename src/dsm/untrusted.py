@@ -1,4 +1,4 @@
-"""Text and JSON from strangers: limited in size and depth, the fields of JSON checked against type hints."""
+"""Untrusted text and JSON: limited in size and depth, with the fields of JSON checked against type hints."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from dsm.limits import JSON_BYTES, JSON_DEPTH, TEXT_BYTES
 
 Kind = TypeVar("Kind")
 LARGEST = 1e300
-"""Whole numbers beyond this are refused: they do not fit into a float, so arithmetic on them may fail."""
+"""Larger integers are refused: they do not fit into a float, so arithmetic on them may fail."""
 
 
 def open_ordinary(file: Path) -> int:
-    """Open a file to read it, at once: a pipe would wait for a writer, and a device may have no end.
+    """Open a file for reading, without waiting: a pipe would wait for a writer, and a device may have no end.
 
     Returns:
         Its descriptor.
@@ -32,7 +32,7 @@ def open_ordinary(file: Path) -> int:
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
     os.close(descriptor)
-    raise ValueError("is no ordinary file")
+    raise ValueError("is not an ordinary file")
 
 
 def read_text(
@@ -47,7 +47,7 @@ def read_text(
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is longer, no ordinary file, or not text of this encoding.
+        ValueError: it is longer, not an ordinary file, or not text in this encoding.
     """
     with open(open_ordinary(file), encoding=encoding, errors=errors, newline=newline) as opened:
         if os.fstat(opened.fileno()).st_size > most:
@@ -71,7 +71,7 @@ def parse_json(text: str, *, most: int = JSON_BYTES) -> Any:
         raise
     except ValueError:  # Python reads no number of more than 4300 digits
         raise ValueError("a number of thousands of digits") from None
-    if "\\ud" in text or "\\uD" in text:  # perhaps half a character, which can be written nowhere
+    if "\\ud" in text or "\\uD" in text:  # perhaps a lone surrogate, which no file can store
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except (RecursionError, UnicodeEncodeError):
@@ -112,7 +112,7 @@ def checked(value: Any, kind: type[Kind], name: str = "it") -> Kind:
     Args:
         kind: a dataclass, which is built from an object of its fields; a ``TypedDict``, whose known fields
             are checked and whose other fields are kept; or a type of plain values, lists and dicts.
-        name: what errors call the value.
+        name: name of the value in errors.
 
     Raises:
         ValueError: a field is missing, unknown (of a dataclass), or of another type.
@@ -179,7 +179,7 @@ def _fields(kind: Any) -> tuple[dict[str, Any], frozenset[str]]:
 
 
 def brief(value: Any) -> str:
-    """A short description of a value: itself if it is plain, else what it is."""
+    """A short description of a value: the value if it is plain, otherwise its kind."""
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "a list"
     text = repr(value) if not isinstance(value, int) or abs(value) < LARGEST else "a huge number"

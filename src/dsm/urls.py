@@ -1,7 +1,7 @@
 """Names of objects in storage: URLs such as ``s3://bucket/folder/clip.mp4``.
 
-A URL goes through the program as a ``Path``, like the name of a file; ``Path`` writes it with one slash,
-``s3:/bucket/folder/clip.mp4``. Only the ``storage`` room opens one.
+A URL is passed around as a ``Path``, like a file name; ``Path`` writes it with one slash,
+``s3:/bucket/folder/clip.mp4``. Only ``dsm.storage`` opens URLs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)  # C:/ is a dr
 
 
 def is_url(path: str | Path) -> bool:
-    """Whether a path names an object in storage, not a file."""
+    """Whether a path names an object in storage rather than a file."""
     return _URL.match(str(path)) is not None
 
 
@@ -31,7 +31,7 @@ def shown(path: str | Path) -> str:
 
 
 def absolute(path: str | Path) -> str:
-    """A path that means the same in every folder; a URL as it is."""
+    """An absolute path; URLs are unchanged."""
     return url_of(path) or str(Path(path).absolute())
 
 
@@ -39,7 +39,7 @@ def joined(folder: Path, name: str) -> Path:
     """The path of ``name``, relative to ``folder``; either may be a URL.
 
     Raises:
-        UserError: the folder is a URL, and the name is a file of this machine, or above its host or bucket.
+        UserError: the folder is a URL, and the name is a file on this machine, or above its host or bucket.
     """
     if is_url(name):
         return Path(name)
@@ -47,7 +47,7 @@ def joined(folder: Path, name: str) -> Path:
         return folder / name
     if Path(name).is_absolute() or name.startswith("~"):
         raise UserError(
-            f"{shown(folder)}: a list there names {name}, a file of this machine; a list read by URL may "
+            f"{shown(folder)}: a list there names {name}, a file on this machine; a list read by URL may "
             "name only URLs and paths relative to it."
         )
     scheme, *parts = (folder / name).parts

@@ -2,7 +2,7 @@
 
 A method describes its views as :class:`View`. For each view, everything random (frames, crop, parameters of
 augmentation and disturbance) is drawn in the data loader from the sample's own generator; ``render.py``
-computes the pixels. A :class:`Modality` says what the network sees: colours, their change over time, or
+computes the pixels. A :class:`Modality` defines what the network sees: RGB, its change over time, or
 optical flow.
 """
 
@@ -57,11 +57,11 @@ class Augment:
     hue: float = 0.5
     """Largest shift of the hue, as a share of the colour circle (0.5: any hue)."""
     jitter: float = 0.4
-    """Share of clips whose colours are jittered (the paper: 1; SimCLR and MoCo v2: 0.8). With more, a short
-    training hardly begins to learn."""
+    """Share of clips whose colours are jittered (the paper: 1; SimCLR and MoCo v2: 0.8). With a higher share,
+    a short training learns little."""
     light: float = 0.3
     """Largest change of brightness over the frames of a clip, drawn for each view: 0.2 allows factors from
-    0.8 to 1.2 (the paper: 0). Without it, the light's course tells videos apart, and no motion is needed."""
+    0.8 to 1.2 (the paper: 0). Without it, changes of light can identify a video without its motion."""
 
     def __post_init__(self) -> None:
         for name in ("rotate", "zoom", "brightness", "contrast", "saturation", "hue"):
@@ -73,7 +73,7 @@ class Augment:
             raise UserError(f"augment.jitter is a share of clips, from 0 to 1, not {self.jitter:g}.")
 
     def draw_affine(self, rng: np.random.Generator) -> NDArray[np.float32]:
-        """A matrix (2, 2) that turns and zooms the sampling grid about the centre."""
+        """A matrix (2, 2) that rotates and zooms the sampling grid about the centre."""
         angle = math.radians(rng.uniform(-self.rotate, self.rotate))
         factor = (1 + self.zoom) ** rng.uniform(-1, 1)
         c, s = math.cos(angle) / factor, math.sin(angle) / factor
@@ -84,9 +84,9 @@ class Augment:
 
         Returns:
             (3, 4): columns 0-2 are a matrix on RGB; column 3 is the share of the clip's mean
-            lightness to add, as contrast pivots there.
+            lightness to add, because contrast pivots there.
         """
-        # With jitter 1, no number is drawn here, so that a seed keeps its other draws.
+        # With jitter 1, nothing is drawn here, so that a seed keeps its other draws.
         if self.jitter < 1 and rng.random() >= self.jitter:
             return np.eye(3, 4, dtype=np.float32)
         brightness, contrast, saturation = (
@@ -106,7 +106,7 @@ class Augment:
     def draw_light(self, frames: int, rng: np.random.Generator) -> NDArray[np.float32]:
         """The brightness factor of each frame of a clip, (T,): a smooth curve, the sum of three waves.
 
-        Real light varies over time, so it can tell videos apart without any motion. Changes drawn separately
+        Real light varies over time, which can identify a video without its motion. Changes drawn separately
         for anchor and positive carry no such information.
         """
         t = np.arange(frames) / frames
@@ -148,8 +148,8 @@ def broken_motion(
     """The negative of an anchor: its scene with broken motion.
 
     With the anchor's look, it is closer to the anchor than the positive in everything but the motion, so an
-    encoder that relies on looks is always wrong. With the positive's look, it differs from the positive in
-    nothing but the motion, so no difference of looks hides the motion. With its own look, it is as far
+    encoder that relies on looks is always wrong. With the positive's look, it differs from the positive only
+    in motion, so no difference of looks hides the motion. With its own look, it is as far
     away as the positive. If anchor and positive both have SLD, a negative without it could be recognised by
     that alone; ``redrawn`` gives it SLD too.
     """

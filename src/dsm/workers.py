@@ -103,8 +103,8 @@ _hiding = threading.Lock()
 class _Process(SpawnProcess):
     """A process that does not run the user's script again.
 
-    A spawned process imports the script that began it, to find the script's functions. Jobs of pools need
-    none of them, and a script without ``if __name__ == "__main__":`` would begin its work again in each.
+    A spawned process imports the script that started it, to find the script's functions. Jobs of pools need
+    none of them, and a script without ``if __name__ == "__main__":`` would run again in each process.
     """
 
     @staticmethod
@@ -122,8 +122,8 @@ class _Spawn(SpawnContext):
 
 
 SPAWN = _Spawn()
-"""How processes of pools begin: spawned, because forking a process that has threads (torch, a progress bar)
-can hang, and without the user's script."""
+"""How to start processes of pools: spawned, because forking a process that has threads (torch, a progress
+bar) can hang, and without the user's script."""
 
 
 def make_pool(workers: int) -> ProcessPoolExecutor:
@@ -158,7 +158,7 @@ def side_by_side(
     """
     pool = make_pool(workers)
     killed = UserError(
-        "a worker process was killed, perhaps because memory ran out: try fewer --workers. If a file crashes "
+        "a worker process was killed, perhaps because memory ran out; use fewer --workers. If a file crashes "
         "the decoder, `dsm data check` finds it."
     )
     try:
@@ -166,7 +166,7 @@ def side_by_side(
             with stops_held():  # the first job begins the processes
                 work = {pool.submit(function, *arguments): key for key, arguments in jobs.items()}
         except (BrokenProcessPool, OSError) as error:
-            # A process that dies while others begin closes the pipes that they get.
+            # A process that dies while others start closes the pipes that they inherit.
             if isinstance(error, OSError) and error.errno not in (None, errno.EPIPE):
                 raise
             raise killed from None

@@ -1,6 +1,6 @@
 """Spatial and temporal local disturbance (SLD and TLD), for any pipeline.
 
-Names are imported when they are first used: the weights of the kinds are settings, which need no torch.
+Names are imported on first use: the weights of the kinds are settings, which need no torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""SLD by appearance: change how the scene looks, but not where things are.
+"""SLD by appearance: changes how the scene looks, but not where things are.
 
 To an encoder that relies on colours and texture, a warped scene is still the same scene. These kinds mix in
 another picture, the same one for all frames, so that nothing new moves.
@@ -97,7 +97,7 @@ class ReplaceBackground(Appearance):
     """
 
     foreground: float = 0.5
-    """Share of the picture that is kept as the moving part."""
+    """Share of the picture to keep as the moving part."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -136,7 +136,7 @@ class ExchangeScene(Appearance):
 
 
 def moving_part(clip: Tensor, share: float) -> Tensor:
-    """How surely each pixel is part of what moves: (B, H, W) in [0, 1], above 0.5 for ``share`` of them.
+    """Confidence that each pixel moves: (B, H, W) in [0, 1], above 0.5 for ``share`` of them.
 
     If nothing moves, all values are 0.
 

@@ -1,9 +1,8 @@
 """Clips without appearance: noise that moves like a video, so that one frame shows nothing.
 
 After Ilic et al., Is Appearance Free Action Recognition Possible? (ECCV 2022): noise is carried along the
-optical flow. It needs no masks, and the camera may move. In the data that they published, every frame is the
-same first noise, moved by the flow of that frame alone; here a frame's noise is carried on to the next, as
-matter would be.
+optical flow. It needs no masks, and the camera may move. In the published data, every frame is the same
+initial noise, moved by the flow of that frame alone; here the noise of a frame is carried on to the next.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ def carried_noise(flow: NDArray[np.float32], rng: np.random.Generator) -> NDArra
     """Noise that is carried along a flow.
 
     Each pixel of a frame shows the grain that the flow brings there, in whole pixels: fractions are rounded
-    at another height in each frame, so they add up over frames. A grain is shown once in a frame: where the
-    flow would stretch the noise, all pixels but one get new grains. So each frame, seen alone, is independent
-    noise, whatever moves; stretched noise would show the outlines of what moved.
+    at another height in each frame, so they add up over frames. A grain is shown once per frame: where the
+    flow would stretch the noise, all pixels but one get new grains. So a single frame is independent noise,
+    whatever moves; stretched noise would show the outlines of moving things.
 
     Args:
         flow: (T-1, 2, H, W) in pixels, x first: from each frame but the first *back* to the frame before.

@@ -1,6 +1,6 @@
 """Sampling every frame of a clip at the same positions.
 
-A grid says where each pixel comes from, x first, in normalised units: the picture spans [-1, 1], and pixel
+A grid gives the source of each pixel, x first, in normalised units: the picture spans [-1, 1], and pixel
 centres lie half a pixel inside (``align_corners=False``). A field is a grid minus the identity.
 """
 
@@ -22,7 +22,7 @@ def identity_grid(height: int, width: int, like: Tensor) -> Tensor:
 
 
 def working_dtype(like: Tensor) -> torch.dtype:
-    """The type for positions, at least float32: bfloat16 can tell only 256 of them apart."""
+    """The type for positions, at least float32: bfloat16 can represent only 256 of them."""
     return torch.float64 if like.dtype == torch.float64 else torch.float32
 
 

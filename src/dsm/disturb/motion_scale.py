@@ -1,6 +1,6 @@
 """Scaling the motion of a clip along its optical flow: the kind of TLD that works on pixels.
 
-It makes frames that are not in the video: over a random interval everything moves at another pace. The paper
+It makes new frames: over a random interval everything moves at another pace. The paper
 scales the flow between neighbouring frames by a random factor and warps the frames along it. Warping each
 frame by its own scaled flow, as the published code does, leaves a steady motion unchanged apart from an
 offset. Here the flow is summed from the first frame of the interval, and that frame is warped along the
@@ -27,7 +27,7 @@ SMOOTH = 1 / 8
 
 
 # Iterations that invert the displacements, each a half step: where a moving object covers the background
-# there are two solutions, and full steps would jump between them, which looks torn.
+# there are two solutions, and full steps would jump between them and tear the picture.
 ROUNDS = 8
 
 

@@ -1,9 +1,9 @@
-"""Separating the scene of a clip from what moves in it, without masks: to test what a network relies on.
+"""Separates the scene of a clip from what moves in it, without masks, to test what a network relies on.
 
 The scene is the temporal median: what a pixel shows most of the time (background subtraction by the
 median; McFarlane & Schofield 1995). A person who turns on the spot would be part of it, so
-:func:`still_scene` fills areas where the median is unsure from their surroundings. What differs from the
-scene moves. This needs a camera that stands still or nearly so; with a moving camera, :func:`moving_mask` is
+:func:`still_scene` fills areas where the median is uncertain from their surroundings. What differs from the
+scene is taken to move. The camera must stand still or nearly so; with a moving camera, :func:`moving_mask` is
 1 nearly everywhere.
 """
 
@@ -18,16 +18,17 @@ from torch import Tensor
 # Changes below the first threshold count as noise, above the second as motion, in units of the whole range.
 # A change common to at least half of a frame, such as flickering light, is subtracted first.
 QUIET, LOUD = 0.06, 0.14
-# The share of a picture that an actor leaves free.
+# The share of a picture that an actor leaves uncovered.
 CALM = 0.2
 # Half the width of the box that changes are averaged over, as a share of the picture's side.
 NEAR = 1 / 40
-# The median is unsure of a pixel that differs from it in at least this share of the frames.
+# The median is uncertain for a pixel that differs from it in at least this share of the frames.
 UNSURE = 0.25
-# Radii, as shares of the picture's side. THIN: thinner unsure strips, such as edges with a shaky camera, are
-# ignored. GAP: narrower gaps between unsure areas are closed. AROUND: unsure areas grow by this much.
+# Radii, as shares of the picture's side. THIN: thinner uncertain strips, such as edges with a shaky camera,
+# are ignored. GAP: narrower gaps between uncertain areas are closed. AROUND: uncertain areas grow by this
+# much.
 THIN, GAP, AROUND = 1 / 72, 1 / 24, 1 / 36
-# If more of the picture is unsure, too little is left to fill it from.
+# If more of the picture is uncertain, too little is left to fill it from.
 MOST_UNSURE = 0.8
 # At least this share of the frames must match the filled scene for their median to be used.
 SEEN = 0.15
@@ -45,7 +46,7 @@ def still_scene(clip: Tensor) -> Tensor:
 
     This is the :func:`temporal_median`, except where it is :func:`unsure`. There it is filled from the
     surroundings, or, if at least 15 % of the frames match that filling, it is the median of those frames. If
-    nearly all of a picture is unsure, as with a moving camera, the median is used everywhere.
+    nearly all of a picture is uncertain, as with a moving camera, the median is used everywhere.
     """
     median = temporal_median(clip)
     unknown = unsure(clip, median)
@@ -76,7 +77,7 @@ def scene_around(clip: Tensor, mask: Tensor) -> Tensor:
 
 
 def unsure(clip: Tensor, median: Tensor) -> Tensor:
-    """Where a median may show moving things: pixels that often differ from it, and all they enclose.
+    """Where a median may show moving things: pixels that often differ from it, and the areas they enclose.
 
     Something that turns, swells or rocks in place equals the median inside but often differs along its edge.
 
@@ -137,7 +138,7 @@ def _without_holes(mask: Tensor) -> Tensor:
 
 
 def moving_mask(clip: Tensor, scene: Tensor) -> Tensor:
-    """How surely each pixel is part of what moves: (B, 1, T, H, W) in [0, 1].
+    """Confidence that each pixel moves: (B, 1, T, H, W) in [0, 1].
 
     The largest colour difference to the scene, averaged over a small box and mapped linearly from 0 at one
     threshold to 1 at another. The median difference of each frame is subtracted first.
@@ -154,11 +155,11 @@ def moving_mask(clip: Tensor, scene: Tensor) -> Tensor:
 
 
 def steadiness(clip: Tensor, scene: Tensor) -> float:
-    """The share of a clip that shows its still scene: about the area without actors if the camera stands
-    still, little if it moves.
+    """The share of a clip that shows its still scene: with a still camera, about the area without actors;
+    with a moving one, little.
 
-    Changes of light, the median change of each frame and colour, are allowed for. (:func:`moving_mask` takes
-    the median of the *size* of changes, so with a moving camera half of the picture would seem still.)
+    Changes of light, that is the median change of each frame and colour, are subtracted. (:func:`moving_mask`
+    uses the median of the *size* of changes, so with a moving camera half of the picture would seem still.)
 
     Args:
         clip: (B, C, T, H, W) in [0, 1].
@@ -172,9 +173,9 @@ def steadiness(clip: Tensor, scene: Tensor) -> float:
 def drift(flow: NDArray[np.float32]) -> float:
     """How fast even the calmest parts of a picture move, in sides of the picture from frame to frame.
 
-    The mean over frames of the flow's length that a fifth of the picture stays below. An actor rarely fills
-    more than four fifths; a camera that moves leaves no part of the picture at rest, however little
-    :func:`steadiness` sees of it where the ground is smooth.
+    The mean over frames of the 20th percentile of the flow's length. An actor rarely fills more than four
+    fifths of the picture; a moving camera leaves no part of it at rest, even where :func:`steadiness` does
+    not notice because the ground is smooth.
 
     Args:
         flow: (T-1, 2, H, W) in pixels.
@@ -193,7 +194,7 @@ def swap_scene(clip: Tensor, moving: Tensor, other: Tensor) -> Tensor:
 
 
 def stripes(channels: int, height: int, width: int, rng: np.random.Generator) -> Tensor:
-    """A scene that no video shows: sinusoidal stripes between two random colours, (1, C, 1, H, W) in [0, 1].
+    """An artificial scene: sinusoidal stripes between two random colours, (1, C, 1, H, W) in [0, 1].
 
     In place of the sinusoids of SCUBA (Li et al., Mitigating and Evaluating Static Bias of Action
     Representations in the Background and the Foreground, ICCV 2023), which are bands with sharp edges along

@@ -131,7 +131,8 @@ def thin_plate_spline(control: Tensor, values: Tensor, places: Tensor) -> Tensor
     system = control.new_zeros(count + 3, count + 3)
     system[:count] = _basis(control, control)
     system[count:, :count] = system[:count, count:].T
-    # The inverse, as in the golden file: solving in float32 is no more accurate, but rounds differently.
+    # The inverse, as in the golden file: solving in float32 would round differently without being more
+    # accurate.
     weights = torch.linalg.inv(system) @ torch.cat([values, values.new_zeros(3, values.shape[1])])
     return _basis(places, control) @ weights
 

@@ -1,6 +1,6 @@
 """The mix of the kinds of SLD: their weights, which are also settings, and the drawing by weight.
 
-This module imports torch and the kinds only to disturb clips, so that ``--help`` does without them.
+This module imports torch and the kinds only to disturb clips, so that ``--help`` does not need them.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class SpatialMix:
     strength: float = 1.0
     """Strength of the kinds that bend the picture: 0 changes nothing, 1 is the default of the kind."""
     mixing_strength: float = 1.0
-    """Strength of `background`, `replace` and `exchange`, which mix a picture in, in the same way."""
+    """Strength of `background`, `replace` and `exchange`, which mix a picture in; on the same scale."""
     together: bool = False
     """Give each sample both a kind that bends the picture and a kind that mixes a picture in."""
     ramp: float = 0.0
-    """Share of the training over which mixed-in pictures grow from nothing to their strength. Scenes tell
-    videos apart, and an encoder learns from that first; 0 breaks the scene from the first step."""
+    """Share of the training over which the strength of mixed-in pictures rises from 0. An encoder first
+    learns to distinguish videos by their scenes; 0 breaks the scene from the first step."""
     source: Source = "batch"
     """Where mixed-in pictures come from: the clip itself, or another clip of the batch."""
     padding: Padding = "reflection"
@@ -79,7 +79,7 @@ class SpatialMix:
 
     @classmethod
     def kind_names(cls) -> list[str]:
-        """The fields that are weights of kinds. A subclass may add kinds, and fields that are none."""
+        """The fields that are weights of kinds. A subclass may add kinds, and fields that are not kinds."""
         every = [one.name for one in fields(cls)]
         own = every[: every.index("strength")]
         added = every[len(fields(SpatialMix)) :]

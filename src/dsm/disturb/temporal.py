@@ -56,7 +56,7 @@ Indices = NDArray[np.int64]
 
 
 def _looped(indices: Indices) -> bool:
-    """Does the clip wrap around because the video is too short?"""
+    """Whether the clip wraps around because the video is too short."""
     return bool((np.diff(indices) < 0).any())
 
 
@@ -134,7 +134,7 @@ def swap(indices: Indices, total: int, rng: np.random.Generator) -> Indices | No
 
 
 def insert(indices: Indices, total: int, rng: np.random.Generator) -> Indices | None:
-    """The clip with a few of its frames repeated at random places; as many drop off its end."""
+    """The clip with a few of its frames repeated at random places; as many are dropped at its end."""
     places = np.arange(len(indices))
     if len(places) < 2:
         return None
@@ -143,12 +143,12 @@ def insert(indices: Indices, total: int, rng: np.random.Generator) -> Indices | 
         for _ in range(_edits(indices)):
             order = np.insert(order, rng.integers(len(places)), rng.choice(places))
         order = order[: len(places)]
-        if (order != places).any():  # a repeated last frame drops off again
+        if (order != places).any():  # a repeated last frame is dropped again
             return indices[order]
 
 
 def delete(indices: Indices, total: int, rng: np.random.Generator) -> Indices | None:
-    """The clip without a few frames, filled up with what follows it, or the last frame of the video."""
+    """The clip without a few frames, completed with the frames after it or the video's last frame."""
     length = len(indices)
     if length < 2:
         return None

@@ -90,8 +90,8 @@ class AttentiveProbe(nn.Module):
         key, value = (
             part(tokens).reshape(b, k, self.heads, -1).transpose(1, 2) for part in (self.key, self.value)
         )
-        seen = F.scaled_dot_product_attention(self.query.expand(b, -1, -1, -1), key, value)
-        logits: Tensor = self.head(self.norm(seen.flatten(1)))
+        attended = F.scaled_dot_product_attention(self.query.expand(b, -1, -1, -1), key, value)
+        logits: Tensor = self.head(self.norm(attended.flatten(1)))
         return logits
 
 

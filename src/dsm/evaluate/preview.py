@@ -99,8 +99,8 @@ def seen_through(flow: Flow, grid: Tensor) -> tuple[Flow, NDArray[np.bool_]]:
     )
     valid = inside(grid)[0] & (size > 0.1)
     safe = torch.where(valid[..., None, None], jacobian, torch.eye(2).to(grid))
-    seen = torch.linalg.solve(safe, moved.permute(0, 2, 3, 1)[..., None])[..., 0]
-    return seen.permute(0, 3, 1, 2).numpy(), valid.numpy()
+    flows = torch.linalg.solve(safe, moved.permute(0, 2, 3, 1)[..., None])[..., 0]
+    return flows.permute(0, 3, 1, 2).numpy(), valid.numpy()
 
 
 def identity(frames: Frames) -> Tensor:

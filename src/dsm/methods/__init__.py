@@ -1,6 +1,6 @@
 """Training methods, one file each; ``settings.py`` has their settings, ``registry.py`` their names.
 
-What needs torch is imported when it is first used, so that the settings can be read without it.
+Modules that need torch are imported on first use, so that the settings can be read without it.
 """
 
 from __future__ import annotations

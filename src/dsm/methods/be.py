@@ -31,7 +31,7 @@ class Be(Moco):
         super().__init__(encoder, config, positive=View("positive", spatial=still))
         if config.consistency and not hasattr(encoder, "feature_map"):
             raise UserError(
-                "be: consistency needs a backbone with a feature_map, but this one has none; set it to 0."
+                "be: consistency needs a backbone with a feature map, but this one has none; set it to 0."
             )
 
     def forward(self, views: dict[str, Tensor]) -> StepOutput:

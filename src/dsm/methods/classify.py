@@ -34,18 +34,18 @@ class Classify(nn.Module):
         self.stages = list(children)
         self.rates = _rates(children, config.stage_decay)
         if config.stage_decay < 1 and not self.stages:
-            raise UserError("--stage-decay: this encoder has no stages; drop the flag.")
+            raise UserError("--stage-decay: this encoder has no stages; remove the flag.")
         self.frozen_stages: list[str] = []
         if config.train_from:
             if config.train_from not in self.stages:
-                known = nearest(config.train_from, self.stages) if self.stages else "; the encoder has none"
-                raise UserError(f"--train-from: no stage '{config.train_from}'{known}")
+                known = nearest(config.train_from, self.stages) if self.stages else "; it has none"
+                raise UserError(f"--train-from: the encoder has no stage '{config.train_from}'{known}")
             self.frozen_stages = self.stages[: self.stages.index(config.train_from)]
         for module in self._frozen():
             module.requires_grad_(False)
 
     def _frozen(self) -> list[nn.Module]:
-        # Looked up each time: with several processes, BatchNorms are replaced by other modules.
+        # Look them up each time: with several processes, BatchNorms are replaced by other modules.
         encoder = self.query.encoder
         if self.config.linear_probe:
             return [encoder]

@@ -1,8 +1,8 @@
 """``dsm``: decoupling of scene and motion (Wang et al. 2021), in its InfoNCE form.
 
 Anchor and positive show the same frames in scenes that are broken (SLD), each in its own way; in the paper,
-only the anchor's scene is. The loss pulls the two together, pushes them away from other videos, and away from
-the *same* video with broken motion (TLD). Only the motion then tells positive from negative. Momentum
+only the anchor's scene is broken. The loss pulls the two together and pushes them away from other videos and
+from the *same* video with broken motion (TLD), so only motion distinguishes positive from negative. Momentum
 encoder, queue and loss are those of ``moco``.
 """
 

@@ -1,4 +1,4 @@
-"""Gathering of embeddings from all processes, so that a batch spread over them counts as one batch.
+"""Gathers embeddings from all processes, so that a batch spread over them counts as one batch.
 
 All processes must call these functions equally often, with tensors of the same shape. With one process, or
 without ``torch.distributed``, the functions return their input.
@@ -27,7 +27,7 @@ def gather(x: Tensor) -> Tensor:
 
 
 def own_rows(gathered: Tensor) -> slice:
-    """Where this process's rows are in the output of :func:`gather`."""
+    """The position of this process's rows in the output of :func:`gather`."""
     count = len(gathered) // processes()
     return slice(rank() * count, (rank() + 1) * count)
 

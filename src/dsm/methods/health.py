@@ -1,4 +1,4 @@
-"""Figures of embeddings that show, without labels, whether training goes well.
+"""Statistics of embeddings that show, without labels, whether training goes well.
 
 All take unit vectors. Shapes: B clips, D dimensions, N negatives per clip.
 """
@@ -19,7 +19,7 @@ def margins(anchor: Tensor, positive: Tensor, negatives: Tensor | None) -> dict[
     Returns:
         ``positive`` and, with negatives, ``negative`` (cosines in [-1, 1]) and ``motion``, the
         share of pairs in [0, 1]: as long as it stays at its initial value (near 0 if the negative shares the
-        anchor's look, else 0.5), the encoder does not see motion.
+        anchor's look, otherwise 0.5), the encoder ignores motion.
     """
     near = (anchor * positive).sum(1)
     if negatives is None:
@@ -42,7 +42,7 @@ def alignment(anchor: Tensor, positive: Tensor) -> Tensor:
 def uniformity(embeddings: Tensor) -> Tensor:
     """How evenly embeddings (n, D), n > 1, fill the sphere (Wang & Isola 2020, eq. 2, t = 2).
 
-    From 0, if all are one point, to about -4, if they are spread as evenly as possible.
+    From 0, if all coincide, to about -4, if they are spread as evenly as possible.
     """
     squared = (2 - 2 * embeddings @ embeddings.T).clamp(min=0)
     pairs = ~torch.eye(len(embeddings), dtype=torch.bool, device=embeddings.device)

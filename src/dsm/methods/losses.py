@@ -74,8 +74,8 @@ def info_nce(
 def motion_loss(query: Tensor, key: Tensor, negatives: Tensor, *, temperature: float) -> Tensor:
     """Logistic loss of whether the positive is nearer than each of the query's own negatives.
 
-    The mean of ``log(1 + exp((q·n - q·k) / t))``. It falls to 0 once the pairs are told apart, whatever the
-    number of other videos; the softmax over other videos then only tells videos apart.
+    The mean of ``log(1 + exp((q·n - q·k) / t))``. It falls to 0 once the pairs are distinguished, whatever
+    the number of other videos; the softmax over other videos then only distinguishes videos.
 
     Args:
         query: (B, D). key: (B, D), the positive of each. negatives: (B, N, D), each query's own.
@@ -93,7 +93,8 @@ def nt_xent(one: Tensor, two: Tensor, *, temperature: float, rows: slice = slice
     Args:
         one, two: (B, D), two versions of each clip.
         temperature: > 0.
-        rows: the clips to average the loss over: this process's own if ``one`` and ``two`` hold those of all.
+        rows: the clips to average the loss over: this process's own if ``one`` and ``two`` are those of all
+            processes.
     """
     count = len(one)
     both = torch.cat([one, two])  # (2B, D)

@@ -2,8 +2,8 @@
 
 The loss pulls a clip towards another augmentation of the same frames, encoded by a momentum encoder, and
 pushes it away from other videos: a queue of earlier keys, the rest of the batch, or both (MoCo, He et al.
-2020). Optionally it also pushes from clips of the same video with broken motion, which the published baseline
-always did; here this is off by default.
+2020). Optionally it also pushes it away from clips of the same video with broken motion; the published
+baseline always did, but here this is off by default.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 class MomentumTwin(nn.Module):
     """A copy of a network that follows it slowly, without gradients.
 
-    It runs in training mode, so its BatchNorms keep their own running statistics. Weights that are not
-    trained are not copied: both have the same ones, which takes their memory once.
+    It runs in training mode, so its BatchNorms keep their own running statistics. Frozen weights are shared
+    with the network rather than copied, which saves memory.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -41,7 +41,7 @@ def ramped(momentum: float, progress: float) -> float:
 
 
 class Queue(nn.Module):
-    """A ring of the newest keys; queue, pointer and fill are buffers, so checkpoints hold them."""
+    """A ring of the newest keys; queue, pointer and fill are buffers, so checkpoints contain them."""
 
     keys: Tensor
     pointer: Tensor
@@ -54,7 +54,7 @@ class Queue(nn.Module):
         self.register_buffer("filled", torch.zeros((), dtype=torch.long))
 
     def current(self) -> Tensor | None:
-        """The keys pushed so far, (K, D), or None; unfilled places are not negatives."""
+        """The keys pushed so far, (K, D), or None; unfilled slots are not negatives."""
         return self.keys[: int(self.filled)] if int(self.filled) else None
 
     @torch.no_grad()
@@ -65,7 +65,7 @@ class Queue(nn.Module):
             return
         keys = keys[-length:].to(self.keys.dtype)
         places = (int(self.pointer) + torch.arange(len(keys), device=self.keys.device)) % length
-        # A new tensor: the step's graph still holds the old one.
+        # A new tensor: the step's graph still needs the old one.
         self.keys = self.keys.index_copy(0, places, keys)
         self.pointer.fill_((int(self.pointer) + len(keys)) % length)
         self.filled.fill_(min(int(self.filled) + len(keys), length))

@@ -34,7 +34,7 @@ class Method(Protocol):
     """A training method: an ``nn.Module`` with these additional attributes."""
 
     views: tuple[View, ...]
-    """The views of each video that it takes."""
+    """The views that it needs of each video."""
     query: Embedder | Classifier
     """The encoder and its head; loading a checkpoint relies on this name."""
 

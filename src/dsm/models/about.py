@@ -16,7 +16,7 @@ class ProjectionHead(TypedDict):
 
 
 class Pictures(TypedDict):
-    """The normalisation of the pictures that the encoder was trained with."""
+    """The normalisation that the encoder was trained with."""
 
     mean: list[float]
     std: list[float]
@@ -38,7 +38,7 @@ class _Needed(TypedDict):
 
 
 class About(_Needed, total=False):
-    """The fields that are read; others are kept as they are."""
+    """The fields that are read; others are kept unchanged."""
 
     method: str
     head: ProjectionHead | None
@@ -60,7 +60,7 @@ def parse_about(text: str) -> dict[str, Any]:
 
 
 def check_about(about: Any) -> dict[str, Any]:
-    """What a file says about its weights, if it is of the right form.
+    """A file's description of its weights, after checking its form.
 
     Raises:
         ValueError: a field is missing or of the wrong type, or a setting of the network is beyond bounds.
@@ -75,7 +75,7 @@ def check_about(about: Any) -> dict[str, Any]:
 
 
 def check_settings(value: Any) -> None:
-    """Refuse settings of a network that would build one beyond bounds."""
+    """Refuse network settings beyond the limits for files."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):

@@ -1,8 +1,8 @@
 """Models of torchvision, transformers and timm as encoders of this project.
 
 ``tv:NAME`` is a model of ``torchvision.models.video`` without its classifier, ``hf:TYPE`` one of
-transformers, ``timm:NAME`` one of timm. The libraries are extras. Models of pictures see each frame by
-itself; a clip's feature is the mean over its frames. Weights are random here; ``hub.py`` reads others.
+transformers, ``timm:NAME`` one of timm. The libraries are extras. Image models process each frame by itself;
+a clip's feature is the mean over its frames. Weights are random here; ``hub.py`` reads others.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TIME_LAST = ("timesformer",)
 _CLASSIFIERS = ("fc", "classifier", "head")
 _TEXT = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1,
          "vocab_size": 8}  # fmt: skip
-"""The smallest part for texts, which is built with X-CLIP and thrown away."""
+"""Settings of the smallest text model: X-CLIP builds one, which is then dropped."""
 
 
 class TokenMap(nn.Module):
@@ -57,11 +57,11 @@ class TokenEncoder(nn.Module):
         width = int(self._config.hidden_size)
         self.feature_dim = int(self._config.mit_hidden_size) if _is_xclip(config) else width
         self.norm = nn.LayerNorm(width) if readout == "mean-norm" else nn.Identity()
-        for name, parameter in model.named_parameters():  # several processes would wait for their gradients
+        for name, parameter in model.named_parameters():  # or several processes would wait for gradients
             if any(name.startswith(part) or f".{part}" in name for part in family.unused):
                 parameter.requires_grad_(False)
         if readout in ("class", "pooled"):
-            # Nothing follows the places of the last layer, so they are shown before it.
+            # Nothing uses the map after the last layer, so it is exposed before it.
             self.blocks[-1].register_forward_pre_hook(self._show, with_kwargs=True)
 
     def forward(self, clip: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class TokenEncoder(nn.Module):
         return _mean_of_frames(features, clip) if self.family.image else features
 
     def tokens(self, clip: Tensor) -> Tensor:
-        """The tokens of the last layer, (B, N, D); of a model of pictures, those of all frames."""
+        """The tokens of the last layer, (B, N, D); for an image model, those of all frames."""
         tokens: Tensor = self._run(clip).last_hidden_state
         return tokens.reshape(clip.shape[0], -1, tokens.shape[-1])
 
@@ -93,9 +93,9 @@ class TokenEncoder(nn.Module):
         return args, {**kwargs, "hidden_states": self._through_map(kwargs["hidden_states"])}
 
     def _through_map(self, tokens: Tensor) -> Tensor:
-        """The same tokens, of which those with places have been a map on the way."""
+        """The same tokens, after those with a location have passed through the map."""
         t, h, w = self._sides
-        apart = self.family.image or _is_xclip(self.model.config)  # each frame's tokens are a row
+        apart = self.family.image or _is_xclip(self.model.config)  # each frame has its own row of tokens
         first = tokens.shape[1] - (h * w if apart else t * h * w)  # class and register tokens come first
         placed = tokens[:, first:]
         rows = placed.reshape(-1, t * h * w, placed.shape[-1]) if apart else placed
@@ -105,13 +105,13 @@ class TokenEncoder(nn.Module):
 
     @property
     def blocks(self) -> nn.ModuleList:
-        """The layers that tokens pass: the longest row of layers."""
+        """The layers that tokens pass through: the longest module list."""
         root = self.model.vision_model if _is_xclip(self.model.config) else self.model
         rows = [one for one in root.modules() if isinstance(one, nn.ModuleList)]  # type: ignore[union-attr]
         return max(rows, key=len)
 
     def _places(self, clip: Tensor) -> tuple[int, int, int]:
-        """Tokens along time, height and width."""
+        """Number of tokens along time, height and width."""
         config: Any = self._config
         tubelet = getattr(config, "tubelet_size", 1)
         if isinstance(tubelet, int):
@@ -142,7 +142,7 @@ class HeadlessEncoder(nn.Module):
 
 
 class FrameEncoder(nn.Module):
-    """A model of timm, for pictures: clips (B, C, T, H, W) -> (B, D), the mean over frames."""
+    """An image model of timm: clips (B, C, T, H, W) -> (B, D), the mean over frames."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -196,19 +196,19 @@ TIMM_SETTINGS = (
     "img_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "init_values", "global_pool",
     "class_token", "reg_tokens", "no_embed_class", "dynamic_img_size",
 )  # fmt: skip
-"""Settings that files may pass to timm. Others, such as a path of weights, would make it read pickles."""
+"""Settings that files may pass to timm. Others, such as a path to weights, would make it read pickles."""
 
 
 def _only_colours(name: str, settings: dict[str, Any]) -> None:
     if settings.pop("in_channels", 3) != 3:
-        raise UserError(f"{name} takes clips of 3 channels: use --clip.modality rgb or rgbdiff.")
+        raise UserError(f"{name} takes clips of 3 channels; use --clip.modality rgb or rgbdiff.")
 
 
 def create_transformers(name: str, *, readout: Readout | None = None, **settings: Any) -> nn.Module:
     """A model of transformers, with its config's settings and random weights.
 
     Args:
-        readout: how tokens become a vector; by default as the model's authors do.
+        readout: how tokens become a vector; by default, as its authors do.
 
     Raises:
         UserError: transformers is not installed, the model is unknown, or it rejects these settings.
@@ -232,24 +232,24 @@ def as_encoder(model: nn.Module, family: Family, readout: Readout) -> TokenEncod
 
 
 def family_of(name: str) -> Family:
-    """The family of a type of model. Raises UserError if dsm has no adapter for it."""
+    """The family of a model type. Raises UserError if dsm has no adapter for it."""
     name = ALIASES.get(name, name)
     if name not in FAMILIES:
-        raise UserError(f"no adapter for the transformers model '{name}'{nearest(name, FAMILIES)}")
+        raise UserError(f"dsm has no adapter for the transformers model '{name}'{nearest(name, FAMILIES)}")
     return FAMILIES[name]
 
 
 def model_class(name: str) -> Any:
-    """The class of a type of model in transformers."""
+    """The class of a model type in transformers."""
     return getattr(_library("transformers", "transformers"), family_of(name).model)
 
 
 @lru_cache(maxsize=32)
 def known_settings(name: str) -> frozenset[str]:
-    """The settings of a type of model that files may set.
+    """The settings of a model type that files may set.
 
     A config of transformers also accepts unknown names, and some, such as an implementation, make it fetch
-    and run code; so what is not listed here is never passed to it.
+    and run code; so only these settings are passed to it.
     """
     family, library = family_of(name), _library("transformers", "transformers")
     common = library.PretrainedConfig().to_dict().keys()
@@ -261,13 +261,13 @@ def known_settings(name: str) -> frozenset[str]:
 
 
 def make_config(name: str, settings: dict[str, Any]) -> Any:
-    """The config object of a type of model, from checked settings."""
+    """The config object of a model type, from checked settings."""
     family, library = family_of(name), _library("transformers", "transformers")
     settings = dict(settings)
     if "in_channels" in settings:
         settings[family.channels] = settings.pop("in_channels")
     make = getattr(library, family.config)
-    if family.part and family.part in make().to_dict():  # with a part for texts, which is not used
+    if family.part and family.part in make().to_dict():  # has a text model, which is not used
         width = settings.pop("projection_dim", settings.get("mit_hidden_size", 512))
         return make(text_config=dict(_TEXT), projection_dim=width, prompt_layers=0, **{family.part: settings})
     return make(**settings)
@@ -281,7 +281,7 @@ ADAPTERS: dict[str, Callable[..., nn.Module]] = {
 
 
 def _library(module: str, package: str) -> Any:
-    hint = ", in the version that fits torch"
+    hint = ", in the version for your torch"
     return load_extra(module, package, package=package, wanted_by="this backbone", hint=hint)
 
 

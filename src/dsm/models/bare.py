@@ -1,7 +1,8 @@
 """Transformers in files without a ``config.json``: recognised by the names and shapes of their tensors.
 
-:data:`NAMINGS` is a table, as ``sources.py`` is for convolutional networks: how each project's names become
-those of transformers, or of our own ``vjepa2``, and what their shapes say of the network's sizes.
+:data:`NAMINGS` is a table, as ``sources.py`` is for convolutional networks: how to rename each project's
+tensors to those of transformers, or of our own ``vjepa2``, and what their shapes say about the network's
+sizes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from dsm.models.zoo import create_model
 Tensors = Mapping[str, Tensor]
 Settings = dict[str, Any]
 _HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 22, 1664: 26}
-"""Heads by width, which no shape tells: those of the published sizes."""
+"""Number of heads by width, for the published sizes: shapes do not reveal it."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,13 @@ class Naming:
     stem: str
     """Name of the weights of its first layer."""
     marks: tuple[str, ...]
-    """Names that tell it from others."""
+    """Names that distinguish it from others."""
     sizes: Callable[[Tensors], Settings]
-    """Its settings, from the shapes of renamed tensors."""
+    """Computes its settings from the shapes of renamed tensors."""
     renames: tuple[Rename, ...] = ()
     """(pattern, replacement), applied in order."""
     not_marks: tuple[str, ...] = ()
-    """Names that others have."""
+    """Names that rule it out: they belong to others."""
 
 
 def _layers(tensors: Tensors, row: str) -> int:
@@ -53,7 +54,7 @@ def _layers(tensors: Tensors, row: str) -> int:
 
 
 def _side(places: int, patch: int) -> int | None:
-    """Side in pixels of a square picture with so many patches."""
+    """Side in pixels of a square picture with this many patches."""
     side = round(places**0.5)
     return side * patch if side**2 == places else None
 
@@ -177,7 +178,7 @@ NAMINGS: tuple[Naming, ...] = (
            not_marks=("cls_token", "stages.block0.attn.q_bias", "stages.block0.ls1.gamma")),
 )  # fmt: skip
 _TRAILS = ("target_encoder", "ema_encoder")
-"""Of V-JEPA's encoders in a file, those that follow the trained one, which its authors use."""
+"""In V-JEPA's files, the moving average of the trained encoder, which its authors use."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ class Found:
     tensors: dict[str, Tensor]
     settings: Settings
     others: tuple[str, ...] = ()
-    """Other places in the file that hold one as well."""
+    """Other places in the file that also hold one."""
 
     @property
     def place(self) -> str:
@@ -231,7 +232,7 @@ def _in_place(nest: str, tensors: Tensors) -> Iterator[Found]:
             if any(mark not in ours for mark in naming.marks) or ours.keys() & set(naming.not_marks):
                 continue
             outer = prefix[1].rpartition(".")[0].rpartition(".")[0]
-            for part in ("fc_norm.weight", "fc_norm.bias"):  # a classifier's, beside the encoder
+            for part in ("fc_norm.weight", "fc_norm.bias"):  # of a classifier, stored beside the encoder
                 whole = f"{outer}.{part}" if outer else part
                 if part not in ours and whole in tensors:
                     ours[part] = tensors[whole]
@@ -247,7 +248,7 @@ def _in_place(nest: str, tensors: Tensors) -> Iterator[Found]:
 
 
 def _split(tensors: Tensors) -> dict[str, Tensor]:
-    """Weights of query, key and value that are one tensor, as three."""
+    """Split combined weights of query, key and value into three tensors."""
     whole = ".attention.attention.qkv.weight"
     split = {name: t for name, t in tensors.items() if not name.endswith(whole)}
     for name in tensors.keys() - split.keys():
@@ -257,24 +258,24 @@ def _split(tensors: Tensors) -> dict[str, Tensor]:
 
 
 def _last_norm(tensors: Tensors) -> dict[str, Tensor]:
-    """Of 2.1's norms after four depths, only the last is of the features."""
+    """Keep only the last of 2.1's norms at four depths: it normalises the features."""
     norms = _layers(tensors, "norms_block")
     last = f"norms_block.{norms - 1}."
     return {name.replace(last, "stages.norm.norm."): t for name, t in tensors.items()}
 
 
 def build_found(found: Found, *, name: str, partial: bool = False) -> Published:
-    """Build the transformer of a file and fill it.
+    """Build the transformer of a file, and fill it.
 
     Raises:
-        UserError: its sizes cannot be told, it is one that only looks alike, or it lacks weights.
+        UserError: its sizes cannot be determined, it only looks alike, or it lacks weights.
     """
     naming, settings = found.naming, found.settings
     width = settings.get("hidden_size", settings.get("width"))
     if width not in _HEADS:
         raise UserError(
-            f"{name}: looks like {naming.kind} of {naming.project}, but of a width of {width}, whose number "
-            "of heads no shape tells; give the folder with its config.json: hf:FOLDER."
+            f"{name}: looks like {naming.kind} of {naming.project}, but its width of {width} does not "
+            "determine the number of heads; give the folder with its config.json: hf:FOLDER."
         )
     if naming.kind == "vjepa2.pt":
         read = _build_vjepa(found, name)
@@ -295,8 +296,8 @@ def _build_vjepa(found: Found, name: str) -> Published:
         # 8 x 14 x 14 and 8 x 24 x 24: 16 frames of 224 and 384 pixels.
         if places in (1568, 4608) or tensors["stages.patches.proj.weight"].shape[-1] != PATCH:
             raise UserError(
-                f"{name}: is the V-JEPA of 2024, whose positions are added to its patches, not V-JEPA 2; dsm "
-                "does not read it."
+                f"{name} is the V-JEPA of 2024, which adds positions to its patches, not V-JEPA 2; dsm "
+                "cannot read it."
             )
         sides = [_side(places // depth, PATCH) for depth in (8, 32) if places % depth == 0]
         side = next((one for one in sides if one in (256, 384)), side)

@@ -28,7 +28,7 @@ from dsm.untrusted import parse_json
 
 KEY = "dsm"
 _SEAL = b'"seal":"'
-"""What is before the seal in the header of a file; in names and texts its quotes would be escaped."""
+"""The text before the seal in a file's header; in names and strings its quotes would be escaped."""
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
@@ -39,7 +39,7 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], about: dict[str,
         for name, tensor in tensors.items()
     }
     with written_aside(path) as aside:
-        # Not save_file: only their owner can read its files.
+        # Not save_file: its files are readable only by their owner.
         content = safetensors.torch.save(copies, {KEY: json.dumps(about), "seal": BLANK})
         aside.write_bytes(content)
         seal(aside, content.index(_SEAL) + len(_SEAL))
@@ -68,10 +68,10 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         about = parse_json(metadata.get(KEY, "{}"))
         if not isinstance(about, dict):
-            raise ValueError("it is no object")
+            raise ValueError("it is not an object")
     except ValueError as error:
         raise UserError(
-            f"{path}: does not say which encoder it holds: what it says about its tensors cannot be read "
+            f"{path}: does not say which encoder it holds: the description of its tensors cannot be read "
             f"({error})."
         ) from None
     return tensors, about
@@ -90,7 +90,7 @@ def _check_header(path: Path) -> None:
 
 def damaged(path: Path) -> str:
     """A sentence about a file that has changed since it was written."""
-    return f"{path}: is damaged: it has changed since it was written (its checksum differs)."
+    return f"{path} is damaged: it has changed since it was written (its checksum differs)."
 
 
 _NAME = re.compile(r"step_\d+\.pt")
@@ -145,7 +145,7 @@ def read_file(path: str | Path) -> Any:
     if path.is_dir():
         checkpoints = list_checkpoints(path)
         if not checkpoints:
-            raise UserError(f"{path}: holds no checkpoint (checkpoints/step_*.pt); is it a run folder?")
+            raise UserError(f"{path}: has no checkpoint (checkpoints/step_*.pt); give a run folder.")
         path = checkpoints[-1]
     if not path.is_file():
         raise UserError(f"{path}: {WEIGHTS.missing}")
@@ -153,7 +153,7 @@ def read_file(path: str | Path) -> Any:
         tensors, about = read_tensors(path)
         return Exported(tensors, about) if about else tensors
     try:
-        check_zip(path)  # first: what damage does to a pickle must not be taken for its content
+        check_zip(path)  # first, so that a damaged pickle is not reported as malicious
         check_pickles(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except DamagedError:
@@ -163,13 +163,13 @@ def read_file(path: str | Path) -> Any:
             reason = error.strerror if isinstance(error, OSError) else "not enough memory"
             raise UserError(f"{path}: cannot be read now ({reason}).") from None
         remedy = ""
-        if isinstance(error, pickle.UnpicklingError):  # it holds objects that must not be built
+        if isinstance(error, pickle.UnpicklingError):  # it contains objects that must not be built
             with contextlib.suppress(Exception):
                 foreign = read_inert(path)
                 if foreign.skipped and find_places(foreign.state):
                     return foreign
             remedy = (
-                " If you trust its author, since this runs code in the file, these lines save only its "
+                " If you trust its author (this runs code in the file), these lines save only its "
                 f"tensors:\n  s = torch.load({str(path)!r}, map_location='cpu', weights_only=False)\n"
                 "  s = max([s, *(v for v in s.values() if isinstance(v, dict))], key=len)\n"
                 "  torch.save({k: torch.as_tensor(v) for k, v in s.items() if hasattr(v, 'dtype')}, "
@@ -178,12 +178,12 @@ def read_file(path: str | Path) -> Any:
         has_reason = isinstance(error, (ValueError, pickle.UnpicklingError))
         reason = first_line(error)[:200] if has_reason else type(error).__name__
         raise NoCheckpointError(
-            f"{path}: is not a checkpoint that can be read safely ({reason}).{remedy}"
+            f"{path} is not a checkpoint that can be read safely ({reason}).{remedy}"
         ) from None
 
 
 def _is_of_the_machine(error: Exception) -> bool:
-    """Whether the disk or the memory is at fault, not the content of the file."""
+    """Whether the disk or memory is at fault, rather than the content of the file."""
     if isinstance(error, OSError):  # torch's reader reports some broken zips as an invalid argument
         return error.errno not in (None, errno.EINVAL)
     # torch reports failed allocations as RuntimeError.

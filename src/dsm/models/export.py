@@ -30,7 +30,7 @@ def create_described(about: Mapping[str, Any]) -> nn.Module:
     """The encoder that a file describes, with random weights; it takes clips normalised as by dsm."""
     settings = about["model"]
     if str(about["backbone"]).startswith("hf:"):
-        settings = {"readout": "mean", **settings}  # older versions did not say so
+        settings = {"readout": "mean", **settings}  # older versions did not record it
     module = create_model(about["backbone"], **settings)
     if about.get("pictures"):
         mean, std = (tuple(about["pictures"][one]) for one in ("mean", "std"))
@@ -42,9 +42,8 @@ def build_filled(
     build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], about: Mapping[str, Any]
 ) -> nn.Module:
     """The module that ``build`` makes, with these weights, in evaluation mode.
-
-    A file may name a module a thousand times as large as itself. Our own backbones are first built without
-    memory, and the others only as far as the file's tensors can fill them.
+    A file may name a module a thousand times its own size. So dsm's own backbones are first built without
+    memory, and others only as far as the file's tensors can fill them.
 
     Args:
         about: what the file records; only ``backbone`` is used.
@@ -69,7 +68,7 @@ def build_filled(
 
 @contextmanager
 def at_most(numbers: int) -> Iterator[None]:
-    """Let no more numbers than these become parameters and buffers of modules that are built inside.
+    """Limit the parameters and buffers of modules built inside to ``numbers`` in total.
 
     Raises:
         RuntimeError: there are more.
@@ -100,7 +99,7 @@ def at_most(numbers: int) -> Iterator[None]:
 FORMAT = 1
 BATCH = torch.export.Dim("batch")
 TOLERANCE = 1e-4
-"""Largest difference from the PyTorch encoder that an export may have, in units of the largest value."""
+"""Largest allowed difference of an export from the PyTorch encoder, in units of the largest value."""
 
 
 def save_safetensors(path: str | Path, module: nn.Module, about: dict[str, Any]) -> None:
@@ -131,9 +130,9 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any
 def check_format(path: str | Path, about: dict[str, Any]) -> None:
     """Raise UserError if a file does not say which encoder it holds, or is in an unsupported format."""
     if "format" not in about:
-        raise UserError(f"{path}: does not say which encoder it holds; was it written by dsm?")
+        raise UserError(f"{path}: does not say which encoder it holds; give a file written by dsm.")
     if about["format"] != FORMAT:
-        raise UserError(f"{path}: is in format {about['format']}, this version of dsm reads {FORMAT}.")
+        raise UserError(f"{path}: has format {about['format']}, but this version of dsm reads {FORMAT}.")
 
 
 def build_encoder(tensors: dict[str, Tensor], about: dict[str, Any]) -> nn.Module:
@@ -193,11 +192,11 @@ def export_onnx(path: str | Path, module: nn.Module, example: Tensor) -> float |
                 _program(module, example),
                 input_names=["clip"],
                 output_names=["features"],
-                dynamic_shapes=({0: BATCH},),  # names the axis
+                dynamic_shapes=({0: BATCH},),  # this names the axis
                 dynamo=True,
                 verbose=False,
             )
-        assert program is not None  # always with dynamo
+        assert program is not None  # always set with dynamo
         program.save(str(aside), external_data=False)
         try:
             runtime = importlib.import_module("onnxruntime")
@@ -212,7 +211,7 @@ def export_onnx(path: str | Path, module: nn.Module, example: Tensor) -> float |
 
 
 def export_program(path: str | Path, module: nn.Module, example: Tensor) -> float:
-    """Write a module as a program of torch.export, which runs without the code of this package.
+    """Write a module as a torch.export program, which runs without the code of this package.
 
     Arguments and errors as for :func:`export_onnx`; only PyTorch is needed.
 
@@ -221,7 +220,7 @@ def export_program(path: str | Path, module: nn.Module, example: Tensor) -> floa
     """
     with written_aside(path) as aside:
         with _quiet():
-            # As open files: a path would have to end in .pt2.
+            # Use open files: a path would have to end in .pt2.
             with aside.open("wb") as file:
                 torch.export.save(_program(module, example), file)
             with aside.open("rb") as file:
@@ -237,33 +236,33 @@ def difference(forward: Callable[[Tensor], Tensor], module: nn.Module, example: 
             expected = module(clip)
             scale = expected.abs().max().clamp(min=torch.finfo(expected.dtype).tiny)
             differences[i] = (forward(clip) - expected).abs().max() / scale
-    return float(differences.max())  # NaN, if there is one
+    return float(differences.max())  # NaN if any is NaN
 
 
 def _compare(
     forward: Callable[[Tensor], Tensor], module: nn.Module, example: Tensor, path: str | Path
 ) -> float:
     largest = difference(forward, module, example)
-    if not largest <= TOLERANCE:  # this form also refuses NaN
+    if not largest <= TOLERANCE:  # written so that NaN is refused too
         raise UserError(
-            f"{path}: not written, as the exported encoder's output is {largest:.1e} off PyTorch's."
+            f"{path}: not written, as the exported encoder's output differs by {largest:.1e} from PyTorch's."
         )
     return largest
 
 
 def _program(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
-    # Two clips, as a batch of 1 would become a constant; zeros, as a program contains its example.
+    # Two clips, because a batch of 1 would become a constant; zeros, because a program contains its example.
     batch = example.new_zeros((2, *example.shape[1:]))
     with torch.no_grad():
         program = torch.export.export(module, (batch,), dynamic_shapes=({0: BATCH},))
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # paths of the machine that exported
+        node.meta.pop("stack_trace", None)  # contains paths of the exporting machine
     return program
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence PyTorch's exporters, which warn about things that only their authors can change."""
+    """Silence PyTorch's exporters, whose warnings only their authors can act on."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,7 +1,7 @@
 """Table of the models of other libraries that dsm adapts: their classes, clips, normalisation and pooling.
 
-A family is a type of model in transformers, as ``config.json`` names it. What a model's own files say
-(frames, size, mean and std) comes before what is said here.
+A family is a model type in transformers, as named in ``config.json``. A model's own files
+(frames, size, mean and std) override the values here.
 """
 
 from __future__ import annotations
@@ -18,45 +18,45 @@ Readout = Literal["mean", "mean-norm", "class", "pooled"]
 IMAGENET = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 HALF = Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 VIVIT = Normalization(mean=(0.75, 0.75, 0.75), std=(0.25, 0.25, 0.25))
-"""Of its processor's defaults: x -> 2x - 1, and then minus 0.5, divided by 0.5."""
+"""Its processor's defaults: x -> 2x - 1, then minus 0.5, divided by 0.5."""
 OPENAI = Normalization(mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954, 0.26130258, 0.27577711))
 
 
 @dataclass(frozen=True)
 class Family:
-    """How dsm uses one type of model of transformers."""
+    """How dsm uses a model type of transformers."""
 
     config: str
-    """Class of its settings."""
+    """Class of its config."""
     model: str
-    """Class of the network, without heads of tasks."""
+    """Class of the network, without task heads."""
     readout: Readout
-    """The model's own pooling, as its authors classify or compare with."""
+    """The model's own pooling, as its authors use it for classification or retrieval."""
     normalization: Normalization
-    """Where no preprocessor says another."""
+    """Normalisation, unless a preprocessor gives another."""
     resize: int | None = None
-    """Shorter side before the crop, for a crop of 224, where no preprocessor says another; None: the crop."""
+    """Shorter side before a crop of 224, unless a preprocessor gives another; None: the crop's side."""
     image: bool = False
-    """It takes pictures: each frame by itself, and the mean over frames. What it knows is not motion."""
+    """An image model: processes each frame by itself and averages over frames, so it ignores motion."""
     stride: int | Mapping[int, int] = 4
-    """Frames of the video between two of the clip, as in the authors' evaluation; by frames a clip if a
-    mapping. No file says it."""
+    """Step between the frames of a clip, as in the authors' evaluation; if a mapping, by the number of
+    frames. No file gives it."""
     frames: str = "num_frames"
-    """The setting that holds the frames of a clip."""
+    """Name of the setting for the frames of a clip."""
     size: str = "image_size"
-    """The setting that holds the side of a clip."""
+    """Name of the setting for the side of a clip."""
     part: str | None = None
-    """The part of ``config.json`` that is the encoder's, for models of pictures and text."""
+    """The encoder's part of ``config.json``, for models of images and text."""
     channels: str = "num_channels"
-    """The setting that holds the channels of a clip."""
+    """Name of the setting for the channels of a clip."""
     pictures: str = "pixel_values"
-    """The argument of the clip."""
+    """Name of the clip's argument in the forward pass."""
     more: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of the forward pass."""
     unused: tuple[str, ...] = ("pooler", "mask_token")
-    """Parts that the features do not depend on: they are not read, and have no gradients."""
+    """Parts that features do not depend on: they are not loaded and have no gradients."""
     slim: Mapping[str, Any] = field(default_factory=dict)
-    """Settings that make parts small which the features do not depend on."""
+    """Settings that shrink parts which features do not depend on."""
 
 
 FAMILIES: dict[str, Family] = {
@@ -89,11 +89,11 @@ FAMILIES: dict[str, Family] = {
     ),
     "vit": Family("ViTConfig", "ViTModel", "class", HALF, image=True),
 }  # fmt: skip
-"""By the type that ``config.json`` names."""
+"""Families by the type in ``config.json``."""
 ALIASES = {"clip_vision_model": "clip", "siglip_vision_model": "siglip"}
-"""Types of the parts of pictures alone."""
+"""Types of the image parts alone."""
 FRAMES = 8
-"""Frames of a clip of a model of pictures."""
+"""Frames of a clip for an image model."""
 
 
 def clip_settings(
@@ -103,7 +103,7 @@ def clip_settings(
 
     Args:
         settings: the model's own; a setting that is missing has the family's default.
-        size, resize: as its preprocessor says; None if it says nothing.
+        size, resize: from its preprocessor; None if it does not give them.
     """
     frames = FRAMES if family.image else int(settings.get(family.frames, 16))
     size = size or int(settings.get(family.size, 224))

@@ -1,4 +1,4 @@
-"""Getting published models: from the hub, its cache or a folder, as settings and tensors, never as code."""
+"""Fetches published models from the hub, its cache or a folder: settings and tensors, never code."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from dsm.untrusted import read_json
 
 CONFIG = "config.json"
 HUB_TYPE = "dsm"
-"""The type that ``config.json`` names for encoders of ``dsm export --to hub``."""
+"""The type in ``config.json`` of encoders of ``dsm export --to hub``."""
 WHOLE, INDEX, SHARDS = "model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 _ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def fetch(what: str, library: str, *, owner: str = "") -> Path:
-    """The folder of a published model: itself, or what the hub or its cache has under an id.
+    """The folder of a published model: the given one, or the hub's or its cache's copy of an id.
 
-    Its settings come first, so that what would be refused is not fetched.
+    Settings are fetched first, so that weights are fetched only if the model will be accepted.
 
     Args:
         what: a folder, or an id such as ``facebook/vjepa2-vitl-fpc64-256``.
         library: ``hf`` or ``timm``, for messages.
-        owner: of ids that do not name one.
+        owner: owner of ids that do not name one.
 
     Raises:
         UserError: there is no such folder or model, it may not be fetched, or there is no network and nothing
@@ -46,8 +46,8 @@ def fetch(what: str, library: str, *, owner: str = "") -> Path:
         return folder
     if folder.exists() or not _ID.fullmatch(what) or what.startswith("."):
         raise UserError(
-            f"{library}:{what}: is neither a folder (with {CONFIG} and {WHOLE}) nor an id of the hub, such "
-            "as MCG-NJU/videomae-base."
+            f"{library}:{what}: neither a folder (with {CONFIG} and {WHOLE}) nor an id on the hub, such as "
+            "MCG-NJU/videomae-base."
         )
     name = what if "/" in what or not owner else f"{owner}/{what}"
     found = _from_hub(name, library, (CONFIG, *FILES))
@@ -60,13 +60,13 @@ def _from_hub(name: str, library: str, files: Sequence[str]) -> Path:
         load_extra(f"huggingface_hub{part}", "transformers", package="huggingface_hub", wanted_by="the hub")
         for part in ("", ".errors", ".utils")
     )
-    shown = WHOLE in files and not console.quiet  # a bar for what takes long
+    shown = WHOLE in files and not console.quiet  # a progress bar for slow downloads
     try:
         with nullcontext() if shown else _without_bars(utils):
             return Path(hub.snapshot_download(name, allow_patterns=list(files)))
     except errors.GatedRepoError:
         raise UserError(
-            f"{library}:{name}: is gated; accept its terms on https://huggingface.co/{name}, then log in "
+            f"{library}:{name} is gated; accept its terms on https://huggingface.co/{name}, then log in "
             "with `hf auth login`."
         ) from None
     except errors.RepositoryNotFoundError:
@@ -78,14 +78,14 @@ def _from_hub(name: str, library: str, files: Sequence[str]) -> Path:
         raise UserError(f"{library}:{name}: the hub answered: {first_line(error)[:200]}.") from None
     except (OSError, errors.EntryNotFoundError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"{library}:{name}: the hub cannot be reached and its cache does not hold the model "
+            f"{library}:{name}: the hub cannot be reached and its cache does not have the model "
             f"({type(error).__name__}); fetch it where there is a network, and give its folder: "
             f"{library}:FOLDER."
         ) from None
     except (AttributeError, KeyError, TypeError) as error:  # a proxy's page, or another server
         raise UserError(
-            f"{library}:{name}: what answered is no hub of models ({first_line(error)[:200]}); look at the "
-            f"network and at HF_ENDPOINT, or give the model's folder: {library}:FOLDER."
+            f"{library}:{name}: the server that answered is not a model hub ({first_line(error)[:200]}); "
+            f"check the network and HF_ENDPOINT, or give the model's folder: {library}:FOLDER."
         ) from None
 
 
@@ -108,18 +108,18 @@ def read_settings(file: Path, name: str) -> dict[str, Any]:
         UserError: there is none, it is not a JSON object, or it asks for code.
     """
     if not file.is_file():
-        raise UserError(f"{name}: holds no {file.name}, which says what its weights are.")
+        raise UserError(f"{name}: has no {file.name}, which describes its weights.")
     settings = _object(file, name)
     if "auto_map" in settings:
         raise UserError(
-            f"{name}: its {CONFIG} asks to run code of its author (auto_map), which dsm never does; use "
-            "weights of a model that transformers has itself."
+            f"{name}: its {CONFIG} asks to run its author's code (auto_map), which dsm never does; use a "
+            "model that is part of transformers."
         )
     return settings
 
 
 def read_preprocessor(folder: Path, name: str) -> dict[str, Any] | None:
-    """What the file of a model's preprocessor says; None if there is none."""
+    """The content of a model's preprocessor file; None if there is none."""
     file = next((folder / one for one in FILES if (folder / one).is_file()), None)
     return None if file is None else _object(file, name)
 
@@ -130,7 +130,7 @@ def _object(file: Path, name: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{name}: its {file.name} cannot be read ({first_line(error)}).") from None
     if not isinstance(value, dict):
-        raise UserError(f"{name}: its {file.name} is no JSON object.")
+        raise UserError(f"{name}: its {file.name} is not a JSON object.")
     return value
 
 
@@ -146,8 +146,8 @@ def read_weights(folder: Path, name: str) -> dict[str, Tensor]:
         pickles = [file.name for kind in PICKLES for file in sorted(folder.glob(kind))]
         has = f" (it has {pickles[0]}, a pickle, which can run code)" if pickles else ""
         raise UserError(
-            f"{name}: has no weights as {WHOLE}{has}; only safetensors are read: where you trust "
-            "it, load it with transformers and call save_pretrained."
+            f"{name}: has no weights as {WHOLE}{has}, and dsm reads only safetensors; if you trust it, load "
+            "it with transformers and call save_pretrained."
         )
     shards = _object(folder / INDEX, name).get("weight_map")
     if not isinstance(shards, dict) or not all(isinstance(one, str) for one in shards.values()):
@@ -155,7 +155,7 @@ def read_weights(folder: Path, name: str) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for shard in sorted(set(shards.values())):
         if Path(shard).name != shard or not shard.endswith(".safetensors"):
-            raise UserError(f"{name}: its {INDEX} names {shard[:100]!r}, which is no safetensors file of it.")
+            raise UserError(f"{name}: its {INDEX} names {shard[:100]!r}, not one of its safetensors files.")
         tensors |= read_tensors(folder / shard)[0]
     return tensors
 
@@ -171,7 +171,7 @@ _FROM = "https://download.pytorch.org/models/"
 
 
 def fetch_torchvision(what: str) -> Path:
-    """The file of one of torchvision's video models: itself, or what torch's cache or its server has.
+    """The file of one of torchvision's video models: the given one, or torch's cached or downloaded copy.
 
     Raises:
         UserError: there is no such file or model, or it cannot be fetched.
@@ -180,7 +180,7 @@ def fetch_torchvision(what: str) -> Path:
         return Path(what)
     if what not in TORCHVISION:
         raise UserError(
-            f"tv:{what}: is neither a file nor one of {', '.join(TORCHVISION)}{nearest(what, TORCHVISION)}"
+            f"tv:{what}: neither a file nor one of {', '.join(TORCHVISION)}{nearest(what, TORCHVISION)}"
         )
     file = Path(torch.hub.get_dir()) / "checkpoints" / TORCHVISION[what]
     if file.is_file():
@@ -191,7 +191,7 @@ def fetch_torchvision(what: str) -> Path:
         torch.hub.download_url_to_file(_FROM + file.name, str(file), prefix, progress=False)
     except (OSError, RuntimeError) as error:  # no network, or another checksum
         raise UserError(
-            f"tv:{what}: cannot be fetched ({first_line(error)[:200]}); fetch {_FROM}{file.name} where there "
-            "is a network, and give the file: tv:FILE."
+            f"tv:{what}: cannot be fetched ({first_line(error)[:200]}); fetch {_FROM}{file.name} on a "
+            "machine with a network, and give the file: tv:FILE."
         ) from None
     return file

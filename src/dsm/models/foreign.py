@@ -24,7 +24,7 @@ CHOICE = "::"
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of a file's tensors."""
+    """Which of a file's tensors were loaded."""
 
     source: str
     """The project whose naming the file follows."""
@@ -41,7 +41,7 @@ class LoadReport:
     """The file's names and shapes of tensors that are not part of the encoder."""
     normalization: Normalization | None = None
     filled: int = 0
-    """How many of the encoder's numbers the file holds."""
+    """How many of the encoder's numbers the file has."""
     wanted: int = 0
     """How many numbers the encoder has."""
     nest: str = ""
@@ -56,7 +56,7 @@ class LoadReport:
         name = f"{self.backbone} as {self.source} writes it"
         gaps = len(self.missing) + len(self.unfit)
         lacking = f", {gaps} stay random ({(self.unfit + self.missing)[0]}, …)" if gaps else ""
-        behind = f" behind '{self.prefix}'" if self.prefix else ""
+        behind = f" with the prefix '{self.prefix}'" if self.prefix else ""
         loaded = f"{many(len(self.loaded), 'tensor')} loaded"
         summary = f"{name}{behind}: {loaded}{lacking}, {len(self.left)} left in the file"
         if self.others:
@@ -72,7 +72,7 @@ class LoadReport:
         """What to tell about a file that leaves part of the encoder random, with the first of the gaps."""
         return UserError(
             f"{name}: its weights fill only {self.share:.1%} of {self.backbone} as {self.source} writes it "
-            f"(not {', '.join(gaps[:3])}), and the rest would stay random; --partial loads it anyway."
+            f"(not {', '.join(gaps[:3])}); the rest would stay random. --partial loads it anyway."
         )
 
     @property
@@ -82,7 +82,7 @@ class LoadReport:
 
     @property
     def share(self) -> float:
-        """Share of the encoder's numbers that the file holds."""
+        """Share of the encoder's numbers that the file has."""
         return self.filled / max(self.wanted, 1)
 
     @property
@@ -109,9 +109,9 @@ ENOUGH = 0.9
 
 _MOST_PREFIXES = 64
 _MOST_CHANNELS = 16  # input channels of a first layer; inner layers have more
-# Among wrappers that fit equally well, copies that follow the trained one come last.
+# Among wrappers that fit equally well, moving averages of the trained encoder come last.
 _FOLLOWERS = re.compile(r"(^|[._])(ema|swa|momentum|target|student|key|k|teacher_ema)([._]|$)|averaged")
-# A count of batches, which old versions of torch did not save; no forward pass uses it.
+# A count of batches, which old versions of torch did not save and no forward pass uses.
 _UNIMPORTANT = "num_batches_tracked"
 _STEM = re.compile(r"stages\.conv1\.(.*\.)?weight$")
 
@@ -153,7 +153,7 @@ class Renormalized(nn.Module):
         return cast("Tensor", self.encoder(self.converted(clip)))
 
     def converted(self, clip: Tensor) -> Tensor:
-        """A clip normalised as in this project, normalised as the encoder's pictures were."""
+        """Convert a clip from this project's normalisation to the encoder's."""
         return clip * self.scale + self.shift
 
 
@@ -193,7 +193,7 @@ def find_encoder(places: Mapping[str, dict[str, Tensor]], choice: str = "") -> M
                     matches.append(match)
     if not matches:
         return None
-    # Of the best matches the first in the file, but a trained encoder before copies that follow it.
+    # The first of the best matches in the file, but a trained encoder before its moving averages.
     best = max(matches, key=_rank)
     equal = [one for one in matches if _rank(one) == _rank(best)]
     equal.sort(key=lambda one: bool(_FOLLOWERS.search(one.report.place)))
@@ -205,7 +205,7 @@ def build(match: Match, *, partial: bool, head: bool, name: str) -> nn.Module:
     """Build the encoder and fill it from the file; tensors that the file lacks stay random.
 
     Raises:
-        UserError: the file holds too little of the encoder, or not the requested projection head.
+        UserError: the file has too little of the encoder, or lacks the requested projection head.
     """
     report = match.report
     random = report.random_layers
@@ -218,7 +218,7 @@ def build(match: Match, *, partial: bool, head: bool, name: str) -> nn.Module:
     if not head:
         return encoder
     if match.head is None:
-        raise UserError(f"{name}: holds no projection head; omit head.")
+        raise UserError(f"{name}: has no projection head; omit head.")
     weight, bias = match.head
     if weight.shape != (len(bias), encoder.feature_dim):
         raise UserError(
@@ -296,7 +296,7 @@ def _match(
     )
     weight, bias = (inner.get(f"{source.head}.{part}") for part in ("weight", "bias"))
     head = (weight, bias) if weight is not None and bias is not None else None
-    # Not the filled share alone: a network of 34 layers contains all tensors of one of 18.
+    # The filled share alone is not enough: a network of 34 layers contains all tensors of one of 18.
     either = len(report.loaded) + len(missing) + len(unfit)
     either += sum(not n.endswith(_UNIMPORTANT) and n not in ours for n in theirs)
     return Match(source, settings, fits, report, head, likeness=len(report.loaded) / max(either, 1))
@@ -310,7 +310,7 @@ def _blank_state(backbone: str, settings: tuple[tuple[str, Any], ...]) -> dict[s
 
 
 def _rank(match: Match) -> tuple[float, bool, bool]:
-    """Sort key: better matches are greater; ties go to sources whose head is found or that have none."""
+    """Sort key: better matches are greater; ties go to sources whose head is found or which have none."""
     return match.likeness, match.head is not None, match.source.head is None
 
 

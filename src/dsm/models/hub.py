@@ -1,7 +1,7 @@
-"""Models that others have published, as encoders: ``hf:ID_OR_FOLDER`` and ``timm:NAME_OR_FOLDER``.
+"""Published models as encoders: ``hf:ID_OR_FOLDER`` and ``timm:NAME_OR_FOLDER``.
 
-A model brings its own clips, normalisation and pooling. Its weights are read as safetensors and given to the
-library's own class, so that names of older versions are those library's to translate.
+A model brings its own clips, normalisation and pooling. Its weights are read as safetensors and passed to the
+library's own class, so that the library translates names of older versions.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from dsm.models.foreign import LoadReport, Renormalized
 from dsm.models.preprocessor import Pictures, parse_preprocessor
 
 _UNNEEDED = 4 * EXTRA_NUMBERS
-"""Numbers that a model may have beyond those of its file: a pooler that features do not need."""
+"""How many more numbers than its file a model may have: a pooler that features do not need."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """A model that was read, and what runs and exports record to build it again."""
+    """A model, and what runs and exports record to rebuild it."""
 
     module: nn.Module
     """Clips (B, C, T, H, W), normalised as by dsm -> (B, D); in evaluation mode."""
@@ -46,7 +46,7 @@ class Published:
     """``backbone``, ``model`` (settings of ``create_model``), ``clip`` and ``pictures``."""
     report: LoadReport
     head: tuple[Tensor, Tensor] | None = None
-    """Weights and bias of its own classifier of features, if it has one."""
+    """Weights and bias of its own classifier, if it has one."""
     classes: list[str] | None = None
     """The names of that classifier's classes."""
 
@@ -59,7 +59,7 @@ def read_transformers(what: str, *, partial: bool = False) -> Published:
         partial: accept weights that fill only part of it.
 
     Raises:
-        UserError: it cannot be found or read, asks for code, is no model that dsm adapts, or lacks weights.
+        UserError: it cannot be found or read, asks to run code, has no adapter, or lacks weights.
     """
     name = f"hf:{what}"
     folder = fetch(what, "hf")
@@ -92,19 +92,21 @@ def build_transformers(
 
     Args:
         kind: a key of :data:`~dsm.models.families.FAMILIES`.
-        tensors: with the names of any version of transformers.
-        name: of the weights, for messages.
+        tensors: named as in any version of transformers.
+        name: name of the weights, for messages.
 
     Raises:
-        UserError: they do not fit.
+        UserError: settings and tensors do not fit.
     """
     family = family_of(kind)
     if int(settings.get(family.channels, 3)) != 3:
-        raise UserError(f"{name}: takes frames of {settings[family.channels]} channels; dsm makes 3 for it.")
+        raise UserError(
+            f"{name} takes frames of {settings[family.channels]} channels; dsm can give it only 3."
+        )
     norm = {one: tensors.get(f"fc_norm.{one}") for one in ("weight", "bias")}
     readout: Readout = family.readout
     if readout == "mean" and norm["weight"] is not None and norm["bias"] is not None:
-        readout = "mean-norm"  # a classifier's norm of the mean
+        readout = "mean-norm"  # a classifier that normalises the mean
     if settings.get("vision_use_head") is False:
         readout = "mean"  # SigLIP without its pooling, whose classifier takes the mean
     needed = {one: t for one, t in tensors.items() if not _is_unused(one, family)}
@@ -159,7 +161,7 @@ def read_timm(what: str, *, partial: bool = False) -> Published:
     given = read_settings(folder / CONFIG, name)
     architecture, made = given.get("architecture"), given.get("pretrained_cfg", {})
     if not isinstance(architecture, str) or not isinstance(made, dict):
-        raise UserError(f"{name}: its {CONFIG} names no architecture of timm; is it one for hf:?")
+        raise UserError(f"{name}: its {CONFIG} names no architecture of timm; try hf: instead of timm:.")
     extra = given.get("model_args", {})
     settings = {one: extra[one] for one in TIMM_SETTINGS if isinstance(extra, dict) and one in extra}
     tensors = read_weights(folder, name)
@@ -208,7 +210,7 @@ def _settings_of(kind: str, family: Family, given: Mapping[str, Any], name: str)
     """The settings of the encoder in a model's ``config.json``."""
     part = given.get(family.part, given) if family.part else given
     if not isinstance(part, Mapping):
-        raise UserError(f"{name}: the {family.part} of its {CONFIG} is no object.")
+        raise UserError(f"{name}: the {family.part} of its {CONFIG} is not an object.")
     known = known_settings(kind)
     settings = {one: value for one, value in part.items() if one in known and value is not None}
     if "projection_dim" in known and "projection_dim" in given:
@@ -216,11 +218,11 @@ def _settings_of(kind: str, family: Family, given: Mapping[str, Any], name: str)
     settings |= family.slim
     sides = settings.get(family.size)
     if isinstance(sides, list) and len(sides) == 2 and sides[0] == sides[1]:
-        settings[family.size] = sides[0]  # older versions of a library write a square so
+        settings[family.size] = sides[0]  # how older versions write a square
     try:
         check_settings(settings)
         if isinstance(settings.get(family.size), list):
-            raise ValueError("its pictures are no squares, as clips are")
+            raise ValueError("its pictures are not square, as clips are")
         int(settings.get(family.frames, 1)), int(settings.get(family.size, 1))
     except (TypeError, ValueError) as error:
         raise UserError(f"{name}: its {CONFIG} cannot be used ({first_line(error)}).") from None
@@ -228,7 +230,7 @@ def _settings_of(kind: str, family: Family, given: Mapping[str, Any], name: str)
 
 
 def _class_names(given: Mapping[str, Any], count: int) -> list[str]:
-    """The names of classes in a ``config.json``; numbers where it has none."""
+    """The class names in a ``config.json``; numbers if it has none."""
     named = given.get("id2label")
     named = named if isinstance(named, dict) else {}
     return [str(named.get(str(label), label)) for label in range(count)]
@@ -247,20 +249,20 @@ def _is_unused(tensor: str, family: Family) -> bool:
 
 @contextmanager
 def _explained(name: str) -> Iterator[None]:
-    """Say in one sentence that settings and tensors do not fit; libraries raise any error then."""
+    """Turn any error of a library into one sentence: settings and tensors do not fit."""
     try:
         yield
     except (UserError, MemoryError, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:
         raise UserError(
-            f"{name}: its settings and weights do not make a model ({first_line(error)[:200]})."
+            f"{name}: no model can be built from its settings and weights ({first_line(error)[:200]})."
         ) from None
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence transformers, whose bars and advice would be printed among ours."""
+    """Silence transformers, whose progress bars and advice would mix with dsm's output."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -50,10 +50,11 @@ class Unit(nn.Module):
 
 
 class MaxPool(nn.Module):
-    """Max pooling with "SAME" padding, for outputs of a ReLU only, as zeros do not change their maximum.
+    """Max pooling with "SAME" padding, only for outputs of a ReLU, whose maximum zeros do not change.
 
-    No zeros are written, which would copy the largest maps. Where one side needs an odd number, the last
-    window is cut off instead (``ceil_mode``; correct for odd kernels and for those as wide as their stride).
+    It does not write the zeros, which would copy the largest maps. If one side needs an odd number of zeros,
+    the last window is truncated instead (``ceil_mode``; correct for odd kernels and for those as wide as
+    their stride).
     """
 
     def __init__(self, kernel: Triple, stride: Triple) -> None:

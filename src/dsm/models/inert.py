@@ -1,4 +1,4 @@
-"""Safe reading of checkpoints that hold other objects besides tensors: only the tensors are built.
+"""Safe reading of checkpoints that contain other objects besides tensors: only the tensors are built.
 
 People save settings, numbers and whole objects with their weights (``argparse.Namespace``, numpy scalars,
 OmegaConf, a scheduler), which ``torch.load`` refuses. Here every name in a file, apart from those of tensors,
@@ -26,7 +26,7 @@ from dsm.errors import without_control
 from dsm.limits import DIMENSIONS, PICKLE_STEPS, PICKLE_TABLE, REPEATED_NUMBERS
 from dsm.models.foreign import label_of
 
-# Limits on depth and number of places, as a foreign file may nest endlessly.
+# Limits on depth and number of places, because a foreign file may nest endlessly.
 _DEEPEST, _MOST_PLACES = 6, 256
 
 
@@ -137,7 +137,7 @@ class _Dict(dict[Any, Any]):
 
 
 class _Maker:
-    """Wraps one of our few functions that make tensors, so that a file cannot change torch's."""
+    """Wraps one of our functions that make tensors, so that a file cannot modify torch's."""
 
     __slots__ = ("_make",)
     _make: Callable[..., Any]
@@ -221,7 +221,7 @@ def _check_keys(keys: Iterable[Any]) -> None:
     for key in keys:
         inside = key if isinstance(key, tuple) else (key,)
         if not all(isinstance(one, _PLAIN) or _is_short(one) for one in inside):
-            raise pickle.UnpicklingError("a key that is neither a text nor a number")
+            raise pickle.UnpicklingError("a key that is neither a string nor a number")
 
 
 def _is_short(one: Any) -> bool:
@@ -229,7 +229,7 @@ def _is_short(one: Any) -> bool:
 
 
 class _Counted:
-    """A pickle of which only so many single bytes are read: each instruction is one."""
+    """A pickle with a limit on reads of single bytes, because each instruction is one."""
 
     def __init__(self, file: io.BytesIO) -> None:
         self._file, self._left = file, PICKLE_STEPS
@@ -239,11 +239,11 @@ class _Counted:
         if size == 1:
             self._left -= 1
             if self._left < 0:
-                raise ValueError("its table has more instructions than that of any network")
+                raise ValueError("its table has more instructions than any network needs")
         return self._file.read(size)
 
 
-# Python's unpickler, not C's, which allocates memory by the index numbers in a file.
+# Python's unpickler, because the C one allocates memory by the indices in a file.
 class Reader(pickle._Unpickler):
     """Unpickles tensors and plain values; all else becomes inert.
 
@@ -271,7 +271,7 @@ class Reader(pickle._Unpickler):
         if isinstance(made, Tensor):
             self._repeats -= max(made.numel() - len(storage.numbers), 0)
         if self._repeats < 0:
-            raise ValueError("its tensors repeat far more numbers than the file holds")
+            raise ValueError("its tensors repeat far more numbers than the file contains")
         return made
 
     def _count(self, arguments: Any) -> None:
@@ -279,10 +279,10 @@ class Reader(pickle._Unpickler):
             raise pickle.UnpicklingError("a call without arguments")
         self._room -= sum(len(one) for one in arguments if isinstance(one, _SIZED))
         if self._room < 0:
-            raise ValueError("its calls copy far more than the file holds")
+            raise ValueError("its calls copy far more than the file contains")
 
     def _load_frame(self) -> None:
-        """Frames only say how much to read at once."""
+        """Ignore frames: they only give the amount to read at once."""
         self.read(8)  # type: ignore[attr-defined]
 
     def _load_reduce(self) -> None:

@@ -1,8 +1,8 @@
-"""What reading a checkpoint would ask for, found out before ``torch.load`` reads it.
+"""Checks what a checkpoint would make ``torch.load`` allocate, before it is read.
 
 Torch refuses to run code, but not to fill memory: 54 bytes may name a ``bytearray`` of any size, a tensor of
-any shape, or a hundred thousand copies of one list. Here the pickles of a file are read without building
-anything, and only the names and sizes that tensors and plain values need are passed on to torch.
+any shape, or a hundred thousand copies of one list. Here the pickles of a file are scanned without building
+anything, and only the names and sizes that tensors and plain values need are accepted.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from dsm.limits import PICKLE_TABLE
 from dsm.models.inert import Reader, Storage
 
 _ZIP = b"PK\x03\x04"
-# The numbers that begin a file of torch before 1.6: three pickles before that of the content.
+# The numbers at the start of files of torch before 1.6: three pickles before that of the content.
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-# Other names that torch itself reads, none of which takes more memory than its arguments.
+# Other names that torch reads; none takes more memory than its arguments.
 _HARMLESS = {
     "torch.Size", "torch.device", "collections.Counter", "_codecs.encode",
     "builtins.set", "__builtin__.set", "builtins.complex", "__builtin__.complex",
@@ -32,25 +32,25 @@ _HARMLESS = {
 
 
 class _Scan(Reader):
-    """Reads a pickle, but with tensors that hold no numbers.
+    """Reads a pickle, but with tensors without numbers.
 
     Args:
-        sizes: bytes that the file stores under each key; None where that is only known after the pickle.
+        sizes: bytes that the file stores under each key; None if they are known only after the pickle.
     """
 
     def __init__(self, file: io.BytesIO, sizes: Mapping[str, int] | None) -> None:
         super().__init__(file, lambda key, dtype: torch.empty(0))
         self._sizes = sizes
         self.asked: dict[str, int] = {}
-        """The bytes that the pickle says are stored under each key."""
+        """The bytes stored under each key, according to the pickle."""
 
     def persistent_load(self, about: Any) -> Any:
-        """A storage of the size that the pickle says."""
+        """A storage of the size given in the pickle."""
         if not (isinstance(about, tuple) and len(about) in (5, 6) and about[0] == "storage"):
             raise pickle.UnpicklingError("a reference that is not to a storage")
         dtype, key, count = self.dtype_of(about[1]), about[2], about[4]
         if dtype is None or not isinstance(key, str) or type(count) is not int or not 0 <= count < 2**48:
-            raise pickle.UnpicklingError("a storage of no known kind")
+            raise pickle.UnpicklingError("a storage of an unknown type")
         size = count * dtype.itemsize
         if self._sizes is not None and size > self._sizes.get(key, 0):
             raise ValueError("a storage larger than what is stored")
@@ -59,20 +59,20 @@ class _Scan(Reader):
 
 
 def check_pickles(path: Path) -> None:
-    """Raise an error where ``torch.load`` must not read a file.
+    """Raise an error if ``torch.load`` must not read a file.
 
     Raises:
         Exception: the file is broken, asks for more memory than its size, or, as an ``UnpicklingError`` of
             ``pickle``, holds objects besides tensors and plain values.
     """
     with path.open("rb") as file:
-        if file.read(len(_ZIP)) == _ZIP:  # as torch tells them apart
+        if file.read(len(_ZIP)) == _ZIP:  # the same test as torch's
             skipped = _scan_zip(path)
         else:
             file.seek(0)
             skipped = _scan_old(path, file.read(PICKLE_TABLE))
     if others := skipped - _HARMLESS:
-        raise pickle.UnpicklingError(f"it holds {sorted(others)[0]}")
+        raise pickle.UnpicklingError(f"it contains {sorted(others)[0]}")
 
 
 def _scan_zip(path: Path) -> set[str]:
@@ -101,7 +101,7 @@ def _scan_zip(path: Path) -> set[str]:
 
 def _refuse_bytearray(names: Iterable[str]) -> None:
     if any(name.endswith(".bytearray") for name in names):
-        raise ValueError("it asks for memory of any size, as no tensor does")
+        raise ValueError("it asks for memory that no tensor needs")
 
 
 def _scan_old(path: Path, begin: bytes) -> set[str]:
@@ -118,7 +118,7 @@ def _scan_old(path: Path, begin: bytes) -> set[str]:
         found = scan.load()
         _refuse_bytearray(scan.skipped)
         if expected is not None and (type(found) is not int or found != expected):
-            raise ValueError("it does not begin as a file of torch does")
+            raise ValueError("it does not start like a file of torch")
         skipped |= scan.skipped.keys()
         asked |= scan.asked
     if sum(asked.values()) > path.stat().st_size:

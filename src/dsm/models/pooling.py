@@ -10,7 +10,7 @@ from dsm.models.settings import Pooling
 
 Triple = tuple[int, int, int]
 
-# Generalised mean: 1 is the average, infinity the maximum (Radenovic et al. 2018 found about 3).
+# Exponent of the generalised mean: 1 is the average, infinity the maximum (Radenovic et al. 2018: about 3).
 GEM_POWER = 3.0
 
 

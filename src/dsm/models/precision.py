@@ -1,10 +1,10 @@
-"""Numeric precision of encoders: float32, float16, or bfloat16 with workarounds for its faults on CPUs.
+"""Numeric precision of encoders: float32, float16, or bfloat16 with workarounds for bugs on CPUs.
 
-oneDNN, which computes PyTorch's convolutions on CPU, has a fault: in bfloat16 the weight gradient of a padded
+oneDNN, which computes PyTorch's convolutions on CPU, has a bug: in bfloat16 the weight gradient of a padded
 3-D convolution is garbage, and memory next to it may be overwritten, when the input is smaller than the
 kernel. Networks for 16 frames end at a depth of 2, so I3D and R3D are affected. Without padding the result is
 correct, so :func:`compute_in` writes the zeros explicitly where this matters and convolves without padding:
-the same numbers, still in bfloat16. Processors with AMX have a second fault: with strides along the width
+the same numbers, still in bfloat16. Processors with AMX have a second bug: with strides along the width
 even the output may be garbage. Those few convolutions are computed in float32.
 """
 
@@ -27,7 +27,7 @@ from dsm.terminal import note
 
 @contextmanager
 def compute_in(precision: Precision, device_type: str) -> Iterator[None]:
-    """Forward passes inside use this precision, and so do their backward passes, even outside.
+    """Context in which forward passes use this precision; their backward passes do too, even outside.
 
     Modules are not changed: they can be copied, saved and loaded as usual. Their output may be bfloat16; call
     ``.float()`` before a loss. If activations are recomputed (``torch.utils.checkpoint``), the second forward
@@ -50,8 +50,8 @@ def compute_in(precision: Precision, device_type: str) -> Iterator[None]:
 
 @contextmanager
 def compute_exactly(device_type: str) -> Iterator[None]:
-    """Computations inside use the precision of their tensors, even within :func:`compute_in`."""
-    # `meta`, where operations are only counted, has no autocast.
+    """Context in which computations use the precision of their tensors, even within :func:`compute_in`."""
+    # The device `meta`, on which operations are only counted, has no autocast.
     if not (torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)):
         yield
         return
@@ -191,7 +191,7 @@ def _conv3d(
 ) -> Tensor:
     """``torch.conv3d`` under autocast to bfloat16 on CPU."""
     if input.ndim == 5:
-        # In the other layout bfloat16 takes ten times as long; copies only if needed.
+        # In the other layout bfloat16 takes ten times as long; this copies only if needed.
         input = input.contiguous(memory_format=torch.channels_last_3d)
     kernel = weight.shape[2:]
     if padding == "same":  # as in PyTorch: an odd zero goes to the end

@@ -1,4 +1,4 @@
-"""What a model's ``preprocessor_config.json`` says: its pictures' size and normalisation."""
+"""Reads a model's ``preprocessor_config.json``: image size and normalisation."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dsm.untrusted import brief, is_number
 
 @dataclass(frozen=True)
 class Pictures:
-    """How a model's pictures are made."""
+    """How to prepare a model's images."""
 
     normalization: Normalization | None
-    """None if nothing is said."""
+    """Mean and std; None if not given."""
     size: int | None
     """Side of the square that the model sees."""
     resize: int | None
@@ -24,15 +24,15 @@ class Pictures:
 
 
 FILES = ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json")
-"""Where transformers keeps it, the newest name first."""
+"""The file's names in transformers, newest first."""
 
 
 def parse_preprocessor(config: Any) -> Pictures:
-    """The size and normalisation that a preprocessor's settings say.
+    """The size and normalisation in a preprocessor's settings.
 
     Processors compute ((x * rescale_factor - offset) - mean) / std of pixels x from 0 to 255, where
-    ``offset`` is 1 or 0. That is (x / 255 - m) / s with the m and s that are returned. A picture that is
-    squeezed into a square there is cropped to one here.
+    ``offset`` is 1 or 0. That is (x / 255 - m) / s with the m and s that are returned. Where the processor
+    squeezes an image into a square, dsm crops it to one.
 
     Raises:
         ValueError: a value is of a wrong type or beyond bounds.
@@ -45,7 +45,7 @@ def parse_preprocessor(config: Any) -> Pictures:
     crop = _side(config.get("crop_size")) if config.get("do_center_crop", "crop_size" in config) else None
     whole = _side(config.get("size")) if config.get("do_resize", True) else None
     if "VJEPA2" in str(config.get("video_processor_type", "")) and crop:
-        whole = crop * 256 // 224  # this class computes it from the crop, whatever the file says
+        whole = crop * 256 // 224  # this processor class computes it from the crop and ignores the file
     size = crop or whole
     return Pictures(_normalization(config), size, max(whole or 0, size or 0) or None)
 
@@ -65,7 +65,7 @@ def _side(value: Any) -> int | None:
 def _normalization(config: Mapping[str, Any]) -> Normalization | None:
     if not {"image_mean", "image_std", "rescale_factor", "offset"} & config.keys():
         return None
-    scale, offset = 255.0, 0.0  # of x / 255
+    scale, offset = 255.0, 0.0  # for x / 255
     if config.get("do_rescale", True):
         scale *= _number(config.get("rescale_factor", 1 / 255))
         offset = 1.0 if config.get("offset", False) else 0.0

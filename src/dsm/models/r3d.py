@@ -2,7 +2,7 @@
 
 The two papers differ in the stem: Hara's is 7x7x7 with max pooling, as in two dimensions; Tran's and
 torchvision's is 3x7x7 without pooling (``stem="3x7x7"``). With ``flat_from=2`` the blocks from the second
-layer on see single frames: Tran's MC3.
+layer on process single frames: Tran's MC3.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Settings of models: how weights are loaded, and the names that flags choose between.
+"""Settings of models: how to load weights, and the names that flags choose between.
 
 Command-line help needs them, so torch is imported only to load weights.
 """
@@ -26,12 +26,12 @@ BACKBONES = (
     "c3d", "i3d", "r2plus1d10", "r2plus1d18", "r2plus1d34", "r3d18", "r3d34", "r3d50", "s3d", "s3dg", "tiny",
     "tiny3d", "vjepa2",
 )  # fmt: skip
-"""The keys of ``MODELS`` in ``zoo.py``, as far as this package has them."""
+"""The keys of ``MODELS`` in ``zoo.py`` that this package defines."""
 
 
 def check_name(name: str) -> None:
     """Raise UserError, with the nearest names, if there is no such backbone."""
-    # A backbone from outside was added to MODELS, so that module is loaded then.
+    # If a backbone was added to MODELS from outside, that module is already loaded.
     zoo = sys.modules.get("dsm.models.zoo")
     names = [*BACKBONES, *(name for name in (zoo.MODELS if zoo else ()) if name not in BACKBONES)]
     if name not in names and name.rpartition(":")[0] not in LIBRARIES:
@@ -40,12 +40,12 @@ def check_name(name: str) -> None:
 
 @dataclass(frozen=True)
 class LoadSettings:
-    """Settings for loading weights that the weights do not contain."""
+    """Settings for loading weights."""
 
     backbone: str = "i3d"
     """Network to build for `--weights none`."""
     seed: int = 0
-    """Seed of random weights and everything else that is random."""
+    """Seed of random weights and of everything else that is random."""
     init: Init = "own"
     """How to draw random weights: `own`, as in the backbone's paper, or `xavier`, as in DSM's code."""
     partial: bool = False

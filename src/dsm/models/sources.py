@@ -46,9 +46,9 @@ class Source:
     left: tuple[str, ...] = (r"^fc\.", r"^classifier\.", r"^logits\.", r"^id_head\.", r"^head\.")
     """Patterns of tensors outside the encoder: classifiers and heads."""
     normalization: Normalization | None = None
-    """None for that of this project."""
+    """Normalisation; None for this project's."""
     clip: dict[str, int] = field(default_factory=dict)
-    """The clips it was trained on, as fields of ``ClipConfig``; others have the defaults there."""
+    """The clips that it was trained on, as fields of ``ClipConfig``; other fields have their defaults."""
 
 
 _STAGES = (("^", "stages."),)

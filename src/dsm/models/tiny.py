@@ -2,7 +2,7 @@
 
 A stem over single frames and three residual blocks over time and space, for clips of about 8 frames and 48²
 pixels. Features are max pooled by default, so that small moving objects are not averaged away. The stem of
-``tiny3d`` spans three frames: it sees small motions before the downsampling removes them.
+``tiny3d`` spans three frames: it captures small motions before downsampling removes them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Adapting an encoder without training all of it: ``head``, ``last:K`` and ``lora``.
 
-What is not trained has no gradients, and what comes before the first trained layer is not in the graph.
+Frozen parts have no gradients, and layers before the first trained one are not in the graph.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from dsm.errors import UserError
 
 SCALE = 2.0
-"""Factor of what low-rank layers add: alpha / rank of Hu et al. 2022, with alpha twice the rank."""
+"""Scale of the low-rank update: alpha / rank in Hu et al. 2022, with alpha twice the rank."""
 
 
 class LowRank(nn.Module):
-    """A linear layer that stays as it is, plus a trained product of two narrow ones (LoRA, Hu et al. 2022).
+    """A frozen linear layer plus a trained product of two narrow ones (LoRA, Hu et al. 2022).
 
-    y = W x + b + scale * U D x, with D (rank, inputs) and U (outputs, rank), which begins at 0.
+    y = W x + b + scale * U D x, with D (rank, inputs) and U (outputs, rank), which starts at 0.
     """
 
     def __init__(self, linear: nn.Linear, rank: int) -> None:
@@ -40,14 +40,14 @@ class LowRank(nn.Module):
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
-        """The one linear layer that computes the same."""
+        """A single linear layer that computes the same."""
         linear = copy.deepcopy(self.linear)
         linear.weight += SCALE * (self.up @ self.down)
         return linear
 
 
 class Mapped(nn.Module):
-    """An encoder that stays as it is, and a trained linear map of its features, which begins as identity."""
+    """A frozen encoder and a trained linear map of its features, which starts as the identity."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
@@ -65,15 +65,15 @@ def tuned(encoder: nn.Module, how: str, rank: int = 8) -> tuple[nn.Module, dict[
     """Prepare an encoder, in place, so that only a part of it is trained.
 
     Args:
-        how: ``all``; ``head``, a linear map behind the encoder; ``last:K``, its last K blocks or stages and
+        how: ``all``; ``head``, a linear map after the encoder; ``last:K``, its last K blocks or stages and
             what follows them; or ``lora``, low-rank additions to the linear layers of its blocks.
-        rank: of ``lora``.
+        rank: rank of ``lora``.
 
     Returns:
-        The encoder to train, and what checkpoints record of it: empty, or ``tuned``.
+        The encoder to train, and what checkpoints record about it: empty, or ``tuned``.
 
     Raises:
-        UserError: it has no such parts.
+        UserError: the encoder has no such parts.
     """
     kind, _, count = how.partition(":")
     if kind == "all":
@@ -104,7 +104,7 @@ def _free_last(encoder: nn.Module, count: int) -> None:
     if not rows:
         raise UserError("--tune last: this encoder has neither blocks nor stages; use head or all.")
     if count > len(rows):
-        raise UserError(f"--tune last:{count}: this encoder has {len(rows)} blocks or stages.")
+        raise UserError(f"--tune last:{count}: this encoder has only {len(rows)} blocks or stages.")
     trained = [one for one in encoder.parameters() if one.requires_grad]
     first = next(iter(rows[-count].parameters()))
     place = next((i for i, one in enumerate(trained) if one is first), 0)
@@ -113,7 +113,7 @@ def _free_last(encoder: nn.Module, count: int) -> None:
 
 
 def add_low_rank(encoder: nn.Module, rank: int) -> nn.Module:
-    """Replace the linear layers of a transformer's blocks by :class:`LowRank` ones, in place.
+    """Replace the linear layers of a transformer's blocks with :class:`LowRank` ones, in place.
 
     Raises:
         UserError: it has no blocks with linear layers.
@@ -131,7 +131,7 @@ def add_low_rank(encoder: nn.Module, rank: int) -> nn.Module:
 
 
 def merge(encoder: nn.Module) -> nn.Module:
-    """Add what low-rank layers learned to the layers that they belong to, in place."""
+    """Merge the low-rank updates into their linear layers, in place."""
     for parent in list(encoder.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, LowRank):
@@ -143,7 +143,7 @@ def retuned(encoder: nn.Module, about: Mapping[str, Any]) -> nn.Module:
     """An encoder with the parts that a checkpoint records in ``tuned``, to be filled.
 
     Raises:
-        ValueError: what it records is of another kind.
+        ValueError: the record is invalid.
     """
     if about["kind"] == "head":
         return Mapped(encoder)

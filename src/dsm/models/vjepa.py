@@ -1,10 +1,10 @@
-"""``vjepa2``: the encoder of V-JEPA 2 and 2.1 (Assran et al. 2025), to read their own ``.pt`` files.
+"""``vjepa2``: the encoder of V-JEPA 2 and 2.1 (Assran et al. 2025), for reading its authors' ``.pt`` files.
 
 A vision transformer over tubelets of 2 frames x 16 x 16 pixels. Positions are rotations of queries and keys
 (Su et al. 2021), a third of each head's numbers for time, height and width. The two versions differ in how:
-2 pairs neighbouring numbers but gives them the angles of numbers half a part apart, as its authors trained
-it; 2.1 gives a pair one angle, measures height and width on a grid of 16 x 16 whatever the picture's size,
-and adds an offset to all patches.
+2 pairs neighbouring numbers but gives them the angles of numbers half a part apart, because its authors
+trained it so; 2.1 gives a pair one angle, measures height and width on a grid of 16 x 16 whatever the
+picture's size, and adds an offset to all patches.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 Version = Literal["2", "2.1"]
 TUBELET, PATCH = 2, 16
 _GRID = 16
-"""Patches along a side of the pictures of 256 pixels that 2.1's positions refer to."""
+"""Patches along a side of 256 pixels, the picture size that 2.1's positions refer to."""
 
 
 class Patches(nn.Module):
@@ -39,7 +39,7 @@ class Patches(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention of tokens (B, N, D) whose queries and keys are rotated by their places."""
+    """Attention of tokens (B, N, D) whose queries and keys are rotated by position."""
 
     def __init__(self, width: int, heads: int, version: Version) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Attention and a perceptron, each behind a norm and with a shortcut; takes and gives a map."""
+    """Attention and an MLP, each after a norm and with a shortcut; maps a map to a map."""
 
     def __init__(self, width: int, heads: int, hidden: int, version: Version) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Block(nn.Module):
 
 
 class Norm(nn.Module):
-    """LayerNorm of each place of a map."""
+    """LayerNorm at each location of a map."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class VJepa(nn.Module):
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """The layers that tokens pass."""
+        """The layers that tokens pass through."""
         return [stage for stage in self.stages if isinstance(stage, Block)]
 
     def feature_map(self, x: Tensor) -> Tensor:

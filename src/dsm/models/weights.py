@@ -25,7 +25,7 @@ from dsm.models.zoo import create_model, initialise_xavier
 
 FORMAT = 1
 ENDINGS = (".pt", ".pth", ".pyth", ".ckpt", ".tar", ".bin", ".safetensors")
-"""File endings of checkpoints; anything else after a dot, as in ``dsm0.5``, belongs to the name."""
+"""File extensions of checkpoints; anything else after a dot, as in ``dsm0.5``, is part of the name."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,17 @@ class LoadedEncoder:
     config: dict[str, Any] = field(default_factory=dict)
     """The config of the run that wrote it; empty for random weights."""
     report: LoadReport | None = None
-    """What became of a foreign file's tensors."""
+    """Which tensors of a foreign file were loaded."""
     step: int | None = None
     """Steps that it was trained for, if its checkpoint says so."""
     classes: list[str] | None = None
     """Names of the classes if ``module`` is a classifier."""
     own_classifier: LoadedEncoder | None = None
-    """The same with the classifier of a published model, which knows other classes than one's own."""
+    """The same with the classifier of a published model, which has its own classes."""
 
 
 def weights_name(weights: str | Path) -> str:
-    """A name for weights: ``random``, the name of their folder, or of their file without its ending."""
+    """A name for weights: ``random``, the name of their folder, or of their file without its extension."""
     if str(weights) == RANDOM:
         return "random"
     path = Path(os.path.abspath(path_of(weights)))
@@ -66,13 +66,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     state = read_file(path)
     if not is_ours(state):
-        raise UserError(f"{path}: is not a checkpoint of dsm.")
+        raise UserError(f"{path} is not a checkpoint of dsm.")
     return _of_our_format(path, state)
 
 
 def _of_our_format(path: str | Path, state: Any) -> dict[str, Any]:
     if state["format"] != FORMAT:
-        raise UserError(f"{path}: is in format {state['format']}, this version of dsm reads {FORMAT}.")
+        raise UserError(f"{path}: has format {state['format']}, but this version of dsm reads {FORMAT}.")
     return cast("dict[str, Any]", state)
 
 
@@ -98,7 +98,7 @@ def load_weights(
             ``sources.py``, a published model (``hf:ID_OR_FOLDER``, ``tv:NAME_OR_FILE``,
             ``timm:NAME_OR_FOLDER``), or ``none`` for random weights.
         head: ``projection`` for the L2-normalised embedding that pretraining compares clips in;
-            ``classifier`` for the classifier if the weights hold one, else the encoder.
+            ``classifier`` for the classifier if the weights have one, otherwise the encoder.
         backbone, settings: what to build for ``none``.
         partial: accept a foreign file that fills only part of the encoder.
         init: how to draw random weights: as in the backbone's paper, or ``xavier``, as in DSM's code.
@@ -125,15 +125,15 @@ def load_weights(
     if match is None and (transformer := transformer_in(state, choice)):
         read = build_found(transformer, name=str(weights), partial=partial)
         if head == "projection":
-            raise UserError(f"{weights}: holds no projection head; omit head.")
+            raise UserError(f"{weights}: has no projection head; omit head.")
         return LoadedEncoder(read.module, weights_name(weights), read.about, read.report)
     if match is None:
-        raise UserError(f"{weights}: no encoder that dsm knows; `dsm weights inspect` lists its tensors.")
+        raise UserError(f"{weights}: no encoder known to dsm; `dsm weights inspect` lists its tensors.")
     config: dict[str, Any] = {"backbone": match.source.backbone, "model": match.settings}
     config["clip"] = dict(match.source.clip)
     channels = match.settings.get("in_channels", 3)
     if channels not in (2, 3):
-        raise UserError(f"{weights}: takes frames of {channels} channels; dsm makes only 2 or 3.")
+        raise UserError(f"{weights} takes frames of {channels} channels; dsm can give it only 2 or 3.")
     module = build(match, partial=partial, head=head == "projection", name=str(weights))
     if isinstance(module, Renormalized):
         config["pictures"] = {one: list(values) for one, values in asdict(module.normalization).items()}
@@ -148,7 +148,7 @@ def _load_published(library: str, what: str, *, head: Head | None, partial: bool
         if read_settings(folder / CONFIG, f"hf:{what}").get("model_type") == HUB_TYPE:
             return load_weights(folder / WHOLE, head=head)
     if head == "projection":
-        raise UserError(f"{library}:{what}: holds no projection head; omit head.")
+        raise UserError(f"{library}:{what}: has no projection head; omit head.")
     if library == "tv":
         file = fetch_torchvision(what)
         return replace(load_weights(file, partial=partial), name=weights_name(what))
@@ -183,7 +183,7 @@ def _load_ours(weights: str | Path, state: dict[str, Any], head: Head | None) ->
     try:
         config = parse_about(state["config"])
         if head == "projection" and not config.get("head"):
-            raise UserError(f"{weights}: holds no projection head; omit head.")
+            raise UserError(f"{weights}: has no projection head; omit head.")
         classes = None
         if head == "classifier" and "classes" in config:
             classes = list(config["classes"])
@@ -208,7 +208,7 @@ def _load_ours(weights: str | Path, state: dict[str, Any], head: Head | None) ->
 def _check_names(*names: str) -> None:
     if any(map(has_control, names)):
         raise UserError(
-            "a class or method named in the weights holds a control character; use other weights."
+            "a class or method named in the weights contains a control character; use other weights."
         )
 
 
@@ -221,13 +221,13 @@ def load_classifier(weights: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         The classifier and its config, with ``clip`` (settings) and ``classes`` (names).
 
     Raises:
-        UserError: the weights cannot be read, or hold no classifier.
+        UserError: the weights cannot be read, or have no classifier.
     """
     loaded = load_weights(weights, head="classifier")
     if loaded.classes is None and loaded.own_classifier is not None:
         loaded = loaded.own_classifier
     if loaded.classes is None:
-        raise UserError(f"{weights}: holds no classifier; `dsm finetune --weights {weights}` trains one.")
+        raise UserError(f"{weights}: has no classifier; `dsm finetune --weights {weights}` trains one.")
     return loaded.module, loaded.config
 
 
@@ -236,11 +236,11 @@ def _load_exported(path: str | Path, exported: Exported, head: Head | None) -> L
     try:
         about = check_about(exported.about)
     except ValueError as error:
-        raise UserError(f"{path}: does not describe its encoder as dsm does ({error}).") from None
+        raise UserError(f"{path}: its description of the encoder is not in dsm's format ({error}).") from None
     _check_names(about.get("method", ""))
     module = build_encoder(exported.tensors, about)
     if head == "projection" and not about["head"]:
-        raise UserError(f"{path}: holds no projection head; omit head.")
+        raise UserError(f"{path}: has no projection head; omit head.")
     if isinstance(module, Embedder) and head != "projection":
         module = module.encoder
     return LoadedEncoder(module, str(about.get("method", "exported")), about)

@@ -1,4 +1,4 @@
-"""Backbones by name, and a check of the clips they accept: some need a fixed size or number of frames."""
+"""Backbones by name, and a check of which clips they accept: some need a fixed size or number of frames."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ def check_takes(network: nn.Module, shape: Sequence[int]) -> Tensor:
     """Run a network on one clip of zeros.
 
     Args:
-        shape: of the clip, (C, T, H, W).
+        shape: the clip's shape, (C, T, H, W).
 
     Returns:
         Its output: (1, D).
 
     Raises:
-        UserError: it does not accept such clips.
+        UserError: the network does not accept such clips.
     """
     was_training = network.training
     clip = torch.zeros(1, *shape, device=next(network.parameters()).device)

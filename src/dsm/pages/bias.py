@@ -37,11 +37,11 @@ OF_THE_FIELD = (
     "contrasted_", "conflfg_", "hat_", "appearance_free_", "opposites", "arrow_of_time", "dimensions_",
     "place_", "actor_left",
 )  # fmt: skip
-"""Beginnings of the names of the field's measures."""
+"""Prefixes of the names of the field's measures."""
 
 Vector = NDArray[np.float64]
 Measures = Mapping[str, Interval | float | None]
-"""By name; a number without an interval, or None where it cannot be measured."""
+"""Measures by name: an interval, a number without one, or None if it cannot be measured."""
 
 
 def rows_of(
@@ -51,7 +51,7 @@ def rows_of(
     seeds: Mapping[str, int],
     measures: Mapping[str, Measures] | None = None,
 ) -> list[Row]:
-    """Accuracies of all variants and, where every variant was tested, the four numbers and ``measures``.
+    """Accuracies of all variants and, if every variant was tested, the four numbers and ``measures``.
 
     A number that cannot be measured (:func:`dsm.evaluate.bias.four_numbers`) has no row.
     """
@@ -83,7 +83,7 @@ def classes_csv(judged: Mapping[str, Judged], names: Sequence[str]) -> str:
 def predictions_csv(
     judged: Mapping[str, Judged], paths: Mapping[str, Sequence[str]], names: Sequence[str]
 ) -> str:
-    """One line per model and video: its class, the video that lent the background, the predictions.
+    """One line per model and video: its class, the video that supplied the background, the predictions.
 
     ``paths``: the videos that each model was tested on.
     """
@@ -203,7 +203,7 @@ def draw_classes(judged: Mapping[str, Judged], names: Sequence[str], path: Path)
     axes.flat[0].set_yticks(ticks, [f"x {2.0**tick:g}" for tick in ticks])
     for axis in axes[:, 0]:
         axis.set_ylabel("accuracy of the clip / of single frames (1 + relative gain)")
-    figure.draw_without_rendering()  # the layout is settled: names can be measured
+    figure.draw_without_rendering()  # settles the layout, so that names can be measured
     figure.set_layout_engine("none")
     for axis, shares in zip(axes.flat, every, strict=False):
         _name_classes(axis, shares, names)
@@ -249,7 +249,7 @@ def _name_classes(axis: Axes, shares: Sequence[ClassShare], names: Sequence[str]
         axis.text(
             1,
             1.01,
-            f"no room for {many(left, 'name')}: see classes.csv",
+            f"{many(left, 'name')} not shown: see classes.csv",
             transform=axis.transAxes,
             ha="right",
             fontsize=7,

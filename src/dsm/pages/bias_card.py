@@ -24,7 +24,7 @@ from dsm.pages.tables import Bar, bar_of
 from dsm.pages.template import clip_uri, write_page
 
 CLASSES_SHOWN = 3
-"""Classes of each encoder whose mistakes are shown."""
+"""Number of classes per encoder whose mistakes are shown."""
 TONES = {"motion": "#00734f", "both": "#8a6100", "scene": "#b03a00", "unknown": "#5b6670"}
 """Colours of the verdicts, dark enough for white letters (contrast above 4.5)."""
 
@@ -46,7 +46,7 @@ class Mistake:
     name: str
     videos: int
     right: float
-    """Share of its clips in the variant that are right."""
+    """Share of its clips classified correctly in the variant."""
     taken_for: str
     times: int
     whole: str
@@ -62,7 +62,8 @@ Render = Callable[[str, int, int], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
 def worst(judged: Judged, variant: str, shown: int = CLASSES_SHOWN) -> list[tuple[int, int, int]]:
     """The classes with the lowest accuracy in a variant: (label, video, part) of a typical mistake of each.
 
-    Typical is a part that is taken for what the class is most often taken for; of those, the surest one.
+    A typical mistake is the wrong class most often predicted; of those clips, the most confident one is
+    shown.
     """
     predicted = judged.predicted(variant)
     order = sorted(
@@ -123,7 +124,7 @@ def write_card(
 
     Args:
         subjects: at least one; all of the same test.
-        left: how much of an actor our own scene leaves, if it was measured.
+        left: how much of the actor is left in scenes made without masks, if it was measured.
     """
     chosen = five(found, [one.numbers for one in subjects])
     verdicts = {one.name: verdict(found, one.numbers) for one in subjects}
@@ -136,7 +137,7 @@ def write_card(
     files = [out / "card.html", out / "card.png"]
     write_page(
         files[0], "bias_card.html",
-        title="By the motion, or by the scene?", test=test, videos=len(first.labels),
+        title="Does it rely on motion or on the scene?", test=test, videos=len(first.labels),
         classes=len(np.unique(first.labels)), chance=first.chance, footage=found.why,
         verdicts=[(name, one, TONES[one.by]) for name, one in verdicts.items()],
         numbers=[_row(name, measure, subjects) for name, measure in chosen.items()],
@@ -200,7 +201,7 @@ def draw_card(
     verdicts: Mapping[str, Verdict],
     test: str,
 ) -> None:
-    """The figure for a talk: one panel a number, one dot with its interval an encoder; the verdicts above."""
+    """The figure for a talk: a panel per number, with a dot and its interval per encoder; verdicts above."""
     rows = len(subjects)
     figure = Figure(figsize=(13.3, 2.6 + 0.42 * rows), layout="constrained", facecolor="white")
     axes = figure.subplots(1, max(len(chosen), 1), squeeze=False, sharey=True)[0]
@@ -234,12 +235,17 @@ def draw_card(
 
 
 WIDE = 7
-"""Pixels of a letter of a badge; most are narrower."""
+"""Width of a letter on a badge in pixels; most letters are narrower."""
 
 
 def badge(one: Verdict) -> str:
-    """An SVG of 20 pixels' height: what it goes by, in the verdict's colour."""
-    words = {"motion": "by the motion", "both": "by both", "scene": "by the scene", "unknown": "unclear"}
+    """An SVG, 20 pixels high: what the encoder relies on, in the verdict's colour."""
+    words = {
+        "motion": "relies on motion",
+        "both": "relies on both",
+        "scene": "relies on scene",
+        "unknown": "unclear",
+    }
     left, right = "scene bias", f"{words[one.by]}, {one.short}"
     widths = [WIDE * len(text) + 12 for text in (left, right)]
     total = sum(widths)

@@ -18,7 +18,7 @@ from dsm.pages.template import write_page
 from dsm.terminal import many
 
 NUMBERED = 25
-"""Up to this many classes the cells show their numbers."""
+"""Most classes with which the cells show their numbers."""
 
 
 def draw_confusion(table: NDArray[np.int64], names: Sequence[str], path: Path) -> None:
@@ -50,7 +50,7 @@ def draw_confusion(table: NDArray[np.int64], names: Sequence[str], path: Path) -
 
 
 MATRIX_UP_TO = 60
-"""Up to this many classes the whole matrix is shown."""
+"""Most classes with which the whole matrix is shown."""
 
 
 def write_confusion_page(
@@ -66,7 +66,7 @@ def write_confusion_page(
     Args:
         names: the names of all classes.
         title: names the weights and the test.
-        groups: the group of each video, over which the interval is taken.
+        groups: the group of each video; the interval then resamples groups.
     """
     taken = predictions.most_often_taken_for()
     classes: list[dict[str, Any]] = []

@@ -36,14 +36,14 @@ from dsm.video.decode import read_frames
 NEIGHBOURS = 4
 QUERIES = (("test_free", 3), ("test_conflict", 3))
 SAMPLES = 3
-"""Videos whose training views the page shows."""
+"""Number of videos whose training views the page shows."""
 SEEN = 16
-"""Videos among which the picture shows the clearest example."""
+"""Number of videos from which the picture shows the clearest example."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The demo's results and settings, which the report shows."""
+    """The demo's results and settings, as shown in the report."""
 
     rows: list[Row]
     runs: tuple[str, ...]
@@ -68,7 +68,7 @@ class Evidence:
 
 
 def write_report(path: Path, evidence: Evidence) -> None:
-    """Write the self-contained page, and beside it a picture of its training views."""
+    """Write the self-contained page and, beside it, a picture of training views."""
     samples = training_views(evidence, SEEN)
     figures.write_film_strip(
         path.parent / "figures" / "views.png",
@@ -102,7 +102,7 @@ def write_report(path: Path, evidence: Evidence) -> None:
 
 
 def _clearest(samples: list[list[ShownView]]) -> list[ShownView]:
-    """The sample whose anchor and negatives differ most: a hop, reversed, is still a hop."""
+    """The sample whose anchor and negatives differ most; some motions look the same reversed."""
 
     def least(row: list[ShownView]) -> float:
         clips = [view.frames.astype(int) for view in row if view.name in ("anchor", "negative")]
@@ -144,8 +144,8 @@ def _seeds_text(evidence: Evidence) -> str:
     n = evidence.rows[0].n
     return (
         f"One seed ({evidence.seeds[0]}), in %, with 95 % intervals over {n} videos per test. "
-        "Seeds differ by several points: dsm demo with --seeds 0 1 2 and the same --out adds two more "
-        "and gives mean and standard deviation."
+        "Results vary by several points between seeds: dsm demo with --seeds 0 1 2 and the same --out adds "
+        "two seeds and reports mean and standard deviation."
     )
 
 
@@ -243,7 +243,7 @@ def training_views(evidence: Evidence, count: int) -> list[list[ShownView]]:
         "negative": "the positive's scene, motion broken",
     }
     chosen = np.random.default_rng(0).choice(len(videos), min(count, len(videos)), replace=False)
-    # One batch, as in training: the scene of a clip is exchanged for that of another.
+    # One batch, as in training, because clips exchange scenes within a batch.
     batch = default_collate(
         [dataset.sample(int(index), dataset.generator(0, int(index))) for index in chosen]
     )

@@ -11,7 +11,7 @@ from dsm.pages.template import PAGE_BYTES, write_page
 from dsm.terminal import many
 
 GROUPS, OF_GROUP = 100, 6
-"""Groups, and clips of a group, that are shown."""
+"""Number of groups, and of clips per group, that are shown."""
 
 
 def write_duplicates_page(
@@ -21,7 +21,7 @@ def write_duplicates_page(
 
     Args:
         groups: rows of near-duplicates.
-        nearest: for each group, the greatest cosine in it.
+        nearest: for each group, the highest cosine in it.
     """
     ordered = [best_first(group, footage) for group in groups]
     shown = [row for group in ordered[:GROUPS] for row in group[:OF_GROUP]]
@@ -40,6 +40,6 @@ def write_duplicates_page(
     spare = sum(len(group) - 1 for group in groups)
     write_page(
         path, "duplicates.html", rows=rows, count=len(groups),
-        title=f"{many(spare, 'clip')} could go" if spare else "No near-duplicates",
+        title=f"{many(spare, 'clip')} could be removed" if spare else "No near-duplicates",
         groups=many(len(groups), "group"), spare=many(spare, "clip"), threshold=f"{threshold:g}",
     )  # fmt: skip

@@ -31,7 +31,7 @@ RIGHT_WRONG = {RIGHT: ("#009e73", "o"), WRONG: ("#d55e00", "^")}
 
 
 def look_of(place: int, name: str) -> tuple[str, str]:
-    """Colour and mark of the name at a place; right and wrong have fixed ones."""
+    """Colour and mark of the name at a position; right and wrong have fixed ones."""
     return RIGHT_WRONG.get(name) or LOOKS[place % len(LOOKS)]
 
 
@@ -119,7 +119,7 @@ def _title(embedded: Sequence[Embedded]) -> str:
 
 
 def _told(rows: Sequence[Row]) -> tuple[str, list[Bar], float | None]:
-    """What neighbours agree on, the bars of all runs, and chance in %; empty where it was not measured."""
+    """The name that neighbours agree on, the bars of all runs, and chance in %; empty if not measured."""
     found = [row for row in rows if row.metric.endswith("_agreement")]
     if not found:
         return "", [], None

@@ -1,7 +1,7 @@
 """The page of `dsm explore`: a map, clusters, rare clips, duplicates, times and cameras, with playing clips.
 
-The clips of all parts are stored once; the page's script shows them where they come into view. A clip that is
-not stored is played from its file, by a link relative to the page.
+The clips of all parts are stored once; the page's script shows them when they scroll into view. A clip that
+is not stored is played from its file, by a link relative to the page.
 """
 
 from __future__ import annotations
@@ -28,19 +28,18 @@ from dsm.pages.template import PAGE_BYTES, write_page
 from dsm.pages.timeline import timelines
 from dsm.terminal import many
 
-"""Size of the largest page: what mail takes."""
 DATA_BYTES = 18_000_000
-"""Most that the page knows of its clips; beyond, fewer dots are shown."""
+"""Largest size of the data about clips; if there is more, fewer dots are shown."""
 DOTS = 40_000
-"""Most clips on the map; of more, so many are drawn at random."""
+"""Most clips on the map; of more, this many are drawn at random."""
 GLANCE = 6
 TYPICAL, CLUSTERS, GROUPS, SHOWN_OF_GROUP, CAMERAS = 6, 24, 24, 6, 12
-"""Clips shown of a cluster; clusters, groups of duplicates, clips of a group, and cameras that are shown."""
+"""Most clips shown per cluster; most clusters, groups of duplicates, clips per group, and cameras."""
 SOURCES = {
-    "table": "by the table given",
-    "expression": "by the expression given",
-    "name": "by the names in their paths",
-    "folder": "by their folders: no path names a camera (--cameras and --camera-regex say otherwise)",
+    "table": "from the given table",
+    "expression": "from the given expression",
+    "name": "from names in the paths",
+    "folder": "from folders, as no path names a camera (use --cameras or --camera-regex to define them)",
 }
 
 
@@ -61,12 +60,12 @@ class ShownRow:
     tiles: list[Tile]
     text: str = ""
     cluster: int = NOISE
-    """The cluster that can be named here."""
+    """The cluster that can be named in this row."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the page that not every page has."""
+    """An optional part of the page."""
 
     title: str
     text: str
@@ -75,7 +74,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Exploration:
-    """What the page shows."""
+    """The content of the page."""
 
     name: str
     footage: Footage
@@ -84,15 +83,15 @@ class Exploration:
     rare: Sequence[int]
     rare_by_camera: dict[str, list[int]]
     groups: Sequence[Sequence[int]]
-    """Of near-duplicates, the one to keep first."""
+    """Groups of near-duplicates, the one to keep first."""
     files: Sequence[Path] = ()
     """The tables beside the page."""
     notes: Sequence[str] = ()
-    """What else the reader must know, a sentence each."""
+    """Further remarks for the reader, one sentence each."""
     weights: str = ""
     """The name of the weights."""
     more: Sequence[Part] = ()
-    """Parts that are shown first."""
+    """Parts to show first."""
 
     @property
     def clustered(self) -> float:
@@ -101,7 +100,7 @@ class Exploration:
 
     @property
     def spare(self) -> int:
-        """How many near-duplicates could go."""
+        """How many near-duplicates could be removed."""
         return sum(len(group) - 1 for group in self.groups)
 
 
@@ -109,7 +108,7 @@ def write_explore_page(path: Path, found: Exploration, *, clips: int) -> int:
     """Write the page.
 
     Args:
-        clips: most clips that are stored in it; fewer where it would become too large.
+        clips: most clips to store in it; fewer if it would become too large.
 
     Returns:
         The number of clips stored.
@@ -147,7 +146,7 @@ def write_explore_page(path: Path, found: Exploration, *, clips: int) -> int:
 
 
 def _placed(count: int, shown: Sequence[int], dots: int) -> NDArray[np.int64]:
-    """The rows that the page knows, in order: those shown, and ``dots`` of all, drawn at random."""
+    """The rows with data on the page, in order: those shown, and ``dots`` of all, drawn at random."""
     if count <= dots:
         return np.arange(count)
     drawn = np.random.default_rng(0).permutation(count)[:dots]
@@ -155,7 +154,7 @@ def _placed(count: int, shown: Sequence[int], dots: int) -> NDArray[np.int64]:
 
 
 def _data(found: Exploration, placed: NDArray[np.int64], folder: Path) -> dict[str, Any]:
-    """What the script knows of each clip; numbers are rounded, so that the page stays small."""
+    """The data about each clip for the script; numbers are rounded to keep the page small."""
     footage, explored = found.footage, found.explored
     names, cameras = np.unique(np.asarray(footage.cameras), return_inverse=True)
     lookup = np.full(len(footage.features) + 1, -1)
@@ -200,13 +199,13 @@ def _data(found: Exploration, placed: NDArray[np.int64], folder: Path) -> dict[s
 
 
 def _numbers(found: Exploration) -> list[tuple[str, str]]:
-    """The numbers of the first screen, each with what it counts."""
+    """The numbers on the first screen, each with a description."""
     footage, explored = found.footage, found.explored
     videos, cameras = len(set(footage.videos)), len(set(footage.cameras))
     known = footage.times[np.isfinite(footage.times)]
     numbers = [(f"{len(footage.features):,}", f"clips of {many(videos, 'video')}")]
-    word = _word(footage)
-    numbers.append((f"{cameras:,}", word if cameras == 1 else f"{word}s"))
+    source = _word(footage)
+    numbers.append((f"{cameras:,}", source if cameras == 1 else f"{source}s"))
     if len(known):
         numbers.append((clock(known.min())[:10], f"to {clock(known.max())[:10]}"))
     total = sum(
@@ -219,26 +218,26 @@ def _numbers(found: Exploration) -> list[tuple[str, str]]:
     if total:
         numbers.append((f"{total / 3600:.1f} h" if total >= 3600 else f"{total / 60:.1f} min", "of video"))
     numbers.append((f"{len(explored.typical):,}", f"clusters, with {found.clustered:.0%} of the clips"))
-    numbers.append((f"{found.spare:,}", "near-duplicates that could go"))
+    numbers.append((f"{found.spare:,}", "near-duplicates that could be removed"))
     if found.same is not None:
         numbers.append(
             (
                 f"{found.same.share.value:.0%}",
-                f"of neighbours are of the same {word}; by chance {found.same.chance:.0%}",
+                f"of neighbours are from the same {source}; by chance {found.same.chance:.0%}",
             )
         )
     return numbers
 
 
 def _lede(found: Exploration) -> str:
-    """What the page says, in two sentences."""
+    """A summary of the page in two sentences."""
     clips = many(len(found.explored.clusters), "clip")
-    kinds, could = f"{clips} form no cluster", "there are no near-duplicates"
+    kinds, could = f"{clips} form no clusters", "there are no near-duplicates"
     if count := len(found.explored.typical):
         kinds = f"{found.clustered:.0%} of {clips} fall into {many(count, 'cluster')}"
     if found.spare:
-        could = f"{many(found.spare, 'near-duplicate')} could go"
-    return f"{kinds}; {could}. Below: what is frequent, what is rare, and a map of everything."
+        could = f"{many(found.spare, 'near-duplicate')} could be removed"
+    return f"{kinds}; {could}. Below: frequent clips, rare clips, and a map of all clips."
 
 
 def _word(footage: Footage) -> str:
@@ -246,12 +245,12 @@ def _word(footage: Footage) -> str:
 
 
 def _glance(found: Exploration, clusters: Sequence[ShownRow], rare: Sequence[ShownRow]) -> list[ShownRow]:
-    """The rows of the first screen: what was asked for besides, frequent clips, and rare ones."""
+    """The rows on the first screen: optional parts, frequent clips and rare clips."""
     asked = [ShownRow(part.title, part.rows[0].tiles[:GLANCE]) for part in found.more if part.rows]
     typical = [replace(row.tiles[0], text=f"{row.title}: {row.text}") for row in clusters[:GLANCE]]
     if typical:
-        asked.append(ShownRow("What is frequent", typical, "a typical clip of each of the largest clusters"))
-    asked.append(ShownRow("What is rare", rare[0].tiles[:GLANCE], "clips unlike all others, by distance"))
+        asked.append(ShownRow("Frequent", typical, "a typical clip of each of the largest clusters"))
+    asked.append(ShownRow("Rare", rare[0].tiles[:GLANCE], "clips unlike all others, by distance"))
     return asked
 
 

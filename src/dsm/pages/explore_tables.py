@@ -17,14 +17,14 @@ PLACE = ("path", "begin", "end", "camera", "time")
 
 
 def place_of(footage: Footage, row: int) -> list[str]:
-    """A row's path, begin, end, camera and time, as cells of a table."""
+    """A row's path, start, end, camera and time, as cells of a table."""
     times = footage.features.times_of(row)
     begin, end = (f"{one:.2f}" for one in times) if times else ("", "")
     return [footage.features.paths[row], begin, end, footage.cameras[row], clock(float(footage.times[row]))]
 
 
 def clusters_csv(footage: Footage, explored: Explored) -> str:
-    """A line per clip: its cluster from 1 on (empty if none), and how rare it is."""
+    """One line per clip: its cluster, from 1 (empty if none), and how rare it is."""
     lines = [[*PLACE, "cluster", "distance"]]
     for row, cluster in enumerate(explored.clusters.tolist()):
         name = "" if cluster == NOISE else str(cluster + 1)
@@ -42,7 +42,7 @@ def rarest_csv(footage: Footage, found: Exploration) -> str:
 
 
 def duplicates_csv(footage: Footage, found: Exploration) -> str:
-    """A line per clip of a group of near-duplicates, the one to keep first."""
+    """One line per clip in a group of near-duplicates, the one to keep first."""
     lines = [["group", "keep", *PLACE, "width", "height", "seconds"]]
     for number, group in enumerate(found.groups, start=1):
         for place, row in enumerate(group):
@@ -54,7 +54,7 @@ def duplicates_csv(footage: Footage, found: Exploration) -> str:
 
 
 def alerts_csv(footage: Footage, new: Novelty, archive: Footage, order: Sequence[int]) -> str:
-    """A line per alarm, the most unlike the archive first, with the archive's nearest clip.
+    """One line per alarm, the most unlike the archive first, with the archive's nearest clip.
 
     Args:
         order: the rows of the alarms.
@@ -68,6 +68,6 @@ def alerts_csv(footage: Footage, new: Novelty, archive: Footage, order: Sequence
 
 
 def suggestions_csv(footage: Footage, suggested: Sequence[tuple[int, float]]) -> str:
-    """A line per clip to label next, with the margin of the probe's two most probable labels."""
+    """One line per clip to label next, with the margin of the probe's two most probable labels."""
     lines = [[*PLACE, "margin"]]
     return csv_text([*lines, *([*place_of(footage, row), f"{margin:.4f}"] for row, margin in suggested)])

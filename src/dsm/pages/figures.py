@@ -25,7 +25,7 @@ from dsm.files import write_bytes
 Box = tuple[float, float, float, float]
 """Left, bottom, right, top."""
 
-# Directions tried at each distance: beside first, then above and below.
+# Directions to try at each distance: beside first, then above and below.
 _ANGLES = np.radians([0, 180, 90, 270, 45, 135, 315, 225, 22, 158, 338, 202, 68, 112, 292, 248])
 _DISTANCES = (1.0, 2.0, 3.5, 5.0, 7.0, 10.0, 14.0, 19.0, 25.0)
 """From the point to the name, in gaps."""
@@ -34,7 +34,7 @@ _DISTANCES = (1.0, 2.0, 3.5, 5.0, 7.0, 10.0, 14.0, 19.0, 25.0)
 def place_labels(
     points: NDArray[np.float64], sizes: NDArray[np.float64], frame: Box, gap: float
 ) -> list[Box | None]:
-    """Place each name in the nearest free box: inside the frame, over no other name and no point.
+    """Place each name in the nearest free box: inside the frame, and over no other name or point.
 
     Args:
         points: (n, 2), in the same unit as all other lengths.
@@ -42,7 +42,7 @@ def place_labels(
         gap: least distance from a point to its name, and side of the square kept free around every point.
 
     Returns:
-        The box of each name, or None where no free place is near.
+        The box of each name, or None if there is no free place nearby.
     """
     taken: list[Box] = [(x - gap / 2, y - gap / 2, x + gap / 2, y + gap / 2) for x, y in points]
     boxes: list[Box | None] = [None] * len(points)
@@ -68,7 +68,7 @@ def place_labels(
 
 
 def overlap(one: Box, other: Box) -> bool:
-    """Do two boxes share any area?"""
+    """Whether two boxes overlap."""
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
@@ -98,11 +98,11 @@ NEAR = frozenset(
     ))
 )  # fmt: skip
 """Pairs that some colour-blind people see closer than a distance of 20 in CIELAB; lines and points in such
-colours differ in dashes or marks too."""
+colours also differ in dashes or marks."""
 COLOURS = {"random": _GREY, "moco": _VERMILLION, "dsm": _BLUE, "dsm-triplet": _GREEN}
 """Colours of the methods, the same in every figure."""
 FEW_POINTS = 10
-"""Up to this many points of a line are marked; a line of one point would not show."""
+"""The points of lines with at most this many are marked; a line of one point would be invisible."""
 DOTS = 110
 """Pixels per inch of figures written as PNG."""
 
@@ -146,7 +146,7 @@ class Look:
 
 
 def looks_of(names: Sequence[str]) -> list[Look]:
-    """Looks for runs of these names; up to 18 are distinguishable, by colour-blind people too.
+    """Looks for runs of these names; up to 18 can be distinguished, also by colour-blind people.
 
     A name that begins with a method of :data:`COLOURS` gets that method's colour.
     """
@@ -170,7 +170,7 @@ def looks_of(names: Sequence[str]) -> list[Look]:
 
 
 def method_in(name: str) -> str | None:
-    """The method that a run's name begins with: ``dsm-triplet`` for ``dsm-triplet-seed0``."""
+    """The method that a run's name starts with: ``dsm-triplet`` for ``dsm-triplet-seed0``."""
     methods = [method for method in COLOURS if re.match(rf"{re.escape(method)}(?![a-z0-9])", name)]
     return max(methods, key=len, default=None)
 
@@ -297,7 +297,7 @@ def line_chart(
 
 
 def mark_of(xs: Sequence[float]) -> str:
-    """The mark of a line's points: dots where it has so few that a line alone may not show."""
+    """The mark of a line's points: dots if there are so few that a line alone may be invisible."""
     return "o" if len(xs) <= FEW_POINTS else ""
 
 

@@ -22,13 +22,13 @@ from dsm.views import LUMA
 Frames = NDArray[np.uint8]
 GAP, INK = 4, 30
 FONT = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-"""This font has more letters than Pillow's default."""
+"""A font with more characters than Pillow's default."""
 COLUMNS = 8
-"""Frames of a clip in a still picture, evenly spread."""
+"""Number of frames of a clip in a still picture, evenly spread."""
 
 
 def letters_of(width: int) -> int:
-    """Size of letters in pixels for a picture of ``width``; larger in a wide one, which is shown smaller."""
+    """Font size in pixels for a picture of ``width``; larger for wide pictures, which are shown smaller."""
     return min(max(width // 64, 12), 24)
 
 
@@ -91,7 +91,7 @@ def even(frames: Frames) -> Frames:
 
 
 SMALLEST = 176
-"""Least side of a frame in the pictures, in pixels; smaller clips are enlarged."""
+"""Smallest side of a frame in the pictures, in pixels; smaller clips are enlarged."""
 # Opacity of the colours over the grey frame where the map is 0, and where it is 1.
 LEAST_COVER, MOST_COVER = 0.3, 0.8
 BAR = 12
@@ -107,7 +107,7 @@ class Looked:
     map: NDArray[np.float32]
     """(T, H, W) in [0, 1]."""
     note: str = ""
-    """A few words for the caption."""
+    """Text for the caption."""
 
 
 def overlay(frames: Frames, maps: NDArray[np.float32], colours: Colours = "inferno") -> Frames:
@@ -196,7 +196,7 @@ def _legend(width: int, scale: str, colours: Colours) -> NDArray[np.uint8]:
     bar = overlay(np.full((1, BAR, long, 3), 128, np.uint8), ramp, colours)[0]
     band = white(BAR + GAP, width)
     band[GAP:, GAP : GAP + long] = bar
-    return np.concatenate([band, paragraph(f"0 … 1 of the strongest place: {scale}", width)])
+    return np.concatenate([band, paragraph(f"0 … 1 of the maximum: {scale}", width)])
 
 
 def enlarged(one: Looked) -> Looked:

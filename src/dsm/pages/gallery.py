@@ -44,10 +44,10 @@ def clip_of(features: Features, row: int) -> NDArray[np.uint8]:
 
 
 def clips_of(features: Features, rows: Iterable[int], *, room: float = math.inf) -> dict[int, str]:
-    """Clips of some rows as data URIs, those of the first rows first; unreadable ones are left out.
+    """Clips of some rows as data URIs, in the given order; unreadable ones are left out.
 
     Args:
-        room: characters that all may take together.
+        room: most characters in total.
     """
     clips: dict[int, str] = {}
     for row in rows:
@@ -63,7 +63,7 @@ def clips_of(features: Features, rows: Iterable[int], *, room: float = math.inf)
 
 
 def end_of(path: str) -> str:
-    """A path's last folder and its name, for a caption; those of packs and archives are long."""
+    """A path's last folder and name, for a caption; paths of packs and archives are long."""
     *folders, folder, name = ("", *path.split("/"))
     return f"…/{folder}/{name}" if any(folders) else path
 
@@ -109,7 +109,7 @@ def neighbours(
 ) -> list[ShownClip]:
     """One query's nearest neighbours; ``uri``, ``caption`` and ``text`` describe a row of the gallery.
 
-    ``judged``: whether right and wrong are marked, which takes labels.
+    ``judged``: whether right and wrong are marked, which needs labels.
     """
     return [
         ShownClip(
@@ -179,7 +179,7 @@ def _title(queries: Features) -> str:
 
 
 def _named(features: Features, row: int, names: Sequence[str] = ()) -> str:
-    """The name of a row's class, with a comma; empty where it has no label."""
+    """The name of a row's class, with a comma; empty if it has no label."""
     label = int(features.labels[row])
     if label < 0:
         return ""
@@ -196,7 +196,7 @@ def compared(
         runs: run name -> features of the gallery and of the queries; the same lists for all runs.
         names: the names of the classes.
         shown: number of queries, drawn at random but the same every time.
-        room: characters that all clips may take together; queries beyond that, and queries with an unreadable
+        room: most characters of all clips together; queries beyond that, and queries with an unreadable
             clip, are left out.
     """
     queries = next(iter(runs.values()))[1]
@@ -230,7 +230,7 @@ def compared(
                 itself,
                 [(run, near(run, path)) for run in runs],
             )
-        except UserError:  # an unreadable clip must not prevent the page
+        except UserError:  # one unreadable clip must not cost the whole page
             continue
         room -= sum(len(clip.uri) for _, some in one.runs for clip in (itself, *some))
         if room < 0:
@@ -240,6 +240,6 @@ def compared(
 
 
 def drawn(count: int, shown: int) -> list[int]:
-    """Up to ``shown`` of ``count`` places, drawn at random but the same every time."""
+    """Up to ``shown`` of ``count`` positions, drawn at random but the same every time."""
     places: list[int] = np.random.default_rng(0).permutation(count)[:shown].tolist()
     return sorted(places)

@@ -50,7 +50,7 @@ def write_preview(path: Path, clips: Sequence[list[Shown]], rows: Sequence[Row],
 
 
 def _longest(versions: Sequence[Shown]) -> float:
-    """The motion that gets full colour: the 98th percentile of the unchanged clip, at least 0.5 pixels."""
+    """The motion with full saturation: the 98th percentile of the unchanged clip, at least 0.5 pixels."""
     return max(float(np.percentile(np.hypot(versions[0].flow[:, 0], versions[0].flow[:, 1]), 98)), 0.5)
 
 

@@ -31,7 +31,7 @@ def fractions_figure(counts: Sequence[int], rows: Sequence[Row]) -> Figure:
     highs = 100 * np.array([row.value if row.high is None else row.high for row in rows])
     figure = Figure(figsize=(6.5, 4.2), layout="constrained")
     axis = figure.subplots()
-    # A percentile interval need not contain the value itself; error bars must not be negative.
+    # A percentile interval may not contain the value itself, but error bars must not be negative.
     errors = np.maximum([values - lows, highs - values], 0)
     axis.errorbar(counts, values, yerr=errors, color="#1f5a8c", marker="o", capsize=4, linewidth=1.8)
     axis.set_xscale("log")
@@ -55,7 +55,7 @@ def fractions_figure(counts: Sequence[int], rows: Sequence[Row]) -> Figure:
 
 HEALTH = (
     ("loss", "loss", "lower is better, among runs of one method"),
-    ("motion", "positive nearer than negative", "at its initial value: motion is not seen"),
+    ("motion", "positive nearer than negative", "at its initial value: motion is ignored"),
     ("lr", "learning rate", ""),
     ("alignment", "alignment", "0: the two versions of a clip agree"),
     ("uniformity", "uniformity", "0: all clips at one point; -4: spread out"),
@@ -64,7 +64,7 @@ HEALTH = (
     ("grad_norm", "norm of the gradient", ""),
     ("queue_age", "age of the queue's oldest key, in steps", ""),
     ("data_wait", "share of time waiting for data", "above 0.05: use more workers, or a pack"),
-    ("monitor/balance", "balance", "1: goes by the motion; -1: by the scene"),
+    ("monitor/balance", "balance", "1: relies on motion; -1: on the scene"),
     ("monitor/knn", "knn on the monitored list", ""),
     ("top1", "top-1 on the training batches", ""),
     ("monitor/top1", "top-1 on the test list", ""),
@@ -73,13 +73,13 @@ HEALTH = (
 CURVES = ("loss", "motion", "monitor/balance", "lr", "monitor/knn", "top1", "monitor/top1")
 """Metrics that show the progress of training; the others show the health of a run."""
 POINTS = 300
-"""Most points of a line in a page, so that a run of months does not fill it."""
+"""Most points of a line in a page, to limit its size for long runs."""
 
 Metrics = Sequence[Mapping[str, float]]
 
 
 def draw_run(run: Path) -> list[Path]:
-    """Write ``figures/health.png`` and ``figures/gradients.png`` of a run, where it logged their numbers."""
+    """Write ``figures/health.png`` and ``figures/gradients.png`` of a run, if it logged their numbers."""
     figures = {"health": draw_curves({run.name: read_metrics(run)}), "gradients": draw_gradients(run)}
     drawn = {run / "figures" / f"{name}.png": figure for name, figure in figures.items() if figure}
     for path, figure in drawn.items():
@@ -90,7 +90,7 @@ def draw_run(run: Path) -> list[Path]:
 def draw_curves(runs: Mapping[str, Metrics]) -> Figure | None:
     """A small chart for each logged metric of :data:`HEALTH`, with one line per run.
 
-    None where nothing was logged.
+    None if nothing was logged.
     """
     shown = [one for one in HEALTH if any(_series(lines, one[0])[0] for lines in runs.values())]
     if not shown:
@@ -133,7 +133,7 @@ def save_curves(path: Path, runs: Mapping[str, Metrics]) -> None:
     """
     figure = draw_curves(runs)
     if figure is None:
-        raise UserError(f"{path}: cannot be drawn, since the runs logged no metrics.")
+        raise UserError(f"{path}: cannot be drawn, because the runs have logged no metrics.")
     save_figure(figure, path)
 
 
@@ -170,7 +170,7 @@ def _series(lines: Metrics, name: str) -> tuple[list[float], list[float]]:
 def draw_gradients(run: Path, name: str | None = None) -> Figure | None:
     """The size of the gradient layer by layer, from the first steps (pale) to the last (dark).
 
-    None where it was not logged. ``name``: the run's name; by default that of its folder.
+    None if it was not logged. ``name``: the run's name; by default that of its folder.
     """
     records = read_gradients(run)
     if not records or not records[-1]["layers"]:
@@ -191,7 +191,9 @@ def draw_gradients(run: Path, name: str | None = None) -> Figure | None:
     above.set_ylabel("size of the gradient\n(mean; dotted: maximum)")
     below.set_ylabel("gradient norm / weight norm")
     for axis in (above, below):
-        if any(np.isfinite(line.get_ydata()).any() for line in axis.lines):  # else there is nothing to scale
+        if any(
+            np.isfinite(line.get_ydata()).any() for line in axis.lines
+        ):  # otherwise there is nothing to scale
             axis.set_yscale("log")
         axis.grid(axis="y", alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)

@@ -47,11 +47,11 @@ def describe_picture(picture: Path, rows: Sequence[Row]) -> str:
 
 
 def describe_bars(rows: Sequence[Row]) -> str:
-    """The accuracies of a bias report's variants in words."""
+    """A description of the accuracies of a bias report's variants."""
     parts = []
     bars = [row for row in rows if row.metric.startswith(ACCURACY)]
     for run in dict.fromkeys(row.run for row in bars):
-        # The picture has no bars for a second test.
+        # The picture has no bars for the second test.
         test = next(row.test for row in bars if row.run == run)
         each = [row for row in bars if (row.run, row.test) == (run, test)]
         values = (f"{row.metric.removeprefix(ACCURACY).replace('_', ' ')} {row.value:.0%}" for row in each)
@@ -80,7 +80,7 @@ def describe_classes(lines: Sequence[Mapping[str, str]]) -> str:
 
 
 def describe_confusion(lines: Sequence[Mapping[str, str]]) -> str:
-    """The classes that a classifier identifies best and worst, and what it takes the worst for."""
+    """The classes that a classifier identifies best and worst, and what it mistakes the worst for."""
     try:
         accuracy = {line["class"]: float(line["top1"]) for line in lines}
         taken = {line["class"]: line["most often taken for"] for line in lines}
@@ -97,11 +97,11 @@ def describe_confusion(lines: Sequence[Mapping[str, str]]) -> str:
 
 
 def describe_gradients(name: str, records: Sequence[Mapping[str, Any]]) -> str:
-    """The mean size of the gradient in the layers at the last logged step, in words."""
+    """A description of the mean size of each layer's gradient at the last logged step."""
     layers = records[-1]["layers"] if records else {}
     sizes = {layer: float(values[0]) for layer, values in layers.items() if math.isfinite(values[0])}
     if not sizes:
-        return f"The gradient of {name}, layer by layer: no finite number"
+        return f"The gradient of {name}, layer by layer: no finite numbers"
     least, most = _ends(sizes)
     return (
         f"The gradient of {name}, layer by layer. At step {records[-1]['step']} its mean size is greatest in "
@@ -124,7 +124,7 @@ def _results(rows: Iterable[Row]) -> str:
 
 
 def _table(file: Path) -> list[dict[str, str]]:
-    """The lines of a CSV table; empty where the file is not a valid table, since other tools may write it."""
+    """The lines of a CSV table; empty if the file is not a valid table: other tools may write it too."""
     try:
         lines = list(csv.DictReader(io.StringIO(read_text(file, newline=""), newline="")))
     except (OSError, ValueError, csv.Error):
@@ -142,7 +142,7 @@ class Maps:
     maps: NDArray[np.float32]
     """(N, T, S, S) in [0, 1]."""
     raised: str
-    """The score that bright places of a map raise, in words."""
+    """A description of the score that bright locations of a map raise."""
 
 
 @dataclass(frozen=True)
@@ -151,12 +151,12 @@ class Measured:
 
     rows: list[Row] = field(default_factory=list)
     features: tuple[Features, Features] | None = None
-    """Of the training list and of the test list."""
+    """Features of the training list and of the test list."""
     maps: Maps | None = None
     bias: list[tuple[Path, str]] = field(default_factory=list)
     """The pictures of a bias report with their descriptions; the variants come last."""
     left_out: list[str] = field(default_factory=list)
-    """What could not be measured, and why."""
+    """Measurements that failed, and why."""
 
 
 @dataclass(frozen=True)
@@ -189,13 +189,13 @@ class ReportContent:
     """Run name -> measurements."""
     given: Sequence[Given] = ()
     classes: Sequence[str] = ()
-    """Names of the classes by label."""
+    """Class names by label."""
     shown: int = 6
     """Number of queries shown with their neighbours."""
     by_groups: bool = False
     embedding: Embedding | None = None
     left_out: Sequence[str] = ()
-    """What could not be done, and why, in addition to the runs' own ``left_out``."""
+    """What is missing from the page, and why, besides the runs' own ``left_out``."""
 
 
 ROOM = {
@@ -205,14 +205,14 @@ ROOM = {
     "bias": 2_000_000,
     "pictures": 4_000_000,
 }
-"""Most characters that the clips and pictures of each section may take."""
+"""Most characters of all clips and pictures of a section."""
 KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
 """Formats of pictures that the page includes."""
 VARIANTS, BARS = "variants.png", "bars.png"
 
 
 def picture_uri(path: Path, room: float = math.inf) -> str | None:
-    """A picture as a data URI; None, and the file is not read, if it has more characters than ``room``."""
+    """A picture as a data URI; None, without reading the file, if it would exceed ``room`` characters."""
     if path.stat().st_size * 4 / 3 > room:
         return None
     return data_uri(KINDS[path.suffix.lower()], path.read_bytes())
@@ -233,7 +233,7 @@ def bias_pictures(
 ) -> tuple[list[tuple[str, list[tuple[str, str]]]], list[str]]:
     """Each run's bias pictures with their descriptions, the variants only once; and notes on omitted ones.
 
-    The bars are left to one chart of all runs.
+    The bars are not included: one chart shows those of all runs.
     """
     room, shown, left, has_variants = ROOM["bias"], [], [], False
     for name, results in measured.items():

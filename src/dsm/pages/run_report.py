@@ -37,7 +37,7 @@ from dsm.terminal import many, some
 
 """Most bytes of a page."""
 DOTS = 80
-"""Number of the embedding's videos whose clips play."""
+"""Number of videos in the embedding whose clips play."""
 MOST_BAD = 20
 
 
@@ -167,7 +167,7 @@ def about(runs: Sequence[RunRecord]) -> list[tuple[str, str, list[str]]]:
 
 
 DECISIVE = ("top1", "R@1", "linear_probe", "monitor/knn")
-"""Results for the headline, the most telling first."""
+"""Results for the headline, the most informative first."""
 
 
 def _progress(runs: Sequence[RunRecord]) -> str:
@@ -190,7 +190,7 @@ def _progress(runs: Sequence[RunRecord]) -> str:
 
 
 def _decisive(runs: Sequence[RunRecord], rows: Sequence[Row]) -> tuple[str, list[Row]] | tuple[()]:
-    """The most telling metric that most runs have, with a row of each, best first; empty if there is none."""
+    """The most informative metric that most runs have, with a row of each, best first; empty if none."""
     names = [run.name for run in runs]
     choices = []
     for metric in DECISIVE:
@@ -222,7 +222,7 @@ def _result(runs: Sequence[RunRecord], rows: Sequence[Row]) -> str:
 
 
 def _scene_chart(rows: Sequence[Row], names: Sequence[str]) -> str:
-    """The accuracies of all runs in each variant, grouped; empty where there are none."""
+    """The accuracies of all runs in each variant, grouped; empty if there are none."""
     bars = [row for row in rows if row.metric.startswith(ACCURACY) and row.run in names]
     if not bars:
         return ""
@@ -257,7 +257,7 @@ def _chance(features: Mapping[str, tuple[Features, Features]]) -> tuple[float | 
     by_chance = chance(gallery, queries, kept_apart(gallery, queries), 1)
     most = np.bincount(queries.labels).max() / len(queries)
     return 100 * by_chance, (
-        f"Random neighbours give R@1 {by_chance:.1%}; the most frequent class is {most:.1%} of the test."
+        f"Random neighbours give R@1 {by_chance:.1%}; the most frequent class has {most:.1%} of the videos."
     )
 
 

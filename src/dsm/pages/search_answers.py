@@ -1,4 +1,4 @@
-"""What the search page asks for: browsing, hits page by page, and queries that were sent."""
+"""Answers requests of the search page: browsing, pages of hits, and uploaded queries."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ MOST_DIGITS = 12
 MOST_HITS, CHOICES = 200, 200
 """Most hits on a page, and most cameras or labels to choose from."""
 KEPT_QUERIES, LIKELY = 16, 5
-"""Queries sent that are kept, and the nearest hits among which a query's own file is looked for."""
+"""Number of uploaded queries to keep, and of nearest hits to compare with a query's file."""
 
 
 class Sent(NamedTuple):
-    """A video that was sent as a query, and is searched for again on the next page."""
+    """A video uploaded as a query, kept for further pages of hits."""
 
     feature: NDArray[np.float32]
     own: int | None
-    """A row of the same file in the archive, which is not found; None if it is not there."""
+    """A row of the same file in the archive, which is left out; None if the archive lacks it."""
 
 
 class Answers:
-    """What the page asks for, page by page; the settings of a question come from its address.
+    """Answers requests of the page; their settings come from the URL.
 
     Args:
         cameras: the camera of each row.
-        among: which rows may be found; None for all.
-        k: hits on a page, unless the question says otherwise.
+        among: which rows to search; None for all.
+        k: hits per page, unless the request sets it.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Answers:
         self._sent: OrderedDict[str, Sent] = OrderedDict()
 
     def choices(self) -> dict[str, Any]:
-        """What the page offers: cameras and labels, where there is a choice."""
+        """The choices on the page: cameras and labels, if there are several."""
         cameras = sorted(set(self._cameras))
         known = np.unique(self.features.labels[self.features.labels >= 0]).tolist()
         labels = [self._names[label] for label in known]
@@ -60,7 +60,7 @@ class Answers:
         }
 
     def _settings(self, asked: Mapping[str, list[str]]) -> tuple[int, int, NDArray[np.bool_] | None]:
-        """Hits on a page, hits before it, and the rows that are searched."""
+        """Hits per page, hits before it, and the rows to search."""
 
         def one(name: str) -> str:
             return asked.get(name, [""])[0]
@@ -73,14 +73,14 @@ class Answers:
         return k, first, fits if self._among is None else fits & self._among
 
     def browse(self, asked: Mapping[str, list[str]]) -> dict[str, Any]:
-        """Rows in a random order that is always the same."""
+        """Rows in a fixed random order."""
         k, first, among = self._settings(asked)
         rows = self._order if among is None else self._order[among[self._order]]
         return {"hits": [self.described(row) for row in rows[first : first + k].tolist()], "from": first,
                 "more": first + k < len(rows)}  # fmt: skip
 
     def near(self, row: int, asked: Mapping[str, list[str]]) -> dict[str, Any]:
-        """The videos nearest to a row, without its own."""
+        """The videos nearest to a row, without the row's own video."""
         return {
             "query": self.described(row),
             **self._found(np.array(self.features.features[row]), row, asked),
@@ -89,7 +89,7 @@ class Answers:
     def sent(
         self, content: bytes, feature: NDArray[np.float32], asked: Mapping[str, list[str]]
     ) -> dict[str, Any]:
-        """The videos nearest to one that was sent; the same file in the archive is left out."""
+        """The videos nearest to an uploaded one; the same file in the archive is left out."""
         token = hashlib.sha256(content).hexdigest()
         own = next(
             (hit.row for hit in self.index.search(feature, LIKELY) if self._holds(hit.row, content)), None
@@ -100,14 +100,14 @@ class Answers:
         return self.again(token, asked)
 
     def again(self, token: str, asked: Mapping[str, list[str]]) -> dict[str, Any]:
-        """Another page of a query that was sent.
+        """Another page of hits for an uploaded query.
 
         Raises:
-            UserError: it is not kept any more.
+            UserError: the query is no longer kept.
         """
         sent = self._sent.get(token)
         if sent is None:
-            raise UserError("that query is not kept any more; send the video again.")
+            raise UserError("that query is no longer kept; send the video again.")
         found = {"token": token, **self._found(sent.feature, sent.own, asked)}
         return found if sent.own is None else found | {"own": row_text(self.features, sent.own)}
 
@@ -134,7 +134,7 @@ class Answers:
         }
 
     def described(self, row: int) -> dict[str, Any]:
-        """A row for the page: the end of its path, its times, where its file lies, its camera and label."""
+        """A row for the page: the end of its path, its times, file, camera and label."""
         try:
             place = str(file_of(self.features, row).absolute())
         except UserError:

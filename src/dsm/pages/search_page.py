@@ -1,4 +1,4 @@
-"""A local page to search an archive by example, on loopback, limited to the index's videos.
+"""A local page to search an archive by example, on the loopback interface, limited to the index's videos.
 
 The browser requests videos by their row in the index; the server decodes them and sends small mp4 clips. No
 path ever comes from the browser, and no file is sent unchanged.
@@ -38,15 +38,15 @@ from dsm.video.write import mp4_bytes
 HOST = "127.0.0.1"
 CLIPS_SHOWN = 24
 HEAD_TIME, WHOLE_TIME = 10.0, 120.0
-"""Seconds that a browser may take to send the head of a request, and the whole of it."""
+"""Seconds that a browser may take to send the head of a request, and the whole request."""
 PATIENCE = 10.0
-"""Seconds that all requests together wait for free threads before others are turned away."""
+"""Seconds without a free thread after which further requests are turned away."""
 TURN = 30.0
-"""Seconds that a request waits for its turn to decode; then the browser is told to come back."""
+"""Seconds that a request waits for its turn to decode; then the browser is told to retry."""
 COME_BACK = 2
-"""Seconds after which a browser that is turned away may come back."""
+"""Seconds after which a browser that was turned away may retry."""
 LEAVING = 256
-"""Connections that are turned away and not closed yet. Each is an open file."""
+"""Most connections that were turned away but not yet closed; each is an open file."""
 
 
 class BusyError(Exception):
@@ -54,7 +54,7 @@ class BusyError(Exception):
 
 
 class SentInTime(io.RawIOBase):
-    """What a browser sends, up to a time limit for all of it, however slowly it comes."""
+    """The data that a browser sends, with a time limit for all of it, however slowly it arrives."""
 
     def __init__(self, connection: socket.socket, seconds: float) -> None:
         self._connection, self._begun = connection, time.monotonic()
@@ -71,7 +71,7 @@ class SentInTime(io.RawIOBase):
         """Receive some bytes.
 
         Raises:
-            TimeoutError: the time is over.
+            TimeoutError: the time limit has passed.
         """
         left = self._end - time.monotonic()
         if left <= 0:
@@ -81,10 +81,10 @@ class SentInTime(io.RawIOBase):
 
 
 class PageServer(ThreadingHTTPServer):
-    """The page on this machine's loopback.
+    """The server of the page, on this machine's loopback interface.
 
-    It works on a limited number of requests at once. Others wait, in the system's queue too; once that has
-    taken long, they are told to come back.
+    It handles a limited number of requests at once. Others wait, in the system's queue too; after a while,
+    they are told to retry.
     """
 
     request_queue_size = BACKLOG
@@ -100,13 +100,13 @@ class PageServer(ThreadingHTTPServer):
         among: NDArray[np.bool_] | None = None,
         k: int = CLIPS_SHOWN,
     ) -> None:
-        """Begin to listen; ``port`` 0 takes a free port.
+        """Start to listen; ``port`` 0 picks a free port.
 
         Args:
-            encode: computes the feature of a video sent as a query; None where the weights are not available.
+            encode: computes the feature of an uploaded video; None if the weights are not available.
             cameras: the camera of each row.
-            among: which rows may be found; None for all.
-            k: hits on a page.
+            among: which rows to search; None for all.
+            k: hits per page.
 
         Raises:
             UserError: the port cannot be used.
@@ -119,9 +119,9 @@ class PageServer(ThreadingHTTPServer):
         self._turn = threading.Lock()
         self._free = threading.BoundedSemaphore(CONNECTIONS)
         self._waited, self._waited_last = 0.0, 0.0
-        """Seconds waited for free threads without a pause, and when that was last."""
+        """Seconds waited for free threads without a break, and when that was last."""
         self._leaving: deque[tuple[float, socket.socket]] = deque()
-        """Connections that are told to come back, and when each is closed."""
+        """Connections that were told to retry, and when to close each."""
         try:
             super().__init__((HOST, port), Handler)
         except OSError as error:
@@ -131,7 +131,7 @@ class PageServer(ThreadingHTTPServer):
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Decoding takes all cores, so it is done for one request at a time."""
+        """Wait for the turn to decode: decoding uses all cores, so only one request does it at a time."""
         if not self._turn.acquire(timeout=TURN):
             raise BusyError
         try:
@@ -140,7 +140,7 @@ class PageServer(ThreadingHTTPServer):
             self._turn.release()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread of its own, or turn the browser away."""
+        """Answer in a new thread, or turn the browser away."""
         begun = time.monotonic()
         if begun - self._waited_last > 1:
             self._waited = 0.0
@@ -153,24 +153,24 @@ class PageServer(ThreadingHTTPServer):
             return
         try:
             super().process_request(request, client_address)
-        except RuntimeError:  # the system gives no more threads
+        except RuntimeError:  # the system allows no more threads
             self._free.release()
             self._turn_away(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """What the thread does."""
+        """The body of the thread."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say what went wrong, unless the browser merely left."""
+        """Report an error, unless the browser has just closed the connection."""
         if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
             super().handle_error(request, client_address)
 
     def service_actions(self) -> None:
-        """What the server does twice a second and after each connection."""
+        """Called by the server twice a second and after each connection."""
         now = time.monotonic()
         while self._leaving and (self._leaving[0][0] < now or len(self._leaving) > LEAVING):
             _, request = self._leaving.popleft()
@@ -187,9 +187,9 @@ class PageServer(ThreadingHTTPServer):
         super().server_close()
 
     def _turn_away(self, request: socket.socket) -> None:
-        """Tell a browser to come back, without waiting for its request.
+        """Tell a browser to retry, without waiting for its request.
 
-        The connection stays open for a while: if it were closed before the request has come, the system would
+        The connection stays open for a while: if it were closed before the request arrives, the system would
         reset it, and the answer would be lost.
         """
         with suppress(OSError):
@@ -200,7 +200,7 @@ class PageServer(ThreadingHTTPServer):
 
 
 def come_back(status: str) -> bytes:
-    """An answer without content that says when to ask again."""
+    """An empty answer that says when to retry."""
     lines = (f"HTTP/1.0 {status}", "Connection: close", "Content-Length: 0", f"Retry-After: {COME_BACK}")
     return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
 
@@ -219,7 +219,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def handle(self) -> None:
         super().handle()
-        if not self.requestline:  # the time was over before it came
+        if not self.requestline:  # the time limit passed before it arrived
             with suppress(OSError):
                 self.connection.sendall(come_back("408 Request Timeout"))
 
@@ -287,7 +287,9 @@ class Handler(BaseHTTPRequestHandler):
             raise BusyError
         try:
             self._sent.allow(WHOLE_TIME)
-            content = self.rfile.read(int(length))  # before its turn: it may take long
+            content = self.rfile.read(
+                int(length)
+            )  # before its turn to decode, because receiving may take long
             with self.server.turn():
                 feature = _encode_sent(content, encode)
         finally:
@@ -319,7 +321,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def _encode_sent(content: bytes, encode: Callable[[Path], NDArray[np.float32]]) -> NDArray[np.float32]:
-    """The feature of a video sent as a query, written to a temporary file meanwhile."""
+    """The feature of an uploaded video, via a temporary file."""
     with TemporaryDirectory(prefix="dsm-query-") as folder:
         file = Path(folder, "query")
         file.write_bytes(content)

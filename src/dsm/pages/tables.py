@@ -24,7 +24,7 @@ MEANINGS = {
     "monitor/top1": "top1 on the test list, while training",
     "monitor/top5": "top5 on the test list, while training",
     "monitor/knn": "knn on the monitored list, while training",
-    "monitor/balance": "1: goes by the motion; -1: by the scene",
+    "monitor/balance": "1: relies on motion; -1: on the scene",
     "motion_area": "share of the picture that moves",
     "map_mass_above_area": "map_mass_on_motion minus motion_area",
     "other_map_mass_on_motion": "the same with the map of another video",
@@ -34,12 +34,12 @@ MEANINGS = {
     "map_mass_above_other_map": "the same, minus that of another video's map",
     "scene_reliance": "0: motion decides; 1: the scene",
     "motion_gain": "share of the skill that single frames lack",
-    "order_sensitivity": "share of the skill lost when shuffled",
-    "direction_sensitivity": "share of the skill lost backwards",
-    "contrasted_scenes_by_motion": "right in front of other scenes, and not on one frame of that clip",
+    "order_sensitivity": "share of the skill lost with shuffled frames",
+    "direction_sensitivity": "share of the skill lost when played backwards",
+    "contrasted_scenes_by_motion": "right in front of other scenes, but wrong on one frame of that clip",
     "hat_scene_error_random_by_motion": "taken for the class of the scene behind it",
     "appearance_free_probe": "a probe on noise that moves like the clip",
-    "arrow_of_time": "a probe tells forwards from backwards; chance 50 %",
+    "arrow_of_time": "a probe distinguishes forwards from backwards; chance 50 %",
     "opposites": "right between two opposite classes; chance 50 %",
     "acc_clip": "accuracy, mean over classes",
     "acc_static": "accuracy on single frames",
@@ -67,18 +67,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class Bar:
-    """A number as a bar of the page: places in %, from 0 to 100."""
+    """A number as a bar of the page: positions in %, from 0 to 100."""
 
     name: str
     text: str
     at: float | None
-    """Where the number is; None where it cannot be measured."""
+    """Position of the number; None if it cannot be measured."""
     low: float
     high: float
 
 
 def bar_of(name: str, value: float, low: float | None, high: float | None, *, digits: int = 0) -> Bar:
-    """The bar of a share in [0, 1] with its 95 % interval, if it has one; beyond 0 and 1 it is cut."""
+    """The bar of a share in [0, 1] with its 95 % interval, if it has one, clipped to [0, 1]."""
     text, at = f"{value:.{digits}%}", _place(value)
     if low is None or high is None or low != low or high != high:
         return Bar(name, text, at, at, at)
@@ -101,13 +101,13 @@ class ResultTable:
 
 
 def result_tables(rows: Sequence[Row]) -> list[ResultTable]:
-    """One table per test, in order of appearance; last those of what training logged."""
+    """One table per test, in order of appearance; those of logged training metrics last."""
     tables = []
     logged = {row.test: True for row in rows}
     for row in rows:
         logged[row.test] &= row.metric.startswith(("train/", "monitor/"))
     for test in sorted(logged, key=lambda test: logged[test]):
-        # The same number of a run in two files counts once and makes no spread.
+        # The same number of a run in two files counts once, so that it adds no spread.
         distinct = {(row.run, row.seed, row.metric, row.value): row for row in rows if row.test == test}
         own = list(distinct.values())
         runs = list(dict.fromkeys(row.run for row in own))
@@ -128,11 +128,11 @@ def result_tables(rows: Sequence[Row]) -> list[ResultTable]:
 
 
 def meaning_of(metric: str) -> str:
-    """What a metric says, in a few words; empty if it is unknown."""
+    """A short description of a metric; empty if unknown."""
     if metric in MEANINGS:
         return MEANINGS[metric]
     name, _, count = metric.partition("@")
-    return f"one of the {count} nearest is of the same class" if name == "R" and count.isdecimal() else ""
+    return f"one of the {count} nearest has the same class" if name == "R" and count.isdecimal() else ""
 
 
 def by_subject(rows: Sequence[Row]) -> tuple[list[Row], list[Row], list[Row]]:
@@ -151,7 +151,7 @@ def seed_tables(rows: Sequence[Row], groups: Mapping[str, str]) -> list[ResultTa
 
 
 def cell_of(rows: Sequence[Row], best: bool) -> Cell | None:
-    """One metric of a run over its seeds: mean and spread, or of one seed the interval."""
+    """One metric of a run over its seeds: mean and spread; for one seed, its interval."""
     if not rows:
         return None
     if rows[0].metric in NO_SHARES:

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: clips and figures inside, no scripts from elsewhere, light and dark."""
+"""Self-contained HTML pages: clips and figures inside, no external scripts, light and dark mode."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dsm.video.write import mp4_bytes
 FPS = 8
 """Pictures per second of the clips on pages."""
 PAGE_BYTES = 25_000_000
-"""Pages with many clips leave out those beyond this size."""
+"""Largest size of a page: the usual limit of e-mail."""
 
 
 def data_uri(kind: str, content: bytes) -> str:

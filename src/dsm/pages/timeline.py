@@ -1,4 +1,4 @@
-"""A timeline per camera: how many clips of which cluster began in each hour, as bars in SVG."""
+"""A timeline per camera: the number of clips per cluster that start in each hour, as bars in SVG."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dsm.evaluate.footage import Footage
 from dsm.pages.embedding import LOOKS
 
 STEPS = (60, 300, 900, 3600, 6 * 3600, 86400, 7 * 86400, 30 * 86400)
-"""Lengths of a bar in seconds, of which the shortest that gives :data:`BARS` or fewer is taken."""
+"""Possible lengths of a bar in seconds; the shortest with at most :data:`BARS` bars is used."""
 NAMES = ("a minute", "5 minutes", "15 minutes", "an hour", "6 hours", "a day", "a week", "30 days")
 BARS, CAMERAS, CLUSTERS = 60, 24, 6
-"""Most bars and cameras; clusters with a colour of their own, others are grey."""
+"""Most bars and cameras; number of clusters with their own colour, the others being grey."""
 WIDTH, HEIGHT = 600, 40
 GREY = "#8a949c"
 
@@ -35,21 +35,21 @@ class Bar:
 
 @dataclass(frozen=True)
 class Timelines:
-    """The bars of each camera, from the same time on."""
+    """The bars of each camera, on a common time axis."""
 
     cameras: list[tuple[str, list[Bar]]]
     step: str
-    """How long a bar lasts, in words."""
+    """The length of a bar, as text."""
     begin: str
     end: str
     known: int
-    """Clips whose time is known."""
+    """Number of clips whose time is known."""
     left_out: int
     """Cameras without a timeline."""
 
 
 def timelines(footage: Footage, clusters: NDArray[np.int64]) -> Timelines | None:
-    """The timelines of the cameras with the most clips; None where no time is known."""
+    """The timelines of the cameras with the most clips; None if no time is known."""
     known = np.flatnonzero(np.isfinite(footage.times))
     if not len(known):
         return None

@@ -1,8 +1,8 @@
-"""The cache of objects on the local disk: files are complete or absent, and the oldest make room for others.
+"""The object cache on the local disk: files are complete or absent, and the least recently used are removed.
 
-Several processes and several runs share the folder. A file is written aside and renamed. Its name is a hash
-of the URL, the version and the size, so a URL leads nowhere else, and a changed object is another file. A
-file in use is locked (``flock``) or open, and stays readable.
+Several processes and several runs share the folder. A file is written under another name and renamed. Its
+name is a hash of the URL, the version and the size, so a URL cannot name a file elsewhere, and a changed
+object becomes another file. A file in use is locked (``flock``) or open, and stays readable.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if CAN_LOCK:
     import fcntl
 
 FOLDER, GB = "DSM_CACHE_FOLDER", "DSM_CACHE_GB"
-"""Environment variables, so that worker processes have the same cache."""
+"""Environment variables, so that worker processes use the same cache."""
 DEFAULT_GB = 20.0
 ENDING = ".object"
 FRESH = 60.0
-"""Seconds for which a file's last use is not noted again."""
+"""Seconds within which a file's last use is not updated again."""
 _SLACK = 0.05
-"""Share of the cache that a process writes before it looks at the whole folder again."""
+"""Share of the cache that a process writes before it checks the whole folder again."""
 
 
 def set_cache(folder: Path | None, gigabytes: float | None) -> None:
-    """Set the folder and size of the cache, for this process and those that it starts; None keeps them."""
+    """Set the folder and size of the cache, for this process and its children; None keeps them."""
     if folder is not None:
         os.environ[FOLDER] = str(folder.absolute())
     if gigabytes is not None:
@@ -48,14 +48,14 @@ def cache_folder() -> Path:
 
 
 def cache_bytes() -> int:
-    """How large the cache may become."""
+    """The maximum size of the cache in bytes."""
     given = os.environ.get(GB) or DEFAULT_GB
     try:
         size = int(float(given) * 1e9)
     except (ValueError, OverflowError):
         size = 0
     if size < 1:
-        raise UserError(f"{GB}={given}: give the size of the cache of objects in GB, such as {GB}=20.")
+        raise UserError(f"{GB}={given}: must be the size of the object cache in GB, such as {GB}=20.")
     return size
 
 
@@ -70,7 +70,7 @@ def write(file: Path, size: int, fill: Callable[[BinaryIO], None]) -> None:
     """Write a file of ``size`` bytes, completely or not at all; make room for it first.
 
     Raises:
-        StorageError: it cannot be written. Whatever ``fill`` raises.
+        StorageError: it cannot be written. Also whatever ``fill`` raises.
     """
     try:
         _write(file, size, fill)
@@ -78,13 +78,13 @@ def write(file: Path, size: int, fill: Callable[[BinaryIO], None]) -> None:
         if error.errno is None:  # there is no such object
             raise
         raise _unusable(file, error) from None
-    except OSError as error:  # it says nothing about the object
+    except OSError as error:  # a fault of the disk, not of the object
         raise _unusable(file, error) from None
 
 
 def _unusable(file: Path, error: OSError) -> StorageError:
     return StorageError(
-        f"{file.parent}: the cache of objects cannot be used ({error.strerror}); free some space, or choose "
+        f"{file.parent}: the object cache cannot be used ({error.strerror}); free some space, or choose "
         f"another folder with --data.cache-folder or {FOLDER}."
     )
 
@@ -98,7 +98,7 @@ def _write(file: Path, size: int, fill: Callable[[BinaryIO], None]) -> None:
         opened.flush()
         if opened.tell() != size:
             raise StorageError(f"{file}: {opened.tell()} bytes were written instead of {size}.")
-        os.fsync(opened.fileno())  # a crash of the machine must not leave a renamed file without its content
+        os.fsync(opened.fileno())  # a crash of the machine must not leave a renamed file without content
 
 
 def used(file: Path) -> None:
@@ -110,7 +110,7 @@ def used(file: Path) -> None:
 
 @contextmanager
 def held(file: Path, size: int) -> Iterator[bool]:
-    """Keep a file from being removed while the block runs; False if it is not there whole."""
+    """Keep a file from being removed while the block runs; False if it is missing or incomplete."""
     try:
         descriptor = os.open(file, os.O_RDONLY)
     except OSError:
@@ -121,16 +121,16 @@ def held(file: Path, size: int) -> Iterator[bool]:
             with suppress(OSError):  # a disk without locks
                 fcntl.flock(descriptor, fcntl.LOCK_SH)
         facts = os.fstat(descriptor)
-        there = facts.st_size == size and facts.st_nlink > 0
-        if there:
+        complete = facts.st_size == size and facts.st_nlink > 0
+        if complete:
             used(file)
-        yield there
+        yield complete
     finally:
         os.close(descriptor)
 
 
 _written: dict[tuple[int, Path], int] = {}
-"""Bytes that this process has written to a folder since it last looked at the whole of it."""
+"""Bytes that this process has written to a folder since it last checked the whole folder."""
 
 
 def _make_room(folder: Path, size: int) -> None:

@@ -1,7 +1,7 @@
-"""Requests to object storage: tried again after faults, with limits, and told in one sentence if they fail.
+"""Requests to object storage: retried after faults, with limits, and reported in one sentence if they fail.
 
-A fault of the network or the store is no fault of the object. It is a :class:`StorageError`, which ends the
-work; a video is never judged by it.
+A fault of the network or the store is not a fault of the object. It is a :class:`StorageError`, which ends
+the work; it never counts against a video.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from dsm.extras import load_extra
 Result = TypeVar("Result")
 
 ATTEMPTS = 8
-"""How often a request is made before its fault is told: with the waits, over a minute."""
+"""Number of attempts before a fault is reported: with the waits, over a minute."""
 ATTEMPTS_AT_FIRST = 3
-"""The same for a host or bucket that has never answered, whose name is probably mistyped."""
+"""The same for a host or bucket that has never answered: its name is probably mistyped."""
 FIRST_WAIT = 0.5
-"""Seconds before the second attempt; each further wait is twice as long, and up to half of it is left out at
-random, so that many workers do not come back at once."""
+"""Seconds before the second attempt; each further wait is twice as long, shortened by up to half at random,
+so that many workers do not retry at once."""
 SILENCE = 30.0
 """Seconds without a byte after which a request has failed."""
 SLOWEST = 100_000
@@ -39,48 +39,48 @@ PACKAGES = {
     "abfs": "adlfs", "abfss": "adlfs", "hf": "huggingface_hub", "oss": "ossfs", "oci": "ocifs",
     "hdfs": "pyarrow", "sftp": "paramiko",
 }  # fmt: skip
-"""What each kind of URL needs. Others that fsspec knows read local files or follow what a file names."""
+"""The package for each kind of URL. fsspec's other kinds read local files or follow references in files."""
 _VERSIONS = (
     "ETag", "etag", "generation", "blob_id", "md5Hash", "VersionId", "mtime", "LastModified", "last_modified",
     "modified",
 )  # fmt: skip
-"""Fields in which stores say which version an object is, the best first."""
+"""Fields in which stores give the version of an object, the best first."""
 _CREDENTIALS = ("Credential", "Token", "Unauthorized", "Forbidden", "Profile", "Auth", "Login")
-"""Words in the names of the errors that libraries raise when nobody is logged in."""
+"""Words in the names of errors that libraries raise if credentials are missing."""
 
 
 class Facts(NamedTuple):
-    """What tells one version of a file or object from another."""
+    """What distinguishes versions of a file or object."""
 
     size: int
     """Bytes."""
     version: int | str
-    """Of a file the time of its last change, in nanoseconds; of an object its ETag, or what its store has."""
+    """For a file, its modification time in nanoseconds; for an object, its ETag or similar."""
 
 
 class StorageError(MachineError):
-    """The store or the network failed; it says nothing about the object."""
+    """The store or the network failed; the object may be intact."""
 
 
 class AccessError(StorageError):
-    """The store wants other credentials."""
+    """The store requires other credentials."""
 
 
 class ChangedError(Exception):
-    """The object is another version than the one whose facts are known."""
+    """The object has another version than the one whose facts are known."""
 
 
 class Store(Protocol):
     """One attempt each, without retries."""
 
     checks_version: bool
-    """Whether ``read`` raises ChangedError; otherwise whoever reads compares the facts afterwards."""
+    """Whether ``read`` raises ChangedError; otherwise the caller compares the facts afterwards."""
 
     def facts(self, url: str) -> Facts:
         """Size and version. Raises FileNotFoundError if there is no such object."""
 
     def read(self, url: str, begin: int, end: int, facts: Facts) -> bytes:
-        """The bytes from ``begin`` to before ``end``; how many there are is for the caller to check."""
+        """The bytes from ``begin`` up to ``end``; the caller checks their number."""
 
 
 class _Clock(threading.local):
@@ -93,7 +93,7 @@ _clock = _Clock()
 
 
 def seconds_waited() -> float:
-    """Seconds that this thread has spent waiting for storage: no time limit of a video counts them."""
+    """Seconds that this thread has waited for storage; they do not count towards a video's time limit."""
     return _clock.waited
 
 
@@ -123,12 +123,12 @@ _answered: set[str] = set()
 
 
 def seconds_for(size: int) -> float:
-    """Seconds that one attempt at reading so many bytes may take."""
+    """Seconds that one attempt to read this many bytes may take."""
     return SILENCE + size / SLOWEST
 
 
 def most_seconds(size: int) -> float:
-    """Seconds after which reading so many bytes has surely ended, all attempts and waits included."""
+    """Seconds that reading this many bytes takes at most, including all attempts and waits."""
     return ATTEMPTS * seconds_for(size) + FIRST_WAIT * 2**ATTEMPTS
 
 
@@ -136,17 +136,17 @@ def get_facts(url: str) -> Facts:
     """Size and version of an object.
 
     Raises:
-        FileNotFoundError: there is no such object. StorageError: the store does not say.
+        FileNotFoundError: there is no such object. StorageError: the store failed.
     """
     store = store_of(url)
     return _tried(url, lambda: store.facts(url))
 
 
 def get_bytes(url: str, begin: int, end: int, facts: Facts) -> bytes:
-    """Bytes of an object, as many as asked for.
+    """Bytes of an object, exactly as many as requested.
 
     Raises:
-        ChangedError: it is another version by now; a store that does not check this is asked by
+        ChangedError: it now has another version; for a store that does not check this, call
             :func:`check_unchanged`. FileNotFoundError, StorageError: as :func:`get_facts`.
     """
     store = store_of(url)
@@ -161,7 +161,7 @@ def get_bytes(url: str, begin: int, end: int, facts: Facts) -> bytes:
 
 
 def check_unchanged(url: str, facts: Facts) -> None:
-    """Raise ChangedError if an object that was just read is another version by now."""
+    """Raise ChangedError if an object that was just read now has another version."""
     if not store_of(url).checks_version and get_facts(url) != facts:
         raise ChangedError
 
@@ -191,7 +191,7 @@ def list_objects(url: str) -> list[str]:
 
 
 def remove_object(url: str) -> None:
-    """Remove an object; one that is not there is none."""
+    """Remove an object; a missing object is no error."""
     store = _writable(url)
     with suppress(FileNotFoundError):
         _tried(url, lambda: store.remove(url))
@@ -209,7 +209,7 @@ def _tried(url: str, call: Callable[[], Result]) -> Result:
     attempts = ATTEMPTS if host in _answered else ATTEMPTS_AT_FIRST
     with _waiting():
         for attempt in range(attempts):
-            if attempt:  # not from the generator that experiments are seeded by
+            if attempt:  # not with the generator that experiments seed
                 time.sleep(FIRST_WAIT * 2 ** (attempt - 1) * random.SystemRandom().uniform(0.5, 1))
             try:
                 result = call()
@@ -228,8 +228,8 @@ def _tried(url: str, call: Callable[[], Result]) -> Result:
                 refuse_machine_fault(error, reading=url)
                 fault = first_line(error) or type(error).__name__
     raise StorageError(
-        f"{url}: the storage failed {attempts} times, the last time with: {fault.rstrip('.')}. What is done "
-        "so far is kept; run the same command again when it can be reached."
+        f"{url}: the storage failed {attempts} times, the last time with: {fault.rstrip('.')}. The work so "
+        "far is kept; run the same command again when the storage can be reached."
     )
 
 
@@ -244,14 +244,14 @@ def _remedy(url: str) -> str:
         return "the link may have expired; use a link that opens without a login."
     if scheme in ("s3", "s3a"):
         return (
-            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, to those of an account that "
-            "may use it; to read a public bucket set FSSPEC_S3_ANON=true."
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, for an account that "
+            "has access; to read a public bucket, set FSSPEC_S3_ANON=true."
         )
-    return f"log in as {PACKAGES[scheme]} describes, with an account that may use it."
+    return f"log in as {PACKAGES[scheme]} describes, with an account that has access."
 
 
 def _check_bucket(url: str) -> None:
-    """Raise StorageError where an object is missing because its whole bucket is."""
+    """Raise StorageError if an object is missing because its whole bucket is."""
     parts = urlsplit(url)
     if parts.scheme not in ("s3", "s3a", "gs", "gcs"):
         return
@@ -261,15 +261,15 @@ def _check_bucket(url: str) -> None:
         store.info(f"{parts.scheme}://{parts.netloc}")
     except FileNotFoundError:
         raise StorageError(
-            f"{url}: there is no bucket called {parts.netloc}; correct the name, or set the store's address "
+            f"{url}: there is no bucket named {parts.netloc}; correct the name, or set the store's address "
             "(for S3: AWS_ENDPOINT_URL)."
         ) from None
-    except Exception:  # it may not be listed; the object is missing all the same
+    except Exception:  # the bucket may not be listed; the object is missing in any case
         return
 
 
 def store_of(url: str) -> Store:
-    """What reads such URLs.
+    """The store that reads such URLs.
 
     Raises:
         UserError: dsm does not read such URLs, or a package is missing.
@@ -277,7 +277,7 @@ def store_of(url: str) -> Store:
     scheme = urlsplit(url).scheme
     if scheme not in PACKAGES or "::" in url:
         known = ", ".join(f"{one}://" for one in PACKAGES)
-        raise UserError(f"{url}: dsm does not read such URLs, only {known}; give a file by its plain path.")
+        raise UserError(f"{url}: dsm reads only URLs with {known}; give a local file by its path.")
     if scheme in ("http", "https"):
         from dsm.storage.http import Http
 
@@ -286,7 +286,7 @@ def store_of(url: str) -> Store:
 
 
 class _Fsspec:
-    """Stores that fsspec reads."""
+    """Stores that are read through fsspec."""
 
     checks_version = False
 
@@ -296,7 +296,7 @@ class _Fsspec:
             load_extra("s3fs", "storage", package="s3fs", wanted_by=f"{scheme}://")
         try:
             fsspec: Any = load_extra("fsspec", "storage", package="fsspec", wanted_by=f"{scheme}://")
-            # fsspec keeps one for each thread, and makes new ones after a fork.
+            # fsspec keeps an instance per thread, and makes new ones after a fork.
             self._system = fsspec.filesystem(scheme, use_listings_cache=False, **_options(scheme, fsspec))
         except ImportError:
             raise UserError(

@@ -1,7 +1,7 @@
-"""Objects by ``http://`` and ``https://``: parts of them, of one version, from nowhere but such URLs.
+"""Objects by ``http://`` and ``https://``: byte ranges of a single version, from such URLs only.
 
-Written on the standard library, since no more bytes may be read than were asked for, whatever a server sends,
-and a redirect must lead to another such URL.
+Written with the standard library, because no more bytes may be read than were requested, whatever a server
+sends, and a redirect must lead to another such URL.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         before, after = (urllib.parse.urlsplit(url).scheme for url in (req.full_url, newurl))
         if after != "https" and after != before:
-            raise StorageError(f"{req.full_url}: is redirected to {newurl}, which dsm does not follow.")
+            raise StorageError(f"{req.full_url}: redirects to {newurl}, which dsm does not follow.")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Opens http and https only: the usual one also opens ftp, local files and data in the URL."""
+    """An opener for http and https only: the default one also opens ftp, local files and data URLs."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,
@@ -57,7 +57,7 @@ class Http:
     checks_version = True
 
     def facts(self, url: str) -> Facts:
-        # A signed link often allows GET only, so this asks for one byte rather than for the head.
+        # A signed link often allows only GET, so request one byte rather than the head.
         try:
             with closing(self._get(url, 0, 1)) as answer:
                 return _facts(answer)
@@ -77,7 +77,7 @@ class Http:
                     raise EOFError(f"it sent {answer.headers['Content-Range']} instead of {asked}")
             elif facts.size > WITHOUT_RANGES:
                 raise StorageError(
-                    f"{url}: its server sends only the whole file (no Range), and it is larger than "
+                    f"{url}: the server sends only the whole file (no Range), which is larger than "
                     f"{WITHOUT_RANGES >> 20} MiB; download it, or use a server that sends parts."
                 )
             else:
@@ -108,7 +108,7 @@ def _take(answer: http.client.HTTPResponse, size: int, give_up: float) -> bytes:
     """Read ``size`` bytes, or fewer at the end."""
     pieces: list[bytes] = []
     left = size
-    # What has come, rather than a whole piece: a server that sends a byte now and then is found out.
+    # Read what has arrived rather than a whole piece, so that a server that trickles bytes is detected.
     while left and (piece := answer.read1(min(left, _PIECE))):
         pieces.append(piece)
         left -= len(piece)
@@ -123,7 +123,9 @@ def _facts(answer: http.client.HTTPResponse) -> Facts:
         match = re.fullmatch(r"bytes \d+-\d+/(\d+)", answer.headers.get("Content-Range", ""))
         size = match[1] if match else ""
     if not size.isdigit():
-        raise StorageError(f"{answer.url}: the server does not say how long the file is.")
+        raise StorageError(
+            f"{answer.url}: the server does not give the length of the file; use another server."
+        )
     return Facts(int(size), _version(answer.headers))
 
 

@@ -1,8 +1,9 @@
-"""Where a path becomes bytes: files as they are, objects through the cache.
+"""Turns paths into bytes: files are read directly, objects through the cache.
 
-:func:`at_hand` gives a whole object as a local file, for FFmpeg and for lists. :func:`read_pieces` reads
-parts, for packs: objects come in blocks of 4 MiB, so a clip costs one or two requests, and its block holds
-the next clips of that video. Either way all bytes are of one version, and as many as the store promised.
+:func:`at_hand` provides a whole object as a local file, for FFmpeg and for lists. :func:`read_pieces` reads
+parts, for packs: objects are fetched in blocks of 4 MiB, so a clip costs one or two requests, and its block
+also has the next clips of that video. Either way, all bytes come from one version, and as many as the store
+promised.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ _CHANGES = 3
 """How often an object may change while it is read."""
 
 _known: dict[str, Facts] = {}
-"""Facts of objects, asked for once per process: a run reads one version of its data."""
+"""Facts of objects, requested once per process: a run reads one version of its data."""
 
 
 def facts_of(path: str | Path) -> Facts:
     """Size and version of a file or object.
 
     Raises:
-        OSError: there is none. StorageError: the store does not say.
+        OSError: there is no such file. StorageError: the store failed.
     """
     url = url_of(path)
     if url is None:
@@ -55,7 +56,7 @@ def facts_of(path: str | Path) -> Facts:
 
 
 def exists(path: str | Path) -> bool:
-    """Whether there is such a file or object. Raises StorageError if the store does not say."""
+    """Whether there is such a file or object. Raises StorageError if the store failed."""
     if not is_url(path):
         return is_file(path)
     try:
@@ -66,7 +67,7 @@ def exists(path: str | Path) -> bool:
 
 
 def forget(*paths: str | Path) -> None:
-    """Ask for the facts of objects again, and fetch their content again, when they are next read."""
+    """Request the facts and content of objects again when they are next read."""
     for url in filter(None, map(url_of, paths)):
         if facts := _known.pop(url, None):
             for part in range(-(-facts.size // BLOCK)):
@@ -75,12 +76,12 @@ def forget(*paths: str | Path) -> None:
 
 
 def forget_all() -> None:
-    """Ask for the facts of all objects again."""
+    """Request the facts of all objects again."""
     _known.clear()
 
 
 def seconds_to_fetch(path: str | Path) -> float:
-    """Seconds after which a whole object has surely come or failed; 0 for a file."""
+    """Seconds within which a whole object has been fetched or has failed; 0 for a file."""
     if not is_url(path):
         return 0.0
     size = facts_of(path).size
@@ -89,13 +90,13 @@ def seconds_to_fetch(path: str | Path) -> float:
 
 @contextmanager
 def at_hand(path: str | Path, most: int = OBJECT_BYTES) -> Iterator[Path]:
-    """The local file with the content of a file or object, which stays there while the block runs.
+    """A local file with the content of a file or object; it is kept while the block runs.
 
     Args:
-        most: bytes that an object may have.
+        most: largest size of an object in bytes.
 
     Raises:
-        FileNotFoundError: there is no such object; for a file this is for the caller to find.
+        FileNotFoundError: there is no such object; files are not checked.
         StorageError: it cannot be read, or is too large.
     """
     url = url_of(path)
@@ -118,7 +119,7 @@ def at_hand(path: str | Path, most: int = OBJECT_BYTES) -> Iterator[Path]:
 
 
 def fetch(url: str, file: Path, most: int = OBJECT_BYTES) -> None:
-    """Write an object to a file, past the cache.
+    """Write an object to a file, bypassing the cache.
 
     Raises:
         FileNotFoundError: there is no such object. StorageError: it cannot be read, or is too large.
@@ -134,11 +135,11 @@ def fetch(url: str, file: Path, most: int = OBJECT_BYTES) -> None:
 
 def _check_size(url: str, facts: Facts, most: int) -> None:
     if facts.size > most:
-        raise StorageError(f"{url}: has {facts.size} bytes, more than the {most} that dsm reads of it.")
+        raise StorageError(f"{url}: has {facts.size} bytes, but dsm reads at most {most} here.")
 
 
 def _unsteady(url: str) -> StorageError:
-    return StorageError(f"{url}: changes again and again while it is read; wait until it is written.")
+    return StorageError(f"{url}: keeps changing while it is read; wait until it is complete.")
 
 
 def _copy(url: str, facts: Facts, out: BinaryIO) -> None:
@@ -156,15 +157,15 @@ def read_bytes(path: str | Path, most: int = OBJECT_BYTES) -> bytes:
     with at_hand(path, most) as file:
         size = file.stat().st_size
         if size > most:
-            raise StorageError(f"{shown(path)}: has {size} bytes, more than the {most} that dsm reads of it.")
+            raise StorageError(f"{shown(path)}: has {size} bytes, but dsm reads at most {most} here.")
         return file.read_bytes()
 
 
 def read_optional(path: str | Path, most: int) -> bytes | None:
-    """The content of a file that need not be there; None if it is not.
+    """The content of an optional file; None if it does not exist.
 
-    Some stores deny access to what is missing, so that counts as missing too: what must be there was read
-    from the same place.
+    Some stores deny access to missing objects, so denied access counts as missing too; required files have
+    already been read from the same place.
     """
     try:
         return read_bytes(path, most) if exists(path) else None
@@ -173,7 +174,7 @@ def read_optional(path: str | Path, most: int) -> bytes | None:
 
 
 def read_pieces(path: str | Path, pieces: Sequence[tuple[int, memoryview]]) -> None:
-    """Fill each buffer with the bytes from a place on.
+    """Fill each buffer with the bytes from its position on.
 
     Raises:
         OSError: there is no such file or object. EOFError: it is shorter.
@@ -208,9 +209,9 @@ def read_pieces(path: str | Path, pieces: Sequence[tuple[int, memoryview]]) -> N
 
 @contextmanager
 def _mapped(file: BinaryIO) -> Iterator[memoryview]:
-    """The content of an open file. Copying from a map takes fewer calls of the system than reading.
+    """The content of an open file, memory-mapped: copying from a map takes fewer system calls than reading.
 
-    It is mapped for one read only: pages read through a lasting map would count as memory of the process.
+    It is mapped for one read only: pages of a lasting map would count as memory of the process.
     """
     if not os.fstat(file.fileno()).st_size:
         yield memoryview(b"")
@@ -226,7 +227,7 @@ def _copy_part(content: memoryview, begin: int, into: memoryview) -> None:
 
 
 class _Blocks:
-    """Some blocks of an object: maps of files of the cache, or in memory as they have just come."""
+    """Some blocks of an object: maps of files in the cache, or blocks in memory that were just fetched."""
 
     def __init__(self) -> None:
         self._content: dict[int, memoryview] = {}
@@ -238,7 +239,7 @@ class _Blocks:
         for number in numbers:
             begin, end = number * BLOCK, min((number + 1) * BLOCK, facts.size)
             place = cache.place_of(url, facts, number)
-            with suppress(OSError):  # it is fetched
+            with suppress(OSError):  # then it is fetched
                 file = self._open.enter_context(place.open("rb"))
                 content = self._open.enter_context(_mapped(file))
                 if len(content) == end - begin:

@@ -1,4 +1,4 @@
-"""Draws the world `dots`: actor and scene consist of the same dots, so only motion tells them apart.
+"""Draws the world `dots`: actor and scene consist of the same dots, so only motion distinguishes them.
 
 Scene dots stay in place. The actor's dots move with it, inside its shape; the scene dots that it covers
 are hidden. A dot's centre decides whether it is drawn, and dots are drawn whole, so no outline is visible.

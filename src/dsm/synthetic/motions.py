@@ -61,9 +61,9 @@ def _square_path(t: Array) -> Pose:
     return Pose(x=x.astype(np.float32), y=y.astype(np.float32))
 
 
-# The order is part of the format: a label is a place in this table. The demo has the first ten
-# motions, ``--preset full`` has all. Pairs that mirror or reverse each other are intended: telling
-# them apart requires seeing direction and order.
+# The order is part of the format: a label is a position in this table. The demo has the first ten
+# motions, ``--preset full`` has all. Pairs that mirror or reverse each other are intended: to distinguish
+# them, a network must use direction and order.
 MOTIONS: dict[str, Callable[[Array], Pose]] = {
     "swing-sideways": lambda t: Pose(x=_sin(t)),
     "swing-upright": lambda t: Pose(y=_sin(t)),

@@ -112,7 +112,7 @@ def write_motionscenes(
     workers: int | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Path:
-    """Write the videos and lists, or finish what an interrupted call began.
+    """Write the videos and lists, or finish an interrupted call.
 
     Args:
         config: what to write.
@@ -135,7 +135,7 @@ def write_motionscenes(
     earlier = _read_marker(marker)
     if holds_others(out, config):
         raise UserError(
-            f"{out} contains MotionScenes with other settings; choose another folder or use --overwrite."
+            f"{out} contains MotionScenes with other settings; choose another folder, or use --overwrite."
         )
     if earlier is None and out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty and does not contain MotionScenes; choose another folder.")

@@ -55,7 +55,7 @@ class MotionScenesConfig:
         if not 2 <= self.motions <= len(world.motions):
             raise UserError(f"motions must be 2 to {len(world.motions)}, not {self.motions}.")
         if self.bystanders and not world.bystanders:
-            raise UserError(f"The world {self.world} has no bystanders; set bystanders to 0.")
+            raise UserError(f"the world {self.world} has no bystanders; set bystanders to 0.")
         if not 0 <= self.scene_correlation <= 1:
             raise UserError(f"scene-correlation must be 0 to 1, not {self.scene_correlation}.")
         if self.size % 2 or self.size < 16:
@@ -85,6 +85,6 @@ def with_overrides(preset: Preset, **changes: object) -> MotionScenesConfig:
     world = changes.get("world") or "scenes"
     if preset == "full" and world != "scenes":
         raise UserError(
-            f"Only the world scenes has the preset full; for {world}, use demo and change settings."
+            f"only the world scenes has the preset full; for {world}, use demo and change settings."
         )
     return replace(PRESETS[preset], **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]

@@ -278,7 +278,7 @@ ACTIONS: dict[str, Callable[[Array], Joints]] = {
     "kick": _kick,
     "bow": _bow,
 }
-"""Time is counted in cycles. The order is part of the format: a label is a place in this table."""
+"""Time is counted in cycles. The order is part of the format: a label is a position in this table."""
 SIDEWAYS = ("walk", "walk-backwards", "squat", "kick", "bow")
 """Actions shown from the side, facing left or right; the others are shown from the front."""
 

@@ -47,7 +47,7 @@ class World:
     """One way of drawing MotionScenes."""
 
     motions: tuple[str, ...]
-    """Class names; a label is a place in this table."""
+    """Class names; a label is a position in this table."""
     training_families: tuple[str, ...]
     """Scene families of ``train``, ``test`` and ``test_conflict``; motions share families if there are more
     motions."""

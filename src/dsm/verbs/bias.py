@@ -244,9 +244,9 @@ def _written(
     draw_bars(judged, config.out / "bars.png")
     draw_variants(next(iter(tested.values())).variants.pictures, config.out / "variants.png")  # the last
     for name, one in tested.items():
-        seen = footage_of(one.variants, masked=config.masks is not None)
-        if not seen.still:
-            warn(f"{name}: {seen.why} Its scene reliance is underestimated. See variants.png.")
+        allowed = footage_of(one.variants, masked=config.masks is not None)
+        if not allowed.still:
+            warn(f"{name}: {allowed.why} Its scene reliance is underestimated. See variants.png.")
     files = [config.out / name for name in FILES]
     if not config.quick:
         files += card_of(config, tested, videos, labels)

@@ -44,8 +44,10 @@ def doctor(config: DoctorConfig) -> Result:
         available = "yes" if codec in av.codecs_available else "MISSING"
         table.add_row(f"{codec} ({'reads' if mode == 'r' else 'writes'} mp4)", available)
     extras = installed_extras()
-    there, missing = ([name for name, found in extras.items() if found is wanted] for wanted in (True, False))
-    table.add_row("extras", ", ".join(there) or "none")
+    present, missing = (
+        [name for name, found in extras.items() if found is wanted] for wanted in (True, False)
+    )
+    table.add_row("extras", ", ".join(present) or "none")
     hint = f"pip install 'dsm-video[{missing[0]}]' adds one" if missing else ""
     table.add_row("extras not installed", escape(f"{', '.join(missing)} ({hint})") if missing else "none")
     return Result(tables=[table])

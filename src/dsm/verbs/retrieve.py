@@ -46,8 +46,8 @@ def retrieve(config: RetrieveConfig) -> Result:
     groups = queries.groups(file=config.groups, regex=config.group_regex)
     across = None
     if config.across_groups:
-        theirs = gallery.groups(file=config.groups, regex=config.group_regex)
-        across = (theirs, groups) if theirs and groups else None
+        of_gallery = gallery.groups(file=config.groups, regex=config.group_regex)
+        across = (of_gallery, groups) if of_gallery and groups else None
     apart = kept_apart(gallery, queries, across)
     retrieval = nearest_of_each(gallery, queries, apart=apart)
 
@@ -101,11 +101,11 @@ def _without_labels(
     """What needs no labels: the share of queries whose nearest neighbour is of their own group."""
     if (config.groups is None and not config.group_regex) or config.across_groups:
         return []
-    theirs, own = (one.groups(file=config.groups, regex=config.group_regex) for one in of)
-    assert theirs is not None
+    of_gallery, own = (one.groups(file=config.groups, regex=config.group_regex) for one in of)
+    assert of_gallery is not None
     assert own is not None
     nearest = retrieval.neighbours[:, 0]
-    same = np.array([at >= 0 and theirs[at] == own[row] for row, at in enumerate(nearest.tolist())])
+    same = np.array([at >= 0 and of_gallery[at] == own[row] for row, at in enumerate(nearest.tolist())])
     return [row_of(*named, "same_group", share_interval(same, groups=own), len(same))]
 
 
