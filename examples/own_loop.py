@@ -15,7 +15,7 @@ import tyro
 from torch import nn
 
 import dsm
-from dsm.data.catalog import find_videos
+from dsm.data.folders import find_videos
 from dsm.disturb import SpatialMix, TemporalMix
 from dsm.methods.losses import triplet
 from dsm.render import normalize

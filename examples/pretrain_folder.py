@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tyro
 
-from dsm.data.catalog import find_list
+from dsm.data.folders import find_list
 from dsm.data.lists import write_list
 from dsm.data.reading import ClipConfig
 from dsm.models.checkpoint_file import list_checkpoints

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from dsm.data.catalog import find_list
+from dsm.data.folders import find_list
 from dsm.data.reading import ClipConfig
 from dsm.evaluate.extract import extract_features
 from dsm.evaluate.nearest import nearest

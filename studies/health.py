@@ -26,7 +26,7 @@ from dsm.demo import CLIP
 from dsm.evaluate.balance import InOtherScenes, balance
 from dsm.evaluate.extract import extract_by_all
 from dsm.files import write_text
-from dsm.methods.health import effective_rank, uniformity
+from dsm.methods.embedding_health import effective_rank, uniformity
 from dsm.models.checkpoint_file import list_checkpoints, step_of
 from dsm.models.weights import load_weights
 from dsm.runs.results import read_results

@@ -362,7 +362,7 @@ def test_too_few_file_handles_make_no_video_bad(tmp_path: Path) -> None:
 import resource
 from pathlib import Path
 from dsm.data.clips import EvaluationClips
-from dsm.data.catalog import find_list
+from dsm.data.folders import find_list
 from dsm.data.reading import ClipConfig
 from dsm.errors import MachineError
 from dsm.video.decode import probe, read_frames

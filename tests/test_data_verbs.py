@@ -19,8 +19,8 @@ from test_decode import encode, moving_frames
 from warm_dsm import dsm
 
 from dsm.cli import main
-from dsm.data.catalog import find_list
 from dsm.data.clips import EvaluationClips
+from dsm.data.folders import find_list
 from dsm.data.lists import read_list
 from dsm.data.loading import load_clips
 from dsm.data.settings import ClipConfig

@@ -19,8 +19,8 @@ from warm_dsm import dsm
 
 from dsm.cli import main
 from dsm.data import clips as clips_module
-from dsm.data.catalog import find_list
 from dsm.data.clips import EvaluationClips
+from dsm.data.folders import find_list
 from dsm.data.lists import only_video, read_list, write_list
 from dsm.data.settings import ClipChanges, ClipConfig
 from dsm.errors import UserError

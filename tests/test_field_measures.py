@@ -9,7 +9,7 @@ import pytest
 
 from dsm.errors import UserError
 from dsm.evaluate.bias import Judged
-from dsm.evaluate.field import (
+from dsm.evaluate.field_measures import (
     CUT_BY_MOTION,
     contrasted_accuracy,
     field_measures,

@@ -13,7 +13,7 @@ from conftest import numbered_frames
 
 from dsm import terminal
 from dsm.cli import main
-from dsm.data.catalog import find_list, find_parts, find_videos
+from dsm.data.folders import find_list, find_parts, find_videos
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.official.reading import read_official
 from dsm.errors import UserError

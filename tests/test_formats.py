@@ -15,7 +15,7 @@ from test_data_verbs import output_of
 from test_decode import check_against_everything, encode, moving_frames
 from warm_dsm import dsm
 
-from dsm.data.catalog import find_list, find_videos
+from dsm.data.folders import find_list, find_videos
 from dsm.data.lists import read_list
 from dsm.video.decode import probe, read_frames
 from dsm.video.ledger import judge

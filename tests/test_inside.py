@@ -13,7 +13,7 @@ import pytest
 from dsm.data.lists import read_list
 from dsm.errors import UserError
 from dsm.evaluate.features import BELOW, Features, places_of
-from dsm.pages.gallery import clip_of
+from dsm.pages.gallery import clip_frames
 from dsm.verbs.pack import PackConfig, pack
 from dsm.video.decode import read_frames
 from dsm.video.source import VideoError
@@ -39,11 +39,11 @@ def test_videos_outside_are_not_shown(own: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret.mp4"
     (own / "link.mp4").symlink_to(secret)
     (own / "up").symlink_to(tmp_path)
-    assert len(clip_of(index(own, "a.mp4"), 0))
-    assert len(clip_of(index(own, str(own / "a.mp4")), 0)), "an absolute path inside is fine"
+    assert len(clip_frames(index(own, "a.mp4"), 0))
+    assert len(clip_frames(index(own, str(own / "a.mp4")), 0)), "an absolute path inside is fine"
     for path in (str(secret), "../secret.mp4", "link.mp4", "up/secret.mp4", "link.mp4#0-0.2", "up/x.tar/a"):
         with pytest.raises(VideoError, match="leads out"):
-            clip_of(index(own, path), 0)
+            clip_frames(index(own, path), 0)
 
 
 def test_frames_outside_are_not_shown(own: Path, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_frames_outside_are_not_shown(own: Path, tmp_path: Path) -> None:
     (own / "frames" / "img_0.png").symlink_to(tmp_path / "img_0.png")
     for path in ("frames", "frames/img_*.png"):
         with pytest.raises(VideoError, match="leads out"):
-            clip_of(index(own, path), 0)
+            clip_frames(index(own, path), 0)
 
 
 def test_the_folder_that_a_file_names_must_be_one_of_videos(
@@ -61,11 +61,11 @@ def test_the_folder_that_a_file_names_must_be_one_of_videos(
     monkeypatch.setenv("HOME", str(tmp_path))
     for root in (Path("/"), tmp_path, tmp_path.parent):
         with pytest.raises(UserError, match="pass the folder of the videos with --root"):
-            clip_of(index(root, str(own / "a.mp4")), 0)
-        assert len(clip_of(replace(index(root, str(own / "a.mp4")), within=root), 0)), "as its owner says"
+            clip_frames(index(root, str(own / "a.mp4")), 0)
+        assert len(clip_frames(replace(index(root, str(own / "a.mp4")), within=root), 0)), "as its owner says"
     for odd in (5, None, ["/"]):
         with pytest.raises(UserError, match="do not name the folder"):
-            clip_of(replace(index(own, "a.mp4"), meta={"root": odd}), 0)
+            clip_frames(replace(index(own, "a.mp4"), meta={"root": odd}), 0)
 
 
 def test_features_that_name_urls_are_not_fetched(own: Path, tmp_path: Path) -> None:
@@ -75,9 +75,9 @@ def test_features_that_name_urls_are_not_fetched(own: Path, tmp_path: Path) -> N
     ):  # fmt: skip
         features = replace(index(own, path), meta={"root": root})
         with pytest.raises(VideoError, match="leads out"):
-            clip_of(features, 0)
+            clip_frames(features, 0)
     with pytest.raises(VideoError, match="if you trust it, pass it with --root"):
-        clip_of(replace(index(own, "a.mp4"), meta={"root": "http://127.0.0.1:9"}), 0)
+        clip_frames(replace(index(own, "a.mp4"), meta={"root": "http://127.0.0.1:9"}), 0)
 
 
 def test_a_list_of_videos_elsewhere_says_where_they_are(own: Path, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_list_of_videos_elsewhere_says_where_they_are(own: Path, tmp_path: Pat
     places = places_of(read_list(lists / "list.txt"))
     assert places == {"root": str(lists), BELOW: str(own)}
     features = replace(index(lists, str(own / "a.mp4"), "link.mp4"), meta=places)
-    assert all(len(clip_of(features, row)) for row in range(2))
+    assert all(len(clip_frames(features, row)) for row in range(2))
     (own / "list.txt").write_text("a.mp4\n")
     assert places_of(read_list(own / "list.txt")) == {"root": str(own)}
 

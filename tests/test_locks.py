@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dsm.data.catalog import find_videos
+from dsm.data.folders import find_videos
 from dsm.errors import UserError
 from dsm.files import ABANDONED, PART, empty_folder, sweep, write_text, written_aside
 from dsm.locks import hold, sweep_locks, work

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from dsm.errors import UserError
 from dsm.methods import METHODS, MethodSettings, create_method
 from dsm.methods.dsm import DsmConfig
-from dsm.methods.health import margins
+from dsm.methods.embedding_health import margins
 from dsm.methods.losses import info_nce, nt_xent, temporal_consistency, triplet
 from dsm.methods.moco import MocoConfig
 from dsm.methods.momentum import MomentumTwin, Queue, ramped

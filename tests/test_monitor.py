@@ -22,7 +22,7 @@ from dsm.data.clips import EvaluationClips
 from dsm.data.lists import read_list, write_list
 from dsm.data.loading import load_clips
 from dsm.errors import UserError
-from dsm.methods.health import alignment, effective_rank, spread, uniformity
+from dsm.methods.embedding_health import alignment, effective_rank, spread, uniformity
 from dsm.methods.step import StepOutput
 from dsm.models.weights import load_encoder
 from dsm.models.zoo import create_model

@@ -10,8 +10,8 @@ from test_damaged import COUNT, LOST, overwrite_packet
 from test_decode import KINDS, encode, moving_frames
 
 from dsm.cli import main
-from dsm.data.catalog import find_videos
 from dsm.data.clips import TrainingClips
+from dsm.data.folders import find_videos
 from dsm.data.lists import VideoList, read_list
 from dsm.data.reading import Reader
 from dsm.data.settings import ClipConfig

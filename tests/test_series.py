@@ -10,7 +10,7 @@ from PIL import Image
 from test_data_verbs import output_of
 from warm_dsm import dsm
 
-from dsm.data.catalog import find_list, find_videos
+from dsm.data.folders import find_list, find_videos
 from dsm.data.lists import read_list
 from dsm.video.decode import probe, read_frames
 from dsm.video.frame_folder import frame_files, pattern_of, series_in, the_one

@@ -14,8 +14,8 @@ import pytest
 from conftest import numbered_frames
 from stores import DRIP, Fault, Store, http_store
 
-from dsm.data.catalog import find_list
 from dsm.data.clips import EvaluationClips
+from dsm.data.folders import find_list
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.reading_state import ReadingState
 from dsm.data.settings import ClipConfig
@@ -23,7 +23,7 @@ from dsm.errors import UserError
 from dsm.evaluate.features import Features
 from dsm.evaluate.footage import footage_of
 from dsm.files import written_aside
-from dsm.pages.gallery import clip_of
+from dsm.pages.gallery import clip_frames
 from dsm.storage import cache, client, objects
 from dsm.storage.client import StorageError
 from dsm.urls import absolute, is_url, joined, shown
@@ -114,9 +114,9 @@ def test_features_are_shown_by_the_url_that_their_owner_gives(store: Store, fold
     write_video(folder / "a.mp4", numbered_frames(12))
     features = Features(np.zeros((2, 2), np.float32), np.zeros(2, np.int64), ["a.mp4", "../a.mp4"])
     here, there = (features.rooted(root) for root in (folder, Path(f"{store.url}/")))
-    assert np.array_equal(clip_of(there, 0), clip_of(here, 0))
+    assert np.array_equal(clip_frames(there, 0), clip_frames(here, 0))
     with pytest.raises(VideoError, match="leads out"):
-        clip_of(there, 1)
+        clip_frames(there, 1)
     assert footage_of(there).pixels == [(64, 48), (0, 0)]
     objects.forget(f"{store.url}/a.mp4")
     store.faults = [("GET", "a.mp4", "403")]

@@ -101,7 +101,7 @@ VERBS = {
         ),
     ),
     "data features": Verb(
-        "dsm.verbs.features", "data.FeaturesConfig", "features",
+        "dsm.verbs.import_features", "data.FeaturesConfig", "features",
         "import another tool's features for retrieve, probe, search and embed",
         ("dsm data features theirs.npz --features feats --labels label --paths names --out test.npz",),
     ),

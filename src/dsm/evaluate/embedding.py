@@ -17,7 +17,7 @@ from dsm.evaluate.nearest import nearest, unit_rows
 from dsm.evaluate.settings import MapName
 from dsm.extras import load_extra
 from dsm.intervals import mean_interval, share_interval
-from dsm.methods.health import effective_rank
+from dsm.methods.embedding_health import effective_rank
 from dsm.runs.results import Row, row_of
 from dsm.terminal import many
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from dsm.evaluate.field import CUT_BY_MOTION
+from dsm.evaluate.field_measures import CUT_BY_MOTION
 from dsm.intervals import Interval
 
 Numbers = Mapping[str, Interval | float | None]

@@ -72,7 +72,7 @@ class LoadReport:
         """The error for a file that leaves part of the encoder random; it names the first gaps."""
         return UserError(
             f"{name}: its weights fill only {self.share:.1%} of {self.backbone} as {self.source} writes it "
-            f"(not {', '.join(gaps[:3])}), and the rest would stay random; --partial loads it anyway."
+            f"(not {', '.join(gaps[:3])}); the rest would stay random. --partial loads it anyway."
         )
 
     @property
@@ -264,25 +264,23 @@ def _match(
         names: names without the prefix -> full names in ``tensors``.
     """
     inner = {name: tensors[whole] for name, whole in names.items()}
-    in_file = {renamed(name, source.renames): name for name in inner if not _is_head(name, source)}
+    theirs = {renamed(name, source.renames): name for name in inner if not _is_head(name, source)}
     settings = dict(source.settings)
-    stem = next((name for name in in_file if _STEM.match(name)), None)
-    if stem is None or inner[in_file[stem]].dim() != 5:
+    stem = next((name for name in theirs if _STEM.match(name)), None)
+    if stem is None or inner[theirs[stem]].dim() != 5:
         return None
-    settings["in_channels"] = inner[in_file[stem]].shape[1]
+    settings["in_channels"] = inner[theirs[stem]].shape[1]
     ours = _blank_state(source.backbone, tuple(settings.items()))
-    fits = {
-        n: inner[in_file[n]] for n, t in ours.items() if n in in_file and inner[in_file[n]].shape == t.shape
-    }
+    fits = {n: inner[theirs[n]] for n, t in ours.items() if n in theirs and inner[theirs[n]].shape == t.shape}
     unfit = [
-        f"{n} {_shape(inner[in_file[n]])} for {_shape(t)}"
+        f"{n} {_shape(inner[theirs[n]])} for {_shape(t)}"
         for n, t in ours.items()
-        if n in in_file and n not in fits
+        if n in theirs and n not in fits
     ]
     missing = [
-        f"{n} {_shape(t)}" for n, t in ours.items() if n not in in_file and not n.endswith(_UNIMPORTANT)
+        f"{n} {_shape(t)}" for n, t in ours.items() if n not in theirs and not n.endswith(_UNIMPORTANT)
     ]
-    used = {names[in_file[n]] for n in fits}
+    used = {names[theirs[n]] for n in fits}
     report = LoadReport(
         source.name,
         source.backbone,
@@ -300,7 +298,7 @@ def _match(
     head = (weight, bias) if weight is not None and bias is not None else None
     # The filled share alone is not enough: a network of 34 layers contains all tensors of one of 18.
     either = len(report.loaded) + len(missing) + len(unfit)
-    either += sum(not n.endswith(_UNIMPORTANT) and n not in ours for n in in_file)
+    either += sum(not n.endswith(_UNIMPORTANT) and n not in ours for n in theirs)
     return Match(source, settings, fits, report, head, likeness=len(report.loaded) / max(either, 1))
 
 

@@ -27,7 +27,7 @@ FRAMES, SHORT_SIDE, SECONDS = 16, 112, 20.0
 """For a shown clip: number of frames, their shorter side in pixels, and the time limit for reading it."""
 
 
-def clip_of(features: Features, row: int) -> NDArray[np.uint8]:
+def clip_frames(features: Features, row: int) -> NDArray[np.uint8]:
     """Frames of a row's clip, or of its whole video: uint8 (T, H, W, 3), H and W even.
 
     Raises:
@@ -52,7 +52,7 @@ def clips_of(features: Features, rows: Iterable[int], *, room: float = math.inf)
     clips: dict[int, str] = {}
     for row in rows:
         try:
-            uri = clip_uri(clip_of(features, row))
+            uri = clip_uri(clip_frames(features, row))
         except UserError:
             continue
         room -= len(uri)
@@ -144,7 +144,7 @@ def write_gallery(
 
     @lru_cache(maxsize=256)
     def uri(row: int) -> str:
-        return clip_uri(clip_of(gallery, row))
+        return clip_uri(clip_frames(gallery, row))
 
     rows = []
     names = label_names(gallery), label_names(queries)
@@ -156,7 +156,7 @@ def write_gallery(
             lambda place: row_text(gallery, place, short=True),
             judged=judged,
         )  # fmt: skip
-        own = clip_uri(clip_of(queries, query))
+        own = clip_uri(clip_frames(queries, query))
         itself = ShownClip(
             own,
             f"query: {_named(queries, query, names[1])}".rstrip(": ,"),
@@ -211,7 +211,7 @@ def compared(
         def uri(place: int) -> str:
             name = gallery.paths[place]
             if name not in clips:
-                clips[name] = clip_uri(clip_of(gallery, place))
+                clips[name] = clip_uri(clip_frames(gallery, place))
             return clips[name]
 
         return neighbours(
@@ -224,7 +224,7 @@ def compared(
     for query in drawn(len(queries), shown):
         path, name = queries.paths[query], _named(queries, query, names).rstrip(", ")
         try:
-            itself = ShownClip(clip_uri(clip_of(queries, query)), f"query: {name}" if name else "query")
+            itself = ShownClip(clip_uri(clip_frames(queries, query)), f"query: {name}" if name else "query")
             one = ShownQuery(
                 f"{name}: {end_of(path)}" if name else end_of(path),
                 itself,

@@ -29,7 +29,7 @@ from dsm.errors import UserError
 from dsm.evaluate.search import ArchiveIndex
 from dsm.files import json_text
 from dsm.limits import BACKLOG, CONNECTIONS, QUERIES, QUERY_BYTES
-from dsm.pages.gallery import clip_of
+from dsm.pages.gallery import clip_frames
 from dsm.pages.search_answers import MOST_HITS, Answers, is_number, number_in
 from dsm.pages.template import FPS, render_page
 from dsm.video.source import VideoError
@@ -115,7 +115,7 @@ class PageServer(ThreadingHTTPServer):
         count = len(index.features)
         self.answers = Answers(index, cameras or [""] * count, among, min(k, MOST_HITS))
         self.receiving = threading.BoundedSemaphore(QUERIES)
-        self.clip = lru_cache(maxsize=512)(lambda row: mp4_bytes(clip_of(index.features, row), fps=FPS))
+        self.clip = lru_cache(maxsize=512)(lambda row: mp4_bytes(clip_frames(index.features, row), fps=FPS))
         self._turn = threading.Lock()
         self._free = threading.BoundedSemaphore(CONNECTIONS)
         self._waited, self._waited_last = 0.0, 0.0

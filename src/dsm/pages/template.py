@@ -18,7 +18,7 @@ from dsm.video.write import mp4_bytes
 FPS = 8
 """Pictures per second of the clips on pages."""
 PAGE_BYTES = 25_000_000
-"""Pages with many clips leave out those beyond this size."""
+"""Largest size of a page: the usual limit of e-mail."""
 
 
 def data_uri(kind: str, content: bytes) -> str:

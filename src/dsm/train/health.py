@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dsm.methods.health import alignment, effective_rank, margins, spread, uniformity
+from dsm.methods.embedding_health import alignment, effective_rank, margins, spread, uniformity
 from dsm.methods.step import StepOutput
 from dsm.models.precision import compute_in
 from dsm.models.settings import Precision

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dsm.data.lists import VideoList, list_name
 from dsm.data.settings import ClipConfig
 from dsm.evaluate.bias import Judged, four_numbers
-from dsm.evaluate.field import field_measures, probe_accuracy
+from dsm.evaluate.field_measures import field_measures, probe_accuracy
 from dsm.evaluate.masks import Masks
 from dsm.evaluate.probe import Subject
 from dsm.evaluate.unlabelled import unlabelled_measures

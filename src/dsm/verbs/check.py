@@ -13,8 +13,8 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from dsm.data.catalog import find_videos
 from dsm.data.classes import carry_classes
+from dsm.data.folders import find_videos
 from dsm.data.lists import VideoList, listable, needed, read_list, write_list
 from dsm.errors import UserError
 from dsm.files import printable, remove, write_text

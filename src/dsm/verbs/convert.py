@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dsm.data.catalog import walk_with_links
 from dsm.data.classes import CLASSES, carry_classes, read_classes, write_classes
+from dsm.data.folders import walk_with_links
 from dsm.data.list_lines import ENDINGS, UNLABELLED
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.official import OPPOSITES, opposites_of

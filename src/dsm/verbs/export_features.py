@@ -18,7 +18,7 @@ from dsm.evaluate.export_features import (
 )
 from dsm.evaluate.feature_files import load_features
 from dsm.files import written_aside, written_aside_folder
-from dsm.pages.gallery import clip_of
+from dsm.pages.gallery import clip_frames
 from dsm.runs.claims import claim_file
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, warn
@@ -65,7 +65,7 @@ def _projector(config: DataExportConfig, folder: Path, rows: Rows) -> None:
         def picture(row: int) -> NDArray[np.uint8] | None:
             bar.update(row + 1)
             try:
-                frames = clip_of(features, row)
+                frames = clip_frames(features, row)
             except MachineError:  # such as a network fault
                 raise
             except UserError:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.data.catalog import find_list
 from dsm.data.classes import names_of
 from dsm.data.clips import MOST_CLIPS
+from dsm.data.folders import find_list
 from dsm.data.list_lines import UNKNOWN, UNLABELLED
 from dsm.data.lists import VideoList, list_name
 from dsm.data.settings import ClipChanges

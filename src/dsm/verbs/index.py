@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dsm.data.catalog import find_parts, find_videos, index_folder
 from dsm.data.classes import CLASSES, read_classes, write_classes
+from dsm.data.folders import find_parts, find_videos, index_folder
 from dsm.data.list_lines import ENDINGS
 from dsm.data.lists import write_list
 from dsm.runs.claims import claim_file

@@ -27,7 +27,7 @@ from dsm.evaluate.search import (
 from dsm.files import csv_text, write_text
 from dsm.pages.duplicates import write_duplicates_page
 from dsm.pages.film import label, spread, strip, write_still
-from dsm.pages.gallery import clip_of, row_text
+from dsm.pages.gallery import clip_frames, row_text
 from dsm.pages.search_page import HOST, PageServer
 from dsm.runs.claims import claim_file
 from dsm.settings import takes_settings
@@ -138,7 +138,7 @@ def _contact_sheet(
     rows = []
     for hit, told in zip(hits, ranked, strict=True):
         try:
-            frames = clip_of(features, hit.row)
+            frames = clip_frames(features, hit.row)
         except VideoError as error:
             warn(f"not drawn: {error}")
             continue

@@ -54,7 +54,7 @@ def _described(config: InspectConfig) -> Iterator[str]:
         yield from _read(str(config.file), build_found(bare, name=str(file), partial=True), config.names)
         return
     if match is None:
-        yield f"{config.file}: {many(len(tensors), 'tensor')} of no encoder that dsm knows"
+        yield f"{config.file}: {many(len(tensors), 'tensor')} of no encoder known to dsm"
         yield from _listed("tensors", [f"{n} {tuple(t.shape)}" for n, t in tensors.items()], config.names)
         return
     report = match.report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dsm.video.kept_open import Facts, facts_of
+from dsm.video.kept_open import FileKey, file_key
 from dsm.video.source import Source, reason_of
 
 
@@ -109,7 +109,7 @@ class Damage:
         self._failed_since -= failed
 
 
-_noted: dict[Facts, str] = {}
+_noted: dict[FileKey, str] = {}
 _MAX_REMEMBERED = 10_000
 
 
@@ -121,13 +121,13 @@ def note(source: Source, damage: Damage, of: str = "") -> None:
 
 def note_text(source: Source, text: str) -> None:
     """Record a description of a video's damage in this process."""
-    if (facts := facts_of(source)) and len(_noted) < _MAX_REMEMBERED:
-        _noted.setdefault(facts, text)
+    if (key := file_key(source)) and len(_noted) < _MAX_REMEMBERED:
+        _noted.setdefault(key, text)
 
 
 def noted(source: Source) -> str | None:
     """A description of the damage that this process has found in a video; None if it found none."""
     if not _noted:
         return None
-    facts = facts_of(source)
-    return _noted.get(facts) if facts else None
+    key = file_key(source)
+    return _noted.get(key) if key else None

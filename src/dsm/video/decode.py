@@ -22,7 +22,7 @@ from dsm.video.convert import Converter, converter
 from dsm.video.damage import Damage, note, note_text
 from dsm.video.frame_folder import describe_broken, frame_files, is_folder, read_series
 from dsm.video.in_order import every_frame
-from dsm.video.kept_open import Facts, facts_of, kept_open
+from dsm.video.kept_open import FileKey, Remembered, file_key, kept_open
 from dsm.video.keyframes import Untrusted, counted, frames_by_keyframes
 from dsm.video.pack import find_member, in_pack, read_packed
 from dsm.video.segments import segment_of
@@ -96,9 +96,8 @@ def _decoder_class() -> Any:
     )
 
 
-_ends: dict[Facts | None, int] = {}
+_ends = Remembered[FileKey | None, int](1024)
 """Frame counts of files that were decoded to the end because a frame past it was requested."""
-_MAX_ENDS = 1024
 
 
 @dataclass(frozen=True)
@@ -198,7 +197,7 @@ def read_frames(
         with video_at_hand(file) as local:
             return read_by_torchcodec(local, numbers, short_side, cuda=cuda)
     images: dict[int, NDArray[np.uint8]] = {}
-    if _ends and (end := _ends.get(facts_of(file))):
+    if _ends and (end := _ends.get(file_key(file))):
         numbers = _around(numbers, end, inside, source)
     wanted = np.unique(numbers).tolist()
     try:
@@ -209,10 +208,8 @@ def read_frames(
     except Untrusted:
         images, total = _decode_in_order(source, file, inside, set(wanted), short_side, deadline)
         if total is not None:  # the video ended before the last wanted frame
-            if facts := facts_of(file):
-                _ends[facts] = total
-                while len(_ends) > _MAX_ENDS:
-                    del _ends[next(iter(_ends))]
+            if key := file_key(file):
+                _ends[key] = total
             numbers = _around(numbers, total, inside, source)
             missing = set(numbers.tolist()) - images.keys()
             if missing:

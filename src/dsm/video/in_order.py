@@ -18,7 +18,7 @@ from av.video.frame import VideoFrame
 
 from dsm.errors import refuse_machine_fault
 from dsm.video.damage import Damage
-from dsm.video.kept_open import facts_of, kept_open
+from dsm.video.kept_open import file_key, kept_open
 from dsm.video.keyframes import Untrusted, frames_by_keyframes, one_frame_each, timeline
 from dsm.video.segments import segment_of
 from dsm.video.source import Deadline, Source, open_video, read_packets, video_stream
@@ -155,7 +155,7 @@ def every_frame(
 
 def _way_to_count(container: InputContainer) -> Literal["frames", "times", "places", "failures"]:
     try:
-        timeline(container, container.name, facts_of(container.name))
+        timeline(container, container.name, file_key(container.name))
     except Untrusted:
         # A recorder's stream has a time for each packet, and may lack packets and thus frames.
         stream = container.format.name == "mpegts"

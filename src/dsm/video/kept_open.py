@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from dsm.storage.objects import facts_of as storage_facts
 from dsm.urls import absolute
@@ -30,8 +30,10 @@ KEPT = 4
 MAX_PIXELS = 1280 * 720
 """Largest picture of a video that is kept open; a decoder holds about twenty pictures."""
 
-Facts = tuple[str, int, int, int | str]
-"""Identifies a file, also after it is replaced under the same name: see :func:`facts_of`."""
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+FileKey = tuple[str, int, int, int | str]
+"""Identifies a file, also after it is replaced under the same name: see :func:`file_key`."""
 
 
 @dataclass
@@ -42,14 +44,14 @@ class OpenVideo:
     closing: AbstractContextManager[InputContainer]
     size: tuple[int, int]
     """(width, height) when opened; may change later in the file."""
-    facts: Facts | None
+    key: FileKey | None
     """Identifies the file as it was when opened; None for a video in memory."""
     used: bool = False
 
 
 class _Shelf(threading.local):
     def __init__(self) -> None:
-        self.videos: dict[Facts, OpenVideo] = {}
+        self.videos: dict[FileKey, OpenVideo] = {}
 
 
 _shelf = _Shelf()
@@ -65,13 +67,13 @@ def kept_open(source: Source, *, reads: bool = True) -> Iterator[OpenVideo]:
     Args:
         reads: whether packets are read in the block.
     """
-    facts = facts_of(source)
-    video = _shelf.videos.pop(facts, None) if facts else None
+    key = file_key(source)
+    video = _shelf.videos.pop(key, None) if key else None
     if video is None:
         closing = open_video(source, strict=True)
         container = closing.__enter__()
         codec = video_stream(container).codec_context
-        video = OpenVideo(container, closing, (codec.width, codec.height), facts)
+        video = OpenVideo(container, closing, (codec.width, codec.height), key)
     try:
         yield video
     except BaseException:
@@ -79,11 +81,11 @@ def kept_open(source: Source, *, reads: bool = True) -> Iterator[OpenVideo]:
             raise
         return
     width, height = video.size
-    if facts is None or width * height > MAX_PIXELS:
+    if key is None or width * height > MAX_PIXELS:
         video.closing.__exit__(None, None, None)
         return
     video.used = video.used or reads
-    _shelf.videos[facts] = video
+    _shelf.videos[key] = video
     close_kept(down_to=KEPT)
 
 
@@ -94,7 +96,20 @@ def close_kept(down_to: int = 0) -> None:
         oldest.closing.__exit__(None, None, None)
 
 
-def facts_of(source: Source) -> Facts | None:
+class Remembered(dict[Key, Value]):
+    """A dictionary that keeps the newest entries only."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def __setitem__(self, key: Key, value: Value) -> None:
+        super().__setitem__(key, value)
+        while len(self) > self._most:
+            del self[next(iter(self))]
+
+
+def file_key(source: Source) -> FileKey | None:
     """Path, process, size and version; None for a video in memory or a missing file.
 
     For a segment: the path of the segment, with the size and time of its file.

@@ -23,7 +23,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from dsm.video.clock import parts_of
-from dsm.video.kept_open import Facts, OpenVideo, facts_of
+from dsm.video.kept_open import FileKey, OpenVideo, Remembered, file_key
 from dsm.video.source import Deadline, Source, VideoError, name_of, open_video, read_packets, video_stream
 
 if TYPE_CHECKING:
@@ -75,34 +75,31 @@ class Timeline:
     """Whether there is no gap in time between packets."""
 
 
-_timelines: dict[Facts | None, Timeline | None] = {}
+_timelines = Remembered[FileKey | None, Timeline | None](1024)
 """None for a file that breaks the rules."""
-_MAX_TIMELINES = 1024
 
 
-def timeline(container: InputContainer, source: Source, facts: Facts | None) -> Timeline:
+def timeline(container: InputContainer, source: Source, key: FileKey | None) -> Timeline:
     """Find the keyframes, from the header if it lists them, else by scanning all packets.
 
     Args:
-        facts: identify the file; they are remembered with its keyframes.
+        key: identifies the file, for remembering its keyframes.
 
     Raises:
         Untrusted: frames of this kind of file cannot be counted by packets.
     """
-    if facts in _timelines:
-        known = _timelines[facts]
+    if key in _timelines:
+        known = _timelines[key]
     else:
-        known = _find(container, source, facts)
-        if facts:
-            _timelines[facts] = known
-            while len(_timelines) > _MAX_TIMELINES:
-                del _timelines[next(iter(_timelines))]
+        known = _find(container, source, key)
+        if key:
+            _timelines[key] = known
     if known is None:
         raise Untrusted
     return known
 
 
-def _find(container: InputContainer, source: Source, facts: Facts | None) -> Timeline | None:
+def _find(container: InputContainer, source: Source, key: FileKey | None) -> Timeline | None:
     stream = video_stream(container)
     codec = stream.codec_context
     # An avi stores when a frame is decoded, not when it is shown; only MPEG-4 packets tell the display order.
@@ -111,17 +108,17 @@ def _find(container: InputContainer, source: Source, facts: Facts | None) -> Tim
         return None
     if container.format.name in _INDEXED:
         entries = stream.index_entries
-        if facts and len(entries) > facts[2]:  # a table may list more packets than the file has bytes
+        if key and len(entries) > key[2]:  # a table may list more packets than the file has bytes
             raise VideoError(f"{name_of(source)}: its header lists more frames than fit into the file.")
         flags = [(one.timestamp, one.is_keyframe, one.is_discard or not one.size) for one in entries]
-        inside = sum(one.pos + one.size <= facts[2] for one in entries) if facts else len(entries)
+        inside = sum(one.pos + one.size <= key[2] for one in entries) if key else len(entries)
         return _from_flags(flags, float(stream.time_base or 0), inside)
-    return _scan(source) if container.format.name in _SCANNED and facts else None
+    return _scan(source) if container.format.name in _SCANNED and key else None
 
 
 def counted(source: Source) -> int:
     """Number of frames in a file whose keyframes were found before; otherwise 0."""
-    known = _timelines.get(facts_of(source))
+    known = _timelines.get(file_key(source))
     return known.inside if known else 0
 
 
@@ -158,7 +155,7 @@ def frames_by_keyframes(
         Untrusted: the file breaks a rule or has too few frames; some frames may have been yielded before.
     """
     container = video.container
-    line = timeline(container, source, video.facts)
+    line = timeline(container, source, video.key)
     if wanted[-1] >= line.packets:
         raise Untrusted
     groups: dict[int, list[int]] = {}

@@ -113,7 +113,7 @@ def continuous_parts(source: Source) -> list[Part] | None:
         return None
     if not in_pack(source):
         with suppress(Untrusted), kept_open(source, reads=False) as video:
-            if timeline(video.container, source, video.facts).steady:
+            if timeline(video.container, source, video.key).steady:
                 return None
     try:
         parts = parts_of(frame_times(source))
