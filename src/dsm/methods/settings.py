@@ -50,8 +50,8 @@ class MocoConfig:
     """How the negatives' motion is broken: the weight of each kind."""
     motion_weight: float = 0.0
     """Weight of a separate loss that asks whether the positive is nearer than each motion-broken negative. 0
-    puts these negatives into one softmax with the other videos, as the paper does; until the encoder sees
-    motion, they then drown out what it learns from other videos."""
+    puts these negatives into one softmax with the other videos, as the paper does; they then dominate the
+    loss until the encoder sees motion."""
     look: NegativeLook = "anchor"
     """A negative's crop, colours and SLD: `anchor` copies its anchor's, so that only the motion makes the
     negative less like the anchor; `positive` copies the positive's, so that the two differ only in motion;
@@ -102,8 +102,8 @@ class DsmConfig(MocoConfig):
     """How the negatives' motion is broken: the weight of each kind."""
     motion_weight: float = 1.0
     """Weight of a separate loss that asks whether the positive is nearer than each motion-broken negative. 0
-    puts these negatives into one softmax with the other videos, as the paper does; until the encoder sees
-    motion, they then drown out what it learns from other videos."""
+    puts these negatives into one softmax with the other videos, as the paper does; they then dominate the
+    loss until the encoder sees motion."""
     look: NegativeLook = "positive"
     """A negative's crop, colours and SLD: `positive` copies the positive's, so that the two differ only in
     motion; `anchor` copies its anchor's, so that only the motion makes the negative less like the anchor;
