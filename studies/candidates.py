@@ -61,6 +61,7 @@ MOCO = {
 DSM = {
     "dsm": _dsm(),
     "dsm-one-way": _dsm(replace(MIXED, symmetric=False)),
+    "dsm-varied": _dsm(replace(MIXED, sld=replace(MIXED.sld, varied=True))),
     "dsm-keys": _dsm(replace(MIXED, joint=False), passes=KEYS_PASSES),
     "dsm-at-once": _dsm(replace(MIXED, sld=replace(MIXED.sld, ramp=0.0))),
     "dsm-partly": _dsm(replace(MIXED, sld=replace(MIXED.sld, mixing_strength=0.7))),

@@ -347,6 +347,17 @@ def test_pictures_have_their_own_mixing_strength() -> None:
         SpatialMix(mixing_strength=-1)
 
 
+def test_a_varied_mix_draws_its_strength_for_each_clip() -> None:
+    clip = 0.4 + 0.2 * clips(300)
+    mix = SpatialMix(smooth=0, exchange=1, mixing_strength=0.8, varied=True)
+    shares = mix.draw_batch(300, 5, clip)["exchange"][:, 0]
+    assert 0 <= float(shares.min()) < 0.1
+    assert 0.7 < float(shares.max()) <= 0.8
+    assert float(shares.mean()) == pytest.approx(0.4, abs=0.05)
+    moved = (mix(clip, seed=5) - clip).abs().amax((1, 2, 3, 4))
+    assert float(torch.corrcoef(torch.stack([moved, shares]))[0, 1]) > 0.7
+
+
 def test_a_mix_of_one_kind_is_that_kind() -> None:
     clip = clips()
     for name in EVERY:

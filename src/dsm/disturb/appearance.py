@@ -26,6 +26,8 @@ class Appearance(Disturbance):
 
     source: Source = "batch"
     """Where the picture comes from; in a batch of one, always from the clip itself."""
+    varied: bool = False
+    """Draw the share of the picture for each clip, from 0 to that of the strength."""
 
     @abstractmethod
     def mix(self, clip: Tensor, draws: Tensor, seen: Tensor) -> Tensor:
@@ -65,6 +67,8 @@ class Appearance(Disturbance):
     def _draw(self, share: float, rng: np.random.Generator) -> Draw:
         frame = rng.random()
         partner = rng.random() if self.source == "batch" else 0.0
+        if self.varied:
+            share *= rng.random()
         return np.array([share, frame, partner], np.float32)
 
 

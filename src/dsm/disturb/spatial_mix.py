@@ -51,6 +51,9 @@ class SpatialMix:
     """Strength of the kinds that bend the picture: 0 changes nothing, 1 is the default of the kind."""
     mixing_strength: float = 1.0
     """Strength of `background`, `replace` and `exchange`, which mix a picture in; on the same scale."""
+    varied: bool = False
+    """Draw the strength of a mixed-in picture for each clip, from 0 to `mixing_strength`. A batch then holds
+    easy and hard pairs, so an encoder that sees no motion yet still has something to learn."""
     together: bool = False
     """Give each sample both a kind that bends the picture and a kind that mixes a picture in."""
     ramp: float = 0.0
@@ -101,7 +104,9 @@ class SpatialMix:
         kinds: dict[str, Disturbance] = {}
         for name, weight in self.weights().items():
             if weight and issubclass(KINDS[name], Appearance):
-                kinds[name] = KINDS[name](strength=self.mixing_strength, source=self.source)
+                kinds[name] = KINDS[name](
+                    strength=self.mixing_strength, source=self.source, varied=self.varied
+                )
             elif weight:
                 kinds[name] = KINDS[name](strength=self.strength)
         return kinds
