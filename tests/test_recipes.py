@@ -242,7 +242,7 @@ def test_recipes_refuse_an_outer_launcher(
 ) -> None:
     for name, value in (("WORLD_SIZE", "2"), ("RANK", "0"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match="start it without torchrun"):
+    with pytest.raises(UserError, match="run it without torchrun"):
         run(run_config(scenes, tmp_path / "run", "table-ucf101-i3d-dsm"))
 
 
